@@ -1,0 +1,177 @@
+//! Refusals, named so that an operator can read them. HTTP statuses are the edge's business.
+
+use bulkhead_model::{AgentId, AgentState, ExitReason, StartPhase};
+
+/// Why a start did not lead to a running agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    /// Where it failed.
+    pub phase: StartPhase,
+    /// What kind of failure.
+    pub kind: StartFailure,
+    /// What went wrong, naming the thing. Never empty.
+    pub message: String,
+    /// The crash record, when the guest died in its start.
+    pub crash_id: Option<String>,
+}
+
+/// The kinds of start failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StartFailure {
+    /// The request names a role that is not configured.
+    UnknownRole,
+    /// The request names a component that is not configured.
+    UnknownComponent,
+    /// A field of the request breaks a bound of its role.
+    InvalidRequest,
+    /// As many agents live as the container can hold.
+    Capacity,
+    /// The container is going away.
+    Draining,
+    /// The agent is quarantined.
+    Quarantined,
+    /// A newer start took over.
+    Superseded,
+    /// The start's deadline passed.
+    Deadline,
+    /// The component's file cannot be read.
+    ComponentUnreadable,
+    /// The component's file is larger than allowed.
+    ComponentTooLarge,
+    /// The component's file is no component.
+    ComponentInvalid,
+    /// The component is of another world.
+    WrongWorld,
+    /// The component needs more memory at birth than the agent may have.
+    MemoryMinimum,
+    /// No instance could be made.
+    Instantiate,
+    /// The guest's `start` returned an error.
+    GuestError,
+    /// The guest died in its start.
+    GuestCrashed,
+    /// The host failed.
+    Host,
+}
+
+impl StartFailure {
+    /// Stable kebab-case name, `error_type` in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownRole => "unknown-role",
+            Self::UnknownComponent => "unknown-component",
+            Self::InvalidRequest => "invalid-request",
+            Self::Capacity => "capacity",
+            Self::Draining => "draining",
+            Self::Quarantined => "quarantined",
+            Self::Superseded => "superseded",
+            Self::Deadline => "deadline",
+            Self::ComponentUnreadable => "component-unreadable",
+            Self::ComponentTooLarge => "component-too-large",
+            Self::ComponentInvalid => "component-invalid",
+            Self::WrongWorld => "wrong-world",
+            Self::MemoryMinimum => "memory-minimum",
+            Self::Instantiate => "instantiate",
+            Self::GuestError => "guest-error",
+            Self::GuestCrashed => "guest-crashed",
+            Self::Host => "host",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::UnknownRole => "use a role of the configuration, or add it there",
+            Self::UnknownComponent => "use a component of the configuration, or add it there",
+            Self::InvalidRequest => "correct the named field",
+            Self::Capacity => "stop an agent, or raise limits.max_agents",
+            Self::Draining => "start it on another container",
+            Self::Quarantined => "look at its crashes, then start it with force or with a new spec",
+            Self::Superseded => "nothing: a newer start of this agent took over",
+            Self::Deadline => "look at the phase timings, or raise the role's start_ms",
+            Self::ComponentUnreadable => "check the path and the permissions of the component's file",
+            Self::ComponentTooLarge => "strip the component, or raise limits.component_mb",
+            Self::ComponentInvalid => "build the component again, with the target wasm32-wasip2",
+            Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.1.0",
+            Self::MemoryMinimum => "raise the memory limit of the role or of the request",
+            Self::Instantiate => "read the error; the host's log has the whole chain",
+            Self::GuestError => "read the agent's own words in the error",
+            Self::GuestCrashed => "read the crash record",
+            Self::Host => "read the host's log: this is a failure of the host, not of the agent",
+        }
+    }
+}
+
+impl StartError {
+    /// A failure without a crash record.
+    pub fn new(phase: StartPhase, kind: StartFailure, message: impl Into<String>) -> Self {
+        Self { phase, kind, message: message.into(), crash_id: None }
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Nobody of that name.
+    #[error("no such agent: {0}")]
+    NoSuchAgent(AgentId),
+    /// It takes no messages in its state.
+    #[error("agent {id} is {}, not running", state.as_str())]
+    NotRunning {
+        /// Who.
+        id: AgentId,
+        /// Its state.
+        state: AgentState,
+    },
+    /// Its mailbox is full.
+    #[error("mailbox of agent {id} is full: {messages} messages, {bytes} bytes wait")]
+    MailboxFull {
+        /// Who.
+        id: AgentId,
+        /// Messages that wait.
+        messages: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+}
+
+/// Why a stop did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StopError {
+    /// Nobody of that name.
+    #[error("no such agent: {0}")]
+    NoSuchAgent(AgentId),
+}
+
+/// How the turn of a message ended, as far as its sender is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnReport {
+    /// The agent finished it.
+    Finished(bulkhead_model::Outcome),
+    /// The agent reported an error and lives on.
+    Failed {
+        /// The agent's own kebab-case code.
+        code: String,
+        /// The agent's own words.
+        message: String,
+    },
+    /// The agent ended first.
+    Ended {
+        /// Why.
+        reason: ExitReason,
+        /// One sentence.
+        message: String,
+        /// Present when the end was abnormal.
+        crash_id: Option<String>,
+    },
+}
+
+/// A message that was taken.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message's id.
+    pub message_id: String,
+    /// Yields how its turn ended. Dropping it does not disturb the turn.
+    pub report: tokio::sync::oneshot::Receiver<TurnReport>,
+}

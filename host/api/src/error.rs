@@ -1,0 +1,77 @@
+//! The one shape of every refusal.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// One offending field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issue {
+    /// Where in the body, for example `envVars.TOKEN`. `.` is the body itself.
+    pub path: String,
+    /// What is wrong with it and what would be right.
+    pub message: String,
+}
+
+impl Issue {
+    /// An issue at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// Body of every answer with a status of 400 and above.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// What went wrong, naming the thing. Never empty.
+    pub error: String,
+    /// Field by field, when the body was at fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issues: Vec<Issue>,
+    /// Stable kebab-case name of the failure, for programs.
+    #[serde(default, rename = "error_type", skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<String>,
+    /// Where a start failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// HTTP status, repeated for those who only see the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What can be done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The crash record that belongs to the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash_id: Option<String>,
+    /// The message whose turn failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// Why the agent ended, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_reason: Option<String>,
+}
+
+impl ErrorBody {
+    /// An error that is only a sentence.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into(), ..Self::default() }
+    }
+}
+
+/// Reads a JSON body, naming the offending field.
+pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Vec<Issue>> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| vec![Issue::new(error.path().to_string(), error.inner().to_string())])?;
+    json.end().map_err(|error| vec![Issue::new(".", error.to_string())])?;
+    Ok(value)
+}
+
+/// The issue of a required field that is absent or empty, if it is.
+pub(crate) fn required(path: &str, value: Option<&str>) -> Option<Issue> {
+    match value {
+        None => Some(Issue::new(path, "is required")),
+        Some("") => Some(Issue::new(path, "must not be empty")),
+        Some(_) => None,
+    }
+}

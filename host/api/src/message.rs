@@ -1,0 +1,45 @@
+//! `POST /agents/{id}/message`.
+
+use bulkhead_model::message::MAX_BODY_BYTES;
+use serde::Deserialize;
+
+use crate::error::{Issue, parse_json, required};
+
+/// A checked message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageRequest {
+    /// The text. Not empty, at most 1 MiB.
+    pub prompt: String,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    prompt: Option<String>,
+}
+
+impl MessageRequest {
+    /// Parses and checks a body.
+    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        let raw: Raw = parse_json(body)?;
+        if let Some(issue) = required("prompt", raw.prompt.as_deref()) {
+            return Err(vec![issue]);
+        }
+        let prompt = raw.prompt.unwrap_or_default();
+        if prompt.len() > MAX_BODY_BYTES {
+            return Err(vec![Issue::new("prompt", "must be at most 1 MiB")]);
+        }
+        Ok(Self { prompt })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_needs_a_prompt() {
+        assert_eq!(MessageRequest::parse(b"{}").unwrap_err()[0].path, "prompt");
+        assert_eq!(MessageRequest::parse(br#"{"prompt":[]}"#).unwrap_err()[0].path, "prompt");
+        assert_eq!(MessageRequest::parse(br#"{"prompt":"hi"}"#).unwrap().prompt, "hi");
+    }
+}

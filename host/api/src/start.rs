@@ -1,0 +1,187 @@
+//! `POST /agents/start`.
+
+use std::collections::BTreeMap;
+
+use bulkhead_model::{AgentId, Secret};
+use serde::Deserialize;
+
+use crate::error::{Issue, parse_json, required};
+
+/// What to do when the agent runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IfRunning {
+    /// Stop it, then start afresh, as the original system did.
+    #[default]
+    Restart,
+    /// Return the live one.
+    Keep,
+}
+
+/// A checked start request. The git fields of the original are accepted and not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartRequest {
+    /// Which agent.
+    pub agent_id: AgentId,
+    /// The role's name in the configuration.
+    pub role: String,
+    /// The name that people see; the agent id when the request gives none.
+    pub name: String,
+    /// What to do first.
+    pub prompt: String,
+    /// The town that it belongs to.
+    pub town_id: Option<String>,
+    /// The repository that it works on.
+    pub rig_id: Option<String>,
+    /// Standing instructions.
+    pub system_prompt: Option<String>,
+    /// The language model to use.
+    pub model: Option<String>,
+    /// A cheaper one for small tasks.
+    pub small_model: Option<String>,
+    /// For the agent's configuration and environment.
+    pub env_vars: BTreeMap<String, Secret>,
+    /// A configured component other than the role's.
+    pub component: Option<String>,
+    /// A memory limit below the role's.
+    pub memory_limit_mb: Option<u64>,
+    /// What to do when the agent runs already.
+    pub if_running: IfRunning,
+    /// Start although the agent is quarantined.
+    pub force: bool,
+    /// A start deadline other than the role's.
+    pub deadline_ms: Option<u64>,
+}
+
+/// As it comes in: nothing is required, so that every missing field can be named at once.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    agent_id: Option<String>,
+    role: Option<String>,
+    name: Option<String>,
+    prompt: Option<String>,
+    town_id: Option<String>,
+    rig_id: Option<String>,
+    system_prompt: Option<String>,
+    model: Option<String>,
+    small_model: Option<String>,
+    env_vars: Option<BTreeMap<String, Secret>>,
+    component: Option<String>,
+    memory_limit_mb: Option<u64>,
+    if_running: Option<IfRunning>,
+    force: Option<bool>,
+    deadline_ms: Option<u64>,
+}
+
+impl StartRequest {
+    /// Parses and checks a body.
+    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        Self::check(parse_json::<Raw>(body)?)
+    }
+
+    /// A request for `agent_id` in `role`, everything else at its default.
+    pub fn new(agent_id: AgentId, role: impl Into<String>) -> Self {
+        Self {
+            name: agent_id.to_string(),
+            agent_id,
+            role: role.into(),
+            prompt: String::new(),
+            town_id: None,
+            rig_id: None,
+            system_prompt: None,
+            model: None,
+            small_model: None,
+            env_vars: BTreeMap::new(),
+            component: None,
+            memory_limit_mb: None,
+            if_running: IfRunning::default(),
+            force: false,
+            deadline_ms: None,
+        }
+    }
+
+    fn check(raw: Raw) -> Result<Self, Vec<Issue>> {
+        let mut issues = Vec::new();
+        let agent_id = match required("agentId", raw.agent_id.as_deref()) {
+            Some(issue) => {
+                issues.push(issue);
+                None
+            }
+            None => AgentId::parse(raw.agent_id.as_deref().unwrap_or_default())
+                .map_err(|error| issues.push(Issue::new("agentId", error.to_string())))
+                .ok(),
+        };
+        issues.extend(required("role", raw.role.as_deref()));
+        if raw.memory_limit_mb == Some(0) {
+            issues.push(Issue::new("memoryLimitMb", "must be at least 1"));
+        }
+        if raw.deadline_ms == Some(0) {
+            issues.push(Issue::new("deadlineMs", "must be at least 1"));
+        }
+        let prompt = raw.prompt.unwrap_or_default();
+        if prompt.len() > bulkhead_model::message::MAX_BODY_BYTES {
+            issues.push(Issue::new("prompt", "must be at most 1 MiB"));
+        }
+        let (Some(agent_id), [], Some(role)) = (agent_id, issues.as_slice(), raw.role) else {
+            return Err(issues);
+        };
+        Ok(Self {
+            name: raw.name.unwrap_or_else(|| agent_id.to_string()),
+            agent_id,
+            role,
+            prompt,
+            town_id: raw.town_id,
+            rig_id: raw.rig_id,
+            system_prompt: raw.system_prompt,
+            model: raw.model,
+            small_model: raw.small_model,
+            env_vars: raw.env_vars.unwrap_or_default(),
+            component: raw.component,
+            memory_limit_mb: raw.memory_limit_mb,
+            if_running: raw.if_running.unwrap_or_default(),
+            force: raw.force.unwrap_or(false),
+            deadline_ms: raw.deadline_ms,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issues(body: &str) -> Vec<(String, String)> {
+        let issues = StartRequest::parse(body.as_bytes()).unwrap_err();
+        issues.into_iter().map(|issue| (issue.path, issue.message)).collect()
+    }
+
+    #[test]
+    fn the_original_body_is_accepted() {
+        let body = r#"{"agentId":"a1","rigId":"r","townId":"t","role":"polecat","name":"Ann","identity":"x",
+            "prompt":"go","model":"m","gitUrl":"u","branch":"b","defaultBranch":"main","envVars":{"K":"v"}}"#;
+        let request = StartRequest::parse(body.as_bytes()).unwrap();
+        assert_eq!(request.agent_id.as_str(), "a1");
+        assert_eq!(request.env_vars["K"].expose(), "v");
+        assert_eq!(request.if_running, IfRunning::Restart);
+    }
+
+    #[test]
+    fn every_missing_field_is_named_at_once() {
+        let paths: Vec<_> = issues("{}").into_iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["agentId", "role"]);
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_by_its_path() {
+        assert_eq!(issues(r#"{"agentId":"a","role":"r","envVars":{"K":1}}"#)[0].0, "envVars.K");
+        assert_eq!(issues(r#"{"agentId":7}"#)[0].0, "agentId");
+        assert_eq!(issues("not json")[0].0, ".");
+        assert_eq!(issues(r#"{"agentId":"a","role":"r"} tail"#)[0].0, ".");
+    }
+
+    #[test]
+    fn an_id_that_is_no_id_is_an_issue() {
+        assert_eq!(issues(r#"{"agentId":"a/b","role":"r"}"#)[0].0, "agentId");
+        assert_eq!(issues(r#"{"agentId":"a\u0000","role":"r"}"#)[0].0, "agentId");
+    }
+}

@@ -1,0 +1,178 @@
+//! Answers.
+
+use std::sync::Arc;
+
+use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// `GET /health`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// `ok`, or `degraded` while something that a person should see is wrong.
+    pub status: &'static str,
+    /// Live agents.
+    pub agents: usize,
+    /// Kept for the original's dashboards; there are no per-agent servers.
+    pub servers: usize,
+    /// Seconds since the process began.
+    pub uptime: u64,
+    /// Present while the container drains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: Option<bool>,
+    /// When the process began.
+    pub started_at: Timestamp,
+    /// When the mayor first got to running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mayor_ready_at: Option<Timestamp>,
+    /// This life of the process.
+    pub run_id: String,
+    /// Of this program.
+    pub version: &'static str,
+}
+
+/// Memory of one agent, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryView {
+    /// In use now.
+    pub used_bytes: u64,
+    /// The largest `used_bytes` of this incarnation.
+    pub peak_bytes: u64,
+    /// The hard limit.
+    pub limit_bytes: u64,
+}
+
+/// How the last incarnation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitView {
+    /// One word of the exit taxonomy.
+    pub reason: String,
+    /// One sentence for a person.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+    /// Present when the end was abnormal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash_id: Option<String>,
+}
+
+/// `GET /agents/{id}/status`, and one entry of `GET /agents`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentView {
+    /// Who.
+    pub agent_id: AgentId,
+    /// The name that people see.
+    pub name: String,
+    /// Its role.
+    pub role: Arc<str>,
+    /// The component's name in the configuration.
+    pub component: Arc<str>,
+    /// The town that it belongs to.
+    pub town_id: Option<String>,
+    /// The repository that it works on.
+    pub rig_id: Option<String>,
+    /// The language model it was started with.
+    pub model: Option<String>,
+    /// `starting`, `running`, `stopping`, `exited`, `failed`, `backoff` or `quarantined`.
+    pub status: &'static str,
+    /// In a turn right now.
+    pub busy: bool,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// When this incarnation began.
+    pub started_at: Timestamp,
+    /// When a turn last began or ended, or the agent spoke.
+    pub last_activity_at: Timestamp,
+    /// The tools that the agent said it is using.
+    pub active_tools: Vec<String>,
+    /// Messages taken from the mailbox in this incarnation.
+    pub message_count: u64,
+    /// Messages that wait.
+    pub mailbox_depth: usize,
+    /// CPU time of all its calls, in microseconds.
+    pub cpu_us: u64,
+    /// Its memory.
+    pub memory: MemoryView,
+    /// Reason of the last end, if it ended.
+    pub exit_reason: Option<String>,
+    /// More about the last end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitView>,
+}
+
+/// `GET /agents`.
+pub type AgentList = Vec<AgentView>;
+
+/// `POST /agents/start`, 201 or 200.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartAnswer {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: AgentView,
+    /// Another caller's start of the same spec was under way, and this is its result.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
+}
+
+/// `POST /agents/{id}/stop`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopAnswer {
+    /// Always true: the incarnation is gone.
+    pub stopped: bool,
+    /// How it ended.
+    pub exit_reason: String,
+}
+
+/// How a turn ended, for `?wait`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnView {
+    /// `idle`, `continue`, `done`; or `pending` when the wait was over first.
+    pub outcome: String,
+    /// The agent's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
+}
+
+/// `POST /agents/{id}/message`, 200; 202 when `?wait` was over before the turn.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageAnswer {
+    /// Always true: the message is in the mailbox.
+    pub sent: bool,
+    /// Its id.
+    pub message_id: String,
+    /// Present with `?wait`.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnView>,
+}
+
+/// One entry of an agent's event ring.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventView {
+    /// Rises by one with each event of this agent in this run.
+    pub id: u64,
+    /// For example `agent.turn`, or a name the guest chose.
+    pub event: Arc<str>,
+    /// Any JSON value.
+    pub data: Arc<RawValue>,
+    /// When.
+    pub timestamp: Timestamp,
+}
+
+/// `GET /agents/{id}/events?after=N`.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventsPage {
+    /// Events with an id above `after`, oldest first.
+    pub events: Vec<EventView>,
+    /// Events that were dropped before they could be read end before this id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped_before: Option<u64>,
+}

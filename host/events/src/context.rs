@@ -1,0 +1,75 @@
+//! What every line of a run has in common.
+
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bulkhead_model::Timestamp;
+
+/// One life of the host process.
+pub struct RunContext {
+    run_id: String,
+    began: Instant,
+    started_at: Timestamp,
+    town_id: RwLock<Option<String>>,
+    active_agents: AtomicUsize,
+}
+
+impl RunContext {
+    /// A run that begins now.
+    pub fn new(run_id: String, town_id: Option<String>) -> Self {
+        Self {
+            run_id,
+            began: Instant::now(),
+            started_at: now(),
+            town_id: RwLock::new(town_id),
+            active_agents: AtomicUsize::new(0),
+        }
+    }
+
+    /// Names this run.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// When it began.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// How long it lives, by the monotonic clock.
+    pub fn uptime(&self) -> std::time::Duration {
+        self.began.elapsed()
+    }
+
+    /// The town, once known. Read when a line is written.
+    pub fn town_id(&self) -> Option<String> {
+        self.town_id.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Learns the town.
+    pub fn set_town_id(&self, town_id: Option<String>) {
+        *self.town_id.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = town_id;
+    }
+
+    /// Agents that live right now.
+    pub fn active_agents(&self) -> usize {
+        self.active_agents.load(Ordering::Relaxed)
+    }
+
+    /// An agent's task begins.
+    pub fn agent_began(&self) {
+        self.active_agents.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An agent's task is gone.
+    pub fn agent_ended(&self) {
+        self.active_agents.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The wall clock.
+pub fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}

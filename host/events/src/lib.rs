@@ -1,0 +1,33 @@
+//! Where facts land.
+//!
+//! ```text
+//!  any crate ── Sink::record(Event) ──▶ Log ── bounded buffer ──▶ writer thread ──▶ stdout
+//!  guest `emit`, lifecycle ───────────▶ Ring (one per agent) ◀── GET /agents/{id}/events
+//!  tracing (libraries, host) ─────────▶ Diagnostics layer ─────▶ Log, as `container.log`
+//! ```
+//!
+//! Nothing here blocks its caller: a full buffer drops lines and counts them by level, and the gap in
+//! `seq` tells the reader.
+
+mod context;
+mod diagnostics;
+mod line;
+mod log;
+mod ring;
+pub mod task;
+
+pub use context::{RunContext, now};
+pub use diagnostics::Diagnostics;
+pub use log::{Format, Log, LogConfig};
+pub use ring::{Ring, RingLimits};
+
+use bulkhead_model::Event;
+
+/// Takes facts. The one way upward for everything below `daemon`.
+pub trait Sink: Send + Sync {
+    /// Takes one fact. Returns at once, whatever becomes of it.
+    fn record(&self, event: Event);
+}
+
+/// The sink as it is handed around.
+pub type SharedSink = std::sync::Arc<dyn Sink>;

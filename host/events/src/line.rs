@@ -1,0 +1,122 @@
+//! How a line looks.
+
+use std::fmt::Write;
+
+use bulkhead_model::event::SCHEMA;
+use bulkhead_model::{Event, Timestamp};
+use serde_json::Value;
+
+use crate::RunContext;
+
+/// A line without its sequence number, which is given when it is queued.
+pub(crate) struct Draft {
+    head: String,
+}
+
+/// One JSON object. The event's own name comes right after time and level, for people who `tail`.
+pub(crate) fn json(event: &Event, at: Timestamp, context: &RunContext) -> Draft {
+    let level = event.level();
+    let body = serde_json::to_string(event)
+        .unwrap_or_else(|error| format!("{{\"event\":\"container.log\",\"message\":\"{error}\"}}"));
+    let fields = body.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&body);
+    let town = context.town_id().map_or(Value::Null, Value::from);
+    let mut head = String::with_capacity(fields.len() + 192);
+    let _ = write!(
+        head,
+        "{{\"ts\":\"{at}\",\"level\":\"{}\",{fields},\"schema\":{SCHEMA},\"townId\":{town},\"runId\":\"{}\",\"uptimeMs\":{},\"seq\":",
+        level.as_str(),
+        context.run_id(),
+        context.uptime().as_millis(),
+    );
+    Draft { head }
+}
+
+impl Draft {
+    pub(crate) fn finish(mut self, seq: u64) -> String {
+        let _ = writeln!(self.head, "{seq}}}");
+        self.head
+    }
+}
+
+/// The same line for a person at a terminal: time, level, event, agent, then what is left.
+pub(crate) fn pretty(json: &str) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(json) else {
+        return json.to_owned();
+    };
+    let mut take = |key: &str| match fields.remove(key) {
+        Some(Value::String(text)) => text,
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let (ts, level, event, agent) = (take("ts"), take("level"), take("event"), take("agentId"));
+    for common in ["schema", "townId", "runId", "uptimeMs", "seq"] {
+        fields.remove(common);
+    }
+    let message = fields.remove("message").or_else(|| fields.remove("error"));
+    let time = ts.get(11..23).unwrap_or(&ts);
+    let (color, reset) = (color_of(&level), "\x1b[0m");
+    let mut line = format!("\x1b[2m{time}{reset} {color}{level:<5}{reset} \x1b[1m{event}{reset}");
+    if !agent.is_empty() {
+        let _ = write!(line, " \x1b[36m{agent}{reset}");
+    }
+    if let Some(message) = message.as_ref().and_then(Value::as_str) {
+        let _ = write!(line, " {}", message.escape_debug());
+    }
+    for (key, value) in fields {
+        if value.is_null() {
+            continue;
+        }
+        let _ = write!(line, " \x1b[2m{key}={reset}{value}");
+    }
+    line.push('\n');
+    line
+}
+
+fn color_of(level: &str) -> &'static str {
+    match level {
+        "warn" => "\x1b[33m",
+        "error" | "fatal" => "\x1b[31m",
+        "info" => "\x1b[32m",
+        _ => "\x1b[2m",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event::StopIntent { by: "a \"test\"".into(), reason: "over\n".into() }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_with_the_common_fields() {
+        let context = RunContext::new("run-1".into(), Some("town".into()));
+        let line = json(&event(), Timestamp(0), &context).finish(7);
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["event"], "container.stop_intent");
+        assert_eq!(value["ts"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(value["level"], "info");
+        assert_eq!(value["townId"], "town");
+        assert_eq!(value["runId"], "run-1");
+        assert_eq!(value["seq"], 7);
+        assert_eq!(value["schema"], 1);
+        assert_eq!(value["by"], "a \"test\"");
+    }
+
+    #[test]
+    fn an_unknown_town_is_null() {
+        let context = RunContext::new("run-1".into(), None);
+        let line = json(&event(), Timestamp(0), &context).finish(0);
+        assert!(serde_json::from_str::<Value>(&line).unwrap()["townId"].is_null());
+    }
+
+    #[test]
+    fn the_readable_form_stays_on_one_line() {
+        let context = RunContext::new("run-1".into(), None);
+        let line = pretty(&json(&event(), Timestamp(0), &context).finish(0));
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.contains("container.stop_intent"));
+    }
+}

@@ -1,0 +1,298 @@
+//! The log: a bounded buffer and one thread that writes.
+//!
+//! `record` renders the line, takes the next `seq`, and queues it, all without waiting for the writer.
+//! The writer takes the whole queue at once and writes without holding the lock, so a blocked stdout
+//! stalls nothing but itself. When the buffer is full the line is dropped and counted by level; its
+//! `seq` is spent, and the gap is the reader's proof.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bulkhead_model::{Event, Level};
+
+use crate::{RunContext, Sink, line, now};
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line: the contract.
+    Json,
+    /// For a person at a terminal. Not a contract.
+    Pretty,
+}
+
+/// How a log is set up.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: Format,
+    /// Less important lines are not written and get no `seq`.
+    pub level: Level,
+    /// Bytes that may wait for the writer. Lines of level `error` and `fatal` may take half as much
+    /// again, so that they are the last to go.
+    pub buffer_bytes: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: Format::Json, level: Level::Info, buffer_bytes: 8 * 1024 * 1024 }
+    }
+}
+
+/// The log of one run.
+pub struct Log {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    context: Arc<RunContext>,
+    config: LogConfig,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    drained: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<String>,
+    bytes: usize,
+    next_seq: u64,
+    writing: bool,
+    closed: bool,
+}
+
+impl Log {
+    /// Starts the writer thread on `output`.
+    pub fn start(
+        config: LogConfig,
+        context: Arc<RunContext>,
+        output: Box<dyn Write + Send>,
+    ) -> std::io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            context,
+            config,
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        });
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("bulkhead-log".into())
+            .spawn(move || for_writer.write_all_lines(output))?;
+        Ok(Arc::new(Self { shared, writer: Mutex::new(Some(writer)) }))
+    }
+
+    /// What every line has in common.
+    pub fn context(&self) -> &Arc<RunContext> {
+        &self.shared.context
+    }
+
+    /// Lines dropped so far in this run.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut queue = self.shared.lock();
+        while !queue.lines.is_empty() || queue.writing {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            queue = self
+                .shared
+                .drained
+                .wait_timeout(queue, left)
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .0;
+        }
+        true
+    }
+
+    /// Writes what is queued, for `patience` at most, and ends the writer. Later lines are dropped.
+    pub fn close(&self, patience: Duration) {
+        let flushed = self.flush(patience);
+        self.shared.lock().closed = true;
+        self.shared.filled.notify_all();
+        let writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let (true, Some(writer)) = (flushed, writer) {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Sink for Log {
+    fn record(&self, event: Event) {
+        self.shared.record(&event);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn record(&self, event: &Event) {
+        let level = event.level();
+        if level < self.config.level {
+            return;
+        }
+        let draft = line::json(event, now(), &self.context);
+        let room = match level {
+            Level::Error | Level::Fatal => self.config.buffer_bytes + self.config.buffer_bytes / 2,
+            _ => self.config.buffer_bytes,
+        };
+        let mut queue = self.lock();
+        let seq = queue.next_seq;
+        queue.next_seq += 1;
+        let line = draft.finish(seq);
+        if queue.closed || queue.bytes + line.len() > room {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        queue.bytes += line.len();
+        let was_empty = queue.lines.is_empty();
+        queue.lines.push_back(line);
+        drop(queue);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    fn write_all_lines(&self, mut output: Box<dyn Write + Send>) {
+        while let Some(lines) = self.next_batch() {
+            let bytes: usize = lines.iter().map(String::len).sum();
+            let count = lines.len() as u64;
+            let text: String = match self.config.format {
+                Format::Json => lines.into_iter().collect(),
+                Format::Pretty => lines.iter().map(|json| line::pretty(json)).collect(),
+            };
+            // There is nowhere to report a closed stdout or a full disk to; the count tells.
+            if output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_err() {
+                self.dropped.fetch_add(count, Ordering::Relaxed);
+            }
+            let mut queue = self.lock();
+            queue.bytes -= bytes;
+            queue.writing = false;
+            drop(queue);
+            self.drained.notify_all();
+        }
+    }
+
+    /// Everything that waits, or nothing once the log is closed and empty.
+    fn next_batch(&self) -> Option<VecDeque<String>> {
+        let mut queue = self.lock();
+        while queue.lines.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        queue.writing = true;
+        Some(std::mem::take(&mut queue.lines))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// Blocks in `write` until the test lets it go on.
+    struct Gate {
+        opened: Receiver<()>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.opened.recv();
+            self.written.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated(buffer_bytes: usize) -> (Arc<Log>, SyncSender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (open, opened) = sync_channel(1024);
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let gate = Gate { opened, written: Arc::clone(&written) };
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let config = LogConfig { buffer_bytes, ..LogConfig::default() };
+        (Log::start(config, context, Box::new(gate)).unwrap(), open, written)
+    }
+
+    fn info() -> Event {
+        Event::StopIntent { by: "test".into(), reason: "x".repeat(100) }
+    }
+
+    fn fatal() -> Event {
+        Event::UncaughtException {
+            name: "panic",
+            message: "m".into(),
+            stack: None,
+            active_agents: 0,
+        }
+    }
+
+    #[test]
+    fn a_blocked_output_drops_and_counts_and_keeps_room_for_what_matters() {
+        let (log, open, written) = gated(4 * 1024);
+        for _ in 0..1000 {
+            log.record(info());
+        }
+        let dropped = log.dropped();
+        assert!(dropped > 900, "{dropped} dropped");
+        log.record(fatal());
+        assert_eq!(log.dropped(), dropped, "a fatal line still has room");
+        drop(open);
+        assert!(log.flush(Duration::from_secs(10)));
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let seqs: Vec<u64> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap()
+            })
+            .collect();
+        assert_eq!(seqs.last(), Some(&1000), "dropped lines spend their numbers");
+        assert!(seqs.is_sorted());
+        assert_eq!(seqs.len() as u64 + dropped, 1001);
+    }
+
+    #[test]
+    fn flush_waits_for_the_write_itself() {
+        let (log, open, written) = gated(1024 * 1024);
+        log.record(info());
+        assert!(!log.flush(Duration::from_millis(20)), "the output is blocked");
+        open.send(()).unwrap();
+        assert!(log.flush(Duration::from_secs(10)));
+        assert!(!written.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn lines_below_the_level_get_no_number() {
+        let (log, open, written) = gated(1024 * 1024);
+        drop(open);
+        log.record(Event::HostLog {
+            level: Level::Debug,
+            target: "t".into(),
+            message: "m".into(),
+            fields: Default::default(),
+        });
+        log.record(info());
+        log.close(Duration::from_secs(10));
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("\"seq\":0}"), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}

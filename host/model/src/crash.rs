@@ -1,0 +1,121 @@
+//! The record of an abnormal end.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::exit::Location;
+use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
+
+/// One frame of a wasm backtrace. Raw: no debug information was read for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Frame {
+    /// 0 is where it happened.
+    pub index: usize,
+    /// From the component's name section, demangled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The core module's name inside the component.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Index of the function in its core module.
+    pub function_index: u32,
+    /// Offset from the start of the component file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_offset: Option<u64>,
+}
+
+/// What the agent had used when it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Linear memories, tables and host bytes, at the end.
+    pub memory_bytes: u64,
+    /// The largest `memory_bytes` of the incarnation.
+    pub memory_peak_bytes: u64,
+    /// The limit it lived under.
+    pub memory_limit_bytes: u64,
+    /// Growths that were denied.
+    pub denied_growths: u64,
+    /// CPU time of all its calls.
+    pub cpu_us: u64,
+    /// Turns begun.
+    pub turns: u64,
+    /// Calls from the guest into the host.
+    pub host_calls: u64,
+    /// Messages that waited.
+    pub mailbox_depth: usize,
+}
+
+/// What the supervisor did about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "decision")]
+pub enum Consequence {
+    /// The agent stays down.
+    None,
+}
+
+/// Everything known about one abnormal end. Written once, to the log and to the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CrashRecord {
+    /// Unique across runs.
+    pub crash_id: String,
+    /// Who.
+    pub agent_id: AgentId,
+    /// Its role.
+    pub role: Arc<str>,
+    /// Its name for people.
+    pub name: String,
+    /// The repository that it worked on.
+    pub rig_id: Option<String>,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// The component's name in the configuration.
+    pub component: Arc<str>,
+    /// Absent when the component could not be read.
+    pub component_sha256: Option<Digest>,
+    /// Why.
+    pub reason: ExitReason,
+    /// The wasm trap in kebab case.
+    pub trap: Option<&'static str>,
+    /// One sentence for a person.
+    pub message: String,
+    /// Where a guest panic happened.
+    pub location: Option<Location>,
+    /// WASI exit status.
+    pub status: Option<i32>,
+    /// The agent's own error code.
+    pub code: Option<String>,
+    /// The denied growth.
+    pub requested_bytes: Option<u64>,
+    /// Groups records of one cause: stable across runs and agents.
+    pub fingerprint: String,
+    /// Whether a retry can help.
+    pub deterministic: Determinism,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// When the incarnation began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub crashed_at: Timestamp,
+    /// Between the two.
+    pub uptime_ms: u64,
+    /// In which call.
+    pub phase: Phase,
+    /// The message whose turn it was.
+    pub message_id: Option<String>,
+    /// The host call in flight.
+    pub host_call: Option<String>,
+    /// What it had used.
+    pub resources: Resources,
+    /// Its last log lines, oldest first, bounded.
+    pub last_log_lines: Vec<String>,
+    /// The tools it said it was using.
+    pub active_tools: Vec<String>,
+    /// Agents alive at that moment.
+    pub active_agents: usize,
+    /// What the supervisor did about it.
+    pub consequence: Consequence,
+}

@@ -1,0 +1,386 @@
+//! The lines of the log: a contract with dashboards and with `diagnose`.
+//!
+//! One variant, one kind of line. `events` adds what every line has (`ts`, `level`, `event`, `schema`,
+//! `townId`, `runId`, `seq`, `uptimeMs`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{AgentId, CrashRecord, ExitReason, Incarnation, Next, Phase, Sender, StartPhase};
+
+/// Version of the log line's shape.
+pub const SCHEMA: u32 = 1;
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Every step.
+    Trace,
+    /// For developers.
+    Debug,
+    /// A fact worth keeping.
+    Info,
+    /// Something is not as it should be; nothing was lost.
+    Warn,
+    /// Something was lost.
+    Error,
+    /// The process ends.
+    Fatal,
+}
+
+impl Level {
+    /// The word for it in a line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+/// Which agent a line is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentTag {
+    /// Who.
+    pub agent_id: AgentId,
+    /// Its role.
+    pub role: Arc<str>,
+    /// Which life.
+    pub incarnation: Incarnation,
+}
+
+/// Where a start spent its time, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartTimings {
+    /// For an earlier incarnation of the same agent.
+    pub wait_us: u64,
+    /// Reading, checking and compiling the component; microseconds when it was known already.
+    pub compile_us: u64,
+    /// Making the store and the instance.
+    pub instantiate_us: u64,
+    /// The guest's `restore`.
+    pub restore_us: u64,
+    /// The guest's `start`.
+    pub guest_start_us: u64,
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// First line of a run.
+    #[serde(rename = "container.cold_start")]
+    ColdStart {
+        /// Of this program.
+        version: &'static str,
+        /// Boot id of the kernel.
+        boot_id: Option<String>,
+        /// Address of the control server.
+        listen: String,
+        /// Largest number of live agents.
+        max_agents: usize,
+        /// `pooling` or `on_demand`.
+        allocator: &'static str,
+        /// Names of the configured components.
+        components: Vec<String>,
+        /// Names of the configured roles.
+        roles: Vec<String>,
+        /// Agents that the configuration starts.
+        boot_agents: usize,
+    },
+    /// A limit of the machine is below what was configured.
+    #[serde(rename = "container.capacity_limited")]
+    CapacityLimited {
+        /// What the configuration asked for.
+        requested: usize,
+        /// What is given.
+        granted: usize,
+        /// Which limit, with its figures.
+        reason: String,
+    },
+    /// A component is ready to be instantiated.
+    #[serde(rename = "container.component_loaded")]
+    ComponentLoaded {
+        /// Its name in the configuration.
+        component: Arc<str>,
+        /// SHA-256 of the file.
+        sha256: String,
+        /// Size of the file.
+        bytes: u64,
+        /// `compiled` now, or taken from the `cache`.
+        source: &'static str,
+        /// How long that took.
+        duration_ms: u64,
+    },
+    /// An entry of the compile cache was unusable and is made anew.
+    #[serde(rename = "container.cache_entry_rejected")]
+    CacheEntryRejected {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A background task panicked or returned an error that nobody handles. The process goes on.
+    #[serde(rename = "container.unhandled_rejection")]
+    UnhandledRejection {
+        /// The task's name.
+        task: String,
+        /// `panic` or `error`.
+        name: &'static str,
+        /// What it said.
+        message: String,
+        /// Where, when known.
+        stack: Option<String>,
+        /// Agents alive at that moment.
+        active_agents: usize,
+        /// Groups failures of one cause.
+        fingerprint: String,
+        /// How often this fingerprint was held back since its last line.
+        repeated: u64,
+    },
+    /// A panic that nothing contains. The process ends.
+    #[serde(rename = "container.uncaught_exception")]
+    UncaughtException {
+        /// `panic`.
+        name: &'static str,
+        /// What it said.
+        message: String,
+        /// Where.
+        stack: Option<String>,
+        /// Agents alive at that moment.
+        active_agents: usize,
+    },
+    /// A deliberate end of the process begins.
+    #[serde(rename = "container.stop_intent")]
+    StopIntent {
+        /// Who asked, for example `SIGTERM`.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The process is about to end, after all agents ended.
+    #[serde(rename = "container.stopped")]
+    Stopped {
+        /// Agents that ended in time.
+        stopped: usize,
+        /// Agents that had to be killed.
+        killed: usize,
+        /// The whole shutdown.
+        duration_ms: u64,
+        /// Log lines that were dropped in this run.
+        dropped_lines: u64,
+    },
+    /// A request that the control API refused.
+    #[serde(rename = "container.request_refused")]
+    RequestRefused {
+        /// For example `POST`.
+        method: String,
+        /// Path without its query.
+        path: String,
+        /// HTTP status of the answer.
+        status: u16,
+        /// The answer's error text.
+        error: String,
+    },
+    /// A diagnostic of the host itself or of a library.
+    #[serde(rename = "container.log")]
+    HostLog {
+        /// Not part of the line's fields: it is the line's level.
+        #[serde(skip)]
+        level: Level,
+        /// The module that spoke.
+        target: String,
+        /// What it said.
+        message: String,
+        /// Its fields.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        fields: BTreeMap<String, String>,
+    },
+
+    /// An agent is running.
+    #[serde(rename = "agent.start")]
+    AgentStart {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The component's name in the configuration.
+        component: Arc<str>,
+        /// Where the start spent its time.
+        timings: StartTimings,
+    },
+    /// An agent did not get to running.
+    #[serde(rename = "agent.start_failed")]
+    AgentStartFailed {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Where it failed.
+        phase: StartPhase,
+        /// A stable kebab-case name of the failure.
+        error_type: String,
+        /// What went wrong. Never empty.
+        error: String,
+        /// What can be done about it.
+        action: String,
+    },
+    /// An incarnation ended. Exactly one line for each.
+    #[serde(rename = "agent.exit")]
+    AgentExit {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Why.
+        reason: ExitReason,
+        /// In which call.
+        phase: Phase,
+        /// One sentence for a person.
+        message: String,
+        /// Who asked, when somebody did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// How long it lived.
+        uptime_ms: u64,
+        /// Turns begun.
+        turns: u64,
+        /// CPU time of all its calls.
+        cpu_us: u64,
+        /// Present when the end was abnormal.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        crash_id: Option<String>,
+    },
+    /// An incarnation ended abnormally: the whole record.
+    #[serde(rename = "agent.crash")]
+    AgentCrash(Box<CrashRecord>),
+    /// Memory use crossed the soft mark upward.
+    #[serde(rename = "agent.memory_soft_limit")]
+    MemorySoftLimit {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// In use now.
+        used_bytes: u64,
+        /// The hard limit.
+        limit_bytes: u64,
+    },
+    /// A line from the guest: its own log, or its stdout or stderr.
+    #[serde(rename = "agent.log")]
+    AgentLog {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Not part of the line's fields: it is the line's level.
+        #[serde(skip)]
+        level: Level,
+        /// `log`, `stdout` or `stderr`.
+        stream: &'static str,
+        /// The text, cut at 8 KiB.
+        message: String,
+        /// Its fields.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        fields: BTreeMap<String, String>,
+        /// Lines dropped since the last one that got through.
+        #[serde(skip_serializing_if = "is_zero")]
+        dropped: u64,
+    },
+    /// A message was taken into a mailbox.
+    #[serde(rename = "agent.message")]
+    AgentMessage {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The message.
+        message_id: String,
+        /// Where it comes from.
+        sender: Sender,
+        /// Its size. The text is not logged.
+        bytes: usize,
+    },
+    /// A turn ended and the agent lives on.
+    #[serde(rename = "agent.turn")]
+    AgentTurn {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The message it was about.
+        message_id: String,
+        /// What the agent wants next; absent when the turn failed.
+        outcome: Option<Next>,
+        /// The agent's own words when the turn failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// CPU time.
+        cpu_us: u64,
+        /// Wall time.
+        wall_ms: u64,
+    },
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Event {
+    /// How much the line matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::HostLog { level, .. } | Self::AgentLog { level, .. } => *level,
+            Self::AgentMessage { .. } => Level::Debug,
+            Self::AgentTurn { error, .. } => {
+                if error.is_some() {
+                    Level::Warn
+                } else {
+                    Level::Debug
+                }
+            }
+            Self::CapacityLimited { .. }
+            | Self::CacheEntryRejected { .. }
+            | Self::RequestRefused { .. }
+            | Self::MemorySoftLimit { .. } => Level::Warn,
+            Self::UnhandledRejection { .. }
+            | Self::AgentStartFailed { .. }
+            | Self::AgentCrash(_) => Level::Error,
+            Self::UncaughtException { .. } => Level::Fatal,
+            Self::ColdStart { .. }
+            | Self::ComponentLoaded { .. }
+            | Self::StopIntent { .. }
+            | Self::Stopped { .. }
+            | Self::AgentStart { .. }
+            | Self::AgentExit { .. } => Level::Info,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_carries_its_name_and_camel_case_fields() {
+        let event = Event::MemorySoftLimit {
+            agent: AgentTag {
+                agent_id: AgentId::parse("a1").unwrap(),
+                role: "mayor".into(),
+                incarnation: Incarnation(2),
+            },
+            used_bytes: 80,
+            limit_bytes: 100,
+        };
+        assert_eq!(
+            serde_json::to_value(&event).unwrap(),
+            serde_json::json!({
+                "event": "agent.memory_soft_limit",
+                "agentId": "a1", "role": "mayor", "incarnation": 2,
+                "usedBytes": 80, "limitBytes": 100,
+            })
+        );
+    }
+}

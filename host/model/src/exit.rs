@@ -1,0 +1,189 @@
+//! Why an incarnation ended.
+
+use serde::Serialize;
+
+use crate::crash::Frame;
+
+/// The taxonomy of ends. `runtime::exit` alone decides which one applies to a guest's own end; the
+/// ends that the host asked for carry the reason it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// The guest said done, or its idle timer fired.
+    Completed,
+    /// Somebody asked.
+    Stopped,
+    /// The container is going away.
+    Drained,
+    /// A newer start took over.
+    Superseded,
+    /// WASI exit, with a status.
+    GuestExit,
+    /// `lifecycle` returned a fatal error.
+    GuestError,
+    /// A wasm trap.
+    Trap,
+    /// A trap after the guest wrote a panic message.
+    Panic,
+    /// The wasm stack, or the guest's own stack in linear memory, ran out.
+    StackExhausted,
+    /// Growth past the hard limit.
+    MemoryLimit,
+    /// The guest burned its CPU time.
+    CpuDeadline,
+    /// The turn took too long.
+    WallDeadline,
+    /// One host call took too long.
+    HostCallTimeout,
+    /// It did not get to running.
+    StartFailed,
+    /// A host function failed in a way that is the host's fault.
+    HostError,
+    /// Forced end after the grace.
+    Killed,
+    /// Shed to save the rest.
+    EvictedMemoryPressure,
+}
+
+impl ExitReason {
+    /// Whether the end was intended. Everything else gets a crash record.
+    pub fn is_normal(self) -> bool {
+        matches!(self, Self::Completed | Self::Stopped | Self::Drained | Self::Superseded)
+    }
+
+    /// The word for it in answers and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+            Self::Drained => "drained",
+            Self::Superseded => "superseded",
+            Self::GuestExit => "guest_exit",
+            Self::GuestError => "guest_error",
+            Self::Trap => "trap",
+            Self::Panic => "panic",
+            Self::StackExhausted => "stack_exhausted",
+            Self::MemoryLimit => "memory_limit",
+            Self::CpuDeadline => "cpu_deadline",
+            Self::WallDeadline => "wall_deadline",
+            Self::HostCallTimeout => "host_call_timeout",
+            Self::StartFailed => "start_failed",
+            Self::HostError => "host_error",
+            Self::Killed => "killed",
+            Self::EvictedMemoryPressure => "evicted_memory_pressure",
+        }
+    }
+}
+
+/// Where in the guest's contract a call was when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Before any export ran: instantiation.
+    Instantiate,
+    /// `lifecycle.restore`.
+    Restore,
+    /// `lifecycle.start`.
+    Start,
+    /// `lifecycle.handle`.
+    Handle,
+    /// `lifecycle.snapshot`.
+    Snapshot,
+    /// `lifecycle.shutdown`.
+    Shutdown,
+    /// `wasi:cli/run` of a stock component.
+    Run,
+    /// Between calls.
+    Idle,
+}
+
+/// Where a start failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPhase {
+    /// Not let in: capacity, drain, quarantine, another start.
+    Admission,
+    /// The component could not be read or is of another world.
+    Component,
+    /// The engine refused to compile it.
+    Compile,
+    /// No instance could be made.
+    Instantiate,
+    /// `lifecycle.restore` failed.
+    Restore,
+    /// `lifecycle.start` failed.
+    GuestStart,
+    /// The start's deadline passed.
+    Deadline,
+    /// A newer start took over.
+    Superseded,
+}
+
+/// Whether a retry can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Determinism {
+    /// The same input leads to the same end.
+    True,
+    /// It may go well next time.
+    False,
+    /// Nobody can tell from one case.
+    Unknown,
+}
+
+/// Where in its sources a guest panicked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// As the guest's compiler wrote it.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+}
+
+/// Why and where an incarnation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Why.
+    pub reason: ExitReason,
+    /// In which call.
+    pub phase: Phase,
+    /// One sentence for a person.
+    pub message: String,
+    /// The wasm trap in kebab case.
+    pub trap: Option<&'static str>,
+    /// Where a guest panic happened.
+    pub location: Option<Location>,
+    /// WASI exit status: 0 or 1, more is lost on the way (WASI 0.2 has only ok and err).
+    pub status: Option<i32>,
+    /// The agent's own code of a [`ExitReason::GuestError`].
+    pub code: Option<String>,
+    /// The denied growth of a [`ExitReason::MemoryLimit`].
+    pub requested_bytes: Option<u64>,
+    /// The host call in flight, if there was one.
+    pub host_call: Option<String>,
+    /// Innermost first. Empty when the end was not inside wasm.
+    pub frames: Vec<Frame>,
+    /// Whether a retry can help.
+    pub deterministic: Determinism,
+}
+
+impl Exit {
+    /// An end without a backtrace.
+    pub fn new(reason: ExitReason, phase: Phase, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            phase,
+            message: message.into(),
+            trap: None,
+            location: None,
+            status: None,
+            code: None,
+            requested_bytes: None,
+            host_call: None,
+            frames: Vec::new(),
+            deterministic: Determinism::Unknown,
+        }
+    }
+}

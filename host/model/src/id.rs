@@ -1,0 +1,151 @@
+//! Names that were checked once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest agent id, in bytes. An id becomes a directory name, and file systems stop at 255.
+pub const MAX_AGENT_ID_BYTES: usize = 128;
+
+/// Names one agent of this container across all its incarnations.
+///
+/// 1 to [`MAX_AGENT_ID_BYTES`] characters of `A-Z a-z 0-9 . _ : -`, the first one a letter or a
+/// digit, so that an id is safe as a path segment, in a URL and in a log line. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentId(Arc<str>);
+
+/// Why a text is no agent id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing there.
+    #[error("agent id is empty")]
+    Empty,
+    /// Longer than [`MAX_AGENT_ID_BYTES`].
+    #[error("agent id has {bytes} bytes, at most {MAX_AGENT_ID_BYTES} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A character outside the set.
+    #[error(
+        "agent id has {found:?} at byte {at}; allowed are A-Z a-z 0-9 . _ : - and a letter or digit first"
+    )]
+    Character {
+        /// The first offending character.
+        found: char,
+        /// Its byte offset.
+        at: usize,
+    },
+}
+
+impl AgentId {
+    /// Checks `text` against the rule above.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        if text.is_empty() {
+            return Err(IdError::Empty);
+        }
+        if text.len() > MAX_AGENT_ID_BYTES {
+            return Err(IdError::TooLong { bytes: text.len() });
+        }
+        for (at, found) in text.char_indices() {
+            let allowed = found.is_ascii_alphanumeric() || (at > 0 && "._:-".contains(found));
+            if !allowed {
+                return Err(IdError::Character { found, at });
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for AgentId {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<AgentId> for String {
+    fn from(id: AgentId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl std::borrow::Borrow<str> for AgentId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Counts the lives of an agent id upward from 1. Never reused within a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// SHA-256 of a component's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_ids_pass() {
+        for id in ["mayor", "polecat-7", "rig:bead.3_x", "0", &"a".repeat(128)] {
+            assert_eq!(AgentId::parse(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn an_id_that_could_leave_its_directory_is_refused() {
+        for id in ["..", ".hidden", "a/b", "a\\b", "a\0b", "a b", "ä", "-x"] {
+            assert!(matches!(AgentId::parse(id), Err(IdError::Character { .. })), "{id:?}");
+        }
+        assert_eq!(AgentId::parse(""), Err(IdError::Empty));
+        assert_eq!(AgentId::parse(&"a".repeat(10_000)), Err(IdError::TooLong { bytes: 10_000 }));
+    }
+}

@@ -1,0 +1,33 @@
+//! What an agent is, said in plain data.
+//!
+//! The ground floor: every other crate may import this one, and this one imports none of them. It has
+//! no I/O, no async, no clock and no engine, so that everything in it can be tested with values alone.
+//!
+//! - [`id`]: names that were checked once and need no checking again
+//! - [`spec`]: what an agent is asked to be, and the limits that it lives under
+//! - [`state`]: the lifecycle machine
+//! - [`message`]: what goes in and out of a turn
+//! - [`exit`]: why an incarnation ended
+//! - [`crash`]: the record of an abnormal end
+//! - [`event`]: the lines of the log, a contract with those who read them
+//! - [`time`], [`secret`]: instants and values that must not be printed
+
+pub mod crash;
+pub mod event;
+pub mod exit;
+pub mod id;
+pub mod message;
+pub mod secret;
+pub mod spec;
+pub mod state;
+pub mod time;
+
+pub use crash::{Consequence, CrashRecord, Frame, Resources};
+pub use event::{Event, Level};
+pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
+pub use id::{AgentId, Digest, IdError, Incarnation};
+pub use message::{Body, Message, Next, Outcome, Sender};
+pub use secret::Secret;
+pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy, RestartPolicy};
+pub use state::{AgentState, Input, InvalidTransition};
+pub use time::Timestamp;

@@ -1,0 +1,59 @@
+//! What goes in and out of a turn.
+
+use serde::Serialize;
+
+use crate::AgentId;
+
+/// Largest message body and reply, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Text of a message. Shared, because the mailbox, the turn and the log all look at it.
+pub type Body = std::sync::Arc<str>;
+
+/// Where a message comes from. See `variant sender` in `wit/agent.wit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sender {
+    /// The control API.
+    Operator,
+    /// Another agent of this container.
+    Agent(AgentId),
+    /// The prompt of the start request.
+    Prompt,
+    /// A nudge from the control plane, by nudge id.
+    Nudge(String),
+    /// The agent's own last turn, which ended in [`Next::Continue`].
+    Continuation,
+}
+
+/// One entry of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Unique in the container.
+    pub id: String,
+    /// Where it comes from.
+    pub sender: Sender,
+    /// At most [`MAX_BODY_BYTES`].
+    pub body: Body,
+}
+
+/// What the agent wants after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Next {
+    /// Wait for the next message.
+    Idle,
+    /// Another turn at once, for the same message.
+    Continue,
+    /// The work is finished.
+    Done,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The answer to the sender.
+    pub reply: Option<String>,
+    /// What comes next.
+    pub next: Next,
+}

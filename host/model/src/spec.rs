@@ -1,0 +1,303 @@
+//! What an agent is asked to be, and the limits that it lives under.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentId, Secret};
+
+/// Everything that a start decides about an agent. Two starts are "the same" when their specs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// Which agent.
+    pub id: AgentId,
+    /// The role's name in the configuration.
+    pub role: Arc<str>,
+    /// The component's name in the configuration.
+    pub component: Arc<str>,
+    /// The name that people see.
+    pub name: String,
+    /// The town of the request, if it named one.
+    pub town_id: Option<String>,
+    /// The repository that it works on.
+    pub rig_id: Option<String>,
+    /// What to do first. May be empty.
+    pub prompt: String,
+    /// Standing instructions.
+    pub system_prompt: Option<String>,
+    /// The language model to use.
+    pub model: Option<String>,
+    /// A cheaper one for small tasks.
+    pub small_model: Option<String>,
+    /// What `host.config` answers. Secrets may be among the values.
+    pub config: BTreeMap<String, Secret>,
+    /// Environment of a stock component (`wasi:cli/environment`).
+    pub env: BTreeMap<String, Secret>,
+    /// Its limits.
+    pub limits: Limits,
+    /// What it may reach over HTTP.
+    pub http: HttpPolicy,
+    /// Whether it comes back after an end.
+    pub restart: RestartPolicy,
+    /// `host.config("fault-injection/...")` injects host faults. For tests of the host only.
+    pub fault_injection: bool,
+}
+
+/// Bounds on what one agent may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memories, tables and host bytes together.
+    pub memory_bytes: u64,
+    /// What happens when growth would pass `memory_bytes`.
+    pub on_memory_limit: MemoryPolicy,
+    /// CPU time of one call into the guest.
+    pub cpu: Duration,
+    /// Wall time of one turn.
+    pub wall: Duration,
+    /// Time in one host call.
+    pub host_call: Duration,
+    /// A whole start: waiting, compiling, instantiating, the guest's own `start`.
+    pub start: Duration,
+    /// Grace of a stop: what is left of the turn, and the guest's `shutdown`.
+    pub shutdown: Duration,
+    /// Messages that may wait.
+    pub mailbox_messages: usize,
+    /// Bytes of messages that may wait.
+    pub mailbox_bytes: usize,
+    /// Log lines a second, with a burst of ten times as many. More are dropped and counted.
+    pub log_lines_per_second: u32,
+}
+
+impl Default for Limits {
+    /// For an agent that talks to a language model: little memory, long waits.
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 * 1024 * 1024,
+            on_memory_limit: MemoryPolicy::End,
+            cpu: Duration::from_secs(10),
+            wall: Duration::from_secs(300),
+            host_call: Duration::from_secs(120),
+            start: Duration::from_secs(30),
+            shutdown: Duration::from_secs(5),
+            mailbox_messages: 256,
+            mailbox_bytes: 4 * 1024 * 1024,
+            log_lines_per_second: 50,
+        }
+    }
+}
+
+/// What happens when growth would pass the memory limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryPolicy {
+    /// The incarnation ends as `memory_limit`, with the backtrace of the growth.
+    End,
+    /// The guest sees `memory.grow` fail.
+    Deny,
+}
+
+/// Whether an agent comes back after an end. The words are those of OTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Always.
+    Permanent,
+    /// After an abnormal end.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// What an agent may reach over HTTP. Empty: nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpPolicy {
+    /// Allowed destinations.
+    pub allow: Vec<HttpRule>,
+}
+
+/// One allowed destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRule {
+    /// Lower case. `*.example.com` stands for every name below `example.com`.
+    pub host: String,
+    /// `None` stands for 80 and 443.
+    pub port: Option<u16>,
+}
+
+/// Why a text is no [`HttpRule`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no destination; write host, host:port, *.domain or [v6]:port")]
+pub struct HttpRuleError {
+    text: String,
+}
+
+impl HttpRule {
+    /// Parses `host`, `host:port`, `*.domain` or `[v6]:port`.
+    pub fn parse(text: &str) -> Result<Self, HttpRuleError> {
+        let error = || HttpRuleError { text: text.to_owned() };
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, Some(port.parse().map_err(|_| error())?))
+            }
+            _ => (text, None),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let name = host.strip_prefix("*.").unwrap_or(&host);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+        if name.is_empty() || !(name.chars().all(is_name) || name.parse::<Ipv6Addr>().is_ok()) {
+            return Err(error());
+        }
+        Ok(Self { host, port })
+    }
+
+    fn covers(&self, host: &str, port: u16) -> bool {
+        let port_fits = match self.port {
+            Some(wanted) => wanted == port,
+            None => port == 80 || port == 443,
+        };
+        let host_fits = match self.host.strip_prefix("*.") {
+            Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
+            None => self.host == host,
+        };
+        port_fits && host_fits
+    }
+}
+
+/// Why a request may not leave.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpDenied {
+    /// No rule names the destination.
+    #[error("{host}:{port} is not in the role's allow list")]
+    NotAllowed {
+        /// Lower case, without brackets.
+        host: String,
+        /// Where the request wanted to go.
+        port: u16,
+    },
+    /// A name resolved to an address inside the container's own network.
+    #[error("{host} resolved to {address}, which is not public")]
+    NotPublic {
+        /// The name of the request.
+        host: String,
+        /// What the resolver said.
+        address: IpAddr,
+    },
+}
+
+impl HttpPolicy {
+    /// May a request go to this host and port, as far as its name tells?
+    pub fn admit_name(&self, host: &str, port: u16) -> Result<(), HttpDenied> {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if self.allow.iter().any(|rule| rule.covers(&host, port)) {
+            return Ok(());
+        }
+        Err(HttpDenied::NotAllowed { host, port })
+    }
+
+    /// May a connection for `host` go to `address`? A name may only lead to public addresses; an
+    /// address that a rule spells out, and `localhost`, were listed on purpose.
+    pub fn admit_address(&self, host: &str, address: IpAddr) -> Result<(), HttpDenied> {
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+        let localhost = host.eq_ignore_ascii_case("localhost") && address.is_loopback();
+        if literal || localhost || is_public(address) {
+            return Ok(());
+        }
+        Err(HttpDenied::NotPublic { host: host.to_owned(), address })
+    }
+}
+
+/// Whether an address is outside loopback, private, link-local and other special ranges (IANA
+/// special-purpose registries).
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => is_public_v4(v4),
+            None => {
+                let special = v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_multicast()
+                    || v6.is_unique_local()
+                    || v6.is_unicast_link_local();
+                // 64:ff9b::/96 and 2002::/16 carry an IPv4 address that could be private.
+                let translated = v6.segments()[0] == 0x64 || v6.segments()[0] == 0x2002;
+                !special && !translated
+            }
+        },
+    }
+}
+
+fn is_public_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, ..] = v4.octets();
+    let shared = a == 100 && (64..128).contains(&b);
+    let benchmarking = a == 198 && (b == 18 || b == 19);
+    !(v4.is_loopback()
+        || v4.is_private()
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || v4.is_broadcast()
+        || v4.is_documentation()
+        || a == 0
+        || a >= 240
+        || shared
+        || benchmarking)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(rules: &[&str]) -> HttpPolicy {
+        HttpPolicy { allow: rules.iter().map(|rule| HttpRule::parse(rule).unwrap()).collect() }
+    }
+
+    #[test]
+    fn an_empty_policy_lets_nothing_out() {
+        assert!(HttpPolicy::default().admit_name("example.com", 443).is_err());
+    }
+
+    #[test]
+    fn a_rule_without_port_stands_for_the_web_ports_only() {
+        let policy = policy(&["example.com", "127.0.0.1:9100"]);
+        assert!(policy.admit_name("Example.COM", 443).is_ok());
+        assert!(policy.admit_name("example.com", 8443).is_err());
+        assert!(policy.admit_name("127.0.0.1", 9100).is_ok());
+        assert!(policy.admit_name("127.0.0.1", 80).is_err());
+    }
+
+    #[test]
+    fn a_wildcard_covers_names_below_and_not_lookalikes() {
+        let policy = policy(&["*.example.com"]);
+        assert!(policy.admit_name("api.example.com", 443).is_ok());
+        assert!(policy.admit_name("example.com", 443).is_err());
+        assert!(policy.admit_name("evilexample.com", 443).is_err());
+    }
+
+    #[test]
+    fn a_listed_name_may_not_lead_inside() {
+        let policy = policy(&["example.com", "localhost:1"]);
+        for inside in
+            ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:10.0.0.1"]
+        {
+            assert!(
+                policy.admit_address("example.com", inside.parse().unwrap()).is_err(),
+                "{inside}"
+            );
+        }
+        assert!(policy.admit_address("example.com", "93.184.216.34".parse().unwrap()).is_ok());
+        assert!(policy.admit_address("localhost", "127.0.0.1".parse().unwrap()).is_ok());
+        assert!(policy.admit_address("127.0.0.1", "127.0.0.1".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_no_rule() {
+        for text in ["", "http://x", "x:y", "a b", "*.", "x:99999"] {
+            assert!(HttpRule::parse(text).is_err(), "{text:?}");
+        }
+        let v6 = HttpRule::parse("[::1]:80").unwrap();
+        assert_eq!((v6.host.as_str(), v6.port), ("::1", Some(80)));
+    }
+}

@@ -1,0 +1,191 @@
+//! The lifecycle machine.
+//!
+//! ```text
+//!            Started                    StopRequested
+//!  Starting ─────────▶ Running ─────────────────────────▶ Stopping
+//!     │  │              │   ▲ │ TurnBegan / TurnEnded        │
+//!     │  │ Ended        │   └─┘ (idle ⇄ busy)                │ Ended
+//!     │  └───────────┐  │ Ended                              │
+//!     │ StopRequested│  ▼                                    ▼
+//!     └────▶ Stopping└─▶ Failed (abnormal) / Exited (normal) ◀
+//!                          │            │
+//!            RetryAt       ▼            ▼  Quarantine
+//!                        Backoff ───▶ Quarantined
+//!                          │              │
+//!                          ├── Begin ─────┴──▶ Starting   (also from Exited and Failed)
+//!                          └── StopRequested ▶ Exited
+//! ```
+//!
+//! A state says nothing about the store or the task behind it; `agent` owns those. Only the agent's own
+//! task calls [`AgentState::transition`], in one place.
+
+use serde::Serialize;
+
+/// Where an agent is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AgentState {
+    /// Waiting for its component, being instantiated, or in the guest's `start`.
+    Starting,
+    /// Ready for messages.
+    Running {
+        /// A turn is under way.
+        busy: bool,
+    },
+    /// Asked to end and not yet gone.
+    Stopping,
+    /// Ended abnormally; comes back by itself.
+    Backoff,
+    /// Ended abnormally too often; comes back only when a person or a new spec says so.
+    Quarantined,
+    /// Ended as intended.
+    Exited,
+    /// Ended abnormally, and stays so.
+    Failed,
+}
+
+/// What happens to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A new incarnation begins.
+    Begin,
+    /// The guest's `start` returned.
+    Started,
+    /// A turn began.
+    TurnBegan,
+    /// A turn ended and the agent lives on.
+    TurnEnded,
+    /// Somebody asked it to end.
+    StopRequested,
+    /// The incarnation is gone.
+    Ended {
+        /// As intended, or not.
+        normal: bool,
+    },
+    /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will come back.
+    RetryScheduled,
+    /// After [`AgentState::Failed`]: it will not come back by itself.
+    Quarantine,
+}
+
+/// An input that makes no sense in a state: a bug of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no transition from {from:?} by {input:?}")]
+pub struct InvalidTransition {
+    /// The state that stays.
+    pub from: AgentState,
+    /// What was refused.
+    pub input: Input,
+}
+
+impl AgentState {
+    /// The next state, or the reason why there is none. Pure.
+    pub fn transition(self, input: Input) -> Result<Self, InvalidTransition> {
+        use AgentState::*;
+        Ok(match (self, input) {
+            (Backoff | Quarantined | Exited | Failed, Input::Begin) => Starting,
+            (Starting, Input::Started) => Running { busy: false },
+            (Running { busy: false }, Input::TurnBegan) => Running { busy: true },
+            (Running { busy: true }, Input::TurnEnded) => Running { busy: false },
+            (Starting | Running { .. } | Stopping, Input::StopRequested) => Stopping,
+            // Nothing lives in a backoff: there is no end to wait for.
+            (Backoff, Input::StopRequested) => Exited,
+            (Starting | Running { .. } | Stopping, Input::Ended { normal: true }) => Exited,
+            (Starting | Running { .. } | Stopping, Input::Ended { normal: false }) => Failed,
+            (Failed | Exited, Input::RetryScheduled) => Backoff,
+            (Failed | Backoff, Input::Quarantine) => Quarantined,
+            (from, input) => return Err(InvalidTransition { from, input }),
+        })
+    }
+
+    /// Whether an incarnation exists or is being made.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Starting | Self::Running { .. } | Self::Stopping)
+    }
+
+    /// Whether messages are taken.
+    pub fn accepts_messages(self) -> bool {
+        matches!(self, Self::Starting | Self::Running { .. })
+    }
+
+    /// The word for it in answers and log lines. `running` covers busy and idle.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running { .. } => "running",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::Quarantined => "quarantined",
+            Self::Exited => "exited",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run(inputs: &[Input]) -> Result<AgentState, InvalidTransition> {
+        inputs.iter().try_fold(AgentState::Starting, |state, input| state.transition(*input))
+    }
+
+    #[test]
+    fn an_ordinary_life_ends_exited() {
+        use Input::*;
+        let life = [Started, TurnBegan, TurnEnded, StopRequested, Ended { normal: true }];
+        assert_eq!(run(&life), Ok(AgentState::Exited));
+    }
+
+    #[test]
+    fn a_crash_in_a_turn_is_failed_and_can_come_back() {
+        use Input::*;
+        let life = [Started, TurnBegan, Ended { normal: false }, RetryScheduled, Begin, Started];
+        assert_eq!(run(&life), Ok(AgentState::Running { busy: false }));
+    }
+
+    #[test]
+    fn a_turn_cannot_begin_twice() {
+        assert!(run(&[Input::Started, Input::TurnBegan, Input::TurnBegan]).is_err());
+    }
+
+    #[test]
+    fn what_has_ended_takes_no_turns() {
+        assert!(run(&[Input::Ended { normal: true }, Input::TurnBegan]).is_err());
+        assert!(run(&[Input::Ended { normal: true }, Input::Ended { normal: true }]).is_err());
+    }
+
+    fn input() -> impl Strategy<Value = Input> {
+        prop_oneof![
+            Just(Input::Begin),
+            Just(Input::Started),
+            Just(Input::TurnBegan),
+            Just(Input::TurnEnded),
+            Just(Input::StopRequested),
+            any::<bool>().prop_map(|normal| Input::Ended { normal }),
+            Just(Input::RetryScheduled),
+            Just(Input::Quarantine),
+        ]
+    }
+
+    proptest! {
+        /// Between two `Begin` that are accepted lies exactly one `Ended` that is accepted.
+        #[test]
+        fn every_life_ends_once(inputs in prop::collection::vec(input(), 0..64)) {
+            let mut state = AgentState::Starting;
+            let mut live = true;
+            for input in inputs {
+                let Ok(next) = state.transition(input) else { continue };
+                match input {
+                    Input::Begin => { prop_assert!(!live); live = true; }
+                    Input::Ended { .. } => { prop_assert!(live); live = false; }
+                    _ => {}
+                }
+                state = next;
+                if live { prop_assert!(state.is_live()); }
+            }
+        }
+    }
+}
