@@ -190,6 +190,9 @@ pub enum Event {
         status: u16,
         /// The answer's error text.
         error: String,
+        /// Refusals without a line since the last one that got one.
+        #[serde(skip_serializing_if = "is_zero")]
+        suppressed: u64,
     },
     /// A diagnostic of the host itself or of a library.
     #[serde(rename = "container.log")]

@@ -1,1 +1,50 @@
-//! x
+//! The only crate that knows the engine.
+//!
+//! ```text
+//!  Loader ── file ─▶ digest ─▶ AOT cache | compile (low-priority threads) ─▶ world check ─▶ Loaded
+//!  Runtime::instantiate(Loaded) ─▶ Call ─▶ Incarnation ── start / handle / ... ─▶ Call ─▶ Incarnation
+//!                                                                                  └──▶ Exit
+//! ```
+//!
+//! Every call takes the [`Incarnation`] by value and gives it back only when the guest returned. After
+//! a trap, a deadline or a host panic there is an [`bulkhead_model::Exit`] and no incarnation any more:
+//! a store that trapped cannot be entered again, because nobody has it.
+//!
+//! - `engine`: engine settings, the pool, how many agents fit
+//! - [`loader`], `aot`, `world`: from a file to something that can be instantiated
+//! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
+//! - `limiter`: memory
+//! - `interfaces`: one file for each host interface
+//! - `exit`, `backtrace`: why it ended
+
+mod aot;
+mod backtrace;
+mod bindings;
+mod call;
+mod config;
+mod cut;
+mod engine;
+mod exit;
+mod incarnation;
+mod interfaces;
+mod lanes;
+mod limiter;
+pub mod loader;
+mod logs;
+mod meter;
+mod port;
+mod runtime;
+mod state;
+mod ticker;
+mod world;
+
+pub use call::{Call, CallEnd, CallLimits};
+pub use config::RuntimeConfig;
+pub use cut::KillCause;
+pub use engine::{Allocator, Capacity, EngineError};
+pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, StartInfo};
+pub use loader::{LoadError, Loaded, Source};
+pub use logs::Logs;
+pub use meter::{Meter, Usage};
+pub use port::{Nudge, Port, PortError};
+pub use runtime::{Birth, Runtime, RuntimeError, Workshop};

@@ -1,0 +1,233 @@
+//! Compiled components on disk.
+//!
+//! An entry is named by the component's digest and the engine's compatibility hash, and begins with a
+//! header that says both again, with the length and the SHA-256 of what follows. All of it is checked
+//! before the engine sees a byte: loading machine code that is not ours would be running it. A bad entry
+//! is reported, removed and made anew.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use bulkhead_model::Digest;
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+const MAGIC: &[u8; 8] = b"BHAOT\0\0\x01";
+const HEADER_BYTES: usize = 8 + 8 + 32 + 8 + 32;
+
+/// A directory of compiled components, for one engine.
+pub(crate) struct AotCache {
+    dir: PathBuf,
+    engine_hash: u64,
+    max_bytes: u64,
+}
+
+/// What a look into the cache found.
+pub(crate) enum Found {
+    Ready(Component),
+    Nothing,
+    Rejected { path: PathBuf, reason: String },
+}
+
+impl AotCache {
+    /// Makes the directory, readable by its owner alone: who can write to it can run code here.
+    pub(crate) fn open(dir: PathBuf, max_bytes: u64, engine: &Engine) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(Self { dir, engine_hash: hasher.finish(), max_bytes })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}-{:016x}.cwasm", self.engine_hash))
+    }
+
+    pub(crate) fn find(&self, engine: &Engine, digest: &Digest) -> Found {
+        let path = self.path(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
+            Err(error) => return Found::Rejected { path, reason: format!("read: {error}") },
+        };
+        match self.load(engine, digest, &bytes) {
+            Ok(component) => {
+                // The time of last use decides what goes first when the directory is full.
+                let _ = fs::File::open(&path).and_then(|file| {
+                    file.set_modified(std::time::SystemTime::now())
+                });
+                Found::Ready(component)
+            }
+            Err(reason) => {
+                let _ = fs::remove_file(&path);
+                Found::Rejected { path, reason }
+            }
+        }
+    }
+
+    fn load(&self, engine: &Engine, digest: &Digest, bytes: &[u8]) -> Result<Component, String> {
+        let code = self.check(digest, bytes)?;
+        // SAFETY: the bytes are what `store` wrote for this component and this engine: magic, digest,
+        // engine hash, length and checksum all agree, in a directory that only the owner can write to.
+        // Checked and loaded bytes are the same memory, so the file cannot change in between.
+        unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
+    }
+
+    /// The code of an entry, when its header is right for it.
+    fn check<'a>(&self, digest: &Digest, bytes: &'a [u8]) -> Result<&'a [u8], String> {
+        let Some((header, code)) = bytes.split_at_checked(HEADER_BYTES) else {
+            return Err(format!("{} bytes are shorter than a header", bytes.len()));
+        };
+        let expected = self.header(digest, code);
+        if header[..8] != expected[..8] {
+            return Err("not an entry of this cache".into());
+        }
+        if header[8..16] != expected[8..16] {
+            return Err("made for another engine".into());
+        }
+        if header[16..48] != expected[16..48] {
+            return Err("made for another component".into());
+        }
+        if header[48..56] != expected[48..56] {
+            return Err("truncated, or with a tail".into());
+        }
+        if header[56..] != expected[56..] {
+            return Err("checksum does not match".into());
+        }
+        Ok(code)
+    }
+
+    fn header(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&self.engine_hash.to_le_bytes());
+        header.extend_from_slice(&digest.0);
+        header.extend_from_slice(&(code.len() as u64).to_le_bytes());
+        header.extend_from_slice(&Sha256::digest(code));
+        header
+    }
+
+    /// Writes an entry: whole or not at all.
+    pub(crate) fn store(&self, digest: &Digest, component: &Component) -> io::Result<()> {
+        let code = component.serialize().map_err(io::Error::other)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        file.write_all(&self.header(digest, &code))?;
+        file.write_all(&code)?;
+        file.persist(self.path(digest)).map_err(|error| error.error)?;
+        self.make_room();
+        Ok(())
+    }
+
+    /// Removes the entries unused for longest until the rest fits.
+    fn make_room(&self) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        let mut files: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let meta = entry.metadata().ok()?;
+                Some((meta.modified().ok()?, meta.len(), entry.path()))
+            })
+            .collect();
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        let mut total = 0;
+        for (index, (_, bytes, path)) in files.iter().enumerate() {
+            total += bytes;
+            if index > 0 && total > self.max_bytes {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Reads a file of at most `max_bytes`. `Ok(Err(size))` when it is larger.
+pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<Result<Vec<u8>, u64>> {
+    let mut file = fs::File::open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    if meta.len() > max_bytes {
+        return Ok(Err(meta.len()));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
+    // The file may grow while it is read.
+    (&mut file).take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Ok(Err(bytes.len() as u64));
+    }
+    Ok(Ok(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn cache(dir: &Path, engine: &Engine) -> (AotCache, Digest) {
+        let cache = AotCache::open(dir.to_owned(), 1 << 20, engine).unwrap();
+        let digest = Digest(Sha256::digest(EMPTY).into());
+        cache.store(&digest, &Component::from_binary(engine, EMPTY).unwrap()).unwrap();
+        (cache, digest)
+    }
+
+    fn reason(cache: &AotCache, engine: &Engine, digest: &Digest) -> String {
+        match cache.find(engine, digest) {
+            Found::Rejected { reason, path } => {
+                assert!(!path.exists(), "a bad entry is removed");
+                reason
+            }
+            Found::Ready(_) => "ready".into(),
+            Found::Nothing => "nothing".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_stored_is_found_and_everything_else_is_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let (cache, digest) = cache(dir.path(), &engine);
+        let path = cache.path(&digest);
+        let good = fs::read(&path).unwrap();
+        assert_eq!(reason(&cache, &engine, &digest), "ready");
+        assert_eq!(reason(&cache, &engine, &Digest([7; 32])), "nothing");
+
+        let bad = |at: usize, expected: &str| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(reason(&cache, &engine, &digest), expected);
+        };
+        bad(0, "not an entry of this cache");
+        bad(8, "made for another engine");
+        bad(16, "made for another component");
+        bad(48, "truncated, or with a tail");
+        bad(56, "checksum does not match");
+        bad(HEADER_BYTES + 100, "checksum does not match");
+        fs::write(&path, &good[..good.len() - 1]).unwrap();
+        assert_eq!(reason(&cache, &engine, &digest), "truncated, or with a tail");
+        fs::write(&path, b"x").unwrap();
+        assert!(reason(&cache, &engine, &digest).contains("shorter than a header"));
+        fs::write(&path, &good).unwrap();
+        assert_eq!(reason(&cache, &engine, &digest), "ready");
+    }
+
+    #[test]
+    fn the_directory_is_the_owners_alone_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let (mut cache, digest) = cache(dir.path(), &engine);
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        cache.max_bytes = 1;
+        let component = Component::from_binary(&engine, EMPTY).unwrap();
+        let other = Digest([1; 32]);
+        let old = fs::File::open(cache.path(&digest)).unwrap();
+        old.set_modified(std::time::UNIX_EPOCH).unwrap();
+        cache.store(&other, &component).unwrap();
+        assert!(cache.path(&other).exists() && !cache.path(&digest).exists());
+    }
+}

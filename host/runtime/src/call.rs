@@ -1,0 +1,284 @@
+//! How a call into a guest runs, and how it is cut off.
+//!
+//! ```text
+//!             poll                    epoch tick: slice burned
+//!   Fast ───────────────▶ waits ─┐   ┌──────────────────────────▶ Slow (low priority)
+//!    ▲ ▲   host call              │   │                             │ waits for a host call
+//!    │ └─────────────────────────┘   │                             │
+//!    └───────────────────────────────┴─────────────────────────────┘
+//!   returned ▶ CallEnd::Returned(incarnation, ..)
+//!   trapped, cut off, host panic ▶ CallEnd::Ended(exit), and the store is gone
+//! ```
+//!
+//! While the guest computes, the epoch callback enforces CPU time, wall time and kills, and the trap
+//! carries a backtrace. While it waits in a host call there is nothing to interrupt: timers here drop
+//! the whole call, and the store with it.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bulkhead_events::task::panic_message;
+use bulkhead_model::{Exit, ExitReason, Phase};
+use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep};
+
+use crate::cut::{Cut, KillCause};
+use crate::exit;
+use crate::incarnation::{AgentFailure, Incarnation, Live};
+use crate::meter::Lane;
+use crate::runtime::{Birth, Workshop};
+
+/// Limits of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallLimits {
+    /// CPU time.
+    pub cpu: Duration,
+    /// Wall time.
+    pub wall: Duration,
+    /// Time in one host call.
+    pub host_call: Duration,
+}
+
+/// How a call ended.
+pub enum CallEnd<T> {
+    /// The guest returned, and can be called again.
+    Returned(Incarnation, Result<T, AgentFailure>),
+    /// The incarnation is over.
+    Ended(Exit),
+}
+
+/// What the future of a call yields: the store comes back only when the engine says it may.
+pub(crate) struct Finished<T> {
+    pub live: Option<Live>,
+    pub result: wasmtime::Result<Result<T, AgentFailure>>,
+}
+
+pub(crate) type Running<T> = Pin<Box<dyn Future<Output = Finished<T>> + Send>>;
+
+/// A call under way. Resolves to its [`CallEnd`]. Dropping it drops the incarnation.
+pub struct Call<T: Send + 'static> {
+    place: Place<T>,
+    phase: Phase,
+    host_call_limit: Duration,
+    birth: Arc<Birth>,
+    workshop: Workshop,
+    wall_timer: Option<Pin<Box<Sleep>>>,
+    host_timer: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+enum Place<T> {
+    Fast(Running<T>),
+    Slow(JoinHandle<Slow<T>>),
+    Gone,
+}
+
+/// How a stay on the slow lane ended.
+enum Slow<T> {
+    Finished(Finished<T>),
+    Panicked(String),
+    /// It waits for a host call: back to the fast lane.
+    Waits(Running<T>),
+}
+
+enum Polled<T> {
+    Finished(Finished<T>),
+    Panicked(String),
+    Yielded,
+    Waits,
+}
+
+impl<T: Send + 'static> Call<T> {
+    pub(crate) fn new(
+        future: Running<T>,
+        phase: Phase,
+        limits: CallLimits,
+        birth: Arc<Birth>,
+        workshop: Workshop,
+    ) -> Self {
+        birth.meter.begin_call(&limits);
+        Self {
+            place: Place::Fast(future),
+            phase,
+            host_call_limit: limits.host_call,
+            birth,
+            workshop,
+            wall_timer: None,
+            host_timer: None,
+        }
+    }
+
+    /// Brings the call's deadline forward; the guest sees it through `host.deadline`. Poll the call
+    /// again afterwards.
+    pub fn end_within(&mut self, time: Duration) {
+        self.birth.meter.end_within(time);
+        self.wall_timer = None;
+    }
+
+    /// Ends the call as soon as possible. Poll it again afterwards: a guest in a host call ends at
+    /// once, a computing one within about two epoch ticks of being scheduled.
+    pub fn kill(&self, cause: KillCause) {
+        self.birth.meter.set_kill(cause);
+    }
+
+    fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
+        self.place = Place::Gone;
+        match (finished.result, finished.live) {
+            (Ok(result), Some(live)) => CallEnd::Returned(
+                Incarnation::new(live, Arc::clone(&self.birth), self.workshop.clone()),
+                result,
+            ),
+            (Ok(_), None) => {
+                CallEnd::Ended(Exit::new(ExitReason::HostError, self.phase, "the store was lost"))
+            }
+            (Err(error), _) => CallEnd::Ended(exit::classify(&error, self.phase, &self.birth)),
+        }
+    }
+
+    fn host_panicked(&mut self, message: &str) -> CallEnd<T> {
+        self.place = Place::Gone;
+        CallEnd::Ended(exit::host_panic(message, self.phase, &self.birth))
+    }
+
+    /// Drops a call that waits in a host call.
+    fn abandon(&mut self, cut: Cut) -> CallEnd<T> {
+        let exit = exit::cut_off(&cut, self.phase, &self.birth);
+        self.place = Place::Gone;
+        CallEnd::Ended(exit)
+    }
+
+    /// Whether a call that waits in a host call has to end now. Arms the timers otherwise.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
+        let meter = &self.birth.meter;
+        if let Some(cause) = meter.kill() {
+            return Some(cause.into());
+        }
+        let wall = self.wall_timer.get_or_insert_with(|| Box::pin(sleep(meter.time_left())));
+        if wall.as_mut().poll(cx).is_ready() {
+            return Some(meter.wall_cut());
+        }
+        let number = meter.host_call_number();
+        if self.host_timer.as_ref().is_none_or(|(armed_for, _)| *armed_for != number) {
+            self.host_timer = Some((number, Box::pin(sleep(self.host_call_limit))));
+        }
+        let (_, host) = self.host_timer.as_mut()?;
+        if host.as_mut().poll(cx).is_ready() {
+            let limit_ms = u64::try_from(self.host_call_limit.as_millis()).unwrap_or(u64::MAX);
+            return Some(Cut::HostCall { limit_ms });
+        }
+        None
+    }
+}
+
+impl<T: Send + 'static> Future for Call<T> {
+    type Output = CallEnd<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallEnd<T>> {
+        let this = self.get_mut();
+        loop {
+            match std::mem::replace(&mut this.place, Place::Gone) {
+                Place::Gone => panic!("a call was polled after it ended"),
+                Place::Slow(mut handle) => match Pin::new(&mut handle).poll(cx) {
+                    Poll::Pending => {
+                        this.place = Place::Slow(handle);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(Slow::Finished(finished))) => {
+                        return Poll::Ready(this.finish(finished));
+                    }
+                    Poll::Ready(Ok(Slow::Waits(future))) => {
+                        this.birth.meter.set_lane(Lane::Fast);
+                        this.place = Place::Fast(future);
+                    }
+                    Poll::Ready(Ok(Slow::Panicked(message))) => {
+                        return Poll::Ready(this.host_panicked(&message));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(this.host_panicked(&error.to_string()));
+                    }
+                },
+                Place::Fast(mut future) => {
+                    match poll_guest(&mut future, cx, &this.birth, &this.workshop) {
+                        Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
+                        Polled::Panicked(message) => {
+                            drop(future);
+                            return Poll::Ready(this.host_panicked(&message));
+                        }
+                        Polled::Yielded if this.birth.meter.wants_slow_lane(this.workshop.slices()) => {
+                            this.birth.meter.set_lane(Lane::Slow);
+                            let stay =
+                                stay_on_slow_lane(future, Arc::clone(&this.birth), this.workshop.clone());
+                            this.place = Place::Slow(this.workshop.slow_lane().spawn(stay));
+                        }
+                        Polled::Yielded => {
+                            this.place = Place::Fast(future);
+                            return Poll::Pending;
+                        }
+                        Polled::Waits => {
+                            if let Some(cut) = this.overdue(cx) {
+                                drop(future);
+                                return Poll::Ready(this.abandon(cut));
+                            }
+                            this.place = Place::Fast(future);
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Call<T> {
+    fn drop(&mut self) {
+        if let Place::Slow(handle) = &self.place {
+            handle.abort();
+        }
+    }
+}
+
+/// Runs a call on the slow lane until it ends or waits.
+async fn stay_on_slow_lane<T: Send + 'static>(
+    future: Running<T>,
+    birth: Arc<Birth>,
+    workshop: Workshop,
+) -> Slow<T> {
+    let mut future = Some(future);
+    std::future::poll_fn(move |cx| {
+        let Some(mut running) = future.take() else {
+            panic!("a stay on the slow lane was polled after it ended")
+        };
+        match poll_guest(&mut running, cx, &birth, &workshop) {
+            Polled::Finished(finished) => Poll::Ready(Slow::Finished(finished)),
+            Polled::Panicked(message) => Poll::Ready(Slow::Panicked(message)),
+            Polled::Waits => Poll::Ready(Slow::Waits(running)),
+            Polled::Yielded => {
+                future = Some(running);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// One poll of a guest: measured, with the ticker awake, and with host panics contained.
+fn poll_guest<T>(
+    future: &mut Running<T>,
+    cx: &mut Context<'_>,
+    birth: &Birth,
+    workshop: &Workshop,
+) -> Polled<T> {
+    let running = workshop.ticker().enter();
+    birth.meter.begin_poll();
+    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+    birth.meter.end_poll();
+    drop(running);
+    match polled {
+        Ok(Poll::Ready(finished)) => Polled::Finished(finished),
+        Ok(Poll::Pending) if birth.meter.take_yielded() => Polled::Yielded,
+        Ok(Poll::Pending) => Polled::Waits,
+        Err(panic) => Polled::Panicked(panic_message(panic.as_ref())),
+    }
+}

@@ -1,0 +1,197 @@
+//! Why an incarnation ended. The only place that decides.
+
+use bulkhead_model::exit::Location;
+use bulkhead_model::{Determinism, Exit, ExitReason, Frame, Phase};
+use wasmtime::Trap;
+
+use crate::backtrace;
+use crate::cut::{Cut, HostFault};
+use crate::runtime::Birth;
+
+/// Frames below which a repeating backtrace is no recursion.
+const RECURSION_MIN_FRAMES: usize = 16;
+
+/// Names the end that an error of the engine stands for.
+pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> Exit {
+    let frames = backtrace::frames(error);
+    let mut exit = if let Some(cut) = error.downcast_ref::<Cut>() {
+        cut_off(cut, phase, birth)
+    } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        guest_exit(status.0, phase)
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        trapped(*trap, &frames, phase, birth)
+    } else if error.downcast_ref::<HostFault>().is_some() || error.downcast_ref::<std::io::Error>().is_some()
+    {
+        Exit::new(ExitReason::HostError, phase, chain(error))
+    } else {
+        // What is left comes from the canonical ABI: a bad handle, a string that is no UTF-8, a result
+        // outside of memory. The guest broke the rules of its own contract.
+        let mut exit = Exit::new(ExitReason::Trap, phase, chain(error));
+        exit.deterministic = Determinism::Unknown;
+        exit
+    };
+    exit.frames = frames;
+    if exit.host_call.is_none() {
+        exit.host_call = birth.meter.host_call().map(str::to_owned);
+    }
+    exit
+}
+
+/// An end that the host imposed.
+pub(crate) fn cut_off(cut: &Cut, phase: Phase, birth: &Birth) -> Exit {
+    let mut exit = Exit::new(cut.reason(), phase, cut.to_string());
+    exit.host_call = birth.meter.host_call().map(str::to_owned);
+    exit.deterministic = Determinism::False;
+    if let Cut::Memory { requested_bytes, .. } = cut {
+        exit.requested_bytes = Some(*requested_bytes);
+        exit.deterministic = Determinism::Unknown;
+    }
+    exit
+}
+
+/// A panic of the host that was caught at the boundary.
+pub(crate) fn host_panic(message: &str, phase: Phase, birth: &Birth) -> Exit {
+    let mut exit = Exit::new(ExitReason::HostError, phase, format!("the host panicked: {message}"));
+    exit.host_call = birth.meter.host_call().map(str::to_owned);
+    exit
+}
+
+fn guest_exit(status: i32, phase: Phase) -> Exit {
+    let mut exit = Exit::new(ExitReason::GuestExit, phase, format!("exited with status {status}"));
+    exit.status = Some(status);
+    exit
+}
+
+fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
+    let stderr = birth.logs.stderr_tail();
+    let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
+    exit.trap = Some(trap_name(trap));
+    exit.deterministic = Determinism::Unknown;
+    match trap {
+        Trap::StackOverflow => exit.reason = ExitReason::StackExhausted,
+        // A Rust guest's own stack lies first in its memory and runs out below address zero.
+        Trap::MemoryOutOfBounds if repeats(frames) => {
+            exit.reason = ExitReason::StackExhausted;
+            exit.message = "the guest's stack ran out of its linear memory".into();
+        }
+        Trap::UnreachableCodeReached => {
+            if let Some(bytes) = failed_allocation(&stderr, birth) {
+                exit.reason = ExitReason::MemoryLimit;
+                exit.message = format!("an allocation failed after growth by {bytes} bytes was denied");
+                exit.requested_bytes = Some(bytes);
+            } else if let Some((message, location)) = panic_in(&stderr) {
+                exit.reason = ExitReason::Panic;
+                exit.message = message;
+                exit.location = location;
+            }
+        }
+        _ => {}
+    }
+    exit
+}
+
+/// The growth that was denied, when the guest gave up because of it.
+fn failed_allocation(stderr: &[String], birth: &Birth) -> Option<u64> {
+    let gave_up = stderr.iter().any(|line| line.contains("memory allocation of "));
+    gave_up.then(|| birth.meter.denied_bytes()).flatten()
+}
+
+/// Whether a few functions fill the whole backtrace.
+fn repeats(frames: &[Frame]) -> bool {
+    let mut functions: Vec<_> =
+        frames.iter().map(|frame| (frame.module.as_deref(), frame.function_index)).collect();
+    functions.sort_unstable();
+    functions.dedup();
+    frames.len() >= RECURSION_MIN_FRAMES && functions.len() <= frames.len() / 4
+}
+
+/// Finds the last Rust panic message: `thread '...' panicked at file:line:column:` and the lines after
+/// it.
+fn panic_in(stderr: &[String]) -> Option<(String, Option<Location>)> {
+    let at = stderr.iter().rposition(|line| line.contains("panicked at "))?;
+    let (_, place) = stderr[at].split_once("panicked at ")?;
+    let text: Vec<&str> = stderr[at + 1..]
+        .iter()
+        .map(String::as_str)
+        .take_while(|line| !line.starts_with("note: run with"))
+        .collect();
+    let text = text.join("\n");
+    let message = if text.trim().is_empty() { place.to_owned() } else { text.trim().to_owned() };
+    Some((message, location(place)))
+}
+
+fn location(place: &str) -> Option<Location> {
+    let mut parts = place.trim_end_matches(':').rsplitn(3, ':');
+    let column = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    let file = parts.next()?.to_owned();
+    Some(Location { file, line, column })
+}
+
+fn chain(error: &wasmtime::Error) -> String {
+    format!("{error:#}")
+}
+
+/// The engine's name of a trap, in kebab case.
+fn trap_name(trap: Trap) -> &'static str {
+    match trap {
+        Trap::StackOverflow => "stack-overflow",
+        Trap::MemoryOutOfBounds => "memory-out-of-bounds",
+        Trap::HeapMisaligned => "heap-misaligned",
+        Trap::TableOutOfBounds => "table-out-of-bounds",
+        Trap::IndirectCallToNull => "indirect-call-to-null",
+        Trap::BadSignature => "bad-signature",
+        Trap::IntegerOverflow => "integer-overflow",
+        Trap::IntegerDivisionByZero => "integer-division-by-zero",
+        Trap::BadConversionToInteger => "bad-conversion-to-integer",
+        Trap::UnreachableCodeReached => "unreachable-code-reached",
+        Trap::Interrupt => "interrupt",
+        Trap::NullReference => "null-reference",
+        Trap::ArrayOutOfBounds => "array-out-of-bounds",
+        Trap::AllocationTooLarge => "allocation-too-large",
+        Trap::CastFailure => "cast-failure",
+        Trap::CannotEnterComponent => "cannot-enter-component",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn frame(index: usize, function_index: u32) -> Frame {
+        Frame { index, function: None, module: None, function_index, module_offset: None }
+    }
+
+    #[test]
+    fn a_panic_message_is_found_with_its_place() {
+        let stderr = lines(
+            "starting\nthread '<unnamed>' (1) panicked at src/lib.rs:12:18:\ncalled `Option::unwrap()`\non a `None` value\nnote: run with `RUST_BACKTRACE=1`",
+        );
+        let (message, location) = panic_in(&stderr).unwrap();
+        assert_eq!(message, "called `Option::unwrap()`\non a `None` value");
+        assert_eq!(location, Some(Location { file: "src/lib.rs".into(), line: 12, column: 18 }));
+    }
+
+    #[test]
+    fn the_last_panic_counts_and_a_message_may_be_missing() {
+        let stderr = lines("panicked at a.rs:1:1:\nfirst\nthread panicked at C:\\x\\b.rs:2:3:");
+        let (message, location) = panic_in(&stderr).unwrap();
+        assert_eq!(message, "C:\\x\\b.rs:2:3:");
+        assert_eq!(location.unwrap().file, "C:\\x\\b.rs");
+        assert!(panic_in(&lines("all is well")).is_none());
+    }
+
+    #[test]
+    fn recursion_is_a_backtrace_of_few_functions() {
+        let one: Vec<_> = (0..20).map(|index| frame(index, 7)).collect();
+        let mutual: Vec<_> = (0..20).map(|index| frame(index, index as u32 % 3)).collect();
+        let deep: Vec<_> = (0..20).map(|index| frame(index, index as u32)).collect();
+        assert!(repeats(&one) && repeats(&mutual));
+        assert!(!repeats(&deep) && !repeats(&one[..5]));
+    }
+}

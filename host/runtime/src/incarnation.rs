@@ -1,0 +1,254 @@
+//! One life of an agent: its store, and the calls into it.
+
+use std::sync::Arc;
+
+use bulkhead_model::{Message, Next, Outcome, Phase, Sender};
+use wasmtime::Store;
+
+use crate::bindings::Agent;
+use crate::bindings::bulkhead::agent::types;
+use crate::call::{Call, CallLimits, Finished, Running};
+use crate::meter::Meter;
+use crate::runtime::{Birth, Workshop};
+use crate::state::State;
+
+/// A live incarnation. Every call consumes it and gives it back only when the guest returned.
+pub struct Incarnation {
+    live: Live,
+    birth: Arc<Birth>,
+    workshop: Workshop,
+}
+
+/// The store and what is exported from it.
+pub(crate) struct Live {
+    pub store: Store<State>,
+    pub guest: Guest,
+}
+
+pub(crate) enum Guest {
+    /// A component of the world `agent`.
+    Agent(Agent),
+    /// A stock component that exports `wasi:cli/run`.
+    Command(wasmtime_wasi::p2::bindings::Command),
+}
+
+/// A failure that the agent reports about itself. `record agent-error` in `wit/agent.wit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFailure {
+    /// Kebab case, chosen by the agent.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// Ends the incarnation.
+    pub fatal: bool,
+}
+
+/// What `lifecycle.start` is told beyond the spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartInfo {
+    /// Which life.
+    pub incarnation: u64,
+    /// `restore` succeeded before.
+    pub restored: bool,
+    /// The town, once known.
+    pub town_id: Option<String>,
+}
+
+/// Why the agent is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownReason {
+    /// Somebody asked for it.
+    Stopped,
+    /// The container is going away.
+    Drained,
+    /// A newer start takes over.
+    Superseded,
+    /// The container is short of memory.
+    Evicted,
+}
+
+/// Longest reply; more is cut, as `wit/agent.wit` says.
+const MAX_REPLY_BYTES: usize = bulkhead_model::message::MAX_BODY_BYTES;
+
+/// Longest error code and message of a guest.
+const MAX_ERROR_BYTES: usize = 4 * 1024;
+
+impl Incarnation {
+    pub(crate) fn new(live: Live, birth: Arc<Birth>, workshop: Workshop) -> Self {
+        Self { live, birth, workshop }
+    }
+
+    /// What it uses.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.birth.meter
+    }
+
+    /// Whether it is a stock component, whose `run` is its whole life.
+    pub fn is_command(&self) -> bool {
+        matches!(self.live.guest, Guest::Command(_))
+    }
+
+    /// Calls `lifecycle.start`. A stock component has none and is ready at once.
+    pub fn start(self, info: StartInfo, limits: CallLimits) -> Call<()> {
+        let spec = Arc::clone(&self.birth.spec);
+        self.call(Phase::Start, limits, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else {
+                return Finished { live: Some(live), result: Ok(Ok(())) };
+            };
+            let request = types::StartRequest {
+                agent_id: spec.id.to_string(),
+                role: spec.role.to_string(),
+                name: spec.name.clone(),
+                town_id: spec.town_id.clone().or(info.town_id),
+                rig_id: spec.rig_id.clone(),
+                incarnation: info.incarnation,
+                prompt: spec.prompt.clone(),
+                system_prompt: spec.system_prompt.clone(),
+                model: spec.model.clone(),
+                small_model: spec.small_model.clone(),
+                restored: info.restored,
+            };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_start(&mut live.store, &request).await;
+            live.finished(result, |()| ())
+        })
+    }
+
+    /// Calls `lifecycle.handle`: a turn.
+    pub fn handle(self, message: &Message, limits: CallLimits) -> Call<Outcome> {
+        let message = types::Message {
+            id: message.id.clone(),
+            sender: sender(&message.sender),
+            body: message.body.as_ref().to_owned(),
+        };
+        self.call(Phase::Handle, limits, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_handle(&mut live.store, &message).await;
+            live.finished(result, outcome)
+        })
+    }
+
+    /// Calls `lifecycle.snapshot`.
+    pub fn snapshot(self, limits: CallLimits) -> Call<Vec<u8>> {
+        self.call(Phase::Snapshot, limits, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let result = agent.bulkhead_agent_lifecycle().call_snapshot(&mut live.store).await;
+            live.finished(result, |snapshot| snapshot)
+        })
+    }
+
+    /// Calls `lifecycle.restore`.
+    pub fn restore(self, snapshot: Vec<u8>, limits: CallLimits) -> Call<()> {
+        self.call(Phase::Restore, limits, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_restore(&mut live.store, &snapshot).await;
+            live.finished(result, |()| ())
+        })
+    }
+
+    /// Calls `lifecycle.shutdown`.
+    pub fn shutdown(self, reason: ShutdownReason, limits: CallLimits) -> Call<()> {
+        let reason = match reason {
+            ShutdownReason::Stopped => types::ShutdownReason::Stopped,
+            ShutdownReason::Drained => types::ShutdownReason::Drained,
+            ShutdownReason::Superseded => types::ShutdownReason::Superseded,
+            ShutdownReason::Evicted => types::ShutdownReason::Evicted,
+        };
+        self.call(Phase::Shutdown, limits, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else {
+                return Finished { live: Some(live), result: Ok(Ok(())) };
+            };
+            let result = agent.bulkhead_agent_lifecycle().call_shutdown(&mut live.store, reason).await;
+            live.finished(result, |()| ())
+        })
+    }
+
+    /// Runs a stock component: `wasi:cli/run`, its whole life.
+    pub fn run(self, limits: CallLimits) -> Call<()> {
+        self.call(Phase::Run, limits, move |mut live| async move {
+            let Guest::Command(command) = &live.guest else { return live.no_agent() };
+            let result = command.wasi_cli_run().call_run(&mut live.store).await;
+            let result = result.map(|status| {
+                status.map_err(|()| AgentFailure {
+                    code: "exit-failure".into(),
+                    message: "wasi:cli/run returned an error".into(),
+                    fatal: true,
+                })
+            });
+            Finished { live: Some(live), result }
+        })
+    }
+
+    fn call<T, F>(
+        self,
+        phase: Phase,
+        limits: CallLimits,
+        body: impl FnOnce(Live) -> F + Send + 'static,
+    ) -> Call<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Finished<T>> + Send + 'static,
+    {
+        let Self { mut live, birth, workshop } = self;
+        // The first tick after this point makes the guest look up.
+        live.store.set_epoch_deadline(1);
+        let future: Running<T> = Box::pin(body(live));
+        Call::new(future, phase, limits, birth, workshop)
+    }
+}
+
+impl Live {
+    fn finished<R, T>(
+        self,
+        result: wasmtime::Result<Result<R, types::AgentError>>,
+        map: impl FnOnce(R) -> T,
+    ) -> Finished<T> {
+        let result = result.map(|result| result.map(map).map_err(AgentFailure::from));
+        Finished { live: Some(self), result }
+    }
+
+    /// A call that makes no sense for a stock component: a bug of the caller, told as a failure.
+    fn no_agent<T>(self) -> Finished<T> {
+        let failure = AgentFailure {
+            code: "wrong-world".into(),
+            message: "the component has another world than the call".into(),
+            fatal: true,
+        };
+        Finished { live: Some(self), result: Ok(Err(failure)) }
+    }
+}
+
+impl From<types::AgentError> for AgentFailure {
+    fn from(error: types::AgentError) -> Self {
+        let cut = |mut text: String| {
+            text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
+            text
+        };
+        Self { code: cut(error.code), message: cut(error.message), fatal: error.fatal }
+    }
+}
+
+fn sender(sender: &Sender) -> types::Sender {
+    match sender {
+        Sender::Operator => types::Sender::Operator,
+        Sender::Agent(id) => types::Sender::Agent(id.to_string()),
+        Sender::Prompt => types::Sender::Prompt,
+        Sender::Nudge(id) => types::Sender::Nudge(id.clone()),
+        Sender::Continuation => types::Sender::Continuation,
+    }
+}
+
+fn outcome(outcome: types::Outcome) -> Outcome {
+    let next = match outcome.next {
+        types::Next::Idle => Next::Idle,
+        types::Next::Continue => Next::Continue,
+        types::Next::Done => Next::Done,
+    };
+    let reply = outcome.reply.map(|mut reply| {
+        reply.truncate(reply.floor_char_boundary(MAX_REPLY_BYTES));
+        reply
+    });
+    Outcome { reply, next }
+}

@@ -1,0 +1,165 @@
+//! `bulkhead:agent/host`: what an agent may ask of its host.
+
+use std::collections::BTreeMap;
+
+use bulkhead_model::{Level, message::MAX_BODY_BYTES};
+use serde_json::value::RawValue;
+use wasmtime::Result;
+
+use crate::bindings::bulkhead::agent::host::{
+    Event, Host, HostError, Level as GuestLevel, MemoryUsage, Nudge,
+};
+use crate::bindings::bulkhead::agent::types;
+use crate::cut::HostFault;
+use crate::port::PortError;
+use crate::state::State;
+
+const MAX_EVENT_NAME_BYTES: usize = 64;
+const MAX_EVENT_DATA_BYTES: usize = 64 * 1024;
+const MAX_TOOLS: usize = 32;
+const MAX_TOOL_BYTES: usize = 128;
+const MAX_LOG_FIELDS: usize = 32;
+const MAX_LOG_FIELD_BYTES: usize = 1024;
+
+impl types::Host for State {}
+
+impl Host for State {
+    fn emit(&mut self, event: Event) -> Result<Result<(), HostError>> {
+        self.named("host.emit", |state| {
+            check_event_name(&event.name)?;
+            if event.data.len() > MAX_EVENT_DATA_BYTES {
+                return Err(HostError::TooLarge(MAX_EVENT_DATA_BYTES as u64));
+            }
+            let data = RawValue::from_string(event.data)
+                .map_err(|error| HostError::Invalid(format!("data is no JSON: {error}")))?;
+            state.port.emit(&event.name, data).map_err(HostError::from)
+        })
+    }
+
+    fn send(&mut self, agent_id: String, body: String) -> Result<Result<String, HostError>> {
+        self.named("host.send", |state| {
+            if body.len() > MAX_BODY_BYTES {
+                return Err(HostError::TooLarge(MAX_BODY_BYTES as u64));
+            }
+            state.port.send(&agent_id, body.into()).map_err(HostError::from)
+        })
+    }
+
+    fn set_active_tools(&mut self, mut tools: Vec<String>) -> Result<()> {
+        tools.truncate(MAX_TOOLS);
+        for tool in &mut tools {
+            tool.truncate(tool.floor_char_boundary(MAX_TOOL_BYTES));
+        }
+        self.port.set_active_tools(tools);
+        Ok(())
+    }
+
+    fn nudges(&mut self) -> Result<Vec<Nudge>> {
+        let nudges = self.port.nudges().into_iter();
+        Ok(nudges.map(|n| Nudge { id: n.id, body: n.body, source: n.source }).collect())
+    }
+
+    fn config(&mut self, key: String) -> Result<Option<String>> {
+        if self.spec.fault_injection {
+            inject_fault(&key)?;
+        }
+        Ok(self.spec.config.get(&key).map(|value| value.expose().to_owned()))
+    }
+
+    fn log(&mut self, level: GuestLevel, message: String, fields: Vec<(String, String)>) -> Result<()> {
+        let fields: BTreeMap<_, _> = fields.into_iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
+        self.logs.line(level.into(), "log", &message, fields);
+        Ok(())
+    }
+
+    fn deadline(&mut self) -> Result<u64> {
+        Ok(u64::try_from(self.meter.time_left().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn memory(&mut self) -> Result<MemoryUsage> {
+        let usage = self.meter.usage();
+        Ok(MemoryUsage {
+            used_bytes: usage.memory_bytes,
+            peak_bytes: usage.memory_peak_bytes,
+            limit_bytes: usage.memory_limit_bytes,
+        })
+    }
+}
+
+impl State {
+    /// Runs a host function under its name, so that a crash record can say which call was in flight.
+    fn named<T>(&mut self, name: &'static str, call: impl FnOnce(&mut Self) -> T) -> Result<T> {
+        self.meter.name_host_call(Some(name));
+        let result = call(self);
+        self.meter.name_host_call(None);
+        Ok(result)
+    }
+}
+
+fn check_event_name(name: &str) -> Result<(), HostError> {
+    let rule = |text: &str| Err(HostError::Invalid(format!("event name {name:?} {text}")));
+    if name.is_empty() || name.len() > MAX_EVENT_NAME_BYTES {
+        return Err(HostError::Invalid("event name must have 1 to 64 characters".into()));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)) {
+        return rule("has characters other than a-z 0-9 . _ -");
+    }
+    if name.starts_with("agent.") || name.starts_with("container.") {
+        return rule("belongs to the host");
+    }
+    Ok(())
+}
+
+fn cut_field((mut key, mut value): (String, String)) -> (String, String) {
+    key.truncate(key.floor_char_boundary(MAX_TOOL_BYTES));
+    value.truncate(value.floor_char_boundary(MAX_LOG_FIELD_BYTES));
+    (key, value)
+}
+
+/// Faults of the host on request, for roles that ask for it: the only way to test how the host takes
+/// its own failures.
+fn inject_fault(key: &str) -> Result<()> {
+    match key {
+        "fault-injection/panic" => panic!("a fault was injected into host.config"),
+        "fault-injection/error" => {
+            Err(HostFault("a fault was injected into host.config".into()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<PortError> for HostError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Invalid(text) => Self::Invalid(text),
+            PortError::NotFound(text) => Self::NotFound(text),
+            PortError::Unavailable(text) => Self::Unavailable(text),
+            PortError::RateLimited(ms) => Self::RateLimited(ms),
+        }
+    }
+}
+
+impl From<GuestLevel> for Level {
+    fn from(level: GuestLevel) -> Self {
+        match level {
+            GuestLevel::Trace => Self::Trace,
+            GuestLevel::Debug => Self::Debug,
+            GuestLevel::Info => Self::Info,
+            GuestLevel::Warn => Self::Warn,
+            GuestLevel::Error => Self::Error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_names_of_the_host_are_refused() {
+        assert!(check_event_name("step.done-2").is_ok());
+        for name in ["", "agent.exit", "container.x", "Upper", "a b", &"a".repeat(65)] {
+            assert!(check_event_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! `wasi:http/outgoing-handler`: requests leave only by the role's allow list.
+//!
+//! The name is checked first, then every address that it resolves to, and the connection goes to the
+//! address that was checked, so that a second answer of the resolver cannot lead elsewhere. Redirects
+//! are the guest's business: following one is a new request and is checked like any other.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bulkhead_model::{HttpPolicy, Level};
+use bytes::Bytes;
+use http::{Request, Response, Uri, uri::Scheme};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Interval, interval, timeout};
+use wasmtime_wasi_http::io::TokioIo;
+use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
+
+use crate::logs::Logs;
+
+/// Where a guest sets no timeout of its own. A model may think for minutes before its first byte; the
+/// agent's own deadlines are what ends a call.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A connection that is not there after this long will not come.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests that one agent may have under way.
+const MAX_REQUESTS: usize = 16;
+
+/// The way out for one incarnation.
+pub(crate) struct Outbound {
+    policy: Arc<HttpPolicy>,
+    tls: Arc<rustls::ClientConfig>,
+    logs: Arc<Logs>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// TLS settings for all agents: the roots of the web, nothing else.
+pub(crate) fn tls_config() -> Arc<rustls::ClientConfig> {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Send>)>;
+
+impl Outbound {
+    pub(crate) fn new(policy: HttpPolicy, tls: Arc<rustls::ClientConfig>, logs: Arc<Logs>) -> Self {
+        Self { policy: Arc::new(policy), tls, logs, under_way: Arc::default() }
+    }
+
+    fn admit(&self, uri: &Uri) -> Result<Target> {
+        let target = Target::of(uri)?;
+        if let Err(denied) = self.policy.admit_name(&target.host, target.port) {
+            self.refused(&denied);
+            return Err(Error::HttpRequestDenied);
+        }
+        Ok(target)
+    }
+
+    fn refused(&self, denied: &dyn std::fmt::Display) {
+        let text = format!("outgoing request refused: {denied}");
+        self.logs.line(Level::Warn, "http", &text, Default::default());
+    }
+
+    fn take_place(&self) -> Result<Place> {
+        let place = Place(Arc::clone(&self.under_way));
+        if self.under_way.fetch_add(1, Ordering::Relaxed) >= MAX_REQUESTS {
+            return Err(Error::ConnectionLimitReached);
+        }
+        Ok(place)
+    }
+}
+
+/// A request under way. The count goes down when its response is gone.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _body_result: Box<dyn Future<Output = Result<()>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let admitted = self.admit(request.uri()).and_then(|target| Ok((target, self.take_place()?)));
+        let (target, place) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return Box::new(std::future::ready(Err(error))),
+        };
+        let policy = Arc::clone(&self.policy);
+        let tls = Arc::clone(&self.tls);
+        let logs = Arc::clone(&self.logs);
+        let times = Times::from(options.unwrap_or_default());
+        Box::new(async move {
+            let stream = target.connect(&policy, &logs, times.connect).await?;
+            if target.tls {
+                send(target.encrypt(stream, tls, times.connect).await?, request, times, place).await
+            } else {
+                send(stream, request, times, place).await
+            }
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    connect: Duration,
+    first_byte: Duration,
+    between_bytes: Duration,
+}
+
+impl From<RequestOptions> for Times {
+    fn from(options: RequestOptions) -> Self {
+        // tokio refuses an interval of zero.
+        let at_least = |time: Duration| time.max(Duration::from_nanos(1));
+        Self {
+            connect: options.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            first_byte: options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT),
+            between_bytes: at_least(options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT)),
+        }
+    }
+}
+
+/// Where a request goes.
+struct Target {
+    host: String,
+    port: u16,
+    tls: bool,
+}
+
+impl Target {
+    fn of(uri: &Uri) -> Result<Self> {
+        let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
+        let tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        // `Uri` keeps the brackets of an IPv6 literal.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port, tls })
+    }
+
+    async fn connect(&self, policy: &HttpPolicy, logs: &Logs, patience: Duration) -> Result<TcpStream> {
+        let connecting = async {
+            let addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
+                .await
+                .map_err(|error| Error::DnsError { rcode: Some(error.to_string()), info_code: None })?;
+            let admitted = self.admitted(policy, logs, addresses)?;
+            TcpStream::connect(admitted.as_slice()).await.map_err(Error::Connect)
+        };
+        let stream = timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
+    fn admitted(
+        &self,
+        policy: &HttpPolicy,
+        logs: &Logs,
+        addresses: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Vec<SocketAddr>> {
+        let mut admitted = Vec::new();
+        let mut denied = None;
+        for address in addresses {
+            match policy.admit_address(&self.host, address.ip()) {
+                Ok(()) => admitted.push(address),
+                Err(reason) => denied = Some(reason),
+            }
+        }
+        if admitted.is_empty() {
+            let reason = denied.map_or_else(|| format!("{} has no address", self.host), |d| d.to_string());
+            let text = format!("outgoing request refused: {reason}");
+            logs.line(Level::Warn, "http", &text, Default::default());
+            return Err(Error::DestinationIpProhibited);
+        }
+        Ok(admitted)
+    }
+
+    async fn encrypt(
+        &self,
+        stream: TcpStream,
+        tls: Arc<rustls::ClientConfig>,
+        patience: Duration,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let name = ServerName::try_from(self.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, stream);
+        timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)?.map_err(Error::Tls)
+    }
+}
+
+/// Sends `request` on a connection of its own and returns when the response's head is there.
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    mut request: Request<WasiBody>,
+    times: Times,
+    place: Place,
+) -> Sent {
+    let (mut sender, connection) = timeout(times.connect, http1::handshake(TokioIo::new(stream)))
+        .await
+        .map_err(|_| Error::ConnectionTimeout)?
+        .map_err(Error::Hyper)?;
+    // A server, unlike a proxy, gets the path alone; the host stands in its header.
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let mut connection = Box::pin(connection);
+    let response = async {
+        tokio::select! {
+            biased;
+            response = sender.send_request(request) => response.map_err(Error::Hyper),
+            Err(error) = &mut connection => Err(Error::Hyper(error)),
+        }
+    };
+    let response =
+        timeout(times.first_byte, response).await.map_err(|_| Error::ConnectionReadTimeout)??;
+    let mut idle = interval(times.between_bytes);
+    idle.reset();
+    let body = response.map(|incoming| Timed { incoming, idle, _place: place }.boxed_unsync());
+    // `sender` lives as long as the connection does: dropping it earlier would end the response.
+    let driving = async move {
+        let result = connection.await.map_err(Error::Hyper);
+        drop(sender);
+        result
+    };
+    Ok((body, Box::new(driving)))
+}
+
+/// A response body that fails when the server falls silent.
+struct Timed {
+    incoming: hyper::body::Incoming,
+    idle: Interval,
+    _place: Place,
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.idle.reset();
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::Hyper)))
+            }
+            Poll::Pending => match self.idle.poll_tick(cx) {
+                Poll::Ready(_) => Poll::Ready(Some(Err(Error::ConnectionReadTimeout))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,5 @@
+//! One file for each interface that the host gives to guests.
+
+pub(crate) mod host;
+pub(crate) mod http;
+pub(crate) mod stdio;

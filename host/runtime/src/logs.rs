@@ -1,0 +1,190 @@
+//! Lines of one incarnation: its log calls, its stdout and its stderr.
+//!
+//! A line gets through while the agent has tokens; the rest is dropped and counted, and the next line
+//! that gets through says how many. The last lines are kept in any case: a crash record shows them, and
+//! a panic message is found in them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bulkhead_model::Level;
+
+use crate::port::Port;
+
+/// Longest line, in bytes. Longer ones are cut.
+pub(crate) const MAX_LINE_BYTES: usize = 8 * 1024;
+
+/// Lines kept for the crash record.
+const TAIL_LINES: usize = 20;
+
+/// Seconds' worth of lines that may come at once.
+const BURST_SECONDS: f64 = 10.0;
+
+/// The lines of one incarnation.
+pub struct Logs {
+    port: Arc<dyn Port>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    tokens: f64,
+    refill_per_second: f64,
+    refilled_at: Instant,
+    dropped: u64,
+    dropped_total: u64,
+    tail: VecDeque<TailLine>,
+}
+
+struct TailLine {
+    stream: &'static str,
+    text: String,
+}
+
+impl Logs {
+    pub(crate) fn new(port: Arc<dyn Port>, lines_per_second: u32) -> Self {
+        let refill_per_second = f64::from(lines_per_second);
+        let inner = Inner {
+            tokens: refill_per_second * BURST_SECONDS,
+            refill_per_second,
+            refilled_at: Instant::now(),
+            dropped: 0,
+            dropped_total: 0,
+            tail: VecDeque::new(),
+        };
+        Self { port, inner: Mutex::new(inner) }
+    }
+
+    /// Takes a line.
+    pub(crate) fn line(
+        &self,
+        level: Level,
+        stream: &'static str,
+        text: &str,
+        fields: BTreeMap<String, String>,
+    ) {
+        let text = cut(text);
+        let mut inner = self.lock();
+        inner.keep(stream, text);
+        if !inner.take_token() {
+            inner.dropped += 1;
+            inner.dropped_total += 1;
+            return;
+        }
+        let dropped = std::mem::take(&mut inner.dropped);
+        drop(inner);
+        self.port.log_line(level, stream, text.to_owned(), fields, dropped);
+    }
+
+    /// The last lines, oldest first.
+    pub fn tail(&self) -> Vec<String> {
+        self.lock().tail.iter().map(|line| line.text.clone()).collect()
+    }
+
+    /// The last lines of stderr, oldest first.
+    pub(crate) fn stderr_tail(&self) -> Vec<String> {
+        let inner = self.lock();
+        let stderr = inner.tail.iter().filter(|line| line.stream == "stderr");
+        stderr.map(|line| line.text.clone()).collect()
+    }
+
+    /// Lines that did not get through in this incarnation.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped_total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Inner {
+    fn keep(&mut self, stream: &'static str, text: &str) {
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        // The tail is for reading; a kilobyte of a line is enough.
+        let text = text.get(..floor(text, 1024)).unwrap_or_default().to_owned();
+        self.tail.push_back(TailLine { stream, text });
+    }
+
+    fn take_token(&mut self) -> bool {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.refilled_at).as_secs_f64();
+        self.refilled_at = now;
+        let full = self.refill_per_second * BURST_SECONDS;
+        self.tokens = (self.tokens + elapsed * self.refill_per_second).min(full);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..floor(text, MAX_LINE_BYTES)).unwrap_or_default()
+}
+
+/// The largest character boundary at or below `at`.
+fn floor(text: &str, at: usize) -> usize {
+    text.floor_char_boundary(at)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::port::{Nudge, PortError};
+
+    /// Keeps what reaches it.
+    #[derive(Default)]
+    pub(crate) struct FakePort(pub Mutex<Vec<(String, u64)>>);
+
+    impl Port for FakePort {
+        fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
+            Ok(())
+        }
+        fn send(&self, agent_id: &str, _body: bulkhead_model::Body) -> Result<String, PortError> {
+            Err(PortError::NotFound(agent_id.to_owned()))
+        }
+        fn set_active_tools(&self, _tools: Vec<String>) {}
+        fn nudges(&self) -> Vec<Nudge> {
+            Vec::new()
+        }
+        fn log_line(
+            &self,
+            _level: Level,
+            _stream: &'static str,
+            message: String,
+            _fields: BTreeMap<String, String>,
+            dropped: u64,
+        ) {
+            self.0.lock().unwrap().push((message, dropped));
+        }
+        fn memory_soft_limit(&self, _used_bytes: u64, _limit_bytes: u64) {}
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_counted_and_its_last_lines_are_kept() {
+        let port = Arc::new(FakePort::default());
+        let logs = Logs::new(Arc::clone(&port) as Arc<dyn Port>, 1);
+        for n in 0..1000 {
+            logs.line(Level::Info, "stdout", &n.to_string(), BTreeMap::new());
+        }
+        let through = port.0.lock().unwrap().len() as u64;
+        assert!((10..20).contains(&through), "{through} got through");
+        assert_eq!(through + logs.dropped(), 1000);
+        assert_eq!(logs.tail().last().map(String::as_str), Some("999"));
+        assert_eq!(logs.tail().len(), TAIL_LINES);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_a_character() {
+        let port = Arc::new(FakePort::default());
+        let logs = Logs::new(Arc::clone(&port) as Arc<dyn Port>, 10);
+        logs.line(Level::Info, "stdout", &"ä".repeat(MAX_LINE_BYTES), BTreeMap::new());
+        assert_eq!(port.0.lock().unwrap()[0].0.len(), MAX_LINE_BYTES);
+    }
+}

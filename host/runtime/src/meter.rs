@@ -1,0 +1,431 @@
+//! What one incarnation uses, readable from outside without stopping it, and the switches that cut it
+//! off.
+//!
+//! CPU time: short polls are measured by the monotonic clock (25 ns), because reading the thread's own
+//! CPU clock is a system call. From the first epoch tick of a poll on, the thread's CPU clock counts,
+//! so that a guest is not charged for time in which its thread did not run.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bulkhead_model::MemoryPolicy;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::call::CallLimits;
+use crate::cut::{Cut, KillCause};
+
+/// One incarnation's meter. Written by the thread that runs the guest, read by anyone.
+pub struct Meter {
+    base: Instant,
+    memory: MemoryAccount,
+    /// CPU time of finished polls of the current call.
+    cpu_call_ns: AtomicU64,
+    /// CPU time of finished calls and polls of this incarnation.
+    cpu_total_ns: AtomicU64,
+    /// CPU time since the guest last waited in a host call.
+    slice_ns: AtomicU64,
+    /// CPU time since the last yield.
+    since_yield_ns: AtomicU64,
+    poll: PollClock,
+    host_calls: AtomicU64,
+    in_host_call: AtomicBool,
+    host_call: std::sync::Mutex<Option<&'static str>>,
+    yielded: AtomicBool,
+    lane: AtomicU8,
+    kill: AtomicU8,
+    cpu_limit_ns: AtomicU64,
+    wall_limit_ns: AtomicU64,
+    /// End of the current call, as nanoseconds since `base`.
+    deadline_ns: AtomicU64,
+}
+
+/// Clock of the poll under way.
+#[derive(Default)]
+struct PollClock {
+    began_ns: AtomicU64,
+    /// Charged when the thread's clock took over, and that clock's reading then. -1: it has not.
+    charged_ns: AtomicU64,
+    thread_base_ns: AtomicI64,
+}
+
+struct MemoryAccount {
+    used: AtomicU64,
+    peak: AtomicU64,
+    limit: u64,
+    policy: MemoryPolicy,
+    denied: AtomicU64,
+    last_denied_bytes: AtomicU64,
+    soft_crossed: AtomicBool,
+}
+
+/// A reading of a [`Meter`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Linear memories and tables, in bytes.
+    pub memory_bytes: u64,
+    /// The largest `memory_bytes`.
+    pub memory_peak_bytes: u64,
+    /// The hard limit.
+    pub memory_limit_bytes: u64,
+    /// Growths that were denied.
+    pub denied_growths: u64,
+    /// CPU time of all calls, in microseconds.
+    pub cpu_us: u64,
+    /// Calls from the guest into the host.
+    pub host_calls: u64,
+}
+
+/// What the epoch callback decides.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    GoOn,
+    Yield,
+    Cut(Cut),
+}
+
+/// Which lane a call runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Lane {
+    Fast = 0,
+    Slow = 1,
+}
+
+/// How long a guest may run on each lane before it yields.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slices {
+    pub fast: Duration,
+    pub slow: Duration,
+}
+
+/// Percent of the limit at which an agent is told once that it is getting close.
+const SOFT_PERCENT: u64 = 80;
+
+/// What became of a wish for memory.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Growth {
+    Granted { crossed_soft: bool },
+    Denied,
+    Ends(Cut),
+}
+
+impl Meter {
+    /// A meter with nothing used yet.
+    pub fn new(memory_limit_bytes: u64, policy: MemoryPolicy) -> Self {
+        Self {
+            base: Instant::now(),
+            memory: MemoryAccount {
+                used: AtomicU64::new(0),
+                peak: AtomicU64::new(0),
+                limit: memory_limit_bytes,
+                policy,
+                denied: AtomicU64::new(0),
+                last_denied_bytes: AtomicU64::new(0),
+                soft_crossed: AtomicBool::new(false),
+            },
+            cpu_call_ns: AtomicU64::new(0),
+            cpu_total_ns: AtomicU64::new(0),
+            slice_ns: AtomicU64::new(0),
+            since_yield_ns: AtomicU64::new(0),
+            poll: PollClock { thread_base_ns: AtomicI64::new(-1), ..PollClock::default() },
+            host_calls: AtomicU64::new(0),
+            in_host_call: AtomicBool::new(false),
+            host_call: std::sync::Mutex::new(None),
+            yielded: AtomicBool::new(false),
+            lane: AtomicU8::new(Lane::Fast as u8),
+            kill: AtomicU8::new(0),
+            cpu_limit_ns: AtomicU64::new(u64::MAX),
+            wall_limit_ns: AtomicU64::new(u64::MAX),
+            deadline_ns: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Reads it.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            memory_bytes: self.memory.used.load(Relaxed),
+            memory_peak_bytes: self.memory.peak.load(Relaxed),
+            memory_limit_bytes: self.memory.limit,
+            denied_growths: self.memory.denied.load(Relaxed),
+            cpu_us: self.cpu_total_ns.load(Relaxed) / 1000,
+            host_calls: self.host_calls.load(Relaxed),
+        }
+    }
+
+    /// Wall time that is left to the call under way.
+    pub fn time_left(&self) -> Duration {
+        Duration::from_nanos(self.deadline_ns.load(Relaxed).saturating_sub(self.now_ns()))
+    }
+
+    // ---- memory ----
+
+    /// A linear memory or table wants to grow by `bytes`.
+    pub(crate) fn grow(&self, bytes: u64) -> Growth {
+        let account = &self.memory;
+        let used = account.used.load(Relaxed);
+        let wanted = used.saturating_add(bytes);
+        if wanted > account.limit {
+            account.denied.fetch_add(1, Relaxed);
+            account.last_denied_bytes.store(bytes, Relaxed);
+            return match account.policy {
+                MemoryPolicy::Deny => Growth::Denied,
+                MemoryPolicy::End => Growth::Ends(Cut::Memory {
+                    requested_bytes: bytes,
+                    used_bytes: used,
+                    limit_bytes: account.limit,
+                }),
+            };
+        }
+        account.used.store(wanted, Relaxed);
+        account.peak.fetch_max(wanted, Relaxed);
+        let soft = account.limit / 100 * SOFT_PERCENT;
+        let crossed_soft = wanted >= soft && !account.soft_crossed.swap(true, Relaxed);
+        Growth::Granted { crossed_soft }
+    }
+
+    /// A growth that was granted did not happen.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.memory.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Size of the growth that was denied last, if one was.
+    pub(crate) fn denied_bytes(&self) -> Option<u64> {
+        let denied = self.memory.denied.load(Relaxed) > 0;
+        denied.then(|| self.memory.last_denied_bytes.load(Relaxed))
+    }
+
+    // ---- one call ----
+
+    pub(crate) fn begin_call(&self, limits: &CallLimits) {
+        self.cpu_call_ns.store(0, Relaxed);
+        self.slice_ns.store(0, Relaxed);
+        self.since_yield_ns.store(0, Relaxed);
+        self.yielded.store(false, Relaxed);
+        self.in_host_call.store(false, Relaxed);
+        self.lane.store(Lane::Fast as u8, Relaxed);
+        self.cpu_limit_ns.store(nanos(limits.cpu), Relaxed);
+        self.wall_limit_ns.store(nanos(limits.wall), Relaxed);
+        self.deadline_ns.store(self.now_ns().saturating_add(nanos(limits.wall)), Relaxed);
+    }
+
+    /// Brings the call's deadline forward. It is never put off.
+    pub(crate) fn end_within(&self, time: Duration) {
+        self.deadline_ns.fetch_min(self.now_ns().saturating_add(nanos(time)), Relaxed);
+    }
+
+    pub(crate) fn set_kill(&self, cause: KillCause) {
+        self.kill.store(cause as u8, Relaxed);
+    }
+
+    pub(crate) fn kill(&self) -> Option<KillCause> {
+        KillCause::from_u8(self.kill.load(Relaxed))
+    }
+
+    pub(crate) fn set_lane(&self, lane: Lane) {
+        self.lane.store(lane as u8, Relaxed);
+        self.since_yield_ns.store(0, Relaxed);
+    }
+
+    fn lane(&self) -> Lane {
+        if self.lane.load(Relaxed) == Lane::Slow as u8 { Lane::Slow } else { Lane::Fast }
+    }
+
+    // ---- one poll ----
+
+    pub(crate) fn begin_poll(&self) {
+        self.poll.began_ns.store(self.now_ns(), Relaxed);
+        self.poll.thread_base_ns.store(-1, Relaxed);
+    }
+
+    pub(crate) fn end_poll(&self) {
+        let used = self.poll_cpu_ns(false);
+        self.cpu_call_ns.fetch_add(used, Relaxed);
+        self.cpu_total_ns.fetch_add(used, Relaxed);
+        self.slice_ns.fetch_add(used, Relaxed);
+    }
+
+    /// Whether the poll that just ended did so because the guest yielded, and not because it waits.
+    pub(crate) fn take_yielded(&self) -> bool {
+        let yielded = self.yielded.swap(false, Relaxed);
+        if !yielded {
+            self.slice_ns.store(0, Relaxed);
+        }
+        yielded
+    }
+
+    /// Whether the call has burned its slice of the fast lane.
+    pub(crate) fn wants_slow_lane(&self, slices: Slices) -> bool {
+        self.lane() == Lane::Fast && self.slice_ns.load(Relaxed) >= nanos(slices.fast)
+    }
+
+    /// CPU time of the poll under way. `tick` lets the thread's clock take over.
+    fn poll_cpu_ns(&self, tick: bool) -> u64 {
+        let base = self.poll.thread_base_ns.load(Relaxed);
+        if base >= 0 {
+            let since = thread_cpu_ns().saturating_sub(base).max(0);
+            return self.poll.charged_ns.load(Relaxed) + since.unsigned_abs();
+        }
+        let wall = self.now_ns().saturating_sub(self.poll.began_ns.load(Relaxed));
+        if tick {
+            self.poll.charged_ns.store(wall, Relaxed);
+            self.poll.thread_base_ns.store(thread_cpu_ns(), Relaxed);
+        }
+        wall
+    }
+
+    /// The epoch callback: may the guest go on?
+    pub(crate) fn on_tick(&self, slices: Slices) -> Verdict {
+        // The engine counts its own call of this callback as a host call.
+        self.host_calls.fetch_sub(1, Relaxed);
+        if let Some(cause) = self.kill() {
+            return Verdict::Cut(cause.into());
+        }
+        let poll = self.poll_cpu_ns(true);
+        let used = self.cpu_call_ns.load(Relaxed) + poll;
+        let limit = self.cpu_limit_ns.load(Relaxed);
+        if used > limit {
+            return Verdict::Cut(Cut::Cpu { used_ms: used / 1_000_000, limit_ms: limit / 1_000_000 });
+        }
+        if self.now_ns() > self.deadline_ns.load(Relaxed) {
+            return Verdict::Cut(self.wall_cut());
+        }
+        let yields = match self.lane() {
+            Lane::Fast => self.slice_ns.load(Relaxed) + poll >= nanos(slices.fast),
+            Lane::Slow => poll >= nanos(slices.slow),
+        };
+        if yields {
+            self.yielded.store(true, Relaxed);
+            return Verdict::Yield;
+        }
+        Verdict::GoOn
+    }
+
+    pub(crate) fn wall_cut(&self) -> Cut {
+        Cut::Wall { limit_ms: self.wall_limit_ns.load(Relaxed) / 1_000_000 }
+    }
+
+    // ---- host calls ----
+
+    pub(crate) fn enter_host(&self) {
+        self.host_calls.fetch_add(1, Relaxed);
+        self.in_host_call.store(true, Relaxed);
+    }
+
+    pub(crate) fn leave_host(&self) {
+        self.in_host_call.store(false, Relaxed);
+    }
+
+    /// Names the host call under way. Calls of WASI have no name here.
+    pub(crate) fn name_host_call(&self, name: Option<&'static str>) {
+        *self.host_call.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = name;
+    }
+
+    /// The host call under way.
+    pub(crate) fn host_call(&self) -> Option<&'static str> {
+        if !self.in_host_call.load(Relaxed) {
+            return None;
+        }
+        let name = *self.host_call.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Some(name.unwrap_or("wasi"))
+    }
+
+    /// Changes with every host call.
+    pub(crate) fn host_call_number(&self) -> u64 {
+        self.host_calls.load(Relaxed)
+    }
+
+    fn now_ns(&self) -> u64 {
+        nanos(self.base.elapsed())
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn thread_cpu_ns() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLICES: Slices = Slices { fast: Duration::from_millis(3), slow: Duration::from_millis(10) };
+
+    fn limits(cpu_ms: u64, wall_ms: u64) -> CallLimits {
+        CallLimits {
+            cpu: Duration::from_millis(cpu_ms),
+            wall: Duration::from_millis(wall_ms),
+            host_call: Duration::from_secs(1),
+        }
+    }
+
+    fn burn(time: Duration) {
+        let end = thread_cpu_ns() + i64::try_from(time.as_nanos()).unwrap();
+        while thread_cpu_ns() < end {}
+    }
+
+    #[test]
+    fn growth_sums_up_to_the_limit_and_not_beyond() {
+        let meter = Meter::new(100, MemoryPolicy::Deny);
+        assert_eq!(meter.grow(60), Growth::Granted { crossed_soft: false });
+        assert_eq!(meter.grow(30), Growth::Granted { crossed_soft: true });
+        assert_eq!(meter.grow(5), Growth::Granted { crossed_soft: false });
+        assert_eq!(meter.grow(6), Growth::Denied);
+        assert_eq!(meter.denied_bytes(), Some(6));
+        meter.give_back(5);
+        assert_eq!(meter.usage().memory_bytes, 90);
+        assert_eq!(meter.usage().memory_peak_bytes, 95);
+    }
+
+    #[test]
+    fn growth_past_the_limit_ends_an_agent_that_may_not_see_it() {
+        let meter = Meter::new(100, MemoryPolicy::End);
+        assert!(matches!(meter.grow(101), Growth::Ends(Cut::Memory { requested_bytes: 101, .. })));
+    }
+
+    #[test]
+    fn a_burner_yields_then_is_cut() {
+        let meter = Meter::new(0, MemoryPolicy::End);
+        meter.begin_call(&limits(30, 60_000));
+        meter.begin_poll();
+        meter.enter_host();
+        assert_eq!(meter.on_tick(SLICES), Verdict::GoOn);
+        burn(Duration::from_millis(4));
+        meter.enter_host();
+        assert_eq!(meter.on_tick(SLICES), Verdict::Yield);
+        meter.end_poll();
+        assert!(meter.take_yielded());
+        assert!(meter.wants_slow_lane(SLICES));
+        meter.set_lane(Lane::Slow);
+        meter.begin_poll();
+        meter.enter_host();
+        assert_eq!(meter.on_tick(SLICES), Verdict::GoOn);
+        burn(Duration::from_millis(31));
+        meter.enter_host();
+        assert!(matches!(meter.on_tick(SLICES), Verdict::Cut(Cut::Cpu { limit_ms: 30, .. })));
+        assert_eq!(meter.host_call_number(), 0, "ticks are no host calls");
+    }
+
+    #[test]
+    fn a_kill_comes_before_everything_else() {
+        let meter = Meter::new(0, MemoryPolicy::End);
+        meter.begin_call(&limits(0, 0));
+        meter.begin_poll();
+        meter.set_kill(KillCause::Grace);
+        meter.enter_host();
+        assert_eq!(meter.on_tick(SLICES), Verdict::Cut(Cut::Grace));
+    }
+
+    #[test]
+    fn a_deadline_can_only_come_nearer() {
+        let meter = Meter::new(0, MemoryPolicy::End);
+        meter.begin_call(&limits(1, 1000));
+        meter.end_within(Duration::from_secs(3600));
+        assert!(meter.time_left() <= Duration::from_secs(1));
+        meter.end_within(Duration::ZERO);
+        assert_eq!(meter.time_left(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,53 @@
+//! What a guest can reach above the runtime. The agent implements it.
+
+use std::collections::BTreeMap;
+
+use bulkhead_model::{Body, Level};
+use serde_json::value::RawValue;
+
+/// A message from the control plane that waits until the agent is idle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nudge {
+    /// Names it.
+    pub id: String,
+    /// Its text.
+    pub body: String,
+    /// Who sent it.
+    pub source: String,
+}
+
+/// Why the host refused a guest's wish. The words of `variant host-error`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortError {
+    /// An argument breaks its rule.
+    Invalid(String),
+    /// Nobody of that name.
+    NotFound(String),
+    /// The other side takes nothing now.
+    Unavailable(String),
+    /// The agent's rate is used up; try again after this many milliseconds.
+    RateLimited(u64),
+}
+
+/// The way from a guest to the rest of the host. Nothing here may block.
+pub trait Port: Send + Sync + 'static {
+    /// Publishes an event. Name and data were checked.
+    fn emit(&self, name: &str, data: Box<RawValue>) -> Result<(), PortError>;
+    /// Puts a message into another agent's mailbox and returns its id.
+    fn send(&self, agent_id: &str, body: Body) -> Result<String, PortError>;
+    /// Says which tools are in use.
+    fn set_active_tools(&self, tools: Vec<String>);
+    /// Takes the nudges that wait.
+    fn nudges(&self) -> Vec<Nudge>;
+    /// A line of the guest's log or stdio. `dropped` lines before it did not get through.
+    fn log_line(
+        &self,
+        level: Level,
+        stream: &'static str,
+        message: String,
+        fields: BTreeMap<String, String>,
+        dropped: u64,
+    );
+    /// Memory use crossed the soft mark.
+    fn memory_soft_limit(&self, used_bytes: u64, limit_bytes: u64);
+}

@@ -1,0 +1,210 @@
+//! The runtime as the rest of the host sees it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bulkhead_events::SharedSink;
+use bulkhead_model::{AgentSpec, Phase};
+use tokio::runtime::Handle;
+use wasmtime::component::Linker;
+use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
+
+use crate::call::{Call, CallLimits, Finished};
+use crate::engine::{self, Capacity, EngineError};
+use crate::incarnation::{Guest, Live};
+use crate::lanes::Lanes;
+use crate::loader::{LoadError, Loaded, Loader};
+use crate::logs::Logs;
+use crate::meter::{Meter, Slices, Verdict};
+use crate::port::Port;
+use crate::state::State;
+use crate::ticker::Ticker;
+use crate::world::World;
+use crate::{RuntimeConfig, bindings, interfaces};
+
+/// What an incarnation is born with. Outlives its store, so that the end can be told.
+pub struct Birth {
+    /// What the agent is asked to be.
+    pub spec: Arc<AgentSpec>,
+    /// What it uses.
+    pub meter: Arc<Meter>,
+    /// What it says.
+    pub logs: Arc<Logs>,
+    /// The way to the rest of the host.
+    pub port: Arc<dyn Port>,
+    /// A directory that becomes its `/workspace`.
+    pub workspace: Option<PathBuf>,
+}
+
+impl Birth {
+    /// A birth with nothing used and nothing said yet.
+    pub fn new(spec: Arc<AgentSpec>, port: Arc<dyn Port>, workspace: Option<PathBuf>) -> Self {
+        let limits = &spec.limits;
+        Self {
+            meter: Arc::new(Meter::new(limits.memory_bytes, limits.on_memory_limit)),
+            logs: Arc::new(Logs::new(Arc::clone(&port), limits.log_lines_per_second)),
+            spec,
+            port,
+            workspace,
+        }
+    }
+}
+
+/// The engine with everything around it. One for each process.
+pub struct Runtime {
+    workshop: Workshop,
+    lanes: Lanes,
+    loader: Loader,
+    capacity: Capacity,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+/// What every call needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Workshop {
+    ticker: Arc<Ticker>,
+    slow: Handle,
+    slices: Slices,
+}
+
+impl Workshop {
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
+    pub(crate) fn slow_lane(&self) -> &Handle {
+        &self.slow
+    }
+
+    pub(crate) fn slices(&self) -> Slices {
+        self.slices
+    }
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The engine refused its settings.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread or a directory could not be made.
+    #[error("{what}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Runtime {
+    /// Builds the engine and starts the lanes and the ticker.
+    pub fn new(config: &RuntimeConfig, sink: SharedSink) -> Result<Self, RuntimeError> {
+        let io = |what| move |source| RuntimeError::Io { what, source };
+        let (engine, capacity) = engine::build(config)?;
+        let linker = link(&engine);
+        let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
+        let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
+        let loader =
+            Loader::new(config, engine, linker, sink).map_err(io("open the compile cache"))?;
+        let workshop = Workshop {
+            ticker: Arc::new(ticker),
+            slow: lanes.slow().clone(),
+            slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
+        };
+        let tls = interfaces::http::tls_config();
+        Ok(Self { workshop, lanes, loader, capacity, tls })
+    }
+
+    /// What the engine was built for.
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// Where agents' tasks run.
+    pub fn fast_lane(&self) -> &Handle {
+        self.lanes.fast()
+    }
+
+    /// Loads the component in `path`, or joins whoever is loading it.
+    pub async fn load(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
+        self.loader.load(name, path).await
+    }
+
+    /// Loads a component on the calling thread, filling the AOT cache.
+    pub fn load_blocking(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
+        self.loader.load_blocking(name, path)
+    }
+
+    /// Makes a store and an instance in it.
+    pub fn instantiate(
+        &self,
+        loaded: &Arc<Loaded>,
+        birth: Arc<Birth>,
+        limits: CallLimits,
+    ) -> Call<()> {
+        let loaded = Arc::clone(loaded);
+        let tls = Arc::clone(&self.tls);
+        let slices = self.workshop.slices;
+        let for_future = Arc::clone(&birth);
+        let future = Box::pin(async move {
+            match be_born(&loaded, &for_future, tls, slices).await {
+                Ok(live) => Finished { live: Some(live), result: Ok(Ok(())) },
+                Err(error) => Finished { live: None, result: Err(error) },
+            }
+        });
+        Call::new(future, Phase::Instantiate, limits, birth, self.workshop.clone())
+    }
+
+    /// Ends the lanes without waiting for what still runs on them. Call it from a thread that is not
+    /// theirs.
+    pub fn shut_down(self) {
+        self.lanes.shut_down();
+    }
+}
+
+async fn be_born(
+    loaded: &Loaded,
+    birth: &Birth,
+    tls: Arc<rustls::ClientConfig>,
+    slices: Slices,
+) -> wasmtime::Result<Live> {
+    let state = State::new(birth, tls)?;
+    let engine = match &loaded.world {
+        World::Agent(pre) => pre.engine(),
+        World::Command(pre) => pre.engine(),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limiter);
+    store.call_hook(|context, hook| {
+        match hook {
+            CallHook::CallingHost => context.data().meter.enter_host(),
+            CallHook::ReturningFromHost => context.data().meter.leave_host(),
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+        }
+        Ok(())
+    });
+    store.epoch_deadline_callback(move |context| match context.data().meter.on_tick(slices) {
+        Verdict::GoOn => Ok(UpdateDeadline::Continue(1)),
+        Verdict::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
+        Verdict::Cut(cut) => Err(cut.into()),
+    });
+    store.set_epoch_deadline(1);
+    let guest = match &loaded.world {
+        World::Agent(pre) => Guest::Agent(pre.instantiate_async(&mut store).await?),
+        World::Command(pre) => Guest::Command(pre.instantiate_async(&mut store).await?),
+    };
+    Ok(Live { store, guest })
+}
+
+fn link(engine: &Engine) -> Linker<State> {
+    let mut linker = Linker::new(engine);
+    // The three define disjoint names; a clash is a bug that every boot would show.
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
+    bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
+        .expect("link bulkhead:agent/host");
+    linker
+}
