@@ -1,5 +1,28 @@
 //! One agent is one task.
+//!
+//! ```text
+//!   send ──▶ Mailbox (bounded) ──┐
+//!                                ▼
+//!   stop ──▶ stop order ──▶  the task  ── Call ─▶ runtime ── Exit ─▶ report ─▶ log, ring
+//!                                │
+//!                                └──▶ Board (watch: state, generation) ──▶ status, waiters
+//! ```
+//!
+//! The task alone changes the state, through [`Board::transition`], and owns the incarnation. Messages
+//! come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
+//! `watch` channel and the sink. When the task ends, the store is gone.
 
+mod actor;
+mod board;
+mod handle;
+mod mailbox;
+mod port;
 mod refusal;
+mod report;
 
+pub use actor::{AgentStart, Setup};
+pub use board::{Board, Published};
+pub use handle::AgentHandle;
+pub use mailbox::{Mailbox, MailboxFull};
+pub use port::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};

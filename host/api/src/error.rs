@@ -62,9 +62,21 @@ impl ErrorBody {
 pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Vec<Issue>> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| vec![Issue::new(error.path().to_string(), error.inner().to_string())])?;
+        .map_err(|error| vec![Issue::new(error.path().to_string(), without_values(error.inner()))])?;
     json.end().map_err(|error| vec![Issue::new(".", error.to_string())])?;
     Ok(value)
+}
+
+/// What the parser says, without the values that it quotes: they may be secrets.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let Some((found, expected)) = text.split_once(", expected ") else { return text };
+    let kind = found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: "));
+    let kind = kind.and_then(|kind| kind.split([' ', '`', '"']).next());
+    match kind {
+        Some(kind) => format!("expected {expected}, found {kind}"),
+        None => format!("expected {expected}"),
+    }
 }
 
 /// The issue of a required field that is absent or empty, if it is.

@@ -4,7 +4,7 @@
 //! because the control plane may be newer than the container; answers never hold a secret.
 //!
 //! - [`start`], [`message`]: request bodies, each with a `parse` that names every offending field
-//! - [`view`]: answers
+//! - [`view`]: all answers
 //! - [`error`]: the one shape of every refusal
 
 pub mod error;

@@ -180,6 +180,15 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_never_quoted() {
+        for body in [r#"{"envVars":"hunter2"}"#, r#"{"envVars":{"K":["hunter2"]}}"#, r#"{"ifRunning":"hunter2"}"#] {
+            let issues = format!("{:?}", issues(body));
+            assert!(!issues.contains("hunter2"), "{issues}");
+            assert!(issues.contains("expected"), "{issues}");
+        }
+    }
+
+    #[test]
     fn an_id_that_is_no_id_is_an_issue() {
         assert_eq!(issues(r#"{"agentId":"a/b","role":"r"}"#)[0].0, "agentId");
         assert_eq!(issues(r#"{"agentId":"a\u0000","role":"r"}"#)[0].0, "agentId");

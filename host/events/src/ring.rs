@@ -75,7 +75,7 @@ impl Ring {
         let events: Vec<_> =
             inner.events.iter().filter(|event| event.id > after).cloned().collect();
         let first_kept = inner.events.front().map_or(inner.last_id + 1, |event| event.id);
-        let dropped_before = (first_kept > after + 1).then_some(first_kept);
+        let dropped_before = (first_kept > after.saturating_add(1)).then_some(first_kept);
         EventsPage { events, dropped_before }
     }
 
@@ -110,6 +110,7 @@ mod tests {
         assert_eq!(ids(&ring.after(0)), [1, 2, 3]);
         assert_eq!(ids(&ring.after(2)), [3]);
         assert!(ring.after(3).events.is_empty());
+        assert!(ring.after(u64::MAX).events.is_empty());
         assert_eq!(ring.after(0).dropped_before, None);
     }
 

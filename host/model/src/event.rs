@@ -223,9 +223,13 @@ pub enum Event {
     /// An agent did not get to running.
     #[serde(rename = "agent.start_failed")]
     AgentStartFailed {
-        /// Which agent.
-        #[serde(flatten)]
-        agent: AgentTag,
+        /// Who.
+        agent_id: AgentId,
+        /// The role of the request.
+        role: String,
+        /// Absent when the start failed before there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        incarnation: Option<Incarnation>,
         /// Where it failed.
         phase: StartPhase,
         /// A stable kebab-case name of the failure.

@@ -25,7 +25,7 @@ use bulkhead_model::{Exit, ExitReason, Phase};
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
 
-use crate::cut::{Cut, KillCause};
+use crate::cut::Cut;
 use crate::exit;
 use crate::incarnation::{AgentFailure, Incarnation, Live};
 use crate::meter::Lane;
@@ -98,7 +98,7 @@ impl<T: Send + 'static> Call<T> {
         birth: Arc<Birth>,
         workshop: Workshop,
     ) -> Self {
-        birth.meter.begin_call(&limits);
+        birth.meter.begin_call(&limits, phase);
         Self {
             place: Place::Fast(future),
             phase,
@@ -110,8 +110,8 @@ impl<T: Send + 'static> Call<T> {
         }
     }
 
-    /// Brings the call's deadline forward; the guest sees it through `host.deadline`. Poll the call
-    /// again afterwards.
+    /// Gives the call a grace: it ends as `killed` after `time`, or as before if that is sooner. The
+    /// guest sees it through `host.deadline`. Poll the call again afterwards.
     pub fn end_within(&mut self, time: Duration) {
         self.birth.meter.end_within(time);
         self.wall_timer = None;
@@ -119,8 +119,8 @@ impl<T: Send + 'static> Call<T> {
 
     /// Ends the call as soon as possible. Poll it again afterwards: a guest in a host call ends at
     /// once, a computing one within about two epoch ticks of being scheduled.
-    pub fn kill(&self, cause: KillCause) {
-        self.birth.meter.set_kill(cause);
+    pub fn kill(&self) {
+        self.birth.meter.set_kill();
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
@@ -152,8 +152,8 @@ impl<T: Send + 'static> Call<T> {
     /// Whether a call that waits in a host call has to end now. Arms the timers otherwise.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
         let meter = &self.birth.meter;
-        if let Some(cause) = meter.kill() {
-            return Some(cause.into());
+        if meter.is_killed() {
+            return Some(Cut::Killed);
         }
         let wall = self.wall_timer.get_or_insert_with(|| Box::pin(sleep(meter.time_left())));
         if wall.as_mut().poll(cx).is_ready() {

@@ -2,22 +2,24 @@
 
 use bulkhead_model::ExitReason;
 
-/// Why the host ends an incarnation from outside.
+/// What it means when a call's wall time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum KillCause {
+pub(crate) enum WallEnd {
+    /// A turn took too long.
+    Turn = 0,
     /// The grace of a stop is over.
     Grace = 1,
     /// The start's deadline passed.
-    StartDeadline = 2,
+    Start = 2,
 }
 
-impl KillCause {
-    pub(crate) fn from_u8(code: u8) -> Option<Self> {
+impl WallEnd {
+    pub(crate) fn from_u8(code: u8) -> Self {
         match code {
-            1 => Some(Self::Grace),
-            2 => Some(Self::StartDeadline),
-            _ => None,
+            1 => Self::Grace,
+            2 => Self::Start,
+            _ => Self::Turn,
         }
     }
 }
@@ -35,6 +37,8 @@ pub(crate) enum Cut {
     Grace,
     #[error("did not start within its deadline")]
     StartDeadline,
+    #[error("was killed")]
+    Killed,
     #[error(
         "memory growth by {requested_bytes} bytes denied: {used_bytes} of {limit_bytes} bytes are in use"
     )]
@@ -47,18 +51,9 @@ impl Cut {
             Self::Cpu { .. } => ExitReason::CpuDeadline,
             Self::Wall { .. } => ExitReason::WallDeadline,
             Self::HostCall { .. } => ExitReason::HostCallTimeout,
-            Self::Grace => ExitReason::Killed,
+            Self::Grace | Self::Killed => ExitReason::Killed,
             Self::StartDeadline => ExitReason::StartFailed,
             Self::Memory { .. } => ExitReason::MemoryLimit,
-        }
-    }
-}
-
-impl From<KillCause> for Cut {
-    fn from(cause: KillCause) -> Self {
-        match cause {
-            KillCause::Grace => Self::Grace,
-            KillCause::StartDeadline => Self::StartDeadline,
         }
     }
 }

@@ -40,7 +40,6 @@ mod world;
 
 pub use call::{Call, CallEnd, CallLimits};
 pub use config::RuntimeConfig;
-pub use cut::KillCause;
 pub use engine::{Allocator, Capacity, EngineError};
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, StartInfo};
 pub use loader::{LoadError, Loaded, Source};

@@ -8,11 +8,11 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bulkhead_model::MemoryPolicy;
+use bulkhead_model::{MemoryPolicy, Phase};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::call::CallLimits;
-use crate::cut::{Cut, KillCause};
+use crate::cut::{Cut, WallEnd};
 
 /// One incarnation's meter. Written by the thread that runs the guest, read by anyone.
 pub struct Meter {
@@ -32,7 +32,8 @@ pub struct Meter {
     host_call: std::sync::Mutex<Option<&'static str>>,
     yielded: AtomicBool,
     lane: AtomicU8,
-    kill: AtomicU8,
+    killed: AtomicBool,
+    wall_end: AtomicU8,
     cpu_limit_ns: AtomicU64,
     wall_limit_ns: AtomicU64,
     /// End of the current call, as nanoseconds since `base`.
@@ -133,7 +134,8 @@ impl Meter {
             host_call: std::sync::Mutex::new(None),
             yielded: AtomicBool::new(false),
             lane: AtomicU8::new(Lane::Fast as u8),
-            kill: AtomicU8::new(0),
+            killed: AtomicBool::new(false),
+            wall_end: AtomicU8::new(WallEnd::Turn as u8),
             cpu_limit_ns: AtomicU64::new(u64::MAX),
             wall_limit_ns: AtomicU64::new(u64::MAX),
             deadline_ns: AtomicU64::new(u64::MAX),
@@ -196,7 +198,13 @@ impl Meter {
 
     // ---- one call ----
 
-    pub(crate) fn begin_call(&self, limits: &CallLimits) {
+    pub(crate) fn begin_call(&self, limits: &CallLimits, phase: Phase) {
+        let wall_end = match phase {
+            Phase::Instantiate | Phase::Restore | Phase::Start => WallEnd::Start,
+            Phase::Shutdown => WallEnd::Grace,
+            Phase::Handle | Phase::Snapshot | Phase::Run | Phase::Idle => WallEnd::Turn,
+        };
+        self.wall_end.store(wall_end as u8, Relaxed);
         self.cpu_call_ns.store(0, Relaxed);
         self.slice_ns.store(0, Relaxed);
         self.since_yield_ns.store(0, Relaxed);
@@ -208,17 +216,20 @@ impl Meter {
         self.deadline_ns.store(self.now_ns().saturating_add(nanos(limits.wall)), Relaxed);
     }
 
-    /// Brings the call's deadline forward. It is never put off.
+    /// Brings the call's deadline forward as a grace. It is never put off.
     pub(crate) fn end_within(&self, time: Duration) {
-        self.deadline_ns.fetch_min(self.now_ns().saturating_add(nanos(time)), Relaxed);
+        let grace = self.now_ns().saturating_add(nanos(time));
+        if self.deadline_ns.fetch_min(grace, Relaxed) > grace {
+            self.wall_end.store(WallEnd::Grace as u8, Relaxed);
+        }
     }
 
-    pub(crate) fn set_kill(&self, cause: KillCause) {
-        self.kill.store(cause as u8, Relaxed);
+    pub(crate) fn set_kill(&self) {
+        self.killed.store(true, Relaxed);
     }
 
-    pub(crate) fn kill(&self) -> Option<KillCause> {
-        KillCause::from_u8(self.kill.load(Relaxed))
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Relaxed)
     }
 
     pub(crate) fn set_lane(&self, lane: Lane) {
@@ -277,8 +288,8 @@ impl Meter {
     pub(crate) fn on_tick(&self, slices: Slices) -> Verdict {
         // The engine counts its own call of this callback as a host call.
         self.host_calls.fetch_sub(1, Relaxed);
-        if let Some(cause) = self.kill() {
-            return Verdict::Cut(cause.into());
+        if self.is_killed() {
+            return Verdict::Cut(Cut::Killed);
         }
         let poll = self.poll_cpu_ns(true);
         let used = self.cpu_call_ns.load(Relaxed) + poll;
@@ -300,8 +311,13 @@ impl Meter {
         Verdict::GoOn
     }
 
+    /// What it means that the deadline passed.
     pub(crate) fn wall_cut(&self) -> Cut {
-        Cut::Wall { limit_ms: self.wall_limit_ns.load(Relaxed) / 1_000_000 }
+        match WallEnd::from_u8(self.wall_end.load(Relaxed)) {
+            WallEnd::Turn => Cut::Wall { limit_ms: self.wall_limit_ns.load(Relaxed) / 1_000_000 },
+            WallEnd::Grace => Cut::Grace,
+            WallEnd::Start => Cut::StartDeadline,
+        }
     }
 
     // ---- host calls ----
@@ -389,7 +405,7 @@ mod tests {
     #[test]
     fn a_burner_yields_then_is_cut() {
         let meter = Meter::new(0, MemoryPolicy::End);
-        meter.begin_call(&limits(30, 60_000));
+        meter.begin_call(&limits(30, 60_000), Phase::Handle);
         meter.begin_poll();
         meter.enter_host();
         assert_eq!(meter.on_tick(SLICES), Verdict::GoOn);
@@ -412,20 +428,22 @@ mod tests {
     #[test]
     fn a_kill_comes_before_everything_else() {
         let meter = Meter::new(0, MemoryPolicy::End);
-        meter.begin_call(&limits(0, 0));
+        meter.begin_call(&limits(0, 0), Phase::Handle);
         meter.begin_poll();
-        meter.set_kill(KillCause::Grace);
+        meter.set_kill();
         meter.enter_host();
-        assert_eq!(meter.on_tick(SLICES), Verdict::Cut(Cut::Grace));
+        assert_eq!(meter.on_tick(SLICES), Verdict::Cut(Cut::Killed));
     }
 
     #[test]
     fn a_deadline_can_only_come_nearer() {
         let meter = Meter::new(0, MemoryPolicy::End);
-        meter.begin_call(&limits(1, 1000));
+        meter.begin_call(&limits(1, 1000), Phase::Handle);
         meter.end_within(Duration::from_secs(3600));
         assert!(meter.time_left() <= Duration::from_secs(1));
+        assert_eq!(meter.wall_cut(), Cut::Wall { limit_ms: 1000 });
         meter.end_within(Duration::ZERO);
         assert_eq!(meter.time_left(), Duration::ZERO);
+        assert_eq!(meter.wall_cut(), Cut::Grace);
     }
 }

@@ -1,0 +1,32 @@
+//! A program that knows nothing of Bulkhead: it exports `wasi:cli/run` only. Its run is its life.
+//!
+//! It prints a line to stdout and one to stderr, then the names in its workspace. Exit reason:
+//! `completed`, or `guest_exit` when the variable `COMMAND_EXIT` is `fail`.
+
+use std::process::ExitCode;
+
+/// The one directory that a host gives an agent.
+const WORKSPACE: &str = "/workspace";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    println!("command ran with arguments: {arguments:?}");
+    eprintln!("command wrote to stderr");
+    match names() {
+        Ok(names) => println!("workspace holds: {}", names.join(", ")),
+        Err(error) => eprintln!("read {WORKSPACE}: {error}"),
+    }
+    match std::env::var("COMMAND_EXIT").as_deref() {
+        Ok("fail") => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn names() -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(WORKSPACE)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,29 @@
+//! Asks its host for a fault. Exit reason: `host_error`, where the role allows fault injection.
+//!
+//! | body | the key that it looks up |
+//! | --- | --- |
+//! | `panic` | `fault-injection/panic`: the host function panics |
+//! | `error` | `fault-injection/error`: the host function fails |
+//!
+//! When nothing happens, the reply says what came back. Any other body is answered with itself.
+
+use bulkhead_guest::{Agent, AgentError, Message, Outcome, config};
+
+#[derive(Default)]
+struct HostError;
+
+impl Agent for HostError {
+    fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        let key = match message.body.as_str() {
+            "panic" => "fault-injection/panic",
+            "error" => "fault-injection/error",
+            _ => return Ok(Outcome::reply(message.body)),
+        };
+        Ok(Outcome::reply(match config::text(key) {
+            Some(value) => format!("host returned: {value}"),
+            None => "host returned nothing".to_owned(),
+        }))
+    }
+}
+
+bulkhead_guest::export!(HostError);

@@ -1,0 +1,146 @@
+//! What was said, bounded by count and by bytes.
+
+use std::collections::VecDeque;
+
+use bulkhead_guest::AgentError;
+use bulkhead_guest::chat::Message;
+use serde::{Deserialize, Serialize};
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Limits {
+    #[serde(default = "default_max_messages")]
+    pub max_messages: usize,
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: usize,
+}
+
+fn default_max_messages() -> usize {
+    200
+}
+
+fn default_max_bytes() -> usize {
+    256 * 1024
+}
+
+impl Limits {
+    /// A message that fills the memory alone would push out everything else.
+    pub fn admit(&self, question: &Message) -> Result<(), AgentError> {
+        let (bytes, limit) = (question.json_bytes(), self.max_bytes / 2);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(AgentError::failed(
+            "message-too-large",
+            format!("message has {bytes} bytes, the history takes up to {limit} at once"),
+        ))
+    }
+}
+
+/// Complete exchanges, oldest first. They are dropped whole, because a tool's result without its
+/// call, or an answer without its question, is not a conversation that a model's server accepts.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct History {
+    exchanges: VecDeque<Vec<Message>>,
+}
+
+impl History {
+    /// Every message, oldest first.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.exchanges.iter().flatten()
+    }
+
+    /// How many messages.
+    pub fn len(&self) -> usize {
+        self.exchanges.iter().map(Vec::len).sum()
+    }
+
+    /// Adds an exchange that has its answer. Returns how many messages were dropped for it.
+    pub fn commit(&mut self, exchange: Vec<Message>, limits: &Limits) -> usize {
+        self.exchanges.push_back(exchange);
+        self.trim(limits)
+    }
+
+    /// Drops the oldest exchanges until the limits hold, in the end even the newest. Returns how
+    /// many messages that were.
+    pub fn trim(&mut self, limits: &Limits) -> usize {
+        let mut messages = self.len();
+        let mut bytes: usize = self.messages().map(Message::json_bytes).sum();
+        let mut dropped = 0;
+        while messages > limits.max_messages || bytes > limits.max_bytes {
+            let Some(oldest) = self.exchanges.pop_front() else { break };
+            messages -= oldest.len();
+            bytes -= oldest.iter().map(Message::json_bytes).sum::<usize>();
+            dropped += oldest.len();
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_guest::chat::Role;
+
+    use super::*;
+
+    const WIDE: Limits = Limits { max_messages: 1000, max_bytes: 1_000_000 };
+
+    fn exchange(question: &str, length: usize) -> Vec<Message> {
+        let answer = Message { role: Role::Assistant, ..Message::user("answer") };
+        let mut messages = vec![Message::user(question)];
+        messages.resize(length, answer);
+        messages
+    }
+
+    fn questions(history: &History) -> Vec<&str> {
+        history.exchanges.iter().map(|exchange| exchange[0].text()).collect()
+    }
+
+    #[test]
+    fn the_oldest_exchange_goes_first_and_whole() {
+        let limits = Limits { max_messages: 6, ..WIDE };
+        let mut history = History::default();
+        assert_eq!(history.commit(exchange("a", 4), &limits), 0);
+        assert_eq!(history.commit(exchange("b", 2), &limits), 0);
+        assert_eq!(history.commit(exchange("c", 2), &limits), 4);
+        assert_eq!(questions(&history), ["b", "c"]);
+    }
+
+    #[test]
+    fn bytes_count_too() {
+        let limits = Limits { max_bytes: 1000, ..WIDE };
+        let mut history = History::default();
+        for name in ["a", "b", "c"] {
+            history.commit(exchange(&name.repeat(400), 2), &limits);
+        }
+        assert_eq!(history.exchanges.len(), 2);
+        assert!(history.messages().map(Message::json_bytes).sum::<usize>() <= 1000);
+    }
+
+    #[test]
+    fn an_exchange_that_is_too_large_alone_is_not_kept() {
+        let limits = Limits { max_messages: 3, ..WIDE };
+        let mut history = History::default();
+        history.commit(exchange("a", 2), &limits);
+        assert_eq!(history.commit(exchange("b", 9), &limits), 11);
+        assert_eq!(history.len(), 0);
+    }
+
+    #[test]
+    fn a_huge_message_is_refused_and_the_agent_lives_on() {
+        let limits = Limits { max_bytes: 100, ..WIDE };
+        assert!(limits.admit(&Message::user("hi")).is_ok());
+        let error = limits.admit(&Message::user("x".repeat(60))).unwrap_err();
+        assert_eq!((error.code.as_str(), error.fatal), ("message-too-large", false));
+    }
+
+    #[test]
+    fn the_history_survives_json() {
+        let mut history = History::default();
+        history.commit(exchange("a", 2), &WIDE);
+        let json = serde_json::to_string(&history).unwrap();
+        assert_eq!(serde_json::from_str::<History>(&json).unwrap(), history);
+    }
+}

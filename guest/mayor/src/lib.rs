@@ -1,0 +1,170 @@
+//! The town's mayor: one lasting conversation with a model, which people and agents take part in.
+//!
+//! A message is one turn, and a turn is one exchange: the message, what the model wants done, the
+//! results, and the model's answer, which becomes the reply. The tool loop runs inside the turn and
+//! not by `next::continue`, for two reasons: who sent the message waits for the answer, and between
+//! two turns the host may take a snapshot, which must never hold an exchange that has no answer.
+//!
+//! The history takes over an exchange when it is complete. When a turn fails (`model-unavailable`,
+//! `too-many-tool-rounds`, …) the history is what it was before the message; what tools have done
+//! by then stays done.
+//!
+//! Config keys, beside `model.*` of [`bulkhead_guest::chat`]:
+//!
+//! | key | meaning | default |
+//! | --- | --- | --- |
+//! | `history.max-messages` | more drop the oldest exchanges | 200 |
+//! | `history.max-bytes` | the same, as JSON; bounds the snapshot | 262144 |
+//! | `max-tool-rounds` | answers with tool calls in one turn | 8 |
+//!
+//! The system prompt stands outside of the history, so it is never dropped.
+
+mod history;
+mod tools;
+
+use bulkhead_guest::chat::{self, Client};
+use bulkhead_guest::{
+    Agent, AgentError, Message, Outcome, Sender, ShutdownReason, StartRequest, config, info, state,
+};
+use serde::{Deserialize, Serialize};
+
+use history::History;
+
+/// Of the snapshot.
+const STATE_VERSION: u32 = 1;
+
+const DEFAULT_TOOL_ROUNDS: u32 = 8;
+
+const DEFAULT_SYSTEM_PROMPT: &str = "You are the mayor of a town of software agents. You talk with \
+    the people who run the town and with its agents. Answer briefly. Use `send_message` to give an \
+    agent work, `status` to say in one line what is going on, `emit` to publish a fact for programs, \
+    and `done` only when you are told that your work is over.";
+
+#[derive(Default)]
+struct Mayor {
+    session: Option<Session>,
+    memory: Memory,
+}
+
+/// What a start sets up.
+struct Session {
+    client: Client,
+    system: chat::Message,
+    tools: Vec<chat::Tool>,
+    limits: history::Limits,
+    max_tool_rounds: u32,
+}
+
+/// What outlives an incarnation.
+#[derive(Default, Serialize, Deserialize)]
+struct Memory {
+    history: History,
+    /// The prompt that has its answer. It comes again with every restart.
+    answered_prompt: Option<String>,
+}
+
+impl Agent for Mayor {
+    fn start(&mut self, request: StartRequest) -> Result<(), AgentError> {
+        let client = Client::from_config(request.model.as_deref())?;
+        let limits: history::Limits = config::load("history")?;
+        info!(
+            "mayor started",
+            model = client.model(),
+            url = client.url(),
+            remembered = self.memory.history.len()
+        );
+        self.memory.history.trim(&limits);
+        let system = request.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
+        self.session = Some(Session {
+            client,
+            system: chat::Message::system(system),
+            tools: tools::offered(),
+            limits,
+            max_tool_rounds: config::get("max-tool-rounds")?.unwrap_or(DEFAULT_TOOL_ROUNDS),
+        });
+        Ok(())
+    }
+
+    fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        let Some(session) = &self.session else {
+            return Err(AgentError::fatal("not-started", "`handle` came before `start`"));
+        };
+        let prompt = matches!(message.sender, Sender::Prompt).then(|| message.body.clone());
+        if prompt.is_some() && prompt == self.memory.answered_prompt {
+            info!("prompt was answered in an earlier life");
+            return Ok(Outcome::idle());
+        }
+        let (exchange, outcome) = session.converse(&self.memory.history, &message)?;
+        let dropped = self.memory.history.commit(exchange, &session.limits);
+        if dropped > 0 {
+            info!("oldest messages were dropped", messages = dropped);
+        }
+        if prompt.is_some() {
+            self.memory.answered_prompt = prompt;
+        }
+        Ok(outcome)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, AgentError> {
+        Ok(state::save(STATE_VERSION, &self.memory)?)
+    }
+
+    fn restore(&mut self, snapshot: Vec<u8>) -> Result<(), AgentError> {
+        self.memory = state::load(&snapshot, STATE_VERSION, state::no_upgrade)?;
+        Ok(())
+    }
+
+    fn shutdown(&mut self, reason: ShutdownReason) -> Result<(), AgentError> {
+        info!("mayor ended", reason = format!("{reason:?}"));
+        Ok(())
+    }
+}
+
+impl Session {
+    /// One exchange, from the message to the answer. Changes nothing of the history.
+    fn converse(
+        &self,
+        history: &History,
+        message: &Message,
+    ) -> Result<(Vec<chat::Message>, Outcome), AgentError> {
+        let question = chat::Message::user(framed(message));
+        self.limits.admit(&question)?;
+        let mut exchange = vec![question];
+        for _ in 0..self.max_tool_rounds.saturating_add(1) {
+            let so_far: Vec<&chat::Message> =
+                std::iter::once(&self.system).chain(history.messages()).chain(&exchange).collect();
+            let answer = self.client.complete(&so_far, &self.tools)?.message;
+            let text = answer.text().to_owned();
+            let calls = answer.tool_calls.clone();
+            exchange.push(answer);
+            if calls.is_empty() {
+                return Ok((exchange, Outcome::reply(text)));
+            }
+            let mut finished = None;
+            for call in &calls {
+                let result = tools::run(call);
+                exchange.push(chat::Message::tool_result(call, result.text));
+                finished = finished.or(result.done);
+            }
+            if let Some(summary) = finished {
+                let last_word = if summary.is_empty() { text } else { summary };
+                return Ok((exchange, Outcome::done(last_word)));
+            }
+        }
+        Err(AgentError::failed(
+            "too-many-tool-rounds",
+            format!("model called tools in more than {} answers in a row", self.max_tool_rounds),
+        ))
+    }
+}
+
+/// The model has to know who speaks.
+fn framed(message: &Message) -> String {
+    match &message.sender {
+        Sender::Operator | Sender::Prompt | Sender::Continuation => message.body.clone(),
+        Sender::Agent(id) => format!("[message from agent {id}]\n{}", message.body),
+        Sender::Nudge(_) => format!("[nudge from the control plane]\n{}", message.body),
+    }
+}
+
+bulkhead_guest::export!(Mayor);

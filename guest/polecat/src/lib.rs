@@ -1,0 +1,163 @@
+//! Works on one task with the files of its workspace, guided by a model, and ends.
+//!
+//! The first message sets the task. Each turn is one round trip to the model and the tool calls of
+//! its answer; then the turn ends in `next::continue`, so that the host may stop the agent, snapshot
+//! it and count its limits anew between two rounds. The tool `done` ends the task: its summary is
+//! the reply.
+//!
+//! When the model cannot be reached, the turn fails (`model-unavailable`) and the task waits where
+//! it was; any message takes it up again. A model that never comes to an end runs into
+//! `too-many-rounds`, which is fatal.
+//!
+//! Config keys, beside `model.*` of [`bulkhead_guest::chat`]:
+//!
+//! | key | meaning | default |
+//! | --- | --- | --- |
+//! | `max-rounds` | round trips for the whole task | 40 |
+//! | `max-transcript-bytes` | old tool results are dropped above; bounds the snapshot | 524288 |
+
+mod search;
+mod task;
+mod tools;
+mod workspace;
+
+use bulkhead_guest::chat::{self, Client};
+use bulkhead_guest::{
+    Agent, AgentError, Message, Next, Outcome, Sender, StartRequest, config, info, state,
+};
+
+use task::Task;
+use workspace::Workspace;
+
+/// Of the snapshot.
+const STATE_VERSION: u32 = 1;
+
+const DEFAULT_ROUNDS: u32 = 40;
+const DEFAULT_TRANSCRIPT_BYTES: usize = 512 * 1024;
+
+/// The one directory that the host gives an agent.
+const WORKSPACE: &str = "/workspace";
+
+const DEFAULT_SYSTEM_PROMPT: &str = "You work on one task with the files of a workspace. Use `list`, \
+    `read` and `search` to look, `write` to change a file. Paths are relative to the workspace. When \
+    the task is finished, or cannot be finished, call `done` with a summary of what you did.";
+
+/// A model that answers with text alone gets this once; a second such answer is taken as the end.
+const REMINDER: &str = "Go on with the tools, or call `done` with a summary.";
+
+#[derive(Default)]
+struct Polecat {
+    session: Option<Session>,
+    task: Task,
+}
+
+/// What a start sets up.
+struct Session {
+    client: Client,
+    system: chat::Message,
+    tools: Vec<chat::Tool>,
+    workspace: Workspace,
+    max_rounds: u32,
+    max_transcript_bytes: usize,
+}
+
+impl Agent for Polecat {
+    fn start(&mut self, request: StartRequest) -> Result<(), AgentError> {
+        let client = Client::from_config(request.model.as_deref())?;
+        info!(
+            "polecat started",
+            model = client.model(),
+            url = client.url(),
+            rounds = self.task.rounds
+        );
+        let system = request.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
+        self.session = Some(Session {
+            client,
+            system: chat::Message::system(system),
+            tools: tools::offered(),
+            workspace: Workspace::new(WORKSPACE),
+            max_rounds: config::get("max-rounds")?.unwrap_or(DEFAULT_ROUNDS),
+            max_transcript_bytes: config::get("max-transcript-bytes")?
+                .unwrap_or(DEFAULT_TRANSCRIPT_BYTES),
+        });
+        Ok(())
+    }
+
+    fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        let Some(session) = &self.session else {
+            return Err(AgentError::fatal("not-started", "`handle` came before `start`"));
+        };
+        if !matches!(message.sender, Sender::Continuation) {
+            let prompt = matches!(message.sender, Sender::Prompt);
+            self.task.hear(message.body, prompt, session.max_transcript_bytes / 2)?;
+        }
+        if self.task.is_empty() {
+            return Err(AgentError::failed("no-task", "message is empty and there is no task yet"));
+        }
+        session.round(&mut self.task)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, AgentError> {
+        if self.task.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(state::save(STATE_VERSION, &self.task)?)
+    }
+
+    fn restore(&mut self, snapshot: Vec<u8>) -> Result<(), AgentError> {
+        self.task = state::load(&snapshot, STATE_VERSION, state::no_upgrade)?;
+        Ok(())
+    }
+}
+
+impl Session {
+    /// One round trip, and what the model wants done.
+    fn round(&self, task: &mut Task) -> Result<Outcome, AgentError> {
+        if task.rounds >= self.max_rounds {
+            return Err(AgentError::fatal(
+                "too-many-rounds",
+                format!("task is not finished after {} rounds", self.max_rounds),
+            ));
+        }
+        task.shorten(self.max_transcript_bytes);
+        let so_far: Vec<&chat::Message> =
+            std::iter::once(&self.system).chain(&task.messages).collect();
+        let answer = self.client.complete(&so_far, &self.tools)?.message;
+        task.rounds += 1;
+        let outcome = self.act(task, answer);
+        if outcome.next == Next::Done {
+            // A finished task is nothing to go on with: the snapshot is empty from here.
+            *task = Task::default();
+        }
+        task.shorten(self.max_transcript_bytes);
+        Ok(outcome)
+    }
+
+    fn act(&self, task: &mut Task, answer: chat::Message) -> Outcome {
+        let text = answer.text().to_owned();
+        let calls = answer.tool_calls.clone();
+        task.messages.push(answer);
+        if calls.is_empty() {
+            if task.reminded {
+                return Outcome::done(text);
+            }
+            task.reminded = true;
+            task.messages.push(chat::Message::user(REMINDER));
+            return Outcome::proceed();
+        }
+        task.reminded = false;
+        let mut summary = None;
+        for call in &calls {
+            let result = tools::run(call, &self.workspace);
+            task.messages.push(chat::Message::tool_result(call, result.text));
+            summary = summary.or(result.summary);
+        }
+        match summary {
+            Some(summary) if summary.is_empty() => Outcome::done(text),
+            Some(summary) => Outcome::done(summary),
+            None => Outcome::proceed(),
+        }
+    }
+}
+
+bulkhead_guest::export!(Polecat);

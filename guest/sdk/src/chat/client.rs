@@ -1,0 +1,354 @@
+//! Asks the model's server.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::assembly::{Assembly, Problem, error_text};
+use super::{Message, Reply, Tool};
+use crate::config::{self, ConfigError};
+use crate::{AgentError, host, http};
+
+/// Before the first repeat; doubled for each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+
+/// After this many the pause stays the same: 16 s.
+const MAX_DOUBLINGS: u32 = 6;
+
+/// Of a server's own error text, so that it fits into a log line.
+const MAX_ERROR_CHARS: usize = 300;
+
+/// The keys `model.*`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Settings {
+    base_url: String,
+    api_key: Option<String>,
+    name: Option<String>,
+    #[serde(default = "default_timeout_ms")]
+    timeout_ms: u64,
+    #[serde(default = "default_retries")]
+    retries: u32,
+    #[serde(default = "default_max_answer_bytes")]
+    max_answer_bytes: usize,
+}
+
+fn default_timeout_ms() -> u64 {
+    120_000
+}
+
+fn default_retries() -> u32 {
+    2
+}
+
+fn default_max_answer_bytes() -> usize {
+    4 * 1024 * 1024
+}
+
+/// A model behind an endpoint.
+pub struct Client {
+    url: String,
+    model: String,
+    settings: Settings,
+}
+
+/// No usable answer came back. Its text names the URL and never the key.
+#[derive(Debug)]
+pub enum Error {
+    /// The server was not reached, or the exchange broke off.
+    Unreachable(http::Error),
+    /// The server answered with an error.
+    Refused {
+        /// Where.
+        url: String,
+        /// The HTTP status; 200 when the error came in the middle of a stream.
+        status: u16,
+        /// The server's own words, cut.
+        message: String,
+    },
+    /// The answer is not what a completion looks like.
+    BadAnswer {
+        /// Where.
+        url: String,
+        /// What is wrong.
+        problem: String,
+        /// It ended in the middle, which may not happen again.
+        cut_off: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: &'a [&'a Message],
+    stream: bool,
+    #[serde(skip_serializing_if = "<[Tool]>::is_empty")]
+    tools: &'a [Tool],
+}
+
+impl Client {
+    /// Reads the keys `model.*`. `model` is the one that the start request names, if it does.
+    pub fn from_config(model: Option<&str>) -> Result<Self, ConfigError> {
+        Self::new(config::load("model")?, model)
+    }
+
+    fn new(settings: Settings, model: Option<&str>) -> Result<Self, ConfigError> {
+        let given = |name: &&str| !name.trim().is_empty();
+        let model = model.filter(given).or(settings.name.as_deref().filter(given));
+        let Some(model) = model.map(|name| name.trim().to_owned()) else {
+            return Err(ConfigError::new("model.name", "is not set, and the start names no model"));
+        };
+        let url = format!("{}/chat/completions", settings.base_url.trim().trim_end_matches('/'));
+        http::check(&url).map_err(|why| ConfigError::new("model.base-url", why))?;
+        Ok(Self { url, model, settings })
+    }
+
+    /// Where requests go, without secrets.
+    pub fn url(&self) -> String {
+        http::redact(&self.url)
+    }
+
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Asks for the next message of a conversation.
+    pub fn complete(&self, messages: &[&Message], tools: &[Tool]) -> Result<Reply, Error> {
+        self.persist(messages, tools, None)
+    }
+
+    /// [`complete`](Self::complete), and hands on text as it comes. After the first text a failure
+    /// is not repeated, because the text cannot be taken back.
+    pub fn complete_with(
+        &self,
+        messages: &[&Message],
+        tools: &[Tool],
+        mut on_text: impl FnMut(&str),
+    ) -> Result<Reply, Error> {
+        self.persist(messages, tools, Some(&mut on_text))
+    }
+
+    fn persist(
+        &self,
+        messages: &[&Message],
+        tools: &[Tool],
+        mut on_text: Option<&mut dyn FnMut(&str)>,
+    ) -> Result<Reply, Error> {
+        let mut handed_on = false;
+        let mut attempt = 0;
+        loop {
+            let result = self.attempt(messages, tools, &mut |text| {
+                if let Some(on_text) = &mut on_text {
+                    handed_on = true;
+                    on_text(text);
+                }
+            });
+            let Err(error) = result else { return result };
+            let pause = FIRST_BACKOFF * 2_u32.saturating_pow(attempt.min(MAX_DOUBLINGS));
+            let worth_it = attempt < self.settings.retries
+                && error.is_transient()
+                && !handed_on
+                // Another attempt needs some time after the pause.
+                && pause * 4 < host::deadline();
+            if !worth_it {
+                return Err(error);
+            }
+            let pause_ms = pause.as_millis();
+            crate::warn!("model call failed, trying again", error = error, pause_ms = pause_ms);
+            std::thread::sleep(pause);
+            attempt += 1;
+        }
+    }
+
+    fn attempt(
+        &self,
+        messages: &[&Message],
+        tools: &[Tool],
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Reply, Error> {
+        let body = Body { model: &self.model, messages, stream: true, tools };
+        let mut request = http::Request::post(&self.url)
+            .timeout(Duration::from_millis(self.settings.timeout_ms))
+            .max_body_bytes(self.settings.max_answer_bytes)
+            .header("accept", "text/event-stream, application/json")
+            .json(&body)
+            .map_err(Error::Unreachable)?;
+        if let Some(key) = self.settings.api_key.as_deref().filter(|key| !key.is_empty()) {
+            request = request.bearer(key);
+        }
+        let response = request.send().map_err(Error::Unreachable)?;
+        if !(200..=299).contains(&response.status()) {
+            return Err(self.refused(response));
+        }
+        self.read(response, on_text)
+    }
+
+    fn read(
+        &self,
+        response: http::Response,
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Reply, Error> {
+        let kind = response.header("content-type").unwrap_or_default();
+        let streamed = kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
+        let mut assembly = Assembly::default();
+        let mut hand_on = |text: String| {
+            if !text.is_empty() {
+                on_text(&text);
+            }
+        };
+        if streamed {
+            for event in response.events() {
+                let event = event.map_err(Error::Unreachable)?;
+                hand_on(assembly.event(&event.data).map_err(|problem| self.bad(problem))?);
+                if assembly.is_complete() {
+                    break;
+                }
+            }
+        } else {
+            let json = response.bytes().map_err(Error::Unreachable)?;
+            hand_on(assembly.document(&json).map_err(|problem| self.bad(problem))?);
+        }
+        assembly.finish().map_err(|problem| self.bad(problem))
+    }
+
+    fn refused(&self, response: http::Response) -> Error {
+        let status = response.status();
+        // The status says enough when the text cannot be read.
+        let text = response.text().unwrap_or_default();
+        let message = match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(json) => error_text(json.get("error").unwrap_or(&json)),
+            Err(_) => text,
+        };
+        Error::Refused { url: self.url(), status, message: self.clean(&message) }
+    }
+
+    fn bad(&self, problem: Problem) -> Error {
+        let url = self.url();
+        match problem {
+            Problem::Reported(message) => {
+                Error::Refused { url, status: 200, message: self.clean(&message) }
+            }
+            Problem::CutOff => {
+                let problem = "ends in the middle".to_owned();
+                Error::BadAnswer { url, problem, cut_off: true }
+            }
+            Problem::Malformed(problem) => {
+                Error::BadAnswer { url, problem: self.clean(&problem), cut_off: false }
+            }
+        }
+    }
+
+    /// Some servers quote the key that they refuse.
+    fn clean(&self, text: &str) -> String {
+        let cleaned = match self.settings.api_key.as_deref().filter(|key| !key.is_empty()) {
+            Some(key) => text.replace(key, "[key]"),
+            None => text.to_owned(),
+        };
+        cleaned.trim().chars().take(MAX_ERROR_CHARS).collect()
+    }
+}
+
+impl Error {
+    /// The same question may be answered later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(error) => error.is_transient(),
+            Self::Refused { status, .. } => matches!(status, 200 | 408 | 429 | 500..=599),
+            Self::BadAnswer { cut_off, .. } => *cut_off,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "no answer from the model: {error}"),
+            Self::Refused { url, status, message } => {
+                write!(f, "model at {url} refused with status {status}: {message}")
+            }
+            Self::BadAnswer { url, problem, .. } => {
+                write!(f, "model at {url} gave an answer that is not usable: {problem}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for AgentError {
+    /// `model-unavailable` for what may pass and for what the host does not allow, `model-refused`
+    /// for what the caller or the configuration has to change, `model-bad-answer` for the rest.
+    /// None is fatal.
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Unreachable(http::Error { kind: http::ErrorKind::TooLarge(_), .. }) => {
+                "model-bad-answer"
+            }
+            Error::Unreachable(_) => "model-unavailable",
+            Error::Refused { .. } if error.is_transient() => "model-unavailable",
+            Error::Refused { .. } => "model-refused",
+            Error::BadAnswer { .. } => "model-bad-answer",
+        };
+        Self::failed(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(model: Option<&str>) -> Result<Client, ConfigError> {
+        let lookup = |key: &str| match key {
+            "model.base-url" => Some("http://localhost:9100/v1/".to_owned()),
+            "model.api-key" => Some("sk-secret".to_owned()),
+            "model.name" => Some("default".to_owned()),
+            _ => None,
+        };
+        Client::new(config::load_from("model", &lookup)?, model)
+    }
+
+    #[test]
+    fn the_start_request_chooses_the_model_before_the_config() {
+        assert_eq!(client(None).unwrap().model(), "default");
+        assert_eq!(client(Some("other")).unwrap().model(), "other");
+    }
+
+    #[test]
+    fn a_base_url_that_cannot_be_used_is_found_at_once() {
+        let lookup = |key: &str| (key == "model.base-url").then(|| "nonsense".to_owned());
+        let settings = config::load_from("model", &lookup).unwrap();
+        let error = Client::new(settings, Some("m")).err().unwrap();
+        assert_eq!(error.key, "model.base-url");
+    }
+
+    #[test]
+    fn the_url_is_joined_with_one_slash() {
+        let client = client(None).unwrap();
+        assert_eq!(client.url(), "http://localhost:9100/v1/chat/completions");
+    }
+
+    #[test]
+    fn a_key_that_the_server_quotes_is_taken_out() {
+        let error = client(None).unwrap().bad(Problem::Reported("bad key sk-secret".into()));
+        let error = AgentError::from(error);
+        assert!(!error.message.contains("sk-secret"), "{}", error.message);
+        assert!(error.message.contains("http://localhost:9100"), "{}", error.message);
+        assert!(!error.fatal);
+    }
+
+    #[test]
+    fn a_request_without_tools_does_not_mention_them() {
+        let message = Message::user("hi");
+        let body = Body { model: "m", messages: &[&message], stream: true, tools: &[] };
+        let json = serde_json::to_value(&body).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "model": "m", "stream": true,
+                "messages": [{"role": "user", "content": "hi"}],
+            })
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! What the host offers. No call here waits for another agent or for the network.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::bindings::bulkhead::agent::host as raw;
+
+pub use raw::{HostError, MemoryUsage, Nudge};
+
+/// Publishes a fact for those who follow the agent.
+///
+/// `name` is 1 to 64 characters of `a-z 0-9 . _ -` and does not begin with `agent.` or `container.`;
+/// `data` becomes JSON of at most 64 KiB.
+pub fn emit(name: &str, data: &impl Serialize) -> Result<(), HostError> {
+    let data = serde_json::to_string(data)
+        .map_err(|error| HostError::Invalid(format!("data is not JSON: {error}")))?;
+    emit_json(name, data)
+}
+
+/// [`emit`] with data that is JSON text already.
+pub fn emit_json(name: &str, data: String) -> Result<(), HostError> {
+    raw::emit(&raw::Event { name: name.to_owned(), data })
+}
+
+/// Puts a message into another agent's mailbox and returns the message's id. Does not wait for the
+/// other agent.
+pub fn send(agent_id: &str, body: &str) -> Result<String, HostError> {
+    raw::send(agent_id, body)
+}
+
+/// Takes the nudges that wait. Each is returned once.
+pub fn nudges() -> Vec<Nudge> {
+    raw::nudges()
+}
+
+/// How much wall time the current call may still take.
+pub fn deadline() -> Duration {
+    Duration::from_millis(raw::deadline())
+}
+
+/// Memory of the whole component, as the host counts it.
+pub fn memory() -> MemoryUsage {
+    raw::memory()
+}
+
+/// Shows tools as active until it is dropped, also when the tool returns early with an error.
+#[must_use = "the tools count as active only while this lives"]
+pub struct ActiveTools(());
+
+impl ActiveTools {
+    /// Replaces the shown set. At most 32 names of at most 128 bytes; what is over is cut off.
+    pub fn set(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        raw::set_active_tools(&names);
+        Self(())
+    }
+}
+
+impl Drop for ActiveTools {
+    fn drop(&mut self) {
+        raw::set_active_tools(&[]);
+    }
+}
+
+/// One sentence about a refusal, for a model or a person.
+pub fn explain(error: &HostError) -> String {
+    match error {
+        HostError::Invalid(what) => format!("invalid argument: {what}"),
+        HostError::TooLarge(limit) => format!("larger than {limit} bytes"),
+        HostError::NotFound(what) => format!("no such agent: {what}"),
+        HostError::Unavailable(what) => format!("not available now: {what}"),
+        HostError::RateLimited(ms) => format!("rate used up, try again in {ms} ms"),
+    }
+}

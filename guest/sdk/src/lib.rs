@@ -1,0 +1,64 @@
+//! What an agent of Bulkhead is written with.
+//!
+//! An agent is a WebAssembly component of the world `bulkhead:agent/agent`. This crate holds that
+//! world's bindings and a small layer over them:
+//!
+//! - [`Agent`] and [`export!`]: the trait to implement and the macro that makes it a component
+//! - [`host`]: what the host offers: events, messages, memory, deadline, active tools
+//! - [`config`]: configuration values as typed structs
+//! - [`mod@log`] and the macros [`trace!`], [`debug!`], [`info!`], [`warn!`], [`error!`]
+//! - [`http`]: an HTTP client over `wasi:http`, [`sse`]: server-sent events
+//! - [`state`]: versioned snapshots
+//! - [`chat`]: a client for OpenAI-compatible chat completions
+//!
+//! What is not used is not linked: an agent that never calls [`http`] does not import `wasi:http`.
+//!
+//! ```no_run
+//! use bulkhead_guest::{Agent, AgentError, Message, Outcome};
+//!
+//! #[derive(Default)]
+//! struct Greeter;
+//!
+//! impl Agent for Greeter {
+//!     fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+//!         bulkhead_guest::info!("greeted", length = message.body.len());
+//!         Ok(Outcome::reply(format!("hello, {}", message.body)))
+//!     }
+//! }
+//!
+//! bulkhead_guest::export!(Greeter);
+//! # fn main() {}
+//! ```
+//!
+//! The crate also compiles for the machine that builds it, so that an agent's pure parts can be
+//! tested with `cargo test`. Calls that need a host panic there.
+
+mod agent;
+pub mod chat;
+pub mod config;
+mod error;
+pub mod host;
+pub mod http;
+pub mod log;
+pub mod sse;
+pub mod state;
+
+#[doc(hidden)]
+pub mod bindings {
+    //! Generated from `wit/agent.wit`. [`export!`](crate::export) needs its names in public.
+    #![allow(missing_docs, clippy::all, reason = "generated code follows its generator's rules")]
+
+    wit_bindgen::generate!({
+        world: "agent",
+        path: "../../wit",
+        pub_export_macro: true,
+        export_macro_name: "export_component",
+        default_bindings_module: "bulkhead_guest::bindings",
+        generate_unused_types: true,
+    });
+}
+
+pub use agent::{Agent, Slot};
+pub use bindings::bulkhead::agent::types::{
+    AgentError, Message, Next, Outcome, Sender, ShutdownReason, StartRequest,
+};

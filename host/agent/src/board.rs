@@ -1,0 +1,130 @@
+//! What an agent shows: its state, and figures that others may read at any time.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, RwLock};
+
+use bulkhead_api::ExitView;
+use bulkhead_events::now;
+use bulkhead_model::{AgentState, Input, Timestamp};
+use tokio::sync::watch;
+
+/// The state, as it is handed to watchers. The generation rises with every change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Where the agent is in its life.
+    pub state: AgentState,
+    /// Counts changes.
+    pub generation: u64,
+    /// How it ended, once it has.
+    pub exit: Option<ExitView>,
+}
+
+/// One incarnation's notice board.
+pub struct Board {
+    state: watch::Sender<Published>,
+    started_at: Timestamp,
+    last_activity_ms: AtomicI64,
+    messages: AtomicU64,
+    turns: AtomicU64,
+    active_tools: Mutex<Vec<String>>,
+    /// Serializes transitions against readers that need more than one field.
+    exit: RwLock<Option<ExitView>>,
+}
+
+impl Board {
+    /// A board in `starting`.
+    pub(crate) fn new() -> Self {
+        let published = Published { state: AgentState::Starting, generation: 0, exit: None };
+        let started_at = now();
+        Self {
+            state: watch::Sender::new(published),
+            started_at,
+            last_activity_ms: AtomicI64::new(started_at.0),
+            messages: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            active_tools: Mutex::default(),
+            exit: RwLock::default(),
+        }
+    }
+
+    /// The one place where the state changes: notifies watchers and stamps the activity. A transition
+    /// that makes no sense is a bug of the agent's task; it is told and the state stays.
+    pub(crate) fn transition(&self, input: Input) {
+        self.touch();
+        match input {
+            Input::TurnBegan => _ = self.turns.fetch_add(1, Relaxed),
+            Input::Ended { .. } => self.lock_tools().clear(),
+            _ => {}
+        }
+        self.state.send_modify(|published| match published.state.transition(input) {
+            Ok(next) => {
+                published.state = next;
+                published.generation += 1;
+                published.exit = self.exit.read().unwrap_or_else(|p| p.into_inner()).clone();
+            }
+            Err(invalid) => tracing::error!(%invalid, "an agent's task asked for a wrong transition"),
+        });
+    }
+
+    /// Says how it ended. Shown with the next transition.
+    pub(crate) fn set_exit(&self, exit: ExitView) {
+        *self.exit.write().unwrap_or_else(|p| p.into_inner()) = Some(exit);
+    }
+
+    /// Follows the state.
+    pub fn watch(&self) -> watch::Receiver<Published> {
+        self.state.subscribe()
+    }
+
+    /// The state now.
+    pub fn state(&self) -> AgentState {
+        self.state.borrow().state
+    }
+
+    /// State and exit together.
+    pub fn published(&self) -> Published {
+        self.state.borrow().clone()
+    }
+
+    /// When this incarnation began.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// When something last happened.
+    pub fn last_activity_at(&self) -> Timestamp {
+        Timestamp(self.last_activity_ms.load(Relaxed))
+    }
+
+    pub(crate) fn touch(&self) {
+        self.last_activity_ms.store(now().0, Relaxed);
+    }
+
+    pub(crate) fn count_message(&self) {
+        self.messages.fetch_add(1, Relaxed);
+    }
+
+    /// Messages taken from the mailbox.
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Relaxed)
+    }
+
+    /// Turns begun.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
+    pub(crate) fn set_active_tools(&self, tools: Vec<String>) {
+        self.touch();
+        *self.lock_tools() = tools;
+    }
+
+    /// The tools that the agent said it is using.
+    pub fn active_tools(&self) -> Vec<String> {
+        self.lock_tools().clone()
+    }
+
+    fn lock_tools(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.active_tools.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,295 @@
+//! The one place that turns refusals into answers.
+//!
+//! Statuses: 4xx when the caller can do something about it, 502 when the agent is at fault (the host
+//! is its gateway), 503 when it may go better later, 504 when time ran out, 500 when the host failed.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use bulkhead_api::{ErrorBody, Issue};
+use bulkhead_model::{ExitReason, StartPhase};
+use bulkhead_supervisor::{SendError, StartError, StartFailure, StopError};
+use hyper::StatusCode;
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+
+/// A full mailbox drains by turns, which take milliseconds to minutes.
+const MAILBOX_RETRY_S: u16 = 1;
+/// Capacity comes back when an agent ends; a draining container is replaced.
+const START_RETRY_S: u16 = 5;
+
+/// An answer with a status of 400 or above.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// Boxed: refusals travel in `Result`s whose good side is small.
+    pub(crate) body: Box<ErrorBody>,
+    retry_after_s: Option<u16>,
+    /// The connection cannot be used again, because the body was not read to its end.
+    close: bool,
+}
+
+/// What the log line of a refused request says. Rides on the answer from here to there.
+#[derive(Debug, Clone)]
+pub(crate) struct Reason(pub(crate) String);
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        let body = ErrorBody { status: Some(status.as_u16()), ..ErrorBody::new(error) };
+        Self { status, body: Box::new(body), retry_after_s: None, close: false }
+    }
+
+    pub(crate) fn invalid_body(issues: Vec<Issue>) -> Self {
+        Self::with_issues("invalid request body", issues)
+    }
+
+    pub(crate) fn invalid_query(issue: Issue) -> Self {
+        Self::with_issues("invalid query", vec![issue])
+    }
+
+    pub(crate) fn invalid_id(message: impl Into<String>) -> Self {
+        let message = message.into();
+        let issue = Issue::new("agentId", message.clone());
+        Self::with_issues(message, vec![issue])
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        let error = "no valid token: send the control token as Authorization: Bearer";
+        Self::new(StatusCode::UNAUTHORIZED, error).kind("unauthorized")
+    }
+
+    pub(crate) fn internal() -> Self {
+        let error = "the host failed while it answered; its log has the details";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error).kind("host")
+    }
+
+    /// The agent said that the turn failed, and lives on.
+    pub(crate) fn turn_failed(message_id: String, code: String, message: String) -> Self {
+        let error = said_or(message, || format!("agent failed without a word, code {code}"));
+        let mut refusal = Self::new(StatusCode::BAD_GATEWAY, error).kind(code);
+        refusal.body.message_id = Some(message_id);
+        refusal
+    }
+
+    /// The agent ended before the turn did.
+    pub(crate) fn agent_ended(
+        message_id: String,
+        reason: ExitReason,
+        message: String,
+        crash_id: Option<String>,
+    ) -> Self {
+        let error = said_or(message, || format!("agent ended: {}", reason.as_str()));
+        let mut refusal = Self::new(StatusCode::BAD_GATEWAY, error).kind("agent-ended");
+        refusal.body.message_id = Some(message_id);
+        refusal.body.exit_reason = Some(reason.as_str().to_owned());
+        refusal.body.crash_id = crash_id;
+        refusal
+    }
+
+    /// Nobody said how the turn ended.
+    pub(crate) fn turn_unreported(message_id: String) -> Self {
+        let error = "the host lost track of the turn; its log has the details";
+        let mut refusal = Self::new(StatusCode::INTERNAL_SERVER_ERROR, error).kind("host");
+        refusal.body.message_id = Some(message_id);
+        refusal
+    }
+
+    pub(crate) fn kind(mut self, error_type: impl Into<String>) -> Self {
+        self.body.error_type = Some(error_type.into());
+        self
+    }
+
+    pub(crate) fn action(mut self, action: impl Into<String>) -> Self {
+        self.body.action = Some(action.into());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u16) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    fn with_issues(error: impl Into<String>, issues: Vec<Issue>) -> Self {
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, error);
+        refusal.body.issues = issues;
+        refusal
+    }
+
+    /// The error and the paths of its issues. Not their messages: those may quote a value of the
+    /// body, and a value may be a secret.
+    fn reason(&self) -> Reason {
+        let paths: Vec<_> = self.body.issues.iter().map(|issue| issue.path.as_str()).collect();
+        if paths.is_empty() {
+            return Reason(self.body.error.clone());
+        }
+        Reason(format!("{} ({})", self.body.error, paths.join(", ")))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let reason = self.reason();
+        let mut response = (self.status, Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"bulkhead\"");
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        response.extensions_mut().insert(reason);
+        response
+    }
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        let kind = error.kind;
+        let phase = phase_name(error.phase);
+        let message = said_or(error.message, || format!("start failed: {}", kind.as_str()));
+        let at_fault = match kind {
+            StartFailure::UnknownRole => Some("role"),
+            StartFailure::UnknownComponent => Some("component"),
+            _ => None,
+        };
+        let mut refusal =
+            Self::new(start_status(kind), message).kind(kind.as_str()).action(kind.action());
+        if let Some(path) = at_fault {
+            refusal.body.issues = vec![Issue::new(path, refusal.body.error.clone())];
+        }
+        refusal.body.phase = phase;
+        refusal.body.crash_id = error.crash_id;
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+            return refusal.retry_after(START_RETRY_S);
+        }
+        refusal
+    }
+}
+
+fn start_status(kind: StartFailure) -> StatusCode {
+    match kind {
+        StartFailure::UnknownRole
+        | StartFailure::UnknownComponent
+        | StartFailure::InvalidRequest => StatusCode::BAD_REQUEST,
+        StartFailure::Quarantined | StartFailure::Superseded => StatusCode::CONFLICT,
+        StartFailure::ComponentUnreadable
+        | StartFailure::ComponentTooLarge
+        | StartFailure::ComponentInvalid
+        | StartFailure::WrongWorld
+        | StartFailure::MemoryMinimum => StatusCode::UNPROCESSABLE_ENTITY,
+        StartFailure::Instantiate | StartFailure::Host => StatusCode::INTERNAL_SERVER_ERROR,
+        StartFailure::GuestError | StartFailure::GuestCrashed => StatusCode::BAD_GATEWAY,
+        StartFailure::Capacity | StartFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        StartFailure::Deadline => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// The phase's word, as in the log.
+fn phase_name(phase: StartPhase) -> Option<String> {
+    serde_json::to_value(phase).ok()?.as_str().map(str::to_owned)
+}
+
+impl From<SendError> for Refusal {
+    fn from(error: SendError) -> Self {
+        let (status, kind) = match &error {
+            SendError::NoSuchAgent(_) => (StatusCode::NOT_FOUND, "no-such-agent"),
+            SendError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
+            SendError::MailboxFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "mailbox-full"),
+        };
+        let refusal = Self::new(status, error.to_string()).kind(kind);
+        match error {
+            SendError::MailboxFull { .. } => refusal.retry_after(MAILBOX_RETRY_S),
+            _ => refusal,
+        }
+    }
+}
+
+impl From<StopError> for Refusal {
+    fn from(error: StopError) -> Self {
+        let StopError::NoSuchAgent(_) = &error;
+        Self::new(StatusCode::NOT_FOUND, error.to_string()).kind("no-such-agent")
+    }
+}
+
+/// An error text is never empty.
+fn said_or(said: String, otherwise: impl FnOnce() -> String) -> String {
+    if said.trim().is_empty() { otherwise() } else { said }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_model::{AgentId, AgentState};
+
+    use super::*;
+
+    const ALL: [(StartFailure, u16); 17] = [
+        (StartFailure::UnknownRole, 400),
+        (StartFailure::UnknownComponent, 400),
+        (StartFailure::InvalidRequest, 400),
+        (StartFailure::Capacity, 503),
+        (StartFailure::Draining, 503),
+        (StartFailure::Quarantined, 409),
+        (StartFailure::Superseded, 409),
+        (StartFailure::Deadline, 504),
+        (StartFailure::ComponentUnreadable, 422),
+        (StartFailure::ComponentTooLarge, 422),
+        (StartFailure::ComponentInvalid, 422),
+        (StartFailure::WrongWorld, 422),
+        (StartFailure::MemoryMinimum, 422),
+        (StartFailure::Instantiate, 500),
+        (StartFailure::GuestError, 502),
+        (StartFailure::GuestCrashed, 502),
+        (StartFailure::Host, 500),
+    ];
+
+    #[test]
+    fn every_start_failure_says_what_it_is_and_what_to_do() {
+        for (kind, status) in ALL {
+            let error = StartError::new(StartPhase::GuestStart, kind, "");
+            let refusal = Refusal::from(error);
+            let body = &refusal.body;
+            assert_eq!((refusal.status.as_u16(), body.status), (status, Some(status)), "{kind:?}");
+            assert_eq!(body.error_type.as_deref(), Some(kind.as_str()));
+            assert_eq!(body.phase.as_deref(), Some("guest_start"));
+            assert!(!body.error.is_empty() && body.action.is_some(), "{kind:?}");
+            assert_eq!(refusal.retry_after_s.is_some(), status == 503, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_role_or_component_is_an_issue_of_its_field() {
+        for (kind, path) in
+            [(StartFailure::UnknownRole, "role"), (StartFailure::UnknownComponent, "component")]
+        {
+            let refusal = Refusal::from(StartError::new(StartPhase::Admission, kind, "no x"));
+            assert_eq!(refusal.body.issues, [Issue::new(path, "no x")]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_not_taken_says_why() {
+        let id = AgentId::parse("a").unwrap();
+        let full = SendError::MailboxFull { id: id.clone(), messages: 1, bytes: 2 };
+        let asleep = SendError::NotRunning { id: id.clone(), state: AgentState::Backoff };
+        for (error, status, retry) in
+            [(SendError::NoSuchAgent(id), 404, None), (asleep, 409, None), (full, 429, Some(1))]
+        {
+            let refusal = Refusal::from(error);
+            assert_eq!((refusal.status.as_u16(), refusal.retry_after_s), (status, retry));
+        }
+    }
+
+    #[test]
+    fn the_log_names_fields_and_quotes_no_value() {
+        let issue = Issue::new("envVars", "invalid type: string \"hunter2\", expected a map");
+        let Reason(reason) = Refusal::invalid_body(vec![issue]).reason();
+        assert_eq!(reason, "invalid request body (envVars)");
+    }
+}

@@ -1,0 +1,71 @@
+//! What the routes need from below.
+
+use std::future::Future;
+
+use bulkhead_api::{AgentList, AgentView, EventsPage, Health, StartRequest, StopAnswer};
+use bulkhead_model::{AgentId, Body, Sender};
+use bulkhead_supervisor::{Delivery, SendError, StartError, Started, StopError, Supervisor};
+
+/// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
+///
+/// A client that goes away drops the future of its call at any await; what it began must not depend
+/// on it. Everything that is not async runs on the control server's only thread and must not wait.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Starts an agent; resolves when it is running, or at its deadline.
+    fn start(
+        &self,
+        request: StartRequest,
+    ) -> impl Future<Output = Result<Started, StartError>> + Send;
+    /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
+    fn stop(
+        &self,
+        id: &AgentId,
+        by: &str,
+    ) -> impl Future<Output = Result<StopAnswer, StopError>> + Send;
+    /// Puts a message into an agent's mailbox.
+    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError>;
+    /// All agents that are known.
+    fn list(&self) -> AgentList;
+    /// One agent.
+    fn status(&self, id: &AgentId) -> Option<AgentView>;
+    /// An agent's events with an id above `after`.
+    fn events_after(&self, id: &AgentId, after: u64) -> EventsPage;
+    /// How the container is.
+    fn health(&self) -> Health;
+    /// Whether new starts are taken.
+    fn is_ready(&self) -> bool;
+}
+
+impl Backend for Supervisor {
+    async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
+        Supervisor::start(self, request).await
+    }
+
+    async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
+        Supervisor::stop(self, id, by).await
+    }
+
+    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
+        Supervisor::send(self, id, sender, body)
+    }
+
+    fn list(&self) -> AgentList {
+        Supervisor::list(self)
+    }
+
+    fn status(&self, id: &AgentId) -> Option<AgentView> {
+        Supervisor::status(self, id)
+    }
+
+    fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
+        Supervisor::events_after(self, id, after)
+    }
+
+    fn health(&self) -> Health {
+        Supervisor::health(self)
+    }
+
+    fn is_ready(&self) -> bool {
+        Supervisor::is_ready(self)
+    }
+}

@@ -1,0 +1,232 @@
+//! Reading request bodies, within bounds.
+//!
+//! Every body is read before its route is looked up, so that the bounds hold for all of them and a
+//! refused request leaves a connection that can be used again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::FromRequestParts;
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::header::{EXPECT, HeaderMap};
+use tokio::time::timeout;
+
+use crate::ControlLimits;
+use crate::answer::Refusal;
+
+/// When all bodies together take too much room: others are read in milliseconds.
+const ROOM_RETRY_S: u16 = 1;
+
+/// A body that was read whole. Handlers take it as an argument, whatever its content type: the
+/// original's clients send JSON under several of them, and what is no JSON is refused as such.
+#[derive(Clone, Default)]
+pub(crate) struct WholeBody {
+    bytes: Bytes,
+    /// Given back when the body goes.
+    _room: Option<Arc<Room>>,
+}
+
+impl WholeBody {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for WholeBody {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        _state: &S,
+    ) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.remove().unwrap_or_default())
+    }
+}
+
+/// Reads bodies.
+pub(crate) struct Reader {
+    limits: ControlLimits,
+    held_bytes: Arc<AtomicUsize>,
+}
+
+/// Room that a body takes.
+struct Room {
+    bytes: usize,
+    held_bytes: Arc<AtomicUsize>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(limits: ControlLimits) -> Self {
+        Self { limits, held_bytes: Arc::default() }
+    }
+
+    /// Reads a whole body.
+    pub(crate) async fn read<B>(
+        &self,
+        headers: &HeaderMap,
+        mut body: B,
+    ) -> Result<WholeBody, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if body.is_end_stream() {
+            return Ok(WholeBody::default());
+        }
+        if body.size_hint().lower() > self.limits.body_bytes as u64 {
+            return Err(self.refuse(self.too_large(), headers, body).await);
+        }
+        let refusal = match timeout(self.limits.body_read, self.collect(&mut body)).await {
+            Ok(Ok(whole)) => return Ok(whole),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => return Err(self.too_slow()),
+        };
+        Err(self.refuse(refusal, &HeaderMap::new(), body).await)
+    }
+
+    /// Refuses a request whose body is not wanted. What the client still sends is thrown away first,
+    /// so that it reads the answer and not a reset; one that waits for `100 Continue` sends nothing.
+    pub(crate) async fn refuse<B>(&self, refusal: Refusal, headers: &HeaderMap, body: B) -> Refusal
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if body.is_end_stream() {
+            return refusal;
+        }
+        if headers.contains_key(EXPECT) {
+            return refusal.closing();
+        }
+        match timeout(self.limits.body_read, self.discard(body)).await {
+            Ok(true) => refusal,
+            _ => refusal.closing(),
+        }
+    }
+
+    async fn collect<B>(&self, body: &mut B) -> Result<WholeBody, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let mut bytes = BytesMut::new();
+        let mut room = Room { bytes: 0, held_bytes: Arc::clone(&self.held_bytes) };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(broken)?;
+            let Ok(chunk) = frame.into_data() else { continue };
+            if bytes.len() + chunk.len() > self.limits.body_bytes {
+                return Err(self.too_large());
+            }
+            room.grow(chunk.len(), self.limits.bodies_bytes)?;
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(WholeBody { bytes: bytes.freeze(), _room: Some(Arc::new(room)) })
+    }
+
+    /// Whether the end was reached within the bound.
+    async fn discard<B: Body<Data = Bytes> + Unpin>(&self, mut body: B) -> bool {
+        let mut left = self.limits.discard_bytes;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(less) = left.checked_sub(length) else { return false };
+            left = less;
+        }
+        true
+    }
+
+    fn too_large(&self) -> Refusal {
+        let error = format!(
+            "request body is too large, at most {} bytes are taken",
+            self.limits.body_bytes
+        );
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error).kind("body-too-large")
+    }
+
+    fn too_slow(&self) -> Refusal {
+        let within = self.limits.body_read;
+        let error = format!("request body did not arrive within {within:?}");
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, error).kind("body-too-slow").closing()
+    }
+}
+
+impl Room {
+    fn grow(&mut self, bytes: usize, bound: usize) -> Result<(), Refusal> {
+        let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.bytes += bytes;
+        if held <= bound {
+            return Ok(());
+        }
+        let error =
+            format!("request bodies take {bound} bytes already, more are not held at a time");
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("busy");
+        Err(refusal.retry_after(ROOM_RETRY_S))
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Refusal {
+    let error = format!("request body could not be read: {error}");
+    Refusal::new(StatusCode::BAD_REQUEST, error).kind("broken-body").closing()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn reader() -> Reader {
+        Reader::new(ControlLimits {
+            body_bytes: 8,
+            bodies_bytes: 10,
+            discard_bytes: 16,
+            ..ControlLimits::default()
+        })
+    }
+
+    fn streamed(
+        chunks: usize,
+    ) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
+        let chunk = || Ok(Frame::data(Bytes::from_static(b"1234")));
+        StreamBody::new(futures_util::stream::iter((0..chunks).map(move |_| chunk())))
+    }
+
+    async fn status(reader: &Reader, chunks: usize) -> Result<WholeBody, (u16, bool)> {
+        let read = reader.read(&HeaderMap::new(), streamed(chunks)).await;
+        read.map_err(|refusal| (refusal.status.as_u16(), refusal.body.error.contains("8 bytes")))
+    }
+
+    #[tokio::test]
+    async fn a_body_of_the_bound_is_taken_and_one_byte_more_is_not() {
+        let reader = reader();
+        assert_eq!(status(&reader, 2).await.ok().unwrap().as_slice(), b"12341234");
+        assert_eq!(status(&reader, 3).await.err().unwrap(), (413, true));
+        let declared = Full::new(Bytes::from_static(b"123456789"));
+        let refusal = reader.read(&HeaderMap::new(), declared).await.err().unwrap();
+        assert_eq!(refusal.status, 413);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_and_give_their_room_back() {
+        let reader = reader();
+        let first = status(&reader, 2).await.ok().unwrap();
+        assert_eq!(status(&reader, 1).await.err().unwrap(), (503, false));
+        drop(first);
+        assert!(status(&reader, 2).await.is_ok());
+        assert_eq!(reader.held_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_thrown_away_is_bounded_too() {
+        assert!(reader().discard(streamed(4)).await);
+        assert!(!reader().discard(streamed(5)).await);
+    }
+}

@@ -1,0 +1,153 @@
+//! What the server is asked to be, and the bounds it lives under.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bulkhead_model::Secret;
+
+/// How a control server is set up.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Where to listen. Port 0 takes any free port; [`crate::ControlServer::local_addr`] tells which.
+    pub listen: SocketAddr,
+    /// When set, every route but `/health`, `/livez` and `/readyz` needs `Authorization: Bearer`.
+    pub token: Option<Secret>,
+    /// Listen beyond loopback although there is no token.
+    pub allow_unauthenticated: bool,
+    /// Bounds on what clients may cost.
+    pub limits: ControlLimits,
+}
+
+/// Bounds on what clients may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlLimits {
+    /// Open connections, 512. One control plane, its dashboards and probes need tens; an idle one
+    /// costs a few KiB. A connection above it is answered 503 and closed, so that a probe learns at
+    /// once what is wrong instead of waiting in a queue.
+    pub connections: usize,
+    /// From the first wait for a request to its last header byte, 10 s. It also ends a kept
+    /// connection on which nothing happens. No answer is sent: the connection is closed.
+    pub header_read: Duration,
+    /// Request line and headers of one request, 16 KiB: an agent id of 10,000 characters still gets
+    /// a reasoned 400 instead of a bare 431.
+    pub header_bytes: usize,
+    /// One request body, 2 MiB: a prompt of 1 MiB in which every second byte is escaped. Above: 413.
+    pub body_bytes: usize,
+    /// All request bodies that are held at one time, 64 MiB. Above: 503, to be tried again.
+    pub bodies_bytes: usize,
+    /// The rest of a refused body that is read and thrown away, 16 MiB. Without it the client would
+    /// still be sending when the connection closes, and would see a reset instead of the answer.
+    pub discard_bytes: usize,
+    /// From the last header byte to the last byte of the body, 30 s. Later: 408.
+    pub body_read: Duration,
+    /// A client that takes no byte of an answer for this long, 30 s, is cut off.
+    pub write_stall: Duration,
+}
+
+impl Default for ControlLimits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            header_read: Duration::from_secs(10),
+            header_bytes: 16 * 1024,
+            body_bytes: 2 * 1024 * 1024,
+            bodies_bytes: 64 * 1024 * 1024,
+            discard_bytes: 16 * 1024 * 1024,
+            body_read: Duration::from_secs(30),
+            write_stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a server does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Anybody who reaches the address could run agents.
+    #[error(
+        "refuse to listen on {0} without a token: anybody who reaches it could run agents; set \
+         BULKHEAD_CONTROL_TOKEN, listen on 127.0.0.1, or set allow_unauthenticated"
+    )]
+    Unauthenticated(SocketAddr),
+    /// An empty token protects nothing, and is nearly always an unset variable.
+    #[error("the control token is empty; set BULKHEAD_CONTROL_TOKEN to a value, or leave it unset")]
+    EmptyToken,
+    /// A token with blanks or control characters cannot be sent in a header.
+    #[error(
+        "the control token has blanks or characters that a header cannot carry; use visible ASCII"
+    )]
+    UnusableToken,
+    /// Somebody listens there already.
+    #[error(
+        "{0} is in use by another process; stop that one, or listen elsewhere with BULKHEAD_LISTEN \
+         (port 0 takes any free port)"
+    )]
+    AddressInUse(SocketAddr),
+    /// The system does not let the server listen there.
+    #[error(
+        "cannot listen on {address}; check the address and the permissions, or set BULKHEAD_LISTEN"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server's own thread or runtime could not be made.
+    #[error("cannot start the control server's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl ControlConfig {
+    /// May a server be set up like this?
+    pub(crate) fn check(&self) -> Result<(), ControlError> {
+        match &self.token {
+            Some(token) if token.expose().is_empty() => Err(ControlError::EmptyToken),
+            Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(ControlError::UnusableToken)
+            }
+            Some(_) => Ok(()),
+            None if self.allow_unauthenticated => Ok(()),
+            None if self.listen.ip().to_canonical().is_loopback() => Ok(()),
+            None => Err(ControlError::Unauthenticated(self.listen)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: &str, token: Option<&str>, allow_unauthenticated: bool) -> ControlConfig {
+        ControlConfig {
+            listen: listen.parse().unwrap(),
+            token: token.map(|token| Secret::from(token.to_owned())),
+            allow_unauthenticated,
+            limits: ControlLimits::default(),
+        }
+    }
+
+    #[test]
+    fn loopback_needs_no_token() {
+        for listen in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            assert!(config(listen, None, false).check().is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_needs_a_token_or_a_deliberate_flag() {
+        for listen in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:8080"] {
+            let error = config(listen, None, false).check().unwrap_err().to_string();
+            assert!(error.contains(listen) && error.contains("BULKHEAD_CONTROL_TOKEN"), "{error}");
+            assert!(config(listen, Some("t"), false).check().is_ok());
+            assert!(config(listen, None, true).check().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_token_that_cannot_work_is_refused() {
+        for token in ["", "a b", "a\n", "ä"] {
+            assert!(config("127.0.0.1:0", Some(token), true).check().is_err(), "{token:?}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The HTTP control server.
+//!
+//! ```text
+//!  clients ──▶ connections ──▶ service ──▶ routes ──▶ Backend (the supervisor)
+//!              how many,       token,      one file
+//!              how long        body, line  each
+//! ```
+//!
+//! Everything that a client can make larger or slower has a bound: see [`ControlLimits`]. Every answer
+//! of 400 and above is JSON of one shape ([`bulkhead_api::ErrorBody`]) and one log line
+//! (`container.request_refused`), except what hyper answers by itself to a head that is no HTTP: that
+//! one has no body. Content types of requests are not looked at.
+
+mod answer;
+mod auth;
+mod backend;
+mod body;
+mod config;
+mod connections;
+mod params;
+mod refused;
+mod routes;
+mod server;
+mod service;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::Backend;
+pub use config::{ControlConfig, ControlError, ControlLimits};
+pub use server::ControlServer;

@@ -1,0 +1,78 @@
+//! What a request says outside its body: the agent id in the path, numbers in the query.
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use bulkhead_api::Issue;
+use bulkhead_model::AgentId;
+
+use crate::answer::Refusal;
+
+/// The `{id}` of a path: percent-decoded, then checked.
+pub(crate) struct PathId(pub(crate) AgentId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let text: Path<String> = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Refusal::invalid_id("agent id is not UTF-8 when percent-decoded"))?;
+        AgentId::parse(&text).map(Self).map_err(|error| Refusal::invalid_id(error.to_string()))
+    }
+}
+
+/// The query. Keys that a route does not ask for are ignored; of a repeated key the last one counts.
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        // Pairs of strings always come out of a query: bytes that are no UTF-8 are replaced.
+        let pairs =
+            Query::try_from_uri(&parts.uri).map_or_else(|_| Vec::new(), |Query(pairs)| pairs);
+        Ok(Self(pairs))
+    }
+}
+
+impl Params {
+    /// The number at `key`, when there is one.
+    pub(crate) fn whole_number(&self, key: &str, max: u64) -> Result<Option<u64>, Refusal> {
+        let Some((_, text)) = self.0.iter().rfind(|(name, _)| name == key) else { return Ok(None) };
+        match text.parse::<u64>() {
+            Ok(number) if number <= max => Ok(Some(number)),
+            _ => {
+                let rule = format!("must be a whole number from 0 to {max}");
+                Err(Refusal::invalid_query(Issue::new(key, rule)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(query: &str) -> Result<Option<u64>, String> {
+        let uri = format!("/x?{query}").parse().unwrap();
+        let Query(pairs) = Query::try_from_uri(&uri).unwrap();
+        let refused = |refusal: Refusal| refusal.body.issues[0].path.clone();
+        Params(pairs).whole_number("wait", 100).map_err(refused)
+    }
+
+    #[test]
+    fn a_number_within_its_bound_passes() {
+        assert_eq!(wait(""), Ok(None));
+        assert_eq!(wait("waiting=x&other"), Ok(None));
+        assert_eq!(wait("wait=0"), Ok(Some(0)));
+        assert_eq!(wait("wait=7&wait=100"), Ok(Some(100)));
+    }
+
+    #[test]
+    fn everything_else_is_an_issue_of_its_key() {
+        for query in ["wait=", "wait=abc", "wait=-1", "wait=1.5", "wait=101", "wait", "wait=%FF"] {
+            assert_eq!(wait(query), Err("wait".to_owned()), "{query}");
+        }
+        assert!(wait(&format!("wait={}", "9".repeat(100))).is_err());
+    }
+}

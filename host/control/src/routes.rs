@@ -1,0 +1,51 @@
+//! The routes, one file each.
+//!
+//! | call | file |
+//! | --- | --- |
+//! | `GET /health`, `/livez`, `/readyz` | [`health`], [`livez`], [`readyz`] |
+//! | `POST /agents/start` | [`start`] |
+//! | `POST /agents/{id}/stop` | [`stop`] |
+//! | `POST /agents/{id}/message?wait=<ms>` | [`message`] |
+//! | `GET /agents` | [`list`] |
+//! | `GET /agents/{id}/status` | [`status`] |
+//! | `GET /agents/{id}/events?after=N` | [`events`] |
+//! | what the original had and Bulkhead has not | [`not_taken`] |
+//! | everything else | [`unknown`] |
+
+use axum::Router;
+use axum::routing::{any, get, post};
+
+use crate::Backend;
+
+mod events;
+mod health;
+mod list;
+mod livez;
+mod message;
+mod not_taken;
+mod readyz;
+mod start;
+mod status;
+mod stop;
+mod unknown;
+
+/// All routes on `backend`.
+pub(crate) fn router<B: Backend>(backend: B) -> Router {
+    Router::new()
+        .route("/health", get(health::get::<B>))
+        .route("/livez", get(livez::get))
+        .route("/readyz", get(readyz::get::<B>))
+        .route("/agents", get(list::get::<B>))
+        .route("/agents/start", post(start::post::<B>))
+        .route("/agents/{id}/stop", post(stop::post::<B>))
+        .route("/agents/{id}/message", post(message::post::<B>))
+        .route("/agents/{id}/status", get(status::get::<B>))
+        .route("/agents/{id}/events", get(events::get::<B>))
+        .route("/repos/setup", any(not_taken::git))
+        .route("/git/merge", any(not_taken::git))
+        .route("/agents/{id}/pty", any(not_taken::terminal))
+        .route("/agents/{id}/pty/{*rest}", any(not_taken::terminal))
+        .fallback(unknown::path)
+        .method_not_allowed_fallback(unknown::method)
+        .with_state(backend)
+}

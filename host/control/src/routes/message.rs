@@ -1,0 +1,79 @@
+//! `POST /agents/{id}/message`: puts a message into a mailbox; with `?wait=<ms>` also tells how its
+//! turn ended.
+//!
+//! | the turn | answer |
+//! | --- | --- |
+//! | not waited for | 200 `{sent, messageId}` |
+//! | ended | 200, with `outcome` and `reply` |
+//! | is not over when the wait is | 202, with `outcome: "pending"`; the turn goes on |
+//! | failed, and the agent lives on | 502, with the agent's own code and words |
+//! | did not end, because the agent did | 502, with `exitReason` and `crashId` |
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bulkhead_api::{MessageAnswer, MessageRequest, TurnView};
+use bulkhead_model::{Next, Outcome, Sender};
+use bulkhead_supervisor::{Delivery, TurnReport};
+use hyper::StatusCode;
+use tokio::time::timeout;
+
+use crate::Backend;
+use crate::answer::Refusal;
+use crate::body::WholeBody;
+use crate::params::{Params, PathId};
+
+/// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
+const MAX_WAIT_MS: u64 = 600_000;
+
+pub(super) async fn post<B: Backend>(
+    State(backend): State<B>,
+    PathId(id): PathId,
+    params: Params,
+    body: WholeBody,
+) -> Result<Response, Refusal> {
+    let wait_ms = params.whole_number("wait", MAX_WAIT_MS)?;
+    let request = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    drop(body);
+    let delivery = backend.send(&id, Sender::Operator, request.prompt.into())?;
+    match wait_ms {
+        None => Ok(sent(StatusCode::OK, delivery.message_id, None)),
+        Some(ms) => wait_for(delivery, Duration::from_millis(ms)).await,
+    }
+}
+
+async fn wait_for(delivery: Delivery, wait: Duration) -> Result<Response, Refusal> {
+    let Delivery { message_id, report } = delivery;
+    let Ok(report) = timeout(wait, report).await else {
+        let turn = TurnView { outcome: "pending".to_owned(), reply: None };
+        return Ok(sent(StatusCode::ACCEPTED, message_id, Some(turn)));
+    };
+    match report {
+        Ok(TurnReport::Finished(outcome)) => {
+            Ok(sent(StatusCode::OK, message_id, Some(view(outcome))))
+        }
+        Ok(TurnReport::Failed { code, message }) => {
+            Err(Refusal::turn_failed(message_id, code, message))
+        }
+        Ok(TurnReport::Ended { reason, message, crash_id }) => {
+            Err(Refusal::agent_ended(message_id, reason, message, crash_id))
+        }
+        // Whoever drops a message reports on it first; if not, that is the host's fault.
+        Err(_) => Err(Refusal::turn_unreported(message_id)),
+    }
+}
+
+fn sent(status: StatusCode, message_id: String, turn: Option<TurnView>) -> Response {
+    (status, Json(MessageAnswer { sent: true, message_id, turn })).into_response()
+}
+
+fn view(outcome: Outcome) -> TurnView {
+    let next = match outcome.next {
+        Next::Idle => "idle",
+        Next::Continue => "continue",
+        Next::Done => "done",
+    };
+    TurnView { outcome: next.to_owned(), reply: outcome.reply }
+}

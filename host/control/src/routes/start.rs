@@ -1,0 +1,22 @@
+//! `POST /agents/start`: 201 when an agent was started, 200 when a live one was kept.
+
+use axum::Json;
+use axum::extract::State;
+use bulkhead_api::{StartAnswer, StartRequest};
+use hyper::StatusCode;
+
+use crate::Backend;
+use crate::answer::Refusal;
+use crate::body::WholeBody;
+
+pub(super) async fn post<B: Backend>(
+    State(backend): State<B>,
+    body: WholeBody,
+) -> Result<(StatusCode, Json<StartAnswer>), Refusal> {
+    let request = StartRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    // A start may take minutes; its body gives its room back before.
+    drop(body);
+    let started = backend.start(request).await?;
+    let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(started.answer)))
+}

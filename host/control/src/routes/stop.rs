@@ -1,0 +1,19 @@
+//! `POST /agents/{id}/stop`: 200 when the incarnation is gone. A body is not looked at.
+
+use axum::Json;
+use axum::extract::State;
+use bulkhead_api::StopAnswer;
+
+use crate::Backend;
+use crate::answer::Refusal;
+use crate::params::PathId;
+
+/// Who asked, in the line of the agent's exit.
+const BY: &str = "control-api";
+
+pub(super) async fn post<B: Backend>(
+    State(backend): State<B>,
+    PathId(id): PathId,
+) -> Result<Json<StopAnswer>, Refusal> {
+    Ok(Json(backend.stop(&id, BY).await?))
+}

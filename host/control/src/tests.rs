@@ -1,0 +1,10 @@
+//! The server, over real sockets, on a backend that is played.
+
+mod bounds;
+mod client;
+mod fake;
+mod guarded;
+mod life;
+mod messages;
+mod paths;
+mod starts;

@@ -1,0 +1,99 @@
+//! A client that says exactly what a test wants it to say.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A test that waits this long for an answer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the server answered.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {:?}", self.body))
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn error(&self) -> String {
+        self.json()["error"].as_str().expect("an error").to_owned()
+    }
+}
+
+/// One connection.
+pub(super) struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub(super) fn connect(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    pub(super) fn say(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    /// Sends a request with a body and extra header lines, and reads the answer.
+    pub(super) fn ask(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.say(format!(
+            "{method} {path} HTTP/1.1\r\nhost: h\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        ));
+        self.hear()
+    }
+
+    pub(super) fn get(&mut self, path: &str) -> Answer {
+        self.ask("GET", path, "", "")
+    }
+
+    pub(super) fn post(&mut self, path: &str, body: &str) -> Answer {
+        self.ask("POST", path, "", body)
+    }
+
+    /// Reads one answer.
+    pub(super) fn hear(&mut self) -> Answer {
+        let status_line = self.line();
+        let status = status_line.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {status_line:?}"));
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line();
+            let Some((key, value)) = line.split_once(": ") else { break };
+            headers.push((key.to_ascii_lowercase(), value.to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        answer.body = String::from_utf8(body).unwrap();
+        answer
+    }
+
+    /// Whether the server has hung up, with nothing more to say.
+    pub(super) fn is_hung_up(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Ok(_) => rest.is_empty(),
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}

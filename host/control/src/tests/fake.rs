@@ -1,0 +1,239 @@
+//! A supervisor that is played, and a server on it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bulkhead_api::{
+    AgentList, AgentView, EventsPage, Health, MemoryView, StartAnswer, StartRequest, StopAnswer,
+};
+use bulkhead_events::{RunContext, SharedSink, Sink};
+use bulkhead_model::{
+    AgentId, AgentState, Body, Event, ExitReason, Incarnation, Next, Outcome, Secret, Sender,
+    StartPhase, Timestamp,
+};
+use bulkhead_supervisor::{
+    Delivery, SendError, StartError, StartFailure, Started, StopError, TurnReport,
+};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::client::Client;
+use crate::{Backend, ControlConfig, ControlLimits, ControlServer};
+
+/// Plays by the agent's id, the role of a start and the text of a message.
+#[derive(Clone)]
+pub(super) struct Fake(Arc<State>);
+
+struct State {
+    ready: AtomicBool,
+    /// A start in role `gated` adds a permit to the first and takes one from the second.
+    entered: Semaphore,
+    gate: Semaphore,
+    /// Reports that nobody makes.
+    unmade: Mutex<Vec<oneshot::Sender<TurnReport>>>,
+}
+
+impl Fake {
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.0.ready.store(ready, Ordering::SeqCst);
+    }
+
+    /// Blocks until a start has come to the gate.
+    pub(super) fn await_gated_start(&self) {
+        while self.0.entered.try_acquire().map(|permit| permit.forget()).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(super) fn open_gate(&self) {
+        self.0.gate.add_permits(1);
+    }
+}
+
+impl Backend for Fake {
+    async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
+        match request.role.as_str() {
+            "gated" => {
+                self.0.entered.add_permits(1);
+                self.0.gate.acquire().await.expect("never closed").forget();
+            }
+            "polecat" | "kept" => {}
+            "full" => {
+                let kind = StartFailure::Capacity;
+                return Err(StartError::new(StartPhase::Admission, kind, "1000 agents live"));
+            }
+            role => {
+                let message = format!("no such role: {role}");
+                let kind = StartFailure::UnknownRole;
+                return Err(StartError::new(StartPhase::Admission, kind, message));
+            }
+        }
+        let created = request.role != "kept";
+        let answer = StartAnswer { agent: view(request.agent_id), joined: false };
+        Ok(Started { answer, created })
+    }
+
+    async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
+        match id.as_str() {
+            "ghost" => Err(StopError::NoSuchAgent(id.clone())),
+            _ => Ok(StopAnswer { stopped: true, exit_reason: format!("stopped by {by}") }),
+        }
+    }
+
+    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
+        assert_eq!(sender, Sender::Operator);
+        match id.as_str() {
+            "ghost" => return Err(SendError::NoSuchAgent(id.clone())),
+            "asleep" => {
+                return Err(SendError::NotRunning { id: id.clone(), state: AgentState::Exited });
+            }
+            "full" => {
+                return Err(SendError::MailboxFull { id: id.clone(), messages: 64, bytes: 9 });
+            }
+            _ => {}
+        }
+        let (tell, report) = oneshot::channel();
+        let finished =
+            |next| TurnReport::Finished(Outcome { reply: Some(format!("you said {body}")), next });
+        let told = match body.as_ref() {
+            "hang" => {
+                self.0.unmade.lock().unwrap().push(tell);
+                return Ok(Delivery { message_id: "m1".into(), report });
+            }
+            "lose" => return Ok(Delivery { message_id: "m1".into(), report }),
+            "fail" => TurnReport::Failed { code: "no-luck".into(), message: "bad day".into() },
+            "crash" => TurnReport::Ended {
+                reason: ExitReason::Trap,
+                message: "unreachable".into(),
+                crash_id: Some("c1".into()),
+            },
+            "done" => finished(Next::Done),
+            _ => finished(Next::Idle),
+        };
+        tell.send(told).unwrap();
+        Ok(Delivery { message_id: "m1".into(), report })
+    }
+
+    fn list(&self) -> AgentList {
+        vec![view(AgentId::parse("a1").unwrap())]
+    }
+
+    fn status(&self, id: &AgentId) -> Option<AgentView> {
+        match id.as_str() {
+            "ghost" => None,
+            "bomb" => panic!("the backend blew up"),
+            _ => Some(view(id.clone())),
+        }
+    }
+
+    fn events_after(&self, _id: &AgentId, after: u64) -> EventsPage {
+        EventsPage { events: Vec::new(), dropped_before: Some(after) }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            status: "ok",
+            agents: 1,
+            servers: 0,
+            uptime: 0,
+            draining: None,
+            started_at: Timestamp(0),
+            mayor_ready_at: None,
+            run_id: "run".into(),
+            version: "0",
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::SeqCst)
+    }
+}
+
+fn view(agent_id: AgentId) -> AgentView {
+    AgentView {
+        name: agent_id.to_string(),
+        agent_id,
+        role: "polecat".into(),
+        component: "echo".into(),
+        town_id: None,
+        rig_id: None,
+        model: None,
+        status: "running",
+        busy: false,
+        incarnation: Incarnation(1),
+        started_at: Timestamp(0),
+        last_activity_at: Timestamp(0),
+        active_tools: Vec::new(),
+        message_count: 0,
+        mailbox_depth: 0,
+        cpu_us: 0,
+        memory: MemoryView { used_bytes: 0, peak_bytes: 0, limit_bytes: 0 },
+        exit_reason: None,
+        exit: None,
+    }
+}
+
+/// A sink that keeps what it gets.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<Vec<Event>>);
+
+impl Sink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+/// A server on a [`Fake`].
+pub(super) struct Rig {
+    pub(super) backend: Fake,
+    pub(super) server: ControlServer,
+    pub(super) kept: Arc<Kept>,
+}
+
+impl Rig {
+    pub(super) fn start() -> Self {
+        Self::with(ControlLimits::default(), None)
+    }
+
+    pub(super) fn with(limits: ControlLimits, token: Option<&str>) -> Self {
+        let backend = Fake(Arc::new(State {
+            ready: AtomicBool::new(true),
+            entered: Semaphore::new(0),
+            gate: Semaphore::new(0),
+            unmade: Mutex::default(),
+        }));
+        let kept = Arc::new(Kept::default());
+        let config = ControlConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token: token.map(|token| Secret::from(token.to_owned())),
+            allow_unauthenticated: false,
+            limits,
+        };
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let sink = Arc::clone(&kept) as SharedSink;
+        let server = ControlServer::start(config, backend.clone(), sink, context).unwrap();
+        Self { backend, server, kept }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::connect(self.server.local_addr())
+    }
+
+    /// Ends the server, so that every line is written, and returns the lines.
+    pub(super) fn lines(self) -> Vec<Event> {
+        self.server.shutdown(Duration::from_secs(5));
+        std::mem::take(&mut *self.kept.0.lock().unwrap())
+    }
+
+    /// As [`Rig::lines`], refused requests only, as `status method path error`.
+    pub(super) fn refusals(self) -> Vec<String> {
+        let refused = |event| match event {
+            Event::RequestRefused { method, path, status, error, .. } => {
+                Some(format!("{status} {method} {path} {error}"))
+            }
+            _ => None,
+        };
+        self.lines().into_iter().filter_map(refused).collect()
+    }
+}

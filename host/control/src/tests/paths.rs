@@ -1,0 +1,125 @@
+//! Paths, methods, ids and queries.
+
+use super::fake::Rig;
+
+#[test]
+fn probes_and_reads_answer() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    assert_eq!(client.get("/health").json()["runId"], "run");
+    assert_eq!(client.get("/livez").json()["status"], "ok");
+    assert_eq!(client.get("/readyz").status, 200);
+    assert_eq!(client.get("/agents").json()[0]["agentId"], "a1");
+    assert_eq!(client.get("/agents/a2/status").json()["agentId"], "a2");
+    assert_eq!(client.get("/agents/a2/events?after=7&else=x").json()["droppedBefore"], 7);
+    assert_eq!(client.get("/agents/a2/events").json()["droppedBefore"], 0);
+    assert!(rig.refusals().is_empty());
+}
+
+#[test]
+fn not_ready_is_503() {
+    let rig = Rig::start();
+    rig.backend.set_ready(false);
+    let answer = rig.client().get("/readyz");
+    assert_eq!((answer.status, &answer.json()["error_type"]), (503, &"not-ready".into()));
+    assert_eq!(rig.client().get("/livez").status, 200);
+}
+
+#[test]
+fn an_unknown_path_is_named_and_written_down_once() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for path in ["/nope?secret=1", "/agents/", "/agents/a/b/c", "/"] {
+        let answer = client.get(path);
+        let named = path.split('?').next().unwrap();
+        assert_eq!((answer.status, answer.error()), (404, format!("no such path: {named}")));
+        assert_eq!(answer.json()["status"], 404);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    let refusals = rig.refusals();
+    assert_eq!(refusals.len(), 4);
+    assert_eq!(refusals[0], "404 GET /nope no such path: /nope");
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_one() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (method, path, allow) in [
+        ("DELETE", "/agents", "GET,HEAD"),
+        ("GET", "/agents/start", "POST"),
+        ("PUT", "/agents/a/message", "POST"),
+    ] {
+        let answer = client.ask(method, path, "", "");
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{path}");
+        assert!(answer.error().contains(method) && answer.error().contains(path));
+    }
+    assert_eq!(rig.refusals().len(), 3);
+}
+
+#[test]
+fn what_was_not_taken_from_the_original_says_so() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for path in ["/repos/setup", "/git/merge", "/agents/a/pty", "/agents/a/pty/7/resize"] {
+        let answer = client.post(path, "{}");
+        assert_eq!((answer.status, &answer.json()["error_type"]), (501, &"not-implemented".into()));
+        assert!(answer.error().contains(path));
+    }
+}
+
+#[test]
+fn a_path_that_holds_no_agent_id_is_refused_with_the_rule() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let long = "a".repeat(10_000);
+    for (id, rule) in [
+        ("", "is empty"),
+        ("a%2Fb", "'/' at byte 1"),
+        ("a%00", "'\\0' at byte 1"),
+        ("..", "'.' at byte 0"),
+        ("%FF", "not UTF-8"),
+        ("a%", "'%' at byte 1"),
+        (long.as_str(), "10000 bytes, at most 128"),
+    ] {
+        for (method, verb) in
+            [("GET", "status"), ("GET", "events"), ("POST", "stop"), ("POST", "message")]
+        {
+            let answer = client.ask(method, &format!("/agents/{id}/{verb}"), "", "{}");
+            assert_eq!(answer.status, 400, "{verb} {id:.20}");
+            assert!(answer.error().contains(rule), "{}", answer.error());
+            assert_eq!(answer.json()["issues"][0]["path"], "agentId");
+        }
+    }
+    for line in rig.refusals() {
+        assert!(line.len() < 600, "{line}");
+    }
+}
+
+#[test]
+fn a_query_that_is_no_number_is_refused_by_its_key() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (method, path, key) in [
+        ("GET", "/agents/a/events?after=-1", "after"),
+        ("GET", "/agents/a/events?after=18446744073709551615", "after"),
+        ("POST", "/agents/a/message?wait=abc", "wait"),
+        ("POST", "/agents/a/message?wait=600001", "wait"),
+    ] {
+        let answer = client.ask(method, path, "", r#"{"prompt":"x"}"#);
+        assert_eq!((answer.status, answer.error().as_str()), (400, "invalid query"), "{path}");
+        assert_eq!(answer.json()["issues"][0]["path"], key);
+    }
+}
+
+#[test]
+fn an_unknown_agent_is_404() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (method, verb) in [("GET", "status"), ("POST", "stop"), ("POST", "message")] {
+        let path = format!("/agents/ghost/{verb}");
+        let answer = client.ask(method, &path, "", r#"{"prompt":"x"}"#);
+        assert_eq!((answer.status, answer.error().as_str()), (404, "no such agent: ghost"));
+    }
+    assert_eq!(rig.refusals().len(), 3);
+}

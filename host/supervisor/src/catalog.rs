@@ -1,0 +1,162 @@
+//! What a start may ask for: roles and components, and the way from a request to a spec. Pure.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_agent::{StartError, StartFailure};
+use bulkhead_api::StartRequest;
+use bulkhead_model::{AgentSpec, HttpPolicy, Limits, RestartPolicy, Secret, StartPhase};
+
+/// Bytes of a megabyte, as the configuration counts them.
+const MIB: u64 = 1024 * 1024;
+
+/// A role of the configuration.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// Its component's name.
+    pub component: Arc<str>,
+    /// Limits of its agents.
+    pub limits: Limits,
+    /// What they may reach over HTTP.
+    pub http: HttpPolicy,
+    /// Whether they come back after an end.
+    pub restart: RestartPolicy,
+    /// What `host.config` answers them.
+    pub config: BTreeMap<String, Secret>,
+    /// They get a `/workspace`.
+    pub workspace: bool,
+    /// They may inject host faults.
+    pub fault_injection: bool,
+}
+
+/// The roles and components of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// By name.
+    pub roles: BTreeMap<Arc<str>, Role>,
+    /// File of each component, by name.
+    pub components: BTreeMap<Arc<str>, PathBuf>,
+    /// Largest memory limit that a request may ask for, in bytes.
+    pub max_agent_memory_bytes: u64,
+}
+
+/// A request in the terms of the configuration.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub spec: AgentSpec,
+    pub path: PathBuf,
+    pub workspace: bool,
+}
+
+impl Catalog {
+    /// Turns a request into a spec, or names what the configuration does not have.
+    pub(crate) fn resolve(&self, request: StartRequest) -> Result<Resolved, StartError> {
+        let refuse = |kind, message| StartError::new(StartPhase::Admission, kind, message);
+        let Some((role_name, role)) = self.roles.get_key_value(request.role.as_str()) else {
+            let known = names(self.roles.keys());
+            let text = format!("unknown role {:?}; the configuration has {known}", request.role);
+            return Err(refuse(StartFailure::UnknownRole, text));
+        };
+        let component = request.component.as_deref().unwrap_or(&role.component);
+        let Some((component, path)) = self.components.get_key_value(component) else {
+            let known = names(self.components.keys());
+            let text = format!("unknown component {component:?}; the configuration has {known}");
+            return Err(refuse(StartFailure::UnknownComponent, text));
+        };
+        let mut limits = role.limits.clone();
+        if let Some(mb) = request.memory_limit_mb {
+            limits.memory_bytes = mb.saturating_mul(MIB);
+            if limits.memory_bytes > self.max_agent_memory_bytes {
+                let max = self.max_agent_memory_bytes / MIB;
+                let text = format!("memoryLimitMb is {mb}, at most {max} are allowed");
+                return Err(refuse(StartFailure::InvalidRequest, text));
+            }
+        }
+        if let Some(ms) = request.deadline_ms {
+            limits.start = Duration::from_millis(ms).min(MAX_START);
+        }
+        // What the request brings wins over the role's configuration.
+        let mut config = role.config.clone();
+        config.extend(request.env_vars.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let spec = AgentSpec {
+            id: request.agent_id,
+            role: Arc::clone(role_name),
+            component: Arc::clone(component),
+            name: request.name,
+            town_id: request.town_id,
+            rig_id: request.rig_id,
+            prompt: request.prompt,
+            system_prompt: request.system_prompt,
+            model: request.model,
+            small_model: request.small_model,
+            config,
+            env: request.env_vars,
+            limits,
+            http: role.http.clone(),
+            restart: role.restart,
+            fault_injection: role.fault_injection,
+        };
+        Ok(Resolved { spec, path: path.clone(), workspace: role.workspace })
+    }
+}
+
+/// Longest start deadline that a request may ask for.
+const MAX_START: Duration = Duration::from_secs(600);
+
+fn names<'a>(keys: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let keys: Vec<&str> = keys.map(AsRef::as_ref).collect();
+    if keys.is_empty() { "none".into() } else { keys.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_model::AgentId;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let role = Role {
+            component: "echo".into(),
+            limits: Limits::default(),
+            http: HttpPolicy::default(),
+            restart: RestartPolicy::Temporary,
+            config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
+            workspace: true,
+            fault_injection: false,
+        };
+        Catalog {
+            roles: BTreeMap::from([("echo".into(), role)]),
+            components: BTreeMap::from([("echo".into(), "echo.wasm".into())]),
+            max_agent_memory_bytes: 128 * MIB,
+        }
+    }
+
+    fn request(role: &str) -> StartRequest {
+        StartRequest::new(AgentId::parse("a").unwrap(), role)
+    }
+
+    #[test]
+    fn what_the_configuration_does_not_have_is_named_with_what_it_has() {
+        let error = catalog().resolve(request("mayor")).unwrap_err();
+        assert_eq!(error.kind, StartFailure::UnknownRole);
+        assert_eq!(error.message, "unknown role \"mayor\"; the configuration has echo");
+        let mut other = request("echo");
+        other.component = Some("x".into());
+        assert_eq!(catalog().resolve(other).unwrap_err().kind, StartFailure::UnknownComponent);
+    }
+
+    #[test]
+    fn the_request_wins_over_the_role_within_the_containers_bounds() {
+        let mut wish = request("echo");
+        wish.env_vars.insert("a".into(), "request".to_owned().into());
+        wish.memory_limit_mb = Some(128);
+        let resolved = catalog().resolve(wish).unwrap();
+        assert_eq!(resolved.spec.config["a"].expose(), "request");
+        assert_eq!(resolved.spec.limits.memory_bytes, 128 * MIB);
+        let mut wish = request("echo");
+        wish.memory_limit_mb = Some(129);
+        assert_eq!(catalog().resolve(wish).unwrap_err().kind, StartFailure::InvalidRequest);
+    }
+}

@@ -1,0 +1,42 @@
+//! The end of all agents.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bulkhead_runtime::ShutdownReason;
+use tokio::time::timeout_at;
+
+use crate::Supervisor;
+
+/// How the agents ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Agents that ended as asked.
+    pub stopped: usize,
+    /// Agents that were killed, that died on the way, or that did not end in time.
+    pub killed: usize,
+    /// The whole of it.
+    pub duration: Duration,
+}
+
+impl Supervisor {
+    /// Takes no starts any more, asks every agent to end, and waits for them, for `patience` at most.
+    /// Each agent has its role's grace; all of them run at the same time.
+    pub async fn shut_down(&self, by: &str, patience: Duration) -> ShutdownReport {
+        let began = Instant::now();
+        self.0.draining.store(true, Ordering::Relaxed);
+        let agents: Vec<_> =
+            self.0.registry.all().into_iter().filter(|agent| agent.is_live()).collect();
+        for agent in &agents {
+            agent.stop(ShutdownReason::Drained, by);
+        }
+        let deadline = (began + patience).into();
+        let mut stopped = 0;
+        for agent in &agents {
+            let ended = timeout_at(deadline, agent.ended()).await;
+            let as_asked = |exit: bulkhead_api::ExitView| exit.crash_id.is_none();
+            stopped += usize::from(ended.is_ok_and(|ended| ended.exit.is_some_and(as_asked)));
+        }
+        ShutdownReport { stopped, killed: agents.len() - stopped, duration: began.elapsed() }
+    }
+}

@@ -1,0 +1,49 @@
+//! A stock program with `wasi:cli/run` and nothing of ours.
+
+use harness::{Trial, json};
+
+#[test]
+fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
+    let trial = Trial::of(&["command"]);
+    let workspace = trial.host().workspace("job");
+    std::fs::create_dir_all(&workspace).expect("make the workspace");
+    std::fs::write(workspace.join("input.txt"), "x").expect("write a file");
+    trial.client().start("job", "command");
+    let exit = trial.host().wait_for_line("agent.exit of job", |line| {
+        line["event"] == "agent.exit" && line["agentId"] == "job"
+    });
+    assert_eq!(exit["reason"], "completed", "{exit}");
+    assert_eq!(exit["phase"], "run", "{exit}");
+    for (stream, text) in [
+        ("stdout", "command ran with arguments"),
+        ("stderr", "command wrote to stderr"),
+        ("stdout", "workspace holds: input.txt"),
+    ] {
+        trial.host().wait_for_line(text, |line| {
+            line["event"] == "agent.log"
+                && line["stream"] == stream
+                && line["message"].as_str().is_some_and(|message| message.contains(text))
+        });
+    }
+    let status = trial.client().status("job");
+    assert_eq!(status["status"], "exited", "{status}");
+    assert_eq!(status["exitReason"], "completed", "{status}");
+    assert!(trial.host().crashes().is_empty());
+    let again = trial.client().start("job", "command");
+    assert_eq!(again["incarnation"], 2, "{again}");
+    trial.host().wait_for_line("the second run's end", |line| {
+        line["event"] == "agent.exit" && line["agentId"] == "job" && line["incarnation"] == 2
+    });
+    trial.finish();
+}
+
+#[test]
+fn a_program_that_fails_is_told_with_its_status() {
+    let trial = Trial::of(&["command"]);
+    let body = json!({"envVars": {"COMMAND_EXIT": "fail"}});
+    trial.client().start_with("job", "command", body).expect(201);
+    let crash = trial.told("job", 1, "guest_exit");
+    assert_eq!(crash["status"], 1, "{crash}");
+    assert_eq!(crash["phase"], "run", "{crash}");
+    trial.finish();
+}

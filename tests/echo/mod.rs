@@ -1,0 +1,253 @@
+//! An agent that does what it should, and the calls that everybody uses.
+
+use harness::{Host, json};
+use rustix::process::Signal;
+
+#[test]
+fn a_start_answers_with_a_running_agent() {
+    let host = Host::builder().start();
+    let body = json!({"name": "Ann", "rigId": "rig-1", "prompt": "", "envVars": {"TOKEN": "hush"},
+        "identity": "x", "gitUrl": "https://example.com/x.git", "branch": "b", "defaultBranch": "main"});
+    let answer = host.client().start_with("echo-1", "echo", body).expect(201);
+    for (field, value) in [
+        ("agentId", json!("echo-1")),
+        ("name", json!("Ann")),
+        ("role", json!("echo")),
+        ("component", json!("echo")),
+        ("rigId", json!("rig-1")),
+        ("status", json!("running")),
+        ("incarnation", json!(1)),
+        ("exitReason", json!(null)),
+    ] {
+        assert_eq!(answer[field], value, "{answer}");
+    }
+    assert_eq!(answer["memory"]["limitBytes"], 64 * 1024 * 1024, "{answer}");
+    let line = host.wait_for_line("agent.start", |line| line["event"] == "agent.start");
+    assert_eq!(line["agentId"], "echo-1");
+    assert!(line["timings"]["instantiateUs"].is_u64(), "{line}");
+    let lines = host.finish();
+    assert!(!lines.iter().any(|line| line.to_string().contains("hush")), "a secret was logged");
+}
+
+#[test]
+fn what_is_said_comes_back_whatever_it_is() {
+    let host = Host::builder().start();
+    host.client().start("echo", "echo");
+    let large = "x".repeat(1024 * 1024);
+    for said in ["hi", "gr\u{fc}n \u{1f33f}", "\u{0}\n\"\\", "{\"a\":1}", large.as_str()] {
+        assert!(host.client().ask("echo", said) == said, "{:.40} did not come back", said);
+    }
+    let answer = host.client().send_wait("echo", "last").expect(200);
+    assert_eq!(answer["outcome"], "idle", "{answer}");
+    assert_eq!(answer["sent"], true, "{answer}");
+    let status = host.client().status("echo");
+    assert_eq!(status["messageCount"], 6, "{status}");
+    assert_eq!(status["busy"], false, "{status}");
+    assert_eq!(status["mailboxDepth"], 0, "{status}");
+    host.finish();
+}
+
+#[test]
+fn a_message_without_wait_is_taken_and_worked_on() {
+    let host = Host::builder().start();
+    host.client().start("echo", "echo");
+    let answer = host.client().send("echo", "hi").expect(200);
+    assert_eq!(answer["sent"], true, "{answer}");
+    assert!(answer.get("outcome").is_none(), "{answer}");
+    let id = answer["messageId"].as_str().expect("an id");
+    let message = host.wait_for_line("agent.message", |line| {
+        line["event"] == "agent.message" && line["messageId"] == id
+    });
+    assert_eq!(message["sender"], "operator", "{message}");
+    assert_eq!(message["bytes"], 2, "{message}");
+    let turn = host.wait_for_line("agent.turn", |line| {
+        line["event"] == "agent.turn" && line["messageId"] == id
+    });
+    assert_eq!(turn["outcome"], "idle", "{turn}");
+    host.finish();
+}
+
+#[test]
+fn messages_are_worked_on_in_the_order_of_their_coming() {
+    let host = Host::builder().start();
+    host.client().start("echo", "echo");
+    let sent: Vec<_> =
+        (0..50).map(|n| host.client().send("echo", &n.to_string()).expect(200)).collect();
+    let last = &sent[49]["messageId"];
+    host.wait_for_line("the last turn", |line| {
+        line["event"] == "agent.turn" && line["messageId"] == *last
+    });
+    let turns = host.events_named("agent.turn");
+    let of = |lines: &[harness::Value]| -> Vec<String> {
+        lines.iter().map(|line| line["messageId"].to_string()).collect()
+    };
+    assert_eq!(of(&turns), of(&sent));
+    host.finish();
+}
+
+#[test]
+fn a_stop_ends_it_and_a_start_begins_the_next_life() {
+    let host = Host::builder().start();
+    host.client().start("echo", "echo");
+    let stopped = host.client().stop("echo").expect(200);
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    assert_eq!(stopped["exitReason"], "stopped", "{stopped}");
+    let status = host.client().status("echo");
+    assert_eq!(status["status"], "exited", "{status}");
+    assert_eq!(status["exitReason"], "stopped", "{status}");
+    let exit = host.wait_for_line("agent.exit", |line| line["event"] == "agent.exit");
+    assert_eq!(exit["reason"], "stopped", "{exit}");
+    assert!(!exit["by"].as_str().unwrap_or_default().is_empty(), "{exit}");
+    host.client().send("echo", "anybody?").expect_error(409, &["echo"]);
+    let again = host.client().start("echo", "echo");
+    assert_eq!(again["incarnation"], 2, "{again}");
+    assert_eq!(host.client().ask("echo", "hi"), "hi");
+    let lines = host.finish();
+    assert!(lines.iter().all(|line| line["event"] != "agent.crash"));
+}
+
+#[test]
+fn a_start_of_a_running_agent_begins_it_afresh_or_keeps_it() {
+    let host = Host::builder().start();
+    host.client().start("echo", "echo");
+    let kept = host.client().start_with("echo", "echo", json!({"ifRunning": "keep"})).expect(200);
+    assert_eq!(kept["incarnation"], 1, "{kept}");
+    let afresh = host.client().start("echo", "echo");
+    assert_eq!(afresh["incarnation"], 2, "{afresh}");
+    assert_eq!(afresh["messageCount"], 0, "{afresh}");
+    assert_eq!(host.client().ask("echo", "hi"), "hi");
+    host.finish();
+}
+
+#[test]
+fn many_starts_of_one_agent_at_once_leave_one_life() {
+    let host = Host::builder().start();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| host.client().start_with("echo", "echo", json!({}))))
+            .collect();
+        asked.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+    });
+    for answer in &answers {
+        assert!([200, 201, 409].contains(&answer.status), "{}", answer.text);
+    }
+    assert_eq!(host.client().ask("echo", "hi"), "hi");
+    assert_eq!(host.client().list().len(), 1);
+    assert_eq!(host.client().health()["agents"], 1);
+    host.finish();
+}
+
+#[test]
+fn agents_are_listed_and_their_events_can_be_read_from_anywhere() {
+    let host = Host::builder().start();
+    for agent in ["a", "b", "c"] {
+        host.client().start(agent, "echo");
+    }
+    let mut names: Vec<_> =
+        host.client().list().iter().map(|agent| agent["agentId"].to_string()).collect();
+    names.sort();
+    assert_eq!(names, [r#""a""#, r#""b""#, r#""c""#]);
+    host.client().ask("a", "hi");
+    let page = host.client().events("a", 0);
+    let events = page["events"].as_array().expect("a list").clone();
+    assert!(events.len() >= 2, "start and turn at least: {page}");
+    for (event, id) in events.iter().zip(1..) {
+        assert_eq!(event["id"], id, "{page}");
+        assert!(event["event"].is_string() && event["timestamp"].is_string(), "{page}");
+        assert!(event.get("data").is_some(), "{page}");
+    }
+    let rest = host.client().events("a", 1);
+    assert_eq!(rest["events"].as_array().map(Vec::len), Some(events.len() - 1), "{rest}");
+    let nobody = host.client().events("nobody", 0);
+    assert_eq!(nobody["events"], json!([]), "the original answers an empty list");
+    host.finish();
+}
+
+#[test]
+fn the_container_says_how_it_is() {
+    let host = Host::builder().start();
+    host.client().start("echo", "echo");
+    let health = host.client().health();
+    assert_eq!(health["agents"], 1, "{health}");
+    assert_eq!(health["servers"], 0, "{health}");
+    assert!(health["uptime"].is_u64() && health["startedAt"].is_string(), "{health}");
+    let first = &host.lines()[0];
+    assert_eq!(health["runId"], first["runId"], "{health}");
+    assert_eq!(host.client().get("/livez").status, 200);
+    assert_eq!(host.client().get("/readyz").status, 200);
+    host.finish();
+}
+
+#[test]
+fn agents_of_the_configuration_run_after_boot() {
+    let host = Host::builder()
+        .agent("id = \"first\"\nrole = \"echo\"\nname = \"The First\"")
+        .agent("id = \"second\"\nrole = \"echo\"\nprompt = \"good morning\"")
+        .start();
+    for agent in ["first", "second"] {
+        host.wait_for_line(&format!("agent.start of {agent}"), |line| {
+            line["event"] == "agent.start" && line["agentId"] == agent
+        });
+        assert_eq!(host.client().ask(agent, "hi"), "hi");
+    }
+    assert_eq!(host.client().status("first")["name"], "The First");
+    let prompt = host.wait_for_line("the prompt", |line| {
+        line["event"] == "agent.message" && line["agentId"] == "second"
+    });
+    assert_eq!(prompt["sender"], "prompt", "{prompt}");
+    assert_eq!(host.lines()[0]["bootAgents"], 2);
+    host.finish();
+}
+
+#[test]
+fn both_signals_end_the_host_and_every_agent_with_a_line() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let host = Host::builder().start();
+        for agent in ["a", "b"] {
+            host.client().start(agent, "echo");
+        }
+        let lines = host.finish_with(signal);
+        let exits: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.exit").collect();
+        assert_eq!(exits.len(), 2);
+        for exit in exits {
+            let reason = exit["reason"].as_str().unwrap();
+            assert!(["stopped", "drained"].contains(&reason), "{exit}");
+        }
+        let intent = lines.iter().find(|line| line["event"] == "container.stop_intent");
+        assert!(intent.is_some_and(|line| line.to_string().contains("SIG")), "{intent:?}");
+        let stopped = lines.last().unwrap();
+        assert_eq!((&stopped["stopped"], &stopped["killed"]), (&json!(2), &json!(0)), "{stopped}");
+    }
+}
+
+#[test]
+fn a_component_is_compiled_once_for_many_agents_and_once_for_many_starts() {
+    let host = Host::builder().start();
+    std::thread::scope(|scope| {
+        for agent in ["a", "b", "c", "d"] {
+            let client = host.client();
+            scope.spawn(move || client.start(agent, "echo"));
+        }
+    });
+    let loads = host.events_named("container.component_loaded");
+    assert_eq!(loads.len(), 1, "{loads:?}");
+    assert_eq!(loads[0]["source"], "compiled", "{loads:?}");
+    host.finish();
+}
+
+#[test]
+fn the_largest_number_of_agents_is_an_answer_and_not_a_crash() {
+    let host = Host::builder().toml("[limits]\nmax_agents = 3").start();
+    for agent in ["a", "b", "c"] {
+        host.client().start(agent, "echo");
+    }
+    let refused = host.client().start_with("d", "echo", json!({}));
+    let refused = refused.expect_error(503, &["3"]);
+    assert_eq!(refused["error_type"], "capacity", "{refused}");
+    host.client().stop("a").expect(200);
+    host.client().start("d", "echo");
+    for agent in ["b", "c", "d"] {
+        assert_eq!(host.client().ask(agent, "hi"), "hi");
+    }
+    host.finish();
+}

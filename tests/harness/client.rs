@@ -1,0 +1,255 @@
+//! The calls of the control API, blocking, as a test reads best.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::PATIENCE;
+
+/// Milliseconds that `?wait` gets: more than any turn of a test takes.
+const WAIT_MS: u64 = 100_000;
+
+/// Connections that were idle for longer are not used again: the host closes them after 10 s.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// Runs the connections of all clients of this process.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("harness-http")
+        .enable_all()
+        .build()
+        .expect("start a runtime for HTTP")
+});
+
+/// What the host answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body as JSON; null when it is none.
+    pub body: Value,
+    /// The body as it came.
+    pub text: String,
+}
+
+impl Answer {
+    /// Returns the body of an answer that must have this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "the host answered: {}", self.text);
+        self.body
+    }
+
+    /// Returns the error text of an answer that must have this status. Every part of `named` must
+    /// stand somewhere in the body.
+    #[track_caller]
+    pub fn expect_error(self, status: u16, named: &[&str]) -> Value {
+        assert_eq!(self.status, status, "the host answered: {}", self.text);
+        let error = self.body["error"].as_str().unwrap_or_default();
+        assert!(!error.is_empty(), "the error is empty: {}", self.text);
+        for name in named {
+            assert!(self.text.contains(name), "{name:?} is not named: {}", self.text);
+        }
+        self.body
+    }
+}
+
+/// Talks to one host. Keeps its connections.
+#[derive(Clone)]
+pub struct Client {
+    address: SocketAddr,
+    http: HyperClient<HttpConnector, Full<Bytes>>,
+}
+
+impl Client {
+    /// A client of the host at this address.
+    pub fn new(address: SocketAddr) -> Self {
+        let http = HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build_http();
+        Self { address, http }
+    }
+
+    /// Where the host listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `GET` of a path.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, Bytes::new())
+    }
+
+    /// `POST` of a JSON body.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::POST, path, body.to_string())
+    }
+
+    /// Any request. Panics when there is no answer.
+    #[track_caller]
+    pub fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
+        match self.try_request(method.clone(), path, body) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    /// Any request.
+    pub fn try_request(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()))
+            .map_err(|error| error.to_string())?;
+        RUNTIME.block_on(async {
+            let exchange = async {
+                let response = self.http.request(request).await.map_err(|error| chain(&error))?;
+                let status = response.status().as_u16();
+                let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
+                Ok(answer(status, &body.to_bytes()))
+            };
+            let answered = tokio::time::timeout(PATIENCE, exchange).await;
+            answered.map_err(|_| format!("no answer in {PATIENCE:?}"))?
+        })
+    }
+
+    /// Bytes over a connection of their own, written while the answer is read, so that a host that
+    /// answers before it has read everything is heard. The request should say `connection: close`.
+    pub fn raw(&self, request: &[u8]) -> Result<Answer, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let mut stream = TcpStream::connect(self.address).map_err(text)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+        let mut writer = stream.try_clone().map_err(text)?;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // A host that has heard enough closes; that is its right.
+                let _ = writer.write_all(request);
+            });
+            let mut received = Vec::new();
+            let ended = stream.read_to_end(&mut received);
+            let parsed = parse(&received);
+            // Lets the writer go when the host stopped reading and said nothing.
+            let _ = stream.shutdown(Shutdown::Both);
+            parsed.ok_or_else(|| format!("no answer ({ended:?}): {:?}", lossy(&received)))
+        })
+    }
+
+    /// `POST /agents/start` with the fields of `more` beside id and role.
+    #[track_caller]
+    pub fn start_with(&self, agent: &str, role: &str, more: Value) -> Answer {
+        let mut body = json!({"agentId": agent, "role": role});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            body[key] = value.clone();
+        }
+        self.post("/agents/start", &body)
+    }
+
+    /// Starts an agent, which must succeed. Returns the answer.
+    #[track_caller]
+    pub fn start(&self, agent: &str, role: &str) -> Value {
+        self.start_with(agent, role, json!({})).expect(201)
+    }
+
+    /// `POST /agents/{id}/stop`.
+    #[track_caller]
+    pub fn stop(&self, agent: &str) -> Answer {
+        self.post(&format!("/agents/{agent}/stop"), &json!({}))
+    }
+
+    /// `POST /agents/{id}/message` without waiting for the turn.
+    #[track_caller]
+    pub fn send(&self, agent: &str, prompt: &str) -> Answer {
+        self.post(&format!("/agents/{agent}/message"), &json!({"prompt": prompt}))
+    }
+
+    /// `POST /agents/{id}/message` that waits for the turn.
+    #[track_caller]
+    pub fn send_wait(&self, agent: &str, prompt: &str) -> Answer {
+        self.post(&message_path(agent), &json!({"prompt": prompt}))
+    }
+
+    /// [`send_wait`](Self::send_wait) that does not panic.
+    pub fn try_send_wait(&self, agent: &str, prompt: &str) -> Result<Answer, String> {
+        let body = json!({"prompt": prompt}).to_string();
+        self.try_request(Method::POST, &message_path(agent), body)
+    }
+
+    /// Sends a message and returns the agent's reply to it.
+    #[track_caller]
+    pub fn ask(&self, agent: &str, prompt: &str) -> String {
+        let answer = self.send_wait(agent, prompt).expect(200);
+        let reply = answer["reply"].as_str();
+        reply.unwrap_or_else(|| panic!("no reply: {answer}")).to_owned()
+    }
+
+    /// `GET /agents/{id}/status` of an agent that must be known.
+    #[track_caller]
+    pub fn status(&self, agent: &str) -> Value {
+        self.get(&format!("/agents/{agent}/status")).expect(200)
+    }
+
+    /// `GET /agents`.
+    #[track_caller]
+    pub fn list(&self) -> Vec<Value> {
+        let body = self.get("/agents").expect(200);
+        body.as_array().unwrap_or_else(|| panic!("no list: {body}")).clone()
+    }
+
+    /// `GET /agents/{id}/events?after=N`.
+    #[track_caller]
+    pub fn events(&self, agent: &str, after: u64) -> Value {
+        self.get(&format!("/agents/{agent}/events?after={after}")).expect(200)
+    }
+
+    /// `GET /health`, which must be well.
+    #[track_caller]
+    pub fn health(&self) -> Value {
+        let health = self.get("/health").expect(200);
+        assert_eq!(health["status"], "ok", "the host is not well: {health}");
+        health
+    }
+}
+
+fn message_path(agent: &str) -> String {
+    format!("/agents/{agent}/message?wait={WAIT_MS}")
+}
+
+fn answer(status: u16, body: &[u8]) -> Answer {
+    let text = lossy(body);
+    Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+}
+
+/// An HTTP/1.1 answer as it stands on the wire. Bodies in chunks are not undone.
+fn parse(received: &[u8]) -> Option<Answer> {
+    let text = lossy(received);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some(answer(status, body.as_bytes()))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

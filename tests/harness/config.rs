@@ -1,0 +1,151 @@
+//! What a test may say about the configuration. Everything else has a default that suits tests.
+
+use std::path::Path;
+
+use model_server::ModelServer;
+use toml::{Table, Value};
+
+use crate::{Host, files};
+
+/// Limits of a role that a test says nothing about: far above what a busy machine needs.
+const ROOMY: &str = r"
+memory_limit_mb = 64
+cpu_ms = 20000
+wall_ms = 90000
+host_call_ms = 60000
+start_ms = 90000
+shutdown_ms = 20000
+";
+
+/// What the misbehaviour of a guest needs in order to show.
+fn tight(guest: &str) -> &'static str {
+    match guest {
+        "oom" | "leak" => "memory_limit_mb = 16",
+        "spin" => "cpu_ms = 500",
+        "hang" => "host_call_ms = 500",
+        "ignores-stop" => "shutdown_ms = 500",
+        "host-error" => "fault_injection = true",
+        "mayor" | "polecat" => "model = true",
+        _ => "",
+    }
+}
+
+/// Builds a [`Host`]. The agent `echo` is always among its roles.
+pub struct HostBuilder {
+    config: Table,
+    agents: Vec<Value>,
+}
+
+impl Default for HostBuilder {
+    fn default() -> Self {
+        let config = parse(
+            r#"
+            [server]
+            listen = "127.0.0.1:0"
+            [log]
+            format = "json"
+            level = "debug"
+            [limits]
+            max_agents = 64
+            "#,
+        );
+        Self { config, agents: Vec::new() }.guest("echo")
+    }
+}
+
+impl HostBuilder {
+    /// Adds a guest's component, and a role of the same name with limits that let its misbehaviour
+    /// show soon.
+    #[must_use]
+    pub fn guest(self, guest: &str) -> Self {
+        let path = files::component(guest);
+        self.component(guest, &path).role(guest, guest, tight(guest))
+    }
+
+    /// Adds a component by its file, which need not exist.
+    #[must_use]
+    pub fn component(self, name: &str, path: &Path) -> Self {
+        let path = path.to_str().expect("a path in UTF-8");
+        let component = Table::from_iter([("path".to_owned(), Value::from(path))]);
+        self.set(&["components", name], component)
+    }
+
+    /// Adds a role, or changes one: `settings` are lines of TOML over roomy defaults.
+    #[must_use]
+    pub fn role(self, name: &str, component: &str, settings: &str) -> Self {
+        let mut role = parse(ROOMY);
+        role.insert("component".into(), component.into());
+        role.extend(parse(settings));
+        self.set(&["roles", name], role)
+    }
+
+    /// Adds top-level lines of TOML, for example `[limits]\ncomponent_mb = 1`.
+    #[must_use]
+    pub fn toml(mut self, text: &str) -> Self {
+        merge(&mut self.config, parse(text));
+        self
+    }
+
+    /// Points the roles that may use a model to this server.
+    #[must_use]
+    pub fn model(self, server: &ModelServer, key: &str) -> Self {
+        let url = server.base_url();
+        self.toml(&format!("[model]\nbase_url = {url:?}\napi_key = {key:?}\nname = \"scripted\"\n"))
+    }
+
+    /// Adds an agent that the host starts at boot.
+    #[must_use]
+    pub fn agent(mut self, settings: &str) -> Self {
+        self.agents.push(parse(settings).into());
+        self
+    }
+
+    /// Writes the configuration, starts the host, and waits until it listens.
+    pub fn start(self) -> Host {
+        Host::start(|state| self.render(state))
+    }
+
+    /// The configuration as text, with this state directory.
+    pub fn render(mut self, state: &Path) -> String {
+        let dir = state.to_str().expect("a path in UTF-8");
+        merge(&mut self.config, parse(&format!("[state]\ndir = {dir:?}")));
+        if !self.agents.is_empty() {
+            self.config.insert("agents".into(), self.agents.into());
+        }
+        self.config.to_string()
+    }
+
+    fn set(mut self, path: &[&str; 2], table: Table) -> Self {
+        let names = Table::from_iter([(path[1].to_owned(), Value::Table(table))]);
+        merge(&mut self.config, Table::from_iter([(path[0].to_owned(), Value::Table(names))]));
+        self
+    }
+}
+
+fn parse(text: &str) -> Table {
+    text.parse().unwrap_or_else(|error| panic!("bad TOML in a test: {error}\n{text}"))
+}
+
+/// Tables are merged, everything else is replaced.
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_merged_over_what_is_there() {
+        let mut table = parse("[a]\nx = 1\ny = 2\n");
+        merge(&mut table, parse("[a]\ny = 3\n[b]\nz = 4\n"));
+        assert_eq!(table, parse("[a]\nx = 1\ny = 3\n[b]\nz = 4\n"));
+    }
+}

@@ -1,0 +1,41 @@
+//! Where the binary and the components are.
+
+use std::path::{Path, PathBuf};
+
+/// The workspace.
+pub fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("tests/ has a parent").to_owned()
+}
+
+/// The host: `BULKHEAD_BIN`, or what was built beside this test.
+pub fn binary() -> PathBuf {
+    let path = match std::env::var_os("BULKHEAD_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => profile_dir().join("bulkhead"),
+    };
+    assert!(path.is_file(), "no host at {}: run `just build` first", path.display());
+    path
+}
+
+/// The component of a guest, by the name of its folder.
+pub fn component(guest: &str) -> PathBuf {
+    let name = format!("{}.wasm", guest.replace('-', "_"));
+    let as_bin = format!("{guest}.wasm");
+    let dir = target_dir().join("wasm32-wasip2").join("guest");
+    let path = [&name, &as_bin].map(|name| dir.join(name)).into_iter().find(|path| path.is_file());
+    path.unwrap_or_else(|| {
+        panic!("no component {}: run `just guests` first", dir.join(name).display())
+    })
+}
+
+/// `target/debug` for a test at `target/debug/deps/components-…`.
+fn profile_dir() -> PathBuf {
+    let exe = std::env::current_exe().expect("path of this test");
+    let deps = exe.parent().expect("a test lies in a directory");
+    deps.parent().expect("deps/ lies in a profile's directory").to_owned()
+}
+
+fn target_dir() -> PathBuf {
+    profile_dir().parent().expect("a profile's directory lies in the target directory").to_owned()
+}

@@ -1,0 +1,267 @@
+//! The host as a process.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::output::Output;
+use crate::{HostBuilder, PATIENCE, files};
+
+/// How long the host may take to end when asked to, before it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks whether the process is gone.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A running host with a configuration, a state directory and a port of its own. Dropping it kills it,
+/// removes its directory and, when the test failed, shows the end of its log.
+pub struct Host {
+    child: Child,
+    output: Output,
+    client: Client,
+    /// Removed last.
+    dir: TempDir,
+}
+
+impl Host {
+    /// Begins to describe one.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// Starts a host with the configuration that `config` makes for a state directory.
+    pub fn start(config: impl FnOnce(&Path) -> String) -> Self {
+        let dir = tempfile::Builder::new().prefix("bulkhead-test-").tempdir().expect("make a dir");
+        let file = dir.path().join("bulkhead.toml");
+        std::fs::write(&file, config(&dir.path().join("state"))).expect("write the configuration");
+        let mut child = command(&file, dir.path()).spawn().expect("start the host");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let stderr = child.stderr.take().expect("stderr is a pipe");
+        let output = Output::collect(stdout, stderr);
+        let first = output.wait_for(PATIENCE, |line| line["event"] == "container.cold_start");
+        let Some(first) = first else {
+            let _ = child.kill();
+            let status = child.wait();
+            panic!("the host did not begin ({status:?}); {}", output.tail());
+        };
+        let client = Client::new(address(&first));
+        Self { child, output, client, dir }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.client.address()
+    }
+
+    /// Calls of the control API.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The workspace of an agent, whether it exists or not.
+    pub fn workspace(&self, agent: &str) -> PathBuf {
+        self.state_dir().join("workspaces").join(agent)
+    }
+
+    /// A line that `wanted` says yes to, of those that are there or the next. Panics when none comes.
+    pub fn wait_for_line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let line = self.output.wait_for(PATIENCE, wanted);
+        line.unwrap_or_else(|| panic!("no line came: {what}"))
+    }
+
+    /// Waits until there are this many lines of an event, and returns the last of them.
+    pub fn wait_for_number(&self, event: &str, number: usize) -> Value {
+        let seen = Cell::new(0);
+        // Each line is looked at once, in order.
+        self.wait_for_line(&format!("{event}, number {number}"), |line| {
+            seen.set(seen.get() + usize::from(line["event"] == event));
+            line["event"] == event && seen.get() == number
+        })
+    }
+
+    /// The lines of an event so far.
+    pub fn events_named(&self, event: &str) -> Vec<Value> {
+        self.output.lines(|line| line["event"] == event)
+    }
+
+    /// The lines of an event about an agent so far.
+    pub fn events_of(&self, agent: &str, event: &str) -> Vec<Value> {
+        self.output.lines(|line| line["event"] == event && line["agentId"] == agent)
+    }
+
+    /// Every line so far.
+    pub fn lines(&self) -> Vec<Value> {
+        self.output.lines(|_| true)
+    }
+
+    /// The crash records so far.
+    pub fn crashes(&self) -> Vec<Value> {
+        self.events_named("agent.crash")
+    }
+
+    /// Whether the process is there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("send the host a signal");
+    }
+
+    /// Ends it with SIGTERM and checks the run: see [`finish_with`](Self::finish_with).
+    pub fn finish(self) -> Vec<Value> {
+        self.finish_with(Signal::TERM)
+    }
+
+    /// Ends it with a signal and checks what holds for every run: it exits with 0, every line is one of
+    /// ours and none is missing, no background task of the host failed, no agent ended twice. Returns
+    /// the lines.
+    pub fn finish_with(mut self, signal: Signal) -> Vec<Value> {
+        self.signal(signal);
+        let status = wait(&mut self.child, END_PATIENCE);
+        let Some(status) = status else { panic!("the host did not end by {signal:?}") };
+        self.output.join();
+        assert_eq!(status.code(), Some(0), "the host ended with {status}");
+        if let Err(problem) = self.output.check() {
+            panic!("{problem}");
+        }
+        let lines = self.lines();
+        check_run(&lines);
+        lines
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            if wait(&mut self.child, Duration::from_secs(5)).is_none() {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+        }
+        self.output.join();
+        if std::thread::panicking() {
+            eprintln!("{}", self.output.tail());
+        }
+    }
+}
+
+/// `bulkhead run --config <file>`, with nothing of this process's environment that could change it.
+pub fn command(config: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(files::binary());
+    command.arg("run").arg("--config").arg(config).current_dir(dir);
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("BULKHEAD_") || name_text.starts_with("GASTOWN_") {
+            command.env_remove(&name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// How a run ended that was not meant to go on.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// All of stdout.
+    pub stdout: String,
+    /// All of stderr.
+    pub stderr: String,
+}
+
+/// Runs the host with a file that should make it end by itself, and with these variables. Panics when
+/// it goes on.
+pub fn run_to_end(config: &Path, variables: &[(&str, &str)]) -> Ended {
+    let dir = config.parent().expect("the file lies in a directory");
+    let mut command = command(config, dir);
+    command.envs(variables.iter().copied());
+    let mut child = command.spawn().expect("start the host");
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let read = |from: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (stdout, stderr, status) = std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| stdout.as_mut().map(|pipe| read(pipe)));
+        let stderr = scope.spawn(|| stderr.as_mut().map(|pipe| read(pipe)));
+        let status = wait(&mut child, PATIENCE);
+        if status.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        (stdout.join(), stderr.join(), status)
+    });
+    let text = |read: std::thread::Result<Option<String>>| read.ok().flatten().unwrap_or_default();
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    let Some(status) = status else { panic!("the host runs with {config:?}: {stdout}{stderr}") };
+    Ended { code: status.code(), stdout, stderr }
+}
+
+/// The exit status, if there is one in time.
+fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        std::thread::sleep(LOOK);
+    }
+    None
+}
+
+fn address(cold_start: &Value) -> SocketAddr {
+    let listen = cold_start["listen"].as_str().unwrap_or_default();
+    let listen = listen.strip_prefix("http://").unwrap_or(listen);
+    listen
+        .parse()
+        .unwrap_or_else(|_| panic!("cold_start says no address in `listen`: {cold_start}"))
+}
+
+fn check_run(lines: &[Value]) {
+    for line in lines {
+        let event = line["event"].as_str().unwrap_or_default();
+        let failed = ["container.unhandled_rejection", "container.uncaught_exception"];
+        assert!(!failed.contains(&event), "the host itself failed: {line}");
+    }
+    for event in ["agent.exit", "agent.crash"] {
+        let mut lives: Vec<_> = lines
+            .iter()
+            .filter(|line| line["event"] == event)
+            .map(|line| (line["agentId"].to_string(), line["incarnation"].as_u64()))
+            .collect();
+        let count = lives.len();
+        lives.sort();
+        lives.dedup();
+        assert_eq!(lives.len(), count, "a life has two lines of {event}");
+    }
+    let exits = lines.iter().filter(|line| line["event"] == "agent.exit").count();
+    let starts = lines.iter().filter(|line| line["event"] == "agent.start").count();
+    assert!(exits >= starts, "{starts} starts and only {exits} exits");
+    let last = lines.last().unwrap_or(&Value::Null);
+    assert_eq!(last["event"], "container.stopped", "the last line: {last}");
+    assert_eq!(last["droppedLines"], 0, "lines were lost: {last}");
+}

@@ -1,0 +1,45 @@
+//! Runs the real host for a test and talks to it over HTTP.
+//!
+//! A test is a plain function. It builds a [`Host`], which is the `bulkhead` binary as a process of its
+//! own with a configuration in a directory of its own, asks it things over HTTP, waits for lines of its
+//! log, and calls [`Host::finish`], which ends it with SIGTERM and checks what holds for every run.
+//!
+//! - [`config`]: what a test may say about the configuration
+//! - [`host`]: the process
+//! - [`client`]: the calls of the control API
+//! - [`output`]: the log
+//! - [`trial`]: a fault beside a [`Bystander`] that must not notice
+//! - [`files`]: where the binary and the components are
+//!
+//! Nothing here sleeps and hopes. Every wait is for a fact, with a [`PATIENCE`] that only a broken host
+//! uses up.
+
+pub mod client;
+pub mod config;
+pub mod files;
+pub mod host;
+pub mod output;
+pub mod trial;
+
+use std::time::Duration;
+
+pub use client::Answer;
+pub use config::HostBuilder;
+pub use host::Host;
+pub use model_server::ModelServer;
+pub use serde_json::{Value, json};
+pub use trial::{Bystander, Trial};
+
+/// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A scripted model server on the loopback interface, in this process.
+pub fn model_server() -> ModelServer {
+    ModelServer::start(model_server::Options::default()).expect("start the model server")
+}
+
+/// The same with a key that it insists on.
+pub fn model_server_with_key(key: &str) -> ModelServer {
+    let options = model_server::Options { api_key: Some(key.to_owned()) };
+    ModelServer::start(options).expect("start the model server")
+}

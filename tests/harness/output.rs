@@ -1,0 +1,188 @@
+//! The log of a host: its stdout line by line, and what every line must hold.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Lines that a failure shows.
+const SHOWN: usize = 30;
+
+/// What a process wrote so far, collected by a thread.
+pub struct Output {
+    shared: Arc<Shared>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<Value>,
+    /// Lines of stdout that are no JSON.
+    broken: Vec<String>,
+    stderr: String,
+    ended: bool,
+}
+
+impl Output {
+    /// Begins to read.
+    pub fn collect(stdout: impl Read + Send + 'static, stderr: impl Read + Send + 'static) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (for_stdout, for_stderr) = (Arc::clone(&shared), Arc::clone(&shared));
+        let readers = vec![
+            std::thread::spawn(move || for_stdout.read_lines(stdout)),
+            std::thread::spawn(move || for_stderr.read_stderr(stderr)),
+        ];
+        Self { shared, readers }
+    }
+
+    /// The first line, of those that are there and those to come, that `wanted` says yes to. `None`
+    /// when time is up or the process ended.
+    pub fn wait_for(&self, patience: Duration, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let until = Instant::now() + patience;
+        let (mut state, mut seen) = (self.shared.lock(), 0);
+        loop {
+            if let Some(line) = state.lines[seen..].iter().find(|line| wanted(line)) {
+                return Some(line.clone());
+            }
+            seen = state.lines.len();
+            let left = until.checked_duration_since(Instant::now())?;
+            if state.ended {
+                return None;
+            }
+            let waited = self.shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Every line so far that `wanted` says yes to.
+    pub fn lines(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.shared.lock().lines.iter().filter(|line| wanted(line)).cloned().collect()
+    }
+
+    /// What was written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.shared.lock().stderr.clone()
+    }
+
+    /// Waits until everything was read. Only after the process ended.
+    pub fn join(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+
+    /// The last lines and all of stderr, for the message of a failure.
+    pub fn tail(&self) -> String {
+        let state = self.shared.lock();
+        let from = state.lines.len().saturating_sub(SHOWN);
+        let lines: Vec<_> = state.lines[from..].iter().map(Value::to_string).collect();
+        format!("last lines of the host:\n{}\nits stderr:\n{}", lines.join("\n"), state.stderr)
+    }
+
+    /// Checks what holds for every log: JSON only, the common fields, numbers without a gap.
+    pub fn check(&self) -> Result<(), String> {
+        let state = self.shared.lock();
+        if let Some(line) = state.broken.first() {
+            return Err(format!("a line of stdout is no JSON object: {line:?}"));
+        }
+        for (expected, line) in state.lines.iter().enumerate() {
+            check_line(line, expected as u64).map_err(|problem| format!("{problem}: {line}"))?;
+        }
+        match state.lines.first() {
+            Some(first) if first["event"] == "container.cold_start" => Ok(()),
+            first => Err(format!("the first line is no container.cold_start: {first:?}")),
+        }
+    }
+}
+
+fn check_line(line: &Value, seq: u64) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
+    let text = |key: &str| line[key].as_str().unwrap_or_default();
+    if line["seq"] != seq {
+        return Err(format!("seq is {}, not {seq}", line["seq"]));
+    }
+    if line["schema"] != 1 || !line["uptimeMs"].is_u64() || text("runId").is_empty() {
+        return Err("schema, uptimeMs or runId is missing".to_owned());
+    }
+    if !LEVELS.contains(&text("level")) || !text("event").contains('.') {
+        return Err("level or event is not one of ours".to_owned());
+    }
+    if !matches!(line.get("townId"), Some(Value::Null | Value::String(_))) {
+        return Err("townId is missing".to_owned());
+    }
+    // 2026-01-01T00:00:00.000Z
+    if text("ts").len() != 24 || !text("ts").ends_with('Z') {
+        return Err("ts is no RFC 3339 in UTC with milliseconds".to_owned());
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_lines(&self, stdout: impl Read) {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let mut state = self.lock();
+            match serde_json::from_slice::<Value>(&line) {
+                Ok(value) if value.is_object() => state.lines.push(value),
+                _ => state.broken.push(String::from_utf8_lossy(&line).into_owned()),
+            }
+            self.changed.notify_all();
+        }
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn read_stderr(&self, stderr: impl Read) {
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let mut state = self.lock();
+            state.stderr.push_str(&String::from_utf8_lossy(&line));
+            state.stderr.push('\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(lines: &[&str]) -> Output {
+        let text = lines.join("\n");
+        let mut output = Output::collect(std::io::Cursor::new(text), std::io::empty());
+        output.join();
+        output
+    }
+
+    fn line(event: &str, seq: u64) -> String {
+        format!(
+            r#"{{"ts":"2026-01-01T00:00:00.000Z","level":"info","event":"{event}","schema":1,"townId":null,"runId":"r","uptimeMs":0,"seq":{seq}}}"#
+        )
+    }
+
+    #[test]
+    fn a_whole_log_is_right() {
+        let lines = [line("container.cold_start", 0), line("agent.start", 1)];
+        let output = output(&[&lines[0], &lines[1]]);
+        assert_eq!(output.check(), Ok(()));
+        let found = output.wait_for(Duration::ZERO, |line| line["event"] == "agent.start");
+        assert_eq!(found.unwrap()["seq"], 1);
+    }
+
+    #[test]
+    fn a_gap_noise_and_a_missing_field_are_found() {
+        let cold = line("container.cold_start", 0);
+        assert!(output(&[&cold, &line("agent.start", 2)]).check().unwrap_err().contains("seq"));
+        assert!(output(&[&cold, "panic!"]).check().unwrap_err().contains("no JSON"));
+        assert!(output(&[&cold, r#"{"seq":1}"#]).check().unwrap_err().contains("schema"));
+    }
+}

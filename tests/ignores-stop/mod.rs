@@ -1,0 +1,55 @@
+//! A guest that does not end when it is asked to.
+
+use std::time::{Duration, Instant};
+
+use harness::{Host, Trial};
+
+/// Far above the role's grace of 500 ms, far below the role's other limits.
+const SOON: Duration = Duration::from_secs(15);
+
+#[test]
+fn a_shutdown_that_never_returns_is_killed_after_its_grace() {
+    let trial = Trial::of(&["ignores-stop"]);
+    trial.client().start("ignores-stop", "ignores-stop");
+    let (asked, before) = (Instant::now(), trial.bystander().answered());
+    let answer = trial.client().stop("ignores-stop").expect(200);
+    assert!(asked.elapsed() < SOON, "the stop took {:?}", asked.elapsed());
+    assert!(trial.bystander().answered() >= before + 5, "the bystander was held up");
+    assert_eq!(answer["stopped"], true, "{answer}");
+    assert_eq!(answer["exitReason"], "killed", "{answer}");
+    let crash = trial.told("ignores-stop", 1, "killed");
+    assert_eq!(crash["phase"], "shutdown", "{crash}");
+    trial.starts_again("ignores-stop", 1);
+    trial.finish();
+}
+
+#[test]
+fn a_turn_that_does_not_listen_is_killed_and_its_sender_told() {
+    let trial = Trial::of(&["ignores-stop"]);
+    trial.client().start("ignores-stop", "ignores-stop");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| trial.client().send_wait("ignores-stop", "deaf 60000"));
+        trial.host().wait_for_line("the message", |line| {
+            line["event"] == "agent.message" && line["agentId"] == "ignores-stop"
+        });
+        let asked = Instant::now();
+        let answer = trial.client().stop("ignores-stop").expect(200);
+        assert!(asked.elapsed() < SOON, "the stop took {:?}", asked.elapsed());
+        assert_eq!(answer["exitReason"], "killed", "{answer}");
+        let answer = waiting.join().expect("an answer").expect_error(502, &[]);
+        assert_eq!(answer["exitReason"], "killed", "{answer}");
+    });
+    trial.starts_again("ignores-stop", 1);
+    trial.finish();
+}
+
+#[test]
+fn the_end_of_the_host_does_not_wait_for_it_either() {
+    let host = Host::builder().guest("ignores-stop").start();
+    host.client().start("ignores-stop", "ignores-stop");
+    let asked = Instant::now();
+    let lines = host.finish();
+    assert!(asked.elapsed() < SOON, "the end took {:?}", asked.elapsed());
+    let exit = lines.iter().find(|line| line["event"] == "agent.exit").expect("an exit");
+    assert_eq!(exit["reason"], "killed", "{exit}");
+}

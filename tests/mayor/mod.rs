@@ -1,0 +1,216 @@
+//! A conversation with a model over real HTTP, tools, and what happens when the model fails.
+
+use harness::{Host, HostBuilder, Trial, Value, json, model_server, model_server_with_key};
+
+fn builder() -> HostBuilder {
+    Host::builder().guest("mayor")
+}
+
+fn events_named(host: &Host, agent: &str, name: &str) -> Vec<Value> {
+    let page = host.client().events(agent, 0);
+    let events = page["events"].as_array().cloned().unwrap_or_default();
+    events.into_iter().filter(|event| event["event"] == name).collect()
+}
+
+#[test]
+fn it_answers_with_what_the_model_says_and_remembers() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    host.client().start("mayor", "mayor");
+    assert_eq!(host.client().ask("mayor", "hello"), "Hello. I answer from a script.");
+    host.client().ask("mayor", "remember the well is dry");
+    let said = host.client().ask("mayor", "what did I say");
+    assert_eq!(said, "You said: hello; remember the well is dry");
+    assert_eq!(model.asked(), 3);
+    host.finish();
+}
+
+#[test]
+fn its_prompt_is_the_first_thing_it_hears() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    let body = json!({"prompt": "remember this town is called Aix"});
+    host.client().start_with("mayor", "mayor", body).expect(201);
+    let said = host.client().ask("mayor", "what did I say");
+    assert_eq!(said, "You said: remember this town is called Aix");
+    host.finish();
+}
+
+#[test]
+fn an_event_that_the_model_wants_is_an_event_of_the_agent() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    host.client().start("mayor", "mayor");
+    let reply = host.client().ask("mayor", "emit town.square {\"people\":3}");
+    assert_eq!(reply, "emit returned: published");
+    let events = events_named(&host, "mayor", "town.square");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["data"], json!({"people": 3}));
+    host.client().ask("mayor", "status painting the town hall");
+    let status = events_named(&host, "mayor", "status");
+    assert_eq!(status[0]["data"]["text"], "painting the town hall", "{status:?}");
+    host.finish();
+}
+
+#[test]
+fn an_event_name_that_is_the_hosts_is_refused_and_the_model_told() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    host.client().start("mayor", "mayor");
+    for name in ["agent.crash", "container.stopped", "Loud!"] {
+        let reply = host.client().ask("mayor", &format!("emit {name} x"));
+        assert!(reply.starts_with("emit returned: error:"), "{reply}");
+        assert!(events_named(&host, "mayor", name).is_empty());
+    }
+    host.finish();
+}
+
+#[test]
+fn it_tells_another_agent_something() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    host.client().start("mayor", "mayor");
+    host.client().start("scribe", "echo");
+    let reply = host.client().ask("mayor", "tell scribe good morning");
+    assert!(reply.starts_with("send returned: sent as message"), "{reply}");
+    let message = host.wait_for_line("the message at the scribe", |line| {
+        line["event"] == "agent.message" && line["agentId"] == "scribe"
+    });
+    assert_eq!(message["sender"], json!({"agent": "mayor"}), "{message}");
+    assert_eq!(message["bytes"], "good morning".len(), "{message}");
+    let reply = host.client().ask("mayor", "tell nobody good morning");
+    assert!(reply.contains("error") && reply.contains("nobody"), "{reply}");
+    host.finish();
+}
+
+#[test]
+fn it_ends_when_the_model_says_that_its_work_is_over() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    host.client().start("mayor", "mayor");
+    let answer = host.client().send_wait("mayor", "done").expect(200);
+    assert_eq!(answer["outcome"], "done", "{answer}");
+    assert_eq!(answer["reply"], "told to finish", "{answer}");
+    let exit = host.wait_for_line("agent.exit", |line| line["event"] == "agent.exit");
+    assert_eq!(exit["reason"], "completed", "{exit}");
+    assert_eq!(host.client().status("mayor")["status"], "exited");
+    host.finish();
+}
+
+#[test]
+fn a_tool_that_nobody_offered_is_an_error_that_the_model_hears() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    host.client().start("mayor", "mayor");
+    let reply = host.client().ask("mayor", "call launch");
+    assert!(reply.contains("no such tool: launch"), "{reply}");
+    let answer = host.client().send_wait("mayor", "for ever").expect_error(502, &[]);
+    assert_eq!(answer["error_type"], "too-many-tool-rounds", "{answer}");
+    assert_eq!(host.client().ask("mayor", "hello"), "Hello. I answer from a script.");
+    host.finish();
+}
+
+#[test]
+fn the_right_key_is_sent_and_never_shown() {
+    const KEY: &str = "sk-0123456789-hush";
+    let model = model_server_with_key(KEY);
+    let host = builder().model(&model, KEY).start();
+    host.client().start("mayor", "mayor");
+    assert_eq!(host.client().ask("mayor", "hello"), "Hello. I answer from a script.");
+    let seen = [
+        host.client().get("/agents").text,
+        host.client().get("/agents/mayor/events").text,
+        host.client().get("/health").text,
+    ];
+    assert!(!seen.iter().any(|text| text.contains(KEY)), "the key is in an answer");
+    let lines = host.finish();
+    assert!(!lines.iter().any(|line| line.to_string().contains(KEY)), "the key is in the log");
+}
+
+#[test]
+fn a_wrong_key_fails_the_turn_and_not_the_agent() {
+    const KEY: &str = "sk-wrong-hush";
+    let model = model_server_with_key("another");
+    let host = builder().model(&model, KEY).start();
+    host.client().start("mayor", "mayor");
+    let answer = host.client().send_wait("mayor", "hello").expect_error(502, &["401"]);
+    assert_eq!(answer["error_type"], "model-refused", "{answer}");
+    assert!(!answer.to_string().contains(KEY), "{answer}");
+    assert_eq!(host.client().status("mayor")["status"], "running");
+    let lines = host.finish();
+    assert!(!lines.iter().any(|line| line.to_string().contains(KEY)), "the key is in the log");
+}
+
+#[test]
+fn a_model_that_fails_fails_the_turn_and_not_the_agent() {
+    let model = model_server();
+    let trial = Trial::begin(builder().model(&model, ""));
+    for (name, code) in [
+        ("fail-500", "model-unavailable"),
+        ("fail-400", "model-refused"),
+        ("garbage", "model-bad-answer"),
+        ("empty", "model-bad-answer"),
+        ("cut", "model-"),
+    ] {
+        trial.client().start_with(name, "mayor", json!({"model": name})).expect(201);
+        let answer = trial.client().send_wait(name, "hello").expect_error(502, &[]);
+        let kind = answer["error_type"].as_str().unwrap_or_default();
+        assert!(kind.starts_with(code), "model {name}: {answer}");
+        let status = trial.client().status(name);
+        assert_eq!(status["status"], "running", "model {name}: {status}");
+        assert_eq!(status["model"], name, "{status}");
+    }
+    assert!(trial.host().crashes().is_empty());
+    trial.finish();
+}
+
+#[test]
+fn a_model_that_never_ends_its_answer_meets_the_turns_limits() {
+    let model = model_server();
+    let settings = "model = true\nhost_call_ms = 60000\nwall_ms = 1500";
+    let trial = Trial::begin(builder().role("mayor", "mayor", settings).model(&model, ""));
+    trial.client().start_with("mayor", "mayor", json!({"model": "stall"})).expect(201);
+    let answer = trial.client().send_wait("mayor", "hello").expect_error(502, &[]);
+    // The guest bounds its request by the turn's deadline; whoever is first, it ends.
+    let ended = answer["exitReason"] == "wall_deadline";
+    let gave_up = answer["error_type"].as_str().is_some_and(|kind| kind.starts_with("model-"));
+    assert!(ended || gave_up, "{answer}");
+    trial.finish();
+}
+
+#[test]
+fn without_leave_of_its_role_the_model_is_out_of_reach() {
+    let model = model_server();
+    let trial = Trial::begin(builder().model(&model, "").role("mayor", "mayor", &format!(
+        "model = false\nconfig = {{ \"model.base-url\" = {:?}, \"model.name\" = \"scripted\" }}",
+        model.base_url()
+    )));
+    trial.client().start("mayor", "mayor");
+    let answer = trial.client().send_wait("mayor", "hello").expect_error(502, &[]);
+    assert_eq!(answer["error_type"], "model-unavailable", "{answer}");
+    assert_eq!(model.asked(), 0, "the request left the container");
+    assert_eq!(trial.client().status("mayor")["status"], "running");
+    trial.finish();
+}
+
+#[test]
+fn an_allow_list_reaches_exactly_what_it_names() {
+    let (model, other) = (model_server(), model_server());
+    let settings = |allowed: &harness::ModelServer| {
+        format!(
+            "http_allow = [\"{}\"]\nconfig = {{ \"model.base-url\" = {:?}, \"model.name\" = \"m\" }}",
+            allowed.address(),
+            model.base_url()
+        )
+    };
+    let host = builder()
+        .role("allowed", "mayor", &settings(&model))
+        .role("elsewhere", "mayor", &settings(&other))
+        .start();
+    host.client().start("allowed", "allowed");
+    host.client().start("elsewhere", "elsewhere");
+    assert_eq!(host.client().ask("allowed", "hello"), "Hello. I answer from a script.");
+    host.client().send_wait("elsewhere", "hello").expect_error(502, &[]);
+    assert_eq!((model.asked(), other.asked()), (1, 0));
+    host.finish();
+}

@@ -1,0 +1,60 @@
+//! A guest that burns CPU time.
+
+use harness::{Host, Trial};
+
+#[test]
+fn an_endless_loop_ends_at_its_cpu_deadline_while_others_answer() {
+    let trial = Trial::of(&["spin"]);
+    trial.client().start("spin", "spin");
+    let before = trial.bystander().answered();
+    let crash = trial.crashes("spin", 1, "spin", "cpu_deadline");
+    let answered = trial.bystander().answered() - before;
+    assert!(answered >= 5, "the bystander got {answered} answers while another agent was spinning");
+    assert!(crash["resources"]["cpuUs"].as_u64() >= Some(400_000), "{crash}");
+    trial.starts_again("spin", 1);
+    trial.finish();
+}
+
+#[test]
+fn work_within_the_budget_is_not_cut_short() {
+    let trial = Trial::of(&["spin"]);
+    trial.client().start("spin", "spin");
+    let rounds: u64 = trial.client().ask("spin", "spin 50").parse().expect("a number");
+    assert!(rounds > 0);
+    // The budget is for one call, not for a life.
+    for _ in 0..20 {
+        trial.client().ask("spin", "spin 50");
+    }
+    assert!(trial.host().crashes().is_empty());
+    trial.finish();
+}
+
+#[test]
+fn many_spinners_do_not_stop_the_host_from_answering() {
+    let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", "cpu_ms = 1500"));
+    let agents = ["s1", "s2", "s3", "s4", "s5", "s6"];
+    for agent in agents {
+        trial.client().start(agent, "spin");
+        trial.client().send(agent, "spin").expect(200);
+    }
+    for agent in agents {
+        trial.bystander().wait_for_more();
+        trial.client().health();
+        trial.told(agent, 1, "cpu_deadline");
+    }
+    trial.finish();
+}
+
+#[test]
+fn a_spinning_agent_can_be_stopped() {
+    let settings = "cpu_ms = 80000\nshutdown_ms = 300";
+    let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", settings));
+    trial.client().start("spin", "spin");
+    let sent = trial.client().send("spin", "spin").expect(200);
+    trial.host().wait_for_line("the message", |line| line["messageId"] == sent["messageId"]);
+    let stopped = trial.client().stop("spin").expect(200);
+    assert_eq!(stopped["stopped"], true);
+    assert_eq!(stopped["exitReason"], "killed", "{stopped}");
+    trial.starts_again("spin", 1);
+    trial.finish();
+}
