@@ -56,7 +56,7 @@ fn is_refused(line: &str, replacement: &str, named: &[&str]) {
 
 #[test]
 fn a_wrong_type() {
-    is_refused("max_agents = 8", "max_agents = \"many\"", &["max_agents", "integer"]);
+    is_refused("max_agents = 8", "max_agents = \"many\"", &["max_agents", "expected"]);
     is_refused("path = \"/nowhere/echo.wasm\"", "path = 7", &["path", "string"]);
     is_refused("http_allow = [\"example.com\"]", "http_allow = true", &["http_allow"]);
 }

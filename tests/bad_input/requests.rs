@@ -149,7 +149,7 @@ fn an_unknown_role_component_or_agent() {
     let body = json!({"agentId": "a", "role": "echo", "component": "ekho"}).to_string();
     let answer = court.refuses_start(body, &["ekho"]);
     assert_eq!(answer["error_type"], "unknown-component", "{answer}");
-    let body = json!({"agentId": "a", "role": "echo", "memoryLimitMb": 65}).to_string();
+    let body = json!({"agentId": "a", "role": "echo", "memoryLimitMb": 1_000_000}).to_string();
     court.refuses_start(body, &["memoryLimitMb"]);
     court.refuses_get("/agents/nobody/status", 404, &["nobody"]);
     court.refuses(Method::POST, "/agents/nobody/stop", "{}", 404, &["nobody"]);

@@ -1,5 +1,6 @@
 //! An agent that does what it should, and the calls that everybody uses.
 
+use harness::host::CLEAN;
 use harness::{Host, json};
 use rustix::process::Signal;
 
@@ -206,7 +207,7 @@ fn both_signals_end_the_host_and_every_agent_with_a_line() {
         for agent in ["a", "b"] {
             host.client().start(agent, "echo");
         }
-        let lines = host.finish_with(signal);
+        let lines = host.finish_with(signal, CLEAN);
         let exits: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.exit").collect();
         assert_eq!(exits.len(), 2);
         for exit in exits {

@@ -29,11 +29,12 @@ pub fn component(guest: &str) -> PathBuf {
     })
 }
 
-/// `target/debug` for a test at `target/debug/deps/components-…`.
+/// `target/debug` for a test at `target/debug/deps/components-…`, and for a program beside the host.
 fn profile_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("path of this test");
-    let deps = exe.parent().expect("a test lies in a directory");
-    deps.parent().expect("deps/ lies in a profile's directory").to_owned()
+    let dir = exe.parent().expect("a test lies in a directory");
+    let dir = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    dir.expect("deps/ lies in a profile's directory").to_owned()
 }
 
 fn target_dir() -> PathBuf {

@@ -18,6 +18,12 @@ use crate::{HostBuilder, PATIENCE, files};
 /// How long the host may take to end when asked to, before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Exit code of a run that ended as asked.
+pub const CLEAN: i32 = 0;
+
+/// Exit code of a run that ended as asked and had to kill an agent for it.
+pub const UNCLEAN: i32 = 3;
+
 /// Between two looks whether the process is gone.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -45,11 +51,12 @@ impl Host {
         let mut child = command(&file, dir.path()).spawn().expect("start the host");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
-        let output = Output::collect(stdout, stderr);
+        let mut output = Output::collect(stdout, stderr);
         let first = output.wait_for(PATIENCE, |line| line["event"] == "container.cold_start");
         let Some(first) = first else {
             let _ = child.kill();
             let status = child.wait();
+            output.join();
             panic!("the host did not begin ({status:?}); {}", output.tail());
         };
         let client = Client::new(address(&first));
@@ -130,18 +137,18 @@ impl Host {
 
     /// Ends it with SIGTERM and checks the run: see [`finish_with`](Self::finish_with).
     pub fn finish(self) -> Vec<Value> {
-        self.finish_with(Signal::TERM)
+        self.finish_with(Signal::TERM, CLEAN)
     }
 
-    /// Ends it with a signal and checks what holds for every run: it exits with 0, every line is one of
-    /// ours and none is missing, no background task of the host failed, no agent ended twice. Returns
-    /// the lines.
-    pub fn finish_with(mut self, signal: Signal) -> Vec<Value> {
+    /// Ends it with a signal and checks what holds for every run: it exits with this code, every line
+    /// is one of ours and none is missing, no background task of the host failed, no agent ended
+    /// twice. Returns the lines.
+    pub fn finish_with(mut self, signal: Signal, code: i32) -> Vec<Value> {
         self.signal(signal);
         let status = wait(&mut self.child, END_PATIENCE);
         let Some(status) = status else { panic!("the host did not end by {signal:?}") };
         self.output.join();
-        assert_eq!(status.code(), Some(0), "the host ended with {status}");
+        assert_eq!(status.code(), Some(code), "the host ended with {status}");
         if let Err(problem) = self.output.check() {
             panic!("{problem}");
         }

@@ -21,7 +21,7 @@ pub mod host;
 pub mod output;
 pub mod trial;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use client::Answer;
 pub use config::HostBuilder;
@@ -32,6 +32,16 @@ pub use trial::{Bystander, Trial};
 
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something holds that no log line tells.
+#[track_caller]
+pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "it never came to this: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// A scripted model server on the loopback interface, in this process.
 pub fn model_server() -> ModelServer {

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::host::CLEAN;
 use crate::{Host, HostBuilder, PATIENCE};
 
 /// The bystander's agent id.
@@ -213,6 +215,12 @@ impl Trial {
     /// Waits for a few more answers of the bystander, ends the host and checks the run.
     #[track_caller]
     pub fn finish(self) -> Vec<Value> {
+        self.finish_with(CLEAN)
+    }
+
+    /// The same with an exit code of the host.
+    #[track_caller]
+    pub fn finish_with(self, code: i32) -> Vec<Value> {
         self.bystander.wait_for_more();
         self.bystander.check();
         let health = self.client().health();
@@ -220,7 +228,7 @@ impl Trial {
         let Self { bystander, host } = self;
         assert!(bystander.answered() >= ANSWERS_AFTER);
         drop(bystander);
-        host.finish()
+        host.finish_with(Signal::TERM, code)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use harness::host::UNCLEAN;
 use harness::{Host, Trial};
+use rustix::process::Signal;
 
 /// Far above the role's grace of 500 ms, far below the role's other limits.
 const SOON: Duration = Duration::from_secs(15);
@@ -20,7 +22,7 @@ fn a_shutdown_that_never_returns_is_killed_after_its_grace() {
     let crash = trial.told("ignores-stop", 1, "killed");
     assert_eq!(crash["phase"], "shutdown", "{crash}");
     trial.starts_again("ignores-stop", 1);
-    trial.finish();
+    trial.finish_with(UNCLEAN);
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn a_turn_that_does_not_listen_is_killed_and_its_sender_told() {
         assert_eq!(answer["exitReason"], "killed", "{answer}");
     });
     trial.starts_again("ignores-stop", 1);
-    trial.finish();
+    trial.finish_with(UNCLEAN);
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn the_end_of_the_host_does_not_wait_for_it_either() {
     let host = Host::builder().guest("ignores-stop").start();
     host.client().start("ignores-stop", "ignores-stop");
     let asked = Instant::now();
-    let lines = host.finish();
+    let lines = host.finish_with(Signal::TERM, UNCLEAN);
     assert!(asked.elapsed() < SOON, "the end took {:?}", asked.elapsed());
     let exit = lines.iter().find(|line| line["event"] == "agent.exit").expect("an exit");
     assert_eq!(exit["reason"], "killed", "{exit}");

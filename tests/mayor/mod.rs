@@ -1,6 +1,6 @@
 //! A conversation with a model over real HTTP, tools, and what happens when the model fails.
 
-use harness::{Host, HostBuilder, Trial, Value, json, model_server, model_server_with_key};
+use harness::{Host, HostBuilder, Trial, Value, files, json, model_server, model_server_with_key};
 
 fn builder() -> HostBuilder {
     Host::builder().guest("mayor")
@@ -203,7 +203,8 @@ fn an_allow_list_reaches_exactly_what_it_names() {
             model.base_url()
         )
     };
-    let host = builder()
+    let host = Host::builder()
+        .component("mayor", &files::component("mayor"))
         .role("allowed", "mayor", &settings(&model))
         .role("elsewhere", "mayor", &settings(&other))
         .start();

@@ -1,6 +1,6 @@
 //! A guest that is slow to start.
 
-use harness::{Host, HostBuilder, Trial, Value, json};
+use harness::{Host, HostBuilder, Trial, Value, json, wait_until};
 
 /// The role `slow-start` has time, `tight` has little of it. Both share a compiled component.
 fn builder() -> HostBuilder {
@@ -88,7 +88,7 @@ fn one_slow_start_does_not_hold_up_another_agents_start() {
     std::thread::scope(|scope| {
         let body = json!({"prompt": "60000", "deadlineMs": 5000});
         let slow = scope.spawn(|| trial.client().start_with("slow", "slow-start", body));
-        trial.host().wait_for_line("the slow agent", |_| {
+        wait_until("the slow agent is starting", || {
             let known = trial.client().get("/agents/slow/status");
             known.status == 200 && known.body["status"] == "starting"
         });

@@ -16,8 +16,8 @@ use bulkhead_events::task::Spawner;
 use bulkhead_events::{Ring, RunContext, SharedSink};
 use bulkhead_model::event::{AgentTag, StartTimings};
 use bulkhead_model::{
-    AgentSpec, Body, Exit, ExitReason, Incarnation as Number, Input, Message, Next, Outcome,
-    Phase, Sender,
+    AgentSpec, Body, Exit, ExitReason, Incarnation as Number, Input, Message, Next, Outcome, Phase,
+    Sender,
 };
 use bulkhead_runtime::{
     AgentFailure, Birth, Call, CallEnd, CallLimits, Incarnation, Loaded, Runtime, ShutdownReason,
@@ -102,11 +102,7 @@ impl Setup {
     pub fn spawn(self, spawner: &Spawner) -> AgentStart {
         let Self { spec, incarnation, loaded, deadline, timings, workspace, place, .. } = self;
         let Self { runtime, peers, sink, ring, context, prompt_message_id, .. } = self;
-        let tag = AgentTag {
-            agent_id: spec.id.clone(),
-            role: Arc::clone(&spec.role),
-            incarnation,
-        };
+        let tag = AgentTag { agent_id: spec.id.clone(), role: Arc::clone(&spec.role), incarnation };
         let board = Arc::new(Board::new());
         let port = AgentPort::new(
             tag.clone(),
@@ -308,7 +304,9 @@ impl Actor {
                 }
             }
             if next == Next::Done {
-                return Err(Exit::new(ExitReason::Completed, Phase::Idle, "the agent said done").into());
+                return Err(
+                    Exit::new(ExitReason::Completed, Phase::Idle, "the agent said done").into()
+                );
             }
             if let Some((grace, reason)) = grace {
                 return Err(self.wind_down(alive, grace, reason).await);
@@ -419,13 +417,15 @@ impl Actor {
         reason: ShutdownReason,
     ) -> Ended {
         self.shared.board.transition(Input::StopRequested);
-        let limits = CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
+        let limits =
+            CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
         let exit = match incarnation.shutdown(reason, limits).await {
             CallEnd::Returned(_, Ok(())) => {
                 Exit::new(exit_reason(reason), Phase::Shutdown, "ended when asked to")
             }
             CallEnd::Returned(_, Err(failure)) => {
-                let text = format!("ended when asked to, saying {}: {}", failure.code, failure.message);
+                let text =
+                    format!("ended when asked to, saying {}: {}", failure.code, failure.message);
                 Exit::new(exit_reason(reason), Phase::Shutdown, text)
             }
             // CPU time and wall time of a shutdown are one grace.

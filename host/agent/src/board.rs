@@ -62,7 +62,9 @@ impl Board {
                 published.generation += 1;
                 published.exit = self.exit.read().unwrap_or_else(|p| p.into_inner()).clone();
             }
-            Err(invalid) => tracing::error!(%invalid, "an agent's task asked for a wrong transition"),
+            Err(invalid) => {
+                tracing::error!(%invalid, "an agent's task asked for a wrong transition")
+            }
         });
     }
 

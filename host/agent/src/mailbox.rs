@@ -143,11 +143,10 @@ mod tests {
     async fn a_reader_that_waits_is_woken() {
         let mailbox = std::sync::Arc::new(Mailbox::new(10, 100));
         let reader = std::sync::Arc::clone(&mailbox);
-        let (read, pushed) =
-            tokio::join!(async move { reader.next().await.message.id }, async {
-                tokio::task::yield_now().await;
-                mailbox.push(envelope("1", 1))
-            });
+        let (read, pushed) = tokio::join!(async move { reader.next().await.message.id }, async {
+            tokio::task::yield_now().await;
+            mailbox.push(envelope("1", 1))
+        });
         pushed.unwrap();
         assert_eq!(read, "1");
     }

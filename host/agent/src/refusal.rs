@@ -90,7 +90,9 @@ impl StartFailure {
             Self::Quarantined => "look at its crashes, then start it with force or with a new spec",
             Self::Superseded => "nothing: a newer start of this agent took over",
             Self::Deadline => "look at the phase timings, or raise the role's start_ms",
-            Self::ComponentUnreadable => "check the path and the permissions of the component's file",
+            Self::ComponentUnreadable => {
+                "check the path and the permissions of the component's file"
+            }
             Self::ComponentTooLarge => "strip the component, or raise limits.component_mb",
             Self::ComponentInvalid => "build the component again, with the target wasm32-wasip2",
             Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.1.0",

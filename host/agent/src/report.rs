@@ -7,7 +7,8 @@ use bulkhead_api::ExitView;
 use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
 use bulkhead_model::{
-    Consequence, CrashRecord, Digest, Event, Exit, ExitReason, Outcome, Phase, Resources, StartPhase,
+    Consequence, CrashRecord, Digest, Event, Exit, ExitReason, Outcome, Phase, Resources,
+    StartPhase,
 };
 use bulkhead_runtime::{AgentFailure, Birth};
 use serde::Serialize;
@@ -76,14 +77,22 @@ impl Reporter {
     ) {
         let outcome = result.as_ref().ok().map(|outcome| outcome.next);
         let reply = result.as_ref().ok().and_then(|outcome| outcome.reply.as_deref());
-        let error = result.as_ref().err().map(|failure| format!("{}: {}", failure.code, failure.message));
+        let error =
+            result.as_ref().err().map(|failure| format!("{}: {}", failure.code, failure.message));
         let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
         self.shared.ring.push_value("agent.turn", &event);
         let agent = self.shared.tag.clone();
         let message_id = message_id.to_owned();
-        self.shared.sink.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
+        self.shared.sink.record(Event::AgentTurn {
+            agent,
+            message_id,
+            outcome,
+            error,
+            cpu_us,
+            wall_ms,
+        });
     }
 
     /// Tells the end, once. Returns the crash record's id when there is one.
@@ -199,8 +208,11 @@ fn fingerprint(exit: &Exit) -> String {
 
 /// Whether a function is the agent's own, and not the standard library's way into a panic.
 fn is_of_the_agent(function: &str) -> bool {
-    let library = ["std::", "core::", "alloc::", "<core::", "<alloc::", "<std::", "__rust", "rust_", "_RNv"];
-    !library.iter().any(|prefix| function.starts_with(prefix)) && !function.contains("rust_panic")
+    let library =
+        ["std::", "core::", "alloc::", "<core::", "<alloc::", "<std::", "__rust", "rust_"];
+    function != "abort"
+        && !library.iter().any(|prefix| function.starts_with(prefix))
+        && !function.contains("rust_panic")
 }
 
 /// The answer to whoever asked for a start that did not work out.
@@ -219,7 +231,9 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: &str) -> Sta
         ExitReason::CpuDeadline if Instant::now() >= deadline => {
             (StartPhase::Deadline, StartFailure::Deadline)
         }
-        ExitReason::MemoryLimit if phase == StartPhase::Instantiate => (phase, StartFailure::MemoryMinimum),
+        ExitReason::MemoryLimit if phase == StartPhase::Instantiate => {
+            (phase, StartFailure::MemoryMinimum)
+        }
         ExitReason::HostError => (phase, StartFailure::Host),
         _ if phase == StartPhase::Instantiate => (phase, StartFailure::Instantiate),
         _ => (phase, StartFailure::GuestCrashed),
@@ -256,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_fingerprint_tells_causes_apart_and_nothing_else() {
-        let here = fingerprint(&panic_at(&["core::panicking::panic_fmt", "mayor::step", "mayor::run"]));
+        let here =
+            fingerprint(&panic_at(&["core::panicking::panic_fmt", "mayor::step", "mayor::run"]));
         let mut again = panic_at(&["std::rt::begin_panic", "mayor::step", "mayor::run"]);
         again.message = "another message".into();
         again.frames[1].module_offset = Some(99);
@@ -267,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_start_that_ran_out_of_time_says_so() {
-        let exit = Exit::new(ExitReason::StartFailed, Phase::Start, "did not start within its deadline");
+        let exit =
+            Exit::new(ExitReason::StartFailed, Phase::Start, "did not start within its deadline");
         let error = start_error(&exit, Instant::now(), "id");
         assert_eq!((error.phase, error.kind), (StartPhase::Deadline, StartFailure::Deadline));
         let mut exit = Exit::new(ExitReason::StartFailed, Phase::Start, "no");

@@ -61,8 +61,9 @@ impl ErrorBody {
 /// Reads a JSON body, naming the offending field.
 pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Vec<Issue>> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| vec![Issue::new(error.path().to_string(), without_values(error.inner()))])?;
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        vec![Issue::new(error.path().to_string(), without_values(error.inner()))]
+    })?;
     json.end().map_err(|error| vec![Issue::new(".", error.to_string())])?;
     Ok(value)
 }
@@ -71,7 +72,8 @@ pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Vec<Issu
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let Some((found, expected)) = text.split_once(", expected ") else { return text };
-    let kind = found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: "));
+    let kind =
+        found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: "));
     let kind = kind.and_then(|kind| kind.split([' ', '`', '"']).next());
     match kind {
         Some(kind) => format!("expected {expected}, found {kind}"),

@@ -181,7 +181,11 @@ mod tests {
 
     #[test]
     fn a_value_is_never_quoted() {
-        for body in [r#"{"envVars":"hunter2"}"#, r#"{"envVars":{"K":["hunter2"]}}"#, r#"{"ifRunning":"hunter2"}"#] {
+        for body in [
+            r#"{"envVars":"hunter2"}"#,
+            r#"{"envVars":{"K":["hunter2"]}}"#,
+            r#"{"ifRunning":"hunter2"}"#,
+        ] {
             let issues = format!("{:?}", issues(body));
             assert!(!issues.contains("hunter2"), "{issues}");
             assert!(issues.contains("expected"), "{issues}");

@@ -25,16 +25,19 @@ pub(crate) struct Refusal {
     retry_after_s: Option<u16>,
     /// The connection cannot be used again, because the body was not read to its end.
     close: bool,
+    /// A line of the agent has told it.
+    told: bool,
 }
 
-/// What the log line of a refused request says. Rides on the answer from here to there.
+/// What the log line of a refused request says. Rides on the answer from here to there. `None`: the
+/// agent's or the start's own line has told it already, and one line is enough.
 #[derive(Debug, Clone)]
-pub(crate) struct Reason(pub(crate) String);
+pub(crate) struct Reason(pub(crate) Option<String>);
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         let body = ErrorBody { status: Some(status.as_u16()), ..ErrorBody::new(error) };
-        Self { status, body: Box::new(body), retry_after_s: None, close: false }
+        Self { status, body: Box::new(body), retry_after_s: None, close: false, told: false }
     }
 
     pub(crate) fn invalid_body(issues: Vec<Issue>) -> Self {
@@ -66,7 +69,7 @@ impl Refusal {
         let error = said_or(message, || format!("agent failed without a word, code {code}"));
         let mut refusal = Self::new(StatusCode::BAD_GATEWAY, error).kind(code);
         refusal.body.message_id = Some(message_id);
-        refusal
+        refusal.told()
     }
 
     /// The agent ended before the turn did.
@@ -81,7 +84,7 @@ impl Refusal {
         refusal.body.message_id = Some(message_id);
         refusal.body.exit_reason = Some(reason.as_str().to_owned());
         refusal.body.crash_id = crash_id;
-        refusal
+        refusal.told()
     }
 
     /// Nobody said how the turn ended.
@@ -107,6 +110,11 @@ impl Refusal {
         self
     }
 
+    fn told(mut self) -> Self {
+        self.told = true;
+        self
+    }
+
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -121,11 +129,14 @@ impl Refusal {
     /// The error and the paths of its issues. Not their messages: those may quote a value of the
     /// body, and a value may be a secret.
     fn reason(&self) -> Reason {
+        if self.told {
+            return Reason(None);
+        }
         let paths: Vec<_> = self.body.issues.iter().map(|issue| issue.path.as_str()).collect();
         if paths.is_empty() {
-            return Reason(self.body.error.clone());
+            return Reason(Some(self.body.error.clone()));
         }
-        Reason(format!("{} ({})", self.body.error, paths.join(", ")))
+        Reason(Some(format!("{} ({})", self.body.error, paths.join(", "))))
     }
 }
 
@@ -159,8 +170,8 @@ impl From<StartError> for Refusal {
             StartFailure::UnknownComponent => Some("component"),
             _ => None,
         };
-        let mut refusal =
-            Self::new(start_status(kind), message).kind(kind.as_str()).action(kind.action());
+        let refusal = Self::new(start_status(kind), message).told();
+        let mut refusal = refusal.kind(kind.as_str()).action(kind.action());
         if let Some(path) = at_fault {
             refusal.body.issues = vec![Issue::new(path, refusal.body.error.clone())];
         }
@@ -289,7 +300,7 @@ mod tests {
     #[test]
     fn the_log_names_fields_and_quotes_no_value() {
         let issue = Issue::new("envVars", "invalid type: string \"hunter2\", expected a map");
-        let Reason(reason) = Refusal::invalid_body(vec![issue]).reason();
+        let reason = Refusal::invalid_body(vec![issue]).reason().0.unwrap();
         assert_eq!(reason, "invalid request body (envVars)");
     }
 }

@@ -98,7 +98,8 @@ impl Service {
     fn report_refusal(&self, method: &Method, uri: &Uri, response: &Response) {
         let status = response.status();
         let error = match response.extensions().get::<Reason>() {
-            Some(Reason(error)) => error,
+            Some(Reason(Some(error))) => error,
+            Some(Reason(None)) => return,
             None => status.canonical_reason().unwrap_or("refused"),
         };
         self.refusals.record(method.as_str(), uri.path(), status.as_u16(), error);

@@ -57,9 +57,8 @@ impl AotCache {
         match self.load(engine, digest, &bytes) {
             Ok(component) => {
                 // The time of last use decides what goes first when the directory is full.
-                let _ = fs::File::open(&path).and_then(|file| {
-                    file.set_modified(std::time::SystemTime::now())
-                });
+                let _ = fs::File::open(&path)
+                    .and_then(|file| file.set_modified(std::time::SystemTime::now()));
                 Found::Ready(component)
             }
             Err(reason) => {

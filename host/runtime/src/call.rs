@@ -206,10 +206,15 @@ impl<T: Send + 'static> Future for Call<T> {
                             drop(future);
                             return Poll::Ready(this.host_panicked(&message));
                         }
-                        Polled::Yielded if this.birth.meter.wants_slow_lane(this.workshop.slices()) => {
+                        Polled::Yielded
+                            if this.birth.meter.wants_slow_lane(this.workshop.slices()) =>
+                        {
                             this.birth.meter.set_lane(Lane::Slow);
-                            let stay =
-                                stay_on_slow_lane(future, Arc::clone(&this.birth), this.workshop.clone());
+                            let stay = stay_on_slow_lane(
+                                future,
+                                Arc::clone(&this.birth),
+                                this.workshop.clone(),
+                            );
                             this.place = Place::Slow(this.workshop.slow_lane().spawn(stay));
                         }
                         Polled::Yielded => {

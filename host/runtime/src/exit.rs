@@ -20,7 +20,8 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
         guest_exit(status.0, phase)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
         trapped(*trap, &frames, phase, birth)
-    } else if error.downcast_ref::<HostFault>().is_some() || error.downcast_ref::<std::io::Error>().is_some()
+    } else if error.downcast_ref::<HostFault>().is_some()
+        || error.downcast_ref::<std::io::Error>().is_some()
     {
         Exit::new(ExitReason::HostError, phase, chain(error))
     } else {
@@ -77,7 +78,8 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
         Trap::UnreachableCodeReached => {
             if let Some(bytes) = failed_allocation(&stderr, birth) {
                 exit.reason = ExitReason::MemoryLimit;
-                exit.message = format!("an allocation failed after growth by {bytes} bytes was denied");
+                exit.message =
+                    format!("an allocation failed after growth by {bytes} bytes was denied");
                 exit.requested_bytes = Some(bytes);
             } else if let Some((message, location)) = panic_in(&stderr) {
                 exit.reason = ExitReason::Panic;
@@ -128,8 +130,14 @@ fn location(place: &str) -> Option<Location> {
     Some(Location { file, line, column })
 }
 
+/// The error and its causes in one line, without the backtrace that the engine puts among them.
 fn chain(error: &wasmtime::Error) -> String {
-    format!("{error:#}")
+    let texts: Vec<String> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|text| !text.starts_with("error while executing at wasm backtrace"))
+        .collect();
+    texts.join(": ")
 }
 
 /// The engine's name of a trap, in kebab case.

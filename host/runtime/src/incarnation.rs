@@ -160,7 +160,8 @@ impl Incarnation {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
             };
-            let result = agent.bulkhead_agent_lifecycle().call_shutdown(&mut live.store, reason).await;
+            let result =
+                agent.bulkhead_agent_lifecycle().call_shutdown(&mut live.store, reason).await;
             live.finished(result, |()| ())
         })
     }

@@ -287,7 +287,8 @@ impl Shared {
                 Found::Rejected { path, reason } => self.reject(&path, reason),
             }
         }
-        let component = Component::from_binary(&self.engine, bytes).map_err(|e| format!("{e:#}"))?;
+        let component =
+            Component::from_binary(&self.engine, bytes).map_err(|e| format!("{e:#}"))?;
         if let Some(cache) = &self.cache
             && let Err(error) = cache.store(digest, &component)
         {

@@ -32,7 +32,7 @@ struct Inner {
     refill_per_second: f64,
     refilled_at: Instant,
     dropped: u64,
-    dropped_total: u64,
+    lost: u64,
     tail: VecDeque<TailLine>,
 }
 
@@ -49,7 +49,7 @@ impl Logs {
             refill_per_second,
             refilled_at: Instant::now(),
             dropped: 0,
-            dropped_total: 0,
+            lost: 0,
             tail: VecDeque::new(),
         };
         Self { port, inner: Mutex::new(inner) }
@@ -68,7 +68,7 @@ impl Logs {
         inner.keep(stream, text);
         if !inner.take_token() {
             inner.dropped += 1;
-            inner.dropped_total += 1;
+            inner.lost += 1;
             return;
         }
         let dropped = std::mem::take(&mut inner.dropped);
@@ -89,8 +89,8 @@ impl Logs {
     }
 
     /// Lines that did not get through in this incarnation.
-    pub fn dropped(&self) -> u64 {
-        self.lock().dropped_total
+    pub fn lost(&self) -> u64 {
+        self.lock().lost
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -175,7 +175,7 @@ pub(crate) mod tests {
         }
         let through = port.0.lock().unwrap().len() as u64;
         assert!((10..20).contains(&through), "{through} got through");
-        assert_eq!(through + logs.dropped(), 1000);
+        assert_eq!(through + logs.lost(), 1000);
         assert_eq!(logs.tail().last().map(String::as_str), Some("999"));
         assert_eq!(logs.tail().len(), TAIL_LINES);
     }

@@ -295,7 +295,10 @@ impl Meter {
         let used = self.cpu_call_ns.load(Relaxed) + poll;
         let limit = self.cpu_limit_ns.load(Relaxed);
         if used > limit {
-            return Verdict::Cut(Cut::Cpu { used_ms: used / 1_000_000, limit_ms: limit / 1_000_000 });
+            return Verdict::Cut(Cut::Cpu {
+                used_ms: used / 1_000_000,
+                limit_ms: limit / 1_000_000,
+            });
         }
         if self.now_ns() > self.deadline_ns.load(Relaxed) {
             return Verdict::Cut(self.wall_cut());
@@ -368,7 +371,8 @@ fn thread_cpu_ns() -> i64 {
 mod tests {
     use super::*;
 
-    const SLICES: Slices = Slices { fast: Duration::from_millis(3), slow: Duration::from_millis(10) };
+    const SLICES: Slices =
+        Slices { fast: Duration::from_millis(3), slow: Duration::from_millis(10) };
 
     fn limits(cpu_ms: u64, wall_ms: u64) -> CallLimits {
         CallLimits {

@@ -204,7 +204,9 @@ fn link(engine: &Engine) -> Linker<State> {
     // The three define disjoint names; a clash is a bug that every boot would show.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
-    bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)
-        .expect("link bulkhead:agent/host");
+    bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {
+        state
+    })
+    .expect("link bulkhead:agent/host");
     linker
 }

@@ -30,7 +30,10 @@ pub(crate) fn check(
     let is_agent = exports.iter().any(|name| name == LIFECYCLE);
     let is_command = exports.iter().any(|name| name.starts_with(RUN));
     if !is_agent && !is_command {
-        return Err(format!("it exports {}, and neither {LIFECYCLE} nor wasi:cli/run@0.2", list(&exports)));
+        return Err(format!(
+            "it exports {}, and neither {LIFECYCLE} nor wasi:cli/run@0.2",
+            list(&exports)
+        ));
     }
     let pre = link(component).map_err(|error| format!("an import is missing here: {error:#}"))?;
     let world = if is_agent {

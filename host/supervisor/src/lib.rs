@@ -153,8 +153,7 @@ impl Supervisor {
 
 impl Inner {
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
-        let agent =
-            self.registry.current(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))?;
+        let agent = self.registry.current(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))?;
         agent.send(self.next_message_id(), sender, body)
     }
 

@@ -82,7 +82,8 @@ impl Registry {
     /// Forgets an entry in which nothing ever lived.
     pub(crate) fn forget_if_empty(&self, id: &AgentId) {
         let mut inner = self.lock();
-        let is_empty = |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && entry.current().is_none();
+        let is_empty =
+            |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && entry.current().is_none();
         if inner.entries.get(id).is_some_and(is_empty)
             && let Some(entry) = inner.entries.remove(id)
         {

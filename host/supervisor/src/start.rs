@@ -98,13 +98,18 @@ impl Inner {
     }
 
     /// Loads the component and checks that the agent may have the memory that it is born with.
-    async fn load(&self, resolved: &Resolved, deadline: Instant) -> Result<Arc<Loaded>, StartError> {
+    async fn load(
+        &self,
+        resolved: &Resolved,
+        deadline: Instant,
+    ) -> Result<Arc<Loaded>, StartError> {
         let spec = &resolved.spec;
         let loading = self.runtime.load(&spec.component, &resolved.path);
         let loaded = match timeout_at(deadline.into(), loading).await {
             Ok(loaded) => loaded.map_err(load_failed)?,
             Err(_) => {
-                let text = format!("component {} was not compiled within the deadline", spec.component);
+                let text =
+                    format!("component {} was not compiled within the deadline", spec.component);
                 return Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text));
             }
         };
@@ -206,4 +211,3 @@ fn load_failed(error: LoadError) -> StartError {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
-

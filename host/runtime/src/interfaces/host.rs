@@ -66,8 +66,14 @@ impl Host for State {
         Ok(self.spec.config.get(&key).map(|value| value.expose().to_owned()))
     }
 
-    fn log(&mut self, level: GuestLevel, message: String, fields: Vec<(String, String)>) -> Result<()> {
-        let fields: BTreeMap<_, _> = fields.into_iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
+    fn log(
+        &mut self,
+        level: GuestLevel,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> Result<()> {
+        let fields: BTreeMap<_, _> =
+            fields.into_iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
         self.logs.line(level.into(), "log", &message, fields);
         Ok(())
     }
@@ -101,7 +107,10 @@ fn check_event_name(name: &str) -> Result<(), HostError> {
     if name.is_empty() || name.len() > MAX_EVENT_NAME_BYTES {
         return Err(HostError::Invalid("event name must have 1 to 64 characters".into()));
     }
-    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)) {
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte))
+    {
         return rule("has characters other than a-z 0-9 . _ -");
     }
     if name.starts_with("agent.") || name.starts_with("container.") {

@@ -102,7 +102,8 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _body_result: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let admitted = self.admit(request.uri()).and_then(|target| Ok((target, self.take_place()?)));
+        let admitted =
+            self.admit(request.uri()).and_then(|target| Ok((target, self.take_place()?)));
         let (target, place) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Box::new(std::future::ready(Err(error))),
@@ -158,15 +159,22 @@ impl Target {
         Ok(Self { host, port, tls })
     }
 
-    async fn connect(&self, policy: &HttpPolicy, logs: &Logs, patience: Duration) -> Result<TcpStream> {
+    async fn connect(
+        &self,
+        policy: &HttpPolicy,
+        logs: &Logs,
+        patience: Duration,
+    ) -> Result<TcpStream> {
         let connecting = async {
-            let addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
-                .await
-                .map_err(|error| Error::DnsError { rcode: Some(error.to_string()), info_code: None })?;
+            let addresses =
+                tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(
+                    |error| Error::DnsError { rcode: Some(error.to_string()), info_code: None },
+                )?;
             let admitted = self.admitted(policy, logs, addresses)?;
             TcpStream::connect(admitted.as_slice()).await.map_err(Error::Connect)
         };
-        let stream = timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
+        let stream =
+            timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
@@ -186,7 +194,8 @@ impl Target {
             }
         }
         if admitted.is_empty() {
-            let reason = denied.map_or_else(|| format!("{} has no address", self.host), |d| d.to_string());
+            let reason =
+                denied.map_or_else(|| format!("{} has no address", self.host), |d| d.to_string());
             let text = format!("outgoing request refused: {reason}");
             logs.line(Level::Warn, "http", &text, Default::default());
             return Err(Error::DestinationIpProhibited);
@@ -200,9 +209,13 @@ impl Target {
         tls: Arc<rustls::ClientConfig>,
         patience: Duration,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let name = ServerName::try_from(self.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let name =
+            ServerName::try_from(self.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, stream);
-        timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)?.map_err(Error::Tls)
+        timeout(patience, connecting)
+            .await
+            .map_err(|_| Error::ConnectionTimeout)?
+            .map_err(Error::Tls)
     }
 }
 

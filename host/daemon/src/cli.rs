@@ -1,0 +1,72 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Supervisor for agents that live in WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  ended as asked
+  1  could not run: the address, the state directory or the engine is not to be had
+  2  wrong command line, configuration or component
+  3  ended, but not every agent ended by itself
+
+Environment, over the configuration file:
+  BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN,
+  BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL,
+  BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
+  GASTOWN_TOWN_ID";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agents until a signal comes.
+    Run(RunArgs),
+    /// Check the configuration and every component, without running anything.
+    Check(ConfigArgs),
+    /// Compile every component ahead of time, into the state directory.
+    Compile(ConfigArgs),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration file.
+    #[arg(long, short, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `run`. They win over the environment and the file.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration file.
+    #[arg(long, short, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    pub config: PathBuf,
+    /// Where to listen, for example 127.0.0.1:8080. Port 0 takes any free port.
+    #[arg(long)]
+    pub listen: Option<std::net::SocketAddr>,
+    /// How log lines look. `auto` is readable on a terminal and JSON elsewhere.
+    #[arg(long)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Readable on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For a person.
+    Pretty,
+}

@@ -1,0 +1,81 @@
+//! Variables that win over the file.
+
+use std::ffi::OsString;
+
+use bulkhead_model::Secret;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+use toml::Spanned;
+
+use super::file::{File, Listen, Model, default_model_name};
+
+/// Applies the variables that `lookup` knows. An error names the variable, and never its value when
+/// that may be a secret.
+pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
+    let text = |name: &str| match lookup(name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) if text.is_empty() => {
+            Err(format!("{name} is set and empty; unset it or give it a value"))
+        }
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(format!("{name} is no UTF-8")),
+    };
+    if let Some(listen) = text("BULKHEAD_LISTEN")? {
+        file.server.listen =
+            Listen::try_from(listen).map_err(|error| format!("BULKHEAD_LISTEN: {error}"))?;
+    }
+    if let Some(dir) = lookup("BULKHEAD_STATE_DIR") {
+        file.state.dir = dir.into();
+    }
+    if let Some(token) = text("BULKHEAD_CONTROL_TOKEN")? {
+        file.server.token = Some(token.into());
+    }
+    if let Some(format) = text("BULKHEAD_LOG_FORMAT")? {
+        file.log.format = word("BULKHEAD_LOG_FORMAT", &format)?;
+    }
+    if let Some(level) = text("BULKHEAD_LOG_LEVEL")? {
+        file.log.level = word("BULKHEAD_LOG_LEVEL", &level)?;
+    }
+    if let Some(town) = text("GASTOWN_TOWN_ID")? {
+        file.town.id = Some(town);
+    }
+    let base_url = text("BULKHEAD_MODEL_BASE_URL")?;
+    let api_key = text("BULKHEAD_MODEL_API_KEY")?;
+    let name = text("BULKHEAD_MODEL_NAME")?;
+    model(file, base_url, api_key.map(Secret::from), name)
+}
+
+fn model(
+    file: &mut File,
+    base_url: Option<String>,
+    api_key: Option<Secret>,
+    name: Option<String>,
+) -> Result<(), String> {
+    if let Some(url) = base_url {
+        let base_url = Spanned::new(0..0, url);
+        // A key of the file belongs to the endpoint of the file, and must not go elsewhere.
+        file.model = Some(Model { base_url, api_key: None, name: default_model_name() });
+    }
+    if api_key.is_none() && name.is_none() {
+        return Ok(());
+    }
+    let Some(model) = &mut file.model else {
+        return Err(
+            "BULKHEAD_MODEL_API_KEY or BULKHEAD_MODEL_NAME is set without an endpoint; set \
+                    BULKHEAD_MODEL_BASE_URL or [model] base_url"
+                .into(),
+        );
+    };
+    model.api_key = api_key.or(model.api_key.take());
+    if let Some(name) = name {
+        model.name = name;
+    }
+    Ok(())
+}
+
+/// Reads one of the words that the file would accept.
+fn word<'de, T: Deserialize<'de>>(name: &str, value: &'de str) -> Result<T, String> {
+    let deserializer: StrDeserializer<'_, Error> = value.into_deserializer();
+    T::deserialize(deserializer).map_err(|error| format!("{name}: {error}"))
+}

@@ -1,0 +1,281 @@
+//! What the program works with, and the checks that need more than one key.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_api::StartRequest;
+use bulkhead_control::{ControlConfig, ControlLimits};
+use bulkhead_events::{Format, LogConfig};
+use bulkhead_model::{HttpPolicy, Level, Limits, RestartPolicy, Secret, spec::HttpRule};
+use bulkhead_runtime::RuntimeConfig;
+use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
+
+use super::file::{self, File};
+use crate::cli::LogFormat;
+
+const MIB: u64 = 1024 * 1024;
+
+/// The checked configuration.
+#[derive(Debug)]
+pub struct Settings {
+    pub control: ControlConfig,
+    pub town_id: Option<String>,
+    pub log_format: LogFormat,
+    pub log: LogConfig,
+    pub state_dir: PathBuf,
+    pub runtime: RuntimeConfig,
+    pub catalog: Catalog,
+    pub keep_ended: usize,
+    pub shutdown: Duration,
+    pub agents: Vec<StartRequest>,
+}
+
+impl Settings {
+    /// The supervisor's part.
+    pub fn supervisor(&self) -> SupervisorConfig {
+        SupervisorConfig {
+            catalog: self.catalog.clone(),
+            workspaces_dir: self.state_dir.join("workspaces"),
+            keep_ended: self.keep_ended,
+        }
+    }
+}
+
+/// A value that is wrong beside others.
+#[derive(Debug)]
+pub struct Problem {
+    /// For example `roles.mayor.component`.
+    key: String,
+    /// What is wrong and what would be right.
+    message: String,
+    /// Where in the file; empty when the value came from the environment.
+    span: Range<usize>,
+}
+
+impl Problem {
+    /// The problem with the line that it is about.
+    pub fn show(&self, file: &str, text: &str) -> String {
+        let Self { key, message, span } = self;
+        if span.is_empty() {
+            return format!("the configuration {file} is wrong: {key}: {message}");
+        }
+        let before = text.get(..span.start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let source = text.lines().nth(line - 1).unwrap_or_default();
+        format!("the configuration {file} is wrong at line {line}\n  | {source}\n{key}: {message}")
+    }
+}
+
+/// Turns the file into settings. Paths are relative to `base`.
+pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
+    let state_dir = base.join(&file.state.dir);
+    let components: BTreeMap<Arc<str>, PathBuf> = file
+        .components
+        .into_iter()
+        .map(|(name, component)| (name.into(), base.join(component.path)))
+        .collect();
+    let model = file.model.map(Model::check).transpose()?;
+    let mut roles = BTreeMap::new();
+    for (name, role) in file.roles {
+        let max_mb = file.limits.max_agent_memory_mb;
+        let checked = check_role(&name, role, &components, model.as_ref(), max_mb)?;
+        roles.insert(name.into(), checked);
+    }
+    let agents = check_agents(file.agents, &roles)?;
+    let max_agent_memory_bytes = file.limits.max_agent_memory_mb.get().saturating_mul(MIB);
+    Ok(Settings {
+        control: ControlConfig {
+            listen: file.server.listen.0,
+            token: file.server.token,
+            allow_unauthenticated: file.server.allow_unauthenticated,
+            limits: ControlLimits::default(),
+        },
+        town_id: file.town.id,
+        log_format: file.log.format,
+        log: LogConfig {
+            format: Format::Json,
+            level: level(file.log.level),
+            buffer_bytes: file.log.buffer_mb.get().saturating_mul(1024 * 1024),
+        },
+        runtime: RuntimeConfig {
+            max_agents: file.limits.max_agents.get(),
+            max_agent_memory_bytes,
+            aot_dir: Some(state_dir.join("aot")),
+            aot_bytes: file.state.aot_mb.get().saturating_mul(MIB),
+            max_component_bytes: file.limits.component_mb.get().saturating_mul(MIB),
+            ..RuntimeConfig::default()
+        },
+        state_dir,
+        catalog: Catalog { roles, components, max_agent_memory_bytes },
+        keep_ended: file.limits.keep_ended,
+        shutdown: Duration::from_millis(file.limits.shutdown_ms.get()),
+        agents,
+    })
+}
+
+/// The model endpoint, as roles see it.
+struct Model {
+    keys: BTreeMap<String, Secret>,
+    rule: HttpRule,
+}
+
+impl Model {
+    fn check(model: file::Model) -> Result<Self, Problem> {
+        let span = model.base_url.span();
+        let url = model.base_url.into_inner();
+        let url = url.trim_end_matches('/').to_owned();
+        let problem = |message: String| Problem { key: "model.base_url".into(), message, span };
+        let uri: http::Uri = match url.parse() {
+            Ok(uri) => uri,
+            Err(error) => return Err(problem(format!("{url:?} is no URL: {error}"))),
+        };
+        let port = match (uri.scheme_str(), uri.port_u16()) {
+            (Some("http" | "https"), Some(port)) => port,
+            (Some("http"), None) => 80,
+            (Some("https"), None) => 443,
+            _ => return Err(problem(format!("{url:?} has to begin with http:// or https://"))),
+        };
+        let Some(host) = uri.host() else {
+            return Err(problem(format!("{url:?} names no host")));
+        };
+        let rule = match HttpRule::parse(&format!("{host}:{port}")) {
+            Ok(rule) => rule,
+            Err(error) => return Err(problem(error.to_string())),
+        };
+        let mut keys = BTreeMap::new();
+        keys.insert("model.base-url".to_owned(), Secret::from(url));
+        keys.insert("model.name".to_owned(), Secret::from(model.name));
+        if let Some(key) = model.api_key {
+            keys.insert("model.api-key".to_owned(), key);
+        }
+        Ok(Self { keys, rule })
+    }
+}
+
+fn check_role(
+    name: &str,
+    role: file::Role,
+    components: &BTreeMap<Arc<str>, PathBuf>,
+    model: Option<&Model>,
+    max_agent_memory_mb: NonZeroU64,
+) -> Result<Role, Problem> {
+    let limits = limits(name, &role, max_agent_memory_mb)?;
+    let span = role.component.span();
+    let Some((component, _)) = components.get_key_value(role.component.get_ref().as_str()) else {
+        let wanted = role.component.get_ref();
+        let known = known(components.keys());
+        let message = format!("there is no [components.{wanted}]; the configuration has {known}");
+        return Err(Problem { key: format!("roles.{name}.component"), message, span });
+    };
+    let mut allow: Vec<HttpRule> = role.http_allow.into_iter().map(|rule| rule.0).collect();
+    let mut config = BTreeMap::new();
+    if role.model {
+        let Some(model) = model else {
+            let key = format!("roles.{name}.model");
+            let message = "there is no [model]; add one with base_url, or set \
+                           BULKHEAD_MODEL_BASE_URL"
+                .into();
+            return Err(Problem { key, message, span });
+        };
+        allow.push(model.rule.clone());
+        config.extend(model.keys.clone());
+    }
+    config.extend(role.config);
+    Ok(Role {
+        component: Arc::clone(component),
+        limits,
+        http: HttpPolicy { allow },
+        restart: role.restart.unwrap_or(RestartPolicy::Temporary),
+        config,
+        workspace: role.workspace,
+        fault_injection: role.fault_injection,
+    })
+}
+
+fn limits(name: &str, role: &file::Role, max_mb: NonZeroU64) -> Result<Limits, Problem> {
+    let mut limits = Limits::default();
+    limits.memory_bytes = limits.memory_bytes.min(max_mb.get().saturating_mul(MIB));
+    if let Some(mb) = &role.memory_limit_mb {
+        if *mb.get_ref() > max_mb {
+            let key = format!("roles.{name}.memory_limit_mb");
+            let message = format!(
+                "{} is more than limits.max_agent_memory_mb, which is {max_mb}",
+                mb.get_ref()
+            );
+            return Err(Problem { key, message, span: mb.span() });
+        }
+        limits.memory_bytes = mb.get_ref().get().saturating_mul(MIB);
+    }
+    if let Some(policy) = role.on_memory_limit {
+        limits.on_memory_limit = policy;
+    }
+    set_ms(&mut limits.cpu, role.cpu_ms);
+    set_ms(&mut limits.wall, role.wall_ms);
+    set_ms(&mut limits.host_call, role.host_call_ms);
+    set_ms(&mut limits.start, role.start_ms);
+    set_ms(&mut limits.shutdown, role.shutdown_ms);
+    if let Some(messages) = role.mailbox_messages {
+        limits.mailbox_messages = messages.get();
+    }
+    if let Some(kb) = role.mailbox_kb {
+        limits.mailbox_bytes = kb.get().saturating_mul(1024);
+    }
+    if let Some(lines) = role.log_lines_per_second {
+        limits.log_lines_per_second = lines.get();
+    }
+    Ok(limits)
+}
+
+fn set_ms(limit: &mut Duration, ms: Option<NonZeroU64>) {
+    if let Some(ms) = ms {
+        *limit = Duration::from_millis(ms.get());
+    }
+}
+
+fn check_agents(
+    agents: Vec<file::Agent>,
+    roles: &BTreeMap<Arc<str>, Role>,
+) -> Result<Vec<StartRequest>, Problem> {
+    let mut requests: Vec<StartRequest> = Vec::with_capacity(agents.len());
+    for (index, agent) in agents.into_iter().enumerate() {
+        let span = agent.role.span();
+        let role = agent.role.into_inner();
+        if !roles.contains_key(role.as_str()) {
+            let known = known(roles.keys());
+            let message = format!("there is no [roles.{role}]; the configuration has {known}");
+            return Err(Problem { key: format!("agents[{index}].role"), message, span });
+        }
+        if requests.iter().any(|request| request.agent_id == agent.id) {
+            let message = format!("{} is there twice", agent.id);
+            return Err(Problem { key: format!("agents[{index}].id"), message, span });
+        }
+        let mut request = StartRequest::new(agent.id, role);
+        request.prompt = agent.prompt;
+        request.system_prompt = agent.system_prompt;
+        request.model = agent.model;
+        if let Some(name) = agent.name {
+            request.name = name;
+        }
+        requests.push(request);
+    }
+    Ok(requests)
+}
+
+fn known<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let names: Vec<&str> = names.map(AsRef::as_ref).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn level(level: file::LogLevel) -> Level {
+    match level {
+        file::LogLevel::Trace => Level::Trace,
+        file::LogLevel::Debug => Level::Debug,
+        file::LogLevel::Info => Level::Info,
+        file::LogLevel::Warn => Level::Warn,
+        file::LogLevel::Error => Level::Error,
+    }
+}

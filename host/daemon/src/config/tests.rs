@@ -1,0 +1,115 @@
+use std::ffi::OsString;
+
+use super::*;
+
+const BASE: &str = r#"
+[components.echo]
+path = "echo.wasm"
+[roles.echo]
+component = "echo"
+"#;
+
+fn settings(text: &str) -> Result<Settings, String> {
+    with_env(text, &[])
+}
+
+fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
+    let mut file: file::File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let lookup = |name: &str| {
+        env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+    };
+    env::apply(&mut file, lookup)?;
+    settings::check(file, Path::new("/etc/bulkhead"))
+        .map_err(|problem| problem.show("bulkhead.toml", text))
+}
+
+#[test]
+fn an_empty_file_is_a_configuration() {
+    let settings = settings("").unwrap();
+    assert_eq!(settings.control.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(settings.state_dir, Path::new("/etc/bulkhead/state"));
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let settings = settings(BASE).unwrap();
+    assert_eq!(settings.catalog.components["echo"], Path::new("/etc/bulkhead/echo.wasm"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_what_would_be_right() {
+    let error = settings("[server]\nlisten = \"127.0.0.1:1\"\nlissten = 1").unwrap_err();
+    assert!(error.contains("line 3"), "{error}");
+    assert!(error.contains("lissten") && error.contains("`listen`"), "{error}");
+}
+
+#[test]
+fn a_wrong_type_or_value_is_refused_with_its_line() {
+    for (text, expected) in [
+        ("[server]\nlisten = 8080", "line 2"),
+        ("[server]\nlisten = \"here\"", "127.0.0.1:8080"),
+        ("[limits]\nmax_agents = 0", "nonzero"),
+        ("[limits]\nmax_agents = \"many\"", "line 2"),
+        ("[log]\nlevel = \"loud\"", "`debug`"),
+        ("[roles.a]\ncomponent = \"x\"\nhttp_allow = [\"http://x\"]", "host:port"),
+        ("[[agents]]\nid = \"a/b\"\nrole = \"x\"", "line 2"),
+        ("[server", "line 1"),
+    ] {
+        let error = settings(text).unwrap_err();
+        assert!(error.contains(expected), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn what_names_something_that_is_not_there_is_refused_with_its_line() {
+    let error = settings("[roles.mayor]\ncomponent = \"mayor\"").unwrap_err();
+    assert!(error.contains("line 2") && error.contains("roles.mayor.component"), "{error}");
+    let error = settings(&format!("{BASE}[[agents]]\nid = \"a\"\nrole = \"mayor\"")).unwrap_err();
+    assert!(error.contains("line 8") && error.contains("has echo"), "{error}");
+    let error = settings(&format!("{BASE}model = true")).unwrap_err();
+    assert!(error.contains("[model]"), "{error}");
+    let error = settings(&format!("{BASE}memory_limit_mb = 2000")).unwrap_err();
+    assert!(error.contains("line 6") && error.contains("1024"), "{error}");
+}
+
+#[test]
+fn the_environment_wins_and_a_bad_variable_is_named_without_its_value() {
+    let env = [
+        ("BULKHEAD_LISTEN", "127.0.0.1:9"),
+        ("GASTOWN_TOWN_ID", "t"),
+        ("BULKHEAD_STATE_DIR", "/s"),
+    ];
+    let settings = with_env("[server]\nlisten = \"127.0.0.1:1\"", &env).unwrap();
+    assert_eq!(settings.control.listen.port(), 9);
+    assert_eq!(settings.town_id.as_deref(), Some("t"));
+    assert_eq!(settings.state_dir, Path::new("/s"));
+    for name in ["BULKHEAD_LISTEN", "BULKHEAD_LOG_LEVEL", "BULKHEAD_LOG_FORMAT"] {
+        let error = with_env("", &[(name, "nonsense")]).unwrap_err();
+        assert!(error.contains(name), "{error}");
+    }
+    let error = with_env("", &[("BULKHEAD_CONTROL_TOKEN", "")]).unwrap_err();
+    assert!(error.contains("BULKHEAD_CONTROL_TOKEN"), "{error}");
+}
+
+#[test]
+fn a_key_of_the_file_does_not_go_to_an_endpoint_of_the_environment() {
+    let text = format!(
+        "{BASE}model = true\n[model]\nbase_url = \"https://a.example/v1\"\napi_key = \"k\""
+    );
+    let from_file = settings(&text).unwrap();
+    assert!(from_file.catalog.roles["echo"].config.contains_key("model.api-key"));
+    let elsewhere =
+        with_env(&text, &[("BULKHEAD_MODEL_BASE_URL", "http://127.0.0.1:9/v1/")]).unwrap();
+    let role = &elsewhere.catalog.roles["echo"];
+    assert!(!role.config.contains_key("model.api-key"));
+    assert_eq!(role.config["model.base-url"].expose(), "http://127.0.0.1:9/v1");
+    assert!(role.http.admit_name("127.0.0.1", 9).is_ok());
+    assert!(role.http.admit_name("a.example", 443).is_err());
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let text =
+        "[server]\ntoken = \"hunter2\"\n[model]\nbase_url = \"http://h\"\napi_key = \"hunter2\"";
+    assert!(!format!("{:?}", settings(text).unwrap()).contains("hunter2"));
+}

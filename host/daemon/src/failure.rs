@@ -1,0 +1,42 @@
+//! Why the program does not do what it was asked to do.
+
+use std::fmt;
+
+use crate::exit::Exit;
+
+/// A failure before anything ran, with the exit code that it leads to.
+#[derive(Debug)]
+pub struct Failure {
+    code: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// The input is wrong.
+    pub fn bad_input(message: impl Into<String>) -> Self {
+        Self { code: Exit::BadInput, message: message.into() }
+    }
+
+    /// The input is right and it does not work here.
+    pub fn cannot_run(context: &str, error: &dyn std::error::Error) -> Self {
+        let mut message = format!("{context}: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self { code: Exit::CannotRun, message }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> Exit {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,113 @@
+//! `bulkhead run`.
+
+use std::time::Duration;
+
+use bulkhead_events::task::Spawner;
+use bulkhead_model::Event;
+use bulkhead_supervisor::{ShutdownReport, Supervisor};
+
+use crate::cli::RunArgs;
+use crate::config::{self, Settings};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::signals::Signals;
+
+/// Time for the control server to finish what it is answering.
+const ANSWERING: Duration = Duration::from_secs(2);
+
+/// Time for the last log lines.
+const FLUSHING: Duration = Duration::from_secs(5);
+
+/// Runs the agents until a signal comes.
+pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+    let mut settings = config::load(&args.config)?;
+    if let Some(listen) = args.listen {
+        settings.control.listen = listen;
+    }
+    if let Some(format) = args.log_format {
+        settings.log_format = format;
+    }
+    let waiting = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot_run("cannot wait for signals", &error))?;
+    // Before anything can take time: a signal during boot ends it in order.
+    let mut signals = waiting
+        .block_on(async { Signals::listen() })
+        .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
+    let host = Host::build(&settings)?;
+    boot(&host, &settings);
+    let by = waiting.block_on(signals.next());
+    host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
+    let report = waiting.block_on(shut_down(&host.supervisor, by, settings.shutdown, &mut signals));
+    Ok(end(host, report))
+}
+
+/// Starts the configured agents, all at once, and then says that the host is ready. A start that
+/// fails was told; the others go on.
+fn boot(host: &Host, settings: &Settings) {
+    let spawner = Spawner::new(
+        host.runtime.fast_lane().clone(),
+        std::sync::Arc::clone(&host.sink),
+        std::sync::Arc::clone(host.log.context()),
+    );
+    let starts: Vec<_> = settings
+        .agents
+        .iter()
+        .map(|request| {
+            let (supervisor, request) = (host.supervisor.clone(), request.clone());
+            let name = format!("boot {}", request.agent_id);
+            spawner.spawn(name, async move {
+                let _ = supervisor.start(request).await;
+                Ok::<_, std::convert::Infallible>(())
+            })
+        })
+        .collect();
+    let supervisor = host.supervisor.clone();
+    spawner.spawn("boot", async move {
+        for start in starts {
+            let _ = start.await;
+        }
+        supervisor.set_ready();
+        Ok::<_, std::convert::Infallible>(())
+    });
+}
+
+/// Ends the agents. A second signal ends the wait.
+async fn shut_down(
+    supervisor: &Supervisor,
+    by: &str,
+    patience: Duration,
+    signals: &mut Signals,
+) -> Option<ShutdownReport> {
+    tokio::select! {
+        report = supervisor.shut_down(by, patience) => Some(report),
+        _ = signals.next() => None,
+    }
+}
+
+fn end(host: Host, report: Option<ShutdownReport>) -> Exit {
+    let Host { log, sink, runtime, supervisor, control, .. } = host;
+    let still_alive = log.context().active_agents();
+    let report = report.unwrap_or(ShutdownReport {
+        stopped: 0,
+        killed: still_alive,
+        duration: Duration::ZERO,
+    });
+    if control.shutdown(ANSWERING) > 0 {
+        tracing::warn!("requests were cut off at the end");
+    }
+    sink.record(Event::Stopped {
+        stopped: report.stopped,
+        killed: report.killed,
+        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        dropped_lines: log.dropped(),
+    });
+    log.close(FLUSHING);
+    drop(supervisor);
+    if let Some(runtime) = std::sync::Arc::into_inner(runtime) {
+        runtime.shut_down();
+    }
+    if report.killed == 0 { Exit::Clean } else { Exit::Unclean }
+}

@@ -1,0 +1,98 @@
+# Bulkhead's recipes. `just` lists them.
+
+export CARGO_TARGET_DIR := justfile_directory() / "target"
+
+guest_target := "wasm32-wasip2"
+guest_dir := CARGO_TARGET_DIR / guest_target / "guest"
+
+# list the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# start a small town (a mayor, a polecat, a scripted model server); arguments go to `bulkhead run`
+run *args: build guests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -z "${BULKHEAD_MODEL_BASE_URL:-}" ]; then
+        log=$(mktemp)
+        "$CARGO_TARGET_DIR/debug/model-server" --listen 127.0.0.1:0 >"$log" &
+        model=$!
+        trap 'kill "$model" 2>/dev/null || true; rm -f "$log"' EXIT
+        until grep -q '^model server on ' "$log"; do
+            kill -0 "$model" 2>/dev/null || { echo "error: the model server did not start; set BULKHEAD_MODEL_BASE_URL to use another" >&2; exit 1; }
+        done
+        BULKHEAD_MODEL_BASE_URL=$(sed -n 's/^model server on //p' "$log")
+        export BULKHEAD_MODEL_BASE_URL
+        echo "scripted model server on $BULKHEAD_MODEL_BASE_URL (set BULKHEAD_MODEL_BASE_URL to use a real one)"
+    fi
+    # Ctrl-C goes to the host, which ends its agents first; this shell waits for it.
+    trap : INT
+    code=0
+    "$CARGO_TARGET_DIR/debug/bulkhead" run --config guest/town.toml {{ args }} || code=$?
+    exit "$code"
+
+# pass the tests: unit tests, then the real host with real components
+test *args: build guests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run {{ args }}
+    else
+        echo "cargo-nextest is not installed, using cargo test"
+        cargo test {{ args }}
+    fi
+
+# build the host and the model server
+build: _compiler
+    @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"
+    cargo build -p bulkhead -p model-server
+
+# build every component in guest/
+guests: _guest_target
+    @echo "building the components in guest/"
+    cargo build --target {{ guest_target }} --profile guest {{ guest_packages }}
+
+# check with clippy: host, tests and components
+lint: _guest_target
+    cargo clippy --all-targets -- -D warnings
+    cargo clippy --target {{ guest_target }} --profile guest {{ guest_packages }} -- -D warnings
+
+# format all code; `just fmt --check` only looks
+fmt *args:
+    cargo fmt --all {{ args }}
+
+# build the documentation
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# measure: start, message, memory, idle CPU, against GET /health in the same run
+bench *args: guests
+    @echo "building the host with optimizations (about ten minutes the first time)"
+    cargo build --release -p bulkhead -p bulkhead-bench
+    "$CARGO_TARGET_DIR/release/bulkhead-bench" {{ args }}
+
+# what CI runs
+ci:
+    just fmt --check
+    just lint
+    just test
+
+# remove everything that was built
+clean:
+    cargo clean
+
+# Every folder of guest/ but the SDK is a component.
+guest_packages := shell("for dir in guest/*/; do name=$(basename $dir); [ $name = sdk ] || printf -- '-p %s ' $name; done")
+
+_compiler:
+    @command -v cargo >/dev/null || { echo "error: cargo is not installed; get it from https://rustup.rs" >&2; exit 1; }
+    @command -v cc >/dev/null || { echo "error: no C compiler (cc); install gcc or clang" >&2; exit 1; }
+
+_guest_target: _compiler
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -d "$(rustc --print sysroot)/lib/rustlib/{{ guest_target }}/lib" ]; then exit 0; fi
+    echo "adding the Rust target {{ guest_target }}"
+    command -v rustup >/dev/null || { echo "error: the Rust target {{ guest_target }} is missing and there is no rustup to add it" >&2; exit 1; }
+    rustup target add {{ guest_target }} || { echo "error: could not add the Rust target; check the network, then run: rustup target add {{ guest_target }}" >&2; exit 1; }

@@ -1,0 +1,104 @@
+//! Measures the real host over HTTP.
+//!
+//! Latencies are taken interleaved with `GET /health` on the same connection, because machines are
+//! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
+//! tenth warms up and is thrown away.
+
+mod connection;
+mod machine;
+mod process;
+mod report;
+mod samples;
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use harness::Host;
+
+use connection::Connection;
+use process::Process;
+use report::{Report, Row};
+use samples::Samples;
+
+/// Agents of the density and idle measurements.
+const CROWD: usize = 1000;
+
+#[derive(Parser)]
+struct Args {
+    /// Rounds of the latency measurements.
+    #[arg(long, default_value_t = 5000)]
+    rounds: usize,
+    /// Seconds over which the idle host is watched.
+    #[arg(long, default_value_t = 20)]
+    idle_seconds: u64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    let mut report = Report::new(machine::describe());
+    latency(args.rounds, &mut report);
+    density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        print!("{report}");
+    }
+}
+
+fn host() -> Host {
+    let settings = "[limits]\nmax_agents = 1100\n[log]\nlevel = \"info\"";
+    Host::builder().toml(settings).role("echo", "echo", "memory_limit_mb = 16").start()
+}
+
+/// `GET /health`, a start, and a message, in turn on one connection.
+fn latency(rounds: usize, report: &mut Report) {
+    let host = host();
+    let mut http = Connection::open(host.address());
+    let (mut health, mut start, mut message) = (Samples::new(), Samples::new(), Samples::new());
+    for round in 0..rounds + rounds / 10 {
+        let agent = format!("bench-{round}");
+        let body = format!("{{\"agentId\":\"{agent}\",\"role\":\"echo\"}}");
+        let path = format!("/agents/{agent}/message?wait=10000");
+        let one = http.timed("GET", "/health", "", 200);
+        let two = http.timed("POST", "/agents/start", &body, 201);
+        let three = http.timed("POST", &path, r#"{"prompt":"hello"}"#, 200);
+        http.timed("POST", &format!("/agents/{agent}/stop"), "", 200);
+        if round >= rounds / 10 {
+            health.add(one);
+            start.add(two);
+            message.add(three);
+        }
+    }
+    let base = health.percentile(50);
+    let start_budget = base * 3 + Duration::from_micros(60);
+    report.add(Row::latency("GET /health", &health, base, base));
+    report.add(Row::latency("POST /agents/start until running", &start, base, start_budget));
+    report.add(Row::latency("message round trip with ?wait", &message, base, base * 2));
+    host.finish();
+}
+
+/// What 1,000 live agents add to the empty host, and what they cost while nothing happens.
+fn density_and_idle(watch: Duration, report: &mut Report) {
+    let host = host();
+    let mut http = Connection::open(host.address());
+    // The component is compiled and loaded once, whoever uses it.
+    http.timed("POST", "/agents/start", r#"{"agentId":"first","role":"echo"}"#, 201);
+    http.timed("POST", "/agents/first/stop", "", 200);
+    let process = Process::of(host.pid());
+    let empty = process.resident_bytes();
+    for n in 0..CROWD {
+        let body = format!("{{\"agentId\":\"a-{n}\",\"role\":\"echo\"}}");
+        http.timed("POST", "/agents/start", &body, 201);
+    }
+    let each = process.resident_bytes().saturating_sub(empty) / CROWD as u64;
+    report.add(Row::bytes("resident for each of 1,000 idle agents", each, 96 * 1024));
+
+    let (began, before) = (Instant::now(), process.cpu());
+    std::thread::sleep(watch);
+    let share = (process.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
+    report.add(Row::percent("CPU of a host with 1,000 idle agents", share * 100.0, 0.5));
+    host.finish();
+}
