@@ -25,7 +25,7 @@ fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
                 && line["message"].as_str().is_some_and(|message| message.contains(text))
         });
     }
-    let status = trial.client().status("job");
+    let status = trial.client().ended("job");
     assert_eq!(status["status"], "exited", "{status}");
     assert_eq!(status["exitReason"], "completed", "{status}");
     assert!(trial.host().crashes().is_empty());

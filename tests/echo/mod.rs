@@ -252,3 +252,69 @@ fn the_largest_number_of_agents_is_an_answer_and_not_a_crash() {
     }
     host.finish();
 }
+
+#[test]
+fn a_place_is_free_as_soon_as_a_stop_is_answered() {
+    let host = Host::builder().toml("[limits]\nmax_agents = 1").start();
+    for round in 0..50 {
+        host.client().start(&format!("agent-{round}"), "echo");
+        host.client().stop(&format!("agent-{round}")).expect(200);
+    }
+    host.finish();
+}
+
+/// Starts a host that finds what another has left in its cache of compiled components.
+fn with_cache_of(first: &Host, change: impl Fn(&mut Vec<u8>)) -> Host {
+    let left = first.state_dir().join("aot");
+    Host::start(|state| {
+        let cache = state.join("aot");
+        std::fs::create_dir_all(&cache).expect("make a directory");
+        for entry in std::fs::read_dir(&left).expect("the first host has a cache") {
+            let entry = entry.expect("read the cache");
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let mut bytes = std::fs::read(entry.path()).expect("read an entry");
+                change(&mut bytes);
+                std::fs::write(cache.join(entry.file_name()), bytes).expect("copy an entry");
+            }
+        }
+        Host::builder().render(state)
+    })
+}
+
+fn source_of_the_component(host: &Host) -> String {
+    host.client().start("echo", "echo");
+    assert_eq!(host.client().ask("echo", "hi"), "hi");
+    let loaded = host.wait_for_number("container.component_loaded", 1);
+    loaded["source"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_next_run_takes_a_compiled_component_from_the_cache_and_never_a_broken_one() {
+    let first = Host::builder().start();
+    assert_eq!(source_of_the_component(&first), "compiled");
+
+    let second = with_cache_of(&first, |_| {});
+    assert_eq!(source_of_the_component(&second), "cache");
+    assert!(second.events_named("container.cache_entry_rejected").is_empty());
+    second.finish();
+
+    type Change = fn(&mut Vec<u8>);
+    let changes: [Change; 4] = [
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.clear(),
+        |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
+        |bytes| bytes[..64].fill(0x7f),
+    ];
+    for change in changes {
+        let host = with_cache_of(&first, change);
+        assert_eq!(source_of_the_component(&host), "compiled");
+        let rejected = host.events_named("container.cache_entry_rejected");
+        assert_eq!(rejected.len(), 1, "{rejected:?}");
+        assert!(!rejected[0]["reason"].as_str().unwrap_or_default().is_empty(), "{rejected:?}");
+        host.finish();
+    }
+    first.finish();
+}

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, wait_until};
 
 /// Milliseconds that `?wait` gets: more than any turn of a test takes.
 const WAIT_MS: u64 = 100_000;
@@ -204,6 +204,14 @@ impl Client {
     #[track_caller]
     pub fn status(&self, agent: &str) -> Value {
         self.get(&format!("/agents/{agent}/status")).expect(200)
+    }
+
+    /// The status of an agent, once it has ended. The log's line comes a moment before the state.
+    #[track_caller]
+    pub fn ended(&self, agent: &str) -> Value {
+        let is_over = |status: &Value| status["status"] == "exited" || status["status"] == "failed";
+        wait_until(&format!("{agent} has ended"), || is_over(&self.status(agent)));
+        self.status(agent)
     }
 
     /// `GET /agents`.

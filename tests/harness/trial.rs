@@ -189,7 +189,7 @@ impl Trial {
 
     #[track_caller]
     fn check_status(&self, agent: &str, incarnation: u64, reason: &str, crash: &Value) {
-        let status = self.client().status(agent);
+        let status = self.client().ended(agent);
         assert_eq!(status["status"], "failed", "{status}");
         assert_eq!(status["exitReason"], reason, "{status}");
         assert_eq!(status["exit"]["reason"], reason, "{status}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use harness::host::UNCLEAN;
-use harness::{Host, Trial};
+use harness::{Host, Trial, wait_until};
 use rustix::process::Signal;
 
 /// Far above the role's grace of 500 ms, far below the role's other limits.
@@ -31,9 +31,7 @@ fn a_turn_that_does_not_listen_is_killed_and_its_sender_told() {
     trial.client().start("ignores-stop", "ignores-stop");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| trial.client().send_wait("ignores-stop", "deaf 60000"));
-        trial.host().wait_for_line("the message", |line| {
-            line["event"] == "agent.message" && line["agentId"] == "ignores-stop"
-        });
+        wait_until("it is in its turn", || trial.client().status("ignores-stop")["busy"] == true);
         let asked = Instant::now();
         let answer = trial.client().stop("ignores-stop").expect(200);
         assert!(asked.elapsed() < SOON, "the stop took {:?}", asked.elapsed());

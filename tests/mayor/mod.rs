@@ -93,7 +93,7 @@ fn it_ends_when_the_model_says_that_its_work_is_over() {
     assert_eq!(answer["reply"], "told to finish", "{answer}");
     let exit = host.wait_for_line("agent.exit", |line| line["event"] == "agent.exit");
     assert_eq!(exit["reason"], "completed", "{exit}");
-    assert_eq!(host.client().status("mayor")["status"], "exited");
+    assert_eq!(host.client().ended("mayor")["status"], "exited");
     host.finish();
 }
 

@@ -30,7 +30,7 @@ fn check_deadline(trial: &Trial, answer: harness::Answer, agent: &str) {
         line["event"] == "agent.exit" && line["agentId"] == agent
     });
     assert_eq!(exit["reason"], "start_failed", "{exit}");
-    let status = trial.client().status(agent);
+    let status = trial.client().ended(agent);
     assert_eq!(status["status"], "failed", "{status}");
     assert_eq!(status["exitReason"], "start_failed", "{status}");
     trial.client().health();

@@ -1,6 +1,6 @@
 //! A guest that burns CPU time.
 
-use harness::{Host, Trial};
+use harness::{Host, Trial, wait_until};
 
 #[test]
 fn an_endless_loop_ends_at_its_cpu_deadline_while_others_answer() {
@@ -50,8 +50,8 @@ fn a_spinning_agent_can_be_stopped() {
     let settings = "cpu_ms = 80000\nshutdown_ms = 300";
     let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", settings));
     trial.client().start("spin", "spin");
-    let sent = trial.client().send("spin", "spin").expect(200);
-    trial.host().wait_for_line("the message", |line| line["messageId"] == sent["messageId"]);
+    trial.client().send("spin", "spin").expect(200);
+    wait_until("it is spinning", || trial.client().status("spin")["busy"] == true);
     let stopped = trial.client().stop("spin").expect(200);
     assert_eq!(stopped["stopped"], true);
     assert_eq!(stopped["exitReason"], "killed", "{stopped}");

@@ -1,6 +1,6 @@
 //! What an agent's task tells: to the log, and to those who follow the agent.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
@@ -28,7 +28,8 @@ pub(crate) struct Reporter {
     shared: Arc<Shared>,
     birth: Arc<Birth>,
     digest: Digest,
-    crash_id: String,
+    /// Made when it is needed: most incarnations end well.
+    crash_id: OnceLock<String>,
 }
 
 /// The event of a turn, as followers read it.
@@ -52,12 +53,12 @@ struct StartEvent {
 
 impl Reporter {
     pub(crate) fn new(shared: Arc<Shared>, birth: Arc<Birth>, digest: Digest) -> Self {
-        Self { shared, birth, digest, crash_id: Uuid::now_v7().to_string() }
+        Self { shared, birth, digest, crash_id: OnceLock::new() }
     }
 
     /// The id that this incarnation's crash record has, if it comes to that.
     pub(crate) fn crash_id(&self) -> &str {
-        &self.crash_id
+        self.crash_id.get_or_init(|| Uuid::now_v7().to_string())
     }
 
     pub(crate) fn running(&self, timings: StartTimings) {
@@ -104,7 +105,7 @@ impl Reporter {
         active_agents: usize,
     ) -> Option<String> {
         let shared = &self.shared;
-        let crash_id = (!exit.reason.is_normal()).then(|| self.crash_id.clone());
+        let crash_id = (!exit.reason.is_normal()).then(|| self.crash_id().to_owned());
         let usage = shared.meter.usage();
         let uptime_ms = now().0.saturating_sub(shared.board.started_at().0).max(0).unsigned_abs();
         if crash_id.is_some() {
@@ -143,7 +144,7 @@ impl Reporter {
         let Shared { tag, spec, mailbox, board, meter, .. } = &*self.shared;
         let usage = meter.usage();
         CrashRecord {
-            crash_id: self.crash_id.clone(),
+            crash_id: self.crash_id().to_owned(),
             agent_id: tag.agent_id.clone(),
             role: Arc::clone(&tag.role),
             name: spec.name.clone(),

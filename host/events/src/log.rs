@@ -16,6 +16,10 @@ use bulkhead_model::{Event, Level};
 
 use crate::{RunContext, Sink, line, now};
 
+/// How long the writer lets lines gather before it writes. Without it every line of a busy host would
+/// cost a wake-up of the writer, on a core that an agent could use.
+const LINGER: Duration = Duration::from_millis(1);
+
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -54,6 +58,7 @@ struct Shared {
     config: LogConfig,
     queue: Mutex<Queue>,
     filled: Condvar,
+    hurry: Condvar,
     drained: Condvar,
     dropped: AtomicU64,
 }
@@ -64,6 +69,8 @@ struct Queue {
     bytes: usize,
     next_seq: u64,
     writing: bool,
+    /// Threads in `flush`: the writer hurries, and tells them.
+    flushing: usize,
     closed: bool,
 }
 
@@ -79,6 +86,7 @@ impl Log {
             config,
             queue: Mutex::default(),
             filled: Condvar::new(),
+            hurry: Condvar::new(),
             drained: Condvar::new(),
             dropped: AtomicU64::new(0),
         });
@@ -103,16 +111,15 @@ impl Log {
     pub fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let mut queue = self.shared.lock();
+        queue.flushing += 1;
+        self.shared.hurry.notify_one();
         while !queue.lines.is_empty() || queue.writing {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
-            queue = self
-                .shared
-                .drained
-                .wait_timeout(queue, left)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .0;
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            let waited = self.shared.drained.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
-        true
+        queue.flushing -= 1;
+        queue.lines.is_empty() && !queue.writing
     }
 
     /// Writes what is queued, for `patience` at most, and ends the writer. Later lines are dropped.
@@ -120,7 +127,9 @@ impl Log {
         let flushed = self.flush(patience);
         self.shared.lock().closed = true;
         self.shared.filled.notify_all();
+        self.shared.hurry.notify_all();
         let writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        // A writer that is stuck in a blocked output is left behind.
         if let (true, Some(writer)) = (flushed, writer) {
             let _ = writer.join();
         }
@@ -180,8 +189,9 @@ impl Shared {
             let mut queue = self.lock();
             queue.bytes -= bytes;
             queue.writing = false;
-            drop(queue);
-            self.drained.notify_all();
+            if queue.flushing > 0 {
+                self.drained.notify_all();
+            }
         }
     }
 
@@ -193,6 +203,10 @@ impl Shared {
                 return None;
             }
             queue = self.filled.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        if queue.flushing == 0 && !queue.closed {
+            let lingered = self.hurry.wait_timeout(queue, LINGER);
+            queue = lingered.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
         queue.writing = true;
         Some(std::mem::take(&mut queue.lines))

@@ -8,7 +8,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bulkhead_model::Digest;
@@ -144,7 +144,9 @@ impl AotCache {
 
 /// Reads a file of at most `max_bytes`. `Ok(Err(size))` when it is larger.
 pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<Result<Vec<u8>, u64>> {
-    let mut file = fs::File::open(path)?;
+    // A pipe that nobody writes to must not hold the thread before it is seen to be one.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));

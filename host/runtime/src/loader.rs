@@ -152,6 +152,9 @@ struct FileIdentity {
 impl FileIdentity {
     fn of(path: &Path) -> io::Result<Self> {
         let meta = std::fs::metadata(path)?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         Ok(Self {
             device: meta.dev(),
             inode: meta.ino(),

@@ -50,7 +50,11 @@ fn main() {
 
 fn host() -> Host {
     let settings = "[limits]\nmax_agents = 1100\n[log]\nlevel = \"info\"";
-    Host::builder().toml(settings).role("echo", "echo", "memory_limit_mb = 16").start()
+    Host::builder()
+        .toml(settings)
+        .role("echo", "echo", "memory_limit_mb = 16\nworkspace = false")
+        .role("homely", "echo", "memory_limit_mb = 16")
+        .start()
 }
 
 /// `GET /health`, a start, and a message, in turn on one connection.
@@ -58,6 +62,7 @@ fn latency(rounds: usize, report: &mut Report) {
     let host = host();
     let mut http = Connection::open(host.address());
     let (mut health, mut start, mut message) = (Samples::new(), Samples::new(), Samples::new());
+    let mut homely = Samples::new();
     for round in 0..rounds + rounds / 10 {
         let agent = format!("bench-{round}");
         let body = format!("{{\"agentId\":\"{agent}\",\"role\":\"echo\"}}");
@@ -66,16 +71,21 @@ fn latency(rounds: usize, report: &mut Report) {
         let two = http.timed("POST", "/agents/start", &body, 201);
         let three = http.timed("POST", &path, r#"{"prompt":"hello"}"#, 200);
         http.timed("POST", &format!("/agents/{agent}/stop"), "", 200);
+        let body = format!("{{\"agentId\":\"{agent}\",\"role\":\"homely\"}}");
+        let four = http.timed("POST", "/agents/start", &body, 201);
+        http.timed("POST", &format!("/agents/{agent}/stop"), "", 200);
         if round >= rounds / 10 {
             health.add(one);
             start.add(two);
             message.add(three);
+            homely.add(four);
         }
     }
     let base = health.percentile(50);
     let start_budget = base * 3 + Duration::from_micros(60);
     report.add(Row::latency("GET /health", &health, base, base));
     report.add(Row::latency("POST /agents/start until running", &start, base, start_budget));
+    report.add(Row::latency("the same with a new workspace on disk", &homely, base, start_budget));
     report.add(Row::latency("message round trip with ?wait", &message, base, base * 2));
     host.finish();
 }
