@@ -6,8 +6,7 @@ guest_target := "wasm32-wasip2"
 guest_dir := CARGO_TARGET_DIR / guest_target / "guest"
 
 # list the recipes
-[private]
-default:
+list:
     @just --list --unsorted
 
 # start a small town (a mayor, a polecat, a scripted model server); arguments go to `bulkhead run`

@@ -5,6 +5,9 @@ use hyper::Method;
 
 const MIB: usize = 1024 * 1024;
 
+/// The lines that tell of a refusal: of the request, or of the start that it asked for.
+const TELLING: [&str; 2] = ["container.request_refused", "agent.start_failed"];
+
 /// A host whose refusals are counted.
 struct Court {
     trial: Trial,
@@ -32,11 +35,15 @@ impl Court {
         let answer = self.trial.client().request(method, path, body.into());
         let answer = answer.expect_error(status, named);
         let path = path.split('?').next().unwrap_or_default();
-        let line = self.trial.host().wait_for_number("container.request_refused", before + 1);
-        assert_eq!(line["status"], status, "{line}");
-        let logged = line["path"].as_str().unwrap_or_default();
-        assert!(!logged.is_empty() && path.starts_with(logged), "{line}");
+        let line = self.trial.host().wait_for_number(&TELLING, before + 1);
         assert!(!line["error"].as_str().unwrap_or_default().is_empty(), "{line}");
+        if line["event"] == "agent.start_failed" {
+            assert_eq!(line["errorType"], answer["error_type"], "{line}");
+        } else {
+            assert_eq!(line["status"], status, "{line}");
+            let logged = line["path"].as_str().unwrap_or_default();
+            assert!(!logged.is_empty() && path.starts_with(logged), "{line}");
+        }
         assert_eq!(self.lines(), before + 1, "one refusal, one line");
         answer
     }
@@ -53,7 +60,7 @@ impl Court {
     }
 
     fn lines(&self) -> usize {
-        self.trial.host().events_named("container.request_refused").len()
+        TELLING.iter().map(|event| self.trial.host().events_named(event).len()).sum()
     }
 
     /// Nothing else has changed.

@@ -284,7 +284,7 @@ fn with_cache_of(first: &Host, change: impl Fn(&mut Vec<u8>)) -> Host {
 fn source_of_the_component(host: &Host) -> String {
     host.client().start("echo", "echo");
     assert_eq!(host.client().ask("echo", "hi"), "hi");
-    let loaded = host.wait_for_number("container.component_loaded", 1);
+    let loaded = host.wait_for_number(&["container.component_loaded"], 1);
     loaded["source"].as_str().unwrap_or_default().to_owned()
 }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use crate::{PATIENCE, wait_until};
 
 /// Milliseconds that `?wait` gets: more than any turn of a test takes.
-const WAIT_MS: u64 = 100_000;
+const WAIT_MS: u64 = 50_000;
 
 /// Connections that were idle for longer are not used again: the host closes them after 10 s.
 const IDLE: Duration = Duration::from_secs(3);

@@ -94,13 +94,14 @@ impl Host {
         line.unwrap_or_else(|| panic!("no line came: {what}"))
     }
 
-    /// Waits until there are this many lines of an event, and returns the last of them.
-    pub fn wait_for_number(&self, event: &str, number: usize) -> Value {
+    /// Waits until there are this many lines of these events, and returns the last of them.
+    pub fn wait_for_number(&self, events: &[&str], number: usize) -> Value {
         let seen = Cell::new(0);
         // Each line is looked at once, in order.
-        self.wait_for_line(&format!("{event}, number {number}"), |line| {
-            seen.set(seen.get() + usize::from(line["event"] == event));
-            line["event"] == event && seen.get() == number
+        self.wait_for_line(&format!("{events:?}, number {number}"), |line| {
+            let is_one = line["event"].as_str().is_some_and(|event| events.contains(&event));
+            seen.set(seen.get() + usize::from(is_one));
+            is_one && seen.get() == number
         })
     }
 

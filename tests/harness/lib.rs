@@ -31,7 +31,7 @@ pub use serde_json::{Value, json};
 pub use trial::{Bystander, Trial};
 
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something holds that no log line tells.
 #[track_caller]

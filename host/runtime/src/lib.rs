@@ -35,6 +35,8 @@ mod meter;
 mod port;
 mod runtime;
 mod state;
+#[cfg(test)]
+mod tests;
 mod ticker;
 mod world;
 

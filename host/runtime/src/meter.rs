@@ -237,7 +237,7 @@ impl Meter {
         self.since_yield_ns.store(0, Relaxed);
     }
 
-    fn lane(&self) -> Lane {
+    pub(crate) fn lane(&self) -> Lane {
         if self.lane.load(Relaxed) == Lane::Slow as u8 { Lane::Slow } else { Lane::Fast }
     }
 

@@ -1,0 +1,342 @@
+//! The runtime as a whole, with stock components written as text.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bulkhead_events::{SharedSink, Sink};
+use bulkhead_model::{
+    AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartPolicy,
+};
+
+use crate::logs::tests::FakePort;
+use crate::meter::Lane;
+use crate::*;
+
+/// A stock component whose `run` has this body.
+fn command(memory_pages: u32, body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (core module $m
+                (memory (export "memory") {memory_pages})
+                (func (export "run") (result i32) {body}))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $exports (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $exports)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+const OK: &str = "i32.const 0";
+const SPIN: &str = "(loop br 0) unreachable";
+const GROW: &str = "(loop (drop (memory.grow (i32.const 1))) br 0) unreachable";
+
+#[derive(Default)]
+struct Kept(Mutex<Vec<Event>>);
+
+impl Sink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Kept {
+    /// Sources of the loads so far.
+    fn loads(&self) -> Vec<&'static str> {
+        let events = self.0.lock().unwrap();
+        let source = |event: &Event| match event {
+            Event::ComponentLoaded { source, .. } => Some(*source),
+            _ => None,
+        };
+        events.iter().filter_map(source).collect()
+    }
+
+    fn rejections(&self) -> usize {
+        let events = self.0.lock().unwrap();
+        events.iter().filter(|event| matches!(event, Event::CacheEntryRejected { .. })).count()
+    }
+}
+
+/// A runtime with a directory of its own.
+struct Rig {
+    runtime: Runtime,
+    kept: Arc<Kept>,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new(max_agents: usize) -> Self {
+        Self::in_dir(max_agents, tempfile::tempdir().unwrap())
+    }
+
+    fn in_dir(max_agents: usize, dir: tempfile::TempDir) -> Self {
+        let kept = Arc::new(Kept::default());
+        let config = RuntimeConfig {
+            max_agents,
+            max_agent_memory_bytes: 64 << 20,
+            aot_dir: Some(dir.path().join("aot")),
+            lane_threads: 1,
+            ..RuntimeConfig::default()
+        };
+        let runtime = Runtime::new(&config, Arc::clone(&kept) as SharedSink).unwrap();
+        Self { runtime, kept, dir }
+    }
+
+    fn write(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join("component.wasm");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn load(&self, path: &Path) -> Result<Arc<Loaded>, LoadError> {
+        self.block_on(self.runtime.load(&"test".into(), path))
+    }
+
+    fn loaded(&self, body: &str) -> Arc<Loaded> {
+        self.load(&self.write(&command(1, body))).unwrap()
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(future)
+    }
+
+    fn born(&self, loaded: &Arc<Loaded>, birth: &Arc<Birth>) -> Result<Incarnation, Exit> {
+        match self.block_on(self.runtime.instantiate(loaded, Arc::clone(birth), limits(5000))) {
+            CallEnd::Returned(incarnation, _) => Ok(incarnation),
+            CallEnd::Ended(exit) => Err(exit),
+        }
+    }
+
+    fn run(&self, body: &str, birth: &Arc<Birth>, limits: CallLimits) -> Result<(), Exit> {
+        let incarnation = self.born(&self.loaded(body), birth)?;
+        match self.block_on(incarnation.run(limits)) {
+            CallEnd::Returned(_, result) => Ok(result.unwrap()),
+            CallEnd::Ended(exit) => Err(exit),
+        }
+    }
+
+    fn end(self) -> tempfile::TempDir {
+        self.runtime.shut_down();
+        self.dir
+    }
+}
+
+fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
+    let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
+    let spec = AgentSpec {
+        id: AgentId::parse("a").unwrap(),
+        role: "r".into(),
+        component: "test".into(),
+        name: "a".into(),
+        town_id: None,
+        rig_id: None,
+        prompt: String::new(),
+        system_prompt: None,
+        model: None,
+        small_model: None,
+        config: BTreeMap::new(),
+        env: BTreeMap::new(),
+        limits,
+        http: HttpPolicy::default(),
+        restart: RestartPolicy::Temporary,
+        fault_injection: false,
+    };
+    Arc::new(Birth::new(Arc::new(spec), Arc::new(FakePort::default()), None))
+}
+
+fn roomy() -> Arc<Birth> {
+    birth(1 << 20, MemoryPolicy::End)
+}
+
+fn limits(cpu_ms: u64) -> CallLimits {
+    CallLimits {
+        cpu: Duration::from_millis(cpu_ms),
+        wall: Duration::from_secs(60),
+        host_call: Duration::from_secs(60),
+    }
+}
+
+#[test]
+fn many_who_want_one_component_cause_one_compile() {
+    let rig = Rig::new(4);
+    let path = rig.write(&command(1, OK));
+    let name: Arc<str> = "test".into();
+    let all = rig.block_on(async {
+        let load = || rig.runtime.load(&name, &path);
+        let (a, b, c, d) = tokio::join!(load(), load(), load(), load());
+        [a, b, c, d]
+    });
+    let digests: Vec<_> = all.into_iter().map(|loaded| loaded.unwrap().digest).collect();
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(rig.kept.loads(), ["compiled"]);
+    rig.end();
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_remembered_until_the_file_changes() {
+    let rig = Rig::new(1);
+    let path = rig.write(b"\0asm\x0d\0\x01\0 and then nonsense");
+    let first = rig.load(&path).err().unwrap();
+    assert!(matches!(first, LoadError::Invalid { .. }), "{first}");
+    assert_eq!(rig.load(&path).err(), Some(first));
+    rig.write(&command(1, OK));
+    rig.load(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(rig.load(&path), Err(LoadError::Unreadable { .. })));
+    rig.write(&command(1, OK));
+    rig.load(&path).unwrap();
+    rig.end();
+}
+
+#[test]
+fn the_next_run_takes_it_from_the_cache_and_a_spoiled_entry_is_made_anew() {
+    let rig = Rig::new(1);
+    rig.loaded(OK);
+    assert_eq!(rig.kept.loads(), ["compiled"]);
+    let rig = Rig::in_dir(1, rig.end());
+    rig.loaded(OK);
+    assert_eq!(rig.kept.loads(), ["cache"]);
+    let entry = std::fs::read_dir(rig.dir.path().join("aot")).unwrap().next().unwrap().unwrap();
+    let mut bytes = std::fs::read(entry.path()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(entry.path(), bytes).unwrap();
+    let rig = Rig::in_dir(1, rig.end());
+    assert!(rig.run(OK, &roomy(), limits(5000)).is_ok());
+    assert_eq!((rig.kept.loads(), rig.kept.rejections()), (vec!["compiled"], 1));
+    let rig = Rig::in_dir(1, rig.end());
+    rig.loaded(OK);
+    assert_eq!((rig.kept.loads(), rig.kept.rejections()), (vec!["cache"], 0));
+    rig.end();
+}
+
+#[test]
+fn a_component_of_another_world_is_told_what_it_lacks() {
+    let rig = Rig::new(1);
+    let exports_nothing = wat::parse_str("(component)").unwrap();
+    let error = rig.load(&rig.write(&exports_nothing)).err().unwrap().to_string();
+    assert!(error.contains("exports nothing") && error.contains("lifecycle@0.1.0"), "{error}");
+    let imports = r#"(component
+        (import "acme:db/query@1.0.0" (instance (export "get" (func))))
+        (core module $m (func (export "run") (result i32) i32.const 0))
+        (core instance $i (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $exports (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $exports)))"#;
+    let error = rig.load(&rig.write(&wat::parse_str(imports).unwrap())).err().unwrap();
+    assert!(matches!(error, LoadError::WrongWorld { .. }));
+    assert!(error.to_string().contains("acme:db/query@1.0.0"), "{error}");
+    rig.end();
+}
+
+#[test]
+fn a_spinner_is_cut_off_by_cpu_time_with_its_backtrace() {
+    let rig = Rig::new(1);
+    let exit = rig.run(SPIN, &roomy(), limits(50)).unwrap_err();
+    assert_eq!(exit.reason, ExitReason::CpuDeadline);
+    assert!(!exit.frames.is_empty());
+    rig.end();
+}
+
+#[test]
+fn a_spinner_is_cut_off_by_wall_time_too() {
+    let rig = Rig::new(1);
+    let limits = CallLimits { wall: Duration::from_millis(50), ..limits(60_000) };
+    let exit = rig.run(SPIN, &roomy(), limits).unwrap_err();
+    assert_eq!(exit.reason, ExitReason::WallDeadline);
+    rig.end();
+}
+
+#[test]
+fn a_spinner_moves_to_the_slow_lane_and_a_kill_reaches_it_there() {
+    let rig = Rig::new(1);
+    let birth = roomy();
+    let incarnation = rig.born(&rig.loaded(SPIN), &birth).unwrap();
+    let mut call = incarnation.run(limits(60_000));
+    let end = rig.block_on(async {
+        let until = Instant::now() + Duration::from_secs(30);
+        while birth.meter.lane() != Lane::Slow {
+            assert!(Instant::now() < until, "it stayed on the fast lane");
+            tokio::select! {
+                biased;
+                _ = &mut call => panic!("it ended by itself"),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+        }
+        call.kill();
+        call.await
+    });
+    match end {
+        CallEnd::Ended(exit) => assert_eq!(exit.reason, ExitReason::Killed),
+        CallEnd::Returned(..) => panic!("it returned"),
+    }
+    rig.end();
+}
+
+#[test]
+fn growth_past_the_limit_ends_the_agent_or_is_shown_to_it() {
+    let rig = Rig::new(1);
+    let exit = rig.run(GROW, &birth(1 << 20, MemoryPolicy::End), limits(20_000)).unwrap_err();
+    assert_eq!((exit.reason, exit.requested_bytes), (ExitReason::MemoryLimit, Some(65_536)));
+    assert!(!exit.frames.is_empty());
+    let deny = birth(1 << 20, MemoryPolicy::Deny);
+    let exit = rig.run(GROW, &deny, limits(50)).unwrap_err();
+    assert_eq!(exit.reason, ExitReason::CpuDeadline, "it sees the failure and spins on");
+    let usage = deny.meter.usage();
+    assert_eq!(usage.memory_bytes, 1 << 20);
+    assert!(usage.denied_growths > 0);
+    rig.end();
+}
+
+#[test]
+fn a_component_that_is_too_large_at_birth_is_not_born() {
+    let rig = Rig::new(1);
+    let loaded = rig.load(&rig.write(&command(32, OK))).unwrap();
+    assert_eq!(loaded.initial_memory_bytes, 32 * 65_536);
+    let exit = rig.born(&loaded, &roomy()).err().unwrap();
+    assert_eq!(exit.reason, ExitReason::MemoryLimit);
+    rig.end();
+}
+
+#[test]
+fn a_slot_of_the_pool_is_free_again_however_a_life_ended() {
+    let rig = Rig::new(1);
+    for _ in 0..3 {
+        assert!(rig.run("unreachable", &roomy(), limits(5000)).is_err(), "trap");
+        assert!(rig.run(SPIN, &roomy(), limits(20)).is_err(), "cut off");
+        assert_eq!(rig.run(OK, &roomy(), limits(5000)), Ok(()), "returned");
+        let incarnation = rig.born(&rig.loaded(SPIN), &roomy()).unwrap();
+        rig.block_on(async {
+            let mut call = incarnation.run(limits(60_000));
+            tokio::select! {
+                biased;
+                _ = &mut call => panic!("it ended"),
+                () = tokio::task::yield_now() => {}
+            }
+            // Dropped in the middle.
+        });
+    }
+    let first = rig.born(&rig.loaded(OK), &roomy()).unwrap();
+    let exit = rig.born(&rig.loaded(OK), &roomy()).err().unwrap();
+    assert!(exit.message.contains("limit"), "a full pool says so: {}", exit.message);
+    drop(first);
+    assert!(rig.born(&rig.loaded(OK), &roomy()).is_ok());
+    rig.end();
+}
+
+#[test]
+fn debug_slot() {
+    for (name, body, cpu) in [("trap", "unreachable", 5000), ("fastcut", SPIN, 1), ("slowcut", SPIN, 30)] {
+        let rig = Rig::new(1);
+        let _ = rig.run(body, &roomy(), limits(cpu));
+        let r = rig.run(OK, &roomy(), limits(5000));
+        println!("{name} {:?}", r.map_err(|e| e.message));
+        std::thread::sleep(Duration::from_millis(200));
+        let r = rig.run(OK, &roomy(), limits(5000));
+        println!("{name} later {:?}", r.map_err(|e| e.message));
+        rig.end();
+    }
+}
