@@ -79,7 +79,7 @@ struct Actor {
     timings: StartTimings,
     stop: watch::Receiver<Option<StopOrder>>,
     context: Arc<RunContext>,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
 }
 
 /// What a step leaves: an incarnation to go on with, or the end.
@@ -123,9 +123,11 @@ impl Setup {
             sink,
             ring,
         });
+        let reporter = Reporter::new(Arc::clone(&shared), Arc::clone(&birth), loaded.digest);
+        let reporter = Arc::new(reporter);
         let actor = Actor {
             stop: shared.stop.subscribe(),
-            reporter: Reporter::new(Arc::clone(&shared), Arc::clone(&birth), loaded.digest),
+            reporter: Arc::clone(&reporter),
             shared: Arc::clone(&shared),
             birth,
             runtime,
@@ -137,7 +139,7 @@ impl Setup {
         actor.queue_prompt(prompt_message_id);
         let (started, running) = oneshot::channel();
         let name = format!("agent {} #{incarnation}", spec.id);
-        let guard = EndGuard::new(Arc::clone(&shared), context, place);
+        let guard = EndGuard::new(Arc::clone(&shared), reporter, context, place);
         let task = async move {
             actor.live(started, guard).await;
             Ok::<_, std::convert::Infallible>(())
@@ -155,9 +157,14 @@ impl Actor {
             return;
         }
         let body: Body = prompt.as_str().into();
-        let message = Message { id, sender: Sender::Prompt, body };
-        if let Err(full) = self.shared.mailbox.push(Envelope { message, report: None }) {
-            tracing::warn!(agent = %self.shared.spec.id, ?full, "mailbox has no room for the prompt");
+        let bytes = body.len();
+        let message = Message { id: id.clone(), sender: Sender::Prompt, body };
+        match self.shared.mailbox.push(Envelope { message, report: None }) {
+            Ok(()) => self.shared.tell_message(id, Sender::Prompt, bytes),
+            Err(full) => {
+                let agent = &self.shared.spec.id;
+                tracing::warn!(%agent, ?full, "mailbox has no room for the prompt");
+            }
         }
     }
 
@@ -455,12 +462,20 @@ struct Counted {
 
 struct PublishEnd {
     shared: Arc<Shared>,
+    reporter: Arc<Reporter>,
+    context: Arc<RunContext>,
 }
 
 impl EndGuard {
-    fn new(shared: Arc<Shared>, context: Arc<RunContext>, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        reporter: Arc<Reporter>,
+        context: Arc<RunContext>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         context.agent_began();
-        Self { place: Counted { context, _place: place }, publish: PublishEnd { shared } }
+        let publish = PublishEnd { shared, reporter, context: Arc::clone(&context) };
+        Self { place: Counted { context, _place: place }, publish }
     }
 }
 
@@ -472,9 +487,18 @@ impl Drop for Counted {
 
 impl Drop for PublishEnd {
     fn drop(&mut self) {
-        if self.shared.board.state().is_live() {
-            self.shared.board.transition(Input::Ended { normal: false });
-            self.shared.mailbox.close();
+        if !self.shared.board.state().is_live() {
+            return;
+        }
+        let text = "the agent's task ended before its agent; the log has its panic";
+        let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
+        let crash_id = self.reporter.ended(&exit, None, None, self.context.active_agents());
+        let waiting = self.shared.mailbox.close();
+        self.shared.board.transition(Input::Ended { normal: false });
+        let (reason, message) = (exit.reason, exit.message);
+        for mut envelope in waiting {
+            let (message, crash_id) = (message.clone(), crash_id.clone());
+            answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
         }
     }
 }

@@ -39,6 +39,14 @@ pub(crate) struct Shared {
     pub ring: Arc<Ring>,
 }
 
+impl Shared {
+    /// Tells that a message is in the mailbox.
+    pub(crate) fn tell_message(&self, message_id: String, sender: Sender, bytes: usize) {
+        let agent = self.tag.clone();
+        self.sink.record(Event::AgentMessage { agent, message_id, sender, bytes });
+    }
+}
+
 impl AgentHandle {
     /// Puts a message into the mailbox.
     pub fn send(&self, id: String, sender: Sender, body: Body) -> Result<Delivery, SendError> {
@@ -60,8 +68,7 @@ impl AgentHandle {
                 bytes: full.bytes,
             },
         })?;
-        let agent = shared.tag.clone();
-        shared.sink.record(Event::AgentMessage { agent, message_id: id.clone(), sender, bytes });
+        shared.tell_message(id.clone(), sender, bytes);
         Ok(Delivery { message_id: id, report: delivery })
     }
 

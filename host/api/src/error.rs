@@ -60,6 +60,10 @@ impl ErrorBody {
 
 /// Reads a JSON body, naming the offending field.
 pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Vec<Issue>> {
+    // serde would read a struct from an array as well, by position.
+    if body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(vec![Issue::new(".", "expected an object, found an array")]);
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         vec![Issue::new(error.path().to_string(), without_values(error.inner()))]

@@ -43,7 +43,7 @@ pub struct StartRequest {
     pub env_vars: BTreeMap<String, Secret>,
     /// A configured component other than the role's.
     pub component: Option<String>,
-    /// A memory limit below the role's.
+    /// A memory limit other than the role's, at most the container's `max_agent_memory_mb`.
     pub memory_limit_mb: Option<u64>,
     /// What to do when the agent runs already.
     pub if_running: IfRunning,
@@ -176,6 +176,7 @@ mod tests {
         assert_eq!(issues(r#"{"agentId":"a","role":"r","envVars":{"K":1}}"#)[0].0, "envVars.K");
         assert_eq!(issues(r#"{"agentId":7}"#)[0].0, "agentId");
         assert_eq!(issues("not json")[0].0, ".");
+        assert_eq!(issues(r#"["a","echo"]"#)[0].0, ".");
         assert_eq!(issues(r#"{"agentId":"a","role":"r"} tail"#)[0].0, ".");
     }
 

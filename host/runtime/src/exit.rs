@@ -20,9 +20,7 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
         guest_exit(status.0, phase)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
         trapped(*trap, &frames, phase, birth)
-    } else if error.downcast_ref::<HostFault>().is_some()
-        || error.downcast_ref::<std::io::Error>().is_some()
-    {
+    } else if is_the_hosts_fault(error, phase) {
         Exit::new(ExitReason::HostError, phase, chain(error))
     } else {
         // What is left comes from the canonical ABI: a bad handle, a string that is no UTF-8, a result
@@ -36,6 +34,14 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
         exit.host_call = birth.meter.host_call().map(str::to_owned);
     }
     exit
+}
+
+/// Before the guest's own code runs, what fails is the host: a full pool, a workspace that cannot be
+/// opened.
+fn is_the_hosts_fault(error: &wasmtime::Error, phase: Phase) -> bool {
+    phase == Phase::Instantiate
+        || error.downcast_ref::<HostFault>().is_some()
+        || error.downcast_ref::<std::io::Error>().is_some()
 }
 
 /// An end that the host imposed.
@@ -64,7 +70,7 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
 }
 
 fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
-    let stderr = birth.logs.stderr_tail();
+    let stderr = birth.logs.panic_lines();
     let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
     exit.trap = Some(trap_name(trap));
     exit.deterministic = Determinism::Unknown;
@@ -94,7 +100,8 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
 
 /// The growth that was denied, when the guest gave up because of it.
 fn failed_allocation(stderr: &[String], birth: &Birth) -> Option<u64> {
-    let gave_up = stderr.iter().any(|line| line.contains("memory allocation of "));
+    let gave_up = |line: &String| line.contains("memory allocation of ");
+    let gave_up = stderr.iter().any(gave_up) || birth.logs.tail().iter().any(gave_up);
     gave_up.then(|| birth.meter.denied_bytes()).flatten()
 }
 

@@ -18,6 +18,9 @@ pub(crate) const MAX_LINE_BYTES: usize = 8 * 1024;
 /// Lines kept for the crash record.
 const TAIL_LINES: usize = 20;
 
+/// Lines kept from a panic message on.
+const PANIC_LINES: usize = 64;
+
 /// Seconds' worth of lines that may come at once.
 const BURST_SECONDS: f64 = 10.0;
 
@@ -33,12 +36,10 @@ struct Inner {
     refilled_at: Instant,
     dropped: u64,
     lost: u64,
-    tail: VecDeque<TailLine>,
-}
-
-struct TailLine {
-    stream: &'static str,
-    text: String,
+    tail: VecDeque<String>,
+    /// Lines of stderr from the last panic message on. A long message would push its own head out of
+    /// the tail.
+    panic: Vec<String>,
 }
 
 impl Logs {
@@ -51,6 +52,7 @@ impl Logs {
             dropped: 0,
             lost: 0,
             tail: VecDeque::new(),
+            panic: Vec::new(),
         };
         Self { port, inner: Mutex::new(inner) }
     }
@@ -78,14 +80,12 @@ impl Logs {
 
     /// The last lines, oldest first.
     pub fn tail(&self) -> Vec<String> {
-        self.lock().tail.iter().map(|line| line.text.clone()).collect()
+        self.lock().tail.iter().cloned().collect()
     }
 
-    /// The last lines of stderr, oldest first.
-    pub(crate) fn stderr_tail(&self) -> Vec<String> {
-        let inner = self.lock();
-        let stderr = inner.tail.iter().filter(|line| line.stream == "stderr");
-        stderr.map(|line| line.text.clone()).collect()
+    /// The lines of stderr from the last panic message on. Empty when there was none.
+    pub(crate) fn panic_lines(&self) -> Vec<String> {
+        self.lock().panic.clone()
     }
 
     /// Lines that did not get through in this incarnation.
@@ -105,7 +105,15 @@ impl Inner {
         }
         // The tail is for reading; a kilobyte of a line is enough.
         let text = text.get(..floor(text, 1024)).unwrap_or_default().to_owned();
-        self.tail.push_back(TailLine { stream, text });
+        if stream == "stderr" {
+            if text.contains("panicked at ") {
+                self.panic.clear();
+                self.panic.push(text.clone());
+            } else if !self.panic.is_empty() && self.panic.len() < PANIC_LINES {
+                self.panic.push(text.clone());
+            }
+        }
+        self.tail.push_back(text);
     }
 
     fn take_token(&mut self) -> bool {
@@ -178,6 +186,18 @@ pub(crate) mod tests {
         assert_eq!(through + logs.lost(), 1000);
         assert_eq!(logs.tail().last().map(String::as_str), Some("999"));
         assert_eq!(logs.tail().len(), TAIL_LINES);
+    }
+
+    #[test]
+    fn the_head_of_a_long_panic_message_is_kept() {
+        let logs = Logs::new(Arc::new(FakePort::default()), 10);
+        logs.line(Level::Warn, "stderr", "before", BTreeMap::new());
+        logs.line(Level::Warn, "stderr", "thread panicked at a.rs:1:1:", BTreeMap::new());
+        for n in 0..1000 {
+            logs.line(Level::Warn, "stderr", &n.to_string(), BTreeMap::new());
+        }
+        let lines = logs.panic_lines();
+        assert_eq!((lines.len(), lines[0].as_str()), (PANIC_LINES, "thread panicked at a.rs:1:1:"));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! point at the line.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use bulkhead_model::{AgentId, MemoryPolicy, RestartPolicy, Secret, spec::HttpRule};
-use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::cli::LogFormat;
@@ -44,6 +45,48 @@ impl Default for Server {
     }
 }
 
+/// A whole number of at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub u64);
+
+impl Count {
+    /// As a size in memory; a number that no machine has room for is as good as unbounded.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    /// Units of a mebibyte in bytes.
+    pub fn mebibytes(self) -> u64 {
+        self.0.saturating_mul(1024 * 1024)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AtLeastOne;
+
+        impl Visitor<'_> for AtLeastOne {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number of at least 1")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Count, E> {
+                let wrong = || E::invalid_value(Unexpected::Unsigned(number), &self);
+                (number > 0).then_some(Count(number)).ok_or_else(wrong)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
+                let wrong = |_| E::invalid_value(Unexpected::Signed(number), &self);
+                u64::try_from(number).map_err(wrong).and_then(|number| self.visit_u64(number))
+            }
+        }
+
+        deserializer.deserialize_u64(AtLeastOne)
+    }
+}
+
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
@@ -70,12 +113,12 @@ pub struct Town {
 pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
-    pub buffer_mb: NonZeroUsize,
+    pub buffer_mb: Count,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        let buffer_mb = NonZeroUsize::MIN.saturating_add(7);
+        let buffer_mb = Count(8);
         Self { format: LogFormat::Auto, level: LogLevel::Info, buffer_mb }
     }
 }
@@ -96,12 +139,12 @@ pub enum LogLevel {
 #[serde(deny_unknown_fields, default)]
 pub struct State {
     pub dir: PathBuf,
-    pub aot_mb: NonZeroU64,
+    pub aot_mb: Count,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { dir: "state".into(), aot_mb: NonZeroU64::MIN.saturating_add(1023) }
+        Self { dir: "state".into(), aot_mb: Count(1024) }
     }
 }
 
@@ -109,22 +152,22 @@ impl Default for State {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    pub max_agents: NonZeroUsize,
-    pub max_agent_memory_mb: NonZeroU64,
-    pub component_mb: NonZeroU64,
+    pub max_agents: Count,
+    pub max_agent_memory_mb: Count,
+    pub component_mb: Count,
     pub keep_ended: usize,
-    pub shutdown_ms: NonZeroU64,
+    pub shutdown_ms: Count,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_agents: NonZeroUsize::MIN.saturating_add(999),
-            max_agent_memory_mb: NonZeroU64::MIN.saturating_add(1023),
-            component_mb: NonZeroU64::MIN.saturating_add(63),
+            max_agents: Count(1000),
+            max_agent_memory_mb: Count(1024),
+            component_mb: Count(64),
             keep_ended: 1000,
             // Well below the shortest grace of common platforms (30 s, then SIGKILL).
-            shutdown_ms: NonZeroU64::MIN.saturating_add(19_999),
+            shutdown_ms: Count(20_000),
         }
     }
 }
@@ -156,16 +199,16 @@ pub struct Component {
 pub struct Role {
     pub component: Spanned<String>,
     pub restart: Option<RestartPolicy>,
-    pub memory_limit_mb: Option<Spanned<NonZeroU64>>,
+    pub memory_limit_mb: Option<Spanned<Count>>,
     pub on_memory_limit: Option<MemoryPolicy>,
-    pub cpu_ms: Option<NonZeroU64>,
-    pub wall_ms: Option<NonZeroU64>,
-    pub host_call_ms: Option<NonZeroU64>,
-    pub start_ms: Option<NonZeroU64>,
-    pub shutdown_ms: Option<NonZeroU64>,
-    pub mailbox_messages: Option<NonZeroUsize>,
-    pub mailbox_kb: Option<NonZeroUsize>,
-    pub log_lines_per_second: Option<NonZeroU32>,
+    pub cpu_ms: Option<Count>,
+    pub wall_ms: Option<Count>,
+    pub host_call_ms: Option<Count>,
+    pub start_ms: Option<Count>,
+    pub shutdown_ms: Option<Count>,
+    pub mailbox_messages: Option<Count>,
+    pub mailbox_kb: Option<Count>,
+    pub log_lines_per_second: Option<Count>,
     #[serde(default)]
     pub http_allow: Vec<Rule>,
     #[serde(default)]

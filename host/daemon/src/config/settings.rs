@@ -1,7 +1,6 @@
 //! What the program works with, and the checks that need more than one key.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +13,8 @@ use bulkhead_model::{HttpPolicy, Level, Limits, RestartPolicy, Secret, spec::Htt
 use bulkhead_runtime::RuntimeConfig;
 use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
 
-use super::file::{self, File};
+use super::file::{self, Count, File};
 use crate::cli::LogFormat;
-
-const MIB: u64 = 1024 * 1024;
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -86,7 +83,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         roles.insert(name.into(), checked);
     }
     let agents = check_agents(file.agents, &roles)?;
-    let max_agent_memory_bytes = file.limits.max_agent_memory_mb.get().saturating_mul(MIB);
+    let max_agent_memory_bytes = file.limits.max_agent_memory_mb.mebibytes();
     Ok(Settings {
         control: ControlConfig {
             listen: file.server.listen.0,
@@ -99,20 +96,20 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         log: LogConfig {
             format: Format::Json,
             level: level(file.log.level),
-            buffer_bytes: file.log.buffer_mb.get().saturating_mul(1024 * 1024),
+            buffer_bytes: usize::try_from(file.log.buffer_mb.mebibytes()).unwrap_or(usize::MAX / 4),
         },
         runtime: RuntimeConfig {
-            max_agents: file.limits.max_agents.get(),
+            max_agents: file.limits.max_agents.as_usize(),
             max_agent_memory_bytes,
             aot_dir: Some(state_dir.join("aot")),
-            aot_bytes: file.state.aot_mb.get().saturating_mul(MIB),
-            max_component_bytes: file.limits.component_mb.get().saturating_mul(MIB),
+            aot_bytes: file.state.aot_mb.mebibytes(),
+            max_component_bytes: file.limits.component_mb.mebibytes(),
             ..RuntimeConfig::default()
         },
         state_dir,
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
-        shutdown: Duration::from_millis(file.limits.shutdown_ms.get()),
+        shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
         agents,
     })
 }
@@ -161,7 +158,7 @@ fn check_role(
     role: file::Role,
     components: &BTreeMap<Arc<str>, PathBuf>,
     model: Option<&Model>,
-    max_agent_memory_mb: NonZeroU64,
+    max_agent_memory_mb: Count,
 ) -> Result<Role, Problem> {
     let limits = limits(name, &role, max_agent_memory_mb)?;
     let span = role.component.span();
@@ -196,19 +193,20 @@ fn check_role(
     })
 }
 
-fn limits(name: &str, role: &file::Role, max_mb: NonZeroU64) -> Result<Limits, Problem> {
+fn limits(name: &str, role: &file::Role, max_mb: Count) -> Result<Limits, Problem> {
     let mut limits = Limits::default();
-    limits.memory_bytes = limits.memory_bytes.min(max_mb.get().saturating_mul(MIB));
+    limits.memory_bytes = limits.memory_bytes.min(max_mb.mebibytes());
     if let Some(mb) = &role.memory_limit_mb {
         if *mb.get_ref() > max_mb {
             let key = format!("roles.{name}.memory_limit_mb");
             let message = format!(
-                "{} is more than limits.max_agent_memory_mb, which is {max_mb}",
-                mb.get_ref()
+                "{} is more than limits.max_agent_memory_mb, which is {}",
+                mb.get_ref().0,
+                max_mb.0
             );
             return Err(Problem { key, message, span: mb.span() });
         }
-        limits.memory_bytes = mb.get_ref().get().saturating_mul(MIB);
+        limits.memory_bytes = mb.get_ref().mebibytes();
     }
     if let Some(policy) = role.on_memory_limit {
         limits.on_memory_limit = policy;
@@ -219,20 +217,20 @@ fn limits(name: &str, role: &file::Role, max_mb: NonZeroU64) -> Result<Limits, P
     set_ms(&mut limits.start, role.start_ms);
     set_ms(&mut limits.shutdown, role.shutdown_ms);
     if let Some(messages) = role.mailbox_messages {
-        limits.mailbox_messages = messages.get();
+        limits.mailbox_messages = messages.as_usize();
     }
     if let Some(kb) = role.mailbox_kb {
-        limits.mailbox_bytes = kb.get().saturating_mul(1024);
+        limits.mailbox_bytes = kb.as_usize().saturating_mul(1024);
     }
     if let Some(lines) = role.log_lines_per_second {
-        limits.log_lines_per_second = lines.get();
+        limits.log_lines_per_second = u32::try_from(lines.0).unwrap_or(u32::MAX);
     }
     Ok(limits)
 }
 
-fn set_ms(limit: &mut Duration, ms: Option<NonZeroU64>) {
+fn set_ms(limit: &mut Duration, ms: Option<Count>) {
     if let Some(ms) = ms {
-        *limit = Duration::from_millis(ms.get());
+        *limit = Duration::from_millis(ms.0);
     }
 }
 

@@ -48,7 +48,8 @@ fn a_wrong_type_or_value_is_refused_with_its_line() {
     for (text, expected) in [
         ("[server]\nlisten = 8080", "line 2"),
         ("[server]\nlisten = \"here\"", "127.0.0.1:8080"),
-        ("[limits]\nmax_agents = 0", "nonzero"),
+        ("[limits]\nmax_agents = 0", "at least 1"),
+        ("[limits]\nmax_agents = -1", "at least 1"),
         ("[limits]\nmax_agents = \"many\"", "line 2"),
         ("[log]\nlevel = \"loud\"", "`debug`"),
         ("[roles.a]\ncomponent = \"x\"\nhttp_allow = [\"http://x\"]", "host:port"),
