@@ -12,7 +12,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::board::{Board, Published};
 use crate::mailbox::{Envelope, Mailbox};
-use crate::refusal::{Delivery, SendError, TurnReport};
+use crate::refusal::{Delivery, SendError, StartError, TurnReport};
+use crate::slot::Slot;
 
 /// Why and by whom an agent is asked to end. The first order counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub board: Arc<Board>,
     pub meter: Arc<Meter>,
     pub stop: watch::Sender<Option<StopOrder>>,
+    pub slot: Slot,
     pub sink: SharedSink,
     pub ring: Arc<Ring>,
 }
@@ -83,6 +85,23 @@ impl AgentHandle {
             }
             first
         });
+    }
+
+    /// Asks the agent to end in favour of a newer start, and returns whom that one has to wait for.
+    pub fn supersede(&self, by: &str) -> Self {
+        let predecessor = self.shared.slot.succeed(self);
+        self.stop(ShutdownReason::Superseded, by);
+        predecessor
+    }
+
+    /// Resolves when the agent is running, or with the reason why it is not.
+    pub async fn started(&self) -> Result<(), StartError> {
+        self.shared.slot.answered().await
+    }
+
+    /// Which agent, and which life.
+    pub fn tag(&self) -> AgentTag {
+        self.shared.tag.clone()
     }
 
     /// Resolves when the incarnation is gone.

@@ -19,8 +19,9 @@ mod mailbox;
 mod port;
 mod refusal;
 mod report;
+mod slot;
 
-pub use actor::{AgentStart, Setup};
+pub use actor::Setup;
 pub use board::{Board, Published};
 pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull};

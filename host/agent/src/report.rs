@@ -57,7 +57,7 @@ impl Reporter {
     }
 
     /// The id that this incarnation's crash record has, if it comes to that.
-    pub(crate) fn crash_id(&self) -> &str {
+    fn crash_id(&self) -> &str {
         self.crash_id.get_or_init(|| Uuid::now_v7().to_string())
     }
 
@@ -67,6 +67,24 @@ impl Reporter {
         shared.ring.push_value("agent.start", &StartEvent { incarnation });
         let (agent, component) = (shared.tag.clone(), Arc::clone(&shared.spec.component));
         shared.sink.record(Event::AgentStart { agent, component, timings });
+    }
+
+    pub(crate) fn not_started(&self, error: &StartError) {
+        let agent = self.shared.tag.clone();
+        if error.kind == StartFailure::Superseded {
+            let by = self.shared.stop.borrow().as_ref().map(|order| order.by.clone());
+            self.shared.sink.record(Event::AgentStartSuperseded { agent, by });
+            return;
+        }
+        self.shared.sink.record(Event::AgentStartFailed {
+            agent_id: agent.agent_id,
+            role: agent.role.to_string(),
+            incarnation: Some(agent.incarnation),
+            phase: error.phase,
+            error_type: error.kind.as_str().to_owned(),
+            error: error.message.clone(),
+            action: error.kind.action().to_owned(),
+        });
     }
 
     pub(crate) fn turn(
@@ -217,7 +235,7 @@ fn is_of_the_agent(function: &str) -> bool {
 }
 
 /// The answer to whoever asked for a start that did not work out.
-pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: &str) -> StartError {
+pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<String>) -> StartError {
     let phase = match exit.phase {
         Phase::Instantiate => StartPhase::Instantiate,
         Phase::Restore => StartPhase::Restore,
@@ -243,7 +261,6 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: &str) -> Sta
         Some(code) => format!("{code}: {}", exit.message),
         None => exit.message.clone(),
     };
-    let crash_id = (!exit.reason.is_normal()).then(|| crash_id.to_owned());
     StartError { phase, kind, message, crash_id }
 }
 
@@ -285,11 +302,11 @@ mod tests {
     fn a_start_that_ran_out_of_time_says_so() {
         let exit =
             Exit::new(ExitReason::StartFailed, Phase::Start, "did not start within its deadline");
-        let error = start_error(&exit, Instant::now(), "id");
+        let error = start_error(&exit, Instant::now(), None);
         assert_eq!((error.phase, error.kind), (StartPhase::Deadline, StartFailure::Deadline));
         let mut exit = Exit::new(ExitReason::StartFailed, Phase::Start, "no");
         exit.code = Some("bad-prompt".into());
-        let error = start_error(&exit, Instant::now(), "id");
+        let error = start_error(&exit, Instant::now(), None);
         assert_eq!((error.phase, error.kind), (StartPhase::GuestStart, StartFailure::GuestError));
         assert_eq!(error.message, "bad-prompt: no");
     }

@@ -220,6 +220,22 @@ pub enum Event {
         /// Where the start spent its time.
         timings: StartTimings,
     },
+    /// A start of the same spec was under way, and a second caller waits for it as well.
+    #[serde(rename = "agent.start_joined")]
+    AgentStartJoined {
+        /// Which agent, in the life that both callers get.
+        #[serde(flatten)]
+        agent: AgentTag,
+    },
+    /// A start was cancelled before the agent ran, by a newer start or a stop.
+    #[serde(rename = "agent.start_superseded")]
+    AgentStartSuperseded {
+        /// Which agent, in the life that was not to be.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Who took over.
+        by: Option<String>,
+    },
     /// An agent did not get to running.
     #[serde(rename = "agent.start_failed")]
     AgentStartFailed {
@@ -361,6 +377,8 @@ impl Event {
             | Self::StopIntent { .. }
             | Self::Stopped { .. }
             | Self::AgentStart { .. }
+            | Self::AgentStartJoined { .. }
+            | Self::AgentStartSuperseded { .. }
             | Self::AgentExit { .. } => Level::Info,
         }
     }

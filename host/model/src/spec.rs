@@ -46,6 +46,16 @@ pub struct AgentSpec {
     pub fault_injection: bool,
 }
 
+impl AgentSpec {
+    /// Whether a start of `other` asks for the same agent. How long the callers are willing to wait
+    /// makes no difference.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let mut patient = other.clone();
+        patient.limits.start = self.limits.start;
+        *self == patient
+    }
+}
+
 /// Bounds on what one agent may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -1,14 +1,15 @@
 //! All agents.
 //!
 //! ```text
-//!   start ─▶ Catalog::resolve ─▶ load component ─▶ slot of the id ─▶ stop the old ─▶ place ─▶ spawn
+//!   start ─▶ Catalog::resolve ─▶ load component ─▶ Entry::admit ─▶ join | keep | spawn the next
 //!   stop, send, status ─▶ Registry ─▶ AgentHandle
 //! ```
 //!
 //! A start does everything that can fail without touching the agent first: a bad request, an unknown
-//! role, a component that does not load leave whatever runs alone. Then it takes the id's slot, ends
-//! what lives there, waits until it is gone, and spawns the next incarnation. Stops do not take the
-//! slot: a stop order reaches a start that is under way.
+//! role, a component that does not load leave whatever runs alone. Then the id's entry decides under a
+//! short lock: join the start under way, keep what runs, or spawn the next incarnation, which waits
+//! at its gate until the one before is gone (`bulkhead_agent`, module `slot`). A stop order reaches a
+//! start that is under way, because nothing waits under a lock.
 
 mod catalog;
 mod peers;
@@ -48,7 +49,6 @@ pub struct Supervisor(Arc<Inner>);
 struct Inner {
     config: SupervisorConfig,
     runtime: Arc<Runtime>,
-    spawner: Spawner,
     sink: SharedSink,
     context: Arc<RunContext>,
     registry: Registry,
@@ -72,12 +72,9 @@ impl Supervisor {
     ) -> Self {
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let registry = Registry::new(max_agents, config.keep_ended);
-        let spawner =
-            Spawner::new(runtime.fast_lane().clone(), Arc::clone(&sink), Arc::clone(&context));
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| Inner {
             config,
             runtime,
-            spawner,
             sink,
             context,
             registry,
@@ -152,6 +149,12 @@ impl Supervisor {
 }
 
 impl Inner {
+    /// Spawns on the next thread of the fast lane.
+    fn spawner(&self) -> Spawner {
+        let lane = self.runtime.fast_lane().clone();
+        Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
+    }
+
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
         let agent = self.registry.current(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))?;
         agent.send(self.next_message_id(), sender, body)

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bulkhead_agent::AgentHandle;
+use bulkhead_agent::{AgentHandle, StartError};
+use bulkhead_api::IfRunning;
 use bulkhead_events::Ring;
-use bulkhead_model::{AgentId, Incarnation};
+use bulkhead_model::{AgentId, AgentSpec, AgentState, Incarnation};
 
 /// Everything known of one id.
 pub(crate) struct Entry {
-    /// Held from the end of the old incarnation to the start of the next: one at a time, in order.
-    pub slot: tokio::sync::Mutex<()>,
     pub ring: Arc<Ring>,
     inner: Mutex<EntryInner>,
 }
@@ -40,19 +39,63 @@ impl Entry {
         self.lock().current.clone()
     }
 
-    /// Takes the next number.
-    pub(crate) fn next_incarnation(&self) -> Incarnation {
+    /// Lets a start in. `spawn` makes the next incarnation, with the one that has to be gone first; it
+    /// must not block. One start at a time decides, on what is true then. `may_begin` is asked under
+    /// the same lock under which the end of all agents looks for those that live: a start that it lets
+    /// through is seen there.
+    pub(crate) fn admit(
+        &self,
+        spec: &AgentSpec,
+        if_running: IfRunning,
+        may_begin: impl FnOnce() -> Result<(), StartError>,
+        spawn: impl FnOnce(Incarnation, Option<AgentHandle>) -> AgentHandle,
+    ) -> Result<(Decision, AgentHandle), StartError> {
         let mut inner = self.lock();
-        inner.last = Incarnation(inner.last.0 + 1);
-        inner.last
-    }
-
-    pub(crate) fn set_current(&self, agent: AgentHandle) {
-        self.lock().current = Some(agent);
+        may_begin()?;
+        let live = inner.current.clone().filter(AgentHandle::is_live);
+        if let Some(live) = live {
+            let state = live.board().state();
+            let decision = decide(state, live.spec().is_same_as(spec), if_running);
+            if decision != Decision::Begin {
+                return Ok((decision, live));
+            }
+            let predecessor = live.supersede("start");
+            return Ok((decision, inner.begin(|number| spawn(number, Some(predecessor)))));
+        }
+        Ok((Decision::Begin, inner.begin(|number| spawn(number, None))))
     }
 
     fn lock(&self) -> MutexGuard<'_, EntryInner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl EntryInner {
+    fn begin(&mut self, spawn: impl FnOnce(Incarnation) -> AgentHandle) -> AgentHandle {
+        self.last = Incarnation(self.last.0 + 1);
+        let agent = spawn(self.last);
+        self.current = Some(agent.clone());
+        agent
+    }
+}
+
+/// What a start does when an incarnation lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// A new incarnation, after the one that lives.
+    Begin,
+    /// The start that is under way is the one that was asked for.
+    Join,
+    /// The caller wants the one that lives.
+    Keep,
+}
+
+/// The table of the start slot. Pure.
+fn decide(live: AgentState, same_spec: bool, if_running: IfRunning) -> Decision {
+    match (live, if_running) {
+        (AgentState::Starting, _) if same_spec => Decision::Join,
+        (AgentState::Running { .. }, IfRunning::Keep) => Decision::Keep,
+        _ => Decision::Begin,
     }
 }
 
@@ -71,24 +114,11 @@ impl Registry {
         inner.make_room(self.max_entries, self.keep_ended);
         let last = Incarnation(inner.forgotten);
         let entry = Arc::new(Entry {
-            slot: tokio::sync::Mutex::default(),
             ring: Arc::default(),
             inner: Mutex::new(EntryInner { current: None, last }),
         });
         inner.entries.insert(id.clone(), Arc::clone(&entry));
         entry
-    }
-
-    /// Forgets an entry in which nothing ever lived.
-    pub(crate) fn forget_if_empty(&self, id: &AgentId) {
-        let mut inner = self.lock();
-        let is_empty =
-            |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && entry.current().is_none();
-        if inner.entries.get(id).is_some_and(is_empty)
-            && let Some(entry) = inner.entries.remove(id)
-        {
-            inner.forgotten = inner.forgotten.max(entry.lock().last.0);
-        }
     }
 
     pub(crate) fn current(&self, id: &AgentId) -> Option<AgentHandle> {
@@ -133,6 +163,37 @@ impl Inner {
             if let Some(entry) = self.entries.remove(&id) {
                 self.forgotten = self.forgotten.max(entry.lock().last.0);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_of_the_same_spec_joins_the_one_under_way() {
+        for if_running in [IfRunning::Restart, IfRunning::Keep] {
+            assert_eq!(decide(AgentState::Starting, true, if_running), Decision::Join);
+            assert_eq!(decide(AgentState::Starting, false, if_running), Decision::Begin);
+        }
+    }
+
+    #[test]
+    fn a_running_agent_is_replaced_unless_the_caller_wants_it() {
+        for busy in [true, false] {
+            for same in [true, false] {
+                let running = AgentState::Running { busy };
+                assert_eq!(decide(running, same, IfRunning::Restart), Decision::Begin);
+                assert_eq!(decide(running, same, IfRunning::Keep), Decision::Keep);
+            }
+        }
+    }
+
+    #[test]
+    fn a_start_during_a_stop_waits_and_then_begins() {
+        for if_running in [IfRunning::Restart, IfRunning::Keep] {
+            assert_eq!(decide(AgentState::Stopping, true, if_running), Decision::Begin);
         }
     }
 }

@@ -24,19 +24,26 @@ impl Supervisor {
     /// Each agent has its role's grace; all of them run at the same time.
     pub async fn shut_down(&self, by: &str, patience: Duration) -> ShutdownReport {
         let began = Instant::now();
-        self.0.draining.store(true, Ordering::Relaxed);
-        let agents: Vec<_> =
-            self.0.registry.all().into_iter().filter(|agent| agent.is_live()).collect();
-        for agent in &agents {
-            agent.stop(ShutdownReason::Drained, by);
+        self.0.draining.store(true, Ordering::SeqCst);
+        let deadline = began + patience;
+        let (mut stopped, mut all) = (0, 0);
+        // A start that was let in just before may come after the first look.
+        loop {
+            let agents: Vec<_> =
+                self.0.registry.all().into_iter().filter(|agent| agent.is_live()).collect();
+            if agents.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            for agent in &agents {
+                agent.stop(ShutdownReason::Drained, by);
+            }
+            all += agents.len();
+            for agent in &agents {
+                let ended = timeout_at(deadline.into(), agent.ended()).await;
+                let as_asked = |exit: bulkhead_api::ExitView| exit.crash_id.is_none();
+                stopped += usize::from(ended.is_ok_and(|ended| ended.exit.is_some_and(as_asked)));
+            }
         }
-        let deadline = (began + patience).into();
-        let mut stopped = 0;
-        for agent in &agents {
-            let ended = timeout_at(deadline, agent.ended()).await;
-            let as_asked = |exit: bulkhead_api::ExitView| exit.crash_id.is_none();
-            stopped += usize::from(ended.is_ok_and(|ended| ended.exit.is_some_and(as_asked)));
-        }
-        ShutdownReport { stopped, killed: agents.len() - stopped, duration: began.elapsed() }
+        ShutdownReport { stopped, killed: all - stopped, duration: began.elapsed() }
     }
 }

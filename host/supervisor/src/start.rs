@@ -1,18 +1,20 @@
 //! The way of a start: everything that can fail without touching the agent comes first.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{AgentHandle, Setup, StartError, StartFailure};
-use bulkhead_api::{IfRunning, StartAnswer, StartRequest};
+use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
-use bulkhead_model::{AgentSpec, Event, Incarnation, StartPhase};
-use bulkhead_runtime::{LoadError, Loaded, ShutdownReason};
+use bulkhead_model::{AgentId, AgentSpec, Event, StartPhase};
+use bulkhead_runtime::{LoadError, Loaded};
 use tokio::time::timeout_at;
 
 use crate::catalog::Resolved;
-use crate::registry::Entry;
+use crate::registry::Decision;
 use crate::{Inner, Supervisor};
 
 /// A start that led to a running agent.
@@ -28,69 +30,120 @@ pub struct Started {
 const MAYOR: &str = "mayor";
 
 impl Supervisor {
-    /// Starts an agent; resolves when it is running. Every failure is told by one
-    /// `agent.start_failed` line.
+    /// Starts an agent; resolves when it is running. Every failure is told by one line. Dropping the
+    /// future does not stop a start that is under way.
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
+        let began = Instant::now();
         let (id, role) = (request.agent_id.clone(), request.role.clone());
-        let mut incarnation = None;
-        let result = self.0.start(request, &mut incarnation).await;
-        if let Err(error) = &result {
-            self.0.registry.forget_if_empty(&id);
-            self.0.sink.record(Event::AgentStartFailed {
-                agent_id: id,
-                role,
+        let if_running = request.if_running;
+        let (resolved, loaded, deadline) = match self.0.prepare(request, began).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.0.tell_failed(id, role, &error);
+                return Err(error);
+            }
+        };
+        let compile_us = micros(began.elapsed());
+        let timings = StartTimings { compile_us, ..StartTimings::default() };
+        let spec = Arc::new(resolved.spec);
+        let entry = self.0.registry.entry(&id);
+        let may_begin = || self.0.admit();
+        let admitted = entry.admit(&spec, if_running, may_begin, |incarnation, predecessor| {
+            let workspace = resolved.workspace.then(|| self.0.workspace(&spec));
+            let setup = Setup {
+                spec: Arc::clone(&spec),
                 incarnation,
-                phase: error.phase,
-                error_type: error.kind.as_str().to_owned(),
-                error: error.message.clone(),
-                action: error.kind.action().to_owned(),
-            });
+                loaded,
+                deadline,
+                timings,
+                workspace,
+                predecessor,
+                places: Arc::clone(&self.0.places),
+                runtime: Arc::clone(&self.0.runtime),
+                peers: Arc::new(self.0.peers.clone()),
+                sink: Arc::clone(&self.0.sink),
+                ring: Arc::clone(&entry.ring),
+                context: Arc::clone(&self.0.context),
+                prompt_message_id: self.0.next_message_id(),
+            };
+            setup.spawn(&self.0.spawner())
+        });
+        let (decision, agent) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                self.0.tell_failed(id, role, &error);
+                return Err(error);
+            }
+        };
+        let joined = decision == Decision::Join;
+        if decision != Decision::Keep {
+            self.0.wait_for(&agent, joined, deadline).await?;
         }
-        result
+        self.0.note_mayor(&agent);
+        let answer = StartAnswer { agent: agent.view(), joined };
+        Ok(Started { answer, created: decision != Decision::Keep })
     }
 }
 
 impl Inner {
-    async fn start(
+    /// Everything that can fail without touching the agent.
+    async fn prepare(
         &self,
         request: StartRequest,
-        incarnation: &mut Option<Incarnation>,
-    ) -> Result<Started, StartError> {
-        let began = Instant::now();
+        began: Instant,
+    ) -> Result<(Resolved, Arc<Loaded>, Instant), StartError> {
         self.admit()?;
-        let (if_running, id) = (request.if_running, request.agent_id.clone());
         let resolved = self.config.catalog.resolve(request)?;
         let deadline = began + resolved.spec.limits.start;
         let loaded = self.load(&resolved, deadline).await?;
-        let compile_us = micros(began.elapsed());
+        Ok((resolved, loaded, deadline))
+    }
 
-        let entry = self.registry.entry(&id);
-        let slot = timeout_at(deadline.into(), entry.slot.lock()).await;
-        let _slot = slot.map_err(|_| late(&resolved.spec, "another start of this agent"))?;
-        if let Some(kept) = kept(&entry, if_running) {
-            return Ok(Started { answer: kept, created: false });
+    /// Waits for a start, for as long as this caller is willing to. The one who began it has the
+    /// agent's own deadline; one who joined may be less patient.
+    async fn wait_for(
+        &self,
+        agent: &AgentHandle,
+        joined: bool,
+        deadline: Instant,
+    ) -> Result<(), StartError> {
+        if !joined {
+            return agent.started().await;
         }
-        self.clear(&entry, &resolved.spec, deadline).await?;
-        // The container may have begun to drain while this waited.
-        self.admit()?;
-        let wait_us = micros(began.elapsed()) - compile_us;
-        let timings = StartTimings { wait_us, compile_us, ..StartTimings::default() };
-        let number = entry.next_incarnation();
-        *incarnation = Some(number);
-        let agent = self.spawn(&entry, resolved, loaded, number, deadline, timings).await?;
+        self.sink.record(Event::AgentStartJoined { agent: agent.tag() });
+        match timeout_at(deadline.into(), agent.started()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let text = format!("agent {} is still starting", agent.spec().id);
+                Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text))
+            }
+        }
+    }
+
+    fn workspace(&self, spec: &AgentSpec) -> PathBuf {
+        self.config.workspaces_dir.join(spec.id.as_str())
+    }
+
+    fn note_mayor(&self, agent: &AgentHandle) {
         if agent.spec().role.as_ref() == MAYOR {
-            let _ = self.mayor_ready_ms.compare_exchange(
-                0,
-                now().0,
-                std::sync::atomic::Ordering::Relaxed,
-                std::sync::atomic::Ordering::Relaxed,
-            );
+            let _ = self.mayor_ready_ms.compare_exchange(0, now().0, Relaxed, Relaxed);
         }
-        Ok(Started { answer: StartAnswer { agent: agent.view(), joined: false }, created: true })
+    }
+
+    fn tell_failed(&self, agent_id: AgentId, role: String, error: &StartError) {
+        self.sink.record(Event::AgentStartFailed {
+            agent_id,
+            role,
+            incarnation: None,
+            phase: error.phase,
+            error_type: error.kind.as_str().to_owned(),
+            error: error.message.clone(),
+            action: error.kind.action().to_owned(),
+        });
     }
 
     fn admit(&self) -> Result<(), StartError> {
-        if self.draining.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.draining.load(SeqCst) {
             let text = "the container is going away and takes no starts";
             return Err(StartError::new(StartPhase::Admission, StartFailure::Draining, text));
         }
@@ -123,78 +176,6 @@ impl Inner {
         }
         Ok(loaded)
     }
-
-    /// Ends what lives in the slot, and waits until it is gone.
-    async fn clear(
-        &self,
-        entry: &Entry,
-        spec: &AgentSpec,
-        deadline: Instant,
-    ) -> Result<(), StartError> {
-        let Some(agent) = entry.current().filter(AgentHandle::is_live) else { return Ok(()) };
-        agent.stop(ShutdownReason::Superseded, "start");
-        timeout_at(deadline.into(), agent.ended())
-            .await
-            .map_err(|_| late(spec, "the end of the incarnation before"))?;
-        Ok(())
-    }
-
-    async fn spawn(
-        &self,
-        entry: &Entry,
-        resolved: Resolved,
-        loaded: Arc<Loaded>,
-        incarnation: Incarnation,
-        deadline: Instant,
-        timings: StartTimings,
-    ) -> Result<AgentHandle, StartError> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let text = format!(
-                "{} agents live, and the container holds {}",
-                self.context.active_agents(),
-                self.runtime.capacity().max_agents
-            );
-            return Err(StartError::new(StartPhase::Admission, StartFailure::Capacity, text));
-        };
-        let spec = Arc::new(resolved.spec);
-        let workspace =
-            resolved.workspace.then(|| self.config.workspaces_dir.join(spec.id.as_str()));
-        let setup = Setup {
-            spec,
-            incarnation,
-            loaded,
-            deadline,
-            timings,
-            workspace,
-            place,
-            runtime: Arc::clone(&self.runtime),
-            peers: Arc::new(self.peers.clone()),
-            sink: Arc::clone(&self.sink),
-            ring: Arc::clone(&entry.ring),
-            context: Arc::clone(&self.context),
-            prompt_message_id: self.next_message_id(),
-        };
-        let start = setup.spawn(&self.spawner);
-        entry.set_current(start.handle.clone());
-        start.running.await.unwrap_or_else(|_| {
-            let text = "the agent's task ended without an answer; the log has its panic";
-            Err(StartError::new(StartPhase::Instantiate, StartFailure::Host, text))
-        })?;
-        Ok(start.handle)
-    }
-}
-
-/// The live agent, when the caller wants to keep it.
-fn kept(entry: &Entry, if_running: IfRunning) -> Option<StartAnswer> {
-    let agent = entry.current().filter(AgentHandle::is_live)?;
-    let keep = if_running == IfRunning::Keep && agent.board().state().accepts_messages();
-    keep.then(|| StartAnswer { agent: agent.view(), joined: false })
-}
-
-fn late(spec: &AgentSpec, waited_for: &str) -> StartError {
-    let limit = spec.limits.start.as_millis();
-    let text = format!("agent {} waited {limit} ms for {waited_for}", spec.id);
-    StartError::new(StartPhase::Deadline, StartFailure::Deadline, text)
 }
 
 fn load_failed(error: LoadError) -> StartError {

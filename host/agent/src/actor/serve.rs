@@ -1,0 +1,184 @@
+//! An agent at work: messages, turns, and the guest's `shutdown`.
+
+use std::time::{Duration, Instant};
+
+use bulkhead_model::{Exit, ExitReason, Input, Next, Outcome, Phase, Sender};
+use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
+
+use super::{Actor, Ended, Step, answer, exit_reason, failed, stop_ordered};
+use crate::mailbox::Envelope;
+use crate::refusal::TurnReport;
+
+impl Actor {
+    pub(super) async fn serve(&mut self, incarnation: Incarnation) -> Ended {
+        if incarnation.is_command() {
+            return self.run_command(incarnation).await;
+        }
+        let mut incarnation = incarnation;
+        loop {
+            let envelope = tokio::select! {
+                biased;
+                order = stop_ordered(&mut self.stop) => {
+                    return self.wind_down(incarnation, order.grace, order.reason).await;
+                }
+                envelope = self.shared.mailbox.next() => envelope,
+            };
+            match self.work_on(incarnation, envelope).await {
+                Ok((next, ())) => incarnation = next,
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// Works on one message: a turn, and more as long as the agent says `continue`.
+    async fn work_on(&mut self, mut incarnation: Incarnation, mut envelope: Envelope) -> Step<()> {
+        self.shared.board.count_message();
+        loop {
+            let (alive, outcome, grace) = self.turn(incarnation, &mut envelope).await?;
+            let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
+            if let (Next::Continue, None) = (next, grace) {
+                envelope.message.sender = Sender::Continuation;
+                envelope.message.body = "".into();
+                incarnation = alive;
+                continue;
+            }
+            match outcome {
+                Ok(outcome) => answer(&mut envelope, TurnReport::Finished(outcome)),
+                Err(AgentFailure { code, message, .. }) => {
+                    answer(&mut envelope, TurnReport::Failed { code, message });
+                }
+            }
+            if next == Next::Done {
+                return Err(
+                    Exit::new(ExitReason::Completed, Phase::Idle, "the agent said done").into()
+                );
+            }
+            if let Some((grace, reason)) = grace {
+                return Err(self.wind_down(alive, grace, reason).await);
+            }
+            return Ok((alive, ()));
+        }
+    }
+
+    /// One turn. Returns what is left of the grace when a stop was ordered meanwhile.
+    async fn turn(
+        &mut self,
+        incarnation: Incarnation,
+        envelope: &mut Envelope,
+    ) -> Result<
+        (Incarnation, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
+        Ended,
+    > {
+        self.shared.board.transition(Input::TurnBegan);
+        let began = Instant::now();
+        let cpu_before = self.shared.meter.usage().cpu_us;
+        let mut call = incarnation.handle(&envelope.message, self.turn_limits());
+        let mut grace: Option<(Instant, ShutdownReason)> = None;
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut call => break end,
+                order = stop_ordered(&mut self.stop), if grace.is_none() => {
+                    grace = Some((Instant::now() + order.grace, order.reason));
+                    self.shared.board.transition(Input::StopRequested);
+                    call.end_within(order.grace);
+                }
+            }
+        };
+        match end {
+            CallEnd::Returned(_, Err(failure)) if failure.fatal => {
+                Err(self.died_in_turn(failed(failure, Phase::Handle), envelope))
+            }
+            CallEnd::Returned(incarnation, result) => {
+                if grace.is_none() {
+                    self.shared.board.transition(Input::TurnEnded);
+                }
+                let cpu_us = self.shared.meter.usage().cpu_us - cpu_before;
+                self.reporter.turn(&envelope.message.id, &result, cpu_us, began.elapsed());
+                let left = grace.map(|(until, reason)| {
+                    (until.saturating_duration_since(Instant::now()), reason)
+                });
+                Ok((incarnation, result, left))
+            }
+            CallEnd::Ended(exit) => Err(self.died_in_turn(exit, envelope)),
+        }
+    }
+
+    fn died_in_turn(&self, exit: Exit, envelope: &mut Envelope) -> Ended {
+        let message = envelope.message.clone();
+        let in_flight = Envelope { message, report: envelope.report.take() };
+        Ended { exit, in_flight: Some(in_flight) }
+    }
+
+    fn turn_limits(&self) -> CallLimits {
+        let limits = &self.shared.spec.limits;
+        CallLimits { cpu: limits.cpu, wall: limits.wall, host_call: limits.host_call }
+    }
+
+    /// A stock component: one call, its whole life.
+    async fn run_command(&mut self, incarnation: Incarnation) -> Ended {
+        self.shared.board.transition(Input::TurnBegan);
+        let mut call = incarnation.run(self.turn_limits());
+        let mut ordered = None;
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut call => break end,
+                order = stop_ordered(&mut self.stop), if ordered.is_none() => {
+                    ordered = Some(order.reason);
+                    self.shared.board.transition(Input::StopRequested);
+                    // It has no `shutdown` to be asked with.
+                    call.kill();
+                }
+            }
+        };
+        let exit = match (end, ordered) {
+            (CallEnd::Ended(exit), Some(reason)) if exit.reason == ExitReason::Killed => {
+                Exit::new(exit_reason(reason), Phase::Run, "a program without shutdown was stopped")
+            }
+            (CallEnd::Ended(exit), _) if exit.status == Some(0) => {
+                Exit::new(ExitReason::Completed, Phase::Run, exit.message)
+            }
+            (CallEnd::Ended(exit), _) => exit,
+            (CallEnd::Returned(_, Ok(())), _) => {
+                Exit::new(ExitReason::Completed, Phase::Run, "the program ran to its end")
+            }
+            (CallEnd::Returned(_, Err(failure)), _) => {
+                let mut exit = Exit::new(ExitReason::GuestExit, Phase::Run, failure.message);
+                exit.status = Some(1);
+                exit
+            }
+        };
+        exit.into()
+    }
+
+    /// Calls the guest's `shutdown` with what is left of the grace.
+    async fn wind_down(
+        &mut self,
+        incarnation: Incarnation,
+        grace: Duration,
+        reason: ShutdownReason,
+    ) -> Ended {
+        self.shared.board.transition(Input::StopRequested);
+        let limits =
+            CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
+        let exit = match incarnation.shutdown(reason, limits).await {
+            CallEnd::Returned(_, Ok(())) => {
+                Exit::new(exit_reason(reason), Phase::Shutdown, "ended when asked to")
+            }
+            CallEnd::Returned(_, Err(failure)) => {
+                let text =
+                    format!("ended when asked to, saying {}: {}", failure.code, failure.message);
+                Exit::new(exit_reason(reason), Phase::Shutdown, text)
+            }
+            // CPU time and wall time of a shutdown are one grace.
+            CallEnd::Ended(mut exit) => {
+                if exit.reason == ExitReason::CpuDeadline {
+                    exit.reason = ExitReason::Killed;
+                }
+                exit
+            }
+        };
+        exit.into()
+    }
+}

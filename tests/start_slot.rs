@@ -1,0 +1,181 @@
+//! The start slot of an agent id, over HTTP: at most one incarnation, and every start gets an answer.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use harness::Host;
+use harness::trial::incarnation;
+use serde_json::{Value, json};
+
+/// Callers at one time.
+const CALLERS: usize = 64;
+
+/// Starts `agent` from many threads at once; the body of caller `n` is `more(n)`.
+fn stampede(host: &Host, role: &str, more: impl Fn(usize) -> Value + Sync) -> Vec<(u16, Value)> {
+    let barrier = Barrier::new(CALLERS);
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|n| {
+                let (barrier, more) = (&barrier, &more);
+                scope.spawn(move || {
+                    let body = more(n);
+                    barrier.wait();
+                    let answer = host.client().start_with("one", role, body);
+                    (answer.status, answer.body)
+                })
+            })
+            .collect();
+        callers.into_iter().map(|caller| caller.join().expect("a caller")).collect()
+    })
+}
+
+/// Incarnations that began to run, minus those that ended, after every line of the log: never more
+/// than one.
+fn check_one_at_a_time(lines: &[Value], agent: &str) {
+    let mut live: Vec<u64> = Vec::new();
+    for line in lines.iter().filter(|line| line["agentId"] == agent) {
+        match line["event"].as_str().unwrap_or_default() {
+            "agent.start" => live.push(incarnation(line)),
+            "agent.exit" => live.retain(|number| *number != incarnation(line)),
+            _ => {}
+        }
+        assert!(live.len() <= 1, "two incarnations live: {live:?} at {line}");
+    }
+}
+
+/// Exactly one exit record for each incarnation that has a line.
+fn check_one_exit_each(lines: &[Value], agent: &str, incarnations: u64) {
+    for number in 1..=incarnations {
+        let exits = lines.iter().filter(|line| {
+            line["event"] == "agent.exit" && line["agentId"] == agent && incarnation(line) == number
+        });
+        assert_eq!(exits.count(), 1, "exit records of incarnation {number}");
+    }
+}
+
+#[test]
+fn identical_starts_share_one_incarnation() {
+    let host = Host::builder().guest("slow-start").start();
+    // Long enough in `start` that every caller finds it under way, also on a busy machine.
+    let answers = stampede(&host, "slow-start", |_| json!({"prompt": "3000"}));
+    assert!(answers.iter().all(|(status, _)| *status == 201), "{answers:?}");
+    assert!(answers.iter().all(|(_, body)| body["incarnation"] == 1), "{answers:?}");
+    let joined = answers.iter().filter(|(_, body)| body["joined"] == true).count();
+    assert_eq!(joined, CALLERS - 1);
+    host.client().stop("one").expect(200);
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+    check_one_exit_each(&lines, "one", 1);
+}
+
+#[test]
+fn of_different_starts_exactly_one_runs() {
+    let host = Host::builder().start();
+    let answers = stampede(&host, "echo", |n| json!({"model": format!("model-{n}")}));
+    let running = host.client().status("one");
+    assert_eq!(running["status"], "running");
+    let last = incarnation(&running);
+    for (status, body) in &answers {
+        match status {
+            201 => {}
+            409 => assert_eq!(body["error_type"], "superseded", "{body}"),
+            other => panic!("a start got {other}: {body}"),
+        }
+    }
+    let won: Vec<u64> = answers
+        .iter()
+        .filter(|(status, _)| *status == 201)
+        .map(|(_, body)| incarnation(body))
+        .collect();
+    assert!(won.contains(&last), "the one that runs was answered 201");
+    host.client().stop("one").expect(200);
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+    check_one_exit_each(&lines, "one", last);
+    for number in won.into_iter().filter(|number| *number != last) {
+        let exit = lines.iter().find(|line| {
+            line["event"] == "agent.exit" && line["agentId"] == "one" && incarnation(line) == number
+        });
+        assert_eq!(exit.expect("an exit record")["reason"], "superseded");
+    }
+}
+
+#[test]
+fn a_start_that_hangs_is_superseded_by_another_spec() {
+    let host = Host::builder().guest("slow-start").start();
+    std::thread::scope(|scope| {
+        let body = json!({"prompt": "60000"});
+        let first = scope.spawn(|| host.client().start_with("one", "slow-start", body));
+        harness::wait_until("the first start is under way", || {
+            host.client().list().iter().any(|agent| agent["agentId"] == "one")
+        });
+        let began = Instant::now();
+        let second = host.client().start_with("one", "slow-start", json!({"prompt": "0"}));
+        assert_eq!(second.expect(201)["incarnation"], 2);
+        // Far below the minute that the first one wanted to hang.
+        assert!(began.elapsed() < Duration::from_secs(20));
+        first.join().expect("the first caller").expect_error(409, &["stopped before"]);
+    });
+    host.client().stop("one").expect(200);
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+    check_one_exit_each(&lines, "one", 2);
+}
+
+#[test]
+fn a_start_that_hangs_can_be_stopped() {
+    let host = Host::builder().guest("slow-start").start();
+    std::thread::scope(|scope| {
+        let body = json!({"prompt": "60000"});
+        let start = scope.spawn(|| host.client().start_with("one", "slow-start", body));
+        harness::wait_until("the start is under way", || {
+            host.client().list().iter().any(|agent| agent["agentId"] == "one")
+        });
+        assert_eq!(host.client().stop("one").expect(200)["exitReason"], "stopped");
+        start.join().expect("the caller").expect_error(409, &["stopped before"]);
+    });
+    check_one_exit_each(&host.finish(), "one", 1);
+}
+
+#[test]
+fn a_replacement_keeps_its_place_in_a_full_container() {
+    let host = Host::builder().toml("[limits]\nmax_agents = 2").start();
+    host.client().start("one", "echo");
+    host.client().start("two", "echo");
+    for round in 0..20 {
+        host.client().start_with("three", "echo", json!({})).expect_error(503, &["2 agents live"]);
+        let body = json!({"model": format!("model-{round}")});
+        host.client().start_with("one", "echo", body).expect(201);
+    }
+    assert_eq!(host.client().ask("two", "hi"), "hi");
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+}
+
+#[test]
+fn a_deaf_incarnation_delays_only_its_own_successor() {
+    let host = Host::builder().guest("ignores-stop").start();
+    host.client().start("one", "ignores-stop");
+    host.client().start("bystander", "echo");
+    std::thread::scope(|scope| {
+        let body = json!({"model": "another"});
+        let next = scope.spawn(|| host.client().start_with("one", "ignores-stop", body));
+        assert_eq!(host.client().ask("bystander", "hi"), "hi");
+        assert_eq!(next.join().expect("the caller").expect(201)["incarnation"], 2);
+    });
+    host.client().stop("one").expect(200);
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+    check_one_exit_each(&lines, "one", 2);
+}
+
+#[test]
+fn a_live_agent_is_kept_when_the_caller_wants_it() {
+    let host = Host::builder().start();
+    host.client().start("one", "echo");
+    let kept = host.client().start_with("one", "echo", json!({"ifRunning": "keep"})).expect(200);
+    assert_eq!(kept["incarnation"], 1);
+    let fresh = host.client().start_with("one", "echo", json!({})).expect(201);
+    assert_eq!(fresh["incarnation"], 2);
+    host.finish();
+}
