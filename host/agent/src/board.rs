@@ -53,7 +53,7 @@ impl Board {
         self.touch();
         match input {
             Input::TurnBegan => _ = self.turns.fetch_add(1, Relaxed),
-            Input::Ended { .. } => self.lock_tools().clear(),
+            Input::Ended { .. } => *self.lock_tools() = Vec::new(),
             _ => {}
         }
         self.state.send_modify(|published| match published.state.transition(input) {

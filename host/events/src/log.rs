@@ -36,8 +36,8 @@ pub struct LogConfig {
     pub format: Format,
     /// Less important lines are not written and get no `seq`.
     pub level: Level,
-    /// Bytes that may wait for the writer. Lines of level `error` and `fatal` may take half as much
-    /// again, so that they are the last to go.
+    /// Bytes that may wait for the writer. Lines of the host of level `error` and `fatal` may take half
+    /// as much again, so that they are the last to go.
     pub buffer_bytes: usize,
 }
 
@@ -153,10 +153,10 @@ impl Shared {
             return;
         }
         let draft = line::json(event, now(), &self.context);
-        let room = match level {
-            Level::Error | Level::Fatal => self.config.buffer_bytes + self.config.buffer_bytes / 2,
-            _ => self.config.buffer_bytes,
-        };
+        // Guests choose the level of their lines, so theirs do not reach the reserve.
+        let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
+        let reserve = if matters { self.config.buffer_bytes / 2 } else { 0 };
+        let room = self.config.buffer_bytes + reserve;
         let mut queue = self.lock();
         let seq = queue.next_seq;
         queue.next_seq += 1;

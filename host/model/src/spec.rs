@@ -232,16 +232,23 @@ fn is_public(address: IpAddr) -> bool {
                     || v6.is_multicast()
                     || v6.is_unique_local()
                     || v6.is_unicast_link_local();
-                // 64:ff9b::/96 and 2002::/16 carry an IPv4 address that could be private.
-                let translated = v6.segments()[0] == 0x64 || v6.segments()[0] == 0x2002;
-                !special && !translated
+                let [first, second, ..] = v6.segments();
+                // 64:ff9b::/96, 2002::/16 and 2001::/32 (Teredo) carry an IPv4 address that could be
+                // private, as the deprecated ::/96 does. 100::/64 discards, fec0::/10 was site-local.
+                let carries_v4 = first == 0x64
+                    || first == 0x2002
+                    || (first == 0x2001 && second == 0)
+                    || v6.segments()[..6] == [0; 6];
+                let gone = first == 0x100 || first & 0xffc0 == 0xfec0;
+                !special && !carries_v4 && !gone
             }
         },
     }
 }
 
 fn is_public_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, ..] = v4.octets();
+    let [a, b, c, _] = v4.octets();
+    let protocol_assignments = a == 192 && b == 0 && c == 0;
     let shared = a == 100 && (64..128).contains(&b);
     let benchmarking = a == 198 && (b == 18 || b == 19);
     !(v4.is_loopback()
@@ -253,6 +260,7 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
         || a == 0
         || a >= 240
         || shared
+        || protocol_assignments
         || benchmarking)
 }
 
@@ -289,9 +297,18 @@ mod tests {
     #[test]
     fn a_listed_name_may_not_lead_inside() {
         let policy = policy(&["example.com", "localhost:1"]);
-        for inside in
-            ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:10.0.0.1"]
-        {
+        for inside in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "169.254.169.254",
+            "::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+            "::10.0.0.1",
+            "2001::1",
+            "fec0::1",
+            "192.0.0.8",
+        ] {
             assert!(
                 policy.admit_address("example.com", inside.parse().unwrap()).is_err(),
                 "{inside}"

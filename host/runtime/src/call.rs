@@ -95,10 +95,11 @@ impl<T: Send + 'static> Call<T> {
         future: Running<T>,
         phase: Phase,
         limits: CallLimits,
+        continues: bool,
         birth: Arc<Birth>,
         workshop: Workshop,
     ) -> Self {
-        birth.meter.begin_call(&limits, phase);
+        birth.meter.begin_call(&limits, phase, continues);
         Self {
             place: Place::Fast(future),
             phase,
@@ -121,6 +122,16 @@ impl<T: Send + 'static> Call<T> {
     /// once, a computing one within about two epoch ticks of being scheduled.
     pub fn kill(&self) {
         self.birth.meter.set_kill();
+    }
+
+    fn wants_slow_lane(&self) -> bool {
+        self.birth.meter.wants_slow_lane(self.workshop.slices())
+    }
+
+    fn move_to_slow_lane(&mut self, future: Running<T>) {
+        self.birth.meter.set_lane(Lane::Slow);
+        let stay = stay_on_slow_lane(future, Arc::clone(&self.birth), self.workshop.clone());
+        self.place = Place::Slow(self.workshop.slow_lane().spawn(stay));
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
@@ -201,6 +212,8 @@ impl<T: Send + 'static> Future for Call<T> {
                         return Poll::Ready(this.host_panicked(&error.to_string()));
                     }
                 },
+                // Many short turns for one message burn the slice as one long turn does.
+                Place::Fast(future) if this.wants_slow_lane() => this.move_to_slow_lane(future),
                 Place::Fast(mut future) => {
                     match poll_guest(&mut future, cx, &this.birth, &this.workshop) {
                         Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
@@ -208,17 +221,7 @@ impl<T: Send + 'static> Future for Call<T> {
                             drop(future);
                             return Poll::Ready(this.host_panicked(&message));
                         }
-                        Polled::Yielded
-                            if this.birth.meter.wants_slow_lane(this.workshop.slices()) =>
-                        {
-                            this.birth.meter.set_lane(Lane::Slow);
-                            let stay = stay_on_slow_lane(
-                                future,
-                                Arc::clone(&this.birth),
-                                this.workshop.clone(),
-                            );
-                            this.place = Place::Slow(this.workshop.slow_lane().spawn(stay));
-                        }
+                        Polled::Yielded if this.wants_slow_lane() => this.move_to_slow_lane(future),
                         Polled::Yielded => {
                             this.place = Place::Fast(future);
                             return Poll::Pending;

@@ -91,6 +91,8 @@ fn settings(strategy: InstanceAllocationStrategy) -> Config {
     config
         .allocation_strategy(strategy)
         .epoch_interruption(true)
+        // Agents are small; 64-bit memories and tables only widen what the limiter has to be right about.
+        .wasm_memory64(false)
         // Reading DWARF at every trap costs 77 ms instead of 70 µs; names come from the name section.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(MAX_FRAMES));
@@ -101,10 +103,10 @@ fn pool(config: &RuntimeConfig, max_agents: usize) -> InstanceAllocationStrategy
     let agents = u32::try_from(max_agents).unwrap_or(u32::MAX / 8);
     let memory = usize::try_from(config.max_agent_memory_bytes).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    // A component brings up to four core instances (its module and the adapters around it), rarely
-    // more than one memory, and a table or two each.
+    // A component brings a few core instances (its module and the adapters around it; interpreters
+    // that link at run time bring more), rarely more than one memory, and a table or two each.
     pool.total_component_instances(agents)
-        .total_core_instances(agents.saturating_mul(4))
+        .total_core_instances(agents.saturating_mul(8))
         .total_memories(agents.saturating_add(agents / 4).saturating_add(1))
         .total_tables(agents.saturating_mul(4))
         .total_stacks(agents)

@@ -91,7 +91,7 @@ impl Incarnation {
     /// Calls `lifecycle.start`. A stock component has none and is ready at once.
     pub fn start(self, info: StartInfo, limits: CallLimits) -> Call<()> {
         let spec = Arc::clone(&self.birth.spec);
-        self.call(Phase::Start, limits, move |mut live| async move {
+        self.call(Phase::Start, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
             };
@@ -121,7 +121,8 @@ impl Incarnation {
             sender: sender(&message.sender),
             body: message.body.as_ref().to_owned(),
         };
-        self.call(Phase::Handle, limits, move |mut live| async move {
+        let continues = matches!(message.sender, types::Sender::Continuation);
+        self.call(Phase::Handle, limits, continues, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
             let result =
                 agent.bulkhead_agent_lifecycle().call_handle(&mut live.store, &message).await;
@@ -131,7 +132,7 @@ impl Incarnation {
 
     /// Calls `lifecycle.snapshot`.
     pub fn snapshot(self, limits: CallLimits) -> Call<Vec<u8>> {
-        self.call(Phase::Snapshot, limits, move |mut live| async move {
+        self.call(Phase::Snapshot, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
             let result = agent.bulkhead_agent_lifecycle().call_snapshot(&mut live.store).await;
             live.finished(result, |snapshot| snapshot)
@@ -140,7 +141,7 @@ impl Incarnation {
 
     /// Calls `lifecycle.restore`.
     pub fn restore(self, snapshot: Vec<u8>, limits: CallLimits) -> Call<()> {
-        self.call(Phase::Restore, limits, move |mut live| async move {
+        self.call(Phase::Restore, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
             let result =
                 agent.bulkhead_agent_lifecycle().call_restore(&mut live.store, &snapshot).await;
@@ -156,7 +157,7 @@ impl Incarnation {
             ShutdownReason::Superseded => types::ShutdownReason::Superseded,
             ShutdownReason::Evicted => types::ShutdownReason::Evicted,
         };
-        self.call(Phase::Shutdown, limits, move |mut live| async move {
+        self.call(Phase::Shutdown, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
             };
@@ -168,7 +169,7 @@ impl Incarnation {
 
     /// Runs a stock component: `wasi:cli/run`, its whole life.
     pub fn run(self, limits: CallLimits) -> Call<()> {
-        self.call(Phase::Run, limits, move |mut live| async move {
+        self.call(Phase::Run, limits, false, move |mut live| async move {
             let Guest::Command(command) = &live.guest else { return live.no_agent() };
             let result = command.wasi_cli_run().call_run(&mut live.store).await;
             let result = result.map(|status| {
@@ -186,6 +187,7 @@ impl Incarnation {
         self,
         phase: Phase,
         limits: CallLimits,
+        continues: bool,
         body: impl FnOnce(Live) -> F + Send + 'static,
     ) -> Call<T>
     where
@@ -196,7 +198,7 @@ impl Incarnation {
         // The first tick after this point makes the guest look up.
         live.store.set_epoch_deadline(1);
         let future: Running<T> = Box::pin(body(live));
-        Call::new(future, phase, limits, birth, workshop)
+        Call::new(future, phase, limits, continues, birth, workshop)
     }
 }
 
@@ -223,10 +225,7 @@ impl Live {
 
 impl From<types::AgentError> for AgentFailure {
     fn from(error: types::AgentError) -> Self {
-        let cut = |mut text: String| {
-            text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
-            text
-        };
+        let cut = |text: String| text[..text.floor_char_boundary(MAX_ERROR_BYTES)].to_owned();
         Self { code: cut(error.code), message: cut(error.message), fatal: error.fatal }
     }
 }
@@ -247,9 +246,11 @@ fn outcome(outcome: types::Outcome) -> Outcome {
         types::Next::Continue => Next::Continue,
         types::Next::Done => Next::Done,
     };
-    let reply = outcome.reply.map(|mut reply| {
-        reply.truncate(reply.floor_char_boundary(MAX_REPLY_BYTES));
-        reply
-    });
+    // Copied: what was cut off must not stay allocated.
+    let cut = |reply: String| match reply.floor_char_boundary(MAX_REPLY_BYTES) {
+        at if at < reply.len() => reply[..at].to_owned(),
+        _ => reply,
+    };
+    let reply = outcome.reply.map(cut);
     Outcome { reply, next }
 }

@@ -13,23 +13,61 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
     port: Arc<dyn Port>,
-    /// Granted last, to be given back when the engine then fails to do it.
-    pending: u64,
+    memories: Ledger,
+    tables: Ledger,
+}
+
+/// Sizes of all memories, or of all tables, of one store.
+///
+/// The engine does not say which memory grows, and its word that a growth failed can come without the
+/// question before it, so it is not trusted to give anything back. What the engine does say truthfully
+/// is the size before each growth: a grant that came to nothing is corrected when that memory grows
+/// again, and until then counts as held. Nothing is ever counted too low.
+#[derive(Default)]
+struct Ledger(Vec<Held>);
+
+struct Held {
+    before: usize,
+    after: usize,
+}
+
+impl Ledger {
+    /// Where in the ledger the one is that grows from `current`, if it is there.
+    fn find(&self, current: usize) -> Option<usize> {
+        let by =
+            |wanted: fn(&Held) -> usize| self.0.iter().position(|held| wanted(held) == current);
+        // One that is as large as its grant, else one whose grant came to nothing.
+        (current > 0).then(|| by(|held| held.after).or_else(|| by(|held| held.before))).flatten()
+    }
+
+    fn total(&self) -> usize {
+        self.0.iter().map(|held| held.after).sum()
+    }
+
+    /// What the total would be.
+    fn total_with(&self, current: usize, desired: usize) -> usize {
+        let held = self.find(current).map_or(0, |at| self.0[at].after);
+        (self.total() - held).saturating_add(desired)
+    }
+
+    fn set(&mut self, current: usize, desired: usize) {
+        let held = Held { before: current, after: desired };
+        match self.find(current) {
+            Some(at) => self.0[at] = held,
+            None => self.0.push(held),
+        }
+    }
 }
 
 impl Limiter {
     pub(crate) fn new(meter: Arc<Meter>, port: Arc<dyn Port>) -> Self {
-        Self { meter, port, pending: 0 }
+        Self { meter, port, memories: Ledger::default(), tables: Ledger::default() }
     }
 
-    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let bytes = desired.saturating_sub(current) as u64;
-        match self.meter.grow(bytes) {
+    /// Whether the whole may become `total` bytes. At birth there is nobody who could see a denial.
+    fn may_hold(&mut self, total: usize, requested: usize, at_birth: bool) -> Result<bool> {
+        match self.meter.hold(total as u64, requested as u64, at_birth) {
             Growth::Granted { crossed_soft } => {
-                self.pending = bytes;
                 if crossed_soft {
                     let usage = self.meter.usage();
                     self.port.memory_soft_limit(usage.memory_bytes, usage.memory_limit_bytes);
@@ -40,10 +78,6 @@ impl Limiter {
             Growth::Ends(cut) => Err(cut.into()),
         }
     }
-
-    fn give_back(&mut self) {
-        self.meter.give_back(std::mem::take(&mut self.pending));
-    }
 }
 
 impl ResourceLimiter for Limiter {
@@ -53,11 +87,18 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        self.grow(current, desired, maximum)
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.memories.total_with(current, desired).saturating_add(self.tables.total());
+        let granted = self.may_hold(total, desired.saturating_sub(current), current == 0)?;
+        if granted {
+            self.memories.set(current, desired);
+        }
+        Ok(granted)
     }
 
     fn memory_grow_failed(&mut self, _error: Error) -> Result<()> {
-        self.give_back();
         Ok(())
     }
 
@@ -67,12 +108,75 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
-        self.grow(bytes(current), bytes(desired), maximum.map(bytes))
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let [current, desired] =
+            [current, desired].map(|elements| elements.saturating_mul(TABLE_ELEMENT_BYTES));
+        let total = self.tables.total_with(current, desired).saturating_add(self.memories.total());
+        let granted = self.may_hold(total, desired.saturating_sub(current), current == 0)?;
+        if granted {
+            self.tables.set(current, desired);
+        }
+        Ok(granted)
     }
 
     fn table_grow_failed(&mut self, _error: Error) -> Result<()> {
-        self.give_back();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_model::MemoryPolicy;
+
+    use super::*;
+    use crate::logs::tests::FakePort;
+
+    fn limiter(limit: u64) -> (Limiter, Arc<Meter>) {
+        let meter = Arc::new(Meter::new(limit, MemoryPolicy::Deny));
+        (Limiter::new(Arc::clone(&meter), Arc::new(FakePort::default())), meter)
+    }
+
+    #[test]
+    fn memories_and_tables_are_summed() {
+        let (mut limiter, meter) = limiter(1000);
+        assert!(limiter.memory_growing(0, 300, None).unwrap());
+        assert!(limiter.memory_growing(0, 300, None).unwrap());
+        assert!(limiter.table_growing(0, 10, None).unwrap());
+        assert_eq!(meter.usage().memory_bytes, 680);
+        assert!(limiter.memory_growing(300, 600, None).unwrap());
+        assert!(!limiter.memory_growing(300, 600, None).unwrap());
+        assert_eq!(meter.usage().memory_bytes, 980);
+    }
+
+    #[test]
+    fn a_failure_without_a_question_gives_nothing_back() {
+        let (mut limiter, meter) = limiter(1000);
+        for size in 0..9 {
+            assert!(limiter.memory_growing(size * 100, (size + 1) * 100, None).unwrap());
+            limiter.table_grow_failed(Error::msg("overflow")).unwrap();
+            limiter.memory_grow_failed(Error::msg("overflow")).unwrap();
+        }
+        assert_eq!(meter.usage().memory_bytes, 900);
+        assert!(!limiter.memory_growing(900, 1001, None).unwrap());
+    }
+
+    #[test]
+    fn a_grant_that_came_to_nothing_is_corrected_when_it_grows_again() {
+        let (mut limiter, meter) = limiter(1000);
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
+        assert!(limiter.memory_growing(100, 900, None).unwrap());
+        limiter.memory_grow_failed(Error::msg("no memory")).unwrap();
+        assert_eq!(meter.usage().memory_bytes, 900, "counted as held");
+        assert!(limiter.memory_growing(100, 200, None).unwrap());
+        assert_eq!(meter.usage().memory_bytes, 200);
+    }
+
+    #[test]
+    fn what_is_too_large_at_birth_is_never_shown_as_a_failed_growth() {
+        let (mut limiter, _) = limiter(1000);
+        assert!(limiter.memory_growing(0, 600, None).unwrap());
+        assert!(limiter.memory_growing(0, 600, None).is_err());
     }
 }

@@ -7,8 +7,8 @@
 //!                  read (bounded) ─▶ SHA-256 ─▶ AOT cache ─▶ or compile ─▶ world check
 //! ```
 //!
-//! What is wrong with a file stays wrong until the file changes, so failures are remembered as well and
-//! cost no second compile. The map holds one entry for each configured path.
+//! A file of another world stays so until it changes, so that is remembered as well and costs no second
+//! compile. The map holds one entry for each configured path.
 
 use std::collections::HashMap;
 use std::io;
@@ -197,8 +197,11 @@ impl Loader {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(host_failure(name, "no result"))),
             Err(_) => Err(host_failure(name, "the loading job ended without a result")),
         };
-        if let Err(LoadError::Unreadable { .. } | LoadError::Host { .. }) = &outcome {
-            // Not a property of the file: the next start tries again.
+        if !matches!(
+            outcome,
+            Ok(_) | Err(LoadError::WrongWorld { .. } | LoadError::TooLarge { .. })
+        ) {
+            // It may be the machine's fault, out of memory for example: the next start tries again.
             self.lock().remove(path);
         }
         outcome

@@ -1,9 +1,10 @@
 //! What one incarnation uses, readable from outside without stopping it, and the switches that cut it
 //! off.
 //!
-//! CPU time: short polls are measured by the monotonic clock (25 ns), because reading the thread's own
-//! CPU clock is a system call. From the first epoch tick of a poll on, the thread's CPU clock counts,
-//! so that a guest is not charged for time in which its thread did not run.
+//! CPU time: on the fast lane short polls are measured by the monotonic clock (25 ns), because reading
+//! the thread's own CPU clock is a system call. From the first epoch tick of a poll on, and always on
+//! the slow lane, the thread's CPU clock counts, so that a guest is not charged for time in which its
+//! thread did not run; at most one tick of a poll can be.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -24,8 +25,6 @@ pub struct Meter {
     cpu_total_ns: AtomicU64,
     /// CPU time since the guest last waited in a host call.
     slice_ns: AtomicU64,
-    /// CPU time since the last yield.
-    since_yield_ns: AtomicU64,
     poll: PollClock,
     host_calls: AtomicU64,
     in_host_call: AtomicBool,
@@ -127,7 +126,6 @@ impl Meter {
             cpu_call_ns: AtomicU64::new(0),
             cpu_total_ns: AtomicU64::new(0),
             slice_ns: AtomicU64::new(0),
-            since_yield_ns: AtomicU64::new(0),
             poll: PollClock { thread_base_ns: AtomicI64::new(-1), ..PollClock::default() },
             host_calls: AtomicU64::new(0),
             in_host_call: AtomicBool::new(false),
@@ -161,33 +159,26 @@ impl Meter {
 
     // ---- memory ----
 
-    /// A linear memory or table wants to grow by `bytes`.
-    pub(crate) fn grow(&self, bytes: u64) -> Growth {
+    /// The agent wants to hold `total` bytes, `requested` more than before.
+    pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
         let account = &self.memory;
-        let used = account.used.load(Relaxed);
-        let wanted = used.saturating_add(bytes);
-        if wanted > account.limit {
+        if total > account.limit {
             account.denied.fetch_add(1, Relaxed);
-            account.last_denied_bytes.store(bytes, Relaxed);
-            return match account.policy {
-                MemoryPolicy::Deny => Growth::Denied,
-                MemoryPolicy::End => Growth::Ends(Cut::Memory {
-                    requested_bytes: bytes,
-                    used_bytes: used,
-                    limit_bytes: account.limit,
-                }),
-            };
+            account.last_denied_bytes.store(requested, Relaxed);
+            if account.policy == MemoryPolicy::Deny && !at_birth {
+                return Growth::Denied;
+            }
+            return Growth::Ends(Cut::Memory {
+                requested_bytes: requested,
+                used_bytes: account.used.load(Relaxed),
+                limit_bytes: account.limit,
+            });
         }
-        account.used.store(wanted, Relaxed);
-        account.peak.fetch_max(wanted, Relaxed);
+        account.used.store(total, Relaxed);
+        account.peak.fetch_max(total, Relaxed);
         let soft = account.limit / 100 * SOFT_PERCENT;
-        let crossed_soft = wanted >= soft && !account.soft_crossed.swap(true, Relaxed);
+        let crossed_soft = total >= soft && !account.soft_crossed.swap(true, Relaxed);
         Growth::Granted { crossed_soft }
-    }
-
-    /// A growth that was granted did not happen.
-    pub(crate) fn give_back(&self, bytes: u64) {
-        self.memory.used.fetch_sub(bytes, Relaxed);
     }
 
     /// Size of the growth that was denied last, if one was.
@@ -198,7 +189,8 @@ impl Meter {
 
     // ---- one call ----
 
-    pub(crate) fn begin_call(&self, limits: &CallLimits, phase: Phase) {
+    /// `continues`: the call goes on with the work of the one before, and with its slice.
+    pub(crate) fn begin_call(&self, limits: &CallLimits, phase: Phase, continues: bool) {
         let wall_end = match phase {
             Phase::Instantiate | Phase::Restore | Phase::Start => WallEnd::Start,
             Phase::Shutdown => WallEnd::Grace,
@@ -206,8 +198,9 @@ impl Meter {
         };
         self.wall_end.store(wall_end as u8, Relaxed);
         self.cpu_call_ns.store(0, Relaxed);
-        self.slice_ns.store(0, Relaxed);
-        self.since_yield_ns.store(0, Relaxed);
+        if !continues {
+            self.slice_ns.store(0, Relaxed);
+        }
         self.yielded.store(false, Relaxed);
         self.in_host_call.store(false, Relaxed);
         self.lane.store(Lane::Fast as u8, Relaxed);
@@ -234,7 +227,6 @@ impl Meter {
 
     pub(crate) fn set_lane(&self, lane: Lane) {
         self.lane.store(lane as u8, Relaxed);
-        self.since_yield_ns.store(0, Relaxed);
     }
 
     pub(crate) fn lane(&self) -> Lane {
@@ -245,7 +237,10 @@ impl Meter {
 
     pub(crate) fn begin_poll(&self) {
         self.poll.began_ns.store(self.now_ns(), Relaxed);
-        self.poll.thread_base_ns.store(-1, Relaxed);
+        // A thread of low priority may wait long for its core in the middle of a poll.
+        let base = if self.lane() == Lane::Slow { thread_cpu_ns() } else { -1 };
+        self.poll.charged_ns.store(0, Relaxed);
+        self.poll.thread_base_ns.store(base, Relaxed);
     }
 
     pub(crate) fn end_poll(&self) {
@@ -388,28 +383,29 @@ mod tests {
     }
 
     #[test]
-    fn growth_sums_up_to_the_limit_and_not_beyond() {
+    fn the_limit_may_be_reached_and_not_passed() {
         let meter = Meter::new(100, MemoryPolicy::Deny);
-        assert_eq!(meter.grow(60), Growth::Granted { crossed_soft: false });
-        assert_eq!(meter.grow(30), Growth::Granted { crossed_soft: true });
-        assert_eq!(meter.grow(5), Growth::Granted { crossed_soft: false });
-        assert_eq!(meter.grow(6), Growth::Denied);
-        assert_eq!(meter.denied_bytes(), Some(6));
-        meter.give_back(5);
-        assert_eq!(meter.usage().memory_bytes, 90);
-        assert_eq!(meter.usage().memory_peak_bytes, 95);
+        assert_eq!(meter.hold(60, 60, true), Growth::Granted { crossed_soft: false });
+        assert_eq!(meter.hold(90, 30, false), Growth::Granted { crossed_soft: true });
+        assert_eq!(meter.hold(100, 10, false), Growth::Granted { crossed_soft: false });
+        assert_eq!(meter.hold(101, 1, false), Growth::Denied);
+        assert_eq!(meter.denied_bytes(), Some(1));
+        assert_eq!(meter.hold(50, 0, false), Growth::Granted { crossed_soft: false });
+        assert_eq!(meter.usage().memory_bytes, 50);
+        assert_eq!(meter.usage().memory_peak_bytes, 100);
     }
 
     #[test]
     fn growth_past_the_limit_ends_an_agent_that_may_not_see_it() {
         let meter = Meter::new(100, MemoryPolicy::End);
-        assert!(matches!(meter.grow(101), Growth::Ends(Cut::Memory { requested_bytes: 101, .. })));
+        let ends = meter.hold(101, 101, false);
+        assert!(matches!(ends, Growth::Ends(Cut::Memory { requested_bytes: 101, .. })));
     }
 
     #[test]
     fn a_burner_yields_then_is_cut() {
         let meter = Meter::new(0, MemoryPolicy::End);
-        meter.begin_call(&limits(30, 60_000), Phase::Handle);
+        meter.begin_call(&limits(30, 60_000), Phase::Handle, false);
         meter.begin_poll();
         meter.enter_host();
         assert_eq!(meter.on_tick(SLICES), Verdict::GoOn);
@@ -432,7 +428,7 @@ mod tests {
     #[test]
     fn a_kill_comes_before_everything_else() {
         let meter = Meter::new(0, MemoryPolicy::End);
-        meter.begin_call(&limits(0, 0), Phase::Handle);
+        meter.begin_call(&limits(0, 0), Phase::Handle, false);
         meter.begin_poll();
         meter.set_kill();
         meter.enter_host();
@@ -442,7 +438,7 @@ mod tests {
     #[test]
     fn a_deadline_can_only_come_nearer() {
         let meter = Meter::new(0, MemoryPolicy::End);
-        meter.begin_call(&limits(1, 1000), Phase::Handle);
+        meter.begin_call(&limits(1, 1000), Phase::Handle, false);
         meter.end_within(Duration::from_secs(3600));
         assert!(meter.time_left() <= Duration::from_secs(1));
         assert_eq!(meter.wall_cut(), Cut::Wall { limit_ms: 1000 });

@@ -155,7 +155,7 @@ impl Runtime {
                 Err(error) => Finished { live: None, result: Err(error) },
             }
         });
-        Call::new(future, Phase::Instantiate, limits, birth, self.workshop.clone())
+        Call::new(future, Phase::Instantiate, limits, false, birth, self.workshop.clone())
     }
 
     /// Ends the lanes without waiting for what still runs on them. Call it from a thread that is not
@@ -164,6 +164,10 @@ impl Runtime {
         self.lanes.shut_down();
     }
 }
+
+/// What one host call may copy out of the guest, in bytes: a message body of 1 MiB and what comes with
+/// it. The engine's default is 128 MiB.
+const MAX_LIFTED_BYTES: usize = 4 * 1024 * 1024;
 
 async fn be_born(
     loaded: &Loaded,
@@ -178,6 +182,7 @@ async fn be_born(
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(MAX_LIFTED_BYTES);
     store.call_hook(|context, hook| {
         match hook {
             CallHook::CallingHost => context.data().meter.enter_host(),

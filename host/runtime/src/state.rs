@@ -28,7 +28,11 @@ pub(crate) struct State {
 }
 
 /// Resources (streams, files, requests) that a guest may hold at once.
-const MAX_RESOURCES: usize = 4096;
+/// Each may be a file descriptor of the host.
+const MAX_RESOURCES: usize = 256;
+
+/// Random bytes that one host call may ask for. The default of 64 MiB would hold its thread.
+const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
 impl State {
     /// Opens the workspace; everything else is in memory.
@@ -37,6 +41,7 @@ impl State {
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(LineStream::stdout(Arc::clone(&logs)))
             .stderr(LineStream::stderr(Arc::clone(&logs)))
+            .max_random_size(MAX_RANDOM_BYTES)
             .arg(birth.spec.component.as_ref());
         for (key, value) in &birth.spec.env {
             wasi.env(key, value.expose());

@@ -74,6 +74,12 @@ impl Catalog {
                 return Err(refuse(StartFailure::InvalidRequest, text));
             }
         }
+        if request.prompt.len() > limits.mailbox_bytes {
+            let (bytes, room) = (request.prompt.len(), limits.mailbox_bytes);
+            let text =
+                format!("prompt has {bytes} bytes, the mailbox of the role has room for {room}");
+            return Err(refuse(StartFailure::InvalidRequest, text));
+        }
         if let Some(ms) = request.deadline_ms {
             limits.start = Duration::from_millis(ms).min(MAX_START);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bulkhead_agent::{AgentHandle, StartError};
 use bulkhead_api::IfRunning;
 use bulkhead_events::Ring;
-use bulkhead_model::{AgentId, AgentSpec, AgentState, Incarnation};
+use bulkhead_model::{AgentId, AgentSpec, AgentState, Incarnation, Timestamp};
 
 /// Everything known of one id.
 pub(crate) struct Entry {
@@ -151,10 +151,11 @@ impl Inner {
             .entries
             .iter()
             .filter(|(_, entry)| Arc::strong_count(entry) == 1)
-            .filter_map(|(id, entry)| {
-                let agent = entry.current()?;
-                let at = agent.board().last_activity_at();
-                (!agent.is_live()).then(|| (at, id.clone()))
+            .filter_map(|(id, entry)| match entry.current() {
+                // A start was refused before anything lived here.
+                None => Some((Timestamp(0), id.clone())),
+                Some(agent) if agent.is_live() => None,
+                Some(agent) => Some((agent.board().last_activity_at(), id.clone())),
             })
             .collect();
         ended.sort_unstable();

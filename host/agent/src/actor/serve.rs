@@ -6,6 +6,7 @@ use bulkhead_model::{Exit, ExitReason, Input, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
 
 use super::{Actor, Ended, Step, answer, exit_reason, failed, stop_ordered};
+use crate::handle::StopOrder;
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
 
@@ -27,6 +28,9 @@ impl Actor {
                 Ok((next, ())) => incarnation = next,
                 Err(ended) => return ended,
             }
+            if self.shared.mailbox.depth() > 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -40,6 +44,11 @@ impl Actor {
                 envelope.message.sender = Sender::Continuation;
                 envelope.message.body = "".into();
                 incarnation = alive;
+                // Turns that never wait would keep this thread, and no stop order would be seen.
+                tokio::task::yield_now().await;
+                if let Some(order) = self.stop_order() {
+                    return Err(self.stop_between_turns(incarnation, envelope, order).await);
+                }
                 continue;
             }
             match outcome {
@@ -58,6 +67,22 @@ impl Actor {
             }
             return Ok((alive, ()));
         }
+    }
+
+    fn stop_order(&self) -> Option<StopOrder> {
+        self.stop.borrow().clone()
+    }
+
+    /// Ends an agent whose message wants more turns. Its sender is told that the agent ended.
+    async fn stop_between_turns(
+        &mut self,
+        incarnation: Incarnation,
+        envelope: Envelope,
+        order: StopOrder,
+    ) -> Ended {
+        let mut ended = self.wind_down(incarnation, order.grace, order.reason).await;
+        ended.in_flight = Some(envelope);
+        ended
     }
 
     /// One turn. Returns what is left of the grace when a stop was ordered meanwhile.

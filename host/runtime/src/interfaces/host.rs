@@ -45,11 +45,9 @@ impl Host for State {
         })
     }
 
-    fn set_active_tools(&mut self, mut tools: Vec<String>) -> Result<()> {
-        tools.truncate(MAX_TOOLS);
-        for tool in &mut tools {
-            tool.truncate(tool.floor_char_boundary(MAX_TOOL_BYTES));
-        }
+    fn set_active_tools(&mut self, tools: Vec<String>) -> Result<()> {
+        // Copied: what is kept must not hold on to what was cut off.
+        let tools = tools.iter().take(MAX_TOOLS).map(|tool| cut(tool, MAX_TOOL_BYTES)).collect();
         self.port.set_active_tools(tools);
         Ok(())
     }
@@ -61,7 +59,9 @@ impl Host for State {
 
     fn config(&mut self, key: String) -> Result<Option<String>> {
         if self.spec.fault_injection {
+            self.meter.name_host_call(Some("host.config"));
             inject_fault(&key)?;
+            self.meter.name_host_call(None);
         }
         Ok(self.spec.config.get(&key).map(|value| value.expose().to_owned()))
     }
@@ -72,8 +72,10 @@ impl Host for State {
         message: String,
         fields: Vec<(String, String)>,
     ) -> Result<()> {
-        let fields: BTreeMap<_, _> =
-            fields.into_iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
+        let cut_field = |(key, value): &(String, String)| {
+            (cut(key, MAX_TOOL_BYTES), cut(value, MAX_LOG_FIELD_BYTES))
+        };
+        let fields: BTreeMap<_, _> = fields.iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
         self.logs.line(level.into(), "log", &message, fields);
         Ok(())
     }
@@ -119,10 +121,8 @@ fn check_event_name(name: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-fn cut_field((mut key, mut value): (String, String)) -> (String, String) {
-    key.truncate(key.floor_char_boundary(MAX_TOOL_BYTES));
-    value.truncate(value.floor_char_boundary(MAX_LOG_FIELD_BYTES));
-    (key, value)
+fn cut(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
 }
 
 /// Faults of the host on request, for roles that ask for it: the only way to test how the host takes
