@@ -25,10 +25,15 @@ run *args: build guests
         export BULKHEAD_MODEL_BASE_URL
         echo "scripted model server on $BULKHEAD_MODEL_BASE_URL (set BULKHEAD_MODEL_BASE_URL to use a real one)"
     fi
-    # Ctrl-C goes to the host, which ends its agents first; this shell waits for it.
+    # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
+    # shell waits for it.
+    "$CARGO_TARGET_DIR/debug/bulkhead" run --config guest/town.toml {{ args }} &
+    host=$!
+    trap 'kill -TERM "$host" 2>/dev/null || true' TERM HUP
     trap : INT
+    while kill -0 "$host" 2>/dev/null; do wait "$host" || true; done
     code=0
-    "$CARGO_TARGET_DIR/debug/bulkhead" run --config guest/town.toml {{ args }} || code=$?
+    wait "$host" || code=$?
     exit "$code"
 
 # pass the tests: unit tests, then the real host with real components

@@ -1,7 +1,7 @@
 //! An agent that does what it should, and the calls that everybody uses.
 
 use harness::host::CLEAN;
-use harness::{Host, json};
+use harness::{Host, Value, json};
 use rustix::process::Signal;
 
 #[test]
@@ -230,10 +230,11 @@ fn a_component_is_compiled_once_for_many_agents_and_once_for_many_starts() {
             scope.spawn(move || client.start(agent, "echo"));
         }
     });
-    let loads = host.events_named("container.component_loaded");
+    let lines = host.finish();
+    let is_load = |line: &&Value| line["event"] == "container.component_loaded";
+    let loads: Vec<_> = lines.iter().filter(is_load).collect();
     assert_eq!(loads.len(), 1, "{loads:?}");
     assert_eq!(loads[0]["source"], "compiled", "{loads:?}");
-    host.finish();
 }
 
 #[test]

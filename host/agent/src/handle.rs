@@ -21,6 +21,8 @@ pub(crate) struct StopOrder {
     pub reason: ShutdownReason,
     pub by: String,
     pub grace: Duration,
+    /// There is no grace left. Comes over an earlier order.
+    pub now: bool,
 }
 
 /// One incarnation. Cheap to clone.
@@ -81,9 +83,22 @@ impl AgentHandle {
         self.shared.stop.send_if_modified(|order| {
             let first = order.is_none();
             if first {
-                *order = Some(StopOrder { reason, by: by.to_owned(), grace });
+                *order = Some(StopOrder { reason, by: by.to_owned(), grace, now: false });
             }
             first
+        });
+    }
+
+    /// Ends the agent without any grace. It still leaves its records.
+    pub fn kill(&self, by: &str) {
+        self.shared.stop.send_if_modified(|order| {
+            let already = order.as_ref().is_some_and(|order| order.now);
+            if !already {
+                let reason = order.as_ref().map_or(ShutdownReason::Drained, |order| order.reason);
+                let by = by.to_owned();
+                *order = Some(StopOrder { reason, by, grace: Duration::ZERO, now: true });
+            }
+            !already
         });
     }
 

@@ -125,9 +125,10 @@ impl Reporter {
         let shared = &self.shared;
         let crash_id = (!exit.reason.is_normal()).then(|| self.crash_id().to_owned());
         let usage = shared.meter.usage();
-        let uptime_ms = now().0.saturating_sub(shared.board.started_at().0).max(0).unsigned_abs();
+        let agent_uptime_ms =
+            now().0.saturating_sub(shared.board.started_at().0).max(0).unsigned_abs();
         if crash_id.is_some() {
-            let record = self.crash_record(exit, message_id, active_agents, uptime_ms);
+            let record = self.crash_record(exit, message_id, active_agents, agent_uptime_ms);
             shared.sink.record(Event::AgentCrash(Box::new(record)));
         }
         shared.sink.record(Event::AgentExit {
@@ -136,9 +137,11 @@ impl Reporter {
             phase: exit.phase,
             message: exit.message.clone(),
             by,
-            uptime_ms,
+            agent_uptime_ms,
             turns: shared.board.turns(),
             cpu_us: usage.cpu_us,
+            undelivered: shared.mailbox.depth() as u64,
+            dropped_log_lines: self.birth.logs.lost(),
             crash_id: crash_id.clone(),
         });
         let view = ExitView {
@@ -157,7 +160,7 @@ impl Reporter {
         exit: &Exit,
         message_id: Option<String>,
         active_agents: usize,
-        uptime_ms: u64,
+        agent_uptime_ms: u64,
     ) -> CrashRecord {
         let Shared { tag, spec, mailbox, board, meter, .. } = &*self.shared;
         let usage = meter.usage();
@@ -182,7 +185,7 @@ impl Reporter {
             frames: exit.frames.clone(),
             started_at: board.started_at(),
             crashed_at: now(),
-            uptime_ms,
+            agent_uptime_ms,
             phase: exit.phase,
             message_id,
             host_call: exit.host_call.clone(),

@@ -100,7 +100,7 @@ pub enum ControlError {
 
 impl ControlConfig {
     /// May a server be set up like this?
-    pub(crate) fn check(&self) -> Result<(), ControlError> {
+    pub fn check(&self) -> Result<(), ControlError> {
         match &self.token {
             Some(token) if token.expose().is_empty() => Err(ControlError::EmptyToken),
             Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {

@@ -1,12 +1,13 @@
 //! `bulkhead check` and `bulkhead compile`: what can be known without running anything.
 
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_model::Event;
-use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig};
 
 use crate::config::{self, Settings};
 use crate::exit::Exit;
@@ -15,13 +16,13 @@ use crate::failure::Failure;
 /// Checks the configuration and every component.
 pub fn check(path: &Path) -> Result<Exit, Failure> {
     let mut settings = config::load(path)?;
-    println!(
-        "{}: {} components, {} roles, {} agents",
+    say(&format!(
+        "{}: components {}, roles {}, agents {}",
         path.display(),
         settings.catalog.components.len(),
         settings.catalog.roles.len(),
         settings.agents.len()
-    );
+    ))?;
     // Nothing is written by a check.
     settings.runtime.aot_dir = None;
     load_all(&settings)
@@ -32,7 +33,7 @@ pub fn compile(path: &Path) -> Result<Exit, Failure> {
     let settings = config::load(path)?;
     let exit = load_all(&settings)?;
     if let Some(dir) = &settings.runtime.aot_dir {
-        println!("compiled components are in {}", dir.display());
+        say(&format!("compiled components are in {}", dir.display()))?;
     }
     Ok(exit)
 }
@@ -41,36 +42,73 @@ pub fn compile(path: &Path) -> Result<Exit, Failure> {
 fn load_all(settings: &Settings) -> Result<Exit, Failure> {
     // No instance is made, so the pool can be small.
     let config = RuntimeConfig { max_agents: 1, ..settings.runtime.clone() };
-    let runtime = Runtime::new(&config, Arc::new(Rejections) as SharedSink)
-        .map_err(|error| Failure::cannot_run("cannot build the runtime", &error))?;
-    let mut failed = 0;
+    let troubles = Arc::new(CacheTroubles::default());
+    let runtime = Runtime::new(&config, Arc::clone(&troubles) as SharedSink).map_err(|error| {
+        let dir = settings.state_dir.display();
+        Failure::cannot_run(&format!("cannot build the runtime, with state in {dir}"), &error)
+    })?;
+    let mut wrong = 0;
     for (name, path) in &settings.catalog.components {
         let began = Instant::now();
         match runtime.load_blocking(name, path) {
             Ok(loaded) => {
-                println!("component {name}: ok, sha256 {}, {:.1?}", loaded.digest, began.elapsed());
+                let took = began.elapsed();
+                say(&format!("component {name}: ok, sha256 {}, {took:.1?}", loaded.digest))?;
+                wrong += roles_too_small_for(settings, &loaded)?;
             }
             Err(error) => {
-                failed += 1;
-                println!("{error}");
+                wrong += 1;
+                say(&error.to_string())?;
             }
         }
     }
     runtime.shut_down();
-    match failed {
-        0 => Ok(Exit::Clean),
-        1 => Err(Failure::bad_input("1 component is wrong")),
-        many => Err(Failure::bad_input(format!("{many} components are wrong"))),
+    let troubles = troubles.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    for trouble in troubles.iter() {
+        say(&format!("compile cache: {trouble}"))?;
     }
+    if wrong > 0 {
+        return Err(Failure::bad_input(format!("{wrong} of the above are wrong")));
+    }
+    if troubles.iter().any(|trouble| trouble.contains("cannot be written")) {
+        return Err(Failure::new(Exit::CannotRun, "not every component could be stored"));
+    }
+    Ok(Exit::Clean)
 }
 
-/// Shows what was wrong with the compile cache, and nothing else.
-struct Rejections;
+/// Says which roles give a component less memory than it is born with, and how many they are.
+fn roles_too_small_for(settings: &Settings, loaded: &Loaded) -> Result<usize, Failure> {
+    let born = loaded.initial_memory_bytes;
+    let roles = settings.catalog.roles.iter();
+    let mut wrong = 0;
+    for (name, role) in roles.filter(|(_, role)| role.component == loaded.name) {
+        let limit = role.limits.memory_bytes;
+        if born > limit {
+            wrong += 1;
+            let component = &loaded.name;
+            say(&format!(
+                "role {name}: component {component} has {born} bytes of memory at birth, the limit is {limit}"
+            ))?;
+        }
+    }
+    Ok(wrong)
+}
 
-impl Sink for Rejections {
+/// Prints a line. A closed pipe or a full disk is an end, and no panic.
+fn say(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))
+}
+
+/// What was wrong with the compile cache.
+#[derive(Default)]
+struct CacheTroubles(Mutex<Vec<String>>);
+
+impl Sink for CacheTroubles {
     fn record(&self, event: Event) {
         if let Event::CacheEntryRejected { path, reason } = event {
-            println!("compile cache: {path}: {reason}; it is made anew");
+            let mut troubles = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            troubles.push(format!("{path}: {reason}"));
         }
     }
 }

@@ -12,6 +12,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure that is only a sentence.
+    pub fn new(code: Exit, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
     /// The input is wrong.
     pub fn bad_input(message: impl Into<String>) -> Self {
         Self { code: Exit::BadInput, message: message.into() }

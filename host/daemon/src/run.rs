@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bulkhead_events::task::Spawner;
 use bulkhead_model::Event;
-use bulkhead_supervisor::{ShutdownReport, Supervisor};
+use bulkhead_supervisor::ShutdownReport;
 
 use crate::cli::RunArgs;
 use crate::config::{self, Settings};
@@ -40,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     boot(&host, &settings);
     let by = waiting.block_on(signals.next());
     host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
-    let report = waiting.block_on(shut_down(&host.supervisor, by, settings.shutdown, &mut signals));
+    let report = waiting.block_on(shut_down(&host, by, settings.shutdown, &mut signals));
     Ok(end(host, report))
 }
 
@@ -76,25 +76,25 @@ fn boot(host: &Host, settings: &Settings) {
 
 /// Ends the agents. A second signal ends the wait.
 async fn shut_down(
-    supervisor: &Supervisor,
+    Host { supervisor, sink, .. }: &Host,
     by: &str,
     patience: Duration,
     signals: &mut Signals,
 ) -> Option<ShutdownReport> {
-    tokio::select! {
-        report = supervisor.shut_down(by, patience) => Some(report),
-        _ = signals.next() => None,
-    }
+    let again = tokio::select! {
+        report = supervisor.shut_down(by, patience) => return Some(report),
+        again = signals.next() => again,
+    };
+    let reason = "a second signal: no grace any more".into();
+    sink.record(Event::StopIntent { by: again.into(), reason });
+    supervisor.kill_all(again).await;
+    None
 }
 
 fn end(host: Host, report: Option<ShutdownReport>) -> Exit {
     let Host { log, sink, runtime, supervisor, control, .. } = host;
-    let still_alive = log.context().active_agents();
-    let report = report.unwrap_or(ShutdownReport {
-        stopped: 0,
-        killed: still_alive,
-        duration: Duration::ZERO,
-    });
+    let clean = report.as_ref().is_some_and(|report| report.killed == 0);
+    let report = report.unwrap_or_default();
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
@@ -109,5 +109,5 @@ fn end(host: Host, report: Option<ShutdownReport>) -> Exit {
     if let Some(runtime) = std::sync::Arc::into_inner(runtime) {
         runtime.shut_down();
     }
-    if report.killed == 0 { Exit::Clean } else { Exit::Unclean }
+    if clean { Exit::Clean } else { Exit::Unclean }
 }

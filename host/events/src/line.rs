@@ -53,23 +53,48 @@ pub(crate) fn pretty(json: &str) -> String {
         fields.remove(common);
     }
     let message = fields.remove("message").or_else(|| fields.remove("error"));
+    let frames = fields.remove("frames");
     let time = ts.get(11..23).unwrap_or(&ts);
     let (color, reset) = (color_of(&level), "\x1b[0m");
     let mut line = format!("\x1b[2m{time}{reset} {color}{level:<5}{reset} \x1b[1m{event}{reset}");
     if !agent.is_empty() {
-        let _ = write!(line, " \x1b[36m{agent}{reset}");
+        let _ = write!(line, " \x1b[36m{}{reset}", printable(&agent));
     }
-    if let Some(message) = message.as_ref().and_then(Value::as_str) {
-        let _ = write!(line, " {}", message.escape_debug());
-    }
-    for (key, value) in fields {
-        if value.is_null() {
-            continue;
+    let first =
+        FIRST.iter().filter_map(|key| Some((*key, fields.remove(*key)?))).collect::<Vec<_>>();
+    let field = |line: &mut String, key: &str, value: &Value| {
+        if !value.is_null() {
+            let _ = write!(line, " \x1b[2m{key}={reset}{}", printable(&value.to_string()));
         }
-        let _ = write!(line, " \x1b[2m{key}={reset}{value}");
+    };
+    first.iter().for_each(|(key, value)| field(&mut line, key, value));
+    if let Some(message) = message.as_ref().and_then(Value::as_str) {
+        let _ = write!(line, " {}", printable(message));
     }
+    fields.iter().for_each(|(key, value)| field(&mut line, key, value));
     line.push('\n');
+    for frame in frames.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        let function = frame["function"].as_str().unwrap_or("(no name)");
+        let _ = writeln!(line, "    at {}", printable(function));
+    }
     line
+}
+
+/// What a person looks for first.
+const FIRST: [&str; 4] = ["reason", "location", "phase", "hostCall"];
+
+/// `text` without anything that a terminal would obey: control characters, and those that turn the
+/// direction of writing.
+fn printable(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if obeyed(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 fn color_of(level: &str) -> &'static str {
@@ -118,5 +143,43 @@ mod tests {
         let line = pretty(&json(&event(), Timestamp(0), &context).finish(0));
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.contains("container.stop_intent"));
+    }
+
+    #[test]
+    fn a_terminal_is_shown_nothing_that_it_would_obey() {
+        let context = RunContext::new("run-1".into(), None);
+        let event =
+            Event::StopIntent { by: "a\u{9b}31m\u{202e}".into(), reason: "b\x1b[2J\u{85}".into() };
+        let line = pretty(&json(&event, Timestamp(0), &context).finish(0));
+        for hidden in ['\u{9b}', '\u{202e}', '\u{85}'] {
+            assert!(!line.contains(hidden), "{line:?}");
+        }
+        assert!(!line.contains("\x1b[2J"));
+    }
+
+    #[test]
+    fn no_field_of_an_event_hides_a_common_one() {
+        let agent = bulkhead_model::event::AgentTag {
+            agent_id: bulkhead_model::AgentId::parse("a").unwrap(),
+            role: "r".into(),
+            incarnation: bulkhead_model::Incarnation(1),
+        };
+        let event = Event::AgentExit {
+            agent,
+            reason: bulkhead_model::ExitReason::Stopped,
+            phase: bulkhead_model::Phase::Idle,
+            message: "m".into(),
+            by: None,
+            agent_uptime_ms: 1,
+            turns: 0,
+            cpu_us: 0,
+            undelivered: 0,
+            dropped_log_lines: 0,
+            crash_id: None,
+        };
+        let line = json(&event, Timestamp(0), &RunContext::new("run".into(), None)).finish(0);
+        for key in ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"] {
+            assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} in {line}");
+        }
     }
 }

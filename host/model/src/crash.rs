@@ -100,8 +100,8 @@ pub struct CrashRecord {
     pub started_at: Timestamp,
     /// When it ended.
     pub crashed_at: Timestamp,
-    /// Between the two.
-    pub uptime_ms: u64,
+    /// Between the two. A line's own `uptimeMs` is the host's.
+    pub agent_uptime_ms: u64,
     /// In which call.
     pub phase: Phase,
     /// The message whose turn it was.

@@ -271,11 +271,17 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<String>,
         /// How long it lived.
-        uptime_ms: u64,
+        agent_uptime_ms: u64,
         /// Turns begun.
         turns: u64,
         /// CPU time of all its calls.
         cpu_us: u64,
+        /// Messages that waited and were not worked on. Their senders were told.
+        #[serde(skip_serializing_if = "is_zero")]
+        undelivered: u64,
+        /// Lines of its log and stdio that were dropped in this life.
+        #[serde(skip_serializing_if = "is_zero")]
+        dropped_log_lines: u64,
         /// Present when the end was abnormal.
         #[serde(skip_serializing_if = "Option::is_none")]
         crash_id: Option<String>,

@@ -43,7 +43,7 @@ impl AotCache {
         Ok(Self { dir, engine_hash: hasher.finish(), max_bytes })
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{digest}-{:016x}.cwasm", self.engine_hash))
     }
 

@@ -70,7 +70,6 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
 }
 
 fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
-    let stderr = birth.logs.panic_lines();
     let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
     exit.trap = Some(trap_name(trap));
     exit.deterministic = Determinism::Unknown;
@@ -82,12 +81,11 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
             exit.message = "the guest's stack ran out of its linear memory".into();
         }
         Trap::UnreachableCodeReached => {
-            if let Some(bytes) = failed_allocation(&stderr, birth) {
+            if let Some(bytes) = failed_allocation(&birth.logs.tail()) {
                 exit.reason = ExitReason::MemoryLimit;
-                exit.message =
-                    format!("an allocation failed after growth by {bytes} bytes was denied");
-                exit.requested_bytes = Some(bytes);
-            } else if let Some((message, location)) = panic_in(&stderr) {
+                exit.message = format!("an allocation of {bytes} bytes failed");
+                exit.requested_bytes = birth.meter.denied_bytes().or(Some(bytes));
+            } else if let Some((message, location)) = panic_in(&birth.logs.panic_lines()) {
                 exit.reason = ExitReason::Panic;
                 exit.message = message;
                 exit.location = location;
@@ -98,11 +96,14 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
     exit
 }
 
-/// The growth that was denied, when the guest gave up because of it.
-fn failed_allocation(stderr: &[String], birth: &Birth) -> Option<u64> {
-    let gave_up = |line: &String| line.contains("memory allocation of ");
-    let gave_up = stderr.iter().any(gave_up) || birth.logs.tail().iter().any(gave_up);
-    gave_up.then(|| birth.meter.denied_bytes()).flatten()
+/// Size of the allocation that a Rust guest gave up over: `memory allocation of N bytes failed`. It may
+/// be one that no growth could satisfy, and then none was asked for.
+fn failed_allocation(lines: &[String]) -> Option<u64> {
+    let gave_up = |line: &String| {
+        let (_, rest) = line.split_once("memory allocation of ")?;
+        rest.strip_suffix(" bytes failed")?.parse().ok()
+    };
+    lines.iter().rev().find_map(gave_up)
 }
 
 /// Whether a few functions fill the whole backtrace.

@@ -299,7 +299,7 @@ impl Shared {
             && let Err(error) = cache.store(digest, &component)
         {
             // The component is there; only the next boot will be slower.
-            tracing::warn!(%digest, %error, "compiled component was not cached");
+            self.reject(&cache.path(digest), format!("cannot be written: {error}"));
         }
         Ok((component, Source::Compiled))
     }

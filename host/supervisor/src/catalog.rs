@@ -81,7 +81,12 @@ impl Catalog {
             return Err(refuse(StartFailure::InvalidRequest, text));
         }
         if let Some(ms) = request.deadline_ms {
-            limits.start = Duration::from_millis(ms).min(MAX_START);
+            limits.start = Duration::from_millis(ms);
+            if limits.start > MAX_START {
+                let text =
+                    format!("deadlineMs is {ms}, at most {} are allowed", MAX_START.as_millis());
+                return Err(refuse(StartFailure::InvalidRequest, text));
+            }
         }
         // What the request brings wins over the role's configuration.
         let mut config = role.config.clone();

@@ -8,8 +8,12 @@ use tokio::time::timeout_at;
 
 use crate::Supervisor;
 
+/// Time for killed agents to write their records. A computing guest ends at its next epoch tick, a
+/// waiting one at once.
+const KILLING: Duration = Duration::from_millis(500);
+
 /// How the agents ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
     /// Agents that ended as asked.
     pub stopped: usize,
@@ -44,6 +48,21 @@ impl Supervisor {
                 stopped += usize::from(ended.is_ok_and(|ended| ended.exit.is_some_and(as_asked)));
             }
         }
+        self.kill_all(by).await;
         ShutdownReport { stopped, killed: all - stopped, duration: began.elapsed() }
+    }
+
+    /// Ends what still lives without grace. Their records are written all the same.
+    pub async fn kill_all(&self, by: &str) {
+        self.0.draining.store(true, Ordering::SeqCst);
+        let live: Vec<_> =
+            self.0.registry.all().into_iter().filter(|agent| agent.is_live()).collect();
+        for agent in &live {
+            agent.kill(by);
+        }
+        let deadline = (Instant::now() + KILLING).into();
+        for agent in &live {
+            let _ = timeout_at(deadline, agent.ended()).await;
+        }
     }
 }

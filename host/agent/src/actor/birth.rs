@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_model::event::StartTimings;
 use bulkhead_model::{Exit, ExitReason, Input, Phase, StartPhase};
 use bulkhead_runtime::{Call, CallEnd, CallLimits, ShutdownReason, StartInfo};
 
@@ -119,8 +120,23 @@ impl Actor {
                 exit.reason = ExitReason::StartFailed;
                 Err(exit.into())
             }
-            CallEnd::Ended(exit) => Err(exit.into()),
+            CallEnd::Ended(exit) => Err(self.with_figures(exit).into()),
         }
+    }
+
+    /// A start that ran out of time says how much it had and where it went.
+    fn with_figures(&self, mut exit: Exit) -> Exit {
+        if exit.reason == ExitReason::StartFailed {
+            let limit_ms = self.shared.spec.limits.start.as_millis();
+            let StartTimings { wait_us, compile_us, instantiate_us, .. } = self.timings;
+            let [wait, compile, instantiate] =
+                [wait_us, compile_us, instantiate_us].map(|us| us / 1000);
+            exit.message = format!(
+                "did not start within {limit_ms} ms: waited {wait} ms, loaded its component in \
+                 {compile} ms, was instantiated in {instantiate} ms, the rest is its own"
+            );
+        }
+        exit
     }
 
     fn stopped_at_start(&self, phase: Phase) -> Exit {

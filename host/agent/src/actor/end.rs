@@ -38,7 +38,7 @@ impl Actor {
             self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
         }
         if let Some(mut envelope) = in_flight {
-            let (reason, message) = (exit.reason, exit.message);
+            let (reason, message) = (exit.reason, exit.message.clone());
             answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
         }
     }

@@ -85,13 +85,13 @@ type Step<T> = Result<(Incarnation, T), Ended>;
 
 /// An end, with the message whose turn it was.
 struct Ended {
-    exit: Exit,
+    exit: Box<Exit>,
     in_flight: Option<Envelope>,
 }
 
 impl From<Exit> for Ended {
     fn from(exit: Exit) -> Self {
-        Self { exit, in_flight: None }
+        Self { exit: Box::new(exit), in_flight: None }
     }
 }
 
@@ -183,7 +183,14 @@ impl Actor {
 }
 
 async fn stop_ordered(stop: &mut watch::Receiver<Option<StopOrder>>) -> StopOrder {
-    match stop.wait_for(Option::is_some).await.map(|order| order.clone()) {
+    next_order(stop, false).await
+}
+
+/// The stop order; when there is one already, only the one that leaves no grace.
+async fn next_order(stop: &mut watch::Receiver<Option<StopOrder>>, ordered: bool) -> StopOrder {
+    let is_news =
+        |order: &Option<StopOrder>| order.as_ref().is_some_and(|order| !ordered || order.now);
+    match stop.wait_for(is_news).await.map(|order| order.clone()) {
         Ok(Some(order)) => order,
         // The sender lives in `Shared`, which the actor holds: this cannot happen.
         _ => std::future::pending().await,

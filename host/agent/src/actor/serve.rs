@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bulkhead_model::{Exit, ExitReason, Input, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
 
-use super::{Actor, Ended, Step, answer, exit_reason, failed, stop_ordered};
+use super::{Actor, Ended, Step, answer, exit_reason, failed, next_order, stop_ordered};
 use crate::handle::StopOrder;
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
@@ -99,13 +99,17 @@ impl Actor {
         let cpu_before = self.shared.meter.usage().cpu_us;
         let mut call = incarnation.handle(&envelope.message, self.turn_limits());
         let mut grace: Option<(Instant, ShutdownReason)> = None;
+        let mut killed = false;
         let end = loop {
             tokio::select! {
                 biased;
                 end = &mut call => break end,
-                order = stop_ordered(&mut self.stop), if grace.is_none() => {
+                order = next_order(&mut self.stop, grace.is_some()), if !killed => {
+                    killed = order.now;
+                    if grace.is_none() {
+                        self.shared.board.transition(Input::StopRequested);
+                    }
                     grace = Some((Instant::now() + order.grace, order.reason));
-                    self.shared.board.transition(Input::StopRequested);
                     call.end_within(order.grace);
                 }
             }
@@ -132,7 +136,7 @@ impl Actor {
     fn died_in_turn(&self, exit: Exit, envelope: &mut Envelope) -> Ended {
         let message = envelope.message.clone();
         let in_flight = Envelope { message, report: envelope.report.take() };
-        Ended { exit, in_flight: Some(in_flight) }
+        Ended { exit: Box::new(exit), in_flight: Some(in_flight) }
     }
 
     fn turn_limits(&self) -> CallLimits {
@@ -187,7 +191,19 @@ impl Actor {
         self.shared.board.transition(Input::StopRequested);
         let limits =
             CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
-        let exit = match incarnation.shutdown(reason, limits).await {
+        let mut call = incarnation.shutdown(reason, limits);
+        let mut killed = false;
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut call => break end,
+                _ = next_order(&mut self.stop, true), if !killed => {
+                    killed = true;
+                    call.end_within(Duration::ZERO);
+                }
+            }
+        };
+        let exit = match end {
             CallEnd::Returned(_, Ok(())) => {
                 Exit::new(exit_reason(reason), Phase::Shutdown, "ended when asked to")
             }

@@ -15,9 +15,7 @@ use super::file::{File, Listen, Model, default_model_name};
 pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
     let text = |name: &str| match lookup(name).map(OsString::into_string) {
         None => Ok(None),
-        Some(Ok(text)) if text.is_empty() => {
-            Err(format!("{name} is set and empty; unset it or give it a value"))
-        }
+        Some(Ok(text)) if text.is_empty() => Err(is_empty(name)),
         Some(Ok(text)) => Ok(Some(text)),
         Some(Err(_)) => Err(format!("{name} is no UTF-8")),
     };
@@ -26,6 +24,9 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
             Listen::try_from(listen).map_err(|error| format!("BULKHEAD_LISTEN: {error}"))?;
     }
     if let Some(dir) = lookup("BULKHEAD_STATE_DIR") {
+        if dir.is_empty() {
+            return Err(is_empty("BULKHEAD_STATE_DIR"));
+        }
         file.state.dir = dir.into();
     }
     if let Some(token) = text("BULKHEAD_CONTROL_TOKEN")? {
@@ -78,4 +79,8 @@ fn model(
 fn word<'de, T: Deserialize<'de>>(name: &str, value: &'de str) -> Result<T, String> {
     let deserializer: StrDeserializer<'_, Error> = value.into_deserializer();
     T::deserialize(deserializer).map_err(|error| format!("{name}: {error}"))
+}
+
+fn is_empty(name: &str) -> String {
+    format!("{name} is set and empty; unset it or give it a value")
 }

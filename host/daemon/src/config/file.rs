@@ -211,14 +211,18 @@ pub struct Role {
     pub log_lines_per_second: Option<Count>,
     #[serde(default)]
     pub http_allow: Vec<Rule>,
-    #[serde(default)]
-    pub model: bool,
+    #[serde(default = "no")]
+    pub model: Spanned<bool>,
     #[serde(default = "yes")]
     pub workspace: bool,
     #[serde(default)]
     pub config: BTreeMap<String, Secret>,
     #[serde(default)]
     pub fault_injection: bool,
+}
+
+fn no() -> Spanned<bool> {
+    Spanned::new(0..0, false)
 }
 
 fn yes() -> bool {
@@ -242,7 +246,7 @@ impl TryFrom<String> for Rule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
-    pub id: AgentId,
+    pub id: Spanned<AgentId>,
     pub role: Spanned<String>,
     pub name: Option<String>,
     #[serde(default)]

@@ -11,6 +11,7 @@ mod settings;
 use std::path::Path;
 
 use crate::failure::Failure;
+use settings::Problem;
 pub use settings::Settings;
 
 /// Reads and checks the configuration in `path`.
@@ -21,13 +22,30 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
             "cannot read the configuration {shown}: {error}; name one with --config FILE"
         ))
     })?;
-    let mut file: file::File = toml::from_str(&text).map_err(|error| {
-        Failure::bad_input(format!("the configuration {shown} is wrong\n{error}"))
-    })?;
+    let mut file: file::File = parse(&text)
+        .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     env::apply(&mut file, |name| std::env::var_os(name)).map_err(Failure::bad_input)?;
     let base = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    settings::check(file, base.unwrap_or(Path::new(".")))
-        .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))
+    let settings = settings::check(file, base.unwrap_or(Path::new(".")))
+        .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
+    settings.control.check().map_err(|error| Failure::bad_input(error.to_string()))?;
+    Ok(settings)
+}
+
+/// Parses the file. What the parser would show of its source is left out: a secret may stand there.
+fn parse(text: &str) -> Result<file::File, Problem> {
+    toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        Problem::at(span, String::new(), without_text_values(error.message()))
+    })
+}
+
+/// The parser's words without a text that it found in the wrong place.
+fn without_text_values(message: &str) -> String {
+    match (message.split_once("invalid type: string \""), message.rsplit_once(", expected ")) {
+        (Some(_), Some((_, expected))) => format!("expected {expected}, found a text"),
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]

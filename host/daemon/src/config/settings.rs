@@ -54,16 +54,24 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The problem with the line that it is about.
+    /// A problem with the value at `span`.
+    pub fn at(span: Range<usize>, key: String, message: String) -> Self {
+        Self { key, message, span }
+    }
+
+    /// The problem with the place that it is about. Of the line only the key is shown: a secret may
+    /// stand behind it.
     pub fn show(&self, file: &str, text: &str) -> String {
         let Self { key, message, span } = self;
-        if span.is_empty() {
-            return format!("the configuration {file} is wrong: {key}: {message}");
+        if span.is_empty() && !key.is_empty() {
+            return format!("{key}: {message}");
         }
         let before = text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let source = text.lines().nth(line - 1).unwrap_or_default();
-        format!("the configuration {file} is wrong at line {line}\n  | {source}\n{key}: {message}")
+        let shown = source.split_once('=').map_or(source, |(key, _)| key).trim();
+        let key = if key.is_empty() { shown } else { key };
+        format!("the configuration {file} is wrong at line {line}, {key}: {message}")
     }
 }
 
@@ -123,9 +131,13 @@ struct Model {
 impl Model {
     fn check(model: file::Model) -> Result<Self, Problem> {
         let span = model.base_url.span();
+        let key = if span.is_empty() { "BULKHEAD_MODEL_BASE_URL" } else { "model.base_url" };
         let url = model.base_url.into_inner();
         let url = url.trim_end_matches('/').to_owned();
-        let problem = |message: String| Problem { key: "model.base_url".into(), message, span };
+        let problem = |message: String| Problem { key: key.into(), message, span };
+        if url.contains('@') {
+            return Err(problem("it must not hold a user or a password; use api_key".into()));
+        }
         let uri: http::Uri = match url.parse() {
             Ok(uri) => uri,
             Err(error) => return Err(problem(format!("{url:?} is no URL: {error}"))),
@@ -168,15 +180,16 @@ fn check_role(
         let message = format!("there is no [components.{wanted}]; the configuration has {known}");
         return Err(Problem { key: format!("roles.{name}.component"), message, span });
     };
+    let model_span = role.model.span();
     let mut allow: Vec<HttpRule> = role.http_allow.into_iter().map(|rule| rule.0).collect();
     let mut config = BTreeMap::new();
-    if role.model {
+    if role.model.into_inner() {
         let Some(model) = model else {
             let key = format!("roles.{name}.model");
             let message = "there is no [model]; add one with base_url, or set \
                            BULKHEAD_MODEL_BASE_URL"
                 .into();
-            return Err(Problem { key, message, span });
+            return Err(Problem { key, message, span: model_span });
         };
         allow.push(model.rule.clone());
         config.extend(model.keys.clone());
@@ -247,11 +260,13 @@ fn check_agents(
             let message = format!("there is no [roles.{role}]; the configuration has {known}");
             return Err(Problem { key: format!("agents[{index}].role"), message, span });
         }
-        if requests.iter().any(|request| request.agent_id == agent.id) {
-            let message = format!("{} is there twice", agent.id);
-            return Err(Problem { key: format!("agents[{index}].id"), message, span });
+        let id_span = agent.id.span();
+        let id = agent.id.into_inner();
+        if requests.iter().any(|request| request.agent_id == id) {
+            let message = format!("{id} is there twice");
+            return Err(Problem { key: format!("agents[{index}].id"), message, span: id_span });
         }
-        let mut request = StartRequest::new(agent.id, role);
+        let mut request = StartRequest::new(id, role);
         request.prompt = agent.prompt;
         request.system_prompt = agent.system_prompt;
         request.model = agent.model;

@@ -14,7 +14,7 @@ fn settings(text: &str) -> Result<Settings, String> {
 }
 
 fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
-    let mut file: file::File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut file = parse(text).map_err(|problem| problem.show("bulkhead.toml", text))?;
     let lookup = |name: &str| {
         env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
     };
@@ -113,4 +113,32 @@ fn secrets_do_not_show_in_debug_output() {
     let text =
         "[server]\ntoken = \"hunter2\"\n[model]\nbase_url = \"http://h\"\napi_key = \"hunter2\"";
     assert!(!format!("{:?}", settings(text).unwrap()).contains("hunter2"));
+}
+
+#[test]
+fn an_error_does_not_show_what_stands_behind_a_key() {
+    for text in [
+        "[server]\ntokn = \"hunter2\"",
+        "[server]\ntoken = [\"hunter2\"]",
+        "[server]\ntoken = \"hunter2",
+        "[limits]\nmax_agents = \"hunter2\"",
+        "[model]\nbase_url = \"http://me:hunter2@host/v1\"",
+    ] {
+        let error = settings(text).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
+    }
+    let error = with_env("", &[("BULKHEAD_MODEL_BASE_URL", "http://me:hunter2@h/v1")]).unwrap_err();
+    assert!(!error.contains("hunter2") && error.contains("BULKHEAD_MODEL_BASE_URL"), "{error}");
+}
+
+#[test]
+fn an_error_names_the_line_of_the_value_itself() {
+    let twice = format!(
+        "{BASE}[[agents]]\nid = \"a\"\nrole = \"echo\"\n[[agents]]\nid = \"a\"\nrole = \"echo\""
+    );
+    let error = settings(&twice).unwrap_err();
+    assert!(error.contains("line 10"), "{error}");
+    let error = settings(&format!("{BASE}workspace = true\nmodel = true")).unwrap_err();
+    assert!(error.contains("line 7"), "{error}");
 }
