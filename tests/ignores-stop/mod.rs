@@ -53,3 +53,32 @@ fn the_end_of_the_host_does_not_wait_for_it_either() {
     let exit = lines.iter().find(|line| line["event"] == "agent.exit").expect("an exit");
     assert_eq!(exit["reason"], "killed", "{exit}");
 }
+
+#[test]
+fn a_second_signal_leaves_no_grace_and_still_every_record() {
+    let settings = "shutdown_ms = 60000";
+    let builder = Host::builder().guest("ignores-stop").guest("hang");
+    let builder = builder.role("ignores-stop", "ignores-stop", settings);
+    let host = builder.role("hang", "hang", settings).start();
+    for agent in ["deaf", "busy"] {
+        host.client().start(agent, "ignores-stop");
+    }
+    host.client().send("busy", "deaf 60000").expect(200);
+    host.client().start("waiting", "hang");
+    host.client().send("waiting", "60000").expect(200);
+    for agent in ["busy", "waiting"] {
+        wait_until("it is in its turn", || host.client().status(agent)["busy"] == true);
+    }
+    host.signal(Signal::TERM);
+    host.wait_for_line("the first signal", |line| line["event"] == "container.stop_intent");
+    let asked = Instant::now();
+    let lines = host.finish_with(Signal::INT, UNCLEAN);
+    assert!(asked.elapsed() < SOON, "the end took {:?}", asked.elapsed());
+    for agent in ["deaf", "busy", "waiting"] {
+        let ends =
+            |line: &&harness::Value| line["event"] == "agent.exit" && line["agentId"] == agent;
+        let exits: Vec<_> = lines.iter().filter(ends).collect();
+        assert_eq!(exits.len(), 1, "{agent}: {exits:?}");
+        assert_eq!(exits[0]["reason"], "killed", "{exits:?}");
+    }
+}

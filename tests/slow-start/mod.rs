@@ -1,6 +1,6 @@
 //! A guest that is slow to start.
 
-use harness::{Host, HostBuilder, Trial, Value, json, wait_until};
+use harness::{Host, HostBuilder, Trial, json, wait_until};
 
 /// The role `slow-start` has time, `tight` has little of it. Both share a compiled component.
 fn builder() -> HostBuilder {
@@ -100,6 +100,6 @@ fn one_slow_start_does_not_hold_up_another_agents_start() {
         assert!(still, "{status}");
         slow.join().expect("an answer").expect_error(504, &[]);
     });
-    trial.host().wait_for_number("agent.start", 5);
+    trial.host().wait_for_number(&["agent.start"], 5);
     trial.finish();
 }

@@ -58,3 +58,23 @@ fn a_spinning_agent_can_be_stopped() {
     trial.starts_again("spin", 1);
     trial.finish();
 }
+
+#[test]
+fn an_agent_that_never_stops_taking_turns_can_be_stopped_and_holds_nobody_up() {
+    let trial = Trial::of(&["spin"]);
+    let agents = ["s1", "s2", "s3", "s4"];
+    for agent in agents {
+        trial.client().start(agent, "spin");
+        trial.client().send(agent, "turns").expect(200);
+    }
+    for agent in agents {
+        wait_until("it burns CPU time, turn by turn", || {
+            trial.client().status(agent)["cpuUs"].as_u64() > Some(50_000)
+        });
+        trial.bystander().wait_for_more();
+        let stopped = trial.client().stop(agent).expect(200);
+        assert_eq!(stopped["exitReason"], "stopped", "{stopped}");
+    }
+    assert!(trial.host().crashes().is_empty());
+    trial.finish();
+}

@@ -1,5 +1,6 @@
 //! Never gives memory back, at a rate that the messages set. Exit reason, in the end:
-//! `memory_limit`; before that one `agent.memory_soft_limit`.
+//! `memory_limit`; before that one `agent.memory_soft_limit`, unless one step passes from below the mark
+//! to above the limit.
 //!
 //! `leak <KiB>` leaks that much, touched, and replies with the sum in KiB. Any other body is answered
 //! with itself.

@@ -4,13 +4,14 @@
 //! | --- | --- | --- |
 //! | `spin` | loops for ever, without one host call | `cpu_deadline` |
 //! | `spin <ms>` | is busy for that wall time; the reply says how often it went round | none |
+//! | `turns` | asks for another short turn, for ever | none |
 //!
 //! Any other body is answered with itself.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bulkhead_guest::{Agent, AgentError, Message, Outcome};
+use bulkhead_guest::{Agent, AgentError, Message, Outcome, Sender};
 
 /// Rounds between two looks at the clock, which is a host call: some tens of microseconds.
 const ROUNDS: u64 = 20_000;
@@ -20,6 +21,10 @@ struct Spin;
 
 impl Agent for Spin {
     fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        if message.body == "turns" || matches!(message.sender, Sender::Continuation) {
+            rounds();
+            return Ok(Outcome::proceed());
+        }
         let Some(time) = message.body.strip_prefix("spin") else {
             return Ok(Outcome::reply(message.body));
         };
