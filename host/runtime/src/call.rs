@@ -29,7 +29,7 @@ use crate::cut::Cut;
 use crate::exit;
 use crate::incarnation::{AgentFailure, Incarnation, Live};
 use crate::meter::Lane;
-use crate::runtime::{Birth, Workshop};
+use crate::runtime::{Birth, Executor};
 
 /// Limits of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Call<T: Send + 'static> {
     phase: Phase,
     host_call_limit: Duration,
     birth: Arc<Birth>,
-    workshop: Workshop,
+    executor: Executor,
     wall_timer: Option<Pin<Box<Sleep>>>,
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
 }
@@ -97,7 +97,7 @@ impl<T: Send + 'static> Call<T> {
         limits: CallLimits,
         continues: bool,
         birth: Arc<Birth>,
-        workshop: Workshop,
+        executor: Executor,
     ) -> Self {
         birth.meter.begin_call(&limits, phase, continues);
         Self {
@@ -105,7 +105,7 @@ impl<T: Send + 'static> Call<T> {
             phase,
             host_call_limit: limits.host_call,
             birth,
-            workshop,
+            executor,
             wall_timer: None,
             host_timer: None,
         }
@@ -125,20 +125,20 @@ impl<T: Send + 'static> Call<T> {
     }
 
     fn wants_slow_lane(&self) -> bool {
-        self.birth.meter.wants_slow_lane(self.workshop.slices())
+        self.birth.meter.wants_slow_lane(self.executor.slices())
     }
 
     fn move_to_slow_lane(&mut self, future: Running<T>) {
         self.birth.meter.set_lane(Lane::Slow);
-        let stay = stay_on_slow_lane(future, Arc::clone(&self.birth), self.workshop.clone());
-        self.place = Place::Slow(self.workshop.slow_lane().spawn(stay));
+        let stay = stay_on_slow_lane(future, Arc::clone(&self.birth), self.executor.clone());
+        self.place = Place::Slow(self.executor.slow_lane().spawn(stay));
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
         self.place = Place::Gone;
         match (finished.result, finished.live) {
             (Ok(result), Some(live)) => CallEnd::Returned(
-                Incarnation::new(live, Arc::clone(&self.birth), self.workshop.clone()),
+                Incarnation::new(live, Arc::clone(&self.birth), self.executor.clone()),
                 result,
             ),
             (Ok(_), None) => {
@@ -215,7 +215,7 @@ impl<T: Send + 'static> Future for Call<T> {
                 // Many short turns for one message burn the slice as one long turn does.
                 Place::Fast(future) if this.wants_slow_lane() => this.move_to_slow_lane(future),
                 Place::Fast(mut future) => {
-                    match poll_guest(&mut future, cx, &this.birth, &this.workshop) {
+                    match poll_guest(&mut future, cx, &this.birth, &this.executor) {
                         Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
                         Polled::Panicked(message) => {
                             drop(future);
@@ -253,14 +253,14 @@ impl<T: Send + 'static> Drop for Call<T> {
 async fn stay_on_slow_lane<T: Send + 'static>(
     future: Running<T>,
     birth: Arc<Birth>,
-    workshop: Workshop,
+    executor: Executor,
 ) -> Slow<T> {
     let mut future = Some(future);
     std::future::poll_fn(move |cx| {
         let Some(mut running) = future.take() else {
             panic!("a stay on the slow lane was polled after it ended")
         };
-        match poll_guest(&mut running, cx, &birth, &workshop) {
+        match poll_guest(&mut running, cx, &birth, &executor) {
             Polled::Finished(finished) => Poll::Ready(Slow::Finished(finished)),
             Polled::Panicked(message) => Poll::Ready(Slow::Panicked(message)),
             Polled::Waits => Poll::Ready(Slow::Waits(running)),
@@ -278,9 +278,9 @@ fn poll_guest<T>(
     future: &mut Running<T>,
     cx: &mut Context<'_>,
     birth: &Birth,
-    workshop: &Workshop,
+    executor: &Executor,
 ) -> Polled<T> {
-    let running = workshop.ticker().enter();
+    let running = executor.ticker().enter();
     birth.meter.begin_poll();
     let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
     birth.meter.end_poll();

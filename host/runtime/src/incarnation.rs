@@ -9,14 +9,14 @@ use crate::bindings::Agent;
 use crate::bindings::bulkhead::agent::types;
 use crate::call::{Call, CallLimits, Finished, Running};
 use crate::meter::Meter;
-use crate::runtime::{Birth, Workshop};
+use crate::runtime::{Birth, Executor};
 use crate::state::State;
 
 /// A live incarnation. Every call consumes it and gives it back only when the guest returned.
 pub struct Incarnation {
     live: Live,
     birth: Arc<Birth>,
-    workshop: Workshop,
+    executor: Executor,
 }
 
 /// The store and what is exported from it.
@@ -74,8 +74,8 @@ const MAX_REPLY_BYTES: usize = bulkhead_model::message::MAX_BODY_BYTES;
 const MAX_ERROR_BYTES: usize = 4 * 1024;
 
 impl Incarnation {
-    pub(crate) fn new(live: Live, birth: Arc<Birth>, workshop: Workshop) -> Self {
-        Self { live, birth, workshop }
+    pub(crate) fn new(live: Live, birth: Arc<Birth>, executor: Executor) -> Self {
+        Self { live, birth, executor }
     }
 
     /// What it uses.
@@ -194,11 +194,11 @@ impl Incarnation {
         T: Send + 'static,
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        let Self { mut live, birth, workshop } = self;
+        let Self { mut live, birth, executor } = self;
         // The first tick after this point makes the guest look up.
         live.store.set_epoch_deadline(1);
         let future: Running<T> = Box::pin(body(live));
-        Call::new(future, phase, limits, continues, birth, workshop)
+        Call::new(future, phase, limits, continues, birth, executor)
     }
 }
 

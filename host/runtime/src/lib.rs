@@ -48,4 +48,4 @@ pub use loader::{LoadError, Loaded, Source};
 pub use logs::Logs;
 pub use meter::{Meter, Usage};
 pub use port::{Nudge, Port, PortError};
-pub use runtime::{Birth, Runtime, RuntimeError, Workshop};
+pub use runtime::{Birth, Executor, Runtime, RuntimeError};

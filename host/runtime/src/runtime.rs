@@ -53,7 +53,7 @@ impl Birth {
 
 /// The engine with everything around it. One for each process.
 pub struct Runtime {
-    workshop: Workshop,
+    executor: Executor,
     lanes: Lanes,
     loader: Loader,
     capacity: Capacity,
@@ -62,13 +62,13 @@ pub struct Runtime {
 
 /// What every call needs. Cheap to clone.
 #[derive(Clone)]
-pub struct Workshop {
+pub struct Executor {
     ticker: Arc<Ticker>,
     slow: Handle,
     slices: Slices,
 }
 
-impl Workshop {
+impl Executor {
     pub(crate) fn ticker(&self) -> &Ticker {
         &self.ticker
     }
@@ -109,13 +109,13 @@ impl Runtime {
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
         let loader =
             Loader::new(config, engine, linker, sink).map_err(io("open the compile cache"))?;
-        let workshop = Workshop {
+        let executor = Executor {
             ticker: Arc::new(ticker),
             slow: lanes.slow().clone(),
             slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
         };
         let tls = interfaces::http::tls_config();
-        Ok(Self { workshop, lanes, loader, capacity, tls })
+        Ok(Self { executor, lanes, loader, capacity, tls })
     }
 
     /// What the engine was built for.
@@ -147,7 +147,7 @@ impl Runtime {
     ) -> Call<()> {
         let loaded = Arc::clone(loaded);
         let tls = Arc::clone(&self.tls);
-        let slices = self.workshop.slices;
+        let slices = self.executor.slices;
         let for_future = Arc::clone(&birth);
         let future = Box::pin(async move {
             match be_born(&loaded, &for_future, tls, slices).await {
@@ -155,7 +155,7 @@ impl Runtime {
                 Err(error) => Finished { live: None, result: Err(error) },
             }
         });
-        Call::new(future, Phase::Instantiate, limits, false, birth, self.workshop.clone())
+        Call::new(future, Phase::Instantiate, limits, false, birth, self.executor.clone())
     }
 
     /// Ends the lanes without waiting for what still runs on them. Call it from a thread that is not

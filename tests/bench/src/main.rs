@@ -9,6 +9,7 @@ mod machine;
 mod process;
 mod report;
 mod samples;
+mod wake;
 
 use std::time::{Duration, Instant};
 
@@ -62,12 +63,14 @@ fn latency(rounds: usize, report: &mut Report) {
     let host = host();
     let mut http = Connection::open(host.address());
     let (mut health, mut start, mut message) = (Samples::new(), Samples::new(), Samples::new());
-    let mut homely = Samples::new();
+    let (mut homely, mut wakes) = (Samples::new(), Samples::new());
+    let mut other = wake::Other::start();
     for round in 0..rounds + rounds / 10 {
         let agent = format!("bench-{round}");
         let body = format!("{{\"agentId\":\"{agent}\",\"role\":\"echo\"}}");
         let path = format!("/agents/{agent}/message?wait=10000");
         let one = http.timed("GET", "/health", "", 200);
+        let zero = other.round_trip();
         let two = http.timed("POST", "/agents/start", &body, 201);
         let three = http.timed("POST", &path, r#"{"prompt":"hello"}"#, 200);
         http.timed("POST", &format!("/agents/{agent}/stop"), "", 200);
@@ -79,11 +82,13 @@ fn latency(rounds: usize, report: &mut Report) {
             start.add(two);
             message.add(three);
             homely.add(four);
+            wakes.add(zero);
         }
     }
     let base = health.percentile(50);
     let start_budget = base * 3 + Duration::from_micros(60);
     report.add(Row::latency("GET /health", &health, base, base));
+    report.add(Row::floor("floor: wake a thread and be woken by it", &wakes, base));
     report.add(Row::latency("POST /agents/start until running", &start, base, start_budget));
     report.add(Row::latency("the same with a new workspace on disk", &homely, base, start_budget));
     report.add(Row::latency("message round trip with ?wait", &message, base, base * 2));

@@ -1,0 +1,128 @@
+//! The binary from outside: its commands, its token, and a reader of its log that falls asleep.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use harness::client::Client;
+use harness::host::{CLEAN, command};
+use harness::{Host, Value, files};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Exit code of wrong input.
+const BAD_INPUT: i32 = 2;
+
+/// Runs `bulkhead <subcommand> --config <file>` to its end.
+fn bulkhead(subcommand: &str, config: &Path) -> Output {
+    let mut command = Command::new(files::binary());
+    command.arg(subcommand).arg("--config").arg(config).output().expect("run bulkhead")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn check_names_everything_that_a_start_would_refuse_and_writes_nothing() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let state = dir.path().join("state");
+    let file = dir.path().join("bulkhead.toml");
+    std::fs::write(&file, Host::builder().render(&state)).expect("write the configuration");
+    let right = bulkhead("check", &file);
+    assert_eq!(right.status.code(), Some(CLEAN), "{}", text(&right.stderr));
+    assert!(text(&right.stdout).contains("component echo: ok"), "{}", text(&right.stdout));
+
+    let broken = dir.path().join("broken.wasm");
+    std::fs::write(&broken, b"no component").expect("write a file");
+    let builder = Host::builder()
+        .component("broken", &broken)
+        .component("missing", &dir.path().join("missing.wasm"))
+        .role("small", "echo", "memory_limit_mb = 1");
+    std::fs::write(&file, builder.render(&state)).expect("write the configuration");
+    let wrong = bulkhead("check", &file);
+    assert_eq!(wrong.status.code(), Some(BAD_INPUT), "{}", text(&wrong.stdout));
+    for name in ["component broken", "component missing", "role small"] {
+        assert!(text(&wrong.stdout).contains(name), "{name}: {}", text(&wrong.stdout));
+    }
+    assert!(!state.exists(), "a check writes nothing");
+}
+
+#[test]
+fn compile_fills_the_cache_from_which_a_run_takes() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let state = dir.path().join("state");
+    let file = dir.path().join("bulkhead.toml");
+    let config = Host::builder().render(&state);
+    std::fs::write(&file, &config).expect("write the configuration");
+    let compiled = bulkhead("compile", &file);
+    assert_eq!(compiled.status.code(), Some(CLEAN), "{}", text(&compiled.stderr));
+    let host = Host::start(|_| config);
+    host.client().start("one", "echo");
+    let lines = host.finish();
+    let loaded = lines.iter().find(|line| line["event"] == "container.component_loaded");
+    assert_eq!(loaded.expect("a load")["source"], "cache");
+}
+
+#[test]
+fn a_token_is_wanted_by_everything_but_the_probes_and_never_shown() {
+    const TOKEN: &str = "correct-horse-battery";
+    let host = Host::builder().toml(&format!("[server]\ntoken = \"{TOKEN}\"")).start();
+    let get = |path: &str, header: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{header}\r\n");
+        host.client().raw(request.as_bytes()).expect("an answer").status
+    };
+    for probe in ["/health", "/livez"] {
+        assert_eq!(get(probe, ""), 200, "{probe}");
+    }
+    assert_eq!(get("/agents", ""), 401);
+    assert_eq!(get("/agents", "authorization: Bearer wrong\r\n"), 401);
+    assert_eq!(get("/agents", &format!("authorization: Bearer {TOKEN}x\r\n")), 401);
+    assert_eq!(get("/agents", &format!("authorization: Bearer {TOKEN}\r\n")), 200);
+    for line in host.finish() {
+        assert!(!line.to_string().contains(TOKEN), "{line}");
+    }
+}
+
+/// Kills the process when the test is over, whatever came of it.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_reader_of_the_log_that_falls_asleep_stops_nothing() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let file = dir.path().join("bulkhead.toml");
+    let config = Host::builder().toml("[log]\nbuffer_mb = 1").render(&dir.path().join("state"));
+    std::fs::write(&file, config).expect("write the configuration");
+    let mut host = Killed(command(&file, dir.path()).spawn().expect("start the host"));
+    // Read the first line, and never again: the pipe holds 64 KiB.
+    let mut stdout = BufReader::with_capacity(1, host.0.stdout.take().expect("stdout is a pipe"));
+    let mut first = String::new();
+    stdout.read_line(&mut first).expect("read the first line");
+    let first: Value = serde_json::from_str(&first).expect("a line is JSON");
+    let address = first["listen"].as_str().expect("an address").parse().expect("an address");
+    let client = Client::new(address);
+    client.start("one", "echo");
+    // Two lines of the level `debug` each, far more than pipe and buffer hold.
+    for n in 0..4000 {
+        assert_eq!(client.ask("one", &n.to_string()), n.to_string());
+    }
+    client.health();
+    let asked = Instant::now();
+    kill_process(Pid::from_child(&host.0), Signal::TERM).expect("send a signal");
+    let mut code = None;
+    while code.is_none() {
+        assert!(asked.elapsed() < Duration::from_secs(60), "the host hangs on its log");
+        code = host.0.try_wait().expect("look at the host");
+        std::thread::yield_now();
+    }
+    assert_eq!(code.and_then(|code| code.code()), Some(CLEAN));
+    drop(stdout);
+}
