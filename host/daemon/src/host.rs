@@ -32,7 +32,7 @@ impl Host {
     /// Builds the host. When it returns, the control server answers.
     pub fn build(settings: &Settings) -> Result<Self, Failure> {
         let state_dir = StateDir::take(&settings.state_dir)?;
-        raise_file_limit();
+        let file_limit = raise_file_limit(settings.runtime.max_agents);
         let context =
             Arc::new(RunContext::new(Uuid::now_v7().to_string(), settings.town_id.clone()));
         let log = start_log(settings, Arc::clone(&context))?;
@@ -56,11 +56,11 @@ impl Host {
         )
         .map_err(|error| Failure::cannot_run("cannot serve the control API", &error))?;
         let host = Self { log, sink, runtime, supervisor, control, _state_dir: state_dir };
-        host.tell_cold_start(settings);
+        host.tell_cold_start(settings, file_limit);
         Ok(host)
     }
 
-    fn tell_cold_start(&self, settings: &Settings) {
+    fn tell_cold_start(&self, settings: &Settings, file_limit: Option<String>) {
         let capacity = self.runtime.capacity();
         let names =
             |keys: &mut dyn Iterator<Item = &Arc<str>>| keys.map(|key| key.to_string()).collect();
@@ -74,7 +74,7 @@ impl Host {
             roles: names(&mut settings.catalog.roles.keys()),
             boot_agents: settings.agents.len(),
         });
-        for reason in &capacity.notes {
+        for reason in capacity.notes.iter().chain(&file_limit) {
             self.sink.record(Event::CapacityLimited {
                 requested: settings.runtime.max_agents,
                 granted: capacity.max_agents,
@@ -106,13 +106,20 @@ fn trace_to(sink: &SharedSink, level: Level) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
 }
 
-/// Every agent with a workspace holds a directory open; the usual soft limit of 1024 is for programs
-/// that use `select`, and this one does not.
-fn raise_file_limit() {
+/// Raises the limit of open files as far as the system lets it, and says so when that is not far. Every
+/// agent with a workspace holds a directory open; the usual soft limit of 1024 is for programs that use
+/// `select`, and this one does not.
+fn raise_file_limit(max_agents: usize) -> Option<String> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+    let files = getrlimit(Resource::Nofile).current?;
+    // A workspace for each agent, the control server's connections, and what agents open.
+    let wanted = max_agents as u64 * 2 + 1024;
+    let text =
+        || format!("{files} files may be open (RLIMIT_NOFILE), {max_agents} agents want {wanted}");
+    (files < wanted).then(text)
 }
 
 fn boot_id() -> Option<String> {

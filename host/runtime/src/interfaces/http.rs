@@ -4,7 +4,7 @@
 //! address that was checked, so that a second answer of the resolver cannot lead elsewhere. Redirects
 //! are the guest's business: following one is a new request and is checked like any other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +20,8 @@ use hyper::client::conn::http1;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Interval, interval, timeout};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
@@ -35,6 +37,10 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests that one agent may have under way.
 const MAX_REQUESTS: usize = 16;
+
+/// Names that are looked up at one time. The resolver may hold a thread for many seconds, and the
+/// blocking threads are those that agents' files need.
+static LOOKUPS: Semaphore = Semaphore::const_new(16);
 
 /// The way out for one incarnation.
 pub(crate) struct Outbound {
@@ -166,10 +172,7 @@ impl Target {
         patience: Duration,
     ) -> Result<TcpStream> {
         let connecting = async {
-            let addresses =
-                tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(
-                    |error| Error::DnsError { rcode: Some(error.to_string()), info_code: None },
-                )?;
+            let addresses = self.addresses().await?.into_iter();
             let admitted = self.admitted(policy, logs, addresses)?;
             TcpStream::connect(admitted.as_slice()).await.map_err(Error::Connect)
         };
@@ -177,6 +180,26 @@ impl Target {
             timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
         let _ = stream.set_nodelay(true);
         Ok(stream)
+    }
+
+    /// Asks the resolver of the system, on a thread of its own. Giving up does not end that thread, so
+    /// there may be only so many of them, for all agents together.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        if let Ok(literal) = self.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(literal, self.port)]);
+        }
+        let place = LOOKUPS.acquire().await.map_err(|_| Error::DnsTimeout)?;
+        let (host, port) = (self.host.clone(), self.port);
+        let lookup = Handle::current().spawn(async move {
+            let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+            drop(place);
+            found
+        });
+        let failed = |text: String| Error::DnsError { rcode: Some(text), info_code: None };
+        match lookup.await {
+            Ok(found) => found.map_err(|error| failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     fn admitted(
