@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bulkhead_events::{Ring, SharedSink};
+use bulkhead_events::{Budget, Ring, SharedSink};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::{AgentId, Body, Event, Level, Sender};
 use bulkhead_runtime::{Nudge, Port, PortError};
@@ -20,8 +20,8 @@ pub trait Peers: Send + Sync + 'static {
 }
 
 /// Events and messages that an agent may send a second, with a burst of ten times as many.
-const SENDS_PER_SECOND: f64 = 100.0;
-const SEND_BURST: f64 = 10.0 * SENDS_PER_SECOND;
+const SENDS_PER_SECOND: u32 = 100;
+const SEND_BURST: u32 = 10 * SENDS_PER_SECOND;
 
 pub(crate) struct AgentPort {
     tag: AgentTag,
@@ -29,12 +29,7 @@ pub(crate) struct AgentPort {
     ring: Arc<Ring>,
     sink: SharedSink,
     peers: Arc<dyn Peers>,
-    bucket: Mutex<Bucket>,
-}
-
-struct Bucket {
-    tokens: f64,
-    filled_at: Instant,
+    budget: Mutex<Budget>,
 }
 
 impl AgentPort {
@@ -45,22 +40,16 @@ impl AgentPort {
         sink: SharedSink,
         peers: Arc<dyn Peers>,
     ) -> Self {
-        let bucket = Mutex::new(Bucket { tokens: SEND_BURST, filled_at: Instant::now() });
-        Self { tag, board, ring, sink, peers, bucket }
+        let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
+        Self { tag, board, ring, sink, peers, budget: Mutex::new(budget) }
     }
 
     fn take_token(&self) -> Result<(), PortError> {
-        let mut bucket = self.bucket.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let now = Instant::now();
-        let elapsed = now.duration_since(bucket.filled_at).as_secs_f64();
-        bucket.filled_at = now;
-        bucket.tokens = (bucket.tokens + elapsed * SENDS_PER_SECOND).min(SEND_BURST);
-        if bucket.tokens < 1.0 {
-            let wait_ms = (1.0 - bucket.tokens) / SENDS_PER_SECOND * 1000.0;
-            return Err(PortError::RateLimited(wait_ms.ceil() as u64));
-        }
-        bucket.tokens -= 1.0;
-        Ok(())
+        let mut budget = self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        budget.take(Instant::now()).map(drop).map_err(|wait| {
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            PortError::RateLimited(ms.saturating_add(1))
+        })
     }
 }
 

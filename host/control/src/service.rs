@@ -13,6 +13,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bulkhead_events::Budget;
 use bulkhead_events::task::panic_message;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_model::Event;
@@ -25,7 +26,7 @@ use crate::ControlConfig;
 use crate::answer::{Reason, Refusal};
 use crate::auth::Gate;
 use crate::body::Reader;
-use crate::refused::{LineBudget, Refusals};
+use crate::refused::Refusals;
 
 /// Panics of handlers that get a line at once, and a second after that. Each is a bug; a client that
 /// found one must not fill the log with it.
@@ -38,7 +39,7 @@ pub(crate) struct Service {
     gate: Gate,
     reader: Reader,
     refusals: Refusals,
-    panics: Mutex<LineBudget>,
+    panics: Mutex<Budget>,
     sink: SharedSink,
     context: Arc<RunContext>,
 }
@@ -55,7 +56,7 @@ impl Service {
             gate: Gate::new(config.token.clone()),
             reader: Reader::new(config.limits),
             refusals: Refusals::new(Arc::clone(&sink)),
-            panics: Mutex::new(LineBudget::new(PANIC_BURST, PANICS_PER_SECOND, Instant::now())),
+            panics: Mutex::new(Budget::new(PANIC_BURST, PANICS_PER_SECOND, Instant::now())),
             sink,
             context,
         }
@@ -107,7 +108,7 @@ impl Service {
 
     fn report_panic(&self, method: &Method, uri: &Uri, panic: &(dyn Any + Send)) {
         let mut budget = self.panics.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let Some(repeated) = budget.take(Instant::now()) else { return };
+        let Ok(repeated) = budget.take(Instant::now()) else { return };
         drop(budget);
         let message = panic_message(panic);
         let first_line = message.lines().next().unwrap_or_default();

@@ -9,6 +9,7 @@
 //! Nothing here blocks its caller: a full buffer drops lines and counts them by level, and the gap in
 //! `seq` tells the reader.
 
+mod budget;
 mod context;
 mod diagnostics;
 mod line;
@@ -16,6 +17,7 @@ mod log;
 mod ring;
 pub mod task;
 
+pub use budget::Budget;
 pub use context::{RunContext, now};
 pub use diagnostics::Diagnostics;
 pub use log::{Format, Log, LogConfig};

@@ -17,6 +17,12 @@ pub(crate) struct Limiter {
     tables: Ledger,
 }
 
+#[derive(Clone, Copy)]
+enum Kind {
+    Memory,
+    Table,
+}
+
 /// Sizes of all memories, or of all tables, of one store.
 ///
 /// The engine does not say which memory grows, and its word that a growth failed can come without the
@@ -64,6 +70,32 @@ impl Limiter {
         Self { meter, port, memories: Ledger::default(), tables: Ledger::default() }
     }
 
+    fn grow(
+        &mut self,
+        kind: Kind,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let (growing, others) = match kind {
+            Kind::Memory => (&self.memories, &self.tables),
+            Kind::Table => (&self.tables, &self.memories),
+        };
+        let total = growing.total_with(current, desired).saturating_add(others.total());
+        let granted = self.may_hold(total, desired.saturating_sub(current), current == 0)?;
+        if granted {
+            let growing = match kind {
+                Kind::Memory => &mut self.memories,
+                Kind::Table => &mut self.tables,
+            };
+            growing.set(current, desired);
+        }
+        Ok(granted)
+    }
+
     /// Whether the whole may become `total` bytes. At birth there is nobody who could see a denial.
     fn may_hold(&mut self, total: usize, requested: usize, at_birth: bool) -> Result<bool> {
         match self.meter.hold(total as u64, requested as u64, at_birth) {
@@ -87,15 +119,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let total = self.memories.total_with(current, desired).saturating_add(self.tables.total());
-        let granted = self.may_hold(total, desired.saturating_sub(current), current == 0)?;
-        if granted {
-            self.memories.set(current, desired);
-        }
-        Ok(granted)
+        self.grow(Kind::Memory, current, desired, maximum)
     }
 
     fn memory_grow_failed(&mut self, _error: Error) -> Result<()> {
@@ -108,17 +132,8 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let [current, desired] =
-            [current, desired].map(|elements| elements.saturating_mul(TABLE_ELEMENT_BYTES));
-        let total = self.tables.total_with(current, desired).saturating_add(self.memories.total());
-        let granted = self.may_hold(total, desired.saturating_sub(current), current == 0)?;
-        if granted {
-            self.tables.set(current, desired);
-        }
-        Ok(granted)
+        let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        self.grow(Kind::Table, bytes(current), bytes(desired), maximum.map(bytes))
     }
 
     fn table_grow_failed(&mut self, _error: Error) -> Result<()> {

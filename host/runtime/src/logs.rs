@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use bulkhead_events::Budget;
 use bulkhead_model::Level;
 
 use crate::port::Port;
@@ -22,7 +23,7 @@ const TAIL_LINES: usize = 20;
 const PANIC_LINES: usize = 64;
 
 /// Seconds' worth of lines that may come at once.
-const BURST_SECONDS: f64 = 10.0;
+const BURST_SECONDS: u32 = 10;
 
 /// The lines of one incarnation.
 pub struct Logs {
@@ -31,10 +32,7 @@ pub struct Logs {
 }
 
 struct Inner {
-    tokens: f64,
-    refill_per_second: f64,
-    refilled_at: Instant,
-    dropped: u64,
+    budget: Budget,
     lost: u64,
     tail: VecDeque<String>,
     /// Lines of stderr from the last panic message on. A long message would push its own head out of
@@ -44,12 +42,9 @@ struct Inner {
 
 impl Logs {
     pub(crate) fn new(port: Arc<dyn Port>, lines_per_second: u32) -> Self {
-        let refill_per_second = f64::from(lines_per_second);
+        let burst = lines_per_second.saturating_mul(BURST_SECONDS);
         let inner = Inner {
-            tokens: refill_per_second * BURST_SECONDS,
-            refill_per_second,
-            refilled_at: Instant::now(),
-            dropped: 0,
+            budget: Budget::new(burst, lines_per_second, Instant::now()),
             lost: 0,
             tail: VecDeque::new(),
             panic: Vec::new(),
@@ -68,12 +63,10 @@ impl Logs {
         let text = cut(text);
         let mut inner = self.lock();
         inner.keep(stream, text);
-        if !inner.take_token() {
-            inner.dropped += 1;
+        let Ok(dropped) = inner.budget.take(Instant::now()) else {
             inner.lost += 1;
             return;
-        }
-        let dropped = std::mem::take(&mut inner.dropped);
+        };
         drop(inner);
         self.port.log_line(level, stream, text.to_owned(), fields, dropped);
     }
@@ -114,19 +107,6 @@ impl Inner {
             }
         }
         self.tail.push_back(text);
-    }
-
-    fn take_token(&mut self) -> bool {
-        let now = Instant::now();
-        let elapsed = now.duration_since(self.refilled_at).as_secs_f64();
-        self.refilled_at = now;
-        let full = self.refill_per_second * BURST_SECONDS;
-        self.tokens = (self.tokens + elapsed * self.refill_per_second).min(full);
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
     }
 }
 

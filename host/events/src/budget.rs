@@ -1,0 +1,69 @@
+//! How much may come how fast.
+
+use std::time::{Duration, Instant};
+
+/// A token bucket that counts what it holds back. It reads no clock of its own.
+#[derive(Debug)]
+pub struct Budget {
+    burst: f64,
+    per_second: f64,
+    tokens: f64,
+    filled_at: Instant,
+    held_back: u64,
+}
+
+impl Budget {
+    /// A full bucket: `burst` at once, and `per_second` after that.
+    pub fn new(burst: u32, per_second: u32, now: Instant) -> Self {
+        let (burst, per_second) = (f64::from(burst), f64::from(per_second));
+        Self { burst, per_second, tokens: burst, filled_at: now, held_back: 0 }
+    }
+
+    /// Lets one through and says how many were held back since the last one; or holds it back and says
+    /// how long to wait.
+    pub fn take(&mut self, now: Instant) -> Result<u64, Duration> {
+        let passed = now.saturating_duration_since(self.filled_at);
+        self.tokens = (self.tokens + passed.as_secs_f64() * self.per_second).min(self.burst);
+        self.filled_at = now;
+        if self.tokens < 1.0 {
+            self.held_back += 1;
+            let wait = (1.0 - self.tokens) / self.per_second.max(f64::MIN_POSITIVE);
+            return Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX));
+        }
+        self.tokens -= 1.0;
+        Ok(self.settle())
+    }
+
+    /// How many were held back and not told yet. They count as told now.
+    pub fn settle(&mut self) -> u64 {
+        std::mem::take(&mut self.held_back)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_the_rest_is_counted_and_the_next_one_tells() {
+        let start = Instant::now();
+        let mut budget = Budget::new(3, 2, start);
+        for _ in 0..3 {
+            assert_eq!(budget.take(start), Ok(0));
+        }
+        for _ in 0..5 {
+            assert_eq!(budget.take(start), Err(Duration::from_millis(500)));
+        }
+        assert_eq!(budget.take(start + Duration::from_millis(500)), Ok(5));
+        assert!(budget.take(start + Duration::from_millis(500)).is_err());
+        assert_eq!(budget.settle(), 1);
+    }
+
+    #[test]
+    fn quiet_times_save_up_no_more_than_a_burst() {
+        let start = Instant::now();
+        let mut budget = Budget::new(3, 2, start);
+        let later = start + Duration::from_secs(3600);
+        assert_eq!((0..10).filter(|_| budget.take(later).is_ok()).count(), 3);
+    }
+}
