@@ -80,6 +80,7 @@ bench *args: guests
 ci:
     just fmt --check
     just lint
+    just doc
     just test
 
 # remove everything that was built

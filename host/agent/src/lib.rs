@@ -8,7 +8,7 @@
 //!                                └──▶ Board (watch: state, generation) ──▶ status, waiters
 //! ```
 //!
-//! The task alone changes the state, through [`Board::transition`], and owns the incarnation. Messages
+//! The task alone changes the state, through `Board::transition`, and owns the incarnation. Messages
 //! come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
 //! `watch` channel and the sink. When the task ends, the store is gone.
 

@@ -1,8 +1,8 @@
 //! The configuration: a TOML file, then the environment, then the command line.
 //!
-//! - [`file`]: the file's shape. Unknown keys and wrong types are refused with line and column
-//! - [`env`]: variables that win over the file
-//! - [`settings`]: what the program works with, and the checks that need more than one key
+//! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
+//! - `env`: variables that win over the file
+//! - `settings`: what the program works with, and the checks that need more than one key
 
 mod env;
 mod file;
