@@ -78,3 +78,21 @@ fn an_agent_that_never_stops_taking_turns_can_be_stopped_and_holds_nobody_up() {
     assert!(trial.host().crashes().is_empty());
     trial.finish();
 }
+
+#[test]
+fn whoever_waits_for_endless_turns_is_told_when_the_agent_is_stopped() {
+    let trial = Trial::of(&["spin"]);
+    for agent in ["s1", "s2", "s3", "s4"] {
+        trial.client().start(agent, "spin");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| trial.client().send_wait(agent, "turns"));
+            wait_until("it takes turns", || {
+                trial.client().status(agent)["cpuUs"].as_u64() > Some(20_000)
+            });
+            trial.client().stop(agent).expect(200);
+            let told = waiting.join().expect("an answer").expect_error(502, &[]);
+            assert_eq!(told["exitReason"], "stopped", "{told}");
+        });
+    }
+    trial.finish();
+}

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bulkhead_events::RunContext;
-use bulkhead_model::{Exit, ExitReason, Input, Phase};
+use bulkhead_model::{Exit, ExitReason, Input, Phase, StartPhase};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Actor, Ended, answer};
 use crate::handle::Shared;
-use crate::refusal::TurnReport;
+use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::report::{Reporter, start_error};
 
 /// Counts the agent among the live ones, and publishes an end that the task itself could not: a panic
@@ -98,6 +98,130 @@ impl Drop for EndGuard {
         if self.shared.board.state().is_live() {
             let text = "the agent's task ended before its agent; the log has its panic";
             self.publish(&Exit::new(ExitReason::HostError, Phase::Idle, text), None, None);
+            let error = StartError::new(StartPhase::GuestStart, StartFailure::Host, text);
+            if self.shared.slot.answer(Err(error.clone())) {
+                self.reporter.not_started(&error);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use bulkhead_events::{Ring, SharedSink, Sink};
+    use bulkhead_model::event::AgentTag;
+    use bulkhead_model::{
+        AgentId, AgentSpec, Body, Digest, Event, HttpPolicy, Incarnation, Limits, RestartPolicy,
+        Sender,
+    };
+    use bulkhead_runtime::Birth;
+    use tokio::sync::{Semaphore, watch};
+
+    use super::*;
+    use crate::board::Board;
+    use crate::mailbox::{Envelope, Mailbox};
+    use crate::port::{AgentPort, Peers};
+    use crate::refusal::SendError;
+    use crate::slot::Slot;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Event>>);
+
+    impl Sink for Kept {
+        fn record(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    struct Nobody;
+
+    impl Peers for Nobody {
+        fn send(&self, to: &AgentId, _: Sender, _: Body) -> Result<String, SendError> {
+            Err(SendError::NoSuchAgent(to.clone()))
+        }
+    }
+
+    fn spec() -> Arc<AgentSpec> {
+        Arc::new(AgentSpec {
+            id: AgentId::parse("a").unwrap(),
+            role: "r".into(),
+            component: "c".into(),
+            name: "a".into(),
+            town_id: None,
+            rig_id: None,
+            prompt: String::new(),
+            system_prompt: None,
+            model: None,
+            small_model: None,
+            config: BTreeMap::new(),
+            env: BTreeMap::new(),
+            limits: Limits::default(),
+            http: HttpPolicy::default(),
+            restart: RestartPolicy::Temporary,
+            fault_injection: false,
+        })
+    }
+
+    /// An agent in `starting`, without a task.
+    fn starting(sink: SharedSink, context: &Arc<RunContext>) -> (Arc<Shared>, EndGuard) {
+        let spec = spec();
+        let incarnation = Incarnation(1);
+        let tag = AgentTag { agent_id: spec.id.clone(), role: Arc::clone(&spec.role), incarnation };
+        let (board, ring) = (Arc::new(Board::new()), Arc::new(Ring::default()));
+        let port = AgentPort::new(
+            tag.clone(),
+            Arc::clone(&board),
+            Arc::clone(&ring),
+            Arc::clone(&sink),
+            Arc::new(Nobody),
+        );
+        let birth = Arc::new(Birth::new(Arc::clone(&spec), Arc::new(port), None));
+        let shared = Arc::new(Shared {
+            tag,
+            spec,
+            mailbox: Mailbox::new(8, 1024),
+            board,
+            meter: Arc::clone(&birth.meter),
+            stop: watch::Sender::new(None),
+            slot: Slot::new(None),
+            sink,
+            ring,
+        });
+        let reporter = Arc::new(Reporter::new(Arc::clone(&shared), birth, Digest([0; 32])));
+        let guard = EndGuard::new(Arc::clone(&shared), reporter, Arc::clone(context));
+        (shared, guard)
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_lost_answers_everyone_leaves_its_records_and_gives_its_place_back() {
+        let kept = Arc::new(Kept::default());
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let places = Arc::new(Semaphore::new(1));
+        let (shared, mut guard) = starting(Arc::clone(&kept) as SharedSink, &context);
+        guard.count(Arc::clone(&places).try_acquire_owned().unwrap());
+        let (report, sender) = tokio::sync::oneshot::channel();
+        let message =
+            bulkhead_model::Message { id: "m".into(), sender: Sender::Operator, body: "hi".into() };
+        shared.mailbox.push(Envelope { message, report: Some(report) }).unwrap();
+        assert_eq!((context.active_agents(), places.available_permits()), (1, 0));
+
+        drop(guard);
+
+        assert!(!shared.board.state().is_live());
+        assert_eq!((context.active_agents(), places.available_permits()), (0, 1));
+        assert!(shared.slot.is_answered(), "whoever waits for the start waits for ever");
+        let error = shared.slot.answered().await.unwrap_err();
+        assert_eq!(error.kind, StartFailure::Host);
+        assert!(matches!(
+            sender.await.unwrap(),
+            TurnReport::Ended { reason: ExitReason::HostError, crash_id: Some(_), .. }
+        ));
+        let told = kept.0.lock().unwrap();
+        let exits = told.iter().filter(|event| matches!(event, Event::AgentExit { .. })).count();
+        let crashes = told.iter().filter(|event| matches!(event, Event::AgentCrash(_))).count();
+        assert_eq!((exits, crashes), (1, 1));
     }
 }

@@ -6,7 +6,6 @@ use bulkhead_model::{Exit, ExitReason, Input, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
 
 use super::{Actor, Ended, Step, answer, exit_reason, failed, next_order, stop_ordered};
-use crate::handle::StopOrder;
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
 
@@ -40,16 +39,19 @@ impl Actor {
         loop {
             let (alive, outcome, grace) = self.turn(incarnation, &mut envelope).await?;
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
-            if let (Next::Continue, None) = (next, grace) {
+            if next == Next::Continue {
                 envelope.message.sender = Sender::Continuation;
                 envelope.message.body = "".into();
-                incarnation = alive;
                 // Turns that never wait would keep this thread, and no stop order would be seen.
                 tokio::task::yield_now().await;
-                if let Some(order) = self.stop_order() {
-                    return Err(self.stop_between_turns(incarnation, envelope, order).await);
-                }
-                continue;
+                let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
+                    incarnation = alive;
+                    continue;
+                };
+                // The message is not done with: its sender is told that the agent ended.
+                let mut ended = self.wind_down(alive, grace, reason).await;
+                ended.in_flight = Some(envelope);
+                return Err(ended);
             }
             match outcome {
                 Ok(outcome) => answer(&mut envelope, TurnReport::Finished(outcome)),
@@ -69,20 +71,9 @@ impl Actor {
         }
     }
 
-    fn stop_order(&self) -> Option<StopOrder> {
-        self.stop.borrow().clone()
-    }
-
-    /// Ends an agent whose message wants more turns. Its sender is told that the agent ended.
-    async fn stop_between_turns(
-        &mut self,
-        incarnation: Incarnation,
-        envelope: Envelope,
-        order: StopOrder,
-    ) -> Ended {
-        let mut ended = self.wind_down(incarnation, order.grace, order.reason).await;
-        ended.in_flight = Some(envelope);
-        ended
+    /// The grace and the reason of a stop that was ordered between two turns.
+    fn stop_order(&self) -> Option<(Duration, ShutdownReason)> {
+        self.stop.borrow().as_ref().map(|order| (order.grace, order.reason))
     }
 
     /// One turn. Returns what is left of the grace when a stop was ordered meanwhile.
