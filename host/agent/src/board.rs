@@ -1,7 +1,7 @@
 //! What an agent shows: its state, and figures that others may read at any time.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, RwLock};
 
 use bulkhead_api::ExitView;
 use bulkhead_events::now;
@@ -27,8 +27,8 @@ pub struct Board {
     messages: AtomicU64,
     turns: AtomicU64,
     active_tools: Mutex<Vec<String>>,
-    /// Serializes transitions against readers that need more than one field.
-    exit: RwLock<Option<ExitView>>,
+    /// How it ended, until the transition that shows it.
+    exit: Mutex<Option<ExitView>>,
 }
 
 impl Board {
@@ -43,7 +43,7 @@ impl Board {
             messages: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             active_tools: Mutex::default(),
-            exit: RwLock::default(),
+            exit: Mutex::default(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Board {
             Ok(next) => {
                 published.state = next;
                 published.generation += 1;
-                published.exit = self.exit.read().unwrap_or_else(|p| p.into_inner()).clone();
+                published.exit = self.exit.lock().unwrap_or_else(|p| p.into_inner()).clone();
             }
             Err(invalid) => {
                 tracing::error!(%invalid, "an agent's task asked for a wrong transition")
@@ -70,7 +70,7 @@ impl Board {
 
     /// Says how it ended. Shown with the next transition.
     pub(crate) fn set_exit(&self, exit: ExitView) {
-        *self.exit.write().unwrap_or_else(|p| p.into_inner()) = Some(exit);
+        *self.exit.lock().unwrap_or_else(|p| p.into_inner()) = Some(exit);
     }
 
     /// Follows the state.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bulkhead_events::{Budget, Ring, SharedSink};
 use bulkhead_model::event::AgentTag;
+use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Body, Event, Level, Sender};
 use bulkhead_runtime::{Nudge, Port, PortError};
 use serde_json::value::RawValue;
@@ -46,10 +47,10 @@ impl AgentPort {
 
     fn take_token(&self) -> Result<(), PortError> {
         let mut budget = self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        budget.take(Instant::now()).map(drop).map_err(|wait| {
-            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            PortError::RateLimited(ms.saturating_add(1))
-        })
+        budget
+            .take(Instant::now())
+            .map(drop)
+            .map_err(|wait| PortError::RateLimited(millis(wait).saturating_add(1)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bulkhead_api::ExitView;
 use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
+use bulkhead_model::time::millis;
 use bulkhead_model::{
     Consequence, CrashRecord, Digest, Event, Exit, ExitReason, Outcome, Phase, Resources,
     StartPhase,
@@ -98,7 +99,7 @@ impl Reporter {
         let reply = result.as_ref().ok().and_then(|outcome| outcome.reply.as_deref());
         let error =
             result.as_ref().err().map(|failure| format!("{}: {}", failure.code, failure.message));
-        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        let wall_ms = millis(wall);
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
         self.shared.ring.push_value("agent.turn", &event);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bulkhead_events::task::Spawner;
 use bulkhead_model::Event;
+use bulkhead_model::time::millis;
 use bulkhead_supervisor::ShutdownReport;
 
 use crate::cli::RunArgs;
@@ -101,7 +102,7 @@ fn end(host: Host, report: Option<ShutdownReport>) -> Exit {
     sink.record(Event::Stopped {
         stopped: report.stopped,
         killed: report.killed,
-        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: millis(report.duration),
         dropped_lines: log.dropped(),
     });
     log.close(FLUSHING);

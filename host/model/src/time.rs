@@ -1,8 +1,19 @@
 //! Instants as data. Reading a clock is the caller's business.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+
+/// Whole milliseconds, for a field of a line or an answer.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whole microseconds, for a field of a line or an answer.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// Milliseconds since the Unix epoch, written as RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

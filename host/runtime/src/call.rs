@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bulkhead_events::task::panic_message;
+use bulkhead_model::time::millis;
 use bulkhead_model::{Exit, ExitReason, Phase};
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
@@ -178,7 +179,7 @@ impl<T: Send + 'static> Call<T> {
         }
         let (_, host) = self.host_timer.as_mut()?;
         if host.as_mut().poll(cx).is_ready() {
-            let limit_ms = u64::try_from(self.host_call_limit.as_millis()).unwrap_or(u64::MAX);
+            let limit_ms = millis(self.host_call_limit);
             return Some(Cut::HostCall { limit_ms });
         }
         None

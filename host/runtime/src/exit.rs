@@ -25,9 +25,7 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
     } else {
         // What is left comes from the canonical ABI: a bad handle, a string that is no UTF-8, a result
         // outside of memory. The guest broke the rules of its own contract.
-        let mut exit = Exit::new(ExitReason::Trap, phase, chain(error));
-        exit.deterministic = Determinism::Unknown;
-        exit
+        Exit::new(ExitReason::Trap, phase, chain(error))
     };
     exit.frames = frames;
     if exit.host_call.is_none() {
@@ -72,7 +70,6 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
 fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
     let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
     exit.trap = Some(trap_name(trap));
-    exit.deterministic = Determinism::Unknown;
     match trap {
         Trap::StackOverflow => exit.reason = ExitReason::StackExhausted,
         // A Rust guest's own stack lies first in its memory and runs out below address zero.

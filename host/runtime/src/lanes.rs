@@ -6,7 +6,7 @@
 //! is handed back.
 //!
 //! The fast threads do not share their tasks. A scheduler that steals wakes a second thread for each
-//! message to look for more work, which costs a fifth of a message's round trip; here nothing on a fast
+//! message to look for more work, which its round trip shows; here nothing on a fast
 //! thread lasts longer than a slice, and what lasts is balanced on the slow lane.
 
 use std::io;

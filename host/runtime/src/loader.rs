@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bulkhead_events::SharedSink;
+use bulkhead_model::time::millis;
 use bulkhead_model::{Digest, Event};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -279,7 +280,7 @@ impl Shared {
             sha256: digest.to_string(),
             bytes: bytes.len() as u64,
             source: source.as_str(),
-            duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: millis(began.elapsed()),
         });
         let initial_memory_bytes = pages.saturating_mul(PAGE_BYTES);
         Ok(Arc::new(Loaded { name: Arc::clone(name), digest, initial_memory_bytes, world }))

@@ -55,7 +55,9 @@ impl Entry {
         let live = inner.current.clone().filter(AgentHandle::is_live);
         if let Some(live) = live {
             let state = live.board().state();
-            let decision = decide(state, live.spec().is_same_as(spec), if_running);
+            // Specs may be large; they are compared only where it matters.
+            let joins = state == AgentState::Starting && live.spec().is_same_as(spec);
+            let decision = decide(state, joins, if_running);
             if decision != Decision::Begin {
                 return Ok((decision, live));
             }

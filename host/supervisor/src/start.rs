@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bulkhead_agent::{AgentHandle, Setup, StartError, StartFailure};
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
+use bulkhead_model::time::micros;
 use bulkhead_model::{AgentId, AgentSpec, Event, StartPhase};
 use bulkhead_runtime::{LoadError, Loaded};
 use tokio::time::timeout_at;
@@ -187,8 +188,4 @@ fn load_failed(error: LoadError) -> StartError {
         LoadError::Host { .. } => (StartPhase::Compile, StartFailure::Host),
     };
     StartError::new(phase, kind, error.to_string())
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

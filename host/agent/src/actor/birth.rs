@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_model::event::StartTimings;
+use bulkhead_model::time::micros;
 use bulkhead_model::{Exit, ExitReason, Input, Phase, StartPhase};
 use bulkhead_runtime::{Call, CallEnd, CallLimits, ShutdownReason, StartInfo};
 
-use super::{Actor, Ended, Step, exit_reason, failed, micros, stop_ordered};
+use super::{Actor, Ended, Step, exit_reason, failed, stop_ordered};
 use crate::refusal::{StartError, StartFailure};
 use crate::report::start_error;
 use crate::slot::Turn;

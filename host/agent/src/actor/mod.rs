@@ -14,7 +14,7 @@ mod end;
 mod serve;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{Ring, RunContext, SharedSink};
@@ -216,8 +216,4 @@ fn exit_reason(reason: ShutdownReason) -> ExitReason {
         ShutdownReason::Superseded => ExitReason::Superseded,
         ShutdownReason::Evicted => ExitReason::EvictedMemoryPressure,
     }
-}
-
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_model::time::millis;
 use bulkhead_model::{Level, message::MAX_BODY_BYTES};
 use serde_json::value::RawValue;
 use wasmtime::Result;
@@ -81,7 +82,7 @@ impl Host for State {
     }
 
     fn deadline(&mut self) -> Result<u64> {
-        Ok(u64::try_from(self.meter.time_left().as_millis()).unwrap_or(u64::MAX))
+        Ok(millis(self.meter.time_left()))
     }
 
     fn memory(&mut self) -> Result<MemoryUsage> {
