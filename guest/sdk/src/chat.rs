@@ -17,7 +17,7 @@
 //! | --- | --- | --- |
 //! | `model.base-url` | for example `http://127.0.0.1:9100/v1` | required |
 //! | `model.api-key` | sent as a bearer token, never logged | none |
-//! | `model.name` | the model, unless the start request names one | required then |
+//! | `model.name` | the model, unless the settings name one | required then |
 //! | `model.timeout-ms` | for one completion; the turn's deadline bounds it as well | 120000 |
 //! | `model.retries` | repeats after a failure that may pass | 2 |
 //! | `model.max-answer-bytes` | for one answer as it comes over the wire | 4194304 |

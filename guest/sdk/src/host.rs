@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::bindings::bulkhead::agent::host as raw;
 
-pub use raw::{HostError, MemoryUsage, Nudge};
+pub use raw::{AgentSettings, HostError, MemoryUsage, Nudge};
 
 /// Publishes a fact for those who follow the agent.
 ///
@@ -32,6 +32,12 @@ pub fn send(agent_id: &str, body: &str) -> Result<String, HostError> {
 /// Takes the nudges that wait. Each is returned once.
 pub fn nudges() -> Vec<Nudge> {
     raw::nudges()
+}
+
+/// What the agent should go by now: model, instructions, dashboard. May be another with each turn; a
+/// new [`revision`](AgentSettings::revision) says so.
+pub fn settings() -> AgentSettings {
+    raw::settings()
 }
 
 /// How much wall time the current call may still take.

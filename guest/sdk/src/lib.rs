@@ -4,7 +4,7 @@
 //! world's bindings and a small layer over them:
 //!
 //! - [`Agent`] and [`export!`]: the trait to implement and the macro that makes it a component
-//! - [`host`]: what the host offers: events, messages, memory, deadline, active tools
+//! - [`host`]: what the host offers: events, messages, settings, memory, deadline, active tools
 //! - [`config`]: configuration values as typed structs
 //! - [`mod@log`] and the macros [`trace!`], [`debug!`], [`info!`], [`warn!`], [`error!`]
 //! - [`http`]: an HTTP client over `wasi:http`, [`sse`]: server-sent events

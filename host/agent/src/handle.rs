@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::{Board, Published};
 use crate::mailbox::{Envelope, Mailbox};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
+use crate::settings::LiveSettings;
 use crate::slot::Slot;
 
 /// Why and by whom an agent is asked to end. The first order counts.
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub slot: Slot,
     pub sink: SharedSink,
     pub ring: Arc<Ring>,
+    pub settings: Arc<LiveSettings>,
 }
 
 impl Shared {
@@ -143,7 +145,7 @@ impl AgentHandle {
 
     /// The answer of `GET /agents/{id}/status`.
     pub fn view(&self) -> AgentView {
-        let Shared { tag, spec, mailbox, board, meter, .. } = &*self.shared;
+        let Shared { tag, spec, mailbox, board, meter, settings, .. } = &*self.shared;
         let published = board.published();
         let usage = meter.usage();
         AgentView {
@@ -153,7 +155,7 @@ impl AgentHandle {
             component: Arc::clone(&spec.component),
             town_id: spec.town_id.clone(),
             rig_id: spec.rig_id.clone(),
-            model: spec.model.clone(),
+            model: settings.model(),
             status: published.state.as_str(),
             busy: published.state == bulkhead_model::AgentState::Running { busy: true },
             incarnation: tag.incarnation,

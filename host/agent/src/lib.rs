@@ -19,7 +19,9 @@ mod mailbox;
 mod port;
 mod refusal;
 mod report;
+mod settings;
 mod slot;
+mod surroundings;
 
 pub use actor::Setup;
 pub use board::{Board, Published};
@@ -27,3 +29,5 @@ pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull};
 pub use port::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
+pub use settings::{LiveSettings, SettingsChange, SettingsError};
+pub use surroundings::{Surroundings, TownConfigError};

@@ -7,12 +7,13 @@ use std::time::Instant;
 use bulkhead_events::{Budget, Ring, SharedSink};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Body, Event, Level, Sender};
+use bulkhead_model::{AgentId, Body, Event, Level, Secret, Sender, Settings};
 use bulkhead_runtime::{Nudge, Port, PortError};
 use serde_json::value::RawValue;
 
 use crate::board::Board;
 use crate::refusal::SendError;
+use crate::settings::LiveSettings;
 
 /// The other agents, as a guest may reach them. The supervisor implements it.
 pub trait Peers: Send + Sync + 'static {
@@ -31,6 +32,7 @@ pub(crate) struct AgentPort {
     sink: SharedSink,
     peers: Arc<dyn Peers>,
     budget: Mutex<Budget>,
+    settings: Arc<LiveSettings>,
 }
 
 impl AgentPort {
@@ -40,9 +42,10 @@ impl AgentPort {
         ring: Arc<Ring>,
         sink: SharedSink,
         peers: Arc<dyn Peers>,
+        settings: Arc<LiveSettings>,
     ) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { tag, board, ring, sink, peers, budget: Mutex::new(budget) }
+        Self { tag, board, ring, sink, peers, budget: Mutex::new(budget), settings }
     }
 
     fn take_token(&self) -> Result<(), PortError> {
@@ -96,5 +99,17 @@ impl Port for AgentPort {
     fn memory_soft_limit(&self, used_bytes: u64, limit_bytes: u64) {
         let agent = self.tag.clone();
         self.sink.record(Event::MemorySoftLimit { agent, used_bytes, limit_bytes });
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.current()
+    }
+
+    fn town_value(&self, key: &str) -> Option<Secret> {
+        self.settings.town_value(key)
+    }
+
+    fn town_values(&self) -> BTreeMap<String, Secret> {
+        self.settings.town_values()
     }
 }

@@ -75,7 +75,7 @@ pub struct AgentView {
     pub town_id: Option<String>,
     /// The repository that it works on.
     pub rig_id: Option<String>,
-    /// The language model it was started with.
+    /// The language model that it was last told to use.
     pub model: Option<String>,
     /// `starting`, `running`, `stopping`, `exited`, `failed`, `backoff` or `quarantined`.
     pub status: &'static str,

@@ -5,6 +5,7 @@
 //!
 //! - [`id`]: names that were checked once and need no checking again
 //! - [`spec`]: what an agent is asked to be, and the limits that it lives under
+//! - [`settings`]: what may change about it while it lives
 //! - [`state`]: the lifecycle machine
 //! - [`message`]: what goes in and out of a turn
 //! - [`exit`]: why an incarnation ended
@@ -18,6 +19,7 @@ pub mod exit;
 pub mod id;
 pub mod message;
 pub mod secret;
+pub mod settings;
 pub mod spec;
 pub mod state;
 pub mod time;
@@ -28,6 +30,7 @@ pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
 pub use secret::Secret;
+pub use settings::Settings;
 pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy, RestartPolicy};
 pub use state::{AgentState, Input, InvalidTransition};
 pub use time::Timestamp;

@@ -65,6 +65,8 @@ pub enum ShutdownReason {
     Superseded,
     /// The container is short of memory.
     Evicted,
+    /// Nothing came for the role's idle time.
+    Idle,
 }
 
 /// Longest reply; more is cut, as `wit/agent.wit` says.
@@ -88,9 +90,11 @@ impl Incarnation {
         matches!(self.live.guest, Guest::Command(_))
     }
 
-    /// Calls `lifecycle.start`. A stock component has none and is ready at once.
+    /// Calls `lifecycle.start`, with the settings of this moment. A stock component has none and is
+    /// ready at once.
     pub fn start(self, info: StartInfo, limits: CallLimits) -> Call<()> {
         let spec = Arc::clone(&self.birth.spec);
+        let settings = self.birth.port.settings();
         self.call(Phase::Start, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
@@ -103,9 +107,9 @@ impl Incarnation {
                 rig_id: spec.rig_id.clone(),
                 incarnation: info.incarnation,
                 prompt: spec.prompt.clone(),
-                system_prompt: spec.system_prompt.clone(),
-                model: spec.model.clone(),
-                small_model: spec.small_model.clone(),
+                system_prompt: settings.system_prompt,
+                model: settings.model,
+                small_model: settings.small_model,
                 restored: info.restored,
             };
             let result =
@@ -156,6 +160,7 @@ impl Incarnation {
             ShutdownReason::Drained => types::ShutdownReason::Drained,
             ShutdownReason::Superseded => types::ShutdownReason::Superseded,
             ShutdownReason::Evicted => types::ShutdownReason::Evicted,
+            ShutdownReason::Idle => types::ShutdownReason::Idle,
         };
         self.call(Phase::Shutdown, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else {

@@ -121,6 +121,7 @@ fn floor(text: &str, at: usize) -> usize {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bulkhead_model::{Secret, Settings};
     use serde_json::value::RawValue;
 
     use super::*;
@@ -128,7 +129,11 @@ pub(crate) mod tests {
 
     /// Keeps what reaches it.
     #[derive(Default)]
-    pub(crate) struct FakePort(pub Mutex<Vec<(String, u64)>>);
+    pub(crate) struct FakePort {
+        pub lines: Mutex<Vec<(String, u64)>>,
+        pub settings: Settings,
+        pub town: BTreeMap<String, Secret>,
+    }
 
     impl Port for FakePort {
         fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
@@ -149,9 +154,18 @@ pub(crate) mod tests {
             _fields: BTreeMap<String, String>,
             dropped: u64,
         ) {
-            self.0.lock().unwrap().push((message, dropped));
+            self.lines.lock().unwrap().push((message, dropped));
         }
         fn memory_soft_limit(&self, _used_bytes: u64, _limit_bytes: u64) {}
+        fn settings(&self) -> Settings {
+            self.settings.clone()
+        }
+        fn town_value(&self, key: &str) -> Option<Secret> {
+            self.town.get(key).cloned()
+        }
+        fn town_values(&self) -> BTreeMap<String, Secret> {
+            self.town.clone()
+        }
     }
 
     #[test]
@@ -161,7 +175,7 @@ pub(crate) mod tests {
         for n in 0..1000 {
             logs.line(Level::Info, "stdout", &n.to_string(), BTreeMap::new());
         }
-        let through = port.0.lock().unwrap().len() as u64;
+        let through = port.lines.lock().unwrap().len() as u64;
         assert!((10..20).contains(&through), "{through} got through");
         assert_eq!(through + logs.lost(), 1000);
         assert_eq!(logs.tail().last().map(String::as_str), Some("999"));
@@ -185,6 +199,6 @@ pub(crate) mod tests {
         let port = Arc::new(FakePort::default());
         let logs = Logs::new(Arc::clone(&port) as Arc<dyn Port>, 10);
         logs.line(Level::Info, "stdout", &"ä".repeat(MAX_LINE_BYTES), BTreeMap::new());
-        assert_eq!(port.0.lock().unwrap()[0].0.len(), MAX_LINE_BYTES);
+        assert_eq!(port.lines.lock().unwrap()[0].0.len(), MAX_LINE_BYTES);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_model::{Body, Level};
+use bulkhead_model::{Body, Level, Secret, Settings};
 use serde_json::value::RawValue;
 
 /// A message from the control plane that waits until the agent is idle.
@@ -50,4 +50,10 @@ pub trait Port: Send + Sync + 'static {
     );
     /// Memory use crossed the soft mark.
     fn memory_soft_limit(&self, used_bytes: u64, limit_bytes: u64);
+    /// What the agent should go by now.
+    fn settings(&self) -> Settings;
+    /// What the town says to a configuration key now. It wins over what the agent was started with.
+    fn town_value(&self, key: &str) -> Option<Secret>;
+    /// All that [`Port::town_value`] answers, for the environment of an incarnation that begins.
+    fn town_values(&self) -> BTreeMap<String, Secret>;
 }

@@ -43,7 +43,11 @@ impl State {
             .stderr(LineStream::stderr(Arc::clone(&logs)))
             .max_random_size(MAX_RANDOM_BYTES)
             .arg(birth.spec.component.as_ref());
-        for (key, value) in &birth.spec.env {
+        // The town wins, as it does in `host.config`. An instance cannot be told of a change: the next
+        // one begins with it.
+        let mut env = birth.spec.env.clone();
+        env.extend(birth.port.town_values());
+        for (key, value) in &env {
             wasi.env(key, value.expose());
         }
         if let Some(workspace) = &birth.workspace {

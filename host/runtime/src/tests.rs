@@ -127,9 +127,9 @@ impl Rig {
     }
 }
 
-fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
-    let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
-    let spec = AgentSpec {
+/// An agent that asks for nothing.
+pub(crate) fn spec() -> AgentSpec {
+    AgentSpec {
         id: AgentId::parse("a").unwrap(),
         role: "r".into(),
         component: "test".into(),
@@ -142,11 +142,16 @@ fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
         small_model: None,
         config: BTreeMap::new(),
         env: BTreeMap::new(),
-        limits,
+        limits: Limits::default(),
         http: HttpPolicy::default(),
         restart: RestartPolicy::Temporary,
         fault_injection: false,
-    };
+    }
+}
+
+fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
+    let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
+    let spec = AgentSpec { limits, ..spec() };
     Arc::new(Birth::new(Arc::new(spec), Arc::new(FakePort::default()), None))
 }
 

@@ -20,7 +20,11 @@ mod start;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-pub use bulkhead_agent::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
+use bulkhead_agent::Surroundings;
+pub use bulkhead_agent::{
+    Delivery, SendError, SettingsError, StartError, StartFailure, StopError, TownConfigError,
+    TurnReport,
+};
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, StopAnswer};
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
@@ -59,6 +63,7 @@ struct Inner {
     /// 0: not yet.
     mayor_ready_ms: AtomicI64,
     peers: peers::Local,
+    surroundings: Arc<Surroundings>,
 }
 
 impl Supervisor {
@@ -84,6 +89,7 @@ impl Supervisor {
             next_message: AtomicU64::new(1),
             mayor_ready_ms: AtomicI64::new(0),
             peers: peers::Local::new(weak.clone()),
+            surroundings: Arc::default(),
         }))
     }
 

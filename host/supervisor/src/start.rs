@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Instant;
 
-use bulkhead_agent::{AgentHandle, Setup, StartError, StartFailure};
+use bulkhead_agent::{AgentHandle, LiveSettings, Setup, StartError, StartFailure};
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
@@ -66,6 +66,7 @@ impl Supervisor {
                 ring: Arc::clone(&entry.ring),
                 context: Arc::clone(&self.0.context),
                 prompt_message_id: self.0.next_message_id(),
+                settings: Arc::new(LiveSettings::new(&spec, Arc::clone(&self.0.surroundings))),
             };
             setup.spawn(&self.0.spawner())
         });

@@ -88,7 +88,7 @@ struct Body<'a> {
 }
 
 impl Client {
-    /// Reads the keys `model.*`. `model` is the one that the start request names, if it does.
+    /// Reads the keys `model.*`. `model` is the one that [`host::settings`] names, if it does.
     pub fn from_config(model: Option<&str>) -> Result<Self, ConfigError> {
         Self::new(config::load("model")?, model)
     }
@@ -97,7 +97,7 @@ impl Client {
         let given = |name: &&str| !name.trim().is_empty();
         let model = model.filter(given).or(settings.name.as_deref().filter(given));
         let Some(model) = model.map(|name| name.trim().to_owned()) else {
-            return Err(ConfigError::new("model.name", "is not set, and the start names no model"));
+            return Err(ConfigError::new("model.name", "is not set, and the settings name no model"));
         };
         let url = format!("{}/chat/completions", settings.base_url.trim().trim_end_matches('/'));
         http::check(&url).map_err(|why| ConfigError::new("model.base-url", why))?;
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_request_chooses_the_model_before_the_config() {
+    fn the_settings_choose_the_model_before_the_config() {
         assert_eq!(client(None).unwrap().model(), "default");
         assert_eq!(client(Some("other")).unwrap().model(), "other");
     }

@@ -125,7 +125,9 @@ mod tests {
     use crate::mailbox::{Envelope, Mailbox};
     use crate::port::{AgentPort, Peers};
     use crate::refusal::SendError;
+    use crate::settings::LiveSettings;
     use crate::slot::Slot;
+    use crate::surroundings::Surroundings;
 
     #[derive(Default)]
     struct Kept(Mutex<Vec<Event>>);
@@ -171,12 +173,14 @@ mod tests {
         let incarnation = Incarnation(1);
         let tag = AgentTag { agent_id: spec.id.clone(), role: Arc::clone(&spec.role), incarnation };
         let (board, ring) = (Arc::new(Board::new()), Arc::new(Ring::default()));
+        let settings = Arc::new(LiveSettings::new(&spec, Arc::new(Surroundings::default())));
         let port = AgentPort::new(
             tag.clone(),
             Arc::clone(&board),
             Arc::clone(&ring),
             Arc::clone(&sink),
             Arc::new(Nobody),
+            Arc::clone(&settings),
         );
         let birth = Arc::new(Birth::new(Arc::clone(&spec), Arc::new(port), None));
         let shared = Arc::new(Shared {
@@ -189,6 +193,7 @@ mod tests {
             slot: Slot::new(None),
             sink,
             ring,
+            settings,
         });
         let reporter = Arc::new(Reporter::new(Arc::clone(&shared), birth, Digest([0; 32])));
         let guard = EndGuard::new(Arc::clone(&shared), reporter, Arc::clone(context));

@@ -31,6 +31,7 @@ use crate::mailbox::{Envelope, Mailbox};
 use crate::port::{AgentPort, Peers};
 use crate::refusal::TurnReport;
 use crate::report::Reporter;
+use crate::settings::LiveSettings;
 use crate::slot::Slot;
 use end::EndGuard;
 
@@ -64,6 +65,8 @@ pub struct Setup {
     pub context: Arc<RunContext>,
     /// Names the prompt's message.
     pub prompt_message_id: String,
+    /// What may change about it. The same for all incarnations of one start.
+    pub settings: Arc<LiveSettings>,
 }
 
 struct Actor {
@@ -100,7 +103,9 @@ impl Setup {
     pub fn spawn(self, spawner: &Spawner) -> AgentHandle {
         let Self { spec, incarnation, loaded, deadline, timings, workspace, predecessor, .. } =
             self;
-        let Self { places, runtime, peers, sink, ring, context, prompt_message_id, .. } = self;
+        let Self {
+            places, runtime, peers, sink, ring, context, prompt_message_id, settings, ..
+        } = self;
         let tag = AgentTag { agent_id: spec.id.clone(), role: Arc::clone(&spec.role), incarnation };
         let board = Arc::new(Board::new());
         let port = AgentPort::new(
@@ -109,6 +114,7 @@ impl Setup {
             Arc::clone(&ring),
             Arc::clone(&sink),
             peers,
+            Arc::clone(&settings),
         );
         let birth = Arc::new(Birth::new(Arc::clone(&spec), Arc::new(port), workspace));
         let limits = &spec.limits;
@@ -122,6 +128,7 @@ impl Setup {
             slot: Slot::new(predecessor),
             sink,
             ring,
+            settings,
         });
         let reporter = Reporter::new(Arc::clone(&shared), Arc::clone(&birth), loaded.digest);
         let reporter = Arc::new(reporter);
@@ -215,5 +222,6 @@ fn exit_reason(reason: ShutdownReason) -> ExitReason {
         ShutdownReason::Drained => ExitReason::Drained,
         ShutdownReason::Superseded => ExitReason::Superseded,
         ShutdownReason::Evicted => ExitReason::EvictedMemoryPressure,
+        ShutdownReason::Idle => ExitReason::Completed,
     }
 }

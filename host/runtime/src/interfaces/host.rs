@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use wasmtime::Result;
 
 use crate::bindings::bulkhead::agent::host::{
-    Event, Host, HostError, Level as GuestLevel, MemoryUsage, Nudge,
+    AgentSettings, Event, Host, HostError, Level as GuestLevel, MemoryUsage, Nudge,
 };
 use crate::bindings::bulkhead::agent::types;
 use crate::cut::HostFault;
@@ -58,13 +58,25 @@ impl Host for State {
         Ok(nudges.map(|n| Nudge { id: n.id, body: n.body, source: n.source }).collect())
     }
 
+    fn settings(&mut self) -> Result<AgentSettings> {
+        let settings = self.port.settings();
+        Ok(AgentSettings {
+            revision: settings.revision,
+            model: settings.model,
+            small_model: settings.small_model,
+            system_prompt: settings.system_prompt,
+            dashboard_context: settings.dashboard_context,
+        })
+    }
+
     fn config(&mut self, key: String) -> Result<Option<String>> {
         if self.spec.fault_injection {
             self.meter.name_host_call(Some("host.config"));
             inject_fault(&key)?;
             self.meter.name_host_call(None);
         }
-        Ok(self.spec.config.get(&key).map(|value| value.expose().to_owned()))
+        let value = self.port.town_value(&key).or_else(|| self.spec.config.get(&key).cloned());
+        Ok(value.map(|value| value.expose().to_owned()))
     }
 
     fn log(
@@ -163,7 +175,49 @@ impl From<GuestLevel> for Level {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bulkhead_model::{Secret, Settings};
+
     use super::*;
+    use crate::logs::tests::FakePort;
+    use crate::runtime::Birth;
+    use crate::tests::spec;
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned().into())).collect()
+    }
+
+    fn state(port: FakePort, config: &[(&str, &str)]) -> State {
+        let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
+        let birth = Birth::new(Arc::new(spec), Arc::new(port), None);
+        State::new(&birth, crate::interfaces::http::tls_config()).unwrap()
+    }
+
+    #[test]
+    fn a_guest_reads_the_settings_of_this_moment() {
+        let settings = Settings {
+            revision: 7,
+            model: Some("large".into()),
+            small_model: None,
+            system_prompt: Some("be brief".into()),
+            dashboard_context: Some("three beads are open".into()),
+        };
+        let read = state(FakePort { settings, ..FakePort::default() }, &[]).settings().unwrap();
+        assert_eq!((read.revision, read.model.as_deref()), (7, Some("large")));
+        assert_eq!((read.small_model, read.system_prompt.as_deref()), (None, Some("be brief")));
+        assert_eq!(read.dashboard_context.as_deref(), Some("three beads are open"));
+    }
+
+    #[test]
+    fn the_towns_value_wins_over_what_the_start_brought() {
+        let port = FakePort { town: values(&[("key", "fresh")]), ..FakePort::default() };
+        let mut state = state(port, &[("key", "stale"), ("other", "role's")]);
+        let mut config = |key: &str| state.config(key.to_owned()).unwrap();
+        assert_eq!(config("key").as_deref(), Some("fresh"));
+        assert_eq!(config("other").as_deref(), Some("role's"));
+        assert_eq!(config("unset"), None);
+    }
 
     #[test]
     fn event_names_of_the_host_are_refused() {

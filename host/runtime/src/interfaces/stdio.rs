@@ -139,7 +139,7 @@ mod tests {
             stream.take(bytes);
         }
         drop(stream);
-        let lines = port.0.lock().unwrap();
+        let lines = port.lines.lock().unwrap();
         lines.iter().map(|(line, _)| line.clone()).collect()
     }
 

@@ -1,0 +1,192 @@
+//! What may change about an agent while it lives, and nobody has to start again for.
+//!
+//! ```text
+//!   PATCH model, PUT system-prompt ──▶ LiveSettings (one for each start) ──┐
+//!   dashboard-context, sync-config ──▶ Surroundings (one for all agents) ──┴─▶ host.settings, host.config
+//! ```
+//!
+//! The guest asks; it is not told. There is nothing to call that could trap, a turn under way is not
+//! disturbed, and the next one goes by the change. The spec stays what was asked for: whether two
+//! starts are the same does not depend on what was changed since.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bulkhead_model::{AgentId, AgentSpec, AgentState, Secret, Settings};
+
+use crate::handle::AgentHandle;
+use crate::surroundings::Surroundings;
+
+/// The settings of one start of an agent. All incarnations that come of it share them, so that a
+/// restart does not go back to what was.
+pub struct LiveSettings {
+    own: Mutex<Own>,
+    surroundings: Arc<Surroundings>,
+}
+
+struct Own {
+    revision: u64,
+    model: Option<String>,
+    small_model: Option<String>,
+    system_prompt: Option<String>,
+}
+
+/// A change of an agent's settings. What is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// The language model to use.
+    pub model: Option<String>,
+    /// A cheaper one for small tasks; `Some(None)` takes it away.
+    pub small_model: Option<Option<String>>,
+    /// Standing instructions.
+    pub system_prompt: Option<String>,
+}
+
+/// Why an agent's settings were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Nobody of that name.
+    #[error("no such agent: {0}")]
+    NoSuchAgent(AgentId),
+    /// It has ended or is about to: nobody would go by them.
+    #[error("agent {id} is {}, not running", state.as_str())]
+    NotRunning {
+        /// Who.
+        id: AgentId,
+        /// Its state.
+        state: AgentState,
+    },
+}
+
+impl LiveSettings {
+    /// The settings that a start asks for.
+    pub fn new(spec: &AgentSpec, surroundings: Arc<Surroundings>) -> Self {
+        let own = Own {
+            revision: 0,
+            model: spec.model.clone(),
+            small_model: spec.small_model.clone(),
+            system_prompt: spec.system_prompt.clone(),
+        };
+        Self { own: Mutex::new(own), surroundings }
+    }
+
+    /// The language model in use.
+    pub(crate) fn model(&self) -> Option<String> {
+        self.own().model.clone()
+    }
+
+    /// What the agent should go by now.
+    pub(crate) fn current(&self) -> Settings {
+        let (outer, dashboard_context) = self.surroundings.dashboard_context();
+        let own = self.own();
+        Settings {
+            // Either count rises by itself, so the sum rises with every change of the whole.
+            revision: own.revision + outer,
+            model: own.model.clone(),
+            small_model: own.small_model.clone(),
+            system_prompt: own.system_prompt.clone(),
+            dashboard_context,
+        }
+    }
+
+    pub(crate) fn town_value(&self, key: &str) -> Option<Secret> {
+        self.surroundings.value(key)
+    }
+
+    pub(crate) fn town_values(&self) -> BTreeMap<String, Secret> {
+        self.surroundings.values()
+    }
+
+    /// Returns the new revision.
+    fn change(&self, change: SettingsChange) -> u64 {
+        let mut own = self.own();
+        let SettingsChange { model, small_model, system_prompt } = change;
+        own.model = model.or(own.model.take());
+        own.system_prompt = system_prompt.or(own.system_prompt.take());
+        if let Some(small_model) = small_model {
+            own.small_model = small_model;
+        }
+        own.revision += 1;
+        own.revision
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl AgentHandle {
+    /// Changes what the agent goes by from its next turn on. One that waits to come back comes back
+    /// with the change.
+    pub fn change_settings(&self, change: SettingsChange) -> Result<(), SettingsError> {
+        let (id, state) = (self.shared.spec.id.clone(), self.shared.board.state());
+        if !is_changeable(state) {
+            return Err(SettingsError::NotRunning { id, state });
+        }
+        let revision = self.shared.settings.change(change);
+        tracing::info!(agent = %id, revision, "settings were changed");
+        Ok(())
+    }
+}
+
+/// May the settings of an agent in this state be changed?
+fn is_changeable(state: AgentState) -> bool {
+    use AgentState::{Backoff, Exited, Failed, Quarantined, Running, Starting, Stopping};
+    match state {
+        Starting | Running { .. } | Backoff => true,
+        Stopping | Quarantined | Exited | Failed => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live() -> (LiveSettings, Arc<Surroundings>) {
+        let surroundings = Arc::new(Surroundings::default());
+        let own = Own {
+            revision: 0,
+            model: Some("old".into()),
+            small_model: Some("small".into()),
+            system_prompt: None,
+        };
+        let live = LiveSettings { own: Mutex::new(own), surroundings: Arc::clone(&surroundings) };
+        (live, surroundings)
+    }
+
+    #[test]
+    fn a_change_leaves_alone_what_it_does_not_name() {
+        let (live, _) = live();
+        live.change(SettingsChange { model: Some("new".into()), ..SettingsChange::default() });
+        live.change(SettingsChange {
+            system_prompt: Some("be brief".into()),
+            ..SettingsChange::default()
+        });
+        let now = live.current();
+        assert_eq!((now.revision, now.model.as_deref()), (2, Some("new")));
+        assert_eq!(now.small_model.as_deref(), Some("small"));
+        assert_eq!(now.system_prompt.as_deref(), Some("be brief"));
+        live.change(SettingsChange { small_model: Some(None), ..SettingsChange::default() });
+        assert_eq!((live.current().small_model, live.model().as_deref()), (None, Some("new")));
+    }
+
+    #[test]
+    fn the_revision_tells_of_the_agents_own_changes_and_of_the_towns() {
+        let (live, surroundings) = live();
+        surroundings.set_dashboard_context(Some("open beads".into()));
+        assert_eq!(live.current().revision, 1);
+        live.change(SettingsChange::default());
+        assert_eq!(live.current().revision, 2);
+        let key = BTreeMap::from([("key".to_owned(), Some("value".to_owned().into()))]);
+        surroundings.change_values(&key).unwrap();
+        let now = live.current();
+        assert_eq!((now.revision, now.dashboard_context.as_deref()), (3, Some("open beads")));
+        assert_eq!(live.town_value("key").map(|value| value.expose().len()), Some(5));
+    }
+
+    #[test]
+    fn what_has_ended_is_not_changed_and_what_comes_back_is() {
+        assert!(is_changeable(AgentState::Backoff) && is_changeable(AgentState::Starting));
+        assert!(!is_changeable(AgentState::Stopping) && !is_changeable(AgentState::Quarantined));
+    }
+}

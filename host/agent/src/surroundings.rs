@@ -1,0 +1,165 @@
+//! What all agents of a container share: the town's configuration values, and what its dashboard shows.
+
+use std::collections::BTreeMap;
+use std::sync::{RwLock, RwLockReadGuard};
+
+use bulkhead_model::Secret;
+
+/// Configuration values that a town may set. The original's has tens.
+const MAX_VALUES: usize = 256;
+
+/// Bytes of all their keys and values. Every incarnation of a stock component gets a copy.
+const MAX_VALUE_BYTES: usize = 256 * 1024;
+
+/// Read by every agent at any time, written by the control API.
+#[derive(Default)]
+pub struct Surroundings(RwLock<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    revision: u64,
+    dashboard_context: Option<String>,
+    values: BTreeMap<String, Secret>,
+}
+
+/// Why a change of the town's configuration values was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TownConfigError {
+    /// Too many.
+    #[error("would set {0} values, at most {MAX_VALUES} are held")]
+    TooMany(usize),
+    /// Too much.
+    #[error("would have {0} bytes of keys and values, at most {MAX_VALUE_BYTES} are held")]
+    TooLarge(usize),
+}
+
+impl Surroundings {
+    /// Replaces what the dashboard shows. Whether that changed anything.
+    pub fn set_dashboard_context(&self, context: Option<String>) -> bool {
+        self.change(|inner| {
+            let changed = inner.dashboard_context != context;
+            inner.dashboard_context = context;
+            changed
+        })
+    }
+
+    /// Sets values, and takes away those that are `None`; others stay. All of it or nothing. Returns
+    /// how many are another value now.
+    pub fn change_values(
+        &self,
+        changes: &BTreeMap<String, Option<Secret>>,
+    ) -> Result<usize, TownConfigError> {
+        let mut result = Ok(0);
+        self.change(|inner| {
+            let differs = |(key, value): &(&String, &Option<Secret>)| {
+                inner.values.get(*key) != value.as_ref()
+            };
+            let changed = changes.iter().filter(differs).count();
+            // The usual call brings what is there already: no copy for that.
+            if changed == 0 {
+                return false;
+            }
+            let mut values = inner.values.clone();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => values.insert(key.clone(), value.clone()),
+                    None => values.remove(key),
+                };
+            }
+            result = bounded(&values).map(|()| changed);
+            if result.is_ok() {
+                inner.values = values;
+            }
+            result.is_ok()
+        });
+        result
+    }
+
+    /// What the dashboard shows, and the number of changes so far.
+    pub(crate) fn dashboard_context(&self) -> (u64, Option<String>) {
+        let inner = self.read();
+        (inner.revision, inner.dashboard_context.clone())
+    }
+
+    pub(crate) fn value(&self, key: &str) -> Option<Secret> {
+        self.read().values.get(key).cloned()
+    }
+
+    pub(crate) fn values(&self) -> BTreeMap<String, Secret> {
+        self.read().values.clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner) -> bool) -> bool {
+        let mut inner = self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let changed = change(&mut inner);
+        inner.revision += u64::from(changed);
+        changed
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn bounded(values: &BTreeMap<String, Secret>) -> Result<(), TownConfigError> {
+    let bytes = values.iter().map(|(key, value)| key.len() + value.expose().len()).sum();
+    if values.len() > MAX_VALUES {
+        return Err(TownConfigError::TooMany(values.len()));
+    }
+    if bytes > MAX_VALUE_BYTES {
+        return Err(TownConfigError::TooLarge(bytes));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, value: &str) -> BTreeMap<String, Option<Secret>> {
+        BTreeMap::from([(key.to_owned(), Some(value.to_owned().into()))])
+    }
+
+    fn shown(surroundings: &Surroundings, key: &str) -> Option<String> {
+        surroundings.value(key).map(|value| value.expose().to_owned())
+    }
+
+    #[test]
+    fn a_value_is_set_replaced_and_taken_away_and_others_stay() {
+        let town = Surroundings::default();
+        assert_eq!(town.change_values(&set("a", "1")), Ok(1));
+        assert_eq!(town.change_values(&set("b", "2")), Ok(1));
+        assert_eq!(town.change_values(&set("a", "3")), Ok(1));
+        assert_eq!(shown(&town, "a").as_deref(), Some("3"));
+        assert_eq!(town.change_values(&BTreeMap::from([("a".to_owned(), None)])), Ok(1));
+        assert_eq!((shown(&town, "a"), shown(&town, "b").as_deref()), (None, Some("2")));
+        assert_eq!(town.values().len(), 1);
+    }
+
+    #[test]
+    fn the_revision_rises_with_a_change_and_with_nothing_else() {
+        let town = Surroundings::default();
+        let revision = || town.dashboard_context().0;
+        town.change_values(&set("a", "1")).unwrap();
+        assert_eq!(town.change_values(&set("a", "1")), Ok(0));
+        assert_eq!(town.change_values(&BTreeMap::from([("b".to_owned(), None)])), Ok(0));
+        assert_eq!(revision(), 1);
+        assert!(town.set_dashboard_context(Some("open beads".into())));
+        assert!(!town.set_dashboard_context(Some("open beads".into())));
+        assert_eq!(revision(), 2);
+    }
+
+    #[test]
+    fn many_small_changes_meet_the_same_bounds_as_one_large_and_change_nothing_then() {
+        let town = Surroundings::default();
+        for n in 0..MAX_VALUES {
+            town.change_values(&set(&n.to_string(), "")).unwrap();
+        }
+        let before = town.dashboard_context().0;
+        assert_eq!(town.change_values(&set("more", "")), Err(TownConfigError::TooMany(257)));
+        let large = "x".repeat(MAX_VALUE_BYTES);
+        let error = town.change_values(&set("0", &large)).unwrap_err();
+        assert!(matches!(error, TownConfigError::TooLarge(_)));
+        assert_eq!((town.dashboard_context().0, shown(&town, "0").as_deref()), (before, Some("")));
+    }
+}
