@@ -3,13 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{RwLock, RwLockReadGuard};
 
+use bulkhead_api::town_config::{MAX_VALUE_BYTES, MAX_VALUES};
 use bulkhead_model::Secret;
-
-/// Configuration values that a town may set. The original's has tens.
-const MAX_VALUES: usize = 256;
-
-/// Bytes of all their keys and values. Every incarnation of a stock component gets a copy.
-const MAX_VALUE_BYTES: usize = 256 * 1024;
 
 /// Read by every agent at any time, written by the control API.
 #[derive(Default)]

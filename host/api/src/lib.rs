@@ -3,19 +3,24 @@
 //! Field names are the original container's, camel case. Requests ignore fields they do not know,
 //! because the control plane may be newer than the container; answers never hold a secret.
 //!
-//! - [`start`], [`message`]: request bodies, each with a `parse` that names every offending field
+//! - [`start`], [`message`], [`settings`], [`town_config`]: requests, each with a `parse` that names every
+//!   offending field
 //! - [`view`]: all answers
 //! - [`error`]: the one shape of every refusal
 
 pub mod error;
 pub mod message;
+pub mod settings;
 pub mod start;
+pub mod town_config;
 pub mod view;
 
 pub use error::{ErrorBody, Issue};
 pub use message::MessageRequest;
+pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
 pub use start::{IfRunning, StartRequest};
+pub use town_config::TownConfig;
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    StartAnswer, StopAnswer, TurnView,
+    StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
 };

@@ -153,6 +153,20 @@ pub struct MessageAnswer {
     pub turn: Option<TurnView>,
 }
 
+/// `PATCH /agents/{id}/model`, `PUT /agents/{id}/system-prompt`, `POST /dashboard-context`.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct UpdateAnswer {
+    /// Always true: the agent's next turn goes by it.
+    pub updated: bool,
+}
+
+/// `POST /sync-config`.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SyncAnswer {
+    /// Always true: agents see the values from now on.
+    pub synced: bool,
+}
+
 /// One entry of an agent's event ring.
 #[derive(Debug, Clone, Serialize)]
 pub struct EventView {

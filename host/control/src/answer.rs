@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::{ErrorBody, Issue};
 use bulkhead_model::{ExitReason, StartPhase};
-use bulkhead_supervisor::{SendError, StartError, StartFailure, StopError};
+use bulkhead_supervisor::{SendError, SettingsError, StartError, StartFailure, StopError};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
@@ -42,6 +42,10 @@ impl Refusal {
 
     pub(crate) fn invalid_body(issues: Vec<Issue>) -> Self {
         Self::with_issues("invalid request body", issues)
+    }
+
+    pub(crate) fn invalid_town_config(issues: Vec<Issue>) -> Self {
+        Self::with_issues("invalid header X-Town-Config", issues)
     }
 
     pub(crate) fn invalid_query(issue: Issue) -> Self {
@@ -226,6 +230,16 @@ impl From<StopError> for Refusal {
     fn from(error: StopError) -> Self {
         let StopError::NoSuchAgent(_) = &error;
         Self::new(StatusCode::NOT_FOUND, error.to_string()).kind("no-such-agent")
+    }
+}
+
+impl From<SettingsError> for Refusal {
+    fn from(error: SettingsError) -> Self {
+        let (status, kind) = match &error {
+            SettingsError::NoSuchAgent(_) => (StatusCode::NOT_FOUND, "no-such-agent"),
+            SettingsError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
+        };
+        Self::new(status, error.to_string()).kind(kind)
     }
 }
 

@@ -7,6 +7,10 @@ use subtle::ConstantTimeEq;
 /// Routes that need no token: probes have none, and the answers tell nothing about agents' work.
 const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
 
+/// Marks a request whose sender has shown the token, or may do everything without one.
+#[derive(Clone, Copy)]
+pub(crate) struct Trusted;
+
 /// Lets requests in by bearer token.
 pub(crate) struct Gate {
     token: Option<Secret>,
@@ -17,15 +21,17 @@ impl Gate {
         Self { token }
     }
 
-    /// May a request with these headers go to `path`? The token is compared in constant time; its
-    /// length is not a secret.
-    pub(crate) fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        if OPEN.contains(&path) {
-            return true;
-        }
+    /// May a request go to `path`, when its sender is trusted or not?
+    pub(crate) fn admits(&self, path: &str, trusted: Option<Trusted>) -> bool {
+        trusted.is_some() || OPEN.contains(&path)
+    }
+
+    /// Whether the headers show the token, or there is none to show. It is compared in constant time;
+    /// its length is not a secret.
+    pub(crate) fn trusts(&self, headers: &HeaderMap) -> Option<Trusted> {
+        let Some(token) = &self.token else { return Some(Trusted) };
         let shown = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-        shown.is_some_and(|shown| bool::from(shown.ct_eq(token.expose().as_bytes())))
+        shown.filter(|shown| shown.ct_eq(token.expose().as_bytes()).into()).map(|_| Trusted)
     }
 }
 
@@ -44,7 +50,8 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.parse().unwrap());
         }
-        Gate::new(Some(Secret::from("hunter2".to_owned()))).admits(path, &headers)
+        let gate = Gate::new(Some(Secret::from("hunter2".to_owned())));
+        gate.admits(path, gate.trusts(&headers))
     }
 
     #[test]
@@ -69,6 +76,6 @@ mod tests {
 
     #[test]
     fn without_a_token_everybody_may() {
-        assert!(Gate::new(None).admits("/agents", &HeaderMap::new()));
+        assert!(Gate::new(None).trusts(&HeaderMap::new()).is_some());
     }
 }

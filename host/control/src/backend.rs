@@ -2,9 +2,14 @@
 
 use std::future::Future;
 
-use bulkhead_api::{AgentList, AgentView, EventsPage, Health, StartRequest, StopAnswer};
+use bulkhead_api::{
+    AgentList, AgentView, DashboardContextRequest, EventsPage, Health, ModelRequest, StartRequest,
+    StopAnswer, SystemPromptRequest, TownConfig,
+};
 use bulkhead_model::{AgentId, Body, Sender};
-use bulkhead_supervisor::{Delivery, SendError, StartError, Started, StopError, Supervisor};
+use bulkhead_supervisor::{
+    Delivery, SendError, SettingsError, StartError, Started, StopError, Supervisor, TownConfigError,
+};
 
 /// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
 ///
@@ -34,6 +39,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn health(&self) -> Health;
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
+    /// Changes the models of a live agent.
+    fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError>;
+    /// Changes the standing instructions of a live agent.
+    fn set_system_prompt(
+        &self,
+        id: &AgentId,
+        request: SystemPromptRequest,
+    ) -> Result<(), SettingsError>;
+    /// Changes what all agents are told of the dashboard.
+    fn set_dashboard_context(&self, request: DashboardContextRequest);
+    /// Changes the town's configuration values: all that are named, or none.
+    fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError>;
 }
 
 impl Backend for Supervisor {
@@ -67,5 +84,25 @@ impl Backend for Supervisor {
 
     fn is_ready(&self) -> bool {
         Supervisor::is_ready(self)
+    }
+
+    fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
+        Supervisor::set_model(self, id, request)
+    }
+
+    fn set_system_prompt(
+        &self,
+        id: &AgentId,
+        request: SystemPromptRequest,
+    ) -> Result<(), SettingsError> {
+        Supervisor::set_system_prompt(self, id, request)
+    }
+
+    fn set_dashboard_context(&self, request: DashboardContextRequest) {
+        Supervisor::set_dashboard_context(self, request);
+    }
+
+    fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
+        Supervisor::sync_config(self, config)
     }
 }

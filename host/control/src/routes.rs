@@ -6,6 +6,10 @@
 //! | `POST /agents/start` | [`start`] |
 //! | `POST /agents/{id}/stop` | [`stop`] |
 //! | `POST /agents/{id}/message?wait=<ms>` | [`message`] |
+//! | `PATCH /agents/{id}/model` | [`model`] |
+//! | `PUT /agents/{id}/system-prompt` | [`system_prompt`] |
+//! | `POST /dashboard-context` | [`dashboard_context`] |
+//! | `POST /sync-config`, and the header `X-Town-Config` of any call | [`sync_config`] |
 //! | `GET /agents` | [`list`] |
 //! | `GET /agents/{id}/status` | [`status`] |
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
@@ -13,20 +17,25 @@
 //! | everything else | [`unknown`] |
 
 use axum::Router;
-use axum::routing::{any, get, post};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, patch, post, put};
 
 use crate::Backend;
 
+mod dashboard_context;
 mod events;
 mod health;
 mod list;
 mod livez;
 mod message;
+mod model;
 mod not_taken;
 mod readyz;
 mod start;
 mod status;
 mod stop;
+mod sync_config;
+mod system_prompt;
 mod unknown;
 
 /// All routes on `backend`.
@@ -39,6 +48,10 @@ pub(crate) fn router<B: Backend>(backend: B) -> Router {
         .route("/agents/start", post(start::post::<B>))
         .route("/agents/{id}/stop", post(stop::post::<B>))
         .route("/agents/{id}/message", post(message::post::<B>))
+        .route("/agents/{id}/model", patch(model::patch::<B>))
+        .route("/agents/{id}/system-prompt", put(system_prompt::put::<B>))
+        .route("/dashboard-context", post(dashboard_context::post::<B>))
+        .route("/sync-config", post(sync_config::post::<B>))
         .route("/agents/{id}/status", get(status::get::<B>))
         .route("/agents/{id}/events", get(events::get::<B>))
         .route("/repos/setup", any(not_taken::git))
@@ -47,5 +60,6 @@ pub(crate) fn router<B: Backend>(backend: B) -> Router {
         .route("/agents/{id}/pty/{*rest}", any(not_taken::terminal))
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
+        .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
         .with_state(backend)
 }

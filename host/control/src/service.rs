@@ -86,11 +86,15 @@ impl Service {
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
-        if !self.gate.admits(parts.uri.path(), &parts.headers) {
+        let trusted = self.gate.trusts(&parts.headers);
+        if !self.gate.admits(parts.uri.path(), trusted) {
             return Err(self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await);
         }
         let body = self.reader.read(&parts.headers, body).await?;
         parts.extensions.insert(body);
+        if let Some(trusted) = trusted {
+            parts.extensions.insert(trusted);
+        }
         let request = Request::from_parts(parts, Body::empty());
         let Ok(response) = self.router.clone().oneshot(request).await;
         Ok(response)

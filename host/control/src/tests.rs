@@ -7,4 +7,5 @@ mod guarded;
 mod life;
 mod messages;
 mod paths;
+mod settings;
 mod starts;

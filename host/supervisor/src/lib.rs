@@ -14,6 +14,7 @@
 mod catalog;
 mod peers;
 mod registry;
+mod settings;
 mod shutdown;
 mod start;
 

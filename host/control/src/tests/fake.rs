@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_api::{
-    AgentList, AgentView, EventsPage, Health, MemoryView, StartAnswer, StartRequest, StopAnswer,
+    AgentList, AgentView, DashboardContextRequest, EventsPage, Health, MemoryView, ModelRequest,
+    StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
 };
 use bulkhead_events::{RunContext, SharedSink, Sink};
 use bulkhead_model::{
@@ -14,7 +15,8 @@ use bulkhead_model::{
     StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    Delivery, SendError, StartError, StartFailure, Started, StopError, TurnReport,
+    Delivery, SendError, SettingsError, StartError, StartFailure, Started, StopError,
+    TownConfigError, TurnReport,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -32,6 +34,8 @@ struct State {
     gate: Semaphore,
     /// Reports that nobody makes.
     unmade: Mutex<Vec<oneshot::Sender<TurnReport>>>,
+    /// What was changed, in words.
+    changes: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -48,6 +52,23 @@ impl Fake {
 
     pub(super) fn open_gate(&self) {
         self.0.gate.add_permits(1);
+    }
+
+    pub(super) fn changes(&self) -> Vec<String> {
+        self.0.changes.lock().unwrap().clone()
+    }
+
+    fn change(&self, id: &AgentId, what: String) -> Result<(), SettingsError> {
+        match id.as_str() {
+            "ghost" => return Err(SettingsError::NoSuchAgent(id.clone())),
+            "asleep" => {
+                let (id, state) = (id.clone(), AgentState::Exited);
+                return Err(SettingsError::NotRunning { id, state });
+            }
+            _ => {}
+        }
+        self.0.changes.lock().unwrap().push(format!("{id} {what}"));
+        Ok(())
     }
 }
 
@@ -148,6 +169,36 @@ impl Backend for Fake {
     fn is_ready(&self) -> bool {
         self.0.ready.load(Ordering::SeqCst)
     }
+
+    fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
+        let ModelRequest { model, small_model } = request;
+        self.change(id, format!("model {model}, small {small_model:?}"))
+    }
+
+    fn set_system_prompt(
+        &self,
+        id: &AgentId,
+        request: SystemPromptRequest,
+    ) -> Result<(), SettingsError> {
+        self.change(id, format!("system prompt {}", request.system_prompt))
+    }
+
+    fn set_dashboard_context(&self, request: DashboardContextRequest) {
+        self.0.changes.lock().unwrap().push(format!("dashboard {:?}", request.context));
+    }
+
+    fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
+        if config.env_vars.contains_key("FULL") {
+            return Err(TownConfigError::TooMany(257));
+        }
+        let word = |(key, value): (&String, &Option<Secret>)| match value {
+            Some(value) => format!("{key}={}", value.expose()),
+            None => key.clone(),
+        };
+        let words: Vec<_> = config.env_vars.iter().map(word).collect();
+        self.0.changes.lock().unwrap().push(format!("sync {}", words.join(" ")));
+        Ok(())
+    }
 }
 
 fn view(agent_id: AgentId) -> AgentView {
@@ -202,6 +253,7 @@ impl Rig {
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             unmade: Mutex::default(),
+            changes: Mutex::default(),
         }));
         let kept = Arc::new(Kept::default());
         let config = ControlConfig {

@@ -1,0 +1,161 @@
+//! `POST /sync-config`, and the header `X-Town-Config` of any call: what a town tells its container.
+
+use std::collections::BTreeMap;
+
+use bulkhead_model::Secret;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{Issue, parse_json};
+
+/// Configuration values that a town may set, and that one call may change. The original's has tens.
+pub const MAX_VALUES: usize = 256;
+
+/// Bytes of all their keys and values together. Every agent with an environment gets a copy.
+pub const MAX_VALUE_BYTES: usize = 256 * 1024;
+
+/// Longest key.
+const MAX_KEY_BYTES: usize = 256;
+
+/// Of a key that is at fault, in characters.
+const SHOWN_KEY_CHARS: usize = 64;
+
+/// A checked change of the town's configuration values. The original's configuration has more; what
+/// belongs to git and to its own model gateway is not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TownConfig {
+    /// For `host.config` and the environment of agents. `None` takes a value away. What is not named
+    /// stays.
+    pub env_vars: BTreeMap<String, Option<Secret>>,
+}
+
+/// As it comes in. Values keep their text, so that a number of any length comes out as it went in.
+#[derive(Deserialize)]
+struct Raw {
+    env_vars: Option<BTreeMap<String, Box<RawValue>>>,
+    #[serde(rename = "envVars")]
+    env_vars_in_camel_case: Option<BTreeMap<String, Box<RawValue>>>,
+}
+
+impl TownConfig {
+    /// Parses and checks a header or a body.
+    pub fn parse(json: &[u8]) -> Result<Self, Vec<Issue>> {
+        let raw: Raw = parse_json(json)?;
+        let (mut env_vars, mut issues) = (BTreeMap::new(), Vec::new());
+        for (name, values) in [("env_vars", raw.env_vars), ("envVars", raw.env_vars_in_camel_case)]
+        {
+            let values = values.unwrap_or_default();
+            if values.len() > MAX_VALUES {
+                let count = values.len();
+                let text = format!("has {count} values, at most {MAX_VALUES} are taken at once");
+                issues.push(Issue::new(name, text));
+                continue;
+            }
+            for (key, value) in values {
+                match (check_key(&key), text(&value)) {
+                    (Ok(()), Ok(value)) => {
+                        env_vars.insert(key, value);
+                    }
+                    (Err(problem), _) | (_, Err(problem)) => {
+                        let shown: String = key.chars().take(SHOWN_KEY_CHARS).collect();
+                        issues.push(Issue::new(format!("{name}.{shown}"), problem));
+                    }
+                }
+            }
+        }
+        if issues.is_empty() { Ok(Self { env_vars }) } else { Err(issues) }
+    }
+}
+
+/// A key is the name of an environment variable as well.
+fn check_key(key: &str) -> Result<(), String> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(format!("key must have 1 to {MAX_KEY_BYTES} bytes"));
+    }
+    if key.contains(['=', '\0']) {
+        return Err("key must not have = or NUL".to_owned());
+    }
+    Ok(())
+}
+
+/// Scalars are text, as an environment has nothing else.
+fn text(value: &RawValue) -> Result<Option<Secret>, String> {
+    let json = value.get();
+    let found = match json.bytes().next() {
+        Some(b'"') => {
+            let text = serde_json::from_str::<String>(json);
+            // The parser's words may quote the value.
+            return text.map(|text| Some(text.into())).map_err(|_| "is no text".to_owned());
+        }
+        Some(b'n') => return Ok(None),
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        _ => return Ok(Some(json.to_owned().into())),
+    };
+    Err(format!("expected text, a number, a boolean or null, found {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(json: &str) -> BTreeMap<String, Option<String>> {
+        let config = TownConfig::parse(json.as_bytes()).unwrap();
+        let exposed = |value: Option<Secret>| value.map(|value| value.expose().to_owned());
+        config.env_vars.into_iter().map(|(key, value)| (key, exposed(value))).collect()
+    }
+
+    fn issues(json: &str) -> Vec<String> {
+        let issues = TownConfig::parse(json.as_bytes()).unwrap_err();
+        assert!(!format!("{issues:?}").contains("hunter2"), "{issues:?}");
+        issues.into_iter().map(|issue| issue.path).collect()
+    }
+
+    #[test]
+    fn scalars_are_text_and_null_takes_away() {
+        let json = r#"{"env_vars":{"A":"x\u00e4","B":12345678901234567890123,"C":1.50,"D":true,"E":null},
+            "git_auth":{"token":"t"},"default_model":"m"}"#;
+        let text = |text: &str| Some(text.to_owned());
+        let expected = [
+            ("A", text("xä")),
+            ("B", text("12345678901234567890123")),
+            ("C", text("1.50")),
+            ("D", text("true")),
+            ("E", None),
+        ];
+        assert_eq!(values(json), expected.map(|(key, value)| (key.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn both_spellings_are_understood_and_nothing_is_required() {
+        assert_eq!(values(r#"{"envVars":{"A":"1"}}"#)["A"].as_deref(), Some("1"));
+        assert!(values("{}").is_empty() && values(r#"{"env_vars":null}"#).is_empty());
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once_and_no_value_quoted() {
+        let json = r#"{"env_vars":{"":"hunter2","a=b":"hunter2","ok":"1","list":["hunter2"],
+            "object":{"hunter2":1},"surrogate":"hunter2\ud800"}}"#;
+        assert_eq!(
+            issues(json),
+            ["env_vars.", "env_vars.a=b", "env_vars.list", "env_vars.object", "env_vars.surrogate"]
+        );
+        for json in [r#"{"envVars":"hunter2"}"#, r#"{"envVars":["hunter2"]}"#] {
+            assert_eq!(issues(json), ["envVars"], "{json}");
+        }
+        for json in
+            ["", "hunter2", "[]", "\"hunter2\"", "{} hunter2", r#"{"env_vars":{"A":hunter2}}"#]
+        {
+            assert!(!issues(json).is_empty(), "{json}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_values_and_the_length_of_keys_are_bounded() {
+        let many: Vec<_> = (0..=MAX_VALUES).map(|n| format!("\"k{n}\":[]")).collect();
+        assert_eq!(issues(&format!("{{\"env_vars\":{{{}}}}}", many.join(","))), ["env_vars"]);
+        let long = "k".repeat(MAX_KEY_BYTES + 1);
+        let path = &issues(&format!("{{\"env_vars\":{{\"{long}\":1}}}}"))[0];
+        assert_eq!(path.len(), "env_vars.".len() + SHOWN_KEY_CHARS);
+    }
+}

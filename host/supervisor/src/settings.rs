@@ -1,0 +1,47 @@
+//! Changes that reach agents while they live.
+
+use bulkhead_agent::{SettingsChange, SettingsError, TownConfigError};
+use bulkhead_api::{DashboardContextRequest, ModelRequest, SystemPromptRequest, TownConfig};
+use bulkhead_model::AgentId;
+
+use crate::Supervisor;
+
+impl Supervisor {
+    /// Changes the models of an agent from its next turn on.
+    pub fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
+        let ModelRequest { model, small_model } = request;
+        self.change(id, SettingsChange { model: Some(model), small_model, system_prompt: None })
+    }
+
+    /// Changes the standing instructions of an agent from its next turn on.
+    pub fn set_system_prompt(
+        &self,
+        id: &AgentId,
+        request: SystemPromptRequest,
+    ) -> Result<(), SettingsError> {
+        let system_prompt = Some(request.system_prompt);
+        self.change(id, SettingsChange { system_prompt, ..SettingsChange::default() })
+    }
+
+    /// Changes what every agent is told of the dashboard, those that start later too.
+    pub fn set_dashboard_context(&self, request: DashboardContextRequest) {
+        if self.0.surroundings.set_dashboard_context(request.context) {
+            tracing::info!("dashboard context was changed");
+        }
+    }
+
+    /// Changes the town's configuration values. Every agent sees them at once.
+    pub fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
+        let changed = self.0.surroundings.change_values(&config.env_vars)?;
+        // The control plane brings its configuration with every call; most change nothing.
+        if changed > 0 {
+            tracing::info!(changed, "town config was synced");
+        }
+        Ok(())
+    }
+
+    fn change(&self, id: &AgentId, change: SettingsChange) -> Result<(), SettingsError> {
+        let agent = self.0.registry.current(id);
+        agent.ok_or_else(|| SettingsError::NoSuchAgent(id.clone()))?.change_settings(change)
+    }
+}
