@@ -47,3 +47,19 @@ fn a_program_that_fails_is_told_with_its_status() {
     assert_eq!(crash["phase"], "run", "{crash}");
     trial.finish();
 }
+
+#[test]
+fn the_environment_of_the_next_run_follows_the_town() {
+    let trial = Trial::of(&["command"]);
+    let body = json!({"envVars": {"COMMAND_EXIT": "well"}});
+    trial.client().sync_config(json!({"COMMAND_EXIT": "fail"})).expect(200);
+    trial.client().start_with("job", "command", body.clone()).expect(201);
+    trial.told("job", 1, "guest_exit");
+    trial.client().sync_config(json!({"COMMAND_EXIT": null})).expect(200);
+    trial.client().start_with("job", "command", body).expect(201);
+    let exit = trial.host().wait_for_line("the second run's end", |line| {
+        line["event"] == "agent.exit" && line["agentId"] == "job" && line["incarnation"] == 2
+    });
+    assert_eq!(exit["reason"], "completed", "{exit}");
+    trial.finish();
+}

@@ -200,6 +200,26 @@ impl Client {
         reply.unwrap_or_else(|| panic!("no reply: {answer}")).to_owned()
     }
 
+    /// `PATCH /agents/{id}/model`.
+    #[track_caller]
+    pub fn set_model(&self, agent: &str, model: &str) -> Answer {
+        let body = json!({"model": model}).to_string();
+        self.request(Method::PATCH, &format!("/agents/{agent}/model"), body)
+    }
+
+    /// `PUT /agents/{id}/system-prompt`.
+    #[track_caller]
+    pub fn set_system_prompt(&self, agent: &str, prompt: &str) -> Answer {
+        let body = json!({"systemPrompt": prompt}).to_string();
+        self.request(Method::PUT, &format!("/agents/{agent}/system-prompt"), body)
+    }
+
+    /// `POST /sync-config` with these values.
+    #[track_caller]
+    pub fn sync_config(&self, values: Value) -> Answer {
+        self.post("/sync-config", &json!({"env_vars": values}))
+    }
+
     /// `GET /agents/{id}/status` of an agent that must be known.
     #[track_caller]
     pub fn status(&self, agent: &str) -> Value {

@@ -1,6 +1,8 @@
 //! A conversation with a model over real HTTP, tools, and what happens when the model fails.
 
-use harness::{Host, HostBuilder, Trial, Value, files, json, model_server, model_server_with_key};
+use harness::{
+    Host, HostBuilder, ModelServer, Trial, Value, files, json, model_server, model_server_with_key,
+};
 
 fn builder() -> HostBuilder {
     Host::builder().guest("mayor")
@@ -213,5 +215,119 @@ fn an_allow_list_reaches_exactly_what_it_names() {
     assert_eq!(host.client().ask("allowed", "hello"), "Hello. I answer from a script.");
     host.client().send_wait("elsewhere", "hello").expect_error(502, &[]);
     assert_eq!((model.asked(), other.asked()), (1, 0));
+    host.finish();
+}
+
+fn system_of(model: &ModelServer) -> String {
+    let request = model.last_request();
+    assert_eq!(request.messages[0].role, "system");
+    request.messages[0].text()
+}
+
+#[test]
+fn a_change_of_model_prompt_and_dashboard_reaches_the_conversation_that_goes_on() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    let client = host.client();
+    let body = json!({"model": "first", "systemPrompt": "Be kind."});
+    client.start_with("mayor", "mayor", body).expect(201);
+    client.ask("mayor", "remember the well is dry");
+    assert_eq!(
+        (model.last_request().model.as_str(), system_of(&model).as_str()),
+        ("first", "Be kind.")
+    );
+
+    client.set_model("mayor", "second").expect(200);
+    client.set_system_prompt("mayor", "Be brief.").expect(200);
+    let context = json!({"context": "three beads are open"});
+    client.post("/dashboard-context", &context).expect(200);
+
+    assert_eq!(client.ask("mayor", "what did I say"), "You said: remember the well is dry");
+    let asked = model.last_request();
+    assert_eq!(asked.model, "second");
+    let roles: Vec<_> = asked.messages.iter().map(|message| message.role.as_str()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user"]);
+    let system = system_of(&model);
+    assert!(system.starts_with("Be brief.") && system.contains("three beads are open"), "{system}");
+    let status = client.status("mayor");
+    assert_eq!(
+        (&status["incarnation"], &status["model"]),
+        (&json!(1), &json!("second")),
+        "{status}"
+    );
+
+    client.post("/dashboard-context", &json!({"context": ""})).expect(200);
+    client.ask("mayor", "hello");
+    assert_eq!(system_of(&model), "Be brief.");
+    host.finish();
+}
+
+#[test]
+fn an_agent_that_starts_after_a_change_begins_with_it_and_a_new_start_says_anew_what_it_wants() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    let client = host.client();
+    client.post("/dashboard-context", &json!({"context": "all is quiet"})).expect(200);
+    client.start("mayor", "mayor");
+    client.set_model("mayor", "second").expect(200);
+    client.ask("mayor", "hello");
+    assert_eq!(model.last_request().model, "second");
+    assert!(system_of(&model).contains("all is quiet"));
+    client.start("mayor", "mayor");
+    client.ask("mayor", "hello");
+    assert_eq!(model.last_request().model, "scripted");
+    assert!(system_of(&model).contains("all is quiet"));
+    host.finish();
+}
+
+#[test]
+fn a_key_that_the_town_syncs_is_used_at_once_and_never_shown() {
+    const STALE: &str = "sk-stale-hush";
+    const FRESH: &str = "sk-fresh-hush";
+    let model = model_server_with_key(FRESH);
+    let host = builder().model(&model, STALE).start();
+    let client = host.client();
+    // What a start brought is as old as the start.
+    let body = json!({"envVars": {"model.api-key": STALE}});
+    client.start_with("mayor", "mayor", body).expect(201);
+    client.send_wait("mayor", "hello").expect_error(502, &["401"]);
+
+    let synced = client.sync_config(json!({"model.api-key": FRESH}));
+    assert_eq!(synced.expect(200), json!({"synced": true}));
+    assert_eq!(client.ask("mayor", "hello"), "Hello. I answer from a script.");
+    assert_eq!(client.status("mayor")["incarnation"], 1);
+
+    client.sync_config(json!({"model.api-key": null})).expect(200);
+    client.send_wait("mayor", "hello").expect_error(502, &["401"]);
+    let seen = [client.get("/agents").text, client.get("/agents/mayor/events").text];
+    let hidden = |text: &str| !text.contains(STALE) && !text.contains(FRESH);
+    assert!(seen.iter().all(|text| hidden(text)), "a key is in an answer");
+    assert!(host.finish().iter().all(|line| hidden(&line.to_string())), "a key is in the log");
+}
+
+#[test]
+fn a_value_that_makes_no_sense_fails_turns_until_it_is_set_right_and_the_conversation_is_kept() {
+    let model = model_server();
+    let host = builder().model(&model, "").start();
+    let client = host.client();
+    client.start("mayor", "mayor");
+    client.ask("mayor", "remember the well is dry");
+    client.sync_config(json!({"model.timeout-ms": "soon"})).expect(200);
+    let answer = client.send_wait("mayor", "hello").expect_error(502, &["model.timeout-ms"]);
+    assert_eq!(answer["error_type"], "bad-config", "{answer}");
+    client.sync_config(json!({"model.timeout-ms": 60000})).expect(200);
+    assert_eq!(client.ask("mayor", "what did I say"), "You said: remember the well is dry");
+    host.finish();
+}
+
+#[test]
+fn an_agent_that_has_ended_is_not_changed() {
+    let host = builder().model(&model_server(), "").start();
+    let client = host.client();
+    client.start("mayor", "mayor");
+    client.stop("mayor").expect(200);
+    let refused = client.set_model("mayor", "second").expect_error(409, &["mayor", "exited"]);
+    assert_eq!(refused["error_type"], "not-running", "{refused}");
+    client.set_system_prompt("nobody", "Be brief.").expect_error(404, &["nobody"]);
     host.finish();
 }

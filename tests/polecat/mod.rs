@@ -120,3 +120,17 @@ fn a_model_that_is_away_fails_the_turn_and_the_task_waits() {
     assert_eq!(trial.client().status("toast")["status"], "running");
     trial.finish();
 }
+
+#[test]
+fn a_task_whose_model_is_away_goes_on_with_another() {
+    let model = model_server();
+    let trial = Trial::begin(builder().model(&model, ""));
+    prepare(trial.host(), "toast", &[("a.md", "first")]);
+    trial.client().start_with("toast", "polecat", json!({"model": "fail-400"})).expect(201);
+    trial.client().send_wait("toast", "read a.md").expect_error(502, &["400"]);
+    trial.client().set_model("toast", "scripted").expect(200);
+    let answer = trial.client().send_wait("toast", " ").expect(200);
+    assert_eq!(answer["reply"], "read returned: first", "{answer}");
+    assert_eq!(exit_of(trial.host(), "toast")["incarnation"], 1);
+    trial.finish();
+}

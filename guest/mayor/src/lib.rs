@@ -17,12 +17,15 @@
 //! | `history.max-bytes` | the same, as JSON; bounds the snapshot | 262144 |
 //! | `max-tool-rounds` | answers with tool calls in one turn | 8 |
 //!
-//! The system prompt stands outside of the history, so it is never dropped.
+//! The system prompt stands outside of the history, so it is never dropped. It, the model and what the
+//! dashboard shows are those of the host's settings at the beginning of a turn: a change needs no new
+//! incarnation, and the conversation goes on.
 
 mod history;
 mod tools;
 
 use bulkhead_guest::chat::{self, Client};
+use bulkhead_guest::host::{self, AgentSettings};
 use bulkhead_guest::{
     Agent, AgentError, Message, Outcome, Sender, ShutdownReason, StartRequest, config, info, state,
 };
@@ -46,8 +49,10 @@ struct Mayor {
     memory: Memory,
 }
 
-/// What a start sets up.
+/// What settings and config make.
 struct Session {
+    /// Of the settings.
+    revision: u64,
     client: Client,
     system: chat::Message,
     tools: Vec<chat::Tool>,
@@ -64,31 +69,24 @@ struct Memory {
 }
 
 impl Agent for Mayor {
-    fn start(&mut self, request: StartRequest) -> Result<(), AgentError> {
-        let client = Client::from_config(request.model.as_deref())?;
-        let limits: history::Limits = config::load("history")?;
+    fn start(&mut self, _request: StartRequest) -> Result<(), AgentError> {
+        let session = Session::new(host::settings())?;
         info!(
             "mayor started",
-            model = client.model(),
-            url = client.url(),
+            model = session.client.model(),
+            url = session.client.url(),
             remembered = self.memory.history.len()
         );
-        self.memory.history.trim(&limits);
-        let system = request.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
-        self.session = Some(Session {
-            client,
-            system: chat::Message::system(system),
-            tools: tools::offered(),
-            limits,
-            max_tool_rounds: config::get("max-tool-rounds")?.unwrap_or(DEFAULT_TOOL_ROUNDS),
-        });
+        self.memory.history.trim(&session.limits);
+        self.session = Some(session);
         Ok(())
     }
 
     fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
-        let Some(session) = &self.session else {
+        let Some(session) = &mut self.session else {
             return Err(AgentError::fatal("not-started", "`handle` came before `start`"));
         };
+        session.follow(host::settings())?;
         let prompt = matches!(message.sender, Sender::Prompt).then(|| message.body.clone());
         if prompt.is_some() && prompt == self.memory.answered_prompt {
             info!("prompt was answered in an earlier life");
@@ -121,6 +119,37 @@ impl Agent for Mayor {
 }
 
 impl Session {
+    fn new(settings: AgentSettings) -> Result<Self, AgentError> {
+        let client = Client::from_config(settings.model.as_deref())?;
+        let instructions = settings.system_prompt.as_deref().unwrap_or(DEFAULT_SYSTEM_PROMPT);
+        let system = match &settings.dashboard_context {
+            Some(context) => {
+                format!("{instructions}\n\nThe dashboard of the town shows:\n{context}")
+            }
+            None => instructions.to_owned(),
+        };
+        Ok(Self {
+            revision: settings.revision,
+            client,
+            system: chat::Message::system(system),
+            tools: tools::offered(),
+            limits: config::load("history")?,
+            max_tool_rounds: config::get("max-tool-rounds")?.unwrap_or(DEFAULT_TOOL_ROUNDS),
+        })
+    }
+
+    /// Goes by these settings from here on. When nothing can be made of them the turn fails and the
+    /// agent lives: what somebody set wrong they can set right, and the conversation is kept.
+    fn follow(&mut self, settings: AgentSettings) -> Result<(), AgentError> {
+        if settings.revision == self.revision {
+            return Ok(());
+        }
+        let session = Self::new(settings);
+        *self = session.map_err(|error| AgentError { fatal: false, ..error })?;
+        info!("mayor goes by new settings", model = self.client.model(), url = self.client.url());
+        Ok(())
+    }
+
     /// One exchange, from the message to the answer. Changes nothing of the history.
     fn converse(
         &self,

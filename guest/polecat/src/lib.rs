@@ -5,6 +5,9 @@
 //! it and count its limits anew between two rounds. The tool `done` ends the task: its summary is
 //! the reply.
 //!
+//! Model and system prompt are those of the host's settings at the beginning of a turn, so a change
+//! reaches the task at its next round.
+//!
 //! When the model cannot be reached, the turn fails (`model-unavailable`) and the task waits where
 //! it was; any message takes it up again. A model that never comes to an end runs into
 //! `too-many-rounds`, which is fatal.
@@ -22,6 +25,7 @@ mod tools;
 mod workspace;
 
 use bulkhead_guest::chat::{self, Client};
+use bulkhead_guest::host::{self, AgentSettings};
 use bulkhead_guest::{
     Agent, AgentError, Message, Next, Outcome, Sender, StartRequest, config, info, state,
 };
@@ -51,8 +55,10 @@ struct Polecat {
     task: Task,
 }
 
-/// What a start sets up.
+/// What settings and config make.
 struct Session {
+    /// Of the settings.
+    revision: u64,
     client: Client,
     system: chat::Message,
     tools: Vec<chat::Tool>,
@@ -62,29 +68,20 @@ struct Session {
 }
 
 impl Agent for Polecat {
-    fn start(&mut self, request: StartRequest) -> Result<(), AgentError> {
-        let client = Client::from_config(request.model.as_deref())?;
+    fn start(&mut self, _request: StartRequest) -> Result<(), AgentError> {
+        let session = Session::new(host::settings())?;
         info!(
             "polecat started",
-            model = client.model(),
-            url = client.url(),
+            model = session.client.model(),
+            url = session.client.url(),
             rounds = self.task.rounds
         );
-        let system = request.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
-        self.session = Some(Session {
-            client,
-            system: chat::Message::system(system),
-            tools: tools::offered(),
-            workspace: Workspace::new(WORKSPACE),
-            max_rounds: config::get("max-rounds")?.unwrap_or(DEFAULT_ROUNDS),
-            max_transcript_bytes: config::get("max-transcript-bytes")?
-                .unwrap_or(DEFAULT_TRANSCRIPT_BYTES),
-        });
+        self.session = Some(session);
         Ok(())
     }
 
     fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
-        let Some(session) = &self.session else {
+        let Some(session) = &mut self.session else {
             return Err(AgentError::fatal("not-started", "`handle` came before `start`"));
         };
         if !matches!(message.sender, Sender::Continuation) {
@@ -94,6 +91,7 @@ impl Agent for Polecat {
         if self.task.is_empty() {
             return Err(AgentError::failed("no-task", "message is empty and there is no task yet"));
         }
+        session.follow(host::settings())?;
         session.round(&mut self.task)
     }
 
@@ -111,6 +109,32 @@ impl Agent for Polecat {
 }
 
 impl Session {
+    fn new(settings: AgentSettings) -> Result<Self, AgentError> {
+        let system = settings.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
+        Ok(Self {
+            revision: settings.revision,
+            client: Client::from_config(settings.model.as_deref())?,
+            system: chat::Message::system(system),
+            tools: tools::offered(),
+            workspace: Workspace::new(WORKSPACE),
+            max_rounds: config::get("max-rounds")?.unwrap_or(DEFAULT_ROUNDS),
+            max_transcript_bytes: config::get("max-transcript-bytes")?
+                .unwrap_or(DEFAULT_TRANSCRIPT_BYTES),
+        })
+    }
+
+    /// Goes by these settings from here on. When nothing can be made of them the turn fails and the
+    /// task waits.
+    fn follow(&mut self, settings: AgentSettings) -> Result<(), AgentError> {
+        if settings.revision == self.revision {
+            return Ok(());
+        }
+        let session = Self::new(settings);
+        *self = session.map_err(|error| AgentError { fatal: false, ..error })?;
+        info!("polecat goes by new settings", model = self.client.model(), url = self.client.url());
+        Ok(())
+    }
+
     /// One round trip, and what the model wants done.
     fn round(&self, task: &mut Task) -> Result<Outcome, AgentError> {
         if task.rounds >= self.max_rounds {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::chat::Request;
 use crate::server::{Options, Shared, serve_shared};
 
 /// A running server. Dropping it ends it and waits for its thread.
@@ -61,6 +62,12 @@ impl ModelServer {
     /// Chat completions asked for so far, refused ones not counted.
     pub fn asked(&self) -> u64 {
         self.shared.asked()
+    }
+
+    /// The last of them. Panics when there was none.
+    #[track_caller]
+    pub fn last_request(&self) -> Request {
+        self.shared.last_request().expect("the model was asked")
     }
 }
 

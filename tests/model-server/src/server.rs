@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -41,15 +41,26 @@ pub(crate) struct Shared {
     options: Options,
     /// Chat completions asked for so far.
     asked: Arc<AtomicU64>,
+    /// The last one of them.
+    last: Arc<Mutex<Option<Request>>>,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, asked: Arc::default() }
+        Self { options, ..Self::default() }
     }
 
     pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last_request(&self) -> Option<Request> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, request: Request) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
     }
 }
 
@@ -100,7 +111,7 @@ async fn completions(State(shared): State<Shared>, headers: HeaderMap, body: Bod
         Ok(request) => request,
         Err(cause) => return error(StatusCode::BAD_REQUEST, &format!("bad request: {cause}")),
     };
-    shared.asked.fetch_add(1, Ordering::Relaxed);
+    shared.note(request.clone());
     answer(&request, Fault::of_model(&request.model)).await
 }
 

@@ -97,7 +97,10 @@ impl Client {
         let given = |name: &&str| !name.trim().is_empty();
         let model = model.filter(given).or(settings.name.as_deref().filter(given));
         let Some(model) = model.map(|name| name.trim().to_owned()) else {
-            return Err(ConfigError::new("model.name", "is not set, and the settings name no model"));
+            return Err(ConfigError::new(
+                "model.name",
+                "is not set, and the settings name no model",
+            ));
         };
         let url = format!("{}/chat/completions", settings.base_url.trim().trim_end_matches('/'));
         http::check(&url).map_err(|why| ConfigError::new("model.base-url", why))?;
