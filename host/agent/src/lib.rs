@@ -10,7 +10,8 @@
 //!
 //! The task alone changes the state, through `Board::transition`, and owns the incarnation. Messages
 //! come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
-//! `watch` channel and the sink. When the task ends, the store is gone.
+//! `watch` channel and the sink. When the task ends, the store is gone. What changes while the agent
+//! lives goes past the task: the guest asks for it (`settings`).
 
 mod actor;
 mod board;

@@ -26,15 +26,15 @@ pub struct AgentSpec {
     pub rig_id: Option<String>,
     /// What to do first. May be empty.
     pub prompt: String,
-    /// Standing instructions.
+    /// Standing instructions at first; [`Settings`](crate::Settings) has them as they are now.
     pub system_prompt: Option<String>,
-    /// The language model to use.
+    /// The language model to use at first.
     pub model: Option<String>,
-    /// A cheaper one for small tasks.
+    /// A cheaper one for small tasks at first.
     pub small_model: Option<String>,
-    /// What `host.config` answers. Secrets may be among the values.
+    /// What `host.config` answers where the town sets nothing. Secrets may be among the values.
     pub config: BTreeMap<String, Secret>,
-    /// Environment of a stock component (`wasi:cli/environment`).
+    /// Environment (`wasi:cli/environment`), below what the town sets.
     pub env: BTreeMap<String, Secret>,
     /// Its limits.
     pub limits: Limits,
