@@ -3,6 +3,8 @@
 //! One variant, one kind of line. `events` adds what every line has (`ts`, `level`, `event`, `schema`,
 //! `townId`, `runId`, `seq`, `uptimeMs`).
 
+mod name;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ pub mod event;
 pub mod exit;
 pub mod id;
 pub mod message;
+mod names;
 pub mod secret;
 pub mod spec;
 pub mod state;

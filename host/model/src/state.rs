@@ -21,6 +21,8 @@
 
 use serde::Serialize;
 
+use crate::names::names;
+
 /// Where an agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -107,18 +109,18 @@ impl AgentState {
     pub fn accepts_messages(self) -> bool {
         matches!(self, Self::Starting | Self::Running { .. })
     }
+}
 
+names! {
     /// The word for it in answers and log lines. `running` covers busy and idle.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running { .. } => "running",
-            Self::Stopping => "stopping",
-            Self::Backoff => "backoff",
-            Self::Quarantined => "quarantined",
-            Self::Exited => "exited",
-            Self::Failed => "failed",
-        }
+    AgentState::as_str {
+        Starting => "starting",
+        Running => "running",
+        Stopping => "stopping",
+        Backoff => "backoff",
+        Quarantined => "quarantined",
+        Exited => "exited",
+        Failed => "failed",
     }
 }
 
