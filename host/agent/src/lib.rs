@@ -14,6 +14,7 @@
 
 mod actor;
 mod board;
+mod figures;
 mod handle;
 mod mailbox;
 mod port;
@@ -23,6 +24,7 @@ mod slot;
 
 pub use actor::Setup;
 pub use board::{Board, Published};
+pub use figures::Figures;
 pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull};
 pub use port::Peers;

@@ -93,6 +93,12 @@ impl Mailbox {
         self.lock().waiting.len()
     }
 
+    /// Messages that wait, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.waiting.len(), inner.bytes)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -117,6 +123,7 @@ mod tests {
         mailbox.push(envelope("2", 10)).unwrap();
         let full = mailbox.push(envelope("3", 10)).unwrap_err();
         assert_eq!(full, MailboxFull { messages: 2, bytes: 20, closed: false });
+        assert_eq!(mailbox.waiting(), (2, 20));
         assert_eq!(mailbox.next().await.message.id, "1");
         mailbox.push(envelope("3", 10)).unwrap();
         assert_eq!(mailbox.next().await.message.id, "2");
@@ -136,6 +143,7 @@ mod tests {
         let mailbox = Mailbox::new(10, 100);
         mailbox.push(envelope("1", 1)).unwrap();
         assert_eq!(mailbox.close().len(), 1);
+        assert_eq!(mailbox.waiting(), (0, 0));
         assert!(mailbox.push(envelope("2", 1)).unwrap_err().closed);
     }
 

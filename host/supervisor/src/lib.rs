@@ -12,6 +12,7 @@
 //! start that is under way, because nothing waits under a lock.
 
 mod catalog;
+mod metrics;
 mod peers;
 mod registry;
 mod shutdown;
@@ -27,6 +28,7 @@ use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_model::{AgentId, Body, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use catalog::{Catalog, Role};
+pub use metrics::Metrics;
 use registry::Registry;
 pub use shutdown::ShutdownReport;
 pub use start::Started;
