@@ -4,7 +4,9 @@ use std::future::Future;
 
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, StartRequest, StopAnswer};
 use bulkhead_model::{AgentId, Body, Sender};
-use bulkhead_supervisor::{Delivery, SendError, StartError, Started, StopError, Supervisor};
+use bulkhead_supervisor::{
+    Delivery, Metrics, SendError, StartError, Started, StopError, Supervisor,
+};
 
 /// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
 ///
@@ -32,6 +34,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage;
     /// How the container is.
     fn health(&self) -> Health;
+    /// The container in numbers.
+    fn metrics(&self) -> Metrics;
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
 }
@@ -63,6 +67,10 @@ impl Backend for Supervisor {
 
     fn health(&self) -> Health {
         Supervisor::health(self)
+    }
+
+    fn metrics(&self) -> Metrics {
+        Supervisor::metrics(self)
     }
 
     fn is_ready(&self) -> bool {

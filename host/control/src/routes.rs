@@ -3,6 +3,7 @@
 //! | call | file |
 //! | --- | --- |
 //! | `GET /health`, `/livez`, `/readyz` | [`health`], [`livez`], [`readyz`] |
+//! | `GET /metrics` | [`metrics`] |
 //! | `POST /agents/start` | [`start`] |
 //! | `POST /agents/{id}/stop` | [`stop`] |
 //! | `POST /agents/{id}/message?wait=<ms>` | [`message`] |
@@ -12,16 +13,18 @@
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
-use axum::Router;
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 
 use crate::Backend;
+use crate::connections::Slots;
 
 mod events;
 mod health;
 mod list;
 mod livez;
 mod message;
+mod metrics;
 mod not_taken;
 mod readyz;
 mod start;
@@ -29,12 +32,13 @@ mod status;
 mod stop;
 mod unknown;
 
-/// All routes on `backend`.
-pub(crate) fn router<B: Backend>(backend: B) -> Router {
+/// All routes on `backend`. `slots` are those of the connections that the server has.
+pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
+        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
         .route("/agents", get(list::get::<B>))
         .route("/agents/start", post(start::post::<B>))
         .route("/agents/{id}/stop", post(stop::post::<B>))

@@ -6,5 +6,6 @@ mod fake;
 mod guarded;
 mod life;
 mod messages;
+mod metrics;
 mod paths;
 mod starts;

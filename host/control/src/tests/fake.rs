@@ -14,7 +14,7 @@ use bulkhead_model::{
     StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    Delivery, SendError, StartError, StartFailure, Started, StopError, TurnReport,
+    Delivery, Metrics, SendError, StartError, StartFailure, Started, StopError, TurnReport,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -145,9 +145,35 @@ impl Backend for Fake {
         }
     }
 
+    fn metrics(&self) -> Metrics {
+        Metrics {
+            events: figures(Event::NAMES, "agent.start", 7),
+            exits: figures(ExitReason::NAMES, "trap", 2),
+            dropped_lines: 1,
+            agents: figures(AgentState::NAMES, "running", 3),
+            stores: 4,
+            tasks: 5,
+            places_used: 6,
+            places_max: 1000,
+            mailbox_messages: 8,
+            mailbox_bytes: 9,
+            guest_memory_bytes: 65536,
+            uptime: Duration::from_millis(1500),
+            started_at: Timestamp(1750),
+            ready: self.is_ready(),
+            draining: false,
+            version: "0",
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.0.ready.load(Ordering::SeqCst)
     }
+}
+
+/// Nothing of any of these names, except one.
+fn figures(names: &[&'static str], but: &'static str, count: u64) -> Vec<(&'static str, u64)> {
+    names.iter().map(|name| (*name, if *name == but { count } else { 0 })).collect()
 }
 
 fn view(agent_id: AgentId) -> AgentView {
