@@ -1,5 +1,6 @@
 //! The calls of the control API, blocking, as a test reads best.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::LazyLock;
@@ -64,6 +65,9 @@ impl Answer {
         self.body
     }
 }
+
+/// What `GET /metrics` said: `name` or `name{label="value"}`, and the value.
+pub type Metrics = BTreeMap<String, f64>;
 
 /// Talks to one host. Keeps its connections.
 #[derive(Clone)]
@@ -254,6 +258,23 @@ impl Client {
         assert_eq!(health["status"], "ok", "the host is not well: {health}");
         health
     }
+
+    /// `GET /metrics`.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "the host answered: {}", answer.text);
+        parse_metrics(&answer.text).unwrap_or_else(|line| panic!("no sample: {line:?}"))
+    }
+}
+
+/// The samples of an exposition, or the line that is none.
+fn parse_metrics(text: &str) -> Result<Metrics, &str> {
+    let sample = |line| {
+        let (name, value) = str::rsplit_once(line, ' ').ok_or(line)?;
+        Ok((name.to_owned(), value.parse().map_err(|_| line)?))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
 }
 
 fn message_path(agent: &str) -> String {
@@ -280,4 +301,17 @@ fn lossy(bytes: &[u8]) -> String {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_read_and_comments_are_not() {
+        let text = "# TYPE a gauge\na 1\na_total{b=\"c d\"} 2.5\n# EOF\n";
+        let expected = [("a".to_owned(), 1.0), ("a_total{b=\"c d\"}".to_owned(), 2.5)];
+        assert_eq!(parse_metrics(text), Ok(Metrics::from(expected)));
+        assert_eq!(parse_metrics("a 1\nb\n"), Err("b"));
+    }
 }

@@ -15,6 +15,7 @@ wall_ms = 90000
 host_call_ms = 60000
 start_ms = 90000
 shutdown_ms = 20000
+idle_ms = 0
 ";
 
 /// What the misbehaviour of a guest needs in order to show.

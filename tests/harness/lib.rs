@@ -23,7 +23,7 @@ pub mod trial;
 
 use std::time::{Duration, Instant};
 
-pub use client::Answer;
+pub use client::{Answer, Metrics};
 pub use config::HostBuilder;
 pub use host::Host;
 pub use model_server::ModelServer;

@@ -17,6 +17,16 @@ pub struct Published {
     pub generation: u64,
     /// How it ended, once it has.
     pub exit: Option<ExitView>,
+    /// When it comes back, while it is in backoff.
+    pub restart_at: Option<Timestamp>,
+}
+
+/// What an end leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterEnd {
+    Stay,
+    Rest(Timestamp),
+    Quarantine,
 }
 
 /// One incarnation's notice board.
@@ -27,14 +37,13 @@ pub struct Board {
     messages: AtomicU64,
     turns: AtomicU64,
     active_tools: Mutex<Vec<String>>,
-    /// How it ended, until the transition that shows it.
-    exit: Mutex<Option<ExitView>>,
 }
 
 impl Board {
     /// A board in `starting`.
     pub(crate) fn new() -> Self {
-        let published = Published { state: AgentState::Starting, generation: 0, exit: None };
+        let published =
+            Published { state: AgentState::Starting, generation: 0, exit: None, restart_at: None };
         let started_at = now();
         Self {
             state: watch::Sender::new(published),
@@ -43,34 +52,58 @@ impl Board {
             messages: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             active_tools: Mutex::default(),
-            exit: Mutex::default(),
         }
     }
 
     /// The one place where the state changes: notifies watchers and stamps the activity. A transition
     /// that makes no sense is a bug of the agent's task; it is told and the state stays.
     pub(crate) fn transition(&self, input: Input) {
-        self.touch();
-        match input {
-            Input::TurnBegan => _ = self.turns.fetch_add(1, Relaxed),
-            Input::Ended { .. } => *self.lock_tools() = Vec::new(),
-            _ => {}
-        }
-        self.state.send_modify(|published| match published.state.transition(input) {
-            Ok(next) => {
-                published.state = next;
-                published.generation += 1;
-                published.exit = self.exit.lock().unwrap_or_else(|p| p.into_inner()).clone();
-            }
-            Err(invalid) => {
-                tracing::error!(%invalid, "an agent's task asked for a wrong transition")
-            }
+        self.transitions(&[input], |_| {});
+    }
+
+    /// The end, and what follows from it, as one change.
+    pub(crate) fn end(&self, exit: ExitView, normal: bool, then: AfterEnd) {
+        let ended = Input::Ended { normal };
+        let inputs = match then {
+            AfterEnd::Rest(_) => &[ended, Input::RetryScheduled][..],
+            AfterEnd::Quarantine => &[ended, Input::Quarantine],
+            AfterEnd::Stay => &[ended],
+        };
+        self.lock_tools().clear();
+        self.transitions(inputs, |published| {
+            published.exit = Some(exit);
+            published.restart_at = match then {
+                AfterEnd::Rest(at) => Some(at),
+                AfterEnd::Quarantine | AfterEnd::Stay => None,
+            };
         });
     }
 
-    /// Says how it ended. Shown with the next transition.
-    pub(crate) fn set_exit(&self, exit: ExitView) {
-        *self.exit.lock().unwrap_or_else(|p| p.into_inner()) = Some(exit);
+    /// A rest that nobody waits for any more.
+    pub(crate) fn end_rest(&self) {
+        self.transitions(&[Input::StopRequested], |published| published.restart_at = None);
+    }
+
+    fn transitions(&self, inputs: &[Input], change: impl FnOnce(&mut Published)) {
+        self.touch();
+        if inputs.contains(&Input::TurnBegan) {
+            self.turns.fetch_add(1, Relaxed);
+        }
+        self.state.send_modify(|published| {
+            for input in inputs {
+                match published.state.transition(*input) {
+                    Ok(next) => {
+                        published.state = next;
+                        published.generation += 1;
+                    }
+                    Err(invalid) => {
+                        tracing::error!(%invalid, "an agent's task asked for a wrong transition");
+                        return;
+                    }
+                }
+            }
+            change(published);
+        });
     }
 
     /// Follows the state.

@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, MemoryView};
-use bulkhead_events::{Ring, SharedSink};
+use bulkhead_api::{AgentView, MemoryView, RestartView};
+use bulkhead_events::Ring;
 use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentSpec, Body, Event, Message, Sender};
-use bulkhead_runtime::{Meter, ShutdownReason};
+use bulkhead_model::{
+    AgentSpec, AgentState, Body, Event, Incarnation, Message, RestartState, Sender,
+};
+use bulkhead_runtime::{Birth, Nudge, ShutdownReason};
 use tokio::sync::{oneshot, watch};
 
 use crate::board::{Board, Published};
-use crate::mailbox::{Envelope, Mailbox};
+use crate::container::Container;
+use crate::mailbox::{Envelope, Mailbox, MailboxFull};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::settings::LiveSettings;
-use crate::slot::Slot;
+use crate::slot::Tenant;
+
+/// How the start of an incarnation ended.
+type Answer = Result<(), StartError>;
 
 /// Why and by whom an agent is asked to end. The first order counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,24 +38,77 @@ pub struct AgentHandle {
     pub(crate) shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
-    pub tag: AgentTag,
+/// What the incarnations of one start have in common.
+pub(crate) struct Start {
     pub spec: Arc<AgentSpec>,
     pub mailbox: Mailbox,
-    pub board: Arc<Board>,
-    pub meter: Arc<Meter>,
-    pub stop: watch::Sender<Option<StopOrder>>,
-    pub slot: Slot,
-    pub sink: SharedSink,
+    pub settings: LiveSettings,
+    /// The agent's events, over all its lives.
     pub ring: Arc<Ring>,
-    pub settings: Arc<LiveSettings>,
+    pub container: Arc<Container>,
+}
+
+/// One incarnation.
+pub(crate) struct Shared {
+    pub tag: AgentTag,
+    pub start: Arc<Start>,
+    pub board: Arc<Board>,
+    pub birth: Arc<Birth>,
+    pub stop: watch::Sender<Option<StopOrder>>,
+    answer: watch::Sender<Option<Answer>>,
 }
 
 impl Shared {
+    pub(crate) fn new(tag: AgentTag, start: Arc<Start>, board: Arc<Board>, birth: Birth) -> Self {
+        let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { tag, start, board, birth: Arc::new(birth), stop, answer }
+    }
+
+    /// Tells a fact.
+    pub(crate) fn record(&self, event: Event) {
+        self.start.container.sink.record(event);
+    }
+
     /// Tells that a message is in the mailbox.
     pub(crate) fn tell_message(&self, message_id: String, sender: Sender, bytes: usize) {
         let agent = self.tag.clone();
-        self.sink.record(Event::AgentMessage { agent, message_id, sender, bytes });
+        self.record(Event::AgentMessage { agent, message_id, sender, bytes });
+    }
+
+    /// Answers everyone who waits for the start. The first answer counts; says whether this was it.
+    pub(crate) fn answer(&self, answer: Answer) -> bool {
+        self.answer.send_if_modified(|given| {
+            let first = given.is_none();
+            if first {
+                *given = Some(answer);
+            }
+            first
+        })
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answer.borrow().is_some()
+    }
+
+    /// Why and by whom it was asked to end.
+    pub(crate) fn stop_order(&self) -> Option<StopOrder> {
+        self.stop.borrow().clone()
+    }
+}
+
+impl Tenant for AgentHandle {
+    type Spec = AgentSpec;
+
+    fn incarnation(&self) -> Incarnation {
+        self.shared.tag.incarnation
+    }
+
+    fn is_same(&self, spec: &AgentSpec) -> bool {
+        self.shared.start.spec.is_same_as(spec)
+    }
+
+    fn state(&self) -> AgentState {
+        self.shared.board.state()
     }
 }
 
@@ -57,31 +116,48 @@ impl AgentHandle {
     /// Puts a message into the mailbox.
     pub fn send(&self, id: String, sender: Sender, body: Body) -> Result<Delivery, SendError> {
         let shared = &self.shared;
-        let state = shared.board.state();
-        let not_running = || SendError::NotRunning { id: shared.spec.id.clone(), state };
-        if !state.accepts_messages() {
-            return Err(not_running());
-        }
+        self.check_accepts()?;
         let (report, delivery) = oneshot::channel::<TurnReport>();
         let bytes = body.len();
         let message = Message { id: id.clone(), sender: sender.clone(), body };
         let envelope = Envelope { message, report: Some(report) };
-        shared.mailbox.push(envelope).map_err(|full| match full.closed {
-            true => not_running(),
-            false => SendError::MailboxFull {
-                id: shared.spec.id.clone(),
-                messages: full.messages,
-                bytes: full.bytes,
-            },
-        })?;
+        shared.start.mailbox.push(envelope).map_err(|full| self.refused(full))?;
         shared.tell_message(id.clone(), sender, bytes);
         Ok(Delivery { message_id: id, report: delivery })
     }
 
+    /// Leaves a nudge: a message that comes when no other does. `id` names it, `source` says who sent it.
+    pub fn nudge(&self, id: String, source: String, body: String) -> Result<(), SendError> {
+        self.check_accepts()?;
+        let (bytes, sender) = (body.len(), Sender::Nudge(id.clone()));
+        let nudge = Nudge { id: id.clone(), body, source };
+        self.shared.start.mailbox.push_nudge(nudge).map_err(|full| self.refused(full))?;
+        self.shared.tell_message(id, sender, bytes);
+        Ok(())
+    }
+
+    fn check_accepts(&self) -> Result<(), SendError> {
+        let state = self.shared.board.state();
+        if state.accepts_messages() {
+            return Ok(());
+        }
+        Err(SendError::NotRunning { id: self.shared.tag.agent_id.clone(), state })
+    }
+
+    fn refused(&self, full: MailboxFull) -> SendError {
+        let id = self.shared.tag.agent_id.clone();
+        let MailboxFull { messages, bytes, closed } = full;
+        match closed {
+            // Closed before its state says so: it is about to.
+            true => SendError::NotRunning { id, state: AgentState::Stopping },
+            false => SendError::MailboxFull { id, messages, bytes },
+        }
+    }
+
     /// Asks the agent to end, within its role's grace. The first order counts; later ones wait for
     /// the same end.
-    pub fn stop(&self, reason: ShutdownReason, by: &str) {
-        let grace = self.shared.spec.limits.shutdown;
+    pub(crate) fn stop(&self, reason: ShutdownReason, by: &str) {
+        let grace = self.shared.start.spec.limits.shutdown;
         self.shared.stop.send_if_modified(|order| {
             let first = order.is_none();
             if first {
@@ -92,7 +168,7 @@ impl AgentHandle {
     }
 
     /// Ends the agent without any grace. It still leaves its records.
-    pub fn kill(&self, by: &str) {
+    pub(crate) fn kill(&self, by: &str) {
         self.shared.stop.send_if_modified(|order| {
             let already = order.as_ref().is_some_and(|order| order.now);
             if !already {
@@ -104,16 +180,14 @@ impl AgentHandle {
         });
     }
 
-    /// Asks the agent to end in favour of a newer start, and returns whom that one has to wait for.
-    pub fn supersede(&self, by: &str) -> Self {
-        let predecessor = self.shared.slot.succeed(self);
-        self.stop(ShutdownReason::Superseded, by);
-        predecessor
-    }
-
     /// Resolves when the agent is running, or with the reason why it is not.
     pub async fn started(&self) -> Result<(), StartError> {
-        self.shared.slot.answered().await
+        let mut answer = self.shared.answer.subscribe();
+        match answer.wait_for(Option::is_some).await.map(|given| given.clone()) {
+            Ok(Some(answer)) => answer,
+            // The sender is ours: it cannot be gone while this waits.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Which agent, and which life.
@@ -121,11 +195,33 @@ impl AgentHandle {
         self.shared.tag.clone()
     }
 
-    /// Resolves when the incarnation is gone.
+    /// Resolves when the incarnation has ended.
     pub async fn ended(&self) -> Published {
+        self.until(|published| !published.state.is_live()).await
+    }
+
+    /// Resolves when the incarnation has ended, or has neither a turn nor mail.
+    pub async fn settled(&self) {
+        self.until(|published| self.is_settled_in(published.state)).await;
+    }
+
+    /// Whether the incarnation has ended, or has neither a turn nor mail.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled_in(self.shared.board.state())
+    }
+
+    fn is_settled_in(&self, state: AgentState) -> bool {
+        match state {
+            AgentState::Running { busy } => !busy && self.shared.start.mailbox.depth() == 0,
+            AgentState::Starting | AgentState::Stopping => false,
+            _ => true,
+        }
+    }
+
+    async fn until(&self, wanted: impl FnMut(&Published) -> bool) -> Published {
         let mut watch = self.shared.board.watch();
-        let ended = watch.wait_for(|published| !published.state.is_live()).await;
-        ended.map_or_else(|_| self.shared.board.published(), |published| published.clone())
+        let there = watch.wait_for(wanted).await.map(|published| published.clone());
+        there.unwrap_or_else(|_| self.shared.board.published())
     }
 
     /// What it shows.
@@ -135,7 +231,7 @@ impl AgentHandle {
 
     /// What it was asked to be.
     pub fn spec(&self) -> &Arc<AgentSpec> {
-        &self.shared.spec
+        &self.shared.start.spec
     }
 
     /// Whether an incarnation exists or is being made.
@@ -143,11 +239,18 @@ impl AgentHandle {
         self.shared.board.state().is_live()
     }
 
-    /// The answer of `GET /agents/{id}/status`.
-    pub fn view(&self) -> AgentView {
-        let Shared { tag, spec, mailbox, board, meter, settings, .. } = &*self.shared;
+    /// What waits for it.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.shared.start.mailbox
+    }
+
+    /// The answer of `GET /agents/{id}/status`. `restarts` is what the agent's slot keeps of them.
+    pub fn view(&self, restarts: RestartState) -> AgentView {
+        let Shared { tag, start, board, birth, .. } = &*self.shared;
+        let Start { spec, mailbox, .. } = &**start;
         let published = board.published();
-        let usage = meter.usage();
+        let usage = birth.meter.usage();
+        let rules = &spec.restart;
         AgentView {
             agent_id: spec.id.clone(),
             name: spec.name.clone(),
@@ -155,21 +258,28 @@ impl AgentHandle {
             component: Arc::clone(&spec.component),
             town_id: spec.town_id.clone(),
             rig_id: spec.rig_id.clone(),
-            model: settings.model(),
+            model: start.settings.model(),
             status: published.state.as_str(),
-            busy: published.state == bulkhead_model::AgentState::Running { busy: true },
+            busy: published.state == AgentState::Running { busy: true },
             incarnation: tag.incarnation,
             started_at: board.started_at(),
             last_activity_at: board.last_activity_at(),
             active_tools: board.active_tools(),
             message_count: board.messages(),
             mailbox_depth: mailbox.depth(),
+            nudges: mailbox.nudges(),
             cpu_us: usage.cpu_us,
             memory: MemoryView {
                 used_bytes: usage.memory_bytes,
                 peak_bytes: usage.memory_peak_bytes,
                 limit_bytes: usage.memory_limit_bytes,
             },
+            restart: RestartView::new(
+                rules,
+                restarts,
+                published.restart_at,
+                bulkhead_events::now(),
+            ),
             exit_reason: published.exit.as_ref().map(|exit| exit.reason.clone()),
             exit: published.exit,
         }

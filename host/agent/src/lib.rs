@@ -14,7 +14,10 @@
 //! lives goes past the task: the guest asks for it (`settings`).
 
 mod actor;
+mod agent;
 mod board;
+mod container;
+mod figures;
 mod handle;
 mod mailbox;
 mod port;
@@ -23,12 +26,15 @@ mod report;
 mod settings;
 mod slot;
 mod surroundings;
+mod sync;
 
-pub use actor::Setup;
+pub use agent::{Admission, Agent, StartOrder};
 pub use board::{Board, Published};
+pub use container::Container;
+pub use figures::Figures;
 pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull};
 pub use port::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
-pub use settings::{LiveSettings, SettingsChange, SettingsError};
+pub use settings::{SettingsChange, SettingsError};
 pub use surroundings::{Surroundings, TownConfigError};

@@ -1,26 +1,54 @@
-//! Messages that wait for an agent: bounded in number and in bytes, in order.
+//! Messages that wait for an agent: bounded in number and in bytes, in order. Nudges wait beside them,
+//! with bounds of their own, and come when no message does.
+//!
+//! A mailbox belongs to a start and survives the restarts of its agent.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 
-use bulkhead_model::Message;
+use bulkhead_model::{Message, Sender};
+use bulkhead_runtime::Nudge;
 use tokio::sync::{Notify, oneshot};
 
 use crate::refusal::TurnReport;
 
+/// Nudges that may wait for one agent, and their bytes. They are hints, not work.
+const NUDGE_BOUNDS: Bounds = Bounds { messages: 64, bytes: 256 * 1024 };
+
 /// A mailbox. Any number of senders, one reader.
 pub struct Mailbox {
-    max_messages: usize,
-    max_bytes: usize,
+    bounds: Bounds,
     inner: Mutex<Inner>,
     arrived: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
-    waiting: VecDeque<Envelope>,
-    bytes: usize,
+    messages: Queue<Envelope>,
+    nudges: Queue<Nudge>,
     closed: bool,
+}
+
+struct Queue<T> {
+    waiting: VecDeque<T>,
+    bytes: usize,
+}
+
+/// Something that waits and takes room.
+trait Waiting {
+    fn bytes(&self) -> usize;
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What waited when a mailbox was closed.
+pub(crate) struct Rest {
+    pub messages: Vec<Envelope>,
+    pub nudges: Vec<Nudge>,
 }
 
 /// A message with the one who waits for its turn.
@@ -44,25 +72,42 @@ pub struct MailboxFull {
 impl Mailbox {
     /// An empty mailbox.
     pub fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { max_messages, max_bytes, inner: Mutex::default(), arrived: Notify::new() }
+        let bounds = Bounds { messages: max_messages, bytes: max_bytes };
+        Self { bounds, inner: Mutex::default(), arrived: Notify::new() }
     }
 
     /// Takes a message, or says how full it is.
     pub(crate) fn push(&self, envelope: Envelope) -> Result<(), MailboxFull> {
         let mut inner = self.lock();
-        let bytes = inner.bytes + envelope.message.body.len();
-        if inner.closed || inner.waiting.len() >= self.max_messages || bytes > self.max_bytes {
-            let (messages, bytes, closed) = (inner.waiting.len(), inner.bytes, inner.closed);
-            return Err(MailboxFull { messages, bytes, closed });
-        }
-        inner.bytes = bytes;
-        inner.waiting.push_back(envelope);
+        let closed = inner.closed;
+        inner.messages.push(envelope, self.bounds, closed)?;
         drop(inner);
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// The next message. Dropping the future loses nothing.
+    /// Takes a nudge, or says how full it is.
+    pub(crate) fn push_nudge(&self, nudge: Nudge) -> Result<(), MailboxFull> {
+        let mut inner = self.lock();
+        let closed = inner.closed;
+        inner.nudges.push(nudge, NUDGE_BOUNDS, closed)?;
+        drop(inner);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Takes over what waited in another mailbox, before everything else. Its bounds do not apply: these
+    /// messages were accepted. A prompt that waited was the other start's and is left out.
+    pub(crate) fn adopt(&self, before: Rest) {
+        let mut inner = self.lock();
+        let is_mail = |envelope: &Envelope| envelope.message.sender != Sender::Prompt;
+        inner.messages.put_first(before.messages.into_iter().filter(is_mail).collect());
+        inner.nudges.put_first(before.nudges);
+        drop(inner);
+        self.arrived.notify_one();
+    }
+
+    /// The next message, else the next nudge. Dropping the future loses nothing.
     pub(crate) async fn next(&self) -> Envelope {
         loop {
             if let Some(envelope) = self.pop() {
@@ -75,26 +120,102 @@ impl Mailbox {
 
     fn pop(&self) -> Option<Envelope> {
         let mut inner = self.lock();
-        let envelope = inner.waiting.pop_front()?;
-        inner.bytes -= envelope.message.body.len();
-        Some(envelope)
+        inner.messages.pop().or_else(|| inner.nudges.pop().map(Envelope::from))
+    }
+
+    /// Takes the nudges that wait.
+    pub(crate) fn take_nudges(&self) -> Vec<Nudge> {
+        std::mem::take(&mut self.lock().nudges).waiting.into()
     }
 
     /// Takes nothing more, and hands out what still waits.
-    pub(crate) fn close(&self) -> Vec<Envelope> {
+    pub(crate) fn close(&self) -> Rest {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.bytes = 0;
-        std::mem::take(&mut inner.waiting).into()
+        let messages = std::mem::take(&mut inner.messages).waiting.into();
+        Rest { messages, nudges: std::mem::take(&mut inner.nudges).waiting.into() }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.messages.waiting.is_empty() && inner.nudges.waiting.is_empty()
     }
 
     /// Messages that wait.
     pub fn depth(&self) -> usize {
-        self.lock().waiting.len()
+        self.lock().messages.waiting.len()
+    }
+
+    /// Nudges that wait.
+    pub fn nudges(&self) -> usize {
+        self.lock().nudges.waiting.len()
+    }
+
+    /// Messages and nudges that wait, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let Inner { messages, nudges, .. } = &*self.lock();
+        (messages.waiting.len() + nudges.waiting.len(), messages.bytes + nudges.bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl<T: Waiting> Queue<T> {
+    fn push(&mut self, item: T, bounds: Bounds, closed: bool) -> Result<(), MailboxFull> {
+        let bytes = self.bytes + item.bytes();
+        if closed || self.waiting.len() >= bounds.messages || bytes > bounds.bytes {
+            let (messages, bytes) = (self.waiting.len(), self.bytes);
+            return Err(MailboxFull { messages, bytes, closed });
+        }
+        self.bytes = bytes;
+        self.waiting.push_back(item);
+        Ok(())
+    }
+
+    fn put_first(&mut self, items: Vec<T>) {
+        for item in items.into_iter().rev() {
+            self.bytes += item.bytes();
+            self.waiting.push_front(item);
+        }
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let item = self.waiting.pop_front()?;
+        self.bytes -= item.bytes();
+        Some(item)
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl Waiting for Envelope {
+    fn bytes(&self) -> usize {
+        self.message.body.len()
+    }
+}
+
+impl Waiting for Nudge {
+    fn bytes(&self) -> usize {
+        self.body.len()
+    }
+}
+
+impl From<Nudge> for Envelope {
+    /// The turn of a nudge carries its id twice: as the message and as its sender.
+    fn from(nudge: Nudge) -> Self {
+        let message = Message {
+            id: nudge.id.clone(),
+            sender: Sender::Nudge(nudge.id),
+            body: nudge.body.into(),
+        };
+        Self { message, report: None }
     }
 }
 
@@ -117,6 +238,7 @@ mod tests {
         mailbox.push(envelope("2", 10)).unwrap();
         let full = mailbox.push(envelope("3", 10)).unwrap_err();
         assert_eq!(full, MailboxFull { messages: 2, bytes: 20, closed: false });
+        assert_eq!(mailbox.waiting(), (2, 20));
         assert_eq!(mailbox.next().await.message.id, "1");
         mailbox.push(envelope("3", 10)).unwrap();
         assert_eq!(mailbox.next().await.message.id, "2");
@@ -135,8 +257,42 @@ mod tests {
     fn a_closed_mailbox_hands_out_what_waits_and_takes_nothing() {
         let mailbox = Mailbox::new(10, 100);
         mailbox.push(envelope("1", 1)).unwrap();
-        assert_eq!(mailbox.close().len(), 1);
+        assert_eq!(mailbox.close().messages.len(), 1);
+        assert_eq!(mailbox.waiting(), (0, 0));
         assert!(mailbox.push(envelope("2", 1)).unwrap_err().closed);
+    }
+
+    #[tokio::test]
+    async fn nudges_come_when_no_message_does_and_have_bounds_of_their_own() {
+        let mailbox = Mailbox::new(1, 100);
+        let nudge = |id: &str| Nudge { id: id.into(), body: "x".into(), source: "test".into() };
+        mailbox.push_nudge(nudge("n1")).unwrap();
+        mailbox.push(envelope("1", 10)).unwrap();
+        mailbox.push_nudge(nudge("n2")).unwrap();
+        assert_eq!(mailbox.next().await.message.id, "1");
+        assert_eq!(mailbox.next().await.message.id, "n1");
+        assert_eq!(mailbox.take_nudges()[0].id, "n2");
+        assert!(mailbox.is_empty());
+        let mailbox = Mailbox::new(1, 1);
+        let taken =
+            (0..2 * NUDGE_BOUNDS.messages).filter(|_| mailbox.push_nudge(nudge("x")).is_ok());
+        assert_eq!(taken.count(), NUDGE_BOUNDS.messages);
+    }
+
+    #[tokio::test]
+    async fn what_waited_elsewhere_comes_first_in_its_order_and_prompts_stay_behind() {
+        let (old, new) = (Mailbox::new(10, 100), Mailbox::new(1, 100));
+        let mut prompt = envelope("prompt", 1);
+        prompt.message.sender = Sender::Prompt;
+        old.push(prompt).unwrap();
+        old.push(envelope("1", 1)).unwrap();
+        old.push(envelope("2", 1)).unwrap();
+        new.push(envelope("3", 1)).unwrap();
+        new.adopt(old.close());
+        for id in ["1", "2", "3"] {
+            assert_eq!(new.next().await.message.id, id);
+        }
+        assert!(new.is_empty());
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bulkhead_events::{Budget, Ring, SharedSink};
+use bulkhead_events::Budget;
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Body, Event, Level, Secret, Sender, Settings};
@@ -12,8 +12,8 @@ use bulkhead_runtime::{Nudge, Port, PortError};
 use serde_json::value::RawValue;
 
 use crate::board::Board;
+use crate::handle::Start;
 use crate::refusal::SendError;
-use crate::settings::LiveSettings;
 
 /// The other agents, as a guest may reach them. The supervisor implements it.
 pub trait Peers: Send + Sync + 'static {
@@ -28,24 +28,18 @@ const SEND_BURST: u32 = 10 * SENDS_PER_SECOND;
 pub(crate) struct AgentPort {
     tag: AgentTag,
     board: Arc<Board>,
-    ring: Arc<Ring>,
-    sink: SharedSink,
-    peers: Arc<dyn Peers>,
+    start: Arc<Start>,
     budget: Mutex<Budget>,
-    settings: Arc<LiveSettings>,
 }
 
 impl AgentPort {
-    pub(crate) fn new(
-        tag: AgentTag,
-        board: Arc<Board>,
-        ring: Arc<Ring>,
-        sink: SharedSink,
-        peers: Arc<dyn Peers>,
-        settings: Arc<LiveSettings>,
-    ) -> Self {
+    pub(crate) fn new(tag: AgentTag, board: Arc<Board>, start: Arc<Start>) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { tag, board, ring, sink, peers, budget: Mutex::new(budget), settings }
+        Self { tag, board, start, budget: Mutex::new(budget) }
+    }
+
+    fn record(&self, event: Event) {
+        self.start.container.sink.record(event);
     }
 
     fn take_token(&self) -> Result<(), PortError> {
@@ -61,7 +55,7 @@ impl Port for AgentPort {
     fn emit(&self, name: &str, data: Box<RawValue>) -> Result<(), PortError> {
         self.take_token()?;
         self.board.touch();
-        self.ring.push(name, data);
+        self.start.ring.push(name, data);
         Ok(())
     }
 
@@ -69,7 +63,7 @@ impl Port for AgentPort {
         self.take_token()?;
         let to = AgentId::parse(agent_id).map_err(|error| PortError::Invalid(error.to_string()))?;
         let sender = Sender::Agent(self.tag.agent_id.clone());
-        self.peers.send(&to, sender, body).map_err(|error| match error {
+        self.start.container.peers.send(&to, sender, body).map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
             refused => PortError::Unavailable(refused.to_string()),
         })
@@ -80,8 +74,7 @@ impl Port for AgentPort {
     }
 
     fn nudges(&self) -> Vec<Nudge> {
-        // Nudges come with the town API; until then nobody sends one.
-        Vec::new()
+        self.start.mailbox.take_nudges()
     }
 
     fn log_line(
@@ -93,23 +86,23 @@ impl Port for AgentPort {
         dropped: u64,
     ) {
         let agent = self.tag.clone();
-        self.sink.record(Event::AgentLog { agent, level, stream, message, fields, dropped });
+        self.record(Event::AgentLog { agent, level, stream, message, fields, dropped });
     }
 
     fn memory_soft_limit(&self, used_bytes: u64, limit_bytes: u64) {
         let agent = self.tag.clone();
-        self.sink.record(Event::MemorySoftLimit { agent, used_bytes, limit_bytes });
+        self.record(Event::MemorySoftLimit { agent, used_bytes, limit_bytes });
     }
 
     fn settings(&self) -> Settings {
-        self.settings.current()
+        self.start.settings.current()
     }
 
     fn town_value(&self, key: &str) -> Option<Secret> {
-        self.settings.town_value(key)
+        self.start.settings.town_value(key)
     }
 
     fn town_values(&self) -> BTreeMap<String, Secret> {
-        self.settings.town_values()
+        self.start.settings.town_values()
     }
 }

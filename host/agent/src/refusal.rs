@@ -1,6 +1,7 @@
 //! Refusals, named so that an operator can read them. HTTP statuses are the edge's business.
 
-use bulkhead_model::{AgentId, AgentState, ExitReason, StartPhase};
+use bulkhead_model::restart::PastEnd;
+use bulkhead_model::{AgentId, AgentState, ExitReason, RestartState, StartPhase};
 
 /// Why a start did not lead to a running agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +15,8 @@ pub struct StartError {
     pub message: String,
     /// The crash record, when the guest died in its start.
     pub crash_id: Option<String>,
+    /// The ends that led to quarantine, oldest first.
+    pub history: Vec<PastEnd>,
 }
 
 /// The kinds of start failures.
@@ -108,7 +111,17 @@ impl StartFailure {
 impl StartError {
     /// A failure without a crash record.
     pub fn new(phase: StartPhase, kind: StartFailure, message: impl Into<String>) -> Self {
-        Self { phase, kind, message: message.into(), crash_id: None }
+        Self { phase, kind, message: message.into(), crash_id: None, history: Vec::new() }
+    }
+}
+
+impl From<RestartState> for StartError {
+    /// The refusal of a start in quarantine.
+    fn from(state: RestartState) -> Self {
+        let why = state.quarantine.as_ref().map_or("", |quarantine| &quarantine.message);
+        let text = format!("the agent is quarantined: {why}");
+        let error = Self::new(StartPhase::Admission, StartFailure::Quarantined, text);
+        Self { history: state.ends, ..error }
     }
 }
 

@@ -1,22 +1,22 @@
 //! What an agent's task tells: to the log, and to those who follow the agent.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
-use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
+use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
-    Consequence, CrashRecord, Digest, Event, Exit, ExitReason, Outcome, Phase, Resources,
-    StartPhase,
+    Consequence, CrashRecord, Determinism, Digest, Event, Exit, ExitReason, Outcome, Phase,
+    Resources, StartPhase, Timestamp,
 };
-use bulkhead_runtime::{AgentFailure, Birth};
+use bulkhead_runtime::AgentFailure;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::handle::Shared;
+use crate::handle::{Shared, Start};
 use crate::refusal::{StartError, StartFailure};
 
 /// Frames that take part in a fingerprint.
@@ -27,10 +27,7 @@ const EVENT_REPLY_BYTES: usize = 16 * 1024;
 
 pub(crate) struct Reporter {
     shared: Arc<Shared>,
-    birth: Arc<Birth>,
-    digest: Digest,
-    /// Made when it is needed: most incarnations end well.
-    crash_id: OnceLock<String>,
+    digest: Option<Digest>,
 }
 
 /// The event of a turn, as followers read it.
@@ -52,32 +49,44 @@ struct StartEvent {
     incarnation: u64,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RestartEvent {
+    restart_at: Timestamp,
+    backoff_ms: u64,
+}
+
 impl Reporter {
-    pub(crate) fn new(shared: Arc<Shared>, birth: Arc<Birth>, digest: Digest) -> Self {
-        Self { shared, birth, digest, crash_id: OnceLock::new() }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, digest: None }
     }
 
-    /// The id that this incarnation's crash record has, if it comes to that.
-    fn crash_id(&self) -> &str {
-        self.crash_id.get_or_init(|| Uuid::now_v7().to_string())
+    /// The component is known now.
+    pub(crate) fn is_made_from(&mut self, digest: Digest) {
+        self.digest = Some(digest);
+    }
+
+    /// An id for the end's crash record, if it has one.
+    pub(crate) fn crash_id(&self, exit: &Exit) -> Option<String> {
+        (!exit.reason.is_normal()).then(|| Uuid::now_v7().to_string())
     }
 
     pub(crate) fn running(&self, timings: StartTimings) {
         let shared = &self.shared;
         let incarnation = shared.tag.incarnation.0;
-        shared.ring.push_value("agent.start", &StartEvent { incarnation });
-        let (agent, component) = (shared.tag.clone(), Arc::clone(&shared.spec.component));
-        shared.sink.record(Event::AgentStart { agent, component, timings });
+        shared.start.ring.push_value("agent.start", &StartEvent { incarnation });
+        let (agent, component) = (shared.tag.clone(), Arc::clone(&shared.start.spec.component));
+        shared.record(Event::AgentStart { agent, component, timings });
     }
 
     pub(crate) fn not_started(&self, error: &StartError) {
         let agent = self.shared.tag.clone();
         if error.kind == StartFailure::Superseded {
             let by = self.shared.stop.borrow().as_ref().map(|order| order.by.clone());
-            self.shared.sink.record(Event::AgentStartSuperseded { agent, by });
+            self.shared.record(Event::AgentStartSuperseded { agent, by });
             return;
         }
-        self.shared.sink.record(Event::AgentStartFailed {
+        self.shared.record(Event::AgentStartFailed {
             agent_id: agent.agent_id,
             role: agent.role.to_string(),
             incarnation: Some(agent.incarnation),
@@ -102,78 +111,96 @@ impl Reporter {
         let wall_ms = millis(wall);
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
-        self.shared.ring.push_value("agent.turn", &event);
+        self.shared.start.ring.push_value("agent.turn", &event);
         let agent = self.shared.tag.clone();
         let message_id = message_id.to_owned();
-        self.shared.sink.record(Event::AgentTurn {
-            agent,
-            message_id,
-            outcome,
-            error,
-            cpu_us,
-            wall_ms,
-        });
+        self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
 
-    /// Tells the end, once. Returns the crash record's id when there is one.
-    pub(crate) fn ended(
-        &self,
-        exit: &Exit,
-        by: Option<String>,
-        message_id: Option<String>,
-        active_agents: usize,
-    ) -> Option<String> {
-        let shared = &self.shared;
-        let crash_id = (!exit.reason.is_normal()).then(|| self.crash_id().to_owned());
-        let usage = shared.meter.usage();
-        let agent_uptime_ms =
-            now().0.saturating_sub(shared.board.started_at().0).max(0).unsigned_abs();
-        if crash_id.is_some() {
-            let record = self.crash_record(exit, message_id, active_agents, agent_uptime_ms);
-            shared.sink.record(Event::AgentCrash(Box::new(record)));
+    /// Tells the end, and what follows from it, once. Returns how it shows.
+    pub(crate) fn ended(&self, end: &End<'_>) -> ExitView {
+        let End { exit, at, crash_id, decision, .. } = end;
+        let Shared { tag, start, board, birth, .. } = &*self.shared;
+        if let Some(crash_id) = crash_id {
+            let record = self.crash_record(end, crash_id.clone());
+            self.shared.record(Event::AgentCrash(Box::new(record)));
         }
-        shared.sink.record(Event::AgentExit {
-            agent: shared.tag.clone(),
+        let waiting = start.mailbox.depth() + start.mailbox.nudges();
+        self.shared.record(Event::AgentExit {
+            agent: tag.clone(),
             reason: exit.reason,
             phase: exit.phase,
             message: exit.message.clone(),
-            by,
-            agent_uptime_ms,
-            turns: shared.board.turns(),
-            cpu_us: usage.cpu_us,
-            undelivered: shared.mailbox.depth() as u64,
-            dropped_log_lines: self.birth.logs.lost(),
+            by: self.shared.stop_order().map(|order| order.by),
+            agent_uptime_ms: millis(at.since(board.started_at())),
+            turns: board.turns(),
+            cpu_us: birth.meter.usage().cpu_us,
+            undelivered: match decision {
+                Decision::Retry { .. } => 0,
+                Decision::Stay | Decision::Quarantine(_) => waiting as u64,
+            },
+            dropped_log_lines: birth.logs.lost(),
             crash_id: crash_id.clone(),
         });
         let view = ExitView {
             reason: exit.reason.as_str().to_owned(),
             message: exit.message.clone(),
-            at: now(),
+            at: *at,
             crash_id: crash_id.clone(),
         };
-        shared.ring.push_value("agent.exit", &view);
-        shared.board.set_exit(view);
-        crash_id
+        start.ring.push_value("agent.exit", &view);
+        self.tell_consequence(end);
+        view
     }
 
-    fn crash_record(
-        &self,
-        exit: &Exit,
-        message_id: Option<String>,
-        active_agents: usize,
-        agent_uptime_ms: u64,
-    ) -> CrashRecord {
-        let Shared { tag, spec, mailbox, board, meter, .. } = &*self.shared;
-        let usage = meter.usage();
+    fn tell_consequence(&self, end: &End<'_>) {
+        let End { exit, crash_id, decision, attempts_in_window, .. } = end;
+        let (agent, attempts_in_window) = (self.shared.tag.clone(), *attempts_in_window);
+        let Start { spec, ring, .. } = &*self.shared.start;
+        match decision {
+            Decision::Stay => {}
+            Decision::Retry { at, backoff } => {
+                let event = RestartEvent { restart_at: *at, backoff_ms: millis(*backoff) };
+                ring.push_value("agent.restart_scheduled", &event);
+                self.shared.record(Event::RestartScheduled {
+                    agent,
+                    reason: exit.reason,
+                    restart_at: *at,
+                    backoff_ms: millis(*backoff),
+                    attempts_in_window,
+                    max_restarts: spec.restart.max_restarts,
+                    window_ms: millis(spec.restart.window),
+                });
+            }
+            Decision::Quarantine(quarantine) => {
+                ring.push_value("agent.quarantined", quarantine);
+                self.shared.record(Event::AgentQuarantined {
+                    agent,
+                    why: quarantine.why,
+                    message: quarantine.message.clone(),
+                    reason: exit.reason,
+                    attempts_in_window,
+                    crash_id: crash_id.clone(),
+                    action: StartFailure::Quarantined.action(),
+                });
+            }
+        }
+    }
+
+    fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
+        let End { exit, at, message_id, decision, attempts_in_window, .. } = end;
+        let Shared { tag, start, board, birth, .. } = &*self.shared;
+        let Start { spec, mailbox, container, .. } = &**start;
+        let usage = birth.meter.usage();
         CrashRecord {
-            crash_id: self.crash_id().to_owned(),
+            crash_id,
             agent_id: tag.agent_id.clone(),
             role: Arc::clone(&tag.role),
             name: spec.name.clone(),
             rig_id: spec.rig_id.clone(),
             incarnation: tag.incarnation,
             component: Arc::clone(&spec.component),
-            component_sha256: Some(self.digest),
+            component_sha256: self.digest,
             reason: exit.reason,
             trap: exit.trap,
             message: exit.message.clone(),
@@ -181,14 +208,14 @@ impl Reporter {
             status: exit.status,
             code: exit.code.clone(),
             requested_bytes: exit.requested_bytes,
-            fingerprint: fingerprint(exit),
-            deterministic: exit.deterministic,
+            fingerprint: end.fingerprint.clone(),
+            deterministic: determinism(exit, decision),
             frames: exit.frames.clone(),
             started_at: board.started_at(),
-            crashed_at: now(),
-            agent_uptime_ms,
+            crashed_at: *at,
+            agent_uptime_ms: millis(at.since(board.started_at())),
             phase: exit.phase,
-            message_id,
+            message_id: message_id.clone(),
             host_call: exit.host_call.clone(),
             resources: Resources {
                 memory_bytes: usage.memory_bytes,
@@ -200,17 +227,57 @@ impl Reporter {
                 host_calls: usage.host_calls,
                 mailbox_depth: mailbox.depth(),
             },
-            last_log_lines: self.birth.logs.tail(),
+            last_log_lines: birth.logs.tail(),
             active_tools: board.active_tools(),
-            active_agents,
-            consequence: Consequence::None,
+            active_agents: container.context.active_agents(),
+            consequence: consequence(decision, *attempts_in_window),
         }
+    }
+}
+
+/// Everything about an end that is told.
+pub(crate) struct End<'a> {
+    pub exit: &'a Exit,
+    pub at: Timestamp,
+    pub crash_id: Option<String>,
+    pub fingerprint: String,
+    /// The message whose turn it was.
+    pub message_id: Option<String>,
+    /// What follows from it.
+    pub decision: Decision,
+    /// Ends in the window of the restart rules, this one included.
+    pub attempts_in_window: u32,
+}
+
+fn consequence(decision: &Decision, attempts_in_window: u32) -> Consequence {
+    match decision {
+        Decision::Stay => Consequence::None,
+        Decision::Retry { at, backoff } => Consequence::Restart {
+            restart_at: *at,
+            backoff_ms: millis(*backoff),
+            attempts_in_window,
+        },
+        Decision::Quarantine(quarantine) => Consequence::Quarantined {
+            why: quarantine.why,
+            message: quarantine.message.clone(),
+            attempts_in_window,
+        },
+    }
+}
+
+/// What one end cannot tell, several of the same can.
+fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
+    match decision {
+        Decision::Quarantine(quarantine) if quarantine.why != QuarantineReason::Intensity => {
+            Determinism::True
+        }
+        _ => exit.deterministic,
     }
 }
 
 /// Groups ends of one cause: the reason, and where it happened by name. Offsets and messages are left
 /// out, because a rebuild of other code moves the ones and data changes the others.
-fn fingerprint(exit: &Exit) -> String {
+pub(crate) fn fingerprint(exit: &Exit) -> String {
     let mut hash = Sha256::new();
     hash.update(exit.reason.as_str());
     for part in [exit.trap, exit.code.as_deref()].into_iter().flatten() {
@@ -265,7 +332,7 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
         Some(code) => format!("{code}: {}", exit.message),
         None => exit.message.clone(),
     };
-    StartError { phase, kind, message, crash_id }
+    StartError { crash_id, ..StartError::new(phase, kind, message) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::surroundings::Surroundings;
 
 /// The settings of one start of an agent. All incarnations that come of it share them, so that a
 /// restart does not go back to what was.
-pub struct LiveSettings {
+pub(crate) struct LiveSettings {
     own: Mutex<Own>,
     surroundings: Arc<Surroundings>,
 }
@@ -60,7 +60,7 @@ pub enum SettingsError {
 
 impl LiveSettings {
     /// The settings that a start asks for.
-    pub fn new(spec: &AgentSpec, surroundings: Arc<Surroundings>) -> Self {
+    pub(crate) fn new(spec: &AgentSpec, surroundings: Arc<Surroundings>) -> Self {
         let own = Own {
             revision: 0,
             model: spec.model.clone(),
@@ -119,11 +119,11 @@ impl AgentHandle {
     /// Changes what the agent goes by from its next turn on. One that waits to come back comes back
     /// with the change.
     pub fn change_settings(&self, change: SettingsChange) -> Result<(), SettingsError> {
-        let (id, state) = (self.shared.spec.id.clone(), self.shared.board.state());
+        let (id, state) = (self.shared.start.spec.id.clone(), self.shared.board.state());
         if !is_changeable(state) {
             return Err(SettingsError::NotRunning { id, state });
         }
-        let revision = self.shared.settings.change(change);
+        let revision = self.shared.start.settings.change(change);
         tracing::info!(agent = %id, revision, "settings were changed");
         Ok(())
     }

@@ -1,153 +1,426 @@
 //! The start slot of an agent id: at most one incarnation lives, and every start gets an answer.
 //!
 //! ```text
-//!   running A ◀── waits for its end ── starting B ◀── a start C of another spec: takes over B's wait
-//!      │ asked to stop                    │ answered 409 at once, ends without having lived
-//!      ▼                                  ▼
-//!   gone ────────────────────────────▶ C begins
+//!             admit                 ready, then the holder is gone               end
+//!   (nothing) ─────▶ reserved `next` ────────────────────────────▶ `holder` ─────────▶ `past`
+//!                      │    ▲                                       │    ▲  end, with
+//!        a newer start │    │ a newer start                         │    │  a restart due
+//!        takes over    ▼    │                                       ▼    │ retry
+//!                  withdrawn └───────────────────────────────────  `resting`
 //! ```
 //!
-//! An incarnation that has a predecessor waits at its gate until the predecessor is gone, and only then
-//! touches the engine. A newer start either takes over that wait, and then the older one can never pass
-//! its gate, or it comes too late for that, and then it waits for the older one itself. Which of the two
-//! is decided by one atomic change of the gate. So there is never a queue of more than one, nothing is
-//! cancelled under a lock, and an end that is published means that nothing of the id lives.
+//! A start reserves the slot with a number that is never given again. It then does what can fail without
+//! touching whatever runs, says that it is ready, and waits for its turn: the holder is asked to end, and
+//! when it is gone the reservation becomes the holder. Only the holder touches the engine. A newer start
+//! takes over the reservation, so at most one ever waits, and the older one is answered at once.
+//!
+//! Every decision is one short critical section of [`Slot::inner`]. Nothing waits in it, and nobody is
+//! cancelled in it: a method hands out whom to cancel, and the caller does so afterwards. That an end was
+//! asked for is written down under the lock all the same, so that an agent that crashes at that moment does
+//! not come back.
+//!
+//! `tests/slot_model` runs this file, and three broken versions of it, under a scheduler that goes
+//! through the interleavings.
 
-use std::sync::{Mutex, MutexGuard};
+use bulkhead_model::restart::{Decision, PastEnd};
+use bulkhead_model::{AgentState, Incarnation, RestartRules, RestartState};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use super::sync::{Mutex, MutexGuard, PoisonError, watch};
 
-use crate::handle::AgentHandle;
-use crate::refusal::StartError;
-
-/// How the start of an incarnation ended.
-type Answer = Result<(), StartError>;
-
-/// One incarnation's part of the slot.
-pub(crate) struct Slot {
-    gate: watch::Sender<Gate>,
-    answer: watch::Sender<Option<Answer>>,
-    estate: Mutex<Estate>,
+/// What the slot has to know of an incarnation.
+pub(crate) trait Tenant: Clone {
+    /// What a start asks for.
+    type Spec: ?Sized;
+    /// Its number.
+    fn incarnation(&self) -> Incarnation;
+    /// Whether a start of `spec` asks for the same agent.
+    fn is_same(&self, spec: &Self::Spec) -> bool;
+    /// Where it is in its life.
+    fn state(&self) -> AgentState;
 }
 
-#[derive(Clone)]
-enum Gate {
-    /// The predecessor may live.
-    Waiting(AgentHandle),
-    /// Nothing of the id lives but this one.
-    Open,
-    /// A successor waits for the predecessor now. This one must never touch the engine.
-    TakenOver,
+/// One agent id's slot. `T` is an incarnation, `P` its place among all agents of the container.
+pub(crate) struct Slot<T: Tenant, P> {
+    inner: Mutex<Inner<T, P>>,
+    changed: watch::Sender<()>,
 }
 
-/// The place among all agents, on its way from one incarnation to the next, so that a replacement
-/// cannot lose it to somebody else.
-#[derive(Default)]
-struct Estate {
-    has_heir: bool,
-    bequeathed: Option<OwnedSemaphorePermit>,
-    inherited: Option<OwnedSemaphorePermit>,
+struct Inner<T, P> {
+    /// The last number that was given.
+    last: Incarnation,
+    /// May touch the engine, and is not gone.
+    holder: Option<Holder<T>>,
+    /// The newest start. It begins when it is ready and the holder is gone.
+    next: Option<Reservation<T>>,
+    /// Nothing lives; this one's task waits to begin again.
+    resting: Option<T>,
+    /// The last one that ended and does not come back.
+    past: Option<T>,
+    /// Kept from one incarnation to the next, so that a replacement or a restart cannot lose it to
+    /// somebody else.
+    place: Option<P>,
+    restarts: RestartState,
 }
 
-/// What waiting at the gate led to.
+struct Holder<T> {
+    tenant: T,
+    /// Somebody asked for its end: it does not come back by itself.
+    released: bool,
+}
+
+struct Reservation<T> {
+    tenant: T,
+    /// What can fail without touching the holder is done.
+    ready: bool,
+    /// A new spec, or a person's word: what happened before does not count.
+    fresh: bool,
+}
+
+/// What a start wants of the slot.
+pub(crate) struct Wish<'a, S: ?Sized> {
+    pub spec: &'a S,
+    /// A running agent is what the caller wants.
+    pub keep_running: bool,
+    /// Also out of quarantine.
+    pub force: bool,
+}
+
+/// What became of a start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admitted<T> {
+    /// A reservation. Whoever had it before is to be told that it was taken over.
+    Reserved { tenant: T, superseded: Option<T> },
+    /// The same start is under way.
+    Joined(T),
+    /// The one that runs is what the caller wants.
+    Kept(T),
+}
+
+/// Whom a reservation that is ready comes after.
+pub(crate) struct Before<T> {
+    /// Lives, and is to be asked to end.
+    pub holder: Option<T>,
+    /// Rested. It does not come back.
+    pub resting: Option<T>,
+}
+
+/// What waiting for the turn led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// The predecessor is gone.
+    /// Nothing else lives: this incarnation is the holder.
     Mine,
-    /// A newer start took over.
-    TakenOver,
+    /// The reservation is gone, to a newer start or a stop.
+    Gone,
+    /// There is no place among all agents; the reservation is gone.
+    Full,
 }
 
-impl Slot {
-    pub(crate) fn new(predecessor: Option<AgentHandle>) -> Self {
-        Self {
-            gate: watch::Sender::new(predecessor.map_or(Gate::Open, Gate::Waiting)),
-            answer: watch::Sender::new(None),
-            estate: Mutex::default(),
-        }
-    }
+/// Who is to be told of a stop.
+pub(crate) struct Stopped<T> {
+    /// Lives.
+    pub holder: Option<T>,
+    /// Had a reservation.
+    pub next: Option<T>,
+    /// Rested.
+    pub resting: Option<T>,
+    /// Every incarnation up to this one is meant.
+    pub upto: Incarnation,
+}
 
-    /// Waits until this incarnation may begin, or never may. The same answer every time.
-    pub(crate) async fn turn(&self) -> Turn {
-        let predecessor = match &*self.gate.borrow() {
-            Gate::Waiting(predecessor) => predecessor.clone(),
-            Gate::Open => return Turn::Mine,
-            Gate::TakenOver => return Turn::TakenOver,
+impl<T: Tenant, P> Slot<T, P> {
+    /// A slot that holds nothing. Numbers go on from `last`.
+    pub(crate) fn new(last: Incarnation) -> Self {
+        let inner = Inner {
+            last,
+            holder: None,
+            next: None,
+            resting: None,
+            past: None,
+            place: None,
+            restarts: RestartState::default(),
         };
-        let mut gate = self.gate.subscribe();
-        tokio::select! {
-            biased;
-            _ = gate.wait_for(|gate| matches!(gate, Gate::TakenOver)) => return Turn::TakenOver,
-            _ = predecessor.ended() => {}
-        }
-        let mut turn = Turn::TakenOver;
-        self.gate.send_modify(|gate| {
-            if matches!(gate, Gate::Waiting(_)) {
-                *gate = Gate::Open;
-                turn = Turn::Mine;
-            }
-        });
-        if turn == Turn::Mine {
-            let place = predecessor.shared.slot.estate().bequeathed.take();
-            self.estate().inherited = place;
-        }
-        turn
+        Self { inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
 
-    /// Whom the successor of `owner` has to wait for: the one that `owner` waits for, which it then
-    /// never follows, or `owner` itself.
-    pub(crate) fn succeed(&self, owner: &AgentHandle) -> AgentHandle {
-        self.estate().has_heir = true;
-        let mut taken_over = None;
-        self.gate.send_if_modified(|gate| {
-            if let Gate::Waiting(predecessor) = gate {
-                taken_over = Some(predecessor.clone());
-                *gate = Gate::TakenOver;
-            }
-            taken_over.is_some()
-        });
-        taken_over.unwrap_or_else(|| owner.clone())
+    /// Lets a start in, or says that the agent is quarantined. `may_begin` is asked under the lock under
+    /// which [`Slot::stop`] looks for what lives: a start that it lets through is seen there. `make` makes
+    /// the incarnation; it must not block.
+    pub(crate) fn admit<E: From<RestartState>>(
+        &self,
+        wish: &Wish<'_, T::Spec>,
+        may_begin: impl FnOnce() -> Result<(), E>,
+        make: impl FnOnce(Incarnation) -> T,
+    ) -> Result<Admitted<T>, E> {
+        let mut inner = self.lock();
+        may_begin()?;
+        if let Some(admitted) = inner.without_a_new_one(wish) {
+            return Ok(admitted);
+        }
+        let fresh = wish.force || !inner.known().is_some_and(|known| known.is_same(wish.spec));
+        if inner.restarts.quarantine.is_some() && inner.is_vacant() && !fresh {
+            return Err(inner.restarts.clone().into());
+        }
+        let tenant = make(inner.count());
+        let reservation = Reservation { tenant: tenant.clone(), ready: false, fresh };
+        let superseded = inner.next.replace(reservation).map(|before| before.tenant);
+        drop(inner);
+        self.tell();
+        Ok(Admitted::Reserved { tenant, superseded })
     }
 
-    /// Answers everyone who waits for the start. The first answer counts; says whether this was it.
-    pub(crate) fn answer(&self, answer: Answer) -> bool {
-        self.answer.send_if_modified(|given| {
-            let first = given.is_none();
-            if first {
-                *given = Some(answer);
+    /// The reservation `number` can do without what there is now. `None`: it is gone.
+    pub(crate) fn ready(&self, number: Incarnation) -> Option<Before<T>> {
+        let mut inner = self.lock();
+        let next = inner.next.as_mut().filter(|next| next.tenant.incarnation() == number)?;
+        next.ready = true;
+        if next.fresh {
+            inner.restarts = RestartState::default();
+        }
+        let holder = inner.release_holder();
+        let resting = inner.resting.take();
+        inner.past = resting.clone().or(inner.past.take());
+        drop(inner);
+        self.tell();
+        Some(Before { holder, resting })
+    }
+
+    /// Waits until the reservation `number` is the holder, or gone. `acquire` gets a place when the slot
+    /// has none; it must not block. Dropping the future leaves the reservation as it is.
+    pub(crate) async fn turn(&self, number: Incarnation, acquire: impl Fn() -> Option<P>) -> Turn {
+        self.until(|inner| inner.take_turn(number, &acquire)).await
+    }
+
+    /// Gives a reservation up.
+    pub(crate) fn withdraw(&self, number: Incarnation) {
+        let mut inner = self.lock();
+        inner.next.take_if(|next| next.tenant.incarnation() == number);
+        let place = inner.free_place();
+        drop(inner);
+        drop(place);
+        self.tell();
+    }
+
+    /// Decides whether the holder, which ends, comes back. Nobody brings back what was asked to end.
+    pub(crate) fn decide(
+        &self,
+        rules: &RestartRules,
+        end: PastEnd,
+        lived: Duration,
+        dice: f64,
+        may_restart: bool,
+    ) -> Decision {
+        let mut inner = self.lock();
+        if !may_restart || !inner.is_wanted(end.incarnation) {
+            return Decision::Stay;
+        }
+        inner.restarts.after(rules, end, lived, dice)
+    }
+
+    /// The holder `number` is gone. `rests`: a restart is due. Says whether it still is; somebody may
+    /// have asked for the end meanwhile.
+    pub(crate) fn end(&self, number: Incarnation, rests: bool) -> bool {
+        let mut inner = self.lock();
+        let rests = rests && inner.is_wanted(number);
+        if inner.holds(number) {
+            let tenant = inner.holder.take().map(|holder| holder.tenant);
+            match rests {
+                true => inner.resting = tenant,
+                false => inner.past = tenant,
             }
-            first
+        }
+        let place = inner.free_place();
+        drop(inner);
+        drop(place);
+        self.tell();
+        rests
+    }
+
+    /// The rest of `number` is over: the next incarnation is the holder at once. `None`: somebody took
+    /// the slot or asked for the end.
+    pub(crate) fn retry(
+        &self,
+        number: Incarnation,
+        make: impl FnOnce(Incarnation) -> T,
+    ) -> Option<T> {
+        let mut inner = self.lock();
+        inner.resting.take_if(|resting| resting.incarnation() == number)?;
+        let tenant = make(inner.count());
+        inner.holder = Some(Holder { tenant: tenant.clone(), released: false });
+        drop(inner);
+        self.tell();
+        Some(tenant)
+    }
+
+    /// The one that rests, `number`, does not come back.
+    pub(crate) fn give_up_rest(&self, number: Incarnation) {
+        let mut inner = self.lock();
+        if inner.rests(number) {
+            inner.past = inner.resting.take();
+        }
+        let place = inner.free_place();
+        drop(inner);
+        drop(place);
+        self.tell();
+    }
+
+    /// Resolves when `number` does not rest any more.
+    pub(crate) async fn disturbed(&self, number: Incarnation) {
+        self.until(|inner| (!inner.rests(number)).then_some(())).await;
+    }
+
+    /// Asks everything to end that there is. What is handed out has to be told.
+    pub(crate) fn stop(&self) -> Stopped<T> {
+        let mut inner = self.lock();
+        let holder = inner.release_holder();
+        let next = inner.next.take().map(|next| next.tenant);
+        let resting = inner.resting.take();
+        inner.past = resting.clone().or(inner.past.take());
+        let (upto, place) = (inner.last, inner.free_place());
+        drop(inner);
+        drop(place);
+        self.tell();
+        Stopped { holder, next, resting, upto }
+    }
+
+    /// Resolves when no incarnation up to `upto` lives.
+    pub(crate) async fn gone(&self, upto: Incarnation) {
+        self.until(|inner| {
+            let lives = inner.holder.as_ref().map(|holder| holder.tenant.incarnation());
+            lives.is_none_or(|number| number > upto).then_some(())
         })
+        .await;
     }
 
-    pub(crate) fn is_answered(&self) -> bool {
-        self.answer.borrow().is_some()
+    /// The incarnation that others see: the one that will run if it is sure to, else the one that does.
+    pub(crate) fn shown(&self) -> Option<T> {
+        let inner = self.lock();
+        let next = inner.next.as_ref();
+        let ready = next.filter(|next| next.ready).map(|next| &next.tenant);
+        let there = ready.or(inner.holder.as_ref().map(|holder| &holder.tenant));
+        let there = there.or(inner.resting.as_ref()).or(next.map(|next| &next.tenant));
+        there.or(inner.past.as_ref()).cloned()
     }
 
-    /// How the start ended, once it has.
-    pub(crate) async fn answered(&self) -> Answer {
-        let mut answer = self.answer.subscribe();
-        match answer.wait_for(Option::is_some).await.map(|given| given.clone()) {
-            Ok(Some(answer)) => answer,
-            // The sender is ours: it cannot be gone while this waits.
-            _ => std::future::pending().await,
+    /// What the restarts have come to.
+    pub(crate) fn restarts(&self) -> RestartState {
+        self.lock().restarts.clone()
+    }
+
+    /// Whether nothing lives, waits or rests.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.lock().is_vacant()
+    }
+
+    /// The last number that was given.
+    pub(crate) fn last(&self) -> Incarnation {
+        self.lock().last
+    }
+
+    async fn until<R>(&self, mut look: impl FnMut(&mut Inner<T, P>) -> Option<R>) -> R {
+        // Before the first look: a change after it is not missed.
+        let mut changed = self.changed.subscribe();
+        loop {
+            let seen = look(&mut self.lock());
+            if let Some(seen) = seen {
+                return seen;
+            }
+            if changed.changed().await.is_err() {
+                // The sender is ours: it cannot be gone while this waits.
+                std::future::pending::<()>().await;
+            }
         }
     }
 
-    /// Leaves the place to the successor, or gives it back when there is none.
-    pub(crate) fn bequeath(&self, place: OwnedSemaphorePermit) {
-        let mut estate = self.estate();
-        if estate.has_heir {
-            estate.bequeathed = Some(place);
-        }
+    fn tell(&self) {
+        self.changed.send_replace(());
     }
 
-    /// The place that the predecessor left.
-    pub(crate) fn take_inheritance(&self) -> Option<OwnedSemaphorePermit> {
-        self.estate().inherited.take()
-    }
-
-    fn estate(&self) -> MutexGuard<'_, Estate> {
-        self.estate.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Inner<T, P>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl<T: Tenant, P> Inner<T, P> {
+    /// The table of the start slot, as far as no new incarnation comes of it. The newest one counts.
+    fn without_a_new_one(&self, wish: &Wish<'_, T::Spec>) -> Option<Admitted<T>> {
+        if let Some(next) = &self.next {
+            let same = next.tenant.is_same(wish.spec);
+            return same.then(|| Admitted::Joined(next.tenant.clone()));
+        }
+        let Holder { tenant, released: false } = self.holder.as_ref()? else { return None };
+        match tenant.state() {
+            AgentState::Starting if tenant.is_same(wish.spec) => {
+                Some(Admitted::Joined(tenant.clone()))
+            }
+            AgentState::Running { .. } if wish.keep_running => Some(Admitted::Kept(tenant.clone())),
+            _ => None,
+        }
+    }
+
+    /// The spec that a start is held against to see whether it is a new one.
+    fn known(&self) -> Option<&T> {
+        let holder = self.holder.as_ref().map(|holder| &holder.tenant);
+        holder.or(self.resting.as_ref()).or(self.past.as_ref())
+    }
+
+    fn count(&mut self) -> Incarnation {
+        self.last = Incarnation(self.last.0 + 1);
+        self.last
+    }
+
+    fn take_turn(
+        &mut self,
+        number: Incarnation,
+        acquire: impl FnOnce() -> Option<P>,
+    ) -> Option<Turn> {
+        let is_next = |next: &Reservation<T>| next.tenant.incarnation() == number;
+        if !self.next.as_ref().is_some_and(is_next) {
+            return Some(Turn::Gone);
+        }
+        if self.holder.is_some() {
+            return None;
+        }
+        let tenant = self.next.take()?.tenant;
+        self.place = self.place.take().or_else(acquire);
+        if self.place.is_none() {
+            return Some(Turn::Full);
+        }
+        self.holder = Some(Holder { tenant, released: false });
+        Some(Turn::Mine)
+    }
+
+    fn release_holder(&mut self) -> Option<T> {
+        let holder = self.holder.as_mut()?;
+        holder.released = true;
+        Some(holder.tenant.clone())
+    }
+
+    fn holds(&self, number: Incarnation) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.tenant.incarnation() == number)
+    }
+
+    /// Whether `number` holds the slot and nobody asked for its end.
+    fn is_wanted(&self, number: Incarnation) -> bool {
+        self.holds(number) && self.holder.as_ref().is_some_and(|holder| !holder.released)
+    }
+
+    fn rests(&self, number: Incarnation) -> bool {
+        self.resting.as_ref().is_some_and(|resting| resting.incarnation() == number)
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.holder.is_none() && self.next.is_none() && self.resting.is_none()
+    }
+
+    /// The place, when nothing has a claim to it any more. To be dropped without the lock.
+    fn free_place(&mut self) -> Option<P> {
+        let claimed = self.holder.is_some()
+            || self.resting.is_some()
+            || self.next.as_ref().is_some_and(|next| next.ready);
+        if claimed { None } else { self.place.take() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

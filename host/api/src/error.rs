@@ -1,5 +1,6 @@
 //! The one shape of every refusal.
 
+use bulkhead_model::restart::PastEnd;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct ErrorBody {
     /// The crash record that belongs to the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash_id: Option<String>,
+    /// The ends that led to a quarantine, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastEnd>,
     /// The message whose turn failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,

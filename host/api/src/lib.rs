@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod message;
+pub mod nudge;
 pub mod settings;
 pub mod start;
 pub mod town_config;
@@ -17,10 +18,11 @@ pub mod view;
 
 pub use error::{ErrorBody, Issue};
 pub use message::MessageRequest;
+pub use nudge::NudgeRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
 pub use start::{IfRunning, StartRequest};
 pub use town_config::TownConfig;
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
+    NudgeAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
 };

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_model::restart::{PastEnd, Quarantine};
+use bulkhead_model::time::millis;
+use bulkhead_model::{AgentId, Incarnation, RestartPolicy, RestartRules, RestartState, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -93,15 +95,62 @@ pub struct AgentView {
     pub message_count: u64,
     /// Messages that wait.
     pub mailbox_depth: usize,
+    /// Nudges that wait.
+    pub nudges: usize,
     /// CPU time of all its calls, in microseconds.
     pub cpu_us: u64,
     /// Its memory.
     pub memory: MemoryView,
+    /// Whether and when it comes back after an end.
+    pub restart: RestartView,
     /// Reason of the last end, if it ended.
     pub exit_reason: Option<String>,
     /// More about the last end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitView>,
+}
+
+/// What an agent's restarts have come to.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartView {
+    /// `permanent`, `transient` or `temporary`.
+    pub policy: RestartPolicy,
+    /// Ends that the policy answered, within the window that ends now.
+    pub attempts_in_window: u32,
+    /// As many ends in the window are answered by a restart; one more is quarantined.
+    pub max_restarts: u32,
+    /// The window.
+    pub window_ms: u64,
+    /// When it comes back, while it is in backoff.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_restart_at: Option<Timestamp>,
+    /// Why it does not come back, while it is quarantined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+    /// The last ends that the policy answered, oldest first: why it is where it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastEnd>,
+}
+
+impl RestartView {
+    /// The view at `now`.
+    pub fn new(
+        rules: &RestartRules,
+        state: RestartState,
+        next_restart_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            policy: rules.policy,
+            attempts_in_window: state.attempts_in_window(rules, now),
+            max_restarts: rules.max_restarts,
+            window_ms: millis(rules.window),
+            next_restart_at,
+            quarantine: state.quarantine,
+            history: state.ends,
+        }
+    }
 }
 
 /// `GET /agents`.
@@ -165,6 +214,16 @@ pub struct UpdateAnswer {
 pub struct SyncAnswer {
     /// Always true: agents see the values from now on.
     pub synced: bool,
+}
+
+/// `POST /agents/{id}/nudge`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NudgeAnswer {
+    /// Always true: the nudge waits.
+    pub queued: bool,
+    /// Its id.
+    pub nudge_id: String,
 }
 
 /// One entry of an agent's event ring.

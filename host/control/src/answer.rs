@@ -181,6 +181,7 @@ impl From<StartError> for Refusal {
         }
         refusal.body.phase = phase;
         refusal.body.crash_id = error.crash_id;
+        refusal.body.history = error.history;
         if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
             return refusal.retry_after(START_RETRY_S);
         }

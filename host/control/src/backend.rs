@@ -3,12 +3,13 @@
 use std::future::Future;
 
 use bulkhead_api::{
-    AgentList, AgentView, DashboardContextRequest, EventsPage, Health, ModelRequest, StartRequest,
-    StopAnswer, SystemPromptRequest, TownConfig,
+    AgentList, AgentView, DashboardContextRequest, EventsPage, Health, ModelRequest, NudgeRequest,
+    StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
 };
 use bulkhead_model::{AgentId, Body, Sender};
 use bulkhead_supervisor::{
-    Delivery, SendError, SettingsError, StartError, Started, StopError, Supervisor, TownConfigError,
+    Delivery, Metrics, SendError, SettingsError, StartError, Started, StopError, Supervisor,
+    TownConfigError,
 };
 
 /// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
@@ -29,6 +30,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<StopAnswer, StopError>> + Send;
     /// Puts a message into an agent's mailbox.
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError>;
+    /// Leaves a nudge for an agent and returns its id.
+    fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError>;
     /// All agents that are known.
     fn list(&self) -> AgentList;
     /// One agent.
@@ -37,6 +40,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage;
     /// How the container is.
     fn health(&self) -> Health;
+    /// The container in numbers.
+    fn metrics(&self) -> Metrics;
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
     /// Changes the models of a live agent.
@@ -66,6 +71,10 @@ impl Backend for Supervisor {
         Supervisor::send(self, id, sender, body)
     }
 
+    fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError> {
+        Supervisor::nudge(self, id, request)
+    }
+
     fn list(&self) -> AgentList {
         Supervisor::list(self)
     }
@@ -80,6 +89,10 @@ impl Backend for Supervisor {
 
     fn health(&self) -> Health {
         Supervisor::health(self)
+    }
+
+    fn metrics(&self) -> Metrics {
+        Supervisor::metrics(self)
     }
 
     fn is_ready(&self) -> bool {

@@ -28,23 +28,46 @@ const MIN_BUFFER_BYTES: usize = 64 * 1024;
 /// Stands for a method and a path that could not be read.
 const UNREAD: &str = "-";
 
+/// Places for connections. Cheap to clone; clones share the places.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    free: Arc<Semaphore>,
+    bound: usize,
+}
+
+impl Slots {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(bound)), bound }
+    }
+
+    /// Connections that are served.
+    pub(crate) fn taken(&self) -> usize {
+        self.bound - self.free.available_permits()
+    }
+}
+
 /// Serves connections, at most so many at a time.
 pub(crate) struct Connections {
     service: Arc<Service>,
     spawner: Spawner,
     limits: ControlLimits,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     turn_away_slots: Arc<Semaphore>,
     closing: watch::Sender<bool>,
 }
 
 impl Connections {
-    pub(crate) fn new(service: Arc<Service>, spawner: Spawner, limits: ControlLimits) -> Self {
+    pub(crate) fn new(
+        service: Arc<Service>,
+        spawner: Spawner,
+        limits: ControlLimits,
+        slots: Slots,
+    ) -> Self {
         Self {
             service,
             spawner,
             limits,
-            slots: Arc::new(Semaphore::new(limits.connections)),
+            slots,
             turn_away_slots: Arc::new(Semaphore::new(TURNED_AWAY)),
             closing: watch::Sender::new(false),
         }
@@ -54,7 +77,7 @@ impl Connections {
     pub(crate) fn take(&self, stream: TcpStream) {
         // Answers are small and waited for. Without it they would wait for the client's ACK.
         let _ = stream.set_nodelay(true);
-        match Arc::clone(&self.slots).try_acquire_owned() {
+        match Arc::clone(&self.slots.free).try_acquire_owned() {
             Ok(slot) => self.serve(stream, slot),
             Err(_) => self.turn_away(stream),
         }
@@ -64,9 +87,9 @@ impl Connections {
     /// many of them did not.
     pub(crate) async fn close(&self, grace: Duration) -> usize {
         self.closing.send_replace(true);
-        let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
-        let _ = timeout(grace, self.slots.acquire_many(all)).await;
-        self.limits.connections - self.slots.available_permits()
+        let all = u32::try_from(self.slots.bound).unwrap_or(u32::MAX);
+        let _ = timeout(grace, self.slots.free.acquire_many(all)).await;
+        self.slots.taken()
     }
 
     fn serve(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {

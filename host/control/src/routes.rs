@@ -3,6 +3,7 @@
 //! | call | file |
 //! | --- | --- |
 //! | `GET /health`, `/livez`, `/readyz` | [`health`], [`livez`], [`readyz`] |
+//! | `GET /metrics` | [`metrics`] |
 //! | `POST /agents/start` | [`start`] |
 //! | `POST /agents/{id}/stop` | [`stop`] |
 //! | `POST /agents/{id}/message?wait=<ms>` | [`message`] |
@@ -10,17 +11,19 @@
 //! | `PUT /agents/{id}/system-prompt` | [`system_prompt`] |
 //! | `POST /dashboard-context` | [`dashboard_context`] |
 //! | `POST /sync-config`, and the header `X-Town-Config` of any call | [`sync_config`] |
+//! | `POST /agents/{id}/nudge` | [`nudge`] |
 //! | `GET /agents` | [`list`] |
 //! | `GET /agents/{id}/status` | [`status`] |
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
-use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, patch, post, put};
+use axum::{Extension, Router};
 
 use crate::Backend;
+use crate::connections::Slots;
 
 mod dashboard_context;
 mod events;
@@ -28,8 +31,10 @@ mod health;
 mod list;
 mod livez;
 mod message;
+mod metrics;
 mod model;
 mod not_taken;
+mod nudge;
 mod readyz;
 mod start;
 mod status;
@@ -38,12 +43,13 @@ mod sync_config;
 mod system_prompt;
 mod unknown;
 
-/// All routes on `backend`.
-pub(crate) fn router<B: Backend>(backend: B) -> Router {
+/// All routes on `backend`. `slots` are those of the connections that the server has.
+pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
+        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
         .route("/agents", get(list::get::<B>))
         .route("/agents/start", post(start::post::<B>))
         .route("/agents/{id}/stop", post(stop::post::<B>))
@@ -52,6 +58,7 @@ pub(crate) fn router<B: Backend>(backend: B) -> Router {
         .route("/agents/{id}/system-prompt", put(system_prompt::put::<B>))
         .route("/dashboard-context", post(dashboard_context::post::<B>))
         .route("/sync-config", post(sync_config::post::<B>))
+        .route("/agents/{id}/nudge", post(nudge::post::<B>))
         .route("/agents/{id}/status", get(status::get::<B>))
         .route("/agents/{id}/events", get(events::get::<B>))
         .route("/repos/setup", any(not_taken::git))

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::connections::Connections;
+use crate::connections::{Connections, Slots};
 use crate::service::Service;
 use crate::{Backend, ControlConfig, ControlError, routes};
 
@@ -53,8 +53,10 @@ impl ControlServer {
         let local_addr = listener.local_addr().map_err(|error| bind_error(config.listen, error))?;
         let spawner =
             Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
-        let service = Arc::new(Service::new(routes::router(backend), &config, sink, context));
-        let connections = Connections::new(Arc::clone(&service), spawner, config.limits);
+        let slots = Slots::new(config.limits.connections);
+        let router = routes::router(backend, slots.clone());
+        let service = Arc::new(Service::new(router, &config, sink, context));
+        let connections = Connections::new(Arc::clone(&service), spawner, config.limits, slots);
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("bulkhead-control".to_owned())

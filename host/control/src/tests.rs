@@ -6,6 +6,7 @@ mod fake;
 mod guarded;
 mod life;
 mod messages;
+mod metrics;
 mod paths;
 mod settings;
 mod starts;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkhead_events::task::Spawner;
 use bulkhead_model::Event;
 use bulkhead_model::time::millis;
-use bulkhead_supervisor::ShutdownReport;
+use bulkhead_supervisor::{DrainPlan, DrainReport};
 
 use crate::cli::RunArgs;
 use crate::config::{self, Settings};
@@ -41,8 +41,9 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     boot(&host, &settings);
     let by = waiting.block_on(signals.next());
     host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
-    let report = waiting.block_on(shut_down(&host, by, settings.shutdown, &mut signals));
-    Ok(end(host, report))
+    let plan = plan(by, &settings);
+    let (report, clean) = waiting.block_on(shut_down(&host, by, plan, &mut signals));
+    Ok(end(host, &report, clean))
 }
 
 /// Starts the configured agents, all at once, and then says that the host is ready. A start that
@@ -75,33 +76,43 @@ fn boot(host: &Host, settings: &Settings) {
     });
 }
 
-/// Ends the agents. A second signal ends the wait.
+/// SIGTERM lets the agents finish what they are at. The others come from a terminal: somebody waits.
+fn plan(by: &str, settings: &Settings) -> DrainPlan {
+    let stop = settings.shutdown.min(settings.drain);
+    let settle = match by {
+        "SIGTERM" => settings.drain - stop,
+        _ => Duration::ZERO,
+    };
+    DrainPlan { settle, stop }
+}
+
+/// Ends the agents, and says whether that went as it should. A second signal ends the wait.
 async fn shut_down(
     Host { supervisor, sink, .. }: &Host,
     by: &str,
-    patience: Duration,
+    plan: DrainPlan,
     signals: &mut Signals,
-) -> Option<ShutdownReport> {
+) -> (DrainReport, bool) {
     let again = tokio::select! {
-        report = supervisor.shut_down(by, patience) => return Some(report),
+        report = supervisor.drain(by, plan) => {
+            let clean = report.killed() == 0;
+            return (report, clean);
+        }
         again = signals.next() => again,
     };
     let reason = "a second signal: no grace any more".into();
     sink.record(Event::StopIntent { by: again.into(), reason });
-    supervisor.kill_all(again).await;
-    None
+    (supervisor.kill_all(again).await, false)
 }
 
-fn end(host: Host, report: Option<ShutdownReport>) -> Exit {
+fn end(host: Host, report: &DrainReport, clean: bool) -> Exit {
     let Host { log, sink, runtime, supervisor, control, .. } = host;
-    let clean = report.as_ref().is_some_and(|report| report.killed == 0);
-    let report = report.unwrap_or_default();
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
     sink.record(Event::Stopped {
-        stopped: report.stopped,
-        killed: report.killed,
+        stopped: report.stopped(),
+        killed: report.killed(),
         duration_ms: millis(report.duration),
         dropped_lines: log.dropped(),
     });

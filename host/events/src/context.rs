@@ -1,10 +1,12 @@
-//! What every line of a run has in common.
+//! What every line of a run has in common, and what is counted over a run.
 
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_model::Timestamp;
+
+use crate::{Counts, Gauge};
 
 /// One life of the host process.
 pub struct RunContext {
@@ -13,6 +15,8 @@ pub struct RunContext {
     started_at: Timestamp,
     town_id: RwLock<Option<String>>,
     active_agents: AtomicUsize,
+    counts: Counts,
+    tasks: Gauge,
 }
 
 impl RunContext {
@@ -24,6 +28,8 @@ impl RunContext {
             started_at: now(),
             town_id: RwLock::new(town_id),
             active_agents: AtomicUsize::new(0),
+            counts: Counts::new(),
+            tasks: Gauge::default(),
         }
     }
 
@@ -65,6 +71,16 @@ impl RunContext {
     /// An agent's task is gone.
     pub fn agent_ended(&self) {
         self.active_agents.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Named tasks that live: see [`crate::task::Spawner`].
+    pub fn tasks(&self) -> &Gauge {
+        &self.tasks
     }
 }
 

@@ -6,12 +6,14 @@
 //!  tracing (libraries, host) ─────────▶ Diagnostics layer ─────▶ Log, as `container.log`
 //! ```
 //!
-//! Nothing here blocks its caller: a full buffer drops lines and counts them by level, and the gap in
-//! `seq` tells the reader.
+//! Nothing here blocks its caller: a full buffer drops lines and counts them, and the gap in `seq` tells
+//! the reader. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
 mod budget;
 mod context;
+mod counts;
 mod diagnostics;
+mod gauge;
 mod line;
 mod log;
 mod ring;
@@ -19,7 +21,9 @@ pub mod task;
 
 pub use budget::Budget;
 pub use context::{RunContext, now};
+pub use counts::Counts;
 pub use diagnostics::Diagnostics;
+pub use gauge::{Counted, Gauge};
 pub use log::{Format, Log, LogConfig};
 pub use ring::{Ring, RingLimits};
 

@@ -2,12 +2,11 @@
 //!
 //! `record` renders the line, takes the next `seq`, and queues it, all without waiting for the writer.
 //! The writer takes the whole queue at once and writes without holding the lock, so a blocked stdout
-//! stalls nothing but itself. When the buffer is full the line is dropped and counted by level; its
+//! stalls nothing but itself. When the buffer is full the line is dropped and counted; its
 //! `seq` is spent, and the gap is the reader's proof.
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -60,7 +59,6 @@ struct Shared {
     filled: Condvar,
     hurry: Condvar,
     drained: Condvar,
-    dropped: AtomicU64,
 }
 
 #[derive(Default)]
@@ -88,7 +86,6 @@ impl Log {
             filled: Condvar::new(),
             hurry: Condvar::new(),
             drained: Condvar::new(),
-            dropped: AtomicU64::new(0),
         });
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
@@ -104,7 +101,7 @@ impl Log {
 
     /// Lines dropped so far in this run.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.shared.context.counts().dropped_lines()
     }
 
     /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
@@ -148,6 +145,7 @@ impl Shared {
     }
 
     fn record(&self, event: &Event) {
+        self.context.counts().count(event);
         let level = event.level();
         if level < self.config.level {
             return;
@@ -162,7 +160,7 @@ impl Shared {
         queue.next_seq += 1;
         let line = draft.finish(seq);
         if queue.closed || queue.bytes + line.len() > room {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.context.counts().drop_lines(1);
             return;
         }
         queue.bytes += line.len();
@@ -184,7 +182,7 @@ impl Shared {
             };
             // There is nowhere to report a closed stdout or a full disk to; the count tells.
             if output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_err() {
-                self.dropped.fetch_add(count, Ordering::Relaxed);
+                self.context.counts().drop_lines(count);
             }
             let mut queue = self.lock();
             queue.bytes -= bytes;
@@ -308,5 +306,12 @@ mod tests {
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         assert!(text.contains("\"seq\":0}"), "{text}");
         assert_eq!(text.lines().count(), 1);
+        let mut counted = log.context().counts().events().filter(|(_, count)| *count > 0);
+        assert_eq!(counted.next(), Some(("container.stop_intent", 1)));
+        assert_eq!(
+            counted.next(),
+            Some(("container.log", 1)),
+            "without a line, and yet it happened"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Named tasks.
 //!
 //! Every background task of the host is spawned here, so that each one has a name and a span, and a
-//! panic or an error of it becomes a `container.unhandled_rejection` line instead of silence.
+//! panic or an error of it becomes a `container.unhandled_rejection` line instead of silence. Those that
+//! live are counted ([`RunContext::tasks`]): a task that is never awaited and never ends shows there.
 
 use std::any::Any;
 use std::future::Future;
@@ -43,7 +44,10 @@ impl Spawner {
         let name = name.into();
         let span = tracing::info_span!("task", name);
         let this = self.clone();
+        let counted = self.context.tasks().enter();
         let watched = async move {
+            // Goes last, however the task goes: ended, panicked, or dropped at any point.
+            let _counted = counted;
             let (kind, message) = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(Ok(value)) => return Some(value),
                 Ok(Err(error)) => ("error", error.to_string()),
@@ -85,7 +89,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::Sink;
+    use crate::{Gauge, Sink};
 
     #[derive(Default)]
     struct Kept(Mutex<Vec<Event>>);
@@ -127,5 +131,38 @@ mod tests {
         assert!(reported.contains(&("errs".into(), "error", "no luck".into())));
         assert!(reported.contains(&("panics".into(), "panic", "boom".into())));
         assert_eq!(reported.len(), 2);
+    }
+
+    /// Lets the runtime drop what was aborted.
+    async fn settle(tasks: &Gauge, want: usize) {
+        while tasks.now() != want {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn tasks_count_until_they_ended_panicked_or_were_aborted() {
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let kept = Arc::new(Kept::default()) as SharedSink;
+        let spawner = Spawner::new(Handle::current(), kept, Arc::clone(&context));
+        let tasks = context.tasks();
+        let ends = spawner.spawn("ends", async { Ok::<_, String>(()) });
+        let panics = spawner.spawn("panics", async {
+            if true {
+                panic!("boom")
+            }
+            Ok::<(), String>(())
+        });
+        let never = || std::future::pending::<Result<(), String>>();
+        let waits = spawner.spawn("waits", never());
+        assert_eq!(tasks.now(), 3, "spawned and not polled yet");
+        ends.await.unwrap();
+        panics.await.unwrap();
+        assert_eq!(tasks.now(), 1);
+        let unpolled = spawner.spawn("unpolled", never());
+        unpolled.abort();
+        settle(tasks, 1).await;
+        waits.abort();
+        settle(tasks, 0).await;
     }
 }

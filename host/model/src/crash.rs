@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::exit::Location;
+use crate::restart::QuarantineReason;
 use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
 
 /// One frame of a wasm backtrace. Raw: no debug information was read for it.
@@ -50,10 +51,28 @@ pub struct Resources {
 
 /// What the supervisor did about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "decision")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "decision")]
 pub enum Consequence {
     /// The agent stays down.
     None,
+    /// It comes back.
+    Restart {
+        /// When.
+        restart_at: Timestamp,
+        /// How long until then.
+        backoff_ms: u64,
+        /// Ends in the window, this one included.
+        attempts_in_window: u32,
+    },
+    /// It stays down until a person or a new spec says otherwise.
+    Quarantined {
+        /// Which rule.
+        why: QuarantineReason,
+        /// The rule's figures, for a person.
+        message: String,
+        /// Ends in the window, this one included.
+        attempts_in_window: u32,
+    },
 }
 
 /// Everything known about one abnormal end. Written once, to the log and to the store.

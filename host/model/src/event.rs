@@ -3,12 +3,17 @@
 //! One variant, one kind of line. `events` adds what every line has (`ts`, `level`, `event`, `schema`,
 //! `townId`, `runId`, `seq`, `uptimeMs`).
 
+mod name;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::{AgentId, CrashRecord, ExitReason, Incarnation, Next, Phase, Sender, StartPhase};
+use crate::restart::QuarantineReason;
+use crate::{
+    AgentId, CrashRecord, ExitReason, Incarnation, Next, Phase, Sender, StartPhase, Timestamp,
+};
 
 /// Version of the log line's shape.
 pub const SCHEMA: u32 = 1;
@@ -55,6 +60,34 @@ pub struct AgentTag {
     pub role: Arc<str>,
     /// Which life.
     pub incarnation: Incarnation,
+}
+
+/// The parts of a drain, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainPhase {
+    /// Turns under way and mail that waits are worked off.
+    Settling,
+    /// Every agent was asked to end.
+    Stopping,
+    /// What is still there is killed.
+    Killing,
+}
+
+/// What a part of a drain came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainPhaseReport {
+    /// Which one.
+    pub phase: DrainPhase,
+    /// Agents that were there when it began.
+    pub agents: usize,
+    /// Agents that ended in it as intended.
+    pub stopped: usize,
+    /// Agents that ended in it otherwise.
+    pub killed: usize,
+    /// How long it took.
+    pub duration_ms: u64,
 }
 
 /// Where a start spent its time, in microseconds.
@@ -166,6 +199,26 @@ pub enum Event {
         by: String,
         /// Why.
         reason: String,
+    },
+    /// A phase of the drain begins.
+    #[serde(rename = "container.draining")]
+    Draining {
+        /// Which one.
+        phase: DrainPhase,
+        /// Agents that are there.
+        agents: usize,
+        /// Of them, those that work or have mail.
+        busy: usize,
+        /// How long the phase may take.
+        limit_ms: u64,
+    },
+    /// The drain is through: every agent is gone.
+    #[serde(rename = "container.drained")]
+    Drained {
+        /// What each phase came to, in order.
+        phases: Vec<DrainPhaseReport>,
+        /// All of them.
+        duration_ms: u64,
     },
     /// The process is about to end, after all agents ended.
     #[serde(rename = "container.stopped")]
@@ -289,6 +342,54 @@ pub enum Event {
     /// An incarnation ended abnormally: the whole record.
     #[serde(rename = "agent.crash")]
     AgentCrash(Box<CrashRecord>),
+    /// An incarnation ended, and the agent comes back by itself.
+    #[serde(rename = "agent.restart_scheduled")]
+    RestartScheduled {
+        /// Which agent, in the life that ended.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Why that one ended.
+        reason: ExitReason,
+        /// When the next one begins.
+        restart_at: Timestamp,
+        /// How long until then.
+        backoff_ms: u64,
+        /// Ends in the window, this one included.
+        attempts_in_window: u32,
+        /// Ends in the window that are answered by a restart.
+        max_restarts: u32,
+        /// The window.
+        window_ms: u64,
+    },
+    /// A restart that was scheduled does not happen.
+    #[serde(rename = "agent.restart_cancelled")]
+    RestartCancelled {
+        /// Which agent, in the life that ended.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Who wanted it so: a start that took over, or a stop.
+        by: String,
+    },
+    /// An agent does not come back until a person or a new spec says otherwise.
+    #[serde(rename = "agent.quarantined")]
+    AgentQuarantined {
+        /// Which agent, in the life that ended.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Which rule.
+        why: QuarantineReason,
+        /// One sentence for a person, with the figures.
+        message: String,
+        /// Why the last life ended.
+        reason: ExitReason,
+        /// Ends in the window, this one included.
+        attempts_in_window: u32,
+        /// The crash record of the last one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        crash_id: Option<String>,
+        /// What a person can do about it.
+        action: &'static str,
+    },
     /// Memory use crossed the soft mark upward.
     #[serde(rename = "agent.memory_soft_limit")]
     MemorySoftLimit {
@@ -373,15 +474,20 @@ impl Event {
             Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }
             | Self::RequestRefused { .. }
+            | Self::RestartScheduled { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }
             | Self::AgentStartFailed { .. }
+            | Self::AgentQuarantined { .. }
             | Self::AgentCrash(_) => Level::Error,
             Self::UncaughtException { .. } => Level::Fatal,
             Self::ColdStart { .. }
             | Self::ComponentLoaded { .. }
             | Self::StopIntent { .. }
+            | Self::Draining { .. }
+            | Self::Drained { .. }
             | Self::Stopped { .. }
+            | Self::RestartCancelled { .. }
             | Self::AgentStart { .. }
             | Self::AgentStartJoined { .. }
             | Self::AgentStartSuperseded { .. }

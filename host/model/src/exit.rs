@@ -1,12 +1,13 @@
 //! Why an incarnation ended.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::crash::Frame;
+use crate::names::names;
 
 /// The taxonomy of ends. `runtime::exit` alone decides which one applies to a guest's own end; the
 /// ends that the host asked for carry the reason it had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
     /// The guest said done, or its idle timer fired.
@@ -50,28 +51,28 @@ impl ExitReason {
     pub fn is_normal(self) -> bool {
         matches!(self, Self::Completed | Self::Stopped | Self::Drained | Self::Superseded)
     }
+}
 
+names! {
     /// The word for it in answers and records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Stopped => "stopped",
-            Self::Drained => "drained",
-            Self::Superseded => "superseded",
-            Self::GuestExit => "guest_exit",
-            Self::GuestError => "guest_error",
-            Self::Trap => "trap",
-            Self::Panic => "panic",
-            Self::StackExhausted => "stack_exhausted",
-            Self::MemoryLimit => "memory_limit",
-            Self::CpuDeadline => "cpu_deadline",
-            Self::WallDeadline => "wall_deadline",
-            Self::HostCallTimeout => "host_call_timeout",
-            Self::StartFailed => "start_failed",
-            Self::HostError => "host_error",
-            Self::Killed => "killed",
-            Self::EvictedMemoryPressure => "evicted_memory_pressure",
-        }
+    ExitReason::as_str {
+        Completed => "completed",
+        Stopped => "stopped",
+        Drained => "drained",
+        Superseded => "superseded",
+        GuestExit => "guest_exit",
+        GuestError => "guest_error",
+        Trap => "trap",
+        Panic => "panic",
+        StackExhausted => "stack_exhausted",
+        MemoryLimit => "memory_limit",
+        CpuDeadline => "cpu_deadline",
+        WallDeadline => "wall_deadline",
+        HostCallTimeout => "host_call_timeout",
+        StartFailed => "start_failed",
+        HostError => "host_error",
+        Killed => "killed",
+        EvictedMemoryPressure => "evicted_memory_pressure",
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`state`]: the lifecycle machine
 //! - [`message`]: what goes in and out of a turn
 //! - [`exit`]: why an incarnation ended
+//! - [`restart`]: whether it comes back, and when
 //! - [`crash`]: the record of an abnormal end
 //! - [`event`]: the lines of the log, a contract with those who read them
 //! - [`time`], [`secret`]: instants and values that must not be printed
@@ -18,6 +19,8 @@ pub mod event;
 pub mod exit;
 pub mod id;
 pub mod message;
+mod names;
+pub mod restart;
 pub mod secret;
 pub mod settings;
 pub mod spec;
@@ -29,8 +32,9 @@ pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
+pub use restart::{RestartPolicy, RestartRules, RestartState};
 pub use secret::Secret;
 pub use settings::Settings;
-pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy, RestartPolicy};
+pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy};
 pub use state::{AgentState, Input, InvalidTransition};
 pub use time::Timestamp;

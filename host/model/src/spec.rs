@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Secret};
+use crate::{AgentId, RestartRules, Secret};
 
 /// Everything that a start decides about an agent. Two starts are "the same" when their specs are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub struct AgentSpec {
     pub limits: Limits,
     /// What it may reach over HTTP.
     pub http: HttpPolicy,
-    /// Whether it comes back after an end.
-    pub restart: RestartPolicy,
+    /// Whether and when it comes back after an end.
+    pub restart: RestartRules,
     /// `host.config("fault-injection/...")` injects host faults. For tests of the host only.
     pub fault_injection: bool,
 }
@@ -77,6 +77,8 @@ pub struct Limits {
     pub mailbox_messages: usize,
     /// Bytes of messages that may wait.
     pub mailbox_bytes: usize,
+    /// How long it may have nothing to do before it is `completed`. `None`: it waits for ever.
+    pub idle: Option<Duration>,
     /// Log lines a second, with a burst of ten times as many. More are dropped and counted.
     pub log_lines_per_second: u32,
 }
@@ -94,6 +96,7 @@ impl Default for Limits {
             shutdown: Duration::from_secs(5),
             mailbox_messages: 256,
             mailbox_bytes: 4 * 1024 * 1024,
+            idle: None,
             log_lines_per_second: 50,
         }
     }
@@ -107,18 +110,6 @@ pub enum MemoryPolicy {
     End,
     /// The guest sees `memory.grow` fail.
     Deny,
-}
-
-/// Whether an agent comes back after an end. The words are those of OTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartPolicy {
-    /// Always.
-    Permanent,
-    /// After an abnormal end.
-    Transient,
-    /// Never.
-    Temporary,
 }
 
 /// What an agent may reach over HTTP. Empty: nothing.

@@ -9,8 +9,8 @@
 //!     │ StopRequested│  ▼                                    ▼
 //!     └────▶ Stopping└─▶ Failed (abnormal) / Exited (normal) ◀
 //!                          │            │
-//!            RetryAt       ▼            ▼  Quarantine
-//!                        Backoff ───▶ Quarantined
+//!      RetryScheduled      ▼            ▼  Quarantine
+//!                        Backoff      Quarantined
 //!                          │              │
 //!                          ├── Begin ─────┴──▶ Starting   (also from Exited and Failed)
 //!                          └── StopRequested ▶ Exited
@@ -20,6 +20,8 @@
 //! task calls [`AgentState::transition`], in one place.
 
 use serde::Serialize;
+
+use crate::names::names;
 
 /// Where an agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -64,7 +66,7 @@ pub enum Input {
     },
     /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will come back.
     RetryScheduled,
-    /// After [`AgentState::Failed`]: it will not come back by itself.
+    /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will not come back by itself.
     Quarantine,
 }
 
@@ -93,7 +95,7 @@ impl AgentState {
             (Starting | Running { .. } | Stopping, Input::Ended { normal: true }) => Exited,
             (Starting | Running { .. } | Stopping, Input::Ended { normal: false }) => Failed,
             (Failed | Exited, Input::RetryScheduled) => Backoff,
-            (Failed | Backoff, Input::Quarantine) => Quarantined,
+            (Failed | Exited, Input::Quarantine) => Quarantined,
             (from, input) => return Err(InvalidTransition { from, input }),
         })
     }
@@ -103,22 +105,22 @@ impl AgentState {
         matches!(self, Self::Starting | Self::Running { .. } | Self::Stopping)
     }
 
-    /// Whether messages are taken.
+    /// Whether messages are taken. In a backoff they wait for the next incarnation.
     pub fn accepts_messages(self) -> bool {
-        matches!(self, Self::Starting | Self::Running { .. })
+        matches!(self, Self::Starting | Self::Running { .. } | Self::Backoff)
     }
+}
 
+names! {
     /// The word for it in answers and log lines. `running` covers busy and idle.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running { .. } => "running",
-            Self::Stopping => "stopping",
-            Self::Backoff => "backoff",
-            Self::Quarantined => "quarantined",
-            Self::Exited => "exited",
-            Self::Failed => "failed",
-        }
+    AgentState::as_str {
+        Starting => "starting",
+        Running => "running",
+        Stopping => "stopping",
+        Backoff => "backoff",
+        Quarantined => "quarantined",
+        Exited => "exited",
+        Failed => "failed",
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Whole milliseconds, for a field of a line or an answer.
 pub fn millis(duration: Duration) -> u64 {
@@ -24,6 +25,26 @@ impl fmt::Display for Timestamp {
         let instant =
             jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         write!(f, "{instant:.3}")
+    }
+}
+
+impl Timestamp {
+    /// This much later.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add_unsigned(millis(duration)))
+    }
+
+    /// From `earlier` to this one; zero when that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let instant: jiff::Timestamp = text.parse().map_err(D::Error::custom)?;
+        Ok(Self(instant.as_millisecond()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_events::Counted;
 use bulkhead_model::{Message, Next, Outcome, Phase, Sender};
 use wasmtime::Store;
 
@@ -23,6 +24,8 @@ pub struct Incarnation {
 pub(crate) struct Live {
     pub store: Store<State>,
     pub guest: Guest,
+    /// Last: fields are dropped in order, and the store counts until it is gone.
+    pub _counted: Counted,
 }
 
 pub(crate) enum Guest {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_events::Budget;
 use bulkhead_model::Level;
@@ -28,11 +28,13 @@ const BURST_SECONDS: u32 = 10;
 /// The lines of one incarnation.
 pub struct Logs {
     port: Arc<dyn Port>,
+    /// Shared with the incarnations before and after.
+    budget: Arc<Mutex<Budget>>,
     inner: Mutex<Inner>,
 }
 
+#[derive(Default)]
 struct Inner {
-    budget: Budget,
     lost: u64,
     tail: VecDeque<String>,
     /// Lines of stderr from the last panic message on. A long message would push its own head out of
@@ -41,15 +43,14 @@ struct Inner {
 }
 
 impl Logs {
-    pub(crate) fn new(port: Arc<dyn Port>, lines_per_second: u32) -> Self {
+    pub(crate) fn new(port: Arc<dyn Port>, budget: Arc<Mutex<Budget>>) -> Self {
+        Self { port, budget, inner: Mutex::default() }
+    }
+
+    /// How much an agent may say that has this many lines a second, with a burst of ten times as many.
+    pub fn budget(lines_per_second: u32) -> Budget {
         let burst = lines_per_second.saturating_mul(BURST_SECONDS);
-        let inner = Inner {
-            budget: Budget::new(burst, lines_per_second, Instant::now()),
-            lost: 0,
-            tail: VecDeque::new(),
-            panic: Vec::new(),
-        };
-        Self { port, inner: Mutex::new(inner) }
+        Budget::new(burst, lines_per_second, Instant::now())
     }
 
     /// Takes a line.
@@ -63,7 +64,7 @@ impl Logs {
         let text = cut(text);
         let mut inner = self.lock();
         inner.keep(stream, text);
-        let Ok(dropped) = inner.budget.take(Instant::now()) else {
+        let Ok(dropped) = self.take_token() else {
             inner.lost += 1;
             return;
         };
@@ -84,6 +85,11 @@ impl Logs {
     /// Lines that did not get through in this incarnation.
     pub fn lost(&self) -> u64 {
         self.lock().lost
+    }
+
+    fn take_token(&self) -> Result<u64, Duration> {
+        let mut budget = self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        budget.take(Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -171,7 +177,8 @@ pub(crate) mod tests {
     #[test]
     fn a_flood_is_cut_and_counted_and_its_last_lines_are_kept() {
         let port = Arc::new(FakePort::default());
-        let logs = Logs::new(Arc::clone(&port) as Arc<dyn Port>, 1);
+        let logs =
+            Logs::new(Arc::clone(&port) as Arc<dyn Port>, Arc::new(Mutex::new(Logs::budget(1))));
         for n in 0..1000 {
             logs.line(Level::Info, "stdout", &n.to_string(), BTreeMap::new());
         }
@@ -184,7 +191,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_head_of_a_long_panic_message_is_kept() {
-        let logs = Logs::new(Arc::new(FakePort::default()), 10);
+        let logs = Logs::new(Arc::new(FakePort::default()), Arc::new(Mutex::new(Logs::budget(10))));
         logs.line(Level::Warn, "stderr", "before", BTreeMap::new());
         logs.line(Level::Warn, "stderr", "thread panicked at a.rs:1:1:", BTreeMap::new());
         for n in 0..1000 {
@@ -197,7 +204,8 @@ pub(crate) mod tests {
     #[test]
     fn a_long_line_is_cut_at_a_character() {
         let port = Arc::new(FakePort::default());
-        let logs = Logs::new(Arc::clone(&port) as Arc<dyn Port>, 10);
+        let logs =
+            Logs::new(Arc::clone(&port) as Arc<dyn Port>, Arc::new(Mutex::new(Logs::budget(10))));
         logs.line(Level::Info, "stdout", &"ä".repeat(MAX_LINE_BYTES), BTreeMap::new());
         assert_eq!(port.lines.lock().unwrap()[0].0.len(), MAX_LINE_BYTES);
     }

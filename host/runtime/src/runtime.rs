@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use bulkhead_events::SharedSink;
+use bulkhead_events::{Budget, Gauge, SharedSink};
 use bulkhead_model::{AgentSpec, Phase};
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
@@ -38,12 +38,18 @@ pub struct Birth {
 }
 
 impl Birth {
-    /// A birth with nothing used and nothing said yet.
-    pub fn new(spec: Arc<AgentSpec>, port: Arc<dyn Port>, workspace: Option<PathBuf>) -> Self {
+    /// A birth with nothing used and nothing said yet. What it may say it shares with the incarnations
+    /// before and after, through `log_budget`.
+    pub fn new(
+        spec: Arc<AgentSpec>,
+        port: Arc<dyn Port>,
+        workspace: Option<PathBuf>,
+        log_budget: Arc<Mutex<Budget>>,
+    ) -> Self {
         let limits = &spec.limits;
         Self {
             meter: Arc::new(Meter::new(limits.memory_bytes, limits.on_memory_limit)),
-            logs: Arc::new(Logs::new(Arc::clone(&port), limits.log_lines_per_second)),
+            logs: Arc::new(Logs::new(Arc::clone(&port), log_budget)),
             spec,
             port,
             workspace,
@@ -57,6 +63,7 @@ pub struct Runtime {
     lanes: Lanes,
     loader: Loader,
     capacity: Capacity,
+    stores: Gauge,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -115,12 +122,18 @@ impl Runtime {
             slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
         };
         let tls = interfaces::http::tls_config();
-        Ok(Self { executor, lanes, loader, capacity, tls })
+        Ok(Self { executor, lanes, loader, capacity, stores: Gauge::default(), tls })
     }
 
     /// What the engine was built for.
     pub fn capacity(&self) -> &Capacity {
         &self.capacity
+    }
+
+    /// Stores that exist: one for each incarnation, from before its instantiation until its memory is
+    /// given back.
+    pub fn stores(&self) -> usize {
+        self.stores.now()
     }
 
     /// Where agents' tasks run.
@@ -148,9 +161,10 @@ impl Runtime {
         let loaded = Arc::clone(loaded);
         let tls = Arc::clone(&self.tls);
         let slices = self.executor.slices;
+        let stores = self.stores.clone();
         let for_future = Arc::clone(&birth);
         let future = Box::pin(async move {
-            match be_born(&loaded, &for_future, tls, slices).await {
+            match be_born(&loaded, &for_future, tls, slices, &stores).await {
                 Ok(live) => Finished { live: Some(live), result: Ok(Ok(())) },
                 Err(error) => Finished { live: None, result: Err(error) },
             }
@@ -174,12 +188,15 @@ async fn be_born(
     birth: &Birth,
     tls: Arc<rustls::ClientConfig>,
     slices: Slices,
+    stores: &Gauge,
 ) -> wasmtime::Result<Live> {
     let state = State::new(birth, tls)?;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
         World::Command(pre) => pre.engine(),
     };
+    // Before the store, so that it is dropped after it, wherever this ends.
+    let counted = stores.enter();
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_LIFTED_BYTES);
@@ -201,7 +218,7 @@ async fn be_born(
         World::Agent(pre) => Guest::Agent(pre.instantiate_async(&mut store).await?),
         World::Command(pre) => Guest::Command(pre.instantiate_async(&mut store).await?),
     };
-    Ok(Live { store, guest })
+    Ok(Live { store, guest, _counted: counted })
 }
 
 fn link(engine: &Engine) -> Linker<State> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_model::{
-    AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartPolicy,
+    AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartRules,
 };
 
 use crate::logs::tests::FakePort;
@@ -144,7 +144,7 @@ pub(crate) fn spec() -> AgentSpec {
         env: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
-        restart: RestartPolicy::Temporary,
+        restart: RestartRules::default(),
         fault_injection: false,
     }
 }
@@ -152,7 +152,8 @@ pub(crate) fn spec() -> AgentSpec {
 fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
     let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
     let spec = AgentSpec { limits, ..spec() };
-    Arc::new(Birth::new(Arc::new(spec), Arc::new(FakePort::default()), None))
+    let log_budget = Arc::new(Mutex::new(Logs::budget(spec.limits.log_lines_per_second)));
+    Arc::new(Birth::new(Arc::new(spec), Arc::new(FakePort::default()), None, log_budget))
 }
 
 fn roomy() -> Arc<Birth> {

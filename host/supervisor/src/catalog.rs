@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_api::StartRequest;
-use bulkhead_model::{AgentSpec, HttpPolicy, Limits, RestartPolicy, Secret, StartPhase};
+use bulkhead_model::{AgentSpec, HttpPolicy, Limits, RestartRules, Secret, StartPhase};
 
 /// Bytes of a megabyte, as the configuration counts them.
 const MIB: u64 = 1024 * 1024;
@@ -21,8 +21,8 @@ pub struct Role {
     pub limits: Limits,
     /// What they may reach over HTTP.
     pub http: HttpPolicy,
-    /// Whether they come back after an end.
-    pub restart: RestartPolicy,
+    /// Whether and when they come back after an end.
+    pub restart: RestartRules,
     /// What `host.config` answers them.
     pub config: BTreeMap<String, Secret>,
     /// They get a `/workspace`.
@@ -106,7 +106,7 @@ impl Catalog {
             env: request.env_vars,
             limits,
             http: role.http.clone(),
-            restart: role.restart,
+            restart: role.restart.clone(),
             fault_injection: role.fault_injection,
         };
         Ok(Resolved { spec, path: path.clone(), workspace: role.workspace })
@@ -132,7 +132,7 @@ mod tests {
             component: "echo".into(),
             limits: Limits::default(),
             http: HttpPolicy::default(),
-            restart: RestartPolicy::Temporary,
+            restart: RestartRules::default(),
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
             workspace: true,
             fault_injection: false,

@@ -1,41 +1,42 @@
 //! All agents.
 //!
 //! ```text
-//!   start ─▶ Catalog::resolve ─▶ load component ─▶ Entry::admit ─▶ join | keep | spawn the next
-//!   stop, send, status ─▶ Registry ─▶ AgentHandle
+//!   start ─▶ Catalog::resolve ─▶ Registry ─▶ Agent::start ─▶ join | keep | a task for the next incarnation
+//!   stop, send, nudge, status ─▶ Registry ─▶ Agent ─▶ AgentHandle
+//!   drain ─▶ every Agent
 //! ```
 //!
-//! A start does everything that can fail without touching the agent first: a bad request, an unknown
-//! role, a component that does not load leave whatever runs alone. Then the id's entry decides under a
-//! short lock: join the start under way, keep what runs, or spawn the next incarnation, which waits
-//! at its gate until the one before is gone (`bulkhead_agent`, module `slot`). A stop order reaches a
-//! start that is under way, because nothing waits under a lock.
+//! Everything about one id is decided by its slot (`bulkhead_agent`, module `slot`). A start that fails
+//! before it is its turn leaves whatever runs alone: a bad request, an unknown role, a component that does
+//! not load.
 
 mod catalog;
+mod drain;
+mod metrics;
 mod peers;
 mod registry;
 mod settings;
-mod shutdown;
 mod start;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use bulkhead_agent::Surroundings;
+use bulkhead_agent::AgentHandle;
+use bulkhead_agent::Container;
 pub use bulkhead_agent::{
     Delivery, SendError, SettingsError, StartError, StartFailure, StopError, TownConfigError,
     TurnReport,
 };
-use bulkhead_api::{AgentList, AgentView, EventsPage, Health, StopAnswer};
+use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_model::{AgentId, Body, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use catalog::{Catalog, Role};
+pub use drain::{DrainPlan, DrainReport};
+pub use metrics::Metrics;
 use registry::Registry;
-pub use shutdown::ShutdownReport;
 pub use start::Started;
-use tokio::sync::Semaphore;
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {
@@ -53,18 +54,12 @@ pub struct Supervisor(Arc<Inner>);
 
 struct Inner {
     config: SupervisorConfig,
-    runtime: Arc<Runtime>,
-    sink: SharedSink,
-    context: Arc<RunContext>,
+    container: Arc<Container>,
     registry: Registry,
-    places: Arc<Semaphore>,
     ready: AtomicBool,
-    draining: AtomicBool,
     next_message: AtomicU64,
     /// 0: not yet.
     mayor_ready_ms: AtomicI64,
-    peers: peers::Local,
-    surroundings: Arc<Surroundings>,
 }
 
 impl Supervisor {
@@ -76,31 +71,31 @@ impl Supervisor {
         sink: SharedSink,
         context: Arc<RunContext>,
     ) -> Self {
-        let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
-        let registry = Registry::new(max_agents, config.keep_ended);
-        Self(Arc::new_cyclic(|weak: &Weak<Inner>| Inner {
-            config,
-            runtime,
-            sink,
-            context,
-            registry,
-            places: Arc::new(Semaphore::new(max_agents)),
-            ready: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            next_message: AtomicU64::new(1),
-            mayor_ready_ms: AtomicI64::new(0),
-            peers: peers::Local::new(weak.clone()),
-            surroundings: Arc::default(),
+        Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
+            let peers = Arc::new(peers::Local::new(weak.clone()));
+            let container = Arc::new(Container::new(runtime, peers, sink, context));
+            let max_agents = container.runtime.capacity().max_agents;
+            let registry = Registry::new(max_agents, config.keep_ended, Arc::clone(&container));
+            Inner {
+                config,
+                container,
+                registry,
+                ready: AtomicBool::new(false),
+                next_message: AtomicU64::new(1),
+                mayor_ready_ms: AtomicI64::new(0),
+            }
         }))
     }
 
     /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
     pub async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
         let no_such_agent = || StopError::NoSuchAgent(id.clone());
-        let agent = self.0.registry.current(id).ok_or_else(no_such_agent)?;
-        agent.stop(ShutdownReason::Stopped, by);
-        let exit = agent.ended().await.exit;
-        let exit_reason = exit.map_or_else(|| "host_error".to_owned(), |exit| exit.reason);
+        let agent = self.0.registry.get(id).ok_or_else(no_such_agent)?;
+        if agent.current().is_none() {
+            return Err(no_such_agent());
+        }
+        let exit = agent.stop(ShutdownReason::Stopped, by).await;
+        let exit_reason = exit.map_or_else(|| "stopped".to_owned(), |exit| exit.reason);
         Ok(StopAnswer { stopped: true, exit_reason })
     }
 
@@ -109,44 +104,54 @@ impl Supervisor {
         self.0.send(id, sender, body)
     }
 
+    /// Leaves a nudge for an agent: a message that comes when no other does. Returns its id.
+    pub fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError> {
+        let NudgeRequest { message, source, nudge_id } = request;
+        let nudge_id = nudge_id.unwrap_or_else(|| self.0.next_message_id());
+        self.0.current(id)?.nudge(nudge_id.clone(), source, message)?;
+        Ok(nudge_id)
+    }
+
     /// All agents that are known, ended ones included, by id.
     pub fn list(&self) -> AgentList {
-        let mut views: Vec<_> = self.0.registry.all().iter().map(|agent| agent.view()).collect();
+        let mut views: Vec<_> =
+            self.0.registry.all().iter().filter_map(|agent| agent.view()).collect();
         views.sort_unstable_by(|a, b| a.agent_id.cmp(&b.agent_id));
         views
     }
 
     /// One agent.
     pub fn status(&self, id: &AgentId) -> Option<AgentView> {
-        self.0.registry.current(id).map(|agent| agent.view())
+        self.0.registry.get(id)?.view()
     }
 
     /// An agent's events; empty for an unknown agent, as the original answers.
     pub fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
-        self.0.registry.ring(id).map(|ring| ring.after(after)).unwrap_or_default()
+        self.0.registry.get(id).map(|agent| agent.ring.after(after)).unwrap_or_default()
     }
 
     /// `GET /health`.
     pub fn health(&self) -> Health {
         let inner = &self.0;
-        let draining = inner.draining.load(Ordering::Relaxed);
+        let draining = inner.container.is_draining();
+        let context = &inner.container.context;
         let mayor = inner.mayor_ready_ms.load(Ordering::Relaxed);
         Health {
             status: if draining { "degraded" } else { "ok" },
-            agents: inner.context.active_agents(),
+            agents: context.active_agents(),
             servers: 0,
-            uptime: inner.context.uptime().as_secs(),
+            uptime: context.uptime().as_secs(),
             draining: draining.then_some(true),
-            started_at: inner.context.started_at(),
+            started_at: context.started_at(),
             mayor_ready_at: (mayor > 0).then_some(Timestamp(mayor)),
-            run_id: inner.context.run_id().to_owned(),
+            run_id: context.run_id().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
 
     /// Whether new starts are taken: boot is through and the container does not drain.
     pub fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Relaxed) && !self.0.draining.load(Ordering::Relaxed)
+        self.0.ready.load(Ordering::Relaxed) && !self.0.container.is_draining()
     }
 
     /// Boot is through.
@@ -158,19 +163,27 @@ impl Supervisor {
 impl Inner {
     /// Spawns on the next thread of the fast lane.
     fn spawner(&self) -> Spawner {
-        let lane = self.runtime.fast_lane().clone();
-        Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
+        let Container { runtime, sink, context, .. } = &*self.container;
+        Spawner::new(runtime.fast_lane().clone(), Arc::clone(sink), Arc::clone(context))
+    }
+
+    fn sink(&self) -> &SharedSink {
+        &self.container.sink
+    }
+
+    fn current(&self, id: &AgentId) -> Result<AgentHandle, SendError> {
+        let current = self.registry.get(id).and_then(|agent| agent.current());
+        current.ok_or_else(|| SendError::NoSuchAgent(id.clone()))
     }
 
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
-        let agent = self.registry.current(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))?;
-        agent.send(self.next_message_id(), sender, body)
+        self.current(id)?.send(self.next_message_id(), sender, body)
     }
 
     /// Unique in the container: the tail of the run id, and a number.
     fn next_message_id(&self) -> String {
         let number = self.next_message.fetch_add(1, Ordering::Relaxed);
-        let run = self.context.run_id();
+        let run = self.container.context.run_id();
         format!("msg-{}-{number}", run.get(run.len().saturating_sub(8)..).unwrap_or(run))
     }
 }

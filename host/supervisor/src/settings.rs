@@ -25,14 +25,14 @@ impl Supervisor {
 
     /// Changes what every agent is told of the dashboard, those that start later too.
     pub fn set_dashboard_context(&self, request: DashboardContextRequest) {
-        if self.0.surroundings.set_dashboard_context(request.context) {
+        if self.0.container.surroundings.set_dashboard_context(request.context) {
             tracing::info!("dashboard context was changed");
         }
     }
 
     /// Changes the town's configuration values. Every agent sees them at once.
     pub fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
-        let changed = self.0.surroundings.change_values(&config.env_vars)?;
+        let changed = self.0.container.surroundings.change_values(&config.env_vars)?;
         // The control plane brings its configuration with every call; most change nothing.
         if changed > 0 {
             tracing::info!(changed, "town config was synced");
@@ -41,7 +41,7 @@ impl Supervisor {
     }
 
     fn change(&self, id: &AgentId, change: SettingsChange) -> Result<(), SettingsError> {
-        let agent = self.0.registry.current(id);
+        let agent = self.0.current(id).ok();
         agent.ok_or_else(|| SettingsError::NoSuchAgent(id.clone()))?.change_settings(change)
     }
 }

@@ -1,9 +1,11 @@
-//! The task of an agent: its life from instantiation to its exit record.
+//! The task of a start: one incarnation, and the next ones that its restart policy makes of it.
 //!
 //! ```text
-//!   be_born ── take_turn ─ instantiate ─ start ──▶ serve ── turn ─ turn ─ ... ──▶ wind_down ──▶ finish
-//!      │                                             │       stop order, done        │
-//!      └───────────────────── Exit ──────────────────┴─────────── Exit ──────────────┘
+//!   reserve ─ load ─ turn ─┐            ┌───────────── rest ◀── a restart is due
+//!      │ gave up           ▼            ▼                ▲
+//!      ▼              be_born ─ instantiate ─ start ──▶ serve ── turn ─ ... ──▶ wind_down
+//!   answered                                             │                        │
+//!                                                        └──────── Exit ──────────┴──▶ finish
 //! ```
 //!
 //! Each step consumes the incarnation and returns it or the exit. The loop acts on what the steps
@@ -11,76 +13,55 @@
 
 mod birth;
 mod end;
+mod reserve;
+mod rest;
 mod serve;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bulkhead_events::task::Spawner;
-use bulkhead_events::{Ring, RunContext, SharedSink};
+use bulkhead_events::{Budget, Ring};
 use bulkhead_model::event::{AgentTag, StartTimings};
 use bulkhead_model::{
-    AgentSpec, Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
+    Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
 };
-use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Runtime, ShutdownReason};
-use tokio::sync::{Semaphore, watch};
+use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, ShutdownReason};
+use tokio::sync::watch;
 
+use crate::agent::{AgentSlot, StartOrder};
 use crate::board::Board;
-use crate::handle::{AgentHandle, Shared, StopOrder};
+use crate::container::Container;
+use crate::handle::{AgentHandle, Shared, Start, StopOrder};
 use crate::mailbox::{Envelope, Mailbox};
-use crate::port::{AgentPort, Peers};
-use crate::refusal::TurnReport;
+use crate::port::AgentPort;
+use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
-use crate::slot::Slot;
-use end::EndGuard;
+use end::Tenure;
 
-/// Everything that an incarnation is made from.
-pub struct Setup {
-    /// What the agent is asked to be.
-    pub spec: Arc<AgentSpec>,
-    /// Which life.
-    pub incarnation: Number,
-    /// Its component.
-    pub loaded: Arc<Loaded>,
-    /// When the start has to be through.
-    pub deadline: Instant,
-    /// Where the start spent its time so far.
-    pub timings: StartTimings,
-    /// A directory that becomes its `/workspace`.
-    pub workspace: Option<std::path::PathBuf>,
-    /// The incarnation that has to be gone first. It was asked to end.
-    pub predecessor: Option<AgentHandle>,
-    /// Places of all agents of the container.
-    pub places: Arc<Semaphore>,
-    /// The engine.
-    pub runtime: Arc<Runtime>,
-    /// The other agents.
-    pub peers: Arc<dyn Peers>,
-    /// Takes facts.
-    pub sink: SharedSink,
-    /// The agent's events, over all its lives.
-    pub ring: Arc<Ring>,
-    /// This run.
-    pub context: Arc<RunContext>,
-    /// Names the prompt's message.
-    pub prompt_message_id: String,
-    /// What may change about it. The same for all incarnations of one start.
-    pub settings: Arc<LiveSettings>,
+/// What a start makes incarnations from.
+pub(crate) struct Life {
+    start: Arc<Start>,
+    slot: Arc<AgentSlot>,
+    component: PathBuf,
+    workspace: Option<PathBuf>,
+    /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
+    log_budget: Arc<Mutex<Budget>>,
+    prompt_message_id: String,
 }
 
-struct Actor {
+/// One incarnation at work.
+struct Actor<'a> {
+    life: &'a Life,
+    container: &'a Container,
     shared: Arc<Shared>,
-    birth: Arc<Birth>,
-    runtime: Arc<Runtime>,
-    loaded: Arc<Loaded>,
+    reporter: Reporter,
     deadline: Instant,
     timings: StartTimings,
     stop: watch::Receiver<Option<StopOrder>>,
-    places: Arc<Semaphore>,
-    context: Arc<RunContext>,
-    reporter: Arc<Reporter>,
-    guard: EndGuard,
+    tenure: Tenure,
 }
 
 /// What a step leaves: an incarnation to go on with, or the end.
@@ -98,94 +79,126 @@ impl From<Exit> for Ended {
     }
 }
 
-impl Setup {
-    /// Spawns the agent's task. Returns at once: the agent is in `starting`.
-    pub fn spawn(self, spawner: &Spawner) -> AgentHandle {
-        let Self { spec, incarnation, loaded, deadline, timings, workspace, predecessor, .. } =
-            self;
-        let Self {
-            places, runtime, peers, sink, ring, context, prompt_message_id, settings, ..
-        } = self;
-        let tag = AgentTag { agent_id: spec.id.clone(), role: Arc::clone(&spec.role), incarnation };
-        let board = Arc::new(Board::new());
-        let port = AgentPort::new(
-            tag.clone(),
-            Arc::clone(&board),
-            Arc::clone(&ring),
-            Arc::clone(&sink),
-            peers,
-            Arc::clone(&settings),
-        );
-        let birth = Arc::new(Birth::new(Arc::clone(&spec), Arc::new(port), workspace));
+impl Life {
+    pub(crate) fn new(
+        order: StartOrder,
+        ring: &Arc<Ring>,
+        slot: &Arc<AgentSlot>,
+        container: &Arc<Container>,
+    ) -> Self {
+        let StartOrder { spec, component, workspace, prompt_message_id, .. } = order;
         let limits = &spec.limits;
-        let shared = Arc::new(Shared {
-            tag,
-            spec: Arc::clone(&spec),
+        let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
+        let start = Arc::new(Start {
             mailbox: Mailbox::new(limits.mailbox_messages, limits.mailbox_bytes),
-            board,
-            meter: Arc::clone(&birth.meter),
-            stop: watch::Sender::new(None),
-            slot: Slot::new(predecessor),
-            sink,
-            ring,
-            settings,
+            settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings)),
+            spec,
+            ring: Arc::clone(ring),
+            container: Arc::clone(container),
         });
-        let reporter = Reporter::new(Arc::clone(&shared), Arc::clone(&birth), loaded.digest);
-        let reporter = Arc::new(reporter);
-        let actor = Actor {
-            stop: shared.stop.subscribe(),
-            guard: EndGuard::new(Arc::clone(&shared), Arc::clone(&reporter), Arc::clone(&context)),
-            reporter,
-            shared: Arc::clone(&shared),
-            birth,
-            runtime,
-            loaded,
-            deadline,
-            timings,
-            places,
-            context,
+        let slot = Arc::clone(slot);
+        Self { start, slot, component, workspace, log_budget, prompt_message_id }
+    }
+
+    /// An incarnation in `starting`. It does nothing by itself.
+    pub(crate) fn incarnation(&self, number: Number) -> AgentHandle {
+        let spec = &self.start.spec;
+        let tag = AgentTag {
+            agent_id: spec.id.clone(),
+            role: Arc::clone(&spec.role),
+            incarnation: number,
         };
-        actor.queue_prompt(prompt_message_id);
-        let name = format!("agent {} #{incarnation}", spec.id);
+        let board = Arc::new(Board::new());
+        let port = AgentPort::new(tag.clone(), Arc::clone(&board), Arc::clone(&self.start));
+        let (spec, log_budget) = (Arc::clone(spec), Arc::clone(&self.log_budget));
+        let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget);
+        let shared = Shared::new(tag, Arc::clone(&self.start), board, birth);
+        AgentHandle { shared: Arc::new(shared) }
+    }
+
+    /// Begins with `first`, which has the slot's reservation.
+    pub(crate) fn spawn(self, first: AgentHandle, deadline: Instant, spawner: &Spawner) {
+        let tag = &first.shared.tag;
+        let name = format!("agent {} #{}", tag.agent_id, tag.incarnation);
+        self.queue_prompt(&first.shared);
+        // Before the task runs: a task that is lost at once still gives the reservation back.
+        let tenure = Tenure::new(&first, &self.slot);
         let task = async move {
-            actor.live().await;
+            self.run(first, deadline, tenure).await;
             Ok::<_, std::convert::Infallible>(())
         };
         spawner.spawn(name, task);
-        AgentHandle { shared }
     }
-}
 
-impl Actor {
+    async fn run(self, first: AgentHandle, deadline: Instant, tenure: Tenure) {
+        let mut actor = Actor::new(&self, first, deadline, tenure);
+        let Some(loaded) = actor.reserve(&self.component).await else { return };
+        while let Some(restart_at) = actor.live(&loaded).await {
+            let Some(next) = actor.rest(restart_at).await else { return };
+            let deadline = Instant::now() + self.start.spec.limits.start;
+            let tenure = Tenure::holding(&next, &self.slot);
+            actor = Actor::new(&self, next, deadline, tenure);
+        }
+    }
+
     /// A prompt is the first message. The mailbox is empty and takes it, unless its role allows none.
-    fn queue_prompt(&self, id: String) {
-        let prompt = &self.shared.spec.prompt;
+    fn queue_prompt(&self, first: &Shared) {
+        let prompt = &self.start.spec.prompt;
         if prompt.is_empty() {
             return;
         }
         let body: Body = prompt.as_str().into();
-        let bytes = body.len();
+        let (id, bytes) = (self.prompt_message_id.clone(), body.len());
         let message = Message { id: id.clone(), sender: Sender::Prompt, body };
-        match self.shared.mailbox.push(Envelope { message, report: None }) {
-            Ok(()) => self.shared.tell_message(id, Sender::Prompt, bytes),
+        match self.start.mailbox.push(Envelope { message, report: None }) {
+            Ok(()) => first.tell_message(id, Sender::Prompt, bytes),
             Err(full) => {
-                let agent = &self.shared.spec.id;
+                let agent = &self.start.spec.id;
                 tracing::warn!(%agent, ?full, "mailbox has no room for the prompt");
             }
         }
     }
+}
 
-    async fn live(mut self) {
-        let ended = match self.be_born().await {
+impl<'a> Actor<'a> {
+    fn new(life: &'a Life, agent: AgentHandle, deadline: Instant, tenure: Tenure) -> Self {
+        let shared = agent.shared;
+        Self {
+            life,
+            container: &life.start.container,
+            reporter: Reporter::new(Arc::clone(&shared)),
+            deadline,
+            timings: StartTimings::default(),
+            stop: shared.stop.subscribe(),
+            tenure,
+            shared,
+        }
+    }
+
+    fn number(&self) -> Number {
+        self.shared.tag.incarnation
+    }
+
+    /// The whole life of the incarnation. Yields when the next one is due, if one is.
+    async fn live(&mut self, loaded: &Arc<Loaded>) -> Option<Instant> {
+        self.reporter.is_made_from(loaded.digest);
+        let ended = match self.be_born(loaded).await {
             Ok((incarnation, ())) => {
                 self.shared.board.transition(Input::Started);
                 self.reporter.running(self.timings);
-                self.shared.slot.answer(Ok(()));
+                self.shared.answer(Ok(()));
                 self.serve(incarnation).await
             }
             Err(ended) => ended,
         };
-        self.finish(ended);
+        self.finish(ended)
+    }
+
+    /// Tells everyone who waits for the start that it did not work out, and the log, once.
+    fn refuse(&self, error: StartError) {
+        if self.shared.answer(Err(error.clone())) {
+            self.reporter.not_started(&error);
+        }
     }
 }
 

@@ -1,36 +1,75 @@
 //! An agent at work: messages, turns, and the guest's `shutdown`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_model::time::millis;
 use bulkhead_model::{Exit, ExitReason, Input, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
+
+use tokio::time::{sleep, sleep_until};
 
 use super::{Actor, Ended, Step, answer, exit_reason, failed, next_order, stop_ordered};
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
 
-impl Actor {
+/// How long an agent may be idle while the container goes away: long enough to be sent something by one
+/// that still works.
+const DRAIN_IDLE: Duration = Duration::from_secs(10);
+
+impl Actor<'_> {
     pub(super) async fn serve(&mut self, incarnation: Incarnation) -> Ended {
         if incarnation.is_command() {
             return self.run_command(incarnation).await;
         }
         let mut incarnation = incarnation;
         loop {
+            let idle = self.idle_for_long();
             let envelope = tokio::select! {
                 biased;
                 order = stop_ordered(&mut self.stop) => {
                     return self.wind_down(incarnation, order.grace, order.reason).await;
                 }
-                envelope = self.shared.mailbox.next() => envelope,
+                envelope = self.shared.start.mailbox.next() => envelope,
+                waited = idle => return self.leave(incarnation, waited).await,
             };
             match self.work_on(incarnation, envelope).await {
                 Ok((next, ())) => incarnation = next,
                 Err(ended) => return ended,
             }
-            if self.shared.mailbox.depth() > 0 {
+            if !self.shared.start.mailbox.is_empty() {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Resolves when the agent had nothing to do for as long as its role allows, and says how long that
+    /// was. While the container goes away, that is not long.
+    fn idle_for_long(&self) -> impl Future<Output = Duration> + use<> {
+        let (limit, container) =
+            (self.shared.start.spec.limits.idle, Arc::clone(&self.shared.start.container));
+        async move {
+            let Some(limit) = limit else { return std::future::pending().await };
+            let began = Instant::now();
+            let shorter = limit.min(DRAIN_IDLE);
+            tokio::select! {
+                () = sleep(limit) => return limit,
+                () = container.drains() => {}
+            }
+            sleep_until((began + shorter).into()).await;
+            shorter
+        }
+    }
+
+    /// Ends for want of work.
+    async fn leave(&mut self, incarnation: Incarnation, waited: Duration) -> Ended {
+        let grace = self.shared.start.spec.limits.shutdown;
+        let mut ended = self.wind_down(incarnation, grace, ShutdownReason::Idle).await;
+        if ended.exit.reason == ExitReason::Completed {
+            let ms = millis(waited);
+            ended.exit.message = format!("had nothing to do for {ms} ms: {}", ended.exit.message);
+        }
+        ended
     }
 
     /// Works on one message: a turn, and more as long as the agent says `continue`.
@@ -87,7 +126,7 @@ impl Actor {
     > {
         self.shared.board.transition(Input::TurnBegan);
         let began = Instant::now();
-        let cpu_before = self.shared.meter.usage().cpu_us;
+        let cpu_before = self.shared.birth.meter.usage().cpu_us;
         let mut call = incarnation.handle(&envelope.message, self.turn_limits());
         let mut grace: Option<(Instant, ShutdownReason)> = None;
         let mut killed = false;
@@ -113,7 +152,7 @@ impl Actor {
                 if grace.is_none() {
                     self.shared.board.transition(Input::TurnEnded);
                 }
-                let cpu_us = self.shared.meter.usage().cpu_us - cpu_before;
+                let cpu_us = self.shared.birth.meter.usage().cpu_us - cpu_before;
                 self.reporter.turn(&envelope.message.id, &result, cpu_us, began.elapsed());
                 let left = grace.map(|(until, reason)| {
                     (until.saturating_duration_since(Instant::now()), reason)
@@ -131,7 +170,7 @@ impl Actor {
     }
 
     fn turn_limits(&self) -> CallLimits {
-        let limits = &self.shared.spec.limits;
+        let limits = &self.shared.start.spec.limits;
         CallLimits { cpu: limits.cpu, wall: limits.wall, host_call: limits.host_call }
     }
 

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use bulkhead_api::{
     AgentList, AgentView, DashboardContextRequest, EventsPage, Health, MemoryView, ModelRequest,
-    StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
+    NudgeRequest, RestartView, StartAnswer, StartRequest, StopAnswer, SystemPromptRequest,
+    TownConfig,
 };
 use bulkhead_events::{RunContext, SharedSink, Sink};
 use bulkhead_model::{
-    AgentId, AgentState, Body, Event, ExitReason, Incarnation, Next, Outcome, Secret, Sender,
-    StartPhase, Timestamp,
+    AgentId, AgentState, Body, Event, ExitReason, Incarnation, Next, Outcome, RestartRules,
+    RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    Delivery, SendError, SettingsError, StartError, StartFailure, Started, StopError,
+    Delivery, Metrics, SendError, SettingsError, StartError, StartFailure, Started, StopError,
     TownConfigError, TurnReport,
 };
 use tokio::sync::{Semaphore, oneshot};
@@ -136,6 +137,18 @@ impl Backend for Fake {
         Ok(Delivery { message_id: "m1".into(), report })
     }
 
+    fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError> {
+        match id.as_str() {
+            "ghost" => Err(SendError::NoSuchAgent(id.clone())),
+            "full" => Err(SendError::MailboxFull { id: id.clone(), messages: 64, bytes: 9 }),
+            _ => {
+                let NudgeRequest { message, source, nudge_id } = request;
+                self.0.changes.lock().unwrap().push(format!("nudge {message} from {source}"));
+                Ok(nudge_id.unwrap_or_else(|| "n1".into()))
+            }
+        }
+    }
+
     fn list(&self) -> AgentList {
         vec![view(AgentId::parse("a1").unwrap())]
     }
@@ -162,6 +175,27 @@ impl Backend for Fake {
             started_at: Timestamp(0),
             mayor_ready_at: None,
             run_id: "run".into(),
+            version: "0",
+        }
+    }
+
+    fn metrics(&self) -> Metrics {
+        Metrics {
+            events: figures(Event::NAMES, "agent.start", 7),
+            exits: figures(ExitReason::NAMES, "trap", 2),
+            dropped_lines: 1,
+            agents: figures(AgentState::NAMES, "running", 3),
+            stores: 4,
+            tasks: 5,
+            places_used: 6,
+            places_max: 1000,
+            mailbox_messages: 8,
+            mailbox_bytes: 9,
+            guest_memory_bytes: 65536,
+            uptime: Duration::from_millis(1500),
+            started_at: Timestamp(1750),
+            ready: self.is_ready(),
+            draining: false,
             version: "0",
         }
     }
@@ -201,6 +235,11 @@ impl Backend for Fake {
     }
 }
 
+/// Nothing of any of these names, except one.
+fn figures(names: &[&'static str], but: &'static str, count: u64) -> Vec<(&'static str, u64)> {
+    names.iter().map(|name| (*name, if *name == but { count } else { 0 })).collect()
+}
+
 fn view(agent_id: AgentId) -> AgentView {
     AgentView {
         name: agent_id.to_string(),
@@ -218,8 +257,15 @@ fn view(agent_id: AgentId) -> AgentView {
         active_tools: Vec::new(),
         message_count: 0,
         mailbox_depth: 0,
+        nudges: 0,
         cpu_us: 0,
         memory: MemoryView { used_bytes: 0, peak_bytes: 0, limit_bytes: 0 },
+        restart: RestartView::new(
+            &RestartRules::default(),
+            RestartState::default(),
+            None,
+            Timestamp(0),
+        ),
         exit_reason: None,
         exit: None,
     }

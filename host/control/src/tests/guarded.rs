@@ -15,7 +15,7 @@ fn without_the_token_nothing_but_probes_answers() {
         assert_eq!(client.get(path).status, 200);
     }
     for header in ["", "authorization: Bearer hunter3\r\n", "authorization: Basic hunter2\r\n"] {
-        for path in ["/agents", "/nope", "/agents/a/pty"] {
+        for path in ["/agents", "/metrics", "/nope", "/agents/a/pty"] {
             let answer = client.ask("GET", path, header, "");
             assert_eq!((answer.status, &answer.json()["status"]), (401, &401.into()));
             assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"bulkhead\""));

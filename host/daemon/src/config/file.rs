@@ -157,6 +157,7 @@ pub struct Limits {
     pub component_mb: Count,
     pub keep_ended: usize,
     pub shutdown_ms: Count,
+    pub drain_ms: Count,
 }
 
 impl Default for Limits {
@@ -168,6 +169,8 @@ impl Default for Limits {
             keep_ended: 1000,
             // Well below the shortest grace of common platforms (30 s, then SIGKILL).
             shutdown_ms: Count(20_000),
+            // Below the 15 minutes that the original's platform gives.
+            drain_ms: Count(300_000),
         }
     }
 }
@@ -199,6 +202,13 @@ pub struct Component {
 pub struct Role {
     pub component: Spanned<String>,
     pub restart: Option<RestartPolicy>,
+    pub restart_backoff_ms: Option<Count>,
+    pub restart_backoff_max_ms: Option<Count>,
+    pub restart_healthy_ms: Option<Count>,
+    pub restart_max: Option<Spanned<u32>>,
+    pub restart_window_ms: Option<Count>,
+    pub restart_same_fault: Option<Spanned<u32>>,
+    pub idle_ms: Option<u64>,
     pub memory_limit_mb: Option<Spanned<Count>>,
     pub on_memory_limit: Option<MemoryPolicy>,
     pub cpu_ms: Option<Count>,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bulkhead_api::StartRequest;
 use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_events::{Format, LogConfig};
-use bulkhead_model::{HttpPolicy, Level, Limits, RestartPolicy, Secret, spec::HttpRule};
+use bulkhead_model::restart::MAX_RESTARTS;
+use bulkhead_model::{HttpPolicy, Level, Limits, RestartRules, Secret, spec::HttpRule};
 use bulkhead_runtime::RuntimeConfig;
 use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
 
@@ -27,7 +28,10 @@ pub struct Settings {
     pub runtime: RuntimeConfig,
     pub catalog: Catalog,
     pub keep_ended: usize,
+    /// How long the agents have when asked to end.
     pub shutdown: Duration,
+    /// How long a drain may take as a whole, `shutdown` included.
+    pub drain: Duration,
     pub agents: Vec<StartRequest>,
 }
 
@@ -118,6 +122,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
         shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
+        drain: Duration::from_millis(file.limits.drain_ms.0),
         agents,
     })
 }
@@ -173,6 +178,7 @@ fn check_role(
     max_agent_memory_mb: Count,
 ) -> Result<Role, Problem> {
     let limits = limits(name, &role, max_agent_memory_mb)?;
+    let restart = restart_rules(name, &role)?;
     let span = role.component.span();
     let Some((component, _)) = components.get_key_value(role.component.get_ref().as_str()) else {
         let wanted = role.component.get_ref();
@@ -199,7 +205,7 @@ fn check_role(
         component: Arc::clone(component),
         limits,
         http: HttpPolicy { allow },
-        restart: role.restart.unwrap_or(RestartPolicy::Temporary),
+        restart,
         config,
         workspace: role.workspace,
         fault_injection: role.fault_injection,
@@ -235,10 +241,51 @@ fn limits(name: &str, role: &file::Role, max_mb: Count) -> Result<Limits, Proble
     if let Some(kb) = role.mailbox_kb {
         limits.mailbox_bytes = kb.as_usize().saturating_mul(1024);
     }
+    limits.idle = match role.idle_ms {
+        None => default_idle(name),
+        Some(0) => None,
+        Some(ms) => Some(Duration::from_millis(ms)),
+    };
     if let Some(lines) = role.log_lines_per_second {
         limits.log_lines_per_second = u32::try_from(lines.0).unwrap_or(u32::MAX);
     }
     Ok(limits)
+}
+
+fn restart_rules(name: &str, role: &file::Role) -> Result<RestartRules, Problem> {
+    let mut rules = RestartRules::default();
+    if let Some(policy) = role.restart {
+        rules.policy = policy;
+    }
+    set_ms(&mut rules.backoff, role.restart_backoff_ms);
+    set_ms(&mut rules.backoff_max, role.restart_backoff_max_ms);
+    set_ms(&mut rules.healthy, role.restart_healthy_ms);
+    set_ms(&mut rules.window, role.restart_window_ms);
+    for (key, given, least, rule) in [
+        ("restart_max", &role.restart_max, 0, &mut rules.max_restarts),
+        ("restart_same_fault", &role.restart_same_fault, 1, &mut rules.same_fault),
+    ] {
+        let Some(given) = given else { continue };
+        if !(least..=MAX_RESTARTS).contains(given.get_ref()) {
+            let message = format!("{} is not between {least} and {MAX_RESTARTS}", given.get_ref());
+            return Err(Problem {
+                key: format!("roles.{name}.{key}"),
+                message,
+                span: given.span(),
+            });
+        }
+        *rule = *given.get_ref();
+    }
+    Ok(rules)
+}
+
+/// How long an agent may have nothing to do, when its role does not say: the original's times, by role.
+fn default_idle(role: &str) -> Option<Duration> {
+    match role {
+        "mayor" => None,
+        "refinery" => Some(Duration::from_secs(600)),
+        _ => Some(Duration::from_secs(120)),
+    }
 }
 
 fn set_ms(limit: &mut Duration, ms: Option<Count>) {

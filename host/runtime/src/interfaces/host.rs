@@ -175,11 +175,12 @@ impl From<GuestLevel> for Level {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use bulkhead_model::{Secret, Settings};
 
     use super::*;
+    use crate::Logs;
     use crate::logs::tests::FakePort;
     use crate::runtime::Birth;
     use crate::tests::spec;
@@ -190,7 +191,8 @@ mod tests {
 
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
         let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
-        let birth = Birth::new(Arc::new(spec), Arc::new(port), None);
+        let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
+        let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget);
         State::new(&birth, crate::interfaces::http::tls_config()).unwrap()
     }
 

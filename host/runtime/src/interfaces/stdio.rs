@@ -133,7 +133,10 @@ mod tests {
 
     fn lines(writes: &[&[u8]]) -> Vec<String> {
         let port = Arc::new(FakePort::default());
-        let logs = Arc::new(Logs::new(Arc::clone(&port) as Arc<dyn Port>, 1000));
+        let logs = Arc::new(Logs::new(
+            Arc::clone(&port) as Arc<dyn Port>,
+            Arc::new(Mutex::new(Logs::budget(1000))),
+        ));
         let stream = LineStream::stdout(logs);
         for bytes in writes {
             stream.take(bytes);

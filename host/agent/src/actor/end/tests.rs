@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use bulkhead_events::{SharedSink, Sink};
+use bulkhead_model::{
+    AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
+    RestartRules, Sender,
+};
+use bulkhead_runtime::{Runtime, RuntimeConfig};
+
+use super::*;
+use crate::actor::Life;
+use crate::agent::StartOrder;
+use crate::container::Container;
+use crate::mailbox::Envelope;
+use crate::port::Peers;
+use crate::refusal::SendError;
+use crate::slot::{Admitted, Slot, Turn, Wish};
+
+#[derive(Default)]
+struct Kept(Mutex<Vec<Event>>);
+
+impl Sink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Kept {
+    fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| is(event)).count()
+    }
+}
+
+struct Nobody;
+
+impl Peers for Nobody {
+    fn send(&self, to: &AgentId, _: Sender, _: Body) -> Result<String, SendError> {
+        Err(SendError::NoSuchAgent(to.clone()))
+    }
+}
+
+fn spec() -> Arc<AgentSpec> {
+    Arc::new(AgentSpec {
+        id: AgentId::parse("a").unwrap(),
+        role: "r".into(),
+        component: "c".into(),
+        name: "a".into(),
+        town_id: None,
+        rig_id: None,
+        prompt: String::new(),
+        system_prompt: None,
+        model: None,
+        small_model: None,
+        config: BTreeMap::new(),
+        env: BTreeMap::new(),
+        limits: Limits::default(),
+        http: HttpPolicy::default(),
+        restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
+        fault_injection: false,
+    })
+}
+
+struct Bench {
+    kept: Arc<Kept>,
+    container: Arc<Container>,
+    slot: Arc<AgentSlot>,
+}
+
+impl Bench {
+    /// Room for one agent.
+    fn new() -> Self {
+        let kept = Arc::new(Kept::default());
+        let sink = Arc::clone(&kept) as SharedSink;
+        let config = RuntimeConfig { max_agents: 1, ..RuntimeConfig::default() };
+        let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let container = Arc::new(Container::new(runtime, Arc::new(Nobody), sink, context));
+        Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
+    }
+
+    /// An agent in `starting` that has the reservation, without a task.
+    fn reserved(&self) -> (AgentHandle, Tenure) {
+        let order = StartOrder {
+            spec: spec(),
+            component: PathBuf::from("c.wasm"),
+            workspace: None,
+            keep_running: false,
+            force: false,
+            deadline: Instant::now(),
+            prompt_message_id: "p".into(),
+        };
+        let wish = Wish { spec: &*spec(), keep_running: false, force: false };
+        let life = Life::new(order, &Arc::default(), &self.slot, &self.container);
+        let admitted =
+            self.slot.admit(&wish, || Ok::<_, StartError>(()), |number| life.incarnation(number));
+        let Ok(Admitted::Reserved { tenant, .. }) = admitted else { panic!("not let in") };
+        let tenure = Tenure::new(&tenant, &self.slot);
+        (tenant, tenure)
+    }
+
+    /// The same, and it holds the slot.
+    async fn holding(&self) -> (AgentHandle, Tenure) {
+        let (agent, mut tenure) = self.reserved();
+        let number = agent.tag().incarnation;
+        self.slot.ready(number).unwrap();
+        let places = &self.container.places;
+        let turn = self.slot.turn(number, || Arc::clone(places).try_acquire_owned().ok()).await;
+        assert_eq!(turn, Turn::Mine);
+        tenure.begins();
+        (agent, tenure)
+    }
+
+    fn live_and_free(&self) -> (usize, usize) {
+        (self.container.context.active_agents(), self.container.places.available_permits())
+    }
+}
+
+/// The engine's lanes end with the bench, which has to happen outside of any other lane.
+fn on_a_bench(test: impl AsyncFnOnce(&Bench)) {
+    let bench = Bench::new();
+    let lane = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    lane.block_on(test(&bench));
+}
+
+fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
+    let (report, sender) = tokio::sync::oneshot::channel();
+    let message = Message { id: "m".into(), sender: Sender::Operator, body: "hi".into() };
+    let envelope = Envelope { message, report: Some(report) };
+    agent.shared.start.mailbox.push(envelope).unwrap();
+    sender
+}
+
+#[test]
+fn a_task_that_is_lost_answers_everyone_leaves_its_records_and_gives_its_place_back() {
+    on_a_bench(async |bench| {
+        let (agent, tenure) = bench.holding().await;
+        let sender = mail(&agent);
+        assert_eq!(bench.live_and_free(), (1, 0));
+
+        drop(tenure);
+
+        assert!(!agent.is_live() && bench.slot.is_vacant());
+        assert_eq!(bench.live_and_free(), (0, 1));
+        assert!(agent.shared.is_answered(), "whoever waits for the start waits for ever");
+        let error = agent.started().await.unwrap_err();
+        assert_eq!(error.kind, StartFailure::Host);
+        assert!(matches!(
+            sender.await.unwrap(),
+            TurnReport::Ended { reason: ExitReason::HostError, crash_id: Some(_), .. }
+        ));
+        assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentExit { .. })), 1);
+        assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentCrash(_))), 1);
+        assert_eq!(bench.kept.count(|event| matches!(event, Event::RestartScheduled { .. })), 0);
+    });
+}
+
+#[test]
+fn a_task_that_is_lost_before_its_turn_gives_the_reservation_back() {
+    on_a_bench(async |bench| {
+        let (agent, tenure) = bench.reserved();
+        drop(tenure);
+        assert!(bench.slot.is_vacant() && bench.slot.shown().is_none());
+        assert_eq!(agent.started().await.unwrap_err().kind, StartFailure::Host);
+        assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentExit { .. })), 0);
+    });
+}
+
+#[test]
+fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
+    on_a_bench(async |bench| {
+        let (agent, mut tenure) = bench.holding().await;
+        let reporter = Reporter::new(Arc::clone(&agent.shared));
+        let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
+        let (crash_id, backoff) = tenure.end(&reporter, &exit, None, true);
+        assert!(crash_id.is_some() && backoff.is_some());
+        assert_eq!(agent.board().state().as_str(), "backoff");
+        // The place is kept for the next incarnation; nothing lives.
+        assert_eq!(bench.live_and_free(), (0, 0));
+        let sender = mail(&agent);
+
+        drop(tenure);
+
+        assert_eq!(agent.board().state().as_str(), "exited");
+        assert_eq!(bench.live_and_free(), (0, 1));
+        assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
+    });
+}

@@ -1,0 +1,116 @@
+//! From a reservation to the turn: loading the component, which touches nobody, then waiting until the
+//! incarnation before is gone.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bulkhead_model::StartPhase;
+use bulkhead_model::time::micros;
+use bulkhead_runtime::{LoadError, Loaded, ShutdownReason};
+use tokio::time::sleep_until;
+
+use super::{Actor, stop_ordered};
+use crate::refusal::{StartError, StartFailure};
+use crate::slot::{Before, Turn};
+
+impl Actor<'_> {
+    /// Gets the reservation to its turn. `None`: it was given up and everyone is answered. Nothing lived,
+    /// so there is no exit; the log has the failed or superseded start.
+    pub(super) async fn reserve(&mut self, component: &Path) -> Option<Arc<Loaded>> {
+        let error = match self.load(component).await {
+            Ok(loaded) => match self.take_turn().await {
+                Ok(()) => return Some(loaded),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        self.tenure.withdraw();
+        self.refuse(error);
+        None
+    }
+
+    /// Loads the component, and checks that the agent may have the memory that it is born with.
+    async fn load(&mut self, path: &Path) -> Result<Arc<Loaded>, StartError> {
+        let began = Instant::now();
+        let spec = &self.shared.start.spec;
+        let loaded = tokio::select! {
+            biased;
+            _ = stop_ordered(&mut self.stop) => return Err(superseded()),
+            loaded = self.container.runtime.load(&spec.component, path) => loaded.map_err(load_failed)?,
+            () = sleep_until(self.deadline.into()) => {
+                let text = format!("component {} was not compiled within the deadline", spec.component);
+                return Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text));
+            }
+        };
+        self.timings.compile_us = micros(began.elapsed());
+        let (born, limit) = (loaded.initial_memory_bytes, spec.limits.memory_bytes);
+        if born > limit {
+            let text = format!(
+                "component {} has {born} bytes of memory at birth, the limit is {limit}",
+                spec.component
+            );
+            return Err(StartError::new(StartPhase::Admission, StartFailure::MemoryMinimum, text));
+        }
+        Ok(loaded)
+    }
+
+    /// Asks whatever is there to end, and waits until it is gone.
+    async fn take_turn(&mut self) -> Result<(), StartError> {
+        let began = Instant::now();
+        let (slot, number) = (&self.life.slot, self.number());
+        let Some(Before { holder, resting }) = slot.ready(number) else { return Err(superseded()) };
+        if let Some(holder) = holder {
+            holder.stop(ShutdownReason::Superseded, "start");
+        }
+        if let Some(resting) = resting {
+            // What was sent to it is for this agent as well.
+            self.shared.start.mailbox.adopt(resting.shared.start.mailbox.close());
+            resting.stop(ShutdownReason::Superseded, "start");
+        }
+        let places = &self.container.places;
+        let acquire = || Arc::clone(places).try_acquire_owned().ok();
+        let turn = tokio::select! {
+            biased;
+            turn = slot.turn(number, acquire) => turn,
+            _ = stop_ordered(&mut self.stop) => return Err(superseded()),
+            () = sleep_until(self.deadline.into()) => return Err(self.too_late()),
+        };
+        self.timings.wait_us = micros(began.elapsed());
+        match turn {
+            Turn::Mine => Ok(self.tenure.begins()),
+            Turn::Gone => Err(superseded()),
+            Turn::Full => Err(self.full()),
+        }
+    }
+
+    fn too_late(&self) -> StartError {
+        let limit_ms = self.shared.start.spec.limits.start.as_millis();
+        let text = format!("waited {limit_ms} ms for the end of the incarnation before");
+        StartError::new(StartPhase::Deadline, StartFailure::Deadline, text)
+    }
+
+    fn full(&self) -> StartError {
+        let max = self.container.runtime.capacity().max_agents;
+        let taken = max.saturating_sub(self.container.places.available_permits());
+        let text =
+            format!("{taken} agents live or are about to come back, and the container holds {max}");
+        StartError::new(StartPhase::Admission, StartFailure::Capacity, text)
+    }
+}
+
+fn superseded() -> StartError {
+    let text = "was stopped before it was running";
+    StartError::new(StartPhase::Superseded, StartFailure::Superseded, text)
+}
+
+fn load_failed(error: LoadError) -> StartError {
+    let (phase, kind) = match &error {
+        LoadError::Unreadable { .. } => (StartPhase::Component, StartFailure::ComponentUnreadable),
+        LoadError::TooLarge { .. } => (StartPhase::Component, StartFailure::ComponentTooLarge),
+        LoadError::WrongWorld { .. } => (StartPhase::Component, StartFailure::WrongWorld),
+        LoadError::Invalid { .. } => (StartPhase::Compile, StartFailure::ComponentInvalid),
+        LoadError::Host { .. } => (StartPhase::Compile, StartFailure::Host),
+    };
+    StartError::new(phase, kind, error.to_string())
+}

@@ -1,0 +1,160 @@
+//! An agent by its id: what there is of it over all its starts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bulkhead_api::{AgentView, ExitView};
+use bulkhead_events::Ring;
+use bulkhead_events::task::Spawner;
+use bulkhead_model::{AgentSpec, Incarnation, RestartState};
+use bulkhead_runtime::ShutdownReason;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::actor::Life;
+use crate::container::Container;
+use crate::handle::AgentHandle;
+use crate::refusal::{StartError, StartFailure};
+use crate::slot::{Admitted, Slot, Stopped, Wish};
+
+pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
+
+/// An agent by its id: its slot and its events. Starts come and go; this stays while the id is known.
+pub struct Agent {
+    /// Its events, over all its lives.
+    pub ring: Arc<Ring>,
+    slot: Arc<AgentSlot>,
+    container: Arc<Container>,
+}
+
+/// What a start asks for.
+pub struct StartOrder {
+    /// What the agent is asked to be.
+    pub spec: Arc<AgentSpec>,
+    /// The file of its component.
+    pub component: PathBuf,
+    /// A directory that becomes its `/workspace`.
+    pub workspace: Option<PathBuf>,
+    /// A running agent is what the caller wants.
+    pub keep_running: bool,
+    /// Also out of quarantine.
+    pub force: bool,
+    /// When the start has to be through.
+    pub deadline: Instant,
+    /// Names the prompt's message.
+    pub prompt_message_id: String,
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// A new incarnation.
+    Began,
+    /// The same start was under way.
+    Joined,
+    /// A live agent was kept.
+    Kept,
+}
+
+impl Agent {
+    /// An agent that nothing is known of. Its incarnations count on from `last`.
+    pub fn new(last: Incarnation, container: Arc<Container>) -> Self {
+        Self { ring: Arc::default(), slot: Arc::new(Slot::new(last)), container }
+    }
+
+    /// Lets a start in, by the table of the start slot, and begins it on `spawner`. Returns at once; the
+    /// handle's `started` tells how it went.
+    pub fn start(
+        &self,
+        order: StartOrder,
+        spawner: &Spawner,
+    ) -> Result<(Admission, AgentHandle), StartError> {
+        let StartOrder { spec, keep_running, force, deadline, .. } = &order;
+        let (spec, deadline) = (Arc::clone(spec), *deadline);
+        let wish = Wish { spec: &*spec, keep_running: *keep_running, force: *force };
+        let may_begin = || self.may_begin();
+        let life = Life::new(order, &self.ring, &self.slot, &self.container);
+        let admitted = self.slot.admit(&wish, may_begin, |number| life.incarnation(number))?;
+        Ok(match admitted {
+            Admitted::Reserved { tenant, superseded } => {
+                if let Some(superseded) = superseded {
+                    superseded.stop(ShutdownReason::Superseded, "start");
+                }
+                life.spawn(tenant.clone(), deadline, spawner);
+                (Admission::Began, tenant)
+            }
+            Admitted::Joined(tenant) => (Admission::Joined, tenant),
+            Admitted::Kept(tenant) => (Admission::Kept, tenant),
+        })
+    }
+
+    fn may_begin(&self) -> Result<(), StartError> {
+        if self.container.is_draining() { Err(StartError::draining()) } else { Ok(()) }
+    }
+
+    /// Asks everything to end that there is of the agent. Returns the number up to which incarnations are
+    /// meant: [`Agent::gone`] waits for them.
+    pub fn order_stop(&self, reason: ShutdownReason, by: &str) -> Incarnation {
+        let Stopped { holder, next, resting, upto } = self.slot.stop();
+        for agent in [holder, next, resting].into_iter().flatten() {
+            agent.stop(reason, by);
+        }
+        upto
+    }
+
+    /// Ends the agent without any grace. It still leaves its records.
+    pub fn kill(&self, by: &str) -> Incarnation {
+        let Stopped { holder, next, resting, upto } = self.slot.stop();
+        for agent in [holder, next, resting].into_iter().flatten() {
+            agent.kill(by);
+        }
+        upto
+    }
+
+    /// Resolves when no incarnation up to `upto` lives.
+    pub async fn gone(&self, upto: Incarnation) {
+        self.slot.gone(upto).await;
+    }
+
+    /// Stops the agent; resolves when its incarnation is gone. Yields how that one ended; `None` when
+    /// none ever lived.
+    pub async fn stop(&self, reason: ShutdownReason, by: &str) -> Option<ExitView> {
+        let before = self.current();
+        let upto = self.order_stop(reason, by);
+        self.gone(upto).await;
+        before.and_then(|agent| agent.board().published().exit)
+    }
+
+    /// The incarnation that lives, is about to, or was the last one.
+    pub fn current(&self) -> Option<AgentHandle> {
+        self.slot.shown()
+    }
+
+    /// The answer of `GET /agents/{id}/status`.
+    pub fn view(&self) -> Option<AgentView> {
+        Some(self.slot.shown()?.view(self.slot.restarts()))
+    }
+
+    /// Whether nothing lives, is about to, or waits to come back.
+    pub fn is_vacant(&self) -> bool {
+        self.slot.is_vacant()
+    }
+
+    /// The last incarnation's number.
+    pub fn last(&self) -> Incarnation {
+        self.slot.last()
+    }
+
+    /// What its restarts have come to.
+    pub fn restarts(&self) -> RestartState {
+        self.slot.restarts()
+    }
+}
+
+impl StartError {
+    /// The refusal of a container that goes away.
+    pub fn draining() -> Self {
+        let text = "the container is going away and takes no starts";
+        Self::new(bulkhead_model::StartPhase::Admission, StartFailure::Draining, text)
+    }
+}

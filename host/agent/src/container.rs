@@ -1,0 +1,61 @@
+//! What all agents of the container share.
+
+use std::sync::Arc;
+
+use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+
+use crate::port::Peers;
+use crate::surroundings::Surroundings;
+
+/// What all agents of the container share.
+pub struct Container {
+    /// The engine.
+    pub runtime: Arc<Runtime>,
+    /// The way from one agent to another.
+    pub peers: Arc<dyn Peers>,
+    /// Takes facts.
+    pub sink: SharedSink,
+    /// This run.
+    pub context: Arc<RunContext>,
+    /// Places of all agents: one for each that lives or is about to come back.
+    pub places: Arc<Semaphore>,
+    /// What may change about all of them.
+    pub surroundings: Arc<Surroundings>,
+    draining: watch::Sender<bool>,
+}
+
+impl Container {
+    /// A container that takes starts.
+    pub fn new(
+        runtime: Arc<Runtime>,
+        peers: Arc<dyn Peers>,
+        sink: SharedSink,
+        context: Arc<RunContext>,
+    ) -> Self {
+        let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(max_agents));
+        let draining = watch::Sender::new(false);
+        Self { runtime, peers, sink, context, places, surroundings: Arc::default(), draining }
+    }
+
+    /// From now on nothing starts and nothing comes back, and idle agents have little patience.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Whether the container is going away.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Resolves when the container is going away.
+    pub(crate) async fn drains(&self) {
+        let mut draining = self.draining.subscribe();
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            // The sender is ours: it cannot be gone while this waits.
+            std::future::pending().await
+        }
+    }
+}

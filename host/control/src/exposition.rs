@@ -1,0 +1,164 @@
+//! From numbers to text: the only place that knows the exposition format.
+//!
+//! `METRICS.md` beside this crate's manifest is the list for people; a test compares the two.
+
+use std::fmt::Error;
+
+use bulkhead_supervisor::Metrics;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::process::Process;
+
+/// What the text is. Scrapers choose their parser by it.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that one look at the container saw.
+#[derive(Debug)]
+pub(crate) struct Scrape {
+    pub(crate) metrics: Metrics,
+    pub(crate) connections: usize,
+    pub(crate) process: Process,
+}
+
+/// The whole answer.
+pub(crate) fn text(scrape: Scrape) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(scrape));
+    let mut text = String::with_capacity(8 * 1024);
+    // A string takes everything; only a collector that errs could make it fail, and this one does not.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut page = Page(encoder);
+        page.facts(&self.metrics)?;
+        page.agents(&self.metrics)?;
+        page.host(&self.metrics, self.connections)?;
+        page.process(&self.process, &self.metrics)
+    }
+}
+
+/// A page that is written from top to bottom.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn facts(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        let help = "Facts by the name of their log line, also those below the log's level.";
+        self.counters("bulkhead_events", help, "event", &metrics.events)?;
+        let help = "Ends of agents by reason.";
+        self.counters("bulkhead_agent_exits", help, "reason", &metrics.exits)?;
+        let help = "Log lines lost because nobody read them in time.";
+        self.counter("bulkhead_log_lines_dropped", help, None, metrics.dropped_lines)
+    }
+
+    fn agents(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        let help = "Known agents by state. Some of those that ended are kept for a while.";
+        self.gauges("bulkhead_agents", help, "state", &metrics.agents)?;
+        self.gauge("bulkhead_stores", "Engine stores that exist.", None, metrics.stores)?;
+        let help = "Places of live agents that are taken.";
+        self.gauge("bulkhead_places_used", help, None, metrics.places_used)?;
+        let help = "The largest number of live agents.";
+        self.gauge("bulkhead_places_max", help, None, metrics.places_max)?;
+        let help = "Messages that wait in mailboxes.";
+        self.gauge("bulkhead_mailbox_messages", help, None, metrics.mailbox_messages)?;
+        let help = "Size of the messages that wait in mailboxes.";
+        self.gauge("bulkhead_mailbox", help, Some(Unit::Bytes), metrics.mailbox_bytes)?;
+        let help = "Linear memories and tables of all guests.";
+        self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)
+    }
+
+    fn host(&mut self, metrics: &Metrics, connections: usize) -> Result<(), Error> {
+        self.gauge("bulkhead_tasks", "Named tasks of the host that live.", None, metrics.tasks)?;
+        let help = "Connections that the control server serves.";
+        self.gauge("bulkhead_control_connections", help, None, connections)?;
+        let help = "1 when new starts are taken.";
+        self.gauge("bulkhead_ready", help, None, u32::from(metrics.ready))?;
+        let help = "1 when the container is going away.";
+        self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
+        let uptime = metrics.uptime.as_secs_f64();
+        self.gauge("bulkhead_uptime", "Age of this run.", Some(Unit::Seconds), uptime)?;
+        let help = "The program that runs.";
+        let mut build = self.0.encode_descriptor("bulkhead_build", help, None, MetricType::Info)?;
+        build.encode_info(&[("version", metrics.version)])
+    }
+
+    fn process(&mut self, process: &Process, metrics: &Metrics) -> Result<(), Error> {
+        if let Some(fds) = process.open_fds {
+            self.gauge("process_open_fds", "Open file descriptors.", None, fds)?;
+        }
+        if let Some(fds) = process.max_fds {
+            self.gauge("process_max_fds", "File descriptors that may be open.", None, fds)?;
+        }
+        if let Some(bytes) = process.resident_bytes {
+            let help = "Resident memory.";
+            self.gauge("process_resident_memory", help, Some(Unit::Bytes), bytes)?;
+        }
+        if let Some(seconds) = process.cpu_seconds {
+            let help = "CPU time of all threads, user and system.";
+            self.counter("process_cpu", help, Some(Unit::Seconds), seconds)?;
+        }
+        let started = metrics.started_at.0 as f64 / 1000.0;
+        let help = "When this run began, since the Unix epoch.";
+        self.gauge("process_start_time", help, Some(Unit::Seconds), started)
+    }
+
+    fn gauge<N: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        value: N,
+    ) -> Result<(), Error> {
+        let metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        ConstGauge::new(value).encode(metric)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, u64)],
+    ) -> Result<(), Error> {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (of, value) in values {
+            ConstGauge::new(*value).encode(metric.encode_family(&[(label, *of)])?)?;
+        }
+        Ok(())
+    }
+
+    /// The text gives the name its `_total`.
+    fn counter<N: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        value: N,
+    ) -> Result<(), Error> {
+        let metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, u64)],
+    ) -> Result<(), Error> {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (of, value) in values {
+            ConstCounter::new(*value).encode(metric.encode_family(&[(label, *of)])?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! The figures as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulkhead_model::{AgentState, Event, ExitReason};
+
+use super::fake::Rig;
+
+/// `name{labels}` to value. Every line must be a comment or a sample.
+fn samples(text: &str) -> BTreeMap<&str, f64> {
+    let mut samples = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with("# ")) {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
+        let (family, labels) = name.split_once('{').unwrap_or((name, "x=\"\"}"));
+        let in_family = |c: char| c.is_ascii_lowercase() || c == '_';
+        assert!(!family.is_empty() && family.chars().all(in_family), "{line:?}");
+        let (label, text) = labels.split_once("=\"").unwrap_or_else(|| panic!("{line:?}"));
+        assert!(!label.is_empty() && label.chars().all(in_family), "{line:?}");
+        assert!(text.ends_with("\"}") && text.matches('"').count() == 1, "{line:?}");
+        let value = value.parse().unwrap_or_else(|_| panic!("{line:?}"));
+        assert_eq!(samples.insert(name, value), None, "twice: {name}");
+    }
+    samples
+}
+
+fn scrape(rig: &Rig) -> String {
+    let answer = rig.client().get("/metrics");
+    assert_eq!(answer.status, 200);
+    answer.body
+}
+
+/// The names of families, as their `# TYPE` lines give them.
+fn families(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.split(' ').next().unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn the_answer_is_openmetrics_text() {
+    let rig = Rig::start();
+    let answer = rig.client().get("/metrics");
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.header("content-type"), Some(content_type));
+    assert!(answer.body.ends_with("\n# EOF\n"), "{}", answer.body);
+    assert_eq!(answer.body.matches("# EOF").count(), 1);
+    for line in answer.body.lines().filter(|line| line.starts_with('#')) {
+        let known = ["# HELP ", "# TYPE ", "# UNIT ", "# EOF"];
+        assert!(known.iter().any(|start| line.starts_with(start)), "{line:?}");
+    }
+    let families = families(&answer.body);
+    let once: BTreeSet<_> = families.iter().collect();
+    assert_eq!(once.len(), families.len(), "a family is described twice");
+    for name in samples(&answer.body).into_keys() {
+        let name = name.split('{').next().unwrap();
+        let described = ["", "_total", "_info"].iter().any(|suffix| {
+            name.strip_suffix(suffix).is_some_and(|family| families.contains(&family))
+        });
+        assert!(described, "{name} has no TYPE");
+    }
+}
+
+#[test]
+fn the_figures_of_the_backend_are_shown_under_their_names() {
+    let rig = Rig::start();
+    let text = scrape(&rig);
+    let samples = samples(&text);
+    for (name, value) in [
+        ("bulkhead_events_total{event=\"agent.start\"}", 7.0),
+        ("bulkhead_agent_exits_total{reason=\"trap\"}", 2.0),
+        ("bulkhead_log_lines_dropped_total", 1.0),
+        ("bulkhead_agents{state=\"running\"}", 3.0),
+        ("bulkhead_stores", 4.0),
+        ("bulkhead_tasks", 5.0),
+        ("bulkhead_places_used", 6.0),
+        ("bulkhead_places_max", 1000.0),
+        ("bulkhead_mailbox_messages", 8.0),
+        ("bulkhead_mailbox_bytes", 9.0),
+        ("bulkhead_guest_memory_bytes", 65536.0),
+        ("bulkhead_control_connections", 1.0),
+        ("bulkhead_ready", 1.0),
+        ("bulkhead_draining", 0.0),
+        ("bulkhead_uptime_seconds", 1.5),
+        ("bulkhead_build_info{version=\"0\"}", 1.0),
+        ("process_start_time_seconds", 1.75),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}\n{text}");
+    }
+    let process =
+        ["process_open_fds", "process_resident_memory_bytes", "process_cpu_seconds_total"];
+    for name in process {
+        assert!(samples[name] > 0.0, "{name}\n{text}");
+    }
+}
+
+#[test]
+fn every_name_state_and_reason_is_there_from_the_start() {
+    let rig = Rig::start();
+    let text = scrape(&rig);
+    let samples = samples(&text);
+    for (family, label, values) in [
+        ("bulkhead_events_total", "event", Event::NAMES),
+        ("bulkhead_agent_exits_total", "reason", ExitReason::NAMES),
+        ("bulkhead_agents", "state", AgentState::NAMES),
+    ] {
+        for value in values {
+            let name = format!("{family}{{{label}=\"{value}\"}}");
+            assert!(samples.contains_key(name.as_str()), "{name}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn not_ready_is_a_figure_and_not_a_refusal() {
+    let rig = Rig::start();
+    rig.backend.set_ready(false);
+    assert_eq!(samples(&scrape(&rig))["bulkhead_ready"], 0.0);
+}
+
+#[test]
+fn a_connection_that_is_gone_does_not_count() {
+    let rig = Rig::start();
+    let others: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = rig.client();
+            assert_eq!(client.get("/livez").status, 200);
+            client
+        })
+        .collect();
+    let mut client = rig.client();
+    let mut taken = || samples(&client.get("/metrics").body)["bulkhead_control_connections"];
+    assert_eq!(taken(), 4.0);
+    drop(others);
+    while taken() != 1.0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_page_for_people_lists_exactly_these() {
+    let rig = Rig::start();
+    let text = scrape(&rig);
+    let shown: BTreeSet<_> =
+        samples(&text).into_keys().map(|name| name.split('{').next().unwrap()).collect();
+    let page = include_str!("../../METRICS.md");
+    let listed: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+        .collect();
+    // The one that a machine without a limit does not have.
+    let shown: BTreeSet<_> = shown.into_iter().chain(["process_max_fds"]).collect();
+    assert_eq!(shown, listed);
+}

@@ -1,0 +1,262 @@
+//! Whether an agent comes back after an end, and when. Pure: the clock and the dice are the caller's.
+//!
+//! ```text
+//!   an end ──▶ does the policy want it back? ── no ──▶ Stay
+//!                       │ yes
+//!                       ▼
+//!   a fault that a retry cannot help, or the same fault at start several times in a row?  ──▶ Quarantine
+//!                       │ no
+//!                       ▼
+//!   more ends in the window than allowed?  ──▶ Quarantine
+//!                       │ no
+//!                       ▼
+//!   Retry, after a random time below an exponential bound (full jitter)
+//! ```
+//!
+//! An incarnation that lived for a healthy period sets the bound back to its first value. The window does
+//! not forget for that: an agent that dies every minute is a crash looper as well.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::millis;
+use crate::{Determinism, Exit, ExitReason, Incarnation, Phase, Timestamp};
+
+/// Whether an agent comes back after an end. The words are those of OTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Always.
+    Permanent,
+    /// After an abnormal end.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// When an agent comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartRules {
+    /// Whether at all.
+    pub policy: RestartPolicy,
+    /// Bound of the first backoff. It doubles with every end in a row.
+    pub backoff: Duration,
+    /// Largest bound of a backoff.
+    pub backoff_max: Duration,
+    /// A life as long as this sets the backoff back.
+    pub healthy: Duration,
+    /// Ends within `window` that are answered by a restart. One more is quarantined. At most
+    /// [`MAX_RESTARTS`].
+    pub max_restarts: u32,
+    /// The time in which `max_restarts` may happen.
+    pub window: Duration,
+    /// Ends in a row with the same fingerprint before the agent was running that are taken for a fault
+    /// that no retry helps. At most [`MAX_RESTARTS`].
+    pub same_fault: u32,
+}
+
+/// Largest [`RestartRules::max_restarts`]: as many ends are kept for each agent.
+pub const MAX_RESTARTS: u32 = 100;
+
+/// Ends that are kept at least, so that a person sees a history.
+const MIN_HISTORY: usize = 10;
+
+impl Default for RestartRules {
+    /// Five restarts in five minutes, as Erlang's supervisors count, with the backoff of a service that
+    /// talks to others: half a second to a minute.
+    fn default() -> Self {
+        Self {
+            policy: RestartPolicy::Temporary,
+            backoff: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            healthy: Duration::from_secs(60),
+            max_restarts: 5,
+            window: Duration::from_secs(300),
+            same_fault: 3,
+        }
+    }
+}
+
+/// What an agent's restarts have come to. Survives the incarnation, and in the store the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestartState {
+    /// Ends that the policy answered, oldest first. Bounded.
+    pub ends: Vec<PastEnd>,
+    /// Restarts in a row without a healthy life: the exponent of the backoff.
+    pub streak: u32,
+    /// Present while the agent is quarantined.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// One end, as far as restarts go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastEnd {
+    /// When.
+    pub at: Timestamp,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// Why.
+    pub reason: ExitReason,
+    /// Groups ends of one cause.
+    pub fingerprint: String,
+    /// The agent never was running.
+    pub at_start: bool,
+    /// The crash record; absent when the end was normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash_id: Option<String>,
+    /// A retry cannot help.
+    pub deterministic: bool,
+}
+
+/// Why an agent does not come back by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantine {
+    /// Since when.
+    pub since: Timestamp,
+    /// Which rule.
+    pub why: QuarantineReason,
+    /// One sentence for a person, with the figures.
+    pub message: String,
+}
+
+/// The rule that put an agent into quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuarantineReason {
+    /// Too many ends in the window.
+    Intensity,
+    /// The same fault at start, several times in a row.
+    SameFault,
+    /// A fault of which one time is enough.
+    Deterministic,
+}
+
+/// What follows from an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It stays down, as its policy says.
+    Stay,
+    /// It comes back.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// How long until then.
+        backoff: Duration,
+    },
+    /// It stays down until a person or a new spec says otherwise.
+    Quarantine(Quarantine),
+}
+
+impl PastEnd {
+    /// An end as the rules see it.
+    pub fn new(
+        exit: &Exit,
+        at: Timestamp,
+        incarnation: Incarnation,
+        fingerprint: String,
+        crash_id: Option<String>,
+    ) -> Self {
+        Self {
+            at,
+            incarnation,
+            reason: exit.reason,
+            fingerprint,
+            at_start: matches!(exit.phase, Phase::Instantiate | Phase::Restore | Phase::Start),
+            crash_id,
+            deterministic: exit.deterministic == Determinism::True,
+        }
+    }
+}
+
+impl RestartState {
+    /// Decides what follows from `end`, and remembers it. `lived` is how long the incarnation was there;
+    /// `dice` is a random number from 0 to 1.
+    pub fn after(
+        &mut self,
+        rules: &RestartRules,
+        end: PastEnd,
+        lived: Duration,
+        dice: f64,
+    ) -> Decision {
+        let wanted = match rules.policy {
+            RestartPolicy::Permanent => true,
+            RestartPolicy::Transient => !end.reason.is_normal(),
+            RestartPolicy::Temporary => false,
+        };
+        if !wanted {
+            return Decision::Stay;
+        }
+        if lived >= rules.healthy {
+            self.streak = 0;
+        }
+        let now = end.at;
+        self.remember(end, rules);
+        if let Some((why, message)) = self.hopeless(rules) {
+            let quarantine = Quarantine { since: now, why, message };
+            self.quarantine = Some(quarantine.clone());
+            return Decision::Quarantine(quarantine);
+        }
+        let backoff = rules.bound(self.streak).mul_f64(dice.clamp(0.0, 1.0));
+        self.streak = self.streak.saturating_add(1);
+        Decision::Retry { at: now.after(backoff), backoff }
+    }
+
+    /// Ends within the window that ends at `now`. One from the future, after the clock was set back,
+    /// counts as of now.
+    pub fn attempts_in_window(&self, rules: &RestartRules, now: Timestamp) -> u32 {
+        let since = now.0.saturating_sub_unsigned(millis(rules.window));
+        let recent = self.ends.iter().filter(|end| end.at.0 > since).count();
+        u32::try_from(recent).unwrap_or(u32::MAX)
+    }
+
+    fn remember(&mut self, end: PastEnd, rules: &RestartRules) {
+        // One more than is allowed has to be seen.
+        let kept = (rules.max_restarts.min(MAX_RESTARTS) as usize + 1).max(MIN_HISTORY);
+        if self.ends.len() >= kept {
+            self.ends.drain(..=self.ends.len() - kept);
+        }
+        self.ends.push(end);
+    }
+
+    /// Whether the last end was one too many.
+    fn hopeless(&self, rules: &RestartRules) -> Option<(QuarantineReason, String)> {
+        let last = self.ends.last()?;
+        let reason = last.reason.as_str();
+        if last.at_start && last.deterministic {
+            let text = format!("it cannot start: {reason}, and a retry cannot help");
+            return Some((QuarantineReason::Deterministic, text));
+        }
+        let is_same = |end: &&PastEnd| {
+            end.at_start && !end.reason.is_normal() && end.fingerprint == last.fingerprint
+        };
+        let same = self.ends.iter().rev().take_while(is_same).count();
+        if same >= rules.same_fault.max(1) as usize && last.at_start {
+            let text = format!("{same} starts in a row ended with the same fault, {reason}");
+            return Some((QuarantineReason::SameFault, text));
+        }
+        let attempts = self.attempts_in_window(rules, last.at);
+        if attempts > rules.max_restarts {
+            let (allowed, seconds) = (rules.max_restarts, rules.window.as_secs_f64());
+            let text = format!(
+                "it ended {attempts} times within {seconds} s, {allowed} are allowed; last: {reason}"
+            );
+            return Some((QuarantineReason::Intensity, text));
+        }
+        None
+    }
+}
+
+impl RestartRules {
+    /// The exponential bound after `streak` restarts in a row.
+    fn bound(&self, streak: u32) -> Duration {
+        let factor = 1_u32.checked_shl(streak).unwrap_or(u32::MAX);
+        self.backoff.saturating_mul(factor).min(self.backoff_max)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn rules(policy: RestartPolicy) -> RestartRules {
+    RestartRules { policy, ..RestartRules::default() }
+}
+
+fn crash(at_s: i64, fingerprint: &str) -> PastEnd {
+    let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
+    PastEnd::new(&exit, Timestamp(at_s * 1000), Incarnation(1), fingerprint.into(), None)
+}
+
+fn crash_at_start(at_s: i64, fingerprint: &str) -> PastEnd {
+    PastEnd { at_start: true, ..crash(at_s, fingerprint) }
+}
+
+fn normal(at_s: i64) -> PastEnd {
+    PastEnd { reason: ExitReason::Completed, ..crash(at_s, "") }
+}
+
+const SHORT: Duration = Duration::from_millis(1);
+
+fn backoff(decision: &Decision) -> Duration {
+    match decision {
+        Decision::Retry { backoff, .. } => *backoff,
+        other => panic!("no retry: {other:?}"),
+    }
+}
+
+#[test]
+fn the_policy_says_which_ends_are_answered() {
+    for (policy, after_normal, after_crash) in [
+        (RestartPolicy::Permanent, true, true),
+        (RestartPolicy::Transient, false, true),
+        (RestartPolicy::Temporary, false, false),
+    ] {
+        let rules = rules(policy);
+        let mut state = RestartState::default();
+        let decision = state.after(&rules, normal(0), SHORT, 1.0);
+        assert_eq!(matches!(decision, Decision::Retry { .. }), after_normal, "{policy:?}");
+        let decision = state.after(&rules, crash(1, "f"), SHORT, 1.0);
+        assert_eq!(matches!(decision, Decision::Retry { .. }), after_crash, "{policy:?}");
+    }
+}
+
+#[test]
+fn the_bound_doubles_up_to_its_cap_and_the_dice_choose_below_it() {
+    let rules = RestartRules { max_restarts: 100, ..rules(RestartPolicy::Transient) };
+    let mut state = RestartState::default();
+    let bounds: Vec<u128> = (0..9)
+        .map(|n| backoff(&state.after(&rules, crash(n, "f"), SHORT, 1.0)).as_millis())
+        .collect();
+    assert_eq!(bounds, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+    assert_eq!(backoff(&state.after(&rules, crash(9, "f"), SHORT, 0.0)), Duration::ZERO);
+    let retry = state.after(&rules, crash(10, "f"), SHORT, 0.5);
+    assert_eq!(retry, Decision::Retry { at: Timestamp(40_000), backoff: Duration::from_secs(30) });
+}
+
+#[test]
+fn a_healthy_life_sets_the_backoff_back_and_not_the_window() {
+    let rules = rules(RestartPolicy::Transient);
+    let mut state = RestartState::default();
+    for n in 0..4 {
+        state.after(&rules, crash(n, "f"), SHORT, 1.0);
+    }
+    let decision = state.after(&rules, crash(100, "f"), rules.healthy, 1.0);
+    assert_eq!(backoff(&decision), rules.backoff);
+    assert_eq!(state.attempts_in_window(&rules, Timestamp(100_000)), 5);
+}
+
+#[test]
+fn one_end_too_many_in_the_window_is_quarantined() {
+    let rules = rules(RestartPolicy::Permanent);
+    let mut state = RestartState::default();
+    for n in 0..5 {
+        backoff(&state.after(&rules, crash(n, "f"), SHORT, 1.0));
+    }
+    let Decision::Quarantine(quarantine) = state.after(&rules, crash(5, "f"), SHORT, 1.0) else {
+        panic!("not quarantined")
+    };
+    assert_eq!(quarantine.why, QuarantineReason::Intensity);
+    assert_eq!(quarantine.since, Timestamp(5_000));
+    assert_eq!(quarantine.message, "it ended 6 times within 300 s, 5 are allowed; last: trap");
+    assert_eq!(state.quarantine, Some(quarantine));
+}
+
+#[test]
+fn ends_outside_the_window_do_not_count() {
+    let rules = rules(RestartPolicy::Permanent);
+    let mut state = RestartState::default();
+    for n in 0..50 {
+        // One a minute: five in each window.
+        backoff(&state.after(&rules, crash(n * 60, "f"), SHORT, 1.0));
+    }
+    assert!(state.ends.len() <= MIN_HISTORY);
+}
+
+#[test]
+fn the_same_fault_at_start_several_times_in_a_row_is_not_retried_into_the_wall() {
+    let rules = rules(RestartPolicy::Transient);
+    let mut state = RestartState::default();
+    backoff(&state.after(&rules, crash_at_start(0, "a"), SHORT, 1.0));
+    backoff(&state.after(&rules, crash_at_start(1, "b"), SHORT, 1.0));
+    backoff(&state.after(&rules, crash_at_start(2, "b"), SHORT, 1.0));
+    let decision = state.after(&rules, crash_at_start(3, "b"), SHORT, 1.0);
+    let Decision::Quarantine(quarantine) = decision else { panic!("{decision:?}") };
+    assert_eq!(quarantine.why, QuarantineReason::SameFault);
+}
+
+#[test]
+fn the_same_fault_at_work_has_the_whole_window() {
+    let rules = rules(RestartPolicy::Transient);
+    let mut state = RestartState::default();
+    for n in 0..5 {
+        backoff(&state.after(&rules, crash(n, "same"), SHORT, 1.0));
+    }
+}
+
+#[test]
+fn a_start_that_no_retry_can_help_is_quarantined_at_once() {
+    let mut state = RestartState::default();
+    let end = PastEnd { deterministic: true, ..crash_at_start(0, "f") };
+    let decision = state.after(&rules(RestartPolicy::Permanent), end, SHORT, 1.0);
+    let Decision::Quarantine(quarantine) = decision else { panic!("{decision:?}") };
+    assert_eq!(quarantine.why, QuarantineReason::Deterministic);
+}
+
+#[test]
+fn the_state_survives_being_written_and_read() {
+    let rules = rules(RestartPolicy::Permanent);
+    let mut state = RestartState::default();
+    for n in 0..6 {
+        state.after(&rules, crash(n, "f"), SHORT, 1.0);
+    }
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<RestartState>(&text).unwrap(), state);
+    assert_eq!(serde_json::from_str::<RestartState>("{}").unwrap(), RestartState::default());
+}
+
+proptest! {
+    /// Whatever happens: what is kept is bounded, a retry lies within its bound and not in the past,
+    /// and within any window no more than the allowed restarts happen.
+    #[test]
+    fn restarts_are_bounded(
+        ends in prop::collection::vec((0_i64..200, any::<bool>(), 0_u8..3, 0.0_f64..=1.0), 1..200),
+        max_restarts in 0_u32..8,
+    ) {
+        let rules = RestartRules { max_restarts, ..rules(RestartPolicy::Permanent) };
+        let mut state = RestartState::default();
+        let (mut now, mut retries) = (0, Vec::new());
+        for (gap, at_start, fingerprint, dice) in ends {
+            now += gap;
+            let end = PastEnd { at_start, ..crash(now, &fingerprint.to_string()) };
+            match state.after(&rules, end, SHORT, dice) {
+                Decision::Retry { at, backoff } => {
+                    prop_assert!(backoff <= rules.backoff_max && at.0 >= now * 1000);
+                    retries.push(now);
+                }
+                Decision::Quarantine(_) => state = RestartState::default(),
+                Decision::Stay => prop_assert!(false, "permanent stays"),
+            }
+            if state.quarantine.is_none() && state.ends.is_empty() { retries.clear(); }
+            let since = now - rules.window.as_secs() as i64;
+            let recent = retries.iter().filter(|at| **at > since).count();
+            prop_assert!(recent <= max_restarts as usize);
+            prop_assert!(state.ends.len() <= MIN_HISTORY);
+        }
+    }
+}

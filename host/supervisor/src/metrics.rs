@@ -1,0 +1,82 @@
+//! All agents in numbers, for `GET /metrics`.
+
+use std::time::Duration;
+
+use bulkhead_agent::Container;
+use bulkhead_model::{AgentState, Timestamp};
+use tokio::sync::Semaphore;
+
+use crate::Supervisor;
+
+/// The figures of the container at one moment. Plain numbers; how they are shown is the edge's matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Facts of this run by the name of their line, every name.
+    pub events: Vec<(&'static str, u64)>,
+    /// Ends of agents in this run by reason, every reason.
+    pub exits: Vec<(&'static str, u64)>,
+    /// Log lines that were lost in this run.
+    pub dropped_lines: u64,
+    /// Agents that are known, by state, every state. The last that ended are among them.
+    pub agents: Vec<(&'static str, u64)>,
+    /// Stores of the engine that exist.
+    pub stores: usize,
+    /// Named tasks of the host that live.
+    pub tasks: usize,
+    /// Places that are taken. An agent keeps its place until its store is gone and nothing will follow it.
+    pub places_used: usize,
+    /// The largest number of live agents.
+    pub places_max: usize,
+    /// Messages that wait, over all mailboxes.
+    pub mailbox_messages: usize,
+    /// Their bytes.
+    pub mailbox_bytes: usize,
+    /// Linear memories and tables of all guests.
+    pub guest_memory_bytes: u64,
+    /// How long this run lives.
+    pub uptime: Duration,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// New starts are taken.
+    pub ready: bool,
+    /// The container is going away.
+    pub draining: bool,
+    /// Of this program.
+    pub version: &'static str,
+}
+
+impl Supervisor {
+    /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
+    /// guest and no start: every lock on the way is held for a few instructions.
+    pub fn metrics(&self) -> Metrics {
+        let Container { runtime, context, places, .. } = &*self.0.container;
+        let counts = context.counts();
+        let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
+        let mut metrics = Metrics {
+            events: counts.events().collect(),
+            exits: counts.exits().collect(),
+            dropped_lines: counts.dropped_lines(),
+            agents: AgentState::NAMES.iter().map(|name| (*name, 0)).collect(),
+            stores: runtime.stores(),
+            tasks: context.tasks().now(),
+            places_used: places_max.saturating_sub(places.available_permits()),
+            places_max,
+            mailbox_messages: 0,
+            mailbox_bytes: 0,
+            guest_memory_bytes: 0,
+            uptime: context.uptime(),
+            started_at: context.started_at(),
+            ready: self.is_ready(),
+            draining: self.0.container.is_draining(),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        for agent in self.0.registry.all().iter().filter_map(|agent| agent.current()) {
+            let figures = agent.figures();
+            metrics.agents[figures.state.name_index()].1 += 1;
+            metrics.mailbox_messages += figures.mailbox_messages;
+            metrics.mailbox_bytes += figures.mailbox_bytes;
+            metrics.guest_memory_bytes += figures.memory_bytes;
+        }
+        metrics
+    }
+}

@@ -1,0 +1,197 @@
+//! `GET /metrics` of the real host: what is counted while agents come and go, and that nothing of them
+//! stays behind.
+
+use std::cell::RefCell;
+
+use harness::client::Client;
+use harness::{Host, Metrics, Value, json, wait_until};
+
+/// What agents take and must give back.
+const GIVEN_BACK: [&str; 7] = [
+    "bulkhead_stores",
+    "bulkhead_tasks",
+    "bulkhead_places_used",
+    "bulkhead_mailbox_messages",
+    "bulkhead_mailbox_bytes",
+    "bulkhead_guest_memory_bytes",
+    "process_open_fds",
+];
+
+/// Guests of the test: one that behaves, and one for each way in which a store can be lost.
+const GUESTS: [&str; 4] = ["trap", "hang", "host-error", "slow-start"];
+
+fn host() -> Host {
+    let builder = Host::builder();
+    let builder = GUESTS.iter().fold(builder, |builder, guest| builder.guest(guest));
+    // A stop in the middle of a long host call ends by force.
+    builder.role("hang", "hang", "host_call_ms = 60000\nshutdown_ms = 200").start()
+}
+
+fn state(name: &str) -> String {
+    format!("bulkhead_agents{{state=\"{name}\"}}")
+}
+
+fn exits(reason: &str) -> String {
+    format!("bulkhead_agent_exits_total{{reason=\"{reason}\"}}")
+}
+
+/// The samples of a family with one label, by its value.
+fn labelled<'a>(metrics: &'a Metrics, family: &str) -> impl Iterator<Item = (&'a str, f64)> {
+    let start = format!("{family}{{");
+    metrics.iter().filter_map(move |(name, value)| {
+        Some((name.strip_prefix(&start)?.split('"').nth(1)?, *value))
+    })
+}
+
+/// The last metrics of a wait. A wait that fails shows them.
+#[derive(Default)]
+struct Last(RefCell<Metrics>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the last metrics: {:#?}", self.0.borrow());
+        }
+    }
+}
+
+/// Waits until the metrics are as wanted, and returns them.
+#[track_caller]
+fn wait_for_metrics(client: &Client, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+    let last = Last::default();
+    wait_until(what, || {
+        last.0.replace(client.metrics());
+        wanted(&last.0.borrow())
+    });
+    last.0.take()
+}
+
+/// Each of the client's own connections is a task and a file of the host, and how many it keeps is its
+/// own business.
+fn given_back(metrics: &Metrics) -> Vec<(&'static str, f64)> {
+    let of_connections = |name: &str| match name {
+        "bulkhead_tasks" | "process_open_fds" => metrics["bulkhead_control_connections"],
+        _ => 0.0,
+    };
+    GIVEN_BACK.iter().map(|name| (*name, metrics[*name] - of_connections(name))).collect()
+}
+
+/// Nothing of any agent is there. Files are not looked at: what they begin with is the host's business.
+fn is_empty(metrics: &Metrics) -> bool {
+    given_back(metrics).iter().all(|(name, count)| *name == "process_open_fds" || *count == 0.0)
+}
+
+/// One agent of each fate.
+fn one_of_each(client: &Client) {
+    client.start("stopped", "echo");
+    assert_eq!(client.ask("stopped", "hi"), "hi");
+    client.stop("stopped").expect(200);
+
+    client.start("superseded", "echo");
+    client.start("superseded", "echo");
+    client.stop("superseded").expect(200);
+
+    client.start("trapped", "trap");
+    client.send_wait("trapped", "unreachable").expect_error(502, &[]);
+
+    client.start("host-panic", "host-error");
+    client.send_wait("host-panic", "panic").expect_error(502, &[]);
+
+    client.start("killed", "hang");
+    client.send("killed", "60000").expect(200);
+    wait_until("the agent is in its turn", || client.status("killed")["busy"] == true);
+    for body in ["one", "two", "three"] {
+        client.send("killed", body).expect(200);
+    }
+    let metrics = client.metrics();
+    assert_eq!(metrics["bulkhead_mailbox_messages"], 3.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_mailbox_bytes"], 11.0, "{metrics:#?}");
+    client.stop("killed").expect(200);
+
+    // Its component is compiled outside of the short deadline.
+    client.start_with("slow", "slow-start", json!({"prompt": "0"})).expect(201);
+    client.stop("slow").expect(200);
+    let body = json!({"deadlineMs": 200, "prompt": "60000"});
+    client.start_with("too-slow", "slow-start", body).expect_error(504, &[]);
+}
+
+#[test]
+fn counts_return_to_their_start_whatever_became_of_the_agents() {
+    let host = host();
+    let client = host.client();
+    wait_for_metrics(client, "boot is through", |now| {
+        now["bulkhead_ready"] == 1.0 && is_empty(now)
+    });
+    // What compiling and the first agent open stays open: files are compared from here on.
+    one_of_each(client);
+    let before = wait_for_metrics(client, "nothing of the first round is left", is_empty);
+    for _ in 0..5 {
+        one_of_each(client);
+    }
+    let after = wait_for_metrics(client, "counts return to their start", |now| {
+        given_back(now) == given_back(&before)
+    });
+    for (reason, count) in [
+        ("stopped", 18.0),
+        ("superseded", 6.0),
+        ("trap", 6.0),
+        ("host_error", 6.0),
+        ("killed", 6.0),
+        ("start_failed", 6.0),
+    ] {
+        assert_eq!(after[&exits(reason)], count, "{reason}: {after:#?}");
+    }
+    host.finish();
+}
+
+#[test]
+fn live_agents_are_counted_where_they_are() {
+    let host = host();
+    let client = host.client();
+    for n in 0..5 {
+        client.start(&format!("echo-{n}"), "echo");
+    }
+    let metrics = client.metrics();
+    assert_eq!(metrics[&state("running")], 5.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_stores"], 5.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_places_used"], 5.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_places_max"], 64.0, "{metrics:#?}");
+    assert!(metrics["bulkhead_tasks"] >= 5.0, "{metrics:#?}");
+    let used = |agent: &Value| agent["memory"]["usedBytes"].as_f64().expect("a number");
+    let of_agents: f64 = client.list().iter().map(used).sum();
+    assert!(of_agents > 0.0);
+    assert_eq!(metrics["bulkhead_guest_memory_bytes"], of_agents, "{metrics:#?}");
+    client.stop("echo-0").expect(200);
+    let metrics = client.metrics();
+    assert_eq!((metrics[&state("running")], metrics[&state("exited")]), (4.0, 1.0), "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_draining"], 0.0);
+    host.finish();
+}
+
+#[test]
+fn counters_agree_with_the_log() {
+    let host = host();
+    let client = host.client();
+    one_of_each(client);
+    client.get("/agents/nobody/status").expect_error(404, &["nobody"]);
+    // The writer is a moment behind the facts.
+    let metrics = wait_for_metrics(client, "the log has every fact", |now| {
+        let lines = host.lines();
+        let exits: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.exit").collect();
+        let events_agree = labelled(now, "bulkhead_events_total").all(|(name, counted)| {
+            lines.iter().filter(|line| line["event"] == name).count() as f64 == counted
+        });
+        let exits_agree = labelled(now, "bulkhead_agent_exits_total").all(|(reason, counted)| {
+            exits.iter().filter(|line| line["reason"] == reason).count() as f64 == counted
+        });
+        events_agree && exits_agree
+    });
+    assert_eq!(metrics["bulkhead_events_total{event=\"agent.exit\"}"], 8.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_events_total{event=\"container.cold_start\"}"], 1.0);
+    assert!(metrics["bulkhead_events_total{event=\"container.request_refused\"}"] >= 1.0);
+    assert_eq!(metrics["bulkhead_log_lines_dropped_total"], 0.0);
+    let all: f64 =
+        labelled(&metrics, "bulkhead_agent_exits_total").map(|(_, counted)| counted).sum();
+    assert_eq!(all, 8.0, "every exit has a reason");
+    host.finish();
+}
