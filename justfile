@@ -47,6 +47,10 @@ test *args: build guests
         cargo test {{ args }}
     fi
 
+# check the start slot for long, as a nightly run does: all schedules with few preemptions, many random ones
+model-check schedules="1000000" preemptions="3": _compiler
+    SLOT_SCHEDULES={{ schedules }} SLOT_PREEMPTIONS={{ preemptions }} cargo test -p slot-model -- --nocapture
+
 # build the host and the model server
 build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"

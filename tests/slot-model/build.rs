@@ -1,0 +1,80 @@
+//! Takes the start slot's source as it is, and makes broken versions of it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+const SLOT: &str = "../../host/agent/src/slot.rs";
+
+/// A way to break the slot: what stands in the source, and what is put in its place.
+struct Mutation {
+    name: &'static str,
+    find: &'static str,
+    replace: &'static str,
+}
+
+const MUTATIONS: [Mutation; 5] = [
+    // Between the end of the rest and the next incarnation the slot looks vacant.
+    Mutation {
+        name: "drop_the_lock",
+        find: "let tenant = make(inner.count());\n        inner.holder",
+        replace: "drop(inner);\n        let mut inner = self.lock();\n        \
+                  let tenant = make(inner.count());\n        inner.holder",
+    },
+    // The cancelled one needs the lock to end.
+    Mutation {
+        name: "cancel_inside_the_lock",
+        find: "let holder = inner.release_holder();\n        let resting = inner.resting.take();\n        \
+               inner.past = resting.clone().or(inner.past.take());\n        drop(inner);\n        \
+               self.tell();\n        Some(Before",
+        replace: "let holder = inner.release_holder();\n        let resting = inner.resting.take();\n        \
+                  inner.past = resting.clone().or(inner.past.take());\n        \
+                  if let Some(holder) = &holder { super::cancel_and_wait(holder.incarnation()); }\n        \
+                  drop(inner);\n        self.tell();\n        Some(Before",
+    },
+    Mutation {
+        name: "reuse_an_incarnation",
+        find: "let tenant = make(inner.count());\n        inner.holder",
+        replace: "let tenant = make(number);\n        inner.holder",
+    },
+    // A stop that comes while the agent crashes does not keep it from coming back.
+    Mutation { name: "forget_the_release", find: "holder.released = true;", replace: "" },
+    // A turn that does not wait for the holder.
+    Mutation {
+        name: "do_not_wait",
+        find: "if self.holder.is_some() {\n            return None;\n        }",
+        replace: "",
+    },
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed={SLOT}");
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = env::var_os("OUT_DIR").expect("set by cargo");
+    let source = fs::read_to_string(SLOT).expect("read the slot's source");
+    let source = as_item(&source);
+    let write = |name: &str, text: &str| {
+        let path = Path::new(&out).join(format!("{name}.rs"));
+        fs::write(path, text).expect("write a version of the slot");
+    };
+    write("as_it_is", &source);
+    for Mutation { name, find, replace } in MUTATIONS {
+        let places = source.matches(find).count();
+        assert_eq!(
+            places, 1,
+            "mutation {name} does not fit slot.rs any more: adapt it in build.rs"
+        );
+        write(name, &source.replacen(find, replace, 1));
+    }
+}
+
+/// The source as it can be included in a module: without the module's own documentation and its unit tests.
+fn as_item(source: &str) -> String {
+    let mut text = String::new();
+    let is_kept =
+        |line: &&str| !line.starts_with("//!") && *line != "#[cfg(test)]" && *line != "mod tests;";
+    for line in source.lines().filter(is_kept) {
+        writeln!(text, "{line}").expect("write to a string");
+    }
+    text
+}

@@ -1,0 +1,39 @@
+//! The slot as it is, and broken on purpose (see `build.rs`).
+
+macro_rules! versions {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        pub mod $name {
+            use crate::sync;
+            #[allow(unused_imports, reason = "one of the broken versions calls it")]
+            use world::cancel_and_wait;
+
+            #[allow(dead_code, clippy::all, reason = "the product's source, of which the model uses a part")]
+            mod slot {
+                include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
+            }
+
+            #[allow(dead_code, reason = "one of the broken versions calls all of it")]
+            mod world {
+                include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/world.rs"));
+            }
+
+            pub use world::play;
+        }
+    )*};
+}
+
+versions! {
+    /// The slot as it is.
+    as_it_is,
+    /// A critical section in two parts.
+    drop_the_lock,
+    /// Waits for the cancelled one while it holds the lock.
+    cancel_inside_the_lock,
+    /// Gives a number twice.
+    reuse_an_incarnation,
+    /// A stop during a crash is forgotten.
+    forget_the_release,
+    /// The next one begins at once.
+    do_not_wait,
+}

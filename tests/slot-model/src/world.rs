@@ -1,0 +1,374 @@
+// What is around a slot. Included beside each version of it: `super::slot` is the version.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex as Plain, Weak};
+use std::time::Duration;
+
+use bulkhead_model::restart::{Decision, PastEnd};
+use bulkhead_model::{
+    AgentState, Exit, ExitReason, Incarnation, Phase, RestartPolicy, RestartRules, RestartState,
+    Timestamp,
+};
+use futures_util::future::{Either, select};
+use futures_util::pin_mut;
+use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
+
+use super::slot::{Admitted, Slot, Stopped, Tenant, Turn, Wish};
+use crate::scenario::{Fate, Scenario, Step};
+use crate::sync::watch;
+
+/// Places among all agents. One: whoever loses its place cannot run.
+const PLACES: usize = 1;
+
+/// Plays a scenario to its end and checks, all the way, that at most one incarnation lives and that every
+/// start is answered. Call it under the checker.
+pub fn play(scenario: &Scenario) {
+    let world = World::new();
+    LAST.with(|last| *last.lock().unwrap() = Arc::downgrade(&world));
+    block_on(async {
+        for step in &scenario.first {
+            world.act(*step).await;
+        }
+        let mut actors = Vec::new();
+        for steps in scenario.then.clone() {
+            let world = Arc::clone(&world);
+            actors.push(spawn(async move {
+                for step in steps {
+                    world.act(step).await;
+                }
+            }));
+        }
+        for actor in actors {
+            actor.await.unwrap();
+        }
+        if !scenario.ends_by_itself {
+            world.stop().await;
+        }
+        world.check_end().await;
+    });
+}
+
+// Plain primitives below are no steps of the scheduler: they observe.
+struct World {
+    slot: Slot<Fake, Place>,
+    lives: Plain<Option<Incarnation>>,
+    made: Plain<Vec<Fake>>,
+    entered: Plain<BTreeSet<Incarnation>>,
+    exited: Plain<BTreeSet<Incarnation>>,
+    tasks: Plain<Vec<JoinHandle<()>>>,
+    places: Arc<AtomicUsize>,
+    drains: Flag,
+    starts: AtomicUsize,
+    answers: AtomicUsize,
+}
+
+/// An incarnation.
+#[derive(Clone)]
+struct Fake(Arc<FakeInner>);
+
+struct FakeInner {
+    number: Incarnation,
+    spec: u8,
+    state: Plain<AgentState>,
+    ordered: Flag,
+    answered: Flag,
+    gone: Flag,
+}
+
+/// A place that is taken.
+struct Place(Arc<AtomicUsize>);
+
+/// Something that happens once.
+struct Flag {
+    set: AtomicBool,
+    changed: watch::Sender<()>,
+}
+
+struct Refused;
+
+thread_local! {
+    static LAST: Plain<Weak<World>> = const { Plain::new(Weak::new()) };
+}
+
+/// For the version that cancels under its lock.
+pub(super) fn cancel_and_wait(number: Incarnation) {
+    let world = LAST.with(|last| last.lock().unwrap().upgrade()).unwrap();
+    let fake = world.made.lock().unwrap().iter().find(|fake| fake.0.number == number).cloned();
+    let fake = fake.unwrap();
+    fake.0.ordered.set();
+    block_on(fake.0.gone.wait());
+}
+
+impl Flag {
+    fn new() -> Self {
+        Self { set: AtomicBool::new(false), changed: watch::Sender::new(()) }
+    }
+
+    fn set(&self) -> bool {
+        let first = !self.set.swap(true, SeqCst);
+        self.changed.send_replace(());
+        first
+    }
+
+    fn is_set(&self) -> bool {
+        self.set.load(SeqCst)
+    }
+
+    async fn wait(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.is_set() {
+            changed.changed().await.unwrap();
+        }
+    }
+}
+
+impl From<RestartState> for Refused {
+    fn from(_: RestartState) -> Self {
+        Self
+    }
+}
+
+impl Tenant for Fake {
+    type Spec = u8;
+
+    fn incarnation(&self) -> Incarnation {
+        self.0.number
+    }
+
+    fn is_same(&self, spec: &u8) -> bool {
+        self.0.spec == *spec
+    }
+
+    fn state(&self) -> AgentState {
+        *self.0.state.lock().unwrap()
+    }
+}
+
+impl Fake {
+    fn set_state(&self, state: AgentState) {
+        *self.0.state.lock().unwrap() = state;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+fn rules() -> RestartRules {
+    RestartRules { policy: RestartPolicy::Transient, max_restarts: 2, ..RestartRules::default() }
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            slot: Slot::new(Incarnation(0)),
+            lives: Plain::default(),
+            made: Plain::default(),
+            entered: Plain::default(),
+            exited: Plain::default(),
+            tasks: Plain::default(),
+            places: Arc::default(),
+            drains: Flag::new(),
+            starts: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+        })
+    }
+
+    async fn act(self: &Arc<Self>, step: Step) {
+        match step {
+            Step::Start { spec, fate, keep } => self.start(spec, fate, keep).await,
+            Step::Stop => self.stop().await,
+            Step::Drain => {
+                self.drains.set();
+                self.stop().await;
+                assert!(self.lives.lock().unwrap().is_none(), "something lives after the drain");
+            }
+        }
+    }
+
+    fn make(&self, number: Incarnation, spec: u8) -> Fake {
+        let fake = Fake(Arc::new(FakeInner {
+            number,
+            spec,
+            state: Plain::new(AgentState::Starting),
+            ordered: Flag::new(),
+            answered: Flag::new(),
+            gone: Flag::new(),
+        }));
+        let mut made = self.made.lock().unwrap();
+        assert!(
+            made.iter().all(|before| before.0.number < number),
+            "incarnation {number} was given before"
+        );
+        made.push(fake.clone());
+        fake
+    }
+
+    fn acquire(&self) -> Option<Place> {
+        let take = |taken| (taken < PLACES).then_some(taken + 1);
+        self.places.fetch_update(SeqCst, SeqCst, take).ok()?;
+        Some(Place(Arc::clone(&self.places)))
+    }
+
+    // What `Agent::start` does, and then the caller waits for its answer.
+    async fn start(self: &Arc<Self>, spec: u8, fate: Fate, keep: bool) {
+        self.starts.fetch_add(1, SeqCst);
+        let wish = Wish { spec: &spec, keep_running: keep, force: false };
+        let may_begin = || if self.drains.is_set() { Err(Refused) } else { Ok(()) };
+        match self.slot.admit(&wish, may_begin, |number| self.make(number, spec)) {
+            Err(Refused) | Ok(Admitted::Kept(_)) => {}
+            Ok(Admitted::Reserved { tenant, superseded }) => {
+                if let Some(superseded) = superseded {
+                    assert!(!superseded.is_same(&spec), "a start superseded its equal");
+                    superseded.0.ordered.set();
+                }
+                let (world, agent) = (Arc::clone(self), tenant.clone());
+                let task = spawn(async move { world.run(agent, fate).await });
+                self.tasks.lock().unwrap().push(task);
+                tenant.0.answered.wait().await;
+            }
+            Ok(Admitted::Joined(tenant)) => {
+                assert!(tenant.is_same(&spec), "a start joined another agent");
+                tenant.0.answered.wait().await;
+            }
+        }
+        self.answers.fetch_add(1, SeqCst);
+    }
+
+    // What `Agent::stop` does.
+    async fn stop(&self) {
+        let Stopped { holder, next, resting, upto } = self.slot.stop();
+        for agent in [holder, next, resting].into_iter().flatten() {
+            agent.0.ordered.set();
+        }
+        self.slot.gone(upto).await;
+        let lives = *self.lives.lock().unwrap();
+        assert!(lives.is_none_or(|number| number > upto), "{lives:?} lives after a stop of {upto}");
+    }
+
+    // What the task of a start does, `Life::run`.
+    async fn run(self: Arc<Self>, first: Fake, mut fate: Fate) {
+        if !self.reserve(&first, fate).await {
+            self.slot.withdraw(first.0.number);
+            first.0.answered.set();
+            return;
+        }
+        let mut agent = first;
+        while self.live(&agent, &mut fate).await {
+            let Some(next) = self.rest(&agent).await else { return };
+            agent = next;
+        }
+    }
+
+    async fn reserve(&self, agent: &Fake, fate: Fate) -> bool {
+        // Its component loads.
+        yield_now().await;
+        if agent.0.ordered.is_set() || fate.load_fails {
+            return false;
+        }
+        let Some(before) = self.slot.ready(agent.0.number) else { return false };
+        for before in [before.holder, before.resting].into_iter().flatten() {
+            before.0.ordered.set();
+        }
+        let turn = self.slot.turn(agent.0.number, || self.acquire());
+        let gives_up = async {
+            match fate.impatient {
+                true => yield_now().await,
+                false => agent.0.ordered.wait().await,
+            }
+        };
+        pin_mut!(turn, gives_up);
+        match select(turn, gives_up).await {
+            Either::Left((turn, _)) => turn == Turn::Mine,
+            Either::Right(_) => false,
+        }
+    }
+
+    // From the turn to the end. Whether it comes back.
+    async fn live(&self, agent: &Fake, fate: &mut Fate) -> bool {
+        self.enter(agent);
+        yield_now().await;
+        let at_start = fate.start_crashes > 0;
+        let crashes = if at_start { &mut fate.start_crashes } else { &mut fate.crashes };
+        if !at_start && !agent.0.ordered.is_set() {
+            agent.set_state(AgentState::Running { busy: false });
+            agent.0.answered.set();
+        }
+        if *crashes > 0 {
+            *crashes -= 1;
+            yield_now().await;
+        } else {
+            agent.0.ordered.wait().await;
+        }
+        self.leave(agent);
+        let reason = match agent.0.ordered.is_set() {
+            true => ExitReason::Stopped,
+            false => ExitReason::Trap,
+        };
+        let exit = Exit::new(reason, Phase::Handle, "");
+        let end = PastEnd::new(&exit, Timestamp(0), agent.0.number, String::new(), None);
+        let may_restart = !self.drains.is_set();
+        let decision = self.slot.decide(&rules(), end, Duration::ZERO, 0.0, may_restart);
+        let comes_back = matches!(decision, Decision::Retry { .. });
+        agent.set_state(if comes_back { AgentState::Backoff } else { AgentState::Failed });
+        assert!(self.exited.lock().unwrap().insert(agent.0.number), "an incarnation ended twice");
+        self.slot.end(agent.0.number, comes_back);
+        agent.0.gone.set();
+        agent.0.answered.set();
+        comes_back
+    }
+
+    async fn rest(&self, agent: &Fake) -> Option<Fake> {
+        let number = agent.0.number;
+        let over = async {
+            let (disturbed, drains) = (self.slot.disturbed(number), self.drains.wait());
+            pin_mut!(disturbed, drains);
+            select(disturbed, drains).await;
+        };
+        let timer = yield_now();
+        pin_mut!(over, timer);
+        let next = match select(over, timer).await {
+            Either::Left(_) => None,
+            Either::Right(_) => {
+                self.slot.retry(number, |number| self.make(number, agent.0.spec))
+            }
+        };
+        if next.is_none() {
+            self.slot.give_up_rest(number);
+            if !self.drains.is_set() {
+                agent.0.ordered.wait().await;
+            }
+        }
+        next
+    }
+
+    fn enter(&self, agent: &Fake) {
+        let before = self.lives.lock().unwrap().replace(agent.0.number);
+        assert!(before.is_none(), "{before:?} lives beside {:?}", agent.0.number);
+        let places = self.places.load(SeqCst);
+        assert_eq!(places, 1, "an incarnation runs without a place");
+        let first = self.entered.lock().unwrap().insert(agent.0.number);
+        assert!(first, "incarnation {:?} was entered twice", agent.0.number);
+    }
+
+    fn leave(&self, agent: &Fake) {
+        let before = self.lives.lock().unwrap().take();
+        assert_eq!(before, Some(agent.0.number), "somebody else lives");
+    }
+
+    async fn check_end(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(self.starts.load(SeqCst), self.answers.load(SeqCst), "a start was not answered");
+        let made = self.made.lock().unwrap();
+        assert!(made.iter().all(|fake| fake.0.answered.is_set()), "an incarnation did not answer");
+        assert_eq!(*self.entered.lock().unwrap(), *self.exited.lock().unwrap(), "exits");
+        assert!(self.slot.is_vacant(), "the slot is not vacant at the end");
+        assert_eq!(self.places.load(SeqCst), 0, "a place was not given back");
+    }
+}
