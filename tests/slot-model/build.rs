@@ -26,11 +26,11 @@ const MUTATIONS: [Mutation; 5] = [
         name: "cancel_inside_the_lock",
         find: "let holder = inner.release_holder();\n        let resting = inner.resting.take();\n        \
                inner.past = resting.clone().or(inner.past.take());\n        drop(inner);\n        \
-               self.tell();\n        Some(Before",
+               self.tell();\n        Ok(Before",
         replace: "let holder = inner.release_holder();\n        let resting = inner.resting.take();\n        \
                   inner.past = resting.clone().or(inner.past.take());\n        \
                   if let Some(holder) = &holder { super::cancel_and_wait(holder.incarnation()); }\n        \
-                  drop(inner);\n        self.tell();\n        Some(Before",
+                  drop(inner);\n        self.tell();\n        Ok(Before",
     },
     Mutation {
         name: "reuse_an_incarnation",

@@ -105,6 +105,15 @@ pub(crate) struct Before<T> {
     pub resting: Option<T>,
 }
 
+/// Why a reservation cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotReady {
+    /// It is gone, to a newer start or a stop.
+    Gone,
+    /// The agent has crashed too often since the start was let in.
+    Quarantined(Box<RestartState>),
+}
+
 /// What waiting for the turn led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -169,10 +178,15 @@ impl<T: Tenant, P> Slot<T, P> {
         Ok(Admitted::Reserved { tenant, superseded })
     }
 
-    /// The reservation `number` can do without what there is now. `None`: it is gone.
-    pub(crate) fn ready(&self, number: Incarnation) -> Option<Before<T>> {
+    /// The reservation `number` can do without what there is now, unless that was quarantined meanwhile.
+    pub(crate) fn ready(&self, number: Incarnation) -> Result<Before<T>, NotReady> {
         let mut inner = self.lock();
-        let next = inner.next.as_mut().filter(|next| next.tenant.incarnation() == number)?;
+        let is_quarantined = inner.restarts.quarantine.is_some();
+        let next = inner.next.as_mut().filter(|next| next.tenant.incarnation() == number);
+        let next = next.ok_or(NotReady::Gone)?;
+        if is_quarantined && !next.fresh {
+            return Err(NotReady::Quarantined(Box::new(inner.restarts.clone())));
+        }
         next.ready = true;
         if next.fresh {
             inner.restarts = RestartState::default();
@@ -182,7 +196,7 @@ impl<T: Tenant, P> Slot<T, P> {
         inner.past = resting.clone().or(inner.past.take());
         drop(inner);
         self.tell();
-        Some(Before { holder, resting })
+        Ok(Before { holder, resting })
     }
 
     /// Waits until the reservation `number` is the holder, or gone. `acquire` gets a place when the slot

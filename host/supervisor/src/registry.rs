@@ -64,8 +64,8 @@ impl Registry {
 }
 
 impl Inner {
-    /// Forgets the agents that ended first, when there are too many. Goes down to half of what is kept,
-    /// so that the look at every agent is rare.
+    /// Forgets the agents that ended first, those in quarantine last, when there are too many. Goes down
+    /// to half of what is kept, so that the look at every agent is rare.
     fn make_room(&mut self, max: usize, keep_ended: usize) {
         if self.agents.len() < max {
             return;
@@ -76,12 +76,13 @@ impl Inner {
             .filter(|(_, agent)| Arc::strong_count(agent) == 1 && agent.is_vacant())
             .map(|(id, agent)| {
                 let last = agent.current().map(|current| current.board().last_activity_at());
-                (last.unwrap_or(Timestamp(0)), id.clone())
+                let quarantined = agent.restarts().quarantine.is_some();
+                (quarantined, last.unwrap_or(Timestamp(0)), id.clone())
             })
             .collect();
         ended.sort_unstable();
         let excess = ended.len().saturating_sub(keep_ended / 2);
-        for (_, id) in ended.into_iter().take(excess) {
+        for (_, _, id) in ended.into_iter().take(excess) {
             self.forget(&id);
         }
     }

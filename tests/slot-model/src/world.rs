@@ -269,7 +269,7 @@ impl World {
         if agent.0.ordered.is_set() || fate.load_fails {
             return false;
         }
-        let Some(before) = self.slot.ready(agent.0.number) else { return false };
+        let Ok(before) = self.slot.ready(agent.0.number) else { return false };
         for before in [before.holder, before.resting].into_iter().flatten() {
             before.0.ordered.set();
         }

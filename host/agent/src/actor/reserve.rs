@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 
 use super::{Actor, stop_ordered};
 use crate::refusal::{StartError, StartFailure};
-use crate::slot::{Before, Turn};
+use crate::slot::{Before, NotReady, Turn};
 
 impl Actor<'_> {
     /// Gets the reservation to its turn. `None`: it was given up and everyone is answered. Nothing lived,
@@ -59,7 +59,7 @@ impl Actor<'_> {
     async fn take_turn(&mut self) -> Result<(), StartError> {
         let began = Instant::now();
         let (slot, number) = (&self.life.slot, self.number());
-        let Some(Before { holder, resting }) = slot.ready(number) else { return Err(superseded()) };
+        let Before { holder, resting } = slot.ready(number).map_err(not_ready)?;
         if let Some(holder) = holder {
             holder.stop(ShutdownReason::Superseded, "start");
         }
@@ -96,6 +96,13 @@ impl Actor<'_> {
         let text =
             format!("{taken} agents live or are about to come back, and the container holds {max}");
         StartError::new(StartPhase::Admission, StartFailure::Capacity, text)
+    }
+}
+
+fn not_ready(why: NotReady) -> StartError {
+    match why {
+        NotReady::Gone => superseded(),
+        NotReady::Quarantined(restarts) => StartError::from(*restarts),
     }
 }
 

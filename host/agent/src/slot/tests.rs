@@ -113,7 +113,7 @@ async fn a_start_of_another_spec_takes_the_reservation_over() {
     let first = reserve(&slot, "a");
     let Ok(Admitted::Reserved { tenant, superseded }) = admit(&slot, &wish("b")) else { panic!() };
     assert_eq!((tenant.number, superseded), (Incarnation(2), Some(first.clone())));
-    assert!(slot.ready(first.number).is_none());
+    assert_eq!(slot.ready(first.number).err(), Some(NotReady::Gone));
     assert_eq!(slot.turn(first.number, || Some(())).await, Turn::Gone);
 }
 
@@ -212,6 +212,17 @@ async fn a_crash_loop_is_quarantined_until_a_new_spec_or_a_persons_word() {
     let Ok(Admitted::Reserved { tenant, .. }) = admit(&slot, &forced) else { panic!() };
     slot.ready(tenant.number).unwrap();
     assert_eq!(slot.restarts(), RestartState::default());
+}
+
+#[tokio::test]
+async fn a_start_that_was_let_in_before_the_quarantine_does_not_go_round_it() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    let same = reserve(&slot, "a");
+    assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
+    assert!(matches!(slot.ready(same.number), Err(NotReady::Quarantined(_))));
+    let other = reserve(&slot, "b");
+    assert!(slot.ready(other.number).is_ok());
 }
 
 #[tokio::test]
