@@ -35,6 +35,7 @@ fn tight(guest: &str) -> &'static str {
 pub struct HostBuilder {
     config: Table,
     agents: Vec<Value>,
+    args: Vec<String>,
 }
 
 impl Default for HostBuilder {
@@ -50,7 +51,7 @@ impl Default for HostBuilder {
             max_agents = 64
             "#,
         );
-        Self { config, agents: Vec::new() }.guest("echo")
+        Self { config, agents: Vec::new(), args: Vec::new() }.guest("echo")
     }
 }
 
@@ -101,9 +102,17 @@ impl HostBuilder {
         self
     }
 
+    /// SIGUSR2 does this to the host.
+    #[must_use]
+    pub fn inject_fault(mut self, fault: &str) -> Self {
+        self.args = vec!["--inject-fault".to_owned(), fault.to_owned()];
+        self
+    }
+
     /// Writes the configuration, starts the host, and waits until it listens.
-    pub fn start(self) -> Host {
-        Host::start(|state| self.render(state))
+    pub fn start(mut self) -> Host {
+        let args = std::mem::take(&mut self.args);
+        Host::start_with(&args, |state| self.render(state))
     }
 
     /// The configuration as text, with this state directory.

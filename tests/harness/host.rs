@@ -45,10 +45,15 @@ impl Host {
 
     /// Starts a host with the configuration that `config` makes for a state directory.
     pub fn start(config: impl FnOnce(&Path) -> String) -> Self {
+        Self::start_with(&[], config)
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(args: &[String], config: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("bulkhead-test-").tempdir().expect("make a dir");
         let file = dir.path().join("bulkhead.toml");
         std::fs::write(&file, config(&dir.path().join("state"))).expect("write the configuration");
-        let mut child = command(&file, dir.path()).spawn().expect("start the host");
+        let mut child = command(&file, dir.path()).args(args).spawn().expect("start the host");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
         let mut output = Output::collect(stdout, stderr);
@@ -156,6 +161,16 @@ impl Host {
         let lines = self.lines();
         check_run(&lines);
         lines
+    }
+}
+
+impl Host {
+    /// Waits until it ends by itself. Returns its status and its lines.
+    pub fn wait_for_end(mut self) -> (ExitStatus, Vec<Value>) {
+        let status = wait(&mut self.child, END_PATIENCE);
+        let Some(status) = status else { panic!("the host did not end") };
+        self.output.join();
+        (status, self.lines())
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::faults::Fault;
+
 /// Supervisor for agents that live in WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead", version, after_help = AFTER_HELP)]
@@ -19,6 +21,7 @@ Exit codes:
   1  could not run: the address, the state directory or the engine is not to be had
   2  wrong command line, configuration or component
   3  ended, but not every agent ended by itself
+  4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
 
 Environment, over the configuration file:
   BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN,
@@ -57,6 +60,9 @@ pub struct RunArgs {
     /// How log lines look. `auto` is readable on a terminal and JSON elsewhere.
     #[arg(long)]
     pub log_format: Option<LogFormat>,
+    /// What SIGUSR2 does to the host. For tests of the host.
+    #[arg(long, hide = true)]
+    pub inject_fault: Option<Fault>,
 }
 
 /// How log lines look.

@@ -14,6 +14,8 @@ pub enum Exit {
     BadInput = 2,
     /// Not every agent ended by itself, or a second signal cut the end short.
     Unclean = 3,
+    /// A panic of the host that nothing contained. The log has it as `container.uncaught_exception`.
+    Panicked = 4,
 }
 
 impl From<Exit> for ExitCode {

@@ -38,7 +38,7 @@ impl Host {
         let log = start_log(settings, Arc::clone(&context))?;
         let sink: SharedSink = Arc::clone(&log) as SharedSink;
         trace_to(&sink, settings.log.level);
-        panics::report_to(Arc::clone(&sink));
+        panics::watch(Arc::clone(&log));
         let runtime = Runtime::new(&settings.runtime, Arc::clone(&sink))
             .map_err(|error| Failure::cannot_run("cannot build the runtime", &error))?;
         let runtime = Arc::new(runtime);

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod exit;
 mod failure;
+mod faults;
 mod host;
 mod panics;
 mod run;

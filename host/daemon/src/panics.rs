@@ -1,28 +1,47 @@
-//! Panics of the host as log lines.
+//! Panics of the host.
 //!
-//! A panic in a task, a request or a host function is contained where it happens, and what it ended is
-//! told there. The hook adds what only it knows: the place in the host's source.
+//! Most are contained where they happen, and whoever contains one tells what it ended: a request, an agent's
+//! call, a task. What nothing contains ends the process here, with its story told first.
 
-use std::collections::BTreeMap;
+use std::backtrace::Backtrace;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bulkhead_events::{SharedSink, task::panic_message};
-use bulkhead_model::{Event, Level};
+use bulkhead_events::containment::{Fate, fate_of, panic_message};
+use bulkhead_events::task::tell_unhandled;
+use bulkhead_events::{Log, Sink};
+use bulkhead_model::Event;
 
-/// Sends every panic of the process to `sink`.
-pub fn report_to(sink: SharedSink) {
+use crate::exit::Exit;
+
+/// Time for the last lines of a process that dies of a panic.
+const FLUSHING: Duration = Duration::from_secs(2);
+
+/// Tells every panic of the process that nobody else tells, and ends the process for those that nothing
+/// contains.
+pub fn watch(log: Arc<Log>) {
     std::panic::set_hook(Box::new(move |panic| {
-        let mut fields = BTreeMap::new();
-        if let Some(location) = panic.location() {
-            fields.insert("location".to_owned(), location.to_string());
+        let message = panic_message(panic.payload());
+        let place = panic.location().map(ToString::to_string);
+        match fate_of(panic) {
+            Fate::Contained => {}
+            Fate::EndsItsTask => {
+                tell_unhandled(&*log, log.context(), "unnamed", "panic", message, place);
+            }
+            Fate::EndsTheProcess => {
+                let at = place.as_deref().unwrap_or("an unknown place");
+                let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+                let frames = Backtrace::force_capture();
+                log.record(Event::UncaughtException {
+                    name: "panic",
+                    message,
+                    stack: Some(format!("at {at} in thread {thread}\n{frames}")),
+                    active_agents: log.context().active_agents(),
+                });
+                log.flush(FLUSHING);
+                // The thread that panicked may be the one that everything waits for.
+                std::process::exit(Exit::Panicked as i32);
+            }
         }
-        if let Some(name) = std::thread::current().name() {
-            fields.insert("thread".to_owned(), name.to_owned());
-        }
-        sink.record(Event::HostLog {
-            level: Level::Error,
-            target: "panic".into(),
-            message: panic_message(panic.payload()),
-            fields,
-        });
     }));
 }

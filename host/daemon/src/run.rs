@@ -1,5 +1,6 @@
 //! `bulkhead run`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_events::task::Spawner;
@@ -11,6 +12,7 @@ use crate::cli::RunArgs;
 use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::faults;
 use crate::host::Host;
 use crate::signals::Signals;
 
@@ -38,22 +40,28 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
         .block_on(async { Signals::listen() })
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
     let host = Host::build(&settings)?;
-    boot(&host, &settings);
-    let by = waiting.block_on(signals.next());
+    let spawner = spawner(&host);
+    boot(&host, &settings, &spawner);
+    let by = waiting.block_on(async {
+        tokio::select! {
+            by = signals.next() => by,
+            never = faults::strike(args.inject_fault, &spawner) => match never {},
+        }
+    });
     host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
     let plan = plan(by, &settings);
     let (report, clean) = waiting.block_on(shut_down(&host, by, plan, &mut signals));
     Ok(end(host, &report, clean))
 }
 
+fn spawner(host: &Host) -> Spawner {
+    let (sink, context) = (Arc::clone(&host.sink), Arc::clone(host.log.context()));
+    Spawner::new(host.runtime.fast_lane().clone(), sink, context)
+}
+
 /// Starts the configured agents, all at once, and then says that the host is ready. A start that
 /// fails was told; the others go on.
-fn boot(host: &Host, settings: &Settings) {
-    let spawner = Spawner::new(
-        host.runtime.fast_lane().clone(),
-        std::sync::Arc::clone(&host.sink),
-        std::sync::Arc::clone(host.log.context()),
-    );
+fn boot(host: &Host, settings: &Settings, spawner: &Spawner) {
     let starts: Vec<_> = settings
         .agents
         .iter()
@@ -118,7 +126,7 @@ fn end(host: Host, report: &DrainReport, clean: bool) -> Exit {
     });
     log.close(FLUSHING);
     drop(supervisor);
-    if let Some(runtime) = std::sync::Arc::into_inner(runtime) {
+    if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shut_down();
     }
     if clean { Exit::Clean } else { Exit::Unclean }

@@ -1,11 +1,12 @@
 //! What every line of a run has in common, and what is counted over a run.
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_model::Timestamp;
 
+use crate::repeats::Repeats;
 use crate::{Counts, Gauge};
 
 /// One life of the host process.
@@ -15,6 +16,7 @@ pub struct RunContext {
     started_at: Timestamp,
     town_id: RwLock<Option<String>>,
     active_agents: AtomicUsize,
+    repeats: Mutex<Repeats>,
     counts: Counts,
     tasks: Gauge,
 }
@@ -28,6 +30,7 @@ impl RunContext {
             started_at: now(),
             town_id: RwLock::new(town_id),
             active_agents: AtomicUsize::new(0),
+            repeats: Mutex::default(),
             counts: Counts::new(),
             tasks: Gauge::default(),
         }
@@ -61,6 +64,12 @@ impl RunContext {
     /// Agents that live right now.
     pub fn active_agents(&self) -> usize {
         self.active_agents.load(Ordering::Relaxed)
+    }
+
+    /// Whether a failure of this fingerprint is told now, and how many were not since the last one.
+    pub(crate) fn take_repeat(&self, fingerprint: &str) -> Option<u64> {
+        let mut repeats = self.repeats.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        repeats.take(fingerprint, Instant::now())
     }
 
     /// An agent's task begins.

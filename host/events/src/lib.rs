@@ -10,12 +10,14 @@
 //! the reader. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
 mod budget;
+pub mod containment;
 mod context;
 mod counts;
 mod diagnostics;
 mod gauge;
 mod line;
 mod log;
+mod repeats;
 mod ring;
 pub mod task;
 

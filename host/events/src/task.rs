@@ -4,18 +4,16 @@
 //! panic or an error of it becomes a `container.unhandled_rejection` line instead of silence. Those that
 //! live are counted ([`RunContext::tasks`]): a task that is never awaited and never ends shows there.
 
-use std::any::Any;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bulkhead_model::Event;
-use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use crate::{RunContext, SharedSink};
+use crate::containment::contain_future;
+use crate::{RunContext, SharedSink, Sink};
 
 /// Spawns named tasks on one runtime. Cheap to clone.
 #[derive(Clone)]
@@ -48,40 +46,42 @@ impl Spawner {
         let watched = async move {
             // Goes last, however the task goes: ended, panicked, or dropped at any point.
             let _counted = counted;
-            let (kind, message) = match AssertUnwindSafe(task).catch_unwind().await {
+            let (kind, message, place) = match contain_future(task).await {
                 Ok(Ok(value)) => return Some(value),
-                Ok(Err(error)) => ("error", error.to_string()),
-                Err(panic) => ("panic", panic_message(panic.as_ref())),
+                Ok(Err(error)) => ("error", error.to_string(), None),
+                Err(panicked) => ("panic", panicked.message, panicked.place),
             };
-            this.report(name, kind, message);
+            tell_unhandled(&*this.sink, &this.context, &name, kind, message, place);
             None
         };
         self.runtime.spawn(watched.instrument(span))
     }
-
-    fn report(&self, task: String, name: &'static str, message: String) {
-        let fingerprint = format!("{task}:{name}:{}", message.lines().next().unwrap_or_default());
-        self.sink.record(Event::UnhandledRejection {
-            task,
-            name,
-            message,
-            stack: None,
-            active_agents: self.context.active_agents(),
-            fingerprint,
-            repeated: 0,
-        });
-    }
 }
 
-/// What a panic said.
-pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
-    }
+/// Tells a failure that nobody handles, unless the same one was told just now. `name` is `panic` or
+/// `error`; `place` is where in the host's source it happened.
+pub fn tell_unhandled(
+    sink: &dyn Sink,
+    context: &RunContext,
+    task: &str,
+    name: &'static str,
+    message: String,
+    place: Option<String>,
+) {
+    // The first word of a task's name is its kind: a failure of a hundred agents is one failure.
+    let kind = task.split(' ').next().unwrap_or(task);
+    let what = place.as_deref().or(message.lines().next()).unwrap_or_default();
+    let fingerprint = format!("{kind}:{name}:{what}");
+    let Some(repeated) = context.take_repeat(&fingerprint) else { return };
+    sink.record(Event::UnhandledRejection {
+        task: task.to_owned(),
+        name,
+        message,
+        stack: place,
+        active_agents: context.active_agents(),
+        fingerprint,
+        repeated,
+    });
 }
 
 #[cfg(test)]

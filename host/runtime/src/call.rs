@@ -14,13 +14,12 @@
 //! carries a backtrace. While it waits in a host call there is nothing to interrupt: timers here drop
 //! the whole call, and the store with it.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bulkhead_events::task::panic_message;
+use bulkhead_events::containment::contain;
 use bulkhead_model::time::millis;
 use bulkhead_model::{Exit, ExitReason, Phase};
 use tokio::task::JoinHandle;
@@ -210,7 +209,7 @@ impl<T: Send + 'static> Future for Call<T> {
                         return Poll::Ready(this.host_panicked(&message));
                     }
                     Poll::Ready(Err(error)) => {
-                        return Poll::Ready(this.host_panicked(&error.to_string()));
+                        return Poll::Ready(this.host_panicked(&format!("panicked: {error}")));
                     }
                 },
                 // Many short turns for one message burn the slice as one long turn does.
@@ -283,13 +282,13 @@ fn poll_guest<T>(
 ) -> Polled<T> {
     let running = executor.ticker().enter();
     birth.meter.begin_poll();
-    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+    let polled = contain(|| future.as_mut().poll(cx));
     birth.meter.end_poll();
     drop(running);
     match polled {
         Ok(Poll::Ready(finished)) => Polled::Finished(finished),
         Ok(Poll::Pending) if birth.meter.take_yielded() => Polled::Yielded,
         Ok(Poll::Pending) => Polled::Waits,
-        Err(panic) => Polled::Panicked(panic_message(panic.as_ref())),
+        Err(panicked) => Polled::Panicked(panicked.to_string()),
     }
 }

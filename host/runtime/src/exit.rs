@@ -56,7 +56,7 @@ pub(crate) fn cut_off(cut: &Cut, phase: Phase, birth: &Birth) -> Exit {
 
 /// A panic of the host that was caught at the boundary.
 pub(crate) fn host_panic(message: &str, phase: Phase, birth: &Birth) -> Exit {
-    let mut exit = Exit::new(ExitReason::HostError, phase, format!("the host panicked: {message}"));
+    let mut exit = Exit::new(ExitReason::HostError, phase, format!("the host {message}"));
     exit.host_call = birth.meter.host_call().map(str::to_owned);
     exit
 }

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bulkhead_events::SharedSink;
+use bulkhead_events::containment;
 use bulkhead_model::time::millis;
 use bulkhead_model::{Digest, Event};
 use sha2::{Digest as _, Sha256};
@@ -180,7 +181,11 @@ impl Loader {
         let compilers = rayon::ThreadPoolBuilder::new()
             .num_threads(config.compile_threads.max(1))
             .thread_name(|index| format!("bulkhead-comp-{index}"))
-            .start_handler(|_| crate::lanes::lower_priority())
+            .start_handler(|_| {
+                // The compiler's own jobs hand their panics on to the one that began them.
+                containment::this_thread_is_contained();
+                crate::lanes::lower_priority();
+            })
             .build()
             .map_err(io::Error::other)?;
         let max_bytes = config.max_component_bytes;
@@ -226,11 +231,8 @@ impl Loader {
         let (name, path) = (Arc::clone(name), path.to_owned());
         self.shared.compilers.spawn(move || {
             // A panic of the compiler must reach those who wait, and nobody else.
-            let job = std::panic::AssertUnwindSafe(|| shared.load(&name, &path));
-            let outcome = std::panic::catch_unwind(job).unwrap_or_else(|panic| {
-                let text = bulkhead_events::task::panic_message(panic.as_ref());
-                Err(host_failure(&name, &text))
-            });
+            let outcome = containment::contain(|| shared.load(&name, &path))
+                .unwrap_or_else(|panicked| Err(host_failure(&name, &panicked.to_string())));
             send.send_replace(Some(outcome));
         });
         outcome

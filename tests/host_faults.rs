@@ -1,0 +1,85 @@
+//! Faults of the host itself: what is contained is told and survived, what is not is told and ends it.
+
+use harness::{Host, Value};
+use rustix::process::Signal;
+
+/// Exit code of a panic that nothing contained.
+const PANICKED: i32 = 4;
+
+fn host(fault: &str) -> Host {
+    let host = Host::builder().inject_fault(fault).start();
+    host.client().start("one", "echo");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    host
+}
+
+/// The host dies of it, and the last line says of what.
+#[track_caller]
+fn dies_of(fault: &str, place: &str) {
+    let host = host(fault);
+    host.signal(Signal::USR2);
+    let (status, lines) = host.wait_for_end();
+    assert_eq!(status.code(), Some(PANICKED), "{status}");
+    let last = lines.last().expect("a line");
+    assert_eq!(last["event"], "container.uncaught_exception", "{last}");
+    assert_eq!((&last["level"], &last["activeAgents"]), (&Value::from("fatal"), &Value::from(1)));
+    assert!(last["message"].as_str().is_some_and(|text| text.contains("injected")), "{last}");
+    let stack = last["stack"].as_str().expect("a stack");
+    assert!(stack.contains("host/daemon/src/faults.rs:") && stack.contains(place), "{stack}");
+}
+
+#[test]
+fn a_panic_of_the_main_thread_ends_the_host_with_its_story() {
+    dies_of("panic-main", "in thread main");
+}
+
+#[test]
+fn a_panic_of_a_thread_that_nothing_contains_ends_the_host_with_its_story() {
+    dies_of("panic-thread", "in thread unnamed");
+}
+
+/// The host tells it and goes on. Returns the lines that tell it.
+#[track_caller]
+fn survives(fault: &str, times: usize) -> Vec<Value> {
+    let host = host(fault);
+    for _ in 0..times {
+        host.signal(Signal::USR2);
+        assert_eq!(host.client().ask("one", "hi"), "hi");
+    }
+    host.wait_for_line("the failure is told", |line| {
+        line["event"] == "container.unhandled_rejection"
+    });
+    host.client().stop("one").expect(200);
+    let told = host.events_named("container.unhandled_rejection");
+    host.signal(Signal::TERM);
+    let (status, _) = host.wait_for_end();
+    assert_eq!(status.code(), Some(0), "{status}");
+    told
+}
+
+#[test]
+fn a_panic_of_a_task_is_told_with_its_place_and_survived() {
+    let told = survives("panic-task", 1);
+    let line = &told[0];
+    assert_eq!((&line["task"], &line["name"]), (&"faulty task".into(), &"panic".into()), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("injected"), "{line}");
+    assert!(line["stack"].as_str().unwrap().contains("host/daemon/src/faults.rs:"), "{line}");
+    assert_eq!((&line["activeAgents"], &line["repeated"]), (&1.into(), &0.into()), "{line}");
+}
+
+#[test]
+fn an_error_of_a_task_is_told_and_survived() {
+    let told = survives("fail-task", 1);
+    assert_eq!(told[0]["name"], "error");
+    assert_eq!(told[0]["message"], "a fault was injected into a task");
+}
+
+#[test]
+fn the_same_failure_again_and_again_is_one_line() {
+    let told = survives("panic-task", 50);
+    // One at once; another only when the test took longer than the quiet time.
+    let seconds = 10;
+    assert!(told.len() <= 1 + 90 / seconds, "{} lines", told.len());
+    let repeated: u64 = told.iter().filter_map(|line| line["repeated"].as_u64()).sum();
+    assert!(repeated + told.len() as u64 <= 50, "{told:?}");
+}
