@@ -189,7 +189,7 @@ fn counters_agree_with_the_log() {
     assert_eq!(metrics["bulkhead_events_total{event=\"agent.exit\"}"], 8.0, "{metrics:#?}");
     assert_eq!(metrics["bulkhead_events_total{event=\"container.cold_start\"}"], 1.0);
     assert!(metrics["bulkhead_events_total{event=\"container.request_refused\"}"] >= 1.0);
-    assert_eq!(metrics["bulkhead_log_lines_dropped_total"], 0.0);
+    assert_eq!(metrics["bulkhead_log_lines_dropped_total{level=\"error\"}"], 0.0);
     let all: f64 =
         labelled(&metrics, "bulkhead_agent_exits_total").map(|(_, counted)| counted).sum();
     assert_eq!(all, 8.0, "every exit has a reason");

@@ -56,8 +56,8 @@ impl Page<'_> {
         self.counters("bulkhead_events", help, "event", &metrics.events)?;
         let help = "Ends of agents by reason.";
         self.counters("bulkhead_agent_exits", help, "reason", &metrics.exits)?;
-        let help = "Log lines lost because nobody read them in time.";
-        self.counter("bulkhead_log_lines_dropped", help, None, metrics.dropped_lines)
+        let help = "Log lines by level that were lost because nobody read them in time.";
+        self.counters("bulkhead_log_lines_dropped", help, "level", &metrics.dropped_lines)
     }
 
     fn agents(&mut self, metrics: &Metrics) -> Result<(), Error> {

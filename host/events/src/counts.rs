@@ -5,13 +5,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use bulkhead_model::{Event, ExitReason};
+use bulkhead_model::{Event, ExitReason, Level};
 
 /// The counts of one run. They only rise.
 pub struct Counts {
     events: [AtomicU64; Event::NAMES.len()],
     exits: [AtomicU64; ExitReason::NAMES.len()],
-    dropped_lines: AtomicU64,
+    dropped_lines: [AtomicU64; Level::NAMES.len()],
 }
 
 impl Counts {
@@ -19,7 +19,7 @@ impl Counts {
         Self {
             events: [const { AtomicU64::new(0) }; Event::NAMES.len()],
             exits: [const { AtomicU64::new(0) }; ExitReason::NAMES.len()],
-            dropped_lines: AtomicU64::new(0),
+            dropped_lines: [const { AtomicU64::new(0) }; Level::NAMES.len()],
         }
     }
 
@@ -31,8 +31,8 @@ impl Counts {
         }
     }
 
-    pub(crate) fn drop_lines(&self, lines: u64) {
-        self.dropped_lines.fetch_add(lines, Relaxed);
+    pub(crate) fn drop_line(&self, level: Level) {
+        self.dropped_lines[level.name_index()].fetch_add(1, Relaxed);
     }
 
     /// Facts by the name of their line: every name, also those that did not happen.
@@ -47,7 +47,12 @@ impl Counts {
 
     /// Lines that were lost, because the log's buffer was full or its output was gone.
     pub fn dropped_lines(&self) -> u64 {
-        self.dropped_lines.load(Relaxed)
+        self.dropped_lines_by_level().map(|(_, lines)| lines).sum()
+    }
+
+    /// The same by level, every level.
+    pub fn dropped_lines_by_level(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        read(Level::NAMES, &self.dropped_lines)
     }
 }
 

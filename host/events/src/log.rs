@@ -63,7 +63,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<String>,
+    lines: VecDeque<(Level, String)>,
     bytes: usize,
     next_seq: u64,
     writing: bool,
@@ -160,12 +160,12 @@ impl Shared {
         queue.next_seq += 1;
         let line = draft.finish(seq);
         if queue.closed || queue.bytes + line.len() > room {
-            self.context.counts().drop_lines(1);
+            self.context.counts().drop_line(level);
             return;
         }
         queue.bytes += line.len();
         let was_empty = queue.lines.is_empty();
-        queue.lines.push_back(line);
+        queue.lines.push_back((level, line));
         drop(queue);
         if was_empty {
             self.filled.notify_one();
@@ -174,15 +174,16 @@ impl Shared {
 
     fn write_all_lines(&self, mut output: Box<dyn Write + Send>) {
         while let Some(lines) = self.next_batch() {
-            let bytes: usize = lines.iter().map(String::len).sum();
-            let count = lines.len() as u64;
+            let bytes: usize = lines.iter().map(|(_, line)| line.len()).sum();
             let text: String = match self.config.format {
-                Format::Json => lines.into_iter().collect(),
-                Format::Pretty => lines.iter().map(|json| line::pretty(json)).collect(),
+                Format::Json => lines.iter().map(|(_, line)| line.as_str()).collect(),
+                Format::Pretty => lines.iter().map(|(_, line)| line::pretty(line)).collect(),
             };
             // There is nowhere to report a closed stdout or a full disk to; the count tells.
             if output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_err() {
-                self.context.counts().drop_lines(count);
+                for (level, _) in &lines {
+                    self.context.counts().drop_line(*level);
+                }
             }
             let mut queue = self.lock();
             queue.bytes -= bytes;
@@ -194,7 +195,7 @@ impl Shared {
     }
 
     /// Everything that waits, or nothing once the log is closed and empty.
-    fn next_batch(&self) -> Option<VecDeque<String>> {
+    fn next_batch(&self) -> Option<VecDeque<(Level, String)>> {
         let mut queue = self.lock();
         while queue.lines.is_empty() {
             if queue.closed {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
     AgentId, CrashRecord, ExitReason, Incarnation, Next, Phase, Sender, StartPhase, Timestamp,
@@ -36,17 +37,15 @@ pub enum Level {
     Fatal,
 }
 
-impl Level {
+names! {
     /// The word for it in a line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-            Self::Fatal => "fatal",
-        }
+    Level::as_str {
+        Trace => "trace",
+        Debug => "debug",
+        Info => "info",
+        Warn => "warn",
+        Error => "error",
+        Fatal => "fatal",
     }
 }
 

@@ -15,8 +15,8 @@ pub struct Metrics {
     pub events: Vec<(&'static str, u64)>,
     /// Ends of agents in this run by reason, every reason.
     pub exits: Vec<(&'static str, u64)>,
-    /// Log lines that were lost in this run.
-    pub dropped_lines: u64,
+    /// Log lines that were lost in this run by level, every level.
+    pub dropped_lines: Vec<(&'static str, u64)>,
     /// Agents that are known, by state, every state. The last that ended are among them.
     pub agents: Vec<(&'static str, u64)>,
     /// Stores of the engine that exist.
@@ -55,7 +55,7 @@ impl Supervisor {
         let mut metrics = Metrics {
             events: counts.events().collect(),
             exits: counts.exits().collect(),
-            dropped_lines: counts.dropped_lines(),
+            dropped_lines: counts.dropped_lines_by_level().collect(),
             agents: AgentState::NAMES.iter().map(|name| (*name, 0)).collect(),
             stores: runtime.stores(),
             tasks: context.tasks().now(),

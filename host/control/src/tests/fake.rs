@@ -183,7 +183,7 @@ impl Backend for Fake {
         Metrics {
             events: figures(Event::NAMES, "agent.start", 7),
             exits: figures(ExitReason::NAMES, "trap", 2),
-            dropped_lines: 1,
+            dropped_lines: vec![("info", 1)],
             agents: figures(AgentState::NAMES, "running", 3),
             stores: 4,
             tasks: 5,

@@ -69,7 +69,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
     for (name, value) in [
         ("bulkhead_events_total{event=\"agent.start\"}", 7.0),
         ("bulkhead_agent_exits_total{reason=\"trap\"}", 2.0),
-        ("bulkhead_log_lines_dropped_total", 1.0),
+        ("bulkhead_log_lines_dropped_total{level=\"info\"}", 1.0),
         ("bulkhead_agents{state=\"running\"}", 3.0),
         ("bulkhead_stores", 4.0),
         ("bulkhead_tasks", 5.0),
