@@ -9,7 +9,7 @@ use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
     Consequence, CrashRecord, Determinism, Digest, Event, Exit, ExitReason, Outcome, Phase,
-    Resources, StartPhase, Timestamp,
+    Resources, StartPhase, Symbolized, Timestamp,
 };
 use bulkhead_runtime::AgentFailure;
 use serde::Serialize;
@@ -198,11 +198,14 @@ impl Reporter {
             role: Arc::clone(&tag.role),
             name: spec.name.clone(),
             rig_id: spec.rig_id.clone(),
+            town_id: container.context.town_id(),
+            run_id: container.context.run_id().to_owned(),
             incarnation: tag.incarnation,
+            start_attempt: 1,
             component: Arc::clone(&spec.component),
             component_sha256: self.digest,
             reason: exit.reason,
-            trap: exit.trap,
+            trap: exit.trap.map(Into::into),
             message: exit.message.clone(),
             location: exit.location.clone(),
             status: exit.status,
@@ -211,6 +214,7 @@ impl Reporter {
             fingerprint: end.fingerprint.clone(),
             deterministic: determinism(exit, decision),
             frames: exit.frames.clone(),
+            symbolized: Symbolized::Unavailable,
             started_at: board.started_at(),
             crashed_at: *at,
             agent_uptime_ms: millis(at.since(board.started_at())),
@@ -221,6 +225,7 @@ impl Reporter {
                 memory_bytes: usage.memory_bytes,
                 memory_peak_bytes: usage.memory_peak_bytes,
                 memory_limit_bytes: usage.memory_limit_bytes,
+                soft_limit_crossed: false,
                 denied_growths: usage.denied_growths,
                 cpu_us: usage.cpu_us,
                 turns: board.turns(),
@@ -228,9 +233,11 @@ impl Reporter {
                 mailbox_depth: mailbox.depth(),
             },
             last_log_lines: birth.logs.tail(),
+            last_events: Vec::new(),
             active_tools: board.active_tools(),
             active_agents: container.context.active_agents(),
             consequence: consequence(decision, *attempts_in_window),
+            core_dump: None,
         }
     }
 }
@@ -352,6 +359,10 @@ mod tests {
                 module: None,
                 function_index: index as u32,
                 module_offset: Some(index as u64),
+                file: None,
+                line: None,
+                column: None,
+                in_app: false,
             })
             .collect();
         exit

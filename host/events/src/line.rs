@@ -19,16 +19,22 @@ pub(crate) fn json(event: &Event, at: Timestamp, context: &RunContext) -> Draft 
     let body = serde_json::to_string(event)
         .unwrap_or_else(|error| format!("{{\"event\":\"container.log\",\"message\":\"{error}\"}}"));
     let fields = body.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&body);
-    let town = context.town_id().map_or(Value::Null, Value::from);
+    let own = matches!(event, Event::AgentCrash(_));
+    let run = if own { String::new() } else { run_and_town(context) };
     let mut head = String::with_capacity(fields.len() + 192);
     let _ = write!(
         head,
-        "{{\"ts\":\"{at}\",\"level\":\"{}\",{fields},\"schema\":{SCHEMA},\"townId\":{town},\"runId\":\"{}\",\"uptimeMs\":{},\"seq\":",
+        "{{\"ts\":\"{at}\",\"level\":\"{}\",{fields},\"schema\":{SCHEMA},{run}\"uptimeMs\":{},\"seq\":",
         level.as_str(),
-        context.run_id(),
         context.uptime().as_millis(),
     );
     Draft { head }
+}
+
+/// The two common fields that a crash record says itself, because it outlives its line.
+fn run_and_town(context: &RunContext) -> String {
+    let town = context.town_id().map_or(Value::Null, Value::from);
+    format!("\"townId\":{town},\"runId\":\"{}\",", context.run_id())
 }
 
 impl Draft {
@@ -155,6 +161,27 @@ mod tests {
             assert!(!line.contains(hidden), "{line:?}");
         }
         assert!(!line.contains("\x1b[2J"));
+    }
+
+    #[test]
+    fn a_crash_record_names_its_run_and_town_itself_and_once() {
+        let record = serde_json::from_value(serde_json::json!({
+            "crashId": "c", "agentId": "a", "role": "r", "name": "n", "townId": "town", "runId": "run",
+            "incarnation": 1, "startAttempt": 1, "component": "c", "reason": "trap", "message": "m",
+            "fingerprint": "f", "deterministic": "unknown", "frames": [], "symbolized": "pending",
+            "startedAt": "2026-01-01T00:00:00.000Z", "crashedAt": "2026-01-01T00:00:00.000Z",
+            "agentUptimeMs": 1, "phase": "handle", "lastLogLines": [], "activeTools": [],
+            "activeAgents": 1, "consequence": { "decision": "none" },
+            "resources": {
+                "memoryBytes": 1, "memoryPeakBytes": 1, "memoryLimitBytes": 1, "deniedGrowths": 0,
+                "softLimitCrossed": false, "cpuUs": 1, "turns": 1, "hostCalls": 1, "mailboxDepth": 0,
+            },
+        }));
+        let event = Event::AgentCrash(Box::new(record.unwrap()));
+        let line = json(&event, Timestamp(0), &RunContext::new("run".into(), None)).finish(0);
+        for key in ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"] {
+            assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} in {line}");
+        }
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! The record of an abnormal end.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::Location;
 use crate::restart::QuarantineReason;
 use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
 
-/// One frame of a wasm backtrace. Raw: no debug information was read for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One frame of a wasm backtrace. Its place in the sources is filled in later: see [`Symbolized`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Frame {
     /// 0 is where it happened.
@@ -25,10 +26,34 @@ pub struct Frame {
     /// Offset from the start of the component file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_offset: Option<u64>,
+    /// The source file, as the guest's compiler wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The agent's own code, and not a library's.
+    #[serde(default)]
+    pub in_app: bool,
+}
+
+/// Whether the frames say files and lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symbolized {
+    /// Not yet. The record is updated.
+    Pending,
+    /// As far as the component's debug information goes.
+    Done,
+    /// There is nothing to read them from.
+    Unavailable,
 }
 
 /// What the agent had used when it ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Linear memories, tables and host bytes, at the end.
@@ -37,6 +62,8 @@ pub struct Resources {
     pub memory_peak_bytes: u64,
     /// The limit it lived under.
     pub memory_limit_bytes: u64,
+    /// Use went over the soft mark at some time.
+    pub soft_limit_crossed: bool,
     /// Growths that were denied.
     pub denied_growths: u64,
     /// CPU time of all its calls.
@@ -50,7 +77,7 @@ pub struct Resources {
 }
 
 /// What the supervisor did about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "decision")]
 pub enum Consequence {
     /// The agent stays down.
@@ -75,8 +102,33 @@ pub enum Consequence {
     },
 }
 
+/// One of the agent's last events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastEvent {
+    /// Its id in the agent's event stream.
+    pub id: u64,
+    /// Its name.
+    pub event: String,
+    /// When it was told.
+    pub timestamp: Timestamp,
+}
+
+/// Where the core dump of an end is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CoreDumpRef {
+    /// Names it.
+    pub id: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What is missing in it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
 /// Everything known about one abnormal end. Written once, to the log and to the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CrashRecord {
     /// Unique across runs.
@@ -89,8 +141,14 @@ pub struct CrashRecord {
     pub name: String,
     /// The repository that it worked on.
     pub rig_id: Option<String>,
+    /// The town that the container served, when it was known.
+    pub town_id: Option<String>,
+    /// The run of the host.
+    pub run_id: String,
     /// Which life.
     pub incarnation: Incarnation,
+    /// 1 for the first life of a start, one more for each restart.
+    pub start_attempt: u32,
     /// The component's name in the configuration.
     pub component: Arc<str>,
     /// Absent when the component could not be read.
@@ -98,7 +156,7 @@ pub struct CrashRecord {
     /// Why.
     pub reason: ExitReason,
     /// The wasm trap in kebab case.
-    pub trap: Option<&'static str>,
+    pub trap: Option<Cow<'static, str>>,
     /// One sentence for a person.
     pub message: String,
     /// Where a guest panic happened.
@@ -115,6 +173,8 @@ pub struct CrashRecord {
     pub deterministic: Determinism,
     /// Innermost first.
     pub frames: Vec<Frame>,
+    /// Whether the frames say files and lines.
+    pub symbolized: Symbolized,
     /// When the incarnation began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -131,10 +191,18 @@ pub struct CrashRecord {
     pub resources: Resources,
     /// Its last log lines, oldest first, bounded.
     pub last_log_lines: Vec<String>,
+    /// Its last events, oldest first, bounded.
+    #[serde(default)]
+    pub last_events: Vec<LastEvent>,
     /// The tools it said it was using.
     pub active_tools: Vec<String>,
     /// Agents alive at that moment.
     pub active_agents: usize,
     /// What the supervisor did about it.
     pub consequence: Consequence,
+    /// Its memory and stack as they were, where that is enabled.
+    pub core_dump: Option<CoreDumpRef>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ names! {
 }
 
 /// Where in the guest's contract a call was when it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Before any export ran: instantiation.
@@ -121,7 +121,7 @@ pub enum StartPhase {
 }
 
 /// Whether a retry can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Determinism {
     /// The same input leads to the same end.
@@ -133,7 +133,7 @@ pub enum Determinism {
 }
 
 /// Where in its sources a guest panicked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
     /// As the guest's compiler wrote it.
     pub file: String,

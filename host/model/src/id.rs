@@ -129,6 +129,26 @@ impl Serialize for Digest {
     }
 }
 
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a digest is 64 hex digits"))
+    }
+}
+
+impl Digest {
+    /// Reads 64 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let value = |digit: u8| char::from(digit).to_digit(16);
+            *byte = u8::try_from(value(pair[0])? * 16 + value(pair[1])?).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +157,15 @@ mod tests {
     fn ordinary_ids_pass() {
         for id in ["mayor", "polecat-7", "rig:bead.3_x", "0", &"a".repeat(128)] {
             assert_eq!(AgentId::parse(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn a_digest_reads_back_and_nothing_else_does() {
+        let digest = Digest(std::array::from_fn(|n| n as u8 * 8 + 5));
+        assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
+        for bad in ["", "00", &"g0".repeat(32), &"+1".repeat(32), &"é".repeat(32)] {
+            assert_eq!(Digest::parse(bad), None, "{bad:?}");
         }
     }
 

@@ -11,6 +11,7 @@
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it comes back, and when
 //! - [`crash`]: the record of an abnormal end
+//! - [`previous`]: what became of the run before this one
 //! - [`event`]: the lines of the log, a contract with those who read them
 //! - [`time`], [`secret`]: instants and values that must not be printed
 
@@ -20,6 +21,7 @@ pub mod exit;
 pub mod id;
 pub mod message;
 mod names;
+pub mod previous;
 pub mod restart;
 pub mod secret;
 pub mod settings;
@@ -27,11 +29,12 @@ pub mod spec;
 pub mod state;
 pub mod time;
 
-pub use crash::{Consequence, CrashRecord, Frame, Resources};
+pub use crash::{Consequence, CrashRecord, Frame, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
+pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};
 pub use secret::Secret;
 pub use settings::Settings;

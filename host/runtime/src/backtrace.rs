@@ -16,6 +16,10 @@ pub(crate) fn frames(error: &wasmtime::Error) -> Vec<Frame> {
             module: frame.module().name().map(str::to_owned),
             function_index: frame.func_index(),
             module_offset: frame.module_offset().map(|offset| offset as u64),
+            file: None,
+            line: None,
+            column: None,
+            in_app: false,
         })
         .collect()
 }

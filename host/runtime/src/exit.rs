@@ -177,7 +177,17 @@ mod tests {
     }
 
     fn frame(index: usize, function_index: u32) -> Frame {
-        Frame { index, function: None, module: None, function_index, module_offset: None }
+        Frame {
+            index,
+            function: None,
+            module: None,
+            function_index,
+            module_offset: None,
+            file: None,
+            line: None,
+            column: None,
+            in_app: false,
+        }
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! Durable state: what is still there after the process is gone.
