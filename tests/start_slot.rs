@@ -4,6 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use harness::Host;
+use harness::lives::{check_one_at_a_time, check_one_end_each};
 use harness::trial::incarnation;
 use serde_json::{Value, json};
 
@@ -27,40 +28,6 @@ fn stampede(host: &Host, role: &str, more: impl Fn(usize) -> Value + Sync) -> Ve
             .collect();
         callers.into_iter().map(|caller| caller.join().expect("a caller")).collect()
     })
-}
-
-/// Incarnations that began to run, minus those that ended, after every line of the log: never more
-/// than one.
-fn check_one_at_a_time(lines: &[Value], agent: &str) {
-    let mut live: Vec<u64> = Vec::new();
-    for line in lines.iter().filter(|line| line["agentId"] == agent) {
-        match line["event"].as_str().unwrap_or_default() {
-            "agent.start" => live.push(incarnation(line)),
-            "agent.exit" => live.retain(|number| *number != incarnation(line)),
-            _ => {}
-        }
-        assert!(live.len() <= 1, "two incarnations live: {live:?} at {line}");
-    }
-}
-
-/// Every incarnation has one end in the log: an exit record when it had its turn, else the line of the
-/// start that did not come to it.
-fn check_one_end_each(lines: &[Value], agent: &str, incarnations: u64) {
-    for number in 1..=incarnations {
-        let count = |events: &[&str]| {
-            let is_one = |line: &&Value| {
-                let event = line["event"].as_str().unwrap_or_default();
-                line["agentId"] == agent && events.contains(&event) && incarnation(line) == number
-            };
-            lines.iter().filter(is_one).count()
-        };
-        let exits = count(&["agent.exit"]);
-        let refusals = count(&["agent.start_superseded", "agent.start_failed"]);
-        assert!(
-            matches!((exits, refusals), (1, 0 | 1) | (0, 1)),
-            "incarnation {number} has {exits} exits and {refusals} refusals"
-        );
-    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Answer {
     pub body: Value,
     /// The body as it came.
     pub text: String,
+    /// The header `Retry-After`, in seconds. Not of a raw answer.
+    pub retry_after: Option<u64>,
 }
 
 impl Answer {
@@ -126,8 +128,11 @@ impl Client {
             let exchange = async {
                 let response = self.http.request(request).await.map_err(|error| chain(&error))?;
                 let status = response.status().as_u16();
+                let retry_after = response.headers().get("retry-after");
+                let retry_after =
+                    retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
                 let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
-                Ok(answer(status, &body.to_bytes()))
+                Ok(Answer { retry_after, ..answer(status, &body.to_bytes()) })
             };
             let answered = tokio::time::timeout(PATIENCE, exchange).await;
             answered.map_err(|_| format!("no answer in {PATIENCE:?}"))?
@@ -204,6 +209,13 @@ impl Client {
         reply.unwrap_or_else(|| panic!("no reply: {answer}")).to_owned()
     }
 
+    /// `POST /agents/{id}/nudge` with a name for it.
+    #[track_caller]
+    pub fn nudge(&self, agent: &str, id: &str, message: &str) -> Answer {
+        let body = json!({"message": message, "source": "test", "nudgeId": id});
+        self.post(&format!("/agents/{agent}/nudge"), &body)
+    }
+
     /// `PATCH /agents/{id}/model`.
     #[track_caller]
     pub fn set_model(&self, agent: &str, model: &str) -> Answer {
@@ -236,6 +248,22 @@ impl Client {
         let is_over = |status: &Value| status["status"] == "exited" || status["status"] == "failed";
         wait_until(&format!("{agent} has ended"), || is_over(&self.status(agent)));
         self.status(agent)
+    }
+
+    /// The status of an agent, once it is this one.
+    #[track_caller]
+    pub fn reaches(&self, agent: &str, status: &str) -> Value {
+        wait_until(&format!("{agent} is {status}"), || self.status(agent)["status"] == status);
+        self.status(agent)
+    }
+
+    /// Waits until a life of the agent is running.
+    #[track_caller]
+    pub fn runs(&self, agent: &str, incarnation: u64) {
+        wait_until(&format!("{agent} runs in life {incarnation}"), || {
+            let status = self.status(agent);
+            status["status"] == "running" && status["incarnation"] == incarnation
+        });
     }
 
     /// `GET /agents`.
@@ -283,7 +311,12 @@ fn message_path(agent: &str) -> String {
 
 fn answer(status: u16, body: &[u8]) -> Answer {
     let text = lossy(body);
-    Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+    Answer {
+        status,
+        body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        text,
+        retry_after: None,
+    }
 }
 
 /// An HTTP/1.1 answer as it stands on the wire. Bodies in chunks are not undone.
