@@ -299,7 +299,8 @@ fn a_start_that_waited_for_its_turn_is_no_unclean_end() {
     });
     let lines = host.ends_with(CLEAN);
     assert_eq!(reason(&lines, "one"), "superseded");
-    assert_eq!(incarnation(only(&lines, "one", "agent.start_superseded")), 2);
+    let superseded = only(&lines, "one", "agent.start_superseded");
+    assert_eq!((incarnation(superseded), &superseded["by"]), (2, &json!("SIGINT")));
     let (agents, ended) = phases(&lines)
         .iter()
         .fold((0, 0), |(agents, ended), (_, [a, s, k])| (agents.max(*a), ended + s + k));

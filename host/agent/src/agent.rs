@@ -95,20 +95,21 @@ impl Agent {
     /// Asks everything to end that there is of the agent. Returns the number up to which incarnations are
     /// meant: [`Agent::gone`] waits for them.
     pub fn order_stop(&self, reason: ShutdownReason, by: &str) -> Incarnation {
-        let Stopped { holder, next, resting, upto } = self.slot.stop();
-        for agent in [holder, next, resting].into_iter().flatten() {
-            agent.stop(reason, by);
-        }
-        upto
+        self.order(|agent| agent.stop(reason, by)).0
     }
 
     /// Ends the agent without any grace. It still leaves its records.
     pub fn kill(&self, by: &str) -> Incarnation {
+        self.order(|agent| agent.kill(by)).0
+    }
+
+    /// Yields the one that rested as well.
+    fn order(&self, order: impl Fn(&AgentHandle)) -> (Incarnation, Option<AgentHandle>) {
         let Stopped { holder, next, resting, upto } = self.slot.stop();
-        for agent in [holder, next, resting].into_iter().flatten() {
-            agent.kill(by);
+        for agent in [&holder, &next, &resting].into_iter().flatten() {
+            order(agent);
         }
-        upto
+        (upto, resting)
     }
 
     /// Resolves when no incarnation up to `upto` lives.
@@ -120,14 +121,23 @@ impl Agent {
     /// none ever lived.
     pub async fn stop(&self, reason: ShutdownReason, by: &str) -> Option<ExitView> {
         let before = self.current();
-        let upto = self.order_stop(reason, by);
+        let (upto, resting) = self.order(|agent| agent.stop(reason, by));
         self.gone(upto).await;
+        if let Some(resting) = resting {
+            // Its task ends the rest; until then it shows a restart that does not come.
+            resting.rested().await;
+        }
         before.and_then(|agent| agent.board().published().exit)
     }
 
     /// The incarnation that lives, is about to, or was the last one.
     pub fn current(&self) -> Option<AgentHandle> {
         self.slot.shown()
+    }
+
+    /// The incarnation that lives, and the one that waits for its turn.
+    pub fn present(&self) -> impl Iterator<Item = AgentHandle> + use<> {
+        self.slot.present()
     }
 
     /// The answer of `GET /agents/{id}/status`.

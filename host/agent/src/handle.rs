@@ -200,6 +200,11 @@ impl AgentHandle {
         self.until(|published| !published.state.is_live()).await
     }
 
+    /// Resolves when the incarnation does not wait to come back.
+    pub async fn rested(&self) {
+        self.until(|published| published.state != AgentState::Backoff).await;
+    }
+
     /// Resolves when the incarnation has ended, or has neither a turn nor mail.
     pub async fn settled(&self) {
         self.until(|published| self.is_settled_in(published.state)).await;

@@ -316,6 +316,14 @@ impl<T: Tenant, P> Slot<T, P> {
         there.or(inner.past.as_ref()).cloned()
     }
 
+    /// The holder, and the newest start that waits for its turn.
+    pub(crate) fn present(&self) -> impl Iterator<Item = T> + use<T, P> {
+        let inner = self.lock();
+        let holder = inner.holder.as_ref().map(|holder| holder.tenant.clone());
+        let next = inner.next.as_ref().map(|next| next.tenant.clone());
+        [holder, next].into_iter().flatten()
+    }
+
     /// What the restarts have come to.
     pub(crate) fn restarts(&self) -> RestartState {
         self.lock().restarts.clone()

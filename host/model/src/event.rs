@@ -79,11 +79,12 @@ pub enum DrainPhase {
 pub struct DrainPhaseReport {
     /// Which one.
     pub phase: DrainPhase,
-    /// Agents that were there when it began.
+    /// Agents that were there when it began. A start that waits for the end of the life before it counts
+    /// as well.
     pub agents: usize,
-    /// Agents that ended in it as intended.
+    /// Of them, and of those that came meanwhile, the ones that ended in it as intended.
     pub stopped: usize,
-    /// Agents that ended in it otherwise.
+    /// The ones that ended in it otherwise.
     pub killed: usize,
     /// How long it took.
     pub duration_ms: u64,

@@ -5,13 +5,13 @@
 //!                nothing left to do, or no time            all gone, or no time
 //! ```
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{Agent, AgentHandle};
-use bulkhead_model::Event;
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport};
 use bulkhead_model::time::millis;
+use bulkhead_model::{AgentId, Event, Incarnation};
 use bulkhead_runtime::ShutdownReason;
 use tokio::time::timeout_at;
 
@@ -55,101 +55,144 @@ impl Supervisor {
     /// Ends all agents. From the first moment on nothing starts, nothing comes back, and the container is
     /// not ready. Each part is told when it begins, and all of them at the end.
     pub async fn drain(&self, by: &str, plan: DrainPlan) -> DrainReport {
-        let began = Instant::now();
-        self.0.container.drain();
-        let mut phases = Vec::new();
+        let mut drain = Drain::begin(self, by);
         if !plan.settle.is_zero() {
-            phases.push(self.phase(DrainPhase::Settling, by, plan.settle).await);
+            drain.phase(DrainPhase::Settling, plan.settle).await;
         }
-        phases.push(self.phase(DrainPhase::Stopping, by, plan.stop).await);
-        if !self.live().is_empty() {
-            phases.push(self.phase(DrainPhase::Killing, by, KILLING).await);
+        drain.phase(DrainPhase::Stopping, plan.stop).await;
+        if drain.is_anyone_left() {
+            drain.phase(DrainPhase::Killing, KILLING).await;
         }
-        self.drained(phases, began)
+        drain.end().await
     }
 
     /// Ends what still lives without grace. Their records are written all the same.
     pub async fn kill_all(&self, by: &str) -> DrainReport {
-        let began = Instant::now();
-        self.0.container.drain();
-        let phases = vec![self.phase(DrainPhase::Killing, by, KILLING).await];
-        self.drained(phases, began)
+        let mut drain = Drain::begin(self, by);
+        drain.phase(DrainPhase::Killing, KILLING).await;
+        drain.end().await
+    }
+}
+
+/// A drain under way.
+struct Drain<'a> {
+    supervisor: &'a Supervisor,
+    by: &'a str,
+    began: Instant,
+    /// Who is there: everyone that was seen and is not in a report yet.
+    roll: Vec<AgentHandle>,
+    phases: Vec<DrainPhaseReport>,
+}
+
+impl<'a> Drain<'a> {
+    fn begin(supervisor: &'a Supervisor, by: &'a str) -> Self {
+        supervisor.0.container.drain();
+        Self { supervisor, by, began: Instant::now(), roll: Vec::new(), phases: Vec::new() }
     }
 
-    fn drained(&self, phases: Vec<DrainPhaseReport>, began: Instant) -> DrainReport {
-        let report = DrainReport { phases, duration: began.elapsed() };
+    async fn end(self) -> DrainReport {
+        self.see_rests_end().await;
+        let report = DrainReport { phases: self.phases, duration: self.began.elapsed() };
         let (phases, duration_ms) = (report.phases.clone(), millis(report.duration));
-        self.0.sink().record(Event::Drained { phases, duration_ms });
+        self.supervisor.0.sink().record(Event::Drained { phases, duration_ms });
         report
     }
 
-    async fn phase(&self, phase: DrainPhase, by: &str, limit: Duration) -> DrainPhaseReport {
+    async fn phase(&mut self, phase: DrainPhase, limit: Duration) {
         let began = Instant::now();
-        let deadline = began + limit;
-        let there = self.live();
-        let busy = there.iter().filter(|agent| !agent.is_settled()).count();
-        let (agents, limit_ms) = (there.len(), millis(limit));
-        self.0.sink().record(Event::Draining { phase, agents, busy, limit_ms });
-        let late = match phase {
+        let (deadline, limit_ms) = (began + limit, millis(limit));
+        self.call_the_roll();
+        let busy = self.roll.iter().filter(|agent| !agent.is_settled()).count();
+        let agents = self.roll.len();
+        self.supervisor.0.sink().record(Event::Draining { phase, agents, busy, limit_ms });
+        let by = self.by;
+        match phase {
             DrainPhase::Settling => self.settle_by(deadline).await,
             DrainPhase::Stopping => {
-                self.end_by(deadline, |agent| agent.order_stop(ShutdownReason::Drained, by)).await
+                self.end_by(deadline, |agent| agent.order_stop(ShutdownReason::Drained, by)).await;
             }
             DrainPhase::Killing => self.end_by(deadline, |agent| agent.kill(by)).await,
-        };
-        let ended = there.iter().chain(&late).filter(|agent| !agent.is_live());
-        let (mut stopped, mut killed) = (0, 0);
-        for agent in ended {
-            let as_intended = agent.board().published().exit.is_some_and(|e| e.crash_id.is_none());
-            *(if as_intended { &mut stopped } else { &mut killed }) += 1;
         }
+        let (stopped, mut killed) = self.count_the_ended();
         if phase == DrainPhase::Killing {
             // Nobody will see the end of what is still there.
-            killed += self.live().len();
+            killed += self.roll.len();
         }
-        DrainPhaseReport { phase, agents, stopped, killed, duration_ms: millis(began.elapsed()) }
+        let duration_ms = millis(began.elapsed());
+        self.phases.push(DrainPhaseReport { phase, agents, stopped, killed, duration_ms });
+    }
+
+    fn is_anyone_left(&mut self) -> bool {
+        self.call_the_roll();
+        !self.roll.is_empty()
+    }
+
+    /// Adds who lives and is not on the roll: all at first, later those whose restart was due at the very
+    /// moment at which the drain began.
+    fn call_the_roll(&mut self) {
+        let tags: HashSet<_> = self.roll.iter().map(identity).collect();
+        let agents = self.supervisor.0.registry.all();
+        let live = agents.iter().flat_map(|agent| agent.present()).filter(AgentHandle::is_live);
+        self.roll.extend(live.filter(|agent| !tags.contains(&identity(agent))));
+    }
+
+    /// Takes who ended off the roll. Yields how many ended as intended, and how many otherwise.
+    fn count_the_ended(&mut self) -> (usize, usize) {
+        self.call_the_roll();
+        let (mut stopped, mut killed) = (0, 0);
+        self.roll.retain(|agent| {
+            if agent.is_live() {
+                return true;
+            }
+            // One without an exit never had its turn.
+            let crashed =
+                agent.board().published().exit.is_some_and(|exit| exit.crash_id.is_some());
+            *(if crashed { &mut killed } else { &mut stopped }) += 1;
+            false
+        });
+        (stopped, killed)
     }
 
     /// Waits until no agent has a turn or mail. One may send another something, so all of them have to be
     /// seen without work in one look.
-    async fn settle_by(&self, deadline: Instant) -> Vec<AgentHandle> {
+    async fn settle_by(&mut self, deadline: Instant) {
         loop {
-            let mut working = self.live().into_iter().filter(|agent| !agent.is_settled());
-            let Some(agent) = working.next() else { return Vec::new() };
+            self.call_the_roll();
+            let Some(agent) = self.roll.iter().find(|agent| !agent.is_settled()) else { return };
             if timeout_at(deadline.into(), agent.settled()).await.is_err() {
-                return Vec::new();
+                return;
             }
         }
     }
 
-    /// Orders every agent to end and waits for them. Returns those that were not there at first: a start
-    /// that was let in just before may come after the first look.
-    async fn end_by(
-        &self,
-        deadline: Instant,
-        order: impl Fn(&Agent) -> bulkhead_model::Incarnation,
-    ) -> Vec<AgentHandle> {
-        let mut late = Vec::new();
+    /// Orders every agent to end and waits for them, again and again until nobody is left.
+    async fn end_by(&mut self, deadline: Instant, order: impl Fn(&Agent) -> Incarnation) {
         for round in 0.. {
-            let agents: Vec<_> =
-                self.0.registry.all().into_iter().filter(|agent| !agent.is_vacant()).collect();
+            let agents: Vec<_> = self.supervisor.0.registry.all();
+            let agents: Vec<_> = agents.into_iter().filter(|agent| !agent.is_vacant()).collect();
             if agents.is_empty() || (round > 0 && Instant::now() >= deadline) {
                 break;
             }
-            if round > 0 {
-                late.extend(agents.iter().filter_map(|agent| agent.current()));
-            }
+            self.call_the_roll();
             let ordered: Vec<_> = agents.iter().map(|agent| (agent, order(agent))).collect();
             for (agent, upto) in ordered {
                 let _ = timeout_at(deadline.into(), agent.gone(upto)).await;
             }
         }
-        late
     }
 
-    fn live(&self) -> Vec<AgentHandle> {
-        let current =
-            self.0.registry.all().into_iter().filter_map(|agent: Arc<Agent>| agent.current());
-        current.filter(AgentHandle::is_live).collect()
+    /// Waits until the agents that were in backoff have told that they do not come back. Nothing lives
+    /// there that could take long.
+    async fn see_rests_end(&self) {
+        let deadline = Instant::now() + KILLING;
+        let agents = self.supervisor.0.registry.all();
+        for agent in agents.iter().filter_map(|agent| agent.current()) {
+            let _ = timeout_at(deadline.into(), agent.rested()).await;
+        }
     }
+}
+
+fn identity(agent: &AgentHandle) -> (AgentId, Incarnation) {
+    let tag = agent.tag();
+    (tag.agent_id, tag.incarnation)
 }

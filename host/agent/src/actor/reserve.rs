@@ -25,8 +25,10 @@ impl Actor<'_> {
             },
             Err(error) => error,
         };
+        // Told before the reservation is given up: a drain does not wait for more than that.
+        self.reporter.not_started(&error);
         self.tenure.withdraw();
-        self.refuse(error);
+        self.shared.answer(Err(error));
         None
     }
 
@@ -59,7 +61,11 @@ impl Actor<'_> {
     async fn take_turn(&mut self) -> Result<(), StartError> {
         let began = Instant::now();
         let (slot, number) = (&self.life.slot, self.number());
-        let Before { holder, resting } = slot.ready(number).map_err(not_ready)?;
+        let Before { holder, resting } = match slot.ready(number) {
+            Ok(before) => before,
+            Err(NotReady::Gone) => return Err(self.taken_over().await),
+            Err(NotReady::Quarantined(restarts)) => return Err(StartError::from(*restarts)),
+        };
         if let Some(holder) = holder {
             holder.stop(ShutdownReason::Superseded, "start");
         }
@@ -79,9 +85,15 @@ impl Actor<'_> {
         self.timings.wait_us = micros(began.elapsed());
         match turn {
             Turn::Mine => Ok(self.tenure.begins()),
-            Turn::Gone => Err(superseded()),
+            Turn::Gone => Err(self.taken_over().await),
             Turn::Full => Err(self.full()),
         }
+    }
+
+    /// The reservation is gone. Whoever took it orders the stop right after, and the log names them.
+    async fn taken_over(&mut self) -> StartError {
+        stop_ordered(&mut self.stop).await;
+        superseded()
     }
 
     fn too_late(&self) -> StartError {
@@ -96,13 +108,6 @@ impl Actor<'_> {
         let text =
             format!("{taken} agents live or are about to come back, and the container holds {max}");
         StartError::new(StartPhase::Admission, StartFailure::Capacity, text)
-    }
-}
-
-fn not_ready(why: NotReady) -> StartError {
-    match why {
-        NotReady::Gone => superseded(),
-        NotReady::Quarantined(restarts) => StartError::from(*restarts),
     }
 }
 
