@@ -18,8 +18,9 @@ use tokio::time::timeout_at;
 use crate::Supervisor;
 
 /// Time for killed agents to write their records. A computing guest ends at its next epoch tick, a
-/// waiting one at once.
-const KILLING: Duration = Duration::from_millis(500);
+/// waiting one at once; but that takes a thread of low priority, which a busy machine can starve for
+/// seconds, and a record that is not written is lost.
+const KILLING: Duration = Duration::from_secs(5);
 
 /// How much time the parts of a drain have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
