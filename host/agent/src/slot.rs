@@ -167,7 +167,7 @@ impl<T: Tenant, P> Slot<T, P> {
             return Ok(admitted);
         }
         let fresh = wish.force || !inner.known().is_some_and(|known| known.is_same(wish.spec));
-        if inner.restarts.quarantine.is_some() && inner.is_vacant() && !fresh {
+        if inner.restarts.quarantine.is_some() && !fresh {
             return Err(inner.restarts.clone().into());
         }
         let tenant = make(inner.count());

@@ -226,6 +226,24 @@ async fn a_start_that_was_let_in_before_the_quarantine_does_not_go_round_it() {
 }
 
 #[tokio::test]
+async fn a_quarantined_spec_does_not_come_in_behind_a_new_one() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
+    let end = PastEnd::new(&exit, Timestamp(0), first.number, "f".into(), None);
+    slot.decide(&transient(0), end, Duration::ZERO, 1.0, true);
+    // It is decided, and the end is still being told.
+    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
+    slot.end(first.number, false);
+    let other = reserve(&slot, "b");
+    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
+    assert_eq!(admit(&slot, &wish("b")), Ok(Admitted::Joined(other.clone())));
+    // From here on it is sure to have its turn, and the quarantine is over.
+    slot.ready(other.number).unwrap();
+    assert!(matches!(admit(&slot, &wish("a")), Ok(Admitted::Reserved { .. })));
+}
+
+#[tokio::test]
 async fn a_start_of_the_same_spec_does_not_wipe_the_history() {
     let slot = slot();
     let first = running(&slot, "a").await;
