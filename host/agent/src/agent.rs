@@ -74,7 +74,7 @@ impl Agent {
         let wish = Wish { spec: &*spec, keep_running: *keep_running, force: *force };
         let may_begin = || self.may_begin();
         let life = Life::new(order, &self.ring, &self.slot, &self.container);
-        let admitted = self.slot.admit(&wish, may_begin, |number| life.incarnation(number))?;
+        let admitted = self.slot.admit(&wish, may_begin, |number| life.incarnation(number, 1))?;
         Ok(match admitted {
             Admitted::Reserved { tenant, superseded } => {
                 if let Some(superseded) = superseded {

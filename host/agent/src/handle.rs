@@ -51,6 +51,8 @@ pub(crate) struct Start {
 /// One incarnation.
 pub(crate) struct Shared {
     pub tag: AgentTag,
+    /// 1 for what a caller asked for, more for each restart of it.
+    pub attempt: u32,
     pub start: Arc<Start>,
     pub board: Arc<Board>,
     pub birth: Arc<Birth>,
@@ -59,9 +61,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(tag: AgentTag, start: Arc<Start>, board: Arc<Board>, birth: Birth) -> Self {
+    pub(crate) fn new(
+        tag: AgentTag,
+        attempt: u32,
+        start: Arc<Start>,
+        board: Arc<Board>,
+        birth: Birth,
+    ) -> Self {
         let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { tag, start, board, birth: Arc::new(birth), stop, answer }
+        Self { tag, attempt, start, board, birth: Arc::new(birth), stop, answer }
     }
 
     /// Tells a fact.

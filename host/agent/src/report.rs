@@ -22,6 +22,9 @@ use crate::refusal::{StartError, StartFailure};
 /// Frames that take part in a fingerprint.
 const FINGERPRINT_FRAMES: usize = 3;
 
+/// Events that a crash record names.
+const LAST_EVENTS: usize = 20;
+
 /// Reply text that an `agent.turn` event shows.
 const EVENT_REPLY_BYTES: usize = 16 * 1024;
 
@@ -201,7 +204,7 @@ impl Reporter {
             town_id: container.context.town_id(),
             run_id: container.context.run_id().to_owned(),
             incarnation: tag.incarnation,
-            start_attempt: 1,
+            start_attempt: self.shared.attempt,
             component: Arc::clone(&spec.component),
             component_sha256: self.digest,
             reason: exit.reason,
@@ -225,7 +228,7 @@ impl Reporter {
                 memory_bytes: usage.memory_bytes,
                 memory_peak_bytes: usage.memory_peak_bytes,
                 memory_limit_bytes: usage.memory_limit_bytes,
-                soft_limit_crossed: false,
+                soft_limit_crossed: usage.soft_limit_crossed,
                 denied_growths: usage.denied_growths,
                 cpu_us: usage.cpu_us,
                 turns: board.turns(),
@@ -233,7 +236,7 @@ impl Reporter {
                 mailbox_depth: mailbox.depth(),
             },
             last_log_lines: birth.logs.tail(),
-            last_events: Vec::new(),
+            last_events: start.ring.last(LAST_EVENTS),
             active_tools: board.active_tools(),
             active_agents: container.context.active_agents(),
             consequence: consequence(decision, *attempts_in_window),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_api::{EventView, EventsPage};
+use bulkhead_model::crash::LastEvent;
 use serde_json::value::RawValue;
 
 use crate::now;
@@ -77,6 +78,19 @@ impl Ring {
         let first_kept = inner.events.front().map_or(inner.last_id + 1, |event| event.id);
         let dropped_before = (first_kept > after.saturating_add(1)).then_some(first_kept);
         EventsPage { events, dropped_before }
+    }
+
+    /// The names of the last events, oldest first.
+    pub fn last(&self, count: usize) -> Vec<LastEvent> {
+        let inner = self.lock();
+        let skipped = inner.events.len().saturating_sub(count);
+        let last = inner.events.iter().skip(skipped);
+        last.map(|EventView { id, event, timestamp, .. }| LastEvent {
+            id: *id,
+            event: event.to_string(),
+            timestamp: *timestamp,
+        })
+        .collect()
     }
 
     /// Bytes held, for the agent's account.

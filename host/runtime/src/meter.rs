@@ -67,6 +67,8 @@ pub struct Usage {
     pub memory_peak_bytes: u64,
     /// The hard limit.
     pub memory_limit_bytes: u64,
+    /// `memory_bytes` was at the soft mark once.
+    pub soft_limit_crossed: bool,
     /// Growths that were denied.
     pub denied_growths: u64,
     /// CPU time of all calls, in microseconds.
@@ -146,6 +148,7 @@ impl Meter {
             memory_bytes: self.memory.used.load(Relaxed),
             memory_peak_bytes: self.memory.peak.load(Relaxed),
             memory_limit_bytes: self.memory.limit,
+            soft_limit_crossed: self.memory.soft_crossed.load(Relaxed),
             denied_growths: self.memory.denied.load(Relaxed),
             cpu_us: self.cpu_total_ns.load(Relaxed) / 1000,
             host_calls: self.host_calls.load(Relaxed),

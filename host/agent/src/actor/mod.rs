@@ -100,8 +100,8 @@ impl Life {
         Self { start, slot, component, workspace, log_budget, prompt_message_id }
     }
 
-    /// An incarnation in `starting`. It does nothing by itself.
-    pub(crate) fn incarnation(&self, number: Number) -> AgentHandle {
+    /// An incarnation in `starting`. It does nothing by itself. `attempt` is 1 for the first of the start.
+    pub(crate) fn incarnation(&self, number: Number, attempt: u32) -> AgentHandle {
         let spec = &self.start.spec;
         let tag = AgentTag {
             agent_id: spec.id.clone(),
@@ -112,7 +112,7 @@ impl Life {
         let port = AgentPort::new(tag.clone(), Arc::clone(&board), Arc::clone(&self.start));
         let (spec, log_budget) = (Arc::clone(spec), Arc::clone(&self.log_budget));
         let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget);
-        let shared = Shared::new(tag, Arc::clone(&self.start), board, birth);
+        let shared = Shared::new(tag, attempt, Arc::clone(&self.start), board, birth);
         AgentHandle { shared: Arc::new(shared) }
     }
 

@@ -13,12 +13,13 @@ impl Actor<'_> {
     /// stop came, or the container goes away; whoever waits is told.
     pub(super) async fn rest(&mut self, until: Instant) -> Option<AgentHandle> {
         let (slot, number) = (&self.life.slot, self.number());
+        let attempt = self.shared.attempt.saturating_add(1);
         let next = tokio::select! {
             biased;
             () = slot.disturbed(number) => None,
             () = self.container.drains() => None,
             () = sleep_until(until.into()) => {
-                slot.retry(number, |number| self.life.incarnation(number))
+                slot.retry(number, |number| self.life.incarnation(number, attempt))
             }
         };
         match next {

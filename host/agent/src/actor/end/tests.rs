@@ -93,8 +93,11 @@ impl Bench {
         };
         let wish = Wish { spec: &*spec(), keep_running: false, force: false };
         let life = Life::new(order, &Arc::default(), &self.slot, &self.container);
-        let admitted =
-            self.slot.admit(&wish, || Ok::<_, StartError>(()), |number| life.incarnation(number));
+        let admitted = self.slot.admit(
+            &wish,
+            || Ok::<_, StartError>(()),
+            |number| life.incarnation(number, 1),
+        );
         let Ok(Admitted::Reserved { tenant, .. }) = admitted else { panic!("not let in") };
         let tenure = Tenure::new(&tenant, &self.slot);
         (tenant, tenure)
