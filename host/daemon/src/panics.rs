@@ -39,9 +39,16 @@ pub fn watch(log: Arc<Log>) {
                     active_agents: log.context().active_agents(),
                 });
                 log.flush(FLUSHING);
-                // The thread that panicked may be the one that everything waits for.
-                std::process::exit(Exit::Panicked as i32);
+                end_the_process();
             }
         }
     }));
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread that panicked may be the one that main waits for"
+)]
+fn end_the_process() -> ! {
+    std::process::exit(Exit::Panicked as i32)
 }

@@ -84,7 +84,10 @@ impl Actor<'_> {
         };
         self.timings.wait_us = micros(began.elapsed());
         match turn {
-            Turn::Mine => Ok(self.tenure.begins()),
+            Turn::Mine => {
+                self.tenure.begins();
+                Ok(())
+            }
             Turn::Gone => Err(self.taken_over().await),
             Turn::Full => Err(self.full()),
         }
