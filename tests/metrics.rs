@@ -1,21 +1,9 @@
 //! `GET /metrics` of the real host: what is counted while agents come and go, and that nothing of them
 //! stays behind.
 
-use std::cell::RefCell;
-
 use harness::client::Client;
+use harness::metrics::{given_back, is_empty, wait_for_metrics};
 use harness::{Host, Metrics, Value, json, wait_until};
-
-/// What agents take and must give back.
-const GIVEN_BACK: [&str; 7] = [
-    "bulkhead_stores",
-    "bulkhead_tasks",
-    "bulkhead_places_used",
-    "bulkhead_mailbox_messages",
-    "bulkhead_mailbox_bytes",
-    "bulkhead_guest_memory_bytes",
-    "process_open_fds",
-];
 
 /// Guests of the test: one that behaves, and one for each way in which a store can be lost.
 const GUESTS: [&str; 4] = ["trap", "hang", "host-error", "slow-start"];
@@ -41,44 +29,6 @@ fn labelled<'a>(metrics: &'a Metrics, family: &str) -> impl Iterator<Item = (&'a
     metrics.iter().filter_map(move |(name, value)| {
         Some((name.strip_prefix(&start)?.split('"').nth(1)?, *value))
     })
-}
-
-/// The last metrics of a wait. A wait that fails shows them.
-#[derive(Default)]
-struct Last(RefCell<Metrics>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the last metrics: {:#?}", self.0.borrow());
-        }
-    }
-}
-
-/// Waits until the metrics are as wanted, and returns them.
-#[track_caller]
-fn wait_for_metrics(client: &Client, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
-    let last = Last::default();
-    wait_until(what, || {
-        last.0.replace(client.metrics());
-        wanted(&last.0.borrow())
-    });
-    last.0.take()
-}
-
-/// Each of the client's own connections is a task and a file of the host, and how many it keeps is its
-/// own business.
-fn given_back(metrics: &Metrics) -> Vec<(&'static str, f64)> {
-    let of_connections = |name: &str| match name {
-        "bulkhead_tasks" | "process_open_fds" => metrics["bulkhead_control_connections"],
-        _ => 0.0,
-    };
-    GIVEN_BACK.iter().map(|name| (*name, metrics[*name] - of_connections(name))).collect()
-}
-
-/// Nothing of any agent is there. Files are not looked at: what they begin with is the host's business.
-fn is_empty(metrics: &Metrics) -> bool {
-    given_back(metrics).iter().all(|(name, count)| *name == "process_open_fds" || *count == 0.0)
 }
 
 /// One agent of each fate.

@@ -120,6 +120,11 @@ impl Host {
         self.output.lines(|line| line["event"] == event && line["agentId"] == agent)
     }
 
+    /// The lines about an agent so far.
+    pub fn lines_of(&self, agent: &str) -> Vec<Value> {
+        self.output.lines(|line| line["agentId"] == agent)
+    }
+
     /// Every line so far.
     pub fn lines(&self) -> Vec<Value> {
         self.output.lines(|_| true)

@@ -9,6 +9,7 @@
 //! - [`client`]: the calls of the control API
 //! - [`output`]: the log
 //! - [`lives`]: what the log must tell of an agent's lives
+//! - [`metrics`]: what agents take and must give back
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`files`]: where the binary and the components are
 //!
@@ -20,6 +21,7 @@ pub mod config;
 pub mod files;
 pub mod host;
 pub mod lives;
+pub mod metrics;
 pub mod output;
 pub mod trial;
 
