@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use harness::Host;
 use harness::lives::{check_one_at_a_time, check_one_end_each};
+use harness::metrics::{given_back, is_empty, wait_for_metrics};
 use harness::trial::incarnation;
 use serde_json::{Value, json};
 
@@ -75,6 +76,24 @@ fn of_different_starts_exactly_one_runs() {
         });
         assert_eq!(exit.expect("an exit record")["reason"], "superseded");
     }
+}
+
+#[test]
+fn many_starts_at_once_leave_nothing_behind() {
+    let host = Host::builder().start();
+    // What compiling and the first agent open stays open, and every caller has a connection.
+    stampede(&host, "echo", |_| json!({}));
+    host.client().stop("one").expect(200);
+    let before = wait_for_metrics(host.client(), "nothing of the first round is left", is_empty);
+    for round in 0..3 {
+        stampede(&host, "echo", |n| json!({"model": format!("model-{round}-{n}")}));
+        host.client().stop("one").expect(200);
+        wait_for_metrics(host.client(), "counts return to their start", |now| {
+            given_back(now) == given_back(&before)
+        });
+    }
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
 }
 
 #[test]
