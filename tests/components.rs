@@ -23,6 +23,8 @@ mod mayor;
 mod oom;
 #[path = "polecat/mod.rs"]
 mod polecat;
+#[path = "puppet/mod.rs"]
+mod puppet;
 #[path = "slow-start/mod.rs"]
 mod slow_start;
 #[path = "spin/mod.rs"]

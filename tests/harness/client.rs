@@ -250,10 +250,11 @@ impl Client {
         self.status(agent)
     }
 
-    /// The status of an agent, once it is this one.
+    /// The status of an agent, known or not yet, once it is this one.
     #[track_caller]
     pub fn reaches(&self, agent: &str, status: &str) -> Value {
-        wait_until(&format!("{agent} is {status}"), || self.status(agent)["status"] == status);
+        let path = format!("/agents/{agent}/status");
+        wait_until(&format!("{agent} is {status}"), || self.get(&path).body["status"] == status);
         self.status(agent)
     }
 

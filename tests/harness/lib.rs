@@ -12,6 +12,7 @@
 //! - [`metrics`]: what agents take and must give back
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`files`]: where the binary and the components are
+//! - [`puppet`]: turns that last as long as a test wants
 //!
 //! Nothing here sleeps and hopes. Every wait is for a fact, with a [`PATIENCE`] that only a broken host
 //! uses up.
@@ -23,6 +24,7 @@ pub mod host;
 pub mod lives;
 pub mod metrics;
 pub mod output;
+pub mod puppet;
 pub mod trial;
 
 use std::time::{Duration, Instant};

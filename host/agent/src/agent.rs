@@ -45,6 +45,9 @@ pub struct StartOrder {
     pub prompt_message_id: String,
 }
 
+/// What was asked to end: the incarnations up to a number, and their restarts.
+pub struct Ending(Stopped<AgentHandle>);
+
 /// What became of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
@@ -92,41 +95,40 @@ impl Agent {
         if self.container.is_draining() { Err(StartError::draining()) } else { Ok(()) }
     }
 
-    /// Asks everything to end that there is of the agent. Returns the number up to which incarnations are
-    /// meant: [`Agent::gone`] waits for them.
-    pub fn order_stop(&self, reason: ShutdownReason, by: &str) -> Incarnation {
-        self.order(|agent| agent.stop(reason, by)).0
+    /// Asks everything to end that there is of the agent. [`Agent::gone`] waits for it.
+    pub fn order_stop(&self, reason: ShutdownReason, by: &str) -> Ending {
+        self.end(|agent| agent.stop(reason, by))
     }
 
     /// Ends the agent without any grace. It still leaves its records.
-    pub fn kill(&self, by: &str) -> Incarnation {
-        self.order(|agent| agent.kill(by)).0
+    pub fn kill(&self, by: &str) -> Ending {
+        self.end(|agent| agent.kill(by))
     }
 
-    /// Yields the one that rested as well.
-    fn order(&self, order: impl Fn(&AgentHandle)) -> (Incarnation, Option<AgentHandle>) {
-        let Stopped { holder, next, resting, upto } = self.slot.stop();
-        for agent in [&holder, &next, &resting].into_iter().flatten() {
-            order(agent);
+    fn end(&self, order: impl Fn(&AgentHandle)) -> Ending {
+        let stopped = self.slot.stop();
+        let Stopped { holder, next, resting, .. } = &stopped;
+        [holder, next, resting].into_iter().flatten().for_each(order);
+        Ending(stopped)
+    }
+
+    /// Resolves when nothing lives of what was asked to end, and it shows and has told its end.
+    pub async fn gone(&self, Ending(stopped): &Ending) {
+        self.slot.gone(stopped.upto).await;
+        for agent in [&stopped.holder, &stopped.resting].into_iter().flatten() {
+            agent.down().await;
         }
-        (upto, resting)
+        if let Some(next) = &stopped.next {
+            // It never lived: all that it leaves is the answer.
+            let _ = next.started().await;
+        }
     }
 
-    /// Resolves when no incarnation up to `upto` lives.
-    pub async fn gone(&self, upto: Incarnation) {
-        self.slot.gone(upto).await;
-    }
-
-    /// Stops the agent; resolves when its incarnation is gone. Yields how that one ended; `None` when
-    /// none ever lived.
+    /// Stops the agent; resolves when it is gone. Yields how its incarnation ended; `None` when none ever
+    /// lived.
     pub async fn stop(&self, reason: ShutdownReason, by: &str) -> Option<ExitView> {
         let before = self.current();
-        let (upto, resting) = self.order(|agent| agent.stop(reason, by));
-        self.gone(upto).await;
-        if let Some(resting) = resting {
-            // Its task ends the rest; until then it shows a restart that does not come.
-            resting.rested().await;
-        }
+        self.gone(&self.order_stop(reason, by)).await;
         before.and_then(|agent| agent.board().published().exit)
     }
 

@@ -208,9 +208,11 @@ impl AgentHandle {
         self.until(|published| !published.state.is_live()).await
     }
 
-    /// Resolves when the incarnation does not wait to come back.
-    pub async fn rested(&self) {
-        self.until(|published| published.state != AgentState::Backoff).await;
+    /// Resolves when the incarnation has ended and does not come back. Only for one that was asked to end:
+    /// another that came back stays in backoff for ever.
+    pub(crate) async fn down(&self) {
+        let is_down = |state: AgentState| !state.is_live() && state != AgentState::Backoff;
+        self.until(|published| is_down(published.state)).await;
     }
 
     /// Resolves when the incarnation has ended, or has neither a turn nor mail.

@@ -28,7 +28,7 @@ mod slot;
 mod surroundings;
 mod sync;
 
-pub use agent::{Admission, Agent, StartOrder};
+pub use agent::{Admission, Agent, Ending, StartOrder};
 pub use board::{Board, Published};
 pub use container::Container;
 pub use figures::Figures;

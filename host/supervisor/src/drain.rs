@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use bulkhead_agent::{Agent, AgentHandle};
+use bulkhead_agent::{Agent, AgentHandle, Ending};
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport};
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Event, Incarnation};
@@ -92,7 +92,6 @@ impl<'a> Drain<'a> {
     }
 
     async fn end(self) -> DrainReport {
-        self.see_rests_end().await;
         let report = DrainReport { phases: self.phases, duration: self.began.elapsed() };
         let (phases, duration_ms) = (report.phases.clone(), millis(report.duration));
         self.supervisor.0.sink().record(Event::Drained { phases, duration_ms });
@@ -167,7 +166,7 @@ impl<'a> Drain<'a> {
     }
 
     /// Orders every agent to end and waits for them, again and again until nobody is left.
-    async fn end_by(&mut self, deadline: Instant, order: impl Fn(&Agent) -> Incarnation) {
+    async fn end_by(&mut self, deadline: Instant, order: impl Fn(&Agent) -> Ending) {
         for round in 0.. {
             let agents: Vec<_> = self.supervisor.0.registry.all();
             let agents: Vec<_> = agents.into_iter().filter(|agent| !agent.is_vacant()).collect();
@@ -176,19 +175,9 @@ impl<'a> Drain<'a> {
             }
             self.call_the_roll();
             let ordered: Vec<_> = agents.iter().map(|agent| (agent, order(agent))).collect();
-            for (agent, upto) in ordered {
-                let _ = timeout_at(deadline.into(), agent.gone(upto)).await;
+            for (agent, ending) in ordered {
+                let _ = timeout_at(deadline.into(), agent.gone(&ending)).await;
             }
-        }
-    }
-
-    /// Waits until the agents that were in backoff have told that they do not come back. Nothing lives
-    /// there that could take long.
-    async fn see_rests_end(&self) {
-        let deadline = Instant::now() + KILLING;
-        let agents = self.supervisor.0.registry.all();
-        for agent in agents.iter().filter_map(|agent| agent.current()) {
-            let _ = timeout_at(deadline.into(), agent.rested()).await;
         }
     }
 }

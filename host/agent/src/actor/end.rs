@@ -47,9 +47,7 @@ impl Actor<'_> {
         let may_restart = !self.container.is_draining();
         let (crash_id, after) = self.tenure.end(&self.reporter, &exit, message_id, may_restart);
         // Told after the record is written, so that whoever asked can read it.
-        if !self.shared.is_answered() {
-            self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
-        }
+        self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
         if let Some(mut envelope) = in_flight {
             let (reason, message) = (exit.reason, exit.message.clone());
             answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });

@@ -196,8 +196,9 @@ impl<'a> Actor<'a> {
 
     /// Tells everyone who waits for the start that it did not work out, and the log, once.
     fn refuse(&self, error: StartError) {
-        if self.shared.answer(Err(error.clone())) {
+        if !self.shared.is_answered() {
             self.reporter.not_started(&error);
+            self.shared.answer(Err(error));
         }
     }
 }

@@ -69,16 +69,23 @@ impl Actor<'_> {
         if let Some(holder) = holder {
             holder.stop(ShutdownReason::Superseded, "start");
         }
-        if let Some(resting) = resting {
+        if let Some(resting) = &resting {
             // What was sent to it is for this agent as well.
             self.shared.start.mailbox.adopt(resting.shared.start.mailbox.close());
             resting.stop(ShutdownReason::Superseded, "start");
         }
         let places = &self.container.places;
         let acquire = || Arc::clone(places).try_acquire_owned().ok();
+        let turn = async {
+            if let Some(resting) = resting {
+                // It has its own end to tell first.
+                resting.down().await;
+            }
+            slot.turn(number, acquire).await
+        };
         let turn = tokio::select! {
             biased;
-            turn = slot.turn(number, acquire) => turn,
+            turn = turn => turn,
             _ = stop_ordered(&mut self.stop) => return Err(superseded()),
             () = sleep_until(self.deadline.into()) => return Err(self.too_late()),
         };

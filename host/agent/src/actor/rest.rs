@@ -8,6 +8,14 @@ use tokio::time::sleep_until;
 use super::{Actor, stop_ordered};
 use crate::handle::AgentHandle;
 
+/// Why a restart that was promised does not happen.
+enum Cancelled {
+    /// A start took over, or a stop came: whoever took the rest orders the stop right after.
+    Taken,
+    /// The container goes away.
+    Drain,
+}
+
 impl Actor<'_> {
     /// Waits until the next incarnation is due and takes the slot for it. `None`: a start took over, a
     /// stop came, or the container goes away; whoever waits is told.
@@ -16,30 +24,35 @@ impl Actor<'_> {
         let attempt = self.shared.attempt.saturating_add(1);
         let next = tokio::select! {
             biased;
-            () = slot.disturbed(number) => None,
-            () = self.container.drains() => None,
+            () = slot.disturbed(number) => Err(Cancelled::Taken),
+            () = self.container.drains() => Err(Cancelled::Drain),
             () = sleep_until(until.into()) => {
-                slot.retry(number, |number| self.life.incarnation(number, attempt))
+                let next = slot.retry(number, |number| self.life.incarnation(number, attempt));
+                next.ok_or(Cancelled::Taken)
             }
         };
         match next {
-            Some(_) => self.tenure.is_over(),
-            None => self.give_up_rest().await,
+            Ok(next) => {
+                self.tenure.is_over();
+                Some(next)
+            }
+            Err(why) => {
+                self.give_up_rest(why).await;
+                None
+            }
         }
-        next
     }
 
-    /// The restart that was promised does not happen.
-    async fn give_up_rest(&mut self) {
-        self.life.slot.give_up_rest(self.number());
-        let by = match self.container.is_draining() {
-            true => "drain".to_owned(),
-            // Whoever took the rest orders the stop right after.
-            false => stop_ordered(&mut self.stop).await.by,
+    async fn give_up_rest(&mut self, why: Cancelled) {
+        let by = match why {
+            Cancelled::Taken => stop_ordered(&mut self.stop).await.by,
+            Cancelled::Drain => "drain".to_owned(),
         };
         let agent = self.shared.tag.clone();
         self.shared.record(Event::RestartCancelled { agent, by });
-        self.shared.board.end_rest();
         self.tenure.close_mailbox();
+        // Last, in this order: whoever waits for one of them waits for what was told before.
+        self.shared.board.end_rest();
+        self.life.slot.give_up_rest(self.number());
     }
 }

@@ -1,0 +1,99 @@
+//! Does what its messages say, so that a test can bring about any order of events. It misbehaves in no
+//! way of its own.
+//!
+//! | body | what it does | exit reason |
+//! | --- | --- | --- |
+//! | `panic` | panics | `panic` |
+//! | `done` | says that its work is over | `completed` |
+//! | `count` | replies with the number of messages of this life | none |
+//! | `wait <body>` | waits until there is a file `/workspace/go`, takes it away and does what `<body>` says | |
+//! | `heed <ms>` | waits until this call may take less than that, and replies with what it may take | none |
+//! | `gather <n>` | takes n nudges and replies with a line `<source> <id> <body>` for each | none |
+//! | `say <n>` | writes n log lines and replies with n | none |
+//!
+//! Any other body is answered with itself. When the prompt is `panic` or `error`, `start` panics or
+//! returns an error.
+
+use std::time::Duration;
+
+use bulkhead_guest::{Agent, AgentError, Message, Outcome, StartRequest, host, info};
+
+/// Its presence lets a turn go on that waits.
+const GO: &str = "/workspace/go";
+
+/// Between two looks at what it waits for.
+const NAP: Duration = Duration::from_millis(2);
+
+#[derive(Default)]
+struct Puppet {
+    messages: u64,
+}
+
+impl Agent for Puppet {
+    fn start(&mut self, request: StartRequest) -> Result<(), AgentError> {
+        match request.prompt.as_str() {
+            "panic" => panic!("told to panic in its start"),
+            "error" => Err(AgentError::fatal("told-to-fail", "told to fail in its start")),
+            _ => Ok(()),
+        }
+    }
+
+    fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        self.messages += 1;
+        self.obey(&message.body)
+    }
+}
+
+impl Puppet {
+    fn obey(&self, body: &str) -> Result<Outcome, AgentError> {
+        let (verb, rest) = body.split_once(' ').unwrap_or((body, ""));
+        let reply = match verb {
+            "panic" => panic!("told to panic"),
+            "done" => return Ok(Outcome::done("done")),
+            "count" => self.messages.to_string(),
+            "wait" => {
+                nap_until(|| std::fs::remove_file(GO).is_ok());
+                return self.obey(rest);
+            }
+            "heed" => heed(Duration::from_millis(number(rest)?)).as_millis().to_string(),
+            "gather" => gather(number(rest)?),
+            "say" => say(number(rest)?),
+            _ => body.to_owned(),
+        };
+        Ok(Outcome::reply(reply))
+    }
+}
+
+fn number(text: &str) -> Result<u64, AgentError> {
+    text.parse().map_err(|_| AgentError::failed("bad-body", "what follows is not a number"))
+}
+
+fn nap_until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::sleep(NAP);
+    }
+}
+
+fn heed(time: Duration) -> Duration {
+    nap_until(|| host::deadline() < time);
+    host::deadline()
+}
+
+fn gather(count: u64) -> String {
+    let mut lines = Vec::new();
+    nap_until(|| {
+        let nudges = host::nudges().into_iter();
+        lines.extend(nudges.map(|nudge| format!("{} {} {}", nudge.source, nudge.id, nudge.body)));
+        lines.len() as u64 >= count
+    });
+    lines.join("\n")
+}
+
+fn say(count: u64) -> String {
+    for line in 0..count {
+        info!("said because it was told to", line = line);
+    }
+    count.to_string()
+}
+
+bulkhead_guest::export!(Puppet);

@@ -1,0 +1,461 @@
+//! What becomes of an agent after an end: whether it comes back, when, and when no more.
+
+use harness::trial::incarnation;
+use harness::{Answer, Host, HostBuilder, Value, json};
+
+/// A backoff that no test sees the end of: up to three years, at random.
+const LONG: &str =
+    "restart_backoff_ms = 100_000_000_000\nrestart_backoff_max_ms = 100_000_000_000\n";
+
+/// A backoff that nobody notices.
+const SHORT: &str = "restart_backoff_ms = 1\nrestart_backoff_max_ms = 20\n";
+
+fn builder(policy: &str, settings: &str) -> HostBuilder {
+    let settings = format!("restart = {policy:?}\n{settings}");
+    Host::builder().guest("puppet").role("puppet", "puppet", &settings)
+}
+
+/// Makes the agent panic in a turn. Returns what the sender is told.
+#[track_caller]
+fn panics(host: &Host, agent: &str) -> Value {
+    let answer = host.client().send_wait(agent, "panic").expect_error(502, &["told to panic"]);
+    assert_eq!(answer["error_type"], "agent-ended", "{answer}");
+    assert_eq!(answer["exitReason"], "panic", "{answer}");
+    answer
+}
+
+/// The only line of an event about a life of the agent.
+#[track_caller]
+fn line<'a>(lines: &'a [Value], event: &str, agent: &str, life: u64) -> &'a Value {
+    let is_one = |line: &&Value| {
+        line["event"] == event && line["agentId"] == agent && line["incarnation"] == life
+    };
+    let found: Vec<_> = lines.iter().filter(is_one).collect();
+    let [line] = found[..] else { panic!("{event} of {agent} #{life}: {found:?}") };
+    line
+}
+
+fn count(lines: &[Value], event: &str, agent: &str) -> usize {
+    lines.iter().filter(|line| line["event"] == event && line["agentId"] == agent).count()
+}
+
+fn seq(line: &Value) -> u64 {
+    line["seq"].as_u64().expect("a line has a number")
+}
+
+#[test]
+fn a_crashed_transient_agent_comes_back_with_a_new_store() {
+    let host = builder("transient", SHORT).start();
+    host.client().start("one", "puppet");
+    assert_eq!(host.client().ask("one", "hello"), "hello");
+    assert_eq!(host.client().ask("one", "count"), "2");
+    let told = panics(&host, "one");
+    host.client().runs("one", 2);
+    // Nothing is left of the life before, and the message that ended it is not worked on again.
+    assert_eq!(host.client().ask("one", "count"), "1");
+    let status = host.client().status("one");
+    assert_eq!(status["incarnation"], 2, "{status}");
+    assert_eq!(status["restart"]["policy"], "transient", "{status}");
+    assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
+
+    let lines = host.finish();
+    let crash = line(&lines, "agent.crash", "one", 1);
+    assert_eq!(told["crashId"], crash["crashId"], "{crash}");
+    let consequence = &crash["consequence"];
+    assert_eq!(consequence["decision"], "restart", "{crash}");
+    assert_eq!(consequence["attemptsInWindow"], 1, "{crash}");
+    assert!(consequence["backoffMs"].as_u64() <= Some(1), "{crash}");
+    assert!(consequence["restartAt"].is_string(), "{crash}");
+    let scheduled = line(&lines, "agent.restart_scheduled", "one", 1);
+    for field in ["restartAt", "backoffMs", "attemptsInWindow"] {
+        assert_eq!(scheduled[field], consequence[field], "{field}: {scheduled}");
+    }
+    assert_eq!(scheduled["reason"], "panic", "{scheduled}");
+    let exit = line(&lines, "agent.exit", "one", 1);
+    assert_eq!(exit["crashId"], crash["crashId"], "{exit}");
+    let next = line(&lines, "agent.start", "one", 2);
+    let order = [crash, exit, scheduled, next].map(seq);
+    assert!(order.is_sorted(), "crash, exit, restart scheduled, start: {order:?}");
+    let turns = lines
+        .iter()
+        .filter(|line| line["event"] == "agent.turn" && line["messageId"] == told["messageId"]);
+    assert_eq!(turns.count(), 0, "a turn that crashed is none that ended, then or later");
+}
+
+#[test]
+fn a_restart_does_not_repeat_the_prompt() {
+    let host = builder("transient", SHORT).start();
+    host.client().start_with("one", "puppet", json!({"prompt": "hello"})).expect(201);
+    assert_eq!(host.client().ask("one", "count"), "2");
+    panics(&host, "one");
+    host.client().runs("one", 2);
+    assert_eq!(host.client().ask("one", "count"), "1");
+    host.finish();
+}
+
+#[test]
+fn a_temporary_agent_stays_down() {
+    let host = builder("temporary", SHORT).start();
+    host.client().start("one", "puppet");
+    panics(&host, "one");
+    // One change leads from the turn to here: had it a restart before it, this would be `backoff`.
+    let status = host.client().ended("one");
+    assert_eq!(status["status"], "failed", "{status}");
+    assert_eq!(status["incarnation"], 1, "{status}");
+    let lines = host.finish();
+    assert_eq!(line(&lines, "agent.crash", "one", 1)["consequence"]["decision"], "none");
+    assert_eq!(count(&lines, "agent.restart_scheduled", "one"), 0);
+}
+
+#[test]
+fn a_transient_agent_that_is_stopped_or_completes_stays_down() {
+    let host = builder("transient", SHORT).start();
+    for agent in ["stopped", "completed"] {
+        host.client().start(agent, "puppet");
+    }
+    host.client().stop("stopped").expect(200);
+    assert_eq!(host.client().ask("completed", "done"), "done");
+    for agent in ["stopped", "completed"] {
+        let status = host.client().ended(agent);
+        assert_eq!(status["status"], "exited", "{status}");
+        assert_eq!(status["exitReason"], agent, "{status}");
+    }
+    let lines = host.finish();
+    for agent in ["stopped", "completed"] {
+        assert_eq!(count(&lines, "agent.restart_scheduled", agent), 0);
+    }
+}
+
+#[test]
+fn a_permanent_agent_that_completes_comes_back_and_one_that_is_stopped_does_not() {
+    let host = builder("permanent", SHORT).start();
+    host.client().start("one", "puppet");
+    let done = host.client().send_wait("one", "done").expect(200);
+    assert_eq!(done["outcome"], "done", "{done}");
+    host.client().runs("one", 2);
+    let status = host.client().status("one");
+    let history = status["restart"]["history"].as_array().expect("a history").clone();
+    assert_eq!(history.len(), 1, "{status}");
+    assert_eq!(history[0]["reason"], "completed", "{status}");
+    host.client().stop("one").expect(200);
+    assert_eq!(host.client().status("one")["status"], "exited");
+    let lines = host.finish();
+    assert_eq!(line(&lines, "agent.restart_scheduled", "one", 1)["reason"], "completed");
+    assert_eq!(count(&lines, "agent.restart_scheduled", "one"), 1);
+    assert_eq!(count(&lines, "agent.crash", "one"), 0);
+}
+
+#[test]
+fn an_agent_of_the_configuration_comes_back() {
+    let host = builder("permanent", SHORT).agent("id = \"boot\"\nrole = \"puppet\"").start();
+    host.client().reaches("boot", "running");
+    panics(&host, "boot");
+    host.client().runs("boot", 2);
+    assert_eq!(host.client().ask("boot", "hello"), "hello");
+    host.finish();
+}
+
+#[test]
+fn a_backoff_shows_when_it_ends_and_why_it_began() {
+    let host = builder("transient", &format!("{LONG}restart_max = 7\nrestart_window_ms = 60000"));
+    let host = host.start();
+    host.client().start("one", "puppet");
+    let told = panics(&host, "one");
+    let status = host.client().status("one");
+    assert_eq!(status["status"], "backoff", "{status}");
+    assert_eq!(status["busy"], false, "{status}");
+    assert_eq!(status["incarnation"], 1, "{status}");
+    assert_eq!(status["exitReason"], "panic", "{status}");
+    assert_eq!(status["exit"]["crashId"], told["crashId"], "{status}");
+    let restart = &status["restart"];
+    assert_eq!(restart["attemptsInWindow"], 1, "{status}");
+    assert_eq!(restart["maxRestarts"], 7, "{status}");
+    assert_eq!(restart["windowMs"], 60_000, "{status}");
+    let [end] = restart["history"].as_array().expect("a history").as_slice() else {
+        panic!("one end: {status}")
+    };
+    assert_eq!(end["reason"], "panic", "{status}");
+    assert_eq!(end["incarnation"], 1, "{status}");
+    assert_eq!(end["crashId"], told["crashId"], "{status}");
+    assert_eq!(end["atStart"], false, "{status}");
+    let next = restart["nextRestartAt"].as_str().expect("when it comes back").to_owned();
+    let listed = host.client().list();
+    assert_eq!(listed[0]["restart"]["nextRestartAt"], next.as_str());
+    // Nothing lives, and the place is kept.
+    let metrics = host.client().metrics();
+    assert_eq!(metrics["bulkhead_stores"], 0.0);
+    assert_eq!(metrics["bulkhead_places_used"], 1.0);
+    assert_eq!(metrics["bulkhead_agents{state=\"backoff\"}"], 1.0);
+    let lines = host.finish();
+    assert_eq!(line(&lines, "agent.restart_scheduled", "one", 1)["restartAt"], next.as_str());
+}
+
+#[test]
+fn the_place_of_an_agent_in_backoff_is_kept_for_it() {
+    let host = builder("transient", LONG).toml("[limits]\nmax_agents = 1").start();
+    host.client().start("one", "puppet");
+    panics(&host, "one");
+    host.client().start_with("two", "echo", json!({})).expect_error(503, &["about to come back"]);
+    host.client().stop("one").expect(200);
+    host.client().start("two", "echo");
+    host.finish();
+}
+
+#[test]
+fn a_start_in_backoff_starts_now() {
+    let host = builder("transient", LONG).start();
+    host.client().start("one", "puppet");
+    panics(&host, "one");
+    let started = host.client().start("one", "puppet");
+    assert_eq!(started["incarnation"], 2, "{started}");
+    assert_eq!(started["status"], "running", "{started}");
+    assert_eq!(host.client().ask("one", "count"), "1");
+    // It is the same agent: what happened before counts.
+    panics(&host, "one");
+    let status = host.client().status("one");
+    assert_eq!(status["status"], "backoff", "{status}");
+    assert_eq!(status["restart"]["attemptsInWindow"], 2, "{status}");
+    // Of another spec it does not.
+    let body = json!({"model": "another"});
+    let started = host.client().start_with("one", "puppet", body).expect(201);
+    assert_eq!(started["incarnation"], 3, "{started}");
+    assert_eq!(started["restart"]["attemptsInWindow"], 0, "{started}");
+    let lines = host.finish();
+    for life in [1, 2] {
+        let cancelled = line(&lines, "agent.restart_cancelled", "one", life);
+        assert_eq!(cancelled["by"], "start", "{cancelled}");
+        assert!(seq(line(&lines, "agent.exit", "one", life)) < seq(cancelled), "{cancelled}");
+    }
+}
+
+#[test]
+fn a_stop_in_backoff_ends_it() {
+    const ROUNDS: u64 = 50;
+    let host = builder("transient", LONG).start();
+    for life in 1..=ROUNDS {
+        let body = json!({"model": life.to_string()});
+        host.client().start_with("one", "puppet", body).expect(201);
+        panics(&host, "one");
+        assert_eq!(host.client().status("one")["status"], "backoff");
+        let answer = host.client().stop("one").expect(200);
+        assert_eq!(answer["stopped"], true, "{answer}");
+        // Whoever is told that it is stopped sees it stopped.
+        let status = host.client().status("one");
+        assert_eq!(status["status"], "exited", "life {life}: {status}");
+        assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
+        host.client().send("one", "hello").expect_error(409, &["one", "exited"]);
+        assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0);
+    }
+    let lines = host.finish();
+    for life in 1..=ROUNDS {
+        let cancelled = line(&lines, "agent.restart_cancelled", "one", life);
+        assert_eq!(cancelled["by"], "control-api", "{cancelled}");
+    }
+    assert_eq!(count(&lines, "agent.exit", "one") as u64, ROUNDS);
+}
+
+/// An agent that was allowed two restarts and used them up. Returns the answer to a start.
+#[track_caller]
+fn quarantined(host: &Host) -> Answer {
+    host.client().start("one", "puppet");
+    for life in 1..=3 {
+        host.client().runs("one", life);
+        panics(host, "one");
+    }
+    let status = host.client().status("one");
+    assert_eq!(status["status"], "quarantined", "{status}");
+    assert_eq!(status["restart"]["quarantine"]["why"], "intensity", "{status}");
+    assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
+    host.client().start_with("one", "puppet", json!({}))
+}
+
+fn two_restarts() -> Host {
+    builder("transient", &format!("{SHORT}restart_max = 2")).start()
+}
+
+#[test]
+fn one_end_too_many_is_quarantined_and_the_same_start_refused() {
+    let host = two_restarts();
+    let refused = quarantined(&host).expect_error(409, &["quarantined", "force"]);
+    assert_eq!(refused["error_type"], "quarantined", "{refused}");
+    assert_eq!(refused["phase"], "admission", "{refused}");
+    let history = refused["history"].as_array().expect("a history");
+    let lives: Vec<_> = history.iter().map(incarnation).collect();
+    assert_eq!(lives, [1, 2, 3], "{refused}");
+    assert!(history.iter().all(|end| end["reason"] == "panic"), "{refused}");
+    host.client().send("one", "hello").expect_error(409, &["one", "quarantined"]);
+    host.client().nudge("one", "n", "hello").expect_error(409, &["one", "quarantined"]);
+    assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0);
+    assert_eq!(host.client().metrics()["bulkhead_agents{state=\"quarantined\"}"], 1.0);
+    let lines = host.finish();
+    let told = line(&lines, "agent.quarantined", "one", 3);
+    assert_eq!(told["why"], "intensity", "{told}");
+    assert_eq!(told["attemptsInWindow"], 3, "{told}");
+    assert_eq!(told["reason"], "panic", "{told}");
+    let crash = line(&lines, "agent.crash", "one", 3);
+    assert_eq!(told["crashId"], crash["crashId"], "{told}");
+    assert_eq!(crash["consequence"]["decision"], "quarantined", "{crash}");
+    assert_eq!(crash["consequence"]["why"], "intensity", "{crash}");
+    assert_eq!(crash["consequence"]["message"], told["message"], "{crash}");
+    let attempts =
+        |life| line(&lines, "agent.restart_scheduled", "one", life)["attemptsInWindow"].clone();
+    assert_eq!([attempts(1), attempts(2)], [json!(1), json!(2)]);
+}
+
+#[test]
+fn force_ends_a_quarantine_and_its_history() {
+    let host = two_restarts();
+    quarantined(&host).expect_error(409, &[]);
+    let started = host.client().start_with("one", "puppet", json!({"force": true})).expect(201);
+    assert_eq!(started["incarnation"], 4, "{started}");
+    assert!(started["restart"].get("history").is_none(), "{started}");
+    assert!(started["restart"].get("quarantine").is_none(), "{started}");
+    // It has all its restarts again.
+    panics(&host, "one");
+    host.client().runs("one", 5);
+    host.finish();
+}
+
+#[test]
+fn another_spec_is_a_new_chance() {
+    let host = two_restarts();
+    quarantined(&host).expect_error(409, &[]);
+    let body = json!({"systemPrompt": "do better"});
+    let started = host.client().start_with("one", "puppet", body).expect(201);
+    assert_eq!(started["incarnation"], 4, "{started}");
+    assert!(started["restart"].get("quarantine").is_none(), "{started}");
+    assert_eq!(host.client().ask("one", "count"), "1");
+    host.finish();
+}
+
+#[test]
+fn a_stop_leaves_a_quarantine_as_it_is() {
+    let host = two_restarts();
+    quarantined(&host).expect_error(409, &[]);
+    host.client().stop("one").expect(200);
+    assert_eq!(host.client().status("one")["status"], "quarantined");
+    host.client().start_with("one", "puppet", json!({})).expect_error(409, &["quarantined"]);
+    let lines = host.finish();
+    assert_eq!(count(&lines, "agent.restart_cancelled", "one"), 0);
+}
+
+#[test]
+fn ends_that_are_long_ago_do_not_count() {
+    let settings = format!("{SHORT}restart_max = 1\nrestart_window_ms = 1");
+    let host = builder("transient", &settings).start();
+    host.client().start("one", "puppet");
+    for life in 1..=6 {
+        host.client().runs("one", life);
+        panics(&host, "one");
+    }
+    host.client().runs("one", 7);
+    host.finish();
+}
+
+/// A start that ends in the same way each time: as often as the role says, and no more.
+#[track_caller]
+fn check_same_fault(lines: &[Value], agent: &str, reason: &str) {
+    assert_eq!(count(lines, "agent.exit", agent), 3);
+    assert_eq!(count(lines, "agent.start", agent), 0);
+    assert_eq!(count(lines, "agent.restart_scheduled", agent), 2);
+    let told = line(lines, "agent.quarantined", agent, 3);
+    assert_eq!(told["why"], "same-fault", "{told}");
+    assert_eq!(told["reason"], reason, "{told}");
+    for (life, deterministic) in [(1, "unknown"), (2, "unknown"), (3, "true")] {
+        let crash = line(lines, "agent.crash", agent, life);
+        assert_eq!(crash["phase"], "start", "{crash}");
+        assert_eq!(crash["deterministic"], deterministic, "{crash}");
+    }
+}
+
+#[test]
+fn a_start_that_fails_in_the_same_way_each_time_is_not_retried_into_the_wall() {
+    for (prompt, reason, error_type) in
+        [("panic", "panic", "guest-crashed"), ("error", "start_failed", "guest-error")]
+    {
+        let host = builder("transient", &format!("{SHORT}restart_same_fault = 3")).start();
+        let body = json!({"prompt": prompt});
+        let answer = host.client().start_with("one", "puppet", body.clone());
+        let answer = answer.expect_error(502, &["told to"]);
+        assert_eq!(answer["error_type"], error_type, "{answer}");
+        assert_eq!(answer["phase"], "guest_start", "{answer}");
+        let status = host.client().reaches("one", "quarantined");
+        let history = status["restart"]["history"].as_array().expect("a history");
+        assert!(history.iter().all(|end| end["atStart"] == true), "{status}");
+        assert_eq!(history[0]["crashId"], answer["crashId"], "{status}");
+        host.client().start_with("one", "puppet", body).expect_error(409, &["same fault"]);
+        // Of the starts that somebody waited for, and of nobody else's, there is a failure to tell.
+        let lines = host.finish();
+        assert_eq!(line(&lines, "agent.start_failed", "one", 1)["errorType"], error_type);
+        check_same_fault(&lines, "one", reason);
+    }
+}
+
+#[test]
+fn an_agent_of_the_configuration_that_cannot_start_is_quarantined_and_the_host_is_ready() {
+    let host = builder("permanent", &format!("{SHORT}restart_same_fault = 3"))
+        .agent("id = \"boot\"\nrole = \"puppet\"\nprompt = \"panic\"")
+        .agent("id = \"healthy\"\nrole = \"echo\"")
+        .start();
+    host.client().reaches("boot", "quarantined");
+    harness::wait_until("the host is ready", || host.client().get("/readyz").status == 200);
+    assert_eq!(host.client().ask("healthy", "hello"), "hello");
+    check_same_fault(&host.finish(), "boot", "panic");
+}
+
+#[test]
+fn a_component_that_can_never_start_is_refused_and_not_retried() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let stranger = dir.path().join("stranger.wasm");
+    std::fs::write(&stranger, wat::parse_str("(component)").expect("a component"))
+        .expect("write it");
+    let settings = format!("restart = \"permanent\"\n{SHORT}");
+    let host = builder("permanent", SHORT)
+        .role("small", "puppet", &format!("{settings}memory_limit_mb = 1"))
+        .component("stranger", &stranger)
+        .role("stranger", "stranger", &settings)
+        .agent("id = \"boot-small\"\nrole = \"small\"")
+        .agent("id = \"boot-stranger\"\nrole = \"stranger\"")
+        .start();
+    for (role, error_type) in [("small", "memory-minimum"), ("stranger", "wrong-world")] {
+        let answer = host.client().start_with(role, role, json!({})).expect_error(422, &[]);
+        assert_eq!(answer["error_type"], error_type, "{answer}");
+    }
+    // Long enough for somebody else to come back, more than once.
+    let first = incarnation(&host.client().start("crasher", "puppet"));
+    for life in first..first + 3 {
+        host.client().runs("crasher", life);
+        panics(&host, "crasher");
+    }
+    host.client().runs("crasher", first + 3);
+    let lines = host.finish();
+    for agent in ["small", "stranger", "boot-small", "boot-stranger"] {
+        assert_eq!(count(&lines, "agent.start_failed", agent), 1, "{agent}");
+        assert_eq!(count(&lines, "agent.restart_scheduled", agent), 0, "{agent}");
+        assert_eq!(count(&lines, "agent.exit", agent), 0, "{agent}");
+    }
+}
+
+#[test]
+fn an_agent_that_dies_in_a_loop_has_one_budget_of_log_lines() {
+    /// As many lines get through at once, and a tenth of them with each second.
+    const BURST: u64 = 10;
+    const LIVES: u64 = 6;
+    let settings = format!("{SHORT}restart_max = 100\nlog_lines_per_second = 1");
+    let host = builder("transient", &settings).start();
+    host.client().start("one", "puppet");
+    for life in 1..=LIVES {
+        host.client().runs("one", life);
+        assert_eq!(host.client().ask("one", "say 20"), "20");
+        panics(&host, "one");
+    }
+    let lines = host.finish();
+    let written = count(&lines, "agent.log", "one") as u64;
+    let millis = |line: &Value| line["uptimeMs"].as_u64().expect("a time");
+    let first = millis(line(&lines, "agent.start", "one", 1));
+    let last = millis(line(&lines, "agent.exit", "one", LIVES));
+    let allowed = BURST + (last - first).div_ceil(1000) + 1;
+    assert!(written <= allowed, "{written} lines, {allowed} are allowed");
+    let lost = |life| line(&lines, "agent.exit", "one", life)["droppedLogLines"].clone();
+    assert!(lost(LIVES).as_u64() >= Some(15), "the last life lost {}", lost(LIVES));
+}
