@@ -1,0 +1,197 @@
+//! Ends that come in the middle of something: a turn, a start, a compilation.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use harness::{Host, Value, json, wait_until};
+
+/// What a busy machine may add to a grace.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// The grace of the roles that have to be killed.
+const GRACE: Duration = Duration::from_millis(700);
+
+fn exit_of<'a>(lines: &'a [Value], agent: &str) -> &'a Value {
+    let is_it = |line: &&Value| line["event"] == "agent.exit" && line["agentId"] == agent;
+    let exits: Vec<_> = lines.iter().filter(is_it).collect();
+    let [exit] = exits[..] else { panic!("one exit of {agent}: {exits:?}") };
+    exit
+}
+
+/// Stops the agent. Returns the answer and how long it took.
+fn stop(host: &Host, agent: &str) -> (Value, Duration) {
+    let asked = Instant::now();
+    let answer = host.client().stop(agent).expect(200);
+    (answer, asked.elapsed())
+}
+
+#[test]
+fn a_turn_that_heeds_its_deadline_ends_in_its_grace() {
+    /// Between the wall time of a turn and the grace of a stop.
+    const BETWEEN_MS: u64 = 30_000;
+    let settings = "wall_ms = 80000\nshutdown_ms = 20000";
+    let host = Host::builder().guest("puppet").role("puppet", "puppet", settings).start();
+    host.client().start("one", "puppet");
+    let heed = format!("heed {BETWEEN_MS}");
+    std::thread::scope(|scope| {
+        let turn = scope.spawn(|| host.client().send_wait("one", &heed));
+        wait_until("it is in its turn", || host.client().status("one")["busy"] == true);
+        let (answer, took) = stop(&host, "one");
+        assert_eq!(answer["exitReason"], "stopped", "{answer}");
+        assert!(took < SLACK, "the stop took {took:?}");
+        let turn = turn.join().expect("an answer").expect(200);
+        let left: u64 = turn["reply"].as_str().unwrap().parse().expect("a number");
+        assert!((1..=20_000).contains(&left), "it saw a deadline in {left} ms");
+        println!("stopped in {took:?}, the turn had {left} ms left");
+    });
+    let lines = host.finish();
+    assert_eq!(exit_of(&lines, "one")["reason"], "stopped");
+    assert!(!lines.iter().any(|line| line["event"] == "agent.crash"));
+}
+
+#[test]
+fn what_does_not_end_is_killed_after_its_grace() {
+    let grace = format!("shutdown_ms = {}\ncpu_ms = 80000", GRACE.as_millis());
+    let guests = ["spin", "hang", "ignores-stop"];
+    let with_guest = |builder: harness::HostBuilder, guest: &&str| {
+        builder.guest(guest).role(guest, guest, &grace)
+    };
+    let host = guests.iter().fold(Host::builder(), with_guest).start();
+    let mut figures = String::new();
+    for (agent, role, body, phase) in [
+        ("spins", "spin", Some("spin"), "handle"),
+        ("waits", "hang", Some("60000"), "handle"),
+        ("deaf", "ignores-stop", Some("deaf 60000"), "handle"),
+        ("idle", "ignores-stop", None, "shutdown"),
+    ] {
+        host.client().start(agent, role);
+        std::thread::scope(|scope| {
+            let turn = body.map(|body| {
+                let turn = scope.spawn(|| host.client().send_wait(agent, body));
+                wait_until("it is in its turn", || host.client().status(agent)["busy"] == true);
+                turn
+            });
+            let (answer, took) = stop(&host, agent);
+            let _ = writeln!(figures, "{agent}: {} ms over", took.as_millis() as i128 - 700);
+            assert_eq!(answer["exitReason"], "killed", "{agent}: {answer}");
+            assert!(took >= GRACE, "{agent} had {took:?} of its grace");
+            assert!(took < GRACE + SLACK, "{agent} took {took:?}");
+            if let Some(turn) = turn {
+                let told = turn.join().expect("an answer").expect_error(502, &[]);
+                assert_eq!(told["exitReason"], "killed", "{told}");
+            }
+        });
+        let crash = host.wait_for_line("the record", |line| {
+            line["event"] == "agent.crash" && line["agentId"] == agent
+        });
+        assert_eq!((&crash["reason"], &crash["phase"]), (&json!("killed"), &json!(phase)));
+        assert_eq!(host.client().status(agent)["status"], "failed");
+    }
+    println!("{figures}");
+    let lines = host.finish();
+    for agent in ["spins", "waits", "deaf", "idle"] {
+        assert_eq!(exit_of(&lines, agent)["by"], "control-api");
+    }
+}
+
+#[test]
+fn a_second_stop_waits_for_the_same_end() {
+    let grace = format!("shutdown_ms = {}", GRACE.as_millis());
+    let builder = Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", &grace);
+    let host = builder.start();
+    host.client().start("one", "deaf");
+    std::thread::scope(|scope| {
+        let stops = [(); 3].map(|()| scope.spawn(|| stop(&host, "one")));
+        for stop in stops {
+            let (answer, took) = stop.join().expect("an answer");
+            assert_eq!(answer["exitReason"], "killed", "{answer}");
+            assert!(took < GRACE + SLACK, "it took {took:?}");
+        }
+    });
+    exit_of(&host.finish(), "one");
+}
+
+#[test]
+fn a_killed_transient_agent_that_was_to_stop_stays_down() {
+    let settings = "restart = \"permanent\"\nrestart_backoff_ms = 1\nshutdown_ms = 300";
+    let builder = Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", settings);
+    let host = builder.start();
+    host.client().start("one", "deaf");
+    assert_eq!(stop(&host, "one").0["exitReason"], "killed");
+    assert_eq!(host.client().status("one")["status"], "failed");
+    let lines = host.finish();
+    assert!(!lines.iter().any(|line| line["event"] == "agent.restart_scheduled"));
+}
+
+/// Starts an agent, waits until the start is under way, and stops it: both must be answered at once.
+#[track_caller]
+fn cancels_start(host: &Host, role: &str, prompt: &str, under_way: impl Fn() -> bool) {
+    std::thread::scope(|scope| {
+        let body = json!({"prompt": prompt});
+        let start = scope.spawn(|| host.client().start_with("one", role, body));
+        wait_until("the start is under way", || {
+            let status = host.client().get("/agents/one/status").body;
+            status["status"] == "starting" && under_way()
+        });
+        let (answer, took) = stop(host, "one");
+        assert_eq!(answer["stopped"], true, "{answer}");
+        assert!(took < SLACK, "the stop took {took:?}");
+        let told = start.join().expect("an answer").expect_error(409, &["stopped before"]);
+        assert_eq!(told["error_type"], "superseded", "{told}");
+        assert_eq!(told["phase"], "superseded", "{told}");
+        println!("{role}: stopped in {took:?}");
+    });
+}
+
+/// A program of this many functions, each some work for the compiler.
+fn large_program(functions: usize) -> Vec<u8> {
+    let body = "(i32.add (i32.mul (local.get 0) (i32.const 7)) (i32.const 3)) (local.set 0)\n";
+    let function = format!("(func (param i32) (result i32) {} (local.get 0))", body.repeat(200));
+    let core = function.repeat(functions);
+    let text = format!(
+        r#"(component
+            (core module $m (func (export "run") (result i32) (i32.const 0)) {core})
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $run-instance (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $run-instance))
+        )"#
+    );
+    wat::parse_str(&text).expect("a component")
+}
+
+#[test]
+fn a_start_is_stopped_while_its_component_is_compiled() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let path = dir.path().join("large.wasm");
+    std::fs::write(&path, large_program(1000)).expect("write a component");
+    let host = Host::builder().component("large", &path).role("large", "large", "").start();
+    let loaded = || host.events_named("container.component_loaded").len();
+    cancels_start(&host, "large", "", || true);
+    assert_eq!(loaded(), 0, "the stop was answered when the compiler was through");
+    // The compiler goes on, and what it made is there for the next start.
+    let started = host.client().start_with("one", "large", json!({})).expect(201);
+    host.wait_for_line("the component", |line| line["event"] == "container.component_loaded");
+    assert!(started["incarnation"].as_u64() > Some(1), "{started}");
+    assert_eq!(host.client().ended("one")["exitReason"], "completed");
+    host.wait_for_line("the start that was stopped", |line| {
+        line["event"] == "agent.start_superseded" && line["incarnation"] == 1
+    });
+    host.finish();
+}
+
+#[test]
+fn a_start_is_stopped_in_the_guests_own_start() {
+    for prompt in ["60000", "spin 60000"] {
+        let host = Host::builder().guest("slow-start").start();
+        let has_a_store = || host.client().metrics()["bulkhead_stores"] == 1.0;
+        cancels_start(&host, "slow-start", prompt, has_a_store);
+        let status = host.client().status("one");
+        assert_eq!(status["status"], "exited", "{status}");
+        let lines = host.finish();
+        let superseded: Vec<_> =
+            lines.iter().filter(|line| line["event"] == "agent.start_superseded").collect();
+        assert_eq!(superseded.len(), 1, "{superseded:?}");
+        assert_eq!(superseded[0]["by"], "control-api", "{superseded:?}");
+    }
+}
