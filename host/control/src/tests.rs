@@ -7,6 +7,7 @@ mod guarded;
 mod life;
 mod messages;
 mod metrics;
+mod nudges;
 mod paths;
 mod settings;
 mod starts;

@@ -1,4 +1,8 @@
 use std::ffi::OsString;
+use std::time::Duration;
+
+use bulkhead_model::restart::MAX_RESTARTS;
+use bulkhead_model::{RestartPolicy, RestartRules};
 
 use super::*;
 
@@ -141,4 +145,90 @@ fn an_error_names_the_line_of_the_value_itself() {
     assert!(error.contains("line 10"), "{error}");
     let error = settings(&format!("{BASE}workspace = true\nmodel = true")).unwrap_err();
     assert!(error.contains("line 7"), "{error}");
+}
+
+#[test]
+fn a_role_says_whether_and_when_its_agents_come_back() {
+    let default = &settings(BASE).unwrap().catalog.roles["echo"].restart;
+    assert_eq!(*default, RestartRules::default());
+    assert_eq!(default.policy, RestartPolicy::Temporary);
+    let text = format!(
+        "{BASE}restart = \"permanent\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 2\n\
+         restart_healthy_ms = 3\nrestart_max = 0\nrestart_window_ms = 4\nrestart_same_fault = 5"
+    );
+    let expected = RestartRules {
+        policy: RestartPolicy::Permanent,
+        backoff: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(2),
+        healthy: Duration::from_millis(3),
+        max_restarts: 0,
+        window: Duration::from_millis(4),
+        same_fault: 5,
+    };
+    assert_eq!(settings(&text).unwrap().catalog.roles["echo"].restart, expected);
+    for (word, policy) in
+        [("transient", RestartPolicy::Transient), ("temporary", RestartPolicy::Temporary)]
+    {
+        let text = format!("{BASE}restart = {word:?}\nrestart_max = {MAX_RESTARTS}");
+        let rules = settings(&text).unwrap().catalog.roles["echo"].restart.clone();
+        assert_eq!((rules.policy, rules.max_restarts), (policy, MAX_RESTARTS));
+    }
+}
+
+#[test]
+fn how_long_an_agent_may_be_idle_is_by_its_role_when_nothing_is_said() {
+    let idle = |role: &str, lines: &str| {
+        let text = format!("{BASE}[roles.{role}]\ncomponent = \"echo\"\n{lines}");
+        settings(&text).unwrap().catalog.roles[role].limits.idle
+    };
+    for (role, seconds) in
+        [("mayor", None), ("refinery", Some(600)), ("polecat", Some(120)), ("triage", Some(120))]
+    {
+        assert_eq!(idle(role, ""), seconds.map(Duration::from_secs), "{role}");
+        assert_eq!(idle(role, "idle_ms = 7"), Some(Duration::from_millis(7)), "{role}");
+        assert_eq!(idle(role, "idle_ms = 0"), None, "{role}");
+    }
+}
+
+#[test]
+fn a_drain_and_a_shutdown_have_their_times() {
+    let given = settings("[limits]\ndrain_ms = 9\nshutdown_ms = 8").unwrap();
+    assert_eq!((given.drain, given.shutdown), (Duration::from_millis(9), Duration::from_millis(8)));
+    let default = settings("").unwrap();
+    assert_eq!(
+        (default.drain, default.shutdown),
+        (Duration::from_secs(300), Duration::from_secs(20))
+    );
+}
+
+#[test]
+fn a_bad_time_or_number_of_restarts_is_refused_with_its_key_and_line() {
+    for (line, expected) in [
+        ("restart = \"always\"", "`transient`"),
+        ("restart = true", "restart"),
+        ("restart_backoff_ms = 0", "at least 1"),
+        ("restart_backoff_max_ms = -1", "at least 1"),
+        ("restart_healthy_ms = \"long\"", "at least 1"),
+        ("restart_max = -1", "restart_max"),
+        ("restart_max = 101", "between 0 and 100"),
+        ("restart_max = 99999999999", "restart_max"),
+        ("restart_window_ms = 1.5", "at least 1"),
+        ("restart_same_fault = 0", "between 1 and 100"),
+        ("restart_same_fault = 101", "between 1 and 100"),
+        ("idle_ms = -1", "idle_ms"),
+        ("idle_ms = \"never\"", "idle_ms"),
+        ("shutdown_ms = 0", "at least 1"),
+    ] {
+        let error = settings(&format!("{BASE}{line}")).unwrap_err();
+        let key = line.split_once(' ').unwrap().0;
+        assert!(error.contains("line 6") && error.contains(key), "{line}\n{error}");
+        assert!(error.contains(expected), "{line}\n{error}");
+    }
+    for line in ["drain_ms = 0", "drain_ms = \"soon\"", "shutdown_ms = -1"] {
+        let error = settings(&format!("[limits]\n{line}")).unwrap_err();
+        let key = line.split_once(' ').unwrap().0;
+        assert!(error.contains("line 2") && error.contains(key), "{line}\n{error}");
+    }
+    let error = settings(&format!("{BASE}restart_backoff = 1")).unwrap_err();
+    assert!(error.contains("line 6") && error.contains("`restart_backoff_ms`"), "{error}");
 }
