@@ -74,7 +74,7 @@ fmt *args:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# measure: start, message, memory, idle CPU, against GET /health in the same run
+# measure: start, join, stop, message, memory, idle CPU, against GET /health in the same run
 bench *args: guests
     @echo "building the host with optimizations (about ten minutes the first time)"
     cargo build --release -p bulkhead -p bulkhead-bench

@@ -31,6 +31,11 @@ impl Connection {
         took
     }
 
+    /// The body of the last answer.
+    pub fn body(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
     fn read_answer(&mut self) -> u16 {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("read the status line");

@@ -4,11 +4,14 @@
 //! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
 //! tenth warms up and is thrown away.
 
+mod churn;
 mod connection;
 mod machine;
 mod process;
 mod report;
 mod samples;
+mod slot;
+mod stop;
 mod wake;
 
 use std::time::{Duration, Instant};
@@ -29,6 +32,12 @@ struct Args {
     /// Rounds of the latency measurements.
     #[arg(long, default_value_t = 5000)]
     rounds: usize,
+    /// Rounds of what takes milliseconds each: joined starts, stops of busy agents.
+    #[arg(long, default_value_t = 100)]
+    slow_rounds: usize,
+    /// Agents that come and go.
+    #[arg(long, default_value_t = 10_000)]
+    churn: usize,
     /// Seconds over which the idle host is watched.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u64,
@@ -41,6 +50,9 @@ fn main() {
     let args = Args::parse();
     let mut report = Report::new(machine::describe());
     latency(args.rounds, &mut report);
+    slot::measure(args.slow_rounds, &mut report);
+    stop::measure(args.slow_rounds, &mut report);
+    churn::measure(args.churn, &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
     if args.json {
         println!("{}", report.json());

@@ -49,6 +49,24 @@ impl Row {
         Self { budget: "-".into(), met: true, ..Self::latency(name, samples, base, base) }
     }
 
+    /// What is judged by its worst case. With less than a hundred samples `p99` is that.
+    pub fn worst(name: &'static str, samples: &Samples, budget: Duration) -> Self {
+        let worst = samples.percentile(100);
+        let met = worst <= budget;
+        let row = Self::latency(name, samples, budget, budget);
+        Self { p99: micros(worst), ratio: None, met, ..row }
+    }
+
+    /// So much a second; `budget` is the part of `base` that it must come to.
+    pub fn rate(name: &'static str, n: usize, rate: f64, base: f64, budget: f64) -> Self {
+        let ratio = rate / base;
+        Self {
+            n,
+            ratio: Some(ratio),
+            ..Self::one(name, format!("{rate:.0} /s"), format!("{budget:.2}"), ratio >= budget)
+        }
+    }
+
     pub fn bytes(name: &'static str, bytes: u64, budget: u64) -> Self {
         let kib = |bytes: u64| format!("{:.1} KiB", bytes as f64 / 1024.0);
         Self::one(name, kib(bytes), kib(budget), bytes <= budget)
@@ -82,7 +100,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.machine)?;
         let head = ["what", "n", "p50", "p99", "ratio", "budget", ""];
         let [what, n, p50, p99, ratio, budget, met] = head;
-        writeln!(f, "{what:<40} {n:>6} {p50:>11} {p99:>11} {ratio:>6} {budget:>11} {met}")?;
+        writeln!(f, "{what:<42} {n:>6} {p50:>11} {p99:>11} {ratio:>6} {budget:>11} {met}")?;
         for row in &self.rows {
             let ratio = row.ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
             let met = match (row.budget.as_str(), row.met) {
@@ -91,7 +109,7 @@ impl fmt::Display for Report {
                 (_, false) => "MISSED",
             };
             let Row { name, n, p50, p99, budget, .. } = row;
-            writeln!(f, "{name:<40} {n:>6} {p50:>11} {p99:>11} {ratio:>6} {budget:>11} {met}")?;
+            writeln!(f, "{name:<42} {n:>6} {p50:>11} {p99:>11} {ratio:>6} {budget:>11} {met}")?;
         }
         Ok(())
     }
