@@ -254,6 +254,29 @@ fn a_stop_in_backoff_ends_it() {
     assert_eq!(count(&lines, "agent.exit", "one") as u64, ROUNDS);
 }
 
+#[test]
+fn stops_in_backoff_at_the_same_time_all_see_the_end_of_it() {
+    let host = builder("transient", LONG).start();
+    for life in 1..=20 {
+        let body = json!({"model": life.to_string()});
+        host.client().start_with("one", "puppet", body).expect(201);
+        panics(&host, "one");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    host.client().stop("one").expect(200);
+                    let status = host.client().status("one");
+                    assert_eq!(status["status"], "exited", "life {life}: {status}");
+                });
+            }
+        });
+    }
+    let lines = host.finish();
+    for life in 1..=20 {
+        line(&lines, "agent.restart_cancelled", "one", life);
+    }
+}
+
 /// An agent that was allowed two restarts and used them up. Returns the answer to a start.
 #[track_caller]
 fn quarantined(host: &Host) -> Answer {

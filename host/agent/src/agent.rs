@@ -114,11 +114,14 @@ impl Agent {
 
     /// Resolves when nothing lives of what was asked to end, and it shows and has told its end.
     pub async fn gone(&self, Ending(stopped): &Ending) {
-        self.slot.gone(stopped.upto).await;
-        for agent in [&stopped.holder, &stopped.resting].into_iter().flatten() {
+        let Stopped { holder, next, resting, upto } = stopped;
+        self.slot.gone(*upto).await;
+        // Another stop may have ended a rest just before: it shows until its task has told it.
+        let past = self.slot.shown().filter(|shown| shown.tag().incarnation <= *upto);
+        for agent in [holder, resting, &past].into_iter().flatten() {
             agent.down().await;
         }
-        if let Some(next) = &stopped.next {
+        if let Some(next) = next {
             // It never lived: all that it leaves is the answer.
             let _ = next.started().await;
         }
