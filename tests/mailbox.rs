@@ -92,6 +92,18 @@ fn a_mailbox_is_bounded_in_bytes() {
 }
 
 #[test]
+fn a_message_that_never_fits_is_not_to_be_sent_again() {
+    let host = host("mailbox_kb = 1");
+    host.client().start("one", "puppet");
+    let refused = host.client().send("one", &"x".repeat(1025));
+    assert_eq!(refused.retry_after, None);
+    let refused = refused.expect_error(413, &["one", "1025 bytes", "1024"]);
+    assert_eq!(refused["error_type"], "message-too-large", "{refused}");
+    assert_eq!(host.client().ask("one", &"x".repeat(1024)).len(), 1024);
+    host.finish();
+}
+
+#[test]
 fn what_waits_survives_a_crash_in_order_and_what_crashed_is_not_repeated() {
     const WAITING: [&str; 6] = ["a", "b", "count", "c", "d", "count"];
     let host = transient("restart_backoff_ms = 1");

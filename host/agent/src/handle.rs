@@ -126,7 +126,10 @@ impl AgentHandle {
         let shared = &self.shared;
         self.check_accepts()?;
         let (report, delivery) = oneshot::channel::<TurnReport>();
-        let bytes = body.len();
+        let (bytes, max_bytes) = (body.len(), shared.start.mailbox.max_bytes());
+        if bytes > max_bytes {
+            return Err(SendError::TooLarge { id: shared.tag.agent_id.clone(), bytes, max_bytes });
+        }
         let message = Message { id: id.clone(), sender: sender.clone(), body };
         let envelope = Envelope { message, report: Some(report) };
         shared.start.mailbox.push(envelope).map_err(|full| self.refused(full))?;

@@ -136,6 +136,11 @@ impl Mailbox {
         Rest { messages, nudges: std::mem::take(&mut inner.nudges).waiting.into() }
     }
 
+    /// Bytes of messages that may wait.
+    pub fn max_bytes(&self) -> usize {
+        self.bounds.bytes
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         let inner = self.lock();

@@ -65,6 +65,7 @@ impl Port for AgentPort {
         let sender = Sender::Agent(self.tag.agent_id.clone());
         self.start.container.peers.send(&to, sender, body).map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
+            too_large @ SendError::TooLarge { .. } => PortError::Invalid(too_large.to_string()),
             refused => PortError::Unavailable(refused.to_string()),
         })
     }

@@ -139,6 +139,16 @@ pub enum SendError {
         /// Its state.
         state: AgentState,
     },
+    /// Its mailbox would not have room for it if it were empty.
+    #[error("message has {bytes} bytes, the mailbox of agent {id} has room for {max_bytes}")]
+    TooLarge {
+        /// Who.
+        id: AgentId,
+        /// Of the message.
+        bytes: usize,
+        /// Of all messages that may wait.
+        max_bytes: usize,
+    },
     /// Its mailbox is full.
     #[error("mailbox of agent {id} is full: {messages} messages, {bytes} bytes wait")]
     MailboxFull {

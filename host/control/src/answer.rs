@@ -217,6 +217,7 @@ impl From<SendError> for Refusal {
         let (status, kind) = match &error {
             SendError::NoSuchAgent(_) => (StatusCode::NOT_FOUND, "no-such-agent"),
             SendError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
+            SendError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message-too-large"),
             SendError::MailboxFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "mailbox-full"),
         };
         let refusal = Self::new(status, error.to_string()).kind(kind);
@@ -303,10 +304,14 @@ mod tests {
     fn a_message_that_is_not_taken_says_why() {
         let id = AgentId::parse("a").unwrap();
         let full = SendError::MailboxFull { id: id.clone(), messages: 1, bytes: 2 };
-        let asleep = SendError::NotRunning { id: id.clone(), state: AgentState::Backoff };
-        for (error, status, retry) in
-            [(SendError::NoSuchAgent(id), 404, None), (asleep, 409, None), (full, 429, Some(1))]
-        {
+        let large = SendError::TooLarge { id: id.clone(), bytes: 2, max_bytes: 1 };
+        let asleep = SendError::NotRunning { id: id.clone(), state: AgentState::Exited };
+        for (error, status, retry) in [
+            (SendError::NoSuchAgent(id), 404, None),
+            (asleep, 409, None),
+            (large, 413, None),
+            (full, 429, Some(1)),
+        ] {
             let refusal = Refusal::from(error);
             assert_eq!((refusal.status.as_u16(), refusal.retry_after_s), (status, retry));
         }
