@@ -32,7 +32,7 @@ pub(crate) enum AfterEnd {
 /// One incarnation's notice board.
 pub struct Board {
     state: watch::Sender<Published>,
-    started_at: Timestamp,
+    started_at_ms: AtomicI64,
     last_activity_ms: AtomicI64,
     messages: AtomicU64,
     turns: AtomicU64,
@@ -47,7 +47,7 @@ impl Board {
         let started_at = now();
         Self {
             state: watch::Sender::new(published),
-            started_at,
+            started_at_ms: AtomicI64::new(started_at.0),
             last_activity_ms: AtomicI64::new(started_at.0),
             messages: AtomicU64::new(0),
             turns: AtomicU64::new(0),
@@ -121,9 +121,14 @@ impl Board {
         self.state.borrow().clone()
     }
 
-    /// When this incarnation began.
+    /// The incarnation begins now: what it waited for before is not its life.
+    pub(crate) fn begin(&self) {
+        self.started_at_ms.store(now().0, Relaxed);
+    }
+
+    /// When this incarnation began; while it waits for its turn, when it was asked for.
     pub fn started_at(&self) -> Timestamp {
-        self.started_at
+        Timestamp(self.started_at_ms.load(Relaxed))
     }
 
     /// When something last happened.

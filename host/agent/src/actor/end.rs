@@ -74,6 +74,7 @@ impl Tenure {
     pub(super) fn begins(&mut self) {
         let context = Arc::clone(&self.shared.start.container.context);
         context.agent_began();
+        self.shared.board.begin();
         self.counted = Some(Counted(context));
         self.stage = Stage::Holds;
     }

@@ -3,10 +3,14 @@
 use std::time::Instant;
 
 use bulkhead_model::Event;
+use bulkhead_runtime::ShutdownReason;
 use tokio::time::sleep_until;
 
 use super::{Actor, stop_ordered};
-use crate::handle::AgentHandle;
+use crate::handle::{AgentHandle, StopOrder};
+
+/// Who cancels a restart when the container goes away.
+const DRAIN: &str = "drain";
 
 /// Why a restart that was promised does not happen.
 enum Cancelled {
@@ -45,8 +49,11 @@ impl Actor<'_> {
 
     async fn give_up_rest(&mut self, why: Cancelled) {
         let by = match why {
-            Cancelled::Taken => stop_ordered(&mut self.stop).await.by,
-            Cancelled::Drain => "drain".to_owned(),
+            Cancelled::Taken => match stop_ordered(&mut self.stop).await {
+                StopOrder { reason: ShutdownReason::Drained, .. } => DRAIN.to_owned(),
+                StopOrder { by, .. } => by,
+            },
+            Cancelled::Drain => DRAIN.to_owned(),
         };
         let agent = self.shared.tag.clone();
         self.shared.record(Event::RestartCancelled { agent, by });
