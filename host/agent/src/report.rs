@@ -359,13 +359,9 @@ mod tests {
             .map(|(index, name)| Frame {
                 index,
                 function: Some((*name).to_owned()),
-                module: None,
                 function_index: index as u32,
                 module_offset: Some(index as u64),
-                file: None,
-                line: None,
-                column: None,
-                in_app: false,
+                ..Frame::default()
             })
             .collect();
         exit

@@ -9,8 +9,9 @@ use crate::exit::Location;
 use crate::restart::QuarantineReason;
 use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
 
-/// One frame of a wasm backtrace. Its place in the sources is filled in later: see [`Symbolized`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One frame of a wasm backtrace. Raw at first, without `file`, `line` and `column`; reading the debug
+/// information later adds these, and a frame for each call that the compiler put in line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Frame {
     /// 0 is where it happened.
@@ -26,7 +27,7 @@ pub struct Frame {
     /// Offset from the start of the component file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_offset: Option<u64>,
-    /// The source file, as the guest's compiler wrote it.
+    /// The source file, without the build machine's directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// From 1.
@@ -35,20 +36,20 @@ pub struct Frame {
     /// From 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
-    /// The agent's own code, and not a library's.
+    /// The agent's own code: not the standard library, not a dependency, not the SDK.
     #[serde(default)]
     pub in_app: bool,
 }
 
-/// Whether the frames say files and lines.
+/// Whether the frames of a record have files and lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symbolized {
-    /// Not yet. The record is updated.
+    /// They are being looked up.
     Pending,
     /// As far as the component's debug information goes.
     Done,
-    /// There is nothing to read them from.
+    /// There is none, or it could not be read. Function names may be there all the same.
     Unavailable,
 }
 

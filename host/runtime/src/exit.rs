@@ -7,6 +7,7 @@ use wasmtime::Trap;
 use crate::backtrace;
 use crate::cut::{Cut, HostFault};
 use crate::runtime::Birth;
+use crate::symbolizer::source;
 
 /// Frames below which a repeating backtrace is no recursion.
 const RECURSION_MIN_FRAMES: usize = 16;
@@ -131,7 +132,8 @@ fn location(place: &str) -> Option<Location> {
     let mut parts = place.trim_end_matches(':').rsplitn(3, ':');
     let column = parts.next()?.parse().ok()?;
     let line = parts.next()?.parse().ok()?;
-    let file = parts.next()?.to_owned();
+    // As in a frame, so that both name the same place, and the same one whoever built it.
+    let file = source::without_build_machine(parts.next()?);
     Some(Location { file, line, column })
 }
 
@@ -177,17 +179,7 @@ mod tests {
     }
 
     fn frame(index: usize, function_index: u32) -> Frame {
-        Frame {
-            index,
-            function: None,
-            module: None,
-            function_index,
-            module_offset: None,
-            file: None,
-            line: None,
-            column: None,
-            in_app: false,
-        }
+        Frame { index, function_index, ..Frame::default() }
     }
 
     #[test]
@@ -207,6 +199,23 @@ mod tests {
         assert_eq!(message, "C:\\x\\b.rs:2:3:");
         assert_eq!(location.unwrap().file, "C:\\x\\b.rs");
         assert!(panic_in(&lines("all is well")).is_none());
+    }
+
+    #[test]
+    fn a_panic_in_a_library_is_named_the_same_way_whoever_built_it() {
+        for (place, file) in [
+            ("/rustc/59807616/library/core/src/str/mod.rs:1:2", "library/core/src/str/mod.rs"),
+            (
+                "/home/a/.cargo/registry/src/index-1/serde-1.0.2/src/lib.rs:1:2",
+                "serde-1.0.2/src/lib.rs",
+            ),
+            (
+                "/root/.cargo/registry/src/index-9/serde-1.0.2/src/lib.rs:1:2",
+                "serde-1.0.2/src/lib.rs",
+            ),
+        ] {
+            assert_eq!(location(place).unwrap().file, file);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! - `limiter`: memory
 //! - `interfaces`: one file for each host interface
 //! - `exit`, `backtrace`: why it ended
+//! - [`symbolizer`]: in which file and line, looked up afterwards
 
 mod aot;
 mod backtrace;
@@ -35,6 +36,7 @@ mod meter;
 mod port;
 mod runtime;
 mod state;
+pub mod symbolizer;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -49,3 +51,6 @@ pub use logs::Logs;
 pub use meter::{Meter, Usage};
 pub use port::{Nudge, Port, PortError};
 pub use runtime::{Birth, Executor, Runtime, RuntimeError};
+pub use symbolizer::{
+    Symbolization, Symbolizer, SymbolizerConfig, SymbolizerFigures, Symbolizing, Unavailable,
+};

@@ -40,6 +40,8 @@ pub struct Loaded {
     pub name: Arc<str>,
     /// SHA-256 of its file.
     pub digest: Digest,
+    /// The file. It may have been replaced since.
+    pub path: Arc<Path>,
     /// Linear memory that its largest memory has at birth, in bytes.
     pub initial_memory_bytes: u64,
     pub(crate) world: World,
@@ -285,7 +287,8 @@ impl Shared {
             duration_ms: millis(began.elapsed()),
         });
         let initial_memory_bytes = pages.saturating_mul(PAGE_BYTES);
-        Ok(Arc::new(Loaded { name: Arc::clone(name), digest, initial_memory_bytes, world }))
+        let (name, path) = (Arc::clone(name), Arc::from(path));
+        Ok(Arc::new(Loaded { name, digest, path, initial_memory_bytes, world }))
     }
 
     fn component(&self, digest: &Digest, bytes: &[u8]) -> Result<(Component, Source), String> {

@@ -19,6 +19,7 @@ use crate::logs::Logs;
 use crate::meter::{Meter, Slices, Verdict};
 use crate::port::Port;
 use crate::state::State;
+use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
 use crate::world::World;
 use crate::{RuntimeConfig, bindings, interfaces};
@@ -65,6 +66,7 @@ pub struct Runtime {
     capacity: Capacity,
     stores: Gauge,
     tls: Arc<rustls::ClientConfig>,
+    symbolizer: Symbolizer,
 }
 
 /// What every call needs. Cheap to clone.
@@ -122,7 +124,13 @@ impl Runtime {
             slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
         };
         let tls = interfaces::http::tls_config();
-        Ok(Self { executor, lanes, loader, capacity, stores: Gauge::default(), tls })
+        let symbols = SymbolizerConfig {
+            max_component_bytes: config.max_component_bytes,
+            ..SymbolizerConfig::default()
+        };
+        let symbolizer = Symbolizer::start(symbols).map_err(io("start the symbolizer"))?;
+        let stores = Gauge::default();
+        Ok(Self { executor, lanes, loader, capacity, stores, tls, symbolizer })
     }
 
     /// What the engine was built for.
@@ -134,6 +142,11 @@ impl Runtime {
     /// given back.
     pub fn stores(&self) -> usize {
         self.stores.now()
+    }
+
+    /// Who finds files and lines for the frames of a crash.
+    pub fn symbolizer(&self) -> &Symbolizer {
+        &self.symbolizer
     }
 
     /// Where agents' tasks run.

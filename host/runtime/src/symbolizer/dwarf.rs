@@ -1,0 +1,85 @@
+//! Files and lines of one core module.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use addr2line::Context;
+use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
+
+use super::component::CoreModule;
+use super::source::{self, Places};
+use super::vet::{Unfit, vet};
+use crate::backtrace::{cut, demangle};
+
+/// Calls in line that are shown for one address.
+const MAX_INLINED: usize = 32;
+
+/// A section, as long as the [`Debug`] that it belongs to.
+pub(super) type Slice = EndianSlice<'static, LittleEndian>;
+
+/// The debug information of one core module. Its tables are read when an address needs them.
+pub(super) struct Debug {
+    /// First: it borrows from `_sections`, and fields are dropped in order.
+    context: Context<Slice>,
+    places: Places,
+    _sections: HashMap<SectionId, Arc<[u8]>>,
+}
+
+/// What is known about one call at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Located {
+    /// By the debug information. Without its path where that has line tables only.
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub column: Option<u32>,
+    pub in_app: bool,
+}
+
+impl Debug {
+    /// Looks at all of it once, and keeps a copy of its sections.
+    pub(super) fn new(module: &CoreModule<'_>) -> Result<Self, Unfit> {
+        let sections: HashMap<SectionId, Arc<[u8]>> =
+            module.sections.iter().map(|(id, bytes)| (*id, Arc::from(*bytes))).collect();
+        let dwarf = Dwarf::load(|id| {
+            let bytes: &[u8] = sections.get(&id).map_or(&[], |bytes| bytes);
+            // SAFETY: the bytes are on the heap, in an `Arc` that `_sections` holds as long as the
+            // context lives and that nobody writes to. Neither the context nor a slice of it leaves
+            // this struct: what `locate` returns is copied.
+            let bytes = unsafe { std::mem::transmute::<&[u8], &'static [u8]>(bytes) };
+            Ok::<_, Unfit>(EndianSlice::new(bytes, LittleEndian))
+        })?;
+        let places = vet(&dwarf)?;
+        let context = Context::from_dwarf(dwarf)?;
+        Ok(Self { context, places, _sections: sections })
+    }
+
+    /// The calls at an address, innermost first: those in line, then the function itself. Empty when
+    /// nothing is known.
+    pub(super) fn locate(&self, address: u64) -> Result<Vec<Located>, Unfit> {
+        let mut frames = self.context.find_frames(address).skip_all_loads()?;
+        let mut calls = Vec::new();
+        while let Some(frame) = frames.next()? {
+            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+            let function = name.map(|name| demangle(&name));
+            let location = frame.location.as_ref();
+            let file = location.and_then(|location| location.file);
+            let (file, own_file) = match file.map(|file| self.places.show(file)) {
+                Some((file, own)) => (Some(cut(&file).to_owned()), own),
+                None => (None, false),
+            };
+            calls.push(Located {
+                in_app: own_file && !function.as_deref().is_some_and(source::is_library),
+                function,
+                file,
+                line: location.and_then(|location| location.line),
+                column: location.and_then(|location| location.column).filter(|column| *column > 0),
+            });
+        }
+        if calls.len() > MAX_INLINED {
+            // The function itself is the last one.
+            calls.drain(MAX_INLINED / 2..calls.len() - MAX_INLINED / 2);
+        }
+        Ok(calls)
+    }
+}

@@ -1,0 +1,143 @@
+//! A guest in this process, without the rest of the host: the runtime as `host/agent` uses it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bulkhead_events::{SharedSink, Sink};
+use bulkhead_model::{
+    AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, RestartRules,
+    Secret, Sender, Settings,
+};
+use bulkhead_runtime::{
+    Birth, CallEnd, CallLimits, Incarnation, Loaded, Logs, Nudge, Port, PortError, Runtime,
+    RuntimeConfig, StartInfo, Symbolization,
+};
+use serde_json::value::RawValue;
+
+/// A runtime, and a directory that goes with it.
+pub struct Rig {
+    pub runtime: Runtime,
+    pub dir: tempfile::TempDir,
+    tokio: tokio::runtime::Runtime,
+}
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn record(&self, _event: Event) {}
+}
+
+impl Port for Nobody {
+    fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
+        Ok(())
+    }
+    fn send(&self, agent_id: &str, _body: Body) -> Result<String, PortError> {
+        Err(PortError::NotFound(agent_id.to_owned()))
+    }
+    fn set_active_tools(&self, _tools: Vec<String>) {}
+    fn nudges(&self) -> Vec<Nudge> {
+        Vec::new()
+    }
+    fn log_line(
+        &self,
+        _level: Level,
+        _stream: &'static str,
+        _message: String,
+        _fields: BTreeMap<String, String>,
+        _dropped: u64,
+    ) {
+    }
+    fn memory_soft_limit(&self, _used_bytes: u64, _limit_bytes: u64) {}
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+    fn town_value(&self, _key: &str) -> Option<Secret> {
+        None
+    }
+    fn town_values(&self) -> BTreeMap<String, Secret> {
+        BTreeMap::new()
+    }
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
+        let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).expect("a runtime");
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Self { runtime, dir, tokio: tokio.expect("start tokio") }
+    }
+
+    /// Loads what is in `path`.
+    pub fn load(&self, path: &Path) -> Arc<Loaded> {
+        self.runtime.load_blocking(&"guest".into(), path).expect("load the component")
+    }
+
+    /// A copy of a component that the test may change.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, bytes).expect("write a component");
+        path
+    }
+
+    /// The exit that a message leads to.
+    pub fn ends_by(&self, loaded: &Arc<Loaded>, body: &str) -> Exit {
+        let message =
+            Message { id: "m-1".into(), sender: Sender::Operator, body: Body::from(body) };
+        let incarnation = self.started(loaded, 64 << 20);
+        match self.tokio.block_on(incarnation.handle(&message, limits())) {
+            CallEnd::Ended(exit) => exit,
+            CallEnd::Returned(..) => panic!("it lives on after {body}"),
+        }
+    }
+
+    fn started(&self, loaded: &Arc<Loaded>, memory_bytes: u64) -> Incarnation {
+        let spec = Arc::new(spec(memory_bytes));
+        let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
+        let birth = Arc::new(Birth::new(spec, Arc::new(Nobody), None, log_budget));
+        let info = StartInfo { incarnation: 1, restored: false, town_id: None };
+        self.tokio.block_on(async {
+            let call = self.runtime.instantiate(loaded, birth, limits());
+            let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
+            let CallEnd::Returned(incarnation, Ok(())) = incarnation.start(info, limits()).await
+            else {
+                panic!("not started")
+            };
+            incarnation
+        })
+    }
+
+    /// Files and lines of an exit.
+    pub fn symbolize(&self, loaded: &Loaded, exit: &Exit) -> Arc<Symbolization> {
+        let Loaded { digest, path, .. } = loaded;
+        self.runtime.symbolizer().symbolize(*digest, path, &exit.frames).wait()
+    }
+}
+
+fn limits() -> CallLimits {
+    let minute = Duration::from_secs(60);
+    CallLimits { cpu: minute, wall: minute, host_call: minute }
+}
+
+fn spec(memory_bytes: u64) -> AgentSpec {
+    AgentSpec {
+        id: AgentId::parse("a").expect("an id"),
+        role: "r".into(),
+        component: "guest".into(),
+        name: "a".into(),
+        town_id: None,
+        rig_id: None,
+        prompt: String::new(),
+        system_prompt: None,
+        model: None,
+        small_model: None,
+        config: BTreeMap::new(),
+        env: BTreeMap::new(),
+        limits: Limits { memory_bytes, ..Limits::default() },
+        http: HttpPolicy::default(),
+        restart: RestartRules::default(),
+        fault_injection: false,
+    }
+}
