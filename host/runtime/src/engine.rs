@@ -61,6 +61,10 @@ pub struct EngineError {
     message: String,
 }
 
+/// What an ended agent's slot of the pool keeps of a table, in bytes: clearing it costs less than giving
+/// pages back to the kernel, which interrupts every core that runs the host. Memories go back at once.
+const TABLE_KEEP_RESIDENT: usize = 16 * 1024;
+
 /// Builds the engine, with a pool when the address space allows it.
 pub(crate) fn build(config: &RuntimeConfig) -> Result<(Engine, Capacity), EngineError> {
     let max_map_count = read_max_map_count().unwrap_or(DEFAULT_MAX_MAP_COUNT);
@@ -112,6 +116,7 @@ fn pool(config: &RuntimeConfig, max_agents: usize) -> InstanceAllocationStrategy
         .total_stacks(agents)
         .total_gc_heaps(agents)
         .max_tables_per_module(4)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .max_memory_size(memory);
     InstanceAllocationStrategy::Pooling(pool)
 }
