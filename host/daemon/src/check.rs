@@ -41,7 +41,7 @@ pub fn compile(path: &Path) -> Result<Exit, Failure> {
 /// Loads every component and says what came of each; one that fails does not hide the others.
 fn load_all(settings: &Settings) -> Result<Exit, Failure> {
     // No instance is made, so the pool can be small.
-    let config = RuntimeConfig { max_agents: 1, ..settings.runtime.clone() };
+    let config = RuntimeConfig { max_agents: 1, core_dumps: None, ..settings.runtime.clone() };
     let troubles = Arc::new(CacheTroubles::default());
     let runtime = Runtime::new(&config, Arc::clone(&troubles) as SharedSink).map_err(|error| {
         let dir = settings.state_dir.display();

@@ -44,6 +44,8 @@ pub struct AgentSpec {
     pub restart: RestartRules,
     /// `host.config("fault-injection/...")` injects host faults. For tests of the host only.
     pub fault_injection: bool,
+    /// A crash leaves a core dump: all that the agent had in memory, secrets included.
+    pub core_dump: bool,
 }
 
 impl AgentSpec {

@@ -25,6 +25,7 @@ use bulkhead_model::{Exit, ExitReason, Phase};
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
 
+use crate::core_dump::Remains;
 use crate::cut::Cut;
 use crate::exit;
 use crate::incarnation::{AgentFailure, Incarnation, Live};
@@ -46,8 +47,9 @@ pub struct CallLimits {
 pub enum CallEnd<T> {
     /// The guest returned, and can be called again.
     Returned(Incarnation, Result<T, AgentFailure>),
-    /// The incarnation is over.
-    Ended(Exit),
+    /// The incarnation is over. What it left is there when its role asked for core dumps and the guest
+    /// was cut off in the middle of its code; it is gone when this is dropped.
+    Ended(Exit, Option<Box<Remains>>),
 }
 
 /// What the future of a call yields: the store comes back only when the engine says it may.
@@ -142,15 +144,23 @@ impl<T: Send + 'static> Call<T> {
                 result,
             ),
             (Ok(_), None) => {
-                CallEnd::Ended(Exit::new(ExitReason::HostError, self.phase, "the store was lost"))
+                let text = "the store was lost";
+                CallEnd::Ended(Exit::new(ExitReason::HostError, self.phase, text), None)
             }
-            (Err(error), _) => CallEnd::Ended(exit::classify(&error, self.phase, &self.birth)),
+            (Err(error), live) => {
+                let exit = exit::classify(&error, self.phase, &self.birth);
+                let spec = &self.birth.spec;
+                let remains = live.filter(|_| spec.core_dump).and_then(|live| {
+                    Remains::of(live, error, Arc::clone(&spec.component)).map(Box::new)
+                });
+                CallEnd::Ended(exit, remains)
+            }
         }
     }
 
     fn host_panicked(&mut self, message: &str) -> CallEnd<T> {
         self.place = Place::Gone;
-        CallEnd::Ended(exit::host_panic(message, self.phase, &self.birth))
+        CallEnd::Ended(exit::host_panic(message, self.phase, &self.birth), None)
     }
 
     /// Drops a call that waits in a host call.
@@ -159,7 +169,7 @@ impl<T: Send + 'static> Call<T> {
         // Our own functions never wait, so this is one of WASI's, and those have no name here.
         exit.host_call.get_or_insert_with(|| "wasi".to_owned());
         self.place = Place::Gone;
-        CallEnd::Ended(exit)
+        CallEnd::Ended(exit, None)
     }
 
     /// Whether a call that waits in a host call has to end now. Arms the timers otherwise.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::CoreDumpRules;
+
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
@@ -14,6 +16,9 @@ pub struct RuntimeConfig {
     pub aot_dir: Option<PathBuf>,
     /// Bytes that the AOT directory may hold. The entries unused for longest go first.
     pub aot_bytes: u64,
+    /// Where core dumps go. `None`: nobody gets any. With rules, those agents get one whose
+    /// [`bulkhead_model::AgentSpec::core_dump`] says so, and every trap costs a little more.
+    pub core_dumps: Option<CoreDumpRules>,
     /// Largest component file, in bytes.
     pub max_component_bytes: u64,
     /// Threads of the fast lane, and of the slow lane.
@@ -38,6 +43,7 @@ impl Default for RuntimeConfig {
             max_agent_memory_bytes: 1024 * 1024 * 1024,
             aot_dir: None,
             aot_bytes: 1024 * 1024 * 1024,
+            core_dumps: None,
             max_component_bytes: 64 * 1024 * 1024,
             lane_threads: cores,
             compile_threads: cores,

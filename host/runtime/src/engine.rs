@@ -78,11 +78,11 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<(Engine, Capacity), Engine
         ));
     }
     let pooled = pool(config, max_agents);
-    let (engine, allocator) = match Engine::new(&settings(pooled)) {
+    let (engine, allocator) = match Engine::new(&settings(config, pooled)) {
         Ok(engine) => (engine, Allocator::Pooling),
         Err(error) => {
             notes.push(format!("no address space for the pool, allocating on demand: {error:#}"));
-            let engine = Engine::new(&settings(InstanceAllocationStrategy::OnDemand))
+            let engine = Engine::new(&settings(config, InstanceAllocationStrategy::OnDemand))
                 .map_err(|error| EngineError { message: format!("{error:#}") })?;
             (engine, Allocator::OnDemand)
         }
@@ -90,17 +90,19 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<(Engine, Capacity), Engine
     Ok((engine, Capacity { max_agents, allocator, notes }))
 }
 
-fn settings(strategy: InstanceAllocationStrategy) -> Config {
-    let mut config = Config::new();
-    config
+fn settings(config: &RuntimeConfig, strategy: InstanceAllocationStrategy) -> Config {
+    let mut settings = Config::new();
+    settings
         .allocation_strategy(strategy)
         .epoch_interruption(true)
         // Agents are small; 64-bit memories and tables only widen what the limiter has to be right about.
         .wasm_memory64(false)
         // Reading DWARF at every trap costs 77 ms instead of 70 µs; names come from the name section.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(MAX_FRAMES));
-    config
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(MAX_FRAMES))
+        // Of the engine, not of a store: see `core_dump`.
+        .coredump_on_trap(config.core_dumps.is_some());
+    settings
 }
 
 fn pool(config: &RuntimeConfig, max_agents: usize) -> InstanceAllocationStrategy {

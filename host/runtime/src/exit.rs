@@ -137,12 +137,16 @@ fn location(place: &str) -> Option<Location> {
     Some(Location { file, line, column })
 }
 
-/// The error and its causes in one line, without the backtrace that the engine puts among them.
+/// The error and its causes in one line, without the backtrace and the list of the store's parts that
+/// the engine puts among them.
 fn chain(error: &wasmtime::Error) -> String {
     let texts: Vec<String> = error
         .chain()
         .map(ToString::to_string)
-        .filter(|text| !text.starts_with("error while executing at wasm backtrace"))
+        .filter(|text| {
+            !text.starts_with("error while executing at wasm backtrace")
+                && !text.starts_with("wasm coredump generated")
+        })
         .collect();
     texts.join(": ")
 }

@@ -17,12 +17,14 @@
 //! - `interfaces`: one file for each host interface
 //! - `exit`, `backtrace`: why it ended
 //! - [`symbolizer`]: in which file and line, looked up afterwards
+//! - `core_dump`: what it had in memory, for roles that ask for it
 
 mod aot;
 mod backtrace;
 mod bindings;
 mod call;
 mod config;
+mod core_dump;
 mod cut;
 mod engine;
 mod exit;
@@ -44,6 +46,7 @@ mod world;
 
 pub use call::{Call, CallEnd, CallLimits};
 pub use config::RuntimeConfig;
+pub use core_dump::{CoreDumpError, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains};
 pub use engine::{Allocator, Capacity, EngineError};
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, StartInfo};
 pub use loader::{LoadError, Loaded, Source};

@@ -11,6 +11,7 @@ use wasmtime::component::Linker;
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
 use crate::call::{Call, CallLimits, Finished};
+use crate::core_dump::CoreDumps;
 use crate::engine::{self, Capacity, EngineError};
 use crate::incarnation::{Guest, Live};
 use crate::lanes::Lanes;
@@ -67,6 +68,7 @@ pub struct Runtime {
     stores: Gauge,
     tls: Arc<rustls::ClientConfig>,
     symbolizer: Symbolizer,
+    core_dumps: Option<CoreDumps>,
 }
 
 /// What every call needs. Cheap to clone.
@@ -129,8 +131,10 @@ impl Runtime {
             ..SymbolizerConfig::default()
         };
         let symbolizer = Symbolizer::start(symbols).map_err(io("start the symbolizer"))?;
+        let core_dumps = config.core_dumps.clone().map(CoreDumps::start).transpose();
+        let core_dumps = core_dumps.map_err(io("open the directory of core dumps"))?;
         let stores = Gauge::default();
-        Ok(Self { executor, lanes, loader, capacity, stores, tls, symbolizer })
+        Ok(Self { executor, lanes, loader, capacity, stores, tls, symbolizer, core_dumps })
     }
 
     /// What the engine was built for.
@@ -147,6 +151,11 @@ impl Runtime {
     /// Who finds files and lines for the frames of a crash.
     pub fn symbolizer(&self) -> &Symbolizer {
         &self.symbolizer
+    }
+
+    /// Who writes core dumps, when they are on.
+    pub fn core_dumps(&self) -> Option<&CoreDumps> {
+        self.core_dumps.as_ref()
     }
 
     /// Where agents' tasks run.

@@ -15,7 +15,7 @@ use crate::meter::Lane;
 use crate::*;
 
 /// A stock component whose `run` has this body.
-fn command(memory_pages: u32, body: &str) -> Vec<u8> {
+pub(crate) fn command(memory_pages: u32, body: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
             (core module $m
@@ -60,10 +60,10 @@ impl Kept {
 }
 
 /// A runtime with a directory of its own.
-struct Rig {
-    runtime: Runtime,
+pub(crate) struct Rig {
+    pub runtime: Runtime,
     kept: Arc<Kept>,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -72,25 +72,34 @@ impl Rig {
     }
 
     fn in_dir(max_agents: usize, dir: tempfile::TempDir) -> Self {
+        Self::with(max_agents, dir, |_| {})
+    }
+
+    pub(crate) fn with(
+        max_agents: usize,
+        dir: tempfile::TempDir,
+        change: impl FnOnce(&mut RuntimeConfig),
+    ) -> Self {
         let kept = Arc::new(Kept::default());
-        let config = RuntimeConfig {
+        let mut config = RuntimeConfig {
             max_agents,
             max_agent_memory_bytes: 64 << 20,
             aot_dir: Some(dir.path().join("aot")),
             lane_threads: 1,
             ..RuntimeConfig::default()
         };
+        change(&mut config);
         let runtime = Runtime::new(&config, Arc::clone(&kept) as SharedSink).unwrap();
         Self { runtime, kept, dir }
     }
 
-    fn write(&self, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn write(&self, bytes: &[u8]) -> PathBuf {
         let path = self.dir.path().join("component.wasm");
         std::fs::write(&path, bytes).unwrap();
         path
     }
 
-    fn load(&self, path: &Path) -> Result<Arc<Loaded>, LoadError> {
+    pub(crate) fn load(&self, path: &Path) -> Result<Arc<Loaded>, LoadError> {
         self.block_on(self.runtime.load(&"test".into(), path))
     }
 
@@ -98,15 +107,19 @@ impl Rig {
         self.load(&self.write(&command(1, body))).unwrap()
     }
 
-    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(future)
     }
 
-    fn born(&self, loaded: &Arc<Loaded>, birth: &Arc<Birth>) -> Result<Incarnation, Box<Exit>> {
+    pub(crate) fn born(
+        &self,
+        loaded: &Arc<Loaded>,
+        birth: &Arc<Birth>,
+    ) -> Result<Incarnation, Box<Exit>> {
         match self.block_on(self.runtime.instantiate(loaded, Arc::clone(birth), limits(5000))) {
             CallEnd::Returned(incarnation, _) => Ok(incarnation),
-            CallEnd::Ended(exit) => Err(Box::new(exit)),
+            CallEnd::Ended(exit, _) => Err(Box::new(exit)),
         }
     }
 
@@ -117,11 +130,11 @@ impl Rig {
                 result.unwrap();
                 Ok(())
             }
-            CallEnd::Ended(exit) => Err(Box::new(exit)),
+            CallEnd::Ended(exit, _) => Err(Box::new(exit)),
         }
     }
 
-    fn end(self) -> tempfile::TempDir {
+    pub(crate) fn end(self) -> tempfile::TempDir {
         self.runtime.shut_down();
         self.dir
     }
@@ -146,6 +159,7 @@ pub(crate) fn spec() -> AgentSpec {
         http: HttpPolicy::default(),
         restart: RestartRules::default(),
         fault_injection: false,
+        core_dump: false,
     }
 }
 
@@ -160,7 +174,7 @@ fn roomy() -> Arc<Birth> {
     birth(1 << 20, MemoryPolicy::End)
 }
 
-fn limits(cpu_ms: u64) -> CallLimits {
+pub(crate) fn limits(cpu_ms: u64) -> CallLimits {
     CallLimits {
         cpu: Duration::from_millis(cpu_ms),
         wall: Duration::from_secs(60),
@@ -279,7 +293,7 @@ fn a_spinner_moves_to_the_slow_lane_and_a_kill_reaches_it_there() {
         call.await
     });
     match end {
-        CallEnd::Ended(exit) => assert_eq!(exit.reason, ExitReason::Killed),
+        CallEnd::Ended(exit, _) => assert_eq!(exit.reason, ExitReason::Killed),
         CallEnd::Returned(..) => panic!("it returned"),
     }
     rig.end();

@@ -29,6 +29,8 @@ pub struct Role {
     pub workspace: bool,
     /// They may inject host faults.
     pub fault_injection: bool,
+    /// Their crashes leave core dumps.
+    pub core_dump: bool,
 }
 
 /// The roles and components of the configuration.
@@ -108,6 +110,7 @@ impl Catalog {
             http: role.http.clone(),
             restart: role.restart.clone(),
             fault_injection: role.fault_injection,
+            core_dump: role.core_dump,
         };
         Ok(Resolved { spec, path: path.clone(), workspace: role.workspace })
     }
@@ -136,6 +139,7 @@ mod tests {
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
             workspace: true,
             fault_injection: false,
+            core_dump: false,
         };
         Catalog {
             roles: BTreeMap::from([("echo".into(), role)]),

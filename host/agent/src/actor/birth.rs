@@ -53,7 +53,7 @@ impl Actor<'_> {
         };
         match end {
             CallEnd::Returned(..) if ordered => Err(self.stopped_at_start(phase).into()),
-            CallEnd::Ended(exit) if ordered && exit.reason == ExitReason::Killed => {
+            CallEnd::Ended(exit, _) if ordered && exit.reason == ExitReason::Killed => {
                 Err(self.stopped_at_start(phase).into())
             }
             CallEnd::Returned(incarnation, Ok(())) => Ok((incarnation, ())),
@@ -62,7 +62,7 @@ impl Actor<'_> {
                 exit.reason = ExitReason::StartFailed;
                 Err(exit.into())
             }
-            CallEnd::Ended(exit) => Err(self.with_figures(exit).into()),
+            CallEnd::Ended(exit, _) => Err(self.with_figures(exit).into()),
         }
     }
 

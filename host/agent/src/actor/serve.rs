@@ -159,7 +159,7 @@ impl Actor<'_> {
                 });
                 Ok((incarnation, result, left))
             }
-            CallEnd::Ended(exit) => Err(self.died_in_turn(exit, envelope)),
+            CallEnd::Ended(exit, _) => Err(self.died_in_turn(exit, envelope)),
         }
     }
 
@@ -192,13 +192,13 @@ impl Actor<'_> {
             }
         };
         let exit = match (end, ordered) {
-            (CallEnd::Ended(exit), Some(reason)) if exit.reason == ExitReason::Killed => {
+            (CallEnd::Ended(exit, _), Some(reason)) if exit.reason == ExitReason::Killed => {
                 Exit::new(exit_reason(reason), Phase::Run, "a program without shutdown was stopped")
             }
-            (CallEnd::Ended(exit), _) if exit.status == Some(0) => {
+            (CallEnd::Ended(exit, _), _) if exit.status == Some(0) => {
                 Exit::new(ExitReason::Completed, Phase::Run, exit.message)
             }
-            (CallEnd::Ended(exit), _) => exit,
+            (CallEnd::Ended(exit, _), _) => exit,
             (CallEnd::Returned(_, Ok(())), _) => {
                 Exit::new(ExitReason::Completed, Phase::Run, "the program ran to its end")
             }
@@ -243,7 +243,7 @@ impl Actor<'_> {
                 Exit::new(exit_reason(reason), Phase::Shutdown, text)
             }
             // CPU time and wall time of a shutdown are one grace.
-            CallEnd::Ended(mut exit) => {
+            CallEnd::Ended(mut exit, _) => {
                 if exit.reason == ExitReason::CpuDeadline {
                     exit.reason = ExitReason::Killed;
                 }

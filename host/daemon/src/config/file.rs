@@ -229,6 +229,8 @@ pub struct Role {
     pub config: BTreeMap<String, Secret>,
     #[serde(default)]
     pub fault_injection: bool,
+    #[serde(default)]
+    pub core_dump: bool,
 }
 
 fn no() -> Spanned<bool> {

@@ -11,7 +11,7 @@ use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_events::{Format, LogConfig};
 use bulkhead_model::restart::MAX_RESTARTS;
 use bulkhead_model::{HttpPolicy, Level, Limits, RestartRules, Secret, spec::HttpRule};
-use bulkhead_runtime::RuntimeConfig;
+use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
 use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
 
 use super::file::{self, Count, File};
@@ -115,6 +115,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             max_agent_memory_bytes,
             aot_dir: Some(state_dir.join("aot")),
             aot_bytes: file.state.aot_mb.mebibytes(),
+            core_dumps: core_dumps(&state_dir, &roles),
             max_component_bytes: file.limits.component_mb.mebibytes(),
             ..RuntimeConfig::default()
         },
@@ -125,6 +126,12 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         drain: Duration::from_millis(file.limits.drain_ms.0),
         agents,
     })
+}
+
+/// Where core dumps go, when some role leaves any.
+fn core_dumps(state_dir: &Path, roles: &BTreeMap<Arc<str>, Role>) -> Option<CoreDumpRules> {
+    let wanted = roles.values().any(|role| role.core_dump);
+    wanted.then(|| CoreDumpRules::in_dir(state_dir.join("cores")))
 }
 
 /// The model endpoint, as roles see it.
@@ -209,6 +216,7 @@ fn check_role(
         config,
         workspace: role.workspace,
         fault_injection: role.fault_injection,
+        core_dump: role.core_dump,
     })
 }
 

@@ -232,3 +232,14 @@ fn a_bad_time_or_number_of_restarts_is_refused_with_its_key_and_line() {
     let error = settings(&format!("{BASE}restart_backoff = 1")).unwrap_err();
     assert!(error.contains("line 6") && error.contains("`restart_backoff_ms`"), "{error}");
 }
+
+#[test]
+fn core_dumps_are_on_when_a_role_wants_them() {
+    let without = settings(BASE).unwrap();
+    assert_eq!(without.runtime.core_dumps, None);
+    assert!(!without.catalog.roles["echo"].core_dump);
+    let with = settings(&format!("{BASE}core_dump = true")).unwrap();
+    assert!(with.catalog.roles["echo"].core_dump);
+    let rules = with.runtime.core_dumps.unwrap();
+    assert_eq!(rules.dir, Path::new("/etc/bulkhead/state/cores"));
+}

@@ -59,6 +59,7 @@ fn spec() -> Arc<AgentSpec> {
         http: HttpPolicy::default(),
         restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
         fault_injection: false,
+        core_dump: false,
     })
 }
 

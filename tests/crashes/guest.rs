@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_model::{
-    AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, RestartRules,
-    Secret, Sender, Settings,
+    AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
+    RestartRules, Secret, Sender, Settings,
 };
 use bulkhead_runtime::{
-    Birth, CallEnd, CallLimits, Incarnation, Loaded, Logs, Nudge, Port, PortError, Runtime,
-    RuntimeConfig, StartInfo, Symbolization,
+    Birth, CallEnd, CallLimits, CoreDumpRules, Incarnation, Loaded, Logs, Nudge, Port, PortError,
+    Remains, Runtime, RuntimeConfig, StartInfo, Symbolization,
 };
 use serde_json::value::RawValue;
 
@@ -64,7 +64,12 @@ impl Port for Nobody {
 impl Rig {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("make a directory");
-        let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
+        let config = RuntimeConfig {
+            max_agents: 2,
+            lane_threads: 1,
+            core_dumps: Some(CoreDumpRules::in_dir(dir.path().join("cores"))),
+            ..RuntimeConfig::default()
+        };
         let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).expect("a runtime");
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Self { runtime, dir, tokio: tokio.expect("start tokio") }
@@ -82,19 +87,44 @@ impl Rig {
         path
     }
 
+    /// Where core dumps go.
+    pub fn cores(&self) -> PathBuf {
+        self.dir.path().join("cores")
+    }
+
     /// The exit that a message leads to.
     pub fn ends_by(&self, loaded: &Arc<Loaded>, body: &str) -> Exit {
-        let message =
-            Message { id: "m-1".into(), sender: Sender::Operator, body: Body::from(body) };
-        let incarnation = self.started(loaded, 64 << 20);
-        match self.tokio.block_on(incarnation.handle(&message, limits())) {
-            CallEnd::Ended(exit) => exit,
+        match self.handle(loaded, body, false) {
+            CallEnd::Ended(exit, _) => exit,
             CallEnd::Returned(..) => panic!("it lives on after {body}"),
         }
     }
 
-    fn started(&self, loaded: &Arc<Loaded>, memory_bytes: u64) -> Incarnation {
-        let spec = Arc::new(spec(memory_bytes));
+    /// The same, with what is left of an agent that wants core dumps.
+    pub fn remains(&self, loaded: &Arc<Loaded>, body: &str) -> (Exit, Remains) {
+        match self.handle(loaded, body, true) {
+            CallEnd::Ended(exit, Some(remains)) => (exit, *remains),
+            _ => panic!("{body} leaves nothing"),
+        }
+    }
+
+    /// What is left of such an agent, if anything is.
+    pub fn try_remains(&self, loaded: &Arc<Loaded>, body: &str) -> Option<Box<Remains>> {
+        match self.handle(loaded, body, true) {
+            CallEnd::Ended(_, remains) => remains,
+            CallEnd::Returned(..) => None,
+        }
+    }
+
+    fn handle(&self, loaded: &Arc<Loaded>, body: &str, core_dump: bool) -> CallEnd<Outcome> {
+        let message =
+            Message { id: "m-1".into(), sender: Sender::Operator, body: Body::from(body) };
+        let spec = AgentSpec { core_dump, ..spec(64 << 20) };
+        self.tokio.block_on(self.started(loaded, spec).handle(&message, limits()))
+    }
+
+    fn started(&self, loaded: &Arc<Loaded>, spec: AgentSpec) -> Incarnation {
+        let spec = Arc::new(spec);
         let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
         let birth = Arc::new(Birth::new(spec, Arc::new(Nobody), None, log_budget));
         let info = StartInfo { incarnation: 1, restored: false, town_id: None };
@@ -139,5 +169,6 @@ fn spec(memory_bytes: u64) -> AgentSpec {
         http: HttpPolicy::default(),
         restart: RestartRules::default(),
         fault_injection: false,
+        core_dump: false,
     }
 }

@@ -1,18 +1,15 @@
-//! Files and lines of real guests' crashes, in this process.
-
-#[path = "symbols/components.rs"]
-mod components;
-#[path = "symbols/guest.rs"]
-mod guest;
+//! Files and lines of real guests' crashes.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bulkhead_model::{Digest, Exit, Frame, Symbolized};
 use bulkhead_runtime::{Symbolizer, SymbolizerConfig, Unavailable};
-use guest::Rig;
 use harness::files;
 use sha2::{Digest as _, Sha256};
+
+use crate::components;
+use crate::guest::Rig;
 
 /// File, line and column of a frame.
 fn place(frame: &Frame) -> (&str, u32, u32) {

@@ -1,0 +1,257 @@
+//! Core dumps of incarnations, for the roles that ask for them.
+//!
+//! ```text
+//!  trap ─▶ Exit, Remains (the store, which nobody can enter any more, and the engine's list of its parts)
+//!            │ record first
+//!            ▼
+//!   CoreDumps::keep ── bounded queue; full ▶ no dump, the store goes at once
+//!            ▼
+//!   bulkhead-dumps (one thread, nice 10): serialize ─▶ the store is gone ─▶ make room ─▶ CRASH-ID.wasm.core
+//! ```
+//!
+//! A dump is WebAssembly's standard format (`core`, `coremodules`, `coreinstances`, `corestack`, with
+//! memories and globals) as the engine writes it. Off by default: it holds whatever the agent had in
+//! memory, secrets included. The directory and its files are for their owner alone.
+//!
+//! The engine lists the parts of a store at the trap or not at all: `Config::coredump_on_trap` belongs to
+//! the engine, not to a store. It is switched on when some role asks for dumps. Then every trap of every
+//! role walks its stack twice and lists its instances, which costs microseconds and copies no memory; a
+//! second engine would compile every component twice and need a pool of its own. Copying memory is left
+//! to the thread here, and to the roles that asked.
+//!
+//! | bound | when it is passed |
+//! | --- | --- |
+//! | [`CoreDumpRules::max_bytes`] of one dump | stack without memories, with a note in [`KeptCoreDump`] and in the section `bulkhead.note` |
+//! | `max_count`, `max_age`, `max_total_bytes` | the oldest go first |
+//! | 4 that wait, each with its store | [`CoreDumpError::QueueFull`] |
+//!
+//! Over composed components the engine's writer panics (48.0.8). Then a plainer one writes the same but for
+//! globals and for which instance has which memory; the panic shows as a `container.log` line.
+//!
+//! While it is made, a dump takes up to three times its size in the host. There is one at a time.
+
+mod directory;
+mod serialize;
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use wasmtime::WasmCoreDump;
+
+use crate::incarnation::Live;
+use directory::Directory;
+
+/// Dumps that may wait. Each holds a store, and so a slot of the pool.
+const QUEUE: usize = 4;
+
+/// Where core dumps go, and how many of them stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreDumpRules {
+    /// The directory. It is made when it is not there.
+    pub dir: PathBuf,
+    /// Largest dump with memories, in bytes.
+    pub max_bytes: u64,
+    /// Dumps that stay.
+    pub max_count: usize,
+    /// How long one stays.
+    pub max_age: Duration,
+    /// Bytes of all of them.
+    pub max_total_bytes: u64,
+}
+
+impl CoreDumpRules {
+    /// Room for a few dumps of agents of the default size, for a week.
+    pub fn in_dir(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            max_bytes: 128 * 1024 * 1024,
+            max_count: 16,
+            max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            max_total_bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a crash left: a store that nobody can enter, and the engine's list of its parts. Holds the
+/// store's slot of the pool until it is dropped or kept.
+pub struct Remains {
+    live: Live,
+    /// Has a [`WasmCoreDump`].
+    error: wasmtime::Error,
+    /// The component's name, which the dump shows.
+    component: Arc<str>,
+}
+
+/// A core dump in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptCoreDump {
+    /// The file's name in the directory: the crash's id, and `.wasm.core`.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What is not in it, and why.
+    pub note: Option<&'static str>,
+}
+
+/// Why there is no core dump.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CoreDumpError {
+    /// Too many wait.
+    #[error("too many core dumps wait to be written")]
+    QueueFull,
+    /// Even the stack alone is above a bound.
+    #[error("the core dump has {bytes} bytes, at most {max_bytes} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        max_bytes: u64,
+    },
+    /// It could not be made or written.
+    #[error("{doing} the core dump: {message}")]
+    Failed {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's words.
+        message: String,
+    },
+    /// The host is going away.
+    #[error("the host is going away")]
+    Ended,
+}
+
+impl CoreDumpError {
+    fn failed(doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Failed { doing, message: error.to_string() }
+    }
+}
+
+/// Makes core dumps and looks after their directory. Cheap to clone; the thread ends with the last clone.
+#[derive(Clone)]
+pub struct CoreDumps {
+    queue: SyncSender<Job>,
+    directory: Arc<Mutex<Directory>>,
+    max_bytes: u64,
+}
+
+struct Job {
+    remains: Remains,
+    crash_id: String,
+    released: oneshot::Sender<()>,
+    done: oneshot::Sender<Result<KeptCoreDump, CoreDumpError>>,
+}
+
+/// A core dump in the making. Dropping it is fine: the dump is made all the same.
+pub struct Keeping {
+    released: Option<oneshot::Receiver<()>>,
+    done: oneshot::Receiver<Result<KeptCoreDump, CoreDumpError>>,
+}
+
+impl Remains {
+    /// What an end left, when the engine listed it.
+    pub(crate) fn of(live: Live, error: wasmtime::Error, component: Arc<str>) -> Option<Self> {
+        error.is::<WasmCoreDump>().then_some(Self { live, error, component })
+    }
+
+    /// The dump's bytes. Takes a while: it copies the memories. The store is gone afterwards.
+    fn serialize(self, max_bytes: u64) -> serialize::Dump {
+        let Self { mut live, error, component } = self;
+        match error.downcast_ref::<WasmCoreDump>() {
+            Some(dump) => serialize::serialize(dump, &mut live.store, &component, max_bytes),
+            None => serialize::Dump { bytes: Vec::new(), note: None },
+        }
+    }
+}
+
+impl CoreDumps {
+    /// Makes the directory, removes what is too old or too much, and starts the thread.
+    pub fn start(rules: CoreDumpRules) -> io::Result<Self> {
+        let max_bytes = rules.max_bytes.min(rules.max_total_bytes);
+        let directory = Arc::new(Mutex::new(Directory::open(rules)?));
+        let (queue, jobs) = sync_channel(QUEUE);
+        let for_thread = Arc::clone(&directory);
+        std::thread::Builder::new()
+            .name("bulkhead-dumps".into())
+            .spawn(move || work(&jobs, &for_thread, max_bytes))?;
+        Ok(Self { queue, directory, max_bytes })
+    }
+
+    /// Writes `CRASH-ID.wasm.core`. Never blocks.
+    pub fn keep(&self, remains: Remains, crash_id: impl Into<String>) -> Keeping {
+        let (released, is_released) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
+        let job = Job { remains, crash_id: crash_id.into(), released, done };
+        match self.queue.try_send(job) {
+            Ok(()) => {}
+            // The store goes here, with the job.
+            Err(TrySendError::Full(job)) => _ = job.done.send(Err(CoreDumpError::QueueFull)),
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        Keeping { released: Some(is_released), done: is_done }
+    }
+
+    /// Removes what is too old by now. Every dump does it as well.
+    pub fn prune(&self) {
+        lock(&self.directory).prune();
+    }
+
+    /// Largest dump with memories, in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+}
+
+impl Keeping {
+    /// Until the store is gone, and its slot of the pool free: before the file is written.
+    pub async fn released(&mut self) {
+        if let Some(released) = self.released.take() {
+            // An error says that the job is gone, and the store with it.
+            let _ = released.await;
+        }
+    }
+
+    /// Blocks until the file is there. For threads that may.
+    pub fn wait(self) -> Result<KeptCoreDump, CoreDumpError> {
+        self.done.blocking_recv().unwrap_or(Err(CoreDumpError::Ended))
+    }
+}
+
+impl Future for Keeping {
+    type Output = Result<KeptCoreDump, CoreDumpError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.done).poll(cx).map(|done| done.unwrap_or(Err(CoreDumpError::Ended)))
+    }
+}
+
+/// The thread. It ends when nobody can ask any more.
+fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, max_bytes: u64) {
+    crate::lanes::lower_priority();
+    for Job { remains, crash_id, released, done } in jobs {
+        let job = std::panic::AssertUnwindSafe(|| {
+            let dump = remains.serialize(max_bytes);
+            // Whoever asked may have gone.
+            let _ = released.send(());
+            lock(directory).keep(&crash_id, &dump)
+        });
+        let result = std::panic::catch_unwind(job).unwrap_or_else(|panic| {
+            let message = bulkhead_events::task::panic_message(panic.as_ref());
+            Err(CoreDumpError::Failed { doing: "make", message })
+        });
+        let _ = done.send(result);
+    }
+}
+
+fn lock(directory: &Mutex<Directory>) -> MutexGuard<'_, Directory> {
+    directory.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests;
