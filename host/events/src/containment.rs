@@ -70,6 +70,7 @@ pub fn this_thread_is_contained() {
 /// Calls `work`, and turns a panic of it into an error.
 pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     DEPTH.set(DEPTH.get() + 1);
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let result = catch_unwind(AssertUnwindSafe(work));
     DEPTH.set(DEPTH.get() - 1);
     result.map_err(|panic| Panicked { message: panic_message(panic.as_ref()), place: PLACE.take() })

@@ -41,7 +41,7 @@ mod tests {
         assert_eq!(gauge.now(), 2);
         drop(one);
         assert_eq!(gauge.now(), 1);
-        let panicked = std::panic::catch_unwind(move || {
+        let panicked = crate::containment::contain(move || {
             let _two = two;
             panic!("the guard goes with the stack");
         });

@@ -1,4 +1,4 @@
-//! Measures the real host over HTTP.
+//! Measures the real host over HTTP, and what needs no host in this process.
 //!
 //! Latencies are taken interleaved with `GET /health` on the same connection, because machines are
 //! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
@@ -13,6 +13,7 @@ mod report;
 mod samples;
 mod slot;
 mod stop;
+mod symbols;
 mod wake;
 
 use std::time::{Duration, Instant};
@@ -58,6 +59,7 @@ fn main() {
     stop::measure(args.slow_rounds, &mut report);
     churn::measure(args.churn, &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
+    symbols::symbols(&mut report);
     if args.json {
         println!("{}", report.json());
     } else {

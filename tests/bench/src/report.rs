@@ -75,6 +75,11 @@ impl Row {
         Self { name, n, p50: nanos(p50), p99: nanos(p99), ratio, budget: nanos(budget), met }
     }
 
+    /// Against nothing but its budget: it happens without the host.
+    pub fn alone(name: &'static str, samples: &Samples, budget: Duration) -> Self {
+        Self { ratio: None, ..Self::latency(name, samples, budget, budget) }
+    }
+
     pub fn bytes(name: &'static str, bytes: u64, budget: u64) -> Self {
         let kib = |bytes: u64| format!("{:.1} KiB", bytes as f64 / 1024.0);
         Self::one(name, kib(bytes), kib(budget), bytes <= budget)

@@ -42,6 +42,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bulkhead_events::containment;
 use tokio::sync::oneshot;
 use wasmtime::WasmCoreDump;
 
@@ -235,14 +236,14 @@ impl Future for Keeping {
 fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, max_bytes: u64) {
     crate::lanes::lower_priority();
     for Job { remains, crash_id, released, done } in jobs {
-        let job = std::panic::AssertUnwindSafe(|| {
+        let result = containment::contain(|| {
             let dump = remains.serialize(max_bytes);
             // Whoever asked may have gone.
             let _ = released.send(());
             lock(directory).keep(&crash_id, &dump)
         });
-        let result = std::panic::catch_unwind(job).unwrap_or_else(|panic| {
-            let message = bulkhead_events::task::panic_message(panic.as_ref());
+        let result = result.unwrap_or_else(|panicked| {
+            let message = panicked.to_string();
             Err(CoreDumpError::Failed { doing: "make", message })
         });
         let _ = done.send(result);

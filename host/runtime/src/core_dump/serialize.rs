@@ -1,7 +1,7 @@
 //! A core dump as bytes.
 
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
+use bulkhead_events::containment::contain;
 
 use wasm_encoder::{
     ConstExpr, CoreDumpInstancesSection, CoreDumpModulesSection, CoreDumpSection,
@@ -37,8 +37,7 @@ pub(super) fn serialize<T: 'static>(
     }
     // Version 48 of the engine panics over composed components: it knows some of their globals by their
     // users only. Nobody enters the store again.
-    let whole = AssertUnwindSafe(|| dump.serialize(&mut *store, name));
-    match std::panic::catch_unwind(whole) {
+    match contain(|| dump.serialize(&mut *store, name)) {
         Ok(bytes) if bytes.len() as u64 <= max_bytes => Dump { bytes, note: None },
         Ok(_) => plain(dump, store, name, None, TOO_LARGE),
         Err(_) => plain(dump, store, name, Some(memories(dump, store)), UNASSIGNED),

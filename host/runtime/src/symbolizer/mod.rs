@@ -41,7 +41,6 @@ mod vet;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +48,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
+use bulkhead_events::containment::contain;
 use bulkhead_model::{Digest, Frame, Symbolized};
 use tokio::sync::oneshot;
 
@@ -361,14 +361,15 @@ fn work(jobs: &Receiver<Job>, shared: &Shared, config: SymbolizerConfig) {
     crate::lanes::lower_priority();
     let mut cache = Cache::new(config);
     for Job { question, path, frames } in jobs {
-        let look_up = AssertUnwindSafe(|| cache.symbolize(&question.digest, &path, &frames));
-        let answer = match std::panic::catch_unwind(look_up) {
+        let look_up = contain(|| cache.symbolize(&question.digest, &path, &frames));
+        let answer = match look_up {
             Ok(Ok(frames)) => {
                 Arc::new(Symbolization { status: Symbolized::Done, frames, reason: None })
             }
             Ok(Err(reason)) => reason.with(&frames),
-            // The readers are made to return errors; that they did not is told by the panic hook.
-            Err(_) => {
+            // The readers are made to return errors: this is a bug of one of them.
+            Err(panicked) => {
+                tracing::error!(%panicked, digest = %question.digest, "debug information broke its reader");
                 cache.is_broken(question.digest);
                 Unavailable::Broken.with(&frames)
             }
