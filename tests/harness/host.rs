@@ -34,7 +34,7 @@ pub struct Host {
     output: Output,
     client: Client,
     /// Removed last.
-    dir: TempDir,
+    dir: Option<TempDir>,
 }
 
 impl Host {
@@ -53,6 +53,12 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("bulkhead-test-").tempdir().expect("make a dir");
         let file = dir.path().join("bulkhead.toml");
         std::fs::write(&file, config(&dir.path().join("state"))).expect("write the configuration");
+        Self::start_in(dir, args)
+    }
+
+    /// Starts a host in the directory that another one left: see [`keep`](Self::keep).
+    pub fn start_in(dir: TempDir, args: &[String]) -> Self {
+        let file = dir.path().join("bulkhead.toml");
         let mut child = command(&file, dir.path()).args(args).spawn().expect("start the host");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
@@ -65,7 +71,7 @@ impl Host {
             panic!("the host did not begin ({status:?}); {}", output.tail());
         };
         let client = Client::new(address(&first));
-        Self { child, output, client, dir }
+        Self { child, output, client, dir: Some(dir) }
     }
 
     /// Where it listens.
@@ -85,7 +91,7 @@ impl Host {
 
     /// Its state directory.
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
+        self.dir.as_ref().map(|dir| dir.path().join("state")).unwrap_or_default()
     }
 
     /// The workspace of an agent, whether it exists or not.
@@ -175,6 +181,13 @@ impl Host {
 }
 
 impl Host {
+    /// Ends it with SIGTERM and leaves its directory, with its configuration and its state.
+    pub fn keep(mut self) -> TempDir {
+        let dir = self.dir.take().expect("a directory");
+        self.finish();
+        dir
+    }
+
     /// Waits until it ends by itself. Returns its status and its lines.
     pub fn wait_for_end(mut self) -> (ExitStatus, Vec<Value>) {
         let status = wait(&mut self.child, END_PATIENCE);

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_runtime::Runtime;
+use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
 
 use crate::port::Peers;
@@ -17,6 +19,8 @@ pub struct Container {
     pub peers: Arc<dyn Peers>,
     /// Takes facts.
     pub sink: SharedSink,
+    /// Keeps crash records.
+    pub crashes: Arc<dyn CrashStore>,
     /// This run.
     pub context: Arc<RunContext>,
     /// Places of all agents: one for each that lives or is about to come back.
@@ -32,12 +36,28 @@ impl Container {
         runtime: Arc<Runtime>,
         peers: Arc<dyn Peers>,
         sink: SharedSink,
+        crashes: Arc<dyn CrashStore>,
         context: Arc<RunContext>,
     ) -> Self {
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
         let draining = watch::Sender::new(false);
-        Self { runtime, peers, sink, context, places, surroundings: Arc::default(), draining }
+        Self {
+            runtime,
+            peers,
+            sink,
+            crashes,
+            context,
+            places,
+            surroundings: Arc::default(),
+            draining,
+        }
+    }
+
+    /// Spawns on the next thread of the fast lane.
+    pub fn spawner(&self) -> Spawner {
+        let lane = self.runtime.fast_lane().clone();
+        Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
     }
 
     /// From now on nothing starts and nothing comes back, and idle agents have little patience.

@@ -8,14 +8,16 @@ use bulkhead_model::event::StartTimings;
 use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
-    Consequence, CrashRecord, Determinism, Digest, Event, Exit, ExitReason, Outcome, Phase,
-    Resources, StartPhase, Symbolized, Timestamp,
+    Consequence, CrashRecord, Determinism, Event, Exit, ExitReason, Outcome, Phase, Resources,
+    StartPhase, Symbolized, Timestamp,
 };
-use bulkhead_runtime::AgentFailure;
+use bulkhead_runtime::{AgentFailure, Loaded};
+use futures_util::FutureExt;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::aftermath::Aftermath;
 use crate::handle::{Shared, Start};
 use crate::refusal::{StartError, StartFailure};
 
@@ -30,7 +32,7 @@ const EVENT_REPLY_BYTES: usize = 16 * 1024;
 
 pub(crate) struct Reporter {
     shared: Arc<Shared>,
-    digest: Option<Digest>,
+    loaded: Option<Arc<Loaded>>,
 }
 
 /// The event of a turn, as followers read it.
@@ -61,12 +63,12 @@ struct RestartEvent {
 
 impl Reporter {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, digest: None }
+        Self { shared, loaded: None }
     }
 
     /// The component is known now.
-    pub(crate) fn is_made_from(&mut self, digest: Digest) {
-        self.digest = Some(digest);
+    pub(crate) fn is_made_from(&mut self, loaded: &Arc<Loaded>) {
+        self.loaded = Some(Arc::clone(loaded));
     }
 
     /// An id for the end's crash record, if it has one.
@@ -120,14 +122,18 @@ impl Reporter {
         self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
 
-    /// Tells the end, and what follows from it, once. Returns how it shows.
-    pub(crate) fn ended(&self, end: &End<'_>) -> ExitView {
+    /// Tells the end, and what follows from it, once. Returns how it shows, and what is still to be found
+    /// out about it.
+    pub(crate) fn ended(&self, end: &End<'_>) -> (ExitView, Option<Aftermath>) {
         let End { exit, at, crash_id, decision, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
-        if let Some(crash_id) = crash_id {
-            let record = self.crash_record(end, crash_id.clone());
+        let aftermath = crash_id.as_ref().map(|crash_id| {
+            let mut record = self.crash_record(end, crash_id.clone());
+            let aftermath = self.symbolize(&mut record);
+            start.container.crashes.put(record.clone());
             self.shared.record(Event::AgentCrash(Box::new(record)));
-        }
+            aftermath
+        });
         let waiting = start.mailbox.depth() + start.mailbox.nudges();
         self.shared.record(Event::AgentExit {
             agent: tag.clone(),
@@ -153,7 +159,27 @@ impl Reporter {
         };
         start.ring.push_value("agent.exit", &view);
         self.tell_consequence(end);
-        view
+        (view, aftermath)
+    }
+
+    /// Asks for the files and lines of a record's frames. Those that were seen before are there at once.
+    fn symbolize(&self, record: &mut CrashRecord) -> Aftermath {
+        let mut aftermath = Aftermath::of(Arc::clone(&self.shared), record.crash_id.clone());
+        if let Some(loaded) = self.loaded.as_ref().filter(|_| !record.frames.is_empty()) {
+            let symbolizer = self.shared.start.container.runtime.symbolizer();
+            let mut symbolizing = symbolizer.symbolize(loaded.digest, &loaded.path, &record.frames);
+            match (&mut symbolizing).now_or_never() {
+                Some(found) => {
+                    record.symbolized = found.status;
+                    record.frames = found.frames.clone();
+                }
+                None => {
+                    record.symbolized = Symbolized::Pending;
+                    aftermath.symbolizing = Some(symbolizing);
+                }
+            }
+        }
+        aftermath
     }
 
     fn tell_consequence(&self, end: &End<'_>) {
@@ -206,7 +232,7 @@ impl Reporter {
             incarnation: tag.incarnation,
             start_attempt: self.shared.attempt,
             component: Arc::clone(&spec.component),
-            component_sha256: self.digest,
+            component_sha256: self.loaded.as_ref().map(|loaded| loaded.digest),
             reason: exit.reason,
             trap: exit.trap.map(Into::into),
             message: exit.message.clone(),

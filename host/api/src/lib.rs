@@ -8,6 +8,7 @@
 //! - [`view`]: all answers
 //! - [`error`]: the one shape of every refusal
 
+pub mod crashes;
 pub mod error;
 pub mod message;
 pub mod nudge;
@@ -16,6 +17,7 @@ pub mod start;
 pub mod town_config;
 pub mod view;
 
+pub use crashes::CrashesPage;
 pub use error::{ErrorBody, Issue};
 pub use message::MessageRequest;
 pub use nudge::NudgeRequest;

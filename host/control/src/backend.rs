@@ -1,15 +1,16 @@
 //! What the routes need from below.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bulkhead_api::{
     AgentList, AgentView, DashboardContextRequest, EventsPage, Health, ModelRequest, NudgeRequest,
     StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
 };
-use bulkhead_model::{AgentId, Body, Sender};
+use bulkhead_model::{AgentId, Body, CrashRecord, Sender};
 use bulkhead_supervisor::{
-    Delivery, Metrics, SendError, SettingsError, StartError, Started, StopError, Supervisor,
-    TownConfigError,
+    CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, Started,
+    StopError, Supervisor, TownConfigError,
 };
 
 /// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
@@ -38,6 +39,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn status(&self, id: &AgentId) -> Option<AgentView>;
     /// An agent's events with an id above `after`.
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage;
+    /// Some crash records, newest first.
+    fn crashes(&self, filter: &CrashFilter) -> CrashPage;
+    /// One crash record.
+    fn crash(&self, crash_id: &str) -> Option<Arc<CrashRecord>>;
     /// How the container is.
     fn health(&self) -> Health;
     /// The container in numbers.
@@ -85,6 +90,14 @@ impl Backend for Supervisor {
 
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
         Supervisor::events_after(self, id, after)
+    }
+
+    fn crashes(&self, filter: &CrashFilter) -> CrashPage {
+        Supervisor::crashes(self, filter)
+    }
+
+    fn crash(&self, crash_id: &str) -> Option<Arc<CrashRecord>> {
+        Supervisor::crash(self, crash_id)
     }
 
     fn health(&self) -> Health {

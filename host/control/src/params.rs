@@ -1,4 +1,4 @@
-//! What a request says outside its body: the agent id in the path, numbers in the query.
+//! What a request says outside its body: the agent id in the path, what is in the query.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
@@ -36,6 +36,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 }
 
 impl Params {
+    /// The text at `key`, when there is one that is not empty.
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        let (_, text) = self.0.iter().rfind(|(name, _)| name == key)?;
+        (!text.is_empty()).then(|| text.clone())
+    }
+
     /// The number at `key`, when there is one.
     pub(crate) fn whole_number(&self, key: &str, max: u64) -> Result<Option<u64>, Refusal> {
         let Some((_, text)) = self.0.iter().rfind(|(name, _)| name == key) else { return Ok(None) };

@@ -12,6 +12,7 @@
 //! | `POST /dashboard-context` | [`dashboard_context`] |
 //! | `POST /sync-config`, and the header `X-Town-Config` of any call | [`sync_config`] |
 //! | `POST /agents/{id}/nudge` | [`nudge`] |
+//! | `GET /crashes`, `/crashes/{crashId}`, `/agents/{id}/crashes` | [`crashes`] |
 //! | `GET /agents` | [`list`] |
 //! | `GET /agents/{id}/status` | [`status`] |
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
@@ -25,6 +26,7 @@ use axum::{Extension, Router};
 use crate::Backend;
 use crate::connections::Slots;
 
+mod crashes;
 mod dashboard_context;
 mod events;
 mod health;
@@ -58,6 +60,9 @@ pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
         .route("/agents/{id}/system-prompt", put(system_prompt::put::<B>))
         .route("/dashboard-context", post(dashboard_context::post::<B>))
         .route("/sync-config", post(sync_config::post::<B>))
+        .route("/crashes", get(crashes::list::<B>))
+        .route("/crashes/{crash_id}", get(crashes::one::<B>))
+        .route("/agents/{id}/crashes", get(crashes::of_agent::<B>))
         .route("/agents/{id}/nudge", post(nudge::post::<B>))
         .route("/agents/{id}/status", get(status::get::<B>))
         .route("/agents/{id}/events", get(events::get::<B>))

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod client;
+mod crashes;
 mod fake;
 mod guarded;
 mod life;

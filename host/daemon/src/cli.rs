@@ -38,6 +38,41 @@ pub enum Command {
     Check(ConfigArgs),
     /// Compile every component ahead of time, into the state directory.
     Compile(ConfigArgs),
+    /// Read the crash records in the state directory. No host has to run.
+    Crashes(CrashesArgs),
+}
+
+/// Arguments of `crashes`.
+#[derive(Debug, Args)]
+pub struct CrashesArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub what: CrashesCommand,
+    /// The configuration file, which says where the state directory is.
+    #[arg(long, short, global = true, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    pub config: PathBuf,
+    /// Print JSON: one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `crashes` shows.
+#[derive(Debug, Subcommand)]
+pub enum CrashesCommand {
+    /// The newest records, a line each.
+    List {
+        /// Only of this agent.
+        #[arg(long)]
+        agent: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// One record, for a person: what died, where, why, and what was done about it.
+    Show {
+        /// The crash id, or its beginning; without one the newest record.
+        crash_id: Option<String>,
+    },
 }
 
 /// Where the configuration is.

@@ -7,6 +7,7 @@ use bulkhead_control::ControlServer;
 use bulkhead_events::{Diagnostics, Format, Log, RunContext, SharedSink};
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::Runtime;
+use bulkhead_store::crashes::{self, CrashStore, Crashes, Loaded};
 use bulkhead_supervisor::Supervisor;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -25,6 +26,7 @@ pub struct Host {
     pub runtime: Arc<Runtime>,
     pub supervisor: Supervisor,
     pub control: ControlServer,
+    pub crashes: Arc<Crashes>,
     _state_dir: StateDir,
 }
 
@@ -42,10 +44,12 @@ impl Host {
         let runtime = Runtime::new(&settings.runtime, Arc::clone(&sink))
             .map_err(|error| Failure::cannot_run("cannot build the runtime", &error))?;
         let runtime = Arc::new(runtime);
+        let crashes = open_crashes(settings);
         let supervisor = Supervisor::new(
             settings.supervisor(),
             Arc::clone(&runtime),
             Arc::clone(&sink),
+            Arc::clone(&crashes) as Arc<dyn CrashStore>,
             Arc::clone(&context),
         );
         let control = ControlServer::start(
@@ -55,7 +59,7 @@ impl Host {
             context,
         )
         .map_err(|error| Failure::cannot_run("cannot serve the control API", &error))?;
-        let host = Self { log, sink, runtime, supervisor, control, _state_dir: state_dir };
+        let host = Self { log, sink, runtime, supervisor, control, crashes, _state_dir: state_dir };
         host.tell_cold_start(settings, file_limit);
         Ok(host)
     }
@@ -82,6 +86,19 @@ impl Host {
             });
         }
     }
+}
+
+/// Opens the crash records, those of earlier runs included. What cannot be read of them is told.
+fn open_crashes(settings: &Settings) -> Arc<Crashes> {
+    let (crashes, loaded) = Crashes::open(&crashes::Config::in_dir(&settings.state_dir));
+    let Loaded { unreadable_lines, half_lines, errors, .. } = loaded;
+    if unreadable_lines > 0 || half_lines > 0 {
+        tracing::warn!(unreadable_lines, half_lines, "crash records of earlier runs were damaged");
+    }
+    for error in errors {
+        tracing::warn!(error, "crash records are not kept in their file");
+    }
+    Arc::new(crashes)
 }
 
 fn start_log(settings: &Settings, context: Arc<RunContext>) -> Result<Arc<Log>, Failure> {

@@ -7,6 +7,7 @@
 mod check;
 mod cli;
 mod config;
+mod crashes;
 mod exit;
 mod failure;
 mod faults;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args.config),
         Command::Compile(args) => check::compile(&args.config),
+        Command::Crashes(args) => crashes::run(&args),
     };
     match result {
         Ok(code) => code.into(),

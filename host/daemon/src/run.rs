@@ -114,7 +114,7 @@ async fn shut_down(
 }
 
 fn end(host: Host, report: &DrainReport, clean: bool) -> Exit {
-    let Host { log, sink, runtime, supervisor, control, .. } = host;
+    let Host { log, sink, runtime, supervisor, control, crashes, .. } = host;
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
@@ -124,6 +124,9 @@ fn end(host: Host, report: &DrainReport, clean: bool) -> Exit {
         duration_ms: millis(report.duration),
         dropped_lines: log.dropped(),
     });
+    if !crashes.flush(FLUSHING) {
+        tracing::warn!("crash records were not written to their file in time");
+    }
     log.close(FLUSHING);
     drop(supervisor);
     if let Some(runtime) = Arc::into_inner(runtime) {

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::crash::CoreDumpRef;
 use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, CrashRecord, ExitReason, Incarnation, Next, Phase, Sender, StartPhase, Timestamp,
+    AgentId, CrashRecord, ExitReason, Frame, Incarnation, Next, Phase, Sender, StartPhase,
+    Symbolized, Timestamp,
 };
 
 /// Version of the log line's shape.
@@ -342,6 +344,33 @@ pub enum Event {
     /// An incarnation ended abnormally: the whole record.
     #[serde(rename = "agent.crash")]
     AgentCrash(Box<CrashRecord>),
+    /// Files and lines of a crash were found, after its record was written.
+    #[serde(rename = "agent.crash_symbolized")]
+    CrashSymbolized {
+        /// Which agent, in the life that ended.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The crash record.
+        crash_id: String,
+        /// `done`, or `unavailable`.
+        symbolized: Symbolized,
+        /// All frames, calls in line included. The raw ones when unavailable.
+        frames: Vec<Frame>,
+        /// Why they are unavailable.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unavailable: Option<String>,
+    },
+    /// A core dump of a crash is in its file.
+    #[serde(rename = "agent.core_dump")]
+    CoreDumpKept {
+        /// Which agent, in the life that ended.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The crash record.
+        crash_id: String,
+        /// The file.
+        core_dump: CoreDumpRef,
+    },
     /// An incarnation ended, and the agent comes back by itself.
     #[serde(rename = "agent.restart_scheduled")]
     RestartScheduled {
@@ -488,6 +517,8 @@ impl Event {
             | Self::Drained { .. }
             | Self::Stopped { .. }
             | Self::RestartCancelled { .. }
+            | Self::CrashSymbolized { .. }
+            | Self::CoreDumpKept { .. }
             | Self::AgentStart { .. }
             | Self::AgentStartJoined { .. }
             | Self::AgentStartSuperseded { .. }

@@ -18,7 +18,7 @@ mod file;
 mod memory;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -124,6 +124,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The default bounds, with the files in a directory.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { dir: Some(dir.to_owned()), ..Self::default() }
+    }
+}
+
 /// What was read back at open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loaded {
@@ -155,6 +162,14 @@ impl Crashes {
             writer
         });
         (Self { memory: Mutex::new(memory), writer }, loaded)
+    }
+
+    /// Reads what was written, and writes nothing: for those who look on.
+    pub fn read(config: &Config) -> (Self, Loaded) {
+        let mut memory = Memory::new(usize::MAX, usize::MAX);
+        let read = |dir: &PathBuf| file::read_back(dir, config.file_bytes, &mut memory);
+        let loaded = config.dir.as_ref().map(read).unwrap_or_default();
+        (Self { memory: Mutex::new(memory), writer: None }, loaded)
     }
 
     /// Waits until everything queued is written, or `patience` is over. Returns whether it is.

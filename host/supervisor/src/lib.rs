@@ -28,10 +28,12 @@ pub use bulkhead_agent::{
     TurnReport,
 };
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};
-use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
-use bulkhead_model::{AgentId, Body, Sender, Timestamp};
+use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
+pub use bulkhead_store::crashes::{
+    CrashStore, Filter as CrashFilter, Page as CrashPage, Stats as CrashStats,
+};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use metrics::Metrics;
@@ -69,11 +71,12 @@ impl Supervisor {
         config: SupervisorConfig,
         runtime: Arc<Runtime>,
         sink: SharedSink,
+        crashes: Arc<dyn CrashStore>,
         context: Arc<RunContext>,
     ) -> Self {
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
-            let container = Arc::new(Container::new(runtime, peers, sink, context));
+            let container = Arc::new(Container::new(runtime, peers, sink, crashes, context));
             let max_agents = container.runtime.capacity().max_agents;
             let registry = Registry::new(max_agents, config.keep_ended, Arc::clone(&container));
             Inner {
@@ -130,6 +133,16 @@ impl Supervisor {
         self.0.registry.get(id).map(|agent| agent.ring.after(after)).unwrap_or_default()
     }
 
+    /// Crash records, newest first.
+    pub fn crashes(&self, filter: &CrashFilter) -> CrashPage {
+        self.0.container.crashes.list(filter)
+    }
+
+    /// One crash record, while it is kept.
+    pub fn crash(&self, crash_id: &str) -> Option<Arc<CrashRecord>> {
+        self.0.container.crashes.get(crash_id)
+    }
+
     /// `GET /health`.
     pub fn health(&self) -> Health {
         let inner = &self.0;
@@ -161,12 +174,6 @@ impl Supervisor {
 }
 
 impl Inner {
-    /// Spawns on the next thread of the fast lane.
-    fn spawner(&self) -> Spawner {
-        let Container { runtime, sink, context, .. } = &*self.container;
-        Spawner::new(runtime.fast_lane().clone(), Arc::clone(sink), Arc::clone(context))
-    }
-
     fn sink(&self) -> &SharedSink {
         &self.container.sink
     }

@@ -75,7 +75,8 @@ impl Inner {
             prompt_message_id: self.next_message_id(),
             spec: Arc::clone(&spec),
         };
-        let (admission, agent) = self.registry.agent(&spec.id).start(order, &self.spawner())?;
+        let (admission, agent) =
+            self.registry.agent(&spec.id).start(order, &self.container.spawner())?;
         Ok((admission, agent, deadline))
     }
 

@@ -62,7 +62,7 @@ impl Actor<'_> {
                 exit.reason = ExitReason::StartFailed;
                 Err(exit.into())
             }
-            CallEnd::Ended(exit, _) => Err(self.with_figures(exit).into()),
+            CallEnd::Ended(exit, remains) => Err((self.with_figures(exit), remains).into()),
         }
     }
 

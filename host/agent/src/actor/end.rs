@@ -7,6 +7,8 @@ use bulkhead_events::{RunContext, now};
 use bulkhead_model::restart::{Decision, PastEnd};
 use bulkhead_model::{Exit, ExitReason, Input, Phase, StartPhase};
 
+use bulkhead_runtime::{Keeping, Remains};
+
 use super::{Actor, Ended, answer};
 use crate::agent::AgentSlot;
 use crate::board::AfterEnd;
@@ -41,11 +43,14 @@ struct Counted(Arc<RunContext>);
 impl Actor<'_> {
     /// Writes the record, publishes the end, gives the slot back, and answers everyone who still waits.
     /// Yields when the next incarnation is due, if one is.
-    pub(super) fn finish(&mut self, ended: Ended) -> Option<Instant> {
-        let Ended { exit, in_flight } = ended;
+    pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
+        let Ended { exit, in_flight, remains } = ended;
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
+        let crash_id = self.reporter.crash_id(&exit);
+        let keeping = self.keep_core(remains, crash_id.as_deref()).await;
         let may_restart = !self.container.is_draining();
-        let (crash_id, after) = self.tenure.end(&self.reporter, &exit, message_id, may_restart);
+        let told = Told { crash_id: crash_id.clone(), message_id, keeping, may_restart };
+        let after = self.tenure.end(&self.reporter, &exit, told);
         // Told after the record is written, so that whoever asked can read it.
         self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
         if let Some(mut envelope) = in_flight {
@@ -54,6 +59,27 @@ impl Actor<'_> {
         }
         after.map(|backoff| Instant::now() + backoff)
     }
+
+    /// Hands over what a crash left. The store is gone before anything else of the agent may live.
+    async fn keep_core(
+        &self,
+        remains: Option<Box<Remains>>,
+        crash_id: Option<&str>,
+    ) -> Option<Keeping> {
+        let dumps = self.container.runtime.core_dumps()?;
+        let mut keeping = dumps.keep(*remains?, crash_id?);
+        keeping.released().await;
+        Some(keeping)
+    }
+}
+
+/// What an end is told with.
+struct Told {
+    crash_id: Option<String>,
+    /// The message whose turn it was.
+    message_id: Option<String>,
+    keeping: Option<Keeping>,
+    may_restart: bool,
 }
 
 impl Tenure {
@@ -93,27 +119,21 @@ impl Tenure {
         self.stage = Stage::Over;
     }
 
-    /// Tells the end, makes it visible, and gives the slot back. Returns the crash record's id, and how
-    /// long until the agent comes back, if it does.
-    fn end(
-        &mut self,
-        reporter: &Reporter,
-        exit: &Exit,
-        message_id: Option<String>,
-        may_restart: bool,
-    ) -> (Option<String>, Option<Duration>) {
+    /// Tells the end, makes it visible, and gives the slot back. Yields how long until the agent comes back,
+    /// if it does.
+    fn end(&mut self, reporter: &Reporter, exit: &Exit, told: Told) -> Option<Duration> {
+        let Told { crash_id, message_id, keeping, may_restart } = told;
         let shared = Arc::clone(&self.shared);
         let number = shared.tag.incarnation;
         let (at, fingerprint) = (now(), fingerprint(exit));
-        let crash_id = reporter.crash_id(exit);
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
         let lived = at.since(shared.board.started_at());
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
         let attempts_in_window = self.slot.restarts().attempts_in_window(rules, at);
-        let crash_id_told = crash_id.clone();
+        let for_mail = crash_id.clone();
         let end = End { exit, at, crash_id, fingerprint, message_id, decision, attempts_in_window };
-        let view = reporter.ended(&end);
+        let (view, aftermath) = reporter.ended(&end);
         let (then, backoff) = match end.decision {
             Decision::Stay => (AfterEnd::Stay, None),
             Decision::Retry { at, backoff } => (AfterEnd::Rest(at), Some(backoff)),
@@ -125,9 +145,12 @@ impl Tenure {
         self.slot.end(number, backoff.is_some());
         self.stage = if backoff.is_some() { Stage::Rests } else { Stage::Over };
         if backoff.is_none() {
-            self.answer_mail(exit.reason, &exit.message, crash_id_told.clone());
+            self.answer_mail(exit.reason, &exit.message, for_mail);
         }
-        (crash_id_told, backoff)
+        if let Some(aftermath) = aftermath {
+            aftermath.with_core_dump(keeping).spawn();
+        }
+        backoff
     }
 
     /// The agent does not come back: nothing more is taken, and who waits is told.
@@ -165,7 +188,13 @@ impl Drop for Tenure {
             Stage::Reserved => self.withdraw(),
             Stage::Holds => {
                 let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
-                self.end(&reporter, &exit, None, false);
+                let told = Told {
+                    crash_id: reporter.crash_id(&exit),
+                    message_id: None,
+                    keeping: None,
+                    may_restart: false,
+                };
+                self.end(&reporter, &exit, told);
             }
             Stage::Rests => {
                 self.slot.give_up_rest(self.shared.tag.incarnation);

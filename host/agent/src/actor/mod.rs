@@ -27,7 +27,7 @@ use bulkhead_model::event::{AgentTag, StartTimings};
 use bulkhead_model::{
     Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
 };
-use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, ShutdownReason};
+use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -71,11 +71,19 @@ type Step<T> = Result<(Incarnation, T), Ended>;
 struct Ended {
     exit: Box<Exit>,
     in_flight: Option<Envelope>,
+    /// The store, when its role wants a core dump of it.
+    remains: Option<Box<Remains>>,
 }
 
 impl From<Exit> for Ended {
     fn from(exit: Exit) -> Self {
-        Self { exit: Box::new(exit), in_flight: None }
+        Self { exit: Box::new(exit), in_flight: None, remains: None }
+    }
+}
+
+impl From<(Exit, Option<Box<Remains>>)> for Ended {
+    fn from((exit, remains): (Exit, Option<Box<Remains>>)) -> Self {
+        Self { remains, ..exit.into() }
     }
 }
 
@@ -181,7 +189,7 @@ impl<'a> Actor<'a> {
 
     /// The whole life of the incarnation. Yields when the next one is due, if one is.
     async fn live(&mut self, loaded: &Arc<Loaded>) -> Option<Instant> {
-        self.reporter.is_made_from(loaded.digest);
+        self.reporter.is_made_from(loaded);
         let ended = match self.be_born(loaded).await {
             Ok((incarnation, ())) => {
                 self.shared.board.transition(Input::Started);
@@ -191,7 +199,7 @@ impl<'a> Actor<'a> {
             }
             Err(ended) => ended,
         };
-        self.finish(ended)
+        self.finish(ended).await
     }
 
     /// Tells everyone who waits for the start that it did not work out, and the log, once.

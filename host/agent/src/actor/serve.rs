@@ -159,14 +159,16 @@ impl Actor<'_> {
                 });
                 Ok((incarnation, result, left))
             }
-            CallEnd::Ended(exit, _) => Err(self.died_in_turn(exit, envelope)),
+            CallEnd::Ended(exit, remains) => {
+                Err(Ended { remains, ..self.died_in_turn(exit, envelope) })
+            }
         }
     }
 
     fn died_in_turn(&self, exit: Exit, envelope: &mut Envelope) -> Ended {
         let message = envelope.message.clone();
         let in_flight = Envelope { message, report: envelope.report.take() };
-        Ended { exit: Box::new(exit), in_flight: Some(in_flight) }
+        Ended { in_flight: Some(in_flight), ..exit.into() }
     }
 
     fn turn_limits(&self) -> CallLimits {

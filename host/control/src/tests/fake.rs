@@ -12,12 +12,12 @@ use bulkhead_api::{
 };
 use bulkhead_events::{RunContext, SharedSink, Sink};
 use bulkhead_model::{
-    AgentId, AgentState, Body, Event, ExitReason, Incarnation, Next, Outcome, RestartRules,
-    RestartState, Secret, Sender, StartPhase, Timestamp,
+    AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, Next, Outcome,
+    RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    Delivery, Metrics, SendError, SettingsError, StartError, StartFailure, Started, StopError,
-    TownConfigError, TurnReport,
+    CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, StartFailure,
+    Started, StopError, TownConfigError, TurnReport,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -163,6 +163,15 @@ impl Backend for Fake {
 
     fn events_after(&self, _id: &AgentId, after: u64) -> EventsPage {
         EventsPage { events: Vec::new(), dropped_before: Some(after) }
+    }
+
+    fn crashes(&self, filter: &CrashFilter) -> CrashPage {
+        self.0.changes.lock().unwrap().push(format!("crashes {filter:?}"));
+        CrashPage { more: true, ..CrashPage::default() }
+    }
+
+    fn crash(&self, _: &str) -> Option<Arc<CrashRecord>> {
+        None
     }
 
     fn health(&self) -> Health {

@@ -24,6 +24,8 @@ names! {
         AgentStartFailed => "agent.start_failed",
         AgentExit => "agent.exit",
         AgentCrash => "agent.crash",
+        CrashSymbolized => "agent.crash_symbolized",
+        CoreDumpKept => "agent.core_dump",
         RestartScheduled => "agent.restart_scheduled",
         RestartCancelled => "agent.restart_cancelled",
         AgentQuarantined => "agent.quarantined",

@@ -1,7 +1,7 @@
 //! A core dump as bytes.
 
-use std::ops::Range;
 use bulkhead_events::containment::contain;
+use std::ops::Range;
 
 use wasm_encoder::{
     ConstExpr, CoreDumpInstancesSection, CoreDumpModulesSection, CoreDumpSection,

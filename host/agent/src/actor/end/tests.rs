@@ -8,6 +8,7 @@ use bulkhead_model::{
     RestartRules, Sender,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_store::crashes::Crashes;
 
 use super::*;
 use crate::actor::Life;
@@ -77,7 +78,8 @@ impl Bench {
         let config = RuntimeConfig { max_agents: 1, ..RuntimeConfig::default() };
         let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
         let context = Arc::new(RunContext::new("run".into(), None));
-        let container = Arc::new(Container::new(runtime, Arc::new(Nobody), sink, context));
+        let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
+        let container = Arc::new(Container::new(runtime, Arc::new(Nobody), sink, crashes, context));
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
 
@@ -177,8 +179,8 @@ fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
         let (agent, mut tenure) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.shared));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let (crash_id, backoff) = tenure.end(&reporter, &exit, None, true);
-        assert!(crash_id.is_some() && backoff.is_some());
+        let told = Told { crash_id: None, message_id: None, keeping: None, may_restart: true };
+        assert!(tenure.end(&reporter, &exit, told).is_some());
         assert_eq!(agent.board().state().as_str(), "backoff");
         // The place is kept for the next incarnation; nothing lives.
         assert_eq!(bench.live_and_free(), (0, 0));

@@ -1,0 +1,83 @@
+//! What is found out about a crash after its record was written: files and lines of its frames, and its core
+//! dump. Neither holds up the agent's next incarnation.
+
+use std::sync::Arc;
+
+use bulkhead_model::crash::CoreDumpRef;
+use bulkhead_model::{CrashRecord, Event};
+use bulkhead_runtime::{Keeping, Symbolizing};
+
+use crate::handle::Shared;
+
+/// What is still to come of one crash.
+pub(crate) struct Aftermath {
+    shared: Arc<Shared>,
+    crash_id: String,
+    pub symbolizing: Option<Symbolizing>,
+    keeping: Option<Keeping>,
+}
+
+impl Aftermath {
+    /// Nothing, yet.
+    pub(crate) fn of(shared: Arc<Shared>, crash_id: String) -> Self {
+        Self { shared, crash_id, symbolizing: None, keeping: None }
+    }
+
+    /// A core dump is being written as well.
+    pub(crate) fn with_core_dump(self, keeping: Option<Keeping>) -> Self {
+        Self { keeping, ..self }
+    }
+
+    /// Waits for it on a task of its own, when there is something to wait for.
+    pub(crate) fn spawn(self) {
+        if self.symbolizing.is_none() && self.keeping.is_none() {
+            return;
+        }
+        let spawner = self.shared.start.container.spawner();
+        let name = format!("aftermath of {}", self.crash_id);
+        spawner.spawn(name, async move {
+            self.see_through().await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+
+    async fn see_through(mut self) {
+        if let Some(symbolizing) = self.symbolizing.take() {
+            let found = symbolizing.await;
+            let crashes = &self.shared.start.container.crashes;
+            crashes.update_frames(&self.crash_id, found.frames.clone(), found.status);
+            self.shared.record(Event::CrashSymbolized {
+                agent: self.shared.tag.clone(),
+                crash_id: self.crash_id.clone(),
+                symbolized: found.status,
+                frames: found.frames.clone(),
+                unavailable: found.reason.map(|reason| reason.to_string()),
+            });
+        }
+        if let Some(keeping) = self.keeping.take() {
+            match keeping.await {
+                Ok(kept) => {
+                    let note = kept.note.map(str::to_owned);
+                    self.kept(CoreDumpRef { id: kept.file, bytes: kept.bytes, note });
+                }
+                Err(error) => {
+                    let (agent, crash_id) = (&self.shared.tag.agent_id, &self.crash_id);
+                    tracing::warn!(%agent, crash_id, %error, "core dump was not kept");
+                }
+            }
+        }
+    }
+
+    fn kept(&self, core_dump: CoreDumpRef) {
+        let crashes = &self.shared.start.container.crashes;
+        if let Some(record) = crashes.get(&self.crash_id) {
+            let core_dump = Some(core_dump.clone());
+            crashes.put(CrashRecord { core_dump, ..CrashRecord::clone(&record) });
+        }
+        self.shared.record(Event::CoreDumpKept {
+            agent: self.shared.tag.clone(),
+            crash_id: self.crash_id.clone(),
+            core_dump,
+        });
+    }
+}

@@ -1,0 +1,72 @@
+//! `GET /crashes?agent=&reason=&before=&after=&limit=`, `GET /crashes/{crashId}`, and
+//! `GET /agents/{id}/crashes`: crash records, newest first. `before` and `after` take a crash id. Records of
+//! earlier runs are among them, as far as they are kept. An unknown agent gets an empty list: its records may
+//! be there when it is forgotten, and the other way round.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use bulkhead_api::crashes::MAX_CRASHES;
+use bulkhead_api::{CrashesPage, Issue};
+use bulkhead_model::{AgentId, CrashRecord, ExitReason};
+use bulkhead_supervisor::{CrashFilter, CrashPage};
+use hyper::StatusCode;
+
+use crate::Backend;
+use crate::answer::Refusal;
+use crate::params::{Params, PathId};
+
+pub(super) async fn list<B: Backend>(
+    State(backend): State<B>,
+    params: Params,
+) -> Result<Json<CrashesPage>, Refusal> {
+    let agent = params.text("agent").map(|text: String| AgentId::parse(&text)).transpose();
+    let agent =
+        agent.map_err(|error| Refusal::invalid_query(Issue::new("agent", error.to_string())))?;
+    page(&backend, &params, agent)
+}
+
+pub(super) async fn of_agent<B: Backend>(
+    State(backend): State<B>,
+    PathId(id): PathId,
+    params: Params,
+) -> Result<Json<CrashesPage>, Refusal> {
+    page(&backend, &params, Some(id))
+}
+
+pub(super) async fn one<B: Backend>(
+    State(backend): State<B>,
+    Path(crash_id): Path<String>,
+) -> Result<Json<Arc<CrashRecord>>, Refusal> {
+    backend.crash(&crash_id).map(Json).ok_or_else(|| {
+        let error = format!("no such crash: {}", crate::refused::cut(&crash_id, 128));
+        Refusal::new(StatusCode::NOT_FOUND, error).kind("no-such-crash")
+    })
+}
+
+fn page<B: Backend>(
+    backend: &B,
+    params: &Params,
+    agent: Option<AgentId>,
+) -> Result<Json<CrashesPage>, Refusal> {
+    let reason = params.text("reason").map(|word| reason(&word)).transpose()?;
+    let limit = params.whole_number("limit", MAX_CRASHES)?;
+    let default = CrashFilter::default();
+    let filter = CrashFilter {
+        agent,
+        reason,
+        before: params.text("before"),
+        after: params.text("after"),
+        limit: limit.map_or(default.limit, |limit| limit as usize),
+    };
+    let CrashPage { records, more, cursor_lost } = backend.crashes(&filter);
+    Ok(Json(CrashesPage { crashes: records, more, cursor_lost }))
+}
+
+fn reason(word: &str) -> Result<ExitReason, Refusal> {
+    serde_json::from_value(word.into()).map_err(|_| {
+        let known = ExitReason::NAMES.join(", ");
+        Refusal::invalid_query(Issue::new("reason", format!("must be one of {known}")))
+    })
+}

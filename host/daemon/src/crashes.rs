@@ -1,0 +1,166 @@
+//! `bulkhead crashes`: reads crash records from the state directory, whether a host runs or not.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use bulkhead_model::{AgentId, Consequence, CrashRecord, Frame, Symbolized};
+use bulkhead_store::crashes::{Config, CrashStore, Crashes, Filter};
+
+use crate::cli::{CrashesArgs, CrashesCommand};
+use crate::config;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Shows what was asked for.
+pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
+    let settings = config::load(&args.config)?;
+    let (crashes, loaded) = Crashes::read(&Config::in_dir(&settings.state_dir));
+    for error in &loaded.errors {
+        eprintln!("bulkhead: {error}");
+    }
+    let text = match &args.what {
+        CrashesCommand::List { agent, limit } => {
+            let agent = agent.as_deref().map(AgentId::parse).transpose();
+            let agent = agent.map_err(|error| Failure::bad_input(format!("--agent: {error}")))?;
+            list(&crashes, agent, *limit, args.json)
+        }
+        CrashesCommand::Show { crash_id } => show(&crashes, crash_id.as_deref(), args.json)?,
+    };
+    // A reader that has seen enough closes the pipe: that is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Exit::Clean)
+}
+
+fn list(crashes: &Crashes, agent: Option<AgentId>, limit: usize, json: bool) -> String {
+    let page = crashes.list(&Filter { agent, limit, ..Filter::default() });
+    let mut text = String::new();
+    for record in &page.records {
+        if json {
+            let _ = writeln!(text, "{}", as_json(record));
+            continue;
+        }
+        let CrashRecord { crash_id, crashed_at, agent_id, reason, message, .. } = &**record;
+        let message = message.lines().next().unwrap_or_default();
+        let reason = reason.as_str();
+        let _ = writeln!(text, "{crash_id}  {crashed_at}  {agent_id}  {reason}  {message}");
+    }
+    if page.records.is_empty() && !json {
+        text.push_str("no crash records\n");
+    }
+    text
+}
+
+fn show(crashes: &Crashes, crash_id: Option<&str>, json: bool) -> Result<String, Failure> {
+    let all = crashes.list(&Filter { limit: usize::MAX, ..Filter::default() }).records;
+    let wanted = crash_id.unwrap_or_default();
+    let mut found = all.iter().filter(|record| record.crash_id.starts_with(wanted));
+    let Some(record) = found.next() else {
+        let text = match crash_id {
+            Some(crash_id) => format!("no such crash: {crash_id}"),
+            None => "no crash records".to_owned(),
+        };
+        return Err(Failure::bad_input(text));
+    };
+    if crash_id.is_some() && found.next().is_some() {
+        return Err(Failure::bad_input(format!("more than one crash begins with {wanted}")));
+    }
+    Ok(if json { format!("{}\n", as_json(record)) } else { for_a_person(record) })
+}
+
+fn as_json(record: &CrashRecord) -> String {
+    serde_json::to_string(record).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+}
+
+/// A record as a page: who, what, where, what it had, what was done.
+fn for_a_person(record: &CrashRecord) -> String {
+    let mut page = Page(String::new());
+    let what = record.trap.as_ref().map_or_else(String::new, |trap| format!(" ({trap})"));
+    page.line("crash", &record.crash_id);
+    page.line("agent", &format!("{}, role {}", record.agent_id, record.role));
+    let attempt = record.start_attempt;
+    page.line("life", &format!("#{}, attempt {attempt} of its start", record.incarnation));
+    let digest = record.component_sha256.map_or_else(String::new, |digest| format!(" {digest}"));
+    page.line("component", &format!("{}{digest}", record.component));
+    page.line("died", &format!("{} after {} ms", record.crashed_at, record.agent_uptime_ms));
+    page.line("of", &format!("{}{what}", record.reason.as_str()));
+    page.line("saying", &record.message);
+    if let Some(place) = &record.location {
+        page.line("at", &format!("{}:{}:{}", place.file, place.line, place.column));
+    }
+    let phase = serde_json::to_value(record.phase).unwrap_or_default();
+    page.line("during", phase.as_str().unwrap_or_default());
+    page.option("message", record.message_id.as_deref());
+    page.option("host call", record.host_call.as_deref());
+    let resources = &record.resources;
+    let (used, peak, limit) =
+        (resources.memory_bytes, resources.memory_peak_bytes, resources.memory_limit_bytes);
+    page.line("memory", &format!("{used} bytes, at most {peak}, limit {limit}"));
+    page.line("cpu", &format!("{} us in {} turns", resources.cpu_us, resources.turns));
+    page.line("then", &consequence(&record.consequence));
+    page.line("fingerprint", &record.fingerprint);
+    if let Some(dump) = &record.core_dump {
+        page.line("core dump", &format!("{}, {} bytes", dump.id, dump.bytes));
+    }
+    page.frames(record);
+    page.list("last log lines", record.last_log_lines.iter().cloned());
+    let events = record.last_events.iter().map(|last| format!("{} {}", last.id, last.event));
+    page.list("last events", events);
+    page.0
+}
+
+fn consequence(consequence: &Consequence) -> String {
+    match consequence {
+        Consequence::None => "it stayed down".to_owned(),
+        Consequence::Restart { restart_at, backoff_ms, attempts_in_window } => format!(
+            "it was to come back at {restart_at}, after {backoff_ms} ms; end {attempts_in_window} in its window"
+        ),
+        Consequence::Quarantined { message, .. } => format!("it was quarantined: {message}"),
+    }
+}
+
+struct Page(String);
+
+impl Page {
+    /// Guests choose some of the texts: nothing of them reaches the terminal but characters.
+    fn line(&mut self, name: &str, text: &str) {
+        let text = text.replace(|c: char| c.is_control() && c != '\n', " ");
+        let text = text.replace('\n', "\n             ");
+        let _ = writeln!(self.0, "{name:<12} {text}");
+    }
+
+    fn option(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.line(name, text);
+        }
+    }
+
+    fn frames(&mut self, record: &CrashRecord) {
+        if record.frames.is_empty() {
+            return;
+        }
+        let how = match record.symbolized {
+            Symbolized::Done => "",
+            Symbolized::Pending => " (lines were still being looked up)",
+            Symbolized::Unavailable => " (no lines to be had)",
+        };
+        let _ = writeln!(self.0, "frames{how}");
+        for frame in &record.frames {
+            let Frame { index, function, file, line, in_app, .. } = frame;
+            let mark = if *in_app { '*' } else { ' ' };
+            let function = function.as_deref().unwrap_or("(no name)");
+            let place = match (file, line) {
+                (Some(file), Some(line)) => format!("  {file}:{line}"),
+                _ => String::new(),
+            };
+            self.line(&format!("  {mark}{index:>3}"), &format!("{function}{place}"));
+        }
+    }
+
+    fn list(&mut self, name: &str, lines: impl Iterator<Item = String>) {
+        let mut lines = lines.peekable();
+        if lines.peek().is_some() {
+            let _ = writeln!(self.0, "{name}");
+            lines.for_each(|line| self.line("", &line));
+        }
+    }
+}

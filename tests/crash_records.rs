@@ -1,0 +1,121 @@
+//! Crash records: in the log, over HTTP, in the file that the next run reads, and on the terminal.
+
+use std::process::Command;
+
+use harness::{Host, Value, files, json, wait_until};
+
+/// A host with an agent that panicked once. Returns the record as the log has it.
+fn crashed(role: &str) -> (Host, Value) {
+    let host = Host::builder().guest("trap").role("trap", "trap", role).start();
+    host.client().start("one", "trap");
+    let answer = host.client().send_wait("one", "panic").expect_error(502, &["told to panic"]);
+    let crash = host.wait_for_line("the record", |line| line["event"] == "agent.crash");
+    assert_eq!(answer["crashId"], crash["crashId"]);
+    (host, crash)
+}
+
+fn record(host: &Host, crash: &Value) -> Value {
+    let path = format!("/crashes/{}", crash["crashId"].as_str().expect("a crash id"));
+    host.client().get(&path).expect(200)
+}
+
+#[test]
+fn a_record_is_read_by_its_id_of_its_agent_and_among_all() {
+    let (host, crash) = crashed("");
+    let record = record(&host, &crash);
+    for (field, expected) in [
+        ("agentId", json!("one")),
+        ("reason", json!("panic")),
+        ("startAttempt", json!(1)),
+        ("runId", crash["runId"].clone()),
+        ("consequence", json!({"decision": "none"})),
+    ] {
+        assert_eq!(record[field], expected, "{field}");
+    }
+    assert!(record["lastEvents"].as_array().is_some_and(|events| !events.is_empty()), "{record}");
+    for path in ["/crashes", "/agents/one/crashes", "/crashes?agent=one&reason=panic&limit=1"] {
+        let page = host.client().get(path).expect(200);
+        assert_eq!(page["crashes"][0]["crashId"], crash["crashId"], "{path}");
+        assert_eq!(
+            (page["crashes"].as_array().map(Vec::len), &page["more"]),
+            (Some(1), &json!(false))
+        );
+    }
+    for path in ["/crashes?reason=trap", "/agents/other/crashes", "/crashes?limit=0"] {
+        let page = host.client().get(path).expect(200);
+        assert_eq!(page["crashes"].as_array().map(Vec::len), Some(0), "{path}");
+    }
+    host.client().get("/crashes/none").expect_error(404, &["no such crash"]);
+    host.finish();
+}
+
+#[test]
+fn files_and_lines_are_filled_in_afterwards() {
+    let (host, crash) = crashed("");
+    wait_until("the record has its lines", || record(&host, &crash)["symbolized"] == "done");
+    let told = host.wait_for_line("the lines", |line| {
+        line["event"] == "agent.crash_symbolized" && line["crashId"] == crash["crashId"]
+    });
+    let record = record(&host, &crash);
+    assert_eq!(record["frames"], told["frames"]);
+    // The first frame of the agent's own is where its panic message says.
+    let frames = record["frames"].as_array().expect("frames");
+    let own = frames.iter().find(|frame| frame["inApp"] == true).expect("a frame of the agent");
+    assert_eq!(own["line"], record["location"]["line"], "{own}");
+    assert!(own["file"].as_str().is_some_and(|file| file.ends_with("lib.rs")), "{own}");
+    // The same crash again has them at once.
+    host.client().start("two", "trap");
+    host.client().send_wait("two", "panic").expect_error(502, &["told to panic"]);
+    let again = host.wait_for_line("the second record", |line| {
+        line["event"] == "agent.crash" && line["agentId"] == "two"
+    });
+    assert_eq!((&again["symbolized"], &again["frames"]), (&json!("done"), &record["frames"]));
+    assert_eq!(again["fingerprint"], crash["fingerprint"]);
+    host.finish();
+}
+
+#[test]
+fn a_role_that_wants_core_dumps_gets_one_for_each_crash() {
+    let (host, crash) = crashed("core_dump = true");
+    let told = host.wait_for_line("the dump", |line| line["event"] == "agent.core_dump");
+    assert_eq!(told["crashId"], crash["crashId"]);
+    let record = record(&host, &crash);
+    assert_eq!(record["coreDump"], told["coreDump"]);
+    let file = host.state_dir().join("cores").join(record["coreDump"]["id"].as_str().unwrap());
+    let bytes = std::fs::read(&file).expect("read the dump");
+    assert_eq!(bytes.len() as u64, record["coreDump"]["bytes"].as_u64().unwrap());
+    assert_eq!(&bytes[..4], b"\0asm");
+    host.finish();
+}
+
+#[test]
+fn the_next_run_and_a_person_read_what_was_written() {
+    let (host, crash) = crashed("");
+    wait_until("the record has its lines", || record(&host, &crash)["symbolized"] == "done");
+    let dir = host.keep();
+    let config = dir.path().join("bulkhead.toml");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(files::binary());
+        command.arg("crashes").args(args).arg("--config").arg(&config);
+        let output = command.output().expect("run bulkhead crashes");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let id = crash["crashId"].as_str().expect("an id");
+    let (code, text, errors) = run(&["show"]);
+    assert_eq!(code, Some(0), "{errors}");
+    for part in [id, "one, role trap", "panic", "told to panic", "lib.rs:", "it stayed down"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, text, _) = run(&["list"]);
+    assert!(text.contains(id) && text.lines().count() == 1, "{text}");
+    let (_, text, _) = run(&["show", &id[..id.len() - 1], "--json"]);
+    let read: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&read["crashId"], &read["symbolized"]), (&crash["crashId"], &json!("done")));
+    let (code, _, errors) = run(&["show", "nonsense"]);
+    assert!(code == Some(2) && errors.contains("no such crash: nonsense"), "{errors}");
+
+    let host = Host::start_in(dir, &[]);
+    assert_eq!(record(&host, &crash)["message"], crash["message"]);
+    host.finish();
+}
