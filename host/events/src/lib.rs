@@ -19,6 +19,7 @@ mod line;
 mod log;
 mod repeats;
 mod ring;
+pub mod schema;
 pub mod task;
 
 pub use budget::Budget;

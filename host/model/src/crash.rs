@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Location;
@@ -11,7 +12,7 @@ use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timest
 
 /// One frame of a wasm backtrace. Raw at first, without `file`, `line` and `column`; reading the debug
 /// information later adds these, and a frame for each call that the compiler put in line.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Frame {
     /// 0 is where it happened.
@@ -42,7 +43,7 @@ pub struct Frame {
 }
 
 /// Whether the frames of a record have files and lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Symbolized {
     /// They are being looked up.
@@ -54,7 +55,7 @@ pub enum Symbolized {
 }
 
 /// What the agent had used when it ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Linear memories, tables and host bytes, at the end.
@@ -78,7 +79,7 @@ pub struct Resources {
 }
 
 /// What the supervisor did about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "decision")]
 pub enum Consequence {
     /// The agent stays down.
@@ -104,7 +105,7 @@ pub enum Consequence {
 }
 
 /// One of the agent's last events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastEvent {
     /// Its id in the agent's event stream.
@@ -116,7 +117,7 @@ pub struct LastEvent {
 }
 
 /// Where the core dump of an end is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoreDumpRef {
     /// Names it.
@@ -129,7 +130,7 @@ pub struct CoreDumpRef {
 }
 
 /// Everything known about one abnormal end. Written once, to the log and to the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CrashRecord {
     /// Unique across runs.

@@ -8,6 +8,7 @@ mod name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::crash::CoreDumpRef;
@@ -22,7 +23,7 @@ use crate::{
 pub const SCHEMA: u32 = 1;
 
 /// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Every step.
@@ -52,7 +53,7 @@ names! {
 }
 
 /// Which agent a line is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentTag {
     /// Who.
@@ -64,7 +65,7 @@ pub struct AgentTag {
 }
 
 /// The parts of a drain, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DrainPhase {
     /// Turns under way and mail that waits are worked off.
@@ -76,7 +77,7 @@ pub enum DrainPhase {
 }
 
 /// What a part of a drain came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainPhaseReport {
     /// Which one.
@@ -93,7 +94,7 @@ pub struct DrainPhaseReport {
 }
 
 /// Where a start spent its time, in microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartTimings {
     /// For an earlier incarnation of the same agent.
@@ -109,7 +110,7 @@ pub struct StartTimings {
 }
 
 /// One fact.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
 pub enum Event {
     /// First line of a run.

@@ -1,5 +1,6 @@
 //! Why an incarnation ended.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::crash::Frame;
@@ -7,7 +8,7 @@ use crate::names::names;
 
 /// The taxonomy of ends. `runtime::exit` alone decides which one applies to a guest's own end; the
 /// ends that the host asked for carry the reason it had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
     /// The guest said done, or its idle timer fired.
@@ -77,7 +78,7 @@ names! {
 }
 
 /// Where in the guest's contract a call was when it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Before any export ran: instantiation.
@@ -99,7 +100,7 @@ pub enum Phase {
 }
 
 /// Where a start failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartPhase {
     /// Not let in: capacity, drain, quarantine, another start.
@@ -121,7 +122,7 @@ pub enum StartPhase {
 }
 
 /// Whether a retry can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Determinism {
     /// The same input leads to the same end.
@@ -133,7 +134,7 @@ pub enum Determinism {
 }
 
 /// Where in its sources a guest panicked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Location {
     /// As the guest's compiler wrote it.
     pub file: String,

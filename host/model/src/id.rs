@@ -1,8 +1,10 @@
 //! Names that were checked once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Longest agent id, in bytes. An id becomes a directory name, and file systems stop at 255.
@@ -97,7 +99,9 @@ impl fmt::Debug for AgentId {
 }
 
 /// Counts the lives of an agent id upward from 1. Never reused within a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
 
@@ -146,6 +150,26 @@ impl Digest {
             *byte = u8::try_from(value(pair[0])? * 16 + value(pair[1])?).ok()?;
         }
         Some(Self(bytes))
+    }
+}
+
+impl JsonSchema for AgentId {
+    fn schema_name() -> Cow<'static, str> {
+        "AgentId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$" })
+    }
+}
+
+impl JsonSchema for Digest {
+    fn schema_name() -> Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
     }
 }
 

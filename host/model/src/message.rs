@@ -1,5 +1,6 @@
 //! What goes in and out of a turn.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::AgentId;
@@ -11,7 +12,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub type Body = std::sync::Arc<str>;
 
 /// Where a message comes from. See `variant sender` in `wit/agent.wit`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Sender {
     /// The control API.
@@ -38,7 +39,7 @@ pub struct Message {
 }
 
 /// What the agent wants after a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Next {
     /// Wait for the next message.
