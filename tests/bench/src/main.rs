@@ -13,6 +13,7 @@ mod report;
 mod samples;
 mod slot;
 mod stop;
+mod storm;
 mod symbols;
 mod wake;
 
@@ -40,6 +41,9 @@ struct Args {
     /// Agents that come and go.
     #[arg(long, default_value_t = 10_000)]
     churn: usize,
+    /// Seconds of crashes one after the other.
+    #[arg(long, default_value_t = 10)]
+    storm_seconds: u64,
     /// Seconds over which the idle host is watched.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u64,
@@ -58,6 +62,7 @@ fn main() {
     slot::measure(args.slow_rounds, &mut report);
     stop::measure(args.slow_rounds, &mut report);
     churn::measure(args.churn, &mut report);
+    storm::measure(Duration::from_secs(args.storm_seconds), &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
     symbols::symbols(&mut report);
     if args.json {

@@ -57,6 +57,12 @@ impl Row {
         Self { p99: micros(worst), ratio: None, met, ..row }
     }
 
+    /// What is judged by its 99th percentile.
+    pub fn tail(name: &'static str, samples: &Samples, budget: Duration) -> Self {
+        let met = samples.percentile(99) <= budget;
+        Self { ratio: None, met, ..Self::latency(name, samples, budget, budget) }
+    }
+
     /// So much a second; `budget` is the part of `base` that it must come to.
     pub fn rate(name: &'static str, n: usize, rate: f64, base: f64, budget: f64) -> Self {
         let ratio = rate / base;
