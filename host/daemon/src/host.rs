@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::cli::LogFormat;
 use crate::config::Settings;
 use crate::failure::Failure;
+use crate::init::Handover;
 use crate::panics;
 use crate::state_dir::StateDir;
 
@@ -30,7 +31,7 @@ pub struct Host {
 
 impl Host {
     /// Builds the host. When it returns, the control server answers.
-    pub fn build(settings: &Settings) -> Result<Self, Failure> {
+    pub fn build(settings: &Settings, handover: Option<&Handover>) -> Result<Self, Failure> {
         let state_dir = StateDir::take(&settings.state_dir)?;
         let file_limit = raise_file_limit(settings.runtime.max_agents);
         let context =
@@ -56,17 +57,25 @@ impl Host {
         )
         .map_err(|error| Failure::cannot_run("cannot serve the control API", &error))?;
         let host = Self { log, sink, runtime, supervisor, control, _state_dir: state_dir };
-        host.tell_cold_start(settings, file_limit);
+        host.tell_cold_start(settings, handover, file_limit);
         Ok(host)
     }
 
-    fn tell_cold_start(&self, settings: &Settings, file_limit: Option<String>) {
+    fn tell_cold_start(
+        &self,
+        settings: &Settings,
+        handover: Option<&Handover>,
+        file_limit: Option<String>,
+    ) {
         let capacity = self.runtime.capacity();
         let names =
             |keys: &mut dyn Iterator<Item = &Arc<str>>| keys.map(|key| key.to_string()).collect();
         self.sink.record(Event::ColdStart {
             version: env!("CARGO_PKG_VERSION"),
             boot_id: boot_id(),
+            pid: std::process::id(),
+            init: handover.is_some(),
+            restart_seq: handover.map_or(0, |handover| handover.restart_seq),
             listen: self.control.local_addr().to_string(),
             max_agents: capacity.max_agents,
             allocator: capacity.allocator.as_str(),

@@ -39,9 +39,13 @@ pub fn watch(log: Arc<Log>) {
                     active_agents: log.context().active_agents(),
                 });
                 log.flush(FLUSHING);
-                // The thread that panicked may be the one that everything waits for.
-                std::process::exit(Exit::Panicked as i32);
+                end_the_process();
             }
         }
     }));
+}
+
+#[expect(clippy::disallowed_methods, reason = "`main` may be what panicked, or wait for what did")]
+fn end_the_process() -> ! {
+    std::process::exit(Exit::Panicked as i32)
 }

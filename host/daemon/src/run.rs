@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
 use crate::host::Host;
+use crate::init::Handover;
 use crate::signals::Signals;
 
 /// Time for the control server to finish what it is answering.
@@ -23,7 +24,7 @@ const ANSWERING: Duration = Duration::from_secs(2);
 const FLUSHING: Duration = Duration::from_secs(5);
 
 /// Runs the agents until a signal comes.
-pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> {
     let mut settings = config::load(&args.config)?;
     if let Some(listen) = args.listen {
         settings.control.listen = listen;
@@ -39,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let mut signals = waiting
         .block_on(async { Signals::listen() })
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
-    let host = Host::build(&settings)?;
+    let host = Host::build(&settings, handover.as_ref())?;
     let spawner = spawner(&host);
     boot(&host, &settings, &spawner);
     let by = waiting.block_on(async {

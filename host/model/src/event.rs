@@ -117,6 +117,12 @@ pub enum Event {
         version: &'static str,
         /// Boot id of the kernel.
         boot_id: Option<String>,
+        /// Of the process that tells this.
+        pid: u32,
+        /// Whether an init process watches over it.
+        init: bool,
+        /// How often the init process started the host anew.
+        restart_seq: u64,
         /// Address of the control server.
         listen: String,
         /// Largest number of live agents.

@@ -54,6 +54,9 @@ mod tests {
             Event::ColdStart {
                 version: "0",
                 boot_id: None,
+                pid: 1,
+                init: false,
+                restart_seq: 0,
                 listen: text(),
                 max_agents: 0,
                 allocator: "pooling",
