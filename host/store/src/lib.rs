@@ -1,1 +1,15 @@
 //! Durable state: what is still there after the process is gone.
+//!
+//! - [`blackbox`]: a mapped file that keeps the last facts of a run through SIGKILL
+//! - [`previous`]: why the run before this one ended, judged from what its black box says
+//! - [`crashes`]: the crash records of this run and of earlier ones
+//!
+//! Nothing here knows agents, engines or logs. Nothing here ends the process: a full disk and a broken
+//! file are values that the caller gets.
+
+pub mod blackbox;
+pub mod crashes;
+pub mod previous;
+
+pub use blackbox::BlackBox;
+//pub use crashes::CrashStore;
