@@ -102,9 +102,12 @@ pub struct MemoryFigures {
     /// Percentage of the last 10 s in which every task waited for memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi_full_avg10: Option<f64>,
-    /// Processes that the kernel killed for memory, ever.
+    /// Processes that the kernel killed for memory since the machine booted, whosever they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// Of them, those of the container's own group. Begins anew with the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_oom_kills: Option<u64>,
     /// How often the limit was hit, ever: `max` of `memory.events`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_hits: Option<u64>,
