@@ -16,10 +16,19 @@ pub enum Fault {
     PanicTask,
     /// A background task returns an error.
     FailTask,
+    /// The process aborts in its boot, without being asked.
+    AbortInBoot,
     /// The process aborts.
     Abort,
     /// The process dies of SIGSEGV.
     Segv,
+}
+
+/// Does what is to be done in the boot, when the control server answers.
+pub fn strike_in_boot(fault: Option<Fault>) {
+    if fault == Some(Fault::AbortInBoot) {
+        std::process::abort();
+    }
 }
 
 /// Waits for SIGUSR2, and does it. Some faults are survived, and can be asked for again.
@@ -51,7 +60,7 @@ pub async fn strike(fault: Option<Fault>, spawner: &Spawner) -> std::convert::In
                 let error = "a fault was injected into a task".to_owned();
                 spawner.spawn("failing task", async { Err::<(), _>(error) });
             }
-            Fault::Abort => std::process::abort(),
+            Fault::Abort | Fault::AbortInBoot => std::process::abort(),
             Fault::Segv => {
                 let _ = kill_process(getpid(), Signal::SEGV);
             }

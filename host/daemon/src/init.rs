@@ -20,6 +20,7 @@
 mod child;
 mod handover;
 mod intensity;
+mod obituary;
 mod signals;
 
 pub use handover::{Handover, ProcessEnd};
@@ -33,6 +34,7 @@ use rustix::process::{getpid, set_child_subreaper};
 use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::kernel::Kernel;
 use child::{Child, Program};
 use intensity::{Intensity, Verdict};
 use signals::{Heard, Signals};
@@ -52,6 +54,7 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
     }
     let mut init = Init {
         program: Program::this(),
+        kernel: Kernel::here(),
         signals,
         intensity: Intensity::new(args.restart_rules()),
         restart_seq: 0,
@@ -61,16 +64,22 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         let child = init.spawn().map_err(|error| cannot(&error))?;
         let (end, asked) = init.watch(child);
         if let Some(code) = final_code(&end, asked) {
+            if !is_final(&end) {
+                obituary::tell(args, &end, &init.kernel);
+            }
             return Ok(code);
         }
-        if let Some(exit) = init.prepare_restart(end) {
+        if let Some(exit) = init.prepare_restart(&end) {
+            obituary::tell(args, &end, &init.kernel);
             return Ok(exit.into());
         }
+        init.last_end = Some(end);
     }
 }
 
 struct Init {
     program: Program,
+    kernel: Kernel,
     signals: Signals,
     intensity: Intensity,
     restart_seq: u64,
@@ -82,6 +91,7 @@ impl Init {
         let handover = Handover {
             init_pid: getpid().as_raw_nonzero().get(),
             restart_seq: self.restart_seq,
+            counters: self.kernel.counters(),
             last_end: self.last_end.clone(),
         };
         self.program.spawn(&handover)
@@ -93,7 +103,7 @@ impl Init {
         loop {
             match self.signals.wait() {
                 Heard::Ended => {
-                    if let Some(end) = child::reap(Some(&child)) {
+                    if let Some(end) = child::reap(Some(&child), &self.kernel) {
                         return (end, asked);
                     }
                 }
@@ -106,7 +116,7 @@ impl Init {
     }
 
     /// Waits until it is time for the next child. Returns how to end when there is to be none.
-    fn prepare_restart(&mut self, end: ProcessEnd) -> Option<Exit> {
+    fn prepare_restart(&mut self, end: &ProcessEnd) -> Option<Exit> {
         let rules = self.intensity.rules();
         let (max, window_ms) = (rules.max_restarts, rules.window.as_millis());
         let Verdict::Restart { number, backoff } = self.intensity.died(Instant::now()) else {
@@ -120,14 +130,13 @@ impl Init {
             backoff.as_millis()
         );
         self.restart_seq += 1;
-        self.last_end = Some(end);
         let until = Instant::now() + backoff;
         while let Some(heard) = self.signals.wait_until(until) {
             match heard {
                 Heard::Asked(signal) if signals::ends(signal) => return Some(Exit::Unclean),
                 Heard::Asked(_) => {}
                 Heard::Ended => {
-                    child::reap(None);
+                    child::reap(None, &self.kernel);
                 }
             }
         }
@@ -137,27 +146,39 @@ impl Init {
 
 /// How to end after this end of the supervisor. `None` when it is to be started again.
 fn final_code(end: &ProcessEnd, asked: bool) -> Option<ExitCode> {
-    const NO_RESTART: [Exit; 4] = [Exit::Clean, Exit::CannotRun, Exit::BadInput, Exit::Unclean];
-    let is_final = |code: u8| NO_RESTART.iter().any(|exit| *exit as u8 == code);
     // As shells say it: 128 and the signal's number.
     let code = match (end.code, end.signal) {
         (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
         (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         (None, None) => u8::MAX,
     };
-    (asked || (end.code.is_some() && is_final(code))).then(|| ExitCode::from(code))
+    (asked || is_final(end)).then(|| ExitCode::from(code))
+}
+
+/// Whether it ended as asked, or in a way that a restart cannot better.
+fn is_final(end: &ProcessEnd) -> bool {
+    const FINAL: [Exit; 4] = [Exit::Clean, Exit::CannotRun, Exit::BadInput, Exit::Unclean];
+    FINAL.iter().any(|exit| end.code == Some(i32::from(*exit as u8)))
 }
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_model::previous::MemoryFigures;
+
     use super::*;
 
+    fn end(code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
+        let counters = MemoryFigures::default;
+        let (counters_before, counters_after) = (counters(), counters());
+        ProcessEnd { pid: 7, code, signal, counters_before, counters_after }
+    }
+
     fn exited(code: i32) -> ProcessEnd {
-        ProcessEnd { pid: 7, code: Some(code), signal: None }
+        end(Some(code), None)
     }
 
     fn killed(signal: i32) -> ProcessEnd {
-        ProcessEnd { pid: 7, code: None, signal: Some(signal) }
+        end(None, Some(signal))
     }
 
     #[test]

@@ -13,10 +13,14 @@ mod failure;
 mod faults;
 mod host;
 mod init;
+mod kernel;
 mod panics;
+mod previous;
+mod recorder;
 mod run;
 mod signals;
 mod state_dir;
+mod vitals;
 
 use std::process::ExitCode;
 

@@ -13,7 +13,8 @@ use serde::Serialize;
 use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, CrashRecord, ExitReason, Incarnation, Next, Phase, Sender, StartPhase, Timestamp,
+    AgentId, Cause, Confidence, CrashRecord, ExitReason, Incarnation, Next, Phase, PreviousRun,
+    Sender, StartPhase, Timestamp,
 };
 
 /// Version of the log line's shape.
@@ -73,6 +74,25 @@ pub enum DrainPhase {
     Killing,
 }
 
+names! {
+    /// The word for it in a line.
+    DrainPhase::as_str {
+        Settling => "settling",
+        Stopping => "stopping",
+        Killing => "killing",
+    }
+}
+
+/// What became of the run before, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousSummary {
+    /// Why it ended.
+    pub cause: Cause,
+    /// How sure that is.
+    pub confidence: Confidence,
+}
+
 /// What a part of a drain came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -123,6 +143,8 @@ pub enum Event {
         init: bool,
         /// How often the init process started the host anew.
         restart_seq: u64,
+        /// What became of the run before, in short: see [`Event::PreviousRun`].
+        previous_run: PreviousSummary,
         /// Address of the control server.
         listen: String,
         /// Largest number of live agents.
@@ -135,6 +157,16 @@ pub enum Event {
         roles: Vec<String>,
         /// Agents that the configuration starts.
         boot_agents: usize,
+    },
+    /// What became of the run before this one.
+    #[serde(rename = "container.previous_run")]
+    PreviousRun {
+        /// Not part of the line's fields: it is the line's level.
+        #[serde(skip)]
+        level: Level,
+        /// The whole of it.
+        #[serde(flatten)]
+        run: Box<PreviousRun>,
     },
     /// A limit of the machine is below what was configured.
     #[serde(rename = "container.capacity_limited")]
@@ -468,7 +500,9 @@ impl Event {
     /// How much the line matters.
     pub fn level(&self) -> Level {
         match self {
-            Self::HostLog { level, .. } | Self::AgentLog { level, .. } => *level,
+            Self::PreviousRun { level, .. }
+            | Self::HostLog { level, .. }
+            | Self::AgentLog { level, .. } => *level,
             Self::AgentMessage { .. } => Level::Debug,
             Self::AgentTurn { error, .. } => {
                 if error.is_some() {

@@ -5,9 +5,11 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use bulkhead_model::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Handover, ProcessEnd};
+use crate::kernel::Kernel;
 
 /// This program with the arguments that it was called with.
 pub struct Program {
@@ -31,13 +33,14 @@ impl Program {
         }
         let (name, value) = handover.to_variable();
         let child = command.env(name, value).process_group(0).spawn()?;
-        Ok(Child { pid: Pid::from_child(&child) })
+        Ok(Child { pid: Pid::from_child(&child), counters_before: handover.counters.clone() })
     }
 }
 
 /// A supervisor that was started and whose end was not yet taken.
 pub struct Child {
     pid: Pid,
+    counters_before: MemoryFigures,
 }
 
 impl Child {
@@ -48,16 +51,18 @@ impl Child {
 }
 
 /// Takes the end of every process that ended, and returns the child's if it is among them.
-pub fn reap(child: Option<&Child>) -> Option<ProcessEnd> {
+pub fn reap(child: Option<&Child>, kernel: &Kernel) -> Option<ProcessEnd> {
     let mut ended = None;
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                if child.is_some_and(|child| child.pid == pid) {
+                if let Some(child) = child.filter(|child| child.pid == pid) {
                     ended = Some(ProcessEnd {
                         pid: pid.as_raw_nonzero().get(),
                         code: status.exit_status(),
                         signal: status.terminating_signal(),
+                        counters_before: child.counters_before.clone(),
+                        counters_after: kernel.counters(),
                     });
                 }
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::unix::process::parent_id;
 
+use bulkhead_model::previous::MemoryFigures;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +21,15 @@ pub struct Handover {
     pub init_pid: i32,
     /// How often it started a supervisor anew.
     pub restart_seq: u64,
+    /// The kernel's counters before this one was started.
+    pub counters: MemoryFigures,
     /// How the one before ended. Absent for the first one.
     pub last_end: Option<ProcessEnd>,
 }
 
 /// How a process ended, as its parent sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProcessEnd {
     /// Its id.
     pub pid: i32,
@@ -33,11 +37,15 @@ pub struct ProcessEnd {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// The kernel's counters before it was started.
+    pub counters_before: MemoryFigures,
+    /// The same when its end was seen.
+    pub counters_after: MemoryFigures,
 }
 
 impl fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pid, code, signal } = self;
+        let Self { pid, code, signal, .. } = self;
         match (code, signal) {
             (Some(code), _) => write!(f, "(process {pid}) exited with code {code}"),
             (None, Some(signal)) => write!(f, "(process {pid}) died of signal {signal}"),
@@ -83,10 +91,18 @@ mod tests {
 
     #[test]
     fn a_handover_reads_back_what_it_wrote() {
+        let counters = MemoryFigures { oom_kills: Some(3), ..MemoryFigures::default() };
         let handover = Handover {
             init_pid: 1,
             restart_seq: 2,
-            last_end: Some(ProcessEnd { pid: 9, code: None, signal: Some(11) }),
+            counters: counters.clone(),
+            last_end: Some(ProcessEnd {
+                pid: 9,
+                code: None,
+                signal: Some(11),
+                counters_before: MemoryFigures::default(),
+                counters_after: counters,
+            }),
         };
         let (_, value) = handover.to_variable();
         assert_eq!(serde_json::from_str::<Handover>(&value).unwrap(), handover);
