@@ -12,4 +12,4 @@ pub mod crashes;
 pub mod previous;
 
 pub use blackbox::BlackBox;
-//pub use crashes::CrashStore;
+pub use crashes::CrashStore;

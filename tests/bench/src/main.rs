@@ -4,6 +4,7 @@
 //! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
 //! tenth warms up and is thrown away.
 
+mod blackbox;
 mod connection;
 mod machine;
 mod process;
@@ -40,6 +41,9 @@ struct Args {
 fn main() {
     let args = Args::parse();
     let mut report = Report::new(machine::describe());
+    let appends = blackbox::appends();
+    let budget = Duration::from_nanos(100);
+    report.add(Row::nanos("black box append", blackbox::APPENDS, &appends, budget));
     latency(args.rounds, &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
     if args.json {

@@ -49,6 +49,14 @@ impl Row {
         Self { budget: "-".into(), met: true, ..Self::latency(name, samples, base, base) }
     }
 
+    /// Of something in this process, so `GET /health` says nothing about it.
+    pub fn nanos(name: &'static str, n: usize, samples: &Samples, budget: Duration) -> Self {
+        let (p50, p99) = (samples.percentile(50), samples.percentile(99));
+        let nanos = |duration: Duration| format!("{} ns", duration.as_nanos());
+        let (met, ratio) = (p50 <= budget, None);
+        Self { name, n, p50: nanos(p50), p99: nanos(p99), ratio, budget: nanos(budget), met }
+    }
+
     pub fn bytes(name: &'static str, bytes: u64, budget: u64) -> Self {
         let kib = |bytes: u64| format!("{:.1} KiB", bytes as f64 / 1024.0);
         Self::one(name, kib(bytes), kib(budget), bytes <= budget)
