@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::OpenError;
 use super::slot::SLOT_BYTES;
 
-pub(super) const MAGIC: &[u8; 8] = b"BHBLKBOX";
+const MAGIC: &[u8; 8] = b"BHBLKBOX";
 
-/// Read as a little-endian number, so a file of a machine with the other order has another version.
-pub(super) const VERSION: u32 = 1;
+/// A file of another version is set aside.
+const VERSION: u32 = 1;
 
-pub(super) const HEADER_BYTES: usize = 4096;
+const HEADER_BYTES: usize = 4096;
 const FIXED_BYTES: usize = 32;
 const WORDS_AT: usize = 2048;
 const CLEAN_AT: usize = 3072;
 const CLEAN_BYTES: usize = HEADER_BYTES - CLEAN_AT;
 
 /// Longest run id.
-pub(super) const MAX_RUN_ID_BYTES: usize = 256;
+const MAX_RUN_ID_BYTES: usize = 256;
 
 /// Most slots of one area.
 const MAX_SLOTS: u32 = 1 << 16;

@@ -6,6 +6,9 @@ use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
 
+// Words are stored in the order of the machine, and the reader takes them for little-endian.
+const _: () = assert!(cfg!(target_endian = "little"));
+
 /// A shared, writable mapping of a whole file.
 pub(super) struct Map {
     raw: MmapRaw,
@@ -17,8 +20,7 @@ impl Map {
         Ok(Self { raw: MmapOptions::new().map_raw(file)? })
     }
 
-    /// The file's bytes as words, in the order of this machine, which is little-endian wherever the
-    /// supervisor runs; the reader says so in its version check.
+    /// The file's bytes as words.
     pub(super) fn words(&self) -> &[AtomicU64] {
         let (start, words) = (self.raw.as_ptr().cast::<AtomicU64>(), self.raw.len() / 8);
         // SAFETY: a mapping begins at a page, so it is aligned; it is `len` bytes long, writable, and

@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bulkhead_model::previous::MemoryFigures;
 use proptest::prelude::*;
@@ -193,12 +194,17 @@ fn a_file_that_says_nothing_is_set_aside_and_only_a_few_are_kept() {
         let (previous, _) = begin(dir.path(), "run");
         let Found::Unreadable { reason, kept_as } = previous else { panic!("{previous:?}") };
         assert_eq!(reason, "shorter than a header");
-        assert_eq!(fs::read_to_string(kept_as.unwrap()).unwrap(), format!("garbage {n}"));
-        // File times have the kernel's tick.
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        let kept = kept_as.unwrap();
+        assert_eq!(fs::read_to_string(&kept).unwrap(), format!("garbage {n}"));
+        let written = UNIX_EPOCH + Duration::from_secs(n);
+        fs::File::open(&kept).unwrap().set_modified(written).unwrap();
     }
     let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 4, "{names:?}");
+    let corrupt = |n| fs::read_to_string(dir.path().join(format!("blackbox.corrupt-{n}"))).unwrap();
+    let mut kept: Vec<String> = (0..3).map(corrupt).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["garbage 3", "garbage 4", "garbage 5"]);
 }
 
 #[test]
