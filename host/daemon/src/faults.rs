@@ -2,7 +2,6 @@
 
 use bulkhead_events::task::Spawner;
 use clap::ValueEnum;
-use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What SIGUSR2 does to a host that was started with `--inject-fault`.
@@ -29,6 +28,15 @@ pub fn strike_in_boot(fault: Option<Fault>) {
     if fault == Some(Fault::AbortInBoot) {
         std::process::abort();
     }
+}
+
+/// A real fault. A SIGSEGV that is only sent would be taken by the engine's handler, which waits for the
+/// instruction to fault once more.
+fn write_to_nowhere() {
+    let nowhere = std::ptr::without_provenance_mut::<u8>(1);
+    // SAFETY: the first page is never mapped, so nothing is written; the fault that ends the process is
+    // what was asked for.
+    unsafe { nowhere.write_volatile(1) };
 }
 
 /// Waits for SIGUSR2, and does it. Some faults are survived, and can be asked for again.
@@ -61,9 +69,7 @@ pub async fn strike(fault: Option<Fault>, spawner: &Spawner) -> std::convert::In
                 spawner.spawn("failing task", async { Err::<(), _>(error) });
             }
             Fault::Abort | Fault::AbortInBoot => std::process::abort(),
-            Fault::Segv => {
-                let _ = kill_process(getpid(), Signal::SEGV);
-            }
+            Fault::Segv => write_to_nowhere(),
         }
     }
 }
