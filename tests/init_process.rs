@@ -1,9 +1,10 @@
 //! The init process from outside: it brings a supervisor back that died, passes signals on, takes the ends
 //! of orphans, gives up in time, and leaves nobody behind.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use harness::host::{CLEAN, command};
+use harness::host::{CLEAN, UNCLEAN, command};
 use harness::{Host, HostBuilder, Value, processes, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -149,4 +150,29 @@ fn process_1_is_an_init_process_without_being_told() {
     kill_process(init, Signal::TERM).expect("end the init process");
     let lines = host.ends_with(CLEAN);
     assert_eq!(lines.last().expect("a line")["event"], "container.stopped");
+}
+
+/// Waits in the backoff before a restart that follows several deaths.
+const LONG_BACKOFF: &str = "after 1600 ms";
+
+#[test]
+fn a_signal_between_two_supervisors_ends_the_init_process() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let file = dir.path().join("bulkhead.toml");
+    let config = Host::builder().render(&dir.path().join("state"));
+    std::fs::write(&file, config).expect("write the configuration");
+    let args = ["--supervise", "--inject-fault", "abort-in-boot", "--max-restarts", "100"];
+    let mut init = command(&file, dir.path()).args(args).spawn().expect("start the host");
+    let stderr = BufReader::new(init.stderr.take().expect("stderr is a pipe"));
+    let told = stderr.lines().map_while(Result::ok).find(|line| line.contains(LONG_BACKOFF));
+    assert!(told.expect("a long backoff").contains("died of signal 6; restart 6 of 100"));
+    kill_process(Pid::from_child(&init), Signal::TERM).expect("end the init process");
+    let ended = init.wait_with_output().expect("wait for the init process");
+    assert_eq!(ended.status.code(), Some(UNCLEAN), "{}", ended.status);
+    let lines = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let last: Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&last["event"], &last["cause"]),
+        (&"container.previous_run".into(), &"native_fault".into())
+    );
 }

@@ -135,12 +135,13 @@ impl HostBuilder {
     }
 
     /// Writes the configuration, starts the host, and waits until it listens.
-    pub fn start(mut self) -> Host {
-        let launch = Launch {
-            args: std::mem::take(&mut self.args),
-            wrapper: std::mem::take(&mut self.wrapper),
-        };
-        Host::start_with(launch, |state| self.render(state))
+    pub fn start(self) -> Host {
+        Host::start_with(self.launch(), |state| self.render(state))
+    }
+
+    /// How the host is called, without its configuration.
+    pub fn launch(&self) -> Launch {
+        Launch { args: self.args.clone(), wrapper: self.wrapper.clone() }
     }
 
     /// The configuration as text, with this state directory.

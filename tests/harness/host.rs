@@ -8,13 +8,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::output::Output;
-use crate::{HostBuilder, PATIENCE, files};
+use crate::{HostBuilder, PATIENCE, files, wait_until};
 
 /// How long the host may take to end when asked to, before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(60);
@@ -72,8 +73,25 @@ impl Host {
 
     /// A new run with the configuration and the state directory of this one, which must have ended.
     pub fn restart(&mut self) -> Self {
+        self.restart_with(self.launch.clone())
+    }
+
+    /// The same, called in another way.
+    pub fn restart_with(&mut self, launch: Launch) -> Self {
         assert!(!self.is_running(), "the state directory is in use");
-        Self::launch(self.launch.clone(), Arc::clone(&self.dir))
+        Self::launch(launch, Arc::clone(&self.dir))
+    }
+
+    /// Waits until its boot is through.
+    pub fn ready(self) -> Self {
+        self.wait_until_ready();
+        self
+    }
+
+    /// The same for a host that has a new supervisor, which may not listen yet.
+    pub fn wait_until_ready(&self) {
+        let ready = || self.client().try_request(Method::GET, "/readyz", "");
+        wait_until("the host is ready", || ready().is_ok_and(|answer| answer.status == 200));
     }
 
     fn launch(launch: Launch, dir: Arc<TempDir>) -> Self {

@@ -9,6 +9,7 @@
 //! - [`client`]: the calls of the control API
 //! - [`output`]: the log
 //! - [`processes`]: what the system says of processes
+//! - [`memory_group`]: a bound on memory that the kernel keeps
 //! - [`lives`]: what the log must tell of an agent's lives
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`files`]: where the binary and the components are
@@ -21,6 +22,7 @@ pub mod config;
 pub mod files;
 pub mod host;
 pub mod lives;
+pub mod memory_group;
 pub mod output;
 pub mod processes;
 pub mod trial;
