@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use harness::{Host, Value, files, json, wait_until};
+use rustix::process::Signal;
 
 /// A host with an agent that panicked once. Returns the record as the log has it.
 fn crashed(role: &str) -> (Host, Value) {
@@ -92,8 +93,10 @@ fn a_role_that_wants_core_dumps_gets_one_for_each_crash() {
 fn the_next_run_and_a_person_read_what_was_written() {
     let (host, crash) = crashed("");
     wait_until("the record has its lines", || record(&host, &crash)["symbolized"] == "done");
-    let dir = host.keep();
-    let config = dir.path().join("bulkhead.toml");
+    let mut host = host;
+    host.signal(Signal::TERM);
+    assert_eq!(host.wait().code(), Some(0));
+    let config = host.dir().join("bulkhead.toml");
     let run = |args: &[&str]| {
         let mut command = Command::new(files::binary());
         command.arg("crashes").args(args).arg("--config").arg(&config);
@@ -115,7 +118,7 @@ fn the_next_run_and_a_person_read_what_was_written() {
     let (code, _, errors) = run(&["show", "nonsense"]);
     assert!(code == Some(2) && errors.contains("no such crash: nonsense"), "{errors}");
 
-    let host = Host::start_in(dir, &[]);
+    let host = host.restart();
     assert_eq!(record(&host, &crash)["message"], crash["message"]);
     host.finish();
 }

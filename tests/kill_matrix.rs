@@ -1,165 +1,253 @@
-//! Every exit reason, caused on purpose, several times, in random order, beside an agent that must not notice:
-//! what was expected against what was reported, all on the diagonal. And many crashes at once: one record
-//! each.
+//! Ends the host in every way, in random order, with agents at work, and holds what the next run says
+//! against what was done.
 //!
-//! `KILL_ROUNDS` is how often each is caused (default 2), `KILL_SEED` plays an order again.
+//! `KILL_MATRIX_ROUNDS` makes it longer, `KILL_MATRIX_SEED` repeats an order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Barrier;
+use std::net::TcpListener;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
-use harness::trial::{Trial, incarnation};
-use harness::{Host, Value, json};
-use rustix::process::Signal;
+use bulkhead_model::previous::RunState;
+use bulkhead_store::blackbox::{self, Geometry, Run};
+use harness::host::run_to_end;
+use harness::memory_group::{self, MemoryGroup};
+use harness::{Host, HostBuilder, Value};
+use rustix::process::{Signal, kill_process};
 
-/// How an agent comes to its end.
-enum Cause {
-    /// A message that is answered.
-    Asked(&'static str),
-    /// A message that the agent does not survive.
-    Told(&'static str),
-    /// A start that the agent does not survive, by its prompt.
-    Born(&'static str),
-    Stopped,
-    Superseded,
-    /// Nothing, until the host ends.
-    LeftAlone,
+/// Rounds through all ends when nothing else is said: some ten seconds.
+const ROUNDS: usize = 2;
+
+/// Of the group for kills by the kernel.
+const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// What is done to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Asked,
+    KilledInDrain,
+    Killed,
+    Panic(&'static str),
+    Fault(&'static str),
+    OutOfMemory,
+    PortTaken,
+    OtherMachine,
 }
 
-/// Role, cause, and the reason that has to be reported.
-const MATRIX: [(&str, Cause, &str); 19] = [
-    ("puppet", Cause::Asked("done"), "completed"),
-    ("echo", Cause::Stopped, "stopped"),
-    ("echo", Cause::LeftAlone, "drained"),
-    ("echo", Cause::Superseded, "superseded"),
-    ("exit-code", Cause::Told("exit 3"), "guest_exit"),
-    ("trap", Cause::Told("fatal-error"), "guest_error"),
-    ("trap", Cause::Told("unreachable"), "trap"),
-    ("trap", Cause::Told("divide"), "trap"),
-    ("trap", Cause::Told("wild-pointer"), "trap"),
-    ("trap", Cause::Told("panic"), "panic"),
-    ("puppet", Cause::Born("panic"), "panic"),
-    ("stack", Cause::Told("recurse"), "stack_exhausted"),
-    ("oom", Cause::Told("oom"), "memory_limit"),
-    ("spin", Cause::Told("spin"), "cpu_deadline"),
-    ("slow", Cause::Told("spin"), "wall_deadline"),
-    ("hang", Cause::Told("hang 60000"), "host_call_timeout"),
-    ("puppet", Cause::Born("error"), "start_failed"),
-    ("host-error", Cause::Told("panic"), "host_error"),
-    ("ignores-stop", Cause::Stopped, "killed"),
+/// Each with and without an init process, where there is a process at all.
+const ENDS: [(End, bool); 17] = [
+    (End::Asked, false),
+    (End::Asked, true),
+    (End::KilledInDrain, false),
+    (End::KilledInDrain, true),
+    (End::Killed, false),
+    (End::Killed, true),
+    (End::Panic("panic-main"), false),
+    (End::Panic("panic-main"), true),
+    (End::Panic("panic-thread"), true),
+    (End::Fault("segv"), false),
+    (End::Fault("segv"), true),
+    (End::Fault("abort"), false),
+    (End::Fault("abort"), true),
+    (End::OutOfMemory, false),
+    (End::OutOfMemory, true),
+    (End::PortTaken, false),
+    (End::OtherMachine, false),
 ];
 
-const NORMAL: [&str; 4] = ["completed", "stopped", "drained", "superseded"];
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no whole number: {text}")))
-}
-
-fn trial() -> Trial {
-    let guests = [
-        "puppet",
-        "exit-code",
-        "trap",
-        "stack",
-        "oom",
-        "spin",
-        "hang",
-        "host-error",
-        "ignores-stop",
-    ];
-    let builder = guests.iter().fold(Host::builder(), |builder, guest| builder.guest(guest));
-    Trial::begin(builder.role("slow", "spin", "wall_ms = 300"))
-}
-
-fn cause(trial: &Trial, agent: &str, role: &str, cause: &Cause) {
-    let client = trial.client();
-    if let Cause::Born(prompt) = cause {
-        client.start_with(agent, role, json!({"prompt": prompt})).expect_error(502, &[]);
-        return;
+/// What the next run is to say. A signal that nobody saw is no evidence, and the host claims none.
+fn expected(end: End, seen: bool) -> &'static str {
+    match end {
+        End::Asked => "clean",
+        End::KilledInDrain => "orchestrator_stop",
+        End::Killed if seen => "external_sigkill",
+        End::Fault(_) if seen => "native_fault",
+        End::Killed | End::Fault(_) => "unknown",
+        End::Panic(_) => "uncaught_exception",
+        End::OutOfMemory => "oom_kill",
+        End::PortTaken => "init_failure",
+        End::OtherMachine => "vm_replaced",
     }
-    client.start(agent, role);
-    match cause {
-        Cause::Asked(message) => _ = client.send_wait(agent, message).expect(200),
-        Cause::Told(message) => _ = client.send_wait(agent, message).expect_error(502, &[]),
-        Cause::Stopped => _ = client.stop(agent).expect(200),
-        Cause::Superseded => {
-            client.start_with(agent, role, json!({"model": "another"})).expect(201);
+}
+
+fn builder() -> HostBuilder {
+    let builder = Host::builder().guest("leak").guest("ignores-stop");
+    builder.role("leak", "leak", "memory_limit_mb = 1024").role("deaf", "ignores-stop", "")
+}
+
+struct Matrix {
+    /// An ended one, for its directory.
+    host: Host,
+    group: Option<MemoryGroup>,
+    /// What the run that begins next has to say.
+    pending: &'static str,
+    /// How often something was expected and something was said.
+    seen: BTreeMap<(String, String), usize>,
+    wrong: Vec<Value>,
+}
+
+impl Matrix {
+    fn note(&mut self, expected: &str, line: Value) {
+        let said = line["cause"].as_str().unwrap_or("nothing").to_owned();
+        if said != expected {
+            self.wrong.push(line);
         }
-        Cause::LeftAlone | Cause::Born(_) => {}
+        *self.seen.entry((expected.to_owned(), said)).or_default() += 1;
+    }
+
+    /// The next run, whose first words are about the one before.
+    fn launch(&mut self, builder: HostBuilder) {
+        self.host = self.host.restart_with(builder.launch()).ready();
+        let line = self.host.wait_for_number(&["container.previous_run"], 1);
+        self.note(self.pending, line);
+    }
+
+    fn run(&mut self, end: End, init: bool) {
+        match end {
+            End::PortTaken => self.fail_in_boot(),
+            End::OtherMachine => self.come_from_another_machine(),
+            _ => self.run_and_end(end, init),
+        }
+    }
+
+    fn run_and_end(&mut self, end: End, init: bool) {
+        let mut with = if init { builder().supervise() } else { builder() };
+        if let End::Panic(fault) | End::Fault(fault) = end {
+            with = with.inject_fault(fault);
+        }
+        if let (End::OutOfMemory, Some(group)) = (end, &self.group) {
+            let entrance = group.entrance();
+            with = with.run_by(&entrance.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        self.launch(with);
+        let expected = expected(end, init);
+        at_work(&self.host, || strike(&self.host, end, self.group.as_ref()));
+        let goes_on = init && !matches!(end, End::Asked | End::KilledInDrain);
+        if goes_on {
+            let line = self.host.wait_for_number(&["container.previous_run"], 2);
+            self.note(expected, line);
+            // One that is asked to end before its boot is through does not end clean.
+            self.host.wait_until_ready();
+            self.host.signal(Signal::TERM);
+        }
+        self.host.wait();
+        self.pending = if goes_on { "clean" } else { expected };
+    }
+
+    fn fail_in_boot(&mut self) {
+        self.launch(builder());
+        self.host.signal(Signal::TERM);
+        self.host.wait();
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address").to_string();
+        run_to_end(&self.host.dir().join("bulkhead.toml"), &[("BULKHEAD_LISTEN", &address)]);
+        self.pending = expected(End::PortTaken, false);
+    }
+
+    fn come_from_another_machine(&mut self) {
+        self.launch(builder());
+        self.host.signal(Signal::TERM);
+        self.host.wait();
+        let run = Run { boot_id: Some("another".into()), run_id: "far".into(), ..Run::default() };
+        let opened = blackbox::open(&self.host.state_dir(), &run, Geometry::default());
+        let blackbox = opened.blackbox.expect("a black box");
+        for state in [RunState::Started, RunState::Hydrated] {
+            blackbox.reached(state).expect("reach a state");
+        }
+        self.pending = expected(End::OtherMachine, false);
+    }
+
+    fn print(&self) {
+        let said: BTreeSet<&str> = self.seen.keys().map(|(_, said)| said.as_str()).collect();
+        println!(
+            "expected \\ said       {}",
+            said.iter().map(|c| format!("{c:>20}")).collect::<String>()
+        );
+        for row in self.seen.keys().map(|(row, _)| row).collect::<BTreeSet<_>>() {
+            let cells = said.iter().map(|column| {
+                let count = self.seen.get(&(row.clone(), (*column).to_owned()));
+                count.map_or(format!("{:>20}", "."), |count| format!("{count:>20}"))
+            });
+            println!("{row:<20}  {}", cells.collect::<String>());
+        }
     }
 }
 
-#[test]
-fn every_exit_reason_is_told_from_every_other() {
-    let rounds = number("KILL_ROUNDS").unwrap_or(2);
-    let seed = number("KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("KILL_SEED={seed}");
-    let mut cases: Vec<_> = (0..rounds).flat_map(|_| 0..MATRIX.len()).enumerate().collect();
-    fastrand::Rng::with_seed(seed).shuffle(&mut cases);
-
-    let trial = trial();
-    for (number, row) in &cases {
-        let (role, how, _) = &MATRIX[*row];
-        cause(&trial, &format!("agent-{number}"), role, how);
-        trial.bystander().check();
-    }
-    // The turn that computes on ends with the rest: the exit code says that nothing had to be killed.
-    let lines = trial.finish();
-
-    let mut confusion: BTreeMap<(&str, String), usize> = BTreeMap::new();
-    for (number, row) in &cases {
-        let (agent, expected) = (format!("agent-{number}"), MATRIX[*row].2);
-        let of = |event: &str| {
-            let is_one = |line: &&Value| {
-                line["event"] == event
-                    && line["agentId"] == agent.as_str()
-                    && incarnation(line) == 1
-            };
-            lines.iter().filter(is_one).collect::<Vec<_>>()
-        };
-        let (exits, crashes) = (of("agent.exit"), of("agent.crash"));
-        assert_eq!(exits.len(), 1, "exits of {agent}, {expected}");
-        assert_eq!(crashes.len(), usize::from(!NORMAL.contains(&expected)), "{agent}, {expected}");
-        let reported = exits[0]["reason"].as_str().expect("a reason").to_owned();
-        *confusion.entry((expected, reported)).or_default() += 1;
-    }
-    println!("{:<20} reported", "expected");
-    for ((expected, reported), count) in &confusion {
-        println!("{expected:<20} {reported:<20} {count:>3}");
-    }
-    assert!(confusion.keys().all(|(expected, reported)| expected == reported), "{confusion:?}");
-}
-
-/// Agents that crash at the same moment.
-const AT_ONCE: usize = 200;
-
-#[test]
-fn many_crashes_at_once_leave_one_record_each() {
-    let host = Host::builder().guest("trap").toml("[limits]\nmax_agents = 256").start();
-    for n in 0..AT_ONCE {
-        host.client().start(&format!("agent-{n}"), "trap");
-    }
-    let barrier = Barrier::new(AT_ONCE);
+/// Does `then` while two agents answer one message after the other.
+fn at_work(host: &Host, then: impl FnOnce()) {
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for n in 0..AT_ONCE {
-            let (host, barrier) = (&host, &barrier);
+        for agent in ["one", "two"] {
+            host.client().start(agent, "echo");
+            let over = &over;
             scope.spawn(move || {
-                barrier.wait();
-                let answer = host.client().send_wait(&format!("agent-{n}"), "panic");
-                answer.expect_error(502, &["told to panic"]);
+                let answers = || host.client().try_send_wait(agent, "hi");
+                while !over.load(Relaxed) && answers().is_ok_and(|answer| answer.status == 200) {}
             });
         }
+        then();
+        over.store(true, Relaxed);
     });
-    let page = host.client().get("/crashes?limit=1000").expect(200);
-    let records = page["crashes"].as_array().expect("records");
-    let of = |records: &[Value]| -> BTreeSet<String> {
-        records.iter().map(|record| record["crashId"].to_string()).collect()
-    };
-    assert_eq!((records.len(), of(records).len()), (AT_ONCE, AT_ONCE));
-    let agents: BTreeSet<_> = records.iter().map(|record| record["agentId"].to_string()).collect();
-    assert_eq!(agents.len(), AT_ONCE);
-    let stored = of(records);
-    let lines = host.finish_with(Signal::TERM, 0);
-    let told: Vec<_> = lines.into_iter().filter(|line| line["event"] == "agent.crash").collect();
-    assert_eq!((told.len(), of(&told)), (AT_ONCE, stored));
+}
+
+fn strike(host: &Host, end: End, group: Option<&MemoryGroup>) {
+    let kill = |signal| kill_process(host.supervisor_pid(), signal).expect("send a signal");
+    match end {
+        End::Asked => host.signal(Signal::TERM),
+        End::Killed => kill(Signal::KILL),
+        End::Panic(_) | End::Fault(_) => kill(Signal::USR2),
+        End::KilledInDrain => {
+            host.client().start("deaf", "deaf");
+            host.signal(Signal::TERM);
+            host.wait_for_line("the drain", |line| {
+                line["event"] == "container.draining" && line["phase"] == "stopping"
+            });
+            kill(Signal::KILL);
+        }
+        End::OutOfMemory => {
+            let group = group.expect("a group");
+            let kills = group.oom_kills();
+            host.client().start("leak", "leak");
+            while group.oom_kills() == kills {
+                let _ = host.client().try_send_wait("leak", "leak 16384");
+            }
+        }
+        End::PortTaken | End::OtherMachine => unreachable!("there is no run to end"),
+    }
+}
+
+fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn every_end_of_the_host_is_told_by_its_name() {
+    let _quiet = memory_group::kills_are_mine();
+    let seed = from_env("KILL_MATRIX_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let rounds = from_env("KILL_MATRIX_ROUNDS").unwrap_or(ROUNDS);
+    println!("seed {seed}, rounds {rounds}");
+    let group = MemoryGroup::with_limit(MEMORY_LIMIT);
+    if let Err(reason) = &group {
+        println!("without kills for want of memory: {reason}");
+    }
+    let mut host = builder().start().ready();
+    host.signal(Signal::TERM);
+    host.wait();
+    let (group, seen, wrong) = (group.ok(), BTreeMap::new(), Vec::new());
+    let mut matrix = Matrix { host, group, pending: "clean", seen, wrong };
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..rounds {
+        let mut ends = ENDS;
+        random.shuffle(&mut ends);
+        for (end, init) in ends {
+            if end != End::OutOfMemory || matrix.group.is_some() {
+                matrix.run(end, init);
+            }
+        }
+    }
+    matrix.launch(builder());
+    matrix.host.signal(Signal::TERM);
+    matrix.host.wait();
+    matrix.print();
+    assert!(matrix.wrong.is_empty(), "seed {seed}: {:#?}", matrix.wrong);
 }

@@ -1,10 +1,12 @@
 //! What a test may say about the configuration. Everything else has a default that suits tests.
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use model_server::ModelServer;
 use toml::{Table, Value};
 
+use crate::host::Launch;
 use crate::{Host, files};
 
 /// Limits of a role that a test says nothing about: far above what a busy machine needs.
@@ -36,6 +38,7 @@ pub struct HostBuilder {
     config: Table,
     agents: Vec<Value>,
     args: Vec<String>,
+    wrapper: Vec<String>,
 }
 
 impl Default for HostBuilder {
@@ -51,7 +54,8 @@ impl Default for HostBuilder {
             max_agents = 64
             "#,
         );
-        Self { config, agents: Vec::new(), args: Vec::new() }.guest("echo")
+        let none = Vec::new;
+        Self { config, agents: Vec::new(), args: none(), wrapper: none() }.guest("echo")
     }
 }
 
@@ -104,15 +108,40 @@ impl HostBuilder {
 
     /// SIGUSR2 does this to the host.
     #[must_use]
-    pub fn inject_fault(mut self, fault: &str) -> Self {
-        self.args = vec!["--inject-fault".to_owned(), fault.to_owned()];
+    pub fn inject_fault(self, fault: &str) -> Self {
+        self.args(&["--inject-fault", fault])
+    }
+
+    /// Adds arguments of `bulkhead run`.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// The host is two processes: see [`Host::supervisor_pid`]. It keeps its port over restarts.
+    #[must_use]
+    pub fn supervise(self) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("a free port").to_string();
+        self.args(&["--supervise", "--listen", &address])
+    }
+
+    /// The host is run by this command, which gets the host's command line as its last arguments.
+    #[must_use]
+    pub fn run_by(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(ToString::to_string).collect();
         self
     }
 
     /// Writes the configuration, starts the host, and waits until it listens.
-    pub fn start(mut self) -> Host {
-        let args = std::mem::take(&mut self.args);
-        Host::start_with(&args, |state| self.render(state))
+    pub fn start(self) -> Host {
+        Host::start_with(self.launch(), |state| self.render(state))
+    }
+
+    /// How the host is called, without its configuration.
+    pub fn launch(&self) -> Launch {
+        Launch { args: self.args.clone(), wrapper: self.wrapper.clone() }
     }
 
     /// The configuration as text, with this state directory.

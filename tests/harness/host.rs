@@ -5,15 +5,17 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::output::Output;
-use crate::{HostBuilder, PATIENCE, files};
+use crate::{HostBuilder, PATIENCE, files, wait_until};
 
 /// How long the host may take to end when asked to, before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +26,9 @@ pub const CLEAN: i32 = 0;
 /// Exit code of a run that ended as asked and had to kill an agent for it.
 pub const UNCLEAN: i32 = 3;
 
+/// Name of the configuration's file.
+const CONFIG: &str = "bulkhead.toml";
+
 /// Between two looks whether the process is gone.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -33,8 +38,18 @@ pub struct Host {
     child: Child,
     output: Output,
     client: Client,
-    /// Removed last.
-    dir: Option<TempDir>,
+    launch: Launch,
+    /// Removed last, when no other run in it is left.
+    dir: Arc<TempDir>,
+}
+
+/// How a host is called.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// Arguments of `bulkhead run`, beside the configuration.
+    pub args: Vec<String>,
+    /// A command that runs the host, if there is one.
+    pub wrapper: Vec<String>,
 }
 
 impl Host {
@@ -45,21 +60,43 @@ impl Host {
 
     /// Starts a host with the configuration that `config` makes for a state directory.
     pub fn start(config: impl FnOnce(&Path) -> String) -> Self {
-        Self::start_with(&[], config)
+        Self::start_with(Launch::default(), config)
     }
 
-    /// The same, with more arguments.
-    pub fn start_with(args: &[String], config: impl FnOnce(&Path) -> String) -> Self {
+    /// The same, called in another way.
+    pub fn start_with(launch: Launch, config: impl FnOnce(&Path) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("bulkhead-test-").tempdir().expect("make a dir");
-        let file = dir.path().join("bulkhead.toml");
+        let file = dir.path().join(CONFIG);
         std::fs::write(&file, config(&dir.path().join("state"))).expect("write the configuration");
-        Self::start_in(dir, args)
+        Self::launch(launch, Arc::new(dir))
     }
 
-    /// Starts a host in the directory that another one left: see [`keep`](Self::keep).
-    pub fn start_in(dir: TempDir, args: &[String]) -> Self {
-        let file = dir.path().join("bulkhead.toml");
-        let mut child = command(&file, dir.path()).args(args).spawn().expect("start the host");
+    /// A new run with the configuration and the state directory of this one, which must have ended.
+    pub fn restart(&mut self) -> Self {
+        self.restart_with(self.launch.clone())
+    }
+
+    /// The same, called in another way.
+    pub fn restart_with(&mut self, launch: Launch) -> Self {
+        assert!(!self.is_running(), "the state directory is in use");
+        Self::launch(launch, Arc::clone(&self.dir))
+    }
+
+    /// Waits until its boot is through.
+    pub fn ready(self) -> Self {
+        self.wait_until_ready();
+        self
+    }
+
+    /// The same for a host that has a new supervisor, which may not listen yet.
+    pub fn wait_until_ready(&self) {
+        let ready = || self.client().try_request(Method::GET, "/readyz", "");
+        wait_until("the host is ready", || ready().is_ok_and(|answer| answer.status == 200));
+    }
+
+    fn launch(launch: Launch, dir: Arc<TempDir>) -> Self {
+        let mut command = wrapped(&launch.wrapper, command(&dir.path().join(CONFIG), dir.path()));
+        let mut child = command.args(&launch.args).spawn().expect("start the host");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
         let mut output = Output::collect(stdout, stderr);
@@ -71,7 +108,7 @@ impl Host {
             panic!("the host did not begin ({status:?}); {}", output.tail());
         };
         let client = Client::new(address(&first));
-        Self { child, output, client, dir: Some(dir) }
+        Self { child, output, client, launch, dir }
     }
 
     /// Where it listens.
@@ -84,14 +121,26 @@ impl Host {
         &self.client
     }
 
-    /// Its process id.
+    /// Its process id; with `--supervise`, of the init process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// The process id of the run that began last, as that run says it.
+    pub fn supervisor_pid(&self) -> Pid {
+        let runs = self.events_named("container.cold_start");
+        let pid = runs.last().and_then(|line| i32::try_from(line["pid"].as_u64()?).ok());
+        pid.and_then(Pid::from_raw).expect("cold_start says its pid")
+    }
+
+    /// The directory that the configuration lies in. The host runs in it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Its state directory.
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.as_ref().map(|dir| dir.path().join("state")).unwrap_or_default()
+        self.dir.path().join("state")
     }
 
     /// The workspace of an agent, whether it exists or not.
@@ -175,25 +224,29 @@ impl Host {
             panic!("{problem}");
         }
         let lines = self.lines();
-        check_run(&lines);
+        check_run(last_run(&lines));
         lines
     }
 }
 
 impl Host {
-    /// Ends it with SIGTERM and leaves its directory, with its configuration and its state.
-    pub fn keep(mut self) -> TempDir {
-        let dir = self.dir.take().expect("a directory");
-        self.finish();
-        dir
-    }
-
     /// Waits until it ends by itself. Returns its status and its lines.
     pub fn wait_for_end(mut self) -> (ExitStatus, Vec<Value>) {
+        let status = self.wait();
+        (status, self.lines())
+    }
+
+    /// The same for a host that is to be started again.
+    pub fn wait(&mut self) -> ExitStatus {
         let status = wait(&mut self.child, END_PATIENCE);
         let Some(status) = status else { panic!("the host did not end") };
         self.output.join();
-        (status, self.lines())
+        status
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.output.stderr()
     }
 }
 
@@ -225,6 +278,24 @@ pub fn command(config: &Path, dir: &Path) -> Command {
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// `wrapper` as the command, with `command` as its last arguments.
+fn wrapped(wrapper: &[String], command: Command) -> Command {
+    let Some((program, args)) = wrapper.split_first() else { return command };
+    let mut outer = Command::new(program);
+    outer.args(args).arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        outer.current_dir(dir);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    outer
 }
 
 /// How a run ended that was not meant to go on.
@@ -285,6 +356,12 @@ fn address(cold_start: &Value) -> SocketAddr {
     listen
         .parse()
         .unwrap_or_else(|_| panic!("cold_start says no address in `listen`: {cold_start}"))
+}
+
+/// The lines of the run that began last: with `--supervise` there may be more than one.
+fn last_run(lines: &[Value]) -> &[Value] {
+    let begins = |line: &Value| line["event"] == "container.cold_start";
+    &lines[lines.iter().rposition(begins).unwrap_or(0)..]
 }
 
 fn check_run(lines: &[Value]) {

@@ -8,6 +8,8 @@
 //! - [`host`]: the process
 //! - [`client`]: the calls of the control API
 //! - [`output`]: the log
+//! - [`processes`]: what the system says of processes
+//! - [`memory_group`]: a bound on memory that the kernel keeps
 //! - [`lives`]: what the log must tell of an agent's lives
 //! - [`metrics`]: what agents take and must give back
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
@@ -22,8 +24,10 @@ pub mod config;
 pub mod files;
 pub mod host;
 pub mod lives;
+pub mod memory_group;
 pub mod metrics;
 pub mod output;
+pub mod processes;
 pub mod puppet;
 pub mod trial;
 

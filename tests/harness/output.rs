@@ -93,13 +93,21 @@ impl Output {
         if let Some(line) = state.broken.first() {
             return Err(format!("a line of stdout is no JSON object: {line:?}"));
         }
-        for (expected, line) in state.lines.iter().enumerate() {
-            check_line(line, expected as u64).map_err(|problem| format!("{problem}: {line}"))?;
+        // Runs that follow each other, each with numbers of its own.
+        let begins = |line: &Value| line["event"] == "container.cold_start";
+        for run in state.lines.chunk_by(|_, next| !begins(next)) {
+            let first = &run[0];
+            if !begins(first) {
+                return Err(format!("the first line is no container.cold_start: {first}"));
+            }
+            for (line, expected) in run.iter().zip(0..) {
+                check_line(line, expected).map_err(|problem| format!("{problem}: {line}"))?;
+                if line["runId"] != first["runId"] {
+                    return Err(format!("it is of another run: {line}"));
+                }
+            }
         }
-        match state.lines.first() {
-            Some(first) if first["event"] == "container.cold_start" => Ok(()),
-            first => Err(format!("the first line is no container.cold_start: {first:?}")),
-        }
+        if state.lines.is_empty() { Err("there is no line".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -184,5 +192,14 @@ mod tests {
         assert!(output(&[&cold, &line("agent.start", 2)]).check().unwrap_err().contains("seq"));
         assert!(output(&[&cold, "panic!"]).check().unwrap_err().contains("no JSON"));
         assert!(output(&[&cold, r#"{"seq":1}"#]).check().unwrap_err().contains("schema"));
+        let other = line("agent.start", 1).replace(r#""r""#, r#""s""#);
+        assert!(output(&[&cold, &other]).check().unwrap_err().contains("another run"));
+    }
+
+    #[test]
+    fn a_run_that_follows_another_counts_anew() {
+        let cold = line("container.cold_start", 0);
+        let next = cold.replace(r#""r""#, r#""s""#);
+        assert_eq!(output(&[&cold, &line("agent.start", 1), &next]).check(), Ok(()));
     }
 }

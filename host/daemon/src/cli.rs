@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::faults::Fault;
+use crate::init::Rules;
 
 /// Supervisor for agents that live in WebAssembly components.
 #[derive(Debug, Parser)]
@@ -22,10 +24,16 @@ Exit codes:
   2  wrong command line, configuration or component
   3  ended, but not every agent ended by itself
   4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
+  5  the supervisor died again and again, and its init process gave up
+  128 + n  the supervisor died of signal n while its init process was asked to end
+
+As process 1, or with --supervise, the program runs the supervisor as a child: it passes signals on, takes
+the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are final.
 
 Environment, over the configuration file:
   BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN,
   BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL,
+  BULKHEAD_SUPERVISE, BULKHEAD_MAX_RESTARTS, BULKHEAD_RESTART_WINDOW_MS,
   BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
   GASTOWN_TOWN_ID";
 
@@ -95,9 +103,28 @@ pub struct RunArgs {
     /// How log lines look. `auto` is readable on a terminal and JSON elsewhere.
     #[arg(long)]
     pub log_format: Option<LogFormat>,
+    /// Run the supervisor as a child, and start it anew when it dies. Process 1 always does.
+    #[arg(long, env = "BULKHEAD_SUPERVISE")]
+    pub supervise: bool,
+    /// Deaths of the supervisor within the window that are answered by a new start.
+    #[arg(long, env = "BULKHEAD_MAX_RESTARTS", default_value_t = 5)]
+    pub max_restarts: u32,
+    /// The window in which deaths of the supervisor are counted, in milliseconds.
+    #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", default_value_t = 60_000)]
+    pub restart_window_ms: u64,
     /// What SIGUSR2 does to the host. For tests of the host.
     #[arg(long, hide = true)]
     pub inject_fault: Option<Fault>,
+}
+
+impl RunArgs {
+    /// When a supervisor that dies is not started any more.
+    pub fn restart_rules(&self) -> Rules {
+        Rules {
+            max_restarts: self.max_restarts,
+            window: Duration::from_millis(self.restart_window_ms),
+        }
+    }
 }
 
 /// How log lines look.

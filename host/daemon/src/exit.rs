@@ -16,6 +16,8 @@ pub enum Exit {
     Unclean = 3,
     /// A panic of the host that nothing contained. The log has it as `container.uncaught_exception`.
     Panicked = 4,
+    /// The supervisor died too often for its init process.
+    GaveUp = 5,
 }
 
 impl From<Exit> for ExitCode {

@@ -2,7 +2,6 @@
 
 use bulkhead_events::task::Spawner;
 use clap::ValueEnum;
-use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What SIGUSR2 does to a host that was started with `--inject-fault`.
@@ -16,10 +15,28 @@ pub enum Fault {
     PanicTask,
     /// A background task returns an error.
     FailTask,
+    /// The process aborts in its boot, without being asked.
+    AbortInBoot,
     /// The process aborts.
     Abort,
     /// The process dies of SIGSEGV.
     Segv,
+}
+
+/// Does what is to be done in the boot, when the control server answers.
+pub fn strike_in_boot(fault: Option<Fault>) {
+    if fault == Some(Fault::AbortInBoot) {
+        std::process::abort();
+    }
+}
+
+/// A real fault. A SIGSEGV that is only sent would be taken by the engine's handler, which waits for the
+/// instruction to fault once more.
+fn write_to_nowhere() {
+    let nowhere = std::ptr::without_provenance_mut::<u8>(1);
+    // SAFETY: the first page is never mapped, so nothing is written; the fault that ends the process is
+    // what was asked for.
+    unsafe { nowhere.write_volatile(1) };
 }
 
 /// Waits for SIGUSR2, and does it. Some faults are survived, and can be asked for again.
@@ -51,10 +68,8 @@ pub async fn strike(fault: Option<Fault>, spawner: &Spawner) -> std::convert::In
                 let error = "a fault was injected into a task".to_owned();
                 spawner.spawn("failing task", async { Err::<(), _>(error) });
             }
-            Fault::Abort => std::process::abort(),
-            Fault::Segv => {
-                let _ = kill_process(getpid(), Signal::SEGV);
-            }
+            Fault::Abort | Fault::AbortInBoot => std::process::abort(),
+            Fault::Segv => write_to_nowhere(),
         }
     }
 }

@@ -1,76 +1,109 @@
 //! The composition root: everything is built here, bottom up.
 
-use std::io::IsTerminal;
+use std::error::Error;
 use std::sync::Arc;
 
 use bulkhead_control::ControlServer;
-use bulkhead_events::{Diagnostics, Format, Log, RunContext, SharedSink};
+use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
+use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::Runtime;
+use bulkhead_store::BlackBox;
+use bulkhead_store::blackbox::{self, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Loaded};
 use bulkhead_supervisor::Supervisor;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
-use crate::cli::LogFormat;
 use crate::config::Settings;
 use crate::failure::Failure;
+use crate::init::Handover;
+use crate::kernel::Kernel;
 use crate::panics;
+use crate::previous::Before;
+use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
+use crate::vitals::Vitals;
 
 /// A running host.
 pub struct Host {
-    pub log: Arc<Log>,
+    pub recorder: Arc<Recorder>,
     pub sink: SharedSink,
     pub runtime: Arc<Runtime>,
     pub supervisor: Supervisor,
     pub control: ControlServer,
     pub crashes: Arc<Crashes>,
+    pub vitals: Vitals,
     _state_dir: StateDir,
 }
 
 impl Host {
     /// Builds the host. When it returns, the control server answers.
-    pub fn build(settings: &Settings) -> Result<Self, Failure> {
+    pub fn build(settings: &Settings, handover: Option<&Handover>) -> Result<Self, Failure> {
         let state_dir = StateDir::take(&settings.state_dir)?;
         let file_limit = raise_file_limit(settings.runtime.max_agents);
-        let context =
-            Arc::new(RunContext::new(Uuid::now_v7().to_string(), settings.town_id.clone()));
-        let log = start_log(settings, Arc::clone(&context))?;
-        let sink: SharedSink = Arc::clone(&log) as SharedSink;
-        trace_to(&sink, settings.log.level);
-        panics::watch(Arc::clone(&log));
-        let runtime = Runtime::new(&settings.runtime, Arc::clone(&sink))
-            .map_err(|error| Failure::cannot_run("cannot build the runtime", &error))?;
-        let runtime = Arc::new(runtime);
-        let crashes = open_crashes(settings);
-        let supervisor = Supervisor::new(
-            settings.supervisor(),
-            Arc::clone(&runtime),
-            Arc::clone(&sink),
-            Arc::clone(&crashes) as Arc<dyn CrashStore>,
-            Arc::clone(&context),
+        let kernel = Kernel::here();
+        let run = describe_run(&kernel, handover);
+        let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
+        let opened = blackbox::open(&settings.state_dir, &run, Geometry::default());
+        let before = Before::judge(
+            &opened.previous,
+            handover.and_then(|handover| handover.last_end.as_ref()),
+            &kernel,
         );
-        let control = ControlServer::start(
-            settings.control.clone(),
-            supervisor.clone(),
-            Arc::clone(&sink),
-            context,
-        )
-        .map_err(|error| Failure::cannot_run("cannot serve the control API", &error))?;
-        let host = Self { log, sink, runtime, supervisor, control, crashes, _state_dir: state_dir };
-        host.tell_cold_start(settings, file_limit);
+        let (blackbox, no_blackbox) = match opened.blackbox {
+            Ok(blackbox) => (blackbox, None),
+            Err(error) => (BlackBox::absent(), Some(error)),
+        };
+        let log = start_log(settings, Arc::clone(&context))?;
+        let recorder = Arc::new(Recorder::new(log, blackbox));
+        let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
+        trace_to(&sink, settings.log.level);
+        panics::watch(Arc::clone(&recorder));
+        let vitals = Vitals::watch(kernel, Arc::clone(&recorder))
+            .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
+        let crashes = open_crashes(settings);
+        let (runtime, supervisor, control) = serve(settings, &sink, &crashes, &context)
+            .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
+            .map_err(|(_, failure)| failure)?;
+        let host = Self {
+            recorder,
+            sink,
+            runtime,
+            supervisor,
+            control,
+            crashes,
+            vitals,
+            _state_dir: state_dir,
+        };
+        host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
+        host.recorder.reached(RunState::Started);
+        if let Some(error) = no_blackbox {
+            let cause = error.source().map(ToString::to_string);
+            tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");
+        }
         Ok(host)
     }
 
-    fn tell_cold_start(&self, settings: &Settings, file_limit: Option<String>) {
+    fn tell_cold_start(
+        &self,
+        settings: &Settings,
+        run: &Run,
+        init: bool,
+        before: Before,
+        file_limit: Option<String>,
+    ) {
         let capacity = self.runtime.capacity();
         let names =
             |keys: &mut dyn Iterator<Item = &Arc<str>>| keys.map(|key| key.to_string()).collect();
         self.sink.record(Event::ColdStart {
             version: env!("CARGO_PKG_VERSION"),
-            boot_id: boot_id(),
+            boot_id: run.boot_id.clone(),
+            pid: run.pid,
+            init,
+            restart_seq: run.restart_seq,
+            previous_run: before.summary(),
             listen: self.control.local_addr().to_string(),
             max_agents: capacity.max_agents,
             allocator: capacity.allocator.as_str(),
@@ -78,6 +111,7 @@ impl Host {
             roles: names(&mut settings.catalog.roles.keys()),
             boot_agents: settings.agents.len(),
         });
+        self.sink.record(before.into_event());
         for reason in capacity.notes.iter().chain(&file_limit) {
             self.sink.record(Event::CapacityLimited {
                 requested: settings.runtime.max_agents,
@@ -101,16 +135,52 @@ fn open_crashes(settings: &Settings) -> Arc<Crashes> {
     Arc::new(crashes)
 }
 
+/// What the black box says of this run at its beginning. An init process read the counters before there was
+/// a process to be killed, so that none is missed.
+fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
+    Run {
+        run_id: Uuid::now_v7().to_string(),
+        boot_id: kernel.boot_id(),
+        pid: std::process::id(),
+        started_at_ms: now().0,
+        restart_seq: handover.map_or(0, |handover| handover.restart_seq),
+        version: env!("CARGO_PKG_VERSION").into(),
+        baseline: handover.map_or_else(|| kernel.counters(), |handover| handover.counters.clone()),
+    }
+}
+
+type Served = (Arc<Runtime>, Supervisor, ControlServer);
+
+/// The engine, the agents, the control server; or what could not be had, and why.
+fn serve(
+    settings: &Settings,
+    sink: &SharedSink,
+    crashes: &Arc<Crashes>,
+    context: &Arc<RunContext>,
+) -> Result<Served, (&'static str, Failure)> {
+    let runtime = Runtime::new(&settings.runtime, Arc::clone(sink))
+        .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
+    let runtime = Arc::new(runtime);
+    let supervisor = Supervisor::new(
+        settings.supervisor(),
+        Arc::clone(&runtime),
+        Arc::clone(sink),
+        Arc::clone(crashes) as Arc<dyn CrashStore>,
+        Arc::clone(context),
+    );
+    let control = ControlServer::start(
+        settings.control.clone(),
+        supervisor.clone(),
+        Arc::clone(sink),
+        Arc::clone(context),
+    )
+    .map_err(|error| ("control", Failure::cannot_run("cannot serve the control API", &error)))?;
+    Ok((runtime, supervisor, control))
+}
+
 fn start_log(settings: &Settings, context: Arc<RunContext>) -> Result<Arc<Log>, Failure> {
-    let stdout = std::io::stdout();
-    let format = match settings.log_format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Pretty => Format::Pretty,
-        LogFormat::Auto if stdout.is_terminal() => Format::Pretty,
-        LogFormat::Auto => Format::Json,
-    };
-    let config = bulkhead_events::LogConfig { format, ..settings.log.clone() };
-    Log::start(config, context, Box::new(stdout))
+    let config = bulkhead_events::LogConfig { format: settings.format(), ..settings.log.clone() };
+    Log::start(config, context, Box::new(std::io::stdout()))
         .map_err(|error| Failure::cannot_run("cannot start the log", &error))
 }
 
@@ -137,9 +207,4 @@ fn raise_file_limit(max_agents: usize) -> Option<String> {
     let text =
         || format!("{files} files may be open (RLIMIT_NOFILE), {max_agents} agents want {wanted}");
     (files < wanted).then(text)
-}
-
-fn boot_id() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(text.trim().to_owned())
 }

@@ -7,32 +7,41 @@ use std::backtrace::Backtrace;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_events::Sink;
 use bulkhead_events::containment::{Fate, fate_of, panic_message};
 use bulkhead_events::task::tell_unhandled;
-use bulkhead_events::{Log, Sink};
 use bulkhead_model::Event;
+use bulkhead_store::blackbox::{Fact, Panic};
 
 use crate::exit::Exit;
+use crate::recorder::Recorder;
 
 /// Time for the last lines of a process that dies of a panic.
 const FLUSHING: Duration = Duration::from_secs(2);
 
 /// Tells every panic of the process that nobody else tells, and ends the process for those that nothing
 /// contains.
-pub fn watch(log: Arc<Log>) {
+pub fn watch(recorder: Arc<Recorder>) {
     std::panic::set_hook(Box::new(move |panic| {
+        let log = recorder.log();
         let message = panic_message(panic.payload());
         let place = panic.location().map(ToString::to_string);
         match fate_of(panic) {
             Fate::Contained => {}
             Fate::EndsItsTask => {
-                tell_unhandled(&*log, log.context(), "unnamed", "panic", message, place);
+                tell_unhandled(&*recorder, log.context(), "unnamed", "panic", message, place);
             }
             Fate::EndsTheProcess => {
-                let at = place.as_deref().unwrap_or("an unknown place");
                 let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+                // Before anything that takes memory, locks or time.
+                recorder.blackbox().note(&Fact::Panic(Panic {
+                    name: thread.as_str().into(),
+                    message: message.as_str().into(),
+                    location: place.as_deref().map(Into::into),
+                }));
+                let at = place.as_deref().unwrap_or("an unknown place");
                 let frames = Backtrace::force_capture();
-                log.record(Event::UncaughtException {
+                recorder.record(Event::UncaughtException {
                     name: "panic",
                     message,
                     stack: Some(format!("at {at} in thread {thread}\n{frames}")),
@@ -45,10 +54,7 @@ pub fn watch(log: Arc<Log>) {
     }));
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the thread that panicked may be the one that main waits for"
-)]
+#[expect(clippy::disallowed_methods, reason = "`main` may be what panicked, or wait for what did")]
 fn end_the_process() -> ! {
     std::process::exit(Exit::Panicked as i32)
 }

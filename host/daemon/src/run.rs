@@ -1,12 +1,15 @@
 //! `bulkhead run`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_events::task::Spawner;
 use bulkhead_model::Event;
+use bulkhead_model::previous::RunState;
 use bulkhead_model::time::millis;
 use bulkhead_supervisor::{DrainPlan, DrainReport};
+use tokio::task::JoinHandle;
 
 use crate::cli::RunArgs;
 use crate::config::{self, Settings};
@@ -14,6 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
 use crate::host::Host;
+use crate::init::Handover;
 use crate::signals::Signals;
 
 /// Time for the control server to finish what it is answering.
@@ -22,8 +26,8 @@ const ANSWERING: Duration = Duration::from_secs(2);
 /// Time for the last log lines.
 const FLUSHING: Duration = Duration::from_secs(5);
 
-/// Runs the agents until a signal comes.
-pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+/// The configuration with what the command line says over it.
+pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
     let mut settings = config::load(&args.config)?;
     if let Some(listen) = args.listen {
         settings.control.listen = listen;
@@ -31,6 +35,12 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if let Some(format) = args.log_format {
         settings.log_format = format;
     }
+    Ok(settings)
+}
+
+/// Runs the agents until a signal comes.
+pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> {
+    let settings = settings(args)?;
     let waiting = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -39,29 +49,31 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let mut signals = waiting
         .block_on(async { Signals::listen() })
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
-    let host = Host::build(&settings)?;
+    let host = Host::build(&settings, handover.as_ref())?;
+    faults::strike_in_boot(args.inject_fault);
     let spawner = spawner(&host);
-    boot(&host, &settings, &spawner);
+    let booted = boot(&host, &settings, &spawner);
     let by = waiting.block_on(async {
         tokio::select! {
             by = signals.next() => by,
+            never = get_ready(&host, booted) => match never {},
             never = faults::strike(args.inject_fault, &spawner) => match never {},
         }
     });
     host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
+    host.recorder.reached(RunState::Draining);
     let plan = plan(by, &settings);
-    let (report, clean) = waiting.block_on(shut_down(&host, by, plan, &mut signals));
-    Ok(end(host, &report, clean))
+    let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals));
+    Ok(end(host, &ending))
 }
 
 fn spawner(host: &Host) -> Spawner {
-    let (sink, context) = (Arc::clone(&host.sink), Arc::clone(host.log.context()));
+    let (sink, context) = (Arc::clone(&host.sink), Arc::clone(host.recorder.log().context()));
     Spawner::new(host.runtime.fast_lane().clone(), sink, context)
 }
 
-/// Starts the configured agents, all at once, and then says that the host is ready. A start that
-/// fails was told; the others go on.
-fn boot(host: &Host, settings: &Settings, spawner: &Spawner) {
+/// Starts the configured agents, all at once. A start that fails was told; the others go on.
+fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Option<()>> {
     let starts: Vec<_> = settings
         .agents
         .iter()
@@ -70,18 +82,24 @@ fn boot(host: &Host, settings: &Settings, spawner: &Spawner) {
             let name = format!("boot {}", request.agent_id);
             spawner.spawn(name, async move {
                 let _ = supervisor.start(request).await;
-                Ok::<_, std::convert::Infallible>(())
+                Ok::<_, Infallible>(())
             })
         })
         .collect();
-    let supervisor = host.supervisor.clone();
     spawner.spawn("boot", async move {
         for start in starts {
             let _ = start.await;
         }
-        supervisor.set_ready();
-        Ok::<_, std::convert::Infallible>(())
-    });
+        Ok::<_, Infallible>(())
+    })
+}
+
+/// Says that the host is ready when the boot is through, and the black box was told so.
+async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
+    let _ = booted.await;
+    host.recorder.reached(RunState::Hydrated);
+    host.supervisor.set_ready();
+    std::future::pending().await
 }
 
 /// SIGTERM lets the agents finish what they are at. The others come from a terminal: somebody waits.
@@ -94,27 +112,38 @@ fn plan(by: &str, settings: &Settings) -> DrainPlan {
     DrainPlan { settle, stop }
 }
 
-/// Ends the agents, and says whether that went as it should. A second signal ends the wait.
+/// How the agents ended.
+struct Ending {
+    report: DrainReport,
+    /// The drain was not cut short.
+    through: bool,
+}
+
+impl Ending {
+    fn exit(&self) -> Exit {
+        if self.through && self.report.killed() == 0 { Exit::Clean } else { Exit::Unclean }
+    }
+}
+
+/// Ends the agents. A second signal ends the wait.
 async fn shut_down(
     Host { supervisor, sink, .. }: &Host,
     by: &str,
     plan: DrainPlan,
     signals: &mut Signals,
-) -> (DrainReport, bool) {
+) -> Ending {
     let again = tokio::select! {
-        report = supervisor.drain(by, plan) => {
-            let clean = report.killed() == 0;
-            return (report, clean);
-        }
+        report = supervisor.drain(by, plan) => return Ending { report, through: true },
         again = signals.next() => again,
     };
     let reason = "a second signal: no grace any more".into();
     sink.record(Event::StopIntent { by: again.into(), reason });
-    (supervisor.kill_all(again).await, false)
+    Ending { report: supervisor.kill_all(again).await, through: false }
 }
 
-fn end(host: Host, report: &DrainReport, clean: bool) -> Exit {
-    let Host { log, sink, runtime, supervisor, control, crashes, .. } = host;
+fn end(host: Host, ending: &Ending) -> Exit {
+    let Host { recorder, sink, runtime, supervisor, control, crashes, vitals, .. } = host;
+    let (log, report) = (recorder.log(), &ending.report);
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
@@ -132,5 +161,10 @@ fn end(host: Host, report: &DrainReport, clean: bool) -> Exit {
     if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shut_down();
     }
-    if clean { Exit::Clean } else { Exit::Unclean }
+    // The last word: whatever goes wrong before it is an end that was not clean.
+    vitals.stop();
+    if ending.through {
+        recorder.mark_clean();
+    }
+    ending.exit()
 }

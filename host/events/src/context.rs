@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_model::Timestamp;
 
@@ -36,6 +36,12 @@ impl RunContext {
         }
     }
 
+    /// A run that ended, for whoever tells of it afterwards.
+    pub fn past(run_id: String, town_id: Option<String>, lived: Duration) -> Self {
+        let began = Instant::now().checked_sub(lived).unwrap_or_else(Instant::now);
+        Self { began, ..Self::new(run_id, town_id) }
+    }
+
     /// Names this run.
     pub fn run_id(&self) -> &str {
         &self.run_id
@@ -47,7 +53,7 @@ impl RunContext {
     }
 
     /// How long it lives, by the monotonic clock.
-    pub fn uptime(&self) -> std::time::Duration {
+    pub fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
 

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +28,17 @@ pub enum Format {
     Json,
     /// For a person at a terminal. Not a contract.
     Pretty,
+}
+
+impl Format {
+    /// The line that a log of `context` writes of `event` as its number `seq`.
+    pub fn line(self, event: &Event, context: &RunContext, seq: u64) -> String {
+        let json = line::json(event, now(), context).finish(seq);
+        match self {
+            Self::Json => json,
+            Self::Pretty => line::pretty(&json),
+        }
+    }
 }
 
 /// How a log is set up.
@@ -59,6 +72,8 @@ struct Shared {
     filled: Condvar,
     hurry: Condvar,
     drained: Condvar,
+    /// `next_seq` of the queue, for those who only look.
+    numbered: AtomicU64,
 }
 
 #[derive(Default)]
@@ -86,6 +101,7 @@ impl Log {
             filled: Condvar::new(),
             hurry: Condvar::new(),
             drained: Condvar::new(),
+            numbered: AtomicU64::new(0),
         });
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
@@ -102,6 +118,11 @@ impl Log {
     /// Lines dropped so far in this run.
     pub fn dropped(&self) -> u64 {
         self.shared.context.counts().dropped_lines()
+    }
+
+    /// The number of the last line that was given one, whether it is written yet or not.
+    pub fn last_seq(&self) -> Option<u64> {
+        self.shared.numbered.load(Relaxed).checked_sub(1)
     }
 
     /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
@@ -158,6 +179,7 @@ impl Shared {
         let mut queue = self.lock();
         let seq = queue.next_seq;
         queue.next_seq += 1;
+        self.numbered.store(queue.next_seq, Relaxed);
         let line = draft.finish(seq);
         if queue.closed || queue.bytes + line.len() > room {
             self.context.counts().drop_line(level);

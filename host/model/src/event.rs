@@ -15,8 +15,8 @@ use crate::crash::CoreDumpRef;
 use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, CrashRecord, ExitReason, Frame, Incarnation, Next, Phase, Sender, StartPhase,
-    Symbolized, Timestamp,
+    AgentId, Cause, Confidence, CrashRecord, ExitReason, Frame, Incarnation, Next, Phase,
+    PreviousRun, Sender, StartPhase, Symbolized, Timestamp,
 };
 
 /// Version of the log line's shape.
@@ -76,6 +76,25 @@ pub enum DrainPhase {
     Killing,
 }
 
+names! {
+    /// The word for it in a line.
+    DrainPhase::as_str {
+        Settling => "settling",
+        Stopping => "stopping",
+        Killing => "killing",
+    }
+}
+
+/// What became of the run before, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousSummary {
+    /// Why it ended.
+    pub cause: Cause,
+    /// How sure that is.
+    pub confidence: Confidence,
+}
+
 /// What a part of a drain came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -120,6 +139,14 @@ pub enum Event {
         version: &'static str,
         /// Boot id of the kernel.
         boot_id: Option<String>,
+        /// Of the process that tells this.
+        pid: u32,
+        /// Whether an init process watches over it.
+        init: bool,
+        /// How often the init process started the host anew.
+        restart_seq: u64,
+        /// What became of the run before, in short: see [`Event::PreviousRun`].
+        previous_run: PreviousSummary,
         /// Address of the control server.
         listen: String,
         /// Largest number of live agents.
@@ -132,6 +159,16 @@ pub enum Event {
         roles: Vec<String>,
         /// Agents that the configuration starts.
         boot_agents: usize,
+    },
+    /// What became of the run before this one.
+    #[serde(rename = "container.previous_run")]
+    PreviousRun {
+        /// Not part of the line's fields: it is the line's level.
+        #[serde(skip)]
+        level: Level,
+        /// The whole of it.
+        #[serde(flatten)]
+        run: Box<PreviousRun>,
     },
     /// A limit of the machine is below what was configured.
     #[serde(rename = "container.capacity_limited")]
@@ -492,7 +529,9 @@ impl Event {
     /// How much the line matters.
     pub fn level(&self) -> Level {
         match self {
-            Self::HostLog { level, .. } | Self::AgentLog { level, .. } => *level,
+            Self::PreviousRun { level, .. }
+            | Self::HostLog { level, .. }
+            | Self::AgentLog { level, .. } => *level,
             Self::AgentMessage { .. } => Level::Debug,
             Self::AgentTurn { error, .. } => {
                 if error.is_some() {

@@ -1,12 +1,13 @@
 //! What became of the run before this one: the fields of `container.previous_run`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::names::names;
 
 /// Why the host process of an earlier run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// It said so itself, after everything was through.
@@ -48,7 +49,9 @@ names! {
 }
 
 /// How sure a [`Cause`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// The best guess of several.
@@ -60,7 +63,9 @@ pub enum Confidence {
 }
 
 /// How far a run of the host came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// The process runs; nothing of it answers yet.
@@ -87,7 +92,7 @@ names! {
 }
 
 /// Memory of the container at one moment. Absent is what its source did not say.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MemoryFigures {
     /// Resident bytes of the host.
@@ -102,16 +107,19 @@ pub struct MemoryFigures {
     /// Percentage of the last 10 s in which every task waited for memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi_full_avg10: Option<f64>,
-    /// Processes that the kernel killed for memory, ever.
+    /// Processes that the kernel killed for memory since the machine booted, whosever they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// Of them, those of the container's own group. Begins anew with the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_oom_kills: Option<u64>,
     /// How often the limit was hit, ever: `max` of `memory.events`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_hits: Option<u64>,
 }
 
 /// The last memory sample of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastMemory {
     /// When it was taken.
@@ -122,7 +130,7 @@ pub struct LastMemory {
 }
 
 /// Work that had begun and had not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlight {
     /// Whose it was.
@@ -139,7 +147,7 @@ pub struct InFlight {
 }
 
 /// What became of the run before this one, with the reasons for saying so.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousRun {
     /// Its `runId`. Absent when nothing is known of it.

@@ -75,7 +75,12 @@ pub fn measure(storm: Duration, report: &mut Report) {
 fn watch(http: &mut Connection, goes_on: impl Fn(Instant) -> bool) -> Samples {
     let (began, mut samples) = (Instant::now(), Samples::new());
     while goes_on(began) {
-        samples.add(http.timed("POST", "/agents/well/message?wait=60000", r#"{"prompt":"x"}"#, 200));
+        samples.add(http.timed(
+            "POST",
+            "/agents/well/message?wait=60000",
+            r#"{"prompt":"x"}"#,
+            200,
+        ));
     }
     samples
 }

@@ -1,6 +1,7 @@
 //! What the program works with, and the checks that need more than one key.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How lines look on the stdout of this process.
+    pub fn format(&self) -> Format {
+        match self.log_format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Pretty => Format::Pretty,
+            LogFormat::Auto if std::io::stdout().is_terminal() => Format::Pretty,
+            LogFormat::Auto => Format::Json,
+        }
+    }
+
     /// The supervisor's part.
     pub fn supervisor(&self) -> SupervisorConfig {
         SupervisorConfig {

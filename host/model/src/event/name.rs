@@ -7,6 +7,7 @@ names! {
     /// What the line's field `event` says.
     Event::name {
         ColdStart => "container.cold_start",
+        PreviousRun => "container.previous_run",
         CapacityLimited => "container.capacity_limited",
         ComponentLoaded => "container.component_loaded",
         CacheEntryRejected => "container.cache_entry_rejected",
@@ -39,8 +40,11 @@ names! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AgentTag, StartTimings};
-    use crate::{AgentId, ExitReason, Incarnation, Level, Phase, Sender, StartPhase};
+    use crate::event::{AgentTag, PreviousSummary, StartTimings};
+    use crate::{
+        AgentId, Cause, Confidence, ExitReason, Incarnation, Level, Phase, PreviousRun, Sender,
+        StartPhase,
+    };
 
     fn agent() -> AgentTag {
         let agent_id = AgentId::parse("a1").unwrap();
@@ -51,11 +55,35 @@ mod tests {
         "text".to_owned()
     }
 
+    fn previous_run() -> PreviousRun {
+        PreviousRun {
+            previous_run_id: None,
+            cause: Cause::Unknown,
+            confidence: Confidence::Low,
+            evidence: Vec::new(),
+            excluded: Vec::new(),
+            last_state: None,
+            last_seq: None,
+            last_ts: None,
+            last_memory: None,
+            in_flight: Vec::new(),
+            exit_code: None,
+            signal: None,
+        }
+    }
+
     fn of_the_container() -> Vec<Event> {
         vec![
             Event::ColdStart {
                 version: "0",
                 boot_id: None,
+                pid: 1,
+                init: false,
+                restart_seq: 0,
+                previous_run: PreviousSummary {
+                    cause: Cause::Unknown,
+                    confidence: Confidence::Low,
+                },
                 listen: text(),
                 max_agents: 0,
                 allocator: "pooling",
@@ -63,6 +91,7 @@ mod tests {
                 roles: Vec::new(),
                 boot_agents: 0,
             },
+            Event::PreviousRun { level: Level::Info, run: Box::new(previous_run()) },
             Event::CapacityLimited { requested: 2, granted: 1, reason: text() },
             Event::ComponentLoaded {
                 component: "echo".into(),

@@ -157,13 +157,23 @@ pub(super) fn how_it_ended(wait: Option<WaitStatus>) -> String {
 }
 
 /// Kills before the last sample hit somebody else: the run took a sample after them.
+///
+/// The count of the own group names the victim's container, but it begins anew with the group. A parent that
+/// saw the end is in the same group, so then it counts; else that of the machine, which neighbours raise too.
 fn oom_kills(run: &Previous, last: Option<&MemoryFigures>, now: &Surroundings) -> OomKills {
-    let before = last.and_then(|figures| figures.oom_kills).or(run.run.baseline.oom_kills);
-    match (before, now.memory.oom_kills) {
-        (Some(before), Some(now)) if now > before => OomKills::Rose(before, now),
-        (Some(before), Some(now)) if now < before => OomKills::WentBack,
-        (Some(before), Some(_)) => OomKills::Stayed(before),
-        _ => OomKills::Unknown,
+    let compare = |count: fn(&MemoryFigures) -> Option<u64>| {
+        let before = last.and_then(count).or(count(&run.run.baseline));
+        match (before, count(&now.memory)) {
+            (Some(before), Some(now)) if now > before => OomKills::Rose(before, now),
+            (Some(before), Some(now)) if now < before => OomKills::WentBack,
+            (Some(before), Some(_)) => OomKills::Stayed(before),
+            _ => OomKills::Unknown,
+        }
+    };
+    let of_group = now.wait.map(|_| compare(|figures| figures.group_oom_kills));
+    match of_group {
+        Some(counted @ (OomKills::Rose(..) | OomKills::Stayed(_))) => counted,
+        _ => compare(|figures| figures.oom_kills),
     }
 }
 

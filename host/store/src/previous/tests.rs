@@ -37,6 +37,7 @@ fn calm() -> MemoryFigures {
         anon_bytes: Some(200),
         psi_full_avg10: Some(0.0),
         oom_kills: Some(3),
+        group_oom_kills: None,
         limit_hits: Some(0),
     }
 }
@@ -425,4 +426,28 @@ fn what_the_run_was_at_is_told_with_its_last_words() {
     assert_eq!((judged.last_seq, judged.last_ts), (Some(70), Some(Timestamp(90_000))));
     assert!(judged.evidence.iter().any(|line| line.starts_with("2 slots of its black box")));
     assert!(judged.evidence.iter().any(|line| line.starts_with("1 slots of its black box")));
+}
+
+/// What the machine and the own group counted.
+fn counted(machine: u64, group: u64) -> MemoryFigures {
+    MemoryFigures { oom_kills: Some(machine), group_oom_kills: Some(group), ..calm() }
+}
+
+#[test]
+fn a_kill_of_a_neighbour_is_none_of_this_group() {
+    let mut run = busy().and(80_000, &Fact::Memory(counted(3, 1)));
+    run.run.baseline = counted(3, 1);
+    let neighbour = Surroundings { memory: counted(4, 1), ..after(SIGKILL) };
+    let judged = check(&run, &neighbour, Cause::ExternalSigkill, High);
+    excludes(&judged, "oom_kill: the kernel's count of out-of-memory kills stayed at 1");
+    let own = Surroundings { memory: counted(4, 2), ..after(SIGKILL) };
+    check(&run, &own, Cause::OomKill, Medium);
+}
+
+#[test]
+fn the_count_of_a_group_says_nothing_when_nobody_saw_the_end() {
+    let mut run = busy().and(80_000, &Fact::Memory(counted(3, 0)));
+    run.run.baseline = counted(3, 0);
+    let new_group = Surroundings { memory: counted(4, 0), ..after(None) };
+    check(&run, &new_group, Cause::OomKill, Low);
 }

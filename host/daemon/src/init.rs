@@ -1,0 +1,204 @@
+//! The init process: `bulkhead run` as the first process of a container, or with `--supervise`.
+//!
+//! ```text
+//!            signals ─▶ ┌──────┐ spawn, with a Handover ┌────────────┐
+//!                       │ init │ ──────────────────────▶│ supervisor │  the same program with the
+//!   ends of orphans ──▶ └──────┘ ◀── its end ────────── └────────────┘  same arguments
+//!                           │
+//!        ended as asked, or a restart cannot help ──▶ end with the same code
+//!        died otherwise ──▶ wait for the backoff, spawn again
+//!        died too often ──▶ tell why, give up
+//! ```
+//!
+//! It has no async runtime and no engine, and one thread beside its own, which waits for signals. It is so
+//! small because it must not fail: what it sees of an end (exit code, signal, the kernel's counters before
+//! and after) is gone for ever when nobody was there to see it.
+//!
+//! The supervisor cannot outlive it ([`Handover::take`]), and is in a process group of its own, so that a
+//! Ctrl-C reaches it once, from here.
+
+mod child;
+mod handover;
+mod intensity;
+mod obituary;
+mod signals;
+
+pub use handover::{Handover, ProcessEnd};
+pub use intensity::Rules;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rustix::process::{getpid, set_child_subreaper};
+
+use crate::cli::RunArgs;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::kernel::Kernel;
+use child::{Child, Program};
+use intensity::{Intensity, Verdict};
+use signals::{Heard, Signals};
+
+/// Whether this is the first process of its container.
+pub fn is_first_process() -> bool {
+    getpid().is_init()
+}
+
+/// Runs the supervisor in a process of its own, again and again, until it ends as asked or dies too often.
+pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let cannot = |error: &dyn std::error::Error| Failure::cannot_run("cannot supervise", error);
+    // Before the first child: a signal that comes from now on is passed on, and does not kill.
+    let signals = Signals::listen().map_err(|error| cannot(&error))?;
+    if !is_first_process() {
+        set_child_subreaper(Some(getpid())).map_err(|error| cannot(&error))?;
+    }
+    let mut init = Init {
+        program: Program::this(),
+        kernel: Kernel::here(),
+        signals,
+        intensity: Intensity::new(args.restart_rules()),
+        restart_seq: 0,
+        last_end: None,
+    };
+    loop {
+        let child = init.spawn().map_err(|error| cannot(&error))?;
+        let (end, asked) = init.watch(child);
+        if let Some(code) = final_code(&end, asked) {
+            if !is_final(&end) {
+                obituary::tell(args, &end, &init.kernel);
+            }
+            return Ok(code);
+        }
+        if let Some(exit) = init.prepare_restart(&end) {
+            obituary::tell(args, &end, &init.kernel);
+            return Ok(exit.into());
+        }
+        init.last_end = Some(end);
+    }
+}
+
+struct Init {
+    program: Program,
+    kernel: Kernel,
+    signals: Signals,
+    intensity: Intensity,
+    restart_seq: u64,
+    last_end: Option<ProcessEnd>,
+}
+
+impl Init {
+    fn spawn(&self) -> std::io::Result<Child> {
+        let handover = Handover {
+            init_pid: getpid().as_raw_nonzero().get(),
+            restart_seq: self.restart_seq,
+            counters: self.kernel.counters(),
+            last_end: self.last_end.clone(),
+        };
+        self.program.spawn(&handover)
+    }
+
+    /// Passes signals on until the child is gone. Returns its end, and whether it was asked to end.
+    fn watch(&self, child: Child) -> (ProcessEnd, bool) {
+        let mut asked = false;
+        loop {
+            match self.signals.wait() {
+                Heard::Ended => {
+                    if let Some(end) = child::reap(Some(&child), &self.kernel) {
+                        return (end, asked);
+                    }
+                }
+                Heard::Asked(signal) => {
+                    asked = asked || signals::ends(signal);
+                    child.signal(signal);
+                }
+            }
+        }
+    }
+
+    /// Waits until it is time for the next child. Returns how to end when there is to be none.
+    fn prepare_restart(&mut self, end: &ProcessEnd) -> Option<Exit> {
+        let rules = self.intensity.rules();
+        let (max, window_ms) = (rules.max_restarts, rules.window.as_millis());
+        let Verdict::Restart { number, backoff } = self.intensity.died(Instant::now()) else {
+            eprintln!(
+                "bulkhead: the supervisor {end}; more than {max} restarts in {window_ms} ms, giving up"
+            );
+            return Some(Exit::GaveUp);
+        };
+        eprintln!(
+            "bulkhead: the supervisor {end}; restart {number} of {max} in {window_ms} ms, after {} ms",
+            backoff.as_millis()
+        );
+        self.restart_seq += 1;
+        let until = Instant::now() + backoff;
+        while let Some(heard) = self.signals.wait_until(until) {
+            match heard {
+                Heard::Asked(signal) if signals::ends(signal) => return Some(Exit::Unclean),
+                Heard::Asked(_) => {}
+                Heard::Ended => {
+                    child::reap(None, &self.kernel);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// How to end after this end of the supervisor. `None` when it is to be started again.
+fn final_code(end: &ProcessEnd, asked: bool) -> Option<ExitCode> {
+    // As shells say it: 128 and the signal's number.
+    let code = match (end.code, end.signal) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+        (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        (None, None) => u8::MAX,
+    };
+    (asked || is_final(end)).then(|| ExitCode::from(code))
+}
+
+/// Whether it ended as asked, or in a way that a restart cannot better.
+fn is_final(end: &ProcessEnd) -> bool {
+    const FINAL: [Exit; 4] = [Exit::Clean, Exit::CannotRun, Exit::BadInput, Exit::Unclean];
+    FINAL.iter().any(|exit| end.code == Some(i32::from(*exit as u8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_model::previous::MemoryFigures;
+
+    use super::*;
+
+    fn end(code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
+        let counters = MemoryFigures::default;
+        let (counters_before, counters_after) = (counters(), counters());
+        ProcessEnd { pid: 7, code, signal, counters_before, counters_after }
+    }
+
+    fn exited(code: i32) -> ProcessEnd {
+        end(Some(code), None)
+    }
+
+    fn killed(signal: i32) -> ProcessEnd {
+        end(None, Some(signal))
+    }
+
+    #[test]
+    fn an_end_that_a_restart_cannot_better_is_final() {
+        for code in [Exit::Clean, Exit::CannotRun, Exit::BadInput, Exit::Unclean] {
+            let code = code as u8;
+            assert_eq!(final_code(&exited(code.into()), false), Some(ExitCode::from(code)));
+        }
+    }
+
+    #[test]
+    fn a_death_is_answered_by_a_restart() {
+        for end in [exited(Exit::Panicked as i32), exited(101), killed(9), killed(11)] {
+            assert_eq!(final_code(&end, false), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_restarted_that_was_asked_to_end() {
+        assert_eq!(final_code(&killed(9), true), Some(ExitCode::from(137)));
+        assert_eq!(final_code(&exited(4), true), Some(ExitCode::from(4)));
+    }
+}

@@ -1,0 +1,74 @@
+//! The supervisor as a child, and the ends of orphans.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use bulkhead_model::previous::MemoryFigures;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+
+use super::{Handover, ProcessEnd};
+use crate::kernel::Kernel;
+
+/// This program with the arguments that it was called with.
+pub struct Program {
+    args: Vec<OsString>,
+}
+
+/// Whatever became of the file since: a restart is the same program.
+const THIS: &str = "/proc/self/exe";
+
+impl Program {
+    /// As this process was called.
+    pub fn this() -> Self {
+        Self { args: std::env::args_os().collect() }
+    }
+
+    /// Starts it. To be called on the main thread: the child ends with the thread that started it.
+    pub fn spawn(&self, handover: &Handover) -> io::Result<Child> {
+        let mut command = Command::new(THIS);
+        if let Some((name, args)) = self.args.split_first() {
+            command.arg0(name).args(args);
+        }
+        let (name, value) = handover.to_variable();
+        let child = command.env(name, value).process_group(0).spawn()?;
+        Ok(Child { pid: Pid::from_child(&child), counters_before: handover.counters.clone() })
+    }
+}
+
+/// A supervisor that was started and whose end was not yet taken.
+pub struct Child {
+    pid: Pid,
+    counters_before: MemoryFigures,
+}
+
+impl Child {
+    /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(self.pid, signal);
+    }
+}
+
+/// Takes the end of every process that ended, and returns the child's if it is among them.
+pub fn reap(child: Option<&Child>, kernel: &Kernel) -> Option<ProcessEnd> {
+    let mut ended = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                if let Some(child) = child.filter(|child| child.pid == pid) {
+                    ended = Some(ProcessEnd {
+                        pid: pid.as_raw_nonzero().get(),
+                        code: status.exit_status(),
+                        signal: status.terminating_signal(),
+                        counters_before: child.counters_before.clone(),
+                        counters_after: kernel.counters(),
+                    });
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            // None that ended, or none at all.
+            Ok(None) | Err(_) => return ended,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the init process tells the supervisor that it starts, in one environment variable.
+
+use std::fmt;
+use std::os::unix::process::parent_id;
+
+use bulkhead_model::previous::MemoryFigures;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The variable. Whoever has it set is a supervisor with an init process above it.
+const VARIABLE: &str = "BULKHEAD_INIT";
+
+/// What the init process knows and its child does not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handover {
+    /// The init process.
+    pub init_pid: i32,
+    /// How often it started a supervisor anew.
+    pub restart_seq: u64,
+    /// The kernel's counters before this one was started.
+    pub counters: MemoryFigures,
+    /// How the one before ended. Absent for the first one.
+    pub last_end: Option<ProcessEnd>,
+}
+
+/// How a process ended, as its parent sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessEnd {
+    /// Its id.
+    pub pid: i32,
+    /// The code that it exited with.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The kernel's counters before it was started.
+    pub counters_before: MemoryFigures,
+    /// The same when its end was seen.
+    pub counters_after: MemoryFigures,
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, code, signal, .. } = self;
+        match (code, signal) {
+            (Some(code), _) => write!(f, "(process {pid}) exited with code {code}"),
+            (None, Some(signal)) => write!(f, "(process {pid}) died of signal {signal}"),
+            (None, None) => write!(f, "(process {pid}) is gone"),
+        }
+    }
+}
+
+impl Handover {
+    /// Name and value of the variable.
+    pub fn to_variable(&self) -> (&'static str, String) {
+        // Numbers and words: there is nothing in it that JSON could not say.
+        (VARIABLE, serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// What this process was told, if there is an init process above it, and ties its life to that one's:
+    /// whatever ends it ends this process as well. To be called before anything else is done.
+    pub fn take() -> Result<Option<Self>, Failure> {
+        let Some(value) = std::env::var_os(VARIABLE) else { return Ok(None) };
+        let value = value.to_string_lossy();
+        let handover: Self = serde_json::from_str(&value).map_err(|_| {
+            Failure::bad_input(format!("{VARIABLE} is not what an init process sets; unset it"))
+        })?;
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
+            Failure::cannot_run("cannot tie this process to its init process", &error)
+        })?;
+        // It may have ended before it was asked for its end.
+        if i64::from(parent_id()) != i64::from(handover.init_pid) {
+            let init = handover.init_pid;
+            let message =
+                format!("the init process {init} is gone, or {VARIABLE} is not for this one");
+            return Err(Failure::new(Exit::CannotRun, message));
+        }
+        // It was started by another name, and is to be found by its own.
+        let _ = rustix::thread::set_name(c"bulkhead");
+        Ok(Some(handover))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handover_reads_back_what_it_wrote() {
+        let counters = MemoryFigures { oom_kills: Some(3), ..MemoryFigures::default() };
+        let handover = Handover {
+            init_pid: 1,
+            restart_seq: 2,
+            counters: counters.clone(),
+            last_end: Some(ProcessEnd {
+                pid: 9,
+                code: None,
+                signal: Some(11),
+                counters_before: MemoryFigures::default(),
+                counters_after: counters,
+            }),
+        };
+        let (_, value) = handover.to_variable();
+        assert_eq!(serde_json::from_str::<Handover>(&value).unwrap(), handover);
+    }
+}

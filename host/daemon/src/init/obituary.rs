@@ -1,0 +1,39 @@
+//! The line about a supervisor that has no successor to tell it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use bulkhead_events::RunContext;
+use bulkhead_store::blackbox::{self, Found};
+
+use super::ProcessEnd;
+use crate::cli::RunArgs;
+use crate::kernel::Kernel;
+use crate::previous::Before;
+use crate::run;
+
+/// Writes `container.previous_run` in the name of the dead run, as the line after its last.
+pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel) {
+    let settings = match run::settings(args) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            return eprintln!("bulkhead: cannot tell why the supervisor died: {failure}");
+        }
+    };
+    let found = blackbox::read(&settings.state_dir);
+    let before = Before::judge(&found, Some(end), kernel);
+    let run = before.run();
+    // A run that did not live to write down its name had no line either.
+    let run_id = run.previous_run_id.clone().unwrap_or_else(|| "unknown".into());
+    let seq = run.last_seq.map_or(0, |seq| seq + 1);
+    let lived = match &found {
+        Found::Run(previous) if run.previous_run_id.is_some() => {
+            previous.last_ts().since(previous.run.started_at())
+        }
+        _ => Duration::ZERO,
+    };
+    let context = RunContext::past(run_id, settings.town_id.clone(), lived);
+    let line = settings.format().line(&before.into_event(), &context, seq);
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+}

@@ -1,0 +1,74 @@
+//! Signals of the init process: a thread takes them, the main thread asks for them one after the other.
+
+use std::io;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// Signals that wait for the main thread. When so many wait, the taker waits as well, and the kernel keeps
+/// one of each sort.
+const WAITING: usize = 64;
+
+/// Between two looks at the children when no signal is heard any more.
+const DEAF: Duration = Duration::from_millis(100);
+
+/// What is passed on to the supervisor.
+const PASSED_ON: [i32; 6] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+
+/// What came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// A process below this one ended, perhaps more than one.
+    Ended,
+    /// Somebody sent this.
+    Asked(Signal),
+}
+
+/// Whether a signal asks for the end of the container.
+pub fn ends(signal: Signal) -> bool {
+    matches!(signal, Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT)
+}
+
+/// Signals that came and were not asked for yet.
+pub struct Signals {
+    heard: Receiver<Heard>,
+}
+
+impl Signals {
+    /// From now on the signals are kept, and do not kill.
+    pub fn listen() -> io::Result<Self> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGCHLD].iter().chain(&PASSED_ON))?;
+        let (tell, heard) = sync_channel(WAITING);
+        std::thread::Builder::new().name("bulkhead-signal".into()).spawn(move || {
+            for number in &mut signals {
+                let what = match Signal::from_named_raw(number) {
+                    Some(Signal::CHILD) => Heard::Ended,
+                    Some(signal) => Heard::Asked(signal),
+                    None => continue,
+                };
+                if tell.send(what).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { heard })
+    }
+
+    /// The next one.
+    pub fn wait(&self) -> Heard {
+        self.heard.recv().unwrap_or_else(|_| {
+            // The thread that tells lives as long as the process. Should it be gone, a look at the
+            // children now and then is the best that is left.
+            std::thread::sleep(DEAF);
+            Heard::Ended
+        })
+    }
+
+    /// The next one before `until`.
+    pub fn wait_until(&self, until: Instant) -> Option<Heard> {
+        let left = until.checked_duration_since(Instant::now())?;
+        self.heard.recv_timeout(left).ok()
+    }
+}

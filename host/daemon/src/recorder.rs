@@ -1,0 +1,113 @@
+//! What the black box is told: every fact on its way to the log that a later run may want to know.
+
+use std::sync::Arc;
+
+use bulkhead_events::{Log, Sink};
+use bulkhead_model::Event;
+use bulkhead_model::previous::RunState;
+use bulkhead_store::BlackBox;
+use bulkhead_store::blackbox::{
+    AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, StateError, StopIntent,
+};
+
+use crate::failure::Failure;
+use crate::kernel::Kernel;
+
+/// The log with the black box before it. Costs a match for most lines and a microsecond for some; waits for
+/// nothing.
+pub struct Recorder {
+    log: Arc<Log>,
+    blackbox: BlackBox,
+}
+
+impl Recorder {
+    /// Facts go to `blackbox`, lines to `log`.
+    pub fn new(log: Arc<Log>, blackbox: BlackBox) -> Self {
+        Self { log, blackbox }
+    }
+
+    /// Where the lines go.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Where the facts go.
+    pub fn blackbox(&self) -> &BlackBox {
+        &self.blackbox
+    }
+
+    /// Writes down that the run came so far.
+    pub fn reached(&self, state: RunState) {
+        if let Err(error) = self.blackbox.reached(state) {
+            tracing::warn!(%error, state = state.as_str(), "the black box was not told a state");
+        }
+    }
+
+    /// Writes down that the run ended well. One that ended before its boot was through did not.
+    pub fn mark_clean(&self) {
+        if let Err(error @ StateError::Sync(_)) = self.blackbox.reached(RunState::Clean) {
+            eprintln!("bulkhead: {error}");
+        }
+    }
+
+    /// Writes down why the boot ends here.
+    pub fn boot_failed(&self, phase: &str, failure: &Failure) {
+        let message = failure.to_string();
+        let failed = BootFailed { phase: phase.into(), message: message.into() };
+        self.blackbox.note(&Fact::BootFailed(failed));
+    }
+
+    /// Writes down how memory is now, which is a sign of life as well.
+    pub fn sample(&self, kernel: &Kernel) {
+        self.blackbox.note(&Fact::Memory(kernel.memory()));
+        self.alive();
+    }
+
+    fn alive(&self) {
+        if let Some(seq) = self.log.last_seq() {
+            self.blackbox.alive(seq);
+        }
+    }
+}
+
+impl Sink for Recorder {
+    fn record(&self, event: Event) {
+        // First of all: it may be the last thing that this process does.
+        if let Some(fact) = fact_of(&event) {
+            self.blackbox.note(&fact);
+        }
+        self.log.record(event);
+        self.alive();
+    }
+}
+
+/// What the black box keeps of a line. A panic is noted by the hook, which knows more of it.
+fn fact_of(event: &Event) -> Option<Fact<'_>> {
+    Some(match event {
+        Event::ColdStart { version, .. } => {
+            Fact::ColdStart(ColdStart { version: (*version).into() })
+        }
+        Event::StopIntent { by, reason } => {
+            Fact::StopIntent(StopIntent { by: by.into(), reason: reason.into() })
+        }
+        Event::Draining { phase, agents, .. } => {
+            Fact::Draining(Draining { phase: phase.as_str().into(), agents: *agents })
+        }
+        Event::AgentStart { agent, .. } => Fact::AgentStart(AgentStart {
+            agent_id: agent.agent_id.as_str().into(),
+            role: (&*agent.role).into(),
+            incarnation: agent.incarnation.0,
+        }),
+        // The line of the crash record says the same once more.
+        Event::AgentExit { agent, reason, crash_id, .. } => {
+            let end = AgentEnd {
+                agent_id: agent.agent_id.as_str().into(),
+                incarnation: agent.incarnation.0,
+                reason: reason.as_str().into(),
+                crash_id: crash_id.as_deref().map(Into::into),
+            };
+            if crash_id.is_some() { Fact::AgentCrash(end) } else { Fact::AgentExit(end) }
+        }
+        _ => return None,
+    })
+}

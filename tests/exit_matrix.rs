@@ -1,0 +1,165 @@
+//! Every exit reason, caused on purpose, several times, in random order, beside an agent that must not notice:
+//! what was expected against what was reported, all on the diagonal. And many crashes at once: one record
+//! each.
+//!
+//! `EXIT_ROUNDS` is how often each is caused (default 2), `EXIT_SEED` plays an order again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Barrier;
+
+use harness::trial::{Trial, incarnation};
+use harness::{Host, Value, json};
+use rustix::process::Signal;
+
+/// How an agent comes to its end.
+enum Cause {
+    /// A message that is answered.
+    Asked(&'static str),
+    /// A message that the agent does not survive.
+    Told(&'static str),
+    /// A start that the agent does not survive, by its prompt.
+    Born(&'static str),
+    Stopped,
+    Superseded,
+    /// Nothing, until the host ends.
+    LeftAlone,
+}
+
+/// Role, cause, and the reason that has to be reported.
+const MATRIX: [(&str, Cause, &str); 19] = [
+    ("puppet", Cause::Asked("done"), "completed"),
+    ("echo", Cause::Stopped, "stopped"),
+    ("echo", Cause::LeftAlone, "drained"),
+    ("echo", Cause::Superseded, "superseded"),
+    ("exit-code", Cause::Told("exit 3"), "guest_exit"),
+    ("trap", Cause::Told("fatal-error"), "guest_error"),
+    ("trap", Cause::Told("unreachable"), "trap"),
+    ("trap", Cause::Told("divide"), "trap"),
+    ("trap", Cause::Told("wild-pointer"), "trap"),
+    ("trap", Cause::Told("panic"), "panic"),
+    ("puppet", Cause::Born("panic"), "panic"),
+    ("stack", Cause::Told("recurse"), "stack_exhausted"),
+    ("oom", Cause::Told("oom"), "memory_limit"),
+    ("spin", Cause::Told("spin"), "cpu_deadline"),
+    ("slow", Cause::Told("spin"), "wall_deadline"),
+    ("hang", Cause::Told("hang 60000"), "host_call_timeout"),
+    ("puppet", Cause::Born("error"), "start_failed"),
+    ("host-error", Cause::Told("panic"), "host_error"),
+    ("ignores-stop", Cause::Stopped, "killed"),
+];
+
+const NORMAL: [&str; 4] = ["completed", "stopped", "drained", "superseded"];
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no whole number: {text}")))
+}
+
+fn trial() -> Trial {
+    let guests = [
+        "puppet",
+        "exit-code",
+        "trap",
+        "stack",
+        "oom",
+        "spin",
+        "hang",
+        "host-error",
+        "ignores-stop",
+    ];
+    let builder = guests.iter().fold(Host::builder(), |builder, guest| builder.guest(guest));
+    Trial::begin(builder.role("slow", "spin", "wall_ms = 300"))
+}
+
+fn cause(trial: &Trial, agent: &str, role: &str, cause: &Cause) {
+    let client = trial.client();
+    if let Cause::Born(prompt) = cause {
+        client.start_with(agent, role, json!({"prompt": prompt})).expect_error(502, &[]);
+        return;
+    }
+    client.start(agent, role);
+    match cause {
+        Cause::Asked(message) => _ = client.send_wait(agent, message).expect(200),
+        Cause::Told(message) => _ = client.send_wait(agent, message).expect_error(502, &[]),
+        Cause::Stopped => _ = client.stop(agent).expect(200),
+        Cause::Superseded => {
+            client.start_with(agent, role, json!({"model": "another"})).expect(201);
+        }
+        Cause::LeftAlone | Cause::Born(_) => {}
+    }
+}
+
+#[test]
+fn every_exit_reason_is_told_from_every_other() {
+    let rounds = number("EXIT_ROUNDS").unwrap_or(2);
+    let seed = number("EXIT_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("EXIT_SEED={seed}");
+    let mut cases: Vec<_> = (0..rounds).flat_map(|_| 0..MATRIX.len()).enumerate().collect();
+    fastrand::Rng::with_seed(seed).shuffle(&mut cases);
+
+    let trial = trial();
+    for (number, row) in &cases {
+        let (role, how, _) = &MATRIX[*row];
+        cause(&trial, &format!("agent-{number}"), role, how);
+        trial.bystander().check();
+    }
+    // The turn that computes on ends with the rest: the exit code says that nothing had to be killed.
+    let lines = trial.finish();
+
+    let mut confusion: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for (number, row) in &cases {
+        let (agent, expected) = (format!("agent-{number}"), MATRIX[*row].2);
+        let of = |event: &str| {
+            let is_one = |line: &&Value| {
+                line["event"] == event
+                    && line["agentId"] == agent.as_str()
+                    && incarnation(line) == 1
+            };
+            lines.iter().filter(is_one).collect::<Vec<_>>()
+        };
+        let (exits, crashes) = (of("agent.exit"), of("agent.crash"));
+        assert_eq!(exits.len(), 1, "exits of {agent}, {expected}");
+        assert_eq!(crashes.len(), usize::from(!NORMAL.contains(&expected)), "{agent}, {expected}");
+        let reported = exits[0]["reason"].as_str().expect("a reason").to_owned();
+        *confusion.entry((expected, reported)).or_default() += 1;
+    }
+    println!("{:<20} reported", "expected");
+    for ((expected, reported), count) in &confusion {
+        println!("{expected:<20} {reported:<20} {count:>3}");
+    }
+    assert!(confusion.keys().all(|(expected, reported)| expected == reported), "{confusion:?}");
+}
+
+/// Agents that crash at the same moment.
+const AT_ONCE: usize = 200;
+
+#[test]
+fn many_crashes_at_once_leave_one_record_each() {
+    let host = Host::builder().guest("trap").toml("[limits]\nmax_agents = 256").start();
+    for n in 0..AT_ONCE {
+        host.client().start(&format!("agent-{n}"), "trap");
+    }
+    let barrier = Barrier::new(AT_ONCE);
+    std::thread::scope(|scope| {
+        for n in 0..AT_ONCE {
+            let (host, barrier) = (&host, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                let answer = host.client().send_wait(&format!("agent-{n}"), "panic");
+                answer.expect_error(502, &["told to panic"]);
+            });
+        }
+    });
+    let page = host.client().get("/crashes?limit=1000").expect(200);
+    let records = page["crashes"].as_array().expect("records");
+    let of = |records: &[Value]| -> BTreeSet<String> {
+        records.iter().map(|record| record["crashId"].to_string()).collect()
+    };
+    assert_eq!((records.len(), of(records).len()), (AT_ONCE, AT_ONCE));
+    let agents: BTreeSet<_> = records.iter().map(|record| record["agentId"].to_string()).collect();
+    assert_eq!(agents.len(), AT_ONCE);
+    let stored = of(records);
+    let lines = host.finish_with(Signal::TERM, 0);
+    let told: Vec<_> = lines.into_iter().filter(|line| line["event"] == "agent.crash").collect();
+    assert_eq!((told.len(), of(&told)), (AT_ONCE, stored));
+}

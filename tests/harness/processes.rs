@@ -1,0 +1,37 @@
+//! What `/proc` says of a process.
+
+use rustix::process::Pid;
+
+/// Whether a process is there and not only the memory of one that nobody waited for.
+pub fn lives(pid: Pid) -> bool {
+    matches!(state(pid), Some(state) if state != 'Z' && state != 'X')
+}
+
+/// Whether there is any trace of a process.
+pub fn is_known(pid: Pid) -> bool {
+    state(pid).is_some()
+}
+
+/// The parent of a process that is there.
+pub fn parent(pid: Pid) -> Option<Pid> {
+    Pid::from_raw(field(pid, 1)?.parse().ok()?)
+}
+
+/// The children of a process, of its main thread.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let pid = pid.as_raw_nonzero();
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+fn state(pid: Pid) -> Option<char> {
+    field(pid, 0)?.chars().next()
+}
+
+/// A field of `/proc/<pid>/stat`, counted from the one after the name, which may hold anything.
+fn field(pid: Pid, index: usize) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    fields.split_whitespace().nth(index).map(str::to_owned)
+}

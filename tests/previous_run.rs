@@ -1,0 +1,320 @@
+//! What a host tells of the run before it, for every way in which that one can end.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use bulkhead_model::previous::RunState;
+use bulkhead_store::blackbox::{self, Geometry, Run};
+use harness::host::{CLEAN, Launch, run_to_end};
+use harness::memory_group::no_kills;
+use harness::{Host, HostBuilder, Value, json};
+use rustix::process::{Signal, kill_process};
+
+/// Exit code when the address is not to be had.
+const CANNOT_RUN: i32 = 1;
+
+/// Exit code of a panic that nothing contained.
+const PANICKED: i32 = 4;
+
+/// A host whose boot is through, with an agent that answers.
+fn at_work(builder: HostBuilder) -> Host {
+    let host = builder.start().ready();
+    host.client().start("one", "echo");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    host
+}
+
+/// The line about the run before, of the run that began last.
+fn previous_run(host: &Host, runs: usize) -> Value {
+    host.wait_for_number(&["container.previous_run"], runs)
+}
+
+/// The line says this cause and level, and says why.
+#[track_caller]
+fn says(line: &Value, cause: &str, confidence: &str, level: &str) {
+    let said = [&line["cause"], &line["confidence"], &line["level"]];
+    assert_eq!(said, [cause, confidence, level], "{line:#}");
+    assert!(line["evidence"].as_array().is_some_and(|why| !why.is_empty()), "{line:#}");
+    assert!(line["excluded"].is_array() && line["inFlight"].is_array(), "{line:#}");
+}
+
+#[track_caller]
+fn has(line: &Value, list: &str, text: &str) {
+    let found = line[list].as_array().expect("a list");
+    let found = found.iter().any(|entry| entry.as_str().is_some_and(|entry| entry.contains(text)));
+    assert!(found, "{text:?} is not in {list}: {line:#}");
+}
+
+/// Ends a host in a way, without an init process, and returns it and what the next one tells.
+fn after(builder: HostBuilder, end: impl FnOnce(&Host)) -> (Host, Value) {
+    let _quiet = no_kills();
+    let mut first = at_work(builder);
+    end(&first);
+    first.wait();
+    let second = first.restart();
+    let line = previous_run(&second, 1);
+    assert_eq!(line["previousRunId"], first.lines()[0]["runId"], "{line:#}");
+    let cold_start = &second.lines()[0];
+    let summary = json!({"cause": line["cause"], "confidence": line["confidence"]});
+    assert_eq!(cold_start["previousRun"], summary, "{cold_start:#}");
+    assert_eq!(line["seq"], 1, "right after cold_start: {line:#}");
+    second.ready().finish();
+    (first, line)
+}
+
+/// Ends a supervisor in a way, and returns what the next one tells.
+fn after_below_init(builder: HostBuilder, end: impl FnOnce(&Host)) -> Value {
+    let host = at_work(builder.supervise());
+    end(&host);
+    let line = previous_run(&host, 2);
+    assert_ne!(line["runId"], line["previousRunId"]);
+    assert_eq!(host.client().get("/health").status, 200, "the same port answers");
+    host.ready().finish();
+    line
+}
+
+fn kill(host: &Host, signal: Signal) {
+    kill_process(host.supervisor_pid(), signal).expect("send a signal");
+}
+
+#[test]
+fn a_first_boot_knows_nothing_and_that_is_no_error() {
+    let host = Host::builder().start();
+    let line = previous_run(&host, 1);
+    says(&line, "unknown", "low", "info");
+    assert!(line["previousRunId"].is_null(), "{line}");
+    let cold_start = &host.lines()[0];
+    assert_eq!((&cold_start["init"], &cold_start["restartSeq"]), (&false.into(), &0.into()));
+    assert_eq!(cold_start["pid"], host.pid());
+}
+
+#[test]
+fn an_end_as_asked_is_clean() {
+    let (first, line) = after(Host::builder(), |host| host.signal(Signal::TERM));
+    says(&line, "clean", "high", "info");
+    assert_eq!(line["lastState"], "clean", "{line:#}");
+    assert_eq!(line["lastSeq"], first.lines().last().expect("a line")["seq"], "{line:#}");
+    assert!(line["lastMemory"]["rssBytes"].as_u64() > Some(0), "{line:#}");
+}
+
+#[test]
+fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
+    let builder = || Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", "");
+    let kill_in_the_drain = |host: &Host| {
+        host.client().start("deaf", "deaf");
+        host.signal(Signal::TERM);
+        host.wait_for_line("the drain", |line| {
+            line["event"] == "container.draining" && line["phase"] == "stopping"
+        });
+        kill(host, Signal::KILL);
+    };
+    let (_, line) = after(builder(), kill_in_the_drain);
+    says(&line, "orchestrator_stop", "high", "info");
+    has(&line, "evidence", "SIGTERM asked it to end");
+    assert_eq!(line["lastState"], "draining", "{line:#}");
+
+    // An init process that passed the signal on ends with its supervisor, and tells it itself.
+    let host = at_work(builder().supervise());
+    kill_in_the_drain(&host);
+    let (status, lines) = host.wait_for_end();
+    assert_eq!(status.code(), Some(137), "{status}");
+    let last = lines.last().expect("a line");
+    assert_eq!(last["event"], "container.previous_run", "{last:#}");
+    says(last, "orchestrator_stop", "high", "info");
+}
+
+#[test]
+fn a_kill_from_outside_is_told_by_the_init_process_and_is_a_riddle_without() {
+    let line = after_below_init(Host::builder(), |host| kill(host, Signal::KILL));
+    says(&line, "external_sigkill", "high", "error");
+    assert_eq!(line["signal"], 9);
+    has(&line, "excluded", "oom_kill: the kernel's count");
+    let (_, line) = after(Host::builder(), |host| kill(host, Signal::KILL));
+    says(&line, "unknown", "low", "error");
+    has(&line, "evidence", "nobody saw how the process ended");
+    has(&line, "excluded", "clean: there is no clean marker");
+}
+
+#[test]
+fn a_native_fault_is_told_by_the_init_process_and_is_a_riddle_without() {
+    for (fault, signal) in [("segv", 11), ("abort", 6)] {
+        let builder = || Host::builder().inject_fault(fault);
+        let line = after_below_init(builder(), |host| kill(host, Signal::USR2));
+        says(&line, "native_fault", "high", "error");
+        assert_eq!(
+            (&line["signal"], &line["exitCode"]),
+            (&signal.into(), &Value::Null),
+            "{line:#}"
+        );
+        let (_, line) = after(builder(), |host| host.signal(Signal::USR2));
+        says(&line, "unknown", "low", "error");
+    }
+}
+
+#[test]
+fn a_panic_is_told_with_its_words_with_and_without_an_init_process() {
+    for (fault, thread) in [("panic-main", "main"), ("panic-thread", "unnamed")] {
+        let builder = || Host::builder().inject_fault(fault);
+        let (_, line) = after(builder(), |host| host.signal(Signal::USR2));
+        says(&line, "uncaught_exception", "high", "error");
+        has(&line, "evidence", &format!("{thread} panicked at host/daemon/src/faults.rs:"));
+        has(&line, "evidence", "a fault was injected into");
+        let line = after_below_init(builder(), |host| host.signal(Signal::USR2));
+        says(&line, "uncaught_exception", "high", "error");
+        assert_eq!(line["exitCode"], PANICKED, "{line:#}");
+    }
+}
+
+#[test]
+fn a_panic_that_is_survived_is_no_cause() {
+    let (_, line) = after(Host::builder().inject_fault("panic-task"), |host| {
+        host.signal(Signal::USR2);
+        host.wait_for_line("told", |line| line["event"] == "container.unhandled_rejection");
+        kill(host, Signal::KILL);
+    });
+    says(&line, "unknown", "low", "error");
+    has(&line, "excluded", "uncaught_exception");
+}
+
+#[test]
+fn a_kill_before_the_boot_is_through_is_a_failure_of_the_boot() {
+    let _quiet = no_kills();
+    let slow = || {
+        let builder = Host::builder().guest("slow-start");
+        builder.agent("id = \"slow\"\nrole = \"slow-start\"\nprompt = \"80000\"")
+    };
+    let mut first = slow().start();
+    kill(&first, Signal::KILL);
+    first.wait();
+    let mut second = first.restart();
+    let line = previous_run(&second, 1);
+    says(&line, "init_failure", "medium", "error");
+    assert_eq!(line["lastState"], "started", "{line:#}");
+    // A boot that was not through cannot end clean.
+    second.signal(Signal::INT);
+    second.wait();
+    let mut third = first.restart();
+    let line = previous_run(&third, 1);
+    says(&line, "orchestrator_stop", "high", "info");
+    kill(&third, Signal::KILL);
+    third.wait();
+}
+
+#[test]
+fn a_boot_that_fails_says_in_which_phase() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let mut first = Host::builder().start().ready();
+    first.signal(Signal::TERM);
+    first.wait();
+    let file = first.dir().join("bulkhead.toml");
+    let ended = run_to_end(&file, &[("BULKHEAD_LISTEN", &address.to_string())]);
+    assert_eq!(ended.code, Some(CANNOT_RUN), "{ended:?}");
+    let third = first.restart();
+    let line = previous_run(&third, 1);
+    says(&line, "init_failure", "high", "error");
+    has(&line, "evidence", "its boot failed in phase control: cannot serve the control API");
+    assert_eq!(line["lastState"], "starting", "{line:#}");
+}
+
+#[test]
+fn a_black_box_that_cannot_be_read_is_set_aside() {
+    for damage in [&b"no black box at all"[..], b""] {
+        let mut first = at_work(Host::builder());
+        kill(&first, Signal::KILL);
+        first.wait();
+        let file = first.state_dir().join("blackbox");
+        std::fs::write(&file, damage).expect("damage the black box");
+        let second = first.restart();
+        let line = previous_run(&second, 1);
+        says(&line, "unknown", "low", "error");
+        has(&line, "evidence", "its black box could not be read");
+        let kept = std::fs::read_dir(first.state_dir()).expect("list the state directory");
+        let kept = kept
+            .filter_map(Result::ok)
+            .find(|entry| entry.file_name().to_string_lossy().starts_with("blackbox.corrupt-"));
+        assert_eq!(std::fs::read(kept.expect("it was kept").path()).expect("read it"), damage);
+        second.ready().finish();
+    }
+}
+
+#[test]
+fn a_host_without_a_black_box_says_so_and_works() {
+    let state = |state: &Path| {
+        std::fs::create_dir_all(state.join("blackbox.new/in-the-way")).expect("make directories");
+        Host::builder().render(state)
+    };
+    let mut host = Host::start(state).ready();
+    host.wait_for_line("a warning", |line| {
+        line["level"] == "warn" && line["message"].to_string().contains("no black box")
+    });
+    host.client().start("one", "echo");
+    host.signal(Signal::TERM);
+    assert_eq!(host.wait().code(), Some(CLEAN));
+}
+
+/// A state directory with the black box of a run that was at work and did not end in order.
+fn left_by(run: &Run, state: &Path) {
+    std::fs::create_dir_all(state).expect("make the state directory");
+    let blackbox = blackbox::open(state, run, Geometry::default()).blackbox.expect("a black box");
+    for reached in [RunState::Started, RunState::Hydrated] {
+        blackbox.reached(reached).expect("reach a state");
+    }
+}
+
+#[test]
+fn a_machine_that_booted_since_is_told() {
+    let host = Host::start(|state| {
+        let boot_id = Some("another-boot".into());
+        left_by(&Run { run_id: "run-0".into(), boot_id, pid: 1, ..Run::default() }, state);
+        Host::builder().render(state)
+    });
+    let line = previous_run(&host, 1);
+    says(&line, "vm_replaced", "high", "error");
+    assert_eq!(line["previousRunId"], "run-0");
+}
+
+#[test]
+fn a_supervisor_that_dies_in_every_boot_is_given_up_with_a_last_word() {
+    let mut first = at_work(Host::builder());
+    first.signal(Signal::TERM);
+    first.wait();
+    let file = first.dir().join("bulkhead.toml");
+    let text = std::fs::read_to_string(&file).expect("read the configuration");
+    std::fs::write(&file, format!("{text}\n[town]\nid = \"town-7\"\n")).expect("write it");
+    let args = ["--inject-fault", "abort-in-boot", "--max-restarts", "2", "--supervise"];
+    let mut host = harness::host::command(&file, first.dir());
+    let ended = host.args(args).output().expect("run the host");
+    assert_eq!(ended.status.code(), Some(5), "{ended:?}");
+    let lines: Vec<Value> = String::from_utf8_lossy(&ended.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect();
+    let last = lines.last().expect("a line");
+    assert_eq!(last["event"], "container.previous_run", "{last:#}");
+    says(last, "native_fault", "high", "error");
+    assert_eq!((&last["runId"], &last["townId"]), (&last["previousRunId"], &"town-7".into()));
+    assert_eq!((&last["signal"], &last["lastState"]), (&6.into(), &"started".into()), "{last:#}");
+    assert_eq!(last["seq"].as_u64(), last["lastSeq"].as_u64().map(|seq| seq + 1), "{last:#}");
+    assert_eq!(last["schema"], 1, "{last:#}");
+}
+
+#[test]
+fn no_two_runs_share_what_is_known_of_one() {
+    let _quiet = no_kills();
+    // Killed, clean, killed: each line is about the run right before it.
+    let mut first = at_work(Host::builder());
+    kill(&first, Signal::KILL);
+    first.wait();
+    let mut second = first.restart().ready();
+    second.signal(Signal::TERM);
+    second.wait();
+    let mut third = second.restart_with(Launch::default()).ready();
+    says(&previous_run(&third, 1), "clean", "high", "info");
+    assert_eq!(previous_run(&third, 1)["previousRunId"], second.lines()[0]["runId"]);
+    kill(&third, Signal::KILL);
+    third.wait();
+    let fourth = third.restart();
+    says(&previous_run(&fourth, 1), "unknown", "low", "error");
+    assert_eq!(previous_run(&fourth, 1)["previousRunId"], third.lines()[0]["runId"]);
+}
