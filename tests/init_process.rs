@@ -176,3 +176,24 @@ fn a_signal_between_two_supervisors_ends_the_init_process() {
         (&"container.previous_run".into(), &"native_fault".into())
     );
 }
+
+#[test]
+fn a_closed_stderr_keeps_no_supervisor_from_coming_back() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let file = dir.path().join("bulkhead.toml");
+    let config = Host::builder().render(&dir.path().join("state"));
+    std::fs::write(&file, config).expect("write the configuration");
+    let mut init = command(&file, dir.path()).arg("--supervise").spawn().expect("start the host");
+    drop(init.stderr.take());
+    let stdout = BufReader::new(init.stdout.take().expect("stdout is a pipe"));
+    let mut runs = stdout.lines().map_while(Result::ok).filter_map(|line| {
+        let line: Value = serde_json::from_str(&line).expect("a line is JSON");
+        let pid = Pid::from_raw(i32::try_from(line["pid"].as_i64()?).ok()?);
+        (line["event"] == "container.cold_start").then_some(pid?)
+    });
+    kill_process(runs.next().expect("a run"), Signal::KILL).expect("kill the supervisor");
+    assert!(runs.next().is_some(), "the init process is gone");
+    kill_process(Pid::from_child(&init), Signal::TERM).expect("end the init process");
+    runs.for_each(drop);
+    assert!(init.wait().is_ok());
+}

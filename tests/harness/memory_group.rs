@@ -66,9 +66,10 @@ impl MemoryGroup {
 
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
+        let removed = || fs::remove_dir(&self.dir).is_ok();
         // The kernel may take a moment to let go of the last process.
-        if !std::thread::panicking() {
-            wait_until("the memory group is empty", || fs::remove_dir(&self.dir).is_ok());
+        if !removed() && !std::thread::panicking() {
+            wait_until("the memory group is empty", removed);
         }
     }
 }

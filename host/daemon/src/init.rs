@@ -10,8 +10,8 @@
 //!        died too often ──▶ tell why, give up
 //! ```
 //!
-//! It has no async runtime and no engine, and one thread beside its own, which waits for signals. It is so
-//! small because it must not fail: what it sees of an end (exit code, signal, the kernel's counters before
+//! It has no async runtime and no engine, and two threads beside its own: one waits for signals, one writes. It is
+//! so small because it must not fail: what it sees of an end (exit code, signal, the kernel's counters before
 //! and after) is gone for ever when nobody was there to see it.
 //!
 //! The supervisor cannot outlive it ([`Handover::take`]), and is in a process group of its own, so that a
@@ -22,6 +22,7 @@ mod handover;
 mod intensity;
 mod obituary;
 mod signals;
+mod voice;
 
 pub use handover::{Handover, ProcessEnd};
 pub use intensity::Rules;
@@ -38,6 +39,7 @@ use crate::kernel::Kernel;
 use child::{Child, Program};
 use intensity::{Intensity, Verdict};
 use signals::{Heard, Signals};
+use voice::Voice;
 
 /// Whether this is the first process of its container.
 pub fn is_first_process() -> bool {
@@ -55,6 +57,7 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
     let mut init = Init {
         program: Program::this(),
         kernel: Kernel::here(),
+        voice: Voice::start().map_err(|error| cannot(&error))?,
         signals,
         intensity: Intensity::new(args.restart_rules()),
         restart_seq: 0,
@@ -65,12 +68,14 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         let (end, asked) = init.watch(child);
         if let Some(code) = final_code(&end, asked) {
             if !is_final(&end) {
-                obituary::tell(args, &end, &init.kernel);
+                obituary::tell(args, &end, &init.kernel, &init.voice);
             }
+            init.voice.flush();
             return Ok(code);
         }
         if let Some(exit) = init.prepare_restart(&end) {
-            obituary::tell(args, &end, &init.kernel);
+            obituary::tell(args, &end, &init.kernel, &init.voice);
+            init.voice.flush();
             return Ok(exit.into());
         }
         init.last_end = Some(end);
@@ -80,6 +85,7 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
 struct Init {
     program: Program,
     kernel: Kernel,
+    voice: Voice,
     signals: Signals,
     intensity: Intensity,
     restart_seq: u64,
@@ -120,15 +126,15 @@ impl Init {
         let rules = self.intensity.rules();
         let (max, window_ms) = (rules.max_restarts, rules.window.as_millis());
         let Verdict::Restart { number, backoff } = self.intensity.died(Instant::now()) else {
-            eprintln!(
-                "bulkhead: the supervisor {end}; more than {max} restarts in {window_ms} ms, giving up"
-            );
+            self.voice.say(&format!(
+                "the supervisor {end}; more than {max} restarts in {window_ms} ms, giving up"
+            ));
             return Some(Exit::GaveUp);
         };
-        eprintln!(
-            "bulkhead: the supervisor {end}; restart {number} of {max} in {window_ms} ms, after {} ms",
+        self.voice.say(&format!(
+            "the supervisor {end}; restart {number} of {max} in {window_ms} ms, after {} ms",
             backoff.as_millis()
-        );
+        ));
         self.restart_seq += 1;
         let until = Instant::now() + backoff;
         while let Some(heard) = self.signals.wait_until(until) {

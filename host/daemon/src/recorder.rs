@@ -1,5 +1,6 @@
 //! What the black box is told: every fact on its way to the log that a later run may want to know.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use bulkhead_events::{Log, Sink};
@@ -46,7 +47,8 @@ impl Recorder {
     /// Writes down that the run ended well. One that ended before its boot was through did not.
     pub fn mark_clean(&self) {
         if let Err(error @ StateError::Sync(_)) = self.blackbox.reached(RunState::Clean) {
-            eprintln!("bulkhead: {error}");
+            // The log is closed.
+            let _ = writeln!(std::io::stderr(), "bulkhead: {error}");
         }
     }
 

@@ -1,23 +1,23 @@
 //! The line about a supervisor that has no successor to tell it.
 
-use std::io::Write;
 use std::time::Duration;
 
 use bulkhead_events::RunContext;
 use bulkhead_store::blackbox::{self, Found};
 
 use super::ProcessEnd;
+use super::voice::Voice;
 use crate::cli::RunArgs;
 use crate::kernel::Kernel;
 use crate::previous::Before;
 use crate::run;
 
 /// Writes `container.previous_run` in the name of the dead run, as the line after its last.
-pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel) {
+pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel, voice: &Voice) {
     let settings = match run::settings(args) {
         Ok(settings) => settings,
         Err(failure) => {
-            return eprintln!("bulkhead: cannot tell why the supervisor died: {failure}");
+            return voice.say(&format!("cannot tell why the supervisor died: {failure}"));
         }
     };
     let found = blackbox::read(&settings.state_dir);
@@ -33,7 +33,5 @@ pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel) {
         _ => Duration::ZERO,
     };
     let context = RunContext::past(run_id, settings.town_id.clone(), lived);
-    let line = settings.format().line(&before.into_event(), &context, seq);
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    voice.tell(settings.format().line(&before.into_event(), &context, seq));
 }
