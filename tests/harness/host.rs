@@ -220,7 +220,7 @@ impl Host {
         let Some(status) = status else { panic!("the host did not end") };
         self.output.join();
         assert_eq!(status.code(), Some(code), "the host ended with {status}");
-        if let Err(problem) = self.output.check() {
+        if let Err(problem) = self.output.check().and_then(|()| self.output.check_contract()) {
             panic!("{problem}");
         }
         let lines = self.lines();
@@ -241,6 +241,9 @@ impl Host {
         let status = wait(&mut self.child, END_PATIENCE);
         let Some(status) = status else { panic!("the host did not end") };
         self.output.join();
+        if let Err(problem) = self.output.check_contract() {
+            panic!("{problem}");
+        }
         status
     }
 

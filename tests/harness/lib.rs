@@ -8,6 +8,7 @@
 //! - [`host`]: the process
 //! - [`client`]: the calls of the control API
 //! - [`output`]: the log
+//! - [`contract`]: the schema that each of its lines keeps to
 //! - [`processes`]: what the system says of processes
 //! - [`memory_group`]: a bound on memory that the kernel keeps
 //! - [`lives`]: what the log must tell of an agent's lives
@@ -21,6 +22,7 @@
 
 pub mod client;
 pub mod config;
+pub mod contract;
 pub mod files;
 pub mod host;
 pub mod lives;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::contract;
+
 /// Lines that a failure shows.
 const SHOWN: usize = 30;
 
@@ -85,6 +87,14 @@ impl Output {
         let from = state.lines.len().saturating_sub(SHOWN);
         let lines: Vec<_> = state.lines[from..].iter().map(Value::to_string).collect();
         format!("last lines of the host:\n{}\nits stderr:\n{}", lines.join("\n"), state.stderr)
+    }
+
+    /// Checks that every line so far keeps to the schema of the log.
+    pub fn check_contract(&self) -> Result<(), String> {
+        let state = self.shared.lock();
+        state.lines.iter().try_for_each(|line| {
+            contract::check(line).map_err(|problem| format!("{problem}: {line}"))
+        })
     }
 
     /// Checks what holds for every log: JSON only, the common fields, numbers without a gap.
