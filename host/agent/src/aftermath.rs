@@ -33,9 +33,11 @@ impl Aftermath {
         if self.symbolizing.is_none() && self.keeping.is_none() {
             return;
         }
-        let spawner = self.shared.start.container.spawner();
+        let container = &self.shared.start.container;
+        let (spawner, guard) = (container.spawner(), container.aftermath_begins());
         let name = format!("aftermath of {}", self.crash_id);
         spawner.spawn(name, async move {
+            let _guard = guard;
             self.see_through().await;
             Ok::<_, std::convert::Infallible>(())
         });

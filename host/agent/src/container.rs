@@ -28,6 +28,17 @@ pub struct Container {
     /// What may change about all of them.
     pub surroundings: Arc<Surroundings>,
     draining: watch::Sender<bool>,
+    /// Crashes of which something is still to be found out.
+    aftermaths: watch::Sender<usize>,
+}
+
+/// Counts one aftermath until it is dropped.
+pub(crate) struct AftermathGuard(Arc<Container>);
+
+impl Drop for AftermathGuard {
+    fn drop(&mut self) {
+        self.0.aftermaths.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Container {
@@ -41,7 +52,7 @@ impl Container {
     ) -> Self {
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
-        let draining = watch::Sender::new(false);
+        let (draining, aftermaths) = (watch::Sender::new(false), watch::Sender::new(0));
         Self {
             runtime,
             peers,
@@ -58,6 +69,18 @@ impl Container {
     pub fn spawner(&self) -> Spawner {
         let lane = self.runtime.fast_lane().clone();
         Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
+    }
+
+    pub(crate) fn aftermath_begins(self: &Arc<Self>) -> AftermathGuard {
+        self.aftermaths.send_modify(|count| *count += 1);
+        AftermathGuard(Arc::clone(self))
+    }
+
+    /// Resolves when everything that was to be found out about crashes is told.
+    pub async fn aftermaths_are_through(&self) {
+        let mut aftermaths = self.aftermaths.subscribe();
+        // An error would say that the sender is gone, which is ours.
+        let _ = aftermaths.wait_for(|count| *count == 0).await;
     }
 
     /// From now on nothing starts and nothing comes back, and idle agents have little patience.

@@ -13,7 +13,7 @@ use bulkhead_model::event::{DrainPhase, DrainPhaseReport};
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Event, Incarnation};
 use bulkhead_runtime::ShutdownReason;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::Supervisor;
 
@@ -21,6 +21,9 @@ use crate::Supervisor;
 /// waiting one at once; but that takes a thread of low priority, which a busy machine can starve for
 /// seconds, and a record that is not written is lost.
 const KILLING: Duration = Duration::from_secs(5);
+
+/// Time for files, lines and core dumps of the last crashes.
+const AFTERMATHS: Duration = Duration::from_secs(2);
 
 /// How much time the parts of a drain have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,9 @@ impl<'a> Drain<'a> {
     }
 
     async fn end(self) -> DrainReport {
+        // What is told of crashes comes before the last lines. A disk that does not answer holds up nobody.
+        let container = &self.supervisor.0.container;
+        let _ = timeout(AFTERMATHS, container.aftermaths_are_through()).await;
         let report = DrainReport { phases: self.phases, duration: self.began.elapsed() };
         let (phases, duration_ms) = (report.phases.clone(), millis(report.duration));
         self.supervisor.0.sink().record(Event::Drained { phases, duration_ms });
