@@ -62,6 +62,7 @@ impl Container {
             places,
             surroundings: Arc::default(),
             draining,
+            aftermaths,
         }
     }
 

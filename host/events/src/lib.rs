@@ -7,16 +7,20 @@
 //! ```
 //!
 //! Nothing here blocks its caller: a full buffer drops lines and counts them, and the gap in `seq` tells
-//! the reader. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
+//! the reader. What the lines are stands in `EVENTS.md`, which is made by a test. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
 mod budget;
 pub mod containment;
 mod context;
 mod counts;
 mod diagnostics;
+#[cfg(test)]
+mod examples;
 mod gauge;
 mod line;
 mod log;
+#[cfg(test)]
+mod reference;
 mod repeats;
 mod ring;
 pub mod schema;

@@ -1,6 +1,7 @@
 //! How a line looks.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use bulkhead_model::event::SCHEMA;
 use bulkhead_model::{Event, Timestamp};
@@ -15,6 +16,16 @@ pub(crate) struct Draft {
 
 /// One JSON object. The event's own name comes right after time and level, for people who `tail`.
 pub(crate) fn json(event: &Event, at: Timestamp, context: &RunContext) -> Draft {
+    json_at(event, at, context.uptime(), context)
+}
+
+/// The same at a given time of the run.
+pub(crate) fn json_at(
+    event: &Event,
+    at: Timestamp,
+    uptime: Duration,
+    context: &RunContext,
+) -> Draft {
     let level = event.level();
     let body = serde_json::to_string(event)
         .unwrap_or_else(|error| format!("{{\"event\":\"container.log\",\"message\":\"{error}\"}}"));
@@ -26,7 +37,7 @@ pub(crate) fn json(event: &Event, at: Timestamp, context: &RunContext) -> Draft 
         head,
         "{{\"ts\":\"{at}\",\"level\":\"{}\",{fields},\"schema\":{SCHEMA},{run}\"uptimeMs\":{},\"seq\":",
         level.as_str(),
-        context.uptime().as_millis(),
+        uptime.as_millis(),
     );
     Draft { head }
 }

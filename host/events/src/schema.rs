@@ -5,22 +5,19 @@ use bulkhead_model::{Event, Level, Timestamp};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
+/// The fields that every line has.
+pub const COMMON: [&str; 8] =
+    ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"];
+
 /// The schema of one line. A field that it does not name is an error: the names are a contract.
 pub fn line_schema() -> Value {
     // As lines are written: a field that is left out when it is empty is not required.
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let timestamp = generator.subschema_for::<Timestamp>();
-    let common = json!({
-        "ts": timestamp,
-        "level": { "enum": Level::NAMES },
-        "schema": { "const": SCHEMA },
-        "townId": { "type": ["string", "null"] },
-        "runId": { "type": "string" },
-        "seq": { "type": "integer", "minimum": 0 },
-        "uptimeMs": { "type": "integer", "minimum": 0 },
-    });
+    let common = common(&generator.subschema_for::<Timestamp>().to_value());
     let mut schema = generator.into_root_schema_for::<Event>().to_value();
+    absent_is_not_null(&mut schema);
     for line in schema["oneOf"].as_array_mut().into_iter().flatten() {
+        line["properties"]["event"]["description"] = "Which kind of line.".into();
         let common = common.as_object().into_iter().flatten();
         for (name, field) in common {
             line["properties"][name] = field.clone();
@@ -33,6 +30,57 @@ pub fn line_schema() -> Value {
     schema["title"] = "A line of the log of Bulkhead".into();
     schema["description"] = "Made from the program's types. One JSON object a line.".into();
     schema
+}
+
+/// A field that is left out when it is empty is never null: takes that away, wherever it stands.
+fn absent_is_not_null(schema: &mut Value) {
+    if let Value::Array(items) = schema {
+        items.iter_mut().for_each(absent_is_not_null);
+    }
+    let Some(object) = schema.as_object_mut() else { return };
+    let required = object.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let fields = object.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, field) in fields.into_iter().flatten() {
+        if required.iter().any(|required| required == name) {
+            continue;
+        }
+        if let Some(kinds) = field.get_mut("type").and_then(Value::as_array_mut) {
+            kinds.retain(|kind| kind != "null");
+        }
+        if let Some(kind) = field["type"].as_array().filter(|kinds| kinds.len() == 1) {
+            field["type"] = kind[0].clone();
+        }
+        if let Some(choices) = field.get_mut("anyOf").and_then(Value::as_array_mut) {
+            choices.retain(|choice| choice["type"] != "null");
+        }
+    }
+    object.values_mut().for_each(absent_is_not_null);
+}
+
+/// What `line` adds to an event.
+fn common(timestamp: &Value) -> Value {
+    let mut ts = timestamp.clone();
+    ts["description"] = "When the line was written, in UTC.".into();
+    json!({
+        "ts": ts,
+        "level": { "enum": Level::NAMES, "description": "How much it matters." },
+        "schema": { "const": SCHEMA, "description": "Version of the lines' shape." },
+        "townId": {
+            "type": ["string", "null"],
+            "description": "The town that the container serves; null until it is known.",
+        },
+        "runId": { "type": "string", "description": "Names this life of the host." },
+        "seq": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "Counts the lines of a run from 0. A gap is a loss.",
+        },
+        "uptimeMs": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "How long this life of the host has lasted.",
+        },
+    })
 }
 
 #[cfg(test)]

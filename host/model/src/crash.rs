@@ -153,7 +153,7 @@ pub struct CrashRecord {
     pub start_attempt: u32,
     /// The component's name in the configuration.
     pub component: Arc<str>,
-    /// Absent when the component could not be read.
+    /// SHA-256 of its file; null when it could not be read.
     pub component_sha256: Option<Digest>,
     /// Why.
     pub reason: ExitReason,
@@ -181,7 +181,7 @@ pub struct CrashRecord {
     pub started_at: Timestamp,
     /// When it ended.
     pub crashed_at: Timestamp,
-    /// Between the two. A line's own `uptimeMs` is the host's.
+    /// From `startedAt` to `crashedAt`. A line's own `uptimeMs` is the host's.
     pub agent_uptime_ms: u64,
     /// In which call.
     pub phase: Phase,

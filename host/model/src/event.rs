@@ -509,7 +509,7 @@ pub enum Event {
         agent: AgentTag,
         /// The message it was about.
         message_id: String,
-        /// What the agent wants next; absent when the turn failed.
+        /// What the agent wants next; null when the turn failed.
         outcome: Option<Next>,
         /// The agent's own words when the turn failed.
         #[serde(skip_serializing_if = "Option::is_none")]
