@@ -88,7 +88,8 @@ pub fn no_kills() -> File {
 }
 
 fn locked(how: FlockOperation) -> File {
-    let path = std::env::temp_dir().join("bulkhead-test-kills.lock");
+    // Beside the binary, where what is built lies: nothing stays behind elsewhere.
+    let path = crate::files::binary().with_file_name("test-kills.lock");
     let file = File::options().append(true).create(true).open(path).expect("open a lock file");
     flock(&file, how).expect("lock a file");
     file
