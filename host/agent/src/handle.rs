@@ -206,11 +206,6 @@ impl AgentHandle {
         self.shared.tag.clone()
     }
 
-    /// Resolves when the incarnation has ended.
-    pub async fn ended(&self) -> Published {
-        self.until(|published| !published.state.is_live()).await
-    }
-
     /// Resolves when the incarnation has ended and does not come back. Only for one that was asked to end:
     /// another that came back stays in backoff for ever.
     pub(crate) async fn down(&self) {

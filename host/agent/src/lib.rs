@@ -1,4 +1,4 @@
-//! One agent is one task.
+//! One start of an agent, with all the restarts that come of it, is one task.
 //!
 //! ```text
 //!   send ──▶ Mailbox (bounded) ──┐
@@ -8,8 +8,8 @@
 //!                                └──▶ Board (watch: state, generation) ──▶ status, waiters
 //! ```
 //!
-//! The task alone changes the state, through `Board::transition`, and owns the incarnation. Messages
-//! come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
+//! Which task may have an incarnation is decided by the agent's slot (`slot`). The task alone changes the
+//! state, on its `Board`, and owns the incarnation. Messages come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
 //! `watch` channel and the sink. When the task ends, the store is gone. What changes while the agent
 //! lives goes past the task: the guest asks for it (`settings`).
 

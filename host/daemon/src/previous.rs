@@ -65,14 +65,10 @@ impl Before {
     }
 }
 
-/// Names the cause of an end of which only the parent knows.
-fn judge_without_blackbox(end: &ProcessEnd, now: &Surroundings) -> PreviousRun {
-    let said_nothing = Previous {
-        run: Run {
-            boot_id: now.boot_id.clone(),
-            baseline: end.counters_before.clone(),
-            ..Run::default()
-        },
+/// A run that left no word behind.
+fn nothing_but(run: Run) -> Previous {
+    Previous {
+        run,
         reached: Vec::new(),
         stop_intent_at: None,
         last_live: None,
@@ -82,7 +78,16 @@ fn judge_without_blackbox(end: &ProcessEnd, now: &Surroundings) -> PreviousRun {
         in_flight: Vec::new(),
         torn: 0,
         missing: 0,
-    };
+    }
+}
+
+/// Names the cause of an end of which only the parent knows.
+fn judge_without_blackbox(end: &ProcessEnd, now: &Surroundings) -> PreviousRun {
+    let said_nothing = nothing_but(Run {
+        boot_id: now.boot_id.clone(),
+        baseline: end.counters_before.clone(),
+        ..Run::default()
+    });
     let mut run = judge(Some(&said_nothing), now);
     (run.previous_run_id, run.last_ts) = (None, None);
     if run.cause == Cause::InitFailure {
@@ -150,18 +155,7 @@ mod tests {
     #[test]
     fn the_black_box_of_another_process_is_not_taken_for_that_of_the_dead_one() {
         let run = Run { run_id: "run-1".into(), pid: 6, ..Run::default() };
-        let previous = Previous {
-            run,
-            reached: Vec::new(),
-            stop_intent_at: Some(Timestamp(1)),
-            last_live: None,
-            last_log_seq: None,
-            clean: CleanMarker::Absent,
-            records: Vec::new(),
-            in_flight: Vec::new(),
-            torn: 0,
-            missing: 0,
-        };
+        let previous = Previous { stop_intent_at: Some(Timestamp(1)), ..nothing_but(run) };
         let found = Found::Run(Box::new(previous));
         let before = Before::judge(&found, Some(&end(None, Some(11))), &Kernel::here());
         assert_eq!((before.run.cause, before.run.previous_run_id), (Cause::NativeFault, None));

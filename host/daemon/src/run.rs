@@ -147,15 +147,15 @@ fn end(host: Host, ending: &Ending) -> Exit {
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
+    if !crashes.flush(FLUSHING) {
+        tracing::warn!("crash records were not written to their file in time");
+    }
     sink.record(Event::Stopped {
         stopped: report.stopped(),
         killed: report.killed(),
         duration_ms: millis(report.duration),
         dropped_lines: log.dropped(),
     });
-    if !crashes.flush(FLUSHING) {
-        tracing::warn!("crash records were not written to their file in time");
-    }
     log.close(FLUSHING);
     drop(supervisor);
     if let Some(runtime) = Arc::into_inner(runtime) {

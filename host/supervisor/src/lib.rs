@@ -31,9 +31,7 @@ use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopA
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
-pub use bulkhead_store::crashes::{
-    CrashStore, Filter as CrashFilter, Page as CrashPage, Stats as CrashStats,
-};
+pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use metrics::Metrics;
