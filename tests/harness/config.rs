@@ -39,6 +39,7 @@ pub struct HostBuilder {
     agents: Vec<Value>,
     args: Vec<String>,
     wrapper: Vec<String>,
+    terse: bool,
 }
 
 impl Default for HostBuilder {
@@ -55,7 +56,8 @@ impl Default for HostBuilder {
             "#,
         );
         let none = Vec::new;
-        Self { config, agents: Vec::new(), args: none(), wrapper: none() }.guest("echo")
+        Self { config, agents: Vec::new(), args: none(), wrapper: none(), terse: false }
+            .guest("echo")
     }
 }
 
@@ -134,6 +136,13 @@ impl HostBuilder {
         self
     }
 
+    /// Lines about agents are only counted: [`Host::counted`].
+    #[must_use]
+    pub fn terse(mut self) -> Self {
+        self.terse = true;
+        self
+    }
+
     /// Writes the configuration, starts the host, and waits until it listens.
     pub fn start(self) -> Host {
         Host::start_with(self.launch(), |state| self.render(state))
@@ -141,7 +150,7 @@ impl HostBuilder {
 
     /// How the host is called, without its configuration.
     pub fn launch(&self) -> Launch {
-        Launch { args: self.args.clone(), wrapper: self.wrapper.clone() }
+        Launch { args: self.args.clone(), wrapper: self.wrapper.clone(), terse: self.terse }
     }
 
     /// The configuration as text, with this state directory.

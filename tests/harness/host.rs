@@ -50,6 +50,8 @@ pub struct Launch {
     pub args: Vec<String>,
     /// A command that runs the host, if there is one.
     pub wrapper: Vec<String>,
+    /// Lines about agents are counted and not kept: see [`Host::counted`].
+    pub terse: bool,
 }
 
 impl Host {
@@ -99,7 +101,7 @@ impl Host {
         let mut child = command.args(&launch.args).spawn().expect("start the host");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
-        let mut output = Output::collect(stdout, stderr);
+        let mut output = Output::collect(stdout, stderr, launch.terse);
         let first = output.wait_for(PATIENCE, |line| line["event"] == "container.cold_start");
         let Some(first) = first else {
             let _ = child.kill();
@@ -173,6 +175,11 @@ impl Host {
     /// The lines of an event about an agent so far.
     pub fn events_of(&self, agent: &str, event: &str) -> Vec<Value> {
         self.output.lines(|line| line["event"] == event && line["agentId"] == agent)
+    }
+
+    /// Lines of an event about agents so far, of a host that is [`terse`](HostBuilder::terse).
+    pub fn counted(&self, event: &str) -> u64 {
+        self.output.counted(event)
     }
 
     /// The lines about an agent so far.

@@ -1,5 +1,6 @@
 //! The log of a host: its stdout line by line, and what every line must hold.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,16 +31,23 @@ struct State {
     /// Lines of stdout that are no JSON.
     broken: Vec<String>,
     stderr: String,
+    /// Lines about agents that were only counted, by their event.
+    counted: HashMap<Vec<u8>, u64>,
     ended: bool,
 }
 
 impl Output {
-    /// Begins to read.
-    pub fn collect(stdout: impl Read + Send + 'static, stderr: impl Read + Send + 'static) -> Self {
+    /// Begins to read. `terse`: lines about agents are counted and not kept, for a host that writes more of
+    /// them than a reader keeps up with.
+    pub fn collect(
+        stdout: impl Read + Send + 'static,
+        stderr: impl Read + Send + 'static,
+        terse: bool,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let (for_stdout, for_stderr) = (Arc::clone(&shared), Arc::clone(&shared));
         let readers = vec![
-            std::thread::spawn(move || for_stdout.read_lines(stdout)),
+            std::thread::spawn(move || for_stdout.read_lines(stdout, terse)),
             std::thread::spawn(move || for_stderr.read_stderr(stderr)),
         ];
         Self { shared, readers }
@@ -67,6 +75,11 @@ impl Output {
     /// Every line so far that `wanted` says yes to.
     pub fn lines(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         self.shared.lock().lines.iter().filter(|line| wanted(line)).cloned().collect()
+    }
+
+    /// Lines of an event about agents so far that were counted and not kept.
+    pub fn counted(&self, event: &str) -> u64 {
+        self.shared.lock().counted.get(event.as_bytes()).copied().unwrap_or_default()
     }
 
     /// What was written to stderr so far.
@@ -121,6 +134,14 @@ impl Output {
     }
 }
 
+/// The event's name, which stands near the beginning of a line, when it is one about an agent.
+fn about_agent(line: &[u8]) -> Option<&[u8]> {
+    const KEY: &[u8] = br#""event":""#;
+    let at = line.windows(KEY.len()).take(80).position(|window| window == KEY)?;
+    let name = line[at + KEY.len()..].split(|byte| *byte == b'"').next()?;
+    name.starts_with(b"agent.").then_some(name)
+}
+
 fn check_line(line: &Value, seq: u64) -> Result<(), String> {
     const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
     let text = |key: &str| line[key].as_str().unwrap_or_default();
@@ -148,12 +169,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_lines(&self, stdout: impl Read) {
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+    fn read_lines(&self, stdout: impl Read, terse: bool) {
+        let (mut stdout, mut line) = (BufReader::with_capacity(1 << 20, stdout), Vec::new());
+        while stdout.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            let line = std::mem::take(&mut line);
+            let line = line.strip_suffix(b"\n").unwrap_or(&line);
             let mut state = self.lock();
-            match serde_json::from_slice::<Value>(&line) {
+            if let Some(event) = about_agent(line).filter(|_| terse) {
+                match state.counted.get_mut(event) {
+                    Some(count) => *count += 1,
+                    None => _ = state.counted.insert(event.to_vec(), 1),
+                }
+                continue;
+            }
+            match serde_json::from_slice::<Value>(line) {
                 Ok(value) if value.is_object() => state.lines.push(value),
-                _ => state.broken.push(String::from_utf8_lossy(&line).into_owned()),
+                _ => state.broken.push(String::from_utf8_lossy(line).into_owned()),
             }
             self.changed.notify_all();
         }
@@ -176,7 +207,7 @@ mod tests {
 
     fn output(lines: &[&str]) -> Output {
         let text = lines.join("\n");
-        let mut output = Output::collect(std::io::Cursor::new(text), std::io::empty());
+        let mut output = Output::collect(std::io::Cursor::new(text), std::io::empty(), false);
         output.join();
         output
     }
@@ -194,6 +225,15 @@ mod tests {
         assert_eq!(output.check(), Ok(()));
         let found = output.wait_for(Duration::ZERO, |line| line["event"] == "agent.start");
         assert_eq!(found.unwrap()["seq"], 1);
+    }
+
+    #[test]
+    fn a_terse_reader_counts_lines_about_agents_and_keeps_the_others() {
+        let lines = [line("container.cold_start", 0), line("agent.start", 1)].join("\n");
+        let mut output = Output::collect(std::io::Cursor::new(lines), std::io::empty(), true);
+        output.join();
+        assert_eq!(output.lines(|_| true).len(), 1);
+        assert_eq!((output.counted("agent.start"), output.counted("agent.exit")), (1, 0));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `wait <body>` | waits until there is a file `/workspace/go`, takes it away and does what `<body>` says | |
 //! | `heed <ms>` | waits until this call may take less than that, and replies with what it may take | none |
 //! | `gather <n>` | takes n nudges and replies with a line `<source> <id> <body>` for each | none |
+//! | `again <body>` | sends itself the same message once more and does what `<body>` says | |
 //! | `say <n>` | writes n log lines and replies with n | none |
 //!
 //! Any other body is answered with itself. When the prompt is `panic` or `error`, `start` panics or
@@ -26,11 +27,13 @@ const NAP: Duration = Duration::from_millis(2);
 
 #[derive(Default)]
 struct Puppet {
+    id: String,
     messages: u64,
 }
 
 impl Agent for Puppet {
     fn start(&mut self, request: StartRequest) -> Result<(), AgentError> {
+        self.id = request.agent_id;
         match request.prompt.as_str() {
             "panic" => panic!("told to panic in its start"),
             "error" => Err(AgentError::fatal("told-to-fail", "told to fail in its start")),
@@ -53,6 +56,11 @@ impl Puppet {
             "count" => self.messages.to_string(),
             "wait" => {
                 nap_until(|| std::fs::remove_file(GO).is_ok());
+                return self.obey(rest);
+            }
+            "again" => {
+                host::send(&self.id, body)
+                    .map_err(|error| AgentError::failed("not-sent", host::explain(&error)))?;
                 return self.obey(rest);
             }
             "heed" => heed(Duration::from_millis(number(rest)?)).as_millis().to_string(),

@@ -12,6 +12,7 @@ use bulkhead_model::{
 use bulkhead_runtime::{Birth, Nudge, ShutdownReason};
 use tokio::sync::{oneshot, watch};
 
+use crate::actor::Probation;
 use crate::board::{Board, Published};
 use crate::container::Container;
 use crate::mailbox::{Envelope, Mailbox, MailboxFull};
@@ -45,6 +46,7 @@ pub(crate) struct Start {
     pub settings: LiveSettings,
     /// The agent's events, over all its lives.
     pub ring: Arc<Ring>,
+    pub probation: Probation,
     pub container: Arc<Container>,
 }
 

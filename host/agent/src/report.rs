@@ -130,8 +130,9 @@ impl Reporter {
         let aftermath = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
             let aftermath = self.symbolize(&mut record);
-            start.container.crashes.put(record.clone());
-            self.shared.record(Event::AgentCrash(Box::new(record)));
+            let record = Arc::new(record);
+            start.container.crashes.put(Arc::clone(&record));
+            self.shared.record(Event::AgentCrash(record));
             aftermath
         });
         let waiting = start.mailbox.depth() + start.mailbox.nudges();

@@ -326,7 +326,12 @@ impl<T: Tenant, P> Slot<T, P> {
 
     /// What the restarts have come to.
     pub(crate) fn restarts(&self) -> RestartState {
-        self.lock().restarts.clone()
+        self.look_at_restarts(RestartState::clone)
+    }
+
+    /// The same without a copy: their history can be long.
+    pub(crate) fn look_at_restarts<R>(&self, look: impl FnOnce(&RestartState) -> R) -> R {
+        look(&self.lock().restarts)
     }
 
     /// Whether nothing lives, waits or rests.

@@ -10,6 +10,7 @@
 //! the reader. What the lines are stands in `EVENTS.md`, which is made by a test. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
 mod budget;
+mod commute;
 pub mod containment;
 mod context;
 mod counts;
@@ -27,6 +28,7 @@ pub mod schema;
 pub mod task;
 
 pub use budget::Budget;
+pub use commute::Switch;
 pub use context::{RunContext, now};
 pub use counts::Counts;
 pub use diagnostics::Diagnostics;

@@ -188,7 +188,7 @@ mod tests {
                 "softLimitCrossed": false, "cpuUs": 1, "turns": 1, "hostCalls": 1, "mailboxDepth": 0,
             },
         }));
-        let event = Event::AgentCrash(Box::new(record.unwrap()));
+        let event = Event::AgentCrash(std::sync::Arc::new(record.unwrap()));
         let line = json(&event, Timestamp(0), &RunContext::new("run".into(), None)).finish(0);
         for key in ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"] {
             assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} in {line}");

@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use crate::commute::commute;
 use crate::containment::contain_future;
-use crate::{RunContext, SharedSink, Sink};
+use crate::{RunContext, SharedSink, Sink, Switch};
 
 /// Spawns named tasks on one runtime. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +40,36 @@ impl Spawner {
         T: Send + 'static,
         E: std::fmt::Display + Send + 'static,
     {
-        let name = name.into();
+        self.runtime.spawn(self.watch(name.into(), task))
+    }
+
+    /// The same for a task that is on the runtime `away` while `switch` says so.
+    pub fn spawn_commuting<T, E>(
+        &self,
+        name: impl Into<String>,
+        away: Handle,
+        switch: Arc<Switch>,
+        task: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> JoinHandle<Option<T>>
+    where
+        T: Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        let watched = commute(self.watch(name.into(), task), switch, away);
+        self.runtime.spawn(async { watched.await.flatten() })
+    }
+
+    /// The task with its name and its span; it tells what becomes of it, and never panics.
+    fn watch<T, E, F>(
+        &self,
+        name: String,
+        task: F,
+    ) -> impl Future<Output = Option<T>> + Send + 'static + use<T, E, F>
+    where
+        T: Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
         let span = tracing::info_span!("task", name);
         let this = self.clone();
         let counted = self.context.tasks().enter();
@@ -54,7 +84,7 @@ impl Spawner {
             tell_unhandled(&*this.sink, &this.context, &name, kind, message, place);
             None
         };
-        self.runtime.spawn(watched.instrument(span))
+        watched.instrument(span)
     }
 }
 

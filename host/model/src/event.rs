@@ -381,7 +381,7 @@ pub enum Event {
     },
     /// An incarnation ended abnormally: the whole record.
     #[serde(rename = "agent.crash")]
-    AgentCrash(Box<CrashRecord>),
+    AgentCrash(Arc<CrashRecord>),
     /// Files and lines of a crash were found, after its record was written.
     #[serde(rename = "agent.crash_symbolized")]
     CrashSymbolized {

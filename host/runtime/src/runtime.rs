@@ -163,6 +163,11 @@ impl Runtime {
         self.lanes.fast()
     }
 
+    /// Where tasks run that are not to hold up any other.
+    pub fn slow_lane(&self) -> &Handle {
+        self.lanes.slow()
+    }
+
     /// Loads the component in `path`, or joins whoever is loading it.
     pub async fn load(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
         self.loader.load(name, path).await

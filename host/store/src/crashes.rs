@@ -30,7 +30,7 @@ use writer::{Job, Writer};
 /// Keeps crash records.
 pub trait CrashStore: Send + Sync {
     /// Takes a record. Returns at once, whatever becomes of it. One with the same id is replaced.
-    fn put(&self, record: CrashRecord);
+    fn put(&self, record: Arc<CrashRecord>);
 
     /// Replaces the frames of a record. Nothing happens when the record is gone.
     fn update_frames(&self, crash_id: &str, frames: Vec<Frame>, symbolized: Symbolized);
@@ -183,14 +183,16 @@ impl Crashes {
 }
 
 impl CrashStore for Crashes {
-    fn put(&self, record: CrashRecord) {
-        let record = Arc::new(record);
+    fn put(&self, record: Arc<CrashRecord>) {
         // One lock for both, so that the file has the order of the memory.
         let mut memory = self.memory();
-        memory.put(Arc::clone(&record));
+        let evicted = memory.put(Arc::clone(&record));
         if let Some(writer) = &self.writer {
             writer.queue(Job::Record(record));
         }
+        drop(memory);
+        // Records have hundreds of parts to free, for which nobody else should wait.
+        drop(evicted);
     }
 
     fn update_frames(&self, crash_id: &str, frames: Vec<Frame>, symbolized: Symbolized) {

@@ -19,7 +19,7 @@ mod wake;
 
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use harness::Host;
 
 use connection::Connection;
@@ -47,24 +47,54 @@ struct Args {
     /// Seconds over which the idle host is watched.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u64,
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
 }
 
+/// A part of the measurements.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Blackbox,
+    Latency,
+    Slot,
+    Stop,
+    Churn,
+    Storm,
+    Density,
+    Symbols,
+}
+
+impl Part {
+    fn measure(self, args: &Args, report: &mut Report) {
+        match self {
+            Self::Blackbox => {
+                let appends = blackbox::appends();
+                let budget = Duration::from_nanos(100);
+                report.add(Row::nanos("black box append", blackbox::APPENDS, &appends, budget));
+            }
+            Self::Latency => latency(args.rounds, report),
+            Self::Slot => slot::measure(args.slow_rounds, report),
+            Self::Stop => stop::measure(args.slow_rounds, report),
+            Self::Churn => churn::measure(args.churn, report),
+            Self::Storm => storm::measure(Duration::from_secs(args.storm_seconds), report),
+            Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
+            Self::Symbols => symbols::symbols(report),
+        }
+    }
+}
+
 fn main() {
     let args = Args::parse();
     let mut report = Report::new(machine::describe());
-    let appends = blackbox::appends();
-    let budget = Duration::from_nanos(100);
-    report.add(Row::nanos("black box append", blackbox::APPENDS, &appends, budget));
-    latency(args.rounds, &mut report);
-    slot::measure(args.slow_rounds, &mut report);
-    stop::measure(args.slow_rounds, &mut report);
-    churn::measure(args.churn, &mut report);
-    storm::measure(Duration::from_secs(args.storm_seconds), &mut report);
-    density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
-    symbols::symbols(&mut report);
+    for part in Part::value_variants() {
+        if args.only.is_empty() || args.only.contains(part) {
+            part.measure(&args, &mut report);
+        }
+    }
     if args.json {
         println!("{}", report.json());
     } else {

@@ -86,6 +86,11 @@ impl Row {
         Self { ratio: None, ..Self::latency(name, samples, budget, budget) }
     }
 
+    /// A mean, of what only its sum is known.
+    pub fn cost(name: &'static str, n: usize, each: Duration, budget: Duration) -> Self {
+        Self { n, ..Self::one(name, micros(each), micros(budget), each <= budget) }
+    }
+
     pub fn bytes(name: &'static str, bytes: u64, budget: u64) -> Self {
         let kib = |bytes: u64| format!("{:.1} KiB", bytes as f64 / 1024.0);
         Self::one(name, kib(bytes), kib(budget), bytes <= budget)

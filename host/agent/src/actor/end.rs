@@ -130,7 +130,8 @@ impl Tenure {
         let lived = at.since(shared.board.started_at());
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
-        let attempts_in_window = self.slot.restarts().attempts_in_window(rules, at);
+        let attempts_in_window =
+            self.slot.look_at_restarts(|restarts| restarts.attempts_in_window(rules, at));
         let for_mail = crash_id.clone();
         let end = End { exit, at, crash_id, fingerprint, message_id, decision, attempts_in_window };
         let (view, aftermath) = reporter.ended(&end);

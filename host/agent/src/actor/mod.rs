@@ -13,6 +13,7 @@
 
 mod birth;
 mod end;
+mod probation;
 mod reserve;
 mod rest;
 mod serve;
@@ -40,6 +41,7 @@ use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
 use end::Tenure;
+pub(crate) use probation::Probation;
 
 /// What a start makes incarnations from.
 pub(crate) struct Life {
@@ -102,6 +104,7 @@ impl Life {
             settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings)),
             spec,
             ring: Arc::clone(ring),
+            probation: Probation::default(),
             container: Arc::clone(container),
         });
         let slot = Arc::clone(slot);
@@ -131,17 +134,20 @@ impl Life {
         self.queue_prompt(&first.shared);
         // Before the task runs: a task that is lost at once still gives the reservation back.
         let tenure = Tenure::new(&first, &self.slot);
+        let away = self.start.container.runtime.slow_lane().clone();
+        let switch = self.start.probation.switch();
         let task = async move {
             self.run(first, deadline, tenure).await;
             Ok::<_, std::convert::Infallible>(())
         };
-        spawner.spawn(name, task);
+        spawner.spawn_commuting(name, away, switch, task);
     }
 
     async fn run(self, first: AgentHandle, deadline: Instant, tenure: Tenure) {
         let mut actor = Actor::new(&self, first, deadline, tenure);
         let Some(loaded) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
+            self.start.probation.died();
             let Some(next) = actor.rest(restart_at).await else { return };
             let deadline = Instant::now() + self.start.spec.limits.start;
             let tenure = Tenure::holding(&next, &self.slot);

@@ -77,6 +77,7 @@ impl Actor<'_> {
         self.shared.board.count_message();
         loop {
             let (alive, outcome, grace) = self.turn(incarnation, &mut envelope).await?;
+            self.shared.start.probation.survived();
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
             if next == Next::Continue {
                 envelope.message.sender = Sender::Continuation;

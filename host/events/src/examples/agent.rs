@@ -100,7 +100,7 @@ fn ends() -> [Event; 4] {
             dropped_log_lines: 0,
             crash_id: Some(CRASH.into()),
         },
-        Event::AgentCrash(Box::new(crash())),
+        Event::AgentCrash(std::sync::Arc::new(crash())),
         Event::CrashSymbolized {
             agent: agent(),
             crash_id: CRASH.into(),

@@ -52,6 +52,11 @@ impl Appender {
         Self { dir: dir.to_owned(), max_bytes, open: None }
     }
 
+    /// Size of a full file.
+    pub fn max_bytes(&self) -> usize {
+        usize::try_from(self.max_bytes).unwrap_or(usize::MAX)
+    }
+
     /// Whole or not at all, unless the process dies meanwhile. After an error the next call opens the
     /// file anew.
     pub fn append(&mut self, line: &[u8]) -> io::Result<()> {
@@ -161,7 +166,7 @@ fn read_lines(bytes: &[u8], memory: &mut Memory, loaded: &mut Loaded) {
             continue;
         }
         match serde_json::from_slice(line) {
-            Ok(Entry::Crash(record)) => memory.put(Arc::from(record)),
+            Ok(Entry::Crash(record)) => drop(memory.put(Arc::from(record))),
             // Its record may be gone with the file before the old one.
             Ok(Entry::Frames { crash_id, symbolized, frames }) => {
                 let _ = memory.update_frames(&crash_id, frames, symbolized);

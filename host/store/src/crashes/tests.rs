@@ -82,7 +82,7 @@ fn ids(page: &Page) -> Vec<&str> {
 
 fn filled(count: u64) -> Crashes {
     let crashes = in_memory(100);
-    (1..=count).for_each(|n| crashes.put(record(n)));
+    (1..=count).for_each(|n| crashes.put(Arc::new(record(n))));
     crashes
 }
 
@@ -97,7 +97,7 @@ fn a_record_is_found_by_its_id_and_the_newest_comes_first() {
 #[test]
 fn the_oldest_make_room_and_are_counted() {
     let crashes = in_memory(3);
-    (1..=10).for_each(|n| crashes.put(record(n)));
+    (1..=10).for_each(|n| crashes.put(Arc::new(record(n))));
     let stats = crashes.stats();
     assert_eq!((stats.kept, stats.evicted), (3, 7));
     assert_eq!(ids(&crashes.list(&Filter::default())), ["c10", "c9", "c8"]);
@@ -109,12 +109,12 @@ fn the_oldest_make_room_and_are_counted() {
 fn bytes_are_bounded_too() {
     let crashes = Crashes::open(&Config { max_bytes: 20_000, ..Config::default() }).0;
     for n in 0..100 {
-        crashes.put(CrashRecord { message: "x".repeat(1000), ..record(n) });
+        crashes.put(Arc::new(CrashRecord { message: "x".repeat(1000), ..record(n) }));
     }
     let stats = crashes.stats();
     assert!(stats.bytes <= 20_000 && stats.kept > 5, "{stats:?}");
     assert_eq!(stats.kept as u64 + stats.evicted, 100);
-    crashes.put(CrashRecord { message: "x".repeat(50_000), ..record(1000) });
+    crashes.put(Arc::new(CrashRecord { message: "x".repeat(50_000), ..record(1000) }));
     assert_eq!((crashes.stats().kept, crashes.stats().bytes), (0, 0));
 }
 
@@ -149,7 +149,7 @@ fn pages_follow_each_other_in_both_directions() {
 #[test]
 fn a_cursor_that_is_gone_is_told() {
     let crashes = in_memory(2);
-    (1..=5).for_each(|n| crashes.put(record(n)));
+    (1..=5).for_each(|n| crashes.put(Arc::new(record(n))));
     let page = crashes.list(&Filter { before: Some("c1".into()), ..Filter::default() });
     assert!(page.cursor_lost && page.records.is_empty());
     let page = crashes.list(&Filter { after: Some("c1".into()), ..Filter::default() });
@@ -171,7 +171,7 @@ fn frames_are_filled_in_and_whoever_holds_the_record_keeps_what_it_saw() {
 #[test]
 fn the_same_id_is_one_record() {
     let crashes = filled(3);
-    crashes.put(CrashRecord { message: "better".into(), ..record(2) });
+    crashes.put(Arc::new(CrashRecord { message: "better".into(), ..record(2) }));
     assert_eq!(crashes.stats().kept, 3);
     assert_eq!(crashes.get("c2").unwrap().message, "better");
     assert_eq!(ids(&crashes.list(&Filter::default())), ["c3", "c2", "c1"]);
@@ -182,7 +182,7 @@ fn records_of_an_earlier_run_are_read_back_with_their_frames() {
     let dir = tempfile::tempdir().unwrap();
     let (crashes, loaded) = reopen(dir.path());
     assert_eq!(loaded, Loaded::default());
-    (1..=3).for_each(|n| crashes.put(record(n)));
+    (1..=3).for_each(|n| crashes.put(Arc::new(record(n))));
     crashes.update_frames("c2", vec![frame("named")], Symbolized::Done);
     drop(crashes);
     let (crashes, loaded) = reopen(dir.path());
@@ -199,13 +199,13 @@ fn a_half_written_line_is_skipped_and_spoils_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("crashes.jsonl");
     let (crashes, _) = reopen(dir.path());
-    (1..=2).for_each(|n| crashes.put(record(n)));
+    (1..=2).for_each(|n| crashes.put(Arc::new(record(n))));
     drop(crashes);
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 40]).unwrap();
     let (crashes, loaded) = reopen(dir.path());
     assert_eq!(loaded, Loaded { records: 1, half_lines: 1, ..Loaded::default() });
-    crashes.put(record(3));
+    crashes.put(Arc::new(record(3)));
     drop(crashes);
     let (crashes, loaded) = reopen(dir.path());
     assert_eq!(loaded, Loaded { records: 2, ..Loaded::default() });
@@ -217,7 +217,7 @@ fn a_line_that_is_no_record_is_counted_and_the_others_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("crashes.jsonl");
     let (crashes, _) = reopen(dir.path());
-    (1..=2).for_each(|n| crashes.put(record(n)));
+    (1..=2).for_each(|n| crashes.put(Arc::new(record(n))));
     drop(crashes);
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replacen("\"c1\"", "1", 1) + "\n{}\n\n").unwrap();
@@ -230,12 +230,12 @@ fn a_line_that_lost_only_its_end_is_a_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("crashes.jsonl");
     let (crashes, _) = reopen(dir.path());
-    crashes.put(record(1));
+    crashes.put(Arc::new(record(1)));
     drop(crashes);
     let whole = fs::read(&file).unwrap();
     fs::write(&file, whole.trim_ascii_end()).unwrap();
     let (crashes, _) = reopen(dir.path());
-    crashes.put(record(2));
+    crashes.put(Arc::new(record(2)));
     drop(crashes);
     assert_eq!(reopen(dir.path()).1, Loaded { records: 2, ..Loaded::default() });
 }
@@ -245,7 +245,7 @@ fn a_full_file_becomes_the_old_one_and_both_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let small = Config { file_bytes: 10_000, ..config(dir.path()) };
     let (crashes, _) = Crashes::open(&small);
-    (1..=100).for_each(|n| crashes.put(record(n)));
+    (1..=100).for_each(|n| crashes.put(Arc::new(record(n))));
     drop(crashes);
     let size = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
     assert!(size("crashes.jsonl") <= 10_000 && size("crashes.1.jsonl") <= 10_000);
@@ -260,7 +260,7 @@ fn a_full_file_becomes_the_old_one_and_both_are_read() {
 fn of_a_file_that_is_too_large_the_end_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let (crashes, _) = reopen(dir.path());
-    (1..=100).for_each(|n| crashes.put(record(n)));
+    (1..=100).for_each(|n| crashes.put(Arc::new(record(n))));
     drop(crashes);
     let small = Config { file_bytes: 10_000, ..config(dir.path()) };
     let (crashes, loaded) = Crashes::open(&small);
@@ -275,12 +275,12 @@ fn without_a_directory_memory_works_and_errors_are_counted() {
     let missing = dir.path().join("missing");
     let (crashes, loaded) = reopen(&missing);
     assert_eq!(loaded, Loaded::default());
-    crashes.put(record(1));
+    crashes.put(Arc::new(record(1)));
     assert!(crashes.flush(PATIENCE));
     assert_eq!(crashes.stats().write_errors, 1);
     assert!(crashes.get("c1").is_some());
     fs::create_dir(&missing).unwrap();
-    crashes.put(record(2));
+    crashes.put(Arc::new(record(2)));
     assert!(crashes.flush(PATIENCE));
     assert_eq!((crashes.stats().write_errors, crashes.stats().written_lines), (1, 1));
 }
@@ -291,11 +291,11 @@ fn a_full_disk_costs_its_line_and_no_other() {
     std::os::unix::fs::symlink("/dev/full", dir.path().join("crashes.jsonl")).unwrap();
     let (crashes, loaded) = reopen(dir.path());
     assert_eq!(loaded.errors, ["read crashes.jsonl: it is no regular file"]);
-    crashes.put(record(1));
+    crashes.put(Arc::new(record(1)));
     assert!(crashes.flush(PATIENCE));
     assert_eq!(crashes.stats().write_errors, 1);
     fs::remove_file(dir.path().join("crashes.jsonl")).unwrap();
-    crashes.put(record(2));
+    crashes.put(Arc::new(record(2)));
     drop(crashes);
     assert_eq!(reopen(dir.path()).1.records, 1);
 }
@@ -304,10 +304,10 @@ fn a_full_disk_costs_its_line_and_no_other() {
 fn a_file_that_somebody_removed_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (crashes, _) = reopen(dir.path());
-    crashes.put(record(1));
+    crashes.put(Arc::new(record(1)));
     assert!(crashes.flush(PATIENCE));
     fs::remove_file(dir.path().join("crashes.jsonl")).unwrap();
-    crashes.put(record(2));
+    crashes.put(Arc::new(record(2)));
     drop(crashes);
     assert_eq!(reopen(dir.path()).1.records, 1);
 }
@@ -316,8 +316,8 @@ fn a_file_that_somebody_removed_is_made_anew() {
 fn a_line_larger_than_a_file_is_an_error_and_kept_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let (crashes, _) = Crashes::open(&Config { file_bytes: 3000, ..config(dir.path()) });
-    crashes.put(CrashRecord { message: "x".repeat(4000), ..record(1) });
-    crashes.put(record(2));
+    crashes.put(Arc::new(CrashRecord { message: "x".repeat(4000), ..record(1) }));
+    crashes.put(Arc::new(record(2)));
     assert!(crashes.flush(PATIENCE));
     assert_eq!((crashes.stats().write_errors, crashes.stats().written_lines), (1, 1));
     assert!(crashes.get("c1").is_some());
@@ -327,7 +327,7 @@ fn a_line_larger_than_a_file_is_an_error_and_kept_in_memory() {
 fn a_full_queue_drops_and_counts_and_never_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let (crashes, _) = Crashes::open(&Config { queue: 1, ..config(dir.path()) });
-    (0..2000).for_each(|n| crashes.put(record(n)));
+    (0..2000).for_each(|n| crashes.put(Arc::new(record(n))));
     assert!(crashes.flush(PATIENCE));
     let stats = crashes.stats();
     assert_eq!(stats.written_lines + stats.dropped_lines, 2000);

@@ -16,11 +16,37 @@ use super::file::{Appender, Line};
 /// How long the end of the store waits for what is queued.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the writer lets jobs gather: in a storm they cost one write, and no wake each.
+const GATHERING: Duration = Duration::from_millis(2);
+
 /// What is to be written.
 pub(super) enum Job {
     Record(Arc<CrashRecord>),
     /// Of the record, only its frames.
     Frames(Arc<CrashRecord>),
+}
+
+/// Lines that are written at once. One that does not fit into a file alone spoils no other.
+#[derive(Default)]
+struct Batch {
+    text: Vec<u8>,
+    count: u64,
+}
+
+impl Batch {
+    /// Bytes after which a batch is written.
+    const ROOM: usize = 256 * 1024;
+
+    /// Whether it stays small with one more line, and well below the size of a file.
+    fn has_room_for(&self, line: &[u8], appender: &Appender) -> bool {
+        let bytes = self.text.len() + line.len();
+        self.text.is_empty() || bytes <= Self::ROOM.min(appender.max_bytes() / 8)
+    }
+
+    fn add(&mut self, line: &[u8]) {
+        self.text.extend_from_slice(line);
+        self.count += 1;
+    }
 }
 
 pub(super) struct Writer {
@@ -78,9 +104,12 @@ impl Writer {
             self.shared.dropped.fetch_add(1, Relaxed);
             return;
         }
+        let was_empty = queue.jobs.is_empty();
         queue.jobs.push_back(job);
         drop(queue);
-        self.shared.filled.notify_one();
+        if was_empty {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
@@ -117,6 +146,7 @@ impl Shared {
 
     fn write_all_jobs(&self, mut appender: Appender) {
         while let Some(jobs) = self.next_jobs() {
+            let mut lines = Batch::default();
             for job in jobs {
                 let line = match &job {
                     Job::Record(record) => Line::Crash(record),
@@ -126,12 +156,28 @@ impl Shared {
                         frames: &record.frames,
                     },
                 };
-                let result = line.render().and_then(|line| appender.append(&line));
-                let count = if result.is_ok() { &self.written } else { &self.errors };
-                count.fetch_add(1, Relaxed);
+                match line.render() {
+                    Ok(line) => {
+                        if !lines.has_room_for(&line, &appender) {
+                            self.write(&mut appender, &mut lines);
+                        }
+                        lines.add(&line);
+                    }
+                    Err(_) => _ = self.errors.fetch_add(1, Relaxed),
+                }
             }
+            self.write(&mut appender, &mut lines);
             self.lock().writing = false;
             self.drained.notify_all();
+        }
+    }
+
+    fn write(&self, appender: &mut Appender, lines: &mut Batch) {
+        let Batch { text, count } = std::mem::take(lines);
+        if count > 0 {
+            let result = appender.append(&text);
+            let counter = if result.is_ok() { &self.written } else { &self.errors };
+            counter.fetch_add(count, Relaxed);
         }
     }
 
@@ -139,7 +185,9 @@ impl Shared {
     fn next_jobs(&self) -> Option<VecDeque<Job>> {
         let is_idle = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
         let waited = self.filled.wait_while(self.lock(), is_idle);
-        let mut queue = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        drop(waited.unwrap_or_else(|poisoned| poisoned.into_inner()));
+        std::thread::sleep(GATHERING);
+        let mut queue = self.lock();
         if queue.jobs.is_empty() {
             return None;
         }

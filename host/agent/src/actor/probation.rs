@@ -1,0 +1,61 @@
+//! Where the task of an agent runs that dies again and again.
+//!
+//! Coming back costs the host more than most turns: a record, a store, an instance. An agent that dies
+//! twice without a turn that it survives does all of it on the slow lane from then on, so that a storm of
+//! crashes holds up nobody who is well. The first turn that it survives takes it back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use bulkhead_events::Switch;
+
+/// Deaths in a row after which an agent has to prove itself.
+const DEATHS: u32 = 2;
+
+/// What the lives of one start came to lately.
+#[derive(Default)]
+pub(crate) struct Probation {
+    deaths: AtomicU32,
+    switch: Arc<Switch>,
+}
+
+impl Probation {
+    /// Steers the task.
+    pub(crate) fn switch(&self) -> Arc<Switch> {
+        Arc::clone(&self.switch)
+    }
+
+    /// The incarnation ended, and another one is to come.
+    pub(super) fn died(&self) {
+        // Only the agent's own task is here: nothing is lost between the two.
+        let deaths = self.deaths.load(Relaxed).saturating_add(1);
+        self.deaths.store(deaths, Relaxed);
+        if deaths >= DEATHS {
+            self.switch.send_away();
+        }
+    }
+
+    /// The incarnation came through a turn.
+    pub(super) fn survived(&self) {
+        self.deaths.store(0, Relaxed);
+        self.switch.call_home();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_death_is_no_series_and_a_survived_turn_ends_one() {
+        let probation = Probation::default();
+        probation.died();
+        probation.survived();
+        probation.died();
+        assert!(!probation.switch().is_away());
+        probation.died();
+        assert!(probation.switch().is_away());
+        probation.survived();
+        assert!(!probation.switch().is_away());
+    }
+}
