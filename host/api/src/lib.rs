@@ -5,11 +5,12 @@
 //!
 //! - [`start`], [`message`], [`settings`], [`town_config`]: requests, each with a `parse` that names every
 //!   offending field
-//! - [`view`]: all answers
+//! - [`view`], [`memory`], [`crashes`]: answers
 //! - [`error`]: the one shape of every refusal
 
 pub mod crashes;
 pub mod error;
+pub mod memory;
 pub mod message;
 pub mod nudge;
 pub mod settings;
@@ -19,6 +20,7 @@ pub mod view;
 
 pub use crashes::CrashesPage;
 pub use error::{ErrorBody, Issue};
+pub use memory::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
 pub use message::MessageRequest;
 pub use nudge::NudgeRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};

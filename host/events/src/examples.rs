@@ -3,6 +3,7 @@
 //! An event with several levels has an example for each; the first one is shown.
 
 mod agent;
+mod memory;
 
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_model::previous::{LastMemory, MemoryFigures, RunState};
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Event> {
         &[Level::Warn, Level::Trace, Level::Debug, Level::Info, Level::Error],
     ));
     all.extend(agent::all());
+    all.extend(memory::all());
     all.extend(previous_runs());
     all.sort_by_key(Event::name_index);
     all
@@ -92,6 +94,7 @@ fn start() -> [Event; 4] {
             components: vec!["mayor".into(), "polecat".into()],
             roles: vec!["mayor".into(), "polecat".into()],
             boot_agents: 1,
+            memory: memory::sources(),
         },
         Event::CapacityLimited {
             requested: 500,

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Location;
+use crate::memory::MemorySample;
 use crate::restart::QuarantineReason;
 use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
 
@@ -76,6 +77,9 @@ pub struct Resources {
     pub host_calls: u64,
     /// Messages that waited.
     pub mailbox_depth: usize,
+    /// The last samples of its memory, oldest first, bounded. They may reach into the lives before.
+    #[serde(default)]
+    pub samples: Vec<MemorySample>,
 }
 
 /// What the supervisor did about it.
@@ -130,7 +134,7 @@ pub struct CoreDumpRef {
 }
 
 /// Everything known about one abnormal end. Written once, to the log and to the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CrashRecord {
     /// Unique across runs.
@@ -200,6 +204,13 @@ pub struct CrashRecord {
     pub active_tools: Vec<String>,
     /// Agents alive at that moment.
     pub active_agents: usize,
+    /// Resident memory of the host in mebibytes, as last read. Null where nothing tells it.
+    #[serde(default, rename = "rssMB")]
+    pub rss_mb: Option<f64>,
+    /// How much of the last 10 s went by for some task of the container waiting for memory, in percent, as
+    /// last read. Null where nothing tells it.
+    #[serde(default)]
+    pub pressure: Option<f64>,
     /// What the supervisor did about it.
     pub consequence: Consequence,
     /// Its memory and stack as they were, where that is enabled.

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::crash::CoreDumpRef;
+use crate::memory::{LargeAgent, MemorySources, MemoryUsage, Psi};
 use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
@@ -159,6 +160,8 @@ pub enum Event {
         roles: Vec<String>,
         /// Agents that the configuration starts.
         boot_agents: usize,
+        /// Where figures of memory come from.
+        memory: MemorySources,
     },
     /// What became of the run before this one.
     #[serde(rename = "container.previous_run")]
@@ -271,6 +274,35 @@ pub enum Event {
         duration_ms: u64,
         /// Log lines that were dropped in this run.
         dropped_lines: u64,
+    },
+    /// How the memory of the container is, every 30 s and when a drain begins.
+    #[serde(rename = "container.memory_usage")]
+    MemoryUsage(Box<MemoryUsage>),
+    /// Memory became short, or is not short any more.
+    #[serde(rename = "container.memory_pressure")]
+    MemoryPressure {
+        /// `high` when it became short, `normal` when it is so no more.
+        state: &'static str,
+        /// What made it short: `psi_trigger`, `psi` or `used`.
+        source: &'static str,
+        /// How much time goes by waiting for memory.
+        psi: Option<Psi>,
+        /// What is used of the limit.
+        used_bytes: Option<u64>,
+        /// The smallest limit that holds for the container.
+        limit_bytes: Option<u64>,
+        /// The agents that hold most, the largest first.
+        largest: Vec<LargeAgent>,
+        /// What the host does about it: `none`.
+        action: &'static str,
+    },
+    /// A source of the container's memory is there and gave no figure. Once for each source and cause.
+    #[serde(rename = "container.memory_usage_failed")]
+    MemoryUsageFailed {
+        /// The file.
+        source: String,
+        /// What is wrong with it.
+        error: String,
     },
     /// A request that the control API refused.
     #[serde(rename = "container.request_refused")]
@@ -542,6 +574,8 @@ impl Event {
             }
             Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }
+            | Self::MemoryPressure { .. }
+            | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
             | Self::RestartScheduled { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
@@ -556,6 +590,7 @@ impl Event {
             | Self::Draining { .. }
             | Self::Drained { .. }
             | Self::Stopped { .. }
+            | Self::MemoryUsage(_)
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }
             | Self::CoreDumpKept { .. }

@@ -11,6 +11,7 @@
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it comes back, and when
 //! - [`crash`]: the record of an abnormal end
+//! - [`memory`]: memory over time, as lines, answers and records say it
 //! - [`previous`]: what became of the run before this one
 //! - [`event`]: the lines of the log, a contract with those who read them
 //! - [`time`], [`secret`]: instants and values that must not be printed
@@ -19,6 +20,7 @@ pub mod crash;
 pub mod event;
 pub mod exit;
 pub mod id;
+pub mod memory;
 pub mod message;
 mod names;
 pub mod previous;

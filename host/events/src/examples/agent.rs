@@ -3,6 +3,7 @@
 use bulkhead_model::crash::{Consequence, CoreDumpRef, LastEvent};
 use bulkhead_model::event::{AgentTag, StartTimings};
 use bulkhead_model::exit::Location;
+use bulkhead_model::memory::MemorySample;
 use bulkhead_model::restart::QuarantineReason;
 use bulkhead_model::{
     AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, Incarnation, Level, Next,
@@ -155,6 +156,10 @@ fn frames(symbolized: bool) -> Vec<Frame> {
     ]
 }
 
+fn sample(ms_earlier: i64, bytes: u64) -> MemorySample {
+    MemorySample { ts: earlier(ms_earlier), bytes }
+}
+
 fn core_dump() -> CoreDumpRef {
     CoreDumpRef { id: CRASH.into(), bytes: 1_376_256, note: None }
 }
@@ -199,6 +204,7 @@ fn crash() -> CrashRecord {
             turns: 17,
             host_calls: 96,
             mailbox_depth: 1,
+            samples: vec![sample(10_000, 6_291_456), sample(5_000, 4_194_304)],
         },
         last_log_lines: vec!["looking for the rig \"docs\"".into()],
         last_events: vec![LastEvent {
@@ -208,6 +214,8 @@ fn crash() -> CrashRecord {
         }],
         active_tools: vec!["git".into()],
         active_agents: 12,
+        rss_mb: Some(148.2),
+        pressure: Some(0.12),
         consequence: Consequence::Restart {
             restart_at: Timestamp(AT.0 + 412),
             backoff_ms: 412,

@@ -50,6 +50,8 @@ fn record() -> CrashRecord {
         }],
         active_tools: Vec::new(),
         active_agents: 1,
+        rss_mb: Some(48.5),
+        pressure: Some(0.25),
         consequence: Consequence::Quarantined {
             why: QuarantineReason::SameFault,
             message: "three times".into(),

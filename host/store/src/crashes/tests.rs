@@ -44,6 +44,8 @@ fn record(n: u64) -> CrashRecord {
         last_events: Vec::new(),
         active_tools: Vec::new(),
         active_agents: 1,
+        rss_mb: Some(48.5),
+        pressure: Some(0.25),
         consequence: Consequence::None,
         core_dump: None,
     }

@@ -1,0 +1,28 @@
+//! Memory of the container and of its agents: what the kernel says, samples over time, trends.
+//!
+//! - [`kernel`]: control groups, the machine, pressure, this process, and what is wrong with their files
+//! - [`reading`]: all of it at one moment, and the smallest limit that holds
+//! - [`heap`]: the allocator of this process
+//! - [`wait`], [`pressure`]: the kernel's trigger, and when memory counts as short
+//! - [`sampler`], [`series`], [`trend`]: every agent and the container over time
+//! - [`shared`]: what the other parts of the host ask
+//!
+//! No thread is started here and no clock is read but the one that [`Memory`] is given.
+
+pub mod heap;
+pub mod kernel;
+pub mod pressure;
+pub mod reading;
+pub mod sampler;
+pub mod series;
+pub mod shared;
+pub mod trend;
+mod view;
+pub mod wait;
+
+pub use heap::Heap;
+pub use kernel::{Fault, Faults, Kernel};
+pub use reading::{Limit, LimitSource, Reading};
+pub use sampler::{AgentReading, AgentsMemory, Sampler, Totals};
+pub use shared::{Clock, Looked, Memory, MemoryConfig, Now, Snapshot};
+pub use wait::{Caller, PressureWait, Woken};

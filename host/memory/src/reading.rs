@@ -1,0 +1,138 @@
+//! The memory of the container at one moment.
+
+use bulkhead_model::memory::Psi;
+use bulkhead_model::previous::MemoryFigures;
+
+/// Where a limit comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitSource {
+    /// The own group, version 2.
+    Cgroup2,
+    /// A group above it.
+    Cgroup2Above,
+    /// The own group, version 1.
+    Cgroup1,
+    /// A group above it.
+    Cgroup1Above,
+    /// The machine's memory.
+    Meminfo,
+    /// `memory.budget_mb` of the configuration.
+    Budget,
+}
+
+impl LimitSource {
+    /// The word for it in lines and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cgroup2 => "cgroup2",
+            Self::Cgroup2Above => "cgroup2_above",
+            Self::Cgroup1 => "cgroup1",
+            Self::Cgroup1Above => "cgroup1_above",
+            Self::Meminfo => "meminfo",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// How much memory there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How much.
+    pub bytes: u64,
+    /// Who says so.
+    pub source: LimitSource,
+}
+
+/// The memory of the container at one moment. What no source said is absent, which is not 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Reading {
+    /// The smallest limit that holds for the container.
+    pub limit: Option<Limit>,
+    /// What is used of it: bytes that only swapping could free, where the limit holds. With a budget, those
+    /// of this process.
+    pub used_bytes: Option<u64>,
+    /// What can still be had before any of the limits is reached.
+    pub available_bytes: Option<u64>,
+    /// How much time goes by waiting for memory.
+    pub psi: Option<Psi>,
+    /// Processes that the kernel killed for memory since the machine booted, whosever they were.
+    pub oom_kills: Option<u64>,
+    /// Of them, those of the own group.
+    pub group_oom_kills: Option<u64>,
+    /// How often the own group's limit was hit.
+    pub limit_hits: Option<u64>,
+    /// Resident bytes of this process.
+    pub rss_bytes: Option<u64>,
+    /// Of them, those that no file stands behind.
+    pub process_anon_bytes: Option<u64>,
+}
+
+impl Reading {
+    /// The same under a budget of the configuration, where that is smaller than the kernel's limit.
+    pub fn within(self, budget_bytes: Option<u64>) -> Self {
+        let smaller = |bytes: &u64| self.limit.is_none_or(|limit| *bytes < limit.bytes);
+        let Some(bytes) = budget_bytes.filter(smaller) else { return self };
+        let used_bytes = self.process_anon_bytes;
+        let left = used_bytes.map(|used| bytes.saturating_sub(used));
+        let available_bytes = [left, self.available_bytes].into_iter().flatten().min();
+        let limit = Some(Limit { bytes, source: LimitSource::Budget });
+        Self { limit, used_bytes, available_bytes, ..self }
+    }
+
+    /// Share of the limit that is used, from 0. It can be above 1.
+    pub fn used_share(&self) -> Option<f64> {
+        let limit = self.limit.filter(|limit| limit.bytes > 0)?;
+        Some(self.used_bytes? as f64 / limit.bytes as f64)
+    }
+
+    /// What the black box keeps of it.
+    pub fn figures(&self) -> MemoryFigures {
+        MemoryFigures {
+            rss_bytes: self.rss_bytes,
+            limit_bytes: self.limit.map(|limit| limit.bytes),
+            anon_bytes: self.used_bytes,
+            psi_full_avg10: self.psi.map(|psi| psi.full_avg10),
+            oom_kills: self.oom_kills,
+            group_oom_kills: self.group_oom_kills,
+            limit_hits: self.limit_hits,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel_says(limit: u64, used: u64) -> Reading {
+        Reading {
+            limit: Some(Limit { bytes: limit, source: LimitSource::Meminfo }),
+            used_bytes: Some(used),
+            available_bytes: Some(limit - used),
+            process_anon_bytes: Some(30),
+            ..Reading::default()
+        }
+    }
+
+    #[test]
+    fn a_smaller_budget_is_judged_by_what_this_process_uses() {
+        let reading = kernel_says(1000, 400).within(Some(100));
+        assert_eq!(reading.limit, Some(Limit { bytes: 100, source: LimitSource::Budget }));
+        assert_eq!((reading.used_bytes, reading.available_bytes), (Some(30), Some(70)));
+        assert_eq!(reading.used_share(), Some(0.3));
+    }
+
+    #[test]
+    fn a_budget_gives_nothing_that_the_kernel_does_not_have() {
+        let full = kernel_says(1000, 990);
+        assert_eq!(full.within(Some(100)).available_bytes, Some(10));
+        assert_eq!(full.within(Some(1000)), full);
+        assert_eq!(full.within(None), full);
+    }
+
+    #[test]
+    fn a_budget_is_a_limit_where_the_kernel_tells_none() {
+        let reading = Reading::default().within(Some(5));
+        assert_eq!(reading.limit.map(|limit| limit.source), Some(LimitSource::Budget));
+        assert_eq!((reading.used_bytes, reading.used_share()), (None, None));
+    }
+}

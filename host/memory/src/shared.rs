@@ -1,0 +1,301 @@
+//! The memory of the container as all parts of the host see it.
+//!
+//! ```text
+//!  kernel ── read (2 s) ──▶ the latest reading ──▶ pressure ──▶ lines of crossings
+//!  agents ── sweep (5 s) ─▶ Sampler ─────────────▶ trends, the largest, GET /memory, crash records
+//!                                   usage (30 s) ─▶ container.memory_usage
+//! ```
+//!
+//! One thread calls the verbs; everyone may ask. Each lock is held for one agent, or for one answer.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use bulkhead_model::memory::{LargeAgent, MemorySample, MemorySources, MemoryUsage, mebibytes};
+use bulkhead_model::previous::MemoryFigures;
+use bulkhead_model::{AgentId, Event, Timestamp};
+
+use crate::heap::{self, Heap};
+use crate::kernel::{Faults, Kernel};
+use crate::pressure::{Crossing, Pressure};
+use crate::reading::Reading;
+use crate::sampler::{AgentsMemory, Sampler, Totals};
+
+/// Agents that lines and answers name as the largest.
+pub const LARGEST: usize = 5;
+
+/// An instant by two clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// By one that only goes forward.
+    pub since: Duration,
+    /// By the one on the wall.
+    pub at: Timestamp,
+}
+
+/// Tells the time.
+pub type Clock = Box<dyn Fn() -> Now + Send + Sync>;
+
+/// How the memory of the container is watched.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryConfig {
+    /// A limit below that of the kernel.
+    pub budget_bytes: Option<u64>,
+    /// Between two sweeps.
+    pub sample: Duration,
+}
+
+/// The memory of the container.
+pub struct Memory {
+    kernel: Kernel,
+    config: MemoryConfig,
+    clock: Clock,
+    has_trigger: OnceLock<bool>,
+    pub(crate) sampler: Mutex<Sampler>,
+    latest: Mutex<Latest>,
+    sweeps: AtomicU64,
+    last_sweep_ns: AtomicU64,
+    longest_sweep_ns: AtomicU64,
+}
+
+#[derive(Default)]
+struct Latest {
+    reading: Option<Reading>,
+    heap: Option<Heap>,
+    pressure: Pressure,
+    faults: Faults,
+}
+
+/// What a look at the kernel's figures came to.
+#[derive(Debug)]
+pub struct Looked {
+    /// For the black box: what the kernel says, without a budget.
+    pub figures: MemoryFigures,
+    /// What is to be told.
+    pub events: Vec<Event>,
+}
+
+/// The container's memory in numbers, for `GET /metrics`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Snapshot {
+    /// The latest reading.
+    pub reading: Option<Reading>,
+    /// The heap when it was last asked for.
+    pub heap: Option<Heap>,
+    /// Memory is short.
+    pub high: bool,
+    /// What the last sweep saw.
+    pub totals: Totals,
+    /// Sweeps in this run.
+    pub sweeps: u64,
+    /// How long the last one took.
+    pub last_sweep: Duration,
+    /// How long the longest one took.
+    pub longest_sweep: Duration,
+}
+
+impl Memory {
+    /// Nothing is read yet.
+    pub fn new(kernel: Kernel, config: MemoryConfig, clock: Clock) -> Self {
+        Self {
+            kernel,
+            config,
+            clock,
+            has_trigger: OnceLock::new(),
+            sampler: Mutex::default(),
+            latest: Mutex::default(),
+            sweeps: AtomicU64::new(0),
+            last_sweep_ns: AtomicU64::new(0),
+            longest_sweep_ns: AtomicU64::new(0),
+        }
+    }
+
+    // ---- what the memory thread does ----
+
+    /// Reads what the kernel says.
+    pub fn look(&self) -> Looked {
+        let now = (self.clock)();
+        let mut faults = std::mem::take(&mut self.latest().faults);
+        let kernel_says = self.kernel.read(&mut faults);
+        let reading = kernel_says.within(self.config.budget_bytes);
+        let failed = faults.take_new().into_iter();
+        let mut events: Vec<_> = failed
+            .map(|fault| Event::MemoryUsageFailed { source: fault.source, error: fault.error })
+            .collect();
+        let crossing = {
+            let mut latest = self.latest();
+            latest.faults = faults;
+            latest.reading = Some(reading);
+            latest.pressure.read(now.since, &reading)
+        };
+        events.extend(crossing.map(|crossing| self.crossed(crossing, &reading)));
+        Looked { figures: kernel_says.figures(), events }
+    }
+
+    /// The kernel's trigger fired: what is to be told.
+    pub fn pressed(&self) -> Option<Event> {
+        let now = (self.clock)();
+        let crossing = self.latest().pressure.triggered(now.since)?;
+        Some(self.crossed(crossing, &self.reading().unwrap_or_default()))
+    }
+
+    /// Samples every agent.
+    pub fn sweep(&self, agents: &dyn AgentsMemory) -> Totals {
+        let began = Instant::now();
+        let reading = self.reading().unwrap_or_default();
+        self.sampler().begin((self.clock)().since);
+        // Nothing is locked while the agents are asked for, and an answer waits for one agent at most.
+        agents.for_each(&mut |agent| self.sampler().take(agent));
+        let totals = self.sampler().end(&reading);
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last_sweep_ns.store(took, Relaxed);
+        self.longest_sweep_ns.fetch_max(took, Relaxed);
+        self.sweeps.fetch_add(1, Relaxed);
+        totals
+    }
+
+    /// `container.memory_usage`, from the latest reading and the last sweep. Asks the allocator.
+    pub fn usage(&self) -> Event {
+        let heap = Heap::read();
+        let reading = {
+            let mut latest = self.latest();
+            latest.heap = heap;
+            latest.reading.unwrap_or_default()
+        };
+        let limit_bytes = reading.limit.map(|limit| limit.bytes);
+        let sampler = self.sampler();
+        let totals = sampler.totals();
+        Event::MemoryUsage(Box::new(MemoryUsage {
+            rss_mb: reading.rss_bytes.map(mebibytes),
+            heap_used_mb: heap.map(|heap| mebibytes(heap.used_bytes)),
+            heap_total_mb: heap.map(|heap| mebibytes(heap.total_bytes)),
+            external_mb: mebibytes(totals.used_bytes),
+            agents: totals.agents,
+            active_agents: totals.active_agents,
+            limit_mb: limit_bytes.map(mebibytes),
+            used_mb: reading.used_bytes.map(mebibytes),
+            available_mb: reading.available_bytes.map(mebibytes),
+            psi: reading.psi,
+            oom_kills: reading.oom_kills,
+            group_oom_kills: reading.group_oom_kills,
+            limit_hits: reading.limit_hits,
+            trend: sampler.trend(limit_bytes),
+            largest: sampler.largest(LARGEST),
+        }))
+    }
+
+    /// Whether the kernel tells pressure by itself. Said once, before anybody asks for the sources.
+    pub fn set_trigger(&self, has_trigger: bool) {
+        let _ = self.has_trigger.set(has_trigger);
+    }
+
+    // ---- what everyone may ask ----
+
+    /// The latest reading, within the budget. `None` before the first.
+    pub fn reading(&self) -> Option<Reading> {
+        self.latest().reading
+    }
+
+    /// Memory is short.
+    pub fn is_high(&self) -> bool {
+        self.latest().pressure.is_high()
+    }
+
+    /// The live agents that held most in the last sweep, the largest first.
+    pub fn largest(&self, count: usize) -> Vec<LargeAgent> {
+        self.sampler().largest(count)
+    }
+
+    /// The last samples of an agent, oldest first, at most `count`.
+    pub fn samples(&self, id: &AgentId, count: usize) -> Vec<MemorySample> {
+        let now = (self.clock)();
+        let sampler = self.sampler();
+        let Some(track) = sampler.track(id) else { return Vec::new() };
+        let fine = track.series.fine(&sampler.times).rev().take(count);
+        let mut samples: Vec<_> = fine.map(|sample| now.sample(sample)).collect();
+        samples.reverse();
+        samples
+    }
+
+    /// Where the figures come from.
+    pub fn sources(&self) -> MemorySources {
+        let (reading, heap) = {
+            let latest = self.latest();
+            (latest.reading.unwrap_or_default(), latest.heap.or_else(Heap::read))
+        };
+        let watch = || match self.has_trigger.get() {
+            Some(true) => "trigger",
+            Some(false) | None => "polling",
+        };
+        let file = || self.kernel.pressure_file().display().to_string();
+        MemorySources {
+            limit: reading.limit.map(|limit| limit.source.as_str()),
+            limit_bytes: reading.limit.map(|limit| limit.bytes),
+            pressure: reading.psi.map(|_| file()),
+            pressure_watch: reading.psi.map(|_| watch()),
+            heap: heap.map(|_| heap::SOURCE),
+        }
+    }
+
+    /// Everything in numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        let totals = self.sampler().totals();
+        let latest = self.latest();
+        Snapshot {
+            reading: latest.reading,
+            heap: latest.heap,
+            high: latest.pressure.is_high(),
+            totals,
+            sweeps: self.sweeps.load(Relaxed),
+            last_sweep: Duration::from_nanos(self.last_sweep_ns.load(Relaxed)),
+            longest_sweep: Duration::from_nanos(self.longest_sweep_ns.load(Relaxed)),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    pub(crate) fn config(&self) -> &MemoryConfig {
+        &self.config
+    }
+
+    pub(crate) fn sampler(&self) -> MutexGuard<'_, Sampler> {
+        self.sampler.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn crossed(&self, crossing: Crossing, reading: &Reading) -> Event {
+        Event::MemoryPressure {
+            state: if crossing.high { "high" } else { "normal" },
+            source: crossing.source.as_str(),
+            psi: reading.psi,
+            used_bytes: reading.used_bytes,
+            limit_bytes: reading.limit.map(|limit| limit.bytes),
+            largest: self.largest(LARGEST),
+            action: "none",
+        }
+    }
+}
+
+impl Now {
+    /// The real clocks, the first of them from now on.
+    pub fn clock() -> Clock {
+        let began = Instant::now();
+        Box::new(move || Self { since: began.elapsed(), at: bulkhead_events::now() })
+    }
+
+    /// A sample with the time on the wall.
+    pub(crate) fn sample(self, (since, bytes): (Duration, u64)) -> MemorySample {
+        let ago = self.since.saturating_sub(since);
+        let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        MemorySample { ts: Timestamp(self.at.0.saturating_sub(ago_ms)), bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests;
