@@ -5,10 +5,12 @@
 //! - [`heap`]: the allocator of this process
 //! - [`wait`], [`pressure`]: the kernel's trigger, and when memory counts as short
 //! - [`sampler`], [`series`], [`trend`]: every agent and the container over time
+//! - [`shedding`], [`admission`]: who goes when memory is short, and who may come
 //! - [`shared`]: what the other parts of the host ask
 //!
 //! No thread is started here and no clock is read but the one that [`Memory`] is given.
 
+pub mod admission;
 pub mod heap;
 pub mod kernel;
 pub mod pressure;
@@ -16,13 +18,16 @@ pub mod reading;
 pub mod sampler;
 pub mod series;
 pub mod shared;
+pub mod shedding;
 pub mod trend;
 mod view;
 pub mod wait;
 
+pub use admission::{Admission, Shortage};
 pub use heap::Heap;
 pub use kernel::{Fault, Faults, Kernel};
 pub use reading::{Limit, LimitSource, Reading};
 pub use sampler::{AgentReading, AgentsMemory, Sampler, Totals};
 pub use shared::{Clock, Looked, Memory, MemoryConfig, Now, Snapshot};
+pub use shedding::{Candidate, Shedder, Step};
 pub use wait::{Caller, PressureWait, Woken};

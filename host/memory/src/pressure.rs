@@ -12,13 +12,13 @@ use std::time::Duration;
 use crate::reading::Reading;
 
 /// Share of the limit from which on memory is short.
-const HIGH_SHARE: f64 = 0.90;
+pub const HIGH_SHARE: f64 = 0.90;
 
 /// Share of the limit below which it is not short any more.
-const LOW_SHARE: f64 = 0.80;
+pub const LOW_SHARE: f64 = 0.80;
 
 /// Percentage of time in which some task waits for memory, from which on it is short. The trigger's.
-const HIGH_PSI: f64 = 15.0;
+pub const HIGH_PSI: f64 = 15.0;
 
 /// The percentage below which it is not short any more.
 const LOW_PSI: f64 = 5.0;

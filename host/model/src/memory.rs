@@ -81,6 +81,38 @@ pub struct MemorySample {
     pub bytes: u64,
 }
 
+/// Why an agent was ended to save the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Eviction {
+    /// The largest of all: use of its limit × what it frees of what is needed × weight × 1.5 when idle.
+    pub score: f64,
+    /// What it held.
+    pub used_bytes: u64,
+    /// It waited for work.
+    pub idle: bool,
+    /// Of its role.
+    pub weight: f64,
+    /// What was used of the container's limit.
+    pub container_used_bytes: u64,
+    /// The container's limit.
+    pub container_limit_bytes: u64,
+    /// Those that would have been next, the next one first.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// An agent that could have been evicted instead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Alternative {
+    /// Who.
+    pub agent_id: AgentId,
+    /// Its score.
+    pub score: f64,
+    /// What it held.
+    pub used_bytes: u64,
+}
+
 /// How the memory of the container is: the fields of `container.memory_usage`. Null is what this machine
 /// does not tell. MB are mebibytes, as the original's dashboards read them.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

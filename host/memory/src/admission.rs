@@ -1,0 +1,100 @@
+//! Whether there is memory for one more agent.
+//!
+//! Two questions. What would all agents take if each went to its limit: that is *committed*, and may be as
+//! much as the budget times a factor, because most agents never go there. And what is used now: while memory
+//! is short nothing comes, or a start would cost another agent its life.
+
+use crate::reading::Reading;
+
+/// What starts may commit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Admission {
+    /// Of the limit, what is the host's own.
+    pub reserve_bytes: u64,
+    /// How often the rest may be committed. From 1.
+    pub overcommit: f64,
+}
+
+impl Default for Admission {
+    /// 64 MiB for the host, which takes 30 to 50, and ten times the rest: an agent that waits holds some
+    /// 50 KiB of the 64 MiB that it may.
+    fn default() -> Self {
+        Self { reserve_bytes: 64 * 1024 * 1024, overcommit: 10.0 }
+    }
+}
+
+/// Why there is no memory for another agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// The limits of all agents together would be more than may be committed.
+    Committed {
+        /// What is committed without it.
+        committed_bytes: u64,
+        /// Its limit.
+        asked_bytes: u64,
+        /// What may be committed.
+        budget_bytes: u64,
+    },
+    /// Memory is short as it is.
+    Used {
+        /// What is used.
+        used_bytes: u64,
+        /// The container's limit.
+        limit_bytes: u64,
+    },
+}
+
+impl Admission {
+    /// What may be committed under a limit. `None` without one: then everything may.
+    pub fn budget_bytes(&self, reading: &Reading) -> Option<u64> {
+        let rest = reading.limit?.bytes.saturating_sub(self.reserve_bytes);
+        Some((rest as f64 * self.overcommit) as u64)
+    }
+
+    /// Whether an agent may come that commits `asked` bytes, beside `committed` bytes of others.
+    pub fn admit(&self, reading: &Reading, committed: u64, asked: u64) -> Result<(), Shortage> {
+        match self.budget_bytes(reading) {
+            Some(budget_bytes) if committed.saturating_add(asked) > budget_bytes => {
+                Err(Shortage::Committed {
+                    committed_bytes: committed,
+                    asked_bytes: asked,
+                    budget_bytes,
+                })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{Limit, LimitSource};
+
+    const RULES: Admission = Admission { reserve_bytes: 100, overcommit: 2.0 };
+
+    fn limited(bytes: u64) -> Reading {
+        let limit = Some(Limit { bytes, source: LimitSource::Meminfo });
+        Reading { limit, ..Reading::default() }
+    }
+
+    #[test]
+    fn the_reserve_is_taken_off_before_the_factor() {
+        assert_eq!(RULES.budget_bytes(&limited(600)), Some(1000));
+        assert_eq!(RULES.admit(&limited(600), 900, 100), Ok(()));
+        let refused = RULES.admit(&limited(600), 901, 100).unwrap_err();
+        let expected =
+            Shortage::Committed { committed_bytes: 901, asked_bytes: 100, budget_bytes: 1000 };
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn a_limit_below_the_reserve_has_room_for_nobody() {
+        assert!(RULES.admit(&limited(50), 0, 1).is_err());
+    }
+
+    #[test]
+    fn without_a_limit_everybody_may_come() {
+        assert_eq!(RULES.admit(&Reading::default(), u64::MAX, u64::MAX), Ok(()));
+    }
+}
