@@ -125,6 +125,7 @@ impl Headroom {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::task::{Context, Waker};
 
     use super::*;
 
@@ -182,7 +183,8 @@ mod tests {
         headroom.set(Some(0));
         {
             let mut growth = std::pin::pin!(headroom.take(1));
-            assert!(futures_util::poll!(growth.as_mut()).is_pending());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(growth.as_mut().poll(&mut context).is_pending());
             assert!(headroom.is_short());
         }
         assert!(!headroom.is_short());
