@@ -1,8 +1,6 @@
 //! The memory of the container.
 
-use bulkhead_model::memory::{
-    LargeAgent, MemorySources, MemoryTrend, MemoryUsage, Psi, mebibytes,
-};
+use bulkhead_model::memory::{LargeAgent, MemorySources, MemoryTrend, MemoryUsage, Psi, mebibytes};
 use bulkhead_model::{AgentId, Event, Incarnation};
 
 const LIMIT: u64 = 512 * 1024 * 1024;
