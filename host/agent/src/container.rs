@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_memory::Memory;
 use bulkhead_runtime::Runtime;
 use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
@@ -23,6 +24,8 @@ pub struct Container {
     pub crashes: Arc<dyn CrashStore>,
     /// This run.
     pub context: Arc<RunContext>,
+    /// The memory of the container, and of each agent over time.
+    pub memory: Arc<Memory>,
     /// Places of all agents: one for each that lives or is about to come back.
     pub places: Arc<Semaphore>,
     /// What may change about all of them.
@@ -49,6 +52,7 @@ impl Container {
         sink: SharedSink,
         crashes: Arc<dyn CrashStore>,
         context: Arc<RunContext>,
+        memory: Arc<Memory>,
     ) -> Self {
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
@@ -59,6 +63,7 @@ impl Container {
             sink,
             crashes,
             context,
+            memory,
             places,
             surroundings: Arc::default(),
             draining,

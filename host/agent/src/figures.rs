@@ -1,5 +1,6 @@
 //! An agent in numbers.
 
+use bulkhead_memory::AgentReading;
 use bulkhead_model::AgentState;
 
 use crate::AgentHandle;
@@ -15,6 +16,10 @@ pub struct Figures {
     pub mailbox_bytes: usize,
     /// Linear memories and tables of its guest, in bytes. 0 when nothing of it lives.
     pub memory_bytes: u64,
+    /// The largest `memory_bytes` of this life.
+    pub memory_peak_bytes: u64,
+    /// The hard limit.
+    pub memory_limit_bytes: u64,
 }
 
 impl AgentHandle {
@@ -23,8 +28,29 @@ impl AgentHandle {
         let state = self.board().state();
         let (mailbox_messages, mailbox_bytes) = self.shared.start.mailbox.waiting();
         // The meter keeps the last reading of a store that is gone.
-        let memory_bytes =
-            if state.is_live() { self.shared.birth.meter.usage().memory_bytes } else { 0 };
-        Figures { state, mailbox_messages, mailbox_bytes, memory_bytes }
+        let usage = self.shared.birth.meter.usage();
+        Figures {
+            state,
+            mailbox_messages,
+            mailbox_bytes,
+            memory_bytes: if state.is_live() { usage.memory_bytes } else { 0 },
+            memory_peak_bytes: usage.memory_peak_bytes,
+            memory_limit_bytes: usage.memory_limit_bytes,
+        }
+    }
+
+    /// Its memory, as samples are taken of it. Waits for nobody and allocates nothing.
+    pub fn memory(&self) -> AgentReading<'_> {
+        let tag = &self.shared.tag;
+        let usage = self.shared.birth.meter.usage();
+        AgentReading {
+            agent_id: &tag.agent_id,
+            role: &tag.role,
+            incarnation: tag.incarnation,
+            used_bytes: self.is_live().then_some(usage.memory_bytes),
+            host_bytes: 0,
+            peak_bytes: usage.memory_peak_bytes,
+            limit_bytes: usage.memory_limit_bytes,
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
 use bulkhead_model::event::StartTimings;
+use bulkhead_model::memory::mebibytes;
 use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
@@ -26,6 +27,9 @@ const FINGERPRINT_FRAMES: usize = 3;
 
 /// Events that a crash record names.
 const LAST_EVENTS: usize = 20;
+
+/// Samples of its memory that a crash record has.
+const LAST_SAMPLES: usize = 10;
 
 /// Reply text that an `agent.turn` event shows.
 const EVENT_REPLY_BYTES: usize = 16 * 1024;
@@ -222,6 +226,7 @@ impl Reporter {
         let Shared { tag, start, board, birth, .. } = &*self.shared;
         let Start { spec, mailbox, container, .. } = &**start;
         let usage = birth.meter.usage();
+        let memory = container.memory.reading().unwrap_or_default();
         CrashRecord {
             crash_id,
             agent_id: tag.agent_id.clone(),
@@ -261,11 +266,14 @@ impl Reporter {
                 turns: board.turns(),
                 host_calls: usage.host_calls,
                 mailbox_depth: mailbox.depth(),
+                samples: container.memory.samples(&tag.agent_id, LAST_SAMPLES),
             },
             last_log_lines: birth.logs.tail(),
             last_events: start.ring.last(LAST_EVENTS),
             active_tools: board.active_tools(),
             active_agents: container.context.active_agents(),
+            rss_mb: memory.rss_bytes.map(mebibytes),
+            pressure: memory.psi.map(|psi| psi.some_avg10),
             consequence: consequence(decision, *attempts_in_window),
             core_dump: None,
         }

@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bulkhead_api::{
-    AgentList, AgentView, DashboardContextRequest, EventsPage, Health, ModelRequest, NudgeRequest,
-    StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
+    AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
+    EventsPage, Health, ModelRequest, NudgeRequest, StartRequest, StopAnswer, SystemPromptRequest,
+    TownConfig,
 };
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender};
 use bulkhead_supervisor::{
@@ -43,6 +44,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn crashes(&self, filter: &CrashFilter) -> CrashPage;
     /// One crash record.
     fn crash(&self, crash_id: &str) -> Option<Arc<CrashRecord>>;
+    /// The memory of the container.
+    fn memory(&self) -> ContainerMemoryView;
+    /// The memory of one agent.
+    fn agent_memory(&self, id: &AgentId) -> Option<AgentMemoryView>;
     /// How the container is.
     fn health(&self) -> Health;
     /// The container in numbers.
@@ -98,6 +103,14 @@ impl Backend for Supervisor {
 
     fn crash(&self, crash_id: &str) -> Option<Arc<CrashRecord>> {
         Supervisor::crash(self, crash_id)
+    }
+
+    fn memory(&self) -> ContainerMemoryView {
+        Supervisor::memory(self)
+    }
+
+    fn agent_memory(&self, id: &AgentId) -> Option<AgentMemoryView> {
+        Supervisor::agent_memory(self, id)
     }
 
     fn health(&self) -> Health {

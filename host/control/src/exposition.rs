@@ -4,7 +4,7 @@
 
 use std::fmt::Error;
 
-use bulkhead_supervisor::Metrics;
+use bulkhead_supervisor::{MemorySnapshot, Metrics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
@@ -42,6 +42,7 @@ impl Collector for Scrape {
         let mut page = Page(encoder);
         page.facts(&self.metrics)?;
         page.agents(&self.metrics)?;
+        page.memory(&self.metrics.memory)?;
         page.host(&self.metrics, self.connections)?;
         page.process(&self.process, &self.metrics)
     }
@@ -62,7 +63,7 @@ impl Page<'_> {
 
     fn agents(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let help = "Known agents by state. Some of those that ended are kept for a while.";
-        self.gauges("bulkhead_agents", help, "state", &metrics.agents)?;
+        self.gauges("bulkhead_agents", help, None, "state", &metrics.agents)?;
         self.gauge("bulkhead_stores", "Engine stores that exist.", None, metrics.stores)?;
         let help = "Places of live agents that are taken.";
         self.gauge("bulkhead_places_used", help, None, metrics.places_used)?;
@@ -74,6 +75,42 @@ impl Page<'_> {
         self.gauge("bulkhead_mailbox", help, Some(Unit::Bytes), metrics.mailbox_bytes)?;
         let help = "Linear memories and tables of all guests.";
         self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)
+    }
+
+    /// What no source says is left out.
+    fn memory(&mut self, memory: &MemorySnapshot) -> Result<(), Error> {
+        let reading = memory.reading.unwrap_or_default();
+        let (limit, heap) = (reading.limit.map(|limit| limit.bytes), memory.heap);
+        let bytes = [
+            ("bulkhead_memory_limit", "What the container may use.", limit),
+            ("bulkhead_memory_used", "What only swapping could free.", reading.used_bytes),
+            ("bulkhead_memory_available", "What is left of it.", reading.available_bytes),
+            ("bulkhead_heap_used", "In allocations.", heap.map(|heap| heap.used_bytes)),
+            ("bulkhead_heap", "Taken by the allocator.", heap.map(|heap| heap.total_bytes)),
+        ];
+        for (name, help, value) in bytes {
+            let Some(value) = value else { continue };
+            self.gauge(name, help, Some(Unit::Bytes), value)?;
+        }
+        if let Some(psi) = reading.psi {
+            let help = "Share of the last 10 s in which tasks waited for memory.";
+            let shares = [("some", psi.some_avg10 / 100.0), ("full", psi.full_avg10 / 100.0)];
+            self.gauges("bulkhead_memory_pressure", help, Some(Unit::Ratios), "tasks", &shares)?;
+        }
+        if let Some(kills) = reading.oom_kills {
+            let help = "Processes of the machine that the kernel killed for memory.";
+            self.counter("bulkhead_oom_kills", help, None, kills)?;
+        }
+        let help = "1 while memory is short.";
+        self.gauge("bulkhead_memory_high", help, None, u32::from(memory.high))?;
+        let help = "Sweeps over the memory of all agents.";
+        self.counter("bulkhead_memory_sweeps", help, None, memory.sweeps)?;
+        let help = "How long the last sweep took.";
+        let (last, longest) = (memory.last_sweep, memory.longest_sweep);
+        let seconds = Some(Unit::Seconds);
+        self.gauge("bulkhead_memory_last_sweep", help, seconds.clone(), last.as_secs_f64())?;
+        let help = "How long the longest sweep took.";
+        self.gauge("bulkhead_memory_longest_sweep", help, seconds, longest.as_secs_f64())
     }
 
     fn host(&mut self, metrics: &Metrics, connections: usize) -> Result<(), Error> {
@@ -122,14 +159,15 @@ impl Page<'_> {
         ConstGauge::new(value).encode(metric)
     }
 
-    fn gauges(
+    fn gauges<N: EncodeGaugeValue + Copy>(
         &mut self,
         name: &str,
         help: &str,
+        unit: Option<Unit>,
         label: &str,
-        values: &[(&str, u64)],
+        values: &[(&str, N)],
     ) -> Result<(), Error> {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         for (of, value) in values {
             ConstGauge::new(*value).encode(metric.encode_family(&[(label, *of)])?)?;
         }

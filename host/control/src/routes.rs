@@ -13,6 +13,7 @@
 //! | `POST /sync-config`, and the header `X-Town-Config` of any call | [`sync_config`] |
 //! | `POST /agents/{id}/nudge` | [`nudge`] |
 //! | `GET /crashes`, `/crashes/{crashId}`, `/agents/{id}/crashes` | [`crashes`] |
+//! | `GET /memory`, `/agents/{id}/memory` | [`memory`] |
 //! | `GET /agents` | [`list`] |
 //! | `GET /agents/{id}/status` | [`status`] |
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
@@ -32,6 +33,7 @@ mod events;
 mod health;
 mod list;
 mod livez;
+mod memory;
 mod message;
 mod metrics;
 mod model;
@@ -64,6 +66,8 @@ pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
         .route("/crashes/{crash_id}", get(crashes::one::<B>))
         .route("/agents/{id}/crashes", get(crashes::of_agent::<B>))
         .route("/agents/{id}/nudge", post(nudge::post::<B>))
+        .route("/memory", get(memory::container::<B>))
+        .route("/agents/{id}/memory", get(memory::agent::<B>))
         .route("/agents/{id}/status", get(status::get::<B>))
         .route("/agents/{id}/events", get(events::get::<B>))
         .route("/repos/setup", any(not_taken::git))

@@ -95,7 +95,14 @@ fn for_a_person(record: &CrashRecord) -> String {
     let (used, peak, limit) =
         (resources.memory_bytes, resources.memory_peak_bytes, resources.memory_limit_bytes);
     page.line("memory", &format!("{used} bytes, at most {peak}, limit {limit}"));
+    if !resources.samples.is_empty() {
+        let samples = resources.samples.iter().map(|sample| sample.bytes.to_string());
+        let since = resources.samples[0].ts;
+        let samples = samples.collect::<Vec<_>>().join(", ");
+        page.line("samples", &format!("{samples} bytes, since {since}"));
+    }
     page.line("cpu", &format!("{} us in {} turns", resources.cpu_us, resources.turns));
+    page.line("container", &container(record));
     page.line("then", &consequence(&record.consequence));
     page.line("fingerprint", &record.fingerprint);
     if let Some(dump) = &record.core_dump {
@@ -106,6 +113,17 @@ fn for_a_person(record: &CrashRecord) -> String {
     let events = record.last_events.iter().map(|last| format!("{} {}", last.id, last.event));
     page.list("last events", events);
     page.0
+}
+
+fn container(record: &CrashRecord) -> String {
+    let mut text = format!("{} agents", record.active_agents);
+    if let Some(rss_mb) = record.rss_mb {
+        let _ = write!(text, ", {rss_mb} MiB resident");
+    }
+    if let Some(pressure) = record.pressure {
+        let _ = write!(text, ", {pressure} % of the time waiting for memory");
+    }
+    text
 }
 
 fn consequence(consequence: &Consequence) -> String {

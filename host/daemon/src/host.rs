@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bulkhead_control::ControlServer;
 use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
+use bulkhead_memory::Kernel;
+use bulkhead_memory::Memory;
 use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::Runtime;
@@ -19,12 +21,11 @@ use uuid::Uuid;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::init::Handover;
-use crate::kernel::Kernel;
+use crate::memory::MemoryWatch;
 use crate::panics;
 use crate::previous::Before;
 use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
-use crate::vitals::Vitals;
 
 /// A running host.
 pub struct Host {
@@ -34,7 +35,7 @@ pub struct Host {
     pub supervisor: Supervisor,
     pub control: ControlServer,
     pub crashes: Arc<Crashes>,
-    pub vitals: Vitals,
+    pub memory: MemoryWatch,
     _state_dir: StateDir,
 }
 
@@ -61,12 +62,13 @@ impl Host {
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
         trace_to(&sink, settings.log.level);
         panics::watch(Arc::clone(&recorder));
-        let vitals = Vitals::watch(kernel, Arc::clone(&recorder))
+        let memory = MemoryWatch::start(&settings.memory, Arc::clone(&recorder))
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
         let crashes = open_crashes(settings);
-        let (runtime, supervisor, control) = serve(settings, &sink, &crashes, &context)
-            .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
-            .map_err(|(_, failure)| failure)?;
+        let (runtime, supervisor, control) =
+            serve(settings, &sink, &crashes, &context, memory.memory())
+                .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
+                .map_err(|(_, failure)| failure)?;
         let host = Self {
             recorder,
             sink,
@@ -74,10 +76,11 @@ impl Host {
             supervisor,
             control,
             crashes,
-            vitals,
+            memory,
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
+        host.memory.sample(host.supervisor.agents_memory());
         host.recorder.reached(RunState::Started);
         if let Some(error) = no_blackbox {
             let cause = error.source().map(ToString::to_string);
@@ -110,6 +113,7 @@ impl Host {
             components: names(&mut settings.catalog.components.keys()),
             roles: names(&mut settings.catalog.roles.keys()),
             boot_agents: settings.agents.len(),
+            memory: self.memory.memory().sources(),
         });
         self.sink.record(before.into_event());
         for reason in capacity.notes.iter().chain(&file_limit) {
@@ -157,6 +161,7 @@ fn serve(
     sink: &SharedSink,
     crashes: &Arc<Crashes>,
     context: &Arc<RunContext>,
+    memory: &Arc<Memory>,
 ) -> Result<Served, (&'static str, Failure)> {
     let runtime = Runtime::new(&settings.runtime, Arc::clone(sink))
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
@@ -167,6 +172,7 @@ fn serve(
         Arc::clone(sink),
         Arc::clone(crashes) as Arc<dyn CrashStore>,
         Arc::clone(context),
+        Arc::clone(memory),
     );
     let control = ControlServer::start(
         settings.control.clone(),

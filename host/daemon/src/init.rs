@@ -27,6 +27,7 @@ mod voice;
 pub use handover::{Handover, ProcessEnd};
 pub use intensity::Rules;
 
+use bulkhead_memory::Kernel;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,7 +36,6 @@ use rustix::process::{getpid, set_child_subreaper};
 use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::kernel::Kernel;
 use child::{Child, Program};
 use intensity::{Intensity, Verdict};
 use signals::{Heard, Signals};

@@ -14,14 +14,13 @@ mod failure;
 mod faults;
 mod host;
 mod init;
-mod kernel;
+mod memory;
 mod panics;
 mod previous;
 mod recorder;
 mod run;
 mod signals;
 mod state_dir;
-mod vitals;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! What became of the run before this one: the black box that it left, the end that an init process saw, and
 //! the kernel's counters, put before [`bulkhead_store::previous`].
 
+use bulkhead_memory::Kernel;
 use bulkhead_model::event::PreviousSummary;
 use bulkhead_model::previous::{Cause, Confidence};
 use bulkhead_model::{Event, Level, PreviousRun};
@@ -8,7 +9,6 @@ use bulkhead_store::blackbox::{CleanMarker, Found, Previous, Run};
 use bulkhead_store::previous::{Surroundings, WaitStatus, judge};
 
 use crate::init::ProcessEnd;
-use crate::kernel::Kernel;
 
 /// What is known of the run before.
 pub struct Before {

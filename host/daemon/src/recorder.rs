@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use bulkhead_events::{Log, Sink};
 use bulkhead_model::Event;
-use bulkhead_model::previous::RunState;
+use bulkhead_model::previous::{MemoryFigures, RunState};
 use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{
     AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, StateError, StopIntent,
 };
 
 use crate::failure::Failure;
-use crate::kernel::Kernel;
 
 /// The log with the black box before it. Costs a match for most lines and a microsecond for some; waits for
 /// nothing.
@@ -60,8 +59,8 @@ impl Recorder {
     }
 
     /// Writes down how memory is now, which is a sign of life as well.
-    pub fn sample(&self, kernel: &Kernel) {
-        self.blackbox.note(&Fact::Memory(kernel.memory()));
+    pub fn sample(&self, figures: MemoryFigures) {
+        self.blackbox.note(&Fact::Memory(figures));
         self.alive();
     }
 

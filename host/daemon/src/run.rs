@@ -62,6 +62,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     });
     host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
     host.recorder.reached(RunState::Draining);
+    host.memory.report();
     let plan = plan(by, &settings);
     let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals));
     Ok(end(host, &ending))
@@ -142,7 +143,7 @@ async fn shut_down(
 }
 
 fn end(host: Host, ending: &Ending) -> Exit {
-    let Host { recorder, sink, runtime, supervisor, control, crashes, vitals, .. } = host;
+    let Host { recorder, sink, runtime, supervisor, control, crashes, memory, .. } = host;
     let (log, report) = (recorder.log(), &ending.report);
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
@@ -150,6 +151,7 @@ fn end(host: Host, ending: &Ending) -> Exit {
     if !crashes.flush(FLUSHING) {
         tracing::warn!("crash records were not written to their file in time");
     }
+    memory.hush();
     sink.record(Event::Stopped {
         stopped: report.stopped(),
         killed: report.killed(),
@@ -162,7 +164,7 @@ fn end(host: Host, ending: &Ending) -> Exit {
         runtime.shut_down();
     }
     // The last word: whatever goes wrong before it is an end that was not clean.
-    vitals.stop();
+    memory.stop();
     if ending.through {
         recorder.mark_clean();
     }

@@ -71,7 +71,8 @@ fn markdown() -> String {
     }
     text.push_str("\n## Types\n");
     for (name, schema) in schema["$defs"].as_object().unwrap() {
-        if name != "CrashRecord" {
+        // These are whole lines, and stand there.
+        if !["CrashRecord", "MemoryUsage"].contains(&name.as_str()) {
             text.push_str(&definition(name, schema));
         }
     }
@@ -88,8 +89,9 @@ fn section(schema: &Value, name: &str) -> String {
     let line = alternative(schema, name);
     let when = fields::description(line);
     let mut text = format!("\n### {name}\n\nLevel {}. {when}\n\n", levels(name));
-    // A crash record is a type of its own, and says two of the common fields itself.
-    let body = if line.get("$ref").is_some() { &schema["$defs"]["CrashRecord"] } else { line };
+    // A type of its own. A crash record says two of the common fields itself.
+    let whole = line["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"));
+    let body = whole.map_or(line, |name| &schema["$defs"][name]);
     text.push_str(&table(body, |name| !schema::COMMON.contains(&name)));
     let _ = write!(text, "\n```json\n{}```\n", example(name));
     text
@@ -131,8 +133,8 @@ fn has_field(root: &Value, at: &Value, path: &str) -> bool {
     let Some((name, rest)) = path.split_once('.').or(Some((path, ""))) else { return false };
     let (name, is_item) = name.strip_suffix("[]").map_or((name, false), |name| (name, true));
     let own = at["properties"].get(name);
-    let of_record = || fields::resolve(root, &root["$defs"]["CrashRecord"])["properties"].get(name);
-    let field = own.or_else(|| at.get("$ref").and_then(|_| of_record()));
+    let whole = at["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"));
+    let field = own.or_else(|| root["$defs"][whole?]["properties"].get(name));
     let Some(field) = field else { return false };
     let field = if is_item { &field["items"] } else { field };
     rest.is_empty() || has_field(root, field, rest)

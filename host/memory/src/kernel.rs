@@ -116,7 +116,10 @@ impl Kernel {
         let effective = all.iter().min_by_key(|ceiling| ceiling.limit.bytes);
         reading.limit = effective.map(|ceiling| ceiling.limit);
         reading.used_bytes = effective.and_then(|ceiling| ceiling.used_bytes);
-        reading.available_bytes = all.iter().filter_map(Ceiling::available_bytes).min();
+        let available = all.iter().filter_map(Ceiling::available_bytes).min();
+        // Where the use of the smallest limit is not known, another one may leave more than that.
+        let most = effective.map_or(u64::MAX, |ceiling| ceiling.limit.bytes);
+        reading.available_bytes = available.map(|available| available.min(most));
     }
 
     fn psi(&self, faults: &mut Faults) -> Option<Psi> {

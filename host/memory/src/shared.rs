@@ -53,6 +53,8 @@ pub struct Memory {
     clock: Clock,
     has_trigger: OnceLock<bool>,
     pub(crate) sampler: Mutex<Sampler>,
+    /// One sweep at a time: see [`Memory::sweep`].
+    sweeping: Mutex<()>,
     latest: Mutex<Latest>,
     sweeps: AtomicU64,
     last_sweep_ns: AtomicU64,
@@ -104,6 +106,7 @@ impl Memory {
             clock,
             has_trigger: OnceLock::new(),
             sampler: Mutex::default(),
+            sweeping: Mutex::default(),
             latest: Mutex::default(),
             sweeps: AtomicU64::new(0),
             last_sweep_ns: AtomicU64::new(0),
@@ -140,8 +143,9 @@ impl Memory {
         Some(self.crossed(crossing, &self.reading().unwrap_or_default()))
     }
 
-    /// Samples every agent.
+    /// Samples every agent. A second sweep waits for the first.
     pub fn sweep(&self, agents: &dyn AgentsMemory) -> Totals {
+        let _one = self.sweeping.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let began = Instant::now();
         let reading = self.reading().unwrap_or_default();
         self.sampler().begin((self.clock)().since);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   start ─▶ Catalog::resolve ─▶ Registry ─▶ Agent::start ─▶ join | keep | a task for the next incarnation
+//!   memory ─▶ the container's samples, and every agent's meter
 //!   stop, send, nudge, status ─▶ Registry ─▶ Agent ─▶ AgentHandle
 //!   drain ─▶ every Agent
 //! ```
@@ -12,6 +13,7 @@
 
 mod catalog;
 mod drain;
+mod memory;
 mod metrics;
 mod peers;
 mod registry;
@@ -29,6 +31,8 @@ pub use bulkhead_agent::{
 };
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};
 use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_memory::Memory;
+pub use bulkhead_memory::Snapshot as MemorySnapshot;
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
@@ -71,10 +75,12 @@ impl Supervisor {
         sink: SharedSink,
         crashes: Arc<dyn CrashStore>,
         context: Arc<RunContext>,
+        memory: Arc<Memory>,
     ) -> Self {
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
-            let container = Arc::new(Container::new(runtime, peers, sink, crashes, context));
+            let container = Container::new(runtime, peers, sink, crashes, context, memory);
+            let container = Arc::new(container);
             let max_agents = container.runtime.capacity().max_agents;
             let registry = Registry::new(max_agents, config.keep_ended, Arc::clone(&container));
             Inner {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::Supervisor;
 
 /// The figures of the container at one moment. Plain numbers; how they are shown is the edge's matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     /// Facts of this run by the name of their line, every name.
     pub events: Vec<(&'static str, u64)>,
@@ -33,6 +33,8 @@ pub struct Metrics {
     pub mailbox_bytes: usize,
     /// Linear memories and tables of all guests.
     pub guest_memory_bytes: u64,
+    /// The container's memory.
+    pub memory: bulkhead_memory::Snapshot,
     /// How long this run lives.
     pub uptime: Duration,
     /// When it began.
@@ -49,7 +51,7 @@ impl Supervisor {
     /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
     /// guest and no start: every lock on the way is held for a few instructions.
     pub fn metrics(&self) -> Metrics {
-        let Container { runtime, context, places, .. } = &*self.0.container;
+        let Container { runtime, context, places, memory, .. } = &*self.0.container;
         let counts = context.counts();
         let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let mut metrics = Metrics {
@@ -64,6 +66,7 @@ impl Supervisor {
             mailbox_messages: 0,
             mailbox_bytes: 0,
             guest_memory_bytes: 0,
+            memory: memory.snapshot(),
             uptime: context.uptime(),
             started_at: context.started_at(),
             ready: self.is_ready(),

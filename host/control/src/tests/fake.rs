@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_api::{
-    AgentList, AgentView, DashboardContextRequest, EventsPage, Health, MemoryView, ModelRequest,
-    NudgeRequest, RestartView, StartAnswer, StartRequest, StopAnswer, SystemPromptRequest,
-    TownConfig,
+    AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
+    EventsPage, Health, MemoryView, ModelRequest, NudgeRequest, RestartView, SeriesView,
+    StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
 };
 use bulkhead_events::{RunContext, SharedSink, Sink};
+use bulkhead_memory::{
+    Heap, Kernel, Limit, LimitSource, Memory, MemoryConfig, Now, Reading, Snapshot, Totals,
+};
+use bulkhead_model::memory::Psi;
 use bulkhead_model::{
     AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, Next, Outcome,
     RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
@@ -174,6 +178,27 @@ impl Backend for Fake {
         None
     }
 
+    fn memory(&self) -> ContainerMemoryView {
+        let config = MemoryConfig { budget_bytes: Some(1 << 20), sample: Duration::from_secs(5) };
+        Memory::new(Kernel::here(), config, Now::clock()).view()
+    }
+
+    fn agent_memory(&self, id: &AgentId) -> Option<AgentMemoryView> {
+        let view = |id: &AgentId| AgentMemoryView {
+            agent_id: id.clone(),
+            role: "polecat".into(),
+            incarnation: Incarnation(1),
+            used_bytes: Some(5),
+            host_bytes: Some(1),
+            peak_bytes: 6,
+            limit_bytes: 7,
+            trend: None,
+            sample_ms: 5000,
+            series: SeriesView::default(),
+        };
+        (id.as_str() != "ghost").then(|| view(id))
+    }
+
     fn health(&self) -> Health {
         Health {
             status: "ok",
@@ -201,6 +226,7 @@ impl Backend for Fake {
             mailbox_messages: 8,
             mailbox_bytes: 9,
             guest_memory_bytes: 65536,
+            memory: memory(),
             uptime: Duration::from_millis(1500),
             started_at: Timestamp(1750),
             ready: self.is_ready(),
@@ -241,6 +267,26 @@ impl Backend for Fake {
         let words: Vec<_> = config.env_vars.iter().map(word).collect();
         self.0.changes.lock().unwrap().push(format!("sync {}", words.join(" ")));
         Ok(())
+    }
+}
+
+fn memory() -> Snapshot {
+    let reading = Reading {
+        limit: Some(Limit { bytes: 1000, source: LimitSource::Cgroup2 }),
+        used_bytes: Some(400),
+        available_bytes: Some(600),
+        psi: Some(Psi { some_avg10: 50.0, full_avg10: 25.0 }),
+        oom_kills: Some(3),
+        ..Reading::default()
+    };
+    Snapshot {
+        reading: Some(reading),
+        heap: Some(Heap { used_bytes: 70, total_bytes: 90 }),
+        high: true,
+        totals: Totals::default(),
+        sweeps: 12,
+        last_sweep: Duration::from_millis(1),
+        longest_sweep: Duration::from_millis(2),
     }
 }
 

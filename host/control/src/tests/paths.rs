@@ -11,6 +11,12 @@ fn probes_and_reads_answer() {
     assert_eq!(client.get("/readyz").status, 200);
     assert_eq!(client.get("/agents").json()[0]["agentId"], "a1");
     assert_eq!(client.get("/agents/a2/status").json()["agentId"], "a2");
+    let memory = client.get("/agents/a2/memory").json();
+    assert_eq!((&memory["agentId"], &memory["usedBytes"]), (&"a2".into(), &5.into()));
+    assert!(memory["fine"].is_array() && memory["coarse"].is_array(), "{memory}");
+    let memory = client.get("/memory").json();
+    assert_eq!((&memory["sampleMs"], &memory["usedBytes"]), (&5000.into(), &().into()));
+    assert!(memory["used"]["fine"].is_array(), "{memory}");
     assert_eq!(client.get("/agents/a2/events?after=7&else=x").json()["droppedBefore"], 7);
     assert_eq!(client.get("/agents/a2/events").json()["droppedBefore"], 0);
     assert!(rig.refusals().is_empty());
@@ -116,10 +122,12 @@ fn a_query_that_is_no_number_is_refused_by_its_key() {
 fn an_unknown_agent_is_404() {
     let rig = Rig::start();
     let mut client = rig.client();
-    for (method, verb) in [("GET", "status"), ("POST", "stop"), ("POST", "message")] {
+    for (method, verb) in
+        [("GET", "status"), ("GET", "memory"), ("POST", "stop"), ("POST", "message")]
+    {
         let path = format!("/agents/ghost/{verb}");
         let answer = client.ask(method, &path, "", r#"{"prompt":"x"}"#);
         assert_eq!((answer.status, answer.error().as_str()), (404, "no such agent: ghost"));
     }
-    assert_eq!(rig.refusals().len(), 3);
+    assert_eq!(rig.refusals().len(), 4);
 }

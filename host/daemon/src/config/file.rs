@@ -23,6 +23,7 @@ pub struct File {
     pub log: Log,
     pub state: State,
     pub limits: Limits,
+    pub memory: Memory,
     pub model: Option<Model>,
     pub components: BTreeMap<String, Component>,
     pub roles: BTreeMap<String, Role>,
@@ -173,6 +174,15 @@ impl Default for Limits {
             drain_ms: Count(300_000),
         }
     }
+}
+
+/// `[memory]`: how memory is watched.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    pub budget_mb: Option<Count>,
+    pub sample_ms: Option<Spanned<Count>>,
+    pub report_ms: Option<Spanned<Count>>,
 }
 
 /// `[model]`: an OpenAI-compatible endpoint, for the roles with `model = true`.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::failure::Failure;
 use settings::Problem;
-pub use settings::Settings;
+pub use settings::{MemorySettings, Settings};
 
 /// Reads and checks the configuration in `path`.
 pub fn load(path: &Path) -> Result<Settings, Failure> {

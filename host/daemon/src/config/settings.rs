@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use bulkhead_model::restart::MAX_RESTARTS;
 use bulkhead_model::{HttpPolicy, Level, Limits, RestartRules, Secret, spec::HttpRule};
 use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
 use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
+use toml::Spanned;
 
 use super::file::{self, Count, File};
 use crate::cli::LogFormat;
@@ -27,6 +28,7 @@ pub struct Settings {
     pub log: LogConfig,
     pub state_dir: PathBuf,
     pub runtime: RuntimeConfig,
+    pub memory: MemorySettings,
     pub catalog: Catalog,
     pub keep_ended: usize,
     /// How long the agents have when asked to end.
@@ -35,6 +37,20 @@ pub struct Settings {
     pub drain: Duration,
     pub agents: Vec<StartRequest>,
 }
+
+/// How memory is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// A limit below that of the kernel.
+    pub budget_bytes: Option<u64>,
+    /// Between two samples of all agents.
+    pub sample: Duration,
+    /// Between two lines of `container.memory_usage`.
+    pub report: Duration,
+}
+
+/// Bounds of both times of `[memory]`, in milliseconds: a tenth of a second to ten minutes.
+const MEMORY_MS: RangeInclusive<u64> = 100..=600_000;
 
 impl Settings {
     /// How lines look on the stdout of this process.
@@ -130,12 +146,31 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             max_component_bytes: file.limits.component_mb.mebibytes(),
             ..RuntimeConfig::default()
         },
+        memory: memory(&file.memory)?,
         state_dir,
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
         shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
         drain: Duration::from_millis(file.limits.drain_ms.0),
         agents,
+    })
+}
+
+fn memory(memory: &file::Memory) -> Result<MemorySettings, Problem> {
+    let time = |key: &str, given: &Option<Spanned<Count>>, default: u64| {
+        let Some(given) = given else { return Ok(Duration::from_millis(default)) };
+        let ms = given.get_ref().0;
+        if MEMORY_MS.contains(&ms) {
+            return Ok(Duration::from_millis(ms));
+        }
+        let (least, most) = (MEMORY_MS.start(), MEMORY_MS.end());
+        let message = format!("{ms} is not between {least} and {most}");
+        Err(Problem { key: format!("memory.{key}"), message, span: given.span() })
+    };
+    Ok(MemorySettings {
+        budget_bytes: memory.budget_mb.map(Count::mebibytes),
+        sample: time("sample_ms", &memory.sample_ms, 5_000)?,
+        report: time("report_ms", &memory.report_ms, 30_000)?,
     })
 }
 

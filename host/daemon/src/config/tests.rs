@@ -243,3 +243,28 @@ fn core_dumps_are_on_when_a_role_wants_them() {
     let rules = with.runtime.core_dumps.unwrap();
     assert_eq!(rules.dir, Path::new("/etc/bulkhead/state/cores"));
 }
+
+#[test]
+fn how_memory_is_watched_has_defaults_and_bounds() {
+    let memory = |text: &str| settings(text).map(|settings| settings.memory);
+    let second = Duration::from_secs(1);
+    let default = MemorySettings { budget_bytes: None, sample: 5 * second, report: 30 * second };
+    assert_eq!(memory(""), Ok(default));
+    let given = memory("[memory]\nbudget_mb = 3\nsample_ms = 100\nreport_ms = 600000");
+    let (sample, report) = (second / 10, 600 * second);
+    assert_eq!(given, Ok(MemorySettings { budget_bytes: Some(3 << 20), sample, report }));
+    for (line, expected) in [
+        ("budget_mb = 0", "at least 1"),
+        ("sample_ms = 99", "between 100 and 600000"),
+        ("sample_ms = 600001", "between 100 and 600000"),
+        ("sample_ms = 1.5", "at least 1"),
+        ("report_ms = 99", "between 100 and 600000"),
+        ("report_ms = \"often\"", "at least 1"),
+        ("report = 5", "`report_ms`"),
+    ] {
+        let error = memory(&format!("[memory]\n{line}")).unwrap_err();
+        let key = line.split_once(' ').unwrap().0;
+        assert!(error.contains("line 2") && error.contains(key), "{line}\n{error}");
+        assert!(error.contains(expected), "{line}\n{error}");
+    }
+}

@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use bulkhead_memory::Kernel;
 use bulkhead_model::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Handover, ProcessEnd};
-use crate::kernel::Kernel;
 
 /// This program with the arguments that it was called with.
 pub struct Program {

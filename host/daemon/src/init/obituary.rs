@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bulkhead_events::RunContext;
+use bulkhead_memory::Kernel;
 use bulkhead_store::blackbox::{self, Found};
 
 use super::ProcessEnd;
 use super::voice::Voice;
 use crate::cli::RunArgs;
-use crate::kernel::Kernel;
 use crate::previous::Before;
 use crate::run;
 

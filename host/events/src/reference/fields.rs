@@ -113,7 +113,7 @@ fn unit(name: &str, field: &Value) -> Option<&'static str> {
         Value::Array(kinds) => kinds.iter().any(is_number),
         kind => is_number(kind),
     };
-    let units = [("Ms", "ms"), ("Us", "µs"), ("Bytes", "bytes"), ("bytes", "bytes")];
+    let units = [("Ms", "ms"), ("MB", "MiB"), ("Us", "µs"), ("Bytes", "bytes"), ("bytes", "bytes")];
     let named = units.iter().find(|(end, _)| name.ends_with(end))?;
     number.then_some(named.1)
 }

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bulkhead_events::{SharedSink, Sink};
+use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
 use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
     RestartRules, Sender,
@@ -79,7 +81,11 @@ impl Bench {
         let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
         let context = Arc::new(RunContext::new("run".into(), None));
         let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
-        let container = Arc::new(Container::new(runtime, Arc::new(Nobody), sink, crashes, context));
+        let config = MemoryConfig { budget_bytes: None, sample: Duration::from_secs(5) };
+        let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
+        let peers = Arc::new(Nobody);
+        let container = Container::new(runtime, peers, sink, crashes, context, memory);
+        let container = Arc::new(container);
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
 

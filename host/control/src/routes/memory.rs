@@ -1,0 +1,23 @@
+//! `GET /memory`: the container, its series and trend, the largest agents. `GET /agents/{id}/memory`: one agent
+//! with its series at both resolutions, its trend, and the time left to its limit. An unknown agent is 404;
+//! one that ended is known for a while.
+
+use axum::Json;
+use axum::extract::State;
+use bulkhead_api::{AgentMemoryView, ContainerMemoryView};
+use bulkhead_supervisor::SendError;
+
+use crate::Backend;
+use crate::answer::Refusal;
+use crate::params::PathId;
+
+pub(super) async fn container<B: Backend>(State(backend): State<B>) -> Json<ContainerMemoryView> {
+    Json(backend.memory())
+}
+
+pub(super) async fn agent<B: Backend>(
+    State(backend): State<B>,
+    PathId(id): PathId,
+) -> Result<Json<AgentMemoryView>, Refusal> {
+    backend.agent_memory(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
+}
