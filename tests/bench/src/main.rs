@@ -8,6 +8,7 @@ mod blackbox;
 mod churn;
 mod connection;
 mod machine;
+mod memory;
 mod process;
 mod report;
 mod samples;
@@ -64,6 +65,7 @@ fn main() {
     churn::measure(args.churn, &mut report);
     storm::measure(Duration::from_secs(args.storm_seconds), &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
+    memory::measure(&mut report);
     symbols::symbols(&mut report);
     if args.json {
         println!("{}", report.json());
