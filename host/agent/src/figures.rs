@@ -43,11 +43,13 @@ impl AgentHandle {
     pub fn memory(&self) -> AgentReading<'_> {
         let tag = &self.shared.tag;
         let usage = self.shared.birth.meter.usage();
+        // A start that waits or compiles is live and has no store yet.
+        let lives = self.is_live() && usage.memory_bytes > 0;
         AgentReading {
             agent_id: &tag.agent_id,
             role: &tag.role,
             incarnation: tag.incarnation,
-            used_bytes: self.is_live().then_some(usage.memory_bytes),
+            used_bytes: lives.then_some(usage.memory_bytes),
             host_bytes: 0,
             peak_bytes: usage.memory_peak_bytes,
             limit_bytes: usage.memory_limit_bytes,

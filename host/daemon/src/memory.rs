@@ -57,7 +57,7 @@ impl MemoryWatch {
             stop: AtomicBool::new(false),
             hushed: Mutex::new(false),
         });
-        shared.look();
+        shared.look(false);
         let (caller, for_thread) = (wait.caller(), Arc::clone(&shared));
         let builder = std::thread::Builder::new().name("bulkhead-memory".into());
         let thread = builder.spawn(move || for_thread.run(wait, sample, report))?;
@@ -103,7 +103,7 @@ impl Shared {
         while !self.stop.load(Acquire) {
             let now = Instant::now();
             if look.is_due(now) {
-                self.look();
+                self.look(false);
             }
             if self.agents.get().is_some() {
                 if sweep.is_due(now) {
@@ -118,24 +118,17 @@ impl Shared {
                 None => look.next,
             };
             match wait.wait(next.saturating_duration_since(Instant::now())) {
-                Woken::Pressure => self.pressed(),
+                Woken::Pressure => self.look(true),
                 Woken::Time | Woken::Called => {}
             }
         }
     }
 
-    fn look(&self) {
-        let looked = self.memory.look();
+    /// `triggered`: the kernel says that tasks wait for memory.
+    fn look(&self, triggered: bool) {
+        let looked = self.memory.look(triggered);
         self.recorder.sample(looked.figures);
         looked.events.into_iter().for_each(|event| self.tell(event));
-    }
-
-    /// The kernel says that tasks wait for memory: how much, is looked at now.
-    fn pressed(&self) {
-        self.look();
-        if let Some(event) = self.memory.pressed() {
-            self.tell(event);
-        }
     }
 
     fn sweep(&self) {

@@ -25,6 +25,7 @@ mod v1;
 mod v2;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_model::memory::Psi;
 use bulkhead_model::previous::MemoryFigures;
@@ -83,9 +84,11 @@ impl Kernel {
         let mut reading = Reading {
             rss_bytes: process.rss_bytes,
             process_anon_bytes: process.anon_bytes,
-            psi: self.psi(faults),
             ..Reading::default()
         };
+        if let Some((psi, stalled)) = self.psi(faults) {
+            (reading.psi, reading.stalled) = (Some(psi), Some(stalled));
+        }
         self.count(&mut reading, faults);
         self.judge(&mut reading, faults);
         reading
@@ -122,7 +125,7 @@ impl Kernel {
         reading.available_bytes = available.map(|available| available.min(most));
     }
 
-    fn psi(&self, faults: &mut Faults) -> Option<Psi> {
+    fn psi(&self, faults: &mut Faults) -> Option<(Psi, Duration)> {
         let of_group = self.pressure.as_ref().and_then(|path| psi::read(path, faults));
         of_group.or_else(|| psi::read(&self.root.join("proc/pressure/memory"), faults))
     }

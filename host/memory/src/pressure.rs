@@ -1,12 +1,16 @@
 //! Whether memory is short: up at the high mark, down only well below it, so that it does not flutter.
 //!
 //! ```text
-//!            use ≥ 90 % of the limit, or some avg10 ≥ 15 %, or the kernel's trigger
+//!       use ≥ 90 % of the limit, or some avg10 ≥ 15 %, or the trigger and 300 ms of stalls
 //!  normal ──────────────────────────────────────────────────────────────────────────▶ high
 //!         ◀──────────────────────────────────────────────────────────────────────────
 //!            use < 80 %, and some avg10 < 5 %, and 10 s without the trigger
 //! ```
+//!
+//! The trigger says that it is time to look, and not more: kernels were seen to fire it once when it is set
+//! up, and for a few milliseconds of stalls. What the kernel counted since a look two seconds ago decides.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::reading::Reading;
@@ -25,6 +29,15 @@ const LOW_PSI: f64 = 5.0;
 
 /// Time without the trigger after which it is not short any more: as long as `avg10` looks back.
 const CALM: Duration = Duration::from_secs(10);
+
+/// The time that tasks must have waited for the trigger to be believed. The trigger's.
+const HIGH_STALL: Duration = Duration::from_millis(300);
+
+/// The time over which that is counted, at least. The trigger's window.
+const STALL_WINDOW: Duration = Duration::from_secs(2);
+
+/// Looks that are remembered.
+const LOOKS: usize = 4;
 
 /// What crossed a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +76,18 @@ pub struct Pressure {
     /// What made it short.
     high: Option<PressureSource>,
     triggered_at: Option<Duration>,
+    /// When the last looks were, and the time that tasks had waited until then. The newest last.
+    stalls: VecDeque<(Duration, Duration)>,
 }
 
 impl Pressure {
-    /// The kernel says that tasks wait for memory.
-    pub fn triggered(&mut self, now: Duration) -> Option<Crossing> {
-        self.triggered_at = Some(now);
-        self.rise(PressureSource::Trigger)
-    }
-
-    /// What a reading at `now` makes of it.
-    pub fn read(&mut self, now: Duration, reading: &Reading) -> Option<Crossing> {
+    /// What a reading at `now` makes of it. `triggered`: the kernel's trigger was why it was taken.
+    pub fn read(&mut self, now: Duration, reading: &Reading, triggered: bool) -> Option<Crossing> {
+        let stalled = self.stalled(now, reading.stalled);
+        if triggered && stalled.is_none_or(|stalled| stalled >= HIGH_STALL) {
+            self.triggered_at = Some(now);
+            return self.rise(PressureSource::Trigger);
+        }
         let share = reading.used_share().unwrap_or(0.0);
         let psi = reading.psi.map_or(0.0, |psi| psi.some_avg10);
         if share >= HIGH_SHARE {
@@ -92,6 +106,19 @@ impl Pressure {
     /// Memory is short.
     pub fn is_high(&self) -> bool {
         self.high.is_some()
+    }
+
+    /// The time that tasks waited since a look at least a window ago, if there was one; else since the
+    /// first look.
+    fn stalled(&mut self, now: Duration, total: Option<Duration>) -> Option<Duration> {
+        let total = total?;
+        let is_old = |(at, _): &&(Duration, Duration)| now.saturating_sub(*at) >= STALL_WINDOW;
+        let old = self.stalls.iter().rfind(is_old).or(self.stalls.front()).copied();
+        if self.stalls.len() == LOOKS {
+            self.stalls.pop_front();
+        }
+        self.stalls.push_back((now, total));
+        Some(total.saturating_sub(old?.1))
     }
 
     fn rise(&mut self, source: PressureSource) -> Option<Crossing> {
@@ -122,7 +149,7 @@ mod tests {
         let mut crossings = Vec::new();
         for (n, (used, psi)) in readings.iter().enumerate() {
             let now = Duration::from_secs(2 * n as u64);
-            if let Some(crossing) = pressure.read(now, &reading(*used, *psi)) {
+            if let Some(crossing) = pressure.read(now, &reading(*used, *psi), false) {
                 crossings.push((n, crossing.high, crossing.source.as_str()));
             }
         }
@@ -151,18 +178,38 @@ mod tests {
     fn the_trigger_holds_for_ten_seconds() {
         let mut pressure = Pressure::default();
         let at = Duration::from_secs;
-        let source = PressureSource::Trigger;
-        assert_eq!(pressure.triggered(at(1)), Some(Crossing { high: true, source }));
-        assert_eq!(pressure.triggered(at(3)), None);
-        assert_eq!(pressure.read(at(12), &reading(1, 0.0)), None);
+        let (source, calm) = (PressureSource::Trigger, reading(1, 0.0));
+        let crossing = |high| Some(Crossing { high, source });
+        assert_eq!(pressure.read(at(1), &calm, true), crossing(true), "no stalls are told");
+        assert_eq!(pressure.read(at(3), &calm, true), None);
+        assert_eq!(pressure.read(at(12), &calm, false), None);
         assert!(pressure.is_high());
-        assert_eq!(pressure.read(at(13), &reading(1, 0.0)), Some(Crossing { high: false, source }));
+        assert_eq!(pressure.read(at(13), &calm, false), crossing(false));
         assert!(!pressure.is_high());
+    }
+
+    #[test]
+    fn a_trigger_counts_when_tasks_did_wait() {
+        let mut pressure = Pressure::default();
+        let mut look = |ms: u64, stalled_ms: u64, triggered| {
+            let stalled = Some(Duration::from_millis(stalled_ms));
+            let reading = Reading { stalled, ..reading(1, 0.0) };
+            pressure.read(Duration::from_millis(ms), &reading, triggered).is_some()
+        };
+        assert!(!look(0, 90_000, false));
+        assert!(!look(900, 90_000, true), "fired when it was set up");
+        assert!(!look(2_000, 90_004, false));
+        assert!(!look(4_000, 90_006, true), "fired for milliseconds");
+        assert!(!look(6_000, 90_106, false));
+        // 300 ms since the look two seconds before the trigger, which lies between two looks.
+        assert!(!look(7_000, 90_305, true));
+        assert!(!look(8_000, 90_306, false));
+        assert!(look(9_000, 90_605, true));
     }
 
     #[test]
     fn without_figures_nothing_is_short() {
         let mut pressure = Pressure::default();
-        assert_eq!(pressure.read(Duration::ZERO, &Reading::default()), None);
+        assert_eq!(pressure.read(Duration::ZERO, &Reading::default(), false), None);
     }
 }

@@ -1,5 +1,7 @@
 //! The memory of the container at one moment.
 
+use std::time::Duration;
+
 use bulkhead_model::memory::Psi;
 use bulkhead_model::previous::MemoryFigures;
 
@@ -55,6 +57,8 @@ pub struct Reading {
     pub available_bytes: Option<u64>,
     /// How much time goes by waiting for memory.
     pub psi: Option<Psi>,
+    /// Time in which some task waited, since the kernel counts.
+    pub stalled: Option<Duration>,
     /// Processes that the kernel killed for memory since the machine booted, whosever they were.
     pub oom_kills: Option<u64>,
     /// Of them, those of the own group.

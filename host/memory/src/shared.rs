@@ -116,8 +116,8 @@ impl Memory {
 
     // ---- what the memory thread does ----
 
-    /// Reads what the kernel says.
-    pub fn look(&self) -> Looked {
+    /// Reads what the kernel says. `triggered`: because its trigger fired.
+    pub fn look(&self, triggered: bool) -> Looked {
         let now = (self.clock)();
         let mut faults = std::mem::take(&mut self.latest().faults);
         let kernel_says = self.kernel.read(&mut faults);
@@ -130,17 +130,10 @@ impl Memory {
             let mut latest = self.latest();
             latest.faults = faults;
             latest.reading = Some(reading);
-            latest.pressure.read(now.since, &reading)
+            latest.pressure.read(now.since, &reading, triggered)
         };
         events.extend(crossing.map(|crossing| self.crossed(crossing, &reading)));
         Looked { figures: kernel_says.figures(), events }
-    }
-
-    /// The kernel's trigger fired: what is to be told.
-    pub fn pressed(&self) -> Option<Event> {
-        let now = (self.clock)();
-        let crossing = self.latest().pressure.triggered(now.since)?;
-        Some(self.crossed(crossing, &self.reading().unwrap_or_default()))
     }
 
     /// Samples every agent. A second sweep waits for the first.

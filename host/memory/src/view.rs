@@ -50,7 +50,8 @@ impl Memory {
         let sampler = self.sampler();
         let track = sampler.track(agent.agent_id);
         let series = track.map(|track| series_view(&track.series, &sampler.times, now));
-        let of_this_life = track.filter(|track| track.incarnation == agent.incarnation);
+        let of_this_life = track
+            .filter(|track| agent.used_bytes.is_some() && track.incarnation == agent.incarnation);
         AgentMemoryView {
             agent_id: agent.agent_id.clone(),
             role: agent.role.clone(),

@@ -132,7 +132,7 @@ pub struct MemoryUsage {
     pub external_mb: f64,
     /// Known agents.
     pub agents: usize,
-    /// Of them, those that live.
+    /// Known agents that live.
     pub active_agents: usize,
     /// The smallest limit that holds for the container.
     #[serde(rename = "limitMB")]
@@ -147,7 +147,7 @@ pub struct MemoryUsage {
     pub psi: Option<Psi>,
     /// Processes that the kernel killed for memory since the machine booted.
     pub oom_kills: Option<u64>,
-    /// Of them, those of the container's own group.
+    /// Processes of the container's own group that the kernel killed for memory.
     pub group_oom_kills: Option<u64>,
     /// How often the own group's limit was hit.
     pub limit_hits: Option<u64>,

@@ -8,6 +8,7 @@ mod blackbox;
 mod churn;
 mod connection;
 mod machine;
+mod memory;
 mod process;
 mod report;
 mod samples;
@@ -65,6 +66,7 @@ enum Part {
     Churn,
     Storm,
     Density,
+    Memory,
     Symbols,
 }
 
@@ -82,6 +84,7 @@ impl Part {
             Self::Churn => churn::measure(args.churn, report),
             Self::Storm => storm::measure(Duration::from_secs(args.storm_seconds), report),
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
+            Self::Memory => memory::measure(report),
             Self::Symbols => symbols::symbols(report),
         }
     }

@@ -189,15 +189,15 @@ fn what_is_there_and_broken_is_a_fault_that_names_file_and_cause() {
         (own("memory.stat"), "anon", "anon is no number"),
         (own("memory.events"), "low 0\nhigh 2\n", "it does not say max"),
         (own("memory.events"), "max 0\noom_kill x\n", "oom_kill is no number"),
-        (own("memory.pressure"), "some avg10=1.00 avg60=0.0", "it does not say avg10 of full"),
+        (own("memory.pressure"), "some avg10=1 total=5", "it does not say avg10 of full"),
         (
             own("memory.pressure"),
-            "some avg10=NaN\nfull avg10=1\n",
+            "some avg10=NaN total=5\nfull avg10=1\n",
             "avg10 of some is no percentage",
         ),
         (
             own("memory.pressure"),
-            "some avg10=1\nfull avg10=101\n",
+            "some avg10=1 total=5\nfull avg10=101\n",
             "avg10 of full is no percentage",
         ),
         ("proc/meminfo".into(), "MemFree: 5 kB\n", "it does not say MemTotal:"),

@@ -72,7 +72,7 @@ impl Rig {
 
     fn step(&self) -> Vec<Event> {
         self.second.fetch_add(5, Relaxed);
-        let events = self.memory.look().events;
+        let events = self.memory.look(false).events;
         self.memory.sweep(&self.leaker);
         events
     }
@@ -135,8 +135,8 @@ fn a_crossing_is_told_once_each_way() {
     assert_eq!(states(150), [""; 0]);
     assert_eq!(states(300), ["normal"]);
     assert!(!rig.memory.is_high());
-    assert!(rig.memory.pressed().is_some());
-    assert!(rig.memory.pressed().is_none(), "it is high already");
+    assert_eq!(rig.memory.look(true).events.len(), 1);
+    assert_eq!(rig.memory.look(true).events.len(), 0, "it is high already");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_broken_source_is_told_once() {
 fn the_black_box_gets_the_kernels_limit_and_everyone_else_the_budget() {
     let rig = Rig::new(Some(100 * MIB));
     rig.meminfo(1_000_000, 900_000);
-    let figures = rig.memory.look().figures;
+    let figures = rig.memory.look(false).figures;
     assert_eq!(figures.limit_bytes, Some(1_024_000_000));
     let sources = rig.memory.sources();
     assert_eq!((sources.limit, sources.limit_bytes), (Some("budget"), Some(100 * MIB)));
