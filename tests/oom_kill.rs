@@ -32,7 +32,8 @@ fn leaky(group: &MemoryGroup) -> HostBuilder {
     let entrance = group.entrance();
     let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
     let builder = Host::builder().run_by(&entrance).guest("leak");
-    builder.role("leak", "leak", "memory_limit_mb = 1024")
+    // Otherwise the agent would be ended before the kernel has to kill.
+    builder.role("leak", "leak", "memory_limit_mb = 1024").toml("[memory]\nshed = false")
 }
 
 /// Share of the limit in the last memory sample of the running host.

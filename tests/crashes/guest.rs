@@ -170,5 +170,6 @@ fn spec(memory_bytes: u64) -> AgentSpec {
         restart: RestartRules::default(),
         fault_injection: false,
         core_dump: false,
+        eviction_weight_percent: 100,
     }
 }

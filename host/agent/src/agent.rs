@@ -140,6 +140,11 @@ impl Agent {
         self.slot.shown()
     }
 
+    /// The incarnation that lives, or rests before it comes back.
+    pub fn occupant(&self) -> Option<AgentHandle> {
+        self.slot.occupant()
+    }
+
     /// The incarnation that lives, and the one that waits for its turn.
     pub fn present(&self) -> impl Iterator<Item = AgentHandle> + use<> {
         self.slot.present()

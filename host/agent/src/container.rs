@@ -9,6 +9,7 @@ use bulkhead_runtime::Runtime;
 use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
 
+use crate::admission::Committed;
 use crate::port::Peers;
 use crate::surroundings::Surroundings;
 
@@ -30,6 +31,10 @@ pub struct Container {
     pub places: Arc<Semaphore>,
     /// What may change about all of them.
     pub surroundings: Arc<Surroundings>,
+    /// What all agents may take together, if each goes to its limit.
+    pub(crate) committed: Committed,
+    /// Agents are ended for want of memory.
+    held: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     /// Crashes of which something is still to be found out.
     aftermaths: watch::Sender<usize>,
@@ -66,6 +71,8 @@ impl Container {
             memory,
             places,
             surroundings: Arc::default(),
+            committed: Committed::default(),
+            held: watch::Sender::new(false),
             draining,
             aftermaths,
         }
@@ -87,6 +94,23 @@ impl Container {
         let mut aftermaths = self.aftermaths.subscribe();
         // An error would say that the sender is gone, which is ours.
         let _ = aftermaths.wait_for(|count| *count == 0).await;
+    }
+
+    /// While agents are ended for want of memory, nothing new comes.
+    pub fn hold_starts(&self, held: bool) {
+        self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
+    }
+
+    /// Whether agents are ended for want of memory.
+    pub fn holds_starts(&self) -> bool {
+        *self.held.borrow()
+    }
+
+    /// Resolves when nobody is ended for want of memory.
+    pub(crate) async fn takes_starts(&self) {
+        let mut held = self.held.subscribe();
+        // An error would say that the sender is gone, which is ours.
+        let _ = held.wait_for(|held| !*held).await;
     }
 
     /// From now on nothing starts and nothing comes back, and idle agents have little patience.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bulkhead_api::{AgentView, MemoryView, RestartView};
 use bulkhead_events::Ring;
 use bulkhead_model::event::AgentTag;
+use bulkhead_model::memory::Eviction;
 use bulkhead_model::{
     AgentSpec, AgentState, Body, Event, Incarnation, Message, RestartState, Sender,
 };
@@ -20,17 +21,22 @@ use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::settings::LiveSettings;
 use crate::slot::Tenant;
 
+/// Who ends agents for want of memory.
+const MEMORY: &str = "memory";
+
 /// How the start of an incarnation ended.
 type Answer = Result<(), StartError>;
 
 /// Why and by whom an agent is asked to end. The first order counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StopOrder {
     pub reason: ShutdownReason,
     pub by: String,
     pub grace: Duration,
     /// There is no grace left. Comes over an earlier order.
     pub now: bool,
+    /// Why this agent, when it is ended for want of memory.
+    pub eviction: Option<Arc<Eviction>>,
 }
 
 /// One incarnation. Cheap to clone.
@@ -174,7 +180,32 @@ impl AgentHandle {
         self.shared.stop.send_if_modified(|order| {
             let first = order.is_none();
             if first {
-                *order = Some(StopOrder { reason, by: by.to_owned(), grace, now: false });
+                *order = Some(StopOrder {
+                    reason,
+                    by: by.to_owned(),
+                    grace,
+                    now: false,
+                    eviction: None,
+                });
+            }
+            first
+        });
+    }
+
+    /// Ends the agent for want of memory, within `grace` and its role's. Unlike after a stop it comes back,
+    /// when its restart rules say so and memory is there again.
+    pub fn evict(&self, eviction: Eviction, grace: Duration) {
+        let grace = self.shared.start.spec.limits.shutdown.min(grace);
+        self.shared.stop.send_if_modified(|order| {
+            let first = order.is_none();
+            if first {
+                *order = Some(StopOrder {
+                    reason: ShutdownReason::Evicted,
+                    by: MEMORY.to_owned(),
+                    grace,
+                    now: grace.is_zero(),
+                    eviction: Some(Arc::new(eviction)),
+                });
             }
             first
         });
@@ -186,8 +217,9 @@ impl AgentHandle {
             let already = order.as_ref().is_some_and(|order| order.now);
             if !already {
                 let reason = order.as_ref().map_or(ShutdownReason::Drained, |order| order.reason);
+                let eviction = order.as_ref().and_then(|order| order.eviction.clone());
                 let by = by.to_owned();
-                *order = Some(StopOrder { reason, by, grace: Duration::ZERO, now: true });
+                *order = Some(StopOrder { reason, by, grace: Duration::ZERO, now: true, eviction });
             }
             !already
         });

@@ -14,6 +14,7 @@
 //! lives goes past the task: the guest asks for it (`settings`).
 
 mod actor;
+mod admission;
 mod aftermath;
 mod agent;
 mod board;

@@ -30,6 +30,8 @@ pub enum StartFailure {
     InvalidRequest,
     /// As many agents live as the container can hold.
     Capacity,
+    /// The container has no memory for it.
+    Memory,
     /// The container is going away.
     Draining,
     /// The agent is quarantined.
@@ -66,6 +68,7 @@ impl StartFailure {
             Self::UnknownComponent => "unknown-component",
             Self::InvalidRequest => "invalid-request",
             Self::Capacity => "capacity",
+            Self::Memory => "memory",
             Self::Draining => "draining",
             Self::Quarantined => "quarantined",
             Self::Superseded => "superseded",
@@ -89,6 +92,9 @@ impl StartFailure {
             Self::UnknownComponent => "use a component of the configuration, or add it there",
             Self::InvalidRequest => "correct the named field",
             Self::Capacity => "stop an agent, or raise limits.max_agents",
+            Self::Memory => {
+                "stop an agent, lower memory limits, raise memory.overcommit, or give it more memory"
+            }
             Self::Draining => "start it on another container",
             Self::Quarantined => "look at its crashes, then start it with force or with a new spec",
             Self::Superseded => "nothing: a newer start of this agent took over",

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
 use bulkhead_model::event::StartTimings;
+use bulkhead_model::memory::Eviction;
 use bulkhead_model::memory::mebibytes;
 use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
@@ -221,6 +222,14 @@ impl Reporter {
         }
     }
 
+    fn eviction(&self, exit: &Exit) -> Option<Eviction> {
+        let order = self.shared.stop_order();
+        let eviction = order.and_then(|order| order.eviction);
+        eviction
+            .filter(|_| exit.reason == ExitReason::EvictedMemoryPressure)
+            .map(|eviction| Eviction::clone(&eviction))
+    }
+
     fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
         let End { exit, at, message_id, decision, attempts_in_window, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
@@ -274,6 +283,7 @@ impl Reporter {
             active_agents: container.context.active_agents(),
             rss_mb: memory.rss_bytes.map(mebibytes),
             pressure: memory.psi.map(|psi| psi.some_avg10),
+            eviction: self.eviction(exit),
             consequence: consequence(decision, *attempts_in_window),
             core_dump: None,
         }

@@ -316,6 +316,13 @@ impl<T: Tenant, P> Slot<T, P> {
         there.or(inner.past.as_ref()).cloned()
     }
 
+    /// Who lives, or is about to come back.
+    pub(crate) fn occupant(&self) -> Option<T> {
+        let inner = self.lock();
+        let holder = inner.holder.as_ref().map(|holder| &holder.tenant);
+        holder.or(inner.resting.as_ref()).cloned()
+    }
+
     /// The holder, and the newest start that waits for its turn.
     pub(crate) fn present(&self) -> impl Iterator<Item = T> + use<T, P> {
         let inner = self.lock();

@@ -202,7 +202,9 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::MemoryMinimum => StatusCode::UNPROCESSABLE_ENTITY,
         StartFailure::Instantiate | StartFailure::Host => StatusCode::INTERNAL_SERVER_ERROR,
         StartFailure::GuestError | StartFailure::GuestCrashed => StatusCode::BAD_GATEWAY,
-        StartFailure::Capacity | StartFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        StartFailure::Capacity | StartFailure::Memory | StartFailure::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         StartFailure::Deadline => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -256,11 +258,12 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(StartFailure, u16); 17] = [
+    const ALL: [(StartFailure, u16); 18] = [
         (StartFailure::UnknownRole, 400),
         (StartFailure::UnknownComponent, 400),
         (StartFailure::InvalidRequest, 400),
         (StartFailure::Capacity, 503),
+        (StartFailure::Memory, 503),
         (StartFailure::Draining, 503),
         (StartFailure::Quarantined, 409),
         (StartFailure::Superseded, 409),

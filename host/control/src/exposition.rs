@@ -74,7 +74,9 @@ impl Page<'_> {
         let help = "Size of the messages that wait in mailboxes.";
         self.gauge("bulkhead_mailbox", help, Some(Unit::Bytes), metrics.mailbox_bytes)?;
         let help = "Linear memories and tables of all guests.";
-        self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)
+        self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)?;
+        let help = "What all agents may take together if each goes to its limit.";
+        self.gauge("bulkhead_memory_committed", help, Some(Unit::Bytes), metrics.committed_bytes)
     }
 
     /// What no source says is left out.

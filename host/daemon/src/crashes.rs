@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use bulkhead_model::memory::{Alternative, Eviction};
 use bulkhead_model::{AgentId, Consequence, CrashRecord, Frame, Symbolized};
 use bulkhead_store::crashes::{Config, CrashStore, Crashes, Filter};
 
@@ -103,6 +104,9 @@ fn for_a_person(record: &CrashRecord) -> String {
     }
     page.line("cpu", &format!("{} us in {} turns", resources.cpu_us, resources.turns));
     page.line("container", &container(record));
+    if let Some(eviction) = &record.eviction {
+        page.line("chosen", &format!("with a score of {}{}", eviction.score, next(eviction)));
+    }
     page.line("then", &consequence(&record.consequence));
     page.line("fingerprint", &record.fingerprint);
     if let Some(dump) = &record.core_dump {
@@ -124,6 +128,13 @@ fn container(record: &CrashRecord) -> String {
         let _ = write!(text, ", {pressure} % of the time waiting for memory");
     }
     text
+}
+
+/// Who would have been evicted next.
+fn next(eviction: &Eviction) -> String {
+    let next = |other: &Alternative| format!("{} {}", other.agent_id, other.score);
+    let others: Vec<_> = eviction.alternatives.iter().map(next).collect();
+    if others.is_empty() { String::new() } else { format!(", before {}", others.join(", ")) }
 }
 
 fn consequence(consequence: &Consequence) -> String {

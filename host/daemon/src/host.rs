@@ -80,7 +80,7 @@ impl Host {
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
-        host.memory.sample(host.supervisor.agents_memory());
+        host.memory.watch(&host.supervisor);
         host.recorder.reached(RunState::Started);
         if let Some(error) = no_blackbox {
             let cause = error.source().map(ToString::to_string);

@@ -9,16 +9,25 @@ use std::time::{Duration, Instant};
 
 use bulkhead_events::Sink;
 use bulkhead_memory::{
-    AgentsMemory, Caller, Kernel, Memory, MemoryConfig, Now, PressureWait, Woken,
+    AgentsMemory, Caller, Guard, Kernel, Memory, Now, PressureWait, Relief, Woken,
 };
 use bulkhead_model::Event;
+use bulkhead_supervisor::Supervisor;
 
 use crate::config::MemorySettings;
 use crate::recorder::Recorder;
 
-/// Between two looks at the kernel's figures: a dozen small files, a tenth of a millisecond. The black box
-/// keeps a quarter of an hour of them.
+/// Between two looks at the kernel's figures: a dozen small files, a tenth of a millisecond.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Between two figures for the black box, which keeps a quarter of an hour of them.
+const RECORD: Duration = LOOK;
+
+/// The same while much of it is used.
+const CLOSE_LOOK: Duration = Duration::from_millis(100);
+
+/// Between two looks at least, however many guests wait for room.
+const LEAST: Duration = Duration::from_millis(5);
 
 /// Watches over memory until it is stopped.
 pub struct MemoryWatch {
@@ -30,10 +39,18 @@ pub struct MemoryWatch {
 struct Shared {
     memory: Arc<Memory>,
     recorder: Arc<Recorder>,
-    agents: OnceLock<Box<dyn AgentsMemory>>,
+    agents: OnceLock<Agents>,
+    guard: Mutex<Guard>,
+    began: Instant,
     stop: AtomicBool,
     /// No line of it comes after the last one of the log.
     hushed: Mutex<bool>,
+}
+
+/// All agents, to look at and to act on.
+struct Agents {
+    memory: Box<dyn AgentsMemory>,
+    relief: Box<dyn Relief>,
 }
 
 /// What is done again and again, and when it is next.
@@ -43,24 +60,26 @@ struct Due {
 }
 
 impl MemoryWatch {
-    /// The first look is taken before this returns. Agents are sampled from [`MemoryWatch::sample`] on.
+    /// The first look is taken before this returns. Agents are looked at from [`MemoryWatch::watch`] on.
     pub fn start(settings: &MemorySettings, recorder: Arc<Recorder>) -> std::io::Result<Self> {
         let kernel = Kernel::here();
         let wait = PressureWait::new(&kernel.pressure_file())?;
-        let MemorySettings { budget_bytes, sample, report } = *settings;
-        let memory = Memory::new(kernel, MemoryConfig { budget_bytes, sample }, Now::clock());
+        let MemorySettings { config, report } = *settings;
+        let memory = Memory::new(kernel, config, Now::clock());
         memory.set_trigger(wait.has_trigger());
         let shared = Arc::new(Shared {
             memory: Arc::new(memory),
             recorder,
             agents: OnceLock::new(),
+            guard: Mutex::new(Guard::new(config.sheds)),
+            began: Instant::now(),
             stop: AtomicBool::new(false),
             hushed: Mutex::new(false),
         });
-        shared.look(false);
+        shared.look(false, true);
         let (caller, for_thread) = (wait.caller(), Arc::clone(&shared));
         let builder = std::thread::Builder::new().name("bulkhead-memory".into());
-        let thread = builder.spawn(move || for_thread.run(wait, sample, report))?;
+        let thread = builder.spawn(move || for_thread.run(wait, config.sample, report))?;
         Ok(Self { thread, caller, shared })
     }
 
@@ -70,8 +89,11 @@ impl MemoryWatch {
     }
 
     /// These are all agents.
-    pub fn sample(&self, agents: impl AgentsMemory + 'static) {
-        let _ = self.shared.agents.set(Box::new(agents));
+    pub fn watch(&self, supervisor: &Supervisor) {
+        let caller = self.caller.clone();
+        let memory = Box::new(supervisor.agents_memory());
+        let relief = Box::new(supervisor.relief(move || caller.call()));
+        let _ = self.shared.agents.set(Agents { memory, relief });
         self.caller.call();
     }
 
@@ -96,14 +118,18 @@ impl MemoryWatch {
 
 impl Shared {
     fn run(&self, mut wait: PressureWait, sample: Duration, report: Duration) {
-        let mut look = Due::after(LOOK);
+        let began = Instant::now();
+        let (mut look_at, mut looked_at) = (began + LOOK, began);
+        let mut record = Due::after(RECORD);
         // The first sweep when there are agents, so that the first report has something to say.
         let (mut sweep, mut report) =
             (Due::after(Duration::ZERO).every(sample), Due::after(report));
         while !self.stop.load(Acquire) {
             let now = Instant::now();
-            if look.is_due(now) {
-                self.look(false);
+            if now >= look_at {
+                let close = self.look(false, record.is_due(now));
+                looked_at = now;
+                look_at = now + if close { CLOSE_LOOK } else { LOOK };
             }
             if self.agents.get().is_some() {
                 if sweep.is_due(now) {
@@ -114,26 +140,40 @@ impl Shared {
                 }
             }
             let next = match self.agents.get() {
-                Some(_) => look.next.min(sweep.next).min(report.next),
-                None => look.next,
+                Some(_) => look_at.min(sweep.next).min(report.next),
+                None => look_at,
             };
             match wait.wait(next.saturating_duration_since(Instant::now())) {
-                Woken::Pressure => self.look(true),
-                Woken::Time | Woken::Called => {}
+                Woken::Pressure => {
+                    let close = self.look(true, false);
+                    looked_at = Instant::now();
+                    look_at = looked_at + if close { CLOSE_LOOK } else { LOOK };
+                }
+                // A guest waits for room, and there may be some.
+                Woken::Called => look_at = look_at.min(looked_at + LEAST),
+                Woken::Time => {}
             }
         }
     }
 
-    /// `triggered`: the kernel says that tasks wait for memory.
-    fn look(&self, triggered: bool) {
+    /// Looks, and does what follows. `triggered`: the kernel says that tasks wait for memory. Says whether
+    /// to look again soon.
+    fn look(&self, triggered: bool, record: bool) -> bool {
         let looked = self.memory.look(triggered);
-        self.recorder.sample(looked.figures);
+        if record {
+            self.recorder.sample(looked.figures);
+        }
         looked.events.into_iter().for_each(|event| self.tell(event));
+        let (Some(agents), Some(reading)) = (self.agents.get(), self.memory.reading()) else {
+            return false;
+        };
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.act(self.began.elapsed(), &reading, &*agents.relief)
     }
 
     fn sweep(&self) {
         if let Some(agents) = self.agents.get() {
-            self.memory.sweep(&**agents);
+            self.memory.sweep(&*agents.memory);
         }
     }
 

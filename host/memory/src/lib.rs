@@ -5,7 +5,7 @@
 //! - [`heap`]: the allocator of this process
 //! - [`wait`], [`pressure`]: the kernel's trigger, and when memory counts as short
 //! - [`sampler`], [`series`], [`trend`]: every agent and the container over time
-//! - [`shedding`], [`admission`]: who goes when memory is short, and who may come
+//! - [`shedding`], [`relief`], [`admission`]: who goes when memory is short, how, and who may come
 //! - [`shared`]: what the other parts of the host ask
 //!
 //! No thread is started here and no clock is read but the one that [`Memory`] is given.
@@ -15,6 +15,7 @@ pub mod heap;
 pub mod kernel;
 pub mod pressure;
 pub mod reading;
+pub mod relief;
 pub mod sampler;
 pub mod series;
 pub mod shared;
@@ -27,6 +28,7 @@ pub use admission::{Admission, Shortage};
 pub use heap::Heap;
 pub use kernel::{Fault, Faults, Kernel};
 pub use reading::{Limit, LimitSource, Reading};
+pub use relief::{Guard, Relief};
 pub use sampler::{AgentReading, AgentsMemory, Sampler, Totals};
 pub use shared::{Clock, Looked, Memory, MemoryConfig, Now, Snapshot};
 pub use shedding::{Candidate, Shedder, Step};

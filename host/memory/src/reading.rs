@@ -5,6 +5,8 @@ use std::time::Duration;
 use bulkhead_model::memory::Psi;
 use bulkhead_model::previous::MemoryFigures;
 
+use crate::pressure::LOW_SHARE;
+
 /// Where a limit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitSource {
@@ -87,6 +89,11 @@ impl Reading {
     pub fn used_share(&self) -> Option<f64> {
         let limit = self.limit.filter(|limit| limit.bytes > 0)?;
         Some(self.used_bytes? as f64 / limit.bytes as f64)
+    }
+
+    /// Whether so much is used that it could soon be short.
+    pub fn is_close(&self) -> bool {
+        self.used_share().is_some_and(|share| share >= LOW_SHARE)
     }
 
     /// What the black box keeps of it.

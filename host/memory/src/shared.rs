@@ -16,6 +16,7 @@ use bulkhead_model::memory::{LargeAgent, MemorySample, MemorySources, MemoryUsag
 use bulkhead_model::previous::MemoryFigures;
 use bulkhead_model::{AgentId, Event, Timestamp};
 
+use crate::admission::{Admission, Shortage};
 use crate::heap::{self, Heap};
 use crate::kernel::{Faults, Kernel};
 use crate::pressure::{Crossing, Pressure};
@@ -44,6 +45,17 @@ pub struct MemoryConfig {
     pub budget_bytes: Option<u64>,
     /// Between two sweeps.
     pub sample: Duration,
+    /// Agents are ended when memory is short.
+    pub sheds: bool,
+    /// What starts may commit.
+    pub admission: Admission,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        let sample = Duration::from_secs(5);
+        Self { budget_bytes: None, sample, sheds: true, admission: Admission::default() }
+    }
 }
 
 /// The memory of the container.
@@ -199,6 +211,12 @@ impl Memory {
         self.latest().pressure.is_high()
     }
 
+    /// Whether an agent may come that commits `asked` bytes, beside `committed` bytes of others.
+    pub fn admit(&self, committed: u64, asked: u64) -> Result<(), Shortage> {
+        let reading = self.reading().unwrap_or_default();
+        self.config.admission.admit(&reading, committed, asked)
+    }
+
     /// The live agents that held most in the last sweep, the largest first.
     pub fn largest(&self, count: usize) -> Vec<LargeAgent> {
         self.sampler().largest(count)
@@ -274,7 +292,7 @@ impl Memory {
             used_bytes: reading.used_bytes,
             limit_bytes: reading.limit.map(|limit| limit.bytes),
             largest: self.largest(LARGEST),
-            action: "none",
+            action: if crossing.high && self.config.sheds { "shed" } else { "none" },
         }
     }
 }

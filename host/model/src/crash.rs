@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Location;
-use crate::memory::MemorySample;
+use crate::memory::{Eviction, MemorySample};
 use crate::restart::QuarantineReason;
 use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
 
@@ -211,6 +211,9 @@ pub struct CrashRecord {
     /// last read. Null where nothing tells it.
     #[serde(default)]
     pub pressure: Option<f64>,
+    /// Why this agent was ended and not another one, when memory was short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eviction: Option<Eviction>,
     /// What the supervisor did about it.
     pub consequence: Consequence,
     /// Its memory and stack as they were, where that is enabled.

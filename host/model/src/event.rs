@@ -293,7 +293,7 @@ pub enum Event {
         limit_bytes: Option<u64>,
         /// The agents that hold most, the largest first.
         largest: Vec<LargeAgent>,
-        /// What the host does about it: `none`.
+        /// What the host does about it: `shed` when it ends agents until it is over, or `none`.
         action: &'static str,
     },
     /// A source of the container's memory is there and gave no figure. Once for each source and cause.

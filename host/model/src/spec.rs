@@ -46,6 +46,8 @@ pub struct AgentSpec {
     pub fault_injection: bool,
     /// A crash leaves a core dump: all that the agent had in memory, secrets included.
     pub core_dump: bool,
+    /// How readily it is ended when memory is short, in percent: 0 after all others.
+    pub eviction_weight_percent: u32,
 }
 
 impl AgentSpec {

@@ -40,6 +40,11 @@ pub(crate) enum Cut {
     #[error("was killed")]
     Killed,
     #[error(
+        "memory growth by {requested_bytes} bytes denied: the container has no room, and in time nobody \
+         made some"
+    )]
+    NoRoom { requested_bytes: u64 },
+    #[error(
         "memory growth by {requested_bytes} bytes denied: {used_bytes} of {limit_bytes} bytes are in use"
     )]
     Memory { requested_bytes: u64, used_bytes: u64, limit_bytes: u64 },
@@ -53,7 +58,7 @@ impl Cut {
             Self::HostCall { .. } => ExitReason::HostCallTimeout,
             Self::Grace | Self::Killed => ExitReason::Killed,
             Self::StartDeadline => ExitReason::StartFailed,
-            Self::Memory { .. } => ExitReason::MemoryLimit,
+            Self::Memory { .. } | Self::NoRoom { .. } => ExitReason::MemoryLimit,
         }
     }
 }

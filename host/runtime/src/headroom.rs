@@ -109,7 +109,8 @@ impl Headroom {
         }
     }
 
-    fn try_take(&self, bytes: u64) -> bool {
+    /// The same, when there is room right now.
+    pub(crate) fn try_take(&self, bytes: u64) -> bool {
         let take = |left: u64| match left {
             u64::MAX => Some(left),
             _ => left.checked_sub(bytes),

@@ -13,7 +13,7 @@
 //! - `engine`: engine settings, the pool, how many agents fit
 //! - [`loader`], `aot`, `world`: from a file to something that can be instantiated
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
-//! - `limiter`: memory
+//! - `limiter`, `headroom`: memory of one agent, and what is left for all of them
 //! - `interfaces`: one file for each host interface
 //! - `exit`, `backtrace`: why it ended
 //! - [`symbolizer`]: in which file and line, looked up afterwards
@@ -28,6 +28,7 @@ mod core_dump;
 mod cut;
 mod engine;
 mod exit;
+mod headroom;
 mod incarnation;
 mod interfaces;
 mod lanes;
@@ -48,6 +49,7 @@ pub use call::{Call, CallEnd, CallLimits};
 pub use config::RuntimeConfig;
 pub use core_dump::{CoreDumpError, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains};
 pub use engine::{Allocator, Capacity, EngineError};
+pub use headroom::Headroom;
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, StartInfo};
 pub use loader::{LoadError, Loaded, Source};
 pub use logs::Logs;

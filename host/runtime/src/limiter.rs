@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Error, ResourceLimiter, Result};
+use async_trait::async_trait;
+use bulkhead_model::MemoryPolicy;
+use wasmtime::{Error, ResourceLimiterAsync, Result};
+
+use crate::cut::Cut;
+use crate::headroom::{Headroom, NoRoom};
 
 use crate::meter::{Growth, Meter};
 use crate::port::Port;
@@ -13,6 +18,7 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
     port: Arc<dyn Port>,
+    headroom: Arc<Headroom>,
     memories: Ledger,
     tables: Ledger,
 }
@@ -66,11 +72,12 @@ impl Ledger {
 }
 
 impl Limiter {
-    pub(crate) fn new(meter: Arc<Meter>, port: Arc<dyn Port>) -> Self {
-        Self { meter, port, memories: Ledger::default(), tables: Ledger::default() }
+    pub(crate) fn new(meter: Arc<Meter>, port: Arc<dyn Port>, headroom: Arc<Headroom>) -> Self {
+        let (memories, tables) = (Ledger::default(), Ledger::default());
+        Self { meter, port, headroom, memories, tables }
     }
 
-    fn grow(
+    async fn grow(
         &mut self,
         kind: Kind,
         current: usize,
@@ -93,7 +100,30 @@ impl Limiter {
             };
             growing.set(current, desired);
         }
+        // What an agent is born with is mapped from its image, and mostly never touched.
+        if granted && current > 0 {
+            return self.there_is_room(desired.saturating_sub(current)).await;
+        }
         Ok(granted)
+    }
+
+    /// Waits until the container has room for `bytes` more. The guest is paused like in a host call, and counts
+    /// as being in one.
+    async fn there_is_room(&self, bytes: usize) -> Result<bool> {
+        let requested_bytes = bytes as u64;
+        if self.headroom.try_take(requested_bytes) {
+            return Ok(true);
+        }
+        self.meter.enter_host();
+        self.meter.name_host_call(Some("memory.grow"));
+        let room = self.headroom.take(requested_bytes).await;
+        self.meter.name_host_call(None);
+        self.meter.leave_host();
+        match room {
+            Ok(()) => Ok(true),
+            Err(NoRoom) if self.meter.memory_policy() == MemoryPolicy::Deny => Ok(false),
+            Err(NoRoom) => Err(Cut::NoRoom { requested_bytes }.into()),
+        }
     }
 
     /// Whether the whole may become `total` bytes. At birth there is nobody who could see a denial.
@@ -112,28 +142,29 @@ impl Limiter {
     }
 }
 
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
+#[async_trait]
+impl ResourceLimiterAsync for Limiter {
+    async fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        self.grow(Kind::Memory, current, desired, maximum)
+        self.grow(Kind::Memory, current, desired, maximum).await
     }
 
     fn memory_grow_failed(&mut self, _error: Error) -> Result<()> {
         Ok(())
     }
 
-    fn table_growing(
+    async fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
         let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
-        self.grow(Kind::Table, bytes(current), bytes(desired), maximum.map(bytes))
+        self.grow(Kind::Table, bytes(current), bytes(desired), maximum.map(bytes)).await
     }
 
     fn table_grow_failed(&mut self, _error: Error) -> Result<()> {
@@ -150,48 +181,48 @@ mod tests {
 
     fn limiter(limit: u64) -> (Limiter, Arc<Meter>) {
         let meter = Arc::new(Meter::new(limit, MemoryPolicy::Deny));
-        (Limiter::new(Arc::clone(&meter), Arc::new(FakePort::default())), meter)
+        (Limiter::new(Arc::clone(&meter), Arc::new(FakePort::default()), Arc::default()), meter)
     }
 
-    #[test]
-    fn memories_and_tables_are_summed() {
+    #[tokio::test]
+    async fn memories_and_tables_are_summed() {
         let (mut limiter, meter) = limiter(1000);
-        assert!(limiter.memory_growing(0, 300, None).unwrap());
-        assert!(limiter.memory_growing(0, 300, None).unwrap());
-        assert!(limiter.table_growing(0, 10, None).unwrap());
+        assert!(limiter.memory_growing(0, 300, None).await.unwrap());
+        assert!(limiter.memory_growing(0, 300, None).await.unwrap());
+        assert!(limiter.table_growing(0, 10, None).await.unwrap());
         assert_eq!(meter.usage().memory_bytes, 680);
-        assert!(limiter.memory_growing(300, 600, None).unwrap());
-        assert!(!limiter.memory_growing(300, 600, None).unwrap());
+        assert!(limiter.memory_growing(300, 600, None).await.unwrap());
+        assert!(!limiter.memory_growing(300, 600, None).await.unwrap());
         assert_eq!(meter.usage().memory_bytes, 980);
     }
 
-    #[test]
-    fn a_failure_without_a_question_gives_nothing_back() {
+    #[tokio::test]
+    async fn a_failure_without_a_question_gives_nothing_back() {
         let (mut limiter, meter) = limiter(1000);
         for size in 0..9 {
-            assert!(limiter.memory_growing(size * 100, (size + 1) * 100, None).unwrap());
+            assert!(limiter.memory_growing(size * 100, (size + 1) * 100, None).await.unwrap());
             limiter.table_grow_failed(Error::msg("overflow")).unwrap();
             limiter.memory_grow_failed(Error::msg("overflow")).unwrap();
         }
         assert_eq!(meter.usage().memory_bytes, 900);
-        assert!(!limiter.memory_growing(900, 1001, None).unwrap());
+        assert!(!limiter.memory_growing(900, 1001, None).await.unwrap());
     }
 
-    #[test]
-    fn a_grant_that_came_to_nothing_is_corrected_when_it_grows_again() {
+    #[tokio::test]
+    async fn a_grant_that_came_to_nothing_is_corrected_when_it_grows_again() {
         let (mut limiter, meter) = limiter(1000);
-        assert!(limiter.memory_growing(0, 100, None).unwrap());
-        assert!(limiter.memory_growing(100, 900, None).unwrap());
+        assert!(limiter.memory_growing(0, 100, None).await.unwrap());
+        assert!(limiter.memory_growing(100, 900, None).await.unwrap());
         limiter.memory_grow_failed(Error::msg("no memory")).unwrap();
         assert_eq!(meter.usage().memory_bytes, 900, "counted as held");
-        assert!(limiter.memory_growing(100, 200, None).unwrap());
+        assert!(limiter.memory_growing(100, 200, None).await.unwrap());
         assert_eq!(meter.usage().memory_bytes, 200);
     }
 
-    #[test]
-    fn what_is_too_large_at_birth_is_never_shown_as_a_failed_growth() {
+    #[tokio::test]
+    async fn what_is_too_large_at_birth_is_never_shown_as_a_failed_growth() {
         let (mut limiter, _) = limiter(1000);
-        assert!(limiter.memory_growing(0, 600, None).unwrap());
-        assert!(limiter.memory_growing(0, 600, None).is_err());
+        assert!(limiter.memory_growing(0, 600, None).await.unwrap());
+        assert!(limiter.memory_growing(0, 600, None).await.is_err());
     }
 }

@@ -184,6 +184,11 @@ impl Meter {
         Growth::Granted { crossed_soft }
     }
 
+    /// What becomes of a growth that cannot be.
+    pub(crate) fn memory_policy(&self) -> MemoryPolicy {
+        self.memory.policy
+    }
+
     /// Size of the growth that was denied last, if one was.
     pub(crate) fn denied_bytes(&self) -> Option<u64> {
         let denied = self.memory.denied.load(Relaxed) > 0;

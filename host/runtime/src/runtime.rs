@@ -13,13 +13,14 @@ use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 use crate::call::{Call, CallLimits, Finished};
 use crate::core_dump::CoreDumps;
 use crate::engine::{self, Capacity, EngineError};
+use crate::headroom::Headroom;
 use crate::incarnation::{Guest, Live};
 use crate::lanes::Lanes;
 use crate::loader::{LoadError, Loaded, Loader};
 use crate::logs::Logs;
 use crate::meter::{Meter, Slices, Verdict};
 use crate::port::Port;
-use crate::state::State;
+use crate::state::{Shared, State};
 use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
 use crate::world::World;
@@ -66,7 +67,7 @@ pub struct Runtime {
     loader: Loader,
     capacity: Capacity,
     stores: Gauge,
-    tls: Arc<rustls::ClientConfig>,
+    shared: Shared,
     symbolizer: Symbolizer,
     core_dumps: Option<CoreDumps>,
 }
@@ -125,7 +126,7 @@ impl Runtime {
             slow: lanes.slow().clone(),
             slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
         };
-        let tls = interfaces::http::tls_config();
+        let shared = Shared { tls: interfaces::http::tls_config(), headroom: Arc::default() };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,
             ..SymbolizerConfig::default()
@@ -134,7 +135,7 @@ impl Runtime {
         let core_dumps = config.core_dumps.clone().map(CoreDumps::start).transpose();
         let core_dumps = core_dumps.map_err(io("open the directory of core dumps"))?;
         let stores = Gauge::default();
-        Ok(Self { executor, lanes, loader, capacity, stores, tls, symbolizer, core_dumps })
+        Ok(Self { executor, lanes, loader, capacity, stores, shared, symbolizer, core_dumps })
     }
 
     /// What the engine was built for.
@@ -146,6 +147,11 @@ impl Runtime {
     /// given back.
     pub fn stores(&self) -> usize {
         self.stores.now()
+    }
+
+    /// What all guests together may still grow by.
+    pub fn headroom(&self) -> &Arc<Headroom> {
+        &self.shared.headroom
     }
 
     /// Who finds files and lines for the frames of a crash.
@@ -186,12 +192,12 @@ impl Runtime {
         limits: CallLimits,
     ) -> Call<()> {
         let loaded = Arc::clone(loaded);
-        let tls = Arc::clone(&self.tls);
+        let shared = self.shared.clone();
         let slices = self.executor.slices;
         let stores = self.stores.clone();
         let for_future = Arc::clone(&birth);
         let future = Box::pin(async move {
-            match be_born(&loaded, &for_future, tls, slices, &stores).await {
+            match be_born(&loaded, &for_future, &shared, slices, &stores).await {
                 Ok(live) => Finished { live: Some(live), result: Ok(Ok(())) },
                 Err(error) => Finished { live: None, result: Err(error) },
             }
@@ -213,11 +219,11 @@ const MAX_LIFTED_BYTES: usize = 4 * 1024 * 1024;
 async fn be_born(
     loaded: &Loaded,
     birth: &Birth,
-    tls: Arc<rustls::ClientConfig>,
+    shared: &Shared,
     slices: Slices,
     stores: &Gauge,
 ) -> wasmtime::Result<Live> {
-    let state = State::new(birth, tls)?;
+    let state = State::new(birth, shared)?;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
         World::Command(pre) => pre.engine(),
@@ -225,7 +231,7 @@ async fn be_born(
     // Before the store, so that it is dropped after it, wherever this ends.
     let counted = stores.enter();
     let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.limiter);
+    store.limiter_async(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_LIFTED_BYTES);
     store.call_hook(|context, hook| {
         match hook {

@@ -7,6 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::headroom::Headroom;
 use crate::interfaces::http::Outbound;
 use crate::interfaces::stdio::LineStream;
 use crate::limiter::Limiter;
@@ -27,6 +28,14 @@ pub(crate) struct State {
     pub spec: Arc<AgentSpec>,
 }
 
+/// What all stores share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub tls: Arc<rustls::ClientConfig>,
+    /// What all guests together may still grow by.
+    pub headroom: Arc<Headroom>,
+}
+
 /// Resources (streams, files, requests) that a guest may hold at once.
 /// Each may be a file descriptor of the host.
 const MAX_RESOURCES: usize = 256;
@@ -36,7 +45,7 @@ const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
 impl State {
     /// Opens the workspace; everything else is in memory.
-    pub(crate) fn new(birth: &Birth, tls: Arc<rustls::ClientConfig>) -> std::io::Result<Self> {
+    pub(crate) fn new(birth: &Birth, shared: &Shared) -> std::io::Result<Self> {
         let logs = Arc::clone(&birth.logs);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(LineStream::stdout(Arc::clone(&logs)))
@@ -60,9 +69,17 @@ impl State {
         Ok(Self {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            outbound: Outbound::new(birth.spec.http.clone(), tls, Arc::clone(&logs)),
+            outbound: Outbound::new(
+                birth.spec.http.clone(),
+                Arc::clone(&shared.tls),
+                Arc::clone(&logs),
+            ),
             table,
-            limiter: Limiter::new(Arc::clone(&birth.meter), Arc::clone(&birth.port)),
+            limiter: Limiter::new(
+                Arc::clone(&birth.meter),
+                Arc::clone(&birth.port),
+                Arc::clone(&shared.headroom),
+            ),
             meter: Arc::clone(&birth.meter),
             logs,
             port: Arc::clone(&birth.port),

@@ -160,6 +160,7 @@ pub(crate) fn spec() -> AgentSpec {
         restart: RestartRules::default(),
         fault_injection: false,
         core_dump: false,
+        eviction_weight_percent: 100,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Role {
     pub fault_injection: bool,
     /// Their crashes leave core dumps.
     pub core_dump: bool,
+    /// How readily its agents are ended when memory is short, in percent.
+    pub eviction_weight_percent: u32,
 }
 
 /// The roles and components of the configuration.
@@ -111,6 +113,7 @@ impl Catalog {
             restart: role.restart.clone(),
             fault_injection: role.fault_injection,
             core_dump: role.core_dump,
+            eviction_weight_percent: role.eviction_weight_percent,
         };
         Ok(Resolved { spec, path: path.clone(), workspace: role.workspace })
     }
@@ -140,6 +143,7 @@ mod tests {
             workspace: true,
             fault_injection: false,
             core_dump: false,
+            eviction_weight_percent: 100,
         };
         Catalog {
             roles: BTreeMap::from([("echo".into(), role)]),

@@ -17,6 +17,7 @@ mod memory;
 mod metrics;
 mod peers;
 mod registry;
+mod relief;
 mod settings;
 mod start;
 

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub mailbox_bytes: usize,
     /// Linear memories and tables of all guests.
     pub guest_memory_bytes: u64,
+    /// What all agents may take together if each goes to its limit.
+    pub committed_bytes: u64,
     /// The container's memory.
     pub memory: bulkhead_memory::Snapshot,
     /// How long this run lives.
@@ -66,6 +68,7 @@ impl Supervisor {
             mailbox_messages: 0,
             mailbox_bytes: 0,
             guest_memory_bytes: 0,
+            committed_bytes: self.0.container.committed_bytes(),
             memory: memory.snapshot(),
             uptime: context.uptime(),
             started_at: context.started_at(),

@@ -24,7 +24,7 @@ pub struct Started {
 }
 
 /// Role whose readiness `GET /health` shows.
-const MAYOR: &str = "mayor";
+pub(crate) const MAYOR: &str = "mayor";
 
 impl Supervisor {
     /// Starts an agent; resolves when it is running. Every failure is told by one line. Dropping the

@@ -44,7 +44,8 @@ impl Actor<'_> {
     /// Writes the record, publishes the end, gives the slot back, and answers everyone who still waits.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
-        let Ended { exit, in_flight, remains } = ended;
+        let Ended { mut exit, in_flight, remains } = ended;
+        self.tell_eviction(&mut exit);
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let crash_id = self.reporter.crash_id(&exit);
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
@@ -58,6 +59,28 @@ impl Actor<'_> {
             answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
         }
         after.map(|backoff| Instant::now() + backoff)
+    }
+
+    /// One that was ended for want of memory says so, also when it had to be killed for it.
+    fn tell_eviction(&self, exit: &mut Exit) {
+        let order = self.shared.stop_order();
+        let Some(eviction) = order.as_ref().and_then(|order| order.eviction.as_ref()) else {
+            return;
+        };
+        if !matches!(exit.reason, ExitReason::Killed | ExitReason::EvictedMemoryPressure) {
+            return;
+        }
+        exit.reason = ExitReason::EvictedMemoryPressure;
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        exit.message = format!(
+            "ended to save the others: {} of {} MiB of the container were used, {} of them by it; its \
+             score {} was the largest ({})",
+            mib(eviction.container_used_bytes),
+            mib(eviction.container_limit_bytes),
+            mib(eviction.used_bytes),
+            eviction.score,
+            exit.message
+        );
     }
 
     /// Hands over what a crash left. The store is gone before anything else of the agent may live.

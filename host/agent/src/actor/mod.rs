@@ -145,7 +145,7 @@ impl Life {
 
     async fn run(self, first: AgentHandle, deadline: Instant, tenure: Tenure) {
         let mut actor = Actor::new(&self, first, deadline, tenure);
-        let Some(loaded) = actor.reserve(&self.component).await else { return };
+        let Some((loaded, _commitment)) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
             self.start.probation.died();
             let Some(next) = actor.rest(restart_at).await else { return };

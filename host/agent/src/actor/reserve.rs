@@ -11,18 +11,17 @@ use bulkhead_runtime::{LoadError, Loaded, ShutdownReason};
 use tokio::time::sleep_until;
 
 use super::{Actor, stop_ordered};
+use crate::admission::Commitment;
+use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Before, NotReady, Turn};
 
 impl Actor<'_> {
     /// Gets the reservation to its turn. `None`: it was given up and everyone is answered. Nothing lived,
     /// so there is no exit; the log has the failed or superseded start.
-    pub(super) async fn reserve(&mut self, component: &Path) -> Option<Arc<Loaded>> {
-        let error = match self.load(component).await {
-            Ok(loaded) => match self.take_turn().await {
-                Ok(()) => return Some(loaded),
-                Err(error) => error,
-            },
+    pub(super) async fn reserve(&mut self, component: &Path) -> Option<(Arc<Loaded>, Commitment)> {
+        let error = match self.load_and_take_turn(component).await {
+            Ok(ready) => return Some(ready),
             Err(error) => error,
         };
         // Told before the reservation is given up: a drain does not wait for more than that.
@@ -30,6 +29,27 @@ impl Actor<'_> {
         self.tenure.withdraw();
         self.shared.answer(Err(error));
         None
+    }
+
+    async fn load_and_take_turn(
+        &mut self,
+        component: &Path,
+    ) -> Result<(Arc<Loaded>, Commitment), StartError> {
+        let loaded = self.load(component).await?;
+        let commitment = self.commit()?;
+        self.take_turn().await?;
+        Ok((loaded, commitment))
+    }
+
+    /// Makes sure that there is memory for it.
+    fn commit(&self) -> Result<Commitment, StartError> {
+        let own = self.shared.start.spec.limits.memory_bytes;
+        let replaced = self
+            .life
+            .slot
+            .occupant()
+            .map_or(0, |occupant: AgentHandle| occupant.shared.start.spec.limits.memory_bytes);
+        self.container.commit(own, replaced)
     }
 
     /// Loads the component, and checks that the agent may have the memory that it is born with.

@@ -30,7 +30,7 @@ impl Actor<'_> {
             biased;
             () = slot.disturbed(number) => Err(Cancelled::Taken),
             () = self.container.drains() => Err(Cancelled::Drain),
-            () = sleep_until(until.into()) => {
+            () = self.is_due(until) => {
                 let next = slot.retry(number, |number| self.life.incarnation(number, attempt));
                 next.ok_or(Cancelled::Taken)
             }
@@ -45,6 +45,12 @@ impl Actor<'_> {
                 None
             }
         }
+    }
+
+    /// Resolves when the backoff is over and there is memory for it.
+    async fn is_due(&self, until: Instant) {
+        sleep_until(until.into()).await;
+        self.container.takes_starts().await;
     }
 
     async fn give_up_rest(&mut self, why: Cancelled) {

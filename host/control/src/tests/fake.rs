@@ -179,7 +179,7 @@ impl Backend for Fake {
     }
 
     fn memory(&self) -> ContainerMemoryView {
-        let config = MemoryConfig { budget_bytes: Some(1 << 20), sample: Duration::from_secs(5) };
+        let config = MemoryConfig { budget_bytes: Some(1 << 20), ..MemoryConfig::default() };
         Memory::new(Kernel::here(), config, Now::clock()).view()
     }
 
@@ -226,6 +226,7 @@ impl Backend for Fake {
             mailbox_messages: 8,
             mailbox_bytes: 9,
             guest_memory_bytes: 65536,
+            committed_bytes: 131_072,
             memory: memory(),
             uptime: Duration::from_millis(1500),
             started_at: Timestamp(1750),

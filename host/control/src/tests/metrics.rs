@@ -78,6 +78,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_mailbox_messages", 8.0),
         ("bulkhead_mailbox_bytes", 9.0),
         ("bulkhead_guest_memory_bytes", 65536.0),
+        ("bulkhead_memory_committed_bytes", 131_072.0),
         ("bulkhead_memory_limit_bytes", 1000.0),
         ("bulkhead_memory_used_bytes", 400.0),
         ("bulkhead_memory_available_bytes", 600.0),

@@ -183,6 +183,9 @@ pub struct Memory {
     pub budget_mb: Option<Count>,
     pub sample_ms: Option<Spanned<Count>>,
     pub report_ms: Option<Spanned<Count>>,
+    pub reserve_mb: Option<u64>,
+    pub overcommit: Option<Spanned<f64>>,
+    pub shed: Option<bool>,
 }
 
 /// `[model]`: an OpenAI-compatible endpoint, for the roles with `model = true`.
@@ -241,6 +244,7 @@ pub struct Role {
     pub fault_injection: bool,
     #[serde(default)]
     pub core_dump: bool,
+    pub eviction_weight_percent: Option<Spanned<u32>>,
 }
 
 fn no() -> Spanned<bool> {

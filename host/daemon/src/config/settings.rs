@@ -10,6 +10,8 @@ use std::time::Duration;
 use bulkhead_api::StartRequest;
 use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_events::{Format, LogConfig};
+use bulkhead_memory::shedding::MAX_WEIGHT;
+use bulkhead_memory::{Admission, MemoryConfig};
 use bulkhead_model::restart::MAX_RESTARTS;
 use bulkhead_model::{HttpPolicy, Level, Limits, RestartRules, Secret, spec::HttpRule};
 use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
@@ -39,15 +41,19 @@ pub struct Settings {
 }
 
 /// How memory is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct MemorySettings {
-    /// A limit below that of the kernel.
-    pub budget_bytes: Option<u64>,
-    /// Between two samples of all agents.
-    pub sample: Duration,
+    /// Limits, and what is done near them.
+    pub config: MemoryConfig,
     /// Between two lines of `container.memory_usage`.
     pub report: Duration,
 }
+
+/// Bounds of `memory.overcommit`.
+const OVERCOMMIT: RangeInclusive<f64> = 1.0..=1000.0;
+
+/// Bounds of a role's `eviction_weight_percent`.
+const EVICTION_WEIGHT: RangeInclusive<u32> = 0..=(MAX_WEIGHT as u32 * 100);
 
 /// Bounds of both times of `[memory]`, in milliseconds: a tenth of a second to ten minutes.
 const MEMORY_MS: RangeInclusive<u64> = 100..=600_000;
@@ -159,19 +165,37 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
 fn memory(memory: &file::Memory) -> Result<MemorySettings, Problem> {
     let time = |key: &str, given: &Option<Spanned<Count>>, default: u64| {
         let Some(given) = given else { return Ok(Duration::from_millis(default)) };
-        let ms = given.get_ref().0;
-        if MEMORY_MS.contains(&ms) {
-            return Ok(Duration::from_millis(ms));
-        }
-        let (least, most) = (MEMORY_MS.start(), MEMORY_MS.end());
-        let message = format!("{ms} is not between {least} and {most}");
-        Err(Problem { key: format!("memory.{key}"), message, span: given.span() })
+        let ms = Spanned::new(given.span(), given.get_ref().0);
+        within(&format!("memory.{key}"), &ms, MEMORY_MS).map(Duration::from_millis)
     };
-    Ok(MemorySettings {
+    let mut admission = Admission::default();
+    if let Some(mb) = memory.reserve_mb {
+        admission.reserve_bytes = mb.saturating_mul(1024 * 1024);
+    }
+    if let Some(overcommit) = &memory.overcommit {
+        admission.overcommit = within("memory.overcommit", overcommit, OVERCOMMIT)?;
+    }
+    let config = MemoryConfig {
         budget_bytes: memory.budget_mb.map(Count::mebibytes),
         sample: time("sample_ms", &memory.sample_ms, 5_000)?,
-        report: time("report_ms", &memory.report_ms, 30_000)?,
-    })
+        sheds: memory.shed.unwrap_or(true),
+        admission,
+    };
+    Ok(MemorySettings { config, report: time("report_ms", &memory.report_ms, 30_000)? })
+}
+
+/// The number, unless it is out of its bounds.
+fn within<T: Copy + PartialOrd + std::fmt::Display>(
+    key: &str,
+    given: &Spanned<T>,
+    bounds: RangeInclusive<T>,
+) -> Result<T, Problem> {
+    let number = *given.get_ref();
+    if bounds.contains(&number) {
+        return Ok(number);
+    }
+    let message = format!("{number} is not between {} and {}", bounds.start(), bounds.end());
+    Err(Problem { key: key.to_owned(), message, span: given.span() })
 }
 
 /// Where core dumps go, when some role leaves any.
@@ -254,6 +278,12 @@ fn check_role(
         config.extend(model.keys.clone());
     }
     config.extend(role.config);
+    let eviction_weight_percent = match &role.eviction_weight_percent {
+        Some(percent) => {
+            within(&format!("roles.{name}.eviction_weight_percent"), percent, EVICTION_WEIGHT)?
+        }
+        None => 100,
+    };
     Ok(Role {
         component: Arc::clone(component),
         limits,
@@ -263,6 +293,7 @@ fn check_role(
         workspace: role.workspace,
         fault_injection: role.fault_injection,
         core_dump: role.core_dump,
+        eviction_weight_percent,
     })
 }
 

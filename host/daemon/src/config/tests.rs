@@ -248,11 +248,17 @@ fn core_dumps_are_on_when_a_role_wants_them() {
 fn how_memory_is_watched_has_defaults_and_bounds() {
     let memory = |text: &str| settings(text).map(|settings| settings.memory);
     let second = Duration::from_secs(1);
-    let default = MemorySettings { budget_bytes: None, sample: 5 * second, report: 30 * second };
-    assert_eq!(memory(""), Ok(default));
-    let given = memory("[memory]\nbudget_mb = 3\nsample_ms = 100\nreport_ms = 600000");
-    let (sample, report) = (second / 10, 600 * second);
-    assert_eq!(given, Ok(MemorySettings { budget_bytes: Some(3 << 20), sample, report }));
+    let MemorySettings { config, report } = memory("").unwrap();
+    assert_eq!((config.budget_bytes, config.sample, report), (None, 5 * second, 30 * second));
+    assert!(config.sheds);
+    assert_eq!((config.admission.reserve_bytes, config.admission.overcommit), (64 << 20, 10.0));
+    let text = "[memory]\nbudget_mb = 3\nsample_ms = 100\nreport_ms = 600000\nreserve_mb = 0\n\
+                overcommit = 1.5\nshed = false";
+    let MemorySettings { config, report } = memory(text).unwrap();
+    assert_eq!((config.budget_bytes, config.sample), (Some(3 << 20), second / 10));
+    assert_eq!(report, 600 * second);
+    assert!(!config.sheds);
+    assert_eq!((config.admission.reserve_bytes, config.admission.overcommit), (0, 1.5));
     for (line, expected) in [
         ("budget_mb = 0", "at least 1"),
         ("sample_ms = 99", "between 100 and 600000"),
@@ -261,10 +267,25 @@ fn how_memory_is_watched_has_defaults_and_bounds() {
         ("report_ms = 99", "between 100 and 600000"),
         ("report_ms = \"often\"", "at least 1"),
         ("report = 5", "`report_ms`"),
+        ("overcommit = 0.9", "between 1 and 1000"),
+        ("overcommit = nan", "between 1 and 1000"),
+        ("reserve_mb = -1", "u64"),
+        ("shed = 1", "boolean"),
     ] {
         let error = memory(&format!("[memory]\n{line}")).unwrap_err();
         let key = line.split_once(' ').unwrap().0;
         assert!(error.contains("line 2") && error.contains(key), "{line}\n{error}");
         assert!(error.contains(expected), "{line}\n{error}");
     }
+}
+
+#[test]
+fn a_role_says_how_readily_it_is_ended_for_memory() {
+    let weight = |line: &str| {
+        settings(&format!("{BASE}{line}"))
+            .map(|settings| settings.catalog.roles["echo"].eviction_weight_percent)
+    };
+    assert_eq!(weight(""), Ok(100));
+    assert_eq!(weight("eviction_weight_percent = 0"), Ok(0));
+    assert!(weight("eviction_weight_percent = 1001").unwrap_err().contains("between 0 and 1000"));
 }

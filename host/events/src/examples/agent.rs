@@ -216,6 +216,7 @@ fn crash() -> CrashRecord {
         active_agents: 12,
         rss_mb: Some(148.2),
         pressure: Some(0.12),
+        eviction: None,
         consequence: Consequence::Restart {
             restart_at: Timestamp(AT.0 + 412),
             backoff_ms: 412,

@@ -52,6 +52,7 @@ fn record() -> CrashRecord {
         active_agents: 1,
         rss_mb: Some(48.5),
         pressure: Some(0.25),
+        eviction: None,
         consequence: Consequence::Quarantined {
             why: QuarantineReason::SameFault,
             message: "three times".into(),

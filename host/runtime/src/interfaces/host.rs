@@ -193,7 +193,8 @@ mod tests {
         let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
         let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget);
-        State::new(&birth, crate::interfaces::http::tls_config()).unwrap()
+        let tls = crate::interfaces::http::tls_config();
+        State::new(&birth, &crate::state::Shared { tls, headroom: Arc::default() }).unwrap()
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn record(n: u64) -> CrashRecord {
         active_agents: 1,
         rss_mb: Some(48.5),
         pressure: Some(0.25),
+        eviction: None,
         consequence: Consequence::None,
         core_dump: None,
     }

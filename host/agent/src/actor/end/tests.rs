@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
@@ -63,6 +62,7 @@ fn spec() -> Arc<AgentSpec> {
         restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
         fault_injection: false,
         core_dump: false,
+        eviction_weight_percent: 100,
     })
 }
 
@@ -81,7 +81,7 @@ impl Bench {
         let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
         let context = Arc::new(RunContext::new("run".into(), None));
         let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
-        let config = MemoryConfig { budget_bytes: None, sample: Duration::from_secs(5) };
+        let config = MemoryConfig::default();
         let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
         let peers = Arc::new(Nobody);
         let container = Container::new(runtime, peers, sink, crashes, context, memory);

@@ -1,0 +1,92 @@
+//! Memory for one more agent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bulkhead_memory::Shortage;
+use bulkhead_model::StartPhase;
+
+use crate::container::Container;
+use crate::refusal::{StartError, StartFailure};
+
+/// Agents that a refusal names.
+const NAMED: usize = 3;
+
+/// What all agents may take together, in bytes.
+#[derive(Default)]
+pub(crate) struct Committed(Arc<AtomicU64>);
+
+/// The part of one start, for as long as it or a restart of it is there.
+pub(crate) struct Commitment {
+    committed: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Commitment {
+    fn drop(&mut self) {
+        self.committed.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+impl Committed {
+    /// In bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    fn add(&self, bytes: u64) -> Commitment {
+        self.0.fetch_add(bytes, Relaxed);
+        Commitment { committed: Arc::clone(&self.0), bytes }
+    }
+}
+
+impl Container {
+    /// What all agents may take together if each goes to its limit, in bytes.
+    pub fn committed_bytes(&self) -> u64 {
+        self.committed.bytes()
+    }
+
+    /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
+    /// that it takes the place of.
+    pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
+        // First, so that two starts at a time see each other.
+        let commitment = self.committed.add(bytes);
+        let others = self.committed.bytes().saturating_sub(bytes).saturating_sub(replaced);
+        self.memory.admit(others, bytes).map_err(|shortage| self.short_of(&shortage))?;
+        // One that takes a place gives back before it takes.
+        if self.holds_starts() && replaced == 0 {
+            let reading = self.memory.reading().unwrap_or_default();
+            return Err(self.short_of(&Shortage::Used {
+                used_bytes: reading.used_bytes.unwrap_or_default(),
+                limit_bytes: reading.limit.map_or(0, |limit| limit.bytes),
+            }));
+        }
+        Ok(commitment)
+    }
+
+    fn short_of(&self, shortage: &Shortage) -> StartError {
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        let figures = match *shortage {
+            Shortage::Committed { committed_bytes, asked_bytes, budget_bytes } => format!(
+                "its limit of {} MiB does not fit: {} of {} MiB are committed to others",
+                mib(asked_bytes),
+                mib(committed_bytes),
+                mib(budget_bytes)
+            ),
+            Shortage::Used { used_bytes, limit_bytes } => format!(
+                "memory is short, and agents are ended for it: {} of {} MiB are used",
+                mib(used_bytes),
+                mib(limit_bytes)
+            ),
+        };
+        let largest = self.memory.largest(NAMED).into_iter();
+        let largest: Vec<_> = largest
+            .map(|agent| format!("{} {} MiB", agent.agent_id, mib(agent.used_bytes)))
+            .collect();
+        let text = match largest.is_empty() {
+            true => figures,
+            false => format!("{figures}; most is held by {}", largest.join(", ")),
+        };
+        StartError::new(StartPhase::Admission, StartFailure::Memory, text)
+    }
+}

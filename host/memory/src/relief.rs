@@ -1,0 +1,164 @@
+//! Between the thread that looks at memory and those who can do something about it.
+
+use std::time::Duration;
+
+use bulkhead_model::memory::Eviction;
+use bulkhead_model::{AgentId, Incarnation};
+
+use crate::reading::Reading;
+use crate::shedding::{Candidate, Shedder, Step};
+
+/// Share of the limit up to which guests may grow between two looks. The rest is the host's, for what it
+/// needs to end one of them.
+const GROWTH_SHARE: f64 = 0.95;
+
+/// What an evicted agent gets to end in order, unless somebody waits for its memory.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Whoever runs the agents.
+pub trait Relief: Send + Sync {
+    /// All guests together may grow by so many bytes until this is called again. `None`: by any number.
+    fn give_room(&self, bytes: Option<u64>);
+    /// A guest waits for room.
+    fn is_starved(&self) -> bool;
+    /// Whether a life is still there.
+    fn lives(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
+    /// All that live and were not asked to end.
+    fn candidates(&self) -> Vec<Candidate>;
+    /// Ends one. Returns at once.
+    fn evict(
+        &self,
+        agent_id: &AgentId,
+        incarnation: Incarnation,
+        eviction: Eviction,
+        grace: Duration,
+    );
+    /// Whether nothing new may come, because others are ended for want of memory.
+    fn hold_starts(&self, held: bool);
+}
+
+/// Acts on every reading.
+#[derive(Debug)]
+pub struct Guard {
+    shedder: Shedder,
+    sheds: bool,
+}
+
+impl Guard {
+    /// `sheds`: agents are ended when memory is short. Otherwise nothing is done at all.
+    pub fn new(sheds: bool) -> Self {
+        Self { shedder: Shedder::default(), sheds }
+    }
+
+    /// Does what follows from a reading at `now`. Says whether the next look should come soon.
+    pub fn act(&mut self, now: Duration, reading: &Reading, relief: &dyn Relief) -> bool {
+        if !self.sheds {
+            return false;
+        }
+        let room = reading
+            .limit
+            .zip(reading.used_bytes)
+            .map(|(limit, used)| ((limit.bytes as f64 * GROWTH_SHARE) as u64).saturating_sub(used));
+        relief.give_room(room);
+        let starved = relief.is_starved();
+        let lives = |agent_id: &AgentId, incarnation| relief.lives(agent_id, incarnation);
+        let step = self.shedder.step(now, reading, starved, lives, || relief.candidates());
+        let short = step != Step::Calm;
+        relief.hold_starts(short);
+        if let Step::Evict { agent_id, incarnation, eviction } = step {
+            let share = reading.used_share().unwrap_or_default();
+            let hurry = starved || share >= GROWTH_SHARE;
+            let grace = if hurry { Duration::ZERO } else { GRACE };
+            relief.evict(&agent_id, incarnation, eviction, grace);
+        }
+        short || starved || reading.is_close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::reading::{Limit, LimitSource};
+
+    #[derive(Default)]
+    struct Agents {
+        starved: bool,
+        told: Mutex<Vec<String>>,
+    }
+
+    impl Agents {
+        fn tell(&self, text: String) {
+            self.told.lock().unwrap().push(text);
+        }
+    }
+
+    impl Relief for Agents {
+        fn give_room(&self, bytes: Option<u64>) {
+            self.tell(format!("room {bytes:?}"));
+        }
+        fn is_starved(&self) -> bool {
+            self.starved
+        }
+        fn lives(&self, _agent_id: &AgentId, _incarnation: Incarnation) -> bool {
+            true
+        }
+        fn candidates(&self) -> Vec<Candidate> {
+            vec![Candidate {
+                agent_id: AgentId::parse("a").unwrap(),
+                incarnation: Incarnation(7),
+                used_bytes: 50,
+                limit_bytes: 100,
+                weight: 1.0,
+                idle: false,
+                mayor: false,
+            }]
+        }
+        fn evict(
+            &self,
+            agent_id: &AgentId,
+            number: Incarnation,
+            _eviction: Eviction,
+            grace: Duration,
+        ) {
+            self.tell(format!("evict {agent_id} {} {grace:?}", number.0));
+        }
+        fn hold_starts(&self, held: bool) {
+            self.tell(format!("held {held}"));
+        }
+    }
+
+    fn act(agents: &Agents, used: u64) -> (bool, Vec<String>) {
+        let reading = Reading {
+            limit: Some(Limit { bytes: 1000, source: LimitSource::Budget }),
+            used_bytes: Some(used),
+            ..Reading::default()
+        };
+        let soon = Guard::new(true).act(Duration::ZERO, &reading, agents);
+        (soon, std::mem::take(&mut agents.told.lock().unwrap()))
+    }
+
+    #[test]
+    fn with_enough_memory_there_is_only_room() {
+        let agents = Agents::default();
+        let told = ["room Some(450)".to_owned(), "held false".to_owned()];
+        assert_eq!(act(&agents, 500), (false, told.to_vec()));
+        assert!(act(&agents, 800).0, "close enough to look again soon");
+    }
+
+    #[test]
+    fn an_eviction_has_a_grace_unless_somebody_waits_for_it() {
+        let last = |agents: &Agents, used| act(agents, used).1.pop().unwrap();
+        assert_eq!(last(&Agents::default(), 900), "evict a 7 1s");
+        assert_eq!(last(&Agents::default(), 950), "evict a 7 0ns");
+        assert_eq!(last(&Agents { starved: true, ..Agents::default() }, 500), "evict a 7 0ns");
+    }
+
+    #[test]
+    fn one_that_does_not_shed_does_nothing() {
+        let agents = Agents { starved: true, ..Agents::default() };
+        assert!(!Guard::new(false).act(Duration::ZERO, &Reading::default(), &agents));
+        assert_eq!(agents.told.lock().unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! What is done when memory is short: the way from the thread that watches over it to the agents.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bulkhead_agent::AgentHandle;
+use bulkhead_memory::{Candidate, Relief};
+use bulkhead_model::memory::Eviction;
+use bulkhead_model::{AgentId, AgentState, Incarnation};
+
+use crate::start::MAYOR;
+use crate::{Inner, Supervisor};
+
+impl Supervisor {
+    /// The agents, as the one who watches over memory acts on them. `alarm` is called when a guest begins to
+    /// wait for room, and must return at once. Does not keep the supervisor.
+    pub fn relief<A: Fn() + Send + Sync + 'static>(&self, alarm: A) -> impl Relief + use<A> {
+        self.0.container.runtime.headroom().on_shortage(alarm);
+        Agents(Arc::downgrade(&self.0))
+    }
+}
+
+/// The agents, as long as there is a supervisor.
+struct Agents(Weak<Inner>);
+
+impl Agents {
+    fn live(&self, agent_id: &AgentId, incarnation: Incarnation) -> Option<AgentHandle> {
+        let agent = self.0.upgrade()?.registry.get(agent_id)?.occupant()?;
+        (agent.tag().incarnation == incarnation && agent.is_live()).then_some(agent)
+    }
+}
+
+impl Relief for Agents {
+    fn give_room(&self, bytes: Option<u64>) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.container.runtime.headroom().set(bytes);
+        }
+    }
+
+    fn is_starved(&self) -> bool {
+        self.0.upgrade().is_some_and(|inner| inner.container.runtime.headroom().is_short())
+    }
+
+    fn lives(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool {
+        self.live(agent_id, incarnation).is_some()
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let Some(inner) = self.0.upgrade() else { return Vec::new() };
+        let agents = inner.registry.all();
+        agents.iter().filter_map(|agent| candidate(&agent.occupant()?)).collect()
+    }
+
+    fn evict(
+        &self,
+        agent_id: &AgentId,
+        incarnation: Incarnation,
+        eviction: Eviction,
+        grace: Duration,
+    ) {
+        if let Some(agent) = self.live(agent_id, incarnation) {
+            agent.evict(eviction, grace);
+        }
+    }
+
+    fn hold_starts(&self, held: bool) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.container.hold_starts(held);
+        }
+    }
+}
+
+/// The agent as one that could go. `None` for one that is going, or holds nothing.
+fn candidate(agent: &AgentHandle) -> Option<Candidate> {
+    let memory = agent.memory();
+    let used_bytes = memory.used_bytes.filter(|bytes| *bytes > 0)?;
+    let idle = match agent.board().state() {
+        AgentState::Starting => false,
+        AgentState::Running { busy } => !busy,
+        _ => return None,
+    };
+    let spec = agent.spec();
+    Some(Candidate {
+        agent_id: spec.id.clone(),
+        incarnation: memory.incarnation,
+        used_bytes,
+        limit_bytes: memory.limit_bytes,
+        weight: f64::from(spec.eviction_weight_percent) / 100.0,
+        idle,
+        mayor: spec.role.as_ref() == MAYOR,
+    })
+}

@@ -1,0 +1,213 @@
+//! Memory that runs short: agents go one by one, each with a story, and the host stays.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use harness::memory_group::{MemoryGroup, kills_are_mine};
+use harness::{Bystander, Host, HostBuilder, Value, json, wait_until};
+
+const MIB: u64 = 1024 * 1024;
+
+/// What the host may use, with an engine that was not optimized in it.
+const BUDGET_MB: u64 = 320;
+
+/// Agents that grow at once, and the group's limit: together they may take six times as much.
+const GROWING: usize = 50;
+const GROUP_BYTES: u64 = 512 * MIB;
+
+fn host() -> HostBuilder {
+    let settings = format!("[memory]\nbudget_mb = {BUDGET_MB}\n[limits]\nmax_agents = 64");
+    Host::builder().guest("leak").guest("oom").guest("puppet").toml(&settings)
+}
+
+fn evictions(host: &Host) -> Vec<Value> {
+    host.crashes()
+        .into_iter()
+        .filter(|crash| crash["reason"] == "evicted_memory_pressure")
+        .collect()
+}
+
+/// Lets an agent leak until it is gone. Yields the answer to its last message.
+fn leak_until_gone(host: &Host, agent: &str, step_kib: u64) -> Value {
+    loop {
+        let answer = host.client().try_send_wait(agent, &format!("leak {step_kib}"));
+        let answer = answer.expect("the host answers");
+        if answer.status != 200 {
+            return answer.body;
+        }
+    }
+}
+
+/// Resident bytes of a process that no file stands behind.
+fn anon_bytes(host: &Host) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+}
+
+#[test]
+fn the_worst_goes_with_a_story_and_comes_back_when_there_is_memory() {
+    let host = host()
+        .role("mayor", "leak", "memory_limit_mb = 64")
+        .role(
+            "big",
+            "leak",
+            "memory_limit_mb = 400\nrestart = \"transient\"\nrestart_backoff_ms = 1",
+        )
+        .role("small", "leak", "memory_limit_mb = 400")
+        .start();
+    let client = host.client();
+    for agent in ["mayor", "big", "small"] {
+        client.start(agent, agent);
+    }
+    // The mayor uses most of its limit, and yet is spared.
+    assert_eq!(client.ask("mayor", "leak 40000"), "40000");
+    assert_eq!(client.ask("small", "leak 20000"), "20000");
+    let last = leak_until_gone(&host, "big", 4096);
+    assert_eq!(last["reason"], "evicted_memory_pressure", "{last:#}");
+    let crash = host.wait_for_line("the crash", |line| line["event"] == "agent.crash");
+    assert_eq!(
+        (&crash["agentId"], &crash["reason"]),
+        (&"big".into(), &"evicted_memory_pressure".into())
+    );
+    let eviction = &crash["eviction"];
+    assert!(eviction["score"].as_f64() > Some(0.0), "{crash:#}");
+    assert!(eviction["usedBytes"].as_u64() > Some(50 * MIB), "{crash:#}");
+    assert_eq!(eviction["containerLimitBytes"], BUDGET_MB * MIB, "{crash:#}");
+    assert!(eviction["containerUsedBytes"].as_u64() >= Some(BUDGET_MB * MIB * 9 / 10), "{crash:#}");
+    assert_eq!(eviction["alternatives"][0]["agentId"], "small", "{crash:#}");
+    assert!(!eviction["alternatives"].to_string().contains("mayor"), "{crash:#}");
+    assert_eq!(crash["consequence"]["decision"], "restart", "{crash:#}");
+    let message = crash["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("ended to save the others"), "{message}");
+    client.runs("big", 2);
+    assert_eq!(client.ask("big", "here"), "here");
+    assert_eq!(client.ask("small", "leak 1"), "20001");
+    assert_eq!(client.ask("mayor", "leak 1"), "40001");
+    host.finish();
+}
+
+/// An agent that allocates as fast as a core can, beside one that answers all the time: it is stopped in its
+/// growth before the budget is used up.
+#[test]
+fn nobody_grows_past_the_budget_however_fast() {
+    let host = host().role("hasty", "oom", "memory_limit_mb = 1024").start();
+    let bystander = Bystander::begin(host.client());
+    host.client().start("hasty", "hasty");
+    let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                most.fetch_max(anon_bytes(&host), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let answer = host.client().send_wait("hasty", "oom").expect(502);
+        assert_eq!(answer["reason"], "evicted_memory_pressure", "{answer:#}");
+        over.store(true, Ordering::Relaxed);
+    });
+    let most = most.into_inner();
+    assert!(most > BUDGET_MB * MIB / 2, "it was seen growing: {most}");
+    assert!(most <= BUDGET_MB * MIB, "{most} bytes of {BUDGET_MB} MiB were used");
+    bystander.wait_for_more();
+    bystander.check();
+    drop(bystander);
+    host.finish();
+}
+
+#[test]
+fn a_start_that_would_commit_too_much_is_refused_with_the_figures() {
+    // (320 - 64) MiB, committed twice: eight agents of 64 MiB, whoever uses what.
+    let host = host().toml("[memory]\novercommit = 2").role("plain", "puppet", "").start();
+    let client = host.client();
+    for n in 0..8 {
+        client.start(&format!("a{n}"), "plain");
+    }
+    let refused = client.start_with("a8", "plain", json!({}));
+    let refused = refused.expect_error(503, &["64 MiB", "512 of 512 MiB are committed"]);
+    assert_eq!(
+        (&refused["phase"], &refused["error_type"]),
+        (&"admission".into(), &"memory".into())
+    );
+    // One that takes the place of another adds nothing.
+    client.start_with("a7", "plain", json!({"prompt": "another spec"})).expect(201);
+    client.stop("a0").expect(200);
+    client.start("a8", "plain");
+    client.start_with("a9", "plain", json!({})).expect_error(503, &["committed"]);
+    assert_eq!(client.metrics()["bulkhead_memory_committed_bytes"], 512.0 * MIB as f64);
+    host.finish();
+}
+
+/// Fifty agents that grow at once, in a group that holds a sixth of what they may take.
+fn grow_all(host: &Host) {
+    for n in 0..GROWING {
+        host.client().start(&format!("leak-{n}"), "leak");
+    }
+    std::thread::scope(|scope| {
+        for n in 0..GROWING {
+            scope.spawn(move || {
+                let agent = format!("leak-{n}");
+                // A host that is killed answers nobody any more.
+                while let Ok(answer) = host.client().try_send_wait(&agent, "leak 1024") {
+                    if answer.status != 200 {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn crowd(group: &MemoryGroup) -> HostBuilder {
+    let entrance = group.entrance();
+    let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
+    Host::builder().guest("leak").role("leak", "leak", "memory_limit_mb = 64").run_by(&entrance)
+}
+
+fn group() -> Option<MemoryGroup> {
+    MemoryGroup::with_limit(GROUP_BYTES).inspect_err(|reason| println!("skipped: {reason}")).ok()
+}
+
+#[test]
+fn fifty_that_grow_at_once_go_one_by_one_and_the_kernel_kills_nobody() {
+    let _lock = kills_are_mine();
+    let Some(group) = group() else { return };
+    let host = crowd(&group).start();
+    let bystander = Bystander::begin(host.client());
+    grow_all(&host);
+    bystander.wait_for_more();
+    bystander.check();
+    drop(bystander);
+    assert_eq!(group.oom_kills(), 0);
+    wait_until("each one ended", || host.crashes().len() == GROWING);
+    // What is left in the end has room to grow up to its own limit.
+    let reasons: HashSet<_> = host
+        .crashes()
+        .iter()
+        .map(|crash| crash["reason"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert!(
+        reasons
+            .iter()
+            .all(|reason| ["evicted_memory_pressure", "memory_limit"].contains(&reason.as_str())),
+        "{reasons:?}"
+    );
+    let evicted = evictions(&host);
+    assert!(evicted.len() >= GROWING / 2, "{} of {GROWING} were evicted", evicted.len());
+    assert!(evicted.iter().all(|crash| crash["eviction"]["score"].is_f64()), "each says its score");
+    host.finish();
+}
+
+#[test]
+fn the_same_without_shedding_is_killed_and_the_next_run_knows() {
+    let _lock = kills_are_mine();
+    let Some(group) = group() else { return };
+    let host = crowd(&group).toml("[memory]\nshed = false").supervise().start().ready();
+    grow_all(&host);
+    let line = host.wait_for_number(&["container.previous_run"], 2);
+    assert_eq!((&line["cause"], &line["signal"]), (&"oom_kill".into(), &9.into()), "{line:#}");
+    assert!(line["evidence"].to_string().contains("out-of-memory kills"), "{line:#}");
+    host.ready().finish();
+}
