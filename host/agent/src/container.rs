@@ -9,6 +9,7 @@ use bulkhead_runtime::Runtime;
 use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
 
+use crate::changes::Changes;
 use crate::port::Peers;
 use crate::surroundings::Surroundings;
 
@@ -28,6 +29,8 @@ pub struct Container {
     pub memory: Arc<Memory>,
     /// Places of all agents: one for each that lives or is about to come back.
     pub places: Arc<Semaphore>,
+    /// Rises when something begins to live or ends.
+    pub changes: Changes,
     /// What may change about all of them.
     pub surroundings: Arc<Surroundings>,
     draining: watch::Sender<bool>,
@@ -65,6 +68,7 @@ impl Container {
             context,
             memory,
             places,
+            changes: Changes::default(),
             surroundings: Arc::default(),
             draining,
             aftermaths,

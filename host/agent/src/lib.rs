@@ -17,6 +17,7 @@ mod actor;
 mod aftermath;
 mod agent;
 mod board;
+mod changes;
 mod container;
 mod figures;
 mod handle;
@@ -31,8 +32,9 @@ mod sync;
 
 pub use agent::{Admission, Agent, Ending, StartOrder};
 pub use board::{Board, Published};
+pub use changes::Changes;
 pub use container::Container;
-pub use figures::Figures;
+pub use figures::{Figures, MemoryProbe};
 pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull};
 pub use port::Peers;
