@@ -8,6 +8,8 @@ use bulkhead_events::now;
 use bulkhead_model::{AgentState, Input, Timestamp};
 use tokio::sync::watch;
 
+use crate::changes::Changes;
+
 /// The state, as it is handed to watchers. The generation rises with every change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -37,11 +39,13 @@ pub struct Board {
     messages: AtomicU64,
     turns: AtomicU64,
     active_tools: Mutex<Vec<String>>,
+    changes: Changes,
 }
 
 impl Board {
-    /// A board in `starting`.
-    pub(crate) fn new() -> Self {
+    /// A board in `starting`. Its changes, but for turns, count as `changes`.
+    pub(crate) fn new(changes: Changes) -> Self {
+        changes.happened();
         let published =
             Published { state: AgentState::Starting, generation: 0, exit: None, restart_at: None };
         let started_at = now();
@@ -52,6 +56,7 @@ impl Board {
             messages: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             active_tools: Mutex::default(),
+            changes,
         }
     }
 
@@ -104,6 +109,9 @@ impl Board {
             }
             change(published);
         });
+        if !matches!(inputs, [Input::TurnBegan | Input::TurnEnded]) {
+            self.changes.happened();
+        }
     }
 
     /// Follows the state.

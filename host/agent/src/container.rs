@@ -10,6 +10,7 @@ use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Committed;
+use crate::changes::Changes;
 use crate::port::Peers;
 use crate::surroundings::Surroundings;
 
@@ -29,6 +30,8 @@ pub struct Container {
     pub memory: Arc<Memory>,
     /// Places of all agents: one for each that lives or is about to come back.
     pub places: Arc<Semaphore>,
+    /// Rises when something begins to live or ends.
+    pub changes: Changes,
     /// What may change about all of them.
     pub surroundings: Arc<Surroundings>,
     /// What all agents may take together, if each goes to its limit.
@@ -70,6 +73,7 @@ impl Container {
             context,
             memory,
             places,
+            changes: Changes::default(),
             surroundings: Arc::default(),
             committed: Committed::default(),
             held: watch::Sender::new(false),

@@ -1,7 +1,11 @@
 //! An agent in numbers.
 
+use std::sync::Arc;
+
 use bulkhead_memory::AgentReading;
 use bulkhead_model::AgentState;
+use bulkhead_model::event::AgentTag;
+use bulkhead_runtime::Meter;
 
 use crate::AgentHandle;
 
@@ -39,17 +43,34 @@ impl AgentHandle {
         }
     }
 
-    /// Its memory, as samples are taken of it. Waits for nobody and allocates nothing.
-    pub fn memory(&self) -> AgentReading<'_> {
-        let tag = &self.shared.tag;
-        let usage = self.shared.birth.meter.usage();
-        // A start that waits or compiles is live and has no store yet.
-        let lives = self.is_live() && usage.memory_bytes > 0;
+    /// The way to its memory, as it is now.
+    pub fn memory_probe(&self) -> MemoryProbe {
+        let shared = &self.shared;
+        let meter = Arc::clone(&shared.birth.meter);
+        MemoryProbe { tag: shared.tag.clone(), meter, is_live: self.is_live() }
+    }
+}
+
+/// The short way to the memory of one incarnation: its meter, and no lock before it. Holds until the
+/// incarnation begins or ends: see [`Changes`](crate::Changes).
+pub struct MemoryProbe {
+    tag: AgentTag,
+    meter: Arc<Meter>,
+    is_live: bool,
+}
+
+impl MemoryProbe {
+    /// Reads it. Waits for nobody and allocates nothing.
+    pub fn read(&self) -> AgentReading<'_> {
+        let usage = self.meter.usage();
+        // A start that waits or compiles is live and has no store yet; the meter keeps the last reading of
+        // a store that is gone.
+        let is_there = self.is_live && usage.memory_bytes > 0;
         AgentReading {
-            agent_id: &tag.agent_id,
-            role: &tag.role,
-            incarnation: tag.incarnation,
-            used_bytes: lives.then_some(usage.memory_bytes),
+            agent_id: &self.tag.agent_id,
+            role: &self.tag.role,
+            incarnation: self.tag.incarnation,
+            used_bytes: is_there.then_some(usage.memory_bytes),
             host_bytes: 0,
             peak_bytes: usage.memory_peak_bytes,
             limit_bytes: usage.memory_limit_bytes,

@@ -18,6 +18,7 @@ mod admission;
 mod aftermath;
 mod agent;
 mod board;
+mod changes;
 mod container;
 mod figures;
 mod handle;
@@ -32,8 +33,9 @@ mod sync;
 
 pub use agent::{Admission, Agent, Ending, StartOrder};
 pub use board::{Board, Published};
+pub use changes::Changes;
 pub use container::Container;
-pub use figures::Figures;
+pub use figures::{Figures, MemoryProbe};
 pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull};
 pub use port::Peers;

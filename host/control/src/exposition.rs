@@ -107,11 +107,11 @@ impl Page<'_> {
         self.gauge("bulkhead_memory_high", help, None, u32::from(memory.high))?;
         let help = "Sweeps over the memory of all agents.";
         self.counter("bulkhead_memory_sweeps", help, None, memory.sweeps)?;
-        let help = "How long the last sweep took.";
+        let help = "CPU time of the last sweep.";
         let (last, longest) = (memory.last_sweep, memory.longest_sweep);
         let seconds = Some(Unit::Seconds);
         self.gauge("bulkhead_memory_last_sweep", help, seconds.clone(), last.as_secs_f64())?;
-        let help = "How long the longest sweep took.";
+        let help = "CPU time of the longest sweep.";
         self.gauge("bulkhead_memory_longest_sweep", help, seconds, longest.as_secs_f64())
     }
 

@@ -36,9 +36,10 @@ pub struct AgentReading<'a> {
 
 /// Whoever knows all agents.
 pub trait AgentsMemory: Send + Sync {
-    /// Shows every known agent once, those that ended included. Must wait for no guest and hold no lock
-    /// that a guest could wait for while `visit` runs.
-    fn for_each(&self, visit: &mut dyn FnMut(AgentReading<'_>));
+    /// Shows every known agent once, those that ended included, some at a time: a lock for each would keep
+    /// the processor from reading ahead. Must wait for no guest and hold no lock that a guest could wait for
+    /// while `visit` runs.
+    fn for_each(&self, visit: &mut dyn FnMut(&[AgentReading<'_>]));
 }
 
 /// What a sweep saw.
@@ -111,7 +112,7 @@ impl Sampler {
     /// One sweep at `now`, a time of a clock that only goes forward.
     pub fn sweep(&mut self, now: Duration, reading: &Reading, agents: &dyn AgentsMemory) -> Totals {
         self.begin(now);
-        agents.for_each(&mut |agent| self.take(agent));
+        agents.for_each(&mut |agents| agents.iter().for_each(|agent| self.take(agent)));
         self.end(reading)
     }
 
@@ -122,9 +123,9 @@ impl Sampler {
         self.under_way = Totals::default();
     }
 
-    pub(crate) fn take(&mut self, agent: AgentReading<'_>) {
+    pub(crate) fn take(&mut self, agent: &AgentReading<'_>) {
         let sweep = self.times.sweeps();
-        let at = self.find(&agent);
+        let at = self.find(agent);
         let track = &mut self.tracks[at];
         if track.seen == sweep {
             return;

@@ -33,6 +33,7 @@ impl Registry {
             return Arc::clone(agent);
         }
         inner.make_room(self.max_agents.saturating_add(self.keep_ended), self.keep_ended);
+        self.container.changes.happened();
         let last = Incarnation(inner.forgotten);
         let agent = Arc::new(Agent::new(last, Arc::clone(&self.container)));
         inner.agents.insert(id.clone(), Arc::clone(&agent));
@@ -55,6 +56,7 @@ impl Registry {
             |agent: &Arc<Agent>| Arc::strong_count(agent) == 1 && agent.current().is_none();
         if inner.agents.get(id).is_some_and(nothing) {
             inner.forget(id);
+            self.container.changes.happened();
         }
     }
 

@@ -119,7 +119,7 @@ impl Life {
             role: Arc::clone(&spec.role),
             incarnation: number,
         };
-        let board = Arc::new(Board::new());
+        let board = Arc::new(Board::new(self.start.container.changes.clone()));
         let port = AgentPort::new(tag.clone(), Arc::clone(&board), Arc::clone(&self.start));
         let (spec, log_budget) = (Arc::clone(spec), Arc::clone(&self.log_budget));
         let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget);

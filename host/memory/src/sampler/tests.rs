@@ -19,9 +19,9 @@ impl Played {
 }
 
 impl AgentsMemory for Played {
-    fn for_each(&self, visit: &mut dyn FnMut(AgentReading<'_>)) {
+    fn for_each(&self, visit: &mut dyn FnMut(&[AgentReading<'_>])) {
         for (agent_id, role, incarnation, used_bytes) in &self.0 {
-            visit(AgentReading {
+            visit(&[AgentReading {
                 agent_id,
                 role,
                 incarnation: *incarnation,
@@ -29,7 +29,7 @@ impl AgentsMemory for Played {
                 host_bytes: 10,
                 peak_bytes: used_bytes.unwrap_or(0),
                 limit_bytes: 64 * MIB,
-            });
+            }]);
         }
     }
 }

@@ -31,9 +31,9 @@ impl Leaker {
 }
 
 impl AgentsMemory for Leaker {
-    fn for_each(&self, visit: &mut dyn FnMut(AgentReading<'_>)) {
+    fn for_each(&self, visit: &mut dyn FnMut(&[AgentReading<'_>])) {
         self.used.fetch_add(MIB, Relaxed);
-        visit(self.reading());
+        visit(&[self.reading()]);
     }
 }
 

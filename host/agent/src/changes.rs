@@ -1,0 +1,21 @@
+//! Whether anything lives that did not live before, or the other way round.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts the beginnings and ends of incarnations of all agents, and what lies between but for turns. Whoever
+/// remembers what lives looks again when this has risen. Cheap to clone; clones count together.
+#[derive(Clone, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl Changes {
+    /// How many there were. What is looked at afterwards is at least as new.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Something has changed, and can be seen.
+    pub fn happened(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
