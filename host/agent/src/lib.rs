@@ -34,7 +34,7 @@ pub use board::{Board, Published};
 pub use container::Container;
 pub use figures::Figures;
 pub use handle::AgentHandle;
-pub use mailbox::{Mailbox, MailboxFull};
+pub use mailbox::{Mailbox, MailboxFull, NotTaken};
 pub use port::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
 pub use settings::{SettingsChange, SettingsError};

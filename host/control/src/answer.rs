@@ -219,10 +219,13 @@ impl From<SendError> for Refusal {
             SendError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
             SendError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message-too-large"),
             SendError::MailboxFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "mailbox-full"),
+            SendError::NoMemory { .. } => (StatusCode::TOO_MANY_REQUESTS, "agent-memory-full"),
         };
         let refusal = Self::new(status, error.to_string()).kind(kind);
         match error {
-            SendError::MailboxFull { .. } => refusal.retry_after(MAILBOX_RETRY_S),
+            SendError::MailboxFull { .. } | SendError::NoMemory { .. } => {
+                refusal.retry_after(MAILBOX_RETRY_S)
+            }
             _ => refusal,
         }
     }

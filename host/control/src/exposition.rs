@@ -73,7 +73,9 @@ impl Page<'_> {
         let help = "Size of the messages that wait in mailboxes.";
         self.gauge("bulkhead_mailbox", help, Some(Unit::Bytes), metrics.mailbox_bytes)?;
         let help = "Linear memories and tables of all guests.";
-        self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)
+        self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)?;
+        let help = "What the host holds for agents beside their guests' memory.";
+        self.gauge("bulkhead_agent_host_memory", help, Some(Unit::Bytes), metrics.agent_host_bytes)
     }
 
     fn host(&mut self, metrics: &Metrics, connections: usize) -> Result<(), Error> {

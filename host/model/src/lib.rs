@@ -10,6 +10,7 @@
 //! - [`message`]: what goes in and out of a turn
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it comes back, and when
+//! - [`held`]: what the host holds for an agent
 //! - [`crash`]: the record of an abnormal end
 //! - [`previous`]: what became of the run before this one
 //! - [`event`]: the lines of the log, a contract with those who read them
@@ -18,6 +19,7 @@
 pub mod crash;
 pub mod event;
 pub mod exit;
+pub mod held;
 pub mod id;
 pub mod message;
 mod names;
@@ -32,6 +34,7 @@ pub mod time;
 pub use crash::{Consequence, CrashRecord, Frame, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
+pub use held::{HostBytes, HostKind};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
 pub use previous::{Cause, Confidence, PreviousRun};

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use wasmtime::{Error, ResourceLimiter, Result};
 
-use crate::meter::{Growth, Meter};
-use crate::port::Port;
+use crate::memory::Growth;
+use crate::meter::Meter;
 
 /// A table element is a pointer in the engine.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
-    port: Arc<dyn Port>,
     memories: Ledger,
     tables: Ledger,
 }
@@ -66,8 +65,8 @@ impl Ledger {
 }
 
 impl Limiter {
-    pub(crate) fn new(meter: Arc<Meter>, port: Arc<dyn Port>) -> Self {
-        Self { meter, port, memories: Ledger::default(), tables: Ledger::default() }
+    pub(crate) fn new(meter: Arc<Meter>) -> Self {
+        Self { meter, memories: Ledger::default(), tables: Ledger::default() }
     }
 
     fn grow(
@@ -98,14 +97,8 @@ impl Limiter {
 
     /// Whether the whole may become `total` bytes. At birth there is nobody who could see a denial.
     fn may_hold(&mut self, total: usize, requested: usize, at_birth: bool) -> Result<bool> {
-        match self.meter.hold(total as u64, requested as u64, at_birth) {
-            Growth::Granted { crossed_soft } => {
-                if crossed_soft {
-                    let usage = self.meter.usage();
-                    self.port.memory_soft_limit(usage.memory_bytes, usage.memory_limit_bytes);
-                }
-                Ok(true)
-            }
+        match self.meter.memory().hold(total as u64, requested as u64, at_birth) {
+            Growth::Granted => Ok(true),
             Growth::Denied => Ok(false),
             Growth::Ends(cut) => Err(cut.into()),
         }
@@ -143,14 +136,16 @@ impl ResourceLimiter for Limiter {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::MemoryPolicy;
+    use bulkhead_model::{Limits, MemoryPolicy};
 
     use super::*;
-    use crate::logs::tests::FakePort;
 
     fn limiter(limit: u64) -> (Limiter, Arc<Meter>) {
-        let meter = Arc::new(Meter::new(limit, MemoryPolicy::Deny));
-        (Limiter::new(Arc::clone(&meter), Arc::new(FakePort::default())), meter)
+        let on_memory_limit = MemoryPolicy::Deny;
+        let limits = Limits { memory_bytes: limit, on_memory_limit, ..Limits::default() };
+        let meter = Arc::new(Meter::new(&limits, Arc::default()));
+        meter.memory().begin(Arc::new(|_| {}));
+        (Limiter::new(Arc::clone(&meter)), meter)
     }
 
     #[test]

@@ -167,7 +167,13 @@ fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
     let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
     let spec = AgentSpec { limits, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(spec.limits.log_lines_per_second)));
-    Arc::new(Birth::new(Arc::new(spec), Arc::new(FakePort::default()), None, log_budget))
+    Arc::new(Birth::new(
+        Arc::new(spec),
+        Arc::new(FakePort::default()),
+        None,
+        log_budget,
+        Arc::default(),
+    ))
 }
 
 fn roomy() -> Arc<Birth> {

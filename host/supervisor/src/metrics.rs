@@ -33,6 +33,8 @@ pub struct Metrics {
     pub mailbox_bytes: usize,
     /// Linear memories and tables of all guests.
     pub guest_memory_bytes: u64,
+    /// What the host holds for agents beside that.
+    pub agent_host_bytes: u64,
     /// How long this run lives.
     pub uptime: Duration,
     /// When it began.
@@ -64,6 +66,7 @@ impl Supervisor {
             mailbox_messages: 0,
             mailbox_bytes: 0,
             guest_memory_bytes: 0,
+            agent_host_bytes: 0,
             uptime: context.uptime(),
             started_at: context.started_at(),
             ready: self.is_ready(),
@@ -76,6 +79,7 @@ impl Supervisor {
             metrics.mailbox_messages += figures.mailbox_messages;
             metrics.mailbox_bytes += figures.mailbox_bytes;
             metrics.guest_memory_bytes += figures.memory_bytes;
+            metrics.agent_host_bytes += figures.host_bytes;
         }
         metrics
     }

@@ -4,6 +4,7 @@
 //! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
 //! tenth warms up and is thrown away.
 
+mod account;
 mod blackbox;
 mod churn;
 mod connection;
@@ -65,6 +66,7 @@ fn main() {
     storm::measure(Duration::from_secs(args.storm_seconds), &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
     symbols::symbols(&mut report);
+    account::measure(args.slow_rounds, &mut report);
     if args.json {
         println!("{}", report.json());
     } else {

@@ -78,6 +78,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_mailbox_messages", 8.0),
         ("bulkhead_mailbox_bytes", 9.0),
         ("bulkhead_guest_memory_bytes", 65536.0),
+        ("bulkhead_agent_host_memory_bytes", 4096.0),
         ("bulkhead_control_connections", 1.0),
         ("bulkhead_ready", 1.0),
         ("bulkhead_draining", 0.0),
