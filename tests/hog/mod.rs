@@ -181,10 +181,17 @@ fn mail_is_refused_to_its_sender_and_kills_nobody() {
 fn too_many_open_files_end_it() {
     let trial = trial(builder());
     let crash = is_stopped(&trial, "files 300");
-    assert!(crash["message"].as_str().unwrap().contains("open resources"), "{crash}");
+    assert!(crash["message"].as_str().unwrap().contains("256 resources"), "{crash}");
     assert!(crash["resources"]["hostBytes"]["resources"].as_u64() > Some(8 * MIB), "{crash}");
     trial.starts_again("hog", 2);
     assert!(memory(&trial, "hog")["host"]["resources"].as_u64() < Some(MIB));
+    // With less memory their bytes come first.
+    let answer = trial.client().start_with("small", "hog", json!({"memoryLimitMb": 6})).expect(201);
+    let number = harness::trial::incarnation(&answer);
+    let crash = trial.crashes("small", number, "files 300", "memory_limit");
+    let text = crash["message"].as_str().unwrap();
+    assert!(text.contains("bytes more for open resources denied"), "{crash}");
+    assert!(crash["requestedBytes"].as_u64() > Some(0), "{crash}");
     trial.finish();
 }
 
@@ -211,27 +218,24 @@ fn requests_that_nobody_answers_are_bounded_in_number_and_in_bytes() {
     let silent = Silent::start();
     let Silent { address, .. } = &silent;
     let allow = format!("memory_limit_mb = 16\nhttp_allow = [{address:?}]");
-    let deny = format!("{allow}\non_memory_limit = \"deny\"");
-    let trial = trial(builder().role("hog", "hog", &allow).role("hog-deny", "hog", &deny));
-    let message = format!("requests 100 {address}");
-    assert_eq!(survives(&trial, &message), "16");
+    let trial = trial(builder().role("hog", "hog", &allow));
+    let message = format!("requests 20 {address}");
+    // The last four fail: their answers say so, which this agent never looks at.
+    assert_eq!(survives(&trial, &message), "20");
     wait_until("all of them are connected", || silent.taken() == 16);
     let held = memory(&trial, "hog")["host"]["http"].as_u64();
-    assert!(held > Some(4 * MIB), "{held:?}");
+    assert_eq!(held, Some(16 * 352 * 1024), "what the buffers of 16 requests can become");
     assert_eq!(trial.client().ask("hog", "drop"), "dropped");
     wait_until("the connections are gone", || memory(&trial, "hog")["host"]["http"] == 0);
     trial.client().stop("hog").expect(200);
 
     let small = json!({"memoryLimitMb": 6});
-    let answer = trial.client().start_with("small", "hog", small.clone()).expect(201);
+    let answer = trial.client().start_with("small", "hog", small).expect(201);
     let number = harness::trial::incarnation(&answer);
     let crash = trial.crashes("small", number, &message, "memory_limit");
     let text = crash["message"].as_str().unwrap();
     assert!(text.contains("HTTP requests") || text.contains("open resources"), "{crash}");
-    trial.client().start_with("lenient", "hog-deny", small).expect(201);
-    let some: u64 =
-        trial.client().ask("lenient", &format!("requests 9 {address}")).parse().unwrap();
-    assert!((1..=9).contains(&some), "{some}");
+    assert!(crash["resources"]["hostBytes"]["http"].as_u64() > Some(2 * MIB), "{crash}");
     trial.finish();
 }
 
@@ -283,7 +287,10 @@ fn each_crossing_of_the_soft_mark_is_told_and_the_guest_sees_how_it_stands() {
     while used() < LIMIT_BYTES * 50 / 100 {
         trial.client().ask("hog", "hold 256");
     }
-    let marks = || trial.host().events_of("hog", "agent.memory_soft_limit");
+    let marks = || {
+        let marks = trial.host().events_of("hog", "agent.memory_soft_limit").into_iter();
+        marks.filter(|mark| mark["incarnation"] == 2).collect::<Vec<_>>()
+    };
     assert_eq!(marks().len(), 0);
     for crossings in 1..=3 {
         trial.client().ask("hog", "files 30");
@@ -294,7 +301,7 @@ fn each_crossing_of_the_soft_mark_is_told_and_the_guest_sees_how_it_stands() {
     let mark = &marks()[2];
     assert_eq!(mark["softBytes"], LIMIT_BYTES * 60 / 100, "{mark}");
     assert!(mark["usedBytes"].as_u64() >= mark["softBytes"].as_u64(), "{mark}");
-    assert!(mark["hostBytes"].as_u64() > Some(MIB), "{mark}");
+    assert!(mark["hostBytes"].as_u64() > Some(MIB / 2), "{mark}");
     let reply = trial.client().ask("hog", "memory");
     let figures: Vec<u64> = reply.split(' ').map(|figure| figure.parse().unwrap()).collect();
     let [used, host, soft, limit] = figures[..] else { panic!("{reply}") };

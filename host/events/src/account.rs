@@ -120,10 +120,11 @@ impl Account {
     /// The guest holds `bytes` from now on, if the limit allows. Only one thread at a time calls this.
     pub fn hold_guest(&self, bytes: u64) -> Result<(), OverLimit> {
         let before = self.guest.load(Relaxed);
-        if bytes > before {
-            self.take(bytes - before)?;
-        }
+        let crossed = if bytes > before { self.take(bytes - before)? } else { false };
         self.guest.store(bytes, Relaxed);
+        if crossed {
+            self.tell_soft_mark();
+        }
         self.give_back(before.saturating_sub(bytes));
         Ok(())
     }
@@ -201,7 +202,8 @@ impl Account {
         }
     }
 
-    fn take(&self, bytes: u64) -> Result<(), OverLimit> {
+    /// Whether it crossed the soft mark, which the caller tells when the parts of the total are right.
+    fn take(&self, bytes: u64) -> Result<bool, OverLimit> {
         let limit = self.limit_bytes().unwrap_or(u64::MAX);
         let fits = |total: u64| total.checked_add(bytes).filter(|total| *total <= limit);
         let before = self.total.fetch_update(Relaxed, Relaxed, fits).map_err(|used_bytes| {
@@ -211,10 +213,7 @@ impl Account {
         let total = before + bytes;
         self.peak.fetch_max(total, Relaxed);
         let soft = self.bounds.soft.load(Relaxed);
-        if soft > 0 && total >= soft && !self.above_soft.swap(true, Relaxed) {
-            self.tell_soft_mark();
-        }
-        Ok(())
+        Ok(soft > 0 && total >= soft && !self.above_soft.swap(true, Relaxed))
     }
 
     fn give_back(&self, bytes: u64) {
@@ -255,9 +254,12 @@ impl AccountReading {
 impl Charge {
     /// Holds `bytes` more, or nothing more.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OverLimit> {
-        self.account.take(bytes)?;
+        let crossed = self.account.take(bytes)?;
         self.account.host[self.kind.index()].fetch_add(bytes, Relaxed);
         self.bytes += bytes;
+        if crossed {
+            self.account.tell_soft_mark();
+        }
         Ok(())
     }
 
@@ -339,7 +341,10 @@ mod tests {
         let told = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&told);
         let account = Arc::new(Account::default());
-        let soft_mark: SoftMark = Arc::new(move |_| _ = count.fetch_add(1, Relaxed));
+        let soft_mark: SoftMark = Arc::new(move |reading: AccountReading| {
+            assert!(reading.used_bytes() >= reading.soft_bytes, "{reading:?}");
+            count.fetch_add(1, Relaxed);
+        });
         account.begin(1000, 80, Some(soft_mark));
         account.hold_guest(799).unwrap();
         assert_eq!(told.load(Relaxed), 0);
