@@ -296,6 +296,7 @@ impl AgentHandle {
                 soft_bytes: usage.memory_soft_bytes,
                 limit_bytes: usage.memory_limit_bytes,
                 denied_growths: usage.denied_growths,
+                refused: usage.refused,
             },
             restart: RestartView::new(
                 rules,

@@ -56,6 +56,9 @@ pub struct MemoryView {
     pub limit_bytes: u64,
     /// Growths of the guest that were denied in this incarnation.
     pub denied_growths: u64,
+    /// What the host did not take for it in this incarnation because of the limit: mail, log lines, events,
+    /// requests.
+    pub refused: u64,
 }
 
 /// How the last incarnation ended.

@@ -94,7 +94,9 @@ fn for_a_person(record: &CrashRecord) -> String {
     let resources = &record.resources;
     let (used, peak, limit) =
         (resources.memory_bytes, resources.memory_peak_bytes, resources.memory_limit_bytes);
-    page.line("memory", &format!("{used} bytes, at most {peak}, limit {limit}"));
+    let host = resources.host_bytes.total();
+    let memory = format!("{used} bytes, {host} of them by the host; at most {peak}, limit {limit}");
+    page.line("memory", &memory);
     page.line("cpu", &format!("{} us in {} turns", resources.cpu_us, resources.turns));
     page.line("then", &consequence(&record.consequence));
     page.line("fingerprint", &record.fingerprint);

@@ -70,6 +70,8 @@ pub struct Usage {
     pub soft_limit_crossed: bool,
     /// Growths that were denied.
     pub denied_growths: u64,
+    /// What the host did not take for the agent because of its limit: mail, lines, events, requests.
+    pub refused: u64,
     /// CPU time of all calls, in microseconds.
     pub cpu_us: u64,
     /// Calls from the guest into the host.
@@ -134,6 +136,7 @@ impl Meter {
             memory_soft_bytes: memory.soft_bytes,
             soft_limit_crossed: memory.soft_crossings > 0,
             denied_growths: memory.denied_growths,
+            refused: memory.refused,
             cpu_us: self.cpu_total_ns.load(Relaxed) / 1000,
             host_calls: self.host_calls.load(Relaxed),
         }
