@@ -8,6 +8,11 @@ use std::time::Duration;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// What a host may take beside an agent that is watched, while it is watched: the log's buffer for all
+/// others; a message or a reply of 1 MiB on its way through the control server, once as it came and once
+/// parsed; arenas of the allocator that threads touch for the first time.
+const NOISE_BYTES: u64 = 4 * 1024 * 1024;
+
 /// What of a process lies in memory and belongs to it alone, in bytes: its heap, its stacks, its guests.
 /// Pages of files are left out, because they come and go with the code that runs.
 pub fn resident_bytes(pid: u32) -> u64 {
@@ -44,6 +49,13 @@ impl Watch {
             }
         });
         Self { before, seen, thread: Some(thread) }
+    }
+
+    /// Checks that the host did not grow by more than an agent's limit and a tenth of it.
+    #[track_caller]
+    pub fn check(&self, limit_bytes: u64) {
+        let (grown, most) = (self.grown(), limit_bytes + limit_bytes / 10 + NOISE_BYTES);
+        assert!(grown <= most, "the host grew by {grown} bytes, {most} are allowed");
     }
 
     /// What the process had most, beyond what it had in the beginning, in bytes.
