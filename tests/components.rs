@@ -9,6 +9,8 @@ mod echo;
 mod exit_code;
 #[path = "hang/mod.rs"]
 mod hang;
+#[path = "hog/mod.rs"]
+mod hog;
 #[path = "host-error/mod.rs"]
 mod host_error;
 #[path = "ignores-stop/mod.rs"]

@@ -72,6 +72,31 @@ fn a_mailbox_is_bounded_in_messages_and_says_when_to_try_again() {
 }
 
 #[test]
+fn mail_has_a_part_of_its_agents_memory_and_more_is_refused_to_the_sender() {
+    let host = host("memory_limit_mb = 4\nmailbox_kb = 100000");
+    host.client().start("one", "puppet");
+    let large = "x".repeat(400_000);
+    std::thread::scope(|scope| {
+        let busy = host.occupy(scope, "one", "first");
+        let waiting = host.queue(scope, "one", &[large.as_str()]);
+        let refused = host.client().send("one", &large);
+        assert_eq!(refused.retry_after, Some(1));
+        // An eighth of 4 MiB.
+        let refused = refused.expect_error(429, &["one", "memory", "524288"]);
+        assert_eq!(refused["error_type"], "agent-memory-full", "{refused}");
+        let memory = host.client().status("one")["memory"].clone();
+        assert!(memory["host"]["mailbox"].as_u64() > Some(400_000), "{memory}");
+        host.release("one");
+        assert_eq!(replies(vec![busy]), ["first"]);
+        assert_eq!(replies(waiting), [large.clone()]);
+    });
+    // There is room again, and the agent has lived all the time.
+    assert_eq!(host.client().ask("one", &large), large);
+    assert_eq!(host.client().status("one")["incarnation"], 1);
+    host.finish();
+}
+
+#[test]
 fn a_mailbox_is_bounded_in_bytes() {
     let host = host("mailbox_kb = 1");
     host.client().start("one", "puppet");

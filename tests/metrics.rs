@@ -107,10 +107,16 @@ fn live_agents_are_counted_where_they_are() {
     assert_eq!(metrics["bulkhead_places_used"], 5.0, "{metrics:#?}");
     assert_eq!(metrics["bulkhead_places_max"], 64.0, "{metrics:#?}");
     assert!(metrics["bulkhead_tasks"] >= 5.0, "{metrics:#?}");
-    let used = |agent: &Value| agent["memory"]["usedBytes"].as_f64().expect("a number");
-    let of_agents: f64 = client.list().iter().map(used).sum();
-    assert!(of_agents > 0.0);
-    assert_eq!(metrics["bulkhead_guest_memory_bytes"], of_agents, "{metrics:#?}");
+    let agents = client.list();
+    for (metric, field) in [
+        ("bulkhead_guest_memory_bytes", "guestBytes"),
+        ("bulkhead_agent_host_memory_bytes", "hostBytes"),
+    ] {
+        let bytes = |agent: &Value| agent["memory"][field].as_f64().expect("a number");
+        let of_agents: f64 = agents.iter().map(bytes).sum();
+        assert!(of_agents > 0.0, "{agents:?}");
+        assert_eq!(metrics[metric], of_agents, "{metrics:#?}");
+    }
     client.stop("echo-0").expect(200);
     let metrics = client.metrics();
     assert_eq!((metrics[&state("running")], metrics[&state("exited")]), (4.0, 1.0), "{metrics:#?}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_events::{SharedSink, Sink};
+use bulkhead_events::{AccountReading, SharedSink, Sink};
 use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
     RestartRules, Secret, Sender, Settings,
@@ -49,7 +49,7 @@ impl Port for Nobody {
         _dropped: u64,
     ) {
     }
-    fn memory_soft_limit(&self, _used_bytes: u64, _limit_bytes: u64) {}
+    fn memory_soft_limit(&self, _memory: &AccountReading) {}
     fn settings(&self) -> Settings {
         Settings::default()
     }
@@ -126,7 +126,7 @@ impl Rig {
     fn started(&self, loaded: &Arc<Loaded>, spec: AgentSpec) -> Incarnation {
         let spec = Arc::new(spec);
         let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-        let birth = Arc::new(Birth::new(spec, Arc::new(Nobody), None, log_budget));
+        let birth = Arc::new(Birth::new(spec, Arc::new(Nobody), None, log_budget, Arc::default()));
         let info = StartInfo { incarnation: 1, restored: false, town_id: None };
         self.tokio.block_on(async {
             let call = self.runtime.instantiate(loaded, birth, limits());

@@ -23,7 +23,7 @@ idle_ms = 0
 /// What the misbehaviour of a guest needs in order to show.
 fn tight(guest: &str) -> &'static str {
     match guest {
-        "oom" | "leak" => "memory_limit_mb = 16",
+        "oom" | "leak" | "hog" => "memory_limit_mb = 16",
         "spin" => "cpu_ms = 500",
         "hang" => "host_call_ms = 500",
         "ignores-stop" => "shutdown_ms = 500",

@@ -13,6 +13,7 @@
 //! - [`memory_group`]: a bound on memory that the kernel keeps
 //! - [`lives`]: what the log must tell of an agent's lives
 //! - [`metrics`]: what agents take and must give back
+//! - [`resident`]: how much memory a process has, and the most that it had
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`files`]: where the binary and the components are
 //! - [`puppet`]: turns that last as long as a test wants
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod output;
 pub mod processes;
 pub mod puppet;
+pub mod resident;
 pub mod trial;
 
 use std::time::{Duration, Instant};

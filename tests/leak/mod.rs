@@ -1,6 +1,9 @@
 //! A leak that a sampler must see coming.
 
 use harness::Trial;
+use harness::resident::Watch;
+
+const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
 fn used_bytes(trial: &Trial) -> u64 {
     let status = trial.client().status("leak");
@@ -12,6 +15,7 @@ fn a_leak_shows_in_the_status_then_in_one_soft_mark_then_ends_the_agent() {
     let trial = Trial::of(&["leak"]);
     trial.client().start("leak", "leak");
 
+    let watch = Watch::begin(trial.host().pid());
     let before = used_bytes(&trial);
     let mut last = before;
     for round in 1..=6 {
@@ -38,6 +42,7 @@ fn a_leak_shows_in_the_status_then_in_one_soft_mark_then_ends_the_agent() {
     }
     let crash = trial.crashes("leak", 1, "leak 16384", "memory_limit");
     assert!(crash["resources"]["memoryPeakBytes"].as_u64() >= Some(last), "{crash}");
+    watch.check(LIMIT_BYTES);
     let marks = trial.host().events_of("leak", "agent.memory_soft_limit");
     assert_eq!(marks.len(), 1, "one crossing, one line");
     assert_eq!(marks[0]["level"], "warn");

@@ -1,5 +1,6 @@
 //! More memory than the role allows.
 
+use harness::resident::Watch;
 use harness::{Host, Trial, Value};
 
 const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
@@ -21,6 +22,20 @@ fn growth_past_the_limit_ends_the_agent() {
     check(&crash);
     assert!(crash["resources"]["memoryPeakBytes"].as_u64() > Some(LIMIT_BYTES / 2), "{crash}");
     assert!(!crash["frames"].as_array().unwrap().is_empty(), "no backtrace of the growth: {crash}");
+    trial.finish();
+}
+
+#[test]
+fn the_host_grows_by_no_more_than_the_limit_while_it_tries() {
+    let trial = Trial::of(&["oom"]);
+    // What the host needs to compile it is not the agent's.
+    trial.client().start("oom", "oom");
+    for life in 1..=3 {
+        let watch = Watch::begin(trial.host().pid());
+        trial.crashes("oom", life, "oom", "memory_limit");
+        watch.check(LIMIT_BYTES);
+        trial.starts_again("oom", life);
+    }
     trial.finish();
 }
 

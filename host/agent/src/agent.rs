@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bulkhead_api::{AgentView, ExitView};
-use bulkhead_events::Ring;
 use bulkhead_events::task::Spawner;
+use bulkhead_events::{Account, Ring, RingLimits};
 use bulkhead_model::{AgentSpec, Incarnation, RestartState};
 use bulkhead_runtime::ShutdownReason;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +23,8 @@ pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
 pub struct Agent {
     /// Its events, over all its lives.
     pub ring: Arc<Ring>,
+    /// What it holds, over all its lives.
+    account: Arc<Account>,
     slot: Arc<AgentSlot>,
     container: Arc<Container>,
 }
@@ -62,7 +64,9 @@ pub enum Admission {
 impl Agent {
     /// An agent that nothing is known of. Its incarnations count on from `last`.
     pub fn new(last: Incarnation, container: Arc<Container>) -> Self {
-        Self { ring: Arc::default(), slot: Arc::new(Slot::new(last)), container }
+        let account = Arc::new(Account::default());
+        let ring = Arc::new(Ring::new(RingLimits::default(), &account));
+        Self { ring, account, slot: Arc::new(Slot::new(last)), container }
     }
 
     /// Lets a start in, by the table of the start slot, and begins it on `spawner`. Returns at once; the
@@ -76,7 +80,7 @@ impl Agent {
         let (spec, deadline) = (Arc::clone(spec), *deadline);
         let wish = Wish { spec: &*spec, keep_running: *keep_running, force: *force };
         let may_begin = || self.may_begin();
-        let life = Life::new(order, &self.ring, &self.slot, &self.container);
+        let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
         let admitted = self.slot.admit(&wish, may_begin, |number| life.incarnation(number, 1))?;
         Ok(match admitted {
             Admitted::Reserved { tenant, superseded } => {

@@ -20,10 +20,14 @@ pub struct Figures {
     pub mailbox_bytes: usize,
     /// Linear memories and tables of its guest, in bytes. 0 when nothing of it lives.
     pub memory_bytes: u64,
-    /// The largest `memory_bytes` of this life.
+    /// What the host holds for it beside that, in bytes. What is kept of an agent that ended is part of it.
+    pub host_bytes: u64,
+    /// The largest sum of both in this incarnation, in bytes.
     pub memory_peak_bytes: u64,
-    /// The hard limit.
+    /// The hard limit of the sum, in bytes.
     pub memory_limit_bytes: u64,
+    /// Growths of the guest that were denied in this incarnation.
+    pub denied_growths: u64,
 }
 
 impl AgentHandle {
@@ -31,15 +35,17 @@ impl AgentHandle {
     pub fn figures(&self) -> Figures {
         let state = self.board().state();
         let (mailbox_messages, mailbox_bytes) = self.shared.start.mailbox.waiting();
-        // The meter keeps the last reading of a store that is gone.
         let usage = self.shared.birth.meter.usage();
         Figures {
             state,
             mailbox_messages,
             mailbox_bytes,
-            memory_bytes: if state.is_live() { usage.memory_bytes } else { 0 },
+            // The meter keeps the last reading of a store that is gone.
+            memory_bytes: if state.is_live() { usage.guest_bytes } else { 0 },
+            host_bytes: self.shared.start.account.reading().host.total(),
             memory_peak_bytes: usage.memory_peak_bytes,
             memory_limit_bytes: usage.memory_limit_bytes,
+            denied_growths: usage.denied_growths,
         }
     }
 
@@ -65,13 +71,13 @@ impl MemoryProbe {
         let usage = self.meter.usage();
         // A start that waits or compiles is live and has no store yet; the meter keeps the last reading of
         // a store that is gone.
-        let is_there = self.is_live && usage.memory_bytes > 0;
+        let is_there = self.is_live && usage.guest_bytes > 0;
         AgentReading {
             agent_id: &self.tag.agent_id,
             role: &self.tag.role,
             incarnation: self.tag.incarnation,
             used_bytes: is_there.then_some(usage.memory_bytes),
-            host_bytes: 0,
+            host_bytes: usage.host.total(),
             peak_bytes: usage.memory_peak_bytes,
             limit_bytes: usage.memory_limit_bytes,
         }

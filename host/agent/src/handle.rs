@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::{AgentView, MemoryView, RestartView};
-use bulkhead_events::Ring;
+use bulkhead_events::{Account, Ring};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::memory::Eviction;
 use bulkhead_model::{
@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::actor::Probation;
 use crate::board::{Board, Published};
 use crate::container::Container;
-use crate::mailbox::{Envelope, Mailbox, MailboxFull};
+use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::settings::LiveSettings;
 use crate::slot::Tenant;
@@ -53,6 +53,8 @@ pub(crate) struct Start {
     /// The agent's events, over all its lives.
     pub ring: Arc<Ring>,
     pub probation: Probation,
+    /// What it holds, over all its lives.
+    pub account: Arc<Account>,
     pub container: Arc<Container>,
 }
 
@@ -139,8 +141,8 @@ impl AgentHandle {
             return Err(SendError::TooLarge { id: shared.tag.agent_id.clone(), bytes, max_bytes });
         }
         let message = Message { id: id.clone(), sender: sender.clone(), body };
-        let envelope = Envelope { message, report: Some(report) };
-        shared.start.mailbox.push(envelope).map_err(|full| self.refused(full))?;
+        let envelope = Envelope::new(message, Some(report));
+        shared.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
         shared.tell_message(id.clone(), sender, bytes);
         Ok(Delivery { message_id: id, report: delivery })
     }
@@ -150,7 +152,7 @@ impl AgentHandle {
         self.check_accepts()?;
         let (bytes, sender) = (body.len(), Sender::Nudge(id.clone()));
         let nudge = Nudge { id: id.clone(), body, source };
-        self.shared.start.mailbox.push_nudge(nudge).map_err(|full| self.refused(full))?;
+        self.shared.start.mailbox.push_nudge(nudge).map_err(|refused| self.refused(refused))?;
         self.shared.tell_message(id, sender, bytes);
         Ok(())
     }
@@ -163,9 +165,12 @@ impl AgentHandle {
         Err(SendError::NotRunning { id: self.shared.tag.agent_id.clone(), state })
     }
 
-    fn refused(&self, full: MailboxFull) -> SendError {
+    fn refused(&self, not_taken: NotTaken) -> SendError {
         let id = self.shared.tag.agent_id.clone();
-        let MailboxFull { messages, bytes, closed } = full;
+        let MailboxFull { messages, bytes, closed } = match not_taken {
+            NotTaken::Full(full) => full,
+            NotTaken::OverLimit(over) => return SendError::NoMemory { id, over },
+        };
         match closed {
             // Closed before its state says so: it is about to.
             true => SendError::NotRunning { id, state: AgentState::Stopping },
@@ -318,8 +323,14 @@ impl AgentHandle {
             cpu_us: usage.cpu_us,
             memory: MemoryView {
                 used_bytes: usage.memory_bytes,
+                guest_bytes: usage.guest_bytes,
+                host_bytes: usage.host.total(),
+                host: usage.host,
                 peak_bytes: usage.memory_peak_bytes,
+                soft_bytes: usage.memory_soft_bytes,
                 limit_bytes: usage.memory_limit_bytes,
+                denied_growths: usage.denied_growths,
+                refused: usage.refused,
             },
             restart: RestartView::new(
                 rules,

@@ -37,7 +37,7 @@ pub use changes::Changes;
 pub use container::Container;
 pub use figures::{Figures, MemoryProbe};
 pub use handle::AgentHandle;
-pub use mailbox::{Mailbox, MailboxFull};
+pub use mailbox::{Mailbox, MailboxFull, NotTaken};
 pub use port::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
 pub use settings::{SettingsChange, SettingsError};

@@ -1,12 +1,14 @@
 //! Messages that wait for an agent: bounded in number and in bytes, in order. Nudges wait beside them,
 //! with bounds of their own, and come when no message does.
 //!
-//! A mailbox belongs to a start and survives the restarts of its agent.
+//! A mailbox belongs to a start and survives the restarts of its agent. What waits in it is held by the
+//! agent's account, and so is a message until its turn is over.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use bulkhead_model::{Message, Sender};
+use bulkhead_events::{Account, Charge, OverLimit};
+use bulkhead_model::{HostKind, Message, Sender};
 use bulkhead_runtime::Nudge;
 use tokio::sync::{Notify, oneshot};
 
@@ -15,9 +17,17 @@ use crate::refusal::TurnReport;
 /// Nudges that may wait for one agent, and their bytes. They are hints, not work.
 const NUDGE_BOUNDS: Bounds = Bounds { messages: 64, bytes: 256 * 1024 };
 
+/// The part of an agent's memory limit that its mail may take, so that senders cannot take its memory
+/// from an agent. One message is taken in any case, if there is room for it at all.
+const SHARE_OF_LIMIT: u64 = 8;
+
+/// What a message or a nudge takes beside its text: ids, a place in the queue, the one who waits for it.
+const OVERHEAD_BYTES: usize = 512;
+
 /// A mailbox. Any number of senders, one reader.
 pub struct Mailbox {
     bounds: Bounds,
+    account: Arc<Account>,
     inner: Mutex<Inner>,
     arrived: Notify,
 }
@@ -25,7 +35,7 @@ pub struct Mailbox {
 #[derive(Default)]
 struct Inner {
     messages: Queue<Envelope>,
-    nudges: Queue<Nudge>,
+    nudges: Queue<HeldNudge>,
     closed: bool,
 }
 
@@ -48,7 +58,13 @@ struct Bounds {
 /// What waited when a mailbox was closed.
 pub(crate) struct Rest {
     pub messages: Vec<Envelope>,
-    pub nudges: Vec<Nudge>,
+    pub nudges: Vec<HeldNudge>,
+}
+
+/// A nudge that waits.
+pub(crate) struct HeldNudge {
+    nudge: Nudge,
+    held: Charge,
 }
 
 /// A message with the one who waits for its turn.
@@ -56,6 +72,17 @@ pub(crate) struct Envelope {
     pub message: Message,
     /// Told how the turn ended. Nobody may listen any more.
     pub report: Option<oneshot::Sender<TurnReport>>,
+    /// Its bytes, once it is in a mailbox and until its turn is over.
+    pub held: Option<Charge>,
+}
+
+/// Why a mailbox took nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// It is full.
+    Full(MailboxFull),
+    /// The agent may not hold as much.
+    OverLimit(OverLimit),
 }
 
 /// The mailbox takes no more.
@@ -70,30 +97,39 @@ pub struct MailboxFull {
 }
 
 impl Mailbox {
-    /// An empty mailbox.
-    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+    /// An empty mailbox. What waits in it is held by `account`.
+    pub fn new(max_messages: usize, max_bytes: usize, account: Arc<Account>) -> Self {
         let bounds = Bounds { messages: max_messages, bytes: max_bytes };
-        Self { bounds, inner: Mutex::default(), arrived: Notify::new() }
+        Self { bounds, account, inner: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Takes a message, or says how full it is.
-    pub(crate) fn push(&self, envelope: Envelope) -> Result<(), MailboxFull> {
+    /// Takes a message, or says why not.
+    pub(crate) fn push(&self, mut envelope: Envelope) -> Result<(), NotTaken> {
         let mut inner = self.lock();
-        let closed = inner.closed;
-        inner.messages.push(envelope, self.bounds, closed)?;
+        inner.messages.check(envelope.bytes(), self.bounds, inner.closed)?;
+        envelope.held = Some(self.charge(envelope.bytes())?);
+        inner.messages.put_last(envelope);
         drop(inner);
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// Takes a nudge, or says how full it is.
-    pub(crate) fn push_nudge(&self, nudge: Nudge) -> Result<(), MailboxFull> {
+    /// Takes a nudge, or says why not.
+    pub(crate) fn push_nudge(&self, nudge: Nudge) -> Result<(), NotTaken> {
         let mut inner = self.lock();
-        let closed = inner.closed;
-        inner.nudges.push(nudge, NUDGE_BOUNDS, closed)?;
+        inner.nudges.check(nudge.body.len(), NUDGE_BOUNDS, inner.closed)?;
+        let held = self.charge(nudge.body.len())?;
+        inner.nudges.put_last(HeldNudge { nudge, held });
         drop(inner);
         self.arrived.notify_one();
         Ok(())
+    }
+
+    fn charge(&self, text_bytes: usize) -> Result<Charge, NotTaken> {
+        let bytes = (text_bytes + OVERHEAD_BYTES) as u64;
+        let share = self.account.limit_bytes().map_or(u64::MAX, |limit| limit / SHARE_OF_LIMIT);
+        let charged = self.account.charge_within(HostKind::Mailbox, bytes, share);
+        charged.map_err(NotTaken::OverLimit)
     }
 
     /// Takes over what waited in another mailbox, before everything else. Its bounds do not apply: these
@@ -125,7 +161,8 @@ impl Mailbox {
 
     /// Takes the nudges that wait.
     pub(crate) fn take_nudges(&self) -> Vec<Nudge> {
-        std::mem::take(&mut self.lock().nudges).waiting.into()
+        let waiting = std::mem::take(&mut self.lock().nudges).waiting;
+        waiting.into_iter().map(|held| held.nudge).collect()
     }
 
     /// Takes nothing more, and hands out what still waits.
@@ -169,15 +206,18 @@ impl Mailbox {
 }
 
 impl<T: Waiting> Queue<T> {
-    fn push(&mut self, item: T, bounds: Bounds, closed: bool) -> Result<(), MailboxFull> {
-        let bytes = self.bytes + item.bytes();
-        if closed || self.waiting.len() >= bounds.messages || bytes > bounds.bytes {
-            let (messages, bytes) = (self.waiting.len(), self.bytes);
-            return Err(MailboxFull { messages, bytes, closed });
+    /// Whether there is room for so many bytes more.
+    fn check(&self, more: usize, bounds: Bounds, closed: bool) -> Result<(), NotTaken> {
+        let (messages, bytes) = (self.waiting.len(), self.bytes);
+        if closed || messages >= bounds.messages || bytes + more > bounds.bytes {
+            return Err(NotTaken::Full(MailboxFull { messages, bytes, closed }));
         }
-        self.bytes = bytes;
-        self.waiting.push_back(item);
         Ok(())
+    }
+
+    fn put_last(&mut self, item: T) {
+        self.bytes += item.bytes();
+        self.waiting.push_back(item);
     }
 
     fn put_first(&mut self, items: Vec<T>) {
@@ -206,21 +246,28 @@ impl Waiting for Envelope {
     }
 }
 
-impl Waiting for Nudge {
+impl Waiting for HeldNudge {
     fn bytes(&self) -> usize {
-        self.body.len()
+        self.nudge.body.len()
     }
 }
 
-impl From<Nudge> for Envelope {
+impl Envelope {
+    /// A message that is on its way to a mailbox.
+    pub(crate) fn new(message: Message, report: Option<oneshot::Sender<TurnReport>>) -> Self {
+        Self { message, report, held: None }
+    }
+}
+
+impl From<HeldNudge> for Envelope {
     /// The turn of a nudge carries its id twice: as the message and as its sender.
-    fn from(nudge: Nudge) -> Self {
+    fn from(HeldNudge { nudge, held }: HeldNudge) -> Self {
         let message = Message {
             id: nudge.id.clone(),
             sender: Sender::Nudge(nudge.id),
             body: nudge.body.into(),
         };
-        Self { message, report: None }
+        Self { message, report: None, held: Some(held) }
     }
 }
 
@@ -233,16 +280,20 @@ mod tests {
     fn envelope(id: &str, bytes: usize) -> Envelope {
         let body = "x".repeat(bytes).into();
         let message = Message { id: id.into(), sender: Sender::Operator, body };
-        Envelope { message, report: None }
+        Envelope::new(message, None)
+    }
+
+    fn of(messages: usize, bytes: usize) -> Mailbox {
+        Mailbox::new(messages, bytes, Arc::default())
     }
 
     #[tokio::test]
     async fn messages_come_out_in_order_and_make_room() {
-        let mailbox = Mailbox::new(2, 100);
+        let mailbox = of(2, 100);
         mailbox.push(envelope("1", 10)).unwrap();
         mailbox.push(envelope("2", 10)).unwrap();
         let full = mailbox.push(envelope("3", 10)).unwrap_err();
-        assert_eq!(full, MailboxFull { messages: 2, bytes: 20, closed: false });
+        assert_eq!(full, NotTaken::Full(MailboxFull { messages: 2, bytes: 20, closed: false }));
         assert_eq!(mailbox.waiting(), (2, 20));
         assert_eq!(mailbox.next().await.message.id, "1");
         mailbox.push(envelope("3", 10)).unwrap();
@@ -252,7 +303,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mailbox = Mailbox::new(100, 100);
+        let mailbox = of(100, 100);
         mailbox.push(envelope("1", 60)).unwrap();
         assert!(mailbox.push(envelope("2", 60)).is_err());
         mailbox.push(envelope("3", 40)).unwrap();
@@ -260,16 +311,17 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_hands_out_what_waits_and_takes_nothing() {
-        let mailbox = Mailbox::new(10, 100);
+        let mailbox = of(10, 100);
         mailbox.push(envelope("1", 1)).unwrap();
         assert_eq!(mailbox.close().messages.len(), 1);
         assert_eq!(mailbox.waiting(), (0, 0));
-        assert!(mailbox.push(envelope("2", 1)).unwrap_err().closed);
+        let not_taken = mailbox.push(envelope("2", 1)).unwrap_err();
+        assert!(matches!(not_taken, NotTaken::Full(full) if full.closed), "{not_taken:?}");
     }
 
     #[tokio::test]
     async fn nudges_come_when_no_message_does_and_have_bounds_of_their_own() {
-        let mailbox = Mailbox::new(1, 100);
+        let mailbox = of(1, 100);
         let nudge = |id: &str| Nudge { id: id.into(), body: "x".into(), source: "test".into() };
         mailbox.push_nudge(nudge("n1")).unwrap();
         mailbox.push(envelope("1", 10)).unwrap();
@@ -278,7 +330,7 @@ mod tests {
         assert_eq!(mailbox.next().await.message.id, "n1");
         assert_eq!(mailbox.take_nudges()[0].id, "n2");
         assert!(mailbox.is_empty());
-        let mailbox = Mailbox::new(1, 1);
+        let mailbox = of(1, 1);
         let taken =
             (0..2 * NUDGE_BOUNDS.messages).filter(|_| mailbox.push_nudge(nudge("x")).is_ok());
         assert_eq!(taken.count(), NUDGE_BOUNDS.messages);
@@ -286,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waited_elsewhere_comes_first_in_its_order_and_prompts_stay_behind() {
-        let (old, new) = (Mailbox::new(10, 100), Mailbox::new(1, 100));
+        let (old, new) = (of(10, 100), of(1, 100));
         let mut prompt = envelope("prompt", 1);
         prompt.message.sender = Sender::Prompt;
         old.push(prompt).unwrap();
@@ -302,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_waits_is_woken() {
-        let mailbox = std::sync::Arc::new(Mailbox::new(10, 100));
+        let mailbox = std::sync::Arc::new(of(10, 100));
         let reader = std::sync::Arc::clone(&mailbox);
         let (read, pushed) = tokio::join!(async move { reader.next().await.message.id }, async {
             tokio::task::yield_now().await;
@@ -310,5 +362,26 @@ mod tests {
         });
         pushed.unwrap();
         assert_eq!(read, "1");
+    }
+
+    #[tokio::test]
+    async fn mail_is_held_by_the_agent_until_its_turn_is_over_and_refused_without_room() {
+        let account = Arc::new(Account::default());
+        account.begin(2000, 80, None);
+        let mailbox = Mailbox::new(10, 10_000, Arc::clone(&account));
+        mailbox.push(envelope("1", 1000)).unwrap();
+        let not_taken = mailbox.push(envelope("2", 1)).unwrap_err();
+        assert!(matches!(not_taken, NotTaken::OverLimit(_)), "its share is used: {not_taken:?}");
+        assert_eq!(mailbox.waiting(), (1, 1000), "what was refused does not wait");
+        let in_its_turn = mailbox.next().await;
+        assert_eq!(account.reading().host.mailbox, 1512);
+        drop(in_its_turn);
+        assert_eq!(account.reading().host.mailbox, 0);
+        account.hold_guest(600).unwrap();
+        assert!(mailbox.push(envelope("2", 1000)).is_err(), "the guest has the rest");
+        account.hold_guest(400).unwrap();
+        mailbox.push(envelope("2", 1000)).unwrap();
+        drop(mailbox.close());
+        assert_eq!(account.reading().host.mailbox, 0);
     }
 }

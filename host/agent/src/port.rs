@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bulkhead_events::Budget;
+use bulkhead_events::{AccountReading, Budget};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Body, Event, Level, Secret, Sender, Settings};
@@ -87,12 +87,18 @@ impl Port for AgentPort {
         dropped: u64,
     ) {
         let agent = self.tag.clone();
-        self.record(Event::AgentLog { agent, level, stream, message, fields, dropped });
+        let event = Event::AgentLog { agent, level, stream, message, fields, dropped };
+        self.start.container.sink.record_for(event, &self.start.account);
     }
 
-    fn memory_soft_limit(&self, used_bytes: u64, limit_bytes: u64) {
-        let agent = self.tag.clone();
-        self.record(Event::MemorySoftLimit { agent, used_bytes, limit_bytes });
+    fn memory_soft_limit(&self, memory: &AccountReading) {
+        self.record(Event::MemorySoftLimit {
+            agent: self.tag.clone(),
+            used_bytes: memory.used_bytes(),
+            host_bytes: memory.host.total(),
+            soft_bytes: memory.soft_bytes,
+            limit_bytes: memory.limit_bytes,
+        });
     }
 
     fn settings(&self) -> Settings {

@@ -1,5 +1,6 @@
 //! Refusals, named so that an operator can read them. HTTP statuses are the edge's business.
 
+use bulkhead_events::OverLimit;
 use bulkhead_model::restart::PastEnd;
 use bulkhead_model::{AgentId, AgentState, ExitReason, RestartState, StartPhase};
 
@@ -164,6 +165,14 @@ pub enum SendError {
         messages: usize,
         /// Their bytes.
         bytes: usize,
+    },
+    /// The agent may hold no more memory.
+    #[error("agent {id} has no memory for the message: {over}, {} of them by the host", over.host_bytes)]
+    NoMemory {
+        /// Who.
+        id: AgentId,
+        /// The figures of its account.
+        over: OverLimit,
     },
 }
 

@@ -269,6 +269,7 @@ impl Reporter {
                 memory_bytes: usage.memory_bytes,
                 memory_peak_bytes: usage.memory_peak_bytes,
                 memory_limit_bytes: usage.memory_limit_bytes,
+                host_bytes: usage.host,
                 soft_limit_crossed: usage.soft_limit_crossed,
                 denied_growths: usage.denied_growths,
                 cpu_us: usage.cpu_us,

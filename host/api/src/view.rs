@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bulkhead_model::restart::{PastEnd, Quarantine};
 use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Incarnation, RestartPolicy, RestartRules, RestartState, Timestamp};
+use bulkhead_model::{
+    AgentId, HostBytes, Incarnation, RestartPolicy, RestartRules, RestartState, Timestamp,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -35,15 +37,28 @@ pub struct Health {
 }
 
 /// Memory of one agent, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryView {
-    /// In use now.
+    /// In use now, in the guest and in the host.
     pub used_bytes: u64,
+    /// Linear memories and tables of all its core instances.
+    pub guest_bytes: u64,
+    /// What the host holds for it.
+    pub host_bytes: u64,
+    /// The same by kind.
+    pub host: HostBytes,
     /// The largest `used_bytes` of this incarnation.
     pub peak_bytes: u64,
+    /// When `used_bytes` gets here, `agent.memory_soft_limit` is told. 0 before it is born.
+    pub soft_bytes: u64,
     /// The hard limit.
     pub limit_bytes: u64,
+    /// Growths of the guest that were denied in this incarnation.
+    pub denied_growths: u64,
+    /// What the host did not take for it in this incarnation because of the limit: mail, log lines, events,
+    /// requests.
+    pub refused: u64,
 }
 
 /// How the last incarnation ended.

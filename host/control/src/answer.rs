@@ -221,10 +221,13 @@ impl From<SendError> for Refusal {
             SendError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
             SendError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message-too-large"),
             SendError::MailboxFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "mailbox-full"),
+            SendError::NoMemory { .. } => (StatusCode::TOO_MANY_REQUESTS, "agent-memory-full"),
         };
         let refusal = Self::new(status, error.to_string()).kind(kind);
         match error {
-            SendError::MailboxFull { .. } => refusal.retry_after(MAILBOX_RETRY_S),
+            SendError::MailboxFull { .. } | SendError::NoMemory { .. } => {
+                refusal.retry_after(MAILBOX_RETRY_S)
+            }
             _ => refusal,
         }
     }
@@ -254,6 +257,7 @@ fn said_or(said: String, otherwise: impl FnOnce() -> String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_events::OverLimit;
     use bulkhead_model::{AgentId, AgentState};
 
     use super::*;
@@ -308,12 +312,15 @@ mod tests {
         let id = AgentId::parse("a").unwrap();
         let full = SendError::MailboxFull { id: id.clone(), messages: 1, bytes: 2 };
         let large = SendError::TooLarge { id: id.clone(), bytes: 2, max_bytes: 1 };
+        let over = OverLimit { requested_bytes: 2, used_bytes: 9, host_bytes: 3, limit_bytes: 10 };
+        let poor = SendError::NoMemory { id: id.clone(), over };
         let asleep = SendError::NotRunning { id: id.clone(), state: AgentState::Exited };
         for (error, status, retry) in [
             (SendError::NoSuchAgent(id), 404, None),
             (asleep, 409, None),
             (large, 413, None),
             (full, 429, Some(1)),
+            (poor, 429, Some(1)),
         ] {
             let refusal = Refusal::from(error);
             assert_eq!((refusal.status.as_u16(), refusal.retry_after_s), (status, retry));

@@ -76,7 +76,9 @@ impl Page<'_> {
         let help = "Linear memories and tables of all guests.";
         self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)?;
         let help = "What all agents may take together if each goes to its limit.";
-        self.gauge("bulkhead_memory_committed", help, Some(Unit::Bytes), metrics.committed_bytes)
+        self.gauge("bulkhead_memory_committed", help, Some(Unit::Bytes), metrics.committed_bytes)?;
+        let help = "What the host holds for agents beside their guests' memory.";
+        self.gauge("bulkhead_agent_host_memory", help, Some(Unit::Bytes), metrics.agent_host_bytes)
     }
 
     /// What no source says is left out.

@@ -95,7 +95,9 @@ fn for_a_person(record: &CrashRecord) -> String {
     let resources = &record.resources;
     let (used, peak, limit) =
         (resources.memory_bytes, resources.memory_peak_bytes, resources.memory_limit_bytes);
-    page.line("memory", &format!("{used} bytes, at most {peak}, limit {limit}"));
+    let host = resources.host_bytes.total();
+    let memory = format!("{used} bytes, {host} of them by the host; at most {peak}, limit {limit}");
+    page.line("memory", &memory);
     if !resources.samples.is_empty() {
         let samples = resources.samples.iter().map(|sample| sample.bytes.to_string());
         let since = resources.samples[0].ts;

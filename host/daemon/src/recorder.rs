@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use bulkhead_events::{Log, Sink};
+use bulkhead_events::{Account, Log, Sink};
 use bulkhead_model::Event;
 use bulkhead_model::previous::{MemoryFigures, RunState};
 use bulkhead_store::BlackBox;
@@ -78,6 +78,14 @@ impl Sink for Recorder {
             self.blackbox.note(&fact);
         }
         self.log.record(event);
+        self.alive();
+    }
+
+    fn record_for(&self, event: Event, account: &Arc<Account>) {
+        if let Some(fact) = fact_of(&event) {
+            self.blackbox.note(&fact);
+        }
+        self.log.record_for(event, account);
         self.alive();
     }
 }

@@ -9,6 +9,7 @@
 //! Nothing here blocks its caller: a full buffer drops lines and counts them, and the gap in `seq` tells
 //! the reader. What the lines are stands in `EVENTS.md`, which is made by a test. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
+mod account;
 mod budget;
 mod commute;
 pub mod containment;
@@ -27,6 +28,7 @@ mod ring;
 pub mod schema;
 pub mod task;
 
+pub use account::{Account, AccountReading, Charge, OverLimit, SoftMark};
 pub use budget::Budget;
 pub use commute::Switch;
 pub use context::{RunContext, now};
@@ -36,13 +38,22 @@ pub use gauge::{Counted, Gauge};
 pub use log::{Format, Log, LogConfig};
 pub use ring::{Ring, RingLimits};
 
+use std::sync::Arc;
+
 use bulkhead_model::Event;
 
 /// Takes facts. The one way upward for everything below `daemon`.
 pub trait Sink: Send + Sync {
     /// Takes one fact. Returns at once, whatever becomes of it.
     fn record(&self, event: Event);
+
+    /// Takes a fact that an agent caused. What waits of it for the log is held by the agent's account;
+    /// a line that the account has no room for is dropped and counted like one that the buffer has none for.
+    fn record_for(&self, event: Event, account: &Arc<Account>) {
+        let _ = account;
+        self.record(event);
+    }
 }
 
 /// The sink as it is handed around.
-pub type SharedSink = std::sync::Arc<dyn Sink>;
+pub type SharedSink = Arc<dyn Sink>;

@@ -48,7 +48,15 @@ fn run_and_town(context: &RunContext) -> String {
     format!("\"townId\":{town},\"runId\":\"{}\",", context.run_id())
 }
 
+/// Digits of a sequence number and what ends a line, at most.
+const TAIL_BYTES: usize = 24;
+
 impl Draft {
+    /// What the line takes in memory, as good as exactly.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.head.len() + TAIL_BYTES + size_of::<String>()) as u64
+    }
+
     pub(crate) fn finish(mut self, seq: u64) -> String {
         let _ = writeln!(self.head, "{seq}}}");
         self.head

@@ -13,9 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{Event, Level};
+use bulkhead_model::{Event, HostKind, Level};
 
-use crate::{RunContext, Sink, line, now};
+use crate::{Account, Charge, RunContext, Sink, line, now};
 
 /// How long the writer lets lines gather before it writes. Without it every line of a busy host would
 /// cost a wake-up of the writer, on a core that an agent could use.
@@ -78,13 +78,41 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<(Level, String)>,
+    lines: VecDeque<Waiting>,
     bytes: usize,
     next_seq: u64,
     writing: bool,
     /// Threads in `flush`: the writer hurries, and tells them.
     flushing: usize,
     closed: bool,
+}
+
+/// A line that waits for the writer.
+struct Waiting {
+    level: Level,
+    text: String,
+    /// Of the agent that caused it.
+    _held: Option<Charge>,
+}
+
+/// Bytes from which on lines are written, at least one of them.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Lines that are written at once.
+#[derive(Default)]
+struct Piece {
+    text: String,
+    levels: Vec<Level>,
+}
+
+impl Piece {
+    fn add(&mut self, line: &Waiting, format: Format) {
+        match format {
+            Format::Json => self.text.push_str(&line.text),
+            Format::Pretty => self.text.push_str(&line::pretty(&line.text)),
+        }
+        self.levels.push(line.level);
+    }
 }
 
 impl Log {
@@ -156,7 +184,11 @@ impl Log {
 
 impl Sink for Log {
     fn record(&self, event: Event) {
-        self.shared.record(&event);
+        self.shared.record(&event, None);
+    }
+
+    fn record_for(&self, event: Event, account: &Arc<Account>) {
+        self.shared.record(&event, Some(account));
     }
 }
 
@@ -165,13 +197,18 @@ impl Shared {
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn record(&self, event: &Event) {
+    fn record(&self, event: &Event, account: Option<&Arc<Account>>) {
         self.context.counts().count(event);
         let level = event.level();
         if level < self.config.level {
             return;
         }
         let draft = line::json(event, now(), &self.context);
+        // Before the queue is locked: an account may have something to record itself.
+        let charge = |account: &Arc<Account>| account.charge(HostKind::Log, draft.bytes());
+        let Ok(held) = account.map(charge).transpose() else {
+            return self.lose(level);
+        };
         // Guests choose the level of their lines, so theirs do not reach the reserve.
         let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
         let reserve = if matters { self.config.buffer_bytes / 2 } else { 0 };
@@ -187,26 +224,34 @@ impl Shared {
         }
         queue.bytes += line.len();
         let was_empty = queue.lines.is_empty();
-        queue.lines.push_back((level, line));
+        queue.lines.push_back(Waiting { level, text: line, _held: held });
         drop(queue);
         if was_empty {
             self.filled.notify_one();
         }
     }
 
+    /// Drops a line before it had its place: its `seq` is spent all the same.
+    fn lose(&self, level: Level) {
+        let mut queue = self.lock();
+        queue.next_seq += 1;
+        self.numbered.store(queue.next_seq, Relaxed);
+        drop(queue);
+        self.context.counts().drop_line(level);
+    }
+
     fn write_all_lines(&self, mut output: Box<dyn Write + Send>) {
         while let Some(lines) = self.next_batch() {
-            let bytes: usize = lines.iter().map(|(_, line)| line.len()).sum();
-            let text: String = match self.config.format {
-                Format::Json => lines.iter().map(|(_, line)| line.as_str()).collect(),
-                Format::Pretty => lines.iter().map(|(_, line)| line::pretty(line)).collect(),
-            };
-            // There is nowhere to report a closed stdout or a full disk to; the count tells.
-            if output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_err() {
-                for (level, _) in &lines {
-                    self.context.counts().drop_line(*level);
+            let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+            let mut piece = Piece::default();
+            // A line is let go as soon as it is part of a piece, so that nothing is there twice.
+            for line in lines {
+                piece.add(&line, self.config.format);
+                if piece.text.len() >= PIECE_BYTES {
+                    self.write(&mut piece, &mut *output);
                 }
             }
+            self.write(&mut piece, &mut *output);
             let mut queue = self.lock();
             queue.bytes -= bytes;
             queue.writing = false;
@@ -216,8 +261,19 @@ impl Shared {
         }
     }
 
+    fn write(&self, piece: &mut Piece, output: &mut dyn Write) {
+        // There is nowhere to report a closed stdout or a full disk to; the count tells.
+        if output.write_all(piece.text.as_bytes()).and_then(|()| output.flush()).is_err() {
+            for level in &piece.levels {
+                self.context.counts().drop_line(*level);
+            }
+        }
+        piece.text.clear();
+        piece.levels.clear();
+    }
+
     /// Everything that waits, or nothing once the log is closed and empty.
-    fn next_batch(&self) -> Option<VecDeque<(Level, String)>> {
+    fn next_batch(&self) -> Option<VecDeque<Waiting>> {
         let mut queue = self.lock();
         while queue.lines.is_empty() {
             if queue.closed {
@@ -302,6 +358,26 @@ mod tests {
         assert_eq!(seqs.last(), Some(&1000), "dropped lines spend their numbers");
         assert!(seqs.is_sorted());
         assert_eq!(seqs.len() as u64 + dropped, 1001);
+    }
+
+    #[test]
+    fn lines_of_an_agent_are_held_by_it_until_they_are_written_and_dropped_without_room() {
+        let (log, open, _written) = gated(1024 * 1024);
+        let account = Arc::new(Account::default());
+        account.begin(4096, 80, None);
+        for _ in 0..100 {
+            log.record_for(info(), &account);
+        }
+        let held = account.reading().host.log;
+        assert!((3000..=4096).contains(&held), "{held} bytes are held");
+        assert_eq!(log.dropped(), account.reading().refused);
+        assert!(log.dropped() > 80);
+        log.record(info());
+        assert_eq!(log.dropped(), account.reading().refused, "others have room");
+        drop(open);
+        assert!(log.flush(Duration::from_secs(10)));
+        assert_eq!(account.reading().host.log, 0);
+        assert_eq!(log.last_seq(), Some(100), "dropped lines spend their numbers");
     }
 
     #[test]

@@ -1,13 +1,21 @@
 //! The last events of one agent, for those who follow it.
+//!
+//! What is kept is held by the agent's account. Old events go first when it has no room, then the new
+//! one: a reader sees both by the ids.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_api::{EventView, EventsPage};
+use bulkhead_model::HostKind;
 use bulkhead_model::crash::LastEvent;
 use serde_json::value::RawValue;
 
-use crate::now;
+use crate::{Account, Charge, now};
+
+/// The part of an agent's memory limit that its past may take: less than this is left of the bound below
+/// when the limit is small.
+const SHARE_OF_LIMIT: u64 = 16;
 
 /// How much of an agent's past is kept.
 #[derive(Debug, Clone, Copy)]
@@ -25,23 +33,30 @@ impl Default for RingLimits {
 }
 
 /// A bounded, numbered memory of events. The oldest go first. Empty rings hold no heap memory.
-#[derive(Default)]
 pub struct Ring {
     limits: RingLimits,
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
     events: VecDeque<EventView>,
-    bytes: usize,
+    /// Of all events.
+    held: Charge,
     last_id: u64,
 }
 
+impl Default for Ring {
+    fn default() -> Self {
+        Self::new(RingLimits::default(), &Arc::default())
+    }
+}
+
 impl Ring {
-    /// An empty ring.
-    pub fn new(limits: RingLimits) -> Self {
-        Self { limits, inner: Mutex::default() }
+    /// An empty ring. What it keeps is held by `account`.
+    pub fn new(limits: RingLimits, account: &Arc<Account>) -> Self {
+        let held = account.nothing(HostKind::Events);
+        let inner = Inner { events: VecDeque::new(), held, last_id: 0 };
+        Self { limits, inner: Mutex::new(inner) }
     }
 
     /// Appends an event and returns its id. Ids begin at 1.
@@ -54,12 +69,7 @@ impl Ring {
             data: data.into(),
             timestamp: now(),
         };
-        inner.bytes += size(&view);
-        inner.events.push_back(view);
-        while inner.events.len() > self.limits.events || inner.bytes > self.limits.bytes {
-            let Some(oldest) = inner.events.pop_front() else { break };
-            inner.bytes -= size(&oldest);
-        }
+        inner.keep(view, self.limits);
         inner.last_id
     }
 
@@ -95,7 +105,7 @@ impl Ring {
 
     /// Bytes held, for the agent's account.
     pub fn bytes(&self) -> usize {
-        self.lock().bytes
+        usize::try_from(self.lock().held.bytes()).unwrap_or(usize::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -103,8 +113,29 @@ impl Ring {
     }
 }
 
-fn size(event: &EventView) -> usize {
-    event.event.len() + event.data.get().len() + size_of::<EventView>()
+impl Inner {
+    /// Keeps the event, if there is room for it when all others are gone.
+    fn keep(&mut self, event: EventView, limits: RingLimits) {
+        let bytes = size(&event);
+        let share = self.held.account().limit_bytes().map_or(u64::MAX, |all| all / SHARE_OF_LIMIT);
+        let most = share.min(limits.bytes as u64);
+        while self.events.len() >= limits.events
+            || self.held.bytes() + bytes > most
+            || self.held.grow(bytes).is_err()
+        {
+            let Some(oldest) = self.events.pop_front() else {
+                return self.held.account().refuse(HostKind::Events);
+            };
+            self.held.shrink(size(&oldest));
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// Two shared texts, each with its counts, and their place in the ring.
+fn size(event: &EventView) -> u64 {
+    let shared = 4 * size_of::<usize>();
+    (event.event.len() + event.data.get().len() + shared + size_of::<EventView>()) as u64
 }
 
 #[cfg(test)]
@@ -130,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_is_told_what_it_missed() {
-        let ring = Ring::new(RingLimits { events: 2, bytes: 1024 });
+        let ring = Ring::new(RingLimits { events: 2, bytes: 1024 }, &Arc::default());
         for n in 0..5 {
             ring.push_value("n", &n);
         }
@@ -141,7 +172,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let ring = Ring::new(RingLimits { events: 100, bytes: 1000 });
+        let ring = Ring::new(RingLimits { events: 100, bytes: 1000 }, &Arc::default());
         for _ in 0..50 {
             ring.push_value("n", &"x".repeat(300));
         }
@@ -149,5 +180,25 @@ mod tests {
         ring.push_value("huge", &"x".repeat(5000));
         assert!(ring.bytes() <= 1000);
         assert_eq!(ring.after(0).dropped_before, Some(52));
+    }
+
+    #[test]
+    fn old_events_make_room_when_the_agent_may_hold_no_more() {
+        let account = Arc::new(Account::default());
+        account.begin(64 * 1024, 80, None);
+        let ring = Ring::new(RingLimits::default(), &account);
+        for n in 0..100 {
+            ring.push_value("n", &n);
+        }
+        assert!(ring.bytes() <= 4 * 1024, "more than its share: {}", ring.bytes());
+        account.hold_guest(64 * 1024 - ring.bytes() as u64).unwrap();
+        ring.push_value("large", &"x".repeat(1000));
+        let page = ring.after(0);
+        assert_eq!(page.events.last().map(|event| &*event.event), Some("large"));
+        assert!(page.dropped_before.is_some());
+        account.hold_guest(64 * 1024 - ring.bytes() as u64).unwrap();
+        ring.push_value("too large", &"x".repeat(4000));
+        assert_eq!(ring.after(0).dropped_before, Some(103), "nothing had room for it");
+        assert_eq!(account.reading().host.events, 0);
     }
 }

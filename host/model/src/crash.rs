@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Location;
 use crate::memory::{Eviction, MemorySample};
 use crate::restart::QuarantineReason;
-use crate::{AgentId, Determinism, Digest, ExitReason, Incarnation, Phase, Timestamp};
+use crate::{AgentId, Determinism, Digest, ExitReason, HostBytes, Incarnation, Phase, Timestamp};
 
 /// One frame of a wasm backtrace. Raw at first, without `file`, `line` and `column`; reading the debug
 /// information later adds these, and a frame for each call that the compiler put in line.
@@ -65,6 +65,9 @@ pub struct Resources {
     pub memory_peak_bytes: u64,
     /// The limit it lived under.
     pub memory_limit_bytes: u64,
+    /// The part of `memory_bytes` that the host held for it, by kind.
+    #[serde(default)]
+    pub host_bytes: HostBytes,
     /// Use went over the soft mark at some time.
     pub soft_limit_crossed: bool,
     /// Growths that were denied.

@@ -495,8 +495,12 @@ pub enum Event {
         /// Which agent.
         #[serde(flatten)]
         agent: AgentTag,
-        /// In use now.
+        /// In use now: linear memories, tables and host bytes.
         used_bytes: u64,
+        /// The part of them that the host holds for it.
+        host_bytes: u64,
+        /// The soft mark.
+        soft_bytes: u64,
         /// The hard limit.
         limit_bytes: u64,
     },
@@ -615,6 +619,8 @@ mod tests {
                 incarnation: Incarnation(2),
             },
             used_bytes: 80,
+            host_bytes: 5,
+            soft_bytes: 79,
             limit_bytes: 100,
         };
         assert_eq!(
@@ -622,7 +628,7 @@ mod tests {
             serde_json::json!({
                 "event": "agent.memory_soft_limit",
                 "agentId": "a1", "role": "mayor", "incarnation": 2,
-                "usedBytes": 80, "limitBytes": 100,
+                "usedBytes": 80, "hostBytes": 5, "softBytes": 79, "limitBytes": 100,
             })
         );
     }

@@ -10,6 +10,7 @@
 //! - [`message`]: what goes in and out of a turn
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it comes back, and when
+//! - [`held`]: what the host holds for an agent
 //! - [`crash`]: the record of an abnormal end
 //! - [`memory`]: memory over time, as lines, answers and records say it
 //! - [`previous`]: what became of the run before this one
@@ -19,6 +20,7 @@
 pub mod crash;
 pub mod event;
 pub mod exit;
+pub mod held;
 pub mod id;
 pub mod memory;
 pub mod message;
@@ -34,6 +36,7 @@ pub mod time;
 pub use crash::{Consequence, CrashRecord, Frame, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
+pub use held::{HostBytes, HostKind};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
 pub use previous::{Cause, Confidence, PreviousRun};

@@ -65,6 +65,8 @@ impl AgentSpec {
 pub struct Limits {
     /// Linear memories, tables and host bytes together.
     pub memory_bytes: u64,
+    /// Percent of `memory_bytes` at which it is told that it gets close, 1 to 100.
+    pub memory_soft_percent: u8,
     /// What happens when growth would pass `memory_bytes`.
     pub on_memory_limit: MemoryPolicy,
     /// CPU time of one call into the guest.
@@ -92,6 +94,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 64 * 1024 * 1024,
+            memory_soft_percent: 80,
             on_memory_limit: MemoryPolicy::End,
             cpu: Duration::from_secs(10),
             wall: Duration::from_secs(300),

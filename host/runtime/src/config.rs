@@ -10,6 +10,8 @@ use crate::CoreDumpRules;
 pub struct RuntimeConfig {
     /// Largest number of live agents. All totals of the pool follow from it.
     pub max_agents: usize,
+    /// Whether stores get their memory from a pool, where the address space has room for one.
+    pub pooling: bool,
     /// Largest memory of one agent, in bytes. Caps the slots of the pool.
     pub max_agent_memory_bytes: u64,
     /// Where compiled components are kept. `None`: nowhere.
@@ -40,6 +42,7 @@ impl Default for RuntimeConfig {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             max_agents: 1000,
+            pooling: true,
             max_agent_memory_bytes: 1024 * 1024 * 1024,
             aot_dir: None,
             aot_bytes: 1024 * 1024 * 1024,

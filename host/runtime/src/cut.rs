@@ -1,6 +1,8 @@
 //! Ends that the host imposes on a running guest. They travel as errors through the engine.
 
-use bulkhead_model::ExitReason;
+use bulkhead_model::{ExitReason, HostKind};
+
+use crate::resources::MAX_RESOURCES;
 
 /// What it means when a call's wall time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +47,26 @@ pub(crate) enum Cut {
     )]
     NoRoom { requested_bytes: u64 },
     #[error(
-        "memory growth by {requested_bytes} bytes denied: {used_bytes} of {limit_bytes} bytes are in use"
+        "memory growth by {requested_bytes} bytes denied: {used_bytes} of {limit_bytes} bytes are in \
+         use, {host_bytes} of them by the host for it"
     )]
-    Memory { requested_bytes: u64, used_bytes: u64, limit_bytes: u64 },
+    Memory { requested_bytes: u64, used_bytes: u64, host_bytes: u64, limit_bytes: u64 },
+    #[error(
+        "the host may hold no more for it: {requested_bytes} bytes more for {} denied, which have \
+         {kind_bytes} bytes: {used_bytes} of {limit_bytes} bytes are in use",
+        kind.as_str()
+    )]
+    HostMemory {
+        kind: HostKind,
+        requested_bytes: u64,
+        kind_bytes: u64,
+        used_bytes: u64,
+        limit_bytes: u64,
+    },
+    #[error(
+        "has {MAX_RESOURCES} resources open in the host (files, streams, requests), which is the most"
+    )]
+    Resources,
 }
 
 impl Cut {
@@ -58,7 +77,10 @@ impl Cut {
             Self::HostCall { .. } => ExitReason::HostCallTimeout,
             Self::Grace | Self::Killed => ExitReason::Killed,
             Self::StartDeadline => ExitReason::StartFailed,
-            Self::Memory { .. } | Self::NoRoom { .. } => ExitReason::MemoryLimit,
+            Self::Memory { .. }
+            | Self::NoRoom { .. }
+            | Self::HostMemory { .. }
+            | Self::Resources => ExitReason::MemoryLimit,
         }
     }
 }

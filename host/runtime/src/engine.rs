@@ -48,6 +48,8 @@ impl Allocator {
 pub struct Capacity {
     /// Live agents that fit.
     pub max_agents: usize,
+    /// Largest memory of one agent, in bytes.
+    pub max_agent_memory_bytes: u64,
     /// How they get their memory.
     pub allocator: Allocator,
     /// Sentences for the operator: what is not as it was configured, and why.
@@ -62,7 +64,9 @@ pub struct EngineError {
 }
 
 /// What an ended agent's slot of the pool keeps of a table, in bytes: clearing it costs less than giving
-/// pages back to the kernel, which interrupts every core that runs the host. Memories go back at once.
+/// pages back to the kernel, which interrupts every core that runs the host. Memories go back at once: the
+/// pool keeps nothing of them resident and gives each slot's pages back (`madvise`) as it takes it from
+/// its store, before another agent can have it, and in no batches. On demand, memories are unmapped.
 const TABLE_KEEP_RESIDENT: usize = 16 * 1024;
 
 /// Builds the engine, with a pool when the address space allows it.
@@ -77,17 +81,21 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<(Engine, Capacity), Engine
             config.max_agents
         ));
     }
-    let pooled = pool(config, max_agents);
-    let (engine, allocator) = match Engine::new(&settings(config, pooled)) {
-        Ok(engine) => (engine, Allocator::Pooling),
-        Err(error) => {
-            notes.push(format!("no address space for the pool, allocating on demand: {error:#}"));
+    let pooled = config.pooling.then(|| Engine::new(&settings(config, pool(config, max_agents))));
+    let (engine, allocator) = match pooled {
+        Some(Ok(engine)) => (engine, Allocator::Pooling),
+        failed => {
+            if let Some(Err(error)) = failed {
+                let text = "no address space for the pool, allocating on demand";
+                notes.push(format!("{text}: {error:#}"));
+            }
             let engine = Engine::new(&settings(config, InstanceAllocationStrategy::OnDemand))
                 .map_err(|error| EngineError { message: format!("{error:#}") })?;
             (engine, Allocator::OnDemand)
         }
     };
-    Ok((engine, Capacity { max_agents, allocator, notes }))
+    let max_agent_memory_bytes = config.max_agent_memory_bytes;
+    Ok((engine, Capacity { max_agents, max_agent_memory_bytes, allocator, notes }))
 }
 
 fn settings(config: &RuntimeConfig, strategy: InstanceAllocationStrategy) -> Config {
@@ -119,6 +127,8 @@ fn pool(config: &RuntimeConfig, max_agents: usize) -> InstanceAllocationStrategy
         .total_gc_heaps(agents)
         .max_tables_per_module(4)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .linear_memory_keep_resident(0)
+        .decommit_batch_size(1)
         .max_memory_size(memory);
     InstanceAllocationStrategy::Pooling(pool)
 }

@@ -3,6 +3,7 @@
 use bulkhead_model::exit::Location;
 use bulkhead_model::{Determinism, Exit, ExitReason, Frame, Phase};
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 
 use crate::backtrace;
 use crate::cut::{Cut, HostFault};
@@ -17,6 +18,8 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
     let frames = backtrace::frames(error);
     let mut exit = if let Some(cut) = error.downcast_ref::<Cut>() {
         cut_off(cut, phase, birth)
+    } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        cut_off(&Cut::Resources, phase, birth)
     } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         guest_exit(status.0, phase)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -48,9 +51,11 @@ pub(crate) fn cut_off(cut: &Cut, phase: Phase, birth: &Birth) -> Exit {
     let mut exit = Exit::new(cut.reason(), phase, cut.to_string());
     exit.host_call = birth.meter.host_call().map(str::to_owned);
     exit.deterministic = Determinism::False;
-    if let Cut::Memory { requested_bytes, .. } = cut {
-        exit.requested_bytes = Some(*requested_bytes);
+    if cut.reason() == ExitReason::MemoryLimit {
         exit.deterministic = Determinism::Unknown;
+    }
+    if let Cut::Memory { requested_bytes, .. } | Cut::HostMemory { requested_bytes, .. } = cut {
+        exit.requested_bytes = Some(*requested_bytes);
     }
     exit
 }
@@ -82,7 +87,7 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
             if let Some(bytes) = failed_allocation(&birth.logs.tail()) {
                 exit.reason = ExitReason::MemoryLimit;
                 exit.message = format!("an allocation of {bytes} bytes failed");
-                exit.requested_bytes = birth.meter.denied_bytes().or(Some(bytes));
+                exit.requested_bytes = birth.meter.memory().denied_bytes().or(Some(bytes));
             } else if let Some((message, location)) = panic_in(&birth.logs.panic_lines()) {
                 exit.reason = ExitReason::Panic;
                 exit.message = message;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bulkhead_events::Counted;
-use bulkhead_model::{Message, Next, Outcome, Phase, Sender};
+use bulkhead_events::{Account, Charge, Counted};
+use bulkhead_model::{HostKind, Message, Next, Outcome, Phase, Sender};
 use wasmtime::Store;
 
 use crate::bindings::Agent;
@@ -55,6 +55,30 @@ pub struct StartInfo {
     pub restored: bool,
     /// The town, once known.
     pub town_id: Option<String>,
+}
+
+/// What an agent returned from `snapshot`. Its bytes count as the agent's until this is dropped.
+pub struct Snapshot {
+    bytes: Vec<u8>,
+    _held: Charge,
+}
+
+impl Snapshot {
+    fn hold(bytes: Vec<u8>, account: &Arc<Account>) -> Result<Self, AgentFailure> {
+        match account.charge(HostKind::Snapshot, bytes.capacity() as u64) {
+            Ok(held) => Ok(Self { bytes, _held: held }),
+            Err(over) => Err(AgentFailure {
+                code: "snapshot-too-large".into(),
+                message: format!("the snapshot is refused: {over}"),
+                fatal: false,
+            }),
+        }
+    }
+
+    /// Its bytes. Opaque to the host.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why the agent is asked to end.
@@ -137,12 +161,16 @@ impl Incarnation {
         })
     }
 
-    /// Calls `lifecycle.snapshot`.
-    pub fn snapshot(self, limits: CallLimits) -> Call<Vec<u8>> {
+    /// Calls `lifecycle.snapshot`. A snapshot that the agent's account has no room for is a failure
+    /// that the agent survives.
+    pub fn snapshot(self, limits: CallLimits) -> Call<Snapshot> {
         self.call(Phase::Snapshot, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
             let result = agent.bulkhead_agent_lifecycle().call_snapshot(&mut live.store).await;
-            live.finished(result, |snapshot| snapshot)
+            let account = Arc::clone(live.store.data().meter.memory().account());
+            let Finished { live, result } = live.finished(result, |bytes| bytes);
+            let hold = |bytes: Vec<u8>| Snapshot::hold(bytes, &account);
+            Finished { live, result: result.map(|result| result.and_then(hold)) }
         })
     }
 
@@ -261,4 +289,21 @@ fn outcome(outcome: types::Outcome) -> Outcome {
     };
     let reply = outcome.reply.map(cut);
     Outcome { reply, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_held_by_its_agent_and_refused_without_room() {
+        let account = Arc::new(Account::default());
+        account.begin(1000, 80, None);
+        let snapshot = Snapshot::hold(vec![1; 600], &account).unwrap();
+        assert_eq!((snapshot.bytes().len(), account.reading().host.snapshot), (600, 600));
+        let refused = Snapshot::hold(vec![1; 600], &account).err().unwrap();
+        assert!(!refused.fatal && refused.message.contains("600 bytes more"), "{refused:?}");
+        drop(snapshot);
+        assert_eq!(account.reading().host.snapshot, 0);
+    }
 }

@@ -13,7 +13,8 @@
 //! - `engine`: engine settings, the pool, how many agents fit
 //! - [`loader`], `aot`, `world`: from a file to something that can be instantiated
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
-//! - `limiter`, `headroom`: memory of one agent, and what is left for all of them
+//! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
+//! - [`Headroom`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
 //! - `exit`, `backtrace`: why it ended
 //! - [`symbolizer`]: in which file and line, looked up afterwards
@@ -35,8 +36,10 @@ mod lanes;
 mod limiter;
 pub mod loader;
 mod logs;
+mod memory;
 mod meter;
 mod port;
+mod resources;
 mod runtime;
 mod state;
 pub mod symbolizer;
@@ -50,7 +53,7 @@ pub use config::RuntimeConfig;
 pub use core_dump::{CoreDumpError, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains};
 pub use engine::{Allocator, Capacity, EngineError};
 pub use headroom::Headroom;
-pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, StartInfo};
+pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, Snapshot, StartInfo};
 pub use loader::{LoadError, Loaded, Source};
 pub use logs::Logs;
 pub use meter::{Meter, Usage};

@@ -9,15 +9,14 @@ use wasmtime::{Error, ResourceLimiterAsync, Result};
 use crate::cut::Cut;
 use crate::headroom::{Headroom, NoRoom};
 
-use crate::meter::{Growth, Meter};
-use crate::port::Port;
+use crate::memory::Growth;
+use crate::meter::Meter;
 
 /// A table element is a pointer in the engine.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
-    port: Arc<dyn Port>,
     headroom: Arc<Headroom>,
     memories: Ledger,
     tables: Ledger,
@@ -72,9 +71,8 @@ impl Ledger {
 }
 
 impl Limiter {
-    pub(crate) fn new(meter: Arc<Meter>, port: Arc<dyn Port>, headroom: Arc<Headroom>) -> Self {
-        let (memories, tables) = (Ledger::default(), Ledger::default());
-        Self { meter, port, headroom, memories, tables }
+    pub(crate) fn new(meter: Arc<Meter>, headroom: Arc<Headroom>) -> Self {
+        Self { meter, headroom, memories: Ledger::default(), tables: Ledger::default() }
     }
 
     async fn grow(
@@ -121,21 +119,15 @@ impl Limiter {
         self.meter.leave_host();
         match room {
             Ok(()) => Ok(true),
-            Err(NoRoom) if self.meter.memory_policy() == MemoryPolicy::Deny => Ok(false),
+            Err(NoRoom) if self.meter.memory().policy() == MemoryPolicy::Deny => Ok(false),
             Err(NoRoom) => Err(Cut::NoRoom { requested_bytes }.into()),
         }
     }
 
     /// Whether the whole may become `total` bytes. At birth there is nobody who could see a denial.
     fn may_hold(&mut self, total: usize, requested: usize, at_birth: bool) -> Result<bool> {
-        match self.meter.hold(total as u64, requested as u64, at_birth) {
-            Growth::Granted { crossed_soft } => {
-                if crossed_soft {
-                    let usage = self.meter.usage();
-                    self.port.memory_soft_limit(usage.memory_bytes, usage.memory_limit_bytes);
-                }
-                Ok(true)
-            }
+        match self.meter.memory().hold(total as u64, requested as u64, at_birth) {
+            Growth::Granted => Ok(true),
             Growth::Denied => Ok(false),
             Growth::Ends(cut) => Err(cut.into()),
         }
@@ -174,14 +166,16 @@ impl ResourceLimiterAsync for Limiter {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::MemoryPolicy;
+    use bulkhead_model::{Limits, MemoryPolicy};
 
     use super::*;
-    use crate::logs::tests::FakePort;
 
     fn limiter(limit: u64) -> (Limiter, Arc<Meter>) {
-        let meter = Arc::new(Meter::new(limit, MemoryPolicy::Deny));
-        (Limiter::new(Arc::clone(&meter), Arc::new(FakePort::default()), Arc::default()), meter)
+        let on_memory_limit = MemoryPolicy::Deny;
+        let limits = Limits { memory_bytes: limit, on_memory_limit, ..Limits::default() };
+        let meter = Arc::new(Meter::new(&limits, Arc::default()));
+        meter.memory().begin(Arc::new(|_| {}));
+        (Limiter::new(Arc::clone(&meter), Arc::default()), meter)
     }
 
     #[tokio::test]

@@ -162,7 +162,7 @@ pub(crate) mod tests {
         ) {
             self.lines.lock().unwrap().push((message, dropped));
         }
-        fn memory_soft_limit(&self, _used_bytes: u64, _limit_bytes: u64) {}
+        fn memory_soft_limit(&self, _memory: &bulkhead_events::AccountReading) {}
         fn settings(&self) -> Settings {
             self.settings.clone()
         }

@@ -6,19 +6,22 @@
 //! the slow lane, the thread's CPU clock counts, so that a guest is not charged for time in which its
 //! thread did not run; at most one tick of a poll can be.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{MemoryPolicy, Phase};
+use bulkhead_events::Account;
+use bulkhead_model::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::call::CallLimits;
 use crate::cut::{Cut, WallEnd};
+use crate::memory::Memory;
 
 /// One incarnation's meter. Written by the thread that runs the guest, read by anyone.
 pub struct Meter {
     base: Instant,
-    memory: MemoryAccount,
+    memory: Memory,
     /// CPU time of finished polls of the current call.
     cpu_call_ns: AtomicU64,
     /// CPU time of finished calls and polls of this incarnation.
@@ -48,29 +51,27 @@ struct PollClock {
     thread_base_ns: AtomicI64,
 }
 
-struct MemoryAccount {
-    used: AtomicU64,
-    peak: AtomicU64,
-    limit: u64,
-    policy: MemoryPolicy,
-    denied: AtomicU64,
-    last_denied_bytes: AtomicU64,
-    soft_crossed: AtomicBool,
-}
-
 /// A reading of a [`Meter`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Linear memories and tables, in bytes.
+    /// Linear memories, tables and host bytes, in bytes: what is held against the limit.
     pub memory_bytes: u64,
+    /// The linear memories and tables among them.
+    pub guest_bytes: u64,
+    /// What the host holds, by kind.
+    pub host: HostBytes,
     /// The largest `memory_bytes`.
     pub memory_peak_bytes: u64,
     /// The hard limit.
     pub memory_limit_bytes: u64,
+    /// The soft mark. 0 before the incarnation has a store.
+    pub memory_soft_bytes: u64,
     /// `memory_bytes` was at the soft mark once.
     pub soft_limit_crossed: bool,
     /// Growths that were denied.
     pub denied_growths: u64,
+    /// What the host did not take for the agent because of its limit: mail, lines, events, requests.
+    pub refused: u64,
     /// CPU time of all calls, in microseconds.
     pub cpu_us: u64,
     /// Calls from the guest into the host.
@@ -100,31 +101,12 @@ pub(crate) struct Slices {
     pub slow: Duration,
 }
 
-/// Percent of the limit at which an agent is told once that it is getting close.
-const SOFT_PERCENT: u64 = 80;
-
-/// What became of a wish for memory.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Growth {
-    Granted { crossed_soft: bool },
-    Denied,
-    Ends(Cut),
-}
-
 impl Meter {
-    /// A meter with nothing used yet.
-    pub fn new(memory_limit_bytes: u64, policy: MemoryPolicy) -> Self {
+    /// A meter with nothing used yet. Memory is held by `account`.
+    pub fn new(limits: &Limits, account: Arc<Account>) -> Self {
         Self {
             base: Instant::now(),
-            memory: MemoryAccount {
-                used: AtomicU64::new(0),
-                peak: AtomicU64::new(0),
-                limit: memory_limit_bytes,
-                policy,
-                denied: AtomicU64::new(0),
-                last_denied_bytes: AtomicU64::new(0),
-                soft_crossed: AtomicBool::new(false),
-            },
+            memory: Memory::new(limits, account),
             cpu_call_ns: AtomicU64::new(0),
             cpu_total_ns: AtomicU64::new(0),
             slice_ns: AtomicU64::new(0),
@@ -144,12 +126,17 @@ impl Meter {
 
     /// Reads it.
     pub fn usage(&self) -> Usage {
+        let memory = self.memory.reading();
         Usage {
-            memory_bytes: self.memory.used.load(Relaxed),
-            memory_peak_bytes: self.memory.peak.load(Relaxed),
-            memory_limit_bytes: self.memory.limit,
-            soft_limit_crossed: self.memory.soft_crossed.load(Relaxed),
-            denied_growths: self.memory.denied.load(Relaxed),
+            memory_bytes: memory.used_bytes(),
+            guest_bytes: memory.guest_bytes,
+            host: memory.host,
+            memory_peak_bytes: memory.peak_bytes,
+            memory_limit_bytes: memory.limit_bytes,
+            memory_soft_bytes: memory.soft_bytes,
+            soft_limit_crossed: memory.soft_crossings > 0,
+            denied_growths: memory.denied_growths,
+            refused: memory.refused,
             cpu_us: self.cpu_total_ns.load(Relaxed) / 1000,
             host_calls: self.host_calls.load(Relaxed),
         }
@@ -160,39 +147,9 @@ impl Meter {
         Duration::from_nanos(self.deadline_ns.load(Relaxed).saturating_sub(self.now_ns()))
     }
 
-    // ---- memory ----
-
-    /// The agent wants to hold `total` bytes, `requested` more than before.
-    pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
-        let account = &self.memory;
-        if total > account.limit {
-            account.denied.fetch_add(1, Relaxed);
-            account.last_denied_bytes.store(requested, Relaxed);
-            if account.policy == MemoryPolicy::Deny && !at_birth {
-                return Growth::Denied;
-            }
-            return Growth::Ends(Cut::Memory {
-                requested_bytes: requested,
-                used_bytes: account.used.load(Relaxed),
-                limit_bytes: account.limit,
-            });
-        }
-        account.used.store(total, Relaxed);
-        account.peak.fetch_max(total, Relaxed);
-        let soft = account.limit / 100 * SOFT_PERCENT;
-        let crossed_soft = total >= soft && !account.soft_crossed.swap(true, Relaxed);
-        Growth::Granted { crossed_soft }
-    }
-
-    /// What becomes of a growth that cannot be.
-    pub(crate) fn memory_policy(&self) -> MemoryPolicy {
-        self.memory.policy
-    }
-
-    /// Size of the growth that was denied last, if one was.
-    pub(crate) fn denied_bytes(&self) -> Option<u64> {
-        let denied = self.memory.denied.load(Relaxed) > 0;
-        denied.then(|| self.memory.last_denied_bytes.load(Relaxed))
+    /// Memory.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     // ---- one call ----
@@ -385,34 +342,18 @@ mod tests {
         }
     }
 
+    fn meter() -> Meter {
+        Meter::new(&Limits::default(), Arc::default())
+    }
+
     fn burn(time: Duration) {
         let end = thread_cpu_ns() + i64::try_from(time.as_nanos()).unwrap();
         while thread_cpu_ns() < end {}
     }
 
     #[test]
-    fn the_limit_may_be_reached_and_not_passed() {
-        let meter = Meter::new(100, MemoryPolicy::Deny);
-        assert_eq!(meter.hold(60, 60, true), Growth::Granted { crossed_soft: false });
-        assert_eq!(meter.hold(90, 30, false), Growth::Granted { crossed_soft: true });
-        assert_eq!(meter.hold(100, 10, false), Growth::Granted { crossed_soft: false });
-        assert_eq!(meter.hold(101, 1, false), Growth::Denied);
-        assert_eq!(meter.denied_bytes(), Some(1));
-        assert_eq!(meter.hold(50, 0, false), Growth::Granted { crossed_soft: false });
-        assert_eq!(meter.usage().memory_bytes, 50);
-        assert_eq!(meter.usage().memory_peak_bytes, 100);
-    }
-
-    #[test]
-    fn growth_past_the_limit_ends_an_agent_that_may_not_see_it() {
-        let meter = Meter::new(100, MemoryPolicy::End);
-        let ends = meter.hold(101, 101, false);
-        assert!(matches!(ends, Growth::Ends(Cut::Memory { requested_bytes: 101, .. })));
-    }
-
-    #[test]
     fn a_burner_yields_then_is_cut() {
-        let meter = Meter::new(0, MemoryPolicy::End);
+        let meter = meter();
         meter.begin_call(&limits(30, 60_000), Phase::Handle, false);
         meter.begin_poll();
         meter.enter_host();
@@ -435,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_kill_comes_before_everything_else() {
-        let meter = Meter::new(0, MemoryPolicy::End);
+        let meter = meter();
         meter.begin_call(&limits(0, 0), Phase::Handle, false);
         meter.begin_poll();
         meter.set_kill();
@@ -445,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_deadline_can_only_come_nearer() {
-        let meter = Meter::new(0, MemoryPolicy::End);
+        let meter = meter();
         meter.begin_call(&limits(1, 1000), Phase::Handle, false);
         meter.end_within(Duration::from_secs(3600));
         assert!(meter.time_left() <= Duration::from_secs(1));

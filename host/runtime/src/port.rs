@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_events::AccountReading;
 use bulkhead_model::{Body, Level, Secret, Settings};
 use serde_json::value::RawValue;
 
@@ -48,8 +49,8 @@ pub trait Port: Send + Sync + 'static {
         fields: BTreeMap<String, String>,
         dropped: u64,
     );
-    /// Memory use crossed the soft mark.
-    fn memory_soft_limit(&self, used_bytes: u64, limit_bytes: u64);
+    /// Memory use crossed the soft mark upward.
+    fn memory_soft_limit(&self, memory: &AccountReading);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
     /// What the town says to a configuration key now. It wins over what the agent was started with.

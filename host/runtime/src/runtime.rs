@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bulkhead_events::{Budget, Gauge, SharedSink};
+use bulkhead_events::{Account, Budget, Gauge, SharedSink};
 use bulkhead_model::{AgentSpec, Phase};
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
@@ -20,6 +20,7 @@ use crate::loader::{LoadError, Loaded, Loader};
 use crate::logs::Logs;
 use crate::meter::{Meter, Slices, Verdict};
 use crate::port::Port;
+use crate::resources::MAX_HANDLES;
 use crate::state::{Shared, State};
 use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
@@ -38,25 +39,34 @@ pub struct Birth {
     pub port: Arc<dyn Port>,
     /// A directory that becomes its `/workspace`.
     pub workspace: Option<PathBuf>,
+    limited: bool,
 }
 
 impl Birth {
     /// A birth with nothing used and nothing said yet. What it may say it shares with the incarnations
-    /// before and after, through `log_budget`.
+    /// before and after, through `log_budget`, and what it holds through `account`.
     pub fn new(
         spec: Arc<AgentSpec>,
         port: Arc<dyn Port>,
         workspace: Option<PathBuf>,
         log_budget: Arc<Mutex<Budget>>,
+        account: Arc<Account>,
     ) -> Self {
-        let limits = &spec.limits;
         Self {
-            meter: Arc::new(Meter::new(limits.memory_bytes, limits.on_memory_limit)),
+            meter: Arc::new(Meter::new(&spec.limits, account)),
             logs: Arc::new(Logs::new(Arc::clone(&port), log_budget)),
             spec,
             port,
             workspace,
+            limited: true,
         }
+    }
+
+    /// The same without a limiter, to measure what one costs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        Self { limited: false, ..self }
     }
 }
 
@@ -212,10 +222,6 @@ impl Runtime {
     }
 }
 
-/// What one host call may copy out of the guest, in bytes: a message body of 1 MiB and what comes with
-/// it. The engine's default is 128 MiB.
-const MAX_LIFTED_BYTES: usize = 4 * 1024 * 1024;
-
 async fn be_born(
     loaded: &Loaded,
     birth: &Birth,
@@ -231,12 +237,18 @@ async fn be_born(
     // Before the store, so that it is dropped after it, wherever this ends.
     let counted = stores.enter();
     let mut store = Store::new(engine, state);
-    store.limiter_async(|state| &mut state.limiter);
-    store.set_hostcall_fuel(MAX_LIFTED_BYTES);
-    store.call_hook(|context, hook| {
+    if birth.limited {
+        store.limiter_async(|state| &mut state.limiter);
+    }
+    store.set_hostcall_fuel(birth.meter.memory().lifted_bytes());
+    store.set_max_component_handles(MAX_HANDLES);
+    store.call_hook(|mut context, hook| {
         match hook {
             CallHook::CallingHost => context.data().meter.enter_host(),
-            CallHook::ReturningFromHost => context.data().meter.leave_host(),
+            CallHook::ReturningFromHost => {
+                context.data().meter.leave_host();
+                context.data_mut().settle()?;
+            }
             CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
         }
         Ok(())
@@ -258,6 +270,7 @@ fn link(engine: &Engine) -> Linker<State> {
     let mut linker = Linker::new(engine);
     // The three define disjoint names; a clash is a bug that every boot would show.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
+    interfaces::listing::replace(&mut linker).expect("replace wasi:filesystem's read-directory");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
     bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {
         state

@@ -2,25 +2,37 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::AgentSpec;
+use bulkhead_events::{AccountReading, Charge};
+use bulkhead_model::{AgentSpec, HostKind};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::cut::Cut;
 use crate::headroom::Headroom;
-use crate::interfaces::http::Outbound;
+use crate::interfaces::http::{MAX_FIELD_BYTES, Outbound};
 use crate::interfaces::stdio::LineStream;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
 use crate::meter::Meter;
 use crate::port::Port;
+use crate::resources::{self, MAX_RESOURCES};
 use crate::runtime::Birth;
 
 pub(crate) struct State {
+    /// First: fields are dropped in order, and what the others hold is part of the last reading.
+    _life: Life,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
     table: ResourceTable,
+    /// What is in the table.
+    open: Charge,
+    /// The table may have changed since it was looked through.
+    touched: bool,
+    /// Directories that were listed since there was no list, by what the largest of them takes.
+    pub listing_bytes: u64,
+    stdio: [LineStream; 2],
     pub limiter: Limiter,
     pub meter: Arc<Meter>,
     pub logs: Arc<Logs>,
@@ -36,10 +48,6 @@ pub(crate) struct Shared {
     pub headroom: Arc<Headroom>,
 }
 
-/// Resources (streams, files, requests) that a guest may hold at once.
-/// Each may be a file descriptor of the host.
-const MAX_RESOURCES: usize = 256;
-
 /// Random bytes that one host call may ask for. The default of 64 MiB would hold its thread.
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
@@ -48,8 +56,13 @@ impl State {
     pub(crate) fn new(birth: &Birth, shared: &Shared) -> std::io::Result<Self> {
         let logs = Arc::clone(&birth.logs);
         let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(LineStream::stdout(Arc::clone(&logs)))
-            .stderr(LineStream::stderr(Arc::clone(&logs)))
+        let stdout = LineStream::stdout(Arc::clone(&logs));
+        let stderr = LineStream::stderr(Arc::clone(&logs));
+        wasi.stdout(stdout.clone())
+            .stderr(stderr.clone())
+            // No address is allowed in any case; this way there are no sockets either.
+            .allow_tcp(false)
+            .allow_udp(false)
             .max_random_size(MAX_RANDOM_BYTES)
             .arg(birth.spec.component.as_ref());
         // The town wins, as it does in `host.config`. An instance cannot be told of a change: the next
@@ -66,20 +79,20 @@ impl State {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_FIELD_BYTES as usize);
+        let (policy, meter) = (birth.spec.http.clone(), Arc::clone(&birth.meter));
         Ok(Self {
+            _life: Life::begin(birth),
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
-            outbound: Outbound::new(
-                birth.spec.http.clone(),
-                Arc::clone(&shared.tls),
-                Arc::clone(&logs),
-            ),
+            http,
+            outbound: Outbound::new(policy, Arc::clone(&shared.tls), Arc::clone(&logs), meter),
             table,
-            limiter: Limiter::new(
-                Arc::clone(&birth.meter),
-                Arc::clone(&birth.port),
-                Arc::clone(&shared.headroom),
-            ),
+            open: birth.meter.memory().account().nothing(HostKind::Resources),
+            touched: false,
+            listing_bytes: 0,
+            stdio: [stdout, stderr],
+            limiter: Limiter::new(Arc::clone(&birth.meter), Arc::clone(&shared.headroom)),
             meter: Arc::clone(&birth.meter),
             logs,
             port: Arc::clone(&birth.port),
@@ -88,14 +101,57 @@ impl State {
     }
 }
 
+/// The incarnation's time with its agent's account.
+struct Life(Arc<Meter>);
+
+impl Life {
+    fn begin(birth: &Birth) -> Self {
+        let port = Arc::downgrade(&birth.port);
+        let soft_mark = move |memory: AccountReading| {
+            if let Some(port) = port.upgrade() {
+                port.memory_soft_limit(&memory);
+            }
+        };
+        birth.meter.memory().begin(Arc::new(soft_mark));
+        Self(Arc::clone(&birth.meter))
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.memory().end();
+    }
+}
+
+impl State {
+    /// A host call is about to return: counts what it left in the host. An error ends the guest.
+    pub(crate) fn settle(&mut self) -> Result<(), Cut> {
+        if std::mem::take(&mut self.touched) {
+            let own_streams: usize = self.stdio.iter().map(LineStream::handles).sum();
+            let census = resources::census(&mut self.table, own_streams);
+            if census.listings == 0 {
+                self.listing_bytes = 0;
+            }
+            let listings = self.listing_bytes.saturating_mul(census.listings as u64);
+            if let Err(over) = self.open.resize(census.bytes.saturating_add(listings)) {
+                self.meter.memory().account().refuse(HostKind::Resources);
+                return Err(self.meter.memory().host_cut(HostKind::Resources, &over));
+            }
+        }
+        self.meter.memory().take_cut().map_or(Ok(()), Err)
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.touched = true;
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.touched = true;
         WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
     }
 }

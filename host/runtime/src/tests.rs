@@ -168,7 +168,13 @@ fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
     let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
     let spec = AgentSpec { limits, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(spec.limits.log_lines_per_second)));
-    Arc::new(Birth::new(Arc::new(spec), Arc::new(FakePort::default()), None, log_budget))
+    Arc::new(Birth::new(
+        Arc::new(spec),
+        Arc::new(FakePort::default()),
+        None,
+        log_budget,
+        Arc::default(),
+    ))
 }
 
 fn roomy() -> Arc<Birth> {
@@ -312,6 +318,45 @@ fn growth_past_the_limit_ends_the_agent_or_is_shown_to_it() {
     let usage = deny.meter.usage();
     assert_eq!(usage.memory_bytes, 1 << 20);
     assert!(usage.denied_growths > 0);
+    rig.end();
+}
+
+#[test]
+fn handles_of_a_guests_own_resources_are_bounded() {
+    let rig = Rig::new(1);
+    let text = r#"(component
+        (type $r (resource (rep i32)))
+        (core func $new (canon resource.new $r))
+        (core module $m
+            (import "" "new" (func $new (param i32) (result i32)))
+            (func (export "run") (result i32)
+                (loop (drop (call $new (i32.const 1))) br 0) unreachable))
+        (core instance $i (instantiate $m (with "" (instance (export "new" (func $new))))))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $exports (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $exports)))"#;
+    let loaded = rig.load(&rig.write(&wat::parse_str(text).unwrap())).unwrap();
+    let incarnation = rig.born(&loaded, &roomy()).unwrap();
+    match rig.block_on(incarnation.run(limits(20_000))) {
+        CallEnd::Ended(exit, _) => {
+            assert_eq!(exit.reason, ExitReason::Trap);
+            assert!(exit.message.contains("handle limit"), "{}", exit.message);
+        }
+        CallEnd::Returned(..) => panic!("it returned"),
+    }
+    rig.end();
+}
+
+#[test]
+fn what_a_guest_held_is_given_back_with_its_store_and_its_figures_stay() {
+    let rig = Rig::new(1);
+    let birth = birth(1 << 20, MemoryPolicy::End);
+    let account = Arc::clone(birth.meter.memory().account());
+    let incarnation = rig.born(&rig.loaded(OK), &birth).unwrap();
+    assert_eq!(account.reading().guest_bytes, 65_536);
+    drop(incarnation);
+    assert_eq!(account.reading().used_bytes(), 0);
+    assert_eq!(birth.meter.usage().guest_bytes, 65_536);
     rig.end();
 }
 

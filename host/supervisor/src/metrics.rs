@@ -37,6 +37,8 @@ pub struct Metrics {
     pub committed_bytes: u64,
     /// The container's memory.
     pub memory: bulkhead_memory::Snapshot,
+    /// What the host holds for agents beside that.
+    pub agent_host_bytes: u64,
     /// How long this run lives.
     pub uptime: Duration,
     /// When it began.
@@ -70,6 +72,7 @@ impl Supervisor {
             guest_memory_bytes: 0,
             committed_bytes: self.0.container.committed_bytes(),
             memory: memory.snapshot(),
+            agent_host_bytes: 0,
             uptime: context.uptime(),
             started_at: context.started_at(),
             ready: self.is_ready(),
@@ -82,6 +85,7 @@ impl Supervisor {
             metrics.mailbox_messages += figures.mailbox_messages;
             metrics.mailbox_bytes += figures.mailbox_bytes;
             metrics.guest_memory_bytes += figures.memory_bytes;
+            metrics.agent_host_bytes += figures.host_bytes;
         }
         metrics
     }

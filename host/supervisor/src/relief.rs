@@ -72,7 +72,8 @@ impl Relief for Agents {
 
 /// The agent as one that could go. `None` for one that is going, or holds nothing.
 fn candidate(agent: &AgentHandle) -> Option<Candidate> {
-    let memory = agent.memory();
+    let probe = agent.memory_probe();
+    let memory = probe.read();
     let used_bytes = memory.used_bytes.filter(|bytes| *bytes > 0)?;
     let idle = match agent.board().state() {
         AgentState::Starting => false,

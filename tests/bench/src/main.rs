@@ -4,6 +4,7 @@
 //! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
 //! tenth warms up and is thrown away.
 
+mod account;
 mod blackbox;
 mod churn;
 mod connection;
@@ -68,6 +69,7 @@ enum Part {
     Density,
     Memory,
     Symbols,
+    Account,
 }
 
 impl Part {
@@ -86,6 +88,7 @@ impl Part {
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
             Self::Memory => memory::measure(report),
             Self::Symbols => symbols::symbols(report),
+            Self::Account => account::measure(args.slow_rounds, report),
         }
     }
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bulkhead_events::task::Spawner;
-use bulkhead_events::{Budget, Ring};
+use bulkhead_events::{Account, Budget, Ring};
 use bulkhead_model::event::{AgentTag, StartTimings};
 use bulkhead_model::{
     Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
@@ -93,6 +93,7 @@ impl Life {
     pub(crate) fn new(
         order: StartOrder,
         ring: &Arc<Ring>,
+        account: &Arc<Account>,
         slot: &Arc<AgentSlot>,
         container: &Arc<Container>,
     ) -> Self {
@@ -100,11 +101,16 @@ impl Life {
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
         let start = Arc::new(Start {
-            mailbox: Mailbox::new(limits.mailbox_messages, limits.mailbox_bytes),
+            mailbox: Mailbox::new(
+                limits.mailbox_messages,
+                limits.mailbox_bytes,
+                Arc::clone(account),
+            ),
             settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings)),
             spec,
             ring: Arc::clone(ring),
             probation: Probation::default(),
+            account: Arc::clone(account),
             container: Arc::clone(container),
         });
         let slot = Arc::clone(slot);
@@ -122,7 +128,8 @@ impl Life {
         let board = Arc::new(Board::new(self.start.container.changes.clone()));
         let port = AgentPort::new(tag.clone(), Arc::clone(&board), Arc::clone(&self.start));
         let (spec, log_budget) = (Arc::clone(spec), Arc::clone(&self.log_budget));
-        let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget);
+        let account = Arc::clone(&self.start.account);
+        let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget, account);
         let shared = Shared::new(tag, attempt, Arc::clone(&self.start), board, birth);
         AgentHandle { shared: Arc::new(shared) }
     }
@@ -164,7 +171,7 @@ impl Life {
         let body: Body = prompt.as_str().into();
         let (id, bytes) = (self.prompt_message_id.clone(), body.len());
         let message = Message { id: id.clone(), sender: Sender::Prompt, body };
-        match self.start.mailbox.push(Envelope { message, report: None }) {
+        match self.start.mailbox.push(Envelope::new(message, None)) {
             Ok(()) => first.tell_message(id, Sender::Prompt, bytes),
             Err(full) => {
                 let agent = &self.start.spec.id;

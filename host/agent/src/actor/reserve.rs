@@ -67,9 +67,11 @@ impl Actor<'_> {
         };
         self.timings.compile_us = micros(began.elapsed());
         let (born, limit) = (loaded.initial_memory_bytes, spec.limits.memory_bytes);
+        let max = self.container.runtime.capacity().max_agent_memory_bytes;
         if born > limit {
             let text = format!(
-                "component {} has {born} bytes of memory at birth, the limit is {limit}",
+                "component {} has {born} bytes of memory at birth, the agent's limit is {limit}, and the \
+                 container gives one agent at most {max}",
                 spec.component
             );
             return Err(StartError::new(StartPhase::Admission, StartFailure::MemoryMinimum, text));

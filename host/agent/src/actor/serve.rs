@@ -129,6 +129,8 @@ impl Actor<'_> {
         let began = Instant::now();
         let cpu_before = self.shared.birth.meter.usage().cpu_us;
         let mut call = incarnation.handle(&envelope.message, self.turn_limits());
+        // The call has a copy: one of them is enough to hold.
+        envelope.message.body = "".into();
         let mut grace: Option<(Instant, ShutdownReason)> = None;
         let mut killed = false;
         let end = loop {
@@ -168,7 +170,8 @@ impl Actor<'_> {
 
     fn died_in_turn(&self, exit: Exit, envelope: &mut Envelope) -> Ended {
         let message = envelope.message.clone();
-        let in_flight = Envelope { message, report: envelope.report.take() };
+        let (report, held) = (envelope.report.take(), envelope.held.take());
+        let in_flight = Envelope { message, report, held };
         Ended { in_flight: Some(in_flight), ..exit.into() }
     }
 

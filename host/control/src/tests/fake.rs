@@ -228,6 +228,7 @@ impl Backend for Fake {
             guest_memory_bytes: 65536,
             committed_bytes: 131_072,
             memory: memory(),
+            agent_host_bytes: 4096,
             uptime: Duration::from_millis(1500),
             started_at: Timestamp(1750),
             ready: self.is_ready(),
@@ -315,7 +316,7 @@ fn view(agent_id: AgentId) -> AgentView {
         mailbox_depth: 0,
         nudges: 0,
         cpu_us: 0,
-        memory: MemoryView { used_bytes: 0, peak_bytes: 0, limit_bytes: 0 },
+        memory: MemoryView::default(),
         restart: RestartView::new(
             &RestartRules::default(),
             RestartState::default(),

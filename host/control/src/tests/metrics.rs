@@ -91,6 +91,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_memory_sweeps_total", 12.0),
         ("bulkhead_memory_last_sweep_seconds", 0.001),
         ("bulkhead_memory_longest_sweep_seconds", 0.002),
+        ("bulkhead_agent_host_memory_bytes", 4096.0),
         ("bulkhead_control_connections", 1.0),
         ("bulkhead_ready", 1.0),
         ("bulkhead_draining", 0.0),

@@ -88,6 +88,20 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// A part of a limit, 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Percent(pub u8);
+
+impl TryFrom<i64> for Percent {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        let percent = u8::try_from(number).ok().filter(|percent| (1..=100).contains(percent));
+        percent.map(Self).ok_or_else(|| format!("{number} is not between 1 and 100"))
+    }
+}
+
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
@@ -154,7 +168,10 @@ impl Default for State {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub max_agents: Count,
+    pub memory_pool: bool,
     pub max_agent_memory_mb: Count,
+    pub agent_memory_mb: Option<Spanned<Count>>,
+    pub agent_memory_soft_percent: Option<Percent>,
     pub component_mb: Count,
     pub keep_ended: usize,
     pub shutdown_ms: Count,
@@ -165,7 +182,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_agents: Count(1000),
+            memory_pool: true,
             max_agent_memory_mb: Count(1024),
+            agent_memory_mb: None,
+            agent_memory_soft_percent: None,
             component_mb: Count(64),
             keep_ended: 1000,
             // Well below the shortest grace of common platforms (30 s, then SIGKILL).
@@ -223,6 +243,7 @@ pub struct Role {
     pub restart_same_fault: Option<Spanned<u32>>,
     pub idle_ms: Option<u64>,
     pub memory_limit_mb: Option<Spanned<Count>>,
+    pub memory_soft_percent: Option<Percent>,
     pub on_memory_limit: Option<MemoryPolicy>,
     pub cpu_ms: Option<Count>,
     pub wall_ms: Option<Count>,

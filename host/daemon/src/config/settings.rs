@@ -121,10 +121,10 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         .map(|(name, component)| (name.into(), base.join(component.path)))
         .collect();
     let model = file.model.map(Model::check).transpose()?;
+    let agent_memory = AgentMemory::check(&file.limits)?;
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
-        let max_mb = file.limits.max_agent_memory_mb;
-        let checked = check_role(&name, role, &components, model.as_ref(), max_mb)?;
+        let checked = check_role(&name, role, &components, model.as_ref(), &agent_memory)?;
         roles.insert(name.into(), checked);
     }
     let agents = check_agents(file.agents, &roles)?;
@@ -145,6 +145,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         },
         runtime: RuntimeConfig {
             max_agents: file.limits.max_agents.as_usize(),
+            pooling: file.limits.memory_pool,
             max_agent_memory_bytes,
             aot_dir: Some(state_dir.join("aot")),
             aot_bytes: file.state.aot_mb.mebibytes(),
@@ -252,9 +253,9 @@ fn check_role(
     role: file::Role,
     components: &BTreeMap<Arc<str>, PathBuf>,
     model: Option<&Model>,
-    max_agent_memory_mb: Count,
+    memory: &AgentMemory,
 ) -> Result<Role, Problem> {
-    let limits = limits(name, &role, max_agent_memory_mb)?;
+    let limits = limits(name, &role, memory)?;
     let restart = restart_rules(name, &role)?;
     let span = role.component.span();
     let Some((component, _)) = components.get_key_value(role.component.get_ref().as_str()) else {
@@ -297,20 +298,53 @@ fn check_role(
     })
 }
 
-fn limits(name: &str, role: &file::Role, max_mb: Count) -> Result<Limits, Problem> {
-    let mut limits = Limits::default();
-    limits.memory_bytes = limits.memory_bytes.min(max_mb.mebibytes());
-    if let Some(mb) = &role.memory_limit_mb {
-        if *mb.get_ref() > max_mb {
-            let key = format!("roles.{name}.memory_limit_mb");
+/// What the container says about the memory of its agents.
+struct AgentMemory {
+    max_mb: Count,
+    /// Of a role that says nothing.
+    default_bytes: u64,
+    soft_percent: u8,
+}
+
+impl AgentMemory {
+    fn check(limits: &file::Limits) -> Result<Self, Problem> {
+        let (max_mb, defaults) = (limits.max_agent_memory_mb, Limits::default());
+        let default_bytes = defaults.memory_bytes.min(max_mb.mebibytes());
+        let mut memory = Self { max_mb, default_bytes, soft_percent: defaults.memory_soft_percent };
+        if let Some(mb) = &limits.agent_memory_mb {
+            memory.default_bytes = memory.bytes("limits.agent_memory_mb", mb)?;
+        }
+        if let Some(percent) = limits.agent_memory_soft_percent {
+            memory.soft_percent = percent.0;
+        }
+        Ok(memory)
+    }
+
+    /// A limit that `key` sets, unless it is above what an agent may have.
+    fn bytes(&self, key: &str, mb: &Spanned<Count>) -> Result<u64, Problem> {
+        if *mb.get_ref() > self.max_mb {
             let message = format!(
                 "{} is more than limits.max_agent_memory_mb, which is {}",
                 mb.get_ref().0,
-                max_mb.0
+                self.max_mb.0
             );
-            return Err(Problem { key, message, span: mb.span() });
+            return Err(Problem { key: key.into(), message, span: mb.span() });
         }
-        limits.memory_bytes = mb.get_ref().mebibytes();
+        Ok(mb.get_ref().mebibytes())
+    }
+}
+
+fn limits(name: &str, role: &file::Role, memory: &AgentMemory) -> Result<Limits, Problem> {
+    let mut limits = Limits {
+        memory_bytes: memory.default_bytes,
+        memory_soft_percent: memory.soft_percent,
+        ..Limits::default()
+    };
+    if let Some(mb) = &role.memory_limit_mb {
+        limits.memory_bytes = memory.bytes(&format!("roles.{name}.memory_limit_mb"), mb)?;
+    }
+    if let Some(percent) = role.memory_soft_percent {
+        limits.memory_soft_percent = percent.0;
     }
     if let Some(policy) = role.on_memory_limit {
         limits.on_memory_limit = policy;

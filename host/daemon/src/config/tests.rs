@@ -55,6 +55,8 @@ fn a_wrong_type_or_value_is_refused_with_its_line() {
         ("[limits]\nmax_agents = 0", "at least 1"),
         ("[limits]\nmax_agents = -1", "at least 1"),
         ("[limits]\nmax_agents = \"many\"", "line 2"),
+        ("[limits]\nagent_memory_soft_percent = 0", "0 is not between 1 and 100"),
+        ("[roles.a]\ncomponent = \"x\"\nmemory_soft_percent = 101", "line 3"),
         ("[log]\nlevel = \"loud\"", "`debug`"),
         ("[roles.a]\ncomponent = \"x\"\nhttp_allow = [\"http://x\"]", "host:port"),
         ("[[agents]]\nid = \"a/b\"\nrole = \"x\"", "line 2"),
@@ -75,6 +77,22 @@ fn what_names_something_that_is_not_there_is_refused_with_its_line() {
     assert!(error.contains("[model]"), "{error}");
     let error = settings(&format!("{BASE}memory_limit_mb = 2000")).unwrap_err();
     assert!(error.contains("line 6") && error.contains("1024"), "{error}");
+    let error = settings("[limits]\nagent_memory_mb = 2000").unwrap_err();
+    assert!(error.contains("line 2") && error.contains("limits.agent_memory_mb"), "{error}");
+}
+
+#[test]
+fn memory_of_a_role_comes_from_the_role_or_else_from_the_container() {
+    let limits = |text: &str| {
+        let role = settings(text).unwrap().catalog.roles["echo"].limits.clone();
+        (role.memory_bytes >> 20, role.memory_soft_percent)
+    };
+    assert_eq!(limits(BASE), (64, 80));
+    assert_eq!(limits(&format!("[limits]\nmax_agent_memory_mb = 32\n{BASE}")), (32, 80));
+    let container = "[limits]\nagent_memory_mb = 24\nagent_memory_soft_percent = 70";
+    assert_eq!(limits(&format!("{container}\n{BASE}")), (24, 70));
+    let role = "memory_limit_mb = 12\nmemory_soft_percent = 90";
+    assert_eq!(limits(&format!("{container}\n{BASE}{role}")), (12, 90));
 }
 
 #[test]

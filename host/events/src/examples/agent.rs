@@ -6,8 +6,8 @@ use bulkhead_model::exit::Location;
 use bulkhead_model::memory::MemorySample;
 use bulkhead_model::restart::QuarantineReason;
 use bulkhead_model::{
-    AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, Incarnation, Level, Next,
-    Phase, Resources, Sender, StartPhase, Symbolized, Timestamp,
+    AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, HostBytes, Incarnation,
+    Level, Next, Phase, Resources, Sender, StartPhase, Symbolized, Timestamp,
 };
 
 use super::{AT, RUN, TOWN, logs};
@@ -76,7 +76,13 @@ fn turns() -> [Event; 4] {
         },
         turn(Some(Next::Idle), None),
         turn(None, Some("the model answered 503 three times")),
-        Event::MemorySoftLimit { agent: agent(), used_bytes: 53_739_520, limit_bytes: 67_108_864 },
+        Event::MemorySoftLimit {
+            agent: agent(),
+            used_bytes: 53_739_520,
+            host_bytes: 1_310_720,
+            soft_bytes: 53_687_091,
+            limit_bytes: 67_108_864,
+        },
     ]
 }
 
@@ -198,6 +204,7 @@ fn crash() -> CrashRecord {
             memory_bytes: 4_194_304,
             memory_peak_bytes: 6_291_456,
             memory_limit_bytes: 67_108_864,
+            host_bytes: HostBytes { mailbox: 1_560, events: 12_288, ..HostBytes::default() },
             soft_limit_crossed: false,
             denied_growths: 0,
             cpu_us: 142_800,

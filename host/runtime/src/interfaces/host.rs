@@ -101,7 +101,9 @@ impl Host for State {
         let usage = self.meter.usage();
         Ok(MemoryUsage {
             used_bytes: usage.memory_bytes,
+            host_bytes: usage.host.total(),
             peak_bytes: usage.memory_peak_bytes,
+            soft_bytes: usage.memory_soft_bytes,
             limit_bytes: usage.memory_limit_bytes,
         })
     }
@@ -192,7 +194,7 @@ mod tests {
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
         let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
-        let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget);
+        let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget, Arc::default());
         let tls = crate::interfaces::http::tls_config();
         State::new(&birth, &crate::state::Shared { tls, headroom: Arc::default() }).unwrap()
     }

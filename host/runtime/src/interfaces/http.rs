@@ -3,6 +3,9 @@
 //! The name is checked first, then every address that it resolves to, and the connection goes to the
 //! address that was checked, so that a second answer of the resolver cannot lead elsewhere. Redirects
 //! are the guest's business: following one is a new request and is checked like any other.
+//!
+//! A request under way is charged to its agent with what its buffers can become, from before it connects
+//! until its response's body and its connection are gone.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -11,7 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bulkhead_model::{HttpPolicy, Level};
+use bulkhead_events::Charge;
+use bulkhead_model::{HostKind, HttpPolicy, Level};
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Scheme};
 use http_body::{Body, Frame};
@@ -27,6 +31,7 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use crate::logs::Logs;
+use crate::meter::Meter;
 
 /// Where a guest sets no timeout of its own. A model may think for minutes before its first byte; the
 /// agent's own deadlines are what ends a call.
@@ -38,6 +43,26 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests that one agent may have under way.
 const MAX_REQUESTS: usize = 16;
 
+/// What a guest may write to a body at once. The default of 1 MiB would let every body hold 2 MiB.
+pub(crate) const BODY_CHUNK_BYTES: u64 = 32 * 1024;
+
+/// Chunks of a body that wait: one, and the place that `wasmtime-wasi-http` adds.
+pub(crate) const BODY_CHUNKS: u64 = 2;
+
+/// Header fields that a guest makes, as they are in memory.
+pub(crate) const MAX_FIELD_BYTES: u64 = 32 * 1024;
+
+/// What is read and not yet taken, and what is to be written, each; also the largest head of a response.
+/// hyper's default is 400 KiB.
+pub(crate) const MAX_HEAD_BYTES: u64 = 64 * 1024;
+
+/// What a request can make the host hold: chunks that wait and the one that is being written, both
+/// buffers of the connection, the piece of the response that was taken out of one, and its fields.
+const REQUEST_BYTES: u64 = (BODY_CHUNKS + 1) * BODY_CHUNK_BYTES + 4 * MAX_HEAD_BYTES;
+
+/// What TLS keeps beside: rustls holds at most 64 KiB to be sent, and a few records of 16 KiB.
+const TLS_BYTES: u64 = 128 * 1024;
+
 /// Names that are looked up at one time. The resolver may hold a thread for many seconds, and the
 /// blocking threads are those that agents' files need.
 static LOOKUPS: Semaphore = Semaphore::const_new(16);
@@ -48,6 +73,7 @@ pub(crate) struct Outbound {
     tls: Arc<rustls::ClientConfig>,
     logs: Arc<Logs>,
     under_way: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
 }
 
 /// TLS settings for all agents: the roots of the web, nothing else.
@@ -65,8 +91,13 @@ pub(crate) fn tls_config() -> Arc<rustls::ClientConfig> {
 type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Send>)>;
 
 impl Outbound {
-    pub(crate) fn new(policy: HttpPolicy, tls: Arc<rustls::ClientConfig>, logs: Arc<Logs>) -> Self {
-        Self { policy: Arc::new(policy), tls, logs, under_way: Arc::default() }
+    pub(crate) fn new(
+        policy: HttpPolicy,
+        tls: Arc<rustls::ClientConfig>,
+        logs: Arc<Logs>,
+        meter: Arc<Meter>,
+    ) -> Self {
+        Self { policy: Arc::new(policy), tls, logs, under_way: Arc::default(), meter }
     }
 
     fn admit(&self, uri: &Uri) -> Result<Target> {
@@ -83,33 +114,51 @@ impl Outbound {
         self.logs.line(Level::Warn, "http", &text, Default::default());
     }
 
-    fn take_place(&self) -> Result<Place> {
-        let place = Place(Arc::clone(&self.under_way));
+    fn take_place(&self, target: &Target) -> Result<Arc<Place>> {
+        let under_way = UnderWay(Arc::clone(&self.under_way));
         if self.under_way.fetch_add(1, Ordering::Relaxed) >= MAX_REQUESTS {
             return Err(Error::ConnectionLimitReached);
         }
-        Ok(place)
+        let bytes = REQUEST_BYTES + if target.tls { TLS_BYTES } else { 0 };
+        let charge = self.meter.memory().charge(HostKind::Http, bytes);
+        let charge = charge.map_err(|over| Error::InternalError(Some(over.to_string())))?;
+        Ok(Arc::new(Place { _under_way: under_way, _charge: charge }))
     }
 }
 
-/// A request under way. The count goes down when its response is gone.
-struct Place(Arc<AtomicUsize>);
+/// A request under way and what it holds, until its response's body and its connection are gone.
+struct Place {
+    _under_way: UnderWay,
+    _charge: Charge,
+}
 
-impl Drop for Place {
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl WasiHttpHooks for Outbound {
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        1
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES as usize
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _body_result: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let admitted =
-            self.admit(request.uri()).and_then(|target| Ok((target, self.take_place()?)));
+        let admitted = self.admit(request.uri()).and_then(|target| {
+            let place = self.take_place(&target)?;
+            Ok((target, place))
+        });
         let (target, place) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Box::new(std::future::ready(Err(error))),
@@ -242,14 +291,21 @@ impl Target {
     }
 }
 
+/// An HTTP/1 client with small buffers.
+fn client() -> http1::Builder {
+    let mut client = http1::Builder::new();
+    client.max_buf_size(MAX_HEAD_BYTES as usize);
+    client
+}
+
 /// Sends `request` on a connection of its own and returns when the response's head is there.
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     mut request: Request<WasiBody>,
     times: Times,
-    place: Place,
+    place: Arc<Place>,
 ) -> Sent {
-    let (mut sender, connection) = timeout(times.connect, http1::handshake(TokioIo::new(stream)))
+    let (mut sender, connection) = timeout(times.connect, client().handshake(TokioIo::new(stream)))
         .await
         .map_err(|_| Error::ConnectionTimeout)?
         .map_err(Error::Hyper)?;
@@ -268,11 +324,13 @@ async fn send(
         timeout(times.first_byte, response).await.map_err(|_| Error::ConnectionReadTimeout)??;
     let mut idle = interval(times.between_bytes);
     idle.reset();
-    let body = response.map(|incoming| Timed { incoming, idle, _place: place }.boxed_unsync());
+    let body = response
+        .map(|incoming| Timed { incoming, idle, _place: Arc::clone(&place) }.boxed_unsync());
     // `sender` lives as long as the connection does: dropping it earlier would end the response.
     let driving = async move {
         let result = connection.await.map_err(Error::Hyper);
         drop(sender);
+        drop(place);
         result
     };
     Ok((body, Box::new(driving)))
@@ -282,7 +340,7 @@ async fn send(
 struct Timed {
     incoming: hyper::body::Incoming,
     idle: Interval,
-    _place: Place,
+    _place: Arc<Place>,
 }
 
 impl Body for Timed {

@@ -2,4 +2,5 @@
 
 pub(crate) mod host;
 pub(crate) mod http;
+pub(crate) mod listing;
 pub(crate) mod stdio;

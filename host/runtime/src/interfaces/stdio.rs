@@ -35,6 +35,11 @@ impl LineStream {
         Self { name: "stderr", level: Level::Warn, logs, unfinished: Arc::default() }
     }
 
+    /// Handles to the stream that the guest has, beside this one and the one that makes them.
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.unfinished).saturating_sub(2)
+    }
+
     fn take(&self, mut bytes: &[u8]) {
         let mut unfinished = self.unfinished.lock().unwrap_or_else(|p| p.into_inner());
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {

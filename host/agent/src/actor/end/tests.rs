@@ -101,7 +101,7 @@ impl Bench {
             prompt_message_id: "p".into(),
         };
         let wish = Wish { spec: &*spec(), keep_running: false, force: false };
-        let life = Life::new(order, &Arc::default(), &self.slot, &self.container);
+        let life = Life::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
         let admitted = self.slot.admit(
             &wish,
             || Ok::<_, StartError>(()),
@@ -139,7 +139,7 @@ fn on_a_bench(test: impl AsyncFnOnce(&Bench)) {
 fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
     let (report, sender) = tokio::sync::oneshot::channel();
     let message = Message { id: "m".into(), sender: Sender::Operator, body: "hi".into() };
-    let envelope = Envelope { message, report: Some(report) };
+    let envelope = Envelope::new(message, Some(report));
     agent.shared.start.mailbox.push(envelope).unwrap();
     sender
 }

@@ -1,0 +1,82 @@
+//! Requests that hold as much as they can and never end.
+
+use wasip2::http::outgoing_handler::handle;
+use wasip2::http::types::{
+    Fields, FutureIncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme,
+};
+use wasip2::io::streams::OutputStream;
+
+/// A header's value; its name and the host's own structures come with it.
+const VALUE: [u8; 1000] = [b'x'; 1000];
+
+/// A request that was not sent, with a body that takes more. The fields are dropped in order: a stream
+/// before its body.
+pub struct Unsent {
+    stream: OutputStream,
+    body: OutgoingBody,
+    request: OutgoingRequest,
+}
+
+/// A request under way.
+pub struct Sent {
+    _stream: OutputStream,
+    _body: OutgoingBody,
+    _response: FutureIncomingResponse,
+}
+
+/// As many of them as the host takes: more would end the guest.
+const VALUES: usize = 29;
+
+/// Header fields, nearly as large as the host takes.
+pub fn fields() -> Fields {
+    let fields = Fields::new();
+    for name in 0..VALUES {
+        fields.append(&format!("x-hog-{name}"), &VALUE).expect("the host takes as many");
+    }
+    fields
+}
+
+impl Unsent {
+    pub fn new(authority: &str) -> Self {
+        let request = OutgoingRequest::new(Fields::new());
+        request.set_method(&Method::Post).expect("POST is a method");
+        request.set_scheme(Some(&Scheme::Http)).expect("http is a scheme");
+        request.set_authority(Some(authority)).expect("a test names a valid authority");
+        request.set_path_with_query(Some("/")).expect("a path is a path");
+        let body = request.body().expect("it is taken once");
+        let stream = body.write().expect("it is taken once");
+        Self { stream, body, request }
+    }
+
+    /// Writes as much as the host takes without reading any of it.
+    pub fn fill(&self) -> usize {
+        fill(&self.stream)
+    }
+
+    /// Sends it, and writes as much as the host takes.
+    pub fn send(self) -> Option<Sent> {
+        let Self { stream, body, request } = self;
+        let response = match handle(request, None) {
+            Ok(response) => response,
+            Err(_) => {
+                // A stream goes before its body.
+                drop(stream);
+                return None;
+            }
+        };
+        fill(&stream);
+        Some(Sent { _stream: stream, _body: body, _response: response })
+    }
+}
+
+fn fill(stream: &OutputStream) -> usize {
+    let mut bytes = 0;
+    while let Ok(room @ 1..) = stream.check_write() {
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        if stream.write(&vec![1; room]).is_err() {
+            break;
+        }
+        bytes += room;
+    }
+    bytes
+}

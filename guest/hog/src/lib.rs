@@ -1,0 +1,209 @@
+//! Makes the host hold as much as it can, one kind a message. Exit reason, where the host has no way to
+//! refuse: `memory_limit`.
+//!
+//! | body | what it does | reply |
+//! | --- | --- | --- |
+//! | `log <n> <bytes>` | n log lines of that size | n |
+//! | `events <n> <bytes>` | n events of that size | those that the host took |
+//! | `mail <agent> <n> <bytes>` | n messages to an agent, itself for example | those that the host took |
+//! | `files <n>` | opens n files, reads from each, and keeps them | n |
+//! | `sleeps <n>` | n timers that it keeps | n |
+//! | `fields <n>` | n sets of header fields, each as large as allowed | n |
+//! | `bodies <n>` | n requests that are never sent, with as much body as the host takes | their bytes |
+//! | `requests <n> <authority>` | n requests under way, with as much body as the host takes | those that the host let go |
+//! | `lists <entries> <n>` | n lists of a directory with so many files | those that the host made |
+//! | `sockets <n>` | n sockets | those that the host made |
+//! | `tools <n> <bytes>` | says that it uses n tools with names of that size | n |
+//! | `settings <n>` | reads its settings n times | n |
+//! | `reply <bytes>` | | as long as that |
+//! | `snapshot <bytes>` | its snapshots are that large from now on | the bytes |
+//! | `hold <KiB>` | takes so much memory of its own | what it has taken so |
+//! | `pile <KiB>` | the same in many small pieces | the pieces |
+//! | `panic` | panics | none |
+//! | `drop` | drops what it kept | `dropped` |
+//! | `memory` | | `<used> <host> <soft> <limit>` of `host.memory` |
+//!
+//! Any other body is answered with itself.
+
+mod http;
+
+use std::any::Any;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Read;
+use std::path::Path;
+
+use bulkhead_guest::{Agent, AgentError, Message, Outcome, host, info};
+use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::sockets::network::IpAddressFamily;
+use wasip2::sockets::tcp_create_socket::create_tcp_socket;
+
+const KIB: usize = 1024;
+
+/// Longer than any test.
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+#[derive(Default)]
+struct Hog {
+    kept: Vec<Box<dyn Any>>,
+    held_kib: usize,
+    snapshot_bytes: usize,
+}
+
+impl Agent for Hog {
+    fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        let words: Vec<&str> = message.body.split(' ').collect();
+        let reply = match words[..] {
+            ["log", count, bytes] => log(number(count)?, number(bytes)?),
+            ["events", count, bytes] => events(number(count)?, number(bytes)?),
+            ["mail", agent, count, bytes] => mail(agent, number(count)?, number(bytes)?),
+            ["files", count] => self.keep(number(count)?, open_file)?,
+            ["sleeps", count] => self.keep(number(count)?, |_| Ok(subscribe_duration(HOUR_NS)))?,
+            ["fields", count] => self.keep(number(count)?, |_| Ok(http::fields()))?,
+            ["bodies", count] => self.bodies(number(count)?)?,
+            ["requests", count, authority] => self.requests(number(count)?, authority),
+            ["lists", entries, count] => self.lists(number(entries)?, number(count)?)?,
+            ["sockets", count] => self.sockets(number(count)?),
+            ["tools", count, bytes] => tools(number(count)?, number(bytes)?),
+            ["settings", count] => settings(number(count)?),
+            ["reply", bytes] => return Ok(Outcome::reply("x".repeat(number(bytes)?))),
+            ["snapshot", bytes] => {
+                self.snapshot_bytes = number(bytes)?;
+                self.snapshot_bytes
+            }
+            ["hold", kib] => self.hold(number(kib)?),
+            ["pile", kib] => self.pile(number(kib)?),
+            ["panic"] => panic!("told to panic"),
+            ["drop"] => {
+                self.kept.clear();
+                return Ok(Outcome::reply("dropped"));
+            }
+            ["memory"] => return Ok(Outcome::reply(memory())),
+            _ => return Ok(Outcome::reply(message.body)),
+        };
+        Ok(Outcome::reply(reply.to_string()))
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, AgentError> {
+        Ok(vec![1; self.snapshot_bytes])
+    }
+}
+
+impl Hog {
+    /// Keeps `count` of what `make` makes.
+    fn keep<T: Any>(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> Result<T, AgentError>,
+    ) -> Result<usize, AgentError> {
+        for number in 0..count {
+            self.kept.push(Box::new(make(number)?));
+        }
+        Ok(count)
+    }
+
+    fn bodies(&mut self, count: usize) -> Result<usize, AgentError> {
+        let mut bytes = 0;
+        self.keep(count, |_| Ok(http::Unsent::new("localhost")))?;
+        for kept in &self.kept {
+            bytes += kept.downcast_ref::<http::Unsent>().map_or(0, http::Unsent::fill);
+        }
+        Ok(bytes)
+    }
+
+    fn requests(&mut self, count: usize, authority: &str) -> usize {
+        let sent = (0..count).filter_map(|_| http::Unsent::new(authority).send());
+        let before = self.kept.len();
+        self.kept.extend(sent.map(|sent| Box::new(sent) as Box<dyn Any>));
+        self.kept.len() - before
+    }
+
+    fn lists(&mut self, entries: usize, count: usize) -> Result<usize, AgentError> {
+        let directory = Path::new("/workspace/many");
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        for entry in 0..entries {
+            // As long as a name may be, so that each takes as much as it can.
+            let name = format!("{entry:08}{}", "x".repeat(200));
+            File::create(directory.join(name)).map_err(failed)?;
+        }
+        let lists = (0..count).filter_map(|_| std::fs::read_dir(directory).ok());
+        let before = self.kept.len();
+        self.kept.extend(lists.map(|list| Box::new(list) as Box<dyn Any>));
+        Ok(self.kept.len() - before)
+    }
+
+    fn sockets(&mut self, count: usize) -> usize {
+        let made = (0..count).filter_map(|_| create_tcp_socket(IpAddressFamily::Ipv4).ok());
+        let before = self.kept.len();
+        self.kept.extend(made.map(|socket| Box::new(socket) as Box<dyn Any>));
+        self.kept.len() - before
+    }
+
+    fn hold(&mut self, kib: usize) -> usize {
+        self.kept.push(Box::new(black_box(vec![1_u8; kib * KIB])));
+        self.held_kib += kib;
+        self.held_kib
+    }
+
+    fn pile(&mut self, kib: usize) -> usize {
+        let pieces: Vec<_> = (0..kib / 4).map(|_| black_box(vec![1_u8; 4 * KIB])).collect();
+        let count = pieces.len();
+        self.kept.push(Box::new(pieces));
+        count
+    }
+}
+
+fn log(count: usize, bytes: usize) -> usize {
+    let line = "x".repeat(bytes);
+    for _ in 0..count {
+        info!(line);
+    }
+    count
+}
+
+fn events(count: usize, bytes: usize) -> usize {
+    let data = format!("\"{}\"", "x".repeat(bytes.saturating_sub(2)));
+    (0..count).filter(|_| host::emit_json("hog", data.clone()).is_ok()).count()
+}
+
+fn mail(agent: &str, count: usize, bytes: usize) -> usize {
+    let body = "x".repeat(bytes);
+    (0..count).filter(|_| host::send(agent, &body).is_ok()).count()
+}
+
+fn open_file(number: usize) -> Result<File, AgentError> {
+    let path = format!("/workspace/file-{number}");
+    std::fs::write(&path, vec![1; 100 * KIB]).map_err(failed)?;
+    let mut file = File::open(&path).map_err(failed)?;
+    file.read_exact(&mut [0; 10]).map_err(failed)?;
+    Ok(file)
+}
+
+fn tools(count: usize, bytes: usize) -> usize {
+    let names = vec!["x".repeat(bytes); count];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // Dropping it would take the names back.
+    std::mem::forget(host::ActiveTools::set(&names));
+    count
+}
+
+fn settings(count: usize) -> usize {
+    (0..count).for_each(|_| drop(black_box(host::settings())));
+    count
+}
+
+fn memory() -> String {
+    let memory = host::memory();
+    let host::MemoryUsage { used_bytes, host_bytes, soft_bytes, limit_bytes, .. } = memory;
+    format!("{used_bytes} {host_bytes} {soft_bytes} {limit_bytes}")
+}
+
+fn number(text: &str) -> Result<usize, AgentError> {
+    text.parse().map_err(|_| AgentError::failed("bad-body", format!("{text:?} is not a number")))
+}
+
+fn failed(error: std::io::Error) -> AgentError {
+    AgentError::failed("files", error.to_string())
+}
+
+bulkhead_guest::export!(Hog);
