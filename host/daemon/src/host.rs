@@ -64,7 +64,7 @@ impl Host {
         let vitals = Vitals::watch(kernel, Arc::clone(&recorder))
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
         let crashes = open_crashes(settings);
-        let (runtime, supervisor, control) = serve(settings, &sink, &crashes, &context)
+        let (runtime, supervisor, control) = serve(settings, &recorder, &crashes, &context)
             .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
             .map_err(|(_, failure)| failure)?;
         let host = Self {
@@ -154,24 +154,26 @@ type Served = (Arc<Runtime>, Supervisor, ControlServer);
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
     settings: &Settings,
-    sink: &SharedSink,
+    recorder: &Arc<Recorder>,
     crashes: &Arc<Crashes>,
     context: &Arc<RunContext>,
 ) -> Result<Served, (&'static str, Failure)> {
-    let runtime = Runtime::new(&settings.runtime, Arc::clone(sink))
+    let sink = || Arc::clone(recorder) as SharedSink;
+    let runtime = Runtime::new(&settings.runtime, sink())
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
     let supervisor = Supervisor::new(
         settings.supervisor(),
         Arc::clone(&runtime),
-        Arc::clone(sink),
+        sink(),
         Arc::clone(crashes) as Arc<dyn CrashStore>,
+        recorder.blackbox().in_flight(),
         Arc::clone(context),
     );
     let control = ControlServer::start(
         settings.control.clone(),
         supervisor.clone(),
-        Arc::clone(sink),
+        sink(),
         Arc::clone(context),
     )
     .map_err(|error| ("control", Failure::cannot_run("cannot serve the control API", &error)))?;

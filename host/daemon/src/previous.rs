@@ -76,6 +76,7 @@ fn nothing_but(run: Run) -> Previous {
         clean: CleanMarker::Absent,
         records: Vec::new(),
         in_flight: Vec::new(),
+        untracked: 0,
         torn: 0,
         missing: 0,
     }

@@ -31,6 +31,7 @@ use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopA
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
+use bulkhead_store::blackbox::InFlightTable;
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
@@ -70,11 +71,13 @@ impl Supervisor {
         runtime: Arc<Runtime>,
         sink: SharedSink,
         crashes: Arc<dyn CrashStore>,
+        in_flight: InFlightTable,
         context: Arc<RunContext>,
     ) -> Self {
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
-            let container = Arc::new(Container::new(runtime, peers, sink, crashes, context));
+            let container = Container::new(runtime, peers, sink, crashes, in_flight, context);
+            let container = Arc::new(container);
             let max_agents = container.runtime.capacity().max_agents;
             let registry = Registry::new(max_agents, config.keep_ended, Arc::clone(&container));
             Inner {

@@ -58,6 +58,8 @@ fn main() {
     let appends = blackbox::appends();
     let budget = Duration::from_nanos(100);
     report.add(Row::nanos("black box append", blackbox::APPENDS, &appends, budget));
+    let name = "black box: a turn begins and ends";
+    report.add(Row::nanos(name, blackbox::APPENDS, &blackbox::turns(), budget * 2));
     latency(args.rounds, &mut report);
     slot::measure(args.slow_rounds, &mut report);
     stop::measure(args.slow_rounds, &mut report);

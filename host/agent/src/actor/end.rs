@@ -51,6 +51,8 @@ impl Actor<'_> {
         let may_restart = !self.container.is_draining();
         let told = Told { crash_id: crash_id.clone(), message_id, keeping, may_restart };
         let after = self.tenure.end(&self.reporter, &exit, told);
+        // Only now that its end is told: a host that dies before says that this was under way.
+        self.is_through();
         // Told after the record is written, so that whoever asked can read it.
         self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
         if let Some(mut envelope) = in_flight {

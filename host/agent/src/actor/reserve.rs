@@ -14,11 +14,17 @@ use super::{Actor, stop_ordered};
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Before, NotReady, Turn};
 
+/// The part of a start that comes before there is an instance: read, check and compile.
+const LOADING: &str = "load";
+
 impl Actor<'_> {
     /// Gets the reservation to its turn. `None`: it was given up and everyone is answered. Nothing lived,
     /// so there is no exit; the log has the failed or superseded start.
     pub(super) async fn reserve(&mut self, component: &Path) -> Option<Arc<Loaded>> {
-        let error = match self.load(component).await {
+        self.begins(LOADING, None);
+        let loaded = self.load(component).await;
+        self.is_through();
+        let error = match loaded {
             Ok(loaded) => match self.take_turn().await {
                 Ok(()) => return Some(loaded),
                 Err(error) => error,

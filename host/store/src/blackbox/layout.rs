@@ -129,6 +129,8 @@ pub(super) enum Word {
     LastLive,
     LastLogSeq,
     Lost,
+    /// Work at hand that has no slot.
+    Untracked,
 }
 
 impl Word {
@@ -149,6 +151,7 @@ impl Word {
             Self::LastLive => 9,
             Self::LastLogSeq => 10,
             Self::Lost => 11,
+            Self::Untracked => 12,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Reading what a run left. Takes any bytes and never panics.
 
+use std::borrow::Cow;
+
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::{InFlight, MemoryFigures, RunState};
 
 use super::layout::{self, Area, Geometry, Word};
 use super::slot::{self, Held};
-use super::{Fact, Kind, Run, timestamp};
+use super::{Fact, Kind, Run, Work, timestamp};
 
 const STATES: [RunState; 5] = [
     RunState::Starting,
@@ -70,6 +72,8 @@ pub struct Previous {
     pub records: Vec<Record>,
     /// What it was at.
     pub in_flight: Vec<InFlight>,
+    /// More that it was at, for which there was no slot.
+    pub untracked: u64,
     /// Slots that were half-written or damaged.
     pub torn: u32,
     /// Slots that the file should have and has not.
@@ -118,15 +122,15 @@ pub fn parse(bytes: &[u8]) -> Result<Previous, Damage> {
     records.extend(slots.read(Area::Agents));
     records.sort_by_key(|record| record.seq);
     records.dedup_by_key(|record| record.seq);
-    let mut in_flight: Vec<InFlight> = slots
+    let mut at_hand: Vec<InFlight> = slots
         .read(Area::InFlight)
         .iter()
         .filter_map(|record| match record.fact()? {
-            Fact::InFlight(work) => Some(work),
+            Fact::InFlight(work) => Some(in_flight(work, record.at)),
             _ => None,
         })
         .collect();
-    in_flight.sort_by_key(|work| work.since);
+    at_hand.sort_by_key(|work| work.since);
     Ok(Previous {
         reached,
         stop_intent_at: word(Word::StopIntent).map(timestamp),
@@ -138,11 +142,22 @@ pub fn parse(bytes: &[u8]) -> Result<Previous, Damage> {
             Err(()) => CleanMarker::Damaged,
         },
         records,
-        in_flight,
+        in_flight: at_hand,
+        untracked: word(Word::Untracked).unwrap_or(0),
         torn: slots.torn,
         missing: slots.missing,
         run,
     })
+}
+
+fn in_flight(work: Work<'_>, since: Timestamp) -> InFlight {
+    InFlight {
+        agent_id: work.agent_id.into_owned(),
+        incarnation: work.incarnation,
+        phase: work.phase.into_owned(),
+        message_id: work.message_id.map(Cow::into_owned),
+        since,
+    }
 }
 
 struct Slots<'a> {

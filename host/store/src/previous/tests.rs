@@ -25,6 +25,7 @@ fn busy() -> Previous {
         clean: CleanMarker::Absent,
         records: vec![record(1, 60_000, &Fact::Memory(calm()))],
         in_flight: Vec::new(),
+        untracked: 0,
         torn: 0,
         missing: 0,
     }
@@ -419,11 +420,13 @@ fn what_the_run_was_at_is_told_with_its_last_words() {
         message_id: None,
         since: Timestamp(80_000),
     };
-    let run = Previous { in_flight: vec![work.clone()], torn: 2, missing: 1, ..busy() };
+    let at = vec![work.clone()];
+    let run = Previous { in_flight: at, untracked: 7, torn: 2, missing: 1, ..busy() };
     let judged = judge(Some(&run), &quiet());
     assert_eq!(judged.in_flight, [work]);
     assert_eq!(judged.previous_run_id.as_deref(), Some("run-1"));
     assert_eq!((judged.last_seq, judged.last_ts), (Some(70), Some(Timestamp(90_000))));
+    assert!(judged.evidence.iter().any(|line| line.starts_with("it was at 7 more")));
     assert!(judged.evidence.iter().any(|line| line.starts_with("2 slots of its black box")));
     assert!(judged.evidence.iter().any(|line| line.starts_with("1 slots of its black box")));
 }

@@ -8,6 +8,7 @@ use bulkhead_model::{
     RestartRules, Sender,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::Crashes;
 
 use super::*;
@@ -79,7 +80,10 @@ impl Bench {
         let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
         let context = Arc::new(RunContext::new("run".into(), None));
         let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
-        let container = Arc::new(Container::new(runtime, Arc::new(Nobody), sink, crashes, context));
+        let in_flight = InFlightTable::absent();
+        let container =
+            Container::new(runtime, Arc::new(Nobody), sink, crashes, in_flight, context);
+        let container = Arc::new(container);
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
 
