@@ -292,6 +292,7 @@ impl AgentHandle {
                 restarts,
                 published.restart_at,
                 bulkhead_events::now(),
+                Some(start.container.context.uptime()),
             ),
             exit_reason: published.exit.as_ref().map(|exit| exit.reason.clone()),
             exit: published.exit,

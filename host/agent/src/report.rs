@@ -125,7 +125,7 @@ impl Reporter {
     /// Tells the end, and what follows from it, once. Returns how it shows, and what is still to be found
     /// out about it.
     pub(crate) fn ended(&self, end: &End<'_>) -> (ExitView, Option<Aftermath>) {
-        let End { exit, at, crash_id, decision, .. } = end;
+        let End { exit, at, lived, crash_id, decision, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
         let aftermath = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
@@ -141,7 +141,7 @@ impl Reporter {
             phase: exit.phase,
             message: exit.message.clone(),
             by: self.shared.stop_order().map(|order| order.by),
-            agent_uptime_ms: millis(at.since(board.started_at())),
+            agent_uptime_ms: millis(*lived),
             turns: board.turns(),
             cpu_us: birth.meter.usage().cpu_us,
             undelivered: match decision {
@@ -217,7 +217,7 @@ impl Reporter {
     }
 
     fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
-        let End { exit, at, message_id, decision, attempts_in_window, .. } = end;
+        let End { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
         let Start { spec, mailbox, container, .. } = &**start;
         let usage = birth.meter.usage();
@@ -246,7 +246,7 @@ impl Reporter {
             symbolized: Symbolized::Unavailable,
             started_at: board.started_at(),
             crashed_at: *at,
-            agent_uptime_ms: millis(at.since(board.started_at())),
+            agent_uptime_ms: millis(*lived),
             phase: exit.phase,
             message_id: message_id.clone(),
             host_call: exit.host_call.clone(),
@@ -275,6 +275,8 @@ impl Reporter {
 pub(crate) struct End<'a> {
     pub exit: &'a Exit,
     pub at: Timestamp,
+    /// How long the incarnation was there.
+    pub lived: Duration,
     pub crash_id: Option<String>,
     pub fingerprint: String,
     /// The message whose turn it was.

@@ -72,6 +72,7 @@ fn nothing_but(run: Run) -> Previous {
         reached: Vec::new(),
         stop_intent_at: None,
         last_live: None,
+        uptime: None,
         last_log_seq: None,
         clean: CleanMarker::Absent,
         records: Vec::new(),

@@ -55,6 +55,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::RunState;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use in_flight::FreeSlots;
 use layout::{Area, Word};
 use map::Map;
@@ -108,6 +110,8 @@ struct Open {
     map: Map,
     geometry: Geometry,
     run_id: String,
+    /// By the clock that nobody sets.
+    began_ms: u64,
     /// The last number given to a record.
     seq: AtomicU64,
     container: AtomicU64,
@@ -131,6 +135,7 @@ impl BlackBox {
                 map,
                 geometry,
                 run_id,
+                began_ms: monotonic_ms(),
                 seq: zero(),
                 container: zero(),
                 agents: zero(),
@@ -168,6 +173,7 @@ impl BlackBox {
             // Whoever was interrupted for a whole lap does not overwrite what is newer.
             if slot::claim(words, seq) {
                 slot::publish(words, seq, at, kind.number(), payload);
+                open.lives_at(at);
                 return Some(seq);
             }
         }
@@ -183,10 +189,10 @@ impl BlackBox {
         self.append(fact.kind(), &buffer[..length])
     }
 
-    /// A sign of life, and the last `seq` of the log. Two stores.
+    /// A sign of life, and the last `seq` of the log. Three stores.
     pub fn alive(&self, last_log_seq: u64) {
         let Some(open) = &self.open else { return };
-        open.word(Word::LastLive).store(layout::checked(Word::LastLive, now_ms()), Relaxed);
+        open.lives_at(now_ms());
         open.word(Word::LastLogSeq).store(layout::checked(Word::LastLogSeq, last_log_seq), Relaxed);
     }
 
@@ -199,8 +205,9 @@ impl BlackBox {
         if state == RunState::Clean {
             open.make_clean()?;
         }
-        open.word(Word::Reached(state))
-            .store(layout::checked(Word::Reached(state), now_ms()), Release);
+        let at = now_ms();
+        open.word(Word::Reached(state)).store(layout::checked(Word::Reached(state), at), Release);
+        open.lives_at(at);
         open.map.sync().map_err(StateError::Sync)
     }
 
@@ -230,6 +237,13 @@ impl Open {
         &self.map.words()[self.geometry.slot_words(area, index)]
     }
 
+    /// A sign of life. The wall clock may be set at any time, so how long the run lived stands beside it.
+    fn lives_at(&self, at: u64) {
+        let lived = monotonic_ms().saturating_sub(self.began_ms);
+        self.word(Word::LastLive).store(layout::checked(Word::LastLive, at), Relaxed);
+        self.word(Word::Uptime).store(layout::checked(Word::Uptime, lived), Relaxed);
+    }
+
     fn make_clean(&self) -> Result<(), StateError> {
         for state in [RunState::Hydrated, RunState::Draining] {
             let word = Word::Reached(state);
@@ -247,7 +261,16 @@ impl Open {
 /// The wall clock at the kernel's tick, which is what a read of it costs least at: a few milliseconds
 /// late at most.
 fn now_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    clock_ms(ClockId::RealtimeCoarse)
+}
+
+/// The same of the clock that nobody sets.
+fn monotonic_ms() -> u64 {
+    clock_ms(ClockId::MonotonicCoarse)
+}
+
+fn clock_ms(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     seconds.unwrap_or(0).saturating_mul(1000) + nanos.unwrap_or(0) / 1_000_000
 }

@@ -129,12 +129,23 @@ impl Tenure {
         let number = shared.tag.incarnation;
         let (at, fingerprint) = (now(), fingerprint(exit));
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
-        let lived = at.since(shared.board.started_at());
+        // How long things last is by a clock that nobody sets.
+        let uptime = Some(shared.start.container.context.uptime());
+        let (past, lived) = (PastEnd { run_uptime: uptime, ..past }, shared.board.age());
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
-        let attempts_in_window = self.slot.restarts().attempts_in_window(rules, at);
+        let attempts_in_window = self.slot.restarts().attempts_in_window(rules, at, uptime);
         let for_mail = crash_id.clone();
-        let end = End { exit, at, crash_id, fingerprint, message_id, decision, attempts_in_window };
+        let end = End {
+            exit,
+            at,
+            lived,
+            crash_id,
+            fingerprint,
+            message_id,
+            decision,
+            attempts_in_window,
+        };
         let (view, aftermath) = reporter.ended(&end);
         let (then, backoff) = match end.decision {
             Decision::Stay => (AfterEnd::Stay, None),

@@ -274,6 +274,7 @@ fn view(agent_id: AgentId) -> AgentView {
             RestartState::default(),
             None,
             Timestamp(0),
+            None,
         ),
         exit_reason: None,
         exit: None,

@@ -28,7 +28,7 @@ pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel, voice: &Voice) {
     let seq = run.last_seq.map_or(0, |seq| seq + 1);
     let lived = match &found {
         Found::Run(previous) if run.previous_run_id.is_some() => {
-            previous.last_ts().since(previous.run.started_at())
+            previous.uptime.unwrap_or_default()
         }
         _ => Duration::ZERO,
     };

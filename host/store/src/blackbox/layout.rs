@@ -131,6 +131,8 @@ pub(super) enum Word {
     Lost,
     /// Work at hand that has no slot.
     Untracked,
+    /// How long the run lived at its last sign of life.
+    Uptime,
 }
 
 impl Word {
@@ -152,6 +154,7 @@ impl Word {
             Self::LastLogSeq => 10,
             Self::Lost => 11,
             Self::Untracked => 12,
+            Self::Uptime => 13,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading what a run left. Takes any bytes and never panics.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::{InFlight, MemoryFigures, RunState};
@@ -64,6 +65,8 @@ pub struct Previous {
     pub stop_intent_at: Option<Timestamp>,
     /// Its last sign of life.
     pub last_live: Option<Timestamp>,
+    /// How long it had lived by then. No wall clock, so setting one does not show.
+    pub uptime: Option<Duration>,
     /// The last `seq` of its log.
     pub last_log_seq: Option<u64>,
     /// The mark of a good end.
@@ -91,12 +94,11 @@ impl Previous {
         self.reached.iter().any(|(reached, _)| *reached == state)
     }
 
-    /// When it last did anything that is known of.
+    /// When it last did anything that is known of. Not the latest time that it names: that may be from
+    /// before the clock was set back.
     pub fn last_ts(&self) -> Timestamp {
-        let records = self.records.iter().map(|record| record.at);
-        let reached = self.reached.iter().map(|(_, at)| *at);
-        let single = self.last_live.into_iter().chain(self.stop_intent_at);
-        records.chain(reached).chain(single).max().unwrap_or(self.run.started_at())
+        let by_number = || self.records.last().map(|record| record.at);
+        self.last_live.or_else(by_number).unwrap_or(self.run.started_at())
     }
 
     /// Its memory samples, oldest first.
@@ -135,6 +137,7 @@ pub fn parse(bytes: &[u8]) -> Result<Previous, Damage> {
         reached,
         stop_intent_at: word(Word::StopIntent).map(timestamp),
         last_live: word(Word::LastLive).map(timestamp),
+        uptime: word(Word::Uptime).map(Duration::from_millis),
         last_log_seq: word(Word::LastLogSeq),
         clean: match layout::read_clean_marker(bytes) {
             Ok(None) => CleanMarker::Absent,

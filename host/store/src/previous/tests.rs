@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::{InFlight, RunState};
 
@@ -21,6 +23,7 @@ fn busy() -> Previous {
         reached: states.into_iter().map(|state| (state, Timestamp(1000))).collect(),
         stop_intent_at: None,
         last_live: Some(Timestamp(90_000)),
+        uptime: Some(Duration::from_secs(89)),
         last_log_seq: Some(70),
         clean: CleanMarker::Absent,
         records: vec![record(1, 60_000, &Fact::Memory(calm()))],
@@ -192,6 +195,15 @@ fn a_kill_that_follows_a_panic_does_not_hide_it() {
 fn a_panic_that_the_run_outlived_did_not_end_it() {
     let run = busy().and(5_000, &panic());
     check(&run, &after(SIGKILL), Cause::ExternalSigkill, High);
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_does_not_hide_a_panic_or_the_last_moment() {
+    let later = Timestamp(9_000_000);
+    let mut run = busy().and(later.0, &Fact::Memory(calm())).and(89_999, &panic());
+    run.reached.push((RunState::Started, later));
+    let judged = check(&run, &after(Some(Signaled(6))), Cause::UncaughtException, High);
+    assert_eq!(judged.last_ts, Some(Timestamp(90_000)));
 }
 
 #[test]
