@@ -46,7 +46,9 @@ mod world;
 
 pub use call::{Call, CallEnd, CallLimits};
 pub use config::RuntimeConfig;
-pub use core_dump::{CoreDumpError, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains};
+pub use core_dump::{
+    CoreDumpError, CoreDumpFigures, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains,
+};
 pub use engine::{Allocator, Capacity, EngineError};
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, StartInfo};
 pub use loader::{LoadError, Loaded, Source};

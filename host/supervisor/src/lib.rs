@@ -35,7 +35,7 @@ use bulkhead_store::blackbox::InFlightTable;
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
-pub use metrics::Metrics;
+pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;
 pub use start::Started;
 

@@ -16,8 +16,9 @@ use bulkhead_model::{
     RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, StartFailure,
-    Started, StopError, TownConfigError, TurnReport,
+    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, Metrics, SendError,
+    SettingsError, StartError, StartFailure, Started, StopError, SymbolizerFigures,
+    TownConfigError, TurnReport,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -201,6 +202,23 @@ impl Backend for Fake {
             mailbox_messages: 8,
             mailbox_bytes: 9,
             guest_memory_bytes: 65536,
+            symbolizer: SymbolizerFigures {
+                looked_up: 10,
+                repeated: 11,
+                dropped: 12,
+                unavailable: 13,
+                kept_bytes: 14,
+            },
+            crashes: CrashStats {
+                kept: 15,
+                bytes: 16,
+                evicted: 17,
+                written_lines: 18,
+                write_errors: 19,
+                dropped_lines: 20,
+            },
+            core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
+            untracked_work: 23,
             uptime: Duration::from_millis(1500),
             started_at: Timestamp(1750),
             ready: self.is_ready(),
