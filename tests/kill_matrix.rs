@@ -3,6 +3,9 @@
 //!
 //! `KILL_MATRIX_ROUNDS` makes it longer, `KILL_MATRIX_SEED` repeats an order.
 
+#[path = "kill_matrix/half_line.rs"]
+mod half_line;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;

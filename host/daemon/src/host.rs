@@ -1,6 +1,7 @@
 //! The composition root: everything is built here, bottom up.
 
 use std::error::Error;
+use std::io::Write;
 use std::sync::Arc;
 
 use bulkhead_control::ControlServer;
@@ -20,6 +21,7 @@ use crate::config::Settings;
 use crate::failure::Failure;
 use crate::init::Handover;
 use crate::kernel::Kernel;
+use crate::output;
 use crate::panics;
 use crate::previous::Before;
 use crate::recorder::Recorder;
@@ -56,7 +58,10 @@ impl Host {
             Ok(blackbox) => (blackbox, None),
             Err(error) => (BlackBox::absent(), Some(error)),
         };
-        let log = start_log(settings, Arc::clone(&context))?;
+        let owes_newline = output::follows_half_a_line(opened.previous.run(), &run);
+        let output = output::stdout(blackbox.clone(), owes_newline)
+            .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))?;
+        let log = start_log(settings, Arc::clone(&context), Box::new(output))?;
         let recorder = Arc::new(Recorder::new(log, blackbox));
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
         trace_to(&sink, settings.log.level);
@@ -143,6 +148,7 @@ fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
         boot_id: kernel.boot_id(),
         pid: std::process::id(),
         started_at_ms: now().0,
+        output: output::identity(),
         restart_seq: handover.map_or(0, |handover| handover.restart_seq),
         version: env!("CARGO_PKG_VERSION").into(),
         baseline: handover.map_or_else(|| kernel.counters(), |handover| handover.counters.clone()),
@@ -180,9 +186,13 @@ fn serve(
     Ok((runtime, supervisor, control))
 }
 
-fn start_log(settings: &Settings, context: Arc<RunContext>) -> Result<Arc<Log>, Failure> {
+fn start_log(
+    settings: &Settings,
+    context: Arc<RunContext>,
+    output: Box<dyn Write + Send>,
+) -> Result<Arc<Log>, Failure> {
     let config = bulkhead_events::LogConfig { format: settings.format(), ..settings.log.clone() };
-    Log::start(config, context, Box::new(std::io::stdout()))
+    Log::start(config, context, output)
         .map_err(|error| Failure::cannot_run("cannot start the log", &error))
 }
 

@@ -15,6 +15,7 @@ mod faults;
 mod host;
 mod init;
 mod kernel;
+mod output;
 mod panics;
 mod previous;
 mod recorder;

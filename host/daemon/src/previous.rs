@@ -73,6 +73,7 @@ fn nothing_but(run: Run) -> Previous {
         stop_intent_at: None,
         last_live: None,
         uptime: None,
+        in_line: false,
         last_log_seq: None,
         clean: CleanMarker::Absent,
         records: Vec::new(),

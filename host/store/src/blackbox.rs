@@ -196,6 +196,12 @@ impl BlackBox {
         open.word(Word::LastLogSeq).store(layout::checked(Word::LastLogSeq, last_log_seq), Relaxed);
     }
 
+    /// Whether the output ends in the middle of a line now.
+    pub fn is_in_line(&self, in_line: bool) {
+        let Some(open) = &self.open else { return };
+        open.word(Word::InLine).store(layout::checked(Word::InLine, in_line.into()), Release);
+    }
+
     /// Writes down that the run came so far, and waits until the disk has it (milliseconds).
     ///
     /// [`RunState::Clean`] is refused before hydration and drain were through, and is bound to the run id;

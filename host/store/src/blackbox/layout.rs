@@ -60,6 +60,9 @@ pub struct Run {
     pub started_at_ms: i64,
     /// How often the host was started anew by its init process.
     pub restart_seq: u64,
+    /// The file that its log goes to, in words that tell it from others of the same boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// Of the program.
     pub version: String,
     /// Memory and the kernel's counters as they were then.
@@ -133,6 +136,8 @@ pub(super) enum Word {
     Untracked,
     /// How long the run lived at its last sign of life.
     Uptime,
+    /// 1 while a line of the output is written in parts.
+    InLine,
 }
 
 impl Word {
@@ -155,6 +160,7 @@ impl Word {
             Self::Lost => 11,
             Self::Untracked => 12,
             Self::Uptime => 13,
+            Self::InLine => 14,
         }
     }
 }

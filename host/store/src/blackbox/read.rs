@@ -69,6 +69,8 @@ pub struct Previous {
     pub uptime: Option<Duration>,
     /// The last `seq` of its log.
     pub last_log_seq: Option<u64>,
+    /// Its output ended in the middle of a line.
+    pub in_line: bool,
     /// The mark of a good end.
     pub clean: CleanMarker,
     /// By sequence number. Gaps are records that newer ones replaced, or torn ones.
@@ -139,6 +141,7 @@ pub fn parse(bytes: &[u8]) -> Result<Previous, Damage> {
         last_live: word(Word::LastLive).map(timestamp),
         uptime: word(Word::Uptime).map(Duration::from_millis),
         last_log_seq: word(Word::LastLogSeq),
+        in_line: word(Word::InLine) == Some(1),
         clean: match layout::read_clean_marker(bytes) {
             Ok(None) => CleanMarker::Absent,
             Ok(Some(run_id)) => CleanMarker::Of(run_id),

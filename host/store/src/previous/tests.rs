@@ -23,6 +23,7 @@ fn busy() -> Previous {
         reached: states.into_iter().map(|state| (state, Timestamp(1000))).collect(),
         stop_intent_at: None,
         last_live: Some(Timestamp(90_000)),
+        in_line: false,
         uptime: Some(Duration::from_secs(89)),
         last_log_seq: Some(70),
         clean: CleanMarker::Absent,
