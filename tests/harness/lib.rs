@@ -14,6 +14,7 @@
 //! - [`lives`]: what the log must tell of an agent's lives
 //! - [`metrics`]: what agents take and must give back
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
+//! - [`wall_clock`]: a wall clock that jumps
 //! - [`files`]: where the binary and the components are
 //! - [`puppet`]: turns that last as long as a test wants
 //!
@@ -32,6 +33,7 @@ pub mod output;
 pub mod processes;
 pub mod puppet;
 pub mod trial;
+pub mod wall_clock;
 
 use std::time::{Duration, Instant};
 
