@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
+use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
 use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
-    Consequence, CrashRecord, Determinism, Event, Exit, ExitReason, Outcome, Phase, Resources,
-    StartPhase, Symbolized, Timestamp,
+    AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitReason, Outcome, Phase,
+    Resources, StartPhase, Symbolized, Timestamp,
 };
 use bulkhead_runtime::{AgentFailure, Loaded};
 use futures_util::FutureExt;
@@ -122,10 +123,36 @@ impl Reporter {
         self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
 
-    /// Tells the end, and what follows from it, once. Returns how it shows, and what is still to be found
-    /// out about it.
-    pub(crate) fn ended(&self, end: &End<'_>) -> (ExitView, Option<Aftermath>) {
-        let End { exit, at, lived, crash_id, decision, .. } = end;
+    /// Tells the end of an incarnation that did not come back when it was killed.
+    pub(crate) fn abandoned(&self, waited: Duration) {
+        let Shared { board, birth, .. } = &*self.shared;
+        let phase = match board.state() {
+            AgentState::Starting => Phase::Start,
+            AgentState::Running { busy: true } => Phase::Handle,
+            _ => Phase::Shutdown,
+        };
+        let waited_ms = millis(waited);
+        let text = format!(
+            "was killed and did not come back within {waited_ms} ms: the host goes away without it"
+        );
+        let mut exit = Exit::new(ExitReason::Killed, phase, text);
+        exit.host_call = birth.meter.host_call().map(str::to_owned);
+        let (at, crash_id) = (now(), self.crash_id(&exit));
+        self.ended(&End {
+            exit: &exit,
+            at,
+            lived: board.age(),
+            crash_id,
+            fingerprint: fingerprint(&exit),
+            message_id: None,
+            decision: Decision::Stay,
+            attempts_in_window: 0,
+        });
+    }
+
+    /// Tells the end, and what follows from it, once. Returns what is still to be found out about it.
+    pub(crate) fn ended(&self, end: &End<'_>) -> Option<Aftermath> {
+        let End { exit, lived, crash_id, decision, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
         let aftermath = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
@@ -151,15 +178,9 @@ impl Reporter {
             dropped_log_lines: birth.logs.lost(),
             crash_id: crash_id.clone(),
         });
-        let view = ExitView {
-            reason: exit.reason.as_str().to_owned(),
-            message: exit.message.clone(),
-            at: *at,
-            crash_id: crash_id.clone(),
-        };
-        start.ring.push_value("agent.exit", &view);
+        start.ring.push_value("agent.exit", &end.view());
         self.tell_consequence(end);
-        (view, aftermath)
+        aftermath
     }
 
     /// Asks for the files and lines of a record's frames. Those that were seen before are there at once.
@@ -285,6 +306,18 @@ pub(crate) struct End<'a> {
     pub decision: Decision,
     /// Ends in the window of the restart rules, this one included.
     pub attempts_in_window: u32,
+}
+
+impl End<'_> {
+    /// How it shows.
+    pub(crate) fn view(&self) -> ExitView {
+        ExitView {
+            reason: self.exit.reason.as_str().to_owned(),
+            message: self.exit.message.clone(),
+            at: self.at,
+            crash_id: self.crash_id.clone(),
+        }
+    }
 }
 
 fn consequence(decision: &Decision, attempts_in_window: u32) -> Consequence {

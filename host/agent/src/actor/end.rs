@@ -102,7 +102,7 @@ impl Tenure {
     pub(super) fn begins(&mut self) {
         let context = Arc::clone(&self.shared.start.container.context);
         context.agent_began();
-        self.shared.board.begin();
+        self.shared.begin();
         self.counted = Some(Counted(context));
         self.stage = Stage::Holds;
     }
@@ -146,13 +146,15 @@ impl Tenure {
             decision,
             attempts_in_window,
         };
-        let (view, aftermath) = reporter.ended(&end);
+        // A drain that waits no longer tells it in place of the task.
+        let told = shared.take_end();
+        let aftermath = if told { reporter.ended(&end) } else { None };
         let (then, backoff) = match end.decision {
             Decision::Stay => (AfterEnd::Stay, None),
             Decision::Retry { at, backoff } => (AfterEnd::Rest(at), Some(backoff)),
             Decision::Quarantine(_) => (AfterEnd::Quarantine, None),
         };
-        shared.board.end(view, exit.reason.is_normal(), then);
+        shared.board.end(end.view(), exit.reason.is_normal(), then);
         self.counted = None;
         // A rest that somebody took meanwhile is given up by `rest`, like one that is taken later.
         self.slot.end(number, backoff.is_some());
