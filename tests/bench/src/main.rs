@@ -7,6 +7,7 @@
 mod blackbox;
 mod churn;
 mod connection;
+mod crash;
 mod machine;
 mod process;
 mod report;
@@ -60,13 +61,14 @@ fn main() {
     report.add(Row::nanos("black box append", blackbox::APPENDS, &appends, budget));
     let name = "black box: a turn begins and ends";
     report.add(Row::nanos(name, blackbox::APPENDS, &blackbox::turns(), budget * 2));
+    crash::measure(args.slow_rounds * 10, &mut report);
     latency(args.rounds, &mut report);
     slot::measure(args.slow_rounds, &mut report);
     stop::measure(args.slow_rounds, &mut report);
     churn::measure(args.churn, &mut report);
     storm::measure(Duration::from_secs(args.storm_seconds), &mut report);
     density_and_idle(Duration::from_secs(args.idle_seconds), &mut report);
-    symbols::symbols(&mut report);
+    symbols::measure(&mut report);
     if args.json {
         println!("{}", report.json());
     } else {
