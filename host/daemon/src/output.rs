@@ -145,9 +145,9 @@ mod tests {
         with_output(usize::MAX, false, |output| {
             output.write_all(&lines.concat()).unwrap();
             let lengths: Vec<_> = output.to.writes.iter().map(Vec::len).collect();
-            assert_eq!(lengths, [4096, 1, 4096, 4096, 1808, 5]);
+            assert_eq!(lengths, [4096, 1, 4096, 4096, 1813]);
             assert_eq!(output.to.writes.concat(), lines.concat());
-            assert_eq!(output.to.said, [false, false, false, true, true, false]);
+            assert_eq!(output.to.said, [false, false, false, true, true]);
             assert!(!said(output.to.dir));
         });
     }
