@@ -25,6 +25,9 @@ use crate::refusal::{StartError, StartFailure};
 /// Frames that take part in a fingerprint.
 const FINGERPRINT_FRAMES: usize = 3;
 
+/// Words of a panic's message that take part. Few: a fourth may well be a name that nobody quoted.
+const FINGERPRINT_WORDS: usize = 3;
+
 /// Events that a crash record names.
 const LAST_EVENTS: usize = 20;
 
@@ -346,10 +349,12 @@ fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
     }
 }
 
-/// Groups ends of one cause: the reason, and where it happened by name. Offsets and messages are left
-/// out, because a rebuild of other code moves the ones and data changes the others. The names have no
-/// hash of a build in them: `runtime` takes it out of every way to mangle, and the build machine out of
-/// the file.
+/// Groups ends of one cause: the reason, and where it happened by name. Offsets and lines are left out,
+/// because a rebuild of other code moves them. The names have no hash of a build in them: `runtime` takes
+/// it out of every way to mangle, and the build machine out of the file.
+///
+/// An optimized guest often has its whole turn in one function, so a panic has its column, which only a
+/// change of its own statement moves, and the beginning of its message as well.
 pub(crate) fn fingerprint(exit: &Exit) -> String {
     let mut hash = Sha256::new();
     hash.update(exit.reason.as_str());
@@ -360,6 +365,11 @@ pub(crate) fn fingerprint(exit: &Exit) -> String {
     if let Some(location) = &exit.location {
         hash.update([0]);
         hash.update(&location.file);
+        hash.update(location.column.to_le_bytes());
+        for word in literal_words(&exit.message) {
+            hash.update([0]);
+            hash.update(word);
+        }
     }
     let functions = exit.frames.iter().filter_map(|frame| frame.function.as_deref());
     for function in functions.filter(|name| is_of_the_agent(name)).take(FINGERPRINT_FRAMES) {
@@ -367,6 +377,13 @@ pub(crate) fn fingerprint(exit: &Exit) -> String {
         hash.update(function);
     }
     hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The words that a message begins with as long as they are the program's and not data: few, and none from
+/// the first number, quote or other mark on that what follows was put in.
+fn literal_words(message: &str) -> impl Iterator<Item = &str> {
+    let is_plain = |word: &str| !word.is_empty() && word.chars().all(char::is_alphabetic);
+    message.split(' ').take(FINGERPRINT_WORDS).take_while(move |word| is_plain(word))
 }
 
 /// Whether a function is the agent's own, and not the standard library's way into a panic.
@@ -464,6 +481,56 @@ mod tests {
         }
         assert_eq!(fingerprint(&before), fingerprint(&after));
         assert_ne!(fingerprint(&before), fingerprint(&panic_at(&["mayor::step", "mayor::run"])));
+    }
+
+    fn panic_in_one_function(column: u32, message: &str) -> String {
+        let mut exit = panic_at(&["core::panicking::panic_fmt", "handle"]);
+        let file = "guest/mayor/src/lib.rs".to_owned();
+        exit.location = Some(bulkhead_model::exit::Location { file, line: 7, column });
+        exit.message = message.to_owned();
+        fingerprint(&exit)
+    }
+
+    #[test]
+    fn panics_of_one_function_are_told_apart() {
+        let causes = [
+            (24, "told to panic by message msg-7"),
+            (24, "no rig named docs"),
+            (24, "called `Option::unwrap()` on a `None` value"),
+            (24, "index out of bounds: the len is 3 but the index is 3"),
+            (24, "attempt to divide by zero"),
+            (24, "attempt to add with overflow"),
+            (31, "attempt to add with overflow"),
+        ];
+        let mut prints = causes.map(|(column, message)| panic_in_one_function(column, message));
+        prints.sort();
+        let mut once = prints.to_vec();
+        once.dedup();
+        assert_eq!(once, prints);
+    }
+
+    #[test]
+    fn data_in_a_message_has_no_part_in_a_fingerprint() {
+        for [one, other] in [
+            ["told to panic by message msg-7", "told to panic by message msg-12"],
+            [
+                "index out of bounds: the len is 3 but the index is 3",
+                "index out of bounds: the len is 0 but",
+            ],
+            [
+                "called `Result::unwrap()` on an `Err` value: Os",
+                "called `Result::unwrap()` on an `Err` value: No",
+            ],
+            ["17 is too many", "4 is not enough"],
+            ["no rig named docs", "no rig named web"],
+            ["agent \"a\" is gone", "agent \"b\" is gone"],
+            ["bead-12 is lost", "bead-40 is lost"],
+            ["cannot read: no such file", "cannot read: permission denied"],
+            ["", "7"],
+        ] {
+            let [a, b] = [one, other].map(|message| panic_in_one_function(5, message));
+            assert_eq!(a, b, "{one:?} and {other:?}");
+        }
     }
 
     #[test]
