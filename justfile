@@ -78,6 +78,7 @@ doc:
 bench *args: guests
     @echo "building the host with optimizations (about ten minutes the first time)"
     cargo build --release -p bulkhead -p bulkhead-bench
+    cargo build --target {{ guest_target }} --profile guest-large -p polecat
     "$CARGO_TARGET_DIR/release/bulkhead-bench" {{ args }}
 
 # what CI runs

@@ -75,6 +75,34 @@ fn files_and_lines_are_filled_in_afterwards() {
     host.finish();
 }
 
+/// Crashes with 40 MiB in memory, of which a copy takes a while, and comes back at once.
+const LARGE: &str = "core_dump = true\nmemory_limit_mb = 48\nrestart = \"transient\"\n\
+    restart_backoff_ms = 1\nrestart_backoff_max_ms = 1\nrestart_max = 100";
+
+#[test]
+fn an_agent_comes_back_when_its_dump_has_given_its_store_back_and_not_before() {
+    // The pool has room for one store: a second one beside it would fail.
+    let builder = Host::builder().guest("leak").role("leak", "leak", LARGE);
+    let host = builder.toml("[limits]\nmax_agents = 1").start();
+    host.client().start("one", "leak");
+    for life in 1..=5 {
+        host.client().runs("one", life);
+        assert_eq!(host.client().ask("one", "leak 40960"), "40960");
+        host.client().send_wait("one", "leak 20480").expect_error(502, &[]);
+    }
+    host.client().runs("one", 6);
+    wait_until("the dumps are kept", || {
+        host.client().metrics()["bulkhead_core_dumps_kept_total"] == 5.0
+    });
+    let dumps = host.events_named("agent.core_dump");
+    let large = dumps.iter().all(|dump| dump["coreDump"]["bytes"].as_u64() > Some(40 << 20));
+    assert!(large, "{dumps:#?}");
+    let exits = host.events_of("one", "agent.exit");
+    assert!(exits.iter().all(|exit| exit["reason"] == "memory_limit"), "{exits:#?}");
+    assert_eq!(exits.len(), 5, "{exits:#?}");
+    host.finish();
+}
+
 #[test]
 fn a_role_that_wants_core_dumps_gets_one_for_each_crash() {
     let (host, crash) = crashed("core_dump = true");

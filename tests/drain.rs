@@ -187,6 +187,29 @@ fn turns_that_do_not_end_are_killed_when_time_is_up() {
 }
 
 #[test]
+fn the_end_of_an_agent_that_does_not_come_back_is_told_before_the_host_goes() {
+    let limits = "[limits]\ndrain_ms = 300\nshutdown_ms = 200";
+    let host = Host::builder().guest("host-error").toml(limits).start().ready();
+    host.client().start("stuck", "host-error");
+    // A thread that a host function blocks: no epoch and no timer gets at it.
+    host.client().send("stuck", "block").expect(200);
+    host.wait_for_line("the guest is about to block", |line| {
+        line["event"] == "agent.log" && line["message"] == "about to block"
+    });
+    host.signal(Signal::TERM);
+    let lines = host.ends_with(UNCLEAN);
+    let exit = only(&lines, "stuck", "agent.exit");
+    assert_eq!((&exit["reason"], &exit["phase"]), (&"killed".into(), &"handle".into()), "{exit}");
+    let crash = only(&lines, "stuck", "agent.crash");
+    assert_eq!(crash["hostCall"], "host.config", "{crash}");
+    let message = crash["message"].as_str().unwrap_or_default();
+    assert!(message.contains("did not come back within 5"), "{crash}");
+    let drained = lines.iter().find(|line| line["event"] == "container.drained").expect("a line");
+    assert!(seq(exit) < seq(drained), "{drained}");
+    assert_eq!(phases(&lines).last(), Some(&("killing".into(), [1, 0, 1])));
+}
+
+#[test]
 fn an_agent_in_backoff_does_not_come_back() {
     let host = Host::builder().guest("trap").role("trap", "trap", FOR_EVER_AWAY).start();
     let client = host.client();

@@ -3,6 +3,13 @@
 //!
 //! `KILL_MATRIX_ROUNDS` makes it longer, `KILL_MATRIX_SEED` repeats an order.
 
+#[path = "kill_matrix/full_disk.rs"]
+mod full_disk;
+#[path = "kill_matrix/half_line.rs"]
+mod half_line;
+#[path = "kill_matrix/wall_clock.rs"]
+mod wall_clock;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
@@ -25,6 +32,8 @@ const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Asked,
+    /// While its agents of the configuration start.
+    AskedInBoot,
     KilledInDrain,
     Killed,
     Panic(&'static str),
@@ -35,9 +44,11 @@ enum End {
 }
 
 /// Each with and without an init process, where there is a process at all.
-const ENDS: [(End, bool); 17] = [
+const ENDS: [(End, bool); 19] = [
     (End::Asked, false),
     (End::Asked, true),
+    (End::AskedInBoot, false),
+    (End::AskedInBoot, true),
     (End::KilledInDrain, false),
     (End::KilledInDrain, true),
     (End::Killed, false),
@@ -59,7 +70,8 @@ const ENDS: [(End, bool); 17] = [
 fn expected(end: End, seen: bool) -> &'static str {
     match end {
         End::Asked => "clean",
-        End::KilledInDrain => "orchestrator_stop",
+        // Its boot was not through, so it cannot be clean.
+        End::KilledInDrain | End::AskedInBoot => "orchestrator_stop",
         End::Killed if seen => "external_sigkill",
         End::Fault(_) if seen => "native_fault",
         End::Killed | End::Fault(_) => "unknown",
@@ -105,6 +117,7 @@ impl Matrix {
     fn run(&mut self, end: End, init: bool) {
         match end {
             End::PortTaken => self.fail_in_boot(),
+            End::AskedInBoot => self.ask_in_boot(init),
             End::OtherMachine => self.come_from_another_machine(),
             _ => self.run_and_end(end, init),
         }
@@ -142,6 +155,31 @@ impl Matrix {
         let address = taken.local_addr().expect("an address").to_string();
         run_to_end(&self.host.dir().join("bulkhead.toml"), &[("BULKHEAD_LISTEN", &address)]);
         self.pending = expected(End::PortTaken, false);
+    }
+
+    fn ask_in_boot(&mut self, init: bool) {
+        let slow = |builder: HostBuilder| {
+            // The drain gives the start its time first, and then ends it.
+            let builder = builder.toml("[limits]\ndrain_ms = 2300\nshutdown_ms = 2000");
+            let builder = builder.guest("slow-start");
+            builder.agent("id = \"slow\"\nrole = \"slow-start\"\nprompt = \"80000\"")
+        };
+        self.configure(slow(builder()));
+        let with = if init { builder().supervise() } else { builder() };
+        self.host = self.host.restart_with(with.launch());
+        let line = self.host.wait_for_number(&["container.previous_run"], 1);
+        self.note(self.pending, line);
+        self.host.client().reaches("slow", "starting");
+        self.host.signal(Signal::TERM);
+        self.host.wait();
+        self.configure(builder());
+        self.pending = expected(End::AskedInBoot, init);
+    }
+
+    /// What the next runs are configured with.
+    fn configure(&self, builder: HostBuilder) {
+        let text = builder.render(&self.host.state_dir());
+        std::fs::write(self.host.dir().join("bulkhead.toml"), text).expect("write the file");
     }
 
     fn come_from_another_machine(&mut self) {
@@ -212,7 +250,9 @@ fn strike(host: &Host, end: End, group: Option<&MemoryGroup>) {
                 let _ = host.client().try_send_wait("leak", "leak 16384");
             }
         }
-        End::PortTaken | End::OtherMachine => unreachable!("there is no run to end"),
+        End::AskedInBoot | End::PortTaken | End::OtherMachine => {
+            unreachable!("there is no run to end")
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use bulkhead_model::previous::RunState;
-use bulkhead_store::blackbox::{self, Geometry, Run};
+use bulkhead_store::blackbox::{self, Found, Geometry, Run};
 use harness::host::{CLEAN, Launch, run_to_end};
 use harness::memory_group::no_kills;
-use harness::{Host, HostBuilder, Value, json};
+use harness::{Host, HostBuilder, Value, json, wait_until};
+use hyper::Method;
 use rustix::process::{Signal, kill_process};
 
 /// Exit code when the address is not to be had.
@@ -75,6 +76,60 @@ fn after_below_init(builder: HostBuilder, end: impl FnOnce(&Host)) -> Value {
 
 fn kill(host: &Host, signal: Signal) {
     kill_process(host.supervisor_pid(), signal).expect("send a signal");
+}
+
+#[test]
+fn a_kill_tells_who_was_at_what_and_a_clean_end_leaves_nothing() {
+    let _quiet = no_kills();
+    let builder = Host::builder().guest("puppet").guest("slow-start");
+    let mut first = at_work(builder);
+    let client = first.client();
+    let mut expected = Vec::new();
+    for agent in ["a", "b", "c"] {
+        // The second life of each.
+        client.start(agent, "puppet");
+        client.start(agent, "puppet");
+        let sent = client.send(agent, "wait").expect(200);
+        wait_until("the agent is in its turn", || client.status(agent)["busy"] == true);
+        expected.push(json!([agent, 2, "handle", sent["messageId"]]));
+    }
+    expected.push(json!(["slow", 1, "start", null]));
+    std::thread::scope(|scope| {
+        let body = json!({"agentId": "slow", "role": "slow-start", "prompt": "60000"}).to_string();
+        let starting = scope.spawn(move || client.try_request(Method::POST, "/agents/start", body));
+        let in_its_start = || match blackbox::read(&first.state_dir()) {
+            Found::Run(left) => left.in_flight.iter().any(|work| work.phase == "start"),
+            other => panic!("{other:?}"),
+        };
+        wait_until("the slow agent is in its start", in_its_start);
+        kill(&first, Signal::KILL);
+        starting.join().expect("no panic").expect_err("the host is gone");
+    });
+    first.wait();
+    let mut second = first.restart();
+    let line = previous_run(&second, 1);
+    let mut told: Vec<_> = line["inFlight"].as_array().expect("a list").iter().map(brief).collect();
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(told, expected, "{line:#}");
+    let (since, began) = (&line["inFlight"][0]["since"], &first.lines()[0]["ts"]);
+    assert!(since.as_str() >= began.as_str() && since.as_str() <= line["ts"].as_str(), "{line:#}");
+
+    // Ended as asked, in the middle of a turn.
+    second.wait_until_ready();
+    second.client().start("a", "puppet");
+    second.client().send("a", "wait").expect(200);
+    wait_until("the agent is in its turn", || second.client().status("a")["busy"] == true);
+    second.signal(Signal::INT);
+    second.release("a");
+    second.wait();
+    let third = second.restart();
+    let line = previous_run(&third, 1);
+    assert_eq!((&line["cause"], &line["inFlight"]), (&"clean".into(), &json!([])), "{line:#}");
+    third.ready().finish();
+}
+
+fn brief(work: &Value) -> Value {
+    json!([work["agentId"], work["incarnation"], work["phase"], work["messageId"]])
 }
 
 #[test]

@@ -20,9 +20,14 @@ pub fn binary() -> PathBuf {
 
 /// The component of a guest, by the name of its folder.
 pub fn component(guest: &str) -> PathBuf {
+    component_of_profile("guest", guest)
+}
+
+/// The same, built with a profile of its own.
+pub fn component_of_profile(profile: &str, guest: &str) -> PathBuf {
     let name = format!("{}.wasm", guest.replace('-', "_"));
     let as_bin = format!("{guest}.wasm");
-    let dir = target_dir().join("wasm32-wasip2").join("guest");
+    let dir = target_dir().join("wasm32-wasip2").join(profile);
     let path = [&name, &as_bin].map(|name| dir.join(name)).into_iter().find(|path| path.is_file());
     path.unwrap_or_else(|| {
         panic!("no component {}: run `just guests` first", dir.join(name).display())

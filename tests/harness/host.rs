@@ -54,6 +54,14 @@ pub struct Launch {
     pub terse: bool,
 }
 
+impl Launch {
+    /// By this command, which gets the host's command line as its last arguments.
+    #[must_use]
+    pub fn run_by(self, command: &[&str]) -> Self {
+        Self { wrapper: command.iter().map(ToString::to_string).collect(), ..self }
+    }
+}
+
 impl Host {
     /// Begins to describe one.
     pub fn builder() -> HostBuilder {

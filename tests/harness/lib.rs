@@ -15,6 +15,7 @@
 //! - [`metrics`]: what agents take and must give back
 //! - [`resident`]: how much memory a process has, and the most that it had
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
+//! - [`wall_clock`]: a wall clock that jumps
 //! - [`files`]: where the binary and the components are
 //! - [`puppet`]: turns that last as long as a test wants
 //!
@@ -34,6 +35,7 @@ pub mod processes;
 pub mod puppet;
 pub mod resident;
 pub mod trial;
+pub mod wall_clock;
 
 use std::time::{Duration, Instant};
 

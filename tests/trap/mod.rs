@@ -147,14 +147,20 @@ fn twenty_crashes_in_a_row_are_twenty_records_of_one_cause() {
 fn different_causes_have_different_fingerprints() {
     let trial = Trial::of(&["trap"]);
     let mut prints = Vec::new();
-    for (life, (body, reason)) in
-        (1..).zip([("panic", "panic"), ("wild-pointer", "trap"), ("divide", "trap")])
-    {
+    for (life, (body, reason)) in (1..).zip([
+        ("panic", "panic"),
+        ("unwrap", "panic"),
+        ("wild-pointer", "trap"),
+        ("divide", "trap"),
+        // Of another message.
+        ("panic", "panic"),
+    ]) {
         trial.client().start("trap", "trap");
         prints.push(trial.crashes("trap", life, body, reason)["fingerprint"].to_string());
     }
+    assert_eq!(prints.first(), prints.last());
     prints.sort();
     prints.dedup();
-    assert_eq!(prints.len(), 3);
+    assert_eq!(prints.len(), 4);
     trial.finish();
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `panic` | `fault-injection/panic`: the host function panics |
 //! | `error` | `fault-injection/error`: the host function fails |
+//! | `block` | `fault-injection/block`: the host function blocks its thread for 30 s. A log line comes before |
 //!
 //! When nothing happens, the reply says what came back. Any other body is answered with itself.
 
@@ -17,6 +18,10 @@ impl Agent for HostError {
         let key = match message.body.as_str() {
             "panic" => "fault-injection/panic",
             "error" => "fault-injection/error",
+            "block" => {
+                println!("about to block");
+                "fault-injection/block"
+            }
             _ => return Ok(Outcome::reply(message.body)),
         };
         Ok(Outcome::reply(match config::text(key) {

@@ -2,9 +2,11 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
 use bulkhead_events::now;
+use bulkhead_model::time::micros;
 use bulkhead_model::{AgentState, Input, Timestamp};
 use tokio::sync::watch;
 
@@ -35,6 +37,9 @@ pub(crate) enum AfterEnd {
 pub struct Board {
     state: watch::Sender<Published>,
     started_at_ms: AtomicI64,
+    asked_for: Instant,
+    /// Microseconds from `asked_for` to the beginning.
+    waited_us: AtomicU64,
     last_activity_ms: AtomicI64,
     messages: AtomicU64,
     turns: AtomicU64,
@@ -52,6 +57,8 @@ impl Board {
         Self {
             state: watch::Sender::new(published),
             started_at_ms: AtomicI64::new(started_at.0),
+            asked_for: Instant::now(),
+            waited_us: AtomicU64::new(0),
             last_activity_ms: AtomicI64::new(started_at.0),
             messages: AtomicU64::new(0),
             turns: AtomicU64::new(0),
@@ -132,6 +139,13 @@ impl Board {
     /// The incarnation begins now: what it waited for before is not its life.
     pub(crate) fn begin(&self) {
         self.started_at_ms.store(now().0, Relaxed);
+        self.waited_us.store(micros(self.asked_for.elapsed()), Relaxed);
+    }
+
+    /// How long it is since then, whatever became of the wall clock meanwhile.
+    pub(crate) fn age(&self) -> Duration {
+        let waited = Duration::from_micros(self.waited_us.load(Relaxed));
+        self.asked_for.elapsed().saturating_sub(waited)
     }
 
     /// When this incarnation began; while it waits for its turn, when it was asked for.

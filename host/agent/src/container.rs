@@ -6,6 +6,7 @@ use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 use bulkhead_runtime::Runtime;
+use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
 
@@ -24,6 +25,8 @@ pub struct Container {
     pub sink: SharedSink,
     /// Keeps crash records.
     pub crashes: Arc<dyn CrashStore>,
+    /// Where the black box has what agents are at.
+    pub in_flight: InFlightTable,
     /// This run.
     pub context: Arc<RunContext>,
     /// The memory of the container, and of each agent over time.
@@ -59,6 +62,7 @@ impl Container {
         peers: Arc<dyn Peers>,
         sink: SharedSink,
         crashes: Arc<dyn CrashStore>,
+        in_flight: InFlightTable,
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
@@ -70,6 +74,7 @@ impl Container {
             peers,
             sink,
             crashes,
+            in_flight,
             context,
             memory,
             places,

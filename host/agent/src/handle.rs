@@ -1,6 +1,8 @@
 //! An agent, as everyone but its own task sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::time::Duration;
 
 use bulkhead_api::{AgentView, MemoryView, RestartView};
@@ -18,6 +20,7 @@ use crate::board::{Board, Published};
 use crate::container::Container;
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
+use crate::report::Reporter;
 use crate::settings::LiveSettings;
 use crate::slot::Tenant;
 
@@ -68,6 +71,8 @@ pub(crate) struct Shared {
     pub birth: Arc<Birth>,
     pub stop: watch::Sender<Option<StopOrder>>,
     answer: watch::Sender<Option<Answer>>,
+    /// It lives, and its end is not told.
+    owes_end: AtomicBool,
 }
 
 impl Shared {
@@ -79,7 +84,19 @@ impl Shared {
         birth: Birth,
     ) -> Self {
         let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { tag, attempt, start, board, birth: Arc::new(birth), stop, answer }
+        let (birth, owes_end) = (Arc::new(birth), AtomicBool::new(false));
+        Self { tag, attempt, start, board, birth, stop, answer, owes_end }
+    }
+
+    /// It begins to live: from now on an end is owed.
+    pub(crate) fn begin(&self) {
+        self.board.begin();
+        self.owes_end.store(true, Release);
+    }
+
+    /// Whether its end is still to be told. Says so once: whoever gets a yes tells it.
+    pub(crate) fn take_end(&self) -> bool {
+        self.owes_end.swap(false, AcqRel)
     }
 
     /// Tells a fact.
@@ -286,6 +303,15 @@ impl AgentHandle {
         &self.shared.start.spec
     }
 
+    /// Tells the end of an incarnation that the host waits for no longer: it was killed, and did not come back
+    /// from where it is for `waited`. Its task may still end later, and then tells nothing; its state stays as
+    /// it is, because that is the task's. Does nothing for one that never lived, or whose end is told.
+    pub fn abandon(&self, waited: Duration) {
+        if self.shared.take_end() {
+            Reporter::new(Arc::clone(&self.shared)).abandoned(waited);
+        }
+    }
+
     /// Whether an incarnation exists or is being made.
     pub fn is_live(&self) -> bool {
         self.shared.board.state().is_live()
@@ -337,6 +363,7 @@ impl AgentHandle {
                 restarts,
                 published.restart_at,
                 bulkhead_events::now(),
+                Some(start.container.context.uptime()),
             ),
             exit_reason: published.exit.as_ref().map(|exit| exit.reason.clone()),
             exit: published.exit,

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
+use bulkhead_events::now;
 use bulkhead_model::event::StartTimings;
 use bulkhead_model::memory::Eviction;
 use bulkhead_model::memory::mebibytes;
 use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
-    Consequence, CrashRecord, Determinism, Event, Exit, ExitReason, Outcome, Phase, Resources,
-    StartPhase, Symbolized, Timestamp,
+    AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitReason, Outcome, Phase,
+    Resources, StartPhase, Symbolized, Timestamp,
 };
 use bulkhead_runtime::{AgentFailure, Loaded};
 use futures_util::FutureExt;
@@ -25,6 +26,9 @@ use crate::refusal::{StartError, StartFailure};
 
 /// Frames that take part in a fingerprint.
 const FINGERPRINT_FRAMES: usize = 3;
+
+/// Words of a panic's message that take part. Few: a fourth may well be a name that nobody quoted.
+const FINGERPRINT_WORDS: usize = 3;
 
 /// Events that a crash record names.
 const LAST_EVENTS: usize = 20;
@@ -127,10 +131,36 @@ impl Reporter {
         self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
 
-    /// Tells the end, and what follows from it, once. Returns how it shows, and what is still to be found
-    /// out about it.
-    pub(crate) fn ended(&self, end: &End<'_>) -> (ExitView, Option<Aftermath>) {
-        let End { exit, at, crash_id, decision, .. } = end;
+    /// Tells the end of an incarnation that did not come back when it was killed.
+    pub(crate) fn abandoned(&self, waited: Duration) {
+        let Shared { board, birth, .. } = &*self.shared;
+        let phase = match board.state() {
+            AgentState::Starting => Phase::Start,
+            AgentState::Running { busy: true } => Phase::Handle,
+            _ => Phase::Shutdown,
+        };
+        let waited_ms = millis(waited);
+        let text = format!(
+            "was killed and did not come back within {waited_ms} ms: the host goes away without it"
+        );
+        let mut exit = Exit::new(ExitReason::Killed, phase, text);
+        exit.host_call = birth.meter.host_call().map(str::to_owned);
+        let (at, crash_id) = (now(), self.crash_id(&exit));
+        self.ended(&End {
+            exit: &exit,
+            at,
+            lived: board.age(),
+            crash_id,
+            fingerprint: fingerprint(&exit),
+            message_id: None,
+            decision: Decision::Stay,
+            attempts_in_window: 0,
+        });
+    }
+
+    /// Tells the end, and what follows from it, once. Returns what is still to be found out about it.
+    pub(crate) fn ended(&self, end: &End<'_>) -> Option<Aftermath> {
+        let End { exit, lived, crash_id, decision, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
         let aftermath = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
@@ -147,7 +177,7 @@ impl Reporter {
             phase: exit.phase,
             message: exit.message.clone(),
             by: self.shared.stop_order().map(|order| order.by),
-            agent_uptime_ms: millis(at.since(board.started_at())),
+            agent_uptime_ms: millis(*lived),
             turns: board.turns(),
             cpu_us: birth.meter.usage().cpu_us,
             undelivered: match decision {
@@ -157,15 +187,9 @@ impl Reporter {
             dropped_log_lines: birth.logs.lost(),
             crash_id: crash_id.clone(),
         });
-        let view = ExitView {
-            reason: exit.reason.as_str().to_owned(),
-            message: exit.message.clone(),
-            at: *at,
-            crash_id: crash_id.clone(),
-        };
-        start.ring.push_value("agent.exit", &view);
+        start.ring.push_value("agent.exit", &end.view());
         self.tell_consequence(end);
-        (view, aftermath)
+        aftermath
     }
 
     /// Asks for the files and lines of a record's frames. Those that were seen before are there at once.
@@ -231,7 +255,7 @@ impl Reporter {
     }
 
     fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
-        let End { exit, at, message_id, decision, attempts_in_window, .. } = end;
+        let End { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
         let Shared { tag, start, board, birth, .. } = &*self.shared;
         let Start { spec, mailbox, container, .. } = &**start;
         let usage = birth.meter.usage();
@@ -261,7 +285,7 @@ impl Reporter {
             symbolized: Symbolized::Unavailable,
             started_at: board.started_at(),
             crashed_at: *at,
-            agent_uptime_ms: millis(at.since(board.started_at())),
+            agent_uptime_ms: millis(*lived),
             phase: exit.phase,
             message_id: message_id.clone(),
             host_call: exit.host_call.clone(),
@@ -295,6 +319,8 @@ impl Reporter {
 pub(crate) struct End<'a> {
     pub exit: &'a Exit,
     pub at: Timestamp,
+    /// How long the incarnation was there.
+    pub lived: Duration,
     pub crash_id: Option<String>,
     pub fingerprint: String,
     /// The message whose turn it was.
@@ -303,6 +329,18 @@ pub(crate) struct End<'a> {
     pub decision: Decision,
     /// Ends in the window of the restart rules, this one included.
     pub attempts_in_window: u32,
+}
+
+impl End<'_> {
+    /// How it shows.
+    pub(crate) fn view(&self) -> ExitView {
+        ExitView {
+            reason: self.exit.reason.as_str().to_owned(),
+            message: self.exit.message.clone(),
+            at: self.at,
+            crash_id: self.crash_id.clone(),
+        }
+    }
 }
 
 fn consequence(decision: &Decision, attempts_in_window: u32) -> Consequence {
@@ -331,10 +369,12 @@ fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
     }
 }
 
-/// Groups ends of one cause: the reason, and where it happened by name. Offsets and messages are left
-/// out, because a rebuild of other code moves the ones and data changes the others. The names have no
-/// hash of a build in them: `runtime` takes it out of every way to mangle, and the build machine out of
-/// the file.
+/// Groups ends of one cause: the reason, and where it happened by name. Offsets and lines are left out,
+/// because a rebuild of other code moves them. The names have no hash of a build in them: `runtime` takes
+/// it out of every way to mangle, and the build machine out of the file.
+///
+/// An optimized guest often has its whole turn in one function, so a panic has its column, which only a
+/// change of its own statement moves, and the beginning of its message as well.
 pub(crate) fn fingerprint(exit: &Exit) -> String {
     let mut hash = Sha256::new();
     hash.update(exit.reason.as_str());
@@ -345,6 +385,11 @@ pub(crate) fn fingerprint(exit: &Exit) -> String {
     if let Some(location) = &exit.location {
         hash.update([0]);
         hash.update(&location.file);
+        hash.update(location.column.to_le_bytes());
+        for word in literal_words(&exit.message) {
+            hash.update([0]);
+            hash.update(word);
+        }
     }
     let functions = exit.frames.iter().filter_map(|frame| frame.function.as_deref());
     for function in functions.filter(|name| is_of_the_agent(name)).take(FINGERPRINT_FRAMES) {
@@ -352,6 +397,13 @@ pub(crate) fn fingerprint(exit: &Exit) -> String {
         hash.update(function);
     }
     hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The words that a message begins with as long as they are the program's and not data: few, and none from
+/// the first number, quote or other mark on that what follows was put in.
+fn literal_words(message: &str) -> impl Iterator<Item = &str> {
+    let is_plain = |word: &str| !word.is_empty() && word.chars().all(char::is_alphabetic);
+    message.split(' ').take(FINGERPRINT_WORDS).take_while(move |word| is_plain(word))
 }
 
 /// Whether a function is the agent's own, and not the standard library's way into a panic.
@@ -449,6 +501,56 @@ mod tests {
         }
         assert_eq!(fingerprint(&before), fingerprint(&after));
         assert_ne!(fingerprint(&before), fingerprint(&panic_at(&["mayor::step", "mayor::run"])));
+    }
+
+    fn panic_in_one_function(column: u32, message: &str) -> String {
+        let mut exit = panic_at(&["core::panicking::panic_fmt", "handle"]);
+        let file = "guest/mayor/src/lib.rs".to_owned();
+        exit.location = Some(bulkhead_model::exit::Location { file, line: 7, column });
+        exit.message = message.to_owned();
+        fingerprint(&exit)
+    }
+
+    #[test]
+    fn panics_of_one_function_are_told_apart() {
+        let causes = [
+            (24, "told to panic by message msg-7"),
+            (24, "no rig named docs"),
+            (24, "called `Option::unwrap()` on a `None` value"),
+            (24, "index out of bounds: the len is 3 but the index is 3"),
+            (24, "attempt to divide by zero"),
+            (24, "attempt to add with overflow"),
+            (31, "attempt to add with overflow"),
+        ];
+        let mut prints = causes.map(|(column, message)| panic_in_one_function(column, message));
+        prints.sort();
+        let mut once = prints.to_vec();
+        once.dedup();
+        assert_eq!(once, prints);
+    }
+
+    #[test]
+    fn data_in_a_message_has_no_part_in_a_fingerprint() {
+        for [one, other] in [
+            ["told to panic by message msg-7", "told to panic by message msg-12"],
+            [
+                "index out of bounds: the len is 3 but the index is 3",
+                "index out of bounds: the len is 0 but",
+            ],
+            [
+                "called `Result::unwrap()` on an `Err` value: Os",
+                "called `Result::unwrap()` on an `Err` value: No",
+            ],
+            ["17 is too many", "4 is not enough"],
+            ["no rig named docs", "no rig named web"],
+            ["agent \"a\" is gone", "agent \"b\" is gone"],
+            ["bead-12 is lost", "bead-40 is lost"],
+            ["cannot read: no such file", "cannot read: permission denied"],
+            ["", "7"],
+        ] {
+            let [a, b] = [one, other].map(|message| panic_in_one_function(5, message));
+            assert_eq!(a, b, "{one:?} and {other:?}");
+        }
     }
 
     #[test]

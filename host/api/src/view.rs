@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use bulkhead_model::restart::{PastEnd, Quarantine};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
@@ -149,16 +151,17 @@ pub struct RestartView {
 }
 
 impl RestartView {
-    /// The view at `now`.
+    /// The view at `now`, when the run has lived for `uptime`.
     pub fn new(
         rules: &RestartRules,
         state: RestartState,
         next_restart_at: Option<Timestamp>,
         now: Timestamp,
+        uptime: Option<Duration>,
     ) -> Self {
         Self {
             policy: rules.policy,
-            attempts_in_window: state.attempts_in_window(rules, now),
+            attempts_in_window: state.attempts_in_window(rules, now, uptime),
             max_restarts: rules.max_restarts,
             window_ms: millis(rules.window),
             next_restart_at,

@@ -43,6 +43,7 @@ impl Collector for Scrape {
         page.facts(&self.metrics)?;
         page.agents(&self.metrics)?;
         page.memory(&self.metrics.memory)?;
+        page.crashes(&self.metrics)?;
         page.host(&self.metrics, self.connections)?;
         page.process(&self.process, &self.metrics)
     }
@@ -115,6 +116,42 @@ impl Page<'_> {
         self.gauge("bulkhead_memory_last_sweep", help, seconds.clone(), last.as_secs_f64())?;
         let help = "CPU time of the longest sweep.";
         self.gauge("bulkhead_memory_longest_sweep", help, seconds, longest.as_secs_f64())
+    }
+
+    fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        let of = &metrics.symbolizer;
+        let help = "Look-ups of files and lines for the frames of a crash.";
+        self.counter("bulkhead_symbolizer_look_ups", help, None, of.looked_up)?;
+        let help = "Questions for files and lines that an earlier look-up answered.";
+        self.counter("bulkhead_symbolizer_repeated", help, None, of.repeated)?;
+        let help = "Questions for files and lines that were refused: too many waited.";
+        self.counter("bulkhead_symbolizer_dropped", help, None, of.dropped)?;
+        let help = "Look-ups of files and lines that came to nothing.";
+        self.counter("bulkhead_symbolizer_unavailable", help, None, of.unavailable)?;
+        let help = "Debug sections that are kept for look-ups.";
+        self.gauge("bulkhead_symbolizer_kept", help, Some(Unit::Bytes), of.kept_bytes)?;
+
+        let of = &metrics.crashes;
+        let help = "Crash records in memory.";
+        self.gauge("bulkhead_crash_records_kept", help, None, of.kept)?;
+        let help = "Size of the crash records in memory.";
+        self.gauge("bulkhead_crash_records_kept", help, Some(Unit::Bytes), of.bytes)?;
+        let help = "Crash records that made room in memory for newer ones.";
+        self.counter("bulkhead_crash_records_evicted", help, None, of.evicted)?;
+        let help = "Lines written to the file of crash records.";
+        self.counter("bulkhead_crash_lines_written", help, None, of.written_lines)?;
+        let help = "Lines that the file of crash records did not take.";
+        self.counter("bulkhead_crash_line_errors", help, None, of.write_errors)?;
+        let help = "Lines that the queue for the file of crash records did not take.";
+        self.counter("bulkhead_crash_lines_dropped", help, None, of.dropped_lines)?;
+
+        let of = &metrics.core_dumps;
+        let help = "Core dumps that were written.";
+        self.counter("bulkhead_core_dumps_kept", help, None, of.kept)?;
+        let help = "Core dumps that there are not: no room, too large, or an error.";
+        self.counter("bulkhead_core_dumps_refused", help, None, of.refused)?;
+        let help = "Starts and turns that found no room in the black box.";
+        self.counter("bulkhead_untracked_work", help, None, metrics.untracked_work)
     }
 
     fn host(&mut self, metrics: &Metrics, connections: usize) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The composition root: everything is built here, bottom up.
 
 use std::error::Error;
+use std::io::Write;
 use std::sync::Arc;
 
 use bulkhead_control::ControlServer;
@@ -22,6 +23,7 @@ use crate::config::Settings;
 use crate::failure::Failure;
 use crate::init::Handover;
 use crate::memory::MemoryWatch;
+use crate::output;
 use crate::panics;
 use crate::previous::Before;
 use crate::recorder::Recorder;
@@ -57,7 +59,10 @@ impl Host {
             Ok(blackbox) => (blackbox, None),
             Err(error) => (BlackBox::absent(), Some(error)),
         };
-        let log = start_log(settings, Arc::clone(&context))?;
+        let owes_newline = output::follows_half_a_line(opened.previous.run(), &run);
+        let output = output::stdout(blackbox.clone(), owes_newline)
+            .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))?;
+        let log = start_log(settings, Arc::clone(&context), Box::new(output))?;
         let recorder = Arc::new(Recorder::new(log, blackbox));
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
         trace_to(&sink, settings.log.level);
@@ -66,7 +71,7 @@ impl Host {
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
         let crashes = open_crashes(settings);
         let (runtime, supervisor, control) =
-            serve(settings, &sink, &crashes, &context, memory.memory())
+            serve(settings, &recorder, &crashes, &context, memory.memory())
                 .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
                 .map_err(|(_, failure)| failure)?;
         let host = Self {
@@ -147,6 +152,7 @@ fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
         boot_id: kernel.boot_id(),
         pid: std::process::id(),
         started_at_ms: now().0,
+        output: output::identity(),
         restart_seq: handover.map_or(0, |handover| handover.restart_seq),
         version: env!("CARGO_PKG_VERSION").into(),
         baseline: handover.map_or_else(|| kernel.counters(), |handover| handover.counters.clone()),
@@ -158,35 +164,41 @@ type Served = (Arc<Runtime>, Supervisor, ControlServer);
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
     settings: &Settings,
-    sink: &SharedSink,
+    recorder: &Arc<Recorder>,
     crashes: &Arc<Crashes>,
     context: &Arc<RunContext>,
     memory: &Arc<Memory>,
 ) -> Result<Served, (&'static str, Failure)> {
-    let runtime = Runtime::new(&settings.runtime, Arc::clone(sink))
+    let sink = || Arc::clone(recorder) as SharedSink;
+    let runtime = Runtime::new(&settings.runtime, sink())
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
     let supervisor = Supervisor::new(
         settings.supervisor(),
         Arc::clone(&runtime),
-        Arc::clone(sink),
+        sink(),
         Arc::clone(crashes) as Arc<dyn CrashStore>,
+        recorder.blackbox().in_flight(),
         Arc::clone(context),
         Arc::clone(memory),
     );
     let control = ControlServer::start(
         settings.control.clone(),
         supervisor.clone(),
-        Arc::clone(sink),
+        sink(),
         Arc::clone(context),
     )
     .map_err(|error| ("control", Failure::cannot_run("cannot serve the control API", &error)))?;
     Ok((runtime, supervisor, control))
 }
 
-fn start_log(settings: &Settings, context: Arc<RunContext>) -> Result<Arc<Log>, Failure> {
+fn start_log(
+    settings: &Settings,
+    context: Arc<RunContext>,
+    output: Box<dyn Write + Send>,
+) -> Result<Arc<Log>, Failure> {
     let config = bulkhead_events::LogConfig { format: settings.format(), ..settings.log.clone() };
-    Log::start(config, context, Box::new(std::io::stdout()))
+    Log::start(config, context, output)
         .map_err(|error| Failure::cannot_run("cannot start the log", &error))
 }
 

@@ -15,6 +15,7 @@ mod faults;
 mod host;
 mod init;
 mod memory;
+mod output;
 mod panics;
 mod previous;
 mod recorder;

@@ -72,10 +72,13 @@ fn nothing_but(run: Run) -> Previous {
         reached: Vec::new(),
         stop_intent_at: None,
         last_live: None,
+        uptime: None,
+        in_line: false,
         last_log_seq: None,
         clean: CleanMarker::Absent,
         records: Vec::new(),
         in_flight: Vec::new(),
+        untracked: 0,
         torn: 0,
         missing: 0,
     }

@@ -35,12 +35,15 @@ impl StateDir {
             let owner = owner.trim();
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                format!("process {owner} uses it; stop that one, or set BULKHEAD_STATE_DIR"),
+                format!(
+                    "process {} uses it; stop that one, or set BULKHEAD_STATE_DIR",
+                    if owner.is_empty() { "(unknown)" } else { owner }
+                ),
             ));
         }
-        lock.set_len(0)?;
-        lock.rewind()?;
-        writeln!(lock, "{}", std::process::id())?;
+        // For the one who is refused. A full disk does not take it, and is no reason to refuse this one.
+        let _ = lock.rewind();
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(lock)
     }
 }

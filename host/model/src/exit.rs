@@ -99,6 +99,20 @@ pub enum Phase {
     Idle,
 }
 
+names! {
+    /// The word for it in a line.
+    Phase::as_str {
+        Instantiate => "instantiate",
+        Restore => "restore",
+        Start => "start",
+        Handle => "handle",
+        Snapshot => "snapshot",
+        Shutdown => "shutdown",
+        Run => "run",
+        Idle => "idle",
+    }
+}
+
 /// Where a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

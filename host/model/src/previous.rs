@@ -137,7 +137,7 @@ pub struct InFlight {
     pub agent_id: String,
     /// In which of its lives.
     pub incarnation: u64,
-    /// For example `handle`.
+    /// A phase of an agent, as `handle`, or `load` for what comes before there is an instance.
     pub phase: String,
     /// The message whose turn it was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,9 +179,14 @@ pub struct PreviousRun {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Phase;
 
     #[test]
     fn words_of_the_line_are_those_of_the_code() {
+        for phase in [Phase::Instantiate, Phase::Start, Phase::Handle, Phase::Shutdown, Phase::Run]
+        {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
+        }
         for cause in [Cause::Clean, Cause::OomKill, Cause::ExternalSigkill, Cause::Unknown] {
             assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
         }

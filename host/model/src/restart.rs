@@ -14,14 +14,14 @@
 //! ```
 //!
 //! An incarnation that lived for a healthy period sets the bound back to its first value. The window does
-//! not forget for that: an agent that dies every minute is a crash looper as well.
+//! not forget for that: an agent that dies every minute is a crash looper as well. All times of a run are by a
+//! clock that nobody sets: a wall clock that jumps makes no crash looper, and hides none.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::time::millis;
 use crate::{Determinism, Exit, ExitReason, Incarnation, Phase, Timestamp};
 
 /// Whether an agent comes back after an end. The words are those of OTP.
@@ -95,8 +95,12 @@ pub struct RestartState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PastEnd {
-    /// When.
+    /// When, by the wall clock: for people, and for the runs that follow.
     pub at: Timestamp,
+    /// How long the run of the host had lived then. That clock is never set, so within a run it decides.
+    /// Absent in an end of an earlier run.
+    #[serde(skip)]
+    pub run_uptime: Option<Duration>,
     /// Which life.
     pub incarnation: Incarnation,
     /// Why.
@@ -163,6 +167,7 @@ impl PastEnd {
     ) -> Self {
         Self {
             at,
+            run_uptime: None,
             incarnation,
             reason: exit.reason,
             fingerprint,
@@ -206,11 +211,19 @@ impl RestartState {
         Decision::Retry { at: now.after(backoff), backoff }
     }
 
-    /// Ends within the window that ends at `now`. One from the future, after the clock was set back,
-    /// counts as of now.
-    pub fn attempts_in_window(&self, rules: &RestartRules, now: Timestamp) -> u32 {
-        let since = now.0.saturating_sub_unsigned(millis(rules.window));
-        let recent = self.ends.iter().filter(|end| end.at.0 > since).count();
+    /// Ends within the window that ends at `now`, when the run has lived for `uptime`. One of an earlier
+    /// run that is in the future, after the wall clock was set back, counts as of now.
+    pub fn attempts_in_window(
+        &self,
+        rules: &RestartRules,
+        now: Timestamp,
+        uptime: Option<Duration>,
+    ) -> u32 {
+        let age = |end: &PastEnd| match (end.run_uptime, uptime) {
+            (Some(then), Some(now)) => now.saturating_sub(then),
+            _ => now.since(end.at),
+        };
+        let recent = self.ends.iter().filter(|end| age(end) < rules.window).count();
         u32::try_from(recent).unwrap_or(u32::MAX)
     }
 
@@ -239,7 +252,7 @@ impl RestartState {
             let text = format!("{same} starts in a row ended with the same fault, {reason}");
             return Some((QuarantineReason::SameFault, text));
         }
-        let attempts = self.attempts_in_window(rules, last.at);
+        let attempts = self.attempts_in_window(rules, last.at, last.run_uptime);
         if attempts > rules.max_restarts {
             let (allowed, seconds) = (rules.max_restarts, rules.window.as_secs_f64());
             let text = format!(

@@ -50,7 +50,9 @@ mod world;
 
 pub use call::{Call, CallEnd, CallLimits};
 pub use config::RuntimeConfig;
-pub use core_dump::{CoreDumpError, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains};
+pub use core_dump::{
+    CoreDumpError, CoreDumpFigures, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains,
+};
 pub use engine::{Allocator, Capacity, EngineError};
 pub use headroom::Headroom;
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, Snapshot, StartInfo};

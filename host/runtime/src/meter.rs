@@ -300,7 +300,7 @@ impl Meter {
     }
 
     /// The host call under way.
-    pub(crate) fn host_call(&self) -> Option<&'static str> {
+    pub fn host_call(&self) -> Option<&'static str> {
         if !self.in_host_call.load(Relaxed) {
             return None;
         }

@@ -4,7 +4,8 @@
 //!  byte 0     ┌──────────────────────────────────────────────────────────────────────┐
 //!             │ magic, version, checksum, numbers of slots, the run as JSON            │ written once
 //!       2048  │ starting, started, hydrated, draining, clean: when each was reached    │ one word each,
-//!             │ stop intent, last sign of life, last log seq, records lost             │ checked
+//!             │ stop intent, last sign of life, last log seq, records lost, work that  │ checked
+//!             │ has no slot                                                            │
 //!       3072  │ clean marker: checksum and run id                                      │ written last
 //!       4096  ├──────────────────────────────────────────────────────────────────────┤
 //!             │ in flight: 256 slots, taken when work begins and freed when it ends    │
@@ -31,15 +32,17 @@
 
 mod facts;
 mod files;
+mod in_flight;
 mod layout;
 mod map;
 mod read;
 mod slot;
 
 pub use facts::{
-    AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, Kind, Panic, StopIntent,
+    AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, Kind, Panic, StopIntent, Work,
 };
 pub use files::{Found, Opened, open, read};
+pub use in_flight::{InFlightTable, Marker};
 pub use layout::{Geometry, Run};
 pub use read::{CleanMarker, Damage, Previous, Record, parse};
 pub use slot::PAYLOAD_BYTES;
@@ -50,8 +53,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use bulkhead_model::Timestamp;
-use bulkhead_model::previous::{InFlight, RunState};
+use bulkhead_model::previous::RunState;
 
+use rustix::time::{ClockId, clock_gettime};
+
+use in_flight::FreeSlots;
 use layout::{Area, Word};
 use map::Map;
 
@@ -104,12 +110,15 @@ struct Open {
     map: Map,
     geometry: Geometry,
     run_id: String,
+    /// By the clock that nobody sets.
+    began_ms: u64,
     /// The last number given to a record.
     seq: AtomicU64,
     container: AtomicU64,
     agents: AtomicU64,
-    in_flight: AtomicU64,
-    in_flight_at: AtomicU64,
+    /// Slots for work at hand that nobody has.
+    free: FreeSlots,
+    /// Work that found none, ever.
     untracked: AtomicU64,
 }
 
@@ -126,11 +135,11 @@ impl BlackBox {
                 map,
                 geometry,
                 run_id,
+                began_ms: monotonic_ms(),
                 seq: zero(),
                 container: zero(),
                 agents: zero(),
-                in_flight: zero(),
-                in_flight_at: zero(),
+                free: FreeSlots::new(geometry.slots(Area::InFlight)),
                 untracked: zero(),
             })),
         }
@@ -164,10 +173,11 @@ impl BlackBox {
             // Whoever was interrupted for a whole lap does not overwrite what is newer.
             if slot::claim(words, seq) {
                 slot::publish(words, seq, at, kind.number(), payload);
+                open.lives_at(at);
                 return Some(seq);
             }
         }
-        open.add_lost();
+        open.add_to(Word::Lost, 1);
         None
     }
 
@@ -179,11 +189,17 @@ impl BlackBox {
         self.append(fact.kind(), &buffer[..length])
     }
 
-    /// A sign of life, and the last `seq` of the log. Two stores.
+    /// A sign of life, and the last `seq` of the log. Three stores.
     pub fn alive(&self, last_log_seq: u64) {
         let Some(open) = &self.open else { return };
-        open.word(Word::LastLive).store(layout::checked(Word::LastLive, now_ms()), Relaxed);
+        open.lives_at(now_ms());
         open.word(Word::LastLogSeq).store(layout::checked(Word::LastLogSeq, last_log_seq), Relaxed);
+    }
+
+    /// Whether the output ends in the middle of a line now.
+    pub fn is_in_line(&self, in_line: bool) {
+        let Some(open) = &self.open else { return };
+        open.word(Word::InLine).store(layout::checked(Word::InLine, in_line.into()), Release);
     }
 
     /// Writes down that the run came so far, and waits until the disk has it (milliseconds).
@@ -195,33 +211,21 @@ impl BlackBox {
         if state == RunState::Clean {
             open.make_clean()?;
         }
-        open.word(Word::Reached(state))
-            .store(layout::checked(Word::Reached(state), now_ms()), Release);
+        let at = now_ms();
+        open.word(Word::Reached(state)).store(layout::checked(Word::Reached(state), at), Release);
+        open.lives_at(at);
         open.map.sync().map_err(StateError::Sync)
     }
 
-    /// Marks work that is at hand until the marker is dropped. Work that finds no free slot is not marked,
-    /// and counted.
-    pub fn begin(&self, work: &InFlight) -> Marker {
-        let Some(open) = &self.open else { return Marker(None) };
-        let Some(slot) = open.free_slot() else {
-            open.untracked.fetch_add(1, Relaxed);
-            return Marker(None);
-        };
-        let mut buffer = [0; PAYLOAD_BYTES];
-        let fact = Fact::InFlight(work.clone());
-        let length = facts::render(&fact, &mut buffer);
-        let seq = open.seq.fetch_add(1, Relaxed) + 1;
-        let words = open.slot(Area::InFlight, slot);
-        slot::publish(words, seq, now_ms(), Kind::InFlight.number(), &buffer[..length]);
-        Marker(Some((Arc::clone(open), slot)))
+    /// Where work at hand is marked, for those who begin it.
+    pub fn in_flight(&self) -> InFlightTable {
+        InFlightTable { open: self.open.clone() }
     }
 
-    /// Work that was not marked for want of a slot, and records that were lost.
+    /// Records that were lost.
     pub fn lost(&self) -> u64 {
         let Some(open) = &self.open else { return 0 };
-        let lost = open.word(Word::Lost).load(Relaxed);
-        open.untracked.load(Relaxed) + layout::value(Word::Lost, lost).unwrap_or(0)
+        layout::value(Word::Lost, open.word(Word::Lost).load(Relaxed)).unwrap_or(0)
     }
 
     /// Waits until the disk has everything.
@@ -239,6 +243,13 @@ impl Open {
         &self.map.words()[self.geometry.slot_words(area, index)]
     }
 
+    /// A sign of life. The wall clock may be set at any time, so how long the run lived stands beside it.
+    fn lives_at(&self, at: u64) {
+        let lived = monotonic_ms().saturating_sub(self.began_ms);
+        self.word(Word::LastLive).store(layout::checked(Word::LastLive, at), Relaxed);
+        self.word(Word::Uptime).store(layout::checked(Word::Uptime, lived), Relaxed);
+    }
+
     fn make_clean(&self) -> Result<(), StateError> {
         for state in [RunState::Hydrated, RunState::Draining] {
             let word = Word::Reached(state);
@@ -251,49 +262,21 @@ impl Open {
         layout::write_clean_marker(self.map.words(), &self.run_id);
         Ok(())
     }
-
-    fn add_lost(&self) {
-        let word = self.word(Word::Lost);
-        let more = |old| {
-            Some(layout::checked(Word::Lost, layout::value(Word::Lost, old).unwrap_or(0) + 1))
-        };
-        let _ = word.fetch_update(Relaxed, Relaxed, more);
-    }
-
-    /// Takes a slot for work at hand.
-    fn free_slot(&self) -> Option<u64> {
-        let slots = self.geometry.slots(Area::InFlight);
-        if self.in_flight.fetch_add(1, Relaxed) >= slots {
-            self.in_flight.fetch_sub(1, Relaxed);
-            return None;
-        }
-        // There are as many free slots as were counted, but while this one looks they may change places.
-        let first = self.in_flight_at.fetch_add(1, Relaxed);
-        let mut candidates = (0..slots * 2).map(|n| (first.wrapping_add(n)) % slots);
-        let found = candidates.find(|slot| slot::claim_free(self.slot(Area::InFlight, *slot)));
-        if found.is_none() {
-            self.in_flight.fetch_sub(1, Relaxed);
-        }
-        found
-    }
-}
-
-/// Work at hand, until this is dropped.
-#[must_use = "dropping it says that the work ended"]
-pub struct Marker(Option<(Arc<Open>, u64)>);
-
-impl Drop for Marker {
-    fn drop(&mut self) {
-        let Some((open, slot)) = self.0.take() else { return };
-        slot::free(open.slot(Area::InFlight, slot));
-        open.in_flight.fetch_sub(1, Relaxed);
-    }
 }
 
 /// The wall clock at the kernel's tick, which is what a read of it costs least at: a few milliseconds
 /// late at most.
 fn now_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    clock_ms(ClockId::RealtimeCoarse)
+}
+
+/// The same of the clock that nobody sets.
+fn monotonic_ms() -> u64 {
+    clock_ms(ClockId::MonotonicCoarse)
+}
+
+fn clock_ms(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     seconds.unwrap_or(0).saturating_mul(1000) + nanos.unwrap_or(0) / 1_000_000
 }

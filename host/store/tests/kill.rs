@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bulkhead_model::previous::{InFlight, RunState};
-use bulkhead_model::{Cause, Timestamp};
-use bulkhead_store::blackbox::{self, BlackBox, Geometry, Kind, Previous, Run};
+use bulkhead_model::Cause;
+use bulkhead_model::previous::RunState;
+use bulkhead_store::blackbox::{self, BlackBox, Geometry, Kind, Previous, Run, Work};
 use bulkhead_store::previous::{Surroundings, WaitStatus, judge};
 
 /// Small, so that the rings go round many times before the end.
@@ -34,9 +34,10 @@ fn writes_until_it_is_killed() {
 
 /// Eight bytes on stderr, which nobody buffers and the test runner leaves alone, for each record.
 fn write_for_ever(blackbox: &BlackBox) {
+    let at_hand = blackbox.in_flight();
     for n in 0.. {
         let kind = if n % 8 == 0 { Kind::Draining } else { Kind::AgentExit };
-        let _marker = blackbox.begin(&work(n));
+        let _marker = at_hand.begin(&work(n));
         let seq = blackbox.append(kind, &payload(n)).expect("a slot");
         if std::io::stderr().write_all(&seq.to_le_bytes()).is_err() {
             return;
@@ -51,13 +52,12 @@ fn payload(n: u64) -> Vec<u8> {
     payload
 }
 
-fn work(n: u64) -> InFlight {
-    InFlight {
-        agent_id: format!("agent-{n}"),
+fn work(n: u64) -> Work<'static> {
+    Work {
+        agent_id: format!("agent-{n}").into(),
         incarnation: n,
         phase: "handle".into(),
         message_id: None,
-        since: Timestamp(n as i64),
     }
 }
 
@@ -104,7 +104,10 @@ fn check(left: &Previous, told: &BTreeSet<u64>, run_id: &str) {
         assert_eq!(record.payload, payload(n), "a torn record was believed");
     }
     for known in &left.in_flight {
-        assert_eq!(*known, work(known.incarnation), "a torn marker was believed");
+        let work = work(known.incarnation);
+        assert_eq!(known.agent_id, work.agent_id, "a torn marker was believed");
+        assert_eq!((&*known.phase, &known.message_id), ("handle", &None));
+        assert!(known.since >= left.run.started_at());
     }
     assert!(left.in_flight.len() as u64 <= THREADS);
     assert!(u64::from(left.torn) <= 2 * THREADS, "{} torn", left.torn);

@@ -121,7 +121,8 @@ impl<'a> Drain<'a> {
         }
         let (stopped, mut killed) = self.count_the_ended();
         if phase == DrainPhase::Killing {
-            // Nobody will see the end of what is still there.
+            // Nobody will see the end of what is still there. It is told all the same, and once.
+            self.roll.iter().for_each(|agent| agent.abandon(began.elapsed()));
             killed += self.roll.len();
         }
         let duration_ms = millis(began.elapsed());

@@ -36,10 +36,11 @@ use bulkhead_memory::Memory;
 pub use bulkhead_memory::Snapshot as MemorySnapshot;
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
+use bulkhead_store::blackbox::InFlightTable;
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
-pub use metrics::Metrics;
+pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;
 pub use start::Started;
 
@@ -75,12 +76,14 @@ impl Supervisor {
         runtime: Arc<Runtime>,
         sink: SharedSink,
         crashes: Arc<dyn CrashStore>,
+        in_flight: InFlightTable,
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
-            let container = Container::new(runtime, peers, sink, crashes, context, memory);
+            let container =
+                Container::new(runtime, peers, sink, crashes, in_flight, context, memory);
             let container = Arc::new(container);
             let max_agents = container.runtime.capacity().max_agents;
             let registry = Registry::new(max_agents, config.keep_ended, Arc::clone(&container));

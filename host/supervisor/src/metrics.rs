@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use bulkhead_agent::Container;
 use bulkhead_model::{AgentState, Timestamp};
+use bulkhead_runtime::CoreDumps;
+pub use bulkhead_runtime::{CoreDumpFigures, SymbolizerFigures};
+pub use bulkhead_store::crashes::Stats as CrashStats;
 use tokio::sync::Semaphore;
 
 use crate::Supervisor;
@@ -39,6 +42,14 @@ pub struct Metrics {
     pub memory: bulkhead_memory::Snapshot,
     /// What the host holds for agents beside that.
     pub agent_host_bytes: u64,
+    /// Of those who look up files and lines for the frames of crashes.
+    pub symbolizer: SymbolizerFigures,
+    /// Crash records that are kept, and what was lost of them.
+    pub crashes: CrashStats,
+    /// What became of core dumps.
+    pub core_dumps: CoreDumpFigures,
+    /// Starts and turns that the black box had no room for.
+    pub untracked_work: u64,
     /// How long this run lives.
     pub uptime: Duration,
     /// When it began.
@@ -55,7 +66,8 @@ impl Supervisor {
     /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
     /// guest and no start: every lock on the way is held for a few instructions.
     pub fn metrics(&self) -> Metrics {
-        let Container { runtime, context, places, memory, .. } = &*self.0.container;
+        let Container { runtime, context, places, memory, crashes, in_flight, .. } =
+            &*self.0.container;
         let counts = context.counts();
         let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let mut metrics = Metrics {
@@ -73,6 +85,10 @@ impl Supervisor {
             committed_bytes: self.0.container.committed_bytes(),
             memory: memory.snapshot(),
             agent_host_bytes: 0,
+            symbolizer: runtime.symbolizer().figures(),
+            crashes: crashes.stats(),
+            core_dumps: runtime.core_dumps().map(CoreDumps::figures).unwrap_or_default(),
+            untracked_work: in_flight.untracked(),
             uptime: context.uptime(),
             started_at: context.started_at(),
             ready: self.is_ready(),

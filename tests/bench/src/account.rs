@@ -134,6 +134,7 @@ fn birth() -> Birth {
         restart: RestartRules::default(),
         fault_injection: false,
         core_dump: false,
+        eviction_weight_percent: 100,
     };
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
     Birth::new(Arc::new(spec), Arc::new(Nobody), None, log_budget, Arc::default())

@@ -8,6 +8,7 @@ mod account;
 mod blackbox;
 mod churn;
 mod connection;
+mod crash;
 mod machine;
 mod memory;
 mod process;
@@ -61,6 +62,7 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Blackbox,
+    Crash,
     Latency,
     Slot,
     Stop,
@@ -79,7 +81,11 @@ impl Part {
                 let appends = blackbox::appends();
                 let budget = Duration::from_nanos(100);
                 report.add(Row::nanos("black box append", blackbox::APPENDS, &appends, budget));
+                let name = "black box: a turn begins and ends";
+                let turns = blackbox::turns();
+                report.add(Row::nanos(name, blackbox::APPENDS, &turns, budget * 2));
             }
+            Self::Crash => crash::measure(args.slow_rounds * 10, report),
             Self::Latency => latency(args.rounds, report),
             Self::Slot => slot::measure(args.slow_rounds, report),
             Self::Stop => stop::measure(args.slow_rounds, report),
@@ -87,7 +93,7 @@ impl Part {
             Self::Storm => storm::measure(Duration::from_secs(args.storm_seconds), report),
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
             Self::Memory => memory::measure(report),
-            Self::Symbols => symbols::symbols(report),
+            Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
         }
     }

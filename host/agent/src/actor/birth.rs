@@ -14,10 +14,12 @@ impl Actor<'_> {
     /// Gets the agent to running.
     pub(super) async fn be_born(&mut self, loaded: &Arc<Loaded>) -> Step<()> {
         let began = Instant::now();
+        self.begins(Phase::Instantiate.as_str(), None);
         let (birth, limits) = (Arc::clone(&self.shared.birth), self.start_limits());
         let call = self.container.runtime.instantiate(loaded, birth, limits);
         let (incarnation, ()) = self.begin(call, Phase::Instantiate).await?;
         self.timings.instantiate_us = micros(began.elapsed());
+        self.begins(Phase::Start.as_str(), None);
         let began = Instant::now();
         let info = StartInfo {
             incarnation: self.number().0,

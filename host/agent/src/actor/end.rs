@@ -52,6 +52,8 @@ impl Actor<'_> {
         let may_restart = !self.container.is_draining();
         let told = Told { crash_id: crash_id.clone(), message_id, keeping, may_restart };
         let after = self.tenure.end(&self.reporter, &exit, told);
+        // Only now that its end is told: a host that dies before says that this was under way.
+        self.is_through();
         // Told after the record is written, so that whoever asked can read it.
         self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
         if let Some(mut envelope) = in_flight {
@@ -123,7 +125,7 @@ impl Tenure {
     pub(super) fn begins(&mut self) {
         let context = Arc::clone(&self.shared.start.container.context);
         context.agent_began();
-        self.shared.board.begin();
+        self.shared.begin();
         self.counted = Some(Counted(context));
         self.stage = Stage::Holds;
     }
@@ -150,20 +152,33 @@ impl Tenure {
         let number = shared.tag.incarnation;
         let (at, fingerprint) = (now(), fingerprint(exit));
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
-        let lived = at.since(shared.board.started_at());
+        // How long things last is by a clock that nobody sets.
+        let uptime = Some(shared.start.container.context.uptime());
+        let (past, lived) = (PastEnd { run_uptime: uptime, ..past }, shared.board.age());
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
         let attempts_in_window =
-            self.slot.look_at_restarts(|restarts| restarts.attempts_in_window(rules, at));
+            self.slot.look_at_restarts(|restarts| restarts.attempts_in_window(rules, at, uptime));
         let for_mail = crash_id.clone();
-        let end = End { exit, at, crash_id, fingerprint, message_id, decision, attempts_in_window };
-        let (view, aftermath) = reporter.ended(&end);
+        let end = End {
+            exit,
+            at,
+            lived,
+            crash_id,
+            fingerprint,
+            message_id,
+            decision,
+            attempts_in_window,
+        };
+        // A drain that waits no longer tells it in place of the task.
+        let told = shared.take_end();
+        let aftermath = if told { reporter.ended(&end) } else { None };
         let (then, backoff) = match end.decision {
             Decision::Stay => (AfterEnd::Stay, None),
             Decision::Retry { at, backoff } => (AfterEnd::Rest(at), Some(backoff)),
             Decision::Quarantine(_) => (AfterEnd::Quarantine, None),
         };
-        shared.board.end(view, exit.reason.is_normal(), then);
+        shared.board.end(end.view(), exit.reason.is_normal(), then);
         self.counted = None;
         // A rest that somebody took meanwhile is given up by `rest`, like one that is taken later.
         self.slot.end(number, backoff.is_some());

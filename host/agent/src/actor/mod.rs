@@ -29,6 +29,7 @@ use bulkhead_model::{
     Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
 };
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
+use bulkhead_store::blackbox::{Marker, Work};
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -64,6 +65,8 @@ struct Actor<'a> {
     timings: StartTimings,
     stop: watch::Receiver<Option<StopOrder>>,
     tenure: Tenure,
+    /// Tells the next run that this was under way, should the process end now.
+    at_hand: Option<Marker>,
 }
 
 /// What a step leaves: an incarnation to go on with, or the end.
@@ -192,8 +195,27 @@ impl<'a> Actor<'a> {
             timings: StartTimings::default(),
             stop: shared.stop.subscribe(),
             tenure,
+            at_hand: None,
             shared,
         }
+    }
+
+    /// Writes down what is begun now, until something else is begun or [`Self::is_through`] is called.
+    fn begins(&mut self, phase: &str, message_id: Option<&str>) {
+        // First of all: what was before it ended.
+        self.at_hand = None;
+        let tag = &self.shared.tag;
+        let work = Work {
+            agent_id: tag.agent_id.as_str().into(),
+            incarnation: tag.incarnation.0,
+            phase: phase.into(),
+            message_id: message_id.map(Into::into),
+        };
+        self.at_hand = Some(self.container.in_flight.begin(&work));
+    }
+
+    fn is_through(&mut self) {
+        self.at_hand = None;
     }
 
     fn number(&self) -> Number {
@@ -205,6 +227,7 @@ impl<'a> Actor<'a> {
         self.reporter.is_made_from(loaded);
         let ended = match self.be_born(loaded).await {
             Ok((incarnation, ())) => {
+                self.is_through();
                 self.shared.board.transition(Input::Started);
                 self.reporter.running(self.timings);
                 self.shared.answer(Ok(()));

@@ -16,6 +16,9 @@ use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Before, NotReady, Turn};
 
+/// The part of a start that comes before there is an instance: read, check and compile.
+const LOADING: &str = "load";
+
 impl Actor<'_> {
     /// Gets the reservation to its turn. `None`: it was given up and everyone is answered. Nothing lived,
     /// so there is no exit; the log has the failed or superseded start.
@@ -35,7 +38,10 @@ impl Actor<'_> {
         &mut self,
         component: &Path,
     ) -> Result<(Arc<Loaded>, Commitment), StartError> {
-        let loaded = self.load(component).await?;
+        self.begins(LOADING, None);
+        let loaded = self.load(component).await;
+        self.is_through();
+        let loaded = loaded?;
         let commitment = self.commit()?;
         self.take_turn().await?;
         Ok((loaded, commitment))

@@ -128,6 +128,7 @@ impl Actor<'_> {
         self.shared.board.transition(Input::TurnBegan);
         let began = Instant::now();
         let cpu_before = self.shared.birth.meter.usage().cpu_us;
+        self.begins(Phase::Handle.as_str(), Some(&envelope.message.id));
         let mut call = incarnation.handle(&envelope.message, self.turn_limits());
         // The call has a copy: one of them is enough to hold.
         envelope.message.body = "".into();
@@ -152,6 +153,7 @@ impl Actor<'_> {
                 Err(self.died_in_turn(failed(failure, Phase::Handle), envelope))
             }
             CallEnd::Returned(incarnation, result) => {
+                self.is_through();
                 if grace.is_none() {
                     self.shared.board.transition(Input::TurnEnded);
                 }
@@ -183,6 +185,7 @@ impl Actor<'_> {
     /// A stock component: one call, its whole life.
     async fn run_command(&mut self, incarnation: Incarnation) -> Ended {
         self.shared.board.transition(Input::TurnBegan);
+        self.begins(Phase::Run.as_str(), None);
         let mut call = incarnation.run(self.turn_limits());
         let mut ordered = None;
         let end = loop {
@@ -227,6 +230,7 @@ impl Actor<'_> {
         self.shared.board.transition(Input::StopRequested);
         let limits =
             CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
+        self.begins(Phase::Shutdown.as_str(), None);
         let mut call = incarnation.shutdown(reason, limits);
         let mut killed = false;
         let end = loop {

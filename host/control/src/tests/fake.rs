@@ -20,8 +20,9 @@ use bulkhead_model::{
     RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, StartFailure,
-    Started, StopError, TownConfigError, TurnReport,
+    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, Metrics, SendError,
+    SettingsError, StartError, StartFailure, Started, StopError, SymbolizerFigures,
+    TownConfigError, TurnReport,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -229,6 +230,23 @@ impl Backend for Fake {
             committed_bytes: 131_072,
             memory: memory(),
             agent_host_bytes: 4096,
+            symbolizer: SymbolizerFigures {
+                looked_up: 10,
+                repeated: 11,
+                dropped: 12,
+                unavailable: 13,
+                kept_bytes: 14,
+            },
+            crashes: CrashStats {
+                kept: 15,
+                bytes: 16,
+                evicted: 17,
+                written_lines: 18,
+                write_errors: 19,
+                dropped_lines: 20,
+            },
+            core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
+            untracked_work: 23,
             uptime: Duration::from_millis(1500),
             started_at: Timestamp(1750),
             ready: self.is_ready(),
@@ -322,6 +340,7 @@ fn view(agent_id: AgentId) -> AgentView {
             RestartState::default(),
             None,
             Timestamp(0),
+            None,
         ),
         exit_reason: None,
         exit: None,

@@ -26,12 +26,13 @@ pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel, voice: &Voice) {
     // A run that did not live to write down its name had no line either.
     let run_id = run.previous_run_id.clone().unwrap_or_else(|| "unknown".into());
     let seq = run.last_seq.map_or(0, |seq| seq + 1);
+    let is_known = run.previous_run_id.is_some();
     let lived = match &found {
-        Found::Run(previous) if run.previous_run_id.is_some() => {
-            previous.last_ts().since(previous.run.started_at())
-        }
+        Found::Run(previous) if is_known => previous.uptime.unwrap_or_default(),
         _ => Duration::ZERO,
     };
     let context = RunContext::past(run_id, settings.town_id.clone(), lived);
-    voice.tell(settings.format().line(&before.into_event(), &context, seq));
+    let line = settings.format().line(&before.into_event(), &context, seq);
+    let half_line = is_known && found.run().is_some_and(|previous| previous.in_line);
+    voice.tell(if half_line { format!("\n{line}") } else { line });
 }

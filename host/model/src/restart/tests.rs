@@ -57,6 +57,48 @@ fn the_bound_doubles_up_to_its_cap_and_the_dice_choose_below_it() {
     assert_eq!(retry, Decision::Retry { at: Timestamp(40_000), backoff: Duration::from_secs(30) });
 }
 
+/// A crash when the run had lived for so long, by a wall clock that says something else.
+fn crash_after(uptime_s: u64, wall_s: i64) -> PastEnd {
+    let run_uptime = Some(Duration::from_secs(uptime_s));
+    PastEnd { run_uptime, ..crash(wall_s, "f") }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_neither_makes_a_crash_looper_nor_hides_one() {
+    let rules = rules(RestartPolicy::Transient);
+    let (hour, minutes) = (3600, rules.window.as_secs());
+    // Set back by an hour before each end, which are a window apart.
+    let mut state = RestartState::default();
+    for n in 0..20_u64 {
+        let end = crash_after(n * minutes, 100 * hour - n as i64 * hour);
+        let decision = state.after(&rules, end, SHORT, 1.0);
+        assert!(matches!(decision, Decision::Retry { .. }), "end {n}: {decision:?}");
+    }
+    // Set forward by an hour before each end, which follow each other at once.
+    let mut state = RestartState::default();
+    let mut decisions = (0..20_u64).map(|n| {
+        let end = crash_after(n, n as i64 * hour);
+        state.after(&rules, end, SHORT, 1.0)
+    });
+    let quarantined = decisions.position(|decision| matches!(decision, Decision::Quarantine(_)));
+    assert_eq!(quarantined, Some(rules.max_restarts as usize));
+}
+
+#[test]
+fn ends_of_an_earlier_run_count_by_the_wall_clock() {
+    let rules = rules(RestartPolicy::Transient);
+    let state = RestartState {
+        ends: vec![crash(0, "f"), crash(100, "f"), crash_after(1, 9_000)],
+        ..RestartState::default()
+    };
+    let window = rules.window.as_secs() as i64;
+    let now = Timestamp((window + 50) * 1000);
+    let attempts =
+        |uptime_s| state.attempts_in_window(&rules, now, Some(Duration::from_secs(uptime_s)));
+    assert_eq!(attempts(1), 2, "the first is too old");
+    assert_eq!(attempts(1 + rules.window.as_secs()), 1, "and now that of this run as well");
+}
+
 #[test]
 fn a_healthy_life_sets_the_backoff_back_and_not_the_window() {
     let rules = rules(RestartPolicy::Transient);
@@ -66,7 +108,7 @@ fn a_healthy_life_sets_the_backoff_back_and_not_the_window() {
     }
     let decision = state.after(&rules, crash(100, "f"), rules.healthy, 1.0);
     assert_eq!(backoff(&decision), rules.backoff);
-    assert_eq!(state.attempts_in_window(&rules, Timestamp(100_000)), 5);
+    assert_eq!(state.attempts_in_window(&rules, Timestamp(100_000), None), 5);
 }
 
 #[test]

@@ -37,6 +37,8 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -139,7 +141,23 @@ impl CoreDumpError {
 pub struct CoreDumps {
     queue: SyncSender<Job>,
     directory: Arc<Mutex<Directory>>,
+    counts: Arc<Counts>,
     max_bytes: u64,
+}
+
+/// What became of the core dumps of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CoreDumpFigures {
+    /// Files that were written. Some may be gone again, for newer ones.
+    pub kept: u64,
+    /// Dumps that there are not, for any [`CoreDumpError`].
+    pub refused: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    kept: AtomicU64,
+    refused: AtomicU64,
 }
 
 struct Job {
@@ -177,11 +195,12 @@ impl CoreDumps {
         let max_bytes = rules.max_bytes.min(rules.max_total_bytes);
         let directory = Arc::new(Mutex::new(Directory::open(rules)?));
         let (queue, jobs) = sync_channel(QUEUE);
-        let for_thread = Arc::clone(&directory);
+        let counts = Arc::default();
+        let for_thread = (Arc::clone(&directory), Arc::clone(&counts));
         std::thread::Builder::new()
             .name("bulkhead-dumps".into())
-            .spawn(move || work(&jobs, &for_thread, max_bytes))?;
-        Ok(Self { queue, directory, max_bytes })
+            .spawn(move || work(&jobs, &for_thread.0, &for_thread.1, max_bytes))?;
+        Ok(Self { queue, directory, counts, max_bytes })
     }
 
     /// Writes `CRASH-ID.wasm.core`. Never blocks.
@@ -192,7 +211,10 @@ impl CoreDumps {
         match self.queue.try_send(job) {
             Ok(()) => {}
             // The store goes here, with the job.
-            Err(TrySendError::Full(job)) => _ = job.done.send(Err(CoreDumpError::QueueFull)),
+            Err(TrySendError::Full(job)) => {
+                self.counts.refused.fetch_add(1, Relaxed);
+                let _ = job.done.send(Err(CoreDumpError::QueueFull));
+            }
             Err(TrySendError::Disconnected(_)) => {}
         }
         Keeping { released: Some(is_released), done: is_done }
@@ -201,6 +223,12 @@ impl CoreDumps {
     /// Removes what is too old by now. Every dump does it as well.
     pub fn prune(&self) {
         lock(&self.directory).prune();
+    }
+
+    /// What became of them so far.
+    pub fn figures(&self) -> CoreDumpFigures {
+        let Counts { kept, refused } = &*self.counts;
+        CoreDumpFigures { kept: kept.load(Relaxed), refused: refused.load(Relaxed) }
     }
 
     /// Largest dump with memories, in bytes.
@@ -233,7 +261,7 @@ impl Future for Keeping {
 }
 
 /// The thread. It ends when nobody can ask any more.
-fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, max_bytes: u64) {
+fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, counts: &Counts, max_bytes: u64) {
     crate::lanes::lower_priority();
     for Job { remains, crash_id, released, done } in jobs {
         let result = containment::contain(|| {
@@ -246,6 +274,8 @@ fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, max_bytes: u64) {
             let message = panicked.to_string();
             Err(CoreDumpError::Failed { doing: "make", message })
         });
+        let count = if result.is_ok() { &counts.kept } else { &counts.refused };
+        count.fetch_add(1, Relaxed);
         let _ = done.send(result);
     }
 }

@@ -236,6 +236,8 @@ fn a_store_goes_at_once_when_too_many_wait() {
     for keeping in others.into_iter().chain([first]) {
         keeping.wait().unwrap();
     }
+    let kept = QUEUE as u64 + 1;
+    assert_eq!(dumps(&rig).figures(), CoreDumpFigures { kept, refused: 1 });
     rig.end();
 }
 

@@ -140,6 +140,9 @@ fn cut(text: &str, bytes: usize) -> String {
     text[..text.floor_char_boundary(bytes)].to_owned()
 }
 
+/// Longer than the end of a host waits for anything.
+const BLOCKED: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Faults of the host on request, for roles that ask for it: the only way to test how the host takes
 /// its own failures.
 fn inject_fault(key: &str) -> Result<()> {
@@ -147,6 +150,10 @@ fn inject_fault(key: &str) -> Result<()> {
         "fault-injection/panic" => panic!("a fault was injected into host.config"),
         "fault-injection/error" => {
             Err(HostFault("a fault was injected into host.config".into()).into())
+        }
+        "fault-injection/block" => {
+            std::thread::sleep(BLOCKED);
+            Ok(())
         }
         _ => Ok(()),
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use bulkhead_model::previous::{InFlight, MemoryFigures};
+use bulkhead_model::previous::MemoryFigures;
 use serde::{Deserialize, Serialize};
 
 /// Sorts of records. The numbers are part of the format. An unknown one is kept when read.
@@ -96,7 +96,7 @@ pub enum Fact<'a> {
     /// A memory sample.
     Memory(MemoryFigures),
     /// Work at hand.
-    InFlight(InFlight),
+    InFlight(Work<'a>),
 }
 
 /// See [`Fact::AgentStart`].
@@ -177,6 +177,32 @@ pub struct Panic<'a> {
     pub location: Option<Cow<'a, str>>,
 }
 
+/// See [`Fact::InFlight`]. When it began is when it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Work<'a> {
+    /// Whose it is.
+    pub agent_id: Cow<'a, str>,
+    /// In which of its lives.
+    pub incarnation: u64,
+    /// In the words of `Phase`, or `load` for what comes before an instance.
+    pub phase: Cow<'a, str>,
+    /// The message whose turn it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<Cow<'a, str>>,
+}
+
+impl Work<'_> {
+    pub(super) fn borrowed(&self) -> Work<'_> {
+        Work {
+            agent_id: Cow::Borrowed(&self.agent_id),
+            incarnation: self.incarnation,
+            phase: Cow::Borrowed(&self.phase),
+            message_id: self.message_id.as_deref().map(Cow::Borrowed),
+        }
+    }
+}
+
 impl Fact<'_> {
     /// Its sort.
     pub fn kind(&self) -> Kind {
@@ -244,11 +270,8 @@ impl Fact<'_> {
                 cut([name, message].into_iter().chain(location), bytes);
             }
             Self::Memory(_) => {}
-            Self::InFlight(work) => {
-                let texts = [&mut work.agent_id, &mut work.phase];
-                for text in texts.into_iter().chain(&mut work.message_id) {
-                    text.truncate(text.floor_char_boundary(bytes));
-                }
+            Self::InFlight(Work { agent_id, phase, message_id, .. }) => {
+                cut([agent_id, phase].into_iter().chain(message_id), bytes);
             }
         }
     }

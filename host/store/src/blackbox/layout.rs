@@ -60,6 +60,9 @@ pub struct Run {
     pub started_at_ms: i64,
     /// How often the host was started anew by its init process.
     pub restart_seq: u64,
+    /// The file that its log goes to, in words that tell it from others of the same boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// Of the program.
     pub version: String,
     /// Memory and the kernel's counters as they were then.
@@ -129,6 +132,12 @@ pub(super) enum Word {
     LastLive,
     LastLogSeq,
     Lost,
+    /// Work at hand that has no slot.
+    Untracked,
+    /// How long the run lived at its last sign of life.
+    Uptime,
+    /// 1 while a line of the output is written in parts.
+    InLine,
 }
 
 impl Word {
@@ -149,6 +158,9 @@ impl Word {
             Self::LastLive => 9,
             Self::LastLogSeq => 10,
             Self::Lost => 11,
+            Self::Untracked => 12,
+            Self::Uptime => 13,
+            Self::InLine => 14,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Reading what a run left. Takes any bytes and never panics.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::{InFlight, MemoryFigures, RunState};
 
 use super::layout::{self, Area, Geometry, Word};
 use super::slot::{self, Held};
-use super::{Fact, Kind, Run, timestamp};
+use super::{Fact, Kind, Run, Work, timestamp};
 
 const STATES: [RunState; 5] = [
     RunState::Starting,
@@ -62,14 +65,20 @@ pub struct Previous {
     pub stop_intent_at: Option<Timestamp>,
     /// Its last sign of life.
     pub last_live: Option<Timestamp>,
+    /// How long it had lived by then. No wall clock, so setting one does not show.
+    pub uptime: Option<Duration>,
     /// The last `seq` of its log.
     pub last_log_seq: Option<u64>,
+    /// Its output ended in the middle of a line.
+    pub in_line: bool,
     /// The mark of a good end.
     pub clean: CleanMarker,
     /// By sequence number. Gaps are records that newer ones replaced, or torn ones.
     pub records: Vec<Record>,
     /// What it was at.
     pub in_flight: Vec<InFlight>,
+    /// More that it was at, for which there was no slot.
+    pub untracked: u64,
     /// Slots that were half-written or damaged.
     pub torn: u32,
     /// Slots that the file should have and has not.
@@ -87,12 +96,11 @@ impl Previous {
         self.reached.iter().any(|(reached, _)| *reached == state)
     }
 
-    /// When it last did anything that is known of.
+    /// When it last did anything that is known of. Not the latest time that it names: that may be from
+    /// before the clock was set back.
     pub fn last_ts(&self) -> Timestamp {
-        let records = self.records.iter().map(|record| record.at);
-        let reached = self.reached.iter().map(|(_, at)| *at);
-        let single = self.last_live.into_iter().chain(self.stop_intent_at);
-        records.chain(reached).chain(single).max().unwrap_or(self.run.started_at())
+        let by_number = || self.records.last().map(|record| record.at);
+        self.last_live.or_else(by_number).unwrap_or(self.run.started_at())
     }
 
     /// Its memory samples, oldest first.
@@ -118,31 +126,44 @@ pub fn parse(bytes: &[u8]) -> Result<Previous, Damage> {
     records.extend(slots.read(Area::Agents));
     records.sort_by_key(|record| record.seq);
     records.dedup_by_key(|record| record.seq);
-    let mut in_flight: Vec<InFlight> = slots
+    let mut at_hand: Vec<InFlight> = slots
         .read(Area::InFlight)
         .iter()
         .filter_map(|record| match record.fact()? {
-            Fact::InFlight(work) => Some(work),
+            Fact::InFlight(work) => Some(in_flight(work, record.at)),
             _ => None,
         })
         .collect();
-    in_flight.sort_by_key(|work| work.since);
+    at_hand.sort_by_key(|work| work.since);
     Ok(Previous {
         reached,
         stop_intent_at: word(Word::StopIntent).map(timestamp),
         last_live: word(Word::LastLive).map(timestamp),
+        uptime: word(Word::Uptime).map(Duration::from_millis),
         last_log_seq: word(Word::LastLogSeq),
+        in_line: word(Word::InLine) == Some(1),
         clean: match layout::read_clean_marker(bytes) {
             Ok(None) => CleanMarker::Absent,
             Ok(Some(run_id)) => CleanMarker::Of(run_id),
             Err(()) => CleanMarker::Damaged,
         },
         records,
-        in_flight,
+        in_flight: at_hand,
+        untracked: word(Word::Untracked).unwrap_or(0),
         torn: slots.torn,
         missing: slots.missing,
         run,
     })
+}
+
+fn in_flight(work: Work<'_>, since: Timestamp) -> InFlight {
+    InFlight {
+        agent_id: work.agent_id.into_owned(),
+        incarnation: work.incarnation,
+        phase: work.phase.into_owned(),
+        message_id: work.message_id.map(Cow::into_owned),
+        since,
+    }
 }
 
 struct Slots<'a> {

@@ -1,7 +1,7 @@
 //! One slot: who writes it, how it is published, how it is read.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
 /// Size of a slot.
 pub(super) const SLOT_BYTES: usize = 512;
@@ -21,9 +21,11 @@ pub(super) fn claim(words: &[AtomicU64], seq: u64) -> bool {
     held < seq && words[0].compare_exchange(held, BUSY | seq, Acquire, Relaxed).is_ok()
 }
 
-/// Takes a slot that nobody has.
-pub(super) fn claim_free(words: &[AtomicU64]) -> bool {
-    words[0].load(Relaxed) == 0 && words[0].compare_exchange(0, BUSY, Acquire, Relaxed).is_ok()
+/// Takes a slot that its caller has for itself.
+pub(super) fn take(words: &[AtomicU64]) {
+    words[0].store(BUSY, Relaxed);
+    // Whoever finds what is written from here on finds the slot taken.
+    fence(Release);
 }
 
 /// Gives a slot back.
@@ -124,10 +126,10 @@ mod tests {
         assert!(!claim(&slot, 8), "somebody writes");
         publish(&slot, 7, 0, 0, b"");
         assert!(!claim(&slot, 6), "it holds a newer record");
-        assert!(!claim_free(&slot));
         free(&slot);
         assert_eq!(read(&bytes(&slot)), Held::Nothing);
-        assert!(claim_free(&slot));
+        take(&slot);
+        assert_eq!(read(&bytes(&slot)), Held::Torn, "half-written");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bulkhead_model::previous::MemoryFigures;
+use bulkhead_model::previous::{InFlight, MemoryFigures};
 use proptest::prelude::*;
 
 use super::*;
@@ -31,14 +31,18 @@ fn file(dir: &Path) -> std::path::PathBuf {
     dir.join("blackbox")
 }
 
-fn work(agent: &str) -> InFlight {
-    InFlight {
+fn work(agent: &str) -> Work<'_> {
+    Work {
         agent_id: agent.into(),
         incarnation: 1,
         phase: "handle".into(),
         message_id: Some("m1".into()),
-        since: Timestamp(1000),
     }
+}
+
+/// Whose work was at hand.
+fn at_hand(left: &Previous) -> Vec<&str> {
+    left.in_flight.iter().map(|work| work.agent_id.as_str()).collect()
 }
 
 #[test]
@@ -109,31 +113,47 @@ fn writers_on_many_threads_lose_nothing_that_the_ring_still_has_room_for() {
 fn work_is_in_flight_until_its_marker_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let (_, blackbox) = begin(dir.path(), "run-1");
-    let first = blackbox.begin(&work("a1"));
-    let second = blackbox.begin(&work("a2"));
+    let table = blackbox.in_flight();
+    let before = now_ms();
+    let first = table.begin(&work("a1"));
+    let second = table.begin(&work("a2"));
     drop(first);
-    assert_eq!(left(dir.path()).in_flight, [work("a2")]);
-    let many: Vec<_> = (0..10).map(|_| blackbox.begin(&work("a3"))).collect();
-    assert_eq!(left(dir.path()).in_flight.len(), 4);
-    assert_eq!(blackbox.lost(), 7, "what finds no slot is counted");
-    drop((second, many));
-    assert_eq!(left(dir.path()).in_flight, []);
-    let _again: Vec<_> = (0..4).map(|_| blackbox.begin(&work("a4"))).collect();
-    assert_eq!(left(dir.path()).in_flight.len(), 4);
-    assert_eq!(left(dir.path()).torn, 0);
+    let found = left(dir.path());
+    assert_eq!(at_hand(&found), ["a2"]);
+    let InFlight { incarnation, phase, message_id, since, .. } = &found.in_flight[0];
+    assert_eq!((*incarnation, &**phase, message_id.as_deref()), (1, "handle", Some("m1")));
+    assert!(*since >= timestamp(before) && *since <= timestamp(now_ms()), "{since:?}");
+    drop(second);
+    assert_eq!(at_hand(&left(dir.path())), [""; 0]);
+}
+
+#[test]
+fn work_that_finds_the_table_full_is_counted_as_long_as_it_is_at_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, blackbox) = begin(dir.path(), "run-1");
+    let table = blackbox.in_flight();
+    let many: Vec<_> = (0..11).map(|_| table.begin(&work("a1"))).collect();
+    assert_eq!((at_hand(&left(dir.path())).len(), left(dir.path()).untracked), (4, 7));
+    drop(many);
+    assert_eq!((at_hand(&left(dir.path())).len(), left(dir.path()).untracked), (0, 0));
+    assert_eq!(table.untracked(), 7, "what was not tracked stays counted");
+    let _again: Vec<_> = (0..4).map(|_| table.begin(&work("a2"))).collect();
+    assert_eq!(at_hand(&left(dir.path())), ["a2"; 4]);
+    assert_eq!((left(dir.path()).torn, table.untracked()), (0, 7));
 }
 
 #[test]
 fn markers_come_and_go_on_many_threads() {
     let dir = tempfile::tempdir().unwrap();
     let (_, blackbox) = begin(dir.path(), "run-1");
+    let table = blackbox.in_flight();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| (0..5_000).for_each(|_| drop(blackbox.begin(&work("a1")))));
+            scope.spawn(|| (0..5_000).for_each(|_| drop(table.begin(&work("a1")))));
         }
     });
-    let all: Vec<_> = (0..4).map(|_| blackbox.begin(&work("a2"))).collect();
-    assert_eq!(left(dir.path()).in_flight.len(), 4);
+    let all: Vec<_> = (0..4).map(|_| table.begin(&work("a2"))).collect();
+    assert_eq!((at_hand(&left(dir.path())), left(dir.path()).untracked), (vec!["a2"; 4], 0));
     drop(all);
 }
 
@@ -224,7 +244,7 @@ fn without_room_there_is_no_black_box_and_the_host_goes_on() {
     assert_eq!(absent.append(Kind::Panic, b""), None);
     absent.alive(1);
     absent.reached(RunState::Clean).unwrap();
-    drop(absent.begin(&work("a1")));
+    drop(absent.in_flight().begin(&work("a1")));
     assert!(!absent.is_present());
 }
 
@@ -259,7 +279,7 @@ fn make_sample() -> Vec<u8> {
         blackbox.append(Kind::AgentCrash, &n.to_le_bytes());
         blackbox.append(Kind::Draining, b"{\"phase\":\"settling\",\"agents\":1}");
     }
-    let _marker = blackbox.begin(&work("a1"));
+    let _marker = blackbox.in_flight().begin(&work("a1"));
     for state in [RunState::Hydrated, RunState::Draining, RunState::Clean] {
         blackbox.reached(state).unwrap();
     }

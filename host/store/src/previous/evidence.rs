@@ -134,7 +134,10 @@ impl<'a> Evidence<'a> {
     /// What a reader should know whatever the cause is.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let Previous { torn, missing, .. } = *self.run;
+        let Previous { torn, missing, untracked, .. } = *self.run;
+        if untracked > 0 {
+            remarks.push(format!("it was at {untracked} more pieces of work than its table holds"));
+        }
         if torn > 0 {
             remarks.push(format!("{torn} slots of its black box were half-written or damaged"));
         }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::{InFlight, RunState};
 
@@ -21,10 +23,13 @@ fn busy() -> Previous {
         reached: states.into_iter().map(|state| (state, Timestamp(1000))).collect(),
         stop_intent_at: None,
         last_live: Some(Timestamp(90_000)),
+        in_line: false,
+        uptime: Some(Duration::from_secs(89)),
         last_log_seq: Some(70),
         clean: CleanMarker::Absent,
         records: vec![record(1, 60_000, &Fact::Memory(calm()))],
         in_flight: Vec::new(),
+        untracked: 0,
         torn: 0,
         missing: 0,
     }
@@ -191,6 +196,15 @@ fn a_kill_that_follows_a_panic_does_not_hide_it() {
 fn a_panic_that_the_run_outlived_did_not_end_it() {
     let run = busy().and(5_000, &panic());
     check(&run, &after(SIGKILL), Cause::ExternalSigkill, High);
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_does_not_hide_a_panic_or_the_last_moment() {
+    let later = Timestamp(9_000_000);
+    let mut run = busy().and(later.0, &Fact::Memory(calm())).and(89_999, &panic());
+    run.reached.push((RunState::Started, later));
+    let judged = check(&run, &after(Some(Signaled(6))), Cause::UncaughtException, High);
+    assert_eq!(judged.last_ts, Some(Timestamp(90_000)));
 }
 
 #[test]
@@ -419,11 +433,13 @@ fn what_the_run_was_at_is_told_with_its_last_words() {
         message_id: None,
         since: Timestamp(80_000),
     };
-    let run = Previous { in_flight: vec![work.clone()], torn: 2, missing: 1, ..busy() };
+    let at = vec![work.clone()];
+    let run = Previous { in_flight: at, untracked: 7, torn: 2, missing: 1, ..busy() };
     let judged = judge(Some(&run), &quiet());
     assert_eq!(judged.in_flight, [work]);
     assert_eq!(judged.previous_run_id.as_deref(), Some("run-1"));
     assert_eq!((judged.last_seq, judged.last_ts), (Some(70), Some(Timestamp(90_000))));
+    assert!(judged.evidence.iter().any(|line| line.starts_with("it was at 7 more")));
     assert!(judged.evidence.iter().any(|line| line.starts_with("2 slots of its black box")));
     assert!(judged.evidence.iter().any(|line| line.starts_with("1 slots of its black box")));
 }

@@ -9,6 +9,7 @@ use bulkhead_model::{
     RestartRules, Sender,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::Crashes;
 
 use super::*;
@@ -83,8 +84,8 @@ impl Bench {
         let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
         let config = MemoryConfig::default();
         let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
-        let peers = Arc::new(Nobody);
-        let container = Container::new(runtime, peers, sink, crashes, context, memory);
+        let (peers, in_flight) = (Arc::new(Nobody), InFlightTable::absent());
+        let container = Container::new(runtime, peers, sink, crashes, in_flight, context, memory);
         let container = Arc::new(container);
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }

@@ -1,0 +1,128 @@
+//! The disk of the state directory is full, with agents at work.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use harness::memory_group::no_kills;
+use harness::{Host, HostBuilder, wait_until};
+use rustix::process::{Signal, kill_process};
+
+/// Crashes on the full disk: enough facts for pages of the black box that were never written to.
+const CRASHES: usize = 30;
+
+/// Becomes its arguments, in a view of the file system in which a small disk lies over `state` in the working
+/// directory. It goes with the last process that sees it.
+const ENTRANCE: [&str; 6] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    "mount -t tmpfs -o size=64m,mode=700 disk \"$PWD/state\" && exec \"$@\"",
+    "sh",
+];
+
+/// Why this machine or user cannot have such a disk.
+fn missing() -> Option<String> {
+    let dir = tempfile::tempdir().expect("make a directory");
+    fs::create_dir(dir.path().join("state")).expect("make a directory");
+    let mut command = Command::new(ENTRANCE[0]);
+    match command.args(&ENTRANCE[1..]).arg("true").current_dir(dir.path()).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("run unshare: {error}")),
+    }
+}
+
+/// A host whose state directory is a disk of its own, with room for two black boxes and a few compiled
+/// components.
+fn start(builder: HostBuilder) -> Host {
+    Host::start_with(builder.launch().run_by(&ENTRANCE), |state| {
+        fs::create_dir(state).expect("make the state directory");
+        builder.render(state)
+    })
+}
+
+/// The state directory as the host sees it.
+fn state_dir(host: &Host) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", host.pid()));
+    root.join(host.state_dir().strip_prefix("/").expect("an absolute path"))
+}
+
+/// Takes all that is left of the disk.
+fn fill(host: &Host) -> PathBuf {
+    let path = state_dir(host).join("filler");
+    let mut filler = File::create(&path).expect("make a file");
+    for bytes in [1 << 20, 4096, 1] {
+        let block = vec![b'x'; bytes];
+        while filler.write_all(&block).is_ok() {}
+    }
+    path
+}
+
+/// Crashes in a row, each of which is told in the log and found in memory.
+#[track_caller]
+fn crash(host: &Host, name: &str, count: usize) {
+    for n in 0..count {
+        let agent = format!("{name}-{n}");
+        host.client().start(&agent, "frail");
+        host.client().send_wait(&agent, "panic").expect_error(502, &["told to panic"]);
+        let crash = host.wait_for_line("the record", |line| {
+            line["event"] == "agent.crash" && line["agentId"] == *agent
+        });
+        let path = format!("/crashes/{}", crash["crashId"].as_str().expect("an id"));
+        assert_eq!(host.client().get(&path).expect(200)["reason"], "panic");
+    }
+}
+
+#[test]
+fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
+    if let Some(reason) = missing() {
+        return println!("skipped: {reason}");
+    }
+    let _quiet = no_kills();
+    let builder = Host::builder().guest("puppet").guest("trap");
+    let builder = builder.role("frail", "trap", "workspace = false").supervise();
+    let host = start(builder).ready();
+    crash(&host, "before", 1);
+    host.client().start("busy", "puppet");
+    host.client().send("busy", "wait").expect(200);
+    wait_until("it is in its turn", || host.client().status("busy")["busy"] == true);
+    host.client().start("one", "echo");
+
+    let filler = fill(&host);
+    crash(&host, "full", CRASHES);
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    assert_eq!(host.client().metrics()["bulkhead_crash_records_kept"], (CRASHES + 1) as f64);
+    wait_until("what was not written is counted", || {
+        host.client().metrics()["bulkhead_crash_line_errors_total"] > 0.0
+    });
+
+    // The black box has its blocks: what it was told after the disk was full is there.
+    kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
+    let line = host.wait_for_number(&["container.previous_run"], 2);
+    assert_eq!(line["cause"], "external_sigkill", "{line:#}");
+    assert_eq!(line["inFlight"][0]["agentId"], "busy", "{line:#}");
+    let last = host.events_of(&format!("full-{}", CRASHES - 1), "agent.exit");
+    assert!(line["lastSeq"].as_u64() >= last[0]["seq"].as_u64(), "{line:#}");
+
+    // There is no room for another one. The run says so, and works.
+    let host = host.ready();
+    host.wait_for_line("a warning", |line| {
+        line["level"] == "warn" && line["message"].to_string().contains("no black box")
+    });
+    crash(&host, "again", 2);
+    fs::remove_file(filler).expect("remove the file");
+    kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
+    let line = host.wait_for_number(&["container.previous_run"], 3);
+    let evidence = line["evidence"].to_string();
+    assert!(evidence.contains("left no black box") && evidence.contains("signal 9"), "{line:#}");
+    let host = host.ready();
+    crash(&host, "after", 1);
+    let file = state_dir(&host).join("crashes.jsonl");
+    wait_until("records are written again", || {
+        fs::read_to_string(&file).is_ok_and(|text| text.contains("\"after-0\""))
+    });
+    host.finish();
+}
