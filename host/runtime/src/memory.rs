@@ -76,7 +76,7 @@ impl Memory {
         }
     }
 
-    /// From now on the account is this incarnation's. `None` when it ended already.
+    /// From now on the account is this incarnation's.
     pub(crate) fn begin(&self, soft_mark: SoftMark) {
         self.account.begin(self.limit, self.soft_percent, Some(soft_mark));
         self.began.store(true, Relaxed);
