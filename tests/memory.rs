@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use harness::host::CLEAN;
-use harness::{Host, HostBuilder, Value, wait_until};
+use harness::{Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
 const KIB: f64 = 1024.0;
@@ -42,9 +42,10 @@ fn samples<'a>(view: &'a Value, series: &str) -> &'a Vec<Value> {
 fn a_leak_of_a_known_rate_has_its_trend_and_its_time_left_after_ten_samples() {
     let host = host(SAMPLE_MS).start();
     let client = host.client();
-    client.start("leaker", "leak");
     client.start("steady", "echo");
-    client.send("leaker", "leak 64 every 25 times 200").expect(200);
+    // As its prompt, so that it leaks from its first sample on.
+    let prompt = json!({"prompt": "leak 64 every 25 times 200"});
+    client.start_with("leaker", "leak", prompt).expect(201);
     let seen = RefCell::new(Value::Null);
     wait_until("ten samples of a leak that goes on", || {
         let view = memory(&host, "leaker");

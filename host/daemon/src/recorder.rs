@@ -65,8 +65,11 @@ impl Recorder {
     }
 
     fn alive(&self) {
-        if let Some(seq) = self.log.last_seq() {
+        let mut told = None;
+        // Another thread may have come between the look and the word: the newest number is the last one.
+        while let Some(seq) = self.log.last_seq().filter(|seq| told != Some(*seq)) {
             self.blackbox.alive(seq);
+            told = Some(seq);
         }
     }
 }

@@ -132,6 +132,7 @@ impl Sampler {
         }
         if track.incarnation != agent.incarnation || track.used_bytes.is_none() {
             (track.incarnation, track.began) = (agent.incarnation, sweep);
+            track.agent_id.clone_from(agent.agent_id);
         }
         if !Arc::ptr_eq(&track.role, agent.role) {
             track.role = Arc::clone(agent.role);
@@ -216,6 +217,8 @@ impl Sampler {
     /// The place of an agent, made when there is none.
     fn find(&mut self, agent: &AgentReading<'_>) -> usize {
         let at = match self.tracks.get(self.next) {
+            // The text is somewhere else in memory, and looked at only when it has to be.
+            Some(track) if track.agent_id.is_clone_of(agent.agent_id) => self.next,
             Some(track) if track.agent_id == *agent.agent_id => self.next,
             _ => self.by_id.get(agent.agent_id).copied().unwrap_or_else(|| self.add(agent)),
         };

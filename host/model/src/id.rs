@@ -60,6 +60,11 @@ impl AgentId {
         Ok(Self(text.into()))
     }
 
+    /// Whether the two are clones of one: a yes without a look at the text. A no says nothing.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

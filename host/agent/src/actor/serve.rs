@@ -153,12 +153,13 @@ impl Actor<'_> {
                 Err(self.died_in_turn(failed(failure, Phase::Handle), envelope))
             }
             CallEnd::Returned(incarnation, result) => {
+                let cpu_us = self.shared.birth.meter.usage().cpu_us - cpu_before;
+                self.reporter.turn(&envelope.message.id, &result, cpu_us, began.elapsed());
                 self.is_through();
+                // Told first: a drain goes on as soon as nobody is busy.
                 if grace.is_none() {
                     self.shared.board.transition(Input::TurnEnded);
                 }
-                let cpu_us = self.shared.birth.meter.usage().cpu_us - cpu_before;
-                self.reporter.turn(&envelope.message.id, &result, cpu_us, began.elapsed());
                 let left = grace.map(|(until, reason)| {
                     (until.saturating_duration_since(Instant::now()), reason)
                 });
