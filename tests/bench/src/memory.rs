@@ -6,6 +6,7 @@ use harness::Host;
 use harness::metrics::wait_for_metrics;
 
 use crate::connection::Connection;
+use crate::process::Process;
 use crate::report::{Report, Row};
 use crate::samples::Samples;
 
@@ -21,6 +22,9 @@ const MESSAGES: usize = 3000;
 /// A sweep over 10,000 agents.
 const BUDGET: Duration = Duration::from_millis(2);
 
+/// The whole host with that many idle agents.
+const RESIDENT_BUDGET: u64 = 640 * 1024 * 1024;
+
 /// Between two sweeps where they are to be felt: fifty times as often as by default.
 const OFTEN_MS: u64 = 100;
 
@@ -29,6 +33,8 @@ const NEVER_MS: u64 = 600_000;
 
 pub fn measure(report: &mut Report) {
     let (host, mut http) = crowded(NEVER_MS);
+    let resident = Process::of(host.pid()).resident_bytes();
+    report.add(Row::bytes("resident with 10,000 idle agents", resident, RESIDENT_BUDGET));
     let without = messages(&mut http);
     host.finish();
     let (host, mut http) = crowded(OFTEN_MS);
