@@ -9,7 +9,7 @@
 //! | `wait <body>` | waits until there is a file `/workspace/go`, takes it away and does what `<body>` says | |
 //! | `heed <ms>` | waits until this call may take less than that, and replies with what it may take | none |
 //! | `gather <n>` | takes n nudges and replies with a line `<source> <id> <body>` for each | none |
-//! | `again <body>` | sends itself the same message once more and does what `<body>` says | |
+//! | `forever <body>` | sends itself the same message once more and does what `<body>` says | |
 //! | `say <n>` | writes n log lines and replies with n | none |
 //!
 //! Any other body is answered with itself. When the prompt is `panic` or `error`, `start` panics or
@@ -58,7 +58,7 @@ impl Puppet {
                 nap_until(|| std::fs::remove_file(GO).is_ok());
                 return self.obey(rest);
             }
-            "again" => {
+            "forever" => {
                 host::send(&self.id, body)
                     .map_err(|error| AgentError::failed("not-sent", host::explain(&error)))?;
                 return self.obey(rest);

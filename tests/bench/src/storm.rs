@@ -45,7 +45,7 @@ pub fn measure(storm: Duration, report: &mut Report) {
     http.timed("POST", "/agents/start", r#"{"agentId":"well","role":"echo"}"#, 201);
     let quiet = watch(&mut http, QUIET);
     for n in 0..AGENTS {
-        let body = format!(r#"{{"agentId":"loop-{n}","role":"looper","prompt":"again panic"}}"#);
+        let body = format!(r#"{{"agentId":"loop-{n}","role":"looper","prompt":"forever panic"}}"#);
         http.timed("POST", "/agents/start", &body, 201);
     }
     let process = Process::of(host.pid());
