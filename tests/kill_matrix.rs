@@ -83,7 +83,9 @@ fn expected(end: End, seen: bool) -> &'static str {
 }
 
 fn builder() -> HostBuilder {
-    let builder = Host::builder().guest("leak").guest("ignores-stop");
+    // With shedding on the kernel would never have to kill.
+    let shed = "[memory]\nshed = false";
+    let builder = Host::builder().guest("leak").guest("ignores-stop").toml(shed);
     builder.role("leak", "leak", "memory_limit_mb = 1024").role("deaf", "ignores-stop", "")
 }
 
