@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_events::Account;
 use bulkhead_memory::AgentReading;
 use bulkhead_model::AgentState;
 use bulkhead_model::event::AgentTag;
@@ -52,8 +53,8 @@ impl AgentHandle {
     /// The way to its memory, as it is now.
     pub fn memory_probe(&self) -> MemoryProbe {
         let shared = &self.shared;
-        let meter = Arc::clone(&shared.birth.meter);
-        MemoryProbe { tag: shared.tag.clone(), meter, is_live: self.is_live() }
+        let (meter, account) = (Arc::clone(&shared.birth.meter), Arc::clone(&shared.start.account));
+        MemoryProbe { tag: shared.tag.clone(), meter, account, is_live: self.is_live() }
     }
 }
 
@@ -62,24 +63,43 @@ impl AgentHandle {
 pub struct MemoryProbe {
     tag: AgentTag,
     meter: Arc<Meter>,
+    account: Arc<Account>,
     is_live: bool,
 }
 
 impl MemoryProbe {
     /// Reads it. Waits for nobody and allocates nothing.
     pub fn read(&self) -> AgentReading<'_> {
-        let usage = self.meter.usage();
-        // A start that waits or compiles is live and has no store yet; the meter keeps the last reading of
-        // a store that is gone.
-        let is_there = self.is_live && usage.guest_bytes > 0;
-        AgentReading {
+        let reading = AgentReading {
             agent_id: &self.tag.agent_id,
             role: &self.tag.role,
             incarnation: self.tag.incarnation,
-            used_bytes: is_there.then_some(usage.memory_bytes),
+            used_bytes: None,
+            host_bytes: 0,
+            peak_bytes: 0,
+            limit_bytes: 0,
+        };
+        if self.is_live {
+            let sums = self.account.sums();
+            // A start that waits or compiles is live and has no store yet.
+            let used = (sums.guest_bytes > 0).then_some(sums.guest_bytes + sums.host_bytes);
+            let (peak_bytes, limit_bytes) = (sums.peak_bytes, sums.limit_bytes);
+            let host_bytes = sums.host_bytes;
+            return AgentReading {
+                used_bytes: used,
+                host_bytes,
+                peak_bytes,
+                limit_bytes,
+                ..reading
+            };
+        }
+        // The meter keeps the last reading of a store that is gone.
+        let usage = self.meter.usage();
+        AgentReading {
             host_bytes: usage.host.total(),
             peak_bytes: usage.memory_peak_bytes,
             limit_bytes: usage.memory_limit_bytes,
+            ..reading
         }
     }
 }

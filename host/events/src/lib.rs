@@ -28,7 +28,7 @@ mod ring;
 pub mod schema;
 pub mod task;
 
-pub use account::{Account, AccountReading, Charge, OverLimit, SoftMark};
+pub use account::{Account, AccountReading, AccountSums, Charge, OverLimit, SoftMark};
 pub use budget::Budget;
 pub use commute::Switch;
 pub use context::{RunContext, now};
