@@ -46,6 +46,18 @@ impl Container {
         self.committed.bytes()
     }
 
+    /// Refuses a start while agents are ended for want of memory, unless it gives back before it takes.
+    pub(crate) fn check_held(&self, gives_back: bool) -> Result<(), StartError> {
+        if gives_back || !self.holds_starts() {
+            return Ok(());
+        }
+        let reading = self.memory.reading().unwrap_or_default();
+        Err(self.short_of(&Shortage::Used {
+            used_bytes: reading.used_bytes.unwrap_or_default(),
+            limit_bytes: reading.limit.map_or(0, |limit| limit.bytes),
+        }))
+    }
+
     /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
     /// that it takes the place of.
     pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
@@ -53,14 +65,6 @@ impl Container {
         let commitment = self.committed.add(bytes);
         let others = self.committed.bytes().saturating_sub(bytes).saturating_sub(replaced);
         self.memory.admit(others, bytes).map_err(|shortage| self.short_of(&shortage))?;
-        // One that takes a place gives back before it takes.
-        if self.holds_starts() && replaced == 0 {
-            let reading = self.memory.reading().unwrap_or_default();
-            return Err(self.short_of(&Shortage::Used {
-                used_bytes: reading.used_bytes.unwrap_or_default(),
-                limit_bytes: reading.limit.map_or(0, |limit| limit.bytes),
-            }));
-        }
         Ok(commitment)
     }
 

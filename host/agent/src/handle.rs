@@ -214,6 +214,16 @@ impl AgentHandle {
         });
     }
 
+    /// Whether somebody asked it to end.
+    pub fn is_asked_to_end(&self) -> bool {
+        self.shared.stop.borrow().is_some()
+    }
+
+    /// Whether it holds memory that nobody has asked it to give back.
+    pub(crate) fn keeps_its_memory(&self) -> bool {
+        self.is_live() && !self.is_asked_to_end()
+    }
+
     /// Ends the agent for want of memory, within `grace` and its role's. Unlike after a stop it comes back,
     /// when its restart rules say so and memory is there again.
     pub fn evict(&self, eviction: Eviction, grace: Duration) {

@@ -38,6 +38,13 @@ impl LimitSource {
     }
 }
 
+impl LimitSource {
+    /// Whether what is used of it is this container's alone.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Cgroup2 | Self::Cgroup1 | Self::Budget)
+    }
+}
+
 /// How much memory there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {

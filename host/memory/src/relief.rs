@@ -19,8 +19,10 @@ const GRACE: Duration = Duration::from_secs(1);
 pub trait Relief: Send + Sync {
     /// All guests together may grow by so many bytes until this is called again. `None`: by any number.
     fn give_room(&self, bytes: Option<u64>);
-    /// A guest waits for room.
-    fn is_starved(&self) -> bool;
+    /// What a guest needs that waits for room, when there was none at the last [`Relief::give_room`].
+    fn wanted(&self) -> Option<u64>;
+    /// There will be no room: whoever waits for it is told so.
+    fn deny_growths(&self);
     /// Whether a life is still there.
     fn lives(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
     /// All that live and were not asked to end.
@@ -42,12 +44,14 @@ pub trait Relief: Send + Sync {
 pub struct Guard {
     shedder: Shedder,
     sheds: bool,
+    /// A guest waited at the last look as well. The first look after a growth only finds that out.
+    starved: bool,
 }
 
 impl Guard {
     /// `sheds`: agents are ended when memory is short. Otherwise nothing is done at all.
     pub fn new(sheds: bool) -> Self {
-        Self { shedder: Shedder::default(), sheds }
+        Self { shedder: Shedder::default(), sheds, starved: false }
     }
 
     /// Does what follows from a reading at `now`. Says whether the next look should come soon.
@@ -55,23 +59,37 @@ impl Guard {
         if !self.sheds {
             return false;
         }
-        let room = reading
-            .limit
-            .zip(reading.used_bytes)
-            .map(|(limit, used)| ((limit.bytes as f64 * GROWTH_SHARE) as u64).saturating_sub(used));
-        relief.give_room(room);
-        let starved = relief.is_starved();
+        let (Some(limit), Some(used)) = (reading.limit, reading.used_bytes) else {
+            // What was read before still holds best.
+            relief.hold_starts(false);
+            return false;
+        };
+        let mark = (limit.bytes as f64 * GROWTH_SHARE) as u64;
+        relief.give_room(Some(mark.saturating_sub(used)));
+        let wanted = relief.wanted();
+        let starved = wanted.is_some() && self.starved;
+        self.starved = wanted.is_some();
         let lives = |agent_id: &AgentId, incarnation| relief.lives(agent_id, incarnation);
-        let step = self.shedder.step(now, reading, starved, lives, || relief.candidates());
-        let short = step != Step::Calm;
-        relief.hold_starts(short);
-        if let Step::Evict { agent_id, incarnation, eviction } = step {
-            let share = reading.used_share().unwrap_or_default();
-            let hurry = starved || share >= GROWTH_SHARE;
-            let grace = if hurry { Duration::ZERO } else { GRACE };
-            relief.evict(&agent_id, incarnation, eviction, grace);
+        let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
+        let step = self.shedder.step(now, reading, beyond, lives, || relief.candidates());
+        relief.hold_starts(matches!(step, Step::Wait | Step::Evict { .. }));
+        match step {
+            Step::Evict { agent_id, incarnation, eviction } => {
+                let share = reading.used_share().unwrap_or_default();
+                let hurry = wanted.is_some() || share >= GROWTH_SHARE;
+                let grace = if hurry { Duration::ZERO } else { GRACE };
+                relief.evict(&agent_id, incarnation, eviction, grace);
+                true
+            }
+            Step::Wait => true,
+            // Nobody goes for it, so it does not fit: whoever wants more is told, and no neighbour pays.
+            Step::Calm | Step::Helpless => {
+                if starved {
+                    relief.deny_growths();
+                }
+                wanted.is_some() || reading.is_close()
+            }
         }
-        short || starved || reading.is_close()
     }
 }
 
@@ -84,7 +102,7 @@ mod tests {
 
     #[derive(Default)]
     struct Agents {
-        starved: bool,
+        wanted: Option<u64>,
         told: Mutex<Vec<String>>,
     }
 
@@ -98,8 +116,11 @@ mod tests {
         fn give_room(&self, bytes: Option<u64>) {
             self.tell(format!("room {bytes:?}"));
         }
-        fn is_starved(&self) -> bool {
-            self.starved
+        fn wanted(&self) -> Option<u64> {
+            self.wanted
+        }
+        fn deny_growths(&self) {
+            self.tell("denied".to_owned());
         }
         fn lives(&self, _agent_id: &AgentId, _incarnation: Incarnation) -> bool {
             true
@@ -152,12 +173,35 @@ mod tests {
         let last = |agents: &Agents, used| act(agents, used).1.pop().unwrap();
         assert_eq!(last(&Agents::default(), 900), "evict a 7 1s");
         assert_eq!(last(&Agents::default(), 950), "evict a 7 0ns");
-        assert_eq!(last(&Agents { starved: true, ..Agents::default() }, 500), "evict a 7 0ns");
+        assert_eq!(last(&Agents { wanted: Some(9), ..Agents::default() }, 900), "evict a 7 0ns");
+    }
+
+    #[test]
+    fn a_growth_that_does_not_fit_is_denied_and_no_neighbour_pays_for_it() {
+        let agents = Agents { wanted: Some(500), ..Agents::default() };
+        let reading = Reading {
+            limit: Some(Limit { bytes: 1000, source: LimitSource::Budget }),
+            used_bytes: Some(500),
+            ..Reading::default()
+        };
+        let mut guard = Guard::new(true);
+        assert!(guard.act(Duration::ZERO, &reading, &agents), "the next look tells");
+        assert!(guard.act(Duration::ZERO, &reading, &agents));
+        let told = agents.told.lock().unwrap();
+        assert_eq!(told.last().unwrap(), "denied");
+        assert!(!told.iter().any(|told| told.starts_with("evict")));
+    }
+
+    #[test]
+    fn a_look_that_sees_nothing_opens_nothing() {
+        let agents = Agents::default();
+        assert!(!Guard::new(true).act(Duration::ZERO, &Reading::default(), &agents));
+        assert_eq!(*agents.told.lock().unwrap(), ["held false"]);
     }
 
     #[test]
     fn one_that_does_not_shed_does_nothing() {
-        let agents = Agents { starved: true, ..Agents::default() };
+        let agents = Agents { wanted: Some(1), ..Agents::default() };
         assert!(!Guard::new(false).act(Duration::ZERO, &Reading::default(), &agents));
         assert_eq!(agents.told.lock().unwrap().len(), 0);
     }

@@ -1,11 +1,10 @@
 //! Who goes when memory is short: one agent at a time, so that not all go at once.
 //!
 //! ```text
-//!           use ≥ 90 %, or a guest waits for room,
-//!           or pressure ≥ 15 % with use ≥ 80 %
+//!           use ≥ 90 %, or pressure ≥ 15 % with use ≥ 80 %
 //!   calm ─────────────────────────────────────────▶ shedding ──▶ evict the worst, wait until it is gone,
 //!        ◀─────────────────────────────────────────     ▲              │ look again
-//!           use < 80 %, and nobody waits                └──────────────┘
+//!           use < 80 %                                  └──────────────┘
 //! ```
 //!
 //! The score of an agent is a product, the largest goes:
@@ -18,7 +17,10 @@
 //! | idle | 1 | 1.5 | it is not in the middle of something |
 //!
 //! The last mayor that lives is taken only when nothing else is there. Pressure alone, with much memory
-//! left, is no reason: it can come from elsewhere on the machine, and nobody here could help it.
+//! left, is no reason: it can come from elsewhere on the machine, and nobody here could help it. Nor is use
+//! of a limit that others share, when all agents together do not hold what is needed. A guest that wants
+//! more than there is while memory is not short is no reason either: it is denied, or it could have its
+//! neighbours ended one after the other.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -66,8 +68,10 @@ pub struct Candidate {
 pub enum Step {
     /// Memory is not short.
     Calm,
-    /// Somebody goes already, or nobody is left who could.
+    /// Somebody goes already.
     Wait,
+    /// Nobody is there whose end would help.
+    Helpless,
     /// This life has to go.
     Evict {
         /// Who.
@@ -93,13 +97,13 @@ impl Shedder {
         self.sheds
     }
 
-    /// What follows from a reading at `now`. `starved`: a guest waits for room. `lives` says whether a life
-    /// is still there; `candidates` are all that live.
+    /// What follows from a reading at `now`. `beyond` is what a guest that waits needs past the mark for
+    /// growths. `lives` says whether a life is still there; `candidates` are all that live.
     pub fn step(
         &mut self,
         now: Duration,
         reading: &Reading,
-        starved: bool,
+        beyond: u64,
         lives: impl FnOnce(&AgentId, Incarnation) -> bool,
         candidates: impl FnOnce() -> Vec<Candidate>,
     ) -> Step {
@@ -108,7 +112,7 @@ impl Shedder {
             return Step::Calm;
         };
         let waiting = reading.psi.map_or(0.0, |psi| psi.some_avg10);
-        let short = share >= HIGH_SHARE || starved || (waiting >= HIGH_PSI && share >= LOW_SHARE);
+        let short = share >= HIGH_SHARE || (waiting >= HIGH_PSI && share >= LOW_SHARE);
         self.sheds = short || (self.sheds && share >= LOW_SHARE);
         if !self.sheds {
             self.leaving = None;
@@ -122,9 +126,17 @@ impl Shedder {
         }
         let used = reading.used_bytes.unwrap_or_default();
         let low = (limit.bytes as f64 * LOW_SHARE) as u64;
-        let Some((chosen, eviction)) = choose(candidates(), used.saturating_sub(low)) else {
+        let needed = used.saturating_sub(low).max(beyond);
+        let candidates = candidates();
+        let held = candidates.iter().map(|candidate| candidate.used_bytes).sum::<u64>();
+        // What others on the machine use, no agent can give back.
+        if held < needed && !limit.source.is_own() {
             self.leaving = None;
-            return Step::Wait;
+            return Step::Helpless;
+        }
+        let Some((chosen, eviction)) = choose(candidates, needed) else {
+            self.leaving = None;
+            return Step::Helpless;
         };
         let Candidate { agent_id, incarnation, .. } = chosen;
         self.leaving = Some((agent_id.clone(), incarnation, now));
@@ -210,13 +222,13 @@ mod tests {
     }
 
     fn step(shedder: &mut Shedder, used: u64, agents: &[Candidate]) -> Step {
-        shedder.step(Duration::ZERO, &reading(used, 0.0), false, |_, _| false, || agents.to_vec())
+        shedder.step(Duration::ZERO, &reading(used, 0.0), 0, |_, _| false, || agents.to_vec())
     }
 
     fn evicted(step: Step) -> Option<(String, Eviction)> {
         match step {
             Step::Evict { agent_id, eviction, .. } => Some((agent_id.to_string(), eviction)),
-            Step::Calm | Step::Wait => None,
+            _ => None,
         }
     }
 
@@ -232,15 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn pressure_counts_where_memory_is_nearly_used_up_and_a_starved_guest_always() {
-        let look = |used, psi, starved| {
+    fn pressure_counts_where_memory_is_nearly_used_up() {
+        let look = |used, psi| {
             let none = || vec![agent("a", 10)];
             let mut shedder = Shedder::default();
-            shedder.step(Duration::ZERO, &reading(used, psi), starved, |_, _| false, none)
+            shedder.step(Duration::ZERO, &reading(used, psi), 0, |_, _| false, none)
         };
-        assert_eq!(look(799, 90.0, false), Step::Calm);
-        assert!(evicted(look(800, 15.0, false)).is_some());
-        assert!(evicted(look(100, 0.0, true)).is_some());
+        assert_eq!(look(799, 90.0), Step::Calm);
+        assert!(evicted(look(800, 15.0)).is_some());
     }
 
     #[test]
@@ -249,7 +260,7 @@ mod tests {
         let mut shedder = Shedder::default();
         let mut at = |ms, lives| {
             let now = Duration::from_millis(ms);
-            evicted(shedder.step(now, &reading(950, 0.0), false, |_, _| lives, agents))
+            evicted(shedder.step(now, &reading(950, 0.0), 0, |_, _| lives, agents))
                 .map(|(id, _)| id)
         };
         assert_eq!(at(0, true).as_deref(), Some("a"));
@@ -286,12 +297,35 @@ mod tests {
     }
 
     #[test]
+    fn what_others_use_is_no_reason_to_end_anybody() {
+        let agents = [agent("a", 50)];
+        let by = |source, used| {
+            let limit = Some(Limit { bytes: 1000, source });
+            let reading = Reading { limit, ..reading(used, 0.0) };
+            let all = || agents.to_vec();
+            Shedder::default().step(Duration::ZERO, &reading, 0, |_, _| false, all)
+        };
+        assert_eq!(by(LimitSource::Meminfo, 910), Step::Helpless);
+        assert_eq!(by(LimitSource::Cgroup1Above, 910), Step::Helpless);
+        assert!(evicted(by(LimitSource::Cgroup1, 910)).is_some(), "each byte counts");
+    }
+
+    #[test]
+    fn who_frees_what_a_waiting_guest_needs_goes_first() {
+        let agents = [agent("small", 95), Candidate { limit_bytes: 200, ..agent("large", 150) }];
+        let mut shedder = Shedder::default();
+        let all = || agents.to_vec();
+        let step = shedder.step(Duration::ZERO, &reading(900, 0.0), 300, |_, _| false, all);
+        assert_eq!(evicted(step).map(|(id, _)| id).as_deref(), Some("large"));
+    }
+
+    #[test]
     fn without_a_limit_nobody_goes() {
         let mut shedder = Shedder::default();
         let step = shedder.step(
             Duration::ZERO,
             &Reading::default(),
-            true,
+            1,
             |_, _| false,
             || vec![agent("a", 1)],
         );
@@ -324,7 +358,8 @@ mod tests {
                         prop_assert!(round < sizes.len());
                     }
                     Step::Calm => prop_assert!(used < 900),
-                    Step::Wait => prop_assert!(agents.is_empty()),
+                    Step::Helpless => prop_assert!(agents.is_empty()),
+                    Step::Wait => prop_assert!(false, "nobody is left behind"),
                 }
             }
         }

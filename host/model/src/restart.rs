@@ -245,7 +245,10 @@ impl RestartState {
             return Some((QuarantineReason::Deterministic, text));
         }
         let is_same = |end: &&PastEnd| {
-            end.at_start && !end.reason.is_normal() && end.fingerprint == last.fingerprint
+            // One that had to go for others is not at fault.
+            let evicted = end.reason == ExitReason::EvictedMemoryPressure;
+            let failed = end.at_start && !end.reason.is_normal() && !evicted;
+            failed && end.fingerprint == last.fingerprint
         };
         let same = self.ends.iter().rev().take_while(is_same).count();
         if same >= rules.same_fault.max(1) as usize && last.at_start {

@@ -166,7 +166,7 @@ impl<T: Send + 'static> Call<T> {
     /// Drops a call that waits in a host call.
     fn abandon(&mut self, cut: Cut) -> CallEnd<T> {
         let mut exit = exit::cut_off(&cut, self.phase, &self.birth);
-        // Our own functions never wait, so this is one of WASI's, and those have no name here.
+        // Of our own only `memory.grow` waits; the others are WASI's, and those have no name here.
         exit.host_call.get_or_insert_with(|| "wasi".to_owned());
         self.place = Place::Gone;
         CallEnd::Ended(exit, None)

@@ -41,10 +41,7 @@ pub(crate) enum Cut {
     StartDeadline,
     #[error("was killed")]
     Killed,
-    #[error(
-        "memory growth by {requested_bytes} bytes denied: the container has no room, and in time nobody \
-         made some"
-    )]
+    #[error("memory growth by {requested_bytes} bytes denied: the container has no room for it")]
     NoRoom { requested_bytes: u64 },
     #[error(
         "memory growth by {requested_bytes} bytes denied: {used_bytes} of {limit_bytes} bytes are in \

@@ -54,7 +54,10 @@ pub(crate) fn cut_off(cut: &Cut, phase: Phase, birth: &Birth) -> Exit {
     if cut.reason() == ExitReason::MemoryLimit {
         exit.deterministic = Determinism::Unknown;
     }
-    if let Cut::Memory { requested_bytes, .. } | Cut::HostMemory { requested_bytes, .. } = cut {
+    if let Cut::Memory { requested_bytes, .. }
+    | Cut::HostMemory { requested_bytes, .. }
+    | Cut::NoRoom { requested_bytes } = cut
+    {
         exit.requested_bytes = Some(*requested_bytes);
     }
     exit

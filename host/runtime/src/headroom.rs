@@ -1,75 +1,90 @@
 //! Room that all guests together may still grow into.
 //!
-//! The kernel is asked how much memory the container uses a few times a second at most; two cores of guests
+//! The kernel is asked how much memory the container uses ten times a second at most; two cores of guests
 //! fill half a gigabyte between two looks. So a growth takes its bytes from what was left at the last look,
-//! and when nothing is left the guest *waits*, paused in its `memory.grow`, until somebody made room. Growths
-//! are what counts: a guest's first memory is mapped from its image and mostly never touched.
+//! and when nothing is left the guest *waits*, paused in its `memory.grow`, until the next look finds room or
+//! says that there will be none. Those who wait are served in their order.
 //!
 //! ```text
 //!  look ── set(left) ──▶ Headroom ◀── take(bytes) ── growth of a guest
 //!   ▲                       │ nothing left
-//!   └────── alarm ──────────┘ and the guest waits, at most `PATIENCE`
+//!   └────── alarm ──────────┘ and the guest waits: until it is served, denied, or `PATIENCE` is over
 //! ```
+//!
+//! Growths are what counts. The memory that a guest is born with is mapped from its image and mostly never
+//! touched; a guest that touches much of it long after its birth is seen at the next look only, and so is one
+//! that touches what it was granted later than one look after.
 
-use std::sync::OnceLock;
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How long a growth waits for room. What waits longer is denied: then there is nobody left to evict, or
-/// what is used is not the agents'.
+/// How long a growth waits for an answer. Looks come more often: this is for a host that has too much to do.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Says that a growth waits.
 type Alarm = Box<dyn Fn() + Send + Sync>;
 
 /// Room that all guests together may still grow into, in bytes.
+#[derive(Default)]
 pub struct Headroom {
-    /// What is left until the next look. `u64::MAX`: nobody set a bound.
-    left: AtomicU64,
-    /// What was taken since the last look. It may not be touched yet, so the next look may not see it.
-    taken: AtomicU64,
-    waiting: AtomicUsize,
-    changed: Notify,
+    /// Somebody set a bound. Without one nobody takes the lock.
+    bounded: AtomicBool,
+    room: Mutex<Room>,
     alarm: OnceLock<Alarm>,
 }
 
-/// There was no room in time.
+#[derive(Default)]
+struct Room {
+    /// What is left until the next look. `None`: no bound.
+    left: Option<u64>,
+    /// What was taken since the last look. It may not be touched yet, so the next look may not see it.
+    taken: u64,
+    /// Those who wait, in their order.
+    waiting: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    bytes: u64,
+    answer: oneshot::Sender<Result<(), NoRoom>>,
+}
+
+/// There is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom;
-
-/// One that waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-impl Default for Headroom {
-    fn default() -> Self {
-        Self {
-            left: AtomicU64::new(u64::MAX),
-            taken: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            changed: Notify::new(),
-            alarm: OnceLock::new(),
-        }
-    }
-}
 
 impl Headroom {
     /// What a look found: `bytes` may be used on top of what is used now. `None`: no bound. What was taken
     /// since the look before is taken off once more, because it may not have been touched yet.
     pub fn set(&self, bytes: Option<u64>) {
-        let taken = self.taken.swap(0, Relaxed);
-        let left = bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(taken).min(u64::MAX - 1));
-        self.left.store(left, Relaxed);
-        self.changed.notify_waiters();
+        let mut room = self.lock();
+        let taken = std::mem::take(&mut room.taken);
+        room.left = bytes.map(|bytes| bytes.saturating_sub(taken));
+        self.bounded.store(bytes.is_some(), Relaxed);
+        while let Some(first) = room.next_waiting() {
+            if !room.take(first) {
+                break;
+            }
+            room.answer_first(Ok(()));
+        }
+    }
+
+    /// What the first of those needs who wait and could not be served at the last look.
+    pub fn wanted(&self) -> Option<u64> {
+        self.lock().next_waiting()
+    }
+
+    /// Whoever waits is told that there is no room.
+    pub fn deny(&self) {
+        let mut room = self.lock();
+        while room.next_waiting().is_some() {
+            room.answer_first(Err(NoRoom));
+        }
     }
 
     /// Is called, from a guest's thread, when a growth begins to wait. Must return at once. The first one
@@ -78,54 +93,62 @@ impl Headroom {
         let _ = self.alarm.set(Box::new(alarm));
     }
 
-    /// Whether a guest waits for room.
-    pub fn is_short(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+    /// Takes room for a growth, when there is some and nobody waits for it.
+    pub(crate) fn try_take(&self, bytes: u64) -> bool {
+        if !self.bounded.load(Relaxed) {
+            return true;
+        }
+        let mut room = self.lock();
+        room.next_waiting().is_none() && room.take(bytes)
     }
 
-    /// Takes room for a growth, as soon as there is some.
+    /// The same, and waits for it.
     pub(crate) async fn take(&self, bytes: u64) -> Result<(), NoRoom> {
         if self.try_take(bytes) {
             return Ok(());
         }
-        timeout(PATIENCE, self.wait_for(bytes)).await.map_err(|_| NoRoom)
-    }
-
-    async fn wait_for(&self, bytes: u64) {
-        self.waiting.fetch_add(1, Relaxed);
-        let _waiting = Waiting(&self.waiting);
+        let (answer, answered) = oneshot::channel();
+        self.lock().waiting.push_back(Waiter { bytes, answer });
         if let Some(alarm) = self.alarm.get() {
             alarm();
         }
-        loop {
-            let changed = self.changed.notified();
-            let mut changed = std::pin::pin!(changed);
-            // Before the look: a change after it is not missed.
-            changed.as_mut().enable();
-            if self.try_take(bytes) {
-                return;
-            }
-            changed.await;
-        }
+        let answered = timeout(PATIENCE, answered).await;
+        answered.map_err(|_| NoRoom)?.unwrap_or(Err(NoRoom))
     }
 
-    /// The same, when there is room right now.
-    pub(crate) fn try_take(&self, bytes: u64) -> bool {
-        let take = |left: u64| match left {
-            u64::MAX => Some(left),
-            _ => left.checked_sub(bytes),
-        };
-        let had = self.left.fetch_update(Relaxed, Relaxed, take).is_ok();
-        if had {
-            self.taken.fetch_add(bytes, Relaxed);
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    fn take(&mut self, bytes: u64) -> bool {
+        let Some(left) = &mut self.left else { return true };
+        let Some(rest) = left.checked_sub(bytes) else { return false };
+        *left = rest;
+        self.taken = self.taken.saturating_add(bytes);
+        true
+    }
+
+    /// What the first one wants who still waits. Those who gave up are forgotten.
+    fn next_waiting(&mut self) -> Option<u64> {
+        while self.waiting.front().is_some_and(|waiter| waiter.answer.is_closed()) {
+            self.waiting.pop_front();
         }
-        had
+        self.waiting.front().map(|waiter| waiter.bytes)
+    }
+
+    fn answer_first(&mut self, answer: Result<(), NoRoom>) {
+        if let Some(waiter) = self.waiting.pop_front() {
+            let _ = waiter.answer.send(answer);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
     use std::task::{Context, Waker};
 
     use super::*;
@@ -134,14 +157,14 @@ mod tests {
     async fn without_a_bound_everything_fits() {
         let headroom = Headroom::default();
         assert_eq!(headroom.take(u64::MAX).await, Ok(()));
-        assert!(!headroom.is_short());
+        assert_eq!(headroom.wanted(), None);
     }
 
-    #[tokio::test]
-    async fn what_was_taken_since_the_last_look_is_taken_off_once_more() {
+    #[test]
+    fn what_was_taken_since_the_last_look_is_taken_off_once_more() {
         let headroom = Headroom::default();
         headroom.set(Some(100));
-        assert_eq!(headroom.take(60).await, Ok(()));
+        assert!(headroom.try_take(60));
         headroom.set(Some(100));
         assert!(!headroom.try_take(41));
         assert!(headroom.try_take(40));
@@ -157,25 +180,44 @@ mod tests {
         let rings = Arc::clone(&alarms);
         headroom.on_shortage(move || _ = rings.fetch_add(1, Relaxed));
         headroom.set(Some(10));
-        let waits = Arc::clone(&headroom);
         let look = async {
             tokio::task::yield_now().await;
-            assert!(headroom.is_short());
+            assert_eq!(headroom.wanted(), Some(11));
             headroom.set(Some(10));
-            tokio::task::yield_now().await;
+            assert_eq!(headroom.wanted(), Some(11));
             headroom.set(Some(11));
+            assert_eq!(headroom.wanted(), None, "served at once, before its thread runs");
         };
-        let (taken, ()) = tokio::join!(waits.take(11), look);
+        let (taken, ()) = tokio::join!(headroom.take(11), look);
         assert_eq!((taken, alarms.load(Relaxed)), (Ok(()), 1));
-        assert!(!headroom.is_short());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_growth_that_finds_no_room_in_time_is_denied() {
+    async fn nobody_overtakes_one_who_waits() {
         let headroom = Headroom::default();
         headroom.set(Some(0));
-        assert_eq!(headroom.take(1).await, Err(NoRoom));
-        assert!(!headroom.is_short());
+        let look = async {
+            tokio::task::yield_now().await;
+            headroom.set(Some(50));
+            assert!(!headroom.try_take(1), "the first one needs more than there is");
+            headroom.set(Some(101));
+            assert!(headroom.try_take(1));
+        };
+        let (first, ()) = tokio::join!(headroom.take(100), look);
+        assert_eq!(first, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_growth_is_denied_when_there_will_be_no_room_or_nobody_answers() {
+        let headroom = Headroom::default();
+        headroom.set(Some(0));
+        let deny = async {
+            tokio::task::yield_now().await;
+            headroom.deny();
+        };
+        assert_eq!(tokio::join!(headroom.take(1), deny).0, Err(NoRoom));
+        assert_eq!(headroom.take(1).await, Err(NoRoom), "time is up");
+        assert_eq!(headroom.wanted(), None);
     }
 
     #[tokio::test]
@@ -186,8 +228,8 @@ mod tests {
             let mut growth = std::pin::pin!(headroom.take(1));
             let mut context = Context::from_waker(Waker::noop());
             assert!(growth.as_mut().poll(&mut context).is_pending());
-            assert!(headroom.is_short());
+            assert_eq!(headroom.wanted(), Some(1));
         }
-        assert!(!headroom.is_short());
+        assert_eq!(headroom.wanted(), None);
     }
 }

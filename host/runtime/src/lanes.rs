@@ -9,6 +9,7 @@
 //! message to look for more work, which its round trip shows; here nothing on a fast
 //! thread lasts longer than a slice, and what lasts is balanced on the slow lane.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -77,8 +78,18 @@ impl FastThread {
     }
 }
 
+thread_local! {
+    static IS_NICE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is nicer than the others: it may wait long for its core.
+pub(crate) fn is_nice() -> bool {
+    IS_NICE.get()
+}
+
 /// Makes the calling thread nicer than the others.
 pub(crate) fn lower_priority() {
+    IS_NICE.set(true);
     // Linux keeps niceness by thread, and a thread id names one here. A refusal (seccomp) costs
     // fairness, not correctness.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), SLOW_NICE);

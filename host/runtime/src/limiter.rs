@@ -18,6 +18,8 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
     headroom: Arc<Headroom>,
+    /// Its instances are made: whoever grows from here on can see a denial.
+    born: bool,
     memories: Ledger,
     tables: Ledger,
 }
@@ -72,7 +74,13 @@ impl Ledger {
 
 impl Limiter {
     pub(crate) fn new(meter: Arc<Meter>, headroom: Arc<Headroom>) -> Self {
-        Self { meter, headroom, memories: Ledger::default(), tables: Ledger::default() }
+        let (memories, tables) = (Ledger::default(), Ledger::default());
+        Self { meter, headroom, born: false, memories, tables }
+    }
+
+    /// All instances are made.
+    pub(crate) fn set_born(&mut self) {
+        self.born = true;
     }
 
     async fn grow(
@@ -90,17 +98,19 @@ impl Limiter {
             Kind::Table => (&self.tables, &self.memories),
         };
         let total = growing.total_with(current, desired).saturating_add(others.total());
-        let granted = self.may_hold(total, desired.saturating_sub(current), current == 0)?;
+        let requested = desired.saturating_sub(current);
+        // Its own limit comes first. What it is born with is mapped from its image, and mostly never touched.
+        let fits = self.meter.memory().fits(total as u64);
+        if self.born && fits && !self.there_is_room(requested).await? {
+            return Ok(false);
+        }
+        let granted = self.may_hold(total, requested, !self.born)?;
         if granted {
             let growing = match kind {
                 Kind::Memory => &mut self.memories,
                 Kind::Table => &mut self.tables,
             };
             growing.set(current, desired);
-        }
-        // What an agent is born with is mapped from its image, and mostly never touched.
-        if granted && current > 0 {
-            return self.there_is_room(desired.saturating_sub(current)).await;
         }
         Ok(granted)
     }
@@ -117,6 +127,9 @@ impl Limiter {
         let room = self.headroom.take(requested_bytes).await;
         self.meter.name_host_call(None);
         self.meter.leave_host();
+        if room.is_err() {
+            self.meter.memory().account().deny_growth(requested_bytes);
+        }
         match room {
             Ok(()) => Ok(true),
             Err(NoRoom) if self.meter.memory().policy() == MemoryPolicy::Deny => Ok(false),
@@ -175,7 +188,9 @@ mod tests {
         let limits = Limits { memory_bytes: limit, on_memory_limit, ..Limits::default() };
         let meter = Arc::new(Meter::new(&limits, Arc::default()));
         meter.memory().begin(Arc::new(|_| {}));
-        (Limiter::new(Arc::clone(&meter), Arc::default()), meter)
+        let mut limiter = Limiter::new(Arc::clone(&meter), Arc::default());
+        limiter.set_born();
+        (limiter, meter)
     }
 
     #[tokio::test]
@@ -216,7 +231,26 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_large_at_birth_is_never_shown_as_a_failed_growth() {
         let (mut limiter, _) = limiter(1000);
+        limiter.born = false;
         assert!(limiter.memory_growing(0, 600, None).await.unwrap());
         assert!(limiter.memory_growing(0, 600, None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_the_container_has_no_room_for_is_not_held() {
+        let (mut limiter, meter) = limiter(1000);
+        assert!(limiter.memory_growing(0, 100, None).await.unwrap());
+        limiter.headroom.set(Some(50));
+        let headroom = Arc::clone(&limiter.headroom);
+        let deny = async {
+            tokio::task::yield_now().await;
+            headroom.deny();
+        };
+        let (grown, ()) = tokio::join!(limiter.memory_growing(100, 200, None), deny);
+        assert!(!grown.unwrap());
+        let usage = meter.usage();
+        assert_eq!((usage.memory_bytes, usage.denied_growths), (100, 1));
+        assert!(limiter.memory_growing(100, 150, None).await.unwrap());
+        assert!(!limiter.memory_growing(150, 1001, None).await.unwrap(), "its own limit is first");
     }
 }

@@ -123,6 +123,12 @@ impl Memory {
         })
     }
 
+    /// Whether the limit allows the guest `total` bytes right now.
+    pub(crate) fn fits(&self, total: u64) -> bool {
+        let sums = self.account.sums();
+        sums.limit_bytes == 0 || total.saturating_add(sums.host_bytes) <= sums.limit_bytes
+    }
+
     /// What becomes of a growth that cannot be.
     pub(crate) fn policy(&self) -> MemoryPolicy {
         self.policy

@@ -203,7 +203,7 @@ impl Meter {
     pub(crate) fn begin_poll(&self) {
         self.poll.began_ns.store(self.now_ns(), Relaxed);
         // A thread of low priority may wait long for its core in the middle of a poll.
-        let base = if self.lane() == Lane::Slow { thread_cpu_ns() } else { -1 };
+        let base = if crate::lanes::is_nice() { thread_cpu_ns() } else { -1 };
         self.poll.charged_ns.store(0, Relaxed);
         self.poll.thread_base_ns.store(base, Relaxed);
     }

@@ -263,6 +263,7 @@ async fn be_born(
         World::Agent(pre) => Guest::Agent(pre.instantiate_async(&mut store).await?),
         World::Command(pre) => Guest::Command(pre.instantiate_async(&mut store).await?),
     };
+    store.data_mut().limiter.set_born();
     Ok(Live { store, guest, _counted: counted })
 }
 

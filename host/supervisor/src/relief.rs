@@ -37,8 +37,14 @@ impl Relief for Agents {
         }
     }
 
-    fn is_starved(&self) -> bool {
-        self.0.upgrade().is_some_and(|inner| inner.container.runtime.headroom().is_short())
+    fn wanted(&self) -> Option<u64> {
+        self.0.upgrade()?.container.runtime.headroom().wanted()
+    }
+
+    fn deny_growths(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.container.runtime.headroom().deny();
+        }
     }
 
     fn lives(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool {
@@ -75,6 +81,9 @@ fn candidate(agent: &AgentHandle) -> Option<Candidate> {
     let probe = agent.memory_probe();
     let memory = probe.read();
     let used_bytes = memory.used_bytes.filter(|bytes| *bytes > 0)?;
+    if agent.is_asked_to_end() {
+        return None;
+    }
     let idle = match agent.board().state() {
         AgentState::Starting => false,
         AgentState::Running { busy } => !busy,

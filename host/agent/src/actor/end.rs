@@ -44,14 +44,21 @@ impl Actor<'_> {
     /// Writes the record, publishes the end, gives the slot back, and answers everyone who still waits.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
-        let Ended { mut exit, in_flight, remains } = ended;
+        let Ended { mut exit, in_flight, mut remains } = ended;
         self.tell_eviction(&mut exit);
+        if exit.reason == ExitReason::EvictedMemoryPressure {
+            // A dump would take more memory than the agent gives back.
+            remains = None;
+        }
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let crash_id = self.reporter.crash_id(&exit);
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
         let may_restart = !self.container.is_draining();
         let told = Told { crash_id: crash_id.clone(), message_id, keeping, may_restart };
         let after = self.tenure.end(&self.reporter, &exit, told);
+        if !exit.reason.is_normal() && exit.reason != ExitReason::EvictedMemoryPressure {
+            self.shared.start.probation.died();
+        }
         // Only now that its end is told: a host that dies before says that this was under way.
         self.is_through();
         // Told after the record is written, so that whoever asked can read it.

@@ -157,7 +157,6 @@ impl Life {
         let mut actor = Actor::new(&self, first, deadline, tenure);
         let Some((loaded, _commitment)) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
-            self.start.probation.died();
             let Some(next) = actor.rest(restart_at).await else { return };
             let deadline = Instant::now() + self.start.spec.limits.start;
             let tenure = Tenure::holding(&next, &self.slot);

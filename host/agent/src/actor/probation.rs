@@ -25,7 +25,7 @@ impl Probation {
         Arc::clone(&self.switch)
     }
 
-    /// The incarnation ended, and another one is to come.
+    /// The incarnation crashed.
     pub(super) fn died(&self) {
         // Only the agent's own task is here: nothing is lost between the two.
         let deaths = self.deaths.load(Relaxed).saturating_add(1);

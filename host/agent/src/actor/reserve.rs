@@ -38,13 +38,21 @@ impl Actor<'_> {
         &mut self,
         component: &Path,
     ) -> Result<(Arc<Loaded>, Commitment), StartError> {
+        // Compiling takes memory as well.
+        self.check_held()?;
         self.begins(LOADING, None);
         let loaded = self.load(component).await;
         self.is_through();
         let loaded = loaded?;
+        self.check_held()?;
         let commitment = self.commit()?;
         self.take_turn().await?;
         Ok((loaded, commitment))
+    }
+
+    fn check_held(&self) -> Result<(), StartError> {
+        let occupant = self.life.slot.occupant();
+        self.container.check_held(occupant.is_some_and(|agent| agent.keeps_its_memory()))
     }
 
     /// Makes sure that there is memory for it.

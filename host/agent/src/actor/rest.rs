@@ -1,16 +1,19 @@
 //! Between two incarnations: nothing lives, mail waits.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_model::Event;
 use bulkhead_runtime::ShutdownReason;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::{Actor, stop_ordered};
 use crate::handle::{AgentHandle, StopOrder};
 
 /// Who cancels a restart when the container goes away.
 const DRAIN: &str = "drain";
+
+/// Those who waited for memory come back within this time.
+const HERD: Duration = Duration::from_secs(1);
 
 /// Why a restart that was promised does not happen.
 enum Cancelled {
@@ -50,7 +53,11 @@ impl Actor<'_> {
     /// Resolves when the backoff is over and there is memory for it.
     async fn is_due(&self, until: Instant) {
         sleep_until(until.into()).await;
-        self.container.takes_starts().await;
+        while self.container.holds_starts() {
+            self.container.takes_starts().await;
+            // Not all who waited at once.
+            sleep(HERD.mul_f64(fastrand::f64())).await;
+        }
     }
 
     async fn give_up_rest(&mut self, why: Cancelled) {
