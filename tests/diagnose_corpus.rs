@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -176,9 +177,13 @@ impl Recorder {
         match end {
             End::PortTaken | End::OtherMachine => {
                 self.launch(builder(), false);
-                self.host.signal(Signal::TERM);
-                self.host.wait();
-                if end == End::PortTaken { self.fail_in_boot() } else { self.come_from_afar() }
+                if end == End::PortTaken {
+                    self.host.signal(Signal::TERM);
+                    self.host.wait();
+                    self.fail_in_boot();
+                } else {
+                    self.come_from_afar();
+                }
                 self.pending = labels;
             }
             _ => self.run_and_end(end, init, beside, labels),
@@ -272,11 +277,18 @@ impl Recorder {
     fn fail_in_boot(&self) {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("an address").to_string();
-        run_to_end(&self.host.dir().join("bulkhead.toml"), &[("BULKHEAD_LISTEN", &address)]);
+        let variables = [("BULKHEAD_LISTEN", &*address), ("GASTOWN_TOWN_ID", &self.town)];
+        let ended = run_to_end(&self.host.dir().join("bulkhead.toml"), &variables);
+        let log = fs::OpenOptions::new().append(true).open(&self.log);
+        log.and_then(|mut log| log.write_all(ended.stdout.as_bytes())).expect("keep its lines");
     }
 
-    fn come_from_afar(&self) {
-        let run_id = format!("afar-{}", fastrand::u64(..));
+    /// The machine goes away at once, and its black box is found on another one.
+    fn come_from_afar(&mut self) {
+        let first = self.host.wait_for_number(&["container.cold_start"], 1);
+        kill_process(self.host.supervisor_pid(), Signal::KILL).expect("send a signal");
+        self.host.wait();
+        let run_id = first["runId"].as_str().expect("it has a run id").to_owned();
         let run = Run { boot_id: Some("another".into()), run_id, ..Run::default() };
         let opened = blackbox::open(&self.host.state_dir(), &run, Geometry::default());
         let blackbox = opened.blackbox.expect("a black box");

@@ -16,8 +16,8 @@ const EXPLAINS: i32 = 5;
 /// A verdict leads every other explanation by this.
 const LEAD: i32 = 2;
 
-/// What it takes to be sure: this much, this lead, and no more than this against.
-const SURE: (i32, i32, i32) = (9, 3, -2);
+/// What it takes to be sure: this much, this lead, no more than this against, and one rule of this weight.
+const SURE: (i32, i32, i32, i32) = (9, 3, -2, 6);
 
 /// What it takes to be rather sure.
 const RATHER_SURE: i32 = 6;
@@ -121,11 +121,12 @@ impl<'a> Case<'a, '_> {
                 Some(Proof { rule, seen, found })
             })
             .collect();
-        let mut sums: BTreeMap<Hypothesis, (i32, i32)> = BTreeMap::new();
+        let mut sums: BTreeMap<Hypothesis, (i32, i32, i32)> = BTreeMap::new();
         for proof in &proofs {
-            let (sum, against) = sums.entry(proof.rule.hypothesis).or_default();
+            let (sum, against, best) = sums.entry(proof.rule.hypothesis).or_default();
             *sum += proof.rule.weight;
             *against += proof.rule.weight.min(0);
+            *best = proof.rule.weight.max(*best);
         }
         // What only contradicts something that nothing speaks for is no news.
         let is_told = |hypothesis| {
@@ -135,14 +136,17 @@ impl<'a> Case<'a, '_> {
         proofs.retain(|proof| told.contains(&proof.rule.hypothesis));
         proofs.sort_by_key(|proof| -proof.rule.weight.abs());
         let mut explanations: Vec<_> =
-            sums.into_iter().filter(|(_, (sum, _))| *sum >= EXPLAINS).collect();
-        explanations.sort_by_key(|(hypothesis, (sum, _))| (-sum, *hypothesis));
-        let sum_of = |at: usize| explanations.get(at).map_or(0, |(_, (sum, _))| *sum);
+            sums.into_iter().filter(|(_, (sum, ..))| *sum >= EXPLAINS).collect();
+        explanations.sort_by_key(|(hypothesis, (sum, ..))| (-sum, *hypothesis));
+        let sum_of = |at: usize| explanations.get(at).map_or(0, |(_, (sum, ..))| *sum);
         let lead = sum_of(0) - sum_of(1);
         let verdict = explanations.first().filter(|_| lead >= LEAD);
         let confidence = match verdict {
-            Some((_, (sum, against))) => {
-                let sure = *sum >= SURE.0 && lead >= SURE.1 && *against >= SURE.2;
+            Some((_, (sum, against, best))) => {
+                let sure = *sum >= SURE.0
+                    && lead >= SURE.1
+                    && *against >= SURE.2
+                    && *best >= SURE.3;
                 match (sure, *sum >= RATHER_SURE) {
                     (true, _) => Confidence::High,
                     (false, true) => Confidence::Medium,

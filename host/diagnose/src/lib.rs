@@ -87,7 +87,7 @@ pub fn diagnose(
     let mut collected = Collected::default();
     let mut notes = Vec::new();
     read::read(inputs, |read| match read {
-        Read::Begin { .. } => collected.begin(),
+        Read::Begin => collected.begin(),
         Read::Lines { input, scanned } => {
             collected.take(input, *scanned);
             progress(Progress::Read { name: &names[input], bytes: collected.counts.bytes });

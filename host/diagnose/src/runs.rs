@@ -88,7 +88,8 @@ type Cells = Vec<(Key, Cell)>;
 /// Cuts runs out of what was collected. Also says how many things belong to no town.
 pub fn cut(collected: &mut Collected) -> (Vec<Town>, u64) {
     let cells = std::mem::take(&mut collected.cells);
-    let is_doubled = cells.doubled * 50 > collected.counts.lines;
+    let (events, again) = cells.events;
+    let is_doubled = again * 100 > events;
     let cells = cells.into_sorted();
     let places = Places::of(collected, &cells);
     let mut towns: BTreeMap<Option<Name>, (Vec<Name>, Cells)> = BTreeMap::new();
@@ -161,7 +162,7 @@ fn runs_of(collected: &Collected, names: Vec<Name>, cells: Cells) -> Vec<Run> {
     let mut runs: Vec<Run> = names.iter().map(|name| named_run(collected, *name)).collect();
     runs.sort_by_key(|run| run.start);
     runs.extend(unnamed_runs(&runs, &cells));
-    runs.extend(runs_only_told_of(collected, &cells));
+    runs.extend(runs_only_told_of(collected, &runs, &cells));
     runs.sort_by_key(|run| (run.start, run.id));
     let before_all = runs.first().map(|run| run.start - SAME_BOOT_MS);
     let early = cells.iter().find(|(key, cell)| {
@@ -172,7 +173,12 @@ fn runs_of(collected: &Collected, names: Vec<Name>, cells: Cells) -> Vec<Run> {
     }
     let by_name: HashMap<Name, usize> =
         runs.iter().enumerate().filter_map(|(at, run)| Some((run.id?, at))).collect();
-    for (key, cell) in cells {
+    for (mut key, cell) in cells {
+        if key.of_predecessor
+            && let Some(name) = key.run.and_then(|run| collected.predecessors.get(&run))
+        {
+            (key.run, key.of_predecessor) = (Some(*name), false);
+        }
         if let Some(at) = owner(&runs, &by_name, &key, &cell) {
             put(&mut runs[at], &key, cell);
         }
@@ -249,19 +255,23 @@ fn after_silences<'a>(cells: impl Iterator<Item = &'a Cell>) -> Vec<Run> {
     runs
 }
 
-/// Runs of which only the next one speaks.
-fn runs_only_told_of(collected: &Collected, cells: &[(Key, Cell)]) -> Vec<Run> {
+/// Runs of which only the next one speaks. They ended before it began.
+fn runs_only_told_of(collected: &Collected, runs: &[Run], cells: &[(Key, Cell)]) -> Vec<Run> {
     let mut told: BTreeMap<Name, i64> = BTreeMap::new();
     for (key, cell) in cells {
-        if let (Some(run), Some(id)) = (key.run, key.spec)
+        if let (Some(name), Some(id)) = (key.run, key.spec)
             && id.spec().tells_of_previous()
-            && !collected.runs.contains_key(&run)
+            && !collected.runs.contains_key(&name)
         {
-            // It ended before that was told.
-            told.entry(run).or_insert(cell.first.ts - 2 * SAME_BOOT_MS);
+            told.entry(name).or_insert(cell.first.ts);
         }
     }
-    told.into_iter().map(|(name, start)| Run::new(Some(name), start)).collect()
+    let teller = |name| collected.predecessors.iter().find(|(_, told)| **told == name);
+    let start = |(name, ts)| {
+        let teller = teller(name).and_then(|(by, _)| runs.iter().find(|run| run.id == Some(*by)));
+        Run::new(Some(name), teller.map_or(ts, |run| run.start) - 1)
+    };
+    told.into_iter().map(start).collect()
 }
 
 /// The run that something belongs to.

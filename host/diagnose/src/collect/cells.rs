@@ -111,11 +111,15 @@ impl Cell {
         }
     }
 
-    /// Takes in a cell of the same key. `doubles` are not counted: lines with a time of their own that are the
-    /// same letter for letter.
-    fn merge(&mut self, other: Self, doubles: bool) {
-        if doubles && other.count == 1 && self.hashes.contains(&other.hashes[0]) {
+    /// Takes in a cell of the same key. The same line again, letter for letter, makes no gap; with a time of its
+    /// own it is not counted either, because it is then a double.
+    fn merge(&mut self, other: Self, own_time: bool) {
+        if other.count == 1 && other.hashes[0] != 0 && self.hashes.contains(&other.hashes[0]) {
             self.same = self.same.saturating_add(1);
+            if !own_time {
+                self.count = self.count.saturating_add(1);
+                self.last = self.last.max(other.last);
+            }
             return;
         }
         let gap = if other.first.ts >= self.last.ts {
@@ -149,11 +153,14 @@ pub struct Cells {
     pub dropped: u64,
     /// Lines that were the same as one before.
     pub doubled: u64,
+    /// Events with a time of their own and without a number, and those of them that were there before. No two of
+    /// them are alike when nothing doubles lines.
+    pub events: (u64, u64),
 }
 
 impl Default for Cells {
     fn default() -> Self {
-        Self { cells: HashMap::new(), width_ms: FIRST_WIDTH_MS, dropped: 0, doubled: 0 }
+        Self { cells: HashMap::new(), width_ms: FIRST_WIDTH_MS, dropped: 0, doubled: 0, events: (0, 0) }
     }
 }
 
@@ -170,11 +177,15 @@ impl Cells {
         let bucket = cell.last.ts.div_euclid(self.width_ms);
         let key = Key { place, run, spec, agent, of_predecessor, bucket };
         let full = self.cells.len() >= MAX_CELLS;
+        let is_event = own_time && run.is_none() && spec.is_some_and(|id| id.spec().is_event());
+        self.events.0 += u64::from(is_event);
         match self.cells.entry(key) {
             Entry::Occupied(mut known) => {
                 let same = known.get().same;
                 known.get_mut().merge(cell, own_time);
-                self.doubled += u64::from(known.get().same - same);
+                let doubled = u64::from(known.get().same - same);
+                self.doubled += if own_time { doubled } else { 0 };
+                self.events.1 += if is_event { doubled } else { 0 };
             }
             Entry::Vacant(_) if full && self.width_ms >= MAX_WIDTH_MS => self.dropped += 1,
             Entry::Vacant(place) => {
@@ -211,6 +222,7 @@ impl Cells {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.cells.len()
     }

@@ -58,6 +58,8 @@ pub struct RunLife {
 pub struct Collected {
     pub texts: Texts,
     pub runs: HashMap<Name, RunLife>,
+    /// Which run each run tells about.
+    pub predecessors: HashMap<Name, Name>,
     pub cells: Cells,
     pub counts: Counts,
     /// Of each input: lines in which a town or a time was found.
@@ -161,7 +163,13 @@ impl Collected {
         }
         let agent = finding.agent.as_deref().map(|agent| self.texts.agents.keep(agent));
         let about = finding.about_run.as_deref().map(|run| self.texts.runs.keep(run));
+        if let (Some(run), Some(about)) = (own_run, about)
+            && run != about
+        {
+            self.predecessors.insert(run, about);
+        }
         let mut cell = Cell::new(Point { ts, input, line: finding.line }, finding.hash);
+        cell.count = finding.count;
         if !finding.detail.is_empty() {
             cell.detail = Some(self.texts.details.keep(&finding.detail));
         }

@@ -52,6 +52,8 @@ pub struct Finding {
     /// The run that this one tells about.
     pub about_run: Option<Box<str>>,
     pub boot_id: Option<Box<str>>,
+    /// How often what it says happened: a line may stand for others that were held back.
+    pub count: u32,
     pub hash: u64,
 }
 
@@ -298,6 +300,7 @@ fn finding(fields: &Fields<'_>, stamp: Stamp, specs: Vec<&'static SignSpec>) -> 
         memory: memory.filter(|memory| memory.rss > 0.0),
         about_run: name("previousRunId"),
         boot_id: name("bootId"),
+        count: fields.number("repeated").map_or(1, |held_back| 1 + held_back.clamp(0.0, 1e6) as u32),
         specs,
         hash: 0,
     }
@@ -342,6 +345,7 @@ fn plain(line: &[u8], stamp: Stamp) -> Line {
         memory: None,
         about_run: None,
         boot_id: None,
+        count: 1,
         specs,
         hash: 0,
     }))

@@ -29,10 +29,7 @@ const WAITING: usize = 2;
 /// What comes of reading, in order.
 pub enum Read {
     /// An input begins.
-    Begin {
-        /// Its number.
-        input: usize,
-    },
+    Begin,
     /// Some lines of it.
     Lines {
         /// Its number.
@@ -94,7 +91,7 @@ fn send_pieces(inputs: Vec<Input>, to_scan: &[SyncSender<Job>], buffers: &Receiv
     // Nobody takes it when a scanner panicked, and then the scope ends with that panic.
     let mut send = |job| turn.next().is_some_and(|scanner| scanner.send(job).is_ok());
     for (input, Input { reader, .. }) in inputs.into_iter().enumerate() {
-        send(Job::Tell(Read::Begin { input }));
+        send(Job::Tell(Read::Begin));
         let mut pieces = match Pieces::open(input, reader) {
             Ok(pieces) => pieces,
             Err(error) => {

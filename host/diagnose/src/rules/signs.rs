@@ -80,6 +80,12 @@ pub struct SignSpec {
 }
 
 impl SignSpec {
+    /// Whether it is an event, and no text.
+    pub fn is_event(&self) -> bool {
+        matches!(self.source, Source::Event { .. })
+    }
+
+
     /// Whether the line is about the run before the one that writes it.
     pub fn tells_of_previous(&self) -> bool {
         match self.source {
@@ -120,7 +126,7 @@ const PREVIOUS: &str = "container.previous_run";
 const COLD_START: &str = "container.cold_start";
 
 /// All of them.
-pub const SIGNS: &[SignSpec] = &[
+pub static SIGNS: &[SignSpec] = &[
     event(Sign::Boot, COLD_START, "a run begins"),
     event(Sign::EndTold, PREVIOUS, "a run tells how the one before ended"),
     // H1
@@ -421,6 +427,30 @@ pub const SIGNS: &[SignSpec] = &[
     outside(text(
         Sign::ExitFault,
         &["container stopped: exitCode=134"],
+        &[],
+        "the platform saw exit code 134",
+    )),
+    outside(text(
+        Sign::ExitOne,
+        &["container exited with unexpected exit code: 1 "],
+        &[],
+        "the platform saw exit code 1",
+    )),
+    outside(text(
+        Sign::ExitKilled,
+        &["container exited with unexpected exit code: 137"],
+        &[],
+        "the platform saw exit code 137",
+    )),
+    outside(text(
+        Sign::ExitFault,
+        &["container exited with unexpected exit code: 139"],
+        &[],
+        "the platform saw exit code 139",
+    )),
+    outside(text(
+        Sign::ExitFault,
+        &["container exited with unexpected exit code: 134"],
         &[],
         "the platform saw exit code 134",
     )),
