@@ -21,9 +21,6 @@ use rustix::process::{Signal, kill_process};
 /// Of the group for kills by the kernel.
 const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
 
-/// Failures of background tasks before an end.
-const FAILURES: usize = 4;
-
 /// Crashes of an agent that comes back at once.
 const CRASHES: usize = 6;
 
@@ -48,11 +45,11 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Nothing,
-    /// Background tasks fail, right before.
+    /// A background task fails, right before.
     Failures,
     /// An agent crashes and comes back, again and again.
     CrashLoop,
-    /// Two starts of one agent meet.
+    /// Two starts of one agent meet, again and again.
     Race,
 }
 
@@ -131,7 +128,12 @@ fn builder() -> HostBuilder {
 }
 
 /// Runs the host with a town, and keeps every byte that it writes.
-fn recorded(builder: HostBuilder, town: &str, log: &Path, group: Option<&MemoryGroup>) -> HostBuilder {
+fn recorded(
+    builder: HostBuilder,
+    town: &str,
+    log: &Path,
+    group: Option<&MemoryGroup>,
+) -> HostBuilder {
     const KEEP: &str = "exec \"$@\" > >(exec tee -a \"$0\")";
     let town = format!("GASTOWN_TOWN_ID={town}");
     let log = log.to_str().expect("a path in UTF-8");
@@ -221,14 +223,10 @@ impl Recorder {
         let client = self.host.client();
         match beside {
             Nothing => {}
+            // The same failure again would be held back for seconds.
             Failures => {
-                for number in 1..=FAILURES {
-                    kill_process(self.host.supervisor_pid(), Signal::USR2).expect("send a signal");
-                    // The same failure again is held back, and counted in the line of the next second.
-                    if number == 1 {
-                        self.host.wait_for_number(&["container.unhandled_rejection"], number);
-                    }
-                }
+                kill_process(self.host.supervisor_pid(), Signal::USR2).expect("send a signal");
+                self.host.wait_for_number(&["container.unhandled_rejection"], 1);
             }
             CrashLoop => {
                 client.start("rictus", "looper");
@@ -238,12 +236,15 @@ impl Recorder {
                 }
                 self.host.wait_for_number(&["agent.crash"], CRASHES);
             }
-            Race => std::thread::scope(|scope| {
-                for _ in 0..2 {
-                    let start = || client.start_with("dag", "slow-start", json!({"prompt": "300"}));
-                    scope.spawn(start);
+            Race => {
+                for agent in ["dag", "toast", "capable"] {
+                    let start = || client.start_with(agent, "slow-start", json!({"prompt": "300"}));
+                    std::thread::scope(|scope| {
+                        scope.spawn(start);
+                        scope.spawn(start);
+                    });
                 }
-            }),
+            }
         }
     }
 
@@ -308,7 +309,12 @@ impl Recorder {
     }
 }
 
-fn record(town: &str, dir: &Path, rounds: usize, ends: &[(End, bool, Beside)]) -> (PathBuf, BTreeMap<String, Vec<&'static str>>) {
+fn record(
+    town: &str,
+    dir: &Path,
+    rounds: usize,
+    ends: &[(End, bool, Beside)],
+) -> (PathBuf, BTreeMap<String, Vec<&'static str>>) {
     let mut recorder = Recorder::begin(town, dir);
     for _ in 0..rounds {
         let mut ends = ends.to_vec();

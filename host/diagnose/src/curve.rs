@@ -28,9 +28,7 @@ pub struct Sample<'a> {
 pub fn samples(run: &Run) -> Vec<Sample<'_>> {
     let seen = run.of(Sign::Memory);
     let mut samples: Vec<_> = seen
-        .filter_map(|seen| {
-            Some(Sample { ts: seen.cell.last.ts, memory: seen.cell.memory?, seen })
-        })
+        .filter_map(|seen| Some(Sample { ts: seen.cell.last.ts, memory: seen.cell.memory?, seen }))
         .collect();
     samples.sort_by_key(|sample| sample.ts);
     samples
@@ -101,7 +99,8 @@ impl Shape {
 
     /// In words.
     pub fn words(&self) -> String {
-        let limit = self.limit_mb.map_or_else(String::new, |limit| format!(", limit {limit:.0} MB"));
+        let limit =
+            self.limit_mb.map_or_else(String::new, |limit| format!(", limit {limit:.0} MB"));
         format!(
             "from {:.0} MB to {:.0} MB, top {:.0} MB{limit}",
             self.first_mb, self.last_mb, self.top_mb

@@ -143,10 +143,8 @@ impl<'a> Case<'a, '_> {
         let verdict = explanations.first().filter(|_| lead >= LEAD);
         let confidence = match verdict {
             Some((_, (sum, against, best))) => {
-                let sure = *sum >= SURE.0
-                    && lead >= SURE.1
-                    && *against >= SURE.2
-                    && *best >= SURE.3;
+                let sure =
+                    *sum >= SURE.0 && lead >= SURE.1 && *against >= SURE.2 && *best >= SURE.3;
                 match (sure, *sum >= RATHER_SURE) {
                     (true, _) => Confidence::High,
                     (false, true) => Confidence::Medium,
@@ -180,7 +178,10 @@ impl<'a> Case<'a, '_> {
                 let different: HashSet<_> = seen.iter().filter_map(|seen| seen.agent).collect();
                 let enough = different.len() >= agents as usize;
                 enough.then(|| {
-                    (seen.last().copied(), format!("{}, {} agents", seen[0].spec.says, different.len()))
+                    (
+                        seen.last().copied(),
+                        format!("{}, {} agents", seen[0].spec.says, different.len()),
+                    )
                 })
             }
             Test::Clustered { sign, at_least, within_s, factor } => {
@@ -241,9 +242,14 @@ impl<'a> Case<'a, '_> {
 
     fn seen(&self, sign: Sign, at_least: u32, within_s: u32) -> Found<'a> {
         let seen: Vec<_> = self.within(sign, within_s).collect();
-        let count: u32 = seen.iter().map(|seen| seen.cell.count).sum();
+        let count = count_of(seen.iter().copied());
         let last = *seen.last()?;
-        let times = if count > 1 { format!(", {count} times") } else { String::new() };
+        // The same finding is told in two lines.
+        let times = if count > 1 && !last.spec.tells_of_previous() {
+            format!(", {count} times")
+        } else {
+            String::new()
+        };
         let when = match within_s {
             0 => String::new(),
             _ => format!(", {}", before_end(self.end - last.cell.last.ts)),
@@ -256,10 +262,11 @@ impl<'a> Case<'a, '_> {
         for seen in self.within(sign, within_s) {
             if let Some(agent) = seen.agent {
                 let entry = counts.entry(agent).or_insert((0, seen));
-                *entry = (entry.0 + seen.cell.count, seen);
+                *entry = (entry.0.saturating_add(seen.cell.count), seen);
             }
         }
-        let (count, seen) = counts.into_values().max_by_key(|(count, seen)| (*count, seen.cell.last))?;
+        let (count, seen) =
+            counts.into_values().max_by_key(|(count, seen)| (*count, seen.cell.last))?;
         (count >= at_least).then(|| (Some(seen), format!("{}, {count} times", seen.spec.says)))
     }
 
@@ -268,18 +275,17 @@ impl<'a> Case<'a, '_> {
         let window = f64::from(within_s);
         let lived = (self.end - self.run.start) as f64 / 1000.0;
         let count = |seen: u32| f64::from(seen);
-        let inside: u32 = self.within(sign, within_s).map(|seen| seen.cell.count).sum();
-        let all: u32 = self.run.of(sign).map(|seen| seen.cell.count).sum();
+        let inside = count_of(self.within(sign, within_s));
+        let all = count_of(self.run.of(sign));
         // A run that is hardly longer than the window has no usual rate.
         let before = (lived - window).max(window);
-        (count(inside) / window, count(all - inside) / before)
+        (count(inside) / window, count(all.saturating_sub(inside)) / before)
     }
 
     fn steady(&self, sign: Sign, within_s: u32) -> Found<'a> {
         let (inside, outside) = self.rates(sign, within_s);
         let from = self.end - i64::from(within_s) * 1000;
-        let before: Vec<_> =
-            self.run.of(sign).filter(|seen| seen.cell.last.ts < from).collect();
+        let before: Vec<_> = self.run.of(sign).filter(|seen| seen.cell.last.ts < from).collect();
         let steady = before.len() >= 3 && outside * 3.0 > inside;
         steady.then(|| {
             let words = format!("{}, all the time and not only at the end", before[0].spec.says);
@@ -305,6 +311,10 @@ impl<'a> Case<'a, '_> {
         }
         None
     }
+}
+
+fn count_of<'a>(seen: impl Iterator<Item = &'a Seen>) -> u32 {
+    seen.fold(0, |sum, seen| sum.saturating_add(seen.cell.count))
 }
 
 fn before_end(ms: i64) -> String {

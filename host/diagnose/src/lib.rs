@@ -98,11 +98,14 @@ pub fn diagnose(
             progress(Progress::Failed { name, error: &error });
         }
     });
-    let unknown: Vec<_> = names.iter().zip(&collected.known).filter(|(_, known)| **known == 0).collect();
+    let unknown: Vec<_> =
+        names.iter().zip(&collected.known).filter(|(_, known)| **known == 0).collect();
     if unknown.len() == names.len() {
         let reason = match collected.counts.lines {
             0 => "there is no line to read".to_owned(),
-            lines => format!("none of {lines} lines is one of a log: no time, run or event in them"),
+            lines => {
+                format!("none of {lines} lines is one of a log: no time, run or event in them")
+            }
         };
         let failed = notes.first().map_or_else(String::new, |note| format!(" ({note})"));
         return Err(NothingRead { reason: format!("{reason}{failed}") });

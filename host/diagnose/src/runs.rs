@@ -106,7 +106,8 @@ pub fn cut(collected: &mut Collected) -> (Vec<Town>, u64) {
             None => homeless += u64::from(cell.count),
         }
     }
-    let town = |(name, (runs, cells))| Town { name, runs: runs_of(collected, runs, cells), is_doubled };
+    let town =
+        |(name, (runs, cells))| Town { name, runs: runs_of(collected, runs, cells), is_doubled };
     (towns.into_iter().map(town).collect(), homeless)
 }
 
@@ -195,7 +196,7 @@ fn named_run(collected: &Collected, name: Name) -> Run {
     let start = life.boot_ts.map_or(life.first.ts, |boot| boot.min(life.first.ts));
     let mut run = Run::new(Some(name), start);
     run.lives_at(life.first, life.last);
-    run.lost_lines = (life.max_seq + 1).saturating_sub(life.lines);
+    run.lost_lines = life.max_seq.saturating_add(1).saturating_sub(life.lines);
     run
 }
 
@@ -275,12 +276,7 @@ fn runs_only_told_of(collected: &Collected, runs: &[Run], cells: &[(Key, Cell)])
 }
 
 /// The run that something belongs to.
-fn owner(
-    runs: &[Run],
-    by_name: &HashMap<Name, usize>,
-    key: &Key,
-    cell: &Cell,
-) -> Option<usize> {
+fn owner(runs: &[Run], by_name: &HashMap<Name, usize>, key: &Key, cell: &Cell) -> Option<usize> {
     let by_time = || {
         let at = runs.partition_point(|run| run.start <= cell.first.ts);
         Some(at.saturating_sub(1)).filter(|at| *at < runs.len())

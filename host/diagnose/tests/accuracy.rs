@@ -62,11 +62,3 @@ fn restarts_of_the_original_container_are_told_apart() {
 fn restarts_of_the_real_host_are_told_apart() {
     check("host", &recorded::all());
 }
-
-#[test]
-fn dump_for_looking() {
-    let Some(path) = std::env::var_os("DUMP") else { return };
-    let log = originals().into_iter().find(|log| !log.is_held_back()).expect("a log");
-    std::fs::write(path, log.bytes()).expect("write");
-    println!("{:?}", log.truths);
-}

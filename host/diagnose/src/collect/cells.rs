@@ -91,7 +91,8 @@ pub struct Cell {
     pub gap_ms: Option<i64>,
     /// Lines that are the same as another one in the cell, letter for letter.
     pub same: u32,
-    hashes: [u64; 2],
+    /// Of its last lines, the newest first.
+    hashes: [u64; 4],
 }
 
 impl Cell {
@@ -107,7 +108,7 @@ impl Cell {
             memory: None,
             gap_ms: None,
             same: 0,
-            hashes: [hash, hash],
+            hashes: [hash; 4],
         }
     }
 
@@ -140,7 +141,8 @@ impl Cell {
         }
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
-        self.hashes = [other.hashes[0], self.hashes[0]];
+        self.hashes.rotate_right(1);
+        self.hashes[0] = other.hashes[0];
     }
 }
 
@@ -160,7 +162,13 @@ pub struct Cells {
 
 impl Default for Cells {
     fn default() -> Self {
-        Self { cells: HashMap::new(), width_ms: FIRST_WIDTH_MS, dropped: 0, doubled: 0, events: (0, 0) }
+        Self {
+            cells: HashMap::new(),
+            width_ms: FIRST_WIDTH_MS,
+            dropped: 0,
+            doubled: 0,
+            events: (0, 0),
+        }
     }
 }
 
@@ -241,7 +249,12 @@ mod tests {
     fn a_cell_knows_its_first_its_last_and_the_smallest_gap() {
         let mut cells = Cells::default();
         for (ts, hash) in [(500, 1), (100, 2), (140, 3), (500, 1)] {
-            cells.add((Place::Input(0), None), (None, None, false), Cell::new(at(ts, 1), hash), true);
+            cells.add(
+                (Place::Input(0), None),
+                (None, None, false),
+                Cell::new(at(ts, 1), hash),
+                true,
+            );
         }
         let sorted = cells.into_sorted();
         let [(_, cell)] = &sorted[..] else { panic!("one cell") };
@@ -270,7 +283,7 @@ mod tests {
         for n in 0..2 * MAX_CELLS {
             let agent = names.keep(&n.to_string());
             let cell = Cell::new(at(0, 1), n as u64);
-            cells.add((Place::Input(0), None), (None, Some(agent), false), cell, true);
+            cells.add((Place::Input(0), None), (None, agent, false), cell, true);
         }
         assert!(cells.dropped > 0 && cells.len() <= MAX_CELLS + 1);
     }

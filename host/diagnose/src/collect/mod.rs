@@ -116,13 +116,17 @@ impl Collected {
         self.counts.add(&scanned.counts);
     }
 
-    fn place(&mut self, input: u16, town: Option<&str>) -> Place {
-        town.map_or(Place::Input(input), |town| Place::Town(self.texts.towns.keep(town)))
+    /// None when there are more towns than can be kept.
+    fn place(&mut self, input: u16, town: Option<&str>) -> Option<Place> {
+        match town {
+            Some(town) => self.texts.towns.keep(town).map(Place::Town),
+            None => Some(Place::Input(input)),
+        }
     }
 
     fn run(&mut self, input: u16, part: RunPart) {
-        let place = self.place(input, part.town.as_deref());
-        let name = self.texts.runs.keep(&part.run);
+        let Some(place) = self.place(input, part.town.as_deref()) else { return };
+        let Some(name) = self.texts.runs.keep(&part.run) else { return };
         let at = |ts, line| Point { ts, input, line: line + self.lines };
         let first = at(part.first_ts, part.first_line);
         let last = at(part.last_ts, part.last_line);
@@ -145,7 +149,7 @@ impl Collected {
     }
 
     fn alive(&mut self, input: u16, part: AlivePart) {
-        let place = self.place(input, part.town.as_deref());
+        let Some(place) = self.place(input, part.town.as_deref()) else { return };
         let line = part.line + self.lines;
         let mut cell = Cell::new(Point { ts: part.last_ts, input, line }, 0);
         cell.first.ts = part.first_ts;
@@ -153,27 +157,37 @@ impl Collected {
     }
 
     fn finding(&mut self, input: u16, finding: Finding) {
-        let Some(ts) = finding.stamp.ts else { return };
-        let place = self.place(input, finding.stamp.town.as_deref());
-        let own_run = finding.stamp.run.as_deref().map(|run| self.texts.runs.keep(run));
+        if self.keep(input, finding).is_none() {
+            self.cells.dropped += 1;
+        }
+    }
+
+    /// None when it is of a town or a run beyond those that can be kept.
+    fn keep(&mut self, input: u16, finding: Finding) -> Option<()> {
+        let ts = finding.stamp.ts?;
+        let place = self.place(input, finding.stamp.town.as_deref())?;
+        let runs = &mut self.texts.runs;
+        let own_run = match finding.stamp.run.as_deref() {
+            Some(run) => Some(runs.keep(run)?),
+            None => None,
+        };
         if let (Some(run), Some(seq)) = (own_run, finding.stamp.seq)
             && !self.seqs.finding(run, seq)
         {
-            return;
+            return Some(());
         }
-        let agent = finding.agent.as_deref().map(|agent| self.texts.agents.keep(agent));
-        let about = finding.about_run.as_deref().map(|run| self.texts.runs.keep(run));
+        let about = finding.about_run.as_deref().and_then(|run| self.texts.runs.keep(run));
         if let (Some(run), Some(about)) = (own_run, about)
             && run != about
         {
             self.predecessors.insert(run, about);
         }
+        let agent = finding.agent.as_deref().and_then(|agent| self.texts.agents.keep(agent));
         let mut cell = Cell::new(Point { ts, input, line: finding.line }, finding.hash);
         cell.count = finding.count;
-        if !finding.detail.is_empty() {
-            cell.detail = Some(self.texts.details.keep(&finding.detail));
-        }
-        cell.boot_id = finding.boot_id.as_deref().map(|id| self.texts.details.keep(id));
+        let detail = Some(&*finding.detail).filter(|detail| !detail.is_empty());
+        cell.detail = detail.and_then(|detail| self.texts.details.keep(detail));
+        cell.boot_id = finding.boot_id.as_deref().and_then(|id| self.texts.details.keep(id));
         cell.boot_ts = finding.stamp.uptime_ms.map(|uptime| ts - uptime);
         cell.memory = finding.memory;
         for spec in finding.specs {
@@ -182,5 +196,6 @@ impl Collected {
             let what = (Some(SpecId::of(spec)), agent, tells && about.is_none());
             self.cells.add((place, run), what, cell.clone(), finding.own_time);
         }
+        Some(())
     }
 }

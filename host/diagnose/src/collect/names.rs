@@ -6,7 +6,7 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(u32);
 
-/// A bounded set of texts. When it is full, new ones become `(others)`.
+/// A bounded set of texts.
 #[derive(Debug)]
 pub struct Names {
     ids: HashMap<Box<str>, Name>,
@@ -17,23 +17,21 @@ pub struct Names {
 impl Names {
     /// An empty set for so many texts.
     pub fn with_max(max: usize) -> Self {
-        let mut names = Self { ids: HashMap::new(), texts: Vec::new(), max: max + 1 };
-        names.keep("(others)");
-        names
+        Self { ids: HashMap::new(), texts: Vec::new(), max }
     }
 
-    /// Keeps a text.
-    pub fn keep(&mut self, text: &str) -> Name {
+    /// Keeps a text. None when the set is full and does not have it.
+    pub fn keep(&mut self, text: &str) -> Option<Name> {
         if let Some(name) = self.ids.get(text) {
-            return *name;
+            return Some(*name);
         }
         if self.texts.len() >= self.max {
-            return Name(0);
+            return None;
         }
-        let name = Name(u32::try_from(self.texts.len()).unwrap_or(0));
+        let name = Name(u32::try_from(self.texts.len()).ok()?);
         self.texts.push(text.into());
         self.ids.insert(text.into(), name);
-        name
+        Some(name)
     }
 
     /// The text.
@@ -49,9 +47,9 @@ mod tests {
     #[test]
     fn a_full_set_takes_no_more() {
         let mut names = Names::with_max(2);
-        let (a, b, c) = (names.keep("a"), names.keep("b"), names.keep("c"));
-        assert_eq!([a, b, c].map(|name| names.text(name)), ["a", "b", "(others)"]);
-        assert_eq!(names.keep("a"), a);
-        assert_eq!(names.keep("d"), c);
+        let (a, b) = (names.keep("a").unwrap(), names.keep("b").unwrap());
+        assert_eq!([a, b].map(|name| names.text(name)), ["a", "b"]);
+        assert_eq!(names.keep("c"), None);
+        assert_eq!(names.keep("a"), Some(a));
     }
 }

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_number_is_new_once_for_each_run() {
         let mut names = Names::with_max(2);
-        let (a, b) = (names.keep("a"), names.keep("b"));
+        let (a, b) = (names.keep("a").unwrap(), names.keep("b").unwrap());
         let mut seqs = Seqs::default();
         for seq in [0, 1, 63, 64, 4095, 4096, u64::MAX] {
             assert!(seqs.line(a, seq) && !seqs.line(a, seq));

@@ -141,7 +141,10 @@ mod tests {
             let cut = Fields::read(&LINE[..end]);
             assert!(!cut.is_whole());
             for path in ["ts", "n", "s", "o.c"] {
-                assert!(cut.get(path).is_none() || cut.get(path) == whole.get(path), "{path} {end}");
+                assert!(
+                    cut.get(path).is_none() || cut.get(path) == whole.get(path),
+                    "{path} {end}"
+                );
             }
         }
         assert_eq!(Fields::read(&LINE[..50]).get("s").as_deref(), Some("a \"b\""));

@@ -96,7 +96,10 @@ pub fn read(line: &[u8]) -> (Line, Form) {
             if is_binary(line) {
                 return (Line::Nothing, Form::Binary);
             }
-            (with_hash(plain(line, Stamp { ts: prefix_time(line), ..Stamp::default() }), line), Form::Text)
+            (
+                with_hash(plain(line, Stamp { ts: prefix_time(line), ..Stamp::default() }), line),
+                Form::Text,
+            )
         }
     }
 }
@@ -253,7 +256,9 @@ fn object(text: &str, outer: Option<i64>, depth: u32) -> (Line, bool) {
             let (line, inner_whole) = object(&inner, stamp.ts, depth + 1);
             (in_town(line, stamp.town), whole && inner_whole)
         }
-        Some(inner) if tables().may_show(inner.as_bytes()) => (plain(inner.as_bytes(), stamp), whole),
+        Some(inner) if tables().may_show(inner.as_bytes()) => {
+            (plain(inner.as_bytes(), stamp), whole)
+        }
         _ => (plain(text.as_bytes(), stamp), whole),
     }
 }
@@ -298,9 +303,11 @@ fn finding(fields: &Fields<'_>, stamp: Stamp, specs: Vec<&'static SignSpec>) -> 
         agent: name("agentId"),
         detail: detail(fields),
         memory: memory.filter(|memory| memory.rss > 0.0),
-        about_run: name("previousRunId"),
+        about_run: name("previousRunId").or_else(|| name("previousRun.runId")),
         boot_id: name("bootId"),
-        count: fields.number("repeated").map_or(1, |held_back| 1 + held_back.clamp(0.0, 1e6) as u32),
+        count: fields
+            .number("repeated")
+            .map_or(1, |held_back| 1 + held_back.clamp(0.0, 1e6) as u32),
         specs,
         hash: 0,
     }

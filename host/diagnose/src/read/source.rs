@@ -155,12 +155,16 @@ mod tests {
     #[test]
     fn pieces_are_the_whole_text_and_end_with_a_line() {
         let text: Vec<u8> = (0..400_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
-        for bytes in [text.clone(), gzip(&text), [gzip(&text[..1000]), gzip(&text[1000..])].concat()]
+        for bytes in
+            [text.clone(), gzip(&text), [gzip(&text[..1000]), gzip(&text[1000..])].concat()]
         {
             let (pieces, error) = all(bytes);
             assert!(error.is_none() && pieces.len() > 3);
             assert!(pieces.iter().all(|piece| piece.bytes.ends_with(b"\n")));
-            assert_eq!(pieces.iter().flat_map(|piece| piece.bytes.clone()).collect::<Vec<_>>(), text);
+            assert_eq!(
+                pieces.iter().flat_map(|piece| piece.bytes.clone()).collect::<Vec<_>>(),
+                text
+            );
         }
     }
 

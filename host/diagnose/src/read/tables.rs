@@ -49,7 +49,8 @@ impl Tables {
         for hit in self.anchors.find_overlapping_iter(text) {
             let spec = self.texts[hit.pattern().as_usize()];
             let Source::Text { parts, .. } = spec.source else { continue };
-            let all = || parts.iter().all(|part| memchr::memmem::find(text, part.as_bytes()).is_some());
+            let all =
+                || parts.iter().all(|part| memchr::memmem::find(text, part.as_bytes()).is_some());
             if !found.iter().any(|known| known.sign == spec.sign) && all() {
                 found.push(spec);
             }

@@ -97,7 +97,8 @@ fn counts(collected: &Collected, doubled: u64, homeless: u64) -> InputCounts {
 
 fn what_is_missing(towns: &[Town], homeless: u64) -> Vec<String> {
     let mut notes = Vec::new();
-    let lost: u64 = towns.iter().flat_map(|town| &town.runs).map(|run| run.lost_lines).sum();
+    let runs = towns.iter().flat_map(|town| &town.runs);
+    let lost = runs.fold(0, |sum: u64, run| sum.saturating_add(run.lost_lines));
     if lost > 0 {
         notes.push(format!("{lost} numbered lines are missing"));
     }
@@ -235,7 +236,9 @@ fn next_step(run: &Run, judgement: &Judgement<'_>) -> String {
     }
     let mut steps = Vec::new();
     if run.of(Sign::Memory).next().is_none() {
-        steps.push("log memory (container.memory_usage): without it a kill for memory looks like nothing");
+        steps.push(
+            "log memory (container.memory_usage): without it a kill for memory looks like nothing",
+        );
     }
     steps.push("ask the platform for the exit code and who stopped it");
     if run.id.is_some() {

@@ -172,9 +172,12 @@ fn draw(picture: &Picture) -> Result<String, Box<dyn std::error::Error>> {
             .y_label_formatter(&|mb: &f32| format!("{mb:.0}"))
             .draw()?;
         let strip = top * 0.03;
-        chart.draw_series(picture.runs.iter().map(|(from, to)| {
-            Rectangle::new([(*from, 0.0), (*to, strip)], LIVES.filled())
-        }))?;
+        chart.draw_series(
+            picture
+                .runs
+                .iter()
+                .map(|(from, to)| Rectangle::new([(*from, 0.0), (*to, strip)], LIVES.filled())),
+        )?;
         for run in picture.memory.split(|(_, mb)| mb.is_nan()) {
             chart.draw_series(LineSeries::new(run.iter().copied(), MEMORY.stroke_width(2)))?;
         }

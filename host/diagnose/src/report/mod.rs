@@ -64,7 +64,9 @@ pub struct Restart {
 }
 
 /// A cause, or that none can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(untagged)]
 pub enum Verdict {
     /// This one.
@@ -74,7 +76,9 @@ pub enum Verdict {
 }
 
 /// The word for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Undecided {
     /// Nothing speaks for anything, or two things lead.
@@ -137,7 +141,7 @@ pub struct Summary {
     pub intervals: Option<Intervals>,
     /// Agents that the evidence names, the most frequent first, at most 50.
     pub agents: Vec<AgentCount>,
-    /// What would explain an end in runs that did not end in these logs.
+    /// What would explain an end, in the last run of each town: no other run followed it.
     pub ongoing: Vec<Ongoing>,
     /// What was read.
     pub input: InputCounts,
@@ -171,7 +175,7 @@ pub struct AgentCount {
     pub restarts: usize,
 }
 
-/// A run that goes on, and what goes on in it.
+/// The last run of a town, and what was going on in it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ongoing {

@@ -162,8 +162,10 @@ fn summary(page: &mut String, report: &Report) {
         "{} restarts in {} runs of {} towns, {} of them undecided",
         summary.restarts, summary.runs, summary.towns, summary.undecided
     );
-    for (id, count) in &summary.causes {
-        let hypothesis = Hypothesis::ALL.into_iter().find(|one| one.id() == id);
+    let mut causes: Vec<_> = summary.causes.iter().collect();
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    for (id, count) in causes {
+        let hypothesis = Hypothesis::ALL.into_iter().find(|one| one.id() == *id);
         let title = hypothesis.map_or("", Hypothesis::title);
         let mark = hypothesis.map_or('?', |one| mark(Verdict::Of(one)));
         let share = 100.0 * *count as f64 / summary.restarts as f64;
@@ -193,7 +195,7 @@ fn summary(page: &mut String, report: &Report) {
         let titles: Vec<_> =
             ongoing.hypotheses.iter().map(|one| format!("{}: {}", one.id(), one.title())).collect();
         let town = ongoing.town.as_deref().unwrap_or("(no town)");
-        let _ = writeln!(page, "  goes on in {town}: {}", titles.join("; "));
+        let _ = writeln!(page, "  last run of {town}: {}", titles.join("; "));
     }
     let input = &summary.input;
     let _ = writeln!(

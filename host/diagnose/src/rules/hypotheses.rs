@@ -70,19 +70,29 @@ impl Hypothesis {
     /// What to log or to look at next.
     pub fn next(self) -> &'static str {
         match self {
-            H1 => "read the message and the stack of the first line of the cluster, and find who drops that promise or task",
+            H1 => {
+                "read the message and the stack of the first line of the cluster, and find who drops that promise or task"
+            }
             H2 => "delete the snapshot of the agent named, and look which version wrote it",
-            H3 => "look which part grows (heap, external, the largest agents) and compare with the limit of the container",
+            H3 => {
+                "look which part grows (heap, external, the largest agents) and compare with the limit of the container"
+            }
             H4 => "ask the control plane who called it: its own log has the caller of the restart",
-            H5 => "look why the token is refreshed that often, and refresh it in place without restarting agents",
+            H5 => {
+                "look why the token is refreshed that often, and refresh it in place without restarting agents"
+            }
             H6 => "let the control plane send one start for an agent, or let starts join",
             H7 => "keep a core dump of the process, and look for native code in the stack",
-            H8 => "look at pressure and at page cache: the limit is too small for the working set, or a file is read over and over",
+            H8 => {
+                "look at pressure and at page cache: the limit is too small for the working set, or a file is read over and over"
+            }
             H9 => "nothing inside the container: ask the platform for its record of that machine",
             H10 => "read the crash records of the agent named (`bulkhead crashes list --agent`)",
             H11 => "call the registry of the town by hand, and start the agents named one by one",
             H12 => "run the same image with the same environment by hand and read its first error",
-            H13 => "ask the platform for the reason of the kill; run with --supervise so that the signal is seen",
+            H13 => {
+                "ask the platform for the reason of the kill; run with --supervise so that the signal is seen"
+            }
         }
     }
 }

@@ -85,7 +85,6 @@ impl SignSpec {
         matches!(self.source, Source::Event { .. })
     }
 
-
     /// Whether the line is about the run before the one that writes it.
     pub fn tells_of_previous(&self) -> bool {
         match self.source {
@@ -213,24 +212,9 @@ pub static SIGNS: &[SignSpec] = &[
         &[],
         "the control plane destroys the container",
     )),
-    outside(text(
-        Sign::Eviction,
-        &["container-eviction"],
-        &[],
-        "the container is evicted",
-    )),
-    outside(text(
-        Sign::Eviction,
-        &["container eviction"],
-        &[],
-        "the container is evicted",
-    )),
-    event_with(
-        Sign::ToldClean,
-        PREVIOUS,
-        &[("cause", "clean")],
-        "the next run found a clean end",
-    ),
+    outside(text(Sign::Eviction, &["container-eviction"], &[], "the container is evicted")),
+    outside(text(Sign::Eviction, &["container eviction"], &[], "the container is evicted")),
+    event_with(Sign::ToldClean, PREVIOUS, &[("cause", "clean")], "the next run found a clean end"),
     event_with(
         Sign::ToldClean,
         COLD_START,
@@ -307,12 +291,7 @@ pub static SIGNS: &[SignSpec] = &[
         "the next run found a fault of the machine code",
     ),
     text(Sign::NativeFault, &["Segmentation fault"], &[], "the process said that it faulted"),
-    text(
-        Sign::NativeFault,
-        &["oh no: Bun has crashed"],
-        &[],
-        "the runtime said that it crashed",
-    ),
+    text(Sign::NativeFault, &["oh no: Bun has crashed"], &[], "the runtime said that it crashed"),
     // H8, H9
     event_with(
         Sign::ToldThrash,
@@ -339,7 +318,8 @@ pub static SIGNS: &[SignSpec] = &[
         "the next run found another machine under it",
     ),
     // H10
-    event(Sign::AgentCrash, "agent.crash", "an agent crashed"),
+    event(Sign::AgentCrash, "agent.crash", "an agent crashed or was brought back"),
+    event(Sign::AgentCrash, "agent.restart_scheduled", "an agent crashed or was brought back"),
     event(Sign::AgentQuarantined, "agent.quarantined", "an agent crashed too often"),
     // H11
     event(Sign::HydrationFailed, "container.boot_hydration_failed", "hydration failed"),
@@ -391,6 +371,12 @@ pub static SIGNS: &[SignSpec] = &[
         Sign::ToldUnsure,
         PREVIOUS,
         &[("confidence", "low")],
+        "the next run was not sure of that",
+    ),
+    event_with(
+        Sign::ToldUnsure,
+        COLD_START,
+        &[("previousRun.confidence", "low")],
         "the next run was not sure of that",
     ),
     // What the platform says of the process.

@@ -80,6 +80,16 @@ const SHORTLY: u32 = 120;
 /// A drain may take this long.
 const DRAIN: u32 = 900;
 
+const NOT_SURE: &str = "the next run itself was not sure of that";
+const UNSURE: Test = seen(ToldUnsure, 1, 0);
+const UNSURE_EXCEPTION: Test = Test::All(&[UNSURE, seen(ToldException, 1, 0)]);
+const UNSURE_OOM_KILL: Test = Test::All(&[UNSURE, seen(ToldOomKill, 1, 0)]);
+const UNSURE_FAULT: Test = Test::All(&[UNSURE, seen(ToldNativeFault, 1, 0)]);
+const UNSURE_THRASH: Test = Test::All(&[UNSURE, seen(ToldThrash, 1, 0)]);
+const UNSURE_MACHINE: Test = Test::All(&[UNSURE, seen(ToldNewMachine, 1, 0)]);
+const UNSURE_BOOT: Test = Test::All(&[UNSURE, seen(ToldBootFailed, 1, 0)]);
+const UNSURE_KILL: Test = Test::All(&[UNSURE, seen(ToldKilled, 1, 0)]);
+
 /// All of them.
 pub static RULES: &[Rule] = &[
     // H1
@@ -89,12 +99,7 @@ pub static RULES: &[Rule] = &[
         9,
         "an exception that escapes is the last thing that a process tells before it exits",
     ),
-    rule(
-        H1,
-        seen(ToldException, 1, 0),
-        10,
-        "the black box kept the panic, and the exit code fits",
-    ),
+    rule(H1, seen(ToldException, 1, 0), 10, "the black box kept the panic, and the exit code fits"),
     rule(
         H1,
         Test::Clustered { sign: Rejection, at_least: 3, within_s: SECONDS, factor: 3 },
@@ -103,7 +108,10 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H1,
-        Test::All(&[seen(Rejection, 1, SECONDS), Test::Not(&Test::Steady { sign: Rejection, within_s: SECONDS })]),
+        Test::All(&[
+            seen(Rejection, 1, SECONDS),
+            Test::Not(&Test::Steady { sign: Rejection, within_s: SECONDS }),
+        ]),
         2,
         "a failure that nobody handles came right before the end",
     ),
@@ -113,7 +121,12 @@ pub static RULES: &[Rule] = &[
         3,
         "it came in the last seconds, and there was none before",
     ),
-    rule(H1, seen(ExitOne, 1, 0), 3, "exit code 1 is what the runtime exits with after an exception"),
+    rule(
+        H1,
+        seen(ExitOne, 1, 0),
+        3,
+        "exit code 1 is what the runtime exits with after an exception",
+    ),
     rule(
         H1,
         Test::Steady { sign: Rejection, within_s: SECONDS },
@@ -182,10 +195,7 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H3,
-        Test::All(&[
-            Test::Memory(Curve::Rises),
-            seen(MemoryPressure, 1, SHORTLY),
-        ]),
+        Test::All(&[Test::Memory(Curve::Rises), seen(MemoryPressure, 1, SHORTLY)]),
         2,
         "the container itself said that memory was short",
     ),
@@ -208,13 +218,13 @@ pub static RULES: &[Rule] = &[
         "memory stayed where it was",
     ),
     // H4
+    rule(H4, seen(StopIntent, 1, DRAIN), 9, "it was asked to end, and ended"),
     rule(
         H4,
-        seen(StopIntent, 1, DRAIN),
-        9,
-        "it was asked to end, and ended",
+        seen(ToldClean, 1, 0),
+        10,
+        "only an end that somebody asked for leaves a clean marker",
     ),
-    rule(H4, seen(ToldClean, 1, 0), 10, "only an end that somebody asked for leaves a clean marker"),
     rule(H4, seen(ToldStopped, 1, 0), 10, "the black box kept the order to end"),
     rule(
         H4,
@@ -233,18 +243,8 @@ pub static RULES: &[Rule] = &[
         6,
         "a new token restarted agents right before the end",
     ),
-    rule(
-        H5,
-        seen(TokenRefresh, 3, 600),
-        3,
-        "tokens came again and again; one lives for hours",
-    ),
-    rule(
-        H5,
-        seen(TokenRestart, 3, 60),
-        3,
-        "agents were restarted for a token, many at a time",
-    ),
+    rule(H5, seen(TokenRefresh, 3, 600), 3, "tokens came again and again; one lives for hours"),
+    rule(H5, seen(TokenRestart, 3, 60), 3, "agents were restarted for a token, many at a time"),
     rule(
         H5,
         Test::All(&[seen(TokenRefresh, 1, 60), seen(TokenRestartFailed, 1, 60)]),
@@ -292,7 +292,12 @@ pub static RULES: &[Rule] = &[
         "memory was short for long and did not grow",
     ),
     // H9
-    rule(H9, seen(ToldNewMachine, 1, 0), 10, "the boot id is another one and there is no clean marker"),
+    rule(
+        H9,
+        seen(ToldNewMachine, 1, 0),
+        10,
+        "the boot id is another one and there is no clean marker",
+    ),
     rule(
         H9,
         Test::All(&[
@@ -306,7 +311,7 @@ pub static RULES: &[Rule] = &[
     // H10
     rule(
         H10,
-        Test::SeenOfOneAgent { sign: AgentCrash, at_least: 4, within_s: 600 },
+        Test::SeenOfOneAgent { sign: AgentCrash, at_least: 5, within_s: 600 },
         5,
         "one agent crashed again and again until the end",
     ),
@@ -356,5 +361,12 @@ pub static RULES: &[Rule] = &[
         6,
         "exit code 137 is a SIGKILL, and memory did not grow",
     ),
-    rule(H13, seen(ToldUnsure, 1, 0), -2, "the next run was not sure"),
+    // What the next run found, when it was not sure of it itself.
+    rule(H1, UNSURE_EXCEPTION, -3, NOT_SURE),
+    rule(H3, UNSURE_OOM_KILL, -3, NOT_SURE),
+    rule(H7, UNSURE_FAULT, -3, NOT_SURE),
+    rule(H8, UNSURE_THRASH, -3, NOT_SURE),
+    rule(H9, UNSURE_MACHINE, -3, NOT_SURE),
+    rule(H12, UNSURE_BOOT, -3, NOT_SURE),
+    rule(H13, UNSURE_KILL, -3, NOT_SURE),
 ];

@@ -23,14 +23,8 @@ pub enum Noise {
     All,
 }
 
-pub const NOISES: [Noise; 6] = [
-    Noise::Shuffled,
-    Noise::Dropped,
-    Noise::Cut,
-    Noise::Skewed,
-    Noise::Doubled,
-    Noise::All,
-];
+pub const NOISES: [Noise; 6] =
+    [Noise::Shuffled, Noise::Dropped, Noise::Cut, Noise::Skewed, Noise::Doubled, Noise::All];
 
 /// Lines that change places are at most this far apart.
 const WINDOW: usize = 12;

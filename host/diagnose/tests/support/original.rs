@@ -119,7 +119,9 @@ impl Town {
             Pipeline::Raw if outside => format!("{} {line}", iso(ts)),
             Pipeline::Raw => line,
             Pipeline::Prefixed => format!("{} stdout {line}", iso(ts)),
-            Pipeline::Wrapped => json!({"timestamp": ts, "source": "stdout", "message": line}).to_string(),
+            Pipeline::Wrapped => {
+                json!({"timestamp": ts, "source": "stdout", "message": line}).to_string()
+            }
         };
         self.lines.push(Line { ts, text: text.into_bytes(), outside });
     }
@@ -161,7 +163,10 @@ impl Town {
         self.log(at, "info", "container.cold_start", json!({"uptime": at - boot, "townId": town}));
         self.text(at + 40, "Town container control server listening on port 8080");
         self.text(at + 60, format!("[boot-hydration] Fetching container registry for town={town}"));
-        self.text(at + 300, format!("[boot-hydration] Resuming {} agent(s) from registry", self.agents.len()));
+        self.text(
+            at + 300,
+            format!("[boot-hydration] Resuming {} agent(s) from registry", self.agents.len()),
+        );
         for (number, agent) in self.agents.clone().into_iter().enumerate() {
             self.start(at + 400 + 700 * number as i64, &agent);
         }
@@ -174,7 +179,12 @@ impl Town {
             format!("[control-server] /agents/start: role=polecat name=P rigId=r1 agentId={agent}"),
         );
         self.text(ts + 5, "[control-server] system prompt length: 812");
-        self.log(ts + 40, "info", "agent.startup_phase", json!({"agentId": agent, "phase": "db_hydrated", "elapsedMs": 35}));
+        self.log(
+            ts + 40,
+            "info",
+            "agent.startup_phase",
+            json!({"agentId": agent, "phase": "db_hydrated", "elapsedMs": 35}),
+        );
         self.text(ts + 300, format!("[process-manager] Created new session {session}"));
         self.log(ts + 480, "info", "agent.start", json!({"agentId": agent, "role": "polecat", "name": "P", "sessionId": session, "port": 4096}));
         self.text(
@@ -205,14 +215,24 @@ impl Town {
 
     fn refresh(&mut self, ts: i64, works: bool) {
         let agents = self.agents.clone();
-        self.log(ts, "info", "refresh_token.received", json!({"agentCount": agents.len(), "agentIds": agents}));
+        self.log(
+            ts,
+            "info",
+            "refresh_token.received",
+            json!({"agentCount": agents.len(), "agentIds": agents}),
+        );
         for agent in &agents {
             let at = ts + self.random.i64(300..2500);
             let level = if works { "info" } else { "error" };
             let fields = json!({"agentId": agent, "role": "polecat", "success": works, "durationMs": at - ts});
             self.log(at, level, "refresh_token.agent_restarted", fields);
         }
-        self.log(ts + 2600, "info", "refresh_token.completed", json!({"agentCount": agents.len(), "totalMs": 2600}));
+        self.log(
+            ts + 2600,
+            "info",
+            "refresh_token.completed",
+            json!({"agentCount": agents.len(), "totalMs": 2600}),
+        );
     }
 
     /// What goes on all the time: work, memory, and things that look like causes and are none.
@@ -234,9 +254,17 @@ impl Town {
         while ts < end {
             let agent = self.agent();
             let number = self.random.u32(1..900);
-            self.text(ts, format!("[process-manager] Event #{number} for agent {agent}: type=message.part.updated"));
+            self.text(
+                ts,
+                format!(
+                    "[process-manager] Event #{number} for agent {agent}: type=message.part.updated"
+                ),
+            );
             self.text(ts + 3, format!("[control-server] --> POST /agents/{agent}/message"));
-            self.text(ts + 90, format!("[control-server] <-- POST /agents/{agent}/message 200 87ms"));
+            self.text(
+                ts + 90,
+                format!("[control-server] <-- POST /agents/{agent}/message 200 87ms"),
+            );
             ts += self.random.i64(3_000..15_000);
         }
         if self.random.bool() && end - boot > 4 * MINUTE {
@@ -292,7 +320,12 @@ impl Town {
         let code = self.exit_code(labels);
         if let Some(code) = code {
             let reason = if code == 1 { "exit" } else { "runtime_signal" };
-            self.outside(gone + 400, format!("[TownContainer] container stopped: exitCode={code} reason={reason} id=5f3c"));
+            self.outside(
+                gone + 400,
+                format!(
+                    "[TownContainer] container stopped: exitCode={code} reason={reason} id=5f3c"
+                ),
+            );
             if code != 0 && code != 143 {
                 self.outside(gone + 410, format!("[TownContainer] container error: Error: container exited with unexpected exit code: {code} id=5f3c"));
             }
@@ -355,7 +388,10 @@ impl Town {
                 self.text(end, "============================================================");
                 self.text(end + 1, "Bun v1.2.4 (fd9a5ea6) Linux x64");
                 self.text(end + 2, "panic(main thread): Segmentation fault at address 0x18");
-                self.text(end + 3, "oh no: Bun has crashed. This indicates a bug in Bun, not your code.");
+                self.text(
+                    end + 3,
+                    "oh no: Bun has crashed. This indicates a bug in Bun, not your code.",
+                );
                 end
             }
             H11 => {
@@ -400,7 +436,10 @@ impl Town {
                 self.text(end + 120, "[drain] Phase 1: TownDO responded 200");
                 self.text(end + 130, "[drain] Phase 2: waiting up to 300s for non-mayor agents to finish. Statuses: polecat:1=running");
                 self.outside(end + 110, format!("POST /api/towns/{town}/container-eviction 200"));
-                self.text(end + 20_000, "[drain] Phase 3: all agents finished, no force-save needed");
+                self.text(
+                    end + 20_000,
+                    "[drain] Phase 3: all agents finished, no force-save needed",
+                );
                 self.text(end + 20_010, "[drain] Drain complete");
                 end + 20_020
             }

@@ -67,20 +67,27 @@ impl Scores {
                 self.by_label.entry(label.clone()).or_default().missed += 1;
             }
             let verdict = found.map(|restart| (restart.verdict.id(), restart.confidence));
-            if said != wanted && (said.len() != wanted.len() || said.iter().any(|one| !wanted.contains(one))) {
-                self.mistakes.push(format!("{} {:?}: {wanted:?} was told as {said:?}", log.town, truth.which));
+            if said != wanted
+                && (said.len() != wanted.len() || said.iter().any(|one| !wanted.contains(one)))
+            {
+                self.mistakes.push(format!(
+                    "{} {:?}: {wanted:?} was told as {said:?}",
+                    log.town, truth.which
+                ));
             }
             if let Some((id, Confidence::High)) = verdict
                 && !wanted.iter().any(|label| label == id)
             {
-                self.confident_and_wrong.push(format!("{} {:?}: {wanted:?} is {id}", log.town, truth.which));
+                self.confident_and_wrong
+                    .push(format!("{} {:?}: {wanted:?} is {id}", log.town, truth.which));
             }
         }
     }
 
     /// A table for people.
     pub fn table(&self, title: &str) -> String {
-        let mut text = format!("{title}: {} ends\n  cause      precision  recall   of\n", self.ends);
+        let mut text =
+            format!("{title}: {} ends\n  cause      precision  recall   of\n", self.ends);
         for (label, score) in &self.by_label {
             text.push_str(&format!(
                 "  {label:<10} {:>9.3} {:>7.3} {:>4}\n",
