@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Picture, Report, Restart, Verdict};
+use super::{Evidence, Picture, Report, Restart, Verdict};
 use crate::read::stamp;
 use crate::rules::Hypothesis;
 
@@ -63,7 +63,17 @@ fn tell(page: &mut String, restart: &Restart) {
             restart.also.iter().map(|one| format!("{}: {}", one.id(), one.title())).collect();
         let _ = writeln!(page, "  {name:<8} {}", also.join("; "));
     }
-    for evidence in restart.evidence.iter().take(MAX_EVIDENCE) {
+    // Several rules may go by one line.
+    let mut evidence: Vec<&Evidence> = Vec::new();
+    for one in &restart.evidence {
+        let is_it = |known: &&Evidence| {
+            (known.hypothesis, known.r#for, &known.text) == (one.hypothesis, one.r#for, &one.text)
+        };
+        if !evidence.iter().any(is_it) {
+            evidence.push(one);
+        }
+    }
+    for evidence in evidence.iter().take(MAX_EVIDENCE) {
         let sign = if evidence.r#for { '+' } else { '-' };
         let place = match (&evidence.file, evidence.line) {
             (Some(file), Some(line)) => format!("  [{file}:{line}]"),
@@ -76,7 +86,7 @@ fn tell(page: &mut String, restart: &Restart) {
             clean(&evidence.text)
         );
     }
-    let more = restart.evidence.len().saturating_sub(MAX_EVIDENCE);
+    let more = evidence.len().saturating_sub(MAX_EVIDENCE);
     if more > 0 {
         let _ = writeln!(page, "    ({more} more)");
     }

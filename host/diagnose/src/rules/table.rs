@@ -117,9 +117,9 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H1,
-        Test::Clustered { sign: Rejection, at_least: 1, within_s: 5, factor: 20 },
+        Test::Clustered { sign: Rejection, at_least: 1, within_s: 20, factor: 20 },
         3,
-        "it came in the last seconds, and there was none before",
+        "it came in the last seconds, and hardly one before",
     ),
     rule(
         H1,
