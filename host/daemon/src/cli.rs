@@ -26,6 +26,7 @@ Exit codes:
   4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
   5  the supervisor died again and again, and its init process gave up
   128 + n  the supervisor died of signal n while its init process was asked to end
+  `bulkhead diagnose` has its own: see its help.
 
 As process 1, or with --supervise, the program runs the supervisor as a child: it passes signals on, takes
 the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are final.

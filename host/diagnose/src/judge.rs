@@ -16,8 +16,9 @@ const EXPLAINS: i32 = 5;
 /// A verdict leads every other explanation by this.
 const LEAD: i32 = 2;
 
-/// What it takes to be sure: this much, this lead, no more than this against, and one rule of this weight.
-const SURE: (i32, i32, i32, i32) = (9, 3, -2, 6);
+/// What it takes to be sure: this much, this lead, no more than this against, and one rule of this weight, which is
+/// the word of somebody who saw it. What only went on at that time is never sure.
+const SURE: (i32, i32, i32, i32) = (9, 3, -2, 7);
 
 /// What it takes to be rather sure.
 const RATHER_SURE: i32 = 6;

@@ -166,6 +166,7 @@ fn draw(picture: &Picture) -> Result<String, Box<dyn std::error::Error>> {
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(1)
             .x_labels(8)
             .y_desc("MB")
             .x_label_formatter(&|ts: &i64| stamp::format(*ts)[11..19].to_owned())

@@ -11,8 +11,8 @@ Made from the tables in `src/rules`; `UPDATE_RULES=1 cargo test -p bulkhead-diag
 
 The weights of the rules that hold add up for each hypothesis. A hypothesis with 5 or more can be the verdict; it
 is when it leads every other by 2 or more, and the verdict is *undecided* when none does. The others with 5 or more
-are told beside it (`also`). Confidence is `high` from 9 on with a lead of 3, one rule of 6 or more among them and
-no more than -2 against; `medium` from 6 on; else `low`.
+are told beside it (`also`). Confidence is `high` from 9 on with a lead of 3, no more than -2 against, and one rule
+of 7 or more, which is the word of somebody who saw it; `medium` from 6 on; else `low`.
 
 To add a rule, add a row to `src/rules/table.rs`; when it needs a line that nothing looks at yet, add a row to
 `src/rules/signs.rs`.
