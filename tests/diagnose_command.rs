@@ -98,7 +98,12 @@ fn input_that_is_no_log_is_refused_by_its_name() {
     check_refused(&[path(dir.path())], b"", &["is a directory"]);
     check_refused(&["-"], b"", &["no line"]);
     check_refused(&["-"], &[0, 159, 146, 150, 10, 0, 255], &["is one of a log"]);
-    check_refused(&["-", "--since", "yesterday"], EXCEPTION.as_bytes(), &["--since", "2026-01-15T"]);
+    check_refused(
+        &["-", "--since", "yesterday"],
+        EXCEPTION.as_bytes(),
+        &["--since", "2026-01-15T"],
+    );
+    check_refused(&["-", "--town", "hillside"], EXCEPTION.as_bytes(), &["hillside", "riverside"]);
     check_refused(&[], b"", &["LOG"]);
 }
 

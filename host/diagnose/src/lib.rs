@@ -77,7 +77,7 @@ pub struct NothingRead {
 ///
 /// # Errors
 ///
-/// When there is nothing in any of them that looks like a line of a log.
+/// When there is nothing in any of them that looks like a line of a log, or nothing of the town that is wanted.
 pub fn diagnose(
     inputs: Vec<Input>,
     options: &Options,
@@ -119,5 +119,21 @@ pub fn diagnose(
     }
     let doubled = collected.cells.doubled;
     let towns = runs::cut(&mut collected);
+    if let Some(wanted) = &options.town {
+        check_town(wanted, &collected, &towns.0)?;
+    }
     Ok(report::build(&collected, &names, &towns, doubled, options, notes))
+}
+
+/// Towns that an error names.
+const NAMED: usize = 10;
+
+fn check_town(wanted: &str, all: &Collected, towns: &[runs::Town]) -> Result<(), NothingRead> {
+    let names = || towns.iter().filter_map(|town| Some(all.texts.towns.text(town.name?)));
+    if names().any(|name| name == wanted) {
+        return Ok(());
+    }
+    let known: Vec<_> = names().take(NAMED).collect();
+    let (known, more) = (known.join(", "), if names().count() > NAMED { ", ..." } else { "" });
+    Err(NothingRead { reason: format!("no line is of town {wanted}; there are: {known}{more}") })
 }

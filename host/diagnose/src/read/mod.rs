@@ -63,9 +63,10 @@ pub fn read(inputs: Vec<Input>, mut each: impl FnMut(Read)) {
     let (give_back, buffers) = sync_channel::<Vec<u8>>(WAITING * SCANNERS);
     let (mut to_scan, mut results) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let mut threads = Vec::new();
+        let mut spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             let builder = thread::Builder::new().name(name.into());
-            builder.spawn_scoped(scope, work).expect("the system gives a thread");
+            threads.push(builder.spawn_scoped(scope, work).expect("the system gives a thread"));
         };
         for number in 0..SCANNERS {
             let (jobs, taken) = sync_channel::<Job>(WAITING);
@@ -80,8 +81,14 @@ pub fn read(inputs: Vec<Input>, mut each: impl FnMut(Read)) {
         let to_scan = std::mem::take(&mut to_scan);
         spawn("diagnose-read", Box::new(move || send_pieces(inputs, &to_scan, &buffers)));
         for results in std::mem::take(&mut results).iter().cycle() {
-            let Ok(result) = results.recv() else { return };
+            let Ok(result) = results.recv() else { break };
             each(result);
+        }
+        // A scope waits for what threads do, and not until they are gone.
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
         }
     });
 }
