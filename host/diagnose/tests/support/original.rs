@@ -75,7 +75,7 @@ pub fn town(seed: u64) -> Log {
     let mut truths = Vec::new();
     for labels in causes {
         let end = town.live(labels);
-        town.boot = end + town.random.i64(12_000..45_000);
+        town.boot = end + town.random.i64(1_500..30_000);
         let labels = labels.iter().map(|one| one.id().to_owned()).collect();
         truths.push(Truth { which: Which::At(town.boot), labels });
     }
