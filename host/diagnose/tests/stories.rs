@@ -98,6 +98,10 @@ fn what_an_agent_says_is_no_sign() {
         ours("container.cold_start", "r2", 0, 20, ""),
     ];
     assert_eq!(verdicts(&lines.each_ref().map(String::as_str)), ["undecided"]);
+    let prefixed = lines.clone().map(|line| format!("2026-01-15T09:00:01Z stdout F {line}"));
+    assert_eq!(verdicts(&prefixed.each_ref().map(String::as_str)), ["undecided"]);
+    let cut = &lines[1][..lines[1].len() - 90];
+    assert_eq!(verdicts(&[&lines[0], cut, &lines[2]]), ["undecided"]);
 }
 
 #[test]
@@ -143,6 +147,17 @@ fn what_a_run_says_of_the_one_before_goes_to_that_one() {
     let [end] = &report.restarts[..] else { panic!("one end") };
     assert_eq!((end.run_id.as_deref(), end.verdict.id()), (Some("r1"), "H3"));
     assert_eq!(end.confidence, Confidence::Medium, "the run was not sure itself");
+}
+
+#[test]
+fn a_run_may_not_know_the_name_of_the_one_before() {
+    let told = "\"previousRun\":{\"cause\":\"native_fault\",\"confidence\":\"high\"},";
+    let lines = [
+        ours("container.cold_start", "r1", 0, 1, ""),
+        ours("container.cold_start", "r2", 0, 20, told),
+        ours("container.cold_start", "r3", 0, 40, ""),
+    ];
+    assert_eq!(verdicts(&lines.each_ref().map(String::as_str)), ["H7", "undecided"]);
 }
 
 #[test]
