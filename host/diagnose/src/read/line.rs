@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 
 use super::fields::Fields;
+use super::quick;
 use super::stamp;
 use super::tables::tables;
 use crate::rules::{Sign, SignSpec, Source};
@@ -13,7 +14,7 @@ use crate::rules::{Sign, SignSpec, Source};
 const DETAIL_BYTES: usize = 160;
 
 /// Names of agents, towns and runs are cut there.
-const NAME_BYTES: usize = 96;
+pub(super) const NAME_BYTES: usize = 96;
 
 /// How far a brace may be from the beginning of a line that a pipeline put something before.
 const PREFIX_BYTES: usize = 96;
@@ -79,7 +80,7 @@ pub enum Form {
 /// Reads a line without its end.
 pub fn read(line: &[u8]) -> (Line, Form) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if let Some(alive) = quick(line).or_else(|| quick_original(line)) {
+    if let Some(alive) = quick::alive(line) {
         return (Line::Alive(alive), Form::Json);
     }
     let brace = memchr::memchr(b'{', &line[..line.len().min(PREFIX_BYTES)]);
@@ -102,84 +103,6 @@ pub fn read(line: &[u8]) -> (Line, Form) {
             )
         }
     }
-}
-
-/// Most lines: one of ours, whole, about nothing that matters. Reads its time from the beginning and its run from
-/// the end, and nothing between.
-fn quick(line: &[u8]) -> Option<Stamp> {
-    let rest = line.strip_prefix(b"{\"ts\":\"")?;
-    let (ts, length) = stamp::parse(rest.get(..24)?)?;
-    let rest = rest.get(length..)?.strip_prefix(b"\",\"level\":\"")?;
-    let level = memchr::memchr(b'"', rest.get(..8)?)?;
-    let rest = rest.get(level..)?.strip_prefix(b"\",\"event\":\"")?;
-    let name = memchr::memchr(b'"', &rest[..rest.len().min(64)])?;
-    if tables().of_event(&rest[..name]).is_some() {
-        return None;
-    }
-    let (tail, number) = number_before(line.strip_suffix(b"}")?);
-    let (tail, uptime) = number_before(tail.strip_suffix(b",\"seq\":")?);
-    let tail = tail.strip_suffix(b",\"uptimeMs\":")?.strip_suffix(b"\"")?;
-    let quote = memchr::memrchr(b'"', tail)?;
-    let (run, tail) = (&tail[quote + 1..], &tail[..quote]);
-    let tail = tail.strip_suffix(b",\"runId\":")?;
-    let town = if tail.ends_with(b"\"townId\":null") {
-        None
-    } else {
-        let tail = tail.strip_suffix(b"\"")?;
-        let quote = memchr::memrchr(b'"', tail)?;
-        if !tail[..quote].ends_with(b"\"townId\":") {
-            return None;
-        }
-        Some(name_of(&tail[quote + 1..])?)
-    };
-    Some(Stamp {
-        ts: Some(ts),
-        town,
-        run: Some(name_of(run)?),
-        seq: Some(number?),
-        uptime_ms: Some(i64::try_from(uptime?).ok()?),
-    })
-}
-
-/// The same for a line of the original container: its time is the last field.
-fn quick_original(line: &[u8]) -> Option<Stamp> {
-    let rest = line.strip_prefix(b"{\"level\":\"")?;
-    let level = memchr::memchr(b'"', rest.get(..8)?)?;
-    let rest = rest.get(level..)?.strip_prefix(b"\",\"msg\":\"")?;
-    let name = memchr::memchr(b'"', &rest[..rest.len().min(64)])?;
-    let dotted = rest[..name].contains(&b'.') && !rest[..name].contains(&b' ');
-    if !dotted || tables().of_event(&rest[..name]).is_some() {
-        return None;
-    }
-    // A run id would make it one of ours.
-    let tail = &rest[name..];
-    let time = tail.strip_suffix(b"\"}")?.len().checked_sub(24)?;
-    if !tail[..time].ends_with(b"\"ts\":\"") || memmem::find(tail, b"\"runId\":").is_some() {
-        return None;
-    }
-    let (ts, 24) = stamp::parse(&tail[time..tail.len() - 2])? else { return None };
-    let key = b"\"townId\":\"";
-    let town = match memmem::find(tail, key) {
-        Some(at) => {
-            let text = &tail[at + key.len()..];
-            Some(name_of(&text[..memchr::memchr(b'"', text)?])?)
-        }
-        None => None,
-    };
-    Some(Stamp { ts: Some(ts), town, ..Stamp::default() })
-}
-
-/// The digits at the end, and what is before them.
-fn number_before(line: &[u8]) -> (&[u8], Option<u64>) {
-    let digits = line.iter().rev().take(18).take_while(|byte| byte.is_ascii_digit()).count();
-    let (rest, number) = line.split_at(line.len() - digits);
-    let value = number.iter().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'));
-    (rest, (digits > 0).then_some(value))
-}
-
-fn name_of(bytes: &[u8]) -> Option<Box<str>> {
-    let plain = bytes.len() <= NAME_BYTES && !bytes.contains(&b'\\');
-    plain.then(|| String::from_utf8_lossy(bytes).into())
 }
 
 fn short(text: &str, bytes: usize) -> Box<str> {
@@ -373,4 +296,50 @@ fn with_hash(mut line: Line, bytes: &[u8]) -> Line {
         });
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The quick way takes these, and must come to what reading them comes to.
+    #[test]
+    fn the_quick_way_sees_what_reading_sees() {
+        for line in [
+            r#"{"ts":"2026-01-15T09:30:00.123Z","level":"info","event":"agent.log","agentId":"a","message":"say \"townId\":\"no\", {\"runId\":\"no\"}","schema":1,"townId":"t","runId":"r","uptimeMs":412345,"seq":18}"#,
+            r#"{"ts":"2026-01-15T09:30:00.123Z","level":"debug","event":"agent.turn","cpuUs":3,"schema":1,"townId":null,"runId":"r","uptimeMs":0,"seq":0}"#,
+            r#"{"level":"info","msg":"agent.startup_phase","agentId":"a","phase":"sdk_ready","ts":"2026-01-15T09:30:00.123Z"}"#,
+            r#"{"level":"warn","msg":"agent.stream_error","error":"\"townId\":\"no\"","townId":"t","ts":"2026-01-15T09:30:00.123Z"}"#,
+        ] {
+            let quick = quick::alive(line.as_bytes()).expect("it is one for the quick way");
+            let (Line::Alive(slow), true) = object(line, None, 0) else { panic!("{line}") };
+            assert_eq!(quick, slow, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_quick_way_leaves_what_matters_or_is_cut() {
+        let line = r#"{"ts":"2026-01-15T09:30:00.123Z","level":"info","event":"agent.turn","schema":1,"townId":null,"runId":"r","uptimeMs":0,"seq":0}"#;
+        for end in 0..line.len() {
+            assert_eq!(quick::alive(&line.as_bytes()[..end]), None);
+        }
+        let crash = line.replace("agent.turn", "agent.crash");
+        assert_eq!(quick::alive(crash.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_wrapper_of_a_pipeline_is_taken_off() {
+        let inner = r#"{"level":"error","msg":"container.uncaught_exception","message":"m","townId":"t","ts":"2026-01-15T09:30:00.123Z"}"#;
+        let quoted = serde_json::to_string(inner).expect("a text is JSON");
+        for line in [
+            format!("2026-01-15T09:30:05Z stdout F {inner}"),
+            format!("{{\"log\":{quoted},\"stream\":\"stdout\",\"time\":\"2026-01-15T09:30:05Z\"}}"),
+            format!("{{\"timestamp\":1768469405000,\"message\":{quoted}}}"),
+        ] {
+            let (Line::Found(found), Form::Json) = read(line.as_bytes()) else { panic!("{line}") };
+            assert_eq!(found.specs[0].sign, Sign::Exception, "{line}");
+            assert_eq!(found.stamp.ts, Some(1_768_469_400_123), "{line}");
+            assert_eq!(found.stamp.town.as_deref(), Some("t"), "{line}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 
 mod fields;
 pub mod line;
+mod quick;
 pub mod scan;
 pub mod source;
 pub mod stamp;
