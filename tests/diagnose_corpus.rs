@@ -303,10 +303,21 @@ impl Recorder {
         self.launch(builder(), false);
         self.host.signal(Signal::TERM);
         self.host.wait();
+        let lines = fs::read_to_string(&self.log).expect("read the lines");
+        fs::write(&self.log, without_paths(lines)).expect("keep the lines");
         let labels = serde_json::to_string_pretty(&self.labels).expect("labels are JSON");
         fs::write(self.log.with_extension("labels.json"), labels).expect("keep the labels");
         (self.log, self.labels)
     }
+}
+
+/// Panics of the host say where its sources, and those of its dependencies, lie on this machine.
+fn without_paths(lines: String) -> String {
+    let home = std::env::home_dir().unwrap_or_default().join(".cargo");
+    let home = std::env::var_os("CARGO_HOME").map_or(home, PathBuf::from);
+    let sources = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
+    let roots = sources.map(|entry| entry.path()).chain([files::root()]);
+    roots.fold(lines, |lines, root| lines.replace(&format!("{}/", root.display()), ""))
 }
 
 fn record(

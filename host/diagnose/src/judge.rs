@@ -129,12 +129,6 @@ impl<'a> Case<'a, '_> {
             *against += proof.rule.weight.min(0);
             *best = proof.rule.weight.max(*best);
         }
-        // What only contradicts something that nothing speaks for is no news.
-        let is_told = |hypothesis| {
-            proofs.iter().any(|proof| proof.rule.hypothesis == hypothesis && proof.rule.weight > 0)
-        };
-        let told: HashSet<_> = Hypothesis::ALL.into_iter().filter(|one| is_told(*one)).collect();
-        proofs.retain(|proof| told.contains(&proof.rule.hypothesis));
         proofs.sort_by_key(|proof| -proof.rule.weight.abs());
         let mut explanations: Vec<_> =
             sums.into_iter().filter(|(_, (sum, ..))| *sum >= EXPLAINS).collect();

@@ -63,13 +63,16 @@ fn tell(page: &mut String, restart: &Restart) {
             restart.also.iter().map(|one| format!("{}: {}", one.id(), one.title())).collect();
         let _ = writeln!(page, "  {name:<8} {}", also.join("; "));
     }
+    // What only contradicts something that nothing speaks for is for --json.
+    let is_told =
+        |hypothesis| restart.evidence.iter().any(|one| one.hypothesis == hypothesis && one.r#for);
     // Several rules may go by one line.
     let mut evidence: Vec<&Evidence> = Vec::new();
     for one in &restart.evidence {
         let is_it = |known: &&Evidence| {
             (known.hypothesis, known.r#for, &known.text) == (one.hypothesis, one.r#for, &one.text)
         };
-        if !evidence.iter().any(is_it) {
+        if is_told(one.hypothesis) && !evidence.iter().any(is_it) {
             evidence.push(one);
         }
     }
