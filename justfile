@@ -51,6 +51,27 @@ test *args: build guests
 model-check schedules="1000000" preemptions="3": _compiler
     SLOT_SCHEDULES={{ schedules }} SLOT_PREEMPTIONS={{ preemptions }} cargo test -p slot-model -- --nocapture
 
+# record anew what the host writes when it ends in every way, with labels: the corpus of `bulkhead diagnose`
+record-corpus rounds="3": build guests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    recorded=$(mktemp -d)
+    trap 'rm -rf "$recorded"' EXIT
+    DIAGNOSE_CORPUS="$recorded" DIAGNOSE_ROUNDS={{ rounds }} cargo test -p bulkhead-tests --test diagnose_corpus a_corpus -- --nocapture
+    corpus=host/diagnose/tests/corpus
+    rm -f "$corpus"/*
+    cp "$recorded"/*.labels.json "$corpus"
+    for log in "$recorded"/*.jsonl; do gzip -9 -n -c "$log" >"$corpus/$(basename "$log").gz"; done
+    cargo test -p bulkhead-diagnose --test accuracy -- --nocapture
+
+# measure how fast `bulkhead diagnose` reads: time and memory for so many megabytes
+bench-diagnose megabytes="1000":
+    cargo run --release -p bulkhead-diagnose --example throughput -- {{ megabytes }}
+
+# give `bulkhead diagnose` random bytes for so many seconds; wants nightly and cargo-fuzz
+fuzz-diagnose seconds="60":
+    cd host/diagnose/fuzz && cargo +nightly fuzz run --fuzz-dir . logs -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
+
 # build the host and the model server
 build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"

@@ -56,7 +56,9 @@ fn after(builder: HostBuilder, end: impl FnOnce(&Host)) -> (Host, Value) {
     let line = previous_run(&second, 1);
     assert_eq!(line["previousRunId"], first.lines()[0]["runId"], "{line:#}");
     let cold_start = &second.lines()[0];
-    let summary = json!({"cause": line["cause"], "confidence": line["confidence"]});
+    let summary = json!({
+        "runId": line["previousRunId"], "cause": line["cause"], "confidence": line["confidence"],
+    });
     assert_eq!(cold_start["previousRun"], summary, "{cold_start:#}");
     assert_eq!(line["seq"], 1, "right after cold_start: {line:#}");
     second.ready().finish();

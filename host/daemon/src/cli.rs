@@ -26,6 +26,7 @@ Exit codes:
   4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
   5  the supervisor died again and again, and its init process gave up
   128 + n  the supervisor died of signal n while its init process was asked to end
+  `bulkhead diagnose` has its own: see its help.
 
 As process 1, or with --supervise, the program runs the supervisor as a child: it passes signals on, takes
 the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are final.
@@ -46,8 +47,48 @@ pub enum Command {
     Check(ConfigArgs),
     /// Compile every component ahead of time, into the state directory.
     Compile(ConfigArgs),
+    /// Read logs, of this host or of the original container, and say why the container restarts.
+    Diagnose(DiagnoseArgs),
     /// Read the crash records in the state directory. No host has to run.
     Crashes(CrashesArgs),
+}
+
+/// Arguments of `diagnose`.
+#[derive(Debug, Args)]
+#[command(after_help = DIAGNOSE_HELP)]
+pub struct DiagnoseArgs {
+    /// Logs to read: files, with gzip or without; `-` is stdin.
+    #[arg(required = true, value_name = "LOG")]
+    pub logs: Vec<PathBuf>,
+    /// Print JSON; `host/diagnose/report.schema.json` describes it.
+    #[arg(long)]
+    pub json: bool,
+    /// Write a page with pictures to this file as well. It loads nothing when it is opened.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Only this town.
+    #[arg(long)]
+    pub town: Option<String>,
+    /// Only restarts from this moment on, for example 2026-01-15T09:30:00Z.
+    #[arg(long, value_parser = parse_time)]
+    pub since: Option<i64>,
+    /// Only restarts until this moment.
+    #[arg(long, value_parser = parse_time)]
+    pub until: Option<i64>,
+}
+
+const DIAGNOSE_HELP: &str = "\
+Exit codes:
+  0  every restart is explained, or there is none
+  1  at least one is undecided
+  2  bad input: a log cannot be opened, or holds no line of a log";
+
+/// A moment, in milliseconds since 1970.
+fn parse_time(text: &str) -> Result<i64, String> {
+    match bulkhead_diagnose::parse_time(text.as_bytes()) {
+        Some((time, length)) if length == text.len() => Ok(time),
+        _ => Err("write a moment as 2026-01-15T09:30:00Z".into()),
+    }
 }
 
 /// Arguments of `crashes`.

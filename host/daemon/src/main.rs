@@ -9,6 +9,7 @@ mod check;
 mod cli;
 mod config;
 mod crashes;
+mod diagnose;
 mod exit;
 mod failure;
 mod faults;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check(args) => check::check(&args.config).map(ExitCode::from),
         Command::Compile(args) => check::compile(&args.config).map(ExitCode::from),
+        Command::Diagnose(args) => diagnose::run(&args),
         Command::Crashes(args) => crashes::run(&args).map(ExitCode::from),
     };
     match result {

@@ -46,7 +46,11 @@ impl Before {
 
     /// For `container.cold_start`.
     pub fn summary(&self) -> PreviousSummary {
-        PreviousSummary { cause: self.run.cause, confidence: self.run.confidence }
+        PreviousSummary {
+            run_id: self.run.previous_run_id.clone(),
+            cause: self.run.cause,
+            confidence: self.run.confidence,
+        }
     }
 
     /// What is known.

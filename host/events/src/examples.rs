@@ -87,7 +87,11 @@ fn start() -> [Event; 4] {
             pid: 17,
             init: true,
             restart_seq: 1,
-            previous_run: PreviousSummary { cause: Cause::OomKill, confidence: Confidence::High },
+            previous_run: PreviousSummary {
+                run_id: Some("019bc0e1-7d20-7b42-8c11-2f6a9d4e0b77".into()),
+                cause: Cause::OomKill,
+                confidence: Confidence::High,
+            },
             listen: "0.0.0.0:8080".into(),
             max_agents: 200,
             allocator: "pooling",

@@ -87,9 +87,12 @@ names! {
 }
 
 /// What became of the run before, in short.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousSummary {
+    /// Its `runId`. Absent when nothing is known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     /// Why it ended.
     pub cause: Cause,
     /// How sure that is.

@@ -1,0 +1,193 @@
+//! Where lines come from, cut into pieces that end with a line.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+
+/// Size of a piece.
+pub const PIECE_BYTES: usize = 1 << 20;
+
+/// What is looked at of a line. The rest of a longer one is passed over.
+pub const LINE_BYTES: usize = 256 << 10;
+
+/// One log to read.
+pub struct Input {
+    /// Its name in messages and references.
+    pub name: String,
+    /// What is in it: lines, or lines in gzip.
+    pub reader: Box<dyn Read + Send>,
+}
+
+impl Input {
+    /// A log by its name.
+    pub fn new(name: impl Into<String>, reader: impl Read + Send + 'static) -> Self {
+        Self { name: name.into(), reader: Box::new(reader) }
+    }
+}
+
+/// Whole lines of one input, in order.
+pub struct Piece {
+    /// Number of the input.
+    pub input: usize,
+    /// The lines. The last one need not end with a newline.
+    pub bytes: Vec<u8>,
+    /// Its last line goes on, and the rest of it was passed over.
+    pub overlong: bool,
+}
+
+/// Cuts an input into pieces.
+pub struct Pieces {
+    input: usize,
+    reader: Box<dyn Read + Send>,
+    /// The beginning of a line whose end was not read yet.
+    rest: Vec<u8>,
+    /// The line at hand is too long; what follows until its end is passed over.
+    skipping: bool,
+    done: bool,
+}
+
+impl Pieces {
+    /// Looks whether it is gzip, and begins.
+    pub fn open(input: usize, reader: Box<dyn Read + Send>) -> io::Result<Self> {
+        let mut reader = BufReader::with_capacity(128 << 10, reader);
+        let head = loop {
+            match reader.fill_buf() {
+                Ok(head) => break head,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let reader: Box<dyn Read + Send> = if head.starts_with(&[0x1f, 0x8b]) {
+            Box::new(MultiGzDecoder::new(reader))
+        } else {
+            Box::new(reader)
+        };
+        Ok(Self { input, reader, rest: Vec::new(), skipping: false, done: false })
+    }
+
+    /// The next piece; none at the end. After an error there is one more piece when something had been read
+    /// before it, and then none.
+    pub fn next(&mut self, mut bytes: Vec<u8>) -> (Option<Piece>, Option<io::Error>) {
+        bytes.clear();
+        bytes.append(&mut self.rest);
+        let mut error = None;
+        loop {
+            if self.done {
+                let piece = Piece { input: self.input, bytes, overlong: false };
+                return ((!piece.bytes.is_empty()).then_some(piece), error);
+            }
+            let from = bytes.len();
+            bytes.resize(PIECE_BYTES.max(from + (64 << 10)), 0);
+            let mut to = from;
+            while to < bytes.len() {
+                match self.reader.read(&mut bytes[to..]) {
+                    Ok(0) => {
+                        self.done = true;
+                        break;
+                    }
+                    Ok(count) => to += count,
+                    Err(found) if found.kind() == io::ErrorKind::Interrupted => {}
+                    Err(found) => {
+                        self.done = true;
+                        error = Some(found);
+                        break;
+                    }
+                }
+            }
+            bytes.truncate(to);
+            if self.skipping {
+                match memchr::memchr(b'\n', &bytes) {
+                    Some(end) => {
+                        bytes.drain(..=end);
+                        self.skipping = false;
+                    }
+                    None => {
+                        bytes.clear();
+                        continue;
+                    }
+                }
+            }
+            if self.done {
+                continue;
+            }
+            match memchr::memrchr(b'\n', &bytes) {
+                Some(end) => {
+                    self.rest.extend_from_slice(&bytes[end + 1..]);
+                    bytes.truncate(end + 1);
+                    return (Some(Piece { input: self.input, bytes, overlong: false }), error);
+                }
+                None if bytes.is_empty() => {}
+                None => {
+                    bytes.truncate(LINE_BYTES);
+                    self.skipping = true;
+                    return (Some(Piece { input: self.input, bytes, overlong: true }), error);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn all(bytes: Vec<u8>) -> (Vec<Piece>, Option<io::Error>) {
+        let mut pieces = Pieces::open(0, Box::new(io::Cursor::new(bytes))).expect("it opens");
+        let (mut found, mut failed) = (Vec::new(), None);
+        loop {
+            let (piece, error) = pieces.next(Vec::new());
+            failed = failed.or(error);
+            match piece {
+                Some(piece) => found.push(piece),
+                None => return (found, failed),
+            }
+        }
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).expect("write to memory");
+        encoder.finish().expect("write to memory")
+    }
+
+    #[test]
+    fn pieces_are_the_whole_text_and_end_with_a_line() {
+        let text: Vec<u8> = (0..400_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        for bytes in
+            [text.clone(), gzip(&text), [gzip(&text[..1000]), gzip(&text[1000..])].concat()]
+        {
+            let (pieces, error) = all(bytes);
+            assert!(error.is_none() && pieces.len() > 3);
+            assert!(pieces.iter().all(|piece| piece.bytes.ends_with(b"\n")));
+            assert_eq!(
+                pieces.iter().flat_map(|piece| piece.bytes.clone()).collect::<Vec<_>>(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_gzip_gives_what_came_before() {
+        let text: Vec<u8> = (0..400_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        let mut bytes = gzip(&text);
+        bytes.truncate(bytes.len() / 2);
+        let (pieces, error) = all(bytes);
+        let read: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
+        assert!(error.is_some() && read.len() > 100_000 && text.starts_with(&read));
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_the_next_one_is_read() {
+        let mut text = vec![b'x'; 5 << 20];
+        text.extend_from_slice(b"\nnext\n");
+        let (pieces, error) = all(text);
+        assert!(error.is_none());
+        assert_eq!(pieces[0].bytes.len(), LINE_BYTES);
+        assert!(pieces[0].overlong);
+        assert_eq!(pieces[1].bytes, b"next\n");
+        assert_eq!(pieces.len(), 2);
+        assert!(all(Vec::new()).0.is_empty());
+    }
+}

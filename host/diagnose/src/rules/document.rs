@@ -1,0 +1,101 @@
+//! `RULES.md`, made from the tables.
+
+use std::fmt::Write as _;
+
+use super::{Curve, Hypothesis, RULES, Rule, SIGNS, SignSpec, Source, Test};
+
+const HEAD: &str = "\
+# The rules of `bulkhead diagnose`
+
+Made from the tables in `src/rules`; `UPDATE_RULES=1 cargo test -p bulkhead-diagnose` writes it anew.
+
+The weights of the rules that hold add up for each hypothesis. A hypothesis with 5 or more can be the verdict; it
+is when it leads every other by 2 or more, and the verdict is *undecided* when none does. The others with 5 or more
+are told beside it (`also`). Confidence is `high` from 9 on with a lead of 3, no more than -2 against, and one rule
+of 7 or more, which is the word of somebody who saw it; `medium` from 6 on; else `low`.
+
+To add a rule, add a row to `src/rules/table.rs`; when it needs a line that nothing looks at yet, add a row to
+`src/rules/signs.rs`.
+
+";
+
+/// The whole page.
+pub fn document() -> String {
+    let mut page = HEAD.to_owned();
+    page.push_str("## Hypotheses\n");
+    for hypothesis in Hypothesis::ALL {
+        let _ = writeln!(page, "\n### {}: {}\n", hypothesis.id(), hypothesis.title());
+        let _ = writeln!(page, "Next: {}.\n", hypothesis.next());
+        page.push_str("| weight | when | why |\n| --: | --- | --- |\n");
+        for Rule { test, weight, reason, .. } in
+            RULES.iter().filter(|rule| rule.hypothesis == hypothesis)
+        {
+            let _ = writeln!(page, "| {weight:+} | {} | {reason} |", words(test));
+        }
+    }
+    page.push_str("\n## Signs\n\n| sign | says | line |\n| --- | --- | --- |\n");
+    for SignSpec { sign, source, says, outside } in SIGNS {
+        let outside = if *outside { " (from outside the container)" } else { "" };
+        let _ = writeln!(page, "| {sign:?} | {says}{outside} | {} |", line(source));
+    }
+    page
+}
+
+fn line(source: &Source) -> String {
+    match source {
+        Source::Event { name, with } => {
+            let with: String =
+                with.iter().map(|(field, value)| format!(", `{field}` = `{value}`")).collect();
+            format!("event `{name}`{with}")
+        }
+        Source::Text { parts, .. } => {
+            let parts: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();
+            format!("text with {}", parts.join(" and "))
+        }
+    }
+}
+
+fn window(seconds: u32) -> String {
+    if seconds == 0 { "in the run".into() } else { format!("in the last {seconds} s") }
+}
+
+fn words(test: &Test) -> String {
+    match test {
+        Test::Seen { sign, at_least: 1, within_s } => format!("{sign:?} {}", window(*within_s)),
+        Test::Seen { sign, at_least, within_s } => {
+            format!("{at_least} or more of {sign:?} {}", window(*within_s))
+        }
+        Test::SeenOfOneAgent { sign, at_least, within_s } => {
+            format!("{at_least} or more of {sign:?} for one agent {}", window(*within_s))
+        }
+        Test::SeenOfAgents { sign, agents, within_s } => {
+            format!("{sign:?} for {agents} or more agents {}", window(*within_s))
+        }
+        Test::Clustered { sign, at_least, within_s, factor } => format!(
+            "{at_least} or more of {sign:?} {}, {factor} times its usual rate",
+            window(*within_s)
+        ),
+        Test::Steady { sign, within_s } => {
+            format!("{sign:?} comes before that as often as {}", window(*within_s))
+        }
+        Test::SeenInOtherRuns { sign, runs } => {
+            format!("{sign:?} for the same agent in {runs} or more other runs")
+        }
+        Test::Twins { sign, within_ms, before_end_s } => format!(
+            "two of {sign:?} for one agent within {within_ms} ms, {}",
+            window(*before_end_s)
+        ),
+        Test::MoreThanOneEach { sign, within_ms, before_end_s } => format!(
+            "two of {sign:?} for one agent within {within_ms} ms of each other, {}",
+            window(*before_end_s)
+        ),
+        Test::Memory(Curve::Rises) => "memory rises".into(),
+        Test::Memory(Curve::Doubles) => "memory doubles".into(),
+        Test::Memory(Curve::EndsNearCeiling) => "memory ends near its ceiling".into(),
+        Test::Memory(Curve::Flat) => "memory is flat".into(),
+        Test::LivedLessThan { seconds } => format!("the run lived less than {seconds} s"),
+        Test::OtherBoot => "the next run has another boot id".into(),
+        Test::All(tests) => tests.iter().map(words).collect::<Vec<_>>().join(", and "),
+        Test::Not(test) => format!("not: {}", words(test)),
+    }
+}

@@ -1,0 +1,443 @@
+//! What a line can be a sign of.
+
+/// A fact that the rules know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each has its sentence in `SIGNS`")]
+pub enum Sign {
+    Boot,
+    EndTold,
+    Rejection,
+    Exception,
+    ToldException,
+    StaleState,
+    StaleStateStays,
+    StaleStateGone,
+    Memory,
+    MemoryPressure,
+    ToldOomKill,
+    StopIntent,
+    Drain,
+    Stopped,
+    ControlPlaneStop,
+    Eviction,
+    ToldClean,
+    ToldStopped,
+    TokenRefresh,
+    TokenRestart,
+    TokenRestartFailed,
+    StartRequest,
+    StartOverlap,
+    StartAnswered,
+    ToldNativeFault,
+    NativeFault,
+    ToldThrash,
+    ToldNewMachine,
+    AgentCrash,
+    AgentQuarantined,
+    HydrationFailed,
+    HydrationAgentFailed,
+    ToldBootFailed,
+    BootFailed,
+    ToldKilled,
+    ToldUnsure,
+    ExitOne,
+    ExitKilled,
+    ExitTerminated,
+    ExitFault,
+}
+
+/// How a line shows a sign.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// A JSON line whose `event` (ours) or `msg` (the original container's) is `name`, and whose fields have
+    /// these values. A dot in a field's name goes one object down.
+    Event {
+        /// The event's name.
+        name: &'static str,
+        /// Fields and their values, all of which must be so.
+        with: &'static [(&'static str, &'static str)],
+    },
+    /// A line of plain text, or a JSON line around one, that has all of these parts.
+    Text {
+        /// The parts, as they are written. The first is looked for in every line: make it a rare one.
+        parts: &'static [&'static str],
+        /// What stands before the agent's id, when the line names one.
+        agent_after: &'static [&'static str],
+    },
+}
+
+/// One way in which a line shows a sign.
+#[derive(Debug, Clone, Copy)]
+pub struct SignSpec {
+    /// The sign.
+    pub sign: Sign,
+    /// How it looks.
+    pub source: Source,
+    /// What it says, as half a sentence.
+    pub says: &'static str,
+    /// It comes from outside the container: its clock may be another one.
+    pub outside: bool,
+}
+
+impl SignSpec {
+    /// Whether it is an event, and no text.
+    pub fn is_event(&self) -> bool {
+        matches!(self.source, Source::Event { .. })
+    }
+
+    /// Whether the line is about the run before the one that writes it.
+    pub fn tells_of_previous(&self) -> bool {
+        match self.source {
+            Source::Event { name: PREVIOUS, .. } => true,
+            Source::Event { name: COLD_START, with } => !with.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+const fn event(sign: Sign, name: &'static str, says: &'static str) -> SignSpec {
+    event_with(sign, name, &[], says)
+}
+
+const fn event_with(
+    sign: Sign,
+    name: &'static str,
+    with: &'static [(&'static str, &'static str)],
+    says: &'static str,
+) -> SignSpec {
+    SignSpec { sign, source: Source::Event { name, with }, says, outside: false }
+}
+
+const fn text(
+    sign: Sign,
+    parts: &'static [&'static str],
+    agent_after: &'static [&'static str],
+    says: &'static str,
+) -> SignSpec {
+    SignSpec { sign, source: Source::Text { parts, agent_after }, says, outside: false }
+}
+
+const fn outside(spec: SignSpec) -> SignSpec {
+    SignSpec { outside: true, ..spec }
+}
+
+const PREVIOUS: &str = "container.previous_run";
+const COLD_START: &str = "container.cold_start";
+
+/// All of them.
+pub static SIGNS: &[SignSpec] = &[
+    event(Sign::Boot, COLD_START, "a run begins"),
+    event(Sign::EndTold, PREVIOUS, "a run tells how the one before ended"),
+    // H1
+    event(
+        Sign::Rejection,
+        "container.unhandled_rejection",
+        "a failure in the background was handled by nobody",
+    ),
+    event(Sign::Exception, "container.uncaught_exception", "an exception escaped"),
+    event_with(
+        Sign::ToldException,
+        PREVIOUS,
+        &[("cause", "uncaught_exception")],
+        "the next run found an uncaught exception at its end",
+    ),
+    event_with(
+        Sign::ToldException,
+        COLD_START,
+        &[("previousRun.cause", "uncaught_exception")],
+        "the next run found an uncaught exception at its end",
+    ),
+    // H2
+    text(
+        Sign::StaleState,
+        &["attempting stale DB recovery", "session.create failed"],
+        &["session.create failed for "],
+        "a session could not be made from the stored state",
+    ),
+    event_with(
+        Sign::StaleState,
+        "agent.start_failed",
+        &[("phase", "restore")],
+        "an agent could not be restored from its stored state",
+    ),
+    text(
+        Sign::StaleStateStays,
+        &["session.create still failing after DB reset"],
+        &[],
+        "resetting the stored state did not help",
+    ),
+    text(
+        Sign::StaleStateStays,
+        &["failed even after stale DB recovery"],
+        &["agentId=", "Failed to resume agent "],
+        "resetting the stored state did not help",
+    ),
+    text(
+        Sign::StaleStateGone,
+        &["Stale DB recovery succeeded"],
+        &["succeeded for "],
+        "resetting the stored state helped",
+    ),
+    // H3
+    event(Sign::Memory, "container.memory_usage", "memory was measured"),
+    event(Sign::MemoryPressure, "container.memory_pressure", "memory is short"),
+    event_with(
+        Sign::ToldOomKill,
+        PREVIOUS,
+        &[("cause", "oom_kill")],
+        "the next run found that the kernel killed it for memory",
+    ),
+    event_with(
+        Sign::ToldOomKill,
+        COLD_START,
+        &[("previousRun.cause", "oom_kill")],
+        "the next run found that the kernel killed it for memory",
+    ),
+    // H4
+    event(Sign::StopIntent, "container.stop_intent", "it was asked to end"),
+    text(Sign::StopIntent, &["SIGTERM received"], &[], "it was asked to end"),
+    event(Sign::Drain, "container.draining", "it drains"),
+    text(Sign::Drain, &["[drain] Phase"], &[], "it drains"),
+    event(Sign::Stopped, "container.stopped", "it ended in order"),
+    text(Sign::Stopped, &["[drain] Drain complete"], &[], "it ended in order"),
+    outside(text(
+        Sign::ControlPlaneStop,
+        &["forceRestartContainer"],
+        &[],
+        "the control plane restarts the container",
+    )),
+    outside(text(
+        Sign::ControlPlaneStop,
+        &["destroyContainer"],
+        &[],
+        "the control plane destroys the container",
+    )),
+    outside(text(Sign::Eviction, &["container-eviction"], &[], "the container is evicted")),
+    outside(text(Sign::Eviction, &["container eviction"], &[], "the container is evicted")),
+    event_with(Sign::ToldClean, PREVIOUS, &[("cause", "clean")], "the next run found a clean end"),
+    event_with(
+        Sign::ToldClean,
+        COLD_START,
+        &[("previousRun.cause", "clean")],
+        "the next run found a clean end",
+    ),
+    event_with(
+        Sign::ToldStopped,
+        PREVIOUS,
+        &[("cause", "orchestrator_stop")],
+        "the next run found that it had been told to end",
+    ),
+    event_with(
+        Sign::ToldStopped,
+        COLD_START,
+        &[("previousRun.cause", "orchestrator_stop")],
+        "the next run found that it had been told to end",
+    ),
+    // H5
+    event(Sign::TokenRefresh, "refresh_token.received", "a new token came"),
+    event(
+        Sign::TokenRestart,
+        "refresh_token.agent_restarted",
+        "an agent's server was restarted for a new token",
+    ),
+    event_with(
+        Sign::TokenRestartFailed,
+        "refresh_token.agent_restarted",
+        &[("success", "false")],
+        "an agent did not survive a new token",
+    ),
+    // H6
+    text(
+        Sign::StartRequest,
+        &["/agents/start: role="],
+        &["agentId="],
+        "a start of an agent was asked for",
+    ),
+    text(
+        Sign::StartOverlap,
+        &["startAgent: aborting in-flight startup"],
+        &["startup for "],
+        "a start met another one of the same agent",
+    ),
+    text(
+        Sign::StartOverlap,
+        &["startAgent: startup aborted"],
+        &["aborted for "],
+        "a start met another one of the same agent",
+    ),
+    event(Sign::StartOverlap, "agent.start_joined", "a start met another one of the same agent"),
+    event(
+        Sign::StartOverlap,
+        "agent.start_superseded",
+        "a start met another one of the same agent",
+    ),
+    text(
+        Sign::StartAnswered,
+        &["/agents/start: success"],
+        &["agentId="],
+        "a start brought a session",
+    ),
+    // H7
+    event_with(
+        Sign::ToldNativeFault,
+        PREVIOUS,
+        &[("cause", "native_fault")],
+        "the next run found a fault of the machine code",
+    ),
+    event_with(
+        Sign::ToldNativeFault,
+        COLD_START,
+        &[("previousRun.cause", "native_fault")],
+        "the next run found a fault of the machine code",
+    ),
+    text(Sign::NativeFault, &["Segmentation fault"], &[], "the process said that it faulted"),
+    text(Sign::NativeFault, &["oh no: Bun has crashed"], &[], "the runtime said that it crashed"),
+    // H8, H9
+    event_with(
+        Sign::ToldThrash,
+        PREVIOUS,
+        &[("cause", "memory_thrash")],
+        "the next run found that it waited for memory",
+    ),
+    event_with(
+        Sign::ToldThrash,
+        COLD_START,
+        &[("previousRun.cause", "memory_thrash")],
+        "the next run found that it waited for memory",
+    ),
+    event_with(
+        Sign::ToldNewMachine,
+        PREVIOUS,
+        &[("cause", "vm_replaced")],
+        "the next run found another machine under it",
+    ),
+    event_with(
+        Sign::ToldNewMachine,
+        COLD_START,
+        &[("previousRun.cause", "vm_replaced")],
+        "the next run found another machine under it",
+    ),
+    // H10
+    event(Sign::AgentCrash, "agent.crash", "an agent crashed or was brought back"),
+    event(Sign::AgentCrash, "agent.restart_scheduled", "an agent crashed or was brought back"),
+    event(Sign::AgentQuarantined, "agent.quarantined", "an agent crashed too often"),
+    // H11
+    event(Sign::HydrationFailed, "container.boot_hydration_failed", "hydration failed"),
+    text(
+        Sign::HydrationFailed,
+        &["[boot-hydration]", "Failed to fetch registry"],
+        &[],
+        "the registry could not be read",
+    ),
+    text(
+        Sign::HydrationFailed,
+        &["[boot-hydration]", "Registry fetch failed"],
+        &[],
+        "the registry could not be read",
+    ),
+    text(
+        Sign::HydrationAgentFailed,
+        &["[boot-hydration] Failed to resume agent"],
+        &["Failed to resume agent "],
+        "an agent did not come back",
+    ),
+    // H12, H13
+    event_with(
+        Sign::ToldBootFailed,
+        PREVIOUS,
+        &[("cause", "init_failure")],
+        "the next run found that its boot had failed",
+    ),
+    event_with(
+        Sign::ToldBootFailed,
+        COLD_START,
+        &[("previousRun.cause", "init_failure")],
+        "the next run found that its boot had failed",
+    ),
+    text(Sign::BootFailed, &["EADDRINUSE"], &[], "the address was taken"),
+    event_with(
+        Sign::ToldKilled,
+        PREVIOUS,
+        &[("cause", "external_sigkill")],
+        "the next run found a SIGKILL that nothing explains",
+    ),
+    event_with(
+        Sign::ToldKilled,
+        COLD_START,
+        &[("previousRun.cause", "external_sigkill")],
+        "the next run found a SIGKILL that nothing explains",
+    ),
+    event_with(
+        Sign::ToldUnsure,
+        PREVIOUS,
+        &[("confidence", "low")],
+        "the next run was not sure of that",
+    ),
+    event_with(
+        Sign::ToldUnsure,
+        COLD_START,
+        &[("previousRun.confidence", "low")],
+        "the next run was not sure of that",
+    ),
+    // What the platform says of the process.
+    outside(text(
+        Sign::ExitOne,
+        &["container stopped: exitCode=1 "],
+        &[],
+        "the platform saw exit code 1",
+    )),
+    outside(text(
+        Sign::ExitKilled,
+        &["container stopped: exitCode=137"],
+        &[],
+        "the platform saw exit code 137",
+    )),
+    outside(text(
+        Sign::ExitTerminated,
+        &["container stopped: exitCode=143"],
+        &[],
+        "the platform saw exit code 143",
+    )),
+    outside(text(
+        Sign::ExitTerminated,
+        &["container stopped: exitCode=0 "],
+        &[],
+        "the platform saw exit code 0",
+    )),
+    outside(text(
+        Sign::ExitFault,
+        &["container stopped: exitCode=139"],
+        &[],
+        "the platform saw exit code 139",
+    )),
+    outside(text(
+        Sign::ExitFault,
+        &["container stopped: exitCode=134"],
+        &[],
+        "the platform saw exit code 134",
+    )),
+    outside(text(
+        Sign::ExitOne,
+        &["container exited with unexpected exit code: 1 "],
+        &[],
+        "the platform saw exit code 1",
+    )),
+    outside(text(
+        Sign::ExitKilled,
+        &["container exited with unexpected exit code: 137"],
+        &[],
+        "the platform saw exit code 137",
+    )),
+    outside(text(
+        Sign::ExitFault,
+        &["container exited with unexpected exit code: 139"],
+        &[],
+        "the platform saw exit code 139",
+    )),
+    outside(text(
+        Sign::ExitFault,
+        &["container exited with unexpected exit code: 134"],
+        &[],
+        "the platform saw exit code 134",
+    )),
+];

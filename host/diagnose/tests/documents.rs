@@ -1,0 +1,23 @@
+//! The documents that are made from the program. `UPDATE_RULES=1` writes them anew.
+
+use std::path::Path;
+
+#[track_caller]
+fn check(file: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("UPDATE_RULES").is_some() {
+        std::fs::write(&path, made).expect("write the document");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == made, "{file} is not what the program says: run with UPDATE_RULES=1");
+}
+
+#[test]
+fn the_rules_are_told_as_they_are() {
+    check("RULES.md", &bulkhead_diagnose::rules::document());
+}
+
+#[test]
+fn the_schema_is_told_as_it_is() {
+    check("report.schema.json", &bulkhead_diagnose::schema());
+}

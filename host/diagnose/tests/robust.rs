@@ -1,0 +1,198 @@
+//! Input that is no log, or hardly one: a clear answer, no panic, and no more memory than allowed.
+
+mod support;
+
+use std::io::{self, Cursor, Read, Write};
+
+use bulkhead_diagnose::{Input, Options, Progress, Report, diagnose};
+use proptest::prelude::*;
+use support::original;
+
+fn read(name: &str, reader: impl Read + Send + 'static) -> Result<Report, String> {
+    let inputs = vec![Input::new(name, reader)];
+    diagnose(inputs, &Options::default(), |_| {}).map_err(|error| error.to_string())
+}
+
+fn log() -> Vec<u8> {
+    original::town(3).bytes()
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).expect("write to memory");
+    encoder.finish().expect("write to memory")
+}
+
+#[test]
+fn an_empty_log_and_one_without_a_line_of_a_log_are_refused() {
+    assert!(read("a", io::empty()).unwrap_err().contains("no line"));
+    let noise: Vec<u8> =
+        (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    assert!(read("a", Cursor::new(noise)).unwrap_err().contains("is one of a log"));
+    assert!(read("a", Cursor::new("dear diary\nnothing happened\n")).is_err());
+}
+
+#[test]
+fn gzip_and_pieces_say_the_same_as_one_plain_file() {
+    let text = log();
+    let whole = read("a", Cursor::new(text.clone())).expect("a report").restarts;
+    let zipped = read("a", Cursor::new(gzip(&text))).expect("a report").restarts;
+    let verdicts = |restarts: &[bulkhead_diagnose::Restart]| {
+        restarts.iter().map(|one| (one.at.clone(), one.verdict)).collect::<Vec<_>>()
+    };
+    assert!(whole.len() >= 16);
+    assert_eq!(verdicts(&whole), verdicts(&zipped));
+    // In two files, the second one first.
+    let middle =
+        text.len() / 2 + text[text.len() / 2..].iter().position(|b| *b == b'\n').unwrap() + 1;
+    let inputs = vec![
+        Input::new("b", Cursor::new(text[middle..].to_vec())),
+        Input::new("a", Cursor::new(text[..middle].to_vec())),
+    ];
+    let report = diagnose(inputs, &Options::default(), |_| {}).expect("a report");
+    assert_eq!(verdicts(&whole), verdicts(&report.restarts));
+}
+
+#[test]
+fn a_gzip_that_breaks_off_gives_what_came_before_and_says_so() {
+    let mut bytes = gzip(&log());
+    bytes.truncate(bytes.len() * 2 / 3);
+    let (mut failed, inputs) = (0, vec![Input::new("a.gz", Cursor::new(bytes))]);
+    let count =
+        |progress: Progress<'_>| failed += i32::from(matches!(progress, Progress::Failed { .. }));
+    let report = diagnose(inputs, &Options::default(), count).expect("a report");
+    assert_eq!(failed, 1);
+    assert!(report.restarts.len() >= 4, "{}", report.restarts.len());
+    assert!(
+        report.summary.notes.iter().any(|note| note.contains("a.gz could not be read to its end"))
+    );
+}
+
+#[test]
+fn a_reader_that_fails_is_told_by_its_name() {
+    struct Fails;
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is gone"))
+        }
+    }
+    let error = read("precious.log", Fails).unwrap_err();
+    assert!(error.contains("precious.log") && error.contains("the disk is gone"), "{error}");
+}
+
+#[test]
+fn the_next_town_is_not_mixed_in() {
+    let (one, two) = (original::town(4), original::town(5));
+    let mut bytes = one.bytes();
+    let all = one.lines.len() + two.lines.len();
+    bytes.extend(two.bytes());
+    let name = two.town[..two.town.len() - 2].to_owned();
+    let only = Options { town: Some(name.clone()), ..Options::default() };
+    let report =
+        diagnose(vec![Input::new("a", Cursor::new(bytes))], &only, |_| {}).expect("a report");
+    assert_eq!(report.summary.input.lines, all as u64);
+    assert!(report.restarts.iter().all(|restart| restart.town.as_deref() == Some(&*name)));
+    assert_eq!(report.restarts.len(), two.truths.len());
+}
+
+#[test]
+fn since_and_until_choose_restarts() {
+    let log = original::town(4);
+    let all = log.report().restarts;
+    let at =
+        |n: usize| bulkhead_diagnose::parse_time(all[n].at.as_ref().unwrap().as_bytes()).unwrap().0;
+    let options = Options { since: Some(at(3)), until: Some(at(5)), ..Options::default() };
+    let report = diagnose(vec![Input::new("a", Cursor::new(log.bytes()))], &options, |_| {});
+    let some = report.expect("a report").restarts;
+    assert_eq!(
+        some.iter().map(|one| &one.at).collect::<Vec<_>>(),
+        [&all[3].at, &all[4].at, &all[5].at]
+    );
+    assert_eq!(some[0].verdict, all[3].verdict, "evidence is taken from all lines");
+}
+
+#[test]
+fn the_json_keeps_to_its_schema_and_the_page_loads_nothing() {
+    let report = original::town(4).report();
+    let mut compiler = boon::Compiler::new();
+    let schema = serde_json::from_str(&bulkhead_diagnose::schema()).expect("the schema is JSON");
+    compiler.add_resource("report", schema).expect("add the schema");
+    let mut schemas = boon::Schemas::new();
+    let index = compiler.compile("report", &mut schemas).expect("compile the schema");
+    let json = serde_json::from_str(&report.json()).expect("the report is JSON");
+    schemas.validate(&json, index).expect("the report keeps to the schema");
+    let page = report.html().expect("a page");
+    for load in ["http:", "https:", "src=", "@import", "<script", "<link"] {
+        let found = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!found.contains(load), "{load}");
+    }
+    assert!(page.contains("<svg") && page.contains("<polyline"));
+    let text = report.text(100);
+    assert!(text.contains("restarts ") && text.contains('█'), "{text}");
+}
+
+#[test]
+fn what_a_guest_says_reaches_neither_terminal_nor_page_as_code() {
+    let line = |text: &str| {
+        format!(
+            "{{\"level\":\"error\",\"msg\":\"container.uncaught_exception\",\"message\":{text:?},\"townId\":\"t<i>\",\"uptimeMs\":90000,\"ts\":\"2026-01-15T09:30:00.000Z\"}}\n\
+             {{\"level\":\"info\",\"msg\":\"container.cold_start\",\"uptime\":9,\"townId\":\"t<i>\",\"ts\":\"2026-01-15T09:30:09.000Z\"}}\n"
+        )
+    };
+    let report = read("a", Cursor::new(line("<script>alert(1)</script>\u{7}"))).expect("a report");
+    assert_eq!(report.restarts[0].verdict.id(), "H1");
+    assert!(!report.html().expect("a page").contains("<script"));
+    assert!(!report.text(80).contains('\u{7}'));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+        let _ = read("a", Cursor::new(bytes));
+    }
+
+    /// A log with bytes changed, taken out and put in, anywhere.
+    #[test]
+    fn a_log_with_anything_in_it_is_survived(
+        from in 0usize..400_000,
+        changes in proptest::collection::vec((0usize..20_000, any::<u8>(), 0u8..4), 0..200),
+        zip in any::<bool>(),
+    ) {
+        let text = log();
+        let from = from % text.len();
+        let mut text = text[from..(from + 20_000).min(text.len())].to_vec();
+        if zip {
+            text = gzip(&text);
+        }
+        for (at, byte, what) in changes {
+            let at = at % (text.len() + 1);
+            match what {
+                0 if at < text.len() => text[at] = byte,
+                1 if at < text.len() => { text.remove(at); }
+                2 => text.insert(at, byte),
+                _ => text.insert(at, b'"'),
+            }
+        }
+        if let Ok(report) = read("a", Cursor::new(text)) {
+            let _ = (report.json(), report.text(usize::from(from as u8)), report.html());
+        }
+    }
+
+    /// Pieces of words that mean something, in any order.
+    #[test]
+    fn a_line_of_any_words_is_survived(words in proptest::collection::vec(0usize..16, 0..60)) {
+        const WORDS: [&str; 16] = [
+            "{\"ts\":\"2026-01-15T09:30:00.000Z\",\"level\":\"info\",\"event\":\"", "container.cold_start\"",
+            ",\"previousRun\":{\"cause\":\"oom_kill\"", "}", "{", "\"", ",\"uptimeMs\":99999999999", "\n",
+            ",\"seq\":18446744073709551615", ",\"runId\":\"r\"", "{\"level\":\"info\",\"msg\":\"container.memory_usage\"",
+            ",\"rssMB\":1e308", ",\"ts\":\"9999-12-31T23:59:59.999Z\"", "[boot-hydration] Failed to resume agent ",
+            ",\"ts\":1e300", "/agents/start: role= agentId=",
+        ];
+        let text: String = words.into_iter().map(|word| WORDS[word]).collect();
+        if let Ok(report) = read("a", Cursor::new(text.into_bytes())) {
+            let _ = (report.json(), report.text(80), report.html());
+        }
+    }
+}
