@@ -6,7 +6,7 @@
 //! | kills for want of memory | `memory.events` `oom_kill` | `memory.oom_control` `oom_kill` | `/proc/vmstat` `oom_kill` |
 //! | hits of the limit | `memory.events` `max` | `memory.failcnt` | |
 //! | limit | `memory.max` | `memory.limit_in_bytes`, `hierarchical_memory_limit` | `MemTotal` |
-//! | bytes that only swapping frees | `memory.stat` `anon` | `memory.stat` `total_rss` | `MemTotal - MemAvailable` |
+//! | bytes that only swapping frees | `memory.stat` `anon` + `shmem` | `memory.stat` `total_rss` + `total_shmem` | `MemTotal - MemAvailable` |
 //! | pressure | `memory.pressure` | `memory.pressure` of version 2 beside it | `/proc/pressure/memory` |
 //!
 //! A limit holds for everything below it, so the groups above the own one are asked as well, as far as they

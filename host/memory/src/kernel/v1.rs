@@ -37,8 +37,10 @@ pub(super) fn smallest(dir: &Path, total: u64, faults: &mut Faults) -> Option<Ce
     Some(Ceiling::new(limit, LimitSource::Cgroup1Above, used))
 }
 
+/// What only swapping frees: memory of processes, and files in memory (tmpfs).
 fn used(dir: &Path, faults: &mut Faults) -> Option<u64> {
     let path = dir.join("memory.stat");
     let text = faults.text(&path)?;
-    faults.word(&path, &text, "total_rss")
+    let shared = faults.word_if_any(&path, &text, "total_shmem").unwrap_or(0);
+    Some(faults.word(&path, &text, "total_rss")?.saturating_add(shared))
 }

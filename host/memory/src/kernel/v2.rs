@@ -25,9 +25,15 @@ pub(super) fn ceiling(
     faults: &mut Faults,
 ) -> Option<Ceiling> {
     let limit = limit(&dir.join("memory.max"), faults).filter(|limit| *limit < total)?;
+    Some(Ceiling::new(limit, source, used(dir, faults)))
+}
+
+/// What only swapping frees: memory of processes, and files in memory (tmpfs).
+fn used(dir: &Path, faults: &mut Faults) -> Option<u64> {
     let path = dir.join("memory.stat");
-    let used = faults.text(&path).and_then(|text| faults.word(&path, &text, "anon"));
-    Some(Ceiling::new(limit, source, used))
+    let text = faults.text(&path)?;
+    let shared = faults.word_if_any(&path, &text, "shmem").unwrap_or(0);
+    Some(faults.word(&path, &text, "anon")?.saturating_add(shared))
 }
 
 /// The number in the file, or none for `max`.
