@@ -1,7 +1,7 @@
 //! Samples at two resolutions, fine and recent, coarse and old, in a bounded space.
 //!
 //! All series of a [`crate::Sampler`] are sampled in the same sweeps, so the times are kept once for all
-//! ([`Times`]) and a series is numbers alone: the last one belongs to the last sweep, the one before to the
+//! (`Times`) and a series is numbers alone: the last one belongs to the last sweep, the one before to the
 //! one before.
 
 use std::collections::VecDeque;

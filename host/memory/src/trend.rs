@@ -7,10 +7,10 @@
 //! What least squares cannot tell is whether something *goes on* growing. One step in the middle of a window
 //! is fitted well by a line that rises, and so is a part of a sawtooth. So growth is believed when
 //!
-//! - the line explains at least [`MIN_FIT`] of what is seen, and
-//! - each quarter of the window is higher than the one before, the last one by at least [`MIN_LAST`] of what
+//! - the line explains at least `MIN_FIT` of what is seen, and
+//! - each quarter of the window is higher than the one before, the last one by at least `MIN_LAST` of what
 //!   the line says, and
-//! - no single rise between two samples is more than [`MAX_STEP`] of all of it: one or two steps are an event,
+//! - no single rise between two samples is more than `MAX_STEP` of all of it: one or two steps are an event,
 //!   and not a rate.
 //!
 //! A leak may begin long after its agent. So the whole window is tried first, then its later half, and so on
