@@ -49,7 +49,7 @@ pub fn measure(report: &mut Report) {
 
 fn crowded(sample_ms: u64) -> (Host, Connection) {
     let settings = format!(
-        "[limits]\nmax_agents = {CROWD}\n[log]\nlevel = \"warn\"\n[memory]\nsample_ms = {sample_ms}"
+        "[limits]\nmax_agents = {CROWD}\n[log]\nlevel = \"info\"\n[memory]\nsample_ms = {sample_ms}"
     );
     let role = "memory_limit_mb = 16\nworkspace = false";
     let host = Host::builder().toml(&settings).role("echo", "echo", role).start();
