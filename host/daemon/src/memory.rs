@@ -20,11 +20,11 @@ use crate::recorder::Recorder;
 /// Between two looks at the kernel's figures: a dozen small files, a tenth of a millisecond.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Between two figures for the black box, which keeps a quarter of an hour of them.
-const RECORD: Duration = LOOK;
-
 /// The same while much of it is used.
 const CLOSE_LOOK: Duration = Duration::from_millis(100);
+
+/// Between two figures for the black box, which keeps a quarter of an hour of them.
+const RECORD: Duration = LOOK;
 
 /// Between two looks at least, however many guests wait for room.
 const LEAST: Duration = Duration::from_millis(5);

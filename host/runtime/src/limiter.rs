@@ -8,7 +8,6 @@ use wasmtime::{Error, ResourceLimiterAsync, Result};
 
 use crate::cut::Cut;
 use crate::headroom::{Headroom, NoRoom};
-
 use crate::memory::Growth;
 use crate::meter::Meter;
 

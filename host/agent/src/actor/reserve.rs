@@ -12,7 +12,6 @@ use tokio::time::sleep_until;
 
 use super::{Actor, stop_ordered};
 use crate::admission::Commitment;
-use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Before, NotReady, Turn};
 
@@ -62,7 +61,7 @@ impl Actor<'_> {
             .life
             .slot
             .occupant()
-            .map_or(0, |occupant: AgentHandle| occupant.shared.start.spec.limits.memory_bytes);
+            .map_or(0, |occupant| occupant.spec().limits.memory_bytes);
         self.container.commit(own, replaced)
     }
 
