@@ -74,7 +74,7 @@ impl Aftermath {
         let crashes = &self.shared.start.container.crashes;
         if let Some(record) = crashes.get(&self.crash_id) {
             let core_dump = Some(core_dump.clone());
-            crashes.put(CrashRecord { core_dump, ..CrashRecord::clone(&record) });
+            crashes.put(Arc::new(CrashRecord { core_dump, ..CrashRecord::clone(&record) }));
         }
         self.shared.record(Event::CoreDumpKept {
             agent: self.shared.tag.clone(),

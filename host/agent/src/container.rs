@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_runtime::Runtime;
+use bulkhead_store::Database;
 use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
 
@@ -21,6 +22,8 @@ pub struct Container {
     pub sink: SharedSink,
     /// Keeps crash records.
     pub crashes: Arc<dyn CrashStore>,
+    /// Keeps what has to survive the process.
+    pub database: Arc<Database>,
     /// This run.
     pub context: Arc<RunContext>,
     /// Places of all agents: one for each that lives or is about to come back.
@@ -48,6 +51,7 @@ impl Container {
         peers: Arc<dyn Peers>,
         sink: SharedSink,
         crashes: Arc<dyn CrashStore>,
+        database: Arc<Database>,
         context: Arc<RunContext>,
     ) -> Self {
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
@@ -58,6 +62,7 @@ impl Container {
             peers,
             sink,
             crashes,
+            database,
             context,
             places,
             surroundings: Arc::default(),

@@ -18,6 +18,7 @@ mod aftermath;
 mod agent;
 mod board;
 mod container;
+mod durable;
 mod figures;
 mod handle;
 mod mailbox;

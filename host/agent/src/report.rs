@@ -130,7 +130,7 @@ impl Reporter {
         let aftermath = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
             let aftermath = self.symbolize(&mut record);
-            start.container.crashes.put(record.clone());
+            start.container.crashes.put(Arc::new(record.clone()));
             self.shared.record(Event::AgentCrash(Box::new(record)));
             aftermath
         });

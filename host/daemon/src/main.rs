@@ -21,6 +21,7 @@ mod recorder;
 mod run;
 mod signals;
 mod state_dir;
+mod teller;
 mod vitals;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 //! An event with several levels has an example for each; the first one is shown.
 
 mod agent;
+mod durable;
 
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_model::previous::{LastMemory, MemoryFigures, RunState};
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Vec<Event> {
         host_log,
         &[Level::Warn, Level::Trace, Level::Debug, Level::Info, Level::Error],
     ));
+    all.extend(durable::all());
     all.extend(agent::all());
     all.extend(previous_runs());
     all.sort_by_key(Event::name_index);

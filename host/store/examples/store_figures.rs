@@ -33,7 +33,8 @@ fn id(n: usize) -> AgentId {
 fn began(incarnation: u64) -> Change {
     let order = format!("{{\"role\":\"polecat\",\"prompt\":\"{}\"}}", "x".repeat(500));
     let restarts = RestartState::default();
-    Change::Began { incarnation: Incarnation(incarnation), order: order.into(), restarts }
+    let incarnation = Incarnation(incarnation);
+    Change::Began { incarnation, order: order.into(), settings: None, restarts }
 }
 
 fn writes(dir: &Path, writers: usize, each: usize) {

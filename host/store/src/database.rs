@@ -173,8 +173,6 @@ impl NotDurable {
 pub struct Found {
     /// Agents, in no order.
     pub agents: Vec<AgentRow>,
-    /// Numbers up to this one were given to agents that are forgotten.
-    pub forgotten: Incarnation,
     /// The newest crash records, oldest first.
     pub crashes: Vec<Arc<CrashRecord>>,
 }
@@ -243,8 +241,8 @@ impl Database {
             tell: Box::new(tell),
         });
         let (place, first) = shared.first_look();
-        let First { found, held, generation } = first;
-        shared.lanes().image.load(found.agents.clone(), found.forgotten);
+        let First { found, forgotten, held, generation } = first;
+        shared.lanes().image.load(found.agents.clone(), forgotten);
         let writer = Writer::new(Arc::clone(&shared), place, held);
         let thread =
             std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
@@ -284,20 +282,30 @@ impl Database {
         self.with_lanes(|lanes| lanes.image.change(id, change, writer::now()));
     }
 
-    /// Resolves when everything that was changed before is written.
+    /// Resolves when everything that was changed before is written: at once when it is.
     pub fn receipt(&self) -> Receipt {
         let (waiter, receipt) = oneshot::channel();
-        self.with_lanes(|lanes| {
-            if !lanes.closed {
-                lanes.waiters.push(waiter);
-            }
-        });
+        let mut lanes = self.shared.lanes();
+        if lanes.is_written() {
+            let _ = waiter.send(Ok(()));
+            return Receipt(receipt);
+        }
+        if !lanes.closed {
+            lanes.waiters.push(waiter);
+        }
+        drop(lanes);
+        self.shared.filled.notify_one();
         Receipt(receipt)
     }
 
     /// What is kept of agents now, in no order.
     pub fn agents(&self) -> Vec<AgentRow> {
         self.shared.lanes().image.rows().cloned().collect()
+    }
+
+    /// Numbers up to this one were given to agents that are forgotten.
+    pub fn forgotten(&self) -> Incarnation {
+        self.shared.lanes().image.forgotten()
     }
 
     /// Keeps a snapshot. The one before it stays as well.
@@ -414,6 +422,7 @@ impl Drop for Database {
 #[derive(Default)]
 struct First {
     found: Found,
+    forgotten: Incarnation,
     held: records::Held,
     generation: u64,
 }
@@ -482,8 +491,8 @@ impl Shared {
         crashes.reverse();
         let held = records::count(connection)?;
         let generation = snapshots::last_generation(connection)?;
-        let found = Found { agents: rows, forgotten, crashes };
-        Ok((First { found, held, generation }, (unreadable, unreadable_crashes)))
+        let found = Found { agents: rows, crashes };
+        Ok((First { found, forgotten, held, generation }, (unreadable, unreadable_crashes)))
     }
 }
 

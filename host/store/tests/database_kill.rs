@@ -68,7 +68,8 @@ fn take(database: &Database, agent: u64, number: u64, step: u64) {
         0 => {
             let order = order(number).into();
             let restarts = RestartState::default();
-            database.change(&id(agent), Change::Began { incarnation, order, restarts })
+            database
+                .change(&id(agent), Change::Began { incarnation, order, settings: None, restarts })
         }
         1 => {
             let (agent, taken_at) = (id(agent), Timestamp(0));

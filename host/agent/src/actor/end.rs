@@ -130,7 +130,10 @@ impl Tenure {
         let lived = at.since(shared.board.started_at());
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
-        let attempts_in_window = self.slot.restarts().attempts_in_window(rules, at);
+        let restarts = self.slot.restarts();
+        let attempts_in_window = restarts.attempts_in_window(rules, at);
+        // Before anybody can see the end.
+        shared.note_end(exit.reason, &decision, may_restart, restarts);
         let for_mail = crash_id.clone();
         let end = End { exit, at, crash_id, fingerprint, message_id, decision, attempts_in_window };
         let (view, aftermath) = reporter.ended(&end);

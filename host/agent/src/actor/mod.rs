@@ -50,6 +50,8 @@ pub(crate) struct Life {
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     log_budget: Arc<Mutex<Budget>>,
     prompt_message_id: String,
+    /// What a later run of the host starts it from.
+    record: Arc<str>,
 }
 
 /// One incarnation at work.
@@ -61,6 +63,8 @@ struct Actor<'a> {
     deadline: Instant,
     timings: StartTimings,
     stop: watch::Receiver<Option<StopOrder>>,
+    /// Something was asked to end for this start.
+    displaces: bool,
     tenure: Tenure,
 }
 
@@ -94,18 +98,20 @@ impl Life {
         slot: &Arc<AgentSlot>,
         container: &Arc<Container>,
     ) -> Self {
-        let StartOrder { spec, component, workspace, prompt_message_id, .. } = order;
+        let StartOrder { spec, component, workspace, prompt_message_id, record, settings, .. } =
+            order;
+        let changed = settings;
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
         let start = Arc::new(Start {
             mailbox: Mailbox::new(limits.mailbox_messages, limits.mailbox_bytes),
-            settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings)),
+            settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
             spec,
             ring: Arc::clone(ring),
             container: Arc::clone(container),
         });
         let slot = Arc::clone(slot);
-        Self { start, slot, component, workspace, log_budget, prompt_message_id }
+        Self { start, slot, component, workspace, log_budget, prompt_message_id, record }
     }
 
     /// An incarnation in `starting`. It does nothing by itself. `attempt` is 1 for the first of the start.
@@ -143,6 +149,7 @@ impl Life {
         let Some(loaded) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
             let Some(next) = actor.rest(restart_at).await else { return };
+            next.shared.note_return();
             let deadline = Instant::now() + self.start.spec.limits.start;
             let tenure = Tenure::holding(&next, &self.slot);
             actor = Actor::new(&self, next, deadline, tenure);
@@ -178,6 +185,7 @@ impl<'a> Actor<'a> {
             deadline,
             timings: StartTimings::default(),
             stop: shared.stop.subscribe(),
+            displaces: false,
             tenure,
             shared,
         }

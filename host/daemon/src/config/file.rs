@@ -158,6 +158,8 @@ pub struct Limits {
     pub keep_ended: usize,
     pub shutdown_ms: Count,
     pub drain_ms: Count,
+    pub hydration_parallel: Count,
+    pub hydration_ms: Count,
 }
 
 impl Default for Limits {
@@ -171,6 +173,8 @@ impl Default for Limits {
             shutdown_ms: Count(20_000),
             // Below the 15 minutes that the original's platform gives.
             drain_ms: Count(300_000),
+            hydration_parallel: Count(32),
+            hydration_ms: Count(10_000),
         }
     }
 }

@@ -13,7 +13,7 @@ use bulkhead_events::{Format, LogConfig};
 use bulkhead_model::restart::MAX_RESTARTS;
 use bulkhead_model::{HttpPolicy, Level, Limits, RestartRules, Secret, spec::HttpRule};
 use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
-use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
+use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 
 use super::file::{self, Count, File};
 use crate::cli::LogFormat;
@@ -34,6 +34,8 @@ pub struct Settings {
     /// How long a drain may take as a whole, `shutdown` included.
     pub drain: Duration,
     pub agents: Vec<StartRequest>,
+    /// How agents are brought back at boot.
+    pub hydration: HydrationRules,
 }
 
 impl Settings {
@@ -136,6 +138,10 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
         drain: Duration::from_millis(file.limits.drain_ms.0),
         agents,
+        hydration: HydrationRules {
+            parallel: file.limits.hydration_parallel.as_usize(),
+            deadline: Duration::from_millis(file.limits.hydration_ms.0),
+        },
     })
 }
 

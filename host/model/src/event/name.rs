@@ -8,6 +8,12 @@ names! {
     Event::name {
         ColdStart => "container.cold_start",
         PreviousRun => "container.previous_run",
+        HydrationStarted => "container.boot_hydration_started",
+        HydrationFinished => "container.boot_hydration_finished",
+        HydrationFailed => "container.boot_hydration_failed",
+        StoreSetAside => "container.store_set_aside",
+        StoreUnavailable => "container.store_unavailable",
+        StoreAvailable => "container.store_available",
         CapacityLimited => "container.capacity_limited",
         ComponentLoaded => "container.component_loaded",
         CacheEntryRejected => "container.cache_entry_rejected",

@@ -11,6 +11,11 @@ use super::image::{AgentRow, Dirty, Wanted};
 /// Name of the fact that says which numbers were given to agents that are forgotten.
 const FORGOTTEN: &str = "forgotten_incarnation";
 
+/// How it is written whether an agent is to be there.
+const STOPPED: i64 = 0;
+const RUNNING: i64 = 1;
+const FAILED: i64 = 2;
+
 /// Everything that is kept of agents.
 pub(super) struct Rows {
     pub rows: Vec<AgentRow>,
@@ -45,7 +50,11 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
     let restarts: String = row.get(3)?;
     Ok(AgentRow {
         id: AgentId::parse(&id).map_err(|error| of_other_shape(0, error))?,
-        wanted: if row.get::<_, i64>(1)? == 1 { Wanted::Running } else { Wanted::Stopped },
+        wanted: match row.get(1)? {
+            RUNNING => Wanted::Running,
+            FAILED => Wanted::Failed,
+            _ => Wanted::Stopped,
+        },
         incarnation: Incarnation(unsigned(row.get(2)?)),
         restarts: serde_json::from_str(&restarts).map_err(|error| of_other_shape(3, error))?,
         changed_at: Timestamp(row.get(4)?),
@@ -76,7 +85,11 @@ pub(super) fn write(
         connection.prepare_cached("DELETE FROM agent_texts WHERE id = ?1")?.execute([id])?;
         return Ok(());
     };
-    let wanted = i64::from(row.wanted == Wanted::Running);
+    let wanted = match row.wanted {
+        Wanted::Running => RUNNING,
+        Wanted::Stopped => STOPPED,
+        Wanted::Failed => FAILED,
+    };
     let restarts = serde_json::to_string(&row.restarts)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     // A file that was away for a while may know of higher numbers than this run.

@@ -13,8 +13,11 @@ use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
 pub enum Wanted {
     /// Somebody asked for it, and nobody and nothing ended it for good.
     Running,
-    /// It was stopped, or ended for good.
+    /// It was stopped, or did what it was there for.
     Stopped,
+    /// It ended abnormally, and its policy leaves it down. What is configured to be there gets a new chance
+    /// with each run of the host.
+    Failed,
 }
 
 /// What is kept of one agent.
@@ -46,6 +49,8 @@ pub enum Change {
         incarnation: Incarnation,
         /// What it was started with.
         order: Arc<str>,
+        /// What was changed since it was asked for.
+        settings: Option<Arc<str>>,
         /// What is left of the history.
         restarts: RestartState,
     },
@@ -105,15 +110,15 @@ impl AgentRow {
         let before = self.clone();
         self.incarnation = number;
         match change {
-            Change::Began { order, restarts, .. } => {
+            Change::Began { order, settings, restarts, .. } => {
                 (self.wanted, self.order) = (Wanted::Running, Some(order));
-                (self.settings, self.restarts) = (None, restarts);
+                (self.settings, self.restarts) = (settings, restarts);
             }
             Change::Returned { .. } => {}
             Change::Ended { restarts, wanted, .. } => {
                 self.restarts = restarts;
                 // A stop counts, whatever the end says of itself.
-                if wanted == Wanted::Stopped {
+                if self.wanted == Wanted::Running {
                     self.wanted = wanted;
                 }
             }

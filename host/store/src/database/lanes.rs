@@ -128,6 +128,15 @@ impl Lanes {
         for_a_file || !self.waiters.is_empty() || !self.works.is_empty() || !self.crashes.is_empty()
     }
 
+    /// Whether the file has everything but crash records.
+    pub fn is_written(&self) -> bool {
+        !self.writing
+            && !self.closed
+            && !self.image.is_dirty()
+            && self.works.is_empty()
+            && self.waiters.is_empty()
+    }
+
     pub fn is_through(&self) -> bool {
         !self.writing && self.waiters.is_empty() && self.works.is_empty() && self.crashes.is_empty()
     }

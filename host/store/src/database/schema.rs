@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction};
 
 /// One step each, in order. A step that was released is never changed; a new one is added.
 const MIGRATIONS: &[&str] = &[
-    // wanted: 1 running, 0 stopped. Times are milliseconds since the Unix epoch.
+    // wanted: 0 stopped, 1 running, 2 failed. Times are milliseconds since the Unix epoch.
     "CREATE TABLE agents (
         id          TEXT PRIMARY KEY,
         wanted      INTEGER NOT NULL,

@@ -42,7 +42,8 @@ fn id(name: &str) -> AgentId {
 
 fn began(number: u64, order: &str) -> Change {
     let restarts = RestartState::default();
-    Change::Began { incarnation: Incarnation(number), order: order.into(), restarts }
+    let (incarnation, order) = (Incarnation(number), order.into());
+    Change::Began { incarnation, order, settings: None, restarts }
 }
 
 fn stopped(upto: u64) -> Change {
@@ -178,10 +179,10 @@ fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
     }
     database.receipt().wait().unwrap();
     drop(database);
-    let (_, found, _told) = open(dir.path());
+    let (database, found, _told) = open(dir.path());
     assert!(found.agents.len() <= 11, "{}", found.agents.len());
     assert!(found.agents.iter().any(|row| row.id == id("stays")));
-    assert!(found.forgotten >= Incarnation(85), "{:?}", found.forgotten);
+    assert!(database.forgotten() >= Incarnation(85), "{:?}", database.forgotten());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bulkhead_model::{
     RestartRules, Sender,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_store::Database;
 use bulkhead_store::crashes::Crashes;
 
 use super::*;
@@ -78,14 +79,19 @@ impl Bench {
         let config = RuntimeConfig { max_agents: 1, ..RuntimeConfig::default() };
         let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
         let context = Arc::new(RunContext::new("run".into(), None));
-        let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
-        let container = Arc::new(Container::new(runtime, Arc::new(Nobody), sink, crashes, context));
+        let crashes = Arc::new(Crashes::in_memory());
+        let database = Arc::new(Database::absent());
+        let container =
+            Arc::new(Container::new(runtime, Arc::new(Nobody), sink, crashes, database, context));
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
 
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, Tenure) {
         let order = StartOrder {
+            record: "{}".into(),
+            settings: None,
+            resumes: false,
             spec: spec(),
             component: PathBuf::from("c.wasm"),
             workspace: None,
@@ -94,7 +100,7 @@ impl Bench {
             deadline: Instant::now(),
             prompt_message_id: "p".into(),
         };
-        let wish = Wish { spec: &*spec(), keep_running: false, force: false };
+        let wish = Wish { spec: &*spec(), keep_running: false, force: false, resumes: false };
         let life = Life::new(order, &Arc::default(), &self.slot, &self.container);
         let admitted = self.slot.admit(
             &wish,
