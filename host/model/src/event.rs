@@ -535,6 +535,23 @@ pub enum Event {
         /// What a person can do about it.
         action: &'static str,
     },
+    /// A snapshot is not restored from any more; the one before it is. It is kept for a person.
+    #[serde(rename = "agent.snapshot_set_aside")]
+    SnapshotSetAside {
+        /// Which agent, in the life that failed with it or found it.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Names the snapshot in the database.
+        generation: u64,
+        /// When it was taken.
+        taken_at: Timestamp,
+        /// Its size.
+        bytes: usize,
+        /// How often the agent failed with it.
+        failures: u32,
+        /// Why.
+        reason: &'static str,
+    },
     /// Memory use crossed the soft mark upward.
     #[serde(rename = "agent.memory_soft_limit")]
     MemorySoftLimit {
@@ -622,6 +639,7 @@ impl Event {
             | Self::CacheEntryRejected { .. }
             | Self::RequestRefused { .. }
             | Self::RestartScheduled { .. }
+            | Self::SnapshotSetAside { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }
             | Self::HydrationFailed { .. }

@@ -72,7 +72,7 @@ impl Default for Config {
         Self {
             dir: None,
             max_agents: 10_000,
-            max_snapshot_bytes: 4 * 1024 * 1024,
+            max_snapshot_bytes: MAX_SNAPSHOT_BYTES,
             snapshot_queue_bytes: 64 * 1024 * 1024,
             crash_queue: 4096,
             retention: Retention::default(),
@@ -219,6 +219,9 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// Changes about snapshots that may wait.
 const MAX_WORKS: usize = 4096;
 
+/// Largest snapshot that is kept by default, in bytes.
+pub const MAX_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+
 /// Why nothing is durable in a database without a directory.
 const NO_FILE: &str = "this host has no database";
 
@@ -334,9 +337,7 @@ impl Database {
             return Ok(Newest::Kept(waiting));
         }
         let Some(dir) = self.shared.dir() else { return Ok(Newest::None) };
-        let failed = |error: String| NotDurable { reason: error.into() };
-        let connection = file::open_to_read(dir).map_err(|error| failed(error.to_string()))?;
-        snapshots::newest(&connection, agent).map_err(|error| failed(error.to_string()))
+        read_snapshot(dir, agent).map_err(|error| NotDurable { reason: error.to_string().into() })
     }
 
     /// A restore from this snapshot failed.
@@ -505,6 +506,13 @@ pub fn read_crashes(dir: &Path, query: &CrashQuery) -> Result<Vec<Arc<CrashRecor
     let (records, _) = records::query(&connection, query)
         .map_err(|error| ReadError(format!("read the database: {error}")))?;
     Ok(records)
+}
+
+/// Reads the newest good snapshot of an agent from the file in `dir`, whether a host runs or not.
+pub fn read_snapshot(dir: &Path, agent: &AgentId) -> Result<Newest, ReadError> {
+    let connection = file::open_to_read(dir).map_err(|error| ReadError(error.to_string()))?;
+    snapshots::newest(&connection, agent)
+        .map_err(|error| ReadError(format!("read the database: {error}")))
 }
 
 /// Why the file could not be read.

@@ -45,6 +45,7 @@ impl Actor<'_> {
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
         let Ended { exit, in_flight, remains } = ended;
+        self.blame_snapshot(&exit);
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let crash_id = self.reporter.crash_id(&exit);
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;

@@ -16,6 +16,7 @@ mod end;
 mod reserve;
 mod rest;
 mod serve;
+mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -40,6 +41,7 @@ use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
 use end::Tenure;
+use snapshot::Snapshots;
 
 /// What a start makes incarnations from.
 pub(crate) struct Life {
@@ -65,6 +67,7 @@ struct Actor<'a> {
     stop: watch::Receiver<Option<StopOrder>>,
     /// Something was asked to end for this start.
     displaces: bool,
+    snapshots: Snapshots,
     tenure: Tenure,
 }
 
@@ -186,6 +189,7 @@ impl<'a> Actor<'a> {
             timings: StartTimings::default(),
             stop: shared.stop.subscribe(),
             displaces: false,
+            snapshots: Snapshots::default(),
             tenure,
             shared,
         }

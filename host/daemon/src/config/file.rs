@@ -6,7 +6,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bulkhead_model::{AgentId, MemoryPolicy, RestartPolicy, Secret, spec::HttpRule};
+use bulkhead_model::{
+    AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, spec::HttpRule,
+};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -223,6 +225,9 @@ pub struct Role {
     pub mailbox_messages: Option<Count>,
     pub mailbox_kb: Option<Count>,
     pub log_lines_per_second: Option<Count>,
+    pub snapshot: Option<SnapshotPolicy>,
+    pub snapshot_ms: Option<Count>,
+    pub snapshot_kb: Option<Spanned<Count>>,
     #[serde(default)]
     pub http_allow: Vec<Rule>,
     #[serde(default = "no")]

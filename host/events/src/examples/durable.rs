@@ -1,9 +1,9 @@
 //! What survives a run: the database, and bringing agents back.
 
-use bulkhead_model::event::HydrationResult;
-use bulkhead_model::{AgentId, Event};
+use bulkhead_model::event::{AgentTag, HydrationResult};
+use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 
-pub(super) fn all() -> [Event; 6] {
+pub(super) fn all() -> [Event; 7] {
     [
         Event::HydrationStarted { agents: 12, from_store: 11, quarantined: 1 },
         Event::HydrationFinished {
@@ -43,6 +43,18 @@ pub(super) fn all() -> [Event; 6] {
             retries: true,
         },
         Event::StoreAvailable {},
+        Event::SnapshotSetAside {
+            agent: AgentTag {
+                agent_id: id("furiosa"),
+                role: "mayor".into(),
+                incarnation: Incarnation(7),
+            },
+            generation: 41,
+            taken_at: Timestamp(super::AT.0 - 60_000),
+            bytes: 18_233,
+            failures: 2,
+            reason: "the agent failed with it before its first turn was done",
+        },
     ]
 }
 

@@ -36,6 +36,7 @@ names! {
         RestartScheduled => "agent.restart_scheduled",
         RestartCancelled => "agent.restart_cancelled",
         AgentQuarantined => "agent.quarantined",
+        SnapshotSetAside => "agent.snapshot_set_aside",
         MemorySoftLimit => "agent.memory_soft_limit",
         AgentLog => "agent.log",
         AgentMessage => "agent.message",

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
-    RestartRules, Sender,
+    RestartRules, Sender, SnapshotRules,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
 use bulkhead_store::Database;
@@ -59,6 +59,7 @@ fn spec() -> Arc<AgentSpec> {
         env: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
+        snapshots: SnapshotRules::default(),
         restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
         fault_injection: false,
         core_dump: false,
