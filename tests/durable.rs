@@ -233,6 +233,44 @@ fn a_start_during_hydration_is_answered_and_wins() {
     second.finish();
 }
 
+/// Makes a call while the database cannot be written, lets it be written once the call was seen to wait, and
+/// returns how long it took.
+fn while_the_disk_is_slow(host: &Host, call: impl FnOnce() + Send) -> Duration {
+    let mut lock = rusqlite::Connection::open(host.state_dir().join("store/bulkhead.db"))
+        .expect("open the database");
+    let behavior = rusqlite::TransactionBehavior::Immediate;
+    let lock = lock.transaction_with_behavior(behavior).expect("keep others from writing");
+    std::thread::scope(|scope| {
+        let began = Instant::now();
+        let call = scope.spawn(move || {
+            call();
+            began.elapsed()
+        });
+        // Less than the host waits for the lock.
+        std::thread::sleep(SLOW);
+        lock.rollback().expect("let others write");
+        call.join().expect("it is answered")
+    })
+}
+
+/// How slow the disk is: far above what a start or a stop takes.
+const SLOW: Duration = Duration::from_millis(250);
+
+#[test]
+fn a_start_and_a_stop_are_answered_when_they_are_written() {
+    let mut host = builder().start().ready();
+    let client = host.client();
+    client.start("other", "echo");
+    let started = while_the_disk_is_slow(&host, || drop(client.start("one", "echo")));
+    assert!(started >= SLOW, "a start was answered after {started:?}");
+    let stopped = while_the_disk_is_slow(&host, || drop(client.stop("one").expect(200)));
+    assert!(stopped >= SLOW, "a stop was answered after {stopped:?}");
+    let second = killed(&mut host);
+    assert_eq!(state_of(&second, "one"), None);
+    assert_eq!(second.events_named("container.store_unavailable").len(), 0);
+    second.finish();
+}
+
 #[test]
 fn a_damaged_database_is_set_aside_and_the_host_comes_up() {
     let mut host = builder().start().ready();

@@ -27,7 +27,7 @@ use crate::handle::{AgentHandle, Shared};
 
 impl Shared {
     /// A start has its turn.
-    pub(crate) fn note_begin(&self, order: &Arc<str>, restarts: RestartState) {
+    pub(crate) fn note_begin(&self, order: &Arc<str>, restarts: Arc<RestartState>) {
         let (order, settings) = (Arc::clone(order), self.start.settings.record());
         let incarnation = self.tag.incarnation;
         self.note(Change::Began { incarnation, order, settings, restarts });
@@ -49,7 +49,7 @@ impl Shared {
         reason: ExitReason,
         decision: &Decision,
         may_restart: bool,
-        restarts: RestartState,
+        restarts: Arc<RestartState>,
     ) {
         let order = self.stop_order().map(|order| order.reason);
         let policy = self.start.spec.restart.policy;

@@ -83,8 +83,8 @@ impl Host {
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
-        teller.go_on();
         host.recorder.reached(RunState::Started);
+        teller.go_on();
         if let Some(error) = no_blackbox {
             let cause = error.source().map(ToString::to_string);
             tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");

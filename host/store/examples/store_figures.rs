@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_model::crash::{Consequence, Resources};
 use bulkhead_model::{
-    AgentId, CrashRecord, Determinism, ExitReason, Frame, Incarnation, Phase, RestartState,
-    Symbolized, Timestamp,
+    AgentId, CrashRecord, Determinism, ExitReason, Frame, Incarnation, Phase, Symbolized, Timestamp,
 };
 use bulkhead_store::database::{Change, Config, Database};
 
@@ -32,7 +31,7 @@ fn id(n: usize) -> AgentId {
 
 fn began(incarnation: u64) -> Change {
     let order = format!("{{\"role\":\"polecat\",\"prompt\":\"{}\"}}", "x".repeat(500));
-    let restarts = RestartState::default();
+    let restarts = Arc::default();
     let incarnation = Incarnation(incarnation);
     Change::Began { incarnation, order: order.into(), settings: None, restarts }
 }

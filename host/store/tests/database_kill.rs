@@ -63,11 +63,11 @@ fn work_for_ever(database: &Database, agent: u64, first: u64) {
 
 fn take(database: &Database, agent: u64, number: u64, step: u64) {
     let incarnation = Incarnation(number);
-    let restarts = restarts(number);
+    let restarts = restarts(number).into();
     let receipt = match step {
         0 => {
             let order = order(number).into();
-            let restarts = RestartState::default();
+            let restarts = Arc::default();
             database
                 .change(&id(agent), Change::Began { incarnation, order, settings: None, restarts })
         }
@@ -114,7 +114,7 @@ fn after(agent: u64, number: u64, step: u64) -> AgentRow {
         incarnation: Incarnation(number),
         order: (!stopped).then(|| order(number).into()),
         settings: changed.then(|| format!("settings {number}").into()),
-        restarts: if step >= 3 { restarts(number) } else { RestartState::default() },
+        restarts: if step >= 3 { restarts(number).into() } else { Arc::default() },
         changed_at: Timestamp(0),
     }
 }

@@ -139,14 +139,14 @@ impl Plan {
         let (request, configured) = match order::read(&record) {
             Ok(read) => read,
             Err(text) => {
-                agent.remember(row.restarts);
+                agent.remember(Arc::unwrap_or_clone(row.restarts));
                 let kind = StartFailure::Host;
                 self.failed.push((row.id, StartError::new(StartPhase::Admission, kind, text)));
                 return;
             }
         };
         if !is_quarantined {
-            agent.remember(row.restarts);
+            agent.remember(Arc::unwrap_or_clone(row.restarts));
             let settings = row.settings.as_deref().and_then(SettingsChange::from_record);
             let origin = Origin::EarlierRun { configured };
             self.entries.push(Entry { request, origin, settings, _agent: Some(agent) });
@@ -167,10 +167,10 @@ impl Plan {
                     prompt_message_id: String::new(),
                     spec: Arc::new(resolved.spec),
                 };
-                agent.remember_quarantined(order, row.restarts);
+                agent.remember_quarantined(order, Arc::unwrap_or_clone(row.restarts));
             }
             Err(error) => {
-                agent.remember(row.restarts);
+                agent.remember(Arc::unwrap_or_clone(row.restarts));
                 self.failed.push((row.id, error));
             }
         }

@@ -9,7 +9,7 @@ use bulkhead_store::database::AgentRow;
 
 /// Numbers of restarts are written and nobody waits for it: so many may have been given and told of in the
 /// log when a run died, and not be in the database.
-const UNWRITTEN: u64 = 8;
+const UNWRITTEN: u64 = 128;
 
 pub(crate) struct Registry {
     max_agents: usize,

@@ -134,7 +134,7 @@ impl Tenure {
         let restarts = self.slot.restarts();
         let attempts_in_window = restarts.attempts_in_window(rules, at);
         // Before anybody can see the end.
-        shared.note_end(exit.reason, &decision, may_restart, restarts);
+        shared.note_end(exit.reason, &decision, may_restart, restarts.into());
         let for_mail = crash_id.clone();
         let end = End { exit, at, crash_id, fingerprint, message_id, decision, attempts_in_window };
         let (view, aftermath) = reporter.ended(&end);

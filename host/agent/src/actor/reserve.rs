@@ -99,7 +99,7 @@ impl Actor<'_> {
             Turn::Mine => {
                 self.tenure.begins();
                 // Written while the instance is made.
-                self.shared.note_begin(&self.life.record, self.life.slot.restarts());
+                self.shared.note_begin(&self.life.record, self.life.slot.restarts().into());
                 Ok(())
             }
             Turn::Gone => Err(self.taken_over().await),

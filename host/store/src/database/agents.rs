@@ -56,7 +56,9 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
             _ => Wanted::Stopped,
         },
         incarnation: Incarnation(unsigned(row.get(2)?)),
-        restarts: serde_json::from_str(&restarts).map_err(|error| of_other_shape(3, error))?,
+        restarts: serde_json::from_str(&restarts)
+            .map(Arc::new)
+            .map_err(|error| of_other_shape(3, error))?,
         changed_at: Timestamp(row.get(4)?),
         order: row.get::<_, Option<String>>(5)?.map(Arc::from),
         settings: row.get::<_, Option<String>>(6)?.map(Arc::from),
@@ -90,7 +92,7 @@ pub(super) fn write(
         Wanted::Stopped => STOPPED,
         Wanted::Failed => FAILED,
     };
-    let restarts = serde_json::to_string(&row.restarts)
+    let restarts = serde_json::to_string(&*row.restarts)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     // A file that was away for a while may know of higher numbers than this run.
     connection

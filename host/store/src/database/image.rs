@@ -35,7 +35,7 @@ pub struct AgentRow {
     /// What was changed since it was started, in the words of whoever changes it.
     pub settings: Option<Arc<str>>,
     /// What its restarts have come to.
-    pub restarts: RestartState,
+    pub restarts: Arc<RestartState>,
     /// When something last changed.
     pub changed_at: Timestamp,
 }
@@ -52,7 +52,7 @@ pub enum Change {
         /// What was changed since it was asked for.
         settings: Option<Arc<str>>,
         /// What is left of the history.
-        restarts: RestartState,
+        restarts: Arc<RestartState>,
     },
     /// A restart has its turn.
     Returned {
@@ -64,7 +64,7 @@ pub enum Change {
         /// Its number.
         incarnation: Incarnation,
         /// What the restarts have come to.
-        restarts: RestartState,
+        restarts: Arc<RestartState>,
         /// Whether the agent is to be there all the same.
         wanted: Wanted,
     },
@@ -91,7 +91,7 @@ impl AgentRow {
             incarnation: Incarnation(0),
             order: None,
             settings: None,
-            restarts: RestartState::default(),
+            restarts: Arc::default(),
             changed_at: Timestamp(0),
         }
     }
@@ -101,13 +101,12 @@ impl AgentRow {
         self.wanted == Wanted::Running || self.restarts.quarantine.is_some()
     }
 
-    /// Applies a change; says whether it did anything.
+    /// Applies a change; says whether it did, or came too late.
     fn apply(&mut self, change: Change) -> bool {
         let number = change.incarnation();
         if number < self.incarnation {
             return false;
         }
-        let before = self.clone();
         self.incarnation = number;
         match change {
             Change::Began { order, settings, restarts, .. } => {
@@ -128,7 +127,7 @@ impl AgentRow {
         if !self.matters() {
             (self.order, self.settings) = (None, None);
         }
-        *self != before
+        true
     }
 }
 
@@ -140,6 +139,19 @@ impl Change {
             | Self::Ended { incarnation, .. }
             | Self::Settings { incarnation, .. } => *incarnation,
             Self::Stopped { upto } => *upto,
+        }
+    }
+
+    /// Whether it is written at once although nobody waits for it: what somebody asked for, and what is
+    /// decided for good. The history of one that comes back can follow a little later: there may be hundreds
+    /// of such ends a second.
+    pub(super) fn is_urgent(&self) -> bool {
+        match self {
+            Self::Began { .. } | Self::Stopped { .. } | Self::Settings { .. } => true,
+            Self::Ended { restarts, wanted, .. } => {
+                *wanted != Wanted::Running || restarts.quarantine.is_some()
+            }
+            Self::Returned { .. } => false,
         }
     }
 
@@ -156,12 +168,16 @@ pub(super) struct Dirty {
     pub gone: bool,
     /// Its order or its settings.
     pub texts: bool,
+    /// It is to be written at once.
+    pub urgent: bool,
 }
 
 /// All agents that are known, and what the file does not have of them.
 pub(super) struct Image {
     rows: HashMap<AgentId, AgentRow>,
     dirty: HashMap<AgentId, Dirty>,
+    /// Something is to be written at once.
+    urgent: bool,
     /// Numbers up to this one were given to agents that are forgotten.
     forgotten: Incarnation,
     max_rows: usize,
@@ -170,7 +186,7 @@ pub(super) struct Image {
 impl Image {
     pub fn new(max_rows: usize) -> Self {
         let (rows, dirty) = (HashMap::new(), HashMap::new());
-        Self { rows, dirty, forgotten: Incarnation(0), max_rows: max_rows.max(1) }
+        Self { rows, dirty, urgent: false, forgotten: Incarnation(0), max_rows: max_rows.max(1) }
     }
 
     /// What a file had at open.
@@ -188,7 +204,7 @@ impl Image {
     }
 
     /// Applies a change; says whether the file has something to follow.
-    pub fn change(&mut self, id: &AgentId, change: Change, now: Timestamp) -> bool {
+    pub fn change(&mut self, id: &AgentId, change: Change, now: Timestamp, urgent: bool) -> bool {
         if !self.rows.contains_key(id) {
             if !change.makes_a_row() {
                 return false;
@@ -204,7 +220,12 @@ impl Image {
         row.changed_at = now;
         let texts = texts != (row.order.clone(), row.settings.clone());
         let dirty = self.dirty.entry(id.clone()).or_default();
-        *dirty = Dirty { gone: false, texts: texts || dirty.texts || dirty.gone };
+        *dirty = Dirty {
+            gone: false,
+            texts: texts || dirty.texts || dirty.gone,
+            urgent: urgent || dirty.urgent,
+        };
+        self.urgent |= urgent;
         true
     }
 
@@ -220,7 +241,7 @@ impl Image {
         for (_, id) in idle.into_iter().take((self.max_rows / 16).max(1)) {
             if let Some(row) = self.rows.remove(&id) {
                 self.forgotten = self.forgotten.max(row.incarnation);
-                self.dirty.insert(id, Dirty { gone: true, texts: false });
+                self.dirty.insert(id, Dirty { gone: true, texts: false, urgent: false });
             }
         }
     }
@@ -237,16 +258,27 @@ impl Image {
         !self.dirty.is_empty()
     }
 
+    /// Whether something is to be written at once.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// The file has nothing: all of it is to be written.
     pub fn all_is_dirty(&mut self) {
+        self.urgent = !self.rows.is_empty();
         for id in self.rows.keys() {
-            self.dirty.insert(id.clone(), Dirty { gone: false, texts: true });
+            self.dirty.insert(id.clone(), Dirty { gone: false, texts: true, urgent: true });
         }
     }
 
-    /// Takes what the file does not have.
-    pub fn take(&mut self) -> Vec<(AgentId, Dirty, Option<AgentRow>)> {
-        let dirty = std::mem::take(&mut self.dirty);
+    /// Takes what the file does not have: all of it, or what is urgent.
+    pub fn take(&mut self, all: bool) -> Vec<(AgentId, Dirty, Option<AgentRow>)> {
+        let dirty: Vec<_> = match all {
+            true => self.dirty.drain().collect(),
+            false if !self.urgent => Vec::new(),
+            false => self.dirty.extract_if(|_, dirty| dirty.urgent).collect(),
+        };
+        self.urgent = false;
         let with_row = |(id, dirty): (AgentId, Dirty)| {
             let row = self.rows.get(&id).cloned();
             (id, dirty, row)
@@ -259,7 +291,9 @@ impl Image {
         for (id, before) in taken {
             let there = self.rows.contains_key(&id);
             let dirty = self.dirty.entry(id).or_default();
-            *dirty = Dirty { gone: !there, texts: dirty.texts || before.texts || before.gone };
+            let texts = dirty.texts || before.texts || before.gone;
+            *dirty = Dirty { gone: !there, texts, urgent: true };
+            self.urgent = true;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bulkhead_model::{AgentId, CrashRecord};
 use tokio::sync::oneshot;
@@ -43,6 +44,10 @@ pub(super) struct Lanes {
     crashes: VecDeque<Arc<CrashRecord>>,
     /// Snapshots that the writer is at.
     in_hand: Vec<Kept>,
+    /// When the first change was made that is not urgent and not written.
+    pub lazy_since: Option<Instant>,
+    /// Somebody wants all of it written.
+    pub flush: bool,
     pub writing: bool,
     pub closed: bool,
     pub bounds: Bounds,
@@ -64,6 +69,9 @@ pub(super) struct Batch {
     pub crashes: Vec<Arc<CrashRecord>>,
 }
 
+/// How long the history of agents that come back may wait to be written.
+const LAZY: Duration = Duration::from_millis(100);
+
 /// Crash records of one transaction: what is asked for meanwhile waits so long.
 const CRASHES_AT_ONCE: usize = 128;
 
@@ -76,6 +84,8 @@ impl Lanes {
             work_bytes: 0,
             crashes: VecDeque::new(),
             in_hand: Vec::new(),
+            lazy_since: None,
+            flush: false,
             writing: false,
             closed: false,
             bounds,
@@ -124,24 +134,45 @@ impl Lanes {
 
     /// Whether somebody waits, or something that is worth a transaction.
     pub fn has_work(&self, file_is_open: bool) -> bool {
-        let for_a_file = file_is_open && self.image.is_dirty();
-        for_a_file || !self.waiters.is_empty() || !self.works.is_empty() || !self.crashes.is_empty()
+        let for_a_file = file_is_open && (self.image.is_urgent() || self.is_lazy_due());
+        for_a_file
+            || self.flush
+            || !self.waiters.is_empty()
+            || !self.works.is_empty()
+            || !self.crashes.is_empty()
     }
 
     /// Whether the file has everything but crash records.
     pub fn is_written(&self) -> bool {
         !self.writing
             && !self.closed
-            && !self.image.is_dirty()
+            && !self.image.is_urgent()
             && self.works.is_empty()
             && self.waiters.is_empty()
     }
 
     pub fn is_through(&self) -> bool {
-        !self.writing && self.waiters.is_empty() && self.works.is_empty() && self.crashes.is_empty()
+        !self.writing
+            && !self.flush
+            && self.waiters.is_empty()
+            && self.works.is_empty()
+            && self.crashes.is_empty()
+    }
+
+    /// When what is not urgent is to be written.
+    pub fn lazy_due(&self) -> Option<Instant> {
+        self.lazy_since.filter(|_| self.image.is_dirty()).map(|since| since + LAZY)
+    }
+
+    fn is_lazy_due(&self) -> bool {
+        self.lazy_due().is_some_and(|due| Instant::now() >= due)
     }
 
     pub fn take(&mut self) -> Batch {
+        let all = self.flush || self.closed || self.is_lazy_due();
+        if all {
+            (self.flush, self.lazy_since) = (false, None);
+        }
         let works: Vec<_> = self.works.drain(..).collect();
         self.work_bytes = 0;
         self.writing = true;
@@ -154,7 +185,7 @@ impl Lanes {
             .collect();
         let crashes = self.crashes.len().min(CRASHES_AT_ONCE);
         Batch {
-            rows: self.image.take(),
+            rows: self.image.take(all),
             works,
             waiters: std::mem::take(&mut self.waiters),
             crashes: self.crashes.drain(..crashes).collect(),

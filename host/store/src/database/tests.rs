@@ -41,7 +41,7 @@ fn id(name: &str) -> AgentId {
 }
 
 fn began(number: u64, order: &str) -> Change {
-    let restarts = RestartState::default();
+    let restarts = Arc::default();
     let (incarnation, order) = (Incarnation(number), order.into());
     Change::Began { incarnation, order, settings: None, restarts }
 }
@@ -119,7 +119,7 @@ fn what_was_acknowledged_is_there_after_a_new_open() {
     database.change(&id("b"), stopped(4)).wait().unwrap();
     let ended = Change::Ended {
         incarnation: Incarnation(9),
-        restarts: quarantined(),
+        restarts: quarantined().into(),
         wanted: Wanted::Running,
     };
     database.change(&id("c"), began(9, "order c"));
@@ -130,7 +130,7 @@ fn what_was_acknowledged_is_there_after_a_new_open() {
     assert_eq!((row("a").wanted, row("a").order.as_deref()), (Wanted::Running, Some("order a")));
     assert_eq!((row("b").wanted, &row("b").order), (Wanted::Stopped, &None), "secrets go");
     assert_eq!(row("b").incarnation, Incarnation(4));
-    assert_eq!((&row("c").restarts, row("c").order.as_deref()), (&quarantined(), Some("order c")));
+    assert_eq!((&*row("c").restarts, row("c").order.as_deref()), (&quarantined(), Some("order c")));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn what_comes_late_from_an_earlier_life_changes_nothing() {
     let (database, _) = open_clean(dir.path());
     let late = Change::Ended {
         incarnation: Incarnation(1),
-        restarts: quarantined(),
+        restarts: quarantined().into(),
         wanted: Wanted::Stopped,
     };
     database.change(&id("a"), began(1, "old"));
@@ -150,7 +150,26 @@ fn what_comes_late_from_an_earlier_life_changes_nothing() {
     let (_, found) = open_clean(dir.path());
     let row = &found[&id("a")];
     assert_eq!((row.wanted, row.order.as_deref()), (Wanted::Running, Some("new")));
-    assert_eq!(row.restarts, RestartState::default());
+    assert_eq!(*row.restarts, RestartState::default());
+}
+
+#[test]
+fn a_history_that_nobody_waits_for_is_written_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    let restarts = RestartState { streak: 7, ..RestartState::default() };
+    let (incarnation, wanted) = (Incarnation(1), Wanted::Running);
+    database.note(&id("a"), Change::Ended { incarnation, restarts: restarts.into(), wanted });
+    let until = std::time::Instant::now() + PATIENCE;
+    let streak = || {
+        let connection = file::open_to_read(dir.path()).unwrap();
+        agents::read(&connection).unwrap().rows[0].restarts.streak
+    };
+    while streak() != 7 {
+        assert!(std::time::Instant::now() < until, "it was not written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -525,7 +544,7 @@ fn change(step: &Step) -> Option<(AgentId, Change)> {
             (name(agent), Change::Returned { incarnation: incarnation(*n) })
         }
         Step::Ended(agent, n, stays, bad) => {
-            let restarts = if *bad { quarantined() } else { RestartState::default() };
+            let restarts = if *bad { quarantined().into() } else { Arc::default() };
             let wanted = if *stays { Wanted::Running } else { Wanted::Stopped };
             (name(agent), Change::Ended { incarnation: incarnation(*n), restarts, wanted })
         }

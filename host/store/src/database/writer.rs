@@ -77,19 +77,32 @@ impl Writer {
     /// What waits; an inner `None` when it is time to tidy up, an outer one at the end.
     fn next(&self) -> Option<Option<Batch>> {
         let is_open = matches!(self.place, Place::Open(_));
-        let is_idle = |lanes: &mut super::lanes::Lanes| !lanes.has_work(is_open) && !lanes.closed;
         let patience = match &self.place {
             Place::Lost { retry_at: Some(at), .. } => at.saturating_duration_since(Instant::now()),
             Place::Open(_) if self.log_bytes > 0 => QUIET,
             _ => TIDY,
         };
-        let waited = self.shared.filled.wait_timeout_while(self.shared.lanes(), patience, is_idle);
+        let lanes = self.shared.lanes();
+        // A lost file is looked for at its time; nothing becomes due for it.
+        let lazy = lanes.lazy_due().filter(|_| is_open);
+        let patience = lazy
+            .map_or(patience, |due| patience.min(due.saturating_duration_since(Instant::now())));
+        let is_idle = |lanes: &mut super::lanes::Lanes| {
+            // Something lazy that came meanwhile shortens the wait.
+            let as_before = !is_open || lanes.lazy_due().is_some() == lazy.is_some();
+            as_before && !lanes.has_work(is_open) && !lanes.closed
+        };
+        let waited = self.shared.filled.wait_timeout_while(lanes, patience, is_idle);
         let (mut lanes, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
         if lanes.has_work(is_open) {
             return Some(Some(lanes.take()));
         }
         if lanes.closed {
             return None;
+        }
+        if lanes.lazy_due().is_some() && is_open {
+            // Not yet, and not the quiet time that tidying waits for.
+            return Some(Some(lanes.take()));
         }
         lanes.writing = true;
         Some(None)
@@ -307,7 +320,7 @@ impl Writer {
             let mut lanes = self.shared.lanes();
             lanes.image.all_is_dirty();
             lanes.image.merge(found.rows, found.forgotten);
-            lanes.image.take()
+            lanes.image.take(true)
         };
         let wrote = in_transaction(&opened.connection, |connection| {
             rows.iter().try_for_each(|(id, dirty, row)| {
