@@ -74,7 +74,7 @@ fn of_other_shape(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-/// Writes one row as it is now, or removes it.
+/// Writes one row as it is now, or removes it with everything of its agent.
 pub(super) fn write(
     connection: &Connection,
     id: &AgentId,
@@ -85,6 +85,7 @@ pub(super) fn write(
     let Some(row) = row else {
         connection.prepare_cached("DELETE FROM agents WHERE id = ?1")?.execute([id])?;
         connection.prepare_cached("DELETE FROM agent_texts WHERE id = ?1")?.execute([id])?;
+        connection.prepare_cached("DELETE FROM snapshots WHERE agent_id = ?1")?.execute([id])?;
         return Ok(());
     };
     let wanted = match row.wanted {

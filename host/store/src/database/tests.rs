@@ -191,6 +191,8 @@ fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _, _told) = open_with(dir.path(), |config| config.max_agents = 10);
     database.change(&id("stays"), began(1, "order"));
+    database.keep_snapshot(snapshot("stays", b"state")).unwrap();
+    database.keep_snapshot(snapshot("agent-0", b"state")).unwrap();
     for n in 0..100 {
         let id = id(&format!("agent-{n}"));
         database.change(&id, began(n + 1, "order"));
@@ -199,6 +201,7 @@ fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
     database.receipt().wait().unwrap();
     drop(database);
     let (database, found, _told) = open(dir.path());
+    assert!(kept(&database, "stays").is_some() && kept(&database, "agent-0").is_none());
     assert!(found.agents.len() <= 11, "{}", found.agents.len());
     assert!(found.agents.iter().any(|row| row.id == id("stays")));
     assert!(database.forgotten() >= Incarnation(85), "{:?}", database.forgotten());
