@@ -9,7 +9,7 @@ use bulkhead_events::Ring;
 use bulkhead_events::task::Spawner;
 use bulkhead_model::{AgentId, AgentSpec, Incarnation, RestartState};
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::database::Change;
+use bulkhead_store::database::{Change, Private};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::actor::Life;
@@ -44,7 +44,7 @@ pub struct StartOrder {
     /// Also out of quarantine.
     pub force: bool,
     /// What to write down of it, so that a later run of the host can start it again.
-    pub record: Arc<str>,
+    pub record: Private,
     /// What was changed since it was asked for.
     pub settings: Option<SettingsChange>,
     /// It was there in an earlier run of the host: what happened before counts, and whoever came first in this

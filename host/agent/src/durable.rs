@@ -17,7 +17,7 @@ use bulkhead_events::{Ring, now};
 use bulkhead_model::restart::Decision;
 use bulkhead_model::{ExitReason, Incarnation, RestartPolicy, RestartState};
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::database::{Change, Wanted};
+use bulkhead_store::database::{Change, Private, Wanted};
 
 use crate::actor::Life;
 use crate::agent::{AgentSlot, StartOrder};
@@ -27,8 +27,8 @@ use crate::handle::{AgentHandle, Shared};
 
 impl Shared {
     /// A start has its turn.
-    pub(crate) fn note_begin(&self, order: &Arc<str>, restarts: Arc<RestartState>) {
-        let (order, settings) = (Arc::clone(order), self.start.settings.record());
+    pub(crate) fn note_begin(&self, order: &Private, restarts: Arc<RestartState>) {
+        let (order, settings) = (order.clone(), self.start.settings.record());
         let incarnation = self.tag.incarnation;
         self.note(Change::Began { incarnation, order, settings, restarts });
     }

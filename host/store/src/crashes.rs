@@ -116,7 +116,7 @@ impl Crashes {
     /// A store that begins with `earlier` records, oldest first, and writes new ones to `database`.
     pub fn new(config: Config, database: Arc<Database>, earlier: Vec<Arc<CrashRecord>>) -> Self {
         let mut memory = Memory::new(config.max_records, config.max_bytes);
-        earlier.into_iter().for_each(|record| memory.put(record));
+        earlier.into_iter().for_each(|record| drop(memory.put(record)));
         memory.begin_to_count();
         Self { memory: Mutex::new(memory), database }
     }
@@ -135,8 +135,11 @@ impl CrashStore for Crashes {
     fn put(&self, record: Arc<CrashRecord>) {
         // One lock for both, so that the database has the order of the memory.
         let mut memory = self.memory();
-        memory.put(Arc::clone(&record));
+        let evicted = memory.put(Arc::clone(&record));
         self.database.keep_crash(record);
+        drop(memory);
+        // Records have hundreds of parts to free, for which nobody else should wait.
+        drop(evicted);
     }
 
     fn update_frames(&self, crash_id: &str, frames: Vec<Frame>, symbolized: Symbolized) {

@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 
 use file::FileError;
 use image::Image;
-pub use image::{AgentRow, Change, Wanted};
+pub use image::{AgentRow, Change, Private, Wanted};
 use lanes::{Bounds, Lanes, Work};
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
@@ -372,8 +372,15 @@ impl Database {
         if !self.has_file() {
             return;
         }
-        if !self.with_lanes(|lanes| lanes.push_crash(record)) {
+        let mut lanes = self.shared.lanes();
+        let first = lanes.has_no_crashes();
+        let taken = lanes.push_crash(record);
+        drop(lanes);
+        if !taken {
             self.shared.figures.crashes_dropped.fetch_add(1, Relaxed);
+        } else if first {
+            // The writer looks for more after each batch: in a storm it needs no wake for each.
+            self.shared.filled.notify_one();
         }
     }
 

@@ -5,10 +5,10 @@
 //! process in no other way than into the database, whose files only its owner may read.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bulkhead_api::StartRequest;
 use bulkhead_model::AgentId;
+use bulkhead_store::database::Private;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -61,7 +61,7 @@ struct Mark {
 }
 
 /// What to write down of a request.
-pub(crate) fn record(request: &StartRequest, configured: Option<&str>) -> Arc<str> {
+pub(crate) fn record(request: &StartRequest, configured: Option<&str>) -> Private {
     let env = request.env_vars.iter().map(|(key, value)| (key.as_str(), value.expose()));
     let record = Record {
         agent_id: &request.agent_id,

@@ -29,6 +29,7 @@ use bulkhead_model::{
     Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
 };
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
+use bulkhead_store::database::Private;
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -53,7 +54,7 @@ pub(crate) struct Life {
     log_budget: Arc<Mutex<Budget>>,
     prompt_message_id: String,
     /// What a later run of the host starts it from.
-    record: Arc<str>,
+    record: Private,
 }
 
 /// One incarnation at work.

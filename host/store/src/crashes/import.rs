@@ -115,7 +115,7 @@ fn read_lines(bytes: &[u8], memory: &mut Memory) -> u64 {
             continue;
         }
         match serde_json::from_slice(line) {
-            Ok(Entry::Crash(record)) => memory.put(Arc::from(record)),
+            Ok(Entry::Crash(record)) => drop(memory.put(Arc::from(record))),
             // Its record may be gone with the file before the old one.
             Ok(Entry::Frames { crash_id, symbolized, frames }) => {
                 let _ = memory.update_frames(&crash_id, frames, symbolized);

@@ -36,7 +36,8 @@ impl Memory {
         }
     }
 
-    pub fn put(&mut self, record: Arc<CrashRecord>) {
+    /// Takes a record, and hands out what had to make room for it.
+    pub fn put(&mut self, record: Arc<CrashRecord>) -> Vec<Arc<CrashRecord>> {
         let entry = Entry { bytes: weight(&record), record };
         self.bytes += entry.bytes;
         if let Some(at) = self.place(&entry.record.crash_id) {
@@ -47,7 +48,7 @@ impl Memory {
             self.numbers.insert(entry.record.crash_id.clone(), number);
             self.entries.push_back(entry);
         }
-        self.make_room();
+        self.make_room()
     }
 
     /// The record with its new frames, if it is kept.
@@ -65,7 +66,7 @@ impl Memory {
         entry.bytes = weight(&entry.record);
         self.bytes += entry.bytes;
         let record = Arc::clone(&entry.record);
-        self.make_room();
+        drop(self.make_room());
         Some(record)
     }
 
@@ -117,14 +118,17 @@ impl Memory {
         self.numbers.get(crash_id).map(|number| (number - self.first) as usize)
     }
 
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Vec<Arc<CrashRecord>> {
+        let mut evicted = Vec::new();
         while self.entries.len() > self.max_records || self.bytes > self.max_bytes {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.numbers.remove(&oldest.record.crash_id);
             self.first += 1;
             self.bytes -= oldest.bytes;
             self.evicted += 1;
+            evicted.push(oldest.record);
         }
+        evicted
     }
 }
 

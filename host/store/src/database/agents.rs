@@ -6,7 +6,7 @@ use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::image::{AgentRow, Dirty, Wanted};
+use super::image::{AgentRow, Dirty, Private, Wanted};
 
 /// Name of the fact that says which numbers were given to agents that are forgotten.
 const FORGOTTEN: &str = "forgotten_incarnation";
@@ -60,7 +60,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
             .map(Arc::new)
             .map_err(|error| of_other_shape(3, error))?,
         changed_at: Timestamp(row.get(4)?),
-        order: row.get::<_, Option<String>>(5)?.map(Arc::from),
+        order: row.get::<_, Option<String>>(5)?.map(Private::from),
         settings: row.get::<_, Option<String>>(6)?.map(Arc::from),
     })
 }

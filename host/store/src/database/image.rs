@@ -4,6 +4,7 @@
 //! taken over from, changes nothing.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
@@ -20,6 +21,30 @@ pub enum Wanted {
     Failed,
 }
 
+/// A text that may hold secrets. It goes into the database and is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Private(Arc<str>);
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl std::ops::Deref for Private {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Private {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
 /// What is kept of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentRow {
@@ -31,7 +56,7 @@ pub struct AgentRow {
     pub incarnation: Incarnation,
     /// What to start it with, in the words of whoever starts it. Gone with the agent, unless it is
     /// quarantined: secrets are in it.
-    pub order: Option<Arc<str>>,
+    pub order: Option<Private>,
     /// What was changed since it was started, in the words of whoever changes it.
     pub settings: Option<Arc<str>>,
     /// What its restarts have come to.
@@ -48,7 +73,7 @@ pub enum Change {
         /// Its number.
         incarnation: Incarnation,
         /// What it was started with.
-        order: Arc<str>,
+        order: Private,
         /// What was changed since it was asked for.
         settings: Option<Arc<str>>,
         /// What is left of the history.
@@ -198,7 +223,10 @@ impl Image {
     /// Rows that a file brings when it can be had again. What this run knows better stays as it is.
     pub fn merge(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) {
         self.forgotten = self.forgotten.max(forgotten);
-        for row in rows {
+        for mut row in rows {
+            // Its agent may have begun to count anew: nothing of this run comes too late for it. The file
+            // keeps the higher number.
+            row.incarnation = Incarnation(0);
             self.rows.entry(row.id.clone()).or_insert(row);
         }
     }

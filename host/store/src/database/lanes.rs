@@ -107,6 +107,10 @@ impl Lanes {
         true
     }
 
+    pub fn has_no_crashes(&self) -> bool {
+        self.crashes.is_empty()
+    }
+
     pub fn push_crash(&mut self, record: Arc<CrashRecord>) -> bool {
         if self.closed || self.crashes.len() >= self.bounds.crashes {
             return false;

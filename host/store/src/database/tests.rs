@@ -42,7 +42,7 @@ fn id(name: &str) -> AgentId {
 
 fn began(number: u64, order: &str) -> Change {
     let restarts = Arc::default();
-    let (incarnation, order) = (Incarnation(number), order.into());
+    let (incarnation, order) = (Incarnation(number), order.to_owned().into());
     Change::Began { incarnation, order, settings: None, restarts }
 }
 
@@ -267,6 +267,52 @@ fn without_a_directory_nothing_is_durable_and_everything_follows_when_it_is_ther
     drop(database);
     let (_, found) = open_clean(&blocked);
     assert_eq!(found.len(), 2, "what was changed meanwhile is written as well");
+}
+
+#[test]
+fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, away) = (dir.path().join("store"), dir.path().join("away"));
+    let (database, _) = open_clean(&store);
+    for agent in ["stopped-meanwhile", "begun-later", "untouched"] {
+        database.change(&id(agent), began(40, "old")).wait().unwrap();
+    }
+    drop(database);
+    fs::rename(&store, &away).unwrap();
+    fs::write(&store, "a file in the directory's place").unwrap();
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, found, told) = open_with(&store, soon);
+    assert_eq!(found, Found::default());
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    // Nothing is known of it, so it counts anew.
+    database.note(&id("stopped-meanwhile"), began(1, "new"));
+    database.note(&id("stopped-meanwhile"), stopped(1));
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    database.change(&id("begun-later"), began(1, "new")).wait().unwrap();
+    drop(database);
+    let (_, found) = open_clean(&store);
+    let seen = |agent: &str| {
+        let row = &found[&id(agent)];
+        (row.wanted, row.incarnation.0, row.order.as_deref())
+    };
+    assert_eq!(seen("stopped-meanwhile"), (Wanted::Stopped, 40, None));
+    assert_eq!(seen("begun-later"), (Wanted::Running, 40, Some("new")));
+    assert_eq!(seen("untouched"), (Wanted::Running, 40, Some("old")));
+}
+
+#[test]
+fn what_may_be_secret_is_not_shown() {
+    let row = AgentRow { order: Some("hunter2".to_owned().into()), ..row_of("a") };
+    assert!(!format!("{row:?} {:?}", began(1, "hunter2")).contains("hunter2"));
+}
+
+fn row_of(agent: &str) -> AgentRow {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.note(&id(agent), began(1, "order"));
+    database.agents().remove(0)
 }
 
 #[test]
@@ -566,7 +612,7 @@ fn seen(rows: Vec<AgentRow>) -> BTreeMap<u8, Expected> {
         let expected = Expected {
             running: row.wanted == Wanted::Running,
             number: row.incarnation.0,
-            order: row.order.map(|text| text.to_string()),
+            order: row.order.as_deref().map(str::to_owned),
             settings: row.settings.map(|text| text.to_string()),
             quarantined: row.restarts.quarantine.is_some(),
         };

@@ -10,6 +10,7 @@ use bulkhead_model::{
 use bulkhead_runtime::{Runtime, RuntimeConfig};
 use bulkhead_store::Database;
 use bulkhead_store::crashes::Crashes;
+use bulkhead_store::database::Private;
 
 use super::*;
 use crate::actor::Life;
@@ -90,7 +91,7 @@ impl Bench {
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, Tenure) {
         let order = StartOrder {
-            record: "{}".into(),
+            record: Private::default(),
             settings: None,
             resumes: false,
             spec: spec(),
