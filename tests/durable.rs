@@ -127,14 +127,11 @@ fn a_crash_looper_stays_in_quarantine_with_its_history_and_comes_out_by_force() 
 #[test]
 fn one_that_hangs_or_cannot_start_delays_nobody() {
     // Its first start is in time. In the next run it takes longer than readiness waits for.
-    let limits = "[limits]\nhydration_ms = 500\nhydration_parallel = 2";
+    let limits = "[limits]\nhydration_ms = 500\nhydration_parallel = 1";
     let builder = Host::builder().guest("slow-start").guest("puppet").toml(limits);
     let mut host = builder.start().ready();
     let client = host.client();
-    for n in 0..2 {
-        let slow = json!({"prompt": "4000"});
-        client.start_with(&format!("slow-{n}"), "slow-start", slow).expect(201);
-    }
+    client.start_with("slow", "slow-start", json!({"prompt": "10000"})).expect(201);
     (0..10).for_each(|n| drop(client.start(&format!("quick-{n}"), "echo")));
     // A role that the next run does not have.
     client.start("homeless", "puppet");
@@ -149,17 +146,17 @@ fn one_that_hangs_or_cannot_start_delays_nobody() {
     let began = Instant::now();
     let second = host.restart().ready();
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(3500), "readiness took {took:?}");
+    assert!(took < Duration::from_secs(9), "readiness took {took:?}");
     let report = hydration(&second);
-    assert_eq!([&report["late"], &report["failed"]], [&json!(2), &json!(1)], "{report}");
+    assert_eq!([&report["late"], &report["failed"]], [&json!(1), &json!(1)], "{report}");
     let failed = report["results"].as_array().expect("results").iter();
     let failed: Vec<_> = failed.filter(|result| result["result"] == "failed").collect();
     assert_eq!(failed[0]["errorType"], "unknown-role", "{report}");
     for n in 0..10 {
         second.client().reaches(&format!("quick-{n}"), "running");
     }
-    second.client().reaches("slow-0", "running");
-    second.client().reaches("slow-1", "running");
+    assert_eq!(second.client().status("slow")["status"], "starting", "all others were first");
+    second.client().reaches("slow", "running");
     second.finish();
 }
 
@@ -188,6 +185,8 @@ fn the_configuration_starts_what_nobody_stopped() {
     host.client().start_with("boot", "echo", more).expect(201);
     let mut second = killed(&mut host);
     assert_eq!(second.client().status("boot")["name"], "Bo");
+    // The log is a moment behind; this line comes after those of the starts.
+    hydration(&second);
     assert_eq!(second.events_of("boot", "agent.start").len(), 1, "once, not twice");
     second.client().stop("boot").expect(200);
     let third = killed(&mut second);
@@ -215,7 +214,7 @@ fn a_start_during_hydration_is_answered_and_wins() {
     let limits = "[limits]\nhydration_parallel = 1";
     let builder = Host::builder().guest("slow-start").toml(limits);
     let mut host = builder.start().ready();
-    let slow = json!({"agentId": "slow", "role": "slow-start", "prompt": "1500"});
+    let slow = json!({"agentId": "slow", "role": "slow-start", "prompt": "6000"});
     host.client().post("/agents/start", &slow).expect(201);
     host.client().start("waits", "echo");
     host.signal(Signal::KILL);
@@ -225,7 +224,7 @@ fn a_start_during_hydration_is_answered_and_wins() {
     let began = Instant::now();
     let more = json!({"name": "newer"});
     second.client().start_with("waits", "echo", more).expect(201);
-    assert!(began.elapsed() < Duration::from_millis(1400), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     second.client().post("/agents/start", &slow).expect(201);
     let second = second.ready();
     assert_eq!(second.client().status("waits")["name"], "newer");

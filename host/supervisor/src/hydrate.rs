@@ -25,7 +25,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{
@@ -48,6 +48,9 @@ use crate::{Inner, Supervisor, SupervisorConfig};
 
 /// How long a start counts among those that are made at once.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most starts at once, whatever the configuration says.
+const MAX_PARALLEL: usize = 4096;
 
 /// Results that one line tells.
 const MAX_RESULTS: usize = 100;
@@ -97,6 +100,24 @@ struct Entry {
     settings: Option<SettingsChange>,
     /// Keeps what its slot remembers until it is its turn.
     _agent: Option<Arc<Agent>>,
+}
+
+/// What became of those that are through.
+#[derive(Default)]
+struct Outcomes(Mutex<HashMap<AgentId, Outcome>>);
+
+impl Outcomes {
+    fn put(&self, id: AgentId, outcome: Outcome) {
+        self.lock().insert(id, outcome);
+    }
+
+    fn take(&self, id: &AgentId) -> Option<Outcome> {
+        self.lock().remove(id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Outcome>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What became of one.
@@ -234,20 +255,17 @@ impl Supervisor {
             self.0.tell_failed(id.clone(), String::new(), &error);
             report.count(id, Some(Outcome::Failed(error)), &mut results);
         }
-        let deadline = began + rules.deadline;
-        let permits = Arc::new(Semaphore::new(rules.parallel.max(1)));
-        let is_mayor = |entry: &Entry| entry.request.role == MAYOR;
-        let (mayors, others): (Vec<_>, Vec<_>) = plan.entries.into_iter().partition(is_mayor);
-        let mut tasks = Vec::new();
-        for group in [mayors, others] {
-            self.begin_all(group, &permits, &mut tasks).await;
-            // The next ones begin when all of these run, or are late.
-            let all = u32::try_from(rules.parallel.max(1)).unwrap_or(u32::MAX);
-            drop(permits.acquire_many(all).await);
-        }
-        for (id, task) in tasks {
-            let outcome = timeout_at(deadline.into(), task).await;
-            let outcome = outcome.map(|ended| ended.ok().flatten().unwrap_or_else(lost)).ok();
+        let ids: Vec<_> = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
+        let outcomes = Arc::new(Outcomes::default());
+        let starts = self.clone().start_all(plan.entries, rules.parallel, Arc::clone(&outcomes));
+        let starts = self.0.container.spawner().spawn("hydration starts", async move {
+            starts.await;
+            Ok::<_, Infallible>(())
+        });
+        // What is not through by then goes on without anybody waiting for it.
+        let _ = timeout_at((began + rules.deadline).into(), starts).await;
+        for id in ids {
+            let outcome = outcomes.take(&id);
             report.count(id, outcome, &mut results);
         }
         let HydrationReport { running, failed, late, overtaken, .. } = report;
@@ -264,22 +282,43 @@ impl Supervisor {
         report
     }
 
-    async fn begin_all(
-        &self,
-        entries: Vec<Entry>,
-        permits: &Arc<Semaphore>,
-        tasks: &mut Vec<(AgentId, JoinHandle<Option<Outcome>>)>,
-    ) {
-        for entry in entries {
-            // The semaphore is never closed.
-            let permit = Arc::clone(permits).acquire_owned().await.ok();
-            let (id, supervisor) = (entry.request.agent_id.clone(), self.clone());
-            let spawner = self.0.container.spawner();
-            let task = spawner.spawn(format!("hydrate {id}"), async move {
-                Ok::<_, Infallible>(supervisor.0.bring_back(entry, permit).await)
-            });
-            tasks.push((id, task));
+    /// Starts all of them, the mayors first, and waits for the end of each.
+    async fn start_all(self, entries: Vec<Entry>, parallel: usize, outcomes: Arc<Outcomes>) {
+        let parallel = parallel.clamp(1, MAX_PARALLEL);
+        let permits = Arc::new(Semaphore::new(parallel));
+        let is_mayor = |entry: &Entry| entry.request.role == MAYOR;
+        let (mayors, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_mayor);
+        let mut tasks = Vec::new();
+        for group in [mayors, others] {
+            for entry in group {
+                // The semaphore is never closed.
+                let permit = Arc::clone(&permits).acquire_owned().await.ok();
+                let id = entry.request.agent_id.clone();
+                tasks.push((id, self.start_one(entry, permit, Arc::clone(&outcomes))));
+            }
+            // The next ones begin when all of these run, or are late.
+            let all = u32::try_from(parallel).unwrap_or(u32::MAX);
+            drop(permits.acquire_many(all).await);
         }
+        for (id, task) in tasks {
+            if !matches!(task.await, Ok(Some(()))) {
+                outcomes.put(id, lost());
+            }
+        }
+    }
+
+    fn start_one(
+        &self,
+        entry: Entry,
+        permit: Option<OwnedSemaphorePermit>,
+        outcomes: Arc<Outcomes>,
+    ) -> JoinHandle<Option<()>> {
+        let (id, supervisor) = (entry.request.agent_id.clone(), self.clone());
+        self.0.container.spawner().spawn(format!("hydrate {id}"), async move {
+            let outcome = supervisor.0.bring_back(entry, permit).await;
+            outcomes.put(id, outcome);
+            Ok::<_, Infallible>(())
+        })
     }
 }
 

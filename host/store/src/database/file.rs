@@ -24,7 +24,7 @@ const SET_ASIDE: &str = "bulkhead.db.set-aside-";
 const MAX_SET_ASIDE: usize = 8;
 
 /// How long another process that reads may hold up a write.
-const BUSY: Duration = Duration::from_millis(500);
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Instructions of the database's machine between two looks at the clock.
 const STEPS: i32 = 10_000;

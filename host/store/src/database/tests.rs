@@ -512,7 +512,8 @@ fn readers_do_not_wait_for_the_writer() {
     let began = std::time::Instant::now();
     assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"one");
     assert!(read_crashes(dir.path(), &CrashQuery::default()).unwrap().is_empty());
-    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+    // Whoever waits for a writer does so for five seconds.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 /// What a test does to a database.
