@@ -147,7 +147,8 @@ fn builder() -> HostBuilder {
         .role("looper", "trap", LOOPER)
         .role("homely", "echo", "")
         .role("remembers", "echo", "snapshot = \"turn\"")
-        .toml("[log]\nlevel = \"info\"")
+        // The kernel is to kill it for want of memory, and the log has the curve.
+        .toml("[log]\nlevel = \"info\"\n[memory]\nshed = false\nreport_ms = 200\nsample_ms = 200")
 }
 
 /// Runs the host with a town, and keeps every byte that it writes.

@@ -147,7 +147,7 @@ pub struct RestartView {
     pub quarantine: Option<Quarantine>,
     /// The last ends that the policy answered, oldest first: why it is where it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<PastEnd>,
+    pub history: Vec<Arc<PastEnd>>,
 }
 
 impl RestartView {
