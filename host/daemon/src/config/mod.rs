@@ -10,6 +10,8 @@ mod settings;
 
 use std::path::Path;
 
+use bulkhead_client::Configured;
+
 use crate::failure::Failure;
 use settings::Problem;
 pub use settings::{MemorySettings, Settings};
@@ -30,6 +32,16 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     settings.control.check().map_err(|error| Failure::bad_input(error.to_string()))?;
     Ok(settings)
+}
+
+/// Reads what a configuration says about the control server, for the commands that ask one. The rest may
+/// be wrong in ways that only a run would find.
+pub fn control(path: &Path) -> Result<Configured, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
+    let file = parse(&text).map_err(|problem| problem.show(&shown.to_string(), &text))?;
+    Ok(Configured { listen: file.server.listen.0, token: file.server.token })
 }
 
 /// Parses the file. What the parser would show of its source is left out: a secret may stand there.
