@@ -94,7 +94,12 @@ impl Refusal {
             let _ = write!(page, "\n  {name:<9} {}", text::line(what));
         };
         for issue in issues {
-            line("field", &format!("{}: {}", issue.path, issue.message));
+            // Of a single one the sentence says it already.
+            if issue.message == *error {
+                line("field", &issue.path);
+            } else {
+                line("field", &format!("{}: {}", issue.path, issue.message));
+            }
         }
         if let Some(message_id) = &self.body.message_id {
             line("message", message_id);

@@ -1,5 +1,7 @@
 //! A series as a row of bars.
 
+use std::time::Duration;
+
 use bulkhead_model::memory::MemorySample;
 
 use crate::words;
@@ -23,13 +25,16 @@ pub(crate) fn of(samples: &[MemorySample]) -> Option<String> {
         BARS[height.round() as usize]
     };
     let bars: String = (0..width).map(bar).collect();
-    let over = words::duration(last.ts.since(first.ts));
+    let over = match last.ts.since(first.ts) {
+        Duration::ZERO => String::new(),
+        over => format!(" over {}", words::duration(over)),
+    };
     let range = if least == most {
         words::bytes(most)
     } else {
         format!("{} to {}", words::bytes(least), words::bytes(most))
     };
-    Some(format!("{bars}  {range} over {over}"))
+    Some(format!("{bars}  {range}{over}"))
 }
 
 #[cfg(test)]
@@ -53,6 +58,7 @@ mod tests {
     #[test]
     fn a_level_is_flat_and_nothing_is_nothing() {
         assert_eq!(of(&samples([1024, 1024])).unwrap(), "▁▁  1 KiB over 5 s");
+        assert_eq!(of(&samples([1024])).unwrap(), "▁  1 KiB");
         assert_eq!(of(&[]), None);
         assert!(of(&samples([0, u64::MAX])).unwrap().starts_with("▁█"));
     }

@@ -36,8 +36,11 @@ pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
+        // Nothing: with clocks that count seconds, a moment.
+        0 if time.as_millis() == 0 => "0 s".to_owned(),
         0 => format!("{} ms", time.as_millis()),
         1..60 => format!("{seconds} s"),
+        60..3600 if seconds % 60 == 0 => format!("{minutes} min"),
         60..3600 => format!("{minutes} min {} s", seconds % 60),
         3600..86_400 => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
@@ -117,9 +120,10 @@ mod tests {
     #[test]
     fn times_have_two_units_at_most() {
         for (ms, long, short) in [
-            (0, "0 ms", "0s"),
+            (0, "0 s", "0s"),
             (999, "999 ms", "0s"),
             (59_999, "59 s", "59s"),
+            (300_000, "5 min", "5m"),
             (125_000, "2 min 5 s", "2m"),
             (3_600_000, "1 h 0 min", "1h"),
             (90_000_000, "1 d 1 h", "1d"),

@@ -131,7 +131,7 @@ pub(super) fn pressure(memory: &ContainerMemoryView) -> String {
     if let Some(psi) = memory.psi {
         let (some, all) = (psi.some_avg10, psi.full_avg10);
         parts.push(format!(
-            "{some} % of the last 10 s some task waited for memory, {all} % all did"
+            "some task waited for memory {some} % of the last 10 s, all did {all} %"
         ));
     }
     if let Some(kills) = memory.oom_kills {
@@ -201,15 +201,15 @@ mod tests {
         const MIB: i64 = 1024 * 1024;
         assert_eq!(
             words(2 * MIB, true, Some(720_000)),
-            "grows by 2 MiB a minute for 5 min 0 s; the limit is reached in 12 min 0 s"
+            "grows by 2 MiB a minute for 5 min; the limit is reached in 12 min"
         );
-        assert_eq!(words(MIB, true, None), "grows by 1 MiB a minute for 5 min 0 s");
+        assert_eq!(words(MIB, true, None), "grows by 1 MiB a minute for 5 min");
         assert_eq!(
             words(MIB, false, None),
-            "up and down, on the whole up by 1 MiB a minute for 5 min 0 s"
+            "up and down, on the whole up by 1 MiB a minute for 5 min"
         );
-        assert_eq!(words(-MIB, false, None), "falls by 1 MiB a minute for 5 min 0 s");
-        assert_eq!(words(-100, false, None), "level for 5 min 0 s");
+        assert_eq!(words(-MIB, false, None), "falls by 1 MiB a minute for 5 min");
+        assert_eq!(words(-100, false, None), "level for 5 min");
         assert_eq!(trend(None), "no trend yet: it needs more samples");
     }
 }

@@ -230,6 +230,10 @@ fn turns(agent: &AgentView) -> String {
 
 fn memory(agent: &AgentView) -> String {
     let memory = &agent.memory;
+    if !has_life(&agent.status) {
+        let (peak, limit) = (bytes(memory.peak_bytes), bytes(memory.limit_bytes));
+        return format!("none; at most {peak} of {limit} in its last life");
+    }
     let mut text = format!(
         "{} of {} ({}), {} of it held by the host; at most {}",
         bytes(memory.used_bytes),
