@@ -1,14 +1,25 @@
 //! A crash record for a person. The daemon shows records of the state directory with it as well.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bulkhead_model::memory::{Alternative, Eviction};
 use bulkhead_model::{Consequence, CrashRecord, Frame, Symbolized};
 
 use crate::text;
 
-/// A record as a line: its id, when, who, and of what. Safe for a terminal.
-pub fn crash_line(record: &CrashRecord) -> String {
+/// A line for each record, for a person or as JSON. Safe for a terminal.
+pub fn crash_list(records: &[Arc<CrashRecord>], json: bool) -> String {
+    if records.is_empty() && !json {
+        return "no crash records\n".to_owned();
+    }
+    let line =
+        |record: &Arc<CrashRecord>| if json { crash_json(record) } else { crash_line(record) };
+    records.iter().map(|record| line(record) + "\n").collect()
+}
+
+/// A record as a line: its id, when, who, and of what.
+fn crash_line(record: &CrashRecord) -> String {
     let CrashRecord { crash_id, crashed_at, agent_id, reason, message, .. } = record;
     let (message, crash_id) = (text::first_line(message), text::line(crash_id));
     format!("{crash_id}  {crashed_at}  {agent_id}  {}  {message}", reason.as_str())

@@ -44,7 +44,7 @@ pub use commands::send::SendArgs;
 pub use commands::start::{IfRunningArg, StartArgs};
 pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
-pub use crash_page::{crash_json, crash_line, crash_page};
+pub use crash_page::{crash_json, crash_list, crash_page};
 use failure::Failure;
 use screen::Screen;
 use session::Session;
@@ -90,8 +90,10 @@ fn talk(asked: &Asked, session: &Session) -> Result<(), Failure> {
     let runtime = runtime.map_err(cannot)?;
     let done = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        // Lives until it is known what was waited for.
+        let mut run = std::pin::pin!(asked.run(session));
         tokio::select! {
-            done = asked.run(session) => done,
+            done = &mut run => done,
             _ = interrupt.recv() => Err(Failure::Interrupted(session.waiting.interrupted())),
             never = session.waiting.show() => match never {},
         }

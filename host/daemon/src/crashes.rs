@@ -1,10 +1,9 @@
 //! `bulkhead crashes`: reads crash records from the state directory, whether a host runs or not.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use bulkhead_client::{CrashesArgs, CrashesCommand, crash_json, crash_line, crash_page};
+use bulkhead_client::{CrashesArgs, CrashesCommand, crash_json, crash_list, crash_page};
 use bulkhead_model::CrashRecord;
 use bulkhead_store::database::{self, CrashQuery};
 
@@ -24,7 +23,7 @@ pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
     let text = match args.what.clone().unwrap_or_default() {
         CrashesCommand::List { agent, limit } => {
             let query = CrashQuery { agent, limit, ..CrashQuery::default() };
-            list(&read(&query)?, args.json)
+            crash_list(&read(&query)?, args.json)
         }
         CrashesCommand::Show { crash_id } => {
             // Two are enough to see that one is not the only one.
@@ -36,21 +35,6 @@ pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
     // A reader that has seen enough closes the pipe: that is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(Exit::Clean)
-}
-
-fn list(records: &[Arc<CrashRecord>], json: bool) -> String {
-    let mut text = String::new();
-    for record in records {
-        if json {
-            let _ = writeln!(text, "{}", crash_json(record));
-            continue;
-        }
-        let _ = writeln!(text, "{}", crash_line(record));
-    }
-    if records.is_empty() && !json {
-        text.push_str("no crash records\n");
-    }
-    text
 }
 
 fn show(found: &[Arc<CrashRecord>], crash_id: Option<&str>, json: bool) -> Result<String, Failure> {

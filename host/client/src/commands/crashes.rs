@@ -11,7 +11,7 @@ use bulkhead_model::{AgentId, CrashRecord};
 use clap::{Args, Subcommand};
 
 use crate::command::{HostArgs, parse_agent};
-use crate::crash_page::{crash_json, crash_line, crash_page};
+use crate::crash_page::{crash_json, crash_list, crash_page};
 use crate::failure::Failure;
 use crate::session::{Call, Session};
 use crate::words::parse_some_time;
@@ -96,7 +96,7 @@ pub(crate) async fn run(args: &CrashesArgs, session: &Session) -> Result<(), Fai
     match args.what.clone().unwrap_or_default() {
         CrashesCommand::List { agent, limit } => {
             let records = newest(agent.as_ref(), limit, session).await?;
-            session.screen.print(&list(&records, session.json))
+            session.screen.print(&crash_list(&records, session.json))
         }
         CrashesCommand::Show { crash_id } => {
             let record = match crash_id {
@@ -109,16 +109,6 @@ pub(crate) async fn run(args: &CrashesArgs, session: &Session) -> Result<(), Fai
             session.screen.print(&text)
         }
     }
-}
-
-/// A line for each record.
-fn list(records: &[Arc<CrashRecord>], json: bool) -> String {
-    if records.is_empty() && !json {
-        return "no crash records\n".to_owned();
-    }
-    let line =
-        |record: &Arc<CrashRecord>| if json { crash_json(record) } else { crash_line(record) };
-    records.iter().map(|record| line(record) + "\n").collect()
 }
 
 /// The newest records, as many pages as it takes.
