@@ -20,16 +20,14 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::words::parse_some_time;
 
-/// The end of every client command's help.
-pub(crate) const EXIT_CODES: &str = "\
+/// The end of the help of commands that only look.
+pub(crate) const CODES_OF_QUESTIONS: &str = "\
 Exit codes:
-  0    done
+  0    shown
   1    the host cannot be reached, does not answer in time, or answers what is no answer
   2    wrong command line, or a file that it names; the host was asked nothing
-  3    the host refused: no such agent, no valid token, a full mailbox, a drain, a quarantine, ...
-  4    the host did it and it failed: a start, or the turn of a message
-  5    send --wait: the wait was over before the turn was; it goes on
-  130  Ctrl-C; stderr says what goes on at the host";
+  3    the host refused: no such agent, no valid token, too many connections
+  130  Ctrl-C";
 
 /// What a person asks a running host.
 #[derive(Debug, Subcommand)]
@@ -39,7 +37,7 @@ pub enum ClientCommand {
     /// Ask a running host: show how the container is, or one agent.
     Status(StatusArgs),
     /// Ask a running host: start an agent.
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Ask a running host: stop agents.
     Stop(StopArgs),
     /// Ask a running host: send an agent a message.
@@ -65,7 +63,7 @@ pub struct HostArgs {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The configuration file that says where the host listens [default: bulkhead.toml, if there is one].
-    #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// How long the host may take to answer, for example 30s [default: 10s; a start or a stop 10m].
     #[arg(long, value_name = "TIME", value_parser = parse_some_time)]
@@ -75,7 +73,7 @@ pub struct HostArgs {
 /// How the answer is written.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct OutputArgs {
-    /// Print the host's answer as it gave it: one JSON document. A refusal is one as well.
+    /// Print the answer as the host gave it: one JSON document. A refusal is one as well.
     #[arg(long)]
     pub json: bool,
 }

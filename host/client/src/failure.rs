@@ -44,7 +44,7 @@ pub(crate) struct Refusal {
 }
 
 impl Failure {
-    /// The exit code. The help lists them.
+    /// The exit code. The help of each command lists its own.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::NobodyReads => 0,

@@ -1,6 +1,6 @@
 //! One command's talk with one host: what is asked, and what an answer's status means for it.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bulkhead_api::ErrorBody;
 use bulkhead_model::{AgentId, Timestamp};
@@ -148,7 +148,7 @@ impl Session {
 
 /// The clock of the host when it answered; this machine's when it said none.
 pub(crate) fn now(answer: &Answer) -> Timestamp {
-    answer.at.unwrap_or_else(|| Timestamp(jiff::Timestamp::now().as_millisecond()))
+    answer.at.unwrap_or_else(|| Timestamp(0).after(UNIX_EPOCH.elapsed().unwrap_or_default()))
 }
 
 /// The path of an agent's route. Ids need no escape in a path.

@@ -40,7 +40,7 @@ pub(crate) fn duration(time: Duration) -> String {
         0 if time.as_millis() == 0 => "0 s".to_owned(),
         0 => format!("{} ms", time.as_millis()),
         1..60 => format!("{seconds} s"),
-        60..3600 if seconds % 60 == 0 => format!("{minutes} min"),
+        60..3600 if seconds.is_multiple_of(60) => format!("{minutes} min"),
         60..3600 => format!("{minutes} min {} s", seconds % 60),
         3600..86_400 => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),

@@ -27,7 +27,7 @@ Exit codes of run, check, compile:
   4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
   5  the supervisor died again and again, and its init process gave up
   128 + n  the supervisor died of signal n while its init process was asked to end
-  `bulkhead diagnose` has its own: see its help.
+  `diagnose`, `crashes` and the commands that ask a host have their own: see their help.
 
 As process 1, or with --supervise, the program runs the supervisor as a child: it passes signals on, takes
 the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are final.
@@ -37,7 +37,9 @@ Environment, over the configuration file:
   BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL,
   BULKHEAD_SUPERVISE, BULKHEAD_MAX_RESTARTS, BULKHEAD_RESTART_WINDOW_MS,
   BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
-  GASTOWN_TOWN_ID";
+  GASTOWN_TOWN_ID
+The commands that ask a host look at BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN, BULKHEAD_CONFIG
+and NO_COLOR.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use bulkhead_model::{AgentId, Timestamp};
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs, parse_agent};
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use crate::text;
@@ -22,7 +22,7 @@ const AWAY: Duration = Duration::from_secs(60);
 
 /// Arguments of `events`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = CODES_OF_QUESTIONS)]
 pub struct EventsArgs {
     /// Which agent.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
@@ -230,6 +230,8 @@ mod tests {
     }
 
     impl Ring {
+        const EMPTY: Self = Self { kept: Vec::new(), last_id: 0 };
+
         fn of(ids: std::ops::RangeInclusive<u64>, made_at: i64) -> Self {
             Self { last_id: *ids.end(), kept: ids.map(|id| (id, made_at + id as i64)).collect() }
         }
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn every_event_is_shown_once() {
         let mut follower = Follower::new(0);
-        assert_eq!(poll(&mut follower, &Ring::of(1..=0, 0)), [""; 0]);
+        assert_eq!(poll(&mut follower, &Ring::EMPTY), [""; 0]);
         assert_eq!(poll(&mut follower, &Ring::of(1..=2, 0)), ["1", "2"]);
         assert_eq!(poll(&mut follower, &Ring::of(1..=2, 0)), [""; 0]);
         assert_eq!(poll(&mut follower, &Ring::of(1..=4, 0)), ["3", "4"]);
@@ -295,8 +297,8 @@ mod tests {
         }
         let mut follower = Follower::new(0);
         poll(&mut follower, &Ring::of(1..=4, 0));
-        assert_eq!(poll(&mut follower, &Ring::of(1..=0, 0)), ["anew"], "nobody knows it");
-        assert_eq!(poll(&mut follower, &Ring::of(1..=0, 0)), [""; 0]);
+        assert_eq!(poll(&mut follower, &Ring::EMPTY), ["anew"], "nobody knows it");
+        assert_eq!(poll(&mut follower, &Ring::EMPTY), [""; 0]);
     }
 
     #[test]

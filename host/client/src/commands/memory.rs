@@ -8,7 +8,7 @@ use bulkhead_model::AgentId;
 use bulkhead_model::memory::MemoryTrend;
 use clap::Args;
 
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs, parse_agent};
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use crate::table::{Cell, Column, draw};
@@ -20,7 +20,7 @@ const LEVEL_BYTES_PER_MINUTE: u64 = 16 * 1024;
 
 /// Arguments of `memory`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = CODES_OF_QUESTIONS)]
 pub struct MemoryArgs {
     /// Only this agent. Without it the container.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]

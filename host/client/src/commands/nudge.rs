@@ -6,14 +6,14 @@ use bulkhead_model::message::MAX_BODY_BYTES;
 use clap::Args;
 
 use super::input::text_or_stdin;
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs, parse_agent};
+use crate::command::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use crate::text;
 
 /// Arguments of `nudge`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = NUDGE_HELP)]
 pub struct NudgeArgs {
     /// Which agent.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
@@ -34,6 +34,15 @@ pub struct NudgeArgs {
     #[arg(skip)]
     pub(crate) request: Vec<u8>,
 }
+
+const NUDGE_HELP: &str = "\
+Exit codes:
+  0    the nudge waits
+  1    the host cannot be reached, does not answer in time, or answers what is no answer
+  2    wrong command line; the host was asked nothing
+  3    the host refused: no such agent, one that does not run, too many nudges, no valid token
+  4    the host failed to do it; its log has the details
+  130  Ctrl-C";
 
 impl NudgeArgs {
     pub(crate) fn prepare(&mut self) -> Result<(), String> {

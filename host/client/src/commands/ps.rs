@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::status::{colour_of, has_life, is_active};
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs};
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};
@@ -17,7 +17,7 @@ use crate::{text, words};
 
 /// Arguments of `ps`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = CODES_OF_QUESTIONS)]
 pub struct PsArgs {
     /// Show it again and again until Ctrl-C, every 2 s or as often as this says.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_some_time, conflicts_with = "json")]

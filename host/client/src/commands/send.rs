@@ -9,7 +9,7 @@ use bulkhead_model::time::millis;
 use clap::Args;
 
 use super::input::text_or_stdin;
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs, parse_agent};
+use crate::command::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, QUICK, Session, agent_path};
 use crate::text;
@@ -20,7 +20,7 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = SEND_HELP)]
 pub struct SendArgs {
     /// Which agent.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
@@ -39,6 +39,16 @@ pub struct SendArgs {
     #[command(flatten)]
     pub host: HostArgs,
 }
+
+const SEND_HELP: &str = "\
+Exit codes:
+  0    the message is in the mailbox; with --wait: its turn ended
+  1    the host cannot be reached, does not answer in time, or answers what is no answer
+  2    wrong command line; the host was asked nothing
+  3    the host refused: no such agent, one that does not run, a full mailbox, no valid token
+  4    --wait: the turn failed, or the agent ended before it did
+  5    --wait: the wait was over before the turn was; it goes on
+  130  Ctrl-C; the message stays in the mailbox, and its turn goes on";
 
 fn parse_wait(text: &str) -> Result<Duration, String> {
     let wait = parse_duration(text)?;

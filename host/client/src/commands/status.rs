@@ -8,7 +8,7 @@ use bulkhead_model::{AgentId, RestartPolicy, Timestamp};
 use clap::Args;
 
 use super::memory::{in_use, pressure, trend};
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs, parse_agent};
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::screen::{Colour, Screen};
@@ -18,7 +18,7 @@ use crate::{text, words};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = CODES_OF_QUESTIONS)]
 pub struct StatusArgs {
     /// Only this agent. Without it the container; with --json then an object with the answers to
     /// /health, /memory and /agents as `health`, `memory` and `agents`, and `ready`.

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::status::is_active;
-use crate::command::{EXIT_CODES, HostArgs, OutputArgs, parse_agent};
+use crate::command::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::session::{Call, LONG, Session, agent_path};
@@ -21,9 +21,9 @@ const AT_ONCE: usize = 8;
 
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = STOP_HELP)]
 pub struct StopArgs {
-    /// Which agents. With more than one the exit code is that of the worst.
+    /// Which agents.
     #[arg(value_name = "AGENT", value_parser = parse_agent, required_unless_present = "all", conflicts_with = "all")]
     pub agents: Vec<AgentId>,
     /// All agents that live or are to come back. Asks first.
@@ -32,14 +32,25 @@ pub struct StopArgs {
     /// Do not ask. Without a terminal --all needs it.
     #[arg(long, short, requires = "all")]
     pub yes: bool,
-    /// Print a line of JSON for each agent: `agentId`, `status` and `answer`, as the host gave it. Of one
-    /// that got no answer there is none.
+    /// How to write it.
     #[command(flatten)]
     pub output: OutputArgs,
     /// Whom to ask.
     #[command(flatten)]
     pub host: HostArgs,
 }
+
+const STOP_HELP: &str = "\
+With --json there is a line for each agent: `agentId`, `status`, and `answer` as the host gave it. Of one that
+got no answer there is none.
+
+Exit codes, with more than one agent that of the worst:
+  0    stopped
+  1    the host cannot be reached, does not answer in time, or answers what is no answer
+  2    wrong command line, or the question of --all was not answered with y; nothing was stopped
+  3    the host refused: no such agent, no valid token
+  4    the host failed to do it; its log has the details
+  130  Ctrl-C; what was asked of the host goes on there";
 
 pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failure> {
     let agents = if args.all { all(args, session).await? } else { args.agents.clone() };

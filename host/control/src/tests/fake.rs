@@ -251,7 +251,7 @@ impl Backend for Fake {
             started_at: Timestamp(1750),
             ready: self.is_ready(),
             draining: false,
-            version: "0".into(),
+            version: "0",
         }
     }
 
