@@ -150,7 +150,7 @@ impl Running {
     #[track_caller]
     fn ends(mut self) -> Ended {
         let pid = Pid::from_child(&self.child);
-        let (done, end) = std::sync::mpsc::channel::<()>();
+        let (done, end) = std::sync::mpsc::sync_channel::<()>(1);
         // A command that does not end must not keep the test from ending.
         let watch = std::thread::spawn(move || {
             let timed_out = end.recv_timeout(PATIENCE).is_err();
