@@ -3,9 +3,19 @@
 use bulkhead_model::event::{AgentTag, HydrationResult};
 use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 
-pub(super) fn all() -> [Event; 7] {
+pub(super) fn all() -> [Event; 8] {
     [
         Event::HydrationStarted { agents: 12, from_store: 11, quarantined: 1 },
+        Event::HydrationFinished {
+            agents: 12,
+            running: 12,
+            failed: 0,
+            late: 0,
+            overtaken: 0,
+            quarantined: 0,
+            duration_ms: 31,
+            results: Vec::new(),
+        },
         Event::HydrationFinished {
             agents: 12,
             running: 10,
