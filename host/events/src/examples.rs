@@ -4,6 +4,7 @@
 
 mod agent;
 mod memory;
+mod town;
 
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_model::previous::{LastMemory, MemoryFigures, RunState};
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Event> {
     ));
     all.extend(agent::all());
     all.extend(memory::all());
+    all.extend(town::all());
     all.extend(previous_runs());
     all.sort_by_key(Event::name_index);
     all

@@ -57,11 +57,8 @@ impl Actor<'_> {
     /// Makes sure that there is memory for it.
     fn commit(&self) -> Result<Commitment, StartError> {
         let own = self.shared.start.spec.limits.memory_bytes;
-        let replaced = self
-            .life
-            .slot
-            .occupant()
-            .map_or(0, |occupant| occupant.spec().limits.memory_bytes);
+        let replaced =
+            self.life.slot.occupant().map_or(0, |occupant| occupant.spec().limits.memory_bytes);
         self.container.commit(own, replaced)
     }
 
