@@ -3,6 +3,7 @@
 //! An event with several levels has an example for each; the first one is shown.
 
 mod agent;
+mod durable;
 mod memory;
 mod town;
 
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Event> {
         host_log,
         &[Level::Warn, Level::Trace, Level::Debug, Level::Info, Level::Error],
     ));
+    all.extend(durable::all());
     all.extend(agent::all());
     all.extend(memory::all());
     all.extend(town::all());
