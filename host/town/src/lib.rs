@@ -26,6 +26,7 @@ mod figures;
 mod heard;
 mod loops;
 mod service;
+mod supervisor;
 mod tls;
 mod token;
 mod transport;

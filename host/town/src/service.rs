@@ -120,9 +120,7 @@ impl Town {
         let (shared, reason) = (Arc::clone(&self.handle.shared), reason.to_owned());
         let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.handle.spawner.spawn("town eviction", async move {
-            if let Some(container) = container {
-                loops::evict(&shared, &*container, &reason).await;
-            }
+            loops::evict(&shared, container.as_deref(), &reason).await;
             Ok::<_, Infallible>(())
         })
     }

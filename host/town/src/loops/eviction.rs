@@ -32,7 +32,7 @@ struct ContextOfAgent<'a> {
 }
 
 /// Tells the town. Comes back within ten seconds, whatever the town does.
-pub(crate) async fn evict(shared: &Shared, container: &dyn Container, reason: &str) {
+pub(crate) async fn evict(shared: &Shared, container: Option<&dyn Container>, reason: &str) {
     let client = &shared.client;
     let told = async {
         let container_instance_id = client.context.run_id();
@@ -40,7 +40,8 @@ pub(crate) async fn evict(shared: &Shared, container: &dyn Container, reason: &s
         let path = client.paths.town("container-eviction");
         let within = client.patience.min(PATIENCE);
         let _ = client.call_within(Call::ContainerEviction, &path, payload, None, within).await;
-        let agents = container.agents().into_iter().map(|sight| sight.view);
+        let agents = container.map(|container| container.agents()).unwrap_or_default();
+        let agents = agents.into_iter().map(|sight| sight.view);
         let active = futures_util::stream::iter(agents.filter(heartbeat::is_active));
         active.for_each_concurrent(PARALLEL, |view| tell_of(shared, view)).await;
     };
