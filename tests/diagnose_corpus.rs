@@ -105,6 +105,9 @@ fn labels(end: End, seen: bool, beside: Beside) -> Vec<&'static str> {
     labels
 }
 
+/// Agents of every run. They work.
+const STAY: [&str; 2] = ["furiosa", "nux"];
+
 struct Recorder {
     town: String,
     log: PathBuf,
@@ -172,6 +175,17 @@ impl Recorder {
         let line = self.host.wait_for_number(&["container.previous_run"], 1);
         let pending = std::mem::take(&mut self.pending);
         self.note(pending, &line);
+        self.stop_guests();
+    }
+
+    /// Those that stay are back in every run; the others came for one.
+    fn stop_guests(&self) {
+        for agent in self.host.client().list() {
+            let id = agent["agentId"].as_str().expect("an id");
+            if !STAY.contains(&id) {
+                self.host.client().stop(id).expect(200);
+            }
+        }
     }
 
     fn run(&mut self, end: End, init: bool, beside: Beside) {
@@ -200,7 +214,7 @@ impl Recorder {
             _ => {}
         }
         self.launch(with, end == End::OutOfMemory);
-        for agent in ["furiosa", "nux"] {
+        for agent in STAY {
             self.host.client().start(agent, "echo");
             self.host.client().ask(agent, "hi");
         }
@@ -229,8 +243,9 @@ impl Recorder {
                 self.host.wait_for_number(&["container.unhandled_rejection"], 1);
             }
             CrashLoop => {
-                client.start("rictus", "looper");
-                for number in 1..=CRASHES as u64 {
+                let first = client.start("rictus", "looper")["incarnation"].as_u64();
+                let first = first.expect("a number");
+                for number in first..first + CRASHES as u64 {
                     client.runs("rictus", number);
                     client.send("rictus", "panic");
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bulkhead_model::previous::RunState;
 use bulkhead_store::blackbox::{self, Found, Geometry, Run};
-use harness::host::{CLEAN, Launch, run_to_end};
+use harness::host::{CLEAN, Launch, UNCLEAN, run_to_end};
 use harness::memory_group::no_kills;
 use harness::{Host, HostBuilder, Value, json, wait_until};
 use hyper::Method;
@@ -48,6 +48,11 @@ fn has(line: &Value, list: &str, text: &str) {
 
 /// Ends a host in a way, without an init process, and returns it and what the next one tells.
 fn after(builder: HostBuilder, end: impl FnOnce(&Host)) -> (Host, Value) {
+    after_with(builder, CLEAN, end)
+}
+
+/// The same, where the next one ends with this code.
+fn after_with(builder: HostBuilder, code: i32, end: impl FnOnce(&Host)) -> (Host, Value) {
     let _quiet = no_kills();
     let mut first = at_work(builder);
     end(&first);
@@ -61,7 +66,7 @@ fn after(builder: HostBuilder, end: impl FnOnce(&Host)) -> (Host, Value) {
     });
     assert_eq!(cold_start["previousRun"], summary, "{cold_start:#}");
     assert_eq!(line["seq"], 1, "right after cold_start: {line:#}");
-    second.ready().finish();
+    second.ready().finish_with(Signal::TERM, code);
     (first, line)
 }
 
@@ -156,7 +161,11 @@ fn an_end_as_asked_is_clean() {
 
 #[test]
 fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
-    let builder = || Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", "");
+    // Time enough for a kill; not too much, because the deaf one comes back and has to be killed.
+    let builder = || {
+        let builder = Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", "");
+        builder.toml("[limits]\nshutdown_ms = 5000")
+    };
     let kill_in_the_drain = |host: &Host| {
         host.client().start("deaf", "deaf");
         host.signal(Signal::TERM);
@@ -165,7 +174,7 @@ fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
         });
         kill(host, Signal::KILL);
     };
-    let (_, line) = after(builder(), kill_in_the_drain);
+    let (_, line) = after_with(builder(), UNCLEAN, kill_in_the_drain);
     says(&line, "orchestrator_stop", "high", "info");
     has(&line, "evidence", "SIGTERM asked it to end");
     assert_eq!(line["lastState"], "draining", "{line:#}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_events::{AccountReading, SharedSink, Sink};
 use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
-    RestartRules, Secret, Sender, Settings,
+    RestartRules, Secret, Sender, Settings, SnapshotRules,
 };
 use bulkhead_runtime::{
     Birth, CallEnd, CallLimits, CoreDumpRules, Incarnation, Loaded, Logs, Nudge, Port, PortError,
@@ -167,6 +167,7 @@ fn spec(memory_bytes: u64) -> AgentSpec {
         env: BTreeMap::new(),
         limits: Limits { memory_bytes, ..Limits::default() },
         http: HttpPolicy::default(),
+        snapshots: SnapshotRules::default(),
         restart: RestartRules::default(),
         fault_injection: false,
         core_dump: false,

@@ -96,7 +96,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     assert_eq!(host.client().ask("one", "hi"), "hi");
     assert_eq!(host.client().metrics()["bulkhead_crash_records_kept"], (CRASHES + 1) as f64);
     wait_until("what was not written is counted", || {
-        host.client().metrics()["bulkhead_crash_line_errors_total"] > 0.0
+        host.client().metrics()["bulkhead_crash_record_errors_total"] > 0.0
     });
 
     // The black box has its blocks: what it was told after the disk was full is there.
@@ -120,9 +120,12 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     assert!(evidence.contains("left no black box") && evidence.contains("signal 9"), "{line:#}");
     let host = host.ready();
     crash(&host, "after", 1);
-    let file = state_dir(&host).join("crashes.jsonl");
     wait_until("records are written again", || {
-        fs::read_to_string(&file).is_ok_and(|text| text.contains("\"after-0\""))
+        host.client().metrics()["bulkhead_crash_records_written_total"] > 0.0
     });
+    kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
+    host.wait_for_number(&["container.previous_run"], 4);
+    let host = host.ready();
+    assert_eq!(host.client().get("/crashes").expect(200)["crashes"][0]["agentId"], "after-0");
     host.finish();
 }

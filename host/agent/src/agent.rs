@@ -7,14 +7,17 @@ use std::time::Instant;
 use bulkhead_api::{AgentView, ExitView};
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{Account, Ring, RingLimits};
-use bulkhead_model::{AgentSpec, Incarnation, RestartState};
+use bulkhead_model::{AgentId, AgentSpec, Incarnation, RestartState};
 use bulkhead_runtime::ShutdownReason;
+use bulkhead_store::database::{Change, Private};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::actor::Life;
 use crate::container::Container;
+use crate::durable;
 use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
+use crate::settings::SettingsChange;
 use crate::slot::{Admitted, Slot, Stopped, Wish};
 
 pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
@@ -25,6 +28,7 @@ pub struct Agent {
     pub ring: Arc<Ring>,
     /// What it holds, over all its lives.
     account: Arc<Account>,
+    id: AgentId,
     slot: Arc<AgentSlot>,
     container: Arc<Container>,
 }
@@ -41,6 +45,13 @@ pub struct StartOrder {
     pub keep_running: bool,
     /// Also out of quarantine.
     pub force: bool,
+    /// What to write down of it, so that a later run of the host can start it again.
+    pub record: Private,
+    /// What was changed since it was asked for.
+    pub settings: Option<SettingsChange>,
+    /// It was there in an earlier run of the host: what happened before counts, and whoever came first in this
+    /// run stays.
+    pub resumes: bool,
     /// When the start has to be through.
     pub deadline: Instant,
     /// Names the prompt's message.
@@ -63,10 +74,24 @@ pub enum Admission {
 
 impl Agent {
     /// An agent that nothing is known of. Its incarnations count on from `last`.
-    pub fn new(last: Incarnation, container: Arc<Container>) -> Self {
+    pub fn new(id: AgentId, last: Incarnation, container: Arc<Container>) -> Self {
         let account = Arc::new(Account::default());
         let ring = Arc::new(Ring::new(RingLimits::default(), &account));
-        Self { ring, account, slot: Arc::new(Slot::new(last)), container }
+        Self { ring, account, id, slot: Arc::new(Slot::new(last)), container }
+    }
+
+    /// Goes on with the history that an earlier run of the host wrote down.
+    pub fn remember(&self, restarts: RestartState) {
+        self.slot.remember(restarts, None);
+    }
+
+    /// The same, of one that is quarantined: it shows so, and does not start by itself.
+    pub fn remember_quarantined(&self, order: StartOrder, restarts: RestartState) {
+        let last = restarts.ends.last().map(|end| end.incarnation);
+        let number = last.unwrap_or_else(|| self.slot.last());
+        let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
+        let past = durable::quarantined(&life, number, &restarts);
+        self.slot.remember(restarts, Some(past));
     }
 
     /// Lets a start in, by the table of the start slot, and begins it on `spawner`. Returns at once; the
@@ -76,9 +101,10 @@ impl Agent {
         order: StartOrder,
         spawner: &Spawner,
     ) -> Result<(Admission, AgentHandle), StartError> {
-        let StartOrder { spec, keep_running, force, deadline, .. } = &order;
+        let StartOrder { spec, keep_running, force, resumes, deadline, .. } = &order;
         let (spec, deadline) = (Arc::clone(spec), *deadline);
-        let wish = Wish { spec: &*spec, keep_running: *keep_running, force: *force };
+        let wish =
+            Wish { spec: &*spec, keep_running: *keep_running, force: *force, resumes: *resumes };
         let may_begin = || self.may_begin();
         let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
         let admitted = self.slot.admit(&wish, may_begin, |number| life.incarnation(number, 1))?;
@@ -101,7 +127,13 @@ impl Agent {
 
     /// Asks everything to end that there is of the agent. [`Agent::gone`] waits for it.
     pub fn order_stop(&self, reason: ShutdownReason, by: &str) -> Ending {
-        self.end(|agent| agent.stop(reason, by))
+        let ending = self.end(|agent| agent.stop(reason, by));
+        if reason == ShutdownReason::Stopped {
+            // While it winds down, so that nobody waits for it afterwards.
+            let upto = ending.0.upto;
+            self.container.database.note(&self.id, Change::Stopped { upto });
+        }
+        ending
     }
 
     /// Ends the agent without any grace. It still leaves its records.

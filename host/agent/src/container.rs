@@ -6,6 +6,7 @@ use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 use bulkhead_runtime::Runtime;
+use bulkhead_store::Database;
 use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::CrashStore;
 use tokio::sync::{Semaphore, watch};
@@ -14,6 +15,16 @@ use crate::admission::Committed;
 use crate::changes::Changes;
 use crate::port::Peers;
 use crate::surroundings::Surroundings;
+
+/// What is kept for those who come later.
+pub struct Stores {
+    /// Keeps crash records.
+    pub crashes: Arc<dyn CrashStore>,
+    /// Keeps what has to survive the process.
+    pub database: Arc<Database>,
+    /// Where the black box has what agents are at.
+    pub in_flight: InFlightTable,
+}
 
 /// What all agents of the container share.
 pub struct Container {
@@ -25,6 +36,8 @@ pub struct Container {
     pub sink: SharedSink,
     /// Keeps crash records.
     pub crashes: Arc<dyn CrashStore>,
+    /// Keeps what has to survive the process.
+    pub database: Arc<Database>,
     /// Where the black box has what agents are at.
     pub in_flight: InFlightTable,
     /// This run.
@@ -61,11 +74,11 @@ impl Container {
         runtime: Arc<Runtime>,
         peers: Arc<dyn Peers>,
         sink: SharedSink,
-        crashes: Arc<dyn CrashStore>,
-        in_flight: InFlightTable,
+        stores: Stores,
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
+        let Stores { crashes, database, in_flight } = stores;
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
         let (draining, aftermaths) = (watch::Sender::new(false), watch::Sender::new(0));
@@ -74,6 +87,7 @@ impl Container {
             peers,
             sink,
             crashes,
+            database,
             in_flight,
             context,
             memory,

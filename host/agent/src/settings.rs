@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_model::{AgentId, AgentSpec, AgentState, Secret, Settings};
+use serde::{Deserialize, Serialize};
 
 use crate::handle::AgentHandle;
 use crate::surroundings::Surroundings;
@@ -58,16 +59,42 @@ pub enum SettingsError {
     },
 }
 
+/// Settings as they are written down.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    model: Option<String>,
+    small_model: Option<String>,
+    system_prompt: Option<String>,
+}
+
+impl SettingsChange {
+    /// The change that leads to the settings that an earlier run of the host wrote down. `None` when the words
+    /// are of another version.
+    pub fn from_record(record: &str) -> Option<Self> {
+        let Record { model, small_model, system_prompt } = serde_json::from_str(record).ok()?;
+        Some(Self { model, small_model: Some(small_model), system_prompt })
+    }
+}
+
 impl LiveSettings {
-    /// The settings that a start asks for.
-    pub(crate) fn new(spec: &AgentSpec, surroundings: Arc<Surroundings>) -> Self {
+    /// The settings that a start asks for, with what was changed since.
+    pub(crate) fn new(
+        spec: &AgentSpec,
+        surroundings: Arc<Surroundings>,
+        changed: Option<SettingsChange>,
+    ) -> Self {
         let own = Own {
             revision: 0,
             model: spec.model.clone(),
             small_model: spec.small_model.clone(),
             system_prompt: spec.system_prompt.clone(),
         };
-        Self { own: Mutex::new(own), surroundings }
+        let settings = Self { own: Mutex::new(own), surroundings };
+        if let Some(changed) = changed {
+            settings.change(changed);
+        }
+        settings
     }
 
     /// The language model in use.
@@ -110,6 +137,21 @@ impl LiveSettings {
         own.revision
     }
 
+    /// What was changed since the start, in words for a later run of the host; nothing when nothing was.
+    pub(crate) fn record(&self) -> Option<Arc<str>> {
+        let own = self.own();
+        if own.revision == 0 {
+            return None;
+        }
+        let Own { model, small_model, system_prompt, .. } = &*own;
+        let record = Record {
+            model: model.clone(),
+            small_model: small_model.clone(),
+            system_prompt: system_prompt.clone(),
+        };
+        serde_json::to_string(&record).ok().map(Into::into)
+    }
+
     fn own(&self) -> MutexGuard<'_, Own> {
         self.own.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -124,6 +166,7 @@ impl AgentHandle {
             return Err(SettingsError::NotRunning { id, state });
         }
         let revision = self.shared.start.settings.change(change);
+        self.shared.note_settings();
         tracing::info!(agent = %id, revision, "settings were changed");
         Ok(())
     }

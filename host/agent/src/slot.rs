@@ -84,6 +84,9 @@ pub(crate) struct Wish<'a, S: ?Sized> {
     pub keep_running: bool,
     /// Also out of quarantine.
     pub force: bool,
+    /// Goes on where an earlier run of the host was: what happened before counts, and whoever came first in
+    /// this run stays.
+    pub resumes: bool,
 }
 
 /// What became of a start.
@@ -152,6 +155,15 @@ impl<T: Tenant, P> Slot<T, P> {
         Self { inner: Mutex::new(inner), changed: watch::Sender::new(()) }
     }
 
+    /// What an earlier run of the host left: the history, and the incarnation that others see.
+    pub(crate) fn remember(&self, restarts: RestartState, past: Option<T>) {
+        let mut inner = self.lock();
+        inner.restarts = restarts;
+        inner.past = past.or(inner.past.take());
+        drop(inner);
+        self.tell();
+    }
+
     /// Lets a start in, or says that the agent is quarantined. `may_begin` is asked under the lock under
     /// which [`Slot::stop`] looks for what lives: a start that it lets through is seen there. `make` makes
     /// the incarnation; it must not block.
@@ -166,7 +178,11 @@ impl<T: Tenant, P> Slot<T, P> {
         if let Some(admitted) = inner.without_a_new_one(wish) {
             return Ok(admitted);
         }
-        let fresh = wish.force || !inner.known().is_some_and(|known| known.is_same(wish.spec));
+        if let Some(first) = inner.anyone().filter(|_| wish.resumes) {
+            return Ok(Admitted::Kept(first.clone()));
+        }
+        let fresh = !wish.resumes
+            && (wish.force || !inner.known().is_some_and(|known| known.is_same(wish.spec)));
         if inner.restarts.quarantine.is_some() && !fresh {
             return Err(inner.restarts.clone().into());
         }
@@ -396,6 +412,11 @@ impl<T: Tenant, P> Inner<T, P> {
     fn known(&self) -> Option<&T> {
         let holder = self.holder.as_ref().map(|holder| &holder.tenant);
         holder.or(self.resting.as_ref()).or(self.past.as_ref())
+    }
+
+    /// Whoever is there, or was.
+    fn anyone(&self) -> Option<&T> {
+        self.next.as_ref().map(|next| &next.tenant).or(self.known())
     }
 
     fn count(&mut self) -> Incarnation {

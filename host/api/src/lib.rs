@@ -5,6 +5,7 @@
 //!
 //! - [`start`], [`message`], [`settings`], [`town_config`]: requests, each with a `parse` that names every
 //!   offending field
+//! - [`town_registry`]: what the town says its container is to run
 //! - [`view`], [`memory`], [`crashes`]: answers
 //! - [`error`]: the one shape of every refusal
 
@@ -16,6 +17,7 @@ pub mod nudge;
 pub mod settings;
 pub mod start;
 pub mod town_config;
+pub mod town_registry;
 pub mod view;
 
 pub use crashes::CrashesPage;
@@ -26,6 +28,7 @@ pub use nudge::NudgeRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
 pub use start::{IfRunning, StartRequest};
 pub use town_config::TownConfig;
+pub use town_registry::{TownAgent, TownEnv, TownRegistry};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
     NudgeAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,

@@ -138,12 +138,12 @@ impl Page<'_> {
         self.gauge("bulkhead_crash_records_kept", help, Some(Unit::Bytes), of.bytes)?;
         let help = "Crash records that made room in memory for newer ones.";
         self.counter("bulkhead_crash_records_evicted", help, None, of.evicted)?;
-        let help = "Lines written to the file of crash records.";
-        self.counter("bulkhead_crash_lines_written", help, None, of.written_lines)?;
-        let help = "Lines that the file of crash records did not take.";
-        self.counter("bulkhead_crash_line_errors", help, None, of.write_errors)?;
-        let help = "Lines that the queue for the file of crash records did not take.";
-        self.counter("bulkhead_crash_lines_dropped", help, None, of.dropped_lines)?;
+        let help = "Crash records written to the database, those written again with files and lines counted again.";
+        self.counter("bulkhead_crash_records_written", help, None, of.written)?;
+        let help = "Crash records that the database did not take.";
+        self.counter("bulkhead_crash_record_errors", help, None, of.write_errors)?;
+        let help = "Crash records that the queue for the database did not take.";
+        self.counter("bulkhead_crash_records_dropped", help, None, of.dropped)?;
 
         let of = &metrics.core_dumps;
         let help = "Core dumps that were written.";

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use bulkhead_model::memory::{Alternative, Eviction};
 use bulkhead_model::{AgentId, Consequence, CrashRecord, Frame, Symbolized};
-use bulkhead_store::crashes::{Config, CrashStore, Crashes, Filter};
+use bulkhead_store::database::{self, CrashQuery};
 
 use crate::cli::{CrashesArgs, CrashesCommand};
 use crate::config;
@@ -15,27 +16,34 @@ use crate::failure::Failure;
 /// Shows what was asked for.
 pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
     let settings = config::load(&args.config)?;
-    let (crashes, loaded) = Crashes::read(&Config::in_dir(&settings.state_dir));
-    for error in &loaded.errors {
-        eprintln!("bulkhead: {error}");
-    }
+    let config = database::Config::in_state_dir(&settings.state_dir);
+    let read = |query: &CrashQuery| match &config.dir {
+        Some(dir) => database::read_crashes(dir, query)
+            .map_err(|error| Failure::cannot_run("cannot read crash records", &error)),
+        None => Ok(Vec::new()),
+    };
     let text = match &args.what {
         CrashesCommand::List { agent, limit } => {
             let agent = agent.as_deref().map(AgentId::parse).transpose();
             let agent = agent.map_err(|error| Failure::bad_input(format!("--agent: {error}")))?;
-            list(&crashes, agent, *limit, args.json)
+            let query = CrashQuery { agent, limit: *limit, ..CrashQuery::default() };
+            list(&read(&query)?, args.json)
         }
-        CrashesCommand::Show { crash_id } => show(&crashes, crash_id.as_deref(), args.json)?,
+        CrashesCommand::Show { crash_id } => {
+            // Two are enough to see that one is not the only one.
+            let query =
+                CrashQuery { id_prefix: crash_id.clone(), limit: 2, ..CrashQuery::default() };
+            show(&read(&query)?, crash_id.as_deref(), args.json)?
+        }
     };
     // A reader that has seen enough closes the pipe: that is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(Exit::Clean)
 }
 
-fn list(crashes: &Crashes, agent: Option<AgentId>, limit: usize, json: bool) -> String {
-    let page = crashes.list(&Filter { agent, limit, ..Filter::default() });
+fn list(records: &[Arc<CrashRecord>], json: bool) -> String {
     let mut text = String::new();
-    for record in &page.records {
+    for record in records {
         if json {
             let _ = writeln!(text, "{}", as_json(record));
             continue;
@@ -45,25 +53,22 @@ fn list(crashes: &Crashes, agent: Option<AgentId>, limit: usize, json: bool) -> 
         let reason = reason.as_str();
         let _ = writeln!(text, "{crash_id}  {crashed_at}  {agent_id}  {reason}  {message}");
     }
-    if page.records.is_empty() && !json {
+    if records.is_empty() && !json {
         text.push_str("no crash records\n");
     }
     text
 }
 
-fn show(crashes: &Crashes, crash_id: Option<&str>, json: bool) -> Result<String, Failure> {
-    let all = crashes.list(&Filter { limit: usize::MAX, ..Filter::default() }).records;
-    let wanted = crash_id.unwrap_or_default();
-    let mut found = all.iter().filter(|record| record.crash_id.starts_with(wanted));
-    let Some(record) = found.next() else {
+fn show(found: &[Arc<CrashRecord>], crash_id: Option<&str>, json: bool) -> Result<String, Failure> {
+    let Some(record) = found.first() else {
         let text = match crash_id {
             Some(crash_id) => format!("no such crash: {crash_id}"),
             None => "no crash records".to_owned(),
         };
         return Err(Failure::bad_input(text));
     };
-    if crash_id.is_some() && found.next().is_some() {
-        return Err(Failure::bad_input(format!("more than one crash begins with {wanted}")));
+    if let (Some(crash_id), true) = (crash_id, found.len() > 1) {
+        return Err(Failure::bad_input(format!("more than one crash begins with {crash_id}")));
     }
     Ok(if json { format!("{}\n", as_json(record)) } else { for_a_person(record) })
 }

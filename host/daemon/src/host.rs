@@ -12,9 +12,11 @@ use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::Runtime;
 use bulkhead_store::BlackBox;
+use bulkhead_store::Database;
 use bulkhead_store::blackbox::{self, Geometry, Run};
-use bulkhead_store::crashes::{self, CrashStore, Crashes, Loaded};
-use bulkhead_supervisor::Supervisor;
+use bulkhead_store::crashes::{self, CrashStore, Crashes};
+use bulkhead_store::database::{self, AgentRow, Found};
+use bulkhead_supervisor::{Stores, Supervisor};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
@@ -28,6 +30,7 @@ use crate::panics;
 use crate::previous::Before;
 use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
+use crate::teller::Teller;
 
 /// A running host.
 pub struct Host {
@@ -36,7 +39,7 @@ pub struct Host {
     pub runtime: Arc<Runtime>,
     pub supervisor: Supervisor,
     pub control: ControlServer,
-    pub crashes: Arc<Crashes>,
+    pub database: Arc<Database>,
     pub memory: MemoryWatch,
     _state_dir: StateDir,
 }
@@ -69,9 +72,11 @@ impl Host {
         panics::watch(Arc::clone(&recorder));
         let memory = MemoryWatch::start(&settings.memory, Arc::clone(&recorder))
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
-        let crashes = open_crashes(settings);
+        let teller = Arc::new(Teller::new(Arc::clone(&sink)));
+        let kept = open_database(settings, &teller);
+        let database = Arc::clone(&kept.database);
         let (runtime, supervisor, control) =
-            serve(settings, &recorder, &crashes, &context, memory.memory())
+            serve(settings, &recorder, kept, &context, memory.memory())
                 .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
                 .map_err(|(_, failure)| failure)?;
         let host = Self {
@@ -80,13 +85,14 @@ impl Host {
             runtime,
             supervisor,
             control,
-            crashes,
+            database,
             memory,
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
         host.memory.watch(&host.supervisor);
         host.recorder.reached(RunState::Started);
+        teller.go_on();
         if let Some(error) = no_blackbox {
             let cause = error.source().map(ToString::to_string);
             tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");
@@ -131,17 +137,31 @@ impl Host {
     }
 }
 
-/// Opens the crash records, those of earlier runs included. What cannot be read of them is told.
-fn open_crashes(settings: &Settings) -> Arc<Crashes> {
-    let (crashes, loaded) = Crashes::open(&crashes::Config::in_dir(&settings.state_dir));
-    let Loaded { unreadable_lines, half_lines, errors, .. } = loaded;
-    if unreadable_lines > 0 || half_lines > 0 {
-        tracing::warn!(unreadable_lines, half_lines, "crash records of earlier runs were damaged");
+/// What earlier runs left, and where it goes on.
+struct Kept {
+    database: Arc<Database>,
+    crashes: Arc<dyn CrashStore>,
+    agents: Vec<AgentRow>,
+}
+
+/// Opens the database. Never fails: what is not durable is told.
+fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
+    let config = database::Config::in_state_dir(&settings.state_dir);
+    let for_database = Arc::clone(teller);
+    let (database, found) = Database::open(config, move |notice| for_database.tell(notice));
+    let database = Arc::new(database);
+    let Found { agents, crashes } = found;
+    let imported = crashes::import(&settings.state_dir, &database);
+    if imported.unreadable_lines > 0 {
+        let lines = imported.unreadable_lines;
+        tracing::warn!(lines, "crash records of an earlier version were damaged");
     }
-    for error in errors {
-        tracing::warn!(error, "crash records are not kept in their file");
+    for error in imported.errors {
+        tracing::warn!(error, "crash records of an earlier version were not taken over");
     }
-    Arc::new(crashes)
+    let earlier = imported.records.into_iter().chain(crashes).collect();
+    let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
+    Kept { database, crashes: Arc::new(crashes), agents }
 }
 
 /// What the black box says of this run at its beginning. An init process read the counters before there was
@@ -165,7 +185,7 @@ type Served = (Arc<Runtime>, Supervisor, ControlServer);
 fn serve(
     settings: &Settings,
     recorder: &Arc<Recorder>,
-    crashes: &Arc<Crashes>,
+    kept: Kept,
     context: &Arc<RunContext>,
     memory: &Arc<Memory>,
 ) -> Result<Served, (&'static str, Failure)> {
@@ -173,12 +193,14 @@ fn serve(
     let runtime = Runtime::new(&settings.runtime, sink())
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
+    let in_flight = recorder.blackbox().in_flight();
+    let stores = Stores { crashes: kept.crashes, database: kept.database, in_flight };
     let supervisor = Supervisor::new(
         settings.supervisor(),
         Arc::clone(&runtime),
         sink(),
-        Arc::clone(crashes) as Arc<dyn CrashStore>,
-        recorder.blackbox().in_flight(),
+        stores,
+        kept.agents,
         Arc::clone(context),
         Arc::clone(memory),
     );

@@ -23,6 +23,7 @@ mod recorder;
 mod run;
 mod signals;
 mod state_dir;
+mod teller;
 
 use std::process::ExitCode;
 

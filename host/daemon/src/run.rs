@@ -73,31 +73,26 @@ fn spawner(host: &Host) -> Spawner {
     Spawner::new(host.runtime.fast_lane().clone(), sink, context)
 }
 
-/// Starts the configured agents, all at once. A start that fails was told; the others go on.
+/// Brings back the agents of earlier runs and starts the configured ones. One that fails was told; the others
+/// go on.
 fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Option<()>> {
-    let starts: Vec<_> = settings
-        .agents
-        .iter()
-        .map(|request| {
-            let (supervisor, request) = (host.supervisor.clone(), request.clone());
-            let name = format!("boot {}", request.agent_id);
-            spawner.spawn(name, async move {
-                let _ = supervisor.start(request).await;
-                Ok::<_, Infallible>(())
-            })
-        })
-        .collect();
-    spawner.spawn("boot", async move {
-        for start in starts {
-            let _ = start.await;
-        }
+    let (supervisor, configured) = (host.supervisor.clone(), settings.agents.clone());
+    let rules = settings.hydration;
+    spawner.spawn("hydration", async move {
+        supervisor.hydrate(configured, rules).await;
         Ok::<_, Infallible>(())
     })
 }
 
-/// Says that the host is ready when the boot is through, and the black box was told so.
+/// Says that the host is ready when the boot is through, and the black box was told so. A boot that was lost on
+/// its way is through as well: who is missing can be started.
 async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
-    let _ = booted.await;
+    if !matches!(booted.await, Ok(Some(()))) {
+        host.sink.record(Event::HydrationFailed {
+            error: "the task that brings agents back ended before its time".into(),
+            action: "read the panic before this line; start the missing agents by hand",
+        });
+    }
     host.recorder.reached(RunState::Hydrated);
     host.supervisor.set_ready();
     std::future::pending().await
@@ -143,13 +138,13 @@ async fn shut_down(
 }
 
 fn end(host: Host, ending: &Ending) -> Exit {
-    let Host { recorder, sink, runtime, supervisor, control, crashes, memory, .. } = host;
+    let Host { recorder, sink, runtime, supervisor, control, database, memory, .. } = host;
     let (log, report) = (recorder.log(), &ending.report);
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
-    if !crashes.flush(FLUSHING) {
-        tracing::warn!("crash records were not written to their file in time");
+    if !database.flush(FLUSHING) {
+        tracing::warn!("the database was not written in time");
     }
     memory.hush();
     sink.record(Event::Stopped {

@@ -3,7 +3,9 @@
 //! An event with several levels has an example for each; the first one is shown.
 
 mod agent;
+mod durable;
 mod memory;
+mod town;
 
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_model::previous::{LastMemory, MemoryFigures, RunState};
@@ -25,8 +27,10 @@ pub(crate) fn all() -> Vec<Event> {
         host_log,
         &[Level::Warn, Level::Trace, Level::Debug, Level::Info, Level::Error],
     ));
+    all.extend(durable::all());
     all.extend(agent::all());
     all.extend(memory::all());
+    all.extend(town::all());
     all.extend(previous_runs());
     all.sort_by_key(Event::name_index);
     all

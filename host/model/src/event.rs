@@ -116,6 +116,22 @@ pub struct DrainPhaseReport {
     pub duration_ms: u64,
 }
 
+/// How it went with one agent that was to be brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HydrationResult {
+    /// Who.
+    pub agent_id: AgentId,
+    /// `failed`, or `late`: still starting.
+    pub result: &'static str,
+    /// The kind of failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<&'static str>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// Where a start spent its time, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -176,6 +192,68 @@ pub enum Event {
         #[serde(flatten)]
         run: Box<PreviousRun>,
     },
+    /// Agents are about to be brought back.
+    #[serde(rename = "container.boot_hydration_started")]
+    HydrationStarted {
+        /// Agents that are to be started.
+        agents: usize,
+        /// Of them, those that an earlier run left.
+        from_store: usize,
+        /// Agents that an earlier run put into quarantine. They stay there.
+        quarantined: usize,
+    },
+    /// Every agent that was to be brought back runs, or has its reason why not, or takes longer than
+    /// readiness waits for it.
+    #[serde(rename = "container.boot_hydration_finished")]
+    HydrationFinished {
+        /// Agents that were to be started.
+        agents: usize,
+        /// Agents that run.
+        running: usize,
+        /// Agents that do not. Each has its own `agent.start_failed` as well.
+        failed: usize,
+        /// Agents that are still starting. Each has its own deadline.
+        late: usize,
+        /// Agents for which a start came before it was their turn.
+        overtaken: usize,
+        /// Agents in quarantine.
+        quarantined: usize,
+        /// All of it.
+        duration_ms: u64,
+        /// How those went that do not run, the first hundred.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        results: Vec<HydrationResult>,
+    },
+    /// The agents could not be brought back. The host goes on and takes starts.
+    #[serde(rename = "container.boot_hydration_failed")]
+    HydrationFailed {
+        /// What went wrong.
+        error: String,
+        /// What a person can do about it.
+        action: &'static str,
+    },
+    /// The database was damaged. It is kept under another name, and a new one is there.
+    #[serde(rename = "container.store_set_aside")]
+    StoreSetAside {
+        /// What was found.
+        reason: String,
+        /// Where it is now.
+        kept_as: String,
+        /// One that was set aside long ago and had to make room.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        removed: Option<String>,
+    },
+    /// There is no database to write to. The host goes on; nothing is durable.
+    #[serde(rename = "container.store_unavailable")]
+    StoreUnavailable {
+        /// What went wrong.
+        reason: String,
+        /// Whether it is tried again.
+        retries: bool,
+    },
+    /// The database is back, with everything that was kept in memory meanwhile.
+    #[serde(rename = "container.store_available")]
+    StoreAvailable {},
     /// A limit of the machine is below what was configured.
     #[serde(rename = "container.capacity_limited")]
     CapacityLimited {
@@ -321,6 +399,78 @@ pub enum Event {
         /// Refusals without a line since the last one that got one.
         #[serde(skip_serializing_if = "is_zero")]
         suppressed: u64,
+    },
+    /// A call of the town API failed, after everything that was tried. No agent feels it.
+    #[serde(rename = "town.call_failed")]
+    TownCallFailed {
+        /// Which call, for example `heartbeat`.
+        call: &'static str,
+        /// What kind of failure: `dns`, `connect`, `tls`, `deadline`, `status`, `half_closed`, `not_http`,
+        /// `not_json`, `too_large` or `corrupt`.
+        cause: &'static str,
+        /// HTTP status of the answer, when there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// How often it was tried.
+        attempts: u32,
+        /// What went wrong.
+        message: String,
+        /// Which agent the call was about, when it was about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent_id: Option<AgentId>,
+        /// Groups failures of one cause.
+        fingerprint: String,
+        /// How often this fingerprint was held back since its last line.
+        repeated: u64,
+    },
+    /// The town does not answer any more.
+    #[serde(rename = "town.unreachable")]
+    TownUnreachable {
+        /// What kind of failure: see `town.call_failed`.
+        cause: &'static str,
+        /// What went wrong.
+        message: String,
+    },
+    /// The town answers again.
+    #[serde(rename = "town.reachable")]
+    TownReachable {
+        /// How long it did not.
+        down_ms: u64,
+    },
+    /// A newer run serves the town. This one makes no further calls; its agents run on.
+    #[serde(rename = "town.fenced")]
+    TownFenced {
+        /// The newer run, when the town says which.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        newer_run_id: Option<String>,
+        /// What a person can do about it.
+        action: &'static str,
+    },
+    /// The container asked for a new token and got one. No agent was restarted for it.
+    #[serde(rename = "town.token_refreshed")]
+    TownTokenRefreshed {
+        /// `expiry` when the old one was about to end, `unauthorized` when the town refused it.
+        why: &'static str,
+        /// When the new one ends, when it says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    /// The town sent a new token. No agent was restarted for it.
+    #[serde(rename = "refresh_token.received")]
+    RefreshTokenReceived {
+        /// When it ends, when it says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    /// Something for the town had no room or no time. It is told at most every ten seconds.
+    #[serde(rename = "town.dropped")]
+    TownDropped {
+        /// What: `events`, `completions` or `nudges`.
+        what: &'static str,
+        /// How many since the last line.
+        dropped: u64,
+        /// All of this run.
+        total: u64,
     },
     /// A diagnostic of the host itself or of a library.
     #[serde(rename = "container.log")]
@@ -492,6 +642,23 @@ pub enum Event {
         /// What a person can do about it.
         action: &'static str,
     },
+    /// A snapshot is not restored from any more; the one before it is. It is kept for a person.
+    #[serde(rename = "agent.snapshot_set_aside")]
+    SnapshotSetAside {
+        /// Which agent, in the life that failed with it or found it.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Names the snapshot in the database.
+        generation: u64,
+        /// When it was taken.
+        taken_at: Timestamp,
+        /// Its size.
+        bytes: usize,
+        /// How often the agent failed with it.
+        failures: u32,
+        /// Why.
+        reason: &'static str,
+    },
     /// Memory use crossed the soft mark upward.
     #[serde(rename = "agent.memory_soft_limit")]
     MemorySoftLimit {
@@ -584,19 +751,33 @@ impl Event {
             | Self::MemoryPressure { .. }
             | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
+            | Self::TownCallFailed { .. }
+            | Self::TownUnreachable { .. }
+            | Self::TownDropped { .. }
             | Self::RestartScheduled { .. }
+            | Self::SnapshotSetAside { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }
+            | Self::TownFenced { .. }
+            | Self::HydrationFailed { .. }
+            | Self::StoreSetAside { .. }
+            | Self::StoreUnavailable { .. }
             | Self::AgentStartFailed { .. }
             | Self::AgentQuarantined { .. }
             | Self::AgentCrash(_) => Level::Error,
             Self::UncaughtException { .. } => Level::Fatal,
             Self::ColdStart { .. }
+            | Self::HydrationStarted { .. }
+            | Self::HydrationFinished { .. }
+            | Self::StoreAvailable {}
             | Self::ComponentLoaded { .. }
             | Self::StopIntent { .. }
             | Self::Draining { .. }
             | Self::Drained { .. }
             | Self::Stopped { .. }
+            | Self::TownReachable { .. }
+            | Self::TownTokenRefreshed { .. }
+            | Self::RefreshTokenReceived { .. }
             | Self::MemoryUsage(_)
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }

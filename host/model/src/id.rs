@@ -103,9 +103,20 @@ impl fmt::Debug for AgentId {
     }
 }
 
-/// Counts the lives of an agent id upward from 1. Never reused within a run.
+/// Counts the lives of an agent id upward from 1. Never reused, over runs of the host neither.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(transparent)]
 pub struct Incarnation(pub u64);

@@ -43,6 +43,6 @@ pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};
 pub use secret::Secret;
 pub use settings::Settings;
-pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy};
+pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy, SnapshotPolicy, SnapshotRules};
 pub use state::{AgentState, Input, InvalidTransition};
 pub use time::Timestamp;

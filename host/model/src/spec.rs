@@ -40,6 +40,8 @@ pub struct AgentSpec {
     pub limits: Limits,
     /// What it may reach over HTTP.
     pub http: HttpPolicy,
+    /// Whether and when its state is kept.
+    pub snapshots: SnapshotRules,
     /// Whether and when it comes back after an end.
     pub restart: RestartRules,
     /// `host.config("fault-injection/...")` injects host faults. For tests of the host only.
@@ -106,6 +108,48 @@ impl Default for Limits {
             idle: None,
             log_lines_per_second: 50,
         }
+    }
+}
+
+/// Whether and when an agent's state is kept, to be given to its next life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRules {
+    /// When.
+    pub when: SnapshotPolicy,
+    /// From a turn to the snapshot that has it. Turns meanwhile are in the same one.
+    pub debounce: Duration,
+    /// Largest snapshot. A larger one is refused, and the last good one stays.
+    pub max_bytes: usize,
+}
+
+impl Default for SnapshotRules {
+    fn default() -> Self {
+        let debounce = Duration::from_secs(1);
+        Self { when: SnapshotPolicy::Off, debounce, max_bytes: 1024 * 1024 }
+    }
+}
+
+/// When an agent's state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotPolicy {
+    /// Never. Each life begins anew.
+    Off,
+    /// When the agent is asked to end.
+    Stop,
+    /// After turns as well.
+    Turn,
+}
+
+impl SnapshotPolicy {
+    /// Whether a turn is answered by a snapshot.
+    pub fn after_turns(self) -> bool {
+        self == Self::Turn
+    }
+
+    /// Whether an agent that is asked to end is asked for a snapshot before.
+    pub fn at_the_end(self) -> bool {
+        self != Self::Off
     }
 }
 

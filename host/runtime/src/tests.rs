@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_model::{
     AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartRules,
+    SnapshotRules,
 };
 
 use crate::logs::tests::FakePort;
@@ -157,6 +158,7 @@ pub(crate) fn spec() -> AgentSpec {
         env: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
+        snapshots: SnapshotRules::default(),
         restart: RestartRules::default(),
         fault_injection: false,
         core_dump: false,

@@ -1,31 +1,25 @@
-//! Crash records: the newest in memory, all of them as lines in a file.
+//! Crash records: the newest in memory, more of them in the database.
 //!
 //! ```text
 //!   put ──▶ memory (1000 records, 32 MiB; the oldest go first) ◀── get, list
 //!    │
-//!    └─▶ bounded queue ──▶ writer thread ──▶ crashes.jsonl ── 16 MiB ──▶ crashes.1.jsonl
-//!         full: dropped and counted                          at open: read back, oldest first
+//!    └─▶ the database's bounded queue ──▶ its writer ──▶ retention by count, age and size
+//!         full: dropped and counted          at open: the newest are read back
 //! ```
 //!
-//! A line of the file is a record (`"line": "crash"`) or the frames of one that came before it
-//! (`"line": "frames"`). The file is not synced line by line: it survives the death of the process, and
-//! that of the machine except for its last seconds.
-//!
-//! The file is best effort and the memory is not: without a directory, or with a full disk, records of this
+//! The database is best effort and the memory is not: without a directory, or with a full disk, records of this
 //! run are kept and found all the same, and [`Stats`] says what was not written.
 
-mod file;
+mod import;
 mod memory;
-mod writer;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bulkhead_model::{AgentId, CrashRecord, ExitReason, Frame, Symbolized};
 
+use crate::Database;
+pub use import::{Imported, import};
 use memory::Memory;
-use writer::{Job, Writer};
 
 /// Keeps crash records.
 pub trait CrashStore: Send + Sync {
@@ -89,92 +83,47 @@ pub struct Stats {
     pub bytes: usize,
     /// Records that had to make room for newer ones.
     pub evicted: u64,
-    /// Lines written to the file.
-    pub written_lines: u64,
-    /// Lines that the writer could not write.
+    /// Records written to the database.
+    pub written: u64,
+    /// Records that could not be written.
     pub write_errors: u64,
-    /// Lines that the writer's queue had no room for.
-    pub dropped_lines: u64,
+    /// Records that the database's queue had no room for.
+    pub dropped: u64,
 }
 
-/// How a store of crash records is set up.
-#[derive(Debug, Clone)]
+/// How much a store of crash records holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// Where the file is. Without one there is only memory.
-    pub dir: Option<PathBuf>,
-    /// Records kept in memory.
+    /// Records.
     pub max_records: usize,
-    /// Their size in memory.
+    /// Their size.
     pub max_bytes: usize,
-    /// Size at which the file becomes the old one. Larger lines are not written.
-    pub file_bytes: u64,
-    /// Lines that may wait for the writer.
-    pub queue: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            dir: None,
-            max_records: 1000,
-            max_bytes: 32 * 1024 * 1024,
-            file_bytes: 16 * 1024 * 1024,
-            queue: 256,
-        }
+        Self { max_records: 1000, max_bytes: 32 * 1024 * 1024 }
     }
-}
-
-impl Config {
-    /// The default bounds, with the files in a directory.
-    pub fn in_dir(dir: &Path) -> Self {
-        Self { dir: Some(dir.to_owned()), ..Self::default() }
-    }
-}
-
-/// What was read back at open.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Records of earlier runs that are kept now.
-    pub records: usize,
-    /// Lines that were neither a record nor the frames of one.
-    pub unreadable_lines: u64,
-    /// Last lines without an end: the process died while it wrote.
-    pub half_lines: u64,
-    /// Files that could not be read, with the reason.
-    pub errors: Vec<String>,
 }
 
 /// The crash records of this host.
 pub struct Crashes {
     memory: Mutex<Memory>,
-    writer: Option<Writer>,
+    database: Arc<Database>,
 }
 
 impl Crashes {
-    /// Reads back what earlier runs wrote and starts the writer. Never fails: what did not work is told.
-    pub fn open(config: &Config) -> (Self, Loaded) {
+    /// A store that begins with `earlier` records, oldest first, and writes new ones to `database`.
+    pub fn new(config: Config, database: Arc<Database>, earlier: Vec<Arc<CrashRecord>>) -> Self {
         let mut memory = Memory::new(config.max_records, config.max_bytes);
-        let mut loaded = Loaded::default();
-        let writer = config.dir.as_ref().map(|dir| {
-            loaded = file::read_back(dir, config.file_bytes, &mut memory);
-            let (writer, error) = Writer::start(dir, config.file_bytes, config.queue);
-            loaded.errors.extend(error);
-            writer
-        });
-        (Self { memory: Mutex::new(memory), writer }, loaded)
+        earlier.into_iter().for_each(|record| drop(memory.put(record)));
+        memory.begin_to_count();
+        Self { memory: Mutex::new(memory), database }
     }
 
-    /// Reads what was written, and writes nothing: for those who look on.
-    pub fn read(config: &Config) -> (Self, Loaded) {
-        let mut memory = Memory::new(usize::MAX, usize::MAX);
-        let read = |dir: &PathBuf| file::read_back(dir, config.file_bytes, &mut memory);
-        let loaded = config.dir.as_ref().map(read).unwrap_or_default();
-        (Self { memory: Mutex::new(memory), writer: None }, loaded)
-    }
-
-    /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
-    pub fn flush(&self, patience: Duration) -> bool {
-        self.writer.as_ref().is_none_or(|writer| writer.flush(patience))
+    /// A store of this run only.
+    pub fn in_memory() -> Self {
+        Self::new(Config::default(), Arc::new(Database::absent()), Vec::new())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -184,12 +133,10 @@ impl Crashes {
 
 impl CrashStore for Crashes {
     fn put(&self, record: Arc<CrashRecord>) {
-        // One lock for both, so that the file has the order of the memory.
+        // One lock for both, so that the database has the order of the memory.
         let mut memory = self.memory();
         let evicted = memory.put(Arc::clone(&record));
-        if let Some(writer) = &self.writer {
-            writer.queue(Job::Record(record));
-        }
+        self.database.keep_crash(record);
         drop(memory);
         // Records have hundreds of parts to free, for which nobody else should wait.
         drop(evicted);
@@ -198,9 +145,7 @@ impl CrashStore for Crashes {
     fn update_frames(&self, crash_id: &str, frames: Vec<Frame>, symbolized: Symbolized) {
         let mut memory = self.memory();
         let Some(record) = memory.update_frames(crash_id, frames, symbolized) else { return };
-        if let Some(writer) = &self.writer {
-            writer.queue(Job::Frames(record));
-        }
+        self.database.keep_crash(record);
     }
 
     fn get(&self, crash_id: &str) -> Option<Arc<CrashRecord>> {
@@ -212,11 +157,13 @@ impl CrashStore for Crashes {
     }
 
     fn stats(&self) -> Stats {
-        let mut stats = self.memory().stats();
-        if let Some(writer) = &self.writer {
-            writer.add_to(&mut stats);
+        let counts = self.database.counts();
+        Stats {
+            written: counts.crashes_written,
+            write_errors: counts.crash_errors,
+            dropped: counts.crashes_dropped,
+            ..self.memory().stats()
         }
-        stats
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_api::StartRequest;
-use bulkhead_model::{AgentSpec, HttpPolicy, Limits, RestartRules, Secret, StartPhase};
+use bulkhead_model::{
+    AgentSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules, StartPhase,
+};
 
 /// Bytes of a megabyte, as the configuration counts them.
 const MIB: u64 = 1024 * 1024;
@@ -21,6 +23,8 @@ pub struct Role {
     pub limits: Limits,
     /// What they may reach over HTTP.
     pub http: HttpPolicy,
+    /// Whether and when their state is kept.
+    pub snapshots: SnapshotRules,
     /// Whether and when they come back after an end.
     pub restart: RestartRules,
     /// What `host.config` answers them.
@@ -110,6 +114,7 @@ impl Catalog {
             env: request.env_vars,
             limits,
             http: role.http.clone(),
+            snapshots: role.snapshots.clone(),
             restart: role.restart.clone(),
             fault_injection: role.fault_injection,
             core_dump: role.core_dump,
@@ -138,6 +143,7 @@ mod tests {
             component: "echo".into(),
             limits: Limits::default(),
             http: HttpPolicy::default(),
+            snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
             workspace: true,

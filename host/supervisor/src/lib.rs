@@ -13,8 +13,10 @@
 
 mod catalog;
 mod drain;
+mod hydrate;
 mod memory;
 mod metrics;
+mod order;
 mod peers;
 mod registry;
 mod relief;
@@ -22,24 +24,28 @@ mod settings;
 mod start;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use bulkhead_agent::AgentHandle;
 use bulkhead_agent::Container;
 pub use bulkhead_agent::{
-    Delivery, SendError, SettingsError, StartError, StartFailure, StopError, TownConfigError,
-    TurnReport,
+    Delivery, SendError, SettingsError, StartError, StartFailure, StopError, Stores,
+    TownConfigError, TurnReport,
 };
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 pub use bulkhead_memory::Snapshot as MemorySnapshot;
+use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
-use bulkhead_store::blackbox::InFlightTable;
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
+use bulkhead_store::database::AgentRow;
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
+use hydrate::Plan;
+pub use hydrate::{HydrationReport, HydrationRules};
 pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;
 pub use start::Started;
@@ -54,6 +60,12 @@ pub struct SupervisorConfig {
     pub keep_ended: usize,
 }
 
+impl SupervisorConfig {
+    fn workspace(&self, id: &AgentId) -> std::path::PathBuf {
+        self.workspaces_dir.join(id.as_str())
+    }
+}
+
 /// The way from an id to its agent. Cheap to clone.
 #[derive(Clone)]
 pub struct Supervisor(Arc<Inner>);
@@ -62,6 +74,8 @@ struct Inner {
     config: SupervisorConfig,
     container: Arc<Container>,
     registry: Registry,
+    /// What earlier runs left, until it is brought back.
+    plan: Mutex<Plan>,
     ready: AtomicBool,
     next_message: AtomicU64,
     /// 0: not yet.
@@ -69,28 +83,36 @@ struct Inner {
 }
 
 impl Supervisor {
-    /// A supervisor without agents. It takes starts at once and is ready when
-    /// [`Supervisor::set_ready`] was called.
+    /// A supervisor in which nothing lives. It knows what `earlier` runs left, takes starts at once, and is
+    /// ready when [`Supervisor::set_ready`] was called.
     pub fn new(
         config: SupervisorConfig,
         runtime: Arc<Runtime>,
         sink: SharedSink,
-        crashes: Arc<dyn CrashStore>,
-        in_flight: InFlightTable,
+        stores: Stores,
+        earlier: Vec<AgentRow>,
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
+        let forgotten = stores.database.forgotten();
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
-            let container =
-                Container::new(runtime, peers, sink, crashes, in_flight, context, memory);
+            let container = Container::new(runtime, peers, sink, stores, context, memory);
             let container = Arc::new(container);
             let max_agents = container.runtime.capacity().max_agents;
-            let registry = Registry::new(max_agents, config.keep_ended, Arc::clone(&container));
+            let registry = Registry::new(
+                max_agents,
+                config.keep_ended,
+                Arc::clone(&container),
+                &earlier,
+                forgotten,
+            );
+            let plan = Plan::make(earlier, &config, &registry);
             Inner {
                 config,
                 container,
                 registry,
+                plan: Mutex::new(plan),
                 ready: AtomicBool::new(false),
                 next_message: AtomicU64::new(1),
                 mayor_ready_ms: AtomicI64::new(0),
@@ -106,6 +128,7 @@ impl Supervisor {
             return Err(no_such_agent());
         }
         let exit = agent.stop(ShutdownReason::Stopped, by).await;
+        self.0.written().await;
         let exit_reason = exit.map_or_else(|| "stopped".to_owned(), |exit| exit.reason);
         Ok(StopAnswer { stopped: true, exit_reason })
     }
@@ -181,7 +204,19 @@ impl Supervisor {
     }
 }
 
+/// How long an answer waits for the disk. One that hangs lets the host go on without it.
+const WRITING: Duration = Duration::from_secs(2);
+
 impl Inner {
+    /// Resolves when what was changed is durable, or will not be: the log says why.
+    async fn written(&self) {
+        let written = self.container.database.receipt().durable();
+        if tokio::time::timeout(WRITING, written).await.is_err() {
+            let waited_ms = millis(WRITING);
+            tracing::warn!(waited_ms, "an answer was given before the database had written it");
+        }
+    }
+
     fn sink(&self) -> &SharedSink {
         &self.container.sink
     }

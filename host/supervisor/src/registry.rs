@@ -5,6 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_agent::{Agent, Container};
 use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_store::database::AgentRow;
+
+/// Numbers of restarts are written and nobody waits for it: so many may have been given and told of in the
+/// log when a run died, and not be in the database.
+const UNWRITTEN: u64 = 128;
 
 pub(crate) struct Registry {
     max_agents: usize,
@@ -13,17 +18,32 @@ pub(crate) struct Registry {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
     agents: HashMap<AgentId, Arc<Agent>>,
     /// Incarnations up to this one were given to ids that are forgotten. A forgotten id that comes
     /// back counts on from here, so that no number is used twice.
     forgotten: u64,
+    /// Highest numbers that were given in earlier runs, of agents that are not known yet in this one.
+    earlier: HashMap<AgentId, Incarnation>,
 }
 
 impl Registry {
-    pub(crate) fn new(max_agents: usize, keep_ended: usize, container: Arc<Container>) -> Self {
-        Self { max_agents, keep_ended, container, inner: Mutex::default() }
+    /// `earlier` has what is known of agents from earlier runs, `forgotten` the highest number of those of
+    /// which nothing is.
+    pub(crate) fn new(
+        max_agents: usize,
+        keep_ended: usize,
+        container: Arc<Container>,
+        earlier: &[AgentRow],
+        forgotten: Incarnation,
+    ) -> Self {
+        let number = |row: &AgentRow| (row.id.clone(), Incarnation(row.incarnation.0 + UNWRITTEN));
+        let inner = Inner {
+            agents: HashMap::new(),
+            forgotten: forgotten.0,
+            earlier: earlier.iter().map(number).collect(),
+        };
+        Self { max_agents, keep_ended, container, inner: Mutex::new(inner) }
     }
 
     /// The agent of an id, made when there is none.
@@ -34,8 +54,8 @@ impl Registry {
         }
         inner.make_room(self.max_agents.saturating_add(self.keep_ended), self.keep_ended);
         self.container.changes.happened();
-        let last = Incarnation(inner.forgotten);
-        let agent = Arc::new(Agent::new(last, Arc::clone(&self.container)));
+        let last = inner.earlier.remove(id).unwrap_or(Incarnation(inner.forgotten));
+        let agent = Arc::new(Agent::new(id.clone(), last, Arc::clone(&self.container)));
         inner.agents.insert(id.clone(), Arc::clone(&agent));
         agent
     }

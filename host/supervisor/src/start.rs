@@ -1,17 +1,19 @@
 //! The way of a start: the request becomes a spec, the agent's slot decides, the agent's task does the
 //! rest.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bulkhead_agent::{Admission, AgentHandle, StartError, StartFailure, StartOrder};
+use bulkhead_agent::{
+    Admission, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
+};
 use bulkhead_api::{IfRunning, StartAnswer, StartRequest};
 use bulkhead_events::now;
-use bulkhead_model::{AgentId, AgentSpec, Event, StartPhase};
+use bulkhead_model::{AgentId, Event, StartPhase};
 use tokio::time::timeout_at;
 
+use crate::order::{self, Origin};
 use crate::{Inner, Supervisor};
 
 /// A start that led to a running agent.
@@ -32,7 +34,7 @@ impl Supervisor {
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
         let began = Instant::now();
         let (id, role) = (request.agent_id.clone(), request.role.clone());
-        let (admission, agent, deadline) = match self.0.admit(request, began) {
+        let (admission, agent, deadline) = match self.0.admit(request, began, Origin::Asked, None) {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.0.tell_failed(id, role, &error);
@@ -42,6 +44,8 @@ impl Supervisor {
         if admission != Admission::Kept {
             let started = self.0.wait_for(&agent, admission, deadline).await;
             started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
+            // It was being written while the agent started.
+            self.0.written().await;
         }
         self.0.note_mayor(&agent);
         let joined = admission == Admission::Joined;
@@ -53,24 +57,30 @@ impl Supervisor {
 
 impl Inner {
     /// Turns the request into a spec and lets it in, or says why not.
-    fn admit(
+    pub(crate) fn admit(
         &self,
         request: StartRequest,
         began: Instant,
+        origin: Origin,
+        settings: Option<SettingsChange>,
     ) -> Result<(Admission, AgentHandle, Instant), StartError> {
         let keep_running = request.if_running == IfRunning::Keep;
         let force = request.force;
         if self.container.is_draining() {
             return Err(StartError::draining());
         }
+        let record = order::record(&request, origin.digest());
         let resolved = self.config.catalog.resolve(request)?;
         let spec = Arc::new(resolved.spec);
         let deadline = began + spec.limits.start;
         let order = StartOrder {
-            workspace: resolved.workspace.then(|| self.workspace(&spec)),
+            workspace: resolved.workspace.then(|| self.config.workspace(&spec.id)),
             component: resolved.path,
             keep_running,
             force,
+            record,
+            settings,
+            resumes: matches!(origin, Origin::EarlierRun { .. }),
             deadline,
             prompt_message_id: self.next_message_id(),
             spec: Arc::clone(&spec),
@@ -101,17 +111,13 @@ impl Inner {
         }
     }
 
-    fn workspace(&self, spec: &AgentSpec) -> PathBuf {
-        self.config.workspaces_dir.join(spec.id.as_str())
-    }
-
-    fn note_mayor(&self, agent: &AgentHandle) {
+    pub(crate) fn note_mayor(&self, agent: &AgentHandle) {
         if agent.spec().role.as_ref() == MAYOR {
             let _ = self.mayor_ready_ms.compare_exchange(0, now().0, Relaxed, Relaxed);
         }
     }
 
-    fn tell_failed(&self, agent_id: AgentId, role: String, error: &StartError) {
+    pub(crate) fn tell_failed(&self, agent_id: AgentId, role: String, error: &StartError) {
         self.sink().record(Event::AgentStartFailed {
             agent_id,
             role,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bulkhead_events::{AccountReading, SharedSink, Sink};
 use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, Message, RestartRules, Secret,
-    Sender, Settings,
+    Sender, Settings, SnapshotRules,
 };
 use bulkhead_runtime::{
     Birth, CallEnd, CallLimits, Incarnation, Loaded, Logs, Nudge, Port, PortError, Runtime,
@@ -134,6 +134,7 @@ fn birth() -> Birth {
         restart: RestartRules::default(),
         fault_injection: false,
         core_dump: false,
+        snapshots: SnapshotRules::default(),
         eviction_weight_percent: 100,
     };
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));

@@ -9,6 +9,8 @@ mod blackbox;
 mod churn;
 mod connection;
 mod crash;
+mod durable;
+mod inside;
 mod machine;
 mod memory;
 mod process;
@@ -70,6 +72,7 @@ enum Part {
     Storm,
     Density,
     Memory,
+    Durable,
     Symbols,
     Account,
 }
@@ -93,6 +96,7 @@ impl Part {
             Self::Storm => storm::measure(Duration::from_secs(args.storm_seconds), report),
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
             Self::Memory => memory::measure(report),
+            Self::Durable => durable::measure(args.rounds, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
         }

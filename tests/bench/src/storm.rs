@@ -52,6 +52,7 @@ pub fn measure(storm: Duration, report: &mut Report) {
     let (began, before, cpu) = (Instant::now(), crashes(&host), process.cpu());
     let stormy = watch(&mut http, storm);
     let counted = crashes(&host) - before;
+    let unkept = unkept(&host) / crashes(&host) * 100.0;
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), process.cpu() - cpu);
     let lost = calm(&host);
     let rate = counted / seconds;
@@ -60,6 +61,7 @@ pub fn measure(storm: Duration, report: &mut Report) {
     let each = cpu.div_f64(counted.max(1.0));
     report.add(Row::cost("CPU of the host for each", number, each, CPU_BUDGET));
     report.add(Row::percent("of them, not in the counts", lost, 0.0));
+    report.add(Row::percent("of them, not in the database", unkept, 0.0));
     let budget = quiet.percentile(99) * DISTURBED_BUDGET;
     report.add(Row::tail("message to an agent that is well", &quiet, quiet.percentile(99)));
     report.add(Row::tail("the same in the storm", &stormy, budget));
@@ -70,6 +72,13 @@ pub fn measure(storm: Duration, report: &mut Report) {
 /// Crashes so far, as the host counts them.
 fn crashes(host: &Host) -> f64 {
     host.client().metrics()["bulkhead_agent_exits_total{reason=\"panic\"}"]
+}
+
+/// Crash records that the database did not take so far.
+fn unkept(host: &Host) -> f64 {
+    let metrics = host.client().metrics();
+    let count = |what: &str| metrics[&format!("bulkhead_crash_{what}_total")];
+    count("record_errors") + count("records_dropped")
 }
 
 /// Ends the storm. Yields the percentage by which the host's count and its log differ from the agents'

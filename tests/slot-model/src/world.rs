@@ -216,7 +216,7 @@ impl World {
     // What `Agent::start` does, and then the caller waits for its answer.
     async fn start(self: &Arc<Self>, spec: u8, fate: Fate, keep: bool) {
         self.starts.fetch_add(1, SeqCst);
-        let wish = Wish { spec: &spec, keep_running: keep, force: false };
+        let wish = Wish { spec: &spec, keep_running: keep, force: false, resumes: false };
         let may_begin = || if self.drains.is_set() { Err(Refused) } else { Ok(()) };
         match self.slot.admit(&wish, may_begin, |number| self.make(number, spec)) {
             Err(Refused) | Ok(Admitted::Kept(_)) => {}

@@ -19,11 +19,12 @@ impl Actor<'_> {
         let call = self.container.runtime.instantiate(loaded, birth, limits);
         let (incarnation, ()) = self.begin(call, Phase::Instantiate).await?;
         self.timings.instantiate_us = micros(began.elapsed());
+        let (incarnation, restored) = self.restore(incarnation).await?;
         self.begins(Phase::Start.as_str(), None);
         let began = Instant::now();
         let info = StartInfo {
             incarnation: self.number().0,
-            restored: false,
+            restored,
             town_id: self.container.context.town_id(),
         };
         let call = incarnation.start(info, self.start_limits());
@@ -33,13 +34,13 @@ impl Actor<'_> {
     }
 
     /// A start has one deadline for all its calls, and no other limit.
-    fn start_limits(&self) -> CallLimits {
+    pub(super) fn start_limits(&self) -> CallLimits {
         let left = self.deadline.saturating_duration_since(Instant::now());
         CallLimits { cpu: left, wall: left, host_call: left + Duration::from_secs(1) }
     }
 
     /// Drives a call of the start. A stop order ends it at once: there is nothing to save yet.
-    async fn begin(&mut self, mut call: Call<()>, phase: Phase) -> Step<()> {
+    pub(super) async fn begin(&mut self, mut call: Call<()>, phase: Phase) -> Step<()> {
         let mut ordered = false;
         let end = loop {
             tokio::select! {

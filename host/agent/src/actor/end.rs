@@ -46,6 +46,7 @@ impl Actor<'_> {
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
         let Ended { mut exit, in_flight, mut remains } = ended;
         self.tell_eviction(&mut exit);
+        self.blame_snapshot(&exit);
         if exit.reason == ExitReason::EvictedMemoryPressure {
             // A dump would take more memory than the agent gives back.
             remains = None;
@@ -164,8 +165,10 @@ impl Tenure {
         let (past, lived) = (PastEnd { run_uptime: uptime, ..past }, shared.board.age());
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
-        let attempts_in_window =
-            self.slot.look_at_restarts(|restarts| restarts.attempts_in_window(rules, at, uptime));
+        let restarts = self.slot.restarts();
+        let attempts_in_window = restarts.attempts_in_window(rules, at, uptime);
+        // Before anybody can see the end.
+        shared.note_end(exit.reason, &decision, may_restart, restarts.into());
         let for_mail = crash_id.clone();
         let end = End {
             exit,

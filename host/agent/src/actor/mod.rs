@@ -17,6 +17,7 @@ mod probation;
 mod reserve;
 mod rest;
 mod serve;
+mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ use bulkhead_model::{
 };
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
 use bulkhead_store::blackbox::{Marker, Work};
+use bulkhead_store::database::Private;
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -43,6 +45,7 @@ use crate::report::Reporter;
 use crate::settings::LiveSettings;
 use end::Tenure;
 pub(crate) use probation::Probation;
+use snapshot::Snapshots;
 
 /// What a start makes incarnations from.
 pub(crate) struct Life {
@@ -53,6 +56,8 @@ pub(crate) struct Life {
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     log_budget: Arc<Mutex<Budget>>,
     prompt_message_id: String,
+    /// What a later run of the host starts it from.
+    record: Private,
 }
 
 /// One incarnation at work.
@@ -64,6 +69,9 @@ struct Actor<'a> {
     deadline: Instant,
     timings: StartTimings,
     stop: watch::Receiver<Option<StopOrder>>,
+    /// Something was asked to end for this start.
+    displaces: bool,
+    snapshots: Snapshots,
     tenure: Tenure,
     /// Tells the next run that this was under way, should the process end now.
     at_hand: Option<Marker>,
@@ -100,7 +108,9 @@ impl Life {
         slot: &Arc<AgentSlot>,
         container: &Arc<Container>,
     ) -> Self {
-        let StartOrder { spec, component, workspace, prompt_message_id, .. } = order;
+        let StartOrder { spec, component, workspace, prompt_message_id, record, settings, .. } =
+            order;
+        let changed = settings;
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
         let start = Arc::new(Start {
@@ -109,7 +119,7 @@ impl Life {
                 limits.mailbox_bytes,
                 Arc::clone(account),
             ),
-            settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings)),
+            settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
             spec,
             ring: Arc::clone(ring),
             probation: Probation::default(),
@@ -117,7 +127,7 @@ impl Life {
             container: Arc::clone(container),
         });
         let slot = Arc::clone(slot);
-        Self { start, slot, component, workspace, log_budget, prompt_message_id }
+        Self { start, slot, component, workspace, log_budget, prompt_message_id, record }
     }
 
     /// An incarnation in `starting`. It does nothing by itself. `attempt` is 1 for the first of the start.
@@ -158,6 +168,7 @@ impl Life {
         let Some((loaded, _commitment)) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
             let Some(next) = actor.rest(restart_at).await else { return };
+            next.shared.note_return();
             let deadline = Instant::now() + self.start.spec.limits.start;
             let tenure = Tenure::holding(&next, &self.slot);
             actor = Actor::new(&self, next, deadline, tenure);
@@ -193,6 +204,8 @@ impl<'a> Actor<'a> {
             deadline,
             timings: StartTimings::default(),
             stop: shared.stop.subscribe(),
+            displaces: false,
+            snapshots: Snapshots::default(),
             tenure,
             at_hand: None,
             shared,

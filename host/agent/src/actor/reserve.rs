@@ -26,6 +26,10 @@ impl Actor<'_> {
             Ok(ready) => return Some(ready),
             Err(error) => error,
         };
+        if self.displaces && error.kind != StartFailure::Superseded {
+            // Who was there was asked to end for it, and nothing comes in its place.
+            self.shared.note_stop();
+        }
         // Told before the reservation is given up: a drain does not wait for more than that.
         self.reporter.not_started(&error);
         self.tenure.withdraw();
@@ -57,11 +61,8 @@ impl Actor<'_> {
     /// Makes sure that there is memory for it.
     fn commit(&self) -> Result<Commitment, StartError> {
         let own = self.shared.start.spec.limits.memory_bytes;
-        let replaced = self
-            .life
-            .slot
-            .occupant()
-            .map_or(0, |occupant| occupant.spec().limits.memory_bytes);
+        let replaced =
+            self.life.slot.occupant().map_or(0, |occupant| occupant.spec().limits.memory_bytes);
         self.container.commit(own, replaced)
     }
 
@@ -101,6 +102,7 @@ impl Actor<'_> {
             Err(NotReady::Gone) => return Err(self.taken_over().await),
             Err(NotReady::Quarantined(restarts)) => return Err(StartError::from(*restarts)),
         };
+        self.displaces = holder.is_some() || resting.is_some();
         if let Some(holder) = holder {
             holder.stop(ShutdownReason::Superseded, "start");
         }
@@ -128,6 +130,8 @@ impl Actor<'_> {
         match turn {
             Turn::Mine => {
                 self.tenure.begins();
+                // Written while the instance is made.
+                self.shared.note_begin(&self.life.record, self.life.slot.restarts().into());
                 Ok(())
             }
             Turn::Gone => Err(self.taken_over().await),

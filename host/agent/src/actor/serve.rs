@@ -23,20 +23,27 @@ impl Actor<'_> {
             return self.run_command(incarnation).await;
         }
         let mut incarnation = incarnation;
+        let mut idle = Box::pin(self.idle_for_long());
         loop {
-            let idle = self.idle_for_long();
+            incarnation = match self.snapshot_if_due(incarnation).await {
+                Ok((next, ())) => next,
+                Err(ended) => return ended,
+            };
+            let due = self.snapshot_due();
             let envelope = tokio::select! {
                 biased;
                 order = stop_ordered(&mut self.stop) => {
                     return self.wind_down(incarnation, order.grace, order.reason).await;
                 }
                 envelope = self.shared.start.mailbox.next() => envelope,
-                waited = idle => return self.leave(incarnation, waited).await,
+                () = at(due) => continue,
+                waited = &mut idle => return self.leave(incarnation, waited).await,
             };
             match self.work_on(incarnation, envelope).await {
                 Ok((next, ())) => incarnation = next,
                 Err(ended) => return ended,
             }
+            idle = Box::pin(self.idle_for_long());
             if !self.shared.start.mailbox.is_empty() {
                 tokio::task::yield_now().await;
             }
@@ -85,7 +92,10 @@ impl Actor<'_> {
                 // Turns that never wait would keep this thread, and no stop order would be seen.
                 tokio::task::yield_now().await;
                 let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
-                    incarnation = alive;
+                    match self.snapshot_if_due(alive).await {
+                        Ok((next, ())) => incarnation = next,
+                        Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
+                    }
                     continue;
                 };
                 // The message is not done with: its sender is told that the agent ended.
@@ -100,6 +110,7 @@ impl Actor<'_> {
                 }
             }
             if next == Next::Done {
+                self.forget_state();
                 return Err(
                     Exit::new(ExitReason::Completed, Phase::Idle, "the agent said done").into()
                 );
@@ -155,6 +166,7 @@ impl Actor<'_> {
             CallEnd::Returned(incarnation, result) => {
                 let cpu_us = self.shared.birth.meter.usage().cpu_us - cpu_before;
                 self.reporter.turn(&envelope.message.id, &result, cpu_us, began.elapsed());
+                self.remember_turn();
                 self.is_through();
                 // Told first: a drain goes on as soon as nobody is busy.
                 if grace.is_none() {
@@ -229,6 +241,13 @@ impl Actor<'_> {
         reason: ShutdownReason,
     ) -> Ended {
         self.shared.board.transition(Input::StopRequested);
+        let began = Instant::now();
+        // Half of the grace is for the guest's own end.
+        let incarnation = match self.last_snapshot(incarnation, grace / 2).await {
+            Ok((incarnation, ())) => incarnation,
+            Err(ended) => return of_the_grace(ended),
+        };
+        let grace = grace.saturating_sub(began.elapsed());
         let limits =
             CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
         self.begins(Phase::Shutdown.as_str(), None);
@@ -263,4 +282,20 @@ impl Actor<'_> {
         };
         exit.into()
     }
+}
+
+/// Resolves at this time, if there is one.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A snapshot at the end has no limits of its own: it is part of the grace.
+fn of_the_grace(mut ended: Ended) -> Ended {
+    if matches!(ended.exit.reason, ExitReason::CpuDeadline | ExitReason::WallDeadline) {
+        ended.exit.reason = ExitReason::Killed;
+    }
+    ended
 }

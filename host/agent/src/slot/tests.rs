@@ -59,7 +59,7 @@ fn slot() -> TestSlot {
 }
 
 fn wish(spec: &str) -> Wish<'_, str> {
-    Wish { spec, keep_running: false, force: false }
+    Wish { spec, keep_running: false, force: false, resumes: false }
 }
 
 fn admit(slot: &TestSlot, wish: &Wish<'_, str>) -> Result<Admitted<Fake>, Refused> {

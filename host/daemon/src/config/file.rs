@@ -6,7 +6,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bulkhead_model::{AgentId, MemoryPolicy, RestartPolicy, Secret, spec::HttpRule};
+use bulkhead_model::{
+    AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, spec::HttpRule,
+};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -176,6 +178,8 @@ pub struct Limits {
     pub keep_ended: usize,
     pub shutdown_ms: Count,
     pub drain_ms: Count,
+    pub hydration_parallel: Count,
+    pub hydration_ms: Count,
 }
 
 impl Default for Limits {
@@ -192,6 +196,8 @@ impl Default for Limits {
             shutdown_ms: Count(20_000),
             // Below the 15 minutes that the original's platform gives.
             drain_ms: Count(300_000),
+            hydration_parallel: Count(32),
+            hydration_ms: Count(10_000),
         }
     }
 }
@@ -253,6 +259,9 @@ pub struct Role {
     pub mailbox_messages: Option<Count>,
     pub mailbox_kb: Option<Count>,
     pub log_lines_per_second: Option<Count>,
+    pub snapshot: Option<SnapshotPolicy>,
+    pub snapshot_ms: Option<Count>,
+    pub snapshot_kb: Option<Spanned<Count>>,
     #[serde(default)]
     pub http_allow: Vec<Rule>,
     #[serde(default = "no")]

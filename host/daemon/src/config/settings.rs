@@ -13,9 +13,12 @@ use bulkhead_events::{Format, LogConfig};
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_memory::{Admission, MemoryConfig};
 use bulkhead_model::restart::MAX_RESTARTS;
-use bulkhead_model::{HttpPolicy, Level, Limits, RestartRules, Secret, spec::HttpRule};
+use bulkhead_model::{
+    HttpPolicy, Level, Limits, RestartRules, Secret, SnapshotRules, spec::HttpRule,
+};
 use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
-use bulkhead_supervisor::{Catalog, Role, SupervisorConfig};
+use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
+use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use toml::Spanned;
 
 use super::file::{self, Count, File};
@@ -38,6 +41,8 @@ pub struct Settings {
     /// How long a drain may take as a whole, `shutdown` included.
     pub drain: Duration,
     pub agents: Vec<StartRequest>,
+    /// How agents are brought back at boot.
+    pub hydration: HydrationRules,
 }
 
 /// How memory is watched.
@@ -160,6 +165,10 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
         drain: Duration::from_millis(file.limits.drain_ms.0),
         agents,
+        hydration: HydrationRules {
+            parallel: file.limits.hydration_parallel.as_usize(),
+            deadline: Duration::from_millis(file.limits.hydration_ms.0),
+        },
     })
 }
 
@@ -257,6 +266,7 @@ fn check_role(
 ) -> Result<Role, Problem> {
     let limits = limits(name, &role, memory)?;
     let restart = restart_rules(name, &role)?;
+    let snapshots = snapshot_rules(name, &role)?;
     let span = role.component.span();
     let Some((component, _)) = components.get_key_value(role.component.get_ref().as_str()) else {
         let wanted = role.component.get_ref();
@@ -289,6 +299,7 @@ fn check_role(
         component: Arc::clone(component),
         limits,
         http: HttpPolicy { allow },
+        snapshots,
         restart,
         config,
         workspace: role.workspace,
@@ -394,6 +405,24 @@ fn restart_rules(name: &str, role: &file::Role) -> Result<RestartRules, Problem>
             });
         }
         *rule = *given.get_ref();
+    }
+    Ok(rules)
+}
+
+fn snapshot_rules(name: &str, role: &file::Role) -> Result<SnapshotRules, Problem> {
+    let mut rules = SnapshotRules::default();
+    if let Some(when) = role.snapshot {
+        rules.when = when;
+    }
+    set_ms(&mut rules.debounce, role.snapshot_ms);
+    if let Some(kb) = &role.snapshot_kb {
+        rules.max_bytes = kb.get_ref().as_usize().saturating_mul(1024);
+        if rules.max_bytes > MAX_SNAPSHOT_BYTES {
+            let (given, most) = (kb.get_ref().0, MAX_SNAPSHOT_BYTES / 1024);
+            let message = format!("{given} is more than the {most} that the database keeps");
+            let key = format!("roles.{name}.snapshot_kb");
+            return Err(Problem { key, message, span: kb.span() });
+        }
     }
     Ok(rules)
 }

@@ -6,8 +6,7 @@ use bulkhead_model::{Determinism, Incarnation, Phase, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::database;
 
 fn record(n: u64) -> CrashRecord {
     CrashRecord {
@@ -34,7 +33,8 @@ fn record(n: u64) -> CrashRecord {
         frames: vec![frame("raw")],
         symbolized: Symbolized::Pending,
         started_at: Timestamp(1000),
-        crashed_at: Timestamp(2000),
+        // Later than any test runs: young enough to be kept.
+        crashed_at: Timestamp(4_000_000_000_000),
         agent_uptime_ms: 1000,
         phase: Phase::Handle,
         message_id: None,
@@ -66,17 +66,19 @@ fn frame(function: &str) -> Frame {
     }
 }
 
+fn of_size(config: Config) -> Crashes {
+    Crashes::new(config, Arc::new(Database::absent()), Vec::new())
+}
+
 fn in_memory(max_records: usize) -> Crashes {
-    Crashes::open(&Config { max_records, ..Config::default() }).0
+    of_size(Config { max_records, ..Config::default() })
 }
 
-fn config(dir: &Path) -> Config {
-    Config { dir: Some(dir.to_owned()), ..Config::default() }
-}
-
-/// A store whose file is in `dir`, with what earlier ones wrote.
-fn reopen(dir: &Path) -> (Crashes, Loaded) {
-    Crashes::open(&config(dir))
+/// A store whose database is in `dir`, with what earlier ones wrote.
+fn reopen(dir: &Path) -> Crashes {
+    let config = database::Config { dir: Some(dir.to_owned()), ..database::Config::default() };
+    let (database, found) = Database::open(config, |notice| panic!("{notice:?}"));
+    Crashes::new(Config::default(), Arc::new(database), found.crashes)
 }
 
 fn ids(page: &Page) -> Vec<&str> {
@@ -85,7 +87,7 @@ fn ids(page: &Page) -> Vec<&str> {
 
 fn filled(count: u64) -> Crashes {
     let crashes = in_memory(100);
-    (1..=count).for_each(|n| crashes.put(Arc::new(record(n))));
+    (1..=count).for_each(|n| crashes.put(record(n).into()));
     crashes
 }
 
@@ -100,7 +102,7 @@ fn a_record_is_found_by_its_id_and_the_newest_comes_first() {
 #[test]
 fn the_oldest_make_room_and_are_counted() {
     let crashes = in_memory(3);
-    (1..=10).for_each(|n| crashes.put(Arc::new(record(n))));
+    (1..=10).for_each(|n| crashes.put(record(n).into()));
     let stats = crashes.stats();
     assert_eq!((stats.kept, stats.evicted), (3, 7));
     assert_eq!(ids(&crashes.list(&Filter::default())), ["c10", "c9", "c8"]);
@@ -110,14 +112,14 @@ fn the_oldest_make_room_and_are_counted() {
 
 #[test]
 fn bytes_are_bounded_too() {
-    let crashes = Crashes::open(&Config { max_bytes: 20_000, ..Config::default() }).0;
+    let crashes = of_size(Config { max_bytes: 20_000, ..Config::default() });
     for n in 0..100 {
-        crashes.put(Arc::new(CrashRecord { message: "x".repeat(1000), ..record(n) }));
+        crashes.put(CrashRecord { message: "x".repeat(1000), ..record(n) }.into());
     }
     let stats = crashes.stats();
     assert!(stats.bytes <= 20_000 && stats.kept > 5, "{stats:?}");
     assert_eq!(stats.kept as u64 + stats.evicted, 100);
-    crashes.put(Arc::new(CrashRecord { message: "x".repeat(50_000), ..record(1000) }));
+    crashes.put(CrashRecord { message: "x".repeat(50_000), ..record(1000) }.into());
     assert_eq!((crashes.stats().kept, crashes.stats().bytes), (0, 0));
 }
 
@@ -152,7 +154,7 @@ fn pages_follow_each_other_in_both_directions() {
 #[test]
 fn a_cursor_that_is_gone_is_told() {
     let crashes = in_memory(2);
-    (1..=5).for_each(|n| crashes.put(Arc::new(record(n))));
+    (1..=5).for_each(|n| crashes.put(record(n).into()));
     let page = crashes.list(&Filter { before: Some("c1".into()), ..Filter::default() });
     assert!(page.cursor_lost && page.records.is_empty());
     let page = crashes.list(&Filter { after: Some("c1".into()), ..Filter::default() });
@@ -174,7 +176,7 @@ fn frames_are_filled_in_and_whoever_holds_the_record_keeps_what_it_saw() {
 #[test]
 fn the_same_id_is_one_record() {
     let crashes = filled(3);
-    crashes.put(Arc::new(CrashRecord { message: "better".into(), ..record(2) }));
+    crashes.put(CrashRecord { message: "better".into(), ..record(2) }.into());
     assert_eq!(crashes.stats().kept, 3);
     assert_eq!(crashes.get("c2").unwrap().message, "better");
     assert_eq!(ids(&crashes.list(&Filter::default())), ["c3", "c2", "c1"]);
@@ -183,13 +185,13 @@ fn the_same_id_is_one_record() {
 #[test]
 fn records_of_an_earlier_run_are_read_back_with_their_frames() {
     let dir = tempfile::tempdir().unwrap();
-    let (crashes, loaded) = reopen(dir.path());
-    assert_eq!(loaded, Loaded::default());
-    (1..=3).for_each(|n| crashes.put(Arc::new(record(n))));
+    let crashes = reopen(dir.path());
+    assert_eq!(crashes.stats(), Stats::default());
+    (1..=3).for_each(|n| crashes.put(record(n).into()));
     crashes.update_frames("c2", vec![frame("named")], Symbolized::Done);
     drop(crashes);
-    let (crashes, loaded) = reopen(dir.path());
-    assert_eq!(loaded, Loaded { records: 3, ..Loaded::default() });
+    let crashes = reopen(dir.path());
+    assert_eq!(ids(&crashes.list(&Filter::default())), ["c3", "c2", "c1"]);
     let expected =
         CrashRecord { frames: vec![frame("named")], symbolized: Symbolized::Done, ..record(2) };
     assert_eq!(*crashes.get("c2").unwrap(), expected);
@@ -197,144 +199,45 @@ fn records_of_an_earlier_run_are_read_back_with_their_frames() {
     assert_eq!(crashes.stats().evicted, 0);
 }
 
-#[test]
-fn a_half_written_line_is_skipped_and_spoils_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("crashes.jsonl");
-    let (crashes, _) = reopen(dir.path());
-    (1..=2).for_each(|n| crashes.put(Arc::new(record(n))));
-    drop(crashes);
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, &whole[..whole.len() - 40]).unwrap();
-    let (crashes, loaded) = reopen(dir.path());
-    assert_eq!(loaded, Loaded { records: 1, half_lines: 1, ..Loaded::default() });
-    crashes.put(Arc::new(record(3)));
-    drop(crashes);
-    let (crashes, loaded) = reopen(dir.path());
-    assert_eq!(loaded, Loaded { records: 2, ..Loaded::default() });
-    assert!(crashes.get("c3").is_some());
+/// Two files as an earlier version left them, with a line cut off at its end and one that is none.
+fn leave_old_files(dir: &Path) {
+    let line = |record: &CrashRecord| {
+        let mut line = serde_json::to_value(record).unwrap();
+        line["line"] = "crash".into();
+        format!("{line}\n")
+    };
+    fs::write(dir.join("crashes.1.jsonl"), line(&record(1)) + &line(&record(2))).unwrap();
+    let frames = serde_json::json!({
+        "line": "frames", "crashId": "c2", "symbolized": "done", "frames": [frame("named")],
+    });
+    let cut = line(&record(4));
+    let text = format!("{}{frames}\n{{}}\n{}", line(&record(3)), &cut[..cut.len() - 40]);
+    fs::write(dir.join("crashes.jsonl"), text).unwrap();
 }
 
 #[test]
-fn a_line_that_is_no_record_is_counted_and_the_others_are_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("crashes.jsonl");
-    let (crashes, _) = reopen(dir.path());
-    (1..=2).for_each(|n| crashes.put(Arc::new(record(n))));
+fn files_of_an_earlier_version_are_taken_over_once() {
+    let (old, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    leave_old_files(old.path());
+    let crashes = reopen(dir.path());
+    let imported = import(old.path(), &crashes.database);
+    assert_eq!(imported.errors, Vec::<String>::new());
+    assert_eq!((imported.records.len(), imported.unreadable_lines), (3, 2));
+    assert!(old.path().join("crashes.jsonl.imported").exists());
+    assert_eq!(import(old.path(), &crashes.database), Imported::default());
     drop(crashes);
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replacen("\"c1\"", "1", 1) + "\n{}\n\n").unwrap();
-    let (_, loaded) = reopen(dir.path());
-    assert_eq!(loaded, Loaded { records: 1, unreadable_lines: 2, ..Loaded::default() });
+    let crashes = reopen(dir.path());
+    assert_eq!(ids(&crashes.list(&Filter::default())), ["c3", "c2", "c1"]);
+    assert_eq!(crashes.get("c2").unwrap().frames, [frame("named")]);
 }
 
 #[test]
-fn a_line_that_lost_only_its_end_is_a_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("crashes.jsonl");
-    let (crashes, _) = reopen(dir.path());
-    crashes.put(Arc::new(record(1)));
-    drop(crashes);
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, whole.trim_ascii_end()).unwrap();
-    let (crashes, _) = reopen(dir.path());
-    crashes.put(Arc::new(record(2)));
-    drop(crashes);
-    assert_eq!(reopen(dir.path()).1, Loaded { records: 2, ..Loaded::default() });
-}
-
-#[test]
-fn a_full_file_becomes_the_old_one_and_both_are_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let small = Config { file_bytes: 10_000, ..config(dir.path()) };
-    let (crashes, _) = Crashes::open(&small);
-    (1..=100).for_each(|n| crashes.put(Arc::new(record(n))));
-    drop(crashes);
-    let size = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
-    assert!(size("crashes.jsonl") <= 10_000 && size("crashes.1.jsonl") <= 10_000);
-    assert!(size("crashes.1.jsonl") > 9_000);
-    let (crashes, loaded) = Crashes::open(&small);
-    assert!(loaded.records > 8 && loaded.unreadable_lines + loaded.half_lines == 0, "{loaded:?}");
-    let page = crashes.list(&Filter { limit: 3, ..Filter::default() });
-    assert_eq!(ids(&page), ["c100", "c99", "c98"]);
-}
-
-#[test]
-fn of_a_file_that_is_too_large_the_end_is_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let (crashes, _) = reopen(dir.path());
-    (1..=100).for_each(|n| crashes.put(Arc::new(record(n))));
-    drop(crashes);
-    let small = Config { file_bytes: 10_000, ..config(dir.path()) };
-    let (crashes, loaded) = Crashes::open(&small);
-    assert!(loaded.records > 3 && loaded.records < 20, "{loaded:?}");
-    assert_eq!(loaded.unreadable_lines + loaded.half_lines, 0);
-    assert!(crashes.get("c100").is_some());
-}
-
-#[test]
-fn without_a_directory_memory_works_and_errors_are_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    let missing = dir.path().join("missing");
-    let (crashes, loaded) = reopen(&missing);
-    assert_eq!(loaded, Loaded::default());
-    crashes.put(Arc::new(record(1)));
-    assert!(crashes.flush(PATIENCE));
-    assert_eq!(crashes.stats().write_errors, 1);
-    assert!(crashes.get("c1").is_some());
-    fs::create_dir(&missing).unwrap();
-    crashes.put(Arc::new(record(2)));
-    assert!(crashes.flush(PATIENCE));
-    assert_eq!((crashes.stats().write_errors, crashes.stats().written_lines), (1, 1));
-}
-
-#[test]
-fn a_full_disk_costs_its_line_and_no_other() {
-    let dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/dev/full", dir.path().join("crashes.jsonl")).unwrap();
-    let (crashes, loaded) = reopen(dir.path());
-    assert_eq!(loaded.errors, ["read crashes.jsonl: it is no regular file"]);
-    crashes.put(Arc::new(record(1)));
-    assert!(crashes.flush(PATIENCE));
-    assert_eq!(crashes.stats().write_errors, 1);
-    fs::remove_file(dir.path().join("crashes.jsonl")).unwrap();
-    crashes.put(Arc::new(record(2)));
-    drop(crashes);
-    assert_eq!(reopen(dir.path()).1.records, 1);
-}
-
-#[test]
-fn a_file_that_somebody_removed_is_made_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let (crashes, _) = reopen(dir.path());
-    crashes.put(Arc::new(record(1)));
-    assert!(crashes.flush(PATIENCE));
-    fs::remove_file(dir.path().join("crashes.jsonl")).unwrap();
-    crashes.put(Arc::new(record(2)));
-    drop(crashes);
-    assert_eq!(reopen(dir.path()).1.records, 1);
-}
-
-#[test]
-fn a_line_larger_than_a_file_is_an_error_and_kept_in_memory() {
-    let dir = tempfile::tempdir().unwrap();
-    let (crashes, _) = Crashes::open(&Config { file_bytes: 3000, ..config(dir.path()) });
-    crashes.put(Arc::new(CrashRecord { message: "x".repeat(4000), ..record(1) }));
-    crashes.put(Arc::new(record(2)));
-    assert!(crashes.flush(PATIENCE));
-    assert_eq!((crashes.stats().write_errors, crashes.stats().written_lines), (1, 1));
-    assert!(crashes.get("c1").is_some());
-}
-
-#[test]
-fn a_full_queue_drops_and_counts_and_never_blocks() {
-    let dir = tempfile::tempdir().unwrap();
-    let (crashes, _) = Crashes::open(&Config { queue: 1, ..config(dir.path()) });
-    (0..2000).for_each(|n| crashes.put(Arc::new(record(n))));
-    assert!(crashes.flush(PATIENCE));
-    let stats = crashes.stats();
-    assert_eq!(stats.written_lines + stats.dropped_lines, 2000);
-    assert_eq!((stats.write_errors, stats.kept), (0, 1000));
+fn files_that_the_database_did_not_take_stay() {
+    let old = tempfile::tempdir().unwrap();
+    leave_old_files(old.path());
+    let imported = import(old.path(), &Database::absent());
+    assert_eq!((imported.records.len(), imported.errors.len()), (3, 1));
+    assert!(old.path().join("crashes.jsonl").exists());
 }
 
 proptest! {
@@ -344,8 +247,6 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("crashes.jsonl"), lines.join(&b'\n')).unwrap();
-        let (crashes, loaded) = reopen(dir.path());
-        prop_assert_eq!(loaded.records, 0);
-        prop_assert_eq!(crashes.stats().kept, 0);
+        prop_assert_eq!(import(dir.path(), &Database::absent()).records.len(), 0);
     }
 }

@@ -6,16 +6,18 @@ use bulkhead_events::{SharedSink, Sink};
 use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
 use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
-    RestartRules, Sender,
+    RestartRules, Sender, SnapshotRules,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_store::Database;
 use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::Crashes;
+use bulkhead_store::database::Private;
 
 use super::*;
 use crate::actor::Life;
 use crate::agent::StartOrder;
-use crate::container::Container;
+use crate::container::{Container, Stores};
 use crate::mailbox::Envelope;
 use crate::port::Peers;
 use crate::refusal::SendError;
@@ -60,6 +62,7 @@ fn spec() -> Arc<AgentSpec> {
         env: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
+        snapshots: SnapshotRules::default(),
         restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
         fault_injection: false,
         core_dump: false,
@@ -81,11 +84,12 @@ impl Bench {
         let config = RuntimeConfig { max_agents: 1, ..RuntimeConfig::default() };
         let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
         let context = Arc::new(RunContext::new("run".into(), None));
-        let crashes = Arc::new(Crashes::open(&bulkhead_store::crashes::Config::default()).0);
+        let crashes = Arc::new(Crashes::in_memory());
+        let database = Arc::new(Database::absent());
         let config = MemoryConfig::default();
         let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
-        let (peers, in_flight) = (Arc::new(Nobody), InFlightTable::absent());
-        let container = Container::new(runtime, peers, sink, crashes, in_flight, context, memory);
+        let stores = Stores { crashes, database, in_flight: InFlightTable::absent() };
+        let container = Container::new(runtime, Arc::new(Nobody), sink, stores, context, memory);
         let container = Arc::new(container);
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
@@ -93,6 +97,9 @@ impl Bench {
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, Tenure) {
         let order = StartOrder {
+            record: Private::default(),
+            settings: None,
+            resumes: false,
             spec: spec(),
             component: PathBuf::from("c.wasm"),
             workspace: None,
@@ -101,7 +108,7 @@ impl Bench {
             deadline: Instant::now(),
             prompt_message_id: "p".into(),
         };
-        let wish = Wish { spec: &*spec(), keep_running: false, force: false };
+        let wish = Wish { spec: &*spec(), keep_running: false, force: false, resumes: false };
         let life = Life::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
         let admitted = self.slot.admit(
             &wish,

@@ -1,0 +1,254 @@
+//! What an agent remembers over its lives: taking it, and giving it back.
+//!
+//! ```text
+//!   turn ─▶ dirty ── debounce ─▶ snapshot ─▶ database          stop, drain, idle: at once, if dirty
+//!
+//!   instantiate ─▶ newest snapshot ─▶ restore ─▶ start ─▶ first turn done: proven
+//!                        ▲                │        │
+//!                        │                └────────┴── fails: counted; the second time it is set aside
+//!                        └── the one before it ◀──────────────────────────────────┘
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bulkhead_events::now;
+use bulkhead_model::time::micros;
+use bulkhead_model::{Event, Exit, ExitReason, Phase, Timestamp};
+use bulkhead_runtime::{CallEnd, CallLimits, Incarnation};
+use bulkhead_store::database::{Kept, Newest, Snapshot};
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::{Actor, Step, failed, next_order};
+
+/// Failures of the guest with one snapshot, before its first turn is done, after which it is set aside.
+const MAX_FAILURES: u32 = 2;
+
+/// Snapshots that are looked at in one start.
+const MAX_LOOKS: usize = 4;
+
+/// How long a start waits for what was written about snapshots just before.
+const WRITING: Duration = Duration::from_secs(2);
+
+/// Longest time of one snapshot while the agent works.
+const TAKING: Duration = Duration::from_secs(10);
+
+/// What an incarnation has to do with snapshots.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    /// The first turn that no snapshot has.
+    dirty_since: Option<Instant>,
+    /// What was kept last, so that the same is not kept twice.
+    last: Option<[u8; 32]>,
+    /// What it began with, until its first turn is done.
+    unproven: Option<Restored>,
+}
+
+/// A snapshot that an incarnation began with.
+struct Restored {
+    generation: u64,
+    failures: u32,
+    taken_at: Timestamp,
+    bytes: usize,
+}
+
+impl Actor<'_> {
+    /// A turn is done: there is something new to keep, and the snapshot of the beginning did no harm.
+    pub(super) fn remember_turn(&mut self) {
+        if self.keeps_snapshots() {
+            self.snapshots.dirty_since.get_or_insert_with(Instant::now);
+        }
+        if let Some(restored) = self.snapshots.unproven.take().filter(|it| it.failures > 0) {
+            self.container.database.forgive_snapshot(restored.generation);
+        }
+    }
+
+    /// When the next snapshot is due, if one is.
+    pub(super) fn snapshot_due(&self) -> Option<Instant> {
+        let rules = &self.shared.start.spec.snapshots;
+        let since = self.snapshots.dirty_since.filter(|_| rules.when.after_turns())?;
+        Some(since + rules.debounce)
+    }
+
+    /// Takes a snapshot when one is due.
+    pub(super) async fn snapshot_if_due(&mut self, incarnation: Incarnation) -> Step<()> {
+        match self.snapshot_due() {
+            Some(due) if Instant::now() >= due => self.take_snapshot(incarnation, TAKING).await,
+            _ => Ok((incarnation, ())),
+        }
+    }
+
+    /// Takes the last snapshot of a life, for at most this long, if there is anything new.
+    pub(super) async fn last_snapshot(
+        &mut self,
+        incarnation: Incarnation,
+        time: Duration,
+    ) -> Step<()> {
+        match self.snapshots.dirty_since {
+            Some(_) => self.take_snapshot(incarnation, time).await,
+            None => Ok((incarnation, ())),
+        }
+    }
+
+    /// The work is over: nothing is to be gone on with.
+    pub(super) fn forget_state(&mut self) {
+        if self.keeps_snapshots() {
+            self.keep(&[]);
+        }
+    }
+
+    fn keeps_snapshots(&self) -> bool {
+        self.shared.start.spec.snapshots.when.at_the_end()
+    }
+
+    async fn take_snapshot(&mut self, incarnation: Incarnation, time: Duration) -> Step<()> {
+        self.snapshots.dirty_since = None;
+        let limits = &self.shared.start.spec.limits;
+        let wall = time.min(limits.wall);
+        let limits = CallLimits { cpu: limits.cpu.min(wall), wall, host_call: limits.host_call };
+        self.begins(Phase::Snapshot.as_str(), None);
+        let mut call = incarnation.snapshot(limits);
+        let mut ordered = self.stop.borrow().is_some();
+        let mut killed = false;
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut call => break end,
+                order = next_order(&mut self.stop, ordered), if !killed => {
+                    (ordered, killed) = (true, order.now);
+                    call.end_within(order.grace.min(wall));
+                }
+            }
+        };
+        self.is_through();
+        match end {
+            CallEnd::Returned(incarnation, Ok(snapshot)) => {
+                self.keep(snapshot.bytes());
+                Ok((incarnation, ()))
+            }
+            CallEnd::Returned(_, Err(failure)) if failure.fatal => {
+                Err(failed(failure, Phase::Snapshot).into())
+            }
+            CallEnd::Returned(incarnation, Err(failure)) => {
+                let (agent, code) = (&self.shared.start.spec.id, failure.code);
+                tracing::warn!(%agent, code, message = failure.message, "agent gave no snapshot");
+                Ok((incarnation, ()))
+            }
+            CallEnd::Ended(exit, remains) => Err((exit, remains).into()),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let spec = &self.shared.start.spec;
+        let (agent, max_bytes) = (&spec.id, spec.snapshots.max_bytes);
+        if bytes.len() > max_bytes {
+            let bytes = bytes.len();
+            tracing::warn!(%agent, bytes, max_bytes, "snapshot is too large; the last good one stays");
+            return;
+        }
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        if self.snapshots.last == Some(digest) {
+            return;
+        }
+        let snapshot = Snapshot {
+            agent: agent.clone(),
+            incarnation: self.number(),
+            taken_at: now(),
+            bytes: bytes.into(),
+        };
+        match self.container.database.keep_snapshot(snapshot) {
+            Ok(_) => self.snapshots.last = Some(digest),
+            Err(error) => tracing::warn!(%agent, %error, "snapshot was not kept"),
+        }
+    }
+
+    /// Gives the agent what an earlier life of it kept. Says whether there was anything.
+    pub(super) async fn restore(&mut self, incarnation: Incarnation) -> Step<bool> {
+        if !self.keeps_snapshots() || incarnation.is_command() {
+            return Ok((incarnation, false));
+        }
+        let began = Instant::now();
+        let Some(kept) = self.newest_snapshot().await else { return Ok((incarnation, false)) };
+        let Kept { generation, snapshot, failures } = kept;
+        let bytes = snapshot.bytes.len();
+        let taken_at = snapshot.taken_at;
+        self.snapshots.unproven = Some(Restored { generation, failures, taken_at, bytes });
+        self.begins(Phase::Restore.as_str(), None);
+        let call = incarnation.restore(snapshot.bytes.to_vec(), self.start_limits());
+        let (incarnation, ()) = self.begin(call, Phase::Restore).await?;
+        self.timings.restore_us = micros(began.elapsed());
+        Ok((incarnation, true))
+    }
+
+    /// The newest snapshot that may be believed. Those that may not are set aside on the way.
+    async fn newest_snapshot(&self) -> Option<Kept> {
+        for _ in 0..MAX_LOOKS {
+            // What the life before wrote about it counts.
+            let written = self.container.database.receipt().durable();
+            let _ = timeout(WRITING, written).await;
+            let (database, id) =
+                (Arc::clone(&self.container.database), self.shared.tag.agent_id.clone());
+            let look = tokio::task::spawn_blocking(move || database.newest_snapshot(&id));
+            let looked = look.await.map_err(|error| error.to_string());
+            match looked.and_then(|looked| looked.map_err(|error| error.to_string())) {
+                Ok(Newest::Kept(kept)) if kept.failures < MAX_FAILURES => {
+                    return Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
+                }
+                Ok(Newest::Kept(kept)) => {
+                    let Kept { generation, snapshot, failures } = kept;
+                    let (taken_at, bytes) = (snapshot.taken_at, snapshot.bytes.len());
+                    self.set_aside(&Restored { generation, failures, taken_at, bytes }, FAILED);
+                }
+                Ok(Newest::Rotten { generation }) => {
+                    let taken_at = Timestamp(0);
+                    self.set_aside(
+                        &Restored { generation, failures: 0, taken_at, bytes: 0 },
+                        ROTTEN,
+                    );
+                }
+                Ok(Newest::None) => return None,
+                Err(error) => {
+                    let agent = &self.shared.tag.agent_id;
+                    tracing::error!(%agent, error, "snapshot could not be read; the agent begins anew");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// An incarnation ended before its first turn was done: its snapshot may be what it died of.
+    pub(super) fn blame_snapshot(&mut self, exit: &Exit) {
+        let Some(mut restored) = self.snapshots.unproven.take() else { return };
+        let of_the_guest = !exit.reason.is_normal()
+            && !matches!(
+                exit.reason,
+                ExitReason::Killed | ExitReason::HostError | ExitReason::EvictedMemoryPressure
+            );
+        if !of_the_guest {
+            return;
+        }
+        restored.failures += 1;
+        self.container.database.count_snapshot_failure(restored.generation);
+        if restored.failures >= MAX_FAILURES {
+            self.set_aside(&restored, FAILED);
+        }
+    }
+
+    fn set_aside(&self, restored: &Restored, reason: &'static str) {
+        self.container.database.set_snapshot_aside(restored.generation, reason);
+        self.shared.record(Event::SnapshotSetAside {
+            agent: self.shared.tag.clone(),
+            generation: restored.generation,
+            taken_at: restored.taken_at,
+            bytes: restored.bytes,
+            failures: restored.failures,
+            reason,
+        });
+    }
+}
+
+/// Why a snapshot is set aside.
+const FAILED: &str = "the agent failed with it before its first turn was done";
+const ROTTEN: &str = "its bytes are not those that were written";

@@ -1,0 +1,152 @@
+//! What of an agent survives the process: what is written down, and when.
+//!
+//! | what happens | what is written | who waits for it |
+//! | --- | --- | --- |
+//! | a start has its turn | it is to run; its order, its number | the answer of the start, with the guest's own `start` beside it |
+//! | a restart has its turn | its number | nobody |
+//! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
+//! | a stop is asked for | it is to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
+//! | settings are changed | the settings | nobody |
+//!
+//! Every change goes to the image in memory at once, in this order, and the file follows in the same order.
+
+use std::sync::Arc;
+
+use bulkhead_api::ExitView;
+use bulkhead_events::now;
+use bulkhead_model::restart::Decision;
+use bulkhead_model::{ExitReason, Incarnation, RestartPolicy, RestartState};
+use bulkhead_runtime::ShutdownReason;
+use bulkhead_store::database::{Change, Private, Wanted};
+
+use crate::actor::Life;
+use crate::board::AfterEnd;
+use crate::handle::{AgentHandle, Shared};
+
+impl Shared {
+    /// A start has its turn.
+    pub(crate) fn note_begin(&self, order: &Private, restarts: Arc<RestartState>) {
+        let (order, settings) = (order.clone(), self.start.settings.record());
+        let incarnation = self.tag.incarnation;
+        self.note(Change::Began { incarnation, order, settings, restarts });
+    }
+
+    /// A restart has its turn.
+    pub(crate) fn note_return(&self) {
+        self.note(Change::Returned { incarnation: self.tag.incarnation });
+    }
+
+    /// Nothing comes of the start, and what was there before has ended.
+    pub(crate) fn note_stop(&self) {
+        self.note(Change::Stopped { upto: self.tag.incarnation });
+    }
+
+    /// The incarnation ended.
+    pub(crate) fn note_end(
+        &self,
+        reason: ExitReason,
+        decision: &Decision,
+        may_restart: bool,
+        restarts: Arc<RestartState>,
+    ) {
+        let order = self.stop_order().map(|order| order.reason);
+        let policy = self.start.spec.restart.policy;
+        let wanted = wanted_after(reason, decision, order, may_restart, policy);
+        let incarnation = self.tag.incarnation;
+        self.note(Change::Ended { incarnation, restarts, wanted });
+    }
+
+    /// Settings were changed.
+    pub(crate) fn note_settings(&self) {
+        if let Some(settings) = self.start.settings.record() {
+            self.note(Change::Settings { incarnation: self.tag.incarnation, settings });
+        }
+    }
+
+    fn note(&self, change: Change) {
+        self.start.container.database.note(&self.tag.agent_id, change);
+    }
+}
+
+/// Whether a later run of the host starts the agent again after this end.
+fn wanted_after(
+    reason: ExitReason,
+    decision: &Decision,
+    order: Option<ShutdownReason>,
+    may_restart: bool,
+    policy: RestartPolicy,
+) -> Wanted {
+    let is_wanted = match (decision, order) {
+        (Decision::Retry { .. } | Decision::Quarantine(_), _) => true,
+        // The container went away from under it, or another start takes its place: it is wanted on.
+        (Decision::Stay, Some(ShutdownReason::Drained | ShutdownReason::Superseded)) => true,
+        (Decision::Stay, None) if !may_restart => match policy {
+            RestartPolicy::Permanent => true,
+            RestartPolicy::Transient => !reason.is_normal(),
+            RestartPolicy::Temporary => false,
+        },
+        (Decision::Stay, _) => false,
+    };
+    match is_wanted {
+        true => Wanted::Running,
+        // Whatever it died of, somebody wanted it to end.
+        false if reason.is_normal() || order == Some(ShutdownReason::Stopped) => Wanted::Stopped,
+        false => Wanted::Failed,
+    }
+}
+
+/// The last incarnation of an agent that an earlier run of the host put into quarantine.
+pub(crate) fn quarantined(
+    life: &Life,
+    number: Incarnation,
+    restarts: &RestartState,
+) -> AgentHandle {
+    let agent = life.incarnation(number, 1);
+    let (quarantine, last) = (restarts.quarantine.as_ref(), restarts.ends.last());
+    let reason = last.map_or(ExitReason::StartFailed, |end| end.reason);
+    let exit = ExitView {
+        reason: reason.as_str().to_owned(),
+        message: quarantine.map_or_else(String::new, |quarantine| quarantine.message.clone()),
+        at: last.map_or_else(now, |end| end.at),
+        crash_id: last.and_then(|end| end.crash_id.clone()),
+    };
+    agent.shared.start.mailbox.close();
+    agent.shared.board.end(exit, reason.is_normal(), AfterEnd::Quarantine);
+    agent
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bulkhead_model::Timestamp;
+
+    use super::*;
+
+    fn after(reason: ExitReason, order: Option<ShutdownReason>, drains: bool) -> Wanted {
+        wanted_after(reason, &Decision::Stay, order, !drains, RestartPolicy::Transient)
+    }
+
+    #[test]
+    fn what_was_stopped_or_is_done_does_not_come_back() {
+        let stopped = Some(ShutdownReason::Stopped);
+        assert_eq!(after(ExitReason::Stopped, stopped, false), Wanted::Stopped);
+        assert_eq!(after(ExitReason::Panic, stopped, false), Wanted::Stopped);
+        assert_eq!(after(ExitReason::Completed, None, false), Wanted::Stopped);
+        assert_eq!(after(ExitReason::Completed, None, true), Wanted::Stopped);
+        assert_eq!(after(ExitReason::Completed, Some(ShutdownReason::Idle), true), Wanted::Stopped);
+        assert_eq!(after(ExitReason::Trap, None, false), Wanted::Failed, "its policy says so");
+    }
+
+    #[test]
+    fn what_went_away_with_the_container_comes_back() {
+        let (drained, superseded) = (ShutdownReason::Drained, ShutdownReason::Superseded);
+        assert_eq!(after(ExitReason::Drained, Some(drained), true), Wanted::Running);
+        assert_eq!(after(ExitReason::Killed, Some(drained), true), Wanted::Running);
+        assert_eq!(after(ExitReason::Trap, None, true), Wanted::Running);
+        assert_eq!(after(ExitReason::Superseded, Some(superseded), false), Wanted::Running);
+        let retry = Decision::Retry { at: Timestamp(0), backoff: Duration::ZERO };
+        let policy = RestartPolicy::Transient;
+        assert_eq!(wanted_after(ExitReason::Trap, &retry, None, true, policy), Wanted::Running);
+    }
+}

@@ -1,0 +1,63 @@
+//! What survives a run: the database, and bringing agents back.
+
+use bulkhead_model::event::{AgentTag, HydrationResult};
+use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
+
+pub(super) fn all() -> [Event; 7] {
+    [
+        Event::HydrationStarted { agents: 12, from_store: 11, quarantined: 1 },
+        Event::HydrationFinished {
+            agents: 12,
+            running: 10,
+            failed: 1,
+            late: 1,
+            overtaken: 0,
+            quarantined: 1,
+            duration_ms: 10_004,
+            results: vec![
+                HydrationResult {
+                    agent_id: id("furiosa"),
+                    result: "failed",
+                    error_type: Some("unknown-role"),
+                    error: Some("unknown role \"driver\"; the configuration has mayor".into()),
+                },
+                HydrationResult {
+                    agent_id: id("nux"),
+                    result: "late",
+                    error_type: None,
+                    error: None,
+                },
+            ],
+        },
+        Event::HydrationFailed {
+            error: "the task that brings agents back ended before its time".into(),
+            action: "read the panic before this line; start the missing agents by hand",
+        },
+        Event::StoreSetAside {
+            reason: "database disk image is malformed".into(),
+            kept_as: "state/store/bulkhead.db.set-aside-1768469400000".into(),
+            removed: None,
+        },
+        Event::StoreUnavailable {
+            reason: "write to the database: database or disk is full".into(),
+            retries: true,
+        },
+        Event::StoreAvailable {},
+        Event::SnapshotSetAside {
+            agent: AgentTag {
+                agent_id: id("furiosa"),
+                role: "mayor".into(),
+                incarnation: Incarnation(7),
+            },
+            generation: 41,
+            taken_at: Timestamp(super::AT.0 - 60_000),
+            bytes: 18_233,
+            failures: 2,
+            reason: "the agent failed with it before its first turn was done",
+        },
+    ]
+}
+
+fn id(text: &str) -> AgentId {
+    AgentId::parse(text).expect("an id")
+}

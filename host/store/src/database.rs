@@ -1,0 +1,542 @@
+//! The database: what was acknowledged is still there after the process is gone.
+//!
+//! ```text
+//!   change ──▶ image of all agents ──┐
+//!   snapshot ──▶ bounded queue ──────┼──▶ writer thread ──▶ one transaction for all that waits ──▶ bulkhead.db
+//!   crash record ──▶ bounded queue ──┘        │
+//!                 Receipt ◀───────────────────┘ after the commit
+//! ```
+//!
+//! SQLite in WAL mode. A commit is written to its log and not synced: it survives the death of the process at
+//! any byte. The death of the machine may take the commits since the last checkpoint, which is a second old
+//! on a quiet host and 8 MiB on a busy one; what is older is there, and the file is whole either way.
+//!
+//! Nothing here waits for the disk but the writer, and whoever waits for a [`Receipt`]. Readers have connections
+//! of their own and see the last commit. Without a directory, with a full disk, with a file of a newer
+//! program the host goes on: the image is in memory, receipts say [`NotDurable`], [`Notice`]s say why, and
+//! the file is tried again. A damaged file gets another name and stays; the host begins a new one.
+
+mod agents;
+mod file;
+mod image;
+mod lanes;
+mod records;
+mod schema;
+mod snapshots;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bulkhead_model::{AgentId, CrashRecord, Incarnation, Timestamp};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use file::FileError;
+use image::Image;
+pub use image::{AgentRow, Change, Private, Wanted};
+use lanes::{Bounds, Lanes, Work};
+pub use records::{CrashQuery, Retention};
+pub use snapshots::{Kept, Newest, Snapshot};
+use writer::{Place, Writer};
+
+/// How the database is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where its files are. Without one nothing is durable.
+    pub dir: Option<PathBuf>,
+    /// Agents that are known. Past it those go first that are stopped and changed first.
+    pub max_agents: usize,
+    /// Largest snapshot, in bytes.
+    pub max_snapshot_bytes: usize,
+    /// Bytes of snapshots that may wait for the writer. More are refused.
+    pub snapshot_queue_bytes: usize,
+    /// Crash records that may wait for the writer. More are dropped and counted.
+    pub crash_queue: usize,
+    /// How many crash records the file keeps.
+    pub retention: Retention,
+    /// The newest crash records that are read at open.
+    pub crashes_at_open: usize,
+    /// Time between two tries when there is no file to write to.
+    pub retry: Duration,
+    /// How long the check at open may take. One that is cut short is told.
+    pub check: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            max_agents: 10_000,
+            max_snapshot_bytes: MAX_SNAPSHOT_BYTES,
+            snapshot_queue_bytes: 64 * 1024 * 1024,
+            crash_queue: 4096,
+            retention: Retention::default(),
+            crashes_at_open: 1000,
+            retry: Duration::from_secs(5),
+            check: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Config {
+    /// The default bounds, with the files in a directory of their own below `state_dir`.
+    pub fn in_state_dir(state_dir: &Path) -> Self {
+        Self { dir: Some(state_dir.join("store")), ..Self::default() }
+    }
+}
+
+/// What was not written, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not durable: {reason}")]
+pub struct NotDurable {
+    /// One fragment for a person.
+    pub reason: Arc<str>,
+}
+
+/// Why a snapshot is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotRefused {
+    /// Larger than the bound.
+    #[error("snapshot has {bytes} bytes, at most {max_bytes} are kept")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        max_bytes: usize,
+    },
+    /// Too much waits for the disk.
+    #[error("too many snapshots wait for the disk")]
+    Full,
+}
+
+/// Something that a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The file was damaged. It is kept under another name, and a new one is there.
+    SetAside {
+        /// What was found.
+        reason: String,
+        /// Where it is now.
+        kept_as: PathBuf,
+        /// The oldest of those that were set aside before; it had to make room.
+        removed: Option<PathBuf>,
+    },
+    /// There is no file to write to. Nothing is durable.
+    Unavailable {
+        /// What went wrong.
+        reason: String,
+        /// Whether it is tried again.
+        retries: bool,
+    },
+    /// The file is back, with everything that was kept in memory meanwhile.
+    Available,
+    /// The check at open was too slow for its time.
+    CheckCutShort,
+    /// Rows that say nothing. They are left where they are.
+    Unreadable {
+        /// Agents.
+        agents: u64,
+        /// Crash records.
+        crashes: u64,
+    },
+}
+
+/// Resolves when what was changed is written.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Result<(), NotDurable>>);
+
+impl Receipt {
+    /// Waits for the commit. A writer that hangs in a disk lets this wait: bound it.
+    pub async fn durable(self) -> Result<(), NotDurable> {
+        self.0.await.unwrap_or_else(|_| Err(NotDurable::gone()))
+    }
+
+    /// The same on a thread that may block, outside of any runtime.
+    pub fn wait(self) -> Result<(), NotDurable> {
+        self.0.blocking_recv().unwrap_or_else(|_| Err(NotDurable::gone()))
+    }
+}
+
+impl NotDurable {
+    fn gone() -> Self {
+        Self { reason: "the database is closed".into() }
+    }
+}
+
+/// What the file held at open.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// Agents, in no order.
+    pub agents: Vec<AgentRow>,
+    /// The newest crash records, oldest first.
+    pub crashes: Vec<Arc<CrashRecord>>,
+}
+
+/// Counts since the open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Crash records written.
+    pub crashes_written: u64,
+    /// Crash records that could not be written.
+    pub crash_errors: u64,
+    /// Crash records that the queue had no room for.
+    pub crashes_dropped: u64,
+}
+
+/// The database of this host.
+pub struct Database {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    next_generation: AtomicU64,
+}
+
+type Tell = Box<dyn Fn(Notice) + Send + Sync>;
+
+struct Shared {
+    config: Config,
+    lanes: Mutex<Lanes>,
+    filled: Condvar,
+    drained: Condvar,
+    figures: Figures,
+    tell: Tell,
+}
+
+#[derive(Default)]
+struct Figures {
+    crashes_written: AtomicU64,
+    crash_errors: AtomicU64,
+    crashes_dropped: AtomicU64,
+}
+
+/// How long the end of the database waits for what is queued.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Changes about snapshots that may wait.
+const MAX_WORKS: usize = 4096;
+
+/// Largest snapshot that is kept by default, in bytes.
+pub const MAX_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why nothing is durable in a database without a directory.
+const NO_FILE: &str = "this host has no database";
+
+impl Database {
+    /// Opens the file, or makes it, and starts the writer. Never fails: without a file the database is an
+    /// image in memory, and `tell` hears of it.
+    pub fn open(config: Config, tell: impl Fn(Notice) + Send + Sync + 'static) -> (Self, Found) {
+        let bounds = Bounds {
+            works: MAX_WORKS,
+            work_bytes: config.snapshot_queue_bytes,
+            crashes: config.crash_queue,
+        };
+        let lanes = Lanes::new(Image::new(config.max_agents), bounds);
+        let shared = Arc::new(Shared {
+            config,
+            lanes: Mutex::new(lanes),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            figures: Figures::default(),
+            tell: Box::new(tell),
+        });
+        let (place, first) = shared.first_look();
+        let First { found, forgotten, held, generation } = first;
+        shared.lanes().image.load(found.agents.clone(), forgotten);
+        let writer = Writer::new(Arc::clone(&shared), place, held);
+        let thread =
+            std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
+        let thread = thread.inspect_err(|error| {
+            let reason = format!("start the writer of the database: {error}");
+            shared.tell(Notice::Unavailable { reason, retries: false });
+            shared.lanes().closed = true;
+        });
+        let next_generation = AtomicU64::new(generation + 1);
+        (Self { shared, thread: thread.ok(), next_generation }, found)
+    }
+
+    /// One that keeps nothing, for tests and for those who want nothing kept.
+    pub fn absent() -> Self {
+        Self::open(Config::default(), |_| {}).0
+    }
+
+    /// Whether there is anything to write to at all.
+    pub fn has_file(&self) -> bool {
+        self.shared.config.dir.is_some()
+    }
+
+    /// Changes what is kept of an agent. Does not wait; the receipt does.
+    pub fn change(&self, id: &AgentId, change: Change) -> Receipt {
+        let (waiter, receipt) = oneshot::channel();
+        self.with_lanes(|lanes| {
+            if !lanes.closed {
+                lanes.image.change(id, change, writer::now(), true);
+                lanes.waiters.push(waiter);
+            }
+        });
+        Receipt(receipt)
+    }
+
+    /// The same for those who do not wait. The history of an agent that comes back is written within a tenth of
+    /// a second, anything else at once.
+    pub fn note(&self, id: &AgentId, change: Change) {
+        let mut lanes = self.shared.lanes();
+        let urgent = change.is_urgent();
+        let changed = lanes.image.change(id, change, writer::now(), urgent);
+        let first = changed && !urgent && lanes.lazy_since.is_none();
+        if first {
+            lanes.lazy_since = Some(std::time::Instant::now());
+        }
+        drop(lanes);
+        if urgent || first {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// Resolves when everything that was changed before is written: at once when it is.
+    pub fn receipt(&self) -> Receipt {
+        let (waiter, receipt) = oneshot::channel();
+        let mut lanes = self.shared.lanes();
+        if lanes.is_written() {
+            let _ = waiter.send(Ok(()));
+            return Receipt(receipt);
+        }
+        if !lanes.closed {
+            lanes.waiters.push(waiter);
+        }
+        drop(lanes);
+        self.shared.filled.notify_one();
+        Receipt(receipt)
+    }
+
+    /// What is kept of agents now, in no order.
+    pub fn agents(&self) -> Vec<AgentRow> {
+        self.shared.lanes().image.rows().cloned().collect()
+    }
+
+    /// Numbers up to this one were given to agents that are forgotten.
+    pub fn forgotten(&self) -> Incarnation {
+        self.shared.lanes().image.forgotten()
+    }
+
+    /// Keeps a snapshot. The one before it stays as well.
+    pub fn keep_snapshot(&self, snapshot: Snapshot) -> Result<Receipt, SnapshotRefused> {
+        let (bytes, max_bytes) = (snapshot.bytes.len(), self.shared.config.max_snapshot_bytes);
+        if bytes > max_bytes {
+            return Err(SnapshotRefused::TooLarge { bytes, max_bytes });
+        }
+        let (waiter, receipt) = oneshot::channel();
+        let taken = self.with_lanes(|lanes| {
+            // Under the lock, so that generations rise in the order of the queue.
+            let generation = self.next_generation.fetch_add(1, Relaxed);
+            let taken = lanes.push_work(Work::Keep(Kept { generation, snapshot, failures: 0 }));
+            if taken {
+                lanes.waiters.push(waiter);
+            }
+            taken
+        });
+        if taken { Ok(Receipt(receipt)) } else { Err(SnapshotRefused::Full) }
+    }
+
+    /// The newest good snapshot of an agent, also one that is not written yet. Reads the disk: not for a thread
+    /// that must not wait.
+    pub fn newest_snapshot(&self, agent: &AgentId) -> Result<Newest, NotDurable> {
+        if let Some(waiting) = self.shared.lanes().newest_snapshot(agent) {
+            return Ok(Newest::Kept(waiting));
+        }
+        let Some(dir) = self.shared.dir() else { return Ok(Newest::None) };
+        read_snapshot(dir, agent).map_err(|error| NotDurable { reason: error.to_string().into() })
+    }
+
+    /// A restore from this snapshot failed.
+    pub fn count_snapshot_failure(&self, generation: u64) {
+        self.with_lanes(|lanes| lanes.push_work(Work::CountFailure(generation)));
+    }
+
+    /// A restore from this snapshot went well: the failures before do not count.
+    pub fn forgive_snapshot(&self, generation: u64) {
+        self.with_lanes(|lanes| lanes.push_work(Work::Forgive(generation)));
+    }
+
+    /// This snapshot is not restored from any more. It is kept for a person.
+    pub fn set_snapshot_aside(&self, generation: u64, reason: &str) {
+        let work = Work::SetAside(generation, reason.to_owned());
+        self.with_lanes(|lanes| lanes.push_work(work));
+    }
+
+    /// Keeps a crash record, or replaces the one with its id. Drops and counts it when the queue is full.
+    pub fn keep_crash(&self, record: Arc<CrashRecord>) {
+        if !self.has_file() {
+            return;
+        }
+        let mut lanes = self.shared.lanes();
+        let first = lanes.has_no_crashes();
+        let taken = lanes.push_crash(record);
+        drop(lanes);
+        if !taken {
+            self.shared.figures.crashes_dropped.fetch_add(1, Relaxed);
+        } else if first {
+            // The writer looks for more after each batch: in a storm it needs no wake for each.
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// Brings many crash records into the file, and waits for it. Says whether all of them are there.
+    pub fn import_crashes(&self, records: &[Arc<CrashRecord>], patience: Duration) -> bool {
+        let until = std::time::Instant::now() + patience;
+        let before = self.counts();
+        for some in records.chunks(self.shared.config.crash_queue.max(1)) {
+            some.iter().for_each(|record| self.keep_crash(Arc::clone(record)));
+            if !self.flush(until.saturating_duration_since(std::time::Instant::now())) {
+                return false;
+            }
+        }
+        let after = self.counts();
+        self.has_file()
+            && after.crash_errors == before.crash_errors
+            && after.crashes_dropped == before.crashes_dropped
+    }
+
+    /// Counts since the open.
+    pub fn counts(&self) -> Counts {
+        let figures = &self.shared.figures;
+        Counts {
+            crashes_written: figures.crashes_written.load(Relaxed),
+            crash_errors: figures.crash_errors.load(Relaxed),
+            crashes_dropped: figures.crashes_dropped.load(Relaxed),
+        }
+    }
+
+    /// Waits until everything queued is written or refused, or `patience` is over. Returns whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.with_lanes(|lanes| lanes.flush = !lanes.closed);
+        let lanes = self.shared.lanes();
+        let waits = |lanes: &mut Lanes| !lanes.is_through() && !lanes.closed;
+        let waited = self.shared.drained.wait_timeout_while(lanes, patience, waits);
+        !waited.unwrap_or_else(|poisoned| poisoned.into_inner()).1.timed_out()
+    }
+
+    fn with_lanes<R>(&self, work: impl FnOnce(&mut Lanes) -> R) -> R {
+        let result = work(&mut self.shared.lanes());
+        self.shared.filled.notify_one();
+        result
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let flushed = self.flush(LAST_PATIENCE);
+        self.with_lanes(|lanes| lanes.closed = true);
+        // A thread that is stuck in a blocked disk is left behind.
+        if let (true, Some(thread)) = (flushed, self.thread.take()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the first look found.
+#[derive(Default)]
+struct First {
+    found: Found,
+    forgotten: Incarnation,
+    held: records::Held,
+    generation: u64,
+}
+
+impl Shared {
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn dir(&self) -> Option<&Path> {
+        self.config.dir.as_deref()
+    }
+
+    fn tell(&self, notice: Notice) {
+        (self.tell)(notice);
+    }
+
+    fn now(&self) -> Timestamp {
+        writer::now()
+    }
+
+    /// Opens the file and reads what is needed of it. A damaged one is set aside, once.
+    fn first_look(&self) -> (Place, First) {
+        let Some(dir) = self.dir() else {
+            let reason = NO_FILE.into();
+            return (Place::Lost { reason, retry_at: None }, First::default());
+        };
+        let looked = self.look(dir).or_else(|error| match error {
+            FileError::Damaged(reason) => {
+                let aside = file::set_aside(dir, self.now())?;
+                let (kept_as, removed) = (aside.kept_as, aside.removed);
+                self.tell(Notice::SetAside { reason, kept_as, removed });
+                self.look(dir)
+            }
+            error => Err(error),
+        });
+        let error = match looked {
+            Ok((opened, first)) => return (Place::Open(opened), first),
+            Err(error) => error,
+        };
+        let retries = !matches!(error, FileError::TooNew { .. });
+        let reason = error.to_string();
+        self.tell(Notice::Unavailable { reason: reason.clone(), retries });
+        let retry_at = retries.then(|| std::time::Instant::now() + self.config.retry);
+        (Place::Lost { reason: reason.into(), retry_at }, First::default())
+    }
+
+    fn look(&self, dir: &Path) -> Result<(file::Opened, First), FileError> {
+        let opened = file::open(dir, self.config.check)?;
+        if opened.check_cut_short {
+            self.tell(Notice::CheckCutShort);
+        }
+        let failed = |error: rusqlite::Error| FileError::of("read the database", &error);
+        let (first, unreadable) = self.read(&opened.connection).map_err(failed)?;
+        if unreadable != (0, 0) {
+            let (agents, crashes) = unreadable;
+            self.tell(Notice::Unreadable { agents, crashes });
+        }
+        Ok((opened, first))
+    }
+
+    fn read(&self, connection: &Connection) -> rusqlite::Result<(First, (u64, u64))> {
+        let agents::Rows { rows, forgotten, unreadable } = agents::read(connection)?;
+        let newest = CrashQuery { limit: self.config.crashes_at_open, ..CrashQuery::default() };
+        let (mut crashes, unreadable_crashes) = records::query(connection, &newest)?;
+        crashes.reverse();
+        let held = records::count(connection)?;
+        let generation = snapshots::last_generation(connection)?;
+        let found = Found { agents: rows, crashes };
+        Ok((First { found, forgotten, held, generation }, (unreadable, unreadable_crashes)))
+    }
+}
+
+/// Reads crash records from the file in `dir`, newest first, whether a host runs or not. No file: none.
+pub fn read_crashes(dir: &Path, query: &CrashQuery) -> Result<Vec<Arc<CrashRecord>>, ReadError> {
+    if !file::path(dir).exists() {
+        return Ok(Vec::new());
+    }
+    let connection = file::open_to_read(dir).map_err(|error| ReadError(error.to_string()))?;
+    let (records, _) = records::query(&connection, query)
+        .map_err(|error| ReadError(format!("read the database: {error}")))?;
+    Ok(records)
+}
+
+/// Reads the newest good snapshot of an agent from the file in `dir`, whether a host runs or not.
+pub fn read_snapshot(dir: &Path, agent: &AgentId) -> Result<Newest, ReadError> {
+    let connection = file::open_to_read(dir).map_err(|error| ReadError(error.to_string()))?;
+    snapshots::newest(&connection, agent)
+        .map_err(|error| ReadError(format!("read the database: {error}")))
+}
+
+/// Why the file could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadError(String);
+
+#[cfg(test)]
+mod tests;

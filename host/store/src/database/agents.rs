@@ -1,0 +1,139 @@
+//! Rows of agents in the file.
+
+use std::sync::Arc;
+
+use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::image::{AgentRow, Dirty, Private, Wanted};
+
+/// Name of the fact that says which numbers were given to agents that are forgotten.
+const FORGOTTEN: &str = "forgotten_incarnation";
+
+/// How it is written whether an agent is to be there.
+const STOPPED: i64 = 0;
+const RUNNING: i64 = 1;
+const FAILED: i64 = 2;
+
+/// Everything that is kept of agents.
+pub(super) struct Rows {
+    pub rows: Vec<AgentRow>,
+    pub forgotten: Incarnation,
+    /// Rows that say nothing.
+    pub unreadable: u64,
+}
+
+/// Reads all rows. One that says nothing is counted, and costs no other.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
+    let mut statement = connection.prepare(
+        "SELECT agents.id, wanted, incarnation, restarts, changed_at, order_text, settings
+         FROM agents LEFT JOIN agent_texts USING (id)",
+    )?;
+    let (mut rows, mut unreadable) = (Vec::new(), 0);
+    for found in statement.query_map([], row)? {
+        match found {
+            Ok(row) => rows.push(row),
+            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error),
+            Err(_) => unreadable += 1,
+        }
+    }
+    let forgotten = connection
+        .query_row("SELECT value FROM facts WHERE name = ?1", [FORGOTTEN], |row| row.get(0))
+        .optional()?;
+    let forgotten = Incarnation(unsigned(forgotten.unwrap_or(0)));
+    Ok(Rows { rows, forgotten, unreadable })
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
+    let id: String = row.get(0)?;
+    let restarts: String = row.get(3)?;
+    Ok(AgentRow {
+        id: AgentId::parse(&id).map_err(|error| of_other_shape(0, error))?,
+        wanted: match row.get(1)? {
+            RUNNING => Wanted::Running,
+            FAILED => Wanted::Failed,
+            _ => Wanted::Stopped,
+        },
+        incarnation: Incarnation(unsigned(row.get(2)?)),
+        restarts: serde_json::from_str(&restarts)
+            .map(Arc::new)
+            .map_err(|error| of_other_shape(3, error))?,
+        changed_at: Timestamp(row.get(4)?),
+        order: row.get::<_, Option<String>>(5)?.map(Private::from),
+        settings: row.get::<_, Option<String>>(6)?.map(Arc::from),
+    })
+}
+
+/// A value that this program never writes.
+fn of_other_shape(
+    column: usize,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> rusqlite::Error {
+    let error = FromSqlError::Other(Box::new(error));
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+/// Writes one row as it is now, or removes it with everything of its agent.
+pub(super) fn write(
+    connection: &Connection,
+    id: &AgentId,
+    dirty: Dirty,
+    row: Option<&AgentRow>,
+) -> rusqlite::Result<()> {
+    let id = id.as_str();
+    let Some(row) = row else {
+        connection.prepare_cached("DELETE FROM agents WHERE id = ?1")?.execute([id])?;
+        connection.prepare_cached("DELETE FROM agent_texts WHERE id = ?1")?.execute([id])?;
+        connection.prepare_cached("DELETE FROM snapshots WHERE agent_id = ?1")?.execute([id])?;
+        return Ok(());
+    };
+    let wanted = match row.wanted {
+        Wanted::Running => RUNNING,
+        Wanted::Stopped => STOPPED,
+        Wanted::Failed => FAILED,
+    };
+    let restarts = serde_json::to_string(&*row.restarts)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    // A file that was away for a while may know of higher numbers than this run.
+    connection
+        .prepare_cached(
+            "INSERT INTO agents (id, wanted, incarnation, restarts, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET wanted = ?2,
+                 incarnation = max(incarnation, ?3), restarts = ?4, changed_at = ?5",
+        )?
+        .execute(params![id, wanted, signed(row.incarnation.0), restarts, row.changed_at.0])?;
+    if dirty.texts {
+        connection
+            .prepare_cached(
+                "INSERT INTO agent_texts (id, order_text, settings) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (id) DO UPDATE SET order_text = ?2, settings = ?3",
+            )?
+            .execute(params![id, row.order.as_deref(), row.settings.as_deref()])?;
+    }
+    Ok(())
+}
+
+/// Writes which numbers were given to agents that are forgotten.
+pub(super) fn write_forgotten(
+    connection: &Connection,
+    forgotten: Incarnation,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO facts (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = max(value, ?2)",
+        )?
+        .execute(params![FORGOTTEN, signed(forgotten.0)])?;
+    Ok(())
+}
+
+/// The database's integers have a sign; no count comes near it.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

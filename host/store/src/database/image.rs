@@ -1,0 +1,327 @@
+//! What is kept of agents, in memory: the truth that the file follows. Pure.
+//!
+//! Every change carries the number of an incarnation. What comes late, from a life that another one has
+//! taken over from, changes nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
+
+/// Whether an agent is to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Somebody asked for it, and nobody and nothing ended it for good.
+    Running,
+    /// It was stopped, or did what it was there for.
+    Stopped,
+    /// It ended abnormally, and its policy leaves it down. What is configured to be there gets a new chance
+    /// with each run of the host.
+    Failed,
+}
+
+/// A text that may hold secrets. It goes into the database and is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Private(Arc<str>);
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl std::ops::Deref for Private {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Private {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+/// What is kept of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRow {
+    /// Which agent.
+    pub id: AgentId,
+    /// Whether it is to be there.
+    pub wanted: Wanted,
+    /// The highest number that was given to an incarnation.
+    pub incarnation: Incarnation,
+    /// What to start it with, in the words of whoever starts it. Gone with the agent, unless it is
+    /// quarantined: secrets are in it.
+    pub order: Option<Private>,
+    /// What was changed since it was started, in the words of whoever changes it.
+    pub settings: Option<Arc<str>>,
+    /// What its restarts have come to.
+    pub restarts: Arc<RestartState>,
+    /// When something last changed.
+    pub changed_at: Timestamp,
+}
+
+/// A change of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A start has its turn.
+    Began {
+        /// Its number.
+        incarnation: Incarnation,
+        /// What it was started with.
+        order: Private,
+        /// What was changed since it was asked for.
+        settings: Option<Arc<str>>,
+        /// What is left of the history.
+        restarts: Arc<RestartState>,
+    },
+    /// A restart has its turn.
+    Returned {
+        /// Its number.
+        incarnation: Incarnation,
+    },
+    /// An incarnation ended.
+    Ended {
+        /// Its number.
+        incarnation: Incarnation,
+        /// What the restarts have come to.
+        restarts: Arc<RestartState>,
+        /// Whether the agent is to be there all the same.
+        wanted: Wanted,
+    },
+    /// Somebody asked for its end.
+    Stopped {
+        /// The last number that is meant.
+        upto: Incarnation,
+    },
+    /// Something changed while it lives.
+    Settings {
+        /// Its number.
+        incarnation: Incarnation,
+        /// All that was changed since its start.
+        settings: Arc<str>,
+    },
+}
+
+impl AgentRow {
+    /// Nothing, yet.
+    fn new(id: AgentId) -> Self {
+        Self {
+            id,
+            wanted: Wanted::Stopped,
+            incarnation: Incarnation(0),
+            order: None,
+            settings: None,
+            restarts: Arc::default(),
+            changed_at: Timestamp(0),
+        }
+    }
+
+    /// Whether somebody has to see it again after a restart of the host.
+    pub fn matters(&self) -> bool {
+        self.wanted == Wanted::Running || self.restarts.quarantine.is_some()
+    }
+
+    /// Applies a change; says whether it did, or came too late.
+    fn apply(&mut self, change: Change) -> bool {
+        let number = change.incarnation();
+        if number < self.incarnation {
+            return false;
+        }
+        self.incarnation = number;
+        match change {
+            Change::Began { order, settings, restarts, .. } => {
+                (self.wanted, self.order) = (Wanted::Running, Some(order));
+                (self.settings, self.restarts) = (settings, restarts);
+            }
+            Change::Returned { .. } => {}
+            Change::Ended { restarts, wanted, .. } => {
+                self.restarts = restarts;
+                // A stop counts, whatever the end says of itself.
+                if self.wanted == Wanted::Running {
+                    self.wanted = wanted;
+                }
+            }
+            Change::Stopped { .. } => self.wanted = Wanted::Stopped,
+            Change::Settings { settings, .. } => self.settings = Some(settings),
+        }
+        if !self.matters() {
+            (self.order, self.settings) = (None, None);
+        }
+        true
+    }
+}
+
+impl Change {
+    fn incarnation(&self) -> Incarnation {
+        match self {
+            Self::Began { incarnation, .. }
+            | Self::Returned { incarnation }
+            | Self::Ended { incarnation, .. }
+            | Self::Settings { incarnation, .. } => *incarnation,
+            Self::Stopped { upto } => *upto,
+        }
+    }
+
+    /// Whether it is written at once although nobody waits for it: what somebody asked for, and what is
+    /// decided for good. The history of one that comes back can follow a little later: there may be hundreds
+    /// of such ends a second.
+    pub(super) fn is_urgent(&self) -> bool {
+        match self {
+            Self::Began { .. } | Self::Stopped { .. } | Self::Settings { .. } => true,
+            Self::Ended { restarts, wanted, .. } => {
+                *wanted != Wanted::Running || restarts.quarantine.is_some()
+            }
+            Self::Returned { .. } => false,
+        }
+    }
+
+    /// Whether it makes a row where there is none.
+    fn makes_a_row(&self) -> bool {
+        matches!(self, Self::Began { .. })
+    }
+}
+
+/// Which parts of a row the file does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Dirty {
+    /// The row is not there any more.
+    pub gone: bool,
+    /// Its order or its settings.
+    pub texts: bool,
+    /// It is to be written at once.
+    pub urgent: bool,
+}
+
+/// All agents that are known, and what the file does not have of them.
+pub(super) struct Image {
+    rows: HashMap<AgentId, AgentRow>,
+    dirty: HashMap<AgentId, Dirty>,
+    /// Something is to be written at once.
+    urgent: bool,
+    /// Numbers up to this one were given to agents that are forgotten.
+    forgotten: Incarnation,
+    max_rows: usize,
+}
+
+impl Image {
+    pub fn new(max_rows: usize) -> Self {
+        let (rows, dirty) = (HashMap::new(), HashMap::new());
+        Self { rows, dirty, urgent: false, forgotten: Incarnation(0), max_rows: max_rows.max(1) }
+    }
+
+    /// What a file had at open.
+    pub fn load(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) {
+        self.rows = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        self.forgotten = forgotten;
+    }
+
+    /// Rows that a file brings when it can be had again. What this run knows better stays as it is.
+    pub fn merge(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) {
+        self.forgotten = self.forgotten.max(forgotten);
+        for mut row in rows {
+            // Its agent may have begun to count anew: nothing of this run comes too late for it. The file
+            // keeps the higher number.
+            row.incarnation = Incarnation(0);
+            self.rows.entry(row.id.clone()).or_insert(row);
+        }
+    }
+
+    /// Applies a change; says whether the file has something to follow.
+    pub fn change(&mut self, id: &AgentId, change: Change, now: Timestamp, urgent: bool) -> bool {
+        if !self.rows.contains_key(id) {
+            if !change.makes_a_row() {
+                return false;
+            }
+            self.make_room();
+            self.rows.insert(id.clone(), AgentRow::new(id.clone()));
+        }
+        let Some(row) = self.rows.get_mut(id) else { return false };
+        let texts = (row.order.clone(), row.settings.clone());
+        if !row.apply(change) {
+            return false;
+        }
+        row.changed_at = now;
+        let texts = texts != (row.order.clone(), row.settings.clone());
+        let dirty = self.dirty.entry(id.clone()).or_default();
+        *dirty = Dirty {
+            gone: false,
+            texts: texts || dirty.texts || dirty.gone,
+            urgent: urgent || dirty.urgent,
+        };
+        self.urgent |= urgent;
+        true
+    }
+
+    /// Forgets agents that nobody has to see again, the ones that changed first, when there are too many.
+    /// Forgets some more, so that the look at every row is rare.
+    fn make_room(&mut self) {
+        if self.rows.len() < self.max_rows {
+            return;
+        }
+        let idle = self.rows.values().filter(|row| !row.matters());
+        let mut idle: Vec<_> = idle.map(|row| (row.changed_at, row.id.clone())).collect();
+        idle.sort_unstable();
+        for (_, id) in idle.into_iter().take((self.max_rows / 16).max(1)) {
+            if let Some(row) = self.rows.remove(&id) {
+                self.forgotten = self.forgotten.max(row.incarnation);
+                self.dirty.insert(id, Dirty { gone: true, texts: false, urgent: false });
+            }
+        }
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &AgentRow> {
+        self.rows.values()
+    }
+
+    pub fn forgotten(&self) -> Incarnation {
+        self.forgotten
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Whether something is to be written at once.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// The file has nothing: all of it is to be written.
+    pub fn all_is_dirty(&mut self) {
+        self.urgent = !self.rows.is_empty();
+        for id in self.rows.keys() {
+            self.dirty.insert(id.clone(), Dirty { gone: false, texts: true, urgent: true });
+        }
+    }
+
+    /// Takes what the file does not have: all of it, or what is urgent.
+    pub fn take(&mut self, all: bool) -> Vec<(AgentId, Dirty, Option<AgentRow>)> {
+        let dirty: Vec<_> = match all {
+            true => self.dirty.drain().collect(),
+            false if !self.urgent => Vec::new(),
+            false => self.dirty.extract_if(|_, dirty| dirty.urgent).collect(),
+        };
+        self.urgent = false;
+        let with_row = |(id, dirty): (AgentId, Dirty)| {
+            let row = self.rows.get(&id).cloned();
+            (id, dirty, row)
+        };
+        dirty.into_iter().map(with_row).collect()
+    }
+
+    /// Puts back what could not be written.
+    pub fn put_back(&mut self, taken: impl IntoIterator<Item = (AgentId, Dirty)>) {
+        for (id, before) in taken {
+            let there = self.rows.contains_key(&id);
+            let dirty = self.dirty.entry(id).or_default();
+            let texts = dirty.texts || before.texts || before.gone;
+            *dirty = Dirty { gone: !there, texts, urgent: true };
+            self.urgent = true;
+        }
+    }
+}

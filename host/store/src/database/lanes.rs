@@ -1,0 +1,203 @@
+//! What waits for the writer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bulkhead_model::{AgentId, CrashRecord};
+use tokio::sync::oneshot;
+
+use super::NotDurable;
+use super::image::{AgentRow, Dirty, Image};
+use super::snapshots::Kept;
+
+pub(super) type Waiter = oneshot::Sender<Result<(), NotDurable>>;
+
+/// Something about snapshots, in the order in which it was asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    Keep(Kept),
+    CountFailure(u64),
+    Forgive(u64),
+    SetAside(u64, String),
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Keep(kept) => kept.snapshot.bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Everything that waits for the writer.
+///
+/// Agents need no queue: the image is changed at once and the writer takes whatever the file does not have,
+/// so that is as many rows as there are agents at most. The other two are bounded queues.
+pub(super) struct Lanes {
+    pub image: Image,
+    /// Told when everything that was there before them is written.
+    pub waiters: Vec<Waiter>,
+    works: VecDeque<Work>,
+    work_bytes: usize,
+    crashes: VecDeque<Arc<CrashRecord>>,
+    /// Snapshots that the writer is at.
+    in_hand: Vec<Kept>,
+    /// When the first change was made that is not urgent and not written.
+    pub lazy_since: Option<Instant>,
+    /// Somebody wants all of it written.
+    pub flush: bool,
+    pub writing: bool,
+    pub closed: bool,
+    pub bounds: Bounds,
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub works: usize,
+    pub work_bytes: usize,
+    pub crashes: usize,
+}
+
+/// What the writer takes at once.
+pub(super) struct Batch {
+    pub rows: Vec<(AgentId, Dirty, Option<AgentRow>)>,
+    pub works: Vec<Work>,
+    pub waiters: Vec<Waiter>,
+    pub crashes: Vec<Arc<CrashRecord>>,
+}
+
+/// How long the history of agents that come back may wait to be written.
+const LAZY: Duration = Duration::from_millis(100);
+
+/// Crash records of one transaction: what is asked for meanwhile waits so long.
+const CRASHES_AT_ONCE: usize = 128;
+
+impl Lanes {
+    pub fn new(image: Image, bounds: Bounds) -> Self {
+        Self {
+            image,
+            waiters: Vec::new(),
+            works: VecDeque::new(),
+            work_bytes: 0,
+            crashes: VecDeque::new(),
+            in_hand: Vec::new(),
+            lazy_since: None,
+            flush: false,
+            writing: false,
+            closed: false,
+            bounds,
+        }
+    }
+
+    /// Whether the work has room. A change that is not about bytes always has some.
+    pub fn push_work(&mut self, work: Work) -> bool {
+        let bytes = self.work_bytes + work.bytes();
+        let too_much = bytes > self.bounds.work_bytes || self.works.len() >= self.bounds.works;
+        if self.closed
+            || (too_much && work.bytes() > 0)
+            || self.works.len() >= 2 * self.bounds.works
+        {
+            return false;
+        }
+        self.work_bytes = bytes;
+        self.works.push_back(work);
+        true
+    }
+
+    pub fn has_no_crashes(&self) -> bool {
+        self.crashes.is_empty()
+    }
+
+    pub fn push_crash(&mut self, record: Arc<CrashRecord>) -> bool {
+        if self.closed || self.crashes.len() >= self.bounds.crashes {
+            return false;
+        }
+        self.crashes.push_back(record);
+        true
+    }
+
+    /// The newest snapshot of an agent that is not in the file yet.
+    pub fn newest_snapshot(&self, agent: &AgentId) -> Option<Kept> {
+        let waiting = self.works.iter().rev().filter_map(|work| match work {
+            Work::Keep(kept) => Some(kept),
+            _ => None,
+        });
+        let all = waiting.chain(self.in_hand.iter().rev());
+        all.filter(|kept: &&Kept| kept.snapshot.agent == *agent)
+            .find(|kept| !self.is_set_aside(kept.generation))
+            .cloned()
+    }
+
+    fn is_set_aside(&self, generation: u64) -> bool {
+        let is_it = |work: &Work| matches!(work, Work::SetAside(which, _) if *which == generation);
+        self.works.iter().any(is_it)
+    }
+
+    /// Whether somebody waits, or something that is worth a transaction.
+    pub fn has_work(&self, file_is_open: bool) -> bool {
+        let for_a_file = file_is_open && (self.image.is_urgent() || self.is_lazy_due());
+        for_a_file
+            || self.flush
+            || !self.waiters.is_empty()
+            || !self.works.is_empty()
+            || !self.crashes.is_empty()
+    }
+
+    /// Whether the file has everything but crash records.
+    pub fn is_written(&self) -> bool {
+        !self.writing
+            && !self.closed
+            && !self.image.is_urgent()
+            && self.works.is_empty()
+            && self.waiters.is_empty()
+    }
+
+    pub fn is_through(&self) -> bool {
+        !self.writing
+            && !self.flush
+            && self.waiters.is_empty()
+            && self.works.is_empty()
+            && self.crashes.is_empty()
+    }
+
+    /// When what is not urgent is to be written.
+    pub fn lazy_due(&self) -> Option<Instant> {
+        self.lazy_since.filter(|_| self.image.is_dirty()).map(|since| since + LAZY)
+    }
+
+    fn is_lazy_due(&self) -> bool {
+        self.lazy_due().is_some_and(|due| Instant::now() >= due)
+    }
+
+    pub fn take(&mut self) -> Batch {
+        let all = self.flush || self.closed || self.is_lazy_due();
+        if all {
+            (self.flush, self.lazy_since) = (false, None);
+        }
+        let works: Vec<_> = self.works.drain(..).collect();
+        self.work_bytes = 0;
+        self.writing = true;
+        self.in_hand = works
+            .iter()
+            .filter_map(|work| match work {
+                Work::Keep(kept) => Some(kept.clone()),
+                _ => None,
+            })
+            .collect();
+        let crashes = self.crashes.len().min(CRASHES_AT_ONCE);
+        Batch {
+            rows: self.image.take(all),
+            works,
+            waiters: std::mem::take(&mut self.waiters),
+            crashes: self.crashes.drain(..crashes).collect(),
+        }
+    }
+
+    pub fn batch_is_done(&mut self) {
+        self.writing = false;
+        self.in_hand.clear();
+    }
+}

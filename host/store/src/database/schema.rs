@@ -1,0 +1,75 @@
+//! The tables, and the way from an older shape to the newest.
+
+use rusqlite::{Connection, Transaction};
+
+/// One step each, in order. A step that was released is never changed; a new one is added.
+const MIGRATIONS: &[&str] = &[
+    // wanted: 0 stopped, 1 running, 2 failed. Times are milliseconds since the Unix epoch.
+    "CREATE TABLE agents (
+        id          TEXT PRIMARY KEY,
+        wanted      INTEGER NOT NULL,
+        incarnation INTEGER NOT NULL,
+        restarts    TEXT NOT NULL,
+        changed_at  INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     -- Apart from the rest: they are large and change seldom.
+     CREATE TABLE agent_texts (
+        id          TEXT PRIMARY KEY,
+        order_text  TEXT,
+        settings    TEXT
+     ) STRICT;
+     CREATE TABLE facts (
+        name        TEXT PRIMARY KEY,
+        value       INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE snapshots (
+        generation  INTEGER PRIMARY KEY AUTOINCREMENT,
+        agent_id    TEXT NOT NULL,
+        incarnation INTEGER NOT NULL,
+        taken_at    INTEGER NOT NULL,
+        sha256      BLOB NOT NULL,
+        failures    INTEGER NOT NULL DEFAULT 0,
+        set_aside   TEXT,
+        size        INTEGER NOT NULL,
+        bytes       BLOB NOT NULL
+     ) STRICT;
+     CREATE INDEX snapshots_of_agent ON snapshots (agent_id, generation, size);
+     CREATE TABLE crashes (
+        seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+        crash_id    TEXT NOT NULL UNIQUE,
+        agent_id    TEXT NOT NULL,
+        reason      TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        crashed_at  INTEGER NOT NULL,
+        size        INTEGER NOT NULL,
+        record      TEXT NOT NULL
+     ) STRICT;
+     CREATE INDEX crashes_of_agent ON crashes (agent_id, seq);
+     CREATE INDEX crashes_by_reason ON crashes (reason, seq);
+     CREATE INDEX crashes_by_fingerprint ON crashes (fingerprint, seq);
+     CREATE INDEX crashes_by_time ON crashes (crashed_at, size);",
+];
+
+/// The shape that this program writes.
+pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
+
+/// The shape of a file. 0: a new one.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings a file to the newest shape, one step and one transaction at a time.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let from = usize::try_from(version(connection)?).unwrap_or(usize::MAX);
+    for (at, step) in MIGRATIONS.iter().enumerate().skip(from) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        set_version(&transaction, at as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn set_version(transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()> {
+    transaction.pragma_update(None, "user_version", version)
+}

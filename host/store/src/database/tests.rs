@@ -1,0 +1,700 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use bulkhead_model::crash::{Consequence, Resources};
+use bulkhead_model::restart::{Quarantine, QuarantineReason};
+use bulkhead_model::{Determinism, ExitReason, Phase, RestartState, Symbolized};
+use proptest::prelude::*;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A database in `dir` that is not tried again soon, and what it tells.
+fn open(dir: &Path) -> (Database, Found, Receiver<Notice>) {
+    open_with(dir, |_| {})
+}
+
+fn open_with(dir: &Path, set: impl Fn(&mut Config)) -> (Database, Found, Receiver<Notice>) {
+    let mut config = Config { dir: Some(dir.to_owned()), ..Config::default() };
+    set(&mut config);
+    let (tell, told) = sync_channel(100);
+    let (database, found) = Database::open(config, move |notice| tell.try_send(notice).unwrap());
+    (database, found, told)
+}
+
+/// One that has nothing to complain of.
+fn open_clean(dir: &Path) -> (Database, BTreeMap<AgentId, AgentRow>) {
+    let (database, found, told) = open(dir);
+    assert_eq!(told.try_recv().ok(), None);
+    (database, by_id(found.agents))
+}
+
+fn by_id(rows: Vec<AgentRow>) -> BTreeMap<AgentId, AgentRow> {
+    rows.into_iter().map(|row| (row.id.clone(), row)).collect()
+}
+
+fn id(name: &str) -> AgentId {
+    AgentId::parse(name).unwrap()
+}
+
+fn began(number: u64, order: &str) -> Change {
+    let restarts = Arc::default();
+    let (incarnation, order) = (Incarnation(number), order.to_owned().into());
+    Change::Began { incarnation, order, settings: None, restarts }
+}
+
+fn stopped(upto: u64) -> Change {
+    Change::Stopped { upto: Incarnation(upto) }
+}
+
+fn quarantined() -> RestartState {
+    let why = QuarantineReason::Intensity;
+    let quarantine = Quarantine { since: Timestamp(7), why, message: "too often".into() };
+    RestartState { quarantine: Some(quarantine), streak: 3, ..RestartState::default() }
+}
+
+fn crash(n: u64) -> CrashRecord {
+    CrashRecord {
+        crash_id: format!("c{n:05}"),
+        agent_id: id(if n.is_multiple_of(2) { "even" } else { "odd" }),
+        role: "mayor".into(),
+        name: "A".into(),
+        rig_id: None,
+        town_id: None,
+        run_id: "run-1".into(),
+        incarnation: Incarnation(n),
+        start_attempt: 1,
+        component: "mayor".into(),
+        component_sha256: None,
+        reason: if n.is_multiple_of(3) { ExitReason::Panic } else { ExitReason::Trap },
+        trap: None,
+        message: "it went wrong".into(),
+        location: None,
+        status: None,
+        code: None,
+        requested_bytes: None,
+        fingerprint: format!("f{}", n % 5),
+        deterministic: Determinism::Unknown,
+        frames: Vec::new(),
+        symbolized: Symbolized::Done,
+        started_at: Timestamp(1000),
+        crashed_at: writer::now(),
+        agent_uptime_ms: 1000,
+        phase: Phase::Handle,
+        message_id: None,
+        host_call: None,
+        resources: Resources::default(),
+        last_log_lines: Vec::new(),
+        last_events: Vec::new(),
+        active_tools: Vec::new(),
+        active_agents: 1,
+        consequence: Consequence::None,
+        core_dump: None,
+        rss_mb: None,
+        pressure: None,
+        eviction: None,
+    }
+}
+
+fn snapshot(agent: &str, bytes: &[u8]) -> Snapshot {
+    let (incarnation, taken_at) = (Incarnation(1), Timestamp(1));
+    Snapshot { agent: id(agent), incarnation, taken_at, bytes: bytes.into() }
+}
+
+fn kept(database: &Database, agent: &str) -> Option<Kept> {
+    match database.newest_snapshot(&id(agent)).unwrap() {
+        Newest::Kept(kept) => Some(kept),
+        Newest::None => None,
+        Newest::Rotten { generation } => panic!("snapshot {generation} is rotten"),
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_new_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, found) = open_clean(dir.path());
+    assert!(found.is_empty());
+    database.change(&id("a"), began(1, "order a")).wait().unwrap();
+    database.change(&id("b"), began(4, "order b")).wait().unwrap();
+    database.change(&id("b"), stopped(4)).wait().unwrap();
+    let ended = Change::Ended {
+        incarnation: Incarnation(9),
+        restarts: quarantined().into(),
+        wanted: Wanted::Running,
+    };
+    database.change(&id("c"), began(9, "order c"));
+    database.change(&id("c"), ended).wait().unwrap();
+    drop(database);
+    let (_, found) = open_clean(dir.path());
+    let row = |name: &str| &found[&id(name)];
+    assert_eq!((row("a").wanted, row("a").order.as_deref()), (Wanted::Running, Some("order a")));
+    assert_eq!((row("b").wanted, &row("b").order), (Wanted::Stopped, &None), "secrets go");
+    assert_eq!(row("b").incarnation, Incarnation(4));
+    assert_eq!((&*row("c").restarts, row("c").order.as_deref()), (&quarantined(), Some("order c")));
+}
+
+#[test]
+fn what_comes_late_from_an_earlier_life_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    let late = Change::Ended {
+        incarnation: Incarnation(1),
+        restarts: quarantined().into(),
+        wanted: Wanted::Stopped,
+    };
+    database.change(&id("a"), began(1, "old"));
+    database.change(&id("a"), began(2, "new"));
+    database.change(&id("a"), late);
+    database.change(&id("a"), stopped(1)).wait().unwrap();
+    drop(database);
+    let (_, found) = open_clean(dir.path());
+    let row = &found[&id("a")];
+    assert_eq!((row.wanted, row.order.as_deref()), (Wanted::Running, Some("new")));
+    assert_eq!(*row.restarts, RestartState::default());
+}
+
+#[test]
+fn a_history_that_nobody_waits_for_is_written_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    let restarts = RestartState { streak: 7, ..RestartState::default() };
+    let (incarnation, wanted) = (Incarnation(1), Wanted::Running);
+    database.note(&id("a"), Change::Ended { incarnation, restarts: restarts.into(), wanted });
+    let until = std::time::Instant::now() + PATIENCE;
+    let streak = || {
+        let connection = file::open_to_read(dir.path()).unwrap();
+        agents::read(&connection).unwrap().rows[0].restarts.streak
+    };
+    while streak() != 7 {
+        assert!(std::time::Instant::now() < until, "it was not written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn only_its_owner_may_read_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("store");
+    let (database, _) = open_clean(&dir);
+    database.change(&id("a"), began(1, "secret")).wait().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, _told) = open_with(dir.path(), |config| config.max_agents = 10);
+    database.change(&id("stays"), began(1, "order"));
+    database.keep_snapshot(snapshot("stays", b"state")).unwrap();
+    database.keep_snapshot(snapshot("agent-0", b"state")).unwrap();
+    for n in 0..100 {
+        let id = id(&format!("agent-{n}"));
+        database.change(&id, began(n + 1, "order"));
+        database.change(&id, stopped(n + 1));
+    }
+    database.receipt().wait().unwrap();
+    drop(database);
+    let (database, found, _told) = open(dir.path());
+    assert!(kept(&database, "stays").is_some() && kept(&database, "agent-0").is_none());
+    assert!(found.agents.len() <= 11, "{}", found.agents.len());
+    assert!(found.agents.iter().any(|row| row.id == id("stays")));
+    assert!(database.forgotten() >= Incarnation(85), "{:?}", database.forgotten());
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_the_host_comes_up() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..12 {
+        fs::write(file::path(dir.path()), format!("this is no database {round}")).unwrap();
+        let (database, found, told) = open(dir.path());
+        assert_eq!(found, Found::default());
+        let Notice::SetAside { kept_as, removed, .. } = told.try_recv().unwrap() else { panic!() };
+        let text = fs::read_to_string(&kept_as).unwrap();
+        assert_eq!(text, format!("this is no database {round}"));
+        assert_eq!(removed.is_some(), round >= 8, "{removed:?}");
+        database.change(&id("a"), began(1, "order")).wait().unwrap();
+    }
+    let aside = fs::read_dir(dir.path()).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
+        name.contains("set-aside") && !name.ends_with("-wal") && !name.ends_with("-shm")
+    });
+    assert_eq!(aside.count(), 8);
+}
+
+#[test]
+fn a_file_of_a_newer_program_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    drop(database);
+    let connection = Connection::open(file::path(dir.path())).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let (database, found, told) = open(dir.path());
+    assert_eq!(found, Found::default());
+    let told = told.try_recv().unwrap();
+    let Notice::Unavailable { reason, retries: false } = told else { panic!("{told:?}") };
+    assert!(reason.contains("version 99"), "{reason}");
+    assert!(database.change(&id("a"), began(2, "x")).wait().is_err());
+    drop(database);
+    let connection = Connection::open(file::path(dir.path())).unwrap();
+    connection.pragma_update(None, "user_version", schema::NEWEST).unwrap();
+    drop(connection);
+    let (_, found) = open_clean(dir.path());
+    assert_eq!(found[&id("a")].order.as_deref(), Some("order"));
+}
+
+#[test]
+fn without_a_directory_nothing_is_durable_and_everything_follows_when_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocked = dir.path().join("store");
+    fs::write(&blocked, "a file in the directory's place").unwrap();
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, _, told) = open_with(&blocked, soon);
+    let first = told.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(first, Notice::Unavailable { retries: true, .. }), "{first:?}");
+    let error = database.change(&id("a"), began(1, "order")).wait().unwrap_err();
+    assert!(error.to_string().contains("make the directory"), "{error}");
+    fs::remove_file(&blocked).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    database.change(&id("b"), began(1, "order")).wait().unwrap();
+    drop(database);
+    let (_, found) = open_clean(&blocked);
+    assert_eq!(found.len(), 2, "what was changed meanwhile is written as well");
+}
+
+#[test]
+fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, away) = (dir.path().join("store"), dir.path().join("away"));
+    let (database, _) = open_clean(&store);
+    for agent in ["stopped-meanwhile", "begun-later", "untouched"] {
+        database.change(&id(agent), began(40, "old")).wait().unwrap();
+    }
+    drop(database);
+    fs::rename(&store, &away).unwrap();
+    fs::write(&store, "a file in the directory's place").unwrap();
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, found, told) = open_with(&store, soon);
+    assert_eq!(found, Found::default());
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    // Nothing is known of it, so it counts anew.
+    database.note(&id("stopped-meanwhile"), began(1, "new"));
+    database.note(&id("stopped-meanwhile"), stopped(1));
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    database.change(&id("begun-later"), began(1, "new")).wait().unwrap();
+    drop(database);
+    let (_, found) = open_clean(&store);
+    let seen = |agent: &str| {
+        let row = &found[&id(agent)];
+        (row.wanted, row.incarnation.0, row.order.as_deref())
+    };
+    assert_eq!(seen("stopped-meanwhile"), (Wanted::Stopped, 40, None));
+    assert_eq!(seen("begun-later"), (Wanted::Running, 40, Some("new")));
+    assert_eq!(seen("untouched"), (Wanted::Running, 40, Some("old")));
+}
+
+#[test]
+fn what_may_be_secret_is_not_shown() {
+    let row = AgentRow { order: Some("hunter2".to_owned().into()), ..row_of("a") };
+    assert!(!format!("{row:?} {:?}", began(1, "hunter2")).contains("hunter2"));
+}
+
+fn row_of(agent: &str) -> AgentRow {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.note(&id(agent), began(1, "order"));
+    database.agents().remove(0)
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_made_anew_with_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, told) = open(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    fs::remove_file(file::path(dir.path())).unwrap();
+    database.change(&id("b"), began(1, "order")).wait().unwrap();
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    drop(database);
+    assert_eq!(open_clean(dir.path()).1.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_damaged_while_it_is_in_use_is_replaced_with_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, told) = open(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    let saboteur = Connection::open(file::path(dir.path())).unwrap();
+    saboteur.execute_batch("DROP TABLE agents").unwrap();
+    database.change(&id("b"), began(1, "order")).wait().unwrap();
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::SetAside { .. }));
+    drop(database);
+    assert_eq!(open_clean(dir.path()).1.len(), 2);
+}
+
+/// Needs a file system that can be full: a small one in memory, which only root may mount.
+#[test]
+fn a_full_disk_is_told_and_what_was_not_written_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(dir.path())
+        .output();
+    if !mount.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped: no file system can be mounted here: {mount:?}");
+        return;
+    }
+    let _unmount = Unmount(dir.path().to_owned());
+    let store = dir.path().join("store");
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, _, told) = open_with(&store, soon);
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    let filler = dir.path().join("filler");
+    let full = fs::write(&filler, vec![0; 2 * 1024 * 1024]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let large = "x".repeat(100_000);
+    let error = database.change(&id("b"), began(1, &large)).wait().unwrap_err();
+    assert!(error.to_string().contains("full"), "{error}");
+    let notice = told.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(notice, Notice::Unavailable { retries: true, .. }), "{notice:?}");
+    fs::remove_file(&filler).unwrap();
+    loop {
+        match told.recv_timeout(PATIENCE).unwrap() {
+            Notice::Available => break,
+            Notice::Unavailable { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(database);
+    let (database, found) = open_clean(&store);
+    assert_eq!(found[&id("b")].order.as_deref(), Some(&*large));
+    drop(database);
+}
+
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn the_last_two_good_snapshots_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    for n in 0..5_u8 {
+        database.keep_snapshot(snapshot("a", &[n; 100])).unwrap().wait().unwrap();
+    }
+    drop(database);
+    let (database, _) = open_clean(dir.path());
+    let newest = kept(&database, "a").unwrap();
+    assert_eq!(*newest.snapshot.bytes, [4; 100]);
+    database.count_snapshot_failure(newest.generation);
+    database.receipt().wait().unwrap();
+    assert_eq!(kept(&database, "a").unwrap().failures, 1);
+    database.set_snapshot_aside(newest.generation, "made the guest fail twice");
+    database.receipt().wait().unwrap();
+    let before = kept(&database, "a").unwrap();
+    assert_eq!(*before.snapshot.bytes, [3; 100]);
+    database.set_snapshot_aside(before.generation, "as well");
+    database.receipt().wait().unwrap();
+    assert_eq!(kept(&database, "a"), None);
+    assert_eq!(kept(&database, "b"), None);
+}
+
+#[test]
+fn a_snapshot_whose_bytes_changed_on_the_disk_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.keep_snapshot(snapshot("a", b"good")).unwrap().wait().unwrap();
+    let disk = Connection::open(file::path(dir.path())).unwrap();
+    disk.execute("UPDATE snapshots SET bytes = ?1", [&b"baad"[..]]).unwrap();
+    let newest = database.newest_snapshot(&id("a")).unwrap();
+    assert!(matches!(newest, Newest::Rotten { .. }), "{newest:?}");
+}
+
+#[test]
+fn a_snapshot_that_is_too_large_is_refused_by_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, _told) = open_with(dir.path(), |config| config.max_snapshot_bytes = 10);
+    let refused = database.keep_snapshot(snapshot("a", &[0; 11])).unwrap_err();
+    assert_eq!(refused.to_string(), "snapshot has 11 bytes, at most 10 are kept");
+}
+
+#[test]
+fn crash_records_are_found_by_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    let records: Vec<_> = (0..60).map(|n| Arc::new(crash(n))).collect();
+    assert!(database.import_crashes(&records, PATIENCE));
+    let ids = |query: CrashQuery| -> Vec<String> {
+        let found = read_crashes(dir.path(), &query).unwrap();
+        found.iter().map(|record| record.crash_id.clone()).collect()
+    };
+    let all = CrashQuery { limit: 1000, ..CrashQuery::default() };
+    assert_eq!(ids(CrashQuery { limit: 2, ..all.clone() }), ["c00059", "c00058"]);
+    let of_both = CrashQuery {
+        agent: Some(id("even")),
+        reason: Some(ExitReason::Panic),
+        fingerprint: Some("f4".into()),
+        ..all.clone()
+    };
+    assert_eq!(ids(of_both), ["c00054", "c00024"]);
+    let prefix = CrashQuery { id_prefix: Some("c0003".into()), limit: 2, ..all.clone() };
+    assert_eq!(ids(prefix), ["c00039", "c00038"]);
+    let later = CrashQuery { since: Some(writer::now().after(PATIENCE)), ..all };
+    assert_eq!(ids(later), [""; 0]);
+}
+
+#[test]
+fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
+    let count = Retention { records: 100, ..Retention::default() };
+    let age = Retention { age: Duration::from_secs(3600), ..Retention::default() };
+    let size = Retention { bytes: 50_000, ..Retention::default() };
+    let tiny = Retention { bytes: 1, ..Retention::default() };
+    for (rules, most, least) in [(count, 100, 100), (age, 500, 500), (size, 60, 20), (tiny, 1, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _, _told) = open_with(dir.path(), |config| config.retention = rules);
+        let old = Timestamp(writer::now().0 - 7_200_000);
+        let of = |n: u64| match n {
+            0..500 => CrashRecord { crashed_at: old, ..crash(n) },
+            _ => crash(n),
+        };
+        for n in 0..1000 {
+            database.keep_crash(of(n).into());
+        }
+        // Each batch removes some: as many as are needed to get through.
+        for n in 1000..1010 {
+            assert!(database.flush(PATIENCE));
+            database.keep_crash(of(n % 1000).into());
+        }
+        assert!(database.flush(PATIENCE));
+        let all = CrashQuery { limit: 5000, ..CrashQuery::default() };
+        let left = read_crashes(dir.path(), &all).unwrap();
+        assert!((least..=most + 500).contains(&left.len()), "{rules:?}: {}", left.len());
+        assert!(left.len() <= most + 10, "{rules:?}: {}", left.len());
+    }
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_never_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, _told) = open_with(dir.path(), |config| config.crash_queue = 1);
+    let record = Arc::new(crash(1));
+    (0..2000).for_each(|_| database.keep_crash(Arc::clone(&record)));
+    assert!(database.flush(PATIENCE));
+    let counts = database.counts();
+    assert_eq!(counts.crashes_written + counts.crashes_dropped, 2000);
+    assert_eq!(counts.crash_errors, 0);
+    assert!(counts.crashes_dropped > 0);
+}
+
+#[test]
+fn readers_do_not_wait_for_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.keep_snapshot(snapshot("a", b"one")).unwrap().wait().unwrap();
+    // A writer that never gets to its end.
+    let mut other = Connection::open(file::path(dir.path())).unwrap();
+    let transaction =
+        other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    transaction.execute("DELETE FROM snapshots", []).unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"one");
+    assert!(read_crashes(dir.path(), &CrashQuery::default()).unwrap().is_empty());
+    // Whoever waits for a writer does so for five seconds.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+/// What a test does to a database.
+#[derive(Debug, Clone)]
+enum Step {
+    Began(u8, u64),
+    Returned(u8, u64),
+    Ended(u8, u64, bool, bool),
+    Stopped(u8, u64),
+    Settings(u8, u64),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (agent, number) = (0..4_u8, 1..12_u64);
+    prop_oneof![
+        3 => (agent.clone(), number.clone()).prop_map(|(a, n)| Step::Began(a, n)),
+        2 => (agent.clone(), number.clone()).prop_map(|(a, n)| Step::Returned(a, n)),
+        2 => (agent.clone(), number.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(a, n, stays, bad)| Step::Ended(a, n, stays, bad)),
+        2 => (agent.clone(), number.clone()).prop_map(|(a, n)| Step::Stopped(a, n)),
+        1 => (agent, number).prop_map(|(a, n)| Step::Settings(a, n)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// The same rules once more, as plainly as can be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Expected {
+    running: bool,
+    number: u64,
+    order: Option<String>,
+    settings: Option<String>,
+    quarantined: bool,
+}
+
+fn expect(model: &mut BTreeMap<u8, Expected>, step: &Step) {
+    let (agent, number) = match step {
+        Step::Began(agent, number)
+        | Step::Returned(agent, number)
+        | Step::Ended(agent, number, ..)
+        | Step::Stopped(agent, number)
+        | Step::Settings(agent, number) => (*agent, *number),
+        Step::Reopen => return,
+    };
+    if !model.contains_key(&agent) && !matches!(step, Step::Began(..)) {
+        return;
+    }
+    let row = model.entry(agent).or_default();
+    if number < row.number {
+        return;
+    }
+    row.number = number;
+    match step {
+        Step::Began(..) => {
+            let order = Some(format!("order {number}"));
+            *row = Expected { running: true, number, order, ..Expected::default() };
+        }
+        Step::Ended(_, _, stays, bad) => {
+            row.quarantined = *bad;
+            row.running &= stays;
+        }
+        Step::Stopped(..) => row.running = false,
+        Step::Settings(..) => row.settings = Some(format!("settings {number}")),
+        Step::Returned(..) | Step::Reopen => {}
+    }
+    if !row.running && !row.quarantined {
+        (row.order, row.settings) = (None, None);
+    }
+}
+
+fn change(step: &Step) -> Option<(AgentId, Change)> {
+    let name = |agent: &u8| id(&format!("agent-{agent}"));
+    let incarnation = Incarnation;
+    Some(match step {
+        Step::Began(agent, n) => (name(agent), began(*n, &format!("order {n}"))),
+        Step::Returned(agent, n) => {
+            (name(agent), Change::Returned { incarnation: incarnation(*n) })
+        }
+        Step::Ended(agent, n, stays, bad) => {
+            let restarts = if *bad { quarantined().into() } else { Arc::default() };
+            let wanted = if *stays { Wanted::Running } else { Wanted::Stopped };
+            (name(agent), Change::Ended { incarnation: incarnation(*n), restarts, wanted })
+        }
+        Step::Stopped(agent, n) => (name(agent), stopped(*n)),
+        Step::Settings(agent, n) => {
+            let settings = format!("settings {n}").into();
+            (name(agent), Change::Settings { incarnation: incarnation(*n), settings })
+        }
+        Step::Reopen => return None,
+    })
+}
+
+fn seen(rows: Vec<AgentRow>) -> BTreeMap<u8, Expected> {
+    let of = |row: AgentRow| {
+        let agent = row.id.as_str().strip_prefix("agent-").unwrap().parse().unwrap();
+        let expected = Expected {
+            running: row.wanted == Wanted::Running,
+            number: row.incarnation.0,
+            order: row.order.as_deref().map(str::to_owned),
+            settings: row.settings.map(|text| text.to_string()),
+            quarantined: row.restarts.quarantine.is_some(),
+        };
+        (agent, expected)
+    };
+    rows.into_iter().map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// After any steps, with and without new opens between, the file says what the rules say.
+    #[test]
+    fn the_file_follows_the_rules(steps in prop::collection::vec(step(), 1..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut database, _) = open_clean(dir.path());
+        let mut model = BTreeMap::new();
+        for step in &steps {
+            expect(&mut model, step);
+            match change(step) {
+                Some((id, change)) => database.note(&id, change),
+                None => {
+                    drop(database);
+                    let (again, found, _told) = open(dir.path());
+                    prop_assert_eq!(seen(found.agents), model.clone());
+                    database = again;
+                }
+            }
+            prop_assert_eq!(seen(database.agents()), model.clone());
+        }
+        database.receipt().wait().unwrap();
+        drop(database);
+        let (_, found, _told) = open(dir.path());
+        prop_assert_eq!(seen(found.agents), model);
+    }
+
+    /// Whatever becomes of the bytes of its files, the database opens, works, and says what it lost.
+    #[test]
+    fn broken_bytes_are_survived(
+        seed in any::<u64>(),
+        cut in prop::option::of(0.0..1.0_f64),
+        flips in 0..20_usize,
+        of_the_log in any::<bool>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let (database, _) = open_clean(dir.path());
+        for n in 0..20 {
+            database.change(&id(&format!("agent-{n}")), began(1, &"x".repeat(500)));
+            database.keep_crash(crash(n).into());
+        }
+        database.keep_snapshot(snapshot("agent-1", &[7; 3000])).unwrap();
+        prop_assert!(database.flush(PATIENCE));
+        // While it is open, so that there is a log.
+        for name in ["bulkhead.db", "bulkhead.db-wal"] {
+            let _ = fs::copy(dir.path().join(name), copy.path().join(name));
+        }
+        drop(database);
+        let name = if of_the_log { "bulkhead.db-wal" } else { "bulkhead.db" };
+        let mut bytes = fs::read(copy.path().join(name)).unwrap();
+        if let Some(cut) = cut {
+            bytes.truncate((bytes.len() as f64 * cut) as usize);
+        }
+        let mut dice = fastrand::Rng::with_seed(seed);
+        for _ in 0..flips.min(bytes.len()) {
+            let at = dice.usize(0..bytes.len());
+            bytes[at] ^= 1 << dice.u8(0..8);
+        }
+        fs::write(copy.path().join(name), bytes).unwrap();
+        let (database, found, _told) = open(copy.path());
+        prop_assert!(found.agents.len() <= 20);
+        let _ = database.newest_snapshot(&id("agent-1"));
+        let wrote = database.change(&id("new"), began(1, "order")).wait();
+        prop_assert_eq!(wrote, Ok(()));
+        database.keep_snapshot(snapshot("new", b"snapshot")).unwrap().wait().unwrap();
+        prop_assert_eq!(&*kept(&database, "new").unwrap().snapshot.bytes, b"snapshot");
+        drop(database);
+        let (_, found, _told) = open(copy.path());
+        prop_assert!(found.agents.iter().any(|row| row.id == id("new")));
+    }
+}

@@ -1,0 +1,183 @@
+//! A process that changes the database as fast as it can is killed at random moments, forty times
+//! (`DATABASE_KILLS`), and what it was told to be durable is there. The file opens clean each time.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
+use bulkhead_store::database::{
+    AgentRow, Change, Config, Database, Found, Newest, Snapshot, Wanted,
+};
+
+const AGENTS: u64 = 4;
+const DIR: &str = "DATABASE_KILL_DIR";
+
+/// What an agent goes through, again and again.
+const STEPS: u64 = 5;
+
+/// Not a test of its own: the process that is killed runs this.
+#[test]
+fn writes_until_it_is_killed() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let (database, found) = open(Path::new(&dir));
+    std::thread::scope(|scope| {
+        for agent in 0..AGENTS {
+            let first = row(&found, agent).map_or(1, |row| row.incarnation.0 + 1);
+            let database = &database;
+            scope.spawn(move || work_for_ever(database, agent, first));
+        }
+    });
+}
+
+fn open(dir: &Path) -> (Database, Found) {
+    let config = Config { dir: Some(PathBuf::from(dir)), ..Config::default() };
+    Database::open(config, |notice| panic!("{notice:?}"))
+}
+
+fn id(agent: u64) -> AgentId {
+    AgentId::parse(&format!("agent-{agent}")).unwrap()
+}
+
+fn row(found: &Found, agent: u64) -> Option<&AgentRow> {
+    found.agents.iter().find(|row| row.id == id(agent))
+}
+
+/// Tells every acknowledged step on stderr, which nobody buffers: the agent, the life, the step.
+fn work_for_ever(database: &Database, agent: u64, first: u64) {
+    for number in first.. {
+        for step in 0..STEPS {
+            take(database, agent, number, step);
+            let told: Vec<u8> =
+                [agent, number, step].iter().flat_map(|word| word.to_le_bytes()).collect();
+            if std::io::stderr().write_all(&told).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn take(database: &Database, agent: u64, number: u64, step: u64) {
+    let incarnation = Incarnation(number);
+    let restarts = restarts(number).into();
+    let receipt = match step {
+        0 => {
+            let order = order(number).into();
+            let restarts = Arc::default();
+            database
+                .change(&id(agent), Change::Began { incarnation, order, settings: None, restarts })
+        }
+        1 => {
+            let (agent, taken_at) = (id(agent), Timestamp(0));
+            let bytes: Arc<[u8]> = bytes(number).into();
+            database.keep_snapshot(Snapshot { agent, incarnation, taken_at, bytes }).unwrap()
+        }
+        2 => {
+            let settings = format!("settings {number}").into();
+            database.change(&id(agent), Change::Settings { incarnation, settings })
+        }
+        3 => {
+            let wanted = Wanted::Running;
+            database.change(&id(agent), Change::Ended { incarnation, restarts, wanted })
+        }
+        _ => database.change(&id(agent), Change::Stopped { upto: incarnation }),
+    };
+    receipt.wait().unwrap();
+}
+
+/// Of all sizes, so that some lie across pages.
+fn order(number: u64) -> String {
+    format!("order {number} {}", "x".repeat((number * 37 % 9000) as usize))
+}
+
+fn bytes(number: u64) -> Vec<u8> {
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.resize(8 + (number * 101 % 20_000) as usize, number as u8);
+    bytes
+}
+
+fn restarts(number: u64) -> RestartState {
+    RestartState { streak: number as u32, ..RestartState::default() }
+}
+
+/// What a row says after a step of a life.
+fn after(agent: u64, number: u64, step: u64) -> AgentRow {
+    let stopped = step == 4;
+    let changed = (2..4).contains(&step);
+    AgentRow {
+        id: id(agent),
+        wanted: if stopped { Wanted::Stopped } else { Wanted::Running },
+        incarnation: Incarnation(number),
+        order: (!stopped).then(|| order(number).into()),
+        settings: changed.then(|| format!("settings {number}").into()),
+        restarts: if step >= 3 { restarts(number).into() } else { Arc::default() },
+        changed_at: Timestamp(0),
+    }
+}
+
+/// The last step that each agent was told to be durable, by agent.
+type Told = BTreeMap<u64, (u64, u64)>;
+
+/// Starts a process, kills it after it told about `steps`, and returns what it told.
+fn kill_one(dir: &Path, steps: usize, pause: Duration) -> Told {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writes_until_it_is_killed", "--nocapture"])
+        .env(DIR, dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stderr.take().unwrap();
+    let mut told = vec![0; 24 * (steps + 1)];
+    let read = pipe.read_exact(&mut told);
+    assert!(read.is_ok(), "it ended by itself: {}", String::from_utf8_lossy(&told));
+    // The moment of the kill is meant to be random: nothing waits for this time.
+    std::thread::sleep(pause);
+    child.kill().unwrap();
+    pipe.read_to_end(&mut told).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "it ended by itself");
+    let word = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().unwrap());
+    let of = |line: &[u8; 24]| (word(line), (word(&line[8..]), word(&line[16..])));
+    told.as_chunks::<24>().0.iter().map(of).collect()
+}
+
+fn check(dir: &Path, told: &Told) {
+    let (database, found) = open(dir);
+    for (agent, (number, step)) in told {
+        let mut row = row(&found, *agent).expect("it was told to be there").clone();
+        row.changed_at = Timestamp(0);
+        let next = match step + 1 {
+            STEPS => after(*agent, number + 1, 0),
+            step => after(*agent, *number, step),
+        };
+        let last = after(*agent, *number, *step);
+        assert!(row == last || row == next, "{row:?} is neither {last:?} nor {next:?}");
+        let Newest::Kept(kept) = database.newest_snapshot(&id(*agent)).unwrap() else {
+            assert!(*number == 1 && *step == 0, "agent {agent} has no snapshot");
+            continue;
+        };
+        let incarnation = kept.snapshot.incarnation.0;
+        assert!(incarnation >= number - u64::from(*step == 0), "{incarnation} of {number}");
+        assert!(*kept.snapshot.bytes == *bytes(incarnation), "a torn snapshot was believed");
+    }
+}
+
+#[test]
+fn what_was_told_to_be_durable_survives_a_kill() {
+    let kills = std::env::var("DATABASE_KILLS").ok().and_then(|text| text.parse().ok());
+    let seed = std::env::var("DATABASE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("DATABASE_SEED={seed}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..kills.unwrap_or(40) {
+        let pause = Duration::from_micros(dice.u64(0..3000));
+        let told = kill_one(dir.path(), dice.usize(0..400), pause);
+        check(dir.path(), &told);
+    }
+}

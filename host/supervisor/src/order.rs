@@ -1,0 +1,133 @@
+//! A start as it is written down, so that a later run of the host can make it again.
+//!
+//! It is what was asked for and not what came of it: limits, the component's file and the role's secrets come
+//! from the configuration of the run that starts it. The values of `envVars` are in it. They leave the
+//! process in no other way than into the database, whose files only its owner may read.
+
+use std::collections::BTreeMap;
+
+use bulkhead_api::StartRequest;
+use bulkhead_model::AgentId;
+use bulkhead_store::database::Private;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Where a start comes from.
+pub(crate) enum Origin {
+    /// Somebody asked for it.
+    Asked,
+    /// The configuration wants it at boot. The digest names what it wants.
+    Configured { digest: String },
+    /// An earlier run had it, whoever asked for it then.
+    EarlierRun { configured: Option<String> },
+}
+
+impl Origin {
+    /// What the configuration wanted, when the start goes back to it.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Asked => None,
+            Self::Configured { digest } => Some(digest),
+            Self::EarlierRun { configured } => configured.as_deref(),
+        }
+    }
+}
+
+/// The body of the request once more, and whether the configuration made it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    agent_id: &'a AgentId,
+    role: &'a str,
+    name: &'a str,
+    prompt: &'a str,
+    town_id: Option<&'a str>,
+    rig_id: Option<&'a str>,
+    system_prompt: Option<&'a str>,
+    model: Option<&'a str>,
+    small_model: Option<&'a str>,
+    env_vars: BTreeMap<&'a str, &'a str>,
+    component: Option<&'a str>,
+    memory_limit_mb: Option<u64>,
+    deadline_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configured: Option<&'a str>,
+}
+
+/// The part of a record that no request has.
+#[derive(Deserialize)]
+struct Mark {
+    configured: Option<String>,
+}
+
+/// What to write down of a request.
+pub(crate) fn record(request: &StartRequest, configured: Option<&str>) -> Private {
+    let env = request.env_vars.iter().map(|(key, value)| (key.as_str(), value.expose()));
+    let record = Record {
+        agent_id: &request.agent_id,
+        role: &request.role,
+        name: &request.name,
+        prompt: &request.prompt,
+        town_id: request.town_id.as_deref(),
+        rig_id: request.rig_id.as_deref(),
+        system_prompt: request.system_prompt.as_deref(),
+        model: request.model.as_deref(),
+        small_model: request.small_model.as_deref(),
+        env_vars: env.collect(),
+        component: request.component.as_deref(),
+        memory_limit_mb: request.memory_limit_mb,
+        deadline_ms: request.deadline_ms,
+        configured,
+    };
+    // Strings, numbers and maps with string keys: nothing of it can fail.
+    serde_json::to_string(&record).unwrap_or_default().into()
+}
+
+/// The request that was written down, and what the configuration wanted when it made it. An error names what
+/// is wrong with the record, and no value of it.
+pub(crate) fn read(record: &str) -> Result<(StartRequest, Option<String>), String> {
+    let request = StartRequest::parse(record.as_bytes()).map_err(|issues| {
+        let issues = issues.iter().map(|issue| format!("{}: {}", issue.path, issue.message));
+        format!("its record is no start: {}", issues.collect::<Vec<_>>().join("; "))
+    })?;
+    let mark = serde_json::from_str::<Mark>(record).ok();
+    Ok((request, mark.and_then(|mark| mark.configured)))
+}
+
+/// Names what the configuration wants of an agent. Another digest is another wish.
+pub(crate) fn digest(request: &StartRequest) -> String {
+    let hash = Sha256::digest(record(request, None).as_bytes());
+    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_reads_back_as_it_was() {
+        let mut request = StartRequest::new(AgentId::parse("a1").unwrap(), "polecat");
+        request.name = "Ann \"\u{1}".into();
+        request.prompt = "go\n".into();
+        (request.town_id, request.rig_id) = (Some("t".into()), Some("r".into()));
+        (request.model, request.small_model) = (Some("m".into()), Some("s".into()));
+        request.system_prompt = Some("be brief".into());
+        request.env_vars.insert("KEY".into(), "hunter2".to_owned().into());
+        (request.component, request.memory_limit_mb) = (Some("c".into()), Some(7));
+        request.deadline_ms = Some(9);
+        assert_eq!(read(&record(&request, None)), Ok((request.clone(), None)));
+        let digest = digest(&request);
+        let read_back = read(&record(&request, Some(&digest)));
+        assert_eq!(read_back, Ok((request.clone(), Some(digest.clone()))));
+        request.prompt.push('!');
+        assert_ne!(super::digest(&request), digest);
+    }
+
+    #[test]
+    fn a_record_that_is_none_says_what_is_wrong_and_no_secret() {
+        for bad in ["", "{}", "[1]", r#"{"agentId":"a","role":"r","envVars":"hunter2"}"#] {
+            let error = read(bad).unwrap_err();
+            assert!(!error.contains("hunter2") && error.contains(": "), "{error}");
+        }
+    }
+}
