@@ -12,6 +12,9 @@ pub const TOWN: &str = "riverside";
 /// Between two signs of life, in milliseconds.
 pub const HEARTBEAT_MS: u64 = 200;
 
+/// One call, in milliseconds: a town that hangs is given up soon.
+pub const CALL_MS: u64 = 3000;
+
 /// A call that was on its way when its token was replaced may arrive this much later.
 pub const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
@@ -31,7 +34,7 @@ pub fn builder(town: &TownServer) -> HostBuilder {
     let (url, token) = (town.api_url(), town.token(TOWN));
     let settings = "snapshot = \"turn\"\nsnapshot_ms = 1";
     Host::builder().guest("puppet").role("remembers", "echo", settings).toml(&format!(
-        "[town]\nid = {TOWN:?}\napi_url = {url:?}\ntoken = {token:?}\nheartbeat_ms = {HEARTBEAT_MS}\n"
+        "[town]\nid = {TOWN:?}\napi_url = {url:?}\ntoken = {token:?}\nheartbeat_ms = {HEARTBEAT_MS}\ncall_ms = {CALL_MS}\n"
     ))
 }
 
