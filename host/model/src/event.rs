@@ -197,10 +197,18 @@ pub enum Event {
     HydrationStarted {
         /// Agents that are to be started.
         agents: usize,
-        /// Of them, those that an earlier run left.
+        /// Agents that an earlier run left running.
         from_store: usize,
+        /// Agents that the town wants and that are to be started. Some of them may be left by an earlier run
+        /// as well.
+        from_town: usize,
         /// Agents that an earlier run put into quarantine. They stay there.
         quarantined: usize,
+        /// Whose word counts: `store`, or `town_and_store` when the town answered.
+        source: &'static str,
+        /// Why the town did not answer, when it was asked and did not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        town_error: Option<String>,
     },
     /// Every agent that was to be brought back runs, or has its reason why not, or takes longer than
     /// readiness waits for it.
@@ -218,6 +226,8 @@ pub enum Event {
         overtaken: usize,
         /// Agents in quarantine.
         quarantined: usize,
+        /// Whose word counted: see `container.boot_hydration_started`.
+        source: &'static str,
         /// All of it.
         duration_ms: u64,
         /// How those went that do not run, the first hundred.

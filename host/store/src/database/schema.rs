@@ -48,6 +48,8 @@ const MIGRATIONS: &[&str] = &[
      CREATE INDEX crashes_by_reason ON crashes (reason, seq);
      CREATE INDEX crashes_by_fingerprint ON crashes (fingerprint, seq);
      CREATE INDEX crashes_by_time ON crashes (crashed_at, size);",
+    // 0 the town does not have it, 1 it was told, 2 it has it.
+    "ALTER TABLE agents ADD COLUMN town_knows INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The shape that this program writes.
