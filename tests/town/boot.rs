@@ -94,7 +94,7 @@ fn an_entry_that_is_wrong_is_told_and_costs_no_other() {
     for wrong in ["bob", "cyd", "dan"] {
         assert!(!runs(&host, wrong), "{wrong} runs");
         host.wait_for_line(&format!("what is wrong with {wrong}"), |line| {
-            line["level"] != "debug" && line.to_string().contains(&format!("{wrong}"))
+            line["level"] != "debug" && line.to_string().contains(wrong)
         });
     }
     host.finish();
