@@ -262,7 +262,7 @@ impl Client {
         let reply = self.transport.exchange(request, call.max_reply_bytes(), deadline).await?;
         self.is_heard();
         if reply.status.is_success() {
-            return Ok(reply);
+            return check_success(call, reply);
         }
         let refusal = serde_json::from_slice::<Refusal>(&reply.body).ok();
         let text = refusal.as_ref().and_then(|refusal| refusal.error.as_deref());
@@ -422,6 +422,42 @@ impl Client {
     pub(crate) fn token_due_in(&self) -> Option<Duration> {
         self.token.due_in(now())
     }
+}
+
+/// Whether a success is the town's own word. A sign-in page on the way answers 200 as well, and what it took
+/// was not told to anybody.
+fn check_success(call: Call, reply: Reply) -> Result<Reply, Fault> {
+    #[derive(Deserialize)]
+    struct Outcome {
+        success: Option<bool>,
+        error: Option<String>,
+    }
+    if call == Call::SnapshotGet {
+        return match is_octets(&reply) {
+            true => Ok(reply),
+            false => Err(Fault::new(Cause::Corrupt, "the answer is a document and no snapshot")),
+        };
+    }
+    if reply.status == StatusCode::NO_CONTENT {
+        return Ok(reply);
+    }
+    match serde_json::from_slice::<Outcome>(&reply.body) {
+        Ok(Outcome { success: Some(false), error }) => {
+            let refused = Fault::refused(reply.status, error.as_deref().unwrap_or("no success"));
+            Err(Fault::new(Cause::NotJson, refused.message))
+        }
+        Ok(_) => Ok(reply),
+        // The parser may quote a secret.
+        Err(_) => Err(Fault::new(Cause::NotJson, "the answer is no object of the town API")),
+    }
+}
+
+/// Whether an answer can be a snapshot: it has a hash, or says of itself nothing else.
+fn is_octets(reply: &Reply) -> bool {
+    let content_type = reply.headers.get(CONTENT_TYPE);
+    reply.headers.contains_key("x-snapshot-sha256")
+        || content_type
+            .is_none_or(|value| value.as_bytes().starts_with(b"application/octet-stream"))
 }
 
 /// `{}`.

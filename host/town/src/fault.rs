@@ -128,6 +128,20 @@ impl Fault {
         }
     }
 
+    /// Whether there is no use in saying the same thing later: the town itself has understood and refused. A
+    /// token that is not good is put right some time, and another who answered is not the town.
+    pub(crate) fn is_final(&self) -> bool {
+        match self.cause {
+            Cause::Status => {
+                matches!(self.status, Some(400..500))
+                    && !self.is_passing()
+                    && self.status != Some(401)
+            }
+            Cause::Fenced => true,
+            _ => false,
+        }
+    }
+
     /// Groups failures of one cause.
     pub(crate) fn fingerprint(&self, call: &str) -> String {
         let status = self.status.map_or_else(String::new, |status| format!(":{status}"));
@@ -183,5 +197,9 @@ mod tests {
         assert!(of(500) && of(503) && of(429));
         assert!(!of(400) && !of(404) && !of(409) && !of(301));
         assert!(!Fault::fenced().is_passing());
+        let of = |status| Fault::refused(StatusCode::from_u16(status).unwrap(), "").is_final();
+        assert!(of(400) && of(404) && of(422) && Fault::fenced().is_final());
+        assert!(!of(200) && !of(302) && !of(401) && !of(429) && !of(503));
+        assert!(!Fault::new(Cause::NotJson, "a page").is_final());
     }
 }

@@ -60,7 +60,7 @@ impl Loop {
         let about = About { agent_id: id.clone(), rig_id };
         let payload = Payload::json(&Completed { status, reason });
         let called = self.client().call_about(Call::Completed, &path, payload, &about);
-        !called.await.is_err_and(|fault| fault.is_passing())
+        !called.await.is_err_and(|fault| !fault.is_final())
     }
 
     /// What became of an agent, if it ended for good; and its rig.

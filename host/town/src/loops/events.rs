@@ -199,7 +199,8 @@ impl Loop {
     fn judge(&self, fault: &Fault, count: u64) -> Sent {
         let is_untaken = fault.cause == Cause::Fenced
             || fault.cause.is_before_sending()
-            || (fault.cause == Cause::Status && (fault.is_passing() || fault.status == Some(401)));
+            || matches!(fault.cause, Cause::NotHttp | Cause::NotJson)
+            || (fault.cause == Cause::Status && !fault.is_final());
         if is_untaken {
             return Sent::Later;
         }

@@ -42,7 +42,7 @@ impl Loop {
         for failures in 1.. {
             let payload = Payload::json(&Ready { nonce });
             match self.client().call(Call::ContainerReady, &path, payload).await {
-                Err(fault) if fault.is_passing() => {
+                Err(fault) if !fault.is_final() => {
                     if self.wait(sleep(backoff(failures))).await != Woken::Work {
                         return false;
                     }

@@ -111,7 +111,7 @@ impl Loop {
                 self.shared.snapshots.town_has(id, taken_at);
                 true
             }
-            Err(fault) => !fault.is_passing(),
+            Err(fault) => fault.is_final(),
         }
     }
 }

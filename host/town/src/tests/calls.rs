@@ -150,6 +150,21 @@ async fn a_passing_failure_is_tried_again_and_a_refusal_is_not() {
 }
 
 #[tokio::test]
+async fn a_success_that_is_not_the_towns_is_none() {
+    for page in
+        ["<html>Sign in", "", "[1]", "7", r#"{"success":7}"#, r#"{"success":false,"error":"no"}"#]
+    {
+        let server = Server::start(move |_| Answer::Json(200, page.into()));
+        let client = client(&server.url, 5000, |config| config.heartbeat = SOON);
+        let follower = Arc::new(super::fake::Fake::default());
+        client.town.follow(follower);
+        until("the failure", || client.lines.text().contains(r#""call":"registry_post""#)).await;
+        let figures = client.town.handle().figures();
+        assert!(!figures.calls.contains(&("registry_post", "ok", 1)), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn a_newer_run_ends_all_calls_and_is_told_once() {
     let server = Server::start(|_| {
         let body = r#"{"success":false,"error":"fenced","data":{"runId":"newer"}}"#;
