@@ -15,7 +15,8 @@ use crate::service::Handle;
 
 impl Container for Supervisor {
     fn agents(&self) -> Vec<AgentSight> {
-        let sight = |view: AgentView| AgentSight { last_event: self.last_event(&view.agent_id), view };
+        let sight =
+            |view: AgentView| AgentSight { last_event: self.last_event(&view.agent_id), view };
         self.list().into_iter().map(sight).collect()
     }
 
