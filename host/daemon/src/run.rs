@@ -77,7 +77,8 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let plan = plan(by, &settings);
     let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals));
     if ending.through {
-        let left = settings.drain.saturating_sub(began.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
+        let left =
+            settings.drain.saturating_sub(began.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
         waiting.block_on(last_words(&host, goodbye, left));
     }
     Ok(end(host, &ending))

@@ -15,7 +15,8 @@ use crate::service::Handle;
 
 impl Container for Supervisor {
     fn agents(&self) -> Vec<AgentSight> {
-        let sight = |view: AgentView| AgentSight { last_event: self.last_event(&view.agent_id), view };
+        let sight =
+            |view: AgentView| AgentSight { last_event: self.last_event(&view.agent_id), view };
         self.list().into_iter().map(sight).collect()
     }
 
@@ -38,6 +39,10 @@ impl Container for Supervisor {
 
     fn telling(&self, agents: &[AgentId]) {
         self.town_is_told(agents);
+    }
+
+    fn not_told(&self) {
+        self.town_was_not_told();
     }
 
     fn acknowledged(&self, agents: &[AgentId]) {

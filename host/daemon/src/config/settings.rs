@@ -226,7 +226,8 @@ fn check_town(town: file::Town, base: &Path) -> Result<Option<TownConfig>, Probl
         false => format!("town.{key}"),
     };
     let Some(api_url) = api_url else {
-        let without = "is set and there is no town to use it for; set town.api_url (GASTOWN_API_URL)";
+        let without =
+            "is set and there is no town to use it for; set town.api_url (GASTOWN_API_URL)";
         if let Some(token) = token {
             let key = key(&token.span(), "token", "GASTOWN_CONTAINER_TOKEN");
             return Err(Problem { key, message: without.into(), span: token.span() });
