@@ -33,5 +33,6 @@ pub use town_config::TownConfig;
 pub use town_registry::{TownAgent, TownEnv, TownRegistry};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    NudgeAnswer, RefreshTokenAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
+    NudgeAnswer, RefreshTokenAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView,
+    UpdateAnswer,
 };

@@ -37,9 +37,12 @@ mod tests {
     fn a_token_is_required_and_never_quoted() {
         let parse = |body: &str| RefreshTokenRequest::parse(body.as_bytes());
         assert_eq!(parse(r#"{"token":"hunter2"}"#).unwrap().token.expose(), "hunter2");
-        for (body, path) in
-            [("{}", "token"), (r#"{"token":""}"#, "token"), (r#"{"token":["hunter2"]}"#, "token"), ("", ".")]
-        {
+        for (body, path) in [
+            ("{}", "token"),
+            (r#"{"token":""}"#, "token"),
+            (r#"{"token":["hunter2"]}"#, "token"),
+            ("", "."),
+        ] {
             let issues = parse(body).unwrap_err();
             assert_eq!(issues[0].path, path, "{body}");
             assert!(!format!("{issues:?}").contains("hunter2"));

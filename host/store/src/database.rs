@@ -341,6 +341,11 @@ impl Database {
         self.note_of_town(|lanes| lanes.image.town_is_told(&agents));
     }
 
+    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
+    pub fn town_was_not_told(&self) {
+        self.note_of_town(|lanes| lanes.image.town_was_not_told());
+    }
+
     /// The town has said or acknowledged that it wants these agents, and no others.
     pub fn town_wants(&self, agents: &[AgentId]) {
         let agents = agents.iter().collect();

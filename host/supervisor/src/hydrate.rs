@@ -251,7 +251,10 @@ impl Plan {
             tracing::warn!(%agent, problem, "the town's row of an agent cannot be read; it is left as it is");
         }
         if nameless > 0 {
-            tracing::warn!(nameless, "rows of the town's registry name no agent; nothing is taken out");
+            tracing::warn!(
+                nameless,
+                "rows of the town's registry name no agent; nothing is taken out"
+            );
         }
         let mut listed: HashMap<_, _> =
             agents.into_iter().map(|agent| (agent.request.agent_id.clone(), agent)).collect();

@@ -78,6 +78,11 @@ impl Supervisor {
         self.0.container.database.town_is_told(agents);
     }
 
+    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
+    pub fn town_was_not_told(&self) {
+        self.0.container.database.town_was_not_told();
+    }
+
     /// The town has acknowledged that these are to be there.
     pub fn town_wants(&self, agents: &[AgentId]) {
         self.0.container.database.town_wants(agents);
@@ -157,7 +162,9 @@ fn take_over(container: &Container, id: AgentId, remote: Option<TownSnapshot>) {
     let size = bytes.len();
     let snapshot = Snapshot { agent: id.clone(), incarnation: Incarnation(0), taken_at, bytes };
     match database.keep_snapshot(snapshot) {
-        Ok(_) => tracing::info!(agent = %id, bytes = size, %taken_at, "the town's snapshot is newer and is used"),
+        Ok(_) => {
+            tracing::info!(agent = %id, bytes = size, %taken_at, "the town's snapshot is newer and is used")
+        }
         Err(error) => tracing::warn!(agent = %id, %error, "the town's snapshot was not kept"),
     }
 }

@@ -54,6 +54,8 @@ pub trait Container: Send + Sync + 'static {
     fn registry_changes(&self) -> watch::Receiver<u64>;
     /// The town is about to be told that these are the agents that are to be there.
     fn telling(&self, agents: &[AgentId]);
+    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
+    fn not_told(&self);
     /// The town has acknowledged that these are the agents that are to be there.
     fn acknowledged(&self, agents: &[AgentId]);
 

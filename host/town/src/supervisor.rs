@@ -41,6 +41,10 @@ impl Container for Supervisor {
         self.town_is_told(agents);
     }
 
+    fn not_told(&self) {
+        self.town_was_not_told();
+    }
+
     fn acknowledged(&self, agents: &[AgentId]) {
         self.town_wants(agents);
     }

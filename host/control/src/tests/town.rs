@@ -11,7 +11,8 @@ fn a_token_is_swapped_and_a_bad_one_is_refused_without_being_quoted() {
     let mut client = rig.client();
     let answer = client.post("/refresh-token", r#"{"token":"hunter2"}"#);
     assert_eq!((answer.status, answer.json()), (200, json!({"refreshed": true})));
-    for body in ["", "{}", r#"{"token":""}"#, r#"{"token":{"a":"hunter2"}}"#, r#"{"token":"bad"}"#] {
+    for body in ["", "{}", r#"{"token":""}"#, r#"{"token":{"a":"hunter2"}}"#, r#"{"token":"bad"}"#]
+    {
         let answer = client.post("/refresh-token", body);
         assert_eq!(answer.status, 400, "{body}");
         assert!(!answer.body.contains("hunter2"), "{}", answer.body);

@@ -334,6 +334,14 @@ impl Image {
         })
     }
 
+    /// The town was not told after all: what it knows is what it knew.
+    pub fn town_was_not_told(&mut self) -> bool {
+        self.set_town_knows(|_, before| match before {
+            TownKnows::Told => TownKnows::No,
+            before => before,
+        })
+    }
+
     /// The town wants these, and no others.
     pub fn town_wants(&mut self, agents: &HashSet<&AgentId>) -> bool {
         self.set_town_knows(|id, _| match agents.contains(id) {

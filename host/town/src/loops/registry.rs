@@ -27,10 +27,19 @@ struct Row<'a> {
     env: &'a [String],
 }
 
+/// What the town knows.
+#[derive(Default)]
+struct Known {
+    /// The registry that it acknowledged last.
+    acknowledged: Option<[u8; 32]>,
+    /// Since then it was told another, and nobody knows if it heard it.
+    may_have_heard: bool,
+}
+
 pub(super) async fn run(this: Loop) {
     let mut changes = this.container.registry_changes();
     changes.mark_changed();
-    let (mut acknowledged, mut failures) = (None, 0);
+    let (mut known, mut failures) = (Known::default(), 0);
     loop {
         let woken = match failures {
             0 => this.wait(changed(&mut changes)).await,
@@ -41,7 +50,7 @@ pub(super) async fn run(this: Loop) {
         }
         // What changes from here on is seen in the next round.
         changes.mark_unchanged();
-        match this.post(&mut acknowledged).await {
+        match this.post(&mut known).await {
             true => failures = 0,
             false => failures += 1,
         }
@@ -53,13 +62,13 @@ pub(super) async fn run(this: Loop) {
 
 impl Loop {
     /// Posts the registry, unless the town has it. Says whether it has it now.
-    async fn post(&self, acknowledged: &mut Option<[u8; 32]>) -> bool {
+    async fn post(&self, known: &mut Known) -> bool {
         let mut listed = self.container.registry();
         listed.sort_unstable_by(|a, b| a.agent_id.cmp(&b.agent_id));
         let rows: Vec<_> = listed.iter().map(row).collect();
         let payload = Payload::json(&rows);
         let digest: [u8; 32] = Sha256::digest(payload.bytes()).into();
-        if *acknowledged == Some(digest) {
+        if known.acknowledged == Some(digest) {
             return true;
         }
         let agents: Vec<_> = listed.iter().map(|listed| listed.agent_id.clone()).collect();
@@ -68,10 +77,14 @@ impl Loop {
         // Thousands of agents are megabytes.
         let within = self.client().patience + Duration::from_millis(agents.len() as u64);
         let posted = self.client().call_within(Call::RegistryPost, &path, payload, None, within);
-        if posted.await.is_err() {
+        if let Err(fault) = posted.await {
+            known.may_have_heard |= !fault.cause.is_before_sending();
+            if !known.may_have_heard {
+                self.container.not_told();
+            }
             return false;
         }
-        *acknowledged = Some(digest);
+        *known = Known { acknowledged: Some(digest), may_have_heard: false };
         self.container.acknowledged(&agents);
         true
     }

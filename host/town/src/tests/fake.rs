@@ -1,8 +1,8 @@
 //! A container that a test changes.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(crate) struct Fake {
     pub(crate) rings: Mutex<HashMap<AgentId, Arc<Ring>>>,
     pub(crate) listed: watch::Sender<u64>,
     pub(crate) told: Mutex<Vec<Vec<AgentId>>>,
+    pub(crate) not_told: AtomicUsize,
     pub(crate) acknowledged: Mutex<Vec<Vec<AgentId>>>,
     pub(crate) nudges: Mutex<Vec<String>>,
     pub(crate) is_ready: AtomicBool,
@@ -126,6 +127,10 @@ impl Container for Fake {
 
     fn telling(&self, agents: &[AgentId]) {
         self.told.lock().unwrap().push(agents.to_vec());
+    }
+
+    fn not_told(&self) {
+        self.not_told.fetch_add(1, SeqCst);
     }
 
     fn acknowledged(&self, agents: &[AgentId]) {

@@ -56,6 +56,7 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
     until("a post", || !server.got_at("container-registry").is_empty()).await;
     assert!(fake.acknowledged.lock().unwrap().is_empty());
     assert_eq!(fake.told.lock().unwrap()[0], [id("a"), id("b")], "the post may have arrived");
+    assert_eq!(fake.not_told.load(SeqCst), 0);
     fake.set("c", "running");
     fake.set("a", "exited");
     is_up.store(true, SeqCst);
@@ -71,6 +72,17 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
     fake.listed.send_modify(|count| *count += 1);
     assert!(client.town.finish(Duration::from_secs(20)).await);
     assert_eq!(server.got_at("container-registry").len(), posts);
+}
+
+#[tokio::test]
+async fn what_cannot_have_arrived_counts_as_not_told() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let (client, fake) = (client(&url, 300, |_| {}), Fake::with(&["a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("a try", || fake.not_told.load(SeqCst) > 0).await;
+    assert!(fake.acknowledged.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
