@@ -92,6 +92,7 @@ pub fn settle(town: &TownServer, host: &Host, names: [&str; 2]) {
     wait_until("the town knows of the first", || has(names[0]));
     // An answer that comes after it was written.
     host.client().start(names[1], "echo");
+    wait_until("the town knows of the second", || has(names[1]));
 }
 
 /// Checks what holds at the end of every test: the host did nothing that the API does not allow, told no

@@ -17,6 +17,18 @@ fn two(town: &TownServer, of_the_older: &str) -> (Host, Host) {
     older.client().start("ann", "echo");
     older.client().start("bob", "echo");
     registry_is(town, &["ann", "bob"]);
+    // Everything that a start has to say: of an older one whose heart beats seldom, nothing comes after it.
+    for call in [Call::AgentEvents, Call::PendingNudges, Call::ContainerHeartbeat] {
+        let number = if call == Call::PendingNudges { 2 } else { 1 };
+        let was_told = |record: &Record| record.call == call && record.status == Some(200);
+        wait_until(&format!("{call} is through"), || town.calls_where(was_told).len() >= number);
+    }
+    let both = ["ann", "bob"];
+    wait_until("the events of both are there", || {
+        kept(town, |kept| {
+            both.iter().all(|id| kept.events.iter().any(|event| event["agent_id"] == *id))
+        })
+    });
     let newer = builder(town).start().ready();
     assert!(run_id(&newer) > run_id(&older), "the text order of runs is their age");
     for agent in ["ann", "bob"] {

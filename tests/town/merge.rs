@@ -1,6 +1,7 @@
 //! What the store and the town say of an agent at boot, row by row.
 
 use harness::{HostBuilder, json, wait_until};
+use town_server::{Call, Fault, Which};
 
 use crate::beside::{
     builder, check, kept, kill, killed, registry_is, runs, settle, state_of, town,
@@ -41,9 +42,14 @@ fn every_row_of_the_table() {
     };
     wait_until("the town knows of them", || lists(&known) && !lists(&["stopped-heard"]));
     settle(&town, &host, ["settled-1", "settled-2"]);
-    wait_until("the town knows of the last", || lists(&["settled-2"]));
+    // It hears of this one, and nobody hears that it did.
+    town.misbehave(Call::PostRegistry, Fault::HalfBody);
+    client.start("half-heard", "echo");
+    wait_until("the town knows of it", || lists(&["half-heard"]));
     // From here on it hears of nothing.
     town.go_down();
+    town.behave(Which::All);
+    client.stop("half-heard").expect(200);
     client.stop("stopped-unheard").expect(200);
     client.start("never-heard", "echo");
     client.start("come-and-gone", "echo");
@@ -79,7 +85,8 @@ fn every_row_of_the_table() {
     assert_eq!(is("never-heard"), "running", "a start that the town never heard of");
     assert_ne!(is("stopped-unheard"), "running", "a stop that the town never heard of");
     assert_eq!(is("stopped-heard"), "running", "the town wants it again");
-    assert_eq!(is("come-and-gone"), "running", "stopped, and the town wants it all the same");
+    assert_ne!(is("half-heard"), "running", "the same, and a start that it may have heard of");
+    assert_eq!(is("come-and-gone"), "running", "the town wants it, and never heard of another");
     assert_eq!(is("looper-same"), "quarantined", "the same request");
     assert_eq!(is("looper-changed"), "running", "another request is a new chance");
     assert_eq!(is("own"), "running", "the configuration's own");
@@ -107,7 +114,7 @@ fn every_row_of_the_table() {
         assert!(runs(&third, agent), "{agent} does not run any more");
     }
     assert!(!runs(&third, "taken-out"), "it was marked stopped");
-    assert!(!runs(&third, "stopped-unheard"));
+    assert!(!runs(&third, "stopped-unheard") && !runs(&third, "half-heard"));
     third.finish();
     check(&town);
 }

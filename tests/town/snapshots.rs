@@ -75,6 +75,27 @@ fn a_newer_one_of_the_town_wins() {
 }
 
 #[test]
+fn what_follows_from_a_snapshot_of_the_future_is_newer_than_it() {
+    let (count, mut host, town) = after(Some(Snapshot::new("41", now_ms() + 3_600_000)));
+    assert_eq!(count, "42");
+    // The town has not heard of what comes now.
+    kept(&town, |kept| {
+        kept.snapshots.insert("ann".into(), Snapshot::new("41", now_ms() + 3_600_000))
+    });
+    town.misbehave(Call::PostSnapshot, Fault::Status(503));
+    host.client().stop("ann").expect(200);
+    host.client().start("ann", "remembers");
+    host.client().ask("ann", "hi");
+    host.client().stop("ann").expect(200);
+    kill(&mut host);
+    town.behave(Call::PostSnapshot);
+    let next = host.restart().ready();
+    next.client().start("ann", "remembers");
+    assert_eq!(next_count(&town, &next), "44");
+    next.finish();
+}
+
+#[test]
 fn an_older_one_of_the_town_does_not() {
     let (count, host, _town) = after(Some(Snapshot::new("41", 1000)));
     assert_eq!(count, "3");

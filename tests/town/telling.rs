@@ -297,6 +297,48 @@ fn a_nudge_is_delivered_when_an_agent_is_idle_and_once() {
 }
 
 #[test]
+fn an_agent_that_has_had_no_message_gets_nudges_as_well() {
+    let town = town();
+    kept(&town, |kept| {
+        kept.list(json!({"agentId": "ann", "role": "echo"}));
+        kept.nudge("n1", "ann", "while you were away");
+        kept.nudge("n2", "bob", "before you came");
+    });
+    let host = builder(&town).start().ready();
+    host.client().start("bob", "echo");
+    for nudge in ["n1", "n2"] {
+        wait_until(&format!("{nudge} has its turn"), || turns_of(&host, nudge) == 1);
+        wait_until(&format!("{nudge} is delivered"), || delivered(&town, nudge) == 1);
+    }
+    host.finish();
+    check(&town);
+}
+
+#[test]
+fn nudges_are_asked_for_until_the_town_answers() {
+    let town = town();
+    let host = builder(&town).start().ready();
+    for fault in
+        [Fault::Status(503), Fault::Status(401), Fault::NotJson, Fault::WrongShape, Fault::Reset]
+    {
+        let (agent, nudge) = (format!("to-{fault}"), format!("n-{fault}"));
+        kept(&town, |kept| kept.nudge(&nudge, &agent, "wake up"));
+        town.misbehave_times(Call::PendingNudges, fault, 5);
+        host.client().start(&agent, "echo");
+        wait_until(&format!("it is delivered after {fault}"), || delivered(&town, &nudge) == 1);
+    }
+    town.go_down();
+    host.wait_for_line("the town is away", |line| line["event"] == "town.unreachable");
+    kept(&town, |kept| kept.nudge("n-down", "late", "wake up"));
+    host.client().start("late", "echo");
+    town.come_up().expect("listen again");
+    wait_until("it is delivered", || delivered(&town, "n-down") == 1);
+    wait_until("it has its turn", || turns_of(&host, "n-down") == 1);
+    host.finish();
+    check(&town);
+}
+
+#[test]
 fn a_nudge_that_is_offered_again_is_not_delivered_again() {
     for fault in [Fault::Reset, Fault::Status(500), Fault::HalfBody, Fault::Hang, Fault::NotJson] {
         let town = town();

@@ -95,6 +95,10 @@ impl Host {
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
+        if let Some(town) = &host.town {
+            // A new token is a line, and not the first one.
+            town.keep_token();
+        }
         host.memory.watch(&host.supervisor);
         host.recorder.reached(RunState::Started);
         teller.go_on();

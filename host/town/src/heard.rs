@@ -66,7 +66,10 @@ impl Heard {
                 let reason = crate::fault::one_line(&format!("{}: {message}", reason.as_str()));
                 self.end(End { agent: agent.clone(), reason }, client);
             }
-            Event::AgentTurn { agent, .. } => self.is_idle(&agent.agent_id, client),
+            // Who has just begun waits as well as who is through with a turn.
+            Event::AgentStart { agent, .. } | Event::AgentTurn { agent, .. } => {
+                self.is_idle(&agent.agent_id, client);
+            }
             _ => {}
         }
     }

@@ -49,8 +49,8 @@ pub struct Handle {
 }
 
 impl Town {
-    /// Starts the thread. Calls can be made from then on; nothing is told by itself but for a token that is
-    /// about to end, until [`Town::follow`].
+    /// Starts the thread. Calls can be made from then on; nothing is called by itself before
+    /// [`Town::keep_token`] and [`Town::follow`].
     pub fn start(
         config: TownConfig,
         sink: SharedSink,
@@ -88,7 +88,6 @@ impl Town {
         };
         let builder = std::thread::Builder::new().name("bulkhead-town".into());
         let thread = builder.spawn(run).map_err(ConfigError::Thread)?;
-        loops::keep_token(&shared, &spawner);
         let handle = Handle { shared, spawner };
         Ok(Self {
             handle,
@@ -102,6 +101,11 @@ impl Town {
     /// The way to it.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Replaces tokens that are about to end from now on, which is told. Once.
+    pub fn keep_token(&self) {
+        loops::keep_token(&self.handle.shared, &self.handle.spawner);
     }
 
     /// Tells the town of this container from now on. Not before what the town wants was merged with what is
@@ -119,8 +123,10 @@ impl Town {
     pub fn evict(&self, reason: &str) -> Task<Option<()>> {
         let (shared, reason) = (Arc::clone(&self.handle.shared), reason.to_owned());
         let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Now: those who have nothing to do end at once.
+        let active = container.map(|container| loops::active(&*container)).unwrap_or_default();
         self.handle.spawner.spawn("town eviction", async move {
-            loops::evict(&shared, container.as_deref(), &reason).await;
+            loops::evict(&shared, active, &reason).await;
             Ok::<_, Infallible>(())
         })
     }

@@ -62,6 +62,7 @@ pub(crate) fn client(url: &str, call_ms: u64, change: impl FnOnce(&mut TownConfi
     let lines = Arc::new(Lines::default());
     let context = Arc::new(RunContext::new(RUN.into(), None));
     let town = Town::start(config, Arc::clone(&lines) as SharedSink, context).unwrap();
+    town.keep_token();
     Client { town, lines }
 }
 

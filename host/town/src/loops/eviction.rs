@@ -31,8 +31,14 @@ struct ContextOfAgent<'a> {
     message_count: u64,
 }
 
-/// Tells the town. Comes back within ten seconds, whatever the town does.
-pub(crate) async fn evict(shared: &Shared, container: Option<&dyn Container>, reason: &str) {
+/// The agents that are there.
+pub(crate) fn active(container: &dyn Container) -> Vec<AgentView> {
+    let views = container.agents().into_iter().map(|sight| sight.view);
+    views.filter(heartbeat::is_active).collect()
+}
+
+/// Tells the town, also of these agents. Comes back within ten seconds, whatever the town does.
+pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str) {
     let client = &shared.client;
     let told = async {
         let container_instance_id = client.context.run_id();
@@ -40,9 +46,7 @@ pub(crate) async fn evict(shared: &Shared, container: Option<&dyn Container>, re
         let path = client.paths.town("container-eviction");
         let within = client.patience.min(PATIENCE);
         let _ = client.call_within(Call::ContainerEviction, &path, payload, None, within).await;
-        let agents = container.map(|container| container.agents()).unwrap_or_default();
-        let agents = agents.into_iter().map(|sight| sight.view);
-        let active = futures_util::stream::iter(agents.filter(heartbeat::is_active));
+        let active = futures_util::stream::iter(active);
         active.for_each_concurrent(PARALLEL, |view| tell_of(shared, view)).await;
     };
     let _ = timeout(PATIENCE, told).await;

@@ -29,7 +29,7 @@ use crate::container::Container;
 use crate::heard::Heard;
 
 pub(crate) use events::Events;
-pub(crate) use eviction::evict;
+pub(crate) use eviction::{active, evict};
 pub(crate) use snapshots::{Snapshots, download};
 
 /// Calls of one loop at one time.

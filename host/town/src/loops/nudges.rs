@@ -1,16 +1,24 @@
 //! Asks for nudges when an agent has nothing to do, and delivers them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bulkhead_api::NudgeRequest;
 use bulkhead_model::AgentId;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
-use super::{Loop, PARALLEL, Woken, about};
+use super::{Loop, PARALLEL, Woken, about, backoff};
 use crate::call::{Call, Payload};
 use crate::client::About;
+
+/// Between the line of a start or a turn and the state that follows from it there is a moment.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Looks at one agent. Who is busy for longer is in another turn, which has an end of its own.
+const MAX_LOOKS: u32 = 50;
 
 /// Nudges that are delivered at one time.
 const MAX_AT_ONCE: usize = 16;
@@ -54,33 +62,81 @@ impl Known {
     }
 }
 
+/// What became of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// It was answered, or is nobody's business any more.
+    Through,
+    /// The agent is not idle yet.
+    TooEarly,
+    /// The town did not answer.
+    Unheard,
+}
+
 pub(super) async fn run(this: Loop) {
     let known = Mutex::new(Known::default());
+    // Who is to be asked for again, and how often its state was looked at in vain.
+    let (mut later, mut failures) = (HashMap::<AgentId, u32>::new(), 0);
     loop {
-        if this.wait(this.shared.heard.idle.notified()).await != Woken::Work {
+        let pause = match failures {
+            0 => LOOK,
+            _ => backoff(failures),
+        };
+        let work = async {
+            tokio::select! {
+                () = this.shared.heard.idle.notified() => {}
+                () = sleep(pause), if !later.is_empty() => {}
+            }
+        };
+        if this.wait(work).await != Woken::Work {
             return;
         }
-        // While nobody answers, the next turn of an agent asks again.
-        let asked = futures_util::stream::iter(this.shared.heard.take_idle());
-        asked.for_each_concurrent(PARALLEL, |id| this.ask(id, &known)).await;
+        let new = this.shared.heard.take_idle();
+        later.extend(new.into_iter().map(|id| (id, 0)));
+        let asking = futures_util::stream::iter(std::mem::take(&mut later));
+        let (asking_of, known) = (&this, &known);
+        let ask = |(id, looks): (AgentId, u32)| async move {
+            let asked = asking_of.ask(&id, known).await;
+            (id, looks, asked)
+        };
+        let asked: Vec<_> = asking.map(ask).buffer_unordered(PARALLEL).collect().await;
+        failures =
+            if asked.iter().any(|asked| asked.2 == Asked::Unheard) { failures + 1 } else { 0 };
+        later.extend(asked.into_iter().filter_map(|(id, looks, asked)| match asked {
+            Asked::Unheard => Some((id, 0)),
+            Asked::TooEarly if looks < MAX_LOOKS => Some((id, looks + 1)),
+            Asked::TooEarly | Asked::Through => None,
+        }));
     }
 }
 
 impl Loop {
-    async fn ask(&self, id: AgentId, known: &Mutex<Known>) {
+    async fn ask(&self, id: &AgentId, known: &Mutex<Known>) -> Asked {
         let client = self.client();
-        let Some(view) = self.container.agent(&id) else { return };
-        if view.status != "running" || view.busy || view.mailbox_depth > 0 || !client.is_reachable()
-        {
-            return;
+        let Some(view) = self.container.agent(id) else { return Asked::Through };
+        match view.status {
+            "starting" => return Asked::TooEarly,
+            "running" if view.busy || view.mailbox_depth > 0 => return Asked::TooEarly,
+            "running" if !client.is_reachable() => return Asked::Unheard,
+            "running" => {}
+            _ => return Asked::Through,
         }
         let about = about(&view);
         let path = client.paths.agent(about.rig_id.as_deref(), id.as_str(), "pending-nudges");
         let asked = client.call_about(Call::PendingNudges, &path, Payload::Nothing, &about).await;
-        let Ok(reply) = asked else { return };
-        let nudges = client.data::<Vec<Nudge>>(Call::PendingNudges, &reply, Some(&about));
-        for nudge in nudges.ok().flatten().unwrap_or_default().into_iter().take(MAX_AT_ONCE) {
-            self.deliver(&about, nudge, known).await;
+        let nudges = match asked {
+            Ok(reply) => client.data::<Vec<Nudge>>(Call::PendingNudges, &reply, Some(&about)),
+            Err(fault) => Err(fault),
+        };
+        match nudges {
+            Ok(nudges) => {
+                for nudge in nudges.unwrap_or_default().into_iter().take(MAX_AT_ONCE) {
+                    self.deliver(&about, nudge, known).await;
+                }
+                Asked::Through
+            }
+            Err(fault) if fault.is_final() => Asked::Through,
+            Err(_) => Asked::Unheard,
         }
     }
 
