@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bulkhead_model::previous::RunState;
+use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use bulkhead_store::blackbox::{self, Geometry, Run};
+use bulkhead_store::database::{self, Database, Snapshot};
 use harness::host::run_to_end;
 use harness::memory_group::{self, MemoryGroup};
 use harness::{Host, HostBuilder, Value, files, json};
@@ -23,6 +25,12 @@ const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// Crashes of an agent that comes back at once.
 const CRASHES: usize = 6;
+
+/// States that an agent cannot be restored from.
+const SPOILED: usize = 2;
+
+/// Starts that fail with a state before the host takes the one before it.
+const FAILURES: usize = 2;
 
 /// Comes back at once.
 const LOOPER: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
@@ -51,12 +59,16 @@ enum Beside {
     CrashLoop,
     /// Two starts of one agent meet, again and again.
     Race,
+    /// An agent dies of its stored state, again and again.
+    StaleState,
+    /// Agents of an earlier run do not come back.
+    Homeless,
 }
 
-use Beside::{CrashLoop, Failures, Nothing, Race};
+use Beside::{CrashLoop, Failures, Homeless, Nothing, Race, StaleState};
 
 /// Ends, whether an init process sees them, and what goes on beside them.
-const ENDS: [(End, bool, Beside); 25] = [
+const ENDS: [(End, bool, Beside); 29] = [
     (End::Asked, false, Nothing),
     (End::Asked, true, Nothing),
     (End::Asked, false, CrashLoop),
@@ -80,6 +92,10 @@ const ENDS: [(End, bool, Beside); 25] = [
     (End::OutOfMemory, false, Nothing),
     (End::OutOfMemory, true, Nothing),
     (End::OutOfMemory, true, CrashLoop),
+    (End::Asked, false, StaleState),
+    (End::Killed, true, StaleState),
+    (End::Asked, false, Homeless),
+    (End::Killed, true, Homeless),
     (End::PortTaken, false, Nothing),
     (End::OtherMachine, false, Nothing),
 ];
@@ -101,6 +117,8 @@ fn labels(end: End, seen: bool, beside: Beside) -> Vec<&'static str> {
         Failures => Some("H1"),
         CrashLoop => Some("H10"),
         Race => Some("H6"),
+        StaleState => Some("H2"),
+        Homeless => Some("H11"),
     });
     labels
 }
@@ -127,7 +145,10 @@ fn builder() -> HostBuilder {
         .role("leak", "leak", "memory_limit_mb = 1024")
         .role("deaf", "ignores-stop", "")
         .role("looper", "trap", LOOPER)
-        .toml("[log]\nlevel = \"info\"")
+        .role("homely", "echo", "")
+        .role("remembers", "echo", "snapshot = \"turn\"")
+        // The kernel is to kill it for want of memory, and the log has the curve.
+        .toml("[log]\nlevel = \"info\"\n[memory]\nshed = false\nreport_ms = 200\nsample_ms = 200")
 }
 
 /// Runs the host with a town, and keeps every byte that it writes.
@@ -183,9 +204,45 @@ impl Recorder {
         for agent in self.host.client().list() {
             let id = agent["agentId"].as_str().expect("an id");
             if !STAY.contains(&id) {
-                self.host.client().stop(id).expect(200);
+                self.host.client().stop(id);
             }
         }
+    }
+
+    /// Leaves states that an agent cannot be restored from.
+    fn spoil_states(&self) {
+        let config = database::Config::in_state_dir(&self.host.state_dir());
+        let (database, _) = Database::open(config, |notice| panic!("damaged: {notice:?}"));
+        for _ in 0..SPOILED {
+            let state = Snapshot {
+                agent: AgentId::parse("toecutter").expect("an id"),
+                incarnation: Incarnation(1),
+                taken_at: Timestamp(0),
+                bytes: b"no state of this guest".to_vec().into(),
+            };
+            database.keep_snapshot(state).expect("room").wait().expect("durable");
+        }
+    }
+
+    /// Leaves agents whose role the next run does not have.
+    fn leave_homeless(&mut self) {
+        self.launch(builder(), false);
+        for agent in ["wez", "humungus"] {
+            self.host.client().start(agent, "homely");
+        }
+        self.host.signal(Signal::TERM);
+        self.host.wait();
+        self.pending = vec!["H4"];
+        self.configure(|roles| drop(roles.remove("homely")));
+    }
+
+    /// Writes the configuration of the next run, with its roles changed.
+    fn configure(&self, change: impl FnOnce(&mut toml::Table)) {
+        let text = builder().render(&self.host.state_dir());
+        let mut config: toml::Table = text.parse().expect("TOML");
+        change(config["roles"].as_table_mut().expect("roles"));
+        let file = self.host.dir().join("bulkhead.toml");
+        fs::write(file, config.to_string()).expect("write the configuration");
     }
 
     fn run(&mut self, end: End, init: bool, beside: Beside) {
@@ -213,7 +270,15 @@ impl Recorder {
             (_, Failures) => with = with.inject_fault("panic-task"),
             _ => {}
         }
+        match beside {
+            StaleState => self.spoil_states(),
+            Homeless => self.leave_homeless(),
+            _ => {}
+        }
         self.launch(with, end == End::OutOfMemory);
+        if beside == Homeless {
+            self.configure(|_| ());
+        }
         for agent in STAY {
             self.host.client().start(agent, "echo");
             self.host.client().ask(agent, "hi");
@@ -236,7 +301,13 @@ impl Recorder {
     fn go_on(&self, beside: Beside) {
         let client = self.host.client();
         match beside {
-            Nothing => {}
+            Nothing | Homeless => {}
+            StaleState => {
+                for _ in 0..SPOILED * FAILURES {
+                    let refused = client.start_with("toecutter", "remembers", json!({}));
+                    assert_ne!(refused.status, 201, "it was restored: {}", refused.text);
+                }
+            }
             // The same failure again would be held back for seconds.
             Failures => {
                 kill_process(self.host.supervisor_pid(), Signal::USR2).expect("send a signal");
@@ -367,8 +438,13 @@ fn diagnose(log: &Path) -> (Value, Option<i32>) {
 fn what_was_done_is_what_diagnose_says() {
     let _quiet = memory_group::kills_are_mine();
     let dir = tempfile::tempdir().expect("make a directory");
-    let ends: Vec<_> =
-        ENDS.iter().step_by(2).copied().filter(|(end, ..)| *end != End::OutOfMemory).collect();
+    let ends: Vec<_> = ENDS
+        .iter()
+        .rev()
+        .step_by(2)
+        .copied()
+        .filter(|(end, ..)| *end != End::OutOfMemory)
+        .collect();
     let (log, labels) = record("riverside", dir.path(), 1, &ends);
     let (report, code) = diagnose(&log);
     let undecided = labels.values().any(Vec::is_empty);

@@ -347,7 +347,7 @@ impl AgentHandle {
             town_id: spec.town_id.clone(),
             rig_id: spec.rig_id.clone(),
             model: start.settings.model(),
-            status: published.state.as_str(),
+            status: published.state.as_str().into(),
             busy: published.state == AgentState::Running { busy: true },
             incarnation: tag.incarnation,
             started_at: board.started_at(),

@@ -1,5 +1,7 @@
 //! Refusals, named so that an operator can read them. HTTP statuses are the edge's business.
 
+use std::sync::Arc;
+
 use bulkhead_events::OverLimit;
 use bulkhead_model::restart::PastEnd;
 use bulkhead_model::{AgentId, AgentState, ExitReason, RestartState, StartPhase};
@@ -17,7 +19,7 @@ pub struct StartError {
     /// The crash record, when the guest died in its start.
     pub crash_id: Option<String>,
     /// The ends that led to quarantine, oldest first.
-    pub history: Vec<PastEnd>,
+    pub history: Vec<Arc<PastEnd>>,
 }
 
 /// The kinds of start failures.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bulkhead_model::CrashRecord;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Most crash records in one answer.
 pub const MAX_CRASHES: u64 = 1000;
 
 /// Some crash records.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CrashesPage {
     /// Newest first.
@@ -17,6 +17,6 @@ pub struct CrashesPage {
     /// There are more in the direction of the question.
     pub more: bool,
     /// The record that `before` or `after` names is not kept any more.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cursor_lost: bool,
 }

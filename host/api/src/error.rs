@@ -1,5 +1,7 @@
 //! The one shape of every refusal.
 
+use std::sync::Arc;
+
 use bulkhead_model::restart::PastEnd;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,7 +48,7 @@ pub struct ErrorBody {
     pub crash_id: Option<String>,
     /// The ends that led to a quarantine, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<PastEnd>,
+    pub history: Vec<Arc<PastEnd>>,
     /// The message whose turn failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bulkhead_model::memory::{LargeAgent, MemorySample, MemorySources, MemoryTrend, Psi};
 use bulkhead_model::{AgentId, Incarnation, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Samples at two resolutions, oldest first. Times in which nothing lived are left out.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesView {
     /// The last 120 samples: ten minutes of one every 5 s.
@@ -17,7 +17,7 @@ pub struct SeriesView {
 }
 
 /// The heap of the host.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeapView {
     /// In allocations.
@@ -27,7 +27,7 @@ pub struct HeapView {
 }
 
 /// `GET /memory`. Null is what this machine does not tell.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerMemoryView {
     /// When this was answered.
@@ -75,7 +75,7 @@ pub struct ContainerMemoryView {
 }
 
 /// `GET /agents/{id}/memory`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentMemoryView {
     /// Who.

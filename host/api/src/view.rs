@@ -1,5 +1,6 @@
 //! Answers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use std::time::Duration;
@@ -9,15 +10,15 @@ use bulkhead_model::time::millis;
 use bulkhead_model::{
     AgentId, HostBytes, Incarnation, RestartPolicy, RestartRules, RestartState, Timestamp,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// `GET /health`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// `ok`, or `degraded` while something that a person should see is wrong.
-    pub status: &'static str,
+    pub status: Cow<'static, str>,
     /// Live agents.
     pub agents: usize,
     /// Kept for the original's dashboards; there are no per-agent servers.
@@ -35,11 +36,11 @@ pub struct Health {
     /// This life of the process.
     pub run_id: String,
     /// Of this program.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
 }
 
 /// Memory of one agent, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryView {
     /// In use now, in the guest and in the host.
@@ -64,7 +65,7 @@ pub struct MemoryView {
 }
 
 /// How the last incarnation ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExitView {
     /// One word of the exit taxonomy.
@@ -79,7 +80,7 @@ pub struct ExitView {
 }
 
 /// `GET /agents/{id}/status`, and one entry of `GET /agents`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentView {
     /// Who.
@@ -97,7 +98,7 @@ pub struct AgentView {
     /// The language model that it was last told to use.
     pub model: Option<String>,
     /// `starting`, `running`, `stopping`, `exited`, `failed`, `backoff` or `quarantined`.
-    pub status: &'static str,
+    pub status: Cow<'static, str>,
     /// In a turn right now.
     pub busy: bool,
     /// Which life.
@@ -128,7 +129,7 @@ pub struct AgentView {
 }
 
 /// What an agent's restarts have come to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartView {
     /// `permanent`, `transient` or `temporary`.
@@ -146,8 +147,8 @@ pub struct RestartView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
     /// The last ends that the policy answered, oldest first: why it is where it is.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<PastEnd>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Arc<PastEnd>>,
 }
 
 impl RestartView {
@@ -175,19 +176,19 @@ impl RestartView {
 pub type AgentList = Vec<AgentView>;
 
 /// `POST /agents/start`, 201 or 200.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartAnswer {
     /// The agent.
     #[serde(flatten)]
     pub agent: AgentView,
     /// Another caller's start of the same spec was under way, and this is its result.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
 }
 
 /// `POST /agents/{id}/stop`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StopAnswer {
     /// Always true: the incarnation is gone.
@@ -197,7 +198,7 @@ pub struct StopAnswer {
 }
 
 /// How a turn ended, for `?wait`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TurnView {
     /// `idle`, `continue`, `done`; or `pending` when the wait was over first.
@@ -208,7 +209,7 @@ pub struct TurnView {
 }
 
 /// `POST /agents/{id}/message`, 200; 202 when `?wait` was over before the turn.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageAnswer {
     /// Always true: the message is in the mailbox.
@@ -221,14 +222,14 @@ pub struct MessageAnswer {
 }
 
 /// `PATCH /agents/{id}/model`, `PUT /agents/{id}/system-prompt`, `POST /dashboard-context`.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct UpdateAnswer {
     /// Always true: the agent's next turn goes by it.
     pub updated: bool,
 }
 
 /// `POST /sync-config`.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct SyncAnswer {
     /// Always true: agents see the values from now on.
     pub synced: bool,
@@ -242,7 +243,7 @@ pub struct RefreshTokenAnswer {
 }
 
 /// `POST /agents/{id}/nudge`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NudgeAnswer {
     /// Always true: the nudge waits.
@@ -252,7 +253,7 @@ pub struct NudgeAnswer {
 }
 
 /// One entry of an agent's event ring.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EventView {
     /// Rises by one with each event of this agent in this run.
     pub id: u64,
@@ -265,7 +266,7 @@ pub struct EventView {
 }
 
 /// `GET /agents/{id}/events?after=N`.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventsPage {
     /// Events with an id above `after`, oldest first.

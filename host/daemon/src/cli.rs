@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_client::{ClientCommand, CrashesArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::faults::Fault;
@@ -18,7 +19,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes:
+Exit codes of run, check, compile:
   0  ended as asked
   1  could not run: the address, the state directory or the engine is not to be had
   2  wrong command line, configuration or component
@@ -26,7 +27,7 @@ Exit codes:
   4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
   5  the supervisor died again and again, and its init process gave up
   128 + n  the supervisor died of signal n while its init process was asked to end
-  `bulkhead diagnose` has its own: see its help.
+  `diagnose`, `crashes` and the commands that ask a host have their own: see their help.
 
 As process 1, or with --supervise, the program runs the supervisor as a child: it passes signals on, takes
 the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are final.
@@ -36,7 +37,9 @@ Environment, over the configuration file:
   BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL,
   BULKHEAD_SUPERVISE, BULKHEAD_MAX_RESTARTS, BULKHEAD_RESTART_WINDOW_MS,
   BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
-  GASTOWN_TOWN_ID";
+  GASTOWN_TOWN_ID
+The commands that ask a host look at BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN, BULKHEAD_CONFIG
+and NO_COLOR.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -49,8 +52,11 @@ pub enum Command {
     Compile(ConfigArgs),
     /// Read logs, of this host or of the original container, and say why the container restarts.
     Diagnose(DiagnoseArgs),
-    /// Read the crash records in the state directory. No host has to run.
+    /// Read the crash records in the state directory, or with --url ask a running host for them.
     Crashes(CrashesArgs),
+    /// What asks a running host.
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Arguments of `diagnose`.
@@ -89,39 +95,6 @@ fn parse_time(text: &str) -> Result<i64, String> {
         Some((time, length)) if length == text.len() => Ok(time),
         _ => Err("write a moment as 2026-01-15T09:30:00Z".into()),
     }
-}
-
-/// Arguments of `crashes`.
-#[derive(Debug, Args)]
-pub struct CrashesArgs {
-    /// What to show.
-    #[command(subcommand)]
-    pub what: CrashesCommand,
-    /// The configuration file, which says where the state directory is.
-    #[arg(long, short, global = true, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
-    pub config: PathBuf,
-    /// Print JSON: one object a line.
-    #[arg(long, global = true)]
-    pub json: bool,
-}
-
-/// What `crashes` shows.
-#[derive(Debug, Subcommand)]
-pub enum CrashesCommand {
-    /// The newest records, a line each.
-    List {
-        /// Only of this agent.
-        #[arg(long)]
-        agent: Option<String>,
-        /// At most so many.
-        #[arg(long, default_value_t = 20)]
-        limit: usize,
-    },
-    /// One record, for a person: what died, where, why, and what was done about it.
-    Show {
-        /// The crash id, or its beginning; without one the newest record.
-        crash_id: Option<String>,
-    },
 }
 
 /// Where the configuration is.

@@ -41,7 +41,11 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.config).map(ExitCode::from),
         Command::Compile(args) => check::compile(&args.config).map(ExitCode::from),
         Command::Diagnose(args) => diagnose::run(&args),
+        Command::Crashes(args) if args.url.is_some() => {
+            Ok(bulkhead_client::run_crashes(args, config::control))
+        }
         Command::Crashes(args) => crashes::run(&args).map(ExitCode::from),
+        Command::Client(command) => Ok(bulkhead_client::run(command, config::control)),
     };
     match result {
         Ok(code) => code,

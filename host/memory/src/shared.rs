@@ -251,11 +251,11 @@ impl Memory {
         };
         let file = || self.kernel.pressure_file().display().to_string();
         MemorySources {
-            limit: reading.limit.map(|limit| limit.source.as_str()),
+            limit: reading.limit.map(|limit| limit.source.as_str().into()),
             limit_bytes: reading.limit.map(|limit| limit.bytes),
             pressure: reading.psi.map(|_| file()),
-            pressure_watch: reading.psi.map(|_| watch()),
-            heap: heap.map(|_| heap::SOURCE),
+            pressure_watch: reading.psi.map(|_| watch().into()),
+            heap: heap.map(|_| heap::SOURCE.into()),
         }
     }
 

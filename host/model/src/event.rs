@@ -756,6 +756,13 @@ impl Event {
                     Level::Debug
                 }
             }
+            Self::HydrationFinished { failed, late, .. } => {
+                if failed + late > 0 {
+                    Level::Warn
+                } else {
+                    Level::Info
+                }
+            }
             Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }
             | Self::MemoryPressure { .. }
@@ -778,7 +785,6 @@ impl Event {
             Self::UncaughtException { .. } => Level::Fatal,
             Self::ColdStart { .. }
             | Self::HydrationStarted { .. }
-            | Self::HydrationFinished { .. }
             | Self::StoreAvailable {}
             | Self::ComponentLoaded { .. }
             | Self::StopIntent { .. }

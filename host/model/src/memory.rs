@@ -1,5 +1,6 @@
 //! Memory over time: the words that log lines, answers and records share.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -18,7 +19,7 @@ pub struct Psi {
 }
 
 /// A line through the samples of memory in use.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryTrend {
     /// How fast use rises; negative when it falls.
@@ -37,7 +38,7 @@ pub struct MemoryTrend {
 }
 
 /// One of the agents that use most.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LargeAgent {
     /// Who.
@@ -55,20 +56,20 @@ pub struct LargeAgent {
 }
 
 /// Where the figures of the container's memory come from. Null is what this machine does not tell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemorySources {
     /// Who says the limit: `cgroup2`, `cgroup2_above`, `cgroup1`, `cgroup1_above`, `meminfo`, or `budget`
     /// for the configuration. `_above` is a group above the own one.
-    pub limit: Option<&'static str>,
+    pub limit: Option<Cow<'static, str>>,
     /// The limit.
     pub limit_bytes: Option<u64>,
     /// The file that tells pressure.
     pub pressure: Option<String>,
     /// `trigger` when the kernel wakes the host at pressure, `polling` when the host has to look.
-    pub pressure_watch: Option<&'static str>,
+    pub pressure_watch: Option<Cow<'static, str>>,
     /// Who says the heap's figures: `mallinfo2`.
-    pub heap: Option<&'static str>,
+    pub heap: Option<Cow<'static, str>>,
 }
 
 /// One sample of an agent's memory.

@@ -17,6 +17,7 @@
 //! not forget for that: an agent that dies every minute is a crash looper as well. All times of a run are by a
 //! clock that nobody sets: a wall clock that jumps makes no crash looper, and hides none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -83,8 +84,9 @@ impl Default for RestartRules {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RestartState {
-    /// Ends that the policy answered, oldest first. Bounded.
-    pub ends: Vec<PastEnd>,
+    /// Ends that the policy answered, oldest first. Bounded. Shared, because a copy of the state is made at every
+    /// end.
+    pub ends: Vec<Arc<PastEnd>>,
     /// Restarts in a row without a healthy life: the exponent of the backoff.
     pub streak: u32,
     /// Present while the agent is quarantined.
@@ -233,7 +235,7 @@ impl RestartState {
         if self.ends.len() >= kept {
             self.ends.drain(..=self.ends.len() - kept);
         }
-        self.ends.push(end);
+        self.ends.push(Arc::new(end));
     }
 
     /// Whether the last end was one too many.
@@ -244,7 +246,7 @@ impl RestartState {
             let text = format!("it cannot start: {reason}, and a retry cannot help");
             return Some((QuarantineReason::Deterministic, text));
         }
-        let is_same = |end: &&PastEnd| {
+        let is_same = |end: &&Arc<PastEnd>| {
             // One that had to go for others is not at fault.
             let evicted = end.reason == ExitReason::EvictedMemoryPressure;
             let failed = end.at_start && !end.reason.is_normal() && !evicted;

@@ -346,7 +346,8 @@ impl Database {
         self.note_of_town(|lanes| lanes.image.town_was_not_told());
     }
 
-    /// The town has said or acknowledged that it wants these agents, and no others.
+    /// The town has said or acknowledged that it wants these agents, and no others. Written at once, and nobody
+    /// waits for it.
     pub fn town_wants(&self, agents: &[AgentId]) {
         let agents = agents.iter().collect();
         self.note_of_town(|lanes| lanes.image.town_wants(&agents));
@@ -354,12 +355,12 @@ impl Database {
 
     fn note_of_town(&self, note: impl FnOnce(&mut Lanes) -> bool) {
         let mut lanes = self.shared.lanes();
-        let first = note(&mut lanes) && lanes.lazy_since.is_none();
-        if first {
+        let changed = note(&mut lanes);
+        if changed && lanes.lazy_since.is_none() {
             lanes.lazy_since = Some(std::time::Instant::now());
         }
         drop(lanes);
-        if first {
+        if changed {
             self.shared.filled.notify_one();
         }
     }

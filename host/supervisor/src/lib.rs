@@ -183,7 +183,7 @@ impl Supervisor {
         let context = &inner.container.context;
         let mayor = inner.mayor_ready_ms.load(Ordering::Relaxed);
         Health {
-            status: if draining { "degraded" } else { "ok" },
+            status: if draining { "degraded".into() } else { "ok".into() },
             agents: context.active_agents(),
             servers: 0,
             uptime: context.uptime().as_secs(),
@@ -191,7 +191,7 @@ impl Supervisor {
             started_at: context.started_at(),
             mayor_ready_at: (mayor > 0).then_some(Timestamp(mayor)),
             run_id: context.run_id().to_owned(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
         }
     }
 

@@ -226,7 +226,7 @@ impl Backend for Fake {
 
     fn health(&self) -> Health {
         Health {
-            status: "ok",
+            status: "ok".into(),
             agents: 1,
             servers: 0,
             uptime: 0,
@@ -234,7 +234,7 @@ impl Backend for Fake {
             started_at: Timestamp(0),
             mayor_ready_at: None,
             run_id: "run".into(),
-            version: "0",
+            version: "0".into(),
         }
     }
 
@@ -348,7 +348,7 @@ fn view(agent_id: AgentId) -> AgentView {
         town_id: None,
         rig_id: None,
         model: None,
-        status: "running",
+        status: "running".into(),
         busy: false,
         incarnation: Incarnation(1),
         started_at: Timestamp(0),

@@ -32,6 +32,13 @@ pub struct File {
     pub agents: Vec<Agent>,
 }
 
+/// The part of the file that says where a host can be asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServerAlone {
+    pub server: Server,
+}
+
 /// `[server]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -10,6 +10,9 @@ mod settings;
 
 use std::path::Path;
 
+use bulkhead_client::Configured;
+use serde::de::DeserializeOwned;
+
 use crate::failure::Failure;
 use settings::Problem;
 pub use settings::{MemorySettings, Settings};
@@ -35,8 +38,19 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
+/// Reads what a configuration says about the control server, for the commands that ask one. The rest is not
+/// looked at: it may be half edited while a host runs.
+pub fn control(path: &Path) -> Result<Configured, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
+    let file: file::ServerAlone =
+        parse(&text).map_err(|problem| problem.show(&shown.to_string(), &text))?;
+    Ok(Configured { listen: file.server.listen.0, token: file.server.token })
+}
+
 /// Parses the file. What the parser would show of its source is left out: a secret may stand there.
-fn parse(text: &str) -> Result<file::File, Problem> {
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
         Problem::at(span, String::new(), without_text_values(error.message()))

@@ -18,7 +18,8 @@ fn settings(text: &str) -> Result<Settings, String> {
 }
 
 fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
-    let mut file = parse(text).map_err(|problem| problem.show("bulkhead.toml", text))?;
+    let mut file: super::file::File =
+        parse(text).map_err(|problem| problem.show("bulkhead.toml", text))?;
     let lookup = |name: &str| {
         env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
     };

@@ -32,7 +32,8 @@ const STYLE: &str = "\
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1140px;padding:0 1em;color:#222}\
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.35em .6em;\
 text-align:left;vertical-align:top}summary{cursor:pointer}svg{width:100%;height:auto}\
-.v{font-weight:600;white-space:nowrap}.against{color:#777}code{font-size:13px;overflow-wrap:anywhere}";
+.v{font-weight:600;white-space:nowrap}.t{white-space:nowrap}.k{color:#555;font-size:13px}\
+.k b{font-weight:400;margin-right:1.5em}.k i{display:inline-block;width:.8em;height:.8em;margin-right:.4em}.against{color:#777}code{font-size:13px;overflow-wrap:anywhere}";
 
 pub fn page(report: &Report) -> Result<String, String> {
     let mut page = String::new();
@@ -49,6 +50,7 @@ pub fn page(report: &Report) -> Result<String, String> {
     for picture in pictures.into_iter().take(MAX_TOWNS) {
         let _ = write!(page, "<h2>{}</h2>", escape(&picture.town));
         page.push_str(&draw(picture).map_err(|error| format!("draw the timeline: {error}"))?);
+        legend(&mut page, picture);
     }
     table(&mut page, report);
     page.push_str("</body></html>\n");
@@ -75,13 +77,13 @@ fn summary(page: &mut String, report: &Report) {
     page.push_str("<ul>");
     for (id, count) in &summary.causes {
         let hypothesis = crate::rules::Hypothesis::ALL.into_iter().find(|one| one.id() == id);
-        let title = hypothesis.map_or("", |one| one.title());
-        let _ = write!(page, "<li><span class=v>{id}</span> {title}: {count}</li>");
+        let title = hypothesis.map_or(String::new(), |one| format!(" {}", one.title()));
+        let _ = write!(page, "<li><span class=v>{id}</span>{title}: {count}</li>");
     }
     if let Some(intervals) = &summary.intervals {
         let _ = write!(
             page,
-            "<li>every {} (median; half between {} and {})</li>",
+            "<li>every {} (median; half of them between {} and {})</li>",
             duration(intervals.median_ms),
             duration(intervals.lower_quartile_ms),
             duration(intervals.upper_quartile_ms)
@@ -93,6 +95,32 @@ fn summary(page: &mut String, report: &Report) {
     page.push_str("</ul>");
 }
 
+/// What the colours of a picture are.
+fn legend(page: &mut String, picture: &Picture) {
+    page.push_str("<p class=k>");
+    let mut add = |RGBColor(red, green, blue): RGBColor, text: &str| {
+        let _ = write!(
+            page,
+            "<b><i style=\"background:#{red:02x}{green:02x}{blue:02x}\"></i>{text}</b>"
+        );
+    };
+    if has_memory(picture) {
+        add(MEMORY, "memory");
+    }
+    if picture.limit_mb.is_some() {
+        add(LIMIT, "its limit");
+    }
+    add(LIVES, "a run");
+    if !picture.events.is_empty() {
+        add(EVENT, "an event that is a sign");
+    }
+    page.push_str("upright lines: ends of runs, with the verdict</p>");
+}
+
+fn has_memory(picture: &Picture) -> bool {
+    picture.memory.iter().any(|(_, mb)| !mb.is_nan())
+}
+
 fn table(page: &mut String, report: &Report) {
     page.push_str(
         "<h2>Restarts</h2><table><tr><th>when<th>town<th>lived<th>verdict<th>evidence</tr>",
@@ -102,14 +130,21 @@ fn table(page: &mut String, report: &Report) {
         let when = restart.at.as_deref().or(restart.last_line_at.as_deref()).unwrap_or("?");
         let _ = write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td><span class=v>{}</span> {}<td><details><summary>{} signs; \
-             next: {}</summary><ul>",
+            "<tr><td class=t>{}<td>{}<td class=t>{}<td><span class=v>{}</span>{}<td><details>\
+             <summary>{}; next: {}</summary><ul>",
             escape(when),
             escape(restart.town.as_deref().unwrap_or("(no town)")),
             duration(restart.lived_ms),
             restart.verdict.id(),
-            restart.verdict.title(),
-            restart.evidence.len(),
+            match restart.verdict {
+                Verdict::Of(hypothesis) => format!(" {}", hypothesis.title()),
+                Verdict::Undecided(_) => String::new(),
+            },
+            match restart.evidence.len() {
+                0 => "no sign".to_owned(),
+                1 => "1 sign".to_owned(),
+                count => format!("{count} signs"),
+            },
             escape(&restart.next)
         );
         for evidence in &restart.evidence {
@@ -160,6 +195,7 @@ fn draw(picture: &Picture) -> Result<String, Box<dyn std::error::Error>> {
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(32)
             .y_label_area_size(56)
             .build_cartesian_2d(from..to, 0f32..top)?;
@@ -168,7 +204,8 @@ fn draw(picture: &Picture) -> Result<String, Box<dyn std::error::Error>> {
             .disable_x_mesh()
             .max_light_lines(1)
             .x_labels(8)
-            .y_desc("MB")
+            .y_desc(if has_memory(picture) { "MB" } else { "no memory in the log" })
+            .y_labels(if has_memory(picture) { 6 } else { 0 })
             .x_label_formatter(&|ts: &i64| stamp::format(*ts)[11..19].to_owned())
             .y_label_formatter(&|mb: &f32| format!("{mb:.0}"))
             .draw()?;

@@ -36,6 +36,7 @@ pub enum Sign {
     AgentQuarantined,
     HydrationFailed,
     HydrationAgentFailed,
+    HydrationIncomplete,
     ToldBootFailed,
     BootFailed,
     ToldKilled,
@@ -340,6 +341,12 @@ pub static SIGNS: &[SignSpec] = &[
         &["[boot-hydration] Failed to resume agent"],
         &["Failed to resume agent "],
         "an agent did not come back",
+    ),
+    event_with(
+        Sign::HydrationIncomplete,
+        "container.boot_hydration_finished",
+        &[("level", "warn")],
+        "agents did not come back, or not in time",
     ),
     // H12, H13
     event_with(

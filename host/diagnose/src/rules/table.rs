@@ -334,6 +334,12 @@ pub static RULES: &[Rule] = &[
         5,
         "several agents did not come back",
     ),
+    rule(
+        H11,
+        Test::All(&[seen(HydrationIncomplete, 1, 0), Test::LivedLessThan { seconds: 600 }]),
+        5,
+        "not all agents came back, and the run was short",
+    ),
     // H12
     rule(H12, seen(ToldBootFailed, 1, 0), 10, "the black box says that its boot was not through"),
     rule(

@@ -3,7 +3,7 @@
 use bulkhead_model::event::{AgentTag, HydrationResult};
 use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 
-pub(super) fn all() -> [Event; 7] {
+pub(super) fn all() -> [Event; 8] {
     [
         Event::HydrationStarted {
             agents: 12,
@@ -12,6 +12,17 @@ pub(super) fn all() -> [Event; 7] {
             quarantined: 1,
             source: "town_and_store",
             town_error: None,
+        },
+        Event::HydrationFinished {
+            agents: 12,
+            running: 12,
+            failed: 0,
+            late: 0,
+            overtaken: 0,
+            quarantined: 0,
+            source: "store",
+            duration_ms: 31,
+            results: Vec::new(),
         },
         Event::HydrationFinished {
             agents: 12,

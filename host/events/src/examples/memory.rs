@@ -44,11 +44,11 @@ pub(super) fn all() -> [Event; 3] {
 
 pub(super) fn sources() -> MemorySources {
     MemorySources {
-        limit: Some("cgroup2"),
+        limit: Some("cgroup2".into()),
         limit_bytes: Some(LIMIT),
         pressure: Some("/sys/fs/cgroup/memory.pressure".into()),
-        pressure_watch: Some("trigger"),
-        heap: Some("mallinfo2"),
+        pressure_watch: Some("trigger".into()),
+        heap: Some("mallinfo2".into()),
     }
 }
 

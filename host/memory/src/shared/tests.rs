@@ -157,7 +157,7 @@ fn the_black_box_gets_the_kernels_limit_and_everyone_else_the_budget() {
     let figures = rig.memory.look(false).figures;
     assert_eq!(figures.limit_bytes, Some(1_024_000_000));
     let sources = rig.memory.sources();
-    assert_eq!((sources.limit, sources.limit_bytes), (Some("budget"), Some(100 * MIB)));
+    assert_eq!((sources.limit, sources.limit_bytes), (Some("budget".into()), Some(100 * MIB)));
     assert_eq!((sources.pressure, sources.pressure_watch), (None, None));
     assert_eq!(rig.memory.view().limit_bytes, Some(100 * MIB));
 }

@@ -88,7 +88,7 @@ fn a_wall_clock_that_jumps_neither_makes_a_crash_looper_nor_hides_one() {
 fn ends_of_an_earlier_run_count_by_the_wall_clock() {
     let rules = rules(RestartPolicy::Transient);
     let state = RestartState {
-        ends: vec![crash(0, "f"), crash(100, "f"), crash_after(1, 9_000)],
+        ends: vec![crash(0, "f").into(), crash(100, "f").into(), crash_after(1, 9_000).into()],
         ..RestartState::default()
     };
     let window = rules.window.as_secs() as i64;

@@ -328,7 +328,7 @@ impl Image {
 
     /// The town is about to be told that these are to be there.
     pub fn town_is_told(&mut self, agents: &HashSet<&AgentId>) -> bool {
-        self.set_town_knows(|id, before| match agents.contains(id) {
+        self.set_town_knows(false, |id, before| match agents.contains(id) {
             true => before.max(TownKnows::Told),
             false => before,
         })
@@ -336,7 +336,7 @@ impl Image {
 
     /// The town was not told after all: what it knows is what it knew.
     pub fn town_was_not_told(&mut self) -> bool {
-        self.set_town_knows(|_, before| match before {
+        self.set_town_knows(false, |_, before| match before {
             TownKnows::Told => TownKnows::No,
             before => before,
         })
@@ -344,20 +344,25 @@ impl Image {
 
     /// The town wants these, and no others.
     pub fn town_wants(&mut self, agents: &HashSet<&AgentId>) -> bool {
-        self.set_town_knows(|id, _| match agents.contains(id) {
+        self.set_town_knows(true, |id, _| match agents.contains(id) {
             true => TownKnows::Yes,
             false => TownKnows::No,
         })
     }
 
     /// Says whether the file has something to follow.
-    fn set_town_knows(&mut self, knows: impl Fn(&AgentId, TownKnows) -> TownKnows) -> bool {
+    fn set_town_knows(
+        &mut self,
+        urgent: bool,
+        knows: impl Fn(&AgentId, TownKnows) -> TownKnows,
+    ) -> bool {
         let mut changed = false;
         for row in self.rows.values_mut() {
             let now = knows(&row.id, row.town_knows);
             if now != row.town_knows {
                 row.town_knows = now;
-                self.dirty.entry(row.id.clone()).or_default();
+                self.dirty.entry(row.id.clone()).or_default().urgent |= urgent;
+                self.urgent |= urgent;
                 changed = true;
             }
         }

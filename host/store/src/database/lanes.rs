@@ -69,11 +69,16 @@ pub(super) struct Batch {
     pub crashes: Vec<Arc<CrashRecord>>,
 }
 
-/// How long the history of agents that come back may wait to be written.
-const LAZY: Duration = Duration::from_millis(100);
+/// How long the history of agents that come back may wait to be written: it is as long as theirs, and in a storm
+/// of crashes there is a new one every few milliseconds.
+const LAZY: Duration = Duration::from_secs(1);
 
 /// Crash records of one transaction: what is asked for meanwhile waits so long.
 const CRASHES_AT_ONCE: usize = 128;
+
+/// Records among which an older version is looked for: the files and lines of a fault that was seen before come
+/// within that.
+const NEAR: usize = 128;
 
 impl Lanes {
     pub fn new(image: Image, bounds: Bounds) -> Self {
@@ -111,8 +116,17 @@ impl Lanes {
         self.crashes.is_empty()
     }
 
+    /// Whether the record has room. One that waits is replaced by a newer version of it.
     pub fn push_crash(&mut self, record: Arc<CrashRecord>) -> bool {
-        if self.closed || self.crashes.len() >= self.bounds.crashes {
+        if self.closed {
+            return false;
+        }
+        let is_it = |waiting: &&mut Arc<CrashRecord>| waiting.crash_id == record.crash_id;
+        if let Some(waiting) = self.crashes.iter_mut().rev().take(NEAR).find(is_it) {
+            *waiting = record;
+            return true;
+        }
+        if self.crashes.len() >= self.bounds.crashes {
             return false;
         }
         self.crashes.push_back(record);

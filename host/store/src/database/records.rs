@@ -56,7 +56,7 @@ pub(super) struct Held {
 
 /// Counts what is there.
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<Held> {
-    let sql = "SELECT count(*), coalesce(sum(size), 0) FROM crashes INDEXED BY crashes_by_time";
+    let sql = "SELECT count(*), coalesce(sum(size), 0) FROM crashes";
     connection.query_row(sql, [], |row| {
         let (records, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
         Ok(Held { records: records.unsigned_abs(), bytes: bytes.unsigned_abs() })
@@ -74,8 +74,8 @@ pub(super) fn write(
     let size = text.len() as u64;
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO crashes (crash_id, agent_id, reason, fingerprint, crashed_at, size, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (crash_id) DO NOTHING",
+            "INSERT INTO crashes (crash_id, agent_id, reason, fingerprint, crashed_at, size)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (crash_id) DO NOTHING",
         )?
         .execute(params![
             record.crash_id,
@@ -84,20 +84,25 @@ pub(super) fn write(
             record.fingerprint,
             record.crashed_at.0,
             size as i64,
-            text
         ])?;
     if inserted == 1 {
+        connection
+            .prepare_cached("INSERT INTO crash_texts (seq, record) VALUES (?1, ?2)")?
+            .execute(params![connection.last_insert_rowid(), text])?;
         held.records += 1;
         held.bytes += size;
         return Ok(());
     }
     // The same crash, of which more is known now. It keeps its place.
-    let before: i64 = connection
-        .prepare_cached("SELECT size FROM crashes WHERE crash_id = ?1")?
-        .query_row([&record.crash_id], |row| row.get(0))?;
+    let (seq, before): (i64, i64) = connection
+        .prepare_cached("SELECT seq, size FROM crashes WHERE crash_id = ?1")?
+        .query_row([&record.crash_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     connection
-        .prepare_cached("UPDATE crashes SET size = ?2, record = ?3 WHERE crash_id = ?1")?
-        .execute(params![record.crash_id, size as i64, text])?;
+        .prepare_cached("UPDATE crashes SET size = ?2 WHERE seq = ?1")?
+        .execute([seq, size as i64])?;
+    connection
+        .prepare_cached("UPDATE crash_texts SET record = ?2 WHERE seq = ?1")?
+        .execute(params![seq, text])?;
     held.bytes = (held.bytes + size).saturating_sub(before.unsigned_abs());
     Ok(())
 }
@@ -139,6 +144,7 @@ pub(super) fn retain(
         last = Some(seq);
     }
     let Some(last) = last else { return Ok(false) };
+    connection.prepare_cached("DELETE FROM crash_texts WHERE seq <= ?1")?.execute([last])?;
     connection.prepare_cached("DELETE FROM crashes WHERE seq <= ?1")?.execute([last])?;
     *held = left;
     Ok(true)
@@ -175,7 +181,8 @@ pub(super) fn query(
     values.push(i64::try_from(wanted.limit).unwrap_or(i64::MAX).into());
     let conditions = conditions.join(" AND ");
     let sql = format!(
-        "SELECT record FROM crashes WHERE {conditions} ORDER BY seq DESC LIMIT ?{}",
+        "SELECT record FROM crashes JOIN crash_texts USING (seq)
+         WHERE {conditions} ORDER BY seq DESC LIMIT ?{}",
         values.len()
     );
     let mut statement = connection.prepare(&sql)?;

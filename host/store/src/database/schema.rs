@@ -41,13 +41,14 @@ const MIGRATIONS: &[&str] = &[
         reason      TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
         crashed_at  INTEGER NOT NULL,
-        size        INTEGER NOT NULL,
-        record      TEXT NOT NULL
+        size        INTEGER NOT NULL
      ) STRICT;
-     CREATE INDEX crashes_of_agent ON crashes (agent_id, seq);
-     CREATE INDEX crashes_by_reason ON crashes (reason, seq);
-     CREATE INDEX crashes_by_fingerprint ON crashes (fingerprint, seq);
-     CREATE INDEX crashes_by_time ON crashes (crashed_at, size);",
+     -- Apart from what is searched: ten thousand rows without their texts are a megabyte, read through in a
+     -- millisecond, and a storm of crashes has no indexes to keep but one.
+     CREATE TABLE crash_texts (
+        seq         INTEGER PRIMARY KEY,
+        record      TEXT NOT NULL
+     ) STRICT;",
     // 0 the town does not have it, 1 it was told, 2 it has it.
     "ALTER TABLE agents ADD COLUMN town_knows INTEGER NOT NULL DEFAULT 0;",
 ];

@@ -8,6 +8,7 @@ use bulkhead_model::restart::{Quarantine, QuarantineReason};
 use bulkhead_model::{Determinism, ExitReason, Phase, RestartState, Symbolized};
 use proptest::prelude::*;
 
+use super::lanes::{Bounds, Lanes};
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -490,11 +491,23 @@ fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
 }
 
 #[test]
+fn what_is_found_out_while_a_record_waits_costs_no_second_write() {
+    let bounds = Bounds { works: 1, work_bytes: 1, crashes: 2 };
+    let mut lanes = Lanes::new(Image::new(1), bounds);
+    assert!(lanes.push_crash(Arc::new(crash(1))) && lanes.push_crash(Arc::new(crash(2))));
+    let better = CrashRecord { message: "better".into(), ..crash(1) };
+    assert!(lanes.push_crash(Arc::new(better)), "its place is its own");
+    assert!(!lanes.push_crash(Arc::new(crash(3))), "there is no other");
+    let taken = lanes.take().crashes;
+    let taken: Vec<_> = taken.iter().map(|record| (&*record.crash_id, &*record.message)).collect();
+    assert_eq!(taken, [("c00001", "better"), ("c00002", &*crash(2).message)]);
+}
+
+#[test]
 fn a_full_queue_drops_and_counts_and_never_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _, _told) = open_with(dir.path(), |config| config.crash_queue = 1);
-    let record = Arc::new(crash(1));
-    (0..2000).for_each(|_| database.keep_crash(Arc::clone(&record)));
+    (0..2000).for_each(|n| database.keep_crash(Arc::new(crash(n))));
     assert!(database.flush(PATIENCE));
     let counts = database.counts();
     assert_eq!(counts.crashes_written + counts.crashes_dropped, 2000);

@@ -29,8 +29,8 @@ const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 /// What a row takes of the log, roughly: a page of each table.
 const ROW_BYTES: u64 = 3 * 4096;
 
-/// What a crash record takes beside its text: a page of each index that others do not share.
-const CRASH_BYTES: u64 = 2 * 4096;
+/// What a crash record takes beside its text: its part of the page of its row, and a page of the index.
+const CRASH_BYTES: u64 = 4096;
 
 /// Quiet time after which the log goes over into the file.
 const QUIET: Duration = Duration::from_secs(1);

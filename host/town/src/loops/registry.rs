@@ -28,7 +28,6 @@ struct Row<'a> {
 }
 
 /// What the town knows.
-#[derive(Default)]
 struct Known {
     /// The registry that it acknowledged last.
     acknowledged: Option<[u8; 32]>,
@@ -39,7 +38,8 @@ struct Known {
 pub(super) async fn run(this: Loop) {
     let mut changes = this.container.registry_changes();
     changes.mark_changed();
-    let (mut known, mut failures) = (Known::default(), 0);
+    // An earlier run may have told it something.
+    let (mut known, mut failures) = (Known { acknowledged: None, may_have_heard: true }, 0);
     loop {
         let woken = match failures {
             0 => this.wait(changed(&mut changes)).await,

@@ -76,13 +76,25 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
 
 #[tokio::test]
 async fn what_cannot_have_arrived_counts_as_not_told() {
+    let server = Server::start(fine);
+    let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("the first", || fake.acknowledged.lock().unwrap().len() == 1).await;
+    drop(server);
+    fake.set("b", "running");
+    until("a try that finds nobody", || fake.not_told.load(SeqCst) > 0).await;
+    assert_eq!(fake.told.lock().unwrap().last(), Some(&vec![id("a"), id("b")]));
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_told_is_not_taken_back() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
     let (client, fake) = (client(&url, 300, |_| {}), Fake::with(&["a"]));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    until("a try", || fake.not_told.load(SeqCst) > 0).await;
-    assert!(fake.acknowledged.lock().unwrap().is_empty());
+    until("two tries", || fake.told.lock().unwrap().len() > 1).await;
+    assert_eq!(fake.not_told.load(SeqCst), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,12 @@
+//! The commands, one file each.
+
+pub(crate) mod crashes;
+pub(crate) mod events;
+mod input;
+pub(crate) mod memory;
+pub(crate) mod nudge;
+pub(crate) mod ps;
+pub(crate) mod send;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;

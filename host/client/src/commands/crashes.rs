@@ -1,0 +1,168 @@
+//! `bulkhead crashes`, when it asks a host. The daemon reads the state directory itself; both show the
+//! same.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_api::CrashesPage;
+use bulkhead_api::crashes::MAX_CRASHES;
+use bulkhead_model::{AgentId, CrashRecord};
+use clap::{Args, Subcommand};
+
+use crate::command::{HostArgs, parse_agent};
+use crate::crash_page::{crash_json, crash_list, crash_page};
+use crate::failure::Failure;
+use crate::session::{Call, Session};
+use crate::words::parse_some_time;
+
+/// How many records are shown where nothing else is said.
+const DEFAULT_LIMIT: usize = 20;
+
+/// Arguments of `crashes`.
+#[derive(Debug, Args)]
+#[command(after_help = CRASHES_HELP)]
+pub struct CrashesArgs {
+    /// What to show [default: list].
+    #[command(subcommand)]
+    pub what: Option<CrashesCommand>,
+    /// Ask the host at this address. Without it the records in the state directory of this machine are
+    /// read, whether a host runs or not. BULKHEAD_URL is not looked at.
+    #[arg(long, value_name = "URL", global = true, help_heading = "Host")]
+    pub url: Option<String>,
+    /// With --url: file with the control token [default: BULKHEAD_CONTROL_TOKEN].
+    #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
+    pub token_file: Option<PathBuf>,
+    /// With --url: how long the host may take to answer [default: 10s].
+    #[arg(long, value_name = "TIME", global = true, requires = "url", value_parser = parse_some_time, help_heading = "Host")]
+    pub timeout: Option<Duration>,
+    /// Without --url: the configuration file, which says where the state directory is.
+    #[arg(long, short, global = true, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    pub config: PathBuf,
+    /// Print JSON: one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+const CRASHES_HELP: &str = "\
+Without --url the state directory of this machine is read, and no host has to run. With --url a running host
+is asked, this one or another. The records are the same.
+
+Exit codes:
+  0  shown, also when there is none to list
+  1  --url: the host cannot be reached, does not answer in time, or answers what is no answer;
+     else: the records cannot be read
+  2  wrong command line or configuration; without --url also: no such crash
+  3  --url: the host refused: no such crash, no valid token
+  130  --url: Ctrl-C";
+
+/// What `crashes` shows.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CrashesCommand {
+    /// The newest records, a line each.
+    List {
+        /// Only of this agent.
+        #[arg(long, value_parser = parse_agent)]
+        agent: Option<AgentId>,
+        /// At most so many.
+        #[arg(long, default_value_t = DEFAULT_LIMIT)]
+        limit: usize,
+    },
+    /// One record, for a person: what died, where, why, and what was done about it.
+    Show {
+        /// The crash id, or its beginning; without one the newest record.
+        crash_id: Option<String>,
+    },
+}
+
+impl Default for CrashesCommand {
+    fn default() -> Self {
+        Self::List { agent: None, limit: DEFAULT_LIMIT }
+    }
+}
+
+impl CrashesArgs {
+    pub(crate) fn host(&self) -> HostArgs {
+        HostArgs {
+            url: self.url.clone(),
+            token_file: self.token_file.clone(),
+            config: None,
+            timeout: self.timeout,
+        }
+    }
+}
+
+pub(crate) async fn run(args: &CrashesArgs, session: &Session) -> Result<(), Failure> {
+    match args.what.clone().unwrap_or_default() {
+        CrashesCommand::List { agent, limit } => {
+            let records = newest(agent.as_ref(), limit, session).await?;
+            session.screen.print(&crash_list(&records, session.json))
+        }
+        CrashesCommand::Show { crash_id } => {
+            let record = match crash_id {
+                None => newest(None, 1, session).await?.into_iter().next().ok_or_else(|| {
+                    Failure::NotThere("the host keeps no crash records".to_owned())
+                })?,
+                Some(crash_id) => one(&crash_id, session).await?,
+            };
+            let text = if session.json { crash_json(&record) + "\n" } else { crash_page(&record) };
+            session.screen.print(&text)
+        }
+    }
+}
+
+/// The newest records, as many pages as it takes.
+async fn newest(
+    agent: Option<&AgentId>,
+    limit: usize,
+    session: &Session,
+) -> Result<Vec<Arc<CrashRecord>>, Failure> {
+    let mut records: Vec<Arc<CrashRecord>> = Vec::new();
+    while records.len() < limit {
+        let wanted = (limit - records.len()).min(MAX_CRASHES as usize);
+        let mut path = format!("/crashes?limit={wanted}");
+        if let Some(agent) = agent {
+            path += &format!("&agent={agent}");
+        }
+        if let Some(last) = records.last() {
+            path += &format!("&before={}", in_a_url(&last.crash_id)?);
+        }
+        let answer = session.call(Call::get(path, "crash records")).await?;
+        let page: CrashesPage = session.read(&answer)?;
+        let came = page.crashes.len();
+        records.extend(page.crashes);
+        if !page.more || came == 0 {
+            break;
+        }
+    }
+    records.truncate(limit);
+    Ok(records)
+}
+
+/// The record of an id, or of the only one that begins so.
+async fn one(crash_id: &str, session: &Session) -> Result<Arc<CrashRecord>, Failure> {
+    let call = Call::get(format!("/crashes/{}", in_a_url(crash_id)?), format!("crash {crash_id}"));
+    let refused = match session.call(call).await {
+        Ok(answer) => return session.read(&answer),
+        Err(Failure::Refused(refused)) if refused.status == 404 => refused,
+        Err(failure) => return Err(failure),
+    };
+    let all = newest(None, usize::MAX, session).await?;
+    let mut found = all.into_iter().filter(|record| record.crash_id.starts_with(crash_id));
+    match (found.next(), found.next()) {
+        (Some(record), None) => Ok(record),
+        (Some(_), Some(_)) => {
+            Err(Failure::Usage(format!("more than one crash begins with {crash_id}")))
+        }
+        (None, _) => Err(Failure::Refused(refused)),
+    }
+}
+
+/// Crash ids are UUIDs: nothing in them means something in a URL.
+fn in_a_url(crash_id: &str) -> Result<&str, Failure> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if !crash_id.is_empty() && crash_id.bytes().all(is_plain) {
+        return Ok(crash_id);
+    }
+    Err(Failure::Usage(format!("{crash_id:?} is no crash id: letters, digits and - only")))
+}

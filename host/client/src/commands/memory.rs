@@ -1,0 +1,215 @@
+//! `bulkhead memory [id]`: memory over time, and how it goes on.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bulkhead_api::{AgentMemoryView, ContainerMemoryView, SeriesView};
+use bulkhead_model::AgentId;
+use bulkhead_model::memory::MemoryTrend;
+use clap::Args;
+
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
+use crate::failure::Failure;
+use crate::session::{Call, Session, agent_path};
+use crate::table::{Cell, Column, draw};
+use crate::words::{bytes, duration, percent, short_bytes};
+use crate::{sparkline, text};
+
+/// Use that changes by less in a minute is called level.
+const LEVEL_BYTES_PER_MINUTE: u64 = 16 * 1024;
+
+/// Arguments of `memory`.
+#[derive(Debug, Args)]
+#[command(after_help = CODES_OF_QUESTIONS)]
+pub struct MemoryArgs {
+    /// Only this agent. Without it the container.
+    #[arg(value_name = "AGENT", value_parser = parse_agent)]
+    pub agent: Option<AgentId>,
+    /// How to write it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+pub(crate) async fn run(args: &MemoryArgs, session: &Session) -> Result<(), Failure> {
+    let Some(id) = &args.agent else {
+        let answer = session.call(Call::get("/memory", "memory of the container")).await?;
+        if session.json {
+            return session.print_json::<ContainerMemoryView>(&answer);
+        }
+        let page = of_container(&session.read(&answer)?, session);
+        return session.screen.print(&page);
+    };
+    let call = Call::get(agent_path(id, "memory"), format!("memory of {id}"));
+    let answer = session.call(call).await?;
+    if session.json {
+        return session.print_json::<AgentMemoryView>(&answer);
+    }
+    session.screen.print(&of_agent(&session.read(&answer)?))
+}
+
+fn of_container(memory: &ContainerMemoryView, session: &Session) -> String {
+    let mut page = String::new();
+    let high = if memory.high { ", which is short" } else { "" };
+    line(&mut page, "container", &format!("{}{high}", in_use(memory)));
+    line(&mut page, "pressure", &pressure(memory));
+    line(&mut page, "trend", &trend(memory.trend.as_ref()));
+    let (agents, lives) = (memory.agents, memory.active_agents);
+    let held = bytes(memory.agents_bytes);
+    line(&mut page, "agents", &format!("{lives} of {agents} live and hold {held}"));
+    if let Some(rss) = memory.rss_bytes {
+        line(&mut page, "host", &format!("{} resident", bytes(rss)));
+    }
+    series(&mut page, "in use", &memory.used);
+    series(&mut page, "host", &memory.rss);
+    series(&mut page, "agents", &memory.guests);
+    if memory.largest.is_empty() {
+        return page;
+    }
+    let columns = [
+        Column::giving("LARGEST", 12),
+        Column::giving("ROLE", 6),
+        Column::of_figures("MEMORY"),
+        Column::giving("TREND", 9),
+    ];
+    let row = |agent: &bulkhead_model::memory::LargeAgent| {
+        let (used, limit) = (short_bytes(agent.used_bytes), short_bytes(agent.limit_bytes));
+        vec![
+            Cell::new(agent.agent_id.as_str()),
+            Cell::new(text::line(&agent.role)),
+            Cell::new(format!("{used}/{limit}")),
+            Cell::new(trend(agent.trend.as_ref())),
+        ]
+    };
+    let rows: Vec<_> = memory.largest.iter().map(row).collect();
+    page.push('\n');
+    page.push_str(&draw(&columns, &rows, session.screen.width(), session.screen.colours));
+    page
+}
+
+fn of_agent(memory: &AgentMemoryView) -> String {
+    let mut page = String::new();
+    let (limit, peak) = (bytes(memory.limit_bytes), bytes(memory.peak_bytes));
+    line(&mut page, "agent", &format!("{}, role {}", memory.agent_id, memory.role));
+    let life = memory.incarnation;
+    let used = match memory.used_bytes {
+        Some(used) => {
+            let part = percent(used, memory.limit_bytes);
+            let host = memory.host_bytes.map_or_else(String::new, |host| {
+                format!(", {} of it held by the host", bytes(host))
+            });
+            format!("{} of {limit} ({part}){host}; at most {peak} in life {life}", bytes(used))
+        }
+        None => format!("nothing of it lives; at most {peak} of {limit} in life {life}"),
+    };
+    line(&mut page, "memory", &used);
+    line(&mut page, "trend", &trend(memory.trend.as_ref()));
+    series(&mut page, "in use", &memory.series);
+    page
+}
+
+/// The use of the container's limit, in words.
+pub(super) fn in_use(memory: &ContainerMemoryView) -> String {
+    let left = memory
+        .available_bytes
+        .map_or_else(String::new, |left| format!(", {} to be had", bytes(left)));
+    match (memory.used_bytes, memory.limit_bytes) {
+        (Some(used), Some(limit)) => {
+            format!("{} of {} in use ({}){left}", bytes(used), bytes(limit), percent(used, limit))
+        }
+        (Some(used), None) => format!("{} in use, without a limit{left}", bytes(used)),
+        (None, Some(limit)) => format!("a limit of {}; nothing tells the use{left}", bytes(limit)),
+        (None, None) => "nothing on this machine tells it".to_owned(),
+    }
+}
+
+/// Waiting for memory and kills for it, in words; empty when nothing tells them.
+pub(super) fn pressure(memory: &ContainerMemoryView) -> String {
+    let mut parts = Vec::new();
+    if let Some(psi) = memory.psi {
+        let (some, all) = (psi.some_avg10, psi.full_avg10);
+        parts.push(format!(
+            "some task waited for memory {some} % of the last 10 s, all did {all} %"
+        ));
+    }
+    if let Some(kills) = memory.oom_kills {
+        let own = memory.group_oom_kills.map_or_else(String::new, |own| format!(", {own} here"));
+        parts.push(format!("{kills} killed for memory since the machine booted{own}"));
+    }
+    parts.join("; ")
+}
+
+/// A trend in words.
+pub(super) fn trend(trend: Option<&MemoryTrend>) -> String {
+    let Some(trend) = trend else {
+        return "no trend yet: it needs more samples".to_owned();
+    };
+    let rate = trend.bytes_per_minute;
+    let amount = bytes(rate.unsigned_abs());
+    let over = duration(Duration::from_millis(trend.over_ms));
+    match (trend.grows, trend.time_left_ms) {
+        (true, Some(left)) => {
+            let left = duration(Duration::from_millis(left));
+            format!("grows by {amount} a minute for {over}; the limit is reached in {left}")
+        }
+        (true, None) => format!("grows by {amount} a minute for {over}"),
+        (false, _) if rate.unsigned_abs() < LEVEL_BYTES_PER_MINUTE => format!("level for {over}"),
+        (false, _) if rate > 0 => {
+            format!("up and down, on the whole up by {amount} a minute for {over}")
+        }
+        (false, _) => format!("falls by {amount} a minute for {over}"),
+    }
+}
+
+/// Both resolutions of a series, those that have samples.
+fn series(page: &mut String, name: &str, series: &SeriesView) {
+    // Until a quarter of an hour went by the coarse one says nothing that the fine one does not.
+    let resolutions = [Some(&series.fine), (series.coarse.len() > 15).then_some(&series.coarse)];
+    let rows = resolutions.into_iter().flatten().filter_map(|samples| sparkline::of(samples));
+    for (at, row) in rows.enumerate() {
+        line(page, if at == 0 { name } else { "" }, &row);
+    }
+}
+
+fn line(page: &mut String, name: &str, what: &str) {
+    if !what.is_empty() {
+        let _ = writeln!(page, "{name:<10} {}", text::line(what));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(bytes_per_minute: i64, grows: bool, time_left_ms: Option<u64>) -> String {
+        let fit = 0.9;
+        let some = MemoryTrend {
+            bytes_per_minute,
+            fit,
+            samples: 60,
+            over_ms: 300_000,
+            grows,
+            time_left_ms,
+        };
+        trend(Some(&some))
+    }
+
+    #[test]
+    fn a_trend_reads_as_a_sentence() {
+        const MIB: i64 = 1024 * 1024;
+        assert_eq!(
+            words(2 * MIB, true, Some(720_000)),
+            "grows by 2 MiB a minute for 5 min; the limit is reached in 12 min"
+        );
+        assert_eq!(words(MIB, true, None), "grows by 1 MiB a minute for 5 min");
+        assert_eq!(
+            words(MIB, false, None),
+            "up and down, on the whole up by 1 MiB a minute for 5 min"
+        );
+        assert_eq!(words(-MIB, false, None), "falls by 1 MiB a minute for 5 min");
+        assert_eq!(words(-100, false, None), "level for 5 min");
+        assert_eq!(trend(None), "no trend yet: it needs more samples");
+    }
+}

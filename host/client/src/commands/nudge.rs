@@ -1,0 +1,70 @@
+//! `bulkhead nudge`: leaves a message that comes when no other does.
+
+use bulkhead_api::{Issue, NudgeAnswer, NudgeRequest};
+use bulkhead_model::AgentId;
+use bulkhead_model::message::MAX_BODY_BYTES;
+use clap::Args;
+
+use super::input::text_or_stdin;
+use crate::command::{HostArgs, OutputArgs, parse_agent};
+use crate::failure::Failure;
+use crate::session::{Call, Session, agent_path};
+use crate::text;
+
+/// Arguments of `nudge`.
+#[derive(Debug, Args)]
+#[command(after_help = NUDGE_HELP)]
+pub struct NudgeArgs {
+    /// Which agent.
+    #[arg(value_name = "AGENT", value_parser = parse_agent)]
+    pub agent: AgentId,
+    /// What to tell it, at most 16 KiB; - reads stdin.
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// Who says so [default: operator].
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// How to write it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The request, once it is put together.
+    #[arg(skip)]
+    pub(crate) request: Vec<u8>,
+}
+
+const NUDGE_HELP: &str = "\
+Exit codes:
+  0    the nudge waits
+  1    the host cannot be reached, does not answer in time, or answers what is no answer
+  2    wrong command line; the host was asked nothing
+  3    the host refused: no such agent, one that does not run, too many nudges, no valid token
+  4    the host failed to do it; its log has the details
+  130  Ctrl-C";
+
+impl NudgeArgs {
+    pub(crate) fn prepare(&mut self) -> Result<(), String> {
+        let message = text_or_stdin(&self.text, "the nudge", MAX_BODY_BYTES)?;
+        let request = serde_json::json!({ "message": message, "source": self.source });
+        self.request = request.to_string().into_bytes();
+        let problem = |issues: Vec<Issue>| {
+            let issue = |Issue { path, message }: &Issue| format!("{path}: {message}");
+            issues.iter().map(issue).collect::<Vec<_>>().join("; ")
+        };
+        NudgeRequest::parse(&self.request).map(|_| ()).map_err(problem)
+    }
+}
+
+pub(crate) async fn run(args: &NudgeArgs, session: &Session) -> Result<(), Failure> {
+    let id = &args.agent;
+    let asked = format!("nudge to {id}");
+    let call = Call::post(agent_path(id, "nudge"), asked, args.request.clone());
+    let answer = session.call(call).await?;
+    if session.json {
+        return session.print_json::<NudgeAnswer>(&answer);
+    }
+    let NudgeAnswer { nudge_id, .. } = session.read(&answer)?;
+    session.screen.print(&format!("left for {id} as nudge {}\n", text::line(&nudge_id)))
+}

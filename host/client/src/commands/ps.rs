@@ -1,0 +1,164 @@
+//! `bulkhead ps`: all agents, a line each.
+
+use std::time::Duration;
+
+use bulkhead_api::{AgentList, AgentView};
+use bulkhead_model::{RestartPolicy, Timestamp};
+use clap::Args;
+use tokio::time::sleep;
+
+use super::status::{colour_of, has_life, is_active};
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
+use crate::failure::Failure;
+use crate::session::{Call, Session, now};
+use crate::table::{Cell, Column, draw};
+use crate::words::{parse_some_time, short_bytes, short_duration};
+use crate::{text, words};
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+#[command(after_help = CODES_OF_QUESTIONS)]
+pub struct PsArgs {
+    /// Show it again and again until Ctrl-C, every 2 s or as often as this says.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_some_time, conflicts_with = "json")]
+    pub watch: Option<Duration>,
+    /// How to write it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), Failure> {
+    let Some(every) = args.watch else { return once(session, "").await };
+    loop {
+        // From the upper left corner on, over what stood there.
+        once(session, if session.screen.is_terminal { "\x1b[H\x1b[2J" } else { "" }).await?;
+        sleep(every).await;
+        if !session.screen.is_terminal {
+            session.screen.print("\n")?;
+        }
+    }
+}
+
+async fn once(session: &Session, before: &str) -> Result<(), Failure> {
+    let answer = session.call(Call::get("/agents", "list of agents")).await?;
+    if session.json {
+        return session.print_json::<AgentList>(&answer);
+    }
+    let agents: AgentList = session.read(&answer)?;
+    let width = session.screen.width();
+    let page = page(agents, now(&answer), width, session.screen.colours);
+    session.screen.print(&format!("{before}{page}"))
+}
+
+/// The table. Those that live or come back first, then by id.
+fn page(mut agents: AgentList, now: Timestamp, width: Option<usize>, colours: bool) -> String {
+    if agents.is_empty() {
+        return "no agents\n".to_owned();
+    }
+    agents.sort_by(|one, other| {
+        let order = |agent: &AgentView| !is_active(&agent.status);
+        order(one).cmp(&order(other)).then_with(|| one.agent_id.cmp(&other.agent_id))
+    });
+    let columns = [
+        Column::giving("AGENT", 12),
+        Column::giving("ROLE", 6),
+        Column::new("STATUS"),
+        Column::of_figures("UP"),
+        Column::of_figures("RESTARTS"),
+        Column::of_figures("MEMORY"),
+        Column::of_figures("MAIL"),
+        Column::giving("LAST EXIT", 9),
+    ];
+    let rows: Vec<_> = agents.iter().map(|agent| row(agent, now)).collect();
+    draw(&columns, &rows, width, colours)
+}
+
+fn row(agent: &AgentView, now: Timestamp) -> Vec<Cell> {
+    let live = has_life(&agent.status);
+    let of_the_living = |text: String| Cell::new(if live { text } else { "-".to_owned() });
+    let status = match &*agent.status {
+        "running" if agent.busy => "running, busy".into(),
+        status => text::line(status),
+    };
+    let memory = &agent.memory;
+    let (used, limit) = (short_bytes(memory.used_bytes), short_bytes(memory.limit_bytes));
+    vec![
+        Cell::new(agent.agent_id.as_str()),
+        Cell::new(text::line(&agent.role)),
+        Cell::in_colour(status, colour_of(&agent.status)),
+        of_the_living(short_duration(now.since(agent.started_at))),
+        Cell::new(restarts(agent)),
+        of_the_living(format!("{used}/{limit}")),
+        Cell::new(agent.mailbox_depth.to_string()),
+        Cell::new(last_exit(agent, now)),
+    ]
+}
+
+/// Ends in the window of those that may be answered by a restart.
+fn restarts(agent: &AgentView) -> String {
+    let restart = &agent.restart;
+    match restart.policy {
+        RestartPolicy::Temporary => "-".to_owned(),
+        _ => format!("{}/{}", restart.attempts_in_window, restart.max_restarts),
+    }
+}
+
+fn last_exit(agent: &AgentView, now: Timestamp) -> String {
+    let Some(exit) = &agent.exit else { return "-".to_owned() };
+    let ago = short_duration(now.since(exit.at));
+    let back = match agent.restart.next_restart_at {
+        Some(at) if agent.status == "backoff" => {
+            format!(", back in {}", words::duration(at.since(now)))
+        }
+        _ => String::new(),
+    };
+    format!("{} {ago} ago{back}: {}", text::line(&exit.reason), text::first_line(&exit.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agents(json: &str) -> AgentList {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn agent(id: &str, status: &str, more: &str) -> String {
+        format!(
+            r#"{{"agentId":"{id}","name":"{id}","role":"polecat","component":"c","townId":null,"rigId":null,
+            "model":null,"status":"{status}","busy":false,"incarnation":3,"startedAt":"2026-01-15T09:00:00.000Z",
+            "lastActivityAt":"2026-01-15T09:00:00.000Z","activeTools":[],"messageCount":0,"mailboxDepth":2,
+            "nudges":0,"cpuUs":0,"memory":{{"usedBytes":1153434,"guestBytes":0,"hostBytes":0,"host":{{"mailbox":0,
+            "events":0,"log":0,"http":0,"snapshot":0,"resources":0}},"peakBytes":0,
+            "softBytes":0,"limitBytes":67108864,"deniedGrowths":0,"refused":0}},"restart":{{"policy":"permanent",
+            "attemptsInWindow":1,"maxRestarts":5,"windowMs":300000,"nextRestartAt":"2026-01-15T09:01:09.000Z"}},
+            "exitReason":null{more}}}"#
+        )
+    }
+
+    #[test]
+    fn the_living_come_first_and_an_exit_says_what_follows() {
+        let exit = r#","exit":{"reason":"panic","message":"boom\u001b[2J\nmore","at":"2026-01-15T09:00:57.000Z"}"#;
+        let list =
+            [agent("a", "failed", exit), agent("z", "running", ""), agent("b", "backoff", exit)];
+        let list = agents(&format!("[{}]", list.join(",")));
+        let now =
+            Timestamp(agents(&format!("[{}]", agent("x", "running", "")))[0].started_at.0 + 60_000);
+        let page = page(list, now, None, false);
+        let expected = "\
+AGENT  ROLE     STATUS   UP  RESTARTS    MEMORY  MAIL  LAST EXIT
+b      polecat  backoff   -       1/5         -     2  panic 3s ago, back in 9 s: boom\\u{1b}[2J
+z      polecat  running  1m       1/5  1.1M/64M     2  -
+a      polecat  failed    -       1/5         -     2  panic 3s ago: boom\\u{1b}[2J
+";
+        assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn no_agents_are_told() {
+        assert_eq!(page(Vec::new(), Timestamp(0), None, false), "no agents\n");
+    }
+}

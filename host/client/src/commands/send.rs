@@ -1,0 +1,119 @@
+//! `bulkhead send`: puts a message into an agent's mailbox, and tells how its turn ended.
+
+use std::time::Duration;
+
+use bulkhead_api::MessageAnswer;
+use bulkhead_model::AgentId;
+use bulkhead_model::message::MAX_BODY_BYTES;
+use bulkhead_model::time::millis;
+use clap::Args;
+
+use super::input::text_or_stdin;
+use crate::command::{HostArgs, OutputArgs, parse_agent};
+use crate::failure::Failure;
+use crate::session::{Call, QUICK, Session, agent_path};
+use crate::text;
+use crate::words::{duration, parse_duration};
+
+/// The longest wait that the host takes.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+#[command(after_help = SEND_HELP)]
+pub struct SendArgs {
+    /// Which agent.
+    #[arg(value_name = "AGENT", value_parser = parse_agent)]
+    pub agent: AgentId,
+    /// What to tell it; - reads stdin.
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// Wait so long for the end of its turn, at most 10m, and print the agent's reply. Without it the
+    /// command ends when the message is in the mailbox.
+    #[arg(long, value_name = "TIME", value_parser = parse_wait)]
+    pub wait: Option<Duration>,
+    /// How to write it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+const SEND_HELP: &str = "\
+Exit codes:
+  0    the message is in the mailbox; with --wait: its turn ended
+  1    the host cannot be reached, does not answer in time, or answers what is no answer
+  2    wrong command line; the host was asked nothing
+  3    the host refused: no such agent, one that does not run, a full mailbox, no valid token
+  4    --wait: the turn failed, or the agent ended before it did
+  5    --wait: the wait was over before the turn was; it goes on
+  130  Ctrl-C; the message stays in the mailbox, and its turn goes on";
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = parse_duration(text)?;
+    if wait > MAX_WAIT { Err("the host waits for 10m at most".to_owned()) } else { Ok(wait) }
+}
+
+impl SendArgs {
+    pub(crate) fn prepare(&mut self) -> Result<(), String> {
+        self.text = text_or_stdin(&self.text, "the message", MAX_BODY_BYTES)?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failure> {
+    let id = &args.agent;
+    let body = serde_json::json!({ "prompt": args.text }).to_string().into_bytes();
+    let query = args.wait.map_or_else(String::new, |wait| format!("?wait={}", millis(wait)));
+    let path = agent_path(id, "message") + &query;
+    let patience = args.wait.map_or(QUICK, |wait| wait + QUICK);
+    let asked = match args.wait {
+        Some(_) => format!("turn of {id}"),
+        None => format!("message to {id}"),
+    };
+    let goes_on = format!("the message stays in the mailbox of {id}, and its turn goes on");
+    let answer = {
+        let _over = session.waiting.begin(format!("the {asked}"), Some(goes_on));
+        session.ask(Call::post(path, asked.clone(), body).within(patience)).await?
+    };
+    let sent: MessageAnswer = session.read(&answer)?;
+    if session.json {
+        session.print_json::<MessageAnswer>(&answer)?;
+    }
+    let message_id = text::line(&sent.message_id);
+    let Some(turn) = sent.turn else {
+        if session.json {
+            return Ok(());
+        }
+        return session.screen.print(&format!("sent to {id} as message {message_id}\n"));
+    };
+    if answer.status == 202 {
+        let waited = duration(args.wait.unwrap_or_default());
+        eprintln!(
+            "bulkhead: the turn of {id} is not over after {waited}; it goes on, message {message_id}"
+        );
+        return Err(Failure::Unfinished);
+    }
+    if session.json {
+        return Ok(());
+    }
+    let outcome = text::line(&turn.outcome);
+    let reply = turn.reply.as_deref().map_or_else(String::new, |reply| {
+        let reply = text::lines(reply);
+        if reply.ends_with('\n') { reply.into_owned() } else { format!("{reply}\n") }
+    });
+    session
+        .screen
+        .print(&format!("{id} took message {message_id} and is {}\n{reply}", said(&outcome)))
+}
+
+/// The outcome of a turn as the end of a sentence.
+fn said(outcome: &str) -> String {
+    match outcome {
+        "idle" => "idle again".to_owned(),
+        "continue" => "working on by itself".to_owned(),
+        "done" => "done for good".to_owned(),
+        other => other.to_owned(),
+    }
+}

@@ -1,0 +1,342 @@
+//! `bulkhead start`: starts an agent and says what came of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bulkhead_api::{Issue, StartAnswer, StartRequest};
+use bulkhead_model::message::MAX_BODY_BYTES;
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+
+use super::input::{file_or_stdin, text_or_stdin};
+use crate::command::{HostArgs, OutputArgs};
+use crate::failure::Failure;
+use crate::session::{Call, LONG, Session};
+use crate::text;
+use crate::words::parse_some_time;
+
+/// Largest request of `--file` and largest file of `--env-file`: the largest body that the control server takes.
+const MAX_FILE_BYTES: usize = 2 * 1024 * 1024;
+
+/// More than the deadline, so that the host tells that it passed.
+const AFTER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Arguments of `start`.
+#[derive(Debug, Args)]
+#[command(after_help = START_HELP)]
+pub struct StartArgs {
+    /// Which agent. May be left out when --file says it.
+    #[arg(value_name = "AGENT", required_unless_present = "file")]
+    pub agent: Option<String>,
+    /// Its role, by the name in the host's configuration.
+    #[arg(long, required_unless_present = "file")]
+    pub role: Option<String>,
+    /// What to do first: a text, or - for stdin.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// The name that people see.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A configured component other than the role's.
+    #[arg(long)]
+    pub component: Option<String>,
+    /// Standing instructions.
+    #[arg(long, value_name = "TEXT")]
+    pub system_prompt: Option<String>,
+    /// The language model to use.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The town that it belongs to.
+    #[arg(long)]
+    pub town: Option<String>,
+    /// The repository that it works on.
+    #[arg(long)]
+    pub rig: Option<String>,
+    /// A memory limit other than the role's, in mebibytes.
+    #[arg(long, value_name = "MEBIBYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory: Option<u64>,
+    /// A value for its environment; NAME alone takes it from this program's. Everybody on this machine
+    /// sees arguments: secrets belong into --env-file.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// A file of NAME=VALUE lines for its environment, as they are; blank lines and # are skipped.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+    /// Start it although it is quarantined.
+    #[arg(long)]
+    pub force: bool,
+    /// What to do when it runs already [default: restart].
+    #[arg(long, value_name = "WHAT")]
+    pub if_running: Option<IfRunningArg>,
+    /// A deadline for the start other than the role's, for example 30s.
+    #[arg(long, value_name = "TIME", value_parser = parse_some_time)]
+    pub deadline: Option<Duration>,
+    /// A start request in JSON, as the API takes it; - is stdin. Arguments win over its fields.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How to write it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The request, once it is put together.
+    #[arg(skip)]
+    pub(crate) request: Option<(StartRequest, Vec<u8>)>,
+}
+
+const START_HELP: &str = "\
+A start that the host does not let in (unknown role, quarantine, no room, a newer start) has exit code 3;
+one that it let in and that failed (component, guest, deadline) has 4. stderr says the phase, the type and
+what can be done.
+
+Exit codes:
+  0    started, joined, or kept
+  1    the host cannot be reached, does not answer in time, or answers what is no answer
+  2    wrong command line, or a file that it names; the host was asked nothing
+  3    the host refused
+  4    the start failed
+  130  Ctrl-C; the start goes on at the host";
+
+/// What to do when the agent runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IfRunningArg {
+    /// Stop it, then start afresh.
+    Restart,
+    /// Leave it as it is.
+    Keep,
+}
+
+impl StartArgs {
+    /// Puts the request together and checks it as the host would.
+    pub(crate) fn prepare(&mut self) -> Result<(), String> {
+        let mut fields = match &self.file {
+            Some(path) => request_in(&file_or_stdin(path, "the request", MAX_FILE_BYTES)?)?,
+            None => Map::new(),
+        };
+        let prompt = self.prompt.as_deref();
+        let prompt =
+            prompt.map(|text| text_or_stdin(text, "--prompt", MAX_BODY_BYTES)).transpose()?;
+        let text = |value: &Option<String>| value.clone().map(Value::from);
+        let if_running = self.if_running.map(|what| match what {
+            IfRunningArg::Restart => Value::from("restart"),
+            IfRunningArg::Keep => Value::from("keep"),
+        });
+        let deadline = self.deadline.map(bulkhead_model::time::millis);
+        for (name, value) in [
+            ("agentId", text(&self.agent)),
+            ("role", text(&self.role)),
+            ("prompt", prompt.map(Value::from)),
+            ("name", text(&self.name)),
+            ("component", text(&self.component)),
+            ("systemPrompt", text(&self.system_prompt)),
+            ("model", text(&self.model)),
+            ("townId", text(&self.town)),
+            ("rigId", text(&self.rig)),
+            ("memoryLimitMb", self.memory.map(Value::from)),
+            ("force", self.force.then_some(Value::from(true))),
+            ("ifRunning", if_running),
+            ("deadlineMs", deadline.map(Value::from)),
+        ] {
+            if let Some(value) = value {
+                fields.insert(name.to_owned(), value);
+            }
+        }
+        let values = self.environment(|name| std::env::var(name).ok())?;
+        if !values.is_empty() {
+            let of_file = fields.entry("envVars").or_insert_with(|| Map::new().into());
+            let of_file = of_file.as_object_mut().ok_or("envVars of the request is no object")?;
+            of_file.extend(values);
+        }
+        let body = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
+        let request = StartRequest::parse(&body).map_err(wrong_request)?;
+        self.request = Some((request, body));
+        Ok(())
+    }
+
+    /// The values of `--env-file`, then those of `--env`. No error quotes a value.
+    fn environment(
+        &self,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Result<Map<String, Value>, String> {
+        let mut values = Map::new();
+        if let Some(path) = &self.env_file {
+            let text = file_or_stdin(path, "--env-file", MAX_FILE_BYTES)?;
+            for (at, line) in text.lines().enumerate() {
+                let line = line.strip_suffix('\r').unwrap_or(line);
+                if line.trim().is_empty() || line.trim_start().starts_with('#') {
+                    continue;
+                }
+                let pair = line.split_once('=').filter(|(name, _)| !name.trim().is_empty());
+                let place = || format!("{}, line {}: no NAME=VALUE", path.display(), at + 1);
+                let (name, value) = pair.ok_or_else(place)?;
+                values.insert(name.trim().to_owned(), value.into());
+            }
+        }
+        for pair in &self.env {
+            let (name, value) = match pair.split_once('=') {
+                Some((name, value)) => (name, value.to_owned()),
+                None => {
+                    let value = own(pair);
+                    (
+                        pair.as_str(),
+                        value.ok_or(format!("--env {pair}: there is no such variable here"))?,
+                    )
+                }
+            };
+            if name.is_empty() {
+                return Err("--env: a value without a name".to_owned());
+            }
+            values.insert(name.to_owned(), value.into());
+        }
+        Ok(values)
+    }
+}
+
+fn request_in(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err("--file: the request is no object".to_owned()),
+        // The parser's words say a place and no values.
+        Err(error) => Err(format!("--file: {error}")),
+    }
+}
+
+fn wrong_request(issues: Vec<Issue>) -> String {
+    let issue = |Issue { path, message }: &Issue| format!("{path}: {message}");
+    let issues: Vec<_> = issues.iter().map(issue).collect();
+    format!("wrong start request: {}", issues.join("; "))
+}
+
+pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failure> {
+    let Some((request, body)) = &args.request else {
+        return Err(Failure::Usage("there is no request".to_owned()));
+    };
+    let id = &request.agent_id;
+    let deadline = request.deadline_ms.map(Duration::from_millis);
+    let patience = deadline.map_or(LONG, |deadline| deadline.saturating_add(AFTER_DEADLINE));
+    let goes_on =
+        format!("the start goes on at the host: bulkhead status {id} says what came of it");
+    let call = Call::post("/agents/start", format!("start of {id}"), body.clone()).within(patience);
+    let answer = {
+        let _over = session.waiting.begin(format!("{id} to start"), Some(goes_on));
+        session.ask(call).await?
+    };
+    if session.json {
+        return session.print_json::<StartAnswer>(&answer);
+    }
+    let StartAnswer { agent, joined } = session.read(&answer)?;
+    let what = match (answer.status, joined) {
+        (_, true) => "joined a start that was under way",
+        (201, false) => "started",
+        (_, false) => "kept as it runs",
+    };
+    let (role, component) = (text::line(&agent.role), text::line(&agent.component));
+    let life = agent.incarnation;
+    session.screen.print(&format!(
+        "{id} {what}: {}, life {life}, role {role}, component {component}\n",
+        text::line(&agent.status)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        start: StartArgs,
+    }
+
+    fn prepared(words: &[&str]) -> Result<Value, String> {
+        let line = Line::try_parse_from([&["start"], words].concat());
+        let mut args = line.map_err(|error| error.to_string())?.start;
+        args.prepare()?;
+        Ok(serde_json::from_slice(&args.request.unwrap().1).unwrap())
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, text).unwrap();
+        (dir, path.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn arguments_become_the_fields_of_the_api() {
+        let words = [
+            "a",
+            "--role",
+            "echo",
+            "--prompt",
+            "hi",
+            "--memory",
+            "32",
+            "--force",
+            "--if-running",
+            "keep",
+            "--deadline",
+            "90s",
+            "--env",
+            "A=1=2",
+            "--env",
+            "B=",
+        ];
+        let expected = serde_json::json!({"agentId": "a", "role": "echo", "prompt": "hi", "memoryLimitMb": 32,
+            "force": true, "ifRunning": "keep", "deadlineMs": 90_000, "envVars": {"A": "1=2", "B": ""}});
+        assert_eq!(prepared(&words).unwrap(), expected);
+    }
+
+    #[test]
+    fn arguments_win_over_the_file_and_what_it_says_beside_them_stays() {
+        let (_dir, path) =
+            file(r#"{"agentId":"a","role":"x","rigId":"r","envVars":{"A":"1","B":"1"}}"#);
+        let expected = serde_json::json!({"agentId": "a", "role": "echo", "rigId": "r",
+            "envVars": {"A": "1", "B": "2"}});
+        let words = ["--file", &path, "--role", "echo", "--env", "B=2"];
+        assert_eq!(prepared(&words).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_environment_file_is_taken_as_it_is() {
+        let (_dir, path) = file("# a comment\n\nA=\"x y\"\r\n B = 1\n");
+        let made = prepared(&["a", "--role", "echo", "--env-file", &path]).unwrap();
+        assert_eq!(made["envVars"], serde_json::json!({"A": "\"x y\"", "B": " 1"}));
+    }
+
+    #[test]
+    fn wrong_input_is_named_and_no_value_quoted() {
+        let (_dir, no_pair) = file("A=1\nhunter2\n");
+        let (_other, no_json) = file("hunter2");
+        let (_third, array) = file("[]");
+        let (_fourth, bad_values) = file(r#"{"agentId":"a","role":"r","envVars":["hunter2"]}"#);
+        for (words, named) in [
+            (vec!["a"], "--role"),
+            (vec!["--role", "echo"], "AGENT"),
+            (vec!["../a", "--role", "echo"], "agentId"),
+            (vec!["a", "--role", ""], "role"),
+            (vec!["a", "--role", "echo", "--prompt", ""], "--prompt is empty"),
+            (vec!["a", "--role", "echo", "--deadline", "5"], "--deadline"),
+            (vec!["a", "--role", "echo", "--memory", "0"], "--memory"),
+            (vec!["a", "--role", "echo", "--if-running", "x"], "--if-running"),
+            (vec!["a", "--role", "echo", "--env", "=hunter2"], "--env"),
+            (
+                vec!["a", "--role", "echo", "--env", "NO_SUCH_VARIABLE_HERE"],
+                "NO_SUCH_VARIABLE_HERE",
+            ),
+            (vec!["a", "--role", "echo", "--env-file", &no_pair], "line 2"),
+            (vec!["a", "--role", "echo", "--env-file", "/nowhere"], "/nowhere"),
+            (vec!["--file", &no_json], "--file"),
+            (vec!["--file", &array], "no object"),
+            (vec!["--file", &bad_values], "envVars"),
+            (vec!["--file", &bad_values, "--env", "A=1"], "envVars"),
+            (vec!["--file", "/nowhere"], "/nowhere"),
+        ] {
+            let error = prepared(&words).expect_err(named);
+            assert!(error.contains(named) && !error.contains("hunter2"), "{words:?}: {error}");
+        }
+    }
+}

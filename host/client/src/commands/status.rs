@@ -1,0 +1,321 @@
+//! `bulkhead status [id]`: how the container is, or one agent, in words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health};
+use bulkhead_model::{AgentId, RestartPolicy, Timestamp};
+use clap::Args;
+
+use super::memory::{in_use, pressure, trend};
+use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
+use crate::failure::Failure;
+use crate::http::Answer;
+use crate::screen::{Colour, Screen};
+use crate::session::{Call, Session, agent_path, now};
+use crate::words::{bytes, counted, duration, percent};
+use crate::{text, words};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = CODES_OF_QUESTIONS)]
+pub struct StatusArgs {
+    /// Only this agent. Without it the container; with --json then an object with the answers to
+    /// /health, /memory and /agents as `health`, `memory` and `agents`, and `ready`.
+    #[arg(value_name = "AGENT", value_parser = parse_agent)]
+    pub agent: Option<AgentId>,
+    /// How to write it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// Whether a life of the agent is there, and not only its name.
+pub(super) fn has_life(status: &str) -> bool {
+    matches!(status, "starting" | "running" | "stopping")
+}
+
+/// Whether it lives or comes back by itself.
+pub(super) fn is_active(status: &str) -> bool {
+    has_life(status) || status == "backoff"
+}
+
+pub(super) fn colour_of(status: &str) -> Colour {
+    match status {
+        "running" => Colour::Green,
+        "starting" | "stopping" | "backoff" => Colour::Yellow,
+        "failed" | "quarantined" => Colour::Red,
+        _ => Colour::Grey,
+    }
+}
+
+pub(crate) async fn run(args: &StatusArgs, session: &Session) -> Result<(), Failure> {
+    match &args.agent {
+        Some(id) => one_agent(id, session).await,
+        None => container(session).await,
+    }
+}
+
+async fn one_agent(id: &AgentId, session: &Session) -> Result<(), Failure> {
+    let call = Call::get(agent_path(id, "status"), format!("status of {id}"));
+    let answer = session.call(call).await?;
+    if session.json {
+        return session.print_json::<AgentView>(&answer);
+    }
+    let agent: AgentView = session.read(&answer)?;
+    session.screen.print(&agent_page(&agent, now(&answer), session.screen))
+}
+
+/// What `status` asks about the container.
+struct Container {
+    health: Health,
+    ready: bool,
+    memory: ContainerMemoryView,
+    agents: AgentList,
+}
+
+async fn container(session: &Session) -> Result<(), Failure> {
+    let health = session.call(Call::get("/health", "health")).await?;
+    let ready = match session.call(Call::get("/readyz", "readiness")).await {
+        Ok(_) => true,
+        Err(Failure::Refused(refusal)) if refusal.status == 503 => false,
+        Err(failure) => return Err(failure),
+    };
+    let memory = session.call(Call::get("/memory", "memory of the container")).await?;
+    let agents = session.call(Call::get("/agents", "list of agents")).await?;
+    let container = Container {
+        health: session.read(&health)?,
+        ready,
+        memory: session.read(&memory)?,
+        agents: session.read(&agents)?,
+    };
+    if session.json {
+        let document = |answer: &Answer| session.json_of(answer);
+        let (health, memory, agents) = (document(&health)?, document(&memory)?, document(&agents)?);
+        return session.screen.print(&format!(
+            "{{\"health\":{health},\"ready\":{ready},\"memory\":{memory},\"agents\":{agents}}}\n"
+        ));
+    }
+    session.screen.print(&container_page(&container, now(&agents), session.screen))
+}
+
+fn container_page(container: &Container, now: Timestamp, screen: Screen) -> String {
+    let Container { health, ready, memory, agents } = container;
+    let mut page = Page::new(screen);
+    let draining = health.draining == Some(true);
+    let colour = if health.status == "ok" && *ready { Colour::Green } else { Colour::Red };
+    let can = match (ready, draining) {
+        (true, _) => "ready for starts",
+        (false, true) => "draining: it ends its agents and takes no starts",
+        (false, false) => "not ready: it is still booting",
+    };
+    let up = words::duration(std::time::Duration::from_secs(health.uptime));
+    let version = text::line(&health.version);
+    let state = page.paint(&text::line(&health.status), colour);
+    page.raw("host", &format!("{state}, {can}; up {up}, version {version}"));
+    page.line("run", &format!("{}, since {}", health.run_id, health.started_at));
+    page.line("agents", &states(agents));
+    let high = if memory.high { ", which is short" } else { "" };
+    let rss = memory.rss_bytes.map_or_else(String::new, |rss| {
+        format!("; host {} resident, agents {}", bytes(rss), bytes(memory.agents_bytes))
+    });
+    page.line("memory", &format!("{}{high}{rss}", in_use(memory)));
+    page.line("", &pressure(memory));
+    page.line("", &trend(memory.trend.as_ref()));
+    let trouble = agents.iter().filter(|agent| needs_a_look(agent));
+    for (at, agent) in trouble.enumerate() {
+        let name = if at == 0 { "look at" } else { "" };
+        let status = page.paint(&text::line(&agent.status), colour_of(&agent.status));
+        let why = text::line(&consequence(agent, now)).into_owned();
+        page.raw(name, &format!("{}: {status}: {why}", agent.agent_id));
+    }
+    page.text
+}
+
+/// Ended abnormally, and did not come back yet.
+fn needs_a_look(agent: &AgentView) -> bool {
+    matches!(&*agent.status, "backoff" | "quarantined" | "failed")
+}
+
+/// How many agents are in which state.
+fn states(agents: &AgentList) -> String {
+    let mut count = BTreeMap::<&str, usize>::new();
+    agents.iter().for_each(|agent| *count.entry(&agent.status).or_default() += 1);
+    let busy = agents.iter().filter(|agent| agent.busy).count();
+    let state = |(status, count): (&&str, &usize)| match *status {
+        "running" if busy > 0 => format!("{count} running ({busy} busy)"),
+        status => format!("{count} {status}"),
+    };
+    let states: Vec<_> = count.iter().map(state).collect();
+    match agents.len() {
+        0 => "none".to_owned(),
+        all => format!("{all}: {}", states.join(", ")),
+    }
+}
+
+/// An agent on a page of its own.
+pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> String {
+    let mut page = Page::new(screen);
+    let status = page.paint(&text::line(&agent.status), colour_of(&agent.status));
+    let doing = match (&*agent.status, agent.busy) {
+        ("running", true) => ", in a turn",
+        ("running", false) => ", waiting for work",
+        _ => "",
+    };
+    let called = if agent.name == agent.agent_id.as_str() {
+        String::new()
+    } else {
+        format!(" ({})", text::line(&agent.name))
+    };
+    page.raw("agent", &format!("{}{called}: {status}{doing}", agent.agent_id));
+    page.line("role", &format!("{}, component {}", agent.role, agent.component));
+    let since = agent.started_at;
+    if has_life(&agent.status) {
+        let up = duration(now.since(since));
+        page.line("life", &format!("{}, for {up}, since {since}", agent.incarnation));
+        let quiet = duration(now.since(agent.last_activity_at));
+        page.line("active", &format!("{quiet} ago; {} in this life", turns(agent)));
+    } else {
+        page.line("life", &format!("{} was its last, begun {since}", agent.incarnation));
+    }
+    let mail = counted(agent.mailbox_depth, "message");
+    page.line("mail", &format!("{mail} and {} waiting", counted(agent.nudges, "nudge")));
+    page.line("memory", &memory(agent));
+    page.line("cpu", &duration(std::time::Duration::from_micros(agent.cpu_us)));
+    for (name, value) in [
+        ("model", agent.model.as_deref()),
+        ("town", agent.town_id.as_deref()),
+        ("rig", agent.rig_id.as_deref()),
+    ] {
+        if let Some(value) = value {
+            page.line(name, value);
+        }
+    }
+    if !agent.active_tools.is_empty() {
+        page.line("tools", &agent.active_tools.join(", "));
+    }
+    page.line("restart", &policy(agent));
+    if let Some(exit) = &agent.exit {
+        let ago = duration(now.since(exit.at));
+        page.line("last exit", &format!("{}, {ago} ago, at {}", exit.reason, exit.at));
+        page.line("", &exit.message);
+        if let Some(crash_id) = &exit.crash_id {
+            page.line("crash", crash_id);
+        }
+        if !has_life(&agent.status) {
+            page.line("then", &consequence(agent, now));
+        }
+    }
+    for (at, end) in agent.restart.history.iter().enumerate() {
+        let at_start = if end.at_start { ", at start" } else { "" };
+        let crash = end.crash_id.as_ref().map_or_else(String::new, |id| format!(", crash {id}"));
+        let name = if at == 0 { "ends" } else { "" };
+        let what = format!(
+            "{} life {}: {}{at_start}{crash}",
+            end.at,
+            end.incarnation,
+            end.reason.as_str()
+        );
+        page.line(name, &what);
+    }
+    page.text
+}
+
+fn turns(agent: &AgentView) -> String {
+    let count = usize::try_from(agent.message_count).unwrap_or(usize::MAX);
+    format!("{} taken", counted(count, "message"))
+}
+
+fn memory(agent: &AgentView) -> String {
+    let memory = &agent.memory;
+    if !has_life(&agent.status) {
+        let (peak, limit) = (bytes(memory.peak_bytes), bytes(memory.limit_bytes));
+        return format!("none; at most {peak} of {limit} in its last life");
+    }
+    let mut text = format!(
+        "{} of {} ({}), {} of it held by the host; at most {}",
+        bytes(memory.used_bytes),
+        bytes(memory.limit_bytes),
+        percent(memory.used_bytes, memory.limit_bytes),
+        bytes(memory.host_bytes),
+        bytes(memory.peak_bytes),
+    );
+    for (count, what) in
+        [(memory.denied_growths, "growths denied"), (memory.refused, "things not taken")]
+    {
+        if count > 0 {
+            let _ = write!(text, "; {count} {what}");
+        }
+    }
+    text
+}
+
+fn policy(agent: &AgentView) -> String {
+    let restart = &agent.restart;
+    let window = duration(std::time::Duration::from_millis(restart.window_ms));
+    let (most, ends) = (restart.max_restarts, restart.attempts_in_window);
+    let window = format!("{ends} of {most} ends in {window}; one more than that is quarantined");
+    match restart.policy {
+        RestartPolicy::Permanent => format!("permanent: after every end; {window}"),
+        RestartPolicy::Transient => format!("transient: after an abnormal end; {window}"),
+        RestartPolicy::Temporary => "temporary: it never comes back by itself".to_owned(),
+    }
+}
+
+/// What is done about the last end.
+fn consequence(agent: &AgentView, now: Timestamp) -> String {
+    let restart = &agent.restart;
+    match (&*agent.status, restart.next_restart_at, &restart.quarantine) {
+        ("backoff", Some(at), _) => {
+            let reason = agent.exit_reason.as_deref().unwrap_or("an end");
+            let time = at.since(now);
+            // Memory that is short holds a restart up.
+            if time.is_zero() {
+                return format!("after {reason} it comes back as soon as it may, since {at}");
+            }
+            format!("after {reason} it comes back in {}, at {at}", duration(time))
+        }
+        ("quarantined", _, Some(quarantine)) => format!(
+            "{}; it does not come back by itself, since {}: start it with --force, or with another spec",
+            quarantine.message, quarantine.since
+        ),
+        ("failed", ..) => {
+            let exit = agent.exit.as_ref();
+            let message = exit.map_or_else(String::new, |exit| format!(": {}", exit.message));
+            let reason = agent.exit_reason.as_deref().unwrap_or("no reason");
+            format!("it stays down after {reason}{message}")
+        }
+        ("exited", ..) => "it stays down".to_owned(),
+        (status, ..) => status.to_owned(),
+    }
+}
+
+/// Names and what there is to say about them.
+struct Page {
+    text: String,
+    screen: Screen,
+}
+
+impl Page {
+    fn new(screen: Screen) -> Self {
+        Self { text: String::new(), screen }
+    }
+
+    fn paint(&self, text: &str, colour: Colour) -> String {
+        self.screen.paint(text, colour)
+    }
+
+    /// A line whose text may be the host's or a guest's.
+    fn line(&mut self, name: &str, what: &str) {
+        if !what.is_empty() {
+            self.raw(name, &text::line(what));
+        }
+    }
+
+    /// A line whose text is safe, colours included.
+    fn raw(&mut self, name: &str, what: &str) {
+        let _ = writeln!(self.text, "{name:<10} {what}");
+    }
+}

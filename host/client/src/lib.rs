@@ -1,0 +1,105 @@
+//! The client commands: what a person, or a script, asks a running host over its control API.
+//!
+//! ```text
+//!  arguments ─▶ target ──▶ session ──▶ http ──▶ a host
+//!               which host, what a      one request,
+//!               which token status means bounded
+//!                              │
+//!     stdout ◀─ screen ◀─ commands ◀── answers, as types of `api`
+//! ```
+//!
+//! Knows the contract and nothing of the host behind it: it sees `model` and `api` only, so that whatever
+//! it can do, any other client can. Its answers may come from a host that runs other people's components,
+//! so no text of one reaches the terminal as it is (`text`).
+//!
+//! The daemon adds the commands to its own and lends the one thing that is not in the contract: how a
+//! configuration file is read ([`ReadConfig`]).
+
+mod command;
+mod commands;
+mod crash_page;
+mod failure;
+mod http;
+mod screen;
+mod session;
+mod sparkline;
+mod table;
+mod target;
+mod text;
+mod waiting;
+mod words;
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use command::Asked;
+pub use command::{ClientCommand, HostArgs, OutputArgs};
+pub use commands::crashes::{CrashesArgs, CrashesCommand};
+pub use commands::events::EventsArgs;
+pub use commands::memory::MemoryArgs;
+pub use commands::nudge::NudgeArgs;
+pub use commands::ps::PsArgs;
+pub use commands::send::SendArgs;
+pub use commands::start::{IfRunningArg, StartArgs};
+pub use commands::status::StatusArgs;
+pub use commands::stop::StopArgs;
+pub use crash_page::{crash_json, crash_list, crash_page};
+use failure::Failure;
+use screen::Screen;
+use session::Session;
+pub use target::{Configured, ReadConfig};
+use waiting::Waiting;
+
+/// Asks a host and prints what it answers. The code is one of those in the help.
+pub fn run(command: ClientCommand, read_config: ReadConfig) -> ExitCode {
+    conclude(Asked::Command(command), read_config)
+}
+
+/// `bulkhead crashes` when a host is named.
+pub fn run_crashes(args: CrashesArgs, read_config: ReadConfig) -> ExitCode {
+    conclude(Asked::Crashes(args), read_config)
+}
+
+fn conclude(mut asked: Asked, read_config: ReadConfig) -> ExitCode {
+    let (host, json) = asked.where_and_how();
+    let screen = Screen::of_stdout();
+    let done = asked
+        .prepare()
+        .and_then(|()| target::find(&host, |name| std::env::var_os(name), read_config))
+        .map_err(Failure::Usage)
+        .and_then(|target| {
+            let waiting = Waiting::default();
+            talk(&asked, &Session { target, screen, waiting, timeout: host.timeout, json })
+        });
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    if let Some(answer) = failure.json().filter(|_| json) {
+        // The code tells already that something is wrong.
+        let _ = screen.print(&format!("{answer}\n"));
+    }
+    if let Some(words) = failure.words() {
+        eprintln!("bulkhead: {words}");
+    }
+    ExitCode::from(failure.code())
+}
+
+/// Runs a command until it is through or a Ctrl-C comes.
+fn talk(asked: &Asked, session: &Session) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| Failure::NoAnswer(format!("cannot run here: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(cannot)?;
+    let done = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        // Lives until it is known what was waited for.
+        let mut run = std::pin::pin!(asked.run(session));
+        tokio::select! {
+            done = &mut run => done,
+            _ = interrupt.recv() => Err(Failure::Interrupted(session.waiting.interrupted())),
+            never = session.waiting.show() => match never {},
+        }
+    });
+    session.waiting.wipe();
+    // A look-up of a name, or a question to the person, may still be under way.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,157 @@
+//! One command's talk with one host: what is asked, and what an answer's status means for it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use bulkhead_api::ErrorBody;
+use bulkhead_model::{AgentId, Timestamp};
+use bytes::Bytes;
+use http::Method;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::failure::{Failure, Refusal};
+use crate::http::{Answer, ask};
+use crate::screen::Screen;
+use crate::target::Target;
+use crate::text;
+use crate::waiting::Waiting;
+
+/// How long an answer may take that needs no agent.
+pub(crate) const QUICK: Duration = Duration::from_secs(10);
+
+/// How long a start or a stop may take that names no deadline: more than a role should allow.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+
+/// A command's surroundings.
+pub(crate) struct Session {
+    pub(crate) target: Target,
+    pub(crate) screen: Screen,
+    pub(crate) waiting: Waiting,
+    /// What `--timeout` says.
+    pub(crate) timeout: Option<Duration>,
+    /// The answer is for a program.
+    pub(crate) json: bool,
+}
+
+/// One request.
+pub(crate) struct Call {
+    method: Method,
+    path: String,
+    body: Bytes,
+    /// For a person, for example `start of bad`.
+    asked: String,
+    /// Something runs at the host for it, which may fail.
+    works: bool,
+    patience: Duration,
+}
+
+impl Call {
+    /// A question.
+    pub(crate) fn get(path: impl Into<String>, asked: impl Into<String>) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            body: Bytes::new(),
+            asked: asked.into(),
+            works: false,
+            patience: QUICK,
+        }
+    }
+
+    /// An order, with a body of JSON.
+    pub(crate) fn post(path: impl Into<String>, asked: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { method: Method::POST, body: body.into(), works: true, ..Self::get(path, asked) }
+    }
+
+    /// With another bound than ten seconds, where `--timeout` says none.
+    pub(crate) fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+}
+
+impl Session {
+    /// Asks, and shows that it waits. An answer below 300 is `Ok`.
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer, Failure> {
+        let _over = self.waiting.begin(format!("the {}", call.asked), None);
+        self.ask(call).await
+    }
+
+    /// The same within a wait that was begun already.
+    pub(crate) async fn ask(&self, call: Call) -> Result<Answer, Failure> {
+        let Call { method, path, body, asked, works, patience } = call;
+        let patience = self.timeout.unwrap_or(patience);
+        let url = &self.target.url;
+        let answer = ask(&self.target, method, &path, body, &self.waiting.sent);
+        let answer = timeout(patience, answer)
+            .await
+            .map_err(|_| {
+                let waited = crate::words::duration(patience);
+                Failure::NoAnswer(format!("{url} did not answer in {waited} ({asked})"))
+            })?
+            .map_err(|problem| Failure::NoAnswer(format!("{url}: {problem} ({asked})")))?;
+        match answer.status {
+            200..300 => Ok(answer),
+            400.. => Err(self.refusal(asked, works, &answer)),
+            status => Err(Failure::NoAnswer(format!(
+                "{url} answered with status {status} ({asked}): is it a Bulkhead host?"
+            ))),
+        }
+    }
+
+    /// Reads an answer. The error names the field that is not as it should be.
+    pub(crate) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Failure> {
+        let mut json = serde_json::Deserializer::from_slice(&answer.body);
+        let value = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| self.nonsense(&format!("{}: {}", error.path(), error.inner())))?;
+        json.end().map_err(|error| self.nonsense(&error.to_string()))?;
+        Ok(value)
+    }
+
+    /// Prints an answer as the host gave it, after a look that it is one of `T`.
+    pub(crate) fn print_json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<(), Failure> {
+        self.read::<T>(answer)?;
+        self.screen.print(&format!("{}\n", self.json_of(answer)?))
+    }
+
+    /// The document in an answer, safe for a terminal.
+    pub(crate) fn json_of(&self, answer: &Answer) -> Result<String, Failure> {
+        let document = std::str::from_utf8(&answer.body);
+        document.map(text::json).map_err(|error| self.nonsense(&error.to_string()))
+    }
+
+    fn nonsense(&self, problem: &str) -> Failure {
+        let url = &self.target.url;
+        Failure::NoAnswer(format!(
+            "{url} answered what this program does not understand: {problem}"
+        ))
+    }
+
+    fn refusal(&self, asked: String, works: bool, answer: &Answer) -> Failure {
+        let status = answer.status;
+        // A proxy on the way may have an error of its own, in JSON as well.
+        let body: Option<ErrorBody> = serde_json::from_slice(&answer.body).ok();
+        let Some(body) = body.filter(|body| body.status == Some(status)) else {
+            let url = &self.target.url;
+            return Failure::NoAnswer(format!(
+                "{url} answered with status {status} ({asked}) and not with a reason of a Bulkhead host"
+            ));
+        };
+        let json = text::json(&String::from_utf8_lossy(&answer.body));
+        let retry_after = answer.retry_after;
+        let refusal = Box::new(Refusal { asked, status, body, json, retry_after });
+        match status {
+            422 | 500 | 502 | 504 if works => Failure::Failed(refusal),
+            _ => Failure::Refused(refusal),
+        }
+    }
+}
+
+/// The clock of the host when it answered; this machine's when it said none.
+pub(crate) fn now(answer: &Answer) -> Timestamp {
+    answer.at.unwrap_or_else(|| Timestamp(0).after(UNIX_EPOCH.elapsed().unwrap_or_default()))
+}
+
+/// The path of an agent's route. Ids need no escape in a path.
+pub(crate) fn agent_path(id: &AgentId, route: &str) -> String {
+    format!("/agents/{id}/{route}")
+}

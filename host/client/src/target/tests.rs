@@ -1,0 +1,110 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+const NO_FILE: ReadConfig = |path| Err(format!("no {}", path.display()));
+
+const FILE: ReadConfig = |_| {
+    let token = Some(Secret::from("of-the-file".to_owned()));
+    Ok(Configured { listen: SocketAddr::from(([0, 0, 0, 0], 9000)), token })
+};
+
+fn args(url: Option<&str>, config: Option<&str>) -> HostArgs {
+    HostArgs {
+        url: url.map(str::to_owned),
+        token_file: None,
+        config: config.map(PathBuf::from),
+        timeout: None,
+    }
+}
+
+fn find_in(
+    args: &HostArgs,
+    variables: &[(&str, &str)],
+    read_config: ReadConfig,
+) -> Result<(String, Option<String>), String> {
+    let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+    let target = find(args, |name| variables.get(name).map(OsString::from), read_config)?;
+    let header = |value: HeaderValue| value.to_str().expect("ASCII").to_owned();
+    Ok((target.url, target.authorization.map(header)))
+}
+
+fn bearer(token: &str) -> Option<String> {
+    Some(format!("Bearer {token}"))
+}
+
+#[test]
+fn the_first_that_names_an_address_is_believed() {
+    let listen = [("BULKHEAD_LISTEN", "127.0.0.1:7000")];
+    let url = |args: &HostArgs, variables: &[(&str, &str)], config| {
+        find_in(args, variables, config).map(|found| found.0)
+    };
+    let ok = |text: &str| Ok(text.to_owned());
+    assert_eq!(url(&args(None, None), &[], NO_FILE), ok("http://127.0.0.1:8080"));
+    assert_eq!(url(&args(None, Some("x")), &[], FILE), ok("http://127.0.0.1:9000"));
+    assert_eq!(url(&args(None, Some("x")), &listen, FILE), ok("http://127.0.0.1:7000"));
+    let named = args(Some("http://town:81/api/"), Some("x"));
+    assert_eq!(url(&named, &listen, FILE), ok("http://town:81/api"));
+    let any = [("BULKHEAD_LISTEN", "[::]:7000")];
+    assert_eq!(url(&args(None, None), &any, NO_FILE), ok("http://[::1]:7000"));
+}
+
+#[test]
+fn the_token_of_the_configuration_goes_to_no_other_host() {
+    let token = |args: &HostArgs, variables: &[(&str, &str)]| {
+        find_in(args, variables, FILE).map(|found| found.1)
+    };
+    let own = args(None, Some("x"));
+    let other = args(Some("http://town"), Some("x"));
+    let variable = [("BULKHEAD_CONTROL_TOKEN", "of-the-variable")];
+    assert_eq!(token(&own, &[]), Ok(bearer("of-the-file")));
+    assert_eq!(token(&own, &variable), Ok(bearer("of-the-variable")));
+    assert_eq!(token(&other, &[]), Ok(None));
+    assert_eq!(token(&other, &variable), Ok(bearer("of-the-variable")));
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let with_file =
+        || HostArgs { token_file: Some(file.clone()), ..args(Some("http://town"), None) };
+    assert!(token(&with_file(), &variable).unwrap_err().contains("cannot read the token"));
+    std::fs::write(&file, "hunter2\n").unwrap();
+    assert_eq!(token(&with_file(), &variable), Ok(bearer("hunter2")));
+    for (text, problem) in [("\n", "no token"), ("hunter2\nmore", "more than one line")] {
+        std::fs::write(&file, text).unwrap();
+        let error = token(&with_file(), &[]).unwrap_err();
+        assert!(error.contains(problem) && !error.contains("hunter2"), "{error}");
+    }
+    std::fs::write(&file, "hunter2\u{7}").unwrap();
+    let error = token(&with_file(), &[]).unwrap_err();
+    assert!(error.contains("no header") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_configuration_that_was_named_must_be_there() {
+    let error = find_in(&args(None, Some("gone.toml")), &[], NO_FILE).unwrap_err();
+    assert!(error.contains("no gone.toml") && error.contains("--url"), "{error}");
+}
+
+#[test]
+fn an_address_that_cannot_be_asked_says_why() {
+    for (url, why) in [
+        ("127.0.0.1:8080", "http://"),
+        ("localhost", "http://"),
+        ("https://town", "https"),
+        ("http://", "no address"),
+        ("http://town?x=1", "query"),
+        ("http://town:99999", "port"),
+        ("http://town:0", "port 0"),
+        ("http://town:", "port"),
+        ("http://hunter2@town", "no user"),
+        ("http://a b", "no address"),
+        ("", "no address"),
+    ] {
+        let error = parse(url).unwrap_err();
+        assert!(error.contains(why) && !error.contains("hunter2"), "{url}: {error}");
+    }
+    let target = parse("http://[::1]:9/").unwrap();
+    assert_eq!((target.host.as_str(), target.port, target.prefix.as_str()), ("::1", 9, ""));
+    assert_eq!(target.authority, "[::1]:9");
+    assert_eq!(parse("http://town").unwrap().port, 80);
+}

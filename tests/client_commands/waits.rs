@@ -1,0 +1,134 @@
+//! Commands that take a while: waits that are over, interrupted, or nobody reads any more.
+
+use harness::{Host, Value, wait_until};
+use rustix::process::Signal;
+
+use crate::{Person, Running};
+
+#[test]
+fn a_wait_that_is_over_first_says_that_the_turn_goes_on() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    person.says(&["start", "one", "--role", "puppet"]).ok();
+    let ended = person.says(&["send", "one", "wait hello", "--wait", "100ms"]);
+    ended.fails(5, &["the turn of one is not over after 100 ms; it goes on, message msg-"]);
+    assert!(ended.stdout.is_empty(), "{ended:?}");
+    let json = person.says(&["send", "one", "hello", "--wait", "100ms", "--json"]);
+    let pending: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!((json.code, &pending["outcome"]), (5, &"pending".into()));
+    host.release("one");
+    wait_until("both turns are over", || host.client().status("one")["busy"] == false);
+    host.finish();
+}
+
+#[test]
+fn who_interrupts_a_command_is_told_what_goes_on() {
+    let host = Host::builder().guest("puppet").guest("slow-start").start().ready();
+    let (person, client) = (Person::of(&host), host.client());
+    person.says(&["start", "one", "--role", "puppet"]).ok();
+    let send = Running::of(person.command(&["send", "one", "wait hello", "--wait", "5m"]));
+    wait_until("the turn is under way", || client.status("one")["busy"] == true);
+    send.interrupt();
+    send.ends().fails(
+        130,
+        &["interrupted; the message stays in the mailbox of one, and its turn goes on"],
+    );
+    assert_eq!(client.status("one")["busy"], true, "it does go on");
+
+    let stop = Running::of(person.command(&["stop", "one"]));
+    wait_until("the stop has come", || client.status("one")["status"] == "stopping");
+    stop.interrupt();
+    stop.ends()
+        .fails(130, &["interrupted; what was asked of the host goes on there: the stop of one"]);
+    host.release("one");
+    assert_eq!(client.ended("one")["exitReason"], "stopped", "it did go on");
+
+    let words = ["start", "slow", "--role", "slow-start", "--prompt", "2000"];
+    let start = Running::of(person.command(&words));
+    wait_until("the start has come", || client.get("/agents/slow/status").status == 200);
+    start.interrupt();
+    start.ends().fails(130, &["interrupted; the start goes on at the host: bulkhead status slow"]);
+    client.reaches("slow", "running");
+    host.finish();
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    person.says(&["start", "one", "--role", "puppet"]).ok();
+    for words in [&["status", "one"][..], &["ps", "--json"], &["events", "one", "--follow"]] {
+        let mut command = Running::of(person.command(words));
+        command.close();
+        let ended = command.ends();
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{words:?}");
+    }
+    host.finish();
+}
+
+#[test]
+fn who_follows_sees_every_event_once_over_two_runs_of_the_host() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = free.expect("a free port").to_string();
+    let mut host = Host::builder().guest("puppet").args(&["--listen", &address]).start().ready();
+    let person = Person::of(&host);
+    let mut follow = Running::of(person.command(&["events", "one", "--follow", "--json"]));
+    // It is not known yet.
+    host.client().start("one", "puppet");
+    let mut next = || -> Value { serde_json::from_str(&follow.line()).expect("JSON") };
+    assert_eq!((&next()["id"], 1), (&1.into(), 1));
+    let mut id = 1;
+    for round in 0..3 {
+        host.client().ask("one", &format!("round {round}"));
+        let event = next();
+        id += 1;
+        assert_eq!(
+            (&event["id"], &event["data"]["reply"]),
+            (&id.into(), &format!("round {round}").into())
+        );
+    }
+    host.client().stop("one").expect(200);
+    let exit = next();
+    assert_eq!((&exit["id"], &exit["event"]), (&(id + 1).into(), &"agent.exit".into()));
+    host.signal(Signal::TERM);
+    host.wait();
+
+    let host = host.restart().ready();
+    host.client().start("one", "puppet");
+    host.client().ask("one", "anew");
+    assert_eq!(next()["beganAnew"], true);
+    let (first, second) = (next(), next());
+    assert_eq!((&first["id"], &second["id"]), (&1.into(), &2.into()), "{first} {second}");
+    assert_eq!(second["data"]["reply"], "anew");
+    follow.interrupt();
+    let ended = follow.ends();
+    assert_eq!((ended.code, ended.stdout.as_str()), (130, ""), "{ended:?}");
+    host.finish();
+}
+
+#[test]
+fn events_that_were_dropped_are_told() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    // Each turn leaves an event with its reply; the ring has an eighth of the agent's memory at most.
+    let dropped = || host.client().events("one", 0)["droppedBefore"].as_u64();
+    while dropped().is_none() {
+        host.client().ask("one", &"x".repeat(100_000));
+    }
+    let before = dropped().expect("an id");
+    let text = person.says(&["events", "one"]).ok();
+    let first = text.lines().next().expect("a line");
+    let to = before - 1;
+    let expected = match to {
+        1 => "-- event #1 was dropped before it could be read".to_owned(),
+        _ => format!("-- events #1 to #{to} were dropped before they could be read"),
+    };
+    assert_eq!(first, expected);
+    let mut follow = Running::of(person.command(&["events", "one", "--follow", "--json"]));
+    assert_eq!(follow.line(), format!("{{\"droppedBefore\":{before}}}\n"));
+    let event: Value = serde_json::from_str(&follow.line()).expect("JSON");
+    assert_eq!(event["id"], before);
+    drop(follow);
+    host.finish();
+}
