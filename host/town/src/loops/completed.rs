@@ -70,7 +70,7 @@ impl Loop {
             if view.incarnation != end.agent.incarnation {
                 return None;
             }
-            match view.status {
+            match view.status.as_ref() {
                 "exited" => return Some(("completed", view.rig_id)),
                 "failed" | "quarantined" => return Some(("failed", view.rig_id)),
                 "running" | "stopping" | "starting" => sleep(LOOK).await,

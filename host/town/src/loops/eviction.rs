@@ -26,7 +26,7 @@ struct Eviction<'a> {
 #[serde(rename_all = "camelCase")]
 struct ContextOfAgent<'a> {
     agent_id: &'a AgentId,
-    status: &'static str,
+    status: &'a str,
     last_activity_at: Timestamp,
     message_count: u64,
 }
@@ -61,7 +61,7 @@ async fn tell_of(shared: &Shared, view: AgentView) {
     let path = client.paths.agent(rig, id, "eviction-context");
     let payload = Payload::json(&ContextOfAgent {
         agent_id: &view.agent_id,
-        status: view.status,
+        status: &view.status,
         last_activity_at: view.last_activity_at,
         message_count: view.message_count,
     });

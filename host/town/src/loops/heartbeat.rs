@@ -20,7 +20,7 @@ struct OfContainer<'a> {
     container_instance_id: &'a str,
     agents: usize,
     active_agents: usize,
-    status: &'static str,
+    status: &'a str,
 }
 
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ struct OfAgent<'a> {
     agent_id: &'a AgentId,
     rig_id: Option<&'a str>,
     town_id: &'a str,
-    status: &'static str,
+    status: &'a str,
     timestamp: Timestamp,
     last_event_type: Option<&'a str>,
     last_event_at: Option<Timestamp>,
@@ -94,7 +94,7 @@ impl Loop {
             agent_id: &view.agent_id,
             rig_id: view.rig_id.as_deref(),
             town_id: &self.shared.town_id,
-            status: view.status,
+            status: &view.status,
             timestamp: now(),
             last_event_type: last.map(|(name, _)| &**name),
             last_event_at: last.map(|(_, at)| *at),
@@ -125,5 +125,5 @@ impl Loop {
 
 /// Whether something of it is there. One that comes back is not, for now.
 pub(super) fn is_active(view: &AgentView) -> bool {
-    matches!(view.status, "starting" | "running" | "stopping")
+    matches!(view.status.as_ref(), "starting" | "running" | "stopping")
 }

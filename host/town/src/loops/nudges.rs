@@ -114,7 +114,7 @@ impl Loop {
     async fn ask(&self, id: &AgentId, known: &Mutex<Known>) -> Asked {
         let client = self.client();
         let Some(view) = self.container.agent(id) else { return Asked::Through };
-        match view.status {
+        match view.status.as_ref() {
             "starting" => return Asked::TooEarly,
             "running" if view.busy || view.mailbox_depth > 0 => return Asked::TooEarly,
             "running" if !client.is_reachable() => return Asked::Unheard,

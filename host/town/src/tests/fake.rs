@@ -44,7 +44,7 @@ pub(crate) fn view(name: &str, status: &'static str) -> AgentView {
         town_id: None,
         rig_id: Some("rig 1".into()),
         model: None,
-        status,
+        status: status.into(),
         busy: false,
         incarnation: Incarnation(1),
         started_at: Timestamp(1),
