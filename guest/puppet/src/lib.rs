@@ -11,13 +11,14 @@
 //! | `gather <n>` | takes n nudges and replies with a line `<source> <id> <body>` for each | none |
 //! | `forever <body>` | sends itself the same message once more and does what `<body>` says | |
 //! | `say <n>` | writes n log lines and replies with n | none |
+//! | `config <key>` | replies with the setting of that key, or `none` | none |
 //!
 //! Any other body is answered with itself. When the prompt is `panic` or `error`, `start` panics or
 //! returns an error.
 
 use std::time::Duration;
 
-use bulkhead_guest::{Agent, AgentError, Message, Outcome, StartRequest, host, info};
+use bulkhead_guest::{Agent, AgentError, Message, Outcome, StartRequest, config, host, info};
 
 /// Its presence lets a turn go on that waits.
 const GO: &str = "/workspace/go";
@@ -66,6 +67,7 @@ impl Puppet {
             "heed" => heed(Duration::from_millis(number(rest)?)).as_millis().to_string(),
             "gather" => gather(number(rest)?),
             "say" => say(number(rest)?),
+            "config" => config::text(rest).unwrap_or_else(|| "none".to_owned()),
             _ => body.to_owned(),
         };
         Ok(Outcome::reply(reply))

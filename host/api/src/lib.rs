@@ -3,8 +3,9 @@
 //! Field names are the original container's, camel case. Requests ignore fields they do not know,
 //! because the control plane may be newer than the container; answers never hold a secret.
 //!
-//! - [`start`], [`message`], [`settings`], [`town_config`]: requests, each with a `parse` that names every
+//! - [`start`], [`message`], [`settings`], [`town_config`], [`refresh_token`]: requests, each with a `parse` that names every
 //!   offending field
+//! - [`town_registry`]: what the town says its container is to run
 //! - [`view`], [`memory`], [`crashes`]: answers
 //! - [`error`]: the one shape of every refusal
 
@@ -13,9 +14,11 @@ pub mod error;
 pub mod memory;
 pub mod message;
 pub mod nudge;
+pub mod refresh_token;
 pub mod settings;
 pub mod start;
 pub mod town_config;
+pub mod town_registry;
 pub mod view;
 
 pub use crashes::CrashesPage;
@@ -23,10 +26,13 @@ pub use error::{ErrorBody, Issue};
 pub use memory::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
 pub use message::MessageRequest;
 pub use nudge::NudgeRequest;
+pub use refresh_token::RefreshTokenRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
 pub use start::{IfRunning, StartRequest};
 pub use town_config::TownConfig;
+pub use town_registry::{TownAgent, TownEnv, TownRegistry};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    NudgeAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
+    NudgeAnswer, RefreshTokenAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView,
+    UpdateAnswer,
 };

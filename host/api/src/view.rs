@@ -235,6 +235,13 @@ pub struct SyncAnswer {
     pub synced: bool,
 }
 
+/// `POST /refresh-token`.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct RefreshTokenAnswer {
+    /// Always true: every call of the town from now on uses it. No agent was restarted for it.
+    pub refreshed: bool,
+}
+
 /// `POST /agents/{id}/nudge`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,6 +5,7 @@
 use std::fmt::Error;
 
 use bulkhead_supervisor::{MemorySnapshot, Metrics};
+use bulkhead_town::Figures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
@@ -23,6 +24,8 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 #[derive(Debug)]
 pub(crate) struct Scrape {
     pub(crate) metrics: Metrics,
+    /// Of the town's client, when there is one.
+    pub(crate) town: Option<Figures>,
     pub(crate) connections: usize,
     pub(crate) process: Process,
 }
@@ -44,6 +47,9 @@ impl Collector for Scrape {
         page.agents(&self.metrics)?;
         page.memory(&self.metrics.memory)?;
         page.crashes(&self.metrics)?;
+        if let Some(town) = &self.town {
+            page.town(town)?;
+        }
         page.host(&self.metrics, self.connections)?;
         page.process(&self.process, &self.metrics)
     }
@@ -152,6 +158,24 @@ impl Page<'_> {
         self.counter("bulkhead_core_dumps_refused", help, None, of.refused)?;
         let help = "Starts and turns that found no room in the black box.";
         self.counter("bulkhead_untracked_work", help, None, metrics.untracked_work)
+    }
+
+    fn town(&mut self, town: &Figures) -> Result<(), Error> {
+        let help = "Calls of the town by name and outcome.";
+        let mut metric =
+            self.0.encode_descriptor("bulkhead_town_calls", help, None, MetricType::Counter)?;
+        for (call, outcome, count) in &town.calls {
+            let labels = [("call", *call), ("outcome", *outcome)];
+            ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+        }
+        let help = "What waits to be told to the town.";
+        self.gauges("bulkhead_town_waiting", help, None, "what", &town.waiting)?;
+        let help = "What the town was to be told and will not be.";
+        self.counters("bulkhead_town_dropped", help, "what", &town.dropped)?;
+        let help = "1 while the town answers.";
+        self.gauge("bulkhead_town_reachable", help, None, u32::from(town.reachable))?;
+        let help = "1 when a newer run serves the town.";
+        self.gauge("bulkhead_town_fenced", help, None, u32::from(town.fenced))
     }
 
     fn host(&mut self, metrics: &Metrics, connections: usize) -> Result<(), Error> {

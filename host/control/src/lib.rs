@@ -25,6 +25,7 @@ mod routes;
 mod server;
 mod service;
 mod stream;
+mod town;
 
 #[cfg(test)]
 mod tests;
@@ -32,3 +33,4 @@ mod tests;
 pub use backend::Backend;
 pub use config::{ControlConfig, ControlError, ControlLimits};
 pub use server::ControlServer;
+pub use town::TownEdge;

@@ -11,6 +11,7 @@
 //! | `PUT /agents/{id}/system-prompt` | [`system_prompt`] |
 //! | `POST /dashboard-context` | [`dashboard_context`] |
 //! | `POST /sync-config`, and the header `X-Town-Config` of any call | [`sync_config`] |
+//! | `POST /refresh-token` | [`refresh_token`] |
 //! | `POST /agents/{id}/nudge` | [`nudge`] |
 //! | `GET /crashes`, `/crashes/{crashId}`, `/agents/{id}/crashes` | [`crashes`] |
 //! | `GET /memory`, `/agents/{id}/memory` | [`memory`] |
@@ -26,6 +27,7 @@ use axum::{Extension, Router};
 
 use crate::Backend;
 use crate::connections::Slots;
+use crate::town::Town;
 
 mod crashes;
 mod dashboard_context;
@@ -40,6 +42,7 @@ mod model;
 mod not_taken;
 mod nudge;
 mod readyz;
+mod refresh_token;
 mod start;
 mod status;
 mod stop;
@@ -48,7 +51,7 @@ mod system_prompt;
 mod unknown;
 
 /// All routes on `backend`. `slots` are those of the connections that the server has.
-pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
+pub(crate) fn router<B: Backend>(backend: B, town: Town, slots: Slots) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
@@ -62,6 +65,7 @@ pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
         .route("/agents/{id}/system-prompt", put(system_prompt::put::<B>))
         .route("/dashboard-context", post(dashboard_context::post::<B>))
         .route("/sync-config", post(sync_config::post::<B>))
+        .route("/refresh-token", post(refresh_token::post))
         .route("/crashes", get(crashes::list::<B>))
         .route("/crashes/{crash_id}", get(crashes::one::<B>))
         .route("/agents/{id}/crashes", get(crashes::of_agent::<B>))
@@ -77,5 +81,6 @@ pub(crate) fn router<B: Backend>(backend: B, slots: Slots) -> Router {
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
         .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
+        .layer(Extension(town))
         .with_state(backend)
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::connections::{Connections, Slots};
 use crate::service::Service;
+use crate::town::{Town, TownEdge};
 use crate::{Backend, ControlConfig, ControlError, routes};
 
 /// Connections that the kernel keeps until they are accepted. The kernel cuts it to its own bound.
@@ -36,10 +37,11 @@ impl ControlServer {
     /// Listens, and answers from a thread of its own. When this returns, clients can connect.
     ///
     /// Refuses a configuration that would let anybody in, and names what to change when it cannot
-    /// listen. Refused requests and panics of handlers go to `sink`.
+    /// listen. `town` is the client of the town's API, when there is one. Refused requests and panics of handlers go to `sink`.
     pub fn start<B: Backend>(
         config: ControlConfig,
         backend: B,
+        town: Option<Arc<dyn TownEdge>>,
         sink: SharedSink,
         context: Arc<RunContext>,
     ) -> Result<Self, ControlError> {
@@ -54,7 +56,7 @@ impl ControlServer {
         let spawner =
             Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
         let slots = Slots::new(config.limits.connections);
-        let router = routes::router(backend, slots.clone());
+        let router = routes::router(backend, Town(town), slots.clone());
         let service = Arc::new(Service::new(router, &config, sink, context));
         let connections = Connections::new(Arc::clone(&service), spawner, config.limits, slots);
         let (end, ended) = oneshot::channel();

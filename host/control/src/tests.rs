@@ -12,3 +12,4 @@ mod nudges;
 mod paths;
 mod settings;
 mod starts;
+mod town;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
 
-use bulkhead_control::ControlServer;
+use bulkhead_control::{ControlServer, TownEdge};
 use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
@@ -17,6 +17,7 @@ use bulkhead_store::blackbox::{self, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes};
 use bulkhead_store::database::{self, AgentRow, Found};
 use bulkhead_supervisor::{Stores, Supervisor};
+use bulkhead_town::Town;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
@@ -41,6 +42,8 @@ pub struct Host {
     pub control: ControlServer,
     pub database: Arc<Database>,
     pub memory: MemoryWatch,
+    /// The town's client, when the container has a town to call.
+    pub town: Option<Town>,
     _state_dir: StateDir,
 }
 
@@ -72,11 +75,12 @@ impl Host {
         panics::watch(Arc::clone(&recorder));
         let memory = MemoryWatch::start(&settings.memory, Arc::clone(&recorder))
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
+        let town = start_town(settings, &recorder, &context)?;
         let teller = Arc::new(Teller::new(Arc::clone(&sink)));
         let kept = open_database(settings, &teller);
         let database = Arc::clone(&kept.database);
         let (runtime, supervisor, control) =
-            serve(settings, &recorder, kept, &context, memory.memory())
+            serve(settings, &recorder, kept, &context, memory.memory(), town.as_ref())
                 .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
                 .map_err(|(_, failure)| failure)?;
         let host = Self {
@@ -87,9 +91,14 @@ impl Host {
             control,
             database,
             memory,
+            town,
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
+        if let Some(town) = &host.town {
+            // A new token is a line, and not the first one.
+            town.keep_token();
+        }
         host.memory.watch(&host.supervisor);
         host.recorder.reached(RunState::Started);
         teller.go_on();
@@ -188,6 +197,7 @@ fn serve(
     kept: Kept,
     context: &Arc<RunContext>,
     memory: &Arc<Memory>,
+    town: Option<&Town>,
 ) -> Result<Served, (&'static str, Failure)> {
     let sink = || Arc::clone(recorder) as SharedSink;
     let runtime = Runtime::new(&settings.runtime, sink())
@@ -207,11 +217,25 @@ fn serve(
     let control = ControlServer::start(
         settings.control.clone(),
         supervisor.clone(),
+        town.map(|town| Arc::new(town.handle().clone()) as Arc<dyn TownEdge>),
         sink(),
         Arc::clone(context),
     )
     .map_err(|error| ("control", Failure::cannot_run("cannot serve the control API", &error)))?;
     Ok((runtime, supervisor, control))
+}
+
+/// Starts the town's client, and lets it hear every fact from now on.
+fn start_town(
+    settings: &Settings,
+    recorder: &Arc<Recorder>,
+    context: &Arc<RunContext>,
+) -> Result<Option<Town>, Failure> {
+    let Some(config) = settings.town.clone() else { return Ok(None) };
+    let town = Town::start(config, Arc::clone(recorder) as SharedSink, Arc::clone(context))
+        .map_err(|error| Failure::cannot_run("cannot call the town", &error))?;
+    recorder.tell_town(town.handle().clone());
+    Ok(Some(town))
 }
 
 fn start_log(

@@ -1,7 +1,7 @@
 //! What the black box is told: every fact on its way to the log that a later run may want to know.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bulkhead_events::{Account, Log, Sink};
 use bulkhead_model::Event;
@@ -10,6 +10,7 @@ use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{
     AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, StateError, StopIntent,
 };
+use bulkhead_town::Handle;
 
 use crate::failure::Failure;
 
@@ -18,12 +19,18 @@ use crate::failure::Failure;
 pub struct Recorder {
     log: Arc<Log>,
     blackbox: BlackBox,
+    town: OnceLock<Handle>,
 }
 
 impl Recorder {
     /// Facts go to `blackbox`, lines to `log`.
     pub fn new(log: Arc<Log>, blackbox: BlackBox) -> Self {
-        Self { log, blackbox }
+        Self { log, blackbox, town: OnceLock::new() }
+    }
+
+    /// From now on the town's client hears every fact as well.
+    pub fn tell_town(&self, town: Handle) {
+        let _ = self.town.set(town);
     }
 
     /// Where the lines go.
@@ -79,6 +86,9 @@ impl Sink for Recorder {
         // First of all: it may be the last thing that this process does.
         if let Some(fact) = fact_of(&event) {
             self.blackbox.note(&fact);
+        }
+        if let Some(town) = self.town.get() {
+            town.hear(&event);
         }
         self.log.record(event);
         self.alive();

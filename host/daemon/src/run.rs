@@ -2,14 +2,16 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_events::task::Spawner;
 use bulkhead_model::Event;
 use bulkhead_model::previous::RunState;
 use bulkhead_model::time::millis;
-use bulkhead_supervisor::{DrainPlan, DrainReport};
+use bulkhead_supervisor::{DrainPlan, DrainReport, TownSays};
+use bulkhead_town::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::cli::RunArgs;
 use crate::config::{self, Settings};
@@ -22,6 +24,13 @@ use crate::signals::Signals;
 
 /// Time for the control server to finish what it is answering.
 const ANSWERING: Duration = Duration::from_secs(2);
+
+/// The town's part of the time that readiness waits: one in so many.
+const TOWN_PART: u32 = 3;
+
+/// Time to tell the town what it has not heard at the end, at most and at least.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+const LAST_WORDS_LEAST: Duration = Duration::from_secs(1);
 
 /// Time for the last log lines.
 const FLUSHING: Duration = Duration::from_secs(5);
@@ -63,8 +72,15 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
     host.recorder.reached(RunState::Draining);
     host.memory.report();
+    let began = Instant::now();
+    let goodbye = host.town.as_ref().map(|town| town.evict(by));
     let plan = plan(by, &settings);
     let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals));
+    if ending.through {
+        let left =
+            settings.drain.saturating_sub(began.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
+        waiting.block_on(last_words(&host, goodbye, left));
+    }
     Ok(end(host, &ending))
 }
 
@@ -77,11 +93,26 @@ fn spawner(host: &Host) -> Spawner {
 /// go on.
 fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Option<()>> {
     let (supervisor, configured) = (host.supervisor.clone(), settings.agents.clone());
-    let rules = settings.hydration;
+    let town = host.town.as_ref().map(|town| town.handle().clone());
+    let mut rules = settings.hydration;
     spawner.spawn("hydration", async move {
-        supervisor.hydrate(configured, rules).await;
+        let began = Instant::now();
+        let says = ask_town(town, rules.deadline / TOWN_PART).await;
+        // Readiness waits no longer than it may, whoever took the time.
+        rules.deadline = rules.deadline.saturating_sub(began.elapsed());
+        supervisor.hydrate(configured, says, rules).await;
         Ok::<_, Infallible>(())
     })
+}
+
+/// What the town wants here, if it says so in time.
+async fn ask_town(town: Option<Handle>, within: Duration) -> TownSays {
+    let Some(town) = town else { return TownSays::NoTown };
+    // Why not stands in the log.
+    match town.registry(within).await {
+        Ok(registry) => TownSays::Wants(registry, Arc::new(town)),
+        Err(fault) => TownSays::Nothing(fault.to_string()),
+    }
 }
 
 /// Says that the host is ready when the boot is through, and the black box was told so. A boot that was lost on
@@ -95,6 +126,10 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     }
     host.recorder.reached(RunState::Hydrated);
     host.supervisor.set_ready();
+    if let Some(town) = &host.town {
+        // Not before: the town's registry follows the container from here on.
+        town.follow(Arc::new(host.supervisor.clone()));
+    }
     std::future::pending().await
 }
 
@@ -137,8 +172,21 @@ async fn shut_down(
     Ending { report: supervisor.kill_all(again).await, through: false }
 }
 
+/// Tells the town what it has not heard yet: what the agents left, and that they are to come back.
+async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patience: Duration) {
+    let (Some(town), Some(goodbye)) = (&host.town, goodbye) else { return };
+    // What is told is what is stored.
+    if timeout(patience, host.database.receipt().durable()).await.is_err() {
+        tracing::warn!("the town is told without what is not written yet");
+    }
+    let told = async { tokio::join!(goodbye, town.finish(patience)).1 };
+    if !timeout(patience, told).await.unwrap_or(false) {
+        tracing::warn!("the town was not told everything in time");
+    }
+}
+
 fn end(host: Host, ending: &Ending) -> Exit {
-    let Host { recorder, sink, runtime, supervisor, control, database, memory, .. } = host;
+    let Host { recorder, sink, runtime, supervisor, control, database, memory, town, .. } = host;
     let (log, report) = (recorder.log(), &ending.report);
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
@@ -154,6 +202,7 @@ fn end(host: Host, ending: &Ending) -> Exit {
         dropped_lines: log.dropped(),
     });
     log.close(FLUSHING);
+    drop(town);
     drop(supervisor);
     if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shut_down();

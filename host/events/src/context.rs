@@ -73,7 +73,7 @@ impl RunContext {
     }
 
     /// Whether a failure of this fingerprint is told now, and how many were not since the last one.
-    pub(crate) fn take_repeat(&self, fingerprint: &str) -> Option<u64> {
+    pub fn take_repeat(&self, fingerprint: &str) -> Option<u64> {
         let mut repeats = self.repeats.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         repeats.take(fingerprint, Instant::now())
     }

@@ -5,6 +5,7 @@
 mod agent;
 mod durable;
 mod memory;
+mod town;
 
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_model::previous::{LastMemory, MemoryFigures, RunState};
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<Event> {
     all.extend(durable::all());
     all.extend(agent::all());
     all.extend(memory::all());
+    all.extend(town::all());
     all.extend(previous_runs());
     all.sort_by_key(Event::name_index);
     all

@@ -83,11 +83,16 @@ impl Ring {
     /// Events with an id above `after`, oldest first. Says so when some of them are gone.
     pub fn after(&self, after: u64) -> EventsPage {
         let inner = self.lock();
-        let events: Vec<_> =
-            inner.events.iter().filter(|event| event.id > after).cloned().collect();
+        let known = inner.events.partition_point(|event| event.id <= after);
+        let events: Vec<_> = inner.events.iter().skip(known).cloned().collect();
         let first_kept = inner.events.front().map_or(inner.last_id + 1, |event| event.id);
         let dropped_before = (first_kept > after.saturating_add(1)).then_some(first_kept);
         EventsPage { events, dropped_before }
+    }
+
+    /// The id of the last event, also of one that found no room; 0 before the first.
+    pub fn last_id(&self) -> u64 {
+        self.lock().last_id
     }
 
     /// The names of the last events, oldest first.

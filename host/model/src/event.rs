@@ -197,10 +197,18 @@ pub enum Event {
     HydrationStarted {
         /// Agents that are to be started.
         agents: usize,
-        /// Of them, those that an earlier run left.
+        /// Agents that an earlier run left running.
         from_store: usize,
+        /// Agents that the town wants and that are to be started. Some of them may be left by an earlier run
+        /// as well.
+        from_town: usize,
         /// Agents that an earlier run put into quarantine. They stay there.
         quarantined: usize,
+        /// Whose word counts: `store`, or `town_and_store` when the town answered.
+        source: &'static str,
+        /// Why the town did not answer, when it was asked and did not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        town_error: Option<String>,
     },
     /// Every agent that was to be brought back runs, or has its reason why not, or takes longer than
     /// readiness waits for it.
@@ -218,6 +226,8 @@ pub enum Event {
         overtaken: usize,
         /// Agents in quarantine.
         quarantined: usize,
+        /// Whose word counted: see `container.boot_hydration_started`.
+        source: &'static str,
         /// All of it.
         duration_ms: u64,
         /// How those went that do not run, the first hundred.
@@ -399,6 +409,78 @@ pub enum Event {
         /// Refusals without a line since the last one that got one.
         #[serde(skip_serializing_if = "is_zero")]
         suppressed: u64,
+    },
+    /// A call of the town API failed, after everything that was tried. No agent feels it.
+    #[serde(rename = "town.call_failed")]
+    TownCallFailed {
+        /// Which call, for example `heartbeat`.
+        call: &'static str,
+        /// What kind of failure: `dns`, `connect`, `tls`, `deadline`, `status`, `half_closed`, `not_http`,
+        /// `not_json`, `too_large` or `corrupt`.
+        cause: &'static str,
+        /// HTTP status of the answer, when there was one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// How often it was tried.
+        attempts: u32,
+        /// What went wrong.
+        message: String,
+        /// Which agent the call was about, when it was about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent_id: Option<AgentId>,
+        /// Groups failures of one cause.
+        fingerprint: String,
+        /// How often this fingerprint was held back since its last line.
+        repeated: u64,
+    },
+    /// The town does not answer any more.
+    #[serde(rename = "town.unreachable")]
+    TownUnreachable {
+        /// What kind of failure: see `town.call_failed`.
+        cause: &'static str,
+        /// What went wrong.
+        message: String,
+    },
+    /// The town answers again.
+    #[serde(rename = "town.reachable")]
+    TownReachable {
+        /// How long it did not.
+        down_ms: u64,
+    },
+    /// A newer run serves the town. This one makes no further calls; its agents run on.
+    #[serde(rename = "town.fenced")]
+    TownFenced {
+        /// The newer run, when the town says which.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        newer_run_id: Option<String>,
+        /// What a person can do about it.
+        action: &'static str,
+    },
+    /// The container asked for a new token and got one. No agent was restarted for it.
+    #[serde(rename = "town.token_refreshed")]
+    TownTokenRefreshed {
+        /// `expiry` when the old one was about to end, `unauthorized` when the town refused it.
+        why: &'static str,
+        /// When the new one ends, when it says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    /// The town sent a new token. No agent was restarted for it.
+    #[serde(rename = "refresh_token.received")]
+    RefreshTokenReceived {
+        /// When it ends, when it says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    /// Something for the town had no room or no time. It is told at most every ten seconds.
+    #[serde(rename = "town.dropped")]
+    TownDropped {
+        /// What: `events`, `completions` or `nudges`.
+        what: &'static str,
+        /// How many since the last line.
+        dropped: u64,
+        /// All of this run.
+        total: u64,
     },
     /// A diagnostic of the host itself or of a library.
     #[serde(rename = "container.log")]
@@ -686,10 +768,14 @@ impl Event {
             | Self::MemoryPressure { .. }
             | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
+            | Self::TownCallFailed { .. }
+            | Self::TownUnreachable { .. }
+            | Self::TownDropped { .. }
             | Self::RestartScheduled { .. }
             | Self::SnapshotSetAside { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }
+            | Self::TownFenced { .. }
             | Self::HydrationFailed { .. }
             | Self::StoreSetAside { .. }
             | Self::StoreUnavailable { .. }
@@ -705,6 +791,9 @@ impl Event {
             | Self::Draining { .. }
             | Self::Drained { .. }
             | Self::Stopped { .. }
+            | Self::TownReachable { .. }
+            | Self::TownTokenRefreshed { .. }
+            | Self::RefreshTokenReceived { .. }
             | Self::MemoryUsage(_)
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }

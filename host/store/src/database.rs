@@ -25,6 +25,7 @@ mod schema;
 mod snapshots;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,11 +35,11 @@ use std::time::Duration;
 
 use bulkhead_model::{AgentId, CrashRecord, Incarnation, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use file::FileError;
 use image::Image;
-pub use image::{AgentRow, Change, Private, Wanted};
+pub use image::{AgentRow, Change, Private, TownKnows, Wanted};
 use lanes::{Bounds, Lanes, Work};
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
@@ -204,6 +205,12 @@ struct Shared {
     drained: Condvar,
     figures: Figures,
     tell: Tell,
+    /// Rises with every change of which agents are to be there.
+    members: watch::Sender<u64>,
+    /// Agents with snapshots that were written and that nobody took from here. As many as agents are known.
+    fresh: Mutex<HashSet<AgentId>>,
+    /// Rises when there are more of them.
+    freshened: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -242,6 +249,9 @@ impl Database {
             drained: Condvar::new(),
             figures: Figures::default(),
             tell: Box::new(tell),
+            members: watch::Sender::new(0),
+            fresh: Mutex::default(),
+            freshened: watch::Sender::new(0),
         });
         let (place, first) = shared.first_look();
         let First { found, forgotten, held, generation } = first;
@@ -276,6 +286,7 @@ impl Database {
                 lanes.image.change(id, change, writer::now(), true);
                 lanes.waiters.push(waiter);
             }
+            self.shared.tell_members(lanes);
         });
         Receipt(receipt)
     }
@@ -286,6 +297,7 @@ impl Database {
         let mut lanes = self.shared.lanes();
         let urgent = change.is_urgent();
         let changed = lanes.image.change(id, change, writer::now(), urgent);
+        self.shared.tell_members(&lanes);
         let first = changed && !urgent && lanes.lazy_since.is_none();
         if first {
             lanes.lazy_since = Some(std::time::Instant::now());
@@ -315,6 +327,68 @@ impl Database {
     /// What is kept of agents now, in no order.
     pub fn agents(&self) -> Vec<AgentRow> {
         self.shared.lanes().image.rows().cloned().collect()
+    }
+
+    /// Rises with every change of which agents are to be there ([`AgentRow::is_member`]), and how.
+    pub fn member_changes(&self) -> watch::Receiver<u64> {
+        self.shared.members.subscribe()
+    }
+
+    /// The town is about to be told that these agents are to be there. Written before anything that comes later
+    /// of the same agents, and nobody waits for it.
+    pub fn town_is_told(&self, agents: &[AgentId]) {
+        let agents = agents.iter().collect();
+        self.note_of_town(|lanes| lanes.image.town_is_told(&agents));
+    }
+
+    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
+    pub fn town_was_not_told(&self) {
+        self.note_of_town(|lanes| lanes.image.town_was_not_told());
+    }
+
+    /// The town has said or acknowledged that it wants these agents, and no others. Written at once, and nobody
+    /// waits for it.
+    pub fn town_wants(&self, agents: &[AgentId]) {
+        let agents = agents.iter().collect();
+        self.note_of_town(|lanes| lanes.image.town_wants(&agents));
+    }
+
+    fn note_of_town(&self, note: impl FnOnce(&mut Lanes) -> bool) {
+        let mut lanes = self.shared.lanes();
+        let changed = note(&mut lanes);
+        if changed && lanes.lazy_since.is_none() {
+            lanes.lazy_since = Some(std::time::Instant::now());
+        }
+        drop(lanes);
+        if changed {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// Rises when snapshots were written.
+    pub fn snapshot_changes(&self) -> watch::Receiver<u64> {
+        self.shared.freshened.subscribe()
+    }
+
+    /// Agents with snapshots that were written since the last call.
+    pub fn take_changed_snapshots(&self) -> Vec<AgentId> {
+        let mut fresh = self.shared.fresh.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        fresh.drain().collect()
+    }
+
+    /// The newest snapshot of this agent counts as one that was written just now.
+    pub fn snapshot_changed(&self, agent: &AgentId) {
+        self.shared.freshen(std::iter::once(agent));
+    }
+
+    /// Whether an agent failed with a snapshot of these bytes, as far as that is still known. Reads the disk: not
+    /// for a thread that must not wait.
+    pub fn is_set_aside(&self, agent: &AgentId, bytes: &[u8]) -> bool {
+        let Some(dir) = self.shared.dir() else { return false };
+        let connection = file::open_to_read(dir).ok();
+        connection.is_some_and(|connection| {
+            snapshots::is_set_aside(&connection, agent, bytes).unwrap_or(false)
+        })
     }
 
     /// Numbers up to this one were given to agents that are forgotten.
@@ -453,6 +527,27 @@ impl Shared {
 
     fn dir(&self) -> Option<&Path> {
         self.config.dir.as_deref()
+    }
+
+    fn tell_members(&self, lanes: &Lanes) {
+        let now = lanes.image.members();
+        self.members.send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+
+    /// Snapshots of these agents were written. What finds no room is told with the agent's next one.
+    fn freshen<'a>(&self, agents: impl Iterator<Item = &'a AgentId>) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut any = false;
+        for agent in agents {
+            if fresh.len() < self.config.max_agents || fresh.contains(agent) {
+                fresh.insert(agent.clone());
+                any = true;
+            }
+        }
+        drop(fresh);
+        if any {
+            self.freshened.send_modify(|count| *count += 1);
+        }
     }
 
     fn tell(&self, notice: Notice) {

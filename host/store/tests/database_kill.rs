@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
 use bulkhead_store::database::{
-    AgentRow, Change, Config, Database, Found, Newest, Snapshot, Wanted,
+    AgentRow, Change, Config, Database, Found, Newest, Snapshot, TownKnows, Wanted,
 };
 
 const AGENTS: u64 = 4;
@@ -116,6 +116,7 @@ fn after(agent: u64, number: u64, step: u64) -> AgentRow {
         settings: changed.then(|| format!("settings {number}").into()),
         restarts: if step >= 3 { restarts(number).into() } else { Arc::default() },
         changed_at: Timestamp(0),
+        town_knows: TownKnows::No,
     }
 }
 

@@ -1,8 +1,10 @@
-//! Bringing agents back at boot: what earlier runs left, and what the configuration wants.
+//! Bringing agents back at boot: what earlier runs left, what the town wants, what the configuration wants.
 //!
 //! ```text
 //!   rows of the database ─▶ Plan::make ── quarantined: shown as such, and not started
 //!                               │         history and numbers: in place before the first request
+//!                               ▼
+//!   the town, if it answers ─▶ merge_town
 //!                               ▼
 //!   configuration ─▶ merge ─▶ mayors ─▶ the others, so many at once ─▶ running | failed | late
 //! ```
@@ -12,6 +14,27 @@
 //! an equal one joins it, another one supersedes it, each with its own deadline. A guest that hangs keeps its
 //! place among those that start at once for [`PATIENCE`], and holds up readiness for
 //! [`HydrationRules::deadline`] at most.
+//!
+//! First the town. Each row of the store knows whether the last registry that the town acknowledged had the
+//! agent (*knows*), or whether the town was told and nobody knows if it heard it (*was told*):
+//!
+//! | the store says | the town lists it | the town | then |
+//! | --- | --- | --- | --- |
+//! | nothing, or failed | yes | | it is started as the town says |
+//! | it runs | yes | | it is started as the town says; what was changed while it lived counts on when the town asks for what ran |
+//! | it runs | no | knows | the town took it out: it stays down and counts as stopped |
+//! | it runs | no | was told, or not | a start that the town never heard of: it is started, and the town is told |
+//! | stopped, or done | yes | knows, or was told | an end that the town never heard of: it stays down, and the town is told |
+//! | stopped, or done | yes | was not told | the town wants it again: it is started |
+//! | quarantined | yes | | it stays in quarantine, unless the town asks for something else than it had |
+//! | stopped, failed, quarantined | no | | as without a town |
+//!
+//! A town that does not answer in its part of the time changes nothing, now or later. A row of the town that
+//! cannot be read takes nothing out. Where the town has only names of an environment, the values are those that
+//! the store has for them. Before an agent starts, the newer one of the town's snapshot and the store's is put
+//! in place.
+//!
+//! Then the configuration:
 //!
 //! | the store says | the configuration says | then |
 //! | --- | --- | --- |
@@ -23,7 +46,7 @@
 //! | quarantined | something else than then | it is started: a new spec is a new chance |
 //! | nothing | to start it | it is started |
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,12 +54,12 @@ use std::time::{Duration, Instant};
 use bulkhead_agent::{
     Admission, Agent, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
 };
-use bulkhead_api::{IfRunning, StartRequest};
+use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownEnv, TownRegistry};
 use bulkhead_events::containment::contain;
 use bulkhead_model::event::HydrationResult;
 use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Event, StartPhase};
-use bulkhead_store::database::{AgentRow, Wanted};
+use bulkhead_model::{AgentId, Event, Incarnation, StartPhase};
+use bulkhead_store::database::{AgentRow, Change, Private, TownKnows, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
@@ -44,6 +67,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::order::{self, Origin};
 use crate::registry::Registry;
 use crate::start::MAYOR;
+use crate::town::{TownSays, TownSnapshots};
 use crate::{Inner, Supervisor, SupervisorConfig};
 
 /// How long a start counts among those that are made at once.
@@ -85,12 +109,32 @@ pub struct HydrationReport {
 #[derive(Default)]
 pub(crate) struct Plan {
     entries: Vec<Entry>,
-    /// What the configuration wanted of those in quarantine.
-    quarantined: HashMap<AgentId, Option<String>>,
+    quarantined: HashMap<AgentId, Quarantined>,
     down: HashMap<AgentId, Wanted>,
+    /// What the town knows of each agent, and its highest number.
+    rows: HashMap<AgentId, (TownKnows, Incarnation)>,
     failed: Vec<(AgentId, StartError)>,
     /// Why what earlier runs left could not be made a plan of.
     broken: Option<String>,
+}
+
+/// One agent that is in quarantine.
+struct Quarantined {
+    /// What the configuration wanted, when it wanted it.
+    configured: Option<String>,
+    /// What it was started with.
+    request: StartRequest,
+}
+
+/// What the town changed.
+#[derive(Default)]
+struct Merged {
+    /// Agents that the town wants and that are to be started.
+    wanted: usize,
+    /// Agents that the town took out, with the numbers that are meant.
+    taken_out: Vec<(AgentId, Incarnation)>,
+    /// The starts of those that the town wants.
+    orders: Vec<(AgentId, Incarnation, Private)>,
 }
 
 /// One agent that is to be started.
@@ -144,6 +188,7 @@ impl Plan {
     fn of(rows: Vec<AgentRow>, config: &SupervisorConfig, registry: &Registry) -> Self {
         let mut plan = Self::default();
         for row in rows {
+            plan.rows.insert(row.id.clone(), (row.town_knows, row.incarnation));
             if row.matters() {
                 plan.take(row, config, registry);
             } else {
@@ -173,7 +218,8 @@ impl Plan {
             self.entries.push(Entry { request, origin, settings, _agent: Some(agent) });
             return;
         }
-        self.quarantined.insert(row.id.clone(), configured);
+        let quarantined = Quarantined { configured, request: request.clone() };
+        self.quarantined.insert(row.id.clone(), quarantined);
         match config.catalog.resolve(request) {
             Ok(resolved) => {
                 let order = StartOrder {
@@ -197,7 +243,68 @@ impl Plan {
         }
     }
 
-    /// Adds what the configuration wants, by the table above.
+    /// Adds what the town wants and takes out what it does not, by the first table above.
+    fn merge_town(&mut self, town: TownRegistry) -> Merged {
+        let mut merged = Merged::default();
+        let TownRegistry { agents, unreadable, nameless } = town;
+        for (agent, problem) in &unreadable {
+            tracing::warn!(%agent, problem, "the town's row of an agent cannot be read; it is left as it is");
+        }
+        if nameless > 0 {
+            tracing::warn!(
+                nameless,
+                "rows of the town's registry name no agent; nothing is taken out"
+            );
+        }
+        let mut listed: HashMap<_, _> =
+            agents.into_iter().map(|agent| (agent.request.agent_id.clone(), agent)).collect();
+        let unreadable: HashSet<_> = unreadable.into_iter().map(|(id, _)| id).collect();
+        for mut entry in std::mem::take(&mut self.entries) {
+            let id = entry.request.agent_id.clone();
+            let (knows, number) = self.rows.get(&id).copied().unwrap_or_default();
+            match listed.remove(&id) {
+                Some(agent) => {
+                    let request = with_env(agent, Some(&entry.request));
+                    if !order::is_same(&request, &entry.request) {
+                        (entry.settings, entry.origin) = (None, OF_THE_TOWN);
+                    }
+                    entry.request = request;
+                    merged.want(&entry.request, &entry.origin, None);
+                }
+                None if knows == TownKnows::Yes && nameless == 0 && !unreadable.contains(&id) => {
+                    tracing::info!(agent = %id, "the town took the agent out; it stays down");
+                    self.down.insert(id.clone(), Wanted::Stopped);
+                    merged.taken_out.push((id, number));
+                    continue;
+                }
+                None => {}
+            }
+            self.entries.push(entry);
+        }
+        for (id, agent) in listed {
+            let (knows, number) = self.rows.get(&id).copied().unwrap_or_default();
+            let quarantined = self.quarantined.get(&id).map(|it| &it.request);
+            let request = with_env(agent, quarantined);
+            let origin = match quarantined {
+                Some(before) if order::is_same(&request, before) => continue,
+                // Another spec is another chance.
+                Some(_) => Origin::Asked,
+                None => OF_THE_TOWN,
+            };
+            if self.down.get(&id) == Some(&Wanted::Stopped) && knows != TownKnows::No {
+                tracing::info!(agent = %id, "the town lists an agent that was stopped; it stays down");
+                continue;
+            }
+            self.quarantined.remove(&id);
+            self.down.remove(&id);
+            self.failed.retain(|(failed, _)| *failed != id);
+            merged.want(&request, &origin, Some(number));
+            self.entries.push(Entry { request, origin, settings: None, _agent: None });
+        }
+        merged
+    }
+
+    /// Adds what the configuration wants, by the second table above.
     fn merge(&mut self, configured: Vec<StartRequest>) {
         for request in configured {
             let id = &request.agent_id;
@@ -212,7 +319,7 @@ impl Plan {
                 continue;
             }
             let stays = match self.quarantined.get(id) {
-                Some(known) => is_known(known.as_deref()),
+                Some(known) => is_known(known.configured.as_deref()),
                 None => self.down.get(id) == Some(&Wanted::Stopped),
             };
             if stays {
@@ -225,13 +332,49 @@ impl Plan {
     }
 }
 
+/// Nobody asked for it in this run: whoever comes first stays.
+const OF_THE_TOWN: Origin = Origin::EarlierRun { configured: None };
+
+impl Merged {
+    /// `unknown` has the number of an agent whose start the store does not have.
+    fn want(&mut self, request: &StartRequest, origin: &Origin, unknown: Option<Incarnation>) {
+        self.wanted += 1;
+        if let Some(number) = unknown {
+            let order = order::record(request, origin.digest());
+            self.orders.push((request.agent_id.clone(), number, order));
+        }
+    }
+}
+
+/// The town's request with the values of its environment. Where the town has only names, they are those of the
+/// start that is known; a name without a value is told.
+fn with_env(agent: TownAgent, known: Option<&StartRequest>) -> StartRequest {
+    let TownAgent { mut request, env } = agent;
+    let TownEnv::Names(names) = env else { return request };
+    for name in names {
+        let value = known.and_then(|known| known.env_vars.get(&name));
+        match value {
+            Some(value) => {
+                request.env_vars.entry(name).or_insert_with(|| value.clone());
+            }
+            None if request.env_vars.contains_key(&name) => {}
+            None => {
+                let agent = &request.agent_id;
+                tracing::warn!(%agent, name, "nobody has a value for a name of the agent's environment");
+            }
+        }
+    }
+    request
+}
+
 impl Supervisor {
-    /// Brings back what earlier runs left, and starts what the configuration wants. Returns when every agent
+    /// Brings back what earlier runs left, and starts what the town and the configuration want. Returns when every agent
     /// runs or failed, or at the deadline; never fails as a whole because of one of them. The second call has
     /// nothing to do but the configuration's part.
     pub async fn hydrate(
         &self,
         configured: Vec<StartRequest>,
+        town: TownSays,
         rules: HydrationRules,
     ) -> HydrationReport {
         let began = Instant::now();
@@ -241,7 +384,21 @@ impl Supervisor {
             let action = "start the missing agents by hand, and report the panic";
             self.0.sink().record(Event::HydrationFailed { error, action });
         }
-        let from_store = plan.entries.len();
+        let (from_store, mut from_town, mut town_error) = (plan.entries.len(), 0, None);
+        let (source, snapshots) = match town {
+            TownSays::NoTown => ("store", None),
+            TownSays::Nothing(error) => {
+                town_error = Some(error);
+                ("store", None)
+            }
+            TownSays::Wants(registry, snapshots) => {
+                let listed: Vec<_> = registry.lists().cloned().collect();
+                let merged = plan.merge_town(registry);
+                from_town = merged.wanted;
+                self.0.note_merged(merged, &listed);
+                ("town_and_store", Some(snapshots))
+            }
+        };
         plan.merge(configured);
         let mut report = HydrationReport {
             agents: plan.entries.len() + plan.failed.len(),
@@ -249,7 +406,14 @@ impl Supervisor {
             ..HydrationReport::default()
         };
         let (agents, quarantined) = (report.agents, report.quarantined);
-        self.0.sink().record(Event::HydrationStarted { agents, from_store, quarantined });
+        self.0.sink().record(Event::HydrationStarted {
+            agents,
+            from_store,
+            from_town,
+            quarantined,
+            source,
+            town_error,
+        });
         let mut results = Vec::new();
         for (id, error) in plan.failed {
             self.0.tell_failed(id.clone(), String::new(), &error);
@@ -257,9 +421,10 @@ impl Supervisor {
         }
         let ids: Vec<_> = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
         let outcomes = Arc::new(Outcomes::default());
-        let starts = self.clone().start_all(plan.entries, rules.parallel, Arc::clone(&outcomes));
+        let snapshots = snapshots.map(|town| Fetching { town, until: began + rules.deadline });
+        let all = self.clone().start_all(plan.entries, rules, snapshots, Arc::clone(&outcomes));
         let starts = self.0.container.spawner().spawn("hydration starts", async move {
-            starts.await;
+            all.await;
             Ok::<_, Infallible>(())
         });
         // What is not through by then goes on without anybody waiting for it.
@@ -276,6 +441,7 @@ impl Supervisor {
             late,
             overtaken,
             quarantined,
+            source,
             duration_ms: millis(began.elapsed()),
             results,
         });
@@ -283,8 +449,14 @@ impl Supervisor {
     }
 
     /// Starts all of them, the mayors first, and waits for the end of each.
-    async fn start_all(self, entries: Vec<Entry>, parallel: usize, outcomes: Arc<Outcomes>) {
-        let parallel = parallel.clamp(1, MAX_PARALLEL);
+    async fn start_all(
+        self,
+        entries: Vec<Entry>,
+        rules: HydrationRules,
+        snapshots: Option<Fetching>,
+        outcomes: Arc<Outcomes>,
+    ) {
+        let parallel = rules.parallel.clamp(1, MAX_PARALLEL);
         let permits = Arc::new(Semaphore::new(parallel));
         let is_mayor = |entry: &Entry| entry.request.role == MAYOR;
         let (mayors, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_mayor);
@@ -294,7 +466,8 @@ impl Supervisor {
                 // The semaphore is never closed.
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
                 let id = entry.request.agent_id.clone();
-                tasks.push((id, self.start_one(entry, permit, Arc::clone(&outcomes))));
+                let (snapshots, outcomes) = (snapshots.clone(), Arc::clone(&outcomes));
+                tasks.push((id, self.start_one(entry, permit, snapshots, outcomes)));
             }
             // The next ones begin when all of these run, or are late.
             let all = u32::try_from(parallel).unwrap_or(u32::MAX);
@@ -311,10 +484,14 @@ impl Supervisor {
         &self,
         entry: Entry,
         permit: Option<OwnedSemaphorePermit>,
+        snapshots: Option<Fetching>,
         outcomes: Arc<Outcomes>,
     ) -> JoinHandle<Option<()>> {
         let (id, supervisor) = (entry.request.agent_id.clone(), self.clone());
         self.0.container.spawner().spawn(format!("hydrate {id}"), async move {
+            if let Some(snapshots) = snapshots {
+                supervisor.0.fetch_before(&entry, &snapshots).await;
+            }
             let outcome = supervisor.0.bring_back(entry, permit).await;
             outcomes.put(id, outcome);
             Ok::<_, Infallible>(())
@@ -322,7 +499,42 @@ impl Supervisor {
     }
 }
 
+/// Where snapshots are fetched from, and until when.
+#[derive(Clone)]
+struct Fetching {
+    town: Arc<dyn TownSnapshots>,
+    until: Instant,
+}
+
 impl Inner {
+    /// Writes down what the town changed. `listed` are the agents that it wants.
+    fn note_merged(&self, merged: Merged, listed: &[AgentId]) {
+        let database = &self.container.database;
+        for (id, upto) in merged.taken_out {
+            database.note(&id, Change::Stopped { upto });
+            self.registry.forget_if_nothing(&id);
+        }
+        for (id, upto, order) in merged.orders {
+            database.note(&id, Change::Wanted { upto, order });
+        }
+        database.town_wants(listed);
+    }
+
+    /// Puts the town's snapshot in place when it is the newer one, if the agent's role keeps any.
+    async fn fetch_before(&self, entry: &Entry, snapshots: &Fetching) {
+        let request = &entry.request;
+        let resolved = self.config.catalog.resolve(request.clone());
+        if !resolved.is_ok_and(|resolved| resolved.spec.snapshots.when.at_the_end()) {
+            return;
+        }
+        // Half of what is left, so that the start itself has some.
+        let within = snapshots.until.saturating_duration_since(Instant::now()) / 2;
+        if !within.is_zero() {
+            let (id, rig_id) = (request.agent_id.clone(), request.rig_id.clone());
+            self.fetch_snapshot(&*snapshots.town, id, rig_id, within).await;
+        }
+    }
+
     /// Starts one agent. Its place among those that start at once is free again when it runs, or is late.
     async fn bring_back(&self, entry: Entry, permit: Option<OwnedSemaphorePermit>) -> Outcome {
         let Entry { mut request, origin, settings, .. } = entry;

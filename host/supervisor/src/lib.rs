@@ -22,6 +22,7 @@ mod registry;
 mod relief;
 mod settings;
 mod start;
+mod town;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -49,6 +50,7 @@ pub use hydrate::{HydrationReport, HydrationRules};
 pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;
 pub use start::Started;
+pub use town::{RegistryEntry, TownSays, TownSnapshot, TownSnapshots};
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {

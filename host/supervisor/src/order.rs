@@ -10,6 +10,8 @@ use bulkhead_api::StartRequest;
 use bulkhead_model::AgentId;
 use bulkhead_store::database::Private;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 /// Where a start comes from.
@@ -94,6 +96,27 @@ pub(crate) fn read(record: &str) -> Result<(StartRequest, Option<String>), Strin
     Ok((request, mark.and_then(|mark| mark.configured)))
 }
 
+/// What may be told of a record: the start without the values of its environment, and the names of them.
+pub(crate) fn public(record: &str) -> Option<(Box<RawValue>, Vec<String>)> {
+    let mut fields: serde_json::Map<String, Value> = serde_json::from_str(record).ok()?;
+    fields.remove("configured");
+    let env = match fields.remove("envVars") {
+        Some(Value::Object(env)) => env.into_iter().map(|(name, _)| name).collect(),
+        _ => Vec::new(),
+    };
+    // What a request does not say is not said.
+    fields.retain(|_, value| !value.is_null());
+    Some((serde_json::value::to_raw_value(&fields).ok()?, env))
+}
+
+/// Whether two requests ask for the same but for the values of the environment.
+pub(crate) fn is_same(one: &StartRequest, other: &StartRequest) -> bool {
+    let without_env = |request: &StartRequest| {
+        record(&StartRequest { env_vars: BTreeMap::new(), ..request.clone() }, None)
+    };
+    without_env(one) == without_env(other)
+}
+
 /// Names what the configuration wants of an agent. Another digest is another wish.
 pub(crate) fn digest(request: &StartRequest) -> String {
     let hash = Sha256::digest(record(request, None).as_bytes());
@@ -121,6 +144,18 @@ mod tests {
         assert_eq!(read_back, Ok((request.clone(), Some(digest.clone()))));
         request.prompt.push('!');
         assert_ne!(super::digest(&request), digest);
+    }
+
+    #[test]
+    fn what_may_be_told_of_a_record_has_no_value_of_its_environment() {
+        let mut request = StartRequest::new(AgentId::parse("a1").unwrap(), "polecat");
+        request.env_vars.insert("KEY".into(), "hunter2".to_owned().into());
+        let (public, env) = public(&record(&request, Some("digest"))).unwrap();
+        assert_eq!(env, ["KEY"]);
+        assert!(!public.get().contains("hunter2") && !public.get().contains("digest"), "{public}");
+        let read_back = StartRequest::parse(public.get().as_bytes()).unwrap();
+        assert!(is_same(&read_back, &request) && read_back != request);
+        assert!(!is_same(&StartRequest { prompt: "!".into(), ..read_back }, &request));
     }
 
     #[test]

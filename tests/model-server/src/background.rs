@@ -2,22 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::sync_channel;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::chat::Request;
 use crate::server::{Options, Shared, serve_shared};
+use crate::thread::ServerThread;
 
 /// A running server. Dropping it ends it and waits for its thread.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Shared,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: ServerThread,
 }
 
 impl ModelServer {
@@ -25,28 +21,13 @@ impl ModelServer {
     pub fn start(options: Options) -> io::Result<Self> {
         let shared = Shared::new(options);
         let for_thread = shared.clone();
-        let (stop, stopped) = oneshot::channel();
-        let (bound, address) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("model-server".into()).spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(bound.send(Err(error))),
-            };
-            runtime.block_on(async {
-                let listener = match TcpListener::bind("127.0.0.1:0").await {
-                    Ok(listener) => listener,
-                    Err(error) => return drop(bound.send(Err(error))),
-                };
-                let _ = bound.send(listener.local_addr());
-                let stopped = async { drop(stopped.await) };
-                if let Err(error) = serve_shared(listener, for_thread, stopped).await {
-                    eprintln!("model server: {error}");
-                }
-            });
-            runtime.shutdown_timeout(Duration::from_secs(1));
-        })?;
-        let address = address.recv().map_err(io::Error::other)??;
-        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
+        let (address, thread) =
+            ServerThread::start("model-server", async move |begun, stopped| {
+                let listener = TcpListener::bind("127.0.0.1:0").await?;
+                let _ = begun.send(listener.local_addr());
+                serve_shared(listener, for_thread, async { drop(stopped.await) }).await
+            })?;
+        Ok(Self { address, shared, _thread: thread })
     }
 
     /// Where it listens.
@@ -71,19 +52,11 @@ impl ModelServer {
     }
 }
 
-impl Drop for ModelServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
 

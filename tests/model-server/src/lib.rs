@@ -9,12 +9,14 @@
 //! - [`fault`]: model names that misbehave
 //! - [`server`]: routes and the authorization check
 //! - [`background`]: a server on a thread of its own, for tests
+//! - [`thread`]: that thread, also for other servers
 
 pub mod background;
 pub mod chat;
 pub mod fault;
 pub mod script;
 pub mod server;
+pub mod thread;
 
 pub use background::ModelServer;
 pub use server::{Options, serve};

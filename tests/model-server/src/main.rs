@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
+use model_server::thread::until_signalled;
 use model_server::{Options, serve};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// An OpenAI-compatible server that answers from a script, without a network and without a key.
 #[derive(Parser)]
@@ -36,15 +36,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         .await
         .map_err(|error| format!("listen on {}: {error}", arguments.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let shutdown = until_signalled().map_err(|error| error.to_string())?;
     println!("model server on http://{address}/v1");
-    let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
     let options = Options { api_key: arguments.api_key };
     serve(listener, options, shutdown).await.map_err(|error| error.to_string())
 }

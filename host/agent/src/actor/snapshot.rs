@@ -43,6 +43,8 @@ pub(super) struct Snapshots {
     last: Option<[u8; 32]>,
     /// What it began with, until its first turn is done.
     unproven: Option<Restored>,
+    /// When what it began with was taken, by the clock of whoever took it.
+    began_with: Option<Timestamp>,
 }
 
 /// A snapshot that an incarnation began with.
@@ -151,12 +153,16 @@ impl Actor<'_> {
         if self.snapshots.last == Some(digest) {
             return;
         }
+        // What follows from a snapshot is newer than it, also where another container's clock was ahead.
+        let after =
+            self.snapshots.began_with.map(|began_with| Timestamp(began_with.0.saturating_add(1)));
         let snapshot = Snapshot {
             agent: agent.clone(),
             incarnation: self.number(),
-            taken_at: now(),
+            taken_at: after.map_or_else(now, |after| after.max(now())),
             bytes: bytes.into(),
         };
+        self.snapshots.began_with = after.map(|_| snapshot.taken_at);
         match self.container.database.keep_snapshot(snapshot) {
             Ok(_) => self.snapshots.last = Some(digest),
             Err(error) => tracing::warn!(%agent, %error, "snapshot was not kept"),
@@ -174,6 +180,7 @@ impl Actor<'_> {
         let bytes = snapshot.bytes.len();
         let taken_at = snapshot.taken_at;
         self.snapshots.unproven = Some(Restored { generation, failures, taken_at, bytes });
+        self.snapshots.began_with = Some(taken_at);
         self.begins(Phase::Restore.as_str(), None);
         let call = incarnation.restore(snapshot.bytes.to_vec(), self.start_limits());
         let (incarnation, ()) = self.begin(call, Phase::Restore).await?;

@@ -11,12 +11,18 @@ use crate::Backend;
 use crate::connections::Slots;
 use crate::exposition::{self, Scrape};
 use crate::process::Process;
+use crate::town::Town;
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     Extension(slots): Extension<Slots>,
+    Extension(Town(town)): Extension<Town>,
 ) -> Response {
-    let scrape =
-        Scrape { metrics: backend.metrics(), connections: slots.taken(), process: Process::read() };
+    let scrape = Scrape {
+        metrics: backend.metrics(),
+        town: town.map(|town| town.figures()),
+        connections: slots.taken(),
+        process: Process::read(),
+    };
     ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::text(scrape)).into_response()
 }

@@ -27,7 +27,7 @@ use bulkhead_supervisor::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::client::Client;
-use crate::{Backend, ControlConfig, ControlLimits, ControlServer};
+use crate::{Backend, ControlConfig, ControlLimits, ControlServer, TownEdge};
 
 /// Plays by the agent's id, the role of a start and the text of a message.
 #[derive(Clone)]
@@ -75,6 +75,30 @@ impl Fake {
         }
         self.0.changes.lock().unwrap().push(format!("{id} {what}"));
         Ok(())
+    }
+}
+
+impl TownEdge for Fake {
+    fn refresh_token(&self, token: Secret) -> Result<(), String> {
+        if token.expose() == "bad" {
+            return Err("has blanks".into());
+        }
+        self.0.changes.lock().unwrap().push(format!("token {}", token.expose()));
+        Ok(())
+    }
+
+    fn acknowledge(&self, town_id: Option<&str>, nonce: &str) {
+        self.0.changes.lock().unwrap().push(format!("nonce {nonce} of {town_id:?}"));
+    }
+
+    fn figures(&self) -> bulkhead_town::Figures {
+        bulkhead_town::Figures {
+            calls: vec![("heartbeat", "ok", 24), ("heartbeat", "deadline", 25)],
+            waiting: vec![("events", 26)],
+            dropped: vec![("events", 27)],
+            reachable: true,
+            fenced: false,
+        }
     }
 }
 
@@ -386,7 +410,8 @@ impl Rig {
         };
         let context = Arc::new(RunContext::new("run".into(), None));
         let sink = Arc::clone(&kept) as SharedSink;
-        let server = ControlServer::start(config, backend.clone(), sink, context).unwrap();
+        let town = Some(Arc::new(backend.clone()) as Arc<dyn TownEdge>);
+        let server = ControlServer::start(config, backend.clone(), town, sink, context).unwrap();
         Self { backend, server, kept }
     }
 

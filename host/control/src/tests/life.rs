@@ -20,7 +20,7 @@ fn second_server_on(rig: &Rig, listen: SocketAddr) -> Result<ControlServer, Cont
         limits: ControlLimits::default(),
     };
     let context = Arc::new(RunContext::new("run".into(), None));
-    ControlServer::start(config, rig.backend.clone(), Arc::new(Kept::default()), context)
+    ControlServer::start(config, rig.backend.clone(), None, Arc::new(Kept::default()), context)
 }
 
 #[test]

@@ -14,9 +14,11 @@ fn samples(text: &str) -> BTreeMap<&str, f64> {
         let (family, labels) = name.split_once('{').unwrap_or((name, "x=\"\"}"));
         let in_family = |c: char| c.is_ascii_lowercase() || c == '_';
         assert!(!family.is_empty() && family.chars().all(in_family), "{line:?}");
-        let (label, text) = labels.split_once("=\"").unwrap_or_else(|| panic!("{line:?}"));
-        assert!(!label.is_empty() && label.chars().all(in_family), "{line:?}");
-        assert!(text.ends_with("\"}") && text.matches('"').count() == 1, "{line:?}");
+        for one in labels.strip_suffix('}').unwrap_or_else(|| panic!("{line:?}")).split(',') {
+            let (label, text) = one.split_once("=\"").unwrap_or_else(|| panic!("{line:?}"));
+            assert!(!label.is_empty() && label.chars().all(in_family), "{line:?}");
+            assert!(text.ends_with('"') && text.matches('"').count() == 1, "{line:?}");
+        }
         let value = value.parse().unwrap_or_else(|_| panic!("{line:?}"));
         assert_eq!(samples.insert(name, value), None, "twice: {name}");
     }
@@ -106,6 +108,12 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_core_dumps_kept_total", 21.0),
         ("bulkhead_core_dumps_refused_total", 22.0),
         ("bulkhead_untracked_work_total", 23.0),
+        ("bulkhead_town_calls_total{call=\"heartbeat\",outcome=\"ok\"}", 24.0),
+        ("bulkhead_town_calls_total{call=\"heartbeat\",outcome=\"deadline\"}", 25.0),
+        ("bulkhead_town_waiting{what=\"events\"}", 26.0),
+        ("bulkhead_town_dropped_total{what=\"events\"}", 27.0),
+        ("bulkhead_town_reachable", 1.0),
+        ("bulkhead_town_fenced", 0.0),
         ("bulkhead_control_connections", 1.0),
         ("bulkhead_ready", 1.0),
         ("bulkhead_draining", 0.0),

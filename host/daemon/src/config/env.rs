@@ -41,6 +41,13 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
     if let Some(town) = text("GASTOWN_TOWN_ID")? {
         file.town.id = Some(town);
     }
+    if let Some(url) = text("GASTOWN_API_URL")? {
+        // A token of the file belongs to the town of the file, and must not go elsewhere.
+        (file.town.api_url, file.town.token) = (Some(Spanned::new(0..0, url)), None);
+    }
+    if let Some(token) = text("GASTOWN_CONTAINER_TOKEN")? {
+        file.town.token = Some(Spanned::new(0..0, token.into()));
+    }
     let base_url = text("BULKHEAD_MODEL_BASE_URL")?;
     let api_key = text("BULKHEAD_MODEL_API_KEY")?;
     let name = text("BULKHEAD_MODEL_NAME")?;

@@ -129,6 +129,11 @@ impl TryFrom<String> for Listen {
 #[serde(deny_unknown_fields, default)]
 pub struct Town {
     pub id: Option<String>,
+    pub api_url: Option<Spanned<String>>,
+    pub token: Option<Spanned<Secret>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub heartbeat_ms: Option<Count>,
+    pub call_ms: Option<Count>,
 }
 
 /// `[log]`

@@ -32,6 +32,9 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     let settings = settings::check(file, base.unwrap_or(Path::new(".")))
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     settings.control.check().map_err(|error| Failure::bad_input(error.to_string()))?;
+    if let Some(town) = &settings.town {
+        town.check().map_err(|error| Failure::bad_input(error.to_string()))?;
+    }
     Ok(settings)
 }
 

@@ -19,6 +19,7 @@ use bulkhead_model::{
 use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
+use bulkhead_town::{Address, TownConfig};
 use toml::Spanned;
 
 use super::file::{self, Count, File};
@@ -29,6 +30,8 @@ use crate::cli::LogFormat;
 pub struct Settings {
     pub control: ControlConfig,
     pub town_id: Option<String>,
+    /// The town's API, when the container has a town to call.
+    pub town: Option<TownConfig>,
     pub log_format: LogFormat,
     pub log: LogConfig,
     pub state_dir: PathBuf,
@@ -141,7 +144,8 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             allow_unauthenticated: file.server.allow_unauthenticated,
             limits: ControlLimits::default(),
         },
-        town_id: file.town.id,
+        town_id: file.town.id.clone(),
+        town: check_town(file.town, base)?,
         log_format: file.log.format,
         log: LogConfig {
             format: Format::Json,
@@ -206,6 +210,55 @@ fn within<T: Copy + PartialOrd + std::fmt::Display>(
     }
     let message = format!("{number} is not between {} and {}", bounds.start(), bounds.end());
     Err(Problem { key: key.to_owned(), message, span: given.span() })
+}
+
+/// Between two signs of life, as the original has it.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// One call of the town.
+const CALL: Duration = Duration::from_secs(10);
+
+/// The town's API. Without its URL the container runs by itself.
+fn check_town(town: file::Town, base: &Path) -> Result<Option<TownConfig>, Problem> {
+    let file::Town { id, api_url, token, ca_file, heartbeat_ms, call_ms } = town;
+    let key = |span: &Range<usize>, key: &str, variable: &str| match span.is_empty() {
+        true => variable.to_owned(),
+        false => format!("town.{key}"),
+    };
+    let Some(api_url) = api_url else {
+        let without =
+            "is set and there is no town to use it for; set town.api_url (GASTOWN_API_URL)";
+        if let Some(token) = token {
+            let key = key(&token.span(), "token", "GASTOWN_CONTAINER_TOKEN");
+            return Err(Problem { key, message: without.into(), span: token.span() });
+        }
+        if let Some(file) = ca_file {
+            let key = "town.ca_file".to_owned();
+            return Err(Problem { key, message: without.into(), span: file.span() });
+        }
+        return Ok(None);
+    };
+    let span = api_url.span();
+    let key = key(&span, "api_url", "GASTOWN_API_URL");
+    let problem = |message: String| Problem { key: key.clone(), message, span: span.clone() };
+    let address = Address::parse(api_url.get_ref()).map_err(|error| problem(error.to_string()))?;
+    let Some(town_id) = id.filter(|id| !id.is_empty()) else {
+        return Err(problem("needs the town's id; set town.id (GASTOWN_TOWN_ID)".into()));
+    };
+    let Some(token) = token else {
+        return Err(problem("needs a token; set GASTOWN_CONTAINER_TOKEN or town.token".into()));
+    };
+    let mut config = TownConfig {
+        town_id,
+        address,
+        token: token.into_inner(),
+        ca_file: ca_file.map(|file| base.join(file.into_inner())),
+        heartbeat: HEARTBEAT,
+        call: CALL,
+    };
+    set_ms(&mut config.heartbeat, heartbeat_ms);
+    set_ms(&mut config.call, call_ms);
+    Ok(Some(config))
 }
 
 /// Where core dumps go, when some role leaves any.

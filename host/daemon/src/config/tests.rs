@@ -308,3 +308,48 @@ fn a_role_says_how_readily_it_is_ended_for_memory() {
     assert_eq!(weight("eviction_weight_percent = 0"), Ok(0));
     assert!(weight("eviction_weight_percent = 1001").unwrap_err().contains("between 0 and 1000"));
 }
+
+#[test]
+fn a_town_is_there_when_its_url_is_and_needs_its_id_and_a_token() {
+    assert!(settings("[town]\nid = \"t\"").unwrap().town.is_none(), "the id alone names lines");
+    let text = "[town]\nid = \"t\"\napi_url = \"https://h/v1/\"\ntoken = \"hunter2\"\nca_file = \"ca.pem\"\ncall_ms = 70";
+    let town = settings(text).unwrap().town.unwrap();
+    assert_eq!((town.town_id.as_str(), town.token.expose()), ("t", "hunter2"));
+    assert_eq!(town.ca_file.as_deref(), Some(Path::new("/etc/bulkhead/ca.pem")));
+    assert_eq!((town.call, town.heartbeat), (Duration::from_millis(70), Duration::from_secs(30)));
+    assert!(town.check().unwrap_err().to_string().starts_with("town.ca_file: cannot read"));
+    let env = [
+        ("GASTOWN_API_URL", "http://127.0.0.1:9"),
+        ("GASTOWN_TOWN_ID", "other"),
+        ("GASTOWN_CONTAINER_TOKEN", "hunter3"),
+    ];
+    let town = with_env(text, &env).unwrap().town.unwrap();
+    assert_eq!((town.town_id.as_str(), town.token.expose()), ("other", "hunter3"));
+    let error = with_env(text, &env[..2]).unwrap_err();
+    assert!(
+        error.contains("GASTOWN_CONTAINER_TOKEN"),
+        "a token of the file goes to no other town: {error}"
+    );
+}
+
+#[test]
+fn a_bad_town_is_refused_by_its_key_and_without_its_token() {
+    for (text, key, what) in [
+        ("[town]\ntoken = \"hunter2\"", "town.token", "town.api_url"),
+        ("[town]\nca_file = \"x\"", "town.ca_file", "town.api_url"),
+        ("[town]\nid = \"t\"\napi_url = \"h\"\ntoken = \"hunter2\"", "town.api_url", "http://"),
+        ("[town]\nid = \"t\"\napi_url = \"http://a:hunter2@h\"", "town.api_url", "password"),
+        ("[town]\napi_url = \"http://h\"\ntoken = \"hunter2\"", "town.api_url", "town.id"),
+        ("[town]\nid = \"t\"\napi_url = \"http://h\"", "town.api_url", "town.token"),
+        ("[town]\nheartbeat_ms = 0", "line 2", "at least 1"),
+    ] {
+        let error = settings(text).unwrap_err();
+        assert!(error.contains(key) && error.contains(what), "{text}\n{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = with_env("", &[("GASTOWN_CONTAINER_TOKEN", "hunter2")]).unwrap_err();
+    assert!(
+        error.starts_with("GASTOWN_CONTAINER_TOKEN: ") && !error.contains("hunter2"),
+        "{error}"
+    );
+}

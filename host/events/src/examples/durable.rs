@@ -5,7 +5,14 @@ use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 
 pub(super) fn all() -> [Event; 8] {
     [
-        Event::HydrationStarted { agents: 12, from_store: 11, quarantined: 1 },
+        Event::HydrationStarted {
+            agents: 12,
+            from_store: 11,
+            from_town: 9,
+            quarantined: 1,
+            source: "town_and_store",
+            town_error: None,
+        },
         Event::HydrationFinished {
             agents: 12,
             running: 12,
@@ -13,6 +20,7 @@ pub(super) fn all() -> [Event; 8] {
             late: 0,
             overtaken: 0,
             quarantined: 0,
+            source: "store",
             duration_ms: 31,
             results: Vec::new(),
         },
@@ -23,6 +31,7 @@ pub(super) fn all() -> [Event; 8] {
             late: 1,
             overtaken: 0,
             quarantined: 1,
+            source: "town_and_store",
             duration_ms: 10_004,
             results: vec![
                 HydrationResult {

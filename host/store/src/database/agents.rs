@@ -6,7 +6,7 @@ use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::image::{AgentRow, Dirty, Private, Wanted};
+use super::image::{AgentRow, Dirty, Private, TownKnows, Wanted};
 
 /// Name of the fact that says which numbers were given to agents that are forgotten.
 const FORGOTTEN: &str = "forgotten_incarnation";
@@ -15,6 +15,11 @@ const FORGOTTEN: &str = "forgotten_incarnation";
 const STOPPED: i64 = 0;
 const RUNNING: i64 = 1;
 const FAILED: i64 = 2;
+
+/// How it is written whether the town has it.
+const UNKNOWN: i64 = 0;
+const TOLD: i64 = 1;
+const KNOWN: i64 = 2;
 
 /// Everything that is kept of agents.
 pub(super) struct Rows {
@@ -27,7 +32,8 @@ pub(super) struct Rows {
 /// Reads all rows. One that says nothing is counted, and costs no other.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let mut statement = connection.prepare(
-        "SELECT agents.id, wanted, incarnation, restarts, changed_at, order_text, settings
+        "SELECT agents.id, wanted, incarnation, restarts, changed_at, order_text, settings,
+                town_knows
          FROM agents LEFT JOIN agent_texts USING (id)",
     )?;
     let (mut rows, mut unreadable) = (Vec::new(), 0);
@@ -62,6 +68,11 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
         changed_at: Timestamp(row.get(4)?),
         order: row.get::<_, Option<String>>(5)?.map(Private::from),
         settings: row.get::<_, Option<String>>(6)?.map(Arc::from),
+        town_knows: match row.get(7)? {
+            KNOWN => TownKnows::Yes,
+            TOLD => TownKnows::Told,
+            _ => TownKnows::No,
+        },
     })
 }
 
@@ -93,17 +104,30 @@ pub(super) fn write(
         Wanted::Stopped => STOPPED,
         Wanted::Failed => FAILED,
     };
+    let town_knows = match row.town_knows {
+        TownKnows::No => UNKNOWN,
+        TownKnows::Told => TOLD,
+        TownKnows::Yes => KNOWN,
+    };
     let restarts = serde_json::to_string(&*row.restarts)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     // A file that was away for a while may know of higher numbers than this run.
     connection
         .prepare_cached(
-            "INSERT INTO agents (id, wanted, incarnation, restarts, changed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO agents (id, wanted, incarnation, restarts, changed_at, town_knows)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (id) DO UPDATE SET wanted = ?2,
-                 incarnation = max(incarnation, ?3), restarts = ?4, changed_at = ?5",
+                 incarnation = max(incarnation, ?3), restarts = ?4, changed_at = ?5,
+                 town_knows = ?6",
         )?
-        .execute(params![id, wanted, signed(row.incarnation.0), restarts, row.changed_at.0])?;
+        .execute(params![
+            id,
+            wanted,
+            signed(row.incarnation.0),
+            restarts,
+            row.changed_at.0,
+            town_knows
+        ])?;
     if dirty.texts {
         connection
             .prepare_cached(

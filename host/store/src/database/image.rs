@@ -3,7 +3,7 @@
 //! Every change carries the number of an incarnation. What comes late, from a life that another one has
 //! taken over from, changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +19,18 @@ pub enum Wanted {
     /// It ended abnormally, and its policy leaves it down. What is configured to be there gets a new chance
     /// with each run of the host.
     Failed,
+}
+
+/// Whether the town has an agent among those that it wants here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TownKnows {
+    /// The last registry that it acknowledged did not have it.
+    #[default]
+    No,
+    /// It was told, and nobody knows whether it heard it.
+    Told,
+    /// The last registry that it acknowledged had it.
+    Yes,
 }
 
 /// A text that may hold secrets. It goes into the database and is never printed.
@@ -63,6 +75,8 @@ pub struct AgentRow {
     pub restarts: Arc<RestartState>,
     /// When something last changed.
     pub changed_at: Timestamp,
+    /// Whether the town has it among those that it wants here.
+    pub town_knows: TownKnows,
 }
 
 /// A change of one agent.
@@ -93,6 +107,13 @@ pub enum Change {
         /// Whether the agent is to be there all the same.
         wanted: Wanted,
     },
+    /// The town wants it, whatever becomes of its start.
+    Wanted {
+        /// The last number that is known of it.
+        upto: Incarnation,
+        /// What to start it with.
+        order: Private,
+    },
     /// Somebody asked for its end.
     Stopped {
         /// The last number that is meant.
@@ -118,7 +139,13 @@ impl AgentRow {
             settings: None,
             restarts: Arc::default(),
             changed_at: Timestamp(0),
+            town_knows: TownKnows::No,
         }
+    }
+
+    /// Whether it is among the agents that are to be there: it runs, starts, or comes back.
+    pub fn is_member(&self) -> bool {
+        self.wanted == Wanted::Running && self.restarts.quarantine.is_none()
     }
 
     /// Whether somebody has to see it again after a restart of the host.
@@ -139,6 +166,10 @@ impl AgentRow {
                 (self.settings, self.restarts) = (settings, restarts);
             }
             Change::Returned { .. } => {}
+            Change::Wanted { order, .. } => {
+                (self.wanted, self.order) = (Wanted::Running, Some(order));
+                self.settings = None;
+            }
             Change::Ended { restarts, wanted, .. } => {
                 self.restarts = restarts;
                 // A stop counts, whatever the end says of itself.
@@ -163,7 +194,7 @@ impl Change {
             | Self::Returned { incarnation }
             | Self::Ended { incarnation, .. }
             | Self::Settings { incarnation, .. } => *incarnation,
-            Self::Stopped { upto } => *upto,
+            Self::Stopped { upto } | Self::Wanted { upto, .. } => *upto,
         }
     }
 
@@ -172,7 +203,10 @@ impl Change {
     /// of such ends a second.
     pub(super) fn is_urgent(&self) -> bool {
         match self {
-            Self::Began { .. } | Self::Stopped { .. } | Self::Settings { .. } => true,
+            Self::Began { .. }
+            | Self::Wanted { .. }
+            | Self::Stopped { .. }
+            | Self::Settings { .. } => true,
             Self::Ended { restarts, wanted, .. } => {
                 *wanted != Wanted::Running || restarts.quarantine.is_some()
             }
@@ -182,7 +216,7 @@ impl Change {
 
     /// Whether it makes a row where there is none.
     fn makes_a_row(&self) -> bool {
-        matches!(self, Self::Began { .. })
+        matches!(self, Self::Began { .. } | Self::Wanted { .. })
     }
 }
 
@@ -206,12 +240,15 @@ pub(super) struct Image {
     /// Numbers up to this one were given to agents that are forgotten.
     forgotten: Incarnation,
     max_rows: usize,
+    /// Rises with every change of which agents are to be there, and how.
+    members: u64,
 }
 
 impl Image {
     pub fn new(max_rows: usize) -> Self {
         let (rows, dirty) = (HashMap::new(), HashMap::new());
-        Self { rows, dirty, urgent: false, forgotten: Incarnation(0), max_rows: max_rows.max(1) }
+        let (forgotten, max_rows) = (Incarnation(0), max_rows.max(1));
+        Self { rows, dirty, urgent: false, forgotten, max_rows, members: 0 }
     }
 
     /// What a file had at open.
@@ -229,6 +266,7 @@ impl Image {
             row.incarnation = Incarnation(0);
             self.rows.entry(row.id.clone()).or_insert(row);
         }
+        self.members += 1;
     }
 
     /// Applies a change; says whether the file has something to follow.
@@ -242,11 +280,16 @@ impl Image {
         }
         let Some(row) = self.rows.get_mut(id) else { return false };
         let texts = (row.order.clone(), row.settings.clone());
+        let was_member = row.is_member();
         if !row.apply(change) {
             return false;
         }
         row.changed_at = now;
-        let texts = texts != (row.order.clone(), row.settings.clone());
+        let other_order = texts.0 != row.order;
+        let texts = other_order || texts.1 != row.settings;
+        if was_member != row.is_member() || (was_member && other_order) {
+            self.members += 1;
+        }
         let dirty = self.dirty.entry(id.clone()).or_default();
         *dirty = Dirty {
             gone: false,
@@ -276,6 +319,54 @@ impl Image {
 
     pub fn rows(&self) -> impl Iterator<Item = &AgentRow> {
         self.rows.values()
+    }
+
+    /// Rises with every change of which agents are to be there, and how.
+    pub fn members(&self) -> u64 {
+        self.members
+    }
+
+    /// The town is about to be told that these are to be there.
+    pub fn town_is_told(&mut self, agents: &HashSet<&AgentId>) -> bool {
+        self.set_town_knows(false, |id, before| match agents.contains(id) {
+            true => before.max(TownKnows::Told),
+            false => before,
+        })
+    }
+
+    /// The town was not told after all: what it knows is what it knew.
+    pub fn town_was_not_told(&mut self) -> bool {
+        self.set_town_knows(false, |_, before| match before {
+            TownKnows::Told => TownKnows::No,
+            before => before,
+        })
+    }
+
+    /// The town wants these, and no others.
+    pub fn town_wants(&mut self, agents: &HashSet<&AgentId>) -> bool {
+        self.set_town_knows(true, |id, _| match agents.contains(id) {
+            true => TownKnows::Yes,
+            false => TownKnows::No,
+        })
+    }
+
+    /// Says whether the file has something to follow.
+    fn set_town_knows(
+        &mut self,
+        urgent: bool,
+        knows: impl Fn(&AgentId, TownKnows) -> TownKnows,
+    ) -> bool {
+        let mut changed = false;
+        for row in self.rows.values_mut() {
+            let now = knows(&row.id, row.town_knows);
+            if now != row.town_knows {
+                row.town_knows = now;
+                self.dirty.entry(row.id.clone()).or_default().urgent |= urgent;
+                self.urgent |= urgent;
+                changed = true;
+            }
+        }
+        changed
     }
 
     pub fn forgotten(&self) -> Incarnation {

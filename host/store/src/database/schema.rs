@@ -49,6 +49,8 @@ const MIGRATIONS: &[&str] = &[
         seq         INTEGER PRIMARY KEY,
         record      TEXT NOT NULL
      ) STRICT;",
+    // 0 the town does not have it, 1 it was told, 2 it has it.
+    "ALTER TABLE agents ADD COLUMN town_knows INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The shape that this program writes.

@@ -117,6 +117,18 @@ pub(super) fn newest(connection: &Connection, agent: &AgentId) -> rusqlite::Resu
     Ok(found.unwrap_or(Newest::None))
 }
 
+/// Whether an agent failed with a snapshot of these bytes, as far as that is still known.
+pub(super) fn is_set_aside(
+    connection: &Connection,
+    agent: &AgentId,
+    bytes: &[u8],
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM snapshots
+               WHERE agent_id = ?1 AND set_aside IS NOT NULL AND sha256 = ?2)";
+    let sha256 = Sha256::digest(bytes);
+    connection.query_row(sql, params![agent.as_str(), &sha256[..]], |row| row.get(0))
+}
+
 /// A restore from it failed.
 pub(super) fn count_failure(connection: &Connection, generation: u64) -> rusqlite::Result<()> {
     connection

@@ -158,6 +158,10 @@ impl Writer {
             });
             let Err(error) = wrote else {
                 self.log_bytes += rows.len() as u64 * ROW_BYTES + bytes_of(works);
+                self.shared.freshen(works.iter().filter_map(|work| match work {
+                    Work::Keep(kept) => Some(&kept.snapshot.agent),
+                    _ => None,
+                }));
                 return Ok(());
             };
             match FileError::of("write to the database", &error) {
@@ -320,6 +324,7 @@ impl Writer {
             let mut lanes = self.shared.lanes();
             lanes.image.all_is_dirty();
             lanes.image.merge(found.rows, found.forgotten);
+            self.shared.tell_members(&lanes);
             lanes.image.take(true)
         };
         let wrote = in_transaction(&opened.connection, |connection| {

@@ -1,0 +1,51 @@
+//! `POST /refresh-token`.
+
+use bulkhead_model::Secret;
+use serde::Deserialize;
+
+use crate::error::{Issue, parse_json, required};
+
+/// A checked token of the container for the town. Whether it is any good, only the town knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshTokenRequest {
+    /// The token. Not empty.
+    pub token: Secret,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    token: Option<Secret>,
+}
+
+impl RefreshTokenRequest {
+    /// Parses and checks a body.
+    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        let Raw { token } = parse_json(body)?;
+        let issue = required("token", token.as_ref().map(Secret::expose));
+        match (token, issue) {
+            (Some(token), None) => Ok(Self { token }),
+            (_, issue) => Err(issue.into_iter().collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_required_and_never_quoted() {
+        let parse = |body: &str| RefreshTokenRequest::parse(body.as_bytes());
+        assert_eq!(parse(r#"{"token":"hunter2"}"#).unwrap().token.expose(), "hunter2");
+        for (body, path) in [
+            ("{}", "token"),
+            (r#"{"token":""}"#, "token"),
+            (r#"{"token":["hunter2"]}"#, "token"),
+            ("", "."),
+        ] {
+            let issues = parse(body).unwrap_err();
+            assert_eq!(issues[0].path, path, "{body}");
+            assert!(!format!("{issues:?}").contains("hunter2"));
+        }
+    }
+}

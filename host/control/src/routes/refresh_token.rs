@@ -1,0 +1,24 @@
+//! `POST /refresh-token`: a new token for the calls of the town. It is swapped in place; no agent is restarted.
+
+use axum::{Extension, Json};
+use bulkhead_api::{Issue, RefreshTokenAnswer, RefreshTokenRequest};
+use hyper::StatusCode;
+
+use crate::answer::Refusal;
+use crate::body::WholeBody;
+use crate::town::Town;
+
+pub(super) async fn post(
+    Extension(Town(town)): Extension<Town>,
+    body: WholeBody,
+) -> Result<Json<RefreshTokenAnswer>, Refusal> {
+    let request = RefreshTokenRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let town = town.ok_or_else(|| {
+        Refusal::new(StatusCode::CONFLICT, "this container has no town to call")
+            .kind("no-town")
+            .action("set town.api_url (GASTOWN_API_URL), or send no token")
+    })?;
+    let invalid = |problem| Refusal::invalid_body(vec![Issue::new("token", problem)]);
+    town.refresh_token(request.token).map_err(invalid)?;
+    Ok(Json(RefreshTokenAnswer { refreshed: true }))
+}

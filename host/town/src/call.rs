@@ -1,0 +1,127 @@
+//! The calls of the town API: what each is called, and whether it may be repeated.
+
+use bytes::Bytes;
+use http::Method;
+
+/// One call of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    RegistryGet,
+    RegistryPost,
+    Heartbeat,
+    ContainerHeartbeat,
+    ContainerReady,
+    ContainerEviction,
+    RefreshToken,
+    SnapshotGet,
+    SnapshotPost,
+    AgentEvents,
+    PendingNudges,
+    NudgeDelivered,
+    Completed,
+    EvictionContext,
+}
+
+/// Whether a call goes again when nobody knows if it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It says a state, or asks: twice is once.
+    Always,
+    /// Only when it cannot have arrived.
+    Unsent,
+}
+
+impl Call {
+    /// All of them, for tables.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::RegistryGet,
+        Self::RegistryPost,
+        Self::Heartbeat,
+        Self::ContainerHeartbeat,
+        Self::ContainerReady,
+        Self::ContainerEviction,
+        Self::RefreshToken,
+        Self::SnapshotGet,
+        Self::SnapshotPost,
+        Self::AgentEvents,
+        Self::PendingNudges,
+        Self::NudgeDelivered,
+        Self::Completed,
+        Self::EvictionContext,
+    ];
+
+    /// Its name in lines and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RegistryGet => "registry_get",
+            Self::RegistryPost => "registry_post",
+            Self::Heartbeat => "heartbeat",
+            Self::ContainerHeartbeat => "container_heartbeat",
+            Self::ContainerReady => "container_ready",
+            Self::ContainerEviction => "container_eviction",
+            Self::RefreshToken => "refresh_token",
+            Self::SnapshotGet => "snapshot_get",
+            Self::SnapshotPost => "snapshot_post",
+            Self::AgentEvents => "agent_events",
+            Self::PendingNudges => "pending_nudges",
+            Self::NudgeDelivered => "nudge_delivered",
+            Self::Completed => "completed",
+            Self::EvictionContext => "eviction_context",
+        }
+    }
+
+    pub(crate) fn method(self) -> Method {
+        match self {
+            Self::RegistryGet | Self::SnapshotGet | Self::PendingNudges => Method::GET,
+            _ => Method::POST,
+        }
+    }
+
+    pub(crate) fn repeat(self) -> Repeat {
+        match self {
+            // The town has a new token after it, and would take the old one no more; events would be there
+            // twice.
+            Self::RefreshToken | Self::AgentEvents => Repeat::Unsent,
+            _ => Repeat::Always,
+        }
+    }
+
+    /// Largest answer, in bytes.
+    pub(crate) fn max_reply_bytes(self) -> usize {
+        match self {
+            Self::RegistryGet => 32 * 1024 * 1024,
+            // The largest state that a role may keep.
+            Self::SnapshotGet => 16 * 1024 * 1024,
+            _ => 1024 * 1024,
+        }
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Payload {
+    Nothing,
+    Json(Bytes),
+    Octets {
+        bytes: Bytes,
+        /// `X-Snapshot-Taken-At`, in milliseconds since 1970.
+        taken_at_ms: i64,
+        /// `X-Snapshot-Sha256`, in hex.
+        sha256: String,
+    },
+}
+
+impl Payload {
+    /// A value of ours as JSON.
+    pub(crate) fn json(value: &impl serde::Serialize) -> Self {
+        // Strings, numbers, lists and maps with string keys: nothing of it can fail.
+        Self::Json(serde_json::to_vec(value).unwrap_or_default().into())
+    }
+
+    pub(crate) fn bytes(&self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::Json(bytes) | Self::Octets { bytes, .. } => bytes.clone(),
+        }
+    }
+}

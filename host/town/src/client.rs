@@ -1,0 +1,465 @@
+//! A call from its beginning to what is told of it.
+//!
+//! ```text
+//!   call ─▶ fenced? ─▶ exchange ─▶ 2xx ─▶ answer
+//!                        ▲   │
+//!                        │   ├─ 401: another token, asked for by one caller at a time; once more
+//!                        │   ├─ 409 fenced: told once; no call of this run goes out any more
+//!                        └───┴─ passing, and safe to repeat: after a random pause, while there is time
+//! ```
+//!
+//! One deadline holds for all of it. Every call that came to nothing is one `town.call_failed`, as far as the
+//! same one was not told just now; from the first one that met silence to the next answer the town counts
+//! as unreachable.
+
+use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::AcqRel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bulkhead_events::{RunContext, SharedSink, now};
+use bulkhead_model::time::millis;
+use bulkhead_model::{AgentId, Event, Secret, Timestamp};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::{Instant as Deadline, sleep};
+
+use crate::address::{Paths, segment};
+use crate::call::{Call, Payload, Repeat};
+use crate::fault::{Cause, Fault};
+use crate::figures::{Counters, Droppable};
+use crate::token::{self, Current, Token};
+use crate::transport::{Reply, Transport};
+
+/// Most exchanges of one call, those after another token not counted.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// Bound of the first pause between two tries; doubles with each.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// Names the run that calls. The town keeps the newest that it has seen.
+const RUN_ID: &str = "x-bulkhead-run-id";
+
+/// Which agent a call is about.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) agent_id: AgentId,
+    pub(crate) rig_id: Option<String>,
+}
+
+/// Makes calls. One for the whole container.
+pub(crate) struct Client {
+    pub(crate) transport: Transport,
+    pub(crate) paths: Paths,
+    pub(crate) token: Token,
+    pub(crate) counters: Counters,
+    pub(crate) sink: SharedSink,
+    pub(crate) context: Arc<RunContext>,
+    /// For a call without a deadline of its own.
+    pub(crate) patience: Duration,
+    pub(crate) fenced: watch::Sender<bool>,
+    /// Since when the town is silent.
+    silent_since: Mutex<Option<Instant>>,
+    told_fence: AtomicBool,
+}
+
+/// The shape of a refusal.
+#[derive(Deserialize)]
+struct Refusal {
+    error: Option<String>,
+    data: Option<RefusalData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RefusalData {
+    run_id: Option<String>,
+}
+
+/// The shape of an answer.
+#[derive(Deserialize)]
+struct Envelope<T> {
+    success: Option<bool>,
+    data: Option<T>,
+}
+
+impl Client {
+    pub(crate) fn new(
+        transport: Transport,
+        paths: Paths,
+        token: Secret,
+        patience: Duration,
+        sink: SharedSink,
+        context: Arc<RunContext>,
+    ) -> Self {
+        Self {
+            transport,
+            paths,
+            token: Token::new(token),
+            counters: Counters::default(),
+            sink,
+            context,
+            patience,
+            fenced: watch::Sender::new(false),
+            silent_since: Mutex::default(),
+            told_fence: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes a call that is about the container, in the usual time.
+    pub(crate) async fn call(
+        &self,
+        call: Call,
+        path: &str,
+        payload: Payload,
+    ) -> Result<Reply, Fault> {
+        self.call_within(call, path, payload, None, self.patience).await
+    }
+
+    /// Makes a call that is about an agent, in the usual time.
+    pub(crate) async fn call_about(
+        &self,
+        call: Call,
+        path: &str,
+        payload: Payload,
+        about: &About,
+    ) -> Result<Reply, Fault> {
+        self.call_within(call, path, payload, Some(about), self.patience).await
+    }
+
+    /// Makes a call in this time, all tries together. A failure was told and counted.
+    pub(crate) async fn call_within(
+        &self,
+        call: Call,
+        path: &str,
+        payload: Payload,
+        about: Option<&About>,
+        within: Duration,
+    ) -> Result<Reply, Fault> {
+        let mut attempts = 0;
+        let deadline = Deadline::now() + within;
+        let result = self.attempt(call, path, &payload, about, deadline, &mut attempts).await;
+        // A snapshot that is not there is an answer.
+        let result = match result {
+            Err(fault) if call == Call::SnapshotGet && fault.status == Some(404) => {
+                self.counters.count(call, Ok(()));
+                return Err(fault);
+            }
+            other => other,
+        };
+        self.counters.count(call, result.as_ref().map(|_| ()));
+        if let Err(fault) = &result {
+            if fault.cause.is_silence() {
+                self.is_silent(fault);
+            }
+            self.tell(call, fault, attempts, about);
+        }
+        result
+    }
+
+    /// The `data` of an answer. One of another shape is a failed call.
+    pub(crate) fn data<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        reply: &Reply,
+        about: Option<&About>,
+    ) -> Result<Option<T>, Fault> {
+        let parsed = serde_json::from_slice::<Envelope<T>>(&reply.body);
+        let refused = |envelope: Envelope<T>| match envelope.success {
+            Some(false) => Err(Fault::new(Cause::NotJson, "the answer says that it is no success")),
+            _ => Ok(envelope.data),
+        };
+        let read = parsed.map_err(|error| {
+            // Where it is wrong, and not what stands there: the parser may quote a secret.
+            let (line, column) = (error.line(), error.column());
+            let text = match error.classify() {
+                serde_json::error::Category::Data => "the answer has another shape",
+                _ => "the answer is no JSON",
+            };
+            Fault::new(Cause::NotJson, format!("{text}, at {line}:{column}"))
+        });
+        read.and_then(refused).map_err(|fault| self.failed(call, fault, about))
+    }
+
+    /// Counts and tells an answer that is no use.
+    pub(crate) fn failed(&self, call: Call, fault: Fault, about: Option<&About>) -> Fault {
+        self.counters.count(call, Err(&fault));
+        self.tell(call, &fault, 1, about);
+        fault
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        *self.fenced.borrow()
+    }
+
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Counts a loss, and tells it as far as that was not done just now.
+    pub(crate) fn dropped(&self, what: Droppable, dropped: u64) {
+        self.counters.drop(what, dropped);
+        let name = what.name();
+        if self.context.take_repeat(&format!("town:dropped:{name}")).is_some() {
+            let (dropped, total) = self.counters.tell_dropped(what);
+            self.sink.record(Event::TownDropped { what: name, dropped, total });
+        }
+    }
+
+    async fn attempt(
+        &self,
+        call: Call,
+        path: &str,
+        payload: &Payload,
+        about: Option<&About>,
+        deadline: Deadline,
+        attempts: &mut u32,
+    ) -> Result<Reply, Fault> {
+        let mut renewed = false;
+        loop {
+            if self.is_fenced() && call != Call::RefreshToken {
+                return Err(Fault::fenced());
+            }
+            *attempts += 1;
+            let token = self.token.current();
+            let fault = match self.exchange(call, path, payload, about, &token, deadline).await {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => fault,
+            };
+            if fault.status == Some(401) && call != Call::RefreshToken && !renewed {
+                renewed = true;
+                if self.renew(token.generation, "unauthorized", deadline).await {
+                    continue;
+                }
+                return Err(fault);
+            }
+            let repeats = fault.is_passing()
+                && (call.repeat() == Repeat::Always || fault.cause.is_before_sending());
+            let bound = BACKOFF * (1 << (*attempts).min(6));
+            let pause = bound.mul_f64(fastrand::f64());
+            if !repeats || *attempts >= MAX_ATTEMPTS || Deadline::now() + pause >= deadline {
+                return Err(fault);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        call: Call,
+        path: &str,
+        payload: &Payload,
+        about: Option<&About>,
+        token: &Current,
+        deadline: Deadline,
+    ) -> Result<Reply, Fault> {
+        let request = self.request(call, path, payload, about, token)?;
+        let reply = self.transport.exchange(request, call.max_reply_bytes(), deadline).await?;
+        self.is_heard();
+        if reply.status.is_success() {
+            return check_success(call, reply);
+        }
+        let refusal = serde_json::from_slice::<Refusal>(&reply.body).ok();
+        let text = refusal.as_ref().and_then(|refusal| refusal.error.as_deref());
+        if reply.status == StatusCode::CONFLICT && text == Some("fenced") {
+            self.fence(refusal.and_then(|refusal| refusal.data).and_then(|data| data.run_id));
+            return Err(Fault::fenced());
+        }
+        Err(Fault::refused(reply.status, text.unwrap_or_default()))
+    }
+
+    fn request(
+        &self,
+        call: Call,
+        path: &str,
+        payload: &Payload,
+        about: Option<&About>,
+        token: &Current,
+    ) -> Result<Request<Full<bytes::Bytes>>, Fault> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.secret.expose()))
+            .map_err(|_| Fault::new(Cause::NotHttp, "the token cannot be sent in a header"))?;
+        bearer.set_sensitive(true);
+        let mut request = Request::builder()
+            .method(call.method())
+            .uri(path)
+            .header(HOST, self.transport.authority())
+            .header(USER_AGENT, concat!("bulkhead/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, "application/json, application/octet-stream")
+            .header(AUTHORIZATION, bearer)
+            .header(RUN_ID, self.context.run_id());
+        if let Some(About { agent_id, rig_id }) = about {
+            request = request
+                .header("x-gastown-agent-id", agent_id.as_str())
+                .header("x-gastown-rig-id", segment(rig_id.as_deref().unwrap_or_default()));
+        }
+        match payload {
+            Payload::Nothing => {}
+            Payload::Json(_) => request = request.header(CONTENT_TYPE, "application/json"),
+            Payload::Octets { taken_at_ms, sha256, .. } => {
+                request = request
+                    .header(CONTENT_TYPE, "application/octet-stream")
+                    .header("x-snapshot-taken-at", *taken_at_ms)
+                    .header("x-snapshot-sha256", sha256.as_str());
+            }
+        }
+        request
+            .body(Full::new(payload.bytes()))
+            .map_err(|error| Fault::new(Cause::NotHttp, format!("make the request: {error}")))
+    }
+
+    /// Gets another token than the one of `generation`, unless somebody else did. Says whether there is one.
+    pub(crate) async fn renew(
+        &self,
+        generation: u64,
+        why: &'static str,
+        deadline: Deadline,
+    ) -> bool {
+        let Ok(_guard) = tokio::time::timeout_at(deadline, self.token.refreshing.lock()).await
+        else {
+            return false;
+        };
+        if self.token.current().generation != generation {
+            return true;
+        }
+        if self.token.is_resting(generation, Instant::now()) {
+            return false;
+        }
+        // Its line is the one of a failed call.
+        let Ok(secret) = self.ask_for_token(deadline).await else {
+            self.token.refresh_failed(generation, Instant::now());
+            return self.token.current().generation != generation;
+        };
+        let (in_place, expires_at) = self.token.refreshed(generation, secret);
+        if in_place {
+            self.sink.record(Event::TownTokenRefreshed { why, expires_at });
+        }
+        true
+    }
+
+    /// In a box, because it is a call inside a call.
+    fn ask_for_token(
+        &self,
+        deadline: Deadline,
+    ) -> Pin<Box<dyn Future<Output = Result<Secret, Fault>> + Send + '_>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            token: Secret,
+        }
+        Box::pin(async move {
+            let call = Call::RefreshToken;
+            let within = deadline.saturating_duration_since(Deadline::now());
+            let path = self.paths.town("refresh-container-token");
+            let payload = Payload::json(&NoFields {});
+            let reply = self.call_within(call, &path, payload, None, within).await?;
+            let answer: Option<Answer> = self.data(call, &reply, None)?;
+            let secret = answer.map(|answer| answer.token);
+            secret.filter(|secret| token::check(secret).is_ok()).ok_or_else(|| {
+                let text = "the answer has no token that could be used";
+                self.failed(call, Fault::new(Cause::NotJson, text), None)
+            })
+        })
+    }
+
+    /// The town sent a token.
+    pub(crate) fn swap_token(&self, secret: Secret) -> Option<Timestamp> {
+        let expires_at = self.token.swap(secret);
+        self.sink.record(Event::RefreshTokenReceived { expires_at });
+        expires_at
+    }
+
+    fn fence(&self, newer_run_id: Option<String>) {
+        self.fenced.send_replace(true);
+        if !self.told_fence.swap(true, AcqRel) {
+            let newer_run_id = newer_run_id.map(|id| crate::fault::one_line(&id));
+            self.sink.record(Event::TownFenced {
+                newer_run_id,
+                action: "another container serves this town; stop this one, or restart it to take over",
+            });
+        }
+    }
+
+    fn tell(&self, call: Call, fault: &Fault, attempts: u32, about: Option<&About>) {
+        // That is told once, when it is found out.
+        if fault.cause == Cause::Fenced {
+            return;
+        }
+        let fingerprint = fault.fingerprint(call.name());
+        let Some(repeated) = self.context.take_repeat(&fingerprint) else { return };
+        self.sink.record(Event::TownCallFailed {
+            call: call.name(),
+            cause: fault.cause.as_str(),
+            status: fault.status,
+            attempts,
+            message: fault.message.clone(),
+            agent_id: about.map(|about| about.agent_id.clone()),
+            fingerprint,
+            repeated,
+        });
+    }
+
+    fn is_silent(&self, fault: &Fault) {
+        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_none() {
+            *since = Some(Instant::now());
+            let (cause, message) = (fault.cause.as_str(), fault.message.clone());
+            self.sink.record(Event::TownUnreachable { cause, message });
+        }
+    }
+
+    fn is_heard(&self) {
+        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = since.take() {
+            self.sink.record(Event::TownReachable { down_ms: millis(since.elapsed()) });
+        }
+    }
+
+    /// How long until the token is to be replaced.
+    pub(crate) fn token_due_in(&self) -> Option<Duration> {
+        self.token.due_in(now())
+    }
+}
+
+/// Whether a success is the town's own word. A sign-in page on the way answers 200 as well, and what it took
+/// was not told to anybody.
+fn check_success(call: Call, reply: Reply) -> Result<Reply, Fault> {
+    #[derive(Deserialize)]
+    struct Outcome {
+        success: Option<bool>,
+        error: Option<String>,
+    }
+    if call == Call::SnapshotGet {
+        return match is_octets(&reply) {
+            true => Ok(reply),
+            false => Err(Fault::new(Cause::Corrupt, "the answer is a document and no snapshot")),
+        };
+    }
+    if reply.status == StatusCode::NO_CONTENT {
+        return Ok(reply);
+    }
+    match serde_json::from_slice::<Outcome>(&reply.body) {
+        Ok(Outcome { success: Some(false), error }) => {
+            let refused = Fault::refused(reply.status, error.as_deref().unwrap_or("no success"));
+            Err(Fault::new(Cause::NotJson, refused.message))
+        }
+        Ok(_) => Ok(reply),
+        // The parser may quote a secret.
+        Err(_) => Err(Fault::new(Cause::NotJson, "the answer is no object of the town API")),
+    }
+}
+
+/// Whether an answer can be a snapshot: it has a hash, or says of itself nothing else.
+fn is_octets(reply: &Reply) -> bool {
+    let content_type = reply.headers.get(CONTENT_TYPE);
+    reply.headers.contains_key("x-snapshot-sha256")
+        || content_type
+            .is_none_or(|value| value.as_bytes().starts_with(b"application/octet-stream"))
+}
+
+/// `{}`.
+#[derive(serde::Serialize)]
+struct NoFields {}

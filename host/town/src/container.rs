@@ -1,0 +1,76 @@
+//! What the loops need from below.
+
+use std::sync::Arc;
+
+use bulkhead_api::{AgentView, EventsPage, NudgeRequest};
+use bulkhead_model::{AgentId, Timestamp};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+/// One agent as the town is told of it.
+#[derive(Debug, Clone)]
+pub struct AgentSight {
+    /// Its state.
+    pub view: AgentView,
+    /// The name and the time of the last event that it had in this run.
+    pub last_event: Option<(Arc<str>, Timestamp)>,
+}
+
+/// One row of the registry, without a secret.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Which agent.
+    pub agent_id: AgentId,
+    /// Its start, without `envVars`.
+    pub request: Arc<RawValue>,
+    /// The names of its environment.
+    pub env: Vec<String>,
+}
+
+/// What an agent remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// The guest's own format.
+    pub bytes: Bytes,
+}
+
+/// The supervisor as the loops see it. A trait, so that their own tests need no engine.
+///
+/// Nothing of it may wait, except where it says so: all of it runs on the only thread of the town's client.
+pub trait Container: Send + Sync + 'static {
+    /// All agents that are known, those that ended included.
+    fn agents(&self) -> Vec<AgentSight>;
+    /// One agent.
+    fn agent(&self, id: &AgentId) -> Option<AgentView>;
+    /// Whether new starts are taken.
+    fn is_ready(&self) -> bool;
+
+    /// The agents that are to be there: those that run, start, or come back.
+    fn registry(&self) -> Vec<Listed>;
+    /// Rises when the registry changed.
+    fn registry_changes(&self) -> watch::Receiver<u64>;
+    /// The town is about to be told that these are the agents that are to be there.
+    fn telling(&self, agents: &[AgentId]);
+    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
+    fn not_told(&self);
+    /// The town has acknowledged that these are the agents that are to be there.
+    fn acknowledged(&self, agents: &[AgentId]);
+
+    /// An agent's events with an id above `after`.
+    fn events_after(&self, id: &AgentId, after: u64) -> EventsPage;
+    /// The id of an agent's last event, 0 when there is none.
+    fn last_event_id(&self, id: &AgentId) -> u64;
+
+    /// Leaves a nudge. An error says why it was not taken.
+    fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<(), String>;
+
+    /// Rises when agents have new snapshots.
+    fn snapshot_changes(&self) -> watch::Receiver<u64>;
+    /// Agents with snapshots that were stored since the last call.
+    fn take_changed_snapshots(&self) -> Vec<AgentId>;
+    /// The newest snapshot of an agent. Reads the disk: called on a thread that may wait.
+    fn newest_snapshot(&self, id: &AgentId) -> Option<Remembered>;
+}

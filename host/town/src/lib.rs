@@ -1,0 +1,43 @@
+//! The town API: what the container calls.
+//!
+//! ```text
+//!   Supervisor ◀── Container ──┐             ┌──▶ client ─▶ transport ─▶ the town
+//!   Sink ─▶ Handle::hear ──────┼─▶ loops ────┤      │
+//!   control ─▶ Handle ─────────┘             └──────┴─ token, fence, figures, lines
+//! ```
+//!
+//! All of it runs on a thread of its own, `bulkhead-town`: no guest can stall it, and nothing that the town
+//! does or does not do reaches an agent's life. Every call has a deadline, every answer a bound, every queue
+//! too; what is lost is counted and told. A failed call is one line of the log.
+//!
+//! - `address`, `transport`, `tls`, `fault`: one exchange, and why it came to nothing
+//! - `token`, `client`, `call`: a call with its token, its tries, its fence and its lines
+//! - `heard`: what happened in the container, until a loop takes it
+//! - `loops`: what is told, one loop a file
+//! - `container`: what the loops need from below
+
+mod address;
+mod call;
+mod client;
+mod config;
+mod container;
+mod fault;
+mod figures;
+mod heard;
+mod loops;
+mod service;
+mod supervisor;
+mod tls;
+mod token;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, AddressError};
+pub use config::{ConfigError, TownConfig};
+pub use container::{AgentSight, Container, Listed, Remembered};
+pub use fault::{Cause, Fault};
+pub use figures::Figures;
+pub use service::{Handle, Town};
+pub use token::{MAX_TOKEN_BYTES, TokenError};

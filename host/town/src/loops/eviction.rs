@@ -1,0 +1,69 @@
+//! The goodbye: the town is told that this container goes away, and where each agent was.
+
+use std::time::Duration;
+
+use bulkhead_api::AgentView;
+use bulkhead_model::{AgentId, Timestamp};
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{PARALLEL, Shared, about, heartbeat};
+use crate::call::{Call, Payload};
+use crate::container::Container;
+
+/// All of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Eviction<'a> {
+    container_instance_id: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContextOfAgent<'a> {
+    agent_id: &'a AgentId,
+    status: &'a str,
+    last_activity_at: Timestamp,
+    message_count: u64,
+}
+
+/// The agents that are there.
+pub(crate) fn active(container: &dyn Container) -> Vec<AgentView> {
+    let views = container.agents().into_iter().map(|sight| sight.view);
+    views.filter(heartbeat::is_active).collect()
+}
+
+/// Tells the town, also of these agents. Comes back within ten seconds, whatever the town does.
+pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str) {
+    let client = &shared.client;
+    let told = async {
+        let container_instance_id = client.context.run_id();
+        let payload = Payload::json(&Eviction { container_instance_id, reason });
+        let path = client.paths.town("container-eviction");
+        let within = client.patience.min(PATIENCE);
+        let _ = client.call_within(Call::ContainerEviction, &path, payload, None, within).await;
+        let active = futures_util::stream::iter(active);
+        active.for_each_concurrent(PARALLEL, |view| tell_of(shared, view)).await;
+    };
+    let _ = timeout(PATIENCE, told).await;
+}
+
+async fn tell_of(shared: &Shared, view: AgentView) {
+    let client = &shared.client;
+    if !client.is_reachable() {
+        return;
+    }
+    let (id, rig) = (view.agent_id.as_str(), view.rig_id.as_deref());
+    let path = client.paths.agent(rig, id, "eviction-context");
+    let payload = Payload::json(&ContextOfAgent {
+        agent_id: &view.agent_id,
+        status: &view.status,
+        last_activity_at: view.last_activity_at,
+        message_count: view.message_count,
+    });
+    let _ = client.call_about(Call::EvictionContext, &path, payload, &about(&view)).await;
+}

@@ -1,0 +1,129 @@
+//! Signs of life: of the container always, of each agent that is there.
+
+use bulkhead_api::AgentView;
+use bulkhead_events::now;
+use bulkhead_model::{AgentId, Timestamp};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Loop, PARALLEL, Woken, about};
+use crate::call::{Call, Payload};
+use crate::container::AgentSight;
+use crate::transport::Reply;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfContainer<'a> {
+    town_id: &'a str,
+    timestamp: Timestamp,
+    container_instance_id: &'a str,
+    agents: usize,
+    active_agents: usize,
+    status: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfAgent<'a> {
+    agent_id: &'a AgentId,
+    rig_id: Option<&'a str>,
+    town_id: &'a str,
+    status: &'a str,
+    timestamp: Timestamp,
+    last_event_type: Option<&'a str>,
+    last_event_at: Option<Timestamp>,
+    active_tools: &'a [String],
+    message_count: u64,
+    container_instance_id: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    drain_nonce: Option<String>,
+}
+
+pub(super) async fn run(this: Loop) {
+    let mut beat = interval(this.shared.heartbeat);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let tick = async {
+            beat.tick().await;
+        };
+        if this.wait(tick).await != Woken::Work {
+            return;
+        }
+        this.beat().await;
+    }
+}
+
+impl Loop {
+    async fn beat(&self) {
+        let sights = self.container.agents();
+        let active: Vec<_> = sights.iter().filter(|sight| is_active(&sight.view)).collect();
+        self.beat_for_container(sights.len(), active.len()).await;
+        let beats = futures_util::stream::iter(active);
+        beats.for_each_concurrent(PARALLEL, |sight| self.beat_for(sight)).await;
+    }
+
+    async fn beat_for_container(&self, agents: usize, active_agents: usize) {
+        let client = self.client();
+        let payload = Payload::json(&OfContainer {
+            town_id: &self.shared.town_id,
+            timestamp: now(),
+            container_instance_id: client.context.run_id(),
+            agents,
+            active_agents,
+            status: if self.container.is_ready() { "ok" } else { "degraded" },
+        });
+        let path = client.paths.town("container-heartbeat");
+        if let Ok(reply) = client.call(Call::ContainerHeartbeat, &path, payload).await {
+            self.look_for_nonce(&reply);
+        }
+    }
+
+    async fn beat_for(&self, sight: &AgentSight) {
+        let client = self.client();
+        // The next round begins with a call that finds out whether it is back.
+        if !client.is_reachable() {
+            return;
+        }
+        let (view, last) = (&sight.view, sight.last_event.as_ref());
+        let payload = Payload::json(&OfAgent {
+            agent_id: &view.agent_id,
+            rig_id: view.rig_id.as_deref(),
+            town_id: &self.shared.town_id,
+            status: &view.status,
+            timestamp: now(),
+            last_event_type: last.map(|(name, _)| &**name),
+            last_event_at: last.map(|(_, at)| *at),
+            active_tools: &view.active_tools,
+            message_count: view.message_count,
+            container_instance_id: client.context.run_id(),
+        });
+        let path = client.paths.agent(view.rig_id.as_deref(), view.agent_id.as_str(), "heartbeat");
+        let about = about(view);
+        if let Ok(reply) = client.call_about(Call::Heartbeat, &path, payload, &about).await {
+            self.look_for_nonce(&reply);
+        }
+    }
+
+    /// An answer without one, or of another shape, is as good as any.
+    fn look_for_nonce(&self, reply: &Reply) {
+        #[derive(Deserialize)]
+        struct Envelope {
+            data: Option<Answer>,
+        }
+        let answer = serde_json::from_slice::<Envelope>(&reply.body).ok();
+        let answer = answer.and_then(|envelope| envelope.data);
+        if let Some(nonce) = answer.and_then(|answer| answer.drain_nonce) {
+            self.shared.heard.nonce(&nonce);
+        }
+    }
+}
+
+/// Whether something of it is there. One that comes back is not, for now.
+pub(super) fn is_active(view: &AgentView) -> bool {
+    matches!(view.status.as_ref(), "starting" | "running" | "stopping")
+}

@@ -1,0 +1,186 @@
+//! What agents remember: up after it was stored, down before a start at boot.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bulkhead_model::{AgentId, Timestamp};
+use futures_util::StreamExt as _;
+use http::HeaderMap;
+use http::header::LAST_MODIFIED;
+use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+
+use super::{Loop, PARALLEL, Shared, Woken, backoff, changed};
+use crate::call::{Call, Payload};
+use crate::client::{About, Client};
+use crate::container::Remembered;
+use crate::fault::{Cause, Fault};
+
+/// Agents of which it is remembered what the town has. Past it all of them are forgotten, which costs some
+/// uploads that were not needed.
+const REMEMBERED: usize = 20_000;
+
+/// What the town has, and what it has to get.
+#[derive(Default)]
+pub(crate) struct Snapshots(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// When the newest snapshot that the town has was taken.
+    has: HashMap<AgentId, Timestamp>,
+    waiting: HashSet<AgentId>,
+}
+
+impl Snapshots {
+    /// How many agents' snapshots wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    fn town_has(&self, id: &AgentId, taken_at: Timestamp) {
+        let mut inner = self.lock();
+        if inner.has.len() >= REMEMBERED {
+            inner.has.clear();
+        }
+        inner.has.insert(id.clone(), taken_at);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) async fn run(this: Loop) {
+    let mut changes = this.container.snapshot_changes();
+    changes.mark_changed();
+    let mut failures = 0;
+    loop {
+        let woken = match failures {
+            0 => this.wait(changed(&mut changes)).await,
+            _ => this.wait(sleep(backoff(failures))).await,
+        };
+        if woken == Woken::Fenced {
+            return;
+        }
+        changes.mark_unchanged();
+        failures = if this.upload_all().await { 0 } else { failures + 1 };
+        if woken == Woken::Closing {
+            return;
+        }
+    }
+}
+
+impl Loop {
+    /// Says whether the town has all of them.
+    async fn upload_all(&self) -> bool {
+        let snapshots = &self.shared.snapshots;
+        let waiting = {
+            let mut inner = snapshots.lock();
+            inner.waiting.extend(self.container.take_changed_snapshots());
+            inner.waiting.iter().cloned().collect::<Vec<_>>()
+        };
+        let uploads = futures_util::stream::iter(waiting);
+        let uploads = uploads.map(|id| async move {
+            let through = self.upload(&id).await;
+            if through {
+                snapshots.lock().waiting.remove(&id);
+            }
+            through
+        });
+        let uploads = uploads.buffer_unordered(PARALLEL / 2);
+        uploads.fold(true, |all, through| async move { all && through }).await
+    }
+
+    /// Says whether the snapshot is done with.
+    async fn upload(&self, id: &AgentId) -> bool {
+        let (container, of) = (self.container.clone(), id.clone());
+        let read = tokio::task::spawn_blocking(move || container.newest_snapshot(&of));
+        // One that panicked was told by the hook.
+        let Ok(Some(Remembered { taken_at, bytes })) = read.await else { return true };
+        if self.shared.snapshots.lock().has.get(id).is_some_and(|has| *has >= taken_at) {
+            return true;
+        }
+        let rig_id = self.container.agent(id).and_then(|view| view.rig_id);
+        let path = self.client().paths.agent(rig_id.as_deref(), id.as_str(), "db-snapshot");
+        let about = About { agent_id: id.clone(), rig_id };
+        let sha256 = hex(&bytes);
+        let payload = Payload::Octets { bytes, taken_at_ms: taken_at.0, sha256 };
+        match self.client().call_about(Call::SnapshotPost, &path, payload, &about).await {
+            Ok(_) => {
+                self.shared.snapshots.town_has(id, taken_at);
+                true
+            }
+            Err(fault) => fault.is_final(),
+        }
+    }
+}
+
+/// The snapshot that the town has of an agent, if it has one.
+pub(crate) async fn download(
+    shared: &Shared,
+    about: &About,
+    within: Duration,
+) -> Result<Option<Remembered>, Fault> {
+    let client = &shared.client;
+    let (id, rig) = (about.agent_id.as_str(), about.rig_id.as_deref());
+    let path = client.paths.agent(rig, id, "db-snapshot");
+    let call = Call::SnapshotGet;
+    let reply = match client.call_within(call, &path, Payload::Nothing, Some(about), within).await {
+        Ok(reply) => reply,
+        Err(fault) if fault.status == Some(404) => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    check_hash(client, about, &reply.headers, &reply.body)?;
+    let taken_at = taken_at(&reply.headers);
+    shared.snapshots.town_has(&about.agent_id, taken_at);
+    Ok(Some(Remembered { taken_at, bytes: reply.body }))
+}
+
+fn check_hash(
+    client: &Client,
+    about: &About,
+    headers: &HeaderMap,
+    bytes: &[u8],
+) -> Result<(), Fault> {
+    let Some(wanted) = headers.get("x-snapshot-sha256") else { return Ok(()) };
+    if wanted.as_bytes().eq_ignore_ascii_case(hex(bytes).as_bytes()) {
+        return Ok(());
+    }
+    let text = format!("the snapshot of {} has another hash than it says", about.agent_id);
+    Err(client.failed(Call::SnapshotGet, Fault::new(Cause::Corrupt, text), Some(about)))
+}
+
+/// When a snapshot was taken. One that does not say it is older than any other.
+fn taken_at(headers: &HeaderMap) -> Timestamp {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let told = text("x-snapshot-taken-at").and_then(|ms| ms.trim().parse().ok());
+    let modified = || {
+        let date = jiff::fmt::rfc2822::parse(text(LAST_MODIFIED.as_str())?).ok()?;
+        Some(date.timestamp().as_millisecond())
+    };
+    Timestamp(told.or_else(modified).unwrap_or(0))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_its_own_else_that_of_the_file_else_none() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            let headers = pairs.iter().map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap())
+            });
+            taken_at(&headers.collect()).0
+        };
+        let modified = ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(of(&[("x-snapshot-taken-at", "1700000000123"), modified]), 1_700_000_000_123);
+        assert_eq!(of(&[("x-snapshot-taken-at", "soon"), modified]), 784_111_777_000);
+        assert_eq!((of(&[("last-modified", "soon")]), of(&[])), (0, 0));
+    }
+}

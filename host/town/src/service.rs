@@ -1,0 +1,236 @@
+//! The thread, and the handles to it.
+
+use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bulkhead_api::TownRegistry;
+use bulkhead_events::task::Spawner;
+use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_model::{AgentId, Event, Secret};
+use serde_json::value::RawValue;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle as Task;
+use tokio::time::timeout;
+
+use crate::address::Paths;
+use crate::call::{Call, Payload};
+use crate::client::{About, Client};
+use crate::config::{ConfigError, TownConfig};
+use crate::container::{Container, Remembered};
+use crate::fault::{Cause, Fault};
+use crate::figures::Figures;
+use crate::heard::Heard;
+use crate::loops::{self, Events, Shared, Snapshots};
+use crate::tls;
+use crate::token::{self, TokenError};
+use crate::transport::Transport;
+
+/// Threads that look up names and read snapshots.
+const BLOCKING_THREADS: usize = 4;
+
+/// The client of one town. Ends its thread when it is dropped.
+pub struct Town {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    loops: Mutex<Vec<Task<Option<()>>>>,
+    container: Mutex<Option<Arc<dyn Container>>>,
+}
+
+/// The way to the client. Cheap to clone. Everything but what is async returns at once.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    spawner: Spawner,
+}
+
+impl Town {
+    /// Starts the thread. Calls can be made from then on; nothing is called by itself before
+    /// [`Town::keep_token`] and [`Town::follow`].
+    pub fn start(
+        config: TownConfig,
+        sink: SharedSink,
+        context: Arc<RunContext>,
+    ) -> Result<Self, ConfigError> {
+        token::check(&config.token).map_err(ConfigError::Token)?;
+        let tls = tls::config(config.ca_file.as_deref()).map_err(ConfigError::CaFile)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("bulkhead-town-io")
+            .build()
+            .map_err(ConfigError::Thread)?;
+        let lane = runtime.handle().clone();
+        let spawner = Spawner::new(lane, Arc::clone(&sink), Arc::clone(&context));
+        let TownConfig { town_id, address, token, heartbeat, call, .. } = config;
+        let paths = Paths::new(&address, &town_id);
+        let transport = Transport::new(address, tls, spawner.clone());
+        let client = Client::new(transport, paths, token, call, sink, context);
+        let shared = Arc::new(Shared {
+            client,
+            heard: Heard::default(),
+            town_id,
+            heartbeat,
+            closing: watch::Sender::new(false),
+            events: Events::default(),
+            snapshots: Snapshots::default(),
+            waiting_events: AtomicU64::new(0),
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = move || {
+            // Either way there is nobody any more who wants a call.
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_background();
+        };
+        let builder = std::thread::Builder::new().name("bulkhead-town".into());
+        let thread = builder.spawn(run).map_err(ConfigError::Thread)?;
+        let handle = Handle { shared, spawner };
+        Ok(Self {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+            loops: Mutex::default(),
+            container: Mutex::default(),
+        })
+    }
+
+    /// The way to it.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Replaces tokens that are about to end from now on, which is told. Once.
+    pub fn keep_token(&self) {
+        loops::keep_token(&self.handle.shared, &self.handle.spawner);
+    }
+
+    /// Tells the town of this container from now on. Not before what the town wants was merged with what is
+    /// there: from here on the town's registry follows the container. Once.
+    pub fn follow(&self, container: Arc<dyn Container>) {
+        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        if loops.is_empty() {
+            *loops = loops::begin(&self.handle.shared, &container, &self.handle.spawner);
+        }
+        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
+    }
+
+    /// Begins to tell the town that the container goes away, and where each agent is. The handle resolves
+    /// within ten seconds; nobody has to wait for it.
+    pub fn evict(&self, reason: &str) -> Task<Option<()>> {
+        let (shared, reason) = (Arc::clone(&self.handle.shared), reason.to_owned());
+        let container = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Now: those who have nothing to do end at once.
+        let active = container.map(|container| loops::active(&*container)).unwrap_or_default();
+        self.handle.spawner.spawn("town eviction", async move {
+            loops::evict(&shared, active, &reason).await;
+            Ok::<_, Infallible>(())
+        })
+    }
+
+    /// Tells the town what it has not heard yet, for at most this long, and ends all loops. Says whether
+    /// they were through.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
+        self.handle.shared.closing.send_replace(true);
+        let all = async {
+            for task in loops {
+                let _ = task.await;
+            }
+        };
+        timeout(patience, all).await.is_ok()
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    /// Hears a fact on its way to the log.
+    pub fn hear(&self, event: &Event) {
+        self.shared.heard.hear(event, &self.shared.client);
+    }
+
+    /// Which town.
+    pub fn town_id(&self) -> &str {
+        &self.shared.town_id
+    }
+
+    /// The town sent a token: every call that begins from now on uses it. No agent is touched.
+    pub fn refresh_token(&self, token: Secret) -> Result<(), TokenError> {
+        token::check(&token)?;
+        self.shared.client.swap_token(token);
+        Ok(())
+    }
+
+    /// The town asks to be told, once, when the container is ready.
+    pub fn acknowledge(&self, nonce: &str) {
+        self.shared.heard.nonce(nonce);
+    }
+
+    /// The figures now.
+    pub fn figures(&self) -> Figures {
+        let Shared { client, heard, snapshots, waiting_events, .. } = &*self.shared;
+        let (ends, idle) = heard.waiting();
+        Figures {
+            calls: client.counters.calls(),
+            waiting: vec![
+                ("events", waiting_events.load(Relaxed)),
+                ("completions", ends as u64),
+                ("nudges", idle as u64),
+                ("snapshots", snapshots.waiting() as u64),
+            ],
+            dropped: client.counters.dropped(),
+            reachable: client.is_reachable(),
+            fenced: client.is_fenced(),
+        }
+    }
+
+    /// The agents that the town wants here, asked for in this time.
+    pub async fn registry(&self, within: Duration) -> Result<TownRegistry, Fault> {
+        let shared = Arc::clone(&self.shared);
+        let asking = self.spawner.spawn("town registry_get", async move {
+            Ok::<_, Infallible>(ask_for_registry(&shared.client, within).await)
+        });
+        // A panic of it was told; the town's thread may end before it.
+        asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
+    }
+
+    /// The snapshot that the town has of an agent, if it has one.
+    pub async fn snapshot(
+        &self,
+        agent_id: AgentId,
+        rig_id: Option<String>,
+        within: Duration,
+    ) -> Result<Option<Remembered>, Fault> {
+        let shared = Arc::clone(&self.shared);
+        let asking = self.spawner.spawn("town snapshot_get", async move {
+            let about = About { agent_id, rig_id };
+            Ok::<_, Infallible>(loops::download(&shared, &about, within).await)
+        });
+        asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
+    }
+}
+
+async fn ask_for_registry(client: &Client, within: Duration) -> Result<TownRegistry, Fault> {
+    let (call, path) = (Call::RegistryGet, client.paths.town("container-registry"));
+    let reply = client.call_within(call, &path, Payload::Nothing, None, within).await?;
+    let rows: Option<Vec<Box<RawValue>>> = client.data(call, &reply, None)?;
+    // Nothing said is not the same as nothing wanted.
+    let rows = rows.ok_or_else(|| "the answer has no data".to_owned());
+    let parsed = rows.and_then(|rows| TownRegistry::parse(&rows));
+    parsed.map_err(|text| client.failed(call, Fault::new(Cause::NotJson, text), None))
+}
+
+fn lost() -> Fault {
+    Fault::new(Cause::HalfClosed, "the town's client ended before the call did")
+}

@@ -1,0 +1,98 @@
+//! The supervisor as the container that the town is told of, and the town as a keeper of snapshots.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_api::{AgentView, EventsPage, NudgeRequest};
+use bulkhead_model::AgentId;
+use bulkhead_supervisor::{RegistryEntry, Supervisor, TownSnapshot, TownSnapshots};
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::container::{AgentSight, Container, Listed, Remembered};
+use crate::service::Handle;
+
+impl Container for Supervisor {
+    fn agents(&self) -> Vec<AgentSight> {
+        let sight =
+            |view: AgentView| AgentSight { last_event: self.last_event(&view.agent_id), view };
+        self.list().into_iter().map(sight).collect()
+    }
+
+    fn agent(&self, id: &AgentId) -> Option<AgentView> {
+        self.status(id)
+    }
+
+    fn is_ready(&self) -> bool {
+        Supervisor::is_ready(self)
+    }
+
+    fn registry(&self) -> Vec<Listed> {
+        let listed = |RegistryEntry { agent_id, request, env }| Listed { agent_id, request, env };
+        Supervisor::registry(self).into_iter().map(listed).collect()
+    }
+
+    fn registry_changes(&self) -> watch::Receiver<u64> {
+        Supervisor::registry_changes(self)
+    }
+
+    fn telling(&self, agents: &[AgentId]) {
+        self.town_is_told(agents);
+    }
+
+    fn not_told(&self) {
+        self.town_was_not_told();
+    }
+
+    fn acknowledged(&self, agents: &[AgentId]) {
+        self.town_wants(agents);
+    }
+
+    fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
+        Supervisor::events_after(self, id, after)
+    }
+
+    fn last_event_id(&self, id: &AgentId) -> u64 {
+        Supervisor::last_event_id(self, id)
+    }
+
+    fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<(), String> {
+        Supervisor::nudge(self, id, request).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn snapshot_changes(&self) -> watch::Receiver<u64> {
+        Supervisor::snapshot_changes(self)
+    }
+
+    fn take_changed_snapshots(&self) -> Vec<AgentId> {
+        Supervisor::take_changed_snapshots(self)
+    }
+
+    fn newest_snapshot(&self, id: &AgentId) -> Option<Remembered> {
+        let TownSnapshot { taken_at, bytes } = Supervisor::newest_snapshot(self, id)?;
+        Some(Remembered { taken_at, bytes: Bytes::from_owner(bytes) })
+    }
+}
+
+impl TownSnapshots for Handle {
+    fn newest(
+        &self,
+        agent_id: AgentId,
+        rig_id: Option<String>,
+        within: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<TownSnapshot>, ()>> + Send>> {
+        let this = self.clone();
+        Box::pin(async move {
+            // Many agents start at once: one that waited in vain is enough.
+            if !this.figures().reachable {
+                return Err(());
+            }
+            let found = this.snapshot(agent_id, rig_id, within).await.map_err(|_| ())?;
+            Ok(found.map(|Remembered { taken_at, bytes }| TownSnapshot {
+                taken_at,
+                bytes: Arc::from(&bytes[..]),
+            }))
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! What the town is told by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use bulkhead_events::Sink as _;
+use bulkhead_model::event::AgentTag;
+use bulkhead_model::{Event, ExitReason, Incarnation, Phase, Timestamp};
+
+use super::fake::{Fake, id};
+use super::server::{Answer, Got, Server};
+use super::{client, until};
+use crate::{Cause, Container, Remembered};
+
+fn fine(_: &Got) -> Answer {
+    Answer::Json(200, r#"{"success":true,"data":{}}"#.into())
+}
+
+fn tag(name: &str) -> AgentTag {
+    AgentTag { agent_id: id(name), role: "polecat".into(), incarnation: Incarnation(1) }
+}
+
+fn exit(name: &str, reason: ExitReason) -> Event {
+    Event::AgentExit {
+        agent: tag(name),
+        reason,
+        phase: Phase::Handle,
+        message: "why".into(),
+        by: None,
+        agent_uptime_ms: 1,
+        turns: 1,
+        cpu_us: 1,
+        undelivered: 0,
+        dropped_log_lines: 0,
+        crash_id: None,
+    }
+}
+
+fn listed(got: &Got) -> Vec<String> {
+    let rows = got.json();
+    rows.as_array().unwrap().iter().map(|row| row["agentId"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let server = Server::start(move |got| match up.load(SeqCst) {
+        true => fine(got),
+        false => Answer::Json(500, "{}".into()),
+    });
+    let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["b", "a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("a post", || !server.got_at("container-registry").is_empty()).await;
+    assert!(fake.acknowledged.lock().unwrap().is_empty());
+    assert_eq!(fake.told.lock().unwrap()[0], [id("a"), id("b")], "the post may have arrived");
+    assert_eq!(fake.not_told.load(SeqCst), 0);
+    fake.set("c", "running");
+    fake.set("a", "exited");
+    is_up.store(true, SeqCst);
+    until("the newest", || {
+        fake.acknowledged.lock().unwrap().last() == Some(&vec![id("b"), id("c")])
+    })
+    .await;
+    let last = server.got_at("container-registry").pop().unwrap();
+    assert_eq!(listed(&last), ["b", "c"]);
+    assert_eq!(last.json()[0]["env"], serde_json::json!(["KEY"]));
+    // Nothing changed: nothing is posted.
+    let posts = server.got_at("container-registry").len();
+    fake.listed.send_modify(|count| *count += 1);
+    assert!(client.town.finish(Duration::from_secs(20)).await);
+    assert_eq!(server.got_at("container-registry").len(), posts);
+}
+
+#[tokio::test]
+async fn what_cannot_have_arrived_counts_as_not_told() {
+    let server = Server::start(fine);
+    let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("the first", || fake.acknowledged.lock().unwrap().len() == 1).await;
+    drop(server);
+    fake.set("b", "running");
+    until("a try that finds nobody", || fake.not_told.load(SeqCst) > 0).await;
+    assert_eq!(fake.told.lock().unwrap().last(), Some(&vec![id("a"), id("b")]));
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_told_is_not_taken_back() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let (client, fake) = (client(&url, 300, |_| {}), Fake::with(&["a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("two tries", || fake.told.lock().unwrap().len() > 1).await;
+    assert_eq!(fake.not_told.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn every_agent_and_the_container_give_signs_of_life() {
+    let server = Server::start(|_| Answer::Json(200, r#"{"data":{"drainNonce":"n1"}}"#.into()));
+    let client = client(&server.url, 5000, |config| config.heartbeat = Duration::from_millis(20));
+    let fake = Fake::with(&["a"]);
+    fake.set("gone", "exited");
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("signs of life", || server.got_at("/a/heartbeat").len() > 2).await;
+    let beat = &server.got_at("/a/heartbeat")[0];
+    assert_eq!(beat.path, "/api/towns/riverside/rigs/rig%201/agents/a/heartbeat");
+    assert_eq!(beat.header("x-gastown-agent-id"), Some("a"));
+    assert_eq!(beat.json()["activeTools"], serde_json::json!(["bash"]));
+    assert!(server.got_at("/gone/heartbeat").is_empty());
+    let of_container = server.got_at("container-heartbeat")[0].json();
+    assert_eq!((&of_container["agents"], &of_container["activeAgents"]), (&2.into(), &1.into()));
+    // A nonce is answered when the container is ready, once.
+    assert!(server.got_at("container-ready").is_empty());
+    fake.is_ready.store(true, SeqCst);
+    until("the acknowledgement", || !server.got_at("container-ready").is_empty()).await;
+    let beats = server.got_at("container-heartbeat").len();
+    until("more signs of life", || server.got_at("container-heartbeat").len() > beats + 3).await;
+    let ready = server.got_at("container-ready");
+    assert_eq!((ready.len(), &ready[0].json()["nonce"]), (1, &"n1".into()));
+}
+
+#[tokio::test]
+async fn only_an_end_for_good_that_nobody_asked_for_is_told() {
+    let server = Server::start(fine);
+    let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&[]));
+    for (name, status) in
+        [("done", "exited"), ("dead", "failed"), ("back", "backoff"), ("stopped", "exited")]
+    {
+        fake.set(name, status);
+    }
+    fake.set("late", "stopping");
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    for (name, reason) in [
+        ("late", ExitReason::Completed),
+        ("done", ExitReason::Completed),
+        ("back", ExitReason::Panic),
+        ("stopped", ExitReason::Stopped),
+        ("dead", ExitReason::Trap),
+    ] {
+        client.town.handle().hear(&exit(name, reason));
+    }
+    fake.set("late", "exited");
+    until("all ends", || server.got_at("/completed").len() == 3).await;
+    assert!(client.town.finish(Duration::from_secs(20)).await);
+    let mut told: Vec<_> =
+        server.got_at("/completed").iter().map(|got| (got.path.clone(), got.json())).collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let paths: Vec<_> = told.iter().map(|(path, _)| path.rsplit('/').nth(1).unwrap()).collect();
+    assert_eq!(paths, ["dead", "done", "late"]);
+    assert_eq!(told[0].1, serde_json::json!({"status": "failed", "reason": "trap: why"}));
+    assert_eq!(told[1].1, serde_json::json!({"status": "completed"}));
+}
+
+#[tokio::test]
+async fn an_end_that_was_not_heard_is_told_later() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let server = Server::start(move |got| match up.load(SeqCst) {
+        true => fine(got),
+        false => Answer::Json(503, "{}".into()),
+    });
+    let (client, fake) = (client(&server.url, 200, |_| {}), Fake::with(&[]));
+    fake.set("done", "exited");
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    client.town.handle().hear(&exit("done", ExitReason::Completed));
+    until("a try", || !server.got_at("/completed").is_empty()).await;
+    is_up.store(true, SeqCst);
+    let completed = ("completed", "ok", 1);
+    until("the telling", || client.town.handle().figures().calls.contains(&completed)).await;
+}
+
+#[tokio::test]
+async fn events_go_in_batches_or_one_by_one_and_losses_are_told() {
+    let takes_arrays = Arc::new(AtomicBool::new(true));
+    let takes = Arc::clone(&takes_arrays);
+    let server = Server::start(move |got| {
+        let is_array = got.path.ends_with("agent-events") && got.body.starts_with(b"[");
+        match is_array && !takes.load(SeqCst) {
+            true => Answer::Json(422, r#"{"error":"expected an object"}"#.into()),
+            false => fine(got),
+        }
+    });
+    let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&["a"]));
+    let ring = fake.ring("a");
+    for n in 0..2120 {
+        ring.push_value("n", &n);
+    }
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("all batches", || server.got_at("agent-events").len() >= 20).await;
+    let batches = server.got_at("agent-events");
+    assert_eq!(batches[0].path, "/api/towns/riverside/rigs/rig%201/agent-events");
+    let events: Vec<_> =
+        batches.iter().flat_map(|got| got.json().as_array().unwrap().clone()).collect();
+    assert_eq!((batches.len(), events.len()), (20, 2000));
+    assert_eq!(events[0], serde_json::json!({"agent_id": "a", "event_type": "n", "data": 120}));
+    assert!(
+        client.lines.text().contains(r#""what":"events","dropped":120"#),
+        "{}",
+        client.lines.text()
+    );
+    // From here on the town takes no arrays.
+    takes_arrays.store(false, SeqCst);
+    for n in 0..3 {
+        ring.push_value("single", &n);
+    }
+    let singles =
+        || server.got_at("agent-events").into_iter().filter(|got| got.body.starts_with(b"{"));
+    until("three events", || singles().count() == 3).await;
+    ring.push_value("single", &3);
+    until("the fourth", || singles().count() == 4).await;
+    assert_eq!(server.got_at("agent-events").len(), 20 + 1 + 4, "the array was tried once");
+    assert_eq!(client.town.handle().figures().dropped[0], ("events", 120));
+}
+
+#[tokio::test]
+async fn a_nudge_is_delivered_once_however_often_it_is_offered() {
+    let server = Server::start(|got| match got.path.rsplit('/').next().unwrap() {
+        "pending-nudges" => {
+            let nudge = r#"{"nudge_id":"n1","message":"go on","mode":"x","priority":"high","source":"witness"}"#;
+            Answer::Json(200, format!(r#"{{"success":true,"data":[{nudge}]}}"#))
+        }
+        _ => fine(got),
+    });
+    let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&["a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    for told in 1..=3 {
+        client.town.handle().hear(&Event::AgentTurn {
+            agent: tag("a"),
+            message_id: "m".into(),
+            outcome: None,
+            error: None,
+            cpu_us: 0,
+            wall_ms: 0,
+        });
+        until("the delivery", || server.got_at("nudge-delivered").len() == told).await;
+    }
+    assert_eq!(*fake.nudges.lock().unwrap(), ["go on"]);
+    assert_eq!(server.got_at("nudge-delivered")[0].json(), serde_json::json!({"nudge_id": "n1"}));
+}
+
+#[tokio::test]
+async fn the_newest_snapshot_goes_up_and_what_came_down_does_not() {
+    let server = Server::start(|got| match got.method.as_str() {
+        "GET" if got.path.contains("/bad/") => {
+            Answer::Octets(vec![("x-snapshot-sha256", "00".repeat(32))], b"rotten".to_vec())
+        }
+        "GET" if got.path.contains("/none/") => Answer::Json(404, "{}".into()),
+        "GET" => Answer::Octets(vec![("x-snapshot-taken-at", "50".into())], b"kept".to_vec()),
+        _ => fine(got),
+    });
+    let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&["a", "b"]));
+    let within = Duration::from_secs(20);
+    let get = |name| client.town.handle().snapshot(id(name), Some("r".into()), within);
+    let kept = Remembered { taken_at: Timestamp(50), bytes: b"kept".as_slice().into() };
+    assert_eq!(get("b").await, Ok(Some(kept)));
+    assert_eq!(get("none").await, Ok(None));
+    assert_eq!(get("bad").await.unwrap_err().cause, Cause::Corrupt);
+    assert_eq!(client.lines.count("town.call_failed"), 1, "{}", client.lines.text());
+    fake.store("a", 70, b"old");
+    fake.store("a", 80, b"new");
+    fake.store("b", 50, b"kept");
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    let posts = || server.got_at("db-snapshot").into_iter().filter(|got| got.method == "POST");
+    until("the upload", || posts().count() == 1).await;
+    assert!(client.town.finish(Duration::from_secs(20)).await);
+    let [post] = posts().collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(
+        (post.body.as_slice(), post.header("x-snapshot-taken-at")),
+        (&b"new"[..], Some("80"))
+    );
+    assert_eq!(post.header("x-gastown-rig-id"), Some("rig%201"));
+    assert_eq!(post.header("x-snapshot-sha256").map(str::len), Some(64));
+}
+
+#[tokio::test]
+async fn a_goodbye_says_where_each_agent_was_and_does_not_wait_for_ever() {
+    let server = Server::start(fine);
+    let quick = client(&server.url, 5000, |_| {});
+    let fake = Fake::with(&["a"]);
+    quick.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    quick.town.evict("SIGTERM").await.unwrap();
+    assert_eq!(server.got_at("container-eviction")[0].json()["reason"], "SIGTERM");
+    let context = server.got_at("/a/eviction-context")[0].json();
+    assert_eq!(context["messageCount"], 3);
+    let silent = Server::start(|_| Answer::Silence);
+    let slow = client(&silent.url, 200, |_| {});
+    slow.town.follow(Fake::with(&["a", "b"]));
+    slow.town.evict("SIGTERM").await.unwrap();
+    assert!(silent.got_at("eviction-context").is_empty(), "nobody answered the first call");
+}
+
+#[tokio::test]
+async fn all_loops_end_when_a_newer_run_is_there() {
+    let server = Server::start(|_| Answer::Json(409, r#"{"error":"fenced"}"#.into()));
+    let client = client(&server.url, 5000, |config| config.heartbeat = Duration::from_millis(10));
+    client.town.follow(Fake::with(&["a"]));
+    until("the fence", || client.town.handle().figures().fenced).await;
+    assert!(client.town.finish(Duration::from_secs(20)).await);
+    assert_eq!(client.lines.names(), ["town.fenced"], "{}", client.lines.text());
+    let got = server.got().len();
+    client.lines.record(exit("a", ExitReason::Completed));
+    client.town.evict("SIGTERM").await.unwrap();
+    assert_eq!(server.got().len(), got);
+}

@@ -1,0 +1,191 @@
+//! Snapshots: the newest wins, a broken one is told and not used.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use harness::{Host, json, wait_until};
+use town_server::town::Snapshot;
+use town_server::{Call, Fault, TownServer};
+
+use crate::beside::{builder, check, kept, kill, registry_is, town};
+
+/// An echo's snapshot is the number of its messages. This is what the town has of `ann`.
+fn count(town: &TownServer) -> Option<String> {
+    let bytes = kept(town, |kept| kept.snapshots.get("ann").map(|kept| kept.bytes.clone()))?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// One more message. Returns what the agent remembers then, as the town is told.
+fn next_count(town: &TownServer, host: &Host) -> String {
+    kept(town, |kept| kept.snapshots.remove("ann"));
+    assert_eq!(host.client().ask("ann", "hi"), "hi");
+    wait_until("the town has a snapshot", || count(town).is_some());
+    count(town).expect("there is one")
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(now.as_millis()).expect("some millennia are left")
+}
+
+/// A host that was killed and whose `ann` remembers two messages.
+fn two_messages(town: &TownServer) -> Host {
+    let mut host = builder(town).start().ready();
+    host.client().start("ann", "remembers");
+    assert_eq!(next_count(town, &host), "1");
+    assert_eq!(next_count(town, &host), "2");
+    registry_is(town, &["ann"]);
+    kill(&mut host);
+    host
+}
+
+/// What `ann` remembers after one more message in the next run, beside a town that has this of it.
+fn after(snapshot: Option<Snapshot>) -> (String, Host, TownServer) {
+    let town = town();
+    let mut host = two_messages(&town);
+    kept(&town, |kept| match snapshot {
+        Some(snapshot) => drop(kept.snapshots.insert("ann".into(), snapshot)),
+        None => drop(kept.snapshots.remove("ann")),
+    });
+    let second = host.restart().ready();
+    let count = next_count(&town, &second);
+    check(&town);
+    (count, second, town)
+}
+
+#[test]
+fn a_snapshot_goes_to_the_town_and_comes_to_another_host() {
+    let town = town();
+    let host = two_messages(&town);
+    let kept_of_it = kept(&town, |kept| kept.snapshots["ann"].clone());
+    let taken_at = kept_of_it.taken_at_ms.expect("a time");
+    assert!(now_ms().abs_diff(taken_at) < 3_600_000, "taken at {taken_at}");
+    drop(host);
+    // Nothing of the first one is left but what the town has.
+    let other = builder(&town).start().ready();
+    assert_eq!(next_count(&town, &other), "3");
+    other.finish();
+    check(&town);
+}
+
+#[test]
+fn a_newer_one_of_the_town_wins() {
+    let (count, host, _town) = after(Some(Snapshot::new("41", now_ms() + 60_000)));
+    assert_eq!(count, "42");
+    host.finish();
+}
+
+#[test]
+fn what_follows_from_a_snapshot_of_the_future_is_newer_than_it() {
+    let (count, mut host, town) = after(Some(Snapshot::new("41", now_ms() + 3_600_000)));
+    assert_eq!(count, "42");
+    // The town has not heard of what comes now.
+    kept(&town, |kept| {
+        kept.snapshots.insert("ann".into(), Snapshot::new("41", now_ms() + 3_600_000))
+    });
+    town.misbehave(Call::PostSnapshot, Fault::Status(503));
+    host.client().stop("ann").expect(200);
+    host.client().start("ann", "remembers");
+    host.client().ask("ann", "hi");
+    host.client().stop("ann").expect(200);
+    kill(&mut host);
+    town.behave(Call::PostSnapshot);
+    let next = host.restart().ready();
+    next.client().start("ann", "remembers");
+    assert_eq!(next_count(&town, &next), "44");
+    next.finish();
+}
+
+#[test]
+fn an_older_one_of_the_town_does_not() {
+    let (count, host, _town) = after(Some(Snapshot::new("41", 1000)));
+    assert_eq!(count, "3");
+    host.finish();
+}
+
+#[test]
+fn a_town_that_has_none_changes_nothing() {
+    let (count, host, _town) = after(None);
+    assert_eq!(count, "3");
+    host.finish();
+}
+
+#[test]
+fn one_that_does_not_say_when_it_was_taken_is_older_than_any_other() {
+    let (count, host, _town) = after(Some(Snapshot::bare("41")));
+    assert_eq!(count, "3");
+    host.finish();
+    let town = town();
+    kept(&town, |kept| {
+        kept.list(json!({"agentId": "ann", "role": "remembers"}));
+        kept.snapshots.insert("ann".into(), Snapshot::bare("41"));
+    });
+    let host = builder(&town).start().ready();
+    assert_eq!(next_count(&town, &host), "42", "and better than none");
+    host.finish();
+}
+
+#[test]
+fn the_time_of_the_file_counts_where_there_is_no_other() {
+    let of = |date: &str| Snapshot { last_modified: Some(date.to_owned()), ..Snapshot::bare("41") };
+    let (count, host, _town) = after(Some(of("Fri, 01 Jan 2100 00:00:00 GMT")));
+    assert_eq!(count, "42");
+    host.finish();
+    let (count, host, _town) = after(Some(of("Sat, 01 Jan 2000 00:00:00 GMT")));
+    assert_eq!(count, "3");
+    host.finish();
+}
+
+#[test]
+fn one_with_a_wrong_hash_is_told_and_not_used() {
+    let wrong =
+        Snapshot { sha256: Some("00".repeat(32)), ..Snapshot::new("41", now_ms() + 60_000) };
+    let (count, host, _town) = after(Some(wrong));
+    assert_eq!(count, "3");
+    let told = host.wait_for_line("the wrong hash", |line| {
+        line["event"] == "town.call_failed" && line["call"] == "snapshot_get"
+    });
+    assert_eq!((&told["cause"], &told["agentId"]), (&json!("corrupt"), &json!("ann")), "{told}");
+    host.finish();
+}
+
+#[test]
+fn what_is_no_snapshot_costs_no_start() {
+    for fault in [
+        Fault::Hang,
+        Fault::Status(500),
+        Fault::HalfBody,
+        Fault::NotHttp,
+        Fault::NotJson,
+        Fault::WrongShape,
+        Fault::TooLarge,
+        Fault::Reset,
+    ] {
+        let town = town();
+        kept(&town, |kept| kept.list(json!({"agentId": "ann", "role": "remembers"})));
+        town.misbehave(Call::Snapshot, fault);
+        let host = builder(&town).toml("[limits]\nhydration_ms = 3000").start().ready();
+        let status = host.client().reaches("ann", "running");
+        assert_eq!(status["incarnation"], 1, "it began anew, with {fault}: {status}");
+        assert_eq!(next_count(&town, &host), "1", "with {fault}");
+        assert!(host.crashes().is_empty(), "with {fault}: {:?}", host.crashes());
+        host.finish();
+        check(&town);
+    }
+}
+
+#[test]
+fn one_that_the_town_did_not_take_goes_again() {
+    let town = town();
+    let host = builder(&town).start().ready();
+    host.client().start("ann", "remembers");
+    for fault in [Fault::Status(503), Fault::Hang, Fault::Reset, Fault::Status(401), Fault::NotJson]
+    {
+        kept(&town, |kept| kept.snapshots.remove("ann"));
+        town.misbehave_times(Call::PostSnapshot, fault, 3);
+        host.client().ask("ann", "hi");
+        wait_until(&format!("the town has it after {fault}"), || count(&town).is_some());
+    }
+    wait_until("it has the last one", || count(&town).as_deref() == Some("5"));
+    host.finish();
+    check(&town);
+}
