@@ -307,6 +307,11 @@ impl Recorder {
                     let refused = client.start_with("toecutter", "remembers", json!({}));
                     assert_ne!(refused.status, 201, "it was restored: {}", refused.text);
                 }
+                // It is answered when everything before it is written, in the log too once this line is there.
+                client.start("toecutter", "remembers");
+                self.host.wait_for_line("the start without a state", |line| {
+                    line["event"] == "agent.start" && line["agentId"] == "toecutter"
+                });
             }
             // The same failure again would be held back for seconds.
             Failures => {

@@ -52,8 +52,6 @@ fn every_row_of_the_table() {
     client.stop("half-heard").expect(200);
     client.stop("stopped-unheard").expect(200);
     client.start("never-heard", "echo");
-    client.start("come-and-gone", "echo");
-    client.stop("come-and-gone").expect(200);
     kill(&mut host);
 
     kept(&town, |kept| {
@@ -62,7 +60,6 @@ fn every_row_of_the_table() {
         kept.list(json!({"agentId": "changed", "role": "echo", "name": "Another"}));
         kept.unlist("taken-out");
         kept.list(json!({"agentId": "stopped-heard", "role": "echo"}));
-        kept.list(json!({"agentId": "come-and-gone", "role": "echo"}));
         kept.list(json!({"agentId": "looper-same", "role": "looper"}));
         kept.list(json!({"agentId": "looper-changed", "role": "looper", "name": "Another"}));
         assert!(
@@ -86,13 +83,11 @@ fn every_row_of_the_table() {
     assert_ne!(is("stopped-unheard"), "running", "a stop that the town never heard of");
     assert_eq!(is("stopped-heard"), "running", "the town wants it again");
     assert_ne!(is("half-heard"), "running", "the same, and a start that it may have heard of");
-    assert_eq!(is("come-and-gone"), "running", "the town wants it, and never heard of another");
     assert_eq!(is("looper-same"), "quarantined", "the same request");
     assert_eq!(is("looper-changed"), "running", "another request is a new chance");
     assert_eq!(is("own"), "running", "the configuration's own");
     let up = [
         "changed",
-        "come-and-gone",
         "failed",
         "kept",
         "looper-changed",
@@ -116,6 +111,26 @@ fn every_row_of_the_table() {
     assert!(!runs(&third, "taken-out"), "it was marked stopped");
     assert!(!runs(&third, "stopped-unheard") && !runs(&third, "half-heard"));
     third.finish();
+    check(&town);
+}
+
+#[test]
+fn what_came_and_went_while_the_town_was_down_is_started_when_the_town_wants_it() {
+    let town = town();
+    let mut host = builder(&town).start().ready();
+    settle(&town, &host, ["settled-1", "settled-2"]);
+    town.go_down();
+    host.client().start("come-and-gone", "echo");
+    host.wait_for_line("that the town did not hear of it", |line| {
+        line["event"] == "town.call_failed" && line["call"] == "registry_post"
+    });
+    host.client().stop("come-and-gone").expect(200);
+    kill(&mut host);
+    kept(&town, |kept| kept.list(json!({"agentId": "come-and-gone", "role": "echo"})));
+    town.come_up().expect("listen again");
+    let second = host.restart().ready();
+    assert!(runs(&second, "come-and-gone"), "stopped, and the town wants it of its own will");
+    second.finish();
     check(&town);
 }
 

@@ -43,10 +43,12 @@ pub fn document() -> String {
 
 fn line(source: &Source) -> String {
     match source {
-        Source::Event { name, with } => {
+        Source::Event { name, with, at_least } => {
             let with: String =
                 with.iter().map(|(field, value)| format!(", `{field}` = `{value}`")).collect();
-            format!("event `{name}`{with}")
+            let at_least: String =
+                at_least.iter().map(|(field, least)| format!(", `{field}` >= {least}")).collect();
+            format!("event `{name}`{with}{at_least}")
         }
         Source::Text { parts, .. } => {
             let parts: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();

@@ -12,6 +12,7 @@ pub enum Sign {
     StaleState,
     StaleStateStays,
     StaleStateGone,
+    StateSetAside,
     Memory,
     MemoryPressure,
     ToldOomKill,
@@ -37,6 +38,7 @@ pub enum Sign {
     HydrationFailed,
     HydrationAgentFailed,
     HydrationIncomplete,
+    StartFailed,
     ToldBootFailed,
     BootFailed,
     ToldKilled,
@@ -57,6 +59,8 @@ pub enum Source {
         name: &'static str,
         /// Fields and their values, all of which must be so.
         with: &'static [(&'static str, &'static str)],
+        /// Fields that are numbers, at least so large, all of which must be so.
+        at_least: &'static [(&'static str, u64)],
     },
     /// A line of plain text, or a JSON line around one, that has all of these parts.
     Text {
@@ -90,7 +94,7 @@ impl SignSpec {
     pub fn tells_of_previous(&self) -> bool {
         match self.source {
             Source::Event { name: PREVIOUS, .. } => true,
-            Source::Event { name: COLD_START, with } => !with.is_empty(),
+            Source::Event { name: COLD_START, with, .. } => !with.is_empty(),
             _ => false,
         }
     }
@@ -106,7 +110,16 @@ const fn event_with(
     with: &'static [(&'static str, &'static str)],
     says: &'static str,
 ) -> SignSpec {
-    SignSpec { sign, source: Source::Event { name, with }, says, outside: false }
+    SignSpec { sign, source: Source::Event { name, with, at_least: &[] }, says, outside: false }
+}
+
+const fn event_counting(
+    sign: Sign,
+    name: &'static str,
+    at_least: &'static [(&'static str, u64)],
+    says: &'static str,
+) -> SignSpec {
+    SignSpec { sign, source: Source::Event { name, with: &[], at_least }, says, outside: false }
 }
 
 const fn text(
@@ -178,6 +191,11 @@ pub static SIGNS: &[SignSpec] = &[
         &["Stale DB recovery succeeded"],
         &["succeeded for "],
         "resetting the stored state helped",
+    ),
+    event(
+        Sign::StateSetAside,
+        "agent.snapshot_set_aside",
+        "an agent failed with its stored state more than once",
     ),
     // H3
     event(Sign::Memory, "container.memory_usage", "memory was measured"),
@@ -342,12 +360,19 @@ pub static SIGNS: &[SignSpec] = &[
         &["Failed to resume agent "],
         "an agent did not come back",
     ),
-    event_with(
+    event_counting(
         Sign::HydrationIncomplete,
         "container.boot_hydration_finished",
-        &[("level", "warn")],
-        "agents did not come back, or not in time",
+        &[("failed", 2)],
+        "several agents did not come back",
     ),
+    event_counting(
+        Sign::HydrationIncomplete,
+        "container.boot_hydration_finished",
+        &[("late", 2)],
+        "several agents did not come back in time",
+    ),
+    event(Sign::StartFailed, "agent.start_failed", "an agent could not be started"),
     // H12, H13
     event_with(
         Sign::ToldBootFailed,

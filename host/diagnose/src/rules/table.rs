@@ -142,6 +142,12 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H2,
+        Test::SeenOfOneAgent { sign: StateSetAside, at_least: 1, within_s: 0 },
+        5,
+        "the host itself gave up a stored state that an agent failed with",
+    ),
+    rule(
+        H2,
         Test::All(&[
             Test::SeenOfOneAgent { sign: StaleState, at_least: 1, within_s: 0 },
             Test::SeenInOtherRuns { sign: StaleState, runs: 2 },
@@ -338,7 +344,16 @@ pub static RULES: &[Rule] = &[
         H11,
         Test::All(&[seen(HydrationIncomplete, 1, 0), Test::LivedLessThan { seconds: 600 }]),
         5,
-        "not all agents came back, and the run was short",
+        "several agents did not come back, and the run was short",
+    ),
+    rule(
+        H11,
+        Test::All(&[
+            Test::SeenOfAgents { sign: StartFailed, agents: 2, within_s: 0 },
+            Test::LivedLessThan { seconds: 600 },
+        ]),
+        5,
+        "several agents could not be started, and the run was short",
     ),
     // H12
     rule(H12, seen(ToldBootFailed, 1, 0), 10, "the black box says that its boot was not through"),
