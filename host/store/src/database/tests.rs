@@ -711,3 +711,52 @@ proptest! {
         prop_assert!(found.agents.iter().any(|row| row.id == id("new")));
     }
 }
+
+#[test]
+fn what_the_town_knows_is_kept_and_nothing_is_known_that_it_was_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    for agent in ["a", "b", "c"] {
+        database.change(&id(agent), began(1, "order")).wait().unwrap();
+    }
+    database.town_is_told(&[id("a"), id("b")]);
+    database.town_was_not_told();
+    assert!(database.agents().iter().all(|row| row.town_knows == TownKnows::No));
+    database.town_wants(&[id("a")]);
+    database.town_is_told(&[id("a"), id("b")]);
+    // It is written no later than what follows.
+    database.change(&id("b"), stopped(1)).wait().unwrap();
+    drop(database);
+    let rows = open_clean(dir.path()).1;
+    let knows = |agent: &str| rows[&id(agent)].town_knows;
+    assert_eq!(knows("a"), TownKnows::Yes);
+    assert_eq!((knows("b"), knows("c")), (TownKnows::Told, TownKnows::No));
+}
+
+#[test]
+fn members_are_those_that_are_to_be_there_and_their_changes_are_counted() {
+    let database = Database::absent();
+    let mut changes = database.member_changes();
+    let mut changed = || {
+        let changed = changes.has_changed().unwrap();
+        changes.mark_unchanged();
+        changed
+    };
+    let members = || database.agents().iter().filter(|row| row.is_member()).count();
+    database.note(&id("a"), began(1, "order"));
+    assert!(changed() && members() == 1);
+    database.note(&id("a"), Change::Returned { incarnation: Incarnation(2) });
+    database.note(&id("a"), began(3, "order"));
+    assert!(!changed(), "it is there as before");
+    database.note(&id("a"), began(4, "another"));
+    assert!(changed(), "it is there in another way");
+    let (incarnation, wanted) = (Incarnation(4), Wanted::Running);
+    let restarts = Arc::new(quarantined());
+    database.note(&id("a"), Change::Ended { incarnation, restarts, wanted });
+    assert!(changed() && members() == 0, "in quarantine");
+    let order = "order".to_owned().into();
+    database.note(&id("b"), Change::Wanted { upto: Incarnation(0), order });
+    assert!(changed() && members() == 1, "the town wants it");
+    database.note(&id("b"), stopped(0));
+    assert!(changed() && members() == 0);
+}
