@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,17 @@ struct Shared {
     guard: Mutex<Guard>,
     began: Instant,
     stop: AtomicBool,
-    /// No line of it comes after the last one of the log.
-    hushed: Mutex<bool>,
+    voice: Mutex<Voice>,
+}
+
+/// When it may tell what it sees: not before the run's first line, and not after its last one.
+enum Voice {
+    /// There is no first line yet. What is to be told waits: a change of the state each, so there are few.
+    Held(Vec<Event>),
+    /// Now.
+    Free,
+    /// Never again.
+    Over,
 }
 
 /// All agents, to look at and to act on.
@@ -74,7 +83,7 @@ impl MemoryWatch {
             guard: Mutex::new(Guard::new(config.sheds)),
             began: Instant::now(),
             stop: AtomicBool::new(false),
-            hushed: Mutex::new(false),
+            voice: Mutex::new(Voice::Held(Vec::new())),
         });
         shared.look(false, true);
         let (caller, for_thread) = (wait.caller(), Arc::clone(&shared));
@@ -88,12 +97,14 @@ impl MemoryWatch {
         &self.shared.memory
     }
 
-    /// These are all agents.
+    /// These are all agents. The run's first line is written.
     pub fn watch(&self, supervisor: &Supervisor) {
         let caller = self.caller.clone();
         let memory = Box::new(supervisor.agents_memory());
         let relief = Box::new(supervisor.relief(move || caller.call()));
         let _ = self.shared.agents.set(Agents { memory, relief });
+        let held = self.shared.voice().free();
+        held.into_iter().for_each(|event| self.shared.tell(event));
         self.caller.call();
     }
 
@@ -105,7 +116,7 @@ impl MemoryWatch {
 
     /// It tells nothing after this. The black box is told on.
     pub fn hush(&self) {
-        *self.shared.hushed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.shared.voice() = Voice::Over;
     }
 
     /// No look is taken after this.
@@ -182,10 +193,42 @@ impl Shared {
     }
 
     fn tell(&self, event: Event) {
-        let hushed = self.hushed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*hushed {
+        // Under the lock, so that nothing comes after the last line.
+        let mut voice = self.voice();
+        if let Some(event) = voice.take(event) {
             self.recorder.record(event);
         }
+    }
+
+    fn voice(&self) -> MutexGuard<'_, Voice> {
+        self.voice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Voice {
+    /// Most that waits for the first line.
+    const MAX_HELD: usize = 16;
+
+    /// From now on. Yields what waited.
+    fn free(&mut self) -> Vec<Event> {
+        match std::mem::replace(self, Self::Free) {
+            Self::Held(events) => events,
+            Self::Free => Vec::new(),
+            Self::Over => {
+                *self = Self::Over;
+                Vec::new()
+            }
+        }
+    }
+
+    /// What is to be told now.
+    fn take(&mut self, event: Event) -> Option<Event> {
+        match self {
+            Self::Free => return Some(event),
+            Self::Held(events) if events.len() < Self::MAX_HELD => events.push(event),
+            Self::Held(_) | Self::Over => {}
+        }
+        None
     }
 }
 
@@ -212,6 +255,17 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_told_before_the_first_line_or_after_the_last_one() {
+        let mut voice = Voice::Held(Vec::new());
+        let event = || Event::StoreAvailable {};
+        assert!(voice.take(event()).is_none() && voice.take(event()).is_none());
+        assert_eq!(voice.free().len(), 2);
+        assert!(voice.take(event()).is_some());
+        voice = Voice::Over;
+        assert!(voice.free().is_empty() && voice.take(event()).is_none());
+    }
 
     #[test]
     fn what_comes_late_keeps_its_rhythm_and_is_not_made_up_for() {
