@@ -142,7 +142,10 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H2,
-        Test::SeenOfOneAgent { sign: StateSetAside, at_least: 1, within_s: 0 },
+        Test::All(&[
+            Test::SeenOfOneAgent { sign: StateSetAside, at_least: 1, within_s: 0 },
+            Test::Not(&Test::SeenOfOneAgent { sign: StaleState, at_least: 3, within_s: 0 }),
+        ]),
         5,
         "the host itself gave up a stored state that an agent failed with",
     ),
