@@ -38,6 +38,7 @@ use clap::{Parser, ValueEnum};
 use harness::Host;
 
 use connection::Connection;
+use peers::Job;
 use process::Process;
 use report::{Report, Row};
 use samples::Samples;
@@ -99,13 +100,27 @@ enum Part {
     Account,
     Floors,
     Curves,
-    Peers,
+    PeerStarts,
+    PeerMessages,
+    PeerRates,
+    PeerDensity,
+    PeerFaults,
+    PeerDisturbed,
 }
 
 impl Part {
     /// Whether it takes longer than people like to wait.
     fn is_long(self) -> bool {
-        matches!(self, Self::Curves | Self::Peers)
+        matches!(
+            self,
+            Self::Curves
+                | Self::PeerStarts
+                | Self::PeerMessages
+                | Self::PeerRates
+                | Self::PeerDensity
+                | Self::PeerFaults
+                | Self::PeerDisturbed
+        )
     }
 
     fn is_asked_for(self, args: &Args) -> bool {
@@ -138,7 +153,12 @@ impl Part {
             Self::Account => account::measure(args.slow_rounds, report),
             Self::Floors => floors::measure(args.rounds, report),
             Self::Curves => curves::measure(report),
-            Self::Peers => peers::measure(args.peers(), report),
+            Self::PeerStarts => peers::measure(Job::Starts, args.peers(), report),
+            Self::PeerMessages => peers::measure(Job::Messages, args.peers(), report),
+            Self::PeerRates => peers::measure(Job::Rates, args.peers(), report),
+            Self::PeerDensity => peers::measure(Job::Density, args.peers(), report),
+            Self::PeerFaults => peers::measure(Job::Faults, args.peers(), report),
+            Self::PeerDisturbed => peers::measure(Job::Disturbed, args.peers(), report),
         }
     }
 }
@@ -158,23 +178,22 @@ fn main() -> ExitCode {
     let mut report = Report::new();
     for part in Part::value_variants().iter().filter(|part| part.is_asked_for(&args)) {
         let name = part.to_possible_value().map_or(String::new(), |value| value.get_name().into());
-        eprintln!("{name}");
+        eprintln!("{}", machine::now(&name));
         report.begin(&name);
         part.measure(&args, &mut report);
+        report.end();
+        // After each part: a run of an hour that is cut short has said something.
+        if let Some(Err(error)) = args.out.as_deref().map(|dir| write(&report, dir)) {
+            eprintln!("error: write the report: {error}");
+            return ExitCode::FAILURE;
+        }
     }
-    report.end();
     if args.json {
         println!("{}", report.json());
     } else {
         print!("{report}");
     }
-    match args.out.map_or(Ok(()), |dir| write(&report, &dir)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: write the report: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ExitCode::SUCCESS
 }
 
 fn write(report: &Report, dir: &Path) -> Result<(), String> {
@@ -188,7 +207,6 @@ fn write(report: &Report, dir: &Path) -> Result<(), String> {
     for (name, text) in files {
         let path = dir.join(name);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        eprintln!("wrote {}", path.display());
     }
     Ok(())
 }

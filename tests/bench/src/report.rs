@@ -43,14 +43,23 @@ impl Report {
     }
 
     pub fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
+        self.notes.push(format!("{}: {}", self.part, note.into()));
+    }
+
+    /// The same for what more than one part says.
+    pub fn note_once(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     pub fn plot(&mut self, plot: Plot) {
         self.plots.push(plot);
     }
 
+    /// So far. Says when that was.
     pub fn end(&mut self) {
+        self.circumstances.truncate(1);
         self.circumstances.push(machine::now("ended"));
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::peer::{Kind, Peer, Place, crash_until_answer, start_until_answer};
-use super::{Ours, Rounds, Tools, boxed, those};
+use super::{Ours, Tools, boxed, those};
 use crate::connection::Connection;
 use crate::report::{Base, Report, Row};
 use crate::samples::Samples;
@@ -31,7 +31,7 @@ const FIRST_CRASHER: usize = 80;
 const ALLOWED: f64 = 1.5;
 const TAIL_BUDGET: Duration = Duration::from_millis(2);
 
-pub fn measure(_rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
+pub fn measure(tools: &Tools, report: &mut Report) -> io::Result<()> {
     let ours = Ours::begin();
     let address = ours.host().address();
     let mut health = || health(address);

@@ -39,24 +39,30 @@ pub struct Rounds {
     pub most_processes: usize,
 }
 
-pub fn measure(rounds: Rounds, report: &mut Report) {
+/// What is compared.
+#[derive(Clone, Copy)]
+pub enum Job {
+    Starts,
+    Messages,
+    Rates,
+    Density,
+    Faults,
+    Disturbed,
+}
+
+pub fn measure(job: Job, rounds: Rounds, report: &mut Report) {
     let tools = Tools::find();
-    tools.describe().into_iter().for_each(|line| report.note(line));
-    type Job = fn(Rounds, &Tools, &mut Report) -> std::io::Result<()>;
-    let jobs: [(&str, Job); 6] = [
-        ("start until it answers", starts::measure),
-        ("message round trip", messages::measure),
-        ("messages a second", throughput::measure),
-        ("resident for each idle agent", density::measure),
-        ("faults", crashes::measure),
-        ("beside agents that misbehave", disturbed::measure),
-    ];
-    for (name, job) in jobs {
-        report.begin(&format!("peers: {name}"));
-        eprintln!("peers: {name}");
-        if let Err(error) = job(rounds, &tools, report) {
-            report.note(format!("{name}: cut short: {error}"));
-        }
+    tools.describe().into_iter().for_each(|line| report.note_once(line));
+    let measured = match job {
+        Job::Starts => starts::measure(rounds, &tools, report),
+        Job::Messages => messages::measure(rounds, &tools, report),
+        Job::Rates => throughput::measure(&tools, report),
+        Job::Density => density::measure(rounds, &tools, report),
+        Job::Faults => crashes::measure(rounds, &tools, report),
+        Job::Disturbed => disturbed::measure(&tools, report),
+    };
+    if let Err(error) = measured {
+        report.note(format!("cut short: {error}"));
     }
 }
 

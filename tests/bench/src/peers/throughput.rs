@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::peer::{Peer, Place};
-use super::{Ours, Rounds, Tools, boxed, those};
+use super::{Ours, Tools, boxed, those};
 use crate::connection::Connection;
 use crate::plot::{Line, Plot};
 use crate::report::{Report, Row};
@@ -15,7 +15,7 @@ const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const WINDOW: Duration = Duration::from_millis(1000);
 const WINDOWS: usize = 5;
 
-pub fn measure(_rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
+pub fn measure(tools: &Tools, report: &mut Report) -> io::Result<()> {
     let mut peers = vec![Box::new(Ours::begin()) as Box<dyn Peer>];
     peers.extend(those(vec![
         boxed(tools.node_processes()),
