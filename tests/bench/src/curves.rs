@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use harness::metrics::wait_for_metrics;
 use harness::Host;
+use harness::metrics::wait_for_metrics;
 use rustix::process::{Pid, Signal};
 
 use crate::connection::Connection;
-use crate::peers::resident;
+use crate::peers::memory_of;
 use crate::plot::{Line, Plot};
 use crate::report::{Report, Row};
 use crate::samples::Samples;
@@ -106,7 +106,7 @@ fn crowd(wanted: usize) -> Crowd {
     let [health, start, message] = requests(&mut http, agents);
     let sweep = sweeps(&host);
     let pid = Pid::from_raw(host.pid() as i32).expect("a pid");
-    let resident_bytes = resident(&[pid]);
+    let resident_bytes = memory_of(&[pid]).resident;
     let (mut boot, mut drain) = (Samples::new(), Samples::new());
     for _ in 0..FEW {
         host.signal(Signal::KILL);

@@ -100,7 +100,8 @@ fn bare_echo() -> SocketAddr {
             tell.send(listener.local_addr().expect("its address")).expect("somebody listens");
             let (stream, _) = listener.accept().await.expect("a connection");
             stream.set_nodelay(true).expect("set TCP_NODELAY");
-            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo));
+            let served =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo));
             // The client hangs up in the end.
             let _ = served.await;
         });

@@ -198,11 +198,8 @@ fn main() -> ExitCode {
 
 fn write(report: &Report, dir: &Path) -> Result<(), String> {
     let page = page::page(report)?;
-    let files = [
-        ("report.txt", report.to_string()),
-        ("report.json", report.json()),
-        ("report.html", page),
-    ];
+    let files =
+        [("report.txt", report.to_string()), ("report.json", report.json()), ("report.html", page)];
     fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     for (name, text) in files {
         let path = dir.join(name);

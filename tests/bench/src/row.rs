@@ -118,11 +118,7 @@ impl Row {
     }
 
     /// What is judged by its worst case. With less than a hundred samples `p99` is that.
-    pub fn worst(
-        name: impl Into<Cow<'static, str>>,
-        samples: &Samples,
-        budget: Duration,
-    ) -> Self {
+    pub fn worst(name: impl Into<Cow<'static, str>>, samples: &Samples, budget: Duration) -> Self {
         let worst = samples.percentile(100);
         Self { p99: time(worst), met: Some(worst <= budget), ..Self::alone(name, samples, budget) }
     }

@@ -1,7 +1,6 @@
-//! What each idle agent adds to the memory of all processes of a peer.
-//!
-//! Pages that processes share count for each in part (`Pss`), so that many processes of one program are not
-//! charged for its code again and again.
+//! What each idle agent adds to the memory of all processes of a peer, in two ways. `resident` is what `top`
+//! shows, and counts a page that processes share for each of them. `own part` (`Pss`) divides such a page by
+//! those who share it, so that many processes of one program are not charged for its code again and again.
 
 use std::fs;
 use std::io;
@@ -37,16 +36,18 @@ pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result
     let counts = OWN.to_vec();
     let own = each(&mut ours, &counts, report)?;
     ours.end();
-    let most = own.last().copied().unwrap_or_default();
-    for (count, bytes) in &own {
-        let name = format!("resident for each of {count} idle agents: bulkhead");
-        let row = Row { n: *count, ..Row::bytes(name, *bytes, BUDGET) };
-        // The budget is for the largest crowd.
-        let asked = *count == most.0;
-        let budget = if asked { row.budget.clone() } else { "-".into() };
-        report.add(Row { met: row.met.filter(|_| asked), budget, ..row });
+    let Some(most) = own.last() else { return Ok(()) };
+    for found in &own {
+        let asked = found.agents == most.agents;
+        for (what, bytes) in [("resident", found.each.resident), ("own part", found.each.own_part)]
+        {
+            let row = Row::bytes(name(what, found.agents, "bulkhead"), bytes, BUDGET);
+            // The budget is for the largest crowd.
+            let budget = if asked { row.budget.clone() } else { "-".into() };
+            report.add(Row { n: found.agents, met: row.met.filter(|_| asked), budget, ..row });
+        }
     }
-    let mut lines = vec![curve("bulkhead", &own)];
+    let mut lines = curves("bulkhead", &own);
     // One after the other: together they would not fit.
     type Maker = fn(&Tools) -> Option<Box<dyn Peer>>;
     let makers: [Maker; 5] = [
@@ -63,13 +64,20 @@ pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result
         };
         let counts: Vec<_> = THEIRS.into_iter().filter(|count| *count <= most_here).collect();
         let theirs = each(peer.as_mut(), &counts, report)?;
-        for (index, (count, bytes)) in theirs.iter().enumerate() {
-            let name = format!("resident for each of {count} idle agents: {}", peer.name());
+        for (index, Found { agents, each }) in theirs.iter().enumerate() {
             let last = index + 1 == theirs.len();
             let goal = (peer.name() == "bun" && last).then_some(GOAL);
-            report.add(Row::peer_bytes(name, *count, *bytes, most.1, goal));
+            let ours = &most.each;
+            let kinds = [
+                ("resident", each.resident, ours.resident),
+                ("own part", each.own_part, ours.own_part),
+            ];
+            for (what, bytes, ours) in kinds {
+                let name = name(what, *agents, peer.name());
+                report.add(Row::peer_bytes(name, *agents, bytes, ours, goal));
+            }
         }
-        lines.push(curve(peer.name(), &theirs));
+        lines.extend(curves(peer.name(), &theirs));
     }
     report.note(
         "processes for each agent are measured at the counts that fit into the memory of this \
@@ -84,45 +92,73 @@ pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result
     Ok(())
 }
 
-/// For each count, what each agent adds.
-fn each(
-    peer: &mut dyn Peer,
-    counts: &[usize],
-    report: &mut Report,
-) -> io::Result<Vec<(usize, u64)>> {
-    let before = resident(&peer.processes());
-    let (mut begun, mut found, mut last) = (0, Vec::new(), 0);
-    for count in counts.iter().copied() {
-        let more = last * (count - begun) as u64;
+/// With so many agents, what each adds.
+struct Found {
+    agents: usize,
+    each: Bytes,
+}
+
+/// Of some processes, or of an agent.
+#[derive(Clone, Copy, Default)]
+pub struct Bytes {
+    pub resident: u64,
+    pub own_part: u64,
+}
+
+impl Bytes {
+    fn beyond(self, before: Self, agents: usize) -> Self {
+        let each = |now: u64, before: u64| now.saturating_sub(before) / agents as u64;
+        Self {
+            resident: each(self.resident, before.resident),
+            own_part: each(self.own_part, before.own_part),
+        }
+    }
+}
+
+fn name(what: &str, agents: usize, peer: &str) -> String {
+    format!("{what} for each of {agents} idle agents: {peer}")
+}
+
+fn each(peer: &mut dyn Peer, counts: &[usize], report: &mut Report) -> io::Result<Vec<Found>> {
+    let before = memory_of(&peer.processes());
+    let (mut begun, mut found, mut last) = (0, Vec::new(), Bytes::default());
+    for agents in counts.iter().copied() {
+        let more = last.own_part * (agents - begun) as u64;
         if available() < RESERVE + more {
             let name = peer.name();
-            report.note(format!("{count} agents of {name} do not fit beside what must stay free"));
+            report.note(format!("{agents} agents of {name} do not fit beside what must stay free"));
             break;
         }
-        for place in peer.start_many(begun..count) {
+        for place in peer.start_many(begun..agents) {
             place.first_answer()?;
         }
-        begun = count;
+        begun = agents;
         std::thread::sleep(SETTLE);
-        last = resident(&peer.processes()).saturating_sub(before) / count as u64;
-        found.push((count, last));
+        last = memory_of(&peer.processes()).beyond(before, agents);
+        found.push(Found { agents, each: last });
     }
     Ok(found)
 }
 
-fn curve(name: &str, found: &[(usize, u64)]) -> Line {
-    let points = found.iter().map(|(count, bytes)| (*count as f64, *bytes as f64 / 1024.0));
-    Line { name: name.to_owned(), points: points.collect() }
+fn curves(name: &str, found: &[Found]) -> Vec<Line> {
+    let line = |what: &str, bytes: fn(&Bytes) -> u64| {
+        let kib = |one: &Found| (one.agents as f64, bytes(&one.each) as f64 / 1024.0);
+        Line { name: format!("{name}, {what}"), points: found.iter().map(kib).collect() }
+    };
+    vec![line("resident", |each| each.resident), line("own part", |each| each.own_part)]
 }
 
-/// The proportional share of these processes.
-pub fn resident(pids: &[Pid]) -> u64 {
-    pids.iter().filter_map(|pid| pss(*pid)).sum()
-}
-
-fn pss(pid: Pid) -> Option<u64> {
-    let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
-    kib(&fs::read_to_string(path).ok()?, "Pss:")
+/// Of these processes together.
+pub fn memory_of(pids: &[Pid]) -> Bytes {
+    let all = pids.iter().filter_map(|pid| {
+        let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
+        let text = fs::read_to_string(path).ok()?;
+        Some((kib(&text, "Rss:")?, kib(&text, "Pss:")?))
+    });
+    all.fold(Bytes::default(), |sum, (resident, own_part)| Bytes {
+        resident: sum.resident + resident,
+        own_part: sum.own_part + own_part,
+    })
 }
 
 fn available() -> u64 {

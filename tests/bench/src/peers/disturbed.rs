@@ -139,7 +139,8 @@ fn watch(place: &Place) -> io::Result<Samples> {
             return began.elapsed();
         }
         // Nobody knows how long it would have taken.
-        if let Ok(again) = Connection::try_open(place.address).and_then(|one| one.patience(PATIENCE))
+        if let Ok(again) =
+            Connection::try_open(place.address).and_then(|one| one.patience(PATIENCE))
         {
             http = again;
         }

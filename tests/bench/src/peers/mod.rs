@@ -20,7 +20,7 @@ use crate::plot::{Bar, Plot};
 use crate::report::Report;
 use crate::samples::Samples;
 
-pub use density::resident;
+pub use density::memory_of;
 use ours::Ours;
 use peer::Peer;
 use pm2::Pm2;
