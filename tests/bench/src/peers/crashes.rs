@@ -29,7 +29,8 @@ pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result
 }
 
 fn back(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
-    let mut peers: Vec<Box<dyn Peer>> = vec![Box::new(Ours::begin())];
+    let mut peers: Vec<Box<dyn Peer>> =
+        vec![Box::new(Ours::begin()), Box::new(Ours::begin().started_again())];
     peers.extend(those(vec![
         boxed(tools.wasmtime_server()),
         boxed(tools.node_processes()),
@@ -44,7 +45,7 @@ fn back(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
     }
     for round in 0..=rounds.slow {
         for (peer, (place, http, samples)) in peers.iter_mut().zip(&mut agents) {
-            let fast = ["bulkhead", "wasmtime serve"].contains(&peer.name());
+            let fast = peer.name().starts_with("bulkhead") || peer.name() == "wasmtime serve";
             for _ in 0..if fast { FAST_A_ROUND } else { 1 } {
                 let took = crash_until_answer(peer.as_mut(), 0, place, http)?;
                 if round > 0 {
@@ -60,7 +61,10 @@ fn back(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
     for (peer, (_, _, samples)) in peers.iter().zip(&agents).skip(1) {
         let goal = (peer.name() == "pm2").then_some(BACK_GOAL);
         let name = format!("crash until the next answer: {}", peer.name());
-        report.add(Row::peer(name, samples, middle, goal));
+        report.add(match peer.name().starts_with("bulkhead") {
+            true => Row::alone(name, samples, BACK_BUDGET),
+            false => Row::peer(name, samples, middle, goal),
+        });
         all.push((peer.name(), samples));
     }
     report.note(

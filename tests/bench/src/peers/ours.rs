@@ -9,6 +9,8 @@ use crate::connection::Connection;
 pub struct Ours {
     host: Host,
     http: Connection,
+    /// Whoever makes an agent crash starts it again, so that no backoff is in the time that takes.
+    by_caller: bool,
 }
 
 impl Ours {
@@ -24,19 +26,26 @@ impl Ours {
             .guest("spin")
             .role("echo", "echo", "memory_limit_mb = 16\nworkspace = false")
             .role("crasher", "puppet", crasher)
+            .role("faller", "puppet", "workspace = false")
             .role("spinner", "spin", "workspace = false\ncpu_ms = 600000\nwall_ms = 600000")
             .role("hoarder", "oom", &hoarder)
             .terse()
             .start()
             .ready();
         let http = Connection::open(host.address());
-        let mut ours = Self { host, http };
+        let mut ours = Self { host, http, by_caller: false };
         // Compiles each component: that is done once for all agents of it.
         for kind in [Kind::Echo, Kind::Crasher, Kind::Spinner, Kind::Hoarder] {
             ours.start(0, kind);
             ours.stop(0);
         }
         ours
+    }
+
+    /// Its agents do not come back by themselves.
+    pub fn started_again(mut self) -> Self {
+        self.by_caller = true;
+        self
     }
 
     pub fn host(&self) -> &Host {
@@ -48,10 +57,10 @@ impl Ours {
         self.host.signal(Signal::TERM);
     }
 
-    /// A start alone, without the question whether the agent answers.
-    pub fn role(kind: Kind) -> &'static str {
+    fn role(&self, kind: Kind) -> &'static str {
         match kind {
             Kind::Echo => "echo",
+            Kind::Crasher if self.by_caller => "faller",
             Kind::Crasher => "crasher",
             Kind::Spinner => "spinner",
             Kind::Hoarder => "hoarder",
@@ -61,11 +70,11 @@ impl Ours {
 
 impl Peer for Ours {
     fn name(&self) -> &'static str {
-        "bulkhead"
+        if self.by_caller { "bulkhead, started again by its caller" } else { "bulkhead" }
     }
 
     fn start(&mut self, agent: usize, kind: Kind) -> Place {
-        let role = Self::role(kind);
+        let role = self.role(kind);
         let body = format!("{{\"agentId\":\"a-{agent}\",\"role\":\"{role}\"}}");
         self.http.timed("POST", "/agents/start", &body, 201);
         let path = format!("/agents/a-{agent}/message?wait=60000");
@@ -76,6 +85,10 @@ impl Peer for Ours {
         // One that spins is stopped when its grace is over; one that ended is not there any more.
         let path = format!("/agents/a-{agent}/stop");
         let _ = self.http.ask("POST", &path, "").expect("an answer");
+    }
+
+    fn revive(&mut self, agent: usize, place: Place) -> Place {
+        if self.by_caller { self.start(agent, Kind::Crasher) } else { place }
     }
 
     fn processes(&self) -> Vec<Pid> {
