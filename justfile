@@ -116,9 +116,9 @@ peers:
     python3 -m venv "$peers/python" && "$peers/python/bin/pip" install --quiet supervisor==4.3.0 || missing supervisord
     [ -x "$peers/wasmtime/bin/wasmtime" ] || {
         echo "building wasmtime (about ten minutes)"
-        # `serve` does not build without `run`.
+        # `serve` does not build without `run` and `component-model-async`.
         CARGO_TARGET_DIR="$peers/build" cargo install wasmtime-cli --version 48.0.8 --root "$peers/wasmtime" \
-            --no-default-features --features run,serve,component-model,cranelift,pooling-allocator,parallel-compilation \
+            --no-default-features --features run,serve,component-model-async,cranelift,pooling-allocator,parallel-compilation \
             && rm -rf "$peers/build" || missing wasmtime
     }
 
