@@ -92,7 +92,7 @@ impl Inside {
 
 /// A server of the library that ours is built on, that gives every body back. It ends with this process.
 fn bare_echo() -> SocketAddr {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
         tokio.expect("start tokio").block_on(async {
