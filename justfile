@@ -85,7 +85,7 @@ guests: _guest_target
 # check with clippy: host, tests and components
 lint: _guest_target
     cargo clippy --all-targets -- -D warnings
-    cargo clippy --target {{ guest_target }} --profile guest {{ guest_packages }} -- -D warnings
+    cargo clippy --target {{ guest_target }} --profile guest {{ guest_packages }} -p echo-proxy -- -D warnings
 
 # format all code; `just fmt --check` only looks
 fmt *args:
@@ -95,12 +95,37 @@ fmt *args:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-# measure: start, join, stop, message, memory, idle CPU, against GET /health in the same run
-bench *args: guests
+# measure: start, join, stop, message, memory, idle CPU, floors; also as target/bench/report.{txt,json,html}
+bench *args: _bench_build
+    "$CARGO_TARGET_DIR/release/bulkhead-bench" --out "$CARGO_TARGET_DIR/bench" {{ args }}
+
+# measure all of that, how it grows with the number of agents, and peers that do the same work: see `just peers`
+bench-peers *args: _bench_build
+    cargo build --target {{ guest_target }} --profile guest -p echo-proxy
+    "$CARGO_TARGET_DIR/release/bulkhead-bench" --all --out "$CARGO_TARGET_DIR/bench-peers" {{ args }}
+
+# install the peers into target/peers: bun, pm2, supervisord, wasmtime. Says which could not be, and goes on
+peers:
+    #!/usr/bin/env bash
+    set -uo pipefail
+    peers="$CARGO_TARGET_DIR/peers"
+    mkdir -p "$peers"
+    missing() { echo "missing: $1" >&2; }
+    command -v node >/dev/null || missing "node; install it from https://nodejs.org"
+    npm install --prefix "$peers/node" --no-audit --no-fund bun@1.4.5 pm2@7.0.4 || missing "bun and pm2"
+    python3 -m venv "$peers/python" && "$peers/python/bin/pip" install --quiet supervisor==4.3.0 || missing supervisord
+    [ -x "$peers/wasmtime/bin/wasmtime" ] || {
+        echo "building wasmtime (about ten minutes)"
+        # `serve` does not build without `run` and `component-model-async`.
+        CARGO_TARGET_DIR="$peers/build" cargo install wasmtime-cli --version 48.0.8 --root "$peers/wasmtime" \
+            --no-default-features --features run,serve,component-model-async,cranelift,pooling-allocator,parallel-compilation \
+            && rm -rf "$peers/build" || missing wasmtime
+    }
+
+_bench_build: guests
     @echo "building the host with optimizations (about ten minutes the first time)"
     cargo build --release -p bulkhead -p bulkhead-bench
     cargo build --target {{ guest_target }} --profile guest-large -p polecat
-    "$CARGO_TARGET_DIR/release/bulkhead-bench" {{ args }}
 
 # what CI runs
 ci:

@@ -66,10 +66,7 @@ impl Port for Nobody {
 
 /// Turn and turn about, so that both meet the same machine.
 pub fn measure(rounds: usize, report: &mut Report) {
-    let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
-    let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).expect("a runtime");
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let tokio = tokio.expect("start tokio");
+    let (runtime, tokio) = engine();
     let loaded = runtime.load_blocking(&"hog".into(), &files::component("hog"));
     let loaded = loaded.expect("load the component");
     let (mut limited, mut free) = (Samples::new(), Samples::new());
@@ -87,6 +84,14 @@ pub fn measure(rounds: usize, report: &mut Report) {
     report.add(Row::rate(name, limited.len(), rate(&limited), rate(&free), 1.0 / ALLOWED));
 }
 
+/// An engine, and what drives it.
+pub fn engine() -> (Runtime, tokio::runtime::Runtime) {
+    let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
+    let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).expect("a runtime");
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    (runtime, tokio.expect("start tokio"))
+}
+
 /// One turn in a life of its own.
 async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Duration {
     let incarnation = started(runtime, loaded, birth).await;
@@ -100,7 +105,8 @@ async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Duration
     took
 }
 
-async fn started(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Incarnation {
+/// A life from nothing to the end of the guest's `start`.
+pub async fn started(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Incarnation {
     let info = StartInfo { incarnation: 1, restored: false, town_id: None };
     let call = runtime.instantiate(loaded, Arc::new(birth), limits());
     let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
@@ -115,7 +121,8 @@ fn limits() -> CallLimits {
     CallLimits { cpu: minute, wall: minute, host_call: minute }
 }
 
-fn birth() -> Birth {
+/// What an agent is born with.
+pub fn birth() -> Birth {
     let spec = AgentSpec {
         id: AgentId::parse("a").expect("an id"),
         role: "r".into(),

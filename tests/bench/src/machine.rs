@@ -13,3 +13,11 @@ pub fn describe() -> String {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     format!("{model}, {cores} cores, Linux {}, bulkhead {version} ({profile})", kernel.trim())
 }
+
+/// The time and how busy the machine is: what other programs do at once is noise in every figure.
+pub fn now(what: &str) -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split(' ').take(3).collect();
+    let time = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
+    format!("{what} {time}, load average {}", load.join(" "))
+}

@@ -1,4 +1,4 @@
-//! Measures the real host over HTTP, and what needs no host in this process.
+//! Measures the real host over HTTP, what needs no host in this process, and others that do the same work.
 //!
 //! Latencies are taken interleaved with `GET /health` on the same connection, because machines are
 //! shared: the ratio means something where the microseconds do not. Every sample is kept; the first
@@ -9,25 +9,36 @@ mod blackbox;
 mod churn;
 mod connection;
 mod crash;
+mod curves;
 mod durable;
+mod floors;
 mod inside;
 mod machine;
 mod memory;
+mod page;
+mod peers;
+mod plot;
 mod process;
 mod report;
+mod row;
 mod samples;
 mod slot;
 mod stop;
 mod storm;
 mod symbols;
 mod wake;
+mod warden;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use harness::Host;
 
 use connection::Connection;
+use peers::Job;
 use process::Process;
 use report::{Report, Row};
 use samples::Samples;
@@ -55,9 +66,21 @@ struct Args {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// The curves and the peers as well: an hour rather than minutes.
+    #[arg(long)]
+    all: bool,
+    /// Rounds of starts and crashes of peers, which take up to a second each.
+    #[arg(long, default_value_t = 20)]
+    peer_rounds: usize,
+    /// Most agents of a peer that has a process for each.
+    #[arg(long, default_value_t = 100)]
+    peer_agents: usize,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// Also write report.txt, report.json and report.html into this directory.
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 /// A part of the measurements.
@@ -75,9 +98,38 @@ enum Part {
     Durable,
     Symbols,
     Account,
+    Floors,
+    Curves,
+    PeerStarts,
+    PeerMessages,
+    PeerRates,
+    PeerDensity,
+    PeerFaults,
+    PeerDisturbed,
 }
 
 impl Part {
+    /// Whether it takes longer than people like to wait.
+    fn is_long(self) -> bool {
+        matches!(
+            self,
+            Self::Curves
+                | Self::PeerStarts
+                | Self::PeerMessages
+                | Self::PeerRates
+                | Self::PeerDensity
+                | Self::PeerFaults
+                | Self::PeerDisturbed
+        )
+    }
+
+    fn is_asked_for(self, args: &Args) -> bool {
+        match args.only.is_empty() {
+            true => args.all || !self.is_long(),
+            false => args.only.contains(&self),
+        }
+    }
+
     fn measure(self, args: &Args, report: &mut Report) {
         match self {
             Self::Blackbox => {
@@ -99,16 +151,41 @@ impl Part {
             Self::Durable => durable::measure(args.rounds, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
+            Self::Floors => floors::measure(args.rounds, report),
+            Self::Curves => curves::measure(report),
+            Self::PeerStarts => peers::measure(Job::Starts, args.peers(), report),
+            Self::PeerMessages => peers::measure(Job::Messages, args.peers(), report),
+            Self::PeerRates => peers::measure(Job::Rates, args.peers(), report),
+            Self::PeerDensity => peers::measure(Job::Density, args.peers(), report),
+            Self::PeerFaults => peers::measure(Job::Faults, args.peers(), report),
+            Self::PeerDisturbed => peers::measure(Job::Disturbed, args.peers(), report),
         }
     }
 }
 
-fn main() {
+impl Args {
+    fn peers(&self) -> peers::Rounds {
+        let (slow, fast) = (self.peer_rounds, self.rounds);
+        peers::Rounds { slow, fast, most_processes: self.peer_agents }
+    }
+}
+
+fn main() -> ExitCode {
     let args = Args::parse();
-    let mut report = Report::new(machine::describe());
-    for part in Part::value_variants() {
-        if args.only.is_empty() || args.only.contains(part) {
-            part.measure(&args, &mut report);
+    if !warden::is_inside() {
+        return warden::watch();
+    }
+    let mut report = Report::new();
+    for part in Part::value_variants().iter().filter(|part| part.is_asked_for(&args)) {
+        let name = part.to_possible_value().map_or(String::new(), |value| value.get_name().into());
+        eprintln!("{}", machine::now(&name));
+        report.begin(&name);
+        part.measure(&args, &mut report);
+        report.end();
+        // After each part: a run of an hour that is cut short has said something.
+        if let Some(Err(error)) = args.out.as_deref().map(|dir| write(&report, dir)) {
+            eprintln!("error: write the report: {error}");
+            return ExitCode::FAILURE;
         }
     }
     if args.json {
@@ -116,6 +193,19 @@ fn main() {
     } else {
         print!("{report}");
     }
+    ExitCode::SUCCESS
+}
+
+fn write(report: &Report, dir: &Path) -> Result<(), String> {
+    let page = page::page(report)?;
+    let files =
+        [("report.txt", report.to_string()), ("report.json", report.json()), ("report.html", page)];
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    for (name, text) in files {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn host() -> Host {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Samples(Vec<Duration>);
 
 impl Samples {
@@ -24,5 +24,15 @@ impl Samples {
         sorted.sort_unstable();
         let rank = (sorted.len() * percent).div_ceil(100);
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    /// The median in microseconds.
+    pub fn middle_us(&self) -> f64 {
+        self.percentile(50).as_secs_f64() * 1e6
+    }
+
+    /// The 99th percentile in microseconds.
+    pub fn tail_us(&self) -> f64 {
+        self.percentile(99).as_secs_f64() * 1e6
     }
 }
