@@ -354,6 +354,7 @@ pub static RULES: &[Rule] = &[
         Test::All(&[
             Test::SeenOfAgents { sign: StartFailed, agents: 2, within_s: 0 },
             Test::LivedLessThan { seconds: 600 },
+            Test::Not(&seen(HydrationIncomplete, 1, 0)),
         ]),
         5,
         "several agents could not be started, and the run was short",
