@@ -16,7 +16,7 @@ use bulkhead_store::database::Private;
 
 use super::*;
 use crate::actor::Life;
-use crate::agent::StartOrder;
+use crate::agent::{Agent, StartOrder};
 use crate::container::{Container, Stores};
 use crate::mailbox::Envelope;
 use crate::port::Peers;
@@ -70,6 +70,22 @@ fn spec() -> Arc<AgentSpec> {
     })
 }
 
+/// Of a component that there is not.
+fn order(deadline: Instant) -> StartOrder {
+    StartOrder {
+        record: Private::default(),
+        settings: None,
+        resumes: false,
+        spec: spec(),
+        component: PathBuf::from("c.wasm"),
+        workspace: None,
+        keep_running: false,
+        force: false,
+        deadline,
+        prompt_message_id: "p".into(),
+    }
+}
+
 struct Bench {
     kept: Arc<Kept>,
     container: Arc<Container>,
@@ -96,18 +112,7 @@ impl Bench {
 
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, Tenure) {
-        let order = StartOrder {
-            record: Private::default(),
-            settings: None,
-            resumes: false,
-            spec: spec(),
-            component: PathBuf::from("c.wasm"),
-            workspace: None,
-            keep_running: false,
-            force: false,
-            deadline: Instant::now(),
-            prompt_message_id: "p".into(),
-        };
+        let order = order(Instant::now());
         let wish = Wish { spec: &*spec(), keep_running: false, force: false, resumes: false };
         let life = Life::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
         let admitted = self.slot.admit(
@@ -205,5 +210,20 @@ fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
         assert_eq!(agent.board().state().as_str(), "exited");
         assert_eq!(bench.live_and_free(), (0, 1));
         assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
+    });
+}
+
+#[test]
+fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
+    on_a_bench(async |bench| {
+        for (held, kind) in
+            [(false, StartFailure::ComponentUnreadable), (true, StartFailure::Memory)]
+        {
+            bench.container.hold_starts(held);
+            let agent = Agent::new(spec().id.clone(), Incarnation(0), Arc::clone(&bench.container));
+            let order = order(Instant::now() + Duration::from_secs(60));
+            let (_, handle) = agent.start(order, &bench.container.spawner()).unwrap();
+            assert_eq!(handle.started().await.unwrap_err().kind, kind);
+        }
     });
 }
