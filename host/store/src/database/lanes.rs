@@ -69,9 +69,9 @@ pub(super) struct Batch {
     pub crashes: Vec<Arc<CrashRecord>>,
 }
 
-/// How long the history of agents that come back may wait to be written: it is as long as theirs, and in a storm
-/// of crashes there is a new one every few milliseconds.
-const LAZY: Duration = Duration::from_secs(1);
+/// How long the history of agents that come back, and their numbers, may wait to be written. An agent must not come
+/// back more often in that time than numbers are left out after a kill, or one would be given twice.
+const LAZY: Duration = Duration::from_millis(100);
 
 /// Crash records of one transaction: what is asked for meanwhile waits so long.
 const CRASHES_AT_ONCE: usize = 128;
