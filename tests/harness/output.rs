@@ -28,8 +28,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     lines: Vec<Value>,
-    /// Lines of stdout that are no JSON.
-    broken: Vec<String>,
+    /// Lines of stdout that are no JSON, each with the number of lines before it that are.
+    broken: Vec<(usize, String)>,
     stderr: String,
     /// Lines about agents that were only counted, by their event.
     counted: HashMap<Vec<u8>, u64>,
@@ -113,11 +113,15 @@ impl Output {
     /// Checks what holds for every log: JSON only, the common fields, numbers without a gap.
     pub fn check(&self) -> Result<(), String> {
         let state = self.shared.lock();
-        if let Some(line) = state.broken.first() {
-            return Err(format!("a line of stdout is no JSON object: {line:?}"));
-        }
         // Runs that follow each other, each with numbers of its own.
         let begins = |line: &Value| line["event"] == "container.cold_start";
+        // A run that is killed may leave its last line cut, before its first byte as well as after any other.
+        let is_cut = |at: usize| at > 0 && state.lines.get(at).is_some_and(begins);
+        let (mut broken, mut cut_at) = (state.broken.iter(), None);
+        let noise = broken.find(|(at, _)| !is_cut(*at) || cut_at.replace(*at) == Some(*at));
+        if let Some((_, line)) = noise {
+            return Err(format!("a line of stdout is no JSON object: {line:?}"));
+        }
         for run in state.lines.chunk_by(|_, next| !begins(next)) {
             let first = &run[0];
             if !begins(first) {
@@ -184,7 +188,10 @@ impl Shared {
             }
             match serde_json::from_slice::<Value>(line) {
                 Ok(value) if value.is_object() => state.lines.push(value),
-                _ => state.broken.push(String::from_utf8_lossy(line).into_owned()),
+                _ => {
+                    let at = state.lines.len();
+                    state.broken.push((at, String::from_utf8_lossy(line).into_owned()));
+                }
             }
             self.changed.notify_all();
         }
@@ -244,6 +251,19 @@ mod tests {
         assert!(output(&[&cold, r#"{"seq":1}"#]).check().unwrap_err().contains("schema"));
         let other = line("agent.start", 1).replace(r#""r""#, r#""s""#);
         assert!(output(&[&cold, &other]).check().unwrap_err().contains("another run"));
+    }
+
+    #[test]
+    fn only_the_last_line_of_a_killed_run_may_be_cut_and_only_once() {
+        let cold = line("container.cold_start", 0);
+        let next = cold.replace(r#""r""#, r#""s""#);
+        assert_eq!(output(&[&cold, "", &next]).check(), Ok(()));
+        assert_eq!(output(&[&cold, &line("agent.start", 1)[..40], &next]).check(), Ok(()));
+        let is_noise = |lines: &[&str]| output(lines).check().unwrap_err().contains("no JSON");
+        assert!(is_noise(&["", &cold]), "nobody was killed before it");
+        assert!(is_noise(&[&cold, "", &line("agent.start", 1)]), "nobody was killed");
+        assert!(is_noise(&[&cold, "", "{\"ts\":", &next]), "one run has one last line");
+        assert!(is_noise(&[&cold, &line("agent.start", 1), "{\"ts\":"]), "it ended by itself");
     }
 
     #[test]
