@@ -3,7 +3,7 @@
 //! | what happens | what is written | who waits for it |
 //! | --- | --- | --- |
 //! | a start has its turn | it is to run; its order, its number | the answer of the start, with the guest's own `start` beside it |
-//! | a restart has its turn | its number | nobody |
+//! | a restart has its turn | its number | the incarnation, when the file has no room for it; else nobody |
 //! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
 //! | a stop is asked for | it is to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
 //! | settings are changed | the settings | nobody |
@@ -11,17 +11,22 @@
 //! Every change goes to the image in memory at once, in this order, and the file follows in the same order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_api::ExitView;
 use bulkhead_events::now;
 use bulkhead_model::restart::Decision;
 use bulkhead_model::{ExitReason, Incarnation, RestartPolicy, RestartState};
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::database::{Change, Private, Wanted};
+use bulkhead_store::database::{Change, Private, Receipt, Wanted};
+use tokio::time::timeout;
 
 use crate::actor::Life;
 use crate::board::AfterEnd;
 use crate::handle::{AgentHandle, Shared};
+
+/// How long anything of an agent waits for the disk. One that hangs lets it go on.
+pub(crate) const WRITING: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// A start has its turn.
@@ -31,9 +36,13 @@ impl Shared {
         self.note(Change::Began { incarnation, order, settings, restarts });
     }
 
-    /// A restart has its turn.
-    pub(crate) fn note_return(&self) {
-        self.note(Change::Returned { incarnation: self.tag.incarnation });
+    /// A restart has its turn. Waits until its number can be used.
+    pub(crate) async fn note_return(&self) {
+        let change = Change::Returned { incarnation: self.tag.incarnation };
+        if let Some(receipt) = self.note(change) {
+            // Not durable: the log says why, and a number that is given twice is the lesser harm.
+            let _ = timeout(WRITING, receipt.durable()).await;
+        }
     }
 
     /// Nothing comes of the start, and what was there before has ended.
@@ -63,8 +72,8 @@ impl Shared {
         }
     }
 
-    fn note(&self, change: Change) {
-        self.start.container.database.note(&self.tag.agent_id, change);
+    fn note(&self, change: Change) -> Option<Receipt> {
+        self.start.container.database.note(&self.tag.agent_id, change)
     }
 }
 
@@ -117,8 +126,6 @@ pub(crate) fn quarantined(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bulkhead_model::Timestamp;
 
     use super::*;

@@ -93,7 +93,7 @@ fn crashes(dir: &Path) {
 
 fn hydration(dir: &Path) {
     let (database, _) = open(dir, "hydration");
-    (0..1000).for_each(|n| database.note(&id(n), began(1)));
+    (0..1000).for_each(|n| _ = database.note(&id(n), began(1)));
     (0..1000).for_each(|n| database.keep_crash(Arc::new(crash(n))));
     database.receipt().wait().expect("it is durable");
     drop(database);

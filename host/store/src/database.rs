@@ -38,8 +38,8 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use file::FileError;
-use image::Image;
-pub use image::{AgentRow, Change, Private, TownKnows, Wanted};
+pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
+use image::{Follow, Image};
 use lanes::{Bounds, Lanes, Work};
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
@@ -254,8 +254,8 @@ impl Database {
             freshened: watch::Sender::new(0),
         });
         let (place, first) = shared.first_look();
-        let First { found, forgotten, held, generation } = first;
-        shared.lanes().image.load(found.agents.clone(), forgotten);
+        let First { found, forgotten, reserved, held, generation } = first;
+        shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
         let writer = Writer::new(Arc::clone(&shared), place, held);
         let thread =
             std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
@@ -291,21 +291,31 @@ impl Database {
         Receipt(receipt)
     }
 
-    /// The same for those who do not wait. The history of an agent that comes back is written within a tenth of
-    /// a second, anything else at once.
-    pub fn note(&self, id: &AgentId, change: Change) {
+    /// The same for those who do not wait. The history of an agent that comes back is written within a second,
+    /// anything else at once.
+    ///
+    /// A receipt says that the change gives a number that the file has no room for. Whoever waits for it before
+    /// the number is used gives none that a later run gives again.
+    pub fn note(&self, id: &AgentId, change: Change) -> Option<Receipt> {
         let mut lanes = self.shared.lanes();
         let urgent = change.is_urgent();
-        let changed = lanes.image.change(id, change, writer::now(), urgent);
+        let follow = lanes.image.change(id, change, writer::now(), urgent);
         self.shared.tell_members(&lanes);
-        let first = changed && !urgent && lanes.lazy_since.is_none();
-        if first {
-            lanes.lazy_since = Some(std::time::Instant::now());
+        let mut receipt = None;
+        match follow {
+            Follow::Not => return None,
+            Follow::Soon if lanes.lazy_since.is_some() => return None,
+            Follow::Soon => lanes.lazy_since = Some(std::time::Instant::now()),
+            Follow::First if self.has_file() && !lanes.closed => {
+                let (waiter, waits) = oneshot::channel();
+                lanes.waiters.push(waiter);
+                receipt = Some(Receipt(waits));
+            }
+            Follow::First | Follow::AtOnce => {}
         }
         drop(lanes);
-        if urgent || first {
-            self.shared.filled.notify_one();
-        }
+        self.shared.filled.notify_one();
+        receipt
     }
 
     /// Resolves when everything that was changed before is written: at once when it is.
@@ -516,6 +526,8 @@ impl Drop for Database {
 struct First {
     found: Found,
     forgotten: Incarnation,
+    /// Numbers that the file has room for beyond those that it was found with.
+    reserved: u64,
     held: records::Held,
     generation: u64,
 }
@@ -606,7 +618,10 @@ impl Shared {
         let held = records::count(connection)?;
         let generation = snapshots::last_generation(connection)?;
         let found = Found { agents: rows, crashes };
-        Ok((First { found, forgotten, held, generation }, (unreadable, unreadable_crashes)))
+        // A disk that takes nothing is told with the first write that somebody waits for.
+        let reserved = agents::reserve(connection).map_or(0, |()| image::RESERVED);
+        let first = First { found, forgotten, reserved, held, generation };
+        Ok((first, (unreadable, unreadable_crashes)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A process that changes the database as fast as it can is killed at random moments, forty times
-//! (`DATABASE_KILLS`), and what it was told to be durable is there. The file opens clean each time.
+//! (`DATABASE_KILLS`), and what it was told to be durable is there. The file opens clean each time. Another one
+//! gives numbers of incarnations as fast as it can, and no number is given by two of them.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
 use bulkhead_store::database::{
-    AgentRow, Change, Config, Database, Found, Newest, Snapshot, TownKnows, Wanted,
+    AgentRow, Change, Config, Database, Found, Newest, RESERVED, Snapshot, TownKnows, Wanted,
 };
 
 const AGENTS: u64 = 4;
@@ -32,6 +33,30 @@ fn writes_until_it_is_killed() {
             scope.spawn(move || work_for_ever(database, agent, first));
         }
     });
+}
+
+/// Not a test of its own either. Tells every number on stderr once it may be used.
+#[test]
+fn comes_back_until_it_is_killed() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let (database, found) = open(Path::new(&dir));
+    let first = row(&found, 0).map_or(1, |row| row.incarnation.0 + 1);
+    for number in first.. {
+        let incarnation = Incarnation(number);
+        let change = match number {
+            1 => {
+                let (order, restarts) = (order(1).into(), Arc::default());
+                Change::Began { incarnation, order, settings: None, restarts }
+            }
+            _ => Change::Returned { incarnation },
+        };
+        if let Some(receipt) = database.note(&id(0), change) {
+            receipt.wait().unwrap();
+        }
+        if std::io::stderr().write_all(&number.to_le_bytes()).is_err() {
+            return;
+        }
+    }
 }
 
 fn open(dir: &Path) -> (Database, Found) {
@@ -123,10 +148,10 @@ fn after(agent: u64, number: u64, step: u64) -> AgentRow {
 /// What each agent was told to be durable: the life that the process began with, and the last life and step.
 type Told = BTreeMap<u64, (u64, u64, u64)>;
 
-/// Starts a process, kills it after it told about `steps`, and returns what it told.
-fn kill_one(dir: &Path, steps: usize, pause: Duration) -> Told {
+/// Starts a process, kills it after it told so many bytes, and returns what it told.
+fn kill_one(dir: &Path, what: &str, bytes: usize, pause: Duration) -> Vec<u8> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writes_until_it_is_killed", "--nocapture"])
+        .args(["--exact", what, "--nocapture"])
         .env(DIR, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -134,7 +159,7 @@ fn kill_one(dir: &Path, steps: usize, pause: Duration) -> Told {
         .spawn()
         .unwrap();
     let mut pipe = child.stderr.take().unwrap();
-    let mut told = vec![0; 24 * (steps + 1)];
+    let mut told = vec![0; bytes];
     let read = pipe.read_exact(&mut told);
     assert!(read.is_ok(), "it ended by itself: {}", String::from_utf8_lossy(&told));
     // The moment of the kill is meant to be random: nothing waits for this time.
@@ -142,7 +167,15 @@ fn kill_one(dir: &Path, steps: usize, pause: Duration) -> Told {
     child.kill().unwrap();
     pipe.read_to_end(&mut told).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9), "it ended by itself");
-    let word = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().unwrap());
+    told
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(*bytes.first_chunk().unwrap())
+}
+
+/// What each agent was told of its steps.
+fn steps_of(told: &[u8]) -> Told {
     let mut last = Told::new();
     for line in told.as_chunks::<24>().0 {
         let (agent, number, step) = (word(line), word(&line[8..]), word(&line[16..]));
@@ -157,6 +190,7 @@ fn check(dir: &Path, told: &Told) {
     for (agent, (first, number, step)) in told {
         let mut row = row(&found, *agent).expect("it was told to be there").clone();
         row.changed_at = Timestamp(0);
+        row.incarnation.0 -= RESERVED;
         let next = match step + 1 {
             STEPS => after(*agent, number + 1, 0),
             step => after(*agent, *number, step),
@@ -179,17 +213,37 @@ fn check(dir: &Path, told: &Told) {
     }
 }
 
-#[test]
-fn what_was_told_to_be_durable_survives_a_kill() {
+/// Calls `kill` as often as is asked for, with dice whose seed is printed.
+fn again_and_again(mut kill: impl FnMut(&mut fastrand::Rng)) {
     let kills = std::env::var("DATABASE_KILLS").ok().and_then(|text| text.parse().ok());
     let seed = std::env::var("DATABASE_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("DATABASE_SEED={seed}");
     let mut dice = fastrand::Rng::with_seed(seed);
+    (0..kills.unwrap_or(40)).for_each(|_| kill(&mut dice));
+}
+
+#[test]
+fn what_was_told_to_be_durable_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    for _ in 0..kills.unwrap_or(40) {
-        let pause = Duration::from_micros(dice.u64(0..3000));
-        let told = kill_one(dir.path(), dice.usize(0..400), pause);
-        check(dir.path(), &told);
-    }
+    again_and_again(|dice| {
+        let (bytes, pause) = (24 * dice.usize(1..400), Duration::from_micros(dice.u64(0..3000)));
+        let told = kill_one(dir.path(), "writes_until_it_is_killed", bytes, pause);
+        check(dir.path(), &steps_of(&told));
+    });
+}
+
+#[test]
+fn no_number_is_given_by_two_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut highest = 0;
+    again_and_again(|dice| {
+        let (bytes, pause) = (8 * dice.usize(1..2000), Duration::from_micros(dice.u64(0..300)));
+        let told = kill_one(dir.path(), "comes_back_until_it_is_killed", bytes, pause);
+        let numbers: Vec<_> = told.as_chunks::<8>().0.iter().map(|bytes| word(bytes)).collect();
+        assert!(numbers[0] > highest, "{} was given before, as was {highest}", numbers[0]);
+        assert!(numbers[0] <= highest + 2 * RESERVED + 1, "{} after {highest}", numbers[0]);
+        assert!(numbers.is_sorted_by(|before, after| before + 1 == *after));
+        highest = numbers[numbers.len() - 1];
+    });
 }

@@ -7,10 +7,6 @@ use bulkhead_agent::{Agent, Container};
 use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use bulkhead_store::database::AgentRow;
 
-/// Numbers of restarts are written and nobody waits for it: so many may have been given and told of in the
-/// log when a run died, and not be in the database.
-const UNWRITTEN: u64 = 128;
-
 pub(crate) struct Registry {
     max_agents: usize,
     keep_ended: usize,
@@ -37,7 +33,7 @@ impl Registry {
         earlier: &[AgentRow],
         forgotten: Incarnation,
     ) -> Self {
-        let number = |row: &AgentRow| (row.id.clone(), Incarnation(row.incarnation.0 + UNWRITTEN));
+        let number = |row: &AgentRow| (row.id.clone(), row.incarnation);
         let inner = Inner {
             agents: HashMap::new(),
             forgotten: forgotten.0,

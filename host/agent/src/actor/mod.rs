@@ -168,7 +168,7 @@ impl Life {
         let Some((loaded, _commitment)) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
             let Some(next) = actor.rest(restart_at).await else { return };
-            next.shared.note_return();
+            next.shared.note_return().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
             let tenure = Tenure::holding(&next, &self.slot);
             actor = Actor::new(&self, next, deadline, tenure);

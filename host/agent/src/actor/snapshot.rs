@@ -21,15 +21,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{Actor, Step, failed, next_order};
+use crate::durable::WRITING;
 
 /// Failures of the guest with one snapshot, before its first turn is done, after which it is set aside.
 const MAX_FAILURES: u32 = 2;
 
 /// Snapshots that are looked at in one start.
 const MAX_LOOKS: usize = 4;
-
-/// How long a start waits for what was written about snapshots just before.
-const WRITING: Duration = Duration::from_secs(2);
 
 /// Longest time of one snapshot while the agent works.
 const TAKING: Duration = Duration::from_secs(10);

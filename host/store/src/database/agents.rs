@@ -6,7 +6,7 @@ use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::image::{AgentRow, Dirty, Private, TownKnows, Wanted};
+use super::image::{AgentRow, Due, Given, Private, RESERVED, TownKnows, Wanted};
 
 /// Name of the fact that says which numbers were given to agents that are forgotten.
 const FORGOTTEN: &str = "forgotten_incarnation";
@@ -85,13 +85,25 @@ fn of_other_shape(
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
+/// Makes room for more numbers of every agent than the file has seen: whatever is given now, a run that comes
+/// after this one gives none of it again.
+pub(super) fn reserve(connection: &Connection) -> rusqlite::Result<()> {
+    let room = signed(RESERVED);
+    connection.execute("UPDATE agents SET incarnation = incarnation + ?1", [room]).map(|_| ())
+}
+
+/// Takes back the room that was not used, where nobody else has changed the number.
+pub(super) fn settle(connection: &Connection, given: &[Given]) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare("UPDATE agents SET incarnation = ?2 WHERE id = ?1 AND incarnation = ?3")?;
+    given.iter().try_for_each(|Given { id, given, reserved }| {
+        statement.execute(params![id.as_str(), signed(given.0), signed(reserved.0)]).map(|_| ())
+    })
+}
+
 /// Writes one row as it is now, or removes it with everything of its agent.
-pub(super) fn write(
-    connection: &Connection,
-    id: &AgentId,
-    dirty: Dirty,
-    row: Option<&AgentRow>,
-) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, due: &Due) -> rusqlite::Result<()> {
+    let Due { id, dirty, row, reserved } = due;
     let id = id.as_str();
     let Some(row) = row else {
         connection.prepare_cached("DELETE FROM agents WHERE id = ?1")?.execute([id])?;
@@ -120,14 +132,7 @@ pub(super) fn write(
                  incarnation = max(incarnation, ?3), restarts = ?4, changed_at = ?5,
                  town_knows = ?6",
         )?
-        .execute(params![
-            id,
-            wanted,
-            signed(row.incarnation.0),
-            restarts,
-            row.changed_at.0,
-            town_knows
-        ])?;
+        .execute(params![id, wanted, signed(reserved.0), restarts, row.changed_at.0, town_knows])?;
     if dirty.texts {
         connection
             .prepare_cached(

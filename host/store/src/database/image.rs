@@ -2,12 +2,20 @@
 //!
 //! Every change carries the number of an incarnation. What comes late, from a life that another one has
 //! taken over from, changes nothing.
+//!
+//! No number is given twice, whenever the process dies. The file does not have the number that was given last but
+//! one that is [`RESERVED`] higher, and the next run goes on from there. A run that ends by itself takes
+//! the rest back, so that people see gaps after kills only.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
+
+/// Numbers that the file has room for beyond the one that was given last. A restart takes one and waits for no
+/// disk as long as there are some.
+pub const RESERVED: u64 = 128;
 
 /// Whether an agent is to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +228,19 @@ impl Change {
     }
 }
 
+/// How the file has to follow a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// Nothing changed.
+    Not,
+    /// In a while.
+    Soon,
+    /// Now, and nobody waits for it.
+    AtOnce,
+    /// Before the number that was given is used: the file has no room for it.
+    First,
+}
+
 /// Which parts of a row the file does not have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Dirty {
@@ -231,9 +252,42 @@ pub(super) struct Dirty {
     pub urgent: bool,
 }
 
+/// What the file is to get of one agent.
+#[derive(Debug, Clone)]
+pub(super) struct Due {
+    pub id: AgentId,
+    pub dirty: Dirty,
+    /// `None`: it is forgotten.
+    pub row: Option<AgentRow>,
+    /// What the file is to have for its number.
+    pub reserved: Incarnation,
+}
+
+/// A number that was given, and what the file says of it instead.
+pub(super) struct Given {
+    pub id: AgentId,
+    pub given: Incarnation,
+    pub reserved: Incarnation,
+}
+
+/// One agent.
+struct Entry {
+    row: AgentRow,
+    /// The file has this number: those up to it are given without asking it again.
+    reserved: Incarnation,
+    /// Given by earlier runs, and found in the file only after this run began to count.
+    earlier: Incarnation,
+}
+
+impl Entry {
+    fn new(row: AgentRow) -> Self {
+        Self { row, reserved: Incarnation(0), earlier: Incarnation(0) }
+    }
+}
+
 /// All agents that are known, and what the file does not have of them.
 pub(super) struct Image {
-    rows: HashMap<AgentId, AgentRow>,
+    rows: HashMap<AgentId, Entry>,
     dirty: HashMap<AgentId, Dirty>,
     /// Something is to be written at once.
     urgent: bool,
@@ -251,9 +305,13 @@ impl Image {
         Self { rows, dirty, urgent: false, forgotten, max_rows, members: 0 }
     }
 
-    /// What a file had at open.
-    pub fn load(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) {
-        self.rows = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+    /// What a file had at open. `reserved`: the file has so much room for more numbers of each.
+    pub fn load(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation, reserved: u64) {
+        let entry = |row: AgentRow| {
+            let reserved = Incarnation(row.incarnation.0 + reserved);
+            (row.id.clone(), Entry { reserved, ..Entry::new(row) })
+        };
+        self.rows = rows.into_iter().map(entry).collect();
         self.forgotten = forgotten;
     }
 
@@ -261,30 +319,33 @@ impl Image {
     pub fn merge(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation) {
         self.forgotten = self.forgotten.max(forgotten);
         for mut row in rows {
+            let id = row.id.clone();
             // Its agent may have begun to count anew: nothing of this run comes too late for it. The file
             // keeps the higher number.
-            row.incarnation = Incarnation(0);
-            self.rows.entry(row.id.clone()).or_insert(row);
+            let earlier = std::mem::replace(&mut row.incarnation, Incarnation(0));
+            self.rows.entry(id).or_insert_with(|| Entry::new(row)).earlier = earlier;
         }
         self.members += 1;
     }
 
-    /// Applies a change; says whether the file has something to follow.
-    pub fn change(&mut self, id: &AgentId, change: Change, now: Timestamp, urgent: bool) -> bool {
+    /// Applies a change, and says how the file has to follow.
+    pub fn change(&mut self, id: &AgentId, change: Change, now: Timestamp, urgent: bool) -> Follow {
         if !self.rows.contains_key(id) {
             if !change.makes_a_row() {
-                return false;
+                return Follow::Not;
             }
             self.make_room();
-            self.rows.insert(id.clone(), AgentRow::new(id.clone()));
+            self.rows.insert(id.clone(), Entry::new(AgentRow::new(id.clone())));
         }
-        let Some(row) = self.rows.get_mut(id) else { return false };
+        let Some(Entry { row, reserved, .. }) = self.rows.get_mut(id) else { return Follow::Not };
         let texts = (row.order.clone(), row.settings.clone());
         let was_member = row.is_member();
         if !row.apply(change) {
-            return false;
+            return Follow::Not;
         }
         row.changed_at = now;
+        let given = row.incarnation.0;
+        let (waits, urgent) = (given > reserved.0, urgent || given + RESERVED / 2 > reserved.0);
         let other_order = texts.0 != row.order;
         let texts = other_order || texts.1 != row.settings;
         if was_member != row.is_member() || (was_member && other_order) {
@@ -297,7 +358,11 @@ impl Image {
             urgent: urgent || dirty.urgent,
         };
         self.urgent |= urgent;
-        true
+        match (waits, urgent) {
+            (true, _) => Follow::First,
+            (false, true) => Follow::AtOnce,
+            (false, false) => Follow::Soon,
+        }
     }
 
     /// Forgets agents that nobody has to see again, the ones that changed first, when there are too many.
@@ -306,11 +371,11 @@ impl Image {
         if self.rows.len() < self.max_rows {
             return;
         }
-        let idle = self.rows.values().filter(|row| !row.matters());
+        let idle = self.rows().filter(|row| !row.matters());
         let mut idle: Vec<_> = idle.map(|row| (row.changed_at, row.id.clone())).collect();
         idle.sort_unstable();
         for (_, id) in idle.into_iter().take((self.max_rows / 16).max(1)) {
-            if let Some(row) = self.rows.remove(&id) {
+            if let Some(Entry { row, .. }) = self.rows.remove(&id) {
                 self.forgotten = self.forgotten.max(row.incarnation);
                 self.dirty.insert(id, Dirty { gone: true, texts: false, urgent: false });
             }
@@ -318,7 +383,7 @@ impl Image {
     }
 
     pub fn rows(&self) -> impl Iterator<Item = &AgentRow> {
-        self.rows.values()
+        self.rows.values().map(|entry| &entry.row)
     }
 
     /// Rises with every change of which agents are to be there, and how.
@@ -357,7 +422,7 @@ impl Image {
         knows: impl Fn(&AgentId, TownKnows) -> TownKnows,
     ) -> bool {
         let mut changed = false;
-        for row in self.rows.values_mut() {
+        for Entry { row, .. } in self.rows.values_mut() {
             let now = knows(&row.id, row.town_knows);
             if now != row.town_knows {
                 row.town_knows = now;
@@ -391,23 +456,42 @@ impl Image {
     }
 
     /// Takes what the file does not have: all of it, or what is urgent.
-    pub fn take(&mut self, all: bool) -> Vec<(AgentId, Dirty, Option<AgentRow>)> {
+    pub fn take(&mut self, all: bool) -> Vec<Due> {
         let dirty: Vec<_> = match all {
             true => self.dirty.drain().collect(),
             false if !self.urgent => Vec::new(),
             false => self.dirty.extract_if(|_, dirty| dirty.urgent).collect(),
         };
         self.urgent = false;
-        let with_row = |(id, dirty): (AgentId, Dirty)| {
-            let row = self.rows.get(&id).cloned();
-            (id, dirty, row)
+        let due = |(id, dirty): (AgentId, Dirty)| {
+            let row = self.rows.get(&id).map(|entry| entry.row.clone());
+            let reserved = row.as_ref().map_or(0, |row| row.incarnation.0 + RESERVED);
+            Due { id, dirty, row, reserved: Incarnation(reserved) }
         };
-        dirty.into_iter().map(with_row).collect()
+        dirty.into_iter().map(due).collect()
+    }
+
+    /// What was taken is in the file.
+    pub fn is_written(&mut self, taken: &[Due]) {
+        for due in taken {
+            if let Some(entry) = self.rows.get_mut(&due.id) {
+                entry.reserved = entry.reserved.max(due.reserved);
+            }
+        }
+    }
+
+    /// The numbers that were really given, for the last write of a run.
+    pub fn given(&self) -> impl Iterator<Item = Given> {
+        self.rows.values().map(|Entry { row, reserved, earlier }| Given {
+            id: row.id.clone(),
+            given: row.incarnation.max(*earlier),
+            reserved: *reserved,
+        })
     }
 
     /// Puts back what could not be written.
-    pub fn put_back(&mut self, taken: impl IntoIterator<Item = (AgentId, Dirty)>) {
-        for (id, before) in taken {
+    pub fn put_back(&mut self, taken: Vec<Due>) {
+        for Due { id, dirty: before, .. } in taken {
             let there = self.rows.contains_key(&id);
             let dirty = self.dirty.entry(id).or_default();
             let texts = dirty.texts || before.texts || before.gone;

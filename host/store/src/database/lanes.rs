@@ -8,7 +8,7 @@ use bulkhead_model::{AgentId, CrashRecord};
 use tokio::sync::oneshot;
 
 use super::NotDurable;
-use super::image::{AgentRow, Dirty, Image};
+use super::image::{Due, Image};
 use super::snapshots::Kept;
 
 pub(super) type Waiter = oneshot::Sender<Result<(), NotDurable>>;
@@ -63,15 +63,15 @@ pub(super) struct Bounds {
 
 /// What the writer takes at once.
 pub(super) struct Batch {
-    pub rows: Vec<(AgentId, Dirty, Option<AgentRow>)>,
+    pub rows: Vec<Due>,
     pub works: Vec<Work>,
     pub waiters: Vec<Waiter>,
     pub crashes: Vec<Arc<CrashRecord>>,
 }
 
-/// How long the history of agents that come back, and their numbers, may wait to be written. An agent must not come
-/// back more often in that time than numbers are left out after a kill, or one would be given twice.
-const LAZY: Duration = Duration::from_millis(100);
+/// How long the history of agents that come back may wait to be written: it is as long as theirs, and in a storm
+/// of crashes there is a new one every few milliseconds.
+const LAZY: Duration = Duration::from_secs(1);
 
 /// Crash records of one transaction: what is asked for meanwhile waits so long.
 const CRASHES_AT_ONCE: usize = 128;

@@ -650,7 +650,7 @@ proptest! {
         for step in &steps {
             expect(&mut model, step);
             match change(step) {
-                Some((id, change)) => database.note(&id, change),
+                Some((id, change)) => _ = database.note(&id, change),
                 None => {
                     drop(database);
                     let (again, found, _told) = open(dir.path());

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{AgentId, CrashRecord, Timestamp};
+use bulkhead_model::{CrashRecord, Timestamp};
 use rusqlite::Connection;
 
 use super::file::{self, FileError, Opened};
-use super::image::{AgentRow, Dirty};
+use super::image::Due;
 use super::lanes::{Batch, Work};
 use super::records::{self, Held};
 use super::{NotDurable, Notice, Shared, agents, snapshots};
@@ -70,6 +70,9 @@ impl Writer {
             self.shared.drained.notify_all();
         }
         if let Place::Open(opened) = &self.place {
+            // One that fails leaves a gap in the numbers, and no more.
+            let given: Vec<_> = self.shared.lanes().image.given().collect();
+            let _ = in_transaction(&opened.connection, |file| agents::settle(file, &given));
             let _ = checkpoint(&opened.connection);
         }
     }
@@ -112,9 +115,9 @@ impl Writer {
         let Batch { rows, works, waiters, crashes } = batch;
         self.find_again();
         let wrote = self.write_state(&rows, &works);
-        if wrote.is_err() {
-            let taken = rows.into_iter().map(|(id, dirty, _)| (id, dirty));
-            self.shared.lanes().image.put_back(taken);
+        match wrote {
+            Ok(()) => self.shared.lanes().image.is_written(&rows),
+            Err(_) => self.shared.lanes().image.put_back(rows),
         }
         for waiter in waiters {
             let _ = waiter.send(wrote.clone());
@@ -136,11 +139,7 @@ impl Writer {
     }
 
     /// Rows and snapshots. A damaged file is replaced once, and gets everything.
-    fn write_state(
-        &mut self,
-        rows: &[(AgentId, Dirty, Option<AgentRow>)],
-        works: &[Work],
-    ) -> Result<(), NotDurable> {
+    fn write_state(&mut self, rows: &[Due], works: &[Work]) -> Result<(), NotDurable> {
         if rows.is_empty() && works.is_empty() {
             return self.opened().map(|_| ());
         }
@@ -148,9 +147,9 @@ impl Writer {
             let forgotten = self.shared.lanes().image.forgotten();
             let connection = &self.opened()?.connection;
             let wrote = in_transaction(connection, |connection| {
-                for (id, dirty, row) in rows {
-                    agents::write(connection, id, *dirty, row.as_ref())?;
-                    if dirty.gone {
+                for due in rows {
+                    agents::write(connection, due)?;
+                    if due.dirty.gone {
                         agents::write_forgotten(connection, forgotten)?;
                     }
                 }
@@ -328,13 +327,11 @@ impl Writer {
             lanes.image.take(true)
         };
         let wrote = in_transaction(&opened.connection, |connection| {
-            rows.iter().try_for_each(|(id, dirty, row)| {
-                agents::write(connection, id, *dirty, row.as_ref())
-            })
+            rows.iter().try_for_each(|due| agents::write(connection, due))
         });
-        if wrote.is_err() {
-            let taken = rows.into_iter().map(|(id, dirty, _)| (id, dirty));
-            self.shared.lanes().image.put_back(taken);
+        match wrote {
+            Ok(()) => self.shared.lanes().image.is_written(&rows),
+            Err(_) => self.shared.lanes().image.put_back(rows),
         }
         wrote.map_err(|error| FileError::of("write to the database", &error))?;
         Ok((opened, held))
