@@ -71,6 +71,8 @@ impl Spawner {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let span = tracing::info_span!("task", name);
+        // Each layer around a future that is handed on holds it twice, where it came in and where it is polled.
+        let task = Box::pin(task);
         let this = self.clone();
         let counted = self.context.tasks().enter();
         let watched = async move {
@@ -161,6 +163,20 @@ mod tests {
         assert!(reported.contains(&("errs".into(), "error", "no luck".into())));
         assert!(reported.contains(&("panics".into(), "panic", "boom".into())));
         assert_eq!(reported.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_around_a_task_does_not_hold_it_twice() {
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let kept = Arc::new(Kept::default()) as SharedSink;
+        let spawner = Spawner::new(Handle::current(), kept, context);
+        let large = async {
+            let state = [0_u8; 4096];
+            tokio::task::yield_now().await;
+            Ok::<_, String>(state.len())
+        };
+        assert!(size_of_val(&large) >= 4096);
+        assert!(size_of_val(&spawner.watch("large".into(), large)) < 1024);
     }
 
     /// Lets the runtime drop what was aborted.
