@@ -40,7 +40,7 @@ use tokio::sync::{oneshot, watch};
 use file::FileError;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
-use lanes::{Bounds, Lanes, Work};
+use lanes::{Bounds, Lanes, Pushed, Work};
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
 use writer::{Place, Writer};
@@ -456,15 +456,11 @@ impl Database {
         if !self.has_file() {
             return;
         }
-        let mut lanes = self.shared.lanes();
-        let first = lanes.has_no_crashes();
-        let taken = lanes.push_crash(record);
-        drop(lanes);
-        if !taken {
-            self.shared.figures.crashes_dropped.fetch_add(1, Relaxed);
-        } else if first {
-            // The writer looks for more after each batch: in a storm it needs no wake for each.
-            self.shared.filled.notify_one();
+        let pushed = self.shared.lanes().push_crash(record);
+        match pushed {
+            Pushed::Waits => {}
+            Pushed::TellsTheWriter => self.shared.filled.notify_one(),
+            Pushed::NoRoom => _ = self.shared.figures.crashes_dropped.fetch_add(1, Relaxed),
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Lanes {
     works: VecDeque<Work>,
     work_bytes: usize,
     crashes: VecDeque<Arc<CrashRecord>>,
+    /// When the oldest of them came, or when others had to wait because it was too many for one transaction.
+    crashes_since: Option<Instant>,
     /// Snapshots that the writer is at.
     in_hand: Vec<Kept>,
     /// When the first change was made that is not urgent and not written.
@@ -61,6 +63,17 @@ pub(super) struct Bounds {
     pub crashes: usize,
 }
 
+/// What became of a crash record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// The writer comes for it by itself.
+    Waits,
+    /// The writer has to hear of it: there is one more than it knew of, or enough.
+    TellsTheWriter,
+    /// It is lost.
+    NoRoom,
+}
+
 /// What the writer takes at once.
 pub(super) struct Batch {
     pub rows: Vec<Due>,
@@ -72,6 +85,9 @@ pub(super) struct Batch {
 /// How long the history of agents that come back may wait to be written: it is as long as theirs, and in a storm
 /// of crashes there is a new one every few milliseconds.
 const LAZY: Duration = Duration::from_secs(1);
+
+/// How long a crash record may wait for others. A transaction for each costs more than the records.
+const GATHERING: Duration = Duration::from_millis(10);
 
 /// Crash records of one transaction: what is asked for meanwhile waits so long.
 const CRASHES_AT_ONCE: usize = 128;
@@ -88,6 +104,7 @@ impl Lanes {
             works: VecDeque::new(),
             work_bytes: 0,
             crashes: VecDeque::new(),
+            crashes_since: None,
             in_hand: Vec::new(),
             lazy_since: None,
             flush: false,
@@ -112,25 +129,28 @@ impl Lanes {
         true
     }
 
-    pub fn has_no_crashes(&self) -> bool {
-        self.crashes.is_empty()
-    }
-
-    /// Whether the record has room. One that waits is replaced by a newer version of it.
-    pub fn push_crash(&mut self, record: Arc<CrashRecord>) -> bool {
+    /// Takes a record if there is room. One that waits is replaced by a newer version of it.
+    pub fn push_crash(&mut self, record: Arc<CrashRecord>) -> Pushed {
         if self.closed {
-            return false;
+            return Pushed::NoRoom;
         }
         let is_it = |waiting: &&mut Arc<CrashRecord>| waiting.crash_id == record.crash_id;
         if let Some(waiting) = self.crashes.iter_mut().rev().take(NEAR).find(is_it) {
             *waiting = record;
-            return true;
+            return Pushed::Waits;
         }
         if self.crashes.len() >= self.bounds.crashes {
-            return false;
+            return Pushed::NoRoom;
         }
         self.crashes.push_back(record);
-        true
+        match self.crashes.len() {
+            1 => {
+                self.crashes_since = Some(Instant::now());
+                Pushed::TellsTheWriter
+            }
+            CRASHES_AT_ONCE => Pushed::TellsTheWriter,
+            _ => Pushed::Waits,
+        }
     }
 
     /// The newest snapshot of an agent that is not in the file yet.
@@ -153,11 +173,12 @@ impl Lanes {
     /// Whether somebody waits, or something that is worth a transaction.
     pub fn has_work(&self, file_is_open: bool) -> bool {
         let for_a_file = file_is_open && (self.image.is_urgent() || self.is_lazy_due());
+        let all = self.flush || self.closed || !file_is_open;
         for_a_file
             || self.flush
             || !self.waiters.is_empty()
             || !self.works.is_empty()
-            || !self.crashes.is_empty()
+            || (!self.crashes.is_empty() && (all || self.are_crashes_due()))
     }
 
     /// Whether the file has everything but crash records.
@@ -177,13 +198,23 @@ impl Lanes {
             && self.crashes.is_empty()
     }
 
-    /// When what is not urgent is to be written.
-    pub fn lazy_due(&self) -> Option<Instant> {
+    /// When something that waits is to be written, although nobody waits for it.
+    pub fn due(&self) -> Option<Instant> {
+        let crashes = self.crashes_since.map(|since| since + GATHERING);
+        self.lazy_due().into_iter().chain(crashes).min()
+    }
+
+    fn lazy_due(&self) -> Option<Instant> {
         self.lazy_since.filter(|_| self.image.is_dirty()).map(|since| since + LAZY)
     }
 
     fn is_lazy_due(&self) -> bool {
         self.lazy_due().is_some_and(|due| Instant::now() >= due)
+    }
+
+    fn are_crashes_due(&self) -> bool {
+        self.crashes.len() >= CRASHES_AT_ONCE
+            || self.crashes_since.is_some_and(|since| since.elapsed() >= GATHERING)
     }
 
     pub fn take(&mut self) -> Batch {
@@ -202,11 +233,13 @@ impl Lanes {
             })
             .collect();
         let crashes = self.crashes.len().min(CRASHES_AT_ONCE);
+        let crashes = self.crashes.drain(..crashes).collect();
+        self.crashes_since = self.crashes_since.filter(|_| !self.crashes.is_empty());
         Batch {
             rows: self.image.take(all),
             works,
             waiters: std::mem::take(&mut self.waiters),
-            crashes: self.crashes.drain(..crashes).collect(),
+            crashes,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use bulkhead_model::crash::{Consequence, Resources};
 use bulkhead_model::restart::{Quarantine, QuarantineReason};
-use bulkhead_model::{Determinism, ExitReason, Phase, RestartState, Symbolized};
+use bulkhead_model::{Determinism, ExitReason, Frames, Phase, RestartState, Symbolized};
 use proptest::prelude::*;
 
 use super::lanes::{Bounds, Lanes};
@@ -79,7 +79,7 @@ fn crash(n: u64) -> CrashRecord {
         requested_bytes: None,
         fingerprint: format!("f{}", n % 5),
         deterministic: Determinism::Unknown,
-        frames: Vec::new(),
+        frames: Frames::default(),
         symbolized: Symbolized::Done,
         started_at: Timestamp(1000),
         crashed_at: writer::now(),
@@ -494,10 +494,11 @@ fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
 fn what_is_found_out_while_a_record_waits_costs_no_second_write() {
     let bounds = Bounds { works: 1, work_bytes: 1, crashes: 2 };
     let mut lanes = Lanes::new(Image::new(1), bounds);
-    assert!(lanes.push_crash(Arc::new(crash(1))) && lanes.push_crash(Arc::new(crash(2))));
+    assert_eq!(lanes.push_crash(Arc::new(crash(1))), Pushed::TellsTheWriter);
+    assert_eq!(lanes.push_crash(Arc::new(crash(2))), Pushed::Waits);
     let better = CrashRecord { message: "better".into(), ..crash(1) };
-    assert!(lanes.push_crash(Arc::new(better)), "its place is its own");
-    assert!(!lanes.push_crash(Arc::new(crash(3))), "there is no other");
+    assert_eq!(lanes.push_crash(Arc::new(better)), Pushed::Waits, "its place is its own");
+    assert_eq!(lanes.push_crash(Arc::new(crash(3))), Pushed::NoRoom, "there is no other");
     let taken = lanes.take().crashes;
     let taken: Vec<_> = taken.iter().map(|record| (&*record.crash_id, &*record.message)).collect();
     assert_eq!(taken, [("c00001", "better"), ("c00002", &*crash(2).message)]);

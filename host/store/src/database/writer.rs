@@ -35,6 +35,10 @@ const CRASH_BYTES: u64 = 4096;
 /// Quiet time after which the log goes over into the file.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Below those that answer and above guests that burn: whoever waits for a commit is not behind the guests, and
+/// a storm of crash records is not before the agents that are well.
+const NICE: i32 = 5;
+
 /// Time between two looks at the age of records.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -60,6 +64,8 @@ impl Writer {
 
     /// Works until the end.
     pub fn run(mut self) {
+        // Linux keeps niceness by thread. A refusal (seccomp) costs fairness, not correctness.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         loop {
             let Some(batch) = self.next() else { break };
             match batch {
@@ -85,30 +91,30 @@ impl Writer {
             Place::Open(_) if self.log_bytes > 0 => QUIET,
             _ => TIDY,
         };
-        let lanes = self.shared.lanes();
-        // A lost file is looked for at its time; nothing becomes due for it.
-        let lazy = lanes.lazy_due().filter(|_| is_open);
-        let patience = lazy
-            .map_or(patience, |due| patience.min(due.saturating_duration_since(Instant::now())));
-        let is_idle = |lanes: &mut super::lanes::Lanes| {
-            // Something lazy that came meanwhile shortens the wait.
-            let as_before = !is_open || lanes.lazy_due().is_some() == lazy.is_some();
-            as_before && !lanes.has_work(is_open) && !lanes.closed
-        };
-        let waited = self.shared.filled.wait_timeout_while(lanes, patience, is_idle);
-        let (mut lanes, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-        if lanes.has_work(is_open) {
-            return Some(Some(lanes.take()));
+        loop {
+            let lanes = self.shared.lanes();
+            // A lost file is looked for at its time; nothing becomes due for it.
+            let due = lanes.due().filter(|_| is_open);
+            let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let patience = until_due.map_or(patience, |until_due| until_due.min(patience));
+            let is_idle = |lanes: &mut super::lanes::Lanes| {
+                // Something that is due sooner shortens the wait.
+                let as_before = !is_open || lanes.due() == due;
+                as_before && !lanes.has_work(is_open) && !lanes.closed
+            };
+            let waited = self.shared.filled.wait_timeout_while(lanes, patience, is_idle);
+            let (mut lanes, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+            if lanes.has_work(is_open) {
+                return Some(Some(lanes.take()));
+            }
+            if lanes.closed {
+                return None;
+            }
+            if !is_open || lanes.due().is_none() {
+                lanes.writing = true;
+                return Some(None);
+            }
         }
-        if lanes.closed {
-            return None;
-        }
-        if lanes.lazy_due().is_some() && is_open {
-            // Not yet, and not the quiet time that tidying waits for.
-            return Some(Some(lanes.take()));
-        }
-        lanes.writing = true;
-        Some(None)
     }
 
     fn write(&mut self, batch: Batch) {
