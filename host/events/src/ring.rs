@@ -102,7 +102,7 @@ impl Ring {
         let last = inner.events.iter().skip(skipped);
         last.map(|EventView { id, event, timestamp, .. }| LastEvent {
             id: *id,
-            event: event.to_string(),
+            event: Arc::clone(event),
             timestamp: *timestamp,
         })
         .collect()

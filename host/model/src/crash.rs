@@ -1,10 +1,14 @@
 //! The record of an abnormal end.
 
+mod frames;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use frames::Frames;
 
 use crate::exit::Location;
 use crate::memory::{Eviction, MemorySample};
@@ -118,7 +122,7 @@ pub struct LastEvent {
     /// Its id in the agent's event stream.
     pub id: u64,
     /// Its name.
-    pub event: String,
+    pub event: Arc<str>,
     /// When it was told.
     pub timestamp: Timestamp,
 }
@@ -181,7 +185,8 @@ pub struct CrashRecord {
     /// Whether a retry can help.
     pub deterministic: Determinism,
     /// Innermost first.
-    pub frames: Vec<Frame>,
+    #[schemars(with = "Vec<Frame>")]
+    pub frames: Frames,
     /// Whether the frames say files and lines.
     pub symbolized: Symbolized,
     /// When the incarnation began.

@@ -16,7 +16,7 @@ use crate::memory::{LargeAgent, MemorySources, MemoryUsage, Psi};
 use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, Cause, Confidence, CrashRecord, ExitReason, Frame, Incarnation, Next, Phase,
+    AgentId, Cause, Confidence, CrashRecord, ExitReason, Frame, Frames, Incarnation, Next, Phase,
     PreviousRun, Sender, StartPhase, Symbolized, Timestamp,
 };
 
@@ -588,7 +588,8 @@ pub enum Event {
         /// `done`, or `unavailable`.
         symbolized: Symbolized,
         /// All frames, calls in line included. The raw ones when unavailable.
-        frames: Vec<Frame>,
+        #[schemars(with = "Vec<Frame>")]
+        frames: Frames,
         /// Why they are unavailable.
         #[serde(skip_serializing_if = "Option::is_none")]
         unavailable: Option<String>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::crash::Frame;
+use crate::crash::Frames;
 use crate::names::names;
 
 /// The taxonomy of ends. `runtime::exit` alone decides which one applies to a guest's own end; the
@@ -180,7 +180,7 @@ pub struct Exit {
     /// The host call in flight, if there was one.
     pub host_call: Option<String>,
     /// Innermost first. Empty when the end was not inside wasm.
-    pub frames: Vec<Frame>,
+    pub frames: Frames,
     /// Whether a retry can help.
     pub deterministic: Determinism,
 }
@@ -198,7 +198,7 @@ impl Exit {
             code: None,
             requested_bytes: None,
             host_call: None,
-            frames: Vec::new(),
+            frames: Frames::default(),
             deterministic: Determinism::Unknown,
         }
     }

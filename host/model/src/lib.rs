@@ -33,7 +33,7 @@ pub mod spec;
 pub mod state;
 pub mod time;
 
-pub use crash::{Consequence, CrashRecord, Frame, Resources, Symbolized};
+pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
 pub use held::{HostBytes, HostKind};

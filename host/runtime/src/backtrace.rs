@@ -1,8 +1,10 @@
 //! Frames of an error, raw: no debug information is read here.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 
-use bulkhead_model::Frame;
+use bulkhead_model::{Frame, Frames};
 use wasmtime::WasmBacktrace;
 
 use crate::symbolizer::source;
@@ -12,25 +14,52 @@ use crate::symbolizer::source;
 const MAX_NAME_BYTES: usize = 1024;
 
 /// The wasm frames that an error carries, innermost first. Empty when it was not inside wasm.
-pub(crate) fn frames(error: &wasmtime::Error) -> Vec<Frame> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+pub(crate) fn frames(error: &wasmtime::Error) -> Frames {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Frames::default() };
     backtrace
         .frames()
         .iter()
         .enumerate()
         .map(|(index, frame)| {
-            let function = frame.func_name().map(demangle);
+            let (function, in_app) = frame.func_name().map(shown).unzip();
             Frame {
                 index,
+                function,
                 module: frame.module().name().map(|name| cut(name).to_owned()),
                 function_index: frame.func_index(),
                 module_offset: frame.module_offset().map(|offset| offset as u64),
-                in_app: function.as_deref().is_some_and(|name| !source::is_library(name)),
-                function,
+                in_app: in_app.unwrap_or_default(),
                 ..Frame::default()
             }
         })
         .collect()
+}
+
+thread_local! {
+    /// What came of the symbols that this thread has seen. One that crashes does so again, and at the same place.
+    static SHOWN: RefCell<HashMap<Box<str>, (String, bool)>> = RefCell::default();
+}
+
+/// Symbols that a thread remembers, and bytes of the longest one.
+const MAX_SHOWN: usize = 256;
+const MAX_SHOWN_BYTES: usize = 512;
+
+/// A symbol as a person reads it, and whether it is the agent's own code.
+fn shown(symbol: &str) -> (String, bool) {
+    SHOWN.with_borrow_mut(|known| {
+        if let Some(shown) = known.get(symbol) {
+            return shown.clone();
+        }
+        let name = demangle(symbol);
+        let in_app = !source::is_library(&name);
+        if symbol.len() <= MAX_SHOWN_BYTES {
+            if known.len() >= MAX_SHOWN {
+                known.clear();
+            }
+            known.insert(symbol.into(), (name.clone(), in_app));
+        }
+        (name, in_app)
+    })
 }
 
 /// A symbol as a person reads it, and as it stays when other code is built anew: without the hash of its

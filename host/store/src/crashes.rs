@@ -15,7 +15,7 @@ mod memory;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bulkhead_model::{AgentId, CrashRecord, ExitReason, Frame, Symbolized};
+use bulkhead_model::{AgentId, CrashRecord, ExitReason, Frames, Symbolized};
 
 use crate::Database;
 pub use import::{Imported, import};
@@ -27,7 +27,7 @@ pub trait CrashStore: Send + Sync {
     fn put(&self, record: Arc<CrashRecord>);
 
     /// Replaces the frames of a record. Nothing happens when the record is gone.
-    fn update_frames(&self, crash_id: &str, frames: Vec<Frame>, symbolized: Symbolized);
+    fn update_frames(&self, crash_id: &str, frames: Frames, symbolized: Symbolized);
 
     /// One record, while it is kept.
     fn get(&self, crash_id: &str) -> Option<Arc<CrashRecord>>;
@@ -142,7 +142,7 @@ impl CrashStore for Crashes {
         drop(evicted);
     }
 
-    fn update_frames(&self, crash_id: &str, frames: Vec<Frame>, symbolized: Symbolized) {
+    fn update_frames(&self, crash_id: &str, frames: Frames, symbolized: Symbolized) {
         let mut memory = self.memory();
         let Some(record) = memory.update_frames(crash_id, frames, symbolized) else { return };
         self.database.keep_crash(record);

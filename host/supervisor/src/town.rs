@@ -91,7 +91,7 @@ impl Supervisor {
     /// The name and the time of an agent's last event in this run.
     pub fn last_event(&self, id: &AgentId) -> Option<(Arc<str>, Timestamp)> {
         let last = self.0.registry.get(id)?.ring.last(1).pop()?;
-        Some((last.event.into(), last.timestamp))
+        Some((last.event, last.timestamp))
     }
 
     /// The id of an agent's last event in this run, 0 when there is none.

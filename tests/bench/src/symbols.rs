@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{Digest, Frame, Symbolized};
+use bulkhead_model::{Digest, Frame, Frames, Symbolized};
 use bulkhead_runtime::{Symbolizer, SymbolizerConfig};
 use harness::files;
 use sha2::{Digest as _, Sha256};
@@ -74,7 +74,7 @@ fn of_component(path: &Path, names: [&'static str; 3], report: &mut Report) {
 }
 
 /// Frames in the code of the first core module, others for each number.
-fn frames(component: &[u8], number: u64) -> Vec<Frame> {
+fn frames(component: &[u8], number: u64) -> Frames {
     let code = Parser::new(0).parse_all(component).find_map(|payload| match payload {
         Ok(Payload::CodeSectionStart { range, .. }) => Some(range),
         _ => None,

@@ -6,8 +6,8 @@ use bulkhead_model::exit::Location;
 use bulkhead_model::memory::MemorySample;
 use bulkhead_model::restart::QuarantineReason;
 use bulkhead_model::{
-    AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, HostBytes, Incarnation,
-    Level, Next, Phase, Resources, Sender, StartPhase, Symbolized, Timestamp,
+    AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, Frames, HostBytes,
+    Incarnation, Level, Next, Phase, Resources, Sender, StartPhase, Symbolized, Timestamp,
 };
 
 use super::{AT, RUN, TOWN, logs};
@@ -144,7 +144,7 @@ fn restarts() -> [Event; 3] {
 }
 
 /// Innermost first; raw, or with the file and line where the debug information has them.
-fn frames(symbolized: bool) -> Vec<Frame> {
+fn frames(symbolized: bool) -> Frames {
     let frame = |index, function: &str, offset, file: &str, line, in_app| Frame {
         index,
         function: Some(function.into()),
@@ -160,6 +160,7 @@ fn frames(symbolized: bool) -> Vec<Frame> {
         frame(0, "core::panicking::panic_fmt", 918_402, "core/src/panicking.rs", 75, false),
         frame(1, "polecat::rigs::find", 104_233, "guest/polecat/src/rigs.rs", 48, true),
     ]
+    .into()
 }
 
 fn sample(ms_earlier: i64, bytes: u64) -> MemorySample {

@@ -33,7 +33,8 @@ fn record() -> CrashRecord {
             line: Some(3),
             column: None,
             in_app: true,
-        }],
+        }]
+        .into(),
         symbolized: Symbolized::Done,
         started_at: Timestamp(1000),
         crashed_at: Timestamp(2000),
@@ -92,4 +93,20 @@ fn the_words_are_those_of_the_contract() {
     assert_eq!(json["frames"][0].get("column"), None);
     assert_eq!(json["resources"]["softLimitCrossed"], true);
     assert_eq!(json["startAttempt"], 2);
+}
+
+#[test]
+fn frames_are_the_list_that_they_were_made_from_and_have_its_text() {
+    let list = record().frames.to_vec();
+    let frames = Frames::from(list.clone());
+    for _ in 0..2 {
+        let text = serde_json::to_string(&list).unwrap();
+        assert_eq!(serde_json::to_string(&frames).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Frames>(&text).unwrap(), frames);
+        assert_eq!(serde_json::to_value(&frames).unwrap(), serde_json::to_value(&list).unwrap());
+    }
+    assert!(frames.weight() > size_of::<Frame>());
+    let none = Frames::from(Vec::new());
+    assert_eq!((serde_json::to_string(&none).unwrap().as_str(), none.weight()), ("[]", 0));
+    assert_eq!(none, Frames::default());
 }

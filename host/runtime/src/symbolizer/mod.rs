@@ -49,7 +49,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bulkhead_events::containment::contain;
-use bulkhead_model::{Digest, Frame, Symbolized};
+use bulkhead_model::{Digest, Frames, Symbolized};
 use tokio::sync::oneshot;
 
 use cache::Cache;
@@ -93,7 +93,7 @@ pub struct Symbolization {
     /// `Done` or `Unavailable`.
     pub status: Symbolized,
     /// With files and lines, and a frame more for each call in line. The raw ones when unavailable.
-    pub frames: Vec<Frame>,
+    pub frames: Frames,
     /// Why it is unavailable.
     pub reason: Option<Unavailable>,
 }
@@ -128,10 +128,10 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    fn with(self, frames: &[Frame]) -> Arc<Symbolization> {
+    fn with(self, frames: &Frames) -> Arc<Symbolization> {
         Arc::new(Symbolization {
             status: Symbolized::Unavailable,
-            frames: frames.to_vec(),
+            frames: frames.clone(),
             reason: Some(self),
         })
     }
@@ -162,7 +162,7 @@ pub struct Symbolizer {
 /// An answer to come. Dropping it is fine: the look-up goes on for whoever asks next.
 pub struct Symbolizing {
     answer: Waiting,
-    frames: Vec<Frame>,
+    frames: Frames,
 }
 
 enum Waiting {
@@ -173,7 +173,7 @@ enum Waiting {
 struct Job {
     question: Arc<Question>,
     path: Arc<Path>,
-    frames: Vec<Frame>,
+    frames: Frames,
 }
 
 /// Equal questions have equal answers.
@@ -219,18 +219,19 @@ impl Symbolizer {
 
     /// Asks for the files and lines of `frames`, which are raw ones of the component with `digest` that
     /// was loaded from `path`. Never blocks.
-    pub fn symbolize(&self, digest: Digest, path: &Arc<Path>, frames: &[Frame]) -> Symbolizing {
+    pub fn symbolize(&self, digest: Digest, path: &Arc<Path>, frames: &Frames) -> Symbolizing {
         let places = frames.iter().map(|frame| (frame.function_index, frame.module_offset));
         let question = Arc::new(Question { digest, places: places.collect() });
         let answer = if frames.is_empty() {
-            let done = Symbolization { status: Symbolized::Done, frames: vec![], reason: None };
+            let done =
+                Symbolization { status: Symbolized::Done, frames: Frames::default(), reason: None };
             Waiting::Ready(Arc::new(done))
         } else {
             self.ask(&question, path, frames)
         };
         let frames = match &answer {
-            Waiting::Ready(_) => Vec::new(),
-            Waiting::Later(_) => frames.to_vec(),
+            Waiting::Ready(_) => Frames::default(),
+            Waiting::Later(_) => frames.clone(),
         };
         Symbolizing { answer, frames }
     }
@@ -244,7 +245,7 @@ impl Symbolizer {
         SymbolizerFigures { looked_up, repeated, dropped, unavailable, kept_bytes }
     }
 
-    fn ask(&self, question: &Arc<Question>, path: &Arc<Path>, frames: &[Frame]) -> Waiting {
+    fn ask(&self, question: &Arc<Question>, path: &Arc<Path>, frames: &Frames) -> Waiting {
         let mut answers = self.shared.answers();
         answers.now += 1;
         let now = answers.now;
@@ -264,7 +265,7 @@ impl Symbolizer {
             None => {
                 let (question, path) = (Arc::clone(question), Arc::clone(path));
                 let key = Arc::clone(&question);
-                match self.queue.try_send(Job { question, path, frames: frames.to_vec() }) {
+                match self.queue.try_send(Job { question, path, frames: frames.clone() }) {
                     Ok(()) => {
                         let (send, answer) = oneshot::channel();
                         answers.known.insert(key, Answer::UnderWay(vec![send]));
@@ -312,7 +313,7 @@ impl Shared {
         self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn refuse(&self, reason: Unavailable, frames: &[Frame]) -> Waiting {
+    fn refuse(&self, reason: Unavailable, frames: &Frames) -> Waiting {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         Waiting::Ready(reason.with(frames))
     }
@@ -364,6 +365,7 @@ fn work(jobs: &Receiver<Job>, shared: &Shared, config: SymbolizerConfig) {
         let look_up = contain(|| cache.symbolize(&question.digest, &path, &frames));
         let answer = match look_up {
             Ok(Ok(frames)) => {
+                let frames = frames.into();
                 Arc::new(Symbolization { status: Symbolized::Done, frames, reason: None })
             }
             Ok(Err(reason)) => reason.with(&frames),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bulkhead_model::Frame;
 use gimli::write::{
     Address, AttributeValue, DwarfUnit, EndianVec, LineProgram, LineString, Sections,
 };
@@ -144,7 +145,7 @@ impl Rig {
     }
 }
 
-fn raw(of: &Written, addresses: &[u64]) -> Vec<Frame> {
+fn raw(of: &Written, addresses: &[u64]) -> Frames {
     let frame = |(index, address): (usize, &u64)| Frame {
         index,
         function: Some("mayor::outer".into()),
@@ -196,8 +197,8 @@ fn calls_in_line_are_frames_of_their_own() {
 fn a_frame_without_a_name_gets_that_of_the_debug_information() {
     let rig = Rig::new(SymbolizerConfig::default());
     let of = rig.write("a.wasm", &component(&lines(4)));
-    let mut frames = raw(&of, &[25]);
-    frames[0].function = None;
+    let frames = raw(&of, &[25]);
+    let frames = Frames::from(vec![Frame { function: None, ..frames[0].clone() }]);
     let answer = rig.symbolizer.symbolize(of.digest, &of.path, &frames).wait();
     assert_eq!(shown(&answer), [(0, "mayor::outer", "guest/x/src/lib.rs", 8, 3, true)]);
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_model::{CrashRecord, Frame, Symbolized};
+use bulkhead_model::{CrashRecord, Frames, Symbolized};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[serde(tag = "line", rename_all = "lowercase", rename_all_fields = "camelCase")]
 enum Entry {
     Crash(Box<CrashRecord>),
-    Frames { crash_id: String, symbolized: Symbolized, frames: Vec<Frame> },
+    Frames { crash_id: String, symbolized: Symbolized, frames: Frames },
 }
 
 /// What was found in old files.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bulkhead_model::{CrashRecord, Frame, Symbolized};
+use bulkhead_model::{CrashRecord, Frames, Symbolized};
 
 use super::{Filter, Page, Stats};
 
@@ -55,7 +55,7 @@ impl Memory {
     pub fn update_frames(
         &mut self,
         crash_id: &str,
-        frames: Vec<Frame>,
+        frames: Frames,
         symbolized: Symbolized,
     ) -> Option<Arc<CrashRecord>> {
         let at = self.place(crash_id)?;
@@ -136,14 +136,11 @@ impl Memory {
 fn weight(record: &CrashRecord) -> usize {
     let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum();
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let frame = |frame: &Frame| {
-        size_of::<Frame>() + text(&frame.function) + text(&frame.module) + text(&frame.file)
-    };
     let last_events = record.last_events.iter().map(|event| size_of_val(event) + event.event.len());
     let lists: [usize; 4] = [
         texts(&record.last_log_lines),
         texts(&record.active_tools),
-        record.frames.iter().map(frame).sum(),
+        record.frames.weight(),
         last_events.sum(),
     ];
     let fixed = [

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use bulkhead_model::crash::{Consequence, Resources};
-use bulkhead_model::{Determinism, Incarnation, Phase, Timestamp};
+use bulkhead_model::{Determinism, Frame, Incarnation, Phase, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -30,7 +30,7 @@ fn record(n: u64) -> CrashRecord {
         requested_bytes: None,
         fingerprint: "f".into(),
         deterministic: Determinism::Unknown,
-        frames: vec![frame("raw")],
+        frames: vec![frame("raw")].into(),
         symbolized: Symbolized::Pending,
         started_at: Timestamp(1000),
         // Later than any test runs: young enough to be kept.
@@ -166,8 +166,8 @@ fn a_cursor_that_is_gone_is_told() {
 fn frames_are_filled_in_and_whoever_holds_the_record_keeps_what_it_saw() {
     let crashes = filled(2);
     let held = crashes.get("c1").unwrap();
-    crashes.update_frames("c1", vec![frame("named"), frame("too")], Symbolized::Done);
-    crashes.update_frames("gone", Vec::new(), Symbolized::Done);
+    crashes.update_frames("c1", vec![frame("named"), frame("too")].into(), Symbolized::Done);
+    crashes.update_frames("gone", Frames::default(), Symbolized::Done);
     let now = crashes.get("c1").unwrap();
     assert_eq!((now.frames.len(), now.symbolized), (2, Symbolized::Done));
     assert_eq!(*held, record(1));
@@ -188,12 +188,15 @@ fn records_of_an_earlier_run_are_read_back_with_their_frames() {
     let crashes = reopen(dir.path());
     assert_eq!(crashes.stats(), Stats::default());
     (1..=3).for_each(|n| crashes.put(record(n).into()));
-    crashes.update_frames("c2", vec![frame("named")], Symbolized::Done);
+    crashes.update_frames("c2", vec![frame("named")].into(), Symbolized::Done);
     drop(crashes);
     let crashes = reopen(dir.path());
     assert_eq!(ids(&crashes.list(&Filter::default())), ["c3", "c2", "c1"]);
-    let expected =
-        CrashRecord { frames: vec![frame("named")], symbolized: Symbolized::Done, ..record(2) };
+    let expected = CrashRecord {
+        frames: vec![frame("named")].into(),
+        symbolized: Symbolized::Done,
+        ..record(2)
+    };
     assert_eq!(*crashes.get("c2").unwrap(), expected);
     assert_eq!(*crashes.get("c3").unwrap(), record(3));
     assert_eq!(crashes.stats().evicted, 0);
@@ -228,7 +231,7 @@ fn files_of_an_earlier_version_are_taken_over_once() {
     drop(crashes);
     let crashes = reopen(dir.path());
     assert_eq!(ids(&crashes.list(&Filter::default())), ["c3", "c2", "c1"]);
-    assert_eq!(crashes.get("c2").unwrap().frames, [frame("named")]);
+    assert_eq!(*crashes.get("c2").unwrap().frames, [frame("named")]);
 }
 
 #[test]
