@@ -17,18 +17,11 @@ use bulkhead_model::{
 use bulkhead_runtime::{AgentFailure, Loaded};
 use futures_util::FutureExt;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::aftermath::Aftermath;
 use crate::handle::{Shared, Start};
 use crate::refusal::{StartError, StartFailure};
-
-/// Frames that take part in a fingerprint.
-const FINGERPRINT_FRAMES: usize = 3;
-
-/// Words of a panic's message that take part. Few: a fourth may well be a name that nobody quoted.
-const FINGERPRINT_WORDS: usize = 3;
 
 /// Events that a crash record names.
 const LAST_EVENTS: usize = 20;
@@ -151,7 +144,7 @@ impl Reporter {
             at,
             lived: board.age(),
             crash_id,
-            fingerprint: fingerprint(&exit),
+            fingerprint: exit.fingerprint(),
             message_id: None,
             decision: Decision::Stay,
             attempts_in_window: 0,
@@ -369,52 +362,6 @@ fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
     }
 }
 
-/// Groups ends of one cause: the reason, and where it happened by name. Offsets and lines are left out,
-/// because a rebuild of other code moves them. The names have no hash of a build in them: `runtime` takes
-/// it out of every way to mangle, and the build machine out of the file.
-///
-/// An optimized guest often has its whole turn in one function, so a panic has its column, which only a
-/// change of its own statement moves, and the beginning of its message as well.
-pub(crate) fn fingerprint(exit: &Exit) -> String {
-    let mut hash = Sha256::new();
-    hash.update(exit.reason.as_str());
-    for part in [exit.trap, exit.code.as_deref()].into_iter().flatten() {
-        hash.update([0]);
-        hash.update(part);
-    }
-    if let Some(location) = &exit.location {
-        hash.update([0]);
-        hash.update(&location.file);
-        hash.update(location.column.to_le_bytes());
-        for word in literal_words(&exit.message) {
-            hash.update([0]);
-            hash.update(word);
-        }
-    }
-    let functions = exit.frames.iter().filter_map(|frame| frame.function.as_deref());
-    for function in functions.filter(|name| is_of_the_agent(name)).take(FINGERPRINT_FRAMES) {
-        hash.update([0]);
-        hash.update(function);
-    }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The words that a message begins with as long as they are the program's and not data: few, and none from
-/// the first number, quote or other mark on that what follows was put in.
-fn literal_words(message: &str) -> impl Iterator<Item = &str> {
-    let is_plain = |word: &str| !word.is_empty() && word.chars().all(char::is_alphabetic);
-    message.split(' ').take(FINGERPRINT_WORDS).take_while(move |word| is_plain(word))
-}
-
-/// Whether a function is the agent's own, and not the standard library's way into a panic.
-fn is_of_the_agent(function: &str) -> bool {
-    let library =
-        ["std::", "core::", "alloc::", "<core::", "<alloc::", "<std::", "__rust", "rust_"];
-    function != "abort"
-        && !library.iter().any(|prefix| function.starts_with(prefix))
-        && !function.contains("rust_panic")
-}
-
 /// The answer to whoever asked for a start that did not work out.
 pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<String>) -> StartError {
     let phase = match exit.phase {
@@ -447,117 +394,7 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::Frame;
-
     use super::*;
-
-    fn panic_at(functions: &[&str]) -> Exit {
-        let mut exit = Exit::new(ExitReason::Panic, Phase::Handle, "message");
-        exit.frames = functions
-            .iter()
-            .enumerate()
-            .map(|(index, name)| Frame {
-                index,
-                function: Some((*name).to_owned()),
-                function_index: index as u32,
-                module_offset: Some(index as u64),
-                ..Frame::default()
-            })
-            .collect();
-        exit
-    }
-
-    #[test]
-    fn a_fingerprint_tells_causes_apart_and_nothing_else() {
-        let here =
-            fingerprint(&panic_at(&["core::panicking::panic_fmt", "mayor::step", "mayor::run"]));
-        let mut again = panic_at(&["std::rt::begin_panic", "mayor::step", "mayor::run"]);
-        again.message = "another message".into();
-        let mut moved = again.frames.to_vec();
-        moved[1].module_offset = Some(99);
-        again.frames = moved.into();
-        assert_eq!(here, fingerprint(&again));
-        assert_ne!(here, fingerprint(&panic_at(&["mayor::other", "mayor::run"])));
-        assert_eq!(here.len(), 16);
-    }
-
-    #[test]
-    fn a_fingerprint_survives_a_rebuild_of_other_code() {
-        let mut before = panic_at(&["std::rt::begin_panic", "mayor::step", "mayor::run"]);
-        let mut after = before.clone();
-        // Other code moved everything, the panic's line included, and one more function of the library
-        // is in line now.
-        let moved = after.frames[1..].iter().enumerate().map(|(index, frame)| Frame {
-            index,
-            function_index: frame.function_index + 100,
-            module_offset: frame.module_offset.map(|offset| offset + 12_345),
-            ..frame.clone()
-        });
-        after.frames = moved.collect();
-        for (exit, line) in [(&mut before, 10), (&mut after, 99)] {
-            let file = "guest/mayor/src/lib.rs".to_owned();
-            exit.location = Some(bulkhead_model::exit::Location { file, line, column: 5 });
-        }
-        assert_eq!(fingerprint(&before), fingerprint(&after));
-        // What is found out afterwards has no part in it.
-        let found = |frame: &Frame| {
-            let file = Some("guest/mayor/src/lib.rs".into());
-            Frame { file, line: Some(7), ..frame.clone() }
-        };
-        after.frames = after.frames.iter().map(found).collect();
-        assert_eq!(fingerprint(&before), fingerprint(&after));
-        assert_ne!(fingerprint(&before), fingerprint(&panic_at(&["mayor::step", "mayor::run"])));
-    }
-
-    fn panic_in_one_function(column: u32, message: &str) -> String {
-        let mut exit = panic_at(&["core::panicking::panic_fmt", "handle"]);
-        let file = "guest/mayor/src/lib.rs".to_owned();
-        exit.location = Some(bulkhead_model::exit::Location { file, line: 7, column });
-        exit.message = message.to_owned();
-        fingerprint(&exit)
-    }
-
-    #[test]
-    fn panics_of_one_function_are_told_apart() {
-        let causes = [
-            (24, "told to panic by message msg-7"),
-            (24, "no rig named docs"),
-            (24, "called `Option::unwrap()` on a `None` value"),
-            (24, "index out of bounds: the len is 3 but the index is 3"),
-            (24, "attempt to divide by zero"),
-            (24, "attempt to add with overflow"),
-            (31, "attempt to add with overflow"),
-        ];
-        let mut prints = causes.map(|(column, message)| panic_in_one_function(column, message));
-        prints.sort();
-        let mut once = prints.to_vec();
-        once.dedup();
-        assert_eq!(once, prints);
-    }
-
-    #[test]
-    fn data_in_a_message_has_no_part_in_a_fingerprint() {
-        for [one, other] in [
-            ["told to panic by message msg-7", "told to panic by message msg-12"],
-            [
-                "index out of bounds: the len is 3 but the index is 3",
-                "index out of bounds: the len is 0 but",
-            ],
-            [
-                "called `Result::unwrap()` on an `Err` value: Os",
-                "called `Result::unwrap()` on an `Err` value: No",
-            ],
-            ["17 is too many", "4 is not enough"],
-            ["no rig named docs", "no rig named web"],
-            ["agent \"a\" is gone", "agent \"b\" is gone"],
-            ["bead-12 is lost", "bead-40 is lost"],
-            ["cannot read: no such file", "cannot read: permission denied"],
-            ["", "7"],
-        ] {
-            let [a, b] = [one, other].map(|message| panic_in_one_function(5, message));
-            assert_eq!(a, b, "{one:?} and {other:?}");
-        }
-    }
 
     #[test]
     fn a_start_that_ran_out_of_time_says_so() {

@@ -1,5 +1,7 @@
 //! Why an incarnation ended.
 
+mod fingerprint;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -14,7 +14,7 @@ use crate::agent::AgentSlot;
 use crate::board::AfterEnd;
 use crate::handle::{AgentHandle, Shared};
 use crate::refusal::{StartError, StartFailure, TurnReport};
-use crate::report::{End, Reporter, fingerprint, start_error};
+use crate::report::{End, Reporter, start_error};
 
 /// An incarnation's hold on the slot. Gives it back when the task could not: a panic of the host in it,
 /// or a task that never ran.
@@ -158,7 +158,7 @@ impl Tenure {
         let Told { crash_id, message_id, keeping, may_restart } = told;
         let shared = Arc::clone(&self.shared);
         let number = shared.tag.incarnation;
-        let (at, fingerprint) = (now(), fingerprint(exit));
+        let (at, fingerprint) = (now(), exit.fingerprint());
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
         // How long things last is by a clock that nobody sets.
         let uptime = Some(shared.start.container.context.uptime());
