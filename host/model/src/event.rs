@@ -3,7 +3,9 @@
 //! One variant, one kind of line. `events` adds what every line has (`ts`, `level`, `event`, `schema`,
 //! `townId`, `runId`, `seq`, `uptimeMs`).
 
+mod level;
 mod name;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,142 +13,21 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use level::Level;
+pub use parts::{
+    AgentTag, DrainPhase, DrainPhaseReport, HydrationResult, PreviousSummary, StartTimings,
+};
+
 use crate::crash::CoreDumpRef;
 use crate::memory::{LargeAgent, MemorySources, MemoryUsage, Psi};
-use crate::names::names;
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, Cause, Confidence, CrashRecord, ExitReason, Frame, Frames, Incarnation, Next, Phase,
-    PreviousRun, Sender, StartPhase, Symbolized, Timestamp,
+    AgentId, CrashRecord, ExitReason, Frame, Frames, Incarnation, Next, Phase, PreviousRun, Sender,
+    StartPhase, Symbolized, Timestamp,
 };
 
 /// Version of the log line's shape.
 pub const SCHEMA: u32 = 1;
-
-/// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Every step.
-    Trace,
-    /// For developers.
-    Debug,
-    /// A fact worth keeping.
-    Info,
-    /// Something is not as it should be; nothing was lost.
-    Warn,
-    /// Something was lost.
-    Error,
-    /// The process ends.
-    Fatal,
-}
-
-names! {
-    /// The word for it in a line.
-    Level::as_str {
-        Trace => "trace",
-        Debug => "debug",
-        Info => "info",
-        Warn => "warn",
-        Error => "error",
-        Fatal => "fatal",
-    }
-}
-
-/// Which agent a line is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentTag {
-    /// Who.
-    pub agent_id: AgentId,
-    /// Its role.
-    pub role: Arc<str>,
-    /// Which life.
-    pub incarnation: Incarnation,
-}
-
-/// The parts of a drain, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DrainPhase {
-    /// Turns under way and mail that waits are worked off.
-    Settling,
-    /// Every agent was asked to end.
-    Stopping,
-    /// What is still there is killed.
-    Killing,
-}
-
-names! {
-    /// The word for it in a line.
-    DrainPhase::as_str {
-        Settling => "settling",
-        Stopping => "stopping",
-        Killing => "killing",
-    }
-}
-
-/// What became of the run before, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PreviousSummary {
-    /// Its `runId`. Absent when nothing is known of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
-    /// Why it ended.
-    pub cause: Cause,
-    /// How sure that is.
-    pub confidence: Confidence,
-}
-
-/// What a part of a drain came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DrainPhaseReport {
-    /// Which one.
-    pub phase: DrainPhase,
-    /// Agents that were there when it began. A start that waits for the end of the life before it counts
-    /// as well.
-    pub agents: usize,
-    /// Of them, and of those that came meanwhile, the ones that ended in it as intended.
-    pub stopped: usize,
-    /// The ones that ended in it otherwise.
-    pub killed: usize,
-    /// How long it took.
-    pub duration_ms: u64,
-}
-
-/// How it went with one agent that was to be brought back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HydrationResult {
-    /// Who.
-    pub agent_id: AgentId,
-    /// `failed`, or `late`: still starting.
-    pub result: &'static str,
-    /// The kind of failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_type: Option<&'static str>,
-    /// What went wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// Where a start spent its time, in microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StartTimings {
-    /// For an earlier incarnation of the same agent.
-    pub wait_us: u64,
-    /// Reading, checking and compiling the component; microseconds when it was known already.
-    pub compile_us: u64,
-    /// Making the store and the instance.
-    pub instantiate_us: u64,
-    /// The guest's `restore`.
-    pub restore_us: u64,
-    /// The guest's `start`.
-    pub guest_start_us: u64,
-}
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -742,95 +623,5 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-impl Event {
-    /// How much the line matters.
-    pub fn level(&self) -> Level {
-        match self {
-            Self::PreviousRun { level, .. }
-            | Self::HostLog { level, .. }
-            | Self::AgentLog { level, .. } => *level,
-            Self::AgentMessage { .. } => Level::Debug,
-            Self::AgentTurn { error, .. } => {
-                if error.is_some() {
-                    Level::Warn
-                } else {
-                    Level::Debug
-                }
-            }
-            Self::HydrationFinished { failed, late, .. } => {
-                if failed + late > 0 {
-                    Level::Warn
-                } else {
-                    Level::Info
-                }
-            }
-            Self::CapacityLimited { .. }
-            | Self::CacheEntryRejected { .. }
-            | Self::MemoryPressure { .. }
-            | Self::MemoryUsageFailed { .. }
-            | Self::RequestRefused { .. }
-            | Self::TownCallFailed { .. }
-            | Self::TownUnreachable { .. }
-            | Self::TownDropped { .. }
-            | Self::RestartScheduled { .. }
-            | Self::SnapshotSetAside { .. }
-            | Self::MemorySoftLimit { .. } => Level::Warn,
-            Self::UnhandledRejection { .. }
-            | Self::TownFenced { .. }
-            | Self::HydrationFailed { .. }
-            | Self::StoreSetAside { .. }
-            | Self::StoreUnavailable { .. }
-            | Self::AgentStartFailed { .. }
-            | Self::AgentQuarantined { .. }
-            | Self::AgentCrash(_) => Level::Error,
-            Self::UncaughtException { .. } => Level::Fatal,
-            Self::ColdStart { .. }
-            | Self::HydrationStarted { .. }
-            | Self::StoreAvailable {}
-            | Self::ComponentLoaded { .. }
-            | Self::StopIntent { .. }
-            | Self::Draining { .. }
-            | Self::Drained { .. }
-            | Self::Stopped { .. }
-            | Self::TownReachable { .. }
-            | Self::TownTokenRefreshed { .. }
-            | Self::RefreshTokenReceived { .. }
-            | Self::MemoryUsage(_)
-            | Self::RestartCancelled { .. }
-            | Self::CrashSymbolized { .. }
-            | Self::CoreDumpKept { .. }
-            | Self::AgentStart { .. }
-            | Self::AgentStartJoined { .. }
-            | Self::AgentStartSuperseded { .. }
-            | Self::AgentExit { .. } => Level::Info,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_carries_its_name_and_camel_case_fields() {
-        let event = Event::MemorySoftLimit {
-            agent: AgentTag {
-                agent_id: AgentId::parse("a1").unwrap(),
-                role: "mayor".into(),
-                incarnation: Incarnation(2),
-            },
-            used_bytes: 80,
-            host_bytes: 5,
-            soft_bytes: 79,
-            limit_bytes: 100,
-        };
-        assert_eq!(
-            serde_json::to_value(&event).unwrap(),
-            serde_json::json!({
-                "event": "agent.memory_soft_limit",
-                "agentId": "a1", "role": "mayor", "incarnation": 2,
-                "usedBytes": 80, "hostBytes": 5, "softBytes": 79, "limitBytes": 100,
-            })
-        );
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@
 //! the file is tried again. A damaged file gets another name and stays; the host begins a new one.
 
 mod agents;
+mod answers;
 mod file;
 mod image;
 mod lanes;
@@ -37,6 +38,7 @@ use bulkhead_model::{AgentId, CrashRecord, Incarnation, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
 use file::FileError;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
@@ -88,84 +90,6 @@ impl Config {
     /// The default bounds, with the files in a directory of their own below `state_dir`.
     pub fn in_state_dir(state_dir: &Path) -> Self {
         Self { dir: Some(state_dir.join("store")), ..Self::default() }
-    }
-}
-
-/// What was not written, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not durable: {reason}")]
-pub struct NotDurable {
-    /// One fragment for a person.
-    pub reason: Arc<str>,
-}
-
-/// Why a snapshot is not kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotRefused {
-    /// Larger than the bound.
-    #[error("snapshot has {bytes} bytes, at most {max_bytes} are kept")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        max_bytes: usize,
-    },
-    /// Too much waits for the disk.
-    #[error("too many snapshots wait for the disk")]
-    Full,
-}
-
-/// Something that a person should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// The file was damaged. It is kept under another name, and a new one is there.
-    SetAside {
-        /// What was found.
-        reason: String,
-        /// Where it is now.
-        kept_as: PathBuf,
-        /// The oldest of those that were set aside before; it had to make room.
-        removed: Option<PathBuf>,
-    },
-    /// There is no file to write to. Nothing is durable.
-    Unavailable {
-        /// What went wrong.
-        reason: String,
-        /// Whether it is tried again.
-        retries: bool,
-    },
-    /// The file is back, with everything that was kept in memory meanwhile.
-    Available,
-    /// The check at open was too slow for its time.
-    CheckCutShort,
-    /// Rows that say nothing. They are left where they are.
-    Unreadable {
-        /// Agents.
-        agents: u64,
-        /// Crash records.
-        crashes: u64,
-    },
-}
-
-/// Resolves when what was changed is written.
-#[derive(Debug)]
-pub struct Receipt(oneshot::Receiver<Result<(), NotDurable>>);
-
-impl Receipt {
-    /// Waits for the commit. A writer that hangs in a disk lets this wait: bound it.
-    pub async fn durable(self) -> Result<(), NotDurable> {
-        self.0.await.unwrap_or_else(|_| Err(NotDurable::gone()))
-    }
-
-    /// The same on a thread that may block, outside of any runtime.
-    pub fn wait(self) -> Result<(), NotDurable> {
-        self.0.blocking_recv().unwrap_or_else(|_| Err(NotDurable::gone()))
-    }
-}
-
-impl NotDurable {
-    fn gone() -> Self {
-        Self { reason: "the database is closed".into() }
     }
 }
 

@@ -243,8 +243,16 @@ impl Lanes {
         }
     }
 
+    /// The rows and the snapshots of a batch are in the file, or came to nothing.
+    pub fn state_is_done(&mut self, rows: Vec<Due>, written: bool) {
+        match written {
+            true => self.image.is_written(&rows),
+            false => self.image.put_back(rows),
+        }
+        self.in_hand.clear();
+    }
+
     pub fn batch_is_done(&mut self) {
         self.writing = false;
-        self.in_hand.clear();
     }
 }

@@ -121,10 +121,8 @@ impl Writer {
         let Batch { rows, works, waiters, crashes } = batch;
         self.find_again();
         let wrote = self.write_state(&rows, &works);
-        match wrote {
-            Ok(()) => self.shared.lanes().image.is_written(&rows),
-            Err(_) => self.shared.lanes().image.put_back(rows),
-        }
+        // Whoever is told next looks at the file, and not at what was on its way there.
+        self.shared.lanes().state_is_done(rows, wrote.is_ok());
         for waiter in waiters {
             let _ = waiter.send(wrote.clone());
         }

@@ -1,0 +1,102 @@
+//! How much a line matters.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Event;
+use crate::names::names;
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Every step.
+    Trace,
+    /// For developers.
+    Debug,
+    /// A fact worth keeping.
+    Info,
+    /// Something is not as it should be; nothing was lost.
+    Warn,
+    /// Something was lost.
+    Error,
+    /// The process ends.
+    Fatal,
+}
+
+names! {
+    /// The word for it in a line.
+    Level::as_str {
+        Trace => "trace",
+        Debug => "debug",
+        Info => "info",
+        Warn => "warn",
+        Error => "error",
+        Fatal => "fatal",
+    }
+}
+
+impl Event {
+    /// How much the line matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::PreviousRun { level, .. }
+            | Self::HostLog { level, .. }
+            | Self::AgentLog { level, .. } => *level,
+            Self::AgentMessage { .. } => Level::Debug,
+            Self::AgentTurn { error, .. } => {
+                if error.is_some() {
+                    Level::Warn
+                } else {
+                    Level::Debug
+                }
+            }
+            Self::HydrationFinished { failed, late, .. } => {
+                if failed + late > 0 {
+                    Level::Warn
+                } else {
+                    Level::Info
+                }
+            }
+            Self::CapacityLimited { .. }
+            | Self::CacheEntryRejected { .. }
+            | Self::MemoryPressure { .. }
+            | Self::MemoryUsageFailed { .. }
+            | Self::RequestRefused { .. }
+            | Self::TownCallFailed { .. }
+            | Self::TownUnreachable { .. }
+            | Self::TownDropped { .. }
+            | Self::RestartScheduled { .. }
+            | Self::SnapshotSetAside { .. }
+            | Self::MemorySoftLimit { .. } => Level::Warn,
+            Self::UnhandledRejection { .. }
+            | Self::TownFenced { .. }
+            | Self::HydrationFailed { .. }
+            | Self::StoreSetAside { .. }
+            | Self::StoreUnavailable { .. }
+            | Self::AgentStartFailed { .. }
+            | Self::AgentQuarantined { .. }
+            | Self::AgentCrash(_) => Level::Error,
+            Self::UncaughtException { .. } => Level::Fatal,
+            Self::ColdStart { .. }
+            | Self::HydrationStarted { .. }
+            | Self::StoreAvailable {}
+            | Self::ComponentLoaded { .. }
+            | Self::StopIntent { .. }
+            | Self::Draining { .. }
+            | Self::Drained { .. }
+            | Self::Stopped { .. }
+            | Self::TownReachable { .. }
+            | Self::TownTokenRefreshed { .. }
+            | Self::RefreshTokenReceived { .. }
+            | Self::MemoryUsage(_)
+            | Self::RestartCancelled { .. }
+            | Self::CrashSymbolized { .. }
+            | Self::CoreDumpKept { .. }
+            | Self::AgentStart { .. }
+            | Self::AgentStartJoined { .. }
+            | Self::AgentStartSuperseded { .. }
+            | Self::AgentExit { .. } => Level::Info,
+        }
+    }
+}
