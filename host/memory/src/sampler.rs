@@ -15,6 +15,9 @@ use crate::reading::Reading;
 use crate::series::{Series, Times};
 use crate::trend::{Point, trend};
 
+/// The part of all agents that may have to be looked for in each sweep. Looking for one costs three others.
+const MOST_ASTRAY: usize = 64;
+
 /// One agent as a sweep sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct AgentReading<'a> {
@@ -63,8 +66,9 @@ pub(crate) struct Track {
     pub(crate) incarnation: Incarnation,
     /// The sweep that saw this life first.
     began: u64,
-    /// The sweep that saw it last.
+    /// The sweep that saw it last, and how many it had seen before.
     seen: u64,
+    place: usize,
     pub(crate) used_bytes: Option<u64>,
     pub(crate) host_bytes: u64,
     pub(crate) peak_bytes: u64,
@@ -89,6 +93,8 @@ pub struct Sampler {
     by_id: HashMap<AgentId, usize>,
     /// Where the next agent is, when all come in the order of the last sweep.
     next: usize,
+    /// Agents of the sweep under way that had to be looked for.
+    astray: usize,
     totals: Totals,
     under_way: Totals,
 }
@@ -104,6 +110,7 @@ impl Sampler {
             tracks: Vec::new(),
             by_id: HashMap::new(),
             next: 0,
+            astray: 0,
             totals: Totals::default(),
             under_way: Totals::default(),
         }
@@ -119,7 +126,7 @@ impl Sampler {
     /// A sweep in parts: `begin`, `take` for every agent, `end`.
     pub(crate) fn begin(&mut self, now: Duration) {
         self.times.begin(now);
-        self.next = 0;
+        (self.next, self.astray) = (0, 0);
         self.under_way = Totals::default();
     }
 
@@ -137,7 +144,7 @@ impl Sampler {
         if !Arc::ptr_eq(&track.role, agent.role) {
             track.role = Arc::clone(agent.role);
         }
-        track.seen = sweep;
+        (track.seen, track.place) = (sweep, self.under_way.agents);
         track.used_bytes = agent.used_bytes;
         track.host_bytes = agent.host_bytes;
         track.peak_bytes = agent.peak_bytes;
@@ -154,8 +161,9 @@ impl Sampler {
 
     pub(crate) fn end(&mut self, reading: &Reading) -> Totals {
         self.totals = self.under_way;
-        if self.totals.agents < self.tracks.len() {
-            self.forget_the_unseen();
+        let all = self.tracks.len();
+        if self.totals.agents < all || self.astray > all / MOST_ASTRAY {
+            self.follow_the_order();
         }
         let guests = Some(self.totals.used_bytes);
         self.container.used.push(reading.used_bytes, &self.times);
@@ -220,7 +228,10 @@ impl Sampler {
             // The text is somewhere else in memory, and looked at only when it has to be.
             Some(track) if track.agent_id.is_clone_of(agent.agent_id) => self.next,
             Some(track) if track.agent_id == *agent.agent_id => self.next,
-            _ => self.by_id.get(agent.agent_id).copied().unwrap_or_else(|| self.add(agent)),
+            _ => {
+                self.astray += 1;
+                self.by_id.get(agent.agent_id).copied().unwrap_or_else(|| self.add(agent))
+            }
         };
         self.next = at + 1;
         at
@@ -235,6 +246,7 @@ impl Sampler {
             incarnation: agent.incarnation,
             began: self.times.sweeps(),
             seen: 0,
+            place: 0,
             used_bytes: None,
             host_bytes: 0,
             peak_bytes: 0,
@@ -244,9 +256,11 @@ impl Sampler {
         at
     }
 
-    fn forget_the_unseen(&mut self) {
+    /// Forgets the agents that were not seen, and puts the others where the next sweep looks for them.
+    fn follow_the_order(&mut self) {
         let sweep = self.times.sweeps();
         self.tracks.retain(|track| track.seen == sweep);
+        self.tracks.sort_unstable_by_key(|track| track.place);
         self.by_id.clear();
         let ids = self.tracks.iter().enumerate();
         self.by_id.extend(ids.map(|(at, track)| (track.agent_id.clone(), at)));

@@ -25,10 +25,16 @@ struct Ring {
     bound: u16,
 }
 
+/// Samples that stay beside what a sweep looks at anyway, until they go to the others together.
+const AT_HAND: usize = 8;
+
 /// Sizes in KiB, one for each sweep.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     fine: Ring,
+    /// The newest of the fine resolution, oldest first.
+    newest: [u32; AT_HAND],
+    at_hand: u8,
     coarse: Ring,
     /// The largest since the last coarse sample.
     largest: u32,
@@ -65,17 +71,21 @@ impl Ring {
         self.oldest = (self.oldest + 1) % self.bound;
     }
 
-    /// Oldest first.
-    fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + ExactSizeIterator + '_ {
-        let (newer, older) = self.numbers.split_at(usize::from(self.oldest));
-        let len = self.numbers.len();
-        (0..len).map(move |n| *older.get(n).unwrap_or_else(|| &newer[n - older.len()]))
+    /// Counted from the oldest.
+    fn get(&self, n: usize) -> u32 {
+        self.numbers[(usize::from(self.oldest) + n) % self.numbers.len()]
     }
 }
 
 impl Series {
     pub(crate) fn new() -> Self {
-        Self { fine: Ring::new(FINE), coarse: Ring::new(COARSE), largest: NOTHING }
+        Self {
+            fine: Ring::new(FINE),
+            newest: [NOTHING; AT_HAND],
+            at_hand: 0,
+            coarse: Ring::new(COARSE),
+            largest: NOTHING,
+        }
     }
 
     /// Adds the sample of the sweep under way. It is kept in whole KiB, up to 4 TiB.
@@ -83,7 +93,12 @@ impl Series {
         let kib = bytes.map_or(NOTHING, |bytes| {
             u32::try_from(bytes / 1024).unwrap_or(NOTHING).min(NOTHING - 1)
         });
-        self.fine.push(kib);
+        self.newest[usize::from(self.at_hand)] = kib;
+        self.at_hand += 1;
+        if usize::from(self.at_hand) == AT_HAND {
+            self.newest.iter().for_each(|kib| self.fine.push(*kib));
+            self.at_hand = 0;
+        }
         self.largest = match (self.largest, kib) {
             (NOTHING, other) | (other, NOTHING) => other,
             (one, other) => one.max(other),
@@ -98,7 +113,12 @@ impl Series {
         &'a self,
         times: &'a Times,
     ) -> impl DoubleEndedIterator<Item = (Duration, u64)> + 'a {
-        sampled(&self.fine, &times.fine)
+        let (before, at_hand) = (self.fine.numbers.len(), usize::from(self.at_hand));
+        let sample = move |n| match n {
+            n if n < before => self.fine.get(n),
+            n => self.newest[n - before],
+        };
+        sampled(before + at_hand, sample, &times.fine)
     }
 
     /// The same of the coarse ones. Each has the time of its last sweep.
@@ -106,7 +126,7 @@ impl Series {
         &'a self,
         times: &'a Times,
     ) -> impl DoubleEndedIterator<Item = (Duration, u64)> + 'a {
-        sampled(&self.coarse, &times.coarse)
+        sampled(self.coarse.numbers.len(), |n| self.coarse.get(n), &times.coarse)
     }
 
     /// Space that it takes beside itself.
@@ -116,16 +136,16 @@ impl Series {
     }
 }
 
-/// The last of both belong together.
+/// So many samples, oldest first, with their times. The last of both belong together.
 fn sampled<'a>(
-    ring: &'a Ring,
+    samples: usize,
+    sample: impl Fn(usize) -> u32 + 'a,
     times: &'a VecDeque<Duration>,
 ) -> impl DoubleEndedIterator<Item = (Duration, u64)> + 'a {
-    let both = times.len().min(ring.numbers.len());
-    let times = times.range(times.len() - both..).copied();
-    let numbers = ring.iter().skip(ring.numbers.len() - both);
-    times
-        .zip(numbers)
+    let both = times.len().min(samples);
+    let (first, first_time) = (samples - both, times.len() - both);
+    (0..both)
+        .map(move |n| (times[first_time + n], sample(first + n)))
         .filter(|(_, kib)| *kib != NOTHING)
         .map(|(at, kib)| (at, u64::from(kib) * 1024))
 }

@@ -9,6 +9,9 @@ use tokio::time::{sleep, sleep_until};
 use super::{Actor, stop_ordered};
 use crate::handle::{AgentHandle, StopOrder};
 
+/// The runtime's timers are as coarse as this, and round up: a wait below it would be twice as long.
+const TICK: Duration = Duration::from_millis(1);
+
 /// Who cancels a restart when the container goes away.
 const DRAIN: &str = "drain";
 
@@ -52,7 +55,9 @@ impl Actor<'_> {
 
     /// Resolves when the backoff is over and there is memory for it.
     async fn is_due(&self, until: Instant) {
-        sleep_until(until.into()).await;
+        if until.saturating_duration_since(Instant::now()) >= TICK {
+            sleep_until(until.into()).await;
+        }
         while self.container.holds_starts() {
             self.container.takes_starts().await;
             // Not all who waited at once.

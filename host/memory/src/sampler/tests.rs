@@ -89,6 +89,22 @@ fn an_agent_that_is_gone_is_forgotten_and_begins_anew() {
 }
 
 #[test]
+fn a_sweep_in_another_order_looks_for_agents_once() {
+    let mut rig = Rig::new();
+    let names: Vec<_> = (0..100).map(|n| format!("agent-{n}")).collect();
+    let mut agents: Vec<_> = names.iter().map(|id| (id.as_str(), 1, Some(MIB))).collect();
+    rig.sweep(&agents);
+    rig.sweep(&agents);
+    assert_eq!(rig.0.astray, 0);
+    agents.reverse();
+    rig.sweep(&agents);
+    assert!(rig.0.astray > 90, "{}", rig.0.astray);
+    rig.sweep(&agents);
+    assert_eq!(rig.0.astray, 0);
+    assert_eq!(rig.samples("agent-7"), Some(vec![1; 4]));
+}
+
+#[test]
 fn an_agent_that_is_shown_twice_in_one_sweep_counts_once() {
     let mut rig = Rig::new();
     let totals = rig.sweep(&[("a", 1, Some(MIB)), ("a", 1, Some(9 * MIB))]);
