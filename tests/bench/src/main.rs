@@ -66,7 +66,7 @@ struct Args {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// The curves and the peers as well: an hour rather than minutes.
+    /// The curves and the peers as well: a quarter of an hour rather than minutes.
     #[arg(long)]
     all: bool,
     /// Rounds of starts and crashes of peers, which take up to a second each.
@@ -182,7 +182,7 @@ fn main() -> ExitCode {
         report.begin(&name);
         part.measure(&args, &mut report);
         report.end();
-        // After each part: a run of an hour that is cut short has said something.
+        // After each part: a long run that is cut short has said something.
         if let Some(Err(error)) = args.out.as_deref().map(|dir| write(&report, dir)) {
             eprintln!("error: write the report: {error}");
             return ExitCode::FAILURE;
