@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_model::Event;
 use bulkhead_runtime::ShutdownReason;
+use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 
 use super::{Actor, stop_ordered};
@@ -57,6 +58,9 @@ impl Actor<'_> {
     async fn is_due(&self, until: Instant) {
         if until.saturating_duration_since(Instant::now()) >= TICK {
             sleep_until(until.into()).await;
+        } else {
+            // Others have their turn, and the task may go to the other lane: it does so when it waits.
+            yield_now().await;
         }
         while self.container.holds_starts() {
             self.container.takes_starts().await;
