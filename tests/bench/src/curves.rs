@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use harness::Host;
-use harness::metrics::wait_for_metrics;
 use rustix::process::{Pid, Signal};
 
 use crate::connection::Connection;
+use crate::memory;
 use crate::peers::memory_of;
 use crate::plot::{Line, Plot};
 use crate::report::{Report, Row};
@@ -104,7 +104,7 @@ fn crowd(wanted: usize) -> Crowd {
     let mut http = Connection::open(host.address());
     populate(&mut http, agents);
     let [health, start, message] = requests(&mut http, agents);
-    let sweep = sweeps(&host);
+    let sweep = memory::sweeps(&host, FEW);
     let pid = Pid::from_raw(host.pid() as i32).expect("a pid");
     let resident_bytes = memory_of(&[pid]).resident;
     let (mut boot, mut drain) = (Samples::new(), Samples::new());
@@ -158,19 +158,6 @@ fn requests(http: &mut Connection, agents: usize) -> [Samples; 3] {
         }
     }
     all
-}
-
-/// As the host itself times them.
-fn sweeps(host: &Host) -> Samples {
-    let (mut samples, mut seen) = (Samples::new(), 0.0);
-    for _ in 0..FEW {
-        let metrics = wait_for_metrics(host.client(), "another sweep", |metrics| {
-            metrics["bulkhead_memory_sweeps_total"] > seen
-        });
-        seen = metrics["bulkhead_memory_sweeps_total"];
-        samples.add(Duration::from_secs_f64(metrics["bulkhead_memory_last_sweep_seconds"]));
-    }
-    samples
 }
 
 fn until_ready(host: &Host) {

@@ -39,7 +39,7 @@ pub fn measure(report: &mut Report) {
     host.finish();
     let (host, mut http) = crowded(OFTEN_MS);
     let with = messages(&mut http);
-    let sweeps = sweeps(&host);
+    let sweeps = sweeps(&host, SWEEPS);
     host.finish();
     report.add(Row::tail("sweep over 10,000 live agents", &sweeps, BUDGET));
     let base = without.percentile(99);
@@ -71,11 +71,10 @@ fn messages(http: &mut Connection) -> Samples {
     samples
 }
 
-/// As the host itself times them.
-fn sweeps(host: &Host) -> Samples {
-    let mut samples = Samples::new();
-    let mut seen = 0.0;
-    for _ in 0..SWEEPS {
+/// So many, as the host itself times them.
+pub fn sweeps(host: &Host, count: usize) -> Samples {
+    let (mut samples, mut seen) = (Samples::new(), 0.0);
+    for _ in 0..count {
         let metrics = wait_for_metrics(host.client(), "another sweep", |metrics| {
             metrics["bulkhead_memory_sweeps_total"] > seen
         });
