@@ -151,7 +151,7 @@ mod tests {
                 false,
             ),
             (
-                "/root/.cargo/registry/src/index.crates.io-19/serde-1.0.200/src/de/mod.rs",
+                "/root/.cargo/registry/src/index-19/serde-1.0.200/src/de/mod.rs",
                 "serde-1.0.200/src/de/mod.rs",
                 false,
             ),
