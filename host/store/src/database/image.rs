@@ -375,8 +375,8 @@ impl Image {
         let mut idle: Vec<_> = idle.map(|row| (row.changed_at, row.id.clone())).collect();
         idle.sort_unstable();
         for (_, id) in idle.into_iter().take((self.max_rows / 16).max(1)) {
-            if let Some(Entry { row, .. }) = self.rows.remove(&id) {
-                self.forgotten = self.forgotten.max(row.incarnation);
+            if let Some(Entry { row, earlier, .. }) = self.rows.remove(&id) {
+                self.forgotten = self.forgotten.max(row.incarnation).max(earlier);
                 self.dirty.insert(id, Dirty { gone: true, texts: false, urgent: false });
             }
         }

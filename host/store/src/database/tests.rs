@@ -308,6 +308,19 @@ fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() 
 }
 
 #[test]
+fn numbers_of_earlier_runs_count_for_an_agent_that_counted_anew_and_is_forgotten() {
+    let mut image = Image::new(1);
+    image.change(&id("a"), began(1, "new"), Timestamp(1), true);
+    image.change(&id("a"), stopped(1), Timestamp(1), true);
+    let row = AgentRow { incarnation: Incarnation(40), ..row_of("a") };
+    image.merge(vec![row], Incarnation(7));
+    assert_eq!(image.forgotten(), Incarnation(7));
+    image.change(&id("b"), began(1, "order"), Timestamp(2), true);
+    assert_eq!(image.rows().map(|row| &row.id).collect::<Vec<_>>(), [&id("b")]);
+    assert_eq!(image.forgotten(), Incarnation(40));
+}
+
+#[test]
 fn what_may_be_secret_is_not_shown() {
     let row = AgentRow { order: Some("hunter2".to_owned().into()), ..row_of("a") };
     assert!(!format!("{row:?} {:?}", began(1, "hunter2")).contains("hunter2"));
