@@ -127,7 +127,7 @@ fn can_have_process_1() -> bool {
     probe.args(&AS_PROCESS_1[1..]).arg("true").stdin(Stdio::null());
     let can = probe.output().is_ok_and(|ended| ended.status.success());
     if !can {
-        println!("skipped: no process namespace can be made here (root and `unshare` are needed)");
+        harness::skip("no process namespace can be made (root and `unshare` are needed)");
     }
     can
 }

@@ -22,7 +22,7 @@ fn group() -> Option<MemoryGroup> {
     match MemoryGroup::with_limit(LIMIT) {
         Ok(group) => Some(group),
         Err(reason) => {
-            println!("skipped: {reason}");
+            harness::skip(&reason);
             None
         }
     }

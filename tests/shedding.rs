@@ -169,7 +169,7 @@ fn crowd(group: &MemoryGroup) -> HostBuilder {
 }
 
 fn group() -> Option<MemoryGroup> {
-    MemoryGroup::with_limit(GROUP_BYTES).inspect_err(|reason| println!("skipped: {reason}")).ok()
+    MemoryGroup::with_limit(GROUP_BYTES).inspect_err(|reason| harness::skip(reason)).ok()
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! - [`lives`]: what the log must tell of an agent's lives
 //! - [`metrics`]: what agents take and must give back
 //! - [`resident`]: how much memory a process has, and the most that it had
+//! - [`skip`]: what a test does that this machine cannot run
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`wall_clock`]: a wall clock that jumps
 //! - [`files`]: where the binary and the components are
@@ -45,6 +46,22 @@ pub use host::Host;
 pub use model_server::ModelServer;
 pub use serde_json::{Value, json};
 pub use trial::{Bystander, Trial};
+
+/// Set to anything but the empty text, it turns every skipped test into a failure. CI sets it.
+pub const NO_SKIPS: &str = "BULKHEAD_TESTS_NO_SKIPS";
+
+/// Reports that the test that calls this cannot run here, which takes what `reason` says. The caller returns
+/// right after.
+///
+/// # Panics
+///
+/// Where [`NO_SKIPS`] is set.
+#[track_caller]
+pub fn skip(reason: &str) {
+    let may_skip = std::env::var_os(NO_SKIPS).is_none_or(|value| value.is_empty());
+    assert!(may_skip, "this machine cannot run the test, and {NO_SKIPS} is set: {reason}");
+    println!("skipped: {reason}");
+}
 
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -79,7 +79,7 @@ fn crash(host: &Host, name: &str, count: usize) {
 #[test]
 fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     if let Some(reason) = missing() {
-        return println!("skipped: {reason}");
+        return harness::skip(&reason);
     }
     let _quiet = no_kills();
     let builder = Host::builder().guest("puppet").guest("trap");

@@ -28,7 +28,7 @@ const PATIENCE_MS: u64 = 600_000;
 fn a_wall_clock_that_jumps_confuses_neither_restarts_nor_causes() {
     let clock = match WallClock::new() {
         Ok(clock) => clock,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return harness::skip(&reason),
     };
     let _quiet = no_kills();
     let builder = Host::builder().guest("trap").role("looper", "trap", LOOPER);
