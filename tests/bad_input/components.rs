@@ -133,7 +133,7 @@ fn a_core_module() {
 fn a_component_without_our_export() {
     let dir = tempfile::tempdir().expect("make a directory");
     let path = file(&dir, "other.wasm", wat("(component)"));
-    let missing = "bulkhead:agent/lifecycle@0.1.0";
+    let missing = "bulkhead:agent/lifecycle@0.2.0";
     is_refused(builder(&path), "wrong-world", LOADING, &["bad", missing]);
 }
 
@@ -143,7 +143,7 @@ fn a_component_of_another_version_of_our_world() {
     let text =
         r#"(component (instance $i) (export "bulkhead:agent/lifecycle@9.9.9" (instance $i)))"#;
     let path = file(&dir, "newer.wasm", wat(text));
-    is_refused(builder(&path), "wrong-world", LOADING, &["bad", "bulkhead:agent/lifecycle@0.1.0"]);
+    is_refused(builder(&path), "wrong-world", LOADING, &["bad", "bulkhead:agent/lifecycle@0.2.0"]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_lifecycle_whose_functions_are_others() {
         (core instance $c (instantiate $m))
         (func $f (canon lift (core func $c "f")))
         (instance $i (export "start" (func $f)))
-        (export "bulkhead:agent/lifecycle@0.1.0" (instance $i))
+        (export "bulkhead:agent/lifecycle@0.2.0" (instance $i))
     )"#;
     let path = file(&dir, "odd.wasm", wat(text));
     is_refused(builder(&path), "wrong-world", LOADING, &["bad"]);

@@ -117,8 +117,7 @@ impl Rig {
     }
 
     fn handle(&self, loaded: &Arc<Loaded>, body: &str, core_dump: bool) -> CallEnd<Outcome> {
-        let message =
-            Message { id: "m-1".into(), sender: Sender::Operator, body: Body::from(body) };
+        let message = Message::new("m-1", Sender::Operator, body);
         let spec = AgentSpec { core_dump, ..spec(64 << 20) };
         self.tokio.block_on(self.started(loaded, spec).handle(&message, limits()))
     }

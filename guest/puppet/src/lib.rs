@@ -5,6 +5,10 @@
 //! | --- | --- | --- |
 //! | `panic` | panics | `panic` |
 //! | `done` | says that its work is over | `completed` |
+//! | `attempt` | replies with the attempt of this message | none |
+//! | `panic-until <n> <body>` | panics, unless this is attempt n or later; then does what `<body>` says | `panic` |
+//! | `note <body>` | appends a line `<message id> <attempt>` to `/workspace/notes` and does what `<body>` says | |
+//! | `turns <n> <body>` | takes n more turns with `continue` and then does what `<body>` says | |
 //! | `count` | replies with the number of messages of this life | none |
 //! | `wait <body>` | waits until there is a file `/workspace/go`, takes it away and does what `<body>` says | |
 //! | `heed <ms>` | waits until this call may take less than that, and replies with what it may take | none |
@@ -16,12 +20,19 @@
 //! Any other body is answered with itself. When the prompt is `panic` or `error`, `start` panics or
 //! returns an error.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::time::Duration;
 
-use bulkhead_guest::{Agent, AgentError, Message, Outcome, StartRequest, config, host, info};
+use bulkhead_guest::{
+    Agent, AgentError, Message, Outcome, Sender, StartRequest, config, host, info,
+};
 
 /// Its presence lets a turn go on that waits.
 const GO: &str = "/workspace/go";
+
+/// What was delivered, in order.
+const NOTES: &str = "/workspace/notes";
 
 /// Between two looks at what it waits for.
 const NAP: Duration = Duration::from_millis(2);
@@ -30,6 +41,8 @@ const NAP: Duration = Duration::from_millis(2);
 struct Puppet {
     id: String,
     messages: u64,
+    /// What comes after so many more turns.
+    ahead: Option<(u64, String)>,
 }
 
 impl Agent for Puppet {
@@ -43,13 +56,27 @@ impl Agent for Puppet {
     }
 
     fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
+        if matches!(message.sender, Sender::Continuation) {
+            return self.go_on(&message);
+        }
         self.messages += 1;
-        self.obey(&message.body)
+        self.obey(&message, &message.body)
     }
 }
 
 impl Puppet {
-    fn obey(&self, body: &str) -> Result<Outcome, AgentError> {
+    fn go_on(&mut self, message: &Message) -> Result<Outcome, AgentError> {
+        match self.ahead.take() {
+            Some((turns @ 1.., body)) => {
+                self.ahead = Some((turns - 1, body));
+                Ok(Outcome::proceed())
+            }
+            Some((0, body)) => self.obey(message, &body),
+            None => Err(AgentError::fatal("no-turn", "a continuation came without its message")),
+        }
+    }
+
+    fn obey(&mut self, message: &Message, body: &str) -> Result<Outcome, AgentError> {
         let (verb, rest) = body.split_once(' ').unwrap_or((body, ""));
         let reply = match verb {
             "panic" => panic!("told to panic"),
@@ -57,12 +84,31 @@ impl Puppet {
             "count" => self.messages.to_string(),
             "wait" => {
                 nap_until(|| std::fs::remove_file(GO).is_ok());
-                return self.obey(rest);
+                return self.obey(message, rest);
+            }
+            "attempt" => message.attempt.to_string(),
+            "panic-until" => {
+                let (attempt, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let wanted = number(attempt)?;
+                assert!(
+                    u64::from(message.attempt) >= wanted,
+                    "told to panic until attempt {wanted}"
+                );
+                return self.obey(message, rest);
+            }
+            "note" => {
+                note(message)?;
+                return self.obey(message, rest);
+            }
+            "turns" => {
+                let (turns, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.ahead = Some((number(turns)?.saturating_sub(1), rest.to_owned()));
+                return Ok(Outcome::proceed());
             }
             "forever" => {
                 host::send(&self.id, body)
                     .map_err(|error| AgentError::failed("not-sent", host::explain(&error)))?;
-                return self.obey(rest);
+                return self.obey(message, rest);
             }
             "heed" => heed(Duration::from_millis(number(rest)?)).as_millis().to_string(),
             "gather" => gather(number(rest)?),
@@ -76,6 +122,15 @@ impl Puppet {
 
 fn number(text: &str) -> Result<u64, AgentError> {
     text.parse().map_err(|_| AgentError::failed("bad-body", "what follows is not a number"))
+}
+
+/// One write, so that a line is there whole or not at all.
+fn note(message: &Message) -> Result<(), AgentError> {
+    let line = format!("{} {}\n", message.id, message.attempt);
+    let notes = OpenOptions::new().create(true).append(true).open(NOTES);
+    notes
+        .and_then(|mut notes| notes.write_all(line.as_bytes()))
+        .map_err(|error| AgentError::fatal("no-notes", format!("could not take a note: {error}")))
 }
 
 fn nap_until(mut holds: impl FnMut() -> bool) {

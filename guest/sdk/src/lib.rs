@@ -59,6 +59,6 @@ pub mod bindings {
 }
 
 pub use agent::{Agent, Slot};
-pub use bindings::bulkhead::agent::types::{
+pub use bindings::bulkhead::agent::agent_types::{
     AgentError, Message, Next, Outcome, Sender, ShutdownReason, StartRequest,
 };

@@ -157,7 +157,7 @@ impl AgentHandle {
         if bytes > max_bytes {
             return Err(SendError::TooLarge { id: shared.tag.agent_id.clone(), bytes, max_bytes });
         }
-        let message = Message { id: id.clone(), sender: sender.clone(), body };
+        let message = Message::new(id.clone(), sender.clone(), body);
         let envelope = Envelope::new(message, Some(report));
         shared.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
         shared.tell_message(id.clone(), sender, bytes);

@@ -262,11 +262,7 @@ impl Envelope {
 impl From<HeldNudge> for Envelope {
     /// The turn of a nudge carries its id twice: as the message and as its sender.
     fn from(HeldNudge { nudge, held }: HeldNudge) -> Self {
-        let message = Message {
-            id: nudge.id.clone(),
-            sender: Sender::Nudge(nudge.id),
-            body: nudge.body.into(),
-        };
+        let message = Message::new(nudge.id.clone(), Sender::Nudge(nudge.id), nudge.body);
         Self { message, report: None, held: Some(held) }
     }
 }
@@ -278,9 +274,7 @@ mod tests {
     use super::*;
 
     fn envelope(id: &str, bytes: usize) -> Envelope {
-        let body = "x".repeat(bytes).into();
-        let message = Message { id: id.into(), sender: Sender::Operator, body };
-        Envelope::new(message, None)
+        Envelope::new(Message::new(id, Sender::Operator, "x".repeat(bytes)), None)
     }
 
     fn of(messages: usize, bytes: usize) -> Mailbox {

@@ -107,7 +107,7 @@ impl StartFailure {
             }
             Self::ComponentTooLarge => "strip the component, or raise limits.component_mb",
             Self::ComponentInvalid => "build the component again, with the target wasm32-wasip2",
-            Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.1.0",
+            Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.2.0",
             Self::MemoryMinimum => "raise the memory limit of the role or of the request",
             Self::Instantiate => "read the error; the host's log has the whole chain",
             Self::GuestError => "read the agent's own words in the error",

@@ -36,6 +36,15 @@ pub struct Message {
     pub sender: Sender,
     /// At most [`MAX_BODY_BYTES`].
     pub body: Body,
+    /// Which delivery of it this is, or will be: 1 for the first.
+    pub attempt: u32,
+}
+
+impl Message {
+    /// A message that was never delivered.
+    pub fn new(id: impl Into<String>, sender: Sender, body: impl Into<Body>) -> Self {
+        Self { id: id.into(), sender, body: body.into(), attempt: 1 }
+    }
 }
 
 /// What the agent wants after a turn.

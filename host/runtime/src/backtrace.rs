@@ -188,7 +188,7 @@ mod tests {
             "<[u8]>::len",
             "<[u8; 3] as mayor::A>::f",
             "mayor::step::<[u8]>::f",
-            "bulkhead:agent/lifecycle@0.1.0#handle",
+            "bulkhead:agent/lifecycle@0.2.0#handle",
         ] {
             assert_eq!(demangle(name), name);
         }

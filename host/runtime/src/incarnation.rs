@@ -7,7 +7,7 @@ use bulkhead_model::{HostKind, Message, Next, Outcome, Phase, Sender};
 use wasmtime::Store;
 
 use crate::bindings::Agent;
-use crate::bindings::bulkhead::agent::types;
+use crate::bindings::bulkhead::agent::agent_types;
 use crate::call::{Call, CallLimits, Finished, Running};
 use crate::meter::Meter;
 use crate::runtime::{Birth, Executor};
@@ -126,7 +126,7 @@ impl Incarnation {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
             };
-            let request = types::StartRequest {
+            let request = agent_types::StartRequest {
                 agent_id: spec.id.to_string(),
                 role: spec.role.to_string(),
                 name: spec.name.clone(),
@@ -147,12 +147,13 @@ impl Incarnation {
 
     /// Calls `lifecycle.handle`: a turn.
     pub fn handle(self, message: &Message, limits: CallLimits) -> Call<Outcome> {
-        let message = types::Message {
+        let message = agent_types::Message {
             id: message.id.clone(),
             sender: sender(&message.sender),
             body: message.body.as_ref().to_owned(),
+            attempt: message.attempt,
         };
-        let continues = matches!(message.sender, types::Sender::Continuation);
+        let continues = matches!(message.sender, agent_types::Sender::Continuation);
         self.call(Phase::Handle, limits, continues, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
             let result =
@@ -187,11 +188,11 @@ impl Incarnation {
     /// Calls `lifecycle.shutdown`.
     pub fn shutdown(self, reason: ShutdownReason, limits: CallLimits) -> Call<()> {
         let reason = match reason {
-            ShutdownReason::Stopped => types::ShutdownReason::Stopped,
-            ShutdownReason::Drained => types::ShutdownReason::Drained,
-            ShutdownReason::Superseded => types::ShutdownReason::Superseded,
-            ShutdownReason::Evicted => types::ShutdownReason::Evicted,
-            ShutdownReason::Idle => types::ShutdownReason::Idle,
+            ShutdownReason::Stopped => agent_types::ShutdownReason::Stopped,
+            ShutdownReason::Drained => agent_types::ShutdownReason::Drained,
+            ShutdownReason::Superseded => agent_types::ShutdownReason::Superseded,
+            ShutdownReason::Evicted => agent_types::ShutdownReason::Evicted,
+            ShutdownReason::Idle => agent_types::ShutdownReason::Idle,
         };
         self.call(Phase::Shutdown, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else {
@@ -241,7 +242,7 @@ impl Incarnation {
 impl Live {
     fn finished<R, T>(
         self,
-        result: wasmtime::Result<Result<R, types::AgentError>>,
+        result: wasmtime::Result<Result<R, agent_types::AgentError>>,
         map: impl FnOnce(R) -> T,
     ) -> Finished<T> {
         let result = result.map(|result| result.map(map).map_err(AgentFailure::from));
@@ -259,28 +260,28 @@ impl Live {
     }
 }
 
-impl From<types::AgentError> for AgentFailure {
-    fn from(error: types::AgentError) -> Self {
+impl From<agent_types::AgentError> for AgentFailure {
+    fn from(error: agent_types::AgentError) -> Self {
         let cut = |text: String| text[..text.floor_char_boundary(MAX_ERROR_BYTES)].to_owned();
         Self { code: cut(error.code), message: cut(error.message), fatal: error.fatal }
     }
 }
 
-fn sender(sender: &Sender) -> types::Sender {
+fn sender(sender: &Sender) -> agent_types::Sender {
     match sender {
-        Sender::Operator => types::Sender::Operator,
-        Sender::Agent(id) => types::Sender::Agent(id.to_string()),
-        Sender::Prompt => types::Sender::Prompt,
-        Sender::Nudge(id) => types::Sender::Nudge(id.clone()),
-        Sender::Continuation => types::Sender::Continuation,
+        Sender::Operator => agent_types::Sender::Operator,
+        Sender::Agent(id) => agent_types::Sender::Agent(id.to_string()),
+        Sender::Prompt => agent_types::Sender::Prompt,
+        Sender::Nudge(id) => agent_types::Sender::Nudge(id.clone()),
+        Sender::Continuation => agent_types::Sender::Continuation,
     }
 }
 
-fn outcome(outcome: types::Outcome) -> Outcome {
+fn outcome(outcome: agent_types::Outcome) -> Outcome {
     let next = match outcome.next {
-        types::Next::Idle => Next::Idle,
-        types::Next::Continue => Next::Continue,
-        types::Next::Done => Next::Done,
+        agent_types::Next::Idle => Next::Idle,
+        agent_types::Next::Continue => Next::Continue,
+        agent_types::Next::Done => Next::Done,
     };
     // Copied: what was cut off must not stay allocated.
     let cut = |reply: String| match reply.floor_char_boundary(MAX_REPLY_BYTES) {

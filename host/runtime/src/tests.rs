@@ -250,7 +250,7 @@ fn a_component_of_another_world_is_told_what_it_lacks() {
     let rig = Rig::new(1);
     let exports_nothing = wat::parse_str("(component)").unwrap();
     let error = rig.load(&rig.write(&exports_nothing)).err().unwrap().to_string();
-    assert!(error.contains("exports nothing") && error.contains("lifecycle@0.1.0"), "{error}");
+    assert!(error.contains("exports nothing") && error.contains("lifecycle@0.2.0"), "{error}");
     let imports = r#"(component
         (import "acme:db/query@1.0.0" (instance (export "get" (func))))
         (core module $m (func (export "run") (result i32) i32.const 0))

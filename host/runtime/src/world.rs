@@ -6,7 +6,7 @@ use crate::bindings::AgentPre;
 use crate::state::State;
 
 /// The export that makes a component an agent.
-const LIFECYCLE: &str = "bulkhead:agent/lifecycle@0.1.0";
+const LIFECYCLE: &str = "bulkhead:agent/lifecycle@0.2.0";
 
 /// The export that makes a component a stock program, without its version.
 const RUN: &str = "wasi:cli/run@0.2.";

@@ -95,7 +95,7 @@ pub fn engine() -> (Runtime, tokio::runtime::Runtime) {
 /// One turn in a life of its own.
 async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Duration {
     let incarnation = started(runtime, loaded, birth).await;
-    let message = Message { id: "m".into(), sender: Sender::Operator, body: Body::from(PILE) };
+    let message = Message::new("m", Sender::Operator, PILE);
     let began = Instant::now();
     let CallEnd::Returned(incarnation, Ok(_)) = incarnation.handle(&message, limits()).await else {
         panic!("the guest did not survive {PILE}")

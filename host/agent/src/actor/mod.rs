@@ -183,7 +183,7 @@ impl Life {
         }
         let body: Body = prompt.as_str().into();
         let (id, bytes) = (self.prompt_message_id.clone(), body.len());
-        let message = Message { id: id.clone(), sender: Sender::Prompt, body };
+        let message = Message::new(id.clone(), Sender::Prompt, body);
         match self.start.mailbox.push(Envelope::new(message, None)) {
             Ok(()) => first.tell_message(id, Sender::Prompt, bytes),
             Err(full) => {

@@ -52,8 +52,8 @@ fn starts() -> [Event; 4] {
             incarnation: Some(Incarnation(2)),
             phase: StartPhase::Component,
             error_type: "wrong-world".into(),
-            error: "component \"polecat\" does not export bulkhead:agent/lifecycle@0.1.0".into(),
-            action: "build the component for world bulkhead:agent/agent@0.1.0".into(),
+            error: "component \"polecat\" does not export bulkhead:agent/lifecycle@0.2.0".into(),
+            action: "build the component for world bulkhead:agent/agent@0.2.0".into(),
         },
     ]
 }

@@ -7,10 +7,10 @@ use bulkhead_model::{Level, message::MAX_BODY_BYTES};
 use serde_json::value::RawValue;
 use wasmtime::Result;
 
+use crate::bindings::bulkhead::agent::agent_types;
 use crate::bindings::bulkhead::agent::host::{
     AgentSettings, Event, Host, HostError, Level as GuestLevel, MemoryUsage, Nudge,
 };
-use crate::bindings::bulkhead::agent::types;
 use crate::cut::HostFault;
 use crate::port::PortError;
 use crate::state::State;
@@ -22,7 +22,7 @@ const MAX_TOOL_BYTES: usize = 128;
 const MAX_LOG_FIELDS: usize = 32;
 const MAX_LOG_FIELD_BYTES: usize = 1024;
 
-impl types::Host for State {}
+impl agent_types::Host for State {}
 
 impl Host for State {
     fn emit(&mut self, event: Event) -> Result<Result<(), HostError>> {

@@ -72,7 +72,7 @@ pub(crate) fn is_library(function: &str) -> bool {
         // Bindings that were generated in the agent's own crate.
         return LIBRARIES.contains(&first) || rest.contains("::_export_");
     }
-    // An export by its name in the world: `bulkhead:agent/lifecycle@0.1.0#handle`.
+    // An export by its name in the world: `bulkhead:agent/lifecycle@0.2.0#handle`.
     function.contains('#') && function.contains(':')
         || function.contains("rust_panic")
         || GLUE
@@ -187,7 +187,7 @@ mod tests {
             "<dyn core::any::Any>::type_id",
             "bulkhead_guest::agent::run::<mayor::Mayor>",
             "mayor::exports::lifecycle::_export_handle_cabi::<mayor::Mayor>",
-            "bulkhead:agent/lifecycle@0.1.0#handle",
+            "bulkhead:agent/lifecycle@0.2.0#handle",
             "cabi_realloc",
             "__rust_alloc",
             "rust_begin_unwind",

@@ -151,7 +151,7 @@ fn on_a_bench(test: impl AsyncFnOnce(&Bench)) {
 
 fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
     let (report, sender) = tokio::sync::oneshot::channel();
-    let message = Message { id: "m".into(), sender: Sender::Operator, body: "hi".into() };
+    let message = Message::new("m", Sender::Operator, "hi");
     let envelope = Envelope::new(message, Some(report));
     agent.shared.start.mailbox.push(envelope).unwrap();
     sender
