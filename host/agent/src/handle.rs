@@ -275,8 +275,7 @@ impl AgentHandle {
     /// Resolves when the incarnation has ended and does not come back. Only for one that was asked to end:
     /// another that came back stays in backoff for ever.
     pub(crate) async fn down(&self) {
-        let is_down = |state: AgentState| !state.is_live() && state != AgentState::Backoff;
-        self.until(|published| is_down(published.state)).await;
+        self.until(|published| published.state.is_down()).await;
     }
 
     /// Resolves when the incarnation has ended, or has neither a turn nor mail.
@@ -293,7 +292,10 @@ impl AgentHandle {
         match state {
             AgentState::Running { busy } => !busy && self.shared.start.mailbox.depth() == 0,
             AgentState::Starting | AgentState::Stopping => false,
-            _ => true,
+            AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Exited
+            | AgentState::Failed => true,
         }
     }
 

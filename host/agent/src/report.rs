@@ -11,8 +11,8 @@ use bulkhead_model::memory::mebibytes;
 use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
-    AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitReason, Outcome, Phase,
-    Resources, StartPhase, Symbolized, Timestamp,
+    AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitClass, ExitReason, Outcome,
+    Phase, Resources, StartPhase, Symbolized, Timestamp,
 };
 use bulkhead_runtime::{AgentFailure, Loaded};
 use futures_util::FutureExt;
@@ -130,7 +130,13 @@ impl Reporter {
         let phase = match board.state() {
             AgentState::Starting => Phase::Start,
             AgentState::Running { busy: true } => Phase::Handle,
-            _ => Phase::Shutdown,
+            AgentState::Running { busy: false } => Phase::Idle,
+            AgentState::Stopping => Phase::Shutdown,
+            // Not reached: what has ended is told already.
+            AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Exited
+            | AgentState::Failed => Phase::Idle,
         };
         let waited_ms = millis(waited);
         let text = format!(
@@ -358,7 +364,7 @@ fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
         Decision::Quarantine(quarantine) if quarantine.why != QuarantineReason::Intensity => {
             Determinism::True
         }
-        _ => exit.deterministic,
+        Decision::Quarantine(_) | Decision::Retry { .. } | Decision::Stay => exit.deterministic,
     }
 }
 
@@ -369,21 +375,22 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
         Phase::Restore => StartPhase::Restore,
         _ => StartPhase::GuestStart,
     };
-    let (phase, kind) = match exit.reason {
-        ExitReason::Stopped | ExitReason::Drained | ExitReason::Superseded => {
-            (StartPhase::Superseded, StartFailure::Superseded)
-        }
-        ExitReason::StartFailed if exit.code.is_some() => (phase, StartFailure::GuestError),
-        ExitReason::StartFailed => (StartPhase::Deadline, StartFailure::Deadline),
-        ExitReason::CpuDeadline if Instant::now() >= deadline => {
-            (StartPhase::Deadline, StartFailure::Deadline)
-        }
-        ExitReason::MemoryLimit if phase == StartPhase::Instantiate => {
-            (phase, StartFailure::MemoryMinimum)
-        }
-        ExitReason::HostError => (phase, StartFailure::Host),
-        _ if phase == StartPhase::Instantiate => (phase, StartFailure::Instantiate),
-        _ => (phase, StartFailure::GuestCrashed),
+    let (phase, kind) = match exit.reason.class() {
+        ExitClass::Asked => (StartPhase::Superseded, StartFailure::Superseded),
+        ExitClass::Host => (phase, StartFailure::Host),
+        ExitClass::Evicted => (phase, StartFailure::Memory),
+        ExitClass::Done | ExitClass::Forced | ExitClass::Fault => match exit.reason {
+            ExitReason::StartFailed if exit.code.is_some() => (phase, StartFailure::GuestError),
+            ExitReason::StartFailed => (StartPhase::Deadline, StartFailure::Deadline),
+            ExitReason::CpuDeadline if Instant::now() >= deadline => {
+                (StartPhase::Deadline, StartFailure::Deadline)
+            }
+            ExitReason::MemoryLimit if phase == StartPhase::Instantiate => {
+                (phase, StartFailure::MemoryMinimum)
+            }
+            _ if phase == StartPhase::Instantiate => (phase, StartFailure::Instantiate),
+            _ => (phase, StartFailure::GuestCrashed),
+        },
     };
     let message = match &exit.code {
         Some(code) => format!("{code}: {}", exit.message),
@@ -407,5 +414,18 @@ mod tests {
         let error = start_error(&exit, Instant::now(), None);
         assert_eq!((error.phase, error.kind), (StartPhase::GuestStart, StartFailure::GuestError));
         assert_eq!(error.message, "bad-prompt: no");
+    }
+
+    #[test]
+    fn a_start_that_was_not_at_fault_says_whose_doing_its_end_was() {
+        for (reason, kind) in [
+            (ExitReason::HostError, StartFailure::Host),
+            (ExitReason::EvictedMemoryPressure, StartFailure::Memory),
+            (ExitReason::Drained, StartFailure::Superseded),
+            (ExitReason::Panic, StartFailure::GuestCrashed),
+        ] {
+            let exit = Exit::new(reason, Phase::Start, "x");
+            assert_eq!(start_error(&exit, Instant::now(), None).kind, kind, "{reason:?}");
+        }
     }
 }

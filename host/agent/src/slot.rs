@@ -404,7 +404,13 @@ impl<T: Tenant, P> Inner<T, P> {
                 Some(Admitted::Joined(tenant.clone()))
             }
             AgentState::Running { .. } if wish.keep_running => Some(Admitted::Kept(tenant.clone())),
-            _ => None,
+            AgentState::Starting
+            | AgentState::Running { .. }
+            | AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Exited
+            | AgentState::Failed => None,
         }
     }
 

@@ -49,10 +49,52 @@ pub enum ExitReason {
     EvictedMemoryPressure,
 }
 
+/// Whose doing an end was. What follows from an end (a record, a restart, a quarantine, a report to the town)
+/// asks for this and not for the reason, so a new reason is classified once, in [`ExitReason::class`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExitClass {
+    /// The agent's own, and intended.
+    Done,
+    /// Somebody asked for it, and the agent went.
+    Asked,
+    /// Somebody asked for it, and the agent did not go by itself.
+    Forced,
+    /// A fault of the agent: the only class that counts against it.
+    Fault,
+    /// A fault of the host.
+    Host,
+    /// The agent had to go for the others.
+    Evicted,
+}
+
 impl ExitReason {
+    /// Whose doing it was.
+    pub fn class(self) -> ExitClass {
+        match self {
+            Self::Completed => ExitClass::Done,
+            Self::Stopped | Self::Drained | Self::Superseded => ExitClass::Asked,
+            Self::Killed => ExitClass::Forced,
+            Self::GuestExit
+            | Self::GuestError
+            | Self::Trap
+            | Self::Panic
+            | Self::StackExhausted
+            | Self::MemoryLimit
+            | Self::CpuDeadline
+            | Self::WallDeadline
+            | Self::HostCallTimeout
+            | Self::StartFailed => ExitClass::Fault,
+            Self::HostError => ExitClass::Host,
+            Self::EvictedMemoryPressure => ExitClass::Evicted,
+        }
+    }
+
     /// Whether the end was intended. Everything else gets a crash record.
     pub fn is_normal(self) -> bool {
-        matches!(self, Self::Completed | Self::Stopped | Self::Drained | Self::Superseded)
+        match self.class() {
+            ExitClass::Done | ExitClass::Asked => true,
+            ExitClass::Forced | ExitClass::Fault | ExitClass::Host | ExitClass::Evicted => false,
+        }
     }
 }
 
@@ -203,5 +245,21 @@ impl Exit {
             frames: Frames::default(),
             deterministic: Determinism::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_intended_is_normal_and_only_an_own_fault_is_one() {
+        let is = |reason: ExitReason| (reason.is_normal(), reason.class() == ExitClass::Fault);
+        assert_eq!(is(ExitReason::Completed), (true, false));
+        assert_eq!(is(ExitReason::Superseded), (true, false));
+        assert_eq!(is(ExitReason::HostCallTimeout), (false, true));
+        assert_eq!(is(ExitReason::HostError), (false, false));
+        assert_eq!(is(ExitReason::Killed), (false, false));
+        assert_eq!(is(ExitReason::EvictedMemoryPressure), (false, false));
     }
 }

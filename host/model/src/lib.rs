@@ -35,7 +35,7 @@ pub mod time;
 
 pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
 pub use event::{Event, Level};
-pub use exit::{Determinism, Exit, ExitReason, Phase, StartPhase};
+pub use exit::{Determinism, Exit, ExitClass, ExitReason, Phase, StartPhase};
 pub use held::{HostBytes, HostKind};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};

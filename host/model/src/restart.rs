@@ -23,7 +23,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Determinism, Exit, ExitReason, Incarnation, Phase, Timestamp};
+use crate::{Determinism, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp};
 
 /// Whether an agent comes back after an end. The words are those of OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,9 +247,7 @@ impl RestartState {
             return Some((QuarantineReason::Deterministic, text));
         }
         let is_same = |end: &&Arc<PastEnd>| {
-            // One that had to go for others is not at fault.
-            let evicted = end.reason == ExitReason::EvictedMemoryPressure;
-            let failed = end.at_start && !end.reason.is_normal() && !evicted;
+            let failed = end.at_start && end.reason.class() == ExitClass::Fault;
             failed && end.fingerprint == last.fingerprint
         };
         let same = self.ends.iter().rev().take_while(is_same).count();

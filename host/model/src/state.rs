@@ -102,12 +102,26 @@ impl AgentState {
 
     /// Whether an incarnation exists or is being made.
     pub fn is_live(self) -> bool {
-        matches!(self, Self::Starting | Self::Running { .. } | Self::Stopping)
+        match self {
+            Self::Starting | Self::Running { .. } | Self::Stopping => true,
+            Self::Backoff | Self::Quarantined | Self::Exited | Self::Failed => false,
+        }
+    }
+
+    /// Whether no incarnation exists, and none follows by itself.
+    pub fn is_down(self) -> bool {
+        match self {
+            Self::Quarantined | Self::Exited | Self::Failed => true,
+            Self::Starting | Self::Running { .. } | Self::Stopping | Self::Backoff => false,
+        }
     }
 
     /// Whether messages are taken. In a backoff they wait for the next incarnation.
     pub fn accepts_messages(self) -> bool {
-        matches!(self, Self::Starting | Self::Running { .. } | Self::Backoff)
+        match self {
+            Self::Starting | Self::Running { .. } | Self::Backoff => true,
+            Self::Stopping | Self::Quarantined | Self::Exited | Self::Failed => false,
+        }
     }
 }
 

@@ -87,7 +87,11 @@ fn candidate(agent: &AgentHandle) -> Option<Candidate> {
     let idle = match agent.board().state() {
         AgentState::Starting => false,
         AgentState::Running { busy } => !busy,
-        _ => return None,
+        AgentState::Stopping
+        | AgentState::Backoff
+        | AgentState::Quarantined
+        | AgentState::Exited
+        | AgentState::Failed => return None,
     };
     let spec = agent.spec();
     Some(Candidate {

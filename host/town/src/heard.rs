@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, Event, ExitReason};
+use bulkhead_model::{AgentId, Event, ExitClass};
 use tokio::sync::Notify;
 
 use crate::client::Client;
@@ -55,10 +55,12 @@ impl Heard {
     pub(crate) fn hear(&self, event: &Event, client: &Client) {
         match event {
             Event::AgentExit { agent, reason, message, by, .. } => {
-                let asked_for = match reason {
-                    ExitReason::Stopped | ExitReason::Superseded | ExitReason::Drained => true,
-                    ExitReason::Killed => by.is_some(),
-                    _ => false,
+                let asked_for = match reason.class() {
+                    ExitClass::Asked => true,
+                    ExitClass::Forced => by.is_some(),
+                    ExitClass::Done | ExitClass::Fault | ExitClass::Host | ExitClass::Evicted => {
+                        false
+                    }
                 };
                 if asked_for || &*agent.role == "mayor" {
                     return;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_events::{RunContext, now};
 use bulkhead_model::restart::{Decision, PastEnd};
-use bulkhead_model::{Exit, ExitReason, Input, Phase, StartPhase};
+use bulkhead_model::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
 
 use bulkhead_runtime::{Keeping, Remains};
 
@@ -47,7 +47,8 @@ impl Actor<'_> {
         let Ended { mut exit, in_flight, mut remains } = ended;
         self.tell_eviction(&mut exit);
         self.blame_snapshot(&exit);
-        if exit.reason == ExitReason::EvictedMemoryPressure {
+        let class = exit.reason.class();
+        if class == ExitClass::Evicted {
             // A dump would take more memory than the agent gives back.
             remains = None;
         }
@@ -57,8 +58,12 @@ impl Actor<'_> {
         let may_restart = !self.container.is_draining();
         let told = Told { crash_id: crash_id.clone(), message_id, keeping, may_restart };
         let after = self.tenure.end(&self.reporter, &exit, told);
-        if !exit.reason.is_normal() && exit.reason != ExitReason::EvictedMemoryPressure {
-            self.shared.start.probation.died();
+        match class {
+            // To restart it costs the host the same, whoever is to blame.
+            ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
+                self.shared.start.probation.died();
+            }
+            ExitClass::Done | ExitClass::Asked | ExitClass::Evicted => {}
         }
         // Only now that its end is told: a host that dies before says that this was under way.
         self.is_through();
@@ -77,8 +82,10 @@ impl Actor<'_> {
         let Some(eviction) = order.as_ref().and_then(|order| order.eviction.as_ref()) else {
             return;
         };
-        if !matches!(exit.reason, ExitReason::Killed | ExitReason::EvictedMemoryPressure) {
-            return;
+        match exit.reason.class() {
+            ExitClass::Forced | ExitClass::Evicted => {}
+            // It ended by itself before.
+            ExitClass::Done | ExitClass::Asked | ExitClass::Fault | ExitClass::Host => return,
         }
         exit.reason = ExitReason::EvictedMemoryPressure;
         let mib = |bytes: u64| bytes / (1024 * 1024);

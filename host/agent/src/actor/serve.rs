@@ -272,13 +272,7 @@ impl Actor<'_> {
                     format!("ended when asked to, saying {}: {}", failure.code, failure.message);
                 Exit::new(exit_reason(reason), Phase::Shutdown, text)
             }
-            // CPU time and wall time of a shutdown are one grace.
-            CallEnd::Ended(mut exit, _) => {
-                if exit.reason == ExitReason::CpuDeadline {
-                    exit.reason = ExitReason::Killed;
-                }
-                exit
-            }
+            CallEnd::Ended(exit, _) => return of_the_grace(exit.into()),
         };
         exit.into()
     }
@@ -292,9 +286,10 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-/// A snapshot at the end has no limits of its own: it is part of the grace.
+/// The last snapshot and the guest's `shutdown` have no limits of their own: CPU time and wall time of both
+/// are one grace.
 fn of_the_grace(mut ended: Ended) -> Ended {
-    if matches!(ended.exit.reason, ExitReason::CpuDeadline | ExitReason::WallDeadline) {
+    if let ExitReason::CpuDeadline | ExitReason::WallDeadline = ended.exit.reason {
         ended.exit.reason = ExitReason::Killed;
     }
     ended

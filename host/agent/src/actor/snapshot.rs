@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_events::now;
 use bulkhead_model::time::micros;
-use bulkhead_model::{Event, Exit, ExitReason, Phase, Timestamp};
+use bulkhead_model::{Event, Exit, ExitClass, Phase, Timestamp};
 use bulkhead_runtime::{CallEnd, CallLimits, Incarnation};
 use bulkhead_store::database::{Kept, Newest, Snapshot};
 use sha2::{Digest, Sha256};
@@ -226,12 +226,7 @@ impl Actor<'_> {
     /// An incarnation ended before its first turn was done: its snapshot may be what it died of.
     pub(super) fn blame_snapshot(&mut self, exit: &Exit) {
         let Some(mut restored) = self.snapshots.unproven.take() else { return };
-        let of_the_guest = !exit.reason.is_normal()
-            && !matches!(
-                exit.reason,
-                ExitReason::Killed | ExitReason::HostError | ExitReason::EvictedMemoryPressure
-            );
-        if !of_the_guest {
+        if exit.reason.class() != ExitClass::Fault {
             return;
         }
         restored.failures += 1;
