@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 
 use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{Previous, Run};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::fstat;
 
 /// `PIPE_BUF` of Linux: no writer's bytes are mixed with another's, and none are half-written.
@@ -27,9 +28,30 @@ pub struct Output<W> {
 }
 
 /// Stdout. Nothing is buffered here: what `write` took is written.
-pub fn stdout(blackbox: BlackBox, owes_newline: bool) -> io::Result<Output<File>> {
+pub fn stdout(blackbox: BlackBox, owes_newline: bool) -> io::Result<Output<Blocking>> {
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
-    Ok(Output::new(stdout.into(), blackbox, owes_newline))
+    Ok(Output::new(Blocking(stdout.into()), blackbox, owes_newline))
+}
+
+/// A file that waits where it says that it would block: whoever has the other end of a pipe may have made both
+/// ends say so.
+pub struct Blocking(File);
+
+impl Write for Blocking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Names the file that stdout is, as long as the machine does not boot.
@@ -150,6 +172,20 @@ mod tests {
             assert_eq!(output.to.said, [false, false, false, true, true]);
             assert!(!said(output.to.dir));
         });
+    }
+
+    #[test]
+    fn a_pipe_that_would_block_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+        let text = line(1000).repeat(1000);
+        let written = text.clone();
+        let writing = std::thread::spawn(move || Blocking(writer).write_all(&written));
+        let mut read = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut read).unwrap();
+        writing.join().unwrap().unwrap();
+        assert!(read == text, "{} of {} bytes came", read.len(), text.len());
     }
 
     #[test]

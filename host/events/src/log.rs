@@ -3,7 +3,10 @@
 //! `record` renders the line, takes the next `seq`, and queues it, all without waiting for the writer.
 //! The writer takes the whole queue at once and writes without holding the lock, so a blocked stdout
 //! stalls nothing but itself. When the buffer is full the line is dropped and counted; its
-//! `seq` is spent, and the gap is the reader's proof.
+//! `seq` is spent, and the gap is the reader's proof. An output that refuses bytes, like a full disk, costs the
+//! lines of which it took nothing; half a line is completed as soon as it takes bytes again.
+
+mod lines;
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -16,6 +19,7 @@ use std::time::{Duration, Instant};
 use bulkhead_model::{Event, HostKind, Level};
 
 use crate::{Account, Charge, RunContext, Sink, line, now};
+use lines::LineWriter;
 
 /// How long the writer lets lines gather before it writes. Without it every line of a busy host would
 /// cost a wake-up of the writer, on a core that an agent could use.
@@ -93,26 +97,6 @@ struct Waiting {
     text: String,
     /// Of the agent that caused it.
     _held: Option<Charge>,
-}
-
-/// Bytes from which on lines are written, at least one of them.
-const PIECE_BYTES: usize = 256 * 1024;
-
-/// Lines that are written at once.
-#[derive(Default)]
-struct Piece {
-    text: String,
-    levels: Vec<Level>,
-}
-
-impl Piece {
-    fn add(&mut self, line: &Waiting, format: Format) {
-        match format {
-            Format::Json => self.text.push_str(&line.text),
-            Format::Pretty => self.text.push_str(&line::pretty(&line.text)),
-        }
-        self.levels.push(line.level);
-    }
 }
 
 impl Log {
@@ -240,18 +224,22 @@ impl Shared {
         self.context.counts().drop_line(level);
     }
 
-    fn write_all_lines(&self, mut output: Box<dyn Write + Send>) {
+    fn write_all_lines(&self, output: Box<dyn Write + Send>) {
+        let mut writer = LineWriter::new(output);
+        let lose = |level| self.context.counts().drop_line(level);
         while let Some(lines) = self.next_batch() {
             let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
-            let mut piece = Piece::default();
-            // A line is let go as soon as it is part of a piece, so that nothing is there twice.
-            for line in lines {
-                piece.add(&line, self.config.format);
-                if piece.text.len() >= PIECE_BYTES {
-                    self.write(&mut piece, &mut *output);
+            // A line is let go as soon as it is with the writer, so that nothing is there twice.
+            for Waiting { level, text, .. } in lines {
+                match self.config.format {
+                    Format::Json => writer.add(&text, level),
+                    Format::Pretty => writer.add(&line::pretty(&text), level),
+                }
+                if writer.is_full() {
+                    writer.write(lose);
                 }
             }
-            self.write(&mut piece, &mut *output);
+            writer.write(lose);
             let mut queue = self.lock();
             queue.bytes -= bytes;
             queue.writing = false;
@@ -259,17 +247,6 @@ impl Shared {
                 self.drained.notify_all();
             }
         }
-    }
-
-    fn write(&self, piece: &mut Piece, output: &mut dyn Write) {
-        // There is nowhere to report a closed stdout or a full disk to; the count tells.
-        if output.write_all(piece.text.as_bytes()).and_then(|()| output.flush()).is_err() {
-            for level in &piece.levels {
-                self.context.counts().drop_line(*level);
-            }
-        }
-        piece.text.clear();
-        piece.levels.clear();
     }
 
     /// Everything that waits, or nothing once the log is closed and empty.
@@ -378,6 +355,73 @@ mod tests {
         assert!(log.flush(Duration::from_secs(10)));
         assert_eq!(account.reading().host.log, 0);
         assert_eq!(log.last_seq(), Some(100), "dropped lines spend their numbers");
+    }
+
+    /// A disk: takes as many bytes as there is room, and refuses the rest.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Disk {
+        fn make_room(&self, bytes: usize) {
+            self.0.lock().unwrap().0 += bytes;
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let (room, written) = &mut *self.0.lock().unwrap();
+            let taken = bytes.len().min(*room);
+            if taken == 0 {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            *room -= taken;
+            written.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The numbers of the lines of a log, each of which is whole.
+    fn seqs(text: &str) -> Vec<u64> {
+        let seq = |line: &str| -> u64 {
+            let line: serde_json::Value = serde_json::from_str(line).expect(line);
+            line["seq"].as_u64().unwrap()
+        };
+        text.lines().map(seq).collect()
+    }
+
+    /// Lines that are missing between the first and the last.
+    fn gap(seqs: &[u64]) -> u64 {
+        assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+        seqs.last().map_or(0, |last| last + 1) - seqs.len() as u64
+    }
+
+    #[test]
+    fn a_half_line_is_completed_when_there_is_room_and_what_is_dropped_is_the_gap() {
+        let mut dice = fastrand::Rng::with_seed(7);
+        let disk = Disk::default();
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let output = Box::new(disk.clone());
+        let log = Log::start(LogConfig::default(), context, output).unwrap();
+        for _ in 0..300 {
+            disk.make_room(dice.usize(0..1500));
+            (0..dice.usize(1..6)).for_each(|_| log.record(info()));
+            assert!(log.flush(Duration::from_secs(10)));
+        }
+        disk.make_room(1 << 20);
+        log.record(fatal());
+        assert!(log.flush(Duration::from_secs(10)));
+        let seqs = seqs(&disk.text());
+        assert_eq!(seqs.last().copied(), log.last_seq(), "it takes bytes again");
+        assert!(gap(&seqs) > 20 && seqs.len() > 100, "{} of {}", gap(&seqs), seqs.len());
+        assert_eq!(log.dropped(), gap(&seqs));
     }
 
     #[test]
