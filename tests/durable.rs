@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use bulkhead_store::database::{Config, Database, Newest, Notice, Snapshot};
+use harness::host::{CLEAN, Launch, run_to_end};
 use harness::{Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
@@ -309,6 +310,49 @@ fn without_a_database_the_host_works_and_says_so() {
     let mut second = second;
     let third = killed(&mut second);
     assert_eq!(third.client().status("one")["status"], "running", "it was written afterwards");
+    third.finish();
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_not_forgotten_without_a_word() {
+    let mut host = builder().start().ready();
+    host.client().start("one", "echo");
+    host.signal(Signal::TERM);
+    host.wait();
+    let file = host.state_dir().join("store/bulkhead.db");
+    let version = |version: i64| {
+        let connection = rusqlite::Connection::open(&file).expect("the database");
+        let known: i64 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("its version");
+        connection.pragma_update(None, "user_version", version).expect("another version");
+        known
+    };
+    let known = version(4000);
+    let before = std::fs::read(&file).expect("the database");
+    for supervised in ["false", "true"] {
+        let config = host.dir().join("bulkhead.toml");
+        let ended = run_to_end(&config, &[("BULKHEAD_SUPERVISE", supervised)]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let says = format!("version 4000, this program knows {known}");
+        let stderr = &ended.stderr;
+        assert!(stderr.contains(&says) && stderr.contains("--without-store"), "{stderr}");
+    }
+    let launch = Launch { args: vec!["--without-store".into()], ..Launch::default() };
+    let mut second = host.restart_with(launch).ready();
+    let line = second.wait_for_line("that nothing is durable", |line| {
+        line["event"] == "container.store_unavailable" && line["retries"] == false
+    });
+    assert!(line["reason"].to_string().contains("--without-store"), "{line}");
+    assert_eq!(state_of(&second, "one"), None);
+    second.client().start("two", "echo");
+    assert_eq!(second.client().ask("two", "hi"), "hi");
+    second.signal(Signal::TERM);
+    assert_eq!(second.wait().code(), Some(CLEAN));
+    assert_eq!(std::fs::read(&file).expect("the database"), before, "it was left as it was");
+    version(known);
+    let third = host.restart().ready();
+    assert_eq!(third.client().status("one")["status"], "running");
+    assert_eq!(state_of(&third, "two"), None);
     third.finish();
 }
 

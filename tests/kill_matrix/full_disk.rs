@@ -96,7 +96,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     assert_eq!(host.client().ask("one", "hi"), "hi");
     assert_eq!(host.client().metrics()["bulkhead_crash_records_kept"], (CRASHES + 1) as f64);
     wait_until("what was not written is counted", || {
-        host.client().metrics()["bulkhead_crash_record_errors_total"] > 0.0
+        host.client().metrics()["bulkhead_crash_records_waiting"] > 0.0
     });
 
     // The black box has its blocks: what it was told after the disk was full is there.
@@ -112,8 +112,17 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     host.wait_for_line("a warning", |line| {
         line["level"] == "warn" && line["message"].to_string().contains("no black box")
     });
-    crash(&host, "again", 2);
+    crash(&host, "again", 20);
+    let unavailable = host.events_named("container.store_unavailable").len();
+    assert!(unavailable > 0, "a disk without room is told");
+    let before = host.events_named("container.store_available").len();
     fs::remove_file(filler).expect("remove the file");
+    // What waited is there as soon as the host says so.
+    let line = host.wait_for_number(&["container.store_available"], before + 1);
+    assert_eq!(line["crashRecordsDropped"], 0, "{line:#}");
+    let written = host.client().metrics()["bulkhead_crash_records_written_total"];
+    assert!(written >= 20.0, "{written} of the records of this run are written");
+    assert_eq!(host.client().metrics()["bulkhead_crash_records_waiting"], 0.0);
     kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
     let line = host.wait_for_number(&["container.previous_run"], 3);
     let evidence = line["evidence"].to_string();
@@ -126,6 +135,10 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
     host.wait_for_number(&["container.previous_run"], 4);
     let host = host.ready();
-    assert_eq!(host.client().get("/crashes").expect(200)["crashes"][0]["agentId"], "after-0");
+    let crashes = host.client().get("/crashes?limit=100").expect(200)["crashes"].clone();
+    let crashes = crashes.as_array().expect("records");
+    assert_eq!(crashes[0]["agentId"], "after-0");
+    let again = crashes.iter().filter(|crash| crash["agentId"].to_string().contains("again-"));
+    assert_eq!(again.count(), 20, "not one is lost");
     host.finish();
 }

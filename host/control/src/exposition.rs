@@ -146,10 +146,12 @@ impl Page<'_> {
         self.counter("bulkhead_crash_records_evicted", help, None, of.evicted)?;
         let help = "Crash records written to the database, those written again with files and lines counted again.";
         self.counter("bulkhead_crash_records_written", help, None, of.written)?;
-        let help = "Crash records that the database did not take.";
+        let help = "Writes of crash records that failed. The records wait.";
         self.counter("bulkhead_crash_record_errors", help, None, of.write_errors)?;
-        let help = "Crash records that the queue for the database did not take.";
+        let help = "Crash records that had to make room among those that wait for the database.";
         self.counter("bulkhead_crash_records_dropped", help, None, of.dropped)?;
+        let help = "Crash records that wait for the database.";
+        self.gauge("bulkhead_crash_records_waiting", help, None, of.waiting)?;
 
         let of = &metrics.core_dumps;
         let help = "Core dumps that were written.";

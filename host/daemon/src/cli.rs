@@ -22,7 +22,7 @@ const AFTER_HELP: &str = "\
 Exit codes of run, check, compile:
   0  ended as asked
   1  could not run: the address, the state directory or the engine is not to be had
-  2  wrong command line, configuration or component
+  2  wrong command line, configuration or component, or a database of a newer version
   3  ended, but not every agent ended by itself
   4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
   5  the supervisor died again and again, and its init process gave up
@@ -126,6 +126,9 @@ pub struct RunArgs {
     /// The window in which deaths of the supervisor are counted, in milliseconds.
     #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", default_value_t = 60_000)]
     pub restart_window_ms: u64,
+    /// Keep nothing in the database and leave it as it is, also when a newer version wrote it.
+    #[arg(long)]
+    pub without_store: bool,
     /// What SIGUSR2 does to the host. For tests of the host.
     #[arg(long, hide = true)]
     pub inject_fault: Option<Fault>,

@@ -14,8 +14,8 @@ use bulkhead_runtime::Runtime;
 use bulkhead_store::BlackBox;
 use bulkhead_store::Database;
 use bulkhead_store::blackbox::{self, Geometry, Run};
-use bulkhead_store::crashes::{self, CrashStore, Crashes};
-use bulkhead_store::database::{self, AgentRow, Found};
+use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
+use bulkhead_store::database::{self, AgentRow, Found, Notice};
 use bulkhead_supervisor::{Stores, Supervisor};
 use bulkhead_town::Town;
 use tracing_subscriber::layer::SubscriberExt;
@@ -51,6 +51,7 @@ impl Host {
     /// Builds the host. When it returns, the control server answers.
     pub fn build(settings: &Settings, handover: Option<&Handover>) -> Result<Self, Failure> {
         let state_dir = StateDir::take(&settings.state_dir)?;
+        refuse_newer_database(settings)?;
         let file_limit = raise_file_limit(settings.runtime.max_agents);
         let kernel = Kernel::here();
         let run = describe_run(&kernel, handover);
@@ -153,14 +154,34 @@ struct Kept {
     agents: Vec<AgentRow>,
 }
 
+/// A database of a newer version is no reason to forget everything: somebody has to say so.
+fn refuse_newer_database(settings: &Settings) -> Result<(), Failure> {
+    let config = database::Config::in_state_dir(&settings.state_dir);
+    let Some(dir) = config.dir.filter(|_| !settings.without_store) else { return Ok(()) };
+    database::check_version(&dir).map_err(|error| {
+        Failure::bad_input(format!(
+            "{error}: run the version that wrote it, or start with --without-store, which leaves it as it is and \
+             keeps nothing"
+        ))
+    })
+}
+
 /// Opens the database. Never fails: what is not durable is told.
 fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
-    let config = database::Config::in_state_dir(&settings.state_dir);
+    let mut config = database::Config::in_state_dir(&settings.state_dir);
+    if settings.without_store {
+        config.dir = None;
+        let reason = "the host was started with --without-store: it keeps nothing".into();
+        teller.tell(Notice::Unavailable { reason, retries: false });
+    }
     let for_database = Arc::clone(teller);
     let (database, found) = Database::open(config, move |notice| for_database.tell(notice));
     let database = Arc::new(database);
-    let Found { agents, crashes } = found;
-    let imported = crashes::import(&settings.state_dir, &database);
+    let Found { agents, crashes, .. } = found;
+    let imported = match database.has_file() {
+        true => crashes::import(&settings.state_dir, &database),
+        false => Imported::default(),
+    };
     if imported.unreadable_lines > 0 {
         let lines = imported.unreadable_lines;
         tracing::warn!(lines, "crash records of an earlier version were damaged");

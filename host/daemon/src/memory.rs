@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn nothing_is_told_before_the_first_line_or_after_the_last_one() {
         let mut voice = Voice::Held(Vec::new());
-        let event = || Event::StoreAvailable {};
+        let event = || Event::StoreAvailable { crash_records_written: 0, crash_records_dropped: 0 };
         assert!(voice.take(event()).is_none() && voice.take(event()).is_none());
         assert_eq!(voice.free().len(), 2);
         assert!(voice.take(event()).is_some());

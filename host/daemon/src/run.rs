@@ -44,6 +44,7 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
     if let Some(format) = args.log_format {
         settings.log_format = format;
     }
+    settings.without_store = args.without_store;
     Ok(settings)
 }
 
@@ -194,7 +195,16 @@ fn end(host: Host, ending: &Ending) -> Exit {
     if !database.flush(FLUSHING) {
         tracing::warn!("the database was not written in time");
     }
+    let crash_records = database.counts().crashes_waiting;
+    if crash_records > 0 && database.has_file() {
+        tracing::error!(
+            crash_records,
+            "crash records were not written before the end; the log has them"
+        );
+    }
     memory.hush();
+    // So that the count below knows of every line before it.
+    log.flush(FLUSHING / 2);
     sink.record(Event::Stopped {
         stopped: report.stopped(),
         killed: report.killed(),

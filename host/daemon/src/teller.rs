@@ -44,7 +44,10 @@ impl Teller {
                 removed: removed.map(|path| path.display().to_string()),
             },
             Notice::Unavailable { reason, retries } => Event::StoreUnavailable { reason, retries },
-            Notice::Available => Event::StoreAvailable {},
+            Notice::Available { crashes_written, crashes_dropped } => Event::StoreAvailable {
+                crash_records_written: crashes_written,
+                crash_records_dropped: crashes_dropped,
+            },
             Notice::CheckCutShort => {
                 tracing::warn!("the check of the database was too slow and was cut short");
                 return;

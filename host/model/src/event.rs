@@ -142,9 +142,15 @@ pub enum Event {
         /// Whether it is tried again.
         retries: bool,
     },
-    /// The database is back, with everything that was kept in memory meanwhile.
+    /// The database is back, with what was kept in memory meanwhile: agents, and crash records as far as they had
+    /// room. Snapshots that were refused are not in it.
     #[serde(rename = "container.store_available")]
-    StoreAvailable {},
+    StoreAvailable {
+        /// Crash records that waited and are written.
+        crash_records_written: u64,
+        /// Crash records that had to make room for newer ones. The log has them.
+        crash_records_dropped: u64,
+    },
     /// A limit of the machine is below what was configured.
     #[serde(rename = "container.capacity_limited")]
     CapacityLimited {

@@ -4,11 +4,11 @@
 //!   put ──▶ memory (1000 records, 32 MiB; the oldest go first) ◀── get, list
 //!    │
 //!    └─▶ the database's bounded queue ──▶ its writer ──▶ retention by count, age and size
-//!         full: dropped and counted          at open: the newest are read back
+//!         full: the oldest go, counted       at open: the newest are read back
 //! ```
 //!
-//! The database is best effort and the memory is not: without a directory, or with a full disk, records of this
-//! run are kept and found all the same, and [`Stats`] says what was not written.
+//! Without a directory, or with a full disk, records of this run are kept and found all the same. They wait in the
+//! queue until the disk takes them, and [`Stats`] says how many wait and how many had to make room.
 
 mod import;
 mod memory;
@@ -20,6 +20,7 @@ use bulkhead_model::{AgentId, CrashRecord, ExitReason, Frames, Symbolized};
 use crate::Database;
 pub use import::{Imported, import};
 use memory::Memory;
+pub(crate) use memory::weight;
 
 /// Keeps crash records.
 pub trait CrashStore: Send + Sync {
@@ -85,10 +86,12 @@ pub struct Stats {
     pub evicted: u64,
     /// Records written to the database.
     pub written: u64,
-    /// Records that could not be written.
+    /// Writes that failed. Their records wait.
     pub write_errors: u64,
-    /// Records that the database's queue had no room for.
+    /// Records that had to make room among those that wait for the database, and are not in it.
     pub dropped: u64,
+    /// Records that wait for the database.
+    pub waiting: usize,
 }
 
 /// How much a store of crash records holds in memory.
@@ -162,6 +165,7 @@ impl CrashStore for Crashes {
             written: counts.crashes_written,
             write_errors: counts.crash_errors,
             dropped: counts.crashes_dropped,
+            waiting: counts.crashes_waiting,
             ..self.memory().stats()
         }
     }

@@ -12,18 +12,25 @@
 //! on a quiet host and 8 MiB on a busy one; what is older is there, and the file is whole either way.
 //!
 //! Nothing here waits for the disk but the writer, and whoever waits for a [`Receipt`]. Readers have connections
-//! of their own and see the last commit. Without a directory, with a full disk, with a file of a newer
-//! program the host goes on: the image is in memory, receipts say [`NotDurable`], [`Notice`]s say why, and
-//! the file is tried again. A damaged file gets another name and stays; the host begins a new one.
+//! of their own and see the last commit. Without a directory or with a full disk the host goes on: the image is in
+//! memory, receipts say [`NotDurable`], [`Notice`]s say why, crash records wait, and the file is tried again. A
+//! damaged file gets another name and stays; the host begins a new one. A file of a newer program is left alone:
+//! ask [`check_version`] before one is opened.
 
 mod agents;
 mod answers;
+mod crash_queue;
 mod file;
 mod image;
 mod lanes;
+mod look;
+mod place;
 mod records;
+mod run_time;
 mod schema;
 mod snapshots;
+mod waiters;
+mod wal;
 mod writer;
 
 use std::collections::HashSet;
@@ -36,16 +43,19 @@ use std::time::Duration;
 
 use bulkhead_model::{AgentId, CrashRecord, Incarnation, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
+use crash_queue::CrashBounds;
 use file::FileError;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
-use lanes::{Bounds, Lanes, Pushed, Work};
+use lanes::{Bounds, Lanes, Work};
+pub use look::read_crashes;
+use place::Place;
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
-use writer::{Place, Writer};
+use writer::Writer;
 
 /// How the database is set up.
 #[derive(Debug, Clone)]
@@ -58,8 +68,13 @@ pub struct Config {
     pub max_snapshot_bytes: usize,
     /// Bytes of snapshots that may wait for the writer. More are refused.
     pub snapshot_queue_bytes: usize,
-    /// Crash records that may wait for the writer. More are dropped and counted.
+    /// Crash records that may wait for the writer, or for a file. Past it the oldest are dropped and counted.
     pub crash_queue: usize,
+    /// Of them together, in memory.
+    pub crash_queue_bytes: usize,
+    /// Bytes of the log of what was committed. Past it, when it cannot be emptied, the file counts as lost. What is
+    /// written between two looks comes on top: 8 MiB and one transaction.
+    pub max_log_bytes: u64,
     /// How many crash records the file keeps.
     pub retention: Retention,
     /// The newest crash records that are read at open.
@@ -78,6 +93,8 @@ impl Default for Config {
             max_snapshot_bytes: MAX_SNAPSHOT_BYTES,
             snapshot_queue_bytes: 64 * 1024 * 1024,
             crash_queue: 4096,
+            crash_queue_bytes: 32 * 1024 * 1024,
+            max_log_bytes: 64 * 1024 * 1024,
             retention: Retention::default(),
             crashes_at_open: 1000,
             retry: Duration::from_secs(5),
@@ -98,8 +115,19 @@ impl Config {
 pub struct Found {
     /// Agents, in no order.
     pub agents: Vec<AgentRow>,
+    /// Agents whose rows this program cannot read. The rows are left as they are.
+    pub unreadable: Vec<UnreadableAgent>,
     /// The newest crash records, oldest first.
     pub crashes: Vec<Arc<CrashRecord>>,
+}
+
+/// An agent whose row cannot be read. A start of it takes the row's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableAgent {
+    /// Which agent.
+    pub id: AgentId,
+    /// Whether it is to be there, as far as that can be read.
+    pub wanted: Option<Wanted>,
 }
 
 /// Counts since the open.
@@ -107,17 +135,18 @@ pub struct Found {
 pub struct Counts {
     /// Crash records written.
     pub crashes_written: u64,
-    /// Crash records that could not be written.
+    /// Writes of crash records that failed. They wait.
     pub crash_errors: u64,
-    /// Crash records that the queue had no room for.
+    /// Crash records that had to make room in the queue, and are in no file.
     pub crashes_dropped: u64,
+    /// Crash records that wait now.
+    pub crashes_waiting: usize,
 }
 
 /// The database of this host.
 pub struct Database {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    next_generation: AtomicU64,
 }
 
 type Tell = Box<dyn Fn(Notice) + Send + Sync>;
@@ -128,6 +157,7 @@ struct Shared {
     filled: Condvar,
     drained: Condvar,
     figures: Figures,
+    next_generation: AtomicU64,
     tell: Tell,
     /// Rises with every change of which agents are to be there.
     members: watch::Sender<u64>,
@@ -163,7 +193,7 @@ impl Database {
         let bounds = Bounds {
             works: MAX_WORKS,
             work_bytes: config.snapshot_queue_bytes,
-            crashes: config.crash_queue,
+            crashes: CrashBounds { records: config.crash_queue, bytes: config.crash_queue_bytes },
         };
         let lanes = Lanes::new(Image::new(config.max_agents), bounds);
         let shared = Arc::new(Shared {
@@ -172,15 +202,18 @@ impl Database {
             filled: Condvar::new(),
             drained: Condvar::new(),
             figures: Figures::default(),
+            next_generation: AtomicU64::new(1),
             tell: Box::new(tell),
             members: watch::Sender::new(0),
             fresh: Mutex::default(),
             freshened: watch::Sender::new(0),
         });
         let (place, first) = shared.first_look();
-        let First { found, forgotten, reserved, held, generation } = first;
+        let First { found, forgotten, reserved, held, generation, ran } = first;
+        shared.next_generation.fetch_max(generation + 1, Relaxed);
         shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
-        let writer = Writer::new(Arc::clone(&shared), place, held);
+        shared.lanes().lost = matches!(place, Place::Lost { .. });
+        let writer = Writer::new(Arc::clone(&shared), place, held, ran);
         let thread =
             std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
         let thread = thread.inspect_err(|error| {
@@ -188,8 +221,7 @@ impl Database {
             shared.tell(Notice::Unavailable { reason, retries: false });
             shared.lanes().closed = true;
         });
-        let next_generation = AtomicU64::new(generation + 1);
-        (Self { shared, thread: thread.ok(), next_generation }, found)
+        (Self { shared, thread: thread.ok() }, found)
     }
 
     /// One that keeps nothing, for tests and for those who want nothing kept.
@@ -204,15 +236,14 @@ impl Database {
 
     /// Changes what is kept of an agent. Does not wait; the receipt does.
     pub fn change(&self, id: &AgentId, change: Change) -> Receipt {
-        let (waiter, receipt) = oneshot::channel();
         self.with_lanes(|lanes| {
-            if !lanes.closed {
-                lanes.image.change(id, change, writer::now(), true);
-                lanes.waiters.push(waiter);
+            if lanes.closed {
+                return Receipt::never();
             }
+            lanes.image.change(id, change, writer::now(), true);
             self.shared.tell_members(lanes);
-        });
-        Receipt(receipt)
+            lanes.waiters.push()
+        })
     }
 
     /// The same for those who do not wait. The history of an agent that comes back is written within a second,
@@ -231,9 +262,7 @@ impl Database {
             Follow::Soon if lanes.lazy_since.is_some() => return None,
             Follow::Soon => lanes.lazy_since = Some(std::time::Instant::now()),
             Follow::First if self.has_file() && !lanes.closed => {
-                let (waiter, waits) = oneshot::channel();
-                lanes.waiters.push(waiter);
-                receipt = Some(Receipt(waits));
+                receipt = Some(lanes.waiters.push());
             }
             Follow::First | Follow::AtOnce => {}
         }
@@ -244,18 +273,17 @@ impl Database {
 
     /// Resolves when everything that was changed before is written: at once when it is.
     pub fn receipt(&self) -> Receipt {
-        let (waiter, receipt) = oneshot::channel();
         let mut lanes = self.shared.lanes();
         if lanes.is_written() {
-            let _ = waiter.send(Ok(()));
-            return Receipt(receipt);
+            return Receipt::at_once();
         }
-        if !lanes.closed {
-            lanes.waiters.push(waiter);
+        if lanes.closed {
+            return Receipt::never();
         }
+        let receipt = lanes.waiters.push();
         drop(lanes);
         self.shared.filled.notify_one();
-        Receipt(receipt)
+        receipt
     }
 
     /// What is kept of agents now, in no order.
@@ -266,6 +294,13 @@ impl Database {
     /// Rises with every change of which agents are to be there ([`AgentRow::is_member`]), and how.
     pub fn member_changes(&self) -> watch::Receiver<u64> {
         self.shared.members.subscribe()
+    }
+
+    /// What the town is to be told of agents changed in another way.
+    pub fn members_changed(&self) {
+        let mut lanes = self.shared.lanes();
+        lanes.image.members_changed();
+        self.shared.tell_members(&lanes);
     }
 
     /// The town is about to be told that these agents are to be there. Written before anything that comes later
@@ -336,17 +371,16 @@ impl Database {
         if bytes > max_bytes {
             return Err(SnapshotRefused::TooLarge { bytes, max_bytes });
         }
-        let (waiter, receipt) = oneshot::channel();
-        let taken = self.with_lanes(|lanes| {
+        self.with_lanes(|lanes| {
             // Under the lock, so that generations rise in the order of the queue.
-            let generation = self.next_generation.fetch_add(1, Relaxed);
+            let generation = self.shared.next_generation.fetch_add(1, Relaxed);
+            let agent = snapshot.agent.clone();
             let taken = lanes.push_work(Work::Keep(Kept { generation, snapshot, failures: 0 }));
-            if taken {
-                lanes.waiters.push(waiter);
+            if taken && !lanes.lost {
+                lanes.image.is_about_to_be_written(&agent);
             }
-            taken
-        });
-        if taken { Ok(Receipt(receipt)) } else { Err(SnapshotRefused::Full) }
+            if taken { Ok(lanes.waiters.push()) } else { Err(SnapshotRefused::Full) }
+        })
     }
 
     /// The newest good snapshot of an agent, also one that is not written yet. Reads the disk: not for a thread
@@ -375,16 +409,22 @@ impl Database {
         self.with_lanes(|lanes| lanes.push_work(work));
     }
 
-    /// Keeps a crash record, or replaces the one with its id. Drops and counts it when the queue is full.
+    /// Keeps a crash record, or replaces the one with its id. While there is no file it waits; the oldest that wait
+    /// are dropped and counted when there are too many.
     pub fn keep_crash(&self, record: Arc<CrashRecord>) {
         if !self.has_file() {
             return;
         }
-        let pushed = self.shared.lanes().push_crash(record);
-        match pushed {
-            Pushed::Waits => {}
-            Pushed::TellsTheWriter => self.shared.filled.notify_one(),
-            Pushed::NoRoom => _ = self.shared.figures.crashes_dropped.fetch_add(1, Relaxed),
+        let mut lanes = self.shared.lanes();
+        if lanes.closed {
+            self.shared.figures.crashes_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        let pushed = lanes.crashes.push(record);
+        drop(lanes);
+        self.shared.figures.crashes_dropped.fetch_add(pushed.dropped, Relaxed);
+        if pushed.tells_the_writer {
+            self.shared.filled.notify_one();
         }
     }
 
@@ -400,7 +440,7 @@ impl Database {
         }
         let after = self.counts();
         self.has_file()
-            && after.crash_errors == before.crash_errors
+            && after.crashes_waiting == 0
             && after.crashes_dropped == before.crashes_dropped
     }
 
@@ -411,10 +451,12 @@ impl Database {
             crashes_written: figures.crashes_written.load(Relaxed),
             crash_errors: figures.crash_errors.load(Relaxed),
             crashes_dropped: figures.crashes_dropped.load(Relaxed),
+            crashes_waiting: self.shared.lanes().crashes.len(),
         }
     }
 
-    /// Waits until everything queued is written or refused, or `patience` is over. Returns whether it is.
+    /// Waits until everything queued is written or refused, or `patience` is over. Returns whether it is. A lost
+    /// file is tried once more; crash records that it does not take wait on.
     pub fn flush(&self, patience: Duration) -> bool {
         self.with_lanes(|lanes| lanes.flush = !lanes.closed);
         let lanes = self.shared.lanes();
@@ -450,6 +492,8 @@ struct First {
     reserved: u64,
     held: records::Held,
     generation: u64,
+    /// How long hosts have run with the file.
+    ran: Duration,
 }
 
 impl Shared {
@@ -480,6 +524,12 @@ impl Shared {
         if any {
             self.freshened.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Puts back what could not be written, and counts what has no room any more.
+    fn put_crashes_back(&self, crashes: Vec<Arc<CrashRecord>>) {
+        let dropped = self.lanes().crashes.put_back(crashes);
+        self.figures.crashes_dropped.fetch_add(dropped, Relaxed);
     }
 
     fn tell(&self, notice: Notice) {
@@ -531,29 +581,48 @@ impl Shared {
     }
 
     fn read(&self, connection: &Connection) -> rusqlite::Result<(First, (u64, u64))> {
-        let agents::Rows { rows, forgotten, unreadable } = agents::read(connection)?;
+        let agents::Rows { rows, forgotten, unreadable: of_agents } = agents::read(connection)?;
         let newest = CrashQuery { limit: self.config.crashes_at_open, ..CrashQuery::default() };
         let (mut crashes, unreadable_crashes) = records::query(connection, &newest)?;
         crashes.reverse();
         let held = records::count(connection)?;
         let generation = snapshots::last_generation(connection)?;
-        let found = Found { agents: rows, crashes };
+        let ran = records::ran(connection)?;
+        let unreadable = of_agents.iter().filter_map(|row| {
+            let id = AgentId::parse(&row.id).ok()?;
+            Some(UnreadableAgent { id, wanted: row.wanted })
+        });
+        let found = Found { agents: rows, unreadable: unreadable.collect(), crashes };
         // A disk that takes nothing is told with the first write that somebody waits for.
-        let reserved = agents::reserve(connection).map_or(0, |()| image::RESERVED);
-        let first = First { found, forgotten, reserved, held, generation };
-        Ok((first, (unreadable, unreadable_crashes)))
+        let reserved = agents::reserve(connection, &of_agents).map_or(0, |()| image::RESERVED);
+        let first = First { found, forgotten, reserved, held, generation, ran };
+        Ok((first, (of_agents.len() as u64, unreadable_crashes)))
     }
 }
 
-/// Reads crash records from the file in `dir`, newest first, whether a host runs or not. No file: none.
-pub fn read_crashes(dir: &Path, query: &CrashQuery) -> Result<Vec<Arc<CrashRecord>>, ReadError> {
-    if !file::path(dir).exists() {
-        return Ok(Vec::new());
+/// A database that this program must not touch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the database in {dir} has version {found}, this program knows {known}")]
+pub struct NewerDatabase {
+    /// Where it is.
+    pub dir: String,
+    /// Its version.
+    pub found: i64,
+    /// The newest that this program knows.
+    pub known: i64,
+}
+
+/// Whether a newer program wrote the file in `dir`. No file, or one that cannot be read: not as far as is known.
+pub fn check_version(dir: &Path) -> Result<(), NewerDatabase> {
+    let exists = file::path(dir).is_file();
+    let found = exists.then(|| file::open_to_look(dir).and_then(|it| schema::version(&it)));
+    match found {
+        Some(Ok(found)) if found > schema::NEWEST => {
+            let dir = dir.display().to_string();
+            Err(NewerDatabase { dir, found, known: schema::NEWEST })
+        }
+        _ => Ok(()),
     }
-    let connection = file::open_to_read(dir).map_err(|error| ReadError(error.to_string()))?;
-    let (records, _) = records::query(&connection, query)
-        .map_err(|error| ReadError(format!("read the database: {error}")))?;
-    Ok(records)
 }
 
 /// Reads the newest good snapshot of an agent from the file in `dir`, whether a host runs or not.

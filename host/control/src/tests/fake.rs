@@ -268,6 +268,7 @@ impl Backend for Fake {
                 written: 18,
                 write_errors: 19,
                 dropped: 20,
+                waiting: 24,
             },
             core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
             untracked_work: 23,

@@ -105,6 +105,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_crash_records_written_total", 18.0),
         ("bulkhead_crash_record_errors_total", 19.0),
         ("bulkhead_crash_records_dropped_total", 20.0),
+        ("bulkhead_crash_records_waiting", 24.0),
         ("bulkhead_core_dumps_kept_total", 21.0),
         ("bulkhead_core_dumps_refused_total", 22.0),
         ("bulkhead_untracked_work_total", 23.0),

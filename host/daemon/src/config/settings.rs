@@ -35,6 +35,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     pub log: LogConfig,
     pub state_dir: PathBuf,
+    /// Keep nothing in the database.
+    pub without_store: bool,
     pub runtime: RuntimeConfig,
     pub memory: MemorySettings,
     pub catalog: Catalog,
@@ -164,6 +166,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         },
         memory: memory(&file.memory)?,
         state_dir,
+        without_store: false,
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
         shutdown: Duration::from_millis(file.limits.shutdown_ms.0),

@@ -61,7 +61,7 @@ pub(super) fn all() -> [Event; 8] {
             reason: "write to the database: database or disk is full".into(),
             retries: true,
         },
-        Event::StoreAvailable {},
+        Event::StoreAvailable { crash_records_written: 59, crash_records_dropped: 0 },
         Event::SnapshotSetAside {
             agent: AgentTag {
                 agent_id: id("furiosa"),

@@ -80,7 +80,7 @@ impl Event {
             Self::UncaughtException { .. } => Level::Fatal,
             Self::ColdStart { .. }
             | Self::HydrationStarted { .. }
-            | Self::StoreAvailable {}
+            | Self::StoreAvailable { .. }
             | Self::ComponentLoaded { .. }
             | Self::StopIntent { .. }
             | Self::Draining { .. }

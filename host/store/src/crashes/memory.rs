@@ -133,7 +133,7 @@ impl Memory {
 }
 
 /// Size of a record in memory, without what its strings and vectors reserve beyond their length.
-fn weight(record: &CrashRecord) -> usize {
+pub(crate) fn weight(record: &CrashRecord) -> usize {
     let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum();
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let last_events = record.last_events.iter().map(|event| size_of_val(event) + event.event.len());

@@ -24,31 +24,56 @@ const KNOWN: i64 = 2;
 /// Everything that is kept of agents.
 pub(super) struct Rows {
     pub rows: Vec<AgentRow>,
+    /// Numbers up to this one were given to agents of which no row can be read.
     pub forgotten: Incarnation,
-    /// Rows that say nothing.
-    pub unreadable: u64,
+    /// Rows that say nothing, by what stands for their id.
+    pub unreadable: Vec<Unreadable>,
 }
 
-/// Reads all rows. One that says nothing is counted, and costs no other.
+/// A row that this program cannot read. It is left as it is, until its agent is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub id: String,
+    /// Whether its agent is to be there, as far as that can be read.
+    pub wanted: Option<Wanted>,
+    pub incarnation: Incarnation,
+}
+
+/// Reads all rows. One that says nothing costs no other.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let mut statement = connection.prepare(
         "SELECT agents.id, wanted, incarnation, restarts, changed_at, order_text, settings,
                 town_knows
          FROM agents LEFT JOIN agent_texts USING (id)",
     )?;
-    let (mut rows, mut unreadable) = (Vec::new(), 0);
-    for found in statement.query_map([], row)? {
-        match found {
+    let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
+    let mut found = statement.query([])?;
+    while let Some(found) = found.next()? {
+        match row(found) {
             Ok(row) => rows.push(row),
-            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error),
-            Err(_) => unreadable += 1,
+            Err(_) => unreadable.push(Unreadable {
+                id: found.get(0)?,
+                wanted: wanted(found.get(1)?),
+                incarnation: Incarnation(unsigned(found.get(2)?)),
+            }),
         }
     }
     let forgotten = connection
         .query_row("SELECT value FROM facts WHERE name = ?1", [FORGOTTEN], |row| row.get(0))
         .optional()?;
     let forgotten = Incarnation(unsigned(forgotten.unwrap_or(0)));
+    let of_unreadable = unreadable.iter().map(|row| row.incarnation).max();
+    let forgotten = forgotten.max(of_unreadable.unwrap_or_default());
     Ok(Rows { rows, forgotten, unreadable })
+}
+
+fn wanted(value: i64) -> Option<Wanted> {
+    match value {
+        RUNNING => Some(Wanted::Running),
+        FAILED => Some(Wanted::Failed),
+        STOPPED => Some(Wanted::Stopped),
+        _ => None,
+    }
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
@@ -56,11 +81,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
     let restarts: String = row.get(3)?;
     Ok(AgentRow {
         id: AgentId::parse(&id).map_err(|error| of_other_shape(0, error))?,
-        wanted: match row.get(1)? {
-            RUNNING => Wanted::Running,
-            FAILED => Wanted::Failed,
-            _ => Wanted::Stopped,
-        },
+        wanted: wanted(row.get(1)?).ok_or_else(|| of_other_shape(1, NoSuchValue))?,
         incarnation: Incarnation(unsigned(row.get(2)?)),
         restarts: serde_json::from_str(&restarts)
             .map(Arc::new)
@@ -71,10 +92,16 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
         town_knows: match row.get(7)? {
             KNOWN => TownKnows::Yes,
             TOLD => TownKnows::Told,
-            _ => TownKnows::No,
+            UNKNOWN => TownKnows::No,
+            _ => return Err(of_other_shape(7, NoSuchValue)),
         },
     })
 }
+
+/// A number that stands for nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("it stands for nothing")]
+struct NoSuchValue;
 
 /// A value that this program never writes.
 fn of_other_shape(
@@ -86,10 +113,18 @@ fn of_other_shape(
 }
 
 /// Makes room for more numbers of every agent than the file has seen: whatever is given now, a run that comes
-/// after this one gives none of it again.
-pub(super) fn reserve(connection: &Connection) -> rusqlite::Result<()> {
+/// after this one gives none of it again. Rows that nobody can read stay as they are.
+pub(super) fn reserve(connection: &Connection, unreadable: &[Unreadable]) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
     let room = signed(RESERVED);
-    connection.execute("UPDATE agents SET incarnation = incarnation + ?1", [room]).map(|_| ())
+    transaction.execute("UPDATE agents SET incarnation = incarnation + ?1", [room])?;
+    let mut statement =
+        transaction.prepare("UPDATE agents SET incarnation = incarnation - ?1 WHERE id = ?2")?;
+    for row in unreadable {
+        statement.execute(params![room, row.id])?;
+    }
+    drop(statement);
+    transaction.commit()
 }
 
 /// Takes back the room that was not used, where nobody else has changed the number.
@@ -103,7 +138,7 @@ pub(super) fn settle(connection: &Connection, given: &[Given]) -> rusqlite::Resu
 
 /// Writes one row as it is now, or removes it with everything of its agent.
 pub(super) fn write(connection: &Connection, due: &Due) -> rusqlite::Result<()> {
-    let Due { id, dirty, row, reserved } = due;
+    let Due { id, dirty, row, reserved, .. } = due;
     let id = id.as_str();
     let Some(row) = row else {
         connection.prepare_cached("DELETE FROM agents WHERE id = ?1")?.execute([id])?;

@@ -48,8 +48,14 @@ pub enum Notice {
         /// Whether it is tried again.
         retries: bool,
     },
-    /// The file is back, with everything that was kept in memory meanwhile.
-    Available,
+    /// The file is back, with everything that was kept in memory meanwhile: what is known of agents, and the
+    /// crash records. Snapshots that were refused meanwhile are not among it.
+    Available {
+        /// Crash records that waited and are written.
+        crashes_written: u64,
+        /// Crash records that had to make room for newer ones while they waited.
+        crashes_dropped: u64,
+    },
     /// The check at open was too slow for its time.
     CheckCutShort,
     /// Rows that say nothing. They are left where they are.
@@ -80,5 +86,9 @@ impl Receipt {
 impl NotDurable {
     pub(super) fn gone() -> Self {
         Self { reason: "the database is closed".into() }
+    }
+
+    pub(super) fn too_many() -> Self {
+        Self { reason: "too many wait for the disk".into() }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bulkhead_model::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::schema;
+use super::{schema, wal};
 
 /// The file's name in its directory.
 const NAME: &str = "bulkhead.db";
@@ -24,7 +24,7 @@ const SET_ASIDE: &str = "bulkhead.db.set-aside-";
 const MAX_SET_ASIDE: usize = 8;
 
 /// How long another process that reads may hold up a write.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Instructions of the database's machine between two looks at the clock.
 const STEPS: i32 = 10_000;
@@ -92,6 +92,11 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
+/// The path of the log of what was committed.
+pub(super) fn log_path(dir: &Path) -> PathBuf {
+    dir.join(format!("{NAME}-wal"))
+}
+
 /// Opens the file, makes it when there is none, checks it for at most `patience`, and brings it to the
 /// newest shape.
 pub(super) fn open(dir: &Path, patience: Duration) -> Result<Opened, FileError> {
@@ -117,11 +122,17 @@ pub(super) fn open(dir: &Path, patience: Duration) -> Result<Opened, FileError> 
 }
 
 /// Opens the file for someone who only looks. A host may be writing it at the same time.
-pub(super) fn open_to_read(dir: &Path) -> Result<Connection, FileError> {
+pub(super) fn open_to_look(dir: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path(dir), flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// The same, of a file that has the newest shape.
+pub(super) fn open_to_read(dir: &Path) -> Result<Connection, FileError> {
     let failed = |error: rusqlite::Error| FileError::of("open the database", &error);
-    let connection = Connection::open_with_flags(path(dir), flags).map_err(failed)?;
-    connection.busy_timeout(BUSY).map_err(failed)?;
+    let connection = open_to_look(dir).map_err(failed)?;
     let found = schema::version(&connection).map_err(failed)?;
     match found {
         found if found > schema::NEWEST => Err(FileError::TooNew { found, known: schema::NEWEST }),
@@ -165,7 +176,9 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     // On a file system without shared memory it answers with another mode, which is slower and as safe.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     // Commits are written, and synced when the log goes over into the file: what a dead process had
-    // committed is there, a dead machine may lose its last seconds. The writer says when.
+    // committed is there, a dead machine may lose its last seconds. The writer says when. A log that begins at its
+    // start again gives back what it took beyond the usual.
+    connection.pragma_update(None, "journal_size_limit", wal::CHECKPOINT_BYTES as i64)?;
     connection.execute_batch(
         "PRAGMA synchronous = NORMAL;
          PRAGMA wal_autocheckpoint = 0;
@@ -207,10 +220,8 @@ pub(super) struct SetAside {
 pub(super) fn set_aside(dir: &Path, now: Timestamp) -> Result<SetAside, FileError> {
     let failed = || FileError::io("set the damaged database aside");
     let before = were_set_aside(dir);
-    let mut stamp = now.0.max(0);
-    while before.contains(&stamp) {
-        stamp += 1;
-    }
+    // Their order is that of their names, whatever the clock says.
+    let stamp = before.last().map_or(now.0, |last| now.0.max(last + 1)).max(0);
     let renamed = |suffix: &str| dir.join(format!("{SET_ASIDE}{stamp:013}{suffix}"));
     // The log first: a new file must never be read with the log of the old one.
     for suffix in WITH_IT.iter().rev() {

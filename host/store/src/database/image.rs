@@ -81,7 +81,8 @@ pub struct AgentRow {
     pub settings: Option<Arc<str>>,
     /// What its restarts have come to.
     pub restarts: Arc<RestartState>,
-    /// When something last changed.
+    /// When something last changed. What changed later has a later time, whatever the clock says: one that was
+    /// set back does not make the newest the oldest.
     pub changed_at: Timestamp,
     /// Whether the town has it among those that it wants here.
     pub town_knows: TownKnows,
@@ -257,6 +258,8 @@ pub(super) struct Dirty {
 pub(super) struct Due {
     pub id: AgentId,
     pub dirty: Dirty,
+    /// The file has a row of it already.
+    pub is_in_file: bool,
     /// `None`: it is forgotten.
     pub row: Option<AgentRow>,
     /// What the file is to have for its number.
@@ -277,11 +280,16 @@ struct Entry {
     reserved: Incarnation,
     /// Given by earlier runs, and found in the file only after this run began to count.
     earlier: Incarnation,
+    /// The file has something of it, or is about to.
+    is_in_file: bool,
+    /// The writer has its row in hand.
+    in_hand: bool,
 }
 
 impl Entry {
     fn new(row: AgentRow) -> Self {
-        Self { row, reserved: Incarnation(0), earlier: Incarnation(0) }
+        let (reserved, earlier) = (Incarnation(0), Incarnation(0));
+        Self { row, reserved, earlier, is_in_file: false, in_hand: false }
     }
 }
 
@@ -294,6 +302,8 @@ pub(super) struct Image {
     /// Numbers up to this one were given to agents that are forgotten.
     forgotten: Incarnation,
     max_rows: usize,
+    /// Of the newest change.
+    newest: Timestamp,
     /// Rises with every change of which agents are to be there, and how.
     members: u64,
 }
@@ -302,16 +312,18 @@ impl Image {
     pub fn new(max_rows: usize) -> Self {
         let (rows, dirty) = (HashMap::new(), HashMap::new());
         let (forgotten, max_rows) = (Incarnation(0), max_rows.max(1));
-        Self { rows, dirty, urgent: false, forgotten, max_rows, members: 0 }
+        let newest = Timestamp(0);
+        Self { rows, dirty, urgent: false, forgotten, max_rows, newest, members: 0 }
     }
 
     /// What a file had at open. `reserved`: the file has so much room for more numbers of each.
     pub fn load(&mut self, rows: Vec<AgentRow>, forgotten: Incarnation, reserved: u64) {
         let entry = |row: AgentRow| {
             let reserved = Incarnation(row.incarnation.0 + reserved);
-            (row.id.clone(), Entry { reserved, ..Entry::new(row) })
+            (row.id.clone(), Entry { reserved, is_in_file: true, ..Entry::new(row) })
         };
         self.rows = rows.into_iter().map(entry).collect();
+        self.newest = self.rows().map(|row| row.changed_at).max().unwrap_or(self.newest);
         self.forgotten = forgotten;
     }
 
@@ -323,7 +335,9 @@ impl Image {
             // Its agent may have begun to count anew: nothing of this run comes too late for it. The file
             // keeps the higher number.
             let earlier = std::mem::replace(&mut row.incarnation, Incarnation(0));
-            self.rows.entry(id).or_insert_with(|| Entry::new(row)).earlier = earlier;
+            self.newest = self.newest.max(row.changed_at);
+            let entry = self.rows.entry(id).or_insert_with(|| Entry::new(row));
+            (entry.earlier, entry.is_in_file) = (earlier, true);
         }
         self.members += 1;
     }
@@ -335,7 +349,10 @@ impl Image {
                 return Follow::Not;
             }
             self.make_room();
-            self.rows.insert(id.clone(), Entry::new(AgentRow::new(id.clone())));
+            // One that was forgotten and comes back before the file knew of either.
+            let is_in_file = self.dirty.get(id).is_some_and(|dirty| dirty.gone);
+            let entry = Entry { is_in_file, ..Entry::new(AgentRow::new(id.clone())) };
+            self.rows.insert(id.clone(), entry);
         }
         let Some(Entry { row, reserved, .. }) = self.rows.get_mut(id) else { return Follow::Not };
         let texts = (row.order.clone(), row.settings.clone());
@@ -343,7 +360,8 @@ impl Image {
         if !row.apply(change) {
             return Follow::Not;
         }
-        row.changed_at = now;
+        self.newest = now.max(Timestamp(self.newest.0.saturating_add(1)));
+        row.changed_at = self.newest;
         let given = row.incarnation.0;
         let (waits, urgent) = (given > reserved.0, urgent || given + RESERVED / 2 > reserved.0);
         let other_order = texts.0 != row.order;
@@ -375,9 +393,13 @@ impl Image {
         let mut idle: Vec<_> = idle.map(|row| (row.changed_at, row.id.clone())).collect();
         idle.sort_unstable();
         for (_, id) in idle.into_iter().take((self.max_rows / 16).max(1)) {
-            if let Some(Entry { row, earlier, .. }) = self.rows.remove(&id) {
+            if let Some(Entry { row, earlier, is_in_file, in_hand, .. }) = self.rows.remove(&id) {
                 self.forgotten = self.forgotten.max(row.incarnation).max(earlier);
-                self.dirty.insert(id, Dirty { gone: true, texts: false, urgent: false });
+                match is_in_file || in_hand {
+                    true => _ = self.dirty.insert(id, Dirty { gone: true, ..Dirty::default() }),
+                    // However long the disk hangs, no more go than it has.
+                    false => _ = self.dirty.remove(&id),
+                }
             }
         }
     }
@@ -389,6 +411,11 @@ impl Image {
     /// Rises with every change of which agents are to be there, and how.
     pub fn members(&self) -> u64 {
         self.members
+    }
+
+    /// What of them is told changed in another way.
+    pub fn members_changed(&mut self) {
+        self.members += 1;
     }
 
     /// The town is about to be told that these are to be there.
@@ -442,6 +469,13 @@ impl Image {
         !self.dirty.is_empty()
     }
 
+    /// Rows that the file does not have as they are. As many as are known, and as the file has that are not known any
+    /// more.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Whether something is to be written at once.
     pub fn is_urgent(&self) -> bool {
         self.urgent
@@ -464,9 +498,14 @@ impl Image {
         };
         self.urgent = false;
         let due = |(id, dirty): (AgentId, Dirty)| {
-            let row = self.rows.get(&id).map(|entry| entry.row.clone());
+            let entry = self.rows.get_mut(&id);
+            let is_in_file = entry.as_ref().is_none_or(|entry| entry.is_in_file);
+            let row = entry.map(|entry| {
+                entry.in_hand = true;
+                entry.row.clone()
+            });
             let reserved = row.as_ref().map_or(0, |row| row.incarnation.0 + RESERVED);
-            Due { id, dirty, row, reserved: Incarnation(reserved) }
+            Due { id, dirty, is_in_file, row, reserved: Incarnation(reserved) }
         };
         dirty.into_iter().map(due).collect()
     }
@@ -476,22 +515,36 @@ impl Image {
         for due in taken {
             if let Some(entry) = self.rows.get_mut(&due.id) {
                 entry.reserved = entry.reserved.max(due.reserved);
+                (entry.is_in_file, entry.in_hand) = (true, false);
             }
         }
     }
 
     /// The numbers that were really given, for the last write of a run.
     pub fn given(&self) -> impl Iterator<Item = Given> {
-        self.rows.values().map(|Entry { row, reserved, earlier }| Given {
+        self.rows.values().map(|Entry { row, reserved, earlier, .. }| Given {
             id: row.id.clone(),
             given: row.incarnation.max(*earlier),
             reserved: *reserved,
         })
     }
 
+    /// The file will have something of this agent that goes with its row.
+    pub fn is_about_to_be_written(&mut self, id: &AgentId) {
+        if let Some(entry) = self.rows.get_mut(id) {
+            entry.is_in_file = true;
+        }
+    }
+
     /// Puts back what could not be written.
     pub fn put_back(&mut self, taken: Vec<Due>) {
-        for Due { id, dirty: before, .. } in taken {
+        for Due { id, dirty: before, is_in_file, .. } in taken {
+            if let Some(entry) = self.rows.get_mut(&id) {
+                entry.in_hand = false;
+            } else if !is_in_file {
+                self.dirty.remove(&id);
+                continue;
+            }
             let there = self.rows.contains_key(&id);
             let dirty = self.dirty.entry(id).or_default();
             let texts = dirty.texts || before.texts || before.gone;

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_model::{AgentId, CrashRecord};
-use tokio::sync::oneshot;
 
-use super::NotDurable;
+use super::crash_queue::{CrashBounds, CrashQueue};
 use super::image::{Due, Image};
 use super::snapshots::Kept;
-
-pub(super) type Waiter = oneshot::Sender<Result<(), NotDurable>>;
+use super::waiters::Waiters;
 
 /// Something about snapshots, in the order in which it was asked for.
 #[derive(Debug, Clone)]
@@ -34,16 +32,17 @@ impl Work {
 /// Everything that waits for the writer.
 ///
 /// Agents need no queue: the image is changed at once and the writer takes whatever the file does not have,
-/// so that is as many rows as there are agents at most. The other two are bounded queues.
+/// so that is as many rows as there are agents at most. The other two are bounded queues. While there is no file,
+/// crash records stay in theirs; snapshots are refused.
 pub(super) struct Lanes {
     pub image: Image,
     /// Told when everything that was there before them is written.
-    pub waiters: Vec<Waiter>,
+    pub waiters: Waiters,
     works: VecDeque<Work>,
     work_bytes: usize,
-    crashes: VecDeque<Arc<CrashRecord>>,
-    /// When the oldest of them came, or when others had to wait because it was too many for one transaction.
-    crashes_since: Option<Instant>,
+    pub crashes: CrashQueue,
+    /// There is no file to write to.
+    pub lost: bool,
     /// Snapshots that the writer is at.
     in_hand: Vec<Kept>,
     /// When the first change was made that is not urgent and not written.
@@ -60,51 +59,32 @@ pub(super) struct Lanes {
 pub(super) struct Bounds {
     pub works: usize,
     pub work_bytes: usize,
-    pub crashes: usize,
-}
-
-/// What became of a crash record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pushed {
-    /// The writer comes for it by itself.
-    Waits,
-    /// The writer has to hear of it: there is one more than it knew of, or enough.
-    TellsTheWriter,
-    /// It is lost.
-    NoRoom,
+    pub crashes: CrashBounds,
 }
 
 /// What the writer takes at once.
 pub(super) struct Batch {
     pub rows: Vec<Due>,
     pub works: Vec<Work>,
-    pub waiters: Vec<Waiter>,
+    pub waiters: Waiters,
     pub crashes: Vec<Arc<CrashRecord>>,
+    /// Somebody waits for all that can be written.
+    pub flush: bool,
 }
 
 /// How long the history of agents that come back may wait to be written: it is as long as theirs, and in a storm
 /// of crashes there is a new one every few milliseconds.
 const LAZY: Duration = Duration::from_secs(1);
 
-/// How long a crash record may wait for others. A transaction for each costs more than the records.
-const GATHERING: Duration = Duration::from_millis(10);
-
-/// Crash records of one transaction: what is asked for meanwhile waits so long.
-const CRASHES_AT_ONCE: usize = 128;
-
-/// Records among which an older version is looked for: the files and lines of a fault that was seen before come
-/// within that.
-const NEAR: usize = 128;
-
 impl Lanes {
     pub fn new(image: Image, bounds: Bounds) -> Self {
         Self {
             image,
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
             works: VecDeque::new(),
             work_bytes: 0,
-            crashes: VecDeque::new(),
-            crashes_since: None,
+            crashes: CrashQueue::new(bounds.crashes),
+            lost: false,
             in_hand: Vec::new(),
             lazy_since: None,
             flush: false,
@@ -129,30 +109,6 @@ impl Lanes {
         true
     }
 
-    /// Takes a record if there is room. One that waits is replaced by a newer version of it.
-    pub fn push_crash(&mut self, record: Arc<CrashRecord>) -> Pushed {
-        if self.closed {
-            return Pushed::NoRoom;
-        }
-        let is_it = |waiting: &&mut Arc<CrashRecord>| waiting.crash_id == record.crash_id;
-        if let Some(waiting) = self.crashes.iter_mut().rev().take(NEAR).find(is_it) {
-            *waiting = record;
-            return Pushed::Waits;
-        }
-        if self.crashes.len() >= self.bounds.crashes {
-            return Pushed::NoRoom;
-        }
-        self.crashes.push_back(record);
-        match self.crashes.len() {
-            1 => {
-                self.crashes_since = Some(Instant::now());
-                Pushed::TellsTheWriter
-            }
-            CRASHES_AT_ONCE => Pushed::TellsTheWriter,
-            _ => Pushed::Waits,
-        }
-    }
-
     /// The newest snapshot of an agent that is not in the file yet.
     pub fn newest_snapshot(&self, agent: &AgentId) -> Option<Kept> {
         let waiting = self.works.iter().rev().filter_map(|work| match work {
@@ -171,14 +127,16 @@ impl Lanes {
     }
 
     /// Whether somebody waits, or something that is worth a transaction.
-    pub fn has_work(&self, file_is_open: bool) -> bool {
-        let for_a_file = file_is_open && (self.image.is_urgent() || self.is_lazy_due());
-        let all = self.flush || self.closed || !file_is_open;
-        for_a_file
-            || self.flush
+    pub fn has_work(&self) -> bool {
+        let all = self.flush || self.closed;
+        let is_worth_it = || {
+            let are_crashes_due = !self.crashes.is_empty() && (all || self.crashes.is_due());
+            self.image.is_urgent() || self.is_lazy_due() || are_crashes_due
+        };
+        self.flush
             || !self.waiters.is_empty()
             || !self.works.is_empty()
-            || (!self.crashes.is_empty() && (all || self.are_crashes_due()))
+            || (!self.lost && is_worth_it())
     }
 
     /// Whether the file has everything but crash records.
@@ -195,13 +153,12 @@ impl Lanes {
             && !self.flush
             && self.waiters.is_empty()
             && self.works.is_empty()
-            && self.crashes.is_empty()
+            && (self.crashes.is_empty() || self.lost)
     }
 
     /// When something that waits is to be written, although nobody waits for it.
     pub fn due(&self) -> Option<Instant> {
-        let crashes = self.crashes_since.map(|since| since + GATHERING);
-        self.lazy_due().into_iter().chain(crashes).min()
+        self.lazy_due().into_iter().chain(self.crashes.due()).min()
     }
 
     fn lazy_due(&self) -> Option<Instant> {
@@ -212,15 +169,11 @@ impl Lanes {
         self.lazy_due().is_some_and(|due| Instant::now() >= due)
     }
 
-    fn are_crashes_due(&self) -> bool {
-        self.crashes.len() >= CRASHES_AT_ONCE
-            || self.crashes_since.is_some_and(|since| since.elapsed() >= GATHERING)
-    }
-
     pub fn take(&mut self) -> Batch {
         let all = self.flush || self.closed || self.is_lazy_due();
+        let flush = std::mem::take(&mut self.flush);
         if all {
-            (self.flush, self.lazy_since) = (false, None);
+            self.lazy_since = None;
         }
         let works: Vec<_> = self.works.drain(..).collect();
         self.work_bytes = 0;
@@ -232,14 +185,13 @@ impl Lanes {
                 _ => None,
             })
             .collect();
-        let crashes = self.crashes.len().min(CRASHES_AT_ONCE);
-        let crashes = self.crashes.drain(..crashes).collect();
-        self.crashes_since = self.crashes_since.filter(|_| !self.crashes.is_empty());
+        let crashes = if self.lost { Vec::new() } else { self.crashes.take() };
         Batch {
             rows: self.image.take(all),
             works,
             waiters: std::mem::take(&mut self.waiters),
             crashes,
+            flush,
         }
     }
 

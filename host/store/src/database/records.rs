@@ -8,12 +8,13 @@ use bulkhead_model::{AgentId, CrashRecord, ExitReason, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-/// How many crash records the file keeps. Whatever is passed first counts.
+/// How many crash records the file keeps. Whatever is passed first counts, and what was written first goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// At most so many.
     pub records: u64,
-    /// Not older than this.
+    /// Not longer than this, counted while hosts run. No wall clock has a part in it: one that jumped, or an edge
+    /// device that comes up in 1970, must not cost a record, nor keep one.
     pub age: Duration,
     /// Of their texts together.
     pub bytes: u64,
@@ -44,6 +45,9 @@ pub struct CrashQuery {
     pub limit: usize,
 }
 
+/// Name of the fact that says how long hosts have run with this file.
+const RAN: &str = "ran_ms";
+
 /// Records that go in one transaction for the retention's sake.
 const STEP: u64 = 256;
 
@@ -63,19 +67,43 @@ pub(super) fn count(connection: &Connection) -> rusqlite::Result<Held> {
     })
 }
 
-/// Writes a record, or replaces the one with its id.
+/// How long hosts have run with this file.
+pub(super) fn ran(connection: &Connection) -> rusqlite::Result<Duration> {
+    let sql = "SELECT value FROM facts WHERE name = ?1";
+    let ran = connection.query_row(sql, [RAN], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(Duration::from_millis(ran.unwrap_or(0).unsigned_abs()))
+}
+
+/// Writes how long hosts have run with this file.
+pub(super) fn write_ran(connection: &Connection, ran: Duration) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO facts (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = max(value, ?2)",
+        )?
+        .execute(params![RAN, signed_ms(ran)])?;
+    Ok(())
+}
+
+fn signed_ms(duration: Duration) -> i64 {
+    i64::try_from(millis(duration)).unwrap_or(i64::MAX)
+}
+
+/// Writes a record, or replaces the one with its id. `ran`: how long hosts have run with the file.
 pub(super) fn write(
     connection: &Connection,
     record: &CrashRecord,
     held: &mut Held,
+    ran: Duration,
 ) -> rusqlite::Result<()> {
     let text = serde_json::to_string(record)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let size = text.len() as u64;
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO crashes (crash_id, agent_id, reason, fingerprint, crashed_at, size)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (crash_id) DO NOTHING",
+            "INSERT INTO crashes
+                 (crash_id, agent_id, reason, fingerprint, crashed_at, size, ran_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (crash_id) DO NOTHING",
         )?
         .execute(params![
             record.crash_id,
@@ -84,6 +112,7 @@ pub(super) fn write(
             record.fingerprint,
             record.crashed_at.0,
             size as i64,
+            signed_ms(ran),
         ])?;
     if inserted == 1 {
         connection
@@ -108,27 +137,27 @@ pub(super) fn write(
 }
 
 /// Removes some of the oldest records when there are too many, too old or too large ones. Says whether
-/// there is more to remove. The newest record stays whatever its size.
+/// there is more to remove. The newest record stays whatever its size. `ran`: how long hosts have run with the file.
 pub(super) fn retain(
     connection: &Connection,
     rules: &Retention,
     held: &mut Held,
-    now: Timestamp,
+    ran: Duration,
 ) -> rusqlite::Result<bool> {
     let oldest = connection
-        .prepare_cached("SELECT crashed_at FROM crashes ORDER BY seq LIMIT 1")?
+        .prepare_cached("SELECT ran_ms FROM crashes ORDER BY seq LIMIT 1")?
         .query_row([], |row| row.get::<_, i64>(0))
         .optional()?;
     let Some(oldest) = oldest else { return Ok(false) };
-    let since = now.0.saturating_sub_unsigned(millis(rules.age));
+    let since = signed_ms(ran.saturating_sub(rules.age));
     let too_many = held.records.saturating_sub(rules.records.max(1));
     let too_large = held.bytes > rules.bytes && held.records > 1;
     if too_many == 0 && !too_large && oldest >= since {
         return Ok(false);
     }
     // By order of writing: for a cursor, what is older than something that is gone is gone as well.
-    let mut statement = connection
-        .prepare_cached("SELECT seq, size, crashed_at FROM crashes ORDER BY seq LIMIT ?1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT seq, size, ran_ms FROM crashes ORDER BY seq LIMIT ?1")?;
     let victims = statement.query_map([STEP as i64], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs(), row.get::<_, i64>(2)?))
     })?;

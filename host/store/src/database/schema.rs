@@ -51,6 +51,8 @@ const MIGRATIONS: &[&str] = &[
      ) STRICT;",
     // 0 the town does not have it, 1 it was told, 2 it has it.
     "ALTER TABLE agents ADD COLUMN town_knows INTEGER NOT NULL DEFAULT 0;",
+    // How long hosts had run with this file when the record was written, in milliseconds.
+    "ALTER TABLE crashes ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The shape that this program writes.
@@ -59,6 +61,11 @@ pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// The shape of a file. 0: a new one.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Whether a file of this shape has crash records, in the columns that are read.
+pub(super) fn has_crashes(version: i64) -> bool {
+    (1..=NEWEST).contains(&version)
 }
 
 /// Brings a file to the newest shape, one step and one transaction at a time.

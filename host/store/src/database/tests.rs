@@ -10,9 +10,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod bounds;
+mod full_disk;
+mod read_only;
 mod records;
+mod unreadable;
+mod versions;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The file is back, and no crash record waited for it.
+const AVAILABLE: Notice = Notice::Available { crashes_written: 0, crashes_dropped: 0 };
 
 /// A database in `dir` that is not tried again soon, and what it tells.
 fn open(dir: &Path) -> (Database, Found, Receiver<Notice>) {
@@ -197,6 +205,7 @@ fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
     let (database, _, _told) = open_with(dir.path(), |config| config.max_agents = 10);
     database.change(&id("stays"), began(1, "order"));
     database.keep_snapshot(snapshot("stays", b"state")).unwrap();
+    database.change(&id("agent-0"), began(1, "order"));
     database.keep_snapshot(snapshot("agent-0", b"state")).unwrap();
     for n in 0..100 {
         let id = id(&format!("agent-{n}"));
@@ -233,29 +242,6 @@ fn a_damaged_file_is_set_aside_and_the_host_comes_up() {
 }
 
 #[test]
-fn a_file_of_a_newer_program_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let (database, _) = open_clean(dir.path());
-    database.change(&id("a"), began(1, "order")).wait().unwrap();
-    drop(database);
-    let connection = Connection::open(file::path(dir.path())).unwrap();
-    connection.pragma_update(None, "user_version", 99).unwrap();
-    drop(connection);
-    let (database, found, told) = open(dir.path());
-    assert_eq!(found, Found::default());
-    let told = told.try_recv().unwrap();
-    let Notice::Unavailable { reason, retries: false } = told else { panic!("{told:?}") };
-    assert!(reason.contains("version 99"), "{reason}");
-    assert!(database.change(&id("a"), began(2, "x")).wait().is_err());
-    drop(database);
-    let connection = Connection::open(file::path(dir.path())).unwrap();
-    connection.pragma_update(None, "user_version", schema::NEWEST).unwrap();
-    drop(connection);
-    let (_, found) = open_clean(dir.path());
-    assert_eq!(found[&id("a")].order.as_deref(), Some("order"));
-}
-
-#[test]
 fn without_a_directory_nothing_is_durable_and_everything_follows_when_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("store");
@@ -267,7 +253,7 @@ fn without_a_directory_nothing_is_durable_and_everything_follows_when_it_is_ther
     let error = database.change(&id("a"), began(1, "order")).wait().unwrap_err();
     assert!(error.to_string().contains("make the directory"), "{error}");
     fs::remove_file(&blocked).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     database.change(&id("b"), began(1, "order")).wait().unwrap();
     drop(database);
     let (_, found) = open_clean(&blocked);
@@ -294,7 +280,7 @@ fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() 
     database.note(&id("stopped-meanwhile"), stopped(1));
     fs::remove_file(&store).unwrap();
     fs::rename(&away, &store).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     database.change(&id("begun-later"), began(1, "new")).wait().unwrap();
     drop(database);
     let (_, found) = open_clean(&store);
@@ -341,9 +327,54 @@ fn a_file_that_somebody_removed_is_made_anew_with_everything() {
     fs::remove_file(file::path(dir.path())).unwrap();
     database.change(&id("b"), began(1, "order")).wait().unwrap();
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     drop(database);
     assert_eq!(open_clean(dir.path()).1.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_made_anew_knows_the_numbers_of_agents_that_are_forgotten() {
+    for damaged in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _, told) = open_with(dir.path(), |config| config.max_agents = 1);
+        database.change(&id("a"), began(40, "order"));
+        database.change(&id("a"), stopped(40)).wait().unwrap();
+        database.change(&id("b"), began(1, "order")).wait().unwrap();
+        assert_eq!(database.forgotten(), Incarnation(40));
+        match damaged {
+            true => Connection::open(file::path(dir.path()))
+                .unwrap()
+                .execute_batch("DROP TABLE agents")
+                .unwrap(),
+            false => fs::remove_file(file::path(dir.path())).unwrap(),
+        }
+        database.change(&id("b"), stopped(1)).wait().unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        drop(database);
+        let (database, _, _told) = open(dir.path());
+        assert_eq!(database.forgotten(), Incarnation(40), "damaged: {damaged}");
+    }
+}
+
+#[test]
+fn snapshots_count_on_when_a_file_comes_back_that_was_away_at_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, away) = (dir.path().join("store"), dir.path().join("away"));
+    let (database, _) = open_clean(&store);
+    for _ in 0..5 {
+        database.keep_snapshot(snapshot("a", b"old")).unwrap().wait().unwrap();
+    }
+    drop(database);
+    fs::rename(&store, &away).unwrap();
+    fs::write(&store, "a file in the directory's place").unwrap();
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, _, told) = open_with(&store, soon);
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    database.keep_snapshot(snapshot("a", b"new")).unwrap().wait().unwrap();
+    assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"new");
 }
 
 #[test]
@@ -357,56 +388,6 @@ fn a_file_that_is_damaged_while_it_is_in_use_is_replaced_with_everything() {
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::SetAside { .. }));
     drop(database);
     assert_eq!(open_clean(dir.path()).1.len(), 2);
-}
-
-/// Needs a file system that can be full: a small one in memory, which only root may mount.
-#[test]
-fn a_full_disk_is_told_and_what_was_not_written_follows() {
-    let dir = tempfile::tempdir().unwrap();
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-        .arg(dir.path())
-        .output();
-    if !mount.as_ref().is_ok_and(|output| output.status.success()) {
-        let may_skip =
-            std::env::var_os("BULKHEAD_TESTS_NO_SKIPS").is_none_or(|value| value.is_empty());
-        assert!(may_skip, "no file system can be mounted here: {mount:?}");
-        println!("skipped: no file system can be mounted here: {mount:?}");
-        return;
-    }
-    let _unmount = Unmount(dir.path().to_owned());
-    let store = dir.path().join("store");
-    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
-    let (database, _, told) = open_with(&store, soon);
-    database.change(&id("a"), began(1, "order")).wait().unwrap();
-    let filler = dir.path().join("filler");
-    let full = fs::write(&filler, vec![0; 2 * 1024 * 1024]).unwrap_err();
-    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    let large = "x".repeat(100_000);
-    let error = database.change(&id("b"), began(1, &large)).wait().unwrap_err();
-    assert!(error.to_string().contains("full"), "{error}");
-    let notice = told.recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(notice, Notice::Unavailable { retries: true, .. }), "{notice:?}");
-    fs::remove_file(&filler).unwrap();
-    loop {
-        match told.recv_timeout(PATIENCE).unwrap() {
-            Notice::Available => break,
-            Notice::Unavailable { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    drop(database);
-    let (database, found) = open_clean(&store);
-    assert_eq!(found[&id("b")].order.as_deref(), Some(&*large));
-    drop(database);
-}
-
-struct Unmount(PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
-    }
 }
 
 #[test]

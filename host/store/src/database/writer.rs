@@ -4,11 +4,12 @@
 //!             ┌────────────── retry, after a while ◀────────────┐
 //!             ▼                                                 │
 //!   take ─▶ rows and snapshots ─ commit ─▶ tell who waits ─▶ crash records ─ commit ─▶ checkpoint
-//!             │ the file is damaged                             │ no disk, no room, no permission
+//!             │ the file is damaged                             │ no disk, no room, no permission, too large a log
 //!             └─▶ set aside, a new file, everything again       └─▶ lost: who waits is told so
 //! ```
 //!
-//! While the file is lost the image goes on; when it is back, all of the image is written.
+//! While the file is lost the image goes on and crash records wait; when it is back, all of the image is written,
+//! and they are ([`super::place`]).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,11 +21,11 @@ use rusqlite::Connection;
 use super::file::{self, FileError, Opened};
 use super::image::Due;
 use super::lanes::{Batch, Work};
+use super::place::Place;
 use super::records::{self, Held};
-use super::{NotDurable, Notice, Shared, agents, snapshots};
-
-/// Bytes of the log after which it goes over into the file.
-const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
+use super::run_time::RunTime;
+use super::wal::{self, CHECKPOINT_BYTES};
+use super::{NotDurable, Shared, agents, snapshots};
 
 /// What a row takes of the log, roughly: a page of each table.
 const ROW_BYTES: u64 = 3 * 4096;
@@ -43,23 +44,20 @@ const NICE: i32 = 5;
 const TIDY: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    place: Place,
-    held: Held,
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Place,
+    pub(super) held: Held,
+    pub(super) ran: RunTime,
     /// In the log and not in the file, roughly.
-    log_bytes: u64,
-}
-
-pub(super) enum Place {
-    /// Everything is well.
-    Open(Opened),
-    /// There is no file to write to. `None`: it is not tried again.
-    Lost { reason: Arc<str>, retry_at: Option<Instant> },
+    pub(super) log_bytes: u64,
+    /// Crash records that had been dropped when the file was lost.
+    pub(super) dropped_before: u64,
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, place: Place, held: Held) -> Self {
-        Self { shared, place, held, log_bytes: 0 }
+    pub fn new(shared: Arc<Shared>, place: Place, held: Held, ran: Duration) -> Self {
+        let ran = RunTime::after(ran);
+        Self { shared, place, held, ran, log_bytes: 0, dropped_before: 0 }
     }
 
     /// Works until the end.
@@ -78,8 +76,11 @@ impl Writer {
         if let Place::Open(opened) = &self.place {
             // One that fails leaves a gap in the numbers, and no more.
             let given: Vec<_> = self.shared.lanes().image.given().collect();
-            let _ = in_transaction(&opened.connection, |file| agents::settle(file, &given));
-            let _ = checkpoint(&opened.connection);
+            let _ = in_transaction(&opened.connection, |file| {
+                records::write_ran(file, self.ran.now())?;
+                agents::settle(file, &given)
+            });
+            let _ = wal::checkpoint(&opened.connection);
         }
     }
 
@@ -100,11 +101,11 @@ impl Writer {
             let is_idle = |lanes: &mut super::lanes::Lanes| {
                 // Something that is due sooner shortens the wait.
                 let as_before = !is_open || lanes.due() == due;
-                as_before && !lanes.has_work(is_open) && !lanes.closed
+                as_before && !lanes.has_work() && !lanes.closed
             };
             let waited = self.shared.filled.wait_timeout_while(lanes, patience, is_idle);
             let (mut lanes, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-            if lanes.has_work(is_open) {
+            if lanes.has_work() {
                 return Some(Some(lanes.take()));
             }
             if lanes.closed {
@@ -118,15 +119,16 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Batch) {
-        let Batch { rows, works, waiters, crashes } = batch;
+        let Batch { rows, works, waiters, crashes, flush } = batch;
         self.find_again();
+        if let (true, Place::Lost { retry_at: Some(_), .. }) = (flush, &self.place) {
+            self.retry();
+        }
         let wrote = self.write_state(&rows, &works);
         // Whoever is told next looks at the file, and not at what was on its way there.
         self.shared.lanes().state_is_done(rows, wrote.is_ok());
-        for waiter in waiters {
-            let _ = waiter.send(wrote.clone());
-        }
-        self.write_crashes(&crashes);
+        waiters.answer(&wrote);
+        self.write_crashes(crashes);
         if self.log_bytes > CHECKPOINT_BYTES {
             self.checkpoint();
         }
@@ -175,36 +177,73 @@ impl Writer {
         self.opened().map(|_| ())
     }
 
-    fn write_crashes(&mut self, crashes: &[Arc<CrashRecord>]) {
+    /// Those that cannot be written wait on.
+    fn write_crashes(&mut self, crashes: Vec<Arc<CrashRecord>>) {
         if crashes.is_empty() {
             return;
         }
-        let figures = &self.shared.figures;
         let Place::Open(Opened { connection, .. }) = &self.place else {
-            figures.crash_errors.fetch_add(crashes.len() as u64, Relaxed);
-            return;
+            return self.shared.put_crashes_back(crashes);
         };
-        let (rules, mut held) = (self.shared.config.retention, self.held);
+        let (rules, mut held, ran) = (self.shared.config.retention, self.held, self.ran.now());
         let wrote = in_transaction(connection, |connection| {
-            for record in crashes {
-                records::write(connection, record, &mut held)?;
+            for record in &crashes {
+                records::write(connection, record, &mut held, ran)?;
             }
-            records::retain(connection, &rules, &mut held, self.shared.now()).map(|_| ())
+            records::write_ran(connection, ran)?;
+            records::retain(connection, &rules, &mut held, ran).map(|_| ())
         });
+        let figures = &self.shared.figures;
         match wrote {
             Ok(()) => {
                 figures.crashes_written.fetch_add(crashes.len() as u64, Relaxed);
                 self.log_bytes +=
                     crashes.len() as u64 * CRASH_BYTES + held.bytes.saturating_sub(self.held.bytes);
                 self.held = held;
+                self.ran.is_saved();
             }
             Err(error) => {
                 figures.crash_errors.fetch_add(crashes.len() as u64, Relaxed);
+                // First, so that they are the first of what a new file gets.
+                self.shared.put_crashes_back(crashes);
                 match FileError::of("write to the database", &error) {
                     FileError::Damaged(reason) => self.replace(&reason),
                     error => self.lose(&error.to_string(), Some(self.shared.config.retry)),
                 }
             }
+        }
+    }
+
+    /// All that wait, into a file that was just opened, with which hosts have run for `ran`. An error puts those
+    /// back that it does not have.
+    pub(super) fn write_waiting_crashes(
+        &self,
+        connection: &Connection,
+        held: &mut Held,
+        ran: Duration,
+    ) -> rusqlite::Result<u64> {
+        let (rules, ran, mut written) = (self.shared.config.retention, self.ran.now().max(ran), 0);
+        loop {
+            let crashes = self.shared.lanes().crashes.take();
+            if crashes.is_empty() {
+                return Ok(written);
+            }
+            let before = *held;
+            let wrote = in_transaction(connection, |connection| {
+                for record in &crashes {
+                    records::write(connection, record, held, ran)?;
+                }
+                records::retain(connection, &rules, held, ran).map(|_| ())
+            });
+            let count = crashes.len() as u64;
+            if let Err(error) = wrote {
+                *held = before;
+                self.shared.figures.crash_errors.fetch_add(count, Relaxed);
+                self.shared.put_crashes_back(crashes);
+                return Err(error);
+            }
+            self.shared.figures.crashes_written.fetch_add(count, Relaxed);
+            written += count;
         }
     }
 
@@ -223,122 +262,47 @@ impl Writer {
             Place::Open(_) if self.log_bytes > 0 => self.checkpoint(),
             Place::Open(Opened { connection, .. }) => {
                 let rules = self.shared.config.retention;
-                let mut held = self.held;
-                let now = self.shared.now();
-                let retained = records::retain(connection, &rules, &mut held, now);
+                let (mut held, ran) = (self.held, self.ran.now());
+                if self.ran.is_due() {
+                    let saved = records::write_ran(connection, ran);
+                    self.log_bytes += u64::from(saved.is_ok());
+                    self.ran.is_saved();
+                }
+                let retained = records::retain(connection, &rules, &mut held, ran);
                 if let Ok(more) = retained {
                     self.held = held;
                     // Again soon when there is more.
                     self.log_bytes += u64::from(more);
                 }
+                self.give_back();
             }
         }
     }
 
     fn checkpoint(&mut self) {
         self.log_bytes = 0;
-        let Place::Open(opened) = &self.place else { return };
-        // A reader in the way, or a full disk: what is committed stays in the log, and the next one tries.
-        if let Err(error) = checkpoint(&opened.connection)
-            && let FileError::Damaged(reason) = FileError::of("checkpoint the database", &error)
-        {
-            self.replace(&reason);
-        }
-    }
-
-    /// Goes on without a file, and says so once.
-    fn lose(&mut self, reason: &str, retry_after: Option<Duration>) {
-        let known =
-            matches!(&self.place, Place::Lost { reason: before, .. } if **before == *reason);
-        if !known {
-            let retries = retry_after.is_some();
-            self.shared.tell(Notice::Unavailable { reason: reason.to_owned(), retries });
-        }
-        let retry_at = retry_after.map(|after| Instant::now() + after);
-        self.place = Place::Lost { reason: reason.into(), retry_at };
-        self.log_bytes = 0;
-    }
-
-    /// Sets a damaged file aside and begins a new one with all that is known.
-    fn replace(&mut self, reason: &str) {
-        let Some(dir) = self.shared.dir() else { return };
-        // Closed first: nothing may write to a file that has another name.
-        self.place = Place::Lost { reason: reason.into(), retry_at: None };
-        match file::set_aside(dir, self.shared.now()) {
-            Ok(aside) => {
-                self.shared.tell(Notice::SetAside {
-                    reason: reason.to_owned(),
-                    kept_as: aside.kept_as,
-                    removed: aside.removed,
-                });
-                self.reopen();
-            }
+        let (Place::Open(opened), Some(dir)) = (&self.place, self.shared.dir()) else { return };
+        // A reader in the way, or a full disk: what is committed stays in the log, and the next one tries, as long
+        // as the log has not passed its bound.
+        let done = wal::checkpoint(&opened.connection)
+            .map_err(|error| FileError::of("checkpoint the database", &error));
+        let bounded = wal::bound(&opened.connection, dir, self.shared.config.max_log_bytes);
+        match done.and(bounded) {
+            Err(FileError::Damaged(reason)) => self.replace(&reason),
+            Err(_) if wal::size(dir) <= self.shared.config.max_log_bytes => {}
             Err(error) => self.lose(&error.to_string(), Some(self.shared.config.retry)),
+            Ok(()) => self.give_back(),
         }
     }
 
-    fn retry(&mut self) {
-        if self.reopen() {
-            self.shared.tell(Notice::Available);
+    /// Gives the disk back what a large log took of it, if nobody reads it now.
+    fn give_back(&self) {
+        if let (Place::Open(opened), Some(dir)) = (&self.place, self.shared.dir())
+            && wal::size(dir) > CHECKPOINT_BYTES
+        {
+            // Or the next time.
+            let _ = wal::empty(&opened.connection);
         }
-    }
-
-    /// Opens the file again and gives it everything that is known. Says whether that went well.
-    fn reopen(&mut self) -> bool {
-        let retry = Some(self.shared.config.retry);
-        match self.try_to_open() {
-            Ok((opened, held)) => {
-                (self.place, self.held) = (Place::Open(opened), held);
-                true
-            }
-            Err(FileError::Damaged(reason)) => {
-                // One that is damaged at this moment is looked at again later.
-                self.lose(&format!("the database is damaged: {reason}"), retry);
-                false
-            }
-            Err(error @ FileError::TooNew { .. }) => {
-                self.lose(&error.to_string(), None);
-                false
-            }
-            Err(error) => {
-                self.lose(&error.to_string(), retry);
-                false
-            }
-        }
-    }
-
-    fn try_to_open(&self) -> Result<(Opened, Held), FileError> {
-        let Some(dir) = self.shared.dir() else {
-            return Err(FileError::Unusable { what: "open the database", error: "none".into() });
-        };
-        let opened = match file::open(dir, self.shared.config.check) {
-            Err(FileError::Damaged(reason)) => {
-                let aside = file::set_aside(dir, self.shared.now())?;
-                let (kept_as, removed) = (aside.kept_as, aside.removed);
-                self.shared.tell(Notice::SetAside { reason, kept_as, removed });
-                file::open(dir, self.shared.config.check)?
-            }
-            opened => opened?,
-        };
-        let failed = |error: rusqlite::Error| FileError::of("read the database", &error);
-        let found = agents::read(&opened.connection).map_err(failed)?;
-        let held = records::count(&opened.connection).map_err(failed)?;
-        let rows = {
-            let mut lanes = self.shared.lanes();
-            lanes.image.all_is_dirty();
-            lanes.image.merge(found.rows, found.forgotten);
-            self.shared.tell_members(&lanes);
-            lanes.image.take(true)
-        };
-        let wrote = in_transaction(&opened.connection, |connection| {
-            rows.iter().try_for_each(|due| agents::write(connection, due))
-        });
-        match wrote {
-            Ok(()) => self.shared.lanes().image.is_written(&rows),
-            Err(_) => self.shared.lanes().image.put_back(rows),
-        }
-        wrote.map_err(|error| FileError::of("write to the database", &error))?;
-        Ok((opened, held))
     }
 }
 
@@ -360,7 +324,7 @@ fn bytes_of(works: &[Work]) -> u64 {
 }
 
 /// All of it or nothing.
-fn in_transaction(
+pub(super) fn in_transaction(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
@@ -374,11 +338,7 @@ fn in_transaction(
     done
 }
 
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-}
-
-/// The first look at the file, when the host comes up.
+/// The wall clock.
 pub(super) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp(since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))

@@ -1,5 +1,6 @@
 //! Snapshots and crash records.
 
+use super::crash_queue::CrashQueue;
 use super::*;
 
 #[test]
@@ -70,6 +71,13 @@ fn crash_records_are_found_by_what_they_are() {
     assert_eq!(ids(later), [""; 0]);
 }
 
+/// Lets hosts have run for this much longer with the file.
+fn let_run(dir: &Path, time: Duration) {
+    let connection = Connection::open(file::path(dir)).unwrap();
+    let ran = crate::database::records::ran(&connection).unwrap() + time;
+    crate::database::records::write_ran(&connection, ran).unwrap();
+}
+
 #[test]
 fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
     let count = Retention { records: 100, ..Retention::default() };
@@ -78,19 +86,17 @@ fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
     let tiny = Retention { bytes: 1, ..Retention::default() };
     for (rules, most, least) in [(count, 100, 100), (age, 500, 500), (size, 60, 20), (tiny, 1, 1)] {
         let dir = tempfile::tempdir().unwrap();
-        let (database, _, _told) = open_with(dir.path(), |config| config.retention = rules);
-        let old = Timestamp(writer::now().0 - 7_200_000);
-        let of = |n: u64| match n {
-            0..500 => CrashRecord { crashed_at: old, ..crash(n) },
-            _ => crash(n),
-        };
-        for n in 0..1000 {
-            database.keep_crash(of(n).into());
-        }
+        let open = || open_with(dir.path(), |config| config.retention = rules);
+        let (database, _, _told) = open();
+        (0..500).for_each(|n| database.keep_crash(crash(n).into()));
+        drop(database);
+        let_run(dir.path(), Duration::from_secs(7200));
+        let (database, _, _told) = open();
+        (500..1000).for_each(|n| database.keep_crash(crash(n).into()));
         // Each batch removes some: as many as are needed to get through.
         for n in 1000..1010 {
             assert!(database.flush(PATIENCE));
-            database.keep_crash(of(n % 1000).into());
+            database.keep_crash(crash(n % 1000).into());
         }
         assert!(database.flush(PATIENCE));
         let all = CrashQuery { limit: 5000, ..CrashQuery::default() };
@@ -101,17 +107,53 @@ fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
 }
 
 #[test]
+fn a_clock_that_jumped_costs_no_record_and_keeps_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (day, age) = (Duration::from_secs(24 * 3600), Duration::from_secs(30 * 24 * 3600));
+    let now = writer::now();
+    // Before the clock was set, as it should be, two years ahead, and as it should be.
+    let clocks = [Timestamp(0), now, now.after(24 * age), now];
+    let ids = || {
+        let all = CrashQuery { limit: 5000, ..CrashQuery::default() };
+        let records = read_crashes(dir.path(), &all).unwrap();
+        records.iter().rev().map(|record| record.crash_id.clone()).collect::<Vec<_>>()
+    };
+    for (run, crashed_at) in clocks.into_iter().enumerate() {
+        let (database, _) = open_clean(dir.path());
+        database.keep_crash(CrashRecord { crashed_at, ..crash(run as u64) }.into());
+        drop(database);
+        let_run(dir.path(), day);
+    }
+    assert_eq!(ids(), ["c00000", "c00001", "c00002", "c00003"], "none is older than four days");
+    let_run(dir.path(), 27 * day + day / 2);
+    let (database, _) = open_clean(dir.path());
+    database.keep_crash(crash(4).into());
+    drop(database);
+    assert_eq!(ids(), ["c00002", "c00003", "c00004"], "the first two are older than a month");
+}
+
+#[test]
 fn what_is_found_out_while_a_record_waits_costs_no_second_write() {
-    let bounds = Bounds { works: 1, work_bytes: 1, crashes: 2 };
-    let mut lanes = Lanes::new(Image::new(1), bounds);
-    assert_eq!(lanes.push_crash(Arc::new(crash(1))), Pushed::TellsTheWriter);
-    assert_eq!(lanes.push_crash(Arc::new(crash(2))), Pushed::Waits);
-    let better = CrashRecord { message: "better".into(), ..crash(1) };
-    assert_eq!(lanes.push_crash(Arc::new(better)), Pushed::Waits, "its place is its own");
-    assert_eq!(lanes.push_crash(Arc::new(crash(3))), Pushed::NoRoom, "there is no other");
-    let taken = lanes.take().crashes;
-    let taken: Vec<_> = taken.iter().map(|record| (&*record.crash_id, &*record.message)).collect();
-    assert_eq!(taken, [("c00001", "better"), ("c00002", &*crash(2).message)]);
+    let bounds = CrashBounds { records: 2, bytes: 1 << 20 };
+    let mut queue = CrashQueue::new(bounds);
+    let mut push = |record: CrashRecord| {
+        let pushed = queue.push(Arc::new(record));
+        (pushed.tells_the_writer, pushed.dropped)
+    };
+    assert_eq!(push(crash(1)), (true, 0));
+    assert_eq!(push(crash(2)), (false, 0));
+    let better = CrashRecord { message: "better".into(), ..crash(2) };
+    assert_eq!(push(better), (false, 0), "its place is its own");
+    assert_eq!(push(crash(3)), (false, 1), "the oldest makes room");
+    let taken = queue.take();
+    let names = |taken: &[Arc<CrashRecord>]| -> Vec<_> {
+        taken.iter().map(|record| (record.crash_id.clone(), record.message.clone())).collect()
+    };
+    let expected = [("c00002".into(), "better".into()), ("c00003".into(), crash(3).message)];
+    assert_eq!(names(&taken), expected);
+    queue.push(Arc::new(crash(4)));
+    assert_eq!(queue.put_back(taken), 1, "and the oldest again");
+    assert_eq!(queue.take()[0].crash_id, "c00003", "in their order");
 }
 
 #[test]

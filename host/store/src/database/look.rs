@@ -1,0 +1,151 @@
+//! Reading crash records from outside: a host may run or not, the file may be older than this program, and its
+//! directory may be read-only.
+//!
+//! A database with a log needs two files beside it to be read, and one that was closed in order has neither. Where
+//! they cannot be made it is read as a file that nobody changes (`immutable`). That is dangerous while a host lives:
+//! what it has only in its log would be missing, and a page could change between two reads. So this is done only
+//! when no process has the database open and there is no log, and what was read counts only if both is still so
+//! afterwards and the file is the same.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bulkhead_model::CrashRecord;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
+
+use super::file::{self, FileError};
+use super::records::{self, CrashQuery};
+use super::{ReadError, schema};
+
+/// Times that a read is begun again because somebody changed the file under it.
+const ATTEMPTS: u32 = 3;
+
+/// Reads crash records from the file in `dir`, newest first, whether a host runs or not. No file: none.
+///
+/// An error says what is wrong with the file, with its directory, or names both versions when a newer program wrote
+/// it. On a network file system nobody sees that a host on another machine has the file open: ask that host.
+pub fn read_crashes(dir: &Path, query: &CrashQuery) -> Result<Vec<Arc<CrashRecord>>, ReadError> {
+    let path = file::path(dir);
+    let is_there = path.try_exists();
+    match is_there {
+        Ok(true) => {}
+        Ok(false) => return Ok(Vec::new()),
+        Err(error) => return Err(ReadError(format!("look for the database: {error}"))),
+    }
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match read_shared(dir, query) {
+            Err(error) if is_read_only(&error) => {}
+            read => return read.map_err(failed)?,
+        }
+        if let Some(records) = read_alone(dir, query)? {
+            return Ok(records);
+        }
+        if attempts == ATTEMPTS {
+            return Err(ReadError("the database changed while it was read".into()));
+        }
+    }
+}
+
+/// Reads beside whoever writes.
+fn read_shared(dir: &Path, query: &CrashQuery) -> rusqlite::Result<Records> {
+    read(&file::open_to_look(dir)?, query)
+}
+
+type Records = Result<Vec<Arc<CrashRecord>>, ReadError>;
+
+fn read(connection: &Connection, query: &CrashQuery) -> rusqlite::Result<Records> {
+    let found = schema::version(connection)?;
+    if found > schema::NEWEST {
+        let error = FileError::TooNew { found, known: schema::NEWEST };
+        return Ok(Err(ReadError(error.to_string())));
+    }
+    if !schema::has_crashes(found) {
+        // Made, and not filled yet.
+        return Ok(Ok(Vec::new()));
+    }
+    let (records, _) = records::query(connection, query)?;
+    Ok(Ok(records))
+}
+
+/// Reads a file that nobody has open. Nothing: it was changed meanwhile.
+fn read_alone(dir: &Path, query: &CrashQuery) -> Result<Option<Vec<Arc<CrashRecord>>>, ReadError> {
+    let before = Alone::look(dir)?;
+    let read = open_unchanging(dir).and_then(|connection| read(&connection, query));
+    match Alone::look(dir) {
+        Ok(after) if after == before => read.map_err(failed)?.map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// A file that nobody has open, and which one it is.
+#[derive(PartialEq, Eq)]
+struct Alone {
+    file: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Alone {
+    fn look(dir: &Path) -> Result<Self, ReadError> {
+        let failed = |error: std::io::Error| ReadError(format!("look at the database: {error}"));
+        let log = fs::metadata(file::log_path(dir)).map_or(0, |meta| meta.len());
+        if log > 0 {
+            let text = format!(
+                "the database was not closed, and its directory is read-only: {log} bytes of its log can only be \
+                 read in a copy of the directory that can be written"
+            );
+            return Err(ReadError(text));
+        }
+        let database = File::open(file::path(dir)).map_err(failed)?;
+        let any = Flock {
+            start: 0,
+            length: 0,
+            pid: None,
+            typ: FlockType::WriteLock,
+            offset_type: FlockOffsetType::Set,
+        };
+        // Whoever has a database with a log open holds a lock on it all the time.
+        let lock = fcntl_getlk(&database, &any).map_err(|error| failed(error.into()))?;
+        if lock.is_some() {
+            let text = "a host uses the database, and its directory is read-only here: ask the host with --url";
+            return Err(ReadError(text.into()));
+        }
+        let meta = database.metadata().map_err(failed)?;
+        Ok(Self {
+            file: (meta.dev(), meta.ino()),
+            bytes: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        })
+    }
+}
+
+fn open_unchanging(dir: &Path) -> rusqlite::Result<Connection> {
+    let path = file::path(dir);
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri, flags)
+}
+
+/// Whether the files that a reader needs could not be made.
+fn is_read_only(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+fn failed(error: rusqlite::Error) -> ReadError {
+    ReadError(format!("read the database: {error}"))
+}
