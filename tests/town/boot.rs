@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Host, json, wait_until};
+use harness::{Host, Value, json, wait_until};
 use town_server::{Call, Fault, TownServer, Which};
 
 use crate::beside::{
@@ -89,7 +89,14 @@ fn an_entry_that_is_wrong_is_told_and_costs_no_other() {
         kept.registry.push(json!({"agentId": "dan"}));
         kept.registry.push(json!("what?"));
     });
+    let before = kept(&town, |kept| kept.registry.clone());
     let host = builder(&town).start().ready();
+    wait_until("the town is told", || kept(&town, |kept| kept.registry_posts) > 0);
+    let after = kept(&town, |kept| kept.registry.clone());
+    for unreadable in [1, 3, 4, 5] {
+        assert!(after.contains(&before[unreadable]), "{} is gone: {after:?}", before[unreadable]);
+    }
+    assert_eq!(after.len(), before.len(), "{after:?}");
     assert!(runs(&host, "ann"));
     for wrong in ["bob", "cyd", "dan"] {
         assert!(!runs(&host, wrong), "{wrong} runs");
@@ -97,6 +104,13 @@ fn an_entry_that_is_wrong_is_told_and_costs_no_other() {
             line["level"] != "debug" && line.to_string().contains(wrong)
         });
     }
+    // A start takes the row's place.
+    host.client().start("cyd", "echo");
+    wait_until("the town has the new row", || {
+        let rows = kept(&town, |kept| kept.registry.clone());
+        let role = |row: &&Value| row["agentId"] == "cyd" && row["request"]["role"] == "echo";
+        rows.len() == before.len() && rows.iter().filter(role).count() == 1
+    });
     host.finish();
 }
 
@@ -132,7 +146,8 @@ fn comes_up_alone(misbehave: impl FnOnce(&TownServer)) {
     });
     town.come_up().expect("listen again");
     town.behave(Which::All);
-    registry_is(&town, &["here", "here-1", "here-2"]);
+    // What it lists and nobody here knows of is not taken from it.
+    registry_is(&town, &["ghost", "here", "here-1", "here-2"]);
     // As long as anything late could take.
     let beats = town.calls_of(Call::ContainerHeartbeat).len();
     wait_until("the town is told for a while", || {

@@ -30,7 +30,7 @@ pub use refresh_token::RefreshTokenRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
 pub use start::{IfRunning, StartRequest};
 pub use town_config::TownConfig;
-pub use town_registry::{TownAgent, TownEnv, TownRegistry};
+pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
     NudgeAnswer, RefreshTokenAnswer, RestartView, StartAnswer, StopAnswer, SyncAnswer, TurnView,

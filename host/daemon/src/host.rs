@@ -15,8 +15,8 @@ use bulkhead_store::BlackBox;
 use bulkhead_store::Database;
 use bulkhead_store::blackbox::{self, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
-use bulkhead_store::database::{self, AgentRow, Found, Notice};
-use bulkhead_supervisor::{Stores, Supervisor};
+use bulkhead_store::database::{self, Found, Notice};
+use bulkhead_supervisor::{Earlier, Stores, Supervisor};
 use bulkhead_town::Town;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -151,7 +151,7 @@ impl Host {
 struct Kept {
     database: Arc<Database>,
     crashes: Arc<dyn CrashStore>,
-    agents: Vec<AgentRow>,
+    earlier: Earlier,
 }
 
 /// A database of a newer version is no reason to forget everything: somebody has to say so.
@@ -177,7 +177,7 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     let for_database = Arc::clone(teller);
     let (database, found) = Database::open(config, move |notice| for_database.tell(notice));
     let database = Arc::new(database);
-    let Found { agents, crashes, .. } = found;
+    let Found { agents, unreadable, crashes } = found;
     let imported = match database.has_file() {
         true => crashes::import(&settings.state_dir, &database),
         false => Imported::default(),
@@ -191,7 +191,7 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     }
     let earlier = imported.records.into_iter().chain(crashes).collect();
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
-    Kept { database, crashes: Arc::new(crashes), agents }
+    Kept { database, crashes: Arc::new(crashes), earlier: Earlier { agents, unreadable } }
 }
 
 /// What the black box says of this run at its beginning. An init process read the counters before there was
@@ -231,7 +231,7 @@ fn serve(
         Arc::clone(&runtime),
         sink(),
         stores,
-        kept.agents,
+        kept.earlier,
         Arc::clone(context),
         Arc::clone(memory),
     );

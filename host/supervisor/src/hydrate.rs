@@ -28,9 +28,10 @@
 //! | stopped, or done | yes | was not told | the town wants it again: it is started |
 //! | quarantined | yes | | it stays in quarantine, unless the town asks for something else than it had |
 //! | stopped, failed, quarantined | no | | as without a town |
+//! | something that cannot be read | yes | | it is started as the town says |
 //!
 //! A town that does not answer in its part of the time changes nothing, now or later. A row of the town that
-//! cannot be read takes nothing out. Where the town has only names of an environment, the values are those that
+//! cannot be read takes nothing out, and is sent back to the town as it came ([`crate::kept_rows`]). Where the town has only names of an environment, the values are those that
 //! the store has for them. Before an agent starts, the newer one of the town's snapshot and the store's is put
 //! in place.
 //!
@@ -44,7 +45,7 @@
 //! | failed | to start it | it is started: a boot is a new chance |
 //! | quarantined | nothing, or what it said then | it stays in quarantine |
 //! | quarantined | something else than then | it is started: a new spec is a new chance |
-//! | nothing | to start it | it is started |
+//! | nothing, or something that cannot be read | to start it | it is started |
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -54,12 +55,12 @@ use std::time::{Duration, Instant};
 use bulkhead_agent::{
     Admission, Agent, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
 };
-use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownEnv, TownRegistry};
+use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownEnv, TownRegistry, UnreadableRow};
 use bulkhead_events::containment::contain;
 use bulkhead_model::event::HydrationResult;
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Event, Incarnation, StartPhase};
-use bulkhead_store::database::{AgentRow, Change, Private, TownKnows, Wanted};
+use bulkhead_store::database::{AgentRow, Change, Private, TownKnows, UnreadableAgent, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
@@ -103,6 +104,21 @@ pub struct HydrationReport {
     pub overtaken: usize,
     /// Agents in quarantine.
     pub quarantined: usize,
+}
+
+/// What earlier runs left in the database.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    /// What is known of agents.
+    pub agents: Vec<AgentRow>,
+    /// Agents of which something is there that cannot be read.
+    pub unreadable: Vec<UnreadableAgent>,
+}
+
+impl From<Vec<AgentRow>> for Earlier {
+    fn from(agents: Vec<AgentRow>) -> Self {
+        Self { agents, unreadable: Vec::new() }
+    }
 }
 
 /// What earlier runs left, as far as it is not in slots.
@@ -174,20 +190,24 @@ enum Outcome {
 impl Plan {
     /// Puts what is known of agents into their slots, and yields what is to be done. Whatever is wrong with what
     /// is known, the host comes up.
-    pub(crate) fn make(
-        rows: Vec<AgentRow>,
-        config: &SupervisorConfig,
-        registry: &Registry,
-    ) -> Self {
-        contain(|| Self::of(rows, config, registry)).unwrap_or_else(|panicked| Self {
+    pub(crate) fn make(earlier: Earlier, config: &SupervisorConfig, registry: &Registry) -> Self {
+        contain(|| Self::of(earlier, config, registry)).unwrap_or_else(|panicked| Self {
             broken: Some(panicked.to_string()),
             ..Self::default()
         })
     }
 
-    fn of(rows: Vec<AgentRow>, config: &SupervisorConfig, registry: &Registry) -> Self {
+    fn of(earlier: Earlier, config: &SupervisorConfig, registry: &Registry) -> Self {
         let mut plan = Self::default();
-        for row in rows {
+        for UnreadableAgent { id, wanted } in earlier.unreadable {
+            match wanted {
+                Some(Wanted::Stopped) => _ = plan.down.insert(id, Wanted::Stopped),
+                Some(Wanted::Running | Wanted::Failed) | None => {
+                    plan.failed.push((id, unreadable()));
+                }
+            }
+        }
+        for row in earlier.agents {
             plan.rows.insert(row.id.clone(), (row.town_knows, row.incarnation));
             if row.matters() {
                 plan.take(row, config, registry);
@@ -247,18 +267,18 @@ impl Plan {
     fn merge_town(&mut self, town: TownRegistry) -> Merged {
         let mut merged = Merged::default();
         let TownRegistry { agents, unreadable, nameless } = town;
-        for (agent, problem) in &unreadable {
+        for UnreadableRow { agent_id: agent, problem, .. } in &unreadable {
             tracing::warn!(%agent, problem, "the town's row of an agent cannot be read; it is left as it is");
         }
-        if nameless > 0 {
+        if !nameless.is_empty() {
             tracing::warn!(
-                nameless,
+                nameless = nameless.len(),
                 "rows of the town's registry name no agent; nothing is taken out"
             );
         }
         let mut listed: HashMap<_, _> =
             agents.into_iter().map(|agent| (agent.request.agent_id.clone(), agent)).collect();
-        let unreadable: HashSet<_> = unreadable.into_iter().map(|(id, _)| id).collect();
+        let unreadable: HashSet<_> = unreadable.into_iter().map(|row| row.agent_id).collect();
         for mut entry in std::mem::take(&mut self.entries) {
             let id = entry.request.agent_id.clone();
             let (knows, number) = self.rows.get(&id).copied().unwrap_or_default();
@@ -271,7 +291,10 @@ impl Plan {
                     entry.request = request;
                     merged.want(&entry.request, &entry.origin, None);
                 }
-                None if knows == TownKnows::Yes && nameless == 0 && !unreadable.contains(&id) => {
+                None if knows == TownKnows::Yes
+                    && nameless.is_empty()
+                    && !unreadable.contains(&id) =>
+                {
                     tracing::info!(agent = %id, "the town took the agent out; it stays down");
                     self.down.insert(id.clone(), Wanted::Stopped);
                     merged.taken_out.push((id, number));
@@ -326,10 +349,17 @@ impl Plan {
                 tracing::info!(agent = %id, "a configured agent stays down: it was stopped, is done, or is quarantined");
                 continue;
             }
+            self.failed.retain(|(failed, _)| failed != id);
             let origin = Origin::Configured { digest };
             self.entries.push(Entry { request, origin, settings: None, _agent: None });
         }
     }
+}
+
+/// Of an agent whose row in the database says nothing. Whoever starts it gives it a new one.
+fn unreadable() -> StartError {
+    let text = "its row in the database cannot be read; a start takes its place";
+    StartError::new(StartPhase::Admission, StartFailure::Host, text)
 }
 
 /// Nobody asked for it in this run: whoever comes first stays.
@@ -349,7 +379,7 @@ impl Merged {
 /// The town's request with the values of its environment. Where the town has only names, they are those of the
 /// start that is known; a name without a value is told.
 fn with_env(agent: TownAgent, known: Option<&StartRequest>) -> StartRequest {
-    let TownAgent { mut request, env } = agent;
+    let TownAgent { mut request, env, .. } = agent;
     let TownEnv::Names(names) = env else { return request };
     for name in names {
         let value = known.and_then(|known| known.env_vars.get(&name));
@@ -393,6 +423,7 @@ impl Supervisor {
             }
             TownSays::Wants(registry, snapshots) => {
                 let listed: Vec<_> = registry.lists().cloned().collect();
+                self.0.kept_rows.keep_unreadable(&registry);
                 let merged = plan.merge_town(registry);
                 from_town = merged.wanted;
                 self.0.note_merged(merged, &listed);

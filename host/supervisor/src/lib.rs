@@ -14,6 +14,7 @@
 mod catalog;
 mod drain;
 mod hydrate;
+mod kept_rows;
 mod memory;
 mod metrics;
 mod order;
@@ -42,15 +43,15 @@ use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
-use bulkhead_store::database::AgentRow;
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 use hydrate::Plan;
-pub use hydrate::{HydrationReport, HydrationRules};
+pub use hydrate::{Earlier, HydrationReport, HydrationRules};
+use kept_rows::KeptRows;
 pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;
 pub use start::Started;
-pub use town::{RegistryEntry, TownSays, TownSnapshot, TownSnapshots};
+pub use town::{RegistryEntry, RegistryRow, TownSays, TownSnapshot, TownSnapshots};
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {
@@ -78,6 +79,8 @@ struct Inner {
     registry: Registry,
     /// What earlier runs left, until it is brought back.
     plan: Mutex<Plan>,
+    /// What the town has to get back as it came.
+    kept_rows: KeptRows,
     ready: AtomicBool,
     next_message: AtomicU64,
     /// 0: not yet.
@@ -92,11 +95,11 @@ impl Supervisor {
         runtime: Arc<Runtime>,
         sink: SharedSink,
         stores: Stores,
-        earlier: Vec<AgentRow>,
+        earlier: impl Into<Earlier>,
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
-        let forgotten = stores.database.forgotten();
+        let (earlier, forgotten) = (earlier.into(), stores.database.forgotten());
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
             let container = Container::new(runtime, peers, sink, stores, context, memory);
@@ -106,7 +109,7 @@ impl Supervisor {
                 max_agents,
                 config.keep_ended,
                 Arc::clone(&container),
-                &earlier,
+                &earlier.agents,
                 forgotten,
             );
             let plan = Plan::make(earlier, &config, &registry);
@@ -115,6 +118,7 @@ impl Supervisor {
                 container,
                 registry,
                 plan: Mutex::new(plan),
+                kept_rows: KeptRows::default(),
                 ready: AtomicBool::new(false),
                 next_message: AtomicU64::new(1),
                 mayor_ready_ms: AtomicI64::new(0),
@@ -129,6 +133,7 @@ impl Supervisor {
         if agent.current().is_none() {
             return Err(no_such_agent());
         }
+        self.0.decided(id);
         let exit = agent.stop(ShutdownReason::Stopped, by).await;
         self.0.written().await;
         let exit_reason = exit.map_or_else(|| "stopped".to_owned(), |exit| exit.reason);
@@ -216,6 +221,13 @@ impl Inner {
         if tokio::time::timeout(WRITING, written).await.is_err() {
             let waited_ms = millis(WRITING);
             tracing::warn!(waited_ms, "an answer was given before the database had written it");
+        }
+    }
+
+    /// Somebody asked for a start or a stop of the agent: the town gets its row from here.
+    fn decided(&self, id: &AgentId) {
+        if self.kept_rows.decided(id) {
+            self.container.database.members_changed();
         }
     }
 

@@ -41,6 +41,9 @@ impl Supervisor {
                 return Err(error);
             }
         };
+        if admission == Admission::Began {
+            self.0.decided(&id);
+        }
         if admission != Admission::Kept {
             let started = self.0.wait_for(&agent, admission, deadline).await;
             started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;

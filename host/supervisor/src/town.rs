@@ -1,13 +1,14 @@
 //! What the town is told of the agents, and what it says of them.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::Container;
-use bulkhead_api::TownRegistry;
+use bulkhead_api::{RawRow, TownRegistry};
 use bulkhead_model::{AgentId, Incarnation, Timestamp};
-use bulkhead_store::database::{Newest, Snapshot};
+use bulkhead_store::database::{AgentRow, Newest, Snapshot, TownKnows, Wanted};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -22,6 +23,20 @@ pub struct RegistryEntry {
     pub request: Arc<RawValue>,
     /// The names of its environment.
     pub env: Vec<String>,
+}
+
+/// One row of the registry.
+#[derive(Debug, Clone)]
+pub enum RegistryRow {
+    /// An agent that is to be there.
+    Agent(RegistryEntry),
+    /// A row of the town that goes back as it came.
+    AsItCame {
+        /// Which agent it is about, if it says so.
+        agent_id: Option<AgentId>,
+        /// The row.
+        row: RawRow,
+    },
 }
 
 /// What the town says of the agents at boot.
@@ -57,15 +72,27 @@ pub trait TownSnapshots: Send + Sync {
 }
 
 impl Supervisor {
-    /// The agents that are to be there: those that run, start, or come back. In no order.
-    pub fn registry(&self) -> Vec<RegistryEntry> {
+    /// The agents that are to be there: those that run, start, or come back, in no order, and then the rows of the
+    /// town that go back as they came.
+    pub fn registry(&self) -> Vec<RegistryRow> {
+        let mut rows = self.0.container.database.agents();
+        rows.retain(AgentRow::is_member);
+        let kept = self.0.kept_rows.rows(&rows.iter().map(|row| &row.id).collect());
+        let are_kept: HashSet<_> = kept.iter().filter_map(|(id, _)| id.as_ref()).collect();
+        let ours = rows.iter().filter(|row| !are_kept.contains(&row.id)).filter_map(entry);
+        let mut listed: Vec<_> = ours.map(RegistryRow::Agent).collect();
+        let kept = kept.into_iter();
+        listed.extend(kept.map(|(agent_id, row)| RegistryRow::AsItCame { agent_id, row }));
+        listed
+    }
+
+    /// The town said what it wants when it was too late to act on it. What this host has not decided about is not
+    /// taken from it.
+    pub fn town_lists(&self, registry: &TownRegistry) {
         let rows = self.0.container.database.agents();
-        let members = rows.into_iter().filter(|row| row.is_member());
-        let entry = |row: bulkhead_store::database::AgentRow| {
-            let (request, env) = order::public(row.order.as_deref()?)?;
-            Some(RegistryEntry { agent_id: row.id, request: request.into(), env })
-        };
-        members.filter_map(entry).collect()
+        let decided: HashSet<_> =
+            rows.iter().filter(|row| is_decided(row)).map(|it| &it.id).collect();
+        self.0.kept_rows.keep_undecided(registry, |id| decided.contains(id));
     }
 
     /// Rises when the registry changed.
@@ -131,6 +158,24 @@ impl Inner {
         // A panic of it was told by the hook.
         let _ = compared.await;
     }
+}
+
+/// What may be told of an agent, if its start can be read.
+fn entry(row: &AgentRow) -> Option<RegistryEntry> {
+    let (request, env) = order::public(row.order.as_deref()?)?;
+    Some(RegistryEntry { agent_id: row.id.clone(), request: request.into(), env })
+}
+
+/// Whether what this host knows of an agent goes before what the town lists: it is to be there, it is in quarantine,
+/// or it was stopped after the town knew of it.
+fn is_decided(row: &AgentRow) -> bool {
+    let was_heard_of = row.town_knows != TownKnows::No;
+    row.restarts.quarantine.is_some()
+        || match row.wanted {
+            Wanted::Running => entry(row).is_some(),
+            Wanted::Stopped => was_heard_of,
+            Wanted::Failed => false,
+        }
 }
 
 fn newest(container: &Container, id: &AgentId) -> Option<TownSnapshot> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_api::{AgentView, EventsPage, NudgeRequest};
+use bulkhead_api::{AgentView, EventsPage, NudgeRequest, RawRow, TownRegistry};
 use bulkhead_model::{AgentId, Timestamp};
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -17,15 +17,35 @@ pub struct AgentSight {
     pub last_event: Option<(Arc<str>, Timestamp)>,
 }
 
-/// One row of the registry, without a secret.
+/// One row of the registry.
 #[derive(Debug, Clone)]
-pub struct Listed {
-    /// Which agent.
-    pub agent_id: AgentId,
-    /// Its start, without `envVars`.
-    pub request: Arc<RawValue>,
-    /// The names of its environment.
-    pub env: Vec<String>,
+pub enum Listed {
+    /// An agent that is to be there, without a secret.
+    Agent {
+        /// Which agent.
+        agent_id: AgentId,
+        /// Its start, without `envVars`.
+        request: Arc<RawValue>,
+        /// The names of its environment.
+        env: Vec<String>,
+    },
+    /// A row that only the town understands, as it came.
+    AsItCame {
+        /// Which agent it is about, if it says so.
+        agent_id: Option<AgentId>,
+        /// The row.
+        row: RawRow,
+    },
+}
+
+impl Listed {
+    /// Which agent it is about, if it says so.
+    pub fn agent_id(&self) -> Option<&AgentId> {
+        match self {
+            Self::Agent { agent_id, .. } => Some(agent_id),
+            Self::AsItCame { agent_id, .. } => agent_id.as_ref(),
+        }
+    }
 }
 
 /// What an agent remembers.
@@ -48,8 +68,11 @@ pub trait Container: Send + Sync + 'static {
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
 
-    /// The agents that are to be there: those that run, start, or come back.
+    /// The agents that are to be there: those that run, start, or come back; and what goes back as it came.
     fn registry(&self) -> Vec<Listed>;
+    /// What the town lists, when it was not read at boot. Nothing is started or stopped for it, and nothing that the
+    /// container does not know better is taken from the town.
+    fn town_lists(&self, registry: &TownRegistry);
     /// Rises when the registry changed.
     fn registry_changes(&self) -> watch::Receiver<u64>;
     /// The town is about to be told that these are the agents that are to be there.

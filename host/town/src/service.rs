@@ -1,8 +1,8 @@
 //! The thread, and the handles to it.
 
 use std::convert::Infallible;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,13 +11,11 @@ use bulkhead_api::TownRegistry;
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_model::{AgentId, Event, Secret};
-use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;
 
 use crate::address::Paths;
-use crate::call::{Call, Payload};
 use crate::client::{About, Client};
 use crate::config::{ConfigError, TownConfig};
 use crate::container::{Container, Remembered};
@@ -79,6 +77,7 @@ impl Town {
             events: Events::default(),
             snapshots: Snapshots::default(),
             waiting_events: AtomicU64::new(0),
+            registry_is_read: AtomicBool::new(false),
         });
         let (stop, stopped) = oneshot::channel::<()>();
         let run = move || {
@@ -199,7 +198,10 @@ impl Handle {
     pub async fn registry(&self, within: Duration) -> Result<TownRegistry, Fault> {
         let shared = Arc::clone(&self.shared);
         let asking = self.spawner.spawn("town registry_get", async move {
-            Ok::<_, Infallible>(ask_for_registry(&shared.client, within).await)
+            let asked = loops::ask_for_registry(&shared, within).await;
+            // Whoever asks merges it before the town is told anything.
+            shared.registry_is_read.fetch_or(asked.is_ok(), Relaxed);
+            Ok::<_, Infallible>(asked)
         });
         // A panic of it was told; the town's thread may end before it.
         asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
@@ -219,16 +221,6 @@ impl Handle {
         });
         asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
     }
-}
-
-async fn ask_for_registry(client: &Client, within: Duration) -> Result<TownRegistry, Fault> {
-    let (call, path) = (Call::RegistryGet, client.paths.town("container-registry"));
-    let reply = client.call_within(call, &path, Payload::Nothing, None, within).await?;
-    let rows: Option<Vec<Box<RawValue>>> = client.data(call, &reply, None)?;
-    // Nothing said is not the same as nothing wanted.
-    let rows = rows.ok_or_else(|| "the answer has no data".to_owned());
-    let parsed = rows.and_then(|rows| TownRegistry::parse(&rows));
-    parsed.map_err(|text| client.failed(call, Fault::new(Cause::NotJson, text), None))
 }
 
 fn lost() -> Fault {

@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, EventsPage, NudgeRequest};
+use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
 use bulkhead_model::AgentId;
-use bulkhead_supervisor::{RegistryEntry, Supervisor, TownSnapshot, TownSnapshots};
+use bulkhead_supervisor::{RegistryEntry, RegistryRow, Supervisor, TownSnapshot, TownSnapshots};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -29,8 +29,17 @@ impl Container for Supervisor {
     }
 
     fn registry(&self) -> Vec<Listed> {
-        let listed = |RegistryEntry { agent_id, request, env }| Listed { agent_id, request, env };
+        let listed = |row| match row {
+            RegistryRow::Agent(RegistryEntry { agent_id, request, env }) => {
+                Listed::Agent { agent_id, request, env }
+            }
+            RegistryRow::AsItCame { agent_id, row } => Listed::AsItCame { agent_id, row },
+        };
         Supervisor::registry(self).into_iter().map(listed).collect()
+    }
+
+    fn town_lists(&self, registry: &TownRegistry) {
+        Supervisor::town_lists(self, registry);
     }
 
     fn registry_changes(&self) -> watch::Receiver<u64> {

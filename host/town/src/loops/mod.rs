@@ -16,7 +16,7 @@ mod token;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bulkhead_events::task::Spawner;
@@ -30,6 +30,7 @@ use crate::heard::Heard;
 
 pub(crate) use events::Events;
 pub(crate) use eviction::{active, evict};
+pub(crate) use registry::ask_for_registry;
 pub(crate) use snapshots::{Snapshots, download};
 
 /// Calls of one loop at one time.
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) snapshots: Snapshots,
     pub(crate) waiting_events: AtomicU64,
+    /// The town's registry was read once in this run.
+    pub(crate) registry_is_read: AtomicBool,
 }
 
 /// What one loop has in hand.

@@ -2,29 +2,33 @@
 //!
 //! What counts is the state and not the change: a post that failed is made again, with what is true then,
 //! until the town has acknowledged the newest.
+//!
+//! A post replaces the whole list. So nothing is posted before the town's list was read once, at boot or here: what
+//! it holds and this container knows nothing of goes back as it came.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bulkhead_api::TownRegistry;
 use bulkhead_model::AgentId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::{Loop, Woken, backoff, changed};
+use super::{Loop, Shared, Woken, backoff, changed};
 use crate::call::{Call, Payload};
 use crate::container::Listed;
+use crate::fault::{Cause, Fault};
 
 /// Where an agent works, as it sees it.
 const WORKDIR: &str = "/workspace";
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Row<'a> {
-    agent_id: &'a AgentId,
-    request: &'a RawValue,
-    workdir: &'static str,
-    env: &'a [String],
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Row<'a> {
+    Agent { agent_id: &'a AgentId, request: &'a RawValue, workdir: &'static str, env: &'a [String] },
+    AsItCame(&'a RawValue),
 }
 
 /// What the town knows.
@@ -61,21 +65,39 @@ pub(super) async fn run(this: Loop) {
 }
 
 impl Loop {
+    /// Reads the town's list, which the boot could not. Says whether it is known now.
+    async fn read(&self) -> bool {
+        let registry = match ask_for_registry(&self.shared, self.client().patience).await {
+            Ok(registry) => registry,
+            // It has none yet.
+            Err(fault) if fault.status == Some(404) => TownRegistry::default(),
+            // That was told.
+            Err(_) => return false,
+        };
+        self.container.town_lists(&registry);
+        self.shared.registry_is_read.store(true, Relaxed);
+        true
+    }
+
     /// Posts the registry, unless the town has it. Says whether it has it now.
     async fn post(&self, known: &mut Known) -> bool {
+        if !self.shared.registry_is_read.load(Relaxed) && !self.read().await {
+            return false;
+        }
         let mut listed = self.container.registry();
-        listed.sort_unstable_by(|a, b| a.agent_id.cmp(&b.agent_id));
+        // Those that name nobody keep their order.
+        listed.sort_by(|a, b| a.agent_id().cmp(&b.agent_id()));
         let rows: Vec<_> = listed.iter().map(row).collect();
         let payload = Payload::json(&rows);
         let digest: [u8; 32] = Sha256::digest(payload.bytes()).into();
         if known.acknowledged == Some(digest) {
             return true;
         }
-        let agents: Vec<_> = listed.iter().map(|listed| listed.agent_id.clone()).collect();
+        let agents: Vec<_> = listed.iter().filter_map(Listed::agent_id).cloned().collect();
         self.container.telling(&agents);
         let path = self.client().paths.town("container-registry");
         // Thousands of agents are megabytes.
-        let within = self.client().patience + Duration::from_millis(agents.len() as u64);
+        let within = self.client().patience + Duration::from_millis(listed.len() as u64);
         let posted = self.client().call_within(Call::RegistryPost, &path, payload, None, within);
         if let Err(fault) = posted.await {
             known.may_have_heard |= !fault.cause.is_before_sending();
@@ -91,6 +113,25 @@ impl Loop {
 }
 
 fn row(listed: &Listed) -> Row<'_> {
-    let Listed { agent_id, request, env } = listed;
-    Row { agent_id, request, workdir: WORKDIR, env }
+    match listed {
+        Listed::Agent { agent_id, request, env } => {
+            Row::Agent { agent_id, request, workdir: WORKDIR, env }
+        }
+        Listed::AsItCame { row, .. } => Row::AsItCame(row.json()),
+    }
+}
+
+/// Asks for the agents that the town wants here. A failure was told.
+pub(crate) async fn ask_for_registry(
+    shared: &Shared,
+    within: Duration,
+) -> Result<TownRegistry, Fault> {
+    let client = &shared.client;
+    let (call, path) = (Call::RegistryGet, client.paths.town("container-registry"));
+    let reply = client.call_within(call, &path, Payload::Nothing, None, within).await?;
+    let rows: Option<Vec<Box<RawValue>>> = client.data(call, &reply, None)?;
+    // Nothing said is not the same as nothing wanted.
+    let rows = rows.ok_or_else(|| "the answer has no data".to_owned());
+    let parsed = rows.and_then(|rows| TownRegistry::parse(&rows));
+    parsed.map_err(|text| client.failed(call, Fault::new(Cause::NotJson, text), None))
 }

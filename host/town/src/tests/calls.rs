@@ -154,7 +154,10 @@ async fn a_success_that_is_not_the_towns_is_none() {
     for page in
         ["<html>Sign in", "", "[1]", "7", r#"{"success":7}"#, r#"{"success":false,"error":"no"}"#]
     {
-        let server = Server::start(move |_| Answer::Json(200, page.into()));
+        let server = Server::start(move |got| match super::told::asks_for_registry(got) {
+            true => empty(),
+            false => Answer::Json(200, page.into()),
+        });
         let client = client(&server.url, 5000, |config| config.heartbeat = SOON);
         let follower = Arc::new(super::fake::Fake::default());
         client.town.follow(follower);

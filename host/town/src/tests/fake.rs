@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_api::view::{MemoryView, RestartView};
-use bulkhead_api::{AgentView, EventsPage, NudgeRequest};
+use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
 use bulkhead_events::Ring;
 use bulkhead_model::{AgentId, Incarnation, RestartRules, RestartState, Timestamp};
 use serde_json::value::RawValue;
@@ -21,6 +21,7 @@ pub(crate) struct Fake {
     pub(crate) rings: Mutex<HashMap<AgentId, Arc<Ring>>>,
     pub(crate) listed: watch::Sender<u64>,
     pub(crate) told: Mutex<Vec<Vec<AgentId>>>,
+    pub(crate) town_lists: Mutex<Vec<Vec<AgentId>>>,
     pub(crate) not_told: AtomicUsize,
     pub(crate) acknowledged: Mutex<Vec<Vec<AgentId>>>,
     pub(crate) nudges: Mutex<Vec<String>>,
@@ -113,12 +114,17 @@ impl Container for Fake {
         let views = self.views.lock().unwrap();
         let running = views.iter().filter(|view| view.status == "running");
         running
-            .map(|view| Listed {
+            .map(|view| Listed::Agent {
                 agent_id: view.agent_id.clone(),
                 request: RawValue::from_string(r#"{"role":"polecat"}"#.into()).unwrap().into(),
                 env: vec!["KEY".into()],
             })
             .collect()
+    }
+
+    fn town_lists(&self, registry: &TownRegistry) {
+        let listed = registry.lists().cloned().collect();
+        self.town_lists.lock().unwrap().push(listed);
     }
 
     fn registry_changes(&self) -> watch::Receiver<u64> {

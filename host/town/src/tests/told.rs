@@ -14,8 +14,13 @@ use super::server::{Answer, Got, Server};
 use super::{client, until};
 use crate::{Cause, Container, Remembered};
 
-fn fine(_: &Got) -> Answer {
-    Answer::Json(200, r#"{"success":true,"data":{}}"#.into())
+fn fine(got: &Got) -> Answer {
+    let data = if asks_for_registry(got) { "[]" } else { "{}" };
+    Answer::Json(200, format!(r#"{{"success":true,"data":{data}}}"#))
+}
+
+pub(crate) fn asks_for_registry(got: &Got) -> bool {
+    got.method == "GET" && got.path.ends_with("container-registry")
 }
 
 fn tag(name: &str) -> AgentTag {
@@ -49,11 +54,12 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
     let up = Arc::clone(&is_up);
     let server = Server::start(move |got| match up.load(SeqCst) {
         true => fine(got),
+        false if asks_for_registry(got) => fine(got),
         false => Answer::Json(500, "{}".into()),
     });
     let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["b", "a"]));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    until("a post", || !server.got_at("container-registry").is_empty()).await;
+    until("a post", || server.got_at("container-registry").len() > 1).await;
     assert!(fake.acknowledged.lock().unwrap().is_empty());
     assert_eq!(fake.told.lock().unwrap()[0], [id("a"), id("b")], "the post may have arrived");
     assert_eq!(fake.not_told.load(SeqCst), 0);
@@ -75,6 +81,34 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
 }
 
 #[tokio::test]
+async fn nothing_is_posted_before_the_towns_list_was_read() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let server = Server::start(move |got| match up.load(SeqCst) {
+        true if asks_for_registry(got) => {
+            let rows = r#"[{"agentId":"ghost","request":{"agentId":"ghost","role":"r"}}]"#;
+            Answer::Json(200, format!(r#"{{"data":{rows}}}"#))
+        }
+        false if asks_for_registry(got) => Answer::Json(503, "{}".into()),
+        _ => fine(got),
+    });
+    let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    until("many questions", || server.got_at("container-registry").len() > 8).await;
+    assert!(server.got_at("container-registry").iter().all(asks_for_registry));
+    assert!(fake.told.lock().unwrap().is_empty());
+    is_up.store(true, SeqCst);
+    until("a post", || !fake.acknowledged.lock().unwrap().is_empty()).await;
+    assert_eq!(*fake.town_lists.lock().unwrap(), [[id("ghost")]], "before, and once");
+    let posts = server.got_at("container-registry");
+    assert!(!posts.iter().rev().take(1).all(asks_for_registry));
+    // It is asked for once in a run.
+    fake.set("b", "running");
+    until("another post", || fake.acknowledged.lock().unwrap().len() > 1).await;
+    assert_eq!(fake.town_lists.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn what_cannot_have_arrived_counts_as_not_told() {
     let server = Server::start(fine);
     let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
@@ -88,10 +122,10 @@ async fn what_cannot_have_arrived_counts_as_not_told() {
 
 #[tokio::test]
 async fn what_an_earlier_run_told_is_not_taken_back() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
-    let (client, fake) = (client(&url, 300, |_| {}), Fake::with(&["a"]));
+    let server = Server::start(fine);
+    let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
+    client.town.handle().registry(Duration::from_secs(20)).await.unwrap();
+    drop(server);
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     until("two tries", || fake.told.lock().unwrap().len() > 1).await;
     assert_eq!(fake.not_told.load(SeqCst), 0);
