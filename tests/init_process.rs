@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use harness::host::{CLEAN, UNCLEAN, command};
-use harness::{Host, HostBuilder, Value, processes, wait_until};
+use harness::{Host, HostBuilder, Value, json, processes, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Exit code of wrong input.
@@ -34,7 +34,7 @@ fn a_supervisor_that_is_killed_comes_back_at_the_same_place() {
     assert_eq!((&line["init"], &line["restartSeq"]), (&true.into(), &1.into()), "{line}");
     assert_ne!(host.supervisor_pid(), first);
     assert!(host.is_running(), "the init process is the same");
-    host.client().start("one", "echo");
+    host.client().start_afresh("one", "echo");
     assert_eq!(host.client().ask("one", "hi"), "hi");
     assert!(host.stderr().contains("died of signal 9; restart 1 of 5"), "{}", host.stderr());
     host.finish();

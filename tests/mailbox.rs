@@ -226,7 +226,7 @@ fn what_waits_for_an_agent_that_completes_or_is_replaced_is_told_to_its_senders(
     std::thread::scope(|scope| {
         let busy = host.occupy(scope, "one", "first");
         let waiting = host.queue(scope, "one", &["a", "b"]);
-        let replacement = scope.spawn(|| host.client().start("one", "puppet"));
+        let replacement = scope.spawn(|| host.client().start_afresh("one", "puppet"));
         wait_until("the next life waits for this one", || {
             host.client().status("one")["incarnation"] == 3
         });

@@ -165,7 +165,7 @@ fn a_start_of_the_same_id_begins_a_new_trend_and_a_forgotten_id_is_404() {
         let view = memory(&host, "first");
         samples(&view, "fine").iter().any(|sample| number(sample, "bytes") > 4.0 * MIB)
     });
-    client.start("first", "leak");
+    client.start_afresh("first", "leak");
     let view = memory(&host, "first");
     assert_eq!((&view["incarnation"], &view["trend"]), (&2.into(), &Value::Null), "{view}");
     assert!(number(&view, "peakBytes") < 4.0 * MIB, "{view}");

@@ -38,7 +38,7 @@ fn one_of_each(client: &Client) {
     client.stop("stopped").expect(200);
 
     client.start("superseded", "echo");
-    client.start("superseded", "echo");
+    client.start_afresh("superseded", "echo");
     client.stop("superseded").expect(200);
 
     client.start("trapped", "trap");

@@ -96,7 +96,7 @@ fn a_kill_tells_who_was_at_what_and_a_clean_end_leaves_nothing() {
     for agent in ["a", "b", "c"] {
         // The second life of each.
         client.start(agent, "puppet");
-        client.start(agent, "puppet");
+        client.start_afresh(agent, "puppet");
         let sent = client.send(agent, "wait").expect(200);
         wait_until("the agent is in its turn", || client.status(agent)["busy"] == true);
         expected.push(json!([agent, 2, "handle", sent["messageId"]]));
@@ -124,7 +124,7 @@ fn a_kill_tells_who_was_at_what_and_a_clean_end_leaves_nothing() {
 
     // Ended as asked, in the middle of a turn.
     second.wait_until_ready();
-    second.client().start("a", "puppet");
+    second.client().start_afresh("a", "puppet");
     second.client().send("a", "wait").expect(200);
     wait_until("the agent is in its turn", || second.client().status("a")["busy"] == true);
     second.signal(Signal::INT);

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::Barrier;
 
-use command::{AGENTS, Body, Case, Command, Spec, Start};
+use command::{AGENTS, Body, Case, Command, IfRunning, Spec, Start};
 use harness::client::Client;
 use harness::lives::{all_ended, check_one_at_a_time, check_one_end_each, events_of};
 use harness::metrics::{is_empty, wait_for_metrics};
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         let more = json!({
             "model": spec.model,
             "component": if spec.works { "polecat" } else { "trap" },
-            "ifRunning": if start.keep { "keep" } else { "restart" },
+            "ifRunning": start.if_running.name(),
             "force": start.force,
         });
         self.client.start_with(&self.ids[agent], spec.role.name(), more)
@@ -141,7 +141,13 @@ impl<'a> Run<'a> {
                 let body = answer.expect(201);
                 assert_eq!((incarnation(&body), &body["joined"]), (next, &Value::Null), "{body}");
             }
-            Started::Kept => assert_eq!(incarnation(&answer.expect(200)), model.incarnation),
+            Started::Joined | Started::Kept => {
+                let (body, joins) = (answer.expect(200), model.spec == Some(spec));
+                assert_eq!(
+                    (incarnation(&body), body["joined"] == true),
+                    (model.incarnation, joins)
+                );
+            }
             Started::Quarantined => check_quarantined(&answer, model),
         }
     }
@@ -185,13 +191,15 @@ impl<'a> Run<'a> {
             let other = &answers[1 - n];
             let same = specs[0] == specs[1];
             let fits = match (answer.status, answer.body["error_type"].as_str()) {
-                (200, _) => starts[n].keep,
-                (201, _) if answer.body["joined"] == true => {
-                    same && answer.body["incarnation"] == other.body["incarnation"]
+                (200, _) if answer.body["joined"] == true => {
+                    let of_other = same && answer.body["incarnation"] == other.body["incarnation"];
+                    let was_there = model.spec == Some(specs[n]);
+                    of_other || was_there && incarnation(&answer.body) == model.incarnation
                 }
+                (200, _) => starts[n].if_running == IfRunning::Keep,
                 (201, _) => true,
                 (409, Some("quarantined")) => model.state == State::Quarantined && !fresh[n],
-                (409, Some("superseded")) => !same && other.status == 201,
+                (409, Some("superseded")) => !same && other.status < 300,
                 _ => false,
             };
             assert!(fits, "start {n} got {}: {}", answer.text, shown());

@@ -3,10 +3,10 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use harness::Host;
 use harness::lives::{check_one_at_a_time, check_one_end_each};
 use harness::metrics::{given_back, is_empty, wait_for_metrics};
 use harness::trial::incarnation;
+use harness::{Host, files};
 use serde_json::{Value, json};
 
 /// Callers at one time.
@@ -36,14 +36,38 @@ fn identical_starts_share_one_incarnation() {
     let host = Host::builder().guest("slow-start").start();
     // Long enough in `start` that every caller finds it under way, also on a busy machine.
     let answers = stampede(&host, "slow-start", |_| json!({"prompt": "3000"}));
-    assert!(answers.iter().all(|(status, _)| *status == 201), "{answers:?}");
     assert!(answers.iter().all(|(_, body)| body["incarnation"] == 1), "{answers:?}");
-    let joined = answers.iter().filter(|(_, body)| body["joined"] == true).count();
-    assert_eq!(joined, CALLERS - 1);
+    let joined = answers.iter().filter(|(status, body)| *status == 200 && body["joined"] == true);
+    assert_eq!(joined.count(), CALLERS - 1);
+    assert_eq!(answers.iter().filter(|(status, _)| *status == 201).count(), 1);
     host.client().stop("one").expect(200);
     let lines = host.finish();
     check_one_at_a_time(&lines, "one");
     check_one_end_each(&lines, "one", 1);
+}
+
+/// A start takes a fraction of a millisecond, and callers come for longer than that.
+#[test]
+fn identical_starts_join_however_late_they_come() {
+    let host = Host::builder().start();
+    let mut answers = stampede(&host, "echo", |_| json!({"prompt": "hi"}));
+    // Clients that come one by one, long after the agent runs.
+    answers.extend((0..3).map(|_| {
+        let answer = host.client().start_with("one", "echo", json!({"prompt": "hi"}));
+        (answer.status, answer.body)
+    }));
+    assert!(answers.iter().all(|(_, body)| body["incarnation"] == 1), "{answers:?}");
+    let created: Vec<_> = answers.iter().filter(|(status, _)| *status == 201).collect();
+    assert_eq!(created.len(), 1, "{answers:?}");
+    let joined = answers.iter().filter(|(status, body)| *status == 200 && body["joined"] == true);
+    assert_eq!(joined.count(), answers.len() - 1);
+    let fresh = json!({"prompt": "hi", "ifRunning": "restart"});
+    let fresh = host.client().start_with("one", "echo", fresh).expect(201);
+    assert_eq!((&fresh["incarnation"], &fresh["joined"]), (&json!(2), &Value::Null));
+    host.client().stop("one").expect(200);
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+    check_one_end_each(&lines, "one", 2);
 }
 
 #[test]
@@ -169,9 +193,67 @@ fn a_deaf_incarnation_delays_only_its_own_successor() {
 fn a_live_agent_is_kept_when_the_caller_wants_it() {
     let host = Host::builder().start();
     host.client().start("one", "echo");
-    let kept = host.client().start_with("one", "echo", json!({"ifRunning": "keep"})).expect(200);
-    assert_eq!(kept["incarnation"], 1);
-    let fresh = host.client().start_with("one", "echo", json!({})).expect(201);
+    for model in ["this", "another"] {
+        let keep = json!({"ifRunning": "keep", "model": model});
+        let kept = host.client().start_with("one", "echo", keep).expect(200);
+        assert_eq!(kept["incarnation"], 1);
+    }
+    let fresh = host.client().start_afresh("one", "echo");
     assert_eq!(fresh["incarnation"], 2);
     host.finish();
+}
+
+#[test]
+fn an_equal_start_of_an_agent_in_a_turn_leaves_the_turn_alone() {
+    let host = Host::builder().guest("hang").start();
+    host.client().start("one", "hang");
+    std::thread::scope(|scope| {
+        let turn = scope.spawn(|| host.client().send_wait("one", "500"));
+        harness::wait_until("it is in its turn", || host.client().status("one")["busy"] == true);
+        let again = host.client().start_with("one", "hang", json!({})).expect(200);
+        assert_eq!((&again["incarnation"], &again["joined"]), (&json!(1), &json!(true)));
+        turn.join().expect("the sender").expect(200);
+    });
+    host.finish();
+}
+
+#[test]
+fn equal_starts_of_an_agent_that_stops_wait_and_share_the_next_one() {
+    let host = Host::builder().guest("ignores-stop").start();
+    host.client().start("one", "ignores-stop");
+    let answers = std::thread::scope(|scope| {
+        let stop = scope.spawn(|| host.client().stop("one"));
+        harness::wait_until("it stops", || host.client().status("one")["status"] == "stopping");
+        let answers = stampede(&host, "ignores-stop", |_| json!({}));
+        stop.join().expect("the stop").expect(200);
+        answers
+    });
+    assert!(answers.iter().all(|(_, body)| body["incarnation"] == 2), "{answers:?}");
+    assert_eq!(answers.iter().filter(|(_, body)| body["joined"] == true).count(), CALLERS - 1);
+    let lines = host.finish();
+    check_one_at_a_time(&lines, "one");
+}
+
+/// A component of another guest under the same path.
+#[test]
+fn a_start_of_a_changed_component_replaces_what_was_made_from_the_old_one() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let path = dir.path().join("agent.wasm");
+    std::fs::copy(files::component("echo"), &path).expect("copy a component");
+    let host = Host::builder().component("agent", &path).role("agent", "agent", "").start();
+    let start = || host.client().start_with("one", "agent", json!({}));
+    start().expect(201);
+    // The same bytes in another file are the same component.
+    replace(&path, &std::fs::read(&path).expect("read it"));
+    assert_eq!(start().expect(200)["incarnation"], 1);
+    replace(&path, &std::fs::read(files::component("puppet")).expect("read a component"));
+    assert_eq!(start().expect(201)["incarnation"], 2);
+    assert_eq!(start().expect(200)["incarnation"], 2);
+    host.finish();
+}
+
+fn replace(path: &std::path::Path, bytes: &[u8]) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, bytes).expect("write a component");
+    std::fs::rename(&beside, path).expect("put it in place");
 }

@@ -30,6 +30,10 @@ fn a_person_sees_what_came_of_it() {
     assert!(kept.starts_with("one kept as it runs: running, life 1,"), "{kept}");
     let again = person.says(&["start", "one", "--role", "echo"]).ok();
     assert!(again.starts_with("one started: running, life 2,"), "{again}");
+    let joined = person.says(&["start", "one", "--role", "echo"]).ok();
+    assert!(joined.starts_with("one was there already: running, life 2,"), "{joined}");
+    person.says(&["start", "one", "--role", "echo", "--if-running", "restart"]).ok();
+    assert_eq!(host.client().status("one")["incarnation"], 3);
 
     let reply = person.says(&["send", "one", "hello\nthere", "--wait", "50s"]).ok();
     let (first, rest) = reply.split_once('\n').expect("two lines");

@@ -108,12 +108,15 @@ fn a_stop_ends_it_and_a_start_begins_the_next_life() {
 }
 
 #[test]
-fn a_start_of_a_running_agent_begins_it_afresh_or_keeps_it() {
+fn a_start_of_a_running_agent_joins_it_begins_it_afresh_or_keeps_it() {
     let host = Host::builder().start();
     host.client().start("echo", "echo");
-    let kept = host.client().start_with("echo", "echo", json!({"ifRunning": "keep"})).expect(200);
-    assert_eq!(kept["incarnation"], 1, "{kept}");
-    let afresh = host.client().start("echo", "echo");
+    let joined = host.client().start_with("echo", "echo", json!({})).expect(200);
+    assert_eq!((&joined["incarnation"], &joined["joined"]), (&1.into(), &true.into()), "{joined}");
+    let other = json!({"ifRunning": "keep", "model": "another"});
+    let kept = host.client().start_with("echo", "echo", other).expect(200);
+    assert_eq!((&kept["incarnation"], kept.get("joined")), (&1.into(), None), "{kept}");
+    let afresh = host.client().start_afresh("echo", "echo");
     assert_eq!(afresh["incarnation"], 2, "{afresh}");
     assert_eq!(afresh["messageCount"], 0, "{afresh}");
     assert_eq!(host.client().ask("echo", "hi"), "hi");

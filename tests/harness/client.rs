@@ -177,6 +177,12 @@ impl Client {
         self.start_with(agent, role, json!({})).expect(201)
     }
 
+    /// Starts an agent in place of one that may run, which must succeed. Returns the answer.
+    #[track_caller]
+    pub fn start_afresh(&self, agent: &str, role: &str) -> Value {
+        self.start_with(agent, role, json!({"ifRunning": "restart"})).expect(201)
+    }
+
     /// `POST /agents/{id}/stop`.
     #[track_caller]
     pub fn stop(&self, agent: &str) -> Answer {

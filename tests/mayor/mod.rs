@@ -273,7 +273,7 @@ fn an_agent_that_starts_after_a_change_begins_with_it_and_a_new_start_says_anew_
     client.ask("mayor", "hello");
     assert_eq!(model.last_request().model, "second");
     assert!(system_of(&model).contains("all is quiet"));
-    client.start("mayor", "mayor");
+    client.start_afresh("mayor", "mayor");
     client.ask("mayor", "hello");
     assert_eq!(model.last_request().model, "scripted");
     assert!(system_of(&model).contains("all is quiet"));

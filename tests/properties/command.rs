@@ -34,8 +34,26 @@ pub enum Command {
 pub struct Start {
     /// The second of the agent's specs, and not the first.
     pub second: bool,
-    pub keep: bool,
+    pub if_running: IfRunning,
     pub force: bool,
+}
+
+/// What becomes of an agent that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfRunning {
+    Join,
+    Restart,
+    Keep,
+}
+
+impl IfRunning {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Restart => "restart",
+            Self::Keep => "keep",
+        }
+    }
 }
 
 /// What an agent is asked to be. Two starts of one `Spec` are the same to the host.
@@ -125,9 +143,13 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn start() -> impl Strategy<Value = Start> {
-    let flag = || prop::bool::weighted(0.2);
-    let second = prop::bool::weighted(0.3);
-    (second, flag(), flag()).prop_map(|(second, keep, force)| Start { second, keep, force })
+    let if_running = select(vec![IfRunning::Join, IfRunning::Restart, IfRunning::Keep]);
+    let (second, force) = (prop::bool::weighted(0.3), prop::bool::weighted(0.2));
+    (second, if_running, force).prop_map(|(second, if_running, force)| Start {
+        second,
+        if_running,
+        force,
+    })
 }
 
 /// Mostly the answering agent.

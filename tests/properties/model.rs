@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command::{Body, Role, Spec, Start};
+use crate::command::{Body, IfRunning, Role, Spec, Start};
 
 /// Restarts of every role in its window, which is longer than any test.
 pub const RESTARTS: u64 = 2;
@@ -49,6 +49,7 @@ pub struct Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
     Anew,
+    Joined,
     Kept,
     Quarantined,
 }
@@ -97,7 +98,9 @@ impl Agent {
 
     pub fn start(&mut self, spec: Spec, start: Start) -> Started {
         match self.state {
-            State::Running if start.keep => return Started::Kept,
+            State::Running if start.if_running == IfRunning::Restart => {}
+            State::Running if self.spec == Some(spec) => return Started::Joined,
+            State::Running if start.if_running == IfRunning::Keep => return Started::Kept,
             State::Quarantined if !self.is_fresh(spec, start) => return Started::Quarantined,
             _ => {}
         }

@@ -13,7 +13,7 @@ struct Mutation {
     replace: &'static str,
 }
 
-const MUTATIONS: [Mutation; 5] = [
+const MUTATIONS: [Mutation; 7] = [
     // Between the end of the rest and the next incarnation the slot looks vacant.
     Mutation {
         name: "drop_the_lock",
@@ -31,6 +31,18 @@ const MUTATIONS: [Mutation; 5] = [
                   inner.past = resting.clone().or(inner.past.take());\n        \
                   if let Some(holder) = &holder { super::cancel_and_wait(holder.incarnation()); }\n        \
                   drop(inner);\n        self.tell();\n        Ok(Before",
+    },
+    // A restart may begin with a higher number before it.
+    Mutation {
+        name: "number_too_early",
+        find: ".filter(|next| next.ready || is_first);",
+        replace: ".filter(|_| true || is_first);",
+    },
+    // What came up since the start was let in is ended, equal or not.
+    Mutation {
+        name: "replace_an_equal",
+        find: "if let Some(joined) = inner.join(ticket) {\n            drop(inner);",
+        replace: "if let Some(joined) = None {\n            drop(inner);",
     },
     Mutation {
         name: "reuse_an_incarnation",

@@ -24,7 +24,8 @@ fn no_secret_is_told_whatever_the_town_does() {
         kept.know("ann", "API_KEY", TOLD);
     });
     let mut host = builder(&town).toml("[log]\nlevel = \"trace\"").start().ready();
-    let start = json!({"envVars": {"API_KEY": STARTED}, "rigId": "orchard"});
+    let start =
+        json!({"envVars": {"API_KEY": STARTED}, "rigId": "orchard", "ifRunning": "restart"});
     host.client().start_with("bob", "puppet", start.clone()).expect(201);
     registry_is(&town, &["ann", "bob"]);
     let mut faults = Fault::each(Duration::from_millis(50));

@@ -34,9 +34,22 @@ impl Committed {
         self.0.load(Relaxed)
     }
 
-    fn add(&self, bytes: u64) -> Commitment {
-        self.0.fetch_add(bytes, Relaxed);
-        Commitment { committed: Arc::clone(&self.0), bytes }
+    /// Adds `bytes` when `admits` the sum of the others, without `replaced`. One step: of two that ask at once
+    /// each sees what the other one has, and not what it only asks for.
+    fn commit<E>(
+        &self,
+        bytes: u64,
+        replaced: u64,
+        admits: impl Fn(u64) -> Result<(), E>,
+    ) -> Result<Commitment, E> {
+        let mut before = self.bytes();
+        loop {
+            admits(before.saturating_sub(replaced))?;
+            match self.0.compare_exchange_weak(before, before + bytes, Relaxed, Relaxed) {
+                Ok(_) => return Ok(Commitment { committed: Arc::clone(&self.0), bytes }),
+                Err(now) => before = now,
+            }
+        }
     }
 }
 
@@ -61,11 +74,9 @@ impl Container {
     /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
     /// that it takes the place of.
     pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
-        // First, so that two starts at a time see each other.
-        let commitment = self.committed.add(bytes);
-        let others = self.committed.bytes().saturating_sub(bytes).saturating_sub(replaced);
-        self.memory.admit(others, bytes).map_err(|shortage| self.short_of(&shortage))?;
-        Ok(commitment)
+        let admits = |others| self.memory.admit(others, bytes);
+        let committed = self.committed.commit(bytes, replaced, admits);
+        committed.map_err(|shortage| self.short_of(&shortage))
     }
 
     fn short_of(&self, shortage: &Shortage) -> StartError {
@@ -94,3 +105,6 @@ impl Container {
         StartError::new(StartPhase::Admission, StartFailure::Memory, text)
     }
 }
+
+#[cfg(test)]
+mod tests;

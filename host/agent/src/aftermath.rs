@@ -49,7 +49,7 @@ impl Aftermath {
             let crashes = &self.shared.start.container.crashes;
             crashes.update_frames(&self.crash_id, found.frames.clone(), found.status);
             self.shared.record(Event::CrashSymbolized {
-                agent: self.shared.tag.clone(),
+                agent: self.shared.tag(),
                 crash_id: self.crash_id.clone(),
                 symbolized: found.status,
                 frames: found.frames.clone(),
@@ -63,7 +63,7 @@ impl Aftermath {
                     self.kept(CoreDumpRef { id: kept.file, bytes: kept.bytes, note });
                 }
                 Err(error) => {
-                    let (agent, crash_id) = (&self.shared.tag.agent_id, &self.crash_id);
+                    let (agent, crash_id) = (self.shared.id(), &self.crash_id);
                     tracing::warn!(%agent, crash_id, %error, "core dump was not kept");
                 }
             }
@@ -77,7 +77,7 @@ impl Aftermath {
             crashes.put(Arc::new(CrashRecord { core_dump, ..CrashRecord::clone(&record) }));
         }
         self.shared.record(Event::CoreDumpKept {
-            agent: self.shared.tag.clone(),
+            agent: self.shared.tag(),
             crash_id: self.crash_id.clone(),
             core_dump,
         });

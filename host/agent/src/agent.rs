@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_api::{AgentView, ExitView};
+use bulkhead_api::{AgentView, ExitView, IfRunning};
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{Account, Ring, RingLimits};
 use bulkhead_model::{AgentId, AgentSpec, Incarnation, RestartState};
@@ -41,8 +41,8 @@ pub struct StartOrder {
     pub component: PathBuf,
     /// A directory that becomes its `/workspace`.
     pub workspace: Option<PathBuf>,
-    /// A running agent is what the caller wants.
-    pub keep_running: bool,
+    /// What becomes of an incarnation that is up.
+    pub if_running: IfRunning,
     /// Also out of quarantine.
     pub force: bool,
     /// What to write down of it, so that a later run of the host can start it again.
@@ -64,11 +64,11 @@ pub struct Ending(Stopped<AgentHandle>);
 /// What became of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// A new incarnation.
+    /// A start of its own. It may still join an incarnation that is up.
     Began,
     /// The same start was under way.
     Joined,
-    /// A live agent was kept.
+    /// A live agent was kept, whatever its spec.
     Kept,
 }
 
@@ -101,19 +101,18 @@ impl Agent {
         order: StartOrder,
         spawner: &Spawner,
     ) -> Result<(Admission, AgentHandle), StartError> {
-        let StartOrder { spec, keep_running, force, resumes, deadline, .. } = &order;
+        let StartOrder { spec, if_running, force, resumes, deadline, .. } = &order;
         let (spec, deadline) = (Arc::clone(spec), *deadline);
-        let wish =
-            Wish { spec: &*spec, keep_running: *keep_running, force: *force, resumes: *resumes };
+        let wish = Wish { spec: &*spec, if_running: *if_running, force: *force, resumes: *resumes };
         let may_begin = || self.may_begin();
         let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
-        let admitted = self.slot.admit(&wish, may_begin, |number| life.incarnation(number, 1))?;
+        let admitted = self.slot.admit(&wish, may_begin, || life.incarnation(None, 1))?;
         Ok(match admitted {
-            Admitted::Reserved { tenant, superseded } => {
+            Admitted::Reserved { ticket, tenant, superseded } => {
+                life.spawn(tenant.clone(), ticket, deadline, spawner);
                 if let Some(superseded) = superseded {
                     superseded.stop(ShutdownReason::Superseded, "start");
                 }
-                life.spawn(tenant.clone(), deadline, spawner);
                 (Admission::Began, tenant)
             }
             Admitted::Joined(tenant) => (Admission::Joined, tenant),
@@ -153,7 +152,10 @@ impl Agent {
         let Stopped { holder, next, resting, upto } = stopped;
         self.slot.gone(*upto).await;
         // Another stop may have ended a rest just before: it shows until its task has told it.
-        let past = self.slot.shown().filter(|shown| shown.tag().incarnation <= *upto);
+        let past = self
+            .slot
+            .shown()
+            .filter(|shown| shown.board().incarnation().is_some_and(|number| number <= *upto));
         for agent in [holder, resting, &past].into_iter().flatten() {
             agent.down().await;
         }

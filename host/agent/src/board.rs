@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bulkhead_api::ExitView;
 use bulkhead_events::now;
 use bulkhead_model::time::micros;
-use bulkhead_model::{AgentState, Input, Timestamp};
+use bulkhead_model::{AgentState, Incarnation, Input, Timestamp};
 use tokio::sync::watch;
 
 use crate::changes::Changes;
@@ -36,6 +36,8 @@ pub(crate) enum AfterEnd {
 /// One incarnation's notice board.
 pub struct Board {
     state: watch::Sender<Published>,
+    /// 0: none yet.
+    incarnation: AtomicU64,
     started_at_ms: AtomicI64,
     asked_for: Instant,
     /// Microseconds from `asked_for` to the beginning.
@@ -48,14 +50,16 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board in `starting`. Its changes, but for turns, count as `changes`.
-    pub(crate) fn new(changes: Changes) -> Self {
+    /// A board in `starting`, of an incarnation that may not have its number yet. Its changes, but for turns,
+    /// count as `changes`.
+    pub(crate) fn new(number: Option<Incarnation>, changes: Changes) -> Self {
         changes.happened();
         let published =
             Published { state: AgentState::Starting, generation: 0, exit: None, restart_at: None };
         let started_at = now();
         Self {
             state: watch::Sender::new(published),
+            incarnation: AtomicU64::new(number.map_or(0, |number| number.0)),
             started_at_ms: AtomicI64::new(started_at.0),
             asked_for: Instant::now(),
             waited_us: AtomicU64::new(0),
@@ -65,6 +69,17 @@ impl Board {
             active_tools: Mutex::default(),
             changes,
         }
+    }
+
+    /// Which incarnation it is, once it has a number.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        let number = self.incarnation.load(Relaxed);
+        (number > 0).then_some(Incarnation(number))
+    }
+
+    pub(crate) fn assign(&self, number: Incarnation) {
+        self.incarnation.store(number.0, Relaxed);
+        self.changes.happened();
     }
 
     /// The one place where the state changes: notifies watchers and stamps the activity. A transition

@@ -32,13 +32,13 @@ impl Shared {
     /// A start has its turn.
     pub(crate) fn note_begin(&self, order: &Private, restarts: Arc<RestartState>) {
         let (order, settings) = (order.clone(), self.start.settings.record());
-        let incarnation = self.tag.incarnation;
+        let incarnation = self.incarnation();
         self.note(Change::Began { incarnation, order, settings, restarts });
     }
 
     /// A restart has its turn. Waits until its number can be used.
     pub(crate) async fn note_return(&self) {
-        let change = Change::Returned { incarnation: self.tag.incarnation };
+        let change = Change::Returned { incarnation: self.incarnation() };
         if let Some(receipt) = self.note(change) {
             // Not durable: the log says why, and a number that is given twice is the lesser harm.
             let _ = timeout(WRITING, receipt.durable()).await;
@@ -47,7 +47,7 @@ impl Shared {
 
     /// Nothing comes of the start, and what was there before has ended.
     pub(crate) fn note_stop(&self) {
-        self.note(Change::Stopped { upto: self.tag.incarnation });
+        self.note(Change::Stopped { upto: self.incarnation() });
     }
 
     /// The incarnation ended.
@@ -61,19 +61,19 @@ impl Shared {
         let order = self.stop_order().map(|order| order.reason);
         let policy = self.start.spec.restart.policy;
         let wanted = wanted_after(reason, decision, order, may_restart, policy);
-        let incarnation = self.tag.incarnation;
+        let incarnation = self.incarnation();
         self.note(Change::Ended { incarnation, restarts, wanted });
     }
 
     /// Settings were changed.
     pub(crate) fn note_settings(&self) {
         if let Some(settings) = self.start.settings.record() {
-            self.note(Change::Settings { incarnation: self.tag.incarnation, settings });
+            self.note(Change::Settings { incarnation: self.incarnation(), settings });
         }
     }
 
     fn note(&self, change: Change) -> Option<Receipt> {
-        self.start.container.database.note(&self.tag.agent_id, change)
+        self.start.container.database.note(self.id(), change)
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn quarantined(
     number: Incarnation,
     restarts: &RestartState,
 ) -> AgentHandle {
-    let agent = life.incarnation(number, 1);
+    let agent = life.incarnation(Some(number), 1);
     let (quarantine, last) = (restarts.quarantine.as_ref(), restarts.ends.last());
     let reason = last.map_or(ExitReason::StartFailed, |end| end.reason);
     let exit = ExitView {

@@ -54,7 +54,7 @@ impl AgentHandle {
     pub fn memory_probe(&self) -> MemoryProbe {
         let shared = &self.shared;
         let (meter, account) = (Arc::clone(&shared.birth.meter), Arc::clone(&shared.start.account));
-        MemoryProbe { tag: shared.tag.clone(), meter, account, is_live: self.is_live() }
+        MemoryProbe { tag: shared.tag(), meter, account, is_live: self.is_live() }
     }
 }
 

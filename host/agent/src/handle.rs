@@ -1,8 +1,9 @@
 //! An agent, as everyone but its own task sees it.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_api::{AgentView, MemoryView, RestartView};
@@ -10,7 +11,7 @@ use bulkhead_events::{Account, Ring};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::memory::Eviction;
 use bulkhead_model::{
-    AgentSpec, AgentState, Body, Event, Incarnation, Message, RestartState, Sender,
+    AgentId, AgentSpec, AgentState, Body, Digest, Event, Incarnation, Message, RestartState, Sender,
 };
 use bulkhead_runtime::{Birth, Nudge, ShutdownReason};
 use tokio::sync::{oneshot, watch};
@@ -27,8 +28,8 @@ use crate::slot::Tenant;
 /// Who ends agents for want of memory.
 const MEMORY: &str = "memory";
 
-/// How the start of an incarnation ended.
-type Answer = Result<(), StartError>;
+/// How a start ended: the agent runs, or the start joined an incarnation that was up.
+type Answer = Result<Option<AgentHandle>, StartError>;
 
 /// Why and by whom an agent is asked to end. The first order counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,8 @@ pub struct AgentHandle {
 /// What the incarnations of one start have in common.
 pub(crate) struct Start {
     pub spec: Arc<AgentSpec>,
+    /// What its component is, once it is loaded.
+    pub component: OnceLock<Digest>,
     pub mailbox: Mailbox,
     pub settings: LiveSettings,
     /// The agent's events, over all its lives.
@@ -61,9 +64,19 @@ pub(crate) struct Start {
     pub container: Arc<Container>,
 }
 
+impl Start {
+    /// Names an incarnation of it. One that has no number yet is number 0.
+    pub(crate) fn tag(&self, board: &Board) -> AgentTag {
+        AgentTag {
+            agent_id: self.spec.id.clone(),
+            role: Arc::clone(&self.spec.role),
+            incarnation: board.incarnation().unwrap_or(Incarnation(0)),
+        }
+    }
+}
+
 /// One incarnation.
 pub(crate) struct Shared {
-    pub tag: AgentTag,
     /// 1 for what a caller asked for, more for each restart of it.
     pub attempt: u32,
     pub start: Arc<Start>,
@@ -76,16 +89,24 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        tag: AgentTag,
-        attempt: u32,
-        start: Arc<Start>,
-        board: Arc<Board>,
-        birth: Birth,
-    ) -> Self {
+    pub(crate) fn new(attempt: u32, start: Arc<Start>, board: Arc<Board>, birth: Birth) -> Self {
         let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(None));
         let (birth, owes_end) = (Arc::new(birth), AtomicBool::new(false));
-        Self { tag, attempt, start, board, birth, stop, answer, owes_end }
+        Self { attempt, start, board, birth, stop, answer, owes_end }
+    }
+
+    pub(crate) fn id(&self) -> &AgentId {
+        &self.start.spec.id
+    }
+
+    /// Its number; 0 while it has none.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.board.incarnation().unwrap_or(Incarnation(0))
+    }
+
+    /// Which agent, and which incarnation of it.
+    pub(crate) fn tag(&self) -> AgentTag {
+        self.start.tag(&self.board)
     }
 
     /// It begins to live: from now on an end is owed.
@@ -106,7 +127,7 @@ impl Shared {
 
     /// Tells that a message is in the mailbox.
     pub(crate) fn tell_message(&self, message_id: String, sender: Sender, bytes: usize) {
-        let agent = self.tag.clone();
+        let agent = self.tag();
         self.record(Event::AgentMessage { agent, message_id, sender, bytes });
     }
 
@@ -134,16 +155,46 @@ impl Shared {
 impl Tenant for AgentHandle {
     type Spec = AgentSpec;
 
-    fn incarnation(&self) -> Incarnation {
-        self.shared.tag.incarnation
+    fn incarnation(&self) -> Option<Incarnation> {
+        self.shared.board.incarnation()
+    }
+
+    fn assign(&self, number: Incarnation) {
+        self.shared.board.assign(number);
+    }
+
+    fn spec(&self) -> &AgentSpec {
+        &self.shared.start.spec
     }
 
     fn is_same(&self, spec: &AgentSpec) -> bool {
         self.shared.start.spec.is_same_as(spec)
     }
 
-    fn state(&self) -> AgentState {
-        self.shared.board.state()
+    fn component(&self) -> Option<Digest> {
+        self.shared.start.component.get().copied()
+    }
+
+    fn is_up(&self) -> bool {
+        let is_up = match self.shared.board.state() {
+            AgentState::Starting | AgentState::Running { .. } => true,
+            AgentState::Stopping
+            | AgentState::Backoff
+            | AgentState::Quarantined
+            | AgentState::Exited
+            | AgentState::Failed => false,
+        };
+        is_up && !self.is_asked_to_end()
+    }
+
+    fn is_starting(&self) -> bool {
+        self.shared.board.state() == AgentState::Starting
+    }
+}
+
+impl fmt::Debug for AgentHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AgentHandle").field(&self.tag()).finish()
     }
 }
 
@@ -155,7 +206,7 @@ impl AgentHandle {
         let (report, delivery) = oneshot::channel::<TurnReport>();
         let (bytes, max_bytes) = (body.len(), shared.start.mailbox.max_bytes());
         if bytes > max_bytes {
-            return Err(SendError::TooLarge { id: shared.tag.agent_id.clone(), bytes, max_bytes });
+            return Err(SendError::TooLarge { id: shared.id().clone(), bytes, max_bytes });
         }
         let message = Message::new(id.clone(), sender.clone(), body);
         let envelope = Envelope::new(message, Some(report));
@@ -179,11 +230,11 @@ impl AgentHandle {
         if state.accepts_messages() {
             return Ok(());
         }
-        Err(SendError::NotRunning { id: self.shared.tag.agent_id.clone(), state })
+        Err(SendError::NotRunning { id: self.shared.id().clone(), state })
     }
 
     fn refused(&self, not_taken: NotTaken) -> SendError {
-        let id = self.shared.tag.agent_id.clone();
+        let id = self.shared.id().clone();
         let MailboxFull { messages, bytes, closed } = match not_taken {
             NotTaken::Full(full) => full,
             NotTaken::OverLimit(over) => return SendError::NoMemory { id, over },
@@ -257,8 +308,19 @@ impl AgentHandle {
         });
     }
 
-    /// Resolves when the agent is running, or with the reason why it is not.
-    pub async fn started(&self) -> Result<(), StartError> {
+    /// Resolves with the incarnation that runs, or with the reason why none does. It is another one when the
+    /// start joined that.
+    pub async fn started(&self) -> Result<Self, StartError> {
+        let mut agent = self.clone();
+        while let Some(joined) = agent.outcome().await? {
+            agent = joined;
+        }
+        Ok(agent)
+    }
+
+    /// Resolves when the start is through: with the incarnation that it joined, or nothing when it began this
+    /// one and it runs, or the reason why it does not.
+    pub async fn outcome(&self) -> Result<Option<Self>, StartError> {
         let mut answer = self.shared.answer.subscribe();
         match answer.wait_for(Option::is_some).await.map(|given| given.clone()) {
             Ok(Some(answer)) => answer,
@@ -267,9 +329,14 @@ impl AgentHandle {
         }
     }
 
-    /// Which agent, and which life.
+    /// Which agent, and which incarnation; number 0 while it has none.
     pub fn tag(&self) -> AgentTag {
-        self.shared.tag.clone()
+        self.shared.tag()
+    }
+
+    /// Tells it from every other incarnation whose handle is held, also before it has a number.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
     }
 
     /// Resolves when the incarnation has ended and does not come back. Only for one that was asked to end:
@@ -336,7 +403,7 @@ impl AgentHandle {
 
     /// The answer of `GET /agents/{id}/status`. `restarts` is what the agent's slot keeps of them.
     pub fn view(&self, restarts: RestartState) -> AgentView {
-        let Shared { tag, start, board, birth, .. } = &*self.shared;
+        let Shared { start, board, birth, .. } = &*self.shared;
         let Start { spec, mailbox, .. } = &**start;
         let published = board.published();
         let usage = birth.meter.usage();
@@ -351,7 +418,7 @@ impl AgentHandle {
             model: start.settings.model(),
             status: published.state.as_str().into(),
             busy: published.state == AgentState::Running { busy: true },
-            incarnation: tag.incarnation,
+            incarnation: self.shared.incarnation(),
             started_at: board.started_at(),
             last_activity_at: board.last_activity_at(),
             active_tools: board.active_tools(),

@@ -26,16 +26,19 @@ const SENDS_PER_SECOND: u32 = 100;
 const SEND_BURST: u32 = 10 * SENDS_PER_SECOND;
 
 pub(crate) struct AgentPort {
-    tag: AgentTag,
     board: Arc<Board>,
     start: Arc<Start>,
     budget: Mutex<Budget>,
 }
 
 impl AgentPort {
-    pub(crate) fn new(tag: AgentTag, board: Arc<Board>, start: Arc<Start>) -> Self {
+    pub(crate) fn new(board: Arc<Board>, start: Arc<Start>) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { tag, board, start, budget: Mutex::new(budget) }
+        Self { board, start, budget: Mutex::new(budget) }
+    }
+
+    fn tag(&self) -> AgentTag {
+        self.start.tag(&self.board)
     }
 
     fn record(&self, event: Event) {
@@ -62,7 +65,7 @@ impl Port for AgentPort {
     fn send(&self, agent_id: &str, body: Body) -> Result<String, PortError> {
         self.take_token()?;
         let to = AgentId::parse(agent_id).map_err(|error| PortError::Invalid(error.to_string()))?;
-        let sender = Sender::Agent(self.tag.agent_id.clone());
+        let sender = Sender::Agent(self.start.spec.id.clone());
         self.start.container.peers.send(&to, sender, body).map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
             too_large @ SendError::TooLarge { .. } => PortError::Invalid(too_large.to_string()),
@@ -86,14 +89,14 @@ impl Port for AgentPort {
         fields: BTreeMap<String, String>,
         dropped: u64,
     ) {
-        let agent = self.tag.clone();
+        let agent = self.tag();
         let event = Event::AgentLog { agent, level, stream, message, fields, dropped };
         self.start.container.sink.record_for(event, &self.start.account);
     }
 
     fn memory_soft_limit(&self, memory: &AccountReading) {
         self.record(Event::MemorySoftLimit {
-            agent: self.tag.clone(),
+            agent: self.tag(),
             used_bytes: memory.used_bytes(),
             host_bytes: memory.host.total(),
             soft_bytes: memory.soft_bytes,

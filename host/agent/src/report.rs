@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
 use bulkhead_events::now;
-use bulkhead_model::event::StartTimings;
+use bulkhead_model::event::{AgentTag, StartTimings};
 use bulkhead_model::memory::Eviction;
 use bulkhead_model::memory::mebibytes;
 use bulkhead_model::restart::{Decision, QuarantineReason};
@@ -80,23 +80,24 @@ impl Reporter {
 
     pub(crate) fn running(&self, timings: StartTimings) {
         let shared = &self.shared;
-        let incarnation = shared.tag.incarnation.0;
+        let incarnation = shared.incarnation().0;
         shared.start.ring.push_value("agent.start", &StartEvent { incarnation });
-        let (agent, component) = (shared.tag.clone(), Arc::clone(&shared.start.spec.component));
+        let (agent, component) = (shared.tag(), Arc::clone(&shared.start.spec.component));
         shared.record(Event::AgentStart { agent, component, timings });
     }
 
     pub(crate) fn not_started(&self, error: &StartError) {
-        let agent = self.shared.tag.clone();
+        let AgentTag { agent_id, role, .. } = self.shared.tag();
+        let incarnation = self.shared.board.incarnation();
         if error.kind == StartFailure::Superseded {
             let by = self.shared.stop.borrow().as_ref().map(|order| order.by.clone());
-            self.shared.record(Event::AgentStartSuperseded { agent, by });
+            self.shared.record(Event::AgentStartSuperseded { agent_id, role, incarnation, by });
             return;
         }
         self.shared.record(Event::AgentStartFailed {
-            agent_id: agent.agent_id,
-            role: agent.role.to_string(),
-            incarnation: Some(agent.incarnation),
+            agent_id,
+            role: role.to_string(),
+            incarnation,
             phase: error.phase,
             error_type: error.kind.as_str().to_owned(),
             error: error.message.clone(),
@@ -119,7 +120,7 @@ impl Reporter {
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
         self.shared.start.ring.push_value("agent.turn", &event);
-        let agent = self.shared.tag.clone();
+        let agent = self.shared.tag();
         let message_id = message_id.to_owned();
         self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
@@ -160,7 +161,7 @@ impl Reporter {
     /// Tells the end, and what follows from it, once. Returns what is still to be found out about it.
     pub(crate) fn ended(&self, end: &End<'_>) -> Option<Aftermath> {
         let End { exit, lived, crash_id, decision, .. } = end;
-        let Shared { tag, start, board, birth, .. } = &*self.shared;
+        let Shared { start, board, birth, .. } = &*self.shared;
         let aftermath = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
             let aftermath = self.symbolize(&mut record);
@@ -171,7 +172,7 @@ impl Reporter {
         });
         let waiting = start.mailbox.depth() + start.mailbox.nudges();
         self.shared.record(Event::AgentExit {
-            agent: tag.clone(),
+            agent: self.shared.tag(),
             reason: exit.reason,
             phase: exit.phase,
             message: exit.message.clone(),
@@ -213,7 +214,7 @@ impl Reporter {
 
     fn tell_consequence(&self, end: &End<'_>) {
         let End { exit, crash_id, decision, attempts_in_window, .. } = end;
-        let (agent, attempts_in_window) = (self.shared.tag.clone(), *attempts_in_window);
+        let (agent, attempts_in_window) = (self.shared.tag(), *attempts_in_window);
         let Start { spec, ring, .. } = &*self.shared.start;
         match decision {
             Decision::Stay => {}
@@ -255,19 +256,19 @@ impl Reporter {
 
     fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
         let End { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
-        let Shared { tag, start, board, birth, .. } = &*self.shared;
+        let Shared { start, board, birth, .. } = &*self.shared;
         let Start { spec, mailbox, container, .. } = &**start;
         let usage = birth.meter.usage();
         let memory = container.memory.reading().unwrap_or_default();
         CrashRecord {
             crash_id,
-            agent_id: tag.agent_id.clone(),
-            role: Arc::clone(&tag.role),
+            agent_id: spec.id.clone(),
+            role: Arc::clone(&spec.role),
             name: spec.name.clone(),
             rig_id: spec.rig_id.clone(),
             town_id: container.context.town_id(),
             run_id: container.context.run_id().to_owned(),
-            incarnation: tag.incarnation,
+            incarnation: self.shared.incarnation(),
             start_attempt: self.shared.attempt,
             component: Arc::clone(&spec.component),
             component_sha256: self.loaded.as_ref().map(|loaded| loaded.digest),
@@ -299,7 +300,7 @@ impl Reporter {
                 turns: board.turns(),
                 host_calls: usage.host_calls,
                 mailbox_depth: mailbox.depth(),
-                samples: container.memory.samples(&tag.agent_id, LAST_SAMPLES),
+                samples: container.memory.samples(&spec.id, LAST_SAMPLES),
             },
             last_log_lines: birth.logs.tail(),
             last_events: start.ring.last(LAST_EVENTS),

@@ -9,21 +9,27 @@
 //!                  withdrawn └───────────────────────────────────  `resting`
 //! ```
 //!
-//! A start reserves the slot with a number that is never given again. It then does what can fail without
-//! touching whatever runs, says that it is ready, and waits for its turn: the holder is asked to end, and
-//! when it is gone the reservation becomes the holder. Only the holder touches the engine. A newer start
-//! takes over the reservation, so at most one ever waits, and the older one is answered at once.
+//! A start reserves the slot. It then does what can fail without touching whatever runs, and says that it is
+//! ready. If an incarnation is up that is what it asks for, from the same component, the start joins that one
+//! and the reservation is gone. Else it waits for its turn: the holder is asked to end, and when it is gone
+//! the reservation becomes the holder. Only the holder touches the engine. A newer start of another spec takes
+//! over the reservation, so at most one ever waits, and the older one is answered at once.
+//!
+//! Numbers are never given twice, and an incarnation that begins later has a higher one. So a reservation gets
+//! its number as soon as no other incarnation can begin before it: at once when nothing lives or rests, else
+//! when it is ready. Until then a restart may take a number. A reservation that is gone before has none.
 //!
 //! Every decision is one short critical section of [`Slot::inner`]. Nothing waits in it, and nobody is
 //! cancelled in it: a method hands out whom to cancel, and the caller does so afterwards. That an end was
 //! asked for is written down under the lock all the same, so that an agent that crashes at that moment does
 //! not come back.
 //!
-//! `tests/slot_model` runs this file, and three broken versions of it, under a scheduler that goes
-//! through the interleavings.
+//! `tests/slot-model` runs this file, and broken versions of it, under a scheduler that goes through the
+//! interleavings.
 
+use bulkhead_api::IfRunning;
 use bulkhead_model::restart::{Decision, PastEnd};
-use bulkhead_model::{AgentState, Incarnation, RestartRules, RestartState};
+use bulkhead_model::{Digest, Incarnation, RestartRules, RestartState};
 use std::time::Duration;
 
 use super::sync::{Mutex, MutexGuard, PoisonError, watch};
@@ -32,13 +38,25 @@ use super::sync::{Mutex, MutexGuard, PoisonError, watch};
 pub(crate) trait Tenant: Clone {
     /// What a start asks for.
     type Spec: ?Sized;
-    /// Its number.
-    fn incarnation(&self) -> Incarnation;
-    /// Whether a start of `spec` asks for the same agent.
+    /// Its number, once it has one.
+    fn incarnation(&self) -> Option<Incarnation>;
+    /// Gives it its number. Called once.
+    fn assign(&self, number: Incarnation);
+    /// What it was asked to be.
+    fn spec(&self) -> &Self::Spec;
+    /// Whether a start of `spec` asks for the same agent. Must be quick: it is called under the lock.
     fn is_same(&self, spec: &Self::Spec) -> bool;
-    /// Where it is in its life.
-    fn state(&self) -> AgentState;
+    /// What it is made from, once that is loaded.
+    fn component(&self) -> Option<Digest>;
+    /// Whether it starts or runs, and nobody asked it to end.
+    fn is_up(&self) -> bool;
+    /// Whether it starts and does not run yet.
+    fn is_starting(&self) -> bool;
 }
+
+/// Names a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
 
 /// One agent id's slot. `T` is an incarnation, `P` its place among all agents of the container.
 pub(crate) struct Slot<T: Tenant, P> {
@@ -49,6 +67,8 @@ pub(crate) struct Slot<T: Tenant, P> {
 struct Inner<T, P> {
     /// The last number that was given.
     last: Incarnation,
+    /// Reservations that were made.
+    tickets: u64,
     /// May touch the engine, and is not gone.
     holder: Option<Holder<T>>,
     /// The newest start. It begins when it is ready and the holder is gone.
@@ -70,18 +90,23 @@ struct Holder<T> {
 }
 
 struct Reservation<T> {
+    ticket: Ticket,
     tenant: T,
+    /// An equal one that runs is not enough.
+    restarts: bool,
+    force: bool,
+    resumes: bool,
     /// What can fail without touching the holder is done.
     ready: bool,
-    /// A new spec, or a person's word: what happened before does not count.
+    /// A new spec, or a person's word: once it begins, what happened before does not count.
     fresh: bool,
 }
 
 /// What a start wants of the slot.
 pub(crate) struct Wish<'a, S: ?Sized> {
     pub spec: &'a S,
-    /// A running agent is what the caller wants.
-    pub keep_running: bool,
+    /// What becomes of an incarnation that is up.
+    pub if_running: IfRunning,
     /// Also out of quarantine.
     pub force: bool,
     /// Goes on where an earlier run of the host was: what happened before counts, and whoever came first in
@@ -93,10 +118,10 @@ pub(crate) struct Wish<'a, S: ?Sized> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admitted<T> {
     /// A reservation. Whoever had it before is to be told that it was taken over.
-    Reserved { tenant: T, superseded: Option<T> },
+    Reserved { ticket: Ticket, tenant: T, superseded: Option<T> },
     /// The same start is under way.
     Joined(T),
-    /// The one that runs is what the caller wants.
+    /// The one that is up is what the caller wants, whatever its spec.
     Kept(T),
 }
 
@@ -110,10 +135,12 @@ pub(crate) struct Before<T> {
 
 /// Why a reservation cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotReady {
+pub(crate) enum NotReady<T> {
     /// It is gone, to a newer start or a stop.
     Gone,
-    /// The agent has crashed too often since the start was let in.
+    /// It is gone: this one is up, and what it asks for.
+    Joined(T),
+    /// The agent has crashed too often. The reservation is still there.
     Quarantined(Box<RestartState>),
 }
 
@@ -145,6 +172,7 @@ impl<T: Tenant, P> Slot<T, P> {
     pub(crate) fn new(last: Incarnation) -> Self {
         let inner = Inner {
             last,
+            tickets: 0,
             holder: None,
             next: None,
             resting: None,
@@ -164,49 +192,68 @@ impl<T: Tenant, P> Slot<T, P> {
         self.tell();
     }
 
-    /// Lets a start in, or says that the agent is quarantined. `may_begin` is asked under the lock under
-    /// which [`Slot::stop`] looks for what lives: a start that it lets through is seen there. `make` makes
-    /// the incarnation; it must not block.
+    /// Lets a start in. `may_begin` is asked under the lock under which [`Slot::stop`] looks for what lives: a
+    /// start that it lets through is seen there. `make` makes the incarnation; it must not block.
+    ///
+    /// Whether a start comes out of quarantine depends on its component, so [`Slot::ready`] says that. Only a
+    /// start that would take the reservation from another one is refused here.
     pub(crate) fn admit<E: From<RestartState>>(
         &self,
         wish: &Wish<'_, T::Spec>,
         may_begin: impl FnOnce() -> Result<(), E>,
-        make: impl FnOnce(Incarnation) -> T,
+        make: impl FnOnce() -> T,
     ) -> Result<Admitted<T>, E> {
         let mut inner = self.lock();
         may_begin()?;
         if let Some(admitted) = inner.without_a_new_one(wish) {
             return Ok(admitted);
         }
-        if let Some(first) = inner.anyone().filter(|_| wish.resumes) {
-            return Ok(Admitted::Kept(first.clone()));
-        }
-        let fresh = !wish.resumes
-            && (wish.force || !inner.known().is_some_and(|known| known.is_same(wish.spec)));
-        if inner.restarts.quarantine.is_some() && !fresh {
+        if inner.next.is_some() && inner.is_quarantined(wish) {
             return Err(inner.restarts.clone().into());
         }
-        let tenant = make(inner.count());
-        let reservation = Reservation { tenant: tenant.clone(), ready: false, fresh };
+        let tenant = make();
+        let ticket = inner.ticket();
+        let reservation = Reservation {
+            ticket,
+            tenant: tenant.clone(),
+            restarts: wish.if_running == IfRunning::Restart,
+            force: wish.force,
+            resumes: wish.resumes,
+            ready: false,
+            fresh: false,
+        };
         let superseded = inner.next.replace(reservation).map(|before| before.tenant);
+        inner.number_next();
         drop(inner);
         self.tell();
-        Ok(Admitted::Reserved { tenant, superseded })
+        Ok(Admitted::Reserved { ticket, tenant, superseded })
     }
 
-    /// The reservation `number` can do without what there is now, unless that was quarantined meanwhile.
-    pub(crate) fn ready(&self, number: Incarnation) -> Result<Before<T>, NotReady> {
+    /// The incarnation that is up, when it is what the reservation asks for. The reservation is gone then.
+    pub(crate) fn join(&self, ticket: Ticket) -> Option<T> {
+        let joined = self.lock().join(ticket)?;
+        self.tell();
+        Some(joined)
+    }
+
+    /// The reservation can do without what there is now, unless that is what it asks for, or is quarantined.
+    pub(crate) fn ready(&self, ticket: Ticket) -> Result<Before<T>, NotReady<T>> {
         let mut inner = self.lock();
-        let is_quarantined = inner.restarts.quarantine.is_some();
-        let next = inner.next.as_mut().filter(|next| next.tenant.incarnation() == number);
+        if let Some(joined) = inner.join(ticket) {
+            drop(inner);
+            self.tell();
+            return Err(NotReady::Joined(joined));
+        }
+        let next = inner.next.as_ref().filter(|next| next.ticket == ticket);
         let next = next.ok_or(NotReady::Gone)?;
-        if is_quarantined && !next.fresh {
+        let fresh = !next.resumes && (next.force || !inner.knows(&next.tenant));
+        if inner.restarts.quarantine.is_some() && !fresh {
             return Err(NotReady::Quarantined(Box::new(inner.restarts.clone())));
         }
-        next.ready = true;
-        if next.fresh {
-            inner.restarts = RestartState::default();
+        if let Some(next) = &mut inner.next {
+            (next.ready, next.fresh) = (true, fresh);
         }
+        inner.number_next();
         let holder = inner.release_holder();
         let resting = inner.resting.take();
         inner.past = resting.clone().or(inner.past.take());
@@ -215,16 +262,16 @@ impl<T: Tenant, P> Slot<T, P> {
         Ok(Before { holder, resting })
     }
 
-    /// Waits until the reservation `number` is the holder, or gone. `acquire` gets a place when the slot
+    /// Waits until the reservation is the holder, or gone. `acquire` gets a place when the slot
     /// has none; it must not block. Dropping the future leaves the reservation as it is.
-    pub(crate) async fn turn(&self, number: Incarnation, acquire: impl Fn() -> Option<P>) -> Turn {
-        self.until(|inner| inner.take_turn(number, &acquire)).await
+    pub(crate) async fn turn(&self, ticket: Ticket, acquire: impl Fn() -> Option<P>) -> Turn {
+        self.until(|inner| inner.take_turn(ticket, &acquire)).await
     }
 
     /// Gives a reservation up.
-    pub(crate) fn withdraw(&self, number: Incarnation) {
+    pub(crate) fn withdraw(&self, ticket: Ticket) {
         let mut inner = self.lock();
-        inner.next.take_if(|next| next.tenant.incarnation() == number);
+        inner.next.take_if(|next| next.ticket == ticket);
         let place = inner.free_place();
         drop(inner);
         drop(place);
@@ -266,15 +313,15 @@ impl<T: Tenant, P> Slot<T, P> {
         rests
     }
 
-    /// The rest of `number` is over: the next incarnation is the holder at once. `None`: somebody took
-    /// the slot or asked for the end.
+    /// The rest of `number` is over: the next incarnation, which `make` makes with its number, is the holder at
+    /// once. `None`: somebody took the slot or asked for the end.
     pub(crate) fn retry(
         &self,
         number: Incarnation,
         make: impl FnOnce(Incarnation) -> T,
     ) -> Option<T> {
         let mut inner = self.lock();
-        inner.resting.take_if(|resting| resting.incarnation() == number)?;
+        inner.resting.take_if(|resting| resting.incarnation() == Some(number))?;
         let tenant = make(inner.count());
         inner.holder = Some(Holder { tenant: tenant.clone(), released: false });
         drop(inner);
@@ -316,20 +363,23 @@ impl<T: Tenant, P> Slot<T, P> {
     /// Resolves when no incarnation up to `upto` lives.
     pub(crate) async fn gone(&self, upto: Incarnation) {
         self.until(|inner| {
-            let lives = inner.holder.as_ref().map(|holder| holder.tenant.incarnation());
+            let lives = inner.holder.as_ref().and_then(|holder| holder.tenant.incarnation());
             lives.is_none_or(|number| number > upto).then_some(())
         })
         .await;
     }
 
-    /// The incarnation that others see: the one that will run if it is sure to, else the one that does.
+    /// The incarnation that others see: the one that will run if it is sure to, else the one that does, else the
+    /// one that may. A start that has no number yet is seen when there is nothing else.
     pub(crate) fn shown(&self) -> Option<T> {
         let inner = self.lock();
         let next = inner.next.as_ref();
         let ready = next.filter(|next| next.ready).map(|next| &next.tenant);
         let there = ready.or(inner.holder.as_ref().map(|holder| &holder.tenant));
-        let there = there.or(inner.resting.as_ref()).or(next.map(|next| &next.tenant));
-        there.or(inner.past.as_ref()).cloned()
+        let next = next.map(|next| &next.tenant);
+        let numbered = next.filter(|next| next.incarnation().is_some());
+        let there = there.or(inner.resting.as_ref()).or(numbered);
+        there.or(inner.past.as_ref()).or(next).cloned()
     }
 
     /// Who lives, or is about to come back.
@@ -392,26 +442,55 @@ impl<T: Tenant, P> Slot<T, P> {
 }
 
 impl<T: Tenant, P> Inner<T, P> {
-    /// The table of the start slot, as far as no new incarnation comes of it. The newest one counts.
-    fn without_a_new_one(&self, wish: &Wish<'_, T::Spec>) -> Option<Admitted<T>> {
-        if let Some(next) = &self.next {
-            let same = next.tenant.is_same(wish.spec);
-            return same.then(|| Admitted::Joined(next.tenant.clone()));
+    /// The table of the start slot, as far as no new reservation comes of it. The newest one counts.
+    fn without_a_new_one(&mut self, wish: &Wish<'_, T::Spec>) -> Option<Admitted<T>> {
+        if let Some(up) = self.up().filter(|_| wish.if_running == IfRunning::Keep) {
+            return Some(Admitted::Kept(up.clone()));
         }
-        let Holder { tenant, released: false } = self.holder.as_ref()? else { return None };
-        match tenant.state() {
-            AgentState::Starting if tenant.is_same(wish.spec) => {
-                Some(Admitted::Joined(tenant.clone()))
-            }
-            AgentState::Running { .. } if wish.keep_running => Some(Admitted::Kept(tenant.clone())),
-            AgentState::Starting
-            | AgentState::Running { .. }
-            | AgentState::Stopping
-            | AgentState::Backoff
-            | AgentState::Quarantined
-            | AgentState::Exited
-            | AgentState::Failed => None,
+        if let Some(next) = self.next.as_mut().filter(|next| next.tenant.is_same(wish.spec)) {
+            // Both want it begun; one of them may want more than that.
+            next.restarts |= wish.if_running == IfRunning::Restart;
+            next.force |= wish.force;
+            return Some(Admitted::Joined(next.tenant.clone()));
         }
+        let first = self.anyone().filter(|_| wish.resumes)?;
+        Some(Admitted::Kept(first.clone()))
+    }
+
+    /// The incarnation that starts or runs, and that nobody asked to end.
+    fn up(&self) -> Option<&T> {
+        let holder = self.holder.as_ref().filter(|holder| !holder.released)?;
+        Some(&holder.tenant).filter(|tenant| tenant.is_up())
+    }
+
+    fn join(&mut self, ticket: Ticket) -> Option<T> {
+        let next = self.next.as_ref().filter(|next| next.ticket == ticket)?;
+        let is_equal = |up: &&T| {
+            // What starts is fresh enough for everybody.
+            let enough = !next.restarts || up.is_starting();
+            let of_component = up.component() == next.tenant.component();
+            enough && of_component && up.is_same(next.tenant.spec())
+        };
+        let up = self.up().filter(is_equal)?.clone();
+        self.next = None;
+        Some(up)
+    }
+
+    /// Whether `tenant` is what the slot's history is about: the same spec, from the same component.
+    fn knows(&self, tenant: &T) -> bool {
+        let Some(known) = self.known().filter(|known| known.is_same(tenant.spec())) else {
+            return false;
+        };
+        let of_last_end = || self.restarts.ends.last().and_then(|end| end.component);
+        // Of an end in an earlier run it may not be known: then it counts as the same.
+        let component = known.component().or_else(of_last_end);
+        component.is_none_or(|component| tenant.component() == Some(component))
+    }
+
+    /// Whether a start is refused for the history, as far as its spec tells.
+    fn is_quarantined(&self, wish: &Wish<'_, T::Spec>) -> bool {
+        let is_known = || self.known().is_some_and(|known| known.is_same(wish.spec));
+        self.restarts.quarantine.is_some() && !wish.force && is_known()
     }
 
     /// The spec that a start is held against to see whether it is a new one.
@@ -430,22 +509,38 @@ impl<T: Tenant, P> Inner<T, P> {
         self.last
     }
 
-    fn take_turn(
-        &mut self,
-        number: Incarnation,
-        acquire: impl FnOnce() -> Option<P>,
-    ) -> Option<Turn> {
-        let is_next = |next: &Reservation<T>| next.tenant.incarnation() == number;
-        if !self.next.as_ref().is_some_and(is_next) {
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// Gives the reservation its number, when no other incarnation can begin before it. A quarantined agent
+    /// may not begin at all.
+    fn number_next(&mut self) {
+        let nothing_else = self.holder.is_none() && self.resting.is_none();
+        let is_first = nothing_else && self.restarts.quarantine.is_none();
+        let next = self.next.as_ref().filter(|next| next.ready || is_first);
+        let unnumbered = next.map(|next| next.tenant.clone());
+        if let Some(tenant) = unnumbered.filter(|tenant| tenant.incarnation().is_none()) {
+            tenant.assign(self.count());
+        }
+    }
+
+    fn take_turn(&mut self, ticket: Ticket, acquire: impl FnOnce() -> Option<P>) -> Option<Turn> {
+        if !self.next.as_ref().is_some_and(|next| next.ticket == ticket) {
             return Some(Turn::Gone);
         }
         if self.holder.is_some() {
             return None;
         }
-        let tenant = self.next.take()?.tenant;
+        let Reservation { tenant, fresh, .. } = self.next.take()?;
         self.place = self.place.take().or_else(acquire);
         if self.place.is_none() {
             return Some(Turn::Full);
+        }
+        if fresh {
+            // Now, and not before it begins: a start that fails until here changes nothing.
+            self.restarts = RestartState::default();
         }
         self.holder = Some(Holder { tenant, released: false });
         Some(Turn::Mine)
@@ -458,7 +553,7 @@ impl<T: Tenant, P> Inner<T, P> {
     }
 
     fn holds(&self, number: Incarnation) -> bool {
-        self.holder.as_ref().is_some_and(|holder| holder.tenant.incarnation() == number)
+        self.holder.as_ref().is_some_and(|holder| holder.tenant.incarnation() == Some(number))
     }
 
     /// Whether `number` holds the slot and nobody asked for its end.
@@ -467,7 +562,7 @@ impl<T: Tenant, P> Inner<T, P> {
     }
 
     fn rests(&self, number: Incarnation) -> bool {
-        self.resting.as_ref().is_some_and(|resting| resting.incarnation() == number)
+        self.resting.as_ref().is_some_and(|resting| resting.incarnation() == Some(number))
     }
 
     fn is_vacant(&self) -> bool {

@@ -7,14 +7,17 @@ use serde::Deserialize;
 
 use crate::error::{Issue, parse_json, required};
 
-/// What to do when the agent runs already.
+/// What to do when the agent starts or runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum IfRunning {
-    /// Stop it, then start afresh, as the original system did.
+    /// Join it when it is what the request asks for: the same spec from the same component. Another one is
+    /// stopped and replaced.
     #[default]
+    Join,
+    /// Stop it, whatever it is, then start afresh.
     Restart,
-    /// Return the live one.
+    /// Leave it as it is, also when it is not what the request asks for.
     Keep,
 }
 
@@ -45,7 +48,7 @@ pub struct StartRequest {
     pub component: Option<String>,
     /// A memory limit other than the role's, at most the container's `max_agent_memory_mb`.
     pub memory_limit_mb: Option<u64>,
-    /// What to do when the agent runs already.
+    /// What to do when the agent starts or runs already.
     pub if_running: IfRunning,
     /// Start although the agent is quarantined.
     pub force: bool,
@@ -162,7 +165,7 @@ mod tests {
         let request = StartRequest::parse(body.as_bytes()).unwrap();
         assert_eq!(request.agent_id.as_str(), "a1");
         assert_eq!(request.env_vars["K"].expose(), "v");
-        assert_eq!(request.if_running, IfRunning::Restart);
+        assert_eq!(request.if_running, IfRunning::Join);
     }
 
     #[test]

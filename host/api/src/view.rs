@@ -182,7 +182,7 @@ pub struct StartAnswer {
     /// The agent.
     #[serde(flatten)]
     pub agent: AgentView,
-    /// Another caller's start of the same spec was under way, and this is its result.
+    /// An incarnation of the same spec was up or starting already, and this is it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
 }

@@ -395,19 +395,27 @@ pub enum Event {
         /// Where the start spent its time.
         timings: StartTimings,
     },
-    /// A start of the same spec was under way, and a second caller waits for it as well.
+    /// A start asked for what runs or starts already, and got that.
     #[serde(rename = "agent.start_joined")]
     AgentStartJoined {
-        /// Which agent, in the life that both callers get.
-        #[serde(flatten)]
-        agent: AgentTag,
+        /// Who.
+        agent_id: AgentId,
+        /// Its role.
+        role: Arc<str>,
+        /// The one that both callers get. Absent while the start that was joined has none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        incarnation: Option<Incarnation>,
     },
     /// A start was cancelled before the agent ran, by a newer start or a stop.
     #[serde(rename = "agent.start_superseded")]
     AgentStartSuperseded {
-        /// Which agent, in the life that was not to be.
-        #[serde(flatten)]
-        agent: AgentTag,
+        /// Who.
+        agent_id: AgentId,
+        /// Its role.
+        role: Arc<str>,
+        /// The one that was not to be. Absent when it had no number yet.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        incarnation: Option<Incarnation>,
         /// Who took over.
         by: Option<String>,
     },
@@ -418,7 +426,7 @@ pub enum Event {
         agent_id: AgentId,
         /// The role of the request.
         role: String,
-        /// Absent when the start failed before there was one.
+        /// Absent when it had no number yet.
         #[serde(skip_serializing_if = "Option::is_none")]
         incarnation: Option<Incarnation>,
         /// Where it failed.

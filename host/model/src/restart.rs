@@ -23,7 +23,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Determinism, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp};
+use crate::{Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp};
 
 /// Whether an agent comes back after an end. The words are those of OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +116,9 @@ pub struct PastEnd {
     pub crash_id: Option<String>,
     /// A retry cannot help.
     pub deterministic: bool,
+    /// What its component was, when it is known: a quarantine is about that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<Digest>,
 }
 
 /// Why an agent does not come back by itself.
@@ -176,6 +179,7 @@ impl PastEnd {
             at_start: matches!(exit.phase, Phase::Instantiate | Phase::Restore | Phase::Start),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
+            component: None,
         }
     }
 }

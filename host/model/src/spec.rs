@@ -54,11 +54,49 @@ pub struct AgentSpec {
 
 impl AgentSpec {
     /// Whether a start of `other` asks for the same agent. How long the callers are willing to wait
-    /// makes no difference.
+    /// makes no difference. Copies nothing.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        let mut patient = other.clone();
-        patient.limits.start = self.limits.start;
-        *self == patient
+        // Every field by its name: a new one has to be thought of here. What is long comes last.
+        let Self {
+            id,
+            role,
+            component,
+            name,
+            town_id,
+            rig_id,
+            prompt,
+            system_prompt,
+            model,
+            small_model,
+            config,
+            env,
+            limits,
+            http,
+            snapshots,
+            restart,
+            fault_injection,
+            core_dump,
+            eviction_weight_percent,
+        } = self;
+        *id == other.id
+            && *role == other.role
+            && *component == other.component
+            && *name == other.name
+            && *town_id == other.town_id
+            && *rig_id == other.rig_id
+            && *model == other.model
+            && *small_model == other.small_model
+            && limits.is_same_as(&other.limits)
+            && *http == other.http
+            && *snapshots == other.snapshots
+            && *restart == other.restart
+            && *fault_injection == other.fault_injection
+            && *core_dump == other.core_dump
+            && *eviction_weight_percent == other.eviction_weight_percent
+            && *config == other.config
+            && *env == other.env
+            && *system_prompt == other.system_prompt
+            && *prompt == other.prompt
     }
 }
 
@@ -89,6 +127,14 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Log lines a second, with a burst of ten times as many. More are dropped and counted.
     pub log_lines_per_second: u32,
+}
+
+impl Limits {
+    /// Whether they bound the same, but for the patience of a start.
+    fn is_same_as(&self, other: &Self) -> bool {
+        // No field owns memory: the copy is a few hundred bytes on the stack.
+        Self { start: other.start, ..self.clone() } == *other
+    }
 }
 
 impl Default for Limits {

@@ -9,9 +9,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{Agent, AgentHandle, Ending};
+use bulkhead_model::Event;
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport};
 use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Event, Incarnation};
 use bulkhead_runtime::ShutdownReason;
 use tokio::time::{timeout, timeout_at};
 
@@ -137,10 +137,10 @@ impl<'a> Drain<'a> {
     /// Adds who lives and is not on the roll: all at first, later those whose restart was due at the very
     /// moment at which the drain began.
     fn call_the_roll(&mut self) {
-        let tags: HashSet<_> = self.roll.iter().map(identity).collect();
+        let known: HashSet<_> = self.roll.iter().map(AgentHandle::identity).collect();
         let agents = self.supervisor.0.registry.all();
         let live = agents.iter().flat_map(|agent| agent.present()).filter(AgentHandle::is_live);
-        self.roll.extend(live.filter(|agent| !tags.contains(&identity(agent))));
+        self.roll.extend(live.filter(|agent| !known.contains(&agent.identity())));
     }
 
     /// Takes who ended off the roll. Yields how many ended as intended, and how many otherwise.
@@ -187,9 +187,4 @@ impl<'a> Drain<'a> {
             }
         }
     }
-}
-
-fn identity(agent: &AgentHandle) -> (AgentId, Incarnation) {
-    let tag = agent.tag();
-    (tag.agent_id, tag.incarnation)
 }

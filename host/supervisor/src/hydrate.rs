@@ -245,7 +245,7 @@ impl Plan {
                 let order = StartOrder {
                     component: resolved.path,
                     workspace: resolved.workspace.then(|| config.workspace(&row.id)),
-                    keep_running: false,
+                    if_running: IfRunning::Keep,
                     force: false,
                     record,
                     settings: None,
@@ -601,6 +601,7 @@ async fn wait(agent: &AgentHandle, permit: Option<OwnedSemaphorePermit>) -> Resu
         // It has a deadline of its own.
         Err(_) => agent.started().await,
     }
+    .map(drop)
 }
 
 /// Of a task that was lost. The log has its panic.

@@ -8,8 +8,9 @@ use std::time::Instant;
 use bulkhead_agent::{
     Admission, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
 };
-use bulkhead_api::{IfRunning, StartAnswer, StartRequest};
+use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
+use bulkhead_model::event::AgentTag;
 use bulkhead_model::{AgentId, Event, StartPhase};
 use tokio::time::timeout_at;
 
@@ -21,7 +22,7 @@ use crate::{Inner, Supervisor};
 pub struct Started {
     /// The answer.
     pub answer: StartAnswer,
-    /// False when a live agent was kept (`ifRunning: "keep"`): the edge answers 200 and not 201.
+    /// False when it was up, or another start was under way: the edge answers 200 and not 201.
     pub created: bool,
 }
 
@@ -34,7 +35,8 @@ impl Supervisor {
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
         let began = Instant::now();
         let (id, role) = (request.agent_id.clone(), request.role.clone());
-        let (admission, agent, deadline) = match self.0.admit(request, began, Origin::Asked, None) {
+        let admitted = self.0.admit(request, began, Origin::Asked, None);
+        let (admission, agent, deadline) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.0.tell_failed(id, role, &error);
@@ -44,17 +46,16 @@ impl Supervisor {
         if admission == Admission::Began {
             self.0.decided(&id);
         }
-        if admission != Admission::Kept {
-            let started = self.0.wait_for(&agent, admission, deadline).await;
-            started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
-            // It was being written while the agent started.
-            self.0.written().await;
-        }
+        let asked = Arc::clone(agent.spec());
+        let started = self.0.wait_for(agent, admission, deadline).await;
+        let (agent, created) = started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
+        // It was being written while the agent started.
+        self.0.written().await;
         self.0.note_mayor(&agent);
-        let joined = admission == Admission::Joined;
+        let joined = !created && agent.spec().is_same_as(&asked);
         let restarts = self.0.registry.get(&id).map(|agent| agent.restarts());
         let answer = StartAnswer { agent: agent.view(restarts.unwrap_or_default()), joined };
-        Ok(Started { answer, created: admission != Admission::Kept })
+        Ok(Started { answer, created })
     }
 }
 
@@ -67,8 +68,7 @@ impl Inner {
         origin: Origin,
         settings: Option<SettingsChange>,
     ) -> Result<(Admission, AgentHandle, Instant), StartError> {
-        let keep_running = request.if_running == IfRunning::Keep;
-        let force = request.force;
+        let (if_running, force) = (request.if_running, request.force);
         if self.container.is_draining() {
             return Err(StartError::draining());
         }
@@ -79,7 +79,7 @@ impl Inner {
         let order = StartOrder {
             workspace: resolved.workspace.then(|| self.config.workspace(&spec.id)),
             component: resolved.path,
-            keep_running,
+            if_running,
             force,
             record,
             settings,
@@ -94,19 +94,27 @@ impl Inner {
     }
 
     /// Waits for a start, for as long as this caller is willing to. The one who began it has the
-    /// agent's own deadline; one who joined may be less patient.
+    /// agent's own deadline; one who joined may be less patient. Yields the incarnation that runs, and whether
+    /// this start began it.
     async fn wait_for(
         &self,
-        agent: &AgentHandle,
+        agent: AgentHandle,
         admission: Admission,
         deadline: Instant,
-    ) -> Result<(), StartError> {
-        if admission == Admission::Began {
-            return agent.started().await;
-        }
-        self.sink().record(Event::AgentStartJoined { agent: agent.tag() });
+    ) -> Result<(AgentHandle, bool), StartError> {
+        let agent = match admission {
+            Admission::Kept => return Ok((agent, false)),
+            Admission::Joined => agent,
+            Admission::Began => match agent.outcome().await? {
+                None => return Ok((agent, true)),
+                Some(up) => up,
+            },
+        };
+        let AgentTag { agent_id, role, .. } = agent.tag();
+        let incarnation = agent.board().incarnation();
+        self.sink().record(Event::AgentStartJoined { agent_id, role, incarnation });
         match timeout_at(deadline.into(), agent.started()).await {
-            Ok(answer) => answer,
+            Ok(started) => Ok((started?, false)),
             Err(_) => {
                 let text = format!("agent {} is still starting", agent.spec().id);
                 Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text))

@@ -23,16 +23,16 @@ pub fn measure(rounds: usize, report: &mut Report) {
     let host = Host::builder().guest("slow-start").toml("[log]\nlevel = \"info\"").start();
     let mut http = Connection::open(host.address());
     // The component is compiled here.
-    start(&mut http, 0);
+    start(&mut http, 0, 201);
     stop(&mut http);
     join(&host, &mut http, rounds, report);
     supersede(&host, &mut http, rounds, report);
     host.finish();
 }
 
-fn start(http: &mut Connection, ms: u64) -> Duration {
+fn start(http: &mut Connection, ms: u64, status: u16) -> Duration {
     let body = format!(r#"{{"agentId":"one","role":"slow-start","prompt":"{ms}"}}"#);
-    http.timed("POST", "/agents/start", &body, 201)
+    http.timed("POST", "/agents/start", &body, status)
 }
 
 fn stop(http: &mut Connection) {
@@ -70,7 +70,7 @@ fn round(
     let barrier = Barrier::new(JOINERS);
     std::thread::scope(|scope| {
         let first = scope.spawn(move || {
-            start(first, START_MS);
+            start(first, START_MS, 201);
             Instant::now()
         });
         until_starting(watcher);
@@ -80,7 +80,7 @@ fn round(
                 let barrier = &barrier;
                 scope.spawn(move || {
                     barrier.wait();
-                    start(other, START_MS);
+                    start(other, START_MS, 200);
                     let answered = Instant::now();
                     assert!(other.body().contains("\"joined\":true"), "it came too late");
                     answered
@@ -103,7 +103,7 @@ fn supersede(host: &Host, http: &mut Connection, rounds: usize, report: &mut Rep
                 hanging.timed("POST", "/agents/start", body, 409);
             });
             until_starting(http);
-            took.add(start(http, 0));
+            took.add(start(http, 0, 201));
         });
         stop(http);
     }

@@ -1,5 +1,7 @@
 //! What happens to one slot at the same time.
 
+use bulkhead_api::IfRunning;
+
 /// One thing that somebody does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -9,8 +11,8 @@ pub enum Step {
         spec: u8,
         /// How its actor fares.
         fate: Fate,
-        /// A running agent is what the caller wants.
-        keep: bool,
+        /// What becomes of an incarnation that is up.
+        if_running: IfRunning,
     },
     /// A stop.
     Stop,
@@ -45,10 +47,11 @@ pub struct Scenario {
 
 /// A start that fares well.
 pub fn start(spec: u8) -> Step {
-    Step::Start { spec, fate: Fate::default(), keep: false }
+    Step::Start { spec, fate: Fate::default(), if_running: IfRunning::Join }
 }
 
 /// A start whose actor dies so often at work and comes back.
 pub fn crashing(spec: u8, crashes: u8) -> Step {
-    Step::Start { spec, fate: Fate { crashes, ..Fate::default() }, keep: false }
+    let fate = Fate { crashes, ..Fate::default() };
+    Step::Start { spec, fate, if_running: IfRunning::Join }
 }

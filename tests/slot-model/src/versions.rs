@@ -36,4 +36,8 @@ versions! {
     forget_the_release,
     /// The next one begins at once.
     do_not_wait,
+    /// A start has its number when it is let in, and a restart begins before it.
+    number_too_early,
+    /// A start does not look at what is up when it is ready.
+    replace_an_equal,
 }

@@ -1,30 +1,31 @@
 // What is around a slot. Included beside each version of it: `super::slot` is the version.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as Plain, Weak};
 use std::time::Duration;
 
 use bulkhead_model::restart::{Decision, PastEnd};
+use bulkhead_api::IfRunning;
 use bulkhead_model::{
-    AgentState, Exit, ExitReason, Incarnation, Phase, RestartPolicy, RestartRules, RestartState,
+    AgentState, Digest, Exit, ExitReason, Incarnation, Phase, RestartPolicy, RestartRules, RestartState,
     Timestamp,
 };
 use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
 
-use super::slot::{Admitted, Slot, Stopped, Tenant, Turn, Wish};
+use super::slot::{Admitted, Before, NotReady, Slot, Stopped, Tenant, Ticket, Turn, Wish};
 use crate::scenario::{Fate, Scenario, Step};
 use crate::sync::watch;
 
 /// Places among all agents. One: whoever loses its place cannot run.
 const PLACES: usize = 1;
 
-/// Plays a scenario to its end and checks, all the way, that at most one incarnation lives and that every
-/// start is answered. Call it under the checker.
+/// Plays a scenario to its end and checks, all the way, that at most one incarnation lives, that each begins
+/// with a higher number than those before, that no start replaces what it asks for, and that every start is
+/// answered. Call it under the checker.
 pub fn play(scenario: &Scenario) {
-    let world = World::new();
+    let world = World::new(scenario);
     LAST.with(|last| *last.lock().unwrap() = Arc::downgrade(&world));
     block_on(async {
         for step in &scenario.first {
@@ -54,8 +55,13 @@ struct World {
     slot: Slot<Fake, Place>,
     lives: Plain<Option<Incarnation>>,
     made: Plain<Vec<Fake>>,
-    entered: Plain<BTreeSet<Incarnation>>,
-    exited: Plain<BTreeSet<Incarnation>>,
+    /// In the order in which they were given.
+    numbers: Arc<Plain<Vec<Incarnation>>>,
+    /// In the order in which they began.
+    entered: Plain<Vec<Incarnation>>,
+    exited: Plain<Vec<Incarnation>>,
+    /// Some start wants a fresh incarnation, whatever runs.
+    restarts: bool,
     tasks: Plain<Vec<JoinHandle<()>>>,
     places: Arc<AtomicUsize>,
     drains: Flag,
@@ -68,11 +74,14 @@ struct World {
 struct Fake(Arc<FakeInner>);
 
 struct FakeInner {
-    number: Incarnation,
+    number: Plain<Option<Incarnation>>,
+    numbers: Arc<Plain<Vec<Incarnation>>>,
     spec: u8,
     state: Plain<AgentState>,
     ordered: Flag,
     answered: Flag,
+    /// The incarnation that its start joined.
+    joined: Plain<Option<Fake>>,
     gone: Flag,
 }
 
@@ -92,9 +101,9 @@ thread_local! {
 }
 
 /// For the version that cancels under its lock.
-pub(super) fn cancel_and_wait(number: Incarnation) {
+pub(super) fn cancel_and_wait(number: Option<Incarnation>) {
     let world = LAST.with(|last| last.lock().unwrap().upgrade()).unwrap();
-    let fake = world.made.lock().unwrap().iter().find(|fake| fake.0.number == number).cloned();
+    let fake = world.made.lock().unwrap().iter().find(|fake| fake.incarnation() == number).cloned();
     let fake = fake.unwrap();
     fake.0.ordered.set();
     block_on(fake.0.gone.wait());
@@ -132,20 +141,46 @@ impl From<RestartState> for Refused {
 impl Tenant for Fake {
     type Spec = u8;
 
-    fn incarnation(&self) -> Incarnation {
-        self.0.number
+    fn incarnation(&self) -> Option<Incarnation> {
+        *self.0.number.lock().unwrap()
+    }
+
+    fn assign(&self, number: Incarnation) {
+        let before = self.0.number.lock().unwrap().replace(number);
+        assert!(before.is_none(), "{number:?} is given to {before:?}");
+        let mut numbers = self.0.numbers.lock().unwrap();
+        assert!(!numbers.contains(&number), "incarnation {number:?} was given before");
+        numbers.push(number);
+    }
+
+    fn spec(&self) -> &u8 {
+        &self.0.spec
     }
 
     fn is_same(&self, spec: &u8) -> bool {
         self.0.spec == *spec
     }
 
-    fn state(&self) -> AgentState {
-        *self.0.state.lock().unwrap()
+    fn component(&self) -> Option<Digest> {
+        None
+    }
+
+    fn is_up(&self) -> bool {
+        let state = *self.0.state.lock().unwrap();
+        let is_up = matches!(state, AgentState::Starting | AgentState::Running { .. });
+        is_up && !self.0.ordered.is_set()
+    }
+
+    fn is_starting(&self) -> bool {
+        *self.0.state.lock().unwrap() == AgentState::Starting
     }
 }
 
 impl Fake {
+    fn number(&self) -> Incarnation {
+        self.incarnation().expect("what begins has a number")
+    }
+
     fn set_state(&self, state: AgentState) {
         *self.0.state.lock().unwrap() = state;
     }
@@ -162,11 +197,17 @@ fn rules() -> RestartRules {
 }
 
 impl World {
-    fn new() -> Arc<Self> {
+    fn new(scenario: &Scenario) -> Arc<Self> {
+        let mut steps = scenario.first.iter().chain(scenario.then.iter().flatten());
+        let restarts = |step: &Step| {
+            matches!(step, Step::Start { if_running: IfRunning::Restart, .. })
+        };
         Arc::new(Self {
             slot: Slot::new(Incarnation(0)),
             lives: Plain::default(),
             made: Plain::default(),
+            numbers: Arc::default(),
+            restarts: steps.any(restarts),
             entered: Plain::default(),
             exited: Plain::default(),
             tasks: Plain::default(),
@@ -179,7 +220,7 @@ impl World {
 
     async fn act(self: &Arc<Self>, step: Step) {
         match step {
-            Step::Start { spec, fate, keep } => self.start(spec, fate, keep).await,
+            Step::Start { spec, fate, if_running } => self.start(spec, fate, if_running).await,
             Step::Stop => self.stop().await,
             Step::Drain => {
                 self.drains.set();
@@ -189,21 +230,24 @@ impl World {
         }
     }
 
-    fn make(&self, number: Incarnation, spec: u8) -> Fake {
+    fn make(&self, spec: u8) -> Fake {
         let fake = Fake(Arc::new(FakeInner {
-            number,
+            number: Plain::default(),
+            numbers: Arc::clone(&self.numbers),
             spec,
             state: Plain::new(AgentState::Starting),
             ordered: Flag::new(),
             answered: Flag::new(),
+            joined: Plain::default(),
             gone: Flag::new(),
         }));
-        let mut made = self.made.lock().unwrap();
-        assert!(
-            made.iter().all(|before| before.0.number < number),
-            "incarnation {number} was given before"
-        );
-        made.push(fake.clone());
+        self.made.lock().unwrap().push(fake.clone());
+        fake
+    }
+
+    fn make_numbered(&self, number: Incarnation, spec: u8) -> Fake {
+        let fake = self.make(spec);
+        fake.assign(number);
         fake
     }
 
@@ -214,28 +258,36 @@ impl World {
     }
 
     // What `Agent::start` does, and then the caller waits for its answer.
-    async fn start(self: &Arc<Self>, spec: u8, fate: Fate, keep: bool) {
+    async fn start(self: &Arc<Self>, spec: u8, fate: Fate, if_running: IfRunning) {
         self.starts.fetch_add(1, SeqCst);
-        let wish = Wish { spec: &spec, keep_running: keep, force: false, resumes: false };
+        let wish = Wish { spec: &spec, if_running, force: false, resumes: false };
         let may_begin = || if self.drains.is_set() { Err(Refused) } else { Ok(()) };
-        match self.slot.admit(&wish, may_begin, |number| self.make(number, spec)) {
+        match self.slot.admit(&wish, may_begin, || self.make(spec)) {
             Err(Refused) | Ok(Admitted::Kept(_)) => {}
-            Ok(Admitted::Reserved { tenant, superseded }) => {
+            Ok(Admitted::Reserved { ticket, tenant, superseded }) => {
                 if let Some(superseded) = superseded {
                     assert!(!superseded.is_same(&spec), "a start superseded its equal");
                     superseded.0.ordered.set();
                 }
                 let (world, agent) = (Arc::clone(self), tenant.clone());
-                let task = spawn(async move { world.run(agent, fate).await });
+                let task = spawn(async move { world.run(agent, ticket, fate).await });
                 self.tasks.lock().unwrap().push(task);
-                tenant.0.answered.wait().await;
+                self.answer(tenant, spec).await;
             }
-            Ok(Admitted::Joined(tenant)) => {
-                assert!(tenant.is_same(&spec), "a start joined another agent");
-                tenant.0.answered.wait().await;
-            }
+            Ok(Admitted::Joined(tenant)) => self.answer(tenant, spec).await,
         }
         self.answers.fetch_add(1, SeqCst);
+    }
+
+    // What `AgentHandle::started` does.
+    async fn answer(&self, mut agent: Fake, spec: u8) {
+        loop {
+            assert!(agent.is_same(&spec), "a start joined another agent");
+            agent.0.answered.wait().await;
+            let joined = agent.0.joined.lock().unwrap().clone();
+            let Some(joined) = joined else { return };
+            agent = joined;
+        }
     }
 
     // What `Agent::stop` does.
@@ -250,9 +302,9 @@ impl World {
     }
 
     // What the task of a start does, `Life::run`.
-    async fn run(self: Arc<Self>, first: Fake, mut fate: Fate) {
-        if !self.reserve(&first, fate).await {
-            self.slot.withdraw(first.0.number);
+    async fn run(self: Arc<Self>, first: Fake, ticket: Ticket, mut fate: Fate) {
+        if !self.reserve(&first, ticket, fate).await {
+            self.slot.withdraw(ticket);
             first.0.answered.set();
             return;
         }
@@ -263,17 +315,33 @@ impl World {
         }
     }
 
-    async fn reserve(&self, agent: &Fake, fate: Fate) -> bool {
+    async fn reserve(&self, agent: &Fake, ticket: Ticket, fate: Fate) -> bool {
         // Its component loads.
         yield_now().await;
         if agent.0.ordered.is_set() || fate.load_fails {
             return false;
         }
-        let Ok(before) = self.slot.ready(agent.0.number) else { return false };
-        for before in [before.holder, before.resting].into_iter().flatten() {
+        if let Some(up) = self.slot.join(ticket) {
+            *agent.0.joined.lock().unwrap() = Some(up);
+            return false;
+        }
+        let Before { holder, resting } = match self.slot.ready(ticket) {
+            Ok(before) => before,
+            Err(NotReady::Joined(up)) => {
+                *agent.0.joined.lock().unwrap() = Some(up);
+                return false;
+            }
+            Err(NotReady::Gone | NotReady::Quarantined(_)) => return false,
+        };
+        if let Some(holder) = &holder {
+            // What is up now was up then.
+            let is_equal = holder.is_same(agent.spec()) && holder.is_up();
+            assert!(self.restarts || !is_equal, "a start replaced its equal");
+        }
+        for before in [holder, resting].into_iter().flatten() {
             before.0.ordered.set();
         }
-        let turn = self.slot.turn(agent.0.number, || self.acquire());
+        let turn = self.slot.turn(ticket, || self.acquire());
         let gives_up = async {
             match fate.impatient {
                 true => yield_now().await,
@@ -309,20 +377,23 @@ impl World {
             false => ExitReason::Trap,
         };
         let exit = Exit::new(reason, Phase::Handle, "");
-        let end = PastEnd::new(&exit, Timestamp(0), agent.0.number, String::new(), None);
+        let end = PastEnd::new(&exit, Timestamp(0), agent.number(), String::new(), None);
         let may_restart = !self.drains.is_set();
         let decision = self.slot.decide(&rules(), end, Duration::ZERO, 0.0, may_restart);
         let comes_back = matches!(decision, Decision::Retry { .. });
         agent.set_state(if comes_back { AgentState::Backoff } else { AgentState::Failed });
-        assert!(self.exited.lock().unwrap().insert(agent.0.number), "an incarnation ended twice");
-        self.slot.end(agent.0.number, comes_back);
+        let mut exited = self.exited.lock().unwrap();
+        assert!(!exited.contains(&agent.number()), "an incarnation ended twice");
+        exited.push(agent.number());
+        drop(exited);
+        self.slot.end(agent.number(), comes_back);
         agent.0.gone.set();
         agent.0.answered.set();
         comes_back
     }
 
     async fn rest(&self, agent: &Fake) -> Option<Fake> {
-        let number = agent.0.number;
+        let number = agent.number();
         let over = async {
             let (disturbed, drains) = (self.slot.disturbed(number), self.drains.wait());
             pin_mut!(disturbed, drains);
@@ -333,7 +404,7 @@ impl World {
         let next = match select(over, timer).await {
             Either::Left(_) => None,
             Either::Right(_) => {
-                self.slot.retry(number, |number| self.make(number, agent.0.spec))
+                self.slot.retry(number, |number| self.make_numbered(number, agent.0.spec))
             }
         };
         if next.is_none() {
@@ -346,17 +417,20 @@ impl World {
     }
 
     fn enter(&self, agent: &Fake) {
-        let before = self.lives.lock().unwrap().replace(agent.0.number);
-        assert!(before.is_none(), "{before:?} lives beside {:?}", agent.0.number);
+        let number = agent.number();
+        let before = self.lives.lock().unwrap().replace(number);
+        assert!(before.is_none(), "{before:?} lives beside {number:?}");
         let places = self.places.load(SeqCst);
         assert_eq!(places, 1, "an incarnation runs without a place");
-        let first = self.entered.lock().unwrap().insert(agent.0.number);
-        assert!(first, "incarnation {:?} was entered twice", agent.0.number);
+        let mut entered = self.entered.lock().unwrap();
+        let last = entered.last().copied();
+        assert!(last.is_none_or(|last| last < number), "{number:?} began after {last:?}");
+        entered.push(number);
     }
 
     fn leave(&self, agent: &Fake) {
         let before = self.lives.lock().unwrap().take();
-        assert_eq!(before, Some(agent.0.number), "somebody else lives");
+        assert_eq!(before, Some(agent.number()), "somebody else lives");
     }
 
     async fn check_end(&self) {

@@ -1,11 +1,13 @@
 //! Invariants 1 and 2 of the start slot in every schedule: at most one incarnation lives, and every start is
-//! answered. A schedule in which somebody waits for ever is found as a deadlock.
+//! answered. Beside them that numbers rise with the beginnings of incarnations, and that no start replaces what
+//! it asks for. A schedule in which somebody waits for ever is found as a deadlock.
 //!
 //! `SLOT_SCHEDULES` is the number of random schedules (default 20,000), `SLOT_PREEMPTIONS` the most
 //! preemptions in the schedules of small scenarios, of which all are tried (default 2).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bulkhead_api::IfRunning;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
@@ -64,6 +66,31 @@ fn two_different_starts() {
 }
 
 #[test]
+fn an_equal_start_of_what_runs() {
+    let scenario = || Scenario {
+        first: vec![start(1)],
+        then: vec![vec![start(1)], vec![start(1)]],
+        ..Scenario::default()
+    };
+    check_small("an equal start of what runs", scenario());
+}
+
+#[test]
+fn a_crash_and_an_equal_start() {
+    check_small("a crash and an equal start", crash_and_equal_start());
+}
+
+#[test]
+fn a_start_of_what_ends() {
+    let scenario = Scenario {
+        first: vec![start(1)],
+        then: vec![vec![Step::Stop], vec![start(1)]],
+        ..Scenario::default()
+    };
+    check_small("a start of what ends", scenario);
+}
+
+#[test]
 fn a_crash_and_a_stop() {
     check_small("a crash and a stop", crash_and_stop());
 }
@@ -93,23 +120,31 @@ fn crash_and_start() -> Scenario {
     Scenario { first: vec![crashing(1, 1)], then: vec![vec![start(2)]], ..Scenario::default() }
 }
 
+fn crash_and_equal_start() -> Scenario {
+    Scenario { then: vec![vec![start(1)]], ..crash_and_start() }
+}
+
 /// Some actors with some steps each.
 fn any_scenario() -> Scenario {
     let mut rng = thread_rng();
-    let actors = rng.gen_range(2..5);
-    let then =
-        (0..actors).map(|_| (0..rng.gen_range(1..4)).map(|_| any_step()).collect()).collect();
+    let (actors, restarts) = (rng.gen_range(2..5), rng.gen_bool(0.5));
+    let mut steps = || (0..rng.gen_range(1..4)).map(|_| any_step(restarts)).collect();
+    let then = (0..actors).map(|_| steps()).collect();
     Scenario { then, ..Scenario::default() }
 }
 
-fn any_step() -> Step {
+fn any_step(restarts: bool) -> Step {
     let mut rng = thread_rng();
     match rng.gen_range(0..20) {
         0 => Step::Drain,
         1..5 => Step::Stop,
         _ => Step::Start {
             spec: rng.gen_range(1..4),
-            keep: rng.gen_bool(0.2),
+            if_running: match rng.gen_range(0..10) {
+                0 if restarts => IfRunning::Restart,
+                1..3 => IfRunning::Keep,
+                _ => IfRunning::Join,
+            },
             fate: Fate {
                 load_fails: rng.gen_bool(0.1),
                 impatient: rng.gen_bool(0.1),
@@ -172,4 +207,16 @@ fn forgetting_a_stop_during_a_crash_is_found() {
 fn not_waiting_for_the_holder_is_found() {
     let found = found(versions::do_not_wait::play, any_scenario);
     assert_says(&found, &["lives beside", "somebody else lives"]);
+}
+
+#[test]
+fn a_number_that_is_given_too_early_is_found() {
+    let found = found(versions::number_too_early::play, crash_and_start);
+    assert_says(&found, &["began after"]);
+}
+
+#[test]
+fn replacing_an_equal_is_found() {
+    let found = found(versions::replace_an_equal::play, crash_and_equal_start);
+    assert_says(&found, &["replaced its equal"]);
 }

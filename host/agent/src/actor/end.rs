@@ -15,6 +15,7 @@ use crate::board::AfterEnd;
 use crate::handle::{AgentHandle, Shared};
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::report::{End, Reporter, start_error};
+use crate::slot::Ticket;
 
 /// An incarnation's hold on the slot. Gives it back when the task could not: a panic of the host in it,
 /// or a task that never ran.
@@ -28,7 +29,7 @@ pub(super) struct Tenure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Has the reservation.
-    Reserved,
+    Reserved(Ticket),
     /// Holds the slot.
     Holds,
     /// Ended, and waits to come back.
@@ -124,14 +125,15 @@ struct Told {
 
 impl Tenure {
     /// Of an incarnation that has the reservation.
-    pub(super) fn new(agent: &AgentHandle, slot: &Arc<AgentSlot>) -> Self {
+    pub(super) fn new(agent: &AgentHandle, ticket: Ticket, slot: &Arc<AgentSlot>) -> Self {
         let (slot, shared) = (Arc::clone(slot), Arc::clone(&agent.shared));
-        Self { slot, shared, stage: Stage::Reserved, counted: None }
+        Self { slot, shared, stage: Stage::Reserved(ticket), counted: None }
     }
 
     /// Of an incarnation that holds the slot.
     pub(super) fn holding(agent: &AgentHandle, slot: &Arc<AgentSlot>) -> Self {
-        let mut tenure = Self::new(agent, slot);
+        let (slot, shared) = (Arc::clone(slot), Arc::clone(&agent.shared));
+        let mut tenure = Self { slot, shared, stage: Stage::Over, counted: None };
         tenure.begins();
         tenure
     }
@@ -145,10 +147,20 @@ impl Tenure {
         self.stage = Stage::Holds;
     }
 
+    /// The reservation that it has, if it has one.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self.stage {
+            Stage::Reserved(ticket) => Some(ticket),
+            Stage::Holds | Stage::Rests | Stage::Over => None,
+        }
+    }
+
     /// Gives the reservation up. Nothing lived.
     pub(super) fn withdraw(&mut self) {
+        if let Some(ticket) = self.ticket() {
+            self.slot.withdraw(ticket);
+        }
         self.stage = Stage::Over;
-        self.slot.withdraw(self.shared.tag.incarnation);
         self.shared.board.transition(Input::Ended { normal: true });
         let (reason, text) = (ExitReason::StartFailed, "it was never running");
         self.answer_mail(reason, text, None);
@@ -164,12 +176,14 @@ impl Tenure {
     fn end(&mut self, reporter: &Reporter, exit: &Exit, told: Told) -> Option<Duration> {
         let Told { crash_id, message_id, keeping, may_restart } = told;
         let shared = Arc::clone(&self.shared);
-        let number = shared.tag.incarnation;
+        let number = shared.incarnation();
         let (at, fingerprint) = (now(), exit.fingerprint());
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
         // How long things last is by a clock that nobody sets.
         let uptime = Some(shared.start.container.context.uptime());
-        let (past, lived) = (PastEnd { run_uptime: uptime, ..past }, shared.board.age());
+        let component = shared.start.component.get().copied();
+        let past = PastEnd { run_uptime: uptime, component, ..past };
+        let lived = shared.board.age();
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
         let restarts = self.slot.restarts();
@@ -241,7 +255,7 @@ impl Drop for Tenure {
         let reporter = Reporter::new(Arc::clone(&self.shared));
         match self.stage {
             Stage::Over => return,
-            Stage::Reserved => self.withdraw(),
+            Stage::Reserved(_) => self.withdraw(),
             Stage::Holds => {
                 let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                 let told = Told {
@@ -253,7 +267,7 @@ impl Drop for Tenure {
                 self.end(&reporter, &exit, told);
             }
             Stage::Rests => {
-                self.slot.give_up_rest(self.shared.tag.incarnation);
+                self.slot.give_up_rest(self.shared.incarnation());
                 self.shared.board.end_rest();
                 self.close_mailbox();
             }

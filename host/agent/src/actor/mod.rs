@@ -20,12 +20,12 @@ mod serve;
 mod snapshot;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{Account, Budget, Ring};
-use bulkhead_model::event::{AgentTag, StartTimings};
+use bulkhead_model::event::StartTimings;
 use bulkhead_model::{
     Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
 };
@@ -43,6 +43,7 @@ use crate::port::AgentPort;
 use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
+use crate::slot::Ticket;
 use end::Tenure;
 pub(crate) use probation::Probation;
 use snapshot::Snapshots;
@@ -121,6 +122,7 @@ impl Life {
             ),
             settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
             spec,
+            component: OnceLock::new(),
             ring: Arc::clone(ring),
             probation: Probation::default(),
             account: Arc::clone(account),
@@ -130,30 +132,30 @@ impl Life {
         Self { start, slot, component, workspace, log_budget, prompt_message_id, record }
     }
 
-    /// An incarnation in `starting`. It does nothing by itself. `attempt` is 1 for the first of the start.
-    pub(crate) fn incarnation(&self, number: Number, attempt: u32) -> AgentHandle {
-        let spec = &self.start.spec;
-        let tag = AgentTag {
-            agent_id: spec.id.clone(),
-            role: Arc::clone(&spec.role),
-            incarnation: number,
-        };
-        let board = Arc::new(Board::new(self.start.container.changes.clone()));
-        let port = AgentPort::new(tag.clone(), Arc::clone(&board), Arc::clone(&self.start));
-        let (spec, log_budget) = (Arc::clone(spec), Arc::clone(&self.log_budget));
+    /// An incarnation in `starting`, without a number until the slot gives it one. It does nothing by itself.
+    /// `attempt` is 1 for the first of the start.
+    pub(crate) fn incarnation(&self, number: Option<Number>, attempt: u32) -> AgentHandle {
+        let board = Arc::new(Board::new(number, self.start.container.changes.clone()));
+        let port = AgentPort::new(Arc::clone(&board), Arc::clone(&self.start));
+        let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget, account);
-        let shared = Shared::new(tag, attempt, Arc::clone(&self.start), board, birth);
+        let shared = Shared::new(attempt, Arc::clone(&self.start), board, birth);
         AgentHandle { shared: Arc::new(shared) }
     }
 
     /// Begins with `first`, which has the slot's reservation.
-    pub(crate) fn spawn(self, first: AgentHandle, deadline: Instant, spawner: &Spawner) {
-        let tag = &first.shared.tag;
-        let name = format!("agent {} #{}", tag.agent_id, tag.incarnation);
-        self.queue_prompt(&first.shared);
-        // Before the task runs: a task that is lost at once still gives the reservation back.
-        let tenure = Tenure::new(&first, &self.slot);
+    pub(crate) fn spawn(
+        self,
+        first: AgentHandle,
+        ticket: Ticket,
+        deadline: Instant,
+        spawner: &Spawner,
+    ) {
+        // First of all: a task that is lost at once still gives the reservation back.
+        let tenure = Tenure::new(&first, ticket, &self.slot);
+        let name = format!("agent {}", first.shared.id());
+        self.queue_prompt();
         let away = self.start.container.runtime.slow_lane().clone();
         let switch = self.start.probation.switch();
         let task = async move {
@@ -167,29 +169,32 @@ impl Life {
         let mut actor = Actor::new(&self, first, deadline, tenure);
         let Some((loaded, _commitment)) = actor.reserve(&self.component).await else { return };
         while let Some(restart_at) = actor.live(&loaded).await {
-            let Some(next) = actor.rest(restart_at).await else { return };
+            let Some((next, tenure)) = actor.rest(restart_at).await else { return };
             next.shared.note_return().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
-            let tenure = Tenure::holding(&next, &self.slot);
             actor = Actor::new(&self, next, deadline, tenure);
         }
     }
 
     /// A prompt is the first message. The mailbox is empty and takes it, unless its role allows none.
-    fn queue_prompt(&self, first: &Shared) {
+    fn queue_prompt(&self) {
         let prompt = &self.start.spec.prompt;
         if prompt.is_empty() {
             return;
         }
         let body: Body = prompt.as_str().into();
-        let (id, bytes) = (self.prompt_message_id.clone(), body.len());
-        let message = Message::new(id.clone(), Sender::Prompt, body);
-        match self.start.mailbox.push(Envelope::new(message, None)) {
-            Ok(()) => first.tell_message(id, Sender::Prompt, bytes),
-            Err(full) => {
-                let agent = &self.start.spec.id;
-                tracing::warn!(%agent, ?full, "mailbox has no room for the prompt");
-            }
+        let message = Message::new(self.prompt_message_id.clone(), Sender::Prompt, body);
+        if let Err(full) = self.start.mailbox.push(Envelope::new(message, None)) {
+            let agent = &self.start.spec.id;
+            tracing::warn!(%agent, ?full, "mailbox has no room for the prompt");
+        }
+    }
+
+    /// Tells of the prompt, once its incarnation begins: a start that joins another one delivers none.
+    fn tell_prompt(&self, first: &Shared) {
+        let bytes = self.start.spec.prompt.len();
+        if bytes > 0 {
+            first.tell_message(self.prompt_message_id.clone(), Sender::Prompt, bytes);
         }
     }
 }
@@ -216,10 +221,9 @@ impl<'a> Actor<'a> {
     fn begins(&mut self, phase: &str, message_id: Option<&str>) {
         // First of all: what was before it ended.
         self.at_hand = None;
-        let tag = &self.shared.tag;
         let work = Work {
-            agent_id: tag.agent_id.as_str().into(),
-            incarnation: tag.incarnation.0,
+            agent_id: self.shared.id().as_str().into(),
+            incarnation: self.number().0,
             phase: phase.into(),
             message_id: message_id.map(Into::into),
         };
@@ -231,7 +235,7 @@ impl<'a> Actor<'a> {
     }
 
     fn number(&self) -> Number {
-        self.shared.tag.incarnation
+        self.shared.incarnation()
     }
 
     /// The whole life of the incarnation. Yields when the next one is due, if one is.
@@ -242,7 +246,7 @@ impl<'a> Actor<'a> {
                 self.is_through();
                 self.shared.board.transition(Input::Started);
                 self.reporter.running(self.timings);
-                self.shared.answer(Ok(()));
+                self.shared.answer(Ok(None));
                 self.serve(incarnation).await
             }
             Err(ended) => ended,

@@ -1,5 +1,5 @@
 //! From a reservation to the turn: loading the component, which touches nobody, then waiting until the
-//! incarnation before is gone.
+//! incarnation before is gone. An incarnation that is up and is what the start asks for is joined instead.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,22 @@ use tokio::time::sleep_until;
 
 use super::{Actor, stop_ordered};
 use crate::admission::Commitment;
+use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
-use crate::slot::{Before, NotReady, Turn};
+use crate::slot::{Before, NotReady, Ticket, Turn};
+
+/// Why a reservation does not come to its turn.
+enum GivenUp {
+    /// This one is up, and what the start asks for.
+    Joined(AgentHandle),
+    Failed(StartError),
+}
+
+impl From<StartError> for GivenUp {
+    fn from(error: StartError) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// The part of a start that comes before there is an instance: read, check and compile.
 const LOADING: &str = "load";
@@ -24,7 +38,12 @@ impl Actor<'_> {
     pub(super) async fn reserve(&mut self, component: &Path) -> Option<(Arc<Loaded>, Commitment)> {
         let error = match self.load_and_take_turn(component).await {
             Ok(ready) => return Some(ready),
-            Err(error) => error,
+            Err(GivenUp::Joined(up)) => {
+                self.tenure.withdraw();
+                self.shared.answer(Ok(Some(up)));
+                return None;
+            }
+            Err(GivenUp::Failed(error)) => error,
         };
         if self.displaces && error.kind != StartFailure::Superseded {
             // Who was there was asked to end for it, and nothing comes in its place.
@@ -40,16 +59,23 @@ impl Actor<'_> {
     async fn load_and_take_turn(
         &mut self,
         component: &Path,
-    ) -> Result<(Arc<Loaded>, Commitment), StartError> {
+    ) -> Result<(Arc<Loaded>, Commitment), GivenUp> {
         // Compiling takes memory as well.
         self.check_held()?;
         self.begins(LOADING, None);
         let loaded = self.load(component).await;
         self.is_through();
         let loaded = loaded?;
+        // The task has one component: nobody set it before.
+        let _ = self.shared.start.component.set(loaded.digest);
+        let Some(ticket) = self.tenure.ticket() else { return Err(superseded().into()) };
+        // Before it is asked whether there is memory for it.
+        if let Some(up) = self.life.slot.join(ticket) {
+            return Err(GivenUp::Joined(up));
+        }
         self.check_held()?;
         let commitment = self.commit()?;
-        self.take_turn().await?;
+        self.take_turn(ticket).await?;
         Ok((loaded, commitment))
     }
 
@@ -94,13 +120,14 @@ impl Actor<'_> {
     }
 
     /// Asks whatever is there to end, and waits until it is gone.
-    async fn take_turn(&mut self) -> Result<(), StartError> {
+    async fn take_turn(&mut self, ticket: Ticket) -> Result<(), GivenUp> {
         let began = Instant::now();
-        let (slot, number) = (&self.life.slot, self.number());
-        let Before { holder, resting } = match slot.ready(number) {
+        let slot = &self.life.slot;
+        let Before { holder, resting } = match slot.ready(ticket) {
             Ok(before) => before,
-            Err(NotReady::Gone) => return Err(self.taken_over().await),
-            Err(NotReady::Quarantined(restarts)) => return Err(StartError::from(*restarts)),
+            Err(NotReady::Joined(up)) => return Err(GivenUp::Joined(up)),
+            Err(NotReady::Gone) => return Err(self.taken_over().await.into()),
+            Err(NotReady::Quarantined(restarts)) => return Err(StartError::from(*restarts).into()),
         };
         self.displaces = holder.is_some() || resting.is_some();
         if let Some(holder) = holder {
@@ -118,24 +145,25 @@ impl Actor<'_> {
                 // It has its own end to tell first.
                 resting.down().await;
             }
-            slot.turn(number, acquire).await
+            slot.turn(ticket, acquire).await
         };
         let turn = tokio::select! {
             biased;
             turn = turn => turn,
-            _ = stop_ordered(&mut self.stop) => return Err(superseded()),
-            () = sleep_until(self.deadline.into()) => return Err(self.too_late()),
+            _ = stop_ordered(&mut self.stop) => return Err(superseded().into()),
+            () = sleep_until(self.deadline.into()) => return Err(self.too_late().into()),
         };
         self.timings.wait_us = micros(began.elapsed());
         match turn {
             Turn::Mine => {
                 self.tenure.begins();
+                self.life.tell_prompt(&self.shared);
                 // Written while the instance is made.
                 self.shared.note_begin(&self.life.record, self.life.slot.restarts().into());
                 Ok(())
             }
-            Turn::Gone => Err(self.taken_over().await),
-            Turn::Full => Err(self.full()),
+            Turn::Gone => Err(self.taken_over().await.into()),
+            Turn::Full => Err(self.full().into()),
         }
     }
 

@@ -7,6 +7,7 @@ use bulkhead_runtime::ShutdownReason;
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 
+use super::end::Tenure;
 use super::{Actor, stop_ordered};
 use crate::handle::{AgentHandle, StopOrder};
 
@@ -30,7 +31,7 @@ enum Cancelled {
 impl Actor<'_> {
     /// Waits until the next incarnation is due and takes the slot for it. `None`: a start took over, a
     /// stop came, or the container goes away; whoever waits is told.
-    pub(super) async fn rest(&mut self, until: Instant) -> Option<AgentHandle> {
+    pub(super) async fn rest(&mut self, until: Instant) -> Option<(AgentHandle, Tenure)> {
         let (slot, number) = (&self.life.slot, self.number());
         let attempt = self.shared.attempt.saturating_add(1);
         let next = tokio::select! {
@@ -38,14 +39,16 @@ impl Actor<'_> {
             () = slot.disturbed(number) => Err(Cancelled::Taken),
             () = self.container.drains() => Err(Cancelled::Drain),
             () = self.is_due(until) => {
-                let next = slot.retry(number, |number| self.life.incarnation(number, attempt));
+                let next = slot.retry(number, |number| self.life.incarnation(Some(number), attempt));
                 next.ok_or(Cancelled::Taken)
             }
         };
         match next {
             Ok(next) => {
+                // At once: a task that is lost from here on still gives the slot back.
+                let tenure = Tenure::holding(&next, slot);
                 self.tenure.is_over();
-                Some(next)
+                Some((next, tenure))
             }
             Err(why) => {
                 self.give_up_rest(why).await;
@@ -77,7 +80,7 @@ impl Actor<'_> {
             },
             Cancelled::Drain => DRAIN.to_owned(),
         };
-        let agent = self.shared.tag.clone();
+        let agent = self.shared.tag();
         self.shared.record(Event::RestartCancelled { agent, by });
         self.tenure.close_mailbox();
         // Last, in this order: whoever waits for one of them waits for what was told before.

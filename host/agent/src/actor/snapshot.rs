@@ -192,8 +192,7 @@ impl Actor<'_> {
             // What the life before wrote about it counts.
             let written = self.container.database.receipt().durable();
             let _ = timeout(WRITING, written).await;
-            let (database, id) =
-                (Arc::clone(&self.container.database), self.shared.tag.agent_id.clone());
+            let (database, id) = (Arc::clone(&self.container.database), self.shared.id().clone());
             let look = tokio::task::spawn_blocking(move || database.newest_snapshot(&id));
             let looked = look.await.map_err(|error| error.to_string());
             match looked.and_then(|looked| looked.map_err(|error| error.to_string())) {
@@ -214,7 +213,7 @@ impl Actor<'_> {
                 }
                 Ok(Newest::None) => return None,
                 Err(error) => {
-                    let agent = &self.shared.tag.agent_id;
+                    let agent = self.shared.id();
                     tracing::error!(%agent, error, "snapshot could not be read; the agent begins anew");
                     return None;
                 }
@@ -239,7 +238,7 @@ impl Actor<'_> {
     fn set_aside(&self, restored: &Restored, reason: &'static str) {
         self.container.database.set_snapshot_aside(restored.generation, reason);
         self.shared.record(Event::SnapshotSetAside {
-            agent: self.shared.tag.clone(),
+            agent: self.shared.tag(),
             generation: restored.generation,
             taken_at: restored.taken_at,
             bytes: restored.bytes,

@@ -1,5 +1,5 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use bulkhead_model::{Exit, ExitReason, Phase, RestartPolicy, Timestamp};
 
@@ -8,35 +8,72 @@ use super::*;
 /// An incarnation that is whatever the test says.
 #[derive(Debug, Clone)]
 struct Fake {
-    number: Incarnation,
+    number: Arc<AtomicU64>,
     spec: &'static str,
-    /// 0 starting, 1 running, 2 stopping.
-    state: Arc<AtomicU8>,
+    component: Arc<OnceLock<Digest>>,
+    ends: Arc<AtomicBool>,
+    starts: Arc<AtomicBool>,
+    ticket: Option<Ticket>,
+}
+
+impl Fake {
+    fn new(spec: &'static str, number: u64) -> Self {
+        let number = Arc::new(AtomicU64::new(number));
+        let (component, ends, starts) = (Arc::default(), Arc::default(), Arc::default());
+        Self { number, spec, component, ends, starts, ticket: None }
+    }
+
+    fn number(&self) -> Incarnation {
+        self.incarnation().expect("a number")
+    }
+
+    /// Of a reservation.
+    fn ticket(&self) -> Ticket {
+        self.ticket.expect("a reservation")
+    }
+
+    /// Its component is loaded.
+    fn loaded(&self, component: u8) -> &Self {
+        self.component.set(Digest([component; 32])).unwrap();
+        self
+    }
 }
 
 impl PartialEq for Fake {
     fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
+        Arc::ptr_eq(&self.number, &other.number)
     }
 }
 
 impl Tenant for Fake {
     type Spec = str;
 
-    fn incarnation(&self) -> Incarnation {
-        self.number
+    fn incarnation(&self) -> Option<Incarnation> {
+        Some(Incarnation(self.number.load(Relaxed))).filter(|number| number.0 > 0)
+    }
+
+    fn assign(&self, number: Incarnation) {
+        assert_eq!(self.number.swap(number.0, Relaxed), 0, "it had one");
+    }
+
+    fn spec(&self) -> &str {
+        self.spec
     }
 
     fn is_same(&self, spec: &str) -> bool {
         self.spec == spec
     }
 
-    fn state(&self) -> AgentState {
-        match self.state.load(Ordering::Relaxed) {
-            0 => AgentState::Starting,
-            1 => AgentState::Running { busy: false },
-            _ => AgentState::Stopping,
-        }
+    fn component(&self) -> Option<Digest> {
+        self.component.get().copied()
+    }
+
+    fn is_up(&self) -> bool {
+        !self.ends.load(Relaxed)
+    }
+
+    fn is_starting(&self) -> bool {
+        self.starts.load(Relaxed)
     }
 }
 
@@ -59,36 +96,44 @@ fn slot() -> TestSlot {
 }
 
 fn wish(spec: &str) -> Wish<'_, str> {
-    Wish { spec, keep_running: false, force: false, resumes: false }
+    Wish { spec, if_running: IfRunning::Join, force: false, resumes: false }
+}
+
+fn restart(spec: &str) -> Wish<'_, str> {
+    Wish { if_running: IfRunning::Restart, ..wish(spec) }
 }
 
 fn admit(slot: &TestSlot, wish: &Wish<'_, str>) -> Result<Admitted<Fake>, Refused> {
     let spec = if wish.spec == "a" { "a" } else { "b" };
-    slot.admit(wish, || Ok(()), |number| Fake { number, spec, state: Arc::default() })
+    slot.admit(wish, || Ok(()), || Fake::new(spec, 0))
 }
 
-fn reserve(slot: &TestSlot, spec: &'static str) -> Fake {
-    match admit(slot, &wish(spec)) {
-        Ok(Admitted::Reserved { tenant, .. }) => tenant,
+fn reserve_as(slot: &TestSlot, wish: &Wish<'_, str>) -> Fake {
+    match admit(slot, wish) {
+        Ok(Admitted::Reserved { ticket, tenant, .. }) => Fake { ticket: Some(ticket), ..tenant },
         other => panic!("not reserved: {other:?}"),
     }
 }
 
+fn reserve(slot: &TestSlot, spec: &'static str) -> Fake {
+    reserve_as(slot, &wish(spec))
+}
+
 /// An incarnation that holds the slot and runs.
 async fn running(slot: &TestSlot, spec: &'static str) -> Fake {
-    let fake = reserve(slot, spec);
-    slot.ready(fake.number).unwrap();
-    assert_eq!(slot.turn(fake.number, || Some(())).await, Turn::Mine);
-    fake.state.store(1, Ordering::Relaxed);
+    let fake = reserve_as(slot, &restart(spec));
+    slot.ready(fake.ticket()).unwrap();
+    assert_eq!(slot.turn(fake.ticket(), || Some(())).await, Turn::Mine);
     fake
 }
 
 /// Ends a holder the way that its restart policy answers.
 fn crash(slot: &TestSlot, fake: &Fake, rules: &RestartRules) -> Decision {
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let end = PastEnd::new(&exit, Timestamp(0), fake.number, "f".into(), None);
+    let end = PastEnd::new(&exit, Timestamp(0), fake.number(), "f".into(), None);
+    let end = PastEnd { component: fake.component(), ..end };
     let decision = slot.decide(rules, end, Duration::ZERO, 1.0, true);
-    slot.end(fake.number, matches!(decision, Decision::Retry { .. }));
+    slot.end(fake.number(), matches!(decision, Decision::Retry { .. }));
     decision
 }
 
@@ -102,19 +147,115 @@ async fn a_second_start_of_the_same_spec_joins_the_first() {
     let slot = slot();
     let first = reserve(&slot, "a");
     assert_eq!(admit(&slot, &wish("a")), Ok(Admitted::Joined(first.clone())));
-    slot.ready(first.number).unwrap();
-    assert_eq!(slot.turn(first.number, || Some(())).await, Turn::Mine);
+    slot.ready(first.ticket()).unwrap();
     assert_eq!(admit(&slot, &wish("a")), Ok(Admitted::Joined(first)));
+}
+
+#[tokio::test]
+async fn an_equal_start_joins_what_is_up_and_leaves_no_gap_in_the_numbers() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    for early in [true, false] {
+        let second = reserve(&slot, "a");
+        assert_eq!(admit(&slot, &wish("a")), Ok(Admitted::Joined(second.clone())));
+        match early {
+            true => assert_eq!(slot.join(second.ticket()), Some(first.clone())),
+            false => {
+                let joined = slot.ready(second.ticket()).err();
+                assert_eq!(joined, Some(NotReady::Joined(first.clone())));
+            }
+        }
+        assert_eq!((second.incarnation(), slot.last()), (None, first.number()));
+        assert_eq!(slot.turn(second.ticket(), || None).await, Turn::Gone);
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_let_in_during_a_rest_joins_the_restart_that_comes_first() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    crash(&slot, &first, &transient(5));
+    let start = reserve(&slot, "a");
+    let restarted = slot.retry(first.number(), |number| Fake::new("a", number.0)).unwrap();
+    assert_eq!(slot.ready(start.ticket()).err(), Some(NotReady::Joined(restarted)));
+}
+
+#[tokio::test]
+async fn nobody_joins_what_ends_or_what_is_to_be_begun_afresh() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    let fresh = reserve_as(&slot, &restart("a"));
+    assert!(slot.join(fresh.ticket()).is_none());
+    first.starts.store(true, Relaxed);
+    assert_eq!(slot.join(fresh.ticket()), Some(first.clone()), "it is being begun");
+    first.ends.store(true, Relaxed);
+    let next = reserve(&slot, "a");
+    assert_eq!(slot.ready(next.ticket()).unwrap().holder, Some(first));
+}
+
+#[tokio::test]
+async fn who_joins_a_start_that_would_join_still_gets_a_fresh_one() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    let next = reserve(&slot, "a");
+    assert_eq!(admit(&slot, &restart("a")), Ok(Admitted::Joined(next.clone())));
+    assert!(slot.join(next.ticket()).is_none());
+    assert_eq!(slot.ready(next.ticket()).unwrap().holder, Some(first));
+}
+
+#[tokio::test]
+async fn another_component_is_another_spec() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    first.loaded(1);
+    let second = reserve(&slot, "a");
+    second.loaded(2);
+    assert_eq!(slot.ready(second.ticket()).unwrap().holder, Some(first));
+}
+
+#[tokio::test]
+async fn a_quarantine_is_about_a_component() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    first.loaded(1);
+    assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
+    let same = reserve(&slot, "a");
+    same.loaded(1);
+    assert!(matches!(slot.ready(same.ticket()), Err(NotReady::Quarantined(_))));
+    slot.withdraw(same.ticket());
+    assert_eq!(same.incarnation(), None, "a start that is refused takes no number");
+    // Also in a later run, which knows of the component by the last end alone.
+    let later = Slot::<Fake, ()>::new(Incarnation(1));
+    later.remember(slot.restarts(), Some(Fake::new("a", 1)));
+    for slot in [&slot, &later] {
+        let repaired = reserve(slot, "a");
+        repaired.loaded(2);
+        assert!(slot.ready(repaired.ticket()).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_was_let_in_before_a_restart_begins_with_the_higher_number() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    crash(&slot, &first, &transient(5));
+    let start = reserve(&slot, "b");
+    let restarted = slot.retry(first.number(), |number| Fake::new("a", number.0)).unwrap();
+    let before = slot.ready(start.ticket()).unwrap();
+    assert_eq!(before.holder, Some(restarted.clone()));
+    assert!(restarted.number() < start.number());
 }
 
 #[tokio::test]
 async fn a_start_of_another_spec_takes_the_reservation_over() {
     let slot = slot();
     let first = reserve(&slot, "a");
-    let Ok(Admitted::Reserved { tenant, superseded }) = admit(&slot, &wish("b")) else { panic!() };
-    assert_eq!((tenant.number, superseded), (Incarnation(2), Some(first.clone())));
-    assert_eq!(slot.ready(first.number).err(), Some(NotReady::Gone));
-    assert_eq!(slot.turn(first.number, || Some(())).await, Turn::Gone);
+    let Ok(Admitted::Reserved { tenant, superseded, .. }) = admit(&slot, &wish("b")) else {
+        panic!()
+    };
+    assert_eq!((tenant.number(), superseded), (Incarnation(2), Some(first.clone())));
+    assert_eq!(slot.ready(first.ticket()).err(), Some(NotReady::Gone));
+    assert_eq!(slot.turn(first.ticket(), || Some(())).await, Turn::Gone);
 }
 
 #[tokio::test]
@@ -123,21 +264,21 @@ async fn a_running_agent_is_touched_when_its_successor_is_ready_and_not_before()
     let first = running(&slot, "a").await;
     let failing = reserve(&slot, "b");
     assert_eq!(slot.shown(), Some(first.clone()));
-    slot.withdraw(failing.number);
+    slot.withdraw(failing.ticket());
     assert_eq!(slot.shown(), Some(first.clone()));
     let second = reserve(&slot, "b");
-    let before = slot.ready(second.number).unwrap();
+    let before = slot.ready(second.ticket()).unwrap();
     assert_eq!(before.holder, Some(first.clone()));
     assert_eq!(slot.shown(), Some(second.clone()));
-    assert!(!slot.end(first.number, true), "what was replaced does not come back");
-    assert_eq!(slot.turn(second.number, || None).await, Turn::Mine, "it inherits the place");
+    assert!(!slot.end(first.number(), true), "what was replaced does not come back");
+    assert_eq!(slot.turn(second.ticket(), || None).await, Turn::Mine, "it inherits the place");
 }
 
 #[tokio::test]
 async fn a_live_agent_is_kept_for_those_who_want_it_and_never_when_it_is_ending() {
     let slot = slot();
     let first = running(&slot, "a").await;
-    let keep = Wish { keep_running: true, ..wish("b") };
+    let keep = Wish { if_running: IfRunning::Keep, ..wish("b") };
     assert_eq!(admit(&slot, &keep), Ok(Admitted::Kept(first)));
     slot.stop();
     assert!(matches!(admit(&slot, &keep), Ok(Admitted::Reserved { .. })));
@@ -147,8 +288,8 @@ async fn a_live_agent_is_kept_for_those_who_want_it_and_never_when_it_is_ending(
 async fn a_full_container_refuses_a_new_agent_and_leaves_nothing_behind() {
     let slot = slot();
     let first = reserve(&slot, "a");
-    slot.ready(first.number).unwrap();
-    assert_eq!(slot.turn(first.number, || None).await, Turn::Full);
+    slot.ready(first.ticket()).unwrap();
+    assert_eq!(slot.turn(first.ticket(), || None).await, Turn::Full);
     assert!(slot.is_vacant() && slot.shown().is_none());
 }
 
@@ -158,10 +299,10 @@ async fn a_crash_rests_and_comes_back_with_a_new_number() {
     let first = running(&slot, "a").await;
     assert!(matches!(crash(&slot, &first, &transient(5)), Decision::Retry { .. }));
     assert_eq!(slot.shown(), Some(first.clone()));
-    let make = |number| Fake { number, spec: "a", state: Arc::default() };
-    let second = slot.retry(first.number, make).unwrap();
-    assert_eq!(second.number, Incarnation(2));
-    assert!(slot.retry(first.number, make).is_none());
+    let make = |number: Incarnation| Fake::new("a", number.0);
+    let second = slot.retry(first.number(), make).unwrap();
+    assert_eq!(second.number(), Incarnation(2));
+    assert!(slot.retry(first.number(), make).is_none());
 }
 
 #[tokio::test]
@@ -172,12 +313,12 @@ async fn a_start_or_a_stop_ends_a_rest() {
         crash(&slot, &first, &transient(5));
         if by_start {
             let second = reserve(&slot, "a");
-            assert_eq!(slot.ready(second.number).unwrap().resting, Some(first.clone()));
+            assert_eq!(slot.ready(second.ticket()).unwrap().resting, Some(first.clone()));
         } else {
             assert_eq!(slot.stop().resting, Some(first.clone()));
         }
-        slot.disturbed(first.number).await;
-        assert!(slot.retry(first.number, |_| unreachable!()).is_none());
+        slot.disturbed(first.number()).await;
+        assert!(slot.retry(first.number(), |_| unreachable!()).is_none());
     }
 }
 
@@ -186,12 +327,12 @@ async fn a_stop_at_the_moment_of_a_crash_wins_over_the_restart() {
     let slot = slot();
     let first = running(&slot, "a").await;
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let end = PastEnd::new(&exit, Timestamp(0), first.number, "f".into(), None);
+    let end = PastEnd::new(&exit, Timestamp(0), first.number(), "f".into(), None);
     let decision = slot.decide(&transient(5), end, Duration::ZERO, 1.0, true);
     assert!(matches!(decision, Decision::Retry { .. }));
     let stopped = slot.stop();
     assert_eq!(stopped.holder, Some(first.clone()));
-    assert!(!slot.end(first.number, true));
+    assert!(!slot.end(first.number(), true));
     slot.gone(stopped.upto).await;
     assert!(slot.is_vacant());
 }
@@ -201,17 +342,24 @@ async fn a_crash_loop_is_quarantined_until_a_new_spec_or_a_persons_word() {
     let slot = slot();
     let first = running(&slot, "a").await;
     assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
-    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
-    let keep = Wish { keep_running: true, ..wish("a") };
-    assert_eq!(admit(&slot, &keep), Err(Refused::Quarantined));
+    assert_quarantined(&slot, &wish("a"));
+    assert_quarantined(&slot, &Wish { if_running: IfRunning::Keep, ..wish("a") });
     // A new spec that does not get to its turn changes nothing.
     let other = reserve(&slot, "b");
-    slot.withdraw(other.number);
-    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
-    let forced = Wish { force: true, ..wish("a") };
-    let Ok(Admitted::Reserved { tenant, .. }) = admit(&slot, &forced) else { panic!() };
-    slot.ready(tenant.number).unwrap();
+    slot.withdraw(other.ticket());
+    assert_quarantined(&slot, &wish("a"));
+    let forced = reserve_as(&slot, &Wish { force: true, ..wish("a") });
+    slot.ready(forced.ticket()).unwrap();
+    assert_eq!(slot.turn(forced.ticket(), || Some(())).await, Turn::Mine);
     assert_eq!(slot.restarts(), RestartState::default());
+}
+
+/// A start of what is quarantined is let in, and refused when its component is known.
+#[track_caller]
+fn assert_quarantined(slot: &TestSlot, wish: &Wish<'_, str>) {
+    let refused = reserve_as(slot, wish);
+    assert!(matches!(slot.ready(refused.ticket()), Err(NotReady::Quarantined(_))));
+    slot.withdraw(refused.ticket());
 }
 
 #[tokio::test]
@@ -220,9 +368,9 @@ async fn a_start_that_was_let_in_before_the_quarantine_does_not_go_round_it() {
     let first = running(&slot, "a").await;
     let same = reserve(&slot, "a");
     assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
-    assert!(matches!(slot.ready(same.number), Err(NotReady::Quarantined(_))));
+    assert!(matches!(slot.ready(same.ticket()), Err(NotReady::Quarantined(_))));
     let other = reserve(&slot, "b");
-    assert!(slot.ready(other.number).is_ok());
+    assert!(slot.ready(other.ticket()).is_ok());
 }
 
 #[tokio::test]
@@ -230,16 +378,19 @@ async fn a_quarantined_spec_does_not_come_in_behind_a_new_one() {
     let slot = slot();
     let first = running(&slot, "a").await;
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let end = PastEnd::new(&exit, Timestamp(0), first.number, "f".into(), None);
+    let end = PastEnd::new(&exit, Timestamp(0), first.number(), "f".into(), None);
     slot.decide(&transient(0), end, Duration::ZERO, 1.0, true);
     // It is decided, and the end is still being told.
-    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
-    slot.end(first.number, false);
+    first.ends.store(true, Relaxed);
+    assert_quarantined(&slot, &wish("a"));
+    slot.end(first.number(), false);
     let other = reserve(&slot, "b");
     assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
     assert_eq!(admit(&slot, &wish("b")), Ok(Admitted::Joined(other.clone())));
-    // From here on it is sure to have its turn, and the quarantine is over.
-    slot.ready(other.number).unwrap();
+    slot.ready(other.ticket()).unwrap();
+    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
+    // When it has begun, the quarantine is over.
+    assert_eq!(slot.turn(other.ticket(), || Some(())).await, Turn::Mine);
     assert!(matches!(admit(&slot, &wish("a")), Ok(Admitted::Reserved { .. })));
 }
 
@@ -255,6 +406,19 @@ async fn a_start_of_the_same_spec_does_not_wipe_the_history() {
 #[tokio::test]
 async fn a_draining_container_lets_nothing_in() {
     let slot = slot();
-    let refused = slot.admit(&wish("a"), || Err(Refused::Draining), |_| unreachable!());
+    let refused = slot.admit(&wish("a"), || Err(Refused::Draining), || unreachable!());
     assert_eq!(refused, Err(Refused::Draining));
+}
+
+#[tokio::test]
+async fn a_forced_start_that_does_not_get_its_turn_leaves_the_history() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
+    let before = slot.restarts();
+    let forced = reserve_as(&slot, &Wish { force: true, ..wish("a") });
+    slot.ready(forced.ticket()).unwrap();
+    assert_eq!(slot.turn(forced.ticket(), || None).await, Turn::Full);
+    assert_eq!(slot.restarts(), before);
+    assert_quarantined(&slot, &wish("a"));
 }

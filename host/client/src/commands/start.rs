@@ -65,7 +65,7 @@ pub struct StartArgs {
     /// Start it although it is quarantined.
     #[arg(long)]
     pub force: bool,
-    /// What to do when it runs already [default: restart].
+    /// What to do when it starts or runs already [default: join].
     #[arg(long, value_name = "WHAT")]
     pub if_running: Option<IfRunningArg>,
     /// A deadline for the start other than the role's, for example 30s.
@@ -98,12 +98,14 @@ Exit codes:
   4    the start failed
   130  Ctrl-C; the start goes on at the host";
 
-/// What to do when the agent runs already.
+/// What to do when the agent starts or runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IfRunningArg {
-    /// Stop it, then start afresh.
+    /// Join it when it is what is asked for, else replace it.
+    Join,
+    /// Stop it, whatever it is, then start afresh.
     Restart,
-    /// Leave it as it is.
+    /// Leave it as it is, whatever it is.
     Keep,
 }
 
@@ -119,6 +121,7 @@ impl StartArgs {
             prompt.map(|text| text_or_stdin(text, "--prompt", MAX_BODY_BYTES)).transpose()?;
         let text = |value: &Option<String>| value.clone().map(Value::from);
         let if_running = self.if_running.map(|what| match what {
+            IfRunningArg::Join => Value::from("join"),
             IfRunningArg::Restart => Value::from("restart"),
             IfRunningArg::Keep => Value::from("keep"),
         });
@@ -227,7 +230,7 @@ pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failu
     }
     let StartAnswer { agent, joined } = session.read(&answer)?;
     let what = match (answer.status, joined) {
-        (_, true) => "joined a start that was under way",
+        (_, true) => "was there already",
         (201, false) => "started",
         (_, false) => "kept as it runs",
     };

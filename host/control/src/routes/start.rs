@@ -1,4 +1,4 @@
-//! `POST /agents/start`: 201 when an agent was started, 200 when a live one was kept.
+//! `POST /agents/start`: 201 when this request began an incarnation, 200 when it joined or kept another.
 
 use axum::Json;
 use axum::extract::State;

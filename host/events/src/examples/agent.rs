@@ -44,8 +44,17 @@ fn starts() -> [Event; 4] {
                 guest_start_us: 228,
             },
         },
-        Event::AgentStartJoined { agent: agent() },
-        Event::AgentStartSuperseded { agent: agent(), by: Some("a newer start".into()) },
+        Event::AgentStartJoined {
+            agent_id: agent().agent_id,
+            role: agent().role,
+            incarnation: Some(Incarnation(2)),
+        },
+        Event::AgentStartSuperseded {
+            agent_id: agent().agent_id,
+            role: agent().role,
+            incarnation: Some(Incarnation(2)),
+            by: Some("a newer start".into()),
+        },
         Event::AgentStartFailed {
             agent_id: agent().agent_id,
             role: "polecat".into(),

@@ -22,6 +22,7 @@ use crate::mailbox::Envelope;
 use crate::port::Peers;
 use crate::refusal::SendError;
 use crate::slot::{Admitted, Slot, Turn, Wish};
+use bulkhead_api::IfRunning;
 
 #[derive(Default)]
 struct Kept(Mutex<Vec<Event>>);
@@ -79,7 +80,7 @@ fn order(deadline: Instant) -> StartOrder {
         spec: spec(),
         component: PathBuf::from("c.wasm"),
         workspace: None,
-        keep_running: false,
+        if_running: IfRunning::Join,
         force: false,
         deadline,
         prompt_message_id: "p".into(),
@@ -113,25 +114,23 @@ impl Bench {
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, Tenure) {
         let order = order(Instant::now());
-        let wish = Wish { spec: &*spec(), keep_running: false, force: false, resumes: false };
+        let if_running = IfRunning::Join;
+        let wish = Wish { spec: &*spec(), if_running, force: false, resumes: false };
         let life = Life::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
-        let admitted = self.slot.admit(
-            &wish,
-            || Ok::<_, StartError>(()),
-            |number| life.incarnation(number, 1),
-        );
-        let Ok(Admitted::Reserved { tenant, .. }) = admitted else { panic!("not let in") };
-        let tenure = Tenure::new(&tenant, &self.slot);
+        let may_begin = || Ok::<_, StartError>(());
+        let admitted = self.slot.admit(&wish, may_begin, || life.incarnation(None, 1));
+        let Ok(Admitted::Reserved { ticket, tenant, .. }) = admitted else { panic!("not let in") };
+        let tenure = Tenure::new(&tenant, ticket, &self.slot);
         (tenant, tenure)
     }
 
     /// The same, and it holds the slot.
     async fn holding(&self) -> (AgentHandle, Tenure) {
         let (agent, mut tenure) = self.reserved();
-        let number = agent.tag().incarnation;
-        self.slot.ready(number).unwrap();
+        let ticket = tenure.ticket().unwrap();
+        self.slot.ready(ticket).unwrap();
         let places = &self.container.places;
-        let turn = self.slot.turn(number, || Arc::clone(places).try_acquire_owned().ok()).await;
+        let turn = self.slot.turn(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
         assert_eq!(turn, Turn::Mine);
         tenure.begins();
         (agent, tenure)
@@ -225,5 +224,28 @@ fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
             let (_, handle) = agent.start(order, &bench.container.spawner()).unwrap();
             assert_eq!(handle.started().await.unwrap_err().kind, kind);
         }
+    });
+}
+
+#[test]
+fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
+    on_a_bench(async |bench| {
+        let order = order(Instant::now());
+        let life =
+            Life::new(order, &Arc::default(), &Arc::default(), &bench.slot, &bench.container);
+        let (agent, mut tenure) = bench.holding().await;
+        let reporter = Reporter::new(Arc::clone(&agent.shared));
+        let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
+        let told = Told { crash_id: None, message_id: None, keeping: None, may_restart: true };
+        assert!(tenure.end(&reporter, &exit, told).is_some());
+        let mut actor = Actor::new(&life, agent, Instant::now(), tenure);
+
+        let next = actor.rest(Instant::now()).await;
+        assert!(next.is_some() && !bench.slot.is_vacant());
+        drop(next);
+        drop(actor);
+
+        assert!(bench.slot.is_vacant(), "nobody holds the slot, and it is held for ever");
+        assert_eq!(bench.live_and_free(), (0, 1));
     });
 }
