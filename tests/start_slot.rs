@@ -230,6 +230,7 @@ fn equal_starts_of_an_agent_that_stops_wait_and_share_the_next_one() {
     });
     assert!(answers.iter().all(|(_, body)| body["incarnation"] == 2), "{answers:?}");
     assert_eq!(answers.iter().filter(|(_, body)| body["joined"] == true).count(), CALLERS - 1);
+    host.client().stop("one").expect(200);
     let lines = host.finish();
     check_one_at_a_time(&lines, "one");
 }

@@ -164,6 +164,7 @@ fn spec(memory_bytes: u64) -> AgentSpec {
         small_model: None,
         config: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         limits: Limits { memory_bytes, ..Limits::default() },
         http: HttpPolicy::default(),
         snapshots: SnapshotRules::default(),

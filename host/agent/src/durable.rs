@@ -7,6 +7,7 @@
 //! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
 //! | a stop is asked for | it is to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
 //! | settings are changed | the settings | nobody |
+//! | an equal start brings other credentials | its order | the answer of that start |
 //!
 //! Every change goes to the image in memory at once, in this order, and the file follows in the same order.
 
@@ -30,16 +31,19 @@ pub(crate) const WRITING: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// A start has its turn.
-    pub(crate) fn note_begin(&self, order: &Private, restarts: Arc<RestartState>) {
-        let (order, settings) = (order.clone(), self.start.settings.record());
-        let incarnation = self.incarnation();
-        self.note(Change::Began { incarnation, order, settings, restarts });
+    pub(crate) fn note_begin(&self, restarts: Arc<RestartState>) {
+        let (incarnation, settings) = (self.incarnation(), self.start.settings.record());
+        self.start.credentials.note(incarnation, |order| {
+            let order = order.clone();
+            self.note(Change::Began { incarnation, order, settings, restarts });
+        });
     }
 
     /// A restart has its turn. Waits until its number can be used.
     pub(crate) async fn note_return(&self) {
-        let change = Change::Returned { incarnation: self.incarnation() };
-        if let Some(receipt) = self.note(change) {
+        let incarnation = self.incarnation();
+        let note = |_: &_| self.note(Change::Returned { incarnation });
+        if let Some(receipt) = self.start.credentials.note(incarnation, note) {
             // Not durable: the log says why, and a number that is given twice is the lesser harm.
             let _ = timeout(WRITING, receipt.durable()).await;
         }
@@ -63,6 +67,11 @@ impl Shared {
         let wanted = wanted_after(reason, decision, order, may_restart, policy);
         let incarnation = self.incarnation();
         self.note(Change::Ended { incarnation, restarts, wanted });
+    }
+
+    /// The agent has other credentials.
+    pub(crate) fn note_order(&self, incarnation: Incarnation, order: Private) {
+        self.note(Change::Order { incarnation, order });
     }
 
     /// Settings were changed.

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use crate::actor::Probation;
 use crate::board::{Board, Published};
 use crate::container::Container;
+use crate::credentials::Credentials;
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::report::Reporter;
@@ -56,6 +57,7 @@ pub(crate) struct Start {
     pub component: OnceLock<Digest>,
     pub mailbox: Mailbox,
     pub settings: LiveSettings,
+    pub credentials: Credentials,
     /// The agent's events, over all its lives.
     pub ring: Arc<Ring>,
     pub probation: Probation,

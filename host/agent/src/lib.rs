@@ -20,6 +20,7 @@ mod agent;
 mod board;
 mod changes;
 mod container;
+mod credentials;
 mod durable;
 mod figures;
 mod handle;

@@ -105,14 +105,20 @@ impl Port for AgentPort {
     }
 
     fn settings(&self) -> Settings {
-        self.start.settings.current()
+        let mut settings = self.start.settings.current();
+        // Either count rises by itself, so the sum rises with every change of the whole.
+        settings.revision += self.start.credentials.swaps();
+        settings
     }
 
-    fn town_value(&self, key: &str) -> Option<Secret> {
-        self.start.settings.town_value(key)
+    fn live_value(&self, key: &str) -> Option<Secret> {
+        let of_the_town = self.start.settings.town_value(key);
+        of_the_town.or_else(|| self.start.credentials.get(key))
     }
 
-    fn town_values(&self) -> BTreeMap<String, Secret> {
-        self.start.settings.town_values()
+    fn live_values(&self) -> BTreeMap<String, Secret> {
+        let mut values = self.start.credentials.all();
+        values.extend(self.start.settings.town_values());
+        values
     }
 }

@@ -42,8 +42,12 @@ pub struct StartRequest {
     pub model: Option<String>,
     /// A cheaper one for small tasks.
     pub small_model: Option<String>,
-    /// For the agent's configuration and environment.
+    /// For the agent's configuration and environment. Those whose names say that they are credentials, or are
+    /// listed by the role, count as `secrets`.
     pub env_vars: BTreeMap<String, Secret>,
+    /// Credentials, for the agent's configuration and environment, above `envVars`. Two starts that differ in
+    /// them alone ask for the same agent.
+    pub secrets: BTreeMap<String, Secret>,
     /// A configured component other than the role's.
     pub component: Option<String>,
     /// A memory limit other than the role's, at most the container's `max_agent_memory_mb`.
@@ -70,6 +74,7 @@ struct Raw {
     model: Option<String>,
     small_model: Option<String>,
     env_vars: Option<BTreeMap<String, Secret>>,
+    secrets: Option<BTreeMap<String, Secret>>,
     component: Option<String>,
     memory_limit_mb: Option<u64>,
     if_running: Option<IfRunning>,
@@ -96,6 +101,7 @@ impl StartRequest {
             model: None,
             small_model: None,
             env_vars: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             component: None,
             memory_limit_mb: None,
             if_running: IfRunning::default(),
@@ -140,6 +146,7 @@ impl StartRequest {
             model: raw.model,
             small_model: raw.small_model,
             env_vars: raw.env_vars.unwrap_or_default(),
+            secrets: raw.secrets.unwrap_or_default(),
             component: raw.component,
             memory_limit_mb: raw.memory_limit_mb,
             if_running: raw.if_running.unwrap_or_default(),
@@ -188,6 +195,8 @@ mod tests {
         for body in [
             r#"{"envVars":"hunter2"}"#,
             r#"{"envVars":{"K":["hunter2"]}}"#,
+            r#"{"secrets":"hunter2"}"#,
+            r#"{"secrets":{"K":["hunter2"]}}"#,
             r#"{"ifRunning":"hunter2"}"#,
         ] {
             let issues = format!("{:?}", issues(body));

@@ -41,7 +41,7 @@ pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
 pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};
-pub use secret::Secret;
+pub use secret::{Secret, is_secret_name};
 pub use settings::Settings;
 pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy, SnapshotPolicy, SnapshotRules};
 pub use state::{AgentState, Input, InvalidTransition};

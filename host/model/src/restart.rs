@@ -118,7 +118,7 @@ pub struct PastEnd {
     pub deterministic: bool,
     /// What its component was, when it is known: a quarantine is about that one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub component: Option<Digest>,
+    pub component_sha256: Option<Digest>,
 }
 
 /// Why an agent does not come back by itself.
@@ -179,7 +179,7 @@ impl PastEnd {
             at_start: matches!(exit.phase, Phase::Instantiate | Phase::Restore | Phase::Start),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
-            component: None,
+            component_sha256: None,
         }
     }
 }

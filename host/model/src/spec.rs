@@ -36,6 +36,9 @@ pub struct AgentSpec {
     pub config: BTreeMap<String, Secret>,
     /// Environment (`wasi:cli/environment`), below what the town sets.
     pub env: BTreeMap<String, Secret>,
+    /// Credentials that it is started with, in its configuration and its environment, above both of these. They
+    /// are no part of what the agent is: they can be swapped while it lives.
+    pub secrets: BTreeMap<String, Secret>,
     /// Its limits.
     pub limits: Limits,
     /// What it may reach over HTTP.
@@ -54,7 +57,7 @@ pub struct AgentSpec {
 
 impl AgentSpec {
     /// Whether a start of `other` asks for the same agent. How long the callers are willing to wait
-    /// makes no difference. Copies nothing.
+    /// makes no difference, nor with which credentials it works. Copies nothing.
     pub fn is_same_as(&self, other: &Self) -> bool {
         // Every field by its name: a new one has to be thought of here. What is long comes last.
         let Self {
@@ -70,6 +73,7 @@ impl AgentSpec {
             small_model,
             config,
             env,
+            secrets: _,
             limits,
             http,
             snapshots,

@@ -45,6 +45,7 @@ fn spec() -> AgentSpec {
         small_model: None,
         config: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
         snapshots: SnapshotRules::default(),
@@ -58,6 +59,7 @@ fn spec() -> AgentSpec {
 #[test]
 fn comparing_two_specs_allocates_nothing() {
     let (one, mut other) = (spec(), spec());
+    other.secrets.insert("TOKEN".into(), "another".to_owned().into());
     let before = ALLOCATED.get();
     assert!(one.is_same_as(&other));
     assert_eq!(ALLOCATED.get() - before, 0, "bytes were allocated");

@@ -166,10 +166,10 @@ pub(crate) mod tests {
         fn settings(&self) -> Settings {
             self.settings.clone()
         }
-        fn town_value(&self, key: &str) -> Option<Secret> {
+        fn live_value(&self, key: &str) -> Option<Secret> {
             self.town.get(key).cloned()
         }
-        fn town_values(&self) -> BTreeMap<String, Secret> {
+        fn live_values(&self) -> BTreeMap<String, Secret> {
             self.town.clone()
         }
     }

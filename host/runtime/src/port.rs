@@ -53,8 +53,9 @@ pub trait Port: Send + Sync + 'static {
     fn memory_soft_limit(&self, memory: &AccountReading);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
-    /// What the town says to a configuration key now. It wins over what the agent was started with.
-    fn town_value(&self, key: &str) -> Option<Secret>;
-    /// All that [`Port::town_value`] answers, for the environment of an incarnation that begins.
-    fn town_values(&self) -> BTreeMap<String, Secret>;
+    /// The value of a configuration key that may change while the agent lives: the town's, or a credential. It
+    /// wins over what the spec says.
+    fn live_value(&self, key: &str) -> Option<Secret>;
+    /// All that [`Port::live_value`] answers, for the environment of an incarnation that begins.
+    fn live_values(&self) -> BTreeMap<String, Secret>;
 }

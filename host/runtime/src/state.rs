@@ -65,10 +65,10 @@ impl State {
             .allow_udp(false)
             .max_random_size(MAX_RANDOM_BYTES)
             .arg(birth.spec.component.as_ref());
-        // The town wins, as it does in `host.config`. An instance cannot be told of a change: the next
+        // What may change wins, as it does in `host.config`. An instance cannot be told of a change: the next
         // one begins with it.
         let mut env = birth.spec.env.clone();
-        env.extend(birth.port.town_values());
+        env.extend(birth.port.live_values());
         for (key, value) in &env {
             wasi.env(key, value.expose());
         }

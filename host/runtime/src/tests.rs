@@ -156,6 +156,7 @@ pub(crate) fn spec() -> AgentSpec {
         small_model: None,
         config: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
         snapshots: SnapshotRules::default(),

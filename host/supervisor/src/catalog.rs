@@ -1,6 +1,6 @@
 //! What a start may ask for: roles and components, and the way from a request to a spec. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_api::StartRequest;
 use bulkhead_model::{
-    AgentSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules, StartPhase,
+    AgentSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules, StartPhase, is_secret_name,
 };
 
 /// Bytes of a megabyte, as the configuration counts them.
@@ -29,6 +29,9 @@ pub struct Role {
     pub restart: RestartRules,
     /// What `host.config` answers them.
     pub config: BTreeMap<String, Secret>,
+    /// Names in the environment of their starts whose values are credentials, beside those that say so
+    /// themselves.
+    pub secret_env: BTreeSet<String>,
     /// They get a `/workspace`.
     pub workspace: bool,
     /// They may inject host faults.
@@ -97,8 +100,13 @@ impl Catalog {
             }
         }
         // What the request brings wins over the role's configuration.
+        let is_secret =
+            |(name, _): &(String, Secret)| is_secret_name(name) || role.secret_env.contains(name);
+        let (mut secrets, env): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            request.env_vars.into_iter().partition(is_secret);
+        secrets.extend(request.secrets);
         let mut config = role.config.clone();
-        config.extend(request.env_vars.iter().map(|(key, value)| (key.clone(), value.clone())));
+        config.extend(env.clone());
         let spec = AgentSpec {
             id: request.agent_id,
             role: Arc::clone(role_name),
@@ -111,7 +119,8 @@ impl Catalog {
             model: request.model,
             small_model: request.small_model,
             config,
-            env: request.env_vars,
+            env,
+            secrets,
             limits,
             http: role.http.clone(),
             snapshots: role.snapshots.clone(),
@@ -146,6 +155,7 @@ mod tests {
             snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
+            secret_env: BTreeSet::from(["SENTRY_DSN".into()]),
             workspace: true,
             fault_injection: false,
             core_dump: false,
@@ -183,5 +193,25 @@ mod tests {
         let mut wish = request("echo");
         wish.memory_limit_mb = Some(129);
         assert_eq!(catalog().resolve(wish).unwrap_err().kind, StartFailure::InvalidRequest);
+    }
+
+    #[test]
+    fn a_credential_makes_no_other_agent() {
+        let spec = |name: &str, value: &str| {
+            let mut wish = request("echo");
+            wish.env_vars.insert(name.into(), value.to_owned().into());
+            catalog().resolve(wish).unwrap().spec
+        };
+        for name in ["GITHUB_TOKEN", "SENTRY_DSN"] {
+            assert!(spec(name, "1").is_same_as(&spec(name, "2")), "{name}");
+            assert!(spec(name, "1").is_same_as(&catalog().resolve(request("echo")).unwrap().spec));
+        }
+        assert!(!spec("MODE", "1").is_same_as(&spec("MODE", "2")));
+        let mut wish = request("echo");
+        wish.secrets.insert("MODE".into(), "secret".to_owned().into());
+        wish.env_vars.insert("A_KEY".into(), "key".to_owned().into());
+        let spec = catalog().resolve(wish).unwrap().spec;
+        assert!(spec.is_same_as(&catalog().resolve(request("echo")).unwrap().spec));
+        assert_eq!(spec.secrets.into_keys().collect::<Vec<_>>(), ["A_KEY", "MODE"]);
     }
 }

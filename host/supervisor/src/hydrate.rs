@@ -47,7 +47,7 @@
 //! | quarantined | something else than then | it is started: a new spec is a new chance |
 //! | nothing, or something that cannot be read | to start it | it is started |
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownEnv, TownRegistry, Un
 use bulkhead_events::containment::contain;
 use bulkhead_model::event::HydrationResult;
 use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Event, Incarnation, StartPhase};
+use bulkhead_model::{AgentId, Event, Incarnation, Secret, StartPhase};
 use bulkhead_store::database::{AgentRow, Change, Private, TownKnows, UnreadableAgent, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -67,7 +67,7 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::order::{self, Origin};
 use crate::registry::Registry;
-use crate::start::MAYOR;
+use crate::start::{Admitted, MAYOR};
 use crate::town::{TownSays, TownSnapshots};
 use crate::{Inner, Supervisor, SupervisorConfig};
 
@@ -382,10 +382,15 @@ fn with_env(agent: TownAgent, known: Option<&StartRequest>) -> StartRequest {
     let TownAgent { mut request, env, .. } = agent;
     let TownEnv::Names(names) = env else { return request };
     for name in names {
-        let value = known.and_then(|known| known.env_vars.get(&name));
-        match value {
+        let known = |of: fn(&StartRequest) -> &BTreeMap<String, Secret>| of(known?).get(&name);
+        let (secret, value) = (known(|start| &start.secrets), known(|start| &start.env_vars));
+        match secret.or(value) {
             Some(value) => {
-                request.env_vars.entry(name).or_insert_with(|| value.clone());
+                let values = match secret.is_some() {
+                    true => &mut request.secrets,
+                    false => &mut request.env_vars,
+                };
+                values.entry(name).or_insert_with(|| value.clone());
             }
             None if request.env_vars.contains_key(&name) => {}
             None => {
@@ -572,7 +577,7 @@ impl Inner {
         let (id, role) = (request.agent_id.clone(), request.role.clone());
         request.if_running = IfRunning::Keep;
         let admitted = self.admit(request, Instant::now(), origin, settings);
-        let (admission, agent, _) = match admitted {
+        let Admitted { admission, agent, .. } = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.tell_failed(id, role, &error);

@@ -1,13 +1,13 @@
 //! A start as it is written down, so that a later run of the host can make it again.
 //!
 //! It is what was asked for and not what came of it: limits, the component's file and the role's secrets come
-//! from the configuration of the run that starts it. The values of `envVars` are in it. They leave the
+//! from the configuration of the run that starts it. The values of `envVars` and `secrets` are in it. They leave the
 //! process in no other way than into the database, whose files only its owner may read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::StartRequest;
-use bulkhead_model::AgentId;
+use bulkhead_model::{AgentId, Secret};
 use bulkhead_store::database::Private;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,6 +49,8 @@ struct Record<'a> {
     model: Option<&'a str>,
     small_model: Option<&'a str>,
     env_vars: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<&'a str, &'a str>,
     component: Option<&'a str>,
     memory_limit_mb: Option<u64>,
     deadline_ms: Option<u64>,
@@ -63,8 +65,10 @@ struct Mark {
 }
 
 /// What to write down of a request.
-pub(crate) fn record(request: &StartRequest, configured: Option<&str>) -> Private {
-    let env = request.env_vars.iter().map(|(key, value)| (key.as_str(), value.expose()));
+pub(crate) fn record<'a>(request: &'a StartRequest, configured: Option<&'a str>) -> Private {
+    let exposed = |values: &'a BTreeMap<String, Secret>| {
+        values.iter().map(|(key, value)| (key.as_str(), value.expose())).collect()
+    };
     let record = Record {
         agent_id: &request.agent_id,
         role: &request.role,
@@ -75,7 +79,8 @@ pub(crate) fn record(request: &StartRequest, configured: Option<&str>) -> Privat
         system_prompt: request.system_prompt.as_deref(),
         model: request.model.as_deref(),
         small_model: request.small_model.as_deref(),
-        env_vars: env.collect(),
+        env_vars: exposed(&request.env_vars),
+        secrets: exposed(&request.secrets),
         component: request.component.as_deref(),
         memory_limit_mb: request.memory_limit_mb,
         deadline_ms: request.deadline_ms,
@@ -96,23 +101,28 @@ pub(crate) fn read(record: &str) -> Result<(StartRequest, Option<String>), Strin
     Ok((request, mark.and_then(|mark| mark.configured)))
 }
 
-/// What may be told of a record: the start without the values of its environment, and the names of them.
+/// What may be told of a record: the start without the values of its environment and its secrets, and the names
+/// of both.
 pub(crate) fn public(record: &str) -> Option<(Box<RawValue>, Vec<String>)> {
     let mut fields: serde_json::Map<String, Value> = serde_json::from_str(record).ok()?;
     fields.remove("configured");
-    let env = match fields.remove("envVars") {
-        Some(Value::Object(env)) => env.into_iter().map(|(name, _)| name).collect(),
-        _ => Vec::new(),
-    };
+    let mut env = BTreeSet::new();
+    for values in ["envVars", "secrets"] {
+        if let Some(Value::Object(values)) = fields.remove(values) {
+            env.extend(values.into_iter().map(|(name, _)| name));
+        }
+    }
+    let env = env.into_iter().collect();
     // What a request does not say is not said.
     fields.retain(|_, value| !value.is_null());
     Some((serde_json::value::to_raw_value(&fields).ok()?, env))
 }
 
-/// Whether two requests ask for the same but for the values of the environment.
+/// Whether two requests ask for the same but for the values of the environment and the secrets.
 pub(crate) fn is_same(one: &StartRequest, other: &StartRequest) -> bool {
     let without_env = |request: &StartRequest| {
-        record(&StartRequest { env_vars: BTreeMap::new(), ..request.clone() }, None)
+        let (env_vars, secrets) = (BTreeMap::new(), BTreeMap::new());
+        record(&StartRequest { env_vars, secrets, ..request.clone() }, None)
     };
     without_env(one) == without_env(other)
 }
@@ -136,6 +146,7 @@ mod tests {
         (request.model, request.small_model) = (Some("m".into()), Some("s".into()));
         request.system_prompt = Some("be brief".into());
         request.env_vars.insert("KEY".into(), "hunter2".to_owned().into());
+        request.secrets.insert("MORE".into(), "hunter3".to_owned().into());
         (request.component, request.memory_limit_mb) = (Some("c".into()), Some(7));
         request.deadline_ms = Some(9);
         assert_eq!(read(&record(&request, None)), Ok((request.clone(), None)));
@@ -150,8 +161,9 @@ mod tests {
     fn what_may_be_told_of_a_record_has_no_value_of_its_environment() {
         let mut request = StartRequest::new(AgentId::parse("a1").unwrap(), "polecat");
         request.env_vars.insert("KEY".into(), "hunter2".to_owned().into());
+        request.secrets.insert("MORE".into(), "hunter2".to_owned().into());
         let (public, env) = public(&record(&request, Some("digest"))).unwrap();
-        assert_eq!(env, ["KEY"]);
+        assert_eq!(env, ["KEY", "MORE"]);
         assert!(!public.get().contains("hunter2") && !public.get().contains("digest"), "{public}");
         let read_back = StartRequest::parse(public.get().as_bytes()).unwrap();
         assert!(is_same(&read_back, &request) && read_back != request);

@@ -11,7 +11,8 @@ use bulkhead_agent::{
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
 use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, Event, StartPhase};
+use bulkhead_model::{AgentId, AgentSpec, Event, StartPhase};
+use bulkhead_store::database::Private;
 use tokio::time::timeout_at;
 
 use crate::order::{self, Origin};
@@ -26,6 +27,18 @@ pub struct Started {
     pub created: bool,
 }
 
+/// A start that was let in.
+pub(crate) struct Admitted {
+    pub admission: Admission,
+    pub agent: AgentHandle,
+    /// When the start has to be through.
+    deadline: Instant,
+    /// What it asks for.
+    spec: Arc<AgentSpec>,
+    /// The same, as it is written down.
+    record: Private,
+}
+
 /// Role whose readiness `GET /health` shows.
 pub(crate) const MAYOR: &str = "mayor";
 
@@ -35,19 +48,18 @@ impl Supervisor {
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
         let began = Instant::now();
         let (id, role) = (request.agent_id.clone(), request.role.clone());
-        let admitted = self.0.admit(request, began, Origin::Asked, None);
-        let (admission, agent, deadline) = match admitted {
+        let admitted = match self.0.admit(request, began, Origin::Asked, None) {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.0.tell_failed(id, role, &error);
                 return Err(error);
             }
         };
-        if admission == Admission::Began {
+        if admitted.admission == Admission::Began {
             self.0.decided(&id);
         }
-        let asked = Arc::clone(agent.spec());
-        let started = self.0.wait_for(agent, admission, deadline).await;
+        let asked = Arc::clone(&admitted.spec);
+        let started = self.0.wait_for(admitted).await;
         let (agent, created) = started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
         // It was being written while the agent started.
         self.0.written().await;
@@ -67,7 +79,7 @@ impl Inner {
         began: Instant,
         origin: Origin,
         settings: Option<SettingsChange>,
-    ) -> Result<(Admission, AgentHandle, Instant), StartError> {
+    ) -> Result<Admitted, StartError> {
         let (if_running, force) = (request.if_running, request.force);
         if self.container.is_draining() {
             return Err(StartError::draining());
@@ -81,7 +93,7 @@ impl Inner {
             component: resolved.path,
             if_running,
             force,
-            record,
+            record: record.clone(),
             settings,
             resumes: matches!(origin, Origin::EarlierRun { .. }),
             deadline,
@@ -90,19 +102,15 @@ impl Inner {
         };
         let (admission, agent) =
             self.registry.agent(&spec.id).start(order, &self.container.spawner())?;
-        Ok((admission, agent, deadline))
+        Ok(Admitted { admission, agent, deadline, spec, record })
     }
 
     /// Waits for a start, for as long as this caller is willing to. The one who began it has the
     /// agent's own deadline; one who joined may be less patient. Yields the incarnation that runs, and whether
     /// this start began it.
-    async fn wait_for(
-        &self,
-        agent: AgentHandle,
-        admission: Admission,
-        deadline: Instant,
-    ) -> Result<(AgentHandle, bool), StartError> {
-        let agent = match admission {
+    async fn wait_for(&self, admitted: Admitted) -> Result<(AgentHandle, bool), StartError> {
+        let Admitted { admission, agent, deadline, spec, record } = admitted;
+        let mut agent = match admission {
             Admission::Kept => return Ok((agent, false)),
             Admission::Joined => agent,
             Admission::Began => match agent.outcome().await? {
@@ -113,10 +121,22 @@ impl Inner {
         let AgentTag { agent_id, role, .. } = agent.tag();
         let incarnation = agent.board().incarnation();
         self.sink().record(Event::AgentStartJoined { agent_id, role, incarnation });
-        match timeout_at(deadline.into(), agent.started()).await {
+        let started = async {
+            loop {
+                // Those of a start with an incarnation of its own go over with that one.
+                if admission == Admission::Joined {
+                    agent.take_credentials(&spec, &record);
+                }
+                match agent.outcome().await? {
+                    None => return Ok::<_, StartError>(agent),
+                    Some(up) => agent = up,
+                }
+            }
+        };
+        match timeout_at(deadline.into(), started).await {
             Ok(started) => Ok((started?, false)),
             Err(_) => {
-                let text = format!("agent {} is still starting", agent.spec().id);
+                let text = format!("agent {} is still starting", spec.id);
                 Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text))
             }
         }

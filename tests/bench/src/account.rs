@@ -136,6 +136,7 @@ pub fn birth() -> Birth {
         small_model: None,
         config: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         limits: Limits { memory_bytes: 64 * 1024 * 1024, ..Limits::default() },
         http: HttpPolicy::default(),
         restart: RestartRules::default(),

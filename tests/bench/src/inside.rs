@@ -1,6 +1,6 @@
 //! The supervisor in this process: no HTTP, no log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +95,7 @@ fn role(guest: &str) -> Role {
         http: HttpPolicy::default(),
         restart: RestartRules::default(),
         config: BTreeMap::new(),
+        secret_env: BTreeSet::new(),
         workspace: false,
         fault_injection: false,
         core_dump: false,

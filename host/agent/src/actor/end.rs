@@ -181,8 +181,8 @@ impl Tenure {
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
         // How long things last is by a clock that nobody sets.
         let uptime = Some(shared.start.container.context.uptime());
-        let component = shared.start.component.get().copied();
-        let past = PastEnd { run_uptime: uptime, component, ..past };
+        let component_sha256 = shared.start.component.get().copied();
+        let past = PastEnd { run_uptime: uptime, component_sha256, ..past };
         let lived = shared.board.age();
         let rules = &shared.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);

@@ -31,12 +31,12 @@ use bulkhead_model::{
 };
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
 use bulkhead_store::blackbox::{Marker, Work};
-use bulkhead_store::database::Private;
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
 use crate::board::Board;
 use crate::container::Container;
+use crate::credentials::Credentials;
 use crate::handle::{AgentHandle, Shared, Start, StopOrder};
 use crate::mailbox::{Envelope, Mailbox};
 use crate::port::AgentPort;
@@ -57,8 +57,6 @@ pub(crate) struct Life {
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     log_budget: Arc<Mutex<Budget>>,
     prompt_message_id: String,
-    /// What a later run of the host starts it from.
-    record: Private,
 }
 
 /// One incarnation at work.
@@ -120,6 +118,7 @@ impl Life {
                 limits.mailbox_bytes,
                 Arc::clone(account),
             ),
+            credentials: Credentials::new(&spec, record),
             settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
             spec,
             component: OnceLock::new(),
@@ -129,7 +128,7 @@ impl Life {
             container: Arc::clone(container),
         });
         let slot = Arc::clone(slot);
-        Self { start, slot, component, workspace, log_budget, prompt_message_id, record }
+        Self { start, slot, component, workspace, log_budget, prompt_message_id }
     }
 
     /// An incarnation in `starting`, without a number until the slot gives it one. It does nothing by itself.

@@ -40,6 +40,8 @@ impl Actor<'_> {
             Ok(ready) => return Some(ready),
             Err(GivenUp::Joined(up)) => {
                 self.tenure.withdraw();
+                // Before anybody is answered.
+                up.take_credentials_of(&self.shared.start.credentials);
                 self.shared.answer(Ok(Some(up)));
                 return None;
             }
@@ -159,7 +161,7 @@ impl Actor<'_> {
                 self.tenure.begins();
                 self.life.tell_prompt(&self.shared);
                 // Written while the instance is made.
-                self.shared.note_begin(&self.life.record, self.life.slot.restarts().into());
+                self.shared.note_begin(self.life.slot.restarts().into());
                 Ok(())
             }
             Turn::Gone => Err(self.taken_over().await.into()),

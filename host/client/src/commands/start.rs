@@ -1,6 +1,6 @@
 //! `bulkhead start`: starts an agent and says what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_api::{Issue, StartAnswer, StartRequest};
@@ -62,6 +62,10 @@ pub struct StartArgs {
     /// A file of NAME=VALUE lines for its environment, as they are; blank lines and # are skipped.
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// A file like --env-file whose values are all credentials: they are swapped in an agent that is up, and
+    /// make no other agent.
+    #[arg(long, value_name = "FILE")]
+    pub secrets_file: Option<PathBuf>,
     /// Start it although it is quarantined.
     #[arg(long)]
     pub force: bool,
@@ -145,11 +149,15 @@ impl StartArgs {
                 fields.insert(name.to_owned(), value);
             }
         }
-        let values = self.environment(|name| std::env::var(name).ok())?;
-        if !values.is_empty() {
-            let of_file = fields.entry("envVars").or_insert_with(|| Map::new().into());
-            let of_file = of_file.as_object_mut().ok_or("envVars of the request is no object")?;
-            of_file.extend(values);
+        let env = self.environment(|name| std::env::var(name).ok())?;
+        let secrets = pairs_in(self.secrets_file.as_deref(), "--secrets-file")?;
+        for (name, values) in [("envVars", env), ("secrets", secrets)] {
+            if values.is_empty() {
+                continue;
+            }
+            let of_file = fields.entry(name).or_insert_with(|| Map::new().into());
+            let of_file = of_file.as_object_mut();
+            of_file.ok_or(format!("{name} of the request is no object"))?.extend(values);
         }
         let body = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
         let request = StartRequest::parse(&body).map_err(wrong_request)?;
@@ -162,20 +170,7 @@ impl StartArgs {
         &self,
         own: impl Fn(&str) -> Option<String>,
     ) -> Result<Map<String, Value>, String> {
-        let mut values = Map::new();
-        if let Some(path) = &self.env_file {
-            let text = file_or_stdin(path, "--env-file", MAX_FILE_BYTES)?;
-            for (at, line) in text.lines().enumerate() {
-                let line = line.strip_suffix('\r').unwrap_or(line);
-                if line.trim().is_empty() || line.trim_start().starts_with('#') {
-                    continue;
-                }
-                let pair = line.split_once('=').filter(|(name, _)| !name.trim().is_empty());
-                let place = || format!("{}, line {}: no NAME=VALUE", path.display(), at + 1);
-                let (name, value) = pair.ok_or_else(place)?;
-                values.insert(name.trim().to_owned(), value.into());
-            }
-        }
+        let mut values = pairs_in(self.env_file.as_deref(), "--env-file")?;
         for pair in &self.env {
             let (name, value) = match pair.split_once('=') {
                 Some((name, value)) => (name, value.to_owned()),
@@ -194,6 +189,24 @@ impl StartArgs {
         }
         Ok(values)
     }
+}
+
+/// The values of a file of NAME=VALUE lines, nothing without one. No error quotes a value.
+fn pairs_in(path: Option<&Path>, argument: &str) -> Result<Map<String, Value>, String> {
+    let Some(path) = path else { return Ok(Map::new()) };
+    let text = file_or_stdin(path, argument, MAX_FILE_BYTES)?;
+    let mut values = Map::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let pair = line.split_once('=').filter(|(name, _)| !name.trim().is_empty());
+        let place = || format!("{}, line {}: no NAME=VALUE", path.display(), at + 1);
+        let (name, value) = pair.ok_or_else(place)?;
+        values.insert(name.trim().to_owned(), value.into());
+    }
+    Ok(values)
 }
 
 fn request_in(text: &str) -> Result<Map<String, Value>, String> {
@@ -308,6 +321,9 @@ mod tests {
         let (_dir, path) = file("# a comment\n\nA=\"x y\"\r\n B = 1\n");
         let made = prepared(&["a", "--role", "echo", "--env-file", &path]).unwrap();
         assert_eq!(made["envVars"], serde_json::json!({"A": "\"x y\"", "B": " 1"}));
+        let made = prepared(&["a", "--role", "echo", "--secrets-file", &path]).unwrap();
+        assert_eq!(made["secrets"], serde_json::json!({"A": "\"x y\"", "B": " 1"}));
+        assert_eq!(made.get("envVars"), None);
     }
 
     #[test]
@@ -332,6 +348,7 @@ mod tests {
             ),
             (vec!["a", "--role", "echo", "--env-file", &no_pair], "line 2"),
             (vec!["a", "--role", "echo", "--env-file", "/nowhere"], "/nowhere"),
+            (vec!["a", "--role", "echo", "--secrets-file", &no_pair], "line 2"),
             (vec!["--file", &no_json], "--file"),
             (vec!["--file", &array], "no object"),
             (vec!["--file", &bad_values], "envVars"),

@@ -1,7 +1,7 @@
 //! The file's shape. What can be checked one value at a time is checked here, so that the parser can
 //! point at the line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -282,6 +282,8 @@ pub struct Role {
     pub workspace: bool,
     #[serde(default)]
     pub config: BTreeMap<String, Secret>,
+    #[serde(default)]
+    pub secret_env: BTreeSet<String>,
     #[serde(default)]
     pub fault_injection: bool,
     #[serde(default)]

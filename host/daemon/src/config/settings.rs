@@ -358,6 +358,7 @@ fn check_role(
         snapshots,
         restart,
         config,
+        secret_env: role.secret_env,
         workspace: role.workspace,
         fault_injection: role.fault_injection,
         core_dump: role.core_dump,

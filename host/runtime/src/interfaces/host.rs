@@ -75,7 +75,7 @@ impl Host for State {
             inject_fault(&key)?;
             self.meter.name_host_call(None);
         }
-        let value = self.port.town_value(&key).or_else(|| self.spec.config.get(&key).cloned());
+        let value = self.port.live_value(&key).or_else(|| self.spec.config.get(&key).cloned());
         Ok(value.map(|value| value.expose().to_owned()))
     }
 

@@ -123,6 +123,13 @@ pub enum Change {
         /// What to start it with.
         order: Private,
     },
+    /// It is to be started with other credentials from now on.
+    Order {
+        /// Its number.
+        incarnation: Incarnation,
+        /// What to start it with.
+        order: Private,
+    },
     /// Somebody asked for its end.
     Stopped {
         /// The last number that is meant.
@@ -188,6 +195,7 @@ impl AgentRow {
             }
             Change::Stopped { .. } => self.wanted = Wanted::Stopped,
             Change::Settings { settings, .. } => self.settings = Some(settings),
+            Change::Order { order, .. } => self.order = Some(order),
         }
         if !self.matters() {
             (self.order, self.settings) = (None, None);
@@ -202,6 +210,7 @@ impl Change {
             Self::Began { incarnation, .. }
             | Self::Returned { incarnation }
             | Self::Ended { incarnation, .. }
+            | Self::Order { incarnation, .. }
             | Self::Settings { incarnation, .. } => *incarnation,
             Self::Stopped { upto } | Self::Wanted { upto, .. } => *upto,
         }
@@ -215,6 +224,7 @@ impl Change {
             Self::Began { .. }
             | Self::Wanted { .. }
             | Self::Stopped { .. }
+            | Self::Order { .. }
             | Self::Settings { .. } => true,
             Self::Ended { restarts, wanted, .. } => {
                 *wanted != Wanted::Running || restarts.quarantine.is_some()

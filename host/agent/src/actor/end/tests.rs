@@ -61,6 +61,7 @@ fn spec() -> Arc<AgentSpec> {
         small_model: None,
         config: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         limits: Limits::default(),
         http: HttpPolicy::default(),
         snapshots: SnapshotRules::default(),
