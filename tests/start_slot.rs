@@ -235,6 +235,17 @@ fn equal_starts_of_an_agent_that_stops_wait_and_share_the_next_one() {
     check_one_at_a_time(&lines, "one");
 }
 
+#[test]
+fn a_start_that_follows_the_last_answer_of_an_agent_begins_the_next_one() {
+    let host = Host::builder().guest("puppet").start();
+    for round in 1..=100 {
+        assert_eq!(host.client().start("one", "puppet")["incarnation"], round);
+        let answer = host.client().send_wait("one", "done").expect(200);
+        assert_eq!(answer["outcome"], "done", "{answer}");
+    }
+    host.finish();
+}
+
 /// A component of another guest under the same path.
 #[test]
 fn a_start_of_a_changed_component_replaces_what_was_made_from_the_old_one() {

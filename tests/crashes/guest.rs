@@ -53,10 +53,10 @@ impl Port for Nobody {
     fn settings(&self) -> Settings {
         Settings::default()
     }
-    fn town_value(&self, _key: &str) -> Option<Secret> {
+    fn live_value(&self, _key: &str) -> Option<Secret> {
         None
     }
-    fn town_values(&self) -> BTreeMap<String, Secret> {
+    fn live_values(&self) -> BTreeMap<String, Secret> {
         BTreeMap::new()
     }
 }

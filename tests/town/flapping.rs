@@ -175,6 +175,7 @@ impl Flap {
             let role = if rng.bool() { "echo" } else { "remembers" };
             let body = json!({
                 "agentId": agent, "role": role, "deadlineMs": START_MS, "rigId": format!("rig-{number}"),
+                "ifRunning": "restart",
             });
             let most = Duration::from_millis(START_MS) + ANSWER;
             self.timed("start", most, || client.post("/agents/start", &body)).expect(201);

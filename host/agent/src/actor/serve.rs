@@ -103,6 +103,10 @@ impl Actor<'_> {
                 ended.in_flight = Some(envelope);
                 return Err(ended);
             }
+            if next == Next::Done {
+                // Before its sender knows: a start that follows the answer must not join what ends.
+                self.shared.board.transition(Input::StopRequested);
+            }
             match outcome {
                 Ok(outcome) => answer(&mut envelope, TurnReport::Finished(outcome)),
                 Err(AgentFailure { code, message, .. }) => {
