@@ -2,6 +2,8 @@
 //! limit or held below it, the host does not grow by more than the limit and a tenth of it, and an agent
 //! beside it answers.
 
+mod fetch;
+
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -175,7 +177,7 @@ fn mail_is_refused_to_its_sender_and_kills_nobody() {
 fn too_many_open_files_end_it() {
     let trial = trial(builder());
     let crash = is_stopped(&trial, "files 300");
-    assert!(crash["message"].as_str().unwrap().contains("256 resources"), "{crash}");
+    assert!(crash["message"].as_str().unwrap().contains("256 files and streams"), "{crash}");
     assert!(crash["resources"]["hostBytes"]["resources"].as_u64() > Some(8 * MIB), "{crash}");
     trial.starts_again("hog", 2);
     assert!(memory(&trial, "hog")["host"]["resources"].as_u64() < Some(MIB));
@@ -190,11 +192,14 @@ fn too_many_open_files_end_it() {
 }
 
 #[test]
-fn too_many_small_resources_end_it_by_their_number() {
+fn small_resources_are_bounded_by_their_bytes_and_not_by_their_number() {
     let trial = trial(builder());
-    for message in ["sleeps 300", "fields 300"] {
+    assert_eq!(survives(&trial, "sleeps 3000"), "3000");
+    assert_eq!(trial.client().ask("hog", "fields 100"), "100");
+    trial.client().stop("hog").expect(200);
+    for message in ["sleeps 100000", "fields 1000"] {
         let crash = is_stopped(&trial, message);
-        assert!(crash["message"].as_str().unwrap().contains("256 resources"), "{crash}");
+        assert!(crash["message"].as_str().unwrap().contains("open resources"), "{crash}");
     }
     trial.finish();
 }
@@ -218,7 +223,7 @@ fn requests_that_nobody_answers_are_bounded_in_number_and_in_bytes() {
     assert_eq!(survives(&trial, &message), "20");
     wait_until("all of them are connected", || silent.taken() == 16);
     let held = memory(&trial, "hog")["host"]["http"].as_u64();
-    assert_eq!(held, Some(16 * 352 * 1024), "what the buffers of 16 requests can become");
+    assert_eq!(held, Some(16 * 432 * 1024), "what the buffers of 16 requests can become");
     assert_eq!(trial.client().ask("hog", "drop"), "dropped");
     wait_until("the connections are gone", || memory(&trial, "hog")["host"]["http"] == 0);
     trial.client().stop("hog").expect(200);

@@ -1,10 +1,12 @@
-//! Requests that hold as much as they can and never end.
+//! Requests that hold as much as they can and never end, and requests whose handles are never dropped.
+
+use std::mem::forget;
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
     Fields, FutureIncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme,
 };
-use wasip2::io::streams::OutputStream;
+use wasip2::io::streams::{OutputStream, StreamError};
 
 /// A header's value; its name and the host's own structures come with it.
 const VALUE: [u8; 1000] = [b'x'; 1000];
@@ -79,4 +81,41 @@ fn fill(stream: &OutputStream) -> usize {
         bytes += room;
     }
     bytes
+}
+
+/// A request that is answered, read to its end when `reads`, and of which every handle is kept, as in a
+/// language whose garbage collector has no reason to run. Returns the bytes that were read.
+pub fn fetch(authority: &str, path: &str, reads: bool) -> Result<usize, String> {
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&Scheme::Http)).expect("http is a scheme");
+    request.set_authority(Some(authority)).map_err(|()| "a bad authority")?;
+    request.set_path_with_query(Some(path)).map_err(|()| "a bad path")?;
+    forget(request.headers());
+    let future = handle(request, None).map_err(|error| error.to_string())?;
+    let answered = future.subscribe();
+    answered.block();
+    forget(answered);
+    let response = future.get().ok_or("no answer")?.map_err(|()| "taken before")?;
+    forget(future);
+    let response = response.map_err(|error| error.to_string())?;
+    forget(response.headers());
+    let body = response.consume().map_err(|()| "taken before")?;
+    forget(response);
+    let mut bytes = 0;
+    if reads {
+        let stream = body.stream().map_err(|()| "taken before")?;
+        loop {
+            let ready = stream.subscribe();
+            ready.block();
+            forget(ready);
+            match stream.read(64 * 1024) {
+                Ok(piece) => bytes += piece.len(),
+                Err(StreamError::Closed) => break,
+                Err(StreamError::LastOperationFailed(error)) => return Err(error.to_debug_string()),
+            }
+        }
+        forget(stream);
+    }
+    forget(body);
+    Ok(bytes)
 }

@@ -11,6 +11,8 @@
 //! | `fields <n>` | n sets of header fields, each as large as allowed | n |
 //! | `bodies <n>` | n requests that are never sent, with as much body as the host takes | their bytes |
 //! | `requests <n> <authority>` | n requests under way, with as much body as the host takes | those that the host let go |
+//! | `fetch <n> <authority> <path>` | n answered requests one after the other, read to the end, all handles kept | the bytes that it read, or what failed |
+//! | `peek <n> <authority> <path>` | the same without reading | the same |
 //! | `lists <entries> <n>` | n lists of a directory with so many files | those that the host made |
 //! | `sockets <n>` | n sockets | those that the host made |
 //! | `tools <n> <bytes>` | says that it uses n tools with names of that size | n |
@@ -62,6 +64,12 @@ impl Agent for Hog {
             ["fields", count] => self.keep(number(count)?, |_| Ok(http::fields()))?,
             ["bodies", count] => self.bodies(number(count)?)?,
             ["requests", count, authority] => self.requests(number(count)?, authority),
+            ["fetch", count, authority, path] => {
+                return Ok(Outcome::reply(fetch(number(count)?, authority, path, true)));
+            }
+            ["peek", count, authority, path] => {
+                return Ok(Outcome::reply(fetch(number(count)?, authority, path, false)));
+            }
             ["lists", entries, count] => self.lists(number(entries)?, number(count)?)?,
             ["sockets", count] => self.sockets(number(count)?),
             ["tools", count, bytes] => tools(number(count)?, number(bytes)?),
@@ -151,6 +159,17 @@ impl Hog {
         self.kept.push(Box::new(pieces));
         count
     }
+}
+
+fn fetch(count: usize, authority: &str, path: &str, reads: bool) -> String {
+    let mut bytes = 0;
+    for number in 0..count {
+        match http::fetch(authority, path, reads) {
+            Ok(more) => bytes += more,
+            Err(error) => return format!("request {number} failed: {error}"),
+        }
+    }
+    bytes.to_string()
 }
 
 fn log(count: usize, bytes: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use bulkhead_model::{ExitReason, HostKind};
 
-use crate::resources::MAX_RESOURCES;
+use crate::resources::MAX_OPEN;
 
 /// What it means when a call's wall time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,7 @@ pub(crate) enum Cut {
         used_bytes: u64,
         limit_bytes: u64,
     },
-    #[error(
-        "has {MAX_RESOURCES} resources open in the host (files, streams, requests), which is the most"
-    )]
+    #[error("has more than {MAX_OPEN} files and streams open in the host, which is the most")]
     Resources,
 }
 

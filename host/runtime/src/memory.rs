@@ -11,7 +11,7 @@
 //! | log lines that wait for the writer | exactly | dropped and counted |
 //! | requests under way | estimated: what their buffers can become (`interfaces::http`) | as growth; with `deny` the request fails |
 //! | a snapshot on its way | exactly | refused; the agent lives |
-//! | open resources | estimated by type (`resources`); 256 at most | the agent ends, because WASI has no error for it |
+//! | open files, streams, and whatever else has a handle | estimated by type (`resources`); 256 files and streams at most | the agent ends, because WASI has no error for it |
 //! | lists of directories | estimated by the directory's size (`interfaces::listing`), before one is read | as growth; with `deny` the call fails |
 //!
 //! Bounded and not counted:
@@ -21,7 +21,7 @@
 //! - a line on stdout or stderr without its end, 8 KiB each; lines kept for the crash record, 84 KiB
 //! - the names of active tools, 4 KiB; the agent's specification and environment, as large as the request
 //!   that brought them
-//! - handles of resources, also of the guest's own: 4,096
+//! - handles of the guest's own resources: 4,096
 //! - events and replies on their way to a client: by the connections of the control server
 //! - the store itself, its fiber stack and the engine's records of its instances: by the pool
 
@@ -127,6 +127,15 @@ impl Memory {
     pub(crate) fn fits(&self, total: u64) -> bool {
         let sums = self.account.sums();
         sums.limit_bytes == 0 || total.saturating_add(sums.host_bytes) <= sums.limit_bytes
+    }
+
+    /// Bytes that the limit leaves right now.
+    pub(crate) fn room(&self) -> u64 {
+        let sums = self.account.sums();
+        if sums.limit_bytes == 0 {
+            return u64::MAX;
+        }
+        sums.limit_bytes.saturating_sub(sums.guest_bytes + sums.host_bytes)
     }
 
     /// What becomes of a growth that cannot be.

@@ -20,7 +20,7 @@ use crate::loader::{LoadError, Loaded, Loader};
 use crate::logs::Logs;
 use crate::meter::{Meter, Slices, Verdict};
 use crate::port::Port;
-use crate::resources::MAX_HANDLES;
+use crate::resources::Census;
 use crate::state::{Shared, State};
 use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
@@ -241,13 +241,15 @@ async fn be_born(
         store.limiter_async(|state| &mut state.limiter);
     }
     store.set_hostcall_fuel(birth.meter.memory().lifted_bytes());
-    store.set_max_component_handles(MAX_HANDLES);
+    store.set_max_component_handles(Census::default().max_handles());
     store.call_hook(|mut context, hook| {
         match hook {
             CallHook::CallingHost => context.data().meter.enter_host(),
             CallHook::ReturningFromHost => {
                 context.data().meter.leave_host();
-                context.data_mut().settle()?;
+                if let Some(census) = context.data_mut().settle()? {
+                    context.set_max_component_handles(census.max_handles());
+                }
             }
             CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
         }
@@ -273,6 +275,7 @@ fn link(engine: &Engine) -> Linker<State> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
     interfaces::listing::replace(&mut linker).expect("replace wasi:filesystem's read-directory");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
+    interfaces::body::replace(&mut linker).expect("replace wasi:http's incoming-body.stream");
     bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {
         state
     })

@@ -10,13 +10,14 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::cut::Cut;
 use crate::headroom::Headroom;
+use crate::interfaces::body::BodyStreams;
 use crate::interfaces::http::{MAX_FIELD_BYTES, Outbound};
 use crate::interfaces::stdio::LineStream;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
 use crate::meter::Meter;
 use crate::port::Port;
-use crate::resources::{self, MAX_RESOURCES};
+use crate::resources::{self, Census, MAX_OPEN, OwnStreams, Pace};
 use crate::runtime::Birth;
 
 pub(crate) struct State {
@@ -28,11 +29,14 @@ pub(crate) struct State {
     table: ResourceTable,
     /// What is in the table.
     open: Charge,
-    /// The table may have changed since it was looked through.
+    /// The host call under way may have changed the table.
     touched: bool,
+    pace: Pace,
     /// Directories that were listed since there was no list, by what the largest of them takes.
     pub listing_bytes: u64,
     stdio: [LineStream; 2],
+    /// Those that the guest has of responses.
+    pub body_streams: BodyStreams,
     pub limiter: Limiter,
     pub meter: Arc<Meter>,
     pub logs: Arc<Logs>,
@@ -78,7 +82,8 @@ impl State {
                 .map_err(std::io::Error::other)?;
         }
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        // Its bytes are what bounds it.
+        table.set_max_capacity(u32::MAX as usize);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(MAX_FIELD_BYTES as usize);
         let (policy, meter) = (birth.spec.http.clone(), Arc::clone(&birth.meter));
@@ -90,8 +95,10 @@ impl State {
             table,
             open: birth.meter.memory().account().nothing(HostKind::Resources),
             touched: false,
+            pace: Pace::default(),
             listing_bytes: 0,
             stdio: [stdout, stderr],
+            body_streams: BodyStreams::default(),
             limiter: Limiter::new(Arc::clone(&birth.meter), Arc::clone(&shared.headroom)),
             meter: Arc::clone(&birth.meter),
             logs,
@@ -124,21 +131,31 @@ impl Drop for Life {
 }
 
 impl State {
-    /// A host call is about to return: counts what it left in the host. An error ends the guest.
-    pub(crate) fn settle(&mut self) -> Result<(), Cut> {
-        if std::mem::take(&mut self.touched) {
-            let own_streams: usize = self.stdio.iter().map(LineStream::handles).sum();
-            let census = resources::census(&mut self.table, own_streams);
-            if census.listings == 0 {
-                self.listing_bytes = 0;
-            }
-            let listings = self.listing_bytes.saturating_mul(census.listings as u64);
-            if let Err(over) = self.open.resize(census.bytes.saturating_add(listings)) {
-                self.meter.memory().account().refuse(HostKind::Resources);
-                return Err(self.meter.memory().host_cut(HostKind::Resources, &over));
-            }
+    /// A host call is about to return: counts what it left in the host. An error ends the guest. When
+    /// the table was looked through, says what is there.
+    pub(crate) fn settle(&mut self) -> Result<Option<Census>, Cut> {
+        let due = std::mem::take(&mut self.touched) && self.pace.is_due(self.meter.memory().room());
+        let census = if due { Some(self.count()?) } else { None };
+        self.meter.memory().take_cut().map_or(Ok(census), Err)
+    }
+
+    fn count(&mut self) -> Result<Census, Cut> {
+        let output = self.stdio.iter().map(LineStream::handles).sum();
+        let own = OwnStreams { input: self.body_streams.count(), output };
+        let census = resources::census(&mut self.table, own);
+        self.pace.begin_again(&census);
+        if census.open > MAX_OPEN {
+            return Err(Cut::Resources);
         }
-        self.meter.memory().take_cut().map_or(Ok(()), Err)
+        if census.listings == 0 {
+            self.listing_bytes = 0;
+        }
+        let listings = self.listing_bytes.saturating_mul(census.listings as u64);
+        if let Err(over) = self.open.resize(census.bytes.saturating_add(listings)) {
+            self.meter.memory().account().refuse(HostKind::Resources);
+            return Err(self.meter.memory().host_cut(HostKind::Resources, &over));
+        }
+        Ok(census)
     }
 }
 

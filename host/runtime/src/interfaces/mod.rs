@@ -1,5 +1,6 @@
 //! One file for each interface that the host gives to guests.
 
+pub(crate) mod body;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod listing;
