@@ -12,14 +12,23 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use bulkhead_events::containment::contain;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 /// Niceness of the slow lane: its threads get about a tenth of a fast one's share when both want to
 /// run.
 const SLOW_NICE: i32 = 10;
+
+/// Threads that wait for files on behalf of agents, for each runtime.
+const BLOCKING_THREADS: usize = 16;
+
+/// They stay, because a runtime that has one goes on when the system gives no further thread.
+const FOR_GOOD: Duration = Duration::from_secs(u32::MAX as u64);
 
 pub(crate) struct Lanes {
     fast: Vec<FastThread>,
@@ -37,12 +46,14 @@ impl Lanes {
     pub(crate) fn start(threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
         let fast = (0..threads).map(FastThread::start).collect::<io::Result<_>>()?;
-        let slow = Builder::new_multi_thread()
+        let mut builder = Builder::new_multi_thread();
+        builder
             .worker_threads(threads)
             .thread_name("bulkhead-slow")
             .on_thread_start(lower_priority)
             .enable_all()
-            .build()?;
+            .max_blocking_threads(BLOCKING_THREADS);
+        let slow = with_one_thread(&mut builder)?;
         Ok(Self { fast, next: AtomicUsize::new(0), slow })
     }
 
@@ -66,9 +77,26 @@ impl Lanes {
     }
 }
 
+/// Builds a runtime that has a blocking thread and keeps it. Where the system gives no threads, that is found out
+/// here, and an agent later waits for one and never fails for want of one.
+pub(crate) fn with_one_thread(builder: &mut Builder) -> io::Result<Runtime> {
+    builder.thread_keep_alive(FOR_GOOD);
+    // tokio panics where a thread cannot be had.
+    let start = || {
+        let runtime = builder.build()?;
+        let (send, receive) = sync_channel(1);
+        runtime.spawn_blocking(move || send.send(()));
+        receive.recv().map_err(io::Error::other)?;
+        Ok(runtime)
+    };
+    contain(start).unwrap_or_else(|panicked| Err(io::Error::other(panicked.to_string())))
+}
+
 impl FastThread {
     fn start(index: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().max_blocking_threads(BLOCKING_THREADS).thread_name("bulkhead-files");
+        let runtime = with_one_thread(&mut builder)?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -113,6 +141,18 @@ mod tests {
         let lanes = Lanes::start(1).unwrap();
         assert_eq!(nice(lanes.fast()) + SLOW_NICE, nice(lanes.slow()));
         lanes.shut_down();
+    }
+
+    #[test]
+    fn a_runtime_has_a_blocking_thread_before_an_agent_needs_one() {
+        let mut builder = Builder::new_current_thread();
+        let runtime = with_one_thread(builder.max_blocking_threads(1)).unwrap();
+        let (send, receive) = std::sync::mpsc::sync_channel(2);
+        for _ in 0..2 {
+            let send = send.clone();
+            runtime.spawn_blocking(move || send.send(std::thread::current().id()));
+        }
+        assert_eq!(receive.recv().unwrap(), receive.recv().unwrap(), "one thread for both");
     }
 
     #[test]

@@ -129,14 +129,16 @@ impl Runtime {
         let linker = link(&engine);
         let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
-        let loader =
-            Loader::new(config, engine, linker, sink).map_err(io("open the compile cache"))?;
+        let loader = Loader::new(config, engine, linker, sink)
+            .map_err(io("open the compile cache"))?;
         let executor = Executor {
             ticker: Arc::new(ticker),
             slow: lanes.slow().clone(),
             slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
         };
-        let shared = Shared { tls: interfaces::http::tls_config(), headroom: Arc::default() };
+        let resolver = interfaces::http::Resolver::start().map_err(io("start the resolver"))?;
+        let (tls, resolver) = (interfaces::http::tls_config(), Arc::new(resolver));
+        let shared = Shared { tls, resolver, headroom: Arc::default() };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,
             ..SymbolizerConfig::default()
@@ -229,6 +231,9 @@ async fn be_born(
     slices: Slices,
     stores: &Gauge,
 ) -> wasmtime::Result<Live> {
+    if let Some(workspace) = &birth.workspace {
+        make_directory(workspace).await?;
+    }
     let state = State::new(birth, shared)?;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
@@ -267,6 +272,16 @@ async fn be_born(
     };
     store.data_mut().limiter.set_born();
     Ok(Live { store, guest, _counted: counted })
+}
+
+/// Makes a directory, unless it is there, on a thread that may wait for the disk.
+async fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    let make = tokio::task::spawn_blocking(move || std::fs::create_dir_all(path));
+    make.await.map_err(io::Error::other)?
 }
 
 fn link(engine: &Engine) -> Linker<State> {

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::cut::Cut;
 use crate::headroom::Headroom;
 use crate::interfaces::body::BodyStreams;
-use crate::interfaces::http::{MAX_FIELD_BYTES, Outbound};
+use crate::interfaces::http::{MAX_FIELD_BYTES, Outbound, Resolver};
 use crate::interfaces::stdio::LineStream;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
@@ -48,6 +48,8 @@ pub(crate) struct State {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub tls: Arc<rustls::ClientConfig>,
+    /// Looks up names.
+    pub resolver: Arc<Resolver>,
     /// What all guests together may still grow by.
     pub headroom: Arc<Headroom>,
 }
@@ -56,7 +58,7 @@ pub(crate) struct Shared {
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
 impl State {
-    /// Opens the workspace; everything else is in memory.
+    /// Opens the workspace, which must be there; everything else is in memory.
     pub(crate) fn new(birth: &Birth, shared: &Shared) -> std::io::Result<Self> {
         let logs = Arc::clone(&birth.logs);
         let mut wasi = WasiCtxBuilder::new();
@@ -77,7 +79,6 @@ impl State {
             wasi.env(key, value.expose());
         }
         if let Some(workspace) = &birth.workspace {
-            std::fs::create_dir_all(workspace)?;
             wasi.preopened_dir(workspace, "/workspace", FsPerms::ReadWrite)
                 .map_err(std::io::Error::other)?;
         }
@@ -87,11 +88,13 @@ impl State {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(MAX_FIELD_BYTES as usize);
         let (policy, meter) = (birth.spec.http.clone(), Arc::clone(&birth.meter));
+        let lookups = shared.resolver.share_of(&birth.spec.id);
+        let tls = Arc::clone(&shared.tls);
         Ok(Self {
             _life: Life::begin(birth),
             wasi: wasi.build(),
             http,
-            outbound: Outbound::new(policy, Arc::clone(&shared.tls), Arc::clone(&logs), meter),
+            outbound: Outbound::new(policy, tls, Arc::clone(&logs), meter, lookups),
             table,
             open: birth.meter.memory().account().nothing(HostKind::Resources),
             touched: false,

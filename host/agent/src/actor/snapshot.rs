@@ -94,7 +94,7 @@ impl Actor<'_> {
     /// The work is over: nothing is to be gone on with.
     pub(super) fn forget_state(&mut self) {
         if self.keeps_snapshots() {
-            self.keep(&[]);
+            self.keep(Arc::default(), digest(&[]));
         }
     }
 
@@ -124,7 +124,7 @@ impl Actor<'_> {
         self.is_through();
         match end {
             CallEnd::Returned(incarnation, Ok(snapshot)) => {
-                self.keep(snapshot.bytes());
+                self.keep_taken(snapshot.bytes()).await;
                 Ok((incarnation, ()))
             }
             CallEnd::Returned(_, Err(failure)) if failure.fatal => {
@@ -139,7 +139,7 @@ impl Actor<'_> {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    async fn keep_taken(&mut self, bytes: &[u8]) {
         let spec = &self.shared.start.spec;
         let (agent, max_bytes) = (&spec.id, spec.snapshots.max_bytes);
         if bytes.len() > max_bytes {
@@ -147,7 +147,13 @@ impl Actor<'_> {
             tracing::warn!(%agent, bytes, max_bytes, "snapshot is too large; the last good one stays");
             return;
         }
-        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let bytes: Arc<[u8]> = bytes.into();
+        let digest = digest_of(&bytes).await;
+        self.keep(bytes, digest);
+    }
+
+    fn keep(&mut self, bytes: Arc<[u8]>, digest: [u8; 32]) {
+        let agent = &self.shared.start.spec.id;
         if self.snapshots.last == Some(digest) {
             return;
         }
@@ -158,7 +164,7 @@ impl Actor<'_> {
             agent: agent.clone(),
             incarnation: self.number(),
             taken_at: after.map_or_else(now, |after| after.max(now())),
-            bytes: bytes.into(),
+            bytes,
         };
         self.snapshots.began_with = after.map(|_| snapshot.taken_at);
         match self.container.database.keep_snapshot(snapshot) {
@@ -246,6 +252,24 @@ impl Actor<'_> {
             reason,
         });
     }
+}
+
+/// Bytes that are digested on the fast lane: some tens of microseconds.
+const DIGESTED_HERE: usize = 64 * 1024;
+
+/// The digest of a snapshot. Other agents do not wait for that of a large one.
+async fn digest_of(bytes: &Arc<[u8]>) -> [u8; 32] {
+    if bytes.len() <= DIGESTED_HERE {
+        return digest(bytes);
+    }
+    let for_thread = Arc::clone(bytes);
+    let digested = tokio::task::spawn_blocking(move || digest(&for_thread)).await;
+    // The thread can only fail with the host, which ends then.
+    digested.unwrap_or_else(|_| digest(bytes))
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// Why a snapshot is set aside.

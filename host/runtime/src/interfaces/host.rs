@@ -203,7 +203,9 @@ mod tests {
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
         let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget, Arc::default());
         let tls = crate::interfaces::http::tls_config();
-        State::new(&birth, &crate::state::Shared { tls, headroom: Arc::default() }).unwrap()
+        let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
+        let shared = crate::state::Shared { tls, resolver, headroom: Arc::default() };
+        State::new(&birth, &shared).unwrap()
     }
 
     #[test]

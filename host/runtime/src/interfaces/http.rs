@@ -8,6 +8,7 @@
 //! until it is over (`exchange`).
 
 mod exchange;
+mod lookups;
 mod target;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use http::{Request, Response, Uri};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
+pub(crate) use self::lookups::{Lookups, Resolver};
 use self::target::Target;
 use crate::logs::Logs;
 use crate::meter::Meter;
@@ -54,6 +56,7 @@ pub(crate) struct Outbound {
     logs: Arc<Logs>,
     under_way: Arc<AtomicUsize>,
     meter: Arc<Meter>,
+    lookups: Lookups,
     /// Lines about requests that a limit refused. A guest may try again at once.
     refusals: Budget,
 }
@@ -78,9 +81,18 @@ impl Outbound {
         tls: Arc<rustls::ClientConfig>,
         logs: Arc<Logs>,
         meter: Arc<Meter>,
+        lookups: Lookups,
     ) -> Self {
         let refusals = Budget::new(1, 1, Instant::now());
-        Self { policy: Arc::new(policy), tls, logs, under_way: Arc::default(), meter, refusals }
+        Self {
+            policy: Arc::new(policy),
+            tls,
+            logs,
+            under_way: Arc::default(),
+            meter,
+            lookups,
+            refusals,
+        }
     }
 
     fn admit(&self, uri: &Uri) -> Result<Target> {
@@ -155,9 +167,10 @@ impl WasiHttpHooks for Outbound {
         let policy = Arc::clone(&self.policy);
         let tls = Arc::clone(&self.tls);
         let logs = Arc::clone(&self.logs);
+        let lookups = self.lookups.clone();
         let times = Times::from(options.unwrap_or_default());
         Box::new(async move {
-            let stream = target.connect(&policy, &logs, times.connect).await?;
+            let stream = target.connect(&policy, &logs, &lookups, times.connect).await?;
             if target.tls {
                 send(target.encrypt(stream, tls, times.connect).await?, request, times, place).await
             } else {

@@ -1,6 +1,6 @@
 //! Where a request goes: the name, its addresses, the connection to one of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +8,11 @@ use bulkhead_model::{HttpPolicy, Level};
 use http::{Uri, uri::Scheme};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, Result};
 
+use super::lookups::Lookups;
 use crate::logs::Logs;
-
-/// Names that are looked up at one time. The resolver may hold a thread for many seconds, and the
-/// blocking threads are those that agents' files need.
-static LOOKUPS: Semaphore = Semaphore::const_new(16);
 
 /// Where a request goes.
 pub(super) struct Target {
@@ -40,10 +35,11 @@ impl Target {
         &self,
         policy: &HttpPolicy,
         logs: &Logs,
+        lookups: &Lookups,
         patience: Duration,
     ) -> Result<TcpStream> {
         let connecting = async {
-            let addresses = self.addresses().await?.into_iter();
+            let addresses = self.addresses(lookups).await?.into_iter();
             let admitted = self.admitted(policy, logs, addresses)?;
             TcpStream::connect(admitted.as_slice()).await.map_err(Error::Connect)
         };
@@ -53,23 +49,17 @@ impl Target {
         Ok(stream)
     }
 
-    /// Asks the resolver of the system, on a thread of its own. Giving up does not end that thread, so
-    /// there may be only so many of them, for all agents together.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
+    /// Asks the resolver of the system, unless the host is an address.
+    async fn addresses(&self, lookups: &Lookups) -> Result<Vec<SocketAddr>> {
         if let Ok(literal) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(literal, self.port)]);
         }
-        let place = LOOKUPS.acquire().await.map_err(|_| Error::DnsTimeout)?;
         let (host, port) = (self.host.clone(), self.port);
-        let lookup = Handle::current().spawn(async move {
-            let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
-            drop(place);
-            found
-        });
+        let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         let failed = |text: String| Error::DnsError { rcode: Some(text), info_code: None };
-        match lookup.await {
+        match lookups.run(look_up).await {
             Ok(found) => found.map_err(|error| failed(error.to_string())),
-            Err(error) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(error)),
         }
     }
 
