@@ -47,6 +47,10 @@ pub enum StartFailure {
     ComponentUnreadable,
     /// The component's file is larger than allowed.
     ComponentTooLarge,
+    /// The component needs what the engine does not have.
+    ComponentUnsupported,
+    /// The component needs more than an agent has in the pool.
+    ComponentDoesNotFit,
     /// The component's file is no component.
     ComponentInvalid,
     /// The component is of another world.
@@ -78,6 +82,8 @@ impl StartFailure {
             Self::Deadline => "deadline",
             Self::ComponentUnreadable => "component-unreadable",
             Self::ComponentTooLarge => "component-too-large",
+            Self::ComponentUnsupported => "component-unsupported",
+            Self::ComponentDoesNotFit => "component-does-not-fit",
             Self::ComponentInvalid => "component-invalid",
             Self::WrongWorld => "wrong-world",
             Self::MemoryMinimum => "memory-minimum",
@@ -106,6 +112,11 @@ impl StartFailure {
                 "check the path and the permissions of the component's file"
             }
             Self::ComponentTooLarge => "strip the component, or raise limits.component_mb",
+            Self::ComponentUnsupported => "build the component without the named features",
+            Self::ComponentDoesNotFit => {
+                "restart the host if the file changed since: the pool is made for the components of the \
+                 configuration; else set limits.memory_pool = false"
+            }
             Self::ComponentInvalid => "build the component again, with the target wasm32-wasip2",
             Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.2.0",
             Self::MemoryMinimum => "raise the memory limit of the role or of the request",

@@ -197,6 +197,8 @@ fn start_status(kind: StartFailure) -> StatusCode {
         StartFailure::Quarantined | StartFailure::Superseded => StatusCode::CONFLICT,
         StartFailure::ComponentUnreadable
         | StartFailure::ComponentTooLarge
+        | StartFailure::ComponentUnsupported
+        | StartFailure::ComponentDoesNotFit
         | StartFailure::ComponentInvalid
         | StartFailure::WrongWorld
         | StartFailure::MemoryMinimum => StatusCode::UNPROCESSABLE_ENTITY,
@@ -262,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(StartFailure, u16); 18] = [
+    const ALL: [(StartFailure, u16); 20] = [
         (StartFailure::UnknownRole, 400),
         (StartFailure::UnknownComponent, 400),
         (StartFailure::InvalidRequest, 400),
@@ -274,6 +276,8 @@ mod tests {
         (StartFailure::Deadline, 504),
         (StartFailure::ComponentUnreadable, 422),
         (StartFailure::ComponentTooLarge, 422),
+        (StartFailure::ComponentUnsupported, 422),
+        (StartFailure::ComponentDoesNotFit, 422),
         (StartFailure::ComponentInvalid, 422),
         (StartFailure::WrongWorld, 422),
         (StartFailure::MemoryMinimum, 422),

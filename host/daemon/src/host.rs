@@ -52,7 +52,7 @@ impl Host {
     pub fn build(settings: &Settings, handover: Option<&Handover>) -> Result<Self, Failure> {
         let state_dir = StateDir::take(&settings.state_dir)?;
         refuse_newer_database(settings)?;
-        let file_limit = raise_file_limit(settings.runtime.max_agents);
+        raise_file_limit();
         let kernel = Kernel::here();
         let run = describe_run(&kernel, handover);
         let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
@@ -95,7 +95,7 @@ impl Host {
             town,
             _state_dir: state_dir,
         };
-        host.tell_cold_start(settings, &run, handover.is_some(), before, file_limit);
+        host.tell_cold_start(settings, &run, handover.is_some(), before);
         if let Some(town) = &host.town {
             // A new token is a line, and not the first one.
             town.keep_token();
@@ -110,14 +110,7 @@ impl Host {
         Ok(host)
     }
 
-    fn tell_cold_start(
-        &self,
-        settings: &Settings,
-        run: &Run,
-        init: bool,
-        before: Before,
-        file_limit: Option<String>,
-    ) {
+    fn tell_cold_start(&self, settings: &Settings, run: &Run, init: bool, before: Before) {
         let capacity = self.runtime.capacity();
         let names =
             |keys: &mut dyn Iterator<Item = &Arc<str>>| keys.map(|key| key.to_string()).collect();
@@ -137,7 +130,7 @@ impl Host {
             memory: self.memory.memory().sources(),
         });
         self.sink.record(before.into_event());
-        for reason in capacity.notes.iter().chain(&file_limit) {
+        for reason in &capacity.notes {
             self.sink.record(Event::CapacityLimited {
                 requested: settings.runtime.max_agents,
                 granted: capacity.max_agents,
@@ -278,18 +271,11 @@ fn trace_to(sink: &SharedSink, level: Level) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
 }
 
-/// Raises the limit of open files as far as the system lets it, and says so when that is not far. Every
-/// agent with a workspace holds a directory open; the usual soft limit of 1024 is for programs that use
-/// `select`, and this one does not.
-fn raise_file_limit(max_agents: usize) -> Option<String> {
+/// Raises the limit of open files as far as the system lets it. The usual soft limit of 1024 is for
+/// programs that use `select`, and this one does not. What the limit then holds is said by the engine's capacity.
+fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
-    let files = getrlimit(Resource::Nofile).current?;
-    // A workspace for each agent, the control server's connections, and what agents open.
-    let wanted = max_agents as u64 * 2 + 1024;
-    let text =
-        || format!("{files} files may be open (RLIMIT_NOFILE), {max_agents} agents want {wanted}");
-    (files < wanted).then(text)
 }

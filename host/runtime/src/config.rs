@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_model::Limits;
+
 use crate::CoreDumpRules;
 
 /// Settings of the engine and of what surrounds it.
@@ -10,10 +12,17 @@ use crate::CoreDumpRules;
 pub struct RuntimeConfig {
     /// Largest number of live agents. All totals of the pool follow from it.
     pub max_agents: usize,
+    /// Files of the components that are configured. The pool has room for the largest of them.
+    pub components: Vec<PathBuf>,
+    /// File descriptors that each agent takes.
+    pub files_per_agent: usize,
     /// Whether stores get their memory from a pool, where the address space has room for one.
     pub pooling: bool,
     /// Largest memory of one agent, in bytes. Caps the slots of the pool.
     pub max_agent_memory_bytes: u64,
+    /// Address space that each memory reserves where there is no pool, in bytes: the largest limit that is
+    /// configured.
+    pub reserved_memory_bytes: u64,
     /// Where compiled components are kept. `None`: nowhere.
     pub aot_dir: Option<PathBuf>,
     /// Bytes that the AOT directory may hold. The entries unused for longest go first.
@@ -42,8 +51,11 @@ impl Default for RuntimeConfig {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             max_agents: 1000,
+            components: Vec::new(),
+            files_per_agent: 2,
             pooling: true,
             max_agent_memory_bytes: 1024 * 1024 * 1024,
+            reserved_memory_bytes: Limits::default().memory_bytes,
             aot_dir: None,
             aot_bytes: 1024 * 1024 * 1024,
             core_dumps: None,

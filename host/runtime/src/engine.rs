@@ -1,9 +1,15 @@
 //! Engine settings, the pool, and how many agents fit.
 //!
-//! The pool's totals follow from one number, the largest count of live agents. That number is first
-//! held against `vm.max_map_count`: the pool maps two regions for each fiber stack up front, and a live
-//! agent takes about four more. Without the check the process would meet ENOMEM in the middle of its
-//! work; with it the ceiling is known at boot and a start over it gets a clear answer.
+//! ```text
+//!   configured components ─▶ needs of the largest ─┐
+//!   limits of the process (`ceilings`) ────────────┴▶ live agents ─▶ totals of the pool
+//! ```
+//!
+//! The pool has room for so many agents of the largest configured component, so whoever gets a place gets
+//! an instance: the number is the answer to a start, and nothing fails in the middle of its work. Core instances
+//! cost the pool nothing and have no bound there.
+
+use std::path::PathBuf;
 
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
@@ -11,19 +17,40 @@ use wasmtime::{
 };
 
 use crate::RuntimeConfig;
-
-/// Mappings that one agent takes: two for its stack in the pool, four while it lives. Measured: 10,000
-/// live agents make 61,076 mappings.
-const MAPS_PER_AGENT: usize = 6;
-
-/// Mappings left for the program, its libraries, its heap and its threads.
-const MAPS_RESERVED: usize = 4096;
-
-/// The kernel's default where `/proc/sys/vm/max_map_count` cannot be read.
-const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
+use crate::ceilings::{PerAgent, ceilings};
+use crate::needs::Needs;
 
 /// Frames of a backtrace. Enough to see that a frame repeats.
 const MAX_FRAMES: usize = 64;
+
+/// What a component may have in any case: its module and the adapters around it bring a table or two each.
+const USUAL: Needs = Needs {
+    core_instances: u32::MAX,
+    memories: 1,
+    tables: 4,
+    module_memories: 1,
+    module_tables: 4,
+    table_elements: 20_000,
+    memory_bytes: 0,
+};
+
+/// What a component may make the pool have. One that needs more is refused, and costs the others nothing.
+const MOST: Needs = Needs {
+    core_instances: u32::MAX,
+    memories: 100,
+    tables: 100,
+    module_memories: 100,
+    module_tables: 100,
+    table_elements: 10_000_000,
+    memory_bytes: u64::MAX,
+};
+
+/// Linear memories that one pool can have: each reserves 4 GiB and its guards, of the 128 TiB that a process
+/// has.
+const MAX_MEMORIES: usize = 24_000;
+
+/// What a memory outside a pool has as guards, in bytes. Accesses are checked there in any case.
+const GUARD_BYTES: u64 = 64 * 1024;
 
 /// How stores get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,33 +102,98 @@ const TABLE_KEEP_RESIDENT: usize = 16 * 1024;
 /// unmapped.
 const MEMORY_KEEP_RESIDENT: usize = 32 * 1024;
 
+/// An engine, and what it was built for.
+pub(crate) struct Built {
+    pub engine: Engine,
+    pub capacity: Capacity,
+    /// What a component may need. `None`: whatever it wants, without a pool.
+    pub room: Option<Needs>,
+}
+
 /// Builds the engine, with a pool when the address space allows it.
-pub(crate) fn build(config: &RuntimeConfig) -> Result<(Engine, Capacity), EngineError> {
-    let max_map_count = read_max_map_count().unwrap_or(DEFAULT_MAX_MAP_COUNT);
-    let max_agents = config.max_agents.min(agents_that_fit(max_map_count)).max(1);
+pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
+    let room = room_of_an_agent(config);
     let mut notes = Vec::new();
-    if max_agents < config.max_agents {
-        notes.push(format!(
-            "vm.max_map_count is {max_map_count}: at {MAPS_PER_AGENT} mappings an agent it holds \
-             {max_agents} agents and not {}",
-            config.max_agents
+    if config.pooling {
+        let max_agents = agents_that_fit(config, &room, Allocator::Pooling, &mut notes);
+        match Engine::new(&settings(config, pool(&room, max_agents))) {
+            Ok(engine) => {
+                let capacity = capacity(config, max_agents, Allocator::Pooling, notes);
+                return Ok(Built { engine, capacity, room: Some(room) });
+            }
+            Err(error) => {
+                let text = "no address space for the pool, allocating on demand";
+                notes = vec![format!("{text}: {error:#}")];
+            }
+        }
+    }
+    let mut settings = settings(config, InstanceAllocationStrategy::OnDemand);
+    // What the configured limits need, and not the 4 GiB that would save checks: a larger memory is moved when
+    // it grows beyond.
+    settings
+        .memory_reservation(config.reserved_memory_bytes)
+        .memory_reservation_for_growth(config.reserved_memory_bytes / 4)
+        .memory_guard_size(GUARD_BYTES)
+        .guard_before_linear_memory(false)
+        .gc_heap_reservation(config.reserved_memory_bytes)
+        .gc_heap_reservation_for_growth(config.reserved_memory_bytes / 4);
+    let engine =
+        Engine::new(&settings).map_err(|error| EngineError { message: format!("{error:#}") })?;
+    let max_agents = agents_that_fit(config, &room, Allocator::OnDemand, &mut notes);
+    let capacity = capacity(config, max_agents, Allocator::OnDemand, notes);
+    Ok(Built { engine, capacity, room: None })
+}
+
+fn capacity(
+    config: &RuntimeConfig,
+    max_agents: usize,
+    allocator: Allocator,
+    notes: Vec<String>,
+) -> Capacity {
+    let max_agent_memory_bytes = config.max_agent_memory_bytes;
+    Capacity { max_agents, max_agent_memory_bytes, allocator, notes }
+}
+
+/// What an agent may need: as much as the largest of the configured components. Those that cannot be read
+/// are reported when they are loaded.
+fn room_of_an_agent(config: &RuntimeConfig) -> Needs {
+    let read = |path: &PathBuf| Needs::of_file(path, config.max_component_bytes);
+    let needs = config.components.iter().filter_map(read);
+    let largest = needs.filter(|needs| needs.beyond(&MOST).is_none()).fold(USUAL, Needs::or);
+    Needs { memory_bytes: config.max_agent_memory_bytes, ..largest }
+}
+
+/// The largest number of agents, and a note when it is not the configured one.
+fn agents_that_fit(
+    config: &RuntimeConfig,
+    room: &Needs,
+    allocator: Allocator,
+    notes: &mut Vec<String>,
+) -> usize {
+    let memories = room.memories as usize;
+    let agent = PerAgent {
+        memories,
+        memory_bytes: config.reserved_memory_bytes + 2 * GUARD_BYTES,
+        files: config.files_per_agent,
+    };
+    let mut lowest = config.max_agents;
+    let mut why = None;
+    for ceiling in ceilings(agent, allocator) {
+        if ceiling.agents < lowest {
+            (lowest, why) = (ceiling.agents, Some(ceiling.reason));
+        }
+    }
+    let in_a_pool = MAX_MEMORIES / memories;
+    if allocator == Allocator::Pooling && in_a_pool < lowest {
+        lowest = in_a_pool;
+        why = Some(format!(
+            "a component has {memories} linear memories, and {MAX_MEMORIES} fit into the address space"
         ));
     }
-    let pooled = config.pooling.then(|| Engine::new(&settings(config, pool(config, max_agents))));
-    let (engine, allocator) = match pooled {
-        Some(Ok(engine)) => (engine, Allocator::Pooling),
-        failed => {
-            if let Some(Err(error)) = failed {
-                let text = "no address space for the pool, allocating on demand";
-                notes.push(format!("{text}: {error:#}"));
-            }
-            let engine = Engine::new(&settings(config, InstanceAllocationStrategy::OnDemand))
-                .map_err(|error| EngineError { message: format!("{error:#}") })?;
-            (engine, Allocator::OnDemand)
-        }
-    };
-    let max_agent_memory_bytes = config.max_agent_memory_bytes;
-    Ok((engine, Capacity { max_agents, max_agent_memory_bytes, allocator, notes }))
+    let lowest = lowest.max(1);
+    let asked = config.max_agents;
+    notes.extend(why.map(|why| format!("{why}: it holds {lowest} agents and not {asked}")));
+    lowest
 }
 
 fn settings(config: &RuntimeConfig, strategy: InstanceAllocationStrategy) -> Config {
@@ -119,34 +211,27 @@ fn settings(config: &RuntimeConfig, strategy: InstanceAllocationStrategy) -> Con
     settings
 }
 
-fn pool(config: &RuntimeConfig, max_agents: usize) -> InstanceAllocationStrategy {
+fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
     let agents = u32::try_from(max_agents).unwrap_or(u32::MAX / 8);
-    let memory = usize::try_from(config.max_agent_memory_bytes).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
-    // A component brings a few core instances (its module and the adapters around it; interpreters
-    // that link at run time bring more), rarely more than one memory, and a table or two each.
     pool.total_component_instances(agents)
-        .total_core_instances(agents.saturating_mul(8))
-        .total_memories(agents.saturating_add(agents / 4).saturating_add(1))
-        .total_tables(agents.saturating_mul(4))
+        .total_core_instances(u32::MAX)
+        .total_memories(agents.saturating_mul(room.memories).saturating_add(agents / 4 + 1))
+        .total_tables(agents.saturating_mul(room.tables))
         .total_stacks(agents)
         .total_gc_heaps(agents)
-        .max_tables_per_module(4)
+        .max_memories_per_component(room.memories)
+        .max_tables_per_component(room.tables)
+        .max_memories_per_module(room.module_memories)
+        .max_tables_per_module(room.module_tables)
+        .table_elements(usize::try_from(room.table_elements).unwrap_or(usize::MAX))
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .decommit_batch_size(1)
-        .max_memory_size(memory);
+        .max_memory_size(usize::try_from(room.memory_bytes).unwrap_or(usize::MAX));
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT).pagemap_scan(Enabled::Auto);
     }
     InstanceAllocationStrategy::Pooling(pool)
-}
-
-fn agents_that_fit(max_map_count: usize) -> usize {
-    max_map_count.saturating_sub(MAPS_RESERVED) / MAPS_PER_AGENT
-}
-
-fn read_max_map_count() -> Option<usize> {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -154,16 +239,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_default_holds_ten_thousand_agents() {
-        let fit = agents_that_fit(DEFAULT_MAX_MAP_COUNT);
-        assert!((10_000..11_000).contains(&fit), "{fit}");
+    fn more_than_fits_is_cut_with_a_note() {
+        let config = RuntimeConfig { max_agents: usize::MAX / 16, ..RuntimeConfig::default() };
+        let Built { capacity, .. } = build(&config).unwrap();
+        assert!(capacity.max_agents < config.max_agents);
+        assert_eq!(capacity.notes.len(), 1, "{:?}", capacity.notes);
+        assert!(capacity.notes[0].contains("an agent takes"), "{:?}", capacity.notes);
     }
 
     #[test]
-    fn more_than_fits_is_cut_with_a_note() {
-        let config = RuntimeConfig { max_agents: usize::MAX / 16, ..RuntimeConfig::default() };
-        let (_, capacity) = build(&config).unwrap();
-        assert!(capacity.max_agents < config.max_agents);
-        assert!(capacity.notes[0].contains("max_map_count"), "{:?}", capacity.notes);
+    fn components_with_many_memories_make_fewer_agents_fit() {
+        let config = RuntimeConfig { max_agents: 2000, ..RuntimeConfig::default() };
+        let room = Needs { memories: 100, ..USUAL };
+        let mut notes = Vec::new();
+        let fit = agents_that_fit(&config, &room, Allocator::Pooling, &mut notes);
+        assert!(fit <= 240, "{fit}: {notes:?}");
+        assert_eq!(notes.len(), 1);
     }
 }

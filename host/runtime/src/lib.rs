@@ -10,7 +10,7 @@
 //! a trap, a deadline or a host panic there is an [`bulkhead_model::Exit`] and no incarnation any more:
 //! a store that trapped cannot be entered again, because nobody has it.
 //!
-//! - `engine`: engine settings, the pool, how many agents fit
+//! - `engine`, `needs`, `ceilings`: engine settings, the pool, what a component needs of it, how many agents fit
 //! - [`loader`], `aot`, `world`: from a file to something that can be instantiated
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
@@ -24,11 +24,13 @@ mod aot;
 mod backtrace;
 mod bindings;
 mod call;
+mod ceilings;
 mod config;
 mod core_dump;
 mod cut;
 mod engine;
 mod exit;
+mod features;
 mod headroom;
 mod incarnation;
 mod interfaces;
@@ -38,6 +40,7 @@ pub mod loader;
 mod logs;
 mod memory;
 mod meter;
+mod needs;
 mod port;
 mod resources;
 mod runtime;

@@ -28,6 +28,8 @@ use wasmtime::component::{Component, Linker};
 
 use crate::RuntimeConfig;
 use crate::aot::{AotCache, Found, read_bounded};
+use crate::features;
+use crate::needs::Needs;
 use crate::state::State;
 use crate::world::{self, World};
 
@@ -110,6 +112,26 @@ pub enum LoadError {
         /// What is missing.
         reason: String,
     },
+    /// The component needs what this engine does not have.
+    #[error("component {name}: {} needs what this host does not have: {features}", path.display())]
+    Unsupported {
+        /// The component.
+        name: Arc<str>,
+        /// Its file.
+        path: PathBuf,
+        /// Features of WebAssembly or of the component model.
+        features: String,
+    },
+    /// The component needs more than an agent has in the pool.
+    #[error("component {name}: {} does not fit into the pool: {reason}", path.display())]
+    DoesNotFit {
+        /// The component.
+        name: Arc<str>,
+        /// Its file.
+        path: PathBuf,
+        /// What it needs, and what there is.
+        reason: String,
+    },
     /// The job that loaded it failed: a fault of the host.
     #[error("component {name}: loading failed: {reason}")]
     Host {
@@ -133,6 +155,8 @@ struct Shared {
     linker: Linker<State>,
     cache: Option<AotCache>,
     max_bytes: u64,
+    /// What a component may need of the pool. `None`: there is no pool.
+    room: Option<Needs>,
     compilers: rayon::ThreadPool,
     sink: SharedSink,
 }
@@ -174,6 +198,7 @@ impl Loader {
         config: &RuntimeConfig,
         engine: Engine,
         linker: Linker<State>,
+        room: Option<Needs>,
         sink: SharedSink,
     ) -> io::Result<Self> {
         let cache = match &config.aot_dir {
@@ -191,7 +216,7 @@ impl Loader {
             .build()
             .map_err(io::Error::other)?;
         let max_bytes = config.max_component_bytes;
-        let shared = Arc::new(Shared { engine, linker, cache, max_bytes, compilers, sink });
+        let shared = Arc::new(Shared { engine, linker, cache, max_bytes, room, compilers, sink });
         Ok(Self { shared, known: Mutex::default() })
     }
 
@@ -267,8 +292,18 @@ impl Shared {
             reason,
         };
         check_preamble(&bytes).map_err(|reason| invalid(reason.into()))?;
+        self.check_room(name, path, &bytes)?;
         let digest = Digest(Sha256::digest(&bytes).into());
-        let (component, source) = self.component(&digest, &bytes).map_err(invalid)?;
+        let (component, source) = self.component(&digest, &bytes).map_err(|reason| {
+            let (name, path) = (Arc::clone(name), path.to_owned());
+            match features::missing(&bytes) {
+                Some(features) => LoadError::Unsupported { name, path, features },
+                None if reason.contains("pooling allocator") => {
+                    LoadError::DoesNotFit { name, path, reason }
+                }
+                None => LoadError::Invalid { name, path, reason },
+            }
+        })?;
         let world = world::check(&component, |component| self.linker.instantiate_pre(component))
             .map_err(|reason| LoadError::WrongWorld {
                 name: Arc::clone(name),
@@ -289,6 +324,15 @@ impl Shared {
         let initial_memory_bytes = pages.saturating_mul(PAGE_BYTES);
         let (name, path) = (Arc::clone(name), Arc::from(path));
         Ok(Arc::new(Loaded { name, digest, path, initial_memory_bytes, world }))
+    }
+
+    /// Before the engine compiles it: it would refuse it in the end.
+    fn check_room(&self, name: &Arc<str>, path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
+        let Some(room) = &self.room else { return Ok(()) };
+        // What cannot be read is no component, and the engine says why.
+        let Ok(needs) = Needs::of(bytes) else { return Ok(()) };
+        let Some(reason) = needs.beyond(room) else { return Ok(()) };
+        Err(LoadError::DoesNotFit { name: Arc::clone(name), path: path.to_owned(), reason })
     }
 
     fn component(&self, digest: &Digest, bytes: &[u8]) -> Result<(Component, Source), String> {

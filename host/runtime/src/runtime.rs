@@ -12,7 +12,7 @@ use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
 use crate::call::{Call, CallLimits, Finished};
 use crate::core_dump::CoreDumps;
-use crate::engine::{self, Capacity, EngineError};
+use crate::engine::{self, Built, Capacity, EngineError};
 use crate::headroom::Headroom;
 use crate::incarnation::{Guest, Live};
 use crate::lanes::Lanes;
@@ -125,11 +125,11 @@ impl Runtime {
     /// Builds the engine and starts the lanes and the ticker.
     pub fn new(config: &RuntimeConfig, sink: SharedSink) -> Result<Self, RuntimeError> {
         let io = |what| move |source| RuntimeError::Io { what, source };
-        let (engine, capacity) = engine::build(config)?;
+        let Built { engine, capacity, room } = engine::build(config)?;
         let linker = link(&engine);
         let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
-        let loader = Loader::new(config, engine, linker, sink)
+        let loader = Loader::new(config, engine, linker, room, sink)
             .map_err(io("open the compile cache"))?;
         let executor = Executor {
             ticker: Arc::new(ticker),

@@ -200,6 +200,8 @@ fn load_failed(error: LoadError) -> StartError {
         LoadError::Unreadable { .. } => (StartPhase::Component, StartFailure::ComponentUnreadable),
         LoadError::TooLarge { .. } => (StartPhase::Component, StartFailure::ComponentTooLarge),
         LoadError::WrongWorld { .. } => (StartPhase::Component, StartFailure::WrongWorld),
+        LoadError::Unsupported { .. } => (StartPhase::Compile, StartFailure::ComponentUnsupported),
+        LoadError::DoesNotFit { .. } => (StartPhase::Admission, StartFailure::ComponentDoesNotFit),
         LoadError::Invalid { .. } => (StartPhase::Compile, StartFailure::ComponentInvalid),
         LoadError::Host { .. } => (StartPhase::Compile, StartFailure::Host),
     };

@@ -155,6 +155,9 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             buffer_bytes: usize::try_from(file.log.buffer_mb.mebibytes()).unwrap_or(usize::MAX / 4),
         },
         runtime: RuntimeConfig {
+            components: components.values().cloned().collect(),
+            files_per_agent: 1 + usize::from(roles.values().any(|role| role.workspace)),
+            reserved_memory_bytes: largest_limit(&roles),
             max_agents: file.limits.max_agents.as_usize(),
             pooling: file.limits.memory_pool,
             max_agent_memory_bytes,
@@ -177,6 +180,12 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             deadline: Duration::from_millis(file.limits.hydration_ms.0),
         },
     })
+}
+
+/// What a role's agents may take at most, of all roles, in bytes.
+fn largest_limit(roles: &BTreeMap<Arc<str>, Role>) -> u64 {
+    let limits = roles.values().map(|role| role.limits.memory_bytes);
+    limits.max().unwrap_or(Limits::default().memory_bytes)
 }
 
 fn memory(memory: &file::Memory) -> Result<MemorySettings, Problem> {

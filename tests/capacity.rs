@@ -1,0 +1,204 @@
+//! How many agents fit is known at boot, for the components of the configuration and the limits of the
+//! process: so many start, and the next one gets an answer with the figures.
+
+use std::path::Path;
+
+use harness::{Host, HostBuilder, Value, json, wait_until};
+
+/// A stock component that computes for ever, with these core modules beside its own.
+fn busy(modules: &str) -> Vec<u8> {
+    let text = format!(
+        "(component
+           (core module $main (func (export \"run\") (result i32) (loop br 0) i32.const 0))
+           {modules}
+           (core instance $i (instantiate $main))
+           (func $run (result (result)) (canon lift (core func $i \"run\")))
+           (instance $r (export \"run\" (func $run)))
+           (export \"wasi:cli/run@0.2.0\" (instance $r)))"
+    );
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("bad WAT in a test: {error}\n{text}"))
+}
+
+/// So many modules with this in them, each instantiated once.
+fn modules(count: usize, contents: &str) -> String {
+    let one = |n| format!("(core module $m{n} {contents}) (core instance (instantiate $m{n}))");
+    (0..count).map(one).collect()
+}
+
+fn builder(path: &Path, max_agents: usize) -> HostBuilder {
+    Host::builder()
+        .component("busy", path)
+        .role("busy", "busy", "shutdown_ms = 100\nrestart = \"temporary\"")
+        .toml(&format!("[limits]\nmax_agents = {max_agents}"))
+}
+
+/// Fills the host with agents of a role, and sees the next one refused with the figures.
+fn fill(host: &Host, role: &str, max_agents: u64) {
+    for number in 0..max_agents {
+        host.client().start(&format!("agent-{number}"), role);
+    }
+    let one_more = host.client().start_with("one-more", role, json!({}));
+    let most = max_agents.to_string();
+    let error = one_more.expect_error(503, &[&format!("{most} agents"), &format!("holds {most}")]);
+    assert_eq!(error["error_type"], "capacity", "{error}");
+}
+
+fn cold_start(host: &Host) -> Value {
+    host.events_named("container.cold_start").remove(0)
+}
+
+#[test]
+fn every_place_has_room_for_the_largest_component_of_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("busy.wasm");
+    for contents in [
+        modules(34, ""),
+        modules(3, "(memory 1)"),
+        modules(2, "(memory 1) (memory 1)"),
+        modules(1, &"(table 1 funcref)".repeat(10)),
+        modules(1, "(table 2000000 funcref)"),
+    ] {
+        std::fs::write(&path, busy(&contents)).unwrap();
+        let host = builder(&path, 4).start().ready();
+        assert_eq!(cold_start(&host)["maxAgents"], 4);
+        assert_eq!(cold_start(&host)["allocator"], "pooling");
+        fill(&host, "busy", 4);
+        for number in 0..4 {
+            host.client().stop(&format!("agent-{number}")).expect(200);
+        }
+        host.finish();
+    }
+}
+
+#[test]
+fn a_component_that_does_not_fit_is_a_component_and_the_answer_says_what_is_too_much() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("busy.wasm");
+    std::fs::write(&path, busy("")).unwrap();
+    let host = builder(&path, 4).start().ready();
+    host.client().start("before", "busy");
+    let contents = modules(3, "(memory 1) (table 1 funcref) (table 1 funcref)");
+    std::fs::write(&path, busy(&contents)).unwrap();
+    let refused = host.client().start_with("after", "busy", json!({}));
+    let named = ["3 linear memories, 1 fit", "6 tables, 4 fit", "restart the host"];
+    let error = refused.expect_error(422, &named);
+    assert_eq!(error["error_type"], "component-does-not-fit", "{error}");
+    host.client().start("echo", "echo");
+    host.client().stop("before").expect(200);
+    host.finish();
+}
+
+#[test]
+fn a_feature_that_the_host_lacks_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("busy.wasm");
+    std::fs::write(&path, busy("(type (future u8))")).unwrap();
+    let host = builder(&path, 4).start().ready();
+    let refused = host.client().start_with("async", "busy", json!({}));
+    let error = refused.expect_error(422, &["component-model async"]);
+    assert_eq!(error["error_type"], "component-unsupported", "{error}");
+    host.finish();
+}
+
+#[test]
+fn open_files_are_a_ceiling() {
+    let limited = ["sh", "-c", "ulimit -n 90; exec \"$@\"", "sh"];
+    let host = Host::builder().run_by(&limited).start().ready();
+    let max_agents = cold_start(&host)["maxAgents"].as_u64().unwrap();
+    assert_eq!(max_agents, 22, "half of 90 for the host, two for each agent");
+    let cut =
+        host.wait_for_line("what was cut", |line| line["event"] == "container.capacity_limited");
+    assert_eq!(cut["granted"], 22, "{cut}");
+    assert!(cut["reason"].as_str().unwrap().contains("RLIMIT_NOFILE is 90"), "{cut}");
+    fill(&host, "echo", max_agents);
+    for number in 0..max_agents {
+        assert_eq!(host.client().ask(&format!("agent-{number}"), "hi"), "hi");
+    }
+    host.finish();
+}
+
+#[test]
+fn without_room_for_the_pool_the_limits_of_agents_are_what_is_reserved() {
+    let limited = ["sh", "-c", "ulimit -v 4500000; exec \"$@\"", "sh"];
+    let host = Host::builder().run_by(&limited).start().ready();
+    let cold_start = cold_start(&host);
+    assert_eq!(cold_start["allocator"], "on_demand");
+    let max_agents = cold_start["maxAgents"].as_u64().unwrap();
+    assert!((30..64).contains(&max_agents), "{max_agents} agents of 64 MiB");
+    let cuts = host.events_named("container.capacity_limited");
+    let names = |cut: &Value| cut["reason"].as_str().unwrap().contains("RLIMIT_AS is 4394 MiB");
+    assert!(cuts.iter().any(names), "{cuts:?}");
+    fill(&host, "echo", max_agents);
+    for number in 0..max_agents {
+        assert_eq!(host.client().ask(&format!("agent-{number}"), "hi"), "hi");
+    }
+    wait_until("all of them are idle", || {
+        host.client().list().iter().all(|agent| agent["status"] == "running")
+    });
+    host.finish();
+}
+
+/// A group of processes, removed when it is dropped, in which the kernel gives no further thread once it is
+/// closed.
+struct PidsGroup(std::path::PathBuf);
+
+impl PidsGroup {
+    fn make() -> Result<Self, String> {
+        let dir = Path::new("/sys/fs/cgroup/pids").join(format!("bulkhead-{}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|error| format!("make a pids group: {error}"))?;
+        Ok(Self(dir))
+    }
+
+    fn entrance(&self) -> Vec<String> {
+        let procs = self.0.join("cgroup.procs").to_str().unwrap().to_owned();
+        ["sh", "-c", "echo $$ >\"$0\" && exec \"$@\"", &procs].map(str::to_owned).to_vec()
+    }
+
+    fn close(&self) {
+        let current = std::fs::read_to_string(self.0.join("pids.current")).unwrap();
+        std::fs::write(self.0.join("pids.max"), current.trim()).unwrap();
+    }
+
+    fn refused(&self) -> u64 {
+        let events = std::fs::read_to_string(self.0.join("pids.events")).unwrap();
+        events.trim().strip_prefix("max ").unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for PidsGroup {
+    fn drop(&mut self) {
+        let removed = || std::fs::remove_dir(&self.0).is_ok();
+        if !removed() && !std::thread::panicking() {
+            wait_until("the group is empty", removed);
+        }
+    }
+}
+
+#[test]
+fn no_agent_fails_where_the_system_gives_no_further_thread() {
+    let group = match PidsGroup::make() {
+        Ok(group) => group,
+        Err(reason) => return harness::skip(&reason),
+    };
+    let entrance = group.entrance();
+    let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
+    let allow = "http_allow = [\"no-such-name.invalid\"]";
+    let host = Host::builder().guest("hog").role("hog", "hog", allow).run_by(&entrance).start();
+    let host = host.ready();
+    group.close();
+    std::thread::scope(|scope| {
+        for number in 0..12 {
+            let (host, name) = (&host, format!("agent-{number}"));
+            scope.spawn(move || {
+                host.client().start(&name, "hog");
+                assert_eq!(host.client().ask(&name, "files 20"), "20");
+                let fetched = host.client().ask(&name, "fetch 1 no-such-name.invalid /");
+                assert!(fetched.starts_with("request 0 failed: "), "{fetched}");
+                assert_eq!(host.client().ask(&name, "drop"), "dropped");
+            });
+        }
+    });
+    assert!(group.refused() > 0, "the kernel refused threads, or this shows nothing");
+    assert!(host.crashes().is_empty());
+    host.finish();
+}
