@@ -174,12 +174,9 @@ fn held_by(entry: &dyn Any) -> u64 {
     if let Some(response) = entry.downcast_ref::<HostOutgoingResponse>() {
         return fields_bytes(&response.headers) + body(response.body.is_some());
     }
-    match entry.downcast_ref::<HostFutureIncomingResponse>() {
-        Some(HostFutureIncomingResponse::Ready(Ok((response, _)))) => {
-            return fields_bytes(response.headers());
-        }
-        // What is on its way is charged to its request.
-        Some(_) | None => {}
+    // One that is on its way is charged to its request.
+    if let Some(HostFutureIncomingResponse::Ready(Ok((response, _)))) = entry.downcast_ref() {
+        return fields_bytes(response.headers());
     }
     match entry.downcast_ref::<HostFutureTrailers>() {
         Some(HostFutureTrailers::Done(Ok(Some(trailers)))) => fields_bytes(trailers),
