@@ -21,6 +21,7 @@ mod agents;
 mod answers;
 mod crash_queue;
 mod file;
+mod first_look;
 mod image;
 mod lanes;
 mod look;
@@ -42,16 +43,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_model::{AgentId, CrashRecord, Incarnation, Timestamp};
-use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
 use crash_queue::CrashBounds;
-use file::FileError;
+use first_look::First;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
 use lanes::{Bounds, Lanes, Work};
-pub use look::read_crashes;
+pub use look::{NewerDatabase, ReadError, check_version, read_crashes, read_snapshot};
 use place::Place;
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
@@ -483,19 +483,6 @@ impl Drop for Database {
     }
 }
 
-/// What the first look found.
-#[derive(Default)]
-struct First {
-    found: Found,
-    forgotten: Incarnation,
-    /// Numbers that the file has room for beyond those that it was found with.
-    reserved: u64,
-    held: records::Held,
-    generation: u64,
-    /// How long hosts have run with the file.
-    ran: Duration,
-}
-
 impl Shared {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -539,103 +526,7 @@ impl Shared {
     fn now(&self) -> Timestamp {
         writer::now()
     }
-
-    /// Opens the file and reads what is needed of it. A damaged one is set aside, once.
-    fn first_look(&self) -> (Place, First) {
-        let Some(dir) = self.dir() else {
-            let reason = NO_FILE.into();
-            return (Place::Lost { reason, retry_at: None }, First::default());
-        };
-        let looked = self.look(dir).or_else(|error| match error {
-            FileError::Damaged(reason) => {
-                let aside = file::set_aside(dir, self.now())?;
-                let (kept_as, removed) = (aside.kept_as, aside.removed);
-                self.tell(Notice::SetAside { reason, kept_as, removed });
-                self.look(dir)
-            }
-            error => Err(error),
-        });
-        let error = match looked {
-            Ok((opened, first)) => return (Place::Open(opened), first),
-            Err(error) => error,
-        };
-        let retries = !matches!(error, FileError::TooNew { .. });
-        let reason = error.to_string();
-        self.tell(Notice::Unavailable { reason: reason.clone(), retries });
-        let retry_at = retries.then(|| std::time::Instant::now() + self.config.retry);
-        (Place::Lost { reason: reason.into(), retry_at }, First::default())
-    }
-
-    fn look(&self, dir: &Path) -> Result<(file::Opened, First), FileError> {
-        let opened = file::open(dir, self.config.check)?;
-        if opened.check_cut_short {
-            self.tell(Notice::CheckCutShort);
-        }
-        let failed = |error: rusqlite::Error| FileError::of("read the database", &error);
-        let (first, unreadable) = self.read(&opened.connection).map_err(failed)?;
-        if unreadable != (0, 0) {
-            let (agents, crashes) = unreadable;
-            self.tell(Notice::Unreadable { agents, crashes });
-        }
-        Ok((opened, first))
-    }
-
-    fn read(&self, connection: &Connection) -> rusqlite::Result<(First, (u64, u64))> {
-        let agents::Rows { rows, forgotten, unreadable: of_agents } = agents::read(connection)?;
-        let newest = CrashQuery { limit: self.config.crashes_at_open, ..CrashQuery::default() };
-        let (mut crashes, unreadable_crashes) = records::query(connection, &newest)?;
-        crashes.reverse();
-        let held = records::count(connection)?;
-        let generation = snapshots::last_generation(connection)?;
-        let ran = records::ran(connection)?;
-        let unreadable = of_agents.iter().filter_map(|row| {
-            let id = AgentId::parse(&row.id).ok()?;
-            Some(UnreadableAgent { id, wanted: row.wanted })
-        });
-        let found = Found { agents: rows, unreadable: unreadable.collect(), crashes };
-        // A disk that takes nothing is told with the first write that somebody waits for.
-        let reserved = agents::reserve(connection, &of_agents).map_or(0, |()| image::RESERVED);
-        let first = First { found, forgotten, reserved, held, generation, ran };
-        Ok((first, (of_agents.len() as u64, unreadable_crashes)))
-    }
 }
-
-/// A database that this program must not touch.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the database in {dir} has version {found}, this program knows {known}")]
-pub struct NewerDatabase {
-    /// Where it is.
-    pub dir: String,
-    /// Its version.
-    pub found: i64,
-    /// The newest that this program knows.
-    pub known: i64,
-}
-
-/// Whether a newer program wrote the file in `dir`. No file, or one that cannot be read: not as far as is known.
-pub fn check_version(dir: &Path) -> Result<(), NewerDatabase> {
-    let exists = file::path(dir).is_file();
-    let found = exists.then(|| file::open_to_look(dir).and_then(|it| schema::version(&it)));
-    match found {
-        Some(Ok(found)) if found > schema::NEWEST => {
-            let dir = dir.display().to_string();
-            Err(NewerDatabase { dir, found, known: schema::NEWEST })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Reads the newest good snapshot of an agent from the file in `dir`, whether a host runs or not.
-pub fn read_snapshot(dir: &Path, agent: &AgentId) -> Result<Newest, ReadError> {
-    let connection = file::open_to_read(dir).map_err(|error| ReadError(error.to_string()))?;
-    snapshots::newest(&connection, agent)
-        .map_err(|error| ReadError(format!("read the database: {error}")))
-}
-
-/// Why the file could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ReadError(String);
 
 #[cfg(test)]
 mod tests;

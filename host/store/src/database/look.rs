@@ -1,5 +1,5 @@
-//! Reading crash records from outside: a host may run or not, the file may be older than this program, and its
-//! directory may be read-only.
+//! Reading from outside, crash records above all: a host may run or not, the file may be older than this program,
+//! and its directory may be read-only.
 //!
 //! A database with a log needs two files beside it to be read, and one that was closed in order has neither. Where
 //! they cannot be made it is read as a file that nobody changes (`immutable`). That is dangerous while a host lives:
@@ -12,13 +12,51 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bulkhead_model::CrashRecord;
+use bulkhead_model::{AgentId, CrashRecord};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use super::file::{self, FileError};
 use super::records::{self, CrashQuery};
-use super::{ReadError, schema};
+use super::schema;
+use super::snapshots::{self, Newest};
+
+/// A database that this program must not touch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the database in {dir} has version {found}, this program knows {known}")]
+pub struct NewerDatabase {
+    /// Where it is.
+    pub dir: String,
+    /// Its version.
+    pub found: i64,
+    /// The newest that this program knows.
+    pub known: i64,
+}
+
+/// Whether a newer program wrote the file in `dir`. No file, or one that cannot be read: not as far as is known.
+pub fn check_version(dir: &Path) -> Result<(), NewerDatabase> {
+    let exists = file::path(dir).is_file();
+    let found = exists.then(|| file::open_to_look(dir).and_then(|it| schema::version(&it)));
+    match found {
+        Some(Ok(found)) if found > schema::NEWEST => {
+            let dir = dir.display().to_string();
+            Err(NewerDatabase { dir, found, known: schema::NEWEST })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the newest good snapshot of an agent from the file in `dir`, whether a host runs or not.
+pub fn read_snapshot(dir: &Path, agent: &AgentId) -> Result<Newest, ReadError> {
+    let connection = file::open_to_read(dir).map_err(|error| ReadError(error.to_string()))?;
+    snapshots::newest(&connection, agent)
+        .map_err(|error| ReadError(format!("read the database: {error}")))
+}
+
+/// Why the file could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadError(String);
 
 /// Times that a read is begun again because somebody changed the file under it.
 const ATTEMPTS: u32 = 3;

@@ -1,0 +1,107 @@
+//! Files that go, come back, or are made anew under a host.
+
+use super::*;
+
+#[test]
+fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, away) = (dir.path().join("store"), dir.path().join("away"));
+    let (database, _) = open_clean(&store);
+    for agent in ["stopped-meanwhile", "begun-later", "untouched"] {
+        database.change(&id(agent), began(40, "old")).wait().unwrap();
+    }
+    drop(database);
+    fs::rename(&store, &away).unwrap();
+    fs::write(&store, "a file in the directory's place").unwrap();
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, found, told) = open_with(&store, soon);
+    assert_eq!(found, Found::default());
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    // Nothing is known of it, so it counts anew.
+    database.note(&id("stopped-meanwhile"), began(1, "new"));
+    database.note(&id("stopped-meanwhile"), stopped(1));
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    database.change(&id("begun-later"), began(1, "new")).wait().unwrap();
+    drop(database);
+    let (_, found) = open_clean(&store);
+    let seen = |agent: &str| {
+        let row = &found[&id(agent)];
+        (row.wanted, row.incarnation.0, row.order.as_deref())
+    };
+    assert_eq!(seen("stopped-meanwhile"), (Wanted::Stopped, 40, None));
+    assert_eq!(seen("begun-later"), (Wanted::Running, 40, Some("new")));
+    assert_eq!(seen("untouched"), (Wanted::Running, 40, Some("old")));
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_made_anew_with_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, told) = open(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    fs::remove_file(file::path(dir.path())).unwrap();
+    database.change(&id("b"), began(1, "order")).wait().unwrap();
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    drop(database);
+    assert_eq!(open_clean(dir.path()).1.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_made_anew_knows_the_numbers_of_agents_that_are_forgotten() {
+    for damaged in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _, told) = open_with(dir.path(), |config| config.max_agents = 1);
+        database.change(&id("a"), began(40, "order"));
+        database.change(&id("a"), stopped(40)).wait().unwrap();
+        database.change(&id("b"), began(1, "order")).wait().unwrap();
+        assert_eq!(database.forgotten(), Incarnation(40));
+        match damaged {
+            true => Connection::open(file::path(dir.path()))
+                .unwrap()
+                .execute_batch("DROP TABLE agents")
+                .unwrap(),
+            false => fs::remove_file(file::path(dir.path())).unwrap(),
+        }
+        database.change(&id("b"), stopped(1)).wait().unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        drop(database);
+        let (database, _, _told) = open(dir.path());
+        assert_eq!(database.forgotten(), Incarnation(40), "damaged: {damaged}");
+    }
+}
+
+#[test]
+fn snapshots_count_on_when_a_file_comes_back_that_was_away_at_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, away) = (dir.path().join("store"), dir.path().join("away"));
+    let (database, _) = open_clean(&store);
+    for _ in 0..5 {
+        database.keep_snapshot(snapshot("a", b"old")).unwrap().wait().unwrap();
+    }
+    drop(database);
+    fs::rename(&store, &away).unwrap();
+    fs::write(&store, "a file in the directory's place").unwrap();
+    let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
+    let (database, _, told) = open_with(&store, soon);
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    database.keep_snapshot(snapshot("a", b"new")).unwrap().wait().unwrap();
+    assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"new");
+}
+
+#[test]
+fn a_file_that_is_damaged_while_it_is_in_use_is_replaced_with_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _, told) = open(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    let saboteur = Connection::open(file::path(dir.path())).unwrap();
+    saboteur.execute_batch("DROP TABLE agents").unwrap();
+    database.change(&id("b"), began(1, "order")).wait().unwrap();
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::SetAside { .. }));
+    drop(database);
+    assert_eq!(open_clean(dir.path()).1.len(), 2);
+}
