@@ -65,6 +65,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
+use crate::earlier::{self, Earlier};
 use crate::order::{self, Origin};
 use crate::registry::Registry;
 use crate::start::{Admitted, MAYOR};
@@ -104,21 +105,6 @@ pub struct HydrationReport {
     pub overtaken: usize,
     /// Agents in quarantine.
     pub quarantined: usize,
-}
-
-/// What earlier runs left in the database.
-#[derive(Debug, Clone, Default)]
-pub struct Earlier {
-    /// What is known of agents.
-    pub agents: Vec<AgentRow>,
-    /// Agents of which something is there that cannot be read.
-    pub unreadable: Vec<UnreadableAgent>,
-}
-
-impl From<Vec<AgentRow>> for Earlier {
-    fn from(agents: Vec<AgentRow>) -> Self {
-        Self { agents, unreadable: Vec::new() }
-    }
 }
 
 /// What earlier runs left, as far as it is not in slots.
@@ -203,7 +189,7 @@ impl Plan {
             match wanted {
                 Some(Wanted::Stopped) => _ = plan.down.insert(id, Wanted::Stopped),
                 Some(Wanted::Running | Wanted::Failed) | None => {
-                    plan.failed.push((id, unreadable()));
+                    plan.failed.push((id, earlier::unreadable()));
                 }
             }
         }
@@ -354,12 +340,6 @@ impl Plan {
             self.entries.push(Entry { request, origin, settings: None, _agent: None });
         }
     }
-}
-
-/// Of an agent whose row in the database says nothing. Whoever starts it gives it a new one.
-fn unreadable() -> StartError {
-    let text = "its row in the database cannot be read; a start takes its place";
-    StartError::new(StartPhase::Admission, StartFailure::Host, text)
 }
 
 /// Nobody asked for it in this run: whoever comes first stays.

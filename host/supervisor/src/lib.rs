@@ -13,6 +13,7 @@
 
 mod catalog;
 mod drain;
+mod earlier;
 mod hydrate;
 mod kept_rows;
 mod memory;
@@ -45,8 +46,9 @@ use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
+pub use earlier::Earlier;
 use hydrate::Plan;
-pub use hydrate::{Earlier, HydrationReport, HydrationRules};
+pub use hydrate::{HydrationReport, HydrationRules};
 use kept_rows::KeptRows;
 pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;

@@ -1,0 +1,26 @@
+//! What earlier runs left in the database.
+
+use bulkhead_agent::{StartError, StartFailure};
+use bulkhead_model::StartPhase;
+use bulkhead_store::database::{AgentRow, UnreadableAgent};
+
+/// What earlier runs left in the database.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    /// What is known of agents.
+    pub agents: Vec<AgentRow>,
+    /// Agents of which something is there that cannot be read.
+    pub unreadable: Vec<UnreadableAgent>,
+}
+
+impl From<Vec<AgentRow>> for Earlier {
+    fn from(agents: Vec<AgentRow>) -> Self {
+        Self { agents, unreadable: Vec::new() }
+    }
+}
+
+/// Of an agent whose row in the database says nothing. Whoever starts it gives it a new one.
+pub(crate) fn unreadable() -> StartError {
+    let text = "its row in the database cannot be read; a start takes its place";
+    StartError::new(StartPhase::Admission, StartFailure::Host, text)
+}
