@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const RESTARTS: u64 = 100;
 
 /// Comes back at once, for as long as its window lets it.
-const LOOPER: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
+const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 100\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
 fn host(component: &str) -> Host {

@@ -76,7 +76,7 @@ fn files_and_lines_are_filled_in_afterwards() {
 }
 
 /// Crashes with 40 MiB in memory, of which a copy takes a while, and comes back at once.
-const LARGE: &str = "core_dump = true\nmemory_limit_mb = 48\nrestart = \"transient\"\n\
+const LARGE: &str = "core_dump = true\nmemory_limit_mb = 48\nrestart = \"transient\"\nmax_attempts = 1\n\
     restart_backoff_ms = 1\nrestart_backoff_max_ms = 1\nrestart_max = 100";
 
 #[test]

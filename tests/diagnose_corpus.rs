@@ -33,7 +33,7 @@ const SPOILED: usize = 2;
 const FAILURES: usize = 2;
 
 /// Comes back at once.
-const LOOPER: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
+const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 100\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
 /// What is done to a run.

@@ -11,7 +11,7 @@ use harness::{Answer, Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
 /// Comes back by itself, and nobody lives to see it: the wait is random, below three thousand years.
-const FOR_EVER_AWAY: &str = "restart = \"transient\"\nrestart_backoff_ms = 100000000000000\nrestart_backoff_max_ms = 100000000000000";
+const FOR_EVER_AWAY: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 100000000000000\nrestart_backoff_max_ms = 100000000000000";
 
 /// What comes after a drain's own time, where the machine does other things: killing, last answers, last
 /// lines of the log.
@@ -246,7 +246,7 @@ fn many_agents_in_backoff_are_all_told_of() {
 
 #[test]
 fn a_crash_while_others_work_is_recorded_and_not_restarted() {
-    let at_once = "restart = \"permanent\"\nrestart_backoff_ms = 1";
+    let at_once = "restart = \"permanent\"\nmax_attempts = 1\nrestart_backoff_ms = 1";
     let host = slow().guest("trap").role("trap", "trap", at_once).start();
     let client = host.client();
     client.start("busy", "hang");
@@ -422,7 +422,7 @@ fn two_hundred_agents_of_every_kind_end_in_time_and_each_is_accounted_for() {
         .fold(builder.toml(limits), |builder, role| builder.role(role, role, long));
     let host = builder
         .role("looper", "trap", FOR_EVER_AWAY)
-        .role("quarantined", "trap", "restart = \"transient\"\nrestart_max = 0")
+        .role("quarantined", "trap", "restart = \"transient\"\nmax_attempts = 1\nrestart_max = 0")
         .start();
     let ids = crowd(host.client());
     let asked = Instant::now();

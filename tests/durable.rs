@@ -10,11 +10,11 @@ use harness::{Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
 /// Comes back at once.
-const LOOPER: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
+const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 2\nrestart_window_ms = 3600000";
 
 /// Keeps its state after each turn.
-const REMEMBERS: &str = "snapshot = \"turn\"\nsnapshot_ms = 1\nrestart = \"transient\"\n\
+const REMEMBERS: &str = "snapshot = \"turn\"\nsnapshot_ms = 1\nrestart = \"transient\"\nmax_attempts = 1\n\
     restart_backoff_ms = 1\nrestart_backoff_max_ms = 1";
 
 fn builder() -> HostBuilder {

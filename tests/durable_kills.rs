@@ -165,7 +165,7 @@ fn what_was_acknowledged_survives_a_kill() {
     let seed = number("DURABLE_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("DURABLE_SEED={seed}");
     let mut dice = fastrand::Rng::with_seed(seed);
-    let crasher = "restart = \"transient\"\nrestart_max = 100\nrestart_window_ms = 1\n\
+    let crasher = "restart = \"transient\"\nmax_attempts = 1\nrestart_max = 100\nrestart_window_ms = 1\n\
         restart_backoff_ms = 1\nrestart_backoff_max_ms = 1";
     let worker = "snapshot = \"turn\"\nsnapshot_ms = 5";
     let builder = Host::builder().guest("puppet").role("crasher", "puppet", crasher);

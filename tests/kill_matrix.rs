@@ -7,6 +7,8 @@
 mod full_disk;
 #[path = "kill_matrix/half_line.rs"]
 mod half_line;
+#[path = "kill_matrix/in_flight.rs"]
+mod in_flight;
 #[path = "kill_matrix/wall_clock.rs"]
 mod wall_clock;
 

@@ -11,7 +11,8 @@ const LONG: &str =
 const SHORT: &str = "restart_backoff_ms = 1\nrestart_backoff_max_ms = 20\n";
 
 fn builder(policy: &str, settings: &str) -> HostBuilder {
-    let settings = format!("restart = {policy:?}\n{settings}");
+    // What is delivered again is the matter of `redelivery.rs`.
+    let settings = format!("restart = {policy:?}\nmax_attempts = 1\n{settings}");
     Host::builder().guest("puppet").role("puppet", "puppet", &settings)
 }
 
@@ -19,7 +20,8 @@ fn builder(policy: &str, settings: &str) -> HostBuilder {
 #[track_caller]
 fn panics(host: &Host, agent: &str) -> Value {
     let answer = host.client().send_wait(agent, "panic").expect_error(502, &["told to panic"]);
-    assert_eq!(answer["error_type"], "agent-ended", "{answer}");
+    let types = ["agent-ended", "message-set-aside"];
+    assert!(types.iter().any(|kind| answer["error_type"] == *kind), "{answer}");
     assert_eq!(answer["exitReason"], "panic", "{answer}");
     answer
 }

@@ -14,7 +14,7 @@ const HOUR: i64 = 3600;
 const STEPS: [i64; 5] = [2 * HOUR, -9 * HOUR, -7 * HOUR, 30 * HOUR, -30 * HOUR];
 
 /// Quarantined with the crash after the last step, in a window that is longer than any test.
-const LOOPER: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
+const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 5\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
 /// Two crashes in its window would be one too many.

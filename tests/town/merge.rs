@@ -8,7 +8,7 @@ use crate::beside::{
 };
 
 /// Comes back at once, and is quarantined at the second crash.
-const LOOPER: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
+const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 1\nrestart_window_ms = 3600000";
 
 fn with_loopers(builder: HostBuilder) -> HostBuilder {

@@ -122,7 +122,7 @@ fn ends(town: &TownServer) -> Vec<(String, String, Value)> {
 }
 
 const COMES_BACK: &str =
-    "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1";
+    "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1";
 
 #[test]
 fn the_end_of_an_agent_is_told_unless_it_is_a_mayor_or_comes_back_or_was_asked_for() {

@@ -6,9 +6,9 @@ use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 use bulkhead_runtime::Runtime;
-use bulkhead_store::Database;
 use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::CrashStore;
+use bulkhead_store::{Database, Journal};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Committed;
@@ -24,6 +24,8 @@ pub struct Stores {
     pub database: Arc<Database>,
     /// Where the black box has what agents are at.
     pub in_flight: InFlightTable,
+    /// Keeps the messages whose turn is not over.
+    pub journal: Journal,
 }
 
 /// What all agents of the container share.
@@ -40,6 +42,8 @@ pub struct Container {
     pub database: Arc<Database>,
     /// Where the black box has what agents are at.
     pub in_flight: InFlightTable,
+    /// Keeps the messages whose turn is not over.
+    pub journal: Journal,
     /// This run.
     pub context: Arc<RunContext>,
     /// The memory of the container, and of each agent over time.
@@ -78,7 +82,7 @@ impl Container {
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
-        let Stores { crashes, database, in_flight } = stores;
+        let Stores { crashes, database, in_flight, journal } = stores;
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
         let (draining, aftermaths) = (watch::Sender::new(false), watch::Sender::new(0));
@@ -89,6 +93,7 @@ impl Container {
             crashes,
             database,
             in_flight,
+            journal,
             context,
             memory,
             places,

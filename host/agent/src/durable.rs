@@ -6,6 +6,7 @@
 //! | a restart has its turn | its number | the incarnation, when the file has no room for it; else nobody |
 //! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
 //! | a stop is asked for | it is to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
+//! | a message is delivered, and done with | the message, in the journal | nobody |
 //! | settings are changed | the settings | nobody |
 //! | an equal start brings other credentials | its order | the answer of that start |
 //!
@@ -54,19 +55,20 @@ impl Shared {
         self.note(Change::Stopped { upto: self.incarnation() });
     }
 
-    /// The incarnation ended.
+    /// The incarnation ended. Yields whether a later run starts it again.
     pub(crate) fn note_end(
         &self,
         reason: ExitReason,
         decision: &Decision,
         may_restart: bool,
         restarts: Arc<RestartState>,
-    ) {
+    ) -> Wanted {
         let order = self.stop_order().map(|order| order.reason);
         let policy = self.start.spec.restart.policy;
         let wanted = wanted_after(reason, decision, order, may_restart, policy);
         let incarnation = self.incarnation();
         self.note(Change::Ended { incarnation, restarts, wanted });
+        wanted
     }
 
     /// The agent has other credentials.
@@ -98,6 +100,8 @@ fn wanted_after(
         (Decision::Retry { .. } | Decision::Quarantine(_), _) => true,
         // The container went away from under it, or another start takes its place: it is wanted on.
         (Decision::Stay, Some(ShutdownReason::Drained | ShutdownReason::Superseded)) => true,
+        // It had nothing to do, and would have waited for more.
+        (Decision::Stay, None) if reason == ExitReason::Drained => true,
         (Decision::Stay, None) if !may_restart => match policy {
             RestartPolicy::Permanent => true,
             RestartPolicy::Transient => !reason.is_normal(),
@@ -159,6 +163,7 @@ mod tests {
         let (drained, superseded) = (ShutdownReason::Drained, ShutdownReason::Superseded);
         assert_eq!(after(ExitReason::Drained, Some(drained), true), Wanted::Running);
         assert_eq!(after(ExitReason::Killed, Some(drained), true), Wanted::Running);
+        assert_eq!(after(ExitReason::Drained, None, true), Wanted::Running, "idle in a drain");
         assert_eq!(after(ExitReason::Trap, None, true), Wanted::Running);
         assert_eq!(after(ExitReason::Superseded, Some(superseded), false), Wanted::Running);
         let retry = Decision::Retry { at: Timestamp(0), backoff: Duration::ZERO };

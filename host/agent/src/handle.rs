@@ -14,6 +14,7 @@ use bulkhead_model::{
     AgentId, AgentSpec, AgentState, Body, Digest, Event, Incarnation, Message, RestartState, Sender,
 };
 use bulkhead_runtime::{Birth, Nudge, ShutdownReason};
+use bulkhead_store::journal::JournalSlot;
 use tokio::sync::{oneshot, watch};
 
 use crate::actor::Probation;
@@ -56,6 +57,8 @@ pub(crate) struct Start {
     /// What its component is, once it is loaded.
     pub component: OnceLock<Digest>,
     pub mailbox: Mailbox,
+    /// Where the message in its turn is written down; from the moment on at which the start has its turn.
+    pub journal: OnceLock<JournalSlot>,
     pub settings: LiveSettings,
     pub credentials: Credentials,
     /// The agent's events, over all its lives.
@@ -73,6 +76,26 @@ impl Start {
             agent_id: self.spec.id.clone(),
             role: Arc::clone(&self.spec.role),
             incarnation: board.incarnation().unwrap_or(Incarnation(0)),
+        }
+    }
+}
+
+/// What is told of a message that is in the mailbox: not its text.
+pub(crate) struct Announced {
+    message_id: String,
+    sender: Sender,
+    bytes: usize,
+    attempt: u32,
+}
+
+impl From<&Message> for Announced {
+    fn from(message: &Message) -> Self {
+        let Message { id, sender, body, attempt } = message;
+        Self {
+            message_id: id.clone(),
+            sender: sender.clone(),
+            bytes: body.len(),
+            attempt: *attempt,
         }
     }
 }
@@ -128,9 +151,10 @@ impl Shared {
     }
 
     /// Tells that a message is in the mailbox.
-    pub(crate) fn tell_message(&self, message_id: String, sender: Sender, bytes: usize) {
+    pub(crate) fn tell_message(&self, message: Announced) {
         let agent = self.tag();
-        self.record(Event::AgentMessage { agent, message_id, sender, bytes });
+        let Announced { message_id, sender, bytes, attempt } = message;
+        self.record(Event::AgentMessage { agent, message_id, sender, bytes, attempt });
     }
 
     /// Answers everyone who waits for the start. The first answer counts; says whether this was it.
@@ -210,10 +234,11 @@ impl AgentHandle {
         if bytes > max_bytes {
             return Err(SendError::TooLarge { id: shared.id().clone(), bytes, max_bytes });
         }
-        let message = Message::new(id.clone(), sender.clone(), body);
+        let message = Message::new(id.clone(), sender, body);
+        let announced = Announced::from(&message);
         let envelope = Envelope::new(message, Some(report));
         shared.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
-        shared.tell_message(id.clone(), sender, bytes);
+        shared.tell_message(announced);
         Ok(Delivery { message_id: id, report: delivery })
     }
 
@@ -221,9 +246,10 @@ impl AgentHandle {
     pub fn nudge(&self, id: String, source: String, body: String) -> Result<(), SendError> {
         self.check_accepts()?;
         let (bytes, sender) = (body.len(), Sender::Nudge(id.clone()));
-        let nudge = Nudge { id: id.clone(), body, source };
+        let announced = Announced { message_id: id.clone(), sender, bytes, attempt: 1 };
+        let nudge = Nudge { id, body, source };
         self.shared.start.mailbox.push_nudge(nudge).map_err(|refused| self.refused(refused))?;
-        self.shared.tell_message(id, sender, bytes);
+        self.shared.tell_message(announced);
         Ok(())
     }
 

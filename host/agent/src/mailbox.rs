@@ -2,7 +2,8 @@
 //! with bounds of their own, and come when no message does.
 //!
 //! A mailbox belongs to a start and survives the restarts of its agent. What waits in it is held by the
-//! agent's account, and so is a message until its turn is over.
+//! agent's account, and so is a message until its turn is over. A message whose turn did not end comes back, in
+//! front of the others.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -74,6 +75,17 @@ pub(crate) struct Envelope {
     pub report: Option<oneshot::Sender<TurnReport>>,
     /// Its bytes, once it is in a mailbox and until its turn is over.
     pub held: Option<Charge>,
+    /// What became of its deliveries so far.
+    pub past: PastDeliveries,
+}
+
+/// Deliveries of a message in which its agent ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PastDeliveries {
+    /// Those that ended through the agent, or with the host.
+    pub faults: u32,
+    /// Their crash records, oldest first, the last [`MAX_CRASH_IDS`]; also those of ends that do not count.
+    pub crash_ids: Vec<String>,
 }
 
 /// Why a mailbox took nothing.
@@ -112,6 +124,43 @@ impl Mailbox {
         drop(inner);
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// Takes the prompt of a start, before everything else. There is room for it when there would be in an empty
+    /// mailbox, and its agent may hold it.
+    pub(crate) fn push_prompt(&self, mut prompt: Envelope) -> Result<(), NotTaken> {
+        let bytes = prompt.bytes();
+        let mut inner = self.lock();
+        Queue::<Envelope>::default().check(bytes, self.one_more(), inner.closed)?;
+        let charged = self.account.charge(HostKind::Mailbox, (bytes + OVERHEAD_BYTES) as u64);
+        prompt.held = Some(charged.map_err(NotTaken::OverLimit)?);
+        inner.messages.put_first(vec![prompt]);
+        drop(inner);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Takes a message whose turn its agent ended in, before everything else. It was accepted, so no bound applies.
+    /// Yields it when the mailbox is closed.
+    pub(crate) fn put_back(&self, mut envelope: Envelope) -> Option<Envelope> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Some(envelope);
+        }
+        if envelope.held.is_none() {
+            // It was held before, by this run or an earlier one: what finds no room now is delivered all the same.
+            let bytes = (envelope.bytes() + OVERHEAD_BYTES) as u64;
+            envelope.held = self.account.charge(HostKind::Mailbox, bytes).ok();
+        }
+        inner.messages.put_first(vec![envelope]);
+        drop(inner);
+        self.arrived.notify_one();
+        None
+    }
+
+    /// The bounds for a mailbox that takes one message in any case.
+    fn one_more(&self) -> Bounds {
+        Bounds { messages: self.bounds.messages.max(1), ..self.bounds }
     }
 
     /// Takes a nudge, or says why not.
@@ -255,7 +304,7 @@ impl Waiting for HeldNudge {
 impl Envelope {
     /// A message that is on its way to a mailbox.
     pub(crate) fn new(message: Message, report: Option<oneshot::Sender<TurnReport>>) -> Self {
-        Self { message, report, held: None }
+        Self { message, report, held: None, past: PastDeliveries::default() }
     }
 }
 
@@ -263,7 +312,7 @@ impl From<HeldNudge> for Envelope {
     /// The turn of a nudge carries its id twice: as the message and as its sender.
     fn from(HeldNudge { nudge, held }: HeldNudge) -> Self {
         let message = Message::new(nudge.id.clone(), Sender::Nudge(nudge.id), nudge.body);
-        Self { message, report: None, held: Some(held) }
+        Self { held: Some(held), ..Self::new(message, None) }
     }
 }
 
@@ -344,6 +393,29 @@ mod tests {
             assert_eq!(new.next().await.message.id, id);
         }
         assert!(new.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_prompt_and_what_comes_back_are_first_whatever_waits() {
+        let account = Arc::new(Account::default());
+        account.begin(10_000, 80, None);
+        let mailbox = Mailbox::new(1, 100, Arc::clone(&account));
+        mailbox.push(envelope("1", 60)).unwrap();
+        assert!(mailbox.put_back(envelope("again", 60)).is_none());
+        mailbox.push_prompt(envelope("prompt", 60)).unwrap();
+        assert_eq!(account.reading().host.mailbox, 3 * (60 + OVERHEAD_BYTES as u64));
+        for id in ["prompt", "again", "1"] {
+            assert_eq!(mailbox.next().await.message.id, id);
+        }
+        let too_large = mailbox.push_prompt(envelope("prompt", 101)).unwrap_err();
+        assert!(matches!(too_large, NotTaken::Full(_)), "{too_large:?}");
+        let _rest = account.charge(HostKind::Events, 9_900).unwrap();
+        let no_memory = mailbox.push_prompt(envelope("prompt", 100)).unwrap_err();
+        assert!(matches!(no_memory, NotTaken::OverLimit(_)), "{no_memory:?}");
+        assert!(mailbox.is_empty());
+        assert!(mailbox.put_back(envelope("again", 100)).is_none());
+        mailbox.close();
+        assert!(mailbox.put_back(envelope("again", 1)).is_some());
     }
 
     #[tokio::test]

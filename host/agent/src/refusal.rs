@@ -35,6 +35,8 @@ pub enum StartFailure {
     Capacity,
     /// The container has no memory for it.
     Memory,
+    /// There is no room for its prompt.
+    PromptTooLarge,
     /// The container is going away.
     Draining,
     /// The agent is quarantined.
@@ -67,6 +69,9 @@ pub enum StartFailure {
     Host,
 }
 
+/// Code of the exit of a start that has no room for its prompt.
+pub(crate) const PROMPT_TOO_LARGE: &str = "prompt-too-large";
+
 impl StartFailure {
     /// Stable kebab-case name, `error_type` in answers.
     pub fn as_str(self) -> &'static str {
@@ -76,6 +81,7 @@ impl StartFailure {
             Self::InvalidRequest => "invalid-request",
             Self::Capacity => "capacity",
             Self::Memory => "memory",
+            Self::PromptTooLarge => PROMPT_TOO_LARGE,
             Self::Draining => "draining",
             Self::Quarantined => "quarantined",
             Self::Superseded => "superseded",
@@ -103,6 +109,9 @@ impl StartFailure {
             Self::Capacity => "stop an agent, or raise limits.max_agents",
             Self::Memory => {
                 "stop an agent, lower memory limits, raise memory.overcommit, or give it more memory"
+            }
+            Self::PromptTooLarge => {
+                "shorten the prompt, or raise the role's mailbox_kb or the agent's memory limit"
             }
             Self::Draining => "start it on another container",
             Self::Quarantined => "look at its crashes, then start it with force or with a new spec",
@@ -217,6 +226,17 @@ pub enum TurnReport {
         message: String,
         /// Present when the end was abnormal.
         crash_id: Option<String>,
+    },
+    /// The agent ended in each delivery of the message, and it is not delivered again.
+    SetAside {
+        /// Why it ended last.
+        reason: ExitReason,
+        /// One sentence about that end.
+        message: String,
+        /// How often the message was delivered.
+        attempts: u32,
+        /// The crash records of its deliveries, oldest first; the last ten.
+        crash_ids: Vec<String>,
     },
 }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::aftermath::Aftermath;
 use crate::handle::{Shared, Start};
-use crate::refusal::{StartError, StartFailure};
+use crate::refusal::{PROMPT_TOO_LARGE, StartError, StartFailure};
 
 /// Events that a crash record names.
 const LAST_EVENTS: usize = 20;
@@ -381,6 +381,12 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
         ExitClass::Host => (phase, StartFailure::Host),
         ExitClass::Evicted => (phase, StartFailure::Memory),
         ExitClass::Done | ExitClass::Forced | ExitClass::Fault => match exit.reason {
+            ExitReason::StartFailed
+                if phase == StartPhase::Instantiate
+                    && exit.code.as_deref() == Some(PROMPT_TOO_LARGE) =>
+            {
+                (StartPhase::Admission, StartFailure::PromptTooLarge)
+            }
             ExitReason::StartFailed if exit.code.is_some() => (phase, StartFailure::GuestError),
             ExitReason::StartFailed => (StartPhase::Deadline, StartFailure::Deadline),
             ExitReason::CpuDeadline if Instant::now() >= deadline => {

@@ -46,6 +46,12 @@ pub struct ErrorBody {
     /// The crash record that belongs to the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash_id: Option<String>,
+    /// The crash records of all deliveries of a message that was set aside, oldest first; the last ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crash_ids: Vec<String>,
+    /// How often a message that was set aside was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
     /// The ends that led to a quarantine, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Arc<PastEnd>>,

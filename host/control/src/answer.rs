@@ -91,6 +91,23 @@ impl Refusal {
         refusal.told()
     }
 
+    /// The agent ended in each delivery of the message, and it is not delivered again.
+    pub(crate) fn message_set_aside(
+        message_id: String,
+        reason: ExitReason,
+        message: String,
+        attempts: u32,
+        crash_ids: Vec<String>,
+    ) -> Self {
+        let crash_id = crash_ids.last().cloned();
+        let mut refusal = Self::agent_ended(message_id, reason, message, crash_id)
+            .kind("message-set-aside")
+            .action("look at the crash records; send it again when their cause is gone");
+        refusal.body.attempts = Some(attempts);
+        refusal.body.crash_ids = crash_ids;
+        refusal
+    }
+
     /// Nobody said how the turn ended.
     pub(crate) fn turn_unreported(message_id: String) -> Self {
         let error = "the host lost track of the turn; its log has the details";
@@ -201,7 +218,8 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::ComponentDoesNotFit
         | StartFailure::ComponentInvalid
         | StartFailure::WrongWorld
-        | StartFailure::MemoryMinimum => StatusCode::UNPROCESSABLE_ENTITY,
+        | StartFailure::MemoryMinimum
+        | StartFailure::PromptTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         StartFailure::Instantiate | StartFailure::Host => StatusCode::INTERNAL_SERVER_ERROR,
         StartFailure::GuestError | StartFailure::GuestCrashed => StatusCode::BAD_GATEWAY,
         StartFailure::Capacity | StartFailure::Memory | StartFailure::Draining => {
@@ -281,6 +299,7 @@ mod tests {
         (StartFailure::ComponentInvalid, 422),
         (StartFailure::WrongWorld, 422),
         (StartFailure::MemoryMinimum, 422),
+        (StartFailure::PromptTooLarge, 422),
         (StartFailure::Instantiate, 500),
         (StartFailure::GuestError, 502),
         (StartFailure::GuestCrashed, 502),

@@ -159,7 +159,9 @@ impl Page<'_> {
         let help = "Core dumps that there are not: no room, too large, or an error.";
         self.counter("bulkhead_core_dumps_refused", help, None, of.refused)?;
         let help = "Starts and turns that found no room in the black box.";
-        self.counter("bulkhead_untracked_work", help, None, metrics.untracked_work)
+        self.counter("bulkhead_untracked_work", help, None, metrics.untracked_work)?;
+        let help = "Messages that were delivered without a record: the journal was full.";
+        self.counter("bulkhead_untracked_messages", help, None, metrics.untracked_messages)
     }
 
     fn town(&mut self, town: &Figures) -> Result<(), Error> {

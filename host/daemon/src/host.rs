@@ -12,10 +12,11 @@ use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::Runtime;
 use bulkhead_store::BlackBox;
-use bulkhead_store::Database;
 use bulkhead_store::blackbox::{self, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
 use bulkhead_store::database::{self, Found, Notice};
+use bulkhead_store::journal;
+use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Earlier, Stores, Supervisor};
 use bulkhead_town::Town;
 use tracing_subscriber::layer::SubscriberExt;
@@ -41,6 +42,7 @@ pub struct Host {
     pub supervisor: Supervisor,
     pub control: ControlServer,
     pub database: Arc<Database>,
+    pub journal: Journal,
     pub memory: MemoryWatch,
     /// The town's client, when the container has a town to call.
     pub town: Option<Town>,
@@ -78,8 +80,9 @@ impl Host {
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
         let town = start_town(settings, &recorder, &context)?;
         let teller = Arc::new(Teller::new(Arc::clone(&sink)));
-        let kept = open_database(settings, &teller);
-        let database = Arc::clone(&kept.database);
+        let mut kept = open_database(settings, &teller);
+        let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
+        let problems = std::mem::take(&mut kept.problems);
         let (runtime, supervisor, control) =
             serve(settings, &recorder, kept, &context, memory.memory(), town.as_ref())
                 .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
@@ -91,6 +94,7 @@ impl Host {
             supervisor,
             control,
             database,
+            journal,
             memory,
             town,
             _state_dir: state_dir,
@@ -106,6 +110,10 @@ impl Host {
         if let Some(error) = no_blackbox {
             let cause = error.source().map(ToString::to_string);
             tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");
+        }
+        for problem in problems {
+            let cause = problem.source().map(ToString::to_string);
+            tracing::warn!(%problem, cause, "messages in their turn may not survive a kill");
         }
         Ok(host)
     }
@@ -144,6 +152,9 @@ impl Host {
 struct Kept {
     database: Arc<Database>,
     crashes: Arc<dyn CrashStore>,
+    journal: Journal,
+    /// What went wrong with the journal.
+    problems: Vec<journal::Problem>,
     earlier: Earlier,
 }
 
@@ -184,7 +195,12 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     }
     let earlier = imported.records.into_iter().chain(crashes).collect();
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
-    Kept { database, crashes: Arc::new(crashes), earlier: Earlier { agents, unreadable } }
+    let earlier = Earlier { agents, unreadable };
+    let journal::Opened { journal, problems } = match settings.without_store {
+        true => journal::Opened { journal: Journal::absent(), problems: Vec::new() },
+        false => journal::open(&settings.state_dir, settings.runtime.max_agents),
+    };
+    Kept { database, crashes: Arc::new(crashes), journal, problems, earlier }
 }
 
 /// What the black box says of this run at its beginning. An init process read the counters before there was
@@ -218,13 +234,14 @@ fn serve(
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
     let in_flight = recorder.blackbox().in_flight();
-    let stores = Stores { crashes: kept.crashes, database: kept.database, in_flight };
+    let Kept { database, crashes, journal, earlier, .. } = kept;
+    let stores = Stores { crashes, database, in_flight, journal };
     let supervisor = Supervisor::new(
         settings.supervisor(),
         Arc::clone(&runtime),
         sink(),
         stores,
-        kept.earlier,
+        earlier,
         Arc::clone(context),
         Arc::clone(memory),
     );

@@ -187,7 +187,9 @@ async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patien
 }
 
 fn end(host: Host, ending: &Ending) -> Exit {
-    let Host { recorder, sink, runtime, supervisor, control, database, memory, town, .. } = host;
+    let Host {
+        recorder, sink, runtime, supervisor, control, database, journal, memory, town, ..
+    } = host;
     let (log, report) = (recorder.log(), &ending.report);
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
@@ -201,6 +203,10 @@ fn end(host: Host, ending: &Ending) -> Exit {
             crash_records,
             "crash records were not written before the end; the log has them"
         );
+    }
+    // For the end of the machine: what the process leaves is there without it.
+    if let Err(error) = journal.sync() {
+        tracing::warn!(%error, "the journal was not synced");
     }
     memory.hush();
     // So that the count below knows of every line before it.

@@ -612,6 +612,24 @@ pub enum Event {
         sender: Sender,
         /// Its size. The text is not logged.
         bytes: usize,
+        /// Which delivery it waits for: 1, or more when the agent ended in the one before.
+        attempt: u32,
+    },
+    /// The agent ended in each delivery of a message; it is not delivered again.
+    #[serde(rename = "agent.message_set_aside")]
+    MessageSetAside {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The message.
+        message_id: String,
+        /// Where it comes from.
+        sender: Sender,
+        /// How often it was delivered.
+        attempts: u32,
+        /// The crash records of its deliveries, oldest first; the last ten. A delivery in which the host died has
+        /// none.
+        crash_ids: Vec<String>,
     },
     /// A turn ended and the agent lives on.
     #[serde(rename = "agent.turn")]

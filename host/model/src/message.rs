@@ -1,7 +1,7 @@
 //! What goes in and out of a turn.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::AgentId;
 
@@ -12,7 +12,7 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub type Body = std::sync::Arc<str>;
 
 /// Where a message comes from. See `variant sender` in `wit/agent.wit`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Sender {
     /// The control API.

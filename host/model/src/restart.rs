@@ -56,7 +56,13 @@ pub struct RestartRules {
     /// Ends in a row with the same fingerprint before the agent was running that are taken for a fault
     /// that no retry helps. At most [`MAX_RESTARTS`].
     pub same_fault: u32,
+    /// Deliveries of one message that may end with the agent instead of with the turn. Then it is set aside. 1: a
+    /// message is never delivered again, whatever ended the agent. At most [`MAX_ATTEMPTS`].
+    pub max_attempts: u32,
 }
+
+/// Largest [`RestartRules::max_attempts`]: the crash records of all of them are named at the end.
+pub const MAX_ATTEMPTS: u32 = 10;
 
 /// Largest [`RestartRules::max_restarts`]: as many ends are kept for each agent.
 pub const MAX_RESTARTS: u32 = 100;
@@ -76,6 +82,7 @@ impl Default for RestartRules {
             max_restarts: 5,
             window: Duration::from_secs(300),
             same_fault: 3,
+            max_attempts: 2,
         }
     }
 }

@@ -6,4 +6,6 @@ wasmtime::component::bindgen!({
     world: "agent",
     imports: { default: trappable },
     exports: { default: async },
+    // What goes into a guest is lowered from where it is: a call holds no copy of its message.
+    ownership: Borrowing { duplicate_if_necessary: false },
 });

@@ -126,38 +126,41 @@ impl Incarnation {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
             };
+            let town_id = spec.town_id.clone().or(info.town_id);
             let request = agent_types::StartRequest {
-                agent_id: spec.id.to_string(),
-                role: spec.role.to_string(),
-                name: spec.name.clone(),
-                town_id: spec.town_id.clone().or(info.town_id),
-                rig_id: spec.rig_id.clone(),
+                agent_id: spec.id.as_str(),
+                role: &spec.role,
+                name: &spec.name,
+                town_id: town_id.as_deref(),
+                rig_id: spec.rig_id.as_deref(),
                 incarnation: info.incarnation,
-                prompt: spec.prompt.clone(),
-                system_prompt: settings.system_prompt,
-                model: settings.model,
-                small_model: settings.small_model,
+                prompt: &spec.prompt,
+                system_prompt: settings.system_prompt.as_deref(),
+                model: settings.model.as_deref(),
+                small_model: settings.small_model.as_deref(),
                 restored: info.restored,
             };
             let result =
-                agent.bulkhead_agent_lifecycle().call_start(&mut live.store, &request).await;
+                agent.bulkhead_agent_lifecycle().call_start(&mut live.store, request).await;
             live.finished(result, |()| ())
         })
     }
 
     /// Calls `lifecycle.handle`: a turn.
     pub fn handle(self, message: &Message, limits: CallLimits) -> Call<Outcome> {
-        let message = agent_types::Message {
-            id: message.id.clone(),
-            sender: sender(&message.sender),
-            body: message.body.as_ref().to_owned(),
-            attempt: message.attempt,
-        };
-        let continues = matches!(message.sender, agent_types::Sender::Continuation);
+        // Its text is shared and not copied.
+        let message = message.clone();
+        let continues = message.sender == Sender::Continuation;
         self.call(Phase::Handle, limits, continues, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let message = agent_types::Message {
+                id: &message.id,
+                sender: sender(&message.sender),
+                body: &message.body,
+                attempt: message.attempt,
+            };
             let result =
-                agent.bulkhead_agent_lifecycle().call_handle(&mut live.store, &message).await;
+                agent.bulkhead_agent_lifecycle().call_handle(&mut live.store, message).await;
             live.finished(result, outcome)
         })
     }
@@ -267,12 +270,12 @@ impl From<agent_types::AgentError> for AgentFailure {
     }
 }
 
-fn sender(sender: &Sender) -> agent_types::Sender {
+fn sender(sender: &Sender) -> agent_types::Sender<'_> {
     match sender {
         Sender::Operator => agent_types::Sender::Operator,
-        Sender::Agent(id) => agent_types::Sender::Agent(id.to_string()),
+        Sender::Agent(id) => agent_types::Sender::Agent(id.as_str()),
         Sender::Prompt => agent_types::Sender::Prompt,
-        Sender::Nudge(id) => agent_types::Sender::Nudge(id.clone()),
+        Sender::Nudge(id) => agent_types::Sender::Nudge(id),
         Sender::Continuation => agent_types::Sender::Continuation,
     }
 }

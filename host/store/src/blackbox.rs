@@ -41,9 +41,12 @@ mod slot;
 pub use facts::{
     AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, Kind, Panic, StopIntent, Work,
 };
+pub(crate) use files::reserve;
 pub use files::{Found, Opened, open, read};
+pub(crate) use in_flight::FreeSlots;
 pub use in_flight::{InFlightTable, Marker};
 pub use layout::{Geometry, Run};
+pub(crate) use map::Map;
 pub use read::{CleanMarker, Damage, Previous, Record, parse};
 pub use slot::PAYLOAD_BYTES;
 
@@ -57,9 +60,7 @@ use bulkhead_model::previous::RunState;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use in_flight::FreeSlots;
 use layout::{Area, Word};
-use map::Map;
 
 /// Why there is no black box. The host goes on without one: see [`BlackBox::absent`].
 #[derive(Debug, thiserror::Error)]

@@ -291,6 +291,11 @@ impl Database {
         self.shared.lanes().image.rows().cloned().collect()
     }
 
+    /// Whether this one is to be there ([`AgentRow::is_member`]).
+    pub fn is_member(&self, id: &AgentId) -> bool {
+        self.shared.lanes().image.row(id).is_some_and(AgentRow::is_member)
+    }
+
     /// Rises with every change of which agents are to be there ([`AgentRow::is_member`]), and how.
     pub fn member_changes(&self) -> watch::Receiver<u64> {
         self.shared.members.subscribe()

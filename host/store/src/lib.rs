@@ -1,5 +1,6 @@
 //! Durable state: what is still there after the process is gone.
 //!
+//! - [`journal`]: a mapped file with the messages whose turn is not over, through SIGKILL
 //! - [`database`]: agents, snapshots and crash records, through SIGKILL and over runs
 //! - [`blackbox`]: a mapped file that keeps the last facts of a run through SIGKILL
 //! - [`previous`]: why the run before this one ended, judged from what its black box says
@@ -11,8 +12,10 @@
 pub mod blackbox;
 pub mod crashes;
 pub mod database;
+pub mod journal;
 pub mod previous;
 
 pub use blackbox::BlackBox;
 pub use crashes::CrashStore;
 pub use database::Database;
+pub use journal::Journal;

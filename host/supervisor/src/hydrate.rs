@@ -435,6 +435,8 @@ impl Supervisor {
             self.0.tell_failed(id.clone(), String::new(), &error);
             report.count(id, Some(Outcome::Failed(error)), &mut results);
         }
+        let resumed = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
+        self.0.container.journal.keep_only(&resumed);
         let ids: Vec<_> = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
         let outcomes = Arc::new(Outcomes::default());
         let snapshots = snapshots.map(|town| Fetching { town, until: began + rules.deadline });

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub core_dumps: CoreDumpFigures,
     /// Starts and turns that the black box had no room for.
     pub untracked_work: u64,
+    /// Messages that were delivered without a record in the journal.
+    pub untracked_messages: u64,
     /// How long this run lives.
     pub uptime: Duration,
     /// When it began.
@@ -66,7 +68,7 @@ impl Supervisor {
     /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
     /// guest and no start: every lock on the way is held for a few instructions.
     pub fn metrics(&self) -> Metrics {
-        let Container { runtime, context, places, memory, crashes, in_flight, .. } =
+        let Container { runtime, context, places, memory, crashes, in_flight, journal, .. } =
             &*self.0.container;
         let counts = context.counts();
         let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
@@ -89,6 +91,7 @@ impl Supervisor {
             crashes: crashes.stats(),
             core_dumps: runtime.core_dumps().map(CoreDumps::figures).unwrap_or_default(),
             untracked_work: in_flight.untracked(),
+            untracked_messages: journal.untracked(),
             uptime: context.uptime(),
             started_at: context.started_at(),
             ready: self.is_ready(),

@@ -95,6 +95,11 @@ impl Supervisor {
         self.0.kept_rows.keep_undecided(registry, |id| decided.contains(id));
     }
 
+    /// Whether an agent is to be there: it runs, starts, or comes back, in this run or in the next.
+    pub fn is_wanted(&self, id: &AgentId) -> bool {
+        self.0.container.database.is_member(id)
+    }
+
     /// Rises when the registry changed.
     pub fn registry_changes(&self) -> watch::Receiver<u64> {
         self.0.container.database.member_changes()

@@ -70,6 +70,8 @@ pub trait Container: Send + Sync + 'static {
 
     /// The agents that are to be there: those that run, start, or come back; and what goes back as it came.
     fn registry(&self) -> Vec<Listed>;
+    /// Whether an agent is one of them.
+    fn is_wanted(&self, id: &AgentId) -> bool;
     /// What the town lists, when it was not read at boot. Nothing is started or stopped for it, and nothing that the
     /// container does not know better is taken from the town.
     fn town_lists(&self, registry: &TownRegistry);

@@ -54,15 +54,16 @@ impl Heard {
     /// Hears a fact on its way to the log.
     pub(crate) fn hear(&self, event: &Event, client: &Client) {
         match event {
-            Event::AgentExit { agent, reason, message, by, .. } => {
-                let asked_for = match reason.class() {
-                    ExitClass::Asked => true,
-                    ExitClass::Forced => by.is_some(),
-                    ExitClass::Done | ExitClass::Fault | ExitClass::Host | ExitClass::Evicted => {
+            Event::AgentExit { agent, reason, message, .. } => {
+                let is_of_the_agent = match reason.class() {
+                    ExitClass::Done | ExitClass::Fault => true,
+                    // What somebody asked for, and what the host or other agents did to it, says nothing of its
+                    // work.
+                    ExitClass::Asked | ExitClass::Forced | ExitClass::Host | ExitClass::Evicted => {
                         false
                     }
                 };
-                if asked_for || &*agent.role == "mayor" {
+                if !is_of_the_agent || &*agent.role == "mayor" {
                     return;
                 }
                 let reason = crate::fault::one_line(&format!("{}: {message}", reason.as_str()));

@@ -38,6 +38,10 @@ impl Container for Supervisor {
         Supervisor::registry(self).into_iter().map(listed).collect()
     }
 
+    fn is_wanted(&self, id: &AgentId) -> bool {
+        Supervisor::is_wanted(self, id)
+    }
+
     fn town_lists(&self, registry: &TownRegistry) {
         Supervisor::town_lists(self, registry);
     }

@@ -11,7 +11,7 @@ use bulkhead_model::{AgentId, HttpPolicy, Limits, RestartRules, SnapshotRules};
 use bulkhead_runtime::{Runtime, RuntimeConfig};
 use bulkhead_store::blackbox::{self, Geometry, Run};
 use bulkhead_store::crashes::{self, Crashes};
-use bulkhead_store::{Database, database};
+use bulkhead_store::{Database, database, journal};
 use bulkhead_supervisor::{Catalog, Role, Stores, Supervisor, SupervisorConfig};
 use harness::files;
 
@@ -56,7 +56,7 @@ impl Inside {
             SupervisorConfig { catalog, workspaces_dir, keep_ended: 8 },
             Arc::clone(&runtime),
             Arc::clone(sink),
-            Stores { crashes, database, in_flight },
+            Stores { crashes, database, in_flight, journal: journal::open(dir, 8).journal },
             Vec::new(),
             Arc::new(RunContext::new("bench".into(), None)),
             Arc::new(memory),

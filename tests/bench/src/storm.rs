@@ -36,7 +36,7 @@ pub fn measure(storm: Duration, report: &mut Report) {
         .role(
             "looper",
             "puppet",
-            "workspace = false\nrestart = \"transient\"\nrestart_backoff_ms = 1\n\
+            "workspace = false\nrestart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\n\
              restart_backoff_max_ms = 1\nrestart_max = 100\nrestart_window_ms = 1",
         )
         .terse()

@@ -8,6 +8,7 @@ use bulkhead_model::time::micros;
 use bulkhead_model::{Exit, ExitReason, Input, Phase};
 use bulkhead_runtime::{Call, CallEnd, CallLimits, Loaded, ShutdownReason, StartInfo};
 
+use super::delivery::no_room_for_prompt;
 use super::{Actor, Step, exit_reason, failed, stop_ordered};
 
 impl Actor<'_> {
@@ -19,6 +20,7 @@ impl Actor<'_> {
         let call = self.container.runtime.instantiate(loaded, birth, limits);
         let (incarnation, ()) = self.begin(call, Phase::Instantiate).await?;
         self.timings.instantiate_us = micros(began.elapsed());
+        self.queue_first().map_err(no_room_for_prompt)?;
         let (incarnation, restored) = self.restore(incarnation).await?;
         self.begins(Phase::Start.as_str(), None);
         let began = Instant::now();

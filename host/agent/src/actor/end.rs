@@ -8,11 +8,14 @@ use bulkhead_model::restart::{Decision, PastEnd};
 use bulkhead_model::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
 
 use bulkhead_runtime::{Keeping, Remains};
+use bulkhead_store::database::Wanted;
 
+use super::delivery::{self, Unanswered};
 use super::{Actor, Ended, answer};
 use crate::agent::AgentSlot;
 use crate::board::AfterEnd;
 use crate::handle::{AgentHandle, Shared};
+use crate::mailbox::Envelope;
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::report::{End, Reporter, start_error};
 use crate::slot::Ticket;
@@ -53,12 +56,11 @@ impl Actor<'_> {
             // A dump would take more memory than the agent gives back.
             remains = None;
         }
-        let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let crash_id = self.reporter.crash_id(&exit);
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
         let may_restart = !self.container.is_draining();
-        let told = Told { crash_id: crash_id.clone(), message_id, keeping, may_restart };
-        let after = self.tenure.end(&self.reporter, &exit, told);
+        let told = Told { crash_id: crash_id.clone(), in_flight, keeping, may_restart };
+        let After { backoff, unanswered } = self.tenure.end(&self.reporter, &exit, told);
         match class {
             // To restart it costs the host the same, whoever is to blame.
             ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
@@ -69,12 +71,11 @@ impl Actor<'_> {
         // Only now that its end is told: a host that dies before says that this was under way.
         self.is_through();
         // Told after the record is written, so that whoever asked can read it.
-        self.refuse(start_error(&exit, self.deadline, crash_id.clone()));
-        if let Some(mut envelope) = in_flight {
-            let (reason, message) = (exit.reason, exit.message.clone());
-            answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
+        self.refuse(start_error(&exit, self.deadline, crash_id));
+        if let Some((mut envelope, report)) = unanswered {
+            answer(&mut envelope, report);
         }
-        after.map(|backoff| Instant::now() + backoff)
+        backoff.map(|backoff| Instant::now() + backoff)
     }
 
     /// One that was ended for want of memory says so, also when it had to be killed for it.
@@ -118,9 +119,17 @@ impl Actor<'_> {
 struct Told {
     crash_id: Option<String>,
     /// The message whose turn it was.
-    message_id: Option<String>,
+    in_flight: Option<Envelope>,
     keeping: Option<Keeping>,
     may_restart: bool,
+}
+
+/// What follows from an end.
+struct After {
+    /// How long until the agent comes back, if it does.
+    backoff: Option<Duration>,
+    /// The message whose turn it was, when nobody is to wait for it any more.
+    unanswered: Option<Unanswered>,
 }
 
 impl Tenure {
@@ -171,10 +180,9 @@ impl Tenure {
         self.stage = Stage::Over;
     }
 
-    /// Tells the end, makes it visible, and gives the slot back. Yields how long until the agent comes back,
-    /// if it does.
-    fn end(&mut self, reporter: &Reporter, exit: &Exit, told: Told) -> Option<Duration> {
-        let Told { crash_id, message_id, keeping, may_restart } = told;
+    /// Tells the end, makes it visible, and gives the slot back.
+    fn end(&mut self, reporter: &Reporter, exit: &Exit, told: Told) -> After {
+        let Told { crash_id, in_flight, keeping, may_restart } = told;
         let shared = Arc::clone(&self.shared);
         let number = shared.incarnation();
         let (at, fingerprint) = (now(), exit.fingerprint());
@@ -189,8 +197,9 @@ impl Tenure {
         let restarts = self.slot.restarts();
         let attempts_in_window = restarts.attempts_in_window(rules, at, uptime);
         // Before anybody can see the end.
-        shared.note_end(exit.reason, &decision, may_restart, restarts.into());
+        let wanted = shared.note_end(exit.reason, &decision, may_restart, restarts.into());
         let for_mail = crash_id.clone();
+        let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let end = End {
             exit,
             at,
@@ -209,6 +218,15 @@ impl Tenure {
             Decision::Retry { at, backoff } => (AfterEnd::Rest(at), Some(backoff)),
             Decision::Quarantine(_) => (AfterEnd::Quarantine, None),
         };
+        let is_wanted = wanted == Wanted::Running && then != AfterEnd::Quarantine;
+        let order = shared.stop_order().map(|order| order.reason);
+        let follows = delivery::then(backoff.is_some(), is_wanted, order);
+        // After the records, and before anybody can take over what waits.
+        let unanswered = in_flight
+            .and_then(|envelope| shared.ended_in(envelope, exit, end.crash_id.as_deref(), follows));
+        if !is_wanted {
+            shared.forgets_messages();
+        }
         shared.board.end(end.view(), exit.reason.is_normal(), then);
         self.counted = None;
         // A rest that somebody took meanwhile is given up by `rest`, like one that is taken later.
@@ -220,7 +238,7 @@ impl Tenure {
         if let Some(aftermath) = aftermath {
             aftermath.with_core_dump(keeping).spawn();
         }
-        backoff
+        After { backoff, unanswered }
     }
 
     /// The agent does not come back: nothing more is taken, and who waits is told.
@@ -232,6 +250,9 @@ impl Tenure {
             .shared
             .stop_order()
             .map_or(ExitReason::Drained, |order| super::exit_reason(order.reason));
+        if reason == ExitReason::Stopped {
+            self.shared.forgets_messages();
+        }
         self.answer_mail(reason, "it was not to come back from its last end", crash_id);
     }
 
@@ -260,7 +281,7 @@ impl Drop for Tenure {
                 let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                 let told = Told {
                     crash_id: reporter.crash_id(&exit),
-                    message_id: None,
+                    in_flight: None,
                     keeping: None,
                     may_restart: false,
                 };

@@ -12,6 +12,7 @@
 //! return; nothing else ends it.
 
 mod birth;
+mod delivery;
 mod end;
 mod probation;
 mod reserve;
@@ -26,11 +27,10 @@ use std::time::Instant;
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{Account, Budget, Ring};
 use bulkhead_model::event::StartTimings;
-use bulkhead_model::{
-    Body, Exit, ExitReason, Incarnation as Number, Input, Message, Phase, Sender,
-};
+use bulkhead_model::{Exit, ExitReason, Incarnation as Number, Input, Phase};
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
 use bulkhead_store::blackbox::{Marker, Work};
+use bulkhead_store::journal::Left;
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -57,6 +57,10 @@ pub(crate) struct Life {
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     log_budget: Arc<Mutex<Budget>>,
     prompt_message_id: String,
+    /// It goes on with what an earlier run of the host began.
+    resumes: bool,
+    /// What an earlier run left, between the turn of the start and its first instance.
+    first: Mutex<Option<Left>>,
 }
 
 /// One incarnation at work.
@@ -107,9 +111,8 @@ impl Life {
         slot: &Arc<AgentSlot>,
         container: &Arc<Container>,
     ) -> Self {
-        let StartOrder { spec, component, workspace, prompt_message_id, record, settings, .. } =
-            order;
-        let changed = settings;
+        let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
+        let (changed, resumes) = (order.settings, order.resumes);
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
         let start = Arc::new(Start {
@@ -118,6 +121,7 @@ impl Life {
                 limits.mailbox_bytes,
                 Arc::clone(account),
             ),
+            journal: OnceLock::new(),
             credentials: Credentials::new(&spec, record),
             settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
             spec,
@@ -128,7 +132,8 @@ impl Life {
             container: Arc::clone(container),
         });
         let slot = Arc::clone(slot);
-        Self { start, slot, component, workspace, log_budget, prompt_message_id }
+        let first = Mutex::default();
+        Self { start, slot, component, workspace, log_budget, prompt_message_id, resumes, first }
     }
 
     /// An incarnation in `starting`, without a number until the slot gives it one. It does nothing by itself.
@@ -154,7 +159,6 @@ impl Life {
         // First of all: a task that is lost at once still gives the reservation back.
         let tenure = Tenure::new(&first, ticket, &self.slot);
         let name = format!("agent {}", first.shared.id());
-        self.queue_prompt();
         let away = self.start.container.runtime.slow_lane().clone();
         let switch = self.start.probation.switch();
         let task = async move {
@@ -172,28 +176,6 @@ impl Life {
             next.shared.note_return().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
             actor = Actor::new(&self, next, deadline, tenure);
-        }
-    }
-
-    /// A prompt is the first message. The mailbox is empty and takes it, unless its role allows none.
-    fn queue_prompt(&self) {
-        let prompt = &self.start.spec.prompt;
-        if prompt.is_empty() {
-            return;
-        }
-        let body: Body = prompt.as_str().into();
-        let message = Message::new(self.prompt_message_id.clone(), Sender::Prompt, body);
-        if let Err(full) = self.start.mailbox.push(Envelope::new(message, None)) {
-            let agent = &self.start.spec.id;
-            tracing::warn!(%agent, ?full, "mailbox has no room for the prompt");
-        }
-    }
-
-    /// Tells of the prompt, once its incarnation begins: a start that joins another one delivers none.
-    fn tell_prompt(&self, first: &Shared) {
-        let bytes = self.start.spec.prompt.len();
-        if bytes > 0 {
-            first.tell_message(self.prompt_message_id.clone(), Sender::Prompt, bytes);
         }
     }
 }

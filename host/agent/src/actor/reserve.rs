@@ -159,7 +159,7 @@ impl Actor<'_> {
         match turn {
             Turn::Mine => {
                 self.tenure.begins();
-                self.life.tell_prompt(&self.shared);
+                self.take_journal();
                 // Written while the instance is made.
                 self.shared.note_begin(self.life.slot.restarts().into());
                 Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_model::time::millis;
-use bulkhead_model::{Exit, ExitReason, Input, Next, Outcome, Phase, Sender};
+use bulkhead_model::{Exit, ExitReason, Input, Message, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
 
 use tokio::time::{sleep, sleep_until};
@@ -51,8 +51,8 @@ impl Actor<'_> {
     }
 
     /// Resolves when the agent had nothing to do for as long as its role allows, and says how long that
-    /// was. While the container goes away, that is not long.
-    fn idle_for_long(&self) -> impl Future<Output = Duration> + use<> {
+    /// was and why it ends. While the container goes away, that is not long, and it is the container's doing.
+    fn idle_for_long(&self) -> impl Future<Output = (Duration, ShutdownReason)> + use<> {
         let (limit, container) =
             (self.shared.start.spec.limits.idle, Arc::clone(&self.shared.start.container));
         async move {
@@ -60,19 +60,23 @@ impl Actor<'_> {
             let began = Instant::now();
             let shorter = limit.min(DRAIN_IDLE);
             tokio::select! {
-                () = sleep(limit) => return limit,
+                () = sleep(limit) => return (limit, ShutdownReason::Idle),
                 () = container.drains() => {}
             }
             sleep_until((began + shorter).into()).await;
-            shorter
+            (shorter, ShutdownReason::Drained)
         }
     }
 
     /// Ends for want of work.
-    async fn leave(&mut self, incarnation: Incarnation, waited: Duration) -> Ended {
+    async fn leave(
+        &mut self,
+        incarnation: Incarnation,
+        (waited, reason): (Duration, ShutdownReason),
+    ) -> Ended {
         let grace = self.shared.start.spec.limits.shutdown;
-        let mut ended = self.wind_down(incarnation, grace, ShutdownReason::Idle).await;
-        if ended.exit.reason == ExitReason::Completed {
+        let mut ended = self.wind_down(incarnation, grace, reason).await;
+        if ended.exit.reason == exit_reason(reason) {
             let ms = millis(waited);
             ended.exit.message = format!("had nothing to do for {ms} ms: {}", ended.exit.message);
         }
@@ -82,13 +86,21 @@ impl Actor<'_> {
     /// Works on one message: a turn, and more as long as the agent says `continue`.
     async fn work_on(&mut self, mut incarnation: Incarnation, mut envelope: Envelope) -> Step<()> {
         self.shared.board.count_message();
+        self.shared.delivers(&envelope);
+        // A turn after the first is about the same message, and has nothing of it but its name.
+        let mut continuation = None;
         loop {
-            let (alive, outcome, grace) = self.turn(incarnation, &mut envelope).await?;
+            let message = continuation.as_ref().unwrap_or(&envelope.message);
+            let (alive, outcome, grace) = match self.turn(incarnation, message).await {
+                Ok(alive) => alive,
+                Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
+            };
             self.shared.start.probation.survived();
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
             if next == Next::Continue {
-                envelope.message.sender = Sender::Continuation;
-                envelope.message.body = "".into();
+                let Message { id, attempt, .. } = &envelope.message;
+                let turn = Message::new(id.clone(), Sender::Continuation, "");
+                continuation = Some(Message { attempt: *attempt, ..turn });
                 // Turns that never wait would keep this thread, and no stop order would be seen.
                 tokio::task::yield_now().await;
                 let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
@@ -107,6 +119,7 @@ impl Actor<'_> {
                 // Before its sender knows: a start that follows the answer must not join what ends.
                 self.shared.board.transition(Input::StopRequested);
             }
+            self.shared.is_done_with(&envelope.message);
             match outcome {
                 Ok(outcome) => answer(&mut envelope, TurnReport::Finished(outcome)),
                 Err(AgentFailure { code, message, .. }) => {
@@ -135,7 +148,7 @@ impl Actor<'_> {
     async fn turn(
         &mut self,
         incarnation: Incarnation,
-        envelope: &mut Envelope,
+        message: &Message,
     ) -> Result<
         (Incarnation, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
         Ended,
@@ -143,10 +156,8 @@ impl Actor<'_> {
         self.shared.board.transition(Input::TurnBegan);
         let began = Instant::now();
         let cpu_before = self.shared.birth.meter.usage().cpu_us;
-        self.begins(Phase::Handle.as_str(), Some(&envelope.message.id));
-        let mut call = incarnation.handle(&envelope.message, self.turn_limits());
-        // The call has a copy: one of them is enough to hold.
-        envelope.message.body = "".into();
+        self.begins(Phase::Handle.as_str(), Some(&message.id));
+        let mut call = incarnation.handle(message, self.turn_limits());
         let mut grace: Option<(Instant, ShutdownReason)> = None;
         let mut killed = false;
         let end = loop {
@@ -165,11 +176,11 @@ impl Actor<'_> {
         };
         match end {
             CallEnd::Returned(_, Err(failure)) if failure.fatal => {
-                Err(self.died_in_turn(failed(failure, Phase::Handle), envelope))
+                Err(failed(failure, Phase::Handle).into())
             }
             CallEnd::Returned(incarnation, result) => {
                 let cpu_us = self.shared.birth.meter.usage().cpu_us - cpu_before;
-                self.reporter.turn(&envelope.message.id, &result, cpu_us, began.elapsed());
+                self.reporter.turn(&message.id, &result, cpu_us, began.elapsed());
                 self.remember_turn();
                 self.is_through();
                 // Told first: a drain goes on as soon as nobody is busy.
@@ -181,17 +192,8 @@ impl Actor<'_> {
                 });
                 Ok((incarnation, result, left))
             }
-            CallEnd::Ended(exit, remains) => {
-                Err(Ended { remains, ..self.died_in_turn(exit, envelope) })
-            }
+            CallEnd::Ended(exit, remains) => Err((exit, remains).into()),
         }
-    }
-
-    fn died_in_turn(&self, exit: Exit, envelope: &mut Envelope) -> Ended {
-        let message = envelope.message.clone();
-        let (report, held) = (envelope.report.take(), envelope.held.take());
-        let in_flight = Envelope { message, report, held };
-        Ended { in_flight: Some(in_flight), ..exit.into() }
     }
 
     fn turn_limits(&self) -> CallLimits {

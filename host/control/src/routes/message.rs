@@ -7,7 +7,10 @@
 //! | ended | 200, with `outcome` and `reply` |
 //! | is not over when the wait is | 202, with `outcome: "pending"`; the turn goes on |
 //! | failed, and the agent lives on | 502, with the agent's own code and words |
-//! | did not end, because the agent did | 502, with `exitReason` and `crashId` |
+//! | did not end, because the agent did, which does not come back | 502, with `exitReason` and `crashId` |
+//! | did not end in any of its attempts | 502, with `exitReason`, `attempts` and `crashIds` |
+//!
+//! A turn that an agent ended in and that is tried again is not over.
 
 use std::time::Duration;
 
@@ -59,6 +62,9 @@ async fn wait_for(delivery: Delivery, wait: Duration) -> Result<Response, Refusa
         }
         Ok(TurnReport::Ended { reason, message, crash_id }) => {
             Err(Refusal::agent_ended(message_id, reason, message, crash_id))
+        }
+        Ok(TurnReport::SetAside { reason, message, attempts, crash_ids }) => {
+            Err(Refusal::message_set_aside(message_id, reason, message, attempts, crash_ids))
         }
         // Whoever drops a message reports on it first; if not, that is the host's fault.
         Err(_) => Err(Refusal::turn_unreported(message_id)),

@@ -272,6 +272,7 @@ impl Backend for Fake {
             },
             core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
             untracked_work: 23,
+            untracked_messages: 24,
             uptime: Duration::from_millis(1500),
             started_at: Timestamp(1750),
             ready: self.is_ready(),

@@ -109,6 +109,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_core_dumps_kept_total", 21.0),
         ("bulkhead_core_dumps_refused_total", 22.0),
         ("bulkhead_untracked_work_total", 23.0),
+        ("bulkhead_untracked_messages_total", 24.0),
         ("bulkhead_town_calls_total{call=\"heartbeat\",outcome=\"ok\"}", 24.0),
         ("bulkhead_town_calls_total{call=\"heartbeat\",outcome=\"deadline\"}", 25.0),
         ("bulkhead_town_waiting{what=\"events\"}", 26.0),

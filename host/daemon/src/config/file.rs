@@ -259,6 +259,7 @@ pub struct Role {
     pub restart_max: Option<Spanned<u32>>,
     pub restart_window_ms: Option<Count>,
     pub restart_same_fault: Option<Spanned<u32>>,
+    pub max_attempts: Option<Spanned<u32>>,
     pub idle_ms: Option<u64>,
     pub memory_limit_mb: Option<Spanned<Count>>,
     pub memory_soft_percent: Option<Percent>,

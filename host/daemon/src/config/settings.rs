@@ -12,7 +12,7 @@ use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_events::{Format, LogConfig};
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_memory::{Admission, MemoryConfig};
-use bulkhead_model::restart::MAX_RESTARTS;
+use bulkhead_model::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
 use bulkhead_model::{
     HttpPolicy, Level, Limits, RestartRules, Secret, SnapshotRules, spec::HttpRule,
 };
@@ -457,20 +457,14 @@ fn restart_rules(name: &str, role: &file::Role) -> Result<RestartRules, Problem>
     set_ms(&mut rules.backoff_max, role.restart_backoff_max_ms);
     set_ms(&mut rules.healthy, role.restart_healthy_ms);
     set_ms(&mut rules.window, role.restart_window_ms);
-    for (key, given, least, rule) in [
-        ("restart_max", &role.restart_max, 0, &mut rules.max_restarts),
-        ("restart_same_fault", &role.restart_same_fault, 1, &mut rules.same_fault),
+    for (key, given, bounds, rule) in [
+        ("restart_max", &role.restart_max, 0..=MAX_RESTARTS, &mut rules.max_restarts),
+        ("restart_same_fault", &role.restart_same_fault, 1..=MAX_RESTARTS, &mut rules.same_fault),
+        ("max_attempts", &role.max_attempts, 1..=MAX_ATTEMPTS, &mut rules.max_attempts),
     ] {
-        let Some(given) = given else { continue };
-        if !(least..=MAX_RESTARTS).contains(given.get_ref()) {
-            let message = format!("{} is not between {least} and {MAX_RESTARTS}", given.get_ref());
-            return Err(Problem {
-                key: format!("roles.{name}.{key}"),
-                message,
-                span: given.span(),
-            });
+        if let Some(given) = given {
+            *rule = within(&format!("roles.{name}.{key}"), given, bounds)?;
         }
-        *rule = *given.get_ref();
     }
     Ok(rules)
 }

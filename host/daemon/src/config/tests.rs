@@ -173,7 +173,7 @@ fn a_role_says_whether_and_when_its_agents_come_back() {
     assert_eq!(default.policy, RestartPolicy::Temporary);
     let text = format!(
         "{BASE}restart = \"permanent\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 2\n\
-         restart_healthy_ms = 3\nrestart_max = 0\nrestart_window_ms = 4\nrestart_same_fault = 5"
+         restart_healthy_ms = 3\nrestart_max = 0\nrestart_window_ms = 4\nrestart_same_fault = 5\nmax_attempts = 6"
     );
     let expected = RestartRules {
         policy: RestartPolicy::Permanent,
@@ -183,6 +183,7 @@ fn a_role_says_whether_and_when_its_agents_come_back() {
         max_restarts: 0,
         window: Duration::from_millis(4),
         same_fault: 5,
+        max_attempts: 6,
     };
     assert_eq!(settings(&text).unwrap().catalog.roles["echo"].restart, expected);
     for (word, policy) in
@@ -234,6 +235,8 @@ fn a_bad_time_or_number_of_restarts_is_refused_with_its_key_and_line() {
         ("restart_window_ms = 1.5", "at least 1"),
         ("restart_same_fault = 0", "between 1 and 100"),
         ("restart_same_fault = 101", "between 1 and 100"),
+        ("max_attempts = 0", "between 1 and 10"),
+        ("max_attempts = 11", "between 1 and 10"),
         ("idle_ms = -1", "idle_ms"),
         ("idle_ms = \"never\"", "idle_ms"),
         ("shutdown_ms = 0", "at least 1"),

@@ -67,7 +67,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 4] {
+fn turns() -> [Event; 5] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -82,6 +82,14 @@ fn turns() -> [Event; 4] {
             message_id: MESSAGE.into(),
             sender: Sender::Agent(AgentId::parse("mayor").unwrap()),
             bytes: 184,
+            attempt: 1,
+        },
+        Event::MessageSetAside {
+            agent: agent(),
+            message_id: MESSAGE.into(),
+            sender: Sender::Agent(AgentId::parse("mayor").unwrap()),
+            attempts: 2,
+            crash_ids: vec!["019bc0f4-5b11-7c02-8e1f-6a3c8e02b1a4".into(), CRASH.into()],
         },
         turn(Some(Next::Idle), None),
         turn(None, Some("the model answered 503 three times")),

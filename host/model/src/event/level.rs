@@ -76,6 +76,7 @@ impl Event {
             | Self::StoreUnavailable { .. }
             | Self::AgentStartFailed { .. }
             | Self::AgentQuarantined { .. }
+            | Self::MessageSetAside { .. }
             | Self::AgentCrash(_) => Level::Error,
             Self::UncaughtException { .. } => Level::Fatal,
             Self::ColdStart { .. }

@@ -50,6 +50,7 @@ names! {
         MemorySoftLimit => "agent.memory_soft_limit",
         AgentLog => "agent.log",
         AgentMessage => "agent.message",
+        MessageSetAside => "agent.message_set_aside",
         AgentTurn => "agent.turn",
     }
 }

@@ -182,7 +182,7 @@ fn create(dir: &Path, run: &Run, geometry: Geometry) -> Result<BlackBox, OpenErr
 }
 
 /// Gives the file its blocks now: a store into a mapped page that finds the disk full is a SIGBUS.
-fn reserve(file: &mut File, bytes: u64) -> io::Result<()> {
+pub(crate) fn reserve(file: &mut File, bytes: u64) -> io::Result<()> {
     loop {
         match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => return Ok(()),

@@ -82,7 +82,7 @@ impl Open {
 }
 
 /// Which slots nobody has: one bit each.
-pub(super) struct FreeSlots {
+pub(crate) struct FreeSlots {
     words: Box<[AtomicU64]>,
     /// The word that had one last.
     hint: AtomicU64,
@@ -90,7 +90,7 @@ pub(super) struct FreeSlots {
 
 impl FreeSlots {
     /// All of `slots` are free.
-    pub(super) fn new(slots: u64) -> Self {
+    pub(crate) fn new(slots: u64) -> Self {
         let word = |index| match slots - index * 64 {
             bits @ 0..64 => (1 << bits) - 1,
             _ => u64::MAX,
@@ -100,7 +100,7 @@ impl FreeSlots {
     }
 
     /// Takes one. `None` when all are taken; one that is given back at this moment may be missed.
-    fn take(&self) -> Option<u64> {
+    pub(crate) fn take(&self) -> Option<u64> {
         let words = self.words.len() as u64;
         let first = self.hint.load(Relaxed);
         for n in 0..words {
@@ -115,7 +115,12 @@ impl FreeSlots {
         None
     }
 
-    fn give(&self, slot: u64) {
+    /// This one is not free.
+    pub(crate) fn claim(&self, slot: u64) {
+        self.words[(slot / 64) as usize].fetch_and(!(1 << (slot % 64)), AcqRel);
+    }
+
+    pub(crate) fn give(&self, slot: u64) {
         self.words[(slot / 64) as usize].fetch_or(1 << (slot % 64), Release);
     }
 }

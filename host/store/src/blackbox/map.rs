@@ -10,18 +10,18 @@ use memmap2::{MmapOptions, MmapRaw};
 const _: () = assert!(cfg!(target_endian = "little"));
 
 /// A shared, writable mapping of a whole file.
-pub(super) struct Map {
+pub(crate) struct Map {
     raw: MmapRaw,
 }
 
 impl Map {
     /// The file's blocks are reserved and nobody shortens it: see [`super::files`].
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         Ok(Self { raw: MmapOptions::new().map_raw(file)? })
     }
 
     /// The file's bytes as words.
-    pub(super) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         let (start, words) = (self.raw.as_ptr().cast::<AtomicU64>(), self.raw.len() / 8);
         // SAFETY: a mapping begins at a page, so it is aligned; it is `len` bytes long, writable, and
         // lives as long as `self`. All bit patterns are valid words. All access in this process is
@@ -30,7 +30,7 @@ impl Map {
     }
 
     /// Waits until the disk has all of it.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.raw.flush()
     }
 }

@@ -418,6 +418,10 @@ impl Image {
         self.rows.values().map(|entry| &entry.row)
     }
 
+    pub fn row(&self, id: &AgentId) -> Option<&AgentRow> {
+        self.rows.get(id).map(|entry| &entry.row)
+    }
+
     /// Rises with every change of which agents are to be there, and how.
     pub fn members(&self) -> u64 {
         self.members

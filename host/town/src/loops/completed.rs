@@ -1,6 +1,7 @@
 //! Tells the town that an agent is done, or has failed for good.
 //!
-//! Not told: the end of a mayor, an end that comes back, and one that somebody asked for.
+//! Not told: the end of a mayor, an end that comes back, in this run or in the next, one that somebody asked for,
+//! and one that the host or its other agents brought about.
 
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ impl Loop {
             }
             match view.status.as_ref() {
                 "exited" => return Some(("completed", view.rig_id)),
+                // It crashed while the container went away: the next run brings it back.
+                "failed" if self.container.is_wanted(&end.agent.agent_id) => return None,
                 "failed" | "quarantined" => return Some(("failed", view.rig_id)),
                 "running" | "stopping" | "starting" => sleep(LOOK).await,
                 _ => return None,

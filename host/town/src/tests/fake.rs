@@ -19,6 +19,8 @@ use crate::{AgentSight, Container, Listed, Remembered};
 pub(crate) struct Fake {
     pub(crate) views: Mutex<Vec<AgentView>>,
     pub(crate) rings: Mutex<HashMap<AgentId, Arc<Ring>>>,
+    /// To be there, whatever they show.
+    pub(crate) wanted: Mutex<Vec<AgentId>>,
     pub(crate) listed: watch::Sender<u64>,
     pub(crate) told: Mutex<Vec<Vec<AgentId>>>,
     pub(crate) town_lists: Mutex<Vec<Vec<AgentId>>>,
@@ -108,6 +110,10 @@ impl Container for Fake {
 
     fn is_ready(&self) -> bool {
         self.is_ready.load(SeqCst)
+    }
+
+    fn is_wanted(&self, id: &AgentId) -> bool {
+        self.wanted.lock().unwrap().contains(id)
     }
 
     fn registry(&self) -> Vec<Listed> {

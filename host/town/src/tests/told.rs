@@ -166,12 +166,25 @@ async fn only_an_end_for_good_that_nobody_asked_for_is_told() {
         fake.set(name, status);
     }
     fake.set("late", "stopping");
+    // It crashed while the container went away, with restarts left.
+    fake.set("next-run", "failed");
+    fake.wanted.lock().unwrap().push(id("next-run"));
+    let not_at_fault = [
+        ("host", ExitReason::HostError),
+        ("killed", ExitReason::Killed),
+        ("evicted", ExitReason::EvictedMemoryPressure),
+    ];
+    not_at_fault.iter().for_each(|(name, _)| fake.set(name, "failed"));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     for (name, reason) in [
         ("late", ExitReason::Completed),
         ("done", ExitReason::Completed),
         ("back", ExitReason::Panic),
         ("stopped", ExitReason::Stopped),
+        ("next-run", ExitReason::Panic),
+        not_at_fault[0],
+        not_at_fault[1],
+        not_at_fault[2],
         ("dead", ExitReason::Trap),
     ] {
         client.town.handle().hear(&exit(name, reason));

@@ -9,10 +9,10 @@ use bulkhead_model::{
     RestartRules, Sender, SnapshotRules,
 };
 use bulkhead_runtime::{Runtime, RuntimeConfig};
-use bulkhead_store::Database;
 use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::Crashes;
 use bulkhead_store::database::Private;
+use bulkhead_store::{Database, Journal};
 
 use super::*;
 use crate::actor::Life;
@@ -106,7 +106,8 @@ impl Bench {
         let database = Arc::new(Database::absent());
         let config = MemoryConfig::default();
         let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
-        let stores = Stores { crashes, database, in_flight: InFlightTable::absent() };
+        let (in_flight, journal) = (InFlightTable::absent(), Journal::absent());
+        let stores = Stores { crashes, database, in_flight, journal };
         let container = Container::new(runtime, Arc::new(Nobody), sink, stores, context, memory);
         let container = Arc::new(container);
         Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
@@ -198,8 +199,8 @@ fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
         let (agent, mut tenure) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.shared));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = Told { crash_id: None, message_id: None, keeping: None, may_restart: true };
-        assert!(tenure.end(&reporter, &exit, told).is_some());
+        let told = Told { crash_id: None, in_flight: None, keeping: None, may_restart: true };
+        assert!(tenure.end(&reporter, &exit, told).backoff.is_some());
         assert_eq!(agent.board().state().as_str(), "backoff");
         // The place is kept for the next incarnation; nothing lives.
         assert_eq!(bench.live_and_free(), (0, 0));
@@ -237,8 +238,8 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
         let (agent, mut tenure) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.shared));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = Told { crash_id: None, message_id: None, keeping: None, may_restart: true };
-        assert!(tenure.end(&reporter, &exit, told).is_some());
+        let told = Told { crash_id: None, in_flight: None, keeping: None, may_restart: true };
+        assert!(tenure.end(&reporter, &exit, told).backoff.is_some());
         let mut actor = Actor::new(&life, agent, Instant::now(), tenure);
 
         let next = actor.rest(Instant::now()).await;

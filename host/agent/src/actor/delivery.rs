@@ -1,0 +1,312 @@
+//! What is delivered: the prompt and what an earlier run left at first, and again what the agent ended in.
+//!
+//! ```text
+//!   turn begins ─▶ written down ─▶ turn ends ─▶ done with
+//!                       │
+//!                       └── the agent ends ──┬─ comes back, attempts left ──▶ in front of the mailbox, attempt + 1
+//!                                            ├─ comes back, none left ──────▶ set aside: line, event, answer
+//!                                            ├─ the next run brings it back ▶ kept for it; who waits is answered
+//!                                            └─ it does not come back ──────▶ done with; who waits is answered
+//! ```
+//!
+//! `attempt` counts deliveries. Against the role's `max_attempts` count those that the agent ended by itself, and
+//! those in which the host died, because nobody can tell whether the message was what it died of. Ends that come
+//! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
+//! With `max_attempts = 1` there is no second delivery, whatever ended the first.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use bulkhead_model::{Determinism, Event, Exit, ExitClass, ExitReason, Message, Phase, Sender};
+use bulkhead_runtime::ShutdownReason;
+use bulkhead_store::journal::{Kept, KeptPrompt, Left, MAX_CRASH_IDS, PromptMark};
+use serde::Serialize;
+
+use super::Actor;
+use crate::handle::{Announced, Shared};
+use crate::mailbox::{Envelope, MailboxFull, NotTaken, PastDeliveries};
+use crate::refusal::{PROMPT_TOO_LARGE, TurnReport};
+
+/// Deliveries of one message that may end without counting.
+const EXCUSED: u32 = 8;
+
+/// What follows from an end, as far as messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The agent comes back in this run.
+    ComesBack,
+    /// The next run brings it back.
+    NextRun,
+    /// Nobody brings it back, or another start has its place.
+    Over,
+}
+
+/// A message whose sender waits for nothing any more, with what it is to be told.
+pub(super) type Unanswered = (Envelope, TurnReport);
+
+/// The event of a message that is set aside, as followers read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SetAsideEvent<'a> {
+    message_id: &'a str,
+    attempts: u32,
+    crash_ids: &'a [String],
+}
+
+impl PastDeliveries {
+    /// One more ended.
+    fn count(&mut self, is_fault: bool, crash_id: Option<&str>) {
+        self.faults += u32::from(is_fault);
+        if let Some(crash_id) = crash_id {
+            if self.crash_ids.len() >= MAX_CRASH_IDS {
+                self.crash_ids.remove(0);
+            }
+            self.crash_ids.push(crash_id.to_owned());
+        }
+    }
+
+    /// Whether a message that was delivered so often is not delivered again.
+    fn is_over(&self, attempts: u32, max_attempts: u32) -> bool {
+        let excused = attempts.saturating_sub(self.faults);
+        let counted = self.faults + excused.saturating_sub(EXCUSED);
+        max_attempts <= 1 || counted >= max_attempts
+    }
+}
+
+impl Shared {
+    /// A message is taken into its turn.
+    pub(super) fn delivers(&self, Envelope { message, past, .. }: &Envelope) {
+        let Some(journal) = self.start.journal.get() else { return };
+        if !journal.delivers(message, past.faults, &past.crash_ids) && journal.is_first_loss() {
+            let (agent, message) = (self.id(), &message.id);
+            tracing::warn!(%agent, message, "the journal is full; a kill of the host in this turn loses the message");
+        }
+    }
+
+    /// Its turn is over. To be called before anybody is told: what was answered is not delivered again.
+    pub(super) fn is_done_with(&self, message: &Message) {
+        if let Some(journal) = self.start.journal.get() {
+            journal.is_done(&message.sender);
+        }
+    }
+
+    /// Nobody brings the agent back: the journal has nothing of it any more.
+    pub(super) fn forgets_messages(&self) {
+        if let Some(journal) = self.start.journal.get() {
+            journal.release();
+        }
+    }
+
+    /// The agent ended in the turn of this message, and the records of that are written. Yields it when its sender is
+    /// to be told now.
+    pub(super) fn ended_in(
+        &self,
+        mut envelope: Envelope,
+        exit: &Exit,
+        crash_id: Option<&str>,
+        then: Then,
+    ) -> Option<Unanswered> {
+        envelope.past.count(exit.reason.class() == ExitClass::Fault, crash_id);
+        let max_attempts = self.start.spec.restart.max_attempts;
+        let is_over = envelope.past.is_over(envelope.message.attempt, max_attempts);
+        let (reason, message) = (exit.reason, exit.message.clone());
+        let ended = |crash_id: Option<&str>| TurnReport::Ended {
+            reason,
+            message: message.clone(),
+            crash_id: crash_id.map(str::to_owned),
+        };
+        match then {
+            Then::Over => {
+                self.is_done_with(&envelope.message);
+                Some((envelope, ended(crash_id)))
+            }
+            Then::ComesBack | Then::NextRun if is_over => {
+                self.set_aside(&envelope);
+                let attempts = envelope.message.attempt;
+                let crash_ids = envelope.past.crash_ids.clone();
+                let report = TurnReport::SetAside { reason, message, attempts, crash_ids };
+                Some((envelope, report))
+            }
+            Then::ComesBack => {
+                let closed = self.deliver_again(envelope)?;
+                Some((closed, ended(crash_id)))
+            }
+            Then::NextRun => {
+                envelope.message.attempt += 1;
+                self.keeps(&envelope);
+                Some((envelope, ended(crash_id)))
+            }
+        }
+    }
+
+    /// Puts a message in front of the mailbox for its next delivery, unless the mailbox is closed.
+    fn deliver_again(&self, mut envelope: Envelope) -> Option<Envelope> {
+        envelope.message.attempt += 1;
+        self.keeps(&envelope);
+        let announced = Announced::from(&envelope.message);
+        let closed = self.start.mailbox.put_back(envelope);
+        if closed.is_none() {
+            self.tell_message(announced);
+        }
+        closed
+    }
+
+    fn keeps(&self, Envelope { message, past, .. }: &Envelope) {
+        if let Some(journal) = self.start.journal.get() {
+            journal.waits(message, past.faults, &past.crash_ids);
+        }
+    }
+
+    fn set_aside(&self, envelope: &Envelope) {
+        let Envelope { message: Message { id, sender, attempt, .. }, past, .. } = envelope;
+        self.is_done_with(&envelope.message);
+        let (message_id, attempts, crash_ids) = (id, *attempt, &past.crash_ids);
+        let event = SetAsideEvent { message_id, attempts, crash_ids };
+        self.start.ring.push_value("agent.message_set_aside", &event);
+        self.record(Event::MessageSetAside {
+            agent: self.tag(),
+            message_id: message_id.clone(),
+            sender: sender.clone(),
+            attempts,
+            crash_ids: crash_ids.clone(),
+        });
+    }
+
+    /// Delivers again what an earlier run of the host left. A delivery that was under way when it died counts.
+    fn take_up(&self, kept: Kept) {
+        let Kept { message, faults, crash_ids, in_turn } = kept;
+        let mut envelope = Envelope::new(message, None);
+        envelope.past = PastDeliveries { faults, crash_ids };
+        if in_turn {
+            envelope.past.count(true, None);
+            let max_attempts = self.start.spec.restart.max_attempts;
+            if envelope.past.is_over(envelope.message.attempt, max_attempts) {
+                return self.set_aside(&envelope);
+            }
+        } else {
+            // It was counted when it was written down.
+            envelope.message.attempt = envelope.message.attempt.saturating_sub(1);
+        }
+        self.deliver_again(envelope);
+    }
+}
+
+impl Actor<'_> {
+    /// Queues what the start begins with, now that its memory has an account: its prompt before everything else, then
+    /// what an earlier run left.
+    pub(super) fn queue_first(&self) -> Result<(), NotTaken> {
+        let mut first = self.first();
+        let Some(left) = first.as_mut() else { return Ok(()) };
+        if let Some(mail) = left.mail.take() {
+            self.shared.take_up(mail);
+        }
+        match &mut left.prompt {
+            // Without room it is still to be queued: the next incarnation fails as well.
+            KeptPrompt::Undelivered => self.queue_prompt()?,
+            KeptPrompt::Open(kept) => {
+                kept.message.body = self.shared.start.spec.prompt.as_str().into();
+                self.shared.take_up(kept.clone());
+            }
+            KeptPrompt::Done => {}
+        }
+        *first = None;
+        Ok(())
+    }
+
+    fn queue_prompt(&self) -> Result<(), NotTaken> {
+        let start = &self.shared.start;
+        let prompt = &start.spec.prompt;
+        if prompt.is_empty() {
+            return Ok(());
+        }
+        let id = self.life.prompt_message_id.clone();
+        let message = Message::new(id, Sender::Prompt, prompt.as_str());
+        let announced = Announced::from(&message);
+        start.mailbox.push_prompt(Envelope::new(message, None))?;
+        self.shared.tell_message(announced);
+        Ok(())
+    }
+
+    /// The slot of the journal is this start's from now on.
+    pub(super) fn take_journal(&self) {
+        let start = &self.shared.start;
+        let (id, mark) = (&start.spec.id, PromptMark::of(&start.spec.prompt));
+        let (journal, left) = self.container.journal.take(id, mark, self.life.resumes);
+        // A start has its turn once.
+        let _ = start.journal.set(journal);
+        *self.first() = Some(left);
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<Left>> {
+        self.life.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What follows from an end for the message in its turn: see [`Then`].
+pub(super) fn then(comes_back: bool, is_wanted: bool, order: Option<ShutdownReason>) -> Then {
+    match (comes_back, order) {
+        (true, _) => Then::ComesBack,
+        // The start that has its place brings its own work.
+        (false, Some(ShutdownReason::Superseded)) => Then::Over,
+        (false, _) if is_wanted => Then::NextRun,
+        (false, _) => Then::Over,
+    }
+}
+
+/// The end of a start that has no room for its prompt.
+pub(super) fn no_room_for_prompt(refused: NotTaken) -> Exit {
+    let why = match refused {
+        NotTaken::Full(MailboxFull { bytes, .. }) => {
+            format!("the mailbox has no room for it beside {bytes} bytes")
+        }
+        NotTaken::OverLimit(over) => format!("the agent has no memory for it: {over}"),
+    };
+    let text = format!("the prompt cannot be delivered: {why}");
+    let mut exit = Exit::new(ExitReason::StartFailed, Phase::Instantiate, text);
+    exit.code = Some(PROMPT_TOO_LARGE.into());
+    exit.deterministic = Determinism::True;
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(ends: &[ExitReason], max_attempts: u32) -> Vec<bool> {
+        let mut past = PastDeliveries::default();
+        let over = |(ended, reason): (u32, &ExitReason)| {
+            past.count(reason.class() == ExitClass::Fault, Some("c"));
+            past.is_over(ended, max_attempts)
+        };
+        (1..).zip(ends).map(over).collect()
+    }
+
+    #[test]
+    fn a_message_is_over_after_as_many_faults_as_its_role_allows() {
+        use ExitReason::{Panic, Trap};
+        assert_eq!(after(&[Panic, Trap], 2), [false, true]);
+        assert_eq!(after(&[Panic, Trap, Trap], 3), [false, false, true]);
+    }
+
+    #[test]
+    fn ends_from_outside_do_not_count_but_not_for_ever() {
+        use ExitReason::{Drained, EvictedMemoryPressure, HostError, Killed, Panic};
+        assert_eq!(after(&[HostError, Killed, Drained, Panic, Panic], 2)[3..], [false, true]);
+        let over = after(&[EvictedMemoryPressure; 12], 2);
+        assert_eq!(over.iter().position(|over| *over), Some(EXCUSED as usize + 1));
+    }
+
+    #[test]
+    fn once_means_once() {
+        for reason in [ExitReason::Panic, ExitReason::HostError, ExitReason::Drained] {
+            assert_eq!(after(&[reason], 1), [true], "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_crash_records_are_named() {
+        let mut past = PastDeliveries::default();
+        (0..20).for_each(|n| past.count(true, Some(&n.to_string())));
+        assert_eq!(past.crash_ids.len(), MAX_CRASH_IDS);
+        assert_eq!(past.crash_ids.last().map(String::as_str), Some("19"));
+    }
+}

@@ -1,0 +1,354 @@
+//! The journal of deliveries: messages whose turn is not over, kept through SIGKILL.
+//!
+//! ```text
+//!  byte 0     ┌──────────────────────────────────────────────────────────────┐
+//!             │ magic, version, checksum, numbers of slots and blocks, slots   │
+//!             │ used so far                                                    │
+//!       4096  ├──────────────────────────────────────────────────────────────┤
+//!             │ slots of 4 KiB, one for each agent that is to be there         │
+//!             ├──────────────────────────────────────────────────────────────┤
+//!             │ blocks of 8 KiB : bodies that a slot has no room for           │
+//!             └──────────────────────────────────────────────────────────────┘
+//!
+//!  slot:  owner: length, crc32, agent id │ which prompt │ lane of the prompt │ lane of the mail
+//!  lane:  state: none, delivered, waits, done; which half │ half │ half
+//!  half:  crc32, lengths │ message id, sender, attempt, ends so far as JSON │ body
+//! ```
+//!
+//! The file is a mapping: a store is in the page cache at once and outlives the process without a system
+//! call, so a delivery costs a copy of its message and no wait. A record goes into the half of its lane that is
+//! not in use, and one store of the state makes it valid: whenever the process is killed, a lane has the record
+//! before or the one after, whole. The prompt has a lane of its own because it may be delivered before a message
+//! that waits to be delivered again; its text is not here but in the start that the database has.
+//!
+//! Against the loss of the machine nothing is promised: the kernel writes the pages within its own time, half a
+//! minute by default, and [`Journal::sync`] at the end of a run. What the disk has after a loss of power is
+//! used if its checksums are right. A message that ended since then is delivered again, and one that came since
+//! then is lost.
+//!
+//! A run reads what the one before it left, writes it into a new file, and puts that one in place of the old.
+//! When slots or blocks run out, a message is delivered without a record: counted, and nobody waits.
+
+mod bodies;
+mod file;
+mod lane;
+mod layout;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhead_model::{AgentId, Message, Sender};
+
+use crate::blackbox::{FreeSlots, Map};
+use bodies::Bodies;
+pub use file::open;
+use lane::{Kind, Lane};
+use layout::Geometry;
+
+/// Ends of deliveries that a record names. Older ones are left out.
+pub const MAX_CRASH_IDS: usize = 10;
+
+/// The writing end. Cheap to clone, usable from every thread.
+#[derive(Clone)]
+pub struct Journal {
+    open: Option<Arc<Open>>,
+}
+
+/// A journal for a new run.
+pub struct Opened {
+    /// The new one; it has what the run before left.
+    pub journal: Journal,
+    /// What went wrong. With one of them there may be no journal.
+    pub problems: Vec<Problem>,
+}
+
+/// What went wrong when the journal was opened. The host goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Nothing is kept in this run.
+    #[error("there is no journal of deliveries: {0}")]
+    Absent(#[source] io::Error),
+    /// The file of the run before says nothing, or cannot be read.
+    #[error("the journal of the run before is unreadable ({reason}); kept as {}", kept_as.display())]
+    Unreadable {
+        /// Why.
+        reason: String,
+        /// Where it is now.
+        kept_as: PathBuf,
+    },
+    /// Records that were damaged. They are lost.
+    #[error("{0} records of the journal are damaged; their messages are lost")]
+    Damaged(usize),
+}
+
+/// A message whose turn was not over when its agent, or its host, ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// As it was delivered last. The body of a prompt is empty: its start has it.
+    pub message: Message,
+    /// Deliveries that ended through the agent, so far.
+    pub faults: u32,
+    /// The crash records of its deliveries, oldest first, at most [`MAX_CRASH_IDS`].
+    pub crash_ids: Vec<String>,
+    /// Its turn was under way when the process ended.
+    pub in_turn: bool,
+}
+
+/// What became of a start's prompt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum KeptPrompt {
+    /// It was never delivered, as far as anybody knows.
+    #[default]
+    Undelivered,
+    /// It was delivered and its turn was not over.
+    Open(Kept),
+    /// Its turn is over, or it was set aside.
+    Done,
+}
+
+/// What an earlier run left of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Of the prompt, when the start has the same one.
+    pub prompt: KeptPrompt,
+    /// Any other message.
+    pub mail: Option<Kept>,
+}
+
+/// Names a prompt well enough to tell it from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptMark(u64);
+
+impl PromptMark {
+    /// Of this text.
+    pub fn of(prompt: &str) -> Self {
+        let length = u64::try_from(prompt.len()).unwrap_or(u64::MAX);
+        Self(length << 32 | u64::from(crc32fast::hash(prompt.as_bytes())))
+    }
+}
+
+/// The slot of one agent, as one start of it holds it. Written by one task at a time.
+pub struct JournalSlot {
+    open: Option<Arc<Open>>,
+    agent: Option<AgentId>,
+    /// `None`: all slots were taken.
+    place: Option<Place>,
+    /// A message of it had no record, and somebody was told.
+    told: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    index: u64,
+    /// Which taking of the slot this is: one that somebody else has taken since is not given back.
+    taking: u64,
+}
+
+struct Open {
+    map: Map,
+    geometry: Geometry,
+    free: FreeSlots,
+    bodies: Bodies,
+    table: Mutex<Table>,
+    untracked: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: HashMap<AgentId, Place>,
+    /// What the run before left, until somebody asks for it.
+    left: HashMap<AgentId, (PromptMark, Left)>,
+    takings: u64,
+}
+
+impl Journal {
+    /// One that keeps nothing, for a host that has to go on without.
+    pub fn absent() -> Self {
+        Self { open: None }
+    }
+
+    /// The slot of an agent whose start has its turn, and what an earlier run left of it; the latter once.
+    /// `resumes`: the start goes on with what an earlier run began, so what became of its prompt counts when it is
+    /// the same.
+    pub fn take(&self, agent: &AgentId, prompt: PromptMark, resumes: bool) -> (JournalSlot, Left) {
+        let Some(open) = &self.open else { return (JournalSlot::absent(), Left::default()) };
+        let mut table = open.lock();
+        table.takings += 1;
+        let taking = table.takings;
+        let index = table.slots.get(agent).map(|taken| taken.index);
+        let slot = |place| JournalSlot {
+            open: Some(Arc::clone(open)),
+            agent: Some(agent.clone()),
+            place,
+            told: AtomicBool::new(false),
+        };
+        let Some(index) = index.or_else(|| open.claim(agent)) else {
+            let left = table.left.remove(agent).filter(|(mark, _)| resumes && *mark == prompt);
+            return (slot(None), left.map(|(_, left)| left).unwrap_or_default());
+        };
+        let place = Place { index, taking };
+        table.slots.insert(agent.clone(), place);
+        let (mark, mut left) = table.left.remove(agent).unwrap_or((prompt, Left::default()));
+        if !resumes || mark != prompt {
+            left.prompt = KeptPrompt::Undelivered;
+            open.lane(index, Lane::Prompt).clear(Kind::None);
+        }
+        open.slot(index)[layout::MARK].store(prompt.0, Release);
+        drop(table);
+        (slot(Some(place)), left)
+    }
+
+    /// Forgets what the run before left of all others: nobody brings them back.
+    pub fn keep_only(&self, agents: &HashSet<AgentId>) {
+        let Some(open) = &self.open else { return };
+        let mut table = open.lock();
+        let gone: Vec<_> = table.left.extract_if(|agent, _| !agents.contains(agent)).collect();
+        for (agent, _) in gone {
+            if let Some(taken) = table.slots.remove(&agent) {
+                open.free_slot(taken.index);
+            }
+        }
+    }
+
+    /// Deliveries without a record, because the journal was full.
+    pub fn untracked(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.untracked.load(Relaxed))
+    }
+
+    /// Waits until the disk has all of it.
+    pub fn sync(&self) -> io::Result<()> {
+        self.open.as_ref().map_or(Ok(()), |open| open.map.sync())
+    }
+}
+
+impl JournalSlot {
+    /// One that keeps nothing.
+    pub fn absent() -> Self {
+        Self { open: None, agent: None, place: None, told: AtomicBool::new(false) }
+    }
+
+    /// A turn for this message begins. `faults` and `crash_ids` are those of the deliveries before it. Says whether
+    /// there is a record of it; without one it is counted.
+    pub fn delivers(&self, message: &Message, faults: u32, crash_ids: &[String]) -> bool {
+        self.write(Kind::Delivered, message, faults, crash_ids)
+    }
+
+    /// Whether a message without a record is news: once for each slot, and never where there is no journal.
+    pub fn is_first_loss(&self) -> bool {
+        self.open.is_some() && !self.told.swap(true, Relaxed)
+    }
+
+    /// The message waits to be delivered again: nothing of it is under way.
+    pub fn waits(&self, message: &Message, faults: u32, crash_ids: &[String]) -> bool {
+        self.write(Kind::Waits, message, faults, crash_ids)
+    }
+
+    /// The message is done with, whatever became of it.
+    pub fn is_done(&self, sender: &Sender) {
+        let (Some(open), Some(Place { index, .. })) = (&self.open, self.place) else { return };
+        let (lane, kind) = match sender {
+            Sender::Prompt => (Lane::Prompt, Kind::Done),
+            _ => (Lane::Mail, Kind::None),
+        };
+        open.clear(index, lane, kind);
+    }
+
+    /// The agent is not to be there any more. Does nothing when another start has taken its slot.
+    pub fn release(&self) {
+        let (Some(open), Some(Place { index, taking })) = (&self.open, self.place) else { return };
+        let mut table = open.lock();
+        let Some(agent) = &self.agent else { return };
+        if table.slots.get(agent).is_some_and(|place| place.taking == taking) {
+            table.slots.remove(agent);
+            open.free_slot(index);
+        }
+    }
+
+    fn write(&self, kind: Kind, message: &Message, faults: u32, crash_ids: &[String]) -> bool {
+        let Some(open) = &self.open else { return false };
+        let crash_ids = &crash_ids[crash_ids.len().saturating_sub(MAX_CRASH_IDS)..];
+        let write = |place: Place| open.write(place.index, kind, message, faults, crash_ids);
+        let written = self.place.is_some_and(write);
+        if !written {
+            open.untracked.fetch_add(1, Relaxed);
+        }
+        written
+    }
+}
+
+impl Open {
+    fn slot(&self, index: u64) -> &[AtomicU64] {
+        &self.map.words()[self.geometry.slot_words(index)]
+    }
+
+    fn lane(&self, index: u64, lane: Lane) -> lane::Words<'_> {
+        lane::Words::of(self.slot(index), lane)
+    }
+
+    /// Takes a free slot for an agent.
+    fn claim(&self, agent: &AgentId) -> Option<u64> {
+        let index = self.free.take()?;
+        layout::note_used(self.map.words(), index + 1);
+        layout::write_owner(self.slot(index), agent.as_str());
+        Some(index)
+    }
+
+    fn free_slot(&self, index: u64) {
+        layout::write_owner(self.slot(index), "");
+        self.clear(index, Lane::Prompt, Kind::None);
+        self.clear(index, Lane::Mail, Kind::None);
+        self.free.give(index);
+    }
+
+    fn clear(&self, index: u64, lane: Lane, kind: Kind) {
+        let has_blocks = self.lane(index, lane).clear(kind);
+        if has_blocks {
+            self.bodies.release(index);
+        }
+    }
+
+    fn write(
+        &self,
+        index: u64,
+        kind: Kind,
+        message: &Message,
+        faults: u32,
+        crash_ids: &[String],
+    ) -> bool {
+        let head = lane::Head::of(message, faults, crash_ids);
+        if message.sender == Sender::Prompt {
+            return self.lane(index, Lane::Prompt).write(kind, &head, b"");
+        }
+        let lane = self.lane(index, Lane::Mail);
+        let had_blocks = lane.has_blocks();
+        let body = message.body.as_bytes();
+        if lane.write(kind, &head, body) {
+            if had_blocks {
+                self.bodies.release(index);
+            }
+            return true;
+        }
+        let Some(blocks) = self.bodies.keep(self.map.words(), index, &message.id, body) else {
+            // What it has is about another message, and that one is done with.
+            self.clear(index, Lane::Mail, Kind::None);
+            return false;
+        };
+        let written = lane.write(kind, &head.with_blocks(&blocks.indexes, blocks.sum), b"");
+        if !written {
+            self.clear(index, Lane::Mail, Kind::None);
+            self.bodies.release(index);
+        }
+        self.bodies.release_before(index);
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,294 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bulkhead_model::message::MAX_BODY_BYTES;
+use proptest::prelude::*;
+
+use super::*;
+
+const AGENTS: usize = 4;
+
+fn id(name: &str) -> AgentId {
+    AgentId::parse(name).unwrap()
+}
+
+fn begin(dir: &Path) -> Journal {
+    let Opened { journal, problems } = open(dir, AGENTS);
+    assert!(problems.is_empty(), "{problems:?}");
+    journal
+}
+
+fn mark() -> PromptMark {
+    PromptMark::of("the prompt")
+}
+
+fn take(journal: &Journal, agent: &str) -> JournalSlot {
+    journal.take(&id(agent), mark(), false).0
+}
+
+/// What the next run finds of an agent, were this one killed now.
+fn left(dir: &Path, agent: &str) -> Left {
+    begin(dir).take(&id(agent), mark(), true).1
+}
+
+fn mail(id: &str, bytes: usize) -> Message {
+    let body: String = ('a'..='z').cycle().take(bytes).collect();
+    Message::new(id, Sender::Agent(self::id("sender")), body)
+}
+
+fn prompt(id: &str) -> Message {
+    Message::new(id, Sender::Prompt, "the prompt")
+}
+
+#[test]
+fn a_message_in_its_turn_is_found_whole_whatever_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    for bytes in [0, 1, 7, 8, 1000, 1200, 1300, 1400, 8192, 8193, 100_000, MAX_BODY_BYTES] {
+        let journal = begin(dir.path());
+        let slot = take(&journal, "a1");
+        let message = Message { attempt: 2, ..mail(&format!("m{bytes}"), bytes) };
+        assert!(slot.delivers(&message, 1, &["c1".into()]), "{bytes} bytes");
+        drop(journal);
+        let kept = left(dir.path(), "a1").mail.unwrap();
+        let crash_ids = vec!["c1".to_owned()];
+        assert_eq!(kept, Kept { message, faults: 1, crash_ids, in_turn: true }, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn what_is_done_is_not_found_and_gives_its_blocks_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    // More than the file holds at once.
+    for n in 0..10 {
+        let message = mail(&n.to_string(), MAX_BODY_BYTES);
+        assert!(slot.delivers(&message, 0, &[]), "body {n} found no room");
+        slot.is_done(&message.sender);
+    }
+    assert_eq!(left(dir.path(), "a1"), Left::default());
+    assert_eq!(journal.untracked(), 0);
+}
+
+#[test]
+fn a_message_that_waits_again_keeps_its_body_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    let message = mail("m1", MAX_BODY_BYTES);
+    assert!(slot.delivers(&message, 0, &[]));
+    // There is no room for it twice, and it needs none.
+    let again = Message { attempt: 2, ..message };
+    assert!(slot.waits(&again, 1, &["c1".into()]));
+    let kept = left(dir.path(), "a1").mail.unwrap();
+    assert_eq!((&kept.message, kept.faults, kept.in_turn), (&again, 1, false));
+    assert!(slot.delivers(&again, 1, &["c1".into()]));
+    assert!(left(dir.path(), "a1").mail.unwrap().in_turn);
+}
+
+#[test]
+fn a_prompt_has_a_lane_of_its_own_and_no_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    assert!(slot.waits(&mail("m1", 10), 1, &[]));
+    assert!(slot.delivers(&prompt("p1"), 0, &[]));
+    let both = left(dir.path(), "a1");
+    let KeptPrompt::Open(kept) = both.prompt else { panic!("{both:?}") };
+    assert_eq!((kept.message.id.as_str(), &*kept.message.body), ("p1", ""));
+    assert_eq!(both.mail.unwrap().message.id, "m1");
+    slot.is_done(&Sender::Prompt);
+    let after = left(dir.path(), "a1");
+    assert_eq!((after.prompt, after.mail.is_some()), (KeptPrompt::Done, true));
+}
+
+#[test]
+fn a_prompt_counts_for_the_start_that_has_it_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompt_of = |mark, resumes| {
+        let journal = begin(dir.path());
+        let slot = take(&journal, "a1");
+        slot.is_done(&Sender::Prompt);
+        assert!(slot.waits(&mail("m1", 10), 1, &[]));
+        drop(journal);
+        let left = begin(dir.path()).take(&id("a1"), mark, resumes).1;
+        assert!(left.mail.is_some(), "mail is for whoever comes");
+        left.prompt
+    };
+    assert_eq!(prompt_of(mark(), true), KeptPrompt::Done);
+    assert_eq!(prompt_of(mark(), false), KeptPrompt::Undelivered, "somebody asked for it anew");
+    assert_eq!(prompt_of(PromptMark::of("another"), true), KeptPrompt::Undelivered);
+}
+
+#[test]
+fn what_an_earlier_run_left_is_given_out_once_and_stays_until_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    take(&begin(dir.path()), "a1").delivers(&mail("m1", 5000), 0, &[]);
+    let journal = begin(dir.path());
+    let (first, found) = journal.take(&id("a1"), mark(), true);
+    assert!(found.mail.is_some());
+    assert_eq!(journal.take(&id("a1"), mark(), true).1, Left::default());
+    // Killed before it was delivered again.
+    assert!(left(dir.path(), "a1").mail.is_some());
+    first.is_done(&Sender::Operator);
+    assert_eq!(left(dir.path(), "a1"), Left::default());
+}
+
+#[test]
+fn slots_are_one_for_each_agent_until_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slots: Vec<_> = (0..AGENTS).map(|n| take(&journal, &n.to_string())).collect();
+    let late = take(&journal, "late");
+    assert!(!late.delivers(&mail("m1", 1), 0, &[]), "no slot, and nobody waits");
+    assert_eq!(journal.untracked(), 1);
+    slots[0].release();
+    assert!(take(&journal, "late").delivers(&mail("m1", 1), 0, &[]));
+    // The same agent once more: its first holder gives nothing back any more.
+    let again = take(&journal, "1");
+    slots[1].release();
+    assert!(again.delivers(&mail("m2", 1), 0, &[]));
+    assert!(left(dir.path(), "1").mail.is_some());
+}
+
+#[test]
+fn those_that_nobody_brings_back_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    for agent in ["stays", "goes"] {
+        take(&journal, agent).delivers(&mail(agent, 10), 0, &[]);
+    }
+    let journal = begin(dir.path());
+    journal.keep_only(&HashSet::from([id("stays")]));
+    assert!(journal.take(&id("goes"), mark(), true).1.mail.is_none());
+    assert!(journal.take(&id("stays"), mark(), true).1.mail.is_some());
+}
+
+#[test]
+fn a_file_of_other_sizes_is_carried_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    slot.is_done(&Sender::Prompt);
+    let message = mail("m1", 100_000);
+    assert!(slot.waits(&message, 1, &["c1".into()]));
+    for agents in [2000, 1, AGENTS] {
+        let opened = open(dir.path(), agents);
+        assert!(opened.problems.is_empty(), "{:?}", opened.problems);
+    }
+    let found = left(dir.path(), "a1");
+    assert_eq!(found.prompt, KeptPrompt::Done);
+    let crash_ids = vec!["c1".to_owned()];
+    assert_eq!(found.mail, Some(Kept { message, faults: 1, crash_ids, in_turn: false }));
+}
+
+#[test]
+fn only_its_owner_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    begin(dir.path());
+    let mode = fs::metadata(dir.path().join("journal")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_that_says_nothing_is_kept_and_a_new_one_made() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in [&b""[..], &[b'x'; 5000]] {
+        fs::write(dir.path().join("journal"), text).unwrap();
+        let Opened { journal, problems } = open(dir.path(), AGENTS);
+        assert!(matches!(&problems[..], [Problem::Unreadable { .. }]), "{problems:?}");
+        assert_eq!(fs::read(dir.path().join("journal.corrupt")).unwrap(), text);
+        assert!(take(&journal, "a1").delivers(&mail("m1", 10), 0, &[]));
+    }
+}
+
+#[test]
+fn a_directory_that_takes_no_file_costs_the_journal_only() {
+    let Opened { journal, problems } = open(Path::new("/dev/null/nowhere"), AGENTS);
+    assert!(problems.iter().any(|it| matches!(it, Problem::Absent(_))), "{problems:?}");
+    assert!(!take(&journal, "a1").delivers(&mail("m1", 10), 0, &[]));
+}
+
+#[test]
+fn bodies_that_find_no_room_are_counted_and_not_mixed_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let (first, second) = (take(&journal, "a1"), take(&journal, "a2"));
+    assert!(first.delivers(&mail("m1", MAX_BODY_BYTES), 0, &[]));
+    assert!(second.delivers(&mail("m2", 10), 0, &[]));
+    assert!(!second.delivers(&mail("m3", MAX_BODY_BYTES), 0, &[]));
+    assert_eq!(journal.untracked(), 1);
+    assert_eq!(left(dir.path(), "a2"), Left::default(), "m2 is done with");
+    assert_eq!(left(dir.path(), "a1").mail.unwrap().message, mail("m1", MAX_BODY_BYTES));
+}
+
+/// One thing that a task does with its slot.
+#[derive(Debug, Clone)]
+enum Step {
+    Delivers { message: u8, bytes: usize },
+    Waits,
+    Done,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = prop_oneof![0..2000_usize, 8000..9000_usize, 100_000..100_002_usize];
+    prop_oneof![
+        3 => (any::<u8>(), bytes).prop_map(|(message, bytes)| Step::Delivers { message, bytes }),
+        2 => Just(Step::Waits),
+        2 => Just(Step::Done),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// After any sequence, the next run finds what was not done last, and only that.
+    #[test]
+    fn the_next_run_finds_the_last_record(steps in prop::collection::vec(step(), 1..20)) {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = begin(dir.path());
+        let slot = take(&journal, "a1");
+        let mut expected: Option<Kept> = None;
+        for step in steps {
+            match step {
+                Step::Delivers { message, bytes } => {
+                    let message = mail(&message.to_string(), bytes);
+                    // As an agent's task does: the message before is done with.
+                    slot.is_done(&message.sender);
+                    prop_assert!(slot.delivers(&message, 0, &[]));
+                    expected = Some(Kept { message, faults: 0, crash_ids: vec![], in_turn: true });
+                }
+                Step::Waits => {
+                    if let Some(kept) = &mut expected {
+                        kept.message.attempt += 1;
+                        kept.faults += 1;
+                        kept.in_turn = false;
+                        prop_assert!(slot.waits(&kept.message, kept.faults, &[]));
+                    }
+                }
+                Step::Done => {
+                    slot.is_done(&Sender::Operator);
+                    expected = None;
+                }
+            }
+        }
+        prop_assert_eq!(left(dir.path(), "a1").mail, expected);
+    }
+
+    /// Whatever bytes a slot has: no panic, and no message that nobody wrote.
+    #[test]
+    fn a_damaged_slot_says_nothing_wrong(at in 0..4096_usize, flip in 1..=255_u8) {
+        let dir = tempfile::tempdir().unwrap();
+        let message = mail("m1", 1000);
+        take(&begin(dir.path()), "a1").delivers(&message, 0, &[]);
+        let path = dir.path().join("journal");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096 + at] ^= flip;
+        fs::write(&path, &bytes).unwrap();
+        let found = open(dir.path(), AGENTS).journal.take(&id("a1"), mark(), true).1;
+        if let Some(kept) = found.mail {
+            prop_assert_eq!(kept.message, message);
+        }
+    }
+}
