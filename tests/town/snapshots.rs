@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bulkhead_api::town_snapshot;
 use harness::{Host, json, wait_until};
 use town_server::town::Snapshot;
 use town_server::{Call, Fault, TownServer};
@@ -11,7 +12,13 @@ use crate::beside::{builder, check, kept, kill, registry_is, town};
 /// An echo's snapshot is the number of its messages. This is what the town has of `ann`.
 fn count(town: &TownServer) -> Option<String> {
     let bytes = kept(town, |kept| kept.snapshots.get("ann").map(|kept| kept.bytes.clone()))?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = town_snapshot::open(&bytes, false).expect("an upload of ours");
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// One of ours that says neither when it was taken nor what its hash is.
+fn bare(text: &str) -> Snapshot {
+    Snapshot::bare(town_snapshot::seal(text.as_bytes()))
 }
 
 /// One more message. Returns what the agent remembers then, as the town is told.
@@ -111,13 +118,13 @@ fn a_town_that_has_none_changes_nothing() {
 
 #[test]
 fn one_that_does_not_say_when_it_was_taken_is_older_than_any_other() {
-    let (count, host, _town) = after(Some(Snapshot::bare("41")));
+    let (count, host, _town) = after(Some(bare("41")));
     assert_eq!(count, "3");
     host.finish();
     let town = town();
     kept(&town, |kept| {
         kept.list(json!({"agentId": "ann", "role": "remembers"}));
-        kept.snapshots.insert("ann".into(), Snapshot::bare("41"));
+        kept.snapshots.insert("ann".into(), bare("41"));
     });
     let host = builder(&town).start().ready();
     assert_eq!(next_count(&town, &host), "42", "and better than none");
@@ -126,7 +133,7 @@ fn one_that_does_not_say_when_it_was_taken_is_older_than_any_other() {
 
 #[test]
 fn the_time_of_the_file_counts_where_there_is_no_other() {
-    let of = |date: &str| Snapshot { last_modified: Some(date.to_owned()), ..Snapshot::bare("41") };
+    let of = |date: &str| Snapshot { last_modified: Some(date.to_owned()), ..bare("41") };
     let (count, host, _town) = after(Some(of("Fri, 01 Jan 2100 00:00:00 GMT")));
     assert_eq!(count, "42");
     host.finish();
@@ -166,7 +173,10 @@ fn what_is_no_snapshot_costs_no_start() {
         let host = builder(&town).toml("[limits]\nhydration_ms = 3000").start().ready();
         let status = host.client().reaches("ann", "running");
         assert_eq!(status["incarnation"], 1, "it began anew, with {fault}: {status}");
-        assert_eq!(next_count(&town, &host), "1", "with {fault}");
+        // Nothing is uploaded over what nobody could see.
+        assert_eq!(host.client().ask("ann", "hi"), "hi", "with {fault}");
+        town.behave(Call::Snapshot);
+        assert_eq!(next_count(&town, &host), "2", "with {fault}");
         assert!(host.crashes().is_empty(), "with {fault}: {:?}", host.crashes());
         host.finish();
         check(&town);
@@ -188,4 +198,87 @@ fn one_that_the_town_did_not_take_goes_again() {
     wait_until("it has the last one", || count(&town).as_deref() == Some("5"));
     host.finish();
     check(&town);
+}
+
+#[test]
+fn what_an_earlier_version_uploaded_without_an_envelope_is_read() {
+    // It says when it was taken and what its hash is.
+    let (count, host, _town) = after(Some(Snapshot::new("41", now_ms() + 60_000)));
+    assert_eq!(count, "42");
+    host.finish();
+}
+
+#[test]
+fn what_another_system_left_is_set_aside_and_never_overwritten() {
+    let mut newer = town_snapshot::seal(b"41");
+    newer[8] = 200;
+    for foreign in [
+        Snapshot::new("SQLite format 3\0 and more", now_ms() + 60_000),
+        Snapshot::bare("41"),
+        Snapshot::bare(""),
+        Snapshot::new(newer, now_ms() + 60_000),
+    ] {
+        let town = town();
+        kept(&town, |kept| {
+            kept.list(json!({"agentId": "ann", "role": "remembers"}));
+            kept.snapshots.insert("ann".into(), foreign.clone());
+            // Nobody lists it: nothing is fetched before its start.
+            kept.snapshots.insert("bob".into(), foreign.clone());
+        });
+        let host = builder(&town).start().ready();
+        let aside = host.wait_for_line("the set-aside", |line| {
+            line["event"] == "agent.snapshot_set_aside" && line["agentId"] == "ann"
+        });
+        assert!(aside["reason"].as_str().unwrap_or_default().contains("foreign"), "{aside}");
+        assert_eq!(aside["bytes"], foreign.bytes.len(), "{aside}");
+        host.client().start("bob", "remembers");
+        host.client().start("cyd", "remembers");
+        for agent in ["ann", "bob", "cyd"] {
+            assert_eq!(host.client().ask(agent, "hi"), "hi", "it began anew");
+        }
+        // The third one comes last: by then the others had their chance.
+        wait_until("the town has what is ours", || {
+            kept(&town, |kept| kept.snapshots.contains_key("cyd"))
+        });
+        host.wait_for_line("that it is left alone", |line| {
+            line["level"] == "warn" && line.to_string().contains("bob")
+        });
+        assert!(host.crashes().is_empty(), "{:?}", host.crashes());
+        host.finish();
+        for agent in ["ann", "bob"] {
+            let now = kept(&town, |kept| kept.snapshots[agent].clone());
+            assert_eq!(now, foreign, "{agent}");
+        }
+        check(&town);
+    }
+}
+
+#[test]
+fn state_that_stays_here_because_of_it_goes_on_here() {
+    let town = town();
+    let foreign = Snapshot::bare("of another system");
+    kept(&town, |kept| kept.snapshots.insert("ann".into(), foreign.clone()));
+    let mut host = builder(&town).start().ready();
+    host.client().start("ann", "remembers");
+    assert_eq!(host.client().ask("ann", "hi"), "hi");
+    host.client().stop("ann").expect(200);
+    host.client().start("ann", "remembers");
+    registry_is(&town, &["ann"]);
+    kill(&mut host);
+    let second = host.restart().ready();
+    assert_eq!(second.client().ask("ann", "hi"), "hi");
+    kept(&town, |kept| kept.snapshots.remove("ann"));
+    second.client().stop("ann").expect(200);
+    kill_and_count(second, "2");
+    check(&town);
+}
+
+/// Ends a host and looks at what its `ann` remembers.
+fn kill_and_count(mut host: Host, expected: &str) {
+    kill(&mut host);
+    let id = bulkhead_model::AgentId::parse("ann").expect("an id");
+    let store = host.state_dir().join("store");
+    let newest = bulkhead_store::database::read_snapshot(&store, &id).expect("readable");
+    let bulkhead_store::database::Newest::Kept(kept) = newest else { panic!("{newest:?}") };
+    assert_eq!(String::from_utf8_lossy(&kept.snapshot.bytes), expected);
 }

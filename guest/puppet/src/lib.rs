@@ -16,6 +16,7 @@
 //! | `forever <body>` | sends itself the same message once more and does what `<body>` says | |
 //! | `say <n>` | writes n log lines and replies with n | none |
 //! | `config <key>` | replies with the setting of that key, or `none` | none |
+//! | `refuse <n>` | returns an error from its next n calls of `snapshot`, which are empty otherwise | none |
 //!
 //! Any other body is answered with itself. When the prompt is `panic` or `error`, `start` panics or
 //! returns an error.
@@ -43,6 +44,8 @@ struct Puppet {
     messages: u64,
     /// What comes after so many more turns.
     ahead: Option<(u64, String)>,
+    /// Calls of `snapshot` that are still to be refused.
+    refusals: u64,
 }
 
 impl Agent for Puppet {
@@ -61,6 +64,16 @@ impl Agent for Puppet {
         }
         self.messages += 1;
         self.obey(&message, &message.body)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, AgentError> {
+        match self.refusals.checked_sub(1) {
+            Some(left) => {
+                self.refusals = left;
+                Err(AgentError::failed("not-now", "told to give no snapshot"))
+            }
+            None => Ok(Vec::new()),
+        }
     }
 }
 
@@ -113,6 +126,10 @@ impl Puppet {
             "heed" => heed(Duration::from_millis(number(rest)?)).as_millis().to_string(),
             "gather" => gather(number(rest)?),
             "say" => say(number(rest)?),
+            "refuse" => {
+                self.refusals = number(rest)?;
+                rest.to_owned()
+            }
             "config" => config::text(rest).unwrap_or_else(|| "none".to_owned()),
             _ => body.to_owned(),
         };

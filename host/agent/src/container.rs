@@ -5,9 +5,11 @@ use std::sync::Arc;
 use bulkhead_events::task::Spawner;
 use bulkhead_events::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
+use bulkhead_model::AgentId;
 use bulkhead_runtime::Runtime;
 use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::CrashStore;
+use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
 use tokio::sync::{Semaphore, watch};
 
@@ -61,7 +63,13 @@ pub struct Container {
     draining: watch::Sender<bool>,
     /// Crashes of which something is still to be found out.
     aftermaths: watch::Sender<usize>,
+    /// One for each snapshot that may be read at once.
+    readers: Arc<Semaphore>,
 }
+
+/// Snapshots that are read at once. A disk that does not answer keeps as many threads and no more: other starts
+/// wait, each until its deadline.
+const READERS: usize = 16;
 
 /// Counts one aftermath until it is dropped.
 pub(crate) struct AftermathGuard(Arc<Container>);
@@ -103,7 +111,23 @@ impl Container {
             held: watch::Sender::new(false),
             draining,
             aftermaths,
+            readers: Arc::new(Semaphore::new(READERS)),
         }
+    }
+
+    /// Reads the newest snapshot of an agent on a thread that may wait. Takes as long as the disk does: bound it.
+    /// Dropping the future leaves the thread to the disk.
+    pub(crate) async fn read_snapshot(&self, id: &AgentId) -> Result<Newest, String> {
+        // The semaphore is never closed.
+        let reader = Arc::clone(&self.readers).acquire_owned().await.ok();
+        let (database, id) = (Arc::clone(&self.database), id.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let newest = database.newest_snapshot(&id);
+            drop(reader);
+            newest
+        });
+        let read = read.await.map_err(|error| error.to_string())?;
+        read.map_err(|error| error.to_string())
     }
 
     /// Spawns on the next thread of the fast lane.

@@ -378,6 +378,10 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
     };
     let (phase, kind) = match exit.reason.class() {
         ExitClass::Asked => (StartPhase::Superseded, StartFailure::Superseded),
+        // A disk that did not answer until then.
+        ExitClass::Host if Instant::now() >= deadline => {
+            (StartPhase::Deadline, StartFailure::Deadline)
+        }
         ExitClass::Host => (phase, StartFailure::Host),
         ExitClass::Evicted => (phase, StartFailure::Memory),
         ExitClass::Done | ExitClass::Forced | ExitClass::Fault => match exit.reason {

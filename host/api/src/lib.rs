@@ -6,6 +6,7 @@
 //! - [`start`], [`message`], [`settings`], [`town_config`], [`refresh_token`]: requests, each with a `parse` that names every
 //!   offending field
 //! - [`town_registry`]: what the town says its container is to run
+//! - [`town_snapshot`]: how what agents remember lies at the town
 //! - [`view`], [`memory`], [`crashes`]: answers
 //! - [`error`]: the one shape of every refusal
 
@@ -19,6 +20,7 @@ pub mod settings;
 pub mod start;
 pub mod town_config;
 pub mod town_registry;
+pub mod town_snapshot;
 pub mod view;
 
 pub use crashes::CrashesPage;

@@ -554,7 +554,7 @@ pub enum Event {
         /// Which agent, in the life that failed with it or found it.
         #[serde(flatten)]
         agent: AgentTag,
-        /// Names the snapshot in the database.
+        /// Names the snapshot in the database; 0 for one that lies at the town.
         generation: u64,
         /// When it was taken.
         taken_at: Timestamp,

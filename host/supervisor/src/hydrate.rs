@@ -57,7 +57,7 @@ use bulkhead_agent::{
 };
 use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownEnv, TownRegistry, UnreadableRow};
 use bulkhead_events::containment::contain;
-use bulkhead_model::event::HydrationResult;
+use bulkhead_model::event::{AgentTag, HydrationResult};
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Event, Incarnation, Secret, StartPhase};
 use bulkhead_store::database::{AgentRow, Change, Private, TownKnows, UnreadableAgent, Wanted};
@@ -548,8 +548,11 @@ impl Inner {
         // Half of what is left, so that the start itself has some.
         let within = snapshots.until.saturating_duration_since(Instant::now()) / 2;
         if !within.is_zero() {
-            let (id, rig_id) = (request.agent_id.clone(), request.rig_id.clone());
-            self.fetch_snapshot(&*snapshots.town, id, rig_id, within).await;
+            let (agent_id, rig_id) = (request.agent_id.clone(), request.rig_id.clone());
+            let last = self.registry.get(&agent_id).map_or(Incarnation(0), |agent| agent.last());
+            let role = request.role.as_str().into();
+            let agent = AgentTag { agent_id, role, incarnation: last };
+            self.fetch_snapshot(&*snapshots.town, agent, rig_id, within).await;
         }
     }
 

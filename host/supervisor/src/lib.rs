@@ -53,7 +53,7 @@ use kept_rows::KeptRows;
 pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
 use registry::Registry;
 pub use start::Started;
-pub use town::{RegistryEntry, RegistryRow, TownSays, TownSnapshot, TownSnapshots};
+pub use town::{RegistryEntry, RegistryRow, TownHas, TownSays, TownSnapshot, TownSnapshots};
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {

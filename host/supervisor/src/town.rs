@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_agent::Container;
 use bulkhead_api::{RawRow, TownRegistry};
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_model::event::AgentTag;
+use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 use bulkhead_store::database::{AgentRow, Newest, Snapshot, TownKnows, Wanted};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 
 use crate::{Inner, Supervisor, order};
 
@@ -60,15 +62,31 @@ pub struct TownSnapshot {
     pub bytes: Arc<[u8]>,
 }
 
+/// What the town has of what one agent remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TownHas {
+    /// Nothing.
+    Nothing,
+    /// A snapshot of ours.
+    Ours(TownSnapshot),
+    /// Something of another format, which no agent is given and nothing is uploaded over.
+    Foreign {
+        /// When it was taken, as the town says.
+        taken_at: Timestamp,
+        /// Its size.
+        bytes: usize,
+    },
+}
+
 /// What the town has of what agents remember.
 pub trait TownSnapshots: Send + Sync {
-    /// The newest snapshot of an agent, asked for in this time. An error was told already.
+    /// What the town has of an agent, asked for in this time. An error was told already.
     fn newest(
         &self,
         agent_id: AgentId,
         rig_id: Option<String>,
         within: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<TownSnapshot>, ()>> + Send>>;
+    ) -> Pin<Box<dyn Future<Output = Result<TownHas, ()>> + Send>>;
 }
 
 impl Supervisor {
@@ -149,21 +167,41 @@ impl Supervisor {
 
 impl Inner {
     /// Takes over what the town has of an agent when it is newer than what is here, and has the town told of it
-    /// when it is older. The agent starts either way.
+    /// when it is older. The agent starts either way, after `within` at the latest.
     pub(crate) async fn fetch_snapshot(
         &self,
         town: &dyn TownSnapshots,
-        id: AgentId,
+        agent: AgentTag,
         rig_id: Option<String>,
         within: Duration,
     ) {
+        let until = Instant::now() + within;
+        let id = agent.agent_id.clone();
         let Ok(remote) = town.newest(id.clone(), rig_id, within).await else { return };
+        let remote = match remote {
+            TownHas::Nothing => None,
+            TownHas::Ours(snapshot) => Some(snapshot),
+            TownHas::Foreign { taken_at, bytes } => {
+                self.sink().record(Event::SnapshotSetAside {
+                    agent,
+                    generation: 0,
+                    taken_at,
+                    bytes,
+                    failures: 0,
+                    reason: FOREIGN,
+                });
+                return;
+            }
+        };
         let container = Arc::clone(&self.container);
         let compared = tokio::task::spawn_blocking(move || take_over(&container, id, remote));
-        // A panic of it was told by the hook.
-        let _ = compared.await;
+        // A panic of it was told by the hook. A disk that does not answer holds up no start.
+        let _ = timeout_at(until.into(), compared).await;
     }
 }
+
+/// Why what the town has is given to nobody.
+const FOREIGN: &str = "the town's snapshot is of a foreign format; it stays there as it is";
 
 /// What may be told of an agent, if its start can be read.
 fn entry(row: &AgentRow) -> Option<RegistryEntry> {

@@ -1,5 +1,6 @@
 //! The calls of the town API: what each is called, and whether it may be repeated.
 
+use bulkhead_api::town_snapshot::ENVELOPE_BYTES;
 use bytes::Bytes;
 use http::Method;
 
@@ -90,8 +91,8 @@ impl Call {
     pub(crate) fn max_reply_bytes(self) -> usize {
         match self {
             Self::RegistryGet => 32 * 1024 * 1024,
-            // The largest state that a role may keep.
-            Self::SnapshotGet => 16 * 1024 * 1024,
+            // The largest state that a role may keep, in its envelope.
+            Self::SnapshotGet => 16 * 1024 * 1024 + ENVELOPE_BYTES,
             _ => 1024 * 1024,
         }
     }

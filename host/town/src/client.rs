@@ -132,6 +132,11 @@ impl Client {
         self.call_within(call, path, payload, Some(about), self.patience).await
     }
 
+    /// How long a call may take that says nothing else.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Makes a call in this time, all tries together. A failure was told and counted.
     pub(crate) async fn call_within(
         &self,

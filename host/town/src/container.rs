@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_api::town_snapshot::Foreign;
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, RawRow, TownRegistry};
 use bulkhead_model::{AgentId, Timestamp};
 use bytes::Bytes;
@@ -55,6 +56,24 @@ pub struct Remembered {
     pub taken_at: Timestamp,
     /// The guest's own format.
     pub bytes: Bytes,
+}
+
+/// What the town has of what an agent remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TownCopy {
+    /// Nothing.
+    Nothing,
+    /// A snapshot of this program.
+    Ours(Remembered),
+    /// Something of another format. It is no agent's to read, and nobody's here to overwrite.
+    Foreign {
+        /// When it was taken, as the town says.
+        taken_at: Timestamp,
+        /// Its size.
+        bytes: usize,
+        /// How that is known.
+        why: Foreign,
+    },
 }
 
 /// The supervisor as the loops see it. A trait, so that their own tests need no engine.

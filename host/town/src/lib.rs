@@ -36,7 +36,7 @@ mod tests;
 
 pub use address::{Address, AddressError};
 pub use config::{ConfigError, TownConfig};
-pub use container::{AgentSight, Container, Listed, Remembered};
+pub use container::{AgentSight, Container, Listed, Remembered, TownCopy};
 pub use fault::{Cause, Fault};
 pub use figures::Figures;
 pub use service::{Handle, Town};

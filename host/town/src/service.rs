@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::address::Paths;
 use crate::client::{About, Client};
 use crate::config::{ConfigError, TownConfig};
-use crate::container::{Container, Remembered};
+use crate::container::{Container, TownCopy};
 use crate::fault::{Cause, Fault};
 use crate::figures::Figures;
 use crate::heard::Heard;
@@ -207,13 +207,13 @@ impl Handle {
         asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
     }
 
-    /// The snapshot that the town has of an agent, if it has one.
+    /// What the town has of what an agent remembers.
     pub async fn snapshot(
         &self,
         agent_id: AgentId,
         rig_id: Option<String>,
         within: Duration,
-    ) -> Result<Option<Remembered>, Fault> {
+    ) -> Result<TownCopy, Fault> {
         let shared = Arc::clone(&self.shared);
         let asking = self.spawner.spawn("town snapshot_get", async move {
             let about = About { agent_id, rig_id };

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
 use bulkhead_model::AgentId;
-use bulkhead_supervisor::{RegistryEntry, RegistryRow, Supervisor, TownSnapshot, TownSnapshots};
+use bulkhead_supervisor::{
+    RegistryEntry, RegistryRow, Supervisor, TownHas, TownSnapshot, TownSnapshots,
+};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::container::{AgentSight, Container, Listed, Remembered};
+use crate::container::{AgentSight, Container, Listed, Remembered, TownCopy};
 use crate::service::Handle;
 
 impl Container for Supervisor {
@@ -94,18 +96,20 @@ impl TownSnapshots for Handle {
         agent_id: AgentId,
         rig_id: Option<String>,
         within: Duration,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<TownSnapshot>, ()>> + Send>> {
+    ) -> Pin<Box<dyn Future<Output = Result<TownHas, ()>> + Send>> {
         let this = self.clone();
         Box::pin(async move {
             // Many agents start at once: one that waited in vain is enough.
             if !this.figures().reachable {
                 return Err(());
             }
-            let found = this.snapshot(agent_id, rig_id, within).await.map_err(|_| ())?;
-            Ok(found.map(|Remembered { taken_at, bytes }| TownSnapshot {
-                taken_at,
-                bytes: Arc::from(&bytes[..]),
-            }))
+            Ok(match this.snapshot(agent_id, rig_id, within).await.map_err(|_| ())? {
+                TownCopy::Nothing => TownHas::Nothing,
+                TownCopy::Ours(Remembered { taken_at, bytes }) => {
+                    TownHas::Ours(TownSnapshot { taken_at, bytes: Arc::from(&bytes[..]) })
+                }
+                TownCopy::Foreign { taken_at, bytes, .. } => TownHas::Foreign { taken_at, bytes },
+            })
         })
     }
 }

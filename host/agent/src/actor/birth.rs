@@ -86,7 +86,7 @@ impl Actor<'_> {
         exit
     }
 
-    fn stopped_at_start(&self, phase: Phase) -> Exit {
+    pub(super) fn stopped_at_start(&self, phase: Phase) -> Exit {
         let order = self.stop.borrow();
         let reason = order.as_ref().map_or(ShutdownReason::Stopped, |order| order.reason);
         Exit::new(exit_reason(reason), phase, "was stopped before it was running")

@@ -2,26 +2,36 @@
 //!
 //! ```text
 //!   turn ─▶ dirty ── debounce ─▶ snapshot ─▶ database          stop, drain, idle: at once, if dirty
+//!             ▲                     │
+//!             └── after a while ◀───┴── refused: no room in the queue, or the guest gave none
 //!
 //!   instantiate ─▶ newest snapshot ─▶ restore ─▶ start ─▶ first turn done: proven
 //!                        ▲                │        │
 //!                        │                └────────┴── fails: counted; the second time it is set aside
 //!                        └── the one before it ◀──────────────────────────────────┘
 //! ```
+//!
+//! A turn counts as kept when its snapshot is in the hands of the database, and not before. The database keeps
+//! what it took until there is a disk that takes it.
+
+mod attempt;
+mod lineage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_events::now;
 use bulkhead_model::time::micros;
-use bulkhead_model::{Event, Exit, ExitClass, Phase, Timestamp};
+use bulkhead_model::{Event, Exit, ExitClass, ExitReason, Input, Phase, Timestamp};
 use bulkhead_runtime::{CallEnd, CallLimits, Incarnation};
-use bulkhead_store::database::{Kept, Newest, Snapshot};
+use bulkhead_store::database::{Kept, Newest, Snapshot, SnapshotRefused};
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout, timeout_at};
 
-use super::{Actor, Step, failed, next_order};
+use super::{Actor, Step, failed, next_order, stop_ordered};
 use crate::durable::WRITING;
+use attempt::{Attempt, Attempts};
+use lineage::Lineage;
 
 /// Failures of the guest with one snapshot, before its first turn is done, after which it is set aside.
 const MAX_FAILURES: u32 = 2;
@@ -32,17 +42,22 @@ const MAX_LOOKS: usize = 4;
 /// Longest time of one snapshot while the agent works.
 const TAKING: Duration = Duration::from_secs(10);
 
+/// Snapshots that are tried at the end of an incarnation, as long as the database has no room.
+const LAST_TRIES: usize = 4;
+
 /// What an incarnation has to do with snapshots.
 #[derive(Default)]
 pub(super) struct Snapshots {
     /// The first turn that no snapshot has.
     dirty_since: Option<Instant>,
+    /// What became of the attempts to have one.
+    attempts: Attempts,
     /// What was kept last, so that the same is not kept twice.
     last: Option<[u8; 32]>,
     /// What it began with, until its first turn is done.
     unproven: Option<Restored>,
-    /// When what it began with was taken, by the clock of whoever took it.
-    began_with: Option<Timestamp>,
+    /// What its snapshots follow from.
+    lineage: Lineage,
 }
 
 /// A snapshot that an incarnation began with.
@@ -51,6 +66,15 @@ struct Restored {
     failures: u32,
     taken_at: Timestamp,
     bytes: usize,
+}
+
+/// What a look for the newest snapshot found.
+#[derive(Default)]
+struct Looked {
+    /// What to restore from.
+    kept: Option<Kept>,
+    /// What the next snapshots follow from.
+    lineage: Lineage,
 }
 
 impl Actor<'_> {
@@ -68,26 +92,50 @@ impl Actor<'_> {
     pub(super) fn snapshot_due(&self) -> Option<Instant> {
         let rules = &self.shared.start.spec.snapshots;
         let since = self.snapshots.dirty_since.filter(|_| rules.when.after_turns())?;
-        Some(since + rules.debounce)
+        Some(self.snapshots.attempts.due(since + rules.debounce))
     }
 
     /// Takes a snapshot when one is due.
     pub(super) async fn snapshot_if_due(&mut self, incarnation: Incarnation) -> Step<()> {
         match self.snapshot_due() {
-            Some(due) if Instant::now() >= due => self.take_snapshot(incarnation, TAKING).await,
+            Some(due) if Instant::now() >= due => {
+                let (incarnation, _) = self.take_snapshot(incarnation, TAKING).await?;
+                Ok((incarnation, ()))
+            }
             _ => Ok((incarnation, ())),
         }
     }
 
-    /// Takes the last snapshot of a life, for at most this long, if there is anything new.
+    /// Takes the last snapshot of an incarnation, for at most this long, if there is anything new. Waits in that
+    /// time for room in the queue of the database.
     pub(super) async fn last_snapshot(
         &mut self,
-        incarnation: Incarnation,
+        mut incarnation: Incarnation,
         time: Duration,
     ) -> Step<()> {
-        match self.snapshots.dirty_since {
-            Some(_) => self.take_snapshot(incarnation, time).await,
-            None => Ok((incarnation, ())),
+        let until = Instant::now() + time;
+        for _ in 0..LAST_TRIES {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.snapshots.dirty_since.is_none() || left.is_zero() {
+                break;
+            }
+            let (alive, attempt) = self.take_snapshot(incarnation, left).await?;
+            incarnation = alive;
+            if attempt != Attempt::NoRoom || !self.is_room_by(until).await {
+                break;
+            }
+        }
+        Ok((incarnation, ()))
+    }
+
+    /// Waits until the database has written what it has. `false`: not in this time, or there is no grace left.
+    async fn is_room_by(&mut self, until: Instant) -> bool {
+        let written = self.container.database.receipt().durable();
+        let ordered = self.stop.borrow().is_some();
+        tokio::select! {
+            biased;
+            written = timeout_at(until.into(), written) => written.is_ok(),
+            order = next_order(&mut self.stop, ordered) => !order.now,
         }
     }
 
@@ -102,8 +150,7 @@ impl Actor<'_> {
         self.shared.start.spec.snapshots.when.at_the_end()
     }
 
-    async fn take_snapshot(&mut self, incarnation: Incarnation, time: Duration) -> Step<()> {
-        self.snapshots.dirty_since = None;
+    async fn take_snapshot(&mut self, incarnation: Incarnation, time: Duration) -> Step<Attempt> {
         let limits = &self.shared.start.spec.limits;
         let wall = time.min(limits.wall);
         let limits = CallLimits { cpu: limits.cpu.min(wall), wall, host_call: limits.host_call };
@@ -122,54 +169,63 @@ impl Actor<'_> {
             }
         };
         self.is_through();
-        match end {
+        let (incarnation, attempt) = match end {
             CallEnd::Returned(incarnation, Ok(snapshot)) => {
-                self.keep_taken(snapshot.bytes()).await;
-                Ok((incarnation, ()))
+                let attempt = self.keep_taken(snapshot.bytes()).await;
+                (incarnation, attempt)
             }
             CallEnd::Returned(_, Err(failure)) if failure.fatal => {
-                Err(failed(failure, Phase::Snapshot).into())
+                return Err(failed(failure, Phase::Snapshot).into());
             }
             CallEnd::Returned(incarnation, Err(failure)) => {
                 let (agent, code) = (&self.shared.start.spec.id, failure.code);
                 tracing::warn!(%agent, code, message = failure.message, "agent gave no snapshot");
-                Ok((incarnation, ()))
+                (incarnation, Attempt::NotGiven)
             }
-            CallEnd::Ended(exit, remains) => Err((exit, remains).into()),
+            CallEnd::Ended(exit, remains) => return Err((exit, remains).into()),
+        };
+        if self.snapshots.attempts.is_settled_by(attempt, Instant::now()) {
+            self.snapshots.dirty_since = None;
         }
+        Ok((incarnation, attempt))
     }
 
-    async fn keep_taken(&mut self, bytes: &[u8]) {
+    async fn keep_taken(&mut self, bytes: &[u8]) -> Attempt {
         let spec = &self.shared.start.spec;
         let (agent, max_bytes) = (&spec.id, spec.snapshots.max_bytes);
         if bytes.len() > max_bytes {
             let bytes = bytes.len();
             tracing::warn!(%agent, bytes, max_bytes, "snapshot is too large; the last good one stays");
-            return;
+            return Attempt::TooLarge;
         }
         let bytes: Arc<[u8]> = bytes.into();
         let digest = digest_of(&bytes).await;
-        self.keep(bytes, digest);
+        self.keep(bytes, digest)
     }
 
-    fn keep(&mut self, bytes: Arc<[u8]>, digest: [u8; 32]) {
+    fn keep(&mut self, bytes: Arc<[u8]>, digest: [u8; 32]) -> Attempt {
         let agent = &self.shared.start.spec.id;
         if self.snapshots.last == Some(digest) {
-            return;
+            return Attempt::Kept;
         }
-        // What follows from a snapshot is newer than it, also where another container's clock was ahead.
-        let after =
-            self.snapshots.began_with.map(|began_with| Timestamp(began_with.0.saturating_add(1)));
         let snapshot = Snapshot {
             agent: agent.clone(),
             incarnation: self.number(),
-            taken_at: after.map_or_else(now, |after| after.max(now())),
+            taken_at: self.snapshots.lineage.next(now()),
             bytes,
         };
-        self.snapshots.began_with = after.map(|_| snapshot.taken_at);
         match self.container.database.keep_snapshot(snapshot) {
-            Ok(_) => self.snapshots.last = Some(digest),
-            Err(error) => tracing::warn!(%agent, %error, "snapshot was not kept"),
+            Ok(_) => {
+                self.snapshots.last = Some(digest);
+                Attempt::Kept
+            }
+            Err(error) => {
+                tracing::warn!(%agent, %error, "snapshot was not kept");
+                match error {
+                    SnapshotRefused::TooLarge { .. } => Attempt::TooLarge,
+                    SnapshotRefused::Full => Attempt::NoRoom,
+                }
+            }
         }
     }
 
@@ -179,12 +235,13 @@ impl Actor<'_> {
             return Ok((incarnation, false));
         }
         let began = Instant::now();
-        let Some(kept) = self.newest_snapshot().await else { return Ok((incarnation, false)) };
+        let Looked { kept, lineage } = self.look_for_snapshot().await?;
+        self.snapshots.lineage = lineage;
+        let Some(kept) = kept else { return Ok((incarnation, false)) };
         let Kept { generation, snapshot, failures } = kept;
         let bytes = snapshot.bytes.len();
         let taken_at = snapshot.taken_at;
         self.snapshots.unproven = Some(Restored { generation, failures, taken_at, bytes });
-        self.snapshots.began_with = Some(taken_at);
         self.begins(Phase::Restore.as_str(), None);
         let call = incarnation.restore(snapshot.bytes.to_vec(), self.start_limits());
         let (incarnation, ()) = self.begin(call, Phase::Restore).await?;
@@ -192,20 +249,42 @@ impl Actor<'_> {
         Ok((incarnation, true))
     }
 
+    /// Looks for the newest snapshot within the deadline of the start, and hears a stop meanwhile: a disk that
+    /// does not answer holds up neither.
+    async fn look_for_snapshot(&mut self) -> Result<Looked, Exit> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            _ = stop_ordered(&mut stop) => {}
+            looked = self.newest_snapshot() => return Ok(looked),
+            () = sleep_until(self.deadline.into()) => {
+                let limit_ms = self.shared.start.spec.limits.start.as_millis();
+                let text = format!(
+                    "the agent's snapshot could not be read within the {limit_ms} ms of the start: the \
+                     disk of the database does not answer"
+                );
+                return Err(Exit::new(ExitReason::HostError, Phase::Restore, text));
+            }
+        }
+        self.shared.board.transition(Input::StopRequested);
+        Err(self.stopped_at_start(Phase::Restore))
+    }
+
     /// The newest snapshot that may be believed. Those that may not are set aside on the way.
-    async fn newest_snapshot(&self) -> Option<Kept> {
+    async fn newest_snapshot(&self) -> Looked {
+        let mut looked = Looked::default();
         for _ in 0..MAX_LOOKS {
-            // What the life before wrote about it counts.
+            // What the incarnation before wrote about it counts.
             let written = self.container.database.receipt().durable();
             let _ = timeout(WRITING, written).await;
-            let (database, id) = (Arc::clone(&self.container.database), self.shared.id().clone());
-            let look = tokio::task::spawn_blocking(move || database.newest_snapshot(&id));
-            let looked = look.await.map_err(|error| error.to_string());
-            match looked.and_then(|looked| looked.map_err(|error| error.to_string())) {
-                Ok(Newest::Kept(kept)) if kept.failures < MAX_FAILURES => {
-                    return Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
-                }
+            match self.container.read_snapshot(self.shared.id()).await {
                 Ok(Newest::Kept(kept)) => {
+                    // What follows is newer than this one, also if it is not restored from.
+                    looked.lineage.follows(kept.snapshot.taken_at);
+                    if kept.failures < MAX_FAILURES {
+                        looked.kept = Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
+                        return looked;
+                    }
                     let Kept { generation, snapshot, failures } = kept;
                     let (taken_at, bytes) = (snapshot.taken_at, snapshot.bytes.len());
                     self.set_aside(&Restored { generation, failures, taken_at, bytes }, FAILED);
@@ -217,15 +296,15 @@ impl Actor<'_> {
                         ROTTEN,
                     );
                 }
-                Ok(Newest::None) => return None,
+                Ok(Newest::None) => return looked,
                 Err(error) => {
                     let agent = self.shared.id();
                     tracing::error!(%agent, error, "snapshot could not be read; the agent begins anew");
-                    return None;
+                    return looked;
                 }
             }
         }
-        None
+        looked
     }
 
     /// An incarnation ended before its first turn was done: its snapshot may be what it died of.

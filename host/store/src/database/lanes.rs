@@ -1,6 +1,6 @@
 //! What waits for the writer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,12 +33,15 @@ impl Work {
 ///
 /// Agents need no queue: the image is changed at once and the writer takes whatever the file does not have,
 /// so that is as many rows as there are agents at most. The other two are bounded queues. While there is no file,
-/// crash records stay in theirs; snapshots are refused.
+/// crash records stay in theirs, and of the snapshots of each agent the newest.
 pub(super) struct Lanes {
     pub image: Image,
     /// Told when everything that was there before them is written.
     pub waiters: Waiters,
     works: VecDeque<Work>,
+    /// What came to nothing because there is no file to write to. Goes first when there is one, and counts as
+    /// waiting until then.
+    parked: Vec<Work>,
     work_bytes: usize,
     pub crashes: CrashQueue,
     /// There is no file to write to.
@@ -82,6 +85,7 @@ impl Lanes {
             image,
             waiters: Waiters::default(),
             works: VecDeque::new(),
+            parked: Vec::new(),
             work_bytes: 0,
             crashes: CrashQueue::new(bounds.crashes),
             lost: false,
@@ -97,11 +101,9 @@ impl Lanes {
     /// Whether the work has room. A change that is not about bytes always has some.
     pub fn push_work(&mut self, work: Work) -> bool {
         let bytes = self.work_bytes + work.bytes();
-        let too_much = bytes > self.bounds.work_bytes || self.works.len() >= self.bounds.works;
-        if self.closed
-            || (too_much && work.bytes() > 0)
-            || self.works.len() >= 2 * self.bounds.works
-        {
+        let works = self.works.len() + self.parked.len();
+        let too_much = bytes > self.bounds.work_bytes || works >= self.bounds.works;
+        if self.closed || (too_much && work.bytes() > 0) || works >= 2 * self.bounds.works {
             return false;
         }
         self.work_bytes = bytes;
@@ -115,7 +117,11 @@ impl Lanes {
             Work::Keep(kept) => Some(kept),
             _ => None,
         });
-        let all = waiting.chain(self.in_hand.iter().rev());
+        let parked = self.parked.iter().rev().filter_map(|work| match work {
+            Work::Keep(kept) => Some(kept),
+            _ => None,
+        });
+        let all = waiting.chain(self.in_hand.iter().rev()).chain(parked);
         all.filter(|kept: &&Kept| kept.snapshot.agent == *agent)
             .find(|kept| !self.is_set_aside(kept.generation))
             .cloned()
@@ -123,7 +129,7 @@ impl Lanes {
 
     fn is_set_aside(&self, generation: u64) -> bool {
         let is_it = |work: &Work| matches!(work, Work::SetAside(which, _) if *which == generation);
-        self.works.iter().any(is_it)
+        self.works.iter().chain(&self.parked).any(is_it)
     }
 
     /// Whether somebody waits, or something that is worth a transaction.
@@ -131,7 +137,10 @@ impl Lanes {
         let all = self.flush || self.closed;
         let is_worth_it = || {
             let are_crashes_due = !self.crashes.is_empty() && (all || self.crashes.is_due());
-            self.image.is_urgent() || self.is_lazy_due() || are_crashes_due
+            self.image.is_urgent()
+                || self.is_lazy_due()
+                || !self.parked.is_empty()
+                || are_crashes_due
         };
         self.flush
             || !self.waiters.is_empty()
@@ -145,6 +154,7 @@ impl Lanes {
             && !self.closed
             && !self.image.is_urgent()
             && self.works.is_empty()
+            && self.parked.is_empty()
             && self.waiters.is_empty()
     }
 
@@ -153,7 +163,7 @@ impl Lanes {
             && !self.flush
             && self.waiters.is_empty()
             && self.works.is_empty()
-            && (self.crashes.is_empty() || self.lost)
+            && (self.lost || (self.crashes.is_empty() && self.parked.is_empty()))
     }
 
     /// When something that waits is to be written, although nobody waits for it.
@@ -175,7 +185,7 @@ impl Lanes {
         if all {
             self.lazy_since = None;
         }
-        let works: Vec<_> = self.works.drain(..).collect();
+        let works: Vec<_> = self.parked.drain(..).chain(self.works.drain(..)).collect();
         self.work_bytes = 0;
         self.writing = true;
         self.in_hand = works
@@ -195,13 +205,29 @@ impl Lanes {
         }
     }
 
-    /// The rows and the snapshots of a batch are in the file, or came to nothing.
-    pub fn state_is_done(&mut self, rows: Vec<Due>, written: bool) {
+    /// The rows and the snapshots of a batch are in the file, or came to nothing: then they wait for a file.
+    pub fn state_is_done(&mut self, rows: Vec<Due>, works: Vec<Work>, written: bool) {
         match written {
             true => self.image.is_written(&rows),
-            false => self.image.put_back(rows),
+            false => {
+                self.image.put_back(rows);
+                self.park(works);
+            }
         }
         self.in_hand.clear();
+    }
+
+    /// Keeps what came to nothing; of the snapshots of one agent the newest.
+    fn park(&mut self, works: Vec<Work>) {
+        let mut seen = HashSet::new();
+        let mut parked: Vec<_> = works.into_iter().rev().collect();
+        parked.retain(|work| match work {
+            Work::Keep(kept) => seen.insert(kept.snapshot.agent.clone()),
+            _ => true,
+        });
+        parked.reverse();
+        self.work_bytes += parked.iter().map(Work::bytes).sum::<usize>();
+        self.parked = parked;
     }
 
     pub fn batch_is_done(&mut self) {

@@ -126,7 +126,7 @@ impl Writer {
         }
         let wrote = self.write_state(&rows, &works);
         // Whoever is told next looks at the file, and not at what was on its way there.
-        self.shared.lanes().state_is_done(rows, wrote.is_ok());
+        self.shared.lanes().state_is_done(rows, works, wrote.is_ok());
         waiters.answer(&wrote);
         self.write_crashes(crashes);
         if self.log_bytes > CHECKPOINT_BYTES {

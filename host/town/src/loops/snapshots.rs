@@ -1,10 +1,21 @@
 //! What agents remember: up after it was stored, down before a start at boot.
+//!
+//! ```text
+//!   stored ─▶ what has the town? ── known, else asked ─▶ nothing, or an older one of ours ─▶ up
+//!                                                   ├─▶ one that is as new: done
+//!                                                   └─▶ a foreign format: it stays as it is
+//! ```
+//!
+//! Nothing is uploaded over a snapshot that was not seen: another system may have left what it knows of an agent
+//! there ([`bulkhead_api::town_snapshot`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bulkhead_api::town_snapshot::{self, Foreign};
 use bulkhead_model::{AgentId, Timestamp};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::LAST_MODIFIED;
@@ -14,12 +25,16 @@ use tokio::time::sleep;
 use super::{Loop, PARALLEL, Shared, Woken, backoff, changed};
 use crate::call::{Call, Payload};
 use crate::client::{About, Client};
-use crate::container::Remembered;
+use crate::container::{Remembered, TownCopy};
 use crate::fault::{Cause, Fault};
 
 /// Agents of which it is remembered what the town has. Past it all of them are forgotten, which costs some
 /// uploads that were not needed.
 const REMEMBERED: usize = 20_000;
+
+/// How long a foreign snapshot is taken to be there still. Then the town is asked again, because somebody may have
+/// taken it away.
+const FOREIGN_FOR: Duration = Duration::from_secs(600);
 
 /// What the town has, and what it has to get.
 #[derive(Default)]
@@ -27,9 +42,20 @@ pub(crate) struct Snapshots(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// When the newest snapshot that the town has was taken.
-    has: HashMap<AgentId, Timestamp>,
+    /// What the town has of each agent.
+    has: HashMap<AgentId, Has>,
     waiting: HashSet<AgentId>,
+}
+
+/// What the town has of one agent.
+#[derive(Debug, Clone, Copy)]
+enum Has {
+    /// Nothing that counts.
+    Nothing,
+    /// A snapshot of ours, taken then.
+    Ours(Timestamp),
+    /// Something of another format, seen then.
+    Foreign(Instant),
 }
 
 impl Snapshots {
@@ -38,12 +64,18 @@ impl Snapshots {
         self.lock().waiting.len()
     }
 
-    fn town_has(&self, id: &AgentId, taken_at: Timestamp) {
+    fn town_has(&self, id: &AgentId, has: Has) {
         let mut inner = self.lock();
         if inner.has.len() >= REMEMBERED {
             inner.has.clear();
         }
-        inner.has.insert(id.clone(), taken_at);
+        inner.has.insert(id.clone(), has);
+    }
+
+    /// What the town is known to have.
+    fn known(&self, id: &AgentId) -> Option<Has> {
+        let has = self.lock().has.get(id).copied();
+        has.filter(|has| !matches!(has, Has::Foreign(seen) if seen.elapsed() >= FOREIGN_FOR))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -98,44 +130,87 @@ impl Loop {
         let read = tokio::task::spawn_blocking(move || container.newest_snapshot(&of));
         // One that panicked was told by the hook.
         let Ok(Some(Remembered { taken_at, bytes })) = read.await else { return true };
-        if self.shared.snapshots.lock().has.get(id).is_some_and(|has| *has >= taken_at) {
-            return true;
-        }
         let rig_id = self.container.agent(id).and_then(|view| view.rig_id);
         let path = self.client().paths.agent(rig_id.as_deref(), id.as_str(), "db-snapshot");
         let about = About { agent_id: id.clone(), rig_id };
+        match self.has(&about).await {
+            Ok(Has::Nothing) => {}
+            Ok(Has::Ours(has)) if has < taken_at => {}
+            Ok(Has::Ours(_) | Has::Foreign(_)) => return true,
+            Err(fault) => return fault.is_final(),
+        }
+        let bytes = Bytes::from(town_snapshot::seal(&bytes));
         let sha256 = hex(&bytes);
         let payload = Payload::Octets { bytes, taken_at_ms: taken_at.0, sha256 };
         match self.client().call_about(Call::SnapshotPost, &path, payload, &about).await {
             Ok(_) => {
-                self.shared.snapshots.town_has(id, taken_at);
+                self.shared.snapshots.town_has(id, Has::Ours(taken_at));
                 true
             }
             Err(fault) => fault.is_final(),
         }
     }
+
+    /// What the town has of an agent. It is asked when that is not known.
+    async fn has(&self, about: &About) -> Result<Has, Fault> {
+        let (snapshots, agent) = (&self.shared.snapshots, &about.agent_id);
+        if let Some(known) = snapshots.known(agent) {
+            return Ok(known);
+        }
+        match download(&self.shared, about, self.client().patience()).await {
+            Ok(TownCopy::Foreign { bytes, why, .. }) => {
+                let why = why.to_string();
+                tracing::warn!(%agent, bytes, why, "the town's snapshot is of a foreign format; it stays, and the agent's state is kept here only");
+            }
+            Ok(TownCopy::Nothing | TownCopy::Ours(_)) => {}
+            Err(fault) => return snapshots.known(agent).ok_or(fault),
+        }
+        Ok(snapshots.known(agent).unwrap_or(Has::Nothing))
+    }
 }
 
-/// The snapshot that the town has of an agent, if it has one.
+/// What the town has of what an agent remembers.
 pub(crate) async fn download(
     shared: &Shared,
     about: &About,
     within: Duration,
-) -> Result<Option<Remembered>, Fault> {
+) -> Result<TownCopy, Fault> {
     let client = &shared.client;
     let (id, rig) = (about.agent_id.as_str(), about.rig_id.as_deref());
     let path = client.paths.agent(rig, id, "db-snapshot");
     let call = Call::SnapshotGet;
+    let has = |has| shared.snapshots.town_has(&about.agent_id, has);
+    let foreign = |taken_at, bytes, why| {
+        has(Has::Foreign(Instant::now()));
+        Ok(TownCopy::Foreign { taken_at, bytes, why })
+    };
     let reply = match client.call_within(call, &path, Payload::Nothing, Some(about), within).await {
         Ok(reply) => reply,
-        Err(fault) if fault.status == Some(404) => return Ok(None),
+        Err(fault) if fault.status == Some(404) => {
+            has(Has::Nothing);
+            return Ok(TownCopy::Nothing);
+        }
+        Err(fault) if fault.cause == Cause::TooLarge => {
+            return foreign(Timestamp(0), call.max_reply_bytes(), Foreign::TooLarge);
+        }
         Err(fault) => return Err(fault),
     };
-    check_hash(client, about, &reply.headers, &reply.body)?;
+    // One that says that it is ours and is broken may be replaced.
+    check_hash(client, about, &reply.headers, &reply.body).inspect_err(|_| has(Has::Nothing))?;
     let taken_at = taken_at(&reply.headers);
-    shared.snapshots.town_has(&about.agent_id, taken_at);
-    Ok(Some(Remembered { taken_at, bytes: reply.body }))
+    let is_marked = MARKS.iter().all(|mark| reply.headers.contains_key(*mark));
+    match town_snapshot::open(&reply.body, is_marked) {
+        Ok(bytes) => {
+            has(Has::Ours(taken_at));
+            let bytes = reply.body.slice_ref(bytes);
+            Ok(TownCopy::Ours(Remembered { taken_at, bytes }))
+        }
+        Err(why) => foreign(taken_at, reply.body.len(), why),
+    }
 }
+
+/// What every upload of ours says beside its bytes.
+const MARKS: [&str; 2] = ["x-snapshot-taken-at", "x-snapshot-sha256"];
 
 fn check_hash(
     client: &Client,

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use bulkhead_api::town_snapshot::seal;
 use bulkhead_events::Sink as _;
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::{Event, ExitReason, Incarnation, Phase, Timestamp};
@@ -12,7 +13,7 @@ use bulkhead_model::{Event, ExitReason, Incarnation, Phase, Timestamp};
 use super::fake::{Fake, id};
 use super::server::{Answer, Got, Server};
 use super::{client, until};
-use crate::{Cause, Container, Remembered};
+use crate::{Cause, Container, Remembered, TownCopy};
 
 fn fine(got: &Got) -> Answer {
     let data = if asks_for_registry(got) { "[]" } else { "{}" };
@@ -294,16 +295,18 @@ async fn the_newest_snapshot_goes_up_and_what_came_down_does_not() {
         "GET" if got.path.contains("/bad/") => {
             Answer::Octets(vec![("x-snapshot-sha256", "00".repeat(32))], b"rotten".to_vec())
         }
-        "GET" if got.path.contains("/none/") => Answer::Json(404, "{}".into()),
-        "GET" => Answer::Octets(vec![("x-snapshot-taken-at", "50".into())], b"kept".to_vec()),
+        "GET" if got.path.contains("/b/") => {
+            Answer::Octets(vec![("x-snapshot-taken-at", "50".into())], seal(b"kept"))
+        }
+        "GET" => Answer::Json(404, "{}".into()),
         _ => fine(got),
     });
     let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&["a", "b"]));
     let within = Duration::from_secs(20);
     let get = |name| client.town.handle().snapshot(id(name), Some("r".into()), within);
     let kept = Remembered { taken_at: Timestamp(50), bytes: b"kept".as_slice().into() };
-    assert_eq!(get("b").await, Ok(Some(kept)));
-    assert_eq!(get("none").await, Ok(None));
+    assert_eq!(get("b").await, Ok(TownCopy::Ours(kept)));
+    assert_eq!(get("none").await, Ok(TownCopy::Nothing));
     assert_eq!(get("bad").await.unwrap_err().cause, Cause::Corrupt);
     assert_eq!(client.lines.count("town.call_failed"), 1, "{}", client.lines.text());
     fake.store("a", 70, b"old");
@@ -316,10 +319,63 @@ async fn the_newest_snapshot_goes_up_and_what_came_down_does_not() {
     let [post] = posts().collect::<Vec<_>>().try_into().unwrap();
     assert_eq!(
         (post.body.as_slice(), post.header("x-snapshot-taken-at")),
-        (&b"new"[..], Some("80"))
+        (&seal(b"new")[..], Some("80"))
     );
     assert_eq!(post.header("x-gastown-rig-id"), Some("rig%201"));
     assert_eq!(post.header("x-snapshot-sha256").map(str::len), Some(64));
+}
+
+#[tokio::test]
+async fn what_the_town_has_of_another_format_is_seen_before_anything_goes_up_and_stays() {
+    let server = Server::start(|got| match got.method.as_str() {
+        "GET" if got.path.contains("/a/") => {
+            Answer::Octets(Vec::new(), b"SQLite format 3\0 and more".to_vec())
+        }
+        "GET" if got.path.contains("/b/") => {
+            let mut newer = seal(b"of a newer program");
+            newer[8] = 200;
+            Answer::Octets(vec![("x-snapshot-taken-at", "1".into())], newer)
+        }
+        "GET" if got.path.contains("/c/") => Answer::Json(404, "{}".into()),
+        _ => fine(got),
+    });
+    let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&["a", "b", "c"]));
+    for agent in ["a", "b", "c"] {
+        fake.store(agent, 70, b"new");
+    }
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    let posts = || server.got_at("db-snapshot").into_iter().filter(|got| got.method == "POST");
+    until("the upload of c", || posts().count() == 1).await;
+    assert!(client.town.finish(Duration::from_secs(20)).await);
+    let posts: Vec<_> = posts().map(|post| post.path).collect();
+    assert_eq!(posts.len(), 1, "{posts:?}");
+    assert!(posts[0].contains("/c/"), "{posts:?}");
+    let asked = client.town.handle().snapshot(id("a"), None, Duration::from_secs(20)).await;
+    assert!(matches!(asked, Ok(TownCopy::Foreign { bytes: 25, .. })), "{asked:?}");
+}
+
+#[tokio::test]
+async fn nothing_goes_up_while_nobody_knows_what_the_town_has() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let answers = Arc::clone(&fails);
+    let server = Server::start(move |got| match got.method.as_str() {
+        "GET" if got.path.contains("db-snapshot") && answers.load(SeqCst) => {
+            Answer::Json(500, "{}".into())
+        }
+        "GET" if got.path.contains("db-snapshot") => Answer::Json(404, "{}".into()),
+        _ => fine(got),
+    });
+    let (client, fake) = (client(&server.url, 200, |_| {}), Fake::with(&["a"]));
+    fake.store("a", 70, b"new");
+    client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
+    let got = |method: &'static str| {
+        let all = server.got_at("db-snapshot").into_iter();
+        all.filter(|got| got.method == method).count()
+    };
+    until("it was asked for more than once", || got("GET") > 1).await;
+    assert_eq!(got("POST"), 0);
+    fails.store(false, SeqCst);
+    until("the upload", || got("POST") == 1).await;
 }
 
 #[tokio::test]

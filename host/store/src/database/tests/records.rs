@@ -39,6 +39,40 @@ fn a_snapshot_whose_bytes_changed_on_the_disk_is_not_believed() {
 }
 
 #[test]
+fn snapshots_that_find_no_disk_are_written_when_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    fs::write(&store, "in its place").unwrap();
+    let (database, _, told) = open_with(&store, |config| config.retry = Duration::from_millis(20));
+    for bytes in [b"one", b"two"] {
+        database.keep_snapshot(snapshot("a", bytes)).unwrap().wait().unwrap_err();
+    }
+    database.keep_snapshot(snapshot("b", b"bee")).unwrap().wait().unwrap_err();
+    let newest = kept(&database, "a").expect("it is kept in memory");
+    assert_eq!(*newest.snapshot.bytes, *b"two");
+    fs::remove_file(&store).unwrap();
+    while told.recv_timeout(PATIENCE).unwrap() != Notice::Available {}
+    assert!(database.flush(PATIENCE));
+    for (agent, bytes) in [("a", b"two"), ("b", b"bee")] {
+        let Newest::Kept(kept) = read_snapshot(&store, &id(agent)).unwrap() else { panic!() };
+        assert_eq!(*kept.snapshot.bytes, *bytes);
+    }
+}
+
+#[test]
+fn snapshots_that_wait_for_a_disk_have_the_bound_of_those_that_wait_for_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    fs::write(&store, "in its place").unwrap();
+    let (database, _, _told) = open_with(&store, |config| config.snapshot_queue_bytes = 250);
+    for agent in ["a", "b"] {
+        database.keep_snapshot(snapshot(agent, &[1; 100])).unwrap().wait().unwrap_err();
+    }
+    let refused = database.keep_snapshot(snapshot("c", &[1; 100])).unwrap_err();
+    assert_eq!(refused, SnapshotRefused::Full);
+}
+
+#[test]
 fn a_snapshot_that_is_too_large_is_refused_by_its_size() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _, _told) = open_with(dir.path(), |config| config.max_snapshot_bytes = 10);

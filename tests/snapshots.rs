@@ -1,0 +1,145 @@
+//! Snapshots that are refused, and a disk that does not answer.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use bulkhead_model::AgentId;
+use bulkhead_store::database::{Newest, read_snapshot};
+use harness::{Host, HostBuilder, json, wait_until};
+use rustix::process::Signal;
+
+/// Far below the ten seconds that a reader of the database tries for a lock that somebody else has, and above the two
+/// that an answer waits for the database.
+const SOON: Duration = Duration::from_secs(5);
+
+fn builder(settings: &str) -> HostBuilder {
+    Host::builder().guest("puppet").role("keeps", "puppet", settings)
+}
+
+/// Whether the database has any snapshot of an agent.
+fn has_snapshot(host: &Host, agent: &str) -> bool {
+    let id = AgentId::parse(agent).expect("an id");
+    let newest = read_snapshot(&host.state_dir().join("store"), &id);
+    matches!(newest, Ok(Newest::Kept(_)))
+}
+
+/// Lines that say that the agent gave none.
+fn refusals(host: &Host) -> usize {
+    let lines = host.events_named("container.log");
+    lines.iter().filter(|line| line.to_string().contains("agent gave no snapshot")).count()
+}
+
+#[test]
+fn a_snapshot_that_the_agent_did_not_give_is_asked_for_again() {
+    let host = builder("snapshot = \"turn\"\nsnapshot_ms = 1").start();
+    host.client().start("one", "keeps");
+    assert_eq!(host.client().ask("one", "refuse 2"), "2");
+    // No turn comes after it.
+    wait_until("the snapshot is there", || has_snapshot(&host, "one"));
+    assert_eq!(refusals(&host), 2);
+    host.finish();
+}
+
+#[test]
+fn a_snapshot_that_the_agent_did_not_give_is_asked_for_again_at_the_stop() {
+    let host = builder("snapshot = \"turn\"\nsnapshot_ms = 1").start();
+    host.client().start("one", "keeps");
+    // The first comes a millisecond after the turn. The next would come a second later.
+    assert_eq!(host.client().ask("one", "refuse 1"), "1");
+    wait_until("the first is refused", || refusals(&host) == 1);
+    host.client().stop("one").expect(200);
+    assert!(has_snapshot(&host, "one"));
+    host.finish();
+}
+
+/// A lock that keeps everybody from reading and writing a database, as a disk does that does not answer.
+struct Locked(#[expect(dead_code, reason = "the lock goes with it")] File);
+
+impl Locked {
+    fn new(host: &Host) -> Self {
+        let index = host.state_dir().join("store/bulkhead.db-shm");
+        let index = OpenOptions::new().read(true).write(true).open(index);
+        let index = index.expect("open the index of the database's log");
+        // SQLite's five locks of readers of a log. Whoever reads or writes has one of them for that time.
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 123,
+            l_len: 5,
+            l_pid: 0,
+        };
+        // SAFETY: the descriptor is open, and the lock is a whole `flock` that outlives the call.
+        let taken = unsafe { libc::fcntl(index.as_raw_fd(), libc::F_SETLKW, &raw const lock) };
+        assert_eq!(taken, 0, "lock the database: {}", std::io::Error::last_os_error());
+        Self(index)
+    }
+}
+
+/// A host with a role that keeps its state, whose component is loaded.
+fn warm() -> Host {
+    let host = Host::builder()
+        .role("remembers", "echo", "snapshot = \"turn\"\nsnapshot_ms = 1")
+        .start()
+        .ready();
+    host.client().start("other", "echo");
+    host
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_no_start_beyond_its_deadline() {
+    let host = warm();
+    let lock = Locked::new(&host);
+    let began = Instant::now();
+    let answer = host.client().start_with("one", "remembers", json!({"deadlineMs": 700}));
+    let took = began.elapsed();
+    let answer = answer.expect_error(504, &["snapshot", "disk"]);
+    assert_eq!((&answer["phase"], &answer["error_type"]), (&json!("deadline"), &json!("deadline")));
+    assert!(took < SOON, "the start was answered after {took:?}");
+    drop(lock);
+    host.client().start("one", "remembers");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+    host.finish();
+}
+
+#[test]
+fn a_start_that_waits_for_the_disk_hears_a_stop() {
+    let host = warm();
+    let lock = Locked::new(&host);
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| host.client().start_with("one", "remembers", json!({})));
+        wait_until("the start is under way", || {
+            host.client().get("/agents/one/status").body["status"] == "starting"
+        });
+        let began = Instant::now();
+        host.client().stop("one").expect(200);
+        let took = began.elapsed();
+        assert!(took < SOON, "the stop took {took:?}");
+        start.join().expect("the caller").expect_error(409, &["stopped before"]);
+    });
+    drop(lock);
+    host.finish();
+}
+
+#[test]
+fn a_start_that_waits_for_the_disk_does_not_hold_up_the_drain() {
+    let mut host = warm();
+    let _lock = Locked::new(&host);
+    std::thread::scope(|scope| {
+        let client = host.client().clone();
+        let start = scope.spawn(move || {
+            let body = json!({"agentId": "one", "role": "remembers"}).to_string();
+            client.try_request(hyper::Method::POST, "/agents/start", body)
+        });
+        wait_until("the start is under way", || {
+            host.client().get("/agents/one/status").body["status"] == "starting"
+        });
+        // At once, with no time to settle.
+        host.signal(Signal::INT);
+        let drained = host.wait_for_line("the drain", |line| line["event"] == "container.drained");
+        let took = drained["durationMs"].as_u64().expect("a time");
+        assert!(took < SOON.as_millis() as u64, "{drained}");
+        let _ = start.join().expect("the caller");
+    });
+    host.wait();
+}
