@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn check_names_everything_that_a_start_would_refuse_and_writes_nothing() {
+fn check_names_everything_that_a_start_would_refuse() {
     let dir = tempfile::tempdir().expect("make a directory");
     let state = dir.path().join("state");
     let file = dir.path().join("bulkhead.toml");
@@ -45,23 +45,38 @@ fn check_names_everything_that_a_start_would_refuse_and_writes_nothing() {
     for name in ["component broken", "component missing", "role small"] {
         assert!(text(&wrong.stdout).contains(name), "{name}: {}", text(&wrong.stdout));
     }
-    assert!(!state.exists(), "a check writes nothing");
 }
 
 #[test]
-fn compile_fills_the_cache_from_which_a_run_takes() {
+fn compile_and_check_fill_the_cache_from_which_a_run_takes() {
+    for subcommand in ["compile", "check"] {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let state = dir.path().join("state");
+        let file = dir.path().join("bulkhead.toml");
+        let config = Host::builder().render(&state);
+        std::fs::write(&file, &config).expect("write the configuration");
+        let compiled = bulkhead(subcommand, &file);
+        assert_eq!(compiled.status.code(), Some(CLEAN), "{}", text(&compiled.stderr));
+        let host = Host::start(|_| config);
+        host.client().start("one", "echo");
+        let lines = host.finish();
+        let loaded = lines.iter().find(|line| line["event"] == "container.component_loaded");
+        assert_eq!(loaded.expect("a load")["source"], "cache", "{subcommand}");
+    }
+}
+
+#[test]
+fn a_check_needs_no_place_to_write_to_and_compile_does() {
     let dir = tempfile::tempdir().expect("make a directory");
     let state = dir.path().join("state");
+    std::fs::write(&state, "in its place").expect("block the state directory");
     let file = dir.path().join("bulkhead.toml");
-    let config = Host::builder().render(&state);
-    std::fs::write(&file, &config).expect("write the configuration");
-    let compiled = bulkhead("compile", &file);
-    assert_eq!(compiled.status.code(), Some(CLEAN), "{}", text(&compiled.stderr));
-    let host = Host::start(|_| config);
-    host.client().start("one", "echo");
-    let lines = host.finish();
-    let loaded = lines.iter().find(|line| line["event"] == "container.component_loaded");
-    assert_eq!(loaded.expect("a load")["source"], "cache");
+    std::fs::write(&file, Host::builder().render(&state)).expect("write the configuration");
+    let checked = bulkhead("check", &file);
+    assert_eq!(checked.status.code(), Some(CLEAN), "{}", text(&checked.stderr));
+    let told = text(&checked.stdout);
+    assert!(told.contains("component echo: ok") && told.contains("nothing is stored"), "{told}");
+    assert_eq!(bulkhead("compile", &file).status.code(), Some(1));
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn a_program_gets_the_documents_of_the_api() {
     );
 
     let whole = person.says(&["status", "--json"]).json();
-    assert_eq!(fields(&whole), ["agents", "health", "memory", "ready"]);
+    assert_eq!(fields(&whole), ["agents", "health", "memory", "missing", "ready"]);
     assert_eq!((&whole["ready"], &whole["agents"][0]["agentId"]), (&true.into(), &"one".into()));
     assert_eq!(fields(&whole["health"]), fields(&client.health()));
     let stopped = person.says(&["stop", "one", "nobody", "--json"]);

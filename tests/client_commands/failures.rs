@@ -93,6 +93,8 @@ fn what_the_host_did_and_failed_is_told_with_its_phase() {
         .role("missing", "missing", "")
         .start()
         .ready();
+    // Compiling is not starting, and takes longer than the deadline below.
+    host.client().start("warm", "slow-start");
     let person = Person::of(&host);
     for (words, named) in [
         (

@@ -49,6 +49,9 @@ pub struct StartOrder {
     pub record: Private,
     /// What was changed since it was asked for.
     pub settings: Option<SettingsChange>,
+    /// The host is to have it there, whoever asks: a start that comes to nothing shows, and is made again as its
+    /// restart policy says.
+    pub stays: bool,
     /// It was there in an earlier run of the host: what happened before counts, and whoever came first in this
     /// run stays.
     pub resumes: bool,

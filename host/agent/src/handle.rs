@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bulkhead_api::{AgentView, MemoryView, RestartView};
@@ -21,6 +21,7 @@ use crate::actor::Probation;
 use crate::board::{Board, Published};
 use crate::container::Container;
 use crate::credentials::Credentials;
+use crate::loading::Progress;
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::report::Reporter;
@@ -32,6 +33,16 @@ const MEMORY: &str = "memory";
 
 /// How a start ended: the agent runs, or the start joined an incarnation that was up.
 type Answer = Result<Option<AgentHandle>, StartError>;
+
+/// What those who wait for a start are told.
+#[derive(Default)]
+struct Answered {
+    answer: Option<Answer>,
+    /// Somebody was told that it goes on.
+    goes_on: bool,
+    /// The answer is about to be given.
+    closing: bool,
+}
 
 /// Why and by whom an agent is asked to end. The first order counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,16 +119,18 @@ pub(crate) struct Shared {
     pub board: Arc<Board>,
     pub birth: Arc<Birth>,
     pub stop: watch::Sender<Option<StopOrder>>,
-    answer: watch::Sender<Option<Answer>>,
+    answer: watch::Sender<Answered>,
+    progress: Mutex<Progress>,
     /// It lives, and its end is not told.
     owes_end: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(attempt: u32, start: Arc<Start>, board: Arc<Board>, birth: Birth) -> Self {
-        let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(None));
+        let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(Answered::default()));
         let (birth, owes_end) = (Arc::new(birth), AtomicBool::new(false));
-        Self { attempt, start, board, birth, stop, answer, owes_end }
+        let progress = Mutex::default();
+        Self { attempt, start, board, birth, stop, answer, progress, owes_end }
     }
 
     pub(crate) fn id(&self) -> &AgentId {
@@ -160,16 +173,43 @@ impl Shared {
     /// Answers everyone who waits for the start. The first answer counts; says whether this was it.
     pub(crate) fn answer(&self, answer: Answer) -> bool {
         self.answer.send_if_modified(|given| {
-            let first = given.is_none();
+            let first = given.answer.is_none();
             if first {
-                *given = Some(answer);
+                given.answer = Some(answer);
             }
             first
         })
     }
 
     pub(crate) fn is_answered(&self) -> bool {
-        self.answer.borrow().is_some()
+        self.answer.borrow().answer.is_some()
+    }
+
+    /// The start is about to be answered: nobody is told any more that it goes on. Says whether anybody was.
+    pub(crate) fn closes(&self) -> bool {
+        let mut goes_on = false;
+        self.answer.send_if_modified(|given| {
+            given.closing = true;
+            goes_on = given.goes_on;
+            false
+        });
+        goes_on
+    }
+
+    /// A caller is told that the start goes on without it. `false`: it is about to be answered.
+    pub(crate) fn lets_go(&self) -> bool {
+        let mut goes_on = false;
+        self.answer.send_if_modified(|given| {
+            goes_on = given.answer.is_none() && !given.closing;
+            given.goes_on |= goes_on;
+            false
+        });
+        goes_on
+    }
+
+    /// How far the start is.
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why and by whom it was asked to end.
@@ -350,7 +390,8 @@ impl AgentHandle {
     /// one and it runs, or the reason why it does not.
     pub async fn outcome(&self) -> Result<Option<Self>, StartError> {
         let mut answer = self.shared.answer.subscribe();
-        match answer.wait_for(Option::is_some).await.map(|given| given.clone()) {
+        let given = answer.wait_for(|given| given.answer.is_some()).await;
+        match given.map(|given| given.answer.clone()) {
             Ok(Some(answer)) => answer,
             // The sender is ours: it cannot be gone while this waits.
             _ => std::future::pending().await,

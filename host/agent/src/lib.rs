@@ -24,6 +24,7 @@ mod credentials;
 mod durable;
 mod figures;
 mod handle;
+mod loading;
 mod mailbox;
 mod port;
 mod refusal;

@@ -45,6 +45,10 @@ pub enum StartFailure {
     Superseded,
     /// The start's deadline passed.
     Deadline,
+    /// The caller's deadline passed while the component was compiled. The start goes on.
+    StillCompiling,
+    /// The component was not compiled within the bound for that.
+    CompileDeadline,
     /// The component's file cannot be read.
     ComponentUnreadable,
     /// The component's file is larger than allowed.
@@ -86,6 +90,8 @@ impl StartFailure {
             Self::Quarantined => "quarantined",
             Self::Superseded => "superseded",
             Self::Deadline => "deadline",
+            Self::StillCompiling => "still-compiling",
+            Self::CompileDeadline => "compile-deadline",
             Self::ComponentUnreadable => "component-unreadable",
             Self::ComponentTooLarge => "component-too-large",
             Self::ComponentUnsupported => "component-unsupported",
@@ -117,6 +123,12 @@ impl StartFailure {
             Self::Quarantined => "look at its crashes, then start it with force or with a new spec",
             Self::Superseded => "nothing: a newer start of this agent took over",
             Self::Deadline => "look at the phase timings, or raise the role's start_ms",
+            Self::StillCompiling => {
+                "wait: the start goes on; `bulkhead compile` compiles ahead of the first start"
+            }
+            Self::CompileDeadline => {
+                "raise limits.compile_ms, or compile ahead with `bulkhead compile`"
+            }
             Self::ComponentUnreadable => {
                 "check the path and the permissions of the component's file"
             }
@@ -134,6 +146,42 @@ impl StartFailure {
             Self::GuestCrashed => "read the crash record",
             Self::Host => "read the host's log: this is a failure of the host, not of the agent",
         }
+    }
+}
+
+impl StartFailure {
+    /// Whether the same start may go well later, without anybody changing what it asks for.
+    pub(crate) fn may_pass(self) -> bool {
+        match self {
+            Self::Capacity
+            | Self::Memory
+            | Self::Deadline
+            | Self::StillCompiling
+            | Self::CompileDeadline
+            | Self::ComponentUnreadable
+            | Self::Instantiate
+            | Self::Host => true,
+            Self::UnknownRole
+            | Self::UnknownComponent
+            | Self::InvalidRequest
+            | Self::PromptTooLarge
+            | Self::Draining
+            | Self::Quarantined
+            | Self::Superseded
+            | Self::ComponentTooLarge
+            | Self::ComponentInvalid
+            | Self::ComponentUnsupported
+            | Self::ComponentDoesNotFit
+            | Self::WrongWorld
+            | Self::MemoryMinimum
+            | Self::GuestError
+            | Self::GuestCrashed => false,
+        }
+    }
+
+    /// Whether it says something of the agent, and not of others that came before or after it.
+    pub(crate) fn is_its_own(self) -> bool {
+        !matches!(self, Self::Superseded | Self::Draining | Self::Quarantined)
     }
 }
 

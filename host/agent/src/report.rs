@@ -12,7 +12,7 @@ use bulkhead_model::restart::{Decision, QuarantineReason};
 use bulkhead_model::time::millis;
 use bulkhead_model::{
     AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitClass, ExitReason, Outcome,
-    Phase, Resources, StartPhase, Symbolized, Timestamp,
+    Phase, Resources, RestartState, StartPhase, Symbolized, Timestamp,
 };
 use bulkhead_runtime::{AgentFailure, Loaded};
 use futures_util::FutureExt;
@@ -102,6 +102,23 @@ impl Reporter {
             error_type: error.kind.as_str().to_owned(),
             error: error.message.clone(),
             action: error.kind.action().to_owned(),
+        });
+    }
+
+    /// A start that came to nothing is made again.
+    pub(crate) fn start_scheduled(&self, at: Timestamp, backoff: Duration, past: &RestartState) {
+        let Start { spec, ring, container, .. } = &*self.shared.start;
+        let backoff_ms = millis(backoff);
+        ring.push_value("agent.restart_scheduled", &RestartEvent { restart_at: at, backoff_ms });
+        let uptime = Some(container.context.uptime());
+        self.shared.record(Event::RestartScheduled {
+            agent: self.shared.tag(),
+            reason: ExitReason::StartFailed,
+            restart_at: at,
+            backoff_ms,
+            attempts_in_window: past.attempts_in_window(&spec.restart, now(), uptime),
+            max_restarts: spec.restart.max_restarts,
+            window_ms: millis(spec.restart.window),
         });
     }
 

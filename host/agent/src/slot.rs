@@ -114,6 +114,13 @@ pub(crate) struct Wish<'a, S: ?Sized> {
     pub resumes: bool,
 }
 
+/// What of a [`Wish`] a start still wants that is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub force: bool,
+    pub resumes: bool,
+}
+
 /// What became of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admitted<T> {
@@ -151,7 +158,7 @@ pub(crate) enum Turn {
     Mine,
     /// The reservation is gone, to a newer start or a stop.
     Gone,
-    /// There is no place among all agents; the reservation is gone.
+    /// There is no place among all agents. The reservation is still there.
     Full,
 }
 
@@ -266,6 +273,42 @@ impl<T: Tenant, P> Slot<T, P> {
     /// has none; it must not block. Dropping the future leaves the reservation as it is.
     pub(crate) async fn turn(&self, ticket: Ticket, acquire: impl Fn() -> Option<P>) -> Turn {
         self.until(|inner| inner.take_turn(ticket, &acquire)).await
+    }
+
+    /// The reservation `number` came to nothing, which others see as long as nothing else is there. `rests`: it is
+    /// made again later. Says whether it is; somebody may have taken it over meanwhile.
+    pub(crate) fn fail(&self, ticket: Ticket, rests: bool) -> bool {
+        let mut inner = self.lock();
+        let failed = inner.next.take_if(|next| next.ticket == ticket);
+        let is_free = inner.holder.is_none() && inner.resting.is_none();
+        let failed = failed.filter(|_| is_free).map(|failed| failed.tenant);
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.incarnation().is_none()) {
+            // What others see has a number, and nothing else can begin before it.
+            failed.assign(inner.count());
+        }
+        let rests = rests && failed.is_some();
+        match rests {
+            true => inner.resting = failed,
+            false => inner.past = failed.or(inner.past.take()),
+        }
+        let place = inner.free_place();
+        drop(inner);
+        drop(place);
+        self.tell();
+        rests
+    }
+
+    /// The rest of a start that failed, `number`, is over, and it is reserved again, with what it wanted. Waits for
+    /// a newer start that is under way: if that comes to nothing, this one goes on. `None`: somebody took the rest.
+    pub(crate) async fn reserve_again(
+        &self,
+        number: Incarnation,
+        wanted: Wanted,
+        make: impl Fn() -> T,
+    ) -> Option<(Ticket, T)> {
+        let reserved = self.until(|inner| inner.reserve_again(number, wanted, &make)).await;
+        self.tell();
+        reserved
     }
 
     /// Gives a reservation up.
@@ -533,17 +576,45 @@ impl<T: Tenant, P> Inner<T, P> {
         if self.holder.is_some() {
             return None;
         }
-        let Reservation { tenant, fresh, .. } = self.next.take()?;
         self.place = self.place.take().or_else(acquire);
         if self.place.is_none() {
             return Some(Turn::Full);
         }
+        let Reservation { tenant, fresh, .. } = self.next.take()?;
         if fresh {
             // Now, and not before it begins: a start that fails until here changes nothing.
             self.restarts = RestartState::default();
         }
         self.holder = Some(Holder { tenant, released: false });
         Some(Turn::Mine)
+    }
+
+    fn reserve_again(
+        &mut self,
+        number: Incarnation,
+        wanted: Wanted,
+        make: impl FnOnce() -> T,
+    ) -> Option<Option<(Ticket, T)>> {
+        if !self.rests(number) {
+            return Some(None);
+        }
+        if self.next.is_some() {
+            return None;
+        }
+        self.resting = None;
+        let (tenant, ticket) = (make(), self.ticket());
+        let Wanted { force, resumes } = wanted;
+        self.next = Some(Reservation {
+            ticket,
+            tenant: tenant.clone(),
+            restarts: false,
+            force,
+            resumes,
+            ready: false,
+            fresh: false,
+        });
+        self.number_next();
+        Some(Some((ticket, tenant)))
     }
 
     fn release_holder(&mut self) -> Option<T> {

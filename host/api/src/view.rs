@@ -21,6 +21,9 @@ pub struct Health {
     pub status: Cow<'static, str>,
     /// Live agents.
     pub agents: usize,
+    /// Agents that are to be there, are not, and do not come back by themselves. Absent when there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: usize,
     /// Kept for the original's dashboards; there are no per-agent servers.
     pub servers: usize,
     /// Seconds since the process began.
@@ -37,6 +40,36 @@ pub struct Health {
     pub run_id: String,
     /// Of this program.
     pub version: Cow<'static, str>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// `GET /readyz`, 200.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Readiness {
+    /// Always `ready`: starts are taken.
+    pub status: Cow<'static, str>,
+    /// How many agents that are to be there are not.
+    #[serde(default)]
+    pub missing: usize,
+    /// The first 100 of them, for callers that may see agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<MissingAgent>,
+}
+
+/// An agent that an earlier run, the town or the configuration wants and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MissingAgent {
+    /// Who.
+    pub agent_id: AgentId,
+    /// `failed`, `quarantined`, or `backoff` when it comes back by itself.
+    pub status: Cow<'static, str>,
+    /// One sentence for a person.
+    pub reason: String,
 }
 
 /// Memory of one agent, in bytes.

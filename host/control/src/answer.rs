@@ -191,7 +191,9 @@ impl From<StartError> for Refusal {
             StartFailure::UnknownComponent => Some("component"),
             _ => None,
         };
-        let refusal = Self::new(start_status(kind), message).told();
+        let mut refusal = Self::new(start_status(kind), message);
+        // No line has told of a start that goes on.
+        refusal.told = kind != StartFailure::StillCompiling;
         let mut refusal = refusal.kind(kind.as_str()).action(kind.action());
         if let Some(path) = at_fault {
             refusal.body.issues = vec![Issue::new(path, refusal.body.error.clone())];
@@ -199,7 +201,8 @@ impl From<StartError> for Refusal {
         refusal.body.phase = phase;
         refusal.body.crash_id = error.crash_id;
         refusal.body.history = error.history;
-        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE || kind == StartFailure::StillCompiling
+        {
             return refusal.retry_after(START_RETRY_S);
         }
         refusal
@@ -225,7 +228,9 @@ fn start_status(kind: StartFailure) -> StatusCode {
         StartFailure::Capacity | StartFailure::Memory | StartFailure::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        StartFailure::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        StartFailure::Deadline | StartFailure::StillCompiling | StartFailure::CompileDeadline => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
     }
 }
 
@@ -282,7 +287,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(StartFailure, u16); 20] = [
+    const ALL: [(StartFailure, u16); 23] = [
         (StartFailure::UnknownRole, 400),
         (StartFailure::UnknownComponent, 400),
         (StartFailure::InvalidRequest, 400),
@@ -292,6 +297,8 @@ mod tests {
         (StartFailure::Quarantined, 409),
         (StartFailure::Superseded, 409),
         (StartFailure::Deadline, 504),
+        (StartFailure::StillCompiling, 504),
+        (StartFailure::CompileDeadline, 504),
         (StartFailure::ComponentUnreadable, 422),
         (StartFailure::ComponentTooLarge, 422),
         (StartFailure::ComponentUnsupported, 422),
@@ -316,7 +323,9 @@ mod tests {
             assert_eq!(body.error_type.as_deref(), Some(kind.as_str()));
             assert_eq!(body.phase.as_deref(), Some("guest_start"));
             assert!(!body.error.is_empty() && body.action.is_some(), "{kind:?}");
-            assert_eq!(refusal.retry_after_s.is_some(), status == 503, "{kind:?}");
+            let goes_on = kind == StartFailure::StillCompiling;
+            assert_eq!(refusal.retry_after_s.is_some(), status == 503 || goes_on, "{kind:?}");
+            assert_eq!(refusal.reason().0.is_some(), goes_on, "{kind:?}: one line tells of it");
         }
     }
 

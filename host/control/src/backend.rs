@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
-    EventsPage, Health, ModelRequest, NudgeRequest, StartRequest, StopAnswer, SystemPromptRequest,
-    TownConfig,
+    EventsPage, Health, MissingAgent, ModelRequest, NudgeRequest, StartRequest, StopAnswer,
+    SystemPromptRequest, TownConfig,
 };
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender};
 use bulkhead_supervisor::{
@@ -54,6 +54,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn metrics(&self) -> Metrics;
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
+    /// Agents that are to be there and are not.
+    fn missing(&self) -> Vec<MissingAgent>;
     /// Changes the models of a live agent.
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError>;
     /// Changes the standing instructions of a live agent.
@@ -123,6 +125,10 @@ impl Backend for Supervisor {
 
     fn is_ready(&self) -> bool {
         Supervisor::is_ready(self)
+    }
+
+    fn missing(&self) -> Vec<MissingAgent> {
+        Supervisor::missing(self)
     }
 
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {

@@ -1,4 +1,6 @@
 //! `bulkhead check` and `bulkhead compile`: what can be known without running anything.
+//!
+//! Both fill the compile cache, so that the first start does not wait for it. A check does without where it cannot.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +9,7 @@ use std::time::Instant;
 
 use bulkhead_events::{SharedSink, Sink};
 use bulkhead_model::Event;
-use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig};
+use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
 
 use crate::config::{self, Settings};
 use crate::exit::Exit;
@@ -15,7 +17,7 @@ use crate::failure::Failure;
 
 /// Checks the configuration and every component.
 pub fn check(path: &Path) -> Result<Exit, Failure> {
-    let mut settings = config::load(path)?;
+    let settings = config::load(path)?;
     say(&format!(
         "{}: components {}, roles {}, agents {}",
         path.display(),
@@ -23,15 +25,22 @@ pub fn check(path: &Path) -> Result<Exit, Failure> {
         settings.catalog.roles.len(),
         settings.agents.len()
     ))?;
-    // Nothing is written by a check.
-    settings.runtime.aot_dir = None;
-    load_all(&settings)
+    load_all(&settings, Cache::Welcome)
+}
+
+/// What the compile cache is for a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// It is filled where that is possible: a check may be made where nothing can be written.
+    Welcome,
+    /// Filling it is what the command is for.
+    Needed,
 }
 
 /// Compiles every component into the state directory.
 pub fn compile(path: &Path) -> Result<Exit, Failure> {
     let settings = config::load(path)?;
-    let exit = load_all(&settings)?;
+    let exit = load_all(&settings, Cache::Needed)?;
     if let Some(dir) = &settings.runtime.aot_dir {
         say(&format!("compiled components are in {}", dir.display()))?;
     }
@@ -39,11 +48,20 @@ pub fn compile(path: &Path) -> Result<Exit, Failure> {
 }
 
 /// Loads every component and says what came of each; one that fails does not hide the others.
-fn load_all(settings: &Settings) -> Result<Exit, Failure> {
+fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
     // No instance is made, so the pool can be small.
-    let config = RuntimeConfig { max_agents: 1, core_dumps: None, ..settings.runtime.clone() };
+    let mut config = RuntimeConfig { max_agents: 1, core_dumps: None, ..settings.runtime.clone() };
     let troubles = Arc::new(CacheTroubles::default());
-    let runtime = Runtime::new(&config, Arc::clone(&troubles) as SharedSink).map_err(|error| {
+    let build = |config: &RuntimeConfig| Runtime::new(config, Arc::clone(&troubles) as SharedSink);
+    let runtime = build(&config).or_else(|error| match (cache, &error) {
+        (Cache::Welcome, RuntimeError::Io { source, .. }) => {
+            troubles.add(format!("cannot be opened, nothing is stored: {source}"));
+            config.aot_dir = None;
+            build(&config)
+        }
+        _ => Err(error),
+    });
+    let runtime = runtime.map_err(|error| {
         let dir = settings.state_dir.display();
         Failure::cannot_run(&format!("cannot build the runtime, with state in {dir}"), &error)
     })?;
@@ -70,7 +88,8 @@ fn load_all(settings: &Settings) -> Result<Exit, Failure> {
     if wrong > 0 {
         return Err(Failure::bad_input(format!("{wrong} of the above are wrong")));
     }
-    if troubles.iter().any(|trouble| trouble.contains("cannot be written")) {
+    let is_stored = !troubles.iter().any(|trouble| trouble.contains("cannot be written"));
+    if cache == Cache::Needed && !is_stored {
         return Err(Failure::new(Exit::CannotRun, "not every component could be stored"));
     }
     Ok(Exit::Clean)
@@ -104,11 +123,16 @@ fn say(text: &str) -> Result<(), Failure> {
 #[derive(Default)]
 struct CacheTroubles(Mutex<Vec<String>>);
 
+impl CacheTroubles {
+    fn add(&self, trouble: String) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(trouble);
+    }
+}
+
 impl Sink for CacheTroubles {
     fn record(&self, event: Event) {
         if let Event::CacheEntryRejected { path, reason } = event {
-            let mut troubles = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            troubles.push(format!("{path}: {reason}"));
+            self.add(format!("{path}: {reason}"));
         }
     }
 }

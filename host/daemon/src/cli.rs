@@ -46,7 +46,7 @@ and NO_COLOR.";
 pub enum Command {
     /// Run the agents until a signal comes.
     Run(RunArgs),
-    /// Check the configuration and every component, without running anything.
+    /// Check the configuration and every component, without running anything. Fills the compile cache.
     Check(ConfigArgs),
     /// Compile every component ahead of time, into the state directory.
     Compile(ConfigArgs),

@@ -279,6 +279,18 @@ impl RestartState {
 }
 
 impl RestartRules {
+    /// How long until a start is made again that came to nothing before anything lived, after `failures` of them in
+    /// a row. `None`: the policy does not want it. Never ends in quarantine: no
+    /// agent is to blame for a start that found no component, no memory or no room.
+    pub fn after_failed_start(&self, failures: u32, dice: f64) -> Option<Duration> {
+        match self.policy {
+            RestartPolicy::Permanent | RestartPolicy::Transient => {
+                Some(self.bound(failures).mul_f64(dice.clamp(0.0, 1.0)))
+            }
+            RestartPolicy::Temporary => None,
+        }
+    }
+
     /// The exponential bound after `streak` restarts in a row.
     fn bound(&self, streak: u32) -> Duration {
         let factor = 1_u32.checked_shl(streak).unwrap_or(u32::MAX);

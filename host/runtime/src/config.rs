@@ -36,6 +36,9 @@ pub struct RuntimeConfig {
     pub lane_threads: usize,
     /// Threads that compile. They have a low priority.
     pub compile_threads: usize,
+    /// How long a start waits for its component to be read and compiled. What is compiled meanwhile goes on and is
+    /// there for the next start.
+    pub compile: Duration,
     /// Period of the epoch ticker. Guests are looked at this often while one runs.
     pub tick: Duration,
     /// CPU time that a call may take on the fast lane before it is moved to the slow one.
@@ -62,6 +65,7 @@ impl Default for RuntimeConfig {
             max_component_bytes: 64 * 1024 * 1024,
             lane_threads: cores,
             compile_threads: cores,
+            compile: Duration::from_secs(600),
             tick: Duration::from_millis(1),
             fast_slice: Duration::from_millis(3),
             slow_slice: Duration::from_millis(10),

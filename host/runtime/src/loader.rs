@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use bulkhead_events::SharedSink;
@@ -165,6 +165,8 @@ struct Shared {
 struct Known {
     file: FileIdentity,
     outcome: watch::Receiver<Option<Outcome>>,
+    /// Since when the engine compiles it, if it does.
+    compiling: Arc<OnceLock<Instant>>,
 }
 
 /// Changes when the file does.
@@ -252,13 +254,15 @@ impl Loader {
             return known.outcome.clone();
         }
         let (send, outcome) = watch::channel(None);
-        known.insert(path.to_owned(), Known { file, outcome: outcome.clone() });
+        let compiling = Arc::new(OnceLock::new());
+        let entry = Known { file, outcome: outcome.clone(), compiling: Arc::clone(&compiling) };
+        known.insert(path.to_owned(), entry);
         drop(known);
         let shared = Arc::clone(&self.shared);
         let (name, path) = (Arc::clone(name), path.to_owned());
         self.shared.compilers.spawn(move || {
             // A panic of the compiler must reach those who wait, and nobody else.
-            let outcome = containment::contain(|| shared.load(&name, &path))
+            let outcome = containment::contain(|| shared.load(&name, &path, &compiling))
                 .unwrap_or_else(|panicked| Err(host_failure(&name, &panicked.to_string())));
             send.send_replace(Some(outcome));
         });
@@ -267,7 +271,15 @@ impl Loader {
 
     /// Compiles into the cache, for `bulkhead compile`. Blocks.
     pub(crate) fn load_blocking(&self, name: &Arc<str>, path: &Path) -> Outcome {
-        self.shared.compilers.install(|| self.shared.load(name, path))
+        self.shared.compilers.install(|| self.shared.load(name, path, &OnceLock::new()))
+    }
+
+    /// Since when the engine compiles the component in `path`. `None` when it does not: it waits for a thread, is read,
+    /// or is loaded.
+    pub(crate) fn compiling_since(&self, path: &Path) -> Option<Instant> {
+        let known = self.lock();
+        let known = known.get(path).filter(|known| known.outcome.borrow().is_none())?;
+        known.compiling.get().copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Known>> {
@@ -276,7 +288,7 @@ impl Loader {
 }
 
 impl Shared {
-    fn load(&self, name: &Arc<str>, path: &Path) -> Outcome {
+    fn load(&self, name: &Arc<str>, path: &Path, compiling: &OnceLock<Instant>) -> Outcome {
         let began = Instant::now();
         let bytes = match read_bounded(path, self.max_bytes) {
             Ok(Ok(bytes)) => bytes,
@@ -294,7 +306,7 @@ impl Shared {
         check_preamble(&bytes).map_err(|reason| invalid(reason.into()))?;
         self.check_room(name, path, &bytes)?;
         let digest = Digest(Sha256::digest(&bytes).into());
-        let (component, source) = self.component(&digest, &bytes).map_err(|reason| {
+        let (component, source) = self.component(&digest, &bytes, compiling).map_err(|reason| {
             let (name, path) = (Arc::clone(name), path.to_owned());
             match features::missing(&bytes) {
                 Some(features) => LoadError::Unsupported { name, path, features },
@@ -335,7 +347,12 @@ impl Shared {
         Err(LoadError::DoesNotFit { name: Arc::clone(name), path: path.to_owned(), reason })
     }
 
-    fn component(&self, digest: &Digest, bytes: &[u8]) -> Result<(Component, Source), String> {
+    fn component(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        compiling: &OnceLock<Instant>,
+    ) -> Result<(Component, Source), String> {
         if let Some(cache) = &self.cache {
             match cache.find(&self.engine, digest) {
                 Found::Ready(component) => return Ok((component, Source::Cache)),
@@ -343,6 +360,7 @@ impl Shared {
                 Found::Rejected { path, reason } => self.reject(&path, reason),
             }
         }
+        let _ = compiling.set(Instant::now());
         let component =
             Component::from_binary(&self.engine, bytes).map_err(|e| format!("{e:#}"))?;
         if let Some(cache) = &self.cache

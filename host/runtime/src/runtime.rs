@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bulkhead_events::{Account, Budget, Gauge, SharedSink};
 use bulkhead_model::{AgentSpec, Phase};
@@ -80,6 +81,7 @@ pub struct Runtime {
     shared: Shared,
     symbolizer: Symbolizer,
     core_dumps: Option<CoreDumps>,
+    compile: Duration,
 }
 
 /// What every call needs. Cheap to clone.
@@ -147,7 +149,18 @@ impl Runtime {
         let core_dumps = config.core_dumps.clone().map(CoreDumps::start).transpose();
         let core_dumps = core_dumps.map_err(io("open the directory of core dumps"))?;
         let stores = Gauge::default();
-        Ok(Self { executor, lanes, loader, capacity, stores, shared, symbolizer, core_dumps })
+        let compile = config.compile;
+        Ok(Self {
+            executor,
+            lanes,
+            loader,
+            capacity,
+            stores,
+            shared,
+            symbolizer,
+            core_dumps,
+            compile,
+        })
     }
 
     /// What the engine was built for.
@@ -189,6 +202,16 @@ impl Runtime {
     /// Loads the component in `path`, or joins whoever is loading it.
     pub async fn load(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
         self.loader.load(name, path).await
+    }
+
+    /// How long a start waits for that.
+    pub fn compile_limit(&self) -> Duration {
+        self.compile
+    }
+
+    /// Since when the engine compiles the component in `path`. `None` when it does not.
+    pub fn compiling_since(&self, path: &Path) -> Option<Instant> {
+        self.loader.compiling_since(path)
     }
 
     /// Loads a component on the calling thread, filling the AOT cache.

@@ -235,6 +235,7 @@ impl Plan {
                     force: false,
                     record,
                     settings: None,
+                    stays: true,
                     resumes: true,
                     deadline: Instant::now(),
                     prompt_message_id: String::new(),
@@ -416,6 +417,7 @@ impl Supervisor {
             }
         };
         plan.merge(configured);
+        self.0.note_desired(&plan);
         let mut report = HydrationReport {
             agents: plan.entries.len() + plan.failed.len(),
             quarantined: plan.quarantined.len(),
@@ -525,6 +527,26 @@ struct Fetching {
 }
 
 impl Inner {
+    /// Takes note of who is to be there, and writes down whom the configuration wants, whatever becomes of its start:
+    /// somebody may stop it before.
+    fn note_desired(&self, plan: &Plan) {
+        let entries = plan.entries.iter().map(|entry| (entry.request.agent_id.clone(), None));
+        let quarantined = plan.quarantined.keys().map(|id| (id.clone(), None));
+        let failed =
+            plan.failed.iter().map(|(id, error)| (id.clone(), Some(error.message.clone())));
+        self.desired.add(entries.chain(quarantined).chain(failed));
+        for entry in &plan.entries {
+            let id = &entry.request.agent_id;
+            let is_new = matches!(entry.origin, Origin::Configured { .. });
+            // The quarantine of an earlier spec ends with the first incarnation of another.
+            if is_new && !plan.quarantined.contains_key(id) {
+                let upto = plan.rows.get(id).map_or(Incarnation(0), |(_, number)| *number);
+                let order = order::record(&entry.request, entry.origin.digest());
+                self.container.database.note(id, Change::Wanted { upto, order });
+            }
+        }
+    }
+
     /// Writes down what the town changed. `listed` are the agents that it wants.
     fn note_merged(&self, merged: Merged, listed: &[AgentId]) {
         let database = &self.container.database;

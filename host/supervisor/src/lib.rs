@@ -18,6 +18,7 @@ mod hydrate;
 mod kept_rows;
 mod memory;
 mod metrics;
+mod missing;
 mod order;
 mod peers;
 mod registry;
@@ -51,6 +52,7 @@ use hydrate::Plan;
 pub use hydrate::{HydrationReport, HydrationRules};
 use kept_rows::KeptRows;
 pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
+use missing::Desired;
 use registry::Registry;
 pub use start::Started;
 pub use town::{RegistryEntry, RegistryRow, TownHas, TownSays, TownSnapshot, TownSnapshots};
@@ -83,6 +85,7 @@ struct Inner {
     plan: Mutex<Plan>,
     /// What the town has to get back as it came.
     kept_rows: KeptRows,
+    desired: Desired,
     ready: AtomicBool,
     next_message: AtomicU64,
     /// 0: not yet.
@@ -121,6 +124,7 @@ impl Supervisor {
                 registry,
                 plan: Mutex::new(plan),
                 kept_rows: KeptRows::default(),
+                desired: Desired::default(),
                 ready: AtomicBool::new(false),
                 next_message: AtomicU64::new(1),
                 mayor_ready_ms: AtomicI64::new(0),
@@ -136,6 +140,7 @@ impl Supervisor {
             return Err(no_such_agent());
         }
         self.0.decided(id);
+        self.0.desired.remove(id);
         let exit = agent.stop(ShutdownReason::Stopped, by).await;
         self.0.written().await;
         let exit_reason = exit.map_or_else(|| "stopped".to_owned(), |exit| exit.reason);
@@ -189,8 +194,12 @@ impl Supervisor {
         let draining = inner.container.is_draining();
         let context = &inner.container.context;
         let mayor = inner.mayor_ready_ms.load(Ordering::Relaxed);
+        // One in backoff comes back by itself.
+        let missing = self.missing();
+        let missing = missing.iter().filter(|agent| agent.status != "backoff").count();
         Health {
-            status: if draining { "degraded".into() } else { "ok".into() },
+            status: if draining || missing > 0 { "degraded".into() } else { "ok".into() },
+            missing,
             agents: context.active_agents(),
             servers: 0,
             uptime: context.uptime().as_secs(),

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bulkhead_agent::{
-    Admission, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
-};
+use bulkhead_agent::{Admission, AgentHandle, SettingsChange, StartError, StartOrder};
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
 use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, AgentSpec, Event, StartPhase};
+use bulkhead_model::{AgentId, AgentSpec, Event};
 use bulkhead_store::database::Private;
-use tokio::time::timeout_at;
 
 use crate::order::{self, Origin};
 use crate::{Inner, Supervisor};
@@ -95,6 +92,7 @@ impl Inner {
             force,
             record: record.clone(),
             settings,
+            stays: !matches!(origin, Origin::Asked),
             resumes: matches!(origin, Origin::EarlierRun { .. }),
             deadline,
             prompt_message_id: self.next_message_id(),
@@ -105,15 +103,14 @@ impl Inner {
         Ok(Admitted { admission, agent, deadline, spec, record })
     }
 
-    /// Waits for a start, for as long as this caller is willing to. The one who began it has the
-    /// agent's own deadline; one who joined may be less patient. Yields the incarnation that runs, and whether
+    /// Waits for a start, for as long as this caller is willing to. Yields the incarnation that runs, and whether
     /// this start began it.
     async fn wait_for(&self, admitted: Admitted) -> Result<(AgentHandle, bool), StartError> {
         let Admitted { admission, agent, deadline, spec, record } = admitted;
         let mut agent = match admission {
             Admission::Kept => return Ok((agent, false)),
             Admission::Joined => agent,
-            Admission::Began => match agent.outcome().await? {
+            Admission::Began => match agent.outcome_by(deadline).await? {
                 None => return Ok((agent, true)),
                 Some(up) => up,
             },
@@ -121,23 +118,14 @@ impl Inner {
         let AgentTag { agent_id, role, .. } = agent.tag();
         let incarnation = agent.board().incarnation();
         self.sink().record(Event::AgentStartJoined { agent_id, role, incarnation });
-        let started = async {
-            loop {
-                // Those of a start with an incarnation of its own go over with that one.
-                if admission == Admission::Joined {
-                    agent.take_credentials(&spec, &record);
-                }
-                match agent.outcome().await? {
-                    None => return Ok::<_, StartError>(agent),
-                    Some(up) => agent = up,
-                }
+        loop {
+            // Those of a start with an incarnation of its own go over with that one.
+            if admission == Admission::Joined {
+                agent.take_credentials(&spec, &record);
             }
-        };
-        match timeout_at(deadline.into(), started).await {
-            Ok(started) => Ok((started?, false)),
-            Err(_) => {
-                let text = format!("agent {} is still starting", spec.id);
-                Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text))
+            match agent.outcome_by(deadline).await? {
+                None => return Ok((agent, false)),
+                Some(up) => agent = up,
             }
         }
     }

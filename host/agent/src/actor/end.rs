@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::ExitView;
 use bulkhead_events::{RunContext, now};
 use bulkhead_model::restart::{Decision, PastEnd};
 use bulkhead_model::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
@@ -173,6 +174,26 @@ impl Tenure {
         self.shared.board.transition(Input::Ended { normal: true });
         let (reason, text) = (ExitReason::StartFailed, "it was never running");
         self.answer_mail(reason, text, None);
+    }
+
+    /// Gives the reservation up for others to see. Says whether it is made again, if that is what comes `then`.
+    pub(super) fn fail(&mut self, error: &StartError, then: AfterEnd) -> bool {
+        let reason = ExitReason::StartFailed;
+        let (at, message) = (now(), error.message.clone());
+        let exit = ExitView { reason: reason.as_str().to_owned(), message, at, crash_id: None };
+        self.shared.board.end(exit, false, then);
+        let is_to_rest = matches!(then, AfterEnd::Rest(_));
+        if self.ticket().is_some_and(|ticket| self.slot.fail(ticket, is_to_rest)) {
+            self.stage = Stage::Rests;
+            return true;
+        }
+        self.stage = Stage::Over;
+        if is_to_rest {
+            // A start or a stop took it over at this moment.
+            self.shared.board.end_rest();
+        }
+        self.answer_mail(reason, &error.message, None);
+        false
     }
 
     /// Somebody else has the slot.

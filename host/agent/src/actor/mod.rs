@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   reserve ─ load ─ turn ─┐            ┌───────────── rest ◀── a restart is due
-//!      │ gave up           ▼            ▼                ▲
-//!      ▼              be_born ─ instantiate ─ start ──▶ serve ── turn ─ ... ──▶ wind_down
-//!   answered                                             │                        │
+//!    ▲ │ gave up         ▼            ▼                ▲
+//!    │ ▼              be_born ─ instantiate ─ start ──▶ serve ── turn ─ ... ──▶ wind_down
+//!   answered, and again when it is due                   │                        │
 //!                                                        └──────── Exit ──────────┴──▶ finish
 //! ```
 //!
@@ -43,9 +43,10 @@ use crate::port::AgentPort;
 use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
-use crate::slot::Ticket;
+use crate::slot::{Ticket, Wanted};
 use end::Tenure;
 pub(crate) use probation::Probation;
+use reserve::Reserved;
 use snapshot::Snapshots;
 
 /// What a start makes incarnations from.
@@ -56,6 +57,10 @@ pub(crate) struct Life {
     workspace: Option<PathBuf>,
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     log_budget: Arc<Mutex<Budget>>,
+    /// The host is to have it there: a start that comes to nothing shows, and is made again.
+    stays: bool,
+    /// What it wants of the slot when it is made again.
+    wanted: Wanted,
     prompt_message_id: String,
     /// It goes on with what an earlier run of the host began.
     resumes: bool,
@@ -112,7 +117,8 @@ impl Life {
         container: &Arc<Container>,
     ) -> Self {
         let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
-        let (changed, resumes) = (order.settings, order.resumes);
+        let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
+        let wanted = Wanted { force: order.force, resumes };
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
         let start = Arc::new(Start {
@@ -133,7 +139,18 @@ impl Life {
         });
         let slot = Arc::clone(slot);
         let first = Mutex::default();
-        Self { start, slot, component, workspace, log_budget, prompt_message_id, resumes, first }
+        Self {
+            start,
+            slot,
+            component,
+            workspace,
+            log_budget,
+            stays,
+            wanted,
+            prompt_message_id,
+            resumes,
+            first,
+        }
     }
 
     /// An incarnation in `starting`, without a number until the slot gives it one. It does nothing by itself.
@@ -170,11 +187,23 @@ impl Life {
 
     async fn run(self, first: AgentHandle, deadline: Instant, tenure: Tenure) {
         let mut actor = Actor::new(&self, first, deadline, tenure);
-        let Some((loaded, _commitment)) = actor.reserve(&self.component).await else { return };
+        let mut failures = 0;
+        let (loaded, _commitment) = loop {
+            let again_at = match actor.reserve(&self.component, failures).await {
+                Reserved::Ready(loaded, commitment) => break (loaded, commitment),
+                Reserved::Over => return,
+                Reserved::Again(at) => at,
+            };
+            failures = failures.saturating_add(1);
+            let Some((next, tenure)) = actor.rest_from_start(again_at).await else { return };
+            let deadline = Instant::now() + self.start.spec.limits.start;
+            actor = Actor::new(&self, next, deadline, tenure);
+        };
         while let Some(restart_at) = actor.live(&loaded).await {
             let Some((next, tenure)) = actor.rest(restart_at).await else { return };
             next.shared.note_return().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
+            next.shared.progress().loaded(deadline);
             actor = Actor::new(&self, next, deadline, tenure);
         }
     }

@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bulkhead_events::now;
 use bulkhead_model::StartPhase;
 use bulkhead_model::time::micros;
 use bulkhead_runtime::{LoadError, Loaded, ShutdownReason};
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::{Actor, stop_ordered};
 use crate::admission::Commitment;
+use crate::board::AfterEnd;
 use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Before, NotReady, Ticket, Turn};
@@ -32,18 +34,28 @@ impl From<StartError> for GivenUp {
 /// The part of a start that comes before there is an instance: read, check and compile.
 const LOADING: &str = "load";
 
+/// What became of a reservation.
+pub(super) enum Reserved {
+    /// It has its turn.
+    Ready(Arc<Loaded>, Commitment),
+    /// It was given up, and everyone is answered.
+    Over,
+    /// The same, and it is made again then.
+    Again(Instant),
+}
+
 impl Actor<'_> {
-    /// Gets the reservation to its turn. `None`: it was given up and everyone is answered. Nothing lived,
-    /// so there is no exit; the log has the failed or superseded start.
-    pub(super) async fn reserve(&mut self, component: &Path) -> Option<(Arc<Loaded>, Commitment)> {
+    /// Gets the reservation to its turn, after so many `failures` in a row. One that comes to nothing was no
+    /// incarnation, so there is no exit; the log has the failed or superseded start.
+    pub(super) async fn reserve(&mut self, component: &Path, failures: u32) -> Reserved {
         let error = match self.load_and_take_turn(component).await {
-            Ok(ready) => return Some(ready),
+            Ok((loaded, commitment)) => return Reserved::Ready(loaded, commitment),
             Err(GivenUp::Joined(up)) => {
                 self.tenure.withdraw();
                 // Before anybody is answered.
                 up.take_credentials_of(&self.shared.start.credentials);
                 self.shared.answer(Ok(Some(up)));
-                return None;
+                return Reserved::Over;
             }
             Err(GivenUp::Failed(error)) => error,
         };
@@ -53,9 +65,34 @@ impl Actor<'_> {
         }
         // Told before the reservation is given up: a drain does not wait for more than that.
         self.reporter.not_started(&error);
-        self.tenure.withdraw();
+        let reserved = self.give_up(&error, failures);
         self.shared.answer(Err(error));
-        None
+        reserved
+    }
+
+    /// Gives the reservation up. A start that the host is to make, or that goes on after its caller has left, shows
+    /// what became of it and is made again as its restart policy says; of any other the caller knows.
+    fn give_up(&mut self, error: &StartError, failures: u32) -> Reserved {
+        let is_missed = self.shared.closes() || self.life.stays;
+        let has_failed = error.kind.is_its_own() && !self.displaces;
+        if !is_missed || !has_failed || self.container.is_draining() {
+            self.tenure.withdraw();
+            return Reserved::Over;
+        }
+        let rules = &self.shared.start.spec.restart;
+        let backoff = match error.kind.may_pass() {
+            true => rules.after_failed_start(failures, fastrand::f64()),
+            false => None,
+        };
+        let at = backoff.map(|backoff| now().after(backoff));
+        let rests = self.tenure.fail(error, at.map_or(AfterEnd::Stay, AfterEnd::Rest));
+        match (at, backoff) {
+            (Some(at), Some(backoff)) if rests => {
+                self.reporter.start_scheduled(at, backoff, &self.life.slot.restarts());
+                Reserved::Again(Instant::now() + backoff)
+            }
+            _ => Reserved::Over,
+        }
     }
 
     async fn load_and_take_turn(
@@ -98,15 +135,18 @@ impl Actor<'_> {
     async fn load(&mut self, path: &Path) -> Result<Arc<Loaded>, StartError> {
         let began = Instant::now();
         let spec = &self.shared.start.spec;
+        let runtime = &self.container.runtime;
+        self.shared.progress().loads(path.to_owned());
         let loaded = tokio::select! {
             biased;
-            _ = stop_ordered(&mut self.stop) => return Err(superseded()),
-            loaded = self.container.runtime.load(&spec.component, path) => loaded.map_err(load_failed)?,
-            () = sleep_until(self.deadline.into()) => {
-                let text = format!("component {} was not compiled within the deadline", spec.component);
-                return Err(StartError::new(StartPhase::Deadline, StartFailure::Deadline, text));
-            }
+            _ = stop_ordered(&mut self.stop) => Err(superseded()),
+            loaded = runtime.load(&spec.component, path) => loaded.map_err(load_failed),
+            () = sleep(runtime.compile_limit()) => Err(self.not_compiled()),
         };
+        // Compiling is not starting: the deadline counts on from here.
+        self.deadline += began.elapsed();
+        self.shared.progress().loaded(self.deadline);
+        let loaded = loaded?;
         self.timings.compile_us = micros(began.elapsed());
         let (born, limit) = (loaded.initial_memory_bytes, spec.limits.memory_bytes);
         let max = self.container.runtime.capacity().max_agent_memory_bytes;
@@ -119,6 +159,15 @@ impl Actor<'_> {
             return Err(StartError::new(StartPhase::Admission, StartFailure::MemoryMinimum, text));
         }
         Ok(loaded)
+    }
+
+    fn not_compiled(&self) -> StartError {
+        let limit_ms = self.container.runtime.compile_limit().as_millis();
+        let component = &self.shared.start.spec.component;
+        let text = format!(
+            "component {component} was not compiled within {limit_ms} ms; it is compiled on, for a later start"
+        );
+        StartError::new(StartPhase::Compile, StartFailure::CompileDeadline, text)
     }
 
     /// Asks whatever is there to end, and waits until it is gone.

@@ -43,10 +43,38 @@ impl Actor<'_> {
                 next.ok_or(Cancelled::Taken)
             }
         };
+        // At once: a task that is lost from here on still gives the slot back.
+        let next = next.map(|next| (Tenure::holding(&next, slot), next));
+        self.rested(next).await
+    }
+
+    /// The same for a start that came to nothing: it is reserved again, and loads its component again.
+    pub(super) async fn rest_from_start(
+        &mut self,
+        until: Instant,
+    ) -> Option<(AgentHandle, Tenure)> {
+        let (slot, number, wanted) = (&self.life.slot, self.number(), self.life.wanted);
+        let attempt = self.shared.attempt.saturating_add(1);
+        let again = async {
+            self.is_due(until).await;
+            slot.reserve_again(number, wanted, || self.life.incarnation(None, attempt)).await
+        };
+        let next = tokio::select! {
+            biased;
+            () = slot.disturbed(number) => Err(Cancelled::Taken),
+            () = self.container.drains() => Err(Cancelled::Drain),
+            next = again => next.ok_or(Cancelled::Taken),
+        };
+        let next = next.map(|(ticket, next)| (Tenure::new(&next, ticket, slot), next));
+        self.rested(next).await
+    }
+
+    async fn rested(
+        &mut self,
+        next: Result<(Tenure, AgentHandle), Cancelled>,
+    ) -> Option<(AgentHandle, Tenure)> {
         match next {
-            Ok(next) => {
-                // At once: a task that is lost from here on still gives the slot back.
-                let tenure = Tenure::holding(&next, slot);
+            Ok((tenure, next)) => {
                 self.tenure.is_over();
                 Some((next, tenure))
             }

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bulkhead_model::{Exit, ExitReason, Phase, RestartPolicy, Timestamp};
+use futures_util::FutureExt as _;
 
 use super::*;
 
@@ -290,6 +291,7 @@ async fn a_full_container_refuses_a_new_agent_and_leaves_nothing_behind() {
     let first = reserve(&slot, "a");
     slot.ready(first.ticket()).unwrap();
     assert_eq!(slot.turn(first.ticket(), || None).await, Turn::Full);
+    slot.withdraw(first.ticket());
     assert!(slot.is_vacant() && slot.shown().is_none());
 }
 
@@ -419,6 +421,84 @@ async fn a_forced_start_that_does_not_get_its_turn_leaves_the_history() {
     let forced = reserve_as(&slot, &Wish { force: true, ..wish("a") });
     slot.ready(forced.ticket()).unwrap();
     assert_eq!(slot.turn(forced.ticket(), || None).await, Turn::Full);
+    slot.withdraw(forced.ticket());
     assert_eq!(slot.restarts(), before);
     assert_quarantined(&slot, &wish("a"));
+}
+
+fn again() -> Wanted {
+    Wanted { force: false, resumes: false }
+}
+
+fn made() -> Fake {
+    Fake::new("a", 0)
+}
+
+#[tokio::test]
+async fn a_start_that_came_to_nothing_rests_and_is_reserved_again() {
+    let slot = slot();
+    let first = reserve(&slot, "a");
+    assert!(slot.fail(first.ticket(), true));
+    assert_eq!((slot.shown(), slot.is_vacant()), (Some(first.clone()), false));
+    let next = slot.reserve_again(first.number(), again(), made).await;
+    let (ticket, next) = next.expect("nobody took it");
+    assert_eq!(next.number(), Incarnation(2));
+    slot.ready(ticket).unwrap();
+    assert_eq!(slot.turn(ticket, || Some(())).await, Turn::Mine);
+}
+
+#[tokio::test]
+async fn a_start_that_came_to_nothing_shows_unless_something_else_is_there() {
+    let slot = slot();
+    let live = running(&slot, "a").await;
+    let next = reserve(&slot, "b");
+    assert!(!slot.fail(next.ticket(), true), "it cannot rest beside one that lives");
+    assert_eq!(slot.shown(), Some(live.clone()));
+    slot.end(live.number(), false);
+    let next = reserve(&slot, "b");
+    assert!(!slot.fail(next.ticket(), false));
+    assert_eq!((slot.shown(), slot.is_vacant()), (Some(next), true));
+}
+
+#[tokio::test]
+async fn a_start_without_a_number_gets_one_when_it_comes_to_nothing_and_shows() {
+    let slot = slot();
+    let live = running(&slot, "a").await;
+    let next = reserve(&slot, "b");
+    assert_eq!(next.incarnation(), None);
+    slot.end(live.number(), false);
+    assert!(slot.fail(next.ticket(), true));
+    assert_eq!((next.number(), slot.last()), (Incarnation(2), Incarnation(2)));
+}
+
+#[tokio::test]
+async fn a_newer_start_goes_before_one_that_rests_and_leaves_it_when_it_comes_to_nothing() {
+    let slot = slot();
+    let first = reserve(&slot, "a");
+    slot.fail(first.ticket(), true);
+    let newer = reserve(&slot, "b");
+    let waits = slot.reserve_again(first.number(), again(), made).now_or_never();
+    assert!(waits.is_none(), "it waits");
+    assert!(!slot.fail(newer.ticket(), true), "one rests already");
+    let next = slot.reserve_again(first.number(), again(), made).await;
+    let (ticket, next) = next.expect("its turn again");
+    slot.fail(ticket, true);
+    let newer = reserve(&slot, "b");
+    let before = slot.ready(newer.ticket()).unwrap();
+    assert_eq!(before.resting, Some(next.clone()));
+    let taken = slot.reserve_again(next.number(), again(), made).await;
+    assert!(taken.is_none(), "it was taken over");
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_rest_of_a_start() {
+    let slot = slot();
+    let first = reserve(&slot, "a");
+    slot.fail(first.ticket(), true);
+    assert_eq!(slot.stop().resting, Some(first.clone()));
+    assert!(slot.reserve_again(first.number(), again(), made).await.is_none());
+    // One that was stopped before it came to nothing does not rest.
+    let second = reserve(&slot, "a");
+    slot.stop();
+    assert!(!slot.fail(second.ticket(), true) && slot.is_vacant());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health};
+use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health, Readiness};
 use bulkhead_model::{AgentId, RestartPolicy, Timestamp};
 use clap::Args;
 
@@ -21,7 +21,8 @@ use crate::{text, words};
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct StatusArgs {
     /// Only this agent. Without it the container; with --json then an object with the answers to
-    /// /health, /memory and /agents as `health`, `memory` and `agents`, and `ready`.
+    /// /health, /memory and /agents as `health`, `memory` and `agents`, `ready`, and `missing`: the agents that
+    /// are to be there and are not.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: Option<AgentId>,
     /// How to write it.
@@ -72,15 +73,18 @@ async fn one_agent(id: &AgentId, session: &Session) -> Result<(), Failure> {
 struct Container {
     health: Health,
     ready: bool,
+    /// Agents that are to be there and are not, and how many they are.
+    missing: Readiness,
     memory: ContainerMemoryView,
     agents: AgentList,
 }
 
 async fn container(session: &Session) -> Result<(), Failure> {
     let health = session.call(Call::get("/health", "health")).await?;
-    let ready = match session.call(Call::get("/readyz", "readiness")).await {
-        Ok(_) => true,
-        Err(Failure::Refused(refusal)) if refusal.status == 503 => false,
+    let (ready, missing) = match session.call(Call::get("/readyz", "readiness")).await {
+        // An older host says nothing of who is missing.
+        Ok(answer) => (true, session.read(&answer).unwrap_or_default()),
+        Err(Failure::Refused(refusal)) if refusal.status == 503 => (false, Readiness::default()),
         Err(failure) => return Err(failure),
     };
     let memory = session.call(Call::get("/memory", "memory of the container")).await?;
@@ -88,21 +92,24 @@ async fn container(session: &Session) -> Result<(), Failure> {
     let container = Container {
         health: session.read(&health)?,
         ready,
+        missing,
         memory: session.read(&memory)?,
         agents: session.read(&agents)?,
     };
     if session.json {
         let document = |answer: &Answer| session.json_of(answer);
         let (health, memory, agents) = (document(&health)?, document(&memory)?, document(&agents)?);
+        let missing = serde_json::to_string(&container.missing.agents).unwrap_or_default();
         return session.screen.print(&format!(
-            "{{\"health\":{health},\"ready\":{ready},\"memory\":{memory},\"agents\":{agents}}}\n"
+            "{{\"health\":{health},\"ready\":{ready},\"missing\":{missing},\"memory\":{memory},\
+             \"agents\":{agents}}}\n"
         ));
     }
     session.screen.print(&container_page(&container, now(&agents), session.screen))
 }
 
 fn container_page(container: &Container, now: Timestamp, screen: Screen) -> String {
-    let Container { health, ready, memory, agents } = container;
+    let Container { health, ready, missing, memory, agents } = container;
     let mut page = Page::new(screen);
     let draining = health.draining == Some(true);
     let colour = if health.status == "ok" && *ready { Colour::Green } else { Colour::Red };
@@ -117,6 +124,13 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     page.raw("host", &format!("{state}, {can}; up {up}, version {version}"));
     page.line("run", &format!("{}, since {}", health.run_id, health.started_at));
     page.line("agents", &states(agents));
+    if missing.missing > 0 {
+        let count = counted(missing.missing, "agent");
+        page.raw("missing", &page.paint(&format!("{count} that the host is to have"), Colour::Red));
+        for agent in &missing.agents {
+            page.line("", &format!("{}: {}: {}", agent.agent_id, agent.status, agent.reason));
+        }
+    }
     let high = if memory.high { ", which is short" } else { "" };
     let rss = memory.rss_bytes.map_or_else(String::new, |rss| {
         format!("; host {} resident, agents {}", bytes(rss), bytes(memory.agents_bytes))

@@ -1,17 +1,46 @@
-//! `GET /readyz`: whether new starts are taken.
+//! `GET /readyz`: whether new starts are taken, and which agents that are to be there are not.
+//!
+//! A missing agent does not make the container unready: an orchestrator would take the others out of service for
+//! it. With `?strict=true` it does, for a rollout that is to stop when not everything comes up.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use bulkhead_api::{MissingAgent, Readiness};
 use hyper::StatusCode;
-use hyper::header::CONTENT_TYPE;
 
 use crate::Backend;
 use crate::answer::Refusal;
+use crate::auth::Trusted;
+use crate::params::Params;
 
-pub(super) async fn get<B: Backend>(State(backend): State<B>) -> Result<Response, Refusal> {
-    if backend.is_ready() {
-        return Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#).into_response());
+/// Agents that an answer names.
+const MAX_NAMED: usize = 100;
+
+pub(super) async fn get<B: Backend>(
+    State(backend): State<B>,
+    trusted: Option<Extension<Trusted>>,
+    params: Params,
+) -> Result<Json<Readiness>, Refusal> {
+    if !backend.is_ready() {
+        let error = "not ready: the container is booting or draining";
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("not-ready"));
     }
-    let error = "not ready: the container is booting or draining";
-    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("not-ready"))
+    let mut agents = backend.missing();
+    let missing = agents.len();
+    // Probes have no token, and learn nothing of agents but their number.
+    agents.truncate(if trusted.is_some() { MAX_NAMED } else { 0 });
+    if missing > 0 && params.text("strict").as_deref() == Some("true") {
+        return Err(incomplete(missing, &agents));
+    }
+    Ok(Json(Readiness { status: "ready".into(), missing, agents }))
+}
+
+fn incomplete(missing: usize, agents: &[MissingAgent]) -> Refusal {
+    let named: Vec<_> = agents.iter().map(|agent| agent.agent_id.as_str()).collect();
+    let colon = if named.is_empty() { "" } else { ": " };
+    let error = format!(
+        "not complete: agents that are to be there are missing, {missing} of them{colon}{}",
+        named.join(", ")
+    );
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("agents-missing")
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
-    EventsPage, Health, MemoryView, ModelRequest, NudgeRequest, RestartView, SeriesView,
-    StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
+    EventsPage, Health, MemoryView, MissingAgent, ModelRequest, NudgeRequest, RestartView,
+    SeriesView, StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
 };
 use bulkhead_events::{RunContext, SharedSink, Sink};
 use bulkhead_memory::{
@@ -42,11 +42,20 @@ struct State {
     unmade: Mutex<Vec<oneshot::Sender<TurnReport>>>,
     /// What was changed, in words.
     changes: Mutex<Vec<String>>,
+    missing: Mutex<Vec<MissingAgent>>,
 }
 
 impl Fake {
     pub(super) fn set_ready(&self, ready: bool) {
         self.0.ready.store(ready, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_missing(&self, agent: &str) {
+        self.0.missing.lock().unwrap().push(MissingAgent {
+            agent_id: AgentId::parse(agent).unwrap(),
+            status: "failed".into(),
+            reason: "no component".into(),
+        });
     }
 
     /// Blocks until a start has come to the gate.
@@ -228,6 +237,7 @@ impl Backend for Fake {
         Health {
             status: "ok".into(),
             agents: 1,
+            missing: 0,
             servers: 0,
             uptime: 0,
             draining: None,
@@ -283,6 +293,10 @@ impl Backend for Fake {
 
     fn is_ready(&self) -> bool {
         self.0.ready.load(Ordering::SeqCst)
+    }
+
+    fn missing(&self) -> Vec<MissingAgent> {
+        self.0.missing.lock().unwrap().clone()
     }
 
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError> {
@@ -402,6 +416,7 @@ impl Rig {
             gate: Semaphore::new(0),
             unmade: Mutex::default(),
             changes: Mutex::default(),
+            missing: Mutex::default(),
         }));
         let kept = Arc::new(Kept::default());
         let config = ControlConfig {

@@ -14,6 +14,11 @@ fn without_the_token_nothing_but_probes_answers() {
     for path in ["/health", "/livez", "/readyz"] {
         assert_eq!(client.get(path).status, 200);
     }
+    rig.backend.set_missing("lost");
+    for path in ["/readyz", "/readyz?strict=true"] {
+        let told = client.get(path);
+        assert!(told.body.contains('1') && !told.body.contains("lost"), "{}", told.body);
+    }
     for header in ["", "authorization: Bearer hunter3\r\n", "authorization: Basic hunter2\r\n"] {
         for path in ["/agents", "/metrics", "/nope", "/agents/a/pty"] {
             let answer = client.ask("GET", path, header, "");

@@ -32,6 +32,23 @@ fn not_ready_is_503() {
 }
 
 #[test]
+fn who_is_missing_is_told_and_makes_unready_only_for_those_who_ask_so() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    assert_eq!(client.get("/readyz").json(), serde_json::json!({"status": "ready", "missing": 0}));
+    assert_eq!(client.get("/readyz?strict=true").status, 200);
+    rig.backend.set_missing("lost");
+    let answer = client.get("/readyz");
+    assert_eq!((answer.status, &answer.json()["missing"]), (200, &1.into()));
+    let agent = &answer.json()["agents"][0];
+    assert_eq!((&agent["agentId"], &agent["reason"]), (&"lost".into(), &"no component".into()));
+    assert_eq!(client.get("/readyz?strict=false").status, 200);
+    let strict = client.get("/readyz?strict=true");
+    assert_eq!((strict.status, &strict.json()["error_type"]), (503, &"agents-missing".into()));
+    assert!(strict.error().contains("lost"), "{}", strict.error());
+}
+
+#[test]
 fn an_unknown_path_is_named_and_written_down_once() {
     let rig = Rig::start();
     let mut client = rig.client();

@@ -192,6 +192,7 @@ pub struct Limits {
     pub drain_ms: Count,
     pub hydration_parallel: Count,
     pub hydration_ms: Count,
+    pub compile_ms: Count,
 }
 
 impl Default for Limits {
@@ -210,6 +211,8 @@ impl Default for Limits {
             drain_ms: Count(300_000),
             hydration_parallel: Count(32),
             hydration_ms: Count(10_000),
+            // A large interpreter takes half a minute on a slow core, and several may wait for each other.
+            compile_ms: Count(600_000),
         }
     }
 }

@@ -165,6 +165,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             aot_bytes: file.state.aot_mb.mebibytes(),
             core_dumps: core_dumps(&state_dir, &roles),
             max_component_bytes: file.limits.component_mb.mebibytes(),
+            compile: Duration::from_millis(file.limits.compile_ms.0),
             ..RuntimeConfig::default()
         },
         memory: memory(&file.memory)?,

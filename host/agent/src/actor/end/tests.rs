@@ -77,6 +77,7 @@ fn order(deadline: Instant) -> StartOrder {
     StartOrder {
         record: Private::default(),
         settings: None,
+        stays: false,
         resumes: false,
         spec: spec(),
         component: PathBuf::from("c.wasm"),

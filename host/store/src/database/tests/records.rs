@@ -51,7 +51,7 @@ fn snapshots_that_find_no_disk_are_written_when_there_is_one() {
     let newest = kept(&database, "a").expect("it is kept in memory");
     assert_eq!(*newest.snapshot.bytes, *b"two");
     fs::remove_file(&store).unwrap();
-    while told.recv_timeout(PATIENCE).unwrap() != Notice::Available {}
+    while !matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available { .. }) {}
     assert!(database.flush(PATIENCE));
     for (agent, bytes) in [("a", b"two"), ("b", b"bee")] {
         let Newest::Kept(kept) = read_snapshot(&store, &id(agent)).unwrap() else { panic!() };

@@ -1,0 +1,63 @@
+//! Agents that are to be there and are not.
+//!
+//! What earlier runs, the town and the configuration want at boot is to be there until somebody stops it. One that
+//! did not come up, or came up and ended abnormally, is missing until it runs, is started, or is stopped.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bulkhead_api::MissingAgent;
+use bulkhead_model::{AgentId, AgentState};
+
+use crate::{Inner, Supervisor};
+
+/// Agents that are to be there; with what kept those from a start that have none to show.
+#[derive(Default)]
+pub(crate) struct Desired(Mutex<BTreeMap<AgentId, Option<String>>>);
+
+impl Desired {
+    pub(crate) fn add(&self, agents: impl IntoIterator<Item = (AgentId, Option<String>)>) {
+        self.lock().extend(agents);
+    }
+
+    /// Somebody asked for its end.
+    pub(crate) fn remove(&self, id: &AgentId) {
+        self.lock().remove(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AgentId, Option<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supervisor {
+    /// Agents that are to be there and are not, by id.
+    pub fn missing(&self) -> Vec<MissingAgent> {
+        let desired = self.0.desired.lock();
+        desired.iter().filter_map(|(id, error)| self.0.missing(id, error.as_deref())).collect()
+    }
+}
+
+impl Inner {
+    fn missing(&self, id: &AgentId, error: Option<&str>) -> Option<MissingAgent> {
+        let missing = |status: &str, reason: &str| MissingAgent {
+            agent_id: id.clone(),
+            status: status.to_owned().into(),
+            reason: reason.to_owned(),
+        };
+        let Some(agent) = self.registry.get(id).and_then(|agent| agent.current()) else {
+            return error.map(|error| missing(AgentState::Failed.as_str(), error));
+        };
+        let published = agent.board().published();
+        let reason = || published.exit.as_ref().map_or("", |exit| &exit.message);
+        match published.state {
+            AgentState::Backoff | AgentState::Quarantined | AgentState::Failed => {
+                Some(missing(published.state.as_str(), reason()))
+            }
+            AgentState::Starting
+            | AgentState::Running { .. }
+            | AgentState::Stopping
+            | AgentState::Exited => None,
+        }
+    }
+}
