@@ -19,9 +19,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bulkhead_model::previous::RunState;
 use bulkhead_store::blackbox::{self, Geometry, Run};
+use bulkhead_store::runs::Runs;
 use harness::host::run_to_end;
 use harness::memory_group::{self, MemoryGroup};
-use harness::{Host, HostBuilder, Value};
+use harness::{Host, HostBuilder, Value, json};
 use rustix::process::{Signal, kill_process};
 
 /// Rounds through all ends when nothing else is said: some ten seconds.
@@ -198,7 +199,12 @@ impl Matrix {
         self.launch(builder());
         self.host.signal(Signal::TERM);
         self.host.wait();
-        let run = Run { boot_id: Some("another".into()), run_id: "far".into(), ..Run::default() };
+        let run = Run {
+            boot_id: Some("another".into()),
+            run_id: "far".into(),
+            number: Runs::read(&self.host.state_dir()).last_number() + 1,
+            ..Run::default()
+        };
         let opened = blackbox::open(&self.host.state_dir(), &run, Geometry::default());
         let blackbox = opened.blackbox.expect("a black box");
         for state in [RunState::Started, RunState::Hydrated] {
@@ -228,7 +234,7 @@ fn at_work(host: &Host, then: impl FnOnce()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for agent in ["one", "two"] {
-            host.client().start(agent, "echo");
+            start(host, agent, "echo");
             let over = &over;
             scope.spawn(move || {
                 let answers = || host.client().try_send_wait(agent, "hi");
@@ -240,6 +246,12 @@ fn at_work(host: &Host, then: impl FnOnce()) {
     });
 }
 
+/// A fresh one, whatever earlier deaths of the host say of it: those that run when memory is short are suspects.
+fn start(host: &Host, agent: &str, role: &str) {
+    let fresh = json!({"ifRunning": "restart", "force": true});
+    host.client().start_with(agent, role, fresh).expect(201);
+}
+
 fn strike(host: &Host, end: End, group: Option<&MemoryGroup>) {
     let kill = |signal| kill_process(host.supervisor_pid(), signal).expect("send a signal");
     match end {
@@ -247,7 +259,7 @@ fn strike(host: &Host, end: End, group: Option<&MemoryGroup>) {
         End::Killed => kill(Signal::KILL),
         End::Panic(_) | End::Fault(_) => kill(Signal::USR2),
         End::KilledInDrain => {
-            host.client().start("deaf", "deaf");
+            start(host, "deaf", "deaf");
             host.signal(Signal::TERM);
             host.wait_for_line("the drain", |line| {
                 line["event"] == "container.draining" && line["phase"] == "stopping"
@@ -257,7 +269,7 @@ fn strike(host: &Host, end: End, group: Option<&MemoryGroup>) {
         End::OutOfMemory => {
             let group = group.expect("a group");
             let kills = group.oom_kills();
-            host.client().start("leak", "leak");
+            start(host, "leak", "leak");
             while group.oom_kills() == kills {
                 let _ = host.client().try_send_wait("leak", "leak 16384");
             }

@@ -142,10 +142,10 @@ fn brief(work: &Value) -> Value {
 }
 
 #[test]
-fn a_first_boot_knows_nothing_and_that_is_no_error() {
+fn a_first_boot_knows_of_no_run_and_that_is_no_error() {
     let host = Host::builder().start();
     let line = previous_run(&host, 1);
-    says(&line, "unknown", "low", "info");
+    says(&line, "none", "medium", "info");
     assert!(line["previousRunId"].is_null(), "{line}");
     let cold_start = &host.lines()[0];
     assert_eq!((&cold_start["init"], &cold_start["restartSeq"]), (&false.into(), &0.into()));
@@ -179,6 +179,7 @@ fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
     let (_, line) = after_with(builder(), UNCLEAN, kill_in_the_drain);
     says(&line, "orchestrator_stop", "high", "info");
     has(&line, "evidence", "SIGTERM asked it to end");
+    has(&line, "evidence", " of 300 s of its drain were left");
     assert_eq!(line["lastState"], "draining", "{line:#}");
 
     // An init process that passed the signal on ends with its supervisor, and tells it itself.
@@ -245,7 +246,100 @@ fn a_panic_that_is_survived_is_no_cause() {
 }
 
 #[test]
-fn a_kill_before_the_boot_is_through_is_a_failure_of_the_boot() {
+fn a_black_box_of_another_run_is_not_believed() {
+    let mut first = at_work(Host::builder());
+    first.signal(Signal::TERM);
+    first.wait();
+    let file = first.state_dir().join("blackbox");
+    let stale = std::fs::read(&file).expect("read the black box");
+    let mut second = at_work_again(&mut first);
+    kill(&second, Signal::KILL);
+    second.wait();
+    // Somebody brings back the one of the run before, which ended clean.
+    std::fs::write(&file, stale).expect("put the old one back");
+    let third = second.restart();
+    let line = previous_run(&third, 1);
+    says(&line, "lost", "high", "error");
+    assert_eq!(line["previousRunId"], second.lines()[0]["runId"], "{line:#}");
+    has(&line, "evidence", "the one in its place is of run");
+    third.ready().finish();
+}
+
+/// The next run of a host that has ended, with its boot through.
+fn at_work_again(host: &mut Host) -> Host {
+    let next = host.restart().ready();
+    assert_eq!(next.client().ask("one", "hi"), "hi");
+    next
+}
+
+#[test]
+fn a_disk_that_went_with_the_run_is_told_when_anything_knows_of_the_run() {
+    // Init knows. Between two supervisors there is time to take the disk away.
+    let builder = Host::builder().supervise().args(&["--max-restarts", "1000"]);
+    let host = at_work(builder);
+    for run in 2..=6 {
+        kill(&host, Signal::KILL);
+        host.wait_for_number(&["container.cold_start"], run);
+    }
+    kill(&host, Signal::KILL);
+    wait_until("init waits before it starts the next one", || {
+        host.stderr().contains("restart 6 of 1000")
+    });
+    std::fs::remove_dir_all(host.state_dir()).expect("take the state directory away");
+    let line = host.wait_for_line("the run after the loss", |line| {
+        line["event"] == "container.previous_run" && line["cause"] == "lost"
+    });
+    says(&line, "lost", "high", "error");
+    assert_eq!(line["signal"], 9, "{line:#}");
+    host.ready().finish();
+
+    // Alone only who runs the container knows.
+    let mut first = at_work(Host::builder());
+    kill(&first, Signal::KILL);
+    first.wait();
+    std::fs::remove_dir_all(first.state_dir()).expect("take the state directory away");
+    let second = first.restart_with(told_by(r#"{"code":137,"reason":"Error"}"#));
+    let line = previous_run(&second, 1);
+    says(&line, "lost", "high", "error");
+    has(&line, "evidence", "from outside: code 137");
+    second.ready().finish();
+}
+
+/// Who runs the container says how it ended.
+fn told_by(text: &str) -> Launch {
+    Launch::default().run_by(&["env", &format!("BULKHEAD_PREVIOUS_EXIT={text}")])
+}
+
+#[test]
+fn what_outsiders_know_of_the_end_comes_in() {
+    let _quiet = no_kills();
+    let mut first = at_work(Host::builder());
+    kill(&first, Signal::KILL);
+    first.wait();
+    let mut second = first.restart_with(told_by(r#"{"code":137,"reason":"oom"}"#)).ready();
+    let line = previous_run(&second, 1);
+    says(&line, "oom_kill", "medium", "error");
+    assert_eq!(
+        (&line["exitCode"], &line["previousRunId"]),
+        (&137.into(), &first.lines()[0]["runId"])
+    );
+    has(&line, "evidence", r#"from outside: code 137, reason "oom""#);
+    kill(&second, Signal::KILL);
+    second.wait();
+    for bad in ["hunter2", r#"{"code":"hunter2"}"#, r#"{"code":1000}"#, "[]"] {
+        let third = first.restart_with(told_by(bad)).ready();
+        let warning = third.wait_for_line("a warning", |line| {
+            line["level"] == "warn"
+                && line["message"].to_string().contains("BULKHEAD_PREVIOUS_EXIT")
+        });
+        assert!(!warning.to_string().contains("hunter2"), "{warning}");
+        assert!(previous_run(&third, 1)["exitCode"].is_null());
+        third.finish();
+    }
+}
+
+#[test]
+fn a_kill_before_the_boot_is_through_is_a_kill_and_no_failure_of_the_boot() {
     let _quiet = no_kills();
     let slow = || {
         let builder = Host::builder().guest("slow-start");
@@ -256,8 +350,9 @@ fn a_kill_before_the_boot_is_through_is_a_failure_of_the_boot() {
     first.wait();
     let mut second = first.restart();
     let line = previous_run(&second, 1);
-    says(&line, "init_failure", "medium", "error");
+    says(&line, "unknown", "low", "error");
     assert_eq!(line["lastState"], "started", "{line:#}");
+    has(&line, "evidence", "its boot came no further than started");
     // A boot that was not through cannot end clean.
     second.signal(Signal::INT);
     second.wait();
@@ -266,6 +361,12 @@ fn a_kill_before_the_boot_is_through_is_a_failure_of_the_boot() {
     says(&line, "orchestrator_stop", "high", "info");
     kill(&third, Signal::KILL);
     third.wait();
+    // Init saw it.
+    let host = slow().supervise().start();
+    kill(&host, Signal::KILL);
+    let line = previous_run(&host, 2);
+    says(&line, "external_sigkill", "high", "error");
+    has(&line, "excluded", "init_failure: SIGKILL ended it in its boot");
 }
 
 #[test]

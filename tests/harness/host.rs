@@ -5,12 +5,14 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -284,8 +286,25 @@ impl Drop for Host {
     }
 }
 
-/// `bulkhead run --config <file>`, with nothing of this process's environment that could change it.
+/// Signals that end the host, unless whoever runs the tests ignores them: `nohup`, or a shell's background. A handler
+/// is not inherited, so the host gets the default for one that is set here.
+fn heed_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+            let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            if ignored.is_some_and(|mask| mask & 1 << (signal - 1) != 0) {
+                flag::register(signal, Arc::default()).expect("take a signal");
+            }
+        }
+    });
+}
+
+/// `bulkhead run --config <file>`, with nothing of this process's environment or signals that could change it.
 pub fn command(config: &Path, dir: &Path) -> Command {
+    heed_signals();
     let mut command = Command::new(files::binary());
     command.arg("run").arg("--config").arg(config).current_dir(dir);
     for (name, _) in std::env::vars_os() {

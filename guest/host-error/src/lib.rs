@@ -4,11 +4,15 @@
 //! | --- | --- |
 //! | `panic` | `fault-injection/panic`: the host function panics |
 //! | `error` | `fault-injection/error`: the host function fails |
+//! | `abort` | `fault-injection/abort`: the host aborts, once there is a file `/workspace/abort` |
 //! | `block` | `fault-injection/block`: the host function blocks its thread for 30 s. A log line comes before |
 //!
 //! When nothing happens, the reply says what came back. Any other body is answered with itself.
 
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, config};
+
+/// Its presence lets a turn abort the host.
+const ABORT: &str = "/workspace/abort";
 
 #[derive(Default)]
 struct HostError;
@@ -18,6 +22,12 @@ impl Agent for HostError {
         let key = match message.body.as_str() {
             "panic" => "fault-injection/panic",
             "error" => "fault-injection/error",
+            "abort" => {
+                while !std::path::Path::new(ABORT).exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+                "fault-injection/abort"
+            }
             "block" => {
                 println!("about to block");
                 "fault-injection/block"

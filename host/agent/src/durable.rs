@@ -7,6 +7,7 @@
 //! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
 //! | a stop is asked for | it is to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
 //! | a message is delivered, and done with | the message, in the journal | nobody |
+//! | a turn after a death of the host | that it was not this | nobody |
 //! | settings are changed | the settings | nobody |
 //! | an equal start brings other credentials | its order | the answer of that start |
 //!
@@ -74,6 +75,11 @@ impl Shared {
     /// The agent has other credentials.
     pub(crate) fn note_order(&self, incarnation: Incarnation, order: Private) {
         self.note(Change::Order { incarnation, order });
+    }
+
+    /// It came through a turn after the host had died while it was at work.
+    pub(crate) fn note_cleared(&self, restarts: Arc<RestartState>) {
+        self.note(Change::Cleared { incarnation: self.incarnation(), restarts });
     }
 
     /// Settings were changed.

@@ -75,6 +75,8 @@ pub(crate) struct Start {
     /// The agent's events, over all its lives.
     pub ring: Arc<Ring>,
     pub probation: Probation,
+    /// The host died while the agent was at work, and it has not come through a turn since.
+    pub is_suspect: AtomicBool,
     /// What it holds, over all its lives.
     pub account: Arc<Account>,
     pub container: Arc<Container>,

@@ -450,6 +450,13 @@ impl<T: Tenant, P> Slot<T, P> {
         look(&self.lock().restarts)
     }
 
+    /// The one that lives came through a turn: deaths of the host before it do not count against it. Yields what the
+    /// restarts have come to when that changed it.
+    pub(crate) fn clear_host_deaths(&self) -> Option<RestartState> {
+        let mut inner = self.lock();
+        inner.restarts.clear_host_deaths().then(|| inner.restarts.clone())
+    }
+
     /// Whether nothing lives, waits or rests.
     pub(crate) fn is_vacant(&self) -> bool {
         self.lock().is_vacant()

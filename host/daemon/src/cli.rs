@@ -36,6 +36,7 @@ Environment, over the configuration file:
   BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN,
   BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL,
   BULKHEAD_SUPERVISE, BULKHEAD_MAX_RESTARTS, BULKHEAD_RESTART_WINDOW_MS,
+  BULKHEAD_SIGINT, BULKHEAD_PREVIOUS_EXIT,
   BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
   GASTOWN_TOWN_ID
 The commands that ask a host look at BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN, BULKHEAD_CONFIG
@@ -129,6 +130,10 @@ pub struct RunArgs {
     /// Keep nothing in the database and leave it as it is, also when a newer version wrote it.
     #[arg(long)]
     pub without_store: bool,
+    /// What SIGINT means. `stop`: agents are asked to end at once, as for somebody at a terminal. `drain`: the same
+    /// as SIGTERM, for platforms that stop containers with it.
+    #[arg(long)]
+    pub sigint: Option<Interrupt>,
     /// What SIGUSR2 does to the host. For tests of the host.
     #[arg(long, hide = true)]
     pub inject_fault: Option<Fault>,
@@ -142,6 +147,17 @@ impl RunArgs {
             window: Duration::from_millis(self.restart_window_ms),
         }
     }
+}
+
+/// What SIGINT means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interrupt {
+    /// Agents are asked to end at once.
+    #[default]
+    Stop,
+    /// Turns and mail are worked off first, as after SIGTERM.
+    Drain,
 }
 
 /// How log lines look.

@@ -1,5 +1,6 @@
 //! The composition root: everything is built here, bottom up.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::Runtime;
 use bulkhead_store::BlackBox;
-use bulkhead_store::blackbox::{self, Geometry, Run};
+use bulkhead_store::blackbox::{self, BootFailed, Fact, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
 use bulkhead_store::database::{self, Found, Notice};
 use bulkhead_store::journal;
+use bulkhead_store::previous::Outside;
+use bulkhead_store::runs::{KnownRun, Runs};
 use bulkhead_store::{Database, Journal};
-use bulkhead_supervisor::{Earlier, Stores, Supervisor};
+use bulkhead_supervisor::{Earlier, HostDeath, Stores, Supervisor};
 use bulkhead_town::Town;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -29,7 +32,7 @@ use crate::init::Handover;
 use crate::memory::MemoryWatch;
 use crate::output;
 use crate::panics;
-use crate::previous::Before;
+use crate::previous::{Before, Traces};
 use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
 use crate::teller::Teller;
@@ -46,6 +49,7 @@ pub struct Host {
     pub memory: MemoryWatch,
     /// The town's client, when the container has a town to call.
     pub town: Option<Town>,
+    runs: RefCell<Runs>,
     _state_dir: StateDir,
 }
 
@@ -56,37 +60,75 @@ impl Host {
         refuse_newer_database(settings)?;
         raise_file_limit();
         let kernel = Kernel::here();
-        let run = describe_run(&kernel, handover);
+        let (boxes, mut runs) =
+            (blackbox::left(&settings.state_dir), Runs::read(&settings.state_dir));
+        let mut run = describe_run(&kernel, handover);
         let context = Arc::new(RunContext::new(run.run_id.clone(), settings.town_id.clone()));
+        let (outside, not_heard) = outside();
+        let ends = handover.map_or(&[][..], |handover| &handover.ends);
+        let has_database = settings.state_dir.join("store/bulkhead.db").exists();
+        let traces = |found| Traces {
+            found,
+            boxes: &boxes,
+            runs: &runs,
+            ends,
+            outside: outside.as_ref(),
+            has_database,
+        };
+        let in_place = blackbox::read(&settings.state_dir);
+        run.number = traces(&in_place).next_number();
         let opened = blackbox::open(&settings.state_dir, &run, Geometry::default());
-        let before = Before::judge(
-            &opened.previous,
-            handover.and_then(|handover| handover.last_end.as_ref()),
-            &kernel,
-        );
+        let (mut before, untold) = {
+            let traces = traces(&opened.previous);
+            let before = Before::judge(&traces, &kernel);
+            let untold = before.keep(traces.untold());
+            (before, untold)
+        };
         let (blackbox, no_blackbox) = match opened.blackbox {
             Ok(blackbox) => (blackbox, None),
             Err(error) => (BlackBox::absent(), Some(error)),
         };
+        let known = KnownRun {
+            run_id: run.run_id.clone(),
+            number: run.number,
+            has_box: no_blackbox.is_none(),
+            verdict: None,
+        };
+        // Without it the next run goes by the black box alone.
+        let not_listed = runs.begin(untold, known).err();
+        let failed = |phase: &'static str| {
+            let blackbox = blackbox.clone();
+            move |failure: &Failure| boot_failed(&blackbox, phase, failure)
+        };
         let owes_newline = output::follows_half_a_line(opened.previous.run(), &run);
         let output = output::stdout(blackbox.clone(), owes_newline)
-            .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))?;
-        let log = start_log(settings, Arc::clone(&context), Box::new(output))?;
-        let recorder = Arc::new(Recorder::new(log, blackbox));
+            .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))
+            .inspect_err(failed("output"))?;
+        let log = start_log(settings, Arc::clone(&context), Box::new(output))
+            .inspect_err(failed("log"))?;
+        let recorder = Arc::new(Recorder::new(log, blackbox.clone()));
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
         trace_to(&sink, settings.log.level);
         panics::watch(Arc::clone(&recorder));
         let memory = MemoryWatch::start(&settings.memory, Arc::clone(&recorder))
-            .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))?;
-        let town = start_town(settings, &recorder, &context)?;
+            .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))
+            .inspect_err(failed("memory"))?;
+        let town = start_town(settings, &recorder, &context).inspect_err(failed("town"))?;
         let teller = Arc::new(Teller::new(Arc::clone(&sink)));
         let mut kept = open_database(settings, &teller);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let problems = std::mem::take(&mut kept.problems);
-        let (runtime, supervisor, control) =
-            serve(settings, &recorder, kept, &context, memory.memory(), town.as_ref())
-                .inspect_err(|(phase, failure)| recorder.boot_failed(phase, failure))
-                .map_err(|(_, failure)| failure)?;
+        let (runtime, supervisor, control) = serve(
+            settings,
+            &recorder,
+            kept,
+            before.take_deaths(),
+            &context,
+            memory.memory(),
+            town.as_ref(),
+        )
+        .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
+        .map_err(|(_, failure)| failure)?;
         let host = Self {
             recorder,
             sink,
@@ -97,9 +139,16 @@ impl Host {
             journal,
             memory,
             town,
+            runs: RefCell::new(runs),
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before);
+        if let Some(error) = not_listed {
+            tracing::warn!(%error, "the list of runs was not written: a later run has the black box alone to go by");
+        }
+        if let Some(problem) = not_heard {
+            tracing::warn!(problem, "{OUTSIDE} is not used");
+        }
         if let Some(town) = &host.town {
             // A new token is a line, and not the first one.
             town.keep_token();
@@ -116,6 +165,14 @@ impl Host {
             tracing::warn!(%problem, cause, "messages in their turn may not survive a kill");
         }
         Ok(host)
+    }
+
+    /// What was told of earlier runs has left the process by now. Until then, a run that comes after this one tells
+    /// it once more.
+    pub fn earlier_runs_are_told(&self) {
+        if let Err(error) = self.runs.borrow_mut().told() {
+            tracing::warn!(%error, "the list of runs was not written: the next run tells of earlier ones again");
+        }
     }
 
     fn tell_cold_start(&self, settings: &Settings, run: &Run, init: bool, before: Before) {
@@ -137,7 +194,7 @@ impl Host {
             boot_agents: settings.agents.len(),
             memory: self.memory.memory().sources(),
         });
-        self.sink.record(before.into_event());
+        before.into_event().into_iter().for_each(|event| self.sink.record(event));
         for reason in &capacity.notes {
             self.sink.record(Event::CapacityLimited {
                 requested: settings.runtime.max_agents,
@@ -195,7 +252,7 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     }
     let earlier = imported.records.into_iter().chain(crashes).collect();
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
-    let earlier = Earlier { agents, unreadable };
+    let earlier = Earlier { agents, unreadable, ..Earlier::default() };
     let journal::Opened { journal, problems } = match settings.without_store {
         true => journal::Opened { journal: Journal::absent(), problems: Vec::new() },
         false => journal::open(&settings.state_dir, settings.runtime.max_agents),
@@ -203,11 +260,35 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     Kept { database, crashes: Arc::new(crashes), journal, problems, earlier }
 }
 
+/// The variable in which whoever runs the container says how it ended before.
+const OUTSIDE: &str = "BULKHEAD_PREVIOUS_EXIT";
+
+/// What is said from outside of the end before, or why it is not understood.
+fn outside() -> (Option<Outside>, Option<String>) {
+    let Some(text) = std::env::var_os(OUTSIDE).filter(|text| !text.is_empty()) else {
+        return (None, None);
+    };
+    let read = text.to_str().ok_or_else(|| "it is no UTF-8".to_owned()).and_then(Outside::parse);
+    match read {
+        Ok(outside) => (Some(outside), None),
+        Err(problem) => (None, Some(problem)),
+    }
+}
+
+/// Writes down why the boot ends here. A boot that leaves no such word did not end by itself.
+fn boot_failed(blackbox: &BlackBox, phase: &str, failure: &Failure) {
+    let message = failure.to_string();
+    blackbox.note(&Fact::BootFailed(BootFailed { phase: phase.into(), message: message.into() }));
+}
+
 /// What the black box says of this run at its beginning. An init process read the counters before there was
 /// a process to be killed, so that none is missed.
 fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
     Run {
-        run_id: Uuid::now_v7().to_string(),
+        run_id: handover
+            .map_or_else(|| Uuid::now_v7().to_string(), |handover| handover.run_id.clone()),
+        // Known when it is known what is there.
+        number: 0,
         boot_id: kernel.boot_id(),
         pid: std::process::id(),
         started_at_ms: now().0,
@@ -225,6 +306,7 @@ fn serve(
     settings: &Settings,
     recorder: &Arc<Recorder>,
     kept: Kept,
+    deaths: Vec<HostDeath>,
     context: &Arc<RunContext>,
     memory: &Arc<Memory>,
     town: Option<&Town>,
@@ -241,7 +323,7 @@ fn serve(
         Arc::clone(&runtime),
         sink(),
         stores,
-        earlier,
+        Earlier { deaths, ..earlier },
         Arc::clone(context),
         Arc::clone(memory),
     );

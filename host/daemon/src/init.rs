@@ -27,18 +27,21 @@ mod voice;
 pub use handover::{Handover, ProcessEnd};
 pub use intensity::Rules;
 
-use bulkhead_memory::Kernel;
+use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use rustix::process::{getpid, set_child_subreaper};
+use bulkhead_memory::Kernel;
+use rustix::process::{Signal, getpid, set_child_subreaper};
 
 use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use child::{Child, Program};
+use handover::MAX_ENDS;
 use intensity::{Intensity, Verdict};
 use signals::{Heard, Signals};
+use uuid::Uuid;
 use voice::Voice;
 
 /// Whether this is the first process of its container.
@@ -61,13 +64,14 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         signals,
         intensity: Intensity::new(args.restart_rules()),
         restart_seq: 0,
-        last_end: None,
+        ends: VecDeque::new(),
     };
     loop {
         let child = init.spawn().map_err(|error| cannot(&error))?;
         let (end, asked) = init.watch(child);
-        if let Some(code) = final_code(&end, asked) {
+        if let Some(code) = final_code(&end, asked.is_some()) {
             if !is_final(&end) {
+                init.voice.say(&last_words(&end, asked));
                 obituary::tell(args, &end, &init.kernel, &init.voice);
             }
             init.voice.flush();
@@ -78,7 +82,10 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
             init.voice.flush();
             return Ok(exit.into());
         }
-        init.last_end = Some(end);
+        if init.ends.len() >= MAX_ENDS {
+            init.ends.pop_front();
+        }
+        init.ends.push_back(end);
     }
 }
 
@@ -89,23 +96,27 @@ struct Init {
     signals: Signals,
     intensity: Intensity,
     restart_seq: u64,
-    last_end: Option<ProcessEnd>,
+    /// Oldest first, at most [`MAX_ENDS`].
+    ends: VecDeque<ProcessEnd>,
 }
 
 impl Init {
     fn spawn(&self) -> std::io::Result<Child> {
         let handover = Handover {
             init_pid: getpid().as_raw_nonzero().get(),
+            run_id: Uuid::now_v7().to_string(),
             restart_seq: self.restart_seq,
             counters: self.kernel.counters(),
-            last_end: self.last_end.clone(),
+            ends: self.ends.iter().cloned().collect(),
         };
         self.program.spawn(&handover)
     }
 
-    /// Passes signals on until the child is gone. Returns its end, and whether it was asked to end.
-    fn watch(&self, child: Child) -> (ProcessEnd, bool) {
-        let mut asked = false;
+    /// Passes signals on until the child is gone. Returns its end, and the signal that asked it to end, if one
+    /// did. One that asks for nothing is passed on only to a child that has a handler for it: it would kill
+    /// any other.
+    fn watch(&self, child: Child) -> (ProcessEnd, Option<Signal>) {
+        let mut asked = None;
         loop {
             match self.signals.wait() {
                 Heard::Ended => {
@@ -113,9 +124,16 @@ impl Init {
                         return (end, asked);
                     }
                 }
-                Heard::Asked(signal) => {
-                    asked = asked || signals::ends(signal);
+                Heard::Asked(signal) if signals::ends(signal) => {
+                    asked = Some(signal);
                     child.signal(signal);
+                }
+                Heard::Asked(signal) if child.catches(signal) => child.signal(signal),
+                Heard::Asked(signal) => {
+                    let number = signal.as_raw();
+                    self.voice.say(&format!(
+                        "signal {number} is not passed on: the supervisor has no use for it"
+                    ));
                 }
             }
         }
@@ -161,6 +179,16 @@ fn final_code(end: &ProcessEnd, asked: bool) -> Option<ExitCode> {
     (asked || is_final(end)).then(|| ExitCode::from(code))
 }
 
+/// What to say of a supervisor that is not started again although it did not end as asked.
+fn last_words(end: &ProcessEnd, asked: Option<Signal>) -> String {
+    match asked {
+        Some(signal) if end.signal == Some(signal.as_raw()) => format!(
+            "the supervisor {end}, which was passed on before it could take it; it is not started again"
+        ),
+        _ => format!("the supervisor {end} after it was asked to end; it is not started again"),
+    }
+}
+
 /// Whether it ended as asked, or in a way that a restart cannot better.
 fn is_final(end: &ProcessEnd) -> bool {
     const FINAL: [Exit; 4] = [Exit::Clean, Exit::CannotRun, Exit::BadInput, Exit::Unclean];
@@ -176,7 +204,7 @@ mod tests {
     fn end(code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
         let counters = MemoryFigures::default;
         let (counters_before, counters_after) = (counters(), counters());
-        ProcessEnd { pid: 7, code, signal, counters_before, counters_after }
+        ProcessEnd { run_id: "run-1".into(), pid: 7, code, signal, counters_before, counters_after }
     }
 
     fn exited(code: i32) -> ProcessEnd {
@@ -200,6 +228,14 @@ mod tests {
         for end in [exited(Exit::Panicked as i32), exited(101), killed(9), killed(11)] {
             assert_eq!(final_code(&end, false), None, "{end}");
         }
+    }
+
+    #[test]
+    fn a_signal_that_killed_it_is_told_from_one_that_it_was_asked_with() {
+        let told = last_words(&killed(15), Some(Signal::TERM));
+        assert!(told.contains("died of signal 15, which was passed on"), "{told}");
+        let told = last_words(&killed(9), Some(Signal::TERM));
+        assert!(told.contains("died of signal 9 after it was asked to end"), "{told}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod crashes;
 mod diagnose;
+mod dispositions;
 mod exit;
 mod failure;
 mod faults;

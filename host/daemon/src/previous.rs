@@ -1,109 +1,229 @@
-//! What became of the run before this one: the black box that it left, the end that an init process saw, and
-//! the kernel's counters, put before [`bulkhead_store::previous`].
+//! What became of the runs before this one: the black boxes that they left, the list of runs beside them, the ends
+//! that an init process saw, what is said from outside, and the kernel's counters, put before
+//! [`bulkhead_store::previous`].
+//!
+//! As a rule that is one run. A boot that died before it told anything leaves two: the one before it as well. A black
+//! box is believed only when it is of the run that is meant, by its run id: init gives its child one, and the list of
+//! runs in the state directory knows which was the last.
 
 use bulkhead_memory::Kernel;
 use bulkhead_model::event::PreviousSummary;
-use bulkhead_model::previous::{Cause, Confidence};
+use bulkhead_model::previous::{Cause, Confidence, InFlight, MemoryFigures};
 use bulkhead_model::{Event, Level, PreviousRun};
-use bulkhead_store::blackbox::{CleanMarker, Found, Previous, Run};
-use bulkhead_store::previous::{Surroundings, WaitStatus, judge};
+use bulkhead_store::blackbox::{Fact, Found, Previous, Record};
+use bulkhead_store::previous::{
+    Missing, Outside, Surroundings, WaitStatus, judge, judge_without_box,
+};
+use bulkhead_store::runs::{KnownRun, Runs};
+use bulkhead_supervisor::{HostDeath, Suspect};
 
 use crate::init::ProcessEnd;
 
-/// What is known of the run before.
-pub struct Before {
-    run: PreviousRun,
-    /// There was none, as far as anybody knows.
-    is_first: bool,
+/// All that is known of earlier runs.
+pub struct Traces<'a> {
+    /// The black box in place.
+    pub found: &'a Found,
+    /// Every black box that can be read.
+    pub boxes: &'a [Previous],
+    /// Which runs there were on this disk.
+    pub runs: &'a Runs,
+    /// Ends that an init process saw, oldest first.
+    pub ends: &'a [ProcessEnd],
+    /// What whoever runs the container says of the end before its init process began.
+    pub outside: Option<&'a Outside>,
+    /// The state directory has a database, so there was a run.
+    pub has_database: bool,
 }
 
-impl Before {
-    /// Judges what was found of the run before. `end` is what an init process saw of the process before;
-    /// its counters are then those to compare with, because they were read at once.
-    pub fn judge(found: &Found, end: Option<&ProcessEnd>, kernel: &Kernel) -> Self {
+impl Traces<'_> {
+    /// The runs whose end is to be told, oldest first. The last is the run right before this one.
+    pub fn untold(&self) -> Vec<KnownRun> {
+        let mut runs = self.runs.untold().to_vec();
+        let in_place = self.found.run().map(|found| &found.run);
+        // The list may be of an earlier version, lost, or older than a box that was synced.
+        let is_without = runs.is_empty();
+        let last = match (is_without, in_place) {
+            (true, Some(run)) => run.number,
+            _ => self.runs.last_number(),
+        };
+        for left in self.boxes {
+            let run = &left.run;
+            let is_in_place = in_place.is_some_and(|found| found.run_id == run.run_id);
+            let is_meant = run.number > last || (is_without && is_in_place);
+            if is_meant && runs.iter().all(|known| known.run_id != run.run_id) {
+                let (run_id, number) = (run.run_id.clone(), run.number);
+                runs.push(KnownRun { run_id, number, has_box: true, verdict: None });
+            }
+        }
+        runs.sort_by_key(|run| run.number);
+        // Those after the last one that left anything died before they could.
+        let is_known = |end: &ProcessEnd| runs.iter().any(|run| run.run_id == end.run_id);
+        let newest = self.ends.len().saturating_sub(1);
+        let first = self.ends.iter().rposition(is_known).map_or(newest, |known| known + 1);
+        for end in &self.ends[first..] {
+            let number = runs.last().map_or(last, |run| run.number) + 1;
+            let run_id = end.run_id.clone();
+            runs.push(KnownRun { run_id, number, has_box: false, verdict: None });
+        }
+        runs
+    }
+
+    /// The number of the run that begins now.
+    pub fn next_number(&self) -> u64 {
+        let known = self.untold().last().map_or(0, |run| run.number);
+        let boxes = self.boxes.iter().map(|left| left.run.number);
+        boxes.fold(known.max(self.runs.last_number()), u64::max) + 1
+    }
+
+    fn judge(&self, run: Option<&KnownRun>, is_newest: bool, kernel: &Kernel) -> PreviousRun {
+        if let Some(verdict) = run.and_then(|run| run.verdict.as_ref()) {
+            return PreviousRun::clone(verdict);
+        }
+        let is_of = |run_id: &str| run.is_some_and(|run| run.run_id == run_id);
+        let end = self.ends.iter().find(|end| is_of(&end.run_id));
+        let outside = self.outside.filter(|_| is_newest && self.ends.is_empty());
         let now = Surroundings {
             boot_id: kernel.boot_id(),
             wait: end.and_then(wait_status),
+            outside: outside.cloned(),
             memory: end.map_or_else(|| kernel.counters(), |end| end.counters_after.clone()),
         };
-        let is_of = |end: &ProcessEnd| {
-            found.run().is_some_and(|previous| i64::from(previous.run.pid) == i64::from(end.pid))
+        if let Some(own) = self.boxes.iter().find(|left| is_of(&left.run.run_id)) {
+            return judge(own, &now);
+        }
+        let baseline = end.map_or_else(MemoryFigures::default, |end| end.counters_before.clone());
+        let judged = judge_without_box(&self.missing(run), baseline, &now);
+        PreviousRun { previous_run_id: run.map(|run| run.run_id.clone()), ..judged }
+    }
+
+    /// What agents may have to do with the end of `run`. A guess is no reason to hold one of them for guilty.
+    fn death(&self, run: &PreviousRun) -> Option<HostDeath> {
+        if !HostDeath::counts(run.cause) || run.confidence < Confidence::Medium {
+            return None;
+        }
+        let run_id = run.previous_run_id.clone()?;
+        let left = self.boxes.iter().find(|left| left.run.run_id == run_id)?;
+        let began = |work: &InFlight| {
+            let started = |record: &Record| match record.fact() {
+                Some(Fact::AgentStart(start)) => {
+                    let is_it = start.agent_id == work.agent_id.as_str()
+                        && start.incarnation == work.incarnation;
+                    is_it.then_some(record.at)
+                }
+                _ => None,
+            };
+            left.records.iter().rev().find_map(started)
         };
-        let run = match (found, end) {
-            (Found::Unreadable { reason, kept_as }, _) => {
-                let mut run = judge(None, &now);
+        let suspects = left.in_flight.iter();
+        let suspects = suspects.map(|work| Suspect { began: began(work), work: work.clone() });
+        Some(HostDeath {
+            run_id,
+            cause: run.cause,
+            at: left.last_ts(),
+            suspects: suspects.collect(),
+        })
+    }
+
+    fn missing(&self, run: Option<&KnownRun>) -> Missing {
+        let had_one = run.is_some_and(|run| run.has_box);
+        let is_bare =
+            matches!(self.found, Found::Nothing) && !self.runs.is_there() && !self.has_database;
+        match (run, self.found) {
+            (Some(run), _) if !run.has_box && !is_bare => Missing::NeverHad,
+            (_, Found::Unreadable { reason, kept_as }) => {
                 let kept = kept_as.as_ref().map(|path| format!(", kept as {}", path.display()));
                 let kept = kept.unwrap_or_default();
-                run.evidence[0] = format!("its black box could not be read: {reason}{kept}");
-                run
+                Missing::Unreadable(format!("its black box could not be read: {reason}{kept}"))
             }
-            (_, Some(end)) if !is_of(end) => judge_without_blackbox(end, &now),
-            (found, _) => judge(found.run(), &now),
-        };
-        let is_first = matches!(found, Found::Nothing) && end.is_none();
-        Self { run, is_first }
+            (_, Found::Run(other)) => Missing::Lost(format!(
+                "its black box is gone: the one in its place is of run {}",
+                other.run.run_id
+            )),
+            (_, Found::Nothing) if had_one => Missing::Lost("its black box is gone".into()),
+            (Some(_), Found::Nothing) => Missing::Lost(
+                "its init process saw it end, and nothing is left of it in the state directory".into(),
+            ),
+            (None, Found::Nothing) if self.outside.is_some() => Missing::Lost(
+                "from outside an end is reported, and nothing is left of a run in the state directory"
+                    .into(),
+            ),
+            (None, Found::Nothing) if !is_bare => Missing::Lost(
+                "the state directory was used by earlier runs, and no black box is in it".into(),
+            ),
+            (None, Found::Nothing) => Missing::NoRun,
+        }
+    }
+}
+
+/// What became of the runs before.
+pub struct Before {
+    /// Oldest first, never empty.
+    judged: Vec<PreviousRun>,
+    deaths: Vec<HostDeath>,
+}
+
+impl Before {
+    /// Judges what was found.
+    pub fn judge(traces: &Traces<'_>, kernel: &Kernel) -> Self {
+        let untold = traces.untold();
+        let newest = untold.len().saturating_sub(1);
+        let judge =
+            |(index, run): (usize, &KnownRun)| traces.judge(Some(run), index == newest, kernel);
+        let mut judged: Vec<_> = untold.iter().enumerate().map(judge).collect();
+        if judged.is_empty() {
+            judged.push(traces.judge(None, true, kernel));
+        }
+        let deaths = judged.iter().filter_map(|run| traces.death(run)).collect();
+        Self { judged, deaths }
+    }
+
+    /// Deaths of the host that agents may have caused, oldest first.
+    pub fn take_deaths(&mut self) -> Vec<HostDeath> {
+        std::mem::take(&mut self.deaths)
+    }
+
+    /// `runs`, which are those that were judged, with what is known now. They are to be told of until they were.
+    pub fn keep(&self, mut runs: Vec<KnownRun>) -> Vec<KnownRun> {
+        for (run, judged) in runs.iter_mut().zip(&self.judged) {
+            run.verdict = Some(Box::new(judged.clone()));
+        }
+        runs
     }
 
     /// For `container.cold_start`.
     pub fn summary(&self) -> PreviousSummary {
+        let run = self.run();
         PreviousSummary {
-            run_id: self.run.previous_run_id.clone(),
-            cause: self.run.cause,
-            confidence: self.run.confidence,
+            run_id: run.previous_run_id.clone(),
+            cause: run.cause,
+            confidence: run.confidence,
         }
     }
 
-    /// What is known.
+    /// What is known of the run right before this one.
     pub fn run(&self) -> &PreviousRun {
-        &self.run
+        // There is always one.
+        &self.judged[self.judged.len() - 1]
     }
 
     /// `container.previous_run`.
-    pub fn into_event(self) -> Event {
-        let level = match self.run.cause {
-            Cause::Clean | Cause::OrchestratorStop => Level::Info,
-            Cause::Unknown if self.is_first => Level::Info,
-            _ => Level::Error,
+    pub fn into_event(mut self) -> Option<Event> {
+        // There is always one.
+        let run = Box::new(self.judged.pop()?);
+        let level = match run.cause {
+            Cause::Clean | Cause::OrchestratorStop | Cause::None => Level::Info,
+            Cause::UncaughtException
+            | Cause::OomKill
+            | Cause::MemoryThrash
+            | Cause::NativeFault
+            | Cause::VmReplaced
+            | Cause::InitFailure
+            | Cause::ExternalSigkill
+            | Cause::Lost
+            | Cause::Unknown => Level::Error,
         };
-        Event::PreviousRun { level, run: Box::new(self.run) }
+        Some(Event::PreviousRun { level, run, earlier: self.judged })
     }
-}
-
-/// A run that left no word behind.
-fn nothing_but(run: Run) -> Previous {
-    Previous {
-        run,
-        reached: Vec::new(),
-        stop_intent_at: None,
-        last_live: None,
-        uptime: None,
-        in_line: false,
-        last_log_seq: None,
-        clean: CleanMarker::Absent,
-        records: Vec::new(),
-        in_flight: Vec::new(),
-        untracked: 0,
-        torn: 0,
-        missing: 0,
-    }
-}
-
-/// Names the cause of an end of which only the parent knows.
-fn judge_without_blackbox(end: &ProcessEnd, now: &Surroundings) -> PreviousRun {
-    let said_nothing = nothing_but(Run {
-        boot_id: now.boot_id.clone(),
-        baseline: end.counters_before.clone(),
-        ..Run::default()
-    });
-    let mut run = judge(Some(&said_nothing), now);
-    (run.previous_run_id, run.last_ts) = (None, None);
-    if run.cause == Cause::InitFailure {
-        // What it did not say it may have reached all the same.
-        (run.cause, run.confidence) = (Cause::Unknown, Confidence::Low);
-        run.evidence.remove(0);
-    }
-    run.evidence.push("it left no black box: it died before it had one, or could have none".into());
-    run
 }
 
 fn wait_status(end: &ProcessEnd) -> Option<WaitStatus> {
@@ -111,61 +231,4 @@ fn wait_status(end: &ProcessEnd) -> Option<WaitStatus> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bulkhead_model::Timestamp;
-    use bulkhead_model::previous::MemoryFigures;
-
-    use super::*;
-
-    fn end(code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
-        let counters = |oom_kills| MemoryFigures {
-            oom_kills: Some(oom_kills),
-            group_oom_kills: Some(oom_kills),
-            ..MemoryFigures::default()
-        };
-        ProcessEnd {
-            pid: 7,
-            code,
-            signal,
-            counters_before: counters(1),
-            counters_after: counters(1),
-        }
-    }
-
-    fn cause(found: &Found, end: Option<&ProcessEnd>) -> (Cause, Level) {
-        let before = Before::judge(found, end, &Kernel::here());
-        let cause = before.run().cause;
-        let Event::PreviousRun { level, .. } = before.into_event() else { panic!("another event") };
-        (cause, level)
-    }
-
-    #[test]
-    fn a_first_boot_is_no_error_and_a_lost_run_is_one() {
-        assert_eq!(cause(&Found::Nothing, None), (Cause::Unknown, Level::Info));
-        let broken = Found::Unreadable { reason: "no header".into(), kept_as: None };
-        assert_eq!(cause(&broken, None), (Cause::Unknown, Level::Error));
-        let exited = end(Some(99), None);
-        assert_eq!(cause(&Found::Nothing, Some(&exited)), (Cause::Unknown, Level::Error));
-    }
-
-    #[test]
-    fn an_end_without_a_black_box_is_judged_by_what_the_parent_saw() {
-        let fault = end(None, Some(11));
-        assert_eq!(cause(&Found::Nothing, Some(&fault)).0, Cause::NativeFault);
-        let killed = end(None, Some(9));
-        assert_eq!(cause(&Found::Nothing, Some(&killed)).0, Cause::Unknown);
-        let mut out_of_memory = killed;
-        out_of_memory.counters_after.group_oom_kills = Some(2);
-        assert_eq!(cause(&Found::Nothing, Some(&out_of_memory)).0, Cause::OomKill);
-    }
-
-    #[test]
-    fn the_black_box_of_another_process_is_not_taken_for_that_of_the_dead_one() {
-        let run = Run { run_id: "run-1".into(), pid: 6, ..Run::default() };
-        let previous = Previous { stop_intent_at: Some(Timestamp(1)), ..nothing_but(run) };
-        let found = Found::Run(Box::new(previous));
-        let before = Before::judge(&found, Some(&end(None, Some(11))), &Kernel::here());
-        assert_eq!((before.run.cause, before.run.previous_run_id), (Cause::NativeFault, None));
-        assert_eq!(cause(&found, None).0, Cause::OrchestratorStop);
-    }
-}
+mod tests;

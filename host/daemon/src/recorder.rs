@@ -8,11 +8,9 @@ use bulkhead_model::Event;
 use bulkhead_model::previous::{MemoryFigures, RunState};
 use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{
-    AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, StateError, StopIntent,
+    AgentEnd, AgentStart, ColdStart, Draining, Fact, StateError, StopIntent,
 };
 use bulkhead_town::Handle;
-
-use crate::failure::Failure;
 
 /// The log with the black box before it. Costs a match for most lines and a microsecond for some; waits for
 /// nothing.
@@ -56,13 +54,6 @@ impl Recorder {
             // The log is closed.
             let _ = writeln!(std::io::stderr(), "bulkhead: {error}");
         }
-    }
-
-    /// Writes down why the boot ends here.
-    pub fn boot_failed(&self, phase: &str, failure: &Failure) {
-        let message = failure.to_string();
-        let failed = BootFailed { phase: phase.into(), message: message.into() };
-        self.blackbox.note(&Fact::BootFailed(failed));
     }
 
     /// Writes down how memory is now, which is a sign of life as well.
@@ -109,9 +100,11 @@ fn fact_of(event: &Event) -> Option<Fact<'_>> {
         Event::ColdStart { version, .. } => {
             Fact::ColdStart(ColdStart { version: (*version).into() })
         }
-        Event::StopIntent { by, reason } => {
-            Fact::StopIntent(StopIntent { by: by.into(), reason: reason.into() })
-        }
+        Event::StopIntent { by, reason, drain_ms } => Fact::StopIntent(StopIntent {
+            by: by.into(),
+            reason: reason.into(),
+            drain_ms: *drain_ms,
+        }),
         Event::Draining { phase, agents, .. } => {
             Fact::Draining(Draining { phase: phase.as_str().into(), agents: *agents })
         }

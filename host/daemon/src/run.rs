@@ -13,14 +13,14 @@ use bulkhead_town::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::cli::RunArgs;
+use crate::cli::{Interrupt, RunArgs};
 use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
 use crate::host::Host;
 use crate::init::Handover;
-use crate::signals::Signals;
+use crate::signals::{ONE_WISH, Signals};
 
 /// Time for the control server to finish what it is answering.
 const ANSWERING: Duration = Duration::from_secs(2);
@@ -45,6 +45,9 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
         settings.log_format = format;
     }
     settings.without_store = args.without_store;
+    if let Some(sigint) = args.sigint {
+        settings.sigint = sigint;
+    }
     Ok(settings)
 }
 
@@ -61,6 +64,12 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
     let host = Host::build(&settings, handover.as_ref())?;
     faults::strike_in_boot(args.inject_fault);
+    if let ignored @ [_, ..] = &*signals.ignored() {
+        tracing::info!(
+            ?ignored,
+            "signals were ignored when the host was started, and stay ignored"
+        );
+    }
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
     let by = waiting.block_on(async {
@@ -70,16 +79,20 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
             never = faults::strike(args.inject_fault, &spawner) => match never {},
         }
     });
-    host.sink.record(Event::StopIntent { by: by.into(), reason: "a signal asked for it".into() });
+    let heard = Instant::now();
+    let plan = plan(by, &settings);
+    host.sink.record(Event::StopIntent {
+        by: by.into(),
+        reason: "a signal asked for it".into(),
+        drain_ms: Some(millis(plan.settle + plan.stop)),
+    });
     host.recorder.reached(RunState::Draining);
     host.memory.report();
-    let began = Instant::now();
     let goodbye = host.town.as_ref().map(|town| town.evict(by));
-    let plan = plan(by, &settings);
-    let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals));
+    let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals, heard + ONE_WISH));
     if ending.through {
         let left =
-            settings.drain.saturating_sub(began.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
+            settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
         waiting.block_on(last_words(&host, goodbye, left));
     }
     Ok(end(host, &ending))
@@ -126,6 +139,7 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
         });
     }
     host.recorder.reached(RunState::Hydrated);
+    host.earlier_runs_are_told();
     host.supervisor.set_ready();
     if let Some(town) = &host.town {
         // Not before: the town's registry follows the container from here on.
@@ -134,13 +148,12 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     std::future::pending().await
 }
 
-/// SIGTERM lets the agents finish what they are at. The others come from a terminal: somebody waits.
+/// SIGTERM lets the agents finish what they are at, SIGINT where the configuration says so. The others come from a
+/// terminal: somebody waits.
 fn plan(by: &str, settings: &Settings) -> DrainPlan {
     let stop = settings.shutdown.min(settings.drain);
-    let settle = match by {
-        "SIGTERM" => settings.drain - stop,
-        _ => Duration::ZERO,
-    };
+    let drains = by == "SIGTERM" || (by == "SIGINT" && settings.sigint == Interrupt::Drain);
+    let settle = if drains { settings.drain - stop } else { Duration::ZERO };
     DrainPlan { settle, stop }
 }
 
@@ -157,19 +170,27 @@ impl Ending {
     }
 }
 
-/// Ends the agents. A second signal ends the wait.
+/// Ends the agents. A second signal ends the wait; one that comes before `one_wish` is the first once more.
 async fn shut_down(
     Host { supervisor, sink, .. }: &Host,
     by: &str,
     plan: DrainPlan,
     signals: &mut Signals,
+    one_wish: Instant,
 ) -> Ending {
-    let again = tokio::select! {
-        report = supervisor.drain(by, plan) => return Ending { report, through: true },
-        again = signals.next() => again,
+    let mut drain = std::pin::pin!(supervisor.drain(by, plan));
+    let again = loop {
+        let again = tokio::select! {
+            report = &mut drain => return Ending { report, through: true },
+            again = signals.next() => again,
+        };
+        if Instant::now() >= one_wish {
+            break again;
+        }
+        tracing::info!(signal = again, "a signal right after the first one is the same wish");
     };
     let reason = "a second signal: no grace any more".into();
-    sink.record(Event::StopIntent { by: again.into(), reason });
+    sink.record(Event::StopIntent { by: again.into(), reason, drain_ms: None });
     Ending { report: supervisor.kill_all(again).await, through: false }
 }
 
@@ -187,6 +208,7 @@ async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patien
 }
 
 fn end(host: Host, ending: &Ending) -> Exit {
+    host.earlier_runs_are_told();
     let Host {
         recorder, sink, runtime, supervisor, control, database, journal, memory, town, ..
     } = host;

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_fact_counts_under_its_name_and_an_end_under_its_reason_too() {
         let counts = Counts::new();
-        counts.count(&Event::StopIntent { by: "t".into(), reason: "t".into() });
+        counts.count(&Event::StopIntent { by: "t".into(), reason: "t".into(), drain_ms: None });
         counts.count(&exit(ExitReason::Trap));
         counts.count(&exit(ExitReason::Trap));
         counts.count(&exit(ExitReason::EvictedMemoryPressure));

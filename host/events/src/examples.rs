@@ -78,8 +78,12 @@ fn previous_runs() -> [Event; 2] {
         ..killed.clone()
     };
     [
-        Event::PreviousRun { level: Level::Error, run: Box::new(killed) },
-        Event::PreviousRun { level: Level::Info, run: Box::new(clean) },
+        Event::PreviousRun {
+            level: Level::Error,
+            run: Box::new(killed),
+            earlier: vec![clean.clone()],
+        },
+        Event::PreviousRun { level: Level::Info, run: Box::new(clean), earlier: Vec::new() },
     ]
 }
 
@@ -160,7 +164,11 @@ fn end() -> [Event; 4] {
         duration_ms,
     };
     [
-        Event::StopIntent { by: "SIGTERM".into(), reason: "a signal asked for it".into() },
+        Event::StopIntent {
+            by: "SIGTERM".into(),
+            reason: "a signal asked for it".into(),
+            drain_ms: Some(300_000),
+        },
         Event::Draining { phase: DrainPhase::Settling, agents: 12, busy: 3, limit_ms: 20_000 },
         Event::Drained {
             phases: vec![

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn event() -> Event {
-        Event::StopIntent { by: "a \"test\"".into(), reason: "over\n".into() }
+        Event::StopIntent { by: "a \"test\"".into(), reason: "over\n".into(), drain_ms: None }
     }
 
     #[test]
@@ -173,8 +173,11 @@ mod tests {
     #[test]
     fn a_terminal_is_shown_nothing_that_it_would_obey() {
         let context = RunContext::new("run-1".into(), None);
-        let event =
-            Event::StopIntent { by: "a\u{9b}31m\u{202e}".into(), reason: "b\x1b[2J\u{85}".into() };
+        let event = Event::StopIntent {
+            by: "a\u{9b}31m\u{202e}".into(),
+            reason: "b\x1b[2J\u{85}".into(),
+            drain_ms: None,
+        };
         let line = pretty(&json(&event, Timestamp(0), &context).finish(0));
         for hidden in ['\u{9b}', '\u{202e}', '\u{85}'] {
             assert!(!line.contains(hidden), "{line:?}");

@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn info() -> Event {
-        Event::StopIntent { by: "test".into(), reason: "x".repeat(100) }
+        Event::StopIntent { by: "test".into(), reason: "x".repeat(100), drain_ms: None }
     }
 
     fn fatal() -> Event {

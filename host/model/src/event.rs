@@ -72,6 +72,9 @@ pub enum Event {
         /// The whole of it.
         #[serde(flatten)]
         run: Box<PreviousRun>,
+        /// Runs before that one of which no run told, because boots were killed. Oldest first, at most 8.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        earlier: Vec<PreviousRun>,
     },
     /// Agents are about to be brought back.
     #[serde(rename = "container.boot_hydration_started")]
@@ -220,6 +223,9 @@ pub enum Event {
         by: String,
         /// Why.
         reason: String,
+        /// How long the end may take. Absent when there is no grace.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        drain_ms: Option<u64>,
     },
     /// A phase of the drain begins.
     #[serde(rename = "container.draining")]

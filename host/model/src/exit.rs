@@ -47,6 +47,8 @@ pub enum ExitReason {
     Killed,
     /// Shed to save the rest.
     EvictedMemoryPressure,
+    /// The host died while it was at work, of something that an agent can do.
+    HostDeath,
 }
 
 /// Whose doing an end was. What follows from an end (a record, a restart, a quarantine, a report to the town)
@@ -83,7 +85,9 @@ impl ExitReason {
             | Self::CpuDeadline
             | Self::WallDeadline
             | Self::HostCallTimeout
-            | Self::StartFailed => ExitClass::Fault,
+            | Self::StartFailed
+            // The agent is a suspect, and twice in a row it is the one.
+            | Self::HostDeath => ExitClass::Fault,
             Self::HostError => ExitClass::Host,
             Self::EvictedMemoryPressure => ExitClass::Evicted,
         }
@@ -118,6 +122,7 @@ names! {
         HostError => "host_error",
         Killed => "killed",
         EvictedMemoryPressure => "evicted_memory_pressure",
+        HostDeath => "host_death",
     }
 }
 

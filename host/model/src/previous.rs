@@ -28,7 +28,11 @@ pub enum Cause {
     InitFailure,
     /// SIGKILL, and nothing else fits.
     ExternalSigkill,
-    /// Nothing is known that would name one of the others.
+    /// There was none: nothing is here of an earlier run, and nobody says that there was one.
+    None,
+    /// There was one, and what it left is gone, with its disk or otherwise.
+    Lost,
+    /// What it left names none of the others.
     Unknown,
 }
 
@@ -44,6 +48,8 @@ names! {
         VmReplaced => "vm_replaced",
         InitFailure => "init_failure",
         ExternalSigkill => "external_sigkill",
+        None => "none",
+        Lost => "lost",
         Unknown => "unknown",
     }
 }
@@ -187,7 +193,9 @@ mod tests {
         {
             assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
         }
-        for cause in [Cause::Clean, Cause::OomKill, Cause::ExternalSigkill, Cause::Unknown] {
+        for cause in
+            [Cause::Clean, Cause::OomKill, Cause::ExternalSigkill, Cause::None, Cause::Lost]
+        {
             assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
         }
         for state in [RunState::Starting, RunState::Hydrated, RunState::Clean] {

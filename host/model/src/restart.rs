@@ -67,6 +67,9 @@ pub const MAX_ATTEMPTS: u32 = 10;
 /// Largest [`RestartRules::max_restarts`]: as many ends are kept for each agent.
 pub const MAX_RESTARTS: u32 = 100;
 
+/// Deaths of the host in a row, each with the agent at work, that put it into quarantine.
+pub const MAX_HOST_DEATHS: u32 = 2;
+
 /// Ends that are kept at least, so that a person sees a history.
 const MIN_HISTORY: usize = 10;
 
@@ -96,6 +99,9 @@ pub struct RestartState {
     pub ends: Vec<Arc<PastEnd>>,
     /// Restarts in a row without a healthy life: the exponent of the backoff.
     pub streak: u32,
+    /// Deaths of the host in a row at which it was at work, without a turn that it came through since.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub host_deaths: u32,
     /// Present while the agent is quarantined.
     pub quarantine: Option<Quarantine>,
 }
@@ -150,6 +156,12 @@ pub enum QuarantineReason {
     SameFault,
     /// A fault of which one time is enough.
     Deterministic,
+    /// It was at work when the host died, twice in a row.
+    HostDeath,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What follows from an end.
@@ -201,6 +213,8 @@ impl RestartState {
         lived: Duration,
         dice: f64,
     ) -> Decision {
+        // It ended by itself, and the host is there: it does not kill the host each time.
+        self.host_deaths = 0;
         let wanted = match rules.policy {
             RestartPolicy::Permanent => true,
             RestartPolicy::Transient => !end.reason.is_normal(),
@@ -222,6 +236,35 @@ impl RestartState {
         let backoff = rules.bound(self.streak).mul_f64(dice.clamp(0.0, 1.0));
         self.streak = self.streak.saturating_add(1);
         Decision::Retry { at: now.after(backoff), backoff }
+    }
+
+    /// The host died while it was at work, of something that an agent can do. It comes back whatever its policy says,
+    /// because nobody asked for its end, but not after [`MAX_HOST_DEATHS`] in a row. `lived` is how long the
+    /// incarnation ran: a healthy one begins a new row.
+    pub fn after_host_death(
+        &mut self,
+        rules: &RestartRules,
+        end: PastEnd,
+        lived: Duration,
+    ) -> Option<Quarantine> {
+        if lived >= rules.healthy {
+            self.host_deaths = 0;
+        }
+        self.host_deaths = self.host_deaths.saturating_add(1);
+        let since = end.at;
+        self.remember(end, rules);
+        if self.host_deaths < MAX_HOST_DEATHS {
+            return None;
+        }
+        let message =
+            format!("the host died {} times in a row while it was at work", self.host_deaths);
+        self.quarantine = Some(Quarantine { since, why: QuarantineReason::HostDeath, message });
+        self.quarantine.clone()
+    }
+
+    /// It came through a turn: whatever killed the host, this did not. Says whether that changes anything.
+    pub fn clear_host_deaths(&mut self) -> bool {
+        std::mem::take(&mut self.host_deaths) > 0
     }
 
     /// Ends within the window that ends at `now`, when the run has lived for `uptime`. One of an earlier

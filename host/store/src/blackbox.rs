@@ -42,7 +42,7 @@ pub use facts::{
     AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, Kind, Panic, StopIntent, Work,
 };
 pub(crate) use files::reserve;
-pub use files::{Found, Opened, open, read};
+pub use files::{Found, Opened, left, open, read};
 pub(crate) use in_flight::FreeSlots;
 pub use in_flight::{InFlightTable, Marker};
 pub use layout::{Geometry, Run};

@@ -17,16 +17,22 @@
 //! | 9 | `external_sigkill` | |
 //! | 10 | `unknown` | |
 //!
+//! Of a run that left no black box, [`judge_without_box`] says `none`, `lost` or what a parent saw.
+//!
 //! No single figure is proof. An exit code of 137 may be anybody's `exit(137)`; an out-of-memory kill may
 //! have hit another process; a clean marker may be that of an earlier run.
 
 mod evidence;
+mod outside;
 mod rules;
 
-use bulkhead_model::previous::{Cause, Confidence, LastMemory, MemoryFigures, PreviousRun};
+use bulkhead_model::previous::{
+    Cause, Confidence, LastMemory, MemoryFigures, PreviousRun, RunState,
+};
 
-use crate::blackbox::Previous;
+use crate::blackbox::{CleanMarker, Previous, Run};
 use evidence::Evidence;
+pub use outside::Outside;
 use rules::{RULES, Verdict};
 
 /// What the caller found around the end.
@@ -36,6 +42,8 @@ pub struct Surroundings {
     pub boot_id: Option<String>,
     /// How the process ended, when a parent saw it.
     pub wait: Option<WaitStatus>,
+    /// What whoever runs the container says of it.
+    pub outside: Option<Outside>,
     /// Memory and the kernel's counters now.
     pub memory: MemoryFigures,
 }
@@ -57,8 +65,93 @@ impl WaitStatus {
     }
 }
 
-/// Names the cause of the end of `previous`, which is what its black box says, if there is one.
-pub fn judge(previous: Option<&Previous>, now: &Surroundings) -> PreviousRun {
+/// Why there is no black box of the run before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// There was no run, as far as anybody knows.
+    NoRun,
+    /// It died before it had one, or could have none.
+    NeverHad,
+    /// It had one, or whatever it had is gone. A sentence with what says so.
+    Lost(String),
+    /// There is one, and it says nothing. A sentence with why.
+    Unreadable(String),
+}
+
+/// Names the cause of an end of which no black box says anything. `baseline` are the kernel's counters before the
+/// run, where somebody read them.
+pub fn judge_without_box(
+    missing: &Missing,
+    baseline: MemoryFigures,
+    now: &Surroundings,
+) -> PreviousRun {
+    let run = Run { boot_id: now.boot_id.clone(), baseline, ..Run::default() };
+    let mut run = judge(&said_nothing(run), now);
+    (run.previous_run_id, run.last_ts, run.last_state) = (None, None, None);
+    let seen = now.wait.is_some() || now.outside.is_some();
+    let says_little = matches!(run.cause, Cause::Unknown | Cause::InitFailure);
+    match missing {
+        Missing::NoRun => {
+            (run.cause, run.confidence) = (Cause::None, Confidence::Medium);
+            (run.evidence, run.excluded) = (Vec::new(), Vec::new());
+            run.evidence.push(
+                "nothing is here of an earlier run, and nobody says that there was one".into(),
+            );
+        }
+        Missing::Lost(why) if says_little || run.cause == Cause::ExternalSigkill => {
+            (run.cause, run.confidence) = (Cause::Lost, Confidence::High);
+            run.evidence = vec![why.clone()];
+            run.evidence.extend(now.outside.as_ref().map(Outside::sentence));
+            run.evidence.push(evidence::how_it_ended(now.wait));
+        }
+        Missing::Lost(why) | Missing::Unreadable(why) if !says_little => {
+            run.evidence.push(why.clone())
+        }
+        Missing::NeverHad if !says_little => {
+            run.evidence
+                .push("it left no black box: it died before it had one, or could have none".into());
+        }
+        Missing::NeverHad | Missing::Lost(_) | Missing::Unreadable(_) => {
+            // What it did not say it may have reached all the same.
+            (run.cause, run.confidence) = (Cause::Unknown, Confidence::Low);
+            run.evidence = vec![match missing {
+                Missing::Unreadable(why) => why.clone(),
+                _ => "it left no black box: it died before it had one, or could have none".into(),
+            }];
+            run.evidence.extend(now.outside.as_ref().map(Outside::sentence));
+            run.evidence.push(evidence::how_it_ended(now.wait));
+        }
+    }
+    if seen && run.cause == Cause::ExternalSigkill {
+        // A stop that it was asked for would stand in what is missing.
+        run.confidence = run.confidence.min(Confidence::Medium);
+    }
+    run
+}
+
+/// A run that left no word behind.
+fn said_nothing(run: Run) -> Previous {
+    Previous {
+        run,
+        // How far it came is not known.
+        reached: Vec::new(),
+        stop_intent_at: None,
+        last_live: None,
+        uptime: None,
+        in_line: false,
+        last_log_seq: None,
+        clean: CleanMarker::Absent,
+        records: Vec::new(),
+        in_flight: Vec::new(),
+        untracked: 0,
+        torn: 0,
+        missing: 0,
+    }
+}
+
+/// Names the cause of the end of `previous`, which is what its black box says.
+pub fn judge(previous: &Previous, now: &Surroundings) -> PreviousRun {
+    let evidence = Evidence::of(previous, now);
     let mut run = PreviousRun {
         previous_run_id: None,
         cause: Cause::Unknown,
@@ -70,21 +163,15 @@ pub fn judge(previous: Option<&Previous>, now: &Surroundings) -> PreviousRun {
         last_ts: None,
         last_memory: None,
         in_flight: Vec::new(),
-        exit_code: match now.wait {
+        exit_code: match evidence.wait {
             Some(WaitStatus::Exited(code)) => Some(code),
             _ => None,
         },
-        signal: match now.wait {
+        signal: match evidence.wait {
             Some(WaitStatus::Signaled(signal)) => Some(signal),
             _ => None,
         },
     };
-    let Some(previous) = previous else {
-        run.evidence.push("there is no black box of an earlier run".into());
-        run.evidence.push(evidence::how_it_ended(now.wait));
-        return run;
-    };
-    let evidence = Evidence::of(previous, now);
     let mut named = false;
     for (cause, rule) in RULES {
         match rule(&evidence) {
@@ -99,6 +186,10 @@ pub fn judge(previous: Option<&Previous>, now: &Surroundings) -> PreviousRun {
     if !named {
         run.evidence.push("it ended without a word of its own, and nothing names a cause".into());
     }
+    if run.cause != Cause::InitFailure && !previous.has_reached(RunState::Hydrated) {
+        run.evidence.extend(evidence.boot_sentence());
+    }
+    run.evidence.extend(now.outside.as_ref().map(Outside::sentence));
     run.evidence.push(evidence::how_it_ended(now.wait));
     run.evidence.extend(evidence.remarks());
     run.previous_run_id = Some(previous.run.run_id.clone());

@@ -131,7 +131,7 @@ fn what_was_told_to_be_written_survives_a_kill() {
         let left = found.run().expect("it parses");
         check(left, &told, &run_id);
         let now = Surroundings { wait: Some(status), ..Surroundings::default() };
-        assert_eq!(judge(Some(left), &now).cause, Cause::ExternalSigkill);
+        assert_eq!(judge(left, &now).cause, Cause::ExternalSigkill);
         records += told.len();
         torn += left.torn;
     }

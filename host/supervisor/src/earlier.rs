@@ -4,6 +4,8 @@ use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_model::StartPhase;
 use bulkhead_store::database::{AgentRow, UnreadableAgent};
 
+use crate::host_death::HostDeath;
+
 /// What earlier runs left in the database.
 #[derive(Debug, Clone, Default)]
 pub struct Earlier {
@@ -11,11 +13,13 @@ pub struct Earlier {
     pub agents: Vec<AgentRow>,
     /// Agents of which something is there that cannot be read.
     pub unreadable: Vec<UnreadableAgent>,
+    /// Deaths of the host that agents may have caused, oldest first, at most one for each run whose end is reported now.
+    pub deaths: Vec<HostDeath>,
 }
 
 impl From<Vec<AgentRow>> for Earlier {
     fn from(agents: Vec<AgentRow>) -> Self {
-        Self { agents, unreadable: Vec::new() }
+        Self { agents, ..Self::default() }
     }
 }
 

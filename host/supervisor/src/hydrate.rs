@@ -9,6 +9,9 @@
 //!   configuration ─▶ merge ─▶ mayors ─▶ the others, so many at once ─▶ running | failed | late
 //! ```
 //!
+//! An agent that was at work when the host died of something that an agent can do comes after all others, and one such
+//! agent at a time: [`crate::host_death`].
+//!
 //! No start waits for this. What is known of an id is in its slot before the control server is there, so a start
 //! that comes before it is an agent's turn simply goes first, and one that comes later finds a start under way:
 //! an equal one joins it, another one supersedes it, each with its own deadline. A guest that hangs keeps its
@@ -66,6 +69,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
 use crate::earlier::{self, Earlier};
+use crate::host_death::Blamed;
 use crate::order::{self, Origin};
 use crate::registry::Registry;
 use crate::start::{Admitted, MAYOR};
@@ -74,6 +78,9 @@ use crate::{Inner, Supervisor, SupervisorConfig};
 
 /// How long a start counts among those that are made at once.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the next suspect waits for the turn of the one before it.
+const PROOF: Duration = Duration::from_secs(30);
 
 /// Most starts at once, whatever the configuration says.
 const MAX_PARALLEL: usize = 4096;
@@ -116,6 +123,8 @@ pub(crate) struct Plan {
     /// What the town knows of each agent, and its highest number.
     rows: HashMap<AgentId, (TownKnows, Incarnation)>,
     failed: Vec<(AgentId, StartError)>,
+    /// Ends that deaths of the host were, not told yet.
+    blamed: Vec<Blamed>,
     /// Why what earlier runs left could not be made a plan of.
     broken: Option<String>,
 }
@@ -144,6 +153,8 @@ struct Entry {
     request: StartRequest,
     origin: Origin,
     settings: Option<SettingsChange>,
+    /// The host died while it was at work: it comes back alone.
+    is_suspect: bool,
     /// Keeps what its slot remembers until it is its turn.
     _agent: Option<Arc<Agent>>,
 }
@@ -176,11 +187,16 @@ enum Outcome {
 impl Plan {
     /// Puts what is known of agents into their slots, and yields what is to be done. Whatever is wrong with what
     /// is known, the host comes up.
-    pub(crate) fn make(earlier: Earlier, config: &SupervisorConfig, registry: &Registry) -> Self {
-        contain(|| Self::of(earlier, config, registry)).unwrap_or_else(|panicked| Self {
-            broken: Some(panicked.to_string()),
-            ..Self::default()
-        })
+    pub(crate) fn make(
+        earlier: Earlier,
+        blamed: Vec<Blamed>,
+        config: &SupervisorConfig,
+        registry: &Registry,
+    ) -> Self {
+        let plan = contain(|| Self::of(earlier, config, registry)).unwrap_or_else(|panicked| {
+            Self { broken: Some(panicked.to_string()), ..Self::default() }
+        });
+        Self { blamed, ..plan }
     }
 
     fn of(earlier: Earlier, config: &SupervisorConfig, registry: &Registry) -> Self {
@@ -218,10 +234,12 @@ impl Plan {
             }
         };
         if !is_quarantined {
+            let is_suspect = row.restarts.host_deaths > 0;
             agent.remember(Arc::unwrap_or_clone(row.restarts));
             let settings = row.settings.as_deref().and_then(SettingsChange::from_record);
             let origin = Origin::EarlierRun { configured };
-            self.entries.push(Entry { request, origin, settings, _agent: Some(agent) });
+            let _agent = Some(agent);
+            self.entries.push(Entry { request, origin, settings, is_suspect, _agent });
             return;
         }
         let quarantined = Quarantined { configured, request: request.clone() };
@@ -309,7 +327,7 @@ impl Plan {
             self.down.remove(&id);
             self.failed.retain(|(failed, _)| *failed != id);
             merged.want(&request, &origin, Some(number));
-            self.entries.push(Entry { request, origin, settings: None, _agent: None });
+            self.entries.push(Entry::new(request, origin));
         }
         merged
     }
@@ -338,8 +356,15 @@ impl Plan {
             }
             self.failed.retain(|(failed, _)| failed != id);
             let origin = Origin::Configured { digest };
-            self.entries.push(Entry { request, origin, settings: None, _agent: None });
+            self.entries.push(Entry::new(request, origin));
         }
+    }
+}
+
+impl Entry {
+    /// One of which earlier runs left nothing.
+    fn new(request: StartRequest, origin: Origin) -> Self {
+        Self { request, origin, settings: None, is_suspect: false, _agent: None }
     }
 }
 
@@ -399,6 +424,11 @@ impl Supervisor {
         if let Some(error) = plan.broken.take() {
             let action = "start the missing agents by hand, and report the panic";
             self.0.sink().record(Event::HydrationFailed { error, action });
+        }
+        for blamed in std::mem::take(&mut plan.blamed) {
+            let events =
+                blamed.events(&self.0.container.context, StartFailure::Quarantined.action());
+            events.into_iter().for_each(|event| self.0.sink().record(event));
         }
         let (from_store, mut from_town, mut town_error) = (plan.entries.len(), 0, None);
         let (source, snapshots) = match town {
@@ -479,6 +509,9 @@ impl Supervisor {
         let parallel = rules.parallel.clamp(1, MAX_PARALLEL);
         let permits = Arc::new(Semaphore::new(parallel));
         let is_mayor = |entry: &Entry| entry.request.role == MAYOR;
+        let (mut suspects, entries): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.is_suspect);
+        suspects.sort_by_key(|entry| !is_mayor(entry));
         let (mayors, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_mayor);
         let mut tasks = Vec::new();
         for group in [mayors, others] {
@@ -492,6 +525,18 @@ impl Supervisor {
             // The next ones begin when all of these run, or are late.
             let all = u32::try_from(parallel).unwrap_or(u32::MAX);
             drop(permits.acquire_many(all).await);
+        }
+        // Alone, so that a host that dies again dies with the one in flight that kills it.
+        for entry in suspects {
+            let id = entry.request.agent_id.clone();
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            let started = self.start_one(entry, permit, snapshots.clone(), Arc::clone(&outcomes));
+            if !matches!(started.await, Ok(Some(()))) {
+                outcomes.put(id.clone(), lost());
+            }
+            if let Some(agent) = self.0.registry.get(&id).and_then(|agent| agent.current()) {
+                let _ = timeout(PROOF, agent.settled()).await;
+            }
         }
         for (id, task) in tasks {
             if !matches!(task.await, Ok(Some(()))) {

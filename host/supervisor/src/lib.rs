@@ -14,6 +14,7 @@
 mod catalog;
 mod drain;
 mod earlier;
+mod host_death;
 mod hydrate;
 mod kept_rows;
 mod memory;
@@ -48,6 +49,7 @@ pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as Cra
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::Earlier;
+pub use host_death::{HostDeath, Suspect};
 use hydrate::Plan;
 pub use hydrate::{HydrationReport, HydrationRules};
 use kept_rows::KeptRows;
@@ -104,11 +106,12 @@ impl Supervisor {
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
-        let (earlier, forgotten) = (earlier.into(), stores.database.forgotten());
+        let (mut earlier, forgotten) = (earlier.into(), stores.database.forgotten());
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
             let container = Container::new(runtime, peers, sink, stores, context, memory);
             let container = Arc::new(container);
+            let blamed = host_death::count(&mut earlier, &config, &container);
             let max_agents = container.runtime.capacity().max_agents;
             let registry = Registry::new(
                 max_agents,
@@ -117,7 +120,7 @@ impl Supervisor {
                 &earlier.agents,
                 forgotten,
             );
-            let plan = Plan::make(earlier, &config, &registry);
+            let plan = Plan::make(earlier, blamed, &config, &registry);
             Inner {
                 config,
                 container,

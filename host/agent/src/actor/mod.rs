@@ -21,6 +21,7 @@ mod serve;
 mod snapshot;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -134,6 +135,7 @@ impl Life {
             component: OnceLock::new(),
             ring: Arc::clone(ring),
             probation: Probation::default(),
+            is_suspect: AtomicBool::new(slot.look_at_restarts(|it| it.host_deaths > 0)),
             account: Arc::clone(account),
             container: Arc::clone(container),
         });

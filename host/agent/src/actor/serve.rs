@@ -1,6 +1,7 @@
 //! An agent at work: messages, turns, and the guest's `shutdown`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bulkhead_model::time::millis;
@@ -96,6 +97,7 @@ impl Actor<'_> {
                 Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
             };
             self.shared.start.probation.survived();
+            self.clear_suspicion();
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
             if next == Next::Continue {
                 let Message { id, attempt, .. } = &envelope.message;
@@ -136,6 +138,15 @@ impl Actor<'_> {
                 return Err(self.wind_down(alive, grace, reason).await);
             }
             return Ok((alive, ()));
+        }
+    }
+
+    /// It came through a turn: whatever killed the host before, this was not it.
+    fn clear_suspicion(&self) {
+        if self.shared.start.is_suspect.swap(false, Relaxed)
+            && let Some(restarts) = self.life.slot.clear_host_deaths()
+        {
+            self.shared.note_cleared(restarts.into());
         }
     }
 

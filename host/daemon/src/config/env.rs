@@ -38,6 +38,9 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
     if let Some(level) = text("BULKHEAD_LOG_LEVEL")? {
         file.log.level = word("BULKHEAD_LOG_LEVEL", &level)?;
     }
+    if let Some(sigint) = text("BULKHEAD_SIGINT")? {
+        file.signals.sigint = word("BULKHEAD_SIGINT", &sigint)?;
+    }
     if let Some(town) = text("GASTOWN_TOWN_ID")? {
         file.town.id = Some(town);
     }

@@ -13,7 +13,7 @@ use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::cli::LogFormat;
+use crate::cli::{Interrupt, LogFormat};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -24,6 +24,7 @@ pub struct File {
     pub town: Town,
     pub log: Log,
     pub state: State,
+    pub signals: Signals,
     pub limits: Limits,
     pub memory: Memory,
     pub model: Option<Model>,
@@ -175,6 +176,13 @@ impl Default for State {
     fn default() -> Self {
         Self { dir: "state".into(), aot_mb: Count(1024) }
     }
+}
+
+/// `[signals]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signals {
+    pub sigint: Interrupt,
 }
 
 /// `[limits]`: of the container as a whole.

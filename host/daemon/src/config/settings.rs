@@ -23,7 +23,7 @@ use bulkhead_town::{Address, TownConfig};
 use toml::Spanned;
 
 use super::file::{self, Count, File};
-use crate::cli::LogFormat;
+use crate::cli::{Interrupt, LogFormat};
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Keep nothing in the database.
     pub without_store: bool,
+    /// What SIGINT means.
+    pub sigint: Interrupt,
     pub runtime: RuntimeConfig,
     pub memory: MemorySettings,
     pub catalog: Catalog,
@@ -169,6 +171,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             ..RuntimeConfig::default()
         },
         memory: memory(&file.memory)?,
+        sigint: file.signals.sigint,
         state_dir,
         without_store: false,
         catalog: Catalog { roles, components, max_agent_memory_bytes },

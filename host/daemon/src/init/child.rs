@@ -10,6 +10,7 @@ use bulkhead_model::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Handover, ProcessEnd};
+use crate::dispositions::Dispositions;
 
 /// This program with the arguments that it was called with.
 pub struct Program {
@@ -33,13 +34,18 @@ impl Program {
         }
         let (name, value) = handover.to_variable();
         let child = command.env(name, value).process_group(0).spawn()?;
-        Ok(Child { pid: Pid::from_child(&child), counters_before: handover.counters.clone() })
+        Ok(Child {
+            pid: Pid::from_child(&child),
+            run_id: handover.run_id.clone(),
+            counters_before: handover.counters.clone(),
+        })
     }
 }
 
 /// A supervisor that was started and whose end was not yet taken.
 pub struct Child {
     pid: Pid,
+    run_id: String,
     counters_before: MemoryFigures,
 }
 
@@ -47,6 +53,11 @@ impl Child {
     /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid, signal);
+    }
+
+    /// Whether it has a handler for a signal: one without would kill it.
+    pub fn catches(&self, signal: Signal) -> bool {
+        Dispositions::of(self.pid).catches(signal.as_raw())
     }
 }
 
@@ -58,6 +69,7 @@ pub fn reap(child: Option<&Child>, kernel: &Kernel) -> Option<ProcessEnd> {
             Ok(Some((pid, status))) => {
                 if let Some(child) = child.filter(|child| child.pid == pid) {
                     ended = Some(ProcessEnd {
+                        run_id: child.run_id.clone(),
                         pid: pid.as_raw_nonzero().get(),
                         code: status.exit_status(),
                         signal: status.terminating_signal(),

@@ -13,24 +13,32 @@ use crate::failure::Failure;
 /// The variable. Whoever has it set is a supervisor with an init process above it.
 const VARIABLE: &str = "BULKHEAD_INIT";
 
+/// Ends that are handed over. The oldest makes room.
+pub const MAX_ENDS: usize = 8;
+
 /// What the init process knows and its child does not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Handover {
     /// The init process.
     pub init_pid: i32,
+    /// The run id of the child: what it leaves names it so.
+    pub run_id: String,
     /// How often it started a supervisor anew.
     pub restart_seq: u64,
     /// The kernel's counters before this one was started.
     pub counters: MemoryFigures,
-    /// How the one before ended. Absent for the first one.
-    pub last_end: Option<ProcessEnd>,
+    /// How those before ended, oldest first, at most [`MAX_ENDS`]. More than the last one, because a boot that was
+    /// killed may not have told of the end before it.
+    pub ends: Vec<ProcessEnd>,
 }
 
 /// How a process ended, as its parent sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessEnd {
+    /// The run id that it was given.
+    pub run_id: String,
     /// Its id.
     pub pid: i32,
     /// The code that it exited with.
@@ -94,15 +102,17 @@ mod tests {
         let counters = MemoryFigures { oom_kills: Some(3), ..MemoryFigures::default() };
         let handover = Handover {
             init_pid: 1,
+            run_id: "run-3".into(),
             restart_seq: 2,
             counters: counters.clone(),
-            last_end: Some(ProcessEnd {
+            ends: vec![ProcessEnd {
+                run_id: "run-2".into(),
                 pid: 9,
                 code: None,
                 signal: Some(11),
                 counters_before: MemoryFigures::default(),
                 counters_after: counters,
-            }),
+            }],
         };
         let (_, value) = handover.to_variable();
         assert_eq!(serde_json::from_str::<Handover>(&value).unwrap(), handover);

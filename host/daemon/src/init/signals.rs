@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
+use crate::dispositions::Dispositions;
+
 /// Signals that wait for the main thread. When so many wait, the taker waits as well, and the kernel keeps
 /// one of each sort.
 const WAITING: usize = 64;
@@ -14,7 +16,7 @@ const WAITING: usize = 64;
 /// Between two looks at the children when no signal is heard any more.
 const DEAF: Duration = Duration::from_millis(100);
 
-/// What is passed on to the supervisor.
+/// What is passed on to the supervisor, unless it was ignored when this process was started: then it is ignored by both.
 const PASSED_ON: [i32; 6] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
 
 /// What came.
@@ -39,7 +41,9 @@ pub struct Signals {
 impl Signals {
     /// From now on the signals are kept, and do not kill.
     pub fn listen() -> io::Result<Self> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGCHLD].iter().chain(&PASSED_ON))?;
+        let before = Dispositions::of_this_process();
+        let heeded = PASSED_ON.into_iter().filter(|signal| !before.ignores(*signal));
+        let mut signals = signal_hook::iterator::Signals::new(heeded.chain([SIGCHLD]))?;
         let (tell, heard) = sync_channel(WAITING);
         std::thread::Builder::new().name("bulkhead-signal".into()).spawn(move || {
             for number in &mut signals {

@@ -210,3 +210,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn two_deaths_of_the_host_in_a_row_quarantine_whatever_the_policy() {
+    for policy in [RestartPolicy::Temporary, RestartPolicy::Permanent] {
+        let rules = rules(policy);
+        let death = |at_s| PastEnd { reason: ExitReason::HostDeath, ..crash(at_s, "h") };
+        let mut state = RestartState::default();
+        assert_eq!(state.after_host_death(&rules, death(0), SHORT), None);
+        // It came through a turn, then the row begins anew.
+        assert!(state.clear_host_deaths() && !state.clear_host_deaths());
+        assert_eq!(state.after_host_death(&rules, death(1), SHORT), None);
+        // So it does after a healthy life, and after an end of its own.
+        assert_eq!(state.after_host_death(&rules, death(2), rules.healthy), None);
+        state.after(&rules, crash(3, "f"), SHORT, 1.0);
+        assert_eq!(state.after_host_death(&rules, death(4), SHORT), None);
+        let quarantine = state.after_host_death(&rules, death(5), SHORT).unwrap();
+        assert_eq!(quarantine.why, QuarantineReason::HostDeath);
+        assert_eq!(state.quarantine, Some(quarantine));
+        let read: RestartState =
+            serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        assert_eq!(read.host_deaths, 2);
+    }
+}

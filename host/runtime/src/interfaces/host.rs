@@ -151,6 +151,7 @@ fn inject_fault(key: &str) -> Result<()> {
         "fault-injection/error" => {
             Err(HostFault("a fault was injected into host.config".into()).into())
         }
+        "fault-injection/abort" => std::process::abort(),
         "fault-injection/block" => {
             std::thread::sleep(BLOCKED);
             Ok(())

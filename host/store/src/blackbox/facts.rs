@@ -152,6 +152,9 @@ pub struct StopIntent<'a> {
     pub by: Cow<'a, str>,
     /// Why.
     pub reason: Cow<'a, str>,
+    /// How long the end may take. Absent when there is no grace, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_ms: Option<u64>,
 }
 
 /// See [`Fact::BootFailed`].
@@ -264,7 +267,7 @@ impl Fact<'_> {
             }
             Self::ColdStart(ColdStart { version }) => cut([version], bytes),
             Self::Draining(Draining { phase, .. }) => cut([phase], bytes),
-            Self::StopIntent(StopIntent { by, reason }) => cut([by, reason], bytes),
+            Self::StopIntent(StopIntent { by, reason, .. }) => cut([by, reason], bytes),
             Self::BootFailed(BootFailed { phase, message }) => cut([phase, message], bytes),
             Self::Panic(Panic { name, message, location }) => {
                 cut([name, message].into_iter().chain(location), bytes);

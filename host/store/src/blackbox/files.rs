@@ -77,6 +77,13 @@ pub fn read(dir: &Path) -> Found {
     }
 }
 
+/// What runs left that can be read: of the box in place, of one that a boot that died had just made, and of the one
+/// before. Each says itself whose it is.
+pub fn left(dir: &Path) -> Vec<Previous> {
+    let parsed = |name| parse(&read_file(&dir.join(name)).ok()?).ok();
+    [CURRENT, NEW, PREVIOUS].into_iter().filter_map(parsed).collect()
+}
+
 /// Reads what the last run left, keeps its file, and begins a new one.
 ///
 /// The directory belongs to one host at a time. When there can be no new black box, the old one is put

@@ -58,6 +58,8 @@ pub struct Run {
     pub pid: u32,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_at_ms: i64,
+    /// Its place among all runs on this disk, from 1. 0 in files of earlier versions.
+    pub number: u64,
     /// How often the host was started anew by its init process.
     pub restart_seq: u64,
     /// The file that its log goes to, in words that tell it from others of the same boot.

@@ -75,7 +75,11 @@ fn what_was_appended_is_read_in_its_order() {
 fn a_ring_keeps_the_newest_and_agents_do_not_push_out_the_container() {
     let dir = tempfile::tempdir().unwrap();
     let (_, blackbox) = begin(dir.path(), "run-1");
-    let stop = Fact::StopIntent(StopIntent { by: "SIGTERM".into(), reason: "asked".into() });
+    let stop = Fact::StopIntent(StopIntent {
+        by: "SIGTERM".into(),
+        reason: "asked".into(),
+        drain_ms: None,
+    });
     blackbox.note(&stop);
     for _ in 0..1000 {
         blackbox.append(Kind::AgentCrash, b"{}");

@@ -116,6 +116,13 @@ pub enum Change {
         /// Whether the agent is to be there all the same.
         wanted: Wanted,
     },
+    /// It came through a turn after the host had died while it was at work.
+    Cleared {
+        /// Its number.
+        incarnation: Incarnation,
+        /// What the restarts have come to.
+        restarts: Arc<RestartState>,
+    },
     /// The town wants it, whatever becomes of its start.
     Wanted {
         /// The last number that is known of it.
@@ -182,6 +189,7 @@ impl AgentRow {
                 (self.settings, self.restarts) = (settings, restarts);
             }
             Change::Returned { .. } => {}
+            Change::Cleared { restarts, .. } => self.restarts = restarts,
             Change::Wanted { order, .. } => {
                 (self.wanted, self.order) = (Wanted::Running, Some(order));
                 self.settings = None;
@@ -209,6 +217,7 @@ impl Change {
         match self {
             Self::Began { incarnation, .. }
             | Self::Returned { incarnation }
+            | Self::Cleared { incarnation, .. }
             | Self::Ended { incarnation, .. }
             | Self::Order { incarnation, .. }
             | Self::Settings { incarnation, .. } => *incarnation,
@@ -225,6 +234,7 @@ impl Change {
             | Self::Wanted { .. }
             | Self::Stopped { .. }
             | Self::Order { .. }
+            | Self::Cleared { .. }
             | Self::Settings { .. } => true,
             Self::Ended { restarts, wanted, .. } => {
                 *wanted != Wanted::Running || restarts.quarantine.is_some()

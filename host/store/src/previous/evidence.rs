@@ -5,6 +5,7 @@ use std::time::Duration;
 use bulkhead_model::Timestamp;
 use bulkhead_model::previous::{MemoryFigures, RunState};
 
+use super::outside::{Outside, Word};
 use super::{Surroundings, WaitStatus};
 use crate::blackbox::{Fact, Kind, Previous, Record};
 
@@ -47,6 +48,10 @@ pub(super) enum OomKills {
 pub(super) struct Evidence<'a> {
     pub run: &'a Previous,
     pub now: &'a Surroundings,
+    /// How the process ended, as its parent saw it, else as it is said from outside.
+    pub wait: Option<WaitStatus>,
+    /// What is said from outside.
+    pub word: Option<Word>,
     pub killed: Killed,
     /// Nothing when either boot id is not known.
     pub same_boot: Option<bool>,
@@ -65,8 +70,12 @@ impl<'a> Evidence<'a> {
         let last = run.samples().next_back();
         let figures = last.as_ref().map(|(_, figures)| figures);
         let before = run.run.boot_id.as_ref().zip(now.boot_id.as_ref());
+        let outside = now.outside.as_ref();
+        let wait = now.wait.or(outside.and_then(Outside::wait));
         Self {
-            killed: match now.wait {
+            wait,
+            word: outside.and_then(Outside::word),
+            killed: match wait {
                 Some(WaitStatus::Signaled(SIGKILL)) => Killed::Seen,
                 Some(WaitStatus::Exited(137)) => Killed::Perhaps,
                 Some(_) => Killed::No,
@@ -124,6 +133,25 @@ impl<'a> Evidence<'a> {
         let drained =
             || self.run.has_reached(RunState::Draining).then(|| "it was draining".to_owned());
         said.or_else(noted).or_else(drained)
+    }
+
+    /// How much was left of the time that it had for its end, when it last gave a sign of life.
+    pub fn drain_left(&self) -> Option<String> {
+        let (at, budget_ms) =
+            self.run.records.iter().find_map(|record| match record.fact()? {
+                Fact::StopIntent(stop) => Some((record.at, stop.drain_ms?)),
+                _ => None,
+            })?;
+        let budget = Duration::from_millis(budget_ms);
+        let left = budget.saturating_sub(self.run.last_ts().since(at));
+        let seconds = |time: Duration| time.as_secs_f64().round();
+        Some(format!("{} of {} s of its drain were left", seconds(left), seconds(budget)))
+    }
+
+    /// How far the boot came.
+    pub fn boot_sentence(&self) -> Option<String> {
+        let phase = self.run.state()?;
+        Some(format!("its boot came no further than {}", phase.as_str()))
     }
 
     pub fn memory_sentence(&self) -> Option<String> {

@@ -6,6 +6,7 @@ use bulkhead_model::previous::RunState;
 
 use super::WaitStatus::{Exited, Signaled};
 use super::evidence::{Evidence, Killed, OomKills, SIGABRT};
+use super::outside::Word;
 use crate::blackbox::CleanMarker;
 
 /// Percentage of time in which every task waits for memory, from which little else happens.
@@ -13,6 +14,9 @@ const THRASH_PRESSURE: f64 = 20.0;
 
 /// What Rust exits with after a panic of the main thread.
 const PANIC_CODE: i32 = 101;
+
+/// Exit codes of a run that came to the end of its drain, with all agents or without some.
+const ENDS_AS_ASKED: [i32; 2] = [0, 3];
 
 /// Signals that the machine raises: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV.
 const FAULTS: [i32; 5] = [4, SIGABRT, 7, 8, 11];
@@ -57,8 +61,11 @@ fn clean(evidence: &Evidence<'_>) -> Verdict {
         CleanMarker::Of(_) if !run.has_reached(RunState::Draining) => {
             WasNot("the clean marker was written without a drain".into())
         }
+        CleanMarker::Of(_) if contradicts_clean(evidence) => WasNot(
+            "it marked itself as clean, and outside it is said to have ended otherwise".into(),
+        ),
         CleanMarker::Of(_) => {
-            let confidence = match evidence.now.wait {
+            let confidence = match evidence.wait {
                 None | Some(Exited(_)) => High,
                 Some(Signaled(_)) => Medium,
             };
@@ -67,8 +74,20 @@ fn clean(evidence: &Evidence<'_>) -> Verdict {
     }
 }
 
+/// A parent saw the end of the very run. Who says something from outside means the run before, and a marker that does
+/// not go with it is perhaps that of an earlier one.
+fn contradicts_clean(evidence: &Evidence<'_>) -> bool {
+    let from_outside = evidence.now.wait.is_none();
+    let ended_otherwise = match evidence.wait {
+        None => false,
+        Some(Exited(code)) => !ENDS_AS_ASKED.contains(&code),
+        Some(Signaled(_)) => true,
+    };
+    from_outside && (ended_otherwise || evidence.word == Some(Word::Oom))
+}
+
 fn uncaught_exception(evidence: &Evidence<'_>) -> Verdict {
-    match (evidence.panic(), evidence.now.wait) {
+    match (evidence.panic(), evidence.wait) {
         (Some(panic), None | Some(Exited(_) | Signaled(SIGABRT))) => Was(High, vec![panic]),
         (Some(panic), Some(Signaled(_))) => Was(Medium, vec![panic]),
         (None, Some(Exited(PANIC_CODE))) => {
@@ -79,7 +98,7 @@ fn uncaught_exception(evidence: &Evidence<'_>) -> Verdict {
 }
 
 fn native_fault(evidence: &Evidence<'_>) -> Verdict {
-    match evidence.now.wait {
+    match evidence.wait {
         Some(Signaled(signal)) if FAULTS.contains(&signal) => {
             Was(High, vec![format!("signal {signal} is one that the machine raises")])
         }
@@ -93,6 +112,12 @@ fn native_fault(evidence: &Evidence<'_>) -> Verdict {
 }
 
 fn oom_kill(evidence: &Evidence<'_>) -> Verdict {
+    if evidence.word == Some(Word::Oom) {
+        let mut reasons = vec!["whoever runs the container says so".to_owned()];
+        reasons.extend(evidence.memory_sentence());
+        let also = evidence.is_near_limit() || matches!(evidence.oom_kills, OomKills::Rose(..));
+        return Was(if also { High } else { Medium }, reasons);
+    }
     if evidence.killed == Killed::No {
         return WasNot("SIGKILL did not end the process".into());
     }
@@ -139,23 +164,32 @@ fn init_failure(evidence: &Evidence<'_>) -> Verdict {
     if evidence.stop().is_some() || asked_by_signal(evidence) || evidence.same_boot == Some(false) {
         return Silent;
     }
-    let phase = evidence.run.state().unwrap_or(RunState::Starting);
-    let reasons = vec![format!("its boot came no further than {}", phase.as_str())];
-    Was(if evidence.killed == Killed::No { High } else { Medium }, reasons)
+    match evidence.killed {
+        // A boot that fails by itself exits, and leaves a word. It does not kill itself.
+        Killed::Seen => WasNot("SIGKILL ended it in its boot".into()),
+        Killed::Perhaps | Killed::Unseen => Silent,
+        Killed::No => Was(High, evidence.boot_sentence().into_iter().collect()),
+    }
 }
 
 fn orchestrator_stop(evidence: &Evidence<'_>) -> Verdict {
     if let Some(stop) = evidence.stop() {
-        return Was(High, vec![stop, "it did not get to its clean marker".into()]);
+        let mut reasons = vec![stop];
+        reasons.extend(evidence.drain_left());
+        reasons.push("it did not get to its clean marker".into());
+        return Was(High, reasons);
     }
     if asked_by_signal(evidence) {
         return Was(High, vec!["that signal asks for an end".into()]);
+    }
+    if evidence.word == Some(Word::Stop) {
+        return Was(Medium, vec!["whoever runs the container says so".into()]);
     }
     WasNot("nobody asked it to end".into())
 }
 
 fn asked_by_signal(evidence: &Evidence<'_>) -> bool {
-    match evidence.now.wait {
+    match evidence.wait {
         Some(Signaled(signal)) => REQUESTS.contains(&signal),
         Some(Exited(_)) | None => false,
     }

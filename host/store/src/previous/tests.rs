@@ -86,7 +86,11 @@ impl Previous {
 }
 
 fn stop() -> Fact<'static> {
-    Fact::StopIntent(StopIntent { by: "SIGTERM".into(), reason: "a signal".into() })
+    Fact::StopIntent(StopIntent {
+        by: "SIGTERM".into(),
+        reason: "a signal".into(),
+        drain_ms: Some(300_000),
+    })
 }
 
 fn panic() -> Fact<'static> {
@@ -99,7 +103,7 @@ fn panic() -> Fact<'static> {
 
 /// The same boot, the same counters, and nobody saw the end.
 fn quiet() -> Surroundings {
-    Surroundings { boot_id: Some("boot-1".into()), wait: None, memory: calm() }
+    Surroundings { boot_id: Some("boot-1".into()), memory: calm(), ..Surroundings::default() }
 }
 
 fn after(wait: Option<WaitStatus>) -> Surroundings {
@@ -113,12 +117,12 @@ fn after_oom(wait: Option<WaitStatus>) -> Surroundings {
 
 fn another_boot() -> Surroundings {
     let memory = MemoryFigures { oom_kills: Some(0), ..calm() };
-    Surroundings { boot_id: Some("boot-2".into()), wait: None, memory }
+    Surroundings { boot_id: Some("boot-2".into()), memory, ..Surroundings::default() }
 }
 
 #[track_caller]
 fn check(run: &Previous, now: &Surroundings, cause: Cause, confidence: Confidence) -> PreviousRun {
-    let judged = judge(Some(run), now);
+    let judged = judge(run, now);
     assert_eq!((judged.cause, judged.confidence), (cause, confidence), "{judged:#?}");
     assert!(!judged.evidence.is_empty());
     assert!(judged.excluded.iter().all(|line| !line.starts_with(cause.as_str())), "{judged:#?}");
@@ -129,12 +133,70 @@ fn excludes(judged: &PreviousRun, line: &str) {
     assert!(judged.excluded.iter().any(|found| found.starts_with(line)), "{judged:#?}");
 }
 
+fn without_box(missing: &Missing, wait: Option<WaitStatus>) -> (Cause, Confidence) {
+    let judged = judge_without_box(missing, calm(), &after(wait));
+    assert!(!judged.evidence.is_empty(), "{judged:#?}");
+    assert_eq!((&judged.previous_run_id, judged.last_state), (&None, None));
+    (judged.cause, judged.confidence)
+}
+
 #[test]
-fn without_a_previous_record_nothing_is_known() {
-    let judged = judge(None, &after(SIGKILL));
+fn a_first_run_and_one_whose_evidence_is_gone_are_two_things() {
+    let lost = Missing::Lost("the disk is another one".into());
+    assert_eq!(without_box(&Missing::NoRun, None), (Cause::None, Medium));
+    assert_eq!(without_box(&lost, None), (Cause::Lost, High));
+    assert_eq!(without_box(&lost, SIGKILL), (Cause::Lost, High), "it may have been in its drain");
+    assert_eq!(without_box(&lost, Some(Exited(99))), (Cause::Lost, High));
+    assert_eq!(without_box(&lost, Some(Signaled(11))), (Cause::NativeFault, High));
+}
+
+#[test]
+fn a_run_that_died_before_it_had_a_box_is_judged_by_what_its_parent_saw() {
+    assert_eq!(without_box(&Missing::NeverHad, None), (Cause::Unknown, Low));
+    assert_eq!(without_box(&Missing::NeverHad, SIGKILL), (Cause::ExternalSigkill, Medium));
+    assert_eq!(without_box(&Missing::NeverHad, Some(Exited(99))), (Cause::Unknown, Low));
+    assert_eq!(without_box(&Missing::NeverHad, Some(Signaled(6))), (Cause::NativeFault, High));
+    let judged = judge_without_box(&Missing::NeverHad, calm(), &after_oom(SIGKILL));
+    assert_eq!(judged.cause, Cause::OomKill);
+    let broken = Missing::Unreadable("its black box could not be read: no header".into());
+    let judged = judge_without_box(&broken, calm(), &quiet());
     assert_eq!((judged.cause, judged.confidence), (Cause::Unknown, Low));
-    assert_eq!((judged.signal, judged.exit_code), (Some(9), None));
-    assert_eq!(judged.previous_run_id, None);
+    assert!(judged.evidence[0].contains("no header"), "{judged:#?}");
+}
+
+/// The same boot and counters, and a word from outside.
+fn told(text: &str) -> Surroundings {
+    Surroundings { outside: Some(Outside::parse(text).unwrap()), ..quiet() }
+}
+
+#[test]
+fn what_outsiders_know_comes_in() {
+    let judged = check(&busy(), &told(r#"{"code":137,"reason":"oom"}"#), Cause::OomKill, Medium);
+    assert_eq!(judged.exit_code, Some(137));
+    let line = r#"from outside: code 137, reason "oom""#;
+    assert!(judged.evidence.iter().any(|found| found == line), "{judged:#?}");
+    let full = busy().and(89_000, &Fact::Memory(full()));
+    check(&full, &told(r#"{"reason":"OOMKilled"}"#), Cause::OomKill, High);
+    check(&busy(), &told(r#"{"reason":"Evicted"}"#), Cause::OrchestratorStop, Medium);
+    check(&busy(), &told(r#"{"signal":9}"#), Cause::ExternalSigkill, High);
+    check(&busy(), &told(r#"{"code":137}"#), Cause::ExternalSigkill, Low);
+    check(&busy(), &told(r#"{"signal":11}"#), Cause::NativeFault, High);
+    let lost = Missing::Lost("gone".into());
+    let judged = judge_without_box(&lost, calm(), &told(r#"{"code":137,"reason":"oom"}"#));
+    assert_eq!((judged.cause, judged.confidence), (Cause::OomKill, Medium));
+    let judged = judge_without_box(&lost, calm(), &told(r#"{"code":0}"#));
+    assert_eq!(judged.cause, Cause::Lost);
+}
+
+#[test]
+fn a_box_that_outsiders_contradict_is_not_believed() {
+    let clean = || busy().and(90_500, &stop()).came_to(RunState::Draining).marked("run-1");
+    for text in [r#"{"code":137}"#, r#"{"signal":9}"#, r#"{"code":0,"reason":"oom"}"#] {
+        let judged = judge(&clean(), &told(text));
+        assert_ne!(judged.cause, Cause::Clean, "{judged:#?}");
+    }
+    check(&clean(), &told(r#"{"code":0}"#), Cause::Clean, High);
+    check(&clean(), &told(r#"{"code":3}"#), Cause::Clean, High);
 }
 
 #[test]
@@ -155,7 +217,7 @@ fn a_clean_marker_of_another_run_proves_nothing() {
 #[test]
 fn a_clean_marker_before_hydration_or_without_a_drain_proves_nothing() {
     let run = busy().only_came_to(RunState::Started).came_to(RunState::Draining).marked("run-1");
-    excludes(&judge(Some(&run), &quiet()), "clean: the clean marker was written before hydration");
+    excludes(&judge(&run, &quiet()), "clean: the clean marker was written before hydration");
     let run = busy().marked("run-1");
     let judged = check(&run, &after(SIGKILL), Cause::ExternalSigkill, High);
     excludes(&judged, "clean: the clean marker was written without a drain");
@@ -329,6 +391,16 @@ fn killed_while_draining_after_sigterm_is_an_orchestrator_stop_and_no_external_s
 }
 
 #[test]
+fn a_stop_says_how_much_of_the_drain_was_left() {
+    let mut run = busy().and(90_000, &stop()).came_to(RunState::Draining);
+    run.last_live = Some(Timestamp(380_000));
+    let judged = check(&run, &after(SIGKILL), Cause::OrchestratorStop, High);
+    assert_eq!(judged.evidence[1], "10 of 300 s of its drain were left", "{judged:#?}");
+    run.last_live = Some(Timestamp(500_000));
+    assert_eq!(judge(&run, &quiet()).evidence[1], "0 of 300 s of its drain were left");
+}
+
+#[test]
 fn the_stop_is_known_after_its_record_was_overwritten() {
     let run = Previous { stop_intent_at: Some(Timestamp(90_000)), ..busy() };
     check(&run, &after(SIGKILL), Cause::OrchestratorStop, High);
@@ -376,14 +448,24 @@ fn an_end_in_the_boot_is_an_init_failure_with_its_phase() {
     let judged = check(&run, &after(Some(Exited(78))), Cause::InitFailure, High);
     assert_eq!(judged.evidence[0], "its boot came no further than started");
     assert_eq!(judged.last_state, Some(RunState::Started));
-    check(&run, &after(SIGKILL), Cause::InitFailure, Medium);
-    check(&run, &quiet(), Cause::InitFailure, Medium);
+    check(&run, &after(Some(Exited(1))), Cause::InitFailure, High);
+}
+
+#[test]
+fn a_kill_in_the_boot_is_a_kill_and_one_that_nobody_saw_is_unknown() {
+    let run = busy().only_came_to(RunState::Started);
+    let judged = check(&run, &after(SIGKILL), Cause::ExternalSigkill, High);
+    excludes(&judged, "init_failure: SIGKILL ended it in its boot");
+    let judged = check(&run, &quiet(), Cause::Unknown, Low);
+    let line = "its boot came no further than started";
+    assert!(judged.evidence.iter().any(|found| found == line), "{judged:#?}");
 }
 
 #[test]
 fn a_boot_that_told_why_it_failed_is_believed() {
     let failed = Fact::BootFailed(BootFailed { phase: "listen".into(), message: "in use".into() });
-    let own = Fact::StopIntent(StopIntent { by: "boot".into(), reason: "failed".into() });
+    let own =
+        Fact::StopIntent(StopIntent { by: "boot".into(), reason: "failed".into(), drain_ms: None });
     let run = busy().only_came_to(RunState::Starting).and(2000, &failed).and(2001, &own);
     let judged = check(&run, &after(Some(Exited(1))), Cause::InitFailure, High);
     assert_eq!(judged.evidence[0], "its boot failed in phase listen: in use");
@@ -435,7 +517,7 @@ fn what_the_run_was_at_is_told_with_its_last_words() {
     };
     let at = vec![work.clone()];
     let run = Previous { in_flight: at, untracked: 7, torn: 2, missing: 1, ..busy() };
-    let judged = judge(Some(&run), &quiet());
+    let judged = judge(&run, &quiet());
     assert_eq!(judged.in_flight, [work]);
     assert_eq!(judged.previous_run_id.as_deref(), Some("run-1"));
     assert_eq!((judged.last_seq, judged.last_ts), (Some(70), Some(Timestamp(90_000))));

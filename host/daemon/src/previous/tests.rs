@@ -1,0 +1,179 @@
+use std::path::Path;
+
+use bulkhead_model::previous::RunState;
+use bulkhead_store::blackbox::{self, Geometry, Run};
+
+use super::*;
+
+const SMALL: Geometry = Geometry { in_flight: 4, container: 8, agents: 16 };
+
+fn end_of(run_id: &str, code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
+    let counters = |oom_kills| MemoryFigures {
+        oom_kills: Some(oom_kills),
+        group_oom_kills: Some(oom_kills),
+        ..MemoryFigures::default()
+    };
+    ProcessEnd {
+        run_id: run_id.into(),
+        pid: 7,
+        code,
+        signal,
+        counters_before: counters(1),
+        counters_after: counters(1),
+    }
+}
+
+/// A boot: reads what is there, and begins a run that comes to `state`. Returns what it would tell, oldest first.
+fn boot(
+    dir: &Path,
+    run_id: &str,
+    ends: &[ProcessEnd],
+    state: Option<RunState>,
+) -> Vec<PreviousRun> {
+    let mut runs = Runs::read(dir);
+    let boxes = blackbox::left(dir);
+    let found = blackbox::read(dir);
+    let traces = Traces {
+        found: &found,
+        boxes: &boxes,
+        runs: &runs,
+        ends,
+        outside: None,
+        has_database: false,
+    };
+    let (untold, number) = (traces.untold(), traces.next_number());
+    let before = Before::judge(&traces, &Kernel::here());
+    let untold = before.keep(untold);
+    let judged = before.judged;
+    let Some(state) = state else { return judged };
+    let boot_id = Kernel::here().boot_id();
+    let run = Run { run_id: run_id.into(), number, boot_id, pid: 7, ..Run::default() };
+    let blackbox = blackbox::open(dir, &run, SMALL).blackbox.unwrap();
+    let run = KnownRun { run_id: run_id.into(), number, has_box: true, verdict: None };
+    runs.begin(untold, run).unwrap();
+    if state > RunState::Starting {
+        blackbox.reached(RunState::Started).unwrap();
+        blackbox.reached(RunState::Hydrated).unwrap();
+        runs.told().unwrap();
+    }
+    if state >= RunState::Draining {
+        blackbox.reached(RunState::Draining).unwrap();
+    }
+    if state == RunState::Clean {
+        blackbox.reached(RunState::Clean).unwrap();
+    }
+    judged
+}
+
+fn brief(judged: &[PreviousRun]) -> Vec<(Option<&str>, Cause)> {
+    judged.iter().map(|run| (run.previous_run_id.as_deref(), run.cause)).collect()
+}
+
+#[test]
+fn a_first_boot_is_no_error_and_a_lost_run_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let judged = boot(dir.path(), "a", &[], None);
+    assert_eq!(brief(&judged), [(None, Cause::None)]);
+    let event = Before { judged, deaths: Vec::new() }.into_event();
+    assert!(matches!(event, Some(Event::PreviousRun { level: Level::Info, .. })));
+    // Init knows of one, and the disk is empty.
+    for (code, signal) in [(Some(99), None), (None, Some(9))] {
+        let judged = boot(dir.path(), "b", &[end_of("a", code, signal)], None);
+        assert_eq!(brief(&judged), [(Some("a"), Cause::Lost)]);
+        let event = Before { judged, deaths: Vec::new() }.into_event();
+        assert!(matches!(event, Some(Event::PreviousRun { level: Level::Error, .. })));
+    }
+    let judged = boot(dir.path(), "b", &[end_of("a", None, Some(11))], None);
+    assert_eq!(brief(&judged), [(Some("a"), Cause::NativeFault)]);
+}
+
+#[test]
+fn a_black_box_that_is_gone_or_of_another_run_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    boot(dir.path(), "a", &[], Some(RunState::Clean));
+    let stale = std::fs::read(dir.path().join("blackbox")).unwrap();
+    let judged = boot(dir.path(), "b", &[], Some(RunState::Hydrated));
+    assert_eq!(brief(&judged), [(Some("a"), Cause::Clean)]);
+    // Killed, and somebody put the old one back.
+    std::fs::write(dir.path().join("blackbox"), &stale).unwrap();
+    let judged = boot(dir.path(), "c", &[], None);
+    assert_eq!(brief(&judged), [(Some("b"), Cause::Lost)]);
+    assert!(judged[0].evidence[0].contains("is of run a"), "{judged:#?}");
+    std::fs::remove_file(dir.path().join("blackbox")).unwrap();
+    std::fs::remove_file(dir.path().join("blackbox.previous")).unwrap();
+    assert_eq!(brief(&boot(dir.path(), "c", &[], None)), [(Some("b"), Cause::Lost)]);
+    std::fs::remove_file(dir.path().join("runs")).unwrap();
+    assert_eq!(brief(&boot(dir.path(), "c", &[], None)), [(None, Cause::None)]);
+}
+
+#[test]
+fn a_boot_that_was_killed_hides_neither_its_own_end_nor_that_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = |run_id| end_of(run_id, None, Some(9));
+    boot(dir.path(), "a", &[], Some(RunState::Draining));
+    // Its boot is killed before it told anything, with its box in place.
+    boot(dir.path(), "b", &[killed("a")], Some(RunState::Starting));
+    let judged = boot(dir.path(), "c", &[killed("a"), killed("b")], Some(RunState::Starting));
+    let told = [(Some("a"), Cause::OrchestratorStop), (Some("b"), Cause::ExternalSigkill)];
+    assert_eq!(brief(&judged), told);
+    // Two more, before they had anything.
+    let ends = [killed("a"), killed("b"), killed("c"), killed("d0"), killed("d")];
+    let judged = boot(dir.path(), "e", &ends, Some(RunState::Hydrated));
+    let kill = |run_id| (Some(run_id), Cause::ExternalSigkill);
+    assert_eq!(brief(&judged), [told[0], kill("b"), kill("c"), kill("d0"), kill("d")]);
+    // All of them are told of now.
+    let judged = boot(dir.path(), "f", &[killed("e")], None);
+    assert_eq!(brief(&judged), [kill("e")]);
+    // Without an init process nobody knows who killed it.
+    assert_eq!(brief(&boot(dir.path(), "f", &[], None)), [(Some("e"), Cause::Unknown)]);
+}
+
+#[test]
+fn a_boot_that_died_between_its_two_renames_has_its_own_box() {
+    let dir = tempfile::tempdir().unwrap();
+    boot(dir.path(), "a", &[], Some(RunState::Draining));
+    let path = |name: &str| dir.path().join(name);
+    let before = std::fs::read(path("runs")).unwrap();
+    boot(dir.path(), "b", &[], Some(RunState::Starting));
+    std::fs::rename(path("blackbox"), path("blackbox.new")).unwrap();
+    std::fs::write(path("runs"), before).unwrap();
+    let judged = boot(dir.path(), "c", &[], None);
+    assert_eq!(brief(&judged), [(Some("a"), Cause::OrchestratorStop), (Some("b"), Cause::Unknown)]);
+}
+
+#[test]
+fn a_list_of_runs_that_is_older_than_the_box_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    boot(dir.path(), "a", &[], Some(RunState::Hydrated));
+    let old = std::fs::read(dir.path().join("runs")).unwrap();
+    boot(dir.path(), "b", &[], Some(RunState::Clean));
+    std::fs::write(dir.path().join("runs"), old).unwrap();
+    let judged = boot(dir.path(), "c", &[], None);
+    assert_eq!(judged.last().map(|run| run.cause), Some(Cause::Clean));
+    std::fs::remove_file(dir.path().join("runs")).unwrap();
+    assert_eq!(brief(&boot(dir.path(), "c", &[], None)), [(Some("b"), Cause::Clean)]);
+}
+
+#[test]
+fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = Outside::parse(r#"{"code":137,"reason":"oom"}"#).unwrap();
+    let judge = |ends: &[ProcessEnd]| {
+        let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
+        let found = blackbox::read(dir.path());
+        let traces = Traces {
+            found: &found,
+            boxes: &boxes,
+            runs: &runs,
+            ends,
+            outside: Some(&outside),
+            has_database: false,
+        };
+        let run = Before::judge(&traces, &Kernel::here()).run().clone();
+        (run.cause, run.confidence)
+    };
+    assert_eq!(judge(&[]), (Cause::OomKill, Confidence::Medium), "the disk is gone");
+    boot(dir.path(), "a", &[], Some(RunState::Hydrated));
+    assert_eq!(judge(&[]), (Cause::OomKill, Confidence::Medium));
+    assert_eq!(judge(&[end_of("a", None, Some(9))]).0, Cause::ExternalSigkill);
+}

@@ -1,0 +1,115 @@
+//! Who kills the host is not simply started again: a death of the host counts against the agents that were at work
+//! then, two in a row quarantine one, and the innocent are cleared one at a time.
+
+use harness::{Host, HostBuilder, Value, wait_until};
+use rustix::process::{Signal, kill_process};
+
+/// An agent whose first turn aborts the host, and others that wait in theirs.
+fn builder() -> HostBuilder {
+    // By default a role is `temporary`.
+    Host::builder().guest("host-error").guest("puppet").supervise()
+}
+
+fn deaths_of(host: &Host, agent: &str) -> Vec<Value> {
+    let mut crashes = host.events_of(agent, "agent.crash");
+    crashes.retain(|crash| crash["reason"] == "host_death");
+    crashes
+}
+
+fn cold_starts(host: &Host) -> usize {
+    host.events_named("container.cold_start").len()
+}
+
+/// Begins an agent that ends the host in its first turn, each time.
+fn start_culprit(host: &Host) {
+    let prompt = harness::json!({"prompt": "abort"});
+    host.client().start_with("culprit", "host-error", prompt).expect(201);
+    wait_until("it is at work", || host.client().status("culprit")["busy"] == true);
+    std::fs::write(host.workspace("culprit").join("abort"), "").expect("write into the workspace");
+}
+
+#[test]
+fn an_agent_that_kills_the_host_twice_is_quarantined() {
+    let host = builder().start().ready();
+    host.client().start("bystander", "puppet");
+    start_culprit(&host);
+    host.wait_for_number(&["agent.quarantined"], 1);
+    assert_eq!(cold_starts(&host), 3, "two deaths");
+    host.wait_until_ready();
+    let status = host.client().status("culprit");
+    assert_eq!(
+        (&status["status"], &status["exitReason"]),
+        (&"quarantined".into(), &"host_death".into())
+    );
+    host.client()
+        .start_with("culprit", "host-error", harness::json!({"prompt": "abort"}))
+        .expect_error(409, &[]);
+    assert_eq!(host.client().ask("bystander", "hi"), "hi");
+    assert!(deaths_of(&host, "bystander").is_empty(), "it was not at work");
+    let crashes = deaths_of(&host, "culprit");
+    assert_eq!(crashes.len(), 2, "{crashes:#?}");
+    assert_eq!(crashes[0]["consequence"]["decision"], "restart");
+    assert_eq!(crashes[1]["consequence"]["why"], "host-death", "{:#}", crashes[1]);
+    let runs = host.events_named("container.cold_start");
+    for (crash, run) in crashes.iter().zip(&runs) {
+        assert_eq!(crash["phase"], "handle", "{crash:#}");
+        let listed =
+            host.client().get(&format!("/crashes/{}", crash["crashId"].as_str().expect("an id")));
+        assert_eq!(listed.expect(200)["reason"], "host_death");
+    }
+    // It stays down over a death that nobody is to blame for.
+    kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
+    host.wait_for_number(&["container.cold_start"], 4);
+    host.wait_until_ready();
+    assert_eq!(host.client().status("culprit")["status"], "quarantined");
+    host.finish();
+}
+
+#[test]
+fn the_innocent_that_were_at_work_are_cleared() {
+    let host = builder().start().ready();
+    let innocent = ["a", "b", "z"];
+    for agent in innocent {
+        host.client().start(agent, "puppet");
+        host.client().send(agent, "wait well").expect(200);
+        wait_until("it is at work", || host.client().status(agent)["busy"] == true);
+    }
+    start_culprit(&host);
+    host.wait_for_number(&["container.cold_start"], 2);
+    // Whoever has its message again may end its turn.
+    innocent.iter().for_each(|agent| host.release(agent));
+    host.wait_for_number(&["agent.quarantined"], 1);
+    host.wait_until_ready();
+    assert_eq!(host.events_of("culprit", "agent.quarantined").len(), 1);
+    assert_eq!(deaths_of(&host, "culprit").len(), 2);
+    for agent in innocent {
+        innocent.iter().for_each(|agent| host.release(agent));
+        host.client().reaches(agent, "running");
+        assert_eq!(deaths_of(&host, agent).len(), 1, "it was in flight once");
+    }
+    assert_eq!(cold_starts(&host), 3, "two deaths are enough to find it");
+    let told = host.events_named("container.previous_run");
+    let in_flight = |line: &Value| line["inFlight"].as_array().map_or(0, Vec::len);
+    assert_eq!((in_flight(&told[1]), in_flight(&told[2])), (4, 1), "it was alone: {:#}", told[2]);
+    host.finish_with(Signal::INT, harness::host::CLEAN);
+}
+
+#[test]
+fn a_kill_from_outside_counts_against_nobody() {
+    let host = builder().start().ready();
+    host.client().start("a", "puppet");
+    for run in 2..=4 {
+        if host.client().status("a")["busy"] != true {
+            host.client().send("a", "wait well").expect(200);
+        }
+        wait_until("it is at work", || host.client().status("a")["busy"] == true);
+        kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
+        host.wait_for_number(&["container.cold_start"], run);
+        host.wait_until_ready();
+        host.client().reaches("a", "running");
+    }
+    assert!(deaths_of(&host, "a").is_empty());
+    assert!(host.events_named("agent.quarantined").is_empty());
+    host.release("a");
+    host.finish_with(Signal::INT, harness::host::CLEAN);
+}
