@@ -5,6 +5,8 @@
 
 #[path = "kill_matrix/full_disk.rs"]
 mod full_disk;
+#[path = "kill_matrix/full_log.rs"]
+mod full_log;
 #[path = "kill_matrix/half_line.rs"]
 mod half_line;
 #[path = "kill_matrix/in_flight.rs"]

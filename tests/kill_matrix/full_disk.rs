@@ -24,7 +24,7 @@ const ENTRANCE: [&str; 6] = [
 ];
 
 /// Why this machine or user cannot have such a disk.
-fn missing() -> Option<String> {
+pub fn missing() -> Option<String> {
     let dir = tempfile::tempdir().expect("make a directory");
     fs::create_dir(dir.path().join("state")).expect("make a directory");
     let mut command = Command::new(ENTRANCE[0]);
