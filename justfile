@@ -51,6 +51,17 @@ test *args: build guests
 model-check schedules="1000000" preemptions="3": _compiler
     SLOT_SCHEDULES={{ schedules }} SLOT_PREEMPTIONS={{ preemptions }} cargo test -p slot-model -- --nocapture
 
+# keep a host busy and disturb it for so many minutes, and check from outside what it promises
+soak minutes="20" *args: build guests
+    cargo run -p soak -- --minutes {{ minutes }} {{ args }}
+
+# what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills
+nightly: build guests
+    just model-check
+    DURABLE_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 \
+        cargo nextest run -E 'binary(durable_kills) | binary(database_kill) | binary(kill) | binary(kill_matrix) | binary(exit_matrix) | binary(properties) | test(flapping)'
+    just soak 20
+
 # record anew what the host writes when it ends in every way, with labels: the corpus of `bulkhead diagnose`
 record-corpus rounds="3": build guests
     #!/usr/bin/env bash

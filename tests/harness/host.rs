@@ -16,7 +16,7 @@ use signal_hook::flag;
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::output::Output;
+use crate::output::{Drained, Output, Stalled};
 use crate::{HostBuilder, PATIENCE, files, wait_until};
 
 /// How long the host may take to end when asked to, before it is killed.
@@ -195,6 +195,17 @@ impl Host {
     /// The lines about an agent so far.
     pub fn lines_of(&self, agent: &str) -> Vec<Value> {
         self.output.lines(|line| line["agentId"] == agent)
+    }
+
+    /// What it wrote since the last call, for runs that are long: see [`Output::drain`].
+    pub fn drain_lines(&self) -> Vec<Drained> {
+        self.output.drain()
+    }
+
+    /// Nobody reads its log until the guard is dropped.
+    #[must_use]
+    pub fn stall_log(&self) -> Stalled {
+        self.output.stall()
     }
 
     /// Every line so far.

@@ -13,6 +13,25 @@ use crate::contract;
 /// Lines that a failure shows.
 const SHOWN: usize = 30;
 
+/// A piece of stdout, in its order.
+#[derive(Debug, Clone)]
+pub enum Drained {
+    /// A line of the log.
+    Line(Value),
+    /// Something else, as text.
+    Broken(String),
+}
+
+/// Until it is dropped, nobody reads the log.
+pub struct Stalled(Arc<Shared>);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        *self.0.stalled.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.resumed.notify_all();
+    }
+}
+
 /// What a process wrote so far, collected by a thread.
 pub struct Output {
     shared: Arc<Shared>,
@@ -23,6 +42,9 @@ pub struct Output {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Nobody reads stdout.
+    stalled: Mutex<bool>,
+    resumed: Condvar,
 }
 
 #[derive(Default)]
@@ -31,6 +53,8 @@ struct State {
     /// Lines of stdout that are no JSON, each with the number of lines before it that are.
     broken: Vec<(usize, String)>,
     stderr: String,
+    /// Lines at the front that were drained, and are kept.
+    drained: usize,
     /// Lines about agents that were only counted, by their event.
     counted: HashMap<Vec<u8>, u64>,
     ended: bool,
@@ -75,6 +99,35 @@ impl Output {
     /// Every line so far that `wanted` says yes to.
     pub fn lines(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         self.shared.lock().lines.iter().filter(|line| wanted(line)).cloned().collect()
+    }
+
+    /// What came since the last call. Lines about agents are forgotten here, so that a run of hours fits; those about
+    /// the container stay.
+    pub fn drain(&self) -> Vec<Drained> {
+        let mut state = self.shared.lock();
+        let from = state.drained;
+        let fresh = state.lines.split_off(from);
+        let mut broken = std::mem::take(&mut state.broken).into_iter().peekable();
+        let mut drained = Vec::with_capacity(fresh.len());
+        for (at, line) in (from..).zip(fresh) {
+            while let Some((_, text)) = broken.next_if(|(before, _)| *before <= at) {
+                drained.push(Drained::Broken(text));
+            }
+            if line["event"].as_str().is_some_and(|event| event.starts_with("container.")) {
+                state.lines.push(line.clone());
+            }
+            drained.push(Drained::Line(line));
+        }
+        drained.extend(broken.map(|(_, text)| Drained::Broken(text)));
+        state.drained = state.lines.len();
+        drained
+    }
+
+    /// Reads no more than what is on its way, until the guard is dropped.
+    #[must_use]
+    pub fn stall(&self) -> Stalled {
+        *self.shared.stalled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Stalled(Arc::clone(&self.shared))
     }
 
     /// Lines of an event about agents so far that were counted and not kept.
@@ -176,6 +229,8 @@ impl Shared {
     fn read_lines(&self, stdout: impl Read, terse: bool) {
         let (mut stdout, mut line) = (BufReader::with_capacity(1 << 20, stdout), Vec::new());
         while stdout.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            let stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.resumed.wait_while(stalled, |stalled| *stalled));
             let line = std::mem::take(&mut line);
             let line = line.strip_suffix(b"\n").unwrap_or(&line);
             let mut state = self.lock();
@@ -241,6 +296,16 @@ mod tests {
         output.join();
         assert_eq!(output.lines(|_| true).len(), 1);
         assert_eq!((output.counted("agent.start"), output.counted("agent.exit")), (1, 0));
+    }
+
+    #[test]
+    fn a_drained_log_comes_in_order_and_keeps_what_is_about_the_container() {
+        let (cold, agent) = (line("container.cold_start", 0), line("agent.start", 1));
+        let output = output(&[&cold, &agent, "half a", &cold]);
+        let drained = output.drain();
+        assert!(matches!(&drained[2], Drained::Broken(text) if text == "half a"), "{drained:?}");
+        assert_eq!((drained.len(), output.lines(|_| true).len()), (4, 2));
+        assert!(output.drain().is_empty());
     }
 
     #[test]

@@ -67,7 +67,6 @@ struct World {
     drains: Flag,
     starts: AtomicUsize,
     answers: AtomicUsize,
-    letters: Plain<Vec<Arc<AtomicUsize>>>,
 }
 
 /// An incarnation.
@@ -78,7 +77,6 @@ struct FakeInner {
     number: Plain<Option<Incarnation>>,
     numbers: Arc<Plain<Vec<Incarnation>>>,
     spec: u8,
-    mail: Arc<Mailbox>,
     state: Plain<AgentState>,
     ordered: Flag,
     answered: Flag,
@@ -89,64 +87,6 @@ struct FakeInner {
 
 /// A place that is taken.
 struct Place(Arc<AtomicUsize>);
-
-/// What of a mailbox matters here: it belongs to a start and all its restarts, and its senders wait.
-#[derive(Default)]
-struct Mailbox(Plain<Mail>);
-
-#[derive(Default)]
-struct Mail {
-    waiting: Vec<Letter>,
-    closed: bool,
-}
-
-/// A message.
-struct Letter {
-    deliveries: u32,
-    /// How often its sender was answered.
-    answers: Arc<AtomicUsize>,
-}
-
-/// Deliveries of one message.
-const MAX_ATTEMPTS: u32 = 2;
-
-impl Letter {
-    fn answer(self) {
-        self.answers.fetch_add(1, SeqCst);
-    }
-}
-
-impl Mailbox {
-    fn take(&self) -> Option<Letter> {
-        let mut mail = self.0.lock().unwrap();
-        let first = (!mail.waiting.is_empty()).then(|| mail.waiting.remove(0));
-        first.map(|letter| Letter { deliveries: letter.deliveries + 1, ..letter })
-    }
-
-    // What `actor::delivery` does with a message whose turn did not end.
-    fn put_back(&self, letter: Letter) {
-        let mut mail = self.0.lock().unwrap();
-        match mail.closed || letter.deliveries >= MAX_ATTEMPTS {
-            true => letter.answer(),
-            false => mail.waiting.insert(0, letter),
-        }
-    }
-
-    fn adopt(&self, letters: Vec<Letter>) {
-        self.0.lock().unwrap().waiting.extend(letters);
-    }
-
-    fn close(&self) -> Vec<Letter> {
-        let mut mail = self.0.lock().unwrap();
-        mail.closed = true;
-        std::mem::take(&mut mail.waiting)
-    }
-
-    // Nobody comes back for it.
-    fn answer_all(&self) {
-        self.close().into_iter().for_each(Letter::answer);
-    }
-}
 
 /// Something that happens once.
 struct Flag {
@@ -275,7 +215,6 @@ impl World {
             drains: Flag::new(),
             starts: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
-            letters: Plain::default(),
         })
     }
 
@@ -291,21 +230,11 @@ impl World {
         }
     }
 
-    // With a message that waits for it: every start has one.
     fn make(&self, spec: u8) -> Fake {
-        let answers = Arc::default();
-        self.letters.lock().unwrap().push(Arc::clone(&answers));
-        let mail = Arc::new(Mailbox::default());
-        mail.adopt(vec![Letter { deliveries: 0, answers }]);
-        self.make_with(spec, mail)
-    }
-
-    fn make_with(&self, spec: u8, mail: Arc<Mailbox>) -> Fake {
         let fake = Fake(Arc::new(FakeInner {
             number: Plain::default(),
             numbers: Arc::clone(&self.numbers),
             spec,
-            mail,
             state: Plain::new(AgentState::Starting),
             ordered: Flag::new(),
             answered: Flag::new(),
@@ -316,8 +245,8 @@ impl World {
         fake
     }
 
-    fn make_numbered(&self, number: Incarnation, before: &Fake) -> Fake {
-        let fake = self.make_with(before.0.spec, Arc::clone(&before.0.mail));
+    fn make_numbered(&self, number: Incarnation, spec: u8) -> Fake {
+        let fake = self.make(spec);
         fake.assign(number);
         fake
     }
@@ -376,7 +305,6 @@ impl World {
     async fn run(self: Arc<Self>, first: Fake, ticket: Ticket, mut fate: Fate) {
         if !self.reserve(&first, ticket, fate).await {
             self.slot.withdraw(ticket);
-            first.0.mail.answer_all();
             first.0.answered.set();
             return;
         }
@@ -410,9 +338,6 @@ impl World {
             let is_equal = holder.is_same(agent.spec()) && holder.is_up();
             assert!(self.restarts || !is_equal, "a start replaced its equal");
         }
-        if let Some(resting) = &resting {
-            agent.0.mail.adopt(resting.0.mail.close());
-        }
         for before in [holder, resting].into_iter().flatten() {
             before.0.ordered.set();
         }
@@ -440,12 +365,10 @@ impl World {
             agent.set_state(AgentState::Running { busy: false });
             agent.0.answered.set();
         }
-        let mut in_turn = if at_start { None } else { agent.0.mail.take() };
         if *crashes > 0 {
             *crashes -= 1;
             yield_now().await;
         } else {
-            in_turn.take().into_iter().for_each(Letter::answer);
             agent.0.ordered.wait().await;
         }
         self.leave(agent);
@@ -463,15 +386,7 @@ impl World {
         assert!(!exited.contains(&agent.number()), "an incarnation ended twice");
         exited.push(agent.number());
         drop(exited);
-        if comes_back {
-            // Before anybody can take over what waits.
-            in_turn.take().into_iter().for_each(|letter| agent.0.mail.put_back(letter));
-        }
         self.slot.end(agent.number(), comes_back);
-        if !comes_back {
-            in_turn.into_iter().for_each(Letter::answer);
-            agent.0.mail.answer_all();
-        }
         agent.0.gone.set();
         agent.0.answered.set();
         comes_back
@@ -489,13 +404,11 @@ impl World {
         let next = match select(over, timer).await {
             Either::Left(_) => None,
             Either::Right(_) => {
-                self.slot.retry(number, |number| self.make_numbered(number, agent))
+                self.slot.retry(number, |number| self.make_numbered(number, agent.0.spec))
             }
         };
         if next.is_none() {
             self.slot.give_up_rest(number);
-            // A start that took over has what waited.
-            agent.0.mail.answer_all();
             if !self.drains.is_set() {
                 agent.0.ordered.wait().await;
             }
@@ -526,9 +439,6 @@ impl World {
             task.await.unwrap();
         }
         assert_eq!(self.starts.load(SeqCst), self.answers.load(SeqCst), "a start was not answered");
-        for answers in self.letters.lock().unwrap().iter() {
-            assert_eq!(answers.load(SeqCst), 1, "a sender was answered not once");
-        }
         let made = self.made.lock().unwrap();
         assert!(made.iter().all(|fake| fake.0.answered.is_set()), "an incarnation did not answer");
         assert_eq!(*self.entered.lock().unwrap(), *self.exited.lock().unwrap(), "exits");

@@ -313,7 +313,6 @@ enum Step {
     Ended(u8, u64, bool, bool),
     Stopped(u8, u64),
     Settings(u8, u64),
-    Order(u8, u64),
     Reopen,
 }
 
@@ -325,8 +324,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (agent.clone(), number.clone(), any::<bool>(), any::<bool>())
             .prop_map(|(a, n, stays, bad)| Step::Ended(a, n, stays, bad)),
         2 => (agent.clone(), number.clone()).prop_map(|(a, n)| Step::Stopped(a, n)),
-        1 => (agent.clone(), number.clone()).prop_map(|(a, n)| Step::Settings(a, n)),
-        1 => (agent, number).prop_map(|(a, n)| Step::Order(a, n)),
+        1 => (agent, number).prop_map(|(a, n)| Step::Settings(a, n)),
         1 => Just(Step::Reopen),
     ]
 }
@@ -347,8 +345,7 @@ fn expect(model: &mut BTreeMap<u8, Expected>, step: &Step) {
         | Step::Returned(agent, number)
         | Step::Ended(agent, number, ..)
         | Step::Stopped(agent, number)
-        | Step::Settings(agent, number)
-        | Step::Order(agent, number) => (*agent, *number),
+        | Step::Settings(agent, number) => (*agent, *number),
         Step::Reopen => return,
     };
     if !model.contains_key(&agent) && !matches!(step, Step::Began(..)) {
@@ -370,7 +367,6 @@ fn expect(model: &mut BTreeMap<u8, Expected>, step: &Step) {
         }
         Step::Stopped(..) => row.running = false,
         Step::Settings(..) => row.settings = Some(format!("settings {number}")),
-        Step::Order(..) => row.order = Some(format!("other order {number}")),
         Step::Returned(..) | Step::Reopen => {}
     }
     if !row.running && !row.quarantined {
@@ -395,10 +391,6 @@ fn change(step: &Step) -> Option<(AgentId, Change)> {
         Step::Settings(agent, n) => {
             let settings = format!("settings {n}").into();
             (name(agent), Change::Settings { incarnation: incarnation(*n), settings })
-        }
-        Step::Order(agent, n) => {
-            let order = format!("other order {n}").into();
-            (name(agent), Change::Order { incarnation: incarnation(*n), order })
         }
         Step::Reopen => return None,
     })
