@@ -55,7 +55,9 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
         assert_eq!(crash["phase"], "handle", "{crash:#}");
         let listed =
             host.client().get(&format!("/crashes/{}", crash["crashId"].as_str().expect("an id")));
-        assert_eq!(listed.expect(200)["reason"], "host_death");
+        let kept = listed.expect(200);
+        assert_eq!(kept["reason"], "host_death", "{kept:#}");
+        assert_eq!(kept["runId"], run["runId"], "the run that died: {kept:#}");
     }
     // It stays down over a death that nobody is to blame for.
     kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
