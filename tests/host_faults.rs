@@ -1,6 +1,6 @@
 //! Faults of the host itself: what is contained is told and survived, what is not is told and ends it.
 
-use harness::{Host, Value};
+use harness::{Host, Value, wait_until};
 use rustix::process::Signal;
 
 /// Exit code of a panic that nothing contained.
@@ -82,4 +82,36 @@ fn the_same_failure_again_and_again_is_one_line() {
     assert!(told.len() <= 1 + 90 / seconds, "{} lines", told.len());
     let repeated: u64 = told.iter().filter_map(|line| line["repeated"].as_u64()).sum();
     assert!(repeated + told.len() as u64 <= 50, "{told:?}");
+}
+
+/// An agent comes back at once, and a few times only from faults of its own.
+const LOOPER: &str = "restart = \"permanent\"\nworkspace = true\nrestart_max = 2\n\
+    restart_backoff_ms = 1\nrestart_backoff_max_ms = 20";
+
+#[test]
+fn a_disk_that_takes_no_workspace_quarantines_nobody() {
+    let host = Host::builder().guest("puppet").role("puppet", "puppet", LOOPER).start();
+    host.client().start("one", "puppet");
+    // A file is where its directory has to be: the host cannot make its next instance.
+    let workspace = host.workspace("one");
+    std::fs::remove_dir_all(&workspace).expect("remove the workspace");
+    std::fs::write(&workspace, "").expect("write a file in its place");
+    host.client().send("one", "panic").expect(200);
+    let faults = || {
+        let crashes = host.events_of("one", "agent.crash");
+        crashes.iter().filter(|crash| crash["reason"] == "host_error").count()
+    };
+    wait_until("the host failed it often", || faults() >= 10);
+    let status = host.client().status("one");
+    assert_ne!(status["status"], "quarantined", "{status}");
+    assert!(status["restart"]["attemptsInWindow"].as_u64() <= Some(2), "{status}");
+    assert!(host.events_named("agent.quarantined").is_empty());
+
+    std::fs::remove_file(&workspace).expect("remove the file");
+    host.client().reaches("one", "running");
+    wait_until("it works", || {
+        host.client().try_send_wait("one", "hi").is_ok_and(|answer| answer.status == 200)
+    });
+    assert!(host.events_named("agent.quarantined").is_empty());
+    host.finish();
 }

@@ -31,7 +31,7 @@ pub enum ExitReason {
     Panic,
     /// The wasm stack, or the guest's own stack in linear memory, ran out.
     StackExhausted,
-    /// Growth past the hard limit.
+    /// Growth past its own hard limit.
     MemoryLimit,
     /// The guest burned its CPU time.
     CpuDeadline,
@@ -45,7 +45,7 @@ pub enum ExitReason {
     HostError,
     /// Forced end after the grace.
     Killed,
-    /// Shed to save the rest.
+    /// Shed to save the rest, or ended because the container had no room for its growth.
     EvictedMemoryPressure,
     /// The host died while it was at work, of something that an agent can do.
     HostDeath,
@@ -61,12 +61,24 @@ pub enum ExitClass {
     Asked,
     /// Somebody asked for it, and the agent did not go by itself.
     Forced,
-    /// A fault of the agent: the only class that counts against it.
+    /// A fault of the agent.
     Fault,
     /// A fault of the host.
     Host,
     /// The agent had to go for the others.
     Evicted,
+}
+
+impl ExitClass {
+    /// Whether such an end counts when a crash looper is looked for. What the host, its disk or the neighbours
+    /// did to an agent says nothing about the agent.
+    pub fn counts_against_the_agent(self) -> bool {
+        match self {
+            // One that is to run always and ends at once, as intended, loops as well.
+            Self::Done | Self::Fault => true,
+            Self::Asked | Self::Forced | Self::Host | Self::Evicted => false,
+        }
+    }
 }
 
 impl ExitReason {
@@ -226,7 +238,7 @@ pub struct Exit {
     pub code: Option<String>,
     /// The denied growth of a [`ExitReason::MemoryLimit`].
     pub requested_bytes: Option<u64>,
-    /// The host call in flight, if there was one.
+    /// The host function that was in flight, or whose failure this is.
     pub host_call: Option<String>,
     /// Innermost first. Empty when the end was not inside wasm.
     pub frames: Frames,

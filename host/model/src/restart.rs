@@ -4,18 +4,27 @@
 //!   an end ──▶ does the policy want it back? ── no ──▶ Stay
 //!                       │ yes
 //!                       ▼
-//!   a fault that a retry cannot help, or the same fault at start several times in a row?  ──▶ Quarantine
-//!                       │ no
-//!                       ▼
-//!   more ends in the window than allowed?  ──▶ Quarantine
-//!                       │ no
-//!                       ▼
-//!   Retry, after a random time below an exponential bound (full jitter)
+//!   does it count against the agent? ── no, the host or its neighbours did it ──┐
+//!                       │ yes                                                   │
+//!                       ▼                                                       │
+//!   a fault that a retry cannot help, or the same fault at start several        │
+//!   times in a row?  ──▶ Quarantine                                             │
+//!                       │ no                                                    │
+//!                       ▼                                                       │
+//!   more ends in the window than allowed?  ──▶ Quarantine                       │
+//!                       │ no                                                    │
+//!                       ▼                                                       ▼
+//!   Retry, after a random time below an exponential bound (full jitter). After an eviction: in the
+//!   upper half of a bound that grows up to five times as far
 //! ```
 //!
 //! An incarnation that lived for a healthy period sets the bound back to its first value. The window does
 //! not forget for that: an agent that dies every minute is a crash looper as well. All times of a run are by a
 //! clock that nobody sets: a wall clock that jumps makes no crash looper, and hides none.
+//!
+//! An agent that was evicted is not at fault, but to restart one that leaks at once would push out its
+//! neighbours again and again. So its backoff grows with every eviction, and only an incarnation as long as
+//! the window sets it back: a leak that takes minutes to fill the container is not healthy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +57,7 @@ pub struct RestartRules {
     pub backoff_max: Duration,
     /// A life as long as this sets the backoff back.
     pub healthy: Duration,
-    /// Ends within `window` that are answered by a restart. One more is quarantined. At most
+    /// Ends within `window` that count against the agent and are answered by a restart. One more is quarantined. At most
     /// [`MAX_RESTARTS`].
     pub max_restarts: u32,
     /// The time in which `max_restarts` may happen.
@@ -69,6 +78,9 @@ pub const MAX_RESTARTS: u32 = 100;
 
 /// Deaths of the host in a row, each with the agent at work, that put it into quarantine.
 pub const MAX_HOST_DEATHS: u32 = 2;
+
+/// Largest bound of the backoff after an eviction, in [`RestartRules::backoff_max`]: five minutes by default.
+const MAX_EVICTION_FACTOR: u32 = 5;
 
 /// Ends that are kept at least, so that a person sees a history.
 const MIN_HISTORY: usize = 10;
@@ -201,6 +213,11 @@ impl PastEnd {
             component_sha256: None,
         }
     }
+
+    /// Whether it counts when a crash looper is looked for.
+    fn counts(&self) -> bool {
+        self.reason.class().counts_against_the_agent()
+    }
 }
 
 impl RestartState {
@@ -223,7 +240,9 @@ impl RestartState {
         if !wanted {
             return Decision::Stay;
         }
-        if lived >= rules.healthy {
+        let class = end.reason.class();
+        let evicted = class == ExitClass::Evicted;
+        if lived >= if evicted { rules.window.max(rules.healthy) } else { rules.healthy } {
             self.streak = 0;
         }
         let now = end.at;
@@ -233,7 +252,11 @@ impl RestartState {
             self.quarantine = Some(quarantine.clone());
             return Decision::Quarantine(quarantine);
         }
-        let backoff = rules.bound(self.streak).mul_f64(dice.clamp(0.0, 1.0));
+        let dice = dice.clamp(0.0, 1.0);
+        let backoff = match evicted {
+            true => rules.bound_after_eviction(self.streak).mul_f64(0.5 + dice / 2.0),
+            false => rules.bound(self.streak).mul_f64(dice),
+        };
         self.streak = self.streak.saturating_add(1);
         Decision::Retry { at: now.after(backoff), backoff }
     }
@@ -267,7 +290,7 @@ impl RestartState {
         std::mem::take(&mut self.host_deaths) > 0
     }
 
-    /// Ends within the window that ends at `now`, when the run has lived for `uptime`. One of an earlier
+    /// Ends that count within the window that ends at `now`, when the run has lived for `uptime`. One of an earlier
     /// run that is in the future, after the wall clock was set back, counts as of now.
     pub fn attempts_in_window(
         &self,
@@ -279,22 +302,25 @@ impl RestartState {
             (Some(then), Some(now)) => now.saturating_sub(then),
             _ => now.since(end.at),
         };
-        let recent = self.ends.iter().filter(|end| age(end) < rules.window).count();
+        let counts = |end: &Arc<PastEnd>| end.counts() && age(end) < rules.window;
+        let recent = self.ends.iter().filter(|end| counts(end)).count();
         u32::try_from(recent).unwrap_or(u32::MAX)
     }
 
     fn remember(&mut self, end: PastEnd, rules: &RestartRules) {
         // One more than is allowed has to be seen.
         let kept = (rules.max_restarts.min(MAX_RESTARTS) as usize + 1).max(MIN_HISTORY);
-        if self.ends.len() >= kept {
-            self.ends.drain(..=self.ends.len() - kept);
+        while self.ends.len() >= kept {
+            // Those that do not count go first: they must not hide a crash looper.
+            let goes = self.ends.iter().position(|end| !end.counts()).unwrap_or(0);
+            self.ends.remove(goes);
         }
         self.ends.push(Arc::new(end));
     }
 
     /// Whether the last end was one too many.
     fn hopeless(&self, rules: &RestartRules) -> Option<(QuarantineReason, String)> {
-        let last = self.ends.last()?;
+        let last = self.ends.last().filter(|end| end.counts())?;
         let reason = last.reason.as_str();
         if last.at_start && last.deterministic {
             let text = format!("it cannot start: {reason}, and a retry cannot help");
@@ -304,7 +330,8 @@ impl RestartState {
             let failed = end.at_start && end.reason.class() == ExitClass::Fault;
             failed && end.fingerprint == last.fingerprint
         };
-        let same = self.ends.iter().rev().take_while(is_same).count();
+        let counting = self.ends.iter().rev().filter(|end| end.counts());
+        let same = counting.take_while(is_same).count();
         if same >= rules.same_fault.max(1) as usize && last.at_start {
             let text = format!("{same} starts in a row ended with the same fault, {reason}");
             return Some((QuarantineReason::SameFault, text));
@@ -338,6 +365,12 @@ impl RestartRules {
     fn bound(&self, streak: u32) -> Duration {
         let factor = 1_u32.checked_shl(streak).unwrap_or(u32::MAX);
         self.backoff.saturating_mul(factor).min(self.backoff_max)
+    }
+
+    fn bound_after_eviction(&self, streak: u32) -> Duration {
+        let max = self.backoff_max.saturating_mul(MAX_EVICTION_FACTOR);
+        let factor = 1_u32.checked_shl(streak).unwrap_or(u32::MAX);
+        self.backoff.saturating_mul(factor).min(max)
     }
 }
 

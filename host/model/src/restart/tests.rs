@@ -168,6 +168,69 @@ fn a_start_that_no_retry_can_help_is_quarantined_at_once() {
     assert_eq!(quarantine.why, QuarantineReason::Deterministic);
 }
 
+/// An end that was somebody else's doing.
+fn not_its_doing(reason: ExitReason, at_s: i64) -> PastEnd {
+    PastEnd { reason, at_start: true, deterministic: true, ..crash(at_s, "same") }
+}
+
+#[test]
+fn what_the_host_or_the_neighbours_do_quarantines_nobody() {
+    for reason in [ExitReason::HostError, ExitReason::EvictedMemoryPressure] {
+        let mut state = RestartState::default();
+        let rules = rules(RestartPolicy::Permanent);
+        let mut bounds = Vec::new();
+        for n in 0..200 {
+            let decision = state.after(&rules, not_its_doing(reason, n), SHORT, 1.0);
+            bounds.push(backoff(&decision));
+        }
+        assert_eq!(state.attempts_in_window(&rules, Timestamp(200_000), None), 0);
+        assert!(bounds.is_sorted() && bounds[0] == rules.backoff, "it backs off all the same");
+        assert_eq!(state.ends.len(), MIN_HISTORY, "and stays visible");
+    }
+}
+
+#[test]
+fn what_does_not_count_hides_no_crash_looper() {
+    let rules = rules(RestartPolicy::Permanent);
+    let mut state = RestartState::default();
+    for n in 0..5 {
+        backoff(&state.after(&rules, crash(n, "f"), SHORT, 1.0));
+        for _ in 0..20 {
+            let end = not_its_doing(ExitReason::HostError, n);
+            backoff(&state.after(&rules, end, SHORT, 1.0));
+        }
+    }
+    let decision = state.after(&rules, crash(5, "f"), SHORT, 1.0);
+    let Decision::Quarantine(quarantine) = decision else { panic!("{decision:?}") };
+    assert!(quarantine.message.contains("ended 6 times"), "{}", quarantine.message);
+    // Nor does it interrupt the same fault in a row.
+    let mut state = RestartState::default();
+    for n in 0..2 {
+        backoff(&state.after(&rules, crash_at_start(n, "f"), SHORT, 1.0));
+        let end = not_its_doing(ExitReason::EvictedMemoryPressure, n);
+        backoff(&state.after(&rules, end, SHORT, 1.0));
+    }
+    let decision = state.after(&rules, crash_at_start(2, "f"), SHORT, 1.0);
+    assert!(matches!(decision, Decision::Quarantine(_)), "{decision:?}");
+}
+
+#[test]
+fn one_that_is_evicted_again_and_again_stays_away_longer_and_longer() {
+    let rules = rules(RestartPolicy::Permanent);
+    let mut state = RestartState::default();
+    let mut evict = |at_s, lived, dice| {
+        let end = not_its_doing(ExitReason::EvictedMemoryPressure, at_s);
+        backoff(&state.after(&rules, end, lived, dice))
+    };
+    // A leak that takes a healthy period to fill the container is no less one.
+    let seconds: Vec<f64> =
+        (0..12).map(|n| evict(n * 400, rules.healthy, 1.0).as_secs_f64()).collect();
+    assert_eq!(seconds[..4], [0.5, 1.0, 2.0, 4.0]);
+    assert_eq!(seconds[10..], [300.0, 300.0], "five times the cap of other backoffs");
+    assert_eq!(evict(5000, SHORT, 0.0).as_secs(), 150, "it never comes back at once");
+    assert_eq!(evict(6000, rules.window, 1.0), rules.backoff, "until it stayed for a window");
+}
+
 #[test]
 fn the_state_survives_being_written_and_read() {
     let rules = rules(RestartPolicy::Permanent);
