@@ -117,6 +117,28 @@ fn a_role_that_wants_core_dumps_gets_one_for_each_crash() {
     host.finish();
 }
 
+/// The crash of the only agent, and that its core dump is kept.
+fn dumped(host: &Host) -> Value {
+    let dump = host.wait_for_line("the dump", |line| line["event"] == "agent.core_dump");
+    let [crash] = &host.crashes()[..] else { panic!("{:?}", host.crashes()) };
+    assert_eq!(dump["crashId"], crash["crashId"]);
+    crash.clone()
+}
+
+/// Its grace is short, and it does not go by itself.
+const DEAF: &str = "core_dump = true\nshutdown_ms = 200";
+
+#[test]
+fn an_end_in_shutdown_leaves_a_core_dump_too() {
+    let host = Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", DEAF);
+    let host = host.start();
+    host.client().start("one", "deaf");
+    host.client().stop("one").expect(200);
+    let crash = dumped(&host);
+    assert_eq!((&crash["reason"], &crash["phase"]), (&json!("killed"), &json!("shutdown")));
+    host.finish();
+}
+
 #[test]
 fn the_next_run_and_a_person_read_what_was_written() {
     let (host, crash) = crashed("");

@@ -13,6 +13,7 @@ use bulkhead_store::database::Wanted;
 
 use super::delivery::{self, Unanswered};
 use super::{Actor, Ended, answer};
+use crate::aftermath::Aftermath;
 use crate::agent::AgentSlot;
 use crate::board::AfterEnd;
 use crate::handle::{AgentHandle, Shared};
@@ -28,6 +29,8 @@ pub(super) struct Tenure {
     shared: Arc<Shared>,
     stage: Stage,
     counted: Option<Counted>,
+    /// The end is told, and the slot not given back.
+    ending: Option<Ending>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,8 @@ enum Stage {
 struct Counted(Arc<RunContext>);
 
 impl Actor<'_> {
-    /// Writes the record, publishes the end, gives the slot back, and answers everyone who still waits.
+    /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
+    /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
         let Ended { mut exit, in_flight, mut remains } = ended;
@@ -58,10 +62,13 @@ impl Actor<'_> {
             remains = None;
         }
         let crash_id = self.reporter.crash_id(&exit);
-        let keeping = self.keep_core(remains, crash_id.as_deref()).await;
         let may_restart = !self.container.is_draining();
-        let told = Told { crash_id: crash_id.clone(), in_flight, keeping, may_restart };
-        let After { backoff, unanswered } = self.tenure.end(&self.reporter, &exit, told);
+        let told = Told { crash_id: crash_id.clone(), in_flight, may_restart };
+        self.tenure.tell(&self.reporter, &exit, told);
+        // Only now that its end is told: a host that dies before says that this was under way.
+        self.is_through();
+        let keeping = self.keep_core(remains, crash_id.as_deref()).await;
+        let After { backoff, unanswered } = self.tenure.release(keeping);
         match class {
             // To restart it costs the host the same, whoever is to blame.
             ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
@@ -69,8 +76,6 @@ impl Actor<'_> {
             }
             ExitClass::Done | ExitClass::Asked | ExitClass::Evicted => {}
         }
-        // Only now that its end is told: a host that dies before says that this was under way.
-        self.is_through();
         // Told after the record is written, so that whoever asked can read it.
         self.refuse(start_error(&exit, self.deadline, crash_id));
         if let Some((mut envelope, report)) = unanswered {
@@ -103,7 +108,8 @@ impl Actor<'_> {
         );
     }
 
-    /// Hands over what a crash left. The store is gone before anything else of the agent may live.
+    /// Hands over what a crash left. The store is gone before anything else of the agent may live, with a dump or
+    /// without one.
     async fn keep_core(
         &self,
         remains: Option<Box<Remains>>,
@@ -111,7 +117,7 @@ impl Actor<'_> {
     ) -> Option<Keeping> {
         let dumps = self.container.runtime.core_dumps()?;
         let mut keeping = dumps.keep(*remains?, crash_id?);
-        keeping.released().await;
+        keeping.released(DUMPING).await;
         Some(keeping)
     }
 }
@@ -121,11 +127,21 @@ struct Told {
     crash_id: Option<String>,
     /// The message whose turn it was.
     in_flight: Option<Envelope>,
-    keeping: Option<Keeping>,
     may_restart: bool,
 }
 
+/// An end that is told, of an incarnation that still holds the slot.
+struct Ending {
+    view: ExitView,
+    reason: ExitReason,
+    then: AfterEnd,
+    after: After,
+    /// What is still to be found out about it.
+    aftermath: Option<Aftermath>,
+}
+
 /// What follows from an end.
+#[derive(Default)]
 struct After {
     /// How long until the agent comes back, if it does.
     backoff: Option<Duration>,
@@ -133,17 +149,20 @@ struct After {
     unanswered: Option<Unanswered>,
 }
 
+/// How long an agent that crashed waits until its core dump is copied, for those before it to be written.
+const DUMPING: Duration = Duration::from_secs(2);
+
 impl Tenure {
     /// Of an incarnation that has the reservation.
     pub(super) fn new(agent: &AgentHandle, ticket: Ticket, slot: &Arc<AgentSlot>) -> Self {
         let (slot, shared) = (Arc::clone(slot), Arc::clone(&agent.shared));
-        Self { slot, shared, stage: Stage::Reserved(ticket), counted: None }
+        Self { slot, shared, stage: Stage::Reserved(ticket), counted: None, ending: None }
     }
 
     /// Of an incarnation that holds the slot.
     pub(super) fn holding(agent: &AgentHandle, slot: &Arc<AgentSlot>) -> Self {
         let (slot, shared) = (Arc::clone(slot), Arc::clone(&agent.shared));
-        let mut tenure = Self { slot, shared, stage: Stage::Over, counted: None };
+        let mut tenure = Self { slot, shared, stage: Stage::Over, counted: None, ending: None };
         tenure.begins();
         tenure
     }
@@ -201,9 +220,9 @@ impl Tenure {
         self.stage = Stage::Over;
     }
 
-    /// Tells the end, makes it visible, and gives the slot back.
-    fn end(&mut self, reporter: &Reporter, exit: &Exit, told: Told) -> After {
-        let Told { crash_id, in_flight, keeping, may_restart } = told;
+    /// Decides what follows from the end, and tells both. The slot stays held.
+    fn tell(&mut self, reporter: &Reporter, exit: &Exit, told: Told) {
+        let Told { crash_id, in_flight, may_restart } = told;
         let shared = Arc::clone(&self.shared);
         let number = shared.incarnation();
         let (at, fingerprint) = (now(), exit.fingerprint());
@@ -219,7 +238,6 @@ impl Tenure {
         let attempts_in_window = restarts.attempts_in_window(rules, at, uptime);
         // Before anybody can see the end.
         let wanted = shared.note_end(exit.reason, &decision, may_restart, restarts.into());
-        let for_mail = crash_id.clone();
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let end = End {
             exit,
@@ -248,18 +266,27 @@ impl Tenure {
         if !is_wanted {
             shared.forgets_messages();
         }
-        shared.board.end(end.view(), exit.reason.is_normal(), then);
+        let (view, reason, after) = (end.view(), exit.reason, After { backoff, unanswered });
+        self.ending = Some(Ending { view, reason, then, after, aftermath });
+    }
+
+    /// The store is gone: makes the end that was told visible, and gives the slot back.
+    fn release(&mut self, keeping: Option<Keeping>) -> After {
+        let Some(ending) = self.ending.take() else { return After::default() };
+        let Ending { view, reason, then, after, aftermath } = ending;
+        let is_back = after.backoff.is_some();
+        self.shared.board.end(view.clone(), reason.is_normal(), then);
         self.counted = None;
         // A rest that somebody took meanwhile is given up by `rest`, like one that is taken later.
-        self.slot.end(number, backoff.is_some());
-        self.stage = if backoff.is_some() { Stage::Rests } else { Stage::Over };
-        if backoff.is_none() {
-            self.answer_mail(exit.reason, &exit.message, for_mail);
+        self.slot.end(self.shared.incarnation(), is_back);
+        self.stage = if is_back { Stage::Rests } else { Stage::Over };
+        if !is_back {
+            self.answer_mail(reason, &view.message, view.crash_id);
         }
         if let Some(aftermath) = aftermath {
             aftermath.with_core_dump(keeping).spawn();
         }
-        After { backoff, unanswered }
+        after
     }
 
     /// The agent does not come back: nothing more is taken, and who waits is told.
@@ -299,20 +326,22 @@ impl Drop for Tenure {
             Stage::Over => return,
             Stage::Reserved(_) => self.withdraw(),
             Stage::Holds => {
-                let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
-                let told = Told {
-                    crash_id: reporter.crash_id(&exit),
-                    in_flight: None,
-                    keeping: None,
-                    may_restart: false,
-                };
-                self.end(&reporter, &exit, told);
+                if self.ending.is_none() {
+                    let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
+                    let crash_id = reporter.crash_id(&exit);
+                    let told = Told { crash_id, in_flight: None, may_restart: false };
+                    self.tell(&reporter, &exit, told);
+                }
+                if let Some((mut envelope, report)) = self.release(None).unanswered {
+                    answer(&mut envelope, report);
+                }
             }
-            Stage::Rests => {
-                self.slot.give_up_rest(self.shared.incarnation());
-                self.shared.board.end_rest();
-                self.close_mailbox();
-            }
+            Stage::Rests => {}
+        }
+        if self.stage == Stage::Rests {
+            self.slot.give_up_rest(self.shared.incarnation());
+            self.shared.board.end_rest();
+            self.close_mailbox();
         }
         let error = StartError::new(StartPhase::GuestStart, StartFailure::Host, text);
         if self.shared.answer(Err(error.clone())) {

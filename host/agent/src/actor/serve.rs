@@ -230,6 +230,7 @@ impl Actor<'_> {
                 }
             }
         };
+        let mut left = None;
         let exit = match (end, ordered) {
             (CallEnd::Ended(exit, _), Some(reason)) if exit.reason == ExitReason::Killed => {
                 Exit::new(exit_reason(reason), Phase::Run, "a program without shutdown was stopped")
@@ -237,7 +238,10 @@ impl Actor<'_> {
             (CallEnd::Ended(exit, _), _) if exit.status == Some(0) => {
                 Exit::new(ExitReason::Completed, Phase::Run, exit.message)
             }
-            (CallEnd::Ended(exit, _), _) => exit,
+            (CallEnd::Ended(exit, remains), _) => {
+                left = remains;
+                exit
+            }
             (CallEnd::Returned(_, Ok(())), _) => {
                 Exit::new(ExitReason::Completed, Phase::Run, "the program ran to its end")
             }
@@ -247,7 +251,7 @@ impl Actor<'_> {
                 exit
             }
         };
-        exit.into()
+        (exit, left).into()
     }
 
     /// Calls the guest's `shutdown` with what is left of the grace.
@@ -289,7 +293,7 @@ impl Actor<'_> {
                     format!("ended when asked to, saying {}: {}", failure.code, failure.message);
                 Exit::new(exit_reason(reason), Phase::Shutdown, text)
             }
-            CallEnd::Ended(exit, _) => return of_the_grace(exit.into()),
+            CallEnd::Ended(exit, remains) => return of_the_grace((exit, remains).into()),
         };
         exit.into()
     }

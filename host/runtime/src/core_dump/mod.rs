@@ -9,6 +9,9 @@
 //!   bulkhead-dumps (one thread, nice 10): serialize ─▶ the store is gone ─▶ make room ─▶ CRASH-ID.wasm.core
 //! ```
 //!
+//! A disk that hangs holds the thread and nobody else: a store that waits behind it for too long is given up
+//! ([`Keeping::released`]).
+//!
 //! A dump is WebAssembly's standard format (`core`, `coremodules`, `coreinstances`, `corestack`, with
 //! memories and globals) as the engine writes it. Off by default: it holds whatever the agent had in
 //! memory, secrets included. The directory and its files are for their owner alone.
@@ -46,6 +49,7 @@ use std::time::Duration;
 
 use bulkhead_events::containment;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use wasmtime::WasmCoreDump;
 
 use crate::incarnation::Live;
@@ -125,6 +129,9 @@ pub enum CoreDumpError {
         /// The system's words.
         message: String,
     },
+    /// Its agent waited too long for its turn, because the disk is slow or hangs.
+    #[error("it was given up: those before it took too long to be written")]
+    GivenUp,
     /// The host is going away.
     #[error("the host is going away")]
     Ended,
@@ -160,8 +167,11 @@ struct Counts {
     refused: AtomicU64,
 }
 
+/// A store on its way to the thread. Whoever takes it out first has it.
+type Waiting = Arc<Mutex<Option<Remains>>>;
+
 struct Job {
-    remains: Remains,
+    remains: Waiting,
     crash_id: String,
     released: oneshot::Sender<()>,
     done: oneshot::Sender<Result<KeptCoreDump, CoreDumpError>>,
@@ -169,8 +179,11 @@ struct Job {
 
 /// A core dump in the making. Dropping it is fine: the dump is made all the same.
 pub struct Keeping {
+    remains: Waiting,
     released: Option<oneshot::Receiver<()>>,
     done: oneshot::Receiver<Result<KeptCoreDump, CoreDumpError>>,
+    counts: Arc<Counts>,
+    given_up: bool,
 }
 
 impl Remains {
@@ -207,17 +220,20 @@ impl CoreDumps {
     pub fn keep(&self, remains: Remains, crash_id: impl Into<String>) -> Keeping {
         let (released, is_released) = oneshot::channel();
         let (done, is_done) = oneshot::channel();
-        let job = Job { remains, crash_id: crash_id.into(), released, done };
+        let remains: Waiting = Arc::new(Mutex::new(Some(remains)));
+        let (crash_id, waiting) = (crash_id.into(), Arc::clone(&remains));
+        let job = Job { remains: waiting, crash_id, released, done };
         match self.queue.try_send(job) {
             Ok(()) => {}
-            // The store goes here, with the job.
             Err(TrySendError::Full(job)) => {
                 self.counts.refused.fetch_add(1, Relaxed);
+                drop(lock(&remains).take());
                 let _ = job.done.send(Err(CoreDumpError::QueueFull));
             }
-            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Disconnected(_)) => drop(lock(&remains).take()),
         }
-        Keeping { released: Some(is_released), done: is_done }
+        let (released, counts) = (Some(is_released), Arc::clone(&self.counts));
+        Keeping { remains, released, done: is_done, counts, given_up: false }
     }
 
     /// Removes what is too old by now. Every dump does it as well.
@@ -238,16 +254,31 @@ impl CoreDumps {
 }
 
 impl Keeping {
-    /// Until the store is gone, and its slot of the pool free: before the file is written.
-    pub async fn released(&mut self) {
-        if let Some(released) = self.released.take() {
-            // An error says that the job is gone, and the store with it.
-            let _ = released.await;
+    /// Until the store is gone, and its slot of the pool free: before the file is written. One that still
+    /// waits for its turn after `patience` goes without a dump. One that is being copied has what it takes,
+    /// which no disk can prolong.
+    pub async fn released(&mut self, patience: Duration) {
+        let Some(mut released) = self.released.take() else { return };
+        // An error says that the job is gone, and the store with it.
+        if timeout(patience, &mut released).await.is_ok() {
+            return;
+        }
+        let given_up = lock(&self.remains).take();
+        match given_up {
+            Some(remains) => {
+                drop(remains);
+                self.counts.refused.fetch_add(1, Relaxed);
+                self.given_up = true;
+            }
+            None => _ = released.await,
         }
     }
 
     /// Blocks until the file is there. For threads that may.
     pub fn wait(self) -> Result<KeptCoreDump, CoreDumpError> {
+        if self.given_up {
+            return Err(CoreDumpError::GivenUp);
+        }
         self.done.blocking_recv().unwrap_or(Err(CoreDumpError::Ended))
     }
 }
@@ -256,6 +287,9 @@ impl Future for Keeping {
     type Output = Result<KeptCoreDump, CoreDumpError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.given_up {
+            return Poll::Ready(Err(CoreDumpError::GivenUp));
+        }
         Pin::new(&mut self.done).poll(cx).map(|done| done.unwrap_or(Err(CoreDumpError::Ended)))
     }
 }
@@ -264,6 +298,8 @@ impl Future for Keeping {
 fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, counts: &Counts, max_bytes: u64) {
     crate::lanes::lower_priority();
     for Job { remains, crash_id, released, done } in jobs {
+        // One that was given up is counted already.
+        let Some(remains) = lock(&remains).take() else { continue };
         let result = containment::contain(|| {
             let dump = remains.serialize(max_bytes);
             // Whoever asked may have gone.
@@ -280,8 +316,8 @@ fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, counts: &Counts, max
     }
 }
 
-fn lock(directory: &Mutex<Directory>) -> MutexGuard<'_, Directory> {
-    directory.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

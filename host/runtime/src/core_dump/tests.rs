@@ -219,7 +219,7 @@ fn a_store_goes_at_once_when_too_many_wait() {
     let held = lock(&dumps(&rig).directory);
     let keep = |index| dumps(&rig).keep(*ends(&rig, &loaded, true).1.unwrap(), format!("{index}"));
     let mut first = keep(0);
-    rig.block_on(first.released());
+    rig.block_on(first.released(Duration::MAX));
     let mut others: Vec<_> = (1..=QUEUE).map(keep).collect();
     assert_eq!(rig.runtime.stores(), QUEUE);
     let refused = keep(agents);
@@ -229,7 +229,8 @@ fn a_store_goes_at_once_when_too_many_wait() {
     // Each store is gone before its file is there.
     rig.block_on(async {
         for other in &mut others {
-            tokio::time::timeout(Duration::from_secs(30), other.released()).await.unwrap();
+            let released = other.released(Duration::MAX);
+            tokio::time::timeout(Duration::from_secs(30), released).await.unwrap();
         }
     });
     assert_eq!(rig.runtime.stores(), 0);
@@ -238,6 +239,30 @@ fn a_store_goes_at_once_when_too_many_wait() {
     }
     let kept = QUEUE as u64 + 1;
     assert_eq!(dumps(&rig).figures(), CoreDumpFigures { kept, refused: 1 });
+    rig.end();
+}
+
+#[test]
+fn a_disk_that_hangs_holds_no_store() {
+    let rig = rig(2, |_| {});
+    let loaded = loaded(&rig, SECRET);
+    // The thread waits for it when it has made its first dump.
+    let hangs = lock(&dumps(&rig).directory);
+    let keep = |name: &str| dumps(&rig).keep(*ends(&rig, &loaded, true).1.unwrap(), name);
+    let mut written = keep("written");
+    rig.block_on(written.released(Duration::MAX));
+    let mut behind = keep("behind");
+    assert_eq!(rig.runtime.stores(), 1);
+    let released = behind.released(Duration::from_millis(20));
+    rig.block_on(async { tokio::time::timeout(Duration::from_secs(30), released).await.unwrap() });
+    assert_eq!(rig.runtime.stores(), 0);
+    assert_eq!(rig.block_on(behind), Err(CoreDumpError::GivenUp));
+    drop(hangs);
+    written.wait().unwrap();
+    let mut next = keep("next");
+    rig.block_on(next.released(Duration::MAX));
+    next.wait().unwrap();
+    assert_eq!(dumps(&rig).figures(), CoreDumpFigures { kept: 2, refused: 1 });
     rig.end();
 }
 

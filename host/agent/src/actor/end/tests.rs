@@ -200,8 +200,9 @@ fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
         let (agent, mut tenure) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.shared));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = Told { crash_id: None, in_flight: None, keeping: None, may_restart: true };
-        assert!(tenure.end(&reporter, &exit, told).backoff.is_some());
+        let told = Told { crash_id: None, in_flight: None, may_restart: true };
+        tenure.tell(&reporter, &exit, told);
+        assert!(tenure.release(None).backoff.is_some());
         assert_eq!(agent.board().state().as_str(), "backoff");
         // The place is kept for the next incarnation; nothing lives.
         assert_eq!(bench.live_and_free(), (0, 0));
@@ -212,6 +213,32 @@ fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
         assert_eq!(agent.board().state().as_str(), "exited");
         assert_eq!(bench.live_and_free(), (0, 1));
         assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
+    });
+}
+
+#[test]
+fn a_record_waits_for_no_core_dump_and_the_slot_for_the_store() {
+    on_a_bench(async |bench| {
+        let (agent, mut tenure) = bench.holding().await;
+        let reporter = Reporter::new(Arc::clone(&agent.shared));
+        let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
+        let crash_id = Some("crash".to_owned());
+        let told = Told { crash_id: crash_id.clone(), in_flight: None, may_restart: true };
+        tenure.tell(&reporter, &exit, told);
+
+        assert!(bench.container.crashes.get("crash").is_some());
+        assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentCrash(_))), 1);
+        assert!(agent.is_live() && bench.slot.occupant().is_some(), "its store is still there");
+        assert_eq!(agent.board().published().exit, None);
+
+        // A task that is lost now leaves no second end, and nobody who is waited for.
+        drop(tenure);
+
+        let exit = agent.board().published().exit.expect("an end");
+        assert_eq!((exit.reason.as_str(), exit.crash_id), ("trap", crash_id));
+        assert!(!agent.is_live() && bench.slot.is_vacant());
+        assert_eq!(bench.live_and_free(), (0, 1));
+        assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentExit { .. })), 1);
     });
 }
 
@@ -239,8 +266,9 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
         let (agent, mut tenure) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.shared));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = Told { crash_id: None, in_flight: None, keeping: None, may_restart: true };
-        assert!(tenure.end(&reporter, &exit, told).backoff.is_some());
+        let told = Told { crash_id: None, in_flight: None, may_restart: true };
+        tenure.tell(&reporter, &exit, told);
+        assert!(tenure.release(None).backoff.is_some());
         let mut actor = Actor::new(&life, agent, Instant::now(), tenure);
 
         let next = actor.rest(Instant::now()).await;
