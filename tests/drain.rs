@@ -204,7 +204,7 @@ fn the_end_of_an_agent_that_does_not_come_back_is_told_before_the_host_goes() {
     let exit = only(&lines, "stuck", "agent.exit");
     assert_eq!((&exit["reason"], &exit["phase"]), (&"killed".into(), &"handle".into()), "{exit}");
     let crash = only(&lines, "stuck", "agent.crash");
-    assert_eq!(crash["hostCall"], "host.config", "{crash}");
+    assert_eq!(crash["hostCall"], "bulkhead:agent/host.config", "{crash}");
     let message = crash["message"].as_str().unwrap_or_default();
     assert!(message.contains("did not come back within 5"), "{crash}");
     let drained = lines.iter().find(|line| line["event"] == "container.drained").expect("a line");

@@ -11,7 +11,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
-use bulkhead_runtime::Runtime;
+use bulkhead_runtime::{HostCallNames, Runtime};
 use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{self, BootFailed, Fact, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
@@ -367,7 +367,8 @@ fn trace_to(sink: &SharedSink, level: Level) {
     let filter = EnvFilter::builder().parse_lossy(format!("warn,bulkhead={own}"));
     let layer = Diagnostics::new(Arc::clone(sink)).with_filter(filter);
     // Only tests could have set one before.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+    let subscriber = HostCallNames::over(tracing_subscriber::registry().with(layer));
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// Raises the limit of open files as far as the system lets it. The usual soft limit of 1024 is for

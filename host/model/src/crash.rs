@@ -199,7 +199,8 @@ pub struct CrashRecord {
     pub phase: Phase,
     /// The message whose turn it was.
     pub message_id: Option<String>,
-    /// The host call in flight.
+    /// The host function that was in flight, or whose failure ended it: `PACKAGE/INTERFACE.FUNCTION` without a
+    /// version, as in `wasi:http/outgoing-handler.handle`; `unnamed` for the few of WASI that have no name.
     pub host_call: Option<String>,
     /// What it had used.
     pub resources: Resources,

@@ -4,7 +4,7 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "agent",
-    imports: { default: trappable },
+    imports: { default: tracing | trappable },
     exports: { default: async },
     // What goes into a guest is lowered from where it is: a call holds no copy of its message.
     ownership: Borrowing { duplicate_if_necessary: false },

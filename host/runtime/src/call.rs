@@ -102,6 +102,7 @@ impl<T: Send + 'static> Call<T> {
         executor: Executor,
     ) -> Self {
         birth.meter.begin_call(&limits, phase, continues);
+        birth.logs.begin_call();
         Self {
             place: Place::Fast(future),
             phase,
@@ -164,11 +165,11 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Drops a call that waits in a host call.
-    fn abandon(&mut self, cut: Cut) -> CallEnd<T> {
-        let mut exit = exit::cut_off(&cut, self.phase, &self.birth);
-        // Of our own only `memory.grow` waits; the others are WASI's, and those have no name here.
-        exit.host_call.get_or_insert_with(|| "wasi".to_owned());
+    fn abandon(&mut self, future: Running<T>, cut: Cut) -> CallEnd<T> {
+        // First: a call that is dropped leaves its host function.
+        let exit = exit::cut_off(&cut, self.phase, &self.birth);
         self.place = Place::Gone;
+        drop(future);
         CallEnd::Ended(exit, None)
     }
 
@@ -238,8 +239,7 @@ impl<T: Send + 'static> Future for Call<T> {
                         }
                         Polled::Waits => {
                             if let Some(cut) = this.overdue(cx) {
-                                drop(future);
-                                return Poll::Ready(this.abandon(cut));
+                                return Poll::Ready(this.abandon(future, cut));
                             }
                             this.place = Place::Fast(future);
                             return Poll::Pending;

@@ -72,10 +72,11 @@ impl Cut {
             Self::HostCall { .. } => ExitReason::HostCallTimeout,
             Self::Grace | Self::Killed => ExitReason::Killed,
             Self::StartDeadline => ExitReason::StartFailed,
-            Self::Memory { .. }
-            | Self::NoRoom { .. }
-            | Self::HostMemory { .. }
-            | Self::Resources => ExitReason::MemoryLimit,
+            Self::Memory { .. } | Self::HostMemory { .. } | Self::Resources => {
+                ExitReason::MemoryLimit
+            }
+            // It is within its own limit: others have the memory.
+            Self::NoRoom { .. } => ExitReason::EvictedMemoryPressure,
         }
     }
 }

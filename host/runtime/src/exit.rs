@@ -31,11 +31,22 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
         // outside of memory. The guest broke the rules of its own contract.
         Exit::new(ExitReason::Trap, phase, chain(error))
     };
-    exit.frames = frames;
     if exit.host_call.is_none() {
-        exit.host_call = birth.meter.host_call().map(str::to_owned);
+        exit.host_call = failed_host_call(error, &frames, birth).map(str::to_owned);
     }
+    exit.frames = frames;
     exit
+}
+
+/// The host function that an error comes from. A trap is the guest's own, and an error without a backtrace did
+/// not come from within the guest: its result could not be read.
+fn failed_host_call(
+    error: &wasmtime::Error,
+    frames: &[Frame],
+    birth: &Birth,
+) -> Option<&'static str> {
+    let is_of_a_host_call = !frames.is_empty() && !error.is::<Trap>();
+    birth.meter.last_host_call().filter(|_| is_of_a_host_call)
 }
 
 /// Before the guest's own code runs, what fails is the host: a full pool, a workspace that cannot be
@@ -87,11 +98,17 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
             exit.message = "the guest's stack ran out of its linear memory".into();
         }
         Trap::UnreachableCodeReached => {
-            if let Some(bytes) = failed_allocation(&birth.logs.tail()) {
-                exit.reason = ExitReason::MemoryLimit;
+            let (words, memory) = (birth.logs.last_words(), birth.meter.memory());
+            // A sentence alone is no evidence: anybody can print it.
+            let failed = words.failed_allocation.filter(|bytes| memory.can_have_failed(*bytes));
+            if let Some(bytes) = failed {
+                exit.reason = match memory.had_no_room() {
+                    true => ExitReason::EvictedMemoryPressure,
+                    false => ExitReason::MemoryLimit,
+                };
                 exit.message = format!("an allocation of {bytes} bytes failed");
-                exit.requested_bytes = birth.meter.memory().denied_bytes().or(Some(bytes));
-            } else if let Some((message, location)) = panic_in(&birth.logs.panic_lines()) {
+                exit.requested_bytes = memory.denied_bytes().or(Some(bytes));
+            } else if let Some((message, location)) = panic_in(&words.panic) {
                 exit.reason = ExitReason::Panic;
                 exit.message = message;
                 exit.location = location;
@@ -100,16 +117,6 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
         _ => {}
     }
     exit
-}
-
-/// Size of the allocation that a Rust guest gave up over: `memory allocation of N bytes failed`. It may
-/// be one that no growth could satisfy, and then none was asked for.
-fn failed_allocation(lines: &[String]) -> Option<u64> {
-    let gave_up = |line: &String| {
-        let (_, rest) = line.split_once("memory allocation of ")?;
-        rest.strip_suffix(" bytes failed")?.parse().ok()
-    };
-    lines.iter().rev().find_map(gave_up)
 }
 
 /// Whether a few functions fill the whole backtrace.
@@ -184,7 +191,13 @@ fn trap_name(trap: Trap) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use bulkhead_model::{Level, MemoryPolicy};
+
     use super::*;
+    use crate::tests::birth;
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
@@ -211,6 +224,60 @@ mod tests {
         assert_eq!(message, "C:\\x\\b.rs:2:3:");
         assert_eq!(location.unwrap().file, "C:\\x\\b.rs");
         assert!(panic_in(&lines("all is well")).is_none());
+    }
+
+    fn says(birth: &Birth, stream: &'static str, text: &str) {
+        text.lines().for_each(|line| birth.logs.line(Level::Warn, stream, line, BTreeMap::new()));
+    }
+
+    /// What an abort of the guest stands for now.
+    fn abort(birth: &Birth) -> Exit {
+        trapped(Trap::UnreachableCodeReached, &[], Phase::Handle, birth)
+    }
+
+    const PANIC: &str = "thread 'main' panicked at src/lib.rs:1:2:\nno rig";
+    const GAVE_UP: &str = "memory allocation of 4096 bytes failed";
+
+    #[test]
+    fn a_cause_is_taken_from_stderr_and_from_the_call_under_way_alone() {
+        let birth = birth(1 << 20, MemoryPolicy::Deny);
+        says(&birth, "log", PANIC);
+        says(&birth, "stdout", PANIC);
+        assert_eq!(abort(&birth).reason, ExitReason::Trap);
+        says(&birth, "stderr", PANIC);
+        assert_eq!(abort(&birth).reason, ExitReason::Panic);
+        birth.logs.begin_call();
+        assert_eq!(abort(&birth).reason, ExitReason::Trap, "an earlier call said it");
+    }
+
+    #[test]
+    fn a_sentence_alone_makes_no_memory_limit() {
+        let birth = birth(1 << 20, MemoryPolicy::Deny);
+        birth.meter.memory().begin(Arc::new(|_| {}));
+        says(&birth, "stderr", &format!("{PANIC}\n{GAVE_UP}"));
+        assert_eq!(abort(&birth).reason, ExitReason::Panic, "no growth came to nothing");
+        birth.meter.memory().hold(2 << 20, 2 << 20, false);
+        let exit = abort(&birth);
+        assert_eq!((exit.reason, exit.requested_bytes), (ExitReason::MemoryLimit, Some(2 << 20)));
+        // Only the last sentence counts.
+        says(&birth, "stderr", PANIC);
+        assert_eq!(abort(&birth).reason, ExitReason::Panic);
+        birth.logs.begin_call();
+        birth.meter.memory().begin_call();
+        says(&birth, "stderr", GAVE_UP);
+        assert_eq!(abort(&birth).reason, ExitReason::Trap, "the growth failed in an earlier call");
+        says(&birth, "stderr", "memory allocation of 9999999999 bytes failed");
+        let exit = abort(&birth);
+        let expected = (ExitReason::MemoryLimit, Some(9_999_999_999));
+        assert_eq!((exit.reason, exit.requested_bytes), expected, "it can never have had room");
+    }
+
+    #[test]
+    fn who_gives_up_because_the_container_has_no_room_is_within_its_own_limit() {
+        let birth = birth(1 << 20, MemoryPolicy::Deny);
+        birth.meter.memory().deny_for_want_of_room(4096);
+        says(&birth, "stderr", GAVE_UP);
+        assert_eq!(abort(&birth).reason, ExitReason::EvictedMemoryPressure);
     }
 
     #[test]

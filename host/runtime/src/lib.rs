@@ -16,6 +16,7 @@
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
 //! - [`Headroom`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
+//! - [`HostCallNames`]: which host function a guest is in
 //! - `exit`, `backtrace`: why it ended
 //! - [`symbolizer`]: in which file and line, looked up afterwards
 //! - `core_dump`: what it had in memory, for roles that ask for it
@@ -32,6 +33,7 @@ mod engine;
 mod exit;
 mod features;
 mod headroom;
+mod host_call;
 mod incarnation;
 mod interfaces;
 mod lanes;
@@ -58,6 +60,7 @@ pub use core_dump::{
 };
 pub use engine::{Allocator, Capacity, EngineError};
 pub use headroom::Headroom;
+pub use host_call::HostCallNames;
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, Snapshot, StartInfo};
 pub use loader::{LoadError, Loaded, Source};
 pub use logs::Logs;

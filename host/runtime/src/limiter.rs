@@ -8,6 +8,7 @@ use wasmtime::{Error, ResourceLimiterAsync, Result};
 
 use crate::cut::Cut;
 use crate::headroom::{Headroom, NoRoom};
+use crate::host_call;
 use crate::memory::Growth;
 use crate::meter::Meter;
 
@@ -90,6 +91,7 @@ impl Limiter {
         maximum: Option<usize>,
     ) -> Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
+            self.meter.memory().growth_failed();
             return Ok(false);
         }
         let (growing, others) = match kind {
@@ -122,12 +124,11 @@ impl Limiter {
             return Ok(true);
         }
         self.meter.enter_host();
-        self.meter.name_host_call(Some("memory.grow"));
+        host_call::name("memory.grow");
         let room = self.headroom.take(requested_bytes).await;
-        self.meter.name_host_call(None);
         self.meter.leave_host();
         if room.is_err() {
-            self.meter.memory().account().deny_growth(requested_bytes);
+            self.meter.memory().deny_for_want_of_room(requested_bytes);
         }
         match room {
             Ok(()) => Ok(true),
@@ -158,6 +159,7 @@ impl ResourceLimiterAsync for Limiter {
     }
 
     fn memory_grow_failed(&mut self, _error: Error) -> Result<()> {
+        self.meter.memory().growth_failed();
         Ok(())
     }
 

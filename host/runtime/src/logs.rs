@@ -37,9 +37,16 @@ pub struct Logs {
 struct Inner {
     lost: u64,
     tail: VecDeque<String>,
-    /// Lines of stderr from the last panic message on. A long message would push its own head out of
-    /// the tail.
-    panic: Vec<String>,
+    words: LastWords,
+}
+
+/// What stderr said in the call under way, as far as it names a cause. The last cause counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LastWords {
+    /// Lines from the last panic message on. A long message would push its own head out of the tail.
+    pub panic: Vec<String>,
+    /// Size of the allocation over which a Rust guest gave up, when it said so after any panic message.
+    pub failed_allocation: Option<u64>,
 }
 
 impl Logs {
@@ -77,9 +84,16 @@ impl Logs {
         self.lock().tail.iter().cloned().collect()
     }
 
-    /// The lines of stderr from the last panic message on. Empty when there was none.
-    pub(crate) fn panic_lines(&self) -> Vec<String> {
-        self.lock().panic.clone()
+    /// A call into the guest begins: what was said before is no cause of its end.
+    pub(crate) fn begin_call(&self) {
+        let words = &mut self.lock().words;
+        words.panic.clear();
+        words.failed_allocation = None;
+    }
+
+    /// What stderr said last in the call under way.
+    pub(crate) fn last_words(&self) -> LastWords {
+        self.lock().words.clone()
     }
 
     /// Lines that did not get through in this incarnation.
@@ -105,15 +119,31 @@ impl Inner {
         // The tail is for reading; a kilobyte of a line is enough.
         let text = text.get(..floor(text, 1024)).unwrap_or_default().to_owned();
         if stream == "stderr" {
-            if text.contains("panicked at ") {
-                self.panic.clear();
-                self.panic.push(text.clone());
-            } else if !self.panic.is_empty() && self.panic.len() < PANIC_LINES {
-                self.panic.push(text.clone());
-            }
+            self.words.hear(&text);
         }
         self.tail.push_back(text);
     }
+}
+
+impl LastWords {
+    fn hear(&mut self, line: &str) {
+        if line.contains("panicked at ") {
+            self.failed_allocation = None;
+            self.panic.clear();
+            self.panic.push(line.to_owned());
+            return;
+        }
+        self.failed_allocation = failed_allocation(line).or(self.failed_allocation);
+        if !self.panic.is_empty() && self.panic.len() < PANIC_LINES {
+            self.panic.push(line.to_owned());
+        }
+    }
+}
+
+/// Size of the allocation over which a Rust guest gives up. It may be one that no growth could satisfy.
+fn failed_allocation(line: &str) -> Option<u64> {
+    let bytes = line.strip_prefix("memory allocation of ")?.strip_suffix(" bytes failed")?;
+    bytes.parse().ok()
 }
 
 fn cut(text: &str) -> &str {
@@ -197,7 +227,7 @@ pub(crate) mod tests {
         for n in 0..1000 {
             logs.line(Level::Warn, "stderr", &n.to_string(), BTreeMap::new());
         }
-        let lines = logs.panic_lines();
+        let lines = logs.last_words().panic;
         assert_eq!((lines.len(), lines[0].as_str()), (PANIC_LINES, "thread panicked at a.rs:1:1:"));
     }
 

@@ -60,6 +60,10 @@ pub(crate) struct Memory {
     /// The host was made to hold too much; the guest ends when the host call that did it returns.
     ends: AtomicBool,
     cut: Mutex<Option<Cut>>,
+    /// In the call under way a growth came to nothing.
+    growth_failed: AtomicBool,
+    /// One of them because the container had no room.
+    had_no_room: AtomicBool,
 }
 
 impl Memory {
@@ -73,7 +77,15 @@ impl Memory {
             last: OnceLock::new(),
             ends: AtomicBool::new(false),
             cut: Mutex::default(),
+            growth_failed: AtomicBool::new(false),
+            had_no_room: AtomicBool::new(false),
         }
+    }
+
+    /// A call into the guest begins: what failed before is no cause of its end.
+    pub(crate) fn begin_call(&self) {
+        self.growth_failed.store(false, Relaxed);
+        self.had_no_room.store(false, Relaxed);
     }
 
     /// From now on the account is this incarnation's.
@@ -110,6 +122,7 @@ impl Memory {
     /// could see a denial.
     pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
         let Err(over) = self.account.hold_guest(total) else { return Growth::Granted };
+        self.growth_failed();
         self.account.deny_growth(requested);
         if self.policy == MemoryPolicy::Deny && !at_birth {
             return Growth::Denied;
@@ -143,9 +156,33 @@ impl Memory {
         self.policy
     }
 
-    /// Size of the growth that was denied last, if one was.
+    /// A growth by `bytes` is denied because the container has no room for it.
+    pub(crate) fn deny_for_want_of_room(&self, bytes: u64) {
+        self.growth_failed();
+        self.had_no_room.store(true, Relaxed);
+        self.account.deny_growth(bytes);
+    }
+
+    /// A growth came to nothing, whoever did not want it.
+    pub(crate) fn growth_failed(&self) {
+        self.growth_failed.store(true, Relaxed);
+    }
+
+    /// Whether an allocation of `bytes` can have failed in the call under way: a growth did, or so many bytes
+    /// never had room, and then the guest's allocator asks for no growth.
+    pub(crate) fn can_have_failed(&self, bytes: u64) -> bool {
+        let total = self.account.sums().guest_bytes.saturating_add(bytes);
+        self.growth_failed.load(Relaxed) || !self.fits(total)
+    }
+
+    /// Whether a growth was denied in the call under way because the container had no room.
+    pub(crate) fn had_no_room(&self) -> bool {
+        self.had_no_room.load(Relaxed)
+    }
+
+    /// Size of the growth that was denied last in the call under way, if one was.
     pub(crate) fn denied_bytes(&self) -> Option<u64> {
-        self.account.last_denied_bytes()
+        self.account.last_denied_bytes().filter(|_| self.growth_failed.load(Relaxed))
     }
 
     /// The guest makes the host hold `bytes`. Without room it fails, and under the policy `end` the guest

@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::call::CallLimits;
 use crate::cut::{Cut, WallEnd};
+use crate::host_call::Current;
 use crate::memory::Memory;
 
 /// One incarnation's meter. Written by the thread that runs the guest, read by anyone.
@@ -31,7 +32,7 @@ pub struct Meter {
     poll: PollClock,
     host_calls: AtomicU64,
     in_host_call: AtomicBool,
-    host_call: std::sync::Mutex<Option<&'static str>>,
+    host_call: Arc<Current>,
     yielded: AtomicBool,
     lane: AtomicU8,
     killed: AtomicBool,
@@ -78,6 +79,9 @@ pub struct Usage {
     pub host_calls: u64,
 }
 
+/// A host function without a name: nobody hears the names, see `host_call`, or the engine called itself.
+const UNNAMED: &str = "unnamed";
+
 /// What the epoch callback decides.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -113,7 +117,7 @@ impl Meter {
             poll: PollClock { thread_base_ns: AtomicI64::new(-1), ..PollClock::default() },
             host_calls: AtomicU64::new(0),
             in_host_call: AtomicBool::new(false),
-            host_call: std::sync::Mutex::new(None),
+            host_call: Arc::default(),
             yielded: AtomicBool::new(false),
             lane: AtomicU8::new(Lane::Fast as u8),
             killed: AtomicBool::new(false),
@@ -168,6 +172,8 @@ impl Meter {
         }
         self.yielded.store(false, Relaxed);
         self.in_host_call.store(false, Relaxed);
+        self.host_call.forget();
+        self.memory.begin_call();
         self.lane.store(Lane::Fast as u8, Relaxed);
         self.cpu_limit_ns.store(nanos(limits.cpu), Relaxed);
         self.wall_limit_ns.store(nanos(limits.wall), Relaxed);
@@ -201,6 +207,7 @@ impl Meter {
     // ---- one poll ----
 
     pub(crate) fn begin_poll(&self) {
+        self.host_call.enter();
         self.poll.began_ns.store(self.now_ns(), Relaxed);
         // A thread of low priority may wait long for its core in the middle of a poll.
         let base = if crate::lanes::is_nice() { thread_cpu_ns() } else { -1 };
@@ -209,6 +216,7 @@ impl Meter {
     }
 
     pub(crate) fn end_poll(&self) {
+        Current::leave();
         let used = self.poll_cpu_ns(false);
         self.cpu_call_ns.fetch_add(used, Relaxed);
         self.cpu_total_ns.fetch_add(used, Relaxed);
@@ -287,6 +295,7 @@ impl Meter {
 
     pub(crate) fn enter_host(&self) {
         self.host_calls.fetch_add(1, Relaxed);
+        self.host_call.forget();
         self.in_host_call.store(true, Relaxed);
     }
 
@@ -294,18 +303,16 @@ impl Meter {
         self.in_host_call.store(false, Relaxed);
     }
 
-    /// Names the host call under way. Calls of WASI have no name here.
-    pub(crate) fn name_host_call(&self, name: Option<&'static str>) {
-        *self.host_call.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = name;
+    /// The host function that the guest is in.
+    pub fn host_call(&self) -> Option<&'static str> {
+        let name = || self.last_host_call().unwrap_or(UNNAMED);
+        self.in_host_call.load(Relaxed).then(name)
     }
 
-    /// The host call under way.
-    pub fn host_call(&self) -> Option<&'static str> {
-        if !self.in_host_call.load(Relaxed) {
-            return None;
-        }
-        let name = *self.host_call.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Some(name.unwrap_or("wasi"))
+    /// The host function that the guest entered last in the call under way, if it has a name. It may have
+    /// returned.
+    pub(crate) fn last_host_call(&self) -> Option<&'static str> {
+        self.host_call.name()
     }
 
     /// Changes with every host call.

@@ -68,7 +68,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new(max_agents: usize) -> Self {
+    pub(crate) fn new(max_agents: usize) -> Self {
         Self::in_dir(max_agents, tempfile::tempdir().unwrap())
     }
 
@@ -125,7 +125,16 @@ impl Rig {
     }
 
     fn run(&self, body: &str, birth: &Arc<Birth>, limits: CallLimits) -> Result<(), Box<Exit>> {
-        let incarnation = self.born(&self.loaded(body), birth)?;
+        self.run_loaded(&self.loaded(body), birth, limits)
+    }
+
+    pub(crate) fn run_loaded(
+        &self,
+        loaded: &Arc<Loaded>,
+        birth: &Arc<Birth>,
+        limits: CallLimits,
+    ) -> Result<(), Box<Exit>> {
+        let incarnation = self.born(loaded, birth)?;
         match self.block_on(incarnation.run(limits)) {
             CallEnd::Returned(_, result) => {
                 result.unwrap();
@@ -167,7 +176,7 @@ pub(crate) fn spec() -> AgentSpec {
     }
 }
 
-fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
+pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
     let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
     let spec = AgentSpec { limits, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(spec.limits.log_lines_per_second)));
@@ -180,7 +189,7 @@ fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
     ))
 }
 
-fn roomy() -> Arc<Birth> {
+pub(crate) fn roomy() -> Arc<Birth> {
     birth(1 << 20, MemoryPolicy::End)
 }
 

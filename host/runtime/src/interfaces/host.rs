@@ -26,24 +26,23 @@ impl agent_types::Host for State {}
 
 impl Host for State {
     fn emit(&mut self, event: Event) -> Result<Result<(), HostError>> {
-        self.named("host.emit", |state| {
+        let emit = || {
             check_event_name(&event.name)?;
             if event.data.len() > MAX_EVENT_DATA_BYTES {
                 return Err(HostError::TooLarge(MAX_EVENT_DATA_BYTES as u64));
             }
             let data = RawValue::from_string(event.data)
                 .map_err(|error| HostError::Invalid(format!("data is no JSON: {error}")))?;
-            state.port.emit(&event.name, data).map_err(HostError::from)
-        })
+            self.port.emit(&event.name, data).map_err(HostError::from)
+        };
+        Ok(emit())
     }
 
     fn send(&mut self, agent_id: String, body: String) -> Result<Result<String, HostError>> {
-        self.named("host.send", |state| {
-            if body.len() > MAX_BODY_BYTES {
-                return Err(HostError::TooLarge(MAX_BODY_BYTES as u64));
-            }
-            state.port.send(&agent_id, body.into()).map_err(HostError::from)
-        })
+        if body.len() > MAX_BODY_BYTES {
+            return Ok(Err(HostError::TooLarge(MAX_BODY_BYTES as u64)));
+        }
+        Ok(self.port.send(&agent_id, body.into()).map_err(HostError::from))
     }
 
     fn set_active_tools(&mut self, tools: Vec<String>) -> Result<()> {
@@ -71,9 +70,7 @@ impl Host for State {
 
     fn config(&mut self, key: String) -> Result<Option<String>> {
         if self.spec.fault_injection {
-            self.meter.name_host_call(Some("host.config"));
             inject_fault(&key)?;
-            self.meter.name_host_call(None);
         }
         let value = self.port.live_value(&key).or_else(|| self.spec.config.get(&key).cloned());
         Ok(value.map(|value| value.expose().to_owned()))
@@ -106,16 +103,6 @@ impl Host for State {
             soft_bytes: usage.memory_soft_bytes,
             limit_bytes: usage.memory_limit_bytes,
         })
-    }
-}
-
-impl State {
-    /// Runs a host function under its name, so that a crash record can say which call was in flight.
-    fn named<T>(&mut self, name: &'static str, call: impl FnOnce(&mut Self) -> T) -> Result<T> {
-        self.meter.name_host_call(Some(name));
-        let result = call(self);
-        self.meter.name_host_call(None);
-        Ok(result)
     }
 }
 

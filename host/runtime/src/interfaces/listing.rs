@@ -11,10 +11,14 @@ use wasmtime_wasi::p2::{FsError, ReaddirIterator};
 
 use bulkhead_model::HostKind;
 
+use crate::host_call;
 use crate::state::State;
 
 /// The interface as `wasmtime-wasi` names it. A test lists a directory that is too large.
 const INTERFACE: &str = "wasi:filesystem/types@0.2.12";
+
+/// What it is called in a crash record.
+const NAME: &str = "wasi:filesystem/types.[method]descriptor.read-directory";
 
 /// What an entry takes in a list against what it takes in its directory: at most 330 bytes against 20 on a
 /// tmpfs, which says least; 64 against 12 for short names on ext4.
@@ -29,6 +33,7 @@ pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "[method]descriptor.read-directory",
         |mut store, (directory,): (Resource<Descriptor>,)| {
             Box::new(async move {
+                host_call::name(NAME);
                 let listed = store.data_mut().read_directory(directory).await;
                 // What is no error code is a trap.
                 let listed: Listed = match listed {
