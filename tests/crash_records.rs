@@ -125,6 +125,17 @@ fn dumped(host: &Host) -> Value {
     crash.clone()
 }
 
+#[test]
+fn a_stock_component_leaves_a_core_dump_too() {
+    let host = Host::builder().guest("command").role("command", "command", "core_dump = true");
+    let host = host.start();
+    let panics = json!({"envVars": {"COMMAND_EXIT": "panic"}});
+    host.client().start_with("job", "command", panics).expect(201);
+    let crash = dumped(&host);
+    assert_eq!((&crash["reason"], &crash["phase"]), (&json!("panic"), &json!("run")));
+    host.finish();
+}
+
 /// Its grace is short, and it does not go by itself.
 const DEAF: &str = "core_dump = true\nshutdown_ms = 200";
 

@@ -1,7 +1,7 @@
 //! A program that knows nothing of Bulkhead: it exports `wasi:cli/run` only. Its run is its life.
 //!
 //! It prints a line to stdout and one to stderr, then the names in its workspace. Exit reason:
-//! `completed`, or `guest_exit` when the variable `COMMAND_EXIT` is `fail`.
+//! `completed`, `guest_exit` when the variable `COMMAND_EXIT` is `fail`, or `panic` when it is `panic`.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     }
     match std::env::var("COMMAND_EXIT").as_deref() {
         Ok("fail") => ExitCode::FAILURE,
+        Ok("panic") => panic!("told to panic"),
         _ => ExitCode::SUCCESS,
     }
 }
