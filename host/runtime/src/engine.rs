@@ -19,6 +19,7 @@ use wasmtime::{
 use crate::RuntimeConfig;
 use crate::ceilings::{PerAgent, ceilings};
 use crate::needs::Needs;
+use crate::pool::SLOTS_AT_ONCE;
 
 /// Frames of a backtrace. Enough to see that a frame repeats.
 const MAX_FRAMES: usize = 64;
@@ -101,6 +102,10 @@ const TABLE_KEEP_RESIDENT: usize = 16 * 1024;
 /// Only where the kernel says which pages were written; elsewhere all of them go back. On demand, memories are
 /// unmapped.
 const MEMORY_KEEP_RESIDENT: usize = 32 * 1024;
+
+/// The same of a stack: the pages that a small guest and the host calls of it write. They are cleared, what lies
+/// below them goes back at once; without this a slot would keep the deepest stack that ever was in it.
+const STACK_KEEP_RESIDENT: usize = 16 * 1024;
 
 /// An engine, and what it was built for.
 pub(crate) struct Built {
@@ -201,6 +206,7 @@ fn settings(config: &RuntimeConfig, strategy: InstanceAllocationStrategy) -> Con
     settings
         .allocation_strategy(strategy)
         .epoch_interruption(true)
+        .async_stack_zeroing(true)
         // Agents are small; 64-bit memories and tables only widen what the limiter has to be right about.
         .wasm_memory64(false)
         // Reading DWARF at every trap costs 77 ms instead of 70 µs; names come from the name section.
@@ -216,7 +222,12 @@ fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(agents)
         .total_core_instances(u32::MAX)
-        .total_memories(agents.saturating_mul(room.memories).saturating_add(agents / 4 + 1))
+        .total_memories(
+            agents
+                .saturating_mul(room.memories)
+                .saturating_add(agents / 4 + 1)
+                .saturating_add(SLOTS_AT_ONCE),
+        )
         .total_tables(agents.saturating_mul(room.tables))
         .total_stacks(agents)
         .total_gc_heaps(agents)
@@ -226,8 +237,12 @@ fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
         .max_tables_per_module(room.module_tables)
         .table_elements(usize::try_from(room.table_elements).unwrap_or(usize::MAX))
         .table_keep_resident(TABLE_KEEP_RESIDENT)
+        // A slot that was used before is taken before one that never was, whoever used it: what is kept stays as
+        // little as it can, and a sweep sees what there is.
+        .max_unused_warm_slots(0)
         .decommit_batch_size(1)
-        .max_memory_size(usize::try_from(room.memory_bytes).unwrap_or(usize::MAX));
+        .max_memory_size(usize::try_from(room.memory_bytes).unwrap_or(usize::MAX))
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.linear_memory_keep_resident(MEMORY_KEEP_RESIDENT).pagemap_scan(Enabled::Auto);
     }

@@ -12,6 +12,7 @@
 //!
 //! - `engine`, `needs`, `ceilings`: engine settings, the pool, what a component needs of it, how many agents fit
 //! - [`loader`], `aot`, `world`: from a file to something that can be instantiated
+//! - `pool`: gives back what unused slots of the pool keep
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
 //! - [`Headroom`]: what is left for all guests together
@@ -43,6 +44,7 @@ mod logs;
 mod memory;
 mod meter;
 mod needs;
+mod pool;
 mod port;
 mod resources;
 mod runtime;

@@ -101,6 +101,12 @@ impl Logs {
         self.lock().lost
     }
 
+    /// The incarnation ended and its end is told: its last lines are nobody's any more.
+    pub fn forget(&self) {
+        let mut inner = self.lock();
+        (inner.tail, inner.panic) = (VecDeque::new(), Vec::new());
+    }
+
     fn take_token(&self) -> Result<u64, Duration> {
         let mut budget = self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         budget.take(Instant::now())

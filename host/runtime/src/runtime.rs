@@ -20,6 +20,7 @@ use crate::lanes::Lanes;
 use crate::loader::{LoadError, Loaded, Loader};
 use crate::logs::Logs;
 use crate::meter::{Meter, Slices, Verdict};
+use crate::pool::Pool;
 use crate::port::Port;
 use crate::resources::Census;
 use crate::state::{Shared, State};
@@ -77,6 +78,7 @@ pub struct Runtime {
     lanes: Lanes,
     loader: Loader,
     capacity: Capacity,
+    pool: Option<Pool>,
     stores: Gauge,
     shared: Shared,
     symbolizer: Symbolizer,
@@ -129,6 +131,7 @@ impl Runtime {
         let io = |what| move |source| RuntimeError::Io { what, source };
         let Built { engine, capacity, room } = engine::build(config)?;
         let linker = link(&engine);
+        let pool = Pool::of(&engine, &capacity);
         let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
         let loader = Loader::new(config, engine, linker, room, sink)
@@ -155,6 +158,7 @@ impl Runtime {
             lanes,
             loader,
             capacity,
+            pool,
             stores,
             shared,
             symbolizer,
@@ -172,6 +176,19 @@ impl Runtime {
     /// given back.
     pub fn stores(&self) -> usize {
         self.stores.now()
+    }
+
+    /// What the pool keeps of agents that ended, for the next ones, in bytes.
+    pub fn kept_bytes(&self) -> u64 {
+        self.pool.as_ref().map_or(0, Pool::kept_bytes)
+    }
+
+    /// Gives back the pages that unused slots of the pool keep, when that is worth it: the next agents in them
+    /// have page faults again. Takes milliseconds; for a thread that nobody waits for.
+    pub fn sweep_pool(&self) {
+        if let Some(pool) = &self.pool {
+            pool.sweep();
+        }
     }
 
     /// What all guests together may still grow by.
