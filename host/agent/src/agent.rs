@@ -94,7 +94,8 @@ impl Agent {
         let number = last.unwrap_or_else(|| self.slot.last());
         let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
         let past = durable::quarantined(&life, number, &restarts);
-        self.slot.remember(restarts, Some(past));
+        self.slot.remember(restarts, Some(past.clone()));
+        past.shared.retire(&self.slot);
     }
 
     /// Lets a start in, by the table of the start slot, and begins it on `spawner`. Returns at once; the

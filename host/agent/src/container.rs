@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Committed;
 use crate::changes::Changes;
+use crate::ended::Ended;
 use crate::port::Peers;
 use crate::surroundings::Surroundings;
 
@@ -54,6 +55,8 @@ pub struct Container {
     pub places: Arc<Semaphore>,
     /// Rises when something begins to live or ends.
     pub changes: Changes,
+    /// What is kept of those that ended.
+    pub ended: Ended,
     /// What may change about all of them.
     pub surroundings: Arc<Surroundings>,
     /// What all agents may take together, if each goes to its limit.
@@ -106,6 +109,7 @@ impl Container {
             memory,
             places,
             changes: Changes::default(),
+            ended: Ended::default(),
             surroundings: Arc::default(),
             committed: Committed::default(),
             held: watch::Sender::new(false),
@@ -128,6 +132,12 @@ impl Container {
         });
         let read = read.await.map_err(|error| error.to_string())?;
         read.map_err(|error| error.to_string())
+    }
+
+    /// The same with other bounds for agents that ended.
+    #[must_use]
+    pub fn keeping(self, ended: Ended) -> Self {
+        Self { ended, ..self }
     }
 
     /// Spawns on the next thread of the fast lane.

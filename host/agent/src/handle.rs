@@ -18,6 +18,7 @@ use bulkhead_store::journal::JournalSlot;
 use tokio::sync::{oneshot, watch};
 
 use crate::actor::Probation;
+use crate::agent::AgentSlot;
 use crate::board::{Board, Published};
 use crate::container::Container;
 use crate::credentials::Credentials;
@@ -151,6 +152,7 @@ impl Shared {
 
     /// It begins to live: from now on an end is owed.
     pub(crate) fn begin(&self) {
+        self.start.container.ended.revive(self.id());
         self.board.begin();
         self.owes_end.store(true, Release);
     }
@@ -158,6 +160,21 @@ impl Shared {
     /// Whether its end is still to be told. Says so once: whoever gets a yes tells it.
     pub(crate) fn take_end(&self) -> bool {
         self.owes_end.swap(false, AcqRel)
+    }
+
+    /// The agent may be down for good: then what is kept of it counts among what is kept of ended agents. To be
+    /// called when its slot may have become vacant.
+    pub(crate) fn retire(&self, slot: &AgentSlot) {
+        if !slot.is_vacant() {
+            return;
+        }
+        let (id, ended) = (self.id(), &self.start.container.ended);
+        let quarantined = slot.look_at_restarts(|restarts| restarts.quarantine.is_some());
+        ended.retire(id, &self.start.ring, self.start.spec.text_bytes(), quarantined);
+        // A start may have come in between, and looked before there was anything to revive.
+        if !slot.is_vacant() {
+            ended.revive(id);
+        }
     }
 
     /// Tells a fact.

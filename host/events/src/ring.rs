@@ -113,6 +113,22 @@ impl Ring {
         usize::try_from(self.lock().held.bytes()).unwrap_or(usize::MAX)
     }
 
+    /// Drops the oldest events until `bytes` are free, or none is left.
+    pub fn trim(&self, bytes: u64) {
+        let mut inner = self.lock();
+        let before = inner.held.bytes();
+        while before - inner.held.bytes() < bytes {
+            let Some(oldest) = inner.events.pop_front() else { break };
+            inner.held.shrink(size(&oldest));
+        }
+        inner.events.shrink_to_fit();
+    }
+
+    /// Gives back the room that was made for events that may not come any more.
+    pub fn shrink(&self) {
+        self.lock().events.shrink_to_fit();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -185,6 +201,24 @@ mod tests {
         ring.push_value("huge", &"x".repeat(5000));
         assert!(ring.bytes() <= 1000);
         assert_eq!(ring.after(0).dropped_before, Some(52));
+    }
+
+    #[test]
+    fn a_ring_that_is_trimmed_has_its_newest_events_and_says_so() {
+        let account = Arc::new(Account::default());
+        let ring = Ring::new(RingLimits::default(), &account);
+        for n in 0..10 {
+            ring.push_value("n", &n);
+        }
+        let one = ring.bytes() as u64 / 10;
+        ring.trim(3 * one);
+        ring.shrink();
+        let page = ring.after(0);
+        assert_eq!((ids(&page), page.dropped_before), ((4..=10).collect(), Some(4)));
+        ring.trim(u64::MAX);
+        assert_eq!((ring.bytes(), account.reading().host.events), (0, 0));
+        assert_eq!(ring.after(0).dropped_before, Some(11));
+        assert_eq!(ring.push_value("n", &10), 11, "numbers go on");
     }
 
     #[test]

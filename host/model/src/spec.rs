@@ -56,6 +56,16 @@ pub struct AgentSpec {
 }
 
 impl AgentSpec {
+    /// What its texts take in memory, in bytes: those that a start request brings.
+    pub fn text_bytes(&self) -> u64 {
+        let values = |map: &BTreeMap<String, Secret>| -> usize {
+            map.iter().map(|(key, value)| key.len() + value.expose().len()).sum()
+        };
+        let system_prompt = self.system_prompt.as_ref().map_or(0, String::len);
+        let texts = self.name.len() + self.prompt.len() + system_prompt;
+        (texts + values(&self.config) + values(&self.env) + values(&self.secrets)) as u64
+    }
+
     /// Whether a start of `other` asks for the same agent. How long the callers are willing to wait
     /// makes no difference, nor with which credentials it works. Copies nothing.
     pub fn is_same_as(&self, other: &Self) -> bool {

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bulkhead_agent::AgentHandle;
-use bulkhead_agent::Container;
+use bulkhead_agent::{Container, Ended};
 pub use bulkhead_agent::{
     Delivery, SendError, SettingsError, StartError, StartFailure, StopError, Stores,
     TownConfigError, TurnReport,
@@ -67,6 +67,8 @@ pub struct SupervisorConfig {
     pub workspaces_dir: std::path::PathBuf,
     /// Ended agents that stay readable. The ones that ended first go first.
     pub keep_ended: usize,
+    /// What all ended agents together may hold, in bytes.
+    pub ended_bytes: u64,
 }
 
 impl SupervisorConfig {
@@ -110,16 +112,10 @@ impl Supervisor {
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
             let container = Container::new(runtime, peers, sink, stores, context, memory);
-            let container = Arc::new(container);
+            let ended = Ended::new(config.keep_ended, config.ended_bytes);
+            let container = Arc::new(container.keeping(ended));
             let blamed = host_death::count(&mut earlier, &config, &container);
-            let max_agents = container.runtime.capacity().max_agents;
-            let registry = Registry::new(
-                max_agents,
-                config.keep_ended,
-                Arc::clone(&container),
-                &earlier.agents,
-                forgotten,
-            );
+            let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);
             Inner {
                 config,

@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_agent::{Agent, Container};
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_model::{AgentId, Incarnation};
 use bulkhead_store::database::AgentRow;
 
 pub(crate) struct Registry {
-    max_agents: usize,
-    keep_ended: usize,
     container: Arc<Container>,
     inner: Mutex<Inner>,
 }
@@ -27,8 +25,6 @@ impl Registry {
     /// `earlier` has what is known of agents from earlier runs, `forgotten` the highest number of those of
     /// which nothing is.
     pub(crate) fn new(
-        max_agents: usize,
-        keep_ended: usize,
         container: Arc<Container>,
         earlier: &[AgentRow],
         forgotten: Incarnation,
@@ -39,16 +35,19 @@ impl Registry {
             forgotten: forgotten.0,
             earlier: earlier.iter().map(number).collect(),
         };
-        Self { max_agents, keep_ended, container, inner: Mutex::new(inner) }
+        Self { container, inner: Mutex::new(inner) }
     }
 
     /// The agent of an id, made when there is none.
     pub(crate) fn agent(&self, id: &AgentId) -> Arc<Agent> {
+        if let Some(agent) = self.get(id) {
+            return agent;
+        }
+        self.forget_excess();
         let mut inner = self.lock();
         if let Some(agent) = inner.agents.get(id) {
             return Arc::clone(agent);
         }
-        inner.make_room(self.max_agents.saturating_add(self.keep_ended), self.keep_ended);
         self.container.changes.happened();
         let last = inner.earlier.remove(id).unwrap_or(Incarnation(inner.forgotten));
         let agent = Arc::new(Agent::new(id.clone(), last, Arc::clone(&self.container)));
@@ -64,6 +63,22 @@ impl Registry {
         self.lock().agents.values().map(Arc::clone).collect()
     }
 
+    /// Forgets the agents that are more, or hold more, than ended agents may.
+    pub(crate) fn forget_excess(&self) {
+        let ended = &self.container.ended;
+        for id in ended.excess() {
+            let mut inner = self.lock();
+            match inner.agents.get(&id) {
+                // Whoever holds the agent may be about to start it.
+                Some(agent) if Arc::strong_count(agent) > 1 || !agent.is_vacant() => continue,
+                Some(_) => inner.forget(&id),
+                None => {}
+            }
+            ended.revive(&id);
+            self.container.changes.happened();
+        }
+    }
+
     /// Forgets an id of which nothing came: a start that was refused before anything lived.
     pub(crate) fn forget_if_nothing(&self, id: &AgentId) {
         let mut inner = self.lock();
@@ -72,6 +87,7 @@ impl Registry {
             |agent: &Arc<Agent>| Arc::strong_count(agent) == 1 && agent.current().is_none();
         if inner.agents.get(id).is_some_and(nothing) {
             inner.forget(id);
+            self.container.ended.revive(id);
             self.container.changes.happened();
         }
     }
@@ -82,29 +98,6 @@ impl Registry {
 }
 
 impl Inner {
-    /// Forgets the agents that ended first, those in quarantine last, when there are too many. Goes down
-    /// to half of what is kept, so that the look at every agent is rare.
-    fn make_room(&mut self, max: usize, keep_ended: usize) {
-        if self.agents.len() < max {
-            return;
-        }
-        let mut ended: Vec<_> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| Arc::strong_count(agent) == 1 && agent.is_vacant())
-            .map(|(id, agent)| {
-                let last = agent.current().map(|current| current.board().last_activity_at());
-                let quarantined = agent.restarts().quarantine.is_some();
-                (quarantined, last.unwrap_or(Timestamp(0)), id.clone())
-            })
-            .collect();
-        ended.sort_unstable();
-        let excess = ended.len().saturating_sub(keep_ended / 2);
-        for (_, _, id) in ended.into_iter().take(excess) {
-            self.forget(&id);
-        }
-    }
-
     fn forget(&mut self, id: &AgentId) {
         if let Some(agent) = self.agents.remove(id) {
             self.forgotten = self.forgotten.max(agent.last().0);

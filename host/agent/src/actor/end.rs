@@ -193,6 +193,7 @@ impl Tenure {
         self.shared.board.transition(Input::Ended { normal: true });
         let (reason, text) = (ExitReason::StartFailed, "it was never running");
         self.answer_mail(reason, text, None);
+        self.shared.retire(&self.slot);
     }
 
     /// Gives the reservation up for others to see. Says whether it is made again, if that is what comes `then`.
@@ -280,8 +281,10 @@ impl Tenure {
         // A rest that somebody took meanwhile is given up by `rest`, like one that is taken later.
         self.slot.end(self.shared.incarnation(), is_back);
         self.stage = if is_back { Stage::Rests } else { Stage::Over };
+        self.shared.birth.logs.forget();
         if !is_back {
             self.answer_mail(reason, &view.message, view.crash_id);
+            self.shared.retire(&self.slot);
         }
         if let Some(aftermath) = aftermath {
             aftermath.with_core_dump(keeping).spawn();

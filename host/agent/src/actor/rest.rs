@@ -114,5 +114,6 @@ impl Actor<'_> {
         // Last, in this order: whoever waits for one of them waits for what was told before.
         self.shared.board.end_rest();
         self.life.slot.give_up_rest(self.number());
+        self.shared.retire(&self.life.slot);
     }
 }

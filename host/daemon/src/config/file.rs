@@ -196,6 +196,7 @@ pub struct Limits {
     pub agent_memory_soft_percent: Option<Percent>,
     pub component_mb: Count,
     pub keep_ended: usize,
+    pub ended_mb: Count,
     pub shutdown_ms: Count,
     pub drain_ms: Count,
     pub hydration_parallel: Count,
@@ -213,6 +214,7 @@ impl Default for Limits {
             agent_memory_soft_percent: None,
             component_mb: Count(64),
             keep_ended: 1000,
+            ended_mb: Count(16),
             // Well below the shortest grace of common platforms (30 s, then SIGKILL).
             shutdown_ms: Count(20_000),
             // Below the 15 minutes that the original's platform gives.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub memory: MemorySettings,
     pub catalog: Catalog,
     pub keep_ended: usize,
+    /// What all ended agents together may hold.
+    pub ended_bytes: u64,
     /// How long the agents have when asked to end.
     pub shutdown: Duration,
     /// How long a drain may take as a whole, `shutdown` included.
@@ -87,6 +89,7 @@ impl Settings {
             catalog: self.catalog.clone(),
             workspaces_dir: self.state_dir.join("workspaces"),
             keep_ended: self.keep_ended,
+            ended_bytes: self.ended_bytes,
         }
     }
 }
@@ -176,6 +179,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         without_store: false,
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
+        ended_bytes: file.limits.ended_mb.mebibytes(),
         shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
         drain: Duration::from_millis(file.limits.drain_ms.0),
         agents,
