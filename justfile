@@ -155,6 +155,7 @@ guest_packages := shell("for dir in guest/*/; do name=$(basename $dir); [ $name 
 _compiler:
     @command -v cargo >/dev/null || { echo "error: cargo is not installed; get it from https://rustup.rs" >&2; exit 1; }
     @command -v cc >/dev/null || { echo "error: no C compiler (cc); install gcc or clang" >&2; exit 1; }
+    @command -v make >/dev/null || { echo "error: no make, which builds the allocator; install it" >&2; exit 1; }
 
 _guest_target: _compiler
     #!/usr/bin/env bash

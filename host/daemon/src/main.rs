@@ -5,6 +5,7 @@
 //! for a signal, end the agents, end the process with a numbered code. As the first process of a container,
 //! or when told to, it does all that in a child, and watches over it ([`init`]).
 
+mod allocator;
 mod check;
 mod cli;
 mod config;

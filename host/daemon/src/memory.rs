@@ -26,6 +26,9 @@ const CLOSE_LOOK: Duration = Duration::from_millis(100);
 /// Between two figures for the black box, which keeps a quarter of an hour of them.
 const RECORD: Duration = LOOK;
 
+/// Between two times at which the host lets go of what it has no use for.
+const TIDY: Duration = Duration::from_secs(5);
+
 /// Between two looks at least, however many guests wait for room.
 const LEAST: Duration = Duration::from_millis(5);
 
@@ -131,7 +134,7 @@ impl Shared {
     fn run(&self, mut wait: PressureWait, sample: Duration, report: Duration) {
         let began = Instant::now();
         let (mut look_at, mut looked_at) = (began + LOOK, began);
-        let mut record = Due::after(RECORD);
+        let (mut record, mut tidy) = (Due::after(RECORD), Due::after(TIDY));
         // The first sweep when there are agents, so that the first report has something to say.
         let (mut sweep, mut report) =
             (Due::after(Duration::ZERO).every(sample), Due::after(report));
@@ -146,12 +149,15 @@ impl Shared {
                 if sweep.is_due(now) {
                     self.sweep();
                 }
+                if tidy.is_due(now) {
+                    self.tidy();
+                }
                 if report.is_due(now) {
                     self.report();
                 }
             }
             let next = match self.agents.get() {
-                Some(_) => look_at.min(sweep.next).min(report.next),
+                Some(_) => look_at.min(sweep.next).min(tidy.next).min(report.next),
                 None => look_at,
             };
             match wait.wait(next.saturating_duration_since(Instant::now())) {
@@ -186,6 +192,13 @@ impl Shared {
         if let Some(agents) = self.agents.get() {
             self.memory.sweep(&*agents.memory);
         }
+    }
+
+    /// Lets go of what nobody has a use for any more, when that is worth it.
+    fn tidy(&self) {
+        let Some(agents) = self.agents.get() else { return };
+        let kept_bytes = agents.relief.tidy();
+        self.memory.look_at_heap(kept_bytes);
     }
 
     fn report(&self) {

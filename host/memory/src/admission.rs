@@ -9,7 +9,7 @@ use crate::reading::Reading;
 /// What starts may commit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Admission {
-    /// Of the limit, what is the host's own.
+    /// Of the limit, what is the host's own, as long as it does not hold more.
     pub reserve_bytes: u64,
     /// How often the rest may be committed. From 1.
     pub overcommit: f64,
@@ -45,15 +45,23 @@ pub enum Shortage {
 }
 
 impl Admission {
-    /// What may be committed under a limit. `None` without one: then everything may.
-    pub fn budget_bytes(&self, reading: &Reading) -> Option<u64> {
-        let rest = reading.limit?.bytes.saturating_sub(self.reserve_bytes);
+    /// What may be committed under a limit, when the host itself holds `host` bytes. `None` without one: then
+    /// everything may.
+    pub fn budget_bytes(&self, reading: &Reading, host: u64) -> Option<u64> {
+        let rest = reading.limit?.bytes.saturating_sub(self.reserve_bytes.max(host));
         Some((rest as f64 * self.overcommit) as u64)
     }
 
-    /// Whether an agent may come that commits `asked` bytes, beside `committed` bytes of others.
-    pub fn admit(&self, reading: &Reading, committed: u64, asked: u64) -> Result<(), Shortage> {
-        match self.budget_bytes(reading) {
+    /// Whether an agent may come that commits `asked` bytes, beside `committed` bytes of others and `host` bytes
+    /// that the host itself holds.
+    pub fn admit(
+        &self,
+        reading: &Reading,
+        host: u64,
+        committed: u64,
+        asked: u64,
+    ) -> Result<(), Shortage> {
+        match self.budget_bytes(reading, host) {
             Some(budget_bytes) if committed.saturating_add(asked) > budget_bytes => {
                 Err(Shortage::Committed {
                     committed_bytes: committed,
@@ -80,9 +88,9 @@ mod tests {
 
     #[test]
     fn the_reserve_is_taken_off_before_the_factor() {
-        assert_eq!(RULES.budget_bytes(&limited(600)), Some(1000));
-        assert_eq!(RULES.admit(&limited(600), 900, 100), Ok(()));
-        let refused = RULES.admit(&limited(600), 901, 100).unwrap_err();
+        assert_eq!(RULES.budget_bytes(&limited(600), 99), Some(1000));
+        assert_eq!(RULES.admit(&limited(600), 0, 900, 100), Ok(()));
+        let refused = RULES.admit(&limited(600), 0, 901, 100).unwrap_err();
         let expected =
             Shortage::Committed { committed_bytes: 901, asked_bytes: 100, budget_bytes: 1000 };
         assert_eq!(refused, expected);
@@ -90,11 +98,18 @@ mod tests {
 
     #[test]
     fn a_limit_below_the_reserve_has_room_for_nobody() {
-        assert!(RULES.admit(&limited(50), 0, 1).is_err());
+        assert!(RULES.admit(&limited(50), 0, 0, 1).is_err());
+    }
+
+    #[test]
+    fn what_the_host_holds_beyond_its_reserve_is_nobody_elses() {
+        assert_eq!(RULES.budget_bytes(&limited(600), 300), Some(600));
+        assert_eq!(RULES.admit(&limited(600), 300, 500, 100), Ok(()));
+        assert!(RULES.admit(&limited(600), 301, 500, 100).is_err());
     }
 
     #[test]
     fn without_a_limit_everybody_may_come() {
-        assert_eq!(RULES.admit(&Reading::default(), u64::MAX, u64::MAX), Ok(()));
+        assert_eq!(RULES.admit(&Reading::default(), 0, u64::MAX, u64::MAX), Ok(()));
     }
 }

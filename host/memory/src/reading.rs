@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkhead_model::memory::Psi;
 use bulkhead_model::previous::MemoryFigures;
 
-use crate::pressure::LOW_SHARE;
+use crate::pressure::{HIGH_SHARE, LOW_SHARE};
 
 /// Where a limit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,11 @@ impl Reading {
     /// Whether so much is used that it could soon be short.
     pub fn is_close(&self) -> bool {
         self.used_share().is_some_and(|share| share >= LOW_SHARE)
+    }
+
+    /// Whether so much is used that it is short.
+    pub fn is_high(&self) -> bool {
+        self.used_share().is_some_and(|share| share >= HIGH_SHARE)
     }
 
     /// What the black box keeps of it.

@@ -12,6 +12,10 @@ use crate::shedding::{Candidate, Shedder, Step};
 /// needs to end one of them.
 const GROWTH_SHARE: f64 = 0.95;
 
+/// Between two times at which the host lets go of all that it holds for nobody, at least: what was let go of
+/// shows in the next reading, and in the one after it there is nothing more.
+const RELEASE_AGAIN: Duration = Duration::from_secs(5);
+
 /// What an evicted agent gets to end in order, unless somebody waits for its memory.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -35,6 +39,12 @@ pub trait Relief: Send + Sync {
         eviction: Eviction,
         grace: Duration,
     );
+    /// Lets go of what the host holds for nobody and has no use for any more. Returns when it is gone, with how many
+    /// bytes are still kept for the next agents outside the heap.
+    fn tidy(&self) -> u64;
+    /// Lets go of all that the host holds for nobody: memory is short, and somebody would have to go for it.
+    /// Returns when it is gone, which takes milliseconds.
+    fn release(&self);
     /// Whether nothing new may come, because others are ended for want of memory.
     fn hold_starts(&self, held: bool);
 }
@@ -46,12 +56,14 @@ pub struct Guard {
     sheds: bool,
     /// A guest waited at the last look as well. The first look after a growth only finds that out.
     starved: bool,
+    /// When the host let go of what it held for nobody.
+    released: Option<Duration>,
 }
 
 impl Guard {
     /// `sheds`: agents are ended when memory is short. Otherwise nothing is done at all.
     pub fn new(sheds: bool) -> Self {
-        Self { shedder: Shedder::default(), sheds, starved: false }
+        Self { shedder: Shedder::default(), sheds, starved: false, released: None }
     }
 
     /// Does what follows from a reading at `now`. Says whether the next look should come soon.
@@ -69,6 +81,11 @@ impl Guard {
         let wanted = relief.wanted();
         let starved = wanted.is_some() && self.starved;
         self.starved = wanted.is_some();
+        if reading.is_high() && self.may_release(now) {
+            relief.release();
+            // Nobody goes for what is gone now.
+            return true;
+        }
         let lives = |agent_id: &AgentId, incarnation| relief.lives(agent_id, incarnation);
         let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
         let step = self.shedder.step(now, reading, beyond, lives, || relief.candidates());
@@ -90,6 +107,14 @@ impl Guard {
                 wanted.is_some() || reading.is_close()
             }
         }
+    }
+
+    fn may_release(&mut self, now: Duration) -> bool {
+        let due = self.released.is_none_or(|at| now.saturating_sub(at) >= RELEASE_AGAIN);
+        if due {
+            self.released = Some(now);
+        }
+        due
     }
 }
 
@@ -145,6 +170,12 @@ mod tests {
         ) {
             self.tell(format!("evict {agent_id} {} {grace:?}", number.0));
         }
+        fn tidy(&self) -> u64 {
+            0
+        }
+        fn release(&self) {
+            self.tell("release".to_owned());
+        }
         fn hold_starts(&self, held: bool) {
             self.tell(format!("held {held}"));
         }
@@ -156,8 +187,26 @@ mod tests {
             used_bytes: Some(used),
             ..Reading::default()
         };
-        let soon = Guard::new(true).act(Duration::ZERO, &reading, agents);
+        let mut guard = Guard { released: Some(Duration::ZERO), ..Guard::new(true) };
+        let soon = guard.act(Duration::ZERO, &reading, agents);
         (soon, std::mem::take(&mut agents.told.lock().unwrap()))
+    }
+
+    #[test]
+    fn what_the_host_holds_for_nobody_goes_before_anybody_has_to() {
+        let agents = Agents::default();
+        let mut guard = Guard::new(true);
+        let mut act = |seconds, used| {
+            let limit = Some(Limit { bytes: 1000, source: LimitSource::Budget });
+            let reading = Reading { limit, used_bytes: Some(used), ..Reading::default() };
+            assert!(guard.act(Duration::from_secs(seconds), &reading, &agents), "looks again soon");
+            std::mem::take(&mut *agents.told.lock().unwrap()).pop().unwrap()
+        };
+        assert_eq!(act(0, 899), "held false");
+        assert_eq!(act(1, 900), "release");
+        assert_eq!(act(2, 850), "held false", "that was enough");
+        assert_eq!(act(3, 900), "evict a 7 1s", "there cannot be more yet");
+        assert_eq!(act(9, 900), "release");
     }
 
     #[test]

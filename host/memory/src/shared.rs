@@ -79,6 +79,7 @@ pub struct Memory {
 struct Latest {
     reading: Option<Reading>,
     heap: Option<Heap>,
+    kept_bytes: u64,
     pressure: Pressure,
     faults: Faults,
 }
@@ -170,6 +171,13 @@ impl Memory {
         totals
     }
 
+    /// Asks the allocator. `kept_bytes` is what the host holds for nobody outside the heap.
+    pub fn look_at_heap(&self, kept_bytes: u64) {
+        let heap = Heap::read();
+        let mut latest = self.latest();
+        (latest.heap, latest.kept_bytes) = (heap, kept_bytes);
+    }
+
     /// `container.memory_usage`, from the latest reading and the last sweep. Asks the allocator.
     pub fn usage(&self) -> Event {
         let heap = Heap::read();
@@ -220,7 +228,16 @@ impl Memory {
     /// Whether an agent may come that commits `asked` bytes, beside `committed` bytes of others.
     pub fn admit(&self, committed: u64, asked: u64) -> Result<(), Shortage> {
         let reading = self.reading().unwrap_or_default();
-        self.config.admission.admit(&reading, committed, asked)
+        self.config.admission.admit(&reading, self.host_bytes(), committed, asked)
+    }
+
+    /// What is the host's own: of its heap what it does not hold for agents, and what it keeps for the next
+    /// ones. 0 as long as nobody asked the allocator.
+    fn host_bytes(&self) -> u64 {
+        let for_agents = self.sampler().totals().host_bytes;
+        let latest = self.latest();
+        let heap = latest.heap.map_or(0, |heap| heap.used_bytes);
+        heap.saturating_sub(for_agents) + latest.kept_bytes
     }
 
     /// The live agents that held most in the last sweep, the largest first.

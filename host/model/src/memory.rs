@@ -68,7 +68,7 @@ pub struct MemorySources {
     pub pressure: Option<String>,
     /// `trigger` when the kernel wakes the host at pressure, `polling` when the host has to look.
     pub pressure_watch: Option<Cow<'static, str>>,
-    /// Who says the heap's figures: `mallinfo2`.
+    /// The allocator of the heap, whose figures are told: `jemalloc`.
     pub heap: Option<Cow<'static, str>>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bulkhead_agent::AgentHandle;
-use bulkhead_memory::{Candidate, Relief};
+use bulkhead_memory::{Candidate, Heap, Relief};
 use bulkhead_model::memory::Eviction;
 use bulkhead_model::{AgentId, AgentState, Incarnation};
 
@@ -67,6 +67,21 @@ impl Relief for Agents {
         if let Some(agent) = self.live(agent_id, incarnation) {
             agent.evict(eviction, grace);
         }
+    }
+
+    fn tidy(&self) -> u64 {
+        let Some(inner) = self.0.upgrade() else { return 0 };
+        inner.registry.forget_excess();
+        inner.container.runtime.sweep_pool();
+        inner.container.runtime.kept_bytes()
+    }
+
+    fn release(&self) {
+        let Some(inner) = self.0.upgrade() else { return };
+        inner.container.ended.drop_events();
+        inner.registry.forget_excess();
+        inner.container.runtime.sweep_pool();
+        Heap::give_back();
     }
 
     fn hold_starts(&self, held: bool) {

@@ -48,7 +48,7 @@ pub(super) fn sources() -> MemorySources {
         limit_bytes: Some(LIMIT),
         pressure: Some("/sys/fs/cgroup/memory.pressure".into()),
         pressure_watch: Some("trigger".into()),
-        heap: Some("mallinfo2".into()),
+        heap: Some("jemalloc".into()),
     }
 }
 
