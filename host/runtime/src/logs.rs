@@ -104,7 +104,7 @@ impl Logs {
     /// The incarnation ended and its end is told: its last lines are nobody's any more.
     pub fn forget(&self) {
         let mut inner = self.lock();
-        (inner.tail, inner.panic) = (VecDeque::new(), Vec::new());
+        (inner.tail, inner.words) = (VecDeque::new(), LastWords::default());
     }
 
     fn take_token(&self) -> Result<u64, Duration> {
