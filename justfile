@@ -58,8 +58,9 @@ soak minutes="20" *args: build guests
 # what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills
 nightly: build guests
     just model-check
-    DURABLE_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 \
-        cargo nextest run -E 'binary(durable_kills) | binary(database_kill) | binary(kill) | binary(kill_matrix) | binary(exit_matrix) | binary(properties) | test(flapping)'
+    IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
+        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run -E 'binary(kill_matrix) | binary(kill_twice) \
+        | binary(durable_kills) | binary(database_kill) | binary(kill) | binary(exit_matrix) | binary(properties) | test(flapping)'
     just soak 20
 
 # record anew what the host writes when it ends in every way, with labels: the corpus of `bulkhead diagnose`

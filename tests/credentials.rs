@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 fn builder() -> HostBuilder {
     let role = "restart = \"transient\"\nrestart_max = 1\nrestart_window_ms = 3600000\n\
-                restart_backoff_ms = 1\nrestart_backoff_max_ms = 1\nsecret_env = [\"SENTRY_DSN\"]";
+                restart_backoff_ms = 1\nrestart_backoff_max_ms = 1\nmax_attempts = 1\nsecret_env = [\"SENTRY_DSN\"]";
     Host::builder().guest("puppet").role("puppet", "puppet", role)
 }
 

@@ -280,7 +280,9 @@ impl Recorder {
             self.configure(|_| ());
         }
         for agent in STAY {
-            self.host.client().start(agent, "echo");
+            // One that the run before left is there, and is joined.
+            let status = self.host.client().start_with(agent, "echo", json!({})).status;
+            assert!(matches!(status, 200 | 201), "{agent} did not start: {status}");
             self.host.client().ask(agent, "hi");
         }
         self.go_on(beside);

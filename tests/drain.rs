@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
-use harness::host::{CLEAN, UNCLEAN};
+use harness::host::{CLEAN, ONE_WISH, UNCLEAN};
 use harness::lives::{check_one_at_a_time, events_of, only};
 use harness::trial::incarnation;
 use harness::{Answer, Host, HostBuilder, Value, json, wait_until};
@@ -16,9 +16,6 @@ const FOR_EVER_AWAY: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_
 /// What comes after a drain's own time, where the machine does other things: killing, last answers, last
 /// lines of the log.
 const ENDING: Duration = Duration::from_secs(15);
-
-/// Signals that come within this time of the first one are the same wish, with some more for the host's clock.
-const ONE_WISH: Duration = Duration::from_millis(1100);
 
 fn phase_begins(host: &Host, phase: &str) -> Value {
     host.wait_for_line(&format!("the phase {phase}"), |line| {

@@ -54,7 +54,7 @@ fn the_worst_goes_with_a_story_and_comes_back_when_there_is_memory() {
         .role(
             "big",
             "leak",
-            "memory_limit_mb = 400\nrestart = \"transient\"\nrestart_backoff_ms = 1",
+            "memory_limit_mb = 400\nmax_attempts = 1\nrestart = \"transient\"\nrestart_backoff_ms = 1",
         )
         .role("small", "leak", "memory_limit_mb = 400")
         .start();

@@ -28,6 +28,9 @@ pub const CLEAN: i32 = 0;
 /// Exit code of a run that ended as asked and had to kill an agent for it.
 pub const UNCLEAN: i32 = 3;
 
+/// Ending signals that come closer than this are one wish; a little more than what the host takes for one.
+pub const ONE_WISH: Duration = Duration::from_millis(1100);
+
 /// Name of the configuration's file.
 const CONFIG: &str = "bulkhead.toml";
 

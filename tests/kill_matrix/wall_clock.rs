@@ -18,7 +18,7 @@ const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff
     restart_max = 5\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
 /// Two crashes in its window would be one too many.
-const RARE: &str = "restart = \"transient\"\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
+const RARE: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 1\nrestart_window_ms = 200\nrestart_same_fault = 100";
 
 /// More than this test takes, and less than any step.

@@ -453,7 +453,11 @@ mod tests {
             (ExitReason::Panic, StartFailure::GuestCrashed),
         ] {
             let exit = Exit::new(reason, Phase::Start, "x");
-            assert_eq!(start_error(&exit, Instant::now(), None).kind, kind, "{reason:?}");
+            let in_time = Instant::now() + Duration::from_secs(60);
+            assert_eq!(start_error(&exit, in_time, None).kind, kind, "{reason:?}");
         }
+        // The host's own disk did not answer until the deadline.
+        let exit = Exit::new(ExitReason::HostError, Phase::Restore, "x");
+        assert_eq!(start_error(&exit, Instant::now(), None).kind, StartFailure::Deadline);
     }
 }

@@ -51,9 +51,11 @@ impl Signals {
         all.into_iter().filter_map(|(signal, name)| signal.is_none().then_some(name)).collect()
     }
 
-    /// The next one, by name.
+    /// The next one, by name. Of several that came at once the one with the most grace counts: SIGTERM comes first
+    /// here also where the kernel delivered another one before it.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
+            biased;
             () = heard(&mut self.terminate) => "SIGTERM",
             () = heard(&mut self.interrupt) => "SIGINT",
             () = heard(&mut self.hangup) => "SIGHUP",

@@ -43,8 +43,8 @@ fn prompt(id: &str) -> Message {
 
 #[test]
 fn a_message_in_its_turn_is_found_whole_whatever_its_size() {
-    let dir = tempfile::tempdir().unwrap();
     for bytes in [0, 1, 7, 8, 1000, 1200, 1300, 1400, 8192, 8193, 100_000, MAX_BODY_BYTES] {
+        let dir = tempfile::tempdir().unwrap();
         let journal = begin(dir.path());
         let slot = take(&journal, "a1");
         let message = Message { attempt: 2, ..mail(&format!("m{bytes}"), bytes) };
