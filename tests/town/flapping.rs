@@ -12,7 +12,7 @@ use harness::resident::resident_bytes;
 use harness::{Answer, Host, Value, json, wait_until};
 use town_server::{Call, Fault, TownServer, Which};
 
-use crate::beside::{TOWN, builder, check, kept, runs, town};
+use crate::beside::{TOWN, builder, check, kept, runs, sealed, town};
 
 /// How long it flaps unless `TOWN_FLAP_SECONDS` says otherwise.
 const SECONDS: u64 = 10;
@@ -234,9 +234,10 @@ impl Flap {
         }
         for agent in steady() {
             let count = self.host.client().status(&agent)["messageCount"].to_string();
+            let last = sealed(count.as_bytes());
             wait_until(&format!("the town has the last snapshot of {agent}"), || {
                 kept(&self.town, |kept| {
-                    kept.snapshots.get(&agent).is_some_and(|kept| kept.bytes == count)
+                    kept.snapshots.get(&agent).is_some_and(|kept| kept.bytes == last)
                 })
             });
         }

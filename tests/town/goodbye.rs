@@ -6,7 +6,7 @@ use harness::{Host, json, wait_until};
 use rustix::process::Signal;
 use town_server::{Call, Fault, TownServer, Which};
 
-use crate::beside::{builder, check, kept, registry_is, town};
+use crate::beside::{builder, check, kept, registry_is, sealed, town};
 
 /// How long the town may take to hear of it.
 const TOLD_MS: u64 = 10_000;
@@ -81,7 +81,7 @@ fn what_agents_remember_is_there_after_the_end() {
     host.signal(Signal::TERM);
     host.ends_with(0);
     let bytes = |agent: &str| kept(&town, |kept| kept.snapshots[agent].bytes.clone());
-    assert_eq!((&bytes("ann")[..], &bytes("cyd")[..]), (&b"1"[..], &b"3"[..]));
+    assert_eq!((bytes("ann"), bytes("cyd")), (sealed(b"1").into(), sealed(b"3").into()));
     let contexts = kept(&town, |kept| kept.contexts.clone());
     assert_eq!(contexts["cyd"]["messageCount"], 3, "{contexts:?}");
     assert_eq!(contexts["ann"]["status"], "running", "{contexts:?}");

@@ -411,6 +411,8 @@ pub enum Event {
         /// The one that both callers get. Absent while the start that was joined has none.
         #[serde(skip_serializing_if = "Option::is_none")]
         incarnation: Option<Incarnation>,
+        /// It ran already: nothing was started twice. `false`: its start was under way.
+        running: bool,
     },
     /// A start was cancelled before the agent ran, by a newer start or a stop.
     #[serde(rename = "agent.start_superseded")]

@@ -9,7 +9,7 @@ use bulkhead_agent::{Admission, AgentHandle, SettingsChange, StartError, StartOr
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_events::now;
 use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, AgentSpec, Event};
+use bulkhead_model::{AgentId, AgentSpec, AgentState, Event};
 use bulkhead_store::database::Private;
 
 use crate::order::{self, Origin};
@@ -117,7 +117,8 @@ impl Inner {
         };
         let AgentTag { agent_id, role, .. } = agent.tag();
         let incarnation = agent.board().incarnation();
-        self.sink().record(Event::AgentStartJoined { agent_id, role, incarnation });
+        let running = matches!(agent.board().state(), AgentState::Running { .. });
+        self.sink().record(Event::AgentStartJoined { agent_id, role, incarnation, running });
         loop {
             // Those of a start with an incarnation of its own go over with that one.
             if admission == Admission::Joined {

@@ -154,9 +154,11 @@ fn object(text: &str, outer: Option<i64>, depth: u32) -> (Line, bool) {
     let name = event.as_deref().or(message.as_deref()).unwrap_or_default();
     if let Some(specs) = tables().of_event(name.as_bytes()) {
         let holds = |spec: &&SignSpec| match spec.source {
-            Source::Event { with, at_least, .. } => {
+            Source::Event { with, without, at_least, .. } => {
                 let number = |path| fields.get(path).and_then(|text| text.parse::<u64>().ok());
-                with.iter().all(|(path, value)| fields.get(path).as_deref() == Some(value))
+                let is = |(path, value): &(&str, &str)| fields.get(path).as_deref() == Some(*value);
+                with.iter().all(is)
+                    && !without.iter().any(is)
                     && at_least.iter().all(|(path, least)| number(path) >= Some(*least))
             }
             Source::Text { .. } => false,

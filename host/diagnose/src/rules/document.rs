@@ -43,12 +43,16 @@ pub fn document() -> String {
 
 fn line(source: &Source) -> String {
     match source {
-        Source::Event { name, with, at_least } => {
+        Source::Event { name, with, without, at_least } => {
             let with: String =
                 with.iter().map(|(field, value)| format!(", `{field}` = `{value}`")).collect();
             let at_least: String =
                 at_least.iter().map(|(field, least)| format!(", `{field}` >= {least}")).collect();
-            format!("event `{name}`{with}{at_least}")
+            let without: String = without
+                .iter()
+                .map(|(field, value)| format!(", not `{field}` = `{value}`"))
+                .collect();
+            format!("event `{name}`{with}{without}{at_least}")
         }
         Source::Text { parts, .. } => {
             let parts: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();

@@ -59,6 +59,8 @@ pub enum Source {
         name: &'static str,
         /// Fields and their values, all of which must be so.
         with: &'static [(&'static str, &'static str)],
+        /// Fields and values none of which must be so. A line that does not have the field is one of the sign.
+        without: &'static [(&'static str, &'static str)],
         /// Fields that are numbers, at least so large, all of which must be so.
         at_least: &'static [(&'static str, u64)],
     },
@@ -110,7 +112,22 @@ const fn event_with(
     with: &'static [(&'static str, &'static str)],
     says: &'static str,
 ) -> SignSpec {
-    SignSpec { sign, source: Source::Event { name, with, at_least: &[] }, says, outside: false }
+    SignSpec {
+        sign,
+        source: Source::Event { name, with, without: &[], at_least: &[] },
+        says,
+        outside: false,
+    }
+}
+
+const fn event_without(
+    sign: Sign,
+    name: &'static str,
+    without: &'static [(&'static str, &'static str)],
+    says: &'static str,
+) -> SignSpec {
+    let source = Source::Event { name, with: &[], without, at_least: &[] };
+    SignSpec { sign, source, says, outside: false }
 }
 
 const fn event_counting(
@@ -119,7 +136,12 @@ const fn event_counting(
     at_least: &'static [(&'static str, u64)],
     says: &'static str,
 ) -> SignSpec {
-    SignSpec { sign, source: Source::Event { name, with: &[], at_least }, says, outside: false }
+    SignSpec {
+        sign,
+        source: Source::Event { name, with: &[], without: &[], at_least },
+        says,
+        outside: false,
+    }
 }
 
 const fn text(
@@ -284,7 +306,13 @@ pub static SIGNS: &[SignSpec] = &[
         &["aborted for "],
         "a start met another one of the same agent",
     ),
-    event(Sign::StartOverlap, "agent.start_joined", "a start met another one of the same agent"),
+    // A start of what runs already is nothing that met.
+    event_without(
+        Sign::StartOverlap,
+        "agent.start_joined",
+        &[("running", "true")],
+        "a start met another one of the same agent",
+    ),
     event(
         Sign::StartOverlap,
         "agent.start_superseded",

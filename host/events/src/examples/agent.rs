@@ -48,6 +48,7 @@ fn starts() -> [Event; 4] {
             agent_id: agent().agent_id,
             role: agent().role,
             incarnation: Some(Incarnation(2)),
+            running: true,
         },
         Event::AgentStartSuperseded {
             agent_id: agent().agent_id,

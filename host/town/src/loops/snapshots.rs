@@ -3,7 +3,7 @@
 //! ```text
 //!   stored ─▶ what has the town? ── known, else asked ─▶ nothing, or an older one of ours ─▶ up
 //!                                                   ├─▶ one that is as new: done
-//!                                                   └─▶ a foreign format: it stays as it is
+//!                                                   └─▶ a foreign format: it stays as it is, and is looked at again
 //! ```
 //!
 //! Nothing is uploaded over a snapshot that was not seen: another system may have left what it knows of an agent
@@ -20,6 +20,7 @@ use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::LAST_MODIFIED;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Loop, PARALLEL, Shared, Woken, backoff, changed};
@@ -32,9 +33,11 @@ use crate::fault::{Cause, Fault};
 /// uploads that were not needed.
 const REMEMBERED: usize = 20_000;
 
-/// How long a foreign snapshot is taken to be there still. Then the town is asked again, because somebody may have
-/// taken it away.
-const FOREIGN_FOR: Duration = Duration::from_secs(600);
+/// How long a foreign snapshot is taken to be there still, at first and at most: twice as long each time. Then the
+/// town is asked again, because somebody may have taken it away, or something between here and the town answered
+/// for it.
+const FOREIGN_FOR: Duration = Duration::from_secs(10);
+const FOREIGN_FOR_MAX: Duration = Duration::from_secs(600);
 
 /// What the town has, and what it has to get.
 #[derive(Default)]
@@ -54,8 +57,19 @@ enum Has {
     Nothing,
     /// A snapshot of ours, taken then.
     Ours(Timestamp),
-    /// Something of another format, seen then.
-    Foreign(Instant),
+    /// Something of another format, seen then for the last time, so often in a row.
+    Foreign(Instant, u32),
+}
+
+/// What came of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    /// The town has it, or something newer, or does not want it.
+    Done,
+    /// Something foreign is in its place.
+    Blocked,
+    /// To be tried again.
+    Failed,
 }
 
 impl Snapshots {
@@ -75,12 +89,31 @@ impl Snapshots {
     /// What the town is known to have.
     fn known(&self, id: &AgentId) -> Option<Has> {
         let has = self.lock().has.get(id).copied();
-        has.filter(|has| !matches!(has, Has::Foreign(seen) if seen.elapsed() >= FOREIGN_FOR))
+        has.filter(|has| match has {
+            Has::Foreign(seen, times) => seen.elapsed() < foreign_for(*times),
+            Has::Nothing | Has::Ours(_) => true,
+        })
+    }
+
+    /// Something foreign is there, once more.
+    fn town_has_foreign(&self, id: &AgentId) {
+        let before = self.lock().has.get(id).copied();
+        let times = match before {
+            Some(Has::Foreign(_, times)) => times.saturating_add(1),
+            _ => 1,
+        };
+        self.town_has(id, Has::Foreign(Instant::now(), times));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long what was foreign so often in a row is taken to be there.
+fn foreign_for(times: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(times.saturating_sub(1));
+    FOREIGN_FOR.saturating_mul(doubled).min(FOREIGN_FOR_MAX)
 }
 
 pub(super) async fn run(this: Loop) {
@@ -89,7 +122,9 @@ pub(super) async fn run(this: Loop) {
     let mut failures = 0;
     loop {
         let woken = match failures {
-            0 => this.wait(changed(&mut changes)).await,
+            0 if this.shared.snapshots.waiting() == 0 => this.wait(changed(&mut changes)).await,
+            // Something foreign is in the place of one.
+            0 => this.wait(changed_within(&mut changes, FOREIGN_FOR)).await,
             _ => this.wait(sleep(backoff(failures))).await,
         };
         if woken == Woken::Fenced {
@@ -103,8 +138,16 @@ pub(super) async fn run(this: Loop) {
     }
 }
 
+/// Waits for a change, and not for longer than this.
+async fn changed_within(changes: &mut watch::Receiver<u64>, time: Duration) {
+    tokio::select! {
+        () = changed(changes) => {}
+        () = sleep(time) => {}
+    }
+}
+
 impl Loop {
-    /// Says whether the town has all of them.
+    /// Says whether none failed.
     async fn upload_all(&self) -> bool {
         let snapshots = &self.shared.snapshots;
         let waiting = {
@@ -114,30 +157,31 @@ impl Loop {
         };
         let uploads = futures_util::stream::iter(waiting);
         let uploads = uploads.map(|id| async move {
-            let through = self.upload(&id).await;
-            if through {
+            let came_to = self.upload(&id).await;
+            if came_to == Upload::Done {
                 snapshots.lock().waiting.remove(&id);
             }
-            through
+            came_to != Upload::Failed
         });
         let uploads = uploads.buffer_unordered(PARALLEL / 2);
         uploads.fold(true, |all, through| async move { all && through }).await
     }
 
-    /// Says whether the snapshot is done with.
-    async fn upload(&self, id: &AgentId) -> bool {
+    async fn upload(&self, id: &AgentId) -> Upload {
+        let refused = |fault: Fault| if fault.is_final() { Upload::Done } else { Upload::Failed };
         let (container, of) = (self.container.clone(), id.clone());
         let read = tokio::task::spawn_blocking(move || container.newest_snapshot(&of));
         // One that panicked was told by the hook.
-        let Ok(Some(Remembered { taken_at, bytes })) = read.await else { return true };
+        let Ok(Some(Remembered { taken_at, bytes })) = read.await else { return Upload::Done };
         let rig_id = self.container.agent(id).and_then(|view| view.rig_id);
         let path = self.client().paths.agent(rig_id.as_deref(), id.as_str(), "db-snapshot");
         let about = About { agent_id: id.clone(), rig_id };
         match self.has(&about).await {
             Ok(Has::Nothing) => {}
             Ok(Has::Ours(has)) if has < taken_at => {}
-            Ok(Has::Ours(_) | Has::Foreign(_)) => return true,
-            Err(fault) => return fault.is_final(),
+            Ok(Has::Ours(_)) => return Upload::Done,
+            Ok(Has::Foreign(..)) => return Upload::Blocked,
+            Err(fault) => return refused(fault),
         }
         let bytes = Bytes::from(town_snapshot::seal(&bytes));
         let sha256 = hex(&bytes);
@@ -145,9 +189,9 @@ impl Loop {
         match self.client().call_about(Call::SnapshotPost, &path, payload, &about).await {
             Ok(_) => {
                 self.shared.snapshots.town_has(id, Has::Ours(taken_at));
-                true
+                Upload::Done
             }
-            Err(fault) => fault.is_final(),
+            Err(fault) => refused(fault),
         }
     }
 
@@ -181,7 +225,7 @@ pub(crate) async fn download(
     let call = Call::SnapshotGet;
     let has = |has| shared.snapshots.town_has(&about.agent_id, has);
     let foreign = |taken_at, bytes, why| {
-        has(Has::Foreign(Instant::now()));
+        shared.snapshots.town_has_foreign(&about.agent_id);
         Ok(TownCopy::Foreign { taken_at, bytes, why })
     };
     let reply = match client.call_within(call, &path, Payload::Nothing, Some(about), within).await {
