@@ -34,7 +34,7 @@ pub struct RuntimeConfig {
     pub max_component_bytes: u64,
     /// Threads of the fast lane, and of the slow lane.
     pub lane_threads: usize,
-    /// Threads that compile. They have a low priority.
+    /// Threads that one compile may take. They have a low priority, and there are three times as many.
     pub compile_threads: usize,
     /// How long a start waits for its component to be read and compiled. What is compiled meanwhile goes on and is
     /// there for the next start.

@@ -27,6 +27,7 @@ mod backtrace;
 mod bindings;
 mod call;
 mod ceilings;
+mod compilers;
 mod config;
 mod core_dump;
 mod cut;

@@ -28,6 +28,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::RuntimeConfig;
 use crate::aot::{AotCache, Found, read_bounded};
+use crate::compilers::Compilers;
 use crate::features;
 use crate::needs::Needs;
 use crate::state::State;
@@ -157,7 +158,7 @@ struct Shared {
     max_bytes: u64,
     /// What a component may need of the pool. `None`: there is no pool.
     room: Option<Needs>,
-    compilers: rayon::ThreadPool,
+    compilers: Compilers,
     sink: SharedSink,
 }
 
@@ -207,16 +208,7 @@ impl Loader {
             Some(dir) => Some(AotCache::open(dir.clone(), config.aot_bytes, &engine)?),
             None => None,
         };
-        let compilers = rayon::ThreadPoolBuilder::new()
-            .num_threads(config.compile_threads.max(1))
-            .thread_name(|index| format!("bulkhead-comp-{index}"))
-            .start_handler(|_| {
-                // The compiler's own jobs hand their panics on to the one that began them.
-                containment::this_thread_is_contained();
-                crate::lanes::lower_priority();
-            })
-            .build()
-            .map_err(io::Error::other)?;
+        let compilers = Compilers::start(config.compile_threads)?;
         let max_bytes = config.max_component_bytes;
         let shared = Arc::new(Shared { engine, linker, cache, max_bytes, room, compilers, sink });
         Ok(Self { shared, known: Mutex::default() })
