@@ -196,7 +196,10 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
     }
     // It takes messages, as in any backoff.
     host.client().send("late", "a second one").expect(200);
-    fs::copy(files::component("echo"), &path).expect("bring the component");
+    // All of it at once: half a component is an invalid one.
+    let beside = dir.path().join("beside");
+    fs::copy(files::component("echo"), &beside).expect("bring the component");
+    fs::rename(beside, &path).expect("put it in its place");
     let status = host.client().reaches("late", "running");
     assert_eq!(status["restart"]["attemptsInWindow"], 0, "{status}");
     wait_until("it has its mail", || host.client().status("late")["messageCount"] == 2);
