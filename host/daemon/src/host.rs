@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_control::{ControlServer, TownEdge};
 use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
@@ -167,9 +168,12 @@ impl Host {
         Ok(host)
     }
 
-    /// What was told of earlier runs has left the process by now. Until then, a run that comes after this one tells
-    /// it once more.
-    pub fn earlier_runs_are_told(&self) {
+    /// Takes note that earlier runs are told of, when that has left the process within `patience`. Until then, a run
+    /// that comes after this one tells it once more.
+    pub fn earlier_runs_are_told(&self, patience: Duration) {
+        if !self.recorder.log().flush(patience) {
+            return;
+        }
         if let Err(error) = self.runs.borrow_mut().told() {
             tracing::warn!(%error, "the list of runs was not written: the next run tells of earlier ones again");
         }

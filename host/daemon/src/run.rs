@@ -32,6 +32,9 @@ const TOWN_PART: u32 = 3;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 const LAST_WORDS_LEAST: Duration = Duration::from_secs(1);
 
+/// Time for the first log lines, which readiness waits for at most.
+const AT_BOOT: Duration = Duration::from_millis(100);
+
 /// Time for the last log lines.
 const FLUSHING: Duration = Duration::from_secs(5);
 
@@ -139,7 +142,7 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
         });
     }
     host.recorder.reached(RunState::Hydrated);
-    host.earlier_runs_are_told();
+    host.earlier_runs_are_told(AT_BOOT);
     host.supervisor.set_ready();
     if let Some(town) = &host.town {
         // Not before: the town's registry follows the container from here on.
@@ -208,7 +211,7 @@ async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patien
 }
 
 fn end(host: Host, ending: &Ending) -> Exit {
-    host.earlier_runs_are_told();
+    host.earlier_runs_are_told(FLUSHING / 2);
     let Host {
         recorder, sink, runtime, supervisor, control, database, journal, memory, town, ..
     } = host;

@@ -26,7 +26,8 @@
 //! used if its checksums are right. A message that ended since then is delivered again, and one that came since
 //! then is lost.
 //!
-//! A run reads what the one before it left, writes it into a new file, and puts that one in place of the old.
+//! A run goes on in the file of the one before. Where the sizes differ it writes what is there into a new file, and
+//! puts that one in place of the old.
 //! When slots or blocks run out, a message is delivered without a record: counted, and nobody waits.
 
 mod bodies;
@@ -295,14 +296,18 @@ impl Open {
     fn claim(&self, agent: &AgentId) -> Option<u64> {
         let index = self.free.take()?;
         layout::note_used(self.map.words(), index + 1);
+        // A run that was killed may have left another agent's records in a slot that nobody owns.
+        self.clear(index, Lane::Prompt, Kind::None);
+        self.clear(index, Lane::Mail, Kind::None);
         layout::write_owner(self.slot(index), agent.as_str());
         Some(index)
     }
 
     fn free_slot(&self, index: u64) {
-        layout::write_owner(self.slot(index), "");
+        // The owner last: a kill in between leaves an owner without records, and never records without an owner.
         self.clear(index, Lane::Prompt, Kind::None);
         self.clear(index, Lane::Mail, Kind::None);
+        layout::write_owner(self.slot(index), "");
         self.free.give(index);
     }
 

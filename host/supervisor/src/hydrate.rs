@@ -421,7 +421,10 @@ impl Supervisor {
         let began = Instant::now();
         let plan = self.0.plan.lock().map(|mut plan| std::mem::take(&mut *plan));
         let mut plan = plan.unwrap_or_else(|poisoned| std::mem::take(&mut *poisoned.into_inner()));
-        if let Some(error) = plan.broken.take() {
+        let broken = plan.broken.take();
+        // Of a plan that broke nobody knows whom it leaves out: what is kept for them stays.
+        let knows_all = broken.is_none();
+        if let Some(error) = broken {
             let action = "start the missing agents by hand, and report the panic";
             self.0.sink().record(Event::HydrationFailed { error, action });
         }
@@ -468,7 +471,9 @@ impl Supervisor {
             report.count(id, Some(Outcome::Failed(error)), &mut results);
         }
         let resumed = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
-        self.0.container.journal.keep_only(&resumed);
+        if knows_all {
+            self.0.container.journal.keep_only(&resumed);
+        }
         let ids: Vec<_> = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
         let outcomes = Arc::new(Outcomes::default());
         let snapshots = snapshots.map(|town| Fetching { town, until: began + rules.deadline });

@@ -119,12 +119,17 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Batch) {
-        let Batch { rows, works, waiters, crashes, flush } = batch;
-        self.find_again();
-        if let (true, Place::Lost { retry_at: Some(_), .. }) = (flush, &self.place) {
+        let Batch { mut rows, works, waiters, crashes, flush } = batch;
+        if self.is_gone() {
+            self.put_rows_back(&mut rows);
+            self.lose("the file of the database is gone", Some(Duration::ZERO));
             self.retry();
         }
-        let wrote = self.write_state(&rows, &works);
+        if let (true, Place::Lost { retry_at: Some(_), .. }) = (flush, &self.place) {
+            self.put_rows_back(&mut rows);
+            self.retry();
+        }
+        let wrote = self.write_state(&mut rows, &works);
         // Whoever is told next looks at the file, and not at what was on its way there.
         self.shared.lanes().state_is_done(rows, works, wrote.is_ok());
         waiters.answer(&wrote);
@@ -135,17 +140,21 @@ impl Writer {
     }
 
     /// A file that was removed is written to no more: its name leads to nothing, or to another.
-    fn find_again(&mut self) {
-        if let (Place::Open(opened), Some(dir)) = (&self.place, self.shared.dir())
-            && !file::is_still(dir, opened.identity)
-        {
-            self.lose("the file of the database is gone", Some(Duration::ZERO));
-            self.retry();
+    fn is_gone(&self) -> bool {
+        match (&self.place, self.shared.dir()) {
+            (Place::Open(opened), Some(dir)) => !file::is_still(dir, opened.identity),
+            _ => false,
         }
     }
 
+    /// Before a file is opened, which gets every row as it is at that moment: those in hand are older than that, and
+    /// must not be written after it.
+    fn put_rows_back(&self, rows: &mut Vec<Due>) {
+        self.shared.lanes().image.put_back(std::mem::take(rows));
+    }
+
     /// Rows and snapshots. A damaged file is replaced once, and gets everything.
-    fn write_state(&mut self, rows: &[Due], works: &[Work]) -> Result<(), NotDurable> {
+    fn write_state(&mut self, rows: &mut Vec<Due>, works: &[Work]) -> Result<(), NotDurable> {
         if rows.is_empty() && works.is_empty() {
             return self.opened().map(|_| ());
         }
@@ -153,7 +162,7 @@ impl Writer {
             let forgotten = self.shared.lanes().image.forgotten();
             let connection = &self.opened()?.connection;
             let wrote = in_transaction(connection, |connection| {
-                for due in rows {
+                for due in rows.iter() {
                     agents::write(connection, due)?;
                     if due.dirty.gone {
                         agents::write_forgotten(connection, forgotten)?;
@@ -170,7 +179,10 @@ impl Writer {
                 return Ok(());
             };
             match FileError::of("write to the database", &error) {
-                FileError::Damaged(reason) if attempt == 0 => self.replace(&reason),
+                FileError::Damaged(reason) if attempt == 0 => {
+                    self.put_rows_back(rows);
+                    self.replace(&reason);
+                }
                 error => self.lose(&error.to_string(), Some(self.shared.config.retry)),
             }
         }
