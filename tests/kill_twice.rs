@@ -86,8 +86,7 @@ fn init_names_every_kill_around_a_boot() {
         assert_eq!(line["signal"], 9, "{line:#}");
     }
     let ends: BTreeSet<_> = told.iter().map(run_id).collect();
-    assert!(ends.len() <= kills, "{} ends and {kills} kills", ends.len());
-    // Of boots in a row that were killed before they left a word only the last end is known.
+    assert_eq!(ends.len(), kills, "every kill is told, and nothing else");
     let begun = host.events_named("container.cold_start");
     for run in begun.iter().rev().skip(1).map(|line| line["runId"].as_str().unwrap_or_default()) {
         assert!(ends.contains(run), "{run} began, was killed, and is forgotten: {ends:?}");

@@ -51,6 +51,8 @@ pub struct Host {
     /// The town's client, when the container has a town to call.
     pub town: Option<Town>,
     runs: RefCell<Runs>,
+    /// From the init process, if there is one.
+    handover: Option<Handover>,
     _state_dir: StateDir,
 }
 
@@ -73,6 +75,7 @@ impl Host {
             boxes: &boxes,
             runs: &runs,
             ends,
+            forgotten: handover.map_or(0, |handover| handover.forgotten),
             outside: outside.as_ref(),
             has_database,
         };
@@ -141,6 +144,7 @@ impl Host {
             memory,
             town,
             runs: RefCell::new(runs),
+            handover: handover.cloned(),
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before);
@@ -173,6 +177,10 @@ impl Host {
     pub fn earlier_runs_are_told(&self, patience: Duration) {
         if !self.recorder.log().flush(patience) {
             return;
+        }
+        // First: whoever is killed between the two is told of by the list, with what was judged.
+        if let Some(handover) = &self.handover {
+            handover.ends_are_told();
         }
         if let Err(error) = self.runs.borrow_mut().told() {
             tracing::warn!(%error, "the list of runs was not written: the next run tells of earlier ones again");

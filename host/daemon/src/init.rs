@@ -18,6 +18,7 @@
 //! Ctrl-C reaches it once, from here.
 
 mod child;
+mod ends;
 mod handover;
 mod intensity;
 mod obituary;
@@ -27,7 +28,6 @@ mod voice;
 pub use handover::{Handover, ProcessEnd};
 pub use intensity::Rules;
 
-use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use child::{Child, Program};
-use handover::MAX_ENDS;
+use ends::Ends;
 use intensity::{Intensity, Verdict};
 use signals::{Heard, Signals};
 use uuid::Uuid;
@@ -64,28 +64,28 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         signals,
         intensity: Intensity::new(args.restart_rules()),
         restart_seq: 0,
-        ends: VecDeque::new(),
+        ends: Ends::default(),
     };
     loop {
         let child = init.spawn().map_err(|error| cannot(&error))?;
         let (end, asked) = init.watch(child);
+        let is_owed = init.ends.is_owed();
+        init.ends.saw(end.clone());
         if let Some(code) = final_code(&end, asked.is_some()) {
             if !is_final(&end) {
                 init.voice.say(&last_words(&end, asked));
-                obituary::tell(args, &end, &init.kernel, &init.voice);
+            }
+            if is_owed || !is_final(&end) {
+                obituary::tell(args, &init.ends, &init.kernel, &init.voice);
             }
             init.voice.flush();
             return Ok(code);
         }
         if let Some(exit) = init.prepare_restart(&end) {
-            obituary::tell(args, &end, &init.kernel, &init.voice);
+            obituary::tell(args, &init.ends, &init.kernel, &init.voice);
             init.voice.flush();
             return Ok(exit.into());
         }
-        if init.ends.len() >= MAX_ENDS {
-            init.ends.pop_front();
-        }
-        init.ends.push_back(end);
     }
 }
 
@@ -96,8 +96,7 @@ struct Init {
     signals: Signals,
     intensity: Intensity,
     restart_seq: u64,
-    /// Oldest first, at most [`MAX_ENDS`].
-    ends: VecDeque<ProcessEnd>,
+    ends: Ends,
 }
 
 impl Init {
@@ -107,7 +106,8 @@ impl Init {
             run_id: Uuid::now_v7().to_string(),
             restart_seq: self.restart_seq,
             counters: self.kernel.counters(),
-            ends: self.ends.iter().cloned().collect(),
+            ends: self.ends.kept(),
+            forgotten: self.ends.forgotten(),
         };
         self.program.spawn(&handover)
     }
@@ -115,12 +115,15 @@ impl Init {
     /// Passes signals on until the child is gone. Returns its end, and the signal that asked it to end, if one
     /// did. One that asks for nothing is passed on only to a child that has a handler for it: it would kill
     /// any other.
-    fn watch(&self, child: Child) -> (ProcessEnd, Option<Signal>) {
+    fn watch(&mut self, child: Child) -> (ProcessEnd, Option<Signal>) {
         let mut asked = None;
         loop {
             match self.signals.wait() {
                 Heard::Ended => {
                     if let Some(end) = child::reap(Some(&child), &self.kernel) {
+                        if child.has_told() {
+                            self.ends.told();
+                        }
                         return (end, asked);
                     }
                 }

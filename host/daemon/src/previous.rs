@@ -27,8 +27,10 @@ pub struct Traces<'a> {
     pub boxes: &'a [Previous],
     /// Which runs there were on this disk.
     pub runs: &'a Runs,
-    /// Ends that an init process saw, oldest first.
+    /// Ends that an init process saw and of which nobody told, oldest first.
     pub ends: &'a [ProcessEnd],
+    /// How many it saw before those.
+    pub forgotten: u64,
     /// What whoever runs the container says of the end before its init process began.
     pub outside: Option<&'a Outside>,
     /// The state directory has a database, so there was a run.
@@ -56,16 +58,28 @@ impl Traces<'_> {
             }
         }
         runs.sort_by_key(|run| run.number);
-        // Those after the last one that left anything died before they could.
-        let is_known = |end: &ProcessEnd| runs.iter().any(|run| run.run_id == end.run_id);
-        let newest = self.ends.len().saturating_sub(1);
-        let first = self.ends.iter().rposition(is_known).map_or(newest, |known| known + 1);
-        for end in &self.ends[first..] {
-            let number = runs.last().map_or(last, |run| run.number) + 1;
+        // Those that left nothing died before they could. Each comes after the one that init saw before it.
+        let mut place = runs.len();
+        if let Some(first) = self.ends.iter().find_map(|end| place_of(&runs, end)) {
+            place = first;
+        }
+        for end in self.ends {
+            if let Some(known) = place_of(&runs, end) {
+                place = known + 1;
+                continue;
+            }
+            let before = place.checked_sub(1).map_or(last, |before| runs[before].number);
+            let number = runs.get(place).map_or(before + 1, |next| next.number.min(before + 1));
             let run_id = end.run_id.clone();
-            runs.push(KnownRun { run_id, number, has_box: false, verdict: None });
+            runs.insert(place, KnownRun { run_id, number, has_box: false, verdict: None });
+            place += 1;
         }
         runs
+    }
+
+    /// How many ends nobody can tell of any more, at least. The list and init may have forgotten the same ones.
+    fn forgotten(&self) -> u64 {
+        self.forgotten.max(self.runs.forgotten())
     }
 
     /// The number of the run that begins now.
@@ -75,13 +89,19 @@ impl Traces<'_> {
         boxes.fold(known.max(self.runs.last_number()), u64::max) + 1
     }
 
-    fn judge(&self, run: Option<&KnownRun>, is_newest: bool, kernel: &Kernel) -> PreviousRun {
+    /// `is_last_before_init`: nobody here saw its end, and whoever runs the container may have.
+    fn judge(
+        &self,
+        run: Option<&KnownRun>,
+        is_last_before_init: bool,
+        kernel: &Kernel,
+    ) -> PreviousRun {
         if let Some(verdict) = run.and_then(|run| run.verdict.as_ref()) {
             return PreviousRun::clone(verdict);
         }
         let is_of = |run_id: &str| run.is_some_and(|run| run.run_id == run_id);
         let end = self.ends.iter().find(|end| is_of(&end.run_id));
-        let outside = self.outside.filter(|_| is_newest && self.ends.is_empty());
+        let outside = self.outside.filter(|_| is_last_before_init);
         let now = Surroundings {
             boot_id: kernel.boot_id(),
             wait: end.and_then(wait_status),
@@ -160,21 +180,26 @@ pub struct Before {
     /// Oldest first, never empty.
     judged: Vec<PreviousRun>,
     deaths: Vec<HostDeath>,
+    /// Ends before those, of which nothing is known any more.
+    forgotten: u64,
 }
 
 impl Before {
     /// Judges what was found.
     pub fn judge(traces: &Traces<'_>, kernel: &Kernel) -> Self {
         let untold = traces.untold();
-        let newest = untold.len().saturating_sub(1);
-        let judge =
-            |(index, run): (usize, &KnownRun)| traces.judge(Some(run), index == newest, kernel);
+        let is_unseen = |run: &KnownRun| traces.ends.iter().all(|end| end.run_id != run.run_id);
+        // Init has forgotten only what came after it.
+        let last_before = untold.iter().rposition(is_unseen).filter(|_| traces.forgotten == 0);
+        let judge = |(index, run): (usize, &KnownRun)| {
+            traces.judge(Some(run), Some(index) == last_before, kernel)
+        };
         let mut judged: Vec<_> = untold.iter().enumerate().map(judge).collect();
         if judged.is_empty() {
             judged.push(traces.judge(None, true, kernel));
         }
         let deaths = judged.iter().filter_map(|run| traces.death(run)).collect();
-        Self { judged, deaths }
+        Self { judged, deaths, forgotten: traces.forgotten() }
     }
 
     /// Deaths of the host that agents may have caused, oldest first.
@@ -222,8 +247,18 @@ impl Before {
             | Cause::Lost
             | Cause::Unknown => Level::Error,
         };
-        Some(Event::PreviousRun { level, run, earlier: self.judged })
+        Some(Event::PreviousRun {
+            level,
+            run,
+            earlier: self.judged,
+            earlier_forgotten: self.forgotten,
+        })
     }
+}
+
+/// Where the run of this end is in the list.
+fn place_of(runs: &[KnownRun], end: &ProcessEnd) -> Option<usize> {
+    runs.iter().position(|run| run.run_id == end.run_id)
 }
 
 fn wait_status(end: &ProcessEnd) -> Option<WaitStatus> {

@@ -82,8 +82,14 @@ fn previous_runs() -> [Event; 2] {
             level: Level::Error,
             run: Box::new(killed),
             earlier: vec![clean.clone()],
+            earlier_forgotten: 2,
         },
-        Event::PreviousRun { level: Level::Info, run: Box::new(clean), earlier: Vec::new() },
+        Event::PreviousRun {
+            level: Level::Info,
+            run: Box::new(clean),
+            earlier: Vec::new(),
+            earlier_forgotten: 0,
+        },
     ]
 }
 

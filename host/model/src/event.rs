@@ -72,9 +72,12 @@ pub enum Event {
         /// The whole of it.
         #[serde(flatten)]
         run: Box<PreviousRun>,
-        /// Runs before that one of which no run told, because boots were killed. Oldest first, at most 8.
+        /// Runs before that one of which no run told, because boots were killed. Oldest first, at most 16.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         earlier: Vec<PreviousRun>,
+        /// How many there were before those, at least: of so many in a row nothing is known any more.
+        #[serde(skip_serializing_if = "is_zero")]
+        earlier_forgotten: u64,
     },
     /// Agents are about to be brought back.
     #[serde(rename = "container.boot_hydration_started")]

@@ -22,7 +22,7 @@ const NEW: &str = "runs.new";
 /// Largest file that is read.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Runs that wait to be told of. The oldest makes room.
+/// Runs that wait to be told of. The oldest makes room, and is counted.
 pub const MAX_UNTOLD: usize = 8;
 
 /// One run, as the file knows it.
@@ -44,6 +44,8 @@ pub struct KnownRun {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
     runs: Vec<KnownRun>,
+    #[serde(default)]
+    forgotten: u64,
 }
 
 /// The file.
@@ -51,6 +53,7 @@ struct Kept {
 pub struct Runs {
     dir: PathBuf,
     runs: Vec<KnownRun>,
+    forgotten: u64,
     /// There is one, whatever it says.
     is_there: bool,
 }
@@ -63,9 +66,9 @@ impl Runs {
         let is_there = meta.is_ok();
         let readable = meta.is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTES);
         let text = if readable { fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        let Kept { mut runs } = serde_json::from_slice(&text).unwrap_or_default();
+        let Kept { mut runs, forgotten } = serde_json::from_slice(&text).unwrap_or_default();
         runs.sort_by_key(|run| run.number);
-        Self { dir: dir.to_owned(), runs, is_there }
+        Self { dir: dir.to_owned(), runs, forgotten, is_there }
     }
 
     /// Whether there is such a file: then there was a run.
@@ -76,6 +79,11 @@ impl Runs {
     /// Runs whose end was not told yet, oldest first. The last one is the newest that is known.
     pub fn untold(&self) -> &[KnownRun] {
         &self.runs
+    }
+
+    /// Runs that made room before anybody told of them.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The highest number that is known; 0 without any.
@@ -89,21 +97,23 @@ impl Runs {
         self.runs.push(run);
         let excess = self.runs.len().saturating_sub(MAX_UNTOLD);
         self.runs.drain(..excess);
+        self.forgotten += excess as u64;
         self.write()
     }
 
     /// The ends of all runs before the newest were told.
     pub fn told(&mut self) -> io::Result<()> {
         let before = self.runs.len().saturating_sub(1);
-        if before == 0 {
+        if before == 0 && self.forgotten == 0 {
             return Ok(());
         }
         self.runs.drain(..before);
+        self.forgotten = 0;
         self.write()
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let kept = Kept { runs: self.runs.clone() };
+        let kept = Kept { runs: self.runs.clone(), forgotten: self.forgotten };
         let new = self.dir.join(NEW);
         let result = serde_json::to_vec(&kept)
             .map_err(io::Error::from)
@@ -155,6 +165,10 @@ mod tests {
         let runs = Runs::read(dir.path());
         assert_eq!(runs.untold().len(), MAX_UNTOLD);
         assert_eq!(runs.untold().last(), Some(&run(20)));
+        assert_eq!(runs.forgotten(), 12);
+        let mut runs = runs;
+        runs.told().unwrap();
+        assert_eq!(Runs::read(dir.path()).forgotten(), 0);
     }
 
     #[test]

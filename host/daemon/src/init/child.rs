@@ -1,9 +1,9 @@
 //! The supervisor as a child, and the ends of orphans.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, PipeReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use bulkhead_memory::Kernel;
 use bulkhead_model::previous::MemoryFigures;
@@ -26,18 +26,24 @@ impl Program {
         Self { args: std::env::args_os().collect() }
     }
 
-    /// Starts it. To be called on the main thread: the child ends with the thread that started it.
+    /// Starts it, with a way back to this process as its stdin. To be called on the main thread: the child ends with
+    /// the thread that started it.
     pub fn spawn(&self, handover: &Handover) -> io::Result<Child> {
         let mut command = Command::new(THIS);
         if let Some((name, args)) = self.args.split_first() {
             command.arg0(name).args(args);
         }
         let (name, value) = handover.to_variable();
-        let child = command.env(name, value).process_group(0).spawn()?;
+        let (word, way_back) = io::pipe()?;
+        // Whoever inherited the other end may live longer than the child.
+        rustix::io::ioctl_fionbio(&word, true)?;
+        command.env(name, value).stdin(Stdio::from(way_back)).process_group(0);
+        let child = command.spawn()?;
         Ok(Child {
             pid: Pid::from_child(&child),
             run_id: handover.run_id.clone(),
             counters_before: handover.counters.clone(),
+            word,
         })
     }
 }
@@ -47,9 +53,16 @@ pub struct Child {
     pid: Pid,
     run_id: String,
     counters_before: MemoryFigures,
+    /// Something is in it when the child has told of all ends that it was handed.
+    word: PipeReader,
 }
 
 impl Child {
+    /// Whether it said that all ends that it was handed are told.
+    pub fn has_told(&self) -> bool {
+        (&self.word).read(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    }
+
     /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid, signal);

@@ -1,6 +1,8 @@
 //! What the init process tells the supervisor that it starts, in one environment variable.
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 
 use bulkhead_model::previous::MemoryFigures;
@@ -12,9 +14,6 @@ use crate::failure::Failure;
 
 /// The variable. Whoever has it set is a supervisor with an init process above it.
 const VARIABLE: &str = "BULKHEAD_INIT";
-
-/// Ends that are handed over. The oldest makes room.
-pub const MAX_ENDS: usize = 8;
 
 /// What the init process knows and its child does not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +27,11 @@ pub struct Handover {
     pub restart_seq: u64,
     /// The kernel's counters before this one was started.
     pub counters: MemoryFigures,
-    /// How those before ended, oldest first, at most [`MAX_ENDS`]. More than the last one, because a boot that was
-    /// killed may not have told of the end before it.
+    /// How those before ended, as far as none of them said that it is told: oldest first, at most
+    /// [`MAX_ENDS`](super::ends::MAX_ENDS).
     pub ends: Vec<ProcessEnd>,
+    /// How many there were before those.
+    pub forgotten: u64,
 }
 
 /// How a process ended, as its parent sees it.
@@ -67,6 +68,12 @@ impl Handover {
     pub fn to_variable(&self) -> (&'static str, String) {
         // Numbers and words: there is nothing in it that JSON could not say.
         (VARIABLE, serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// Tells the init process that all ends that it handed over are told, and need not be handed over again.
+    pub fn ends_are_told(&self) {
+        // An init process that is gone takes this one with it.
+        let _ = rustix::io::write(io::stdin().as_fd(), b"t");
     }
 
     /// What this process was told, if there is an init process above it, and ties its life to that one's:
@@ -113,6 +120,7 @@ mod tests {
                 counters_before: MemoryFigures::default(),
                 counters_after: counters,
             }],
+            forgotten: 1,
         };
         let (_, value) = handover.to_variable();
         assert_eq!(serde_json::from_str::<Handover>(&value).unwrap(), handover);

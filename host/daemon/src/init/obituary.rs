@@ -5,14 +5,17 @@ use bulkhead_memory::Kernel;
 use bulkhead_store::blackbox;
 use bulkhead_store::runs::Runs;
 
-use super::ProcessEnd;
+use super::ends::Ends;
 use super::voice::Voice;
 use crate::cli::RunArgs;
 use crate::previous::{Before, Traces};
 use crate::run;
 
-/// Writes `container.previous_run` in the name of the dead run, as the line after its last.
-pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel, voice: &Voice) {
+/// Writes `container.previous_run` in the name of the run that died last, as the line after its last.
+pub fn tell(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
+    let forgotten = ends.forgotten();
+    let ends = ends.kept();
+    let Some(end) = ends.last() else { return };
     let settings = match run::settings(args) {
         Ok(settings) => settings,
         Err(failure) => {
@@ -25,7 +28,8 @@ pub fn tell(args: &RunArgs, end: &ProcessEnd, kernel: &Kernel, voice: &Voice) {
         found: &found,
         boxes: &boxes,
         runs: &runs,
-        ends: std::slice::from_ref(end),
+        ends: &ends,
+        forgotten,
         outside: None,
         has_database: true,
     };

@@ -38,6 +38,7 @@ fn boot(
         boxes: &boxes,
         runs: &runs,
         ends,
+        forgotten: 0,
         outside: None,
         has_database: false,
     };
@@ -74,13 +75,13 @@ fn a_first_boot_is_no_error_and_a_lost_run_is_one() {
     let dir = tempfile::tempdir().unwrap();
     let judged = boot(dir.path(), "a", &[], None);
     assert_eq!(brief(&judged), [(None, Cause::None)]);
-    let event = Before { judged, deaths: Vec::new() }.into_event();
+    let event = Before { judged, deaths: Vec::new(), forgotten: 0 }.into_event();
     assert!(matches!(event, Some(Event::PreviousRun { level: Level::Info, .. })));
     // Init knows of one, and the disk is empty.
     for (code, signal) in [(Some(99), None), (None, Some(9))] {
         let judged = boot(dir.path(), "b", &[end_of("a", code, signal)], None);
         assert_eq!(brief(&judged), [(Some("a"), Cause::Lost)]);
-        let event = Before { judged, deaths: Vec::new() }.into_event();
+        let event = Before { judged, deaths: Vec::new(), forgotten: 0 }.into_event();
         assert!(matches!(event, Some(Event::PreviousRun { level: Level::Error, .. })));
     }
     let judged = boot(dir.path(), "b", &[end_of("a", None, Some(11))], None);
@@ -129,6 +130,40 @@ fn a_boot_that_was_killed_hides_neither_its_own_end_nor_that_before() {
 }
 
 #[test]
+fn of_boots_that_left_nothing_each_end_is_told_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = |run_id| end_of(run_id, None, Some(9));
+    let kill = |run_id| (Some(run_id), Cause::ExternalSigkill);
+    // A disk that nobody used before.
+    let judged = boot(dir.path(), "c", &[killed("a"), killed("b")], Some(RunState::Hydrated));
+    assert_eq!(judged.len(), 2, "{judged:#?}");
+    let list = dir.path().join("runs");
+    let before = std::fs::read(&list).unwrap();
+    // Each had a black box and was killed before it was on the list. Only two boxes are kept.
+    let names = ["c", "d", "e", "f", "g"];
+    for (index, run_id) in names.into_iter().enumerate().skip(1) {
+        let ends: Vec<_> = names[..index].iter().map(|run_id| killed(run_id)).collect();
+        boot(dir.path(), run_id, &ends, Some(RunState::Starting));
+        std::fs::write(&list, &before).unwrap();
+    }
+    let ends = names.map(killed);
+    let judged = boot(dir.path(), "h", &ends, Some(RunState::Starting));
+    // Of the first one there was more, and it is gone.
+    let told = |names: &[&'static str]| {
+        let told = names.iter().map(|name| match *name {
+            "c" => (Some("c"), Cause::Lost),
+            name => kill(name),
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(brief(&judged), told(&names));
+    // It was killed as well before it told, and the list keeps their order.
+    let ends = ["c", "d", "e", "f", "g", "h", "i"].map(killed);
+    let judged = boot(dir.path(), "j", &ends, None);
+    assert_eq!(brief(&judged), told(&["c", "d", "e", "f", "g", "h", "i"]));
+}
+
+#[test]
 fn a_boot_that_died_between_its_two_renames_has_its_own_box() {
     let dir = tempfile::tempdir().unwrap();
     boot(dir.path(), "a", &[], Some(RunState::Draining));
@@ -166,6 +201,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
             boxes: &boxes,
             runs: &runs,
             ends,
+            forgotten: 0,
             outside: Some(&outside),
             has_database: false,
         };
@@ -176,4 +212,24 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
     boot(dir.path(), "a", &[], Some(RunState::Hydrated));
     assert_eq!(judge(&[]), (Cause::OomKill, Confidence::Medium));
     assert_eq!(judge(&[end_of("a", None, Some(9))]).0, Cause::ExternalSigkill);
+    // The first boot under an init process was killed before it told of the run that is meant.
+    let ends = [end_of("b", None, Some(9))];
+    let judge = |run_id: &str| {
+        let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));
+        let found = blackbox::read(dir.path());
+        let traces = Traces {
+            found: &found,
+            boxes: &boxes,
+            runs: &runs,
+            ends: &ends,
+            forgotten: 0,
+            outside: Some(&outside),
+            has_database: false,
+        };
+        let before = Before::judge(&traces, &Kernel::here()).judged;
+        let run = before.iter().find(|run| run.previous_run_id.as_deref() == Some(run_id));
+        run.map(|run| run.cause)
+    };
+    assert_eq!(judge("a"), Some(Cause::OomKill));
+    assert_eq!(judge("b"), Some(Cause::ExternalSigkill));
 }
