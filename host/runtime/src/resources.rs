@@ -10,8 +10,8 @@
 //! are bounded by their bytes alone.
 //!
 //! Looking through thousands of entries after each call would cost more than the calls. [`Pace`] puts it off
-//! while what the calls since can have added fits into the account in any case: a large table is counted late,
-//! and its agent never holds more than its limit.
+//! while what the calls since can have added fits into the account in any case, and the files that they can have
+//! opened are not too many: a large table is counted late, and its agent never holds more than its limits.
 
 use std::any::{Any, TypeId};
 
@@ -91,6 +91,8 @@ pub(crate) struct Pace {
     /// Host calls since the last census, and how many may be.
     late: usize,
     every: usize,
+    /// What was open at the last census.
+    open: usize,
 }
 
 impl Pace {
@@ -99,12 +101,15 @@ impl Pace {
     pub(crate) fn is_due(&mut self, room: u64) -> bool {
         self.late += 1;
         let may_hold = (self.late as u64 + 1).saturating_mul(CALL_BYTES);
-        self.late >= self.every || may_hold > room
+        // No call opens more than one file or stream.
+        let may_be_open = self.open + self.late;
+        self.late >= self.every || may_hold > room || may_be_open > MAX_OPEN
     }
 
     pub(crate) fn begin_again(&mut self, census: &Census) {
         self.late = 0;
         self.every = census.steps / STEPS_PER_CALL;
+        self.open = census.open;
     }
 }
 
@@ -267,5 +272,17 @@ mod tests {
         pace.begin_again(&large);
         assert!(!pace.is_due(3 * CALL_BYTES) && !pace.is_due(3 * CALL_BYTES));
         assert!(pace.is_due(3 * CALL_BYTES), "the next call might not fit");
+    }
+
+    #[test]
+    fn a_large_table_is_counted_before_too_many_files_can_be_open() {
+        let mut pace = Pace::default();
+        let large =
+            Census { steps: 1000 * STEPS_PER_CALL, open: MAX_OPEN - 2, ..Census::default() };
+        pace.begin_again(&large);
+        assert!(!pace.is_due(u64::MAX) && !pace.is_due(u64::MAX));
+        assert!(pace.is_due(u64::MAX), "the 257th may be open");
+        pace.begin_again(&Census { open: MAX_OPEN, ..large });
+        assert!(pace.is_due(u64::MAX));
     }
 }
