@@ -192,6 +192,29 @@ fn too_many_open_files_end_it() {
 }
 
 #[test]
+fn streams_that_outnumber_an_agents_threads_take_turns_and_lose_nothing() {
+    let trial = trial(builder());
+    assert_eq!(survives(&trial, "streams 60"), "60");
+    trial.finish();
+}
+
+#[test]
+fn files_are_counted_in_time_beside_tens_of_thousands_of_small_resources() {
+    let trial = trial(builder().role("roomy", "hog", "memory_limit_mb = 96"));
+    let opened = |agent: &str| {
+        let crash = trial.crashes(agent, 1, "files 300", "memory_limit");
+        assert!(crash["message"].as_str().unwrap().contains("256 files and streams"), "{crash}");
+        std::fs::read_dir(trial.host().workspace(agent)).expect("its workspace").count()
+    };
+    trial.client().start("light", "roomy");
+    let expected = opened("light");
+    trial.client().start("laden", "roomy");
+    assert_eq!(trial.client().ask("laden", "sleeps 60000"), "60000");
+    assert_eq!(opened("laden"), expected);
+    trial.finish();
+}
+
+#[test]
 fn small_resources_are_bounded_by_their_bytes_and_not_by_their_number() {
     let trial = trial(builder());
     assert_eq!(survives(&trial, "sleeps 3000"), "3000");

@@ -7,6 +7,7 @@
 //! | `events <n> <bytes>` | n events of that size | those that the host took |
 //! | `mail <agent> <n> <bytes>` | n messages to an agent, itself for example | those that the host took |
 //! | `files <n>` | opens n files, reads from each, and keeps them | n |
+//! | `streams <n>` | writes n files at once, without waiting for any, then reads them at once | those that hold what was written |
 //! | `sleeps <n>` | n timers that it keeps | n |
 //! | `fields <n>` | n sets of header fields, each as large as allowed | n |
 //! | `bodies <n>` | n requests that are never sent, with as much body as the host takes | their bytes |
@@ -28,6 +29,7 @@
 //! Any other body is answered with itself.
 
 mod http;
+mod streams;
 
 use std::any::Any;
 use std::fs::File;
@@ -60,6 +62,7 @@ impl Agent for Hog {
             ["events", count, bytes] => events(number(count)?, number(bytes)?),
             ["mail", agent, count, bytes] => mail(agent, number(count)?, number(bytes)?),
             ["files", count] => self.keep(number(count)?, open_file)?,
+            ["streams", count] => streams::write_and_read(number(count)?)?,
             ["sleeps", count] => self.keep(number(count)?, |_| Ok(subscribe_duration(HOUR_NS)))?,
             ["fields", count] => self.keep(number(count)?, |_| Ok(http::fields()))?,
             ["bodies", count] => self.bodies(number(count)?)?,

@@ -15,6 +15,7 @@
 //! - `pool`: gives back what unused slots of the pool keep
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
+//! - `shares`: an agent's part of what all have in common
 //! - [`Headroom`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
 //! - [`HostCallNames`]: which host function a guest is in
@@ -49,6 +50,7 @@ mod pool;
 mod port;
 mod resources;
 mod runtime;
+mod shares;
 mod state;
 pub mod symbolizer;
 #[cfg(test)]

@@ -143,7 +143,8 @@ impl Runtime {
         };
         let resolver = interfaces::http::Resolver::start().map_err(io("start the resolver"))?;
         let (tls, resolver) = (interfaces::http::tls_config(), Arc::new(resolver));
-        let shared = Shared { tls, resolver, headroom: Arc::default() };
+        let shared =
+            Shared { tls, resolver, files: interfaces::files::shares(), headroom: Arc::default() };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,
             ..SymbolizerConfig::default()
@@ -329,6 +330,7 @@ fn link(engine: &Engine) -> Linker<State> {
     // The three define disjoint names; a clash is a bug that every boot would show.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
     interfaces::listing::replace(&mut linker).expect("replace wasi:filesystem's read-directory");
+    interfaces::files::replace(&mut linker).expect("replace wasi:filesystem's streams");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
     interfaces::body::replace(&mut linker).expect("replace wasi:http's incoming-body.stream");
     bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bulkhead_events::{AccountReading, Charge};
 use bulkhead_model::{AgentSpec, HostKind};
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -19,6 +20,7 @@ use crate::meter::Meter;
 use crate::port::Port;
 use crate::resources::{self, Census, MAX_OPEN, OwnStreams, Pace};
 use crate::runtime::Birth;
+use crate::shares::Shares;
 
 pub(crate) struct State {
     /// First: fields are dropped in order, and what the others hold is part of the last reading.
@@ -42,6 +44,8 @@ pub(crate) struct State {
     pub logs: Arc<Logs>,
     pub port: Arc<dyn Port>,
     pub spec: Arc<AgentSpec>,
+    /// Its share of the threads that read and write files.
+    pub files: Arc<Semaphore>,
 }
 
 /// What all stores share.
@@ -50,6 +54,8 @@ pub(crate) struct Shared {
     pub tls: Arc<rustls::ClientConfig>,
     /// Looks up names.
     pub resolver: Arc<Resolver>,
+    /// Threads that read and write files, for each agent.
+    pub files: Arc<Shares>,
     /// What all guests together may still grow by.
     pub headroom: Arc<Headroom>,
 }
@@ -107,6 +113,7 @@ impl State {
             logs,
             port: Arc::clone(&birth.port),
             spec: Arc::clone(&birth.spec),
+            files: shared.files.of(&birth.spec.id),
         })
     }
 }

@@ -192,7 +192,8 @@ mod tests {
         let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget, Arc::default());
         let tls = crate::interfaces::http::tls_config();
         let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
-        let shared = crate::state::Shared { tls, resolver, headroom: Arc::default() };
+        let files = crate::interfaces::files::shares();
+        let shared = crate::state::Shared { tls, resolver, files, headroom: Arc::default() };
         State::new(&birth, &shared).unwrap()
     }
 

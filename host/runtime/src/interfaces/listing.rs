@@ -11,11 +11,9 @@ use wasmtime_wasi::p2::{FsError, ReaddirIterator};
 
 use bulkhead_model::HostKind;
 
+use super::FILESYSTEM;
 use crate::host_call;
 use crate::state::State;
-
-/// The interface as `wasmtime-wasi` names it. A test lists a directory that is too large.
-const INTERFACE: &str = "wasi:filesystem/types@0.2.12";
 
 /// What it is called in a crash record.
 const NAME: &str = "wasi:filesystem/types.[method]descriptor.read-directory";
@@ -29,7 +27,7 @@ type Listed = Result<Resource<ReaddirIterator>, ErrorCode>;
 /// Puts this function into the place of the linked one.
 pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    linker.instance(INTERFACE)?.func_wrap_async(
+    linker.instance(FILESYSTEM)?.func_wrap_async(
         "[method]descriptor.read-directory",
         |mut store, (directory,): (Resource<Descriptor>,)| {
             Box::new(async move {

@@ -4,13 +4,14 @@
 //! only so many look-ups at one time, they take no thread that agents' files need, and one agent has a
 //! share of them, which its next incarnation inherits with all that is still under way.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use bulkhead_model::AgentId;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
+
+use crate::shares::Shares;
 
 /// Look-ups at one time, for all agents.
 const LOOKUPS: usize = 16;
@@ -18,14 +19,14 @@ const LOOKUPS: usize = 16;
 /// Look-ups at one time for one agent. The others wait.
 const LOOKUPS_OF_AN_AGENT: usize = 4;
 
-/// Threads that look up names, and who uses them.
+/// Threads that look up names.
 pub(crate) struct Resolver {
     /// Runs nothing by itself: only its blocking threads are used. There until this is dropped.
     threads: Option<Runtime>,
     handle: Handle,
     all: Arc<Semaphore>,
-    /// Of each agent that lives or still has a look-up under way.
-    shares: Mutex<HashMap<AgentId, Weak<Semaphore>>>,
+    /// Who uses them.
+    shares: Shares,
 }
 
 /// One agent's way to them. Cheap to clone.
@@ -42,21 +43,12 @@ impl Resolver {
         builder.max_blocking_threads(LOOKUPS);
         let threads = crate::lanes::with_one_thread(builder.thread_name("bulkhead-names"))?;
         let (handle, all) = (threads.handle().clone(), Arc::new(Semaphore::new(LOOKUPS)));
-        Ok(Self { threads: Some(threads), handle, all, shares: Mutex::default() })
+        Ok(Self { threads: Some(threads), handle, all, shares: Shares::new(LOOKUPS_OF_AN_AGENT) })
     }
 
     /// The share of an agent.
     pub(crate) fn share_of(&self, agent: &AgentId) -> Lookups {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = shares.get(agent).and_then(Weak::upgrade);
-        let own = known.unwrap_or_else(|| {
-            if shares.len() == shares.capacity() {
-                shares.retain(|_, share| share.strong_count() > 0);
-            }
-            let own = Arc::new(Semaphore::new(LOOKUPS_OF_AN_AGENT));
-            shares.insert(agent.clone(), Arc::downgrade(&own));
-            own
-        });
+        let own = self.shares.of(agent);
         Lookups { threads: self.handle.clone(), all: Arc::clone(&self.all), own }
     }
 }
@@ -132,17 +124,7 @@ mod tests {
         let other = resolver.share_of(&agent("modest"));
         assert_eq!(other.run(|| 7).await, Ok(7), "another agent is not held up");
         assert!(begins.try_recv().is_err(), "it has no more than its share");
-        assert_eq!(resolver.shares.lock().unwrap().len(), 2);
         drop(ends);
         assert_eq!(all.join_all().await, vec![Ok(()); LOOKUPS]);
-    }
-
-    #[tokio::test]
-    async fn shares_of_agents_that_are_gone_are_forgotten() {
-        let resolver = Resolver::start().unwrap();
-        for number in 0..100 {
-            resolver.share_of(&agent(&format!("agent-{number}")));
-        }
-        assert!(resolver.shares.lock().unwrap().len() < 16);
     }
 }
