@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
-use harness::host::{CLEAN, command};
+use harness::host::{CLEAN, command, run_to_end};
 use harness::{Host, Value, files};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -44,6 +44,21 @@ fn check_names_everything_that_a_start_would_refuse() {
     assert_eq!(wrong.status.code(), Some(BAD_INPUT), "{}", text(&wrong.stdout));
     for name in ["component broken", "component missing", "role small"] {
         assert!(text(&wrong.stdout).contains(name), "{name}: {}", text(&wrong.stdout));
+    }
+}
+
+#[test]
+fn a_variable_of_the_command_line_that_is_wrong_is_named() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let file = dir.path().join("bulkhead.toml");
+    for (name, value) in [
+        ("BULKHEAD_SUPERVISE", "maybe"),
+        ("BULKHEAD_MAX_RESTARTS", "many"),
+        ("BULKHEAD_RESTART_WINDOW_MS", "-1"),
+    ] {
+        let ended = run_to_end(&file, &[(name, value)]);
+        assert_eq!(ended.code, Some(BAD_INPUT), "{ended:?}");
+        assert!(ended.stderr.contains(name) && ended.stderr.contains(value), "{}", ended.stderr);
     }
 }
 

@@ -304,10 +304,13 @@ fn without_a_database_the_host_works_and_says_so() {
     second.wait_for_line("that nothing is durable", |line| {
         line["event"] == "container.store_unavailable" && line["retries"] == true
     });
+    let health = second.client().get("/health").expect(200);
+    assert_eq!((&health["store"], &health["status"]), (&json!("lost"), &json!("degraded")));
     second.client().start("one", "echo");
     assert_eq!(second.client().ask("one", "hi"), "hi");
     std::fs::remove_file(&store).expect("free its place");
     second.wait_for_line("that it is", |line| line["event"] == "container.store_available");
+    assert_eq!(second.client().get("/health").expect(200)["store"], json!(null));
     let mut second = second;
     let third = killed(&mut second);
     assert_eq!(third.client().status("one")["status"], "running", "it was written afterwards");
@@ -330,7 +333,7 @@ fn a_database_of_a_newer_version_is_not_forgotten_without_a_word() {
     };
     let known = version(4000);
     let before = std::fs::read(&file).expect("the database");
-    for supervised in ["false", "true"] {
+    for supervised in ["false", "true", "0", "1"] {
         let config = host.dir().join("bulkhead.toml");
         let ended = run_to_end(&config, &[("BULKHEAD_SUPERVISE", supervised)]);
         assert_eq!(ended.code, Some(2), "{ended:?}");
@@ -340,10 +343,12 @@ fn a_database_of_a_newer_version_is_not_forgotten_without_a_word() {
     }
     let launch = Launch { args: vec!["--without-store".into()], ..Launch::default() };
     let mut second = host.restart_with(launch).ready();
-    let line = second.wait_for_line("that nothing is durable", |line| {
-        line["event"] == "container.store_unavailable" && line["retries"] == false
-    });
-    assert!(line["reason"].to_string().contains("--without-store"), "{line}");
+    let line = second
+        .wait_for_line("that nothing is durable", |line| line["event"] == "container.store_off");
+    assert_eq!(line["level"], "warn", "somebody wants it so: {line}");
+    assert!(second.events_named("container.store_unavailable").is_empty());
+    let health = second.client().get("/health").expect(200);
+    assert_eq!((&health["store"], &health["status"]), (&json!("off"), &json!("ok")));
     assert_eq!(state_of(&second, "one"), None);
     second.client().start("two", "echo");
     assert_eq!(second.client().ask("two", "hi"), "hi");

@@ -24,6 +24,10 @@ pub struct Health {
     /// Agents that are to be there, are not, and do not come back by themselves. Absent when there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missing: usize,
+    /// Absent while what agents have is durable. `off`: the host was started with `--without-store`; `lost`: the
+    /// database cannot be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Cow<'static, str>>,
     /// Kept for the original's dashboards; there are no per-agent servers.
     pub servers: usize,
     /// Seconds since the process began.

@@ -119,13 +119,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub log_format: Option<LogFormat>,
     /// Run the supervisor as a child, and start it anew when it dies. Process 1 always does.
-    #[arg(long, env = "BULKHEAD_SUPERVISE")]
+    #[arg(long, env = "BULKHEAD_SUPERVISE", value_parser = yes_or_no)]
     pub supervise: bool,
     /// Deaths of the supervisor within the window that are answered by a new start.
-    #[arg(long, env = "BULKHEAD_MAX_RESTARTS", default_value_t = 5)]
+    #[arg(long, env = "BULKHEAD_MAX_RESTARTS", default_value_t = 5, value_parser = max_restarts)]
     pub max_restarts: u32,
     /// The window in which deaths of the supervisor are counted, in milliseconds.
-    #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", default_value_t = 60_000)]
+    #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", default_value_t = 60_000, value_parser = window_ms)]
     pub restart_window_ms: u64,
     /// Keep nothing in the database and leave it as it is, also when a newer version wrote it.
     #[arg(long)]
@@ -137,6 +137,25 @@ pub struct RunArgs {
     /// What SIGUSR2 does to the host. For tests of the host.
     #[arg(long, hide = true)]
     pub inject_fault: Option<Fault>,
+}
+
+/// A switch, which has a value only in its variable.
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("BULKHEAD_SUPERVISE is 1 or 0, true or false".into()),
+    }
+}
+
+fn max_restarts(text: &str) -> Result<u32, String> {
+    let wrong = "BULKHEAD_MAX_RESTARTS is a whole number from 0 to 4294967295";
+    text.parse().map_err(|_| wrong.into())
+}
+
+fn window_ms(text: &str) -> Result<u64, String> {
+    let wrong = "BULKHEAD_RESTART_WINDOW_MS is a whole number of milliseconds";
+    text.parse().map_err(|_| wrong.into())
 }
 
 impl RunArgs {

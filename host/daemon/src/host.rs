@@ -16,7 +16,7 @@ use bulkhead_runtime::{HostCallNames, Runtime};
 use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{self, BootFailed, Fact, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
-use bulkhead_store::database::{self, Found, Notice};
+use bulkhead_store::database::{self, Found};
 use bulkhead_store::journal;
 use bulkhead_store::previous::Outside;
 use bulkhead_store::runs::{KnownRun, Runs};
@@ -207,6 +207,9 @@ impl Host {
             memory: self.memory.memory().sources(),
         });
         before.into_event().into_iter().for_each(|event| self.sink.record(event));
+        if settings.without_store {
+            self.sink.record(Event::StoreOff {});
+        }
         for reason in &capacity.notes {
             self.sink.record(Event::CapacityLimited {
                 requested: settings.runtime.max_agents,
@@ -244,8 +247,6 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     let mut config = database::Config::in_state_dir(&settings.state_dir);
     if settings.without_store {
         config.dir = None;
-        let reason = "the host was started with --without-store: it keeps nothing".into();
-        teller.tell(Notice::Unavailable { reason, retries: false });
     }
     let for_database = Arc::clone(teller);
     let (database, found) = Database::open(config, move |notice| for_database.tell(notice));

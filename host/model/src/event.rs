@@ -148,6 +148,9 @@ pub enum Event {
         /// Whether it is tried again.
         retries: bool,
     },
+    /// The host was started with `--without-store`: nothing is durable, as somebody wants it.
+    #[serde(rename = "container.store_off")]
+    StoreOff {},
     /// The database is back, with what was kept in memory meanwhile: agents, and crash records as far as they had
     /// room. Snapshots that were refused are not in it.
     #[serde(rename = "container.store_available")]

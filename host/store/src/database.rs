@@ -183,6 +183,17 @@ const MAX_WORKS: usize = 4096;
 /// Largest snapshot that is kept by default, in bytes.
 pub const MAX_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 
+/// Whether a database keeps anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It writes to its file.
+    Kept,
+    /// Its file cannot be written, for now or for good: [`Notice::Unavailable`] said why.
+    Lost,
+    /// Nobody wants a file.
+    Off,
+}
+
 /// Why nothing is durable in a database without a directory.
 const NO_FILE: &str = "this host has no database";
 
@@ -227,6 +238,16 @@ impl Database {
     /// One that keeps nothing, for tests and for those who want nothing kept.
     pub fn absent() -> Self {
         Self::open(Config::default(), |_| {}).0
+    }
+
+    /// Whether what is told to it is there after the end of the process.
+    pub fn durability(&self) -> Durability {
+        let lanes = self.shared.lanes();
+        match (self.has_file(), lanes.lost || lanes.closed) {
+            (false, _) => Durability::Off,
+            (true, true) => Durability::Lost,
+            (true, false) => Durability::Kept,
+        }
     }
 
     /// Whether there is anything to write to at all.

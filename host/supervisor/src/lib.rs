@@ -46,6 +46,7 @@ use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
+use bulkhead_store::database::Durability;
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::Earlier;
@@ -196,9 +197,16 @@ impl Supervisor {
         // One in backoff comes back by itself.
         let missing = self.missing();
         let missing = missing.iter().filter(|agent| agent.status != "backoff").count();
+        let durability = inner.container.database.durability();
+        let is_wrong = draining || missing > 0 || durability == Durability::Lost;
         Health {
-            status: if draining || missing > 0 { "degraded".into() } else { "ok".into() },
+            status: if is_wrong { "degraded".into() } else { "ok".into() },
             missing,
+            store: match durability {
+                Durability::Kept => None,
+                Durability::Lost => Some("lost".into()),
+                Durability::Off => Some("off".into()),
+            },
             agents: context.active_agents(),
             servers: 0,
             uptime: context.uptime().as_secs(),

@@ -124,6 +124,17 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     page.raw("host", &format!("{state}, {can}; up {up}, version {version}"));
     page.line("run", &format!("{}, since {}", health.run_id, health.started_at));
     page.line("agents", &states(agents));
+    let nothing_durable = match health.store.as_deref() {
+        None => None,
+        Some("off") => Some("nothing is durable: the host was started with --without-store".into()),
+        Some("lost") => Some(
+            "nothing is durable: the database cannot be written; the host's log says why".into(),
+        ),
+        Some(other) => Some(text::line(other).into_owned()),
+    };
+    if let Some(what) = nothing_durable {
+        page.raw("store", &page.paint(&what, Colour::Red));
+    }
     if missing.missing > 0 {
         let count = counted(missing.missing, "agent");
         page.raw("missing", &page.paint(&format!("{count} that the host is to have"), Colour::Red));

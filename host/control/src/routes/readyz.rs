@@ -22,7 +22,12 @@ pub(super) async fn get<B: Backend>(
     params: Params,
 ) -> Result<Json<Readiness>, Refusal> {
     if !backend.is_ready() {
-        let error = "not ready: the container is booting or draining";
+        let error = match backend.health().draining {
+            Some(true) => {
+                "not ready: the container is draining: it ends its agents and takes no starts"
+            }
+            _ => "not ready: the container is still booting",
+        };
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("not-ready"));
     }
     let mut agents = backend.missing();

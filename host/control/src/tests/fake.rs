@@ -35,6 +35,7 @@ pub(super) struct Fake(Arc<State>);
 
 struct State {
     ready: AtomicBool,
+    draining: AtomicBool,
     /// A start in role `gated` adds a permit to the first and takes one from the second.
     entered: Semaphore,
     gate: Semaphore,
@@ -48,6 +49,10 @@ struct State {
 impl Fake {
     pub(super) fn set_ready(&self, ready: bool) {
         self.0.ready.store(ready, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_draining(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn set_missing(&self, agent: &str) {
@@ -238,9 +243,10 @@ impl Backend for Fake {
             status: "ok".into(),
             agents: 1,
             missing: 0,
+            store: None,
             servers: 0,
             uptime: 0,
-            draining: None,
+            draining: self.0.draining.load(Ordering::SeqCst).then_some(true),
             started_at: Timestamp(0),
             mayor_ready_at: None,
             run_id: "run".into(),
@@ -412,6 +418,7 @@ impl Rig {
     pub(super) fn with(limits: ControlLimits, token: Option<&str>) -> Self {
         let backend = Fake(Arc::new(State {
             ready: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             unmade: Mutex::default(),

@@ -28,6 +28,11 @@ fn not_ready_is_503() {
     rig.backend.set_ready(false);
     let answer = rig.client().get("/readyz");
     assert_eq!((answer.status, &answer.json()["error_type"]), (503, &"not-ready".into()));
+    assert!(answer.error().contains("still booting"), "{}", answer.error());
+    rig.backend.set_draining();
+    let answer = rig.client().get("/readyz");
+    assert_eq!((answer.status, &answer.json()["error_type"]), (503, &"not-ready".into()));
+    assert!(answer.error().contains("draining"), "{}", answer.error());
     assert_eq!(rig.client().get("/livez").status, 200);
 }
 

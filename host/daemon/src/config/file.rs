@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bulkhead_model::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, spec::HttpRule,
@@ -56,11 +57,29 @@ impl Default for Server {
     }
 }
 
-/// A whole number of at least 1.
+/// A whole number between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Count(pub u64);
+pub struct Whole<const LEAST: u64, const MOST: u64>(pub u64);
 
-impl Count {
+/// A number of things, of which there is at least one.
+pub type Count = Whole<1, { u64::MAX }>;
+
+/// A year. Longer times overflow the clock sooner or later, and nobody means them.
+const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+
+/// A time that is not over at once.
+pub type Millis = Whole<1, YEAR_MS>;
+
+/// A time; 0 says that there is none.
+pub type MillisOrNone = Whole<0, YEAR_MS>;
+
+/// A size of up to a tebibyte.
+pub type Mebibytes = Whole<1, { 1024 * 1024 }>;
+
+/// The same, or nothing.
+pub type MebibytesOrNone = Whole<0, { 1024 * 1024 }>;
+
+impl<const LEAST: u64, const MOST: u64> Whole<LEAST, MOST> {
     /// As a size in memory; a number that no machine has room for is as good as unbounded.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -70,31 +89,40 @@ impl Count {
     pub fn mebibytes(self) -> u64 {
         self.0.saturating_mul(1024 * 1024)
     }
+
+    /// Units of a millisecond.
+    pub fn millis(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
 }
 
-impl<'de> Deserialize<'de> for Count {
+impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Whole<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AtLeastOne;
+        struct Within<const LEAST: u64, const MOST: u64>;
 
-        impl Visitor<'_> for AtLeastOne {
-            type Value = Count;
+        impl<const LEAST: u64, const MOST: u64> Visitor<'_> for Within<LEAST, MOST> {
+            type Value = Whole<LEAST, MOST>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number of at least 1")
+                match MOST {
+                    u64::MAX => write!(f, "a whole number of at least {LEAST}"),
+                    most => write!(f, "a whole number of at least {LEAST} and at most {most}"),
+                }
             }
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Count, E> {
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
                 let wrong = || E::invalid_value(Unexpected::Unsigned(number), &self);
-                (number > 0).then_some(Count(number)).ok_or_else(wrong)
+                let fits = (LEAST..=MOST).contains(&number);
+                fits.then_some(Whole(number)).ok_or_else(wrong)
             }
 
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
                 let wrong = |_| E::invalid_value(Unexpected::Signed(number), &self);
                 u64::try_from(number).map_err(wrong).and_then(|number| self.visit_u64(number))
             }
         }
 
-        deserializer.deserialize_u64(AtLeastOne)
+        deserializer.deserialize_u64(Within)
     }
 }
 
@@ -133,8 +161,8 @@ pub struct Town {
     pub api_url: Option<Spanned<String>>,
     pub token: Option<Spanned<Secret>>,
     pub ca_file: Option<Spanned<PathBuf>>,
-    pub heartbeat_ms: Option<Count>,
-    pub call_ms: Option<Count>,
+    pub heartbeat_ms: Option<Millis>,
+    pub call_ms: Option<Millis>,
 }
 
 /// `[log]`
@@ -143,12 +171,12 @@ pub struct Town {
 pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
-    pub buffer_mb: Count,
+    pub buffer_mb: Mebibytes,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        let buffer_mb = Count(8);
+        let buffer_mb = Whole(8);
         Self { format: LogFormat::Auto, level: LogLevel::Info, buffer_mb }
     }
 }
@@ -169,12 +197,12 @@ pub enum LogLevel {
 #[serde(deny_unknown_fields, default)]
 pub struct State {
     pub dir: PathBuf,
-    pub aot_mb: Count,
+    pub aot_mb: Mebibytes,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { dir: "state".into(), aot_mb: Count(1024) }
+        Self { dir: "state".into(), aot_mb: Whole(1024) }
     }
 }
 
@@ -191,38 +219,38 @@ pub struct Signals {
 pub struct Limits {
     pub max_agents: Count,
     pub memory_pool: bool,
-    pub max_agent_memory_mb: Count,
-    pub agent_memory_mb: Option<Spanned<Count>>,
+    pub max_agent_memory_mb: Mebibytes,
+    pub agent_memory_mb: Option<Spanned<Mebibytes>>,
     pub agent_memory_soft_percent: Option<Percent>,
-    pub component_mb: Count,
+    pub component_mb: Mebibytes,
     pub keep_ended: usize,
-    pub ended_mb: Count,
-    pub shutdown_ms: Count,
-    pub drain_ms: Count,
+    pub ended_mb: Mebibytes,
+    pub shutdown_ms: Millis,
+    pub drain_ms: Millis,
     pub hydration_parallel: Count,
-    pub hydration_ms: Count,
-    pub compile_ms: Count,
+    pub hydration_ms: Millis,
+    pub compile_ms: Millis,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_agents: Count(1000),
+            max_agents: Whole(1000),
             memory_pool: true,
-            max_agent_memory_mb: Count(1024),
+            max_agent_memory_mb: Whole(1024),
             agent_memory_mb: None,
             agent_memory_soft_percent: None,
-            component_mb: Count(64),
+            component_mb: Whole(64),
             keep_ended: 1000,
-            ended_mb: Count(16),
+            ended_mb: Whole(16),
             // Well below the shortest grace of common platforms (30 s, then SIGKILL).
-            shutdown_ms: Count(20_000),
+            shutdown_ms: Whole(20_000),
             // Below the 15 minutes that the original's platform gives.
-            drain_ms: Count(300_000),
-            hydration_parallel: Count(32),
-            hydration_ms: Count(10_000),
+            drain_ms: Whole(300_000),
+            hydration_parallel: Whole(32),
+            hydration_ms: Whole(10_000),
             // A large interpreter takes half a minute on a slow core, and several may wait for each other.
-            compile_ms: Count(600_000),
+            compile_ms: Whole(600_000),
         }
     }
 }
@@ -231,10 +259,10 @@ impl Default for Limits {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Memory {
-    pub budget_mb: Option<Count>,
+    pub budget_mb: Option<Mebibytes>,
     pub sample_ms: Option<Spanned<Count>>,
     pub report_ms: Option<Spanned<Count>>,
-    pub reserve_mb: Option<u64>,
+    pub reserve_mb: Option<MebibytesOrNone>,
     pub overcommit: Option<Spanned<f64>>,
     pub shed: Option<bool>,
 }
@@ -266,27 +294,27 @@ pub struct Component {
 pub struct Role {
     pub component: Spanned<String>,
     pub restart: Option<RestartPolicy>,
-    pub restart_backoff_ms: Option<Count>,
-    pub restart_backoff_max_ms: Option<Count>,
-    pub restart_healthy_ms: Option<Count>,
+    pub restart_backoff_ms: Option<Millis>,
+    pub restart_backoff_max_ms: Option<Millis>,
+    pub restart_healthy_ms: Option<Millis>,
     pub restart_max: Option<Spanned<u32>>,
-    pub restart_window_ms: Option<Count>,
+    pub restart_window_ms: Option<Millis>,
     pub restart_same_fault: Option<Spanned<u32>>,
     pub max_attempts: Option<Spanned<u32>>,
-    pub idle_ms: Option<u64>,
-    pub memory_limit_mb: Option<Spanned<Count>>,
+    pub idle_ms: Option<MillisOrNone>,
+    pub memory_limit_mb: Option<Spanned<Mebibytes>>,
     pub memory_soft_percent: Option<Percent>,
     pub on_memory_limit: Option<MemoryPolicy>,
-    pub cpu_ms: Option<Count>,
-    pub wall_ms: Option<Count>,
-    pub host_call_ms: Option<Count>,
-    pub start_ms: Option<Count>,
-    pub shutdown_ms: Option<Count>,
+    pub cpu_ms: Option<Millis>,
+    pub wall_ms: Option<Millis>,
+    pub host_call_ms: Option<Millis>,
+    pub start_ms: Option<Millis>,
+    pub shutdown_ms: Option<Millis>,
     pub mailbox_messages: Option<Count>,
     pub mailbox_kb: Option<Count>,
     pub log_lines_per_second: Option<Count>,
     pub snapshot: Option<SnapshotPolicy>,
-    pub snapshot_ms: Option<Count>,
+    pub snapshot_ms: Option<Millis>,
     pub snapshot_kb: Option<Spanned<Count>>,
     #[serde(default)]
     pub http_allow: Vec<Rule>,

@@ -3,15 +3,18 @@
 //! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
 //! - `env`: variables that win over the file
 //! - `settings`: what the program works with, and the checks that need more than one key
+//! - `words`: what the parser says, for people
 
 mod env;
 mod file;
 mod settings;
+mod words;
 
 use std::path::Path;
 
 use bulkhead_client::Configured;
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use crate::failure::Failure;
 use settings::Problem;
@@ -51,18 +54,32 @@ pub fn control(path: &Path) -> Result<Configured, String> {
 
 /// Parses the file. What the parser would show of its source is left out: a secret may stand there.
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    toml::from_str(text).map_err(|error| {
-        let span = error.span().unwrap_or_default();
-        Problem::at(span, String::new(), without_text_values(error.message()))
-    })
+    let document =
+        toml::Deserializer::parse(text).map_err(|error| problem(&error, String::new()))?;
+    serde_path_to_error::deserialize(document)
+        .map_err(|error| problem(error.inner(), key(error.path())))
 }
 
-/// The parser's words without a text that it found in the wrong place.
-fn without_text_values(message: &str) -> String {
-    match (message.split_once("invalid type: string \""), message.rsplit_once(", expected ")) {
-        (Some(_), Some((_, expected))) => format!("expected {expected}, found a text"),
-        _ => message.to_owned(),
+fn problem(error: &toml::de::Error, key: String) -> Problem {
+    Problem::at(error.span().unwrap_or_default(), key, words::plain(error.message()))
+}
+
+/// The key that an error is about, `roles.mayor.cpu_ms`. Empty where the path says nothing.
+fn key(path: &serde_path_to_error::Path) -> String {
+    let mut key = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => key.push_str(&format!("[{index}]")),
+            // What the parser's own types are made of.
+            Segment::Map { key: name } if name.starts_with("$__") => {}
+            Segment::Map { key: name } | Segment::Enum { variant: name } => {
+                key.push_str(if key.is_empty() { "" } else { "." });
+                key.push_str(name);
+            }
+            Segment::Unknown => {}
+        }
     }
+    key
 }
 
 #[cfg(test)]

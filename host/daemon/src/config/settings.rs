@@ -22,7 +22,7 @@ use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_town::{Address, TownConfig};
 use toml::Spanned;
 
-use super::file::{self, Count, File};
+use super::file::{self, Count, File, Mebibytes, Millis, Whole};
 use crate::cli::{Interrupt, LogFormat};
 
 /// The checked configuration.
@@ -170,7 +170,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             aot_bytes: file.state.aot_mb.mebibytes(),
             core_dumps: core_dumps(&state_dir, &roles),
             max_component_bytes: file.limits.component_mb.mebibytes(),
-            compile: Duration::from_millis(file.limits.compile_ms.0),
+            compile: file.limits.compile_ms.millis(),
             ..RuntimeConfig::default()
         },
         memory: memory(&file.memory)?,
@@ -180,12 +180,12 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
         ended_bytes: file.limits.ended_mb.mebibytes(),
-        shutdown: Duration::from_millis(file.limits.shutdown_ms.0),
-        drain: Duration::from_millis(file.limits.drain_ms.0),
+        shutdown: file.limits.shutdown_ms.millis(),
+        drain: file.limits.drain_ms.millis(),
         agents,
         hydration: HydrationRules {
             parallel: file.limits.hydration_parallel.as_usize(),
-            deadline: Duration::from_millis(file.limits.hydration_ms.0),
+            deadline: file.limits.hydration_ms.millis(),
         },
     })
 }
@@ -204,13 +204,13 @@ fn memory(memory: &file::Memory) -> Result<MemorySettings, Problem> {
     };
     let mut admission = Admission::default();
     if let Some(mb) = memory.reserve_mb {
-        admission.reserve_bytes = mb.saturating_mul(1024 * 1024);
+        admission.reserve_bytes = mb.mebibytes();
     }
     if let Some(overcommit) = &memory.overcommit {
         admission.overcommit = within("memory.overcommit", overcommit, OVERCOMMIT)?;
     }
     let config = MemoryConfig {
-        budget_bytes: memory.budget_mb.map(Count::mebibytes),
+        budget_bytes: memory.budget_mb.map(Mebibytes::mebibytes),
         sample: time("sample_ms", &memory.sample_ms, 5_000)?,
         sheds: memory.shed.unwrap_or(true),
         admission,
@@ -385,7 +385,7 @@ fn check_role(
 
 /// What the container says about the memory of its agents.
 struct AgentMemory {
-    max_mb: Count,
+    max_mb: Mebibytes,
     /// Of a role that says nothing.
     default_bytes: u64,
     soft_percent: u8,
@@ -406,7 +406,7 @@ impl AgentMemory {
     }
 
     /// A limit that `key` sets, unless it is above what an agent may have.
-    fn bytes(&self, key: &str, mb: &Spanned<Count>) -> Result<u64, Problem> {
+    fn bytes(&self, key: &str, mb: &Spanned<Mebibytes>) -> Result<u64, Problem> {
         if *mb.get_ref() > self.max_mb {
             let message = format!(
                 "{} is more than limits.max_agent_memory_mb, which is {}",
@@ -447,8 +447,8 @@ fn limits(name: &str, role: &file::Role, memory: &AgentMemory) -> Result<Limits,
     }
     limits.idle = match role.idle_ms {
         None => default_idle(name),
-        Some(0) => None,
-        Some(ms) => Some(Duration::from_millis(ms)),
+        Some(Whole(0)) => None,
+        Some(ms) => Some(ms.millis()),
     };
     if let Some(lines) = role.log_lines_per_second {
         limits.log_lines_per_second = u32::try_from(lines.0).unwrap_or(u32::MAX);
@@ -504,9 +504,9 @@ fn default_idle(role: &str) -> Option<Duration> {
     }
 }
 
-fn set_ms(limit: &mut Duration, ms: Option<Count>) {
+fn set_ms(limit: &mut Duration, ms: Option<Millis>) {
     if let Some(ms) = ms {
-        *limit = Duration::from_millis(ms.0);
+        *limit = ms.millis();
     }
 }
 

@@ -55,7 +55,33 @@ fn a_wrong_type_or_value_is_refused_with_its_line() {
         ("[server]\nlisten = \"here\"", "127.0.0.1:8080"),
         ("[limits]\nmax_agents = 0", "at least 1"),
         ("[limits]\nmax_agents = -1", "at least 1"),
-        ("[limits]\nmax_agents = \"many\"", "line 2"),
+        (
+            "[limits]\nmax_agents = \"many\"",
+            "line 2, limits.max_agents: expected a whole number of",
+        ),
+        (
+            "[limits]\nended_mb = 1048577",
+            "limits.ended_mb: expected a whole number of at least 1 and at most 1048576",
+        ),
+        (
+            "[limits]\ncompile_ms = 9223372036854775807",
+            "and at most 31536000000, found 922337203685",
+        ),
+        (
+            "[limits]\nkeep_ended = 1.5",
+            "limits.keep_ended: expected a whole number of at least 0, found 1.5",
+        ),
+        (
+            "[roles.a]\ncomponent = \"x\"\nrestart_max = -1",
+            "line 3, roles.a.restart_max: expected a whole",
+        ),
+        ("[roles.a]\ncomponent = \"x\"\ncpu_ms = 1.5", "line 3, roles.a.cpu_ms: expected a whole"),
+        (
+            "[roles.a]\ncomponent = \"x\"\nidle_ms = 31536000001",
+            "roles.a.idle_ms: expected a whole",
+        ),
+        ("[memory]\novercommit = true", "memory.overcommit: expected a number, found true"),
+        ("[[agents]]\nid = 7\nrole = \"x\"", "line 2, agents[0].id: expected a string, found 7"),
         ("[limits]\nagent_memory_soft_percent = 0", "0 is not between 1 and 100"),
         ("[roles.a]\ncomponent = \"x\"\nmemory_soft_percent = 101", "line 3"),
         ("[log]\nlevel = \"loud\"", "`debug`"),
@@ -291,8 +317,8 @@ fn how_memory_is_watched_has_defaults_and_bounds() {
         ("report = 5", "`report_ms`"),
         ("overcommit = 0.9", "between 1 and 1000"),
         ("overcommit = nan", "between 1 and 1000"),
-        ("reserve_mb = -1", "u64"),
-        ("shed = 1", "boolean"),
+        ("reserve_mb = -1", "at least 0"),
+        ("shed = 1", "true or false"),
     ] {
         let error = memory(&format!("[memory]\n{line}")).unwrap_err();
         let key = line.split_once(' ').unwrap().0;

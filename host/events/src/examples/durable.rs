@@ -3,7 +3,7 @@
 use bulkhead_model::event::{AgentTag, HydrationResult};
 use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 
-pub(super) fn all() -> [Event; 8] {
+pub(super) fn all() -> [Event; 9] {
     [
         Event::HydrationStarted {
             agents: 12,
@@ -61,6 +61,7 @@ pub(super) fn all() -> [Event; 8] {
             reason: "write to the database: database or disk is full".into(),
             retries: true,
         },
+        Event::StoreOff {},
         Event::StoreAvailable { crash_records_written: 59, crash_records_dropped: 0 },
         Event::SnapshotSetAside {
             agent: AgentTag {

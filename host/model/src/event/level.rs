@@ -58,7 +58,8 @@ impl Event {
                     Level::Info
                 }
             }
-            Self::CapacityLimited { .. }
+            Self::StoreOff {}
+            | Self::CapacityLimited { .. }
             | Self::CacheEntryRejected { .. }
             | Self::MemoryPressure { .. }
             | Self::MemoryUsageFailed { .. }

@@ -13,6 +13,7 @@ names! {
         HydrationFailed => "container.boot_hydration_failed",
         StoreSetAside => "container.store_set_aside",
         StoreUnavailable => "container.store_unavailable",
+        StoreOff => "container.store_off",
         StoreAvailable => "container.store_available",
         CapacityLimited => "container.capacity_limited",
         ComponentLoaded => "container.component_loaded",

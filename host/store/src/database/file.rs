@@ -92,6 +92,11 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
+/// The paths of what belongs to the file while somebody has it open.
+pub(super) fn beside(dir: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|suffix| dir.join(format!("{NAME}{suffix}")))
+}
+
 /// The path of the log of what was committed.
 pub(super) fn log_path(dir: &Path) -> PathBuf {
     dir.join(format!("{NAME}-wal"))

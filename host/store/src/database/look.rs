@@ -2,7 +2,7 @@
 //! and its directory may be read-only.
 //!
 //! A database with a log needs two files beside it to be read, and one that was closed in order has neither. Where
-//! they cannot be made it is read as a file that nobody changes (`immutable`). That is dangerous while a host lives:
+//! they cannot be made, or would be left behind, it is read as a file that nobody changes (`immutable`). That is dangerous while a host lives:
 //! what it has only in its log would be missing, and a page could change between two reads. So this is done only
 //! when no process has the database open and there is no log, and what was read counts only if both is still so
 //! afterwards and the file is the same.
@@ -36,7 +36,11 @@ pub struct NewerDatabase {
 /// Whether a newer program wrote the file in `dir`. No file, or one that cannot be read: not as far as is known.
 pub fn check_version(dir: &Path) -> Result<(), NewerDatabase> {
     let exists = file::path(dir).is_file();
-    let found = exists.then(|| file::open_to_look(dir).and_then(|it| schema::version(&it)));
+    let shared = || file::open_to_look(dir).and_then(|it| schema::version(&it));
+    let found = exists.then(|| match read_closed(dir, schema::version) {
+        Some(found) => found,
+        None => shared(),
+    });
     match found {
         Some(Ok(found)) if found > schema::NEWEST => {
             let dir = dir.display().to_string();
@@ -73,6 +77,9 @@ pub fn read_crashes(dir: &Path, query: &CrashQuery) -> Result<Vec<Arc<CrashRecor
         Ok(false) => return Ok(Vec::new()),
         Err(error) => return Err(ReadError(format!("look for the database: {error}"))),
     }
+    if let Some(records) = read_closed(dir, |connection| read(connection, query)) {
+        return records.map_err(failed)?;
+    }
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -108,6 +115,18 @@ fn read(connection: &Connection, query: &CrashQuery) -> rusqlite::Result<Records
     }
     let (records, _) = records::query(connection, query)?;
     Ok(Ok(records))
+}
+
+/// Reads a file that was closed in order and that nobody has open: to open it in the usual way would leave a log and
+/// an index beside it, which only somebody who may write can remove. Nothing: it is none of that kind.
+fn read_closed<T>(
+    dir: &Path,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Option<rusqlite::Result<T>> {
+    let is_closed = file::beside(dir).iter().all(|path| matches!(path.try_exists(), Ok(false)));
+    let before = is_closed.then(|| Alone::look(dir).ok())??;
+    let read = open_unchanging(dir).and_then(|connection| read(&connection));
+    Alone::look(dir).is_ok_and(|after| after == before).then_some(read)
 }
 
 /// Reads a file that nobody has open. Nothing: it was changed meanwhile.

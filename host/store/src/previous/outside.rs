@@ -17,7 +17,7 @@ const MAX_REASON_BYTES: usize = 256;
 pub struct Outside {
     /// The exit code as the orchestrator shows it, 0 to 255. Above 128 it may be a signal: 137 is SIGKILL.
     pub code: Option<u8>,
-    /// The signal that ended it, by its number, 1 to 64.
+    /// The signal that ended it, by its number, 1 to 64. 0 is none, as some orchestrators say it beside a code.
     pub signal: Option<i32>,
     /// A word for it, for example `oom`. At most 256 bytes are kept.
     pub reason: Option<String>,
@@ -55,9 +55,13 @@ impl Outside {
         }
         let mut outside: Self =
             serde_json::from_value(value).map_err(|_| "it is of another shape")?;
+        let no_signal = outside.signal == Some(0);
         outside.signal = outside.signal.filter(|signal| *signal > 0);
         if let Some(reason) = &mut outside.reason {
             reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        }
+        if outside == Self::default() && no_signal {
+            return Err("signal 0 is none, and it says neither code nor reason".into());
         }
         if outside == Self::default() {
             return Err("it says none of code, signal, reason".into());
@@ -119,6 +123,14 @@ mod tests {
         assert_eq!(word("Out of memory"), Some(Word::Oom));
         assert_eq!((word("Evicted"), word("scale-down")), (Some(Word::Stop), Some(Word::Stop)));
         assert_eq!(word("Error"), None);
+    }
+
+    #[test]
+    fn signal_0_is_none_and_alone_says_nothing() {
+        let error = Outside::parse(r#"{"signal":0}"#).unwrap_err();
+        assert!(error.contains("signal 0"), "{error}");
+        let outside = Outside::parse(r#"{"code":1,"signal":0}"#).unwrap();
+        assert_eq!(outside.wait(), Some(WaitStatus::Exited(1)));
     }
 
     #[test]

@@ -68,15 +68,24 @@ fn a_file_of_every_older_version_is_brought_to_the_newest_with_all_that_it_has()
     }
 }
 
+fn names(dir: &std::path::Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn crash_records_of_every_version_are_read_without_changing_the_file() {
     for (at, sql) in VERSIONS.iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         make(dir.path(), sql);
         let before = fs::read(file::path(dir.path())).unwrap();
+        let files = names(dir.path());
         let all = CrashQuery { limit: 10, agent: Some(id("ann")), ..CrashQuery::default() };
         assert_eq!(read_crashes(dir.path(), &all).unwrap().len(), 1, "version {}", at + 1);
         assert_eq!(fs::read(file::path(dir.path())).unwrap(), before);
+        assert_eq!(names(dir.path()), files, "it leaves nothing behind");
     }
 }
 
@@ -96,11 +105,13 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let connection = Connection::open(file::path(dir.path())).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
+    let files = names(dir.path());
     let newer = check_version(dir.path()).unwrap_err();
     assert_eq!((newer.found, newer.known), (99, schema::NEWEST));
     let error = read_crashes(dir.path(), &CrashQuery::default()).unwrap_err().to_string();
     let known = format!("version 99, this program knows {}", schema::NEWEST);
     assert!(error.contains(&known) && newer.to_string().contains(&known), "{error}");
+    assert_eq!(names(dir.path()), files, "it leaves nothing behind");
     let (database, found, told) = open(dir.path());
     assert_eq!(found, Found::default());
     let told = told.try_recv().unwrap();
