@@ -246,8 +246,8 @@ fn one_that_failed_and_was_stopped_is_not_missed_any_more_now_or_later() {
 fn a_rest_of_a_start_ends_by_a_stop_a_start_and_a_drain() {
     let dir = dir();
     let path = dir.path().join("late.wasm");
-    let long = "restart = \"permanent\"\nrestart_backoff_ms = 100000000000\n\
-        restart_backoff_max_ms = 100000000000";
+    let long = "restart = \"permanent\"\nrestart_backoff_ms = 31536000000\n\
+        restart_backoff_max_ms = 31536000000";
     let host = Host::builder()
         .component("late", &path)
         .role("late", "late", long)

@@ -11,7 +11,7 @@ use harness::{Answer, Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
 /// Comes back by itself, and nobody lives to see it: the wait is random, below three thousand years.
-const FOR_EVER_AWAY: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 100000000000000\nrestart_backoff_max_ms = 100000000000000";
+const FOR_EVER_AWAY: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 31536000000\nrestart_backoff_max_ms = 31536000000";
 
 /// What comes after a drain's own time, where the machine does other things: killing, last answers, last
 /// lines of the log.

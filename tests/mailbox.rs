@@ -5,7 +5,7 @@ use harness::{Answer, Host, Value, json, wait_until};
 
 /// A backoff that no test sees the end of: up to three years, at random.
 const LONG: &str =
-    "restart_backoff_ms = 100_000_000_000\nrestart_backoff_max_ms = 100_000_000_000\n";
+    "restart_backoff_ms = 31_536_000_000\nrestart_backoff_max_ms = 31_536_000_000\n";
 
 fn host(settings: &str) -> Host {
     Host::builder().guest("puppet").role("puppet", "puppet", settings).start()

@@ -84,7 +84,7 @@ fn a_person_sees_what_came_of_it() {
 
 #[test]
 fn what_is_done_about_an_end_is_told() {
-    let never = "restart = \"permanent\"\nmax_attempts = 1\nrestart_backoff_ms = 100000000000000\nrestart_backoff_max_ms = 100000000000000";
+    let never = "restart = \"permanent\"\nmax_attempts = 1\nrestart_backoff_ms = 31536000000\nrestart_backoff_max_ms = 31536000000";
     let host = Host::builder()
         .guest("puppet")
         .role("away", "puppet", never)
