@@ -201,6 +201,20 @@ impl Database {
     /// Opens the file, or makes it, and starts the writer. Never fails: without a file the database is an
     /// image in memory, and `tell` hears of it.
     pub fn open(config: Config, tell: impl Fn(Notice) + Send + Sync + 'static) -> (Self, Found) {
+        let (writer, found) = Self::prepare(config, tell);
+        let shared = Arc::clone(&writer.shared);
+        let thread =
+            std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
+        let thread = thread.inspect_err(|error| {
+            let reason = format!("start the writer of the database: {error}");
+            shared.tell(Notice::Unavailable { reason, retries: false });
+            shared.lanes().closed = true;
+        });
+        (Self { shared, thread: thread.ok() }, found)
+    }
+
+    /// All of it but the thread.
+    fn prepare(config: Config, tell: impl Fn(Notice) + Send + Sync + 'static) -> (Writer, Found) {
         let bounds = Bounds {
             works: MAX_WORKS,
             work_bytes: config.snapshot_queue_bytes,
@@ -224,15 +238,7 @@ impl Database {
         shared.next_generation.fetch_max(generation + 1, Relaxed);
         shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
         shared.lanes().lost = matches!(place, Place::Lost { .. });
-        let writer = Writer::new(Arc::clone(&shared), place, held, ran);
-        let thread =
-            std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
-        let thread = thread.inspect_err(|error| {
-            let reason = format!("start the writer of the database: {error}");
-            shared.tell(Notice::Unavailable { reason, retries: false });
-            shared.lanes().closed = true;
-        });
-        (Self { shared, thread: thread.ok() }, found)
+        (Writer::new(shared, place, held, ran), found)
     }
 
     /// One that keeps nothing, for tests and for those who want nothing kept.
@@ -292,14 +298,27 @@ impl Database {
         receipt
     }
 
-    /// Resolves when everything that was changed before is written: at once when it is.
+    /// Resolves when everything that was changed before is written, but for what [`Database::note`] leaves for
+    /// later: at once when it is.
     pub fn receipt(&self) -> Receipt {
+        self.receipt_if(|lanes| !lanes.is_written())
+    }
+
+    /// The same of all that was changed before.
+    pub fn receipt_of_all(&self) -> Receipt {
+        self.receipt_if(|lanes| {
+            lanes.flush |= lanes.image.is_dirty();
+            lanes.flush || !lanes.is_written()
+        })
+    }
+
+    fn receipt_if(&self, waits: impl FnOnce(&mut Lanes) -> bool) -> Receipt {
         let mut lanes = self.shared.lanes();
-        if lanes.is_written() {
-            return Receipt::at_once();
-        }
         if lanes.closed {
             return Receipt::never();
+        }
+        if !waits(&mut lanes) {
+            return Receipt::at_once();
         }
         let receipt = lanes.waiters.push();
         drop(lanes);

@@ -188,6 +188,22 @@ fn a_history_that_nobody_waits_for_is_written_soon() {
 }
 
 #[test]
+fn a_receipt_of_all_waits_for_what_nobody_else_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(dir.path());
+    database.change(&id("a"), began(1, "order")).wait().unwrap();
+    let (incarnation, wanted) = (Incarnation(1), Wanted::Running);
+    for streak in 1..=20 {
+        let restarts = RestartState { streak, ..RestartState::default() };
+        database.note(&id("a"), Change::Ended { incarnation, restarts: restarts.into(), wanted });
+        database.receipt_of_all().wait().unwrap();
+        let connection = file::open_to_read(dir.path()).unwrap();
+        assert_eq!(agents::read(&connection).unwrap().rows[0].restarts.streak, streak);
+    }
+    database.receipt_of_all().wait().unwrap();
+}
+
+#[test]
 fn only_its_owner_may_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("store");

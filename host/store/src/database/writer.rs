@@ -118,7 +118,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: Batch) {
+    pub(super) fn write(&mut self, batch: Batch) {
         let Batch { mut rows, works, waiters, crashes, flush } = batch;
         if self.is_gone() {
             self.put_rows_back(&mut rows);

@@ -49,6 +49,25 @@ fn a_file_that_somebody_removed_is_made_anew_with_everything() {
 }
 
 #[test]
+fn what_the_writer_had_in_hand_does_not_come_after_what_is_newer() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { dir: Some(dir.path().to_owned()), ..Config::default() };
+    let (mut writer, _) = Database::prepare(config, |_| {});
+    let shared = Arc::clone(&writer.shared);
+    let change = |change| shared.lanes().image.change(&id("a"), change, writer::now(), true);
+    change(began(1, "old"));
+    let in_hand = shared.lanes().take();
+    assert_eq!(in_hand.rows.len(), 1);
+    // Before it is written, the agent changes and the file goes.
+    change(began(2, "new"));
+    fs::remove_file(file::path(dir.path())).unwrap();
+    writer.write(in_hand);
+    let connection = file::open_to_read(dir.path()).unwrap();
+    let rows = agents::read(&connection).unwrap().rows;
+    assert_eq!(rows[0].order.as_deref(), Some("new"));
+}
+
+#[test]
 fn a_file_that_is_made_anew_knows_the_numbers_of_agents_that_are_forgotten() {
     for damaged in [false, true] {
         let dir = tempfile::tempdir().unwrap();
