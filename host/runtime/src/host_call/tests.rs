@@ -138,3 +138,19 @@ fn a_call_is_named_for_the_guest_of_its_thread_alone() {
     Current::leave();
     assert_eq!(other.name(), Some("memory.grow"));
 }
+
+/// Bindings name what they link. What is linked by hand has to do so itself.
+#[test]
+fn whatever_is_linked_by_hand_says_its_name() {
+    let interfaces = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/interfaces");
+    let mut linked = 0;
+    for entry in std::fs::read_dir(interfaces).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(source) = std::fs::read_to_string(&path) else { continue };
+        for function in source.split(".func_wrap").skip(1) {
+            linked += 1;
+            assert!(function.contains("host_call::name(NAME)"), "{}", path.display());
+        }
+    }
+    assert!(linked >= 2, "{linked}: is it called something else now?");
+}

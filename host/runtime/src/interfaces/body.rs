@@ -12,10 +12,14 @@ use wasmtime_wasi::p2::{DynInputStream, InputStream, Pollable, StreamResult};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::body::{HostIncomingBody, HostIncomingBodyStream};
 
+use crate::host_call;
 use crate::state::State;
 
 /// The interface as `wasmtime-wasi-http` names it. A test keeps more streams than an agent may have open.
 const INTERFACE: &str = "wasi:http/types@0.2.12";
+
+/// What the host call is called, as those are whose bindings are generated.
+const NAME: &str = "wasi:http/types.[method]incoming-body.stream";
 
 /// How many streams of responses a store has.
 #[derive(Clone, Default)]
@@ -33,6 +37,7 @@ pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance(INTERFACE)?.func_wrap(
         "[method]incoming-body.stream",
         |mut store, (body,): (Resource<HostIncomingBody>,)| {
+            host_call::name(NAME);
             let state = store.data_mut();
             let counted = state.body_streams.clone();
             let table = state.http().table;
