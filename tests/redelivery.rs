@@ -92,6 +92,10 @@ fn past_its_attempts_it_is_set_aside_and_everyone_hears_of_it() {
     assert_eq!(attempts(&host, "one"), [1, 2, 3]);
     host.client().runs("one", 4);
     assert_eq!(host.client().ask("one", "hello"), "hello");
+    let shown = host.client().status("one")["setAside"].clone();
+    for name in ["messageId", "attempts", "crashIds"] {
+        assert_eq!(shown[name], answer[name], "{shown}");
+    }
     // Those who follow the agent, the town among them.
     let events = host.client().events("one", 0)["events"].as_array().expect("a list").clone();
     let told = events.iter().find(|event| event["event"] == "agent.message_set_aside");

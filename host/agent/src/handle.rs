@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, MemoryView, RestartView};
+use bulkhead_api::{AgentView, MemoryView, RestartView, SetAsideView};
 use bulkhead_events::{Account, Ring};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::memory::Eviction;
@@ -70,7 +70,11 @@ pub(crate) struct Start {
     pub component: OnceLock<Digest>,
     pub mailbox: Mailbox,
     /// Where the message in its turn is written down; from the moment on at which the start has its turn.
-    pub journal: OnceLock<JournalSlot>,
+    pub journal: OnceLock<Arc<JournalSlot>>,
+    /// Until then, that of the start whose mail it took over: what was delivered before has its record there.
+    pub adopted: OnceLock<Arc<JournalSlot>>,
+    /// The last message that was set aside.
+    pub set_aside: Mutex<Option<SetAsideView>>,
     pub settings: LiveSettings,
     pub credentials: Credentials,
     /// The agent's events, over all its lives.
@@ -229,6 +233,18 @@ impl Shared {
     /// How far the start is.
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What waits for it is to wait for the next run.
+    pub(crate) fn is_for_next_run(&self) -> bool {
+        match self.stop_order().map(|order| order.reason) {
+            Some(ShutdownReason::Drained) => true,
+            Some(ShutdownReason::Stopped | ShutdownReason::Superseded | ShutdownReason::Idle) => {
+                false
+            }
+            // It was to come back in this run, unless the container goes away.
+            Some(ShutdownReason::Evicted) | None => self.start.container.is_draining(),
+        }
     }
 
     /// Why and by whom it was asked to end.
@@ -433,19 +449,19 @@ impl AgentHandle {
         self.until(|published| published.state.is_down()).await;
     }
 
-    /// Resolves when the incarnation has ended, or has neither a turn nor mail.
+    /// Resolves when the incarnation has ended, or has neither a turn nor mail, in hand or waiting.
     pub async fn settled(&self) {
         self.until(|published| self.is_settled_in(published.state)).await;
     }
 
-    /// Whether the incarnation has ended, or has neither a turn nor mail.
+    /// Whether the incarnation has ended, or has neither a turn nor mail, in hand or waiting.
     pub fn is_settled(&self) -> bool {
         self.is_settled_in(self.shared.board.state())
     }
 
     fn is_settled_in(&self, state: AgentState) -> bool {
         match state {
-            AgentState::Running { busy } => !busy && self.shared.start.mailbox.depth() == 0,
+            AgentState::Running { busy } => !busy && self.shared.start.mailbox.is_settled(),
             AgentState::Starting | AgentState::Stopping => false,
             AgentState::Backoff
             | AgentState::Quarantined
@@ -475,7 +491,8 @@ impl AgentHandle {
     /// it is, because that is the task's. Does nothing for one that never lived, or whose end is told.
     pub fn abandon(&self, waited: Duration) {
         if self.shared.take_end() {
-            Reporter::new(Arc::clone(&self.shared)).abandoned(waited);
+            let (exit, crash_id) = Reporter::new(Arc::clone(&self.shared)).abandoned(waited);
+            self.shared.abandoned_in(&exit, crash_id.as_deref());
         }
     }
 
@@ -534,6 +551,7 @@ impl AgentHandle {
             ),
             exit_reason: published.exit.as_ref().map(|exit| exit.reason.clone()),
             exit: published.exit,
+            set_aside: start.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A mailbox belongs to a start and survives the restarts of its agent. What waits in it is held by the
 //! agent's account, and so is a message until its turn is over. A message whose turn did not end comes back, in
-//! front of the others.
+//! front of the others. The one that was taken is in hand until somebody says what became of it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -37,7 +37,14 @@ pub struct Mailbox {
 struct Inner {
     messages: Queue<Envelope>,
     nudges: Queue<HeldNudge>,
+    in_hand: Option<InHand>,
     closed: bool,
+}
+
+/// A message that was taken, with what became of it before.
+pub(crate) struct InHand {
+    message: Message,
+    past: PastDeliveries,
 }
 
 struct Queue<T> {
@@ -205,7 +212,23 @@ impl Mailbox {
 
     fn pop(&self) -> Option<Envelope> {
         let mut inner = self.lock();
-        inner.messages.pop().or_else(|| inner.nudges.pop().map(Envelope::from))
+        let envelope = inner.messages.pop().or_else(|| inner.nudges.pop().map(Envelope::from))?;
+        let (message, past) = (envelope.message.clone(), envelope.past.clone());
+        inner.in_hand = Some(InHand { message, past });
+        Some(envelope)
+    }
+
+    /// The message that was taken, without the one who waits for it.
+    pub(crate) fn in_hand(&self) -> Option<Envelope> {
+        self.lock().in_hand.as_ref().map(InHand::envelope)
+    }
+
+    /// What was taken is over, and `settle` writes that down before anybody else can. It gets nothing when somebody
+    /// said so before.
+    pub(crate) fn lay_down<R>(&self, settle: impl FnOnce(Option<Envelope>) -> R) -> R {
+        let mut inner = self.lock();
+        let in_hand = inner.in_hand.take().as_ref().map(InHand::envelope);
+        settle(in_hand)
     }
 
     /// Takes the nudges that wait.
@@ -225,6 +248,17 @@ impl Mailbox {
     /// Bytes of messages that may wait.
     pub fn max_bytes(&self) -> usize {
         self.bounds.bytes
+    }
+
+    /// Whether no message waits, and none is in hand.
+    pub(crate) fn is_settled(&self) -> bool {
+        let inner = self.lock();
+        inner.messages.waiting.is_empty() && inner.in_hand.is_none()
+    }
+
+    /// Whether a message waits that was delivered before.
+    pub(crate) fn has_mail_again(&self) -> bool {
+        self.lock().messages.waiting.iter().any(Envelope::is_mail_again)
     }
 
     /// Whether nothing waits.
@@ -306,6 +340,17 @@ impl Envelope {
     pub(crate) fn new(message: Message, report: Option<oneshot::Sender<TurnReport>>) -> Self {
         Self { message, report, held: None, past: PastDeliveries::default() }
     }
+
+    /// Whether it was delivered before, and is no prompt.
+    pub(crate) fn is_mail_again(&self) -> bool {
+        self.message.attempt > 1 && self.message.sender != Sender::Prompt
+    }
+}
+
+impl InHand {
+    fn envelope(&self) -> Envelope {
+        Envelope { past: self.past.clone(), ..Envelope::new(self.message.clone(), None) }
+    }
 }
 
 impl From<HeldNudge> for Envelope {
@@ -377,6 +422,19 @@ mod tests {
         let taken =
             (0..2 * NUDGE_BOUNDS.messages).filter(|_| mailbox.push_nudge(nudge("x")).is_ok());
         assert_eq!(taken.count(), NUDGE_BOUNDS.messages);
+    }
+
+    #[tokio::test]
+    async fn a_message_is_in_hand_from_the_moment_it_is_taken_until_it_is_laid_down() {
+        let mailbox = of(10, 100);
+        assert!(mailbox.is_settled());
+        mailbox.push(envelope("1", 1)).unwrap();
+        assert!(!mailbox.is_settled());
+        let taken = mailbox.next().await;
+        assert_eq!((mailbox.depth(), mailbox.is_settled()), (0, false));
+        assert_eq!(mailbox.in_hand().map(|it| it.message), Some(taken.message));
+        assert!(mailbox.lay_down(|it| it.is_some()) && mailbox.is_settled());
+        assert!(mailbox.lay_down(|it| it.is_none()), "once");
     }
 
     #[tokio::test]

@@ -142,9 +142,9 @@ impl Reporter {
         self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
 
-    /// Tells the end of an incarnation that did not come back when it was killed.
-    pub(crate) fn abandoned(&self, waited: Duration) {
-        let Shared { board, birth, .. } = &*self.shared;
+    /// Tells the end of an incarnation that did not come back when it was killed. Yields it, and its crash record.
+    pub(crate) fn abandoned(&self, waited: Duration) -> (Exit, Option<String>) {
+        let Shared { start, board, birth, .. } = &*self.shared;
         let phase = match board.state() {
             AgentState::Starting => Phase::Start,
             AgentState::Running { busy: true } => Phase::Handle,
@@ -167,12 +167,13 @@ impl Reporter {
             exit: &exit,
             at,
             lived: board.age(),
-            crash_id,
+            crash_id: crash_id.clone(),
             fingerprint: exit.fingerprint(),
-            message_id: None,
+            message_id: start.mailbox.in_hand().map(|it| it.message.id),
             decision: Decision::Stay,
             attempts_in_window: 0,
         });
+        (exit, crash_id)
     }
 
     /// Tells the end, and what follows from it, once. Returns what is still to be found out about it.

@@ -35,6 +35,6 @@ pub use town_config::TownConfig;
 pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, StartAnswer, StopAnswer,
-    SyncAnswer, TurnView, UpdateAnswer,
+    MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView,
+    StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
 };

@@ -116,6 +116,21 @@ pub struct ExitView {
     pub crash_id: Option<String>,
 }
 
+/// A message that is not delivered any more: its agent ended in too many of its deliveries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAsideView {
+    /// Which.
+    pub message_id: String,
+    /// When it was set aside.
+    pub at: Timestamp,
+    /// How often it was delivered.
+    pub attempts: u32,
+    /// The crash records of its deliveries, oldest first; the last ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crash_ids: Vec<String>,
+}
+
 /// `GET /agents/{id}/status`, and one entry of `GET /agents`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,6 +178,9 @@ pub struct AgentView {
     /// More about the last end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitView>,
+    /// The last message that was set aside since the agent was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<SetAsideView>,
 }
 
 /// What an agent's restarts have come to.
@@ -219,7 +237,8 @@ pub struct StartAnswer {
     /// The agent.
     #[serde(flatten)]
     pub agent: AgentView,
-    /// An incarnation of the same spec was up or starting already, and this is it.
+    /// An incarnation of the same spec was up or starting already, and this is it, with the credentials of the
+    /// request. Never of an `ifRunning: "keep"` that kept one as it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
 }

@@ -41,8 +41,8 @@ mod slot;
 pub use facts::{
     AgentEnd, AgentStart, BootFailed, ColdStart, Draining, Fact, Kind, Panic, StopIntent, Work,
 };
-pub(crate) use files::reserve;
 pub use files::{Found, Opened, left, open, read};
+pub(crate) use files::{fill_holes, reserve};
 pub(crate) use in_flight::FreeSlots;
 pub use in_flight::{InFlightTable, Marker};
 pub use layout::{Geometry, Run};

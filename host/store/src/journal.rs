@@ -134,6 +134,17 @@ impl PromptMark {
     }
 }
 
+/// What a start that takes its agent's slot brings along.
+#[derive(Debug, Clone, Copy)]
+pub struct Takes {
+    /// Its prompt.
+    pub prompt: PromptMark,
+    /// It goes on with what an earlier run began, so what became of its prompt counts when it is the same.
+    pub resumes: bool,
+    /// The message that the slot has a record of waits in its mailbox.
+    pub adopts_mail: bool,
+}
+
 /// The slot of one agent, as one start of it holds it. Written by one task at a time.
 pub struct JournalSlot {
     open: Option<Arc<Open>>,
@@ -174,44 +185,49 @@ impl Journal {
         Self { open: None }
     }
 
-    /// The slot of an agent whose start has its turn, and what an earlier run left of it; the latter once.
-    /// `resumes`: the start goes on with what an earlier run began, so what became of its prompt counts when it is
-    /// the same.
-    pub fn take(&self, agent: &AgentId, prompt: PromptMark, resumes: bool) -> (JournalSlot, Left) {
-        let Some(open) = &self.open else { return (JournalSlot::absent(), Left::default()) };
+    /// The slot of an agent whose start has its turn. Records of starts before it in this run are over, and go; what
+    /// an earlier run left stays, until [`JournalSlot::left`] hands it out.
+    pub fn take(&self, agent: &AgentId, takes: Takes) -> JournalSlot {
+        let Some(open) = &self.open else { return JournalSlot::absent() };
+        let Takes { prompt, resumes, adopts_mail } = takes;
         let mut table = open.lock();
         table.takings += 1;
         let taking = table.takings;
+        let goes_on = match table.left.get_mut(agent) {
+            Some((mark, left)) if !resumes || *mark != prompt => {
+                (*mark, left.prompt) = (prompt, KeptPrompt::Undelivered);
+                false
+            }
+            left => left.is_some(),
+        };
+        let has_left = table.left.contains_key(agent);
         let index = table.slots.get(agent).map(|taken| taken.index);
-        let slot = |place| JournalSlot {
-            open: Some(Arc::clone(open)),
-            agent: Some(agent.clone()),
-            place,
-            told: AtomicBool::new(false),
-        };
-        let Some(index) = index.or_else(|| open.claim(agent)) else {
-            let left = table.left.remove(agent).filter(|(mark, _)| resumes && *mark == prompt);
-            return (slot(None), left.map(|(_, left)| left).unwrap_or_default());
-        };
-        let place = Place { index, taking };
-        table.slots.insert(agent.clone(), place);
-        let (mark, mut left) = table.left.remove(agent).unwrap_or((prompt, Left::default()));
-        if !resumes || mark != prompt {
-            left.prompt = KeptPrompt::Undelivered;
-            open.lane(index, Lane::Prompt).clear(Kind::None);
+        let place = index.or_else(|| open.claim(agent)).map(|index| Place { index, taking });
+        if let Some(place) = place {
+            table.slots.insert(agent.clone(), place);
+            if !goes_on {
+                open.clear(place.index, Lane::Prompt, Kind::None);
+            }
+            if !has_left && !adopts_mail {
+                open.clear(place.index, Lane::Mail, Kind::None);
+            }
+            open.slot(place.index)[layout::MARK].store(prompt.0, Release);
         }
-        open.slot(index)[layout::MARK].store(prompt.0, Release);
         drop(table);
-        (slot(Some(place)), left)
+        let (open, agent) = (Some(Arc::clone(open)), Some(agent.clone()));
+        JournalSlot { open, agent, place, told: AtomicBool::new(false) }
     }
 
-    /// Forgets what the run before left of all others: nobody brings them back.
+    /// Forgets what the run before left of all others: nobody brings them back. Who was started meanwhile keeps it.
     pub fn keep_only(&self, agents: &HashSet<AgentId>) {
         let Some(open) = &self.open else { return };
         let mut table = open.lock();
-        let gone: Vec<_> = table.left.extract_if(|agent, _| !agents.contains(agent)).collect();
+        let Table { slots, left, .. } = &mut *table;
+        let is_taken = |agent: &AgentId| slots.get(agent).is_some_and(|place| place.taking > 0);
+        let is_gone = |agent: &AgentId| !agents.contains(agent) && !is_taken(agent);
+        let gone: Vec<_> = left.extract_if(|agent, _| is_gone(agent)).collect();
         for (agent, _) in gone {
-            if let Some(taken) = table.slots.remove(&agent) {
+            if let Some(taken) = slots.remove(&agent) {
                 open.free_slot(taken.index);
             }
         }
@@ -232,6 +248,14 @@ impl JournalSlot {
     /// One that keeps nothing.
     pub fn absent() -> Self {
         Self { open: None, agent: None, place: None, told: AtomicBool::new(false) }
+    }
+
+    /// What an earlier run left of the agent, to the start that can deliver it: once. Until then it is there for the
+    /// start that comes next.
+    pub fn left(&self) -> Left {
+        let (Some(open), Some(agent)) = (&self.open, &self.agent) else { return Left::default() };
+        let left = open.lock().left.remove(agent);
+        left.map(|(_, left)| left).unwrap_or_default()
     }
 
     /// A turn for this message begins. `faults` and `crash_ids` are those of the deliveries before it. Says whether
@@ -260,6 +284,17 @@ impl JournalSlot {
         open.clear(index, lane, kind);
     }
 
+    /// The same, of a message that may have waited for long: does nothing when another start has taken the slot.
+    pub fn forgets(&self, sender: &Sender) {
+        let (Some(open), Some(agent), Some(place)) = (&self.open, &self.agent, self.place) else {
+            return;
+        };
+        let table = open.lock();
+        if table.slots.get(agent).is_some_and(|there| there.taking == place.taking) {
+            self.is_done(sender);
+        }
+    }
+
     /// The agent is not to be there any more. Does nothing when another start has taken its slot.
     pub fn release(&self) {
         let (Some(open), Some(Place { index, taking })) = (&self.open, self.place) else { return };
@@ -267,6 +302,7 @@ impl JournalSlot {
         let Some(agent) = &self.agent else { return };
         if table.slots.get(agent).is_some_and(|place| place.taking == taking) {
             table.slots.remove(agent);
+            table.left.remove(agent);
             open.free_slot(index);
         }
     }
@@ -318,6 +354,7 @@ impl Open {
         }
     }
 
+    /// Writes a record, if need be without its oldest crash ids. Says whether there is one.
     fn write(
         &self,
         index: u64,
@@ -326,30 +363,37 @@ impl Open {
         faults: u32,
         crash_ids: &[String],
     ) -> bool {
-        let head = lane::Head::of(message, faults, crash_ids);
-        if message.sender == Sender::Prompt {
-            return self.lane(index, Lane::Prompt).write(kind, &head, b"");
-        }
-        let lane = self.lane(index, Lane::Mail);
-        let had_blocks = lane.has_blocks();
-        let body = message.body.as_bytes();
-        if lane.write(kind, &head, body) {
-            if had_blocks {
-                self.bodies.release(index);
+        let is_prompt = message.sender == Sender::Prompt;
+        let written = (0..=crash_ids.len()).any(|oldest| {
+            let head = lane::Head::of(message, faults, &crash_ids[oldest..]);
+            match is_prompt {
+                true => self.lane(index, Lane::Prompt).write(kind, &head, b""),
+                false => self.write_mail(index, kind, head, message.body.as_bytes()),
             }
-            return true;
-        }
-        let Some(blocks) = self.bodies.keep(self.map.words(), index, &message.id, body) else {
+        });
+        if !written && !is_prompt {
             // What it has is about another message, and that one is done with.
-            self.clear(index, Lane::Mail, Kind::None);
-            return false;
-        };
-        let written = lane.write(kind, &head.with_blocks(&blocks.indexes, blocks.sum), b"");
-        if !written {
             self.clear(index, Lane::Mail, Kind::None);
             self.bodies.release(index);
         }
-        self.bodies.release_before(index);
+        written
+    }
+
+    /// Writes a record, with its body in the slot or in blocks. One that finds no room leaves the record before it.
+    fn write_mail(&self, index: u64, kind: Kind, head: lane::Head<'_>, body: &[u8]) -> bool {
+        let lane = self.lane(index, Lane::Mail);
+        if lane.write(kind, &head, body) {
+            self.bodies.release(index);
+            return true;
+        }
+        let id = head.id.clone();
+        let Some(blocks) = self.bodies.keep(self.map.words(), index, &id, body) else {
+            return false;
+        };
+        let written = lane.write(kind, &head.with_blocks(&blocks.indexes, blocks.sum), b"");
+        if written {
+            self.bodies.release_before(index);
+        }
         written
     }
 

@@ -14,15 +14,17 @@
 //! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
 //! With `max_attempts = 1` there is no second delivery, whatever ended the first.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
+use bulkhead_api::SetAsideView;
+use bulkhead_events::now;
 use bulkhead_model::{Determinism, Event, Exit, ExitClass, ExitReason, Message, Phase, Sender};
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::journal::{Kept, KeptPrompt, Left, MAX_CRASH_IDS, PromptMark};
+use bulkhead_store::journal::{Kept, KeptPrompt, Left, MAX_CRASH_IDS, PromptMark, Takes};
 use serde::Serialize;
 
 use super::Actor;
-use crate::handle::{Announced, Shared};
+use crate::handle::{Announced, Shared, Start};
 use crate::mailbox::{Envelope, MailboxFull, NotTaken, PastDeliveries};
 use crate::refusal::{PROMPT_TOO_LARGE, TurnReport};
 
@@ -38,6 +40,18 @@ pub(super) enum Then {
     NextRun,
     /// Nobody brings it back, or another start has its place.
     Over,
+}
+
+/// What a start begins with: its prompt, and what an earlier run left of its agent.
+#[derive(Default)]
+pub(super) enum First {
+    /// It had no instance yet. Should it end before, what an earlier run left is the next start's.
+    #[default]
+    Unasked,
+    /// It has it, and not all is queued.
+    Left(Left),
+    /// All of it was queued.
+    Queued,
 }
 
 /// A message whose sender waits for nothing any more, with what it is to be told.
@@ -84,8 +98,18 @@ impl Shared {
 
     /// Its turn is over. To be called before anybody is told: what was answered is not delivered again.
     pub(super) fn is_done_with(&self, message: &Message) {
-        if let Some(journal) = self.start.journal.get() {
-            journal.is_done(&message.sender);
+        self.start.mailbox.lay_down(|_| {
+            if let Some(journal) = self.start.journal.get() {
+                journal.is_done(&message.sender);
+            }
+        });
+    }
+
+    /// A message that waited to be delivered again is answered, and nobody delivers it.
+    pub(super) fn forgets(&self, envelope: &Envelope) {
+        let journal = self.start.journal.get().or(self.start.adopted.get());
+        if let Some(journal) = journal.filter(|_| envelope.is_mail_again()) {
+            journal.forgets(&envelope.message.sender);
         }
     }
 
@@ -105,6 +129,7 @@ impl Shared {
         crash_id: Option<&str>,
         then: Then,
     ) -> Option<Unanswered> {
+        let is_settled = self.start.mailbox.lay_down(|in_hand| in_hand.is_none());
         envelope.past.count(exit.reason.class() == ExitClass::Fault, crash_id);
         let max_attempts = self.start.spec.restart.max_attempts;
         let is_over = envelope.past.is_over(envelope.message.attempt, max_attempts);
@@ -115,6 +140,8 @@ impl Shared {
             crash_id: crash_id.map(str::to_owned),
         };
         match then {
+            // A drain that waits no longer said what becomes of it.
+            _ if is_settled => Some((envelope, ended(crash_id))),
             Then::Over => {
                 self.is_done_with(&envelope.message);
                 Some((envelope, ended(crash_id)))
@@ -135,6 +162,31 @@ impl Shared {
                 self.keeps(&envelope);
                 Some((envelope, ended(crash_id)))
             }
+        }
+    }
+
+    /// The incarnation is killed, the host goes away without it, and the records of that are written: its message is
+    /// for the next run, unless its task said before what became of it.
+    pub(crate) fn abandoned_in(&self, exit: &Exit, crash_id: Option<&str>) {
+        let order = self.stop_order().map(|order| order.reason);
+        let then = then(false, order != Some(ShutdownReason::Stopped), order);
+        let is_fault = exit.reason.class() == ExitClass::Fault;
+        let max_attempts = self.start.spec.restart.max_attempts;
+        let over = self.start.mailbox.lay_down(|in_hand| {
+            let mut envelope = in_hand?;
+            envelope.past.count(is_fault, crash_id);
+            let is_over = envelope.past.is_over(envelope.message.attempt, max_attempts);
+            if then == Then::NextRun && !is_over {
+                envelope.message.attempt += 1;
+                self.keeps(&envelope);
+                return None;
+            }
+            Some(envelope)
+        });
+        match over {
+            Some(envelope) if then == Then::NextRun => self.set_aside(&envelope),
+            Some(envelope) => self.is_done_with(&envelope.message),
+            None => {}
         }
     }
 
@@ -160,6 +212,15 @@ impl Shared {
         let Envelope { message: Message { id, sender, attempt, .. }, past, .. } = envelope;
         self.is_done_with(&envelope.message);
         let (message_id, attempts, crash_ids) = (id, *attempt, &past.crash_ids);
+        let shown = SetAsideView {
+            message_id: message_id.clone(),
+            at: now(),
+            attempts,
+            crash_ids: crash_ids.clone(),
+        };
+        let mut last = self.start.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(shown);
+        drop(last);
         let event = SetAsideEvent { message_id, attempts, crash_ids };
         self.start.ring.push_value("agent.message_set_aside", &event);
         self.record(Event::MessageSetAside {
@@ -171,13 +232,14 @@ impl Shared {
         });
     }
 
-    /// Delivers again what an earlier run of the host left. A delivery that was under way when it died counts.
-    fn take_up(&self, kept: Kept) {
+    /// Delivers again what an earlier run of the host left. A delivery that was under way when it died counts;
+    /// `crash_id` names the record of that, if there is one.
+    fn take_up(&self, kept: Kept, crash_id: Option<&str>) {
         let Kept { message, faults, crash_ids, in_turn } = kept;
         let mut envelope = Envelope::new(message, None);
         envelope.past = PastDeliveries { faults, crash_ids };
         if in_turn {
-            envelope.past.count(true, None);
+            envelope.past.count(true, crash_id);
             let max_attempts = self.start.spec.restart.max_attempts;
             if envelope.past.is_over(envelope.message.attempt, max_attempts) {
                 return self.set_aside(&envelope);
@@ -195,21 +257,41 @@ impl Actor<'_> {
     /// what an earlier run left.
     pub(super) fn queue_first(&self) -> Result<(), NotTaken> {
         let mut first = self.first();
-        let Some(left) = first.as_mut() else { return Ok(()) };
+        if let First::Unasked = &*first {
+            let journal = self.shared.start.journal.get();
+            *first = First::Left(journal.map(|journal| journal.left()).unwrap_or_default());
+        }
+        let First::Left(left) = &mut *first else { return Ok(()) };
         if let Some(mail) = left.mail.take() {
-            self.shared.take_up(mail);
+            self.take_up(mail);
         }
         match &mut left.prompt {
             // Without room it is still to be queued: the next incarnation fails as well.
             KeptPrompt::Undelivered => self.queue_prompt()?,
             KeptPrompt::Open(kept) => {
                 kept.message.body = self.shared.start.spec.prompt.as_str().into();
-                self.shared.take_up(kept.clone());
+                self.take_up(kept.clone());
             }
             KeptPrompt::Done => {}
         }
-        *first = None;
+        *first = First::Queued;
         Ok(())
+    }
+
+    fn take_up(&self, kept: Kept) {
+        let crash_id = self.death_of_host_in(&kept.message.id);
+        self.shared.take_up(kept, crash_id.as_deref());
+    }
+
+    /// The crash record of the host's last death that counts against the agent, when that was in the turn of this
+    /// message.
+    fn death_of_host_in(&self, message_id: &str) -> Option<String> {
+        let crash_id = self.life.slot.look_at_restarts(|restarts| {
+            let mut deaths = restarts.ends.iter().filter(|end| end.reason == ExitReason::HostDeath);
+            deaths.next_back()?.crash_id.clone()
+        })?;
+        let record = self.container.crashes.get(&crash_id)?;
+        (record.message_id.as_deref() == Some(message_id)).then_some(crash_id)
     }
 
     fn queue_prompt(&self) -> Result<(), NotTaken> {
@@ -226,17 +308,30 @@ impl Actor<'_> {
         Ok(())
     }
 
+    /// Takes over the mail of a start that rests, with the record of what was delivered before.
+    pub(super) fn adopt_mail(&self, before: &Start) {
+        let start = &self.shared.start;
+        start.mailbox.adopt(before.mailbox.close());
+        if let Some(journal) = before.journal.get().or(before.adopted.get()) {
+            // Once: what rests then is this start.
+            let _ = start.adopted.set(Arc::clone(journal));
+        }
+    }
+
     /// The slot of the journal is this start's from now on.
     pub(super) fn take_journal(&self) {
         let start = &self.shared.start;
-        let (id, mark) = (&start.spec.id, PromptMark::of(&start.spec.prompt));
-        let (journal, left) = self.container.journal.take(id, mark, self.life.resumes);
+        let takes = Takes {
+            prompt: PromptMark::of(&start.spec.prompt),
+            resumes: self.life.resumes,
+            adopts_mail: start.mailbox.has_mail_again(),
+        };
+        let journal = self.container.journal.take(&start.spec.id, takes);
         // A start has its turn once.
-        let _ = start.journal.set(journal);
-        *self.first() = Some(left);
+        let _ = start.journal.set(Arc::new(journal));
     }
 
-    fn first(&self) -> MutexGuard<'_, Option<Left>> {
+    fn first(&self) -> MutexGuard<'_, First> {
         self.life.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

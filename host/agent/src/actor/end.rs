@@ -308,7 +308,12 @@ impl Tenure {
     }
 
     fn answer_mail(&self, reason: ExitReason, message: &str, crash_id: Option<String>) {
+        let is_over = !self.shared.is_for_next_run();
         for mut envelope in self.shared.start.mailbox.close().messages {
+            if is_over {
+                // Before its sender knows, as for one in its turn.
+                self.shared.forgets(&envelope);
+            }
             let (message, crash_id) = (message.to_owned(), crash_id.clone());
             answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
         }
@@ -332,7 +337,8 @@ impl Drop for Tenure {
                 if self.ending.is_none() {
                     let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                     let crash_id = reporter.crash_id(&exit);
-                    let told = Told { crash_id, in_flight: None, may_restart: false };
+                    let in_flight = self.shared.start.mailbox.in_hand();
+                    let told = Told { crash_id, in_flight, may_restart: false };
                     self.tell(&reporter, &exit, told);
                 }
                 if let Some((mut envelope, report)) = self.release(None).unanswered {

@@ -31,7 +31,6 @@ use bulkhead_model::event::StartTimings;
 use bulkhead_model::{Exit, ExitReason, Incarnation as Number, Input, Phase};
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
 use bulkhead_store::blackbox::{Marker, Work};
-use bulkhead_store::journal::Left;
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -45,6 +44,7 @@ use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
 use crate::slot::{Ticket, Wanted};
+use delivery::First;
 use end::Tenure;
 pub(crate) use probation::Probation;
 use reserve::Reserved;
@@ -65,8 +65,8 @@ pub(crate) struct Life {
     prompt_message_id: String,
     /// It goes on with what an earlier run of the host began.
     resumes: bool,
-    /// What an earlier run left, between the turn of the start and its first instance.
-    first: Mutex<Option<Left>>,
+    /// What it begins with.
+    first: Mutex<First>,
 }
 
 /// One incarnation at work.
@@ -129,6 +129,8 @@ impl Life {
                 Arc::clone(account),
             ),
             journal: OnceLock::new(),
+            adopted: OnceLock::new(),
+            set_aside: Mutex::default(),
             credentials: Credentials::new(&spec, record),
             settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
             spec,

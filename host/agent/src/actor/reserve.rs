@@ -186,7 +186,7 @@ impl Actor<'_> {
         }
         if let Some(resting) = &resting {
             // What was sent to it is for this agent as well.
-            self.shared.start.mailbox.adopt(resting.shared.start.mailbox.close());
+            self.adopt_mail(&resting.shared.start);
             resting.stop(ShutdownReason::Superseded, "start");
         }
         let places = &self.container.places;

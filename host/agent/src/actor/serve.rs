@@ -100,6 +100,7 @@ impl Actor<'_> {
             self.clear_suspicion();
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
             if next == Next::Continue {
+                self.turn_ended(grace.is_some());
                 let Message { id, attempt, .. } = &envelope.message;
                 let turn = Message::new(id.clone(), Sender::Continuation, "");
                 continuation = Some(Message { attempt: *attempt, ..turn });
@@ -122,6 +123,8 @@ impl Actor<'_> {
                 self.shared.board.transition(Input::StopRequested);
             }
             self.shared.is_done_with(&envelope.message);
+            // After it, and before anybody is answered: a drain goes on as soon as nobody has anything to do.
+            self.turn_ended(grace.is_some() || next == Next::Done);
             match outcome {
                 Ok(outcome) => answer(&mut envelope, TurnReport::Finished(outcome)),
                 Err(AgentFailure { code, message, .. }) => {
@@ -138,6 +141,13 @@ impl Actor<'_> {
                 return Err(self.wind_down(alive, grace, reason).await);
             }
             return Ok((alive, ()));
+        }
+    }
+
+    /// The turn is over, unless the agent `ends` anyway.
+    fn turn_ended(&self, ends: bool) {
+        if !ends {
+            self.shared.board.transition(Input::TurnEnded);
         }
     }
 
@@ -194,10 +204,6 @@ impl Actor<'_> {
                 self.reporter.turn(&message.id, &result, cpu_us, began.elapsed());
                 self.remember_turn();
                 self.is_through();
-                // Told first: a drain goes on as soon as nobody is busy.
-                if grace.is_none() {
-                    self.shared.board.transition(Input::TurnEnded);
-                }
                 let left = grace.map(|(until, reason)| {
                     (until.saturating_duration_since(Instant::now()), reason)
                 });

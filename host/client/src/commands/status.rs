@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health, Readiness};
+use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health, Readiness, SetAsideView};
 use bulkhead_model::{AgentId, RestartPolicy, Timestamp};
 use clap::Args;
 
@@ -207,6 +207,11 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
     }
     let mail = counted(agent.mailbox_depth, "message");
     page.line("mail", &format!("{mail} and {} waiting", counted(agent.nudges, "nudge")));
+    if let Some(SetAsideView { message_id, at, attempts, crash_ids }) = &agent.set_aside {
+        let delivered = counted(*attempts as usize, "time");
+        page.line("set aside", &format!("message {message_id}, delivered {delivered}, at {at}"));
+        crash_ids.iter().for_each(|crash_id| page.line("", &format!("crash {crash_id}")));
+    }
     page.line("memory", &memory(agent));
     page.line("cpu", &duration(std::time::Duration::from_micros(agent.cpu_us)));
     for (name, value) in [
@@ -281,7 +286,14 @@ fn policy(agent: &AgentView) -> String {
     let restart = &agent.restart;
     let window = duration(std::time::Duration::from_millis(restart.window_ms));
     let (most, ends) = (restart.max_restarts, restart.attempts_in_window);
-    let window = format!("{ends} of {most} ends in {window}; one more than that is quarantined");
+    let window = match restart.quarantine {
+        // The last of them was the one too many, or was enough by itself.
+        Some(_) => format!(
+            "{} in {window}, {most} are answered by a restart",
+            counted(ends as usize, "end")
+        ),
+        None => format!("{ends} of {most} ends in {window}; one more than that is quarantined"),
+    };
     match restart.policy {
         RestartPolicy::Permanent => format!("permanent: after every end; {window}"),
         RestartPolicy::Transient => format!("transient: after an abnormal end; {window}"),

@@ -390,6 +390,7 @@ fn view(agent_id: AgentId) -> AgentView {
         ),
         exit_reason: None,
         exit: None,
+        set_aside: None,
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bulkhead_model::previous::RunState;
@@ -31,6 +31,9 @@ const MAX_CORRUPT: usize = 3;
 
 /// Largest file that is read.
 const MAX_BYTES: u64 = 128 * 1024 * 1024;
+
+/// What is read and written at once where a file's holes are filled by hand.
+const PART_BYTES: usize = 64 * 1024;
 
 /// What was found of the run before.
 #[derive(Debug)]
@@ -188,18 +191,42 @@ fn create(dir: &Path, run: &Run, geometry: Geometry) -> Result<BlackBox, OpenErr
     Ok(blackbox)
 }
 
-/// Gives the file its blocks now: a store into a mapped page that finds the disk full is a SIGBUS.
+/// Gives a new file its blocks now: a store into a mapped page that finds the disk full is a SIGBUS.
 pub(crate) fn reserve(file: &mut File, bytes: u64) -> io::Result<()> {
-    loop {
-        match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break,
-            Err(error) => return Err(error.into()),
-        }
+    if allocate(file, bytes)? {
+        return Ok(());
     }
     // Some file systems only know blocks that were written.
     io::copy(&mut io::repeat(0).take(bytes), file)?;
     file.flush()?;
     file.sync_data()
+}
+
+/// The same for a file that has something: it may be a copy with holes.
+pub(crate) fn fill_holes(file: &File, bytes: u64) -> io::Result<()> {
+    if allocate(file, bytes)? {
+        return Ok(());
+    }
+    let mut part = vec![0; PART_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let length = bytes.saturating_sub(at).min(PART_BYTES as u64);
+        let part = &mut part[..usize::try_from(length).unwrap_or(PART_BYTES)];
+        file.read_exact_at(part, at)?;
+        file.write_all_at(part, at)?;
+        at += length;
+    }
+    file.sync_data()
+}
+
+/// Allocates the first `bytes` of a file, whose content stays. `false`: its file system cannot.
+fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }

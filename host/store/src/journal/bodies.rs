@@ -13,7 +13,8 @@ use crate::blackbox::FreeSlots;
 pub(super) struct Blocks {
     message_id: String,
     pub indexes: Vec<u16>,
-    /// Checksum of the body.
+    /// Size and checksum of the body. A sender may give two messages one id.
+    bytes: usize,
     pub sum: u32,
 }
 
@@ -21,7 +22,8 @@ impl Blocks {
     /// Of a record that was read.
     pub fn of(head: &Head<'_>) -> Option<Self> {
         let indexes = head.blocks.to_vec();
-        let blocks = Self { message_id: head.id.clone().into_owned(), indexes, sum: head.sum };
+        let (message_id, bytes) = (head.id.clone().into_owned(), head.bytes as usize);
+        let blocks = Self { message_id, indexes, bytes, sum: head.sum };
         Some(blocks).filter(|blocks| !blocks.indexes.is_empty())
     }
 }
@@ -53,16 +55,19 @@ impl Bodies {
         message_id: &str,
         body: &[u8],
     ) -> Option<Blocks> {
+        let (bytes, sum) = (body.len(), crc32fast::hash(body));
         let there = self.lock().get(&slot).map(|held| held.now.clone());
-        if let Some(there) = there.filter(|there| there.message_id == message_id) {
+        let is_it = |there: &Blocks| {
+            there.message_id == message_id && (there.bytes, there.sum) == (bytes, sum)
+        };
+        if let Some(there) = there.filter(is_it) {
             return Some(there);
         }
         let indexes = self.take(body.len().div_ceil(BLOCK_BYTES))?;
         for (index, part) in indexes.iter().zip(body.chunks(BLOCK_BYTES)) {
             layout::store(&file[self.geometry.block_words(u64::from(*index))], part);
         }
-        let sum = crc32fast::hash(body);
-        let blocks = Blocks { message_id: message_id.to_owned(), indexes, sum };
+        let blocks = Blocks { message_id: message_id.to_owned(), indexes, bytes, sum };
         // A slot has one writer: nobody changed what it has meanwhile.
         let mut held = self.lock();
         let before = held.remove(&slot).map(|held| held.now);
@@ -88,6 +93,20 @@ impl Bodies {
             self.give(Some(now));
             self.give(before);
         }
+    }
+
+    /// How many blocks nobody has.
+    #[cfg(test)]
+    pub fn free(&self) -> usize {
+        let held = self.lock();
+        let all = held.values().flat_map(|held| std::iter::once(&held.now).chain(&held.before));
+        self.geometry.blocks as usize - all.map(|blocks| blocks.indexes.len()).sum::<usize>()
+    }
+
+    /// Holds up whoever takes a body or gives one back.
+    #[cfg(test)]
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.lock()
     }
 
     fn take(&self, count: usize) -> Option<Vec<u16>> {

@@ -22,7 +22,7 @@ use super::bodies::{Blocks, Bodies};
 use super::lane::{self, Head, Kind, Lane, Read};
 use super::layout::{self, BLOCK_BYTES, Geometry, HEADER_BYTES, SLOT_BYTES};
 use super::{Journal, Kept, KeptPrompt, Left, Open, Opened, Place, Problem, PromptMark, Table};
-use crate::blackbox::{FreeSlots, Map, reserve};
+use crate::blackbox::{FreeSlots, Map, fill_holes, reserve};
 
 const CURRENT: &str = "journal";
 const NEW: &str = "journal.new";
@@ -217,6 +217,7 @@ impl Open {
     /// Goes on with the file of the run before.
     fn go_on(before: Readable) -> io::Result<Self> {
         let Readable { file, geometry, found, .. } = before;
+        fill_holes(&file, geometry.bytes())?;
         let open = Self::empty(Map::of(&file)?, geometry);
         let mut table = Table::default();
         for Found { agent, index, mark, left, blocks } in found {

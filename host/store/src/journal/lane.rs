@@ -144,6 +144,7 @@ impl<'a> Words<'a> {
     }
 
     /// Whether the record's body is in blocks.
+    #[cfg(test)]
     pub fn has_blocks(&self) -> bool {
         self.state().has_blocks
     }

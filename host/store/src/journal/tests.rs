@@ -24,12 +24,22 @@ fn mark() -> PromptMark {
 }
 
 fn take(journal: &Journal, agent: &str) -> JournalSlot {
-    journal.take(&id(agent), mark(), false).0
+    journal.take(&id(agent), Takes { prompt: mark(), resumes: false, adopts_mail: false })
+}
+
+/// A start that goes on with what an earlier run began.
+fn resume(journal: &Journal, agent: &str, prompt: PromptMark) -> JournalSlot {
+    journal.take(&id(agent), Takes { prompt, resumes: true, adopts_mail: false })
+}
+
+/// One whose mailbox has the message that waits to be delivered again.
+fn adopt(journal: &Journal, agent: &str) -> JournalSlot {
+    journal.take(&id(agent), Takes { prompt: mark(), resumes: false, adopts_mail: true })
 }
 
 /// What the next run finds of an agent, were this one killed now.
 fn left(dir: &Path, agent: &str) -> Left {
-    begin(dir).take(&id(agent), mark(), true).1
+    resume(&begin(dir), agent, mark()).left()
 }
 
 fn mail(id: &str, bytes: usize) -> Message {
@@ -112,7 +122,8 @@ fn a_prompt_counts_for_the_start_that_has_it_and_goes_on() {
         slot.is_done(&Sender::Prompt);
         assert!(slot.waits(&mail("m1", 10), 1, &[]));
         drop(journal);
-        let left = begin(dir.path()).take(&id("a1"), mark, resumes).1;
+        let takes = Takes { prompt: mark, resumes, adopts_mail: false };
+        let left = begin(dir.path()).take(&id("a1"), takes).left();
         assert!(left.mail.is_some(), "mail is for whoever comes");
         left.prompt
     };
@@ -126,13 +137,148 @@ fn what_an_earlier_run_left_is_given_out_once_and_stays_until_it_is_done() {
     let dir = tempfile::tempdir().unwrap();
     take(&begin(dir.path()), "a1").delivers(&mail("m1", 5000), 0, &[]);
     let journal = begin(dir.path());
-    let (first, found) = journal.take(&id("a1"), mark(), true);
-    assert!(found.mail.is_some());
-    assert_eq!(journal.take(&id("a1"), mark(), true).1, Left::default());
+    let slot = resume(&journal, "a1", mark());
+    assert!(slot.left().mail.is_some());
+    assert_eq!(slot.left(), Left::default());
     // Killed before it was delivered again.
     assert!(left(dir.path(), "a1").mail.is_some());
-    first.is_done(&Sender::Operator);
+    slot.is_done(&Sender::Operator);
     assert_eq!(left(dir.path(), "a1"), Left::default());
+}
+
+#[test]
+fn what_an_earlier_run_left_waits_for_a_start_that_can_deliver_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    slot.is_done(&Sender::Prompt);
+    assert!(slot.waits(&mail("m1", 5000), 1, &[]));
+    let journal = begin(dir.path());
+    // Replaced before it could ask, by a start of its own, which has its turn twice.
+    let _first = resume(&journal, "a1", mark());
+    let second = take(&journal, "a1");
+    assert!(left(dir.path(), "a1").mail.is_some(), "a kill right then loses nothing");
+    let found = second.left();
+    assert_eq!(found.mail.map(|kept| kept.message.id).as_deref(), Some("m1"));
+    assert_eq!(found.prompt, KeptPrompt::Undelivered, "somebody asked for it anew");
+    // Stopped before it could ask: nobody is to have it.
+    take(&begin(dir.path()), "a1").release();
+    assert_eq!(left(dir.path(), "a1"), Left::default());
+}
+
+#[test]
+fn a_start_that_takes_over_finds_no_record_of_the_one_before() {
+    for (sender, bytes) in [(Sender::Operator, 10), (Sender::Operator, 20_000), (Sender::Prompt, 0)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = begin(dir.path());
+        let message = Message { sender: sender.clone(), ..mail("m1", bytes) };
+        assert!(take(&journal, "a1").waits(&message, 1, &[]));
+        // The one before is answered, or was lost: nobody cleared it.
+        let _next = resume(&journal, "a1", mark());
+        assert_eq!(left(dir.path(), "a1"), Left::default(), "{sender:?}, {bytes} bytes");
+        let free = journal.open.as_ref().unwrap().bodies.free();
+        assert_eq!(free, Geometry::of(AGENTS).blocks as usize, "{sender:?}, {bytes} bytes");
+    }
+    // One that takes over the mail as well goes on with its record.
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    assert!(take(&journal, "a1").waits(&mail("m1", 20_000), 1, &[]));
+    let _next = adopt(&journal, "a1");
+    assert!(left(dir.path(), "a1").mail.is_some());
+}
+
+#[test]
+fn what_waited_is_forgotten_by_the_start_that_has_the_slot_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let first = take(&journal, "a1");
+    assert!(first.waits(&mail("m1", 10), 1, &[]));
+    first.forgets(&Sender::Operator);
+    assert_eq!(left(dir.path(), "a1"), Left::default());
+    let next = take(&journal, "a1");
+    assert!(next.delivers(&mail("m2", 10), 0, &[]));
+    first.forgets(&Sender::Operator);
+    assert!(left(dir.path(), "a1").mail.is_some());
+}
+
+#[test]
+fn two_messages_of_one_id_are_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    for bytes in [20_000, 30_000] {
+        let message = Message::new("n1", Sender::Nudge("n1".into()), "x".repeat(bytes));
+        assert!(slot.delivers(&message, 0, &[]));
+        assert_eq!(left(dir.path(), "a1").mail.unwrap().message, message);
+    }
+}
+
+#[test]
+fn the_oldest_crash_ids_go_when_a_record_has_no_room_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    let ids: Vec<_> = (0..MAX_CRASH_IDS).map(|n| format!("{n}{}", "i".repeat(200))).collect();
+    for bytes in [1000, 20_000] {
+        let message = mail("m1", bytes);
+        assert!(slot.delivers(&message, 9, &ids[..1]), "{bytes} bytes");
+        assert!(slot.waits(&message, 10, &ids), "{bytes} bytes");
+        let kept = left(dir.path(), "a1").mail.expect("a record with fewer ids");
+        assert_eq!((&kept.message, kept.faults), (&message, 10));
+        assert_eq!(kept.crash_ids.last(), ids.last(), "the newest stay");
+        assert!(!kept.crash_ids.is_empty() && kept.crash_ids.len() < ids.len());
+    }
+    assert!(slot.waits(&prompt("p1"), 10, &ids));
+    let KeptPrompt::Open(kept) = left(dir.path(), "a1").prompt else { panic!("no record") };
+    assert_eq!(kept.crash_ids.last(), ids.last());
+    assert_eq!(journal.untracked(), 0);
+}
+
+#[test]
+fn a_file_that_was_copied_with_holes_has_all_its_blocks_before_it_is_mapped() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    assert!(take(&begin(dir.path()), "a1").delivers(&mail("m1", 20_000), 0, &[]));
+    let path = dir.path().join("journal");
+    let (bytes, sparse) = (fs::read(&path).unwrap(), dir.path().join("sparse"));
+    let copy = fs::File::create(&sparse).unwrap();
+    copy.set_len(bytes.len() as u64).unwrap();
+    for (index, page) in
+        bytes.chunks(4096).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0))
+    {
+        std::os::unix::fs::FileExt::write_all_at(&copy, page, index as u64 * 4096).unwrap();
+    }
+    assert!(copy.metadata().unwrap().blocks() * 512 < bytes.len() as u64, "no hole to try");
+    fs::rename(&sparse, &path).unwrap();
+    let journal = begin(dir.path());
+    assert!(
+        fs::metadata(&path).unwrap().blocks() * 512 >= bytes.len() as u64,
+        "it still has holes"
+    );
+    assert_eq!(resume(&journal, "a1", mark()).left().mail.unwrap().message, mail("m1", 20_000));
+}
+
+#[test]
+fn a_slot_is_cleared_before_its_owner_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    assert!(slot.delivers(&mail("m1", 20_000), 0, &[]));
+    let open = Arc::clone(journal.open.as_ref().unwrap());
+    let index = slot.place.unwrap().index;
+    std::thread::scope(|scope| {
+        // The release comes as far as the body of its record, and is held up there.
+        let held_up = open.bodies.hold();
+        scope.spawn(|| slot.release());
+        while open.lane(index, Lane::Mail).has_blocks() {
+            std::thread::yield_now();
+        }
+        let owner = open.slot(index)[0].load(Relaxed);
+        drop(held_up);
+        assert_ne!(owner, 0, "a kill now leaves records that nobody owns");
+    });
+    assert_eq!(open.slot(index)[0].load(Relaxed), 0);
 }
 
 #[test]
@@ -161,8 +307,21 @@ fn those_that_nobody_brings_back_are_forgotten() {
     }
     let journal = begin(dir.path());
     journal.keep_only(&HashSet::from([id("stays")]));
-    assert!(journal.take(&id("goes"), mark(), true).1.mail.is_none());
-    assert!(journal.take(&id("stays"), mark(), true).1.mail.is_some());
+    assert!(resume(&journal, "goes", mark()).left().mail.is_none());
+    assert!(resume(&journal, "stays", mark()).left().mail.is_some());
+}
+
+#[test]
+fn an_agent_that_was_started_before_the_others_were_brought_back_keeps_its_slot_and_its_mail() {
+    let dir = tempfile::tempdir().unwrap();
+    take(&begin(dir.path()), "a1").delivers(&mail("m1", 10), 0, &[]);
+    let journal = begin(dir.path());
+    let slot = take(&journal, "a1");
+    journal.keep_only(&HashSet::new());
+    assert!(slot.left().mail.is_some());
+    assert!(slot.delivers(&mail("m2", 10), 0, &[]));
+    let _others: Vec<_> = (1..AGENTS).map(|n| take(&journal, &n.to_string())).collect();
+    assert_eq!(left(dir.path(), "a1").mail.unwrap().message.id, "m2");
 }
 
 #[test]
@@ -286,7 +445,7 @@ proptest! {
         let mut bytes = fs::read(&path).unwrap();
         bytes[4096 + at] ^= flip;
         fs::write(&path, &bytes).unwrap();
-        let found = open(dir.path(), AGENTS).journal.take(&id("a1"), mark(), true).1;
+        let found = resume(&open(dir.path(), AGENTS).journal, "a1", mark()).left();
         if let Some(kept) = found.mail {
             prop_assert_eq!(kept.message, message);
         }

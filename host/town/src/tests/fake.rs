@@ -67,6 +67,7 @@ pub(crate) fn view(name: &str, status: &'static str) -> AgentView {
         ),
         exit_reason: None,
         exit: None,
+        set_aside: None,
     }
 }
 

@@ -8,10 +8,11 @@ use bulkhead_model::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
     RestartRules, Sender, SnapshotRules,
 };
-use bulkhead_runtime::{Runtime, RuntimeConfig};
+use bulkhead_runtime::{Runtime, RuntimeConfig, ShutdownReason};
 use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::Crashes;
 use bulkhead_store::database::Private;
+use bulkhead_store::journal::{self, Left, PromptMark, Takes};
 use bulkhead_store::{Database, Journal};
 
 use super::*;
@@ -90,6 +91,8 @@ fn order(deadline: Instant) -> StartOrder {
 }
 
 struct Bench {
+    /// Where the journal is.
+    dir: tempfile::TempDir,
     kept: Arc<Kept>,
     container: Arc<Container>,
     slot: Arc<AgentSlot>,
@@ -98,6 +101,12 @@ struct Bench {
 impl Bench {
     /// Room for one agent.
     fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal::open(dir.path(), 4).journal;
+        Self::with(dir, journal)
+    }
+
+    fn with(dir: tempfile::TempDir, journal: Journal) -> Self {
         let kept = Arc::new(Kept::default());
         let sink = Arc::clone(&kept) as SharedSink;
         let config = RuntimeConfig { max_agents: 1, ..RuntimeConfig::default() };
@@ -107,18 +116,22 @@ impl Bench {
         let database = Arc::new(Database::absent());
         let config = MemoryConfig::default();
         let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
-        let (in_flight, journal) = (InFlightTable::absent(), Journal::absent());
+        let in_flight = InFlightTable::absent();
         let stores = Stores { crashes, database, in_flight, journal };
         let container = Container::new(runtime, Arc::new(Nobody), sink, stores, context, memory);
         let container = Arc::new(container);
-        Self { kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
+        Self { dir, kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
 
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, Tenure) {
-        let order = order(Instant::now());
+        self.reserved_for(spec())
+    }
+
+    fn reserved_for(&self, spec: Arc<AgentSpec>) -> (AgentHandle, Tenure) {
+        let order = StartOrder { spec: Arc::clone(&spec), ..order(Instant::now()) };
         let if_running = IfRunning::Join;
-        let wish = Wish { spec: &*spec(), if_running, force: false, resumes: false };
+        let wish = Wish { spec: &*spec, if_running, force: false, resumes: false };
         let life = Life::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
         let may_begin = || Ok::<_, StartError>(());
         let admitted = self.slot.admit(&wish, may_begin, || life.incarnation(None, 1));
@@ -139,6 +152,23 @@ impl Bench {
         (agent, tenure)
     }
 
+    fn life(&self) -> Life {
+        Life::new(
+            order(Instant::now()),
+            &Arc::default(),
+            &Arc::default(),
+            &self.slot,
+            &self.container,
+        )
+    }
+
+    /// What a run that follows finds of the agent, were this one killed now.
+    fn left(&self) -> Left {
+        let prompt = PromptMark::of("");
+        let takes = Takes { prompt, resumes: true, adopts_mail: false };
+        journal::open(self.dir.path(), 4).journal.take(&spec().id, takes).left()
+    }
+
     fn live_and_free(&self) -> (usize, usize) {
         (self.container.context.active_agents(), self.container.places.available_permits())
     }
@@ -146,16 +176,22 @@ impl Bench {
 
 /// The engine's lanes end with the bench, which has to happen outside of any other lane.
 fn on_a_bench(test: impl AsyncFnOnce(&Bench)) {
-    let bench = Bench::new();
+    on_this_bench(Bench::new(), test);
+}
+
+fn on_this_bench(bench: Bench, test: impl AsyncFnOnce(&Bench)) {
     let lane = tokio::runtime::Builder::new_current_thread().build().unwrap();
     lane.block_on(test(&bench));
 }
 
 fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
+    mail_of(&agent.shared, "m")
+}
+
+fn mail_of(shared: &Shared, id: &str) -> tokio::sync::oneshot::Receiver<TurnReport> {
     let (report, sender) = tokio::sync::oneshot::channel();
-    let message = Message::new("m", Sender::Operator, "hi");
-    let envelope = Envelope::new(message, Some(report));
-    agent.shared.start.mailbox.push(envelope).unwrap();
+    let envelope = Envelope::new(Message::new(id, Sender::Operator, "hi"), Some(report));
+    shared.start.mailbox.push(envelope).unwrap();
     sender
 }
 
@@ -278,5 +314,182 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
 
         assert!(bench.slot.is_vacant(), "nobody holds the slot, and it is held for ever");
         assert_eq!(bench.live_and_free(), (0, 1));
+    });
+}
+
+/// The agent takes the mail that waits for it into a turn.
+async fn takes_mail(agent: &AgentHandle) -> Envelope {
+    let envelope = agent.shared.start.mailbox.next().await;
+    agent.shared.delivers(&envelope);
+    envelope
+}
+
+/// An end in the turn of `in_flight`, as its task tells it.
+fn tell_end(agent: &AgentHandle, tenure: &mut Tenure, in_flight: Envelope) {
+    let reporter = Reporter::new(Arc::clone(&agent.shared));
+    let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
+    let told = Told { crash_id: None, in_flight: Some(in_flight), may_restart: true };
+    tenure.tell(&reporter, &exit, told);
+}
+
+/// What the next run finds: its attempt, what counts against it, and whether its turn is taken to be under way.
+fn found(left: &Left) -> Option<(u32, u32, bool)> {
+    left.mail.as_ref().map(|kept| (kept.message.attempt, kept.faults, kept.in_turn))
+}
+
+#[test]
+fn a_delivery_whose_task_is_lost_does_not_count_in_the_next_run() {
+    on_a_bench(async |bench| {
+        let life = bench.life();
+        let (agent, tenure) = bench.holding().await;
+        let actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        actor.take_journal();
+        let _sender = mail(&agent);
+        drop(takes_mail(&agent).await);
+        assert_eq!(found(&bench.left()), Some((1, 0, true)));
+        drop(actor);
+        assert_eq!(found(&bench.left()), Some((2, 0, false)));
+    });
+}
+
+#[test]
+fn a_delivery_that_a_drain_waits_no_longer_for_does_not_count_in_the_next_run() {
+    on_a_bench(async |bench| {
+        let life = bench.life();
+        let (agent, tenure) = bench.holding().await;
+        let actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        actor.take_journal();
+        let _sender = mail(&agent);
+        let envelope = takes_mail(&agent).await;
+        agent.kill("drain");
+        agent.abandon(Duration::ZERO);
+        assert_eq!(found(&bench.left()), Some((2, 0, false)));
+        // Its turn ends after all, and its sender is answered.
+        agent.shared.is_done_with(&envelope.message);
+        assert_eq!(found(&bench.left()), None);
+    });
+}
+
+#[test]
+fn what_ends_after_its_drain_has_told_its_end_changes_nothing_about_its_message() {
+    on_a_bench(async |bench| {
+        let life = bench.life();
+        let (agent, tenure) = bench.holding().await;
+        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        actor.take_journal();
+        let _sender = mail(&agent);
+        let envelope = takes_mail(&agent).await;
+        agent.kill("drain");
+        agent.abandon(Duration::ZERO);
+        tell_end(&agent, &mut actor.tenure, envelope);
+        assert_eq!(found(&bench.left()), Some((2, 0, false)));
+    });
+}
+
+#[test]
+fn a_start_that_comes_while_a_crash_is_told_finds_no_message_that_is_answered() {
+    on_a_bench(async |bench| {
+        let (life, next_life) = (bench.life(), bench.life());
+        let (agent, tenure) = bench.holding().await;
+        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        actor.take_journal();
+        let sender = mail(&agent);
+        let envelope = takes_mail(&agent).await;
+        tell_end(&agent, &mut actor.tenure, envelope);
+        assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
+
+        // Its core is being copied; a start of something else takes over now.
+        let other = AgentSpec { prompt: "other".into(), ..AgentSpec::clone(&spec()) };
+        let (next, mut next_tenure) = bench.reserved_for(Arc::new(other));
+        let ticket = next_tenure.ticket().unwrap();
+        bench.slot.ready(ticket).unwrap();
+        agent.stop(ShutdownReason::Superseded, "start");
+        assert!(actor.tenure.release(None).backoff.is_some());
+        let places = &bench.container.places;
+        let turn = bench.slot.turn(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
+        assert_eq!(turn, Turn::Mine);
+        next_tenure.begins();
+        let next = Actor::new(&next_life, next, Instant::now(), next_tenure);
+        next.take_journal();
+        assert_eq!(found(&bench.left()), None);
+        // The new one is at work when the one before notices.
+        let _other = mail_of(&next.shared, "other");
+        let other = next.shared.start.mailbox.next().await;
+        next.shared.delivers(&other);
+        assert!(actor.rest(Instant::now()).await.is_none());
+        assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
+        assert_eq!(bench.left().mail.unwrap().message.id, "other");
+    });
+}
+
+#[test]
+fn a_start_that_is_withdrawn_leaves_no_message_that_is_answered() {
+    on_a_bench(async |bench| {
+        let (life, next_life) = (bench.life(), bench.life());
+        let (agent, tenure) = bench.holding().await;
+        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        actor.take_journal();
+        let sender = mail(&agent);
+        let envelope = takes_mail(&agent).await;
+        tell_end(&agent, &mut actor.tenure, envelope);
+        assert!(actor.tenure.release(None).backoff.is_some());
+
+        let (next, next_tenure) = bench.reserved();
+        bench.slot.ready(next_tenure.ticket().unwrap()).unwrap();
+        let mut next = Actor::new(&next_life, next, Instant::now(), next_tenure);
+        next.adopt_mail(&agent.shared.start);
+        assert_eq!(found(&bench.left()), Some((2, 1, false)), "it is as safe as before");
+        next.tenure.withdraw();
+        assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
+        assert_eq!(found(&bench.left()), None);
+    });
+}
+
+#[test]
+fn mail_that_is_taken_over_keeps_its_record_in_the_turn_of_the_start_that_has_it() {
+    on_a_bench(async |bench| {
+        let (life, next_life) = (bench.life(), bench.life());
+        let (agent, tenure) = bench.holding().await;
+        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        actor.take_journal();
+        let _sender = mail(&agent);
+        let envelope = takes_mail(&agent).await;
+        tell_end(&agent, &mut actor.tenure, envelope);
+        assert!(actor.tenure.release(None).backoff.is_some());
+        let (next, next_tenure) = bench.reserved();
+        bench.slot.ready(next_tenure.ticket().unwrap()).unwrap();
+        let next = Actor::new(&next_life, next, Instant::now(), next_tenure);
+        next.adopt_mail(&agent.shared.start);
+        next.take_journal();
+        assert_eq!(found(&bench.left()), Some((2, 1, false)));
+        assert_eq!(next.shared.start.mailbox.next().await.message.attempt, 2);
+    });
+}
+
+#[test]
+fn what_an_earlier_run_left_is_for_the_start_that_replaces_one_without_an_instance() {
+    let dir = tempfile::tempdir().unwrap();
+    let takes = Takes { prompt: PromptMark::of(""), resumes: false, adopts_mail: false };
+    let before = journal::open(dir.path(), 4).journal.take(&spec().id, takes);
+    let message = Message { attempt: 2, ..Message::new("left", Sender::Operator, "hi") };
+    assert!(before.waits(&message, 1, &[]));
+    // Another run, in which a start has its turn and is replaced.
+    let journal = journal::open(dir.path(), 4).journal;
+    on_this_bench(Bench::with(dir, journal), async |bench| {
+        let [first, second] = [bench.life(), bench.life()];
+        let has_turn = |life| {
+            let agent = Life::incarnation(life, None, 1);
+            let tenure = Tenure::holding(&agent, &bench.slot);
+            let actor = Actor::new(life, agent, Instant::now(), tenure);
+            actor.take_journal();
+            actor
+        };
+        drop(has_turn(&first));
+        let last = has_turn(&second);
+        last.queue_first().unwrap();
+        let queued = last.shared.start.mailbox.next().await;
+        assert_eq!((queued.message.id.as_str(), queued.message.attempt), ("left", 2));
+        last.queue_first().unwrap();
+        assert!(last.shared.start.mailbox.is_empty(), "once");
     });
 }
