@@ -1,12 +1,13 @@
-//! Takes the start slot's source as it is, and makes broken versions of it.
+//! Takes the start slot's source as it is, and makes broken versions of it, and of what the model does with mail.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
 const SLOT: &str = "../../host/agent/src/slot.rs";
+const MAIL: &str = "src/mail.rs";
 
-/// A way to break the slot: what stands in the source, and what is put in its place.
+/// A way to break the slot, or the mail: what stands in the source, and what is put in its place.
 struct Mutation {
     name: &'static str,
     find: &'static str,
@@ -59,25 +60,63 @@ const MUTATIONS: [Mutation; 7] = [
     },
 ];
 
+const OF_MAIL: [Mutation; 3] = [
+    // A start that takes over finds the record of the one before.
+    Mutation {
+        name: "leave_the_record",
+        find: "if !adopts_mail {\n            books.record = None;\n        }",
+        replace: "let _ = adopts_mail;",
+    },
+    // A message whose turn did not end comes again, and its sender is told that it does not.
+    Mutation {
+        name: "answer_what_comes_again",
+        find: "mail.waiting.insert(0, letter);",
+        replace: "self.office.answer(Letter { id: letter.id, deliveries: 0 });\n        \
+                  mail.waiting.insert(0, letter);",
+    },
+    // What waits is lost when a start takes over.
+    Mutation {
+        name: "lose_what_waits",
+        find: "std::mem::replace(&mut mail.waiting, letters)",
+        replace: "{ drop(letters); std::mem::take(&mut mail.waiting) }",
+    },
+];
+
 fn main() {
     println!("cargo::rerun-if-changed={SLOT}");
+    println!("cargo::rerun-if-changed={MAIL}");
     println!("cargo::rerun-if-changed=build.rs");
-    let out = env::var_os("OUT_DIR").expect("set by cargo");
-    let source = fs::read_to_string(SLOT).expect("read the slot's source");
-    let source = as_item(&source);
-    let write = |name: &str, text: &str| {
-        let path = Path::new(&out).join(format!("{name}.rs"));
-        fs::write(path, text).expect("write a version of the slot");
-    };
-    write("as_it_is", &source);
-    for Mutation { name, find, replace } in MUTATIONS {
+    let (slot, mail) = (as_item(&read(SLOT)), read(MAIL));
+    write("as_it_is", &slot, &mail);
+    for mutation in MUTATIONS {
+        write(mutation.name, &mutation.of(&slot), &mail);
+    }
+    for mutation in OF_MAIL {
+        write(mutation.name, &slot, &mutation.of(&mail));
+    }
+}
+
+impl Mutation {
+    fn of(&self, source: &str) -> String {
+        let Self { name, find, replace } = self;
         let places = source.matches(find).count();
         assert_eq!(
             places, 1,
-            "mutation {name} does not fit slot.rs any more: adapt it in build.rs"
+            "mutation {name} does not fit its source any more: adapt it in build.rs"
         );
-        write(name, &source.replacen(find, replace, 1));
+        source.replacen(find, replace, 1)
     }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).expect("read a source")
+}
+
+fn write(name: &str, slot: &str, mail: &str) {
+    let out = env::var_os("OUT_DIR").expect("set by cargo");
+    let path = |of: &str| Path::new(&out).join(format!("{name}{of}.rs"));
+    fs::write(path(""), slot).expect("write a version of the slot");
+    fs::write(path(".mail"), mail).expect("write a version of the mail");
 }
 
 /// The source as it can be included in a module: without the module's own documentation and its unit tests.

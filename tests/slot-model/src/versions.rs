@@ -13,6 +13,11 @@ macro_rules! versions {
                 include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
             }
 
+            #[allow(dead_code, reason = "a broken version leaves some of it out")]
+            mod mail {
+                include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".mail.rs"));
+            }
+
             #[allow(dead_code, reason = "one of the broken versions calls all of it")]
             mod world {
                 include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/world.rs"));
@@ -40,4 +45,10 @@ versions! {
     number_too_early,
     /// A start does not look at what is up when it is ready.
     replace_an_equal,
+    /// A start that takes over leaves the record of the one before.
+    leave_the_record,
+    /// A message comes again, and its sender is told that it does not.
+    answer_what_comes_again,
+    /// What waits is lost when a start takes over.
+    lose_what_waits,
 }

@@ -14,6 +14,7 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
 
+use super::mail::{Mailbox, Office};
 use super::slot::{Admitted, Before, NotReady, Slot, Stopped, Tenant, Ticket, Turn, Wish};
 use crate::scenario::{Fate, Scenario, Step};
 use crate::sync::watch;
@@ -22,8 +23,8 @@ use crate::sync::watch;
 const PLACES: usize = 1;
 
 /// Plays a scenario to its end and checks, all the way, that at most one incarnation lives, that each begins
-/// with a higher number than those before, that no start replaces what it asks for, and that every start is
-/// answered. Call it under the checker.
+/// with a higher number than those before, that no start replaces what it asks for, that every start and every
+/// message is answered, and that the journal has no message that is. Call it under the checker.
 pub fn play(scenario: &Scenario) {
     let world = World::new(scenario);
     LAST.with(|last| *last.lock().unwrap() = Arc::downgrade(&world));
@@ -67,6 +68,7 @@ struct World {
     drains: Flag,
     starts: AtomicUsize,
     answers: AtomicUsize,
+    office: Arc<Office>,
 }
 
 /// An incarnation.
@@ -77,6 +79,7 @@ struct FakeInner {
     number: Plain<Option<Incarnation>>,
     numbers: Arc<Plain<Vec<Incarnation>>>,
     spec: u8,
+    mail: Arc<Mailbox>,
     state: Plain<AgentState>,
     ordered: Flag,
     answered: Flag,
@@ -215,6 +218,7 @@ impl World {
             drains: Flag::new(),
             starts: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
+            office: Arc::default(),
         })
     }
 
@@ -230,11 +234,17 @@ impl World {
         }
     }
 
+    // With a message that waits for it: every start has one.
     fn make(&self, spec: u8) -> Fake {
+        self.make_with(spec, self.office.open())
+    }
+
+    fn make_with(&self, spec: u8, mail: Arc<Mailbox>) -> Fake {
         let fake = Fake(Arc::new(FakeInner {
             number: Plain::default(),
             numbers: Arc::clone(&self.numbers),
             spec,
+            mail,
             state: Plain::new(AgentState::Starting),
             ordered: Flag::new(),
             answered: Flag::new(),
@@ -245,8 +255,8 @@ impl World {
         fake
     }
 
-    fn make_numbered(&self, number: Incarnation, spec: u8) -> Fake {
-        let fake = self.make(spec);
+    fn make_numbered(&self, number: Incarnation, before: &Fake) -> Fake {
+        let fake = self.make_with(before.0.spec, Arc::clone(&before.0.mail));
         fake.assign(number);
         fake
     }
@@ -305,9 +315,11 @@ impl World {
     async fn run(self: Arc<Self>, first: Fake, ticket: Ticket, mut fate: Fate) {
         if !self.reserve(&first, ticket, fate).await {
             self.slot.withdraw(ticket);
+            first.0.mail.answer_all();
             first.0.answered.set();
             return;
         }
+        first.0.mail.begins();
         let mut agent = first;
         while self.live(&agent, &mut fate).await {
             let Some(next) = self.rest(&agent).await else { return };
@@ -338,6 +350,9 @@ impl World {
             let is_equal = holder.is_same(agent.spec()) && holder.is_up();
             assert!(self.restarts || !is_equal, "a start replaced its equal");
         }
+        if let Some(resting) = &resting {
+            agent.0.mail.adopt(&resting.0.mail);
+        }
         for before in [holder, resting].into_iter().flatten() {
             before.0.ordered.set();
         }
@@ -365,10 +380,15 @@ impl World {
             agent.set_state(AgentState::Running { busy: false });
             agent.0.answered.set();
         }
+        let mut in_turn = if at_start { None } else { agent.0.mail.take() };
         if *crashes > 0 {
             *crashes -= 1;
             yield_now().await;
         } else {
+            if let Some(letter) = in_turn.take() {
+                agent.0.mail.is_done(&letter);
+                agent.0.mail.answer(letter);
+            }
             agent.0.ordered.wait().await;
         }
         self.leave(agent);
@@ -382,11 +402,19 @@ impl World {
         let decision = self.slot.decide(&rules(), end, Duration::ZERO, 0.0, may_restart);
         let comes_back = matches!(decision, Decision::Retry { .. });
         agent.set_state(if comes_back { AgentState::Backoff } else { AgentState::Failed });
-        let mut exited = self.exited.lock().unwrap();
-        assert!(!exited.contains(&agent.number()), "an incarnation ended twice");
-        exited.push(agent.number());
-        drop(exited);
+        self.has_exited(agent);
+        // Before anybody can take over what waits.
+        match comes_back {
+            true => in_turn.take().into_iter().for_each(|letter| agent.0.mail.put_back(letter)),
+            false => in_turn.iter().for_each(|letter| agent.0.mail.is_done(letter)),
+        }
+        // Its core is copied.
+        yield_now().await;
         self.slot.end(agent.number(), comes_back);
+        if !comes_back {
+            in_turn.into_iter().for_each(|letter| agent.0.mail.answer(letter));
+            agent.0.mail.answer_all();
+        }
         agent.0.gone.set();
         agent.0.answered.set();
         comes_back
@@ -404,11 +432,13 @@ impl World {
         let next = match select(over, timer).await {
             Either::Left(_) => None,
             Either::Right(_) => {
-                self.slot.retry(number, |number| self.make_numbered(number, agent.0.spec))
+                self.slot.retry(number, |number| self.make_numbered(number, agent))
             }
         };
         if next.is_none() {
             self.slot.give_up_rest(number);
+            // A start that took over has what waited.
+            agent.0.mail.answer_all();
             if !self.drains.is_set() {
                 agent.0.ordered.wait().await;
             }
@@ -433,12 +463,19 @@ impl World {
         assert_eq!(before, Some(agent.number()), "somebody else lives");
     }
 
+    fn has_exited(&self, agent: &Fake) {
+        let mut exited = self.exited.lock().unwrap();
+        assert!(!exited.contains(&agent.number()), "an incarnation ended twice");
+        exited.push(agent.number());
+    }
+
     async fn check_end(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
         for task in tasks {
             task.await.unwrap();
         }
         assert_eq!(self.starts.load(SeqCst), self.answers.load(SeqCst), "a start was not answered");
+        self.office.check_end();
         let made = self.made.lock().unwrap();
         assert!(made.iter().all(|fake| fake.0.answered.is_set()), "an incarnation did not answer");
         assert_eq!(*self.entered.lock().unwrap(), *self.exited.lock().unwrap(), "exits");

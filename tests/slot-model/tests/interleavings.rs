@@ -225,3 +225,22 @@ fn replacing_an_equal_is_found() {
     let found = found(versions::replace_an_equal::play, crash_and_equal_start);
     assert_says(&found, &["replaced its equal"]);
 }
+
+#[test]
+fn a_record_that_outlives_its_answer_is_found() {
+    let found = found(versions::leave_the_record::play, crash_and_start);
+    assert!(found.contains("outlives its answer"), "{found}");
+}
+
+#[test]
+fn a_message_that_comes_after_its_answer_is_found() {
+    let found = found(versions::answer_what_comes_again::play, crash_and_stop);
+    let signs = ["outlives its answer", "after its answer", "answered twice"];
+    assert!(signs.iter().any(|sign| found.contains(sign)), "{found}");
+}
+
+#[test]
+fn mail_that_is_lost_when_a_start_takes_over_is_found() {
+    let found = found(versions::lose_what_waits::play, crash_and_start);
+    assert!(found.contains("a sender was not answered"), "{found}");
+}
