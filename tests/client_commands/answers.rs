@@ -113,8 +113,10 @@ fn what_is_done_about_an_end_is_told() {
     assert!(away.contains("then       after panic it comes back in "), "{away}");
     let hopeless = person.says(&["status", "hopeless"]).ok();
     assert!(hopeless.contains("start it with --force, or with another spec"), "{hopeless}");
+    assert!(hopeless.contains(" are answered by a restart"), "{hopeless}");
+    assert!(!hopeless.contains("one more than that"), "it is quarantined: {hopeless}");
     let table = person.says(&["ps"]).ok();
-    assert!(table.contains("quarantined") && table.contains("panic 0s ago, back in "), "{table}");
+    assert!(table.contains("quarantined") && table.contains("s ago, back in "), "{table}");
     let container = person.says(&["status"]).ok();
     assert!(container.contains("away: backoff: ") && container.contains("hopeless: quarantined: "));
 

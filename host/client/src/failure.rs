@@ -107,7 +107,14 @@ impl Refusal {
         if let Some(reason) = &self.body.exit_reason {
             line("ended", reason);
         }
-        if let Some(crash_id) = crash_id {
+        if let Some(attempts) = self.body.attempts {
+            line("delivered", &words::counted(attempts as usize, "time"));
+        }
+        // Of a message that was set aside there may be several; the last of them is the one.
+        let one = crash_id.as_slice();
+        let all = self.body.crash_ids.as_slice();
+        let crashes = if all.is_empty() { one } else { all };
+        for crash_id in crashes {
             line("crash", crash_id);
         }
         for end in history {
@@ -156,5 +163,17 @@ mod tests {
              do        read the record\n  \
              again     in 5 s";
         assert_eq!(failure.words().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_message_that_was_set_aside_says_how_often_it_came_and_all_that_it_crashed() {
+        let json = r#"{"error":"set aside","error_type":"message-set-aside","crashId":"c2","crashIds":["c1","c2"],
+            "attempts":2,"messageId":"m1","exitReason":"panic"}"#;
+        let body = serde_json::from_str(json).unwrap();
+        let asked = "turn of bad".into();
+        let refusal = Refusal { asked, status: 502, body, json: json.into(), retry_after: None };
+        let expected = "turn of bad failed (status 502, message-set-aside): set aside\n  \
+             message   m1\n  ended     panic\n  delivered 2 times\n  crash     c1\n  crash     c2";
+        assert_eq!(Failure::Failed(Box::new(refusal)).words().unwrap(), expected);
     }
 }

@@ -19,6 +19,9 @@ use crate::waiting::Waiting;
 /// How long an answer may take that needs no agent.
 pub(crate) const QUICK: Duration = Duration::from_secs(10);
 
+/// What the host's clock, as an answer says it, is short of at most.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How long a start or a stop may take that names no deadline: more than a role should allow.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
@@ -146,12 +149,34 @@ impl Session {
     }
 }
 
-/// The clock of the host when it answered; this machine's when it said none.
+/// The clock of the host when it answered; this machine's when it said none, or when the two agree: the host says
+/// whole seconds.
 pub(crate) fn now(answer: &Answer) -> Timestamp {
-    answer.at.unwrap_or_else(|| Timestamp(0).after(UNIX_EPOCH.elapsed().unwrap_or_default()))
+    let here = Timestamp(0).after(UNIX_EPOCH.elapsed().unwrap_or_default());
+    more_precise(answer.at, here)
+}
+
+fn more_precise(host: Option<Timestamp>, here: Timestamp) -> Timestamp {
+    let agree = |host: &Timestamp| here >= *host && here.since(*host) < SECOND;
+    host.filter(|host| !agree(host)).unwrap_or(here)
 }
 
 /// The path of an agent's route. Ids need no escape in a path.
 pub(crate) fn agent_path(id: &AgentId, route: &str) -> String {
     format!("/agents/{id}/{route}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_host_is_made_precise_where_this_clock_agrees_with_it() {
+        let host = Timestamp(5000);
+        for (here, now) in [(5000, 5000), (5999, 5999), (6000, 5000), (4999, 5000), (90_000, 5000)]
+        {
+            assert_eq!(more_precise(Some(host), Timestamp(here)), Timestamp(now), "{here}");
+        }
+        assert_eq!(more_precise(None, Timestamp(7)), Timestamp(7));
+    }
 }
