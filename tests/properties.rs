@@ -141,8 +141,8 @@ impl<'a> Run<'a> {
                 let body = answer.expect(201);
                 assert_eq!((incarnation(&body), &body["joined"]), (next, &Value::Null), "{body}");
             }
-            Started::Joined | Started::Kept => {
-                let (body, joins) = (answer.expect(200), model.spec == Some(spec));
+            started @ (Started::Joined | Started::Kept) => {
+                let (body, joins) = (answer.expect(200), started == Started::Joined);
                 assert_eq!(
                     (incarnation(&body), body["joined"] == true),
                     (model.incarnation, joins)

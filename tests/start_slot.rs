@@ -196,8 +196,11 @@ fn a_live_agent_is_kept_when_the_caller_wants_it() {
     for model in ["this", "another"] {
         let keep = json!({"ifRunning": "keep", "model": model});
         let kept = host.client().start_with("one", "echo", keep).expect(200);
-        assert_eq!(kept["incarnation"], 1);
+        assert_eq!((&kept["incarnation"], &kept["joined"]), (&json!(1), &Value::Null));
     }
+    let equal = json!({"ifRunning": "keep"});
+    let kept = host.client().start_with("one", "echo", equal).expect(200);
+    assert_eq!(kept["joined"], Value::Null, "its credentials were not taken");
     let fresh = host.client().start_afresh("one", "echo");
     assert_eq!(fresh["incarnation"], 2);
     host.finish();

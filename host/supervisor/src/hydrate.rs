@@ -199,6 +199,12 @@ impl Plan {
         Self { blamed, ..plan }
     }
 
+    /// The agents that it starts. Of a plan that broke nobody knows whom it leaves out: what is kept for them stays.
+    fn resumed(&self) -> Option<HashSet<AgentId>> {
+        let ids = self.entries.iter().map(|entry| entry.request.agent_id.clone());
+        self.broken.is_none().then(|| ids.collect())
+    }
+
     fn of(earlier: Earlier, config: &SupervisorConfig, registry: &Registry) -> Self {
         let mut plan = Self::default();
         for UnreadableAgent { id, wanted } in earlier.unreadable {
@@ -421,10 +427,7 @@ impl Supervisor {
         let began = Instant::now();
         let plan = self.0.plan.lock().map(|mut plan| std::mem::take(&mut *plan));
         let mut plan = plan.unwrap_or_else(|poisoned| std::mem::take(&mut *poisoned.into_inner()));
-        let broken = plan.broken.take();
-        // Of a plan that broke nobody knows whom it leaves out: what is kept for them stays.
-        let knows_all = broken.is_none();
-        if let Some(error) = broken {
+        if let Some(error) = plan.broken.clone() {
             let action = "start the missing agents by hand, and report the panic";
             self.0.sink().record(Event::HydrationFailed { error, action });
         }
@@ -465,14 +468,13 @@ impl Supervisor {
             source,
             town_error,
         });
+        if let Some(resumed) = plan.resumed() {
+            self.0.container.journal.keep_only(&resumed);
+        }
         let mut results = Vec::new();
         for (id, error) in plan.failed {
             self.0.tell_failed(id.clone(), String::new(), &error);
             report.count(id, Some(Outcome::Failed(error)), &mut results);
-        }
-        let resumed = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
-        if knows_all {
-            self.0.container.journal.keep_only(&resumed);
         }
         let ids: Vec<_> = plan.entries.iter().map(|entry| entry.request.agent_id.clone()).collect();
         let outcomes = Arc::new(Outcomes::default());
@@ -704,3 +706,6 @@ impl HydrationReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

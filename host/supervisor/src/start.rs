@@ -55,13 +55,14 @@ impl Supervisor {
         if admitted.admission == Admission::Began {
             self.0.decided(&id);
         }
-        let asked = Arc::clone(&admitted.spec);
+        let (asked, kept) = (Arc::clone(&admitted.spec), admitted.admission == Admission::Kept);
         let started = self.0.wait_for(admitted).await;
         let (agent, created) = started.inspect_err(|_| self.0.registry.forget_if_nothing(&id))?;
         // It was being written while the agent started.
         self.0.written().await;
         self.0.note_mayor(&agent);
-        let joined = !created && agent.spec().is_same_as(&asked);
+        // Of one that is kept as it is the credentials are not those of the request, whatever else is equal.
+        let joined = !created && !kept && agent.spec().is_same_as(&asked);
         let restarts = self.0.registry.get(&id).map(|agent| agent.restarts());
         let answer = StartAnswer { agent: agent.view(restarts.unwrap_or_default()), joined };
         Ok(Started { answer, created })
