@@ -56,7 +56,6 @@ fn phases(lines: &[Value]) -> Vec<(String, [u64; 3])> {
 fn check_begins(lines: &[Value], phases: &[(String, [u64; 3])], report: &Value) {
     let begins = lines.iter().filter(|line| line["event"] == "container.draining");
     let begins: Vec<_> = begins.collect();
-    // A phase that a second signal cut short has no report.
     let told = &begins[begins.len().saturating_sub(phases.len())..];
     for (begin, (name, [agents, ..])) in told.iter().zip(phases) {
         assert_eq!((&begin["phase"], &begin["agents"]), (&json!(name), &json!(agents)), "{begin}");
@@ -269,6 +268,21 @@ fn a_crash_while_others_work_is_recorded_and_not_restarted() {
 }
 
 #[test]
+fn a_message_of_many_turns_is_worked_off_to_its_end() {
+    let host = Host::builder().guest("puppet").start();
+    let client = host.client();
+    client.start("one", "puppet");
+    std::thread::scope(|scope| {
+        let caller = scope.spawn(|| client.send_wait("one", "turns 5000 through"));
+        wait_until("it is at it", || client.status("one")["messageCount"] == 1);
+        host.signal(Signal::TERM);
+        assert_eq!(caller.join().expect("the sender").expect(200)["reply"], "through");
+    });
+    let lines = host.ends_with(CLEAN);
+    assert_eq!(phases(&lines)[0].0, "settling");
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let host = slow().start();
     let client = host.client();
@@ -278,6 +292,7 @@ fn a_second_signal_ends_at_once() {
         let turn = busy(scope, client, "busy", "60000");
         host.signal(Signal::TERM);
         phase_begins(&host, "settling");
+        client.stop("idle").expect(200);
         // The time is the fact: one that comes sooner is the first one once more.
         std::thread::sleep(ONE_WISH);
         host.signal(Signal::TERM);
@@ -286,8 +301,11 @@ fn a_second_signal_ends_at_once() {
     });
     let lines = host.ends_with(UNCLEAN);
     let phases = phases(&lines);
-    let [(name, [2, stopped, killed])] = &phases[..] else { panic!("{phases:?}") };
-    assert_eq!((name.as_str(), stopped + killed), ("killing", 2));
+    let [(first, settling), (last, [1, stopped, killed])] = &phases[..] else {
+        panic!("{phases:?}")
+    };
+    assert_eq!((first.as_str(), *settling), ("settling", [2, 1, 0]), "what ended before counts");
+    assert_eq!((last.as_str(), stopped + killed), ("killing", 1));
     assert_eq!(reason(&lines, "busy"), "killed");
     only(&lines, "idle", "agent.exit");
     let intents = lines.iter().filter(|line| line["event"] == "container.stop_intent");

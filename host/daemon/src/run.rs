@@ -92,13 +92,13 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     host.recorder.reached(RunState::Draining);
     host.memory.report();
     let goodbye = host.town.as_ref().map(|town| town.evict(by));
-    let ending = waiting.block_on(shut_down(&host, by, plan, &mut signals, heard + ONE_WISH));
-    if ending.through {
+    let report = waiting.block_on(shut_down(&host, by, plan, &mut signals, heard + ONE_WISH));
+    if !report.cut {
         let left =
             settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
         waiting.block_on(last_words(&host, goodbye, left));
     }
-    Ok(end(host, &ending))
+    Ok(end(host, &report))
 }
 
 fn spawner(host: &Host) -> Spawner {
@@ -160,17 +160,9 @@ fn plan(by: &str, settings: &Settings) -> DrainPlan {
     DrainPlan { settle, stop }
 }
 
-/// How the agents ended.
-struct Ending {
-    report: DrainReport,
-    /// The drain was not cut short.
-    through: bool,
-}
-
-impl Ending {
-    fn exit(&self) -> Exit {
-        if self.through && self.report.killed() == 0 { Exit::Clean } else { Exit::Unclean }
-    }
+/// The exit that says how the agents ended.
+fn exit_of(report: &DrainReport) -> Exit {
+    if !report.cut && report.killed() == 0 { Exit::Clean } else { Exit::Unclean }
 }
 
 /// Ends the agents. A second signal ends the wait; one that comes before `one_wish` is the first once more.
@@ -180,28 +172,27 @@ async fn shut_down(
     plan: DrainPlan,
     signals: &mut Signals,
     one_wish: Instant,
-) -> Ending {
-    let mut drain = std::pin::pin!(supervisor.drain(by, plan));
-    let again = loop {
-        let again = tokio::select! {
-            report = &mut drain => return Ending { report, through: true },
-            again = signals.next() => again,
+) -> DrainReport {
+    let cut = async {
+        let again = loop {
+            let again = signals.next().await;
+            if Instant::now() >= one_wish {
+                break again;
+            }
+            tracing::info!(signal = again, "a signal right after the first one is the same wish");
         };
-        if Instant::now() >= one_wish {
-            break again;
-        }
-        tracing::info!(signal = again, "a signal right after the first one is the same wish");
+        let reason = "a second signal: no grace any more".into();
+        sink.record(Event::StopIntent { by: again.into(), reason, drain_ms: None });
+        again.into()
     };
-    let reason = "a second signal: no grace any more".into();
-    sink.record(Event::StopIntent { by: again.into(), reason, drain_ms: None });
-    Ending { report: supervisor.kill_all(again).await, through: false }
+    supervisor.drain(by, plan, cut).await
 }
 
 /// Tells the town what it has not heard yet: what the agents left, and that they are to come back.
 async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patience: Duration) {
     let (Some(town), Some(goodbye)) = (&host.town, goodbye) else { return };
     // What is told is what is stored.
-    if timeout(patience, host.database.receipt().durable()).await.is_err() {
+    if timeout(patience, host.database.receipt_of_all().durable()).await.is_err() {
         tracing::warn!("the town is told without what is not written yet");
     }
     let told = async { tokio::join!(goodbye, town.finish(patience)).1 };
@@ -210,12 +201,12 @@ async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patien
     }
 }
 
-fn end(host: Host, ending: &Ending) -> Exit {
+fn end(host: Host, report: &DrainReport) -> Exit {
     host.earlier_runs_are_told(FLUSHING / 2);
     let Host {
         recorder, sink, runtime, supervisor, control, database, journal, memory, town, ..
     } = host;
-    let (log, report) = (recorder.log(), &ending.report);
+    let log = recorder.log();
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were cut off at the end");
     }
@@ -250,8 +241,8 @@ fn end(host: Host, ending: &Ending) -> Exit {
     }
     // The last word: whatever goes wrong before it is an end that was not clean.
     memory.stop();
-    if ending.through {
+    if !report.cut {
         recorder.mark_clean();
     }
-    ending.exit()
+    exit_of(report)
 }

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!   drain ─▶ settling: turns and mail are worked off ─▶ stopping: every agent is asked to end ─▶ killing
-//!                nothing left to do, or no time            all gone, or no time
+//!                nothing left to do, or no time            all gone, or no time          ▲
+//!                                    └──────────── somebody waits no longer ───────────┘
 //! ```
 
 use std::collections::HashSet;
+use std::future::pending;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{Agent, AgentHandle, Ending};
@@ -41,6 +44,8 @@ pub struct DrainReport {
     pub phases: Vec<DrainPhaseReport>,
     /// The whole of it.
     pub duration: Duration,
+    /// Somebody did not wait for it.
+    pub cut: bool,
 }
 
 impl DrainReport {
@@ -57,68 +62,92 @@ impl DrainReport {
 
 impl Supervisor {
     /// Ends all agents. From the first moment on nothing starts, nothing comes back, and the container is
-    /// not ready. Each part is told when it begins, and all of them at the end.
-    pub async fn drain(&self, by: &str, plan: DrainPlan) -> DrainReport {
+    /// not ready. Each part is told when it begins, and all of them at the end. When `cut` resolves, with who wants
+    /// it, what still lives is ended without grace; its records are written all the same.
+    pub async fn drain(
+        &self,
+        by: &str,
+        plan: DrainPlan,
+        cut: impl Future<Output = String>,
+    ) -> DrainReport {
         let mut drain = Drain::begin(self, by);
-        if !plan.settle.is_zero() {
-            drain.phase(DrainPhase::Settling, plan.settle).await;
-        }
-        drain.phase(DrainPhase::Stopping, plan.stop).await;
-        if drain.is_anyone_left() {
-            drain.phase(DrainPhase::Killing, KILLING).await;
-        }
-        drain.end().await
-    }
-
-    /// Ends what still lives without grace. Their records are written all the same.
-    pub async fn kill_all(&self, by: &str) -> DrainReport {
-        let mut drain = Drain::begin(self, by);
-        drain.phase(DrainPhase::Killing, KILLING).await;
+        drain.run(plan, cut).await;
         drain.end().await
     }
 }
 
 /// A drain under way.
 struct Drain<'a> {
-    supervisor: &'a Supervisor,
-    by: &'a str,
+    by: String,
     began: Instant,
     /// Who is there: everyone that was seen and is not in a report yet.
     roll: Vec<AgentHandle>,
     phases: Vec<DrainPhaseReport>,
+    cut: bool,
+    supervisor: &'a Supervisor,
 }
 
 impl<'a> Drain<'a> {
-    fn begin(supervisor: &'a Supervisor, by: &'a str) -> Self {
+    fn begin(supervisor: &'a Supervisor, by: &str) -> Self {
         supervisor.0.container.drain();
-        Self { supervisor, by, began: Instant::now(), roll: Vec::new(), phases: Vec::new() }
+        let (by, began) = (by.to_owned(), Instant::now());
+        Self { by, began, roll: Vec::new(), phases: Vec::new(), cut: false, supervisor }
+    }
+
+    async fn run(&mut self, plan: DrainPlan, cut: impl Future<Output = String>) {
+        let mut cut = pin!(cut);
+        let parts = [(DrainPhase::Settling, plan.settle), (DrainPhase::Stopping, plan.stop)];
+        let settles = !plan.settle.is_zero();
+        for (phase, limit) in parts.into_iter().skip(usize::from(!settles)) {
+            if let Some(by) = self.phase(phase, limit, cut.as_mut()).await {
+                (self.by, self.cut) = (by, true);
+                break;
+            }
+        }
+        if self.cut || self.is_anyone_left() {
+            // Nobody waits less than this.
+            self.phase(DrainPhase::Killing, KILLING, pending()).await;
+        }
     }
 
     async fn end(self) -> DrainReport {
         // What is told of crashes comes before the last lines. A disk that does not answer holds up nobody.
         let container = &self.supervisor.0.container;
         let _ = timeout(AFTERMATHS, container.aftermaths_are_through()).await;
-        let report = DrainReport { phases: self.phases, duration: self.began.elapsed() };
+        let (phases, cut) = (self.phases, self.cut);
+        let report = DrainReport { phases, duration: self.began.elapsed(), cut };
         let (phases, duration_ms) = (report.phases.clone(), millis(report.duration));
         self.supervisor.0.sink().record(Event::Drained { phases, duration_ms });
         report
     }
 
-    async fn phase(&mut self, phase: DrainPhase, limit: Duration) {
+    /// One part of it. Yields who cut it short, if anybody did; what ended until then is in its report.
+    async fn phase(
+        &mut self,
+        phase: DrainPhase,
+        limit: Duration,
+        cut: impl Future<Output = String>,
+    ) -> Option<String> {
         let began = Instant::now();
         let (deadline, limit_ms) = (began + limit, millis(limit));
         self.call_the_roll();
         let busy = self.roll.iter().filter(|agent| !agent.is_settled()).count();
         let agents = self.roll.len();
         self.supervisor.0.sink().record(Event::Draining { phase, agents, busy, limit_ms });
-        let by = self.by;
-        match phase {
-            DrainPhase::Settling => self.settle_by(deadline).await,
-            DrainPhase::Stopping => {
-                self.end_by(deadline, |agent| agent.order_stop(ShutdownReason::Drained, by)).await;
+        let by = self.by.clone();
+        let all = async {
+            let stops = |agent: &Agent| agent.order_stop(ShutdownReason::Drained, &by);
+            match phase {
+                DrainPhase::Settling => self.settle_by(deadline).await,
+                DrainPhase::Stopping => self.end_by(deadline, stops).await,
+                DrainPhase::Killing => self.end_by(deadline, |agent| agent.kill(&by)).await,
             }
-            DrainPhase::Killing => self.end_by(deadline, |agent| agent.kill(by)).await,
-        }
+        };
+        let cut = tokio::select! {
+            biased;
+            () = all => None,
+            by = cut => Some(by),
+        };
         let (stopped, mut killed) = self.count_the_ended();
         if phase == DrainPhase::Killing {
             // Nobody will see the end of what is still there. It is told all the same, and once.
@@ -127,6 +156,7 @@ impl<'a> Drain<'a> {
         }
         let duration_ms = millis(began.elapsed());
         self.phases.push(DrainPhaseReport { phase, agents, stopped, killed, duration_ms });
+        cut
     }
 
     fn is_anyone_left(&mut self) -> bool {
