@@ -408,8 +408,6 @@ impl World {
             true => in_turn.take().into_iter().for_each(|letter| agent.0.mail.put_back(letter)),
             false => in_turn.iter().for_each(|letter| agent.0.mail.is_done(letter)),
         }
-        // Its core is copied.
-        yield_now().await;
         self.slot.end(agent.number(), comes_back);
         if !comes_back {
             in_turn.into_iter().for_each(|letter| agent.0.mail.answer(letter));
