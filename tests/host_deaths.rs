@@ -75,7 +75,10 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
 
 #[test]
 fn a_message_that_killed_the_host_is_set_aside_with_the_record_of_that() {
-    let host = builder().role("once", "host-error", "max_attempts = 1").start().ready();
+    let host = builder()
+        .role("once", "host-error", "max_attempts = 1\nfault_injection = true")
+        .start()
+        .ready();
     start_culprit_as(&host, "once");
     let aside =
         host.wait_for_line("it is set aside", |line| line["event"] == "agent.message_set_aside");
