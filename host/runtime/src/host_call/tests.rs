@@ -149,7 +149,7 @@ fn whatever_is_linked_by_hand_says_its_name() {
         let Ok(source) = std::fs::read_to_string(&path) else { continue };
         for function in source.split(".func_wrap").skip(1) {
             linked += 1;
-            assert!(function.contains("host_call::name(NAME)"), "{}", path.display());
+            assert!(function.contains("host_call::name("), "{}", path.display());
         }
     }
     assert!(linked >= 2, "{linked}: is it called something else now?");
