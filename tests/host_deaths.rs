@@ -24,8 +24,12 @@ fn restarts(host: &Host) -> u64 {
 
 /// Begins an agent that ends the host in its first turn, each time.
 fn start_culprit(host: &Host) {
+    start_culprit_as(host, "host-error");
+}
+
+fn start_culprit_as(host: &Host, role: &str) {
     let prompt = harness::json!({"prompt": "abort"});
-    host.client().start_with("culprit", "host-error", prompt).expect(201);
+    host.client().start_with("culprit", role, prompt).expect(201);
     wait_until("it is at work", || host.client().status("culprit")["busy"] == true);
     std::fs::write(host.workspace("culprit").join("abort"), "").expect("write into the workspace");
 }
@@ -66,6 +70,22 @@ fn an_agent_that_kills_the_host_twice_is_quarantined() {
     host.wait_for_line("the next run", |line| line["restartSeq"] == 3);
     host.wait_until_ready();
     assert_eq!(host.client().status("culprit")["status"], "quarantined");
+    host.finish();
+}
+
+#[test]
+fn a_message_that_killed_the_host_is_set_aside_with_the_record_of_that() {
+    let host = builder()
+        .role("once", "host-error", "max_attempts = 1\nfault_injection = true")
+        .start()
+        .ready();
+    start_culprit_as(&host, "once");
+    let aside =
+        host.wait_for_line("it is set aside", |line| line["event"] == "agent.message_set_aside");
+    let deaths = deaths_of(&host, "culprit");
+    assert_eq!(deaths.len(), 1, "{deaths:#?}");
+    assert_eq!(aside["crashIds"], harness::json!([deaths[0]["crashId"]]), "{aside:#}");
+    host.wait_until_ready();
     host.finish();
 }
 
