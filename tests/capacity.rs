@@ -185,7 +185,16 @@ fn no_agent_fails_where_the_system_gives_no_further_thread() {
     let allow = "http_allow = [\"no-such-name.invalid\"]";
     let host = Host::builder().guest("hog").role("hog", "hog", allow).run_by(&entrance).start();
     let host = host.ready();
+    // Compiled before: that takes a process.
+    host.client().start("first", "hog");
+    host.client().stop("first").expect(200);
     group.close();
+    let refused = host.client().start_with("echo", "echo", json!({}));
+    let refused = refused.expect_error(503, &["gives no process", "pids", "/proc/self/exe"]);
+    assert_eq!(
+        (&refused["phase"], &refused["error_type"]),
+        (&json!("admission"), &json!("no-process"))
+    );
     std::thread::scope(|scope| {
         for number in 0..12 {
             let (host, name) = (&host, format!("agent-{number}"));

@@ -34,6 +34,20 @@ pub fn component_of_profile(profile: &str, guest: &str) -> PathBuf {
     })
 }
 
+/// The `echo` component with one more core module, which nothing instantiates and the compiler compiles all the same.
+pub fn echo_with(module: &[u8]) -> Vec<u8> {
+    let mut bytes = std::fs::read(component("echo")).expect("read the echo component");
+    bytes.push(1);
+    let mut size = module.len();
+    while size >= 0x80 {
+        bytes.push(size as u8 | 0x80);
+        size >>= 7;
+    }
+    bytes.push(size as u8);
+    bytes.extend(module);
+    bytes
+}
+
 /// `target/debug` for a test at `target/debug/deps/components-…`, and for a program beside the host.
 fn profile_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("path of this test");

@@ -25,6 +25,16 @@ pub fn children(pid: Pid) -> Vec<Pid> {
     text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
+/// The children of a process, of all its threads.
+pub fn all_children(pid: Pid) -> Vec<Pid> {
+    let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let tasks = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+    let text = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+    let text: Vec<_> = text.map(Result::unwrap_or_default).collect();
+    let pids = text.iter().flat_map(|text| text.split_whitespace());
+    pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
 fn state(pid: Pid) -> Option<char> {
     field(pid, 0)?.chars().next()
 }

@@ -74,7 +74,9 @@ impl Container {
     /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
     /// that it takes the place of.
     pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
-        let admits = |others| self.memory.admit(others, bytes);
+        // A compiler may go to its limit as well.
+        let compiling = self.runtime.compiling_bytes();
+        let admits = |others: u64| self.memory.admit(others.saturating_add(compiling), bytes);
         let committed = self.committed.commit(bytes, replaced, admits);
         committed.map_err(|shortage| self.short_of(&shortage))
     }

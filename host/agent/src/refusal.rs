@@ -59,6 +59,18 @@ pub enum StartFailure {
     ComponentDoesNotFit,
     /// The component's file is no component.
     ComponentInvalid,
+    /// There is more code in the component than is compiled.
+    ComponentTooComplex,
+    /// The compiler needed more memory for the component than it may take.
+    CompileMemory,
+    /// The compiler needed more CPU time for the component than it may take.
+    CompileTime,
+    /// The compiler died of the component.
+    CompilerCrashed,
+    /// Somebody outside the host killed the compiler.
+    CompilerKilled,
+    /// The system gives no process to compile the component in.
+    NoProcess,
     /// The component is of another world.
     WrongWorld,
     /// The component needs more memory at birth than the agent may have.
@@ -97,6 +109,12 @@ impl StartFailure {
             Self::ComponentUnsupported => "component-unsupported",
             Self::ComponentDoesNotFit => "component-does-not-fit",
             Self::ComponentInvalid => "component-invalid",
+            Self::ComponentTooComplex => "component-too-complex",
+            Self::CompileMemory => "compile-memory",
+            Self::CompileTime => "compile-time",
+            Self::CompilerCrashed => "compiler-crashed",
+            Self::CompilerKilled => "compiler-killed",
+            Self::NoProcess => "no-process",
             Self::WrongWorld => "wrong-world",
             Self::MemoryMinimum => "memory-minimum",
             Self::Instantiate => "instantiate",
@@ -139,6 +157,21 @@ impl StartFailure {
                  configuration; else set limits.memory_pool = false"
             }
             Self::ComponentInvalid => "build the component again, with the target wasm32-wasip2",
+            Self::ComponentTooComplex => {
+                "split the component's functions, or raise the setting that the error names"
+            }
+            Self::CompileMemory => "build the component smaller, or raise limits.compile_memory_mb",
+            Self::CompileTime => "build the component smaller, or raise limits.compile_cpu_ms",
+            Self::CompilerCrashed => {
+                "build the component in another way, and report this one: its compiler died of it"
+            }
+            Self::CompilerKilled => {
+                "give the container more memory, or compile ahead with `bulkhead compile`"
+            }
+            Self::NoProcess => {
+                "raise the container's limit of processes (pids, RLIMIT_NPROC) or allow fork and exec, or compile \
+                 ahead with `bulkhead compile`"
+            }
             Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.2.0",
             Self::MemoryMinimum => "raise the memory limit of the role or of the request",
             Self::Instantiate => "read the error; the host's log has the whole chain",
@@ -159,6 +192,8 @@ impl StartFailure {
             | Self::StillCompiling
             | Self::CompileDeadline
             | Self::ComponentUnreadable
+            | Self::CompilerKilled
+            | Self::NoProcess
             | Self::Instantiate
             | Self::Host => true,
             Self::UnknownRole
@@ -172,6 +207,10 @@ impl StartFailure {
             | Self::ComponentInvalid
             | Self::ComponentUnsupported
             | Self::ComponentDoesNotFit
+            | Self::ComponentTooComplex
+            | Self::CompileMemory
+            | Self::CompileTime
+            | Self::CompilerCrashed
             | Self::WrongWorld
             | Self::MemoryMinimum
             | Self::GuestError

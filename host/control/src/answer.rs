@@ -220,14 +220,20 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::ComponentUnsupported
         | StartFailure::ComponentDoesNotFit
         | StartFailure::ComponentInvalid
+        | StartFailure::ComponentTooComplex
+        | StartFailure::CompileMemory
+        | StartFailure::CompileTime
+        | StartFailure::CompilerCrashed
         | StartFailure::WrongWorld
         | StartFailure::MemoryMinimum
         | StartFailure::PromptTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         StartFailure::Instantiate | StartFailure::Host => StatusCode::INTERNAL_SERVER_ERROR,
         StartFailure::GuestError | StartFailure::GuestCrashed => StatusCode::BAD_GATEWAY,
-        StartFailure::Capacity | StartFailure::Memory | StartFailure::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        StartFailure::Capacity
+        | StartFailure::Memory
+        | StartFailure::CompilerKilled
+        | StartFailure::NoProcess
+        | StartFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
         StartFailure::Deadline | StartFailure::StillCompiling | StartFailure::CompileDeadline => {
             StatusCode::GATEWAY_TIMEOUT
         }
@@ -287,7 +293,13 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(StartFailure, u16); 23] = [
+    const ALL: [(StartFailure, u16); 29] = [
+        (StartFailure::ComponentTooComplex, 422),
+        (StartFailure::CompileMemory, 422),
+        (StartFailure::CompileTime, 422),
+        (StartFailure::CompilerCrashed, 422),
+        (StartFailure::CompilerKilled, 503),
+        (StartFailure::NoProcess, 503),
         (StartFailure::UnknownRole, 400),
         (StartFailure::UnknownComponent, 400),
         (StartFailure::InvalidRequest, 400),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bulkhead_events::{SharedSink, Sink};
+use bulkhead_memory::{Faults, Kernel};
 use bulkhead_model::Event;
 use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
 
@@ -50,7 +51,12 @@ pub fn compile(path: &Path) -> Result<Exit, Failure> {
 /// Loads every component and says what came of each; one that fails does not hide the others.
 fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
     // No instance is made, so the pool can be small.
-    let mut config = RuntimeConfig { max_agents: 1, core_dumps: None, ..settings.runtime.clone() };
+    let limit = Kernel::here()
+        .read(&mut Faults::default())
+        .within(settings.memory.config.budget_bytes)
+        .limit;
+    let runtime = settings.runtime(limit.map(|limit| limit.bytes));
+    let mut config = RuntimeConfig { max_agents: 1, core_dumps: None, ..runtime };
     let troubles = Arc::new(CacheTroubles::default());
     let build = |config: &RuntimeConfig| Runtime::new(config, Arc::clone(&troubles) as SharedSink);
     let runtime = build(&config).or_else(|error| match (cache, &error) {

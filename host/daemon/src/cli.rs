@@ -55,6 +55,12 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Read the crash records in the state directory, or with --url ask a running host for them.
     Crashes(CrashesArgs),
+    /// Compile one component from stdin to stdout. For the host, which runs it as a child: the argument says how.
+    #[command(hide = true)]
+    CompileComponent {
+        /// What the host tells it.
+        order: String,
+    },
     /// What asks a running host.
     #[command(flatten)]
     Client(ClientCommand),

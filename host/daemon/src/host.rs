@@ -325,7 +325,9 @@ fn serve(
     town: Option<&Town>,
 ) -> Result<Served, (&'static str, Failure)> {
     let sink = || Arc::clone(recorder) as SharedSink;
-    let runtime = Runtime::new(&settings.runtime, sink())
+    let limit = memory.reading().and_then(|reading| reading.limit);
+    let config = settings.runtime(limit.map(|limit| limit.bytes));
+    let runtime = Runtime::new(&config, sink())
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
     let in_flight = recorder.blackbox().in_flight();

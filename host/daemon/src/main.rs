@@ -42,6 +42,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check(args) => check::check(&args.config).map(ExitCode::from),
         Command::Compile(args) => check::compile(&args.config).map(ExitCode::from),
+        Command::CompileComponent { order } => {
+            Ok(bulkhead_runtime::compile_component(&order).into())
+        }
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Crashes(args) if args.url.is_some() => {
             Ok(bulkhead_client::run_crashes(args, config::control))

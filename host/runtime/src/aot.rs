@@ -4,6 +4,8 @@
 //! header that says both again, with the length and the SHA-256 of what follows. All of it is checked
 //! before the engine sees a byte: loading machine code that is not ours would be running it. A bad entry
 //! is reported, removed and made anew.
+//!
+//! A [`Format`] is the form without the place: a compiler process hands its result over in it as well.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,10 +21,16 @@ use wasmtime::component::Component;
 const MAGIC: &[u8; 8] = b"BHAOT\0\0\x01";
 const HEADER_BYTES: usize = 8 + 8 + 32 + 8 + 32;
 
+/// The form of a compiled component, for one engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    engine_hash: u64,
+}
+
 /// A directory of compiled components, for one engine.
 pub(crate) struct AotCache {
     dir: PathBuf,
-    engine_hash: u64,
+    format: Format,
     max_bytes: u64,
 }
 
@@ -33,46 +41,39 @@ pub(crate) enum Found {
     Rejected { path: PathBuf, reason: String },
 }
 
-impl AotCache {
-    /// Makes the directory, readable by its owner alone: who can write to it can run code here.
-    pub(crate) fn open(dir: PathBuf, max_bytes: u64, engine: &Engine) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+impl Format {
+    /// What this engine compiles, and loads.
+    pub(crate) fn of(engine: &Engine) -> Self {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { dir, engine_hash: hasher.finish(), max_bytes })
+        Self { engine_hash: hasher.finish() }
     }
 
-    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(format!("{digest}-{:016x}.cwasm", self.engine_hash))
+    /// The engine in a number: equal for engines that load each other's code.
+    pub(crate) fn engine_hash(self) -> u64 {
+        self.engine_hash
     }
 
-    pub(crate) fn find(&self, engine: &Engine, digest: &Digest) -> Found {
-        let path = self.path(digest);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
-            Err(error) => return Found::Rejected { path, reason: format!("read: {error}") },
-        };
-        match self.load(engine, digest, &bytes) {
-            Ok(component) => {
-                // The time of last use decides what goes first when the directory is full.
-                let _ = fs::File::open(&path)
-                    .and_then(|file| file.set_modified(std::time::SystemTime::now()));
-                Found::Ready(component)
-            }
-            Err(reason) => {
-                let _ = fs::remove_file(&path);
-                Found::Rejected { path, reason }
-            }
-        }
+    /// An entry for the component `digest` with this machine code.
+    pub(crate) fn entry(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
+        let mut entry = Vec::with_capacity(HEADER_BYTES + code.len());
+        entry.extend_from_slice(&self.header(digest, code));
+        entry.extend_from_slice(code);
+        entry
     }
 
-    fn load(&self, engine: &Engine, digest: &Digest, bytes: &[u8]) -> Result<Component, String> {
+    /// The component of an entry that is right for it; otherwise why it is not.
+    pub(crate) fn load(
+        &self,
+        engine: &Engine,
+        digest: &Digest,
+        bytes: &[u8],
+    ) -> Result<Component, String> {
         let code = self.check(digest, bytes)?;
-        // SAFETY: the bytes are what `store` wrote for this component and this engine: magic, digest,
-        // engine hash, length and checksum all agree, in a directory that only the owner can write to.
-        // Checked and loaded bytes are the same memory, so the file cannot change in between.
+        // SAFETY: the bytes are what `entry` made for this component and this engine: magic, digest, engine hash,
+        // length and checksum all agree. They come from a directory that only the owner can write to, or from a
+        // process of this program over a pipe that nobody else has. Checked and loaded bytes are the same memory,
+        // so they cannot change in between.
         unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
     }
 
@@ -100,22 +101,55 @@ impl AotCache {
         Ok(code)
     }
 
-    fn header(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&self.engine_hash.to_le_bytes());
-        header.extend_from_slice(&digest.0);
-        header.extend_from_slice(&(code.len() as u64).to_le_bytes());
-        header.extend_from_slice(&Sha256::digest(code));
+    /// What an entry begins with.
+    fn header(&self, digest: &Digest, code: &[u8]) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[..8].copy_from_slice(MAGIC);
+        header[8..16].copy_from_slice(&self.engine_hash.to_le_bytes());
+        header[16..48].copy_from_slice(&digest.0);
+        header[48..56].copy_from_slice(&(code.len() as u64).to_le_bytes());
+        header[56..].copy_from_slice(&Sha256::digest(code));
         header
+    }
+}
+
+impl AotCache {
+    /// Makes the directory, readable by its owner alone: who can write to it can run code here.
+    pub(crate) fn open(dir: PathBuf, max_bytes: u64, engine: &Engine) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        Ok(Self { dir, format: Format::of(engine), max_bytes })
+    }
+
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{digest}-{:016x}.cwasm", self.format.engine_hash))
+    }
+
+    pub(crate) fn find(&self, engine: &Engine, digest: &Digest) -> Found {
+        let path = self.path(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
+            Err(error) => return Found::Rejected { path, reason: format!("read: {error}") },
+        };
+        match self.format.load(engine, digest, &bytes) {
+            Ok(component) => {
+                // The time of last use decides what goes first when the directory is full.
+                let _ = fs::File::open(&path)
+                    .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+                Found::Ready(component)
+            }
+            Err(reason) => {
+                let _ = fs::remove_file(&path);
+                Found::Rejected { path, reason }
+            }
+        }
     }
 
     /// Writes an entry: whole or not at all.
-    pub(crate) fn store(&self, digest: &Digest, component: &Component) -> io::Result<()> {
-        let code = component.serialize().map_err(io::Error::other)?;
+    pub(crate) fn store(&self, digest: &Digest, entry: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(&self.header(digest, &code))?;
-        file.write_all(&code)?;
+        file.write_all(entry)?;
         file.persist(self.path(digest)).map_err(|error| error.error)?;
         self.make_room();
         Ok(())
@@ -172,8 +206,12 @@ mod tests {
     fn cache(dir: &Path, engine: &Engine) -> (AotCache, Digest) {
         let cache = AotCache::open(dir.to_owned(), 1 << 20, engine).unwrap();
         let digest = Digest(Sha256::digest(EMPTY).into());
-        cache.store(&digest, &Component::from_binary(engine, EMPTY).unwrap()).unwrap();
+        cache.store(&digest, &entry(&cache, engine, &digest)).unwrap();
         (cache, digest)
+    }
+
+    fn entry(cache: &AotCache, engine: &Engine, digest: &Digest) -> Vec<u8> {
+        cache.format.entry(digest, &engine.precompile_component(EMPTY).unwrap())
     }
 
     fn reason(cache: &AotCache, engine: &Engine, digest: &Digest) -> String {
@@ -224,11 +262,10 @@ mod tests {
         let (mut cache, digest) = cache(dir.path(), &engine);
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
         cache.max_bytes = 1;
-        let component = Component::from_binary(&engine, EMPTY).unwrap();
         let other = Digest([1; 32]);
         let old = fs::File::open(cache.path(&digest)).unwrap();
         old.set_modified(std::time::UNIX_EPOCH).unwrap();
-        cache.store(&other, &component).unwrap();
+        cache.store(&other, &entry(&cache, &engine, &other)).unwrap();
         assert!(cache.path(&other).exists() && !cache.path(&digest).exists());
     }
 }

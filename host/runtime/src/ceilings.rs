@@ -102,7 +102,7 @@ fn read_max_map_count() -> Option<usize> {
 }
 
 /// Address space of this process, in bytes.
-fn read_address_space() -> Option<u64> {
+pub(crate) fn read_address_space() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().next()?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)

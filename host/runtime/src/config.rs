@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bulkhead_model::Limits;
 
-use crate::CoreDumpRules;
+use crate::{CompileConfig, CoreDumpRules};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -34,10 +34,10 @@ pub struct RuntimeConfig {
     pub max_component_bytes: u64,
     /// Threads of the fast lane, and of the slow lane.
     pub lane_threads: usize,
-    /// Threads that one compile may take. They have a low priority, and there are three times as many.
-    pub compile_threads: usize,
-    /// How long a start waits for its component to be read and compiled. What is compiled meanwhile goes on and is
-    /// there for the next start.
+    /// Where components are compiled, and what that may take.
+    pub compiler: CompileConfig,
+    /// How long a start waits for its component to be read and compiled. When no start waits any more, it is not
+    /// compiled on.
     pub compile: Duration,
     /// Period of the epoch ticker. Guests are looked at this often while one runs.
     pub tick: Duration,
@@ -64,7 +64,7 @@ impl Default for RuntimeConfig {
             core_dumps: None,
             max_component_bytes: 64 * 1024 * 1024,
             lane_threads: cores,
-            compile_threads: cores,
+            compiler: CompileConfig::default(),
             compile: Duration::from_secs(600),
             tick: Duration::from_millis(1),
             fast_slice: Duration::from_millis(3),

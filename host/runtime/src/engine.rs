@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
@@ -133,20 +134,55 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
         }
     }
     let mut settings = settings(config, InstanceAllocationStrategy::OnDemand);
-    // What the configured limits need, and not the 4 GiB that would save checks: a larger memory is moved when
-    // it grows beyond.
-    settings
-        .memory_reservation(config.reserved_memory_bytes)
-        .memory_reservation_for_growth(config.reserved_memory_bytes / 4)
-        .memory_guard_size(GUARD_BYTES)
-        .guard_before_linear_memory(false)
-        .gc_heap_reservation(config.reserved_memory_bytes)
-        .gc_heap_reservation_for_growth(config.reserved_memory_bytes / 4);
-    let engine =
-        Engine::new(&settings).map_err(|error| EngineError { message: format!("{error:#}") })?;
+    reserve(&mut settings, config.reserved_memory_bytes);
+    let engine = engine(&settings)?;
     let max_agents = agents_that_fit(config, &room, Allocator::OnDemand, &mut notes);
     let capacity = capacity(config, max_agents, Allocator::OnDemand, notes);
     Ok(Built { engine, capacity, room: None })
+}
+
+fn engine(settings: &Config) -> Result<Engine, EngineError> {
+    Engine::new(settings).map_err(|error| EngineError { message: format!("{error:#}") })
+}
+
+/// Without a pool, memories reserve what the configured limits need, and not the 4 GiB that would save checks: a
+/// larger one is moved when it grows beyond.
+fn reserve(settings: &mut Config, bytes: u64) {
+    settings
+        .memory_reservation(bytes)
+        .memory_reservation_for_growth(bytes / 4)
+        .memory_guard_size(GUARD_BYTES)
+        .guard_before_linear_memory(false)
+        .gc_heap_reservation(bytes)
+        .gc_heap_reservation_for_growth(bytes / 4);
+}
+
+/// What code depends on, of the settings of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CodeSettings {
+    /// Bytes that each memory reserves. `None`: there is a pool.
+    reserved_memory_bytes: Option<u64>,
+}
+
+impl CodeSettings {
+    /// Of an engine that [`build`] made.
+    pub(crate) fn of(config: &RuntimeConfig, allocator: Allocator) -> Self {
+        let reserved_memory_bytes = match allocator {
+            Allocator::Pooling => None,
+            Allocator::OnDemand => Some(config.reserved_memory_bytes),
+        };
+        Self { reserved_memory_bytes }
+    }
+
+    /// An engine that compiles for that one. It reserves nothing, and is not to make instances.
+    pub(crate) fn compiler(self) -> Result<Engine, EngineError> {
+        let config = RuntimeConfig::default();
+        let mut settings = settings(&config, InstanceAllocationStrategy::OnDemand);
+        if let Some(bytes) = self.reserved_memory_bytes {
+            reserve(&mut settings, bytes);
+        }
+        engine(&settings)
+    }
 }
 
 fn capacity(
@@ -252,6 +288,8 @@ fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CoreDumpRules;
+    use crate::aot::Format;
 
     #[test]
     fn more_than_fits_is_cut_with_a_note() {
@@ -260,6 +298,22 @@ mod tests {
         assert!(capacity.max_agents < config.max_agents);
         assert_eq!(capacity.notes.len(), 1, "{:?}", capacity.notes);
         assert!(capacity.notes[0].contains("an agent takes"), "{:?}", capacity.notes);
+    }
+
+    #[test]
+    fn an_engine_loads_what_the_one_beside_it_compiles() {
+        let dumps = CoreDumpRules::in_dir("cores".into());
+        let pool =
+            RuntimeConfig { max_agents: 4, core_dumps: Some(dumps), ..RuntimeConfig::default() };
+        let none = RuntimeConfig { pooling: false, reserved_memory_bytes: 5 << 20, ..pool.clone() };
+        let hashes = [pool, none].map(|config| {
+            let Built { engine, capacity, .. } = build(&config).unwrap();
+            let compiler = CodeSettings::of(&config, capacity.allocator).compiler().unwrap();
+            let hash = Format::of(&engine);
+            assert_eq!(hash, Format::of(&compiler), "{:?}", capacity.allocator);
+            hash
+        });
+        assert_ne!(hashes[0], hashes[1]);
     }
 
     #[test]

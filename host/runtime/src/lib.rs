@@ -1,7 +1,7 @@
 //! The only crate that knows the engine.
 //!
 //! ```text
-//!  Loader ── file ─▶ digest ─▶ AOT cache | compile (low-priority threads) ─▶ world check ─▶ Loaded
+//!  Loader ── file ─▶ digest ─▶ AOT cache | compile (a process of its own) ─▶ world check ─▶ Loaded
 //!  Runtime::instantiate(Loaded) ─▶ Call ─▶ Incarnation ── start / handle / ... ─▶ Call ─▶ Incarnation
 //!                                                                                  └──▶ Exit
 //! ```
@@ -11,7 +11,8 @@
 //! a store that trapped cannot be entered again, because nobody has it.
 //!
 //! - `engine`, `needs`, `ceilings`: engine settings, the pool, what a component needs of it, how many agents fit
-//! - [`loader`], `aot`, `world`: from a file to something that can be instantiated
+//! - [`loader`], `loading`, `aot`, `world`: from a file to something that can be instantiated
+//! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
@@ -28,7 +29,7 @@ mod backtrace;
 mod bindings;
 mod call;
 mod ceilings;
-mod compilers;
+mod compile;
 mod config;
 mod core_dump;
 mod cut;
@@ -41,7 +42,9 @@ mod incarnation;
 mod interfaces;
 mod lanes;
 mod limiter;
+mod load_error;
 pub mod loader;
+mod loading;
 mod logs;
 mod memory;
 mod meter;
@@ -59,6 +62,7 @@ mod ticker;
 mod world;
 
 pub use call::{Call, CallEnd, CallLimits};
+pub use compile::{CodeBounds, CompileConfig, CompilerProgram, compile_component};
 pub use config::RuntimeConfig;
 pub use core_dump::{
     CoreDumpError, CoreDumpFigures, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains,

@@ -12,6 +12,7 @@ use wasmtime::component::Linker;
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
 use crate::call::{Call, CallLimits, Finished};
+use crate::compile::Stopped;
 use crate::core_dump::CoreDumps;
 use crate::engine::{self, Built, Capacity, EngineError};
 use crate::headroom::Headroom;
@@ -134,7 +135,7 @@ impl Runtime {
         let pool = Pool::of(&engine, &capacity);
         let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
-        let loader = Loader::new(config, engine, linker, room, sink)
+        let loader = Loader::new(config, engine, linker, capacity.allocator, room, sink)
             .map_err(io("open the compile cache"))?;
         let executor = Executor {
             ticker: Arc::new(ticker),
@@ -217,7 +218,8 @@ impl Runtime {
         self.lanes.slow()
     }
 
-    /// Loads the component in `path`, or joins whoever is loading it.
+    /// Loads the component in `path`, or joins whoever is loading it. A component that nobody waits for any more is not
+    /// compiled on.
     pub async fn load(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
         self.loader.load(name, path).await
     }
@@ -227,14 +229,30 @@ impl Runtime {
         self.compile
     }
 
-    /// Since when the engine compiles the component in `path`. `None` when it does not.
+    /// Since when the component in `path` is compiled. `None` when it is not.
     pub fn compiling_since(&self, path: &Path) -> Option<Instant> {
         self.loader.compiling_since(path)
     }
 
-    /// Loads a component on the calling thread, filling the AOT cache.
+    /// The same for a thread that may wait, and is none of this runtime.
     pub fn load_blocking(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
-        self.loader.load_blocking(name, path)
+        self.slow_lane().block_on(self.loader.load(name, path))
+    }
+
+    /// Bytes that processes may take now that compile components, all together. They are no part of this one.
+    pub fn compiling_bytes(&self) -> u64 {
+        self.loader.compiling_bytes()
+    }
+
+    /// Ends every compile, and lets none begin from now on, because the container is draining. Starts that wait for
+    /// one are told so.
+    pub fn stop_compiling(&self) {
+        self.loader.stop_compiling(Stopped::Draining);
+    }
+
+    /// Ends every compile, because memory is short. Starts that wait for one are told so.
+    pub fn shed_compiling(&self) {
+        self.loader.stop_compiling(Stopped::MemoryShort);
     }
 
     /// Makes a store and an instance in it.

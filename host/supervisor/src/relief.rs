@@ -78,6 +78,8 @@ impl Relief for Agents {
 
     fn release(&self) {
         let Some(inner) = self.0.upgrade() else { return };
+        // A start that can be made again goes before an agent that lives.
+        inner.container.runtime.shed_compiling();
         inner.container.ended.drop_events();
         inner.registry.forget_excess();
         inner.container.runtime.sweep_pool();

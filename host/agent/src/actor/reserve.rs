@@ -165,7 +165,7 @@ impl Actor<'_> {
         let limit_ms = self.container.runtime.compile_limit().as_millis();
         let component = &self.shared.start.spec.component;
         let text = format!(
-            "component {component} was not compiled within {limit_ms} ms; it is compiled on, for a later start"
+            "component {component} was not compiled within {limit_ms} ms; a later start compiles it again"
         );
         StartError::new(StartPhase::Compile, StartFailure::CompileDeadline, text)
     }
@@ -252,6 +252,14 @@ fn load_failed(error: LoadError) -> StartError {
         LoadError::Unsupported { .. } => (StartPhase::Compile, StartFailure::ComponentUnsupported),
         LoadError::DoesNotFit { .. } => (StartPhase::Admission, StartFailure::ComponentDoesNotFit),
         LoadError::Invalid { .. } => (StartPhase::Compile, StartFailure::ComponentInvalid),
+        LoadError::TooComplex { .. } => (StartPhase::Component, StartFailure::ComponentTooComplex),
+        LoadError::CompileMemory { .. } => (StartPhase::Compile, StartFailure::CompileMemory),
+        LoadError::CompileTime { .. } => (StartPhase::Compile, StartFailure::CompileTime),
+        LoadError::CompilerCrashed { .. } => (StartPhase::Compile, StartFailure::CompilerCrashed),
+        LoadError::CompilerKilled { .. } => (StartPhase::Compile, StartFailure::CompilerKilled),
+        LoadError::NoProcess { .. } => (StartPhase::Admission, StartFailure::NoProcess),
+        LoadError::Draining { .. } => (StartPhase::Admission, StartFailure::Draining),
+        LoadError::MemoryShort { .. } => (StartPhase::Admission, StartFailure::Memory),
         LoadError::Host { .. } => (StartPhase::Compile, StartFailure::Host),
     };
     StartError::new(phase, kind, error.to_string())

@@ -79,6 +79,15 @@ pub type Mebibytes = Whole<1, { 1024 * 1024 }>;
 /// The same, or nothing.
 pub type MebibytesOrNone = Whole<0, { 1024 * 1024 }>;
 
+/// A size of up to a gibibyte.
+pub type Kibibytes = Whole<1, { 1024 * 1024 }>;
+
+/// CPU time of a compiler, which the kernel counts in seconds. At most a day.
+pub type CompileMillis = Whole<1000, { 24 * 3600 * 1000 }>;
+
+/// Memory of a compiler. With less it compiles nothing.
+pub type CompileMebibytes = Whole<64, { 1024 * 1024 }>;
+
 impl<const LEAST: u64, const MOST: u64> Whole<LEAST, MOST> {
     /// As a size in memory; a number that no machine has room for is as good as unbounded.
     pub fn as_usize(self) -> usize {
@@ -230,6 +239,10 @@ pub struct Limits {
     pub hydration_parallel: Count,
     pub hydration_ms: Millis,
     pub compile_ms: Millis,
+    pub compile_cpu_ms: Option<CompileMillis>,
+    pub compile_memory_mb: Option<CompileMebibytes>,
+    pub component_functions: Option<Count>,
+    pub component_function_kb: Option<Kibibytes>,
 }
 
 impl Default for Limits {
@@ -251,6 +264,10 @@ impl Default for Limits {
             hydration_ms: Whole(10_000),
             // A large interpreter takes half a minute on a slow core, and several may wait for each other.
             compile_ms: Whole(600_000),
+            compile_cpu_ms: None,
+            compile_memory_mb: None,
+            component_functions: None,
+            component_function_kb: None,
         }
     }
 }

@@ -1,0 +1,328 @@
+//! One file that is being loaded, from its bytes to a component of a known world.
+//!
+//! ```text
+//!   readers:  read (bounded) ─▶ checks ─▶ SHA-256 ─▶ AOT cache ── there ──▶ world check ─▶ outcome
+//!                                                     │ not there                ▲
+//!   a lane:                                           └─▶ compile ─▶ AOT cache ──┘
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bulkhead_events::SharedSink;
+use bulkhead_events::containment;
+use bulkhead_model::time::millis;
+use bulkhead_model::{Digest, Event};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::RuntimeConfig;
+use crate::aot::{AotCache, Found, read_bounded};
+use crate::compile::{Cancel, CodeBounds, CodeSize, Compiler, Lane, Stopped, Workers};
+use crate::engine::Allocator;
+use crate::loader::{LoadError, Loaded, Outcome, Source};
+use crate::needs::Needs;
+use crate::state::State;
+use crate::world;
+
+/// WebAssembly's page.
+const PAGE_BYTES: u64 = 65_536;
+
+/// Threads that read files and take components from the cache. A disk that does not answer keeps as many.
+const READERS: usize = 4;
+
+/// What all jobs need.
+pub(crate) struct Shared {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<AotCache>,
+    compiler: Compiler,
+    max_bytes: u64,
+    bounds: CodeBounds,
+    /// What a component may need of the pool. `None`: there is no pool.
+    room: Option<Needs>,
+    readers: Workers,
+    quick: Workers,
+    long: Workers,
+    draining: AtomicBool,
+    sink: SharedSink,
+}
+
+/// A file that is being loaded, or was.
+pub(crate) struct Job {
+    name: Arc<str>,
+    path: PathBuf,
+    began: Instant,
+    outcome: watch::Sender<Option<Outcome>>,
+    compiling: OnceLock<Instant>,
+    cancel: Cancel,
+    /// Starts that wait for it. Changed under the lock of those who look for it.
+    pub(crate) waiting: AtomicUsize,
+}
+
+/// A component that is in no cache.
+struct Uncompiled {
+    bytes: Vec<u8>,
+    digest: Digest,
+    lane: Lane,
+}
+
+/// What a step of a job came to.
+enum Step {
+    Done(Arc<Loaded>),
+    Compile(Uncompiled),
+}
+
+impl Job {
+    pub(crate) fn new(name: &Arc<str>, path: &Path) -> Self {
+        Self {
+            name: Arc::clone(name),
+            path: path.to_owned(),
+            began: Instant::now(),
+            outcome: watch::Sender::new(None),
+            compiling: OnceLock::new(),
+            cancel: Cancel::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// What comes of it.
+    pub(crate) async fn outcome(&self) -> Outcome {
+        let mut outcome = self.outcome.subscribe();
+        // The sender is here, so there is one.
+        let lost = || Err(LoadError::host(&self.name, "no result"));
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(lost),
+            Err(_) => lost(),
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.outcome.borrow().is_some()
+    }
+
+    /// Since when it is compiled, if it is or was.
+    pub(crate) fn compiling_since(&self) -> Option<Instant> {
+        self.compiling.get().copied()
+    }
+
+    /// Ends it: a process that compiles is killed, and whoever waits is told at once.
+    pub(crate) fn stop(&self, why: Stopped) {
+        self.cancel.cancel(why);
+        self.settle(Err(LoadError::stopped(&self.name, why)));
+    }
+
+    /// The first outcome stays.
+    fn settle(&self, outcome: Outcome) {
+        self.outcome.send_if_modified(|settled| {
+            let is_first = settled.is_none();
+            if is_first {
+                *settled = Some(outcome);
+            }
+            is_first
+        });
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: &RuntimeConfig,
+        engine: Engine,
+        linker: Linker<State>,
+        allocator: Allocator,
+        room: Option<Needs>,
+        sink: SharedSink,
+    ) -> io::Result<Self> {
+        let cache = match &config.aot_dir {
+            Some(dir) => Some(AotCache::open(dir.clone(), config.aot_bytes, &engine)?),
+            None => None,
+        };
+        Ok(Self {
+            compiler: Compiler::new(config, &engine, allocator)?,
+            engine,
+            linker,
+            cache,
+            max_bytes: config.max_component_bytes,
+            bounds: config.compiler.bounds,
+            room,
+            readers: Workers::start("bulkhead-load", READERS)?,
+            quick: Workers::start("bulkhead-quick", 1)?,
+            long: Workers::start("bulkhead-long", 1)?,
+            draining: AtomicBool::new(false),
+            sink,
+        })
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// From now on nothing is compiled.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Gets a job on its way.
+    pub(crate) fn begin(self: Arc<Self>, job: Arc<Job>) {
+        let shared = Arc::clone(&self);
+        self.readers.spawn(move || {
+            let step = contained(&job, || shared.read(&job));
+            shared.go_on(job, step);
+        });
+    }
+
+    fn go_on(self: Arc<Self>, job: Arc<Job>, step: Result<Step, LoadError>) {
+        let uncompiled = match step {
+            Ok(Step::Compile(uncompiled)) => uncompiled,
+            Ok(Step::Done(loaded)) => return job.settle(Ok(loaded)),
+            Err(error) => return job.settle(Err(error)),
+        };
+        if self.draining.load(Relaxed) {
+            return job.stop(Stopped::Draining);
+        }
+        let shared = Arc::clone(&self);
+        let lane = match uncompiled.lane {
+            Lane::Quick => &self.quick,
+            Lane::Long => &self.long,
+        };
+        lane.spawn(move || {
+            let step = contained(&job, || shared.compile(&job, uncompiled));
+            shared.go_on(job, step);
+        });
+    }
+
+    fn read(&self, job: &Job) -> Result<Step, LoadError> {
+        let (name, path) = (&job.name, &job.path);
+        let bytes = match read_bounded(path, self.max_bytes) {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(bytes)) => {
+                let (name, path) = (Arc::clone(name), path.clone());
+                return Err(LoadError::TooLarge { name, path, bytes, max_bytes: self.max_bytes });
+            }
+            Err(error) => return Err(LoadError::unreadable(name, path, &error)),
+        };
+        check_preamble(&bytes).map_err(|reason| {
+            let (name, path) = (Arc::clone(name), path.clone());
+            LoadError::Invalid { name, path, reason: reason.into() }
+        })?;
+        self.check_room(name, path, &bytes)?;
+        let digest = Digest(Sha256::digest(&bytes).into());
+        if let Some(component) = self.find(&digest) {
+            let loaded = self.link(job, &component, digest, bytes.len(), Source::Cache)?;
+            return Ok(Step::Done(loaded));
+        }
+        let size = CodeSize::of(&bytes);
+        if let Some(reason) = size.beyond(&self.bounds) {
+            let (name, path) = (Arc::clone(name), path.clone());
+            return Err(LoadError::TooComplex { name, path, reason });
+        }
+        Ok(Step::Compile(Uncompiled { bytes, digest, lane: Lane::of(&size) }))
+    }
+
+    /// Before the engine compiles it: it would refuse it in the end.
+    fn check_room(&self, name: &Arc<str>, path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
+        let Some(room) = &self.room else { return Ok(()) };
+        // What cannot be read is no component, and the engine says why.
+        let Ok(needs) = Needs::of(bytes) else { return Ok(()) };
+        let Some(reason) = needs.beyond(room) else { return Ok(()) };
+        Err(LoadError::DoesNotFit { name: Arc::clone(name), path: path.to_owned(), reason })
+    }
+
+    fn find(&self, digest: &Digest) -> Option<Component> {
+        match self.cache.as_ref()?.find(&self.engine, digest) {
+            Found::Ready(component) => Some(component),
+            Found::Nothing => None,
+            Found::Rejected { path, reason } => {
+                self.reject(&path, reason);
+                None
+            }
+        }
+    }
+
+    fn compile(&self, job: &Job, uncompiled: Uncompiled) -> Result<Step, LoadError> {
+        let Uncompiled { bytes, digest, lane } = uncompiled;
+        let _ = job.compiling.set(Instant::now());
+        let entry = match self.compiler.compile(lane, &digest, &bytes, &job.cancel) {
+            Ok(entry) => entry,
+            Err(error) if self.compiler.gets_more_room(&error) => {
+                return Ok(Step::Compile(Uncompiled { bytes, digest, lane: Lane::Long }));
+            }
+            Err(error) => return Err(LoadError::compile(&job.name, &job.path, error)),
+        };
+        let loaded = self.compiler.format().load(&self.engine, &digest, &entry);
+        let component = loaded.map_err(|reason| {
+            let (name, path) = (Arc::clone(&job.name), job.path.clone());
+            match reason.contains("pooling allocator") {
+                true => LoadError::DoesNotFit { name, path, reason },
+                false => LoadError::host(&name, format!("what was compiled is no entry: {reason}")),
+            }
+        })?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.store(&digest, &entry)
+        {
+            // The component is there; only the next boot will be slower.
+            self.reject(&cache.path(&digest), format!("cannot be written: {error}"));
+        }
+        drop(entry);
+        self.link(job, &component, digest, bytes.len(), Source::Compiled).map(Step::Done)
+    }
+
+    fn link(
+        &self,
+        job: &Job,
+        component: &Component,
+        digest: Digest,
+        bytes: usize,
+        source: Source,
+    ) -> Outcome {
+        let world = world::check(component, |component| self.linker.instantiate_pre(component))
+            .map_err(|reason| LoadError::WrongWorld {
+                name: Arc::clone(&job.name),
+                path: job.path.clone(),
+                reason,
+            })?;
+        let pages = component
+            .resources_required()
+            .and_then(|required| required.max_initial_memory_size)
+            .unwrap_or(0);
+        self.sink.record(Event::ComponentLoaded {
+            component: Arc::clone(&job.name),
+            sha256: digest.to_string(),
+            bytes: bytes as u64,
+            source: source.as_str(),
+            duration_ms: millis(job.began.elapsed()),
+        });
+        let initial_memory_bytes = pages.saturating_mul(PAGE_BYTES);
+        let (name, path) = (Arc::clone(&job.name), Arc::from(job.path.as_path()));
+        Ok(Arc::new(Loaded { name, digest, path, initial_memory_bytes, world }))
+    }
+
+    fn reject(&self, path: &Path, reason: String) {
+        let path = path.display().to_string();
+        self.sink.record(Event::CacheEntryRejected { path, reason });
+    }
+}
+
+/// Does a step. A panic of it must reach those who wait, and nobody else.
+fn contained(job: &Job, step: impl FnOnce() -> Result<Step, LoadError>) -> Result<Step, LoadError> {
+    containment::contain(step)
+        .unwrap_or_else(|panicked| Err(LoadError::host(&job.name, panicked.to_string())))
+}
+
+/// Tells what a file is that is no component, from its first eight bytes.
+fn check_preamble(bytes: &[u8]) -> Result<(), &'static str> {
+    match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err("it is a core module; build it for wasm32-wasip2, or wrap it in a component")
+        }
+        [0, b'a', b's', b'm', ..] => Err("it is WebAssembly of another version"),
+        [] => Err("it is empty"),
+        _ => Err("it does not begin like WebAssembly"),
+    }
+}
