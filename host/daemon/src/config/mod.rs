@@ -1,10 +1,12 @@
 //! The configuration: a TOML file, then the environment, then the command line.
 //!
 //! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
+//! - `compiler`: how components are compiled
 //! - `env`: variables that win over the file
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
 
+mod compiler;
 mod env;
 mod file;
 mod settings;

@@ -16,13 +16,14 @@ use bulkhead_model::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
 use bulkhead_model::{
     HttpPolicy, Level, Limits, RestartRules, Secret, SnapshotRules, spec::HttpRule,
 };
-use bulkhead_runtime::{CodeBounds, CompileConfig, CompilerProgram, CoreDumpRules, RuntimeConfig};
+use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_town::{Address, TownConfig};
 use toml::Spanned;
 
-use super::file::{self, CompileMebibytes, CompileMillis, Count, File, Mebibytes, Millis, Whole};
+use super::compiler;
+use super::file::{self, CompileMebibytes, Count, File, Mebibytes, Millis, Whole};
 use crate::cli::{Interrupt, LogFormat};
 
 /// The checked configuration.
@@ -74,12 +75,6 @@ const EVICTION_WEIGHT: RangeInclusive<u32> = 0..=(MAX_WEIGHT as u32 * 100);
 /// Bounds of both times of `[memory]`, in milliseconds: a tenth of a second to ten minutes.
 const MEMORY_MS: RangeInclusive<u64> = 100..=600_000;
 
-/// Of the container's memory, what one compile may take: one in so many.
-const COMPILE_MEMORY_PART: u64 = 2;
-
-/// What one may take however little memory there is, in bytes: a small component takes a third of it.
-const COMPILE_MEMORY_LEAST: u64 = 192 * 1024 * 1024;
-
 impl Settings {
     /// How lines look on the stdout of this process.
     pub fn format(&self) -> Format {
@@ -94,10 +89,8 @@ impl Settings {
     /// The engine's part, in a container with this much memory.
     pub fn runtime(&self, limit_bytes: Option<u64>) -> RuntimeConfig {
         let mut runtime = self.runtime.clone();
-        if let (None, Some(limit)) = (self.compile_memory_bytes, limit_bytes) {
-            let most = runtime.compiler.memory_bytes;
-            runtime.compiler.memory_bytes =
-                (limit / COMPILE_MEMORY_PART).max(COMPILE_MEMORY_LEAST).min(most);
+        if self.compile_memory_bytes.is_none() {
+            compiler::fit_into(&mut runtime.compiler, limit_bytes);
         }
         runtime
     }
@@ -190,7 +183,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             core_dumps: core_dumps(&state_dir, &roles),
             max_component_bytes: file.limits.component_mb.mebibytes(),
             compile: file.limits.compile_ms.millis(),
-            compiler: compiler(&file.limits),
+            compiler: compiler::check(&file.limits),
             ..RuntimeConfig::default()
         },
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),
@@ -215,29 +208,6 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
 fn largest_limit(roles: &BTreeMap<Arc<str>, Role>) -> u64 {
     let limits = roles.values().map(|role| role.limits.memory_bytes);
     limits.max().unwrap_or(Limits::default().memory_bytes)
-}
-
-/// How components are compiled: each in a process that is this program.
-fn compiler(limits: &file::Limits) -> CompileConfig {
-    let default = CompileConfig { program: Some(this_program()), ..CompileConfig::default() };
-    let functions = limits.component_functions.map(|functions| functions.0);
-    let function_bytes = limits.component_function_kb.map(|kb| kb.0 * 1024);
-    CompileConfig {
-        cpu: limits.compile_cpu_ms.map_or(default.cpu, CompileMillis::millis),
-        memory_bytes: limits
-            .compile_memory_mb
-            .map_or(default.memory_bytes, CompileMebibytes::mebibytes),
-        bounds: CodeBounds {
-            functions: functions.unwrap_or(default.bounds.functions),
-            function_bytes: function_bytes.unwrap_or(default.bounds.function_bytes),
-        },
-        ..default
-    }
-}
-
-/// This very program, whatever became of its file since, as one that compiles a component.
-fn this_program() -> CompilerProgram {
-    CompilerProgram { path: "/proc/self/exe".into(), args: vec!["compile-component".into()] }
 }
 
 fn memory(memory: &file::Memory) -> Result<MemorySettings, Problem> {

@@ -2,8 +2,8 @@
 
 use wasmparser::{Parser, Payload};
 
-/// What a component may make the compiler do. Far above what toolchains make: an interpreter of 20 MB has some
-/// 30,000 functions, and its largest body takes a tenth of a mebibyte.
+/// What a component may make the compiler do. Far above what toolchains make: a JavaScript engine of 12 MB has 12,716
+/// functions, and its largest body 168 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeBounds {
     /// Functions of all core modules together.
