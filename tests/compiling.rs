@@ -74,7 +74,8 @@ fn agents_come_up_whose_components_compile_for_longer_than_their_start_may_take(
         let status = host.client().reaches(agent, "running");
         assert_eq!(status["incarnation"], 1, "{status}");
         assert_eq!(host.client().ask(agent, "hi"), "hi");
-        let start = &host.events_of(agent, "agent.start")[0]["timings"];
+        let is_it = |line: &Value| line["event"] == "agent.start" && line["agentId"] == agent;
+        let start = &host.wait_for_line("the start", is_it)["timings"];
         assert!(start["compileUs"].as_u64() > Some(START_MS * 1000), "too quick to show: {start}");
     }
     host.client().health();
