@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bulkhead_model::memory::{Alternative, Eviction};
 use bulkhead_model::{Consequence, CrashRecord, Frame, Symbolized};
 
-use crate::text;
+use bulkhead_printable as text;
 
 /// A line for each record, for a person or as JSON. Safe for a terminal.
 pub fn crash_list(records: &[Arc<CrashRecord>], json: bool) -> String {

@@ -13,8 +13,8 @@ use crate::failure::{Failure, Refusal};
 use crate::http::{Answer, ask};
 use crate::screen::Screen;
 use crate::target::Target;
-use crate::text;
 use crate::waiting::Waiting;
+use bulkhead_printable as text;
 
 /// How long an answer may take that needs no agent.
 pub(crate) const QUICK: Duration = Duration::from_secs(10);

@@ -121,7 +121,7 @@ fn roles_too_small_for(settings: &Settings, loaded: &Loaded) -> Result<usize, Fa
 
 /// Prints a line. A closed pipe or a full disk is an end, and no panic.
 fn say(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}")
+    writeln!(std::io::stdout(), "{}", bulkhead_printable::lines(text))
         .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bulkhead_diagnose::{Input, Options, Progress, diagnose};
+use bulkhead_printable as printable;
 
 use crate::cli::DiagnoseArgs;
 use crate::failure::Failure;
@@ -37,7 +38,8 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode, Failure> {
             Failure::bad_input(format!("cannot write {}: {error}", path.display()))
         })?;
     }
-    let text = if args.json { report.json() + "\n" } else { report.text(columns()) };
+    let text =
+        if args.json { printable::json(&report.json()) + "\n" } else { report.text(columns()) };
     // A reader that has seen enough closes the pipe: that is no failure.
     let _ = io::stdout().write_all(text.as_bytes());
     let code = if report.is_explained() { EXPLAINED } else { UNDECIDED };
@@ -78,14 +80,18 @@ impl Meter {
             Progress::Read { name, bytes } if self.is_seen && self.shown.elapsed() >= LOOK => {
                 self.shown = Instant::now();
                 let megabytes = *bytes as f64 / 1e6;
-                let _ = write!(io::stderr(), "\r\x1b[K{megabytes:.0} MB read, {name}");
+                let _ = write!(
+                    io::stderr(),
+                    "\r\x1b[K{megabytes:.0} MB read, {}",
+                    printable::line(name)
+                );
             }
             Progress::Read { .. } => {}
             Progress::Failed { name, error } => {
                 self.clear();
-                eprintln!(
-                    "bulkhead: cannot read {name} to its end, using what came before: {error}"
-                );
+                let text =
+                    format!("cannot read {name} to its end, using what came before: {error}");
+                eprintln!("bulkhead: {}", printable::line(&text));
             }
         }
     }

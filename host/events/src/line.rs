@@ -83,44 +83,34 @@ pub(crate) fn pretty(json: &str) -> String {
     let (color, reset) = (color_of(&level), "\x1b[0m");
     let mut line = format!("\x1b[2m{time}{reset} {color}{level:<5}{reset} \x1b[1m{event}{reset}");
     if !agent.is_empty() {
-        let _ = write!(line, " \x1b[36m{}{reset}", printable(&agent));
+        let _ = write!(line, " \x1b[36m{}{reset}", bulkhead_printable::line(&agent));
     }
     let first =
         FIRST.iter().filter_map(|key| Some((*key, fields.remove(*key)?))).collect::<Vec<_>>();
     let field = |line: &mut String, key: &str, value: &Value| {
         if !value.is_null() {
-            let _ = write!(line, " \x1b[2m{key}={reset}{}", printable(&value.to_string()));
+            let _ = write!(
+                line,
+                " \x1b[2m{key}={reset}{}",
+                bulkhead_printable::line(&value.to_string())
+            );
         }
     };
     first.iter().for_each(|(key, value)| field(&mut line, key, value));
     if let Some(message) = message.as_ref().and_then(Value::as_str) {
-        let _ = write!(line, " {}", printable(message));
+        let _ = write!(line, " {}", bulkhead_printable::line(message));
     }
     fields.iter().for_each(|(key, value)| field(&mut line, key, value));
     line.push('\n');
     for frame in frames.as_ref().and_then(Value::as_array).into_iter().flatten() {
         let function = frame["function"].as_str().unwrap_or("(no name)");
-        let _ = writeln!(line, "    at {}", printable(function));
+        let _ = writeln!(line, "    at {}", bulkhead_printable::line(function));
     }
     line
 }
 
 /// What a person looks for first.
 const FIRST: [&str; 4] = ["reason", "location", "phase", "hostCall"];
-
-/// `text` without anything that a terminal would obey: control characters, and those that turn the
-/// direction of writing.
-fn printable(text: &str) -> String {
-    let obeyed = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if obeyed(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
 
 fn color_of(level: &str) -> &'static str {
     match level {

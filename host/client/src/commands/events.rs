@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
-use crate::text;
+use bulkhead_printable as text;
 
 /// Between two questions of `--follow`. A ring holds hundreds of events, and a line of a log comes no
 /// sooner to a person who reads it.

@@ -11,9 +11,10 @@ use clap::Args;
 use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
+use crate::sparkline;
 use crate::table::{Cell, Column, draw};
 use crate::words::{bytes, duration, percent, short_bytes};
-use crate::{sparkline, text};
+use bulkhead_printable as text;
 
 /// Use that changes by less in a minute is called level.
 const LEVEL_BYTES_PER_MINUTE: u64 = 16 * 1024;

@@ -9,7 +9,7 @@ use super::input::text_or_stdin;
 use crate::command::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
-use crate::text;
+use bulkhead_printable as text;
 
 /// Arguments of `nudge`.
 #[derive(Debug, Args)]

@@ -13,7 +13,9 @@ use crate::failure::Failure;
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};
 use crate::words::{parse_some_time, short_bytes, short_duration};
-use crate::{text, words};
+use bulkhead_printable as text;
+
+use crate::words;
 
 /// Arguments of `ps`.
 #[derive(Debug, Args)]

@@ -14,7 +14,9 @@ use crate::http::Answer;
 use crate::screen::{Colour, Screen};
 use crate::session::{Call, Session, agent_path, now};
 use crate::words::{bytes, counted, duration, percent};
-use crate::{text, words};
+use bulkhead_printable as text;
+
+use crate::words;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]

@@ -58,6 +58,7 @@ pub fn page(report: &Report) -> Result<String, String> {
 }
 
 fn escape(text: &str) -> String {
+    let text = bulkhead_printable::line(text);
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -65,7 +66,6 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            c if c.is_control() => escaped.push(' '),
             c => escaped.push(c),
         }
     }

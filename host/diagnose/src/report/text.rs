@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use bulkhead_printable as printable;
+
 use super::{Evidence, Picture, Report, Restart, Verdict};
 use crate::read::stamp;
 use crate::rules::Hypothesis;
@@ -35,17 +37,19 @@ pub fn page(report: &Report, columns: usize) -> String {
         let _ = writeln!(page, "({more} more towns have restarts)\n");
     }
     summary(&mut page, report);
-    page
+    // Logs hold what guests wrote: nothing of it reaches a terminal but characters.
+    printable::lines(&page).into_owned()
 }
 
 fn tell(page: &mut String, restart: &Restart) {
-    let town = restart.town.as_deref().unwrap_or("(no town)");
+    let town = printable::line(restart.town.as_deref().unwrap_or("(no town)"));
     let when = match (&restart.at, &restart.last_line_at) {
         (Some(at), _) => format!("restarted {at}"),
         (None, Some(last)) => format!("ended {last}, no restart seen"),
         (None, None) => "ended, no restart seen".into(),
     };
-    let run = restart.run_id.as_deref().map_or_else(String::new, |run| format!(", run {run}"));
+    let run = restart.run_id.as_deref();
+    let run = run.map_or_else(String::new, |run| format!(", run {}", printable::line(run)));
     let lived = duration(restart.lived_ms);
     let _ = writeln!(page, "{town}: {when} after {lived}{run}");
     let confidence = match restart.verdict {
@@ -79,26 +83,21 @@ fn tell(page: &mut String, restart: &Restart) {
     for evidence in evidence.iter().take(MAX_EVIDENCE) {
         let sign = if evidence.r#for { '+' } else { '-' };
         let place = match (&evidence.file, evidence.line) {
-            (Some(file), Some(line)) => format!("  [{file}:{line}]"),
+            (Some(file), Some(line)) => format!("  [{}:{line}]", printable::line(file)),
             _ => String::new(),
         };
         let _ = writeln!(
             page,
             "  {sign} {:<4} {}{place}",
             evidence.hypothesis.id(),
-            clean(&evidence.text)
+            printable::line(&evidence.text)
         );
     }
     let more = evidence.len().saturating_sub(MAX_EVIDENCE);
     if more > 0 {
         let _ = writeln!(page, "    ({more} more)");
     }
-    let _ = writeln!(page, "  next     {}\n", restart.next);
-}
-
-/// Logs hold what guests wrote: nothing of it reaches a terminal but characters.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let _ = writeln!(page, "  next     {}\n", printable::line(&restart.next));
 }
 
 fn word(confidence: crate::judge::Confidence) -> &'static str {
@@ -154,7 +153,8 @@ fn timeline(page: &mut String, picture: &Picture, columns: usize) {
         lives[column(*ts)] = mark(*verdict);
     }
     let (start, end) = (stamp::format(from), stamp::format(to));
-    let _ = writeln!(page, "{}  {} to {}", clean(&picture.town), &start[..19], &end[..19]);
+    let _ =
+        writeln!(page, "{}  {} to {}", printable::line(&picture.town), &start[..19], &end[..19]);
     let _ = writeln!(page, "  restarts {}", lives.iter().collect::<String>());
     if picture.memory.iter().any(|(_, mb)| !mb.is_nan()) {
         let top = memory.iter().copied().fold(1.0, f32::max);
@@ -199,7 +199,7 @@ fn summary(page: &mut String, report: &Report) {
         .agents
         .iter()
         .take(5)
-        .map(|agent| format!("{} ({})", clean(&agent.agent), agent.restarts))
+        .map(|agent| format!("{} ({})", printable::line(&agent.agent), agent.restarts))
         .collect();
     if !agents.is_empty() {
         let _ = writeln!(page, "  agents   {}", agents.join(", "));
@@ -207,7 +207,7 @@ fn summary(page: &mut String, report: &Report) {
     for ongoing in &summary.ongoing {
         let titles: Vec<_> =
             ongoing.hypotheses.iter().map(|one| format!("{}: {}", one.id(), one.title())).collect();
-        let town = ongoing.town.as_deref().unwrap_or("(no town)");
+        let town = printable::line(ongoing.town.as_deref().unwrap_or("(no town)"));
         let _ = writeln!(page, "  last run of {town}: {}", titles.join("; "));
     }
     let input = &summary.input;
@@ -223,6 +223,6 @@ fn summary(page: &mut String, report: &Report) {
         input.doubled_lines
     );
     for note in &summary.notes {
-        let _ = writeln!(page, "  note     {}", clean(note));
+        let _ = writeln!(page, "  note     {}", printable::line(note));
     }
 }

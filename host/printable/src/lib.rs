@@ -1,0 +1,173 @@
+//! Texts of others, made safe for a terminal.
+//!
+//! Guests, logs, files and other hosts choose their own texts, which may hold escape sequences that move the cursor
+//! or rename the window, marks that turn the direction of writing around, and characters without a width that make two
+//! names look the same. Whatever a person sees goes through here as the last step, and only characters that can be
+//! seen come out: the others are shown as `\u{1b}`. What is for programs (JSON) stays the same document.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// One line: line breaks are shown as what they are, like every other character that cannot be seen.
+pub fn line(text: &str) -> Cow<'_, str> {
+    escape(text, false)
+}
+
+/// Several lines: line breaks stay.
+pub fn lines(text: &str) -> Cow<'_, str> {
+    escape(text, true)
+}
+
+/// The first line of a text.
+pub fn first_line(text: &str) -> Cow<'_, str> {
+    line(text.lines().next().unwrap_or_default())
+}
+
+/// JSON as it came, without white space around it. Its parser let no control character of ASCII through but white
+/// space; the others may stand in a text and are written as JSON writes them.
+pub fn json(document: &str) -> String {
+    let mut safe = String::with_capacity(document.len());
+    for found in document.trim().chars() {
+        match found {
+            '\n' | '\t' => safe.push(found),
+            // White space, or the document would not have been read.
+            '\r' => {}
+            found if is_hidden(found) || is_joiner(found) => {
+                let mut units = [0; 2];
+                for unit in found.encode_utf16(&mut units) {
+                    let _ = write!(safe, "\\u{unit:04x}");
+                }
+            }
+            found => safe.push(found),
+        }
+    }
+    safe
+}
+
+fn escape(text: &str, keep_line_breaks: bool) -> Cow<'_, str> {
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) || (keep_line_breaks && byte == b'\n'))
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    let (mut before, mut characters, mut same) = (None, text.chars().peekable(), true);
+    while let Some(found) = characters.next() {
+        let stays = match found {
+            '\n' => keep_line_breaks,
+            found if is_joiner(found) => joins(found, before, characters.peek().copied()),
+            found => !is_hidden(found),
+        };
+        if stays {
+            safe.push(found);
+        } else {
+            same = false;
+            safe.extend(found.escape_default());
+        }
+        before = Some(found);
+    }
+    if same { Cow::Borrowed(text) } else { Cow::Owned(safe) }
+}
+
+/// Whether `found` belongs where it stands: a joiner between two letters of a script that needs it or between two
+/// pictures, a selector behind a picture.
+fn joins(found: char, before: Option<char>, after: Option<char>) -> bool {
+    let is_letter =
+        |one: char| !one.is_ascii() && !one.is_whitespace() && !is_hidden(one) && !is_joiner(one);
+    let (letter_before, letter_after) =
+        (before.is_some_and(is_letter), after.is_some_and(is_letter));
+    match found {
+        '\u{fe0e}' | '\u{fe0f}' => {
+            let ends =
+                after.is_none_or(|after| after == '\u{200d}' || !after.is_ascii_alphanumeric());
+            letter_before && (letter_after || ends)
+        }
+        _ => (letter_before || matches!(before, Some('\u{fe0e}' | '\u{fe0f}'))) && letter_after,
+    }
+}
+
+/// Characters without a width that belong to a text: of Persian, of scripts of India, of pictures.
+fn is_joiner(found: char) -> bool {
+    matches!(found, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
+}
+
+/// What a terminal acts upon, or does not show: control characters, line separators, what turns the direction of
+/// writing around, and what has no width and no place in a text.
+fn is_hidden(found: char) -> bool {
+    found.is_control()
+        || matches!(found,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0d}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_acts_upon_comes_through() {
+        assert_eq!(line("\x1b[2J\x07a\nb\r\t"), r"\u{1b}[2J\u{7}a\nb\r\t");
+        assert_eq!(line("\u{9b}31m\u{7f}\u{202e}"), r"\u{9b}31m\u{7f}\u{202e}");
+        assert_eq!(lines("a\n\x1b]0;title\x07"), "a\n\\u{1b}]0;title\\u{7}");
+        assert_eq!(first_line("one\ntwo"), "one");
+    }
+
+    #[test]
+    fn characters_without_a_width_are_shown() {
+        for hidden in [
+            '\u{200b}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{180e}',
+            '\u{2063}',
+            '\u{e0041}',
+            '\u{3164}',
+            '\u{85}',
+            '\u{61c}',
+            '\u{2066}',
+            '\u{2028}',
+            '\u{fe01}',
+            '\u{e0100}',
+        ] {
+            let text = format!("ma{hidden}yor");
+            assert_eq!(line(&text), format!("ma{}yor", hidden.escape_default()), "{hidden:?}");
+        }
+        // Joiners between letters that need none, in a row, or at an end.
+        for (text, shown) in [
+            ("ad\u{200d}min", r"ad\u{200d}min"),
+            ("admin\u{200c}", r"admin\u{200c}"),
+            ("\u{200d}é", r"\u{200d}é"),
+            ("é\u{200d}\u{200d}é", "é\\u{200d}\\u{200d}é"),
+            ("a\u{fe0f}", r"a\u{fe0f}"),
+        ] {
+            assert_eq!(line(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_seen_stays() {
+        for text in [
+            "grüße 世界 👩\u{200d}🚀",
+            "می\u{200c}خواهم",
+            "❤\u{fe0f} x",
+            "❤\u{fe0f}\u{200d}🔥",
+            "e\u{301}",
+            "",
+        ] {
+            assert!(matches!(line(text), Cow::Borrowed(_)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let text = "a\u{9b}b\u{7f}c\u{202e}d\u{1b}\u{200b}\u{e0041}\u{200d}";
+        let document = format!(" {{\"x\":\r\n\t{}}}\n", serde_json::to_string(text).unwrap());
+        let safe = json(&document);
+        assert!(!safe.chars().any(|found| is_hidden(found) && found != '\n' && found != '\t'));
+        let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(read(&safe), read(&document));
+    }
+}
