@@ -6,6 +6,8 @@ use bulkhead_model::restart::PastEnd;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::view::MissingAgent;
+
 /// One offending field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {
@@ -55,6 +57,12 @@ pub struct ErrorBody {
     /// The ends that led to a quarantine, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Arc<PastEnd>>,
+    /// How many agents that are to be there are not, when that is the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<usize>,
+    /// The first 100 of them, for callers that may see agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<MissingAgent>,
     /// The message whose turn failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -70,18 +78,34 @@ impl ErrorBody {
     }
 }
 
-/// Reads a JSON body, naming the offending field.
-pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Vec<Issue>> {
+/// Reads JSON, naming the offending field. Fields that are not known do nothing: it comes from the disk, or from a
+/// town that may be newer.
+pub(crate) fn parse_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Vec<Issue>> {
+    read_json(json, 0).map(|(value, _)| value)
+}
+
+/// The same, with the names of fields that are not known, the first `most` of them.
+pub(crate) fn read_json<T: DeserializeOwned>(
+    body: &[u8],
+    most: usize,
+) -> Result<(T, Vec<String>), Vec<Issue>> {
     // serde would read a struct from an array as well, by position.
     if body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
         return Err(vec![Issue::new(".", "expected an object, found an array")]);
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| {
+        if unknown.len() < most {
+            unknown.push(path.to_string());
+        }
+    };
+    let noting = serde_ignored::Deserializer::new(&mut json, &mut note);
+    let value = serde_path_to_error::deserialize(noting).map_err(|error| {
         vec![Issue::new(error.path().to_string(), without_values(error.inner()))]
     })?;
     json.end().map_err(|error| vec![Issue::new(".", error.to_string())])?;
-    Ok(value)
+    Ok((value, unknown))
 }
 
 /// What the parser says, without the values that it quotes: they may be secrets.
@@ -95,6 +119,12 @@ fn without_values(error: &serde_json::Error) -> String {
         Some(kind) => format!("expected {expected}, found {kind}"),
         None => format!("expected {expected}"),
     }
+}
+
+/// The issue of a text that is longer than it may be, if it is.
+pub(crate) fn too_long(path: &str, text: Option<&str>, most: usize) -> Option<Issue> {
+    let long = text.is_some_and(|text| text.len() > most);
+    long.then(|| Issue::new(path, format!("must have at most {most} bytes")))
 }
 
 /// The issue of a required field that is absent or empty, if it is.

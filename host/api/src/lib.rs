@@ -1,12 +1,13 @@
 //! The HTTP contract of the control API, as types.
 //!
-//! Field names are the original container's, camel case. Requests ignore fields they do not know,
-//! because the control plane may be newer than the container; answers never hold a secret.
+//! Field names are the original container's, camel case. A field that a request does not know is an issue, or named
+//! in the answer: see [`unknown`]. Answers never hold a secret.
 //!
 //! - [`start`], [`message`], [`settings`], [`town_config`], [`refresh_token`]: requests, each with a `parse` that names every
 //!   offending field
 //! - [`town_registry`]: what the town says its container is to run
 //! - [`town_snapshot`]: how what agents remember lies at the town
+//! - [`unknown`]: what becomes of fields that nobody knows
 //! - [`view`], [`memory`], [`crashes`]: answers
 //! - [`error`]: the one shape of every refusal
 
@@ -21,6 +22,7 @@ pub mod start;
 pub mod town_config;
 pub mod town_registry;
 pub mod town_snapshot;
+pub mod unknown;
 pub mod view;
 
 pub use crashes::CrashesPage;
@@ -33,8 +35,9 @@ pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
 pub use start::{IfRunning, StartRequest};
 pub use town_config::TownConfig;
 pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow};
+pub use unknown::Parsed;
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView,
-    StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer,
+    MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView, StartAnswer,
+    StopAnswer, SyncAnswer, TurnView, UpdateAnswer, WithIgnored,
 };

@@ -3,7 +3,8 @@
 use bulkhead_model::message::MAX_BODY_BYTES;
 use serde::Deserialize;
 
-use crate::error::{Issue, parse_json, required};
+use crate::error::{Issue, required};
+use crate::unknown::{Parsed, parse_shared};
 
 /// A checked message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +20,11 @@ struct Raw {
 
 impl MessageRequest {
     /// Parses and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let raw: Raw = parse_json(body)?;
+    pub fn parse(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &[])?.map(Self::check)
+    }
+
+    fn check(raw: Raw) -> Result<Self, Vec<Issue>> {
         if let Some(issue) = required("prompt", raw.prompt.as_deref()) {
             return Err(vec![issue]);
         }
@@ -40,6 +44,6 @@ mod tests {
     fn a_message_needs_a_prompt() {
         assert_eq!(MessageRequest::parse(b"{}").unwrap_err()[0].path, "prompt");
         assert_eq!(MessageRequest::parse(br#"{"prompt":[]}"#).unwrap_err()[0].path, "prompt");
-        assert_eq!(MessageRequest::parse(br#"{"prompt":"hi"}"#).unwrap().prompt, "hi");
+        assert_eq!(MessageRequest::parse(br#"{"prompt":"hi"}"#).unwrap().request.prompt, "hi");
     }
 }

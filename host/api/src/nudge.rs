@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::error::{Issue, parse_json, required};
+use crate::error::{Issue, required, too_long};
+use crate::unknown::parse_own;
 
 /// Longest nudge, in bytes: a hint, not a document.
 const MAX_NUDGE_BYTES: usize = 16 * 1024;
@@ -32,11 +33,7 @@ struct Raw {
 impl NudgeRequest {
     /// Parses and checks a body.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let Raw { message, source, nudge_id } = parse_json(body)?;
-        let too_long = |path: &str, text: Option<&str>, most: usize| {
-            let long = text.is_some_and(|text| text.len() > most);
-            long.then(|| Issue::new(path, format!("must be at most {most} bytes")))
-        };
+        let Raw { message, source, nudge_id } = parse_own(body)?;
         let issues: Vec<_> = [
             required("message", message.as_deref()),
             too_long("message", message.as_deref(), MAX_NUDGE_BYTES),

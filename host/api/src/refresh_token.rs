@@ -3,7 +3,8 @@
 use bulkhead_model::Secret;
 use serde::Deserialize;
 
-use crate::error::{Issue, parse_json, required};
+use crate::error::{Issue, required};
+use crate::unknown::{Parsed, parse_shared};
 
 /// A checked token of the container for the town. Whether it is any good, only the town knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +20,11 @@ struct Raw {
 
 impl RefreshTokenRequest {
     /// Parses and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let Raw { token } = parse_json(body)?;
+    pub fn parse(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &[])?.map(Self::check)
+    }
+
+    fn check(Raw { token }: Raw) -> Result<Self, Vec<Issue>> {
         let issue = required("token", token.as_ref().map(Secret::expose));
         match (token, issue) {
             (Some(token), None) => Ok(Self { token }),
@@ -36,7 +40,7 @@ mod tests {
     #[test]
     fn a_token_is_required_and_never_quoted() {
         let parse = |body: &str| RefreshTokenRequest::parse(body.as_bytes());
-        assert_eq!(parse(r#"{"token":"hunter2"}"#).unwrap().token.expose(), "hunter2");
+        assert_eq!(parse(r#"{"token":"hunter2"}"#).unwrap().request.token.expose(), "hunter2");
         for (body, path) in [
             ("{}", "token"),
             (r#"{"token":""}"#, "token"),

@@ -4,10 +4,11 @@
 use bulkhead_model::message::MAX_BODY_BYTES;
 use serde::{Deserialize, Deserializer};
 
-use crate::error::{Issue, parse_json, required};
+use crate::error::{Issue, required};
+use crate::unknown::{Parsed, parse_shared};
 
 /// Longest name of a model.
-const MAX_MODEL_BYTES: usize = 256;
+pub(crate) const MAX_MODEL_BYTES: usize = 256;
 
 /// Longest dashboard context. It goes into every request to a model.
 const MAX_CONTEXT_BYTES: usize = 64 * 1024;
@@ -64,8 +65,11 @@ fn given<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Option<String>>, D
 
 impl ModelRequest {
     /// Parses and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let raw: RawModel = parse_json(body)?;
+    pub fn parse(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &["conversationHistory", "organizationId"])?.map(Self::check)
+    }
+
+    fn check(raw: RawModel) -> Result<Self, Vec<Issue>> {
         let small_model = raw.small_model.as_ref().and_then(Option::as_deref);
         let issues: Vec<_> = [
             unusable("model", Some(raw.model.as_deref())),
@@ -92,8 +96,11 @@ fn unusable(path: &str, name: Option<Option<&str>>) -> Option<Issue> {
 
 impl SystemPromptRequest {
     /// Parses and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let raw: RawSystemPrompt = parse_json(body)?;
+    pub fn parse(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &[])?.map(Self::check)
+    }
+
+    fn check(raw: RawSystemPrompt) -> Result<Self, Vec<Issue>> {
         if let Some(issue) = required("systemPrompt", raw.system_prompt.as_deref()) {
             return Err(vec![issue]);
         }
@@ -107,8 +114,11 @@ impl SystemPromptRequest {
 
 impl DashboardContextRequest {
     /// Parses and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        let raw: RawContext = parse_json(body)?;
+    pub fn parse(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &[])?.map(Self::check)
+    }
+
+    fn check(raw: RawContext) -> Result<Self, Vec<Issue>> {
         let Some(context) = raw.context else {
             return Err(vec![Issue::new("context", "is required; an empty text takes it away")]);
         };
@@ -130,13 +140,14 @@ mod tests {
     #[test]
     fn a_model_is_changed_with_what_the_original_brings() {
         let body = br#"{"model":"m","conversationHistory":"[]","organizationId":"o"}"#;
-        let request = ModelRequest::parse(body).unwrap();
+        let Parsed { request, ignored } = ModelRequest::parse(body).unwrap();
+        assert!(ignored.is_empty());
         assert_eq!((request.model.as_str(), request.small_model), ("m", None));
     }
 
     #[test]
     fn a_small_model_that_is_null_is_taken_away_and_one_that_is_absent_stays() {
-        let small = |body: &str| ModelRequest::parse(body.as_bytes()).unwrap().small_model;
+        let small = |body: &str| ModelRequest::parse(body.as_bytes()).unwrap().request.small_model;
         assert_eq!(small(r#"{"model":"m"}"#), None);
         assert_eq!(small(r#"{"model":"m","smallModel":null}"#), Some(None));
         assert_eq!(small(r#"{"model":"m","smallModel":"s"}"#), Some(Some("s".into())));
@@ -164,7 +175,10 @@ mod tests {
     #[test]
     fn a_system_prompt_is_text_within_its_bound() {
         let parse = |body: &str| SystemPromptRequest::parse(body.as_bytes());
-        assert_eq!(parse(r#"{"systemPrompt":"be brief"}"#).unwrap().system_prompt, "be brief");
+        assert_eq!(
+            parse(r#"{"systemPrompt":"be brief"}"#).unwrap().request.system_prompt,
+            "be brief"
+        );
         let long = format!(r#"{{"systemPrompt":"{}"}}"#, "x".repeat(MAX_BODY_BYTES + 1));
         for body in ["{}", r#"{"systemPrompt":""}"#, r#"{"systemPrompt":7}"#, long.as_str()] {
             assert_eq!(paths(parse(body).unwrap_err()), ["systemPrompt"], "{body:.60}");
@@ -174,9 +188,9 @@ mod tests {
     #[test]
     fn a_context_is_text_within_its_bound_and_a_blank_one_takes_it_away() {
         let parse = |body: &str| DashboardContextRequest::parse(body.as_bytes());
-        let text = parse(r#"{"context":"open beads"}"#).unwrap().context;
+        let text = parse(r#"{"context":"open beads"}"#).unwrap().request.context;
         assert_eq!(text.as_deref(), Some("open beads"));
-        assert_eq!(parse(r#"{"context":" "}"#).unwrap().context, None);
+        assert_eq!(parse(r#"{"context":" "}"#).unwrap().request.context, None);
         let long = format!(r#"{{"context":"{}"}}"#, "x".repeat(MAX_CONTEXT_BYTES + 1));
         for body in ["{}", r#"{"context":{}}"#, long.as_str()] {
             assert_eq!(paths(parse(body).unwrap_err()), ["context"], "{body:.60}");

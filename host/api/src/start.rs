@@ -2,10 +2,41 @@
 
 use std::collections::BTreeMap;
 
+use bulkhead_model::message::MAX_BODY_BYTES;
 use bulkhead_model::{AgentId, Secret};
 use serde::Deserialize;
 
-use crate::error::{Issue, parse_json, required};
+use crate::error::{Issue, parse_json, required, too_long};
+use crate::settings::MAX_MODEL_BYTES;
+use crate::unknown::{Parsed, parse_shared};
+
+/// Longest name of an agent, a role, a component, a town or a rig.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Values in `envVars` and `secrets` together.
+const MAX_VALUES: usize = 512;
+
+/// Longest name of one of them.
+const MAX_KEY_BYTES: usize = 256;
+
+/// Bytes of all their names and values together. The body that brings them has at most 2 MiB.
+const MAX_VALUE_BYTES: usize = 1024 * 1024;
+
+/// Of a key that is at fault, in characters.
+const SHOWN_KEY_CHARS: usize = 64;
+
+/// Fields of the original that are taken and not used: git is not done here, and there is one organization.
+const OF_THE_ORIGINAL: [&str; 9] = [
+    "identity",
+    "gitUrl",
+    "branch",
+    "defaultBranch",
+    "organizationId",
+    "lightweight",
+    "startPoint",
+    "platformIntegrationId",
+    "rigs",
+];
 
 /// What to do when the agent starts or runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -83,9 +114,14 @@ struct Raw {
 }
 
 impl StartRequest {
+    /// Parses and checks a request from the disk or from the town. Fields that are not known do nothing.
+    pub fn parse(json: &[u8]) -> Result<Self, Vec<Issue>> {
+        Self::check(parse_json(json)?)
+    }
+
     /// Parses and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
-        Self::check(parse_json::<Raw>(body)?)
+    pub fn parse_body(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &OF_THE_ORIGINAL)?.map(Self::check)
     }
 
     /// A request for `agent_id` in `role`, everything else at its default.
@@ -128,18 +164,14 @@ impl StartRequest {
         if raw.deadline_ms == Some(0) {
             issues.push(Issue::new("deadlineMs", "must be at least 1"));
         }
-        let prompt = raw.prompt.unwrap_or_default();
-        if prompt.len() > bulkhead_model::message::MAX_BODY_BYTES {
-            issues.push(Issue::new("prompt", "must be at most 1 MiB"));
-        }
         let (Some(agent_id), [], Some(role)) = (agent_id, issues.as_slice(), raw.role) else {
             return Err(issues);
         };
-        Ok(Self {
+        let request = Self {
             name: raw.name.unwrap_or_else(|| agent_id.to_string()),
             agent_id,
             role,
-            prompt,
+            prompt: raw.prompt.unwrap_or_default(),
             town_id: raw.town_id,
             rig_id: raw.rig_id,
             system_prompt: raw.system_prompt,
@@ -152,7 +184,51 @@ impl StartRequest {
             if_running: raw.if_running.unwrap_or_default(),
             force: raw.force.unwrap_or(false),
             deadline_ms: raw.deadline_ms,
-        })
+        };
+        let issues = request.beyond_bounds();
+        if issues.is_empty() { Ok(request) } else { Err(issues) }
+    }
+
+    /// What of it is larger than it may be. Whatever lists agents repeats most of it.
+    pub fn beyond_bounds(&self) -> Vec<Issue> {
+        let text = |path, text: &Option<String>, most| too_long(path, text.as_deref(), most);
+        let mut issues: Vec<_> = [
+            too_long("role", Some(&self.role), MAX_NAME_BYTES),
+            too_long("name", Some(&self.name), MAX_NAME_BYTES),
+            too_long("prompt", Some(&self.prompt), MAX_BODY_BYTES),
+            text("townId", &self.town_id, MAX_NAME_BYTES),
+            text("rigId", &self.rig_id, MAX_NAME_BYTES),
+            text("systemPrompt", &self.system_prompt, MAX_BODY_BYTES),
+            text("model", &self.model, MAX_MODEL_BYTES),
+            text("smallModel", &self.small_model, MAX_MODEL_BYTES),
+            text("component", &self.component, MAX_NAME_BYTES),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let maps = [("envVars", &self.env_vars), ("secrets", &self.secrets)];
+        let values =
+            || maps.iter().flat_map(|(path, map)| map.iter().map(move |value| (path, value)));
+        let count = values().count();
+        if count > MAX_VALUES {
+            let text = format!("has {count} values with secrets, at most {MAX_VALUES} are taken");
+            issues.push(Issue::new("envVars", text));
+            return issues;
+        }
+        for (path, (key, _)) in values() {
+            if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                let shown: String = key.chars().take(SHOWN_KEY_CHARS).collect();
+                let text = format!("a name must have 1 to {MAX_KEY_BYTES} bytes");
+                issues.push(Issue::new(format!("{path}.{shown}"), text));
+            }
+        }
+        let bytes: usize = values().map(|(_, (key, value))| key.len() + value.expose().len()).sum();
+        if bytes > MAX_VALUE_BYTES {
+            let text =
+                format!("has {bytes} bytes with secrets, at most {MAX_VALUE_BYTES} are taken");
+            issues.push(Issue::new("envVars", text));
+        }
+        issues
     }
 }
 
@@ -169,10 +245,75 @@ mod tests {
     fn the_original_body_is_accepted() {
         let body = r#"{"agentId":"a1","rigId":"r","townId":"t","role":"polecat","name":"Ann","identity":"x",
             "prompt":"go","model":"m","gitUrl":"u","branch":"b","defaultBranch":"main","envVars":{"K":"v"}}"#;
-        let request = StartRequest::parse(body.as_bytes()).unwrap();
+        let Parsed { request, ignored } = StartRequest::parse_body(body.as_bytes()).unwrap();
+        assert!(ignored.is_empty());
         assert_eq!(request.agent_id.as_str(), "a1");
         assert_eq!(request.env_vars["K"].expose(), "v");
         assert_eq!(request.if_running, IfRunning::Join);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_and_a_newer_one_is_named() {
+        let parse = |more: &str| {
+            let body = format!(r#"{{"agentId":"a","role":"r"{more}}}"#);
+            StartRequest::parse_body(body.as_bytes())
+        };
+        let issues = parse(r#","memoryLimitMB":64,"if_running":"keep""#).unwrap_err();
+        let expected = [
+            Issue::new("memoryLimitMB", "is not known here; did you mean memoryLimitMb?"),
+            Issue::new("if_running", "is not known here; did you mean ifRunning?"),
+        ];
+        assert_eq!(issues, expected);
+        assert_eq!(
+            parse(r#","futureField":1,"lightweight":true"#).unwrap().ignored,
+            ["futureField"]
+        );
+        // A row of the town or of the disk may be of a newer program.
+        let row = br#"{"agentId":"a","role":"r","memoryLimitMB":64}"#;
+        assert_eq!(StartRequest::parse(row).unwrap().memory_limit_mb, None);
+    }
+
+    #[test]
+    fn every_text_and_map_has_its_bound() {
+        let body = |path: &str, text: String| {
+            let mut body = serde_json::json!({"agentId": "a", "role": "r"});
+            body[path] = text.into();
+            body.to_string()
+        };
+        for (path, most) in [
+            ("role", 256),
+            ("name", 256),
+            ("townId", 256),
+            ("rigId", 256),
+            ("model", 256),
+            ("smallModel", 256),
+            ("component", 256),
+            ("prompt", MAX_BODY_BYTES),
+            ("systemPrompt", MAX_BODY_BYTES),
+        ] {
+            assert!(StartRequest::parse(body(path, "x".repeat(most)).as_bytes()).is_ok(), "{path}");
+            let found = issues(&body(path, "x".repeat(most + 1)));
+            assert_eq!(found, [(path.to_owned(), format!("must have at most {most} bytes"))]);
+        }
+        let values = |count: usize, key: usize, value: usize| {
+            let pair = |n| format!("\"{n:0key$}\":\"{}\"", "x".repeat(value));
+            let map = format!("{{{}}}", (0..count).map(pair).collect::<Vec<_>>().join(","));
+            format!(r#"{{"agentId":"a","role":"r","envVars":{map},"secrets":{{"S":"s"}}}}"#)
+        };
+        assert!(StartRequest::parse(values(511, 256, 1).as_bytes()).is_ok());
+        for (body, path) in [
+            (values(512, 1, 1), "envVars".to_owned()),
+            (values(2, 1, 512 * 1024), "envVars".to_owned()),
+            (values(1, 257, 1), format!("envVars.{}", "0".repeat(64))),
+            (
+                r#"{"agentId":"a","role":"r","secrets":{"":"hunter2"}}"#.to_owned(),
+                "secrets.".to_owned(),
+            ),
+        ] {
+            let found = issues(&body);
+            assert_eq!((found.len(), &found[0].0), (1, &path));
+            assert!(!found[0].1.contains("hunter2"));
+        }
     }
 
     #[test]

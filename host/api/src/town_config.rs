@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Issue, parse_json};
+use crate::unknown::{Parsed, parse_shared};
 
 /// Configuration values that a town may set, and that one call may change. The original's has tens.
 pub const MAX_VALUES: usize = 256;
@@ -38,9 +39,17 @@ struct Raw {
 }
 
 impl TownConfig {
-    /// Parses and checks a header or a body.
+    /// Parses and checks a header.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<Issue>> {
-        let raw: Raw = parse_json(json)?;
+        Self::check(parse_json(json)?)
+    }
+
+    /// Parses and checks a body.
+    pub fn parse_body(body: &[u8]) -> Result<Parsed<Self>, Vec<Issue>> {
+        parse_shared(body, &[])?.map(Self::check)
+    }
+
+    fn check(raw: Raw) -> Result<Self, Vec<Issue>> {
         let (mut env_vars, mut issues) = (BTreeMap::new(), Vec::new());
         for (name, values) in [("env_vars", raw.env_vars), ("envVars", raw.env_vars_in_camel_case)]
         {

@@ -230,6 +230,17 @@ impl RestartView {
 /// `GET /agents`.
 pub type AgentList = Vec<AgentView>;
 
+/// An answer, with the fields of its request that were not looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WithIgnored<T> {
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: T,
+    /// Names of fields that are not known here, the first 16 of them, cut to 64 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
+}
+
 /// `POST /agents/start`, 201 or 200.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use bulkhead_api::{ErrorBody, Issue};
+use bulkhead_api::{ErrorBody, Issue, MissingAgent};
 use bulkhead_model::{ExitReason, StartPhase};
 use bulkhead_supervisor::{SendError, SettingsError, StartError, StartFailure, StopError};
 use hyper::StatusCode;
@@ -48,8 +48,8 @@ impl Refusal {
         Self::with_issues("invalid header X-Town-Config", issues)
     }
 
-    pub(crate) fn invalid_query(issue: Issue) -> Self {
-        Self::with_issues("invalid query", vec![issue])
+    pub(crate) fn invalid_query(issues: impl Into<Vec<Issue>>) -> Self {
+        Self::with_issues("invalid query", issues.into())
     }
 
     pub(crate) fn invalid_id(message: impl Into<String>) -> Self {
@@ -61,6 +61,20 @@ impl Refusal {
     pub(crate) fn unauthorized() -> Self {
         let error = "no valid token: send the control token as Authorization: Bearer";
         Self::new(StatusCode::UNAUTHORIZED, error).kind("unauthorized")
+    }
+
+    /// Agents that are to be there are missing, and the caller wants all of them.
+    pub(crate) fn incomplete(missing: usize, agents: Vec<MissingAgent>) -> Self {
+        let named: Vec<_> = agents.iter().map(|agent| agent.agent_id.as_str()).collect();
+        let colon = if named.is_empty() { "" } else { ": " };
+        let error = format!(
+            "not complete: agents that are to be there are missing, {missing} of them{colon}{}",
+            named.join(", ")
+        );
+        let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("agents-missing");
+        refusal.body.missing = Some(missing);
+        refusal.body.agents = agents;
+        refusal
     }
 
     pub(crate) fn internal() -> Self {

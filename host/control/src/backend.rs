@@ -34,8 +34,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError>;
     /// Leaves a nudge for an agent and returns its id.
     fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError>;
-    /// All agents that are known.
-    fn list(&self) -> AgentList;
+    /// Agents that are known, by their ids: those above `after`, at most `limit`.
+    fn list(&self, after: Option<&AgentId>, limit: usize) -> AgentList;
     /// One agent.
     fn status(&self, id: &AgentId) -> Option<AgentView>;
     /// An agent's events with an id above `after`.
@@ -87,8 +87,8 @@ impl Backend for Supervisor {
         Supervisor::nudge(self, id, request)
     }
 
-    fn list(&self) -> AgentList {
-        Supervisor::list(self)
+    fn list(&self, after: Option<&AgentId>, limit: usize) -> AgentList {
+        self.list_after(after, limit)
     }
 
     fn status(&self, id: &AgentId) -> Option<AgentView> {

@@ -3,6 +3,7 @@
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use bulkhead_api::Issue;
+use bulkhead_api::unknown::{issue, nearest};
 use bulkhead_model::AgentId;
 
 use crate::answer::Refusal;
@@ -21,7 +22,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// The query. Keys that a route does not ask for are ignored; of a repeated key the last one counts.
+/// The query, once it is known which keys may be in it. Of a repeated key the last one counts.
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
@@ -35,7 +36,42 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     }
 }
 
+/// The query of a route that asks for nothing: a key in it is a mistake.
+pub(crate) struct NoParams;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParams {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Ok(params) = Params::from_request_parts(parts, state).await;
+        params.only(&[]).map(|_| Self)
+    }
+}
+
+/// Keys that an answer names, at most.
+const MAX_NAMED: usize = 16;
+
 impl Params {
+    /// Refuses other keys than these.
+    pub(crate) fn only(self, known: &[&str]) -> Result<Self, Refusal> {
+        let unknown =
+            self.0.iter().filter(|(key, _)| !known.contains(&key.as_str())).take(MAX_NAMED);
+        let issues: Vec<_> = unknown.map(|(key, _)| issue(key, nearest(key, known))).collect();
+        if issues.is_empty() { Ok(self) } else { Err(Refusal::invalid_query(issues)) }
+    }
+
+    /// Whether `key` is there and means yes.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, Refusal> {
+        let Some((_, text)) = self.0.iter().rfind(|(name, _)| name == key) else {
+            return Ok(false);
+        };
+        match text.as_str() {
+            "" | "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(Refusal::invalid_query([Issue::new(key, "must be true, 1, false or 0")])),
+        }
+    }
+
     /// The text at `key`, when there is one that is not empty.
     pub(crate) fn text(&self, key: &str) -> Option<String> {
         let (_, text) = self.0.iter().rfind(|(name, _)| name == key)?;
@@ -49,7 +85,7 @@ impl Params {
             Ok(number) if number <= max => Ok(Some(number)),
             _ => {
                 let rule = format!("must be a whole number from 0 to {max}");
-                Err(Refusal::invalid_query(Issue::new(key, rule)))
+                Err(Refusal::invalid_query([Issue::new(key, rule)]))
             }
         }
     }
@@ -64,6 +100,38 @@ mod tests {
         let Query(pairs) = Query::try_from_uri(&uri).unwrap();
         let refused = |refusal: Refusal| refusal.body.issues[0].path.clone();
         Params(pairs).whole_number("wait", 100).map_err(refused)
+    }
+
+    fn params(query: &str) -> Params {
+        let uri = format!("/x?{query}").parse().unwrap();
+        let Query(pairs) = Query::try_from_uri(&uri).unwrap();
+        Params(pairs)
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_with_the_nearest_one() {
+        assert!(params("after=1&limit=2").only(&["after", "limit"]).is_ok());
+        assert!(params("").only(&[]).is_ok());
+        let refusal = params("afetr=1&zzz=2&after=3").only(&["after", "limit"]).err().unwrap();
+        let said: Vec<_> =
+            refusal.body.issues.iter().map(|one| (&*one.path, &*one.message)).collect();
+        let expected =
+            [("afetr", "is not known here; did you mean after?"), ("zzz", "is not known here")];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_flag_has_few_forms() {
+        let flag = |query| params(query).flag("strict").map_err(|refusal| refusal.status.as_u16());
+        for yes in ["strict=true", "strict=1", "strict", "strict=", "strict=0&strict=1"] {
+            assert_eq!(flag(yes), Ok(true), "{yes}");
+        }
+        for no in ["strict=false", "strict=0", "", "other=1"] {
+            assert_eq!(flag(no), Ok(false), "{no}");
+        }
+        for wrong in ["strict=yes", "strict=TRUE", "strict=2", "strict=%FF"] {
+            assert_eq!(flag(wrong), Err(400), "{wrong}");
+        }
     }
 
     #[test]

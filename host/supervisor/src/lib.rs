@@ -162,10 +162,13 @@ impl Supervisor {
 
     /// All agents that are known, ended ones included, by id.
     pub fn list(&self) -> AgentList {
-        let mut views: Vec<_> =
-            self.0.registry.all().iter().filter_map(|agent| agent.view()).collect();
-        views.sort_unstable_by(|a, b| a.agent_id.cmp(&b.agent_id));
-        views
+        self.list_after(None, usize::MAX)
+    }
+
+    /// Those with an id above `after`, at most `limit`.
+    pub fn list_after(&self, after: Option<&AgentId>, limit: usize) -> AgentList {
+        let agents = self.0.registry.after(after);
+        agents.iter().filter_map(|agent| agent.view()).take(limit).collect()
     }
 
     /// One agent.

@@ -63,6 +63,14 @@ impl Registry {
         self.lock().agents.values().map(Arc::clone).collect()
     }
 
+    /// Agents with an id above `after`, by their ids.
+    pub(crate) fn after(&self, after: Option<&AgentId>) -> Vec<Arc<Agent>> {
+        let inner = self.lock();
+        let mut agents: Vec<_> = inner.agents.iter().filter(|(id, _)| Some(*id) > after).collect();
+        agents.sort_unstable_by_key(|(id, _)| *id);
+        agents.into_iter().map(|(_, agent)| Arc::clone(agent)).collect()
+    }
+
     /// Forgets the agents that are more, or hold more, than ended agents may.
     pub(crate) fn forget_excess(&self) {
         let ended = &self.container.ended;

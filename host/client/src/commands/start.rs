@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_api::{Issue, StartAnswer, StartRequest};
+use bulkhead_api::{Issue, StartAnswer, StartRequest, WithIgnored};
 use bulkhead_model::message::MAX_BODY_BYTES;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
@@ -12,8 +12,8 @@ use super::input::{file_or_stdin, text_or_stdin};
 use crate::command::{HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, LONG, Session};
-use crate::text;
 use crate::words::parse_some_time;
+use bulkhead_printable as text;
 
 /// Largest request of `--file` and largest file of `--env-file`: the largest body that the control server takes.
 const MAX_FILE_BYTES: usize = 2 * 1024 * 1024;
@@ -160,7 +160,7 @@ impl StartArgs {
             of_file.ok_or(format!("{name} of the request is no object"))?.extend(values);
         }
         let body = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
-        let request = StartRequest::parse(&body).map_err(wrong_request)?;
+        let request = StartRequest::parse_body(&body).map_err(wrong_request)?.request;
         self.request = Some((request, body));
         Ok(())
     }
@@ -241,7 +241,15 @@ pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failu
     if session.json {
         return session.print_json::<StartAnswer>(&answer);
     }
-    let StartAnswer { agent, joined } = session.read(&answer)?;
+    let WithIgnored { answer: started, ignored } =
+        session.read::<WithIgnored<StartAnswer>>(&answer)?;
+    if !ignored.is_empty() {
+        eprintln!(
+            "bulkhead: the host does not know these fields: {}",
+            text::line(&ignored.join(", "))
+        );
+    }
+    let StartAnswer { agent, joined } = started;
     let what = match (answer.status, joined) {
         (_, true) => "was there already",
         (201, false) => "started",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::Response;
 use bulkhead_api::crashes::MAX_CRASHES;
 use bulkhead_api::{CrashesPage, Issue};
 use bulkhead_model::{AgentId, CrashRecord, ExitReason};
@@ -15,29 +16,33 @@ use hyper::StatusCode;
 
 use crate::Backend;
 use crate::answer::Refusal;
-use crate::params::{Params, PathId};
+use crate::long;
+use crate::params::{NoParams, Params, PathId};
 
 pub(super) async fn list<B: Backend>(
     State(backend): State<B>,
     params: Params,
-) -> Result<Json<CrashesPage>, Refusal> {
+) -> Result<Response, Refusal> {
+    let params = params.only(&["agent", "reason", "before", "after", "limit"])?;
     let agent = params.text("agent").map(|text: String| AgentId::parse(&text)).transpose();
     let agent =
-        agent.map_err(|error| Refusal::invalid_query(Issue::new("agent", error.to_string())))?;
-    page(&backend, &params, agent)
+        agent.map_err(|error| Refusal::invalid_query([Issue::new("agent", error.to_string())]))?;
+    page(backend, &params, agent).await
 }
 
 pub(super) async fn of_agent<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
     params: Params,
-) -> Result<Json<CrashesPage>, Refusal> {
-    page(&backend, &params, Some(id))
+) -> Result<Response, Refusal> {
+    let params = params.only(&["reason", "before", "after", "limit"])?;
+    page(backend, &params, Some(id)).await
 }
 
 pub(super) async fn one<B: Backend>(
     State(backend): State<B>,
     Path(crash_id): Path<String>,
+    _: NoParams,
 ) -> Result<Json<Arc<CrashRecord>>, Refusal> {
     backend.crash(&crash_id).map(Json).ok_or_else(|| {
         let error = format!("no such crash: {}", crate::refused::cut(&crash_id, 128));
@@ -45,11 +50,11 @@ pub(super) async fn one<B: Backend>(
     })
 }
 
-fn page<B: Backend>(
-    backend: &B,
+async fn page<B: Backend>(
+    backend: B,
     params: &Params,
     agent: Option<AgentId>,
-) -> Result<Json<CrashesPage>, Refusal> {
+) -> Result<Response, Refusal> {
     let reason = params.text("reason").map(|word| reason(&word)).transpose()?;
     let limit = params.whole_number("limit", MAX_CRASHES)?;
     let default = CrashFilter::default();
@@ -60,13 +65,16 @@ fn page<B: Backend>(
         after: params.text("after"),
         limit: limit.map_or(default.limit, |limit| limit as usize),
     };
-    let CrashPage { records, more, cursor_lost } = backend.crashes(&filter);
-    Ok(Json(CrashesPage { crashes: records, more, cursor_lost }))
+    long::json(move || {
+        let CrashPage { records, more, cursor_lost } = backend.crashes(&filter);
+        CrashesPage { crashes: records, more, cursor_lost }
+    })
+    .await
 }
 
 fn reason(word: &str) -> Result<ExitReason, Refusal> {
     serde_json::from_value(word.into()).map_err(|_| {
         let known = ExitReason::NAMES.join(", ");
-        Refusal::invalid_query(Issue::new("reason", format!("must be one of {known}")))
+        Refusal::invalid_query([Issue::new("reason", format!("must be one of {known}"))])
     })
 }

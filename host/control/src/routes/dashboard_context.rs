@@ -2,17 +2,20 @@
 
 use axum::Json;
 use axum::extract::State;
-use bulkhead_api::{DashboardContextRequest, UpdateAnswer};
+use bulkhead_api::{DashboardContextRequest, Parsed, UpdateAnswer, WithIgnored};
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
+use crate::params::NoParams;
 
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
+    _: NoParams,
     body: WholeBody,
-) -> Result<Json<UpdateAnswer>, Refusal> {
-    let request = DashboardContextRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+) -> Result<Json<WithIgnored<UpdateAnswer>>, Refusal> {
+    let parsed = DashboardContextRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let Parsed { request, ignored } = parsed;
     backend.set_dashboard_context(request);
-    Ok(Json(UpdateAnswer { updated: true }))
+    Ok(Json(WithIgnored { answer: UpdateAnswer { updated: true }, ignored }))
 }

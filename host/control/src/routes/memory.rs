@@ -9,15 +9,19 @@ use bulkhead_supervisor::SendError;
 
 use crate::Backend;
 use crate::answer::Refusal;
-use crate::params::PathId;
+use crate::params::{NoParams, PathId};
 
-pub(super) async fn container<B: Backend>(State(backend): State<B>) -> Json<ContainerMemoryView> {
+pub(super) async fn container<B: Backend>(
+    State(backend): State<B>,
+    _: NoParams,
+) -> Json<ContainerMemoryView> {
     Json(backend.memory())
 }
 
 pub(super) async fn agent<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
+    _: NoParams,
 ) -> Result<Json<AgentMemoryView>, Refusal> {
     backend.agent_memory(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
 }

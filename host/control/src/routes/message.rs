@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bulkhead_api::{MessageAnswer, MessageRequest, TurnView};
+use bulkhead_api::{MessageAnswer, MessageRequest, Parsed, TurnView, WithIgnored};
 use bulkhead_model::{Next, Outcome, Sender};
 use bulkhead_supervisor::{Delivery, TurnReport};
 use hyper::StatusCode;
@@ -37,25 +37,30 @@ pub(super) async fn post<B: Backend>(
     params: Params,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
-    let wait_ms = params.whole_number("wait", MAX_WAIT_MS)?;
-    let request = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let wait_ms = params.only(&["wait"])?.whole_number("wait", MAX_WAIT_MS)?;
+    let parsed = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let Parsed { request, ignored } = parsed;
     drop(body);
     let delivery = backend.send(&id, Sender::Operator, request.prompt.into())?;
     match wait_ms {
-        None => Ok(sent(StatusCode::OK, delivery.message_id, None)),
-        Some(ms) => wait_for(delivery, Duration::from_millis(ms)).await,
+        None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),
+        Some(ms) => wait_for(delivery, Duration::from_millis(ms), ignored).await,
     }
 }
 
-async fn wait_for(delivery: Delivery, wait: Duration) -> Result<Response, Refusal> {
+async fn wait_for(
+    delivery: Delivery,
+    wait: Duration,
+    ignored: Vec<String>,
+) -> Result<Response, Refusal> {
     let Delivery { message_id, report } = delivery;
     let Ok(report) = timeout(wait, report).await else {
         let turn = TurnView { outcome: "pending".to_owned(), reply: None };
-        return Ok(sent(StatusCode::ACCEPTED, message_id, Some(turn)));
+        return Ok(sent(StatusCode::ACCEPTED, message_id, Some(turn), ignored));
     };
     match report {
         Ok(TurnReport::Finished(outcome)) => {
-            Ok(sent(StatusCode::OK, message_id, Some(view(outcome))))
+            Ok(sent(StatusCode::OK, message_id, Some(view(outcome)), ignored))
         }
         Ok(TurnReport::Failed { code, message }) => {
             Err(Refusal::turn_failed(message_id, code, message))
@@ -71,8 +76,14 @@ async fn wait_for(delivery: Delivery, wait: Duration) -> Result<Response, Refusa
     }
 }
 
-fn sent(status: StatusCode, message_id: String, turn: Option<TurnView>) -> Response {
-    (status, Json(MessageAnswer { sent: true, message_id, turn })).into_response()
+fn sent(
+    status: StatusCode,
+    message_id: String,
+    turn: Option<TurnView>,
+    ignored: Vec<String>,
+) -> Response {
+    let answer = MessageAnswer { sent: true, message_id, turn };
+    (status, Json(WithIgnored { answer, ignored })).into_response()
 }
 
 fn view(outcome: Outcome) -> TurnView {

@@ -1,28 +1,35 @@
-//! `GET /metrics`: the container in numbers, as OpenMetrics text. `METRICS.md` of this crate lists them.
+//! `GET /metrics`: the container in numbers, as text of OpenMetrics or Prometheus. `METRICS.md` of this crate
+//! lists them.
 //!
 //! Behind the token, unlike the probes: the figures tell how much the agents do and how they end.
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{ACCEPT, CONTENT_TYPE, VARY};
 
 use crate::Backend;
-use crate::connections::Slots;
-use crate::exposition::{self, Scrape};
+use crate::exposition::{self, Format, Scrape};
+use crate::params::NoParams;
+use crate::places::Places;
 use crate::process::Process;
 use crate::town::Town;
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
-    Extension(slots): Extension<Slots>,
+    Extension(places): Extension<Places>,
     Extension(Town(town)): Extension<Town>,
+    _: NoParams,
+    headers: HeaderMap,
 ) -> Response {
     let scrape = Scrape {
         metrics: backend.metrics(),
         town: town.map(|town| town.figures()),
-        connections: slots.taken(),
+        connections: places,
         process: Process::read(),
     };
-    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::text(scrape)).into_response()
+    let format = Format::asked(&headers);
+    let about = [(CONTENT_TYPE, format.content_type()), (VARY, ACCEPT.as_str())];
+    (about, exposition::text(scrape, format)).into_response()
 }

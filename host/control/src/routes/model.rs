@@ -2,19 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use bulkhead_api::{ModelRequest, UpdateAnswer};
+use bulkhead_api::{ModelRequest, Parsed, UpdateAnswer, WithIgnored};
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::PathId;
+use crate::params::{NoParams, PathId};
 
 pub(super) async fn patch<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
+    _: NoParams,
     body: WholeBody,
-) -> Result<Json<UpdateAnswer>, Refusal> {
-    let request = ModelRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+) -> Result<Json<WithIgnored<UpdateAnswer>>, Refusal> {
+    let parsed = ModelRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let Parsed { request, ignored } = parsed;
     backend.set_model(&id, request)?;
-    Ok(Json(UpdateAnswer { updated: true }))
+    Ok(Json(WithIgnored { answer: UpdateAnswer { updated: true }, ignored }))
 }

@@ -8,11 +8,12 @@ use bulkhead_api::{NudgeAnswer, NudgeRequest};
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::PathId;
+use crate::params::{NoParams, PathId};
 
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
+    _: NoParams,
     body: WholeBody,
 ) -> Result<Json<NudgeAnswer>, Refusal> {
     let request = NudgeRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;

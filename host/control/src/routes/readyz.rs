@@ -5,7 +5,7 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use bulkhead_api::{MissingAgent, Readiness};
+use bulkhead_api::Readiness;
 use hyper::StatusCode;
 
 use crate::Backend;
@@ -21,6 +21,7 @@ pub(super) async fn get<B: Backend>(
     trusted: Option<Extension<Trusted>>,
     params: Params,
 ) -> Result<Json<Readiness>, Refusal> {
+    let strict = params.only(&["strict"])?.flag("strict")?;
     if !backend.is_ready() {
         let error = match backend.health().draining {
             Some(true) => {
@@ -34,18 +35,8 @@ pub(super) async fn get<B: Backend>(
     let missing = agents.len();
     // Probes have no token, and learn nothing of agents but their number.
     agents.truncate(if trusted.is_some() { MAX_NAMED } else { 0 });
-    if missing > 0 && params.text("strict").as_deref() == Some("true") {
-        return Err(incomplete(missing, &agents));
+    if missing > 0 && strict {
+        return Err(Refusal::incomplete(missing, agents));
     }
     Ok(Json(Readiness { status: "ready".into(), missing, agents }))
-}
-
-fn incomplete(missing: usize, agents: &[MissingAgent]) -> Refusal {
-    let named: Vec<_> = agents.iter().map(|agent| agent.agent_id.as_str()).collect();
-    let colon = if named.is_empty() { "" } else { ": " };
-    let error = format!(
-        "not complete: agents that are to be there are missing, {missing} of them{colon}{}",
-        named.join(", ")
-    );
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("agents-missing")
 }

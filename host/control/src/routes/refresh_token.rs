@@ -1,18 +1,21 @@
 //! `POST /refresh-token`: a new token for the calls of the town. It is swapped in place; no agent is restarted.
 
 use axum::{Extension, Json};
-use bulkhead_api::{Issue, RefreshTokenAnswer, RefreshTokenRequest};
+use bulkhead_api::{Issue, Parsed, RefreshTokenAnswer, RefreshTokenRequest, WithIgnored};
 use hyper::StatusCode;
 
 use crate::answer::Refusal;
 use crate::body::WholeBody;
+use crate::params::NoParams;
 use crate::town::Town;
 
 pub(super) async fn post(
     Extension(Town(town)): Extension<Town>,
+    _: NoParams,
     body: WholeBody,
-) -> Result<Json<RefreshTokenAnswer>, Refusal> {
-    let request = RefreshTokenRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+) -> Result<Json<WithIgnored<RefreshTokenAnswer>>, Refusal> {
+    let parsed = RefreshTokenRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let Parsed { request, ignored } = parsed;
     let town = town.ok_or_else(|| {
         Refusal::new(StatusCode::CONFLICT, "this container has no town to call")
             .kind("no-town")
@@ -20,5 +23,5 @@ pub(super) async fn post(
     })?;
     let invalid = |problem| Refusal::invalid_body(vec![Issue::new("token", problem)]);
     town.refresh_token(request.token).map_err(invalid)?;
-    Ok(Json(RefreshTokenAnswer { refreshed: true }))
+    Ok(Json(WithIgnored { answer: RefreshTokenAnswer { refreshed: true }, ignored }))
 }

@@ -7,11 +7,12 @@ use bulkhead_supervisor::SendError;
 
 use crate::Backend;
 use crate::answer::Refusal;
-use crate::params::PathId;
+use crate::params::{NoParams, PathId};
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
+    _: NoParams,
 ) -> Result<Json<AgentView>, Refusal> {
     backend.status(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
 }

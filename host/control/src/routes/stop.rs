@@ -6,7 +6,7 @@ use bulkhead_api::StopAnswer;
 
 use crate::Backend;
 use crate::answer::Refusal;
-use crate::params::PathId;
+use crate::params::{NoParams, PathId};
 
 /// Who asked, in the line of the agent's exit.
 const BY: &str = "control-api";
@@ -14,6 +14,7 @@ const BY: &str = "control-api";
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
+    _: NoParams,
 ) -> Result<Json<StopAnswer>, Refusal> {
     Ok(Json(backend.stop(&id, BY).await?))
 }

@@ -10,12 +10,13 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
-use bulkhead_api::{Issue, SyncAnswer, TownConfig};
+use bulkhead_api::{Issue, SyncAnswer, TownConfig, WithIgnored};
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::auth::Trusted;
 use crate::body::WholeBody;
+use crate::params::NoParams;
 
 const HEADER: &str = "x-town-config";
 
@@ -23,12 +24,17 @@ const HEADER: &str = "x-town-config";
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     headers: HeaderMap,
+    _: NoParams,
     body: WholeBody,
-) -> Result<Json<SyncAnswer>, Refusal> {
+) -> Result<Json<WithIgnored<SyncAnswer>>, Refusal> {
+    let mut ignored = Vec::new();
     if !headers.contains_key(HEADER) {
-        sync(&backend, body.as_slice()).map_err(Refusal::invalid_body)?;
+        let parsed = TownConfig::parse_body(body.as_slice()).map_err(Refusal::invalid_body)?;
+        let config = parsed.request;
+        ignored = parsed.ignored;
+        sync(&backend, &config).map_err(Refusal::invalid_body)?;
     }
-    Ok(Json(SyncAnswer { synced: true }))
+    Ok(Json(WithIgnored { answer: SyncAnswer { synced: true }, ignored }))
 }
 
 /// Takes the header of every call.
@@ -41,7 +47,9 @@ pub(super) async fn from_header<B: Backend>(
         let mut values = request.headers().get_all(HEADER).iter();
         if let Some(value) = values.next() {
             let synced = match values.next() {
-                None => sync(&backend, value.as_bytes()),
+                None => {
+                    TownConfig::parse(value.as_bytes()).and_then(|config| sync(&backend, &config))
+                }
                 Some(_) => Err(vec![Issue::new(".", "is given more than once")]),
             };
             synced.map_err(Refusal::invalid_town_config)?;
@@ -50,7 +58,6 @@ pub(super) async fn from_header<B: Backend>(
     Ok(next.run(request).await)
 }
 
-fn sync<B: Backend>(backend: &B, json: &[u8]) -> Result<(), Vec<Issue>> {
-    let config = TownConfig::parse(json)?;
-    backend.sync_config(&config).map_err(|error| vec![Issue::new("env_vars", error.to_string())])
+fn sync<B: Backend>(backend: &B, config: &TownConfig) -> Result<(), Vec<Issue>> {
+    backend.sync_config(config).map_err(|error| vec![Issue::new("env_vars", error.to_string())])
 }

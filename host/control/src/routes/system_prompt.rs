@@ -3,19 +3,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use bulkhead_api::{SystemPromptRequest, UpdateAnswer};
+use bulkhead_api::{Parsed, SystemPromptRequest, UpdateAnswer, WithIgnored};
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::PathId;
+use crate::params::{NoParams, PathId};
 
 pub(super) async fn put<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
+    _: NoParams,
     body: WholeBody,
-) -> Result<Json<UpdateAnswer>, Refusal> {
-    let request = SystemPromptRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+) -> Result<Json<WithIgnored<UpdateAnswer>>, Refusal> {
+    let parsed = SystemPromptRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
+    let Parsed { request, ignored } = parsed;
     backend.set_system_prompt(&id, request)?;
-    Ok(Json(UpdateAnswer { updated: true }))
+    Ok(Json(WithIgnored { answer: UpdateAnswer { updated: true }, ignored }))
 }

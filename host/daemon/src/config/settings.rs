@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::StartRequest;
+use bulkhead_api::{Issue, StartRequest};
 use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_events::{Format, LogConfig};
 use bulkhead_memory::shedding::MAX_WEIGHT;
@@ -161,6 +161,8 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             listen: file.server.listen.0,
             token: file.server.token,
             allow_unauthenticated: file.server.allow_unauthenticated,
+            allowed_hosts: file.server.allowed_hosts.into_iter().map(|name| name.0).collect(),
+            probe_listen: file.server.probe_listen.map(|listen| listen.0),
             limits: ControlLimits::default(),
         },
         town_id: file.town.id.clone(),
@@ -549,6 +551,10 @@ fn check_agents(
         request.model = agent.model;
         if let Some(name) = agent.name {
             request.name = name;
+        }
+        if let Some(issue) = request.beyond_bounds().into_iter().next() {
+            let Issue { path, message } = issue;
+            return Err(Problem { key: format!("agents[{index}].{path}"), message, span: id_span });
         }
         requests.push(request);
     }
