@@ -25,6 +25,7 @@ run *args: build guests
         export BULKHEAD_MODEL_BASE_URL
         echo "scripted model server on $BULKHEAD_MODEL_BASE_URL (set BULKHEAD_MODEL_BASE_URL to use a real one)"
     fi
+    echo "in another terminal: BULKHEAD_CONFIG=guest/town.toml target/debug/bulkhead ps"
     # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
     # shell waits for it.
     "$CARGO_TARGET_DIR/debug/bulkhead" run --config guest/town.toml {{ args }} &
@@ -62,6 +63,20 @@ nightly: build guests
         EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run -E 'binary(kill_matrix) | binary(kill_twice) \
         | binary(durable_kills) | binary(database_kill) | binary(kill) | binary(exit_matrix) | binary(properties) | test(flapping)'
     just soak 20
+    just browser
+    just lint-metrics
+
+# a real browser against the control API; wants Debian's package chromium
+browser: build guests
+    cargo test -p bulkhead-tests --test browser -- --ignored --test-threads=1
+
+# what strict readers of metrics say of `GET /metrics`; wants promtool (Debian's package prometheus) and Python
+lint-metrics: build guests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    python3 -m venv "$CARGO_TARGET_DIR/lint-metrics"
+    "$CARGO_TARGET_DIR/lint-metrics/bin/pip" install --quiet prometheus-client==0.22.1
+    PATH="$CARGO_TARGET_DIR/lint-metrics/bin:$PATH" cargo test -p bulkhead-tests --test metrics -- --ignored strict
 
 # record anew what the host writes when it ends in every way, with labels: the corpus of `bulkhead diagnose`
 record-corpus rounds="3": build guests

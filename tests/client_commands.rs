@@ -11,6 +11,8 @@ use tempfile::TempDir;
 mod answers;
 #[path = "client_commands/failures.rs"]
 mod failures;
+#[path = "client_commands/health.rs"]
+mod health;
 #[path = "client_commands/hosts.rs"]
 mod hosts;
 #[path = "client_commands/terminal.rs"]
@@ -66,7 +68,11 @@ impl Person {
 
     /// One who asks this host.
     fn of(host: &Host) -> Self {
-        Self::at(&format!("http://{}", host.address()))
+        let person = Self::at(&format!("http://{}", host.address()));
+        match host.client().token() {
+            Some(token) => person.with("BULKHEAD_CONTROL_TOKEN", token),
+            None => person,
+        }
     }
 
     /// The same with another variable.

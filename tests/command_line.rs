@@ -100,7 +100,7 @@ fn a_token_is_wanted_by_everything_but_the_probes_and_never_shown() {
     let host = Host::builder().toml(&format!("[server]\ntoken = \"{TOKEN}\"")).start();
     let get = |path: &str, header: &str| {
         let request =
-            format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{header}\r\n");
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n");
         host.client().raw(request.as_bytes()).expect("an answer").status
     };
     for probe in ["/health", "/livez"] {
@@ -138,7 +138,7 @@ fn a_reader_of_the_log_that_falls_asleep_stops_nothing() {
     stdout.read_line(&mut first).expect("read the first line");
     let first: Value = serde_json::from_str(&first).expect("a line is JSON");
     let address = first["listen"].as_str().expect("an address").parse().expect("an address");
-    let client = Client::new(address);
+    let client = Client::new(address, &dir.path().join("state"));
     client.start("one", "echo");
     // Two lines of the level `debug` each, far more than pipe and buffer hold.
     for n in 0..4000 {

@@ -1,6 +1,9 @@
 //! `GET /metrics` of the real host: what is counted while agents come and go, and that nothing of them
 //! stays behind.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use harness::client::Client;
 use harness::metrics::{given_back, is_empty, wait_for_metrics};
 use harness::{Host, Metrics, Value, json, wait_until};
@@ -149,5 +152,50 @@ fn counters_agree_with_the_log() {
     let all: f64 =
         labelled(&metrics, "bulkhead_agent_exits_total").map(|(_, counted)| counted).sum();
     assert_eq!(all, 8.0, "every exit has a reason");
+    host.finish();
+}
+
+/// The answer to a scrape that asks for this.
+fn scrape(host: &Host, accept: &str) -> String {
+    let token = host.client().token().expect("a token");
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nauthorization: Bearer {token}\r\n\
+         connection: close\r\n\r\n"
+    );
+    let answer = host.client().raw(request.as_bytes()).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.text
+}
+
+/// What a program says of a text on its stdin. It must end with 0.
+fn judged(program: &str, args: &[&str], text: &str) -> String {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}; see `just lint-metrics`"));
+    child.stdin.take().expect("stdin is a pipe").write_all(text.as_bytes()).expect("write");
+    let ended = child.wait_with_output().expect("wait");
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(ended.status.success(), "{program}: {said}");
+    said
+}
+
+#[test]
+#[ignore = "needs promtool and Python: just lint-metrics"]
+fn strict_readers_find_nothing() {
+    let host = Host::builder().start().ready();
+    host.client().start("one", "echo");
+    let said = judged("promtool", &["check", "metrics"], &scrape(&host, "text/plain"));
+    assert_eq!(said, "");
+    let parser = "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; \
+                  print(len(list(read(sys.stdin.read()))))";
+    let text = scrape(&host, "application/openmetrics-text; version=1.0.0");
+    let families: usize =
+        judged("python3", &["-c", parser], &text).trim().parse().expect("a number");
+    assert!(families > 40, "{families}");
     host.finish();
 }

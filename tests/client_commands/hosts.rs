@@ -6,10 +6,13 @@ use std::net::{TcpListener, TcpStream};
 use crate::Person;
 
 /// What someone at the other end does with a connection, once a request has come.
-type Behaviour = fn(&mut TcpStream);
+pub(crate) type Behaviour = fn(&mut TcpStream);
 
 /// Someone who answers `connections` connections and goes away.
-fn someone(connections: usize, behaviour: Behaviour) -> (String, std::thread::JoinHandle<()>) {
+pub(crate) fn someone(
+    connections: usize,
+    behaviour: Behaviour,
+) -> (String, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let thread = std::thread::spawn(move || {
@@ -24,7 +27,7 @@ fn someone(connections: usize, behaviour: Behaviour) -> (String, std::thread::Jo
 }
 
 /// Sends an answer with this body, and what follows the status in the first line.
-fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+pub(crate) fn answer(stream: &mut TcpStream, status: &str, body: &str) {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");

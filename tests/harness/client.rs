@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -75,14 +76,28 @@ pub type Metrics = BTreeMap<String, f64>;
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
+    token: Option<String>,
     http: HyperClient<HttpConnector, Full<Bytes>>,
 }
 
 impl Client {
-    /// A client of the host at this address.
-    pub fn new(address: SocketAddr) -> Self {
+    /// A client of the host at this address, with the token that the host left in this state directory, if it
+    /// left one.
+    pub fn new(address: SocketAddr, state_dir: &Path) -> Self {
         let http = HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build_http();
-        Self { address, http }
+        let token = std::fs::read_to_string(state_dir.join("control-token")).ok();
+        Self { address, token: token.map(|token| token.trim().to_owned()), http }
+    }
+
+    /// The same with no token.
+    #[must_use]
+    pub fn without_token(self) -> Self {
+        Self { token: None, ..self }
+    }
+
+    /// The token that its requests show.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Where the host listens.
@@ -118,12 +133,14 @@ impl Client {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, String> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address))
-            .header("content-type", "application/json")
-            .body(Full::new(body.into()))
-            .map_err(|error| error.to_string())?;
+            .header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(body.into())).map_err(|error| error.to_string())?;
         RUNTIME.block_on(async {
             let exchange = async {
                 let response = self.http.request(request).await.map_err(|error| chain(&error))?;

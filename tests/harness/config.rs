@@ -94,6 +94,12 @@ impl HostBuilder {
         self
     }
 
+    /// Whoever reaches it may ask: for clients that show no token.
+    #[must_use]
+    pub fn open(self) -> Self {
+        self.toml("[server]\nallow_unauthenticated = true")
+    }
+
     /// Points the roles that may use a model to this server.
     #[must_use]
     pub fn model(self, server: &ModelServer, key: &str) -> Self {

@@ -122,7 +122,7 @@ impl Host {
             output.join();
             panic!("the host did not begin ({status:?}); {}", output.tail());
         };
-        let client = Client::new(address(&first));
+        let client = Client::new(address(&first), &dir.path().join("state"));
         Self { child, output, client, launch, dir }
     }
 

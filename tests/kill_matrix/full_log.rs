@@ -26,6 +26,7 @@ struct Run {
     child: Child,
     /// The disk as the host sees it.
     disk: PathBuf,
+    state_dir: PathBuf,
 }
 
 impl Run {
@@ -43,7 +44,8 @@ impl Run {
         let child = command.spawn().expect("start the host");
         let root = PathBuf::from(format!("/proc/{}/root", child.id()));
         let disk = dir.join("disk");
-        Self { disk: root.join(disk.strip_prefix("/").expect("an absolute path")), child }
+        let disk = root.join(disk.strip_prefix("/").expect("an absolute path"));
+        Self { disk, state_dir: dir.join("state"), child }
     }
 
     fn log(&self) -> String {
@@ -56,7 +58,8 @@ impl Run {
         let line = log.lines().find(|line| line.contains("container.cold_start\""));
         let line: Value = serde_json::from_str(line.expect("the line")).expect("JSON");
         let listen = line["listen"].as_str().expect("an address");
-        Client::new(listen.strip_prefix("http://").unwrap_or(listen).parse().expect("an address"))
+        let listen = listen.strip_prefix("http://").unwrap_or(listen);
+        Client::new(listen.parse().expect("an address"), &self.state_dir)
     }
 }
 

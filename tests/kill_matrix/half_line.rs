@@ -49,7 +49,11 @@ fn start(dir: &Path, args: &[&str], output: &PipeWriter, log: &mut BufReader<Pip
     let pid = first["pid"].as_u64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let address = first["listen"].as_str().unwrap_or_default().trim_start_matches("http://");
     let address: SocketAddr = address.parse().expect("an address");
-    let run = Run { child, supervisor: pid.expect("a pid"), client: Client::new(address) };
+    let run = Run {
+        child,
+        supervisor: pid.expect("a pid"),
+        client: Client::new(address, &dir.join("state")),
+    };
     harness::wait_until("the host is ready", || {
         run.client.try_request(hyper::Method::GET, "/readyz", "").is_ok_and(|a| a.status == 200)
     });

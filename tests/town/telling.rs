@@ -75,9 +75,10 @@ fn a_nonce_is_acknowledged_once_however_it_comes() {
     assert_eq!(acknowledged(), ["first"], "once");
     // The same one on another way, and one that belongs to another town.
     let health = |town_id: &str, nonce: &str| {
+        let token = host.client().token().expect("a token");
         let head = format!(
-            "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-town-id: {town_id}\r\n\
-             x-drain-nonce: {nonce}\r\n\r\n"
+            "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-town-id: {town_id}\r\n\
+             authorization: Bearer {token}\r\nx-drain-nonce: {nonce}\r\n\r\n"
         );
         assert_eq!(host.client().raw(head.as_bytes()).expect("an answer").status, 200);
     };

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use crate::commands::crashes;
 use crate::commands::crashes::CrashesArgs;
 use crate::commands::events::{self, EventsArgs};
+use crate::commands::health::{self, HealthArgs};
 use crate::commands::memory::{self, MemoryArgs};
 use crate::commands::nudge::{self, NudgeArgs};
 use crate::commands::ps::{self, PsArgs};
@@ -46,6 +47,8 @@ pub enum ClientCommand {
     Nudge(NudgeArgs),
     /// Ask a running host: show what an agent did.
     Events(EventsArgs),
+    /// Ask a running host: is it well? For the health check of a container without curl.
+    Health(HealthArgs),
     /// Ask a running host: show memory over time, of the container or of one agent.
     Memory(MemoryArgs),
 }
@@ -58,8 +61,8 @@ pub struct HostArgs {
     /// else http://127.0.0.1:8080].
     #[arg(long, value_name = "URL", env = "BULKHEAD_URL", hide_env_values = true)]
     pub url: Option<String>,
-    /// File with the control token [default: BULKHEAD_CONTROL_TOKEN, else `token` of the configuration,
-    /// which goes to no other address than its own].
+    /// File with the control token [default: BULKHEAD_CONTROL_TOKEN, else `token` of the configuration, else
+    /// the one that the host left in its state directory; these two go to no other address than its own].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The configuration file that says where the host listens [default: bulkhead.toml, if there is one].
@@ -97,8 +100,14 @@ impl Asked {
             Self::Command(ClientCommand::Nudge(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Events(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Health(args)) => (&args.host, OutputArgs::default()),
         };
         (host.clone(), output.json)
+    }
+
+    /// It is a probe: it needs no configuration, and has no exit codes but 0 and 1.
+    pub(crate) fn is_probe(&self) -> bool {
+        matches!(self, Self::Command(ClientCommand::Health(_)))
     }
 
     /// Reads files and stdin, as long as Ctrl-C ends the process by itself.
@@ -123,6 +132,7 @@ impl Asked {
             Self::Command(ClientCommand::Nudge(args)) => nudge::run(args, session).await,
             Self::Command(ClientCommand::Events(args)) => events::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,
+            Self::Command(ClientCommand::Health(args)) => health::run(args, session).await,
         }
     }
 }

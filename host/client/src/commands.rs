@@ -2,6 +2,7 @@
 
 pub(crate) mod crashes;
 pub(crate) mod events;
+pub(crate) mod health;
 mod input;
 pub(crate) mod memory;
 pub(crate) mod nudge;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bulkhead_api::ErrorBody;
 
-use crate::{text, words};
+use bulkhead_printable as text;
+
+use crate::words;
 
 /// Every end of a command but the good one.
 #[derive(Debug)]
@@ -130,7 +132,9 @@ impl Refusal {
             line("again", &format!("in {}", words::duration(after)));
         }
         if self.status == 401 {
-            line("do", "set BULKHEAD_CONTROL_TOKEN, or name a file with --token-file");
+            let ways = "set BULKHEAD_CONTROL_TOKEN, or name a file with --token-file; a host that was given \
+                        none keeps its token in its state directory, where --config FILE leads";
+            line("do", ways);
         }
         page
     }

@@ -3,10 +3,10 @@
 //! | what | from, the first that says it |
 //! | --- | --- |
 //! | address | `--url`, `BULKHEAD_URL`, `BULKHEAD_LISTEN`, `[server] listen` of the configuration, `http://127.0.0.1:8080` |
-//! | token | `--token-file`, `BULKHEAD_CONTROL_TOKEN`, `[server] token` of the configuration |
+//! | token | `--token-file`, `BULKHEAD_CONTROL_TOKEN`, `[server] token` of the configuration, the file that a host without one leaves in its state directory |
 //!
-//! A token is never an argument, because everybody on a machine sees arguments. The configuration's goes
-//! only to the address of this host, never to one that `--url` or `BULKHEAD_URL` names.
+//! A token is never an argument, because everybody on a machine sees arguments. The configuration's, and that of
+//! the state directory, go only to the address of this host, never to one that `--url` or `BULKHEAD_URL` names.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,6 +24,9 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// The configuration file that is looked for where none is named.
 const DEFAULT_CONFIG: &str = "bulkhead.toml";
 
+/// The file in its state directory in which a host that was given no token leaves one.
+pub const TOKEN_FILE: &str = "control-token";
+
 /// What a configuration file says about the control server.
 #[derive(Debug)]
 pub struct Configured {
@@ -31,6 +34,8 @@ pub struct Configured {
     pub listen: SocketAddr,
     /// What it wants to hear.
     pub token: Option<Secret>,
+    /// Where the host keeps what it keeps.
+    pub state_dir: PathBuf,
 }
 
 /// Reads the control server's part of a configuration file. The error names the file.
@@ -77,12 +82,16 @@ pub(crate) fn find(
                 Some(text.parse::<SocketAddr>().map_err(wrong)?)
             }
         };
+        let mut state_dir = variable("BULKHEAD_STATE_DIR").map(PathBuf::from);
         if (listen.is_none() || token.is_none())
             && let Some(configured) = configured(args, read_config)?
         {
             listen = listen.or(Some(configured.listen));
             token = token.or(configured.token);
+            state_dir = state_dir.or(Some(configured.state_dir));
         }
+        // Where it is not there, or not for this user, the host says whether it wants one.
+        token = token.or_else(|| token_in(&state_dir?.join(TOKEN_FILE)).ok());
         of_listener(listen.unwrap_or(DEFAULT_LISTEN))?
     };
     if let Some(token) = token {
@@ -92,6 +101,11 @@ pub(crate) fn find(
         target.authorization = Some(value);
     }
     Ok(target)
+}
+
+/// The host of a machine on which nothing says otherwise.
+pub(crate) fn default() -> Result<Target, String> {
+    of_listener(DEFAULT_LISTEN)
 }
 
 fn configured(args: &HostArgs, read_config: ReadConfig) -> Result<Option<Configured>, String> {

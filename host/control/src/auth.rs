@@ -11,25 +11,33 @@ const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
 #[derive(Clone, Copy)]
 pub(crate) struct Trusted;
 
-/// Lets requests in by bearer token.
-pub(crate) struct Gate {
-    token: Option<Secret>,
+/// Lets requests in.
+pub(crate) enum Gate {
+    /// By this bearer token. `None`: everybody, and everybody is trusted.
+    Token(Option<Secret>),
+    /// Everybody, and nobody is trusted: a listener for probes has nothing that would need it.
+    Probes,
 }
 
 impl Gate {
-    pub(crate) fn new(token: Option<Secret>) -> Self {
-        Self { token }
+    /// Whether `path` is for everybody.
+    pub(crate) fn is_open(&self, path: &str) -> bool {
+        matches!(self, Self::Probes) || OPEN.contains(&path)
     }
 
     /// May a request go to `path`, when its sender is trusted or not?
     pub(crate) fn admits(&self, path: &str, trusted: Option<Trusted>) -> bool {
-        trusted.is_some() || OPEN.contains(&path)
+        trusted.is_some() || self.is_open(path)
     }
 
     /// Whether the headers show the token, or there is none to show. It is compared in constant time;
     /// its length is not a secret.
     pub(crate) fn trusts(&self, headers: &HeaderMap) -> Option<Trusted> {
-        let Some(token) = &self.token else { return Some(Trusted) };
+        let token = match self {
+            Self::Token(Some(token)) => token,
+            Self::Token(None) => return Some(Trusted),
+            Self::Probes => return None,
+        };
         let shown = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         shown.filter(|shown| shown.ct_eq(token.expose().as_bytes()).into()).map(|_| Trusted)
     }
@@ -50,7 +58,7 @@ mod tests {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.parse().unwrap());
         }
-        let gate = Gate::new(Some(Secret::from("hunter2".to_owned())));
+        let gate = Gate::Token(Some(Secret::from("hunter2".to_owned())));
         gate.admits(path, gate.trusts(&headers))
     }
 
@@ -76,6 +84,12 @@ mod tests {
 
     #[test]
     fn without_a_token_everybody_may() {
-        assert!(Gate::new(None).trusts(&HeaderMap::new()).is_some());
+        assert!(Gate::Token(None).trusts(&HeaderMap::new()).is_some());
+    }
+
+    #[test]
+    fn a_listener_for_probes_trusts_nobody_and_admits_all() {
+        let trusted = Gate::Probes.trusts(&HeaderMap::new());
+        assert!(trusted.is_none() && Gate::Probes.admits("/metrics", trusted));
     }
 }

@@ -11,17 +11,18 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::header::{EXPECT, HeaderMap};
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderMap};
 use tokio::time::timeout;
 
 use crate::ControlLimits;
 use crate::answer::Refusal;
+use crate::refused::cut;
 
 /// When all bodies together take too much room: others are read in milliseconds.
 const ROOM_RETRY_S: u16 = 1;
 
-/// A body that was read whole. Handlers take it as an argument, whatever its content type: the
-/// original's clients send JSON under several of them, and what is no JSON is refused as such.
+/// A body of JSON that was read whole. Handlers take it as an argument. One that does not say that it is JSON is
+/// refused: a web page may send any other kind to whom it likes without being asked first.
 #[derive(Clone, Default)]
 pub(crate) struct WholeBody {
     bytes: Bytes,
@@ -36,14 +37,32 @@ impl WholeBody {
 }
 
 impl<S: Sync> FromRequestParts<S> for WholeBody {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Refusal;
 
     async fn from_request_parts(
         parts: &mut axum::http::request::Parts,
         _state: &S,
-    ) -> Result<Self, Self::Rejection> {
-        Ok(parts.extensions.remove().unwrap_or_default())
+    ) -> Result<Self, Refusal> {
+        let body: Self = parts.extensions.remove().unwrap_or_default();
+        if body.as_slice().is_empty() || is_json(&parts.headers) {
+            return Ok(body);
+        }
+        let said =
+            parts.headers.get(CONTENT_TYPE).map(|said| String::from_utf8_lossy(said.as_bytes()));
+        let said = said.map_or_else(|| "none".to_owned(), |said| format!("{:?}", cut(&said, 64)));
+        let error = format!("a body must be JSON and say so; its Content-Type is {said}");
+        Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
+            .kind("not-json")
+            .action("send Content-Type: application/json; with curl: --json instead of -d"))
     }
+}
+
+/// `application/json`, `text/json` or `application/...+json`, with any parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let said = headers.get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
+    let kind = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let suffixed = kind.strip_prefix("application/").is_some_and(|kind| kind.ends_with("+json"));
+    suffixed || kind == "application/json" || kind == "text/json"
 }
 
 /// Reads bodies.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bulkhead_model::Secret;
 
+use crate::AllowedHost;
+
 /// How a control server is set up.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
@@ -14,6 +16,10 @@ pub struct ControlConfig {
     pub token: Option<Secret>,
     /// Listen beyond loopback although there is no token.
     pub allow_unauthenticated: bool,
+    /// Names that the server may be asked by, beside `localhost` and literal addresses.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Where health, readiness, liveness and metrics are answered as well, to everybody, and nothing else.
+    pub probe_listen: Option<SocketAddr>,
     /// Bounds on what clients may cost.
     pub limits: ControlLimits,
 }
@@ -22,9 +28,12 @@ pub struct ControlConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlLimits {
     /// Open connections, 512. One control plane, its dashboards and probes need tens; an idle one
-    /// costs a few KiB. A connection above it is answered 503 and closed, so that a probe learns at
-    /// once what is wrong instead of waiting in a queue.
+    /// costs a few KiB. A connection above it takes the place of one that waits for a request: first those
+    /// that have shown no token, the oldest of them first.
     pub connections: usize,
+    /// Connections beside those, 64, while all of those are at work with the token. A probe is answered, whatever
+    /// else comes is 503. Above: closed without a word.
+    pub probe_connections: usize,
     /// From the first wait for a request to its last header byte, 10 s. It also ends a kept
     /// connection on which nothing happens. No answer is sent: the connection is closed.
     pub header_read: Duration,
@@ -48,6 +57,7 @@ impl Default for ControlLimits {
     fn default() -> Self {
         Self {
             connections: 512,
+            probe_connections: 64,
             header_read: Duration::from_secs(10),
             header_bytes: 16 * 1024,
             body_bytes: 2 * 1024 * 1024,
@@ -78,17 +88,25 @@ pub enum ControlError {
     UnusableToken,
     /// Somebody listens there already.
     #[error(
-        "{0} is in use by another process; stop that one, or listen elsewhere with BULKHEAD_LISTEN \
+        "{address} is in use by another process; stop that one, or listen elsewhere with {variable} \
          (port 0 takes any free port)"
     )]
-    AddressInUse(SocketAddr),
+    AddressInUse {
+        /// Where.
+        address: SocketAddr,
+        /// What says where.
+        variable: &'static str,
+    },
+    /// The control API and the probes cannot share an address.
+    #[error("{0} is the address of the control API; set BULKHEAD_PROBE_LISTEN to another one")]
+    SameAddress(SocketAddr),
     /// The system does not let the server listen there.
-    #[error(
-        "cannot listen on {address}; check the address and the permissions, or set BULKHEAD_LISTEN"
-    )]
+    #[error("cannot listen on {address}; check the address and the permissions, or set {variable}")]
     Bind {
         /// Where.
         address: SocketAddr,
+        /// What says where.
+        variable: &'static str,
         /// What the system said.
         #[source]
         source: std::io::Error,
@@ -99,13 +117,24 @@ pub enum ControlError {
 }
 
 impl ControlConfig {
-    /// May a server be set up like this?
-    pub fn check(&self) -> Result<(), ControlError> {
+    /// Can the token that is configured be sent?
+    pub fn check_token(&self) -> Result<(), ControlError> {
         match &self.token {
             Some(token) if token.expose().is_empty() => Err(ControlError::EmptyToken),
             Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Err(ControlError::UnusableToken)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// May a server be set up like this?
+    pub fn check(&self) -> Result<(), ControlError> {
+        self.check_token()?;
+        if self.probe_listen == Some(self.listen) && self.listen.port() != 0 {
+            return Err(ControlError::SameAddress(self.listen));
+        }
+        match &self.token {
             Some(_) => Ok(()),
             None if self.allow_unauthenticated => Ok(()),
             None if self.listen.ip().to_canonical().is_loopback() => Ok(()),
@@ -123,6 +152,8 @@ mod tests {
             listen: listen.parse().unwrap(),
             token: token.map(|token| Secret::from(token.to_owned())),
             allow_unauthenticated,
+            allowed_hosts: Vec::new(),
+            probe_listen: None,
             limits: ControlLimits::default(),
         }
     }

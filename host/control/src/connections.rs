@@ -5,54 +5,37 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::ErrorBody;
+use axum::response::Response;
 use bulkhead_events::task::Spawner;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::ControlLimits;
+use crate::places::{Eviction, Place, Places};
 use crate::service::Service;
 use crate::stream::Patient;
 
-/// How long a connection that is turned away may take to say what it wants and to hear the answer.
-const TURN_AWAY: Duration = Duration::from_secs(1);
-/// Connections that are being turned away at one time. Above, they are closed without a word.
-const TURNED_AWAY: usize = 64;
+/// How long a connection for which there is no place may take to say what it wants and to hear the answer.
+const IN_PASSING: Duration = Duration::from_secs(2);
 /// hyper's buffer of a connection, in bytes; a head must fit. Its default is 400 KiB.
 const MIN_BUFFER_BYTES: usize = 64 * 1024;
 /// Stands for a method and a path that could not be read.
 const UNREAD: &str = "-";
-
-/// Places for connections. Cheap to clone; clones share the places.
-#[derive(Clone)]
-pub(crate) struct Slots {
-    free: Arc<Semaphore>,
-    bound: usize,
-}
-
-impl Slots {
-    pub(crate) fn new(bound: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(bound)), bound }
-    }
-
-    /// Connections that are served.
-    pub(crate) fn taken(&self) -> usize {
-        self.bound - self.free.available_permits()
-    }
-}
 
 /// Serves connections, at most so many at a time.
 pub(crate) struct Connections {
     service: Arc<Service>,
     spawner: Spawner,
     limits: ControlLimits,
-    slots: Slots,
-    turn_away_slots: Arc<Semaphore>,
+    places: Places,
+    /// For connections for which there is no place: a probe is answered in passing.
+    passing: Arc<Semaphore>,
     closing: watch::Sender<bool>,
 }
 
@@ -61,25 +44,31 @@ impl Connections {
         service: Arc<Service>,
         spawner: Spawner,
         limits: ControlLimits,
-        slots: Slots,
+        places: Places,
     ) -> Self {
         Self {
             service,
             spawner,
             limits,
-            slots,
-            turn_away_slots: Arc::new(Semaphore::new(TURNED_AWAY)),
+            places,
+            passing: Arc::new(Semaphore::new(limits.probe_connections)),
             closing: watch::Sender::new(false),
         }
     }
 
-    /// Serves a new connection, or turns it away.
+    /// Serves a new connection: in a place, else in passing, else not.
     pub(crate) fn take(&self, stream: TcpStream) {
         // Answers are small and waited for. Without it they would wait for the client's ACK.
         let _ = stream.set_nodelay(true);
-        match Arc::clone(&self.slots.free).try_acquire_owned() {
-            Ok(slot) => self.serve(stream, slot),
-            Err(_) => self.turn_away(stream),
+        match self.places.take() {
+            Some((place, evicted)) => self.serve(stream, place, evicted),
+            None => match Arc::clone(&self.passing).try_acquire_owned() {
+                Ok(permit) => self.serve_in_passing(stream, permit),
+                Err(_) => {
+                    let error = Service::too_many(self.limits.connections);
+                    self.service.refusals().record(UNREAD, UNREAD, 503, &error);
+                }
+            },
         }
     }
 
@@ -87,23 +76,18 @@ impl Connections {
     /// many of them did not.
     pub(crate) async fn close(&self, grace: Duration) -> usize {
         self.closing.send_replace(true);
-        let all = u32::try_from(self.slots.bound).unwrap_or(u32::MAX);
-        let _ = timeout(grace, self.slots.free.acquire_many(all)).await;
-        self.slots.taken()
+        self.places.empty(grace).await
     }
 
-    fn serve(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    fn serve(&self, stream: TcpStream, place: Place, evicted: oneshot::Receiver<Eviction>) {
         let service = Arc::clone(&self.service);
         let mut closing = self.closing.subscribe();
         let limits = self.limits;
-        // `close` awaits the slot, which is the task's last possession.
+        // `close` awaits the place, which is the task's last possession.
         drop(self.spawner.spawn("control-connection", async move {
-            let _slot = slot;
-            let answering = Arc::clone(&service);
-            let answer = service_fn(move |request| {
-                let service = Arc::clone(&answering);
-                async move { Ok::<_, Infallible>(service.answer(request).await) }
-            });
+            let place = Arc::new(place);
+            let (answering, at) = (Arc::clone(&service), Arc::clone(&place));
+            let answer = service_fn(move |request| answered(&answering, &at, request));
             let io = TokioIo::new(Patient::new(stream, limits.write_stall));
             let mut connection = pin!(http(&limits).serve_connection(io, answer));
             // A block of its own, because what `wait_for` yields holds a lock.
@@ -112,7 +96,10 @@ impl Connections {
             };
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = closing => {
+                end = async { tokio::select! { () = closing => Eviction::Politely, Ok(end) = evicted => end } } => {
+                    if end == Eviction::Now {
+                        return Ok::<_, Infallible>(());
+                    }
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -124,16 +111,40 @@ impl Connections {
         }));
     }
 
-    fn turn_away(&self, stream: TcpStream) {
-        let bound = self.limits.connections;
-        let error = format!("too many connections, at most {bound} are served at a time");
-        self.service.refusals().record(UNREAD, UNREAD, 503, &error);
-        let Ok(slot) = Arc::clone(&self.turn_away_slots).try_acquire_owned() else { return };
-        drop(self.spawner.spawn("control-turn-away", async move {
-            let _slot = slot;
-            let _ = timeout(TURN_AWAY, say_busy(stream, error)).await;
+    /// Answers one probe, and refuses whatever else comes.
+    fn serve_in_passing(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let service = Arc::clone(&self.service);
+        let limits =
+            ControlLimits { header_read: IN_PASSING, body_read: IN_PASSING, ..self.limits };
+        drop(self.spawner.spawn("control-passing", async move {
+            let _permit = permit;
+            let answering = Arc::clone(&service);
+            let answer = service_fn(move |request| {
+                let service = Arc::clone(&answering);
+                async move { Ok::<_, Infallible>(service.answer_in_passing(request).await) }
+            });
+            let io = TokioIo::new(Patient::new(stream, IN_PASSING));
+            let mut http = http(&limits);
+            let connection = http.keep_alive(false).serve_connection(io, answer);
+            if let Ok(Err(error)) = timeout(IN_PASSING, connection).await {
+                report(&service, &error);
+            }
             Ok::<_, Infallible>(())
         }));
+    }
+}
+
+/// Answers a request, and says to the connection's place what it is at.
+fn answered(
+    service: &Arc<Service>,
+    place: &Arc<Place>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    let (service, place) = (Arc::clone(service), Arc::clone(place));
+    async move {
+        let response = service.answer(request, |trusted| place.begin(trusted)).await;
+        place.rest();
+        Ok(response)
     }
 }
 
@@ -153,25 +164,4 @@ fn report(service: &Service, error: &hyper::Error) {
         let status = if error.is_parse_too_large() { 431 } else { 400 };
         service.refusals().record(UNREAD, UNREAD, status, &error.to_string());
     }
-}
-
-/// Answers the first words of a client with 503, and waits until it hangs up: closing on unread
-/// bytes would reset the connection before the client has read the answer.
-async fn say_busy(mut stream: TcpStream, error: String) -> std::io::Result<()> {
-    let mut scrap = [0; 4096];
-    if stream.read(&mut scrap).await? == 0 {
-        return Ok(());
-    }
-    let error_type = Some("busy".to_owned());
-    let body = ErrorBody { error_type, status: Some(503), ..ErrorBody::new(error) };
-    let body = serde_json::to_string(&body)?;
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len(),
-    );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await?;
-    while stream.read(&mut scrap).await? > 0 {}
-    Ok(())
 }

@@ -1,6 +1,8 @@
-//! From numbers to text: the only place that knows the exposition format.
+//! From numbers to text: the only place that knows the exposition formats.
 //!
 //! `METRICS.md` beside this crate's manifest is the list for people; a test compares the two.
+
+mod format;
 
 use std::fmt::Error;
 
@@ -15,10 +17,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::process::Process;
+pub(crate) use format::Format;
 
-/// What the text is. Scrapers choose their parser by it.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::places::Places;
+use crate::process::Process;
 
 /// Everything that one look at the container saw.
 #[derive(Debug)]
@@ -26,18 +28,22 @@ pub(crate) struct Scrape {
     pub(crate) metrics: Metrics,
     /// Of the town's client, when there is one.
     pub(crate) town: Option<Figures>,
-    pub(crate) connections: usize,
+    /// Of those to the control API.
+    pub(crate) connections: Places,
     pub(crate) process: Process,
 }
 
 /// The whole answer.
-pub(crate) fn text(scrape: Scrape) -> String {
+pub(crate) fn text(scrape: Scrape, format: Format) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));
     let mut text = String::with_capacity(8 * 1024);
     // A string takes everything; only a collector that errs could make it fail, and this one does not.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-    text
+    match format {
+        Format::OpenMetrics => text,
+        Format::Prometheus => format::to_prometheus(&text),
+    }
 }
 
 impl Collector for Scrape {
@@ -50,7 +56,7 @@ impl Collector for Scrape {
         if let Some(town) = &self.town {
             page.town(town)?;
         }
-        page.host(&self.metrics, self.connections)?;
+        page.host(&self.metrics, &self.connections)?;
         page.process(&self.process, &self.metrics)
     }
 }
@@ -106,7 +112,13 @@ impl Page<'_> {
         if let Some(psi) = reading.psi {
             let help = "Share of the last 10 s in which tasks waited for memory.";
             let shares = [("some", psi.some_avg10 / 100.0), ("full", psi.full_avg10 / 100.0)];
-            self.gauges("bulkhead_memory_pressure", help, Some(Unit::Ratios), "tasks", &shares)?;
+            self.gauges(
+                "bulkhead_memory_pressure",
+                help,
+                Some(Unit::Other("ratio".into())),
+                "tasks",
+                &shares,
+            )?;
         }
         if let Some(kills) = reading.oom_kills {
             let help = "Processes of the machine that the kernel killed for memory.";
@@ -182,10 +194,12 @@ impl Page<'_> {
         self.gauge("bulkhead_town_fenced", help, None, u32::from(town.fenced))
     }
 
-    fn host(&mut self, metrics: &Metrics, connections: usize) -> Result<(), Error> {
+    fn host(&mut self, metrics: &Metrics, connections: &Places) -> Result<(), Error> {
         self.gauge("bulkhead_tasks", "Named tasks of the host that live.", None, metrics.tasks)?;
         let help = "Connections that the control server serves.";
-        self.gauge("bulkhead_control_connections", help, None, connections)?;
+        self.gauge("bulkhead_control_connections", help, None, connections.taken())?;
+        let help = "Connections that gave up their place to another one.";
+        self.counter("bulkhead_control_connections_evicted", help, None, connections.evicted())?;
         let help = "1 when new starts are taken.";
         self.gauge("bulkhead_ready", help, None, u32::from(metrics.ready))?;
         let help = "1 when the container is going away.";

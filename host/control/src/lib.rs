@@ -9,7 +9,7 @@
 //! Everything that a client can make larger or slower has a bound: see [`ControlLimits`]. Every answer
 //! of 400 and above is JSON of one shape ([`bulkhead_api::ErrorBody`]) and one log line
 //! (`container.request_refused`), except what hyper answers by itself to a head that is no HTTP: that
-//! one has no body. Content types of requests are not looked at.
+//! one has no body. `API.md` beside this crate's manifest has the routes and their bounds.
 
 mod answer;
 mod auth;
@@ -18,7 +18,10 @@ mod body;
 mod config;
 mod connections;
 mod exposition;
+mod long;
+mod origin;
 mod params;
+mod places;
 mod process;
 mod refused;
 mod routes;
@@ -32,5 +35,6 @@ mod tests;
 
 pub use backend::Backend;
 pub use config::{ControlConfig, ControlError, ControlLimits};
+pub use origin::AllowedHost;
 pub use server::ControlServer;
 pub use town::TownEdge;

@@ -26,7 +26,7 @@ use axum::routing::{any, get, patch, post, put};
 use axum::{Extension, Router};
 
 use crate::Backend;
-use crate::connections::Slots;
+use crate::places::Places;
 use crate::town::Town;
 
 mod crashes;
@@ -50,13 +50,13 @@ mod sync_config;
 mod system_prompt;
 mod unknown;
 
-/// All routes on `backend`. `slots` are those of the connections that the server has.
-pub(crate) fn router<B: Backend>(backend: B, town: Town, slots: Slots) -> Router {
+/// All routes on `backend`. `places` are those of the connections that the server has.
+pub(crate) fn router<B: Backend>(backend: B, town: Town, places: Places) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
-        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
+        .route("/metrics", get(metrics::get::<B>).layer(Extension(places)))
         .route("/agents", get(list::get::<B>))
         .route("/agents/start", post(start::post::<B>))
         .route("/agents/{id}/stop", post(stop::post::<B>))
@@ -81,6 +81,19 @@ pub(crate) fn router<B: Backend>(backend: B, town: Town, slots: Slots) -> Router
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
         .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
+        .layer(Extension(town))
+        .with_state(backend)
+}
+
+/// The routes of the listener for probes.
+pub(crate) fn probes<B: Backend>(backend: B, town: Town, places: Places) -> Router {
+    Router::new()
+        .route("/health", get(health::get::<B>))
+        .route("/livez", get(livez::get))
+        .route("/readyz", get(readyz::get::<B>))
+        .route("/metrics", get(metrics::get::<B>).layer(Extension(places)))
+        .fallback(unknown::path)
+        .method_not_allowed_fallback(unknown::method)
         .layer(Extension(town))
         .with_state(backend)
 }

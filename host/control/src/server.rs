@@ -12,10 +12,12 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::connections::{Connections, Slots};
+use crate::auth::Gate;
+use crate::connections::Connections;
+use crate::places::Places;
 use crate::service::Service;
 use crate::town::{Town, TownEdge};
-use crate::{Backend, ControlConfig, ControlError, routes};
+use crate::{Backend, ControlConfig, ControlError, long, routes};
 
 /// Connections that the kernel keeps until they are accepted. The kernel cuts it to its own bound.
 const BACKLOG: u32 = 1024;
@@ -29,6 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// requests in flight.
 pub struct ControlServer {
     local_addr: SocketAddr,
+    probe_addr: Option<SocketAddr>,
     end: Option<oneshot::Sender<Duration>>,
     thread: Option<JoinHandle<usize>>,
 }
@@ -46,30 +49,56 @@ impl ControlServer {
         context: Arc<RunContext>,
     ) -> Result<Self, ControlError> {
         config.check()?;
-        let runtime =
-            Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
-        let listener = {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(long::THREADS)
+            .thread_name("bulkhead-answers")
+            .build()
+            .map_err(ControlError::Thread)?;
+        let (main, probes) = {
             let _entered = runtime.enter();
-            listen(config.listen).map_err(|error| bind_error(config.listen, error))?
+            let main = listen(config.listen, "BULKHEAD_LISTEN")?;
+            let probes =
+                config.probe_listen.map(|address| listen(address, "BULKHEAD_PROBE_LISTEN"));
+            (main, probes.transpose()?)
         };
-        let local_addr = listener.local_addr().map_err(|error| bind_error(config.listen, error))?;
-        let spawner =
-            Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
-        let slots = Slots::new(config.limits.connections);
-        let router = routes::router(backend, Town(town), slots.clone());
-        let service = Arc::new(Service::new(router, &config, sink, context));
-        let connections = Connections::new(Arc::clone(&service), spawner, config.limits, slots);
+        let local_addr = main.1;
+        let probe_addr = probes.as_ref().map(|(_, address)| *address);
+        let places = Places::new(config.limits.connections);
+        let entrance = |listener, router, gate, config: &ControlConfig, places| {
+            let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
+            let spawner =
+                Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
+            let service = Arc::new(Service::new(router, gate, config, sink, context));
+            let connections =
+                Connections::new(Arc::clone(&service), spawner, config.limits, places);
+            Entrance { listener, connections, service }
+        };
+        let probes = probes.map(|(listener, _)| {
+            let mut config = config.clone();
+            config.limits.connections = config.limits.probe_connections;
+            let router = routes::probes(backend.clone(), Town(town.clone()), places.clone());
+            let own = Places::new(config.limits.connections);
+            entrance(listener, router, Gate::Probes, &config, own)
+        });
+        let router = routes::router(backend, Town(town), places.clone());
+        let main = entrance(main.0, router, Gate::Token(config.token.clone()), &config, places);
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("bulkhead-control".to_owned())
-            .spawn(move || serve(&runtime, listener, &connections, &service, ended))
+            .spawn(move || serve(&runtime, main, probes, ended))
             .map_err(ControlError::Thread)?;
-        Ok(Self { local_addr, end: Some(end), thread: Some(thread) })
+        Ok(Self { local_addr, probe_addr, end: Some(end), thread: Some(thread) })
     }
 
     /// Where it listens; the real port when the configured one was 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it listens for probes alone, if it does.
+    pub fn probe_addr(&self) -> Option<SocketAddr> {
+        self.probe_addr
     }
 
     /// Stops accepting, closes idle connections, lets requests in flight finish for `grace`, and
@@ -95,24 +124,52 @@ impl Drop for ControlServer {
     }
 }
 
+/// An address, and who answers there.
+struct Entrance {
+    listener: TcpListener,
+    connections: Connections,
+    service: Arc<Service>,
+}
+
+impl Entrance {
+    /// Stops accepting, and lets requests in flight finish for `grace`.
+    async fn close(self, grace: Duration) -> usize {
+        let Self { listener, connections, service } = self;
+        drop(listener);
+        let cut_off = connections.close(grace).await;
+        service.refusals().settle();
+        cut_off
+    }
+}
+
 fn serve(
     runtime: &Runtime,
-    listener: TcpListener,
-    connections: &Connections,
-    service: &Service,
+    main: Entrance,
+    probes: Option<Entrance>,
     ended: oneshot::Receiver<Duration>,
 ) -> usize {
-    let cut_off = runtime.block_on(async {
+    runtime.block_on(async {
+        let probing = async {
+            match &probes {
+                Some(probes) => accept(&probes.listener, &probes.connections).await,
+                None => std::future::pending().await,
+            }
+        };
         let grace = tokio::select! {
             biased;
             grace = ended => grace.unwrap_or_default(),
-            () = accept(&listener, connections) => Duration::ZERO,
+            () = accept(&main.listener, &main.connections) => Duration::ZERO,
+            () = probing => Duration::ZERO,
         };
-        drop(listener);
-        connections.close(grace).await
-    });
-    service.refusals().settle();
-    cut_off
+        // A scrape that does not end is nothing that was lost.
+        let probes = async {
+            match probes {
+                Some(probes) => probes.close(grace).await,
+                None => 0,
+            }
+        };
+        tokio::join!(main.close(grace), probes).0
+    })
 }
 
 /// Never ends.
@@ -136,18 +193,24 @@ async fn accept(listener: &TcpListener, connections: &Connections) {
     }
 }
 
+/// A listener, and where it is. `variable` says where it should be.
+fn listen(
+    address: SocketAddr,
+    variable: &'static str,
+) -> Result<(TcpListener, SocketAddr), ControlError> {
+    let bound = bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (at, listener) = bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => ControlError::AddressInUse { address, variable },
+        _ => ControlError::Bind { address, variable, source: error },
+    })?;
+    Ok((listener, at))
+}
+
 /// Like `TcpListener::bind`, with a longer backlog.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Connections of a former life in TIME_WAIT do not keep the port.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-fn bind_error(address: SocketAddr, error: io::Error) -> ControlError {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => ControlError::AddressInUse(address),
-        _ => ControlError::Bind { address, source: error },
-    }
 }

@@ -1,8 +1,10 @@
 //! One request, from its head to its answer.
 //!
 //! ```text
-//!  head ─▶ token? ─▶ body whole? ─▶ route ─▶ answer ─▶ a line, when it is a refusal
-//!            └─ 401     └─ 413, 408    └─ a panic is a 500 and a `container.unhandled_rejection`
+//!  head ─▶ our name, no page of others? ─▶ token? ─▶ body whole? ─▶ route ─▶ answer ─▶ a line, when it is
+//!            └─ 403                          └─ 401     └─ 413, 408    │                   a refusal
+//!                                                                      └─ a panic is a 500 and a
+//!                                                                         `container.unhandled_rejection`
 //! ```
 
 use std::sync::Arc;
@@ -14,21 +16,28 @@ use bulkhead_events::containment::{Panicked, contain_future};
 use bulkhead_events::task::tell_unhandled;
 use bulkhead_events::{RunContext, SharedSink};
 use hyper::body::Incoming;
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use tower::ServiceExt;
 
 use crate::ControlConfig;
 use crate::answer::{Reason, Refusal};
 use crate::auth::Gate;
 use crate::body::Reader;
+use crate::origin::{self, Origins};
 use crate::refused::Refusals;
 
-/// Answers requests. One for the whole server.
+/// When every place is taken by a request under way.
+const PLACE_RETRY_S: u16 = 1;
+
+/// Answers requests. One for each listener.
 pub(crate) struct Service {
     router: Router,
+    origins: Origins,
     gate: Gate,
     reader: Reader,
     refusals: Refusals,
+    /// Places for connections.
+    connections: usize,
     sink: SharedSink,
     context: Arc<RunContext>,
 }
@@ -36,14 +45,17 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         router: Router,
+        gate: Gate,
         config: &ControlConfig,
         sink: SharedSink,
         context: Arc<RunContext>,
     ) -> Self {
         Self {
             router,
-            gate: Gate::new(config.token.clone()),
+            gate,
+            origins: Origins::new(config.allowed_hosts.clone()),
             reader: Reader::new(config.limits),
+            connections: config.limits.connections,
             refusals: Refusals::new(Arc::clone(&sink)),
             sink,
             context,
@@ -54,27 +66,69 @@ impl Service {
         &self.refusals
     }
 
-    /// Answers one request, whatever happens.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response {
+    /// Answers one request, whatever happens. `begin` is told whether it showed the token.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        begin: impl FnOnce(bool) + Send,
+    ) -> Response {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let answered = contain_future(self.route(request)).await;
-        let response = match answered {
+        let answered = contain_future(self.route(request, begin)).await;
+        self.told(&method, &uri, answered)
+    }
+
+    /// The same for a connection without a place: only probes are answered.
+    pub(crate) async fn answer_in_passing(&self, request: Request<Incoming>) -> Response {
+        if self.gate.is_open(request.uri().path()) {
+            return self.answer(request, |_| {}).await;
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (parts, body) = request.into_parts();
+        let refusal =
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Self::too_many(self.connections))
+                .kind("busy")
+                .retry_after(PLACE_RETRY_S);
+        let refusal = self.reader.refuse(refusal, &parts.headers, body).await;
+        self.told(&method, &uri, Ok(Err(refusal)))
+    }
+
+    /// What is said where there is no place for a connection.
+    pub(crate) fn too_many(connections: usize) -> String {
+        format!("too many connections, at most {connections} are served at a time")
+    }
+
+    fn told(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        answered: Result<Result<Response, Refusal>, Panicked>,
+    ) -> Response {
+        let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(refusal)) => refusal.into_response(),
             Err(panicked) => {
-                self.report_panic(&method, &uri, panicked);
+                self.report_panic(method, uri, panicked);
                 Refusal::internal().closing().into_response()
             }
         };
+        origin::keep_to_ourselves(response.headers_mut());
         if response.status().as_u16() >= 400 {
-            self.report_refusal(&method, &uri, &response);
+            self.report_refusal(method, uri, &response);
         }
         response
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Response, Refusal> {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        begin: impl FnOnce(bool) + Send,
+    ) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
         let trusted = self.gate.trusts(&parts.headers);
+        begin(trusted.is_some());
+        if let Err(refusal) = self.origins.check(&parts, self.gate.is_open(parts.uri.path())) {
+            return Err(self.reader.refuse(refusal, &parts.headers, body).await);
+        }
         if !self.gate.admits(parts.uri.path(), trusted) {
             return Err(self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await);
         }

@@ -10,6 +10,8 @@ mod messages;
 mod metrics;
 mod nudges;
 mod paths;
+mod places;
+mod probes;
 mod settings;
 mod starts;
 mod town;

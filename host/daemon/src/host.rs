@@ -28,6 +28,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
 use crate::config::Settings;
+use crate::control_token::{self, Made};
 use crate::failure::Failure;
 use crate::init::Handover;
 use crate::memory::MemoryWatch;
@@ -199,6 +200,7 @@ impl Host {
             restart_seq: run.restart_seq,
             previous_run: before.summary(),
             listen: self.control.local_addr().to_string(),
+            probe_listen: self.control.probe_addr().map(|address| address.to_string()),
             max_agents: capacity.max_agents,
             allocator: capacity.allocator.as_str(),
             components: names(&mut settings.catalog.components.keys()),
@@ -342,8 +344,18 @@ fn serve(
         Arc::clone(context),
         Arc::clone(memory),
     );
+    let (config, made) = control_token::complete(&settings.control, &settings.state_dir);
+    match made {
+        Made::NotNeeded => {}
+        Made::InFile(file) => tracing::info!(?file, "the control API wants the token in this file"),
+        Made::Unknown(error) => tracing::error!(
+            %error,
+            "the control API is closed: no token was given, and none can be kept in the state directory; set \
+             BULKHEAD_CONTROL_TOKEN"
+        ),
+    }
     let control = ControlServer::start(
-        settings.control.clone(),
+        config,
         supervisor.clone(),
         town.map(|town| Arc::new(town.handle().clone()) as Arc<dyn TownEdge>),
         sink(),

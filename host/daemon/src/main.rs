@@ -9,6 +9,7 @@ mod allocator;
 mod check;
 mod cli;
 mod config;
+mod control_token;
 mod crashes;
 mod diagnose;
 mod dispositions;
@@ -55,7 +56,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("bulkhead: {failure}");
+            // It may name files, and repeat what stands in them.
+            eprintln!("bulkhead: {}", bulkhead_printable::lines(&failure.to_string()));
             failure.code().into()
         }
     }

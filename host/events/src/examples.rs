@@ -107,6 +107,7 @@ fn start() -> [Event; 4] {
                 confidence: Confidence::High,
             },
             listen: "0.0.0.0:8080".into(),
+            probe_listen: Some("0.0.0.0:9090".into()),
             max_agents: 200,
             allocator: "pooling",
             components: vec!["mayor".into(), "polecat".into()],

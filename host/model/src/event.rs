@@ -50,6 +50,9 @@ pub enum Event {
         previous_run: PreviousSummary,
         /// Address of the control server.
         listen: String,
+        /// Address at which it answers probes alone, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        probe_listen: Option<String>,
         /// Largest number of live agents.
         max_agents: usize,
         /// `pooling` or `on_demand`.

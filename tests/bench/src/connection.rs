@@ -46,7 +46,8 @@ impl Connection {
     pub fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<()> {
         let length = body.len();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
         );
         self.stream.get_mut().write_all(request.as_bytes())
     }

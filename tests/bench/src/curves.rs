@@ -130,7 +130,7 @@ fn begin(max_agents: usize) -> Host {
         "[limits]\nmax_agents = {max_agents}\n[log]\nlevel = \"info\"\n[memory]\nsample_ms = {SWEEP_MS}"
     );
     let role = "memory_limit_mb = 16\nworkspace = false";
-    Host::builder().toml(&settings).role("echo", "echo", role).terse().start().ready()
+    Host::builder().open().toml(&settings).role("echo", "echo", role).terse().start().ready()
 }
 
 fn populate(http: &mut Connection, agents: usize) {

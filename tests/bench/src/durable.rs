@@ -68,7 +68,8 @@ fn starts(rounds: usize, report: &mut Report) {
 fn boots(report: &mut Report) {
     let settings = format!("[limits]\nmax_agents = {}\n[log]\nlevel = \"info\"", AGENTS + 100);
     let role = "memory_limit_mb = 16\nworkspace = false";
-    let mut host = Host::builder().toml(&settings).role("echo", "echo", role).start().ready();
+    let mut host =
+        Host::builder().open().toml(&settings).role("echo", "echo", role).start().ready();
     let mut http = Connection::open(host.address());
     for n in 0..AGENTS {
         let body = format!(r#"{{"agentId":"kept-{n}","role":"echo"}}"#);

@@ -211,6 +211,7 @@ fn write(report: &Report, dir: &Path) -> Result<(), String> {
 fn host() -> Host {
     let settings = "[limits]\nmax_agents = 1100\n[log]\nlevel = \"info\"";
     Host::builder()
+        .open()
         .toml(settings)
         .role("echo", "echo", "memory_limit_mb = 16\nworkspace = false")
         .role("homely", "echo", "memory_limit_mb = 16")

@@ -52,7 +52,7 @@ fn crowded(sample_ms: u64) -> (Host, Connection) {
         "[limits]\nmax_agents = {CROWD}\n[log]\nlevel = \"info\"\n[memory]\nsample_ms = {sample_ms}"
     );
     let role = "memory_limit_mb = 16\nworkspace = false";
-    let host = Host::builder().toml(&settings).role("echo", "echo", role).start();
+    let host = Host::builder().open().toml(&settings).role("echo", "echo", role).start();
     let mut http = Connection::open(host.address());
     let places = host.client().metrics()["bulkhead_places_max"] as usize;
     for n in 0..places {

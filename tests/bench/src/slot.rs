@@ -20,7 +20,7 @@ const JOIN_BUDGET: Duration = Duration::from_micros(10);
 const SUPERSEDE_BUDGET: Duration = Duration::from_millis(50);
 
 pub fn measure(rounds: usize, report: &mut Report) {
-    let host = Host::builder().guest("slow-start").toml("[log]\nlevel = \"info\"").start();
+    let host = Host::builder().open().guest("slow-start").toml("[log]\nlevel = \"info\"").start();
     let mut http = Connection::open(host.address());
     // The component is compiled here.
     start(&mut http, 0, 201);

@@ -26,7 +26,7 @@ pub fn measure(rounds: usize, report: &mut Report) {
     let role = |builder: HostBuilder, (guest, ..): &(&str, &str, &str)| {
         builder.guest(guest).role(guest, guest, &limits)
     };
-    let builder = Host::builder().toml("[log]\nlevel = \"info\"");
+    let builder = Host::builder().open().toml("[log]\nlevel = \"info\"");
     let host = BUSY.iter().fold(builder, role).start();
     let mut http = Connection::open(host.address());
     for (guest, message, name) in BUSY {

@@ -31,6 +31,7 @@ const CPU_BUDGET: Duration = Duration::from_micros(400);
 
 pub fn measure(storm: Duration, report: &mut Report) {
     let host = Host::builder()
+        .open()
         .toml("[limits]\nmax_agents = 200\n[log]\nlevel = \"info\"")
         .guest("puppet")
         .role(

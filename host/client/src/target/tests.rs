@@ -6,7 +6,8 @@ const NO_FILE: ReadConfig = |path| Err(format!("no {}", path.display()));
 
 const FILE: ReadConfig = |_| {
     let token = Some(Secret::from("of-the-file".to_owned()));
-    Ok(Configured { listen: SocketAddr::from(([0, 0, 0, 0], 9000)), token })
+    let state_dir = "/nowhere".into();
+    Ok(Configured { listen: SocketAddr::from(([0, 0, 0, 0], 9000)), token, state_dir })
 };
 
 fn args(url: Option<&str>, config: Option<&str>) -> HostArgs {
@@ -47,6 +48,29 @@ fn the_first_that_names_an_address_is_believed() {
     assert_eq!(url(&named, &listen, FILE), ok("http://town:81/api"));
     let any = [("BULKHEAD_LISTEN", "[::]:7000")];
     assert_eq!(url(&args(None, None), &any, NO_FILE), ok("http://[::1]:7000"));
+}
+
+#[test]
+fn the_token_that_a_host_left_in_its_state_directory_is_found() {
+    const CONFIGURED: ReadConfig = |path| {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 9000));
+        Ok(Configured { listen, token: None, state_dir: path.join("state") })
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let token = |args: &HostArgs, variables: &[(&str, &str)]| {
+        find_in(args, variables, CONFIGURED).map(|found| found.1)
+    };
+    let own = args(None, dir.path().to_str());
+    assert_eq!(token(&own, &[]), Ok(None));
+    std::fs::write(state.join(TOKEN_FILE), "of-the-state\n").unwrap();
+    assert_eq!(token(&own, &[]), Ok(bearer("of-the-state")));
+    assert_eq!(token(&own, &[("BULKHEAD_CONTROL_TOKEN", "t")]), Ok(bearer("t")));
+    assert_eq!(token(&own, &[("BULKHEAD_STATE_DIR", "/nowhere")]), Ok(None));
+    let variable = [("BULKHEAD_STATE_DIR", state.to_str().unwrap())];
+    assert_eq!(token(&args(None, None), &variable), Ok(bearer("of-the-state")));
+    assert_eq!(token(&args(Some("http://town"), dir.path().to_str()), &variable), Ok(None));
 }
 
 #[test]

@@ -48,9 +48,22 @@ impl Client {
 
     /// Sends a request with a body and extra header lines, and reads the answer.
     pub(super) fn ask(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let json = "content-type: application/json\r\n";
+        let json = if body.is_empty() || headers.contains("content-type") { "" } else { json };
+        self.ask_plainly(method, path, &format!("host: localhost\r\n{json}{headers}"), body)
+    }
+
+    /// The same with no header lines but these.
+    pub(super) fn ask_plainly(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Answer {
         let length = body.len();
         self.say(format!(
-            "{method} {path} HTTP/1.1\r\nhost: h\r\n{headers}content-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}"
         ));
         self.hear()
     }

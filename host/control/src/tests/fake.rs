@@ -192,8 +192,9 @@ impl Backend for Fake {
         }
     }
 
-    fn list(&self) -> AgentList {
-        vec![view(AgentId::parse("a1").unwrap())]
+    fn list(&self, after: Option<&AgentId>, limit: usize) -> AgentList {
+        let ids = ["a1", "a2", "a3"].map(|id| AgentId::parse(id).unwrap());
+        ids.into_iter().filter(|id| Some(id) > after).take(limit).map(view).collect()
     }
 
     fn status(&self, id: &AgentId) -> Option<AgentView> {
@@ -431,6 +432,8 @@ impl Rig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.map(|token| Secret::from(token.to_owned())),
             allow_unauthenticated: false,
+            allowed_hosts: Vec::new(),
+            probe_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             limits,
         };
         let context = Arc::new(RunContext::new("run".into(), None));
@@ -442,6 +445,11 @@ impl Rig {
 
     pub(super) fn client(&self) -> Client {
         Client::connect(self.server.local_addr())
+    }
+
+    /// A client of the listener for probes.
+    pub(super) fn probe(&self) -> Client {
+        Client::connect(self.server.probe_addr().unwrap())
     }
 
     /// Ends the server, so that every line is written, and returns the lines.

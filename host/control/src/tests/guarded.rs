@@ -51,3 +51,58 @@ fn a_refused_body_is_read_off_so_that_the_connection_lives_on() {
     assert_eq!(client.post("/agents/start", &"x".repeat(3_000_000)).status, 401);
     assert_eq!(client.get("/livez").status, 200);
 }
+
+/// What a page of another origin can make a browser send.
+const PAGES: [&str; 5] = [
+    "host: localhost\r\norigin: https://evil.example\r\nsec-fetch-site: cross-site\r\n",
+    "host: localhost\r\norigin: null\r\n",
+    "host: localhost\r\nsec-fetch-site: same-site\r\n",
+    "host: evil.example\r\n",
+    "host: evil.example\r\norigin: http://evil.example\r\nsec-fetch-site: same-origin\r\n",
+];
+
+#[test]
+fn a_page_of_another_origin_starts_stops_and_reads_nothing() {
+    for token in [None, Some("hunter2")] {
+        let rig = Rig::with(ControlLimits::default(), token);
+        let mut client = rig.client();
+        for page in PAGES {
+            // Even with the token, which it cannot have.
+            let head = format!(
+                "{page}authorization: Bearer hunter2\r\ncontent-type: application/json\r\n"
+            );
+            for (method, path, body) in [
+                ("POST", "/agents/start", r#"{"agentId":"a1","role":"polecat"}"#),
+                ("POST", "/agents/a1/message", r#"{"prompt":"hi"}"#),
+                ("POST", "/sync-config", r#"{"env_vars":{"K":"v"}}"#),
+                ("POST", "/agents/a1/stop", ""),
+                ("PATCH", "/agents/a1/model", r#"{"model":"m"}"#),
+                ("POST", "/refresh-token", r#"{"token":"t"}"#),
+                ("OPTIONS", "/agents/start", ""),
+                ("GET", "/agents", ""),
+                ("GET", "/crashes", ""),
+                ("GET", "/metrics", ""),
+                ("GET", "/health", ""),
+                ("GET", "/nope", ""),
+            ] {
+                let answer = client.ask_plainly(method, path, &head, body);
+                assert_eq!(answer.status, 403, "{method} {path} {page}");
+                assert!(answer.body.contains("server.allowed_hosts"), "{}", answer.body);
+                let allows = |(name, _): &(String, String)| name.starts_with("access-control");
+                assert!(!answer.headers.iter().any(allows), "{:?}", answer.headers);
+            }
+        }
+        assert!(rig.backend.changes().is_empty());
+    }
+}
+
+#[test]
+fn every_answer_keeps_to_its_own_origin() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for path in ["/agents", "/livez", "/metrics", "/nope"] {
+        let answer = client.get(path);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{path}");
+    }
+}

@@ -17,6 +17,8 @@ fn second_server_on(rig: &Rig, listen: SocketAddr) -> Result<ControlServer, Cont
         listen,
         token: None,
         allow_unauthenticated: false,
+        allowed_hosts: Vec::new(),
+        probe_listen: None,
         limits: ControlLimits::default(),
     };
     let context = Arc::new(RunContext::new("run".into(), None));
@@ -62,7 +64,8 @@ fn shutdown_lets_a_request_in_flight_finish_and_closes_idle_connections() {
     assert_eq!(idle.get("/livez").status, 200);
     let length = GATED.len();
     busy.say(format!(
-        "POST /agents/start HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n{GATED}"
+        "POST /agents/start HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{GATED}"
     ));
     rig.backend.await_gated_start();
     let (backend, server) = (rig.backend, rig.server);
@@ -83,7 +86,8 @@ fn shutdown_does_not_wait_longer_than_its_grace() {
     let mut busy = rig.client();
     let length = GATED.len();
     busy.say(format!(
-        "POST /agents/start HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n{GATED}"
+        "POST /agents/start HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{GATED}"
     ));
     rig.backend.await_gated_start();
     let began = Instant::now();

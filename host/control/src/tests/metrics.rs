@@ -26,10 +26,12 @@ fn samples(text: &str) -> BTreeMap<&str, f64> {
 }
 
 fn scrape(rig: &Rig) -> String {
-    let answer = rig.client().get("/metrics");
+    let answer = rig.client().ask("GET", "/metrics", OPENMETRICS, "");
     assert_eq!(answer.status, 200);
     answer.body
 }
+
+const OPENMETRICS: &str = "accept: application/openmetrics-text\r\n";
 
 /// The names of families, as their `# TYPE` lines give them.
 fn families(text: &str) -> Vec<&str> {
@@ -42,7 +44,7 @@ fn families(text: &str) -> Vec<&str> {
 #[test]
 fn the_answer_is_openmetrics_text() {
     let rig = Rig::start();
-    let answer = rig.client().get("/metrics");
+    let answer = rig.client().ask("GET", "/metrics", OPENMETRICS, "");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(answer.header("content-type"), Some(content_type));
     assert!(answer.body.ends_with("\n# EOF\n"), "{}", answer.body);
@@ -60,6 +62,49 @@ fn the_answer_is_openmetrics_text() {
             name.strip_suffix(suffix).is_some_and(|family| families.contains(&family))
         });
         assert!(described, "{name} has no TYPE");
+    }
+}
+
+/// What the text format of Prometheus asks for: see `promtool check metrics`.
+#[test]
+fn who_asks_for_nothing_else_gets_the_text_of_prometheus() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let answer = client.get("/metrics");
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(answer.header("vary"), Some("accept"));
+    let text = answer.body;
+    let openmetrics = client.ask("GET", "/metrics", OPENMETRICS, "").body;
+    let names = |text| samples(text).into_keys().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(names(&text), names(&openmetrics));
+    let (mut described, mut family) = (BTreeSet::new(), String::new());
+    for line in text.lines() {
+        if let Some(said) = line.strip_prefix("# HELP ") {
+            let (name, said) = said.split_once(' ').expect("a name and words");
+            assert!(!said.is_empty() && described.insert(name.to_owned()), "{line}");
+            family = name.to_owned();
+        } else if let Some(said) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = said.split_once(' ').expect("a name and a type");
+            assert_eq!(name, family, "HELP comes right before TYPE");
+            assert!(kind == "counter" || kind == "gauge", "{line}");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            let not_base = [
+                "_ms",
+                "_us",
+                "_milliseconds",
+                "_kb",
+                "_mb",
+                "_percent",
+                "_ratios",
+                "_count",
+                "_sum",
+            ];
+            assert!(!not_base.iter().any(|unit| name.ends_with(unit)), "{line}");
+        } else {
+            assert!(!line.starts_with('#'), "{line}");
+            // A family's samples stand together, under its name.
+            assert_eq!(line.split(['{', ' ']).next(), Some(family.as_str()), "{line}");
+        }
     }
 }
 
@@ -84,8 +129,8 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_memory_limit_bytes", 1000.0),
         ("bulkhead_memory_used_bytes", 400.0),
         ("bulkhead_memory_available_bytes", 600.0),
-        ("bulkhead_memory_pressure_ratios{tasks=\"some\"}", 0.5),
-        ("bulkhead_memory_pressure_ratios{tasks=\"full\"}", 0.25),
+        ("bulkhead_memory_pressure_ratio{tasks=\"some\"}", 0.5),
+        ("bulkhead_memory_pressure_ratio{tasks=\"full\"}", 0.25),
         ("bulkhead_memory_high", 1.0),
         ("bulkhead_oom_kills_total", 3.0),
         ("bulkhead_heap_used_bytes", 70.0),
@@ -117,6 +162,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_town_reachable", 1.0),
         ("bulkhead_town_fenced", 0.0),
         ("bulkhead_control_connections", 1.0),
+        ("bulkhead_control_connections_evicted_total", 0.0),
         ("bulkhead_ready", 1.0),
         ("bulkhead_draining", 0.0),
         ("bulkhead_uptime_seconds", 1.5),

@@ -17,7 +17,7 @@ fn probes_and_reads_answer() {
     let memory = client.get("/memory").json();
     assert_eq!((&memory["sampleMs"], &memory["usedBytes"]), (&5000.into(), &().into()));
     assert!(memory["used"]["fine"].is_array(), "{memory}");
-    assert_eq!(client.get("/agents/a2/events?after=7&else=x").json()["droppedBefore"], 7);
+    assert_eq!(client.get("/agents/a2/events?after=7").json()["droppedBefore"], 7);
     assert_eq!(client.get("/agents/a2/events").json()["droppedBefore"], 0);
     assert!(rig.refusals().is_empty());
 }
@@ -51,6 +51,75 @@ fn who_is_missing_is_told_and_makes_unready_only_for_those_who_ask_so() {
     let strict = client.get("/readyz?strict=true");
     assert_eq!((strict.status, &strict.json()["error_type"]), (503, &"agents-missing".into()));
     assert!(strict.error().contains("lost"), "{}", strict.error());
+    // It says no less than the 200.
+    let (said, ready) = (strict.json(), client.get("/readyz").json());
+    assert_eq!((&said["missing"], &said["agents"]), (&ready["missing"], &ready["agents"]));
+    for form in ["strict", "strict=1"] {
+        assert_eq!(client.get(&format!("/readyz?{form}")).status, 503, "{form}");
+    }
+    let wrong = client.get("/readyz?strict=yes");
+    assert_eq!((wrong.status, &wrong.json()["issues"][0]["path"]), (400, &"strict".into()));
+}
+
+#[test]
+fn a_parameter_that_a_route_does_not_know_is_refused_by_its_name() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (method, path, hint) in [
+        ("GET", "/readyz?strickt=1", "strict"),
+        ("GET", "/agents?limt=1", "limit"),
+        ("GET", "/agents/a1/events?from=1", ""),
+        ("GET", "/agents/a1/status?verbose", ""),
+        ("GET", "/agents/a1/memory?x", ""),
+        ("GET", "/memory?x", ""),
+        ("GET", "/metrics?x", ""),
+        ("GET", "/crashes?agnet=a1", "agent"),
+        ("GET", "/crashes/c1?x", ""),
+        ("GET", "/agents/a1/crashes?agent=a2", ""),
+        ("POST", "/agents/a1/message?wiat=1", "wait"),
+        ("POST", "/agents/a1/stop?force=1", ""),
+        ("POST", "/agents/start?force=true", ""),
+        ("POST", "/agents/a1/nudge?x", ""),
+        ("PATCH", "/agents/a1/model?x", ""),
+        ("PUT", "/agents/a1/system-prompt?x", ""),
+        ("POST", "/dashboard-context?x", ""),
+        ("POST", "/sync-config?x", ""),
+        ("POST", "/refresh-token?x", ""),
+    ] {
+        let answer = client.ask(method, path, "", "");
+        assert_eq!((answer.status, answer.error().as_str()), (400, "invalid query"), "{path}");
+        let said = answer.json()["issues"][0]["message"].as_str().unwrap().to_owned();
+        let hinted =
+            if hint.is_empty() { String::new() } else { format!("; did you mean {hint}?") };
+        assert_eq!(said, format!("is not known here{hinted}"), "{path}");
+    }
+    assert!(rig.backend.changes().is_empty());
+    // Probes of all kinds of platforms.
+    assert_eq!(client.get("/livez?verbose").status, 200);
+    assert_eq!(client.get("/health?t=1").status, 200);
+}
+
+#[test]
+fn a_long_list_comes_in_pages() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let mut page = |path: &str| {
+        let answer = client.get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        let agents = answer.json().as_array().unwrap().clone();
+        let ids: Vec<_> =
+            agents.iter().map(|one| one["agentId"].as_str().unwrap().to_owned()).collect();
+        (ids.join(" "), answer.header("link").map(str::to_owned))
+    };
+    assert_eq!(page("/agents"), ("a1 a2 a3".into(), None));
+    let next = "</agents?after=a2&limit=2>; rel=\"next\"".to_owned();
+    assert_eq!(page("/agents?limit=2"), ("a1 a2".into(), Some(next)));
+    assert_eq!(page("/agents?after=a2&limit=2"), ("a3".into(), None));
+    assert_eq!(page("/agents?limit=3"), ("a1 a2 a3".into(), None));
+    assert_eq!(page("/agents?after=a1"), ("a2 a3".into(), None));
+    for wrong in ["limit=0", "limit=x", "limit=10001", "after=a/b"] {
+        assert_eq!(client.get(&format!("/agents?{wrong}")).status, 400, "{wrong}");
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn a_config_is_synced_from_a_body_or_from_a_header() {
         [("", config), (header.as_str(), ""), (header.as_str(), "what is no config")]
     {
         let answer = client.ask("POST", "/sync-config", header, body);
-        assert_eq!((answer.status, answer.json()), (200, json!({"synced": true})));
+        assert_eq!((answer.status, &answer.json()["synced"]), (200, &true.into()));
     }
     assert_eq!(rig.backend.changes(), ["sync GONE KEY=value"; 3]);
 }

@@ -15,11 +15,41 @@ fn a_start_is_201_and_a_kept_agent_200() {
 }
 
 #[test]
-fn the_content_type_does_not_matter() {
+fn a_body_says_that_it_is_json() {
     let rig = Rig::start();
+    let mut client = rig.client();
     let body = r#"{"agentId":"a1","role":"polecat"}"#;
-    let answer = rig.client().ask("POST", "/agents/start", "content-type: text/plain\r\n", body);
-    assert_eq!(answer.status, 201);
+    for kind in
+        ["application/json", "Application/JSON; charset=utf-8", "text/json", "application/x.y+json"]
+    {
+        let header = format!("content-type: {kind}\r\n");
+        assert_eq!(client.ask("POST", "/agents/start", &header, body).status, 201, "{kind}");
+    }
+    // What a page may send without asking first.
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+        "json",
+    ] {
+        let header = format!("content-type: {kind}\r\n");
+        let answer = client.ask("POST", "/agents/start", &header, body);
+        assert_eq!(
+            (answer.status, &answer.json()["error_type"]),
+            (415, &"not-json".into()),
+            "{kind}"
+        );
+        assert!(answer.body.contains("--json"), "{}", answer.body);
+    }
+    assert_eq!(
+        client.ask_plainly("POST", "/agents/start", "host: localhost\r\n", body).status,
+        415
+    );
+    assert_eq!(
+        client.ask_plainly("POST", "/agents/a1/stop", "host: localhost\r\n", "").status,
+        200
+    );
 }
 
 #[test]
@@ -72,4 +102,39 @@ fn a_stop_says_who_asked() {
     let answer = rig.client().post("/agents/a1/stop", "");
     assert_eq!(answer.json()["stopped"], true);
     assert_eq!(answer.json()["exitReason"], "stopped by control-api");
+}
+
+#[test]
+fn a_field_that_is_not_known_is_refused_when_it_is_a_slip_and_named_when_it_is_not() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let slip =
+        client.post("/agents/start", r#"{"agentId":"a1","role":"polecat","memoryLimitMB":64}"#);
+    assert_eq!((slip.status, slip.error().as_str()), (400, "invalid request body"));
+    let issue = &slip.json()["issues"][0];
+    assert_eq!(issue["path"], "memoryLimitMB");
+    assert_eq!(issue["message"], "is not known here; did you mean memoryLimitMb?");
+    let newer = r#"{"agentId":"a1","role":"polecat","gitUrl":"u","futureField":{"x":1}}"#;
+    let answer = client.post("/agents/start", newer);
+    assert_eq!(
+        (answer.status, &answer.json()["ignored"]),
+        (201, &serde_json::json!(["futureField"]))
+    );
+    let answer = client.post("/agents/start", r#"{"agentId":"a1","role":"polecat","gitUrl":"u"}"#);
+    assert_eq!((answer.status, answer.json().get("ignored")), (201, None));
+    let own = client.post("/agents/a1/nudge", r#"{"message":"hi","priority":1}"#);
+    assert_eq!((own.status, &own.json()["issues"][0]["path"]), (400, &"priority".into()));
+    for (method, path, body) in [
+        ("POST", "/agents/a1/message", r#"{"prompt":"hi","x":1}"#),
+        ("POST", "/agents/a1/message?wait=5000", r#"{"prompt":"hi","x":1}"#),
+        ("PATCH", "/agents/a1/model", r#"{"model":"m","x":1}"#),
+        ("PUT", "/agents/a1/system-prompt", r#"{"systemPrompt":"p","x":1}"#),
+        ("POST", "/dashboard-context", r#"{"context":"c","x":1}"#),
+        ("POST", "/sync-config", r#"{"env_vars":{},"x":1}"#),
+        ("POST", "/refresh-token", r#"{"token":"t","x":1}"#),
+    ] {
+        let answer = client.ask(method, path, "", body);
+        let ignored = answer.json()["ignored"].clone();
+        assert_eq!((answer.status, ignored), (200, serde_json::json!(["x"])), "{path}");
+    }
 }

@@ -8,7 +8,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
 use toml::Spanned;
 
-use super::file::{File, Listen, Model, default_model_name};
+use super::file::{File, HostName, Listen, Model, default_model_name};
 
 /// Applies the variables that `lookup` knows. An error names the variable, and never its value when
 /// that may be a secret.
@@ -23,6 +23,11 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
         file.server.listen =
             Listen::try_from(listen).map_err(|error| format!("BULKHEAD_LISTEN: {error}"))?;
     }
+    if let Some(listen) = text("BULKHEAD_PROBE_LISTEN")? {
+        let listen = Listen::try_from(listen);
+        file.server.probe_listen =
+            Some(listen.map_err(|error| format!("BULKHEAD_PROBE_LISTEN: {error}"))?);
+    }
     if let Some(dir) = lookup("BULKHEAD_STATE_DIR") {
         if dir.is_empty() {
             return Err(is_empty("BULKHEAD_STATE_DIR"));
@@ -31,6 +36,12 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
     }
     if let Some(token) = text("BULKHEAD_CONTROL_TOKEN")? {
         file.server.token = Some(token.into());
+    }
+    if let Some(names) = text("BULKHEAD_ALLOWED_HOSTS")? {
+        let names = names.split(',').map(|name| HostName::try_from(name.trim().to_owned()));
+        file.server.allowed_hosts = names
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("BULKHEAD_ALLOWED_HOSTS: {error}"))?;
     }
     if let Some(format) = text("BULKHEAD_LOG_FORMAT")? {
         file.log.format = word("BULKHEAD_LOG_FORMAT", &format)?;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_control::AllowedHost;
 use bulkhead_model::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, spec::HttpRule,
 };
@@ -39,6 +40,7 @@ pub struct File {
 #[serde(default)]
 pub struct ServerAlone {
     pub server: Server,
+    pub state: State,
 }
 
 /// `[server]`
@@ -48,12 +50,20 @@ pub struct Server {
     pub listen: Listen,
     pub token: Option<Secret>,
     pub allow_unauthenticated: bool,
+    pub allowed_hosts: Vec<HostName>,
+    pub probe_listen: Option<Listen>,
 }
 
 impl Default for Server {
     fn default() -> Self {
         let listen = Listen(SocketAddr::from(([127, 0, 0, 1], 8080)));
-        Self { listen, token: None, allow_unauthenticated: false }
+        Self {
+            listen,
+            token: None,
+            allow_unauthenticated: false,
+            allowed_hosts: Vec::new(),
+            probe_listen: None,
+        }
     }
 }
 
@@ -159,6 +169,19 @@ impl TryFrom<String> for Listen {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse().map(Self).map_err(|_| format!("{text:?} is no address; write 127.0.0.1:8080"))
+    }
+}
+
+/// A name that the host goes by.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HostName(pub AllowedHost);
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self)
     }
 }
 

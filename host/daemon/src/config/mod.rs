@@ -33,10 +33,9 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     let mut file: file::File = parse(&text)
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     env::apply(&mut file, |name| std::env::var_os(name)).map_err(Failure::bad_input)?;
-    let base = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let settings = settings::check(file, base.unwrap_or(Path::new(".")))
+    let settings = settings::check(file, base(path))
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
-    settings.control.check().map_err(|error| Failure::bad_input(error.to_string()))?;
+    settings.control.check_token().map_err(|error| Failure::bad_input(error.to_string()))?;
     if let Some(town) = &settings.town {
         town.check().map_err(|error| Failure::bad_input(error.to_string()))?;
     }
@@ -51,7 +50,13 @@ pub fn control(path: &Path) -> Result<Configured, String> {
         .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
     let file: file::ServerAlone =
         parse(&text).map_err(|problem| problem.show(&shown.to_string(), &text))?;
-    Ok(Configured { listen: file.server.listen.0, token: file.server.token })
+    let state_dir = base(path).join(file.state.dir);
+    Ok(Configured { listen: file.server.listen.0, token: file.server.token, state_dir })
+}
+
+/// What paths in the file are relative to.
+fn base(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Parses the file. What the parser would show of its source is left out: a secret may stand there.

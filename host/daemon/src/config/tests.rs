@@ -129,12 +129,27 @@ fn the_environment_wins_and_a_bad_variable_is_named_without_its_value() {
         ("GASTOWN_TOWN_ID", "t"),
         ("BULKHEAD_STATE_DIR", "/s"),
     ];
-    let settings = with_env("[server]\nlisten = \"127.0.0.1:1\"", &env).unwrap();
-    assert_eq!(settings.control.listen.port(), 9);
-    assert_eq!(settings.town_id.as_deref(), Some("t"));
-    assert_eq!(settings.state_dir, Path::new("/s"));
-    for name in ["BULKHEAD_LISTEN", "BULKHEAD_LOG_LEVEL", "BULKHEAD_LOG_FORMAT"] {
-        let error = with_env("", &[(name, "nonsense")]).unwrap_err();
+    let found = with_env("[server]\nlisten = \"127.0.0.1:1\"", &env).unwrap();
+    assert_eq!(found.control.listen.port(), 9);
+    assert_eq!(found.town_id.as_deref(), Some("t"));
+    assert_eq!(found.state_dir, Path::new("/s"));
+    let hosts = [("BULKHEAD_ALLOWED_HOSTS", "town.example, *.internal")];
+    let from_env = with_env("[server]\nallowed_hosts = [\"x\"]", &hosts).unwrap();
+    let from_file =
+        settings("[server]\nallowed_hosts = [\"town.example\", \"*.internal\"]").unwrap();
+    assert_eq!(from_env.control.allowed_hosts, from_file.control.allowed_hosts);
+    assert!(settings("[server]\nallowed_hosts = [\"http://x\"]").unwrap_err().contains("http://x"));
+    assert!(from_env.control.probe_listen.is_none());
+    let probes = with_env("", &[("BULKHEAD_PROBE_LISTEN", "0.0.0.0:9")]).unwrap();
+    assert_eq!(probes.control.probe_listen.map(|at| at.port()), Some(9));
+    for name in [
+        "BULKHEAD_PROBE_LISTEN",
+        "BULKHEAD_LISTEN",
+        "BULKHEAD_LOG_LEVEL",
+        "BULKHEAD_LOG_FORMAT",
+        "BULKHEAD_ALLOWED_HOSTS",
+    ] {
+        let error = with_env("", &[(name, "non sense")]).unwrap_err();
         assert!(error.contains(name), "{error}");
     }
     let error = with_env("", &[("BULKHEAD_CONTROL_TOKEN", "")]).unwrap_err();

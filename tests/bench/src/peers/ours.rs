@@ -20,6 +20,7 @@ impl Ours {
         let crasher = "workspace = false\nrestart = \"transient\"\nrestart_backoff_ms = 1\n\
                        restart_backoff_max_ms = 1\nrestart_max = 100\nrestart_window_ms = 1";
         let host = Host::builder()
+            .open()
             .toml("[limits]\nmax_agents = 1200\n[log]\nlevel = \"info\"")
             .guest("puppet")
             .guest("oom")

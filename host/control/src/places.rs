@@ -1,0 +1,243 @@
+//! Places for connections: who has one, and who gives one up when all are taken.
+//!
+//! ```text
+//!  Silent ──request without the token──▶ Stranger ──answered──▶ Silent
+//!     └────request with the token──────▶ Working  ──answered──▶ Resting ──request──▶ Working
+//! ```
+//!
+//! A newcomer takes a free place, else that of the oldest connection in the first of these states that has one:
+//! `Silent`, `Stranger`, `Resting`. Who works with the token is never sent away. So whoever holds connections open
+//! and has no token cannot keep out those who have it, nor the probes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+/// What a connection is at, the first to go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Has shown no token, and waits for a request.
+    Silent,
+    /// A request without the token is under way: a probe, or one that is being refused.
+    Stranger,
+    /// Has shown the token, and waits for a request.
+    Resting,
+    /// A request with the token is under way.
+    Working,
+}
+
+/// How a connection is to give up its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    /// At once.
+    Now,
+    /// When what it is being answered is written.
+    Politely,
+}
+
+/// Who has a place. Pure: `H` is how to reach a connection.
+struct Table<H> {
+    bound: usize,
+    /// Rises with every change, so that it orders them.
+    clock: u64,
+    taken: BTreeMap<u64, Entry<H>>,
+}
+
+struct Entry<H> {
+    standing: Standing,
+    since: u64,
+    reach: H,
+}
+
+impl<H> Table<H> {
+    fn new(bound: usize) -> Self {
+        Self { bound, clock: 0, taken: BTreeMap::new() }
+    }
+
+    /// Gives a newcomer a place and its id, and says whom that costs one; or there is none to be had.
+    fn take(&mut self, reach: H) -> Option<(u64, Option<(H, Eviction)>)> {
+        let full = self.taken.len() >= self.bound;
+        let evicted = if full { Some(self.evict()?) } else { None };
+        self.clock += 1;
+        let id = self.clock;
+        self.taken.insert(id, Entry { standing: Standing::Silent, since: id, reach });
+        Some((id, evicted))
+    }
+
+    fn evict(&mut self) -> Option<(H, Eviction)> {
+        let may_go = self.taken.iter().filter(|(_, entry)| entry.standing != Standing::Working);
+        let (id, _) = may_go.min_by_key(|(_, entry)| (entry.standing, entry.since))?;
+        let entry = self.taken.remove(&id.clone())?;
+        let polite = entry.standing == Standing::Resting;
+        Some((entry.reach, if polite { Eviction::Politely } else { Eviction::Now }))
+    }
+
+    /// Takes note of what a connection is at, unless it has lost its place.
+    fn note(&mut self, id: u64, standing: Standing) {
+        self.clock += 1;
+        let since = self.clock;
+        if let Some(entry) = self.taken.get_mut(&id) {
+            (entry.standing, entry.since) = (standing, since);
+        }
+    }
+
+    fn leave(&mut self, id: u64) {
+        self.taken.remove(&id);
+    }
+}
+
+/// Places for connections. Cheap to clone; clones share the places.
+#[derive(Clone)]
+pub(crate) struct Places(Arc<Shared>);
+
+struct Shared {
+    table: Mutex<Table<oneshot::Sender<Eviction>>>,
+    /// Connections that are there, those on their way out included.
+    open: watch::Sender<usize>,
+    evicted: AtomicU64,
+}
+
+impl fmt::Debug for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Places").field("taken", &self.taken()).finish_non_exhaustive()
+    }
+}
+
+impl Places {
+    pub(crate) fn new(bound: usize) -> Self {
+        let (table, open) = (Mutex::new(Table::new(bound)), watch::Sender::new(0));
+        Self(Arc::new(Shared { table, open, evicted: AtomicU64::new(0) }))
+    }
+
+    /// Connections that are served.
+    pub(crate) fn taken(&self) -> usize {
+        *self.0.open.borrow()
+    }
+
+    /// Connections that gave up their place to another one.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.0.evicted.load(Ordering::Relaxed)
+    }
+
+    /// A place, and what says that it has to be given up. `None`: all are taken by those who work.
+    pub(crate) fn take(&self) -> Option<(Place, oneshot::Receiver<Eviction>)> {
+        let (reach, told) = oneshot::channel();
+        let (id, evicted) = self.table().take(reach)?;
+        if let Some((reach, eviction)) = evicted {
+            self.0.evicted.fetch_add(1, Ordering::Relaxed);
+            // One that ended by itself meanwhile hears nothing.
+            let _ = reach.send(eviction);
+        }
+        self.0.open.send_modify(|open| *open += 1);
+        Some((Place { places: self.clone(), id, shown: AtomicBool::new(false) }, told))
+    }
+
+    /// Waits until all connections are gone, and returns how many are not after `grace`.
+    pub(crate) async fn empty(&self, grace: Duration) -> usize {
+        let mut open = self.0.open.subscribe();
+        // In a block, because what `wait_for` yields holds a lock.
+        let _ = timeout(grace, async {
+            let _ = open.wait_for(|open| *open == 0).await;
+        })
+        .await;
+        self.taken()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<oneshot::Sender<Eviction>>> {
+        self.0.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A connection's place, given back when it is dropped.
+pub(crate) struct Place {
+    places: Places,
+    id: u64,
+    /// The token was shown here.
+    shown: AtomicBool,
+}
+
+impl Place {
+    /// A request begins, and shows the token or not.
+    pub(crate) fn begin(&self, trusted: bool) {
+        if trusted {
+            self.shown.store(true, Ordering::Relaxed);
+        }
+        let standing = if trusted { Standing::Working } else { Standing::Stranger };
+        self.places.table().note(self.id, standing);
+    }
+
+    /// The request is answered.
+    pub(crate) fn rest(&self) {
+        let shown = self.shown.load(Ordering::Relaxed);
+        let standing = if shown { Standing::Resting } else { Standing::Silent };
+        self.places.table().note(self.id, standing);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.table().leave(self.id);
+        self.places.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(standings: &[Standing]) -> Table<usize> {
+        let mut table = Table::new(standings.len());
+        for (at, standing) in standings.iter().enumerate() {
+            let (id, evicted) = table.take(at).unwrap();
+            assert!(evicted.is_none());
+            table.note(id, *standing);
+        }
+        table
+    }
+
+    #[test]
+    fn the_oldest_of_those_who_count_least_gives_way() {
+        use Standing::{Resting, Silent, Stranger, Working};
+        let mut table = full(&[Working, Resting, Stranger, Silent, Silent, Resting]);
+        let mut gone = Vec::new();
+        for newcomer in 10..16 {
+            let Some((id, evicted)) = table.take(newcomer) else { break };
+            // Newcomers work at once, so that only the others can go.
+            table.note(id, Working);
+            gone.extend(evicted);
+        }
+        let (now, politely) = (Eviction::Now, Eviction::Politely);
+        assert_eq!(gone, [(3, now), (4, now), (2, now), (1, politely), (5, politely)]);
+        assert!(table.take(20).is_none(), "all of them work");
+    }
+
+    #[test]
+    fn a_place_is_free_when_it_is_left_and_the_evicted_change_nothing() {
+        let mut table = Table::new(1);
+        let (first, _) = table.take(1).unwrap();
+        let (second, evicted) = table.take(2).unwrap();
+        assert_eq!(evicted, Some((1, Eviction::Now)));
+        table.note(first, Standing::Working);
+        table.leave(first);
+        assert_eq!(table.taken.len(), 1);
+        table.note(second, Standing::Working);
+        assert!(table.take(3).is_none());
+        table.leave(second);
+        assert!(table.take(4).is_some());
+    }
+
+    #[test]
+    fn one_that_was_silent_for_longer_goes_before_one_that_came_earlier_and_asked() {
+        let mut table = Table::new(2);
+        let (first, _) = table.take(1).unwrap();
+        table.take(2).unwrap();
+        table.note(first, Standing::Stranger);
+        table.note(first, Standing::Silent);
+        assert_eq!(table.take(3).unwrap().1, Some((2, Eviction::Now)));
+    }
+}
