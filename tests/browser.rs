@@ -151,7 +151,6 @@ fn is_unharmed(host: &Host, report: &Report) {
         "{victim}"
     );
     assert_eq!((&victim["messageCount"], &victim["model"]), (&0.into(), &().into()), "{victim}");
-    assert_eq!(host.client().ask("victim", "hi"), "hi");
     assert!(report.len() > 20, "{report:?}");
     for (tried, came_to) in report {
         let read = ["hunter2", "victim\"", "bulkhead_", "runId"];

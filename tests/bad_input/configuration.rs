@@ -158,9 +158,14 @@ fn a_public_address_without_a_token() {
     let dir = tempfile::tempdir().expect("make a directory");
     let path = dir.path().join("town.toml");
     std::fs::write(&path, RIGHT.replacen("127.0.0.1:0", "0.0.0.0:0", 1)).expect("write the file");
-    let ended = run_to_end(&path, &[]);
+    // The token that it makes for itself keeps everybody out, and an empty one is none.
+    let ended = run_to_end(&path, &[("BULKHEAD_CONTROL_TOKEN", "")]);
     assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
-    assert!(ended.stderr.contains("token") && ended.stderr.contains("0.0.0.0"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("BULKHEAD_CONTROL_TOKEN"), "{}", ended.stderr);
+    let host = Host::builder().toml("[server]\nlisten = \"0.0.0.0:0\"").start();
+    host.client().list();
+    host.client().clone().without_token().get("/agents").expect_error(401, &["unauthorized"]);
+    host.finish();
 }
 
 #[test]

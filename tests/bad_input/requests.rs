@@ -215,9 +215,12 @@ fn a_body_of_10_mib() {
     court.refuses(Method::POST, "/agents/echo/message", body.clone(), 413, &["too large"]);
 
     // Also to a client that does not say how much will come.
-    let head =
-        "POST /agents/start HTTP/1.1\nhost: x\nconnection: close\ntransfer-encoding: chunked\n\n";
-    let mut chunked = raw(head, format!("{:x}\r\n", body.len()).as_bytes());
+    let token = court.trial.client().token().expect("a token").to_owned();
+    let head = format!(
+        "POST /agents/start HTTP/1.1\nhost: localhost\nauthorization: Bearer {token}\nconnection: close\n\
+         transfer-encoding: chunked\n\n"
+    );
+    let mut chunked = raw(&head, format!("{:x}\r\n", body.len()).as_bytes());
     chunked.extend_from_slice(&body);
     chunked.extend_from_slice(b"\r\n0\r\n\r\n");
     let answer = court.trial.client().raw(&chunked).expect("an answer");
@@ -225,8 +228,8 @@ fn a_body_of_10_mib() {
 
     // And to one that says so and waits for leave.
     let head = format!(
-        "POST /agents/start HTTP/1.1\nhost: x\nconnection: close\nexpect: 100-continue\n\
-         content-length: {}\n\n",
+        "POST /agents/start HTTP/1.1\nhost: localhost\nauthorization: Bearer {token}\nconnection: close\n\
+         expect: 100-continue\ncontent-length: {}\n\n",
         body.len()
     );
     let answer = court.trial.client().raw(&raw(&head, b"")).expect("an answer");
@@ -247,13 +250,13 @@ fn bytes_that_are_no_http() {
     refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
     refused(b"GARBAGE\r\n\r\n");
     refused(b"GET /health HTTP/9.9\r\n\r\n");
-    refused(&raw("GET /health HTTP/1.1\nhost: x\nx: ", &[b'x'; 256 * 1024]));
+    refused(&raw("GET /health HTTP/1.1\nhost: localhost\nx: ", &[b'x'; 256 * 1024]));
     let many = "x: y\n".repeat(5000);
-    refused(&raw(&format!("GET /health HTTP/1.1\nhost: x\n{many}\n"), b""));
-    let head = "POST /agents/start HTTP/1.1\nhost: x\ncontent-length: nonsense\n\n";
+    refused(&raw(&format!("GET /health HTTP/1.1\nhost: localhost\n{many}\n"), b""));
+    let head = "POST /agents/start HTTP/1.1\nhost: localhost\ncontent-length: nonsense\n\n";
     refused(&raw(head, b"{}"));
     let long = "a".repeat(100_000);
-    refused(&raw(&format!("GET /agents/{long}/status HTTP/1.1\nhost: x\n\n"), b""));
+    refused(&raw(&format!("GET /agents/{long}/status HTTP/1.1\nhost: localhost\n\n"), b""));
     court.close();
 }
 

@@ -122,7 +122,7 @@ impl Host {
             output.join();
             panic!("the host did not begin ({status:?}); {}", output.tail());
         };
-        let client = Client::new(address(&first), &dir.path().join("state"));
+        let client = Client::new(address(&first), &state_dir_of(&child, dir.path()));
         Self { child, output, client, launch, dir }
     }
 
@@ -399,6 +399,19 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
         std::thread::sleep(LOOK);
     }
     None
+}
+
+/// Where a host that lies in `dir` keeps what it keeps. It may have mounted something there for itself.
+fn state_dir_of(host: &Child, dir: &Path) -> PathBuf {
+    let config = std::fs::read_to_string(dir.join(CONFIG)).unwrap_or_default();
+    let config = config.parse::<toml::Table>().unwrap_or_default();
+    let state = config.get("state").and_then(|state| state.get("dir")?.as_str());
+    let state = dir.join(state.unwrap_or("state"));
+    if state.join("control-token").exists() {
+        return state;
+    }
+    let root = PathBuf::from(format!("/proc/{}/root", host.id()));
+    state.strip_prefix("/").map_or(state.clone(), |state| root.join(state))
 }
 
 fn address(cold_start: &Value) -> SocketAddr {

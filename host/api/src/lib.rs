@@ -38,6 +38,6 @@ pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow}
 pub use unknown::Parsed;
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
-    MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView, StartAnswer,
-    StopAnswer, SyncAnswer, TurnView, UpdateAnswer, WithIgnored,
+    MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView,
+    StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer, WithIgnored,
 };

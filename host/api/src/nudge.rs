@@ -6,10 +6,10 @@ use crate::error::{Issue, required, too_long};
 use crate::unknown::parse_own;
 
 /// Longest nudge, in bytes: a hint, not a document.
-const MAX_NUDGE_BYTES: usize = 16 * 1024;
+pub const MAX_NUDGE_BYTES: usize = 16 * 1024;
 
 /// Longest id and source, in bytes.
-const MAX_NAME_BYTES: usize = 128;
+pub const MAX_NAME_BYTES: usize = 128;
 
 /// A checked nudge: a message that comes when no other does.
 #[derive(Debug, Clone, PartialEq, Eq)]

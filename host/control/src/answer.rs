@@ -60,7 +60,10 @@ impl Refusal {
 
     pub(crate) fn unauthorized() -> Self {
         let error = "no valid token: send the control token as Authorization: Bearer";
-        Self::new(StatusCode::UNAUTHORIZED, error).kind("unauthorized")
+        Self::new(StatusCode::UNAUTHORIZED, error).kind("unauthorized").action(
+            "it is what BULKHEAD_CONTROL_TOKEN or server.token says, else the host's own in control-token in its \
+             state directory",
+        )
     }
 
     /// Agents that are to be there are missing, and the caller wants all of them.

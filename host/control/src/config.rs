@@ -28,8 +28,8 @@ pub struct ControlConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlLimits {
     /// Open connections, 512. One control plane, its dashboards and probes need tens; an idle one
-    /// costs a few KiB. A connection above it takes the place of one that waits for a request: first those
-    /// that have shown no token, the oldest of them first.
+    /// costs a few KiB. A connection above it takes the place of the oldest that has shown no token, else of the
+    /// one with the token that waits for longest.
     pub connections: usize,
     /// Connections beside those, 64, while all of those are at work with the token. A probe is answered, whatever
     /// else comes is 503. Above: closed without a word.

@@ -142,7 +142,7 @@ fn answered(
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     let (service, place) = (Arc::clone(service), Arc::clone(place));
     async move {
-        let response = service.answer(request, |trusted| place.begin(trusted)).await;
+        let response = service.answer(request, || place.begin()).await;
         place.rest();
         Ok(response)
     }

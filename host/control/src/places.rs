@@ -1,13 +1,13 @@
 //! Places for connections: who has one, and who gives one up when all are taken.
 //!
 //! ```text
-//!  Silent ──request without the token──▶ Stranger ──answered──▶ Silent
-//!     └────request with the token──────▶ Working  ──answered──▶ Resting ──request──▶ Working
+//!  Stranger ──request with the token──▶ Working ──answered──▶ Resting ──request with the token──▶ Working
 //! ```
 //!
-//! A newcomer takes a free place, else that of the oldest connection in the first of these states that has one:
-//! `Silent`, `Stranger`, `Resting`. Who works with the token is never sent away. So whoever holds connections open
-//! and has no token cannot keep out those who have it, nor the probes.
+//! A newcomer takes a free place, else that of the stranger who came first, whatever that one is at: silent, in the
+//! middle of a head, or of a body that nobody wants. Where there are none, that of the one who has rested for longest.
+//! Who works with the token is never sent away. So whoever holds connections open and has no token cannot keep out
+//! those who have it, nor the probes: a probe is the newest stranger of all, and is answered at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,9 +21,7 @@ use tokio::time::timeout;
 /// What a connection is at, the first to go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// Has shown no token, and waits for a request.
-    Silent,
-    /// A request without the token is under way: a probe, or one that is being refused.
+    /// Has shown no token.
     Stranger,
     /// Has shown the token, and waits for a request.
     Resting,
@@ -65,7 +63,7 @@ impl<H> Table<H> {
         let evicted = if full { Some(self.evict()?) } else { None };
         self.clock += 1;
         let id = self.clock;
-        self.taken.insert(id, Entry { standing: Standing::Silent, since: id, reach });
+        self.taken.insert(id, Entry { standing: Standing::Stranger, since: id, reach });
         Some((id, evicted))
     }
 
@@ -77,13 +75,13 @@ impl<H> Table<H> {
         Some((entry.reach, if polite { Eviction::Politely } else { Eviction::Now }))
     }
 
-    /// Takes note of what a connection is at, unless it has lost its place.
-    fn note(&mut self, id: u64, standing: Standing) {
+    /// Takes note of what a connection is at. Not of one that has lost its place.
+    fn note(&mut self, id: u64, standing: Standing) -> bool {
         self.clock += 1;
         let since = self.clock;
-        if let Some(entry) = self.taken.get_mut(&id) {
-            (entry.standing, entry.since) = (standing, since);
-        }
+        let Some(entry) = self.taken.get_mut(&id) else { return false };
+        (entry.standing, entry.since) = (standing, since);
+        true
     }
 
     fn leave(&mut self, id: u64) {
@@ -162,20 +160,18 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A request begins, and shows the token or not.
-    pub(crate) fn begin(&self, trusted: bool) {
-        if trusted {
-            self.shown.store(true, Ordering::Relaxed);
-        }
-        let standing = if trusted { Standing::Working } else { Standing::Stranger };
-        self.places.table().note(self.id, standing);
+    /// A request begins that shows the token, or comes to a server that wants none. Whether it may: not where the
+    /// place was just lost, or it would be cut off.
+    pub(crate) fn begin(&self) -> bool {
+        self.shown.store(true, Ordering::Relaxed);
+        self.places.table().note(self.id, Standing::Working)
     }
 
-    /// The request is answered.
+    /// The request is answered. A stranger stays as old as it is.
     pub(crate) fn rest(&self) {
-        let shown = self.shown.load(Ordering::Relaxed);
-        let standing = if shown { Standing::Resting } else { Standing::Silent };
-        self.places.table().note(self.id, standing);
+        if self.shown.load(Ordering::Relaxed) {
+            self.places.table().note(self.id, Standing::Resting);
+        }
     }
 }
 
@@ -195,24 +191,26 @@ mod tests {
         for (at, standing) in standings.iter().enumerate() {
             let (id, evicted) = table.take(at).unwrap();
             assert!(evicted.is_none());
-            table.note(id, *standing);
+            if *standing != Standing::Stranger {
+                table.note(id, *standing);
+            }
         }
         table
     }
 
     #[test]
     fn the_oldest_of_those_who_count_least_gives_way() {
-        use Standing::{Resting, Silent, Stranger, Working};
-        let mut table = full(&[Working, Resting, Stranger, Silent, Silent, Resting]);
+        use Standing::{Resting, Stranger, Working};
+        let mut table = full(&[Working, Resting, Stranger, Stranger, Resting]);
         let mut gone = Vec::new();
-        for newcomer in 10..16 {
+        for newcomer in 10..15 {
             let Some((id, evicted)) = table.take(newcomer) else { break };
             // Newcomers work at once, so that only the others can go.
             table.note(id, Working);
             gone.extend(evicted);
         }
         let (now, politely) = (Eviction::Now, Eviction::Politely);
-        assert_eq!(gone, [(3, now), (4, now), (2, now), (1, politely), (5, politely)]);
+        assert_eq!(gone, [(2, now), (3, now), (1, politely), (4, politely)]);
         assert!(table.take(20).is_none(), "all of them work");
     }
 
@@ -222,22 +220,12 @@ mod tests {
         let (first, _) = table.take(1).unwrap();
         let (second, evicted) = table.take(2).unwrap();
         assert_eq!(evicted, Some((1, Eviction::Now)));
-        table.note(first, Standing::Working);
+        assert!(!table.note(first, Standing::Working));
         table.leave(first);
         assert_eq!(table.taken.len(), 1);
-        table.note(second, Standing::Working);
+        assert!(table.note(second, Standing::Working));
         assert!(table.take(3).is_none());
         table.leave(second);
         assert!(table.take(4).is_some());
-    }
-
-    #[test]
-    fn one_that_was_silent_for_longer_goes_before_one_that_came_earlier_and_asked() {
-        let mut table = Table::new(2);
-        let (first, _) = table.take(1).unwrap();
-        table.take(2).unwrap();
-        table.note(first, Standing::Stranger);
-        table.note(first, Standing::Silent);
-        assert_eq!(table.take(3).unwrap().1, Some((2, Eviction::Now)));
     }
 }

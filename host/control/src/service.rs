@@ -66,11 +66,12 @@ impl Service {
         &self.refusals
     }
 
-    /// Answers one request, whatever happens. `begin` is told whether it showed the token.
+    /// Answers one request, whatever happens. `begin` is called when its sender is trusted, and says
+    /// whether it may go on.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        begin: impl FnOnce(bool) + Send,
+        begin: impl FnOnce() -> bool + Send,
     ) -> Response {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let answered = contain_future(self.route(request, begin)).await;
@@ -80,16 +81,18 @@ impl Service {
     /// The same for a connection without a place: only probes are answered.
     pub(crate) async fn answer_in_passing(&self, request: Request<Incoming>) -> Response {
         if self.gate.is_open(request.uri().path()) {
-            return self.answer(request, |_| {}).await;
+            return self.answer(request, || true).await;
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let (parts, body) = request.into_parts();
-        let refusal =
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Self::too_many(self.connections))
-                .kind("busy")
-                .retry_after(PLACE_RETRY_S);
-        let refusal = self.reader.refuse(refusal, &parts.headers, body).await;
+        let refusal = self.reader.refuse(self.busy(), &parts.headers, body).await;
         self.told(&method, &uri, Ok(Err(refusal)))
+    }
+
+    fn busy(&self) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Self::too_many(self.connections))
+            .kind("busy")
+            .retry_after(PLACE_RETRY_S)
     }
 
     /// What is said where there is no place for a connection.
@@ -121,11 +124,13 @@ impl Service {
     async fn route(
         &self,
         request: Request<Incoming>,
-        begin: impl FnOnce(bool) + Send,
+        begin: impl FnOnce() -> bool + Send,
     ) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
         let trusted = self.gate.trusts(&parts.headers);
-        begin(trusted.is_some());
+        if trusted.is_some() && !begin() {
+            return Err(self.busy().closing());
+        }
         if let Err(refusal) = self.origins.check(&parts, self.gate.is_open(parts.uri.path())) {
             return Err(self.reader.refuse(refusal, &parts.headers, body).await);
         }

@@ -29,6 +29,24 @@ pub enum Made {
     Unknown(io::Error),
 }
 
+impl Made {
+    /// Tells it, once the log has begun.
+    pub fn tell(&self) {
+        match self {
+            Self::NotNeeded => {}
+            Self::InFile(file) => {
+                let file = file.display();
+                tracing::info!(%file, "the control API wants the token that lies in this file");
+            }
+            Self::Unknown(error) => tracing::error!(
+                %error,
+                "the control API is closed: no token was given, and none can be kept in the state directory; set \
+                 BULKHEAD_CONTROL_TOKEN"
+            ),
+        }
+    }
+}
+
 /// The configuration with a token, unless it wants to go without.
 pub fn complete(config: &ControlConfig, state_dir: &Path) -> (ControlConfig, Made) {
     let mut config = config.clone();

@@ -123,7 +123,7 @@ impl Host {
         let mut kept = open_database(settings, &teller);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let problems = std::mem::take(&mut kept.problems);
-        let (runtime, supervisor, control) = serve(
+        let (runtime, supervisor, control, token) = serve(
             settings,
             &recorder,
             kept,
@@ -149,6 +149,7 @@ impl Host {
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), before);
+        token.tell();
         if let Some(error) = not_listed {
             tracing::warn!(%error, "the list of runs was not written: a later run has the black box alone to go by");
         }
@@ -314,7 +315,7 @@ fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
     }
 }
 
-type Served = (Arc<Runtime>, Supervisor, ControlServer);
+type Served = (Arc<Runtime>, Supervisor, ControlServer, Made);
 
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
@@ -345,15 +346,6 @@ fn serve(
         Arc::clone(memory),
     );
     let (config, made) = control_token::complete(&settings.control, &settings.state_dir);
-    match made {
-        Made::NotNeeded => {}
-        Made::InFile(file) => tracing::info!(?file, "the control API wants the token in this file"),
-        Made::Unknown(error) => tracing::error!(
-            %error,
-            "the control API is closed: no token was given, and none can be kept in the state directory; set \
-             BULKHEAD_CONTROL_TOKEN"
-        ),
-    }
     let control = ControlServer::start(
         config,
         supervisor.clone(),
@@ -362,7 +354,7 @@ fn serve(
         Arc::clone(context),
     )
     .map_err(|error| ("control", Failure::cannot_run("cannot serve the control API", &error)))?;
-    Ok((runtime, supervisor, control))
+    Ok((runtime, supervisor, control, made))
 }
 
 /// Starts the town's client, and lets it hear every fact from now on.

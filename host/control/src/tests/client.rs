@@ -95,6 +95,16 @@ impl Client {
         answer
     }
 
+    /// The status of an answer, if one comes whole.
+    pub(super) fn tries(&mut self, path: &str) -> Option<u16> {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
     /// Whether the server has hung up, with nothing more to say.
     pub(super) fn is_hung_up(&mut self) -> bool {
         let mut rest = Vec::new();

@@ -1,5 +1,8 @@
 //! More connections than there are places.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -52,6 +55,39 @@ fn those_who_hold_connections_and_show_no_token_keep_nobody_out() {
     assert_eq!(known.ask("GET", "/agents", TOKEN, "").status, 200);
     assert!(held[0].is_hung_up() && held[1].is_hung_up() && held[2].is_hung_up());
     assert!(rig.refusals().is_empty());
+}
+
+/// Waits for a moment, and says whether the server has not hung up.
+fn is_open(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 64]) {
+        Ok(length) => length > 0,
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+/// Who comes back as soon as it is sent away, and is never silent.
+#[test]
+fn strangers_who_come_back_again_and_again_keep_no_probe_out() {
+    let rig = rig(64);
+    let (over, address) = (AtomicBool::new(false), rig.server.local_addr());
+    let unwanted = "POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999999\r\n\r\n{";
+    std::thread::scope(|scope| {
+        for _ in 0..80 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(mut stream) = TcpStream::connect(address) else { continue };
+                    let _ = stream.write_all(unwanted.as_bytes());
+                    let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
+                    while !over.load(Ordering::Relaxed) && is_open(&mut stream) {}
+                }
+            });
+        }
+        // Several newcomers may come between the connection and the request of one probe, on a busy machine.
+        let is_answered = |_: &i32| (0..3).any(|_| rig.client().tries("/livez") == Some(200));
+        let probes = (0..30).filter(is_answered).count();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(probes, 30);
+    });
 }
 
 #[test]

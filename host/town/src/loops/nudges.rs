@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_api::NudgeRequest;
+use bulkhead_api::nudge::{MAX_NAME_BYTES, MAX_NUDGE_BYTES};
 use bulkhead_model::AgentId;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -26,15 +27,31 @@ const MAX_AT_ONCE: usize = 16;
 /// Delivered nudges that are remembered: the town offers one again whose delivery it did not hear of.
 const REMEMBERED: usize = 4096;
 
-/// Longest nudge, in bytes: a hint, not a document.
-const MAX_NUDGE_BYTES: usize = 16 * 1024;
-
 #[derive(Deserialize)]
 struct Nudge {
     nudge_id: String,
     message: String,
     #[serde(default)]
     source: Option<String>,
+}
+
+impl Nudge {
+    /// What the agent gets of it, within the bounds that nudges have on every way. One whose id is too long could
+    /// not be told as delivered.
+    fn request(self) -> Result<NudgeRequest, String> {
+        let Self { nudge_id, mut message, source } = self;
+        if nudge_id.is_empty() || nudge_id.len() > MAX_NAME_BYTES {
+            let length = nudge_id.len();
+            return Err(format!("its id has {length} bytes, 1 to {MAX_NAME_BYTES} are taken"));
+        }
+        let mut source = source.unwrap_or_else(|| "town".to_owned());
+        message.truncate(message.floor_char_boundary(MAX_NUDGE_BYTES));
+        source.truncate(source.floor_char_boundary(MAX_NAME_BYTES));
+        // What was cut off gives its room back.
+        message.shrink_to_fit();
+        source.shrink_to_fit();
+        Ok(NudgeRequest { message, source, nudge_id: Some(nudge_id) })
+    }
 }
 
 #[derive(Serialize)]
@@ -141,15 +158,19 @@ impl Loop {
     }
 
     async fn deliver(&self, about: &About, nudge: Nudge, known: &Mutex<Known>) {
-        let Nudge { nudge_id, message, source } = nudge;
+        let request = match nudge.request() {
+            Ok(request) => request,
+            Err(problem) => {
+                tracing::warn!(agent = %about.agent_id, problem, "a nudge of the town is left there");
+                return;
+            }
+        };
+        let nudge_id = request.nudge_id.clone().unwrap_or_default();
         let is_known = {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
             known.ids.contains(&nudge_id)
         };
         if !is_known {
-            let message = message[..message.floor_char_boundary(MAX_NUDGE_BYTES)].to_owned();
-            let source = source.unwrap_or_else(|| "town".to_owned());
-            let request = NudgeRequest { message, source, nudge_id: Some(nudge_id.clone()) };
             if let Err(error) = self.container.nudge(&about.agent_id, request) {
                 // The town keeps it.
                 tracing::info!(agent = %about.agent_id, error, "a nudge was not taken");
@@ -162,5 +183,23 @@ impl Loop {
         let payload = Payload::json(&Delivered { nudge_id: &nudge_id });
         // The next time that it is offered, its delivery is told again.
         let _ = client.call_about(Call::NudgeDelivered, &path, payload, about).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nudge_of_the_town_has_the_bounds_of_any_other() {
+        let nudge = |id: usize, message: usize, source: usize| {
+            let text = |bytes: usize| "\u{e4}".repeat(bytes / 2);
+            let source = Some(text(source));
+            Nudge { nudge_id: "i".repeat(id), message: text(message), source }.request()
+        };
+        let large = nudge(128, 1 << 20, 1 << 20).unwrap();
+        assert_eq!((large.message.len(), large.source.len()), (MAX_NUDGE_BYTES, MAX_NAME_BYTES));
+        assert!(large.message.capacity() < 2 * MAX_NUDGE_BYTES);
+        assert!(nudge(129, 2, 2).unwrap_err().contains("129") && nudge(0, 2, 2).is_err());
     }
 }
