@@ -4,8 +4,7 @@ use harness::puppet::Caller;
 use harness::{Answer, Host, Value, json, wait_until};
 
 /// A backoff that no test sees the end of: up to three years, at random.
-const LONG: &str =
-    "restart_backoff_ms = 31_536_000_000\nrestart_backoff_max_ms = 31_536_000_000\n";
+const LONG: &str = "restart_backoff_ms = 31_536_000_000\nrestart_backoff_max_ms = 31_536_000_000\n";
 
 fn host(settings: &str) -> Host {
     Host::builder().guest("puppet").role("puppet", "puppet", settings).start()

@@ -4,8 +4,7 @@ use harness::trial::incarnation;
 use harness::{Answer, Host, HostBuilder, Value, json};
 
 /// A backoff that no test sees the end of: up to three years, at random.
-const LONG: &str =
-    "restart_backoff_ms = 31_536_000_000\nrestart_backoff_max_ms = 31_536_000_000\n";
+const LONG: &str = "restart_backoff_ms = 31_536_000_000\nrestart_backoff_max_ms = 31_536_000_000\n";
 
 /// A backoff that nobody notices.
 const SHORT: &str = "restart_backoff_ms = 1\nrestart_backoff_max_ms = 20\n";

@@ -1,30 +1,44 @@
 //! Looking up names: on threads of their own, and in fair shares.
 //!
-//! The system's resolver may hold its thread for many seconds, and giving up does not end it. So there are
-//! only so many look-ups at one time, they take no thread that agents' files need, and one agent has a
-//! share of them, which its next incarnation inherits with all that is still under way.
+//! ```text
+//!   the agent's two ─▶ a place ─▶ a thread ─▶ found
+//!                         └─▶ given back at once when nobody waits any more, and in any case when it takes long
+//! ```
+//!
+//! The system's resolver may hold its thread for many seconds, and nothing ends that. So giving up gives back the
+//! place that others wait for, while the thread goes on apart from the places, and counts against its agent until
+//! it is done. An agent's next incarnation inherits its share with all that is still under way.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_model::AgentId;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::shares::Shares;
 
-/// Look-ups at one time, for all agents.
-const LOOKUPS: usize = 16;
+/// Look-ups at one time that hold a place, for all agents.
+const PLACES: usize = 16;
+
+/// Threads: those of the places, and those that go on although nobody waits.
+const THREADS: usize = 64;
 
 /// Look-ups at one time for one agent. The others wait.
-const LOOKUPS_OF_AN_AGENT: usize = 4;
+const LOOKUPS_OF_AN_AGENT: usize = 2;
+
+/// A look-up that takes longer holds no place: a name server that answers does so sooner.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Threads that look up names.
 pub(crate) struct Resolver {
     /// Runs nothing by itself: only its blocking threads are used. There until this is dropped.
     threads: Option<Runtime>,
     handle: Handle,
-    all: Arc<Semaphore>,
+    common: Common,
     /// Who uses them.
     shares: Shares,
 }
@@ -32,24 +46,38 @@ pub(crate) struct Resolver {
 /// One agent's way to them. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Lookups {
-    threads: Handle,
-    all: Arc<Semaphore>,
+    handle: Handle,
+    common: Common,
     own: Arc<Semaphore>,
+}
+
+/// What all agents share.
+#[derive(Clone)]
+struct Common {
+    places: Arc<Semaphore>,
+    threads: Arc<Semaphore>,
 }
 
 impl Resolver {
     pub(crate) fn start() -> io::Result<Self> {
         let mut builder = Builder::new_current_thread();
-        builder.max_blocking_threads(LOOKUPS);
+        builder.max_blocking_threads(THREADS);
         let threads = crate::lanes::with_one_thread(builder.thread_name("bulkhead-names"))?;
-        let (handle, all) = (threads.handle().clone(), Arc::new(Semaphore::new(LOOKUPS)));
-        Ok(Self { threads: Some(threads), handle, all, shares: Shares::new(LOOKUPS_OF_AN_AGENT) })
+        let handle = threads.handle().clone();
+        let [places, all_threads] = [PLACES, THREADS].map(|most| Arc::new(Semaphore::new(most)));
+        let common = Common { places, threads: all_threads };
+        Ok(Self {
+            threads: Some(threads),
+            handle,
+            common,
+            shares: Shares::new(LOOKUPS_OF_AN_AGENT),
+        })
     }
 
     /// The share of an agent.
     pub(crate) fn share_of(&self, agent: &AgentId) -> Lookups {
         let own = self.shares.of(agent);
-        Lookups { threads: self.handle.clone(), all: Arc::clone(&self.all), own }
+        Lookups { handle: self.handle.clone(), common: self.common.clone(), own }
     }
 }
 
@@ -69,17 +97,41 @@ impl Lookups {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
-        let turn = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).acquire_owned();
-        let closed = |error: tokio::sync::AcquireError| error.to_string();
-        let own = turn(&self.own).await.map_err(closed)?;
-        let one_of_all = turn(&self.all).await.map_err(closed)?;
-        let work = self.threads.spawn_blocking(move || {
+        // A task of its own, which ends with this future and goes on while this is not polled: a request that
+        // stands still between two turns must not sit on a place.
+        let mut task = JoinSet::new();
+        task.spawn(self.clone().take_turn(work));
+        match task.join_next().await {
+            Some(found) => found.map_err(|error| error.to_string())?,
+            None => Err("the look-up was lost".into()),
+        }
+    }
+
+    async fn take_turn<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let own = turn(&self.own).await?;
+        let place = turn(&self.common.places).await?;
+        let thread = turn(&self.common.threads).await?;
+        let mut work = self.handle.spawn_blocking(move || {
             let found = work();
-            drop((own, one_of_all));
+            drop((own, thread));
             found
         });
-        work.await.map_err(|error| error.to_string())
+        let found = match timeout(LONG, &mut work).await {
+            Ok(found) => found,
+            Err(_) => {
+                drop(place);
+                work.await
+            }
+        };
+        found.map_err(|error| error.to_string())
     }
+}
+
+async fn turn(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, String> {
+    Arc::clone(of).acquire_owned().await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -101,30 +153,74 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn one_agent_cannot_take_all_look_ups_and_a_restart_does_not_help_it() {
-        let resolver = Resolver::start().unwrap();
-        let (began, begins) = sync_channel(LOOKUPS);
+    /// Starts so many look-ups that hang, each of a new incarnation of the agent that `name` names.
+    fn start(
+        resolver: &Resolver,
+        count: usize,
+        name: impl Fn(usize) -> String,
+        began: &SyncSender<()>,
+    ) -> (JoinSet<Result<(), String>>, Vec<SyncSender<()>>) {
         let mut ends = Vec::new();
-        let mut waiting = Vec::new();
-        for _ in 0..LOOKUPS {
+        let mut waiting = JoinSet::new();
+        for number in 0..count {
             let (end, ended) = sync_channel::<()>(0);
             ends.push(end);
-            // Each one is of a new incarnation.
-            let lookups = resolver.share_of(&agent("greedy"));
-            let work = hanging(&began, ended);
-            waiting.push(async move { lookups.run(work).await });
+            let lookups = resolver.share_of(&agent(&name(number)));
+            let work = hanging(began, ended);
+            waiting.spawn(async move { lookups.run(work).await });
         }
-        let all = tokio::task::JoinSet::from_iter(waiting);
-        for _ in 0..LOOKUPS_OF_AN_AGENT {
+        (waiting, ends)
+    }
+
+    async fn hear(begins: &Receiver<()>, times: usize) {
+        for _ in 0..times {
             while begins.try_recv().is_err() {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn one_agent_cannot_take_all_look_ups_and_a_restart_does_not_help_it() {
+        let resolver = Resolver::start().unwrap();
+        let (began, begins) = sync_channel(PLACES);
+        let (all, ends) = start(&resolver, PLACES, |_| "greedy".into(), &began);
+        hear(&begins, LOOKUPS_OF_AN_AGENT).await;
         let other = resolver.share_of(&agent("modest"));
         assert_eq!(other.run(|| 7).await, Ok(7), "another agent is not held up");
         assert!(begins.try_recv().is_err(), "it has no more than its share");
         drop(ends);
-        assert_eq!(all.join_all().await, vec![Ok(()); LOOKUPS]);
+        assert_eq!(all.join_all().await, vec![Ok(()); PLACES]);
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_was_given_up_holds_no_place() {
+        let resolver = Resolver::start().unwrap();
+        let (began, begins) = sync_channel(THREADS);
+        let pairs = |number: usize| format!("greedy-{}", number / LOOKUPS_OF_AN_AGENT);
+        let (mut all, ends) = start(&resolver, PLACES, pairs, &began);
+        hear(&begins, PLACES).await;
+        all.abort_all();
+        while all.join_next().await.is_some() {}
+        let other = resolver.share_of(&agent("modest"));
+        assert_eq!(other.run(|| 7).await, Ok(7), "sixteen threads hang, and hold nobody up");
+        let again = resolver.share_of(&agent("greedy-0"));
+        let waits = timeout(Duration::from_millis(20), again.run(|| 7)).await;
+        assert!(waits.is_err(), "those that hang still count against their agents");
+        drop(ends);
+        assert_eq!(again.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_takes_long_holds_no_place() {
+        let resolver = Resolver::start().unwrap();
+        let (began, begins) = sync_channel(THREADS);
+        let pairs = |number: usize| format!("greedy-{}", number / LOOKUPS_OF_AN_AGENT);
+        let (all, ends) = start(&resolver, PLACES, pairs, &began);
+        hear(&begins, PLACES).await;
+        let other = resolver.share_of(&agent("modest"));
+        assert_eq!(timeout(LONG * 10, other.run(|| 7)).await, Ok(Ok(7)));
+        drop(ends);
+        assert_eq!(all.join_all().await, vec![Ok(()); PLACES]);
     }
 }
