@@ -65,6 +65,10 @@ pub struct HostArgs {
     /// the one that the host left in its state directory; these two go to no other address than its own].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// File of certificates, in PEM, to believe at an https:// address [default: SSL_CERT_FILE and SSL_CERT_DIR,
+    /// else the public CAs].
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// The configuration file that says where the host listens [default: bulkhead.toml, if there is one].
     #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,

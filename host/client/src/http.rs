@@ -1,17 +1,17 @@
 //! One request over one connection, with a bound on its answer.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::time::Duration;
 
 use bulkhead_model::Timestamp;
+use bulkhead_model::error::chain;
+use bulkhead_net::{Connected, Step, System, retry_after, wait};
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::target::Target;
@@ -42,14 +42,20 @@ pub(crate) async fn ask(
     body: Bytes,
     sent: &Cell<bool>,
 ) -> Result<Answer, String> {
-    let request = request(target, method, path, body)?;
-    let connect = TcpStream::connect((target.host.as_str(), target.port));
-    let stream = timeout(CONNECT, connect)
-        .await
-        .map_err(|_| format!("no connection in {} s", CONNECT.as_secs()))?
-        .map_err(|error| format!("cannot connect: {error}"))?;
-    // Small requests, each waited for.
-    let _ = stream.set_nodelay(true);
+    let mut request = request(target, method, path, body)?;
+    let mut step = Step::Resolving;
+    let connect = target.connector.connect(&target.api.destination, &System, CONNECT, &mut step);
+    let Connected { stream, route } = match timeout(CONNECT, connect).await {
+        Ok(connected) => connected.map_err(|error| chain(&error))?,
+        Err(_) => {
+            return Err(format!(
+                "no connection in {} s, while {}",
+                CONNECT.as_secs(),
+                step.doing()
+            ));
+        }
+    };
+    route.prepare(&mut request).map_err(|error| error.to_string())?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
     let exchange = async {
@@ -62,7 +68,7 @@ pub(crate) async fn ask(
             status: head.status.as_u16(),
             body,
             at: date(&head.headers),
-            retry_after: retry_after(&head.headers),
+            retry_after: retry_after(&head.headers, jiff::Timestamp::now()),
         })
     };
     // The connection carries the exchange. When it ends first, the exchange has all there is.
@@ -84,8 +90,7 @@ fn request(
 ) -> Result<Request<Full<Bytes>>, String> {
     let mut request = Request::builder()
         .method(method)
-        .uri(format!("{}{path}", target.prefix))
-        .header(HOST, &target.authority)
+        .uri(format!("{}{path}", target.api.prefix))
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("bulkhead/", env!("CARGO_PKG_VERSION")));
     if !body.is_empty() {
@@ -98,24 +103,8 @@ fn request(
 }
 
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = headers.get(DATE)?.to_str().ok()?;
-    let moment = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let moment = wait::date(headers.get(DATE)?.to_str().ok()?)?;
     Some(Timestamp(moment.as_millisecond()))
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -130,14 +119,5 @@ mod tests {
         assert_eq!(date(&headers).unwrap().to_string(), "2026-01-15T09:30:00.000Z");
         headers.insert(DATE, "yesterday".parse().unwrap());
         assert_eq!(date(&headers), None);
-    }
-
-    #[test]
-    fn the_hosts_patience_is_read() {
-        let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, "5".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(5)));
-        headers.insert(RETRY_AFTER, "Thu, 15 Jan 2026 09:30:00 GMT".parse().unwrap());
-        assert_eq!(retry_after(&headers), None);
     }
 }

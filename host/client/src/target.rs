@@ -13,7 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bulkhead_model::Secret;
-use http::Uri;
+use bulkhead_model::error::chain;
+use bulkhead_net::{BaseUrl, Connector, Proxies, Trust, UrlError};
 use http::header::HeaderValue;
 
 use crate::command::HostArgs;
@@ -46,13 +47,10 @@ pub type ReadConfig = fn(&Path) -> Result<Configured, String>;
 pub(crate) struct Target {
     /// As a person writes it, without a slash at the end.
     pub(crate) url: String,
-    /// Name or address to connect to, without the brackets of IPv6.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    /// What stands in the `Host` header.
-    pub(crate) authority: String,
-    /// Before every path of the API; empty or with a leading slash.
-    pub(crate) prefix: String,
+    /// Where its API is.
+    pub(crate) api: BaseUrl,
+    /// Through which proxy, and which certificates are believed.
+    pub(crate) connector: Connector,
     /// The `Authorization` header.
     pub(crate) authorization: Option<HeaderValue>,
 }
@@ -72,7 +70,7 @@ pub(crate) fn find(
         Some(path) => Some(token_in(path)?),
         None => text("BULKHEAD_CONTROL_TOKEN")?.map(Secret::from),
     };
-    let mut target = if let Some(url) = &args.url {
+    let api = if let Some(url) = &args.url {
         parse(url)?
     } else {
         let mut listen = match text("BULKHEAD_LISTEN")? {
@@ -94,6 +92,8 @@ pub(crate) fn find(
         token = token.or_else(|| token_in(&state_dir?.join(TOKEN_FILE)).ok());
         of_listener(listen.unwrap_or(DEFAULT_LISTEN))?
     };
+    let connector = connector(&api, args, &variable)?;
+    let mut target = Target { url: api.to_string(), api, connector, authorization: None };
     if let Some(token) = token {
         let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
         let mut value = value.map_err(|_| "the token has characters that no header may have")?;
@@ -105,7 +105,30 @@ pub(crate) fn find(
 
 /// The host of a machine on which nothing says otherwise.
 pub(crate) fn default() -> Result<Target, String> {
-    of_listener(DEFAULT_LISTEN)
+    let api = of_listener(DEFAULT_LISTEN)?;
+    let connector = Connector::default();
+    Ok(Target { url: api.to_string(), api, connector, authorization: None })
+}
+
+/// The way there. What the environment says of proxies and certificates is not looked at where it has no part.
+fn connector(
+    api: &BaseUrl,
+    args: &HostArgs,
+    variable: &impl Fn(&str) -> Option<OsString>,
+) -> Result<Connector, String> {
+    let to = &api.destination;
+    if to.is_loopback() && !to.tls {
+        return Ok(Connector::default());
+    }
+    let proxies = Proxies::from_env(variable).map_err(|error| error.to_string())?;
+    let trust = match &args.ca_file {
+        Some(file) => {
+            Trust::from_file(file).map_err(|error| format!("--ca-file: {}", chain(&error)))?
+        }
+        None => Trust::from_env(variable)
+            .map_err(|(name, error)| format!("{name}: {}", chain(&error)))?,
+    };
+    Ok(Connector { proxies, trust })
 }
 
 fn configured(args: &HostArgs, read_config: ReadConfig) -> Result<Option<Configured>, String> {
@@ -133,7 +156,7 @@ fn token_in(path: &Path) -> Result<Secret, String> {
 }
 
 /// A host on this machine that listens there.
-fn of_listener(listen: SocketAddr) -> Result<Target, String> {
+fn of_listener(listen: SocketAddr) -> Result<BaseUrl, String> {
     if listen.port() == 0 {
         return Err("the configured port is 0, which means any; name the host with --url".into());
     }
@@ -146,44 +169,12 @@ fn of_listener(listen: SocketAddr) -> Result<Target, String> {
 }
 
 /// Reads an address. What stands before an `@` is never repeated: it may be a password.
-fn parse(url: &str) -> Result<Target, String> {
-    if url.contains('@') {
-        return Err("the address must have no user or password; a token comes from \
-                    BULKHEAD_CONTROL_TOKEN or --token-file"
-            .into());
-    }
-    let wrong = |why: &str| format!("{url:?} {why}; write http://127.0.0.1:8080");
-    let uri: Uri = url.parse().map_err(|_| wrong("is no address of a host"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(wrong("is https, which the control server does not speak"));
-        }
-        _ => return Err(wrong("does not begin with http://")),
-    }
-    if uri.query().is_some() {
-        return Err(wrong("has a query"));
-    }
-    let authority = uri.authority().ok_or_else(|| wrong("names no host"))?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        return Err(wrong("names no host"));
-    }
-    // A port that is too large has no number.
-    let port = match (authority.port_u16(), authority.as_str().strip_prefix(authority.host())) {
-        (Some(0), _) => return Err(wrong("has port 0")),
-        (Some(port), _) => port,
-        (None, Some("")) => 80,
-        (None, _) => return Err(wrong("has a wrong port")),
-    };
-    let prefix = uri.path().trim_end_matches('/').to_owned();
-    Ok(Target {
-        url: format!("http://{authority}{prefix}"),
-        host: host.to_owned(),
-        port,
-        authority: authority.to_string(),
-        prefix,
-        authorization: None,
+fn parse(url: &str) -> Result<BaseUrl, String> {
+    BaseUrl::parse(url).map_err(|error| match error {
+        UrlError::Credentials => "the address must have no user or password; a token comes from \
+                                  BULKHEAD_CONTROL_TOKEN or --token-file"
+            .into(),
+        error => format!("{url:?} is no address of a host: {error}; write http://127.0.0.1:8080"),
     })
 }
 

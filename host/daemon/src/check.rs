@@ -15,6 +15,7 @@ use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
 use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::reach::{self, Finding};
 
 /// Checks the configuration and every component.
 pub fn check(path: &Path) -> Result<Exit, Failure> {
@@ -26,7 +27,30 @@ pub fn check(path: &Path) -> Result<Exit, Failure> {
         settings.catalog.roles.len(),
         settings.agents.len()
     ))?;
-    load_all(&settings, Cache::Welcome)
+    let unreachable = reach_all(&settings)?;
+    let exit = load_all(&settings, Cache::Welcome)?;
+    match unreachable {
+        0 => Ok(exit),
+        wrong => Err(Failure::bad_input(format!("{wrong} of the above are wrong"))),
+    }
+}
+
+/// Says what the configuration wants to reach, and what came of trying. Returns how much of it cannot work.
+fn reach_all(settings: &Settings) -> Result<usize, Failure> {
+    let found = reach::look(settings)
+        .map_err(|error| Failure::cannot_run("cannot look at the network", &error))?;
+    let mut wrong = 0;
+    for finding in found {
+        match finding {
+            Finding::Fine(line) => say(&line)?,
+            Finding::Warning(line) => say(&format!("warning: {line}"))?,
+            Finding::Wrong(line) => {
+                wrong += 1;
+                say(&line)?;
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// What the compile cache is for a command.

@@ -48,7 +48,8 @@ BULKHEAD_STATE_DIR, BULKHEAD_CONFIG and NO_COLOR.";
 pub enum Command {
     /// Run the agents until a signal comes.
     Run(RunArgs),
-    /// Check the configuration and every component, without running anything. Fills the compile cache.
+    /// Check the configuration and every component, look up the names that it allows, and try the model and the town,
+    /// without running anything. Fills the compile cache.
     Check(ConfigArgs),
     /// Compile every component ahead of time, into the state directory.
     Compile(ConfigArgs),

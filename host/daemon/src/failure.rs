@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bulkhead_model::error::chain;
+
 use crate::exit::Exit;
 
 /// A failure before anything ran, with the exit code that it leads to.
@@ -23,15 +25,8 @@ impl Failure {
     }
 
     /// The input is right and it does not work here.
-    pub fn cannot_run(context: &str, error: &dyn std::error::Error) -> Self {
-        let mut message = format!("{context}: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self { code: Exit::CannotRun, message }
+    pub fn cannot_run(context: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { code: Exit::CannotRun, message: format!("{context}: {}", chain(error)) }
     }
 
     /// The exit code.

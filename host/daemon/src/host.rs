@@ -1,7 +1,6 @@
 //! The composition root: everything is built here, bottom up.
 
 use std::cell::RefCell;
-use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use bulkhead_control::{ControlServer, TownEdge};
 use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
+use bulkhead_model::error::causes;
 use bulkhead_model::previous::RunState;
 use bulkhead_model::{Event, Level};
 use bulkhead_runtime::{HostCallNames, Runtime};
@@ -164,11 +164,11 @@ impl Host {
         host.recorder.reached(RunState::Started);
         teller.go_on();
         if let Some(error) = no_blackbox {
-            let cause = error.source().map(ToString::to_string);
+            let cause = causes(&error);
             tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");
         }
         for problem in problems {
-            let cause = problem.source().map(ToString::to_string);
+            let cause = causes(&problem);
             tracing::warn!(%problem, cause, "messages in their turn may not survive a kill");
         }
         Ok(host)

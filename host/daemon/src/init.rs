@@ -51,7 +51,8 @@ pub fn is_first_process() -> bool {
 
 /// Runs the supervisor in a process of its own, again and again, until it ends as asked or dies too often.
 pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
-    let cannot = |error: &dyn std::error::Error| Failure::cannot_run("cannot supervise", error);
+    let cannot =
+        |error: &(dyn std::error::Error + 'static)| Failure::cannot_run("cannot supervise", error);
     // Before the first child: a signal that comes from now on is passed on, and does not kill.
     let signals = Signals::listen().map_err(|error| cannot(&error))?;
     if !is_first_process() {

@@ -22,6 +22,7 @@ mod memory;
 mod output;
 mod panics;
 mod previous;
+mod reach;
 mod recorder;
 mod run;
 mod signals;

@@ -5,6 +5,7 @@
 //!
 //! - [`id`]: names that were checked once and need no checking again
 //! - [`spec`]: what an agent is asked to be, and the limits that it lives under
+//! - [`http`]: what it may reach over HTTP
 //! - [`settings`]: what may change about it while it lives
 //! - [`state`]: the lifecycle machine
 //! - [`message`]: what goes in and out of a turn
@@ -15,12 +16,17 @@
 //! - [`memory`]: memory over time, as lines, answers and records say it
 //! - [`previous`]: what became of the run before this one
 //! - [`event`]: the lines of the log, a contract with those who read them
+//! - [`backoff`]: how long to wait before something is tried again
+//! - [`error`]: an error as one line
 //! - [`time`], [`secret`]: instants and values that must not be printed
 
+pub mod backoff;
 pub mod crash;
+pub mod error;
 pub mod event;
 pub mod exit;
 pub mod held;
+pub mod http;
 pub mod id;
 pub mod memory;
 pub mod message;
@@ -33,16 +39,18 @@ pub mod spec;
 pub mod state;
 pub mod time;
 
+pub use backoff::Backoff;
 pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitClass, ExitReason, Phase, StartPhase};
 pub use held::{HostBytes, HostKind};
+pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, Next, Outcome, Sender};
 pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};
 pub use secret::{Secret, is_secret_name};
 pub use settings::Settings;
-pub use spec::{AgentSpec, HttpPolicy, Limits, MemoryPolicy, SnapshotPolicy, SnapshotRules};
+pub use spec::{AgentSpec, Limits, MemoryPolicy, SnapshotPolicy, SnapshotRules};
 pub use state::{AgentState, Input, InvalidTransition};
 pub use time::Timestamp;

@@ -32,7 +32,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp};
+use crate::{
+    Backoff, Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp,
+};
 
 /// Whether an agent comes back after an end. The words are those of OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -355,7 +357,7 @@ impl RestartRules {
     pub fn after_failed_start(&self, failures: u32, dice: f64) -> Option<Duration> {
         match self.policy {
             RestartPolicy::Permanent | RestartPolicy::Transient => {
-                Some(self.bound(failures).mul_f64(dice.clamp(0.0, 1.0)))
+                Some(Backoff::new(self.backoff, self.backoff_max).pause(failures, dice))
             }
             RestartPolicy::Temporary => None,
         }
@@ -363,14 +365,12 @@ impl RestartRules {
 
     /// The exponential bound after `streak` restarts in a row.
     fn bound(&self, streak: u32) -> Duration {
-        let factor = 1_u32.checked_shl(streak).unwrap_or(u32::MAX);
-        self.backoff.saturating_mul(factor).min(self.backoff_max)
+        Backoff::new(self.backoff, self.backoff_max).bound(streak)
     }
 
     fn bound_after_eviction(&self, streak: u32) -> Duration {
         let max = self.backoff_max.saturating_mul(MAX_EVICTION_FACTOR);
-        let factor = 1_u32.checked_shl(streak).unwrap_or(u32::MAX);
-        self.backoff.saturating_mul(factor).min(max)
+        Backoff::new(self.backoff, max).bound(streak)
     }
 }
 

@@ -127,6 +127,11 @@ impl<T: Send + 'static> Call<T> {
         self.birth.meter.set_kill();
     }
 
+    fn close(&mut self) {
+        self.place = Place::Gone;
+        self.birth.meter.end_call();
+    }
+
     fn wants_slow_lane(&self) -> bool {
         self.birth.meter.wants_slow_lane(self.executor.slices())
     }
@@ -138,7 +143,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
-        self.place = Place::Gone;
+        self.close();
         match (finished.result, finished.live) {
             (Ok(result), Some(live)) => CallEnd::Returned(
                 Incarnation::new(live, Arc::clone(&self.birth), self.executor.clone()),
@@ -160,7 +165,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     fn host_panicked(&mut self, message: &str) -> CallEnd<T> {
-        self.place = Place::Gone;
+        self.close();
         CallEnd::Ended(exit::host_panic(message, self.phase, &self.birth), None)
     }
 
@@ -168,7 +173,7 @@ impl<T: Send + 'static> Call<T> {
     fn abandon(&mut self, future: Running<T>, cut: Cut) -> CallEnd<T> {
         // First: a call that is dropped leaves its host function.
         let exit = exit::cut_off(&cut, self.phase, &self.birth);
-        self.place = Place::Gone;
+        self.close();
         drop(future);
         CallEnd::Ended(exit, None)
     }
@@ -253,9 +258,13 @@ impl<T: Send + 'static> Future for Call<T> {
 
 impl<T: Send + 'static> Drop for Call<T> {
     fn drop(&mut self) {
-        if let Place::Slow(handle) = &self.place {
-            handle.abort();
+        match &self.place {
+            Place::Slow(handle) => handle.abort(),
+            Place::Fast(_) => {}
+            // It ended, and the next one may have begun.
+            Place::Gone => return,
         }
+        self.birth.meter.end_call();
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_model::Limits;
+use bulkhead_net::Connector;
 
 use crate::{CompileConfig, CoreDumpRules};
 
@@ -45,6 +46,8 @@ pub struct RuntimeConfig {
     pub fast_slice: Duration,
     /// CPU time between two yields on the slow lane.
     pub slow_slice: Duration,
+    /// How agents' requests leave: through which proxy, and which certificates are believed.
+    pub connector: Connector,
 }
 
 impl Default for RuntimeConfig {
@@ -69,6 +72,7 @@ impl Default for RuntimeConfig {
             tick: Duration::from_millis(1),
             fast_slice: Duration::from_millis(3),
             slow_slice: Duration::from_millis(10),
+            connector: Connector::default(),
         }
     }
 }

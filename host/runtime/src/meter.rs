@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bulkhead_events::Account;
 use bulkhead_model::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
 
 use crate::call::CallLimits;
 use crate::cut::{Cut, WallEnd};
@@ -41,6 +42,8 @@ pub struct Meter {
     wall_limit_ns: AtomicU64,
     /// End of the current call, as nanoseconds since `base`.
     deadline_ns: AtomicU64,
+    /// A call is under way.
+    turns: watch::Sender<bool>,
 }
 
 /// Clock of the poll under way.
@@ -125,6 +128,7 @@ impl Meter {
             cpu_limit_ns: AtomicU64::new(u64::MAX),
             wall_limit_ns: AtomicU64::new(u64::MAX),
             deadline_ns: AtomicU64::new(u64::MAX),
+            turns: watch::Sender::new(false),
         }
     }
 
@@ -178,6 +182,23 @@ impl Meter {
         self.cpu_limit_ns.store(nanos(limits.cpu), Relaxed);
         self.wall_limit_ns.store(nanos(limits.wall), Relaxed);
         self.deadline_ns.store(self.now_ns().saturating_add(nanos(limits.wall)), Relaxed);
+        self.turns.send_replace(true);
+    }
+
+    /// The guest returned, or will not. What the host does for it stands still until the next call.
+    pub(crate) fn end_call(&self) {
+        self.turns.send_replace(false);
+    }
+
+    /// Whether a call is under way. It changes at the begin and at the end of each.
+    pub(crate) fn turns(&self) -> watch::Receiver<bool> {
+        self.turns.subscribe()
+    }
+
+    /// Charges CPU time that the host spent for the guest on another thread.
+    pub(crate) fn charge(&self, used_ns: u64) {
+        self.cpu_call_ns.fetch_add(used_ns, Relaxed);
+        self.cpu_total_ns.fetch_add(used_ns, Relaxed);
     }
 
     /// Brings the call's deadline forward as a grace. It is never put off.
@@ -329,7 +350,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn thread_cpu_ns() -> i64 {
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu_ns() -> i64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }

@@ -143,9 +143,14 @@ impl Runtime {
             slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
         };
         let resolver = interfaces::http::Resolver::start().map_err(io("start the resolver"))?;
-        let (tls, resolver) = (interfaces::http::tls_config(), Arc::new(resolver));
-        let shared =
-            Shared { tls, resolver, files: interfaces::files::shares(), headroom: Arc::default() };
+        let carrier = interfaces::http::Carrier::start(config.lane_threads);
+        let shared = Shared {
+            connector: config.connector.clone(),
+            carrier: Arc::new(carrier.map_err(io("start the threads of requests"))?),
+            resolver: Arc::new(resolver),
+            files: interfaces::files::shares(),
+            headroom: Arc::default(),
+        };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,
             ..SymbolizerConfig::default()

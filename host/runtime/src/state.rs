@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bulkhead_events::{AccountReading, Charge};
 use bulkhead_model::{AgentSpec, HostKind};
+use bulkhead_net::Connector;
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -12,7 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::cut::Cut;
 use crate::headroom::Headroom;
 use crate::interfaces::body::BodyStreams;
-use crate::interfaces::http::{MAX_FIELD_BYTES, Outbound, Resolver};
+use crate::interfaces::http::{Carrier, MAX_FIELD_BYTES, Outbound, Resolver};
 use crate::interfaces::stdio::LineStream;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
@@ -51,7 +52,10 @@ pub(crate) struct State {
 /// What all stores share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub tls: Arc<rustls::ClientConfig>,
+    /// The way out.
+    pub connector: Connector,
+    /// Carries requests.
+    pub carrier: Arc<Carrier>,
     /// Looks up names.
     pub resolver: Arc<Resolver>,
     /// Threads that read and write files, for each agent.
@@ -95,12 +99,13 @@ impl State {
         http.set_field_size_limit(MAX_FIELD_BYTES as usize);
         let (policy, meter) = (birth.spec.http.clone(), Arc::clone(&birth.meter));
         let lookups = shared.resolver.share_of(&birth.spec.id);
-        let tls = Arc::clone(&shared.tls);
+        let connector = shared.connector.clone();
+        let threads = shared.carrier.handle().clone();
         Ok(Self {
             _life: Life::begin(birth),
             wasi: wasi.build(),
             http,
-            outbound: Outbound::new(policy, tls, Arc::clone(&logs), meter, lookups),
+            outbound: Outbound::new(policy, connector, Arc::clone(&logs), meter, lookups, threads),
             table,
             open: birth.meter.memory().account().nothing(HostKind::Resources),
             touched: false,

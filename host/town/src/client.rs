@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use bulkhead_events::{RunContext, SharedSink, now};
 use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Event, Secret, Timestamp};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use bulkhead_model::{AgentId, Backoff, Event, Secret, Timestamp};
+use bulkhead_net::retry_after;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
@@ -39,8 +40,8 @@ use crate::transport::{Reply, Transport};
 /// Most exchanges of one call, those after another token not counted.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Bound of the first pause between two tries; doubles with each.
-const BACKOFF: Duration = Duration::from_millis(200);
+/// The pause between two tries of one call.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_millis(12_800));
 
 /// Names the run that calls. The town keeps the newest that it has seen.
 const RUN_ID: &str = "x-bulkhead-run-id";
@@ -245,8 +246,8 @@ impl Client {
             }
             let repeats = fault.is_passing()
                 && (call.repeat() == Repeat::Always || fault.cause.is_before_sending());
-            let bound = BACKOFF * (1 << (*attempts).min(6));
-            let pause = bound.mul_f64(fastrand::f64());
+            let doublings = *attempts - 1;
+            let pause = BACKOFF.pause_when_asked(doublings, fastrand::f64(), fault.retry_after);
             if !repeats || *attempts >= MAX_ATTEMPTS || Deadline::now() + pause >= deadline {
                 return Err(fault);
             }
@@ -275,7 +276,9 @@ impl Client {
             self.fence(refusal.and_then(|refusal| refusal.data).and_then(|data| data.run_id));
             return Err(Fault::fenced());
         }
-        Err(Fault::refused(reply.status, text.unwrap_or_default()))
+        let fault = Fault::refused(reply.status, text.unwrap_or_default());
+        let retry_after = retry_after(&reply.headers, jiff::Timestamp::now());
+        Err(Fault { retry_after, ..fault })
     }
 
     fn request(
@@ -292,7 +295,6 @@ impl Client {
         let mut request = Request::builder()
             .method(call.method())
             .uri(path)
-            .header(HOST, self.transport.authority())
             .header(USER_AGENT, concat!("bulkhead/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json, application/octet-stream")
             .header(AUTHORIZATION, bearer)

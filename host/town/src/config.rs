@@ -1,12 +1,10 @@
 //! What the client is asked to be.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_model::Secret;
+use bulkhead_net::{BaseUrl, Connector};
 
-use crate::address::Address;
-use crate::tls;
 use crate::token::{self, TokenError};
 
 /// How the town is called.
@@ -15,11 +13,11 @@ pub struct TownConfig {
     /// Which town.
     pub town_id: String,
     /// Where its API is.
-    pub address: Address,
+    pub api: BaseUrl,
     /// The first token. Others come by refresh.
     pub token: Secret,
-    /// Certificates in PEM that are believed instead of the roots of the web.
-    pub ca_file: Option<PathBuf>,
+    /// Through which proxy, and which certificates are believed.
+    pub connector: Connector,
     /// Between two signs of life.
     pub heartbeat: Duration,
     /// One call, all its tries together.
@@ -32,18 +30,14 @@ pub enum ConfigError {
     /// The token cannot be sent.
     #[error("town.token (GASTOWN_CONTAINER_TOKEN) {0}")]
     Token(#[source] TokenError),
-    /// The certificates cannot be used.
-    #[error("town.ca_file: {0}")]
-    CaFile(String),
     /// The thread or its runtime could not be made.
     #[error("cannot start the town's thread")]
     Thread(#[source] std::io::Error),
 }
 
 impl TownConfig {
-    /// Can a client be set up like this? Reads the certificates.
+    /// Can a client be set up like this?
     pub fn check(&self) -> Result<(), ConfigError> {
-        token::check(&self.token).map_err(ConfigError::Token)?;
-        tls::config(self.ca_file.as_deref()).map(|_| ()).map_err(ConfigError::CaFile)
+        token::check(&self.token).map_err(ConfigError::Token)
     }
 }

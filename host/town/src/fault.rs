@@ -1,7 +1,10 @@
 //! Why a call came to nothing: the one place that knows causes.
 
 use std::fmt;
+use std::time::Duration;
 
+use bulkhead_model::error::chain;
+use bulkhead_net::ConnectError;
 use hyper::StatusCode;
 
 /// What kind of failure it was. The words are in the log and in the metrics.
@@ -84,6 +87,8 @@ pub struct Fault {
     pub status: Option<u16>,
     /// What went wrong, in one line.
     pub message: String,
+    /// How long the town asks to be left alone. Bounded.
+    pub retry_after: Option<Duration>,
 }
 
 /// Of an error text that came from outside, in bytes.
@@ -91,7 +96,7 @@ const SHOWN_BYTES: usize = 300;
 
 impl Fault {
     pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, status: None, message: message.into() }
+        Self { cause, status: None, message: message.into(), retry_after: None }
     }
 
     /// An answer that is a refusal. `text` is what the town says of it.
@@ -99,12 +104,24 @@ impl Fault {
         let text = one_line(text);
         let colon = if text.is_empty() { "" } else { ": " };
         let message = format!("the town answered {status}{colon}{text}");
-        Self { cause: Cause::Status, status: Some(status.as_u16()), message }
+        Self { status: Some(status.as_u16()), ..Self::new(Cause::Status, message) }
     }
 
     /// A newer run has been seen.
     pub(crate) fn fenced() -> Self {
         Self::new(Cause::Fenced, "a newer run serves the town; this one makes no further calls")
+    }
+
+    /// There is no connection.
+    pub(crate) fn of_connecting(error: &ConnectError) -> Self {
+        let cause = match error {
+            ConnectError::Resolve { .. } => Cause::Dns,
+            ConnectError::Refused(_)
+            | ConnectError::Connect { .. }
+            | ConnectError::Proxy { .. } => Cause::Connect,
+            ConnectError::Tls { .. } => Cause::Tls,
+        };
+        Self::new(cause, one_line(&chain(error)))
     }
 
     /// What hyper says went wrong on a connection that was there.
@@ -116,7 +133,7 @@ impl Fault {
         } else {
             Cause::HalfClosed
         };
-        Self::new(cause, chain(error))
+        Self::new(cause, one_line(&chain(error)))
     }
 
     /// Whether another try can help: not when the town has understood and refused.
@@ -156,20 +173,6 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
-
-/// An error and everything behind it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = source.source();
-    }
-    one_line(&text)
-}
 
 /// A text from outside as part of a line: bounded, without line breaks and control characters.
 pub(crate) fn one_line(text: &str) -> String {

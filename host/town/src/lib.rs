@@ -10,7 +10,7 @@
 //! does or does not do reaches an agent's life. Every call has a deadline, every answer a bound, every queue
 //! too; what is lost is counted and told. A failed call is one line of the log.
 //!
-//! - `address`, `transport`, `tls`, `fault`: one exchange, and why it came to nothing
+//! - `address`, `transport`, `fault`: one exchange, and why it came to nothing
 //! - `token`, `client`, `call`: a call with its token, its tries, its fence and its lines
 //! - `heard`: what happened in the container, until a loop takes it
 //! - `loops`: what is told, one loop a file
@@ -27,14 +27,12 @@ mod heard;
 mod loops;
 mod service;
 mod supervisor;
-mod tls;
 mod token;
 mod transport;
 
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, AddressError};
 pub use config::{ConfigError, TownConfig};
 pub use container::{AgentSight, Container, Listed, Remembered, TownCopy};
 pub use fault::{Cause, Fault};

@@ -23,7 +23,6 @@ use crate::fault::{Cause, Fault};
 use crate::figures::Figures;
 use crate::heard::Heard;
 use crate::loops::{self, Events, Shared, Snapshots};
-use crate::tls;
 use crate::token::{self, TokenError};
 use crate::transport::Transport;
 
@@ -55,7 +54,6 @@ impl Town {
         context: Arc<RunContext>,
     ) -> Result<Self, ConfigError> {
         token::check(&config.token).map_err(ConfigError::Token)?;
-        let tls = tls::config(config.ca_file.as_deref()).map_err(ConfigError::CaFile)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -64,9 +62,9 @@ impl Town {
             .map_err(ConfigError::Thread)?;
         let lane = runtime.handle().clone();
         let spawner = Spawner::new(lane, Arc::clone(&sink), Arc::clone(&context));
-        let TownConfig { town_id, address, token, heartbeat, call, .. } = config;
-        let paths = Paths::new(&address, &town_id);
-        let transport = Transport::new(address, tls, spawner.clone());
+        let TownConfig { town_id, api, token, connector, heartbeat, call } = config;
+        let paths = Paths::new(&api, &town_id);
+        let transport = Transport::new(api.destination, connector, spawner.clone());
         let client = Client::new(transport, paths, token, call, sink, context);
         let shared = Arc::new(Shared {
             client,

@@ -12,7 +12,9 @@ use std::time::Duration;
 use bulkhead_events::{RunContext, SharedSink, Sink};
 use bulkhead_model::{Event, Secret};
 
-use crate::{Address, Town, TownConfig};
+use bulkhead_net::{BaseUrl, Connector};
+
+use crate::{Town, TownConfig};
 
 pub(crate) const RUN: &str = "019bc0f4-2a40-7c11-9d7e-5b1f6a3c8e02";
 
@@ -52,9 +54,9 @@ pub(crate) struct Client {
 pub(crate) fn client(url: &str, call_ms: u64, change: impl FnOnce(&mut TownConfig)) -> Client {
     let mut config = TownConfig {
         town_id: "riverside".into(),
-        address: Address::parse(url).unwrap(),
+        api: BaseUrl::parse(url).unwrap(),
         token: secret("hunter2-first"),
-        ca_file: None,
+        connector: Connector::default(),
         heartbeat: Duration::from_secs(3600),
         call: Duration::from_millis(call_ms),
     };

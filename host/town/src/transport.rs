@@ -3,26 +3,21 @@
 //! One exchange, tried once. What is tried again, with which token, and what is told of it: `client`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_events::task::Spawner;
+use bulkhead_net::{Connected, Connector, Destination, Route, Step as Connecting, System};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant as Deadline;
 use tokio::time::timeout_at;
 
-use crate::address::Address;
-use crate::fault::{Cause, Fault, chain};
+use crate::fault::{Cause, Fault};
 
 /// Connections that wait to be used again.
 const MAX_IDLE: usize = 8;
@@ -33,7 +28,11 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(20);
 /// Largest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-type Sender = http1::SendRequest<Full<Bytes>>;
+/// A connection that takes a request.
+struct Sender {
+    requests: http1::SendRequest<Full<Bytes>>,
+    route: Route,
+}
 
 /// A whole answer.
 #[derive(Debug)]
@@ -45,30 +44,28 @@ pub(crate) struct Reply {
 
 /// The way to the town.
 pub(crate) struct Transport {
-    address: Address,
-    tls: Arc<ClientConfig>,
+    to: Destination,
+    connector: Connector,
     idle: Mutex<Vec<(Sender, Instant)>>,
     spawner: Spawner,
 }
 
 /// How far an exchange came, for the text of one that ran out of time.
+struct Progress {
+    step: Step,
+    connecting: Connecting,
+}
+
 #[derive(Clone, Copy)]
 enum Step {
-    Resolving,
     Connecting,
-    Encrypting,
     Waiting,
     Reading,
 }
 
 impl Transport {
-    pub(crate) fn new(address: Address, tls: Arc<ClientConfig>, spawner: Spawner) -> Self {
-        Self { address, tls, idle: Mutex::default(), spawner }
-    }
-
-    /// For the header `Host`.
-    pub(crate) fn authority(&self) -> &str {
-        &self.address.authority
+    pub(crate) fn new(to: Destination, connector: Connector, spawner: Spawner) -> Self {
+        Self { to, connector, idle: Mutex::default(), spawner }
     }
 
     /// Sends a request and reads the whole answer, of at most `max_bytes`.
@@ -79,27 +76,32 @@ impl Transport {
         deadline: Deadline,
     ) -> Result<Reply, Fault> {
         let began = Instant::now();
-        let mut step = Step::Resolving;
-        let exchanged = timeout_at(deadline, self.exchange_on(request, max_bytes, &mut step)).await;
-        exchanged.unwrap_or_else(|_| Err(step.too_late(began.elapsed())))
+        let mut progress = Progress { step: Step::Connecting, connecting: Connecting::Resolving };
+        let exchange = self.exchange_on(request, max_bytes, deadline, &mut progress);
+        let exchanged = timeout_at(deadline, exchange).await;
+        exchanged.unwrap_or_else(|_| Err(progress.too_late(began.elapsed())))
     }
 
     async fn exchange_on(
         &self,
         mut request: Request<Full<Bytes>>,
         max_bytes: usize,
-        step: &mut Step,
+        deadline: Deadline,
+        progress: &mut Progress,
     ) -> Result<Reply, Fault> {
         // A connection that waited may be closed without our knowing. What was not sent on it goes on another.
         loop {
             let (mut sender, is_used) = match self.take_idle() {
                 Some(sender) => (sender, true),
-                None => (self.connect(step).await?, false),
+                None => (self.connect(deadline, progress).await?, false),
             };
-            *step = Step::Waiting;
-            match sender.try_send_request(request).await {
+            progress.step = Step::Waiting;
+            sender.route.prepare(&mut request).map_err(|error| {
+                Fault::new(Cause::NotHttp, format!("make the request: {error}"))
+            })?;
+            match sender.requests.try_send_request(request).await {
                 Ok(response) => {
-                    *step = Step::Reading;
+                    progress.step = Step::Reading;
                     return self.read(sender, response, max_bytes).await;
                 }
                 Err(mut failed) => match failed.take_message() {
@@ -134,72 +136,47 @@ impl Transport {
 
     fn take_idle(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < MAX_IDLE_TIME);
+        idle.retain(|(sender, since)| {
+            !sender.requests.is_closed() && since.elapsed() < MAX_IDLE_TIME
+        });
         // One whose last answer is not through its task yet takes nothing: leave it for the next.
-        let ready = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
+        let ready = idle.iter().rposition(|(sender, _)| sender.requests.is_ready())?;
         Some(idle.swap_remove(ready).0)
     }
 
     fn keep(&self, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE && !sender.is_closed() {
+        if idle.len() < MAX_IDLE && !sender.requests.is_closed() {
             idle.push((sender, Instant::now()));
         }
     }
 
-    async fn connect(&self, step: &mut Step) -> Result<Sender, Fault> {
-        let Address { host, port, tls, .. } = &self.address;
-        *step = Step::Resolving;
-        let addresses = tokio::net::lookup_host((host.as_str(), *port)).await;
-        let addresses: Vec<SocketAddr> = addresses
-            .map_err(|error| Fault::new(Cause::Dns, format!("resolve {host}: {error}")))?
-            .collect();
-        if addresses.is_empty() {
-            return Err(Fault::new(Cause::Dns, format!("{host} has no address")));
-        }
-        *step = Step::Connecting;
-        let stream = TcpStream::connect(addresses.as_slice()).await;
-        let stream = stream.map_err(|error| {
-            Fault::new(Cause::Connect, format!("connect to {host}:{port}: {error}"))
-        })?;
-        let _ = stream.set_nodelay(true);
-        if !tls {
-            return self.handshake(stream).await;
-        }
-        *step = Step::Encrypting;
-        let failed = |text: String| Fault::new(Cause::Tls, format!("TLS with {host}: {text}"));
-        let name = ServerName::try_from(host.clone()).map_err(|error| failed(error.to_string()))?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-        let stream =
-            connector.connect(name, stream).await.map_err(|error| failed(chain(&error)))?;
-        self.handshake(stream).await
-    }
-
-    async fn handshake(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    ) -> Result<Sender, Fault> {
+    async fn connect(&self, deadline: Deadline, progress: &mut Progress) -> Result<Sender, Fault> {
+        progress.step = Step::Connecting;
+        let patience = deadline.saturating_duration_since(Deadline::now());
+        let connecting = &mut progress.connecting;
+        let connected = self.connector.connect(&self.to, &System, patience, connecting).await;
+        let Connected { stream, route } =
+            connected.map_err(|error| Fault::of_connecting(&error))?;
         let mut client = http1::Builder::new();
         client.max_buf_size(MAX_HEAD_BYTES);
         let shaken = client.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| Fault::of_hyper(&error))?;
+        let (requests, connection) = shaken.map_err(|error| Fault::of_hyper(&error))?;
         self.spawner.spawn("town connection", async move {
             // Whoever has a request on it hears of its end.
             let _ = connection.await;
             Ok::<_, Infallible>(())
         });
-        Ok(sender)
+        Ok(Sender { requests, route })
     }
 }
 
-impl Step {
-    fn too_late(self, waited: Duration) -> Fault {
-        let doing = match self {
-            Self::Resolving => "resolving the town's name",
-            Self::Connecting => "connecting",
-            Self::Encrypting => "setting up TLS",
-            Self::Waiting => "waiting for the answer",
-            Self::Reading => "reading the answer",
+impl Progress {
+    fn too_late(&self, waited: Duration) -> Fault {
+        let doing = match self.step {
+            Step::Connecting => self.connecting.doing(),
+            Step::Waiting => "waiting for the answer",
+            Step::Reading => "reading the answer",
         };
         let ms = waited.as_millis();
         Fault::new(Cause::Deadline, format!("not through after {ms} ms, while {doing}"))

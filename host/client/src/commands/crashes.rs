@@ -33,6 +33,10 @@ pub struct CrashesArgs {
     /// With --url: file with the control token [default: BULKHEAD_CONTROL_TOKEN].
     #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
     pub token_file: Option<PathBuf>,
+    /// With --url: file of certificates, in PEM, to believe at an https:// address [default: SSL_CERT_FILE and
+    /// SSL_CERT_DIR, else the public CAs].
+    #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
+    pub ca_file: Option<PathBuf>,
     /// With --url: how long the host may take to answer [default: 10s].
     #[arg(long, value_name = "TIME", global = true, requires = "url", value_parser = parse_some_time, help_heading = "Host")]
     pub timeout: Option<Duration>,
@@ -86,6 +90,7 @@ impl CrashesArgs {
         HostArgs {
             url: self.url.clone(),
             token_file: self.token_file.clone(),
+            ca_file: self.ca_file.clone(),
             config: None,
             timeout: self.timeout,
         }

@@ -14,6 +14,7 @@ fn args(url: Option<&str>, config: Option<&str>) -> HostArgs {
     HostArgs {
         url: url.map(str::to_owned),
         token_file: None,
+        ca_file: None,
         config: config.map(PathBuf::from),
         timeout: None,
     }
@@ -114,12 +115,11 @@ fn an_address_that_cannot_be_asked_says_why() {
     for (url, why) in [
         ("127.0.0.1:8080", "http://"),
         ("localhost", "http://"),
-        ("https://town", "https"),
+        ("ftp://town", "https://"),
         ("http://", "no address"),
         ("http://town?x=1", "query"),
         ("http://town:99999", "port"),
-        ("http://town:0", "port 0"),
-        ("http://town:", "port"),
+        ("http://town:0", "port \"0\""),
         ("http://hunter2@town", "no user"),
         ("http://a b", "no address"),
         ("", "no address"),
@@ -127,8 +127,23 @@ fn an_address_that_cannot_be_asked_says_why() {
         let error = parse(url).unwrap_err();
         assert!(error.contains(why) && !error.contains("hunter2"), "{url}: {error}");
     }
-    let target = parse("http://[::1]:9/").unwrap();
-    assert_eq!((target.host.as_str(), target.port, target.prefix.as_str()), ("::1", 9, ""));
-    assert_eq!(target.authority, "[::1]:9");
-    assert_eq!(parse("http://town").unwrap().port, 80);
+    assert_eq!(parse("http://[::1]:9/").unwrap().to_string(), "http://[::1]:9");
+    assert_eq!(parse("https://town/").unwrap().to_string(), "https://town");
+}
+
+#[test]
+fn certificates_and_proxies_are_read_where_they_have_a_part() {
+    let bad = [("SSL_CERT_FILE", "/nowhere/ca.pem"), ("HTTPS_PROXY", "socks5://p:1")];
+    let found = |url: &str, variables: &[(&str, &str)]| {
+        find_in(&args(Some(url), None), variables, NO_FILE).map(|found| found.0)
+    };
+    assert_eq!(found("http://127.0.0.1:1", &bad), Ok("http://127.0.0.1:1".to_owned()));
+    let error = found("https://town", &bad[..1]).unwrap_err();
+    assert!(error.starts_with("SSL_CERT_FILE: cannot read /nowhere/ca.pem"), "{error}");
+    let error = found("http://town", &bad[1..]).unwrap_err();
+    assert!(error.starts_with("HTTPS_PROXY"), "{error}");
+    let own =
+        HostArgs { ca_file: Some("/nowhere/own.pem".into()), ..args(Some("https://town"), None) };
+    let error = find_in(&own, &bad[..1], NO_FILE).unwrap_err();
+    assert!(error.starts_with("--ca-file: cannot read /nowhere/own.pem"), "{error}");
 }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 
 use bulkhead_model::Secret;
+use bulkhead_model::error::chain;
+use bulkhead_net::{Connector, Proxies, Trust};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
@@ -68,6 +70,14 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
     model(file, base_url, api_key.map(Secret::from), name)
 }
 
+/// Proxies and certificates, for everything that the host reaches. An error names the variable.
+pub fn outside(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Connector, String> {
+    let proxies = Proxies::from_env(&lookup).map_err(|error| error.to_string())?;
+    let trust =
+        Trust::from_env(&lookup).map_err(|(name, error)| format!("{name}: {}", chain(&error)))?;
+    Ok(Connector { proxies, trust })
+}
+
 fn model(
     file: &mut File,
     base_url: Option<String>,
@@ -76,8 +86,9 @@ fn model(
 ) -> Result<(), String> {
     if let Some(url) = base_url {
         let base_url = Spanned::new(0..0, url);
-        // A key of the file belongs to the endpoint of the file, and must not go elsewhere.
-        file.model = Some(Model { base_url, api_key: None, name: default_model_name() });
+        // Key and certificates of the file belong to the endpoint of the file, and must not go elsewhere.
+        file.model =
+            Some(Model { base_url, api_key: None, ca_file: None, name: default_model_name() });
     }
     if api_key.is_none() && name.is_none() {
         return Ok(());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bulkhead_control::AllowedHost;
 use bulkhead_model::{
-    AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, spec::HttpRule,
+    AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, http::HttpRule,
 };
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -313,6 +313,7 @@ pub struct Memory {
 pub struct Model {
     pub base_url: Spanned<String>,
     pub api_key: Option<Secret>,
+    pub ca_file: Option<Spanned<PathBuf>>,
     #[serde(default = "default_model_name")]
     pub name: String,
 }
@@ -381,16 +382,43 @@ fn yes() -> bool {
     true
 }
 
-/// A destination of outgoing requests.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
+/// A destination of outgoing requests: `"host:port"`, or `{ host = "host:port", private = true }`.
+#[derive(Debug, Clone)]
 pub struct Rule(pub HttpRule);
 
-impl TryFrom<String> for Rule {
-    type Error = String;
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            host: String,
+            #[serde(default)]
+            private: bool,
+        }
 
-    fn try_from(text: String) -> Result<Self, String> {
-        HttpRule::parse(&text).map(Self).map_err(|error| error.to_string())
+        struct TextOrTable;
+
+        impl<'de> Visitor<'de> for TextOrTable {
+            type Value = Rule;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a destination, as \"host:port\" or { host = \"host:port\", private = true }",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rule, E> {
+                HttpRule::parse(text).map(Rule).map_err(E::custom)
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
+                let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let rule = HttpRule::parse(&table.host).map_err(de::Error::custom)?;
+                Ok(Rule(if table.private { rule.private() } else { rule }))
+            }
+        }
+
+        deserializer.deserialize_any(TextOrTable)
     }
 }
 

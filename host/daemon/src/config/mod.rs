@@ -33,7 +33,8 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     let mut file: file::File = parse(&text)
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     env::apply(&mut file, |name| std::env::var_os(name)).map_err(Failure::bad_input)?;
-    let settings = settings::check(file, base(path))
+    let outside = env::outside(|name| std::env::var_os(name)).map_err(Failure::bad_input)?;
+    let settings = settings::check(file, base(path), &outside)
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     settings.control.check_token().map_err(|error| Failure::bad_input(error.to_string()))?;
     if let Some(town) = &settings.town {

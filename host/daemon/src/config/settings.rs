@@ -12,14 +12,14 @@ use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_events::{Format, LogConfig};
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_memory::{Admission, MemoryConfig};
+use bulkhead_model::error::chain;
 use bulkhead_model::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
-use bulkhead_model::{
-    HttpPolicy, Level, Limits, RestartRules, Secret, SnapshotRules, spec::HttpRule,
-};
+use bulkhead_model::{HttpPolicy, HttpRule, Level, Limits, RestartRules, Secret, SnapshotRules};
+use bulkhead_net::{BaseUrl, Connector, Trust, UrlError};
 use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
-use bulkhead_town::{Address, TownConfig};
+use bulkhead_town::TownConfig;
 use toml::Spanned;
 
 use super::compiler;
@@ -44,6 +44,8 @@ pub struct Settings {
     /// What one compile may take, when the configuration says it.
     pub compile_memory_bytes: Option<u64>,
     pub memory: MemorySettings,
+    /// Where the model is, when there is one.
+    pub model: Option<BaseUrl>,
     pub catalog: Catalog,
     pub keep_ended: usize,
     /// What all ended agents together may hold.
@@ -139,15 +141,15 @@ impl Problem {
     }
 }
 
-/// Turns the file into settings. Paths are relative to `base`.
-pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
+/// Turns the file into settings. Paths are relative to `base`. `outside` is the way out as the environment says it.
+pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, Problem> {
     let state_dir = base.join(&file.state.dir);
     let components: BTreeMap<Arc<str>, PathBuf> = file
         .components
         .into_iter()
         .map(|(name, component)| (name.into(), base.join(component.path)))
         .collect();
-    let model = file.model.map(Model::check).transpose()?;
+    let model = file.model.map(|model| Model::check(model, base)).transpose()?;
     let agent_memory = AgentMemory::check(&file.limits)?;
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
@@ -166,7 +168,7 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             limits: ControlLimits::default(),
         },
         town_id: file.town.id.clone(),
-        town: check_town(file.town, base)?,
+        town: check_town(file.town, base, outside)?,
         log_format: file.log.format,
         log: LogConfig {
             format: Format::Json,
@@ -186,10 +188,12 @@ pub fn check(file: File, base: &Path) -> Result<Settings, Problem> {
             max_component_bytes: file.limits.component_mb.mebibytes(),
             compile: file.limits.compile_ms.millis(),
             compiler: compiler::check(&file.limits),
+            connector: Model::way_to(model.as_ref(), outside),
             ..RuntimeConfig::default()
         },
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),
         memory: memory(&file.memory)?,
+        model: model.map(|model| model.url),
         sigint: file.signals.sigint,
         state_dir,
         without_store: false,
@@ -255,7 +259,11 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(10);
 
 /// The town's API. Without its URL the container runs by itself.
-fn check_town(town: file::Town, base: &Path) -> Result<Option<TownConfig>, Problem> {
+fn check_town(
+    town: file::Town,
+    base: &Path,
+    outside: &Connector,
+) -> Result<Option<TownConfig>, Problem> {
     let file::Town { id, api_url, token, ca_file, heartbeat_ms, call_ms } = town;
     let key = |span: &Range<usize>, key: &str, variable: &str| match span.is_empty() {
         true => variable.to_owned(),
@@ -277,24 +285,39 @@ fn check_town(town: file::Town, base: &Path) -> Result<Option<TownConfig>, Probl
     let span = api_url.span();
     let key = key(&span, "api_url", "GASTOWN_API_URL");
     let problem = |message: String| Problem { key: key.clone(), message, span: span.clone() };
-    let address = Address::parse(api_url.get_ref()).map_err(|error| problem(error.to_string()))?;
+    let api = BaseUrl::parse(api_url.get_ref()).map_err(|error| {
+        problem(match error {
+            UrlError::Credentials => format!("{error}; use town.token"),
+            error => error.to_string(),
+        })
+    })?;
     let Some(town_id) = id.filter(|id| !id.is_empty()) else {
         return Err(problem("needs the town's id; set town.id (GASTOWN_TOWN_ID)".into()));
     };
     let Some(token) = token else {
         return Err(problem("needs a token; set GASTOWN_CONTAINER_TOKEN or town.token".into()));
     };
+    let mut connector = outside.clone();
+    if let Some(file) = ca_file {
+        connector.trust = trust("town.ca_file", &file, base)?;
+    }
     let mut config = TownConfig {
         town_id,
-        address,
+        api,
         token: token.into_inner(),
-        ca_file: ca_file.map(|file| base.join(file.into_inner())),
+        connector,
         heartbeat: HEARTBEAT,
         call: CALL,
     };
     set_ms(&mut config.heartbeat, heartbeat_ms);
     set_ms(&mut config.call, call_ms);
     Ok(Some(config))
+}
+
+/// The certificates in a file that the configuration names.
+fn trust(key: &str, file: &Spanned<PathBuf>, base: &Path) -> Result<Trust, Problem> {
+    Trust::from_file(&base.join(file.get_ref()))
+        .map_err(|error| Problem::at(file.span(), key.to_owned(), chain(&error)))
 }
 
 /// Where core dumps go, when some role leaves any.
@@ -306,43 +329,45 @@ fn core_dumps(state_dir: &Path, roles: &BTreeMap<Arc<str>, Role>) -> Option<Core
 /// The model endpoint, as roles see it.
 struct Model {
     keys: BTreeMap<String, Secret>,
+    url: BaseUrl,
     rule: HttpRule,
+    /// Who is believed to be it, where that is said.
+    trust: Option<Trust>,
 }
 
 impl Model {
-    fn check(model: file::Model) -> Result<Self, Problem> {
+    fn check(model: file::Model, base: &Path) -> Result<Self, Problem> {
         let span = model.base_url.span();
         let key = if span.is_empty() { "BULKHEAD_MODEL_BASE_URL" } else { "model.base_url" };
-        let url = model.base_url.into_inner();
-        let url = url.trim_end_matches('/').to_owned();
-        let problem = |message: String| Problem { key: key.into(), message, span };
-        if url.contains('@') {
-            return Err(problem("it must not hold a user or a password; use api_key".into()));
-        }
-        let uri: http::Uri = match url.parse() {
-            Ok(uri) => uri,
-            Err(error) => return Err(problem(format!("{url:?} is no URL: {error}"))),
-        };
-        let port = match (uri.scheme_str(), uri.port_u16()) {
-            (Some("http" | "https"), Some(port)) => port,
-            (Some("http"), None) => 80,
-            (Some("https"), None) => 443,
-            _ => return Err(problem(format!("{url:?} has to begin with http:// or https://"))),
-        };
-        let Some(host) = uri.host() else {
-            return Err(problem(format!("{url:?} names no host")));
-        };
-        let rule = match HttpRule::parse(&format!("{host}:{port}")) {
-            Ok(rule) => rule,
-            Err(error) => return Err(problem(error.to_string())),
-        };
+        let text = model.base_url.into_inner().trim_end_matches('/').to_owned();
+        let problem = |message: String| Problem::at(span.clone(), key.into(), message);
+        let url = BaseUrl::parse(&text).map_err(|error| {
+            problem(match error {
+                UrlError::Credentials => format!("{error}; use api_key"),
+                error => format!("{text:?} cannot be used: {error}"),
+            })
+        })?;
+        // The operator wrote it down, so it is trusted to be where it should.
+        let rule = HttpRule::parse(&url.destination.host_and_port())
+            .map_err(|error| problem(error.to_string()))?
+            .private();
+        let trust = model.ca_file.map(|file| trust("model.ca_file", &file, base)).transpose()?;
         let mut keys = BTreeMap::new();
-        keys.insert("model.base-url".to_owned(), Secret::from(url));
+        keys.insert("model.base-url".to_owned(), Secret::from(text));
         keys.insert("model.name".to_owned(), Secret::from(model.name));
         if let Some(key) = model.api_key {
             keys.insert("model.api-key".to_owned(), key);
         }
-        Ok(Self { keys, rule })
+        Ok(Self { keys, url, rule, trust })
+    }
+
+    /// The way out for agents.
+    fn way_to(model: Option<&Self>, outside: &Connector) -> Connector {
+        let mut connector = outside.clone();
+        if let Some(Self { url, trust: Some(trust), .. }) = model {
+            connector.trust = connector.trust.with(url.destination.clone(), trust.clone());
+        }
+        connector
     }
 }
 

@@ -24,7 +24,8 @@ fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
         env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
     };
     env::apply(&mut file, lookup)?;
-    settings::check(file, Path::new("/etc/bulkhead"))
+    let outside = env::outside(lookup)?;
+    settings::check(file, Path::new("/etc/bulkhead"), &outside)
         .map_err(|problem| problem.show("bulkhead.toml", text))
 }
 
@@ -170,6 +171,46 @@ fn a_key_of_the_file_does_not_go_to_an_endpoint_of_the_environment() {
     assert_eq!(role.config["model.base-url"].expose(), "http://127.0.0.1:9/v1");
     assert!(role.http.admit_name("127.0.0.1", 9).is_ok());
     assert!(role.http.admit_name("a.example", 443).is_err());
+}
+
+#[test]
+fn the_model_may_be_on_a_private_address_and_others_where_their_rule_says_so() {
+    let text = format!(
+        "{BASE}model = true\nhttp_allow = [\"plain.example\", {{ host = \"own.example:81\", private = true }}]\n\
+         [model]\nbase_url = \"http://ollama.internal:11434/v1\""
+    );
+    let http = settings(&text).unwrap().catalog.roles["echo"].http.clone();
+    let inside = "10.99.0.1".parse().unwrap();
+    assert!(http.admit_name("ollama.internal", 11434).is_ok());
+    assert!(http.admit_address("ollama.internal", 11434, inside).is_ok());
+    assert!(http.admit_address("ollama.internal", 80, inside).is_err());
+    assert!(http.admit_address("own.example", 81, inside).is_ok());
+    assert!(http.admit_name("plain.example", 443).is_ok());
+    assert!(http.admit_address("plain.example", 443, inside).is_err());
+    for (rule, what) in [
+        ("{ host = \"h:1\", privat = true }", "privat"),
+        ("{ private = true }", "host"),
+        ("{ host = \"http://h\", private = true }", "host:port"),
+        ("7", "private = true"),
+    ] {
+        let error = settings(&format!("{BASE}http_allow = [{rule}]")).unwrap_err();
+        assert!(error.contains(what) && error.contains("line"), "{rule}: {error}");
+    }
+}
+
+#[test]
+fn what_the_environment_says_of_the_way_out_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = "[model]\nbase_url = \"https://h/v1\"\nca_file = \"/nowhere/ca.pem\"";
+    let error = settings(model).unwrap_err();
+    assert!(error.contains("model.ca_file: cannot read /nowhere/ca.pem: "), "{error}");
+    let missing = dir.path().join("none.pem").display().to_string();
+    let error = with_env("", &[("SSL_CERT_FILE", &missing)]).unwrap_err();
+    assert!(error.starts_with("SSL_CERT_FILE: cannot read "), "{error}");
+    let error = with_env("", &[("HTTPS_PROXY", "ftp://hunter2@p")]).unwrap_err();
+    assert!(error.starts_with("HTTPS_PROXY ") && !error.contains("hunter2"), "{error}");
+    let error = settings("[model]\nbase_url = \"http://h:99999/v1\"").unwrap_err();
+    assert!(error.contains("65535"), "{error}");
 }
 
 #[test]
@@ -356,12 +397,12 @@ fn a_role_says_how_readily_it_is_ended_for_memory() {
 #[test]
 fn a_town_is_there_when_its_url_is_and_needs_its_id_and_a_token() {
     assert!(settings("[town]\nid = \"t\"").unwrap().town.is_none(), "the id alone names lines");
-    let text = "[town]\nid = \"t\"\napi_url = \"https://h/v1/\"\ntoken = \"hunter2\"\nca_file = \"ca.pem\"\ncall_ms = 70";
+    let text = "[town]\nid = \"t\"\napi_url = \"https://h/v1/\"\ntoken = \"hunter2\"\ncall_ms = 70";
     let town = settings(text).unwrap().town.unwrap();
     assert_eq!((town.town_id.as_str(), town.token.expose()), ("t", "hunter2"));
-    assert_eq!(town.ca_file.as_deref(), Some(Path::new("/etc/bulkhead/ca.pem")));
     assert_eq!((town.call, town.heartbeat), (Duration::from_millis(70), Duration::from_secs(30)));
-    assert!(town.check().unwrap_err().to_string().starts_with("town.ca_file: cannot read"));
+    let error = settings(&format!("{text}\nca_file = \"ca.pem\"")).unwrap_err();
+    assert!(error.contains("town.ca_file: cannot read /etc/bulkhead/ca.pem: "), "{error}");
     let env = [
         ("GASTOWN_API_URL", "http://127.0.0.1:9"),
         ("GASTOWN_TOWN_ID", "other"),

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Wait before the second restart in a window; the first one comes at once. It doubles with each.
-const BACKOFF: Duration = Duration::from_millis(100);
+use bulkhead_model::Backoff;
 
-/// Longest wait before a restart.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Wait before the second restart in a window; the first one comes at once.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// When it is too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +60,7 @@ impl Intensity {
         self.deaths.push_back(now);
         let backoff = match before.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => BACKOFF.saturating_mul(1 << doublings.min(16)).min(BACKOFF_MAX),
+            Some(doublings) => BACKOFF.bound(doublings),
         };
         Verdict::Restart { number: before + 1, backoff }
     }

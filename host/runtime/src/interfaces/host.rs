@@ -190,10 +190,12 @@ mod tests {
         let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
         let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget, Arc::default());
-        let tls = crate::interfaces::http::tls_config();
+        let connector = bulkhead_net::Connector::default();
         let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
+        let carrier = Arc::new(crate::interfaces::http::Carrier::start(1).unwrap());
         let files = crate::interfaces::files::shares();
-        let shared = crate::state::Shared { tls, resolver, files, headroom: Arc::default() };
+        let headroom = Arc::default();
+        let shared = crate::state::Shared { connector, carrier, resolver, files, headroom };
         State::new(&birth, &shared).unwrap()
     }
 

@@ -7,9 +7,12 @@
 //! A request under way is charged to its agent with what its buffers can become, from before it connects
 //! until it is over (`exchange`).
 
+mod carrier;
 mod exchange;
+mod interim;
 mod lookups;
 mod target;
+mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,12 +20,15 @@ use std::time::Instant;
 
 use bulkhead_events::Budget;
 use bulkhead_model::{HostKind, HttpPolicy, Level};
+use bulkhead_net::{Connector, Destination};
 use http::{Request, Response, Uri};
+use tokio::runtime::Handle;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
+pub(crate) use self::carrier::Carrier;
+use self::carrier::carry;
 use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
 pub(crate) use self::lookups::{Lookups, Resolver};
-use self::target::Target;
 use crate::logs::Logs;
 use crate::meter::Meter;
 
@@ -51,26 +57,27 @@ const TLS_BYTES: u64 = 128 * 1024;
 
 /// The way out for one incarnation.
 pub(crate) struct Outbound {
-    policy: Arc<HttpPolicy>,
-    tls: Arc<rustls::ClientConfig>,
-    logs: Arc<Logs>,
+    agent: Arc<Agent>,
     under_way: Arc<AtomicUsize>,
-    meter: Arc<Meter>,
-    lookups: Lookups,
     /// Lines about requests that a limit refused. A guest may try again at once.
     refusals: Budget,
 }
 
-/// TLS settings for all agents: the roots of the web, nothing else.
-pub(crate) fn tls_config() -> Arc<rustls::ClientConfig> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring supports the default protocol versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+/// Whose requests they are.
+struct Agent {
+    policy: HttpPolicy,
+    connector: Connector,
+    logs: Arc<Logs>,
+    meter: Arc<Meter>,
+    lookups: Lookups,
+    threads: Handle,
+}
+
+impl Agent {
+    fn refused(&self, denied: &dyn std::fmt::Display) {
+        let text = format!("outgoing request refused: {denied}");
+        self.logs.line(Level::Warn, "http", &text, Default::default());
+    }
 }
 
 type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Send>)>;
@@ -78,46 +85,38 @@ type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Se
 impl Outbound {
     pub(crate) fn new(
         policy: HttpPolicy,
-        tls: Arc<rustls::ClientConfig>,
+        connector: Connector,
         logs: Arc<Logs>,
         meter: Arc<Meter>,
         lookups: Lookups,
+        threads: Handle,
     ) -> Self {
         let refusals = Budget::new(1, 1, Instant::now());
-        Self {
-            policy: Arc::new(policy),
-            tls,
-            logs,
-            under_way: Arc::default(),
-            meter,
-            lookups,
-            refusals,
-        }
+        let agent = Arc::new(Agent { policy, connector, logs, meter, lookups, threads });
+        Self { agent, under_way: Arc::default(), refusals }
     }
 
-    fn admit(&self, uri: &Uri) -> Result<Target> {
-        let target = Target::of(uri)?;
-        if let Err(denied) = self.policy.admit_name(&target.host, target.port) {
-            self.refused(&denied);
+    fn admit(&self, uri: &Uri) -> Result<Destination> {
+        let to = Destination::of(uri).map_err(|error| {
+            self.agent.refused(&format_args!("its URL cannot be used: {error}"));
+            Error::HttpRequestUriInvalid
+        })?;
+        if let Err(denied) = self.agent.policy.admit_name(&to.host, to.port) {
+            self.agent.refused(&denied);
             return Err(Error::HttpRequestDenied);
         }
-        Ok(target)
+        Ok(to)
     }
 
-    fn refused(&self, denied: &dyn std::fmt::Display) {
-        let text = format!("outgoing request refused: {denied}");
-        self.logs.line(Level::Warn, "http", &text, Default::default());
-    }
-
-    fn take_place(&mut self, target: &Target) -> Result<Place> {
+    fn take_place(&mut self, to: &Destination) -> Result<Place> {
         let Some(under_way) = UnderWay::begin(&self.under_way, MAX_REQUESTS) else {
             let most =
                 format!("{MAX_REQUESTS} requests of this agent are under way, which is the most");
             self.limit_refused(&most);
             return Err(Error::ConnectionLimitReached);
         };
-        let connection = CONNECTION_BYTES + if target.tls { TLS_BYTES } else { 0 };
-        let memory = self.meter.memory();
+        let connection = CONNECTION_BYTES + if to.tls { TLS_BYTES } else { 0 };
+        let memory = self.agent.meter.memory();
         let charge = |bytes| memory.charge(HostKind::Http, bytes);
         match charge(connection).and_then(|held| Ok((held, charge(RESPONSE_BYTES)?))) {
             Ok((connection, response)) => Ok(Place { under_way, connection, response }),
@@ -132,9 +131,9 @@ impl Outbound {
     /// One line a second at most, so that whoever reads the log sees which limit it was.
     fn limit_refused(&mut self, limit: &str) {
         match self.refusals.take(Instant::now()) {
-            Ok(0) => self.refused(&limit),
+            Ok(0) => self.agent.refused(&limit),
             Ok(more) => {
-                self.refused(&format_args!("{limit} ({more} more since the last such line)"))
+                self.agent.refused(&format_args!("{limit} ({more} more since the last such line)"))
             }
             Err(_) => {}
         }
@@ -156,26 +155,24 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _body_result: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let admitted = self.admit(request.uri()).and_then(|target| {
-            let place = self.take_place(&target)?;
-            Ok((target, place))
+        let admitted = self.admit(request.uri()).and_then(|to| {
+            let place = self.take_place(&to)?;
+            Ok((to, place))
         });
-        let (target, place) = match admitted {
+        let (to, place) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
-        let policy = Arc::clone(&self.policy);
-        let tls = Arc::clone(&self.tls);
-        let logs = Arc::clone(&self.logs);
-        let lookups = self.lookups.clone();
         let times = Times::from(options.unwrap_or_default());
+        let agent = Arc::clone(&self.agent);
+        let sending = carry(&self.agent.threads, &self.agent.meter, async move {
+            let connected = target::connect(&agent, &to, times.connect).await?;
+            send(connected, request, times, place, &agent).await
+        });
         Box::new(async move {
-            let stream = target.connect(&policy, &logs, &lookups, times.connect).await?;
-            if target.tls {
-                send(target.encrypt(stream, tls, times.connect).await?, request, times, place).await
-            } else {
-                send(stream, request, times, place).await
-            }
+            let (response, driver) = sending.await.unwrap_or(Err(Error::ConnectionTerminated))?;
+            let driver = async move { driver.await.unwrap_or(Ok(())) };
+            Ok((response, Box::new(driver) as Box<dyn Future<Output = _> + Send>))
         })
     }
 }

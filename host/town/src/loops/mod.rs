@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bulkhead_events::task::Spawner;
+use bulkhead_model::Backoff;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -144,11 +145,9 @@ fn about(view: &bulkhead_api::AgentView) -> About {
 
 /// A random time below a bound that doubles with every failure in a row.
 fn backoff(failures: u32) -> Duration {
-    const FIRST: Duration = Duration::from_millis(250);
-    const MOST: Duration = Duration::from_secs(10);
-    let bound = (FIRST * (1 << failures.min(10))).min(MOST);
+    const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
     // Not at once, whatever the dice say.
-    bound.mul_f64(fastrand::f64()).max(FIRST / 2)
+    BACKOFF.pause(failures, fastrand::f64()).max(BACKOFF.first / 2)
 }
 
 /// What changed rarely comes alone.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_net::Trust;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -136,7 +137,7 @@ async fn only_a_certificate_that_is_believed_is_spoken_to() {
     let (port, ended, thread) = tls_server();
     let ca = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ca.pem");
     let trusting = client(&format!("https://127.0.0.1:{port}"), 20_000, |config| {
-        config.ca_file = Some(ca.clone());
+        config.connector.trust = Trust::from_file(&ca).unwrap();
     });
     trusting.town.handle().registry(SOON).await.unwrap();
     let web = client(&format!("https://127.0.0.1:{port}"), 20_000, |_| {});

@@ -19,18 +19,23 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bulkhead_events::Charge;
+use bulkhead_net::Connected;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::{Interval, interval, timeout};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody};
 
-use super::{MAX_HEAD_BYTES, Sent};
+use super::carrier::{Carried, carry};
+use super::interim::{Interim, MAX_INTERIM};
+use super::upload::Upload;
+use super::{Agent, MAX_HEAD_BYTES};
 
 /// Where a guest sets no timeout of its own. A model may think for minutes before its first byte; the
 /// agent's own deadlines are what ends a call.
@@ -115,18 +120,25 @@ fn client() -> http1::Builder {
 
 /// Sends `request` on a connection of its own and returns when the response's head is there.
 pub(super) async fn send(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    mut request: Request<WasiBody>,
+    connected: Connected,
+    request: Request<WasiBody>,
     times: Times,
     place: Place,
-) -> Sent {
+    agent: &Agent,
+) -> Result<(Response<WasiBody>, Carried<Result<()>>)> {
+    let Connected { stream, route } = connected;
+    let interim = Interim::default();
+    let stream = interim.bound(stream);
     let (mut sender, connection) = timeout(times.connect, client().handshake(TokioIo::new(stream)))
         .await
         .map_err(|_| Error::ConnectionTimeout)?
         .map_err(Error::Hyper)?;
-    // A server, unlike a proxy, gets the path alone; the host stands in its header.
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let (head, body) = request.into_parts();
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let (body, answered) = Upload::new(body, length, agent.threads.clone());
+    let mut request = Request::from_parts(head, body);
+    route.prepare(&mut request).map_err(|_| Error::HttpRequestUriInvalid)?;
+    interim.count(&mut request);
     let mut connection = Box::pin(connection);
     let response = async {
         tokio::select! {
@@ -135,8 +147,15 @@ pub(super) async fn send(
             Err(error) = &mut connection => Err(Error::Hyper(error)),
         }
     };
-    let mut response =
-        timeout(times.first_byte, response).await.map_err(|_| Error::ConnectionReadTimeout)??;
+    let response = timeout(times.first_byte, response).await;
+    let mut response = response.map_err(|_| Error::ConnectionReadTimeout)?.map_err(|error| {
+        if interim.is_too_many() {
+            agent.refused(&format_args!("its server sent more than {MAX_INTERIM} interim answers"));
+        }
+        error
+    })?;
+    // Whoever still writes the body may do so.
+    let _ = answered.send(());
     // No other request follows, so the connection ends with this response, whatever the server would like.
     drop(sender);
     copy_values(response.headers_mut());
@@ -145,7 +164,8 @@ pub(super) async fn send(
     idle.reset();
     let (head, incoming) = response.into_parts();
     let unread = Arc::new(Mutex::new(Unread::new(incoming, under_way, charge)));
-    let body = Timed { unread: Arc::clone(&unread), idle }.boxed_unsync();
+    let turns = agent.meter.turns();
+    let body = Timed { unread: Arc::clone(&unread), idle, turns }.boxed_unsync();
     let driving = async move {
         let result = drive(connection, &unread).await;
         drop(buffers);
@@ -156,8 +176,8 @@ pub(super) async fn send(
         }
         result
     };
-    let response = Response::from_parts(head, body);
-    Ok((response, Box::new(driving)))
+    let driver = carry(&agent.threads, &agent.meter, driving);
+    Ok((Response::from_parts(head, body), driver))
 }
 
 /// Runs the connection, and reads a little ahead.
@@ -338,6 +358,7 @@ fn lock(unread: &Mutex<Unread>) -> MutexGuard<'_, Unread> {
 struct Timed {
     unread: Arc<Mutex<Unread>>,
     idle: Interval,
+    turns: watch::Receiver<bool>,
 }
 
 impl Drop for Timed {
@@ -354,6 +375,11 @@ impl Body for Timed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        // Between two turns the server was not listened to.
+        if self.turns.has_changed().unwrap_or_default() {
+            self.turns.mark_unchanged();
+            self.idle.reset();
+        }
         let polled = lock(&self.unread).poll(cx);
         match polled {
             Poll::Ready(frame) => {

@@ -1,104 +1,80 @@
-//! Where a request goes: the name, its addresses, the connection to one of them.
+//! Where a request goes: the addresses of its name that its agent's policy allows, and the connection to one of them.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use bulkhead_model::{HttpPolicy, Level};
-use http::{Uri, uri::Scheme};
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use bulkhead_net::{Addresses, Boxed, ConnectError, Connected, Destination, Judged, Step};
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, Result};
 
-use super::lookups::Lookups;
-use crate::logs::Logs;
+use super::{Agent, Lookups};
 
-/// Where a request goes.
-pub(super) struct Target {
-    pub host: String,
-    pub port: u16,
-    pub tls: bool,
+/// "Blocked" among the extended DNS errors (RFC 8914): a policy of those who run the resolver. Of all the errors of
+/// `wasi:http` that say what happened, only this kind has room for a text.
+const BLOCKED: u16 = 15;
+
+/// Connects for an agent, to addresses that its policy admits. It may take so long in all. Where a proxy is on the
+/// way the name is looked up there, and what the proxy may reach is the proxy's business.
+pub(super) async fn connect(
+    agent: &Agent,
+    to: &Destination,
+    patience: Duration,
+) -> Result<Connected> {
+    let admit = |to: &Destination, address| agent.policy.admit_address(&to.host, to.port, address);
+    let judged = Judged { found: SharedResolver(&agent.lookups), admit };
+    let mut step = Step::Resolving;
+    let connecting = agent.connector.connect(to, &judged, patience, &mut step);
+    match timeout(patience, connecting).await {
+        Ok(Ok(connected)) => Ok(connected),
+        Ok(Err(error)) => {
+            if let ConnectError::Refused(why) = &error {
+                agent.refused(why);
+            }
+            Err(wasi_error(error))
+        }
+        Err(_) if step == Step::Resolving => Err(Error::DnsTimeout),
+        Err(_) => Err(Error::ConnectionTimeout),
+    }
 }
 
-impl Target {
-    pub(super) fn of(uri: &Uri) -> Result<Self> {
-        let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
-        let tls = uri.scheme() == Some(&Scheme::HTTPS);
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        // `Uri` keeps the brackets of an IPv6 literal.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port, tls })
-    }
+/// Asks the resolver of the system in the agent's share, unless the host is an address.
+struct SharedResolver<'a>(&'a Lookups);
 
-    pub(super) async fn connect(
-        &self,
-        policy: &HttpPolicy,
-        logs: &Logs,
-        lookups: &Lookups,
-        patience: Duration,
-    ) -> Result<TcpStream> {
-        let connecting = async {
-            let addresses = self.addresses(lookups).await?.into_iter();
-            let admitted = self.admitted(policy, logs, addresses)?;
-            TcpStream::connect(admitted.as_slice()).await.map_err(Error::Connect)
-        };
-        let stream =
-            timeout(patience, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+impl Addresses for SharedResolver<'_> {
+    fn of<'a>(&'a self, to: &'a Destination) -> Boxed<'a, Result<Vec<SocketAddr>, ConnectError>> {
+        Box::pin(self.look_up(to))
     }
+}
 
-    /// Asks the resolver of the system, unless the host is an address.
-    async fn addresses(&self, lookups: &Lookups) -> Result<Vec<SocketAddr>> {
-        if let Ok(literal) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(literal, self.port)]);
+impl SharedResolver<'_> {
+    async fn look_up(&self, to: &Destination) -> Result<Vec<SocketAddr>, ConnectError> {
+        if let Some(address) = to.address() {
+            return Ok(vec![SocketAddr::new(address, to.port)]);
         }
-        let (host, port) = (self.host.clone(), self.port);
+        let failed = |reason: String| ConnectError::Resolve { host: to.host.clone(), reason };
+        let (host, port) = (to.host.clone(), to.port);
         let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        let failed = |text: String| Error::DnsError { rcode: Some(text), info_code: None };
-        match lookups.run(look_up).await {
-            Ok(found) => found.map_err(|error| failed(error.to_string())),
-            Err(error) => Err(failed(error)),
+        let found: Vec<_> = match self.0.run(look_up).await {
+            Ok(found) => found.map_err(|error| failed(error.to_string()))?,
+            Err(error) => return Err(failed(error)),
+        };
+        if found.is_empty() {
+            return Err(failed("it has no address".into()));
         }
+        Ok(found)
     }
+}
 
-    fn admitted(
-        &self,
-        policy: &HttpPolicy,
-        logs: &Logs,
-        addresses: impl Iterator<Item = SocketAddr>,
-    ) -> Result<Vec<SocketAddr>> {
-        let mut admitted = Vec::new();
-        let mut denied = None;
-        for address in addresses {
-            match policy.admit_address(&self.host, address.ip()) {
-                Ok(()) => admitted.push(address),
-                Err(reason) => denied = Some(reason),
-            }
+fn wasi_error(error: ConnectError) -> Error {
+    match error {
+        ConnectError::Resolve { reason, .. } => {
+            Error::DnsError { rcode: Some(reason), info_code: None }
         }
-        if admitted.is_empty() {
-            let reason =
-                denied.map_or_else(|| format!("{} has no address", self.host), |d| d.to_string());
-            let text = format!("outgoing request refused: {reason}");
-            logs.line(Level::Warn, "http", &text, Default::default());
-            return Err(Error::DestinationIpProhibited);
+        ConnectError::Refused(reason) => {
+            Error::DnsError { rcode: Some(reason), info_code: Some(BLOCKED) }
         }
-        Ok(admitted)
-    }
-
-    pub(super) async fn encrypt(
-        &self,
-        stream: TcpStream,
-        tls: Arc<rustls::ClientConfig>,
-        patience: Duration,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let name =
-            ServerName::try_from(self.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
-        let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, stream);
-        timeout(patience, connecting)
-            .await
-            .map_err(|_| Error::ConnectionTimeout)?
-            .map_err(Error::Tls)
+        ConnectError::Connect { source, .. } => Error::Connect(source),
+        ConnectError::Proxy { .. } => Error::InternalError(Some(error.to_string())),
+        ConnectError::Tls { reason, .. } => Error::Tls(std::io::Error::other(reason)),
     }
 }

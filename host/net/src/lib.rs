@@ -1,0 +1,46 @@
+//! Outgoing connections of the whole host: agents, the town's client, the client commands.
+//!
+//! ```text
+//!   URL ─▶ Destination ─▶ a proxy? ── no ──▶ its addresses, judged ─┐
+//!                             │ yes                                 ├─▶ TCP, both families raced ─▶ TLS ─▶ stream
+//!                             └────────────▶ the proxy's addresses ─┘         └─▶ CONNECT ─▶ TLS ─▶ stream
+//! ```
+//!
+//! - [`url`]: base URLs, and the destination of a request
+//! - [`connect`]: from a destination to a stream
+//! - [`proxy`]: `HTTP_PROXY` and its kin
+//! - [`trust`]: which certificates are believed
+//! - [`wait`]: what a server says about trying again
+
+pub mod connect;
+pub mod proxy;
+pub mod trust;
+pub mod url;
+pub mod wait;
+
+pub use connect::{
+    Addresses, Boxed, ConnectError, Connected, Connector, Judged, Route, Step, Stream, System,
+};
+pub use proxy::{Proxies, ProxyError};
+pub use trust::{Trust, TrustError};
+pub use url::{BaseUrl, Destination, UrlError};
+pub use wait::retry_after;
+
+use std::ffi::OsString;
+
+/// Reads a variable of the environment as text. One that is empty counts as not set.
+fn text(
+    variable: &impl Fn(&str) -> Option<OsString>,
+    name: &str,
+) -> Result<Option<String>, NotUtf8> {
+    match variable(name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Some(Err(_)) => Err(NotUtf8(name.to_owned())),
+    }
+}
+
+/// A variable that is no text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no UTF-8")]
+pub struct NotUtf8(String);
