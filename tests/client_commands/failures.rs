@@ -26,7 +26,12 @@ fn a_wrong_command_line_asks_nobody() {
         (&["send", "one", ""], "the message is empty"),
         (&["send", "one", "hi", "--wait", "11m"], "10m at most"),
         (&["events", "one", "--after=-1"], "--after"),
-        (&["ps", "--url", "https://town"], "https"),
+        (&["ps", "--url", "ftp://town"], "http:// or https://"),
+        (&["ps", "--url", "http://town:65536"], "between 1 and 65535"),
+        (
+            &["ps", "--url", "https://town", "--ca-file", "missing"],
+            "--ca-file: cannot read missing",
+        ),
         (&["ps", "--url", "http://hunter3@town"], "no user"),
         (&["ps", "--token-file", "missing"], "cannot read the token"),
         (&["ps", "--timeout", "0s"], "more than nothing"),

@@ -83,13 +83,56 @@ fn fill(stream: &OutputStream) -> usize {
     bytes
 }
 
+/// A request with a body of so many bytes, in writes as large as the host takes, each flushed. `length`: it has
+/// `content-length`, else it goes in chunks. Returns the status, or the step that failed.
+pub fn post(authority: &str, path: &str, bytes: usize, length: bool) -> Result<u16, String> {
+    let fields = Fields::new();
+    if length {
+        let value = bytes.to_string().into_bytes();
+        fields.append("content-length", &value).map_err(|error| error.to_string())?;
+    }
+    let request = OutgoingRequest::new(fields);
+    request.set_method(&Method::Post).expect("POST is a method");
+    address(&request, authority, path)?;
+    let body = request.body().expect("it is taken once");
+    let future = handle(request, None).map_err(|error| error.to_string())?;
+    write(&body, bytes).map_err(|(step, error)| format!("{step}: {error}"))?;
+    OutgoingBody::finish(body, None).map_err(|error| format!("finish: {error}"))?;
+    future.subscribe().block();
+    let response = future.get().ok_or("no answer")?.map_err(|()| "taken before")?;
+    Ok(response.map_err(|error| error.to_string())?.status())
+}
+
+fn write(body: &OutgoingBody, mut bytes: usize) -> Result<(), (&'static str, StreamError)> {
+    let stream = body.write().expect("it is taken once");
+    while bytes > 0 {
+        stream.subscribe().block();
+        let room = stream.check_write().map_err(|error| ("check", error))?;
+        let piece = bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
+        stream.write(&vec![b'x'; piece]).map_err(|error| ("write", error))?;
+        stream.blocking_flush().map_err(|error| ("flush", error))?;
+        bytes -= piece;
+    }
+    Ok(())
+}
+
+/// `authority` may begin with a scheme; without one it is `http`.
+fn address(request: &OutgoingRequest, authority: &str, path: &str) -> Result<(), String> {
+    let (scheme, authority) = match authority.strip_prefix("https://") {
+        Some(authority) => (Scheme::Https, authority),
+        None => (Scheme::Http, authority),
+    };
+    request.set_scheme(Some(&scheme)).expect("it is a scheme");
+    request.set_authority(Some(authority)).map_err(|()| "a bad authority")?;
+    request.set_path_with_query(Some(path)).map_err(|()| "a bad path")?;
+    Ok(())
+}
+
 /// A request that is answered, read to its end when `reads`, and of which every handle is kept, as in a
 /// language whose garbage collector has no reason to run. Returns the bytes that were read.
 pub fn fetch(authority: &str, path: &str, reads: bool) -> Result<usize, String> {
     let request = OutgoingRequest::new(Fields::new());
-    request.set_scheme(Some(&Scheme::Http)).expect("http is a scheme");
-    request.set_authority(Some(authority)).map_err(|()| "a bad authority")?;
-    request.set_path_with_query(Some(path)).map_err(|()| "a bad path")?;
+    address(&request, authority, path)?;
     forget(request.headers());
     let future = handle(request, None).map_err(|error| error.to_string())?;
     let answered = future.subscribe();

@@ -13,6 +13,7 @@
 //! | `bodies <n>` | n requests that are never sent, with as much body as the host takes | their bytes |
 //! | `requests <n> <authority>` | n requests under way, with as much body as the host takes | those that the host let go |
 //! | `fetch <n> <authority> <path>` | n answered requests one after the other, read to the end, all handles kept | the bytes that it read, or what failed |
+//! | `post <n> <authority> <path> <bytes> <length or chunked>` | n requests with such a body, in writes as large as the host takes | how many were answered, and what failed first |
 //! | `peek <n> <authority> <path>` | the same without reading | the same |
 //! | `lists <entries> <n>` | n lists of a directory with so many files | those that the host made |
 //! | `sockets <n>` | n sockets | those that the host made |
@@ -72,6 +73,10 @@ impl Agent for Hog {
             }
             ["peek", count, authority, path] => {
                 return Ok(Outcome::reply(fetch(number(count)?, authority, path, false)));
+            }
+            ["post", count, authority, path, bytes, way] => {
+                let (count, bytes) = (number(count)?, number(bytes)?);
+                return Ok(Outcome::reply(post(count, authority, path, bytes, way == "length")));
             }
             ["lists", entries, count] => self.lists(number(entries)?, number(count)?)?,
             ["sockets", count] => self.sockets(number(count)?),
@@ -162,6 +167,20 @@ impl Hog {
         self.kept.push(Box::new(pieces));
         count
     }
+}
+
+fn post(count: usize, authority: &str, path: &str, bytes: usize, length: bool) -> String {
+    let mut answered = 0;
+    let mut failed = String::new();
+    for _ in 0..count {
+        match http::post(authority, path, bytes, length) {
+            Ok(200) => answered += 1,
+            Ok(status) => failed = format!(", status {status}"),
+            Err(error) if failed.is_empty() => failed = format!(", {error}"),
+            Err(_) => {}
+        }
+    }
+    format!("{answered} of {count}{failed}")
 }
 
 fn fetch(count: usize, authority: &str, path: &str, reads: bool) -> String {

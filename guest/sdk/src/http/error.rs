@@ -4,7 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use ::http::Method;
-use wasip2::http::types::ErrorCode;
+use wasip2::http::types::{DnsErrorPayload, ErrorCode};
+
+/// How the host marks a name that leads where the role must not go: "Blocked" of the extended DNS errors.
+const BLOCKED: u16 = 15;
 
 /// A failed exchange: what was asked of whom, and why it failed.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub enum ErrorKind {
     InvalidBody(String),
     /// The host does not let this agent's role go there.
     Denied,
+    /// The host does not let this agent's role go where the name leads; the text names the address and the setting.
+    Prohibited(String),
     /// No connection; the text says why.
     Connect(String),
     /// It took longer than this.
@@ -86,6 +91,7 @@ impl fmt::Display for ErrorKind {
             Self::InvalidHeader(name) => write!(f, "header `{name}` is not allowed"),
             Self::InvalidBody(why) => write!(f, "request body is not JSON: {why}"),
             Self::Denied => write!(f, "denied by the host's policy"),
+            Self::Prohibited(why) => write!(f, "denied by the host's policy: {why}"),
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::Timeout { phase, after } => {
                 write!(f, "{phase} took longer than {} ms", after.as_millis())
@@ -120,6 +126,10 @@ pub(super) fn from_code(code: ErrorCode, connect: Duration, after: Duration) -> 
         ErrorCode::ConnectionReadTimeout => ErrorKind::Timeout { phase: Phase::Body, after },
         ErrorCode::ConnectionWriteTimeout => ErrorKind::Timeout { phase: Phase::Send, after },
         ErrorCode::HttpRequestUriInvalid => ErrorKind::InvalidUrl("refused by the host"),
+        ErrorCode::DnsError(DnsErrorPayload { rcode: Some(why), info_code }) => match info_code {
+            Some(BLOCKED) => ErrorKind::Prohibited(why),
+            _ => ErrorKind::Connect(format!("dns error: {why}")),
+        },
         ErrorCode::DnsError(_)
         | ErrorCode::DestinationNotFound
         | ErrorCode::DestinationUnavailable
@@ -174,6 +184,11 @@ mod tests {
             let error = Error { method: Method::GET, url: String::new(), kind };
             assert!(!error.is_transient());
         }
+        let payload = |info_code| DnsErrorPayload { rcode: Some("why".into()), info_code };
+        let kind = from_code(ErrorCode::DnsError(payload(Some(BLOCKED))), SECOND, SECOND);
+        assert_eq!(kind, ErrorKind::Prohibited("why".into()));
+        let kind = from_code(ErrorCode::DnsError(payload(None)), SECOND, SECOND);
+        assert_eq!(kind, ErrorKind::Connect("dns error: why".into()));
     }
 
     #[test]

@@ -23,8 +23,11 @@ pub(super) fn parse(url: &str) -> Result<Parts, &'static str> {
     if authority.contains('@') {
         return Err("user name and password are not allowed");
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(Parts { scheme, authority: authority.to_owned(), path: path.to_owned() })
+    let path = match uri.path_and_query().map_or("/", |path| path.as_str()) {
+        path if path.starts_with('/') => path.to_owned(),
+        query => format!("/{query}"),
+    };
+    Ok(Parts { scheme, authority: authority.to_owned(), path })
 }
 
 /// Says why a URL cannot be requested, for configuration that is better refused early.
@@ -58,6 +61,7 @@ mod tests {
     #[test]
     fn a_url_without_a_path_asks_for_the_root() {
         assert_eq!(parse("https://example.com").unwrap().path, "/");
+        assert_eq!(parse("https://example.com?q=1").unwrap().path, "/?q=1");
     }
 
     #[test]

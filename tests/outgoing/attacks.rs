@@ -1,0 +1,143 @@
+//! Servers that attack whoever asks them. Agents beside must not notice.
+
+use std::io::{BufReader, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::{Host, wait_until};
+
+use super::servers::{self, read_head};
+
+const ATTACKERS: usize = 4;
+
+/// Answers every request with `100 Continue` without end, and counts the bytes that it got rid of.
+fn interim_flood() -> (SocketAddr, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let address = servers::serve("127.0.0.1:0", move |mut stream| {
+        read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
+        let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2000);
+        loop {
+            count.fetch_add(stream.write(&flood).ok()? as u64, Ordering::Relaxed);
+        }
+    });
+    (address, sent)
+}
+
+/// Answers every request with a response that does not end.
+fn endless_response() -> (SocketAddr, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let address = servers::serve("127.0.0.1:0", move |mut stream| {
+        read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").ok()?;
+        let chunk = [b"1\r\na\r\n".as_slice(); 10_000].concat();
+        loop {
+            count.fetch_add(stream.write(&chunk).ok()? as u64, Ordering::Relaxed);
+        }
+    });
+    (address, sent)
+}
+
+fn host(address: SocketAddr) -> Host {
+    let allow = format!("memory_limit_mb = 32\nhttp_allow = [\"{address}\"]");
+    let host = Host::builder().guest("hog").role("hog", "hog", &allow).start();
+    host.client().start("echo", "echo");
+    for number in 0..ATTACKERS {
+        host.client().start(&format!("hog-{number}"), "hog");
+    }
+    host
+}
+
+/// The median of so many messages to an agent that answers at once.
+fn median(host: &Host) -> Duration {
+    const MESSAGES: usize = 200;
+    let mut times: Vec<_> = (0..MESSAGES)
+        .map(|_| {
+            let began = Instant::now();
+            assert_eq!(host.client().ask("echo", "well?"), "well?");
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[MESSAGES / 2]
+}
+
+/// Nothing more is read from the server.
+#[track_caller]
+fn wait_until_it_stands_still(sent: &AtomicU64) {
+    wait_until("the host reads nothing more", || {
+        let before = sent.load(Ordering::Relaxed);
+        // A look and not a wait: at full speed it would be a hundred megabytes.
+        std::thread::sleep(Duration::from_millis(300));
+        sent.load(Ordering::Relaxed) == before
+    });
+}
+
+#[track_caller]
+fn check_median(what: &str, quiet: Duration, beside: Duration) {
+    let ratio = beside.as_secs_f64() / quiet.as_secs_f64();
+    println!("{what}: p50 {quiet:.2?} quiet, {beside:.2?} beside it, ratio {ratio:.1}");
+    assert!(beside < quiet * 3 + Duration::from_millis(25), "{quiet:?}, then {beside:?}");
+}
+
+#[test]
+fn a_server_that_never_comes_to_its_answer_is_given_up_and_named() {
+    let (address, _) = interim_flood();
+    let host = host(address);
+    let reply = host.client().ask("hog-0", &format!("fetch 1 {address} /"));
+    assert!(reply.starts_with("request 0 failed: "), "{reply}");
+    host.wait_for_line("the line that says why", |line| {
+        line["event"] == "agent.log"
+            && line["message"].as_str().is_some_and(|text| text.contains("64 interim answers"))
+    });
+    host.finish();
+}
+
+#[test]
+fn requests_that_a_turn_left_behind_stand_still_until_the_next() {
+    for (what, (address, sent)) in
+        [("1xx without end", interim_flood()), ("a body without end", endless_response())]
+    {
+        let host = host(address);
+        let quiet = median(&host);
+        for number in 0..ATTACKERS {
+            host.client().ask(&format!("hog-{number}"), &format!("requests 12 {address}"));
+        }
+        wait_until_it_stands_still(&sent);
+        check_median(what, quiet, median(&host));
+        // The next turn is as good as any.
+        assert_eq!(host.client().ask("hog-0", "well?"), "well?");
+        host.finish();
+    }
+}
+
+#[test]
+fn a_turn_beside_a_body_without_end_is_as_quick_as_before() {
+    let (address, _) = endless_response();
+    let host = host(address);
+    let quiet = median(&host);
+    std::thread::scope(|scope| {
+        for number in 0..ATTACKERS {
+            let host = &host;
+            // It reads until its time is up, and is ended.
+            scope.spawn(move || {
+                let message = format!("fetch 1 {address} /");
+                let _ = host.client().try_send_wait(&format!("hog-{number}"), &message);
+            });
+        }
+        wait_until("all of them read", || {
+            (0..ATTACKERS).all(|number| {
+                let status = host.client().status(&format!("hog-{number}"));
+                status["cpuUs"].as_u64() > Some(50_000) || status["status"] != "running"
+            })
+        });
+        check_median("agents that read without end", quiet, median(&host));
+    });
+    for number in 0..ATTACKERS {
+        host.client().ended(&format!("hog-{number}"));
+    }
+    host.finish();
+}
