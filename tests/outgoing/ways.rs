@@ -83,6 +83,12 @@ fn an_agent_believes_the_authority_of_the_model_or_of_the_environment() {
     assert_eq!(fetch(&host, &model), "4");
     let refused = fetch(&host, &other);
     assert!(refused.contains("Tls"), "that authority is the model's alone: {refused}");
+    host.wait_for_line("the line that says why", |line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        line["event"] == "agent.log"
+            && text.contains("no TLS with localhost: ")
+            && text.contains("certificate")
+    });
     host.finish();
     let host = hog(&[&model]).start();
     assert!(fetch(&host, &model).contains("Tls"));

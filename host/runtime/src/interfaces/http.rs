@@ -75,8 +75,16 @@ struct Agent {
 
 impl Agent {
     fn refused(&self, denied: &dyn std::fmt::Display) {
-        let text = format!("outgoing request refused: {denied}");
-        self.logs.line(Level::Warn, "http", &text, Default::default());
+        self.warn(&format!("outgoing request refused: {denied}"));
+    }
+
+    /// What only the operator can mend, and no error of `wasi:http` has room for.
+    fn failed(&self, error: &dyn std::fmt::Display) {
+        self.warn(&format!("outgoing request failed: {error}"));
+    }
+
+    fn warn(&self, text: &str) {
+        self.logs.line(Level::Warn, "http", text, Default::default());
     }
 }
 

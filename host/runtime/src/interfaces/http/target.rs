@@ -27,8 +27,10 @@ pub(super) async fn connect(
     match timeout(patience, connecting).await {
         Ok(Ok(connected)) => Ok(connected),
         Ok(Err(error)) => {
-            if let ConnectError::Refused(why) = &error {
-                agent.refused(why);
+            match &error {
+                ConnectError::Refused(why) => agent.refused(why),
+                ConnectError::Tls { .. } | ConnectError::Proxy { .. } => agent.failed(&error),
+                ConnectError::Resolve { .. } | ConnectError::Connect { .. } => {}
             }
             Err(wasi_error(error))
         }
