@@ -1,6 +1,9 @@
 //! Agents without work: how long they wait, and nudges, which come when nothing else does.
 
+use std::time::Duration;
+
 use harness::{Host, Value, json, wait_until};
+use rustix::process::Signal;
 
 /// A host with a role for each of these idle times, named after it.
 fn host(idle_ms: &[u64]) -> Host {
@@ -48,6 +51,23 @@ fn an_agent_without_work_completes() {
     assert_eq!(status["exitReason"], "completed", "{status}");
     host.client().send("one", "hello").expect_error(409, &["one", "exited"]);
     assert!(host.crashes().is_empty());
+    host.finish();
+}
+
+#[test]
+fn a_time_in_which_the_process_stands_still_is_not_idle() {
+    const FROZEN_MS: u64 = 3000;
+    let host = host(&[1600]);
+    host.client().start("one", "idle-1600");
+    host.signal(Signal::STOP);
+    // Longer than it may have nothing to do: this is the time that must not count.
+    std::thread::sleep(Duration::from_millis(FROZEN_MS));
+    host.signal(Signal::CONT);
+    let exit = exit_of(&host, "one");
+    assert_eq!(exit["reason"], "completed", "{exit}");
+    // Of the stop at most one step of sixteen counts, and not all of it.
+    let least = FROZEN_MS + 1600 - 1600 / 16 - 100;
+    assert!(exit["agentUptimeMs"].as_u64() >= Some(least), "{exit}");
     host.finish();
 }
 

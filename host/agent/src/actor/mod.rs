@@ -11,6 +11,7 @@
 //! Each step consumes the incarnation and returns it or the exit. The loop acts on what the steps
 //! return; nothing else ends it.
 
+mod awake;
 mod birth;
 mod delivery;
 mod end;

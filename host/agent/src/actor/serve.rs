@@ -8,8 +8,9 @@ use bulkhead_model::time::millis;
 use bulkhead_model::{Exit, ExitReason, Input, Message, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
 
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
+use super::awake::Awake;
 use super::{Actor, Ended, Step, answer, exit_reason, failed, next_order, stop_ordered};
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
@@ -58,13 +59,13 @@ impl Actor<'_> {
             (self.shared.start.spec.limits.idle, Arc::clone(&self.shared.start.container));
         async move {
             let Some(limit) = limit else { return std::future::pending().await };
-            let began = Instant::now();
+            let mut awake = Awake::default();
             let shorter = limit.min(DRAIN_IDLE);
             tokio::select! {
-                () = sleep(limit) => return (limit, ShutdownReason::Idle),
+                () = awake.until(limit) => return (limit, ShutdownReason::Idle),
                 () = container.drains() => {}
             }
-            sleep_until((began + shorter).into()).await;
+            awake.until(shorter).await;
             (shorter, ShutdownReason::Drained)
         }
     }
