@@ -33,7 +33,7 @@ fn a_wrong_command_line_asks_nobody() {
             "--ca-file: cannot read missing",
         ),
         (&["ps", "--url", "http://hunter3@town"], "no user"),
-        (&["ps", "--token-file", "missing"], "cannot read the token"),
+        (&["ps", "--token-file", "missing"], "cannot read the secret"),
         (&["ps", "--timeout", "0s"], "more than nothing"),
         (&["crashes", "--timeout", "1s"], "--url"),
     ] {

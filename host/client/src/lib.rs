@@ -48,7 +48,7 @@ pub use crash_page::{crash_json, crash_list, crash_page};
 use failure::Failure;
 use screen::Screen;
 use session::Session;
-pub use target::{Configured, ReadConfig, TOKEN_FILE};
+pub use target::{Configured, ReadConfig, TOKEN_FILE, read_secret};
 use waiting::Waiting;
 
 /// Asks a host and prints what it answers. The code is one of those in the help.
@@ -74,6 +74,9 @@ fn conclude(mut asked: Asked, read_config: ReadConfig) -> ExitCode {
         })
         .map_err(Failure::Usage)
         .and_then(|target| {
+            if let Some(warning) = target.warning() {
+                eprintln!("bulkhead: {warning}");
+            }
             let waiting = Waiting::default();
             talk(&asked, &Session { target, screen, waiting, timeout: host.timeout, json })
         });

@@ -3,7 +3,7 @@
 //! | what | from, the first that says it |
 //! | --- | --- |
 //! | address | `--url`, `BULKHEAD_URL`, `BULKHEAD_LISTEN`, `[server] listen` of the configuration, `http://127.0.0.1:8080` |
-//! | token | `--token-file`, `BULKHEAD_CONTROL_TOKEN`, `[server] token` of the configuration, the file that a host without one leaves in its state directory |
+//! | token | `--token-file`, `BULKHEAD_CONTROL_TOKEN`, `BULKHEAD_CONTROL_TOKEN_FILE`, `[server] token` or `token_file` of the configuration, the file that a host without one leaves in its state directory |
 //!
 //! A token is never an argument, because everybody on a machine sees arguments. The configuration's, and that of
 //! the state directory, go only to the address of this host, never to one that `--url` or `BULKHEAD_URL` names.
@@ -55,6 +55,31 @@ pub(crate) struct Target {
     pub(crate) authorization: Option<HeaderValue>,
 }
 
+impl Target {
+    /// What a person should know before anything is sent.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let is_sent = self.authorization.is_some() && !is_loopback(&self.host);
+        is_sent.then(|| {
+            let host = &self.host;
+            format!(
+                "warning: the token goes to {host} over plain HTTP, where everybody on the way can read it; use a \
+                 tunnel (ssh -L) or a proxy that speaks TLS"
+            )
+        })
+    }
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => {
+            let host = host.trim_end_matches('.').to_ascii_lowercase();
+            host == "localhost" || host.ends_with(".localhost")
+        }
+    }
+}
+
 /// Finds out. An error is a wrong command line, environment or file.
 pub(crate) fn find(
     args: &HostArgs,
@@ -67,8 +92,14 @@ pub(crate) fn find(
         Some(Err(_)) => Err(format!("{name} is no UTF-8")),
     };
     let mut token = match &args.token_file {
-        Some(path) => Some(token_in(path)?),
-        None => text("BULKHEAD_CONTROL_TOKEN")?.map(Secret::from),
+        Some(path) => Some(read_secret(path)?),
+        None => match text("BULKHEAD_CONTROL_TOKEN")?.map(Secret::from) {
+            Some(token) => Some(token),
+            None => variable("BULKHEAD_CONTROL_TOKEN_FILE")
+                .filter(|path| !path.is_empty())
+                .map(|path| read_secret(Path::new(&path)))
+                .transpose()?,
+        },
     };
     let api = if let Some(url) = &args.url {
         parse(url)?
@@ -143,13 +174,14 @@ fn configured(args: &HostArgs, read_config: ReadConfig) -> Result<Option<Configu
     read_config(&path).map(Some).map_err(problem)
 }
 
-/// The first line of a file, which must be all of it.
-fn token_in(path: &Path) -> Result<Secret, String> {
+/// Reads a secret from a file: its first line, which must be all of it, without space around it. An error names the
+/// file and shows nothing of it.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the token in {shown}: {error}"))?;
+        .map_err(|error| format!("cannot read the secret in {shown}: {error}"))?;
     match text.trim() {
-        "" => Err(format!("there is no token in {shown}")),
+        "" => Err(format!("there is no secret in {shown}")),
         token if token.lines().count() > 1 => Err(format!("{shown} has more than one line")),
         token => Ok(Secret::from(token.to_owned())),
     }

@@ -91,10 +91,10 @@ fn the_token_of_the_configuration_goes_to_no_other_host() {
     let file = dir.path().join("token");
     let with_file =
         || HostArgs { token_file: Some(file.clone()), ..args(Some("http://town"), None) };
-    assert!(token(&with_file(), &variable).unwrap_err().contains("cannot read the token"));
+    assert!(token(&with_file(), &variable).unwrap_err().contains("cannot read the secret"));
     std::fs::write(&file, "hunter2\n").unwrap();
     assert_eq!(token(&with_file(), &variable), Ok(bearer("hunter2")));
-    for (text, problem) in [("\n", "no token"), ("hunter2\nmore", "more than one line")] {
+    for (text, problem) in [("\n", "no secret"), ("hunter2\nmore", "more than one line")] {
         std::fs::write(&file, text).unwrap();
         let error = token(&with_file(), &[]).unwrap_err();
         assert!(error.contains(problem) && !error.contains("hunter2"), "{error}");
@@ -102,6 +102,44 @@ fn the_token_of_the_configuration_goes_to_no_other_host() {
     std::fs::write(&file, "hunter2\u{7}").unwrap();
     let error = token(&with_file(), &[]).unwrap_err();
     assert!(error.contains("no header") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_file_that_a_variable_names_has_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "of-the-file\n").unwrap();
+    let named = ("BULKHEAD_CONTROL_TOKEN_FILE", file.to_str().unwrap());
+    let token = |variables: &[(&str, &str)]| {
+        find_in(&args(Some("http://town"), None), variables, NO_FILE).map(|found| found.1)
+    };
+    assert_eq!(token(&[named]), Ok(bearer("of-the-file")));
+    assert_eq!(token(&[named, ("BULKHEAD_CONTROL_TOKEN", "x")]), Ok(bearer("x")));
+    std::fs::remove_file(&file).unwrap();
+    assert!(token(&[named]).unwrap_err().contains("cannot read the secret"));
+}
+
+#[test]
+fn a_token_in_the_clear_is_warned_of_unless_it_stays_on_this_machine() {
+    let warns = |url: &str, token: Option<&str>| {
+        let mut target = parse(url).unwrap();
+        target.authorization = token.map(|token| HeaderValue::from_str(token).unwrap());
+        target.warning().inspect(|text| assert!(!text.contains("hunter2"))).is_some()
+    };
+    for url in ["http://town:81", "http://10.0.0.1", "http://[fd00::1]", "http://localhost.example"]
+    {
+        assert!(warns(url, Some("hunter2")), "{url}");
+        assert!(!warns(url, None), "{url}");
+    }
+    for url in [
+        "http://127.0.0.1",
+        "http://127.9.9.9",
+        "http://[::1]",
+        "http://LocalHost.",
+        "http://a.localhost",
+    ] {
+        assert!(!warns(url, Some("hunter2")), "{url}");
+    }
 }
 
 #[test]

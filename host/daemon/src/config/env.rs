@@ -7,10 +7,11 @@ use bulkhead_model::error::chain;
 use bulkhead_net::{Connector, Proxies, Trust};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
-use serde::de::value::{Error, StrDeserializer};
+use serde::de::value::{Error, I64Deserializer, StrDeserializer};
 use toml::Spanned;
 
 use super::file::{File, HostName, Listen, Model, default_model_name};
+use super::{secrets, words};
 
 /// Applies the variables that `lookup` knows. An error names the variable, and never its value when
 /// that may be a secret.
@@ -36,8 +37,9 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
         }
         file.state.dir = dir.into();
     }
-    if let Some(token) = text("BULKHEAD_CONTROL_TOKEN")? {
-        file.server.token = Some(token.into());
+    let secret = |name, credential| secrets::of_environment(&lookup, name, credential);
+    if let Some(token) = secret("BULKHEAD_CONTROL_TOKEN", "bulkhead.control-token")? {
+        (file.server.token, file.server.token_file) = (Some(token), None);
     }
     if let Some(names) = text("BULKHEAD_ALLOWED_HOSTS")? {
         let names = names.split(',').map(|name| HostName::try_from(name.trim().to_owned()));
@@ -54,20 +56,24 @@ pub fn apply(file: &mut File, lookup: impl Fn(&str) -> Option<OsString>) -> Resu
     if let Some(sigint) = text("BULKHEAD_SIGINT")? {
         file.signals.sigint = word("BULKHEAD_SIGINT", &sigint)?;
     }
+    if let Some(ms) = text("BULKHEAD_DRAIN_MS")? {
+        file.limits.drain_ms = number("BULKHEAD_DRAIN_MS", &ms)?;
+    }
     if let Some(town) = text("GASTOWN_TOWN_ID")? {
         file.town.id = Some(town);
     }
     if let Some(url) = text("GASTOWN_API_URL")? {
         // A token of the file belongs to the town of the file, and must not go elsewhere.
-        (file.town.api_url, file.town.token) = (Some(Spanned::new(0..0, url)), None);
+        file.town.api_url = Some(Spanned::new(0..0, url));
+        (file.town.token, file.town.token_file) = (None, None);
     }
-    if let Some(token) = text("GASTOWN_CONTAINER_TOKEN")? {
-        file.town.token = Some(Spanned::new(0..0, token.into()));
+    if let Some(token) = secret("GASTOWN_CONTAINER_TOKEN", "bulkhead.town-token")? {
+        (file.town.token, file.town.token_file) = (Some(Spanned::new(0..0, token)), None);
     }
     let base_url = text("BULKHEAD_MODEL_BASE_URL")?;
-    let api_key = text("BULKHEAD_MODEL_API_KEY")?;
+    let api_key = secret("BULKHEAD_MODEL_API_KEY", "bulkhead.model-api-key")?;
     let name = text("BULKHEAD_MODEL_NAME")?;
-    model(file, base_url, api_key.map(Secret::from), name)
+    model(file, base_url, api_key, name)
 }
 
 /// Proxies and certificates, for everything that the host reaches. An error names the variable.
@@ -87,8 +93,9 @@ fn model(
     if let Some(url) = base_url {
         let base_url = Spanned::new(0..0, url);
         // Key and certificates of the file belong to the endpoint of the file, and must not go elsewhere.
+        let name = default_model_name();
         file.model =
-            Some(Model { base_url, api_key: None, ca_file: None, name: default_model_name() });
+            Some(Model { base_url, api_key: None, api_key_file: None, ca_file: None, name });
     }
     if api_key.is_none() && name.is_none() {
         return Ok(());
@@ -100,7 +107,9 @@ fn model(
                 .into(),
         );
     };
-    model.api_key = api_key.or(model.api_key.take());
+    if api_key.is_some() {
+        (model.api_key, model.api_key_file) = (api_key, None);
+    }
     if let Some(name) = name {
         model.name = name;
     }
@@ -111,6 +120,15 @@ fn model(
 fn word<'de, T: Deserialize<'de>>(name: &str, value: &'de str) -> Result<T, String> {
     let deserializer: StrDeserializer<'_, Error> = value.into_deserializer();
     T::deserialize(deserializer).map_err(|error| format!("{name}: {error}"))
+}
+
+/// Reads a number that the file would accept.
+fn number<'de, T: Deserialize<'de>>(name: &str, value: &str) -> Result<T, String> {
+    let number: i64 =
+        value.trim().parse().map_err(|_| format!("{name}: {value:?} is no whole number"))?;
+    let deserializer: I64Deserializer<Error> = number.into_deserializer();
+    T::deserialize(deserializer)
+        .map_err(|error| format!("{name}: {}", words::plain(&error.to_string())))
 }
 
 fn is_empty(name: &str) -> String {

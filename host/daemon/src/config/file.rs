@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::cli::{Interrupt, LogFormat};
+use crate::hardening::Security;
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -29,6 +30,7 @@ pub struct File {
     pub signals: Signals,
     pub limits: Limits,
     pub memory: Memory,
+    pub security: Security,
     pub model: Option<Model>,
     pub components: BTreeMap<String, Component>,
     pub roles: BTreeMap<String, Role>,
@@ -49,6 +51,7 @@ pub struct ServerAlone {
 pub struct Server {
     pub listen: Listen,
     pub token: Option<Secret>,
+    pub token_file: Option<Spanned<PathBuf>>,
     pub allow_unauthenticated: bool,
     pub allowed_hosts: Vec<HostName>,
     pub probe_listen: Option<Listen>,
@@ -60,6 +63,7 @@ impl Default for Server {
         Self {
             listen,
             token: None,
+            token_file: None,
             allow_unauthenticated: false,
             allowed_hosts: Vec::new(),
             probe_listen: None,
@@ -192,6 +196,7 @@ pub struct Town {
     pub id: Option<String>,
     pub api_url: Option<Spanned<String>>,
     pub token: Option<Spanned<Secret>>,
+    pub token_file: Option<Spanned<PathBuf>>,
     pub ca_file: Option<Spanned<PathBuf>>,
     pub heartbeat_ms: Option<Millis>,
     pub call_ms: Option<Millis>,
@@ -313,6 +318,7 @@ pub struct Memory {
 pub struct Model {
     pub base_url: Spanned<String>,
     pub api_key: Option<Secret>,
+    pub api_key_file: Option<Spanned<PathBuf>>,
     pub ca_file: Option<Spanned<PathBuf>>,
     #[serde(default = "default_model_name")]
     pub name: String,
@@ -365,6 +371,8 @@ pub struct Role {
     pub workspace: bool,
     #[serde(default)]
     pub config: BTreeMap<String, Secret>,
+    #[serde(default)]
+    pub config_files: BTreeMap<String, Spanned<PathBuf>>,
     #[serde(default)]
     pub secret_env: BTreeSet<String>,
     #[serde(default)]

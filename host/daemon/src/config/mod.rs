@@ -3,12 +3,14 @@
 //! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
 //! - `compiler`: how components are compiled
 //! - `env`: variables that win over the file
+//! - `secrets`: files that hold one, and what one may be
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
 
 mod compiler;
 mod env;
 mod file;
+mod secrets;
 mod settings;
 mod words;
 
@@ -34,7 +36,8 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     env::apply(&mut file, |name| std::env::var_os(name)).map_err(Failure::bad_input)?;
     let outside = env::outside(|name| std::env::var_os(name)).map_err(Failure::bad_input)?;
-    let settings = settings::check(file, base(path), &outside)
+    let settings = secrets::settle(&mut file, base(path))
+        .and_then(|()| settings::check(file, base(path), &outside))
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     settings.control.check_token().map_err(|error| Failure::bad_input(error.to_string()))?;
     if let Some(town) = &settings.town {
@@ -51,8 +54,12 @@ pub fn control(path: &Path) -> Result<Configured, String> {
         .map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
     let file: file::ServerAlone =
         parse(&text).map_err(|problem| problem.show(&shown.to_string(), &text))?;
-    let state_dir = base(path).join(file.state.dir);
-    Ok(Configured { listen: file.server.listen.0, token: file.server.token, state_dir })
+    let base = base(path);
+    let token = match (file.server.token, file.server.token_file) {
+        (None, Some(path)) => Some(bulkhead_client::read_secret(&base.join(path.get_ref()))?),
+        (token, _) => token,
+    };
+    Ok(Configured { listen: file.server.listen.0, token, state_dir: base.join(file.state.dir) })
 }
 
 /// What paths in the file are relative to.

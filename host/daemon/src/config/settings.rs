@@ -25,6 +25,7 @@ use toml::Spanned;
 use super::compiler;
 use super::file::{self, CompileMebibytes, Count, File, Mebibytes, Millis, Whole};
 use crate::cli::{Interrupt, LogFormat};
+use crate::hardening::Security;
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// Where the model is, when there is one.
     pub model: Option<BaseUrl>,
+    /// What the process gives up.
+    pub security: Security,
     pub catalog: Catalog,
     pub keep_ended: usize,
     /// What all ended agents together may hold.
@@ -194,6 +197,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),
         memory: memory(&file.memory)?,
         model: model.map(|model| model.url),
+        security: file.security,
         sigint: file.signals.sigint,
         state_dir,
         without_store: false,
@@ -264,7 +268,8 @@ fn check_town(
     base: &Path,
     outside: &Connector,
 ) -> Result<Option<TownConfig>, Problem> {
-    let file::Town { id, api_url, token, ca_file, heartbeat_ms, call_ms } = town;
+    // What the file of the token held is its token by now.
+    let file::Town { id, api_url, token, token_file: _, ca_file, heartbeat_ms, call_ms } = town;
     let key = |span: &Range<usize>, key: &str, variable: &str| match span.is_empty() {
         true => variable.to_owned(),
         false => format!("town.{key}"),
@@ -295,7 +300,9 @@ fn check_town(
         return Err(problem("needs the town's id; set town.id (GASTOWN_TOWN_ID)".into()));
     };
     let Some(token) = token else {
-        return Err(problem("needs a token; set GASTOWN_CONTAINER_TOKEN or town.token".into()));
+        return Err(problem(
+            "needs a token; set GASTOWN_CONTAINER_TOKEN, town.token or town.token_file".into(),
+        ));
     };
     let mut connector = outside.clone();
     if let Some(file) = ca_file {

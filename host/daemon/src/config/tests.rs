@@ -25,7 +25,9 @@ fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
     };
     env::apply(&mut file, lookup)?;
     let outside = env::outside(lookup)?;
-    settings::check(file, Path::new("/etc/bulkhead"), &outside)
+    let base = Path::new("/etc/bulkhead");
+    secrets::settle(&mut file, base)
+        .and_then(|()| settings::check(file, base, &outside))
         .map_err(|problem| problem.show("bulkhead.toml", text))
 }
 
@@ -34,6 +36,65 @@ fn an_empty_file_is_a_configuration() {
     let settings = settings("").unwrap();
     assert_eq!(settings.control.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.state_dir, Path::new("/etc/bulkhead/state"));
+}
+
+#[test]
+fn secrets_of_the_file_may_lie_in_files_and_must_fit_a_header() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, "hunter2\n").unwrap();
+    let shown = path.to_str().unwrap();
+    let text = format!(
+        "[server]\ntoken_file = \"{shown}\"\n[town]\nid = \"t\"\napi_url = \"http://h\"\ntoken_file = \"{shown}\"\n\
+         [model]\nbase_url = \"http://h\"\napi_key_file = \"{shown}\"{BASE}model = true\n\
+         [roles.echo.config_files]\nkey = \"{shown}\""
+    );
+    let read = settings(&text).unwrap();
+    let role = &read.catalog.roles["echo"];
+    assert_eq!(read.control.token.unwrap().expose(), "hunter2");
+    assert_eq!(read.town.unwrap().token.expose(), "hunter2");
+    for key in ["model.api-key", "key"] {
+        assert_eq!(role.config[key].expose(), "hunter2");
+    }
+    // A variable wins, and then the file is not looked at.
+    let env = [("BULKHEAD_CONTROL_TOKEN", "other")];
+    let other = with_env("[server]\ntoken_file = \"/nowhere\"", &env).unwrap();
+    assert_eq!(other.control.token.unwrap().expose(), "other");
+    for (text, parts) in [
+        ("[server]\ntoken = \"a\\nhunter2\"", ["server.token", "a newline"]),
+        (
+            "[model]\nbase_url = \"http://h\"\napi_key = \"hunter2\\n\"",
+            ["model.api_key", "a newline"],
+        ),
+        ("[server]\ntoken_file = \"/nowhere\"", ["server.token_file", "cannot read"]),
+        ("[server]\ntoken = \"hunter2\"\ntoken_file = \"x\"", ["server.token_file", "as well"]),
+    ] {
+        let error = settings(text).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn the_budget_of_the_drain_may_come_from_the_platform() {
+    let drain = |value: &str| with_env("[limits]\ndrain_ms = 7", &[("BULKHEAD_DRAIN_MS", value)]);
+    assert_eq!(drain("5000").unwrap().drain, Duration::from_secs(5));
+    for wrong in ["soon", "0", "-1", "5s", "31536000001"] {
+        let error = drain(wrong).unwrap_err();
+        assert!(error.starts_with("BULKHEAD_DRAIN_MS: "), "{error}");
+        assert!(!error.contains("u64"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_given_up_can_be_relaxed() {
+    use crate::hardening::{Security, Want};
+    assert_eq!(settings("").unwrap().security, Security::default());
+    let text = "[security]\nlandlock = \"off\"\nseccomp = \"required\"\ndebuggable = true";
+    let expected = Security { landlock: Want::Off, seccomp: Want::Required, debuggable: true };
+    assert_eq!(settings(text).unwrap().security, expected);
+    let error = settings("[security]\nlandlock = \"maybe\"").unwrap_err();
+    assert!(error.contains("line 2") && error.contains("`required`"), "{error}");
 }
 
 #[test]

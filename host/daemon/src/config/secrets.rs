@@ -1,0 +1,190 @@
+//! Secrets, wherever they come from: the file's value, another file that it names, a variable, a file that a variable
+//! names (`NAME_FILE`, as Docker's images have it), or systemd's directory of credentials.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bulkhead_client::read_secret;
+use bulkhead_model::Secret;
+use toml::Spanned;
+
+use super::file::File;
+use super::settings::Problem;
+
+/// Where systemd puts what `LoadCredential=` names.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// Largest value of a role's `config_files`, in bytes.
+const MAX_VALUE_BYTES: u64 = 64 * 1024;
+
+/// The secret that the environment brings: the variable `name`, the file that `name_FILE` names, or systemd's
+/// `credential`. An error names the variable and never the value.
+pub fn of_environment(
+    lookup: &impl Fn(&str) -> Option<OsString>,
+    name: &str,
+    credential: &str,
+) -> Result<Option<Secret>, String> {
+    let file_name = format!("{name}_FILE");
+    let value = match lookup(name).map(OsString::into_string) {
+        None => None,
+        Some(Ok(text)) if text.is_empty() => {
+            return Err(format!("{name} is set and empty; unset it or give it a value"));
+        }
+        Some(Ok(text)) => Some(Secret::from(text)),
+        Some(Err(_)) => return Err(format!("{name} is no UTF-8")),
+    };
+    let named = lookup(&file_name).filter(|path| !path.is_empty());
+    match (value, named) {
+        (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set; unset one")),
+        (Some(secret), None) => {
+            fits_a_header(&secret).map_err(|problem| format!("{name} {problem}"))?;
+            Ok(Some(secret))
+        }
+        (None, Some(path)) => read_file(Path::new(&path))
+            .map(Some)
+            .map_err(|problem| format!("{file_name}: {problem}")),
+        (None, None) => {
+            let Some(dir) = lookup(CREDENTIALS).filter(|dir| !dir.is_empty()) else {
+                return Ok(None);
+            };
+            let path = Path::new(&dir).join(credential);
+            let there = path.exists().then(|| read_file(&path)).transpose();
+            there.map_err(|problem| format!("{CREDENTIALS}: {problem}"))
+        }
+    }
+}
+
+/// Reads the files that the configuration names, and checks every secret that goes into a header.
+pub fn settle(file: &mut File, base: &Path) -> Result<(), Problem> {
+    let server = &mut file.server;
+    settle_one("server.token", &mut server.token, server.token_file.take(), base)?;
+    let mut token = file.town.token.take();
+    let span = token.as_ref().map_or(0..0, Spanned::span);
+    let mut value = token.take().map(Spanned::into_inner);
+    let of_file = file.town.token_file.take();
+    let span = of_file.as_ref().map_or(span, Spanned::span);
+    settle_one("town.token", &mut value, of_file, base)?;
+    file.town.token = value.map(|token| Spanned::new(span, token));
+    if let Some(model) = &mut file.model {
+        settle_one("model.api_key", &mut model.api_key, model.api_key_file.take(), base)?;
+    }
+    for (name, role) in &mut file.roles {
+        for (key, path) in std::mem::take(&mut role.config_files) {
+            let shown = format!("roles.{name}.config_files.{key}");
+            let span = path.span();
+            let problem = |message: String| Problem::at(span.clone(), shown.clone(), message);
+            if role.config.contains_key(&key) {
+                return Err(problem(format!("roles.{name}.config has a value for it as well")));
+            }
+            let value = read_value(&base.join(path.get_ref())).map_err(problem)?;
+            role.config.insert(key, value);
+        }
+    }
+    Ok(())
+}
+
+fn settle_one(
+    key: &str,
+    value: &mut Option<Secret>,
+    file: Option<Spanned<PathBuf>>,
+    base: &Path,
+) -> Result<(), Problem> {
+    if let Some(file) = file {
+        let problem = |message| Problem::at(file.span(), format!("{key}_file"), message);
+        if value.is_some() {
+            return Err(problem(format!("{key} is there as well; keep one of them")));
+        }
+        *value = Some(read_file(&base.join(file.get_ref())).map_err(problem)?);
+    } else if let Some(secret) = value {
+        let problem = |message: &str| Problem::at(0..0, key.to_owned(), message.to_owned());
+        fits_a_header(secret).map_err(problem)?;
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path) -> Result<Secret, String> {
+    let secret = read_secret(path)?;
+    fits_a_header(&secret)
+        .map_err(|problem| format!("what stands in {} {problem}", path.display()))?;
+    Ok(secret)
+}
+
+/// What a file holds, but for one newline at its end.
+fn read_value(path: &Path) -> Result<Secret, String> {
+    let cannot = |error| format!("cannot read {}: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(MAX_VALUE_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > MAX_VALUE_BYTES {
+        return Err(format!("{} has more than {MAX_VALUE_BYTES} bytes", path.display()));
+    }
+    if text.ends_with('\n') {
+        text.truncate(text.len() - 1);
+    }
+    Ok(Secret::from(text))
+}
+
+/// Whether a secret can stand in a header, where each call would fail otherwise.
+fn fits_a_header(secret: &Secret) -> Result<(), &'static str> {
+    let text = secret.expose();
+    if text.contains(['\n', '\r']) {
+        return Err("has a newline in it, which no header can carry: it must be one line");
+    }
+    match http::HeaderValue::from_str(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("has a character in it that no header can carry"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Result<Option<String>, String> {
+        let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+        let lookup = |name: &str| variables.get(name).map(OsString::from);
+        let secret = of_environment(&lookup, "A_TOKEN", "bulkhead.a-token")?;
+        Ok(secret.map(|secret| secret.expose().to_owned()))
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_variable_a_file_or_systemd() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&[("A_TOKEN", "one")]), Ok(Some("one".into())));
+        std::fs::write(path("secret"), "two\n").unwrap();
+        assert_eq!(of(&[("A_TOKEN_FILE", &path("secret"))]), Ok(Some("two".into())));
+        let credentials = ("CREDENTIALS_DIRECTORY", &*path(""));
+        assert_eq!(of(&[credentials]), Ok(None));
+        std::fs::write(path("bulkhead.a-token"), "three").unwrap();
+        assert_eq!(of(&[credentials]), Ok(Some("three".into())));
+        assert_eq!(of(&[credentials, ("A_TOKEN", "one")]), Ok(Some("one".into())));
+    }
+
+    #[test]
+    fn one_that_cannot_be_right_is_refused_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("lines"), "hunter2\nhunter2\n").unwrap();
+        std::fs::write(path("bell"), "hunter2\u{7}").unwrap();
+        std::fs::write(path("empty"), "\n").unwrap();
+        for (variables, part) in [
+            (vec![("A_TOKEN", "hunter2\n")], "a newline"),
+            (vec![("A_TOKEN", "hunter2\u{7}x")], "no header"),
+            (vec![("A_TOKEN", "")], "empty"),
+            (vec![("A_TOKEN", "hunter2"), ("A_TOKEN_FILE", "hunter2")], "both set"),
+            (vec![("A_TOKEN_FILE", &*path("lines"))], "more than one line"),
+            (vec![("A_TOKEN_FILE", &*path("bell"))], "no header"),
+            (vec![("A_TOKEN_FILE", &*path("empty"))], "no secret"),
+            (vec![("A_TOKEN_FILE", &*path("gone"))], "cannot read"),
+        ] {
+            let error = of(&variables).unwrap_err();
+            assert!(error.contains(part) && error.contains("A_TOKEN"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}
