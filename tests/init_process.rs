@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use harness::host::{CLEAN, UNCLEAN, command};
-use harness::{Host, HostBuilder, Value, json, processes, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use harness::{Host, HostBuilder, Value, json, processes, skip, wait_until};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// Exit code of wrong input.
 const BAD_INPUT: i32 = 2;
@@ -177,6 +177,51 @@ fn a_signal_between_two_supervisors_ends_the_init_process() {
         (&last["event"], &last["cause"]),
         (&"container.previous_run".into(), &"native_fault".into())
     );
+}
+
+/// Runs the host as a user who has no right to as many processes as he likes.
+const AS_NOBODY: [&str; 5] = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", "--"];
+
+#[test]
+fn a_supervisor_that_cannot_be_started_is_tried_again_and_init_says_so() {
+    let mut probe = Command::new(AS_NOBODY[0]);
+    let probe = probe.args(&AS_NOBODY[1..]).arg(harness::files::binary()).arg("--version").output();
+    if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
+        return skip("it takes root, setpriv, and a binary that everybody may run");
+    }
+    let builder = supervised().args(&["--max-restarts", "1000"]);
+    let host = Host::start_with(builder.launch().run_by(&AS_NOBODY), |state| {
+        let dir = state.parent().expect("a directory");
+        std::os::unix::fs::chown(dir, Some(65_533), None).expect("give it away");
+        builder.render(state)
+    })
+    .ready();
+    // As the same user, and below the hard limit: that takes no right that the tests may lack.
+    let limit = |soft: &str| {
+        let mut command = Command::new(AS_NOBODY[0]);
+        let limit = [format!("--pid={}", host.pid()), format!("--nproc={soft}:")];
+        let set = command.args(&AS_NOBODY[1..]).arg("prlimit").args(limit).output();
+        assert!(set.as_ref().is_ok_and(|set| set.status.success()), "set its limit: {set:?}");
+    };
+    limit("1");
+    kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
+    let failures = || host.stderr().matches("could not be started").count();
+    wait_until("init says so", || failures() >= 3);
+    for line in host.stderr().lines() {
+        let line: Value = serde_json::from_str(line).expect("its lines are JSON when the log is");
+        assert_eq!((&line["event"], &line["level"]), (&"container.init".into(), &"warn".into()));
+    }
+    limit("4096");
+    let line = host.wait_for_number(&["container.previous_run"], 2);
+    assert_eq!(
+        (&line["cause"], &line["signal"]),
+        (&"external_sigkill".into(), &9.into()),
+        "{line}"
+    );
+    let begun = host.events_named("container.cold_start");
+    assert_eq!(begun[1]["restartSeq"], 1, "a failed start is no restart: {}", begun[1]);
+    host.wait_until_ready();
+    host.finish();
 }
 
 #[test]

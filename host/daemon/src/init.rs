@@ -25,7 +25,7 @@ mod obituary;
 mod signals;
 mod voice;
 
-pub use handover::{Handover, ProcessEnd};
+pub use handover::{Handover, ProcessEnd, Word};
 pub use intensity::Rules;
 
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ use std::time::Instant;
 use bulkhead_memory::Kernel;
 use rustix::process::{Signal, getpid, set_child_subreaper};
 
-use crate::cli::RunArgs;
+use crate::cli::{LogFormat, RunArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use child::{Child, Program};
@@ -61,15 +61,22 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
     let mut init = Init {
         program: Program::this(),
         kernel: Kernel::here(),
-        voice: Voice::start().map_err(|error| cannot(&error))?,
+        voice: Voice::start(args.log_format).map_err(|error| cannot(&error))?,
         signals,
         intensity: Intensity::new(args.restart_rules()),
         restart_seq: 0,
         ends: Ends::default(),
     };
     loop {
-        let child = init.spawn().map_err(|error| cannot(&error))?;
-        let (end, asked) = init.watch(child);
+        let child = match init.spawn() {
+            Ok(child) => child,
+            // No room for a process, for memory, for a descriptor: it may be better in a moment.
+            Err(error) => match init.wait_for_restart(&format!("could not be started: {error}")) {
+                None => continue,
+                Some(exit) => return Ok(init.end(args, exit.into())),
+            },
+        };
+        let (end, asked) = init.watch(&child);
         let is_owed = init.ends.is_owed();
         init.ends.saw(end.clone());
         if let Some(code) = final_code(&end, asked.is_some()) {
@@ -77,16 +84,15 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
                 init.voice.say(&last_words(&end, asked));
             }
             if is_owed || !is_final(&end) {
-                obituary::tell(args, &init.ends, &init.kernel, &init.voice);
+                return Ok(init.end(args, code));
             }
             init.voice.flush();
             return Ok(code);
         }
-        if let Some(exit) = init.prepare_restart(&end) {
-            obituary::tell(args, &init.ends, &init.kernel, &init.voice);
-            init.voice.flush();
-            return Ok(exit.into());
+        if let Some(exit) = init.wait_for_restart(&end.to_string()) {
+            return Ok(init.end(args, exit.into()));
         }
+        init.restart_seq += 1;
     }
 }
 
@@ -116,15 +122,13 @@ impl Init {
     /// Passes signals on until the child is gone. Returns its end, and the signal that asked it to end, if one
     /// did. One that asks for nothing is passed on only to a child that has a handler for it: it would kill
     /// any other.
-    fn watch(&mut self, child: Child) -> (ProcessEnd, Option<Signal>) {
+    fn watch(&mut self, child: &Child) -> (ProcessEnd, Option<Signal>) {
         let mut asked = None;
         loop {
             match self.signals.wait() {
                 Heard::Ended => {
-                    if let Some(end) = child::reap(Some(&child), &self.kernel) {
-                        if child.has_told() {
-                            self.ends.told();
-                        }
+                    if let Some(end) = child::reap(Some(child), &self.kernel) {
+                        self.hear(child);
                         return (end, asked);
                     }
                 }
@@ -134,6 +138,7 @@ impl Init {
                 }
                 Heard::Asked(signal) if child.catches(signal) => child.signal(signal),
                 Heard::Asked(signal) => {
+                    self.hear(child);
                     let number = signal.as_raw();
                     self.voice.say(&format!(
                         "signal {number} is not passed on: the supervisor has no use for it"
@@ -143,8 +148,27 @@ impl Init {
         }
     }
 
-    /// Waits until it is time for the next child. Returns how to end when there is to be none.
-    fn prepare_restart(&mut self, end: &ProcessEnd) -> Option<Exit> {
+    /// Takes what the child said since it was last heard.
+    fn hear(&mut self, child: &Child) {
+        for word in child.words() {
+            match word {
+                Word::Told => self.ends.told(),
+                Word::LogIsJson => self.voice.speak(LogFormat::Json),
+                Word::LogIsPretty => self.voice.speak(LogFormat::Pretty),
+            }
+        }
+    }
+
+    /// Tells what no supervisor will tell, and ends with this code.
+    fn end(&self, args: &RunArgs, code: ExitCode) -> ExitCode {
+        obituary::tell(args, &self.ends, &self.kernel, &self.voice);
+        self.voice.flush();
+        code
+    }
+
+    /// Waits until it is time for the next child, after what became of the one before. Returns how to end when there
+    /// is to be none.
+    fn wait_for_restart(&mut self, end: &str) -> Option<Exit> {
         let rules = self.intensity.rules();
         let (max, window_ms) = (rules.max_restarts, rules.window.as_millis());
         let Verdict::Restart { number, backoff } = self.intensity.died(Instant::now()) else {
@@ -157,7 +181,6 @@ impl Init {
             "the supervisor {end}; restart {number} of {max} in {window_ms} ms, after {} ms",
             backoff.as_millis()
         ));
-        self.restart_seq += 1;
         let until = Instant::now() + backoff;
         while let Some(heard) = self.signals.wait_until(until) {
             match heard {

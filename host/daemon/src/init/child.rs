@@ -9,7 +9,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_model::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use super::{Handover, ProcessEnd};
+use super::{Handover, ProcessEnd, Word};
 use crate::dispositions::Dispositions;
 
 /// This program with the arguments that it was called with.
@@ -34,16 +34,16 @@ impl Program {
             command.arg0(name).args(args);
         }
         let (name, value) = handover.to_variable();
-        let (word, way_back) = io::pipe()?;
+        let (words, way_back) = io::pipe()?;
         // Whoever inherited the other end may live longer than the child.
-        rustix::io::ioctl_fionbio(&word, true)?;
+        rustix::io::ioctl_fionbio(&words, true)?;
         command.env(name, value).stdin(Stdio::from(way_back)).process_group(0);
         let child = command.spawn()?;
         Ok(Child {
             pid: Pid::from_child(&child),
             run_id: handover.run_id.clone(),
             counters_before: handover.counters.clone(),
-            word,
+            words,
         })
     }
 }
@@ -53,14 +53,17 @@ pub struct Child {
     pid: Pid,
     run_id: String,
     counters_before: MemoryFigures,
-    /// Something is in it when the child has told of all ends that it was handed.
-    word: PipeReader,
+    /// What the child says.
+    words: PipeReader,
 }
 
 impl Child {
-    /// Whether it said that all ends that it was handed are told.
-    pub fn has_told(&self) -> bool {
-        (&self.word).read(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    /// What it said since this was last asked.
+    pub fn words(&self) -> Vec<Word> {
+        // More than it says in its life.
+        let mut bytes = [0; 64];
+        let length = (&self.words).read(&mut bytes).unwrap_or(0);
+        bytes[..length].iter().filter_map(|byte| Word::of(*byte)).collect()
     }
 
     /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.

@@ -1,9 +1,9 @@
 //! The ends that init saw and of which no supervisor has told yet.
 //!
 //! A boot that is killed tells nothing, and of several in a row each may leave nothing behind. So an end is handed
-//! over to every supervisor until one says, by [`Handover::ends_are_told`], that all it was given are told.
+//! over to every supervisor until one says, by [`Word::Told`], that all it was given are told.
 //!
-//! [`Handover::ends_are_told`]: super::Handover::ends_are_told
+//! [`Word::Told`]: super::Word::Told
 
 use std::collections::VecDeque;
 

@@ -34,6 +34,25 @@ pub struct Handover {
     pub forgotten: u64,
 }
 
+/// What a supervisor says to its init process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Word {
+    /// All ends that were handed over are told, and need not be handed over again.
+    Told = b't',
+    /// The log is JSON.
+    LogIsJson = b'j',
+    /// The log is for a person.
+    LogIsPretty = b'p',
+}
+
+impl Word {
+    /// The word that a byte is.
+    pub fn of(byte: u8) -> Option<Self> {
+        [Self::Told, Self::LogIsJson, Self::LogIsPretty].into_iter().find(|it| *it as u8 == byte)
+    }
+}
+
 /// How a process ended, as its parent sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,10 +89,10 @@ impl Handover {
         (VARIABLE, serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// Tells the init process that all ends that it handed over are told, and need not be handed over again.
-    pub fn ends_are_told(&self) {
+    /// Says something to the init process, through stdin, which is a pipe to it.
+    pub fn say(&self, word: Word) {
         // An init process that is gone takes this one with it.
-        let _ = rustix::io::write(io::stdin().as_fd(), b"t");
+        let _ = rustix::io::write(io::stdin().as_fd(), &[word as u8]);
     }
 
     /// What this process was told, if there is an init process above it, and ties its life to that one's:

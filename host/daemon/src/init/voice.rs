@@ -1,10 +1,17 @@
-//! What the init process says: to stderr for a person, and one line of the log at the very end.
+//! What the init process says: to stderr, a sentence for a person or a JSON object as the log is, and one line of the
+//! log at the very end.
 //!
 //! A thread writes it, because whoever reads may have fallen asleep or gone, and init must go on.
 
-use std::io::{self, Write};
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
+
+use bulkhead_events::now;
+use bulkhead_model::event::SCHEMA;
+
+use crate::cli::LogFormat;
 
 /// Texts that wait for the writer. More are dropped.
 const WAITING: usize = 16;
@@ -15,6 +22,7 @@ const FLUSHING: Duration = Duration::from_secs(2);
 /// Speaks without waiting and without failing.
 pub struct Voice {
     texts: SyncSender<Text>,
+    format: Cell<LogFormat>,
 }
 
 enum Text {
@@ -27,17 +35,28 @@ enum Text {
 }
 
 impl Voice {
-    /// Starts the writer.
-    pub fn start() -> io::Result<Self> {
+    /// Starts the writer. `format` is how the log looks, as far as the command line says it.
+    pub fn start(format: Option<LogFormat>) -> io::Result<Self> {
         let (texts, waiting) = sync_channel(WAITING);
         let write = move || write_all(&waiting);
         std::thread::Builder::new().name("bulkhead-voice".into()).spawn(write)?;
-        Ok(Self { texts })
+        Ok(Self { texts, format: Cell::new(format.unwrap_or(LogFormat::Auto)) })
+    }
+
+    /// How the log looks, as a supervisor said it.
+    pub fn speak(&self, format: LogFormat) {
+        self.format.set(format);
     }
 
     /// Says a sentence to whoever looks at stderr.
     pub fn say(&self, sentence: &str) {
-        let _ = self.texts.try_send(Text::Sentence(format!("bulkhead: {sentence}\n")));
+        let is_json = match self.format.get() {
+            LogFormat::Json => true,
+            LogFormat::Pretty => false,
+            LogFormat::Auto => !io::stdout().is_terminal(),
+        };
+        let text = if is_json { as_json(sentence) } else { format!("bulkhead: {sentence}\n") };
+        let _ = self.texts.try_send(Text::Sentence(text));
     }
 
     /// Writes a line of the log.
@@ -52,6 +71,16 @@ impl Voice {
             let _ = all.recv_timeout(FLUSHING);
         }
     }
+}
+
+/// Of no run, so it has neither a run id nor a number.
+fn as_json(sentence: &str) -> String {
+    let message = serde_json::Value::from(sentence);
+    let (ts, pid) = (now(), std::process::id());
+    format!(
+        "{{\"ts\":\"{ts}\",\"level\":\"warn\",\"event\":\"container.init\",\"message\":{message},\"pid\":{pid},\
+         \"schema\":{SCHEMA}}}\n"
+    )
 }
 
 /// Closed streams and full disks have nobody to be told of them.
