@@ -120,7 +120,7 @@ pub(crate) fn find(
             state_dir = state_dir.or(Some(configured.state_dir));
         }
         // Where it is not there, or not for this user, the host says whether it wants one.
-        token = token.or_else(|| token_in(&state_dir?.join(TOKEN_FILE)).ok());
+        token = token.or_else(|| read_secret(&state_dir?.join(TOKEN_FILE)).ok());
         of_listener(listen.unwrap_or(DEFAULT_LISTEN))?
     };
     let connector = connector(&api, args, &variable)?;

@@ -35,9 +35,9 @@ the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are fi
 Environment, over the configuration file:
   BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN, BULKHEAD_ALLOWED_HOSTS,
   BULKHEAD_PROBE_LISTEN,
-  BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL,
+  BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL, BULKHEAD_DRAIN_MS,
   BULKHEAD_SUPERVISE, BULKHEAD_MAX_RESTARTS, BULKHEAD_RESTART_WINDOW_MS,
-  BULKHEAD_SIGINT, BULKHEAD_PREVIOUS_EXIT,
+  BULKHEAD_SIGINT, BULKHEAD_PREVIOUS_EXIT, BULKHEAD_WAIT_FOR_STATE,
   BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
   GASTOWN_TOWN_ID
 The commands that ask a host look at BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN,
@@ -138,6 +138,10 @@ pub struct RunArgs {
     /// Keep nothing in the database and leave it as it is, also when a newer version wrote it.
     #[arg(long)]
     pub without_store: bool,
+    /// How long to wait for the state directory while another host has it, as 60s, 500ms or 2m: for updates that start
+    /// the new host before the old one has ended.
+    #[arg(long, env = "BULKHEAD_WAIT_FOR_STATE", value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub wait_for_state: Duration,
     /// What SIGINT means. `stop`: agents are asked to end at once, as for somebody at a terminal. `drain`: the same
     /// as SIGTERM, for platforms that stop containers with it.
     #[arg(long)]
@@ -156,6 +160,21 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
+/// A time with its unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time is a whole number with its unit: 500ms, 60s or 2m".to_owned();
+    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..unit].parse().map_err(|_| wrong())?;
+    let of_one = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    let ms = number.checked_mul(of_one).filter(|ms| *ms <= MAX_WAIT_MS);
+    ms.map(Duration::from_millis).ok_or_else(|| "a day is the longest time".into())
+}
+
 fn max_restarts(text: &str) -> Result<u32, String> {
     let wrong = "BULKHEAD_MAX_RESTARTS is a whole number from 0 to 4294967295";
     text.parse().map_err(|_| wrong.into())
@@ -165,6 +184,9 @@ fn window_ms(text: &str) -> Result<u64, String> {
     let wrong = "BULKHEAD_RESTART_WINDOW_MS is a whole number of milliseconds";
     text.parse().map_err(|_| wrong.into())
 }
+
+/// Longest time that is taken: a day.
+const MAX_WAIT_MS: u64 = 24 * 3600 * 1000;
 
 impl RunArgs {
     /// When a supervisor that dies is not started any more.
@@ -197,4 +219,19 @@ pub enum LogFormat {
     Json,
     /// For a person.
     Pretty,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_and_a_bound() {
+        for (text, ms) in [("0s", 0), ("500ms", 500), ("60s", 60_000), ("2m", 120_000)] {
+            assert_eq!(time(text), Ok(Duration::from_millis(ms)));
+        }
+        for text in ["", "60", "s", "-1s", "1.5s", "1h", "25000000000000000000s", "2000m"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +12,17 @@ use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_model::error::causes;
+use bulkhead_model::event::Confinement;
 use bulkhead_model::previous::RunState;
+use bulkhead_model::time::millis;
 use bulkhead_model::{Event, Level};
-use bulkhead_runtime::{HostCallNames, Runtime};
+use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig};
 use bulkhead_store::BlackBox;
 use bulkhead_store::blackbox::{self, BootFailed, Fact, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
 use bulkhead_store::database::{self, Found};
 use bulkhead_store::journal;
+use bulkhead_store::ownership::explain;
 use bulkhead_store::previous::Outside;
 use bulkhead_store::runs::{KnownRun, Runs};
 use bulkhead_store::{Database, Journal};
@@ -30,7 +35,7 @@ use uuid::Uuid;
 use crate::config::Settings;
 use crate::control_token::{self, Made};
 use crate::failure::Failure;
-use crate::init::Handover;
+use crate::init::{Handover, Word};
 use crate::memory::MemoryWatch;
 use crate::output;
 use crate::panics;
@@ -38,6 +43,15 @@ use crate::previous::{Before, Traces};
 use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
 use crate::teller::Teller;
+
+/// What is there before the host is built.
+pub struct Ground {
+    pub state_dir: StateDir,
+    /// What the process gave up.
+    pub confinement: Confinement,
+    /// What it would have given up, and could not.
+    pub problems: Vec<String>,
+}
 
 /// A running host.
 pub struct Host {
@@ -59,8 +73,12 @@ pub struct Host {
 
 impl Host {
     /// Builds the host. When it returns, the control server answers.
-    pub fn build(settings: &Settings, handover: Option<&Handover>) -> Result<Self, Failure> {
-        let state_dir = StateDir::take(&settings.state_dir)?;
+    pub fn build(
+        settings: &Settings,
+        ground: Ground,
+        handover: Option<&Handover>,
+    ) -> Result<Self, Failure> {
+        let Ground { state_dir, confinement, problems: unconfined } = ground;
         refuse_newer_database(settings)?;
         raise_file_limit();
         let kernel = Kernel::here();
@@ -120,11 +138,15 @@ impl Host {
             .inspect_err(failed("memory"))?;
         let town = start_town(settings, &recorder, &context).inspect_err(failed("town"))?;
         let teller = Arc::new(Teller::new(Arc::clone(&sink)));
-        let mut kept = open_database(settings, &teller);
+        let mut kept = open_database(settings, state_dir.unusable(), &teller);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let problems = std::mem::take(&mut kept.problems);
+        let limit = memory.memory().reading().and_then(|reading| reading.limit);
+        let config = settings.runtime(limit.map(|limit| limit.bytes));
+        let (runtime, unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
         let (runtime, supervisor, control, token) = serve(
             settings,
+            &runtime,
             &recorder,
             kept,
             before.take_deaths(),
@@ -148,8 +170,11 @@ impl Host {
             handover: handover.cloned(),
             _state_dir: state_dir,
         };
-        host.tell_cold_start(settings, &run, handover.is_some(), before);
+        host.tell_cold_start(settings, &run, handover.is_some(), confinement, before);
         token.tell();
+        for problem in unconfined.into_iter().chain(unkept) {
+            tracing::warn!("{problem}");
+        }
         if let Some(error) = not_listed {
             tracing::warn!(%error, "the list of runs was not written: a later run has the black box alone to go by");
         }
@@ -182,14 +207,21 @@ impl Host {
         }
         // First: whoever is killed between the two is told of by the list, with what was judged.
         if let Some(handover) = &self.handover {
-            handover.ends_are_told();
+            handover.say(Word::Told);
         }
         if let Err(error) = self.runs.borrow_mut().told() {
             tracing::warn!(%error, "the list of runs was not written: the next run tells of earlier ones again");
         }
     }
 
-    fn tell_cold_start(&self, settings: &Settings, run: &Run, init: bool, before: Before) {
+    fn tell_cold_start(
+        &self,
+        settings: &Settings,
+        run: &Run,
+        init: bool,
+        security: Confinement,
+        before: Before,
+    ) {
         let capacity = self.runtime.capacity();
         let names =
             |keys: &mut dyn Iterator<Item = &Arc<str>>| keys.map(|key| key.to_string()).collect();
@@ -207,6 +239,9 @@ impl Host {
             components: names(&mut settings.catalog.components.keys()),
             roles: names(&mut settings.catalog.roles.keys()),
             boot_agents: settings.agents.len(),
+            drain_ms: millis(settings.drain),
+            shutdown_ms: millis(settings.shutdown.min(settings.drain)),
+            security,
             memory: self.memory.memory().sources(),
         });
         before.into_event().into_iter().for_each(|event| self.sink.record(event));
@@ -246,8 +281,9 @@ fn refuse_newer_database(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Opens the database. Never fails: what is not durable is told.
-fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
+fn open_database(settings: &Settings, unusable: Option<&str>, teller: &Arc<Teller>) -> Kept {
     let mut config = database::Config::in_state_dir(&settings.state_dir);
+    config.unusable = unusable.map(str::to_owned);
     if settings.without_store {
         config.dir = None;
     }
@@ -255,7 +291,7 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     let (database, found) = Database::open(config, move |notice| for_database.tell(notice));
     let database = Arc::new(database);
     let Found { agents, unreadable, crashes } = found;
-    let imported = match database.has_file() {
+    let imported = match database.has_file() && unusable.is_none() {
         true => crashes::import(&settings.state_dir, &database),
         false => Imported::default(),
     };
@@ -269,7 +305,7 @@ fn open_database(settings: &Settings, teller: &Arc<Teller>) -> Kept {
     let earlier = imported.records.into_iter().chain(crashes).collect();
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
     let earlier = Earlier { agents, unreadable, ..Earlier::default() };
-    let journal::Opened { journal, problems } = match settings.without_store {
+    let journal::Opened { journal, problems } = match settings.without_store || unusable.is_some() {
         true => journal::Opened { journal: Journal::absent(), problems: Vec::new() },
         false => journal::open(&settings.state_dir, settings.runtime.max_agents),
     };
@@ -315,11 +351,36 @@ fn describe_run(kernel: &Kernel, handover: Option<&Handover>) -> Run {
     }
 }
 
+/// The engine's settings without the directories that cannot be written to, and why not.
+fn without_what_cannot_be_kept(
+    config: &RuntimeConfig,
+    unusable: Option<&str>,
+) -> (RuntimeConfig, Vec<String>) {
+    let mut problems = Vec::new();
+    let mut can_be_written = |what: &str, dir: &Path| {
+        let made = match unusable {
+            Some(reason) => Err(reason.to_owned()),
+            None => std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700)))
+                .map_err(|error| explain(&error, dir)),
+        };
+        made.map_err(|reason| problems.push(format!("{what} are not kept: {reason}"))).is_ok()
+    };
+    let mut config = config.clone();
+    config.aot_dir = config.aot_dir.filter(|dir| can_be_written("compiled components", dir));
+    config.core_dumps = config.core_dumps.filter(|rules| can_be_written("core dumps", &rules.dir));
+    (config, problems)
+}
+
 type Served = (Arc<Runtime>, Supervisor, ControlServer, Made);
 
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
     settings: &Settings,
+    runtime: &RuntimeConfig,
     recorder: &Arc<Recorder>,
     kept: Kept,
     deaths: Vec<HostDeath>,
@@ -328,9 +389,7 @@ fn serve(
     town: Option<&Town>,
 ) -> Result<Served, (&'static str, Failure)> {
     let sink = || Arc::clone(recorder) as SharedSink;
-    let limit = memory.reading().and_then(|reading| reading.limit);
-    let config = settings.runtime(limit.map(|limit| limit.bytes));
-    let runtime = Runtime::new(&config, sink())
+    let runtime = Runtime::new(runtime, sink())
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
     let in_flight = recorder.blackbox().in_flight();

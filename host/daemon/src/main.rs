@@ -16,6 +16,7 @@ mod dispositions;
 mod exit;
 mod failure;
 mod faults;
+mod hardening;
 mod host;
 mod init;
 mod memory;
@@ -40,6 +41,9 @@ use init::Handover;
 fn main() -> ExitCode {
     let_errors_be_cheap();
     let cli = Cli::parse();
+    if let Command::Run(_) | Command::Check(_) | Command::Compile(_) = &cli.command {
+        hardening::be_private();
+    }
     let result = match cli.command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check::check(&args.config).map(ExitCode::from),
@@ -78,9 +82,12 @@ fn let_errors_be_cheap() {
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
-    match Handover::take()? {
-        Some(handover) => run::run(args, Some(handover)).map(ExitCode::from),
-        None if args.supervise || init::is_first_process() => init::supervise(args),
-        None => run::run(args, None).map(ExitCode::from),
+    let handover = Handover::take()?;
+    if handover.is_none() && (args.supervise || init::is_first_process()) {
+        hardening::hide_memory();
+        return init::supervise(args);
     }
+    bulkhead_runtime::open_own_page_map();
+    hardening::hide_memory();
+    run::run(args, handover).map(ExitCode::from)
 }

@@ -1,29 +1,37 @@
 //! `bulkhead run`.
 
 use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_events::Format;
 use bulkhead_events::task::Spawner;
+use bulkhead_memory::Kernel;
 use bulkhead_model::Event;
 use bulkhead_model::previous::RunState;
 use bulkhead_model::time::millis;
 use bulkhead_supervisor::{DrainPlan, DrainReport, TownSays};
 use bulkhead_town::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::cli::{Interrupt, RunArgs};
 use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
-use crate::host::Host;
-use crate::init::Handover;
+use crate::hardening::{self, Places};
+use crate::host::{Ground, Host};
+use crate::init::{Handover, Word};
 use crate::signals::{ONE_WISH, Signals};
+use crate::state_dir::{Refused, StateDir};
 
 /// Time for the control server to finish what it is answering.
 const ANSWERING: Duration = Duration::from_secs(2);
+
+/// Between two looks whether another host has left the state directory.
+const LOOK_AT_STATE: Duration = Duration::from_millis(50);
 
 /// The town's part of the time that readiness waits: one in so many.
 const TOWN_PART: u32 = 3;
@@ -57,6 +65,15 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
 /// Runs the agents until a signal comes.
 pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> {
     let settings = settings(args)?;
+    if settings.security.debuggable {
+        hardening::be_debuggable();
+    }
+    if let Some(handover) = &handover {
+        handover.say(match settings.format() {
+            Format::Json => Word::LogIsJson,
+            Format::Pretty => Word::LogIsPretty,
+        });
+    }
     let waiting = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -65,7 +82,12 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let mut signals = waiting
         .block_on(async { Signals::listen() })
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
-    let host = Host::build(&settings, handover.as_ref())?;
+    let state_dir = take_state_dir(&settings.state_dir, args.wait_for_state, &mut signals);
+    let Some(state_dir) = waiting.block_on(state_dir)? else { return Ok(Exit::Clean) };
+    // Before there is a thread that it would not hold for.
+    let (confinement, problems) = hardening::confine(settings.security, &places(&settings))?;
+    let ground = Ground { state_dir, confinement, problems };
+    let host = Host::build(&settings, ground, handover.as_ref())?;
     faults::strike_in_boot(args.inject_fault);
     if let ignored @ [_, ..] = &*signals.ignored() {
         tracing::info!(
@@ -99,6 +121,50 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         waiting.block_on(last_words(&host, goodbye, left));
     }
     Ok(end(host, &report))
+}
+
+/// Takes the state directory. While another host has it this waits, for `patience`. Nothing: a signal came first.
+async fn take_state_dir(
+    dir: &Path,
+    patience: Duration,
+    signals: &mut Signals,
+) -> Result<Option<StateDir>, Failure> {
+    let until = Instant::now() + patience;
+    let mut told = false;
+    loop {
+        match StateDir::take(dir) {
+            Err(Refused::InUse(why)) if Instant::now() < until => {
+                if !told {
+                    eprintln!("bulkhead: waits for at most {patience:?}: {why}");
+                    told = true;
+                }
+            }
+            taken => return Ok(Some(taken?)),
+        }
+        tokio::select! {
+            _ = signals.next() => return Ok(None),
+            () = sleep(LOOK_AT_STATE) => {}
+        }
+    }
+}
+
+/// Where the host works, beside what every program reads.
+fn places(settings: &Settings) -> Places {
+    let mut read = Vec::new();
+    for component in settings.catalog.components.values() {
+        // Where it is named, and where a link leads now. Of a directory that is not there yet, the one above it.
+        let real = component.canonicalize().ok();
+        for file in [Some(component), real.as_ref()].into_iter().flatten() {
+            let dirs = file.ancestors().skip(1).filter(|dir| dir.parent().is_some());
+            read.extend(dirs.into_iter().find(|dir| dir.is_dir()).map(Path::to_owned));
+        }
+    }
+    read.extend(settings.town.as_ref().and_then(|town| town.ca_file.clone()));
+    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
+    read.extend(certificates.into_iter().flatten().map(PathBuf::from));
+    let pressure = Kernel::here().pressure_file();
+    read.extend(pressure.parent().map(Path::to_owned));
+    Places { state: settings.state_dir.clone(), read, write: vec![pressure] }
 }
 
 fn spawner(host: &Host) -> Spawner {

@@ -7,6 +7,7 @@ mod durable;
 mod memory;
 mod town;
 
+use bulkhead_model::event::Confinement;
 use bulkhead_model::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_model::previous::{LastMemory, MemoryFigures, RunState};
 use bulkhead_model::{Cause, Confidence, Event, Level, PreviousRun, Timestamp};
@@ -113,6 +114,14 @@ fn start() -> [Event; 4] {
             components: vec!["mayor".into(), "polecat".into()],
             roles: vec!["mayor".into(), "polecat".into()],
             boot_agents: 1,
+            drain_ms: 300_000,
+            shutdown_ms: 20_000,
+            security: Confinement {
+                landlock: "full",
+                seccomp: "full",
+                no_new_privs: true,
+                debuggable: false,
+            },
             memory: memory::sources(),
         },
         Event::CapacityLimited {

@@ -29,6 +29,21 @@ use crate::{
 /// Version of the log line's shape.
 pub const SCHEMA: u32 = 1;
 
+/// What the host's process gave up at its boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Confinement {
+    /// Which files it may open and what it may run: `full`, `partial` (an older kernel), `none` (it cannot be had, and a
+    /// warning says why), `off` (by the configuration).
+    pub landlock: &'static str,
+    /// Which system calls it may make: `full`, `none` or `off`.
+    pub seccomp: &'static str,
+    /// Nothing that it runs gets more rights than it has.
+    pub no_new_privs: bool,
+    /// Debuggers of the same user and core files are let in.
+    pub debuggable: bool,
+}
+
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
@@ -63,6 +78,13 @@ pub enum Event {
         roles: Vec<String>,
         /// Agents that the configuration starts.
         boot_agents: usize,
+        /// How long the whole end takes at most after SIGTERM, in milliseconds. Whoever runs the container has to wait
+        /// longer than that before it kills.
+        drain_ms: u64,
+        /// The part of it in which agents are asked to end.
+        shutdown_ms: u64,
+        /// What the process gave up, so that whoever breaks into it has little.
+        security: Confinement,
         /// Where figures of memory come from.
         memory: MemorySources,
     },

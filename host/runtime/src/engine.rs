@@ -285,6 +285,13 @@ fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
     InstanceAllocationStrategy::Pooling(pool)
 }
 
+/// Opens what the engine reads of this process while it runs. To be called before the process hides its memory: after
+/// that an ordinary user may not open it any more, and less is given back of what the pool keeps.
+pub fn open_own_page_map() {
+    // It stays open from the first question on.
+    let _ = PoolingAllocationConfig::is_pagemap_scan_available();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

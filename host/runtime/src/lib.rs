@@ -67,7 +67,7 @@ pub use config::RuntimeConfig;
 pub use core_dump::{
     CoreDumpError, CoreDumpFigures, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains,
 };
-pub use engine::{Allocator, Capacity, EngineError};
+pub use engine::{Allocator, Capacity, EngineError, open_own_page_map};
 pub use headroom::Headroom;
 pub use host_call::HostCallNames;
 pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, Snapshot, StartInfo};

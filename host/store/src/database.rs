@@ -62,6 +62,8 @@ use writer::Writer;
 pub struct Config {
     /// Where its files are. Without one nothing is durable.
     pub dir: Option<PathBuf>,
+    /// Why the files are not to be touched, if they are not: then nothing is durable, and that is told.
+    pub unusable: Option<String>,
     /// Agents that are known. Past it those go first that are stopped and changed first.
     pub max_agents: usize,
     /// Largest snapshot, in bytes.
@@ -89,6 +91,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             dir: None,
+            unusable: None,
             max_agents: 10_000,
             max_snapshot_bytes: MAX_SNAPSHOT_BYTES,
             snapshot_queue_bytes: 64 * 1024 * 1024,

@@ -6,6 +6,7 @@
 //! - [`previous`]: why the run before this one ended, judged from what its black box says
 //! - [`runs`]: which runs there were, so that no box is taken for another run's
 //! - [`crashes`]: the crash records of this run and of earlier ones
+//! - [`ownership`]: whose a place on the disk is, for messages
 //!
 //! Nothing here knows agents, engines or logs. Nothing here ends the process: a full disk and a broken
 //! file are values that the caller gets.
@@ -14,6 +15,7 @@ pub mod blackbox;
 pub mod crashes;
 pub mod database;
 pub mod journal;
+pub mod ownership;
 pub mod previous;
 pub mod runs;
 

@@ -10,6 +10,7 @@ use bulkhead_model::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{schema, wal};
+use crate::ownership::explain;
 
 /// The file's name in its directory.
 const NAME: &str = "bulkhead.db";
@@ -162,8 +163,9 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Makes the directory and the file, for this user only. What belongs to the file gets its mode.
 fn make_private(dir: &Path) -> Result<(), FileError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(FileError::io("make the directory of the database"))?;
-    let failed = FileError::io("make the database private");
+    let failed =
+        |what| move |error: io::Error| FileError::Unusable { what, error: explain(&error, dir) };
+    made.map_err(failed("make the directory of the database"))?;
     let private = || {
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         let path = path(dir);
@@ -174,7 +176,7 @@ fn make_private(dir: &Path) -> Result<(), FileError> {
         options.open(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))
     };
-    private().map_err(failed)
+    private().map_err(failed("make the database private"))
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
@@ -188,6 +190,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
         "PRAGMA synchronous = NORMAL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA temp_store = MEMORY;
+         PRAGMA secure_delete = ON;
          PRAGMA trusted_schema = OFF;
          PRAGMA cell_size_check = ON;
          PRAGMA cache_size = -4096;",

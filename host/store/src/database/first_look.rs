@@ -32,6 +32,10 @@ impl Shared {
             let reason = NO_FILE.into();
             return (Place::Lost { reason, retry_at: None }, First::default());
         };
+        if let Some(reason) = self.config.unusable.clone() {
+            self.tell(Notice::Unavailable { reason: reason.clone(), retries: false });
+            return (Place::Lost { reason: reason.into(), retry_at: None }, First::default());
+        }
         let looked = self.look(dir).or_else(|error| match error {
             FileError::Damaged(reason) => {
                 let aside = file::set_aside(dir, self.now())?;

@@ -1,0 +1,128 @@
+//! A state directory that cannot be written to, and one that another host still has.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use harness::host::{CLEAN, Launch, command, run_to_end};
+use harness::{Host, HostBuilder, Value, files, json, skip};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+fn builder() -> HostBuilder {
+    Host::builder().role("plain", "echo", "workspace = false")
+}
+
+/// What holds of a host that can keep nothing: it works, and says so.
+fn works_and_says_that_nothing_is_durable(host: &Host, named: &[&str]) {
+    let line = host.wait_for_line("that nothing is durable", |line| {
+        line["event"] == "container.store_unavailable"
+    });
+    for name in named {
+        assert!(line["reason"].to_string().contains(name), "{name}: {line}");
+    }
+    let health = host.client().get("/health").expect(200);
+    assert_eq!((&health["store"], &health["status"]), (&json!("lost"), &json!("degraded")));
+    host.client().start("one", "plain");
+    assert_eq!(host.client().ask("one", "hi"), "hi");
+}
+
+#[test]
+fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
+    const ENTRANCE: [&str; 6] = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o ro,size=1m disk \"$PWD/state\" && exec \"$@\"",
+        "sh",
+    ];
+    let dir = tempfile::tempdir().expect("make a directory");
+    std::fs::create_dir(dir.path().join("state")).expect("make a directory");
+    let mut probe = Command::new(ENTRANCE[0]);
+    let probe = probe.args(&ENTRANCE[1..]).arg("true").current_dir(dir.path()).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return skip("it takes the right to mount a disk");
+    }
+    let host = Host::start_with(Launch::default().run_by(&ENTRANCE), |state| {
+        std::fs::create_dir(state).expect("make the state directory");
+        builder().render(state)
+    })
+    .ready();
+    works_and_says_that_nothing_is_durable(&host, &["Read-only"]);
+    host.finish();
+}
+
+#[test]
+fn where_permission_is_missing_the_host_works_and_names_owner_and_mode() {
+    const AS: [&str; 5] = ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--"];
+    let probe = Command::new(AS[0]).args(&AS[1..]).arg(files::binary()).arg("--version").output();
+    if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
+        return skip("it takes root, setpriv, and a binary that everybody may run");
+    }
+    let host = Host::start_with(Launch::default().run_by(&AS), |state| {
+        let dir = state.parent().expect("a directory");
+        std::os::unix::fs::chown(dir, Some(65_532), None).expect("give it away");
+        std::fs::create_dir(state).expect("make the state directory");
+        builder().render(state)
+    })
+    .ready();
+    let named = ["Permission denied", "owner 0", "mode 0755", "uid 65532"];
+    works_and_says_that_nothing_is_durable(&host, &named);
+    host.finish();
+}
+
+/// A second host with the configuration of a first one.
+struct Second {
+    child: Child,
+    lines: Box<dyn Iterator<Item = String>>,
+}
+
+impl Second {
+    fn start(host: &Host) -> Self {
+        let mut command = command(&host.dir().join("bulkhead.toml"), host.dir());
+        command.args(["--wait-for-state", "60s"]).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("start it");
+        let stderr = child.stderr.take().expect("stderr is a pipe");
+        let said = BufReader::new(stderr).lines().map_while(Result::ok).next();
+        let said = said.expect("it says that it waits");
+        let first = format!("process {}", host.pid());
+        assert!(said.contains("waits") && said.contains(&first), "{said}");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        Self { child, lines: Box::new(stdout.lines().map_while(Result::ok)) }
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("end it");
+        self.lines.by_ref().for_each(drop);
+        self.child.wait().expect("wait for it").code()
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_host_that_waits_takes_over_when_the_one_before_has_ended() {
+    let mut host = builder().start().ready();
+    let refused = run_to_end(&host.dir().join("bulkhead.toml"), &[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let first = format!("process {}", host.pid());
+    assert!(refused.stderr.contains(&first), "{}", refused.stderr);
+    // One that is told to end while it waits ends.
+    assert_eq!(Second::start(&host).end(), Some(CLEAN));
+    let mut second = Second::start(&host);
+    let run = host.lines()[0]["runId"].clone();
+    host.signal(Signal::TERM);
+    host.wait();
+    let line: Value = second
+        .lines
+        .by_ref()
+        .filter_map(|line| serde_json::from_str(&line).ok())
+        .find(|line: &Value| line["event"] == "container.previous_run")
+        .expect("it takes over");
+    assert_eq!((&line["previousRunId"], &line["cause"]), (&run, &json!("clean")), "{line}");
+    assert_eq!(second.end(), Some(CLEAN));
+}
