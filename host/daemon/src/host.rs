@@ -26,7 +26,7 @@ use bulkhead_store::ownership::explain;
 use bulkhead_store::previous::Outside;
 use bulkhead_store::runs::{KnownRun, Runs};
 use bulkhead_store::{Database, Journal};
-use bulkhead_supervisor::{Earlier, HostDeath, Stores, Supervisor};
+use bulkhead_supervisor::{Earlier, Stores, Supervisor};
 use bulkhead_town::Town;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -141,21 +141,14 @@ impl Host {
         let mut kept = open_database(settings, state_dir.unusable(), &teller);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let problems = std::mem::take(&mut kept.problems);
+        kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
         let (runtime, unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
-        let (runtime, supervisor, control, token) = serve(
-            settings,
-            &runtime,
-            &recorder,
-            kept,
-            before.take_deaths(),
-            &context,
-            memory.memory(),
-            town.as_ref(),
-        )
-        .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
-        .map_err(|(_, failure)| failure)?;
+        let (runtime, supervisor, control, token) =
+            serve(settings, &runtime, &recorder, kept, &context, memory.memory(), town.as_ref())
+                .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
+                .map_err(|(_, failure)| failure)?;
         let host = Self {
             recorder,
             sink,
@@ -241,7 +234,7 @@ impl Host {
             boot_agents: settings.agents.len(),
             drain_ms: millis(settings.drain),
             shutdown_ms: millis(settings.shutdown.min(settings.drain)),
-            security,
+            security: Box::new(security),
             memory: self.memory.memory().sources(),
         });
         before.into_event().into_iter().for_each(|event| self.sink.record(event));
@@ -383,7 +376,6 @@ fn serve(
     runtime: &RuntimeConfig,
     recorder: &Arc<Recorder>,
     kept: Kept,
-    deaths: Vec<HostDeath>,
     context: &Arc<RunContext>,
     memory: &Arc<Memory>,
     town: Option<&Town>,
@@ -400,7 +392,7 @@ fn serve(
         Arc::clone(&runtime),
         sink(),
         stores,
-        Earlier { deaths, ..earlier },
+        earlier,
         Arc::clone(context),
         Arc::clone(memory),
     );

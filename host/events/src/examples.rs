@@ -116,12 +116,12 @@ fn start() -> [Event; 4] {
             boot_agents: 1,
             drain_ms: 300_000,
             shutdown_ms: 20_000,
-            security: Confinement {
+            security: Box::new(Confinement {
                 landlock: "full",
                 seccomp: "full",
                 no_new_privs: true,
                 debuggable: false,
-            },
+            }),
             memory: memory::sources(),
         },
         Event::CapacityLimited {

@@ -84,7 +84,7 @@ pub enum Event {
         /// The part of it in which agents are asked to end.
         shutdown_ms: u64,
         /// What the process gave up, so that whoever breaks into it has little.
-        security: Confinement,
+        security: Box<Confinement>,
         /// Where figures of memory come from.
         memory: MemorySources,
     },
