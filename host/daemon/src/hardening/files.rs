@@ -5,6 +5,9 @@ use landlock::{
     RulesetStatus, Scope, path_beneath_rules,
 };
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::process::geteuid;
+
 use super::Places;
 
 /// The newest version whose rights are handled; an older kernel handles those that it knows.
@@ -48,6 +51,15 @@ pub fn confine(places: &Places) -> Result<&'static str, String> {
     restrict(places).map_err(|error| error.to_string())
 }
 
+/// Whether this process can do no harm by writing below `/proc`: a compiler says there of itself that it is to be
+/// killed first, and Landlock cannot name the files of processes to come. Root may set the whole system up there, unless
+/// that part is read-only, as it is in containers.
+fn is_harmless() -> bool {
+    let is_read_only =
+        || statvfs("/proc/sys").is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY));
+    !geteuid().is_root() || is_read_only()
+}
+
 fn restrict(places: &Places) -> Result<&'static str, RulesetError> {
     let all = AccessFs::from_all(ABI_HANDLED);
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -55,6 +67,7 @@ fn restrict(places: &Places) -> Result<&'static str, RulesetError> {
     // Nothing that it has written may be run, and no device is made.
     let own = all & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
     let run = read | AccessFs::Execute;
+    let process = if is_harmless() { &["/proc"][..] } else { &[] };
     let status = Ruleset::default()
         .handle_access(all)?
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
@@ -63,6 +76,7 @@ fn restrict(places: &Places) -> Result<&'static str, RulesetError> {
         .add_rules(path_beneath_rules(&places.read, read))?
         .add_rules(path_beneath_rules(WRITE, write))?
         .add_rules(path_beneath_rules(&places.write, write))?
+        .add_rules(path_beneath_rules(process, AccessFs::WriteFile))?
         .add_rules(path_beneath_rules([&places.state], own))?
         .add_rules(path_beneath_rules([THIS], run))?
         .add_rules(path_beneath_rules(LOADERS, run))?
