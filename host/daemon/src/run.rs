@@ -152,19 +152,29 @@ async fn take_state_dir(
 fn places(settings: &Settings) -> Places {
     let mut read = Vec::new();
     for component in settings.catalog.components.values() {
-        // Where it is named, and where a link leads now. Of a directory that is not there yet, the one above it.
-        let real = component.canonicalize().ok();
-        for file in [Some(component), real.as_ref()].into_iter().flatten() {
-            let dirs = file.ancestors().skip(1).filter(|dir| dir.parent().is_some());
-            read.extend(dirs.into_iter().find(|dir| dir.is_dir()).map(Path::to_owned));
-        }
+        read.extend(around(component));
     }
+    // Names are looked up by what this says, wherever the system keeps it.
+    read.extend(around(Path::new("/etc/resolv.conf")));
     read.extend(settings.town.as_ref().and_then(|town| town.ca_file.clone()));
     let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
     read.extend(certificates.into_iter().flatten().map(PathBuf::from));
     let pressure = Kernel::here().pressure_file();
     read.extend(pressure.parent().map(Path::to_owned));
     Places { state: settings.state_dir.clone(), read, write: vec![pressure] }
+}
+
+/// A file and its directory, where it is named and where a link leads now: another file may take its place. Of a
+/// directory that is not there yet, the one above it; never the root, which is everything.
+fn around(file: &Path) -> Vec<PathBuf> {
+    let places = [std::path::absolute(file).ok(), file.canonicalize().ok()];
+    let mut read = Vec::new();
+    for place in places.into_iter().flatten() {
+        let mut dirs = place.ancestors().skip(1).filter(|dir| dir.parent().is_some());
+        read.extend(dirs.find(|dir| dir.is_dir()).map(Path::to_owned));
+        read.push(place);
+    }
+    read
 }
 
 fn spawner(host: &Host) -> Spawner {

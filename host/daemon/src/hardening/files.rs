@@ -4,7 +4,6 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, Scope, path_beneath_rules,
 };
-
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::geteuid;
 
