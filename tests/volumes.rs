@@ -44,7 +44,7 @@ fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
     }
     let host = Host::start_with(Launch::default().run_by(&ENTRANCE), |state| {
         std::fs::create_dir(state).expect("make the state directory");
-        builder().render(state)
+        builder().open().render(state)
     })
     .ready();
     works_and_says_that_nothing_is_durable(&host, &["Read-only"]);
@@ -62,7 +62,7 @@ fn where_permission_is_missing_the_host_works_and_names_owner_and_mode() {
         let dir = state.parent().expect("a directory");
         std::os::unix::fs::chown(dir, Some(65_532), None).expect("give it away");
         std::fs::create_dir(state).expect("make the state directory");
-        builder().render(state)
+        builder().open().render(state)
     })
     .ready();
     let named = ["Permission denied", "owner 0", "mode 0755", "uid 65532"];
