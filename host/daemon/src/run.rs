@@ -156,9 +156,6 @@ fn places(settings: &Settings) -> Places {
     }
     // Names are looked up by what this says, wherever the system keeps it.
     read.extend(around(Path::new("/etc/resolv.conf")));
-    read.extend(settings.town.as_ref().and_then(|town| town.ca_file.clone()));
-    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
-    read.extend(certificates.into_iter().flatten().map(PathBuf::from));
     let pressure = Kernel::here().pressure_file();
     read.extend(pressure.parent().map(Path::to_owned));
     Places { state: settings.state_dir.clone(), read, write: vec![pressure] }
