@@ -58,25 +58,15 @@ pub(crate) struct Target {
 impl Target {
     /// What a person should know before anything is sent.
     pub(crate) fn warning(&self) -> Option<String> {
-        let is_sent = self.authorization.is_some() && !is_loopback(&self.host);
-        is_sent.then(|| {
-            let host = &self.host;
+        let to = &self.api.destination;
+        let is_read = self.authorization.is_some() && !to.tls && !to.is_loopback();
+        is_read.then(|| {
+            let host = &to.host;
             format!(
-                "warning: the token goes to {host} over plain HTTP, where everybody on the way can read it; use a \
-                 tunnel (ssh -L) or a proxy that speaks TLS"
+                "warning: the token goes to {host} over plain HTTP, where everybody on the way can read it; use https, \
+                 or a tunnel (ssh -L)"
             )
         })
-    }
-}
-
-/// Whether what is sent there stays on this machine.
-fn is_loopback(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(ip) => ip.to_canonical().is_loopback(),
-        Err(_) => {
-            let host = host.trim_end_matches('.').to_ascii_lowercase();
-            host == "localhost" || host.ends_with(".localhost")
-        }
     }
 }
 

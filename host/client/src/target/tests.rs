@@ -122,8 +122,10 @@ fn a_file_that_a_variable_names_has_the_token() {
 #[test]
 fn a_token_in_the_clear_is_warned_of_unless_it_stays_on_this_machine() {
     let warns = |url: &str, token: Option<&str>| {
-        let mut target = parse(url).unwrap();
-        target.authorization = token.map(|token| HeaderValue::from_str(token).unwrap());
+        let api = parse(url).unwrap();
+        let authorization = token.map(|token| HeaderValue::from_str(token).unwrap());
+        let connector = Connector::default();
+        let target = Target { url: url.to_owned(), api, connector, authorization };
         target.warning().inspect(|text| assert!(!text.contains("hunter2"))).is_some()
     };
     for url in ["http://town:81", "http://10.0.0.1", "http://[fd00::1]", "http://localhost.example"]
@@ -132,6 +134,7 @@ fn a_token_in_the_clear_is_warned_of_unless_it_stays_on_this_machine() {
         assert!(!warns(url, None), "{url}");
     }
     for url in [
+        "https://town",
         "http://127.0.0.1",
         "http://127.9.9.9",
         "http://[::1]",
