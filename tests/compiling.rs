@@ -171,6 +171,7 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
         .role("never", "late", "")
         .agent("id = \"late\"\nrole = \"late\"\nprompt = \"the first message\"")
         .agent("id = \"never\"\nrole = \"never\"")
+        .open()
         .start()
         .ready();
     // More than the restarts that an agent at fault would have.
