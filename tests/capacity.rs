@@ -92,11 +92,53 @@ fn a_component_that_does_not_fit_is_a_component_and_the_answer_says_what_is_too_
 fn a_feature_that_the_host_lacks_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("busy.wasm");
-    std::fs::write(&path, busy("(type (future u8))")).unwrap();
+    std::fs::write(&path, busy("(core func (canon error-context.drop))")).unwrap();
     let host = builder(&path, 4).start().ready();
-    let refused = host.client().start_with("async", "busy", json!({}));
-    let error = refused.expect_error(422, &["component-model async"]);
+    let refused = host.client().start_with("contexts", "busy", json!({}));
+    let error = refused.expect_error(422, &["component-model error contexts"]);
     assert_eq!(error["error_type"], "component-unsupported", "{error}");
+    host.finish();
+}
+
+#[test]
+fn what_an_async_toolchain_puts_beside_synchronous_exports_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("busy.wasm");
+    let builtins =
+        "(type $f (future u8)) (core func (canon task.cancel)) (core func (canon subtask.drop))
+        (core func (canon waitable-set.new)) (core func (canon future.new $f))";
+    std::fs::write(&path, busy(builtins)).unwrap();
+    let host = builder(&path, 4).start().ready();
+    host.client().start("async", "busy");
+    host.client().stop("async").expect(200);
+    host.finish();
+}
+
+/// A guest that hands control back without end is ended like one that keeps it, and delays nobody.
+#[test]
+fn yielding_is_not_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("yields.wasm");
+    let yields = "(component
+        (core func $yield (canon thread.yield))
+        (core module $main
+            (import \"\" \"yield\" (func $yield (result i32)))
+            (func (export \"run\") (result i32) (loop (drop (call $yield)) (br 0)) i32.const 0))
+        (core instance $i (instantiate $main (with \"\" (instance (export \"yield\" (func $yield))))))
+        (func $run (result (result)) (canon lift (core func $i \"run\")))
+        (instance $r (export \"run\" (func $run)))
+        (export \"wasi:cli/run@0.2.0\" (instance $r)))";
+    std::fs::write(&path, wat::parse_str(yields).unwrap()).unwrap();
+    let host = Host::builder()
+        .component("yields", &path)
+        .role("yields", "yields", "cpu_ms = 300\nrestart = \"temporary\"")
+        .start()
+        .ready();
+    host.client().start("yields", "yields");
+    host.client().start("echo", "echo");
+    let crash = host.wait_for_line("its end", |line| line["event"] == "agent.crash");
+    assert_eq!(crash["reason"], "cpu_deadline", "{crash}");
+    assert_eq!(host.client().ask("echo", "hi"), "hi");
     host.finish();
 }
 

@@ -69,9 +69,8 @@ impl<H> Table<H> {
 
     fn evict(&mut self) -> Option<(H, Eviction)> {
         let may_go = self.taken.iter().filter(|(_, entry)| entry.standing != Standing::Working);
-        let first = may_go.min_by_key(|(_, entry)| (entry.standing, entry.since));
-        let id = first.map(|(id, _)| *id)?;
-        let entry = self.taken.remove(&id)?;
+        let (id, _) = may_go.min_by_key(|(_, entry)| (entry.standing, entry.since))?;
+        let entry = self.taken.remove(&id.clone())?;
         let polite = entry.standing == Standing::Resting;
         Some((entry.reach, if polite { Eviction::Politely } else { Eviction::Now }))
     }

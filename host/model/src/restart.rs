@@ -293,7 +293,7 @@ impl RestartState {
     }
 
     /// Ends that count within the window that ends at `now`, when the run has lived for `uptime`. One of an earlier
-    /// run that is in the future, after the wall clock was set back, counts as of now.
+    /// run is as old as this run at least, whatever the wall clock says.
     pub fn attempts_in_window(
         &self,
         rules: &RestartRules,
@@ -302,7 +302,8 @@ impl RestartState {
     ) -> u32 {
         let age = |end: &PastEnd| match (end.run_uptime, uptime) {
             (Some(then), Some(now)) => now.saturating_sub(then),
-            _ => now.since(end.at),
+            (None, Some(run)) => now.since(end.at).max(run),
+            (_, None) => now.since(end.at),
         };
         let counts = |end: &Arc<PastEnd>| end.counts() && age(end) < rules.window;
         let recent = self.ends.iter().filter(|end| counts(end)).count();

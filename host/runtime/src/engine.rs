@@ -34,6 +34,7 @@ const USUAL: Needs = Needs {
     module_tables: 4,
     table_elements: 20_000,
     memory_bytes: 0,
+    concurrency: false,
 };
 
 /// What a component may make the pool have. One that needs more is refused, and costs the others nothing.
@@ -45,6 +46,7 @@ const MOST: Needs = Needs {
     module_tables: 100,
     table_elements: 10_000_000,
     memory_bytes: u64::MAX,
+    concurrency: true,
 };
 
 /// Linear memories that one pool can have: each reserves 4 GiB and its guards, of the 128 TiB that a process
@@ -112,8 +114,10 @@ const STACK_KEEP_RESIDENT: usize = 16 * 1024;
 pub(crate) struct Built {
     pub engine: Engine,
     pub capacity: Capacity,
-    /// What a component may need. `None`: whatever it wants, without a pool.
-    pub room: Option<Needs>,
+    /// What a component may need. Without a pool it may have what it wants, but for async when that is off.
+    pub room: Needs,
+    /// What code that it runs is compiled with.
+    pub code: CodeSettings,
 }
 
 /// Builds the engine, with a pool when the address space allows it.
@@ -122,10 +126,12 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
     let mut notes = Vec::new();
     if config.pooling {
         let max_agents = agents_that_fit(config, &room, Allocator::Pooling, &mut notes);
-        match Engine::new(&settings(config, pool(&room, max_agents))) {
+        match Engine::new(&settings(config, room.concurrency, pool(&room, max_agents))) {
             Ok(engine) => {
                 let capacity = capacity(config, max_agents, Allocator::Pooling, notes);
-                return Ok(Built { engine, capacity, room: Some(room) });
+                let code =
+                    CodeSettings { reserved_memory_bytes: None, concurrency: room.concurrency };
+                return Ok(Built { engine, capacity, room, code });
             }
             Err(error) => {
                 let text = "no address space for the pool, allocating on demand";
@@ -133,12 +139,15 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
             }
         }
     }
-    let mut settings = settings(config, InstanceAllocationStrategy::OnDemand);
+    let mut settings = settings(config, room.concurrency, InstanceAllocationStrategy::OnDemand);
     reserve(&mut settings, config.reserved_memory_bytes);
     let engine = engine(&settings)?;
     let max_agents = agents_that_fit(config, &room, Allocator::OnDemand, &mut notes);
     let capacity = capacity(config, max_agents, Allocator::OnDemand, notes);
-    Ok(Built { engine, capacity, room: None })
+    let room = Needs { concurrency: room.concurrency, ..Needs::ANYTHING };
+    let reserved_memory_bytes = Some(config.reserved_memory_bytes);
+    let code = CodeSettings { reserved_memory_bytes, concurrency: room.concurrency };
+    Ok(Built { engine, capacity, room, code })
 }
 
 fn engine(settings: &Config) -> Result<Engine, EngineError> {
@@ -162,22 +171,16 @@ fn reserve(settings: &mut Config, bytes: u64) {
 pub(crate) struct CodeSettings {
     /// Bytes that each memory reserves. `None`: there is a pool.
     reserved_memory_bytes: Option<u64>,
+    /// Whether component-model async is on.
+    concurrency: bool,
 }
 
 impl CodeSettings {
-    /// Of an engine that [`build`] made.
-    pub(crate) fn of(config: &RuntimeConfig, allocator: Allocator) -> Self {
-        let reserved_memory_bytes = match allocator {
-            Allocator::Pooling => None,
-            Allocator::OnDemand => Some(config.reserved_memory_bytes),
-        };
-        Self { reserved_memory_bytes }
-    }
-
     /// An engine that compiles for that one. It reserves nothing, and is not to make instances.
     pub(crate) fn compiler(self) -> Result<Engine, EngineError> {
         let config = RuntimeConfig::default();
-        let mut settings = settings(&config, InstanceAllocationStrategy::OnDemand);
+        let mut settings =
+            settings(&config, self.concurrency, InstanceAllocationStrategy::OnDemand);
         if let Some(bytes) = self.reserved_memory_bytes {
             reserve(&mut settings, bytes);
         }
@@ -237,12 +240,18 @@ fn agents_that_fit(
     lowest
 }
 
-fn settings(config: &RuntimeConfig, strategy: InstanceAllocationStrategy) -> Config {
+fn settings(
+    config: &RuntimeConfig,
+    concurrency: bool,
+    strategy: InstanceAllocationStrategy,
+) -> Config {
     let mut settings = Config::new();
     settings
         .allocation_strategy(strategy)
         .epoch_interruption(true)
         .async_stack_zeroing(true)
+        // A tenth of a start, a crash and a message, so only where a component asks for it.
+        .concurrency_support(concurrency)
         // Agents are small; 64-bit memories and tables only widen what the limiter has to be right about.
         .wasm_memory64(false)
         // Reading DWARF at every trap costs 77 ms instead of 70 µs; names come from the name section.
@@ -313,14 +322,22 @@ mod tests {
         let pool =
             RuntimeConfig { max_agents: 4, core_dumps: Some(dumps), ..RuntimeConfig::default() };
         let none = RuntimeConfig { pooling: false, reserved_memory_bytes: 5 << 20, ..pool.clone() };
-        let hashes = [pool, none].map(|config| {
-            let Built { engine, capacity, .. } = build(&config).unwrap();
-            let compiler = CodeSettings::of(&config, capacity.allocator).compiler().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("async.wasm");
+        std::fs::write(
+            &path,
+            wat::parse_str("(component (core func (canon task.cancel)))").unwrap(),
+        )
+        .unwrap();
+        let asynchronous = RuntimeConfig { components: vec![path], ..pool.clone() };
+        let hashes = [pool, none, asynchronous].map(|config| {
+            let Built { engine, code, .. } = build(&config).unwrap();
             let hash = Format::of(&engine);
-            assert_eq!(hash, Format::of(&compiler), "{:?}", capacity.allocator);
+            assert_eq!(hash, Format::of(&code.compiler().unwrap()), "{code:?}");
             hash
         });
         assert_ne!(hashes[0], hashes[1]);
+        assert_ne!(hashes[0], hashes[2]);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use wasmparser::{Validator, WasmFeatures};
 
 /// What this engine leaves out, by the names that toolchains and proposals use.
-const LEFT_OUT: [(WasmFeatures, &str); 8] = [
-    (WasmFeatures::CM_ASYNC, "component-model async (WASI 0.3)"),
+const LEFT_OUT: [(WasmFeatures, &str); 9] = [
+    (WasmFeatures::CM_ASYNC_STACKFUL, "component-model stackful async"),
+    (WasmFeatures::CM_MORE_ASYNC_BUILTINS, "more component-model async built-ins"),
     (WasmFeatures::CM_THREADING, "component-model threads"),
     (WasmFeatures::CM_ERROR_CONTEXT, "component-model error contexts"),
     (WasmFeatures::CM_GC, "component-model garbage collection"),
@@ -40,8 +41,9 @@ mod tests {
 
     #[test]
     fn a_feature_is_named_and_nothing_else_is() {
-        let with_futures = "(component (type (future u8)))";
-        assert_eq!(missing_in(with_futures).as_deref(), Some("component-model async (WASI 0.3)"));
+        let contexts = "(component (core func (canon error-context.drop)))";
+        assert_eq!(missing_in(contexts).as_deref(), Some("component-model error contexts"));
+        assert_eq!(missing_in("(component (type (future u8)))"), None, "the engine has it");
         let wide = "(component (core module $m (memory i64 1)) (core instance (instantiate $m)))";
         assert_eq!(missing_in(wide).as_deref(), Some("64-bit memories"));
         assert_eq!(missing_in("(component)"), None);

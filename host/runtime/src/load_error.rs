@@ -61,8 +61,8 @@ pub enum LoadError {
         /// Features of WebAssembly or of the component model.
         features: String,
     },
-    /// The component needs more than an agent has in the pool.
-    #[error("component {name}: {} does not fit into the pool: {reason}", path.display())]
+    /// The component needs more than an agent has here.
+    #[error("component {name}: {} does not fit into this host: {reason}", path.display())]
     DoesNotFit {
         /// The component.
         name: Arc<str>,

@@ -25,7 +25,7 @@ use wasmtime::component::Linker;
 
 use crate::RuntimeConfig;
 use crate::compile::Stopped;
-use crate::engine::Allocator;
+use crate::engine::CodeSettings;
 pub use crate::load_error::LoadError;
 use crate::loading::{Job, Shared};
 use crate::needs::Needs;
@@ -115,11 +115,11 @@ impl Loader {
         config: &RuntimeConfig,
         engine: Engine,
         linker: Linker<State>,
-        allocator: Allocator,
-        room: Option<Needs>,
+        code: CodeSettings,
+        room: Needs,
         sink: SharedSink,
     ) -> io::Result<Self> {
-        let shared = Shared::new(config, engine, linker, allocator, room, sink)?;
+        let shared = Shared::new(config, engine, linker, code, room, sink)?;
         Ok(Self { shared: Arc::new(shared), known: Mutex::default() })
     }
 

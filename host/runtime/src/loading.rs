@@ -24,7 +24,7 @@ use wasmtime::component::{Component, Linker};
 use crate::RuntimeConfig;
 use crate::aot::{AotCache, Found, read_bounded};
 use crate::compile::{Cancel, CodeBounds, CodeSize, Compiler, Lane, Stopped, Workers};
-use crate::engine::Allocator;
+use crate::engine::CodeSettings;
 use crate::loader::{LoadError, Loaded, Outcome, Source};
 use crate::needs::Needs;
 use crate::state::State;
@@ -44,8 +44,8 @@ pub(crate) struct Shared {
     compiler: Compiler,
     max_bytes: u64,
     bounds: CodeBounds,
-    /// What a component may need of the pool. `None`: there is no pool.
-    room: Option<Needs>,
+    /// What a component may need.
+    room: Needs,
     readers: Workers,
     quick: Workers,
     long: Workers,
@@ -134,8 +134,8 @@ impl Shared {
         config: &RuntimeConfig,
         engine: Engine,
         linker: Linker<State>,
-        allocator: Allocator,
-        room: Option<Needs>,
+        code: CodeSettings,
+        room: Needs,
         sink: SharedSink,
     ) -> io::Result<Self> {
         let cache = match &config.aot_dir {
@@ -143,7 +143,7 @@ impl Shared {
             None => None,
         };
         Ok(Self {
-            compiler: Compiler::new(config, &engine, allocator)?,
+            compiler: Compiler::new(config, &engine, code)?,
             engine,
             linker,
             cache,
@@ -226,10 +226,9 @@ impl Shared {
 
     /// Before the engine compiles it: it would refuse it in the end.
     fn check_room(&self, name: &Arc<str>, path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
-        let Some(room) = &self.room else { return Ok(()) };
         // What cannot be read is no component, and the engine says why.
         let Ok(needs) = Needs::of(bytes) else { return Ok(()) };
-        let Some(reason) = needs.beyond(room) else { return Ok(()) };
+        let Some(reason) = needs.beyond(&self.room) else { return Ok(()) };
         Err(LoadError::DoesNotFit { name: Arc::clone(name), path: path.to_owned(), reason })
     }
 

@@ -7,8 +7,10 @@
 use std::path::Path;
 
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance,
-    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentDefinedType,
+    ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentType,
+    ComponentTypeDeclaration, ComponentTypeRef, Encoding, Instance, InstanceTypeDeclaration,
+    Parser, Payload,
 };
 
 use crate::aot::read_bounded;
@@ -33,9 +35,23 @@ pub(crate) struct Needs {
     pub table_elements: u64,
     /// Bytes that a memory has at birth, at most.
     pub memory_bytes: u64,
+    /// Whether it uses what component-model async brought: its built-ins, its types or its way to lift.
+    pub concurrency: bool,
 }
 
 impl Needs {
+    /// Whatever a component wants.
+    pub(crate) const ANYTHING: Self = Self {
+        core_instances: u32::MAX,
+        memories: u32::MAX,
+        tables: u32::MAX,
+        module_memories: u32::MAX,
+        module_tables: u32::MAX,
+        table_elements: u64::MAX,
+        memory_bytes: u64::MAX,
+        concurrency: true,
+    };
+
     /// Of the component in a file. `None` when it cannot be read or is none: loading it says so.
     pub(crate) fn of_file(path: &Path, max_bytes: u64) -> Option<Self> {
         let bytes = read_bounded(path, max_bytes).ok()?.ok()?;
@@ -54,7 +70,11 @@ impl Needs {
                     let Some(ended) = scopes.pop() else { break };
                     match scopes.last_mut() {
                         Some(parent) if ended.is_module => parent.modules.push(ended.needs),
-                        Some(parent) => parent.components.push(ended.needs),
+                        Some(parent) => {
+                            // The engine refuses it where it is defined, instantiated or not.
+                            parent.needs.concurrency |= ended.needs.concurrency;
+                            parent.components.push(ended.needs);
+                        }
                         None => return Ok(ended.needs),
                     }
                 }
@@ -75,6 +95,7 @@ impl Needs {
             module_tables: self.module_tables.max(other.module_tables),
             table_elements: self.table_elements.max(other.table_elements),
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            concurrency: self.concurrency | other.concurrency,
         }
     }
 
@@ -103,8 +124,11 @@ impl Needs {
             (self.memory_bytes, pool.memory_bytes, "bytes in a memory at birth"),
         ];
         let beyond = figures.iter().filter(|(has, most, _)| has > most);
-        let texts: Vec<_> =
+        let mut texts: Vec<_> =
             beyond.map(|(has, most, what)| format!("{has} {what}, {most} fit")).collect();
+        if self.concurrency && !pool.concurrency {
+            texts.push("component-model async, which no component needed at boot".to_owned());
+        }
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 }
@@ -203,9 +227,48 @@ fn read(payload: &Payload<'_>, scopes: &mut [Scope]) -> Result<(), BinaryReaderE
                 }
             }
         }
+        Payload::ComponentCanonicalSection(functions) => {
+            for function in functions.clone() {
+                scope.needs.concurrency |= is_concurrent(&function?);
+            }
+        }
+        Payload::ComponentTypeSection(types) => {
+            for ty in types.clone() {
+                scope.needs.concurrency |= has_concurrency(&ty?);
+            }
+        }
         _ => {}
     }
     Ok(())
+}
+
+/// Whether a function is made in a way that only component-model async knows.
+fn is_concurrent(function: &CanonicalFunction) -> bool {
+    match function {
+        CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
+            options.iter().any(|option| matches!(option, CanonicalOption::Async))
+        }
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
+        _ => true,
+    }
+}
+
+fn has_concurrency(ty: &ComponentType<'_>) -> bool {
+    match ty {
+        ComponentType::Defined(ty) => {
+            matches!(ty, ComponentDefinedType::Future(_) | ComponentDefinedType::Stream(_))
+        }
+        ComponentType::Func(ty) => ty.async_,
+        ComponentType::Component(declarations) => declarations.iter().any(|declaration| {
+            matches!(declaration, ComponentTypeDeclaration::Type(ty) if has_concurrency(ty))
+        }),
+        ComponentType::Instance(declarations) => declarations.iter().any(|declaration| {
+            matches!(declaration, InstanceTypeDeclaration::Type(ty) if has_concurrency(ty))
+        }),
+        ComponentType::Resource { .. } => false,
+    }
 }
 
 fn alias_outer(
@@ -261,6 +324,7 @@ mod tests {
             module_tables: 2,
             table_elements: 90,
             memory_bytes: 2 * PAGE_BYTES,
+            concurrency: false,
         };
         assert_eq!(needs, expected);
     }
@@ -292,6 +356,31 @@ mod tests {
         let large = Needs { memories: 3, tables: 10, ..Needs::default() };
         let text = large.beyond(&pool).unwrap();
         assert_eq!(text, "3 linear memories, 1 fit; 10 tables, 4 fit");
+    }
+
+    #[test]
+    fn whatever_uses_async_is_seen_wherever_it_stands() {
+        for text in [
+            "(component (core func (canon task.cancel)))",
+            "(component (type (future u8)))",
+            "(component (type (stream u8)))",
+            "(component (component (core func (canon waitable-set.new))))",
+            "(component (import \"f\" (func async)))",
+            "(component (import \"i\" (instance (export \"f\" (func async)))))",
+            "(component (type (component (type (future u8)))))",
+            "(component (core module $m (func (export \"f\") (result i32) unreachable)
+                                       (func (export \"c\") (param i32 i32 i32) (result i32) unreachable))
+                        (core instance $i (instantiate $m))
+                        (func (export \"f\") async
+                          (canon lift (core func $i \"f\") async (callback (core func $i \"c\")))))",
+        ] {
+            assert!(needs(text).concurrency, "{text}");
+        }
+        let sync = "(component (import \"f\" (func $f)) (core func (canon lower (func $f)))
+                     (type $r (resource (rep i32))) (core func (canon resource.drop $r)))";
+        assert!(!needs(sync).concurrency);
+        let text = needs("(component (type (future u8)))").beyond(&Needs::default()).unwrap();
+        assert_eq!(text, "component-model async, which no component needed at boot");
     }
 
     #[test]

@@ -130,12 +130,12 @@ impl Runtime {
     /// Builds the engine and starts the lanes and the ticker.
     pub fn new(config: &RuntimeConfig, sink: SharedSink) -> Result<Self, RuntimeError> {
         let io = |what| move |source| RuntimeError::Io { what, source };
-        let Built { engine, capacity, room } = engine::build(config)?;
+        let Built { engine, capacity, room, code } = engine::build(config)?;
         let linker = link(&engine);
         let pool = Pool::of(&engine, &capacity);
         let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
-        let loader = Loader::new(config, engine, linker, capacity.allocator, room, sink)
+        let loader = Loader::new(config, engine, linker, code, room, sink)
             .map_err(io("open the compile cache"))?;
         let executor = Executor {
             ticker: Arc::new(ticker),

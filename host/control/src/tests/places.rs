@@ -54,6 +54,7 @@ fn those_who_hold_connections_and_show_no_token_keep_nobody_out() {
     // The one that had shown the token has its place, and the oldest of the others have not.
     assert_eq!(known.ask("GET", "/agents", TOKEN, "").status, 200);
     assert!(held[0].is_hung_up() && held[1].is_hung_up() && held[2].is_hung_up());
+    assert!(rig.refusals().is_empty());
 }
 
 /// Waits for a moment, and says whether the server has not hung up.

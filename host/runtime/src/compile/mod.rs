@@ -30,7 +30,7 @@ use wasmtime::Engine;
 
 use crate::RuntimeConfig;
 use crate::aot::Format;
-use crate::engine::{Allocator, CodeSettings};
+use crate::engine::CodeSettings;
 pub(crate) use cancel::{Cancel, Stopped};
 pub use child::CompilerProgram;
 use order::Order;
@@ -153,11 +153,11 @@ impl Drop for Taken {
 }
 
 impl Compiler {
-    /// One for an engine that was built with `config` and got `allocator`.
+    /// One for an engine that was built with `config` and runs code of `code`.
     pub(crate) fn new(
         config: &RuntimeConfig,
         engine: &Engine,
-        allocator: Allocator,
+        code: CodeSettings,
     ) -> io::Result<Self> {
         let CompileConfig { program, threads, memory_bytes, cpu, .. } = &config.compiler;
         let format = Format::of(engine);
@@ -168,7 +168,7 @@ impl Compiler {
             Some(program) => {
                 let order = Order {
                     parent: std::process::id(),
-                    settings: CodeSettings::of(config, allocator),
+                    settings: code,
                     engine_hash: format.engine_hash(),
                     threads: *threads,
                     memory_bytes: full.memory_bytes,
@@ -262,13 +262,14 @@ fn threads_here(threads: usize) -> io::Result<ThreadPool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Built;
 
     fn compiler(memory_mb: u64, cpu: Duration) -> Compiler {
         let mut config = RuntimeConfig { pooling: false, ..RuntimeConfig::default() };
         config.compiler.memory_bytes = memory_mb << 20;
         config.compiler.cpu = cpu;
-        let engine = Engine::default();
-        Compiler::new(&config, &engine, Allocator::OnDemand).unwrap()
+        let Built { engine, code, .. } = crate::engine::build(&config).unwrap();
+        Compiler::new(&config, &engine, code).unwrap()
     }
 
     #[test]
