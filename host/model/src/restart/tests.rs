@@ -96,7 +96,16 @@ fn ends_of_an_earlier_run_count_by_the_wall_clock() {
     let attempts =
         |uptime_s| state.attempts_in_window(&rules, now, Some(Duration::from_secs(uptime_s)));
     assert_eq!(attempts(1), 2, "the first is too old");
-    assert_eq!(attempts(1 + rules.window.as_secs()), 1, "and now that of this run as well");
+    assert_eq!(attempts(1 + rules.window.as_secs()), 0, "all are as old as this run at least");
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_between_two_runs_makes_no_crash_looper() {
+    let rules = rules(RestartPolicy::Transient);
+    let day = 86_400;
+    let ends = (0..rules.max_restarts).map(|n| crash(day + i64::from(n), "f").into()).collect();
+    let mut state = RestartState { ends, ..RestartState::default() };
+    backoff(&state.after(&rules, crash_after(rules.window.as_secs(), 0), SHORT, 1.0));
 }
 
 #[test]
