@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "servers of tests end with their runtime")]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

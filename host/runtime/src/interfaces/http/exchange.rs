@@ -148,11 +148,10 @@ pub(super) async fn send(
         }
     };
     let response = timeout(times.first_byte, response).await;
-    let mut response = response.map_err(|_| Error::ConnectionReadTimeout)?.map_err(|error| {
+    let mut response = response.map_err(|_| Error::ConnectionReadTimeout)?.inspect_err(|_| {
         if interim.is_too_many() {
             agent.refused(&format_args!("its server sent more than {MAX_INTERIM} interim answers"));
         }
-        error
     })?;
     // Whoever still writes the body may do so.
     let _ = answered.send(());
