@@ -107,21 +107,23 @@ fn at(address: SocketAddr) -> String {
 #[test]
 fn the_client_commands_speak_tls_and_use_proxies() {
     let dir = tempfile::tempdir().expect("make a directory");
-    let host = Host::builder().start().ready();
+    let allowed = "[server]\nallowed_hosts = [\"town.invalid\"]";
+    let host = Host::builder().toml(allowed).start().ready();
+    let token = ("BULKHEAD_CONTROL_TOKEN", host.client().token().unwrap_or_default());
     let (encrypted, authority) = servers::tls("town.invalid", host.address());
     let (proxy, asked) = servers::proxy(encrypted);
     let authority = write(dir.path(), "ca.pem", &authority);
     let proxy = format!("http://{proxy}");
     let url = "https://town.invalid";
-    let (ok, text) = ps(url, &["--ca-file", &authority], &[("HTTPS_PROXY", &proxy)]);
+    let (ok, text) = ps(url, &["--ca-file", &authority], &[token, ("HTTPS_PROXY", &proxy)]);
     assert!(ok && serde_json::from_str::<Value>(&text).is_ok(), "{text}");
     assert_eq!(asked.all()[0].head[0], "CONNECT town.invalid:443 HTTP/1.1");
-    let (ok, text) = ps(url, &[], &[("HTTPS_PROXY", &proxy), ("SSL_CERT_FILE", &authority)]);
+    let (ok, text) = ps(url, &[], &[token, ("HTTPS_PROXY", &proxy), ("SSL_CERT_FILE", &authority)]);
     assert!(ok, "{text}");
-    let (ok, text) = ps(url, &[], &[("HTTPS_PROXY", &proxy)]);
+    let (ok, text) = ps(url, &[], &[token, ("HTTPS_PROXY", &proxy)]);
     assert!(!ok && text.contains("certificate"), "{text}");
     let local = format!("http://{}", host.address());
-    let (ok, text) = ps(&local, &[], &[("HTTP_PROXY", "http://127.0.0.1:1")]);
+    let (ok, text) = ps(&local, &[], &[token, ("HTTP_PROXY", "http://127.0.0.1:1")]);
     assert!(ok, "this machine needs no proxy: {text}");
     host.finish();
 }
