@@ -1,5 +1,7 @@
 //! A conversation with a model over real HTTP, tools, and what happens when the model fails.
 
+mod oddities;
+
 use harness::{
     Host, HostBuilder, ModelServer, Trial, Value, files, json, model_server, model_server_with_key,
 };

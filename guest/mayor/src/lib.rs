@@ -162,8 +162,8 @@ impl Session {
         for _ in 0..self.max_tool_rounds.saturating_add(1) {
             let so_far: Vec<&chat::Message> =
                 std::iter::once(&self.system).chain(history.messages()).chain(&exchange).collect();
-            let answer = self.client.complete(&so_far, &self.tools)?.message;
-            let text = answer.text().to_owned();
+            let reply = self.client.complete(&so_far, &self.tools)?;
+            let (text, answer) = (reply.text(), reply.message);
             let calls = answer.tool_calls.clone();
             exchange.push(answer);
             if calls.is_empty() {

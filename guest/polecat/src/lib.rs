@@ -146,7 +146,7 @@ impl Session {
         task.shorten(self.max_transcript_bytes);
         let so_far: Vec<&chat::Message> =
             std::iter::once(&self.system).chain(&task.messages).collect();
-        let answer = self.client.complete(&so_far, &self.tools)?.message;
+        let answer = self.client.complete(&so_far, &self.tools)?;
         task.rounds += 1;
         let outcome = self.act(task, answer);
         if outcome.next == Next::Done {
@@ -157,8 +157,8 @@ impl Session {
         Ok(outcome)
     }
 
-    fn act(&self, task: &mut Task, answer: chat::Message) -> Outcome {
-        let text = answer.text().to_owned();
+    fn act(&self, task: &mut Task, reply: chat::Reply) -> Outcome {
+        let (text, answer) = (reply.text(), reply.message);
         let calls = answer.tool_calls.clone();
         task.messages.push(answer);
         if calls.is_empty() {

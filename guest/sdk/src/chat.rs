@@ -11,7 +11,9 @@
 //! # Ok::<(), bulkhead_guest::AgentError>(())
 //! ```
 //!
-//! Answers are asked for as a stream; a server that answers in one piece is understood too.
+//! Answers are asked for as a stream; a server that answers in one piece is understood too, and what an answer is
+//! counts by its bytes. It is complete at its finish reason, whatever the connection does then. One that was cut, by the
+//! connection or by a limit of the model, is never taken for a whole one: see [`Error::BadAnswer`] and [`Reply::cut`].
 //!
 //! | config key | meaning | default |
 //! | --- | --- | --- |
@@ -20,10 +22,16 @@
 //! | `model.name` | the model, unless the settings name one | required then |
 //! | `model.timeout-ms` | for one completion; the turn's deadline bounds it as well | 120000 |
 //! | `model.retries` | repeats after a failure that may pass | 2 |
+//! | `model.max-wait-ms` | longest `Retry-After` that is waited for; the turn's deadline bounds it as well | 60000 |
 //! | `model.max-answer-bytes` | for one answer as it comes over the wire | 4194304 |
 
 mod assembly;
+mod calls;
 mod client;
+#[cfg(test)]
+mod noise;
+mod retry_after;
+mod wire;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -163,16 +171,47 @@ impl Serialize for Tool {
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// Text, tool calls, or both; never neither.
+    /// Text, tool calls, or both. Neither only after the result of a tool, when the model has nothing more to say.
     pub message: Message,
     /// Why the model stopped: `stop`, `tool_calls`, `length`, …
     pub finish_reason: Option<String>,
+    /// Why the answer ends before its end, if it does: the message is what there is of it. A tool call that was not
+    /// whole is left out.
+    pub cut: Option<&'static str>,
     /// What it cost, if the server says so.
     pub usage: Option<Usage>,
 }
 
+impl Reply {
+    /// The text for a person: one that was cut says so.
+    pub fn text(&self) -> String {
+        let text = self.message.text();
+        match self.cut {
+            Some(cut) => format!("{text}\n\n[cut off: {cut}]"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// Reads an answer that was received, in parts of so many bytes, as [`Client`] reads one that comes. For tests and
+/// fuzzing; an error says what is wrong with it.
+pub fn read_answer(bytes: &[u8], part_bytes: usize) -> Result<Reply, String> {
+    let mut wire = wire::Wire::default();
+    let read = |wire: &mut wire::Wire| {
+        for part in bytes.chunks(part_bytes.max(1)) {
+            wire.push(part)?;
+            if wire.is_complete() {
+                return Ok(());
+            }
+        }
+        wire.end().map(|_| ())
+    };
+    let read = read(&mut wire).and_then(|()| wire.finish(false));
+    read.map_err(|problem| problem.to_string())
+}
+
 /// Tokens of one completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Read.
     #[serde(default)]

@@ -209,7 +209,41 @@ impl Response {
 
     /// Reads the body as server-sent events, as they come.
     pub fn events(self) -> Events {
-        Events { lines: self.lines(), parser: sse::Parser::default() }
+        let lines = Lines { body: self.body, lines: sse::Lines::of_events(), ended: false };
+        Events { lines, parser: sse::Parser::default() }
+    }
+
+    /// Reads the body in parts, as they come.
+    pub fn parts(self) -> Parts {
+        Parts { body: self.body, ended: false }
+    }
+}
+
+/// Iterates over the parts of a body. Ends after an error.
+#[derive(Debug)]
+pub struct Parts {
+    body: Body,
+    ended: bool,
+}
+
+impl Parts {
+    /// What has not come this long from now does not come: the next part is an [`ErrorKind::Timeout`] then. Never makes
+    /// the exchange longer.
+    pub fn end_within(&mut self, time: Duration) {
+        self.body.end_within(time);
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Result<Vec<u8>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let part = self.body.read().transpose();
+        self.ended = !matches!(part, Some(Ok(_)));
+        part
     }
 }
 

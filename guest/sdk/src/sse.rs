@@ -64,7 +64,7 @@ impl Parser {
     }
 }
 
-/// Cuts bytes into lines, which may end in LF, CR LF, or the end of the stream.
+/// Cuts bytes into lines, which may end in LF, CR LF, or the end of the stream; those of events also in CR.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
@@ -72,9 +72,18 @@ pub struct Lines {
     taken: usize,
     /// Bytes before this were looked at and hold no line end.
     searched: usize,
+    /// A CR alone ends a line as well.
+    cr_ends: bool,
+    /// A LF that comes now belongs to the CR before it.
+    after_cr: bool,
 }
 
 impl Lines {
+    /// Lines of server-sent events.
+    pub fn of_events() -> Self {
+        Self { cr_ends: true, ..Self::default() }
+    }
+
     /// Adds what came from the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.taken > 0 {
@@ -92,12 +101,19 @@ impl Lines {
 
     /// The next complete line, without its end.
     pub fn next_line(&mut self) -> Option<String> {
-        let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+        if self.after_cr && self.taken < self.buffer.len() {
+            self.after_cr = false;
+            self.taken += usize::from(self.buffer[self.taken] == b'\n');
+            self.searched = self.searched.max(self.taken);
+        }
+        let ends = |byte: &u8| *byte == b'\n' || (self.cr_ends && *byte == b'\r');
+        let found = self.buffer[self.searched..].iter().position(ends);
         let Some(end) = found.map(|offset| self.searched + offset) else {
             self.searched = self.buffer.len();
             return None;
         };
         let line = text(&self.buffer[self.taken..end]);
+        self.after_cr = self.buffer[end] == b'\r';
         self.taken = end + 1;
         self.searched = self.taken;
         Some(line)
@@ -105,8 +121,11 @@ impl Lines {
 
     /// The rest after the end of the stream, if there is any.
     pub fn finish(&mut self) -> Option<String> {
-        let rest = std::mem::take(&mut self.buffer).split_off(self.taken);
-        *self = Self::default();
+        let mut rest = std::mem::take(&mut self.buffer).split_off(self.taken);
+        if self.after_cr && rest.first() == Some(&b'\n') {
+            rest.remove(0);
+        }
+        *self = Self { cr_ends: self.cr_ends, ..Self::default() };
         (!rest.is_empty()).then(|| text(&rest))
     }
 }
@@ -122,7 +141,8 @@ mod tests {
 
     /// Feeds a stream in pieces of `size` bytes.
     fn events(stream: &[u8], size: usize) -> Vec<Event> {
-        let (mut lines, mut parser, mut events) = (Lines::default(), Parser::default(), Vec::new());
+        let (mut lines, mut parser, mut events) =
+            (Lines::of_events(), Parser::default(), Vec::new());
         for piece in stream.chunks(size) {
             lines.push(piece);
             while let Some(line) = lines.next_line() {
@@ -151,8 +171,11 @@ mod tests {
             event("done", "a\nb", Some("7")),
             event("message", "x\n", Some("7")),
         ];
+        let with_cr =
+            String::from_utf8(stream.to_vec()).unwrap().replace("\r\n", "\n").replace('\n', "\r");
         for size in 1..=stream.len() {
             assert_eq!(events(stream, size), wanted, "pieces of {size} bytes");
+            assert_eq!(events(with_cr.as_bytes(), size), wanted, "pieces of {size} bytes, CR");
         }
     }
 
@@ -164,6 +187,13 @@ mod tests {
     #[test]
     fn the_last_event_may_miss_its_empty_line() {
         assert_eq!(events(b"data: [DONE]", 64), [event("message", "[DONE]", None)]);
+    }
+
+    #[test]
+    fn a_cr_in_other_lines_is_text() {
+        let mut lines = Lines::default();
+        lines.push(b"10%\r20%\r\n");
+        assert_eq!(lines.next_line().as_deref(), Some("10%\r20%"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Asks the model's server.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::assembly::{Assembly, Problem, error_text};
-use super::{Message, Reply, Tool};
+use super::assembly::{Problem, error_text};
+use super::retry_after::retry_after;
+use super::wire::Wire;
+use super::{Message, Reply, Role, Tool};
 use crate::config::{self, ConfigError};
 use crate::{AgentError, host, http};
 
@@ -15,6 +17,15 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 
 /// After this many the pause stays the same: 16 s.
 const MAX_DOUBLINGS: u32 = 6;
+
+/// After an answer, for what it cost. Nothing else is waited for.
+const AFTER_ANSWER: Duration = Duration::from_millis(250);
+
+/// What another attempt needs at least, after a pause that the server asked for.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// One host call waits no longer than this; see [`http`].
+const SLEEP_SLICE: Duration = Duration::from_secs(1);
 
 /// Of a server's own error text, so that it fits into a log line.
 const MAX_ERROR_CHARS: usize = 300;
@@ -30,6 +41,8 @@ struct Settings {
     timeout_ms: u64,
     #[serde(default = "default_retries")]
     retries: u32,
+    #[serde(default = "default_max_wait_ms")]
+    max_wait_ms: u64,
     #[serde(default = "default_max_answer_bytes")]
     max_answer_bytes: usize,
 }
@@ -40,6 +53,10 @@ fn default_timeout_ms() -> u64 {
 
 fn default_retries() -> u32 {
     2
+}
+
+fn default_max_wait_ms() -> u64 {
+    60_000
 }
 
 fn default_max_answer_bytes() -> usize {
@@ -62,10 +79,12 @@ pub enum Error {
     Refused {
         /// Where.
         url: String,
-        /// The HTTP status; 200 when the error came in the middle of a stream.
+        /// The HTTP status, or the one that an error in the middle of a stream names; else 200 there.
         status: u16,
         /// The server's own words, cut.
         message: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The answer is not what a completion looks like.
     BadAnswer {
@@ -149,19 +168,30 @@ impl Client {
                 }
             });
             let Err(error) = result else { return result };
-            let pause = FIRST_BACKOFF * 2_u32.saturating_pow(attempt.min(MAX_DOUBLINGS));
-            let worth_it = attempt < self.settings.retries
-                && error.is_transient()
-                && !handed_on
-                // Another attempt needs some time after the pause.
-                && pause * 4 < host::deadline();
-            if !worth_it {
+            let Some(pause) = self.pause(&error, attempt, host::deadline()) else {
+                return Err(error);
+            };
+            if attempt >= self.settings.retries || !error.is_transient() || handed_on {
                 return Err(error);
             }
             let pause_ms = pause.as_millis();
             crate::warn!("model call failed, trying again", error = error, pause_ms = pause_ms);
-            std::thread::sleep(pause);
+            sleep(pause);
             attempt += 1;
+        }
+    }
+
+    /// How long to wait before the next attempt; none: another is not worth it in the time that is left.
+    fn pause(&self, error: &Error, attempt: u32, left: Duration) -> Option<Duration> {
+        let own = FIRST_BACKOFF * 2_u32.saturating_pow(attempt.min(MAX_DOUBLINGS));
+        match error {
+            Error::Refused { retry_after: Some(asked), .. } => {
+                let most = Duration::from_millis(self.settings.max_wait_ms);
+                let pause = own.max(*asked);
+                (*asked <= most && pause + ATTEMPT < left).then_some(pause)
+            }
+            // Another attempt needs some time after the pause.
+            _ => (own * 4 < left).then_some(own),
         }
     }
 
@@ -176,6 +206,7 @@ impl Client {
             .timeout(Duration::from_millis(self.settings.timeout_ms))
             .max_body_bytes(self.settings.max_answer_bytes)
             .header("accept", "text/event-stream, application/json")
+            .header("accept-encoding", "identity")
             .json(&body)
             .map_err(Error::Unreachable)?;
         if let Some(key) = self.settings.api_key.as_deref().filter(|key| !key.is_empty()) {
@@ -185,60 +216,86 @@ impl Client {
         if !(200..=299).contains(&response.status()) {
             return Err(self.refused(response));
         }
-        self.read(response, on_text)
+        // After the result of a tool a model may have nothing more to say.
+        let may_be_silent = messages.last().is_some_and(|message| message.role == Role::Tool);
+        self.read(response, may_be_silent, on_text)
     }
 
     fn read(
         &self,
         response: http::Response,
+        may_be_silent: bool,
         on_text: &mut dyn FnMut(&str),
     ) -> Result<Reply, Error> {
-        let kind = response.header("content-type").unwrap_or_default();
-        let streamed = kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
-        let mut assembly = Assembly::default();
-        let mut hand_on = |text: String| {
-            if !text.is_empty() {
-                on_text(&text);
+        let (mut wire, mut parts) = (Wire::default(), response.parts());
+        while !wire.is_complete() {
+            if wire.is_answered() {
+                parts.end_within(AFTER_ANSWER);
             }
-        };
-        if streamed {
-            for event in response.events() {
-                let event = event.map_err(Error::Unreachable)?;
-                hand_on(assembly.event(&event.data).map_err(|problem| self.bad(problem))?);
-                if assembly.is_complete() {
+            let added = match parts.next() {
+                Some(Ok(bytes)) => wire.push(&bytes),
+                // Whatever the connection does, the answer is here.
+                Some(Err(_)) if wire.is_answered() => break,
+                Some(Err(error)) => return Err(self.broken_off(error, wire.has_begun())),
+                None => {
+                    self.hand_on(wire.end(), on_text)?;
                     break;
                 }
-            }
-        } else {
-            let json = response.bytes().map_err(Error::Unreachable)?;
-            hand_on(assembly.document(&json).map_err(|problem| self.bad(problem))?);
+            };
+            self.hand_on(added, on_text)?;
         }
-        assembly.finish().map_err(|problem| self.bad(problem))
+        wire.finish(may_be_silent).map_err(|problem| self.bad(problem))
+    }
+
+    fn hand_on(
+        &self,
+        added: Result<String, Problem>,
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let text = added.map_err(|problem| self.bad(problem))?;
+        if !text.is_empty() {
+            on_text(&text);
+        }
+        Ok(())
+    }
+
+    /// The connection ended before the answer did.
+    fn broken_off(&self, error: http::Error, has_begun: bool) -> Error {
+        match error.kind {
+            http::ErrorKind::Broken(why) if has_begun => {
+                let problem = format!("it is cut off in the middle: {why}");
+                Error::BadAnswer { url: self.url(), problem, cut_off: true }
+            }
+            _ => Error::Unreachable(error),
+        }
     }
 
     fn refused(&self, response: http::Response) -> Error {
         let status = response.status();
+        let retry_after = retry_after(&|name| response.header(name), std::time::SystemTime::now());
         // The status says enough when the text cannot be read.
         let text = response.text().unwrap_or_default();
         let message = match serde_json::from_str::<serde_json::Value>(&text) {
-            Ok(json) => error_text(json.get("error").unwrap_or(&json)),
+            Ok(json) => {
+                // Some put it into a list.
+                let json = json.get(0).unwrap_or(&json);
+                error_text(json.get("error").unwrap_or(json))
+            }
             Err(_) => text,
         };
-        Error::Refused { url: self.url(), status, message: self.clean(&message) }
+        Error::Refused { url: self.url(), status, message: self.clean(&message), retry_after }
     }
 
     fn bad(&self, problem: Problem) -> Error {
         let url = self.url();
         match problem {
-            Problem::Reported(message) => {
-                Error::Refused { url, status: 200, message: self.clean(&message) }
+            Problem::Reported(message, status) => {
+                let (status, message) = (status.unwrap_or(200), self.clean(&message));
+                Error::Refused { url, status, message, retry_after: None }
             }
-            Problem::CutOff => {
-                let problem = "ends in the middle".to_owned();
-                Error::BadAnswer { url, problem, cut_off: true }
-            }
-            Problem::Malformed(problem) => {
-                Error::BadAnswer { url, problem: self.clean(&problem), cut_off: false }
+            Problem::CutOff | Problem::Malformed(_) => {
+                let cut_off = problem == Problem::CutOff;
+                Error::BadAnswer { url, problem: self.clean(&problem.to_string()), cut_off }
             }
         }
     }
@@ -268,8 +325,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "no answer from the model: {error}"),
-            Self::Refused { url, status, message } => {
-                write!(f, "model at {url} refused with status {status}: {message}")
+            Self::Refused { url, status, message, retry_after } => {
+                write!(f, "model at {url} refused with status {status}: {message}")?;
+                match retry_after {
+                    Some(time) => write!(f, " (it asks to wait {} ms)", time.as_millis()),
+                    None => Ok(()),
+                }
             }
             Self::BadAnswer { url, problem, .. } => {
                 write!(f, "model at {url} gave an answer that is not usable: {problem}")
@@ -295,6 +356,18 @@ impl From<Error> for AgentError {
             Error::BadAnswer { .. } => "model-bad-answer",
         };
         Self::failed(code, error.to_string())
+    }
+}
+
+/// Sleeps in slices, because the host bounds each of its calls.
+fn sleep(time: Duration) {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(SLEEP_SLICE));
     }
 }
 
@@ -334,11 +407,31 @@ mod tests {
 
     #[test]
     fn a_key_that_the_server_quotes_is_taken_out() {
-        let error = client(None).unwrap().bad(Problem::Reported("bad key sk-secret".into()));
+        let error = client(None).unwrap().bad(Problem::Reported("bad key sk-secret".into(), None));
         let error = AgentError::from(error);
         assert!(!error.message.contains("sk-secret"), "{}", error.message);
         assert!(error.message.contains("http://localhost:9100"), "{}", error.message);
         assert!(!error.fatal);
+    }
+
+    #[test]
+    fn what_a_server_asks_for_is_waited_for_within_a_bound() {
+        let client = client(None).unwrap();
+        let after = |seconds| Error::Refused {
+            url: String::new(),
+            status: 429,
+            message: String::new(),
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
+        let (seconds, left) = (Duration::from_secs, Duration::from_secs(300));
+        assert_eq!(client.pause(&after(3), 0, left), Some(seconds(3)));
+        assert_eq!(client.pause(&after(0), 1, left), Some(FIRST_BACKOFF * 2));
+        assert_eq!(client.pause(&after(61), 0, left), None);
+        assert_eq!(client.pause(&after(3), 0, seconds(4)), None);
+        assert!(after(61).to_string().contains("61000 ms"));
+        let cut = client.bad(Problem::CutOff);
+        assert_eq!(client.pause(&cut, 0, left), Some(FIRST_BACKOFF));
+        assert_eq!(client.pause(&cut, 0, FIRST_BACKOFF * 4), None);
     }
 
     #[test]

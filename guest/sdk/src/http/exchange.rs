@@ -187,6 +187,11 @@ impl Body {
         Ok(Some(part))
     }
 
+    /// Bounds what is left.
+    pub(super) fn end_within(&mut self, time: Duration) {
+        self.limits.until = self.limits.until.min(Instant::now() + time);
+    }
+
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
         self.origin.error(kind)
     }
@@ -203,6 +208,10 @@ impl fmt::Debug for Body {
 }
 
 fn next_part(stream: &InputStream, limits: &Limits) -> Result<Option<Vec<u8>>, ErrorKind> {
+    // One that never falls silent must not keep the exchange open.
+    if limits.until <= Instant::now() {
+        return Err(ErrorKind::Timeout { phase: Phase::Body, after: limits.total });
+    }
     loop {
         match stream.read(READ_BYTES) {
             Ok(part) if part.is_empty() => limits.wait(&stream.subscribe(), Phase::Body)?,
