@@ -15,6 +15,8 @@ mod flapping;
 mod goodbye;
 #[path = "town/merge.rs"]
 mod merge;
+#[path = "town/one_of_ten.rs"]
+mod one_of_ten;
 #[path = "town/secrets.rs"]
 mod secrets;
 #[path = "town/snapshots.rs"]

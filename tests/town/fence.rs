@@ -51,7 +51,7 @@ fn check_newer(town: &TownServer, newer: &Host) {
 #[test]
 fn the_older_one_hears_of_it_once_and_is_silent_from_then_on() {
     let town = town();
-    let (older, newer) = two(&town, "");
+    let (older, newer) = two(&town, "[town]\non_fenced = \"run\"");
     let fenced = older.wait_for_line("the fence", |line| line["event"] == "town.fenced");
     assert_eq!(fenced["level"], "error", "{fenced}");
     assert_eq!(fenced["newerRunId"], run_id(&newer), "{fenced}");
@@ -121,5 +121,20 @@ fn a_goodbye_of_the_newest_is_heard() {
     assert_eq!(said["containerInstanceId"], json!(run), "{said}");
     assert!(said["reason"].as_str().is_some_and(|reason| reason.contains("SIGTERM")), "{said}");
     assert_eq!(kept(&town, |kept| kept.contexts["ann"]["agentId"].clone()), "ann");
+    check(&town);
+}
+
+#[test]
+fn the_older_one_drains_itself_unless_it_is_told_to_run_on() {
+    let town = town();
+    let (older, newer) = two(&town, "");
+    older.wait_for_line("the fence", |line| line["event"] == "town.fenced");
+    let lines = older.ends_with(0);
+    let intent = lines.iter().find(|line| line["event"] == "container.stop_intent");
+    assert_eq!(intent.expect("a line")["by"], "town.fenced");
+    let drained = lines.iter().find(|line| line["event"] == "container.drained");
+    assert_eq!(drained.expect("a line")["killed"], 0, "{drained:?}");
+    check_newer(&town, &newer);
+    newer.finish();
     check(&town);
 }

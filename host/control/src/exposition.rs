@@ -188,6 +188,8 @@ impl Page<'_> {
         self.gauges("bulkhead_town_waiting", help, None, "what", &town.waiting)?;
         let help = "What the town was to be told and will not be.";
         self.counters("bulkhead_town_dropped", help, "what", &town.dropped)?;
+        let help = "Calls about an agent that are not tried any more.";
+        self.counters("bulkhead_town_given_up", help, "call", &town.given_up)?;
         let help = "1 while the town answers.";
         self.gauge("bulkhead_town_reachable", help, None, u32::from(town.reachable))?;
         let help = "1 when a newer run serves the town.";

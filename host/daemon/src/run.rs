@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::cli::{Interrupt, RunArgs};
-use crate::config::{self, Settings};
+use crate::config::{self, OnFenced, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
@@ -45,6 +45,9 @@ const AT_BOOT: Duration = Duration::from_millis(100);
 
 /// Time for the last log lines.
 const FLUSHING: Duration = Duration::from_secs(5);
+
+/// Who asks for the end when a newer run serves the town.
+const FENCED: &str = "town.fenced";
 
 /// The configuration with what the command line says over it.
 pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
@@ -100,6 +103,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let by = waiting.block_on(async {
         tokio::select! {
             by = signals.next() => by,
+            () = fenced(&host, settings.on_fenced) => FENCED,
             never = get_ready(&host, booted) => match never {},
             never = faults::strike(args.inject_fault, &spawner) => match never {},
         }
@@ -108,7 +112,10 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let plan = plan(by, &settings);
     host.sink.record(Event::StopIntent {
         by: by.into(),
-        reason: "a signal asked for it".into(),
+        reason: match by {
+            FENCED => "a newer run serves the town".into(),
+            _ => "a signal asked for it".into(),
+        },
         drain_ms: Some(millis(plan.settle + plan.stop)),
     });
     host.recorder.reached(RunState::Draining);
@@ -224,11 +231,20 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     std::future::pending().await
 }
 
-/// SIGTERM lets the agents finish what they are at, SIGINT where the configuration says so. The others come from a
+/// Resolves when a newer run serves the town, and this one is to end then.
+async fn fenced(host: &Host, on_fenced: OnFenced) {
+    match &host.town {
+        Some(town) if on_fenced == OnFenced::Drain => town.handle().fenced().await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// SIGTERM and the fence let the agents finish what they are at, SIGINT where the configuration says so. The others come from a
 /// terminal: somebody waits.
 fn plan(by: &str, settings: &Settings) -> DrainPlan {
     let stop = settings.shutdown.min(settings.drain);
-    let drains = by == "SIGTERM" || (by == "SIGINT" && settings.sigint == Interrupt::Drain);
+    let drains =
+        matches!(by, "SIGTERM" | FENCED) || (by == "SIGINT" && settings.sigint == Interrupt::Drain);
     let settle = if drains { settings.drain - stop } else { Duration::ZERO };
     DrainPlan { settle, stop }
 }

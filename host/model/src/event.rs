@@ -406,6 +406,33 @@ pub enum Event {
         /// All of this run.
         total: u64,
     },
+    /// What a call was to tell of an agent, or to get for it, is not tried any more: the town answers others, and has
+    /// not taken this for too long.
+    #[serde(rename = "town.call_given_up")]
+    TownCallGivenUp {
+        /// Which call, for example `completed`.
+        call: &'static str,
+        /// Which agent.
+        agent_id: AgentId,
+        /// How often it was made.
+        attempts: u32,
+        /// For how long.
+        tried_ms: u64,
+        /// What went wrong the last time.
+        message: String,
+    },
+    /// A call that the town need not have was refused, and is not made again in this run.
+    #[serde(rename = "town.call_switched_off")]
+    TownCallSwitchedOff {
+        /// Which call, for example `pending_nudges`.
+        call: &'static str,
+        /// HTTP status of the refusal.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// For which agent; without it: for all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent_id: Option<AgentId>,
+    },
     /// A diagnostic of the host itself or of a library.
     #[serde(rename = "container.log")]
     HostLog {

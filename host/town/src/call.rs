@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Method;
 
 /// One call of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     RegistryGet,
     RegistryPost,
@@ -76,6 +76,32 @@ impl Call {
             Self::RegistryGet | Self::SnapshotGet | Self::PendingNudges => Method::GET,
             _ => Method::POST,
         }
+    }
+
+    /// Whether the town need not have it: nothing that it has to know depends on it.
+    pub(crate) fn is_optional(self) -> bool {
+        match self {
+            Self::ContainerHeartbeat
+            | Self::SnapshotPost
+            | Self::AgentEvents
+            | Self::PendingNudges
+            | Self::NudgeDelivered
+            | Self::EvictionContext => true,
+            Self::RegistryGet
+            | Self::RegistryPost
+            | Self::Heartbeat
+            | Self::ContainerReady
+            | Self::ContainerEviction
+            | Self::RefreshToken
+            | Self::SnapshotGet
+            | Self::Completed => false,
+        }
+    }
+
+    /// Whether another token is asked for when it is refused with 401. Of the optional ones only that which is made
+    /// when no other is.
+    pub(crate) fn renews(self) -> bool {
+        self == Self::ContainerHeartbeat || !(self.is_optional() || self == Self::RefreshToken)
     }
 
     pub(crate) fn repeat(self) -> Repeat {

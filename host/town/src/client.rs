@@ -13,8 +13,8 @@
 //! as unreachable.
 
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::AcqRel;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ use crate::address::{Paths, segment};
 use crate::call::{Call, Payload, Repeat};
 use crate::fault::{Cause, Fault};
 use crate::figures::{Counters, Droppable};
+use crate::optional::{Optional, SwitchedOff};
 use crate::token::{self, Current, Token};
 use crate::transport::{Reply, Transport};
 
@@ -64,6 +65,9 @@ pub(crate) struct Client {
     /// For a call without a deadline of its own.
     pub(crate) patience: Duration,
     pub(crate) fenced: watch::Sender<bool>,
+    pub(crate) optional: Optional,
+    /// Answers so far, whatever they were.
+    answers: AtomicU64,
     /// Since when the town is silent.
     silent_since: Mutex<Option<Instant>>,
     told_fence: AtomicBool,
@@ -107,6 +111,8 @@ impl Client {
             context,
             patience,
             fenced: watch::Sender::new(false),
+            optional: Optional::default(),
+            answers: AtomicU64::new(0),
             silent_since: Mutex::default(),
             told_fence: AtomicBool::new(false),
         }
@@ -147,7 +153,11 @@ impl Client {
         about: Option<&About>,
         within: Duration,
     ) -> Result<Reply, Fault> {
-        let mut attempts = 0;
+        let agent = about.map(|about| &about.agent_id);
+        if self.optional.is_off(call, agent) {
+            return Err(Fault::switched_off());
+        }
+        let (mut attempts, answers) = (0, self.answers.load(Relaxed));
         let deadline = Deadline::now() + within;
         let result = self.attempt(call, path, &payload, about, deadline, &mut attempts).await;
         // A snapshot that is not there is an answer.
@@ -159,13 +169,53 @@ impl Client {
             other => other,
         };
         self.counters.count(call, result.as_ref().map(|_| ()));
-        if let Err(fault) = &result {
-            if fault.cause.is_silence() {
-                self.is_silent(fault);
+        match &result {
+            Ok(_) => self.optional.taken(call, agent),
+            Err(fault) => {
+                // Who answered others meanwhile is there.
+                if fault.cause.is_silence() && self.answers.load(Relaxed) == answers {
+                    self.is_silent(fault);
+                }
+                self.tell(call, fault, attempts, about);
+                self.switch_off(call, fault, about);
             }
-            self.tell(call, fault, attempts, about);
         }
         result
+    }
+
+    /// Switches an optional call off that is refused, and tells it once.
+    fn switch_off(&self, call: Call, fault: &Fault, about: Option<&About>) {
+        let agent = about.map(|about| &about.agent_id);
+        let off = self.optional.refused(call, agent, fault);
+        if off == SwitchedOff::Nothing {
+            return;
+        }
+        let agent_id = agent.filter(|_| off == SwitchedOff::ForAgent).cloned();
+        let fingerprint = format!("town:switched_off:{}", call.name());
+        // One town may refuse thousands of agents, one after the other.
+        if agent_id.is_none() || self.context.take_repeat(&fingerprint).is_some() {
+            let (call, status) = (call.name(), fault.status);
+            self.sink.record(Event::TownCallSwitchedOff { call, status, agent_id });
+        }
+    }
+
+    /// A call about an agent is not tried any more, after so many tries and this time.
+    pub(crate) fn gave_up(
+        &self,
+        call: Call,
+        agent: &AgentId,
+        attempts: u32,
+        tried_for: Duration,
+        fault: &Fault,
+    ) {
+        self.counters.give_up(call);
+        self.sink.record(Event::TownCallGivenUp {
+            call: call.name(),
+            agent_id: agent.clone(),
+            attempts,
+            tried_ms: millis(tried_for),
+            message: fault.to_string(),
+        });
     }
 
     /// The `data` of an answer. One of another shape is a failed call.
@@ -237,7 +287,7 @@ impl Client {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
-            if fault.status == Some(401) && call != Call::RefreshToken && !renewed {
+            if fault.status == Some(401) && call.renews() && !renewed {
                 renewed = true;
                 if self.renew(token.generation, "unauthorized", deadline).await {
                     continue;
@@ -419,6 +469,7 @@ impl Client {
     }
 
     fn is_heard(&self) {
+        self.answers.fetch_add(1, Relaxed);
         let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since) = since.take() {
             self.sink.record(Event::TownReachable { down_ms: millis(since.elapsed()) });

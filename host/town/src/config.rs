@@ -22,6 +22,8 @@ pub struct TownConfig {
     pub heartbeat: Duration,
     /// One call, all its tries together.
     pub call: Duration,
+    /// How long what the calls about one agent are to tell is tried, while the town answers others.
+    pub give_up: Duration,
 }
 
 /// Why the client cannot be set up.

@@ -124,6 +124,12 @@ impl Fault {
         Self::new(cause, one_line(&chain(error)))
     }
 
+    /// The town does not have it: it was refused before, and nothing was sent.
+    pub(crate) fn switched_off() -> Self {
+        let message = "the call was refused before and is switched off for this run".to_owned();
+        Self { status: Some(404), ..Self::new(Cause::Status, message) }
+    }
+
     /// What hyper says went wrong on a connection that was there.
     pub(crate) fn of_hyper(error: &hyper::Error) -> Self {
         let cause = if error.is_parse_too_large() {

@@ -39,6 +39,8 @@ pub struct Figures {
     pub waiting: Vec<(&'static str, u64)>,
     /// What was lost in this run, by what it is.
     pub dropped: Vec<(&'static str, u64)>,
+    /// How often a call about an agent was given up in this run, by its name. Those that were.
+    pub given_up: Vec<(&'static str, u64)>,
     /// 1 while the town answers, also before the first call.
     pub reachable: bool,
     /// A newer run serves the town.
@@ -52,6 +54,7 @@ pub(crate) struct Counters {
     dropped: [AtomicU64; Droppable::ALL.len()],
     /// Of them, those that a line told.
     told: [AtomicU64; Droppable::ALL.len()],
+    given_up: [AtomicU64; Call::ALL.len()],
 }
 
 impl Counters {
@@ -73,6 +76,17 @@ impl Counters {
         let total = self.dropped[what as usize].load(Relaxed);
         let told = self.told[what as usize].swap(total, Relaxed);
         (total.saturating_sub(told), total)
+    }
+
+    /// A call about an agent is not tried any more.
+    pub(crate) fn give_up(&self, call: Call) {
+        self.given_up[call as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn given_up(&self) -> Vec<(&'static str, u64)> {
+        let all = Call::ALL.iter().zip(&self.given_up);
+        let all = all.map(|(call, count)| (call.name(), count.load(Relaxed)));
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     pub(crate) fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {

@@ -77,8 +77,14 @@ impl Heard {
         }
     }
 
-    /// Leaves an end, also one that could not be told yet.
-    pub(crate) fn end(&self, end: End, client: &Client) {
+    /// Leaves an end, and wakes the one who tells it.
+    fn end(&self, end: End, client: &Client) {
+        self.end_again(end, client);
+        self.ended.notify_one();
+    }
+
+    /// Leaves an end that could not be told yet.
+    pub(crate) fn end_again(&self, end: End, client: &Client) {
         let mut inner = self.lock();
         let is_full = inner.ends.len() >= MAX_ENDS;
         if is_full {
@@ -89,7 +95,6 @@ impl Heard {
         if is_full {
             client.dropped(Droppable::Completions, 1);
         }
-        self.ended.notify_one();
     }
 
     fn is_idle(&self, id: &AgentId, client: &Client) {

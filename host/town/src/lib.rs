@@ -8,10 +8,12 @@
 //!
 //! All of it runs on a thread of its own, `bulkhead-town`: no guest can stall it, and nothing that the town
 //! does or does not do reaches an agent's life. Every call has a deadline, every answer a bound, every queue
-//! too; what is lost is counted and told. A failed call is one line of the log.
+//! too; what is lost is counted and told. A failed call is one line of the log. What the calls about one agent meet is
+//! no other agent's business: each has its own backoff, and an end of it.
 //!
 //! - `address`, `transport`, `fault`: one exchange, and why it came to nothing
 //! - `token`, `client`, `call`: a call with its token, its tries, its fence and its lines
+//! - `optional`: the calls that a town need not have
 //! - `heard`: what happened in the container, until a loop takes it
 //! - `loops`: what is told, one loop a file
 //! - `container`: what the loops need from below
@@ -25,6 +27,7 @@ mod fault;
 mod figures;
 mod heard;
 mod loops;
+mod optional;
 mod service;
 mod supervisor;
 mod token;

@@ -62,7 +62,7 @@ impl Town {
             .map_err(ConfigError::Thread)?;
         let lane = runtime.handle().clone();
         let spawner = Spawner::new(lane, Arc::clone(&sink), Arc::clone(&context));
-        let TownConfig { town_id, api, token, connector, heartbeat, call } = config;
+        let TownConfig { town_id, api, token, connector, heartbeat, call, give_up } = config;
         let paths = Paths::new(&api, &town_id);
         let transport = Transport::new(api.destination, connector, spawner.clone());
         let client = Client::new(transport, paths, token, call, sink, context);
@@ -71,6 +71,7 @@ impl Town {
             heard: Heard::default(),
             town_id,
             heartbeat,
+            give_up,
             closing: watch::Sender::new(false),
             events: Events::default(),
             snapshots: Snapshots::default(),
@@ -174,6 +175,13 @@ impl Handle {
         self.shared.heard.nonce(nonce);
     }
 
+    /// Resolves when a newer run serves the town.
+    pub async fn fenced(&self) {
+        let mut fenced = self.shared.client.fenced.subscribe();
+        // The sender lives as long as this handle.
+        let _ = fenced.wait_for(|fenced| *fenced).await;
+    }
+
     /// The figures now.
     pub fn figures(&self) -> Figures {
         let Shared { client, heard, snapshots, waiting_events, .. } = &*self.shared;
@@ -187,6 +195,7 @@ impl Handle {
                 ("snapshots", snapshots.waiting() as u64),
             ],
             dropped: client.counters.dropped(),
+            given_up: client.counters.given_up(),
             reachable: client.is_reachable(),
             fenced: client.is_fenced(),
         }

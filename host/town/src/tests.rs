@@ -59,6 +59,7 @@ pub(crate) fn client(url: &str, call_ms: u64, change: impl FnOnce(&mut TownConfi
         connector: Connector::default(),
         heartbeat: Duration::from_secs(3600),
         call: Duration::from_millis(call_ms),
+        give_up: Duration::from_secs(600),
     };
     change(&mut config);
     let lines = Arc::new(Lines::default());

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 
-use crate::answer::{Answer, Asked, RUN_ID, answer, text};
+use crate::answer::{AGENT_ID, Answer, Asked, RUN_ID, answer, text};
 use crate::call::{Call, Target};
 use crate::fault::Fault;
 use crate::log::Record;
@@ -172,13 +172,15 @@ fn begin(
     let token = text(&head.headers, AUTHORIZATION.as_str());
     let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let (standing, generation) = state.town(&target.town).tokens.check(token);
-    let fault = state.faults.take(target.call);
+    // Calls about a rig name the agent in a header only.
+    let agent = target.agent.as_deref().or_else(|| text(&head.headers, AGENT_ID));
+    let fault = state.faults.take(target.call, agent);
     let number = state.log.push(Record {
         at_ms: u64::try_from(shared.began.elapsed().as_millis()).unwrap_or(u64::MAX),
         call: target.call,
         path: head.uri.path().to_owned(),
         town: target.town.clone(),
-        agent: target.agent.clone(),
+        agent: agent.map(str::to_owned),
         run_id: text(&head.headers, RUN_ID).map(str::to_owned),
         generation,
         standing,

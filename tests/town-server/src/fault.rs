@@ -127,6 +127,7 @@ impl FromStr for Which {
 pub struct Faults {
     all: Option<Planned>,
     one: BTreeMap<Call, Planned>,
+    of_agents: BTreeMap<(String, Call), Planned>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +147,11 @@ impl Faults {
         }
     }
 
+    /// From now on, until everything is taken back, for calls about this agent.
+    pub fn set_for(&mut self, agent: &str, call: Call, fault: Fault) {
+        self.of_agents.insert((agent.to_owned(), call), Planned { fault, left: None });
+    }
+
     /// From now on well-behaved in these calls.
     pub fn clear(&mut self, which: Which) {
         match which {
@@ -154,8 +160,12 @@ impl Faults {
         }
     }
 
-    /// The fault of a call that comes now. Counts it.
-    pub fn take(&mut self, call: Call) -> Option<Fault> {
+    /// The fault of a call that comes now, about this agent. Counts it.
+    pub fn take(&mut self, call: Call, agent: Option<&str>) -> Option<Fault> {
+        let of_agent = agent.and_then(|agent| self.of_agents.get_mut(&(agent.to_owned(), call)));
+        if let Some(fault) = of_agent.and_then(Planned::take) {
+            return Some(fault);
+        }
         let of_one = self.one.get_mut(&call).and_then(Planned::take);
         of_one.or_else(|| self.all.as_mut()?.take())
     }
@@ -189,10 +199,13 @@ mod tests {
         let mut faults = Faults::default();
         faults.set(Which::All, Fault::Hang, None);
         faults.set(Call::Heartbeat.into(), Fault::Reset, Some(1));
-        assert_eq!(faults.take(Call::Completed), Some(Fault::Hang));
-        assert_eq!(faults.take(Call::Heartbeat), Some(Fault::Reset));
-        assert_eq!(faults.take(Call::Heartbeat), Some(Fault::Hang));
+        faults.set_for("ann", Call::Completed, Fault::NotHttp);
+        assert_eq!(faults.take(Call::Completed, Some("ann")), Some(Fault::NotHttp));
+        assert_eq!(faults.take(Call::Completed, Some("bob")), Some(Fault::Hang));
+        assert_eq!(faults.take(Call::Heartbeat, Some("ann")), Some(Fault::Reset));
+        assert_eq!(faults.take(Call::Heartbeat, None), Some(Fault::Hang));
         faults.clear(Which::All);
-        assert_eq!(faults.take(Call::Heartbeat), None);
+        assert_eq!(faults.take(Call::Heartbeat, None), None);
+        assert_eq!(faults.take(Call::Completed, Some("ann")), None);
     }
 }

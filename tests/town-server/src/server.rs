@@ -99,7 +99,12 @@ impl TownServer {
         self.shared.lock().faults.set(which.into(), fault, Some(times));
     }
 
-    /// From now on well-behaved in these calls.
+    /// From now on calls about one agent go wrong like this.
+    pub fn misbehave_for(&self, agent: &str, call: Call, fault: Fault) {
+        self.shared.lock().faults.set_for(agent, call, fault);
+    }
+
+    /// From now on well-behaved in these calls; [`Which::All`] takes everything back.
     pub fn behave(&self, which: impl Into<Which>) {
         self.shared.lock().faults.clear(which.into());
     }

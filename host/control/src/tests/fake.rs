@@ -110,6 +110,7 @@ impl TownEdge for Fake {
             calls: vec![("heartbeat", "ok", 24), ("heartbeat", "deadline", 25)],
             waiting: vec![("events", 26)],
             dropped: vec![("events", 27)],
+            given_up: vec![("completed", 28)],
             reachable: true,
             fenced: false,
         }

@@ -159,6 +159,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_town_calls_total{call=\"heartbeat\",outcome=\"deadline\"}", 25.0),
         ("bulkhead_town_waiting{what=\"events\"}", 26.0),
         ("bulkhead_town_dropped_total{what=\"events\"}", 27.0),
+        ("bulkhead_town_given_up_total{call=\"completed\"}", 28.0),
         ("bulkhead_town_reachable", 1.0),
         ("bulkhead_town_fenced", 0.0),
         ("bulkhead_control_connections", 1.0),

@@ -200,6 +200,19 @@ pub struct Town {
     pub ca_file: Option<Spanned<PathBuf>>,
     pub heartbeat_ms: Option<Millis>,
     pub call_ms: Option<Millis>,
+    pub give_up_ms: Option<Millis>,
+    pub on_fenced: OnFenced,
+}
+
+/// What a run does when a newer one serves its town.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFenced {
+    /// It drains and ends, as after SIGTERM.
+    #[default]
+    Drain,
+    /// It runs on, without the town.
+    Run,
 }
 
 /// `[log]`

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::failure::Failure;
+pub use file::OnFenced;
 use settings::Problem;
 pub use settings::{MemorySettings, Settings};
 

@@ -23,7 +23,7 @@ use bulkhead_town::TownConfig;
 use toml::Spanned;
 
 use super::compiler;
-use super::file::{self, CompileMebibytes, Count, File, Mebibytes, Millis, Whole};
+use super::file::{self, CompileMebibytes, Count, File, Mebibytes, Millis, OnFenced, Whole};
 use crate::cli::{Interrupt, LogFormat};
 use crate::hardening::Security;
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub town_id: Option<String>,
     /// The town's API, when the container has a town to call.
     pub town: Option<TownConfig>,
+    /// What follows when a newer run serves the town.
+    pub on_fenced: OnFenced,
     pub log_format: LogFormat,
     pub log: LogConfig,
     pub state_dir: PathBuf,
@@ -171,6 +173,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             limits: ControlLimits::default(),
         },
         town_id: file.town.id.clone(),
+        on_fenced: file.town.on_fenced,
         town: check_town(file.town, base, outside)?,
         log_format: file.log.format,
         log: LogConfig {
@@ -262,6 +265,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// One call of the town.
 const CALL: Duration = Duration::from_secs(10);
 
+/// What the calls about one agent are to tell.
+const GIVE_UP: Duration = Duration::from_secs(600);
+
 /// The town's API. Without its URL the container runs by itself.
 fn check_town(
     town: file::Town,
@@ -269,7 +275,17 @@ fn check_town(
     outside: &Connector,
 ) -> Result<Option<TownConfig>, Problem> {
     // What the file of the token held is its token by now.
-    let file::Town { id, api_url, token, token_file: _, ca_file, heartbeat_ms, call_ms } = town;
+    let file::Town {
+        id,
+        api_url,
+        token,
+        token_file: _,
+        ca_file,
+        heartbeat_ms,
+        call_ms,
+        give_up_ms,
+        on_fenced: _,
+    } = town;
     let key = |span: &Range<usize>, key: &str, variable: &str| match span.is_empty() {
         true => variable.to_owned(),
         false => format!("town.{key}"),
@@ -315,9 +331,11 @@ fn check_town(
         connector,
         heartbeat: HEARTBEAT,
         call: CALL,
+        give_up: GIVE_UP,
     };
     set_ms(&mut config.heartbeat, heartbeat_ms);
     set_ms(&mut config.call, call_ms);
+    set_ms(&mut config.give_up, give_up_ms);
     Ok(Some(config))
 }
 

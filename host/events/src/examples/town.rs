@@ -2,7 +2,7 @@
 
 use bulkhead_model::{AgentId, Event, Timestamp};
 
-pub(super) fn all() -> [Event; 7] {
+pub(super) fn all() -> [Event; 9] {
     [
         Event::TownCallFailed {
             call: "heartbeat",
@@ -29,5 +29,13 @@ pub(super) fn all() -> [Event; 7] {
         },
         Event::RefreshTokenReceived { expires_at: Some(Timestamp(super::AT.0 + 7_200_000)) },
         Event::TownDropped { what: "events", dropped: 312, total: 1_204 },
+        Event::TownCallGivenUp {
+            call: "completed",
+            agent_id: AgentId::parse("furiosa").expect("an id"),
+            attempts: 24,
+            tried_ms: 602_118,
+            message: "status: the town answered 500 Internal Server Error".into(),
+        },
+        Event::TownCallSwitchedOff { call: "pending_nudges", status: Some(404), agent_id: None },
     ]
 }

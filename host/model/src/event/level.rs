@@ -67,6 +67,8 @@ impl Event {
             | Self::TownCallFailed { .. }
             | Self::TownUnreachable { .. }
             | Self::TownDropped { .. }
+            | Self::TownCallGivenUp { .. }
+            | Self::TownCallSwitchedOff { .. }
             | Self::RestartScheduled { .. }
             | Self::SnapshotSetAside { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,

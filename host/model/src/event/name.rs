@@ -35,6 +35,8 @@ names! {
         TownTokenRefreshed => "town.token_refreshed",
         RefreshTokenReceived => "refresh_token.received",
         TownDropped => "town.dropped",
+        TownCallGivenUp => "town.call_given_up",
+        TownCallSwitchedOff => "town.call_switched_off",
         HostLog => "container.log",
         AgentStart => "agent.start",
         AgentStartJoined => "agent.start_joined",

@@ -3,14 +3,18 @@
 //! Not told: the end of a mayor, an end that comes back, in this run or in the next, one that somebody asked for,
 //! and one that the host or its other agents brought about.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{Loop, Woken, backoff};
+use super::attempts::Attempts;
+use super::sweep::work_or_due;
+use super::{Loop, PARALLEL, Woken};
 use crate::call::{Call, Payload};
 use crate::client::About;
+use crate::fault::Fault;
+use crate::figures::Droppable;
 use crate::heard::End;
 
 /// Between the line of an end and what follows from it there is a moment.
@@ -27,24 +31,14 @@ struct Completed<'a> {
 }
 
 pub(super) async fn run(this: Loop) {
-    let mut failures = 0;
+    let mut attempts = Attempts::new(this.shared.give_up);
     loop {
-        let woken = match failures {
-            0 => this.wait(this.shared.heard.ended.notified()).await,
-            _ => this.wait(sleep(backoff(failures))).await,
-        };
+        let ended = this.shared.heard.ended.notified();
+        let woken = this.wait(work_or_due(ended, attempts.pause(Instant::now()))).await;
         if woken == Woken::Fenced {
             return;
         }
-        let mut left = Vec::new();
-        for end in this.shared.heard.take_ends() {
-            // When one is not heard, the others would not be either.
-            if !left.is_empty() || !this.complete(&end).await {
-                left.push(end);
-            }
-        }
-        failures = if left.is_empty() { 0 } else { failures + 1 };
-        left.into_iter().for_each(|end| this.shared.heard.end(end, this.client()));
+        this.complete_all(&mut attempts, woken == Woken::Closing).await;
         if woken == Woken::Closing {
             return;
         }
@@ -52,16 +46,37 @@ pub(super) async fn run(this: Loop) {
 }
 
 impl Loop {
-    /// Says whether the end is done with.
-    async fn complete(&self, end: &End) -> bool {
-        let Some((status, rig_id)) = self.what_follows(end).await else { return true };
+    /// Tells the ends that are due; of a container that ends: all.
+    async fn complete_all(&self, attempts: &mut Attempts, is_last: bool) {
+        let (heard, now) = (&self.shared.heard, Instant::now());
+        let is_due = |end: &End| is_last || attempts.is_due(&end.agent.agent_id, now);
+        let (due, later): (Vec<_>, Vec<_>) = heard.take_ends().into_iter().partition(is_due);
+        later.into_iter().for_each(|end| heard.end_again(end, self.client()));
+        let told = self.sweep(due, PARALLEL, |end: End| async move { self.complete(&end).await });
+        for (end, result) in told.await {
+            let id = &end.agent.agent_id;
+            match result {
+                Some(Ok(())) => attempts.forget(id),
+                Some(Err(fault)) if !self.is_tried_again(attempts, Call::Completed, id, &fault) => {
+                    self.client().dropped(Droppable::Completions, 1);
+                }
+                _ => heard.end_again(end, self.client()),
+            }
+        }
+    }
+
+    /// An error is one that another try may help.
+    async fn complete(&self, end: &End) -> Result<(), Fault> {
+        let Some((status, rig_id)) = self.what_follows(end).await else { return Ok(()) };
         let id = &end.agent.agent_id;
         let reason = (status == "failed").then_some(end.reason.as_str());
         let path = self.client().paths.agent(rig_id.as_deref(), id.as_str(), "completed");
         let about = About { agent_id: id.clone(), rig_id };
         let payload = Payload::json(&Completed { status, reason });
-        let called = self.client().call_about(Call::Completed, &path, payload, &about);
-        !called.await.is_err_and(|fault| !fault.is_final())
+        match self.client().call_about(Call::Completed, &path, payload, &about).await {
+            Err(fault) if !fault.is_final() => Err(fault),
+            _ => Ok(()),
+        }
     }
 
     /// What became of an agent, if it ended for good; and its rig.

@@ -4,18 +4,19 @@
 //! counted. A batch is sent once: when nobody knows whether it arrived, it counts as lost rather than to be
 //! there twice. One that the town had no time for is kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_model::AgentId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
-use super::{Loop, Woken, backoff};
+use super::attempts::Attempts;
+use super::{Loop, PARALLEL, Woken, about};
 use crate::call::{Call, Payload};
 use crate::client::About;
 use crate::fault::{Cause, Fault};
@@ -52,23 +53,14 @@ struct Waiting {
     row: Row,
 }
 
-/// What became of a batch.
-enum Sent {
-    /// It is done with.
-    Through,
-    /// It is to be sent again later.
-    Later,
-}
-
 pub(super) async fn run(this: Loop) {
-    let mut failures = 0;
+    let mut attempts = Attempts::new(this.shared.give_up);
     loop {
-        let pause = if failures == 0 { LOOK } else { LOOK + backoff(failures) };
-        let woken = this.wait(sleep(pause)).await;
+        let woken = this.wait(sleep(LOOK)).await;
         if woken == Woken::Fenced {
             return;
         }
-        failures = if this.tell_events().await { 0 } else { failures + 1 };
+        this.tell_events(&mut attempts, woken == Woken::Closing).await;
         if woken == Woken::Closing {
             return;
         }
@@ -82,46 +74,66 @@ impl Events {
 }
 
 impl Loop {
-    /// Tells what is new. Says whether the town takes it.
-    async fn tell_events(&self) -> bool {
-        let sights = self.container.agents();
-        let mut rigs: BTreeMap<Option<String>, Vec<AgentId>> = BTreeMap::new();
-        let mut waiting = 0;
-        {
-            let mut cursors = self.shared.events.lock();
-            // Who is not known any more has no events either.
-            if cursors.len() > sights.len() {
-                let known: std::collections::HashSet<_> =
-                    sights.iter().map(|sight| &sight.view.agent_id).collect();
-                cursors.retain(|id, _| known.contains(id));
-            }
-            for sight in &sights {
-                let id = &sight.view.agent_id;
-                let (last, told) = (self.container.last_event_id(id), cursors.get(id).copied());
-                let new = last.saturating_sub(told.unwrap_or(0));
-                if new > 0 {
-                    waiting += new;
-                    rigs.entry(sight.view.rig_id.clone()).or_default().push(id.clone());
+    /// Tells what is new of every agent that is due; of a container that ends: of all.
+    async fn tell_events(&self, attempts: &mut Attempts, is_last: bool) {
+        let (client, now) = (self.client(), Instant::now());
+        let new = self.new_events();
+        attempts.retain(|id| new.iter().any(|(about, _)| about.agent_id == *id));
+        let waiting = |of: &[(About, u64)]| of.iter().map(|(_, count)| count).sum::<u64>();
+        self.shared.waiting_events.store(waiting(&new), Relaxed);
+        // Whether it is back, others find out with calls that are safe to repeat.
+        if new.is_empty() || !client.is_reachable() {
+            return;
+        }
+        let (due, mut left): (Vec<_>, Vec<_>) = new
+            .into_iter()
+            .partition(|(about, _)| is_last || attempts.is_due(&about.agent_id, now));
+        let told = self
+            .sweep(due, PARALLEL, |(about, _)| async move { self.tell_events_of(&about).await });
+        for ((about, count), result) in told.await {
+            let id = &about.agent_id;
+            match result {
+                Some(Ok(())) => attempts.forget(id),
+                Some(Err(fault))
+                    if !self.is_tried_again(attempts, Call::AgentEvents, id, &fault) =>
+                {
+                    self.skip_events_of(id);
                 }
+                _ => left.push((about, count)),
             }
         }
-        self.shared.waiting_events.store(waiting, Relaxed);
-        if waiting == 0 || !self.client().is_reachable() {
-            return true;
-        }
-        for (rig_id, agents) in rigs {
-            for id in agents {
-                if matches!(self.tell_events_of(&rig_id, &id).await, Sent::Later) {
-                    return false;
-                }
-            }
-        }
-        self.shared.waiting_events.store(0, Relaxed);
-        true
+        self.shared.waiting_events.store(waiting(&left), Relaxed);
     }
 
-    async fn tell_events_of(&self, rig_id: &Option<String>, id: &AgentId) -> Sent {
-        let about = About { agent_id: id.clone(), rig_id: rig_id.clone() };
+    /// The agents that have new events, and how many.
+    fn new_events(&self) -> Vec<(About, u64)> {
+        let sights = self.container.agents();
+        let mut cursors = self.shared.events.lock();
+        // Who is not known any more has no events either.
+        if cursors.len() > sights.len() {
+            let known: HashSet<_> = sights.iter().map(|sight| &sight.view.agent_id).collect();
+            cursors.retain(|id, _| known.contains(id));
+        }
+        let new = sights.iter().filter_map(|sight| {
+            let id = &sight.view.agent_id;
+            let told = cursors.get(id).copied().unwrap_or(0);
+            let new = self.container.last_event_id(id).saturating_sub(told);
+            let is_off = || self.client().optional.is_off(Call::AgentEvents, Some(id));
+            (new > 0 && !is_off()).then(|| (about(&sight.view), new))
+        });
+        new.collect()
+    }
+
+    /// Counts what an agent's events were as lost: the town has not taken them for too long.
+    fn skip_events_of(&self, id: &AgentId) {
+        let last = self.container.last_event_id(id);
+        let told = self.shared.events.lock().insert(id.clone(), last).unwrap_or(0);
+        self.client().dropped(Droppable::Events, last.saturating_sub(told));
+    }
+
+    /// An error is one that another try may help.
+    async fn tell_events_of(&self, about: &About) -> Result<(), Fault> {
+        let id = &about.agent_id;
         let after = self.shared.events.lock().get(id).copied().unwrap_or(0);
         let page = self.container.events_after(id, after);
         if let Some(first) = page.dropped_before {
@@ -132,22 +144,17 @@ impl Loop {
             id: event.id,
             row: Row { agent_id: id.clone(), event_type: event.event, data: event.data },
         });
-        let mut waiting: std::collections::VecDeque<_> = waiting.collect();
+        let mut waiting: VecDeque<_> = waiting.collect();
         while let Some(batch) = self.next_batch(&mut waiting) {
             let last = batch.last().map_or(after, |event| event.id);
-            if let Sent::Later = self.send(&about, batch).await {
-                return Sent::Later;
-            }
+            self.send(about, batch).await?;
             self.shared.events.lock().insert(id.clone(), last);
         }
-        Sent::Through
+        Ok(())
     }
 
     /// The next events that go together.
-    fn next_batch(
-        &self,
-        waiting: &mut std::collections::VecDeque<Waiting>,
-    ) -> Option<Vec<Waiting>> {
+    fn next_batch(&self, waiting: &mut VecDeque<Waiting>) -> Option<Vec<Waiting>> {
         let mut batch = Vec::new();
         // The brackets.
         let mut bytes = 2;
@@ -162,31 +169,30 @@ impl Loop {
         (!batch.is_empty()).then_some(batch)
     }
 
-    async fn send(&self, about: &About, batch: Vec<Waiting>) -> Sent {
+    /// Sends a batch. An error is one that another try may help.
+    async fn send(&self, about: &About, batch: Vec<Waiting>) -> Result<(), Fault> {
         let count = batch.len() as u64;
         let rows: Vec<_> = batch.into_iter().map(|event| event.row).collect();
         if rows.iter().map(|row| row.size() + 1).sum::<usize>() + 2 > MAX_BYTES {
             // Alone, and still too large.
             self.client().dropped(Droppable::Events, count);
-            return Sent::Through;
+            return Ok(());
         }
         if !self.shared.events.one_by_one.load(Relaxed) {
             match self.post_events(about, Payload::json(&rows)).await {
                 Err(fault) if matches!(fault.status, Some(400 | 422)) => {
                     self.shared.events.one_by_one.store(true, Relaxed);
                 }
-                Err(fault) => return self.judge(&fault, count),
-                Ok(()) => return Sent::Through,
+                Err(fault) => return self.judge(fault, count),
+                Ok(()) => return Ok(()),
             }
         }
         for row in rows {
-            if let Err(fault) = self.post_events(about, Payload::json(&row)).await
-                && let Sent::Later = self.judge(&fault, 1)
-            {
-                return Sent::Later;
+            if let Err(fault) = self.post_events(about, Payload::json(&row)).await {
+                self.judge(fault, 1)?;
             }
         }
-        Sent::Through
+        Ok(())
     }
 
     async fn post_events(&self, about: &About, payload: Payload) -> Result<(), Fault> {
@@ -196,16 +202,16 @@ impl Loop {
     }
 
     /// What follows for events that the town may not have.
-    fn judge(&self, fault: &Fault, count: u64) -> Sent {
+    fn judge(&self, fault: Fault, count: u64) -> Result<(), Fault> {
         let is_untaken = fault.cause == Cause::Fenced
             || fault.cause.is_before_sending()
             || matches!(fault.cause, Cause::NotHttp | Cause::NotJson)
             || (fault.cause == Cause::Status && !fault.is_final());
         if is_untaken {
-            return Sent::Later;
+            return Err(fault);
         }
         self.client().dropped(Droppable::Events, count);
-        Sent::Through
+        Ok(())
     }
 }
 

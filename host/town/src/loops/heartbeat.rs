@@ -63,8 +63,16 @@ impl Loop {
         let sights = self.container.agents();
         let active: Vec<_> = sights.iter().filter(|sight| is_active(&sight.view)).collect();
         self.beat_for_container(sights.len(), active.len()).await;
+        let mut active = active.into_iter();
+        // A town that does not have the call before is asked for by one agent whether it is back.
+        if !self.client().is_reachable()
+            && self.client().optional.is_off(Call::ContainerHeartbeat, None)
+            && let Some(first) = active.next()
+        {
+            self.beat_for(first, true).await;
+        }
         let beats = futures_util::stream::iter(active);
-        beats.for_each_concurrent(PARALLEL, |sight| self.beat_for(sight)).await;
+        beats.for_each_concurrent(PARALLEL, |sight| self.beat_for(sight, false)).await;
     }
 
     async fn beat_for_container(&self, agents: usize, active_agents: usize) {
@@ -83,10 +91,10 @@ impl Loop {
         }
     }
 
-    async fn beat_for(&self, sight: &AgentSight) {
+    async fn beat_for(&self, sight: &AgentSight, finds_out: bool) {
         let client = self.client();
         // The next round begins with a call that finds out whether it is back.
-        if !client.is_reachable() {
+        if !finds_out && !client.is_reachable() {
             return;
         }
         let (view, last) = (&sight.view, sight.last_event.as_ref());

@@ -3,6 +3,7 @@
 //! Every loop ends when a newer run serves the town, and after one more round when the container ends. One
 //! that panics is told as any task, and begins again.
 
+mod attempts;
 mod completed;
 mod events;
 mod eviction;
@@ -11,6 +12,7 @@ mod nudges;
 mod ready;
 mod registry;
 mod snapshots;
+mod sweep;
 mod token;
 
 use std::convert::Infallible;
@@ -46,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) heard: Heard,
     pub(crate) town_id: String,
     pub(crate) heartbeat: Duration,
+    pub(crate) give_up: Duration,
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) events: Events,
     pub(crate) snapshots: Snapshots,
@@ -143,11 +146,18 @@ fn about(view: &bulkhead_api::AgentView) -> About {
     About { agent_id: view.agent_id.clone(), rig_id: view.rig_id.clone() }
 }
 
-/// A random time below a bound that doubles with every failure in a row.
+/// A random time below a bound that doubles with every failure in a row, up to ten seconds.
 fn backoff(failures: u32) -> Duration {
-    const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+    const MOST: Duration = Duration::from_secs(10);
+    backoff_up_to(failures, MOST)
+}
+
+/// A random time below a bound that doubles with every failure in a row, up to `most`.
+fn backoff_up_to(failures: u32, most: Duration) -> Duration {
+    const FIRST: Duration = Duration::from_millis(250);
+    let backoff = Backoff::new(FIRST, most);
     // Not at once, whatever the dice say.
-    BACKOFF.pause(failures, fastrand::f64()).max(BACKOFF.first / 2)
+    backoff.pause(failures, fastrand::f64()).max(FIRST / 2)
 }
 
 /// What changed rarely comes alone.

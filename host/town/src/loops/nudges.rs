@@ -2,18 +2,20 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::NudgeRequest;
 use bulkhead_api::nudge::{MAX_NAME_BYTES, MAX_NUDGE_BYTES};
 use bulkhead_model::AgentId;
-use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
-use super::{Loop, PARALLEL, Woken, about, backoff};
+use super::attempts::Attempts;
+use super::sweep::work_or_due;
+use super::{Loop, PARALLEL, Woken, about};
 use crate::call::{Call, Payload};
 use crate::client::About;
+use crate::fault::Fault;
+use crate::figures::Droppable;
 
 /// Between the line of a start or a turn and the state that follows from it there is a moment.
 const LOOK: Duration = Duration::from_millis(20);
@@ -80,61 +82,93 @@ impl Known {
 }
 
 /// What became of a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     /// It was answered, or is nobody's business any more.
     Through,
     /// The agent is not idle yet.
     TooEarly,
     /// The town did not answer.
-    Unheard,
+    Unheard(Fault),
 }
 
 pub(super) async fn run(this: Loop) {
     let known = Mutex::new(Known::default());
-    // Who is to be asked for again, and how often its state was looked at in vain.
-    let (mut later, mut failures) = (HashMap::<AgentId, u32>::new(), 0);
+    let mut waiting = Waiting {
+        early: HashMap::new(),
+        unheard: HashSet::new(),
+        attempts: Attempts::new(this.shared.give_up),
+    };
     loop {
-        let pause = match failures {
-            0 => LOOK,
-            _ => backoff(failures),
-        };
-        let work = async {
-            tokio::select! {
-                () = this.shared.heard.idle.notified() => {}
-                () = sleep(pause), if !later.is_empty() => {}
-            }
-        };
+        let work = work_or_due(this.shared.heard.idle.notified(), waiting.pause());
         if this.wait(work).await != Woken::Work {
             return;
         }
-        let new = this.shared.heard.take_idle();
-        later.extend(new.into_iter().map(|id| (id, 0)));
-        let asking = futures_util::stream::iter(std::mem::take(&mut later));
-        let (asking_of, known) = (&this, &known);
-        let ask = |(id, looks): (AgentId, u32)| async move {
-            let asked = asking_of.ask(&id, known).await;
-            (id, looks, asked)
-        };
-        let asked: Vec<_> = asking.map(ask).buffer_unordered(PARALLEL).collect().await;
-        failures =
-            if asked.iter().any(|asked| asked.2 == Asked::Unheard) { failures + 1 } else { 0 };
-        later.extend(asked.into_iter().filter_map(|(id, looks, asked)| match asked {
-            Asked::Unheard => Some((id, 0)),
-            Asked::TooEarly if looks < MAX_LOOKS => Some((id, looks + 1)),
-            Asked::TooEarly | Asked::Through => None,
-        }));
+        this.ask_all(&mut waiting, &known).await;
+    }
+}
+
+/// Who is to be asked for again.
+struct Waiting {
+    /// Not idle yet, and how often that was looked at in vain.
+    early: HashMap<AgentId, u32>,
+    /// The town did not answer.
+    unheard: HashSet<AgentId>,
+    attempts: Attempts,
+}
+
+impl Waiting {
+    fn pause(&self) -> Option<Duration> {
+        let due = self.attempts.pause(Instant::now());
+        if self.early.is_empty() { due } else { Some(due.unwrap_or(LOOK).min(LOOK)) }
+    }
+
+    /// Those that are to be asked for now.
+    fn take_due(&mut self, new: Vec<AgentId>) -> Vec<(AgentId, u32)> {
+        let mut due = std::mem::take(&mut self.early);
+        due.extend(new.into_iter().map(|id| (id, 0)));
+        due.extend(self.unheard.drain().map(|id| (id, 0)));
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(id, _)| self.attempts.is_due(id, now));
+        self.unheard.extend(later.into_iter().map(|(id, _)| id));
+        due
     }
 }
 
 impl Loop {
+    async fn ask_all(&self, waiting: &mut Waiting, known: &Mutex<Known>) {
+        let due = waiting.take_due(self.shared.heard.take_idle());
+        let asked = self.sweep(due, PARALLEL, |(id, _)| async move { self.ask(&id, known).await });
+        for ((id, looks), asked) in asked.await {
+            match asked {
+                Some(Asked::Through) => waiting.attempts.forget(&id),
+                Some(Asked::TooEarly) if looks < MAX_LOOKS => {
+                    _ = waiting.early.insert(id, looks + 1)
+                }
+                Some(Asked::TooEarly) => {}
+                Some(Asked::Unheard(fault)) => {
+                    if self.is_tried_again(&mut waiting.attempts, Call::PendingNudges, &id, &fault)
+                    {
+                        waiting.unheard.insert(id);
+                    } else {
+                        self.client().dropped(Droppable::Nudges, 1);
+                    }
+                }
+                // The town fell silent before.
+                None => {
+                    waiting.attempts.failed(&id, true, Instant::now());
+                    waiting.unheard.insert(id);
+                }
+            }
+        }
+    }
+
     async fn ask(&self, id: &AgentId, known: &Mutex<Known>) -> Asked {
         let client = self.client();
         let Some(view) = self.container.agent(id) else { return Asked::Through };
         match view.status.as_ref() {
             "starting" => return Asked::TooEarly,
             "running" if view.busy || view.mailbox_depth > 0 => return Asked::TooEarly,
-            "running" if !client.is_reachable() => return Asked::Unheard,
             "running" => {}
             _ => return Asked::Through,
         }
@@ -153,7 +187,7 @@ impl Loop {
                 Asked::Through
             }
             Err(fault) if fault.is_final() => Asked::Through,
-            Err(_) => Asked::Unheard,
+            Err(fault) => Asked::Unheard(fault),
         }
     }
 

@@ -16,14 +16,13 @@ use std::time::{Duration, Instant};
 use bulkhead_api::town_snapshot::{self, Foreign};
 use bulkhead_model::{AgentId, Timestamp};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::LAST_MODIFIED;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
-use tokio::time::sleep;
 
-use super::{Loop, PARALLEL, Shared, Woken, backoff, changed};
+use super::attempts::Attempts;
+use super::sweep::work_or_due;
+use super::{Loop, PARALLEL, Shared, Woken, changed};
 use crate::call::{Call, Payload};
 use crate::client::{About, Client};
 use crate::container::{Remembered, TownCopy};
@@ -62,14 +61,13 @@ enum Has {
 }
 
 /// What came of an upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Upload {
     /// The town has it, or something newer, or does not want it.
     Done,
     /// Something foreign is in its place.
     Blocked,
     /// To be tried again.
-    Failed,
+    Failed(Fault),
 }
 
 impl Snapshots {
@@ -119,56 +117,54 @@ fn foreign_for(times: u32) -> Duration {
 pub(super) async fn run(this: Loop) {
     let mut changes = this.container.snapshot_changes();
     changes.mark_changed();
-    let mut failures = 0;
+    let mut attempts = Attempts::new(this.shared.give_up);
     loop {
-        let woken = match failures {
-            0 if this.shared.snapshots.waiting() == 0 => this.wait(changed(&mut changes)).await,
-            // Something foreign is in the place of one.
-            0 => this.wait(changed_within(&mut changes, FOREIGN_FOR)).await,
-            _ => this.wait(sleep(backoff(failures))).await,
-        };
+        let failed = attempts.pause(Instant::now());
+        // Something foreign may be in the place of one.
+        let blocked = (this.shared.snapshots.waiting() > 0).then_some(FOREIGN_FOR);
+        let pause = failed.into_iter().chain(blocked).min();
+        let woken = this.wait(work_or_due(changed(&mut changes), pause)).await;
         if woken == Woken::Fenced {
             return;
         }
         changes.mark_unchanged();
-        failures = if this.upload_all().await { 0 } else { failures + 1 };
+        this.upload_all(&mut attempts, woken == Woken::Closing).await;
         if woken == Woken::Closing {
             return;
         }
     }
 }
 
-/// Waits for a change, and not for longer than this.
-async fn changed_within(changes: &mut watch::Receiver<u64>, time: Duration) {
-    tokio::select! {
-        () = changed(changes) => {}
-        () = sleep(time) => {}
-    }
-}
-
 impl Loop {
-    /// Says whether none failed.
-    async fn upload_all(&self) -> bool {
-        let snapshots = &self.shared.snapshots;
-        let waiting = {
+    /// Uploads what is due; of a container that ends: everything.
+    async fn upload_all(&self, attempts: &mut Attempts, is_last: bool) {
+        let (snapshots, now) = (&self.shared.snapshots, Instant::now());
+        let due: Vec<_> = {
             let mut inner = snapshots.lock();
             inner.waiting.extend(self.container.take_changed_snapshots());
-            inner.waiting.iter().cloned().collect::<Vec<_>>()
+            let is_due = |id: &&AgentId| is_last || attempts.is_due(id, now);
+            inner.waiting.iter().filter(is_due).cloned().collect()
         };
-        let uploads = futures_util::stream::iter(waiting);
-        let uploads = uploads.map(|id| async move {
-            let came_to = self.upload(&id).await;
-            if came_to == Upload::Done {
+        let uploads =
+            self.sweep(due, PARALLEL / 2, |id: AgentId| async move { self.upload(&id).await });
+        for (id, came_to) in uploads.await {
+            let is_through = match came_to {
+                Some(Upload::Done) => true,
+                Some(Upload::Failed(fault)) => {
+                    !self.is_tried_again(attempts, Call::SnapshotPost, &id, &fault)
+                }
+                Some(Upload::Blocked) | None => false,
+            };
+            if is_through {
+                attempts.forget(&id);
                 snapshots.lock().waiting.remove(&id);
             }
-            came_to != Upload::Failed
-        });
-        let uploads = uploads.buffer_unordered(PARALLEL / 2);
-        uploads.fold(true, |all, through| async move { all && through }).await
+        }
     }
 
     async fn upload(&self, id: &AgentId) -> Upload {
-        let refused = |fault: Fault| if fault.is_final() { Upload::Done } else { Upload::Failed };
+        let refused =
+            |fault: Fault| if fault.is_final() { Upload::Done } else { Upload::Failed(fault) };
         let (container, of) = (self.container.clone(), id.clone());
         let read = tokio::task::spawn_blocking(move || container.newest_snapshot(&of));
         // One that panicked was told by the hook.

@@ -1,0 +1,147 @@
+//! What is tried for each agent, when again, and when no more.
+//!
+//! ```text
+//!   nothing ─▶ failed ─▶ due after a backoff that doubles ─▶ succeeded ─▶ nothing
+//!                 ▲            │
+//!                 └── failed ──┴─▶ given up, when it has failed for long enough
+//! ```
+//!
+//! What an agent's calls meet is no other agent's business: each has its own backoff. While the town is silent nothing
+//! is given up, because that says nothing of the agent.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bulkhead_model::AgentId;
+
+/// Longest backoff.
+const MOST: Duration = Duration::from_secs(60);
+
+/// Shortest.
+const LEAST: Duration = Duration::from_millis(125);
+
+/// Fewest failures after which something is given up, however long they took.
+const MIN_FAILURES: u32 = 3;
+
+/// The agents that something failed for. It is pure: it is told what time it is.
+pub(super) struct Attempts {
+    give_up: Duration,
+    of: HashMap<AgentId, Attempt>,
+}
+
+struct Attempt {
+    /// In a row.
+    failures: u32,
+    /// When the first of them was that counts.
+    since: Option<Instant>,
+    due: Instant,
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is due again later.
+    Later,
+    /// It is given up, after so many failures and this time.
+    GiveUp(u32, Duration),
+}
+
+impl Attempts {
+    /// Something is given up when it has failed for this long.
+    pub(super) fn new(give_up: Duration) -> Self {
+        Self { give_up, of: HashMap::new() }
+    }
+
+    /// Whether it is to be tried now.
+    pub(super) fn is_due(&self, id: &AgentId, now: Instant) -> bool {
+        self.of.get(id).is_none_or(|attempt| attempt.due <= now)
+    }
+
+    /// Nothing failed for it, or does any more.
+    pub(super) fn forget(&mut self, id: &AgentId) {
+        self.of.remove(id);
+    }
+
+    /// It failed. `is_silent`: for the town's silence, which is not about this agent.
+    pub(super) fn failed(&mut self, id: &AgentId, is_silent: bool, now: Instant) -> Next {
+        let attempt =
+            self.of.entry(id.clone()).or_insert(Attempt { failures: 0, since: None, due: now });
+        attempt.failures = attempt.failures.saturating_add(1);
+        attempt.since = if is_silent { None } else { attempt.since.or(Some(now)) };
+        let failing =
+            attempt.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if attempt.failures >= MIN_FAILURES && failing >= self.give_up {
+            let failures = attempt.failures;
+            self.of.remove(id);
+            return Next::GiveUp(failures, failing);
+        }
+        // The last try is due when the time is up.
+        let until_end = attempt.since.map(|_| self.give_up.saturating_sub(failing));
+        let pause = super::backoff_up_to(attempt.failures, MOST).min(until_end.unwrap_or(MOST));
+        attempt.due = now + pause.max(LEAST);
+        Next::Later
+    }
+
+    /// How long until the first of them is due; none when there is none.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        let due = self.of.values().map(|attempt| attempt.due).min()?;
+        Some(due.saturating_duration_since(now))
+    }
+
+    /// Keeps those that `wanted` says yes to.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&AgentId) -> bool) {
+        self.of.retain(|id, _| wanted(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIVE_UP: Duration = Duration::from_secs(600);
+
+    fn id(text: &str) -> AgentId {
+        AgentId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn one_that_fails_waits_and_no_other_does() {
+        let (mut attempts, now) = (Attempts::new(GIVE_UP), Instant::now());
+        assert_eq!(attempts.failed(&id("a"), false, now), Next::Later);
+        assert!(!attempts.is_due(&id("a"), now) && attempts.is_due(&id("b"), now));
+        let pause = attempts.pause(now).unwrap();
+        assert!(pause >= LEAST && attempts.is_due(&id("a"), now + pause));
+        attempts.forget(&id("a"));
+        assert!(attempts.is_due(&id("a"), now) && attempts.pause(now).is_none());
+    }
+
+    #[test]
+    fn what_fails_for_long_enough_is_given_up_and_begins_again_from_nothing() {
+        let (mut attempts, began) = (Attempts::new(GIVE_UP), Instant::now());
+        let (mut now, mut failures) = (began, 0);
+        let given_up = loop {
+            failures += 1;
+            match attempts.failed(&id("a"), false, now) {
+                Next::Later => now += attempts.pause(now).unwrap(),
+                given_up => break given_up,
+            }
+        };
+        let took = now - began;
+        assert_eq!(given_up, Next::GiveUp(failures, took));
+        assert!(took >= GIVE_UP && took < GIVE_UP + MOST && failures > 8, "{failures} in {took:?}");
+        assert!(attempts.is_due(&id("a"), now) && attempts.pause(now).is_none());
+    }
+
+    #[test]
+    fn while_the_town_is_silent_nothing_is_given_up() {
+        let (mut attempts, mut now) = (Attempts::new(GIVE_UP), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(attempts.failed(&id("a"), true, now), Next::Later);
+            now += MOST;
+        }
+        // The time begins with the first failure that is about it.
+        assert_eq!(attempts.failed(&id("a"), false, now), Next::Later);
+        assert_eq!(attempts.failed(&id("a"), false, now + GIVE_UP / 2), Next::Later);
+        assert!(matches!(attempts.failed(&id("a"), false, now + GIVE_UP), Next::GiveUp(..)));
+    }
+}
