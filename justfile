@@ -99,6 +99,11 @@ bench-diagnose megabytes="1000":
 fuzz-diagnose seconds="60":
     cd host/diagnose/fuzz && cargo +nightly fuzz run --fuzz-dir . logs -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
 
+# give the parsers of answers random bytes for so many seconds each: the town's, a model's; wants nightly and cargo-fuzz
+fuzz-answers seconds="60":
+    cd host/town/fuzz && cargo +nightly fuzz run --fuzz-dir . answers -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
+    cd guest/sdk/fuzz && cargo +nightly fuzz run --fuzz-dir . chat -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
+
 # build the host and the model server
 build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"

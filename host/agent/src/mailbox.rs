@@ -69,6 +69,11 @@ pub(crate) struct Rest {
     pub nudges: Vec<HeldNudge>,
 }
 
+/// What a nudge takes: its turn carries its id twice.
+fn nudge_bytes(nudge: &Nudge) -> usize {
+    nudge.body.len() + 2 * nudge.id.len() + nudge.source.len()
+}
+
 /// A nudge that waits.
 pub(crate) struct HeldNudge {
     nudge: Nudge,
@@ -173,8 +178,9 @@ impl Mailbox {
     /// Takes a nudge, or says why not.
     pub(crate) fn push_nudge(&self, nudge: Nudge) -> Result<(), NotTaken> {
         let mut inner = self.lock();
-        inner.nudges.check(nudge.body.len(), NUDGE_BOUNDS, inner.closed)?;
-        let held = self.charge(nudge.body.len())?;
+        let bytes = nudge_bytes(&nudge);
+        inner.nudges.check(bytes, NUDGE_BOUNDS, inner.closed)?;
+        let held = self.charge(bytes)?;
         inner.nudges.put_last(HeldNudge { nudge, held });
         drop(inner);
         self.arrived.notify_one();
@@ -331,7 +337,7 @@ impl Waiting for Envelope {
 
 impl Waiting for HeldNudge {
     fn bytes(&self) -> usize {
-        self.nudge.body.len()
+        nudge_bytes(&self.nudge)
     }
 }
 

@@ -25,12 +25,12 @@ use bulkhead_net::retry_after;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant as Deadline, sleep};
 
 use crate::address::{Paths, segment};
+use crate::answers::{self, Refusal};
 use crate::call::{Call, Payload, Repeat};
 use crate::fault::{Cause, Fault};
 use crate::figures::{Counters, Droppable};
@@ -71,26 +71,6 @@ pub(crate) struct Client {
     /// Since when the town is silent.
     silent_since: Mutex<Option<Instant>>,
     told_fence: AtomicBool,
-}
-
-/// The shape of a refusal.
-#[derive(Deserialize)]
-struct Refusal {
-    error: Option<String>,
-    data: Option<RefusalData>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RefusalData {
-    run_id: Option<String>,
-}
-
-/// The shape of an answer.
-#[derive(Deserialize)]
-struct Envelope<T> {
-    success: Option<bool>,
-    data: Option<T>,
 }
 
 impl Client {
@@ -225,21 +205,7 @@ impl Client {
         reply: &Reply,
         about: Option<&About>,
     ) -> Result<Option<T>, Fault> {
-        let parsed = serde_json::from_slice::<Envelope<T>>(&reply.body);
-        let refused = |envelope: Envelope<T>| match envelope.success {
-            Some(false) => Err(Fault::new(Cause::NotJson, "the answer says that it is no success")),
-            _ => Ok(envelope.data),
-        };
-        let read = parsed.map_err(|error| {
-            // Where it is wrong, and not what stands there: the parser may quote a secret.
-            let (line, column) = (error.line(), error.column());
-            let text = match error.classify() {
-                serde_json::error::Category::Data => "the answer has another shape",
-                _ => "the answer is no JSON",
-            };
-            Fault::new(Cause::NotJson, format!("{text}, at {line}:{column}"))
-        });
-        read.and_then(refused).map_err(|fault| self.failed(call, fault, about))
+        answers::data(&reply.body).map_err(|fault| self.failed(call, fault, about))
     }
 
     /// Counts and tells an answer that is no use.
@@ -320,10 +286,10 @@ impl Client {
         if reply.status.is_success() {
             return check_success(call, reply);
         }
-        let refusal = serde_json::from_slice::<Refusal>(&reply.body).ok();
-        let text = refusal.as_ref().and_then(|refusal| refusal.error.as_deref());
+        let Refusal { error, newer_run_id } = answers::refusal(&reply.body);
+        let text = error.as_deref();
         if reply.status == StatusCode::CONFLICT && text == Some("fenced") {
-            self.fence(refusal.and_then(|refusal| refusal.data).and_then(|data| data.run_id));
+            self.fence(newer_run_id);
             return Err(Fault::fenced());
         }
         let fault = Fault::refused(reply.status, text.unwrap_or_default());
@@ -403,18 +369,14 @@ impl Client {
         &self,
         deadline: Deadline,
     ) -> Pin<Box<dyn Future<Output = Result<Secret, Fault>> + Send + '_>> {
-        #[derive(Deserialize)]
-        struct Answer {
-            token: Secret,
-        }
         Box::pin(async move {
             let call = Call::RefreshToken;
             let within = deadline.saturating_duration_since(Deadline::now());
             let path = self.paths.town("refresh-container-token");
             let payload = Payload::json(&NoFields {});
             let reply = self.call_within(call, &path, payload, None, within).await?;
-            let answer: Option<Answer> = self.data(call, &reply, None)?;
-            let secret = answer.map(|answer| answer.token);
+            let secret = answers::token(&reply.body);
+            let secret = secret.map_err(|fault| self.failed(call, fault, None))?;
             secret.filter(|secret| token::check(secret).is_ok()).ok_or_else(|| {
                 let text = "the answer has no token that could be used";
                 self.failed(call, Fault::new(Cause::NotJson, text), None)
@@ -485,11 +447,6 @@ impl Client {
 /// Whether a success is the town's own word. A sign-in page on the way answers 200 as well, and what it took
 /// was not told to anybody.
 fn check_success(call: Call, reply: Reply) -> Result<Reply, Fault> {
-    #[derive(Deserialize)]
-    struct Outcome {
-        success: Option<bool>,
-        error: Option<String>,
-    }
     if call == Call::SnapshotGet {
         return match is_octets(&reply) {
             true => Ok(reply),
@@ -499,14 +456,13 @@ fn check_success(call: Call, reply: Reply) -> Result<Reply, Fault> {
     if reply.status == StatusCode::NO_CONTENT {
         return Ok(reply);
     }
-    match serde_json::from_slice::<Outcome>(&reply.body) {
-        Ok(Outcome { success: Some(false), error }) => {
-            let refused = Fault::refused(reply.status, error.as_deref().unwrap_or("no success"));
-            Err(Fault::new(Cause::NotJson, refused.message))
+    match answers::outcome(&reply.body) {
+        Ok(()) => Ok(reply),
+        Err(Some(error)) => {
+            let text = if error.is_empty() { "no success" } else { &error };
+            Err(Fault::new(Cause::NotJson, Fault::refused(reply.status, text).message))
         }
-        Ok(_) => Ok(reply),
-        // The parser may quote a secret.
-        Err(_) => Err(Fault::new(Cause::NotJson, "the answer is no object of the town API")),
+        Err(None) => Err(Fault::new(Cause::NotJson, "the answer is no object of the town API")),
     }
 }
 

@@ -13,12 +13,14 @@
 //!
 //! - `address`, `transport`, `fault`: one exchange, and why it came to nothing
 //! - `token`, `client`, `call`: a call with its token, its tries, its fence and its lines
+//! - `answers`: what the town says, read
 //! - `optional`: the calls that a town need not have
 //! - `heard`: what happened in the container, until a loop takes it
 //! - `loops`: what is told, one loop a file
 //! - `container`: what the loops need from below
 
 mod address;
+mod answers;
 mod call;
 mod client;
 mod config;
@@ -36,6 +38,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use answers::read_any;
 pub use config::{ConfigError, TownConfig};
 pub use container::{AgentSight, Container, Listed, Remembered, TownCopy};
 pub use fault::{Cause, Fault};

@@ -36,7 +36,7 @@ struct State {
     is_off: bool,
     off_for: HashSet<AgentId>,
     /// Refused with 401: how often, and how many other calls were taken by then.
-    unauthorized: HashMap<AgentId, (u32, u64)>,
+    unauthorized: HashMap<Option<AgentId>, (u32, u64)>,
 }
 
 /// What a refusal switched off.
@@ -67,9 +67,7 @@ impl Optional {
         }
         let state = inner.of.entry(call).or_default();
         state.is_taken = true;
-        if let Some(agent) = agent {
-            state.unauthorized.remove(agent);
-        }
+        state.unauthorized.remove(&agent.cloned());
     }
 
     /// The town has not. Says what is off for it from now on.
@@ -99,11 +97,11 @@ impl Optional {
 impl State {
     /// Whether it is the call that is refused, and not the token.
     fn is_unauthorized(&mut self, agent: Option<&AgentId>, accepted: u64) -> bool {
-        let Some(agent) = agent else { return false };
-        if self.unauthorized.len() >= MAX_AGENTS && !self.unauthorized.contains_key(agent) {
+        let agent = agent.cloned();
+        if self.unauthorized.len() >= MAX_AGENTS && !self.unauthorized.contains_key(&agent) {
             self.unauthorized.clear();
         }
-        let (refusals, before) = self.unauthorized.entry(agent.clone()).or_insert((0, accepted));
+        let (refusals, before) = self.unauthorized.entry(agent).or_insert((0, accepted));
         if *refusals == 0 || accepted > *before {
             (*refusals, *before) = (*refusals + 1, accepted);
         }
@@ -119,7 +117,7 @@ impl State {
             return SwitchedOff::ForAll;
         };
         let is_new = self.off_for.insert(agent.clone());
-        self.unauthorized.remove(agent);
+        self.unauthorized.remove(&Some(agent.clone()));
         if self.off_for.len() > MAX_AGENTS || (!self.is_taken && self.off_for.len() > 1) {
             self.is_off = true;
             (self.off_for, self.unauthorized) = (HashSet::new(), HashMap::new());

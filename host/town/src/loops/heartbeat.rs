@@ -4,10 +4,11 @@ use bulkhead_api::AgentView;
 use bulkhead_events::now;
 use bulkhead_model::{AgentId, Timestamp};
 use futures_util::StreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Loop, PARALLEL, Woken, about};
+use crate::answers;
 use crate::call::{Call, Payload};
 use crate::container::AgentSight;
 use crate::transport::Reply;
@@ -36,12 +37,6 @@ struct OfAgent<'a> {
     active_tools: &'a [String],
     message_count: u64,
     container_instance_id: &'a str,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    drain_nonce: Option<String>,
 }
 
 pub(super) async fn run(this: Loop) {
@@ -117,15 +112,8 @@ impl Loop {
         }
     }
 
-    /// An answer without one, or of another shape, is as good as any.
     fn look_for_nonce(&self, reply: &Reply) {
-        #[derive(Deserialize)]
-        struct Envelope {
-            data: Option<Answer>,
-        }
-        let answer = serde_json::from_slice::<Envelope>(&reply.body).ok();
-        let answer = answer.and_then(|envelope| envelope.data);
-        if let Some(nonce) = answer.and_then(|answer| answer.drain_nonce) {
+        if let Some(nonce) = answers::drain_nonce(&reply.body) {
             self.shared.heard.nonce(&nonce);
         }
     }

@@ -30,7 +30,7 @@ const MAX_AT_ONCE: usize = 16;
 const REMEMBERED: usize = 4096;
 
 #[derive(Deserialize)]
-struct Nudge {
+pub(crate) struct Nudge {
     nudge_id: String,
     message: String,
     #[serde(default)]
@@ -40,7 +40,7 @@ struct Nudge {
 impl Nudge {
     /// What the agent gets of it, within the bounds that nudges have on every way. One whose id is too long could
     /// not be told as delivered.
-    fn request(self) -> Result<NudgeRequest, String> {
+    pub(crate) fn request(self) -> Result<NudgeRequest, String> {
         let Self { nudge_id, mut message, source } = self;
         if nudge_id.is_empty() || nudge_id.len() > MAX_NAME_BYTES {
             let length = nudge_id.len();

@@ -1,0 +1,8 @@
+//! Any bytes as an answer of the town.
+
+#![no_main]
+
+use bulkhead_town::read_any;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| read_any(bytes));
