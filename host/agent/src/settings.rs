@@ -220,8 +220,9 @@ mod tests {
         assert_eq!(live.current().revision, 1);
         live.change(SettingsChange::default());
         assert_eq!(live.current().revision, 2);
-        let key = BTreeMap::from([("key".to_owned(), Some("value".to_owned().into()))]);
-        surroundings.change_values(&key).unwrap();
+        let env_vars = BTreeMap::from([("key".to_owned(), Some("value".to_owned().into()))]);
+        let config = bulkhead_api::TownConfig { env_vars, ..Default::default() };
+        surroundings.change_values(&config).unwrap();
         let now = live.current();
         assert_eq!((now.revision, now.dashboard_context.as_deref()), (3, Some("open beads")));
         assert_eq!(live.town_value("key").map(|value| value.expose().len()), Some(5));

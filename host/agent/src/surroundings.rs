@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{RwLock, RwLockReadGuard};
 
+use bulkhead_api::TownConfig;
 use bulkhead_api::town_config::{MAX_VALUE_BYTES, MAX_VALUES};
 use bulkhead_model::Secret;
 
@@ -38,24 +39,28 @@ impl Surroundings {
         })
     }
 
-    /// Sets values, and takes away those that are `None`; others stay. All of it or nothing. Returns
-    /// how many are another value now.
-    pub fn change_values(
-        &self,
-        changes: &BTreeMap<String, Option<Secret>>,
-    ) -> Result<usize, TownConfigError> {
+    /// Sets values, and takes away those that are `None`; of a whole set also those that it does not name. All of it or
+    /// nothing. Returns how many are another value now.
+    pub fn change_values(&self, config: &TownConfig) -> Result<usize, TownConfigError> {
         let mut result = Ok(0);
         self.change(|inner| {
+            let is_gone = |key: &String| {
+                config.is_whole
+                    && !config.env_vars.contains_key(key)
+                    && !config.unread.contains(key)
+            };
             let differs = |(key, value): &(&String, &Option<Secret>)| {
                 inner.values.get(*key) != value.as_ref()
             };
-            let changed = changes.iter().filter(differs).count();
+            let gone = inner.values.keys().filter(|key| is_gone(key)).count();
+            let changed = gone + config.env_vars.iter().filter(differs).count();
             // The usual call brings what is there already: no copy for that.
             if changed == 0 {
                 return false;
             }
             let mut values = inner.values.clone();
-            for (key, value) in changes {
+            values.retain(|key, _| !is_gone(key));
+            for (key, value) in &config.env_vars {
                 match value {
                     Some(value) => values.insert(key.clone(), value.clone()),
                     None => values.remove(key),
@@ -111,8 +116,14 @@ fn bounded(values: &BTreeMap<String, Secret>) -> Result<(), TownConfigError> {
 mod tests {
     use super::*;
 
-    fn set(key: &str, value: &str) -> BTreeMap<String, Option<Secret>> {
-        BTreeMap::from([(key.to_owned(), Some(value.to_owned().into()))])
+    fn change(key: &str, value: Option<&str>) -> TownConfig {
+        let value = value.map(|value| value.to_owned().into());
+        let env_vars = BTreeMap::from([(key.to_owned(), value)]);
+        TownConfig { env_vars, ..TownConfig::default() }
+    }
+
+    fn set(key: &str, value: &str) -> TownConfig {
+        change(key, Some(value))
     }
 
     fn shown(surroundings: &Surroundings, key: &str) -> Option<String> {
@@ -126,9 +137,25 @@ mod tests {
         assert_eq!(town.change_values(&set("b", "2")), Ok(1));
         assert_eq!(town.change_values(&set("a", "3")), Ok(1));
         assert_eq!(shown(&town, "a").as_deref(), Some("3"));
-        assert_eq!(town.change_values(&BTreeMap::from([("a".to_owned(), None)])), Ok(1));
+        assert_eq!(town.change_values(&change("a", None)), Ok(1));
         assert_eq!((shown(&town, "a"), shown(&town, "b").as_deref()), (None, Some("2")));
         assert_eq!(town.values().len(), 1);
+    }
+
+    #[test]
+    fn what_a_whole_set_does_not_name_is_gone_and_what_it_names_badly_stays() {
+        let town = Surroundings::default();
+        for key in ["a", "b", "c"] {
+            town.change_values(&set(key, "1")).unwrap();
+        }
+        let unread = ["b".to_owned()].into();
+        let whole = TownConfig { is_whole: true, unread, ..set("a", "2") };
+        assert_eq!(town.change_values(&whole), Ok(2));
+        assert_eq!(town.values().keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(town.change_values(&whole), Ok(0));
+        let nothing = TownConfig { is_whole: true, ..TownConfig::default() };
+        assert_eq!(town.change_values(&TownConfig::default()), Ok(0), "nothing was said");
+        assert_eq!((town.change_values(&nothing), town.values().len()), (Ok(2), 0));
     }
 
     #[test]
@@ -137,7 +164,7 @@ mod tests {
         let revision = || town.dashboard_context().0;
         town.change_values(&set("a", "1")).unwrap();
         assert_eq!(town.change_values(&set("a", "1")), Ok(0));
-        assert_eq!(town.change_values(&BTreeMap::from([("b".to_owned(), None)])), Ok(0));
+        assert_eq!(town.change_values(&change("b", None)), Ok(0));
         assert_eq!(revision(), 1);
         assert!(town.set_dashboard_context(Some("open beads".into())));
         assert!(!town.set_dashboard_context(Some("open beads".into())));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::view::MissingAgent;
 
 /// One offending field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Issue {
     /// Where in the body, for example `envVars.TOKEN`. `.` is the body itself.
     pub path: String,

@@ -1,6 +1,6 @@
 //! `POST /sync-config`, and the header `X-Town-Config` of any call: what a town tells its container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_model::Secret;
 use serde::Deserialize;
@@ -25,23 +25,58 @@ const SHOWN_KEY_CHARS: usize = 64;
 /// belongs to git and to its own model gateway is not looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TownConfig {
-    /// For `host.config` and the environment of agents. `None` takes a value away. What is not named
-    /// stays.
+    /// For `host.config` and the environment of agents. `None` takes a value away.
     pub env_vars: BTreeMap<String, Option<Secret>>,
+    /// They are all that there are: what is not named is gone. Not where nothing was said of values.
+    pub is_whole: bool,
+    /// Keys that were named with something that is no value: what they were before stays.
+    pub unread: BTreeSet<String>,
 }
+
+type Values = BTreeMap<String, Box<RawValue>>;
 
 /// As it comes in. Values keep their text, so that a number of any length comes out as it went in.
 #[derive(Deserialize)]
 struct Raw {
-    env_vars: Option<BTreeMap<String, Box<RawValue>>>,
+    env_vars: Option<Values>,
     #[serde(rename = "envVars")]
-    env_vars_in_camel_case: Option<BTreeMap<String, Box<RawValue>>>,
+    env_vars_in_camel_case: Option<Values>,
+}
+
+/// The same where what is wrong is left out.
+#[derive(Deserialize)]
+struct RawHeader {
+    env_vars: Option<Box<RawValue>>,
+    #[serde(rename = "envVars")]
+    env_vars_in_camel_case: Option<Box<RawValue>>,
 }
 
 impl TownConfig {
-    /// Parses and checks a header.
-    pub fn parse(json: &[u8]) -> Result<Self, Vec<Issue>> {
-        Self::check(parse_json(json)?)
+    /// Reads a header, as far as it can be read, and says what is wrong with the rest. A header comes with a call that
+    /// is about something else, and must not be what fails it.
+    pub fn parse_header(json: &[u8]) -> (Self, Vec<Issue>) {
+        let mut config = Self::default();
+        let raw: RawHeader = match parse_json(json) {
+            Ok(raw) => raw,
+            Err(issues) => return (config, issues),
+        };
+        let mut issues = Vec::new();
+        for (name, values) in [("env_vars", raw.env_vars), ("envVars", raw.env_vars_in_camel_case)]
+        {
+            match values.map(|values| serde_json::from_str::<Values>(values.get())) {
+                None => {}
+                Some(Ok(values)) => {
+                    if values.len() > MAX_VALUES {
+                        let count = values.len();
+                        let text = format!("has {count} values, the first {MAX_VALUES} are taken");
+                        issues.push(Issue::new(name, text));
+                    }
+                    config.take(name, values, &mut issues);
+                }
+                Some(Err(_)) => issues.push(Issue::new(name, "expected an object of values")),
+            }
+        }
+        (config, issues)
     }
 
     /// Parses and checks a body.
@@ -50,29 +85,34 @@ impl TownConfig {
     }
 
     fn check(raw: Raw) -> Result<Self, Vec<Issue>> {
-        let (mut env_vars, mut issues) = (BTreeMap::new(), Vec::new());
+        let (mut config, mut issues) = (Self::default(), Vec::new());
         for (name, values) in [("env_vars", raw.env_vars), ("envVars", raw.env_vars_in_camel_case)]
         {
-            let values = values.unwrap_or_default();
+            let Some(values) = values else { continue };
             if values.len() > MAX_VALUES {
                 let count = values.len();
                 let text = format!("has {count} values, at most {MAX_VALUES} are taken at once");
                 issues.push(Issue::new(name, text));
                 continue;
             }
-            for (key, value) in values {
-                match (check_key(&key), text(&value)) {
-                    (Ok(()), Ok(value)) => {
-                        env_vars.insert(key, value);
-                    }
-                    (Err(problem), _) | (_, Err(problem)) => {
-                        let shown: String = key.chars().take(SHOWN_KEY_CHARS).collect();
-                        issues.push(Issue::new(format!("{name}.{shown}"), problem));
-                    }
+            config.take(name, values, &mut issues);
+        }
+        if issues.is_empty() { Ok(config) } else { Err(issues) }
+    }
+
+    /// Takes the values that are some, as many as may be.
+    fn take(&mut self, name: &str, values: Values, issues: &mut Vec<Issue>) {
+        self.is_whole = true;
+        for (key, value) in values.into_iter().take(MAX_VALUES) {
+            match (check_key(&key), text(&value)) {
+                (Ok(()), Ok(value)) => _ = self.env_vars.insert(key, value),
+                (Err(problem), _) | (_, Err(problem)) => {
+                    let shown: String = key.chars().take(SHOWN_KEY_CHARS).collect();
+                    issues.push(Issue::new(format!("{name}.{shown}"), problem));
+                    self.unread.insert(key);
                 }
             }
         }
-        if issues.is_empty() { Ok(Self { env_vars }) } else { Err(issues) }
     }
 }
 
@@ -109,13 +149,13 @@ mod tests {
     use super::*;
 
     fn values(json: &str) -> BTreeMap<String, Option<String>> {
-        let config = TownConfig::parse(json.as_bytes()).unwrap();
+        let config = TownConfig::parse_body(json.as_bytes()).unwrap().request;
         let exposed = |value: Option<Secret>| value.map(|value| value.expose().to_owned());
         config.env_vars.into_iter().map(|(key, value)| (key, exposed(value))).collect()
     }
 
     fn issues(json: &str) -> Vec<String> {
-        let issues = TownConfig::parse(json.as_bytes()).unwrap_err();
+        let issues = TownConfig::parse_body(json.as_bytes()).unwrap_err();
         assert!(!format!("{issues:?}").contains("hunter2"), "{issues:?}");
         issues.into_iter().map(|issue| issue.path).collect()
     }
@@ -157,6 +197,33 @@ mod tests {
         {
             assert!(!issues(json).is_empty(), "{json}");
         }
+    }
+
+    #[test]
+    fn a_header_is_taken_as_far_as_it_is_good() {
+        let read = |json: &str| {
+            let (config, issues) = TownConfig::parse_header(json.as_bytes());
+            assert!(!format!("{issues:?}").contains("hunter2"), "{issues:?}");
+            let paths: Vec<_> = issues.into_iter().map(|issue| issue.path).collect();
+            (config, paths)
+        };
+        let json = r#"{"env_vars":{"a=b":"hunter2","ok":"1","list":["hunter2"]},"envVars":7}"#;
+        let (config, paths) = read(json);
+        assert_eq!(config.env_vars.keys().collect::<Vec<_>>(), ["ok"]);
+        assert_eq!(paths, ["env_vars.a=b", "env_vars.list", "envVars"]);
+        assert!(config.is_whole && config.unread.contains("list"));
+        for nothing in
+            ["", "hunter2", "[]", "{} hunter2", "\u{fc}", r#"{"env_vars":{"A":hunter2}}"#]
+        {
+            let (config, paths) = read(nothing);
+            assert!(config == TownConfig::default() && paths.len() == 1, "{nothing}: {paths:?}");
+        }
+        for none in ["{}", r#"{"git_auth":{}}"#, r#"{"env_vars":null}"#] {
+            assert_eq!(read(none), (TownConfig::default(), Vec::new()), "{none}");
+        }
+        let many: Vec<_> = (0..=MAX_VALUES).map(|n| format!("\"k{n}\":{n}")).collect();
+        let (config, paths) = read(&format!("{{\"env_vars\":{{{}}}}}", many.join(",")));
+        assert_eq!((config.env_vars.len(), paths.len()), (MAX_VALUES, 1));
     }
 
     #[test]

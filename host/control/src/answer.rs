@@ -44,10 +44,6 @@ impl Refusal {
         Self::with_issues("invalid request body", issues)
     }
 
-    pub(crate) fn invalid_town_config(issues: Vec<Issue>) -> Self {
-        Self::with_issues("invalid header X-Town-Config", issues)
-    }
-
     pub(crate) fn invalid_query(issues: impl Into<Vec<Issue>>) -> Self {
         Self::with_issues("invalid query", issues.into())
     }

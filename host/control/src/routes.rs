@@ -50,8 +50,15 @@ mod sync_config;
 mod system_prompt;
 mod unknown;
 
+pub(crate) use sync_config::Problems;
+
 /// All routes on `backend`. `places` are those of the connections that the server has.
-pub(crate) fn router<B: Backend>(backend: B, town: Town, places: Places) -> Router {
+pub(crate) fn router<B: Backend>(
+    backend: B,
+    town: Town,
+    places: Places,
+    problems: Problems,
+) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
@@ -81,6 +88,7 @@ pub(crate) fn router<B: Backend>(backend: B, town: Town, places: Places) -> Rout
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
         .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
+        .layer(Extension(problems))
         .layer(Extension(town))
         .with_state(backend)
 }

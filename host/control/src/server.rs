@@ -81,7 +81,8 @@ impl ControlServer {
             let own = Places::new(config.limits.connections);
             entrance(listener, router, Gate::Probes, &config, own)
         });
-        let router = routes::router(backend, Town(town), places.clone());
+        let problems = routes::Problems::new(Arc::clone(&sink));
+        let router = routes::router(backend, Town(town), places.clone(), problems);
         let main = entrance(main.0, router, Gate::Token(config.token.clone()), &config, places);
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()

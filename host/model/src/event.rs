@@ -334,6 +334,15 @@ pub enum Event {
         #[serde(skip_serializing_if = "is_zero")]
         suppressed: u64,
     },
+    /// Something in the town's configuration is no use (the header `X-Town-Config` of a call). The rest was taken, and
+    /// the call went on. Each problem is told once.
+    #[serde(rename = "town.config_ignored")]
+    TownConfigIgnored {
+        /// Where it stands, for example `env_vars.a=b`.
+        path: String,
+        /// What is wrong with it. Never a value.
+        problem: String,
+    },
     /// A call of the town API failed, after everything that was tried. No agent feels it.
     #[serde(rename = "town.call_failed")]
     TownCallFailed {

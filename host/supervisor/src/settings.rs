@@ -32,7 +32,7 @@ impl Supervisor {
 
     /// Changes the town's configuration values. Every agent sees them at once.
     pub fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
-        let changed = self.0.container.surroundings.change_values(&config.env_vars)?;
+        let changed = self.0.container.surroundings.change_values(config)?;
         // The control plane brings its configuration with every call; most change nothing.
         if changed > 0 {
             tracing::info!(changed, "town config was synced");

@@ -2,15 +2,22 @@
 //! container.
 //!
 //! The header is taken before the route, so that a start that carries it begins with it, and only from
-//! a sender who may change things: a probe needs no token and brings no configuration. A header that
-//! is wrong refuses the call. A body is for what is larger than a head may be.
+//! a sender who may change things: a probe needs no token and brings no configuration. It never fails its call, which
+//! is about something else: what is good in it is taken, and each thing that is not is a line, once. A body is for what
+//! is larger than a head may be.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Extension;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
-use bulkhead_api::{Issue, SyncAnswer, TownConfig, WithIgnored};
+use bulkhead_api::{Issue, Parsed, SyncAnswer, TownConfig, WithIgnored};
+use bulkhead_events::SharedSink;
+use bulkhead_model::Event;
 
 use crate::Backend;
 use crate::answer::Refusal;
@@ -20,44 +27,91 @@ use crate::params::NoParams;
 
 const HEADER: &str = "x-town-config";
 
+/// Problems that are told. A town that has more of them has told enough.
+const MAX_TOLD: usize = 256;
+
+/// Tells what is wrong with headers, each problem once.
+#[derive(Clone)]
+pub(crate) struct Problems {
+    sink: SharedSink,
+    told: Arc<Mutex<HashSet<Issue>>>,
+}
+
+/// Marks a call whose header was read.
+#[derive(Clone, Copy)]
+pub(super) struct Synced;
+
+impl Problems {
+    pub(crate) fn new(sink: SharedSink) -> Self {
+        Self { sink, told: Arc::default() }
+    }
+
+    fn tell(&self, issues: Vec<Issue>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for issue in issues {
+            if told.len() < MAX_TOLD && told.insert(issue.clone()) {
+                let Issue { path, message: problem } = issue;
+                self.sink.record(Event::TownConfigIgnored { path, problem });
+            }
+        }
+    }
+}
+
 /// Sync from the header has happened on the way here; then the body is not looked at.
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     headers: HeaderMap,
     _: NoParams,
+    synced: Option<Extension<Synced>>,
     body: WholeBody,
 ) -> Result<Json<WithIgnored<SyncAnswer>>, Refusal> {
-    let mut ignored = Vec::new();
-    if !headers.contains_key(HEADER) {
-        let parsed = TownConfig::parse_body(body.as_slice()).map_err(Refusal::invalid_body)?;
-        let config = parsed.request;
-        ignored = parsed.ignored;
-        sync(&backend, &config).map_err(Refusal::invalid_body)?;
+    let answer = |synced, ignored| Ok(Json(WithIgnored { answer: SyncAnswer { synced }, ignored }));
+    if synced.is_some() {
+        return answer(true, Vec::new());
     }
-    Ok(Json(WithIgnored { answer: SyncAnswer { synced: true }, ignored }))
+    match sync(&backend, body.as_slice()) {
+        // What is wrong with the header was told, and fails no call.
+        Err(_) if headers.contains_key(HEADER) => answer(false, Vec::new()),
+        Err(issues) => Err(Refusal::invalid_body(issues)),
+        Ok(ignored) => answer(true, ignored),
+    }
 }
 
 /// Takes the header of every call.
 pub(super) async fn from_header<B: Backend>(
     State(backend): State<B>,
-    request: Request,
+    Extension(problems): Extension<Problems>,
+    mut request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
-    if request.extensions().get::<Trusted>().is_some() {
-        let mut values = request.headers().get_all(HEADER).iter();
-        if let Some(value) = values.next() {
-            let synced = match values.next() {
-                None => {
-                    TownConfig::parse(value.as_bytes()).and_then(|config| sync(&backend, &config))
-                }
-                Some(_) => Err(vec![Issue::new(".", "is given more than once")]),
-            };
-            synced.map_err(Refusal::invalid_town_config)?;
-        }
+) -> Response {
+    if request.extensions().get::<Trusted>().is_some()
+        && sync_header(&backend, &problems, request.headers())
+    {
+        request.extensions_mut().insert(Synced);
     }
-    Ok(next.run(request).await)
+    next.run(request).await
 }
 
-fn sync<B: Backend>(backend: &B, config: &TownConfig) -> Result<(), Vec<Issue>> {
-    backend.sync_config(config).map_err(|error| vec![Issue::new("env_vars", error.to_string())])
+/// Says whether there is a header that could be read.
+fn sync_header<B: Backend>(backend: &B, problems: &Problems, headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return false };
+    let (config, mut issues) = TownConfig::parse_header(value.as_bytes());
+    if values.next().is_some() {
+        issues.push(Issue::new(".", "is given more than once; the first is taken"));
+    }
+    let is_read = config.is_whole || issues.is_empty();
+    if let Err(error) = backend.sync_config(&config) {
+        issues.push(Issue::new("env_vars", error.to_string()));
+    }
+    problems.tell(issues);
+    is_read
+}
+
+/// Syncs from a body. Returns the names of its fields that are not known.
+fn sync<B: Backend>(backend: &B, json: &[u8]) -> Result<Vec<String>, Vec<Issue>> {
+    let Parsed { request: config, ignored } = TownConfig::parse_body(json)?;
+    let synced = backend.sync_config(&config);
+    synced.map_err(|error| vec![Issue::new("env_vars", error.to_string())])?;
+    Ok(ignored)
 }

@@ -2,8 +2,12 @@
 
 use bulkhead_model::{AgentId, Event, Timestamp};
 
-pub(super) fn all() -> [Event; 9] {
+pub(super) fn all() -> [Event; 10] {
     [
+        Event::TownConfigIgnored {
+            path: "env_vars.PATH=".into(),
+            problem: "key must not have = or NUL".into(),
+        },
         Event::TownCallFailed {
             call: "heartbeat",
             cause: "status",

@@ -64,6 +64,7 @@ impl Event {
             | Self::MemoryPressure { .. }
             | Self::MemoryUsageFailed { .. }
             | Self::RequestRefused { .. }
+            | Self::TownConfigIgnored { .. }
             | Self::TownCallFailed { .. }
             | Self::TownUnreachable { .. }
             | Self::TownDropped { .. }

@@ -28,6 +28,7 @@ names! {
         MemoryPressure => "container.memory_pressure",
         MemoryUsageFailed => "container.memory_usage_failed",
         RequestRefused => "container.request_refused",
+        TownConfigIgnored => "town.config_ignored",
         TownCallFailed => "town.call_failed",
         TownUnreachable => "town.unreachable",
         TownReachable => "town.reachable",
