@@ -132,8 +132,8 @@ fn the_older_one_drains_itself_unless_it_is_told_to_run_on() {
     let lines = older.ends_with(0);
     let intent = lines.iter().find(|line| line["event"] == "container.stop_intent");
     assert_eq!(intent.expect("a line")["by"], "town.fenced");
-    let drained = lines.iter().find(|line| line["event"] == "container.drained");
-    assert_eq!(drained.expect("a line")["killed"], 0, "{drained:?}");
+    let stopped = lines.iter().find(|line| line["event"] == "container.stopped");
+    assert_eq!(stopped.expect("a line")["killed"], 0, "{stopped:?}");
     check_newer(&town, &newer);
     newer.finish();
     check(&town);

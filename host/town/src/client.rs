@@ -156,7 +156,10 @@ impl Client {
                 if fault.cause.is_silence() && self.answers.load(Relaxed) == answers {
                     self.is_silent(fault);
                 }
-                self.tell(call, fault, attempts, about);
+                // One line says that it is off, and none that it may be.
+                if !call.is_optional() || call.renews() || fault.status != Some(401) {
+                    self.tell(call, fault, attempts, about);
+                }
                 self.switch_off(call, fault, about);
             }
         }

@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::fault::Fault;
 
 /// Refusals with 401 of one agent's call, each with a token that was good before and after it.
-const UNAUTHORIZED: u32 = 4;
+const UNAUTHORIZED: u32 = 6;
 
 /// Agents that a call is off for. Past it, it is off for all.
 const MAX_AGENTS: usize = 4096;

@@ -17,6 +17,9 @@ use bulkhead_model::AgentId;
 /// Longest backoff.
 const MOST: Duration = Duration::from_secs(60);
 
+/// The same while the town is silent, or has not taken the token: that ends for all at once.
+const MOST_FOR_ALL: Duration = Duration::from_secs(10);
+
 /// Shortest.
 const LEAST: Duration = Duration::from_millis(125);
 
@@ -35,6 +38,17 @@ struct Attempt {
     /// When the first of them was that counts.
     since: Option<Instant>,
     due: Instant,
+}
+
+/// What a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nobody in particular: the town is silent.
+    Silence,
+    /// The token, as likely as the agent.
+    Unauthorized,
+    /// The agent.
+    Refused,
 }
 
 /// What follows from a failure.
@@ -62,12 +76,13 @@ impl Attempts {
         self.of.remove(id);
     }
 
-    /// It failed. `is_silent`: for the town's silence, which is not about this agent.
-    pub(super) fn failed(&mut self, id: &AgentId, is_silent: bool, now: Instant) -> Next {
+    /// It failed.
+    pub(super) fn failed(&mut self, id: &AgentId, failure: Failure, now: Instant) -> Next {
         let attempt =
             self.of.entry(id.clone()).or_insert(Attempt { failures: 0, since: None, due: now });
         attempt.failures = attempt.failures.saturating_add(1);
-        attempt.since = if is_silent { None } else { attempt.since.or(Some(now)) };
+        attempt.since =
+            if failure == Failure::Silence { None } else { attempt.since.or(Some(now)) };
         let failing =
             attempt.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         if attempt.failures >= MIN_FAILURES && failing >= self.give_up {
@@ -75,9 +90,10 @@ impl Attempts {
             self.of.remove(id);
             return Next::GiveUp(failures, failing);
         }
+        let most = if failure == Failure::Refused { MOST } else { MOST_FOR_ALL };
         // The last try is due when the time is up.
         let until_end = attempt.since.map(|_| self.give_up.saturating_sub(failing));
-        let pause = super::backoff_up_to(attempt.failures, MOST).min(until_end.unwrap_or(MOST));
+        let pause = super::backoff_up_to(attempt.failures, most).min(until_end.unwrap_or(MOST));
         attempt.due = now + pause.max(LEAST);
         Next::Later
     }
@@ -107,7 +123,7 @@ mod tests {
     #[test]
     fn one_that_fails_waits_and_no_other_does() {
         let (mut attempts, now) = (Attempts::new(GIVE_UP), Instant::now());
-        assert_eq!(attempts.failed(&id("a"), false, now), Next::Later);
+        assert_eq!(attempts.failed(&id("a"), Failure::Refused, now), Next::Later);
         assert!(!attempts.is_due(&id("a"), now) && attempts.is_due(&id("b"), now));
         let pause = attempts.pause(now).unwrap();
         assert!(pause >= LEAST && attempts.is_due(&id("a"), now + pause));
@@ -121,7 +137,7 @@ mod tests {
         let (mut now, mut failures) = (began, 0);
         let given_up = loop {
             failures += 1;
-            match attempts.failed(&id("a"), false, now) {
+            match attempts.failed(&id("a"), Failure::Refused, now) {
                 Next::Later => now += attempts.pause(now).unwrap(),
                 given_up => break given_up,
             }
@@ -136,12 +152,15 @@ mod tests {
     fn while_the_town_is_silent_nothing_is_given_up() {
         let (mut attempts, mut now) = (Attempts::new(GIVE_UP), Instant::now());
         for _ in 0..100 {
-            assert_eq!(attempts.failed(&id("a"), true, now), Next::Later);
+            assert_eq!(attempts.failed(&id("a"), Failure::Silence, now), Next::Later);
             now += MOST;
         }
         // The time begins with the first failure that is about it.
-        assert_eq!(attempts.failed(&id("a"), false, now), Next::Later);
-        assert_eq!(attempts.failed(&id("a"), false, now + GIVE_UP / 2), Next::Later);
-        assert!(matches!(attempts.failed(&id("a"), false, now + GIVE_UP), Next::GiveUp(..)));
+        assert_eq!(attempts.failed(&id("a"), Failure::Refused, now), Next::Later);
+        assert_eq!(attempts.failed(&id("a"), Failure::Refused, now + GIVE_UP / 2), Next::Later);
+        assert!(matches!(
+            attempts.failed(&id("a"), Failure::Refused, now + GIVE_UP),
+            Next::GiveUp(..)
+        ));
     }
 }

@@ -9,7 +9,7 @@ use bulkhead_api::nudge::{MAX_NAME_BYTES, MAX_NUDGE_BYTES};
 use bulkhead_model::AgentId;
 use serde::{Deserialize, Serialize};
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Woken, about};
 use crate::call::{Call, Payload};
@@ -156,7 +156,7 @@ impl Loop {
                 }
                 // The town fell silent before.
                 None => {
-                    waiting.attempts.failed(&id, true, Instant::now());
+                    waiting.attempts.failed(&id, Failure::Silence, Instant::now());
                     waiting.unheard.insert(id);
                 }
             }

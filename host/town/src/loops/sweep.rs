@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tokio::time::sleep;
 
 use super::Loop;
-use super::attempts::{Attempts, Next};
+use super::attempts::{Attempts, Failure, Next};
 use crate::call::Call;
 use crate::fault::Fault;
 
@@ -45,8 +45,12 @@ impl Loop {
         id: &AgentId,
         fault: &Fault,
     ) -> bool {
-        let is_silent = !self.client().is_reachable();
-        match attempts.failed(id, is_silent, Instant::now()) {
+        let failure = match fault.status {
+            _ if !self.client().is_reachable() => Failure::Silence,
+            Some(401) => Failure::Unauthorized,
+            _ => Failure::Refused,
+        };
+        match attempts.failed(id, failure, Instant::now()) {
             Next::Later => true,
             Next::GiveUp(failures, tried_for) => {
                 self.client().gave_up(call, id, failures, tried_for, fault);
