@@ -233,9 +233,10 @@ impl Flap {
             assert_eq!(self.host.client().ask(&agent, "bye"), "bye");
         }
         for agent in steady() {
-            let count = self.host.client().status(&agent)["messageCount"].to_string();
-            let last = sealed(count.as_bytes());
             wait_until(&format!("the town has the last snapshot of {agent}"), || {
+                // A nudge that the town has kept may come meanwhile, and is one more.
+                let count = self.host.client().status(&agent)["messageCount"].to_string();
+                let last = sealed(count.as_bytes());
                 kept(&self.town, |kept| {
                     kept.snapshots.get(&agent).is_some_and(|kept| kept.bytes == last)
                 })

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bulkhead_model::AgentId;
 
 /// Longest backoff.
-const MOST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_secs(20);
 
 /// The same while the town is silent, or has not taken the token: that ends for all at once.
 const MOST_FOR_ALL: Duration = Duration::from_secs(10);

@@ -3,12 +3,13 @@
 //! Not told: the end of a mayor, an end that comes back, in this run or in the next, one that somebody asked for,
 //! and one that the host or its other agents brought about.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Woken};
 use crate::call::{Call, Payload};
@@ -49,8 +50,14 @@ impl Loop {
     /// Tells the ends that are due; of a container that ends: all.
     async fn complete_all(&self, attempts: &mut Attempts, is_last: bool) {
         let (heard, now) = (&self.shared.heard, Instant::now());
+        let ends = heard.take_ends();
+        // What found no room is not waited for.
+        {
+            let known: HashSet<_> = ends.iter().map(|end| &end.agent.agent_id).collect();
+            attempts.retain(|id| known.contains(id));
+        }
         let is_due = |end: &End| is_last || attempts.is_due(&end.agent.agent_id, now);
-        let (due, later): (Vec<_>, Vec<_>) = heard.take_ends().into_iter().partition(is_due);
+        let (due, later): (Vec<_>, Vec<_>) = ends.into_iter().partition(is_due);
         later.into_iter().for_each(|end| heard.end_again(end, self.client()));
         let told = self.sweep(due, PARALLEL, |end: End| async move { self.complete(&end).await });
         for (end, result) in told.await {
@@ -60,7 +67,12 @@ impl Loop {
                 Some(Err(fault)) if !self.is_tried_again(attempts, Call::Completed, id, &fault) => {
                     self.client().dropped(Droppable::Completions, 1);
                 }
-                _ => heard.end_again(end, self.client()),
+                Some(Err(_)) => heard.end_again(end, self.client()),
+                // The town fell silent before.
+                None => {
+                    attempts.failed(id, Failure::Silence, Instant::now());
+                    heard.end_again(end, self.client());
+                }
             }
         }
     }

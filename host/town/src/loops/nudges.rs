@@ -122,16 +122,19 @@ impl Waiting {
         if self.early.is_empty() { due } else { Some(due.unwrap_or(LOOK).min(LOOK)) }
     }
 
-    /// Those that are to be asked for now.
+    /// Those that are to be asked for now. Who has just become idle is one of them, whatever its last question met: the
+    /// backoff is between questions that nothing new is the reason of.
     fn take_due(&mut self, new: Vec<AgentId>) -> Vec<(AgentId, u32)> {
-        let mut due = std::mem::take(&mut self.early);
-        due.extend(new.into_iter().map(|id| (id, 0)));
-        due.extend(self.unheard.drain().map(|id| (id, 0)));
+        for id in &new {
+            self.unheard.remove(id);
+        }
         let now = Instant::now();
-        let (due, later): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|(id, _)| self.attempts.is_due(id, now));
-        self.unheard.extend(later.into_iter().map(|(id, _)| id));
-        due
+        let (again, later): (HashSet<_>, HashSet<_>) =
+            self.unheard.drain().partition(|id| self.attempts.is_due(id, now));
+        self.unheard = later;
+        let mut due = std::mem::take(&mut self.early);
+        due.extend(again.into_iter().chain(new).map(|id| (id, 0)));
+        due.into_iter().collect()
     }
 }
 
@@ -142,10 +145,13 @@ impl Loop {
         for ((id, looks), asked) in asked.await {
             match asked {
                 Some(Asked::Through) => waiting.attempts.forget(&id),
-                Some(Asked::TooEarly) if looks < MAX_LOOKS => {
-                    _ = waiting.early.insert(id, looks + 1)
+                Some(Asked::TooEarly) => {
+                    // Its next question has a reason of its own.
+                    waiting.attempts.forget(&id);
+                    if looks < MAX_LOOKS {
+                        waiting.early.insert(id, looks + 1);
+                    }
                 }
-                Some(Asked::TooEarly) => {}
                 Some(Asked::Unheard(fault)) => {
                     if self.is_tried_again(&mut waiting.attempts, Call::PendingNudges, &id, &fault)
                     {

@@ -20,7 +20,7 @@ use http::HeaderMap;
 use http::header::LAST_MODIFIED;
 use sha2::{Digest, Sha256};
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Shared, Woken, changed};
 use crate::call::{Call, Payload};
@@ -153,7 +153,16 @@ impl Loop {
                 Some(Upload::Failed(fault)) => {
                     !self.is_tried_again(attempts, Call::SnapshotPost, &id, &fault)
                 }
-                Some(Upload::Blocked) | None => false,
+                // It is looked at again by what is there, and not by what failed before.
+                Some(Upload::Blocked) => {
+                    attempts.forget(&id);
+                    false
+                }
+                // The town fell silent before.
+                None => {
+                    attempts.failed(&id, Failure::Silence, Instant::now());
+                    false
+                }
             };
             if is_through {
                 attempts.forget(&id);
