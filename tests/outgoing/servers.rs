@@ -165,7 +165,7 @@ pub fn tls(name: &str, leads_to: SocketAddr) -> (SocketAddr, String) {
     RUNTIME.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
-            tokio::spawn(async move {
+            RUNTIME.spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let Ok(mut to) = tokio::net::TcpStream::connect(leads_to).await else { return };
                 let _ = tokio::io::copy_bidirectional(&mut stream, &mut to).await;

@@ -49,7 +49,7 @@ pub(super) enum First {
     #[default]
     Unasked,
     /// It has it, and not all is queued.
-    Left(Left),
+    Left(Box<Left>),
     /// All of it was queued.
     Queued,
 }
@@ -259,7 +259,8 @@ impl Actor<'_> {
         let mut first = self.first();
         if let First::Unasked = &*first {
             let journal = self.shared.start.journal.get();
-            *first = First::Left(journal.map(|journal| journal.left()).unwrap_or_default());
+            *first =
+                First::Left(Box::new(journal.map(|journal| journal.left()).unwrap_or_default()));
         }
         let First::Left(left) = &mut *first else { return Ok(()) };
         if let Some(mail) = left.mail.take() {

@@ -78,7 +78,9 @@ fn strangers_who_come_back_again_and_again_keep_no_probe_out() {
                     let Ok(mut stream) = TcpStream::connect(address) else { continue };
                     let _ = stream.write_all(unwanted.as_bytes());
                     let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
-                    while !over.load(Ordering::Relaxed) && is_open(&mut stream) {}
+                    while !over.load(Ordering::Relaxed) && is_open(&mut stream) {
+                        std::thread::yield_now();
+                    }
                 }
             });
         }

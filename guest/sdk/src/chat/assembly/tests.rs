@@ -52,7 +52,7 @@ fn content_has_many_forms() {
     let message = |text: &str| json!({"choices": [{"message": {"content": text}}]});
     assert_eq!(text(&[message("fi"), message("ne")]), "fine");
     let both = json!({"choices": [{"delta": {}, "message": {"content": "fine"}, "finish_reason": "stop"}]});
-    assert_eq!(text(&[both.clone()]), "fine");
+    assert_eq!(text(std::slice::from_ref(&both)), "fine");
     assert_eq!(text(&[delta(json!({"content": "fine"})), both]), "fine");
 }
 
