@@ -99,8 +99,8 @@ impl Agent {
     pub fn start(&mut self, spec: Spec, start: Start) -> Started {
         match self.state {
             State::Running if start.if_running == IfRunning::Restart => {}
-            State::Running if self.spec == Some(spec) => return Started::Joined,
             State::Running if start.if_running == IfRunning::Keep => return Started::Kept,
+            State::Running if self.spec == Some(spec) => return Started::Joined,
             State::Quarantined if !self.is_fresh(spec, start) => return Started::Quarantined,
             _ => {}
         }
