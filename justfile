@@ -50,7 +50,7 @@ test *args: build guests
 
 # check the start slot for long, as a nightly run does: all schedules with few preemptions, many random ones
 model-check schedules="1000000" preemptions="3": _compiler
-    SLOT_SCHEDULES={{ schedules }} SLOT_PREEMPTIONS={{ preemptions }} cargo test -p slot-model -- --nocapture
+    SLOT_SCHEDULES={{ schedules }} SLOT_PREEMPTIONS={{ preemptions }} RUST_BACKTRACE=0 cargo test --release -p slot-model -- --nocapture
 
 # keep a host busy and disturb it for so many minutes, and check from outside what it promises
 soak minutes="20" *args: build guests
