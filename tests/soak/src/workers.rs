@@ -111,6 +111,8 @@ impl Work<'_> {
         match (text, answer.status) {
             ("hello", 200) if answer.body["reply"] == "hello" => {}
             ("done", 200) => {}
+            // A drain that came first ended the agent before the turn.
+            (_, 502) if self.may_lose_calls.load(Relaxed) && was_drained(&answer) => {}
             ("panic" | "leak 40000", 502) => self.remember_crashes(&answer),
             // A process that went away took the turn with it, or a drain refused it.
             (_, 404 | 409 | 502 | 503) if self.may_lose_calls.load(Relaxed) => {}
@@ -168,4 +170,9 @@ impl Work<'_> {
     fn found(&self, what: String) {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).found(what);
     }
+}
+
+/// Whether the agent was asked to end, and did not crash.
+fn was_drained(answer: &Answer) -> bool {
+    answer.body["exitReason"] == "drained"
 }
