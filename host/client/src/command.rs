@@ -24,36 +24,36 @@ use crate::words::parse_some_time;
 /// The end of the help of commands that only look.
 pub(crate) const CODES_OF_QUESTIONS: &str = "\
 Exit codes:
-  0    shown
-  1    the host cannot be reached, does not answer in time, or answers what is no answer
-  2    wrong command line, or a file that it names; the host was asked nothing
-  3    the host refused: no such agent, no valid token, too many connections
-  130  Ctrl-C";
+  0    success
+  1    the host is unreachable, timed out, or sent an invalid response
+  2    invalid command line, or a file it names cannot be read; no request was sent
+  3    the host refused the request: no such agent, invalid token, too many connections
+  130  interrupted with Ctrl-C";
 
-/// What a person asks a running host.
+/// Commands that call the control API of a running host.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Ask a running host: show its agents.
+    /// List agents.
     Ps(PsArgs),
-    /// Ask a running host: show how the container is, or one agent.
+    /// Show the state of the container, or of one agent.
     Status(StatusArgs),
-    /// Ask a running host: start an agent.
+    /// Start an agent.
     Start(Box<StartArgs>),
-    /// Ask a running host: stop agents.
+    /// Stop agents.
     Stop(StopArgs),
-    /// Ask a running host: send an agent a message.
+    /// Send a message to an agent.
     Send(SendArgs),
-    /// Ask a running host: leave an agent a message that comes when no other does.
+    /// Leave a message that an agent gets when its mailbox is empty.
     Nudge(NudgeArgs),
-    /// Ask a running host: show what an agent did.
+    /// Show the events of an agent.
     Events(EventsArgs),
-    /// Ask a running host: is it well? For the health check of a container without curl.
+    /// Check the health of the host: the health check of a container without curl.
     Health(HealthArgs),
-    /// Ask a running host: show memory over time, of the container or of one agent.
+    /// Show memory usage over time, of the container or of one agent.
     Memory(MemoryArgs),
 }
 
-/// Which host, and how long to wait for it.
+/// Which host to call, and how long to wait for it.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Host")]
 pub struct HostArgs {
@@ -62,37 +62,37 @@ pub struct HostArgs {
     #[arg(long, value_name = "URL", env = "BULKHEAD_URL", hide_env_values = true)]
     pub url: Option<String>,
     /// File with the control token [default: BULKHEAD_CONTROL_TOKEN, else `token` of the configuration, else
-    /// the one that the host left in its state directory; these two go to no other address than its own].
+    /// the one in the host's state directory; the last two are only sent to the host's own address].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// File of certificates, in PEM, to believe at an https:// address [default: SSL_CERT_FILE and SSL_CERT_DIR,
+    /// PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and SSL_CERT_DIR,
     /// else the public CAs].
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// The configuration file that says where the host listens [default: bulkhead.toml, if there is one].
     #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// How long the host may take to answer, for example 30s [default: 10s; a start or a stop 10m].
+    /// Timeout of a request, for example 30s [default: 10s; 10m for a start or a stop].
     #[arg(long, value_name = "TIME", value_parser = parse_some_time)]
     pub timeout: Option<Duration>,
 }
 
-/// How the answer is written.
+/// Output format.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct OutputArgs {
-    /// Print the answer as the host gave it: one JSON document. A refusal is one as well.
+    /// Print the response of the host as one JSON document. Errors are JSON as well.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Everything that can be asked, the crash records among it.
+/// A command that calls the host; `crashes` is one of them only with --url.
 pub(crate) enum Asked {
     Command(ClientCommand),
     Crashes(CrashesArgs),
 }
 
 impl Asked {
-    /// Which host, and whether the answer is for a program.
+    /// Which host, and whether the output is JSON.
     pub(crate) fn where_and_how(&self) -> (HostArgs, bool) {
         let (host, output) = match self {
             Self::Crashes(args) => return (args.host(), args.json),
@@ -109,7 +109,7 @@ impl Asked {
         (host.clone(), output.json)
     }
 
-    /// It is a probe: it needs no configuration, and has no exit codes but 0 and 1.
+    /// A probe needs no configuration, and exits with 0 or 1 only.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self, Self::Command(ClientCommand::Health(_)))
     }

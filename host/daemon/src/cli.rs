@@ -20,19 +20,19 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes of run, check, compile:
-  0  ended as asked
-  1  could not run: the address, the state directory or the engine is not to be had
-  2  wrong command line, configuration or component, or a database of a newer version
-  3  ended, but not every agent ended by itself
-  4  a bug of the host: a panic that nothing contained, told as container.uncaught_exception
-  5  the supervisor died again and again, and its init process gave up
-  128 + n  the supervisor died of signal n while its init process was asked to end
-  `diagnose`, `crashes` and the commands that ask a host have their own: see their help.
+  0  success
+  1  cannot run: the address, the state directory or the engine is not available
+  2  invalid command line, configuration or component, or a database of a newer version
+  3  stopped, but some agents had to be killed
+  4  a bug in the host: an uncaught panic, logged as container.uncaught_exception
+  5  the supervisor crashed too often, and its init process gave up
+  128 + n  the supervisor died of signal n during a shutdown
+  For the exit codes of the other commands see their help.
 
-As process 1, or with --supervise, the program runs the supervisor as a child: it passes signals on, takes
-the ends of orphans, and starts a supervisor that died anew. Codes 0 to 3 are final.
+As process 1, or with --supervise, the program runs the supervisor as a child process: it forwards signals,
+reaps orphaned processes, and restarts a supervisor that crashed. Codes 0 to 3 are final.
 
-Environment, over the configuration file:
+Environment variables that override the configuration file:
   BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN, BULKHEAD_ALLOWED_HOSTS,
   BULKHEAD_PROBE_LISTEN,
   BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL, BULKHEAD_DRAIN_MS,
@@ -40,22 +40,22 @@ Environment, over the configuration file:
   BULKHEAD_SIGINT, BULKHEAD_PREVIOUS_EXIT, BULKHEAD_WAIT_FOR_STATE,
   BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
   GASTOWN_TOWN_ID
-The commands that ask a host look at BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN,
+The commands that call a running host read BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN,
 BULKHEAD_STATE_DIR, BULKHEAD_CONFIG and NO_COLOR.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the agents until a signal comes.
+    /// Run the host and its agents until a signal arrives.
     Run(RunArgs),
-    /// Check the configuration and every component, look up the names that it allows, and try the model and the town,
-    /// without running anything. Fills the compile cache.
+    /// Check the configuration and every component, resolve the names that it allows, and call the model endpoint and
+    /// the town, without running an agent. Fills the compile cache.
     Check(ConfigArgs),
-    /// Compile every component ahead of time, into the state directory.
+    /// Compile every component into the cache of the state directory.
     Compile(ConfigArgs),
-    /// Read logs, of this host or of the original container, and say why the container restarts.
+    /// Find out from logs, of this host or of the original container, why a container restarts.
     Diagnose(DiagnoseArgs),
-    /// Read the crash records in the state directory, or with --url ask a running host for them.
+    /// Show crash records from the state directory, or with --url from a running host.
     Crashes(CrashesArgs),
     /// Compile one component from stdin to stdout. For the host, which runs it as a child: the argument says how.
     #[command(hide = true)]
@@ -63,7 +63,7 @@ pub enum Command {
         /// What the host tells it.
         order: String,
     },
-    /// What asks a running host.
+    /// The commands that call a running host.
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -72,22 +72,22 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = DIAGNOSE_HELP)]
 pub struct DiagnoseArgs {
-    /// Logs to read: files, with gzip or without; `-` is stdin.
+    /// Log files, plain or gzip; `-` reads stdin.
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
-    /// Print JSON; `host/diagnose/report.schema.json` describes it.
+    /// Print JSON, as described by `host/diagnose/report.schema.json`.
     #[arg(long)]
     pub json: bool,
-    /// Write a page with pictures to this file as well. It loads nothing when it is opened.
+    /// Also write a self-contained HTML page with charts to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Only this town.
+    /// Only restarts of this town.
     #[arg(long)]
     pub town: Option<String>,
-    /// Only restarts from this moment on, for example 2026-01-15T09:30:00Z.
+    /// Only restarts at or after this time, for example 2026-01-15T09:30:00Z.
     #[arg(long, value_parser = parse_time)]
     pub since: Option<i64>,
-    /// Only restarts until this moment.
+    /// Only restarts up to this time.
     #[arg(long, value_parser = parse_time)]
     pub until: Option<i64>,
 }
@@ -95,8 +95,8 @@ pub struct DiagnoseArgs {
 const DIAGNOSE_HELP: &str = "\
 Exit codes:
   0  every restart is explained, or there is none
-  1  at least one is undecided
-  2  bad input: a log cannot be opened, or holds no line of a log";
+  1  at least one restart is unexplained
+  2  invalid input: a log cannot be opened, or contains no log line";
 
 /// A moment, in milliseconds since 1970.
 fn parse_time(text: &str) -> Result<i64, String> {
@@ -114,39 +114,39 @@ pub struct ConfigArgs {
     pub config: PathBuf,
 }
 
-/// Arguments of `run`. They win over the environment and the file.
+/// Arguments of `run`. They override the environment and the configuration file.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The configuration file.
     #[arg(long, short, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
     pub config: PathBuf,
-    /// Where to listen, for example 127.0.0.1:8080. Port 0 takes any free port.
+    /// Address of the control API, for example 127.0.0.1:8080. Port 0 picks a free port.
     #[arg(long)]
     pub listen: Option<std::net::SocketAddr>,
-    /// How log lines look. `auto` is readable on a terminal and JSON elsewhere.
+    /// Log format. `auto` is `pretty` on a terminal and `json` elsewhere.
     #[arg(long)]
     pub log_format: Option<LogFormat>,
-    /// Run the supervisor as a child, and start it anew when it dies. Process 1 always does.
+    /// Run the supervisor as a child process, and restart it when it crashes. Process 1 always does.
     #[arg(long, env = "BULKHEAD_SUPERVISE", value_parser = yes_or_no)]
     pub supervise: bool,
-    /// Deaths of the supervisor within the window that are answered by a new start.
+    /// Maximum number of restarts of the supervisor within the window.
     #[arg(long, env = "BULKHEAD_MAX_RESTARTS", default_value_t = 5, value_parser = max_restarts)]
     pub max_restarts: u32,
-    /// The window in which deaths of the supervisor are counted, in milliseconds.
+    /// Window in which restarts of the supervisor are counted, in milliseconds.
     #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", default_value_t = 60_000, value_parser = window_ms)]
     pub restart_window_ms: u64,
-    /// Keep nothing in the database and leave it as it is, also when a newer version wrote it.
+    /// Do not open the database: nothing is durable, and a database of a newer version is left as it is.
     #[arg(long)]
     pub without_store: bool,
-    /// How long to wait for the state directory while another host has it, as 60s, 500ms or 2m: for updates that start
-    /// the new host before the old one has ended.
+    /// How long to wait for a state directory that another host has locked, as 60s, 500ms or 2m: for rolling updates
+    /// that start the new host before the old one has stopped.
     #[arg(long, env = "BULKHEAD_WAIT_FOR_STATE", value_name = "TIME", default_value = "0s", value_parser = time)]
     pub wait_for_state: Duration,
-    /// What SIGINT means. `stop`: agents are asked to end at once, as for somebody at a terminal. `drain`: the same
-    /// as SIGTERM, for platforms that stop containers with it.
+    /// What SIGINT does. `stop`: stop all agents at once, for use at a terminal. `drain`: the same as SIGTERM, for
+    /// platforms that stop containers with SIGINT.
     #[arg(long)]
     pub sigint: Option<Interrupt>,
-    /// What SIGUSR2 does to the host. For tests of the host.
+    /// What SIGUSR2 does to the host. For tests.
     #[arg(long, hide = true)]
     pub inject_fault: Option<Fault>,
 }
@@ -189,7 +189,7 @@ fn window_ms(text: &str) -> Result<u64, String> {
 const MAX_WAIT_MS: u64 = 24 * 3600 * 1000;
 
 impl RunArgs {
-    /// When a supervisor that dies is not started any more.
+    /// When the init process gives up on a supervisor.
     pub fn restart_rules(&self) -> Rules {
         Rules {
             max_restarts: self.max_restarts,
@@ -202,10 +202,10 @@ impl RunArgs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interrupt {
-    /// Agents are asked to end at once.
+    /// Stop all agents at once.
     #[default]
     Stop,
-    /// Turns and mail are worked off first, as after SIGTERM.
+    /// Finish turns and queued messages first, as after SIGTERM.
     Drain,
 }
 
@@ -213,11 +213,11 @@ pub enum Interrupt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Readable on a terminal, JSON elsewhere.
+    /// `pretty` on a terminal, `json` elsewhere.
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For a person.
+    /// Text for people.
     Pretty,
 }
 

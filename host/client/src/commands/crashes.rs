@@ -26,24 +26,24 @@ pub struct CrashesArgs {
     /// What to show [default: list].
     #[command(subcommand)]
     pub what: Option<CrashesCommand>,
-    /// Ask the host at this address. Without it the records in the state directory of this machine are
-    /// read, whether a host runs or not. BULKHEAD_URL is not looked at.
+    /// Read the records of the host at this address. Without it, read the state directory of this machine,
+    /// whether a host is running or not. BULKHEAD_URL is ignored.
     #[arg(long, value_name = "URL", global = true, help_heading = "Host")]
     pub url: Option<String>,
     /// With --url: file with the control token [default: BULKHEAD_CONTROL_TOKEN].
     #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
     pub token_file: Option<PathBuf>,
-    /// With --url: file of certificates, in PEM, to believe at an https:// address [default: SSL_CERT_FILE and
+    /// With --url: PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and
     /// SSL_CERT_DIR, else the public CAs].
     #[arg(long, value_name = "FILE", global = true, requires = "url", help_heading = "Host")]
     pub ca_file: Option<PathBuf>,
-    /// With --url: how long the host may take to answer [default: 10s].
+    /// With --url: timeout of a request [default: 10s].
     #[arg(long, value_name = "TIME", global = true, requires = "url", value_parser = parse_some_time, help_heading = "Host")]
     pub timeout: Option<Duration>,
-    /// Without --url: the configuration file, which says where the state directory is.
+    /// Without --url: the configuration file that names the state directory.
     #[arg(long, short, global = true, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
     pub config: PathBuf,
-    /// Print JSON: one object a line.
+    /// Print JSON, one object per line.
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -54,7 +54,7 @@ is asked, this one or another. The records are the same.
 
 Exit codes:
   0  shown, also when there is none to list
-  1  --url: the host cannot be reached, does not answer in time, or answers what is no answer;
+  1  --url: the host is unreachable, timed out, or sent an invalid response;
      else: the records cannot be read
   2  wrong command line or configuration; without --url also: no such crash
   3  --url: the host refused: no such crash, no valid token
@@ -63,18 +63,18 @@ Exit codes:
 /// What `crashes` shows.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CrashesCommand {
-    /// The newest records, a line each.
+    /// List the newest records, one per line.
     List {
-        /// Only of this agent.
+        /// Only records of this agent.
         #[arg(long, value_parser = parse_agent)]
         agent: Option<AgentId>,
-        /// At most so many.
+        /// Maximum number of records.
         #[arg(long, default_value_t = DEFAULT_LIMIT)]
         limit: usize,
     },
-    /// One record, for a person: what died, where, why, and what was done about it.
+    /// Show one record: what crashed, where, why, and what was done about it.
     Show {
-        /// The crash id, or its beginning; without one the newest record.
+        /// The crash id or a prefix of it [default: the newest record].
         crash_id: Option<String>,
     },
 }

@@ -24,21 +24,21 @@ const AWAY: Duration = Duration::from_secs(60);
 #[derive(Debug, Args)]
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct EventsArgs {
-    /// Which agent.
+    /// Id of the agent.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: AgentId,
-    /// Go on with what comes, until Ctrl-C. An agent that is not known yet, and a host that is away for up
-    /// to a minute, are waited for. With --json an object a line; events that were lost are an object with
-    /// `droppedBefore`, the id before which they end, and a new beginning is one with `beganAnew`.
+    /// Print new events as they occur, until Ctrl-C. Waits for an agent that does not exist yet, and up to a
+    /// minute for a host that is down. With --json one object per line; lost events are an object with
+    /// `droppedBefore`, the id of the first event after the gap, and restarted ids are one with `beganAnew`.
     #[arg(long, short)]
     pub follow: bool,
-    /// Only events with an id above this.
+    /// Only events with an id greater than this.
     #[arg(long, value_name = "ID", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub after: u64,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }

@@ -14,25 +14,25 @@ use bulkhead_printable as text;
 #[derive(Debug, Args)]
 #[command(after_help = HEALTH_HELP)]
 pub struct HealthArgs {
-    /// Only whether the host answers.
+    /// Succeed when the host answers.
     #[arg(long, conflicts_with = "ready")]
     pub live: bool,
-    /// Whether it takes new starts: not while it boots or drains.
+    /// Succeed when the host accepts starts: not while it boots or drains.
     #[arg(long)]
     pub ready: bool,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }
 
 const HEALTH_HELP: &str = "\
-Needs no token and no configuration: without a word about the address, http://127.0.0.1:8080 is asked. Without
---live or --ready a host that answers is well, also when it says `degraded`: a container is not to be restarted
-for one of its agents.
+Needs no token and no configuration; the default address is http://127.0.0.1:8080. Without --live or --ready a
+host that answers is healthy, also when it reports `degraded`: one failed agent is no reason to restart the
+container.
 
 Exit codes:
-  0  yes
-  1  no, and stderr says why";
+  0  healthy
+  1  not healthy; stderr says why";
 
 /// `GET /livez`.
 #[derive(Deserialize)]

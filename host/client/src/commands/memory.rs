@@ -23,13 +23,13 @@ const LEVEL_BYTES_PER_MINUTE: u64 = 16 * 1024;
 #[derive(Debug, Args)]
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct MemoryArgs {
-    /// Only this agent. Without it the container.
+    /// Id of an agent [default: the container].
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: Option<AgentId>,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }

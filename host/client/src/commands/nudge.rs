@@ -15,19 +15,19 @@ use bulkhead_printable as text;
 #[derive(Debug, Args)]
 #[command(after_help = NUDGE_HELP)]
 pub struct NudgeArgs {
-    /// Which agent.
+    /// Id of the agent.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: AgentId,
-    /// What to tell it, at most 16 KiB; - reads stdin.
+    /// The text, at most 16 KiB; - reads stdin.
     #[arg(value_name = "TEXT")]
     pub text: String,
-    /// Who says so [default: operator].
+    /// Name of the sender [default: operator].
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
     /// The request, once it is put together.
@@ -37,12 +37,12 @@ pub struct NudgeArgs {
 
 const NUDGE_HELP: &str = "\
 Exit codes:
-  0    the nudge waits
-  1    the host cannot be reached, does not answer in time, or answers what is no answer
-  2    wrong command line; the host was asked nothing
-  3    the host refused: no such agent, one that does not run, too many nudges, no valid token
-  4    the host failed to do it; its log has the details
-  130  Ctrl-C";
+  0    the host accepted the nudge
+  1    the host is unreachable, timed out, or sent an invalid response
+  2    invalid command line; no request was sent
+  3    the host refused the request: no such agent, not running, too many nudges, invalid token
+  4    the host failed; its log has the details
+  130  interrupted with Ctrl-C";
 
 impl NudgeArgs {
     pub(crate) fn prepare(&mut self) -> Result<(), String> {

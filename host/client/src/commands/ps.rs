@@ -21,13 +21,13 @@ use crate::words;
 #[derive(Debug, Args)]
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct PsArgs {
-    /// Show it again and again until Ctrl-C, every 2 s or as often as this says.
+    /// Refresh every 2 s, or at this interval, until Ctrl-C.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_some_time, conflicts_with = "json")]
     pub watch: Option<Duration>,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }

@@ -22,33 +22,33 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 #[derive(Debug, Args)]
 #[command(after_help = SEND_HELP)]
 pub struct SendArgs {
-    /// Which agent.
+    /// Id of the agent.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: AgentId,
-    /// What to tell it; - reads stdin.
+    /// The text; - reads stdin.
     #[arg(value_name = "TEXT")]
     pub text: String,
-    /// Wait so long for the end of its turn, at most 10m, and print the agent's reply. Without it the
-    /// command ends when the message is in the mailbox.
+    /// Wait up to this long for the end of the turn, at most 10m, and print the reply. Without it the
+    /// command returns when the message is in the mailbox.
     #[arg(long, value_name = "TIME", value_parser = parse_wait)]
     pub wait: Option<Duration>,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }
 
 const SEND_HELP: &str = "\
 Exit codes:
-  0    the message is in the mailbox; with --wait: its turn ended
-  1    the host cannot be reached, does not answer in time, or answers what is no answer
-  2    wrong command line; the host was asked nothing
-  3    the host refused: no such agent, one that does not run, a full mailbox, no valid token
-  4    --wait: the turn failed, or the agent ended before it did
-  5    --wait: the wait was over before the turn was; it goes on
-  130  Ctrl-C; the message stays in the mailbox, and its turn goes on";
+  0    the message is in the mailbox; with --wait: its turn is over
+  1    the host is unreachable, timed out, or sent an invalid response
+  2    invalid command line; no request was sent
+  3    the host refused the request: no such agent, not running, mailbox full, invalid token
+  4    --wait: the turn failed, or the agent ended first
+  5    --wait: timed out; the turn continues
+  130  interrupted with Ctrl-C; the message stays in the mailbox, and its turn continues";
 
 fn parse_wait(text: &str) -> Result<Duration, String> {
     let wait = parse_duration(text)?;

@@ -25,63 +25,64 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 #[command(after_help = START_HELP)]
 pub struct StartArgs {
-    /// Which agent. May be left out when --file says it.
+    /// Id of the agent. May be omitted when --file has it.
     #[arg(value_name = "AGENT", required_unless_present = "file")]
     pub agent: Option<String>,
-    /// Its role, by the name in the host's configuration.
+    /// Name of a role in the host's configuration.
     #[arg(long, required_unless_present = "file")]
     pub role: Option<String>,
-    /// What to do first: a text, or - for stdin.
+    /// The first message; - reads stdin.
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// The name that people see.
+    /// Display name.
     #[arg(long)]
     pub name: Option<String>,
-    /// A configured component other than the role's.
+    /// Name of a configured component to run instead of the role's.
     #[arg(long)]
     pub component: Option<String>,
-    /// Standing instructions.
+    /// System prompt.
     #[arg(long, value_name = "TEXT")]
     pub system_prompt: Option<String>,
-    /// The language model to use.
+    /// Language model to use.
     #[arg(long)]
     pub model: Option<String>,
-    /// The town that it belongs to.
+    /// Id of its town.
     #[arg(long)]
     pub town: Option<String>,
-    /// The repository that it works on.
+    /// Id of its rig, the repository that it works on.
     #[arg(long)]
     pub rig: Option<String>,
-    /// A memory limit other than the role's, in mebibytes.
+    /// Memory limit in MiB instead of the role's.
     #[arg(long, value_name = "MEBIBYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub memory: Option<u64>,
-    /// A value for its environment; NAME alone takes it from this program's. Everybody on this machine
-    /// sees arguments: secrets belong into --env-file.
+    /// Set an environment variable; NAME alone copies it from this process. Arguments are visible to every
+    /// user of this machine: pass secrets with --secrets-file.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// A file of NAME=VALUE lines for its environment, as they are; blank lines and # are skipped.
+    /// File of NAME=VALUE lines with environment variables. Values are not unquoted; blank lines and lines that
+    /// begin with # are ignored.
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
-    /// A file like --env-file whose values are all credentials: they are swapped in an agent that is up, and
-    /// make no other agent.
+    /// File like --env-file whose values are credentials. They are no part of the agent's identity: a start with
+    /// other secrets joins a running agent and replaces its secrets.
     #[arg(long, value_name = "FILE")]
     pub secrets_file: Option<PathBuf>,
-    /// Start it although it is quarantined.
+    /// Start the agent although it is quarantined.
     #[arg(long)]
     pub force: bool,
-    /// What to do when it starts or runs already [default: join].
+    /// What to do when the agent is already starting or running [default: join].
     #[arg(long, value_name = "WHAT")]
     pub if_running: Option<IfRunningArg>,
-    /// A deadline for the start other than the role's, for example 30s.
+    /// Deadline of the start instead of the role's, for example 30s.
     #[arg(long, value_name = "TIME", value_parser = parse_some_time)]
     pub deadline: Option<Duration>,
-    /// A start request in JSON, as the API takes it; - is stdin. Arguments win over its fields.
+    /// JSON file with a start request, as for POST /agents/start; - reads stdin. Arguments override its fields.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
     /// The request, once it is put together.
@@ -96,20 +97,20 @@ what can be done.
 
 Exit codes:
   0    started, joined, or kept
-  1    the host cannot be reached, does not answer in time, or answers what is no answer
-  2    wrong command line, or a file that it names; the host was asked nothing
-  3    the host refused
+  1    the host is unreachable, timed out, or sent an invalid response
+  2    invalid command line, or a file it names cannot be read; no request was sent
+  3    the host refused the request
   4    the start failed
-  130  Ctrl-C; the start goes on at the host";
+  130  interrupted with Ctrl-C; the host continues the start";
 
 /// What to do when the agent starts or runs already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IfRunningArg {
-    /// Join it when it is what is asked for, else replace it.
+    /// Join it when it has the same spec, else replace it.
     Join,
-    /// Stop it, whatever it is, then start afresh.
+    /// Stop it and start it again.
     Restart,
-    /// Leave it as it is, whatever it is.
+    /// Keep it as it is.
     Keep,
 }
 

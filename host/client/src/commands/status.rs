@@ -22,15 +22,15 @@ use crate::words;
 #[derive(Debug, Args)]
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct StatusArgs {
-    /// Only this agent. Without it the container; with --json then an object with the answers to
-    /// /health, /memory and /agents as `health`, `memory` and `agents`, `ready`, and `missing`: the agents that
-    /// are to be there and are not.
+    /// Id of an agent [default: the container]. For the container, --json prints an object with the responses to
+    /// /health, /memory and /agents as `health`, `memory` and `agents`, with `ready`, and with `missing`: the
+    /// agents whose desired state is running and that do not run.
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: Option<AgentId>,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }

@@ -23,31 +23,30 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, Args)]
 #[command(after_help = STOP_HELP)]
 pub struct StopArgs {
-    /// Which agents.
+    /// Ids of the agents.
     #[arg(value_name = "AGENT", value_parser = parse_agent, required_unless_present = "all", conflicts_with = "all")]
     pub agents: Vec<AgentId>,
-    /// All agents that live or are to come back. Asks first.
+    /// Stop all agents that run or will be restarted. Asks for confirmation.
     #[arg(long)]
     pub all: bool,
-    /// Do not ask. Without a terminal --all needs it.
+    /// Do not ask for confirmation. --all requires it without a terminal.
     #[arg(long, short, requires = "all")]
     pub yes: bool,
-    /// How to write it.
+    /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Whom to ask.
+    /// The host to call.
     #[command(flatten)]
     pub host: HostArgs,
 }
 
 const STOP_HELP: &str = "\
-With --json there is a line for each agent: `agentId`, `status`, and `answer` as the host gave it. Of one that
-got no answer there is none.
+With --json prints one line per agent with `agentId`, `status`, and the host's `answer` if there was one.
 
-Exit codes, with more than one agent that of the worst:
+Exit codes; with several agents, the highest:
   0    stopped
-  1    the host cannot be reached, does not answer in time, or answers what is no answer
-  2    wrong command line, or the question of --all was not answered with y; nothing was stopped
+  1    the host is unreachable, timed out, or sent an invalid response
+  2    invalid command line, or --all was not confirmed; nothing was stopped
   3    the host refused: no such agent, no valid token
   4    the host failed to do it; its log has the details
   130  Ctrl-C; what was asked of the host goes on there";
