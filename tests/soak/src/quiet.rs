@@ -13,9 +13,12 @@ const SETTLE: Duration = Duration::from_secs(8);
 /// Between two readings.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Growth from the first quiet points of a supervisor to its last that is no leak: what a heap with a different
-/// layout of the same things may differ by.
-const SLACK_BYTES: u64 = 6 * 1024 * 1024;
+/// Growth while a supervisor is young that is no leak: rings, caches and heaps fill, by up to 10 MiB in its first
+/// four minutes.
+const YOUNG_BYTES: u64 = 12 * 1024 * 1024;
+
+/// Growth of an old one that is none: what a heap with another layout of the same things may differ by.
+const OLD_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Files and threads that may be there or not: those of pools that begin threads when they need them.
 const FEW: usize = 8;
@@ -23,8 +26,11 @@ const FEW: usize = 8;
 /// Share of growth that is none.
 const FLAT: f64 = 0.02;
 
-/// Quiet points of a supervisor before its memory is believed to have seen everything once.
-const WARM_UP: usize = 2;
+/// The quiet point at which a supervisor has begun.
+const YOUNG: usize = 2;
+
+/// The one at which everything that fills is full.
+const OLD: usize = 25;
 
 /// What a supervisor holds at a quiet point.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,17 +81,22 @@ impl Holdings {
 
 /// What grew from the first quiet points of a supervisor to its last, if anything did.
 pub fn growth(points: &[Holdings]) -> Option<String> {
-    let (warm, last) = (points.get(WARM_UP - 1)?, points.last()?);
-    let most = (warm.resident_bytes as f64 * (1.0 + FLAT)) as u64 + SLACK_BYTES;
-    if last.resident_bytes > most {
-        return Some(format!("memory grew from quiet point to quiet point: {warm} to {last}"));
-    }
-    if last.files > warm.files + FEW || last.threads > warm.threads + FEW {
-        return Some(format!(
-            "files or threads grew from quiet point to quiet point: {warm} to {last}"
-        ));
-    }
-    None
+    grown(points, YOUNG, YOUNG_BYTES).or_else(|| grown(points, OLD, OLD_BYTES))
+}
+
+/// What grew from this quiet point to the last, by more than so many bytes and its share.
+fn grown(points: &[Holdings], from: usize, slack_bytes: u64) -> Option<String> {
+    let (before, last) = (points.get(from - 1)?, points.last()?);
+    let most = (before.resident_bytes as f64 * (1.0 + FLAT)) as u64 + slack_bytes;
+    let what = if last.resident_bytes > most {
+        "memory"
+    } else if last.files > before.files + FEW || last.threads > before.threads + FEW {
+        "files or threads"
+    } else {
+        return None;
+    };
+    let count = points.len();
+    Some(format!("{what} grew from quiet point {from} to {count}: {before} to {last}"))
 }
 
 impl fmt::Display for Holdings {
@@ -103,8 +114,12 @@ mod tests {
     #[test]
     fn growth_past_the_slack_is_found_and_a_first_rise_is_not() {
         let at = |mib: u64| Holdings { resident_bytes: mib << 20, files: 9, ..Holdings::default() };
-        assert_eq!(growth(&[at(10), at(60), at(61), at(64)]), None);
-        assert!(growth(&[at(10), at(60), at(70), at(80)]).is_some());
+        assert_eq!(growth(&[at(10), at(60), at(61), at(72)]), None);
+        assert!(growth(&[at(10), at(60), at(70), at(74)]).is_some());
+        let mut old = vec![at(60); OLD];
+        assert_eq!(growth(&old), None);
+        old.push(at(64));
+        assert!(growth(&old).is_some());
         let files = Holdings { files: 40, ..at(60) };
         assert!(growth(&[at(10), at(60), files]).is_some());
         assert_eq!(growth(&[at(10)]), None);
