@@ -1,5 +1,6 @@
 //! Frames of an error, raw: no debug information is read here.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -13,6 +14,10 @@ use crate::symbolizer::source;
 /// very many.
 const MAX_NAME_BYTES: usize = 1024;
 
+/// Bytes of a symbol that are read at all. Toolchains make symbols of some kilobytes at most; one that is cut is no
+/// mangled name any more, and is shown as it is.
+const MAX_SYMBOL_BYTES: usize = 16 * 1024;
+
 /// The wasm frames that an error carries, innermost first. Empty when it was not inside wasm.
 pub(crate) fn frames(error: &wasmtime::Error) -> Frames {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Frames::default() };
@@ -21,7 +26,7 @@ pub(crate) fn frames(error: &wasmtime::Error) -> Frames {
         .iter()
         .enumerate()
         .map(|(index, frame)| {
-            let (function, in_app) = frame.func_name().map(shown).unzip();
+            let (function, in_app) = frame.func_name().map(cut_symbol).map(shown).unzip();
             Frame {
                 index,
                 function,
@@ -65,7 +70,7 @@ fn shown(symbol: &str) -> (String, bool) {
 /// A symbol as a person reads it, and as it stays when other code is built anew: without the hash of its
 /// crate and without the number that the linker gives to copies.
 pub(crate) fn demangle(symbol: &str) -> String {
-    let symbol = without_copy_number(symbol);
+    let symbol = without_copy_numbers(cut_symbol(symbol));
     let mut name = Bounded(String::new());
     // An error says that the name is full.
     let _ = write!(name, "{:#}", rustc_demangle::demangle(symbol));
@@ -107,14 +112,15 @@ fn is_hash(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// `name.123`, `name.llvm.123`: the second of two local functions with one name.
-fn without_copy_number(symbol: &str) -> &str {
-    match symbol.rsplit_once('.') {
-        Some((name, number)) if !name.is_empty() && is_number(number) => {
-            without_copy_number(name.strip_suffix(".llvm").unwrap_or(name))
+/// `name.123`, `name.llvm.123`: the second of two local functions with one name, as often as it was copied.
+fn without_copy_numbers(mut symbol: &str) -> &str {
+    while let Some((name, number)) = symbol.rsplit_once('.') {
+        if name.is_empty() || !is_number(number) {
+            break;
         }
-        _ => symbol,
+        symbol = name.strip_suffix(".llvm").unwrap_or(name);
     }
+    symbol
 }
 
 fn is_number(text: &str) -> bool {
@@ -124,6 +130,16 @@ fn is_number(text: &str) -> bool {
 /// As much of a text as is shown.
 pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
+}
+
+/// As much of a symbol as is read.
+fn cut_symbol(symbol: &str) -> &str {
+    &symbol[..symbol.floor_char_boundary(MAX_SYMBOL_BYTES)]
+}
+
+/// The same of one that may be no text.
+pub(crate) fn symbol_of(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_SYMBOL_BYTES)])
 }
 
 /// Takes [`MAX_NAME_BYTES`], then no more.
@@ -192,6 +208,19 @@ mod tests {
         ] {
             assert_eq!(demangle(name), name);
         }
+    }
+
+    /// On a stack that a call for each piece of the symbol would not fit into.
+    #[test]
+    fn a_symbol_of_any_length_is_read_on_a_small_stack_and_in_no_time() {
+        let symbols = ["a.1", "a.llvm.1", "_RNvC1a1b", "a[0]::", "_ZN1a"].map(|piece| {
+            let rest = &piece[1..];
+            format!("{piece}{}", rest.repeat(8 * 1024 * 1024 / rest.len()))
+        });
+        let read = move || symbols.map(|symbol| demangle(&symbol).len());
+        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn(read).unwrap();
+        assert!(thread.join().unwrap().iter().all(|length| *length <= MAX_NAME_BYTES));
+        assert_eq!(symbol_of(&[0xff; 1 << 20]).chars().count(), MAX_SYMBOL_BYTES);
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! Why an incarnation ended. The only place that decides.
 
+use std::fmt::{self, Write};
+
 use bulkhead_model::exit::Location;
 use bulkhead_model::{Determinism, Exit, ExitReason, Frame, Phase};
-use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
+use wasmtime::{GcHeapOutOfMemory, Trap};
 
 use crate::backtrace;
 use crate::cut::{Cut, HostFault};
 use crate::runtime::Birth;
 use crate::symbolizer::source;
+
+/// How the engine's lists begin: its backtrace, and what was in the store.
+const LISTS: [&str; 2] = ["error while executing at wasm backtrace", "wasm coredump generated"];
+
+/// Causes of an error that are told, and bytes of each.
+const MAX_CAUSES: usize = 16;
+const MAX_CAUSE_BYTES: usize = 4096;
 
 /// Frames below which a repeating backtrace is no recursion.
 const RECURSION_MIN_FRAMES: usize = 16;
@@ -22,6 +31,8 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
         cut_off(&Cut::Resources, phase, birth)
     } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         guest_exit(status.0, phase)
+    } else if error.is::<GcHeapOutOfMemory<()>>() {
+        heap_is_full(phase, birth)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
         trapped(*trap, &frames, phase, birth)
     } else if is_the_hosts_fault(error, phase) {
@@ -38,14 +49,15 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
     exit
 }
 
-/// The host function that an error comes from. A trap is the guest's own, and an error without a backtrace did
+/// The host function that an error comes from. A trap and a full heap are the guest's own, and an error without a backtrace did
 /// not come from within the guest: its result could not be read.
 fn failed_host_call(
     error: &wasmtime::Error,
     frames: &[Frame],
     birth: &Birth,
 ) -> Option<&'static str> {
-    let is_of_a_host_call = !frames.is_empty() && !error.is::<Trap>();
+    let is_the_guests_own = error.is::<Trap>() || error.is::<GcHeapOutOfMemory<()>>();
+    let is_of_a_host_call = !frames.is_empty() && !is_the_guests_own;
     birth.meter.last_host_call().filter(|_| is_of_a_host_call)
 }
 
@@ -87,11 +99,30 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
     exit
 }
 
+/// The heap of a language with a garbage collector cannot grow. The engine collects garbage first, and keeps the
+/// limiter's own error to itself.
+fn heap_is_full(phase: Phase, birth: &Birth) -> Exit {
+    let message = "the garbage-collected heap is full and cannot grow";
+    let mut exit = Exit::new(reason_of_a_denial(birth), phase, message);
+    exit.requested_bytes = birth.meter.memory().denied_bytes();
+    exit
+}
+
+/// Whose want of memory made a growth fail in the call under way.
+fn reason_of_a_denial(birth: &Birth) -> ExitReason {
+    match birth.meter.memory().had_no_room() {
+        true => ExitReason::EvictedMemoryPressure,
+        false => ExitReason::MemoryLimit,
+    }
+}
+
 fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
     let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
     exit.trap = Some(trap_name(trap));
     match trap {
         Trap::StackOverflow => exit.reason = ExitReason::StackExhausted,
+        // One object of the garbage-collected heap that is larger than such a heap can be.
+        Trap::AllocationTooLarge => exit.reason = ExitReason::MemoryLimit,
         // A Rust guest's own stack lies first in its memory and runs out below address zero.
         Trap::MemoryOutOfBounds if repeats(frames) => {
             exit.reason = ExitReason::StackExhausted;
@@ -102,10 +133,7 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
             // A sentence alone is no evidence: anybody can print it.
             let failed = words.failed_allocation.filter(|bytes| memory.can_have_failed(*bytes));
             if let Some(bytes) = failed {
-                exit.reason = match memory.had_no_room() {
-                    true => ExitReason::EvictedMemoryPressure,
-                    false => ExitReason::MemoryLimit,
-                };
+                exit.reason = reason_of_a_denial(birth);
                 exit.message = format!("an allocation of {bytes} bytes failed");
                 exit.requested_bytes = memory.denied_bytes().or(Some(bytes));
             } else if let Some((message, location)) = panic_in(&words.panic) {
@@ -155,15 +183,35 @@ fn location(place: &str) -> Option<Location> {
 /// The error and its causes in one line, without the backtrace and the list of the store's parts that
 /// the engine puts among them.
 fn chain(error: &wasmtime::Error) -> String {
-    let texts: Vec<String> = error
-        .chain()
-        .map(ToString::to_string)
-        .filter(|text| {
-            !text.starts_with("error while executing at wasm backtrace")
-                && !text.starts_with("wasm coredump generated")
-        })
-        .collect();
-    texts.join(": ")
+    let causes: Vec<String> = error.chain().take(MAX_CAUSES).filter_map(Cause::of).collect();
+    causes.join(": ")
+}
+
+/// The text of one cause, as it is written.
+#[derive(Default)]
+struct Cause {
+    text: String,
+    is_a_list: bool,
+}
+
+impl Cause {
+    /// `None` for a list of the engine. Its entries have the guest's own names, each of which can be made to stand
+    /// for a megabyte, so it is known by its beginning and none of them is written. The engine hides its type.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+        let mut cause = Self::default();
+        // An error says that it is a list or that it is full.
+        let _ = write!(cause, "{error}");
+        (!cause.is_a_list).then_some(cause.text)
+    }
+}
+
+impl Write for Cause {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = MAX_CAUSE_BYTES - self.text.len();
+        self.text.push_str(&text[..text.floor_char_boundary(room)]);
+        self.is_a_list = LISTS.iter().any(|beginning| self.text.starts_with(beginning));
+        if self.is_a_list || text.len() > room { Err(fmt::Error) } else { Ok(()) }
+    }
 }
 
 /// The engine's name of a trap, in kebab case.

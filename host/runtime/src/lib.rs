@@ -11,7 +11,7 @@
 //! a store that trapped cannot be entered again, because nobody has it.
 //!
 //! - `engine`, `needs`, `ceilings`: engine settings, the pool, what a component needs of it, how many agents fit
-//! - [`loader`], `loading`, `aot`, `world`: from a file to something that can be instantiated
+//! - [`loader`], `loading`, `names`, `aot`, `world`: from a file to something that can be instantiated
 //! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
@@ -48,6 +48,7 @@ mod loading;
 mod logs;
 mod memory;
 mod meter;
+mod names;
 mod needs;
 mod pool;
 mod port;

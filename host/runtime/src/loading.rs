@@ -26,6 +26,7 @@ use crate::aot::{AotCache, Found, read_bounded};
 use crate::compile::{Cancel, CodeBounds, CodeSize, Compiler, Lane, Stopped, Workers};
 use crate::engine::CodeSettings;
 use crate::loader::{LoadError, Loaded, Outcome, Source};
+use crate::names;
 use crate::needs::Needs;
 use crate::state::State;
 use crate::world;
@@ -198,7 +199,7 @@ impl Shared {
 
     fn read(&self, job: &Job) -> Result<Step, LoadError> {
         let (name, path) = (&job.name, &job.path);
-        let bytes = match read_bounded(path, self.max_bytes) {
+        let mut bytes = match read_bounded(path, self.max_bytes) {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(bytes)) => {
                 let (name, path) = (Arc::clone(name), path.clone());
@@ -221,6 +222,7 @@ impl Shared {
             let (name, path) = (Arc::clone(name), path.clone());
             return Err(LoadError::TooComplex { name, path, reason });
         }
+        names::hide_long(&mut bytes);
         Ok(Step::Compile(Uncompiled { bytes, digest, lane: Lane::of(&size) }))
     }
 

@@ -11,6 +11,8 @@ use bulkhead_model::{
     SnapshotRules,
 };
 
+mod hostile;
+
 use crate::logs::tests::FakePort;
 use crate::meter::Lane;
 use crate::*;
