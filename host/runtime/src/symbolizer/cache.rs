@@ -10,12 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::component::{CoreModule, with_debug_info};
 use super::dwarf::{Debug, Located};
-use super::vet::Unfit;
+use super::vet::{Budget, Unfit};
 use super::{SymbolizerConfig, Unavailable, source};
 use crate::aot::read_bounded;
 
-/// Addresses that are remembered of one component.
+/// Addresses that are remembered of one component, and bytes of what is known about them.
 const MAX_ADDRESSES: usize = 4096;
+const MAX_ADDRESS_BYTES: usize = 2 * 1024 * 1024;
 
 /// Frames of an answer, those that are not there without debug information included.
 const MAX_FRAMES: usize = 256;
@@ -41,6 +42,8 @@ struct Known {
 struct Component {
     modules: Vec<Module>,
     addresses: HashMap<u64, Arc<[Located]>>,
+    /// What those hold.
+    address_bytes: usize,
     bytes: usize,
 }
 
@@ -55,7 +58,7 @@ impl Cache {
         Self { config, known: HashMap::new(), now: 0 }
     }
 
-    /// Bytes of debug sections that are kept.
+    /// Bytes of debug sections that are kept, and of the tables that are made of them, at most.
     pub(super) fn bytes(&self) -> usize {
         self.known.values().map(Known::bytes).sum()
     }
@@ -149,16 +152,10 @@ impl Component {
         if modules.is_empty() {
             return Err(Unavailable::NoDebugInfo);
         }
-        let bytes = modules.iter().map(CoreModule::debug_bytes).sum();
-        if bytes > max_bytes {
-            return Err(Unavailable::TooLarge);
-        }
-        let read = |module: CoreModule<'_>| Module {
-            debug: Debug::new(&module).map_err(Unavailable::from),
-            code: module.code,
-        };
-        let modules = modules.into_iter().map(read).collect();
-        Ok(Self { modules, addresses: HashMap::new(), bytes })
+        let mut budget = Budget::new(max_bytes);
+        let modules = modules.iter().map(|module| Module::read(module, &mut budget)).collect();
+        let bytes = max_bytes - budget.bytes();
+        Ok(Self { modules, addresses: HashMap::new(), address_bytes: 0, bytes })
     }
 
     /// What is known about a place in the file. Nothing, when no debug information is about it.
@@ -172,11 +169,28 @@ impl Component {
         };
         let debug = module.debug.as_ref().map_err(|reason| *reason)?;
         let calls: Arc<[Located]> = debug.locate(offset - module.code.start)?.into();
-        if self.addresses.len() >= MAX_ADDRESSES {
+        let bytes = calls.iter().map(Located::bytes).sum::<usize>();
+        let is_full =
+            self.addresses.len() >= MAX_ADDRESSES || self.address_bytes + bytes > MAX_ADDRESS_BYTES;
+        if is_full {
             self.addresses.clear();
+            self.address_bytes = 0;
         }
+        self.address_bytes += bytes;
         self.addresses.insert(offset, Arc::clone(&calls));
         Ok(calls)
+    }
+}
+
+impl Module {
+    /// One that cannot be read takes nothing.
+    fn read(module: &CoreModule<'_>, budget: &mut Budget) -> Self {
+        let left = budget.bytes();
+        let debug = Debug::new(module, budget).map_err(|unfit| {
+            budget.give_back_to(left);
+            Unavailable::from(unfit)
+        });
+        Self { code: module.code.clone(), debug }
     }
 }
 

@@ -8,8 +8,8 @@ use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 
 use super::component::CoreModule;
 use super::source::{self, Places};
-use super::vet::{Unfit, vet};
-use crate::backtrace::{cut, demangle};
+use super::vet::{Budget, Unfit, vet};
+use crate::backtrace::{cut, demangle, symbol_of};
 
 /// Calls in line that are shown for one address.
 const MAX_INLINED: usize = 32;
@@ -36,9 +36,18 @@ pub(super) struct Located {
     pub in_app: bool,
 }
 
+impl Located {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.function, &self.file];
+        size_of::<Self>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
 impl Debug {
-    /// Looks at all of it once, and keeps a copy of its sections.
-    pub(super) fn new(module: &CoreModule<'_>) -> Result<Self, Unfit> {
+    /// Looks at all of it once, and keeps a copy of its sections. Both is taken off `budget`.
+    pub(super) fn new(module: &CoreModule<'_>, budget: &mut Budget) -> Result<Self, Unfit> {
+        budget.keep(module.debug_bytes())?;
         let sections: HashMap<SectionId, Arc<[u8]>> =
             module.sections.iter().map(|(id, bytes)| (*id, Arc::from(*bytes))).collect();
         let dwarf = Dwarf::load(|id| {
@@ -49,7 +58,7 @@ impl Debug {
             let bytes = unsafe { std::mem::transmute::<&[u8], &'static [u8]>(bytes) };
             Ok::<_, Unfit>(EndianSlice::new(bytes, LittleEndian))
         })?;
-        let places = vet(&dwarf)?;
+        let places = vet(&dwarf, budget)?;
         let context = Context::from_dwarf(dwarf)?;
         Ok(Self { context, places, _sections: sections })
     }
@@ -60,7 +69,7 @@ impl Debug {
         let mut frames = self.context.find_frames(address).skip_all_loads()?;
         let mut calls = Vec::new();
         while let Some(frame) = frames.next()? {
-            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+            let name = frame.function.as_ref().map(|function| symbol_of(function.name.slice()));
             let function = name.map(|name| demangle(&name));
             let location = frame.location.as_ref();
             let file = location.and_then(|location| location.file);

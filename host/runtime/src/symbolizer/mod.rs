@@ -23,9 +23,9 @@
 //! | --- | --- | --- |
 //! | look-ups that wait | [`SymbolizerConfig::queue`] | `unavailable`, [`SymbolizerFigures::dropped`] |
 //! | who waits for one look-up | 1024 | the same |
-//! | components | [`SymbolizerConfig::max_components`] and [`SymbolizerConfig::max_bytes`] of debug sections; the tables made of them take about as much again | the one unused for longest goes |
-//! | addresses of a component | 4096 | all go |
-//! | answers | 256 | the one unused for longest goes |
+//! | components | [`SymbolizerConfig::max_components`] and [`SymbolizerConfig::max_bytes`] of debug sections and of the tables made of them | the one unused for longest goes |
+//! | addresses of a component | 4096, and 2 MiB of what is known about them | all go |
+//! | answers | 256, and 8 MiB | the one unused for longest goes |
 //! | one answer | 256 frames, 1 KiB a name | calls in line are left out, names are cut |
 //! | what a component's debug information may make the readers do | `vet` | `unavailable` |
 //!
@@ -49,13 +49,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bulkhead_events::containment::contain;
-use bulkhead_model::{Digest, Frames, Symbolized};
+use bulkhead_model::{Digest, Frame, Frames, Symbolized};
 use tokio::sync::oneshot;
 
 use cache::Cache;
 
-/// Answers that are kept.
+/// Answers that are kept, and bytes of them.
 const MAX_ANSWERS: usize = 256;
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Who may wait for the same look-up.
 const MAX_WAITING: usize = 1024;
@@ -70,7 +71,7 @@ pub struct SymbolizerConfig {
     pub max_component_bytes: u64,
     /// Components whose debug information is kept.
     pub max_components: usize,
-    /// Bytes of debug sections that are kept, of all components together.
+    /// Bytes that are kept of all components together: debug sections, and the tables that are made of them.
     pub max_bytes: usize,
     /// Look-ups that may wait.
     pub queue: usize,
@@ -148,7 +149,7 @@ pub struct SymbolizerFigures {
     pub dropped: u64,
     /// Look-ups that came to nothing.
     pub unavailable: u64,
-    /// Bytes of debug sections that are kept now.
+    /// Bytes that are kept now: debug sections, and what their tables can take at most.
     pub kept_bytes: u64,
 }
 
@@ -196,12 +197,14 @@ struct Shared {
 #[derive(Default)]
 struct Answers {
     known: HashMap<Arc<Question>, Answer>,
+    /// Of those that are done.
+    bytes: usize,
     now: u64,
 }
 
 enum Answer {
     UnderWay(Vec<oneshot::Sender<Arc<Symbolization>>>),
-    Done { answer: Arc<Symbolization>, used: u64 },
+    Done { answer: Arc<Symbolization>, used: u64, bytes: usize },
 }
 
 impl Symbolizer {
@@ -250,7 +253,7 @@ impl Symbolizer {
         answers.now += 1;
         let now = answers.now;
         match answers.known.get_mut(question) {
-            Some(Answer::Done { answer, used }) => {
+            Some(Answer::Done { answer, used, .. }) => {
                 *used = now;
                 self.shared.repeated.fetch_add(1, Ordering::Relaxed);
                 Waiting::Ready(Arc::clone(answer))
@@ -343,18 +346,31 @@ impl Shared {
 
 impl Answers {
     fn keep(&mut self, question: Arc<Question>, answer: Arc<Symbolization>) {
-        if self.known.len() >= MAX_ANSWERS {
-            let age = |(question, answer): (&Arc<Question>, &Answer)| match answer {
-                Answer::UnderWay(_) => None,
-                Answer::Done { used, .. } => Some((*used, Arc::clone(question))),
-            };
-            let oldest = self.known.iter().filter_map(age).min_by_key(|(used, _)| *used);
-            if let Some((_, oldest)) = oldest {
-                self.known.remove(&oldest);
+        let bytes = answer.frames.iter().map(bytes_of).sum();
+        while self.known.len() >= MAX_ANSWERS || self.bytes + bytes > MAX_ANSWER_BYTES {
+            let Some(oldest) = self.oldest() else { break };
+            if let Some(Answer::Done { bytes, .. }) = self.known.remove(&oldest) {
+                self.bytes -= bytes;
             }
         }
-        self.known.insert(question, Answer::Done { answer, used: self.now });
+        self.bytes += bytes;
+        self.known.insert(question, Answer::Done { answer, used: self.now, bytes });
     }
+
+    /// Of those that are done, the one unused for longest.
+    fn oldest(&self) -> Option<Arc<Question>> {
+        let age = |(question, answer): (&Arc<Question>, &Answer)| match answer {
+            Answer::UnderWay(_) => None,
+            Answer::Done { used, .. } => Some((*used, Arc::clone(question))),
+        };
+        self.known.iter().filter_map(age).min_by_key(|(used, _)| *used).map(|(_, oldest)| oldest)
+    }
+}
+
+/// What a frame takes in memory.
+fn bytes_of(frame: &Frame) -> usize {
+    let texts = [&frame.function, &frame.module, &frame.file];
+    size_of::<Frame>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
 /// The thread. It ends when nobody can ask any more.

@@ -18,16 +18,22 @@ type Section = (String, Vec<u8>);
 
 /// A component with a core module, whose one function has 80 bytes, and these sections in it.
 fn component(sections: &[Section]) -> Vec<u8> {
+    component_of(&[sections])
+}
+
+/// The same with a module for each of them, between two that have none.
+fn component_of(modules: &[&[Section]]) -> Vec<u8> {
     let custom = |(name, bytes): &Section| {
         let bytes: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
         format!("(@custom {name:?} \"{bytes}\")")
     };
-    let custom: String = sections.iter().map(custom).collect();
     let nops = "nop ".repeat(80);
-    wat::parse_str(format!(
-        "(component (core module) (core module (func $f {nops}) {custom}) (core module (func)))"
-    ))
-    .unwrap()
+    let module = |sections: &&[Section]| {
+        let custom: String = sections.iter().map(custom).collect();
+        format!("(core module (func $f {nops}) {custom})")
+    };
+    let modules: String = modules.iter().map(module).collect();
+    wat::parse_str(format!("(component (core module) {modules} (core module (func)))")).unwrap()
 }
 
 /// `outer` in `guest/x/src/lib.rs` with a call of `unwrap` in line, at the addresses 10 to 20.
@@ -99,6 +105,29 @@ fn nested(depth: usize) -> Vec<Section> {
     let mut bytes = (info.len() as u32).to_le_bytes().to_vec();
     bytes.extend(info);
     vec![(".debug_abbrev".into(), abbreviations), (".debug_info".into(), bytes)]
+}
+
+/// A unit whose line program is all rows: one for each byte. `salt` makes it another one.
+fn rows(count: usize, salt: u8) -> Vec<Section> {
+    let abbreviations = vec![1, 0x11, 0, 0x10, 0x17, 0x11, 0x01, 0x12, 0x06, 0, 0, 0];
+    let mut info = vec![4, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    info.extend(0x7fff_ffff_u32.to_le_bytes());
+    // One line and one address further each.
+    let header =
+        [1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, b'x', 0, 0, 0, 0, 0];
+    let mut lines = vec![4, 0, header.len() as u8, 0, 0, 0];
+    lines.extend(header);
+    lines.extend([0, 5, 2, 0, 0, 0, 0]);
+    lines.extend(std::iter::repeat_n(0x21, count));
+    lines.extend([0, 1, 1]);
+    let with_length =
+        |bytes: Vec<u8>| [(bytes.len() as u32).to_le_bytes().to_vec(), bytes].concat();
+    vec![
+        (".debug_abbrev".into(), abbreviations),
+        (".debug_info".into(), with_length(info)),
+        (".debug_line".into(), with_length(lines)),
+        (".debug_str".into(), vec![salt]),
+    ]
 }
 
 /// A directory with components, and a symbolizer.
@@ -272,6 +301,42 @@ fn lists_that_are_pointed_at_again_and_again_count_each_time() {
 }
 
 #[test]
+fn rows_count_as_what_they_become_and_all_of_a_component_together() {
+    const MIB: u64 = 1024 * 1024;
+    let rig = Rig::new(SymbolizerConfig::default());
+    let bomb = rig.write("bomb.wasm", &component(&rows(3 << 20, 0)));
+    assert_eq!(rig.reason(&bomb), Some(Unavailable::TooLarge));
+    assert_eq!(rig.symbolizer.figures().kept_bytes, 0, "nothing of it");
+    // Each of its modules would fit.
+    let (one, two) = (rows(3 << 19, 1), rows(3 << 19, 2));
+    let halves = rig.write("halves.wasm", &component_of(&[&one, &two]));
+    let second = with_debug_info(&std::fs::read(&halves.path).unwrap()).unwrap()[1].code.start;
+    assert_eq!(rig.answer(&halves, &[12]).status, Symbolized::Done);
+    let reason = rig.answer(&halves, &[second - halves.code + 12]).reason;
+    assert_eq!(reason, Some(Unavailable::TooLarge));
+    for salt in 3..8 {
+        let of = rig.write("rows.wasm", &component(&rows(1 << 20, salt)));
+        assert_eq!(rig.answer(&of, &[12]).status, Symbolized::Done);
+        let kept = rig.symbolizer.figures().kept_bytes;
+        assert!((24 * MIB..=64 * MIB).contains(&kept), "{kept}");
+    }
+}
+
+#[test]
+fn what_is_known_about_places_is_bounded_by_its_bytes() {
+    let rig = Rig::new(SymbolizerConfig::default());
+    let of = rig.write("a.wasm", &component(&lines(4)));
+    let long = "x".repeat(900 * 1024);
+    for address in 10..30 {
+        let frames = raw(&of, &[address]);
+        let frames = Frames::from(vec![Frame { module: Some(long.clone()), ..frames[0].clone() }]);
+        assert!(rig.symbolizer.symbolize(of.digest, &of.path, &frames).wait().reason.is_none());
+    }
+    let answers = rig.symbolizer.shared.answers();
+    assert!(answers.bytes <= MAX_ANSWER_BYTES && answers.known.len() < 10, "{}", answers.bytes);
+}
+
+#[test]
 fn a_component_above_the_bounds_is_refused() {
     let bytes = component(&lines(4));
     let small = SymbolizerConfig { max_bytes: 10, ..SymbolizerConfig::default() };
@@ -324,9 +389,9 @@ fn no_more_is_kept_than_is_allowed() {
         assert_eq!(rig.answer(of, &[12]).status, Symbolized::Done);
         kept = kept.max(rig.symbolizer.figures().kept_bytes);
     }
-    let bytes = |component: &[u8]| with_debug_info(component).unwrap()[0].debug_bytes() as u64;
-    let each = bytes(&std::fs::read(&all[0].path).unwrap());
-    assert_eq!(kept, 3 * each);
+    let alone = Rig::new(SymbolizerConfig::default());
+    alone.answer(&all[0], &[12]);
+    assert_eq!(kept, 3 * alone.symbolizer.figures().kept_bytes);
     // Those that went are read again, from a file that must still be there.
     for of in &all {
         std::fs::remove_file(&of.path).unwrap();
@@ -369,7 +434,7 @@ proptest! {
         }
         let bytes = component(&sections);
         let modules = with_debug_info(&bytes).unwrap();
-        if let Ok(debug) = dwarf::Debug::new(&modules[0]) {
+        if let Ok(debug) = dwarf::Debug::new(&modules[0], &mut vet::Budget::new(usize::MAX)) {
             for address in 0..90 {
                 let _ = debug.locate(address);
             }

@@ -3,8 +3,9 @@
 //! A guest brings its debug information with it, and the readers were made for files that one trusts:
 //! they call themselves once for each level of inlining, and hold on to every list as often as something
 //! points at it. A few megabytes can be written so that reading them takes all stack or all memory,
-//! which no `catch_unwind` catches. So everything that the readers will do is counted first, in constant
-//! memory, and refused above bounds that no compiler comes near.
+//! which no `catch_unwind` catches. So everything that the readers will do and keep is counted first, in constant
+//! memory, and refused above bounds that no compiler comes near. One byte of a line program can stand for a row of 24,
+//! so line programs are run for that.
 
 use std::collections::HashMap;
 
@@ -20,12 +21,19 @@ const MAX_DEPTH: isize = 256;
 /// Longest directory or file name.
 const MAX_PATH_BYTES: usize = 4096;
 
-/// Largest table of lines. Each byte can stand for a row of 24.
-const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
-
-/// Entries, files, ranges and bytes of line programs that the readers will look at, all together. Each
-/// may take 32 bytes. A component of 3 MB has 0.7 million.
+/// Entries, files, ranges, and bytes of line programs and of abbreviations that are looked at, of all modules of a
+/// component together. A component of 3 MB has 0.7 million.
 const MAX_STEPS: u64 = 8 * 1024 * 1024;
+
+/// What the readers keep, in bytes, by the sizes of their types.
+const UNIT_BYTES: usize = 512;
+const ABBREVIATIONS_BYTES: usize = 8;
+const FILE_BYTES: usize = 128;
+const ROW_BYTES: usize = 24;
+const SEQUENCE_BYTES: usize = 40;
+const FUNCTION_BYTES: usize = 48;
+const CALL_BYTES: usize = 56;
+const RANGE_BYTES: usize = 40;
 
 /// It is damaged, or larger than anything that is looked at here.
 #[derive(Debug)]
@@ -40,21 +48,44 @@ impl From<gimli::Error> for Unfit {
     }
 }
 
-struct Budget(u64);
+/// What may be done with the debug information of one component, and what may be kept of it.
+pub(super) struct Budget {
+    steps: u64,
+    bytes: usize,
+}
 
 impl Budget {
+    /// So many bytes may be kept, the sections themselves among them.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { steps: MAX_STEPS, bytes }
+    }
+
+    /// Bytes that are left.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What was taken since this many bytes were left is not kept after all.
+    pub(super) fn give_back_to(&mut self, bytes: usize) {
+        self.bytes = bytes;
+    }
+
+    /// The readers will look at so many things.
     fn spend(&mut self, steps: usize) -> Result<(), Unfit> {
-        self.0 = self.0.checked_sub(steps as u64).ok_or(Unfit::TooLarge)?;
+        self.steps = self.steps.checked_sub(steps as u64).ok_or(Unfit::TooLarge)?;
+        Ok(())
+    }
+
+    /// They may keep so many bytes.
+    pub(super) fn keep(&mut self, bytes: usize) -> Result<(), Unfit> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or(Unfit::TooLarge)?;
         Ok(())
     }
 }
 
-/// Counts what reading will cost. Returns where the files come from, which is found on the way.
-pub(super) fn vet(dwarf: &Dwarf<Slice>) -> Result<Places, Unfit> {
-    let mut budget = Budget(MAX_STEPS);
-    if dwarf.debug_line.reader().len() > MAX_LINE_BYTES {
-        return Err(Unfit::TooLarge);
-    }
+/// Counts what reading will cost, at most: most of it is read when an address needs it. Returns where the files
+/// come from, which is found on the way.
+pub(super) fn vet(dwarf: &Dwarf<Slice>, budget: &mut Budget) -> Result<Places, Unfit> {
     let mut places = Places::default();
     let mut abbreviations = HashMap::new();
     let mut headers = dwarf.units();
@@ -71,10 +102,12 @@ pub(super) fn vet(dwarf: &Dwarf<Slice>) -> Result<Places, Unfit> {
         };
         // Every unit has its own copy.
         budget.spend(bytes.div_ceil(4))?;
+        budget.keep(UNIT_BYTES + bytes.saturating_mul(ABBREVIATIONS_BYTES))?;
         let unit = dwarf.unit(header)?;
         let unit = UnitRef::new(dwarf, &unit);
-        files(unit, &mut budget)?;
-        entries(unit, &mut budget)?;
+        files(unit, budget)?;
+        rows(unit, budget)?;
+        entries(unit, budget)?;
         note_places(&unit, &mut places);
     }
     places.compiled_in.sort_unstable_by_key(|dir| std::cmp::Reverse(dir.len()));
@@ -106,8 +139,6 @@ fn files(unit: UnitRef<'_, Slice>, budget: &mut Budget) -> Result<(), Unfit> {
     let dir_bytes = unit.comp_dir.map_or(0, |dir| dir.len());
     let Some(program) = &unit.line_program else { return Ok(()) };
     let header = program.header();
-    // Rows, which the reader makes anew for every unit, also where they share a program.
-    budget.spend(header.unit_length())?;
     let length =
         |value: AttributeValue<Slice>| unit.attr_string(value).map_or(0, |text| text.len());
     let mut longest = dir_bytes;
@@ -120,6 +151,19 @@ fn files(unit: UnitRef<'_, Slice>, budget: &mut Budget) -> Result<(), Unfit> {
             return Err(Unfit::TooLarge);
         }
         budget.spend(1 + bytes / 32)?;
+        budget.keep(FILE_BYTES + bytes)?;
+    }
+    Ok(())
+}
+
+/// The line program, run to its end or to what is wrong in it, where the reader stops as well. That makes the rows
+/// anew for every unit, also where they share a program.
+fn rows(unit: UnitRef<'_, Slice>, budget: &mut Budget) -> Result<(), Unfit> {
+    let Some(program) = &unit.line_program else { return Ok(()) };
+    budget.spend(program.header().unit_length())?;
+    let mut rows = program.clone().rows();
+    while let Ok(Some((_, row))) = rows.next_row() {
+        budget.keep(if row.end_sequence() { SEQUENCE_BYTES } else { ROW_BYTES })?;
     }
     Ok(())
 }
@@ -132,6 +176,11 @@ fn entries(unit: UnitRef<'_, Slice>, budget: &mut Budget) -> Result<(), Unfit> {
         }
         budget.spend(1)?;
         let Some(abbreviation) = entries.read_abbreviation()? else { continue };
+        budget.keep(match abbreviation.tag() {
+            gimli::DW_TAG_subprogram => FUNCTION_BYTES,
+            gimli::DW_TAG_inlined_subroutine => CALL_BYTES + RANGE_BYTES,
+            _ => 0,
+        })?;
         let attributes = abbreviation.attributes();
         if attributes.iter().all(|attribute| attribute.name() != gimli::DW_AT_ranges) {
             entries.skip_attributes(attributes)?;
@@ -156,6 +205,7 @@ fn spend_ranges(
 ) -> Result<(), Unfit> {
     while ranges.next()?.is_some() {
         budget.spend(1)?;
+        budget.keep(RANGE_BYTES)?;
     }
     Ok(())
 }
