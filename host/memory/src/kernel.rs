@@ -19,6 +19,7 @@
 mod file;
 mod group;
 mod meminfo;
+mod open;
 mod process;
 mod psi;
 mod v1;

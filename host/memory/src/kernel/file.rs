@@ -1,12 +1,13 @@
 //! Small text files of the kernel, and what can be wrong with them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
 use rustix::io::Errno;
+
+use super::open::OpenFiles;
 
 /// Longest file that is read. The longest that a kernel writes is the list of mounts.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -23,12 +24,13 @@ pub struct Fault {
     pub error: String,
 }
 
-/// What was wrong so far, each source and cause once.
+/// What was wrong so far, each source and cause once; and what stays open of the sources.
 #[derive(Debug, Default)]
 pub struct Faults {
     seen: BTreeSet<Fault>,
     new: Vec<Fault>,
     ignored: bool,
+    files: OpenFiles,
 }
 
 impl Faults {
@@ -55,14 +57,11 @@ impl Faults {
 
     /// All of a file. Absent without a word when it is not there.
     pub(super) fn text(&mut self, path: &Path) -> Option<String> {
-        let mut bytes = Vec::new();
-        let read = File::open(path)
-            .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
-        match read {
+        match self.files.read(path, MAX_BYTES) {
             Err(error) if is_absent(&error) => return None,
             Err(error) => self.note(path, format!("it cannot be read: {error}")),
-            Ok(_) if bytes.len() > MAX_BYTES => self.note(path, "it is longer than 1 MiB"),
-            Ok(_) => match String::from_utf8(bytes) {
+            Ok(bytes) if bytes.len() > MAX_BYTES => self.note(path, "it is longer than 1 MiB"),
+            Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => return Some(text),
                 Err(_) => self.note(path, "it is no text"),
             },
