@@ -160,6 +160,31 @@ fn open_files_are_a_ceiling() {
 }
 
 #[test]
+fn one_component_of_many_parts_is_refused_and_takes_no_room_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("busy.wasm");
+    for (contents, named) in [
+        (modules(900, ""), ["901 instances of core modules", "limits.component_instances is 256"]),
+        (modules(99, "(memory 0)"), ["99 linear memories", "limits.component_memories is 16"]),
+        (modules(70, "(table 0 funcref)"), ["70 tables", "limits.component_tables is 64"]),
+    ] {
+        std::fs::write(&path, busy(&contents)).unwrap();
+        let host = builder(&path, 1000).start().ready();
+        assert_eq!(cold_start(&host)["maxAgents"], 1000);
+        let refused = host.client().start_with("many", "busy", json!({}));
+        let error = refused.expect_error(422, &named);
+        assert_eq!(error["error_type"], "component-does-not-fit", "{error}");
+        host.client().start("echo", "echo");
+        host.finish();
+    }
+    std::fs::write(&path, busy(&modules(99, "(memory 0)"))).unwrap();
+    let host = builder(&path, 4).toml("[limits]\ncomponent_memories = 99").start().ready();
+    host.client().start("many", "busy");
+    host.client().stop("many").expect(200);
+    host.finish();
+}
+
+#[test]
 fn without_room_for_the_pool_the_limits_of_agents_are_what_is_reserved() {
     let limited = ["sh", "-c", "ulimit -v 4500000; exec \"$@\"", "sh"];
     let host = Host::builder().run_by(&limited).start().ready();

@@ -18,12 +18,21 @@ pub enum HostKind {
     Snapshot,
     /// What it has open in the host: files, streams, header fields, bodies that are not sent yet.
     Resources,
+    /// What the engine keeps of the instances that its component is made of.
+    Instances,
 }
 
 impl HostKind {
     /// Every kind, in the order of [`HostKind::index`].
-    pub const ALL: [Self; 6] =
-        [Self::Mailbox, Self::Events, Self::Log, Self::Http, Self::Snapshot, Self::Resources];
+    pub const ALL: [Self; 7] = [
+        Self::Mailbox,
+        Self::Events,
+        Self::Log,
+        Self::Http,
+        Self::Snapshot,
+        Self::Resources,
+        Self::Instances,
+    ];
 
     /// Its place in [`HostKind::ALL`].
     pub fn index(self) -> usize {
@@ -39,6 +48,7 @@ impl HostKind {
             Self::Http => "HTTP requests",
             Self::Snapshot => "snapshot",
             Self::Resources => "open resources",
+            Self::Instances => "records of its instances",
         }
     }
 }
@@ -59,6 +69,9 @@ pub struct HostBytes {
     pub snapshot: u64,
     /// What it has open in the host, estimated.
     pub resources: u64,
+    /// What the engine keeps of the instances of its component, beyond 64 KiB, estimated.
+    #[serde(default)]
+    pub instances: u64,
 }
 
 impl HostBytes {
@@ -71,13 +84,14 @@ impl HostBytes {
             http: bytes(HostKind::Http),
             snapshot: bytes(HostKind::Snapshot),
             resources: bytes(HostKind::Resources),
+            instances: bytes(HostKind::Instances),
         }
     }
 
     /// All kinds together.
     pub fn total(&self) -> u64 {
-        let Self { mailbox, events, log, http, snapshot, resources } = self;
-        mailbox + events + log + http + snapshot + resources
+        let Self { mailbox, events, log, http, snapshot, resources, instances } = self;
+        mailbox + events + log + http + snapshot + resources + instances
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkhead_model::Limits;
 use bulkhead_net::Connector;
 
-use crate::{CompileConfig, CoreDumpRules};
+use crate::{CompileConfig, CoreDumpRules, InstanceBounds};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct RuntimeConfig {
     pub lane_threads: usize,
     /// Where components are compiled, and what that may take.
     pub compiler: CompileConfig,
+    /// What an instance of a component may be made of.
+    pub instance_bounds: InstanceBounds,
     /// How long a start waits for its component to be read and compiled. When no start waits any more, it is not
     /// compiled on.
     pub compile: Duration,
@@ -68,6 +70,7 @@ impl Default for RuntimeConfig {
             max_component_bytes: 64 * 1024 * 1024,
             lane_threads: cores,
             compiler: CompileConfig::default(),
+            instance_bounds: InstanceBounds::default(),
             compile: Duration::from_secs(600),
             tick: Duration::from_millis(1),
             fast_slice: Duration::from_millis(3),

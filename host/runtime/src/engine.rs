@@ -7,7 +7,7 @@
 //!
 //! The pool has room for so many agents of the largest configured component, so whoever gets a place gets
 //! an instance: the number is the answer to a start, and nothing fails in the middle of its work. Core instances
-//! cost the pool nothing and have no bound there.
+//! cost the pool nothing: what the engine keeps of them is charged to the agent.
 
 use std::path::PathBuf;
 
@@ -34,20 +34,14 @@ const USUAL: Needs = Needs {
     module_tables: 4,
     table_elements: 20_000,
     memory_bytes: 0,
+    record_bytes: u64::MAX,
+    gc_heap: false,
     concurrency: false,
 };
 
-/// What a component may make the pool have. One that needs more is refused, and costs the others nothing.
-const MOST: Needs = Needs {
-    core_instances: u32::MAX,
-    memories: 100,
-    tables: 100,
-    module_memories: 100,
-    module_tables: 100,
-    table_elements: 10_000_000,
-    memory_bytes: u64::MAX,
-    concurrency: true,
-};
+/// Elements at birth of a table that a component may make the pool have for each agent. One that needs more is refused,
+/// and costs the others nothing.
+const MOST_TABLE_ELEMENTS: u64 = 10_000_000;
 
 /// Linear memories that one pool can have: each reserves 4 GiB and its guards, of the 128 TiB that a process
 /// has.
@@ -203,7 +197,11 @@ fn capacity(
 fn room_of_an_agent(config: &RuntimeConfig) -> Needs {
     let read = |path: &PathBuf| Needs::of_file(path, config.max_component_bytes);
     let needs = config.components.iter().filter_map(read);
-    let largest = needs.filter(|needs| needs.beyond(&MOST).is_none()).fold(USUAL, Needs::or);
+    let fits = |needs: &Needs| {
+        config.instance_bounds.passed_by(needs).is_none()
+            && needs.table_elements <= MOST_TABLE_ELEMENTS
+    };
+    let largest = needs.filter(fits).fold(USUAL, Needs::or);
     Needs { memory_bytes: config.max_agent_memory_bytes, ..largest }
 }
 
@@ -214,7 +212,7 @@ fn agents_that_fit(
     allocator: Allocator,
     notes: &mut Vec<String>,
 ) -> usize {
-    let memories = room.memories as usize;
+    let memories = memories_of_an_agent(room) as usize;
     let agent = PerAgent {
         memories,
         memory_bytes: config.reserved_memory_bytes + 2 * GUARD_BYTES,
@@ -238,6 +236,11 @@ fn agents_that_fit(
     let asked = config.max_agents;
     notes.extend(why.map(|why| format!("{why}: it holds {lowest} agents and not {asked}")));
     lowest
+}
+
+/// Linear memories, and a heap with a garbage collector, which is one as well.
+fn memories_of_an_agent(room: &Needs) -> u32 {
+    room.memories.saturating_add(u32::from(room.gc_heap))
 }
 
 fn settings(
@@ -269,7 +272,7 @@ fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
         .total_core_instances(u32::MAX)
         .total_memories(
             agents
-                .saturating_mul(room.memories)
+                .saturating_mul(memories_of_an_agent(room))
                 .saturating_add(agents / 4 + 1)
                 .saturating_add(SLOTS_AT_ONCE),
         )

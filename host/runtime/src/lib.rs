@@ -10,7 +10,8 @@
 //! a trap, a deadline or a host panic there is an [`bulkhead_model::Exit`] and no incarnation any more:
 //! a store that trapped cannot be entered again, because nobody has it.
 //!
-//! - `engine`, `needs`, `ceilings`: engine settings, the pool, what a component needs of it, how many agents fit
+//! - `engine`, `needs`, `bounds`, `ceilings`: engine settings, the pool, what a component needs of it and may be made
+//!   of, how many agents fit
 //! - [`loader`], `loading`, `names`, `aot`, `world`: from a file to something that can be instantiated
 //! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
@@ -27,6 +28,7 @@
 mod aot;
 mod backtrace;
 mod bindings;
+mod bounds;
 mod call;
 mod ceilings;
 mod compile;
@@ -62,6 +64,7 @@ mod tests;
 mod ticker;
 mod world;
 
+pub use bounds::InstanceBounds;
 pub use call::{Call, CallEnd, CallLimits};
 pub use compile::{CodeBounds, CompileConfig, CompilerProgram, compile_component};
 pub use config::RuntimeConfig;

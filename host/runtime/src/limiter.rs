@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bulkhead_model::MemoryPolicy;
 use wasmtime::{Error, ResourceLimiterAsync, Result};
 
+use crate::InstanceBounds;
 use crate::cut::Cut;
 use crate::headroom::{Headroom, NoRoom};
 use crate::host_call;
@@ -18,6 +19,7 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
     headroom: Arc<Headroom>,
+    bounds: InstanceBounds,
     /// Its instances are made: whoever grows from here on can see a denial.
     born: bool,
     memories: Ledger,
@@ -73,9 +75,9 @@ impl Ledger {
 }
 
 impl Limiter {
-    pub(crate) fn new(meter: Arc<Meter>, headroom: Arc<Headroom>) -> Self {
+    pub(crate) fn new(meter: Arc<Meter>, headroom: Arc<Headroom>, bounds: InstanceBounds) -> Self {
         let (memories, tables) = (Ledger::default(), Ledger::default());
-        Self { meter, headroom, born: false, memories, tables }
+        Self { meter, headroom, bounds, born: false, memories, tables }
     }
 
     /// All instances are made.
@@ -176,6 +178,20 @@ impl ResourceLimiterAsync for Limiter {
     fn table_grow_failed(&mut self, _error: Error) -> Result<()> {
         Ok(())
     }
+
+    // What was read from the file says the same first. These hold also where that was read wrongly.
+
+    fn instances(&self) -> usize {
+        self.bounds.instances_of_a_store() as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.bounds.memories as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.bounds.tables as usize
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +205,8 @@ mod tests {
         let limits = Limits { memory_bytes: limit, on_memory_limit, ..Limits::default() };
         let meter = Arc::new(Meter::new(&limits, Arc::default()));
         meter.memory().begin(Arc::new(|_| {}));
-        let mut limiter = Limiter::new(Arc::clone(&meter), Arc::default());
+        let mut limiter =
+            Limiter::new(Arc::clone(&meter), Arc::default(), InstanceBounds::default());
         limiter.set_born();
         (limiter, meter)
     }

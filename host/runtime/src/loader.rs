@@ -42,6 +42,8 @@ pub struct Loaded {
     pub path: Arc<Path>,
     /// Linear memory that its largest memory has at birth, in bytes.
     pub initial_memory_bytes: u64,
+    /// What the engine keeps of an instance of it, in bytes, estimated.
+    pub record_bytes: u64,
     pub(crate) world: World,
 }
 

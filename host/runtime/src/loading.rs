@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::RuntimeConfig;
 use crate::aot::{AotCache, Found, read_bounded};
 use crate::compile::{Cancel, CodeBounds, CodeSize, Compiler, Lane, Stopped, Workers};
 use crate::engine::CodeSettings;
@@ -30,6 +29,7 @@ use crate::names;
 use crate::needs::Needs;
 use crate::state::State;
 use crate::world;
+use crate::{InstanceBounds, RuntimeConfig};
 
 /// WebAssembly's page.
 const PAGE_BYTES: u64 = 65_536;
@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     compiler: Compiler,
     max_bytes: u64,
     bounds: CodeBounds,
+    instance_bounds: InstanceBounds,
     /// What a component may need.
     room: Needs,
     readers: Workers,
@@ -69,8 +70,16 @@ pub(crate) struct Job {
 /// A component that is in no cache.
 struct Uncompiled {
     bytes: Vec<u8>,
-    digest: Digest,
+    file: Read,
     lane: Lane,
+}
+
+/// What is known of a file that was read.
+#[derive(Clone, Copy)]
+struct Read {
+    digest: Digest,
+    bytes: usize,
+    record_bytes: u64,
 }
 
 /// What a step of a job came to.
@@ -150,6 +159,7 @@ impl Shared {
             cache,
             max_bytes: config.max_component_bytes,
             bounds: config.compiler.bounds,
+            instance_bounds: config.instance_bounds,
             room,
             readers: Workers::start("bulkhead-load", READERS)?,
             quick: Workers::start("bulkhead-quick", 1)?,
@@ -211,11 +221,11 @@ impl Shared {
             let (name, path) = (Arc::clone(name), path.clone());
             LoadError::Invalid { name, path, reason: reason.into() }
         })?;
-        self.check_room(name, path, &bytes)?;
+        let record_bytes = self.check_room(name, path, &bytes)?.record_bytes;
         let digest = Digest(Sha256::digest(&bytes).into());
+        let file = Read { digest, bytes: bytes.len(), record_bytes };
         if let Some(component) = self.find(&digest) {
-            let loaded = self.link(job, &component, digest, bytes.len(), Source::Cache)?;
-            return Ok(Step::Done(loaded));
+            return Ok(Step::Done(self.link(job, &component, file, Source::Cache)?));
         }
         let size = CodeSize::of(&bytes);
         if let Some(reason) = size.beyond(&self.bounds) {
@@ -223,14 +233,15 @@ impl Shared {
             return Err(LoadError::TooComplex { name, path, reason });
         }
         names::hide_long(&mut bytes);
-        Ok(Step::Compile(Uncompiled { bytes, digest, lane: Lane::of(&size) }))
+        Ok(Step::Compile(Uncompiled { bytes, file, lane: Lane::of(&size) }))
     }
 
     /// Before the engine compiles it: it would refuse it in the end.
-    fn check_room(&self, name: &Arc<str>, path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
+    fn check_room(&self, name: &Arc<str>, path: &Path, bytes: &[u8]) -> Result<Needs, LoadError> {
         // What cannot be read is no component, and the engine says why.
-        let Ok(needs) = Needs::of(bytes) else { return Ok(()) };
-        let Some(reason) = needs.beyond(&self.room) else { return Ok(()) };
+        let Ok(needs) = Needs::of(bytes) else { return Ok(Needs::default()) };
+        let too_much = self.instance_bounds.passed_by(&needs);
+        let Some(reason) = too_much.or_else(|| needs.beyond(&self.room)) else { return Ok(needs) };
         Err(LoadError::DoesNotFit { name: Arc::clone(name), path: path.to_owned(), reason })
     }
 
@@ -246,12 +257,13 @@ impl Shared {
     }
 
     fn compile(&self, job: &Job, uncompiled: Uncompiled) -> Result<Step, LoadError> {
-        let Uncompiled { bytes, digest, lane } = uncompiled;
+        let Uncompiled { bytes, file, lane } = uncompiled;
+        let digest = file.digest;
         let _ = job.compiling.set(Instant::now());
         let entry = match self.compiler.compile(lane, &digest, &bytes, &job.cancel) {
             Ok(entry) => entry,
             Err(error) if self.compiler.gets_more_room(&error) => {
-                return Ok(Step::Compile(Uncompiled { bytes, digest, lane: Lane::Long }));
+                return Ok(Step::Compile(Uncompiled { bytes, file, lane: Lane::Long }));
             }
             Err(error) => return Err(LoadError::compile(&job.name, &job.path, error)),
         };
@@ -270,17 +282,11 @@ impl Shared {
             self.reject(&cache.path(&digest), format!("cannot be written: {error}"));
         }
         drop(entry);
-        self.link(job, &component, digest, bytes.len(), Source::Compiled).map(Step::Done)
+        self.link(job, &component, file, Source::Compiled).map(Step::Done)
     }
 
-    fn link(
-        &self,
-        job: &Job,
-        component: &Component,
-        digest: Digest,
-        bytes: usize,
-        source: Source,
-    ) -> Outcome {
+    fn link(&self, job: &Job, component: &Component, file: Read, source: Source) -> Outcome {
+        let Read { digest, bytes, record_bytes } = file;
         let world = world::check(component, |component| self.linker.instantiate_pre(component))
             .map_err(|reason| LoadError::WrongWorld {
                 name: Arc::clone(&job.name),
@@ -300,7 +306,7 @@ impl Shared {
         });
         let initial_memory_bytes = pages.saturating_mul(PAGE_BYTES);
         let (name, path) = (Arc::clone(&job.name), Arc::from(job.path.as_path()));
-        Ok(Arc::new(Loaded { name, digest, path, initial_memory_bytes, world }))
+        Ok(Arc::new(Loaded { name, digest, path, initial_memory_bytes, record_bytes, world }))
     }
 
     fn reject(&self, path: &Path, reason: String) {

@@ -12,6 +12,7 @@
 //! | requests under way | estimated: what their buffers can become (`interfaces::http`) | as growth; with `deny` the request fails |
 //! | a snapshot on its way | exactly | refused; the agent lives |
 //! | open files, streams, and whatever else has a handle | estimated by type (`resources`); 256 files and streams at most | the agent ends, because WASI has no error for it |
+//! | what the engine keeps of the instances of its component | estimated by what is in them (`needs`), but for the first 64 KiB | the agent is not born |
 //! | lists of directories | estimated by the directory's size (`interfaces::listing`), before one is read | as growth; with `deny` the call fails |
 //!
 //! Bounded and not counted:
@@ -23,7 +24,7 @@
 //!   that brought them
 //! - handles of the guest's own resources: 4,096
 //! - events and replies on their way to a client: by the connections of the control server
-//! - the store itself, its fiber stack and the engine's records of its instances: by the pool
+//! - the store itself, its fiber stack and 64 KiB of the engine's records of its instances
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -39,6 +40,9 @@ const MAX_LIFTED_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What it may copy in any case: a message of the largest size and what comes with it.
 const MIN_LIFTED_BYTES: u64 = (MAX_BODY_BYTES + MAX_BODY_BYTES / 4) as u64;
+
+/// What the engine keeps of the instances of an ordinary component: so much of it costs an agent nothing.
+pub(crate) const UNCOUNTED_RECORD_BYTES: u64 = 64 * 1024;
 
 /// What became of a wish for memory.
 #[derive(Debug, PartialEq, Eq)]
@@ -206,6 +210,7 @@ impl Memory {
             HostKind::Http => held.http,
             HostKind::Snapshot => held.snapshot,
             HostKind::Resources => held.resources,
+            HostKind::Instances => held.instances,
         };
         Cut::HostMemory { kind, requested_bytes, kind_bytes, used_bytes, limit_bytes }
     }

@@ -9,14 +9,21 @@ use std::path::Path;
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentDefinedType,
     ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentType,
-    ComponentTypeDeclaration, ComponentTypeRef, Encoding, Instance, InstanceTypeDeclaration,
-    Parser, Payload,
+    ComponentTypeDeclaration, ComponentTypeRef, CompositeInnerType, ElementItems, Encoding,
+    HeapType, Instance, InstanceTypeDeclaration, Parser, Payload, SubType, TypeRef, ValType,
 };
 
 use crate::aot::read_bounded;
 
 /// WebAssembly's page.
 const PAGE_BYTES: u64 = 65_536;
+
+/// What the engine keeps of an instance in any case, in bytes, and for each thing in it: a global, a reference to a
+/// function, anything else that is imported, defined, or made by the canonical ABI.
+const INSTANCE_BYTES: u64 = 1024;
+const GLOBAL_BYTES: u64 = 16;
+const FUNCTION_BYTES: u64 = 32;
+const OTHER_BYTES: u64 = 32;
 
 /// What one instance of a component takes, and the most that one of its modules does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +42,11 @@ pub(crate) struct Needs {
     pub table_elements: u64,
     /// Bytes that a memory has at birth, at most.
     pub memory_bytes: u64,
+    /// What the engine keeps of all instances, in bytes, estimated by the sizes of its types: their contexts
+    /// (`VMContext`), in which each global, import and function that has a reference has its place.
+    pub record_bytes: u64,
+    /// Whether it has a heap with a garbage collector, which is one memory more.
+    pub gc_heap: bool,
     /// Whether it uses what component-model async brought: its built-ins, its types or its way to lift.
     pub concurrency: bool,
 }
@@ -49,6 +61,8 @@ impl Needs {
         module_tables: u32::MAX,
         table_elements: u64::MAX,
         memory_bytes: u64::MAX,
+        record_bytes: u64::MAX,
+        gc_heap: true,
         concurrency: true,
     };
 
@@ -67,7 +81,7 @@ impl Needs {
                     scopes.push(Scope { is_module, ..Scope::default() });
                 }
                 Payload::End(_) => {
-                    let Some(ended) = scopes.pop() else { break };
+                    let Some(ended) = scopes.pop().map(Scope::ended) else { break };
                     match scopes.last_mut() {
                         Some(parent) if ended.is_module => parent.modules.push(ended.needs),
                         Some(parent) => {
@@ -95,6 +109,8 @@ impl Needs {
             module_tables: self.module_tables.max(other.module_tables),
             table_elements: self.table_elements.max(other.table_elements),
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            record_bytes: self.record_bytes.max(other.record_bytes),
+            gc_heap: self.gc_heap | other.gc_heap,
             concurrency: self.concurrency | other.concurrency,
         }
     }
@@ -105,6 +121,7 @@ impl Needs {
             core_instances: self.core_instances.saturating_add(other.core_instances),
             memories: self.memories.saturating_add(other.memories),
             tables: self.tables.saturating_add(other.tables),
+            record_bytes: self.record_bytes.saturating_add(other.record_bytes),
             ..self.or(other)
         }
     }
@@ -126,6 +143,9 @@ impl Needs {
         let beyond = figures.iter().filter(|(has, most, _)| has > most);
         let mut texts: Vec<_> =
             beyond.map(|(has, most, what)| format!("{has} {what}, {most} fit")).collect();
+        if self.gc_heap && !pool.gc_heap {
+            texts.push("a garbage-collected heap, which no component needed at boot".to_owned());
+        }
         if self.concurrency && !pool.concurrency {
             texts.push("component-model async, which no component needed at boot".to_owned());
         }
@@ -140,9 +160,26 @@ struct Scope {
     needs: Needs,
     modules: Vec<Needs>,
     components: Vec<Needs>,
+    /// Of a module: its functions, and how often one of them is named where a reference to it may be taken.
+    functions: u64,
+    named: u64,
 }
 
 impl Scope {
+    /// All of it was read.
+    fn ended(mut self) -> Self {
+        let referred_to = self.functions.min(self.named);
+        let bytes = if self.is_module { INSTANCE_BYTES } else { 0 };
+        self.record(1, bytes + referred_to * FUNCTION_BYTES);
+        self
+    }
+
+    /// An instance of it has `count` places of `bytes` more.
+    fn record(&mut self, count: u32, bytes: u64) {
+        let bytes = u64::from(count).saturating_mul(bytes);
+        self.needs.record_bytes = self.needs.record_bytes.saturating_add(bytes);
+    }
+
     fn add(&mut self, instance: Option<Needs>) {
         self.needs = self.needs.and(instance.unwrap_or_default());
     }
@@ -160,7 +197,44 @@ impl Scope {
 fn read(payload: &Payload<'_>, scopes: &mut [Scope]) -> Result<(), BinaryReaderError> {
     let Some((scope, outer)) = scopes.split_last_mut() else { return Ok(()) };
     match payload {
+        Payload::TypeSection(types) => {
+            for group in types.clone() {
+                let has_objects =
+                    |ty: &SubType| !matches!(ty.composite_type.inner, CompositeInnerType::Func(_));
+                scope.needs.gc_heap |= group?.types().any(has_objects);
+            }
+        }
+        Payload::TagSection(tags) => {
+            scope.needs.gc_heap = true;
+            scope.record(tags.count(), OTHER_BYTES);
+        }
+        Payload::ImportSection(imports) => {
+            for import in imports.clone().into_imports() {
+                scope.functions +=
+                    u64::from(matches!(import?.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+                scope.record(1, OTHER_BYTES);
+            }
+        }
+        Payload::FunctionSection(functions) => scope.functions += u64::from(functions.count()),
+        Payload::GlobalSection(globals) => {
+            scope.record(globals.count(), GLOBAL_BYTES);
+            for global in globals.clone() {
+                scope.needs.gc_heap |= is_an_object(global?.ty.content_type);
+            }
+        }
+        Payload::ExportSection(exports) => scope.named += u64::from(exports.count()),
+        Payload::ElementSection(segments) => {
+            scope.record(segments.count(), OTHER_BYTES);
+            for segment in segments.clone() {
+                scope.named += u64::from(match segment?.items {
+                    ElementItems::Functions(items) => items.count(),
+                    ElementItems::Expressions(_, items) => items.count(),
+                });
+            }
+        }
+        Payload::DataSection(segments) => scope.record(segments.count(), OTHER_BYTES),
         Payload::MemorySection(memories) => {
+            scope.record(memories.count(), OTHER_BYTES);
             for memory in memories.clone() {
                 let memory = memory?;
                 let page = memory.page_size_log2.map_or(PAGE_BYTES, |log2| 1 << log2.min(16));
@@ -171,9 +245,12 @@ fn read(payload: &Payload<'_>, scopes: &mut [Scope]) -> Result<(), BinaryReaderE
             scope.needs.module_memories = scope.needs.memories;
         }
         Payload::TableSection(tables) => {
+            scope.record(tables.count(), OTHER_BYTES);
             for table in tables.clone() {
+                let ty = table?.ty;
                 scope.needs.tables += 1;
-                scope.needs.table_elements = scope.needs.table_elements.max(table?.ty.initial);
+                scope.needs.table_elements = scope.needs.table_elements.max(ty.initial);
+                scope.needs.gc_heap |= is_an_object(ValType::Ref(ty.element_type));
             }
             scope.needs.module_tables = scope.needs.tables;
         }
@@ -228,6 +305,7 @@ fn read(payload: &Payload<'_>, scopes: &mut [Scope]) -> Result<(), BinaryReaderE
             }
         }
         Payload::ComponentCanonicalSection(functions) => {
+            scope.record(functions.count(), OTHER_BYTES);
             for function in functions.clone() {
                 scope.needs.concurrency |= is_concurrent(&function?);
             }
@@ -240,6 +318,17 @@ fn read(payload: &Payload<'_>, scopes: &mut [Scope]) -> Result<(), BinaryReaderE
         _ => {}
     }
     Ok(())
+}
+
+/// Whether a value of this type may lie in a garbage-collected heap.
+fn is_an_object(ty: ValType) -> bool {
+    match ty {
+        // Of the types that a module defines the section of types says it.
+        ValType::Ref(ty) => {
+            !ty.is_func_ref() && matches!(ty.heap_type(), HeapType::Abstract { .. })
+        }
+        _ => false,
+    }
 }
 
 /// Whether a function is made in a way that only component-model async knows.
@@ -324,6 +413,9 @@ mod tests {
             module_tables: 2,
             table_elements: 90,
             memory_bytes: 2 * PAGE_BYTES,
+            // Two with three memories and tables, one with two.
+            record_bytes: 3 * INSTANCE_BYTES + (3 + 3 + 2) * OTHER_BYTES,
+            gc_heap: false,
             concurrency: false,
         };
         assert_eq!(needs, expected);
@@ -381,6 +473,47 @@ mod tests {
         assert!(!needs(sync).concurrency);
         let text = needs("(component (type (future u8)))").beyond(&Needs::default()).unwrap();
         assert_eq!(text, "component-model async, which no component needed at boot");
+    }
+
+    #[test]
+    fn what_the_engine_keeps_of_an_instance_grows_with_what_is_in_it() {
+        let bytes = |contents: &str| {
+            let text =
+                format!("(component (core module $m {contents}) (core instance (instantiate $m)))");
+            needs(&text).record_bytes - INSTANCE_BYTES
+        };
+        assert_eq!(bytes(""), 0);
+        assert_eq!(bytes(&"(global i64 (i64.const 1))".repeat(1000)), 1000 * GLOBAL_BYTES);
+        let functions = "(func)".repeat(1000);
+        assert_eq!(bytes(&functions), 0, "nobody can refer to them");
+        let some =
+            bytes(&format!("{functions} (table 9 funcref) (elem (i32.const 0) func 0 1 2 0 1 2)"));
+        assert_eq!(some, 6 * FUNCTION_BYTES + 2 * OTHER_BYTES);
+        let all = bytes(&format!("(func) (elem declare func {})", "0 ".repeat(1000)));
+        assert_eq!(all, FUNCTION_BYTES + OTHER_BYTES, "each has one place");
+    }
+
+    #[test]
+    fn whatever_has_objects_needs_a_heap() {
+        let of = |contents: &str| {
+            let text =
+                format!("(component (core module $m {contents}) (core instance (instantiate $m)))");
+            needs(&text).gc_heap
+        };
+        for contents in [
+            "(type (struct))",
+            "(rec (type (func)) (type (array i8)))",
+            "(tag)",
+            "(table 1 externref)",
+            "(global (ref null any) (ref.null any))",
+        ] {
+            assert!(of(contents), "{contents}");
+        }
+        assert!(!of(
+            "(type $f (func)) (table 1 funcref) (table 1 (ref null $f)) (global i32 (i32.const 1))"
+        ));
+        let text = Needs { gc_heap: true, ..Needs::default() }.beyond(&Needs::default()).unwrap();
+        assert_eq!(text, "a garbage-collected heap, which no component needed at boot");
     }
 
     #[test]

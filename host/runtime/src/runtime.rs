@@ -150,6 +150,7 @@ impl Runtime {
             resolver: Arc::new(resolver),
             files: interfaces::files::shares(),
             headroom: Arc::default(),
+            bounds: config.instance_bounds,
         };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,
@@ -298,7 +299,8 @@ async fn be_born(
     if let Some(workspace) = &birth.workspace {
         make_directory(workspace).await?;
     }
-    let state = State::new(birth, shared)?;
+    let mut state = State::new(birth, shared)?;
+    state.hold_records(loaded.record_bytes)?;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
         World::Command(pre) => pre.engine(),
@@ -352,6 +354,7 @@ fn link(engine: &Engine) -> Linker<State> {
     let mut linker = Linker::new(engine);
     // The three define disjoint names; a clash is a bug that every boot would show.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
+    interfaces::opening::replace(&mut linker).expect("replace wasi:filesystem's open-at");
     interfaces::listing::replace(&mut linker).expect("replace wasi:filesystem's read-directory");
     interfaces::files::replace(&mut linker).expect("replace wasi:filesystem's streams");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");

@@ -10,6 +10,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::InstanceBounds;
 use crate::cut::Cut;
 use crate::headroom::Headroom;
 use crate::interfaces::body::BodyStreams;
@@ -17,6 +18,7 @@ use crate::interfaces::http::{Carrier, MAX_FIELD_BYTES, Outbound, Resolver};
 use crate::interfaces::stdio::LineStream;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
+use crate::memory::UNCOUNTED_RECORD_BYTES;
 use crate::meter::Meter;
 use crate::port::Port;
 use crate::resources::{self, Census, MAX_OPEN, OwnStreams, Pace};
@@ -30,6 +32,8 @@ pub(crate) struct State {
     http: WasiHttpCtx,
     outbound: Outbound,
     table: ResourceTable,
+    /// What the engine keeps of its instances.
+    records: Charge,
     /// What is in the table.
     open: Charge,
     /// The host call under way may have changed the table.
@@ -62,6 +66,8 @@ pub(crate) struct Shared {
     pub files: Arc<Shares>,
     /// What all guests together may still grow by.
     pub headroom: Arc<Headroom>,
+    /// What an instance may be made of.
+    pub bounds: InstanceBounds,
 }
 
 /// Random bytes that one host call may ask for. The default of 64 MiB would hold its thread.
@@ -101,19 +107,23 @@ impl State {
         let lookups = shared.resolver.share_of(&birth.spec.id);
         let connector = shared.connector.clone();
         let threads = shared.carrier.handle().clone();
+        let headroom = Arc::clone(&shared.headroom);
+        let limiter = Limiter::new(Arc::clone(&meter), headroom, shared.bounds);
+        let account = birth.meter.memory().account();
         Ok(Self {
             _life: Life::begin(birth),
             wasi: wasi.build(),
             http,
             outbound: Outbound::new(policy, connector, Arc::clone(&logs), meter, lookups, threads),
             table,
-            open: birth.meter.memory().account().nothing(HostKind::Resources),
+            records: account.nothing(HostKind::Instances),
+            open: account.nothing(HostKind::Resources),
             touched: false,
             pace: Pace::default(),
             listing_bytes: 0,
             stdio: [stdout, stderr],
             body_streams: BodyStreams::default(),
-            limiter: Limiter::new(Arc::clone(&birth.meter), Arc::clone(&shared.headroom)),
+            limiter,
             meter: Arc::clone(&birth.meter),
             logs,
             port: Arc::clone(&birth.port),
@@ -146,6 +156,13 @@ impl Drop for Life {
 }
 
 impl State {
+    /// Charges what the engine is about to keep of the instances.
+    pub(crate) fn hold_records(&mut self, bytes: u64) -> Result<(), Cut> {
+        let counted = bytes.saturating_sub(UNCOUNTED_RECORD_BYTES);
+        let memory = self.meter.memory();
+        self.records.resize(counted).map_err(|over| memory.host_cut(HostKind::Instances, &over))
+    }
+
     /// A host call is about to return: counts what it left in the host. An error ends the guest. When
     /// the table was looked through, says what is there.
     pub(crate) fn settle(&mut self) -> Result<Option<Census>, Cut> {

@@ -1,8 +1,8 @@
-//! How components are compiled.
+//! How components are compiled, and what they may be made of.
 
-use bulkhead_runtime::{CodeBounds, CompileConfig, CompilerProgram};
+use bulkhead_runtime::{CodeBounds, CompileConfig, CompilerProgram, InstanceBounds};
 
-use super::file::{CompileMebibytes, CompileMillis, Limits};
+use super::file::{CompileMebibytes, CompileMillis, Count, Limits};
 
 /// Of the container's memory, what one compile may take: one in so many.
 const COMPILE_MEMORY_PART: u64 = 2;
@@ -25,6 +25,19 @@ pub fn check(limits: &Limits) -> CompileConfig {
             function_bytes: function_bytes.unwrap_or(default.bounds.function_bytes),
         },
         ..default
+    }
+}
+
+/// What an instance of a component may be made of.
+pub fn instance_bounds(limits: &Limits) -> InstanceBounds {
+    let default = InstanceBounds::default();
+    let bound = |configured: Option<Count>, default| {
+        configured.map_or(default, |count| u32::try_from(count.0).unwrap_or(u32::MAX))
+    };
+    InstanceBounds {
+        instances: bound(limits.component_instances, default.instances),
+        memories: bound(limits.component_memories, default.memories),
+        tables: bound(limits.component_tables, default.tables),
     }
 }
 

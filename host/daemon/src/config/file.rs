@@ -284,6 +284,9 @@ pub struct Limits {
     pub compile_memory_mb: Option<CompileMebibytes>,
     pub component_functions: Option<Count>,
     pub component_function_kb: Option<Kibibytes>,
+    pub component_instances: Option<Count>,
+    pub component_memories: Option<Count>,
+    pub component_tables: Option<Count>,
 }
 
 impl Default for Limits {
@@ -309,6 +312,9 @@ impl Default for Limits {
             compile_memory_mb: None,
             component_functions: None,
             component_function_kb: None,
+            component_instances: None,
+            component_memories: None,
+            component_tables: None,
         }
     }
 }

@@ -194,6 +194,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             max_component_bytes: file.limits.component_mb.mebibytes(),
             compile: file.limits.compile_ms.millis(),
             compiler: compiler::check(&file.limits),
+            instance_bounds: compiler::instance_bounds(&file.limits),
             connector: Model::way_to(model.as_ref(), outside),
             ..RuntimeConfig::default()
         },

@@ -195,7 +195,8 @@ mod tests {
         let carrier = Arc::new(crate::interfaces::http::Carrier::start(1).unwrap());
         let files = crate::interfaces::files::shares();
         let headroom = Arc::default();
-        let shared = crate::state::Shared { connector, carrier, resolver, files, headroom };
+        let bounds = crate::InstanceBounds::default();
+        let shared = crate::state::Shared { connector, carrier, resolver, files, headroom, bounds };
         State::new(&birth, &shared).unwrap()
     }
 

@@ -1,5 +1,6 @@
 //! Components that are made to cost the host more than they may.
 
+use bulkhead_model::Phase;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
@@ -15,6 +16,14 @@ fn program(modules: &str) -> Vec<u8> {
             (export "wasi:cli/run@0.2.0" (instance $exports)))"#
     );
     wat::parse_str(text).unwrap()
+}
+
+const MAIN: &str = "(core module $m (func (export \"run\") (result i32) i32.const 0))";
+
+/// So many instances of a module with this in it, and a main module.
+fn instances(count: usize, contents: &str) -> Vec<u8> {
+    let instances = "(core instance (instantiate $other))".repeat(count);
+    program(&format!("(core module $other {contents}) {instances} {MAIN}"))
 }
 
 /// CPU time of this thread.
@@ -147,5 +156,96 @@ fn a_heap_over_the_limit_is_the_memory_limit_whatever_the_agent_may_see() {
     let exit =
         rig.run_loaded(&loaded, &birth(8 << 20, MemoryPolicy::End), limits(5000)).unwrap_err();
     assert_eq!(exit.reason, ExitReason::MemoryLimit, "{exit:?}");
+    rig.end();
+}
+
+#[test]
+fn every_agent_of_a_full_host_has_room_for_its_heap() {
+    const AGENTS: usize = 100;
+    let component = program(
+        r#"(core module $m (type $s (struct))
+            (func (export "run") (result i32) (drop (struct.new $s)) i32.const 0))"#,
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("heap.wasm");
+    std::fs::write(&path, &component).unwrap();
+    let rig = Rig::with(AGENTS, dir, |config| config.components = vec![path.clone()]);
+    assert_eq!(rig.runtime.capacity().max_agents, AGENTS);
+    let loaded = rig.load(&path).unwrap();
+    let live = |number| match rig.born(&loaded, &roomy()) {
+        Ok(incarnation) => match rig.block_on(incarnation.run(limits(5000))) {
+            CallEnd::Returned(incarnation, _) => incarnation,
+            CallEnd::Ended(exit, _) => panic!("agent {number}: {exit:?}"),
+        },
+        Err(exit) => panic!("agent {number}: {exit:?}"),
+    };
+    drop((0..AGENTS).map(live).collect::<Vec<_>>());
+    rig.end();
+}
+
+/// With a pool and without one.
+fn rigs() -> [Rig; 2] {
+    [true, false].map(|pooling| {
+        Rig::with(2, tempfile::tempdir().unwrap(), |config| config.pooling = pooling)
+    })
+}
+
+#[test]
+fn more_instances_memories_and_tables_than_a_component_may_have_are_refused_with_the_figures() {
+    for rig in rigs() {
+        for (component, named) in [
+            (
+                instances(900, ""),
+                "901 instances of core modules, and limits.component_instances is 256",
+            ),
+            (
+                instances(17, "(memory 0)"),
+                "17 linear memories, and limits.component_memories is 16",
+            ),
+            (instances(65, "(table 0 funcref)"), "65 tables, and limits.component_tables is 64"),
+        ] {
+            let error = rig.load(&rig.write(&component)).err().unwrap();
+            assert!(matches!(error, LoadError::DoesNotFit { .. }), "{error:?}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        let fits = rig.load(&rig.write(&instances(255, ""))).unwrap();
+        rig.run_loaded(&fits, &roomy(), limits(5000)).unwrap();
+        rig.end();
+    }
+}
+
+#[test]
+fn one_component_that_is_too_large_takes_no_room_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.wasm");
+    std::fs::write(&path, instances(99, "(memory 0)")).unwrap();
+    let rig = Rig::with(1000, dir, |config| config.components = vec![path]);
+    let notes = &rig.runtime.capacity().notes;
+    assert!(notes.iter().all(|note| !note.contains("linear memories")), "{notes:?}");
+    rig.end();
+}
+
+#[test]
+fn what_the_engine_keeps_of_instances_is_the_agents_where_no_pool_bounds_it() {
+    let globals = "(global (mut i64) (i64.const 1))".repeat(20_000);
+    let [pooled, rig] = rigs();
+    let component = instances(100, &globals);
+    let error = pooled.load(&pooled.write(&component)).err().unwrap();
+    assert!(matches!(error, LoadError::DoesNotFit { .. }), "{error:?}");
+    pooled.end();
+    let loaded = rig.load(&rig.write(&component)).unwrap();
+    let exit = rig.born(&loaded, &birth(8 << 20, MemoryPolicy::Deny)).err().unwrap();
+    assert_eq!((exit.reason, exit.phase), (ExitReason::MemoryLimit, Phase::Instantiate));
+    assert!(exit.message.contains("records of its instances"), "{}", exit.message);
+    let birth = birth(64 << 20, MemoryPolicy::End);
+    let incarnation = rig.born(&loaded, &birth).unwrap();
+    let account = Arc::clone(birth.meter.memory().account());
+    assert!((32_000_000..34_000_000).contains(&account.reading().host.instances));
+    drop(incarnation);
+    assert_eq!(account.reading().used_bytes(), 0);
+    let ordinary = rig.load(&rig.write(&command(1, OK))).unwrap();
+    let incarnation = rig.born(&ordinary, &birth).unwrap();
+    assert_eq!(account.reading().host.total(), 0, "an ordinary one costs nothing");
+    drop(incarnation);
     rig.end();
 }
