@@ -1,6 +1,7 @@
 //! How many agents fit is known at boot, for the components of the configuration and the limits of the
 //! process: so many start, and the next one gets an answer with the figures.
 
+use std::net::TcpStream;
 use std::path::Path;
 
 use harness::{Host, HostBuilder, Value, json, wait_until};
@@ -147,15 +148,46 @@ fn open_files_are_a_ceiling() {
     let limited = ["sh", "-c", "ulimit -n 90; exec \"$@\"", "sh"];
     let host = Host::builder().run_by(&limited).start().ready();
     let max_agents = cold_start(&host)["maxAgents"].as_u64().unwrap();
-    assert_eq!(max_agents, 22, "half of 90 for the host, two for each agent");
+    assert_eq!(max_agents, 15, "half of 90 for the host, two for each agent and one to open");
     let cut =
         host.wait_for_line("what was cut", |line| line["event"] == "container.capacity_limited");
-    assert_eq!(cut["granted"], 22, "{cut}");
+    assert_eq!(cut["granted"], 15, "{cut}");
     assert!(cut["reason"].as_str().unwrap().contains("RLIMIT_NOFILE is 90"), "{cut}");
     fill(&host, "echo", max_agents);
     for number in 0..max_agents {
         assert_eq!(host.client().ask(&format!("agent-{number}"), "hi"), "hi");
     }
+    host.finish();
+}
+
+#[test]
+fn guests_that_open_all_they_can_leave_the_host_its_descriptors() {
+    let limited = ["sh", "-c", "ulimit -n 300; exec \"$@\"", "sh"];
+    let host = Host::builder().guest("hog").role("hog", "hog", "").run_by(&limited).start().ready();
+    for number in 0..5 {
+        let hog = format!("hog-{number}");
+        host.client().start(&hog, "hog");
+        // There is room for 50, and a file that is read has a stream beside it.
+        host.client().send_wait(&hog, "files 60").expect_error(502, &["files"]);
+    }
+    host.wait_for_line("the reason", |line| {
+        line["event"] == "agent.log" && line["message"].as_str().unwrap().contains("RLIMIT_NOFILE")
+    });
+    // Strangers that hold connections, as many as there can be.
+    let strangers: Vec<_> =
+        (0..100).filter_map(|_| TcpStream::connect(host.client().address()).ok()).collect();
+    let metrics = host.client().metrics();
+    assert!(metrics["process_open_fds"] < 280.0, "{}", metrics["process_open_fds"]);
+    assert!(metrics["bulkhead_memory_limit_bytes"] > 0.0, "the kernel's figures are read");
+    host.client().start("echo", "echo");
+    assert_eq!(host.client().ask("echo", "hi"), "hi");
+    drop(strangers);
+    // What one gives back another may have.
+    for number in 0..5 {
+        assert_eq!(host.client().ask(&format!("hog-{number}"), "drop"), "dropped");
+    }
+    assert_eq!(host.client().ask("hog-4", "files 20"), "20");
+    assert!(host.crashes().is_empty(), "{:?}", host.crashes());
     host.finish();
 }
 

@@ -69,6 +69,15 @@ impl Default for ControlLimits {
     }
 }
 
+impl ControlLimits {
+    /// No more connections than a process has descriptors for that may have so many open: it needs most of them for
+    /// something else.
+    pub fn fit_into(&mut self, open_files: usize) {
+        self.connections = self.connections.min((open_files / 4).max(1));
+        self.probe_connections = self.probe_connections.min((open_files / 32).max(1));
+    }
+}
+
 /// Why a server does not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {

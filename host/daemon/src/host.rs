@@ -396,7 +396,8 @@ fn serve(
         Arc::clone(context),
         Arc::clone(memory),
     );
-    let (config, made) = control_token::complete(&settings.control, &settings.state_dir);
+    let (mut config, made) = control_token::complete(&settings.control, &settings.state_dir);
+    config.limits.fit_into(open_files());
     let control = ControlServer::start(
         config,
         supervisor.clone(),
@@ -439,6 +440,13 @@ fn trace_to(sink: &SharedSink, level: Level) {
     // Only tests could have set one before.
     let subscriber = HostCallNames::over(tracing_subscriber::registry().with(layer));
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// What the process may have open.
+fn open_files() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Raises the limit of open files as far as the system lets it. The usual soft limit of 1024 is for

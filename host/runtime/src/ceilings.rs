@@ -23,6 +23,9 @@ const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
 /// there are few.
 const FILES_RESERVED: usize = 512;
 
+/// Descriptors for each agent beside those that it has from its birth on: for what agents open, whoever opens it.
+const OPENED_PER_AGENT: usize = 1;
+
 /// Address space left for the heap, which reserves 64 MiB for each of up to eight arenas a core, and for the
 /// stacks of threads.
 const ADDRESS_RESERVED: u64 = 1280 * 1024 * 1024;
@@ -37,7 +40,7 @@ pub(crate) struct PerAgent {
     pub memories: usize,
     /// Address space that each of them reserves, in bytes.
     pub memory_bytes: u64,
-    /// File descriptors.
+    /// File descriptors that it has from its birth on.
     pub files: usize,
 }
 
@@ -71,14 +74,31 @@ fn maps(max_map_count: usize, memories: usize) -> Ceiling {
 }
 
 fn files(limit: u64, each: usize) -> Ceiling {
-    let files = usize::try_from(limit).unwrap_or(usize::MAX);
-    let reserved = FILES_RESERVED.min(files / 2);
+    let (files, reserved) = files_and_reserve(limit);
+    let each = each + OPENED_PER_AGENT;
     Ceiling {
-        agents: (files - reserved) / each.max(1),
+        agents: (files - reserved) / each,
         reason: format!(
             "RLIMIT_NOFILE is {files}, the host keeps {reserved}, and an agent takes {each}"
         ),
     }
+}
+
+fn files_and_reserve(limit: u64) -> (usize, usize) {
+    let files = usize::try_from(limit).unwrap_or(usize::MAX);
+    (files, FILES_RESERVED.min(files / 2))
+}
+
+/// Descriptors for what guests open, all together, beside the host's and those that so many agents have from their
+/// birth on.
+pub(crate) fn guest_files(agents: usize, each: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| left_for_guests(limit, agents, each))
+}
+
+fn left_for_guests(limit: u64, agents: usize, each: usize) -> usize {
+    let (files, reserved) = files_and_reserve(limit);
+    (files - reserved).saturating_sub(agents.saturating_mul(each))
 }
 
 fn address_space(limit: u64, used: u64, agent: PerAgent) -> Ceiling {
@@ -121,9 +141,17 @@ mod tests {
 
     #[test]
     fn the_usual_limit_of_files_holds_some_hundred_agents_and_a_tiny_one_a_few() {
-        assert_eq!(files(1024, 2).agents, 256);
-        assert_eq!(files(100, 2).agents, 25);
-        assert_eq!(files(1_048_576, 2).agents, 524_032);
+        assert_eq!(files(1024, 2).agents, 170);
+        assert_eq!(files(100, 2).agents, 16);
+        assert_eq!(files(1_048_576, 2).agents, 349_354);
+    }
+
+    #[test]
+    fn what_guests_open_leaves_the_host_and_every_agent_their_part() {
+        assert_eq!(left_for_guests(1024, 170, 2), 1024 - 512 - 340);
+        assert_eq!(left_for_guests(1024, 10, 2), 1024 - 512 - 20);
+        assert_eq!(left_for_guests(90, 15, 2), 15);
+        assert_eq!(left_for_guests(3, 1, 2), 0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use wasmtime::{
 };
 
 use crate::RuntimeConfig;
-use crate::ceilings::{PerAgent, ceilings};
+use crate::ceilings::{PerAgent, ceilings, guest_files};
 use crate::needs::Needs;
 use crate::pool::SLOTS_AT_ONCE;
 
@@ -112,6 +112,8 @@ pub(crate) struct Built {
     pub room: Needs,
     /// What code that it runs is compiled with.
     pub code: CodeSettings,
+    /// What guests may have open, all together.
+    pub guest_files: usize,
 }
 
 /// Builds the engine, with a pool when the address space allows it.
@@ -125,7 +127,8 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
                 let capacity = capacity(config, max_agents, Allocator::Pooling, notes);
                 let code =
                     CodeSettings { reserved_memory_bytes: None, concurrency: room.concurrency };
-                return Ok(Built { engine, capacity, room, code });
+                let guest_files = guest_files(max_agents, config.files_per_agent);
+                return Ok(Built { engine, capacity, room, code, guest_files });
             }
             Err(error) => {
                 let text = "no address space for the pool, allocating on demand";
@@ -141,7 +144,8 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
     let room = Needs { concurrency: room.concurrency, ..Needs::ANYTHING };
     let reserved_memory_bytes = Some(config.reserved_memory_bytes);
     let code = CodeSettings { reserved_memory_bytes, concurrency: room.concurrency };
-    Ok(Built { engine, capacity, room, code })
+    let guest_files = guest_files(max_agents, config.files_per_agent);
+    Ok(Built { engine, capacity, room, code, guest_files })
 }
 
 fn engine(settings: &Config) -> Result<Engine, EngineError> {

@@ -17,6 +17,7 @@
 //! - `pool`: gives back what unused slots of the pool keep
 //! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
+//! - `descriptors`: what all guests may have open
 //! - `shares`: an agent's part of what all have in common
 //! - [`Headroom`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
@@ -35,6 +36,7 @@ mod compile;
 mod config;
 mod core_dump;
 mod cut;
+mod descriptors;
 mod engine;
 mod exit;
 mod features;

@@ -14,6 +14,7 @@ use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 use crate::call::{Call, CallLimits, Finished};
 use crate::compile::Stopped;
 use crate::core_dump::CoreDumps;
+use crate::descriptors::Descriptors;
 use crate::engine::{self, Built, Capacity, EngineError};
 use crate::headroom::Headroom;
 use crate::incarnation::{Guest, Live};
@@ -130,7 +131,7 @@ impl Runtime {
     /// Builds the engine and starts the lanes and the ticker.
     pub fn new(config: &RuntimeConfig, sink: SharedSink) -> Result<Self, RuntimeError> {
         let io = |what| move |source| RuntimeError::Io { what, source };
-        let Built { engine, capacity, room, code } = engine::build(config)?;
+        let Built { engine, capacity, room, code, guest_files } = engine::build(config)?;
         let linker = link(&engine);
         let pool = Pool::of(&engine, &capacity);
         let lanes = Lanes::start(config.lane_threads).map_err(io("start the lanes"))?;
@@ -151,6 +152,7 @@ impl Runtime {
             files: interfaces::files::shares(),
             headroom: Arc::default(),
             bounds: config.instance_bounds,
+            descriptors: Descriptors::new(guest_files),
         };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,

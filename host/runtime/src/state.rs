@@ -1,17 +1,20 @@
 //! What a store holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bulkhead_events::{AccountReading, Charge};
-use bulkhead_model::{AgentSpec, HostKind};
+use bulkhead_model::{AgentSpec, HostKind, Level};
 use bulkhead_net::Connector;
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::InstanceBounds;
 use crate::cut::Cut;
+use crate::descriptors::{Descriptors, Taken};
 use crate::headroom::Headroom;
 use crate::interfaces::body::BodyStreams;
 use crate::interfaces::http::{Carrier, MAX_FIELD_BYTES, Outbound, Resolver};
@@ -36,6 +39,9 @@ pub(crate) struct State {
     records: Charge,
     /// What is in the table.
     open: Charge,
+    /// What of it may be descriptors of the host, beside those that every agent has from its birth on.
+    descriptors: Taken,
+    from_birth: usize,
     /// The host call under way may have changed the table.
     touched: bool,
     pace: Pace,
@@ -68,6 +74,8 @@ pub(crate) struct Shared {
     pub headroom: Arc<Headroom>,
     /// What an instance may be made of.
     pub bounds: InstanceBounds,
+    /// What all guests together may have open.
+    pub descriptors: Arc<Descriptors>,
 }
 
 /// Random bytes that one host call may ask for. The default of 64 MiB would hold its thread.
@@ -107,6 +115,7 @@ impl State {
         let lookups = shared.resolver.share_of(&birth.spec.id);
         let connector = shared.connector.clone();
         let threads = shared.carrier.handle().clone();
+        let sockets = Arc::clone(&shared.descriptors);
         let headroom = Arc::clone(&shared.headroom);
         let limiter = Limiter::new(Arc::clone(&meter), headroom, shared.bounds);
         let account = birth.meter.memory().account();
@@ -114,10 +123,20 @@ impl State {
             _life: Life::begin(birth),
             wasi: wasi.build(),
             http,
-            outbound: Outbound::new(policy, connector, Arc::clone(&logs), meter, lookups, threads),
+            outbound: Outbound::new(
+                policy,
+                connector,
+                Arc::clone(&logs),
+                meter,
+                lookups,
+                threads,
+                sockets,
+            ),
             table,
             records: account.nothing(HostKind::Instances),
             open: account.nothing(HostKind::Resources),
+            descriptors: shared.descriptors.none(),
+            from_birth: usize::from(birth.workspace.is_some()),
             touched: false,
             pace: Pace::default(),
             listing_bytes: 0,
@@ -163,6 +182,15 @@ impl State {
         self.records.resize(counted).map_err(|over| memory.host_cut(HostKind::Instances, &over))
     }
 
+    /// Takes a descriptor for what is about to be opened. It counts until the table was looked through.
+    pub(crate) fn may_open(&mut self) -> Result<(), ErrorCode> {
+        self.descriptors.one_more().map_err(|none| {
+            self.logs.line(Level::Warn, "files", &none.to_string(), BTreeMap::new());
+            // WASI has no word for too many open files.
+            ErrorCode::InsufficientMemory
+        })
+    }
+
     /// A host call is about to return: counts what it left in the host. An error ends the guest. When
     /// the table was looked through, says what is there.
     pub(crate) fn settle(&mut self) -> Result<Option<Census>, Cut> {
@@ -176,6 +204,7 @@ impl State {
         let own = OwnStreams { input: self.body_streams.count(), output };
         let census = resources::census(&mut self.table, own);
         self.pace.begin_again(&census);
+        self.descriptors.set(census.open.saturating_sub(self.from_birth));
         if census.open > MAX_OPEN {
             return Err(Cut::Resources);
         }

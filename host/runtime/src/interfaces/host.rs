@@ -196,7 +196,16 @@ mod tests {
         let files = crate::interfaces::files::shares();
         let headroom = Arc::default();
         let bounds = crate::InstanceBounds::default();
-        let shared = crate::state::Shared { connector, carrier, resolver, files, headroom, bounds };
+        let descriptors = crate::descriptors::Descriptors::new(usize::MAX);
+        let shared = crate::state::Shared {
+            connector,
+            carrier,
+            resolver,
+            files,
+            headroom,
+            bounds,
+            descriptors,
+        };
         State::new(&birth, &shared).unwrap()
     }
 

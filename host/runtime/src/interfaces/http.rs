@@ -29,6 +29,7 @@ pub(crate) use self::carrier::Carrier;
 use self::carrier::carry;
 use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
 pub(crate) use self::lookups::{Lookups, Resolver};
+use crate::descriptors::Descriptors;
 use crate::logs::Logs;
 use crate::meter::Meter;
 
@@ -59,6 +60,7 @@ const TLS_BYTES: u64 = 128 * 1024;
 pub(crate) struct Outbound {
     agent: Arc<Agent>,
     under_way: Arc<AtomicUsize>,
+    sockets: Arc<Descriptors>,
     /// Lines about requests that a limit refused. A guest may try again at once.
     refusals: Budget,
 }
@@ -98,10 +100,11 @@ impl Outbound {
         meter: Arc<Meter>,
         lookups: Lookups,
         threads: Handle,
+        sockets: Arc<Descriptors>,
     ) -> Self {
         let refusals = Budget::new(1, 1, Instant::now());
         let agent = Arc::new(Agent { policy, connector, logs, meter, lookups, threads });
-        Self { agent, under_way: Arc::default(), refusals }
+        Self { agent, under_way: Arc::default(), sockets, refusals }
     }
 
     fn admit(&self, uri: &Uri) -> Result<Destination> {
@@ -123,11 +126,15 @@ impl Outbound {
             self.limit_refused(&most);
             return Err(Error::ConnectionLimitReached);
         };
+        let socket = self.sockets.one().map_err(|none| {
+            self.limit_refused(&none.to_string());
+            Error::ConnectionLimitReached
+        })?;
         let connection = CONNECTION_BYTES + if to.tls { TLS_BYTES } else { 0 };
         let memory = self.agent.meter.memory();
         let charge = |bytes| memory.charge(HostKind::Http, bytes);
         match charge(connection).and_then(|held| Ok((held, charge(RESPONSE_BYTES)?))) {
-            Ok((connection, response)) => Ok(Place { under_way, connection, response }),
+            Ok((connection, response)) => Ok(Place { under_way, socket, connection, response }),
             Err(over) => {
                 let over = over.to_string();
                 self.limit_refused(&over);

@@ -5,6 +5,7 @@ pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod listing;
+pub(crate) mod opening;
 pub(crate) mod stdio;
 
 /// The interface as `wasmtime-wasi` names it. A test lists a directory that is too large.

@@ -36,6 +36,7 @@ use super::carrier::{Carried, carry};
 use super::interim::{Interim, MAX_INTERIM};
 use super::upload::Upload;
 use super::{Agent, MAX_HEAD_BYTES};
+use crate::descriptors::Taken;
 
 /// Where a guest sets no timeout of its own. A model may think for minutes before its first byte; the
 /// agent's own deadlines are what ends a call.
@@ -105,6 +106,8 @@ impl Drop for UnderWay {
 /// What a request takes from its agent.
 pub(super) struct Place {
     pub under_way: UnderWay,
+    /// Its connection, until that is gone.
+    pub socket: Taken,
     /// The buffers of its connection, until that is gone.
     pub connection: Charge,
     /// What of the response the guest has not read.
@@ -158,7 +161,7 @@ pub(super) async fn send(
     // No other request follows, so the connection ends with this response, whatever the server would like.
     drop(sender);
     copy_values(response.headers_mut());
-    let Place { under_way, connection: buffers, response: charge } = place;
+    let Place { under_way, socket, connection: buffers, response: charge } = place;
     let mut idle = interval(times.between_bytes);
     idle.reset();
     let (head, incoming) = response.into_parts();
@@ -167,7 +170,7 @@ pub(super) async fn send(
     let body = Timed { unread: Arc::clone(&unread), idle, turns }.boxed_unsync();
     let driving = async move {
         let result = drive(connection, &unread).await;
-        drop(buffers);
+        drop((socket, buffers));
         if lock(&unread).settle() {
             // The trailers wait for the guest where nobody can look at them. This task ends with the guest's
             // handle to the body, and until then they count.
