@@ -125,7 +125,14 @@ impl Rig {
     fn started(&self, loaded: &Arc<Loaded>, spec: AgentSpec) -> Incarnation {
         let spec = Arc::new(spec);
         let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-        let birth = Arc::new(Birth::new(spec, Arc::new(Nobody), None, log_budget, Arc::default()));
+        let birth = Arc::new(Birth::new(
+            spec,
+            Arc::new(Nobody),
+            None,
+            log_budget,
+            Arc::default(),
+            Arc::default(),
+        ));
         let info = StartInfo { incarnation: 1, restored: false, town_id: None };
         self.tokio.block_on(async {
             let call = self.runtime.instantiate(loaded, birth, limits());

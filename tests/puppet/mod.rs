@@ -1,6 +1,6 @@
 //! A guest that does what the tests of the lifecycle tell it.
 
-use harness::Trial;
+use harness::{Host, Trial};
 
 #[test]
 fn it_does_as_it_is_told() {
@@ -14,5 +14,25 @@ fn it_does_as_it_is_told() {
     let done = trial.client().send_wait("puppet", "done").expect(200);
     assert_eq!((&done["outcome"], &done["reply"]), (&"done".into(), &"done".into()));
     assert_eq!(trial.client().ended("puppet")["exitReason"], "completed");
+    trial.finish();
+}
+
+#[test]
+fn a_message_whose_turns_never_end_has_a_budget_of_cpu_time() {
+    let trial = Trial::begin(Host::builder().guest("puppet").role(
+        "puppet",
+        "puppet",
+        "message_cpu_ms = 100",
+    ));
+    trial.client().start("puppet", "puppet");
+    // Each of these turns takes microseconds. It has a price for what it costs the host.
+    let crash = trial.crashes("puppet", 1, "turns 1000000000 never", "cpu_deadline");
+    let message = crash["message"].as_str().unwrap_or_default();
+    assert!(message.contains("100 ms are allowed"), "{crash}");
+    // A message that ends has its own budget.
+    trial.starts_again("puppet", 1);
+    for _ in 0..3 {
+        assert_eq!(trial.client().ask("puppet", "turns 800 over"), "over");
+    }
     trial.finish();
 }

@@ -10,6 +10,7 @@
 //! the reader. What the lines are stands in `EVENTS.md`, which is made by a test. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
 mod account;
+mod bucket;
 mod budget;
 mod commute;
 pub mod containment;
@@ -29,6 +30,7 @@ pub mod schema;
 pub mod task;
 
 pub use account::{Account, AccountReading, AccountSums, Charge, OverLimit, SoftMark};
+pub use bucket::BucketRules;
 pub use budget::Budget;
 pub use commute::Switch;
 pub use context::{RunContext, now};

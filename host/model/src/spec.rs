@@ -124,6 +124,8 @@ pub struct Limits {
     pub on_memory_limit: MemoryPolicy,
     /// CPU time of one call into the guest.
     pub cpu: Duration,
+    /// CPU time of all turns that one message takes, with a price for each turn after the first.
+    pub message_cpu: Duration,
     /// Wall time of one turn.
     pub wall: Duration,
     /// Time in one host call.
@@ -143,6 +145,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// A message may take as much CPU time as so many calls that each go to their limit, where nothing else is said.
+    pub const CALLS_OF_A_MESSAGE: u32 = 10;
+
     /// Whether they bound the same, but for the patience of a start.
     fn is_same_as(&self, other: &Self) -> bool {
         // No field owns memory: the copy is a few hundred bytes on the stack.
@@ -158,6 +163,7 @@ impl Default for Limits {
             memory_soft_percent: 80,
             on_memory_limit: MemoryPolicy::End,
             cpu: Duration::from_secs(10),
+            message_cpu: Duration::from_secs(10) * Self::CALLS_OF_A_MESSAGE,
             wall: Duration::from_secs(300),
             host_call: Duration::from_secs(120),
             start: Duration::from_secs(30),

@@ -1,13 +1,11 @@
 //! How a call into a guest runs, and how it is cut off.
 //!
 //! ```text
-//!             poll                    epoch tick: slice burned
-//!   Fast ───────────────▶ waits ─┐   ┌──────────────────────────▶ Slow (low priority)
-//!    ▲ ▲   host call              │   │                             │ waits for a host call
-//!    │ └─────────────────────────┘   │                             │
-//!    └───────────────────────────────┴─────────────────────────────┘
-//!   returned ▶ CallEnd::Returned(incarnation, ..)
-//!   trapped, cut off, host panic ▶ CallEnd::Ended(exit), and the store is gone
+//!             poll ──▶ returned ▶ CallEnd::Returned(incarnation, ..)
+//!              ▲ │
+//!              │ ├──▶ waits for a host call, or yields ──▶ Pending: the agent's task may change its lane
+//!              └─│──────────────────────────────────────────┘
+//!                └──▶ trapped, cut off, host panic ▶ CallEnd::Ended(exit), and the store is gone
 //! ```
 //!
 //! While the guest computes, the epoch callback enforces CPU time, wall time and kills, and the trap
@@ -22,14 +20,12 @@ use std::time::Duration;
 use bulkhead_events::containment::contain;
 use bulkhead_model::time::millis;
 use bulkhead_model::{Exit, ExitReason, Phase};
-use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
 
 use crate::core_dump::Remains;
 use crate::cut::Cut;
 use crate::exit;
 use crate::incarnation::{AgentFailure, Incarnation, Live};
-use crate::meter::Lane;
 use crate::runtime::{Birth, Executor};
 
 /// Limits of one call.
@@ -62,27 +58,14 @@ pub(crate) type Running<T> = Pin<Box<dyn Future<Output = Finished<T>> + Send>>;
 
 /// A call under way. Resolves to its [`CallEnd`]. Dropping it drops the incarnation.
 pub struct Call<T: Send + 'static> {
-    place: Place<T>,
+    /// `None`: it ended.
+    future: Option<Running<T>>,
     phase: Phase,
     host_call_limit: Duration,
     birth: Arc<Birth>,
     executor: Executor,
     wall_timer: Option<Pin<Box<Sleep>>>,
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
-}
-
-enum Place<T> {
-    Fast(Running<T>),
-    Slow(JoinHandle<Slow<T>>),
-    Gone,
-}
-
-/// How a stay on the slow lane ended.
-enum Slow<T> {
-    Finished(Finished<T>),
-    Panicked(String),
-    /// It waits for a host call: back to the fast lane.
-    Waits(Running<T>),
 }
 
 enum Polled<T> {
@@ -104,7 +87,7 @@ impl<T: Send + 'static> Call<T> {
         birth.meter.begin_call(&limits, phase, continues);
         birth.logs.begin_call();
         Self {
-            place: Place::Fast(future),
+            future: Some(future),
             phase,
             host_call_limit: limits.host_call,
             birth,
@@ -128,18 +111,8 @@ impl<T: Send + 'static> Call<T> {
     }
 
     fn close(&mut self) {
-        self.place = Place::Gone;
+        self.future = None;
         self.birth.meter.end_call();
-    }
-
-    fn wants_slow_lane(&self) -> bool {
-        self.birth.meter.wants_slow_lane(self.executor.slices())
-    }
-
-    fn move_to_slow_lane(&mut self, future: Running<T>) {
-        self.birth.meter.set_lane(Lane::Slow);
-        let stay = stay_on_slow_lane(future, Arc::clone(&self.birth), self.executor.clone());
-        self.place = Place::Slow(self.executor.slow_lane().spawn(stay));
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
@@ -206,90 +179,34 @@ impl<T: Send + 'static> Future for Call<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallEnd<T>> {
         let this = self.get_mut();
-        loop {
-            match std::mem::replace(&mut this.place, Place::Gone) {
-                Place::Gone => panic!("a call was polled after it ended"),
-                Place::Slow(mut handle) => match Pin::new(&mut handle).poll(cx) {
-                    Poll::Pending => {
-                        this.place = Place::Slow(handle);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(Slow::Finished(finished))) => {
-                        return Poll::Ready(this.finish(finished));
-                    }
-                    Poll::Ready(Ok(Slow::Waits(future))) => {
-                        this.birth.meter.set_lane(Lane::Fast);
-                        this.place = Place::Fast(future);
-                    }
-                    Poll::Ready(Ok(Slow::Panicked(message))) => {
-                        return Poll::Ready(this.host_panicked(&message));
-                    }
-                    Poll::Ready(Err(error)) => {
-                        return Poll::Ready(this.host_panicked(&format!("panicked: {error}")));
-                    }
-                },
-                // Many short turns for one message burn the slice as one long turn does.
-                Place::Fast(future) if this.wants_slow_lane() => this.move_to_slow_lane(future),
-                Place::Fast(mut future) => {
-                    match poll_guest(&mut future, cx, &this.birth, &this.executor) {
-                        Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
-                        Polled::Panicked(message) => {
-                            drop(future);
-                            return Poll::Ready(this.host_panicked(&message));
-                        }
-                        Polled::Yielded if this.wants_slow_lane() => this.move_to_slow_lane(future),
-                        Polled::Yielded => {
-                            this.place = Place::Fast(future);
-                            return Poll::Pending;
-                        }
-                        Polled::Waits => {
-                            if let Some(cut) = this.overdue(cx) {
-                                return Poll::Ready(this.abandon(future, cut));
-                            }
-                            this.place = Place::Fast(future);
-                            return Poll::Pending;
-                        }
-                    }
+        let Some(mut future) = this.future.take() else {
+            panic!("a call was polled after it ended")
+        };
+        match poll_guest(&mut future, cx, &this.birth, &this.executor) {
+            Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
+            Polled::Panicked(message) => {
+                drop(future);
+                return Poll::Ready(this.host_panicked(&message));
+            }
+            Polled::Yielded => {}
+            Polled::Waits => {
+                if let Some(cut) = this.overdue(cx) {
+                    return Poll::Ready(this.abandon(future, cut));
                 }
             }
         }
+        this.future = Some(future);
+        Poll::Pending
     }
 }
 
 impl<T: Send + 'static> Drop for Call<T> {
     fn drop(&mut self) {
-        match &self.place {
-            Place::Slow(handle) => handle.abort(),
-            Place::Fast(_) => {}
-            // It ended, and the next one may have begun.
-            Place::Gone => return,
+        // When it ended, the next one may have begun.
+        if self.future.is_some() {
+            self.birth.meter.end_call();
         }
-        self.birth.meter.end_call();
     }
-}
-
-/// Runs a call on the slow lane until it ends or waits.
-async fn stay_on_slow_lane<T: Send + 'static>(
-    future: Running<T>,
-    birth: Arc<Birth>,
-    executor: Executor,
-) -> Slow<T> {
-    let mut future = Some(future);
-    std::future::poll_fn(move |cx| {
-        let Some(mut running) = future.take() else {
-            panic!("a stay on the slow lane was polled after it ended")
-        };
-        match poll_guest(&mut running, cx, &birth, &executor) {
-            Polled::Finished(finished) => Poll::Ready(Slow::Finished(finished)),
-            Polled::Panicked(message) => Poll::Ready(Slow::Panicked(message)),
-            Polled::Waits => Poll::Ready(Slow::Waits(running)),
-            Polled::Yielded => {
-                future = Some(running);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }
 
 /// One poll of a guest: measured, with the ticker awake, and with host panics contained.

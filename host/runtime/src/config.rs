@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_events::BucketRules;
 use bulkhead_model::Limits;
 use bulkhead_net::Connector;
 
@@ -44,8 +45,11 @@ pub struct RuntimeConfig {
     pub compile: Duration,
     /// Period of the epoch ticker. Guests are looked at this often while one runs.
     pub tick: Duration,
-    /// CPU time that a call may take on the fast lane before it is moved to the slow one.
-    pub fast_slice: Duration,
+    /// CPU time that an agent may take on the fast lane before its task goes to the slow one, and when it comes back.
+    pub bucket: BucketRules,
+    /// Linear memories and tables with which an agent's task stays on the slow lane, in bytes: filling them is one
+    /// instruction, which nothing interrupts.
+    pub fast_lane_memory_bytes: u64,
     /// CPU time between two yields on the slow lane.
     pub slow_slice: Duration,
     /// How agents' requests leave: through which proxy, and which certificates are believed.
@@ -53,7 +57,7 @@ pub struct RuntimeConfig {
 }
 
 impl Default for RuntimeConfig {
-    /// One millisecond of tick and a three-tick slice keep the p99 of a short turn below 1 ms beside
+    /// One millisecond of tick and a burst of three keep the p99 of a short turn below 1 ms beside
     /// spinning guests; a longer slice on the slow lane saves switches where latency is lost anyway.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -73,7 +77,8 @@ impl Default for RuntimeConfig {
             instance_bounds: InstanceBounds::default(),
             compile: Duration::from_secs(600),
             tick: Duration::from_millis(1),
-            fast_slice: Duration::from_millis(3),
+            bucket: BucketRules::default(),
+            fast_lane_memory_bytes: 32 * 1024 * 1024,
             slow_slice: Duration::from_millis(10),
             connector: Connector::default(),
         }

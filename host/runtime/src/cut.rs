@@ -31,6 +31,8 @@ impl WallEnd {
 pub(crate) enum Cut {
     #[error("used {used_ms} ms of CPU time, {limit_ms} ms are allowed")]
     Cpu { used_ms: u64, limit_ms: u64 },
+    #[error("its turns for one message used {used_ms} ms of CPU time, {limit_ms} ms are allowed")]
+    MessageCpu { used_ms: u64, limit_ms: u64 },
     #[error("took longer than {limit_ms} ms")]
     Wall { limit_ms: u64 },
     #[error("one host call took longer than {limit_ms} ms")]
@@ -67,7 +69,7 @@ pub(crate) enum Cut {
 impl Cut {
     pub(crate) fn reason(&self) -> ExitReason {
         match self {
-            Self::Cpu { .. } => ExitReason::CpuDeadline,
+            Self::Cpu { .. } | Self::MessageCpu { .. } => ExitReason::CpuDeadline,
             Self::Wall { .. } => ExitReason::WallDeadline,
             Self::HostCall { .. } => ExitReason::HostCallTimeout,
             Self::Grace | Self::Killed => ExitReason::Killed,

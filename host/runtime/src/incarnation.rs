@@ -235,8 +235,9 @@ impl Incarnation {
         F: Future<Output = Finished<T>> + Send + 'static,
     {
         let Self { mut live, birth, executor } = self;
-        // The first tick after this point makes the guest look up.
-        live.store.set_epoch_deadline(1);
+        // The first tick after this point makes the guest look up, or its first step where all was used before.
+        let ticks = u64::from(!(continues && birth.meter.is_message_over()));
+        live.store.set_epoch_deadline(ticks);
         let future: Running<T> = Box::pin(body(live));
         Call::new(future, phase, limits, continues, birth, executor)
     }

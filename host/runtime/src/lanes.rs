@@ -1,13 +1,14 @@
 //! Two lanes.
 //!
-//! Turns start on the fast lane: one thread a core, of ordinary priority, each with a runtime of its
-//! own. A call that has burned its slice is handed to the slow lane, a runtime whose threads have a
-//! lower priority, so that short turns never queue behind long ones. When it waits for a host call it
-//! is handed back.
+//! Agents' tasks start on the fast lane: one thread a core, of ordinary priority, each with a runtime of its
+//! own. The slow lane is one runtime whose threads have a lower priority. A task goes there as a whole when its agent
+//! has burned its burst of CPU time, in one turn or in many, and comes back when it has slept for long enough
+//! (`bulkhead_events::BucketRules`), so that short turns never queue behind long ones. The task of an agent with much
+//! memory is always there, because a fill of it cannot be interrupted.
 //!
 //! The fast threads do not share their tasks. A scheduler that steals wakes a second thread for each
 //! message to look for more work, which its round trip shows; here nothing on a fast
-//! thread lasts longer than a slice, and what lasts is balanced on the slow lane.
+//! thread lasts longer than a burst, and what lasts is balanced on the slow lane.
 
 use std::cell::Cell;
 use std::io;
@@ -24,8 +25,9 @@ use tokio::sync::oneshot;
 /// run.
 const SLOW_NICE: i32 = 10;
 
-/// Threads that wait for files on behalf of agents, for each runtime.
-const BLOCKING_THREADS: usize = 16;
+/// Threads that wait for files on behalf of agents, for each runtime. Twice the share of one agent, so that one whose
+/// disk hangs leaves room; and few, because that many at work at once have less weight than one fast thread.
+const BLOCKING_THREADS: usize = 8;
 
 /// They stay, because a runtime that has one goes on when the system gives no further thread.
 const FOR_GOOD: Duration = Duration::from_secs(u32::MAX as u64);
@@ -95,7 +97,12 @@ pub(crate) fn with_one_thread(builder: &mut Builder) -> io::Result<Runtime> {
 impl FastThread {
     fn start(index: usize) -> io::Result<Self> {
         let mut builder = Builder::new_current_thread();
-        builder.enable_all().max_blocking_threads(BLOCKING_THREADS).thread_name("bulkhead-files");
+        // Of the threads beside this one, which is none of the runtime's own.
+        builder
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("bulkhead-files")
+            .on_thread_start(lower_priority);
         let runtime = with_one_thread(&mut builder)?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
@@ -139,7 +146,19 @@ mod tests {
     #[test]
     fn only_the_slow_lane_is_nice() {
         let lanes = Lanes::start(1).unwrap();
-        assert_eq!(nice(lanes.fast()) + SLOW_NICE, nice(lanes.slow()));
+        let own = rustix::process::getpriority_process(None).unwrap();
+        assert_eq!((nice(lanes.fast()), nice(lanes.slow())), (own, SLOW_NICE));
+        lanes.shut_down();
+    }
+
+    #[test]
+    fn threads_that_wait_for_files_are_nice_on_both() {
+        let lanes = Lanes::start(1).unwrap();
+        for lane in [lanes.fast(), lanes.slow()] {
+            let (send, receive) = std::sync::mpsc::sync_channel(1);
+            lane.spawn_blocking(move || send.send(is_nice()));
+            assert!(receive.recv().unwrap());
+        }
         lanes.shut_down();
     }
 

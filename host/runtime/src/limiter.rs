@@ -10,6 +10,7 @@ use crate::InstanceBounds;
 use crate::cut::Cut;
 use crate::headroom::{Headroom, NoRoom};
 use crate::host_call;
+use crate::lanes::is_nice;
 use crate::memory::Growth;
 use crate::meter::Meter;
 
@@ -20,6 +21,7 @@ pub(crate) struct Limiter {
     meter: Arc<Meter>,
     headroom: Arc<Headroom>,
     bounds: InstanceBounds,
+    large_bytes: u64,
     /// Its instances are made: whoever grows from here on can see a denial.
     born: bool,
     memories: Ledger,
@@ -75,9 +77,14 @@ impl Ledger {
 }
 
 impl Limiter {
-    pub(crate) fn new(meter: Arc<Meter>, headroom: Arc<Headroom>, bounds: InstanceBounds) -> Self {
+    pub(crate) fn new(
+        meter: Arc<Meter>,
+        headroom: Arc<Headroom>,
+        bounds: InstanceBounds,
+        large_bytes: u64,
+    ) -> Self {
         let (memories, tables) = (Ledger::default(), Ledger::default());
-        Self { meter, headroom, bounds, born: false, memories, tables }
+        Self { meter, headroom, bounds, large_bytes, born: false, memories, tables }
     }
 
     /// All instances are made.
@@ -114,8 +121,22 @@ impl Limiter {
                 Kind::Table => &mut self.tables,
             };
             growing.set(current, desired);
+            self.leave_fast_lane(total as u64).await;
         }
         Ok(granted)
+    }
+
+    /// `memory.fill` and its like are one instruction each, which no tick interrupts: a guest that has much memory is on
+    /// no fast thread from here on.
+    async fn leave_fast_lane(&self, total_bytes: u64) {
+        if total_bytes <= self.large_bytes {
+            return;
+        }
+        self.meter.set_large(true);
+        if !is_nice() {
+            self.meter.yields();
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits until the container has room for `bytes` more. The guest is paused like in a host call, and counts
@@ -196,17 +217,21 @@ impl ResourceLimiterAsync for Limiter {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use bulkhead_model::{Limits, MemoryPolicy};
 
     use super::*;
 
+    const LARGE: u64 = 5000;
+
     fn limiter(limit: u64) -> (Limiter, Arc<Meter>) {
         let on_memory_limit = MemoryPolicy::Deny;
         let limits = Limits { memory_bytes: limit, on_memory_limit, ..Limits::default() };
-        let meter = Arc::new(Meter::new(&limits, Arc::default()));
+        let meter = Arc::new(Meter::new(&limits, Arc::default(), Arc::default()));
         meter.memory().begin(Arc::new(|_| {}));
         let mut limiter =
-            Limiter::new(Arc::clone(&meter), Arc::default(), InstanceBounds::default());
+            Limiter::new(Arc::clone(&meter), Arc::default(), InstanceBounds::default(), LARGE);
         limiter.set_born();
         (limiter, meter)
     }
@@ -221,6 +246,23 @@ mod tests {
         assert!(limiter.memory_growing(300, 600, None).await.unwrap());
         assert!(!limiter.memory_growing(300, 600, None).await.unwrap());
         assert_eq!(meter.usage().memory_bytes, 980);
+    }
+
+    #[tokio::test]
+    async fn what_grows_large_leaves_the_fast_lane_before_it_goes_on() {
+        let (mut limiter, meter) = limiter(10_000);
+        let mut waits = async |current, desired| {
+            let growing = limiter.memory_growing(current, desired, None);
+            tokio::pin!(growing);
+            let polled = std::future::poll_fn(|cx| Poll::Ready(growing.as_mut().poll(cx))).await;
+            let waits = polled.is_pending();
+            assert!(!waits || growing.await.unwrap());
+            (waits, meter.is_on_slow_lane())
+        };
+        assert_eq!(waits(0, 5000).await, (false, false));
+        assert_eq!(waits(5000, 5001).await, (true, true));
+        meter.set_large(false);
+        assert_eq!(waits(0, 10).await, (true, true), "it is still large");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::Account;
+use bulkhead_events::{Account, Switch};
 use bulkhead_model::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
@@ -28,8 +28,10 @@ pub struct Meter {
     cpu_call_ns: AtomicU64,
     /// CPU time of finished calls and polls of this incarnation.
     cpu_total_ns: AtomicU64,
-    /// CPU time since the guest last waited in a host call.
-    slice_ns: AtomicU64,
+    /// CPU time of the message under way, of all its turns.
+    cpu_message_ns: AtomicU64,
+    /// Its agent's: what it burns decides which lane its task is on.
+    switch: Arc<Switch>,
     poll: PollClock,
     host_calls: AtomicU64,
     in_host_call: AtomicBool,
@@ -39,6 +41,9 @@ pub struct Meter {
     killed: AtomicBool,
     wall_end: AtomicU8,
     cpu_limit_ns: AtomicU64,
+    /// Of each message, and of the call under way: there is none where it is no turn.
+    message_budget_ns: u64,
+    message_limit_ns: AtomicU64,
     wall_limit_ns: AtomicU64,
     /// End of the current call, as nanoseconds since `base`.
     deadline_ns: AtomicU64,
@@ -82,6 +87,10 @@ pub struct Usage {
     pub host_calls: u64,
 }
 
+/// What a turn costs the host beside the guest's own time, in nanoseconds of CPU time: a third of a message's round trip
+/// (`just bench`) is the agent's thread.
+const TURN_NS: u64 = 50_000;
+
 /// A host function without a name: nobody hears the names, see `host_call`, or the engine called itself.
 const UNNAMED: &str = "unnamed";
 
@@ -101,22 +110,16 @@ pub(crate) enum Lane {
     Slow = 1,
 }
 
-/// How long a guest may run on each lane before it yields.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slices {
-    pub fast: Duration,
-    pub slow: Duration,
-}
-
 impl Meter {
-    /// A meter with nothing used yet. Memory is held by `account`.
-    pub fn new(limits: &Limits, account: Arc<Account>) -> Self {
+    /// A meter with nothing used yet. Memory is held by `account`, CPU time fills the bucket of `switch`.
+    pub fn new(limits: &Limits, account: Arc<Account>, switch: Arc<Switch>) -> Self {
         Self {
             base: Instant::now(),
             memory: Memory::new(limits, account),
             cpu_call_ns: AtomicU64::new(0),
             cpu_total_ns: AtomicU64::new(0),
-            slice_ns: AtomicU64::new(0),
+            cpu_message_ns: AtomicU64::new(0),
+            switch,
             poll: PollClock { thread_base_ns: AtomicI64::new(-1), ..PollClock::default() },
             host_calls: AtomicU64::new(0),
             in_host_call: AtomicBool::new(false),
@@ -126,6 +129,8 @@ impl Meter {
             killed: AtomicBool::new(false),
             wall_end: AtomicU8::new(WallEnd::Turn as u8),
             cpu_limit_ns: AtomicU64::new(u64::MAX),
+            message_budget_ns: nanos(limits.message_cpu),
+            message_limit_ns: AtomicU64::new(u64::MAX),
             wall_limit_ns: AtomicU64::new(u64::MAX),
             deadline_ns: AtomicU64::new(u64::MAX),
             turns: watch::Sender::new(false),
@@ -162,7 +167,8 @@ impl Meter {
 
     // ---- one call ----
 
-    /// `continues`: the call goes on with the work of the one before, and with its slice.
+    /// `continues`: a further turn of the message under way. It costs the host more than most guests need for it, so
+    /// it has a price.
     pub(crate) fn begin_call(&self, limits: &CallLimits, phase: Phase, continues: bool) {
         let wall_end = match phase {
             Phase::Instantiate | Phase::Restore | Phase::Start => WallEnd::Start,
@@ -171,15 +177,20 @@ impl Meter {
         };
         self.wall_end.store(wall_end as u8, Relaxed);
         self.cpu_call_ns.store(0, Relaxed);
-        if !continues {
-            self.slice_ns.store(0, Relaxed);
+        if continues {
+            self.cpu_message_ns.fetch_add(TURN_NS, Relaxed);
+            self.switch.charge(TURN_NS);
+        } else if phase == Phase::Handle {
+            self.cpu_message_ns.store(0, Relaxed);
         }
         self.yielded.store(false, Relaxed);
         self.in_host_call.store(false, Relaxed);
         self.host_call.forget();
         self.memory.begin_call();
-        self.lane.store(Lane::Fast as u8, Relaxed);
         self.cpu_limit_ns.store(nanos(limits.cpu), Relaxed);
+        let is_turn = phase == Phase::Handle;
+        let message_limit_ns = if is_turn { self.message_budget_ns } else { u64::MAX };
+        self.message_limit_ns.store(message_limit_ns, Relaxed);
         self.wall_limit_ns.store(nanos(limits.wall), Relaxed);
         self.deadline_ns.store(self.now_ns().saturating_add(nanos(limits.wall)), Relaxed);
         self.turns.send_replace(true);
@@ -195,9 +206,50 @@ impl Meter {
         self.turns.subscribe()
     }
 
-    /// Charges CPU time that the host spent for the guest on another thread.
-    pub(crate) fn charge(&self, used_ns: u64) {
+    /// Charges CPU time that the host spent for the guest on another thread. Such threads have a low priority, so it
+    /// counts against the agent's limits and leaves it its lane.
+    pub(crate) fn charge(&self, used: Duration) {
+        self.spend(nanos(used));
+    }
+
+    /// Does `work` on a thread of a low priority and charges what it took.
+    pub(crate) fn charged<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu_ns();
+        let done = work();
+        let used_ns = thread_cpu_ns().saturating_sub(before).max(0).unsigned_abs();
+        self.charge(Duration::from_nanos(used_ns));
+        done
+    }
+
+    /// A guest makes the host work for another one: it pays with its place on the fast lane.
+    pub(crate) fn charge_turn(&self) {
+        self.switch.charge(TURN_NS);
+    }
+
+    /// Whether the message under way has used its CPU time.
+    pub(crate) fn is_message_over(&self) -> bool {
+        self.cpu_message_ns.load(Relaxed) > self.message_budget_ns
+    }
+
+    /// Whether the guest may hold a thread for long without being interrupted: `memory.fill` is one instruction.
+    pub(crate) fn set_large(&self, is_large: bool) {
+        self.switch.set_large(is_large);
+    }
+
+    /// Whether its agent's task is on the slow lane, or will be at its next wait.
+    pub fn is_on_slow_lane(&self) -> bool {
+        self.switch.is_away()
+    }
+
+    /// The poll under way ends, and the guest goes on as soon as it is its turn.
+    pub(crate) fn yields(&self) {
+        self.yielded.store(true, Relaxed);
+        self.switch.yields();
+    }
+
+    fn spend(&self, used_ns: u64) {
         self.cpu_call_ns.fetch_add(used_ns, Relaxed);
+        self.cpu_message_ns.fetch_add(used_ns, Relaxed);
         self.cpu_total_ns.fetch_add(used_ns, Relaxed);
     }
 
@@ -217,10 +269,6 @@ impl Meter {
         self.killed.load(Relaxed)
     }
 
-    pub(crate) fn set_lane(&self, lane: Lane) {
-        self.lane.store(lane as u8, Relaxed);
-    }
-
     pub(crate) fn lane(&self) -> Lane {
         if self.lane.load(Relaxed) == Lane::Slow as u8 { Lane::Slow } else { Lane::Fast }
     }
@@ -231,31 +279,25 @@ impl Meter {
         self.host_call.enter();
         self.poll.began_ns.store(self.now_ns(), Relaxed);
         // A thread of low priority may wait long for its core in the middle of a poll.
-        let base = if crate::lanes::is_nice() { thread_cpu_ns() } else { -1 };
+        let (lane, base) = match crate::lanes::is_nice() {
+            true => (Lane::Slow, thread_cpu_ns()),
+            false => (Lane::Fast, -1),
+        };
+        self.lane.store(lane as u8, Relaxed);
         self.poll.charged_ns.store(0, Relaxed);
         self.poll.thread_base_ns.store(base, Relaxed);
     }
 
     pub(crate) fn end_poll(&self) {
         Current::leave();
-        let used = self.poll_cpu_ns(false);
-        self.cpu_call_ns.fetch_add(used, Relaxed);
-        self.cpu_total_ns.fetch_add(used, Relaxed);
-        self.slice_ns.fetch_add(used, Relaxed);
+        let used_ns = self.poll_cpu_ns(false);
+        self.spend(used_ns);
+        self.switch.charge(used_ns);
     }
 
     /// Whether the poll that just ended did so because the guest yielded, and not because it waits.
     pub(crate) fn take_yielded(&self) -> bool {
-        let yielded = self.yielded.swap(false, Relaxed);
-        if !yielded {
-            self.slice_ns.store(0, Relaxed);
-        }
-        yielded
-    }
-
-    /// Whether the call has burned its slice of the fast lane.
-    pub(crate) fn wants_slow_lane(&self, slices: Slices) -> bool {
-        self.lane() == Lane::Fast && self.slice_ns.load(Relaxed) >= nanos(slices.fast)
+        self.yielded.swap(false, Relaxed)
     }
 
     /// CPU time of the poll under way. `tick` lets the thread's clock take over.
@@ -274,7 +316,7 @@ impl Meter {
     }
 
     /// The epoch callback: may the guest go on?
-    pub(crate) fn on_tick(&self, slices: Slices) -> Verdict {
+    pub(crate) fn on_tick(&self, slow_slice: Duration) -> Verdict {
         // The engine counts its own call of this callback as a host call.
         self.host_calls.fetch_sub(1, Relaxed);
         if self.is_killed() {
@@ -289,15 +331,23 @@ impl Meter {
                 limit_ms: limit / 1_000_000,
             });
         }
+        let used = self.cpu_message_ns.load(Relaxed) + poll;
+        let limit = self.message_limit_ns.load(Relaxed);
+        if used > limit {
+            return Verdict::Cut(Cut::MessageCpu {
+                used_ms: used / 1_000_000,
+                limit_ms: limit / 1_000_000,
+            });
+        }
         if self.now_ns() > self.deadline_ns.load(Relaxed) {
             return Verdict::Cut(self.wall_cut());
         }
-        let yields = match self.lane() {
-            Lane::Fast => self.slice_ns.load(Relaxed) + poll >= nanos(slices.fast),
-            Lane::Slow => poll >= nanos(slices.slow),
+        let slice_ns = match self.lane() {
+            Lane::Fast => self.switch.room_ns(),
+            Lane::Slow => nanos(slow_slice),
         };
-        if yields {
-            self.yielded.store(true, Relaxed);
+        if poll >= slice_ns {
+            self.yields();
             return Verdict::Yield;
         }
         Verdict::GoOn
@@ -360,8 +410,7 @@ pub(crate) fn thread_cpu_ns() -> i64 {
 mod tests {
     use super::*;
 
-    const SLICES: Slices =
-        Slices { fast: Duration::from_millis(3), slow: Duration::from_millis(10) };
+    const SLICE: Duration = Duration::from_millis(10);
 
     fn limits(cpu_ms: u64, wall_ms: u64) -> CallLimits {
         CallLimits {
@@ -372,7 +421,7 @@ mod tests {
     }
 
     fn meter() -> Meter {
-        Meter::new(&Limits::default(), Arc::default())
+        Meter::new(&Limits::default(), Arc::default(), Arc::default())
     }
 
     fn burn(time: Duration) {
@@ -386,21 +435,81 @@ mod tests {
         meter.begin_call(&limits(30, 60_000), Phase::Handle, false);
         meter.begin_poll();
         meter.enter_host();
-        assert_eq!(meter.on_tick(SLICES), Verdict::GoOn);
+        assert_eq!(meter.on_tick(SLICE), Verdict::GoOn);
         burn(Duration::from_millis(4));
         meter.enter_host();
-        assert_eq!(meter.on_tick(SLICES), Verdict::Yield);
+        assert_eq!(meter.on_tick(SLICE), Verdict::Yield);
         meter.end_poll();
         assert!(meter.take_yielded());
-        assert!(meter.wants_slow_lane(SLICES));
-        meter.set_lane(Lane::Slow);
+        assert!(meter.switch.is_away());
         meter.begin_poll();
+        meter.lane.store(Lane::Slow as u8, Relaxed);
         meter.enter_host();
-        assert_eq!(meter.on_tick(SLICES), Verdict::GoOn);
+        assert_eq!(meter.on_tick(SLICE), Verdict::GoOn);
         burn(Duration::from_millis(31));
         meter.enter_host();
-        assert!(matches!(meter.on_tick(SLICES), Verdict::Cut(Cut::Cpu { limit_ms: 30, .. })));
+        assert!(matches!(meter.on_tick(SLICE), Verdict::Cut(Cut::Cpu { limit_ms: 30, .. })));
         assert_eq!(meter.host_call_number(), 0, "ticks are no host calls");
+    }
+
+    /// One poll of so long, and a wait.
+    fn poll_of(meter: &Meter, time: Duration) -> Verdict {
+        meter.begin_poll();
+        burn(time);
+        meter.enter_host();
+        let verdict = meter.on_tick(SLICE);
+        meter.end_poll();
+        verdict
+    }
+
+    #[test]
+    fn short_spins_with_waits_between_them_go_to_the_slow_lane() {
+        let meter = meter();
+        meter.begin_call(&limits(10_000, 60_000), Phase::Handle, false);
+        assert_eq!(poll_of(&meter, Duration::from_millis(2)), Verdict::GoOn);
+        assert!(!meter.take_yielded() && !meter.switch.is_away());
+        assert_eq!(poll_of(&meter, Duration::from_millis(2)), Verdict::Yield);
+        assert!(meter.switch.is_away());
+        // The next message changes nothing.
+        meter.begin_call(&limits(10_000, 60_000), Phase::Handle, false);
+        assert!(meter.switch.is_away());
+    }
+
+    #[test]
+    fn what_threads_of_low_priority_do_for_a_guest_counts_and_leaves_it_its_lane() {
+        let meter = meter();
+        meter.begin_call(&limits(30, 60_000), Phase::Handle, false);
+        let done = meter.charged(|| {
+            burn(Duration::from_millis(31));
+            7
+        });
+        assert_eq!(done, 7);
+        assert!(meter.usage().cpu_us >= 31_000 && !meter.switch.is_away());
+        meter.begin_poll();
+        meter.enter_host();
+        assert!(matches!(meter.on_tick(SLICE), Verdict::Cut(Cut::Cpu { limit_ms: 30, .. })));
+    }
+
+    #[test]
+    fn all_turns_of_a_message_have_one_budget() {
+        let limits_of_agent = Limits { message_cpu: Duration::from_millis(5), ..Limits::default() };
+        let meter = Meter::new(&limits_of_agent, Arc::default(), Arc::default());
+        let turn = |continues| meter.begin_call(&limits(10_000, 60_000), Phase::Handle, continues);
+        turn(false);
+        assert_eq!(poll_of(&meter, Duration::from_millis(2)), Verdict::GoOn);
+        meter.begin_call(&limits(10_000, 60_000), Phase::Snapshot, false);
+        turn(true);
+        let verdict = poll_of(&meter, Duration::from_millis(4));
+        assert!(
+            matches!(verdict, Verdict::Cut(Cut::MessageCpu { limit_ms: 5, .. })),
+            "{verdict:?}"
+        );
+        assert!(meter.is_message_over());
+        turn(false);
+        assert!(!meter.is_message_over());
+        // Turns that do nothing are not for nothing.
+        (0..101).for_each(|_| turn(true));
+        assert!(meter.is_message_over() && meter.switch.is_away());
     }
 
     #[test]
@@ -410,7 +519,7 @@ mod tests {
         meter.begin_poll();
         meter.set_kill();
         meter.enter_host();
-        assert_eq!(meter.on_tick(SLICES), Verdict::Cut(Cut::Killed));
+        assert_eq!(meter.on_tick(SLICE), Verdict::Cut(Cut::Killed));
     }
 
     #[test]

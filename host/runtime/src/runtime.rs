@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{Account, Budget, Gauge, SharedSink};
+use bulkhead_events::{Account, BucketRules, Budget, Gauge, SharedSink, Switch};
 use bulkhead_model::{AgentSpec, Phase};
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
@@ -21,7 +21,7 @@ use crate::incarnation::{Guest, Live};
 use crate::lanes::Lanes;
 use crate::loader::{LoadError, Loaded, Loader};
 use crate::logs::Logs;
-use crate::meter::{Meter, Slices, Verdict};
+use crate::meter::{Meter, Verdict};
 use crate::pool::Pool;
 use crate::port::Port;
 use crate::resources::Census;
@@ -48,16 +48,17 @@ pub struct Birth {
 
 impl Birth {
     /// A birth with nothing used and nothing said yet. What it may say it shares with the incarnations
-    /// before and after, through `log_budget`, and what it holds through `account`.
+    /// before and after, through `log_budget`, what it holds through `account`, and what it burns through `switch`.
     pub fn new(
         spec: Arc<AgentSpec>,
         port: Arc<dyn Port>,
         workspace: Option<PathBuf>,
         log_budget: Arc<Mutex<Budget>>,
         account: Arc<Account>,
+        switch: Arc<Switch>,
     ) -> Self {
         Self {
-            meter: Arc::new(Meter::new(&spec.limits, account)),
+            meter: Arc::new(Meter::new(&spec.limits, account, switch)),
             logs: Arc::new(Logs::new(Arc::clone(&port), log_budget)),
             spec,
             port,
@@ -86,27 +87,18 @@ pub struct Runtime {
     symbolizer: Symbolizer,
     core_dumps: Option<CoreDumps>,
     compile: Duration,
+    bucket: BucketRules,
 }
 
 /// What every call needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Executor {
     ticker: Arc<Ticker>,
-    slow: Handle,
-    slices: Slices,
 }
 
 impl Executor {
     pub(crate) fn ticker(&self) -> &Ticker {
         &self.ticker
-    }
-
-    pub(crate) fn slow_lane(&self) -> &Handle {
-        &self.slow
-    }
-
-    pub(crate) fn slices(&self) -> Slices {
-        self.slices
     }
 }
 
@@ -138,11 +130,7 @@ impl Runtime {
         let ticker = Ticker::start(engine.clone(), config.tick).map_err(io("start the ticker"))?;
         let loader = Loader::new(config, engine, linker, code, room, sink)
             .map_err(io("open the compile cache"))?;
-        let executor = Executor {
-            ticker: Arc::new(ticker),
-            slow: lanes.slow().clone(),
-            slices: Slices { fast: config.fast_slice, slow: config.slow_slice },
-        };
+        let executor = Executor { ticker: Arc::new(ticker) };
         let resolver = interfaces::http::Resolver::start().map_err(io("start the resolver"))?;
         let carrier = interfaces::http::Carrier::start(config.lane_threads);
         let shared = Shared {
@@ -153,6 +141,8 @@ impl Runtime {
             headroom: Arc::default(),
             bounds: config.instance_bounds,
             descriptors: Descriptors::new(guest_files),
+            large_bytes: config.fast_lane_memory_bytes,
+            slow_slice: config.slow_slice,
         };
         let symbols = SymbolizerConfig {
             max_component_bytes: config.max_component_bytes,
@@ -174,7 +164,13 @@ impl Runtime {
             symbolizer,
             core_dumps,
             compile,
+            bucket: config.bucket,
         })
+    }
+
+    /// What an agent may burn before its task leaves the fast lane.
+    pub fn bucket(&self) -> BucketRules {
+        self.bucket
     }
 
     /// What the engine was built for.
@@ -272,11 +268,10 @@ impl Runtime {
     ) -> Call<()> {
         let loaded = Arc::clone(loaded);
         let shared = self.shared.clone();
-        let slices = self.executor.slices;
         let stores = self.stores.clone();
         let for_future = Arc::clone(&birth);
         let future = Box::pin(async move {
-            match be_born(&loaded, &for_future, &shared, slices, &stores).await {
+            match be_born(&loaded, &for_future, &shared, &stores).await {
                 Ok(live) => Finished { live: Some(live), result: Ok(Ok(())) },
                 Err(error) => Finished { live: None, result: Err(error) },
             }
@@ -295,7 +290,6 @@ async fn be_born(
     loaded: &Loaded,
     birth: &Birth,
     shared: &Shared,
-    slices: Slices,
     stores: &Gauge,
 ) -> wasmtime::Result<Live> {
     if let Some(workspace) = &birth.workspace {
@@ -328,7 +322,8 @@ async fn be_born(
         }
         Ok(())
     });
-    store.epoch_deadline_callback(move |context| match context.data().meter.on_tick(slices) {
+    let slice = shared.slow_slice;
+    store.epoch_deadline_callback(move |context| match context.data().meter.on_tick(slice) {
         Verdict::GoOn => Ok(UpdateDeadline::Continue(1)),
         Verdict::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
         Verdict::Cut(cut) => Err(cut.into()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_events::{AccountReading, Charge};
 use bulkhead_model::{AgentSpec, HostKind, Level};
@@ -76,6 +77,10 @@ pub(crate) struct Shared {
     pub bounds: InstanceBounds,
     /// What all guests together may have open.
     pub descriptors: Arc<Descriptors>,
+    /// An agent with more memory than this is never on a fast thread.
+    pub large_bytes: u64,
+    /// CPU time between two yields on the slow lane.
+    pub slow_slice: Duration,
 }
 
 /// Random bytes that one host call may ask for. The default of 64 MiB would hold its thread.
@@ -117,7 +122,7 @@ impl State {
         let threads = shared.carrier.handle().clone();
         let sockets = Arc::clone(&shared.descriptors);
         let headroom = Arc::clone(&shared.headroom);
-        let limiter = Limiter::new(Arc::clone(&meter), headroom, shared.bounds);
+        let limiter = Limiter::new(Arc::clone(&meter), headroom, shared.bounds, shared.large_bytes);
         let account = birth.meter.memory().account();
         Ok(Self {
             _life: Life::begin(birth),
@@ -171,6 +176,7 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.0.memory().end();
+        self.0.set_large(false);
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{SharedSink, Sink};
+use bulkhead_events::task::Spawner;
+use bulkhead_events::{SharedSink, Sink, Switch};
 use bulkhead_model::{
     AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartRules,
     SnapshotRules,
@@ -188,6 +189,7 @@ pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Bir
         None,
         log_budget,
         Arc::default(),
+        Arc::default(),
     ))
 }
 
@@ -294,29 +296,80 @@ fn a_spinner_is_cut_off_by_wall_time_too() {
     rig.end();
 }
 
+/// An agent with a task like the host's, and its way to the slow lane.
+fn steered(memory_bytes: u64) -> (Arc<Birth>, Arc<Switch>) {
+    let switch = Arc::new(Switch::default());
+    let Birth { spec, port, .. } = &*birth(memory_bytes, MemoryPolicy::End);
+    let (spec, port) = (Arc::clone(spec), Arc::clone(port));
+    let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
+    let birth = Birth::new(spec, port, None, log_budget, Arc::default(), Arc::clone(&switch));
+    (Arc::new(birth), switch)
+}
+
+impl Rig {
+    /// Runs the task of an agent on the lanes.
+    fn spawn<T: Send + 'static>(
+        &self,
+        switch: &Arc<Switch>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> std::sync::mpsc::Receiver<T> {
+        let context = Arc::new(bulkhead_events::RunContext::new("run".into(), None));
+        let sink = Arc::clone(&self.kept) as SharedSink;
+        let spawner = Spawner::new(self.runtime.fast_lane().clone(), sink, context);
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let away = self.runtime.slow_lane().clone();
+        spawner.spawn_commuting("agent", away, Arc::clone(switch), async move {
+            let _ = send.send(task.await);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        receive
+    }
+}
+
+fn reason_of(end: CallEnd<()>) -> ExitReason {
+    match end {
+        CallEnd::Ended(exit, _) => exit.reason,
+        CallEnd::Returned(..) => panic!("it returned"),
+    }
+}
+
 #[test]
 fn a_spinner_moves_to_the_slow_lane_and_a_kill_reaches_it_there() {
     let rig = Rig::new(1);
-    let birth = roomy();
+    let (birth, switch) = steered(1 << 20);
     let incarnation = rig.born(&rig.loaded(SPIN), &birth).unwrap();
-    let mut call = incarnation.run(limits(60_000));
-    let end = rig.block_on(async {
+    let meter = Arc::clone(&birth.meter);
+    let ended = rig.spawn(&switch, async move {
+        let mut call = incarnation.run(limits(60_000));
         let until = Instant::now() + Duration::from_secs(30);
-        while birth.meter.lane() != Lane::Slow {
+        while meter.lane() != Lane::Slow {
             assert!(Instant::now() < until, "it stayed on the fast lane");
             tokio::select! {
                 biased;
                 _ = &mut call => panic!("it ended by itself"),
-                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+                () = tokio::task::yield_now() => {}
             }
         }
         call.kill();
-        call.await
+        reason_of(call.await)
     });
-    match end {
-        CallEnd::Ended(exit, _) => assert_eq!(exit.reason, ExitReason::Killed),
-        CallEnd::Returned(..) => panic!("it returned"),
-    }
+    assert_eq!(ended.recv(), Ok(ExitReason::Killed));
+    rig.end();
+}
+
+#[test]
+fn what_may_fill_much_memory_does_so_on_the_slow_lane() {
+    const FILL: &str = "(drop (memory.grow (i32.const 639)))
+        (memory.fill (i32.const 0) (i32.const 1) (i32.const 41943040))
+        unreachable";
+    let rig = Rig::new(1);
+    let (birth, switch) = steered(48 << 20);
+    let incarnation = rig.born(&rig.loaded(FILL), &birth).unwrap();
+    assert!(!switch.is_away(), "64 KiB are not much");
+    let call_limits = limits(20_000);
+    let ended = rig.spawn(&switch, async move { reason_of(incarnation.run(call_limits).await) });
+    assert_eq!(ended.recv(), Ok(ExitReason::Trap));
+    assert_eq!(birth.meter.lane(), Lane::Slow);
     rig.end();
 }
 

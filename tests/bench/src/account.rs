@@ -146,5 +146,5 @@ pub fn birth() -> Birth {
         eviction_weight_percent: 100,
     };
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-    Birth::new(Arc::new(spec), Arc::new(Nobody), None, log_budget, Arc::default())
+    Birth::new(Arc::new(spec), Arc::new(Nobody), None, log_budget, Arc::default(), Arc::default())
 }

@@ -137,7 +137,7 @@ impl Life {
             spec,
             component: OnceLock::new(),
             ring: Arc::clone(ring),
-            probation: Probation::default(),
+            probation: Probation::new(container.runtime.bucket()),
             is_suspect: AtomicBool::new(slot.look_at_restarts(|it| it.host_deaths > 0)),
             account: Arc::clone(account),
             container: Arc::clone(container),
@@ -165,7 +165,9 @@ impl Life {
         let port = AgentPort::new(Arc::clone(&board), Arc::clone(&self.start));
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
-        let birth = Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget, account);
+        let switch = self.start.probation.switch();
+        let birth =
+            Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget, account, switch);
         let shared = Shared::new(attempt, Arc::clone(&self.start), board, birth);
         AgentHandle { shared: Arc::new(shared) }
     }

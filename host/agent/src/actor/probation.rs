@@ -2,12 +2,13 @@
 //!
 //! Coming back costs the host more than most turns: a record, a store, an instance. An agent that dies
 //! twice without a turn that it survives does all of it on the slow lane from then on, so that a storm of
-//! crashes holds up nobody who is well. The first turn that it survives takes it back.
+//! crashes holds up nobody who is well. The first turn that it survives takes it back, unless it burned so much CPU time
+//! that it has to be there anyway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use bulkhead_events::Switch;
+use bulkhead_events::{BucketRules, Switch};
 
 /// Deaths in a row after which an agent has to prove itself.
 const DEATHS: u32 = 2;
@@ -20,9 +21,19 @@ pub(crate) struct Probation {
 }
 
 impl Probation {
+    pub(super) fn new(bucket: BucketRules) -> Self {
+        Self { switch: Arc::new(Switch::new(bucket)), ..Self::default() }
+    }
+
     /// Steers the task.
     pub(crate) fn switch(&self) -> Arc<Switch> {
         Arc::clone(&self.switch)
+    }
+
+    /// Lets other tasks go first. There is work, so this is no sleep.
+    pub(super) async fn yield_now(&self) {
+        self.switch.yields();
+        tokio::task::yield_now().await;
     }
 
     /// The incarnation crashed.

@@ -47,7 +47,7 @@ impl Actor<'_> {
             }
             idle = Box::pin(self.idle_for_long());
             if !self.shared.start.mailbox.is_empty() {
-                tokio::task::yield_now().await;
+                self.shared.start.probation.yield_now().await;
             }
         }
     }
@@ -106,7 +106,7 @@ impl Actor<'_> {
                 let turn = Message::new(id.clone(), Sender::Continuation, "");
                 continuation = Some(Message { attempt: *attempt, ..turn });
                 // Turns that never wait would keep this thread, and no stop order would be seen.
-                tokio::task::yield_now().await;
+                self.shared.start.probation.yield_now().await;
                 let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
                     match self.snapshot_if_due(alive).await {
                         Ok((next, ())) => incarnation = next,

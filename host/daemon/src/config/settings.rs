@@ -192,6 +192,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             aot_bytes: file.state.aot_mb.mebibytes(),
             core_dumps: core_dumps(&state_dir, &roles),
             max_component_bytes: file.limits.component_mb.mebibytes(),
+            fast_lane_memory_bytes: file.limits.fast_lane_memory_mb.mebibytes(),
             compile: file.limits.compile_ms.millis(),
             compiler: compiler::check(&file.limits),
             instance_bounds: compiler::instance_bounds(&file.limits),
@@ -502,6 +503,8 @@ fn limits(name: &str, role: &file::Role, memory: &AgentMemory) -> Result<Limits,
         limits.on_memory_limit = policy;
     }
     set_ms(&mut limits.cpu, role.cpu_ms);
+    limits.message_cpu = limits.cpu.saturating_mul(Limits::CALLS_OF_A_MESSAGE);
+    set_ms(&mut limits.message_cpu, role.message_cpu_ms);
     set_ms(&mut limits.wall, role.wall_ms);
     set_ms(&mut limits.host_call, role.host_call_ms);
     set_ms(&mut limits.start, role.start_ms);

@@ -85,8 +85,18 @@ fn born(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> Incarnation {
     let spec = AgentSpec { limits, core_dump, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
     let port = Arc::new(FakePort::default());
-    rig.born(loaded, &Arc::new(Birth::new(Arc::new(spec), port, None, log_budget, Arc::default())))
-        .unwrap()
+    rig.born(
+        loaded,
+        &Arc::new(Birth::new(
+            Arc::new(spec),
+            port,
+            None,
+            log_budget,
+            Arc::default(),
+            Arc::default(),
+        )),
+    )
+    .unwrap()
 }
 
 fn ends(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> (Exit, Option<Box<Remains>>) {

@@ -23,6 +23,7 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
 use super::FILESYSTEM;
 use crate::host_call;
+use crate::meter::Meter;
 use crate::shares::Shares;
 use crate::state::State;
 
@@ -91,12 +92,13 @@ impl State {
         file: &Resource<Descriptor>,
         offset: u64,
     ) -> FsResult<Resource<DynInputStream>> {
-        let share = Arc::clone(&self.files);
+        let (share, meter) = (Arc::clone(&self.files), Arc::clone(&self.meter));
         let table = self.filesystem().table;
         let Descriptor::File(file) = table.get(file)? else {
             return Err(FsError::from(ErrorCode::IsDirectory));
         };
-        let stream: DynInputStream = Box::new(Reader::new(Arc::clone(&file.file), offset, share));
+        let reader = Reader::new(Arc::clone(&file.file), offset, share, meter);
+        let stream: DynInputStream = Box::new(reader);
         Ok(table.push(stream)?)
     }
 
@@ -117,6 +119,7 @@ struct Reader {
     file: Arc<File>,
     position: u64,
     share: Arc<Semaphore>,
+    meter: Arc<Meter>,
     state: Reading,
 }
 
@@ -129,14 +132,15 @@ enum Reading {
 }
 
 impl Reader {
-    fn new(file: Arc<File>, position: u64, share: Arc<Semaphore>) -> Self {
-        Self { file, position, share, state: Reading::Idle }
+    fn new(file: Arc<File>, position: u64, share: Arc<Semaphore>, meter: Arc<Meter>) -> Self {
+        Self { file, position, share, meter, state: Reading::Idle }
     }
 
     fn begin(&mut self, size: usize, permit: OwnedSemaphorePermit) {
         let (file, position) = (Arc::clone(&self.file), self.position);
+        let meter = Arc::clone(&self.meter);
         self.state = Reading::UnderWay(spawn_blocking(move || {
-            let read = read_piece(&file, position, size);
+            let read = meter.charged(|| read_piece(&file, position, size));
             drop(permit);
             read
         }));
@@ -316,6 +320,8 @@ impl Pollable for Writer {
 mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+    use bulkhead_model::Limits;
+
     use super::*;
 
     fn share() -> Arc<Semaphore> {
@@ -396,7 +402,8 @@ mod tests {
     fn reader(text: &[u8], share: &Arc<Semaphore>) -> Reader {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(text, 0).unwrap();
-        Reader::new(Arc::new(file), 1, Arc::clone(share))
+        let meter = Meter::new(&Limits::default(), Arc::default(), Arc::default());
+        Reader::new(Arc::new(file), 1, Arc::clone(share), Arc::new(meter))
     }
 
     #[tokio::test]

@@ -42,6 +42,7 @@ impl Host for State {
         if body.len() > MAX_BODY_BYTES {
             return Ok(Err(HostError::TooLarge(MAX_BODY_BYTES as u64)));
         }
+        self.meter.charge_turn();
         Ok(self.port.send(&agent_id, body.into()).map_err(HostError::from))
     }
 
@@ -189,7 +190,14 @@ mod tests {
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
         let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
-        let birth = Birth::new(Arc::new(spec), Arc::new(port), None, log_budget, Arc::default());
+        let birth = Birth::new(
+            Arc::new(spec),
+            Arc::new(port),
+            None,
+            log_budget,
+            Arc::default(),
+            Arc::default(),
+        );
         let connector = bulkhead_net::Connector::default();
         let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
         let carrier = Arc::new(crate::interfaces::http::Carrier::start(1).unwrap());
@@ -197,6 +205,7 @@ mod tests {
         let headroom = Arc::default();
         let bounds = crate::InstanceBounds::default();
         let descriptors = crate::descriptors::Descriptors::new(usize::MAX);
+        let (large_bytes, slow_slice) = (u64::MAX, std::time::Duration::from_millis(10));
         let shared = crate::state::Shared {
             connector,
             carrier,
@@ -205,6 +214,8 @@ mod tests {
             headroom,
             bounds,
             descriptors,
+            large_bytes,
+            slow_slice,
         };
         State::new(&birth, &shared).unwrap()
     }

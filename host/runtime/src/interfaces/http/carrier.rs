@@ -140,7 +140,7 @@ impl<F: Future> Work<F> {
         let before = thread_cpu_ns();
         let polled = self.work.as_mut().poll(cx);
         let used = thread_cpu_ns().saturating_sub(before).max(0).unsigned_abs();
-        self.meter.charge(used);
+        self.meter.charge(Duration::from_nanos(used));
         if !in_turn {
             self.between_turns_ns = self.between_turns_ns.saturating_add(used);
         }
@@ -164,7 +164,7 @@ mod tests {
     };
 
     fn meter() -> Arc<Meter> {
-        Arc::new(Meter::new(&Limits::default(), Arc::default()))
+        Arc::new(Meter::new(&Limits::default(), Arc::default(), Arc::default()))
     }
 
     /// Counts as fast as it can, and lets others run.
