@@ -367,9 +367,12 @@ fn what_may_fill_much_memory_does_so_on_the_slow_lane() {
     let incarnation = rig.born(&rig.loaded(FILL), &birth).unwrap();
     assert!(!switch.is_away(), "64 KiB are not much");
     let call_limits = limits(20_000);
-    let ended = rig.spawn(&switch, async move { reason_of(incarnation.run(call_limits).await) });
-    assert_eq!(ended.recv(), Ok(ExitReason::Trap));
-    assert_eq!(birth.meter.lane(), Lane::Slow);
+    let meter = Arc::clone(&birth.meter);
+    let ended = rig.spawn(&switch, async move {
+        let reason = reason_of(incarnation.run(call_limits).await);
+        (reason, meter.lane())
+    });
+    assert_eq!(ended.recv(), Ok((ExitReason::Trap, Lane::Slow)));
     rig.end();
 }
 
