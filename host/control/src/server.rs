@@ -24,7 +24,7 @@ const BACKLOG: u32 = 1024;
 /// After a failed accept. It fails for want of file descriptors, and then at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A control server that listens.
+/// A control server that listens, and answers when it is told to.
 ///
 /// It lives on a thread and a runtime of its own: whatever guests, compiles and writers do, it
 /// answers (invariant 8). [`ControlServer::shutdown`] ends it gracefully; dropping it cuts off the
@@ -32,16 +32,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ControlServer {
     local_addr: SocketAddr,
     probe_addr: Option<SocketAddr>,
+    open: Option<oneshot::Sender<()>>,
     end: Option<oneshot::Sender<Duration>>,
     thread: Option<JoinHandle<usize>>,
 }
 
 impl ControlServer {
-    /// Listens, and answers from a thread of its own. When this returns, clients can connect.
+    /// Listens. When this returns, clients can connect; they are answered from [`ControlServer::serve`] on, by a
+    /// thread of the server's own.
     ///
     /// Refuses a configuration that would let anybody in, and names what to change when it cannot
     /// listen. `town` is the client of the town's API, when there is one. Refused requests and panics of handlers go to `sink`.
-    pub fn start<B: Backend>(
+    pub fn bind<B: Backend>(
         config: ControlConfig,
         backend: B,
         town: Option<Arc<dyn TownEdge>>,
@@ -84,12 +86,22 @@ impl ControlServer {
         let problems = routes::Problems::new(Arc::clone(&sink));
         let router = routes::router(backend, Town(town), places.clone(), problems);
         let main = entrance(main.0, router, Gate::Token(config.token.clone()), &config, places);
+        let (open, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("bulkhead-control".to_owned())
-            .spawn(move || serve(&runtime, main, probes, ended))
+            .spawn(move || serve(&runtime, main, probes, opened, ended))
             .map_err(ControlError::Thread)?;
-        Ok(Self { local_addr, probe_addr, end: Some(end), thread: Some(thread) })
+        let (open, end, thread) = (Some(open), Some(end), Some(thread));
+        Ok(Self { local_addr, probe_addr, open, end, thread })
+    }
+
+    /// Answers, those first that connected before.
+    pub fn serve(&mut self) {
+        if let Some(open) = self.open.take() {
+            // Nobody waits for it when the thread is gone already.
+            let _ = open.send(());
+        }
     }
 
     /// Where it listens; the real port when the configured one was 0.
@@ -111,6 +123,7 @@ impl ControlServer {
     }
 
     fn end_within(&mut self, grace: Duration) -> usize {
+        self.open = None;
         if let Some(end) = self.end.take() {
             // Nobody listens when the thread is gone already.
             let _ = end.send(grace);
@@ -147,9 +160,12 @@ fn serve(
     runtime: &Runtime,
     main: Entrance,
     probes: Option<Entrance>,
+    opened: oneshot::Receiver<()>,
     ended: oneshot::Receiver<Duration>,
 ) -> usize {
     runtime.block_on(async {
+        // A server that is dropped before is not opened, and ends.
+        let _ = opened.await;
         let probing = async {
             match &probes {
                 Some(probes) => accept(&probes.listener, &probes.connections).await,

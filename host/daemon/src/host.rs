@@ -149,7 +149,7 @@ impl Host {
             serve(settings, &runtime, &recorder, kept, &context, memory.memory(), town.as_ref())
                 .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
                 .map_err(|(_, failure)| failure)?;
-        let host = Self {
+        let mut host = Self {
             recorder,
             sink,
             runtime,
@@ -164,6 +164,8 @@ impl Host {
             _state_dir: state_dir,
         };
         host.tell_cold_start(settings, &run, handover.is_some(), confinement, before);
+        // The first line is written: what callers cause comes after it.
+        host.control.serve();
         token.tell();
         for problem in unconfined.into_iter().chain(unkept) {
             tracing::warn!("{problem}");
@@ -398,7 +400,7 @@ fn serve(
     );
     let (mut config, made) = control_token::complete(&settings.control, &settings.state_dir);
     config.limits.fit_into(open_files());
-    let control = ControlServer::start(
+    let control = ControlServer::bind(
         config,
         supervisor.clone(),
         town.map(|town| Arc::new(town.handle().clone()) as Arc<dyn TownEdge>),

@@ -440,7 +440,8 @@ impl Rig {
         let context = Arc::new(RunContext::new("run".into(), None));
         let sink = Arc::clone(&kept) as SharedSink;
         let town = Some(Arc::new(backend.clone()) as Arc<dyn TownEdge>);
-        let server = ControlServer::start(config, backend.clone(), town, sink, context).unwrap();
+        let mut server = ControlServer::bind(config, backend.clone(), town, sink, context).unwrap();
+        server.serve();
         Self { backend, server, kept }
     }
 

@@ -1,5 +1,6 @@
 //! The server's own beginning and end, and panics in between.
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,32 @@ fn second_server_on(rig: &Rig, listen: SocketAddr) -> Result<ControlServer, Cont
         limits: ControlLimits::default(),
     };
     let context = Arc::new(RunContext::new("run".into(), None));
-    ControlServer::start(config, rig.backend.clone(), None, Arc::new(Kept::default()), context)
+    ControlServer::bind(config, rig.backend.clone(), None, Arc::new(Kept::default()), context)
+}
+
+#[test]
+fn who_connects_before_it_serves_is_answered_then() {
+    let rig = Rig::start();
+    let mut server = second_server_on(&rig, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut early = TcpStream::connect(server.local_addr()).unwrap();
+    early
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    early.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let unanswered = early.read(&mut [0]).unwrap_err().kind();
+    assert!(matches!(unanswered, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{unanswered}");
+    server.serve();
+    early.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_server_that_never_served_ends() {
+    let rig = Rig::start();
+    let server = second_server_on(&rig, "127.0.0.1:0".parse().unwrap()).unwrap();
+    assert_eq!(server.shutdown(Duration::from_secs(5)), 0);
 }
 
 #[test]
