@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpStream;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -36,8 +37,8 @@ const HOLDER: &str = "holder";
 /// Connections of a flood: more than the host lets in.
 const FLOOD: usize = 700;
 
-/// The newest crash records may have been on their way to the database when a host was killed.
-const ON_THEIR_WAY: usize = 16;
+/// Crash records that were answered within this time before a kill may have been on their way to the database.
+const ON_THEIR_WAY: Duration = Duration::from_millis(250);
 
 const HOUR: i64 = 3600;
 
@@ -50,7 +51,7 @@ pub struct Town {
     dice: fastrand::Rng,
     ledger: Ledger,
     audit: Audit,
-    crashes: Mutex<Vec<String>>,
+    crashes: Mutex<Vec<(Instant, String)>>,
     /// Quiet points of each supervisor, by its process id.
     quiet: BTreeMap<i32, Vec<Holdings>>,
 }
@@ -127,7 +128,7 @@ impl Town {
             report: &shared,
             crashes: &self.crashes,
         };
-        std::thread::scope(|scope| {
+        let disturbed = std::thread::scope(|scope| {
             let work = &work;
             for worker in 0..WORKERS {
                 let (client, dice) = (client.clone(), dice.fork());
@@ -136,6 +137,7 @@ impl Town {
             let began = Instant::now();
             // Lengths of a disturbance are part of it: nothing waits for these times.
             std::thread::sleep(time.mul_f64(0.1 + 0.3 * dice.f64()));
+            let struck = Instant::now();
             disturb(
                 &self.host,
                 disturbance,
@@ -144,8 +146,10 @@ impl Town {
                 time / 2,
                 &mut dice,
             );
+            let disturbed = struck..=Instant::now();
             std::thread::sleep(time.saturating_sub(began.elapsed()).min(time / 2));
             over.store(true, Relaxed);
+            disturbed
         });
         *report = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         if matches!(
@@ -157,7 +161,7 @@ impl Town {
         self.host.wait_until_ready();
         self.read_log(report);
         self.ledger.check(&self.host, report);
-        self.check_crashes(disturbance.ends_a_run(), report);
+        self.check_crashes(disturbance.ends_a_run().then_some(disturbed), report);
         self.come_to_rest(report);
         if self.audit.pending() > 0 {
             report.found(format!("{} ends were reported by no run", self.audit.pending()));
@@ -195,13 +199,14 @@ impl Town {
         }
     }
 
-    fn check_crashes(&self, was_killed: bool, report: &mut Report) {
+    fn check_crashes(&self, killed: Option<RangeInclusive<Instant>>, report: &mut Report) {
         let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
-        if was_killed {
-            let sure = crashes.len().saturating_sub(ON_THEIR_WAY);
-            crashes.truncate(sure);
+        if let Some(killed) = killed {
+            // Those that were on their way to the disk.
+            let (first, last) = (*killed.start() - ON_THEIR_WAY, *killed.end());
+            crashes.retain(|(answered, _)| *answered < first || *answered > last);
         }
-        for id in crashes.drain(..) {
+        for (_, id) in crashes.drain(..) {
             let answer = self.host.client().get(&format!("/crashes/{id}"));
             match answer.status {
                 200 => report.count("crash records read back"),

@@ -39,8 +39,8 @@ pub struct Work<'a> {
     pub over: &'a AtomicBool,
     /// What was wrong, and counted.
     pub report: &'a Mutex<Report>,
-    /// Crash records that answers named.
-    pub crashes: &'a Mutex<Vec<String>>,
+    /// Crash records that answers named, and when.
+    pub crashes: &'a Mutex<Vec<(Instant, String)>>,
 }
 
 impl Work<'_> {
@@ -127,7 +127,8 @@ impl Work<'_> {
         let many = many.into_iter().flatten().filter_map(|id| id.as_str());
         let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
         let before = crashes.len();
-        crashes.extend(one.into_iter().chain(many).map(str::to_owned));
+        let now = Instant::now();
+        crashes.extend(one.into_iter().chain(many).map(|id| (now, id.to_owned())));
         if crashes.len() == before {
             drop(crashes);
             return self.found(format!("a crash was answered without its record: {}", answer.text));
