@@ -104,6 +104,15 @@ fuzz-answers seconds="60":
     cd host/town/fuzz && cargo +nightly fuzz run --fuzz-dir . answers -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
     cd guest/sdk/fuzz && cargo +nightly fuzz run --fuzz-dir . chat -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
 
+# give everything that reads what others wrote random bytes, for so many seconds each; wants nightly and cargo-fuzz
+fuzz seconds="60": (fuzz-diagnose seconds) (fuzz-answers seconds)
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for target in api/start runtime/component runtime/debug_info store/blackbox; do
+        (cd "host/${target%/*}/fuzz" && cargo +nightly fuzz run --fuzz-dir . "${target#*/}" -- \
+            -max_total_time={{ seconds }} -max_len=16384 -rss_limit_mb=512)
+    done
+
 # build the host and the model server
 build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"

@@ -124,6 +124,16 @@ impl StartRequest {
         parse_shared(body, &OF_THE_ORIGINAL)?.map(Self::check)
     }
 
+    /// Reads bytes as a body, as a row, and says what is wrong with them. For tests and fuzzing: nothing comes of it.
+    pub fn read_any(bytes: &[u8]) {
+        if let Err(issues) = Self::parse_body(bytes) {
+            issues.iter().for_each(|issue| _ = (issue.path.len(), issue.message.len()));
+        }
+        if let Ok(request) = Self::parse(bytes) {
+            assert!(request.beyond_bounds().is_empty(), "it was checked");
+        }
+    }
+
     /// A request for `agent_id` in `role`, everything else at its default.
     pub fn new(agent_id: AgentId, role: impl Into<String>) -> Self {
         Self {
@@ -250,6 +260,34 @@ mod tests {
         assert_eq!(request.agent_id.as_str(), "a1");
         assert_eq!(request.env_vars["K"].expose(), "v");
         assert_eq!(request.if_running, IfRunning::Join);
+    }
+
+    /// A bounded part of what the fuzz target does without end.
+    #[test]
+    fn noise_in_a_start_is_survived() {
+        const SEEDS: [&str; 3] = [
+            r#"{"agentId":"a1","role":"r","prompt":"go","envVars":{"K":"v"},"secrets":{"S":"s"},"force":true}"#,
+            r#"{"agentId":"a\u0000","role":"r","memory_limit_mb":64,"deadlineMs":1e3,"ifRunning":"keep","x":[[[]]]}"#,
+            r#"{"agentId":"\ud83d\ude00","role":null,"rigs":[{"a":1}],"futureField":{"b":[1,2]}}"#,
+        ];
+        let mut random = fastrand::Rng::with_seed(9);
+        for round in 0..20_000 {
+            let mut bytes = SEEDS[round % SEEDS.len()].as_bytes().to_vec();
+            for _ in 0..=random.usize(..4) {
+                let at = random.usize(..bytes.len());
+                match random.u8(..4) {
+                    0 => bytes[at] = random.u8(..),
+                    1 => bytes[at] = b"{}[]\",:\\"[random.usize(..8)],
+                    2 => bytes.truncate(at.max(1)),
+                    _ => {
+                        let other = SEEDS[random.usize(..SEEDS.len())].as_bytes();
+                        bytes.splice(at..at, other[random.usize(..other.len())..].iter().copied());
+                    }
+                }
+            }
+            StartRequest::read_any(&bytes);
+        }
+        StartRequest::read_any("[".repeat(100_000).as_bytes());
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Page<'_> {
         self.counter("bulkhead_symbolizer_dropped", help, None, of.dropped)?;
         let help = "Look-ups of files and lines that came to nothing.";
         self.counter("bulkhead_symbolizer_unavailable", help, None, of.unavailable)?;
-        let help = "Debug sections that are kept for look-ups.";
+        let help = "Debug sections and tables of them that are kept for look-ups, at most.";
         self.gauge("bulkhead_symbolizer_kept", help, Some(Unit::Bytes), of.kept_bytes)?;
 
         let of = &metrics.crashes;

@@ -18,6 +18,7 @@ use wasmtime::{
 };
 
 use crate::RuntimeConfig;
+use crate::aot::read_bounded;
 use crate::ceilings::{PerAgent, ceilings, guest_files};
 use crate::needs::Needs;
 use crate::pool::SLOTS_AT_ONCE;
@@ -199,7 +200,10 @@ fn capacity(
 /// What an agent may need: as much as the largest of the configured components. Those that cannot be read
 /// are reported when they are loaded.
 fn room_of_an_agent(config: &RuntimeConfig) -> Needs {
-    let read = |path: &PathBuf| Needs::of_file(path, config.max_component_bytes);
+    let read = |path: &PathBuf| {
+        let bytes = read_bounded(path, config.max_component_bytes).ok()?.ok()?;
+        Needs::of(&bytes).ok()
+    };
     let needs = config.components.iter().filter_map(read);
     let fits = |needs: &Needs| {
         config.instance_bounds.passed_by(needs).is_none()

@@ -241,6 +241,7 @@ fn trap_name(trap: Trap) -> &'static str {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use bulkhead_model::{Level, MemoryPolicy};
 
@@ -343,6 +344,34 @@ mod tests {
         ] {
             assert_eq!(location(place).unwrap().file, file);
         }
+    }
+
+    /// Begins like this, and then has no end.
+    #[derive(Debug)]
+    struct Endless(&'static str, Arc<AtomicUsize>);
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)?;
+            loop {
+                assert!(self.1.fetch_add(1, Relaxed) < 10_000, "nobody stops it");
+                f.write_str("a name that the guest chose")?;
+            }
+        }
+    }
+
+    #[test]
+    fn the_engines_lists_are_not_written_and_other_causes_within_their_bound() {
+        let written = Arc::new(AtomicUsize::new(0));
+        let list = |beginning| Endless(beginning, Arc::clone(&written));
+        let error = wasmtime::Error::msg("the cause")
+            .context(list("error while executing at wasm backtrace:\n"))
+            .context("between")
+            .context(list("wasm coredump generated while executing <module>:\n"));
+        assert_eq!(chain(&error), "between: the cause");
+        assert_eq!(written.load(Relaxed), 0, "none of their entries was written");
+        let long = wasmtime::Error::msg("the cause").context(list("no list"));
+        assert_eq!(chain(&long).len(), MAX_CAUSE_BYTES + ": the cause".len());
     }
 
     #[test]

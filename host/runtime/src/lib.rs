@@ -22,7 +22,7 @@
 //! - [`Headroom`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
 //! - [`HostCallNames`]: which host function a guest is in
-//! - `exit`, `backtrace`: why it ended
+//! - `exit`, `backtrace`, `symbol`: why it ended
 //! - [`symbolizer`]: in which file and line, looked up afterwards
 //! - `core_dump`: what it had in memory, for roles that ask for it
 
@@ -60,6 +60,7 @@ mod resources;
 mod runtime;
 mod shares;
 mod state;
+mod symbol;
 pub mod symbolizer;
 #[cfg(test)]
 mod tests;

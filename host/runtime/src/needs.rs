@@ -4,16 +4,12 @@
 //! module or a component that an instance exports or the host would have to import counts nothing: no host
 //! of ours provides one.
 
-use std::path::Path;
-
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentDefinedType,
     ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentType,
     ComponentTypeDeclaration, ComponentTypeRef, CompositeInnerType, ElementItems, Encoding,
     HeapType, Instance, InstanceTypeDeclaration, Parser, Payload, SubType, TypeRef, ValType,
 };
-
-use crate::aot::read_bounded;
 
 /// WebAssembly's page.
 const PAGE_BYTES: u64 = 65_536;
@@ -66,12 +62,7 @@ impl Needs {
         concurrency: true,
     };
 
-    /// Of the component in a file. `None` when it cannot be read or is none: loading it says so.
-    pub(crate) fn of_file(path: &Path, max_bytes: u64) -> Option<Self> {
-        let bytes = read_bounded(path, max_bytes).ok()?.ok()?;
-        Self::of(&bytes).ok()
-    }
-
+    /// Of a component.
     pub(crate) fn of(bytes: &[u8]) -> Result<Self, BinaryReaderError> {
         let mut scopes: Vec<Scope> = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -514,6 +505,39 @@ mod tests {
         ));
         let text = Needs { gc_heap: true, ..Needs::default() }.beyond(&Needs::default()).unwrap();
         assert_eq!(text, "a garbage-collected heap, which no component needed at boot");
+    }
+
+    /// A bounded part of what the fuzz target does without end: everything that reads a component before it is
+    /// compiled.
+    #[test]
+    fn noise_in_components_is_survived() {
+        let seeds = [
+            "(component (core module $a (memory 2) (table 7 funcref) (func (export \"f\"))
+               (global i32 (i32.const 1)) (elem (i32.const 0) func 0)) (core instance (instantiate $a)))",
+            "(component $o (core module $m (func $named)) (component (alias outer $o $m (core module $n))
+               (core instance (instantiate $n))))",
+            "(component (import \"i\" (instance (export \"f\" (func async)))) (core func (canon task.cancel)))",
+            "(component (core module $m (type (struct (field i32))) (tag)) (core instance (instantiate $m)))",
+        ]
+        .map(|text| wat::parse_str(text).unwrap());
+        let mut random = fastrand::Rng::with_seed(3);
+        for round in 0..20_000 {
+            let mut bytes = seeds[round % seeds.len()].clone();
+            for _ in 0..=random.usize(..4) {
+                // What comes after the first eight bytes, which every file has.
+                let at = random.usize(8..bytes.len());
+                match random.u8(..3) {
+                    0 => bytes[at] = random.u8(..),
+                    1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.usize(..5)],
+                    _ => bytes.truncate(at.max(9)),
+                }
+            }
+            if let Ok(needs) = Needs::of(&bytes) {
+                let _ = (needs.beyond(&Needs::default()), needs.or(needs).and(needs));
+            }
+            let _ = (crate::compile::CodeSize::of(&bytes), crate::features::missing(&bytes));
+            crate::names::hide_long(&mut bytes);
+        }
     }
 
     #[test]

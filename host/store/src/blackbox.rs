@@ -35,6 +35,7 @@ mod files;
 mod in_flight;
 mod layout;
 mod map;
+mod noise;
 mod read;
 mod slot;
 
@@ -47,6 +48,7 @@ pub(crate) use in_flight::FreeSlots;
 pub use in_flight::{InFlightTable, Marker};
 pub use layout::{Geometry, Run};
 pub(crate) use map::Map;
+pub use noise::read_any;
 pub use read::{CleanMarker, Damage, Previous, Record, parse};
 pub use slot::PAYLOAD_BYTES;
 

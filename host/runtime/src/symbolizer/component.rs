@@ -6,7 +6,7 @@ use gimli::SectionId;
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
 
 /// What is read of the debug information. The rest is for debuggers that show variables.
-const SECTIONS: [SectionId; 9] = [
+pub(super) const SECTIONS: [SectionId; 9] = [
     SectionId::DebugAbbrev,
     SectionId::DebugAddr,
     SectionId::DebugInfo,

@@ -9,7 +9,7 @@ use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 use super::component::CoreModule;
 use super::source::{self, Places};
 use super::vet::{Budget, Unfit, vet};
-use crate::backtrace::{cut, demangle, symbol_of};
+use crate::symbol::{cut, demangle, symbol_of};
 
 /// Calls in line that are shown for one address.
 const MAX_INLINED: usize = 32;

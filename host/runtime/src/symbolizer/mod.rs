@@ -35,6 +35,8 @@
 mod cache;
 mod component;
 mod dwarf;
+#[cfg(test)]
+mod noise;
 pub(crate) mod source;
 mod vet;
 

@@ -416,6 +416,32 @@ fn the_thread_ends_with_the_last_who_can_ask() {
     }
 }
 
+/// A bounded part of what the fuzz target does without end.
+#[test]
+fn noise_in_debug_information_is_survived() {
+    let seeds = [lines(4), lines(5), nested(20), rows(50, 0)];
+    let texts = ["a.1.1", "_RNvC1a1b", "_ZN1a1bE"].map(|text| text.as_bytes().to_vec());
+    let mut random = fastrand::Rng::with_seed(11);
+    for round in 0..4000 {
+        let whole = component(&seeds[round % seeds.len()]);
+        let flat = |(_, bytes): &Section| [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat();
+        let mut bytes = match random.bool() {
+            true => whole,
+            false => seeds[round % seeds.len()].iter().flat_map(flat).collect(),
+        };
+        for _ in 0..=random.usize(..6) {
+            let at = random.usize(..bytes.len());
+            match random.u8(..4) {
+                0 => bytes[at] = random.u8(..),
+                1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.usize(..5)],
+                2 => bytes.truncate(at.max(1)),
+                _ => _ = bytes.splice(at..at, texts[random.usize(..texts.len())].iter().copied()),
+            }
+        }
+        noise::read_any(&bytes);
+    }
+}
+
 proptest! {
     /// Whatever is in the sections: an answer, and no panic (one would answer `Broken`, and say so on
     /// stderr).

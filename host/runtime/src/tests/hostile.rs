@@ -1,7 +1,6 @@
 //! Components that are made to cost the host more than they may.
 
 use bulkhead_model::Phase;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
 
@@ -24,11 +23,6 @@ const MAIN: &str = "(core module $m (func (export \"run\") (result i32) i32.cons
 fn instances(count: usize, contents: &str) -> Vec<u8> {
     let instances = "(core instance (instantiate $other))".repeat(count);
     program(&format!("(core module $other {contents}) {instances} {MAIN}"))
-}
-
-/// CPU time of this thread.
-fn cpu() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
 }
 
 /// A symbol whose name becomes twice as long with each of `depth` references back.
@@ -109,17 +103,16 @@ fn a_name_without_measure_is_no_name() {
 }
 
 #[test]
-fn a_symbol_that_doubles_costs_an_error_no_time_and_its_message_is_the_cause() {
+fn a_symbol_that_doubles_is_cut_and_the_message_of_its_error_is_the_cause() {
     let rig = Rig::new(1);
     let loaded = rig.load(&rig.write(&fails_in_a_host_call(&doubling(24)))).unwrap();
     let incarnation = rig.born(&loaded, &roomy()).unwrap();
-    let before = cpu();
     let end = rig.block_on(incarnation.run(limits(5000)));
-    let took = cpu() - before;
     let CallEnd::Ended(exit, _) = end else { panic!("it returned") };
     assert_eq!(exit.message, "empty poll list");
     assert_eq!(exit.frames.len(), 64);
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    let names = exit.frames.iter().filter_map(|frame| frame.function.as_ref());
+    assert!(names.map(String::len).all(|length| length <= 1024));
     rig.end();
 }
 
@@ -163,7 +156,7 @@ fn a_heap_over_the_limit_is_the_memory_limit_whatever_the_agent_may_see() {
 fn every_agent_of_a_full_host_has_room_for_its_heap() {
     const AGENTS: usize = 100;
     let component = program(
-        r#"(core module $m (type $s (struct))
+        r#"(core module $m (type $s (struct)) (memory 1)
             (func (export "run") (result i32) (drop (struct.new $s)) i32.const 0))"#,
     );
     let dir = tempfile::tempdir().unwrap();
@@ -220,8 +213,8 @@ fn one_component_that_is_too_large_takes_no_room_from_the_others() {
     let path = dir.path().join("large.wasm");
     std::fs::write(&path, instances(99, "(memory 0)")).unwrap();
     let rig = Rig::with(1000, dir, |config| config.components = vec![path]);
-    let notes = &rig.runtime.capacity().notes;
-    assert!(notes.iter().all(|note| !note.contains("linear memories")), "{notes:?}");
+    let capacity = rig.runtime.capacity();
+    assert_eq!(capacity.max_agents, 1000, "{:?}", capacity.notes);
     rig.end();
 }
 

@@ -232,6 +232,16 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Geometry, Run), &'static str>
     if geometry.is_sound() { Ok((geometry, run)) } else { Err("numbers of slots out of bounds") }
 }
 
+/// Makes a header of what is in a file, whatever that is: its words and its marker stay as they are.
+pub(super) fn make_sound(file: &mut [u8], geometry: &Geometry) {
+    let words: Vec<AtomicU64> = (0..WORDS_AT / 8).map(|_| AtomicU64::new(0)).collect();
+    if write_header(&words, geometry, &Run::default()).is_ok() {
+        for (word, chunk) in words.iter().zip(file.as_chunks_mut::<8>().0) {
+            *chunk = word.load(Relaxed).to_le_bytes();
+        }
+    }
+}
+
 /// One of the words that change.
 pub(super) fn read_word(bytes: &[u8], word: Word) -> Option<u64> {
     let at = word.index() * 8;

@@ -90,6 +90,18 @@ pub(super) fn read(bytes: &[u8]) -> Held<'_> {
     Held::Record { seq, at_ms, kind, payload }
 }
 
+/// Makes a record of what is in a slot, whatever that is.
+pub(super) fn make_sound(bytes: &mut [u8]) {
+    let length = u16::from_le_bytes([bytes[12], bytes[13]]).min(PAYLOAD_BYTES as u16);
+    bytes[12..14].copy_from_slice(&length.to_le_bytes());
+    // Not busy, and not empty.
+    bytes[7] &= 0x7f;
+    bytes[0] |= 1;
+    bytes[8..12].fill(0);
+    let sum = checksum(&bytes[..FIXED_BYTES + usize::from(length)]);
+    bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+}
+
 fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
