@@ -277,6 +277,39 @@ fn too_much_code_is_refused_before_it_is_compiled() {
 }
 
 #[test]
+fn a_name_as_long_as_its_component_costs_the_host_nothing() {
+    let dir = dir();
+    let path = dir.path().join("name.wasm");
+    let traps = |copies: usize| {
+        let name = format!("a{}", ".1".repeat(copies));
+        let text = format!(
+            "(component
+               (core module $m (func (@name \"{name}\") (export \"run\") (result i32) unreachable))
+               (core instance $i (instantiate $m))
+               (func $run (result (result)) (canon lift (core func $i \"run\")))
+               (instance $r (export \"run\" (func $run)))
+               (export \"wasi:cli/run@0.2.0\" (instance $r)))"
+        );
+        fs::write(&path, wat::parse_str(text).expect("a component")).expect("write the component");
+    };
+    traps(1);
+    let role = "restart = \"temporary\"";
+    let host = Host::builder().component("name", &path).role("name", "name", role).start().ready();
+    // The last one is so long that it is left out.
+    for (agent, copies, shown) in
+        [("short", 1, json!("a")), ("long", 8000, json!("a")), ("longest", 49_000, json!(null))]
+    {
+        traps(copies);
+        host.client().start(agent, "name");
+        let crash = host.wait_for_line("its end", |line| {
+            line["event"] == "agent.crash" && line["agentId"] == agent
+        });
+        assert_eq!(crash["frames"][0]["function"], shown, "{crash}");
+    }
+    host.finish();
+}
+
+#[test]
 fn a_cache_that_cannot_be_written_costs_nothing_but_the_next_compile() {
     let host = Host::builder().start().ready();
     let cache = host.state_dir().join("aot");

@@ -25,7 +25,6 @@ use crate::aot::{AotCache, Found, read_bounded};
 use crate::compile::{Cancel, CodeBounds, CodeSize, Compiler, Lane, Stopped, Workers};
 use crate::engine::CodeSettings;
 use crate::loader::{LoadError, Loaded, Outcome, Source};
-use crate::names;
 use crate::needs::Needs;
 use crate::state::State;
 use crate::world;
@@ -209,7 +208,7 @@ impl Shared {
 
     fn read(&self, job: &Job) -> Result<Step, LoadError> {
         let (name, path) = (&job.name, &job.path);
-        let mut bytes = match read_bounded(path, self.max_bytes) {
+        let bytes = match read_bounded(path, self.max_bytes) {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(bytes)) => {
                 let (name, path) = (Arc::clone(name), path.clone());
@@ -232,7 +231,6 @@ impl Shared {
             let (name, path) = (Arc::clone(name), path.clone());
             return Err(LoadError::TooComplex { name, path, reason });
         }
-        names::hide_long(&mut bytes);
         Ok(Step::Compile(Uncompiled { bytes, file, lane: Lane::of(&size) }))
     }
 

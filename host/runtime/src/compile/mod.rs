@@ -31,6 +31,7 @@ use wasmtime::Engine;
 use crate::RuntimeConfig;
 use crate::aot::Format;
 use crate::engine::CodeSettings;
+use crate::names;
 pub(crate) use cancel::{Cancel, Stopped};
 pub use child::CompilerProgram;
 use order::Order;
@@ -227,7 +228,7 @@ impl Compiler {
         }
         match &self.how {
             How::Here(engine, threads) => {
-                let compiled = threads.install(|| engine.precompile_component(component));
+                let compiled = threads.install(|| precompile(engine, component));
                 let code = compiled.map_err(|error| match crate::features::missing(component) {
                     Some(features) => CompileError::Unsupported(features),
                     None => CompileError::Refused(format!("{error:#}")),
@@ -243,6 +244,11 @@ impl Compiler {
             }
         }
     }
+}
+
+/// Machine code of a component, whose digest stays that of its file.
+fn precompile(engine: &Engine, component: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    engine.precompile_component(&names::without_long(component))
 }
 
 /// The threads of a compiler in this process.

@@ -15,6 +15,7 @@ use rustix::process::{
 use sha2::{Digest as _, Sha256};
 
 use super::order::{Order, code};
+use super::precompile;
 use crate::aot::Format;
 use crate::features;
 
@@ -51,11 +52,9 @@ fn compile(order: &str) -> Result<Vec<u8>, Refusal> {
     let mut input = io::stdin().lock().take(order.max_component_bytes);
     input.read_to_end(&mut component).map_err(|error| cannot(format!("read stdin: {error}")))?;
     let code =
-        engine.precompile_component(&component).map_err(|error| {
-            match features::missing(&component) {
-                Some(features) => (code::UNSUPPORTED, features),
-                None => (code::REFUSED, format!("{error:#}")),
-            }
+        precompile(&engine, &component).map_err(|error| match features::missing(&component) {
+            Some(features) => (code::UNSUPPORTED, features),
+            None => (code::REFUSED, format!("{error:#}")),
         })?;
     Ok(format.entry(&Digest(Sha256::digest(&component).into()), &code))
 }
