@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What one guest opens is bounded by its own limits, and a few guests that use theirs would leave none for the host: it
-//! could accept no connection and read no figure of the kernel. So a guest asks before it opens something, and is
-//! refused when all of that part is taken.
+//! could accept no connection and read no figure of the kernel. So a guest asks before it opens something. It may have as
+//! many as are left for all others: where there are few, the first takes half of them, the next half of the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,14 +19,16 @@ pub(crate) struct Descriptors {
     taken: AtomicUsize,
 }
 
-/// All that guests may have open is.
+/// This guest may open nothing more now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "all guests together have {most} files and connections open, which is the most beside what the host needs \
+    "of {most} files and connections that all guests together may have open {left} are left, and this one has {has} \
      (RLIMIT_NOFILE)"
 )]
 pub(crate) struct NoneLeft {
     most: usize,
+    left: usize,
+    has: usize,
 }
 
 /// A part of them, given back when it is dropped.
@@ -57,9 +59,11 @@ impl Descriptors {
 impl Taken {
     /// Takes one more before it is opened.
     pub(crate) fn one_more(&mut self) -> Result<(), NoneLeft> {
-        let most = self.of.most;
-        let one_more = |taken: usize| (taken < most).then_some(taken + 1);
-        self.of.taken.fetch_update(Relaxed, Relaxed, one_more).map_err(|_| NoneLeft { most })?;
+        let (most, has) = (self.of.most, self.count);
+        let left = |taken: usize| most.saturating_sub(taken);
+        let one_more = |taken: usize| (has < left(taken)).then_some(taken + 1);
+        let taken = self.of.taken.fetch_update(Relaxed, Relaxed, one_more);
+        taken.map_err(|taken| NoneLeft { most, left: left(taken), has })?;
         self.count += 1;
         Ok(())
     }
@@ -82,22 +86,34 @@ impl Drop for Taken {
 mod tests {
     use super::*;
 
+    /// Takes as many as there are for it.
+    fn greedy(taken: &mut Taken) -> usize {
+        while taken.one_more().is_ok() {}
+        taken.count
+    }
+
     #[test]
-    fn guests_share_what_there_is_and_give_it_back() {
-        let all = Descriptors::new(3);
+    fn one_that_takes_all_it_can_leaves_as_many_to_the_others() {
+        let all = Descriptors::new(100);
+        let mut guests = [(); 4].map(|()| all.none());
+        assert_eq!(guests.each_mut().map(greedy), [50, 25, 13, 6]);
+        let error = guests[0].one_more().unwrap_err();
+        assert_eq!(error, NoneLeft { most: 100, left: 6, has: 50 });
+        drop(guests);
+        assert_eq!(all.taken.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_one_gives_back_another_may_have() {
+        let all = Descriptors::new(2);
         let (mut one, mut other) = (all.none(), all.none());
         one.one_more().unwrap();
-        one.one_more().unwrap();
-        other.one_more().unwrap();
-        assert_eq!(one.one_more(), Err(NoneLeft { most: 3 }));
-        assert!(all.one().is_err());
-        one.set(1);
         let connection = all.one().unwrap();
         assert!(other.one_more().is_err());
         drop(connection);
         other.one_more().unwrap();
-        drop((one, other));
-        assert_eq!(all.taken.load(Relaxed), 0);
+        one.set(0);
+        assert!(all.one().is_ok());
     }
 
     #[test]
