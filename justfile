@@ -140,6 +140,11 @@ doc:
 bench *args: _bench_build
     "$CARGO_TARGET_DIR/release/bulkhead-bench" --out "$CARGO_TARGET_DIR/bench" {{ args }}
 
+# attack a real host in all known ways, one after the other, and measure agents that are well beside it; dev build
+attacks *args: guests _compiler
+    cargo build -p bulkhead -p model-server -p bulkhead-bench
+    "$CARGO_TARGET_DIR/debug/bulkhead-bench" --only attacks --out "$CARGO_TARGET_DIR/attacks" {{ args }}
+
 # measure all of that, how it grows with the number of agents, and peers that do the same work: see `just peers`
 bench-peers *args: _bench_build
     cargo build --target {{ guest_target }} --profile guest -p echo-proxy

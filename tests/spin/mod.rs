@@ -96,3 +96,18 @@ fn whoever_waits_for_endless_turns_is_told_when_the_agent_is_stopped() {
     }
     trial.finish();
 }
+
+#[test]
+fn what_burns_in_pieces_or_in_one_instruction_holds_nobody_up() {
+    let settings = "memory_limit_mb = 128";
+    let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", settings));
+    for (agent, message) in
+        [("nap", "nap 500 2500"), ("fill", "fill 64 8"), ("blank", "blank 4000")]
+    {
+        trial.client().start(agent, "spin");
+        trial.client().ask(agent, message);
+        trial.bystander().wait_for_more();
+        assert_eq!(trial.client().ask(agent, "well?"), "well?");
+    }
+    trial.finish();
+}

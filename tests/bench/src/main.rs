@@ -5,6 +5,7 @@
 //! tenth warms up and is thrown away.
 
 mod account;
+mod attacks;
 mod blackbox;
 mod churn;
 mod connection;
@@ -75,6 +76,9 @@ struct Args {
     /// Most agents of a peer that has a process for each.
     #[arg(long, default_value_t = 100)]
     peer_agents: usize,
+    /// Only attacks whose name has this in it.
+    #[arg(long, default_value = "")]
+    attack: String,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -106,6 +110,7 @@ enum Part {
     PeerDensity,
     PeerFaults,
     PeerDisturbed,
+    Attacks,
 }
 
 impl Part {
@@ -120,6 +125,7 @@ impl Part {
                 | Self::PeerDensity
                 | Self::PeerFaults
                 | Self::PeerDisturbed
+                | Self::Attacks
         )
     }
 
@@ -158,6 +164,7 @@ impl Part {
             Self::PeerRates => peers::measure(Job::Rates, args.peers(), report),
             Self::PeerDensity => peers::measure(Job::Density, args.peers(), report),
             Self::PeerFaults => peers::measure(Job::Faults, args.peers(), report),
+            Self::Attacks => attacks::measure(&args.attack, report),
             Self::PeerDisturbed => peers::measure(Job::Disturbed, args.peers(), report),
         }
     }

@@ -129,6 +129,24 @@ impl Row {
         Self { met, ..Self::alone(name, samples, budget) }
     }
 
+    /// Beside an attack, against the same before it: its 99th percentile may be so many times as much.
+    pub fn beside(
+        name: impl Into<Cow<'static, str>>,
+        quiet: &Samples,
+        samples: &Samples,
+        allowed: f64,
+    ) -> Self {
+        let ratio = ratio(samples.percentile(99), quiet.percentile(99));
+        let before = |percent| time(quiet.percentile(percent));
+        Self {
+            against: format!("{}, {}", before(50), before(99)),
+            ratio: Some(ratio),
+            budget: format!("<= {allowed} x"),
+            met: Some(ratio <= allowed),
+            ..Self::plain(name, samples)
+        }
+    }
+
     /// So much a second; `budget` is the part of `base` that it must come to.
     pub fn rate(
         name: impl Into<Cow<'static, str>>,

@@ -1,0 +1,97 @@
+//! What agents that are well feel of an attack, one attack after the other on one host.
+
+mod bombs;
+mod catalogue;
+mod endpoint;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, scope, sleep};
+use std::time::{Duration, Instant};
+
+use catalogue::{ATTACKS, Ground};
+
+use crate::connection::Connection;
+use crate::report::{Report, Row};
+use crate::samples::Samples;
+
+/// How long they are watched before an attack, and in it.
+const QUIET: Duration = Duration::from_secs(2);
+const ATTACKED: Duration = Duration::from_secs(4);
+
+/// From one message to one of them to the next. Each counts from when it is due: one that holds up the next ones counts
+/// for all of them.
+const PERIOD: Duration = Duration::from_millis(4);
+
+/// How many times slower they may answer, at the 99th percentile.
+const ALLOWED: f64 = 3.0;
+
+/// All attacks that have this in their name.
+pub fn measure(name: &str, report: &mut Report) {
+    let ground = Ground::prepare();
+    for attack in ATTACKS.iter().filter(|attack| attack.name.contains(name)) {
+        let quiet = watch(&ground, QUIET);
+        let over = AtomicBool::new(false);
+        let attacked = scope(|scope| {
+            attack.begin(&ground, scope, &over);
+            let attacked = watch(&ground, ATTACKED);
+            over.store(true, Ordering::Relaxed);
+            attacked
+        });
+        attack.clear(&ground);
+        let row = Row::beside(attack.name, &quiet, &attacked, ALLOWED);
+        eprintln!("{}: {} {} {}", row.name, row.p50, row.p99, row.ratio_text());
+        report.add(row);
+    }
+}
+
+/// Messages to all that are well, each on a connection of its own. The first tenth of the time warms up.
+fn watch(ground: &Ground, time: Duration) -> Samples {
+    scope(|scope| {
+        let watched: Vec<_> = ground
+            .well()
+            .map(|agent| scope.spawn(move || messages(ground, &agent, time)))
+            .collect();
+        let mut samples = Samples::new();
+        for one in watched {
+            one.join()
+                .expect("an agent that is well")
+                .into_iter()
+                .for_each(|took| samples.add(took));
+        }
+        samples
+    })
+}
+
+fn messages(ground: &Ground, agent: &str, time: Duration) -> Vec<Duration> {
+    let mut http = Connection::open(ground.address());
+    let path = format!("/agents/{agent}/message?wait=60000");
+    let (began, mut samples, mut due) = (Instant::now(), Vec::new(), Duration::ZERO);
+    while due < time {
+        sleep(due.saturating_sub(began.elapsed()));
+        http.timed("POST", &path, r#"{"prompt":"x"}"#, 200);
+        if due > time / 10 {
+            samples.push(began.elapsed() - due);
+        }
+        due += PERIOD;
+    }
+    samples
+}
+
+/// Runs `strike` again and again on a thread, until the attack is over. What an attacker computes outside of the host is
+/// not the host's doing, so it has what the host leaves.
+fn again<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    over: &'scope AtomicBool,
+    mut strike: impl FnMut() + Send + 'scope,
+) {
+    scope.spawn(move || {
+        step_back();
+        while !over.load(Ordering::Relaxed) {
+            strike();
+        }
+    });
+}
+
+fn step_back() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+}
