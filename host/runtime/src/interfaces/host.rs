@@ -42,8 +42,11 @@ impl Host for State {
         if body.len() > MAX_BODY_BYTES {
             return Ok(Err(HostError::TooLarge(MAX_BODY_BYTES as u64)));
         }
-        self.meter.charge_turn();
-        Ok(self.port.send(&agent_id, body.into()).map_err(HostError::from))
+        let sent = self.port.send(&agent_id, body.into()).map_err(HostError::from);
+        if sent.is_ok() {
+            self.meter.charge_turn();
+        }
+        Ok(sent)
     }
 
     fn set_active_tools(&mut self, tools: Vec<String>) -> Result<()> {
