@@ -35,7 +35,8 @@ const fn attack(name: &'static str, means: Means) -> Attack {
     Attack { name, means }
 }
 
-pub const ATTACKS: [Attack; 22] = [
+pub const ATTACKS: [Attack; 23] = [
+    attack("nobody: what the machine does by itself", Agents(0, "", "")),
     attack("4 that spin", Agents(4, "spin", "spin 10000")),
     attack("20 that spin", Agents(20, "spin", "spin 10000")),
     attack("20 that spin for 2.5 ms and nap", Agents(20, "spin", "nap 10000 2500")),
