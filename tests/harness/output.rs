@@ -13,6 +13,9 @@ use crate::contract;
 /// Lines that a failure shows.
 const SHOWN: usize = 30;
 
+/// The longest line that a host writes, with its newline.
+const LINE_BYTES: usize = 16 * 1024;
+
 /// A piece of stdout, in its order.
 #[derive(Debug, Clone)]
 pub enum Drained {
@@ -53,6 +56,8 @@ struct State {
     /// Lines of stdout that are no JSON, each with the number of lines before it that are.
     broken: Vec<(usize, String)>,
     stderr: String,
+    /// Bytes of the longest line, with its newline.
+    longest: usize,
     /// Lines at the front that were drained, and are kept.
     drained: usize,
     /// Lines about agents that were only counted, by their event.
@@ -163,7 +168,8 @@ impl Output {
         })
     }
 
-    /// Checks what holds for every log: JSON only, the common fields, numbers without a gap.
+    /// Checks what holds for every log: JSON only, lines that platforms pass on whole, the common fields, numbers without
+    /// a gap.
     pub fn check(&self) -> Result<(), String> {
         let state = self.shared.lock();
         // Runs that follow each other, each with numbers of its own.
@@ -172,6 +178,9 @@ impl Output {
         let is_cut = |at: usize| at > 0 && state.lines.get(at).is_some_and(begins);
         let (mut broken, mut cut_at) = (state.broken.iter(), None);
         let noise = broken.find(|(at, _)| !is_cut(*at) || cut_at.replace(*at) == Some(*at));
+        if state.longest > LINE_BYTES {
+            return Err(format!("a line of stdout has {} bytes", state.longest));
+        }
         if let Some((_, line)) = noise {
             return Err(format!("a line of stdout is no JSON object: {line:?}"));
         }
@@ -234,6 +243,7 @@ impl Shared {
             let line = std::mem::take(&mut line);
             let line = line.strip_suffix(b"\n").unwrap_or(&line);
             let mut state = self.lock();
+            state.longest = state.longest.max(line.len() + 1);
             if let Some(event) = about_agent(line).filter(|_| terse) {
                 match state.counted.get_mut(event) {
                     Some(count) => *count += 1,
@@ -314,6 +324,9 @@ mod tests {
         assert!(output(&[&cold, &line("agent.start", 2)]).check().unwrap_err().contains("seq"));
         assert!(output(&[&cold, "panic!"]).check().unwrap_err().contains("no JSON"));
         assert!(output(&[&cold, r#"{"seq":1}"#]).check().unwrap_err().contains("schema"));
+        let long =
+            line("agent.start", 1).replace("\"r\"", &format!("\"{}\"", "r".repeat(LINE_BYTES)));
+        assert!(output(&[&cold, &long]).check().unwrap_err().contains("bytes"));
         let other = line("agent.start", 1).replace(r#""r""#, r#""s""#);
         assert!(output(&[&cold, &other]).check().unwrap_err().contains("another run"));
     }

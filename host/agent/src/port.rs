@@ -90,7 +90,7 @@ impl Port for AgentPort {
         dropped: u64,
     ) {
         let agent = self.tag();
-        let event = Event::AgentLog { agent, level, stream, message, fields, dropped };
+        let event = Event::AgentLog { agent, level, stream, dropped, message, fields };
         self.start.container.sink.record_for(event, &self.start.account);
     }
 

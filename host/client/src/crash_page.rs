@@ -28,7 +28,10 @@ fn crash_line(record: &CrashRecord) -> String {
 /// A record as a line of JSON, safe for a terminal.
 pub fn crash_json(record: &CrashRecord) -> String {
     let json = serde_json::to_string(record);
-    json.map_or_else(|error| format!("{{\"error\":\"{error}\"}}"), |json| text::json(&json))
+    json.map_or_else(
+        |error| format!("{{\"error\":\"{error}\"}}"),
+        |json| text::json(&json).into_owned(),
+    )
 }
 
 /// A record as a page: who, what, where, what it had, what was done. Safe for a terminal.

@@ -119,7 +119,9 @@ impl Session {
     /// The document in an answer, safe for a terminal.
     pub(crate) fn json_of(&self, answer: &Answer) -> Result<String, Failure> {
         let document = std::str::from_utf8(&answer.body);
-        document.map(text::json).map_err(|error| self.nonsense(&error.to_string()))
+        document
+            .map(|document| text::json(document).into_owned())
+            .map_err(|error| self.nonsense(&error.to_string()))
     }
 
     fn nonsense(&self, problem: &str) -> Failure {
@@ -139,7 +141,7 @@ impl Session {
                 "{url} answered with status {status} ({asked}) and not with a reason of a Bulkhead host"
             ));
         };
-        let json = text::json(&String::from_utf8_lossy(&answer.body));
+        let json = text::json(&String::from_utf8_lossy(&answer.body)).into_owned();
         let retry_after = answer.retry_after;
         let refusal = Box::new(Refusal { asked, status, body, json, retry_after });
         match status {

@@ -38,8 +38,11 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode, Failure> {
             Failure::bad_input(format!("cannot write {}: {error}", path.display()))
         })?;
     }
-    let text =
-        if args.json { printable::json(&report.json()) + "\n" } else { report.text(columns()) };
+    let text = if args.json {
+        printable::json(&report.json()).into_owned() + "\n"
+    } else {
+        report.text(columns())
+    };
     // A reader that has seen enough closes the pipe: that is no failure.
     let _ = io::stdout().write_all(text.as_bytes());
     let code = if report.is_explained() { EXPLAINED } else { UNDECIDED };

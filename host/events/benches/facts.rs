@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_events::{Account, Format, Ring, RunContext};
+use bulkhead_events::{Account, Format, LogConfig, Ring, RunContext};
 use bulkhead_model::event::AgentTag;
 use bulkhead_model::{AgentId, Event, HostKind, Incarnation};
 use divan::{Bencher, black_box};
@@ -27,7 +27,7 @@ fn log_line(bencher: Bencher<'_, '_>) {
         cpu_us: 1234,
         wall_ms: 5,
     };
-    bencher.bench(|| Format::Json.line(black_box(&event), &context, 7));
+    bencher.bench(|| Format::Json.lines(black_box(&event), &context, 7, LogConfig::MAX_LINE_BYTES));
 }
 
 #[divan::bench]

@@ -31,8 +31,8 @@ impl Counts {
         }
     }
 
-    pub(crate) fn drop_line(&self, level: Level) {
-        self.dropped_lines[level.name_index()].fetch_add(1, Relaxed);
+    pub(crate) fn drop_lines(&self, level: Level, lines: usize) {
+        self.dropped_lines[level.name_index()].fetch_add(lines as u64, Relaxed);
     }
 
     /// Facts by the name of their line: every name, also those that did not happen.

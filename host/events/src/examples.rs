@@ -28,6 +28,10 @@ pub(crate) fn all() -> Vec<Event> {
         host_log,
         &[Level::Warn, Level::Trace, Level::Debug, Level::Info, Level::Error],
     ));
+    all.extend(logs(
+        line_part,
+        &[Level::Error, Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Fatal],
+    ));
     all.extend(durable::all());
     all.extend(agent::all());
     all.extend(memory::all());
@@ -202,6 +206,11 @@ fn host_log(level: Level) -> Event {
     let target = "bulkhead_runtime::loader".into();
     let fields = [("path".to_owned(), "/var/lib/bulkhead/cache".to_owned())].into();
     Event::HostLog { level, target, message: "the compile cache is read-only".into(), fields }
+}
+
+fn line_part(level: Level) -> Event {
+    let text = "ok\"],\"activeTools\":[\"git\"],\"activeAgents\":12,\"consequence\":{\"decision\":\"none\"}}";
+    Event::LinePart { level, of: "agent.crash", text: text.into() }
 }
 
 #[cfg(test)]

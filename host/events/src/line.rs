@@ -1,123 +1,115 @@
 //! How a line looks.
+//!
+//! What the host says of every record comes first, then the record's own fields, and what a guest chose last. A line that
+//! ends early says whose it is all the same, and none of it reads as a record of another kind.
+
+mod parts;
+mod pretty;
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use bulkhead_model::event::SCHEMA;
-use bulkhead_model::{Event, Timestamp};
+use bulkhead_model::{Event, Level, Timestamp};
 use serde_json::Value;
 
 use crate::RunContext;
+pub(crate) use pretty::pretty;
+
+/// Digits of the longest sequence number.
+const SEQ_BYTES: usize = 20;
 
 /// A line without its sequence number, which is given when it is queued.
 pub(crate) struct Draft {
+    /// Up to the number.
     head: String,
+    /// Behind it, with the brace that ends the object.
+    rest: String,
 }
 
-/// One JSON object. The event's own name comes right after time and level, for people who `tail`.
-pub(crate) fn json(event: &Event, at: Timestamp, context: &RunContext) -> Draft {
-    json_at(event, at, context.uptime(), context)
+/// What all parts of a record have in common.
+struct Envelope<'a> {
+    at: Timestamp,
+    level: Level,
+    uptime: Duration,
+    context: &'a RunContext,
+}
+
+/// The lines of a record: one, or its parts when it would be longer than `max_bytes` with its newline.
+pub(crate) fn lines(
+    event: &Event,
+    at: Timestamp,
+    context: &RunContext,
+    max_bytes: usize,
+) -> Vec<Draft> {
+    lines_at(event, at, context.uptime(), context, max_bytes)
 }
 
 /// The same at a given time of the run.
-pub(crate) fn json_at(
+pub(crate) fn lines_at(
     event: &Event,
     at: Timestamp,
     uptime: Duration,
     context: &RunContext,
-) -> Draft {
-    let level = event.level();
-    let body = serde_json::to_string(event)
-        .unwrap_or_else(|error| format!("{{\"event\":\"container.log\",\"message\":\"{error}\"}}"));
-    let fields = body.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&body);
-    let own = matches!(event, Event::AgentCrash(_));
-    let run = if own { String::new() } else { run_and_town(context) };
-    let mut head = String::with_capacity(fields.len() + 192);
-    let _ = write!(
-        head,
-        "{{\"ts\":\"{at}\",\"level\":\"{}\",{fields},\"schema\":{SCHEMA},{run}\"uptimeMs\":{},\"seq\":",
-        level.as_str(),
-        uptime.as_millis(),
-    );
-    Draft { head }
+    max_bytes: usize,
+) -> Vec<Draft> {
+    let envelope = Envelope { at, level: event.level(), uptime, context };
+    let whole = envelope.line(event);
+    if whole.bytes() <= max_bytes {
+        return vec![whole];
+    }
+    parts::split(&envelope, event.name(), &whole, max_bytes)
 }
 
-/// The two common fields that a crash record says itself, because it outlives its line.
+impl Envelope<'_> {
+    /// One JSON object, of any length.
+    fn line(&self, event: &Event) -> Draft {
+        // A crash record says the run and the town itself, because it outlives its line.
+        let is_own = matches!(event, Event::AgentCrash(_));
+        let run = if is_own { String::new() } else { run_and_town(self.context) };
+        Draft { head: self.head(event.name(), &run), rest: fields(event) }
+    }
+
+    fn head(&self, event: &str, run_and_town: &str) -> String {
+        let (at, level, uptime_ms) = (self.at, self.level.as_str(), self.uptime.as_millis());
+        format!(
+            "{{\"ts\":\"{at}\",\"level\":\"{level}\",\"event\":\"{event}\",\"schema\":{SCHEMA},{run_and_town}\
+             \"uptimeMs\":{uptime_ms},\"seq\":"
+        )
+    }
+}
+
+/// The record's own fields, as they follow others: with the comma before them and the brace behind.
+fn fields(event: &Event) -> String {
+    let body = serde_json::to_string(event)
+        .unwrap_or_else(|error| format!("{{\"message\":{}}}", Value::from(error.to_string())));
+    let tag = format!("{{\"event\":\"{}\"", event.name());
+    let fields = body.strip_prefix(&tag).map_or_else(|| body.replacen('{', ",", 1), str::to_owned);
+    bulkhead_printable::json(&fields).into_owned()
+}
+
 fn run_and_town(context: &RunContext) -> String {
     let town = context.town_id().map_or(Value::Null, Value::from);
-    format!("\"townId\":{town},\"runId\":\"{}\",", context.run_id())
+    let town = town.to_string();
+    format!("\"townId\":{},\"runId\":\"{}\",", bulkhead_printable::json(&town), context.run_id())
 }
-
-/// Digits of a sequence number and what ends a line, at most.
-const TAIL_BYTES: usize = 24;
 
 impl Draft {
-    /// What the line takes in memory, as good as exactly.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.head.len() + TAIL_BYTES + size_of::<String>()) as u64
+    /// What the line takes with its newline, at most.
+    pub(crate) fn bytes(&self) -> usize {
+        self.head.len() + SEQ_BYTES + self.rest.len() + "\n".len()
     }
 
-    pub(crate) fn finish(mut self, seq: u64) -> String {
-        let _ = writeln!(self.head, "{seq}}}");
-        self.head
+    /// Adds the line as number `seq`, with its newline.
+    pub(crate) fn write(&self, seq: u64, into: &mut String) {
+        let _ = writeln!(into, "{}{seq}{}", self.head, self.rest);
     }
-}
 
-/// The same line for a person at a terminal: time, level, event, agent, then what is left.
-pub(crate) fn pretty(json: &str) -> String {
-    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(json) else {
-        return json.to_owned();
-    };
-    let mut take = |key: &str| match fields.remove(key) {
-        Some(Value::String(text)) => text,
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
-    let (ts, level, event, agent) = (take("ts"), take("level"), take("event"), take("agentId"));
-    for common in ["schema", "townId", "runId", "uptimeMs", "seq"] {
-        fields.remove(common);
-    }
-    let message = fields.remove("message").or_else(|| fields.remove("error"));
-    let frames = fields.remove("frames");
-    let time = ts.get(11..23).unwrap_or(&ts);
-    let (color, reset) = (color_of(&level), "\x1b[0m");
-    let mut line = format!("\x1b[2m{time}{reset} {color}{level:<5}{reset} \x1b[1m{event}{reset}");
-    if !agent.is_empty() {
-        let _ = write!(line, " \x1b[36m{}{reset}", bulkhead_printable::line(&agent));
-    }
-    let first =
-        FIRST.iter().filter_map(|key| Some((*key, fields.remove(*key)?))).collect::<Vec<_>>();
-    let field = |line: &mut String, key: &str, value: &Value| {
-        if !value.is_null() {
-            let _ = write!(
-                line,
-                " \x1b[2m{key}={reset}{}",
-                bulkhead_printable::line(&value.to_string())
-            );
-        }
-    };
-    first.iter().for_each(|(key, value)| field(&mut line, key, value));
-    if let Some(message) = message.as_ref().and_then(Value::as_str) {
-        let _ = write!(line, " {}", bulkhead_printable::line(message));
-    }
-    fields.iter().for_each(|(key, value)| field(&mut line, key, value));
-    line.push('\n');
-    for frame in frames.as_ref().and_then(Value::as_array).into_iter().flatten() {
-        let function = frame["function"].as_str().unwrap_or("(no name)");
-        let _ = writeln!(line, "    at {}", bulkhead_printable::line(function));
-    }
-    line
-}
-
-/// What a person looks for first.
-const FIRST: [&str; 4] = ["reason", "location", "phase", "hostCall"];
-
-fn color_of(level: &str) -> &'static str {
-    match level {
-        "warn" => "\x1b[33m",
-        "error" | "fatal" => "\x1b[31m",
-        "info" => "\x1b[32m",
-        _ => "\x1b[2m",
+    #[cfg(test)]
+    pub(crate) fn finish(&self, seq: u64) -> String {
+        let mut line = String::new();
+        self.write(seq, &mut line);
+        line
     }
 }
 
@@ -129,10 +121,16 @@ mod tests {
         Event::StopIntent { by: "a \"test\"".into(), reason: "over\n".into(), drain_ms: None }
     }
 
+    fn line(event: &Event, context: &RunContext, seq: u64) -> String {
+        let lines = lines(event, Timestamp(0), context, usize::MAX);
+        assert_eq!(lines.len(), 1);
+        lines[0].finish(seq)
+    }
+
     #[test]
     fn a_line_is_one_json_object_with_the_common_fields() {
         let context = RunContext::new("run-1".into(), Some("town".into()));
-        let line = json(&event(), Timestamp(0), &context).finish(7);
+        let line = line(&event(), &context, 7);
         assert_eq!(line.matches('\n').count(), 1);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["event"], "container.stop_intent");
@@ -148,31 +146,8 @@ mod tests {
     #[test]
     fn an_unknown_town_is_null() {
         let context = RunContext::new("run-1".into(), None);
-        let line = json(&event(), Timestamp(0), &context).finish(0);
+        let line = line(&event(), &context, 0);
         assert!(serde_json::from_str::<Value>(&line).unwrap()["townId"].is_null());
-    }
-
-    #[test]
-    fn the_readable_form_stays_on_one_line() {
-        let context = RunContext::new("run-1".into(), None);
-        let line = pretty(&json(&event(), Timestamp(0), &context).finish(0));
-        assert_eq!(line.matches('\n').count(), 1);
-        assert!(line.contains("container.stop_intent"));
-    }
-
-    #[test]
-    fn a_terminal_is_shown_nothing_that_it_would_obey() {
-        let context = RunContext::new("run-1".into(), None);
-        let event = Event::StopIntent {
-            by: "a\u{9b}31m\u{202e}".into(),
-            reason: "b\x1b[2J\u{85}".into(),
-            drain_ms: None,
-        };
-        let line = pretty(&json(&event, Timestamp(0), &context).finish(0));
-        for hidden in ['\u{9b}', '\u{202e}', '\u{85}'] {
-            assert!(!line.contains(hidden), "{line:?}");
-        }
-        assert!(!line.contains("\x1b[2J"));
     }
 
     #[test]
@@ -190,7 +165,7 @@ mod tests {
             },
         }));
         let event = Event::AgentCrash(std::sync::Arc::new(record.unwrap()));
-        let line = json(&event, Timestamp(0), &RunContext::new("run".into(), None)).finish(0);
+        let line = line(&event, &RunContext::new("run".into(), None), 0);
         for key in ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"] {
             assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} in {line}");
         }
@@ -216,9 +191,37 @@ mod tests {
             dropped_log_lines: 0,
             crash_id: None,
         };
-        let line = json(&event, Timestamp(0), &RunContext::new("run".into(), None)).finish(0);
+        let line = line(&event, &RunContext::new("run".into(), None), 0);
         for key in ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"] {
             assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} in {line}");
         }
+    }
+
+    #[test]
+    fn what_a_guest_chose_comes_last_and_cannot_stand_for_a_field_of_the_host() {
+        let agent = bulkhead_model::event::AgentTag {
+            agent_id: bulkhead_model::AgentId::parse("a").unwrap(),
+            role: "r".into(),
+            incarnation: bulkhead_model::Incarnation(1),
+        };
+        let event = Event::AgentLog {
+            agent,
+            level: Level::Info,
+            stream: "log",
+            dropped: 3,
+            message: "{\"event\":\"container.stop_intent\"}\u{202e}".into(),
+            fields: [("guest.event".to_owned(), "container.stop_intent".to_owned())].into(),
+        };
+        let line = line(&event, &RunContext::new("run".into(), Some("town".into())), 7);
+        let guests = line.find("\"message\":").unwrap();
+        for key in [
+            "ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq", "agentId",
+            "dropped",
+        ] {
+            assert!(line[..guests].contains(&format!("\"{key}\":")), "{key} in {line}");
+        }
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["message"], "{\"event\":\"container.stop_intent\"}\u{202e}");
+        assert!(line.contains("\\u202e"), "{line}");
     }
 }

@@ -1,6 +1,7 @@
 //! The log: a bounded buffer and one thread that writes.
 //!
-//! `record` renders the line, takes the next `seq`, and queues it, all without waiting for the writer.
+//! `record` renders the line, takes the next `seq`, and queues it, all without waiting for the writer. A record that is
+//! longer than a line may be takes a number for each of its parts, one after the other, and is queued or dropped whole.
 //! The writer takes the whole queue at once and writes without holding the lock, so a blocked stdout
 //! stalls nothing but itself. When the buffer is full the line is dropped and counted; its
 //! `seq` is spent, and the gap is the reader's proof. An output that refuses bytes, like a full disk, costs the
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_model::{Event, HostKind, Level};
 
-use crate::{Account, Charge, RunContext, Sink, line, now};
+use crate::line::{self, Draft};
+use crate::{Account, Charge, RunContext, Sink, now};
 use lines::LineWriter;
 
 /// How long the writer lets lines gather before it writes. Without it every line of a busy host would
@@ -35,12 +37,19 @@ pub enum Format {
 }
 
 impl Format {
-    /// The line that a log of `context` writes of `event` as its number `seq`.
-    pub fn line(self, event: &Event, context: &RunContext, seq: u64) -> String {
-        let json = line::json(event, now(), context).finish(seq);
+    /// What a log of `context` writes of `event`, from number `seq` on: one line, or parts of at most `max_bytes`.
+    pub fn lines(self, event: &Event, context: &RunContext, seq: u64, max_bytes: usize) -> String {
+        let drafts = line::lines(event, now(), context, max_bytes);
+        let lines = drafts.iter().zip(seq..).map(|(draft, seq)| self.show(draft, seq, max_bytes));
+        lines.collect()
+    }
+
+    fn show(self, draft: &Draft, seq: u64, max_bytes: usize) -> String {
+        let mut json = String::with_capacity(draft.bytes());
+        draft.write(seq, &mut json);
         match self {
             Self::Json => json,
-            Self::Pretty => line::pretty(&json),
+            Self::Pretty => line::pretty(&json, max_bytes),
         }
     }
 }
@@ -55,11 +64,26 @@ pub struct LogConfig {
     /// Bytes that may wait for the writer. Lines of the host of level `error` and `fatal` may take half
     /// as much again, so that they are the last to go.
     pub buffer_bytes: usize,
+    /// Longest line, with its newline, at least [`LogConfig::MIN_LINE_BYTES`]. A record that needs more comes in parts.
+    pub max_line_bytes: usize,
+}
+
+impl LogConfig {
+    /// The smallest `max_line_bytes`: with less, the fields that every part has would leave no room.
+    pub const MIN_LINE_BYTES: usize = 4 * 1024;
+
+    /// What platforms pass on whole: Docker's json-file driver and containerd cut at 16 KiB.
+    pub const MAX_LINE_BYTES: usize = 16 * 1024;
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: Format::Json, level: Level::Info, buffer_bytes: 8 * 1024 * 1024 }
+        Self {
+            format: Format::Json,
+            level: Level::Info,
+            buffer_bytes: 8 * 1024 * 1024,
+            max_line_bytes: Self::MAX_LINE_BYTES,
+        }
     }
 }
 
@@ -94,8 +118,9 @@ struct Queue {
 /// A line that waits for the writer.
 struct Waiting {
     level: Level,
-    text: String,
-    /// Of the agent that caused it.
+    seq: u64,
+    draft: Draft,
+    /// Of the agent that caused it, for all parts of a record with the last one.
     _held: Option<Charge>,
 }
 
@@ -187,54 +212,57 @@ impl Shared {
         if level < self.config.level {
             return;
         }
-        let draft = line::json(event, now(), &self.context);
+        let drafts = line::lines(event, now(), &self.context, self.config.max_line_bytes);
+        let bytes: usize = drafts.iter().map(held).sum();
         // Before the queue is locked: an account may have something to record itself.
-        let charge = |account: &Arc<Account>| account.charge(HostKind::Log, draft.bytes());
-        let Ok(held) = account.map(charge).transpose() else {
-            return self.lose(level);
+        let charge = |account: &Arc<Account>| account.charge(HostKind::Log, bytes as u64);
+        let Ok(mut charge) = account.map(charge).transpose() else {
+            return self.lose(level, drafts.len());
         };
         // Guests choose the level of their lines, so theirs do not reach the reserve.
         let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
         let reserve = if matters { self.config.buffer_bytes / 2 } else { 0 };
         let room = self.config.buffer_bytes + reserve;
-        let mut queue = self.lock();
-        let seq = queue.next_seq;
-        queue.next_seq += 1;
-        self.numbered.store(queue.next_seq, Relaxed);
-        let line = draft.finish(seq);
-        if queue.closed || queue.bytes + line.len() > room {
-            self.context.counts().drop_line(level);
-            return;
+        let (mut queue, count) = (self.lock(), drafts.len());
+        let seq = self.take_numbers(&mut queue, count);
+        if queue.closed || queue.bytes + bytes > room {
+            return self.context.counts().drop_lines(level, count);
         }
-        queue.bytes += line.len();
+        queue.bytes += bytes;
         let was_empty = queue.lines.is_empty();
-        queue.lines.push_back(Waiting { level, text: line, _held: held });
+        for (part, (seq, draft)) in (1..).zip((seq..).zip(drafts)) {
+            let _held = if part == count { charge.take() } else { None };
+            queue.lines.push_back(Waiting { level, seq, draft, _held });
+        }
         drop(queue);
         if was_empty {
             self.filled.notify_one();
         }
     }
 
-    /// Drops a line before it had its place: its `seq` is spent all the same.
-    fn lose(&self, level: Level) {
-        let mut queue = self.lock();
-        queue.next_seq += 1;
+    /// The number of the first of so many lines.
+    fn take_numbers(&self, queue: &mut Queue, count: usize) -> u64 {
+        let seq = queue.next_seq;
+        queue.next_seq += count as u64;
         self.numbered.store(queue.next_seq, Relaxed);
-        drop(queue);
-        self.context.counts().drop_line(level);
+        seq
+    }
+
+    /// Drops lines before they had their place: their numbers are spent all the same.
+    fn lose(&self, level: Level, count: usize) {
+        self.take_numbers(&mut self.lock(), count);
+        self.context.counts().drop_lines(level, count);
     }
 
     fn write_all_lines(&self, output: Box<dyn Write + Send>) {
         let mut writer = LineWriter::new(output);
-        let lose = |level| self.context.counts().drop_line(level);
+        let lose = |level| self.context.counts().drop_lines(level, 1);
+        let Shared { config: LogConfig { format, max_line_bytes, .. }, .. } = self;
         while let Some(lines) = self.next_batch() {
-            let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+            let bytes: usize = lines.iter().map(|line| held(&line.draft)).sum();
             // A line is let go as soon as it is with the writer, so that nothing is there twice.
-            for Waiting { level, text, .. } in lines {
-                match self.config.format {
-                    Format::Json => writer.add(&text, level),
-                    Format::Pretty => writer.add(&line::pretty(&text), level),
-                }
+            for Waiting { level, seq, draft, .. } in lines {
+                writer.add(&format.show(&draft, seq, *max_line_bytes), level);
                 if writer.is_full() {
                     writer.write(lose);
                 }
@@ -265,6 +293,11 @@ impl Shared {
         queue.writing = true;
         Some(std::mem::take(&mut queue.lines))
     }
+}
+
+/// What a line that waits takes in memory, as good as exactly.
+fn held(draft: &Draft) -> usize {
+    draft.bytes() + size_of::<Waiting>()
 }
 
 #[cfg(test)]
@@ -425,6 +458,32 @@ mod tests {
     }
 
     #[test]
+    fn a_long_record_takes_a_number_for_each_part_and_is_dropped_whole() {
+        let (log, open, written) = gated(256 * 1024);
+        let long = || Event::HostLog {
+            level: Level::Info,
+            target: "t".into(),
+            message: "x".repeat(20_000),
+            fields: Default::default(),
+        };
+        let mut records = 0;
+        while log.dropped() == 0 {
+            log.record(long());
+            records += 1;
+        }
+        let dropped = log.dropped();
+        assert!((4..12).contains(&records) && dropped == 3, "{dropped} lines of {records} records");
+        log.record(fatal());
+        drop(open);
+        assert!(log.flush(Duration::from_secs(10)));
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert!(text.lines().all(|line| line.len() < LogConfig::MAX_LINE_BYTES));
+        let seqs = seqs(&text);
+        assert_eq!((gap(&seqs), seqs.last().copied()), (dropped, log.last_seq()));
+        assert_eq!(log.last_seq(), Some(3 * records));
+    }
+
+    #[test]
     fn flush_waits_for_the_write_itself() {
         let (log, open, written) = gated(1024 * 1024);
         log.record(info());
@@ -447,8 +506,7 @@ mod tests {
         log.record(info());
         log.close(Duration::from_secs(10));
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
-        assert!(text.contains("\"seq\":0}"), "{text}");
-        assert_eq!(text.lines().count(), 1);
+        assert_eq!(seqs(&text), [0]);
         let mut counted = log.context().counts().events().filter(|(_, count)| *count > 0);
         assert_eq!(counted.next(), Some(("container.stop_intent", 1)));
         assert_eq!(

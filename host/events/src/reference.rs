@@ -124,7 +124,8 @@ fn render(event: &Event) -> String {
     let seq = event.name_index() as u64;
     // The first line of a run comes at once.
     let uptime_ms = if seq == 0 { 38 } else { 412_345 };
-    line::json_at(event, AT, Duration::from_millis(uptime_ms), &context).finish(seq)
+    let uptime = Duration::from_millis(uptime_ms);
+    line::lines_at(event, AT, uptime, &context, usize::MAX)[0].finish(seq)
 }
 
 /// Whether a schema has a field, `[]` being each item of an array.
@@ -171,6 +172,49 @@ mod tests {
             let value: Value = serde_json::from_str(&line).unwrap();
             let result = schemas.validate(&value, index).map_err(|error| error.to_string());
             assert_eq!(result, Ok(()), "{line}");
+        }
+    }
+
+    /// Records as long as guests can make them.
+    fn long() -> Vec<Event> {
+        let text = "\u{1}x".repeat(4096);
+        let stretched = |event: Event| match event {
+            Event::AgentCrash(record) => {
+                let mut record = bulkhead_model::CrashRecord::clone(&record);
+                let frames = record.frames.iter().cloned().cycle().take(200).collect::<Vec<_>>();
+                (record.frames, record.last_log_lines) = (frames.into(), vec![text.clone(); 20]);
+                record.message.clone_from(&text);
+                Some(Event::AgentCrash(record.into()))
+            }
+            Event::AgentLog { agent, level, stream, dropped, .. } => {
+                let fields = (0..32).map(|n| (format!("guest.{n}"), text.clone())).collect();
+                Some(Event::AgentLog {
+                    agent,
+                    level,
+                    stream,
+                    dropped,
+                    message: text.clone(),
+                    fields,
+                })
+            }
+            _ => None,
+        };
+        examples::all().into_iter().filter_map(stretched).collect()
+    }
+
+    #[test]
+    fn every_part_of_a_long_record_keeps_to_the_schema() {
+        let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+        compiler.add_resource("mem:///log", schema::line_schema()).unwrap();
+        let index = compiler.compile("mem:///log", &mut schemas).unwrap();
+        let context = RunContext::new(RUN.into(), Some(TOWN.into()));
+        for (event, bound) in long().iter().flat_map(|event| [(event, 4096), (event, 16 * 1024)]) {
+            let lines = line::lines_at(event, AT, Duration::ZERO, &context, bound);
+            assert!(lines.len() > 10);
+            for line in lines.iter().map(|draft| draft.finish(7)) {
+                let value: Value = serde_json::from_str(&line).unwrap();
+                assert!(schemas.validate(&value, index).is_ok(), "{bound}: {line}");
+            }
         }
     }
 

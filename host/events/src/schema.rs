@@ -5,9 +5,9 @@ use bulkhead_model::{Event, Level, Timestamp};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-/// The fields that every line has.
-pub const COMMON: [&str; 8] =
-    ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq"];
+/// The fields that every line has, and those that every line may have.
+pub const COMMON: [&str; 10] =
+    ["ts", "level", "event", "schema", "townId", "runId", "uptimeMs", "seq", "part", "parts"];
 
 /// The schema of one line. A field that it does not name is an error: the names are a contract.
 pub fn line_schema() -> Value {
@@ -21,7 +21,9 @@ pub fn line_schema() -> Value {
         let common = common.as_object().into_iter().flatten();
         for (name, field) in common {
             line["properties"][name] = field.clone();
-            if let Some(required) = line["required"].as_array_mut() {
+            if !["part", "parts"].contains(&name.as_str())
+                && let Some(required) = line["required"].as_array_mut()
+            {
                 required.push(name.as_str().into());
             }
         }
@@ -73,12 +75,22 @@ fn common(timestamp: &Value) -> Value {
         "seq": {
             "type": "integer",
             "minimum": 0,
-            "description": "Counts the lines of a run from 0. A gap is a loss.",
+            "description": "Counts the lines of a run from 0, parts of records among them. A gap is a loss.",
         },
         "uptimeMs": {
             "type": "integer",
             "minimum": 0,
             "description": "How long this life of the host has lasted.",
+        },
+        "part": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Which part of a record this line is, of one that is longer than a line may be. The first part has the record's event and its fields, the long ones shortened; the others are `container.line_part`. The number of the first is `seq` - `part` + 1.",
+        },
+        "parts": {
+            "type": "integer",
+            "minimum": 2,
+            "description": "How many parts there are.",
         },
     })
 }

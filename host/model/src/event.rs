@@ -456,6 +456,19 @@ pub enum Event {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         fields: BTreeMap<String, String>,
     },
+    /// The rest of a record that is longer than a line may be. The line before the first of them has part 1 and the
+    /// record's own event: all of its fields, the long ones shortened. The texts of all others, put together in their
+    /// order, are the whole record as one JSON object, without `seq`.
+    #[serde(rename = "container.line_part")]
+    LinePart {
+        /// Not part of the line's fields: it is the line's level.
+        #[serde(skip)]
+        level: Level,
+        /// The event of the record.
+        of: &'static str,
+        /// A piece of the record's JSON.
+        text: String,
+    },
 
     /// An agent is running.
     #[serde(rename = "agent.start")]
@@ -666,14 +679,16 @@ pub enum Event {
         level: Level,
         /// `log`, `stdout` or `stderr`.
         stream: &'static str,
-        /// The text, cut at 8 KiB.
-        message: String,
-        /// Its fields.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        fields: BTreeMap<String, String>,
         /// Lines dropped since the last one that got through.
         #[serde(skip_serializing_if = "is_zero")]
         dropped: u64,
+        // What the guest chose comes last: a line that ends early has all that is the host's.
+        /// The text, at most 8 KiB of it: a log call's is cut there, of what is printed the rest follows in lines of its
+        /// own.
+        message: String,
+        /// Its fields, each under the guest's name for it with `guest.` before it.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        fields: BTreeMap<String, String>,
     },
     /// A message was taken into a mailbox.
     #[serde(rename = "agent.message")]
@@ -716,7 +731,7 @@ pub enum Event {
         message_id: String,
         /// What the agent wants next; null when the turn failed.
         outcome: Option<Next>,
-        /// The agent's own words when the turn failed.
+        /// The agent's own words when the turn failed. They count for its rate of log lines, and are left out above it.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
         /// CPU time.

@@ -3,7 +3,8 @@
 //! Guests, logs, files and other hosts choose their own texts, which may hold escape sequences that move the cursor
 //! or rename the window, marks that turn the direction of writing around, and characters without a width that make two
 //! names look the same. Whatever a person sees goes through here as the last step, and only characters that can be
-//! seen come out: the others are shown as `\u{1b}`. What is for programs (JSON) stays the same document.
+//! seen come out: the others are shown as `\u{1b}`. What is for programs (JSON) stays the same document. The host's log
+//! goes through here too, whether it is JSON or for a person: one rule says which characters are shown as what they are.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -23,37 +24,55 @@ pub fn first_line(text: &str) -> Cow<'_, str> {
     line(text.lines().next().unwrap_or_default())
 }
 
-/// JSON as it came, without white space around it. Its parser let no control character of ASCII through but white
-/// space; the others may stand in a text and are written as JSON writes them.
-pub fn json(document: &str) -> String {
-    let mut safe = String::with_capacity(document.len());
-    for found in document.trim().chars() {
-        match found {
-            '\n' | '\t' => safe.push(found),
-            // White space, or the document would not have been read.
-            '\r' => {}
-            found if is_hidden(found) || is_joiner(found) => {
-                let mut units = [0; 2];
-                for unit in found.encode_utf16(&mut units) {
-                    let _ = write!(safe, "\\u{unit:04x}");
-                }
-            }
-            found => safe.push(found),
-        }
-    }
-    safe
+/// JSON as it came, without white space around it and without carriage returns. Its parser let no control character
+/// of ASCII through but white space; the others may stand in a text and are written as JSON writes them.
+pub fn json(document: &str) -> Cow<'_, str> {
+    rewrite(document.trim(), |found| matches!(found, '\n' | '\t'), write_json_escape)
 }
 
+/// Bytes that a text takes as a string of JSON that went through [`json`], at most; without characters that may or may
+/// not stay ([`is_joiner`]) as good as exactly.
+pub fn json_bytes(text: &str) -> usize {
+    let of = |found: char| match found {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        found if is_hidden(found) || is_joiner(found) => JSON_ESCAPE_BYTES * found.len_utf16(),
+        found => found.len_utf8(),
+    };
+    2 + text.chars().map(of).sum::<usize>()
+}
+
+/// `\u001b`
+const JSON_ESCAPE_BYTES: usize = 6;
+
 fn escape(text: &str, keep_line_breaks: bool) -> Cow<'_, str> {
-    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) || (keep_line_breaks && byte == b'\n'))
-    {
+    let keep = |found| keep_line_breaks && found == '\n';
+    rewrite(text, keep, |safe, found| safe.extend(found.escape_default()))
+}
+
+fn write_json_escape(safe: &mut String, found: char) {
+    // White space of the document, or it would not have been read.
+    if found == '\r' {
+        return;
+    }
+    for unit in found.encode_utf16(&mut [0; 2]) {
+        let _ = write!(safe, "\\u{unit:04x}");
+    }
+}
+
+/// Writes `text` with `write` in place of each character that cannot be seen and is not one that `keep` wants.
+fn rewrite(
+    text: &str,
+    keep: impl Fn(char) -> bool,
+    write: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) || keep(char::from(byte))) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
     let (mut before, mut characters, mut same) = (None, text.chars().peekable(), true);
     while let Some(found) = characters.next() {
         let stays = match found {
-            '\n' => keep_line_breaks,
+            found if keep(found) => true,
             found if is_joiner(found) => joins(found, before, characters.peek().copied()),
             found => !is_hidden(found),
         };
@@ -61,7 +80,7 @@ fn escape(text: &str, keep_line_breaks: bool) -> Cow<'_, str> {
             safe.push(found);
         } else {
             same = false;
-            safe.extend(found.escape_default());
+            write(&mut safe, found);
         }
         before = Some(found);
     }
@@ -166,8 +185,32 @@ mod tests {
         let text = "a\u{9b}b\u{7f}c\u{202e}d\u{1b}\u{200b}\u{e0041}\u{200d}";
         let document = format!(" {{\"x\":\r\n\t{}}}\n", serde_json::to_string(text).unwrap());
         let safe = json(&document);
-        assert!(!safe.chars().any(|found| is_hidden(found) && found != '\n' && found != '\t'));
+        let may_stay = |found| matches!(found, '\n' | '\t');
+        assert!(!safe.chars().any(|found| is_hidden(found) && !may_stay(found)), "{safe}");
         let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
         assert_eq!(read(&safe), read(&document));
+    }
+
+    #[test]
+    fn texts_and_json_show_the_same_characters_as_what_they_are() {
+        for text in
+            ["a\u{1b}[2J", "me\u{202e}gnp", "می\u{200c}خواهم", "ad\u{200d}min", "👩\u{200d}🚀"]
+        {
+            let quoted = serde_json::to_string(text).unwrap();
+            let hides = |shown: &str| shown.contains("\\u");
+            assert_eq!(hides(&json(&quoted)), hides(&line(text)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_string_is_known_before_it_is_written() {
+        let size = |text: &str| json(&serde_json::to_string(text).unwrap()).len();
+        for text in
+            ["", "plain", "\"\\\n\r\t\u{8}\u{c}\u{1}\u{7f}", "ä世👩", "\u{202e}\u{e0041}\u{9b}"]
+        {
+            assert_eq!(json_bytes(text), size(text), "{text:?}");
+        }
+        let joined = "می\u{200c}خواهم";
+        assert!(json_bytes(joined) >= size(joined));
     }
 }

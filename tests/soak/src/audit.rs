@@ -10,6 +10,9 @@ use crate::report::Report;
 /// What a run has to report of the one before it: one of these causes.
 pub type Causes = &'static [&'static str];
 
+/// A line has fewer bytes than this.
+const LINE_BYTES: usize = 16 * 1024;
+
 /// Reads the log as it comes.
 #[derive(Default)]
 pub struct Audit {
@@ -32,6 +35,8 @@ struct Run {
     seq: u64,
     /// Numbers that no line had.
     gaps: u64,
+    /// The part of a record that comes next, and how many it has.
+    part: Option<(u64, u64)>,
     live: BTreeMap<String, u64>,
     /// Crash ids that an exit named, and that a record had.
     exits: BTreeSet<String>,
@@ -109,6 +114,10 @@ impl Audit {
         if line["runId"] != self.run.id.as_str() {
             report.found(format!("a line of another run: {line}"));
         }
+        if line.to_string().len() >= LINE_BYTES {
+            report.found(format!("a line is longer than platforms pass on: {line}"));
+        }
+        self.part(line, report);
         match line["seq"].as_u64() {
             Some(seq) if seq >= self.run.seq => {
                 self.run.gaps += seq - self.run.seq;
@@ -133,6 +142,21 @@ impl Audit {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Parts of a record follow each other, one line after the other, but for those whose numbers are missing.
+    fn part(&mut self, line: &Value, report: &mut Report) {
+        let part = line["part"].as_u64().zip(line["parts"].as_u64());
+        let expected = self.run.part.take();
+        let is_first = part.is_none_or(|(part, _)| part == 1);
+        let is_next = line["seq"].as_u64() == Some(self.run.seq);
+        if is_next && expected != part.filter(|_| !is_first) {
+            report.found(format!("part {expected:?} of a record should be here: {line}"));
+        }
+        self.run.part = part.filter(|(part, parts)| part < parts).map(|(part, of)| (part + 1, of));
+        if part.is_some() {
+            report.count("parts of log records");
         }
     }
 
@@ -253,5 +277,22 @@ mod tests {
             json!({"event": "container.previous_run"}),
             json!({"event": "container.previous_run"})
         ]));
+    }
+
+    #[test]
+    fn parts_of_a_record_come_one_after_the_other_or_their_numbers_are_missing() {
+        let part =
+            |part: u64, seq: u64| json!({"event": "x.y", "part": part, "parts": 3, "seq": seq});
+        let all = [part(1, 1), part(2, 2), part(3, 3), part(1, 4), part(2, 5), part(3, 6)];
+        let with = |lines: &[Value]| read(&[&[cold()], lines].concat());
+        assert!(with(&all));
+        assert!(with(&[part(1, 1), part(3, 3)]), "one was dropped, which its number shows");
+        assert!(with(&[part(2, 2), part(3, 3)]), "so was the first");
+        assert!(!with(&[part(1, 1), part(3, 2)]));
+        assert!(!with(&[part(2, 1), part(3, 2)]));
+        assert!(!with(&[part(1, 1), part(2, 2), part(1, 3)]));
+        assert!(!with(&[part(1, 1), json!({"event": "x.y", "seq": 2})]));
+        let long = json!({"event": "x.y", "message": "x".repeat(LINE_BYTES)});
+        assert!(!with(&[long]));
     }
 }

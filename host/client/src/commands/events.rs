@@ -208,7 +208,7 @@ fn as_json(news: &[News]) -> String {
     for one in news {
         let line = match one {
             News::Event(event) => serde_json::to_string(event)
-                .map_or_else(|_| String::new(), |json| text::json(&json)),
+                .map_or_else(|_| String::new(), |json| text::json(&json).into_owned()),
             News::Dropped(_, before) => format!("{{\"droppedBefore\":{before}}}"),
             News::BeganAnew => "{\"beganAnew\":true}".to_owned(),
         };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_control::AllowedHost;
+use bulkhead_events::LogConfig;
 use bulkhead_model::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, http::HttpRule,
 };
@@ -95,6 +96,9 @@ pub type MebibytesOrNone = Whole<0, { 1024 * 1024 }>;
 
 /// A size of up to a gibibyte.
 pub type Kibibytes = Whole<1, { 1024 * 1024 }>;
+
+/// The longest line of the log, up to a mebibyte.
+pub type LineKibibytes = Whole<{ LogConfig::MIN_LINE_BYTES as u64 / 1024 }, 1024>;
 
 /// CPU time of a compiler, which the kernel counts in seconds. At most a day.
 pub type CompileMillis = Whole<1000, { 24 * 3600 * 1000 }>;
@@ -222,12 +226,17 @@ pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
     pub buffer_mb: Mebibytes,
+    pub max_line_kb: LineKibibytes,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        let buffer_mb = Whole(8);
-        Self { format: LogFormat::Auto, level: LogLevel::Info, buffer_mb }
+        Self {
+            format: LogFormat::Auto,
+            level: LogLevel::Info,
+            buffer_mb: Whole(8),
+            max_line_kb: Whole(LogConfig::MAX_LINE_BYTES as u64 / 1024),
+        }
     }
 }
 

@@ -180,6 +180,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             format: Format::Json,
             level: level(file.log.level),
             buffer_bytes: usize::try_from(file.log.buffer_mb.mebibytes()).unwrap_or(usize::MAX / 4),
+            max_line_bytes: file.log.max_line_kb.as_usize() * 1024,
         },
         runtime: RuntimeConfig {
             components: components.values().cloned().collect(),

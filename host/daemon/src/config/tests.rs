@@ -147,6 +147,8 @@ fn a_wrong_type_or_value_is_refused_with_its_line() {
         ("[limits]\nagent_memory_soft_percent = 0", "0 is not between 1 and 100"),
         ("[roles.a]\ncomponent = \"x\"\nmemory_soft_percent = 101", "line 3"),
         ("[log]\nlevel = \"loud\"", "`debug`"),
+        ("[log]\nmax_line_kb = 3", "at least 4 and at most 1024"),
+        ("[log]\nmax_line_kb = 1025", "at least 4 and at most 1024"),
         ("[roles.a]\ncomponent = \"x\"\nhttp_allow = [\"http://x\"]", "host:port"),
         ("[[agents]]\nid = \"a/b\"\nrole = \"x\"", "line 2"),
         ("[server", "line 1"),

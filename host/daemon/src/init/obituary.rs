@@ -39,7 +39,7 @@ pub fn tell(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
     let lived = own.and_then(|own| own.uptime).unwrap_or_default();
     let context = RunContext::past(end.run_id.clone(), settings.town_id.clone(), lived);
     let Some(event) = before.into_event() else { return };
-    let line = settings.format().line(&event, &context, seq);
+    let line = settings.format().lines(&event, &context, seq, settings.log.max_line_bytes);
     let half_line = own.is_some_and(|own| own.in_line);
     voice.tell(if half_line { format!("\n{line}") } else { line });
 }

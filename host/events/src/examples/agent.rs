@@ -105,9 +105,9 @@ fn turns() -> [Event; 5] {
 }
 
 fn log(level: Level) -> Event {
-    let fields = [("branch".to_owned(), "polecat/toast".to_owned())].into();
+    let fields = [("guest.branch".to_owned(), "polecat/toast".to_owned())].into();
     let message = "pushed the branch".into();
-    Event::AgentLog { agent: agent(), level, stream: "log", message, fields, dropped: 0 }
+    Event::AgentLog { agent: agent(), level, stream: "log", dropped: 0, message, fields }
 }
 
 fn ends() -> [Event; 4] {

@@ -42,6 +42,7 @@ impl Event {
         match self {
             Self::PreviousRun { level, .. }
             | Self::HostLog { level, .. }
+            | Self::LinePart { level, .. }
             | Self::AgentLog { level, .. } => *level,
             Self::AgentMessage { .. } => Level::Debug,
             Self::AgentTurn { error, .. } => {

@@ -39,6 +39,7 @@ names! {
         TownCallGivenUp => "town.call_given_up",
         TownCallSwitchedOff => "town.call_switched_off",
         HostLog => "container.log",
+        LinePart => "container.line_part",
         AgentStart => "agent.start",
         AgentStartJoined => "agent.start_joined",
         AgentStartSuperseded => "agent.start_superseded",
