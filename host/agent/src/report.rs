@@ -29,6 +29,9 @@ const LAST_EVENTS: usize = 20;
 /// Samples of its memory that a crash record has.
 const LAST_SAMPLES: usize = 10;
 
+/// In place of what an agent says of a turn that failed, when it says more than its rate of log lines.
+const NOT_AFFORDED: &str = "left out: the agent's rate of log lines is used up";
+
 /// Reply text that an `agent.turn` event shows.
 const EVENT_REPLY_BYTES: usize = 16 * 1024;
 
@@ -137,9 +140,14 @@ impl Reporter {
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
         self.shared.start.ring.push_value("agent.turn", &event);
-        let agent = self.shared.tag();
-        let message_id = message_id.to_owned();
+        let (agent, message_id) = (self.shared.tag(), message_id.to_owned());
+        let error = error.map(|text| self.affordable(text));
         self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
+    }
+
+    /// A text of the agent in a line of the host's: as fast as turns can fail, it is bounded like the agent's own lines.
+    fn affordable(&self, text: String) -> String {
+        if self.shared.birth.logs.affords(&text) { text } else { NOT_AFFORDED.to_owned() }
     }
 
     /// Tells the end of an incarnation that did not come back when it was killed. Yields it, and its crash record.

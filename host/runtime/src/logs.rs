@@ -1,8 +1,8 @@
 //! Lines of one incarnation: its log calls, its stdout and its stderr.
 //!
-//! A line gets through while the agent has tokens; the rest is dropped and counted, and the next line
-//! that gets through says how many. The last lines are kept in any case: a crash record shows them, and
-//! a panic message is found in them.
+//! A line gets through while the agent has tokens, one for each KiB begun that it takes in the log; the rest is dropped
+//! and counted, and the next line that gets through says how many. The last lines are kept in any case: a crash record
+//! shows them, and a panic message is found in them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use bulkhead_model::Level;
 
 use crate::port::Port;
 
-/// Longest line, in bytes. Longer ones are cut.
+/// Longest line, in bytes. A longer one of the guest's log is cut; of one that is printed, the rest is another line.
 pub(crate) const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Lines kept for the crash record.
@@ -21,6 +21,9 @@ const TAIL_LINES: usize = 20;
 
 /// Lines kept from a panic message on.
 const PANIC_LINES: usize = 64;
+
+/// What one token pays for, as JSON writes it: a text of control characters takes six times its own size.
+const TOKEN_BYTES: usize = 1024;
 
 /// Seconds' worth of lines that may come at once.
 const BURST_SECONDS: u32 = 10;
@@ -54,7 +57,8 @@ impl Logs {
         Self { port, budget, inner: Mutex::default() }
     }
 
-    /// How much an agent may say that has this many lines a second, with a burst of ten times as many.
+    /// How much an agent may say that has this many lines a second, with a burst of ten times as many. A line of more
+    /// than a KiB counts as one for each KiB begun.
     pub fn budget(lines_per_second: u32) -> Budget {
         let burst = lines_per_second.saturating_mul(BURST_SECONDS);
         Budget::new(burst, lines_per_second, Instant::now())
@@ -69,14 +73,21 @@ impl Logs {
         fields: BTreeMap<String, String>,
     ) {
         let text = cut(text);
+        let cost = cost(text, &fields);
         let mut inner = self.lock();
         inner.keep(stream, text);
-        let Ok(dropped) = self.take_token() else {
+        let Ok(dropped) = self.take_tokens(cost) else {
             inner.lost += 1;
             return;
         };
         drop(inner);
         self.port.log_line(level, stream, text.to_owned(), fields, dropped);
+    }
+
+    /// Whether there is room for a text of the guest in a line of the host's, which is written in any case.
+    pub fn affords(&self, text: &str) -> bool {
+        let cost = cost(text, &BTreeMap::new());
+        self.lock_budget().spend(cost, Instant::now())
     }
 
     /// The last lines, oldest first.
@@ -107,9 +118,12 @@ impl Logs {
         (inner.tail, inner.words) = (VecDeque::new(), LastWords::default());
     }
 
-    fn take_token(&self) -> Result<u64, Duration> {
-        let mut budget = self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        budget.take(Instant::now())
+    fn take_tokens(&self, cost: u32) -> Result<u64, Duration> {
+        self.lock_budget().take_cost(cost, Instant::now())
+    }
+
+    fn lock_budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -150,6 +164,13 @@ impl LastWords {
 fn failed_allocation(line: &str) -> Option<u64> {
     let bytes = line.strip_prefix("memory allocation of ")?.strip_suffix(" bytes failed")?;
     bytes.parse().ok()
+}
+
+/// The tokens of a line. A rate of bytes, or whoever has few long lines could fill a disk within the rate of lines.
+fn cost(text: &str, fields: &BTreeMap<String, String>) -> u32 {
+    let size = bulkhead_printable::json_bytes;
+    let fields = fields.iter().map(|(key, value)| size(key) + size(value)).sum::<usize>();
+    u32::try_from((size(text) + fields).div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX)
 }
 
 fn cut(text: &str) -> &str {
@@ -223,6 +244,22 @@ pub(crate) mod tests {
         assert_eq!(through + logs.lost(), 1000);
         assert_eq!(logs.tail().last().map(String::as_str), Some("999"));
         assert_eq!(logs.tail().len(), TAIL_LINES);
+    }
+
+    #[test]
+    fn what_gets_through_is_counted_in_bytes_as_they_are_written() {
+        let port = Arc::new(FakePort::default());
+        let logs =
+            Logs::new(Arc::clone(&port) as Arc<dyn Port>, Arc::new(Mutex::new(Logs::budget(50))));
+        let fields: BTreeMap<_, _> =
+            (0..32).map(|n| (format!("guest.{n}"), "\u{1}".repeat(1024))).collect();
+        for _ in 0..1000 {
+            logs.line(Level::Info, "log", &"\u{1}".repeat(MAX_LINE_BYTES), fields.clone());
+        }
+        let (through, bytes) = (port.lines.lock().unwrap().len(), 6 * (MAX_LINE_BYTES + 32 * 1024));
+        let burst = 50 * BURST_SECONDS as usize * TOKEN_BYTES;
+        assert!(through >= 1 && through * bytes <= burst + bytes, "{through} lines of {bytes}");
+        assert_eq!(through as u64 + logs.lost(), 1000);
     }
 
     #[test]

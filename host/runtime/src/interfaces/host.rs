@@ -86,8 +86,9 @@ impl Host for State {
         message: String,
         fields: Vec<(String, String)>,
     ) -> Result<()> {
+        // No name of a guest's is one that the host uses.
         let cut_field = |(key, value): &(String, String)| {
-            (cut(key, MAX_TOOL_BYTES), cut(value, MAX_LOG_FIELD_BYTES))
+            (format!("guest.{}", cut(key, MAX_TOOL_BYTES)), cut(value, MAX_LOG_FIELD_BYTES))
         };
         let fields: BTreeMap<_, _> = fields.iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
         self.logs.line(level.into(), "log", &message, fields);
