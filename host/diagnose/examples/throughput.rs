@@ -62,37 +62,33 @@ fn line(number: u64, random: &mut Rng) -> String {
     );
     let agent = format!("agent-{}", random.u8(..40));
     let (id, uptime) = (run, seq * 1000 / 400);
-    let tail = format!(
-        "\"schema\":1,\"townId\":\"riverside\",\"runId\":\"019bc0f4-2a40-7c11-9d7e-{id:012}\",\"uptimeMs\":{uptime},\"seq\":{seq}}}\n"
-    );
     let head = |level: &str, event: &str| {
-        format!("{{\"ts\":\"{time}\",\"level\":\"{level}\",\"event\":\"{event}\",")
+        format!(
+            "{{\"ts\":\"{time}\",\"level\":\"{level}\",\"event\":\"{event}\",\"schema\":1,\"townId\":\"riverside\",\"runId\":\"019bc0f4-2a40-7c11-9d7e-{id:012}\",\"uptimeMs\":{uptime},\"seq\":{seq},"
+        )
     };
     match (seq, random.u8(..100)) {
-        (0, _) => head("info", "container.cold_start") + "\"version\":\"0.1.0\",\"pid\":7," + &tail,
+        (0, _) => head("info", "container.cold_start") + "\"version\":\"0.1.0\",\"pid\":7}\n",
         (_, 0) => {
             let rss = 200 + seq * 600 / RUN_LINES;
             head("info", "container.memory_usage")
-                + &format!("\"rssMB\":{rss},\"limitMB\":1024,")
-                + &tail
+                + &format!("\"rssMB\":{rss},\"limitMB\":1024}}\n")
         }
         (_, 1..40) => {
             head("info", "agent.log")
                 + &format!(
-                    "\"agentId\":\"{agent}\",\"role\":\"polecat\",\"incarnation\":3,\"stream\":\"log\",\"message\":\"looked at rig docs, {} files, nothing to do\",",
+                    "\"agentId\":\"{agent}\",\"role\":\"polecat\",\"incarnation\":3,\"stream\":\"log\",\"message\":\"looked at rig docs, {} files, nothing to do\"}}\n",
                     random.u16(..)
                 )
-                + &tail
         }
         (_, 40..70) => {
             head("debug", "agent.turn")
                 + &format!(
-                    "\"agentId\":\"{agent}\",\"role\":\"polecat\",\"incarnation\":3,\"messageId\":\"019bc0f4-5c02-7e90-b1a4-{:012}\",\"outcome\":\"idle\",\"cpuUs\":{},\"wallUs\":{},",
+                    "\"agentId\":\"{agent}\",\"role\":\"polecat\",\"incarnation\":3,\"messageId\":\"019bc0f4-5c02-7e90-b1a4-{:012}\",\"outcome\":\"idle\",\"cpuUs\":{},\"wallUs\":{}}}\n",
                     number,
                     random.u16(..),
                     random.u16(..)
                 )
-                + &tail
         }
         (_, 70..90) => format!(
             "{{\"level\":\"info\",\"msg\":\"agent.startup_phase\",\"agentId\":\"{agent}\",\"phase\":\"sdk_ready\",\"elapsedMs\":{},\"phaseMs\":12,\"prewarmed\":false,\"ts\":\"{time}\"}}\n",

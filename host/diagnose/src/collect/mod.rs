@@ -2,14 +2,16 @@
 
 pub mod cells;
 pub mod names;
+mod parts;
 pub mod seqs;
 
 use std::collections::HashMap;
 
-use crate::read::line::Finding;
+use crate::read::line::{self, Finding, Line, Part};
 use crate::read::scan::{AlivePart, Counts, RunPart, Scanned};
 use cells::{Cell, Cells, Place, Point, SpecId};
 use names::{Name, Names};
+use parts::Parts;
 use seqs::Seqs;
 
 const MAX_TOWNS: usize = 2_000;
@@ -65,6 +67,7 @@ pub struct Collected {
     /// Of each input: lines in which a town or a time was found.
     pub known: Vec<u64>,
     seqs: Seqs,
+    parts: Parts,
     /// Of the input at hand.
     lines: u64,
     last_ts: Option<i64>,
@@ -111,6 +114,9 @@ impl Collected {
                 self.cells.dropped += 1;
             }
         }
+        for part in scanned.parts {
+            self.part(input, part);
+        }
         self.lines += scanned.counts.lines;
         self.last_ts = scanned.last_ts.or(self.last_ts);
         self.counts.add(&scanned.counts);
@@ -154,6 +160,18 @@ impl Collected {
         let mut cell = Cell::new(Point { ts: part.last_ts, input, line }, 0);
         cell.first.ts = part.first_ts;
         self.cells.add((place, None), (None, None, false), cell, false);
+    }
+
+    /// Its first part was a finding too, when it was there, and has the number of the whole: one of them counts.
+    fn part(&mut self, input: u16, part: Part) {
+        let at = part.line + self.lines;
+        let Some(record) = self.parts.take(part) else { return };
+        line::read(record.text.as_bytes(), &mut |line| {
+            if let Line::Found(mut finding) = line {
+                (finding.line, finding.stamp.seq) = (at, Some(record.seq));
+                self.finding(input, *finding);
+            }
+        });
     }
 
     fn finding(&mut self, input: u16, finding: Finding) {

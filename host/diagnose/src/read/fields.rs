@@ -5,7 +5,7 @@ use std::fmt;
 
 use memchr::memmem;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Fields that are looked at; a line has no more than some thirty.
@@ -18,6 +18,19 @@ pub enum Fields<'a> {
     /// The line is no JSON, because it ends early or something is in the middle of it: what is there is looked
     /// for by name.
     Cut(&'a str),
+    /// The line begins with an object and goes on behind it with a field: it is the end of another line, and the object
+    /// is a value in that, which anybody may have chosen.
+    Tail,
+}
+
+/// What a field holds.
+pub enum Inner<'a> {
+    /// A text.
+    Text(Cow<'a, str>),
+    /// An object, as it is written.
+    Object(&'a str),
+    /// The items of a list.
+    List(Vec<&'a RawValue>),
 }
 
 #[derive(Deserialize)]
@@ -54,7 +67,17 @@ impl<'a> Fields<'a> {
     pub fn read(text: &'a str) -> Self {
         match serde_json::from_str::<Object<'a>>(text) {
             Ok(Object(fields)) => Self::Whole(fields),
+            Err(_) if is_tail(text) => Self::Tail,
             Err(_) => Self::Cut(text),
+        }
+    }
+
+    /// The value of a field that may hold a line or a record.
+    pub fn inner(&self, name: &str) -> Option<Inner<'a>> {
+        match self {
+            Self::Whole(fields) => Inner::read(find(fields, name)?.get()),
+            Self::Cut(text) => scavenge(text, name).map(Inner::Text),
+            Self::Tail => None,
         }
     }
 
@@ -66,6 +89,7 @@ impl<'a> Fields<'a> {
             (Self::Whole(fields), Some((outer, inner))) => {
                 Fields::read(find(fields, outer)?.get()).get(inner)
             }
+            (Self::Tail, _) => None,
             (Self::Cut(text), None) => scavenge(text, path),
             (Self::Cut(text), Some((outer, inner))) => {
                 let at = memmem::find(text.as_bytes(), format!("\"{outer}\":{{").as_bytes())?;
@@ -83,6 +107,24 @@ impl<'a> Fields<'a> {
     pub fn is_whole(&self) -> bool {
         matches!(self, Self::Whole(_))
     }
+}
+
+impl<'a> Inner<'a> {
+    /// A value, as it is written. Numbers and the like hold nothing.
+    pub fn read(raw: &'a str) -> Option<Self> {
+        match raw.as_bytes().first()? {
+            b'"' => plain(raw).map(Self::Text),
+            b'{' => Some(Self::Object(raw)),
+            b'[' => serde_json::from_str(raw).ok().map(Self::List),
+            _ => None,
+        }
+    }
+}
+
+fn is_tail(text: &str) -> bool {
+    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let is_whole = matches!(objects.next(), Some(Ok(_)));
+    is_whole && text[objects.byte_offset()..].starts_with(",\"")
 }
 
 fn find<'a>(fields: &[(Cow<'a, str>, &'a RawValue)], name: &str) -> Option<&'a RawValue> {
@@ -132,6 +174,16 @@ mod tests {
         assert_eq!(fields.get("o.d"), None);
         assert_eq!(fields.get("x").as_deref(), Some("true"));
         assert_eq!(fields.get("y"), None);
+    }
+
+    #[test]
+    fn the_end_of_another_line_says_nothing() {
+        let tail = r#"{"event":"container.stop_intent"},"schema":1,"seq":5}"#;
+        let fields = Fields::read(tail);
+        assert!(matches!(fields, Fields::Tail) && !fields.is_whole());
+        assert_eq!(fields.get("event"), None);
+        let glued = r#"{"event":"container.stop_intent"}{"event":"x"}"#;
+        assert!(matches!(Fields::read(glued), Fields::Cut(_)), "a line break is missing");
     }
 
     #[test]

@@ -1,14 +1,43 @@
 //! One line: ours, the original container's, or plain text, with or without a wrapper of a log pipeline.
+//!
+//! A pipeline puts the line into a field of its own record, or reads it and puts its fields there. So records are looked
+//! for in records, up to some levels down, and whoever is asked first is the outermost one that is a record of a
+//! container: what such a record holds was chosen by guests and others, and none of it is looked into.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
+use serde_json::value::RawValue;
 
-use super::fields::Fields;
-use super::quick;
+use super::fields::{Fields, Inner};
 use super::stamp;
 use super::tables::tables;
+use super::{join, pretty, quick};
 use crate::rules::{Sign, SignSpec, Source};
+
+/// A part of a record of ours that is longer than a line may be.
+pub(super) const LINE_PART: &[u8] = b"container.line_part";
+
+/// How many levels below a line a record is looked for. `logs[].message[]` are two.
+const MAX_DEPTH: u32 = 3;
+
+/// Where pipelines put a line, a record, or several of them.
+const INNER: [&str; 10] = [
+    "message",
+    "log",
+    "msg",
+    "line",
+    "textPayload",
+    "jsonPayload",
+    "body",
+    "MESSAGE",
+    "data",
+    "logs",
+];
+
+/// Where pipelines and records put their time.
+const TIMES: [&str; 7] =
+    ["ts", "timestamp", "time", "@timestamp", "_time", "eventTimestamp", "__REALTIME_TIMESTAMP"];
 
 /// What a text of a line may come to in a report, in bytes.
 const DETAIL_BYTES: usize = 160;
@@ -58,14 +87,34 @@ pub struct Finding {
     pub hash: u64,
 }
 
-/// What a line is.
+/// A part of a record of ours, from the second on.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub stamp: Stamp,
+    /// From 1, in its chunk.
+    pub line: u64,
+    pub part: u32,
+    pub parts: u32,
+    pub text: Box<str>,
+}
+
+/// What a line shows.
 pub enum Line {
-    /// Nothing on it, or nothing that can be read.
-    Nothing,
-    /// It shows only that somebody lived.
+    /// Only that somebody lived.
     Alive(Stamp),
-    /// It shows a sign.
+    /// A sign.
     Found(Box<Finding>),
+    /// A piece of a record that may show one.
+    Part(Box<Part>),
+}
+
+/// What came of looking into something.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// It was a record of a container, or showed a sign.
+    spoke: bool,
+    /// It was there to its end.
+    whole: bool,
 }
 
 /// Kind of a line, for the counts.
@@ -77,32 +126,49 @@ pub enum Form {
     Binary,
 }
 
-/// Reads a line without its end.
-pub fn read(line: &[u8]) -> (Line, Form) {
+/// Reads a line without its end, and gives each thing that it shows.
+pub fn read(line: &[u8], each: &mut dyn FnMut(Line)) -> Form {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if let Some(alive) = quick::alive(line) {
-        return (Line::Alive(alive), Form::Json);
+    let content = join::cri(line).map_or(line, |piece| piece.text);
+    if let Some(alive) = quick::alive(content) {
+        each(Line::Alive(alive));
+        return Form::Json;
     }
-    let brace = memchr::memchr(b'{', &line[..line.len().min(PREFIX_BYTES)]);
-    // An array or an object inside of a text is not a JSON line.
-    let json = brace.filter(|at| line[*at..].starts_with(b"{\""));
-    match json {
-        Some(at) => {
-            let Ok(text) = utf8(&line[at..]) else { return (Line::Nothing, Form::Binary) };
-            let prefix = prefix_time(&line[..at]);
-            let (read, whole) = object(&text, prefix, 0);
-            (with_hash(read, line), if whole { Form::Json } else { Form::Cut })
+    let mut hash = None;
+    let mut each = |mut shown: Line| {
+        if let Line::Found(finding) = &mut shown {
+            let hash: &mut u64 = hash.get_or_insert_with(|| hash_of(line));
+            finding.hash = *hash;
+            // What else the line shows is something else.
+            *hash = hash.wrapping_add(1);
         }
-        None => {
-            if is_binary(line) {
-                return (Line::Nothing, Form::Binary);
-            }
-            (
-                with_hash(plain(line, Stamp { ts: prefix_time(line), ..Stamp::default() }), line),
-                Form::Text,
-            )
+        each(shown);
+    };
+    let head = line.len() - content.len();
+    let brace = if pretty::is_ours(content) { None } else { brace(content) };
+    let Some(at) = brace else {
+        if is_binary(content) {
+            return Form::Binary;
         }
-    }
+        let stamp = Stamp { ts: prefix_time(line), ..Stamp::default() };
+        plain(content, stamp).into_iter().for_each(each);
+        return Form::Text;
+    };
+    let Ok(text) = utf8(&content[at..]) else { return Form::Binary };
+    let outer = Stamp { ts: prefix_time(&line[..head + at]), ..Stamp::default() };
+    let seen = object(&text, &outer, 0, &mut each);
+    if seen.whole { Form::Json } else { Form::Cut }
+}
+
+/// Where the object begins that a line holds, when it holds one. An array or an object inside of a text is none, nor is
+/// the value of a field: that line is the end of another one.
+fn brace(line: &[u8]) -> Option<usize> {
+    let brace = memchr::memchr(b'{', &line[..line.len().min(PREFIX_BYTES)])?;
+    let is_value = || {
+        let key = line[..brace].trim_ascii_end().strip_suffix(b":");
+        key.is_some_and(|key| key.trim_ascii_end().ends_with(b"\""))
+    };
+    (line[brace..].starts_with(b"{\"") && !is_value()).then_some(brace)
 }
 
 fn short(text: &str, bytes: usize) -> Box<str> {
@@ -144,64 +210,132 @@ fn prefix_time(prefix: &[u8]) -> Option<i64> {
     None
 }
 
-/// Reads an object, and whether all of it was there.
-fn object(text: &str, outer: Option<i64>, depth: u32) -> (Line, bool) {
-    let fields = Fields::read(text.trim_end());
-    let whole = fields.is_whole();
-    let stamp = stamp_of(&fields, outer);
-    let event = fields.get("event").filter(|name| name.contains('.'));
-    let message = if event.is_some() { None } else { fields.get("msg") };
-    let name = event.as_deref().or(message.as_deref()).unwrap_or_default();
-    if let Some(specs) = tables().of_event(name.as_bytes()) {
-        let holds = |spec: &&SignSpec| match spec.source {
-            Source::Event { with, without, at_least, .. } => {
-                let number = |path| fields.get(path).and_then(|text| text.parse::<u64>().ok());
-                let is = |(path, value): &(&str, &str)| fields.get(path).as_deref() == Some(*value);
-                with.iter().all(is)
-                    && !without.iter().any(is)
-                    && at_least.iter().all(|(path, least)| number(path) >= Some(*least))
-            }
-            Source::Text { .. } => false,
-        };
-        let specs: Vec<_> = specs.iter().copied().filter(holds).collect();
-        let line = if specs.is_empty() {
-            Line::Alive(stamp)
-        } else {
-            Line::Found(Box::new(finding(&fields, stamp, specs)))
-        };
-        return (line, whole);
+/// Reads an object: a record of a container, or what a pipeline put around one.
+fn object(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> Seen {
+    // As an item of a list that has one on each line.
+    let text = text.trim_end().trim_end_matches(',');
+    let fields = Fields::read(text);
+    if matches!(fields, Fields::Tail) {
+        return Seen { spoke: true, whole: false };
     }
-    // What an agent says in a line of ours is no sign of anything.
-    if event.is_some() {
-        return (Line::Alive(stamp), whole);
+    let (stamp, whole) = (stamp_of(&fields, outer), fields.is_whole());
+    if let Some(name) = record_name(&fields) {
+        each(record(&fields, stamp, name.as_bytes()));
+        return Seen { spoke: true, whole };
     }
-    let inner = ["message", "log", "msg", "line", "textPayload", "body"]
-        .into_iter()
-        .find_map(|key| fields.get(key));
+    let mut seen = Seen { spoke: false, whole };
+    if depth < MAX_DEPTH {
+        INNER.iter().filter_map(|key| fields.inner(key)).for_each(|inner| {
+            let found = nested(inner, &stamp, depth + 1, each);
+            seen.spoke |= found.spoke;
+            seen.whole &= found.whole;
+        });
+    }
+    // Only the line as a whole is a text as well.
+    if depth == 0 && !seen.spoke {
+        plain(text.as_bytes(), stamp).into_iter().for_each(each);
+    }
+    seen
+}
+
+/// Reads what a pipeline put into a field.
+fn nested(inner: Inner<'_>, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> Seen {
+    let nothing = Seen { spoke: false, whole: true };
     match inner {
-        Some(inner) if inner.starts_with("{\"") && depth == 0 => {
-            let (line, inner_whole) = object(&inner, stamp.ts, depth + 1);
-            (in_town(line, stamp.town), whole && inner_whole)
-        }
-        Some(inner) if tables().may_show(inner.as_bytes()) => {
-            (plain(inner.as_bytes(), stamp), whole)
-        }
-        _ => (plain(text.as_bytes(), stamp), whole),
+        Inner::Object(text) => object(text, outer, depth, each),
+        Inner::Text(text) => text_in(&text, outer, depth, each),
+        Inner::List(items) if is_bytes(&items) => text_in(&text_of(&items), outer, depth, each),
+        Inner::List(items) if depth <= MAX_DEPTH => items.iter().fold(nothing, |all, item| {
+            let Some(inner) = Inner::read(item.get()) else { return all };
+            let seen = nested(inner, outer, depth + 1, each);
+            Seen { spoke: all.spoke | seen.spoke, whole: all.whole & seen.whole }
+        }),
+        Inner::List(_) => nothing,
     }
 }
 
-fn in_town(mut line: Line, town: Option<Box<str>>) -> Line {
-    let stamp = match &mut line {
-        Line::Found(finding) => &mut finding.stamp,
-        Line::Alive(stamp) => stamp,
-        Line::Nothing => return line,
-    };
-    stamp.town = stamp.town.take().or(town);
-    line
+/// Reads a text that a pipeline passes on: a line.
+fn text_in(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> Seen {
+    let text = text.trim_matches(['\0', '\n', '\r']);
+    if pretty::is_ours(text.as_bytes()) {
+        return Seen { spoke: true, whole: true };
+    }
+    let outer = Stamp { ts: outer.ts.or_else(|| prefix_time(text.as_bytes())), ..outer.clone() };
+    let content = join::cri(text.as_bytes()).map_or(text, |piece| &text[piece.head.len()..]);
+    if let Some(at) = brace(content.as_bytes()) {
+        return object(&content[at..], &outer, depth, each);
+    }
+    let spoke = tables().may_show(text.as_bytes());
+    if spoke {
+        plain(text.as_bytes(), outer).into_iter().for_each(each);
+    }
+    Seen { spoke, whole: true }
 }
 
-fn stamp_of(fields: &Fields<'_>, outer: Option<i64>) -> Stamp {
-    let ts = ["ts", "timestamp", "time", "@timestamp"].into_iter().find_map(|key| {
+/// journald writes a text with unprintable characters as a list of its bytes.
+fn is_bytes(items: &[&RawValue]) -> bool {
+    items.first().is_some_and(|item| item.get().parse::<u8>().is_ok())
+}
+
+fn text_of(bytes: &[&RawValue]) -> String {
+    let bytes: Vec<u8> = bytes.iter().map_while(|item| item.get().parse().ok()).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The event, when it is a record of a container: ours say it in `event`, the original container's in `msg`.
+fn record_name<'a>(fields: &Fields<'a>) -> Option<Cow<'a, str>> {
+    ["event", "msg"]
+        .into_iter()
+        .find_map(|key| fields.get(key).filter(|name| is_name(name.as_bytes())))
+}
+
+fn is_name(name: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    name.contains(&b'.') && name.iter().all(fits)
+}
+
+/// Reads a record of a container.
+fn record(fields: &Fields<'_>, stamp: Stamp, name: &[u8]) -> Line {
+    if let Some(part) = part(fields, &stamp, name) {
+        return Line::Part(Box::new(part));
+    }
+    let holds = |spec: &&SignSpec| match spec.source {
+        Source::Event { with, without, at_least, .. } => {
+            let number = |path| fields.get(path).and_then(|text| text.parse::<u64>().ok());
+            let is = |(path, value): &(&str, &str)| fields.get(path).as_deref() == Some(*value);
+            with.iter().all(is)
+                && !without.iter().any(is)
+                && at_least.iter().all(|(path, least)| number(path) >= Some(*least))
+        }
+        Source::Text { .. } => false,
+    };
+    let specs = tables().of_event(name).unwrap_or_default();
+    let specs: Vec<_> = specs.iter().copied().filter(holds).collect();
+    // What an agent says in a line of ours is no sign of anything.
+    if specs.is_empty() {
+        return Line::Alive(stamp);
+    }
+    Line::Found(Box::new(finding(fields, stamp, specs)))
+}
+
+fn part(fields: &Fields<'_>, stamp: &Stamp, name: &[u8]) -> Option<Part> {
+    if name != LINE_PART || !fields.is_whole() {
+        return None;
+    }
+    let number = |key| fields.get(key)?.parse().ok();
+    let text = fields.get("text")?.into();
+    Some(Part {
+        stamp: stamp.clone(),
+        line: 0,
+        part: number("part")?,
+        parts: number("parts")?,
+        text,
+    })
+}
+
+/// A record says itself when it was, of whom and of which run, or its pipeline says the first two.
+fn stamp_of(fields: &Fields<'_>, outer: &Stamp) -> Stamp {
+    let ts = TIMES.into_iter().find_map(|key| {
         let text = fields.get(key)?;
         let read = stamp::parse(text.as_bytes()).map(|(ts, _)| ts);
         read.or_else(|| stamp::from_number(text.parse().ok()?))
@@ -209,8 +343,8 @@ fn stamp_of(fields: &Fields<'_>, outer: Option<i64>) -> Stamp {
     let name = |key| fields.get(key).map(|text| short(&text, NAME_BYTES));
     let uptime = fields.number("uptimeMs").or_else(|| fields.number("uptime"));
     Stamp {
-        ts: ts.or(outer),
-        town: name("townId"),
+        ts: ts.or(outer.ts),
+        town: name("townId").or_else(|| outer.town.clone()),
         run: name("runId"),
         seq: fields.get("seq").and_then(|text| text.parse().ok()),
         uptime_ms: uptime.filter(|ms| (0.0..1e12).contains(ms)).map(|ms| ms as i64),
@@ -258,19 +392,22 @@ fn detail(fields: &Fields<'_>) -> Box<str> {
     short(&text, DETAIL_BYTES)
 }
 
-fn plain(line: &[u8], stamp: Stamp) -> Line {
-    let specs = tables().of_text(line);
+/// Reads a text. Without a sign and a time of its own it shows nothing.
+fn plain(line: &[u8], stamp: Stamp) -> Option<Line> {
+    let mut specs = tables().of_text(line);
     let own_time = stamp.ts.is_some();
+    if !specs.is_empty() && (pretty::is_ours(line) || names_event(line)) {
+        specs.clear();
+    }
     if specs.is_empty() {
-        // Anything may stand in a text; without a time of its own it says nothing.
-        return if own_time { Line::Alive(stamp) } else { Line::Nothing };
+        return own_time.then_some(Line::Alive(stamp));
     }
     let text = String::from_utf8_lossy(line);
     let agent = specs.iter().find_map(|spec| match spec.source {
         Source::Text { agent_after, .. } => agent_after.iter().find_map(|mark| word(&text, mark)),
         Source::Event { .. } => None,
     });
-    Line::Found(Box::new(Finding {
+    Some(Line::Found(Box::new(Finding {
         own_time,
         stamp,
         line: 0,
@@ -282,7 +419,20 @@ fn plain(line: &[u8], stamp: Stamp) -> Line {
         count: 1,
         specs,
         hash: 0,
-    }))
+    })))
+}
+
+/// Whether somewhere in a text there is a record of ours, in a place that nobody looks into, or a piece of one: who
+/// speaks in it cannot be told.
+fn names_event(text: &[u8]) -> bool {
+    memmem::find_iter(text, b"event").any(|at| {
+        let rest = text[at + b"event".len()..].iter().copied();
+        let mut rest = rest.skip_while(|byte| b"\\\": ".contains(byte)).peekable();
+        let is_quoted = text.get(at + b"event".len()).is_some_and(|byte| b"\\\"".contains(byte));
+        let name: Vec<u8> =
+            rest.by_ref().take(64).take_while(|byte| !b"\\\"".contains(byte)).collect();
+        is_quoted && is_name(&name)
+    })
 }
 
 /// The word behind a mark.
@@ -292,58 +442,12 @@ fn word(text: &str, mark: &str) -> Option<Box<str>> {
     (!word.is_empty()).then(|| short(word, NAME_BYTES))
 }
 
-fn with_hash(mut line: Line, bytes: &[u8]) -> Line {
-    if let Line::Found(finding) = &mut line {
-        // FNV-1a: only to tell whether two lines of one second are the same one.
-        finding.hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    }
-    line
+/// FNV-1a: only to tell whether two lines of one second are the same one.
+fn hash_of(line: &[u8]) -> u64 {
+    line.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The quick way takes these, and must come to what reading them comes to.
-    #[test]
-    fn the_quick_way_sees_what_reading_sees() {
-        for line in [
-            r#"{"ts":"2026-01-15T09:30:00.123Z","level":"info","event":"agent.log","agentId":"a","message":"say \"townId\":\"no\", {\"runId\":\"no\"}","schema":1,"townId":"t","runId":"r","uptimeMs":412345,"seq":18}"#,
-            r#"{"ts":"2026-01-15T09:30:00.123Z","level":"debug","event":"agent.turn","cpuUs":3,"schema":1,"townId":null,"runId":"r","uptimeMs":0,"seq":0}"#,
-            r#"{"level":"info","msg":"agent.startup_phase","agentId":"a","phase":"sdk_ready","ts":"2026-01-15T09:30:00.123Z"}"#,
-            r#"{"level":"warn","msg":"agent.stream_error","error":"\"townId\":\"no\"","townId":"t","ts":"2026-01-15T09:30:00.123Z"}"#,
-        ] {
-            let quick = quick::alive(line.as_bytes()).expect("it is one for the quick way");
-            let (Line::Alive(slow), true) = object(line, None, 0) else { panic!("{line}") };
-            assert_eq!(quick, slow, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_quick_way_leaves_what_matters_or_is_cut() {
-        let line = r#"{"ts":"2026-01-15T09:30:00.123Z","level":"info","event":"agent.turn","schema":1,"townId":null,"runId":"r","uptimeMs":0,"seq":0}"#;
-        for end in 0..line.len() {
-            assert_eq!(quick::alive(&line.as_bytes()[..end]), None);
-        }
-        let crash = line.replace("agent.turn", "agent.crash");
-        assert_eq!(quick::alive(crash.as_bytes()), None);
-    }
-
-    #[test]
-    fn a_wrapper_of_a_pipeline_is_taken_off() {
-        let inner = r#"{"level":"error","msg":"container.uncaught_exception","message":"m","townId":"t","ts":"2026-01-15T09:30:00.123Z"}"#;
-        let quoted = serde_json::to_string(inner).expect("a text is JSON");
-        for line in [
-            format!("2026-01-15T09:30:05Z stdout F {inner}"),
-            format!("{{\"log\":{quoted},\"stream\":\"stdout\",\"time\":\"2026-01-15T09:30:05Z\"}}"),
-            format!("{{\"timestamp\":1768469405000,\"message\":{quoted}}}"),
-        ] {
-            let (Line::Found(found), Form::Json) = read(line.as_bytes()) else { panic!("{line}") };
-            assert_eq!(found.specs[0].sign, Sign::Exception, "{line}");
-            assert_eq!(found.stamp.ts, Some(1_768_469_400_123), "{line}");
-            assert_eq!(found.stamp.town.as_deref(), Some("t"), "{line}");
-        }
-    }
-}
+mod tests;

@@ -4,10 +4,14 @@
 //! inputs ─▶ pieces of whole lines ─▶ scan, scan ─▶ in order again ─▶ the caller
 //! ```
 //!
+//! What a platform cut is put together by the first thread (`join`), because its pieces may lie in two pieces.
+//!
 //! At most a handful of pieces is under way at any moment.
 
 mod fields;
+mod join;
 pub mod line;
+mod pretty;
 mod quick;
 pub mod scan;
 pub mod source;

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::line::{NAME_BYTES, Stamp};
+use super::line::{LINE_PART, NAME_BYTES, Stamp};
 use super::stamp;
 use super::tables::tables;
 
@@ -11,41 +11,57 @@ pub fn alive(line: &[u8]) -> Option<Stamp> {
     ours(line).or_else(|| originals(line))
 }
 
-/// Most lines: one of ours, whole, about nothing that matters. Reads its time from the beginning and its run from
-/// the end, and nothing between.
-fn ours(line: &[u8]) -> Option<Stamp> {
+/// Whether this is the beginning of a line of ours. No text of a guest can look so: in a text of JSON quotes are
+/// escaped, and among the names of its fields `level` would come before `ts`.
+pub fn begins(line: &[u8]) -> bool {
+    event(line).is_some()
+}
+
+/// The time of a line of ours, and what follows `"event":"`.
+fn event(line: &[u8]) -> Option<(i64, &[u8])> {
     let rest = line.strip_prefix(b"{\"ts\":\"")?;
     let (ts, length) = stamp::parse(rest.get(..24)?)?;
     let rest = rest.get(length..)?.strip_prefix(b"\",\"level\":\"")?;
     let level = memchr::memchr(b'"', rest.get(..8)?)?;
-    let rest = rest.get(level..)?.strip_prefix(b"\",\"event\":\"")?;
+    Some((ts, rest.get(level..)?.strip_prefix(b"\",\"event\":\"")?))
+}
+
+/// Most lines: one of ours, whole, about nothing that matters. What the host says of every line is at its beginning.
+fn ours(line: &[u8]) -> Option<Stamp> {
+    let (ts, rest) = event(line.strip_suffix(b"}").map(|_| line)?)?;
     let name = memchr::memchr(b'"', &rest[..rest.len().min(64)])?;
-    if tables().of_event(&rest[..name]).is_some() {
+    if tables().of_event(&rest[..name]).is_some() || rest[..name] == *LINE_PART {
         return None;
     }
-    let (tail, number) = number_before(line.strip_suffix(b"}")?);
-    let (tail, uptime) = number_before(tail.strip_suffix(b",\"seq\":")?);
-    let tail = tail.strip_suffix(b",\"uptimeMs\":")?.strip_suffix(b"\"")?;
-    let quote = memchr::memrchr(b'"', tail)?;
-    let (run, tail) = (&tail[quote + 1..], &tail[..quote]);
-    let tail = tail.strip_suffix(b",\"runId\":")?;
-    let town = if tail.ends_with(b"\"townId\":null") {
-        None
-    } else {
-        let tail = tail.strip_suffix(b"\"")?;
-        let quote = memchr::memrchr(b'"', tail)?;
-        if !tail[..quote].ends_with(b"\"townId\":") {
-            return None;
+    let (_, rest) = number(rest[name..].strip_prefix(b"\",\"schema\":")?)?;
+    let rest = rest.strip_prefix(b",\"townId\":")?;
+    let (town, rest) = match rest.strip_prefix(b"null") {
+        Some(rest) => (None, rest),
+        None => {
+            let (town, rest) = text(rest)?;
+            (Some(name_of(town)?), rest)
         }
-        Some(name_of(&tail[quote + 1..])?)
     };
+    let (run, rest) = text(rest.strip_prefix(b",\"runId\":")?)?;
+    let (uptime, rest) = number(rest.strip_prefix(b",\"uptimeMs\":")?)?;
+    let (seq, rest) = number(rest.strip_prefix(b",\"seq\":")?)?;
+    if !matches!(rest.first(), Some(b',' | b'}')) {
+        return None;
+    }
     Some(Stamp {
         ts: Some(ts),
         town,
         run: Some(name_of(run)?),
-        seq: Some(number?),
-        uptime_ms: Some(i64::try_from(uptime?).ok()?),
+        seq: Some(seq),
+        uptime_ms: Some(i64::try_from(uptime).ok()?),
     })
+}
+
+/// A text of JSON at the beginning, up to its first quote, and what is behind it.
+fn text(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = line.strip_prefix(b"\"")?;
+    let end = memchr::memchr(b'"', line)?;
+    Some((&line[..end], &line[end + 1..]))
 }
 
 /// The same for a line of the original container: its time is the last field.
@@ -76,14 +92,15 @@ fn originals(line: &[u8]) -> Option<Stamp> {
     Some(Stamp { ts: Some(ts), town, ..Stamp::default() })
 }
 
-/// The digits at the end, and what is before them.
-fn number_before(line: &[u8]) -> (&[u8], Option<u64>) {
-    let digits = line.iter().rev().take(18).take_while(|byte| byte.is_ascii_digit()).count();
-    let (rest, number) = line.split_at(line.len() - digits);
+/// The number at the beginning, and what is behind it.
+fn number(line: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = line.iter().take(18).take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = line.split_at(digits);
     let value = number.iter().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'));
-    (rest, (digits > 0).then_some(value))
+    (digits > 0).then_some((value, rest))
 }
 
+/// Without escapes: those have to be read.
 fn name_of(bytes: &[u8]) -> Option<Box<str>> {
     let plain = bytes.len() <= NAME_BYTES && !bytes.contains(&b'\\');
     plain.then(|| String::from_utf8_lossy(bytes).into())

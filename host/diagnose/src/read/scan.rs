@@ -1,6 +1,6 @@
 //! The first pass over a piece: every line is looked at once, and what matters is taken out.
 
-use super::line::{self, Finding, Form, Line, Stamp};
+use super::line::{self, Finding, Form, Line, Part, Stamp};
 use super::source::{LINE_BYTES, Piece};
 
 /// Sign of life of a run that names itself, of the lines in one piece.
@@ -65,6 +65,7 @@ pub struct Scanned {
     pub findings: Vec<Finding>,
     pub runs: Vec<RunPart>,
     pub alive: Vec<AlivePart>,
+    pub parts: Vec<Part>,
     pub counts: Counts,
     /// The last time that a line had, for lines without one at the beginning of the next piece.
     pub last_ts: Option<i64>,
@@ -73,7 +74,7 @@ pub struct Scanned {
 /// Scans a piece.
 pub fn scan(piece: &Piece) -> Scanned {
     let mut scanned = Scanned::default();
-    scanned.counts.bytes = piece.bytes.len() as u64;
+    scanned.counts.bytes = piece.size as u64;
     scanned.counts.overlong = u64::from(piece.overlong);
     let mut from = 0;
     for end in memchr::memchr_iter(b'\n', &piece.bytes) {
@@ -99,16 +100,23 @@ impl Scanned {
         if bytes.trim_ascii().is_empty() {
             return;
         }
-        let (line, form) = line::read(bytes);
+        let form = line::read(bytes, &mut |line| self.take(line, number));
         *match form {
             Form::Json => &mut self.counts.json,
             Form::Cut => &mut self.counts.cut,
             Form::Text => &mut self.counts.text,
             Form::Binary => &mut self.counts.binary,
         } += 1;
+    }
+
+    fn take(&mut self, line: Line, number: u64) {
         match line {
-            Line::Nothing => {}
             Line::Alive(stamp) => self.alive(&stamp, number),
+            Line::Part(mut part) => {
+                part.line = number;
+                self.alive(&part.stamp, number);
+                self.parts.push(*part);
+            }
             Line::Found(mut finding) => {
                 finding.line = number;
                 // Who sees it from outside does not say when the container lived.

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::join::Join;
+
 /// Size of a piece.
 pub const PIECE_BYTES: usize = 1 << 20;
 
@@ -31,6 +33,8 @@ pub struct Piece {
     pub input: usize,
     /// The lines. The last one need not end with a newline.
     pub bytes: Vec<u8>,
+    /// How many there were before lines were put together.
+    pub size: usize,
     /// Its last line goes on, and the rest of it was passed over.
     pub overlong: bool,
 }
@@ -41,6 +45,7 @@ pub struct Pieces {
     reader: Box<dyn Read + Send>,
     /// The beginning of a line whose end was not read yet.
     rest: Vec<u8>,
+    join: Join,
     /// The line at hand is too long; what follows until its end is passed over.
     skipping: bool,
     done: bool,
@@ -62,7 +67,8 @@ impl Pieces {
         } else {
             Box::new(reader)
         };
-        Ok(Self { input, reader, rest: Vec::new(), skipping: false, done: false })
+        let join = Join::default();
+        Ok(Self { input, reader, rest: Vec::new(), join, skipping: false, done: false })
     }
 
     /// The next piece; none at the end. After an error there is one more piece when something had been read
@@ -73,7 +79,10 @@ impl Pieces {
         let mut error = None;
         loop {
             if self.done {
-                let piece = Piece { input: self.input, bytes, overlong: false };
+                let size = bytes.len();
+                self.join.lines(&mut bytes);
+                self.join.finish(&mut bytes);
+                let piece = Piece { input: self.input, bytes, size, overlong: false };
                 return ((!piece.bytes.is_empty()).then_some(piece), error);
             }
             let from = bytes.len();
@@ -95,6 +104,7 @@ impl Pieces {
                 }
             }
             bytes.truncate(to);
+            drop_nuls(&mut bytes, from);
             if self.skipping {
                 match memchr::memchr(b'\n', &bytes) {
                     Some(end) => {
@@ -114,16 +124,28 @@ impl Pieces {
                 Some(end) => {
                     self.rest.extend_from_slice(&bytes[end + 1..]);
                     bytes.truncate(end + 1);
-                    return (Some(Piece { input: self.input, bytes, overlong: false }), error);
+                    let size = bytes.len();
+                    self.join.lines(&mut bytes);
+                    let piece = Piece { input: self.input, bytes, size, overlong: false };
+                    return (Some(piece), error);
                 }
                 None if bytes.is_empty() => {}
                 None => {
                     bytes.truncate(LINE_BYTES);
                     self.skipping = true;
-                    return (Some(Piece { input: self.input, bytes, overlong: true }), error);
+                    let (input, size) = (self.input, bytes.len());
+                    return (Some(Piece { input, bytes, size, overlong: true }), error);
                 }
             }
         }
+    }
+}
+
+/// A machine that lost its power leaves them in files, and so does whoever truncates a file that is written to.
+fn drop_nuls(bytes: &mut Vec<u8>, from: usize) {
+    if memchr::memchr(0, &bytes[from..]).is_some() {
+        let fresh = bytes.split_off(from);
+        bytes.extend(fresh.into_iter().filter(|byte| *byte != 0));
     }
 }
 
@@ -176,6 +198,35 @@ mod tests {
         let (pieces, error) = all(bytes);
         let read: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.clone()).collect();
         assert!(error.is_some() && read.len() > 100_000 && text.starts_with(&read));
+    }
+
+    #[test]
+    fn nuls_are_passed_over_wherever_they_are() {
+        let mut text = vec![0; 3 << 20];
+        text.extend_from_slice(b"o\0ne\n\0\0two");
+        let (pieces, error) = all(text);
+        assert!(error.is_none());
+        assert_eq!(
+            pieces.iter().flat_map(|piece| piece.bytes.clone()).collect::<Vec<_>>(),
+            b"one\ntwo"
+        );
+    }
+
+    #[test]
+    fn what_a_platform_cut_is_put_together_across_pieces() {
+        let cri = |tag: &str, text: &str| format!("2026-01-15T09:30:00Z stdout {tag} {text}\n");
+        let record = |n: usize| [cri("P", &format!("<{n}")), cri("P", "-"), cri("F", ">")].concat();
+        let text: String = (0..30_000).map(record).collect();
+        let (pieces, _) = all(text.into_bytes());
+        assert!(pieces.len() > 2);
+        let text = pieces.into_iter().flat_map(|piece| piece.bytes).collect();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 90_000);
+        for (n, line) in lines.chunks(3).enumerate() {
+            assert!(line[0].is_empty() && line[1].is_empty());
+            assert!(line[2].ends_with(&format!(" <{n}->")), "{line:?}");
+        }
     }
 
     #[test]
