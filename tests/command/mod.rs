@@ -1,6 +1,6 @@
 //! A stock program with `wasi:cli/run` and nothing of ours.
 
-use harness::{Trial, json};
+use harness::{Host, Trial, json};
 
 #[test]
 fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
@@ -15,7 +15,7 @@ fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
     assert_eq!(exit["reason"], "completed", "{exit}");
     assert_eq!(exit["phase"], "run", "{exit}");
     for (stream, text) in [
-        ("stdout", "command ran with arguments"),
+        ("stdout", "command ran with arguments: []"),
         ("stderr", "command wrote to stderr"),
         ("stdout", "workspace holds: input.txt"),
     ] {
@@ -35,6 +35,19 @@ fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
         line["event"] == "agent.exit" && line["agentId"] == "job" && line["incarnation"] == 2
     });
     trial.finish();
+}
+
+#[test]
+fn a_program_gets_the_arguments_of_its_role() {
+    let host = Host::builder()
+        .guest("command")
+        .role("verbose", "command", "args = [\"--verbose\", \"two words\", \"\"]")
+        .start();
+    host.client().start("job", "verbose");
+    let text = r#"command ran with arguments: ["--verbose", "two words", ""]"#;
+    host.wait_for_line(text, |line| line["event"] == "agent.log" && line["message"] == text);
+    host.client().ended("job");
+    host.finish();
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn spec(memory_bytes: u64) -> AgentSpec {
         id: AgentId::parse("a").expect("an id"),
         role: "r".into(),
         component: "guest".into(),
+        args: Arc::default(),
         name: "a".into(),
         town_id: None,
         rig_id: None,

@@ -17,6 +17,8 @@ pub struct AgentSpec {
     pub role: Arc<str>,
     /// The component's name in the configuration.
     pub component: Arc<str>,
+    /// Arguments behind the component's name (`wasi:cli/environment`).
+    pub args: Arc<[String]>,
     /// The name that people see.
     pub name: String,
     /// The town of the request, if it named one.
@@ -73,6 +75,7 @@ impl AgentSpec {
             id,
             role,
             component,
+            args,
             name,
             town_id,
             rig_id,
@@ -94,6 +97,7 @@ impl AgentSpec {
         *id == other.id
             && *role == other.role
             && *component == other.component
+            && *args == other.args
             && *name == other.name
             && *town_id == other.town_id
             && *rig_id == other.rig_id

@@ -36,6 +36,7 @@ fn spec() -> AgentSpec {
         id: AgentId::parse("a").unwrap(),
         role: "r".into(),
         component: "c".into(),
+        args: std::sync::Arc::default(),
         name: "a".into(),
         town_id: None,
         rig_id: None,

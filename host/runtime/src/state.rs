@@ -99,7 +99,8 @@ impl State {
             .allow_tcp(false)
             .allow_udp(false)
             .max_random_size(MAX_RANDOM_BYTES)
-            .arg(birth.spec.component.as_ref());
+            .arg(birth.spec.component.as_ref())
+            .args(&birth.spec.args);
         // What may change wins, as it does in `host.config`. An instance cannot be told of a change: the next
         // one begins with it.
         let mut env = birth.spec.env.clone();

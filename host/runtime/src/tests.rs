@@ -159,6 +159,7 @@ pub(crate) fn spec() -> AgentSpec {
         id: AgentId::parse("a").unwrap(),
         role: "r".into(),
         component: "test".into(),
+        args: Arc::default(),
         name: "a".into(),
         town_id: None,
         rig_id: None,

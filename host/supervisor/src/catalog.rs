@@ -19,6 +19,8 @@ const MIB: u64 = 1024 * 1024;
 pub struct Role {
     /// Its component's name.
     pub component: Arc<str>,
+    /// Arguments behind the component's name.
+    pub args: Arc<[String]>,
     /// Limits of its agents.
     pub limits: Limits,
     /// What they may reach over HTTP.
@@ -111,6 +113,7 @@ impl Catalog {
             id: request.agent_id,
             role: Arc::clone(role_name),
             component: Arc::clone(component),
+            args: Arc::clone(&role.args),
             name: request.name,
             town_id: request.town_id,
             rig_id: request.rig_id,
@@ -150,6 +153,7 @@ mod tests {
     fn catalog() -> Catalog {
         let role = Role {
             component: "echo".into(),
+            args: Arc::default(),
             limits: Limits::default(),
             http: HttpPolicy::default(),
             snapshots: SnapshotRules::default(),
@@ -213,5 +217,18 @@ mod tests {
         let spec = catalog().resolve(wish).unwrap().spec;
         assert!(spec.is_same_as(&catalog().resolve(request("echo")).unwrap().spec));
         assert_eq!(spec.secrets.into_keys().collect::<Vec<_>>(), ["A_KEY", "MODE"]);
+    }
+
+    #[test]
+    fn other_arguments_make_another_agent() {
+        let spec = |args: &[&str]| {
+            let mut catalog = catalog();
+            let role = catalog.roles.get_mut("echo").unwrap();
+            role.args = args.iter().map(ToString::to_string).collect();
+            catalog.resolve(request("echo")).unwrap().spec
+        };
+        assert_eq!(*spec(&["a", ""]).args, ["a", ""]);
+        assert!(spec(&["a"]).is_same_as(&spec(&["a"])));
+        assert!(!spec(&["a"]).is_same_as(&spec(&["b"])));
     }
 }

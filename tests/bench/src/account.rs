@@ -127,6 +127,7 @@ pub fn birth() -> Birth {
         id: AgentId::parse("a").expect("an id"),
         role: "r".into(),
         component: "hog".into(),
+        args: Arc::default(),
         name: "a".into(),
         town_id: None,
         rig_id: None,

@@ -91,6 +91,7 @@ impl Inside {
 fn role(guest: &str) -> Role {
     Role {
         component: guest.into(),
+        args: Arc::default(),
         limits: Limits { idle: None, ..Limits::default() },
         http: HttpPolicy::default(),
         restart: RestartRules::default(),

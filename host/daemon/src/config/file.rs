@@ -167,6 +167,38 @@ impl TryFrom<i64> for Percent {
     }
 }
 
+/// Arguments of a program.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct Arguments(pub Vec<String>);
+
+/// Most arguments of a program.
+const MAX_ARGUMENTS: usize = 256;
+
+/// Most bytes of all arguments of a program. Every start of it copies them into its memory.
+const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
+
+impl TryFrom<Vec<String>> for Arguments {
+    type Error = String;
+
+    fn try_from(args: Vec<String>) -> Result<Self, String> {
+        let (number, bytes) = (args.len(), args.iter().map(String::len).sum::<usize>());
+        if number > MAX_ARGUMENTS {
+            return Err(format!("{number} arguments are more than {MAX_ARGUMENTS}"));
+        }
+        if bytes > MAX_ARGUMENT_BYTES {
+            return Err(format!(
+                "the arguments have {bytes} bytes, more than {MAX_ARGUMENT_BYTES}"
+            ));
+        }
+        // A C program would take it for the argument's end.
+        match args.iter().any(|argument| argument.contains('\0')) {
+            true => Err("an argument has a NUL character".into()),
+            false => Ok(Self(args)),
+        }
+    }
+}
+
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
@@ -370,6 +402,8 @@ pub struct Component {
 #[serde(deny_unknown_fields)]
 pub struct Role {
     pub component: Spanned<String>,
+    #[serde(default)]
+    pub args: Arguments,
     pub restart: Option<RestartPolicy>,
     pub restart_backoff_ms: Option<Millis>,
     pub restart_backoff_max_ms: Option<Millis>,

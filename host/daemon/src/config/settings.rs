@@ -439,6 +439,7 @@ fn check_role(
     };
     Ok(Role {
         component: Arc::clone(component),
+        args: role.args.0.into(),
         limits,
         http: HttpPolicy { allow },
         snapshots,

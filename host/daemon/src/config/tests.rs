@@ -401,6 +401,30 @@ fn a_bad_time_or_number_of_restarts_is_refused_with_its_key_and_line() {
 }
 
 #[test]
+fn a_role_gives_its_program_arguments_within_bounds() {
+    let args = |line: &str| {
+        settings(&format!("{BASE}{line}"))
+            .map(|settings| settings.catalog.roles["echo"].args.to_vec())
+    };
+    assert_eq!(args(""), Ok(vec![]));
+    let most = vec!["x".repeat(256); 256];
+    for given in [vec!["--name".to_owned(), String::new()], most.clone()] {
+        assert_eq!(args(&format!("args = {given:?}")), Ok(given));
+    }
+    let (many, long) = (vec!["x"; 257], [&most[1..], &["x".repeat(257)]].concat());
+    for (given, expected) in [
+        (format!("{many:?}"), "257 arguments are more than 256"),
+        (format!("{long:?}"), "65537 bytes, more than 65536"),
+        (r#"["a\u0000b"]"#.to_owned(), "NUL"),
+        (r#""a b""#.to_owned(), "args"),
+    ] {
+        let error = args(&format!("args = {given}")).unwrap_err();
+        assert!(error.contains("line 6") && error.contains("args"), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn core_dumps_are_on_when_a_role_wants_them() {
     let without = settings(BASE).unwrap();
     assert_eq!(without.runtime.core_dumps, None);

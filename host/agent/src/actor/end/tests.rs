@@ -53,6 +53,7 @@ fn spec() -> Arc<AgentSpec> {
         id: AgentId::parse("a").unwrap(),
         role: "r".into(),
         component: "c".into(),
+        args: Arc::default(),
         name: "a".into(),
         town_id: None,
         rig_id: None,
