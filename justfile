@@ -56,7 +56,7 @@ model-check schedules="1000000" preemptions="3": _compiler
 soak minutes="20" *args: build guests
     cargo run -p soak -- --minutes {{ minutes }} {{ args }}
 
-# what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills
+# what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills, suites of others
 nightly: build guests
     just model-check
     IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
@@ -65,10 +65,15 @@ nightly: build guests
     just soak 20
     just browser
     just lint-metrics
+    just conformance
 
 # a real browser against the control API; wants Debian's package chromium
 browser: build guests
     cargo test -p bulkhead-tests --test browser -- --ignored --test-threads=1
+
+# run the tests of published crates on the host and on plain wasmtime-wasi, and name what differs; takes names of suites
+conformance *suites: build guests
+    CONFORMANCE_SUITES="{{ suites }}" cargo test --test conformance -- --ignored --nocapture
 
 # what strict readers of metrics say of `GET /metrics`; wants promtool (Debian's package prometheus) and Python
 lint-metrics: build guests

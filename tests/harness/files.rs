@@ -56,6 +56,7 @@ fn profile_dir() -> PathBuf {
     dir.expect("deps/ lies in a profile's directory").to_owned()
 }
 
-fn target_dir() -> PathBuf {
+/// Where Cargo builds.
+pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile's directory lies in the target directory").to_owned()
 }
