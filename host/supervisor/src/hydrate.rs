@@ -43,7 +43,7 @@ use bulkhead_model::event::{AgentTag, HydrationResult};
 use bulkhead_model::time::millis;
 use bulkhead_model::{AgentId, Event, Incarnation};
 use bulkhead_store::database::Change;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
@@ -189,7 +189,8 @@ impl Supervisor {
             self.0.tell_failed(id.clone(), String::new(), &error);
             report.count(id, Some(Outcome::Failed(error)), &mut results);
         }
-        let (tell, mut told) = unbounded_channel();
+        // Each tells once.
+        let (tell, mut told) = channel(waiting.len().max(1));
         let starts = decisions.starts.into_iter().map(|entry| {
             let teller = Teller::new(entry.id().clone(), tell.clone());
             (entry, teller)
@@ -266,7 +267,7 @@ impl Supervisor {
 
 /// The next outcome, unless there is none any more or it is too late.
 async fn next(
-    told: &mut UnboundedReceiver<(AgentId, Outcome)>,
+    told: &mut Receiver<(AgentId, Outcome)>,
     until: Instant,
 ) -> Option<(AgentId, Outcome)> {
     timeout_at(until.into(), told.recv()).await.ok().flatten()

@@ -3,7 +3,7 @@
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_model::event::HydrationResult;
 use bulkhead_model::{AgentId, StartPhase};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 /// Results that one line tells.
 const MAX_RESULTS: usize = 100;
@@ -35,11 +35,11 @@ pub(super) enum Outcome {
 /// Tells what became of one agent, also when the task that starts it is lost.
 pub(super) struct Teller {
     agent: Option<AgentId>,
-    to: UnboundedSender<(AgentId, Outcome)>,
+    to: Sender<(AgentId, Outcome)>,
 }
 
 impl Teller {
-    pub(super) fn new(agent: AgentId, to: UnboundedSender<(AgentId, Outcome)>) -> Self {
+    pub(super) fn new(agent: AgentId, to: Sender<(AgentId, Outcome)>) -> Self {
         Self { agent: Some(agent), to }
     }
 
@@ -47,10 +47,10 @@ impl Teller {
         self.send(outcome);
     }
 
-    /// Nobody may be there to hear it: the deadline is over.
+    /// There is room for all. Nobody may be there to hear it: the deadline is over.
     fn send(&mut self, outcome: Outcome) {
         if let Some(agent) = self.agent.take() {
-            let _ = self.to.send((agent, outcome));
+            let _ = self.to.try_send((agent, outcome));
         }
     }
 }
