@@ -21,24 +21,12 @@ pub struct Suite {
 }
 
 /// All of them. Others were looked at: the tests of `walkdir`, `tar`, `filetime`, `same-file` and `remove_dir_all` do
-/// not compile for the target, those of `zip` and `bstr` are not whole in what is published.
-pub const SUITES: [Suite; 7] = [
+/// not compile for the target, those of `zip`, `bstr` and `redb` are not whole in what is published.
+pub const SUITES: [Suite; 6] = [
     Suite { name: "csv", changes: &[] },
     Suite { name: "fs_extra", changes: &[("\"./tests/temp/", "\"/workspace/")] },
     Suite { name: "getrandom", changes: &[] },
     Suite { name: "rand", changes: &[] },
-    Suite {
-        name: "redb",
-        changes: &[
-            ("\"/tmp\"", "\"/workspace\""),
-            // An older redb, which does not compile for the target.
-            ("[dev-dependencies.redb2_6]\nversion = \"=2.6.0\"\npackage = \"redb\"\n", ""),
-            (
-                "[[test]]\nname = \"backward_compatibility\"\npath = \"tests/backward_compatibility.rs\"\n",
-                "",
-            ),
-        ],
-    },
     Suite { name: "tempfile", changes: &[("\"/tmp\"", "\"/workspace\"")] },
     Suite { name: "wstd", changes: &[] },
 ];
