@@ -1,7 +1,10 @@
 //! A program that knows nothing of Bulkhead: it exports `wasi:cli/run` only. Its run is its life.
 //!
-//! It prints a line to stdout and one to stderr, then the names in its workspace. Exit reason:
-//! `completed`, `guest_exit` when the variable `COMMAND_EXIT` is `fail`, or `panic` when it is `panic`.
+//! It prints a line to stdout and one to stderr, then the names in its workspace. With the variable `COMMAND_CALLS` it
+//! makes so many file calls of each kind and prints what one takes. Exit reason: `completed`, `guest_exit` when the
+//! variable `COMMAND_EXIT` is `fail`, or `panic` when it is `panic`.
+
+mod calls;
 
 use std::process::ExitCode;
 
@@ -15,6 +18,12 @@ fn main() -> ExitCode {
     match names() {
         Ok(names) => println!("workspace holds: {}", names.join(", ")),
         Err(error) => eprintln!("read {WORKSPACE}: {error}"),
+    }
+    if let Some(count) = std::env::var("COMMAND_CALLS").ok().and_then(|count| count.parse().ok())
+        && let Err(error) = calls::measure(WORKSPACE.as_ref(), count)
+    {
+        eprintln!("measure file calls: {error}");
+        return ExitCode::FAILURE;
     }
     match std::env::var("COMMAND_EXIT").as_deref() {
         Ok("fail") => ExitCode::FAILURE,

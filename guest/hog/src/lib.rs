@@ -6,8 +6,15 @@
 //! | `log <n> <bytes>` | n log lines of that size | n |
 //! | `events <n> <bytes>` | n events of that size | those that the host took |
 //! | `mail <agent> <n> <bytes>` | n messages to an agent, itself for example | those that the host took |
-//! | `files <n>` | opens n files, reads from each, and keeps them | n |
+//! | `files <n>` | opens n files, reads from each, and keeps them | those that it has, and what failed |
 //! | `streams <n>` | writes n files at once, without waiting for any, then reads them at once | those that hold what was written |
+//! | `fill <KiB> <n>` | writes so much to a new file, n times | the KiB that found room, and what failed |
+//! | `make <n>` | makes n empty files | those that it made, and what failed |
+//! | `unlinked <KiB>` | the same as `fill`, of a file that has no name any more, and keeps it | the same |
+//! | `empty` | removes everything in its workspace | what is left |
+//! | `deep <n>` | makes directories n deep and removes them all | n, or what failed |
+//! | `open <name>` | opens a file | what failed, or `open` |
+//! | `random <bytes>` | asks for so many random bytes at once | how many it got |
 //! | `sleeps <n>` | n timers that it keeps | n |
 //! | `fields <n>` | n sets of header fields, each as large as allowed | n |
 //! | `bodies <n>` | n requests that are never sent, with as much body as the host takes | their bytes |
@@ -29,6 +36,7 @@
 //!
 //! Any other body is answered with itself.
 
+mod disk;
 mod http;
 mod streams;
 
@@ -40,6 +48,7 @@ use std::path::Path;
 
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, host, info};
 use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::random::random::get_random_bytes;
 use wasip2::sockets::network::IpAddressFamily;
 use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
@@ -62,7 +71,20 @@ impl Agent for Hog {
             ["log", count, bytes] => log(number(count)?, number(bytes)?),
             ["events", count, bytes] => events(number(count)?, number(bytes)?),
             ["mail", agent, count, bytes] => mail(agent, number(count)?, number(bytes)?),
-            ["files", count] => self.keep(number(count)?, open_file)?,
+            ["files", count] => return Ok(Outcome::reply(self.files(number(count)?))),
+            ["fill", kib, count] => {
+                return Ok(Outcome::reply(disk::fill(number(kib)?, number(count)?)));
+            }
+            ["make", count] => return Ok(Outcome::reply(disk::make(number(count)?))),
+            ["unlinked", kib] => {
+                let (file, reply) = disk::unlinked(number(kib)?);
+                self.kept.push(Box::new(file));
+                return Ok(Outcome::reply(reply));
+            }
+            ["empty"] => disk::empty().map_err(failed)?,
+            ["deep", count] => return Ok(Outcome::reply(disk::deep(number(count)?))),
+            ["open", name] => return Ok(Outcome::reply(disk::open(name))),
+            ["random", bytes] => get_random_bytes(number(bytes)? as u64).len(),
             ["streams", count] => streams::write_and_read(number(count)?)?,
             ["sleeps", count] => self.keep(number(count)?, |_| Ok(subscribe_duration(HOUR_NS)))?,
             ["fields", count] => self.keep(number(count)?, |_| Ok(http::fields()))?,
@@ -116,6 +138,16 @@ impl Hog {
             self.kept.push(Box::new(make(number)?));
         }
         Ok(count)
+    }
+
+    fn files(&mut self, count: usize) -> String {
+        for number in 0..count {
+            match open_file(number) {
+                Ok(file) => self.kept.push(Box::new(file)),
+                Err(error) => return format!("{number}: {error}"),
+            }
+        }
+        count.to_string()
     }
 
     fn bodies(&mut self, count: usize) -> Result<usize, AgentError> {
@@ -212,11 +244,11 @@ fn mail(agent: &str, count: usize, bytes: usize) -> usize {
     (0..count).filter(|_| host::send(agent, &body).is_ok()).count()
 }
 
-fn open_file(number: usize) -> Result<File, AgentError> {
+fn open_file(number: usize) -> std::io::Result<File> {
     let path = format!("/workspace/file-{number}");
-    std::fs::write(&path, vec![1; 100 * KIB]).map_err(failed)?;
-    let mut file = File::open(&path).map_err(failed)?;
-    file.read_exact(&mut [0; 10]).map_err(failed)?;
+    std::fs::write(&path, vec![1; 100 * KIB])?;
+    let mut file = File::open(&path)?;
+    file.read_exact(&mut [0; 10])?;
     Ok(file)
 }
 

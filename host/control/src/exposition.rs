@@ -170,6 +170,11 @@ impl Page<'_> {
         self.counter("bulkhead_core_dumps_kept", help, None, of.kept)?;
         let help = "Core dumps that there are not: no room, too large, or an error.";
         self.counter("bulkhead_core_dumps_refused", help, None, of.refused)?;
+        let help =
+            "Writes of agents that were refused, by what had no room: their quota, or the disk.";
+        let of = &metrics.disk;
+        let refused = [("quota", of.refused_by_quota), ("disk", of.refused_by_floor)];
+        self.counters("bulkhead_workspace_writes_refused", help, "by", &refused)?;
         let help = "Starts and turns that found no room in the black box.";
         self.counter("bulkhead_untracked_work", help, None, metrics.untracked_work)?;
         let help = "Messages that were delivered without a record: the journal was full.";

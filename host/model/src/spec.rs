@@ -146,6 +146,10 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Log lines a second, with a burst of ten times as many. More are dropped and counted.
     pub log_lines_per_second: u32,
+    /// What its workspace may hold: the sizes of its files in blocks of 4 KiB, and 4 KiB for each directory.
+    pub workspace_bytes: u64,
+    /// Files, directories and links in it.
+    pub workspace_entries: u64,
 }
 
 impl Limits {
@@ -176,6 +180,8 @@ impl Default for Limits {
             mailbox_bytes: 4 * 1024 * 1024,
             idle: None,
             log_lines_per_second: 50,
+            workspace_bytes: 1024 * 1024 * 1024,
+            workspace_entries: 65_536,
         }
     }
 }

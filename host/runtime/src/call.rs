@@ -4,6 +4,8 @@
 //!             poll ──▶ returned ▶ CallEnd::Returned(incarnation, ..)
 //!              ▲ │
 //!              │ ├──▶ waits for a host call, or yields ──▶ Pending: the agent's task may change its lane
+//!              ├─│──────────────────────────────────────────┘
+//!              │ ├──▶ about to block its thread ──▶ one poll on a thread that may (`blocking`)
 //!              └─│──────────────────────────────────────────┘
 //!                └──▶ trapped, cut off, host panic ▶ CallEnd::Ended(exit), and the store is gone
 //! ```
@@ -20,8 +22,11 @@ use std::time::Duration;
 use bulkhead_events::containment::contain;
 use bulkhead_model::time::millis;
 use bulkhead_model::{Exit, ExitReason, Phase};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
+use crate::blocking::{Stay, Stayed};
 use crate::core_dump::Remains;
 use crate::cut::Cut;
 use crate::exit;
@@ -58,8 +63,7 @@ pub(crate) type Running<T> = Pin<Box<dyn Future<Output = Finished<T>> + Send>>;
 
 /// A call under way. Resolves to its [`CallEnd`]. Dropping it drops the incarnation.
 pub struct Call<T: Send + 'static> {
-    /// `None`: it ended.
-    future: Option<Running<T>>,
+    place: Place<T>,
     phase: Phase,
     host_call_limit: Duration,
     birth: Arc<Birth>,
@@ -68,11 +72,19 @@ pub struct Call<T: Send + 'static> {
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
-enum Polled<T> {
+enum Place<T> {
+    Here(Running<T>),
+    Blocking(Stay<T>),
+    Gone,
+}
+
+pub(crate) enum Polled<T> {
     Finished(Finished<T>),
     Panicked(String),
     Yielded,
     Waits,
+    /// It is about to block its thread.
+    ToBlock(OwnedSemaphorePermit),
 }
 
 impl<T: Send + 'static> Call<T> {
@@ -87,7 +99,7 @@ impl<T: Send + 'static> Call<T> {
         birth.meter.begin_call(&limits, phase, continues);
         birth.logs.begin_call();
         Self {
-            future: Some(future),
+            place: Place::Here(future),
             phase,
             host_call_limit: limits.host_call,
             birth,
@@ -111,8 +123,45 @@ impl<T: Send + 'static> Call<T> {
     }
 
     fn close(&mut self) {
-        self.future = None;
+        self.place = Place::Gone;
         self.birth.meter.end_call();
+    }
+
+    /// Moves it to a thread that may block, of the lane that it is on.
+    fn move_to_blocking_thread(&mut self, future: Running<T>, permit: OwnedSemaphorePermit) {
+        let (birth, executor) = (Arc::clone(&self.birth), self.executor.clone());
+        let stay = Stay::begin(&Handle::current(), future, permit, birth, executor);
+        self.place = Place::Blocking(stay);
+    }
+
+    /// Back from a blocking thread. `None`: who waits is to be polled again, where it can be woken.
+    fn leave_blocking_thread(
+        &mut self,
+        stayed: Stayed<T>,
+        cx: &Context<'_>,
+    ) -> Option<Poll<CallEnd<T>>> {
+        match stayed {
+            Stayed::Finished(finished) => Some(Poll::Ready(self.finish(finished))),
+            Stayed::Panicked(message) => Some(Poll::Ready(self.host_panicked(&message))),
+            Stayed::Yielded(future) => {
+                self.place = Place::Here(future);
+                // Nobody woke it there, and its task may have to change its lane.
+                cx.waker().wake_by_ref();
+                Some(Poll::Pending)
+            }
+            Stayed::Waits(future) => {
+                self.place = Place::Here(future);
+                None
+            }
+        }
+    }
+
+    /// Leaves a call that hangs to the thread that it blocks.
+    fn leave_behind(&mut self, stay: &Stay<T>, cut: &Cut) -> CallEnd<T> {
+        let exit = exit::cut_off(cut, self.phase, &self.birth);
+        stay.give_up(&self.birth);
+        self.close();
+        CallEnd::Ended(exit, None)
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
@@ -179,38 +228,68 @@ impl<T: Send + 'static> Future for Call<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallEnd<T>> {
         let this = self.get_mut();
-        let Some(mut future) = this.future.take() else {
-            panic!("a call was polled after it ended")
-        };
-        match poll_guest(&mut future, cx, &this.birth, &this.executor) {
-            Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
-            Polled::Panicked(message) => {
-                drop(future);
-                return Poll::Ready(this.host_panicked(&message));
-            }
-            Polled::Yielded => {}
-            Polled::Waits => {
-                if let Some(cut) = this.overdue(cx) {
-                    return Poll::Ready(this.abandon(future, cut));
+        loop {
+            match std::mem::replace(&mut this.place, Place::Gone) {
+                Place::Gone => panic!("a call was polled after it ended"),
+                Place::Blocking(mut stay) => match stay.poll(cx) {
+                    Poll::Pending => {
+                        let birth = Arc::clone(&this.birth);
+                        let overdue = stay.poll_overdue(&birth.meter, cx, |cx| this.overdue(cx));
+                        if let Some(cut) = overdue {
+                            return Poll::Ready(this.leave_behind(&stay, &cut));
+                        }
+                        this.place = Place::Blocking(stay);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(stayed)) => {
+                        if let Some(polled) = this.leave_blocking_thread(stayed, cx) {
+                            return polled;
+                        }
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(this.host_panicked(&format!("panicked: {error}")));
+                    }
+                },
+                Place::Here(mut future) => {
+                    match poll_guest(&mut future, cx, &this.birth, &this.executor) {
+                        Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
+                        Polled::Panicked(message) => {
+                            drop(future);
+                            return Poll::Ready(this.host_panicked(&message));
+                        }
+                        Polled::ToBlock(permit) => this.move_to_blocking_thread(future, permit),
+                        Polled::Yielded => {
+                            this.place = Place::Here(future);
+                            return Poll::Pending;
+                        }
+                        Polled::Waits => {
+                            if let Some(cut) = this.overdue(cx) {
+                                return Poll::Ready(this.abandon(future, cut));
+                            }
+                            this.place = Place::Here(future);
+                            return Poll::Pending;
+                        }
+                    }
                 }
             }
         }
-        this.future = Some(future);
-        Poll::Pending
     }
 }
 
 impl<T: Send + 'static> Drop for Call<T> {
     fn drop(&mut self) {
-        // When it ended, the next one may have begun.
-        if self.future.is_some() {
-            self.birth.meter.end_call();
+        match &self.place {
+            Place::Blocking(stay) => stay.give_up(&self.birth),
+            Place::Here(_) => {}
+            // It ended, and the next one may have begun.
+            Place::Gone => return,
         }
+        self.birth.meter.end_call();
     }
 }
 
 /// One poll of a guest: measured, with the ticker awake, and with host panics contained.
-fn poll_guest<T>(
+pub(crate) fn poll_guest<T>(
     future: &mut Running<T>,
     cx: &mut Context<'_>,
     birth: &Birth,
@@ -221,10 +300,14 @@ fn poll_guest<T>(
     let polled = contain(|| future.as_mut().poll(cx));
     birth.meter.end_poll();
     drop(running);
+    let to_block = birth.meter.take_to_block();
     match polled {
         Ok(Poll::Ready(finished)) => Polled::Finished(finished),
-        Ok(Poll::Pending) if birth.meter.take_yielded() => Polled::Yielded,
-        Ok(Poll::Pending) => Polled::Waits,
+        Ok(Poll::Pending) => match to_block {
+            Some(permit) => Polled::ToBlock(permit),
+            None if birth.meter.take_yielded() => Polled::Yielded,
+            None => Polled::Waits,
+        },
         Err(panicked) => Polled::Panicked(panicked.to_string()),
     }
 }

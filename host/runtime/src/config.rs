@@ -7,7 +7,7 @@ use bulkhead_events::BucketRules;
 use bulkhead_model::Limits;
 use bulkhead_net::Connector;
 
-use crate::{CompileConfig, CoreDumpRules, InstanceBounds};
+use crate::{CompileConfig, CoreDumpRules, DiskFloor, InstanceBounds};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct RuntimeConfig {
     pub components: Vec<PathBuf>,
     /// File descriptors that each agent takes.
     pub files_per_agent: usize,
+    /// What agents leave free on the disk of their workspaces.
+    pub disk_floor: DiskFloor,
     /// Whether stores get their memory from a pool, where the address space has room for one.
     pub pooling: bool,
     /// Largest memory of one agent, in bytes. Caps the slots of the pool.
@@ -65,6 +67,7 @@ impl Default for RuntimeConfig {
             max_agents: 1000,
             components: Vec::new(),
             files_per_agent: 2,
+            disk_floor: DiskFloor::default(),
             pooling: true,
             max_agent_memory_bytes: 1024 * 1024 * 1024,
             reserved_memory_bytes: Limits::default().memory_bytes,

@@ -2,8 +2,6 @@
 
 use bulkhead_model::{ExitReason, HostKind};
 
-use crate::resources::MAX_OPEN;
-
 /// What it means when a call's wall time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -62,8 +60,6 @@ pub(crate) enum Cut {
         used_bytes: u64,
         limit_bytes: u64,
     },
-    #[error("has more than {MAX_OPEN} files and streams open in the host, which is the most")]
-    Resources,
 }
 
 impl Cut {
@@ -74,9 +70,7 @@ impl Cut {
             Self::HostCall { .. } => ExitReason::HostCallTimeout,
             Self::Grace | Self::Killed => ExitReason::Killed,
             Self::StartDeadline => ExitReason::StartFailed,
-            Self::Memory { .. } | Self::HostMemory { .. } | Self::Resources => {
-                ExitReason::MemoryLimit
-            }
+            Self::Memory { .. } | Self::HostMemory { .. } => ExitReason::MemoryLimit,
             // It is within its own limit: others have the memory.
             Self::NoRoom { .. } => ExitReason::EvictedMemoryPressure,
         }

@@ -20,6 +20,7 @@ use wasmtime::{
 use crate::RuntimeConfig;
 use crate::aot::read_bounded;
 use crate::ceilings::{PerAgent, ceilings, guest_files};
+use crate::lanes::blocking_threads;
 use crate::needs::Needs;
 use crate::pool::SLOTS_AT_ONCE;
 
@@ -123,7 +124,7 @@ pub(crate) fn build(config: &RuntimeConfig) -> Result<Built, EngineError> {
     let mut notes = Vec::new();
     if config.pooling {
         let max_agents = agents_that_fit(config, &room, Allocator::Pooling, &mut notes);
-        match Engine::new(&settings(config, room.concurrency, pool(&room, max_agents))) {
+        match Engine::new(&settings(config, room.concurrency, pool(&room, max_agents, config))) {
             Ok(engine) => {
                 let capacity = capacity(config, max_agents, Allocator::Pooling, notes);
                 let code =
@@ -273,8 +274,10 @@ fn settings(
     settings
 }
 
-fn pool(room: &Needs, max_agents: usize) -> InstanceAllocationStrategy {
-    let agents = u32::try_from(max_agents).unwrap_or(u32::MAX / 8);
+/// A pool for so many agents, and for as many stores as can be left behind on threads that hang on a disk.
+fn pool(room: &Needs, max_agents: usize, config: &RuntimeConfig) -> InstanceAllocationStrategy {
+    let stores = max_agents.saturating_add(blocking_threads(config.lane_threads));
+    let agents = u32::try_from(stores).unwrap_or(u32::MAX / 8);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(agents)
         .total_core_instances(u32::MAX)

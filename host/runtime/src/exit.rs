@@ -4,7 +4,6 @@ use std::fmt::{self, Write};
 
 use bulkhead_model::exit::Location;
 use bulkhead_model::{Determinism, Exit, ExitReason, Frame, Phase};
-use wasmtime::component::ResourceTableError;
 use wasmtime::{GcHeapOutOfMemory, Trap};
 
 use crate::backtrace;
@@ -27,8 +26,6 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
     let frames = backtrace::frames(error);
     let mut exit = if let Some(cut) = error.downcast_ref::<Cut>() {
         cut_off(cut, phase, birth)
-    } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
-        cut_off(&Cut::Resources, phase, birth)
     } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         guest_exit(status.0, phase)
     } else if error.is::<GcHeapOutOfMemory<()>>() {

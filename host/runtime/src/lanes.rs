@@ -9,6 +9,9 @@
 //! The fast threads do not share their tasks. A scheduler that steals wakes a second thread for each
 //! message to look for more work, which its round trip shows; here nothing on a fast
 //! thread lasts longer than a burst, and what lasts is balanced on the slow lane.
+//!
+//! Beside each lane are threads that may block, nice as the slow lane is. A call that is about to block goes to one of
+//! them, see [`crate::blocking`].
 
 use std::cell::Cell;
 use std::io;
@@ -25,9 +28,14 @@ use tokio::sync::oneshot;
 /// run.
 const SLOW_NICE: i32 = 10;
 
-/// Threads that wait for files on behalf of agents, for each runtime. Twice the share of one agent, so that one whose
+/// Threads that may block on behalf of agents, for each runtime. Twice the share of one agent, so that one whose
 /// disk hangs leaves room; and few, because that many at work at once have less weight than one fast thread.
 const BLOCKING_THREADS: usize = 8;
+
+/// All of them, beside `threads` fast threads and the slow lane: so many calls can hang on a disk at once.
+pub(crate) fn blocking_threads(threads: usize) -> usize {
+    BLOCKING_THREADS * (threads.max(1) + 1)
+}
 
 /// They stay, because a runtime that has one goes on when the system gives no further thread.
 const FOR_GOOD: Duration = Duration::from_secs(u32::MAX as u64);
@@ -106,15 +114,49 @@ impl FastThread {
         let runtime = with_one_thread(&mut builder)?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name(format!("bulkhead-fast-{index}"))
-            .spawn(move || _ = runtime.block_on(ended))?;
+        let thread = std::thread::Builder::new().name(format!("bulkhead-fast-{index}")).spawn(
+            move || {
+                let _ = runtime.block_on(ended);
+                // A thread that hangs on a disk is not waited for.
+                runtime.shutdown_background();
+            },
+        )?;
         Ok(Self { handle, end, thread })
     }
 }
 
 thread_local! {
     static IS_NICE: Cell<bool> = const { Cell::new(false) };
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread may block: nobody else's work waits for it.
+pub(crate) fn may_block() -> bool {
+    MAY_BLOCK.get()
+}
+
+/// Does `work` as one that may block its thread.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    struct Until;
+
+    impl Drop for Until {
+        fn drop(&mut self) {
+            MAY_BLOCK.set(false);
+        }
+    }
+
+    MAY_BLOCK.set(true);
+    let _until = Until;
+    work()
+}
+
+/// Drops what may take a while, as the last handle of a file that was deleted does, on a thread that may block.
+pub(crate) fn drop_blocking<T: Send + 'static>(value: T) {
+    if !may_block()
+        && let Ok(runtime) = Handle::try_current()
+    {
+        runtime.spawn_blocking(move || drop(value));
+    }
 }
 
 /// Whether the calling thread is nicer than the others: it may wait long for its core.

@@ -15,9 +15,10 @@
 //! - [`loader`], `loading`, `names`, `aot`, `world`: from a file to something that can be instantiated
 //! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
-//! - `ticker`, `lanes`, `call`, `meter`: how a call runs, what it may use, how it is cut off
+//! - `ticker`, `lanes`, `call`, `blocking`, `meter`: how a call runs, what it may use, how it is cut off
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
 //! - `descriptors`: what all guests may have open
+//! - `quota`: what an agent may have on disk
 //! - `shares`: an agent's part of what all have in common
 //! - [`Headroom`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
@@ -29,6 +30,7 @@
 mod aot;
 mod backtrace;
 mod bindings;
+mod blocking;
 mod bounds;
 mod call;
 mod ceilings;
@@ -56,6 +58,7 @@ mod names;
 mod needs;
 mod pool;
 mod port;
+mod quota;
 mod resources;
 mod runtime;
 mod shares;
@@ -82,6 +85,7 @@ pub use loader::{LoadError, Loaded, Source};
 pub use logs::Logs;
 pub use meter::{Meter, Usage};
 pub use port::{Nudge, Port, PortError};
+pub use quota::{DiskFigures, DiskFloor};
 pub use runtime::{Birth, Executor, Runtime, RuntimeError};
 pub use symbolizer::{
     Symbolization, Symbolizer, SymbolizerConfig, SymbolizerFigures, Symbolizing, Unavailable,

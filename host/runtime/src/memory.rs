@@ -11,9 +11,10 @@
 //! | log lines that wait for the writer | exactly | dropped and counted |
 //! | requests under way | estimated: what their buffers can become (`interfaces::http`) | as growth; with `deny` the request fails |
 //! | a snapshot on its way | exactly | refused; the agent lives |
-//! | open files, streams, and whatever else has a handle | estimated by type (`resources`); 256 files and streams at most | the agent ends, because WASI has no error for it |
+//! | open files and their streams | estimated by type (`resources`), before there is one; 256 files at most (`quota`) | as growth; with `deny` the call fails |
 //! | what the engine keeps of the instances of its component | estimated by what is in them (`needs`), but for the first 64 KiB | the agent is not born |
-//! | lists of directories | estimated by the directory's size (`interfaces::listing`), before one is read | as growth; with `deny` the call fails |
+//! | lists of directories | exactly, by pieces of 16 KiB, while one is read (`interfaces::files`) | the same |
+//! | whatever else has a handle | estimated by type | the agent ends, because WASI has no error for it |
 //!
 //! Bounded and not counted:
 //!
@@ -125,6 +126,10 @@ impl Memory {
     /// The guest wants to hold `total` bytes, `requested` more than before. At birth there is nobody who
     /// could see a denial.
     pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
+        // The account is the next incarnation's, and this one was left on the thread that it blocks.
+        if self.last.get().is_some() {
+            return Growth::Ends(Cut::Killed);
+        }
         let Err(over) = self.account.hold_guest(total) else { return Growth::Granted };
         self.growth_failed();
         self.account.deny_growth(requested);

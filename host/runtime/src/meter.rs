@@ -3,19 +3,19 @@
 //!
 //! CPU time: on the fast lane short polls are measured by the monotonic clock (25 ns), because reading
 //! the thread's own CPU clock is a system call. From the first epoch tick of a poll on, and always on
-//! the slow lane, the thread's CPU clock counts, so that a guest is not charged for time in which its
-//! thread did not run. A short poll whose thread was held up before its end is charged at most what the thread
-//! ran since its clock was read last, which is less than a millisecond ago when a poll begins.
+//! the slow lane and where its thread may block, the thread's CPU clock counts, so that a guest is not charged for time
+//! in which its thread did not run. A short poll whose thread was held up before its end is charged at most what the
+//! thread ran since its clock was read last, which is less than a millisecond ago when a poll begins.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_events::{Account, Switch};
 use bulkhead_model::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::call::CallLimits;
 use crate::cut::{Cut, WallEnd};
@@ -39,6 +39,8 @@ pub struct Meter {
     in_host_call: AtomicBool,
     host_call: Arc<Current>,
     yielded: AtomicBool,
+    /// The call is about to block its thread, and has the permit for it.
+    to_block: Mutex<Option<OwnedSemaphorePermit>>,
     lane: AtomicU8,
     killed: AtomicBool,
     wall_end: AtomicU8,
@@ -127,6 +129,7 @@ impl Meter {
             in_host_call: AtomicBool::new(false),
             host_call: Arc::default(),
             yielded: AtomicBool::new(false),
+            to_block: Mutex::default(),
             lane: AtomicU8::new(Lane::Fast as u8),
             killed: AtomicBool::new(false),
             wall_end: AtomicU8::new(WallEnd::Turn as u8),
@@ -188,6 +191,7 @@ impl Meter {
             self.switch.credit(TURN_NS);
         }
         self.yielded.store(false, Relaxed);
+        drop(self.take_to_block());
         self.in_host_call.store(false, Relaxed);
         self.host_call.forget();
         self.memory.begin_call();
@@ -282,14 +286,15 @@ impl Meter {
     pub(crate) fn begin_poll(&self) {
         self.host_call.enter();
         self.poll.began_ns.store(self.now_ns(), Relaxed);
-        // A thread of low priority may wait long for its core in the middle of a poll.
-        let (lane, base) = match crate::lanes::is_nice() {
-            true => (Lane::Slow, thread_cpu_ns()),
+        // A thread of low priority may wait long for its core in the middle of a poll, one that may block for a disk.
+        let base = match crate::lanes::is_nice() || crate::lanes::may_block() {
+            true => thread_cpu_ns(),
             false => {
                 LastReading::refresh();
-                (Lane::Fast, -1)
+                -1
             }
         };
+        let lane = if crate::lanes::is_nice() { Lane::Slow } else { Lane::Fast };
         self.lane.store(lane as u8, Relaxed);
         self.poll.charged_ns.store(0, Relaxed);
         self.poll.thread_base_ns.store(base, Relaxed);
@@ -300,6 +305,16 @@ impl Meter {
         let used_ns = self.poll_cpu_ns(false);
         self.spend(used_ns);
         self.switch.charge(used_ns);
+    }
+
+    /// The poll under way ends because the call is about to block its thread.
+    pub(crate) fn set_to_block(&self, permit: OwnedSemaphorePermit) {
+        *self.to_block.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+
+    /// Whether the poll that just ended did so because the call is about to block its thread.
+    pub(crate) fn take_to_block(&self) -> Option<OwnedSemaphorePermit> {
+        self.to_block.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether the poll that just ended did so because the guest yielded, and not because it waits.
@@ -382,10 +397,15 @@ impl Meter {
         self.in_host_call.store(false, Relaxed);
     }
 
+    /// Whether the guest is in a host function.
+    pub(crate) fn is_in_host_call(&self) -> bool {
+        self.in_host_call.load(Relaxed)
+    }
+
     /// The host function that the guest is in.
     pub fn host_call(&self) -> Option<&'static str> {
         let name = || self.last_host_call().unwrap_or(UNNAMED);
-        self.in_host_call.load(Relaxed).then(name)
+        self.is_in_host_call().then(name)
     }
 
     /// The host function that the guest entered last in the call under way, if it has a name. It may have

@@ -4,21 +4,20 @@
 //! call that could have changed it, by what an entry of its type can hold at most. What the types buffer
 //! was read in the sources of `wasmtime-wasi` and `wasmtime-wasi-http` 48.
 //!
-//! Two things are kept apart. What is *open* (files and streams) may be a descriptor of the host and is
-//! bounded by number. All else is a *handle*: a timer, a poll of a stream that ended, header fields. A guest in
-//! a language with a garbage collector may keep thousands of those that it does not need any more, so they
-//! are bounded by their bytes alone.
+//! Two things are kept apart. An open *file* is a descriptor of the host: there are [`MAX_OPEN`] at most, counted where
+//! they are opened (`quota`), and one that is read by streams is one. All else is a *handle*: a timer, a stream, a list
+//! of a directory, header fields. A guest in a language with a garbage collector may keep thousands of those that it
+//! does not need any more, so they are bounded by their bytes alone.
 //!
 //! Looking through thousands of entries after each call would cost more than the calls. [`Pace`] puts it off
-//! while what the calls since can have added fits into the account in any case, and the files that they can have
-//! opened are not too many: a large table is counted late, and its agent never holds more than its limits.
+//! while what the calls since can have added fits into the account in any case: a large table is counted late, and its
+//! agent never holds more than its limits.
 
 use std::any::{Any, TypeId};
 
 use http::HeaderMap;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::filesystem::Descriptor;
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, ReaddirIterator};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostIncomingBody};
 use wasmtime_wasi_http::p2::types::{
     HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
@@ -27,8 +26,7 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions};
 
 use crate::interfaces::http::{BODY_CHUNK_BYTES, BODY_CHUNKS, MAX_FIELD_BYTES};
 
-/// Files, directories and streams that a guest may have open at once. Each may be a file descriptor of the
-/// host.
+/// Files and directories that a guest may have open at once. Each is a file descriptor of the host.
 pub(crate) const MAX_OPEN: usize = 256;
 
 /// Handles of the guest's own resources in the engine's tables, beside those of what the host has for it.
@@ -41,8 +39,11 @@ const ENTRY_BYTES: u64 = 512;
 /// sizes of the types, with the unused part of growing tables.
 const LIGHT_BYTES: u64 = 256;
 
+/// An open file or directory.
+pub(crate) const FILE_BYTES: u64 = ENTRY_BYTES;
+
 /// A stream reads or writes a file by pieces of at most this, on another thread.
-const STREAM_BYTES: u64 = 64 * 1024;
+pub(crate) const STREAM_BYTES: u64 = 64 * 1024;
 
 /// A field in a map of fields, beside its texts: a bucket, an index, and the box of the value.
 const FIELD_BYTES: u64 = 160;
@@ -69,10 +70,6 @@ pub(crate) struct Census {
     pub bytes: u64,
     /// Entries.
     pub entries: usize,
-    /// Files, directories and streams among them.
-    pub open: usize,
-    /// Lists of directories among them. What they hold is known where they are made.
-    pub listings: usize,
     /// What was looked at: entries and header fields.
     steps: usize,
 }
@@ -91,8 +88,6 @@ pub(crate) struct Pace {
     /// Host calls since the last census, and how many may be.
     late: usize,
     every: usize,
-    /// What was open at the last census.
-    open: usize,
 }
 
 impl Pace {
@@ -101,15 +96,12 @@ impl Pace {
     pub(crate) fn is_due(&mut self, room: u64) -> bool {
         self.late += 1;
         let may_hold = (self.late as u64 + 1).saturating_mul(CALL_BYTES);
-        // No call opens more than one file or stream.
-        let may_be_open = self.open + self.late;
-        self.late >= self.every || may_hold > room || may_be_open > MAX_OPEN
+        self.late >= self.every || may_hold > room
     }
 
     pub(crate) fn begin_again(&mut self, census: &Census) {
         self.late = 0;
         self.every = census.steps / STEPS_PER_CALL;
-        self.open = census.open;
     }
 }
 
@@ -137,14 +129,11 @@ pub(crate) fn census(table: &mut ResourceTable, own: OwnStreams) -> Census {
             census.steps += fields.len();
             census.bytes += LIGHT_BYTES + fields_bytes(fields);
         } else {
-            census.open += usize::from(kind == TypeId::of::<Descriptor>());
-            census.listings += usize::from(kind == TypeId::of::<ReaddirIterator>());
             census.bytes += ENTRY_BYTES + held_by(entry);
         }
     }
     let inputs = inputs.saturating_sub(own.input);
     let streams = inputs + outputs.saturating_sub(own.output);
-    census.open += streams;
     census.bytes += streams as u64 * STREAM_BYTES + inputs as u64 * (ENTRY_BYTES - LIGHT_BYTES);
     census
 }
@@ -225,8 +214,7 @@ mod tests {
         table.push(stream).unwrap();
         assert_eq!(look(&mut table).bytes, LIGHT_BYTES + ENTRY_BYTES + STREAM_BYTES);
         table.delete(fields).unwrap();
-        let census = look(&mut table);
-        assert_eq!((census.bytes, census.open), (ENTRY_BYTES + STREAM_BYTES, 1));
+        assert_eq!(look(&mut table).bytes, ENTRY_BYTES + STREAM_BYTES);
     }
 
     #[test]
@@ -249,10 +237,11 @@ mod tests {
         }
         let own = |input, output| OwnStreams { input, output };
         let all = census(&mut table, own(0, 0));
-        assert_eq!((all.bytes, all.open), (6 * (ENTRY_BYTES + STREAM_BYTES), 6));
+        assert_eq!(all.bytes, 6 * (ENTRY_BYTES + STREAM_BYTES));
         let one = census(&mut table, own(3, 2));
         assert_eq!(one.bytes, 3 * LIGHT_BYTES + 3 * ENTRY_BYTES + STREAM_BYTES);
-        assert_eq!((one.open, census(&mut table, own(5, 5)).open), (1, 0));
+        let none = census(&mut table, own(5, 5)).bytes;
+        assert_eq!(none, 3 * LIGHT_BYTES + 3 * ENTRY_BYTES);
     }
 
     #[test]
@@ -272,17 +261,5 @@ mod tests {
         pace.begin_again(&large);
         assert!(!pace.is_due(3 * CALL_BYTES) && !pace.is_due(3 * CALL_BYTES));
         assert!(pace.is_due(3 * CALL_BYTES), "the next call might not fit");
-    }
-
-    #[test]
-    fn a_large_table_is_counted_before_too_many_files_can_be_open() {
-        let mut pace = Pace::default();
-        let large =
-            Census { steps: 1000 * STEPS_PER_CALL, open: MAX_OPEN - 2, ..Census::default() };
-        pace.begin_again(&large);
-        assert!(!pace.is_due(u64::MAX) && !pace.is_due(u64::MAX));
-        assert!(pace.is_due(u64::MAX), "the 257th may be open");
-        pace.begin_again(&Census { open: MAX_OPEN, ..large });
-        assert!(pace.is_due(u64::MAX));
     }
 }

@@ -14,6 +14,7 @@ use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 use crate::call::{Call, CallLimits, Finished};
 use crate::compile::Stopped;
 use crate::core_dump::CoreDumps;
+use crate::cut::Cut;
 use crate::descriptors::Descriptors;
 use crate::engine::{self, Built, Capacity, EngineError};
 use crate::headroom::Headroom;
@@ -24,12 +25,13 @@ use crate::logs::Logs;
 use crate::meter::{Meter, Verdict};
 use crate::pool::Pool;
 use crate::port::Port;
+use crate::quota::{Disk, DiskFigures};
 use crate::resources::Census;
 use crate::state::{Shared, State};
 use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
 use crate::world::World;
-use crate::{RuntimeConfig, bindings, interfaces};
+use crate::{RuntimeConfig, bindings, blocking, host_call, interfaces};
 
 /// What an incarnation is born with. Outlives its store, so that the end can be told.
 pub struct Birth {
@@ -137,7 +139,8 @@ impl Runtime {
             connector: config.connector.clone(),
             carrier: Arc::new(carrier.map_err(io("start the threads of requests"))?),
             resolver: Arc::new(resolver),
-            files: interfaces::files::shares(),
+            blocking: Arc::new(blocking::shares()),
+            disk: Arc::new(Disk::new(config.disk_floor)),
             headroom: Arc::default(),
             bounds: config.instance_bounds,
             descriptors: Descriptors::new(guest_files),
@@ -182,6 +185,11 @@ impl Runtime {
     /// given back.
     pub fn stores(&self) -> usize {
         self.stores.now()
+    }
+
+    /// What agents wanted to write and could not for want of room.
+    pub fn disk(&self) -> DiskFigures {
+        self.shared.disk.figures()
     }
 
     /// What the pool keeps of agents that ended, for the next ones, in bytes.
@@ -292,10 +300,7 @@ async fn be_born(
     shared: &Shared,
     stores: &Gauge,
 ) -> wasmtime::Result<Live> {
-    if let Some(workspace) = &birth.workspace {
-        make_directory(workspace).await?;
-    }
-    let mut state = State::new(birth, shared)?;
+    let mut state = prepare(birth, shared).await?;
     state.hold_records(loaded.record_bytes)?;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
@@ -337,23 +342,27 @@ async fn be_born(
     Ok(Live { store, guest, _counted: counted })
 }
 
-/// Makes a directory, unless it is there, on a thread that may wait for the disk.
-async fn make_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Makes the workspace and opens it, on a thread that may wait for the disk. That counts as a host call.
+async fn prepare(birth: &Birth, shared: &Shared) -> wasmtime::Result<State> {
+    let Some(workspace) = &birth.workspace else { return Ok(State::new(birth, shared)?) };
+    birth.meter.enter_host();
+    host_call::name("workspace.open");
+    shared.blocking(birth).thread().await;
+    let state = std::fs::create_dir_all(workspace).and_then(|()| State::new(birth, shared))?;
+    birth.meter.leave_host();
+    match birth.meter.is_killed() {
+        // Its start was given up meanwhile.
+        true => Err(Cut::Killed.into()),
+        false => Ok(state),
     }
-    let path = path.to_owned();
-    let make = tokio::task::spawn_blocking(move || std::fs::create_dir_all(path));
-    make.await.map_err(io::Error::other)?
 }
 
 fn link(engine: &Engine) -> Linker<State> {
     let mut linker = Linker::new(engine);
     // The three define disjoint names; a clash is a bug that every boot would show.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("link wasi:*");
-    interfaces::opening::replace(&mut linker).expect("replace wasi:filesystem's open-at");
-    interfaces::listing::replace(&mut linker).expect("replace wasi:filesystem's read-directory");
-    interfaces::files::replace(&mut linker).expect("replace wasi:filesystem's streams");
+    interfaces::files::replace(&mut linker).expect("replace wasi:filesystem/types");
+    interfaces::random::replace(&mut linker).expect("replace wasi:random's bytes");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
     interfaces::body::replace(&mut linker).expect("replace wasi:http's incoming-body.stream");
     bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {

@@ -1,31 +1,35 @@
 //! What a store holds.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_events::{AccountReading, Charge};
 use bulkhead_model::{AgentSpec, HostKind, Level};
 use bulkhead_net::Connector;
-use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::InstanceBounds;
+use crate::blocking::Blocking;
 use crate::cut::Cut;
 use crate::descriptors::{Descriptors, Taken};
 use crate::headroom::Headroom;
 use crate::interfaces::body::BodyStreams;
 use crate::interfaces::http::{Carrier, MAX_FIELD_BYTES, Outbound, Resolver};
+use crate::interfaces::random;
 use crate::interfaces::stdio::LineStream;
+use crate::lanes;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
 use crate::memory::UNCOUNTED_RECORD_BYTES;
 use crate::meter::Meter;
 use crate::port::Port;
-use crate::resources::{self, Census, MAX_OPEN, OwnStreams, Pace};
+use crate::quota::{Disk, Quota};
+use crate::resources::{self, Census, OwnStreams, Pace};
 use crate::runtime::Birth;
 use crate::shares::Shares;
 
@@ -40,14 +44,11 @@ pub(crate) struct State {
     records: Charge,
     /// What is in the table.
     open: Charge,
-    /// What of it may be descriptors of the host, beside those that every agent has from its birth on.
+    /// Its open files, beside the directory that every agent has from its birth on.
     descriptors: Taken,
-    from_birth: usize,
     /// The host call under way may have changed the table.
     touched: bool,
     pace: Pace,
-    /// Directories that were listed since there was no list, by what the largest of them takes.
-    pub listing_bytes: u64,
     stdio: [LineStream; 2],
     /// Those that the guest has of responses.
     pub body_streams: BodyStreams,
@@ -56,8 +57,25 @@ pub(crate) struct State {
     pub logs: Arc<Logs>,
     pub port: Arc<dyn Port>,
     pub spec: Arc<AgentSpec>,
-    /// Its share of the threads that read and write files.
-    pub files: Arc<Semaphore>,
+    /// Its way to threads that may block.
+    pub blocking: Blocking,
+    /// What its workspace may hold.
+    pub quota: Arc<Quota>,
+    /// Last: see there.
+    open_files: OpenFiles,
+}
+
+/// Files that a store has open when it goes. They are closed after everything else is gone, on a thread that may
+/// block.
+#[derive(Default)]
+struct OpenFiles(Vec<Arc<File>>);
+
+impl Drop for OpenFiles {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            lanes::drop_blocking(std::mem::take(&mut self.0));
+        }
+    }
 }
 
 /// What all stores share.
@@ -69,8 +87,10 @@ pub(crate) struct Shared {
     pub carrier: Arc<Carrier>,
     /// Looks up names.
     pub resolver: Arc<Resolver>,
-    /// Threads that read and write files, for each agent.
-    pub files: Arc<Shares>,
+    /// Threads that may block, for each agent.
+    pub blocking: Arc<Shares>,
+    /// The disk of all workspaces.
+    pub disk: Arc<Disk>,
     /// What all guests together may still grow by.
     pub headroom: Arc<Headroom>,
     /// What an instance may be made of.
@@ -83,11 +103,16 @@ pub(crate) struct Shared {
     pub slow_slice: Duration,
 }
 
-/// Random bytes that one host call may ask for. The default of 64 MiB would hold its thread.
-const MAX_RANDOM_BYTES: u64 = 64 * 1024;
+impl Shared {
+    /// The way of an incarnation to threads that may block.
+    pub(crate) fn blocking(&self, birth: &Birth) -> Blocking {
+        Blocking::new(Arc::clone(&birth.meter), self.blocking.of(&birth.spec.id))
+    }
+}
 
 impl State {
-    /// Opens the workspace, which must be there; everything else is in memory.
+    /// Opens the workspace, which must be there, so the thread has to be one that may block. Without one everything is
+    /// in memory.
     pub(crate) fn new(birth: &Birth, shared: &Shared) -> std::io::Result<Self> {
         let logs = Arc::clone(&birth.logs);
         let mut wasi = WasiCtxBuilder::new();
@@ -98,7 +123,9 @@ impl State {
             // No address is allowed in any case; this way there are no sockets either.
             .allow_tcp(false)
             .allow_udp(false)
-            .max_random_size(MAX_RANDOM_BYTES)
+            .max_random_size(random::PART_BYTES)
+            // They do so on threads that may block.
+            .allow_blocking_current_thread(true)
             .arg(birth.spec.component.as_ref())
             .args(&birth.spec.args);
         // What may change wins, as it does in `host.config`. An instance cannot be told of a change: the next
@@ -112,6 +139,8 @@ impl State {
             wasi.preopened_dir(workspace, "/workspace", FsPerms::ReadWrite)
                 .map_err(std::io::Error::other)?;
         }
+        let root = birth.workspace.as_ref().map(File::open).transpose()?;
+        let quota = Quota::new(&birth.spec.limits, Arc::clone(&shared.disk), root);
         let mut table = ResourceTable::new();
         // Its bytes are what bounds it.
         table.set_max_capacity(u32::MAX as usize);
@@ -142,10 +171,8 @@ impl State {
             records: account.nothing(HostKind::Instances),
             open: account.nothing(HostKind::Resources),
             descriptors: shared.descriptors.none(),
-            from_birth: usize::from(birth.workspace.is_some()),
             touched: false,
             pace: Pace::default(),
-            listing_bytes: 0,
             stdio: [stdout, stderr],
             body_streams: BodyStreams::default(),
             limiter,
@@ -153,7 +180,9 @@ impl State {
             logs,
             port: Arc::clone(&birth.port),
             spec: Arc::clone(&birth.spec),
-            files: shared.files.of(&birth.spec.id),
+            blocking: shared.blocking(birth),
+            quota: Arc::new(quota),
+            open_files: OpenFiles::default(),
         })
     }
 }
@@ -189,8 +218,9 @@ impl State {
         self.records.resize(counted).map_err(|over| memory.host_cut(HostKind::Instances, &over))
     }
 
-    /// Takes a descriptor for what is about to be opened. It counts until the table was looked through.
+    /// Takes a descriptor for what is about to be opened.
     pub(crate) fn may_open(&mut self) -> Result<(), ErrorCode> {
+        self.count_descriptors();
         self.descriptors.one_more().map_err(|none| {
             self.logs.line(Level::Warn, "files", &none.to_string(), BTreeMap::new());
             // WASI has no word for too many open files.
@@ -201,9 +231,20 @@ impl State {
     /// A host call is about to return: counts what it left in the host. An error ends the guest. When
     /// the table was looked through, says what is there.
     pub(crate) fn settle(&mut self) -> Result<Option<Census>, Cut> {
+        // Its call was given up while it blocked a thread: it goes no further.
+        if self.meter.is_killed() {
+            return Err(Cut::Killed);
+        }
         let due = std::mem::take(&mut self.touched) && self.pace.is_due(self.meter.memory().room());
         let census = if due { Some(self.count()?) } else { None };
         self.meter.memory().take_cut().map_or(Ok(census), Err)
+    }
+
+    /// Those that it has closed are others' again.
+    fn count_descriptors(&mut self) {
+        if let Some(open) = self.quota.open_count() {
+            self.descriptors.set(open);
+        }
     }
 
     fn count(&mut self) -> Result<Census, Cut> {
@@ -211,19 +252,18 @@ impl State {
         let own = OwnStreams { input: self.body_streams.count(), output };
         let census = resources::census(&mut self.table, own);
         self.pace.begin_again(&census);
-        self.descriptors.set(census.open.saturating_sub(self.from_birth));
-        if census.open > MAX_OPEN {
-            return Err(Cut::Resources);
-        }
-        if census.listings == 0 {
-            self.listing_bytes = 0;
-        }
-        let listings = self.listing_bytes.saturating_mul(census.listings as u64);
-        if let Err(over) = self.open.resize(census.bytes.saturating_add(listings)) {
+        self.count_descriptors();
+        if let Err(over) = self.open.resize(census.bytes) {
             self.meter.memory().account().refuse(HostKind::Resources);
             return Err(self.meter.memory().host_cut(HostKind::Resources, &over));
         }
         Ok(census)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.open_files = OpenFiles(self.quota.open_files());
     }
 }
 

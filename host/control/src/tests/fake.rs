@@ -20,7 +20,7 @@ use bulkhead_model::{
     RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
-    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, Metrics, SendError,
+    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, Metrics, SendError,
     SettingsError, StartError, StartFailure, Started, StopError, SymbolizerFigures,
     TownConfigError, TurnReport,
 };
@@ -289,6 +289,7 @@ impl Backend for Fake {
                 waiting: 24,
             },
             core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
+            disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },
             untracked_work: 23,
             untracked_messages: 24,
             uptime: Duration::from_millis(1500),

@@ -153,6 +153,8 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_crash_records_waiting", 24.0),
         ("bulkhead_core_dumps_kept_total", 21.0),
         ("bulkhead_core_dumps_refused_total", 22.0),
+        ("bulkhead_workspace_writes_refused_total{by=\"quota\"}", 25.0),
+        ("bulkhead_workspace_writes_refused_total{by=\"disk\"}", 26.0),
         ("bulkhead_untracked_work_total", 23.0),
         ("bulkhead_untracked_messages_total", 24.0),
         ("bulkhead_town_calls_total{call=\"heartbeat\",outcome=\"ok\"}", 24.0),

@@ -289,11 +289,14 @@ pub enum LogLevel {
 pub struct State {
     pub dir: PathBuf,
     pub aot_mb: Mebibytes,
+    pub keep_free_mb: Option<MebibytesOrNone>,
+    pub keep_free_inodes: Option<u64>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { dir: "state".into(), aot_mb: Whole(1024) }
+        let (keep_free_mb, keep_free_inodes) = (None, None);
+        Self { dir: "state".into(), aot_mb: Whole(1024), keep_free_mb, keep_free_inodes }
     }
 }
 
@@ -434,6 +437,8 @@ pub struct Role {
     pub model: Spanned<bool>,
     #[serde(default = "yes")]
     pub workspace: bool,
+    pub workspace_mb: Option<Mebibytes>,
+    pub workspace_entries: Option<Count>,
     #[serde(default)]
     pub config: BTreeMap<String, Secret>,
     #[serde(default)]

@@ -16,14 +16,16 @@ use bulkhead_model::error::chain;
 use bulkhead_model::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
 use bulkhead_model::{HttpPolicy, HttpRule, Level, Limits, RestartRules, Secret, SnapshotRules};
 use bulkhead_net::{BaseUrl, Connector, Trust, UrlError};
-use bulkhead_runtime::{CoreDumpRules, RuntimeConfig};
+use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_town::TownConfig;
 use toml::Spanned;
 
 use super::compiler;
-use super::file::{self, CompileMebibytes, Count, File, Mebibytes, Millis, OnFenced, Whole};
+use super::file::{
+    self, CompileMebibytes, Count, File, Mebibytes, MebibytesOrNone, Millis, OnFenced, Whole,
+};
 use crate::cli::{Interrupt, LogFormat};
 use crate::hardening::Security;
 
@@ -185,6 +187,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         runtime: RuntimeConfig {
             components: components.values().cloned().collect(),
             files_per_agent: 1 + usize::from(roles.values().any(|role| role.workspace)),
+            disk_floor: disk_floor(&file.state),
             reserved_memory_bytes: largest_limit(&roles),
             max_agents: file.limits.max_agents.as_usize(),
             pooling: file.limits.memory_pool,
@@ -224,6 +227,15 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
 fn largest_limit(roles: &BTreeMap<Arc<str>, Role>) -> u64 {
     let limits = roles.values().map(|role| role.limits.memory_bytes);
     limits.max().unwrap_or(Limits::default().memory_bytes)
+}
+
+/// What agents leave free on the disk of the state directory.
+fn disk_floor(state: &file::State) -> DiskFloor {
+    let floor = DiskFloor::default();
+    DiskFloor {
+        bytes: state.keep_free_mb.map_or(floor.bytes, MebibytesOrNone::mebibytes),
+        inodes: state.keep_free_inodes.unwrap_or(floor.inodes),
+    }
 }
 
 fn memory(memory: &file::Memory) -> Result<MemorySettings, Problem> {
@@ -524,6 +536,12 @@ fn limits(name: &str, role: &file::Role, memory: &AgentMemory) -> Result<Limits,
     };
     if let Some(lines) = role.log_lines_per_second {
         limits.log_lines_per_second = u32::try_from(lines.0).unwrap_or(u32::MAX);
+    }
+    if let Some(mb) = role.workspace_mb {
+        limits.workspace_bytes = mb.mebibytes();
+    }
+    if let Some(entries) = role.workspace_entries {
+        limits.workspace_entries = entries.0;
     }
     Ok(limits)
 }

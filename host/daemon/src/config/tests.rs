@@ -312,6 +312,22 @@ fn an_error_names_the_line_of_the_value_itself() {
 }
 
 #[test]
+fn workspaces_have_limits_and_leave_some_of_the_disk() {
+    let default = settings(BASE).unwrap();
+    assert_eq!(default.runtime.disk_floor, bulkhead_runtime::DiskFloor::default());
+    let text = format!(
+        "[state]\nkeep_free_mb = 0\nkeep_free_inodes = 7\n{BASE}workspace_mb = 3\nworkspace_entries = 5"
+    );
+    let given = settings(&text).unwrap();
+    let floor = bulkhead_runtime::DiskFloor { bytes: 0, inodes: 7 };
+    assert_eq!(given.runtime.disk_floor, floor);
+    let limits = &given.catalog.roles["echo"].limits;
+    assert_eq!((limits.workspace_bytes, limits.workspace_entries), (3 << 20, 5));
+    let error = settings(&format!("{BASE}workspace_mb = 0")).unwrap_err();
+    assert!(error.contains("workspace_mb"), "{error}");
+}
+
+#[test]
 fn a_role_says_whether_and_when_its_agents_come_back() {
     let default = &settings(BASE).unwrap().catalog.roles["echo"].restart;
     assert_eq!(*default, RestartRules::default());

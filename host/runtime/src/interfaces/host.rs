@@ -205,8 +205,8 @@ mod tests {
         let connector = bulkhead_net::Connector::default();
         let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
         let carrier = Arc::new(crate::interfaces::http::Carrier::start(1).unwrap());
-        let files = crate::interfaces::files::shares();
-        let headroom = Arc::default();
+        let blocking = Arc::new(crate::blocking::shares());
+        let (disk, headroom) = (Arc::default(), Arc::default());
         let bounds = crate::InstanceBounds::default();
         let descriptors = crate::descriptors::Descriptors::new(usize::MAX);
         let (large_bytes, slow_slice) = (u64::MAX, std::time::Duration::from_millis(10));
@@ -214,7 +214,8 @@ mod tests {
             connector,
             carrier,
             resolver,
-            files,
+            blocking,
+            disk,
             headroom,
             bounds,
             descriptors,

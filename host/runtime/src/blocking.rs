@@ -1,0 +1,183 @@
+//! Calls that are about to block their thread.
+//!
+//! A host function that asks the disk may take as long as the disk likes, and a fast thread is everybody's. So before
+//! it does, its call moves to a thread that may block ([`Blocking::thread`]), and goes on there until it waits for
+//! something else, yields, or returns: of a burst of file calls the first pays for two wake-ups of a thread (some 20
+//! µs), and the others cost what the system call costs.
+//!
+//! ```text
+//!   Fast, Slow ── file call ─▶ a permit of the agent's share ─▶ Stay: one poll on a blocking thread
+//!       ▲                                                         │ waits, yields, returns
+//!       └─────────────────────────────────────────────────────────┘
+//!                                    does not come back in time ─▶ the call ends, and its store stays with the thread
+//! ```
+//!
+//! A disk that hangs holds the thread and the store of the call. The call ends all the same when it is overdue; the
+//! store goes when the disk answers, and its guest is never entered again. The permit stays with the thread, so that an
+//! agent that comes back to the same disk blocks no more threads than its share.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Sleep, sleep};
+
+use crate::call::{Finished, Polled, Running, poll_guest};
+use crate::cut::Cut;
+use crate::lanes;
+use crate::meter::Meter;
+use crate::runtime::{Birth, Executor};
+
+/// Threads that one agent may block at one time.
+const THREADS_OF_AN_AGENT: usize = 4;
+
+/// How long a call that is overdue may take to come back from its host function before it is left there. A disk that
+/// is only slow answers meanwhile.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The threads that may block, in shares.
+pub(crate) fn shares() -> crate::shares::Shares {
+    crate::shares::Shares::new(THREADS_OF_AN_AGENT)
+}
+
+/// An incarnation's way to threads that may block.
+#[derive(Clone)]
+pub(crate) struct Blocking {
+    meter: Arc<Meter>,
+    share: Arc<Semaphore>,
+}
+
+impl Blocking {
+    pub(crate) fn new(meter: Arc<Meter>, share: Arc<Semaphore>) -> Self {
+        Self { meter, share }
+    }
+
+    /// The share of the agent, for work of its own on such threads.
+    pub(crate) fn share(&self) -> &Arc<Semaphore> {
+        &self.share
+    }
+
+    /// Does `work` on such a thread, beside the call, and charges its CPU time to the agent.
+    pub(crate) fn charged<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.meter.charged(work)
+    }
+
+    /// Resolves on a thread that may block, in the call's turn.
+    pub(crate) async fn thread(&self) {
+        if lanes::may_block() {
+            return;
+        }
+        // Nobody closes a share.
+        if let Ok(permit) = Arc::clone(&self.share).acquire_owned().await {
+            self.meter.set_to_block(permit);
+        }
+        std::future::poll_fn(|cx| match lanes::may_block() {
+            true => Poll::Ready(()),
+            false => {
+                // Whoever is between this and the call polls it again only when it was woken.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+/// How a stay on a blocking thread ended.
+pub(crate) enum Stayed<T> {
+    Finished(Finished<T>),
+    Panicked(String),
+    Yielded(Running<T>),
+    Waits(Running<T>),
+}
+
+/// A call and its permit, until a thread has it.
+type Waiting<T> = Arc<Mutex<Option<(Running<T>, OwnedSemaphorePermit)>>>;
+
+/// A call on a blocking thread, or on its way to one.
+pub(crate) struct Stay<T> {
+    waiting: Waiting<T>,
+    thread: JoinHandle<Option<Stayed<T>>>,
+    /// What the call is overdue by, in which host call, and when it is left there.
+    overdue: Option<(Cut, u64, Pin<Box<Sleep>>)>,
+}
+
+impl<T: Send + 'static> Stay<T> {
+    /// Begins one on a thread of this runtime.
+    pub(crate) fn begin(
+        runtime: &Handle,
+        future: Running<T>,
+        permit: OwnedSemaphorePermit,
+        birth: Arc<Birth>,
+        executor: Executor,
+    ) -> Self {
+        let waiting: Waiting<T> = Arc::new(Mutex::new(Some((future, permit))));
+        let for_thread = Arc::clone(&waiting);
+        let thread = runtime.spawn_blocking(move || {
+            let (future, permit) = take(&for_thread)?;
+            let stayed = lanes::blocking(|| stay(future, &birth, &executor));
+            drop(permit);
+            Some(stayed)
+        });
+        Self { waiting, thread, overdue: None }
+    }
+
+    /// Whether it is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stayed<T>, JoinError>> {
+        // Only whoever gives the call up takes it away from its thread.
+        Pin::new(&mut self.thread)
+            .poll(cx)
+            .map_ok(|stayed| stayed.unwrap_or_else(|| Stayed::Panicked("lost a call".into())))
+    }
+
+    /// A call that is overdue, as `overdue` says, and still in the same host function when its patience is over.
+    pub(crate) fn poll_overdue(
+        &mut self,
+        meter: &Meter,
+        cx: &mut Context<'_>,
+        mut overdue: impl FnMut(&mut Context<'_>) -> Option<Cut>,
+    ) -> Option<Cut> {
+        loop {
+            if self.overdue.is_none() {
+                let cut = overdue(cx)?;
+                self.overdue = Some((cut, meter.host_call_number(), Box::pin(sleep(PATIENCE))));
+            }
+            let (_, _, timer) = self.overdue.as_mut()?;
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            let (cut, number, _) = self.overdue.take()?;
+            // One that computes is ended by its ticks.
+            if meter.host_call_number() == number && meter.is_in_host_call() {
+                return Some(cut);
+            }
+        }
+    }
+
+    /// Gives the call up. One that no thread has yet is dropped here. One that a thread has is never entered again.
+    pub(crate) fn give_up(&self, birth: &Birth) {
+        if take(&self.waiting).is_none() {
+            birth.meter.set_kill();
+            // What it still holds goes with its store. What is held from now on is the next incarnation's.
+            birth.meter.memory().end();
+        }
+    }
+}
+
+fn take<T>(waiting: &Waiting<T>) -> Option<(Running<T>, OwnedSemaphorePermit)> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// One poll, which may block. Whoever waits is polled again where it can be woken.
+fn stay<T>(mut future: Running<T>, birth: &Birth, executor: &Executor) -> Stayed<T> {
+    match poll_guest(&mut future, &mut Context::from_waker(Waker::noop()), birth, executor) {
+        Polled::Finished(finished) => Stayed::Finished(finished),
+        Polled::Panicked(message) => Stayed::Panicked(message),
+        Polled::Yielded => Stayed::Yielded(future),
+        Polled::Waits | Polled::ToBlock(_) => Stayed::Waits(future),
+    }
+}

@@ -1,0 +1,201 @@
+//! What file calls take here against plain `wasmtime-wasi` that blocks its own thread, by the same component. Wants
+//! `just guests`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bulkhead_events::{AccountReading, SharedSink, Sink};
+use bulkhead_model::{
+    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
+    SnapshotRules,
+};
+use bulkhead_runtime::{
+    Birth, CallEnd, CallLimits, Loaded, Logs, Nudge, Port, PortError, Runtime, RuntimeConfig,
+};
+use serde_json::value::RawValue;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::p2::bindings::Command;
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// Calls of each kind in a round.
+const CALLS: usize = 100;
+
+/// Rounds, turn and turn about.
+const ROUNDS: usize = 200;
+
+/// Nanoseconds by kind of call.
+type Figures = BTreeMap<String, u64>;
+
+fn component() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    target.join("wasm32-wasip2/guest/command.wasm")
+}
+
+fn figures<'a>(lines: impl Iterator<Item = &'a str>) -> Figures {
+    let figure = |line: &'a str| line.strip_prefix("calls: ")?.rsplit_once(' ');
+    lines.filter_map(figure).map(|(kind, ns)| (kind.to_owned(), ns.parse().unwrap())).collect()
+}
+
+// ---- here ----
+
+#[derive(Default)]
+struct Lines(Mutex<Vec<String>>);
+
+impl Port for Lines {
+    fn emit(&self, _: &str, _: Box<RawValue>) -> Result<(), PortError> {
+        Ok(())
+    }
+    fn send(&self, agent_id: &str, _: Body) -> Result<String, PortError> {
+        Err(PortError::NotFound(agent_id.to_owned()))
+    }
+    fn set_active_tools(&self, _: Vec<String>) {}
+    fn nudges(&self) -> Vec<Nudge> {
+        Vec::new()
+    }
+    fn log_line(
+        &self,
+        _: Level,
+        _: &'static str,
+        line: String,
+        _: BTreeMap<String, String>,
+        _: u64,
+    ) {
+        self.0.lock().unwrap().push(line);
+    }
+    fn memory_soft_limit(&self, _: &AccountReading) {}
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+    fn live_value(&self, _: &str) -> Option<Secret> {
+        None
+    }
+    fn live_values(&self) -> BTreeMap<String, Secret> {
+        BTreeMap::new()
+    }
+}
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn record(&self, _: Event) {}
+}
+
+fn spec() -> AgentSpec {
+    AgentSpec {
+        id: AgentId::parse("a").unwrap(),
+        role: "r".into(),
+        component: "command".into(),
+        name: "a".into(),
+        town_id: None,
+        rig_id: None,
+        args: Arc::default(),
+        prompt: String::new(),
+        system_prompt: None,
+        model: None,
+        small_model: None,
+        config: BTreeMap::new(),
+        env: [("COMMAND_CALLS".to_owned(), CALLS.to_string().into())].into(),
+        secrets: BTreeMap::new(),
+        limits: Limits::default(),
+        http: HttpPolicy::default(),
+        restart: RestartRules::default(),
+        fault_injection: false,
+        core_dump: false,
+        snapshots: SnapshotRules::default(),
+        eviction_weight_percent: 100,
+    }
+}
+
+async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
+    let (port, logs) = (Arc::new(Lines::default()), Arc::new(Mutex::new(Logs::budget(1000))));
+    let spec = Arc::new(spec());
+    let workspace = Some(dir.to_owned());
+    let (memory, switch) = (Arc::default(), Arc::default());
+    let birth = Birth::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
+    let minute = Duration::from_secs(60);
+    let limits = CallLimits { cpu: minute, wall: minute, host_call: minute };
+    let born = runtime.instantiate(loaded, Arc::new(birth), limits).await;
+    let CallEnd::Returned(incarnation, Ok(())) = born else { panic!("not born") };
+    let CallEnd::Returned(_, Ok(())) = incarnation.run(limits).await else { panic!("it failed") };
+    let lines = port.0.lock().unwrap();
+    figures(lines.iter().map(String::as_str))
+}
+
+// ---- plain ----
+
+struct Plain {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for Plain {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+fn plain_engine() -> (Component, Linker<Plain>) {
+    let mut config = Config::new();
+    config.epoch_interruption(true).concurrency_support(false).wasm_memory64(false);
+    let engine = Engine::new(&config).unwrap();
+    let mut linker = Linker::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+    (Component::from_file(&engine, component()).unwrap(), linker)
+}
+
+async fn plain((component, linker): &(Component, Linker<Plain>), dir: &Path) -> Figures {
+    let stdout = MemoryOutputPipe::new(1 << 20);
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(stdout.clone()).env("COMMAND_CALLS", CALLS.to_string());
+    wasi.preopened_dir(dir, "/workspace", FsPerms::ReadWrite).unwrap();
+    wasi.allow_blocking_current_thread(true);
+    let state = Plain { wasi: wasi.build(), table: ResourceTable::new() };
+    let mut store = Store::new(component.engine(), state);
+    store.set_epoch_deadline(1 << 30);
+    let command = Command::instantiate_async(&mut store, component, linker).await.unwrap();
+    command.wasi_cli_run().call_run(&mut store).await.unwrap().unwrap();
+    figures(String::from_utf8(stdout.contents().to_vec()).unwrap().lines())
+}
+
+/// What a tenth of all rounds stays below, by kind: those in which nobody else took the core.
+fn undisturbed(rounds: &[Figures]) -> Figures {
+    let figure = |kind: &String| {
+        let mut all: Vec<u64> = rounds.iter().map(|round| round[kind]).collect();
+        all.sort_unstable();
+        (kind.clone(), all[all.len() / 10])
+    };
+    rounds[0].keys().map(figure).collect()
+}
+
+#[test]
+#[ignore = "figures: wants the guests and a quiet machine"]
+fn file_calls_take_at_most_twice_what_they_take_in_place() {
+    let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
+    let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).unwrap();
+    let loaded = runtime.load_blocking(&"command".into(), &component()).unwrap();
+    let reference = plain_engine();
+    // In memory, so that no disk is in the figures.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        theirs.push(tokio.block_on(plain(&reference, dir.path())));
+        ours.push(tokio.block_on(here(&runtime, &loaded, dir.path())));
+    }
+    runtime.shut_down();
+    let (ours, theirs) = (undisturbed(&ours), undisturbed(&theirs));
+    let mut slow = Vec::new();
+    for (kind, ns) in &theirs {
+        let ratio = ours[kind] as f64 / *ns as f64;
+        println!("{kind}: {} ns against {ns} ns, {ratio:.2} x, n = {ROUNDS} x {CALLS}", ours[kind]);
+        if ratio > 2.0 {
+            slow.push(kind);
+        }
+    }
+    assert!(slow.is_empty(), "more than twice: {slow:?}");
+}
