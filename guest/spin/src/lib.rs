@@ -6,7 +6,7 @@
 //! | `spin <ms>` | is busy for that wall time; the reply says how often it went round | none |
 //! | `nap <ms> <us>` | for that wall time, is busy for so many microseconds and naps for one; the reply says how often | none |
 //! | `fill <MiB> <n>` | fills so much memory n times, each time in one instruction | none |
-//! | `blank <bytes>` | prints as many newlines, in one host call | none |
+//! | `blank <bytes>` | prints as many newlines in one write, 8 KiB at most | none |
 //! | `turns` | asks for another short turn, for ever | none |
 //!
 //! Any other body is answered with itself.
@@ -81,7 +81,8 @@ fn fill(mib: usize, times: usize) {
 }
 
 fn blank(bytes: usize) -> String {
-    match get_stdout().write(&vec![b'\n'; bytes]) {
+    let out = get_stdout();
+    match out.check_write().and_then(|_| out.write(&vec![b'\n'; bytes])) {
         Ok(()) => bytes.to_string(),
         Err(error) => error.to_string(),
     }
