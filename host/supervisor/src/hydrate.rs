@@ -12,6 +12,7 @@
 //!
 //! - [`decide`]: what becomes of one agent, a pure function with its tables
 //! - [`plan`]: what earlier runs left, until it is decided
+//! - [`pending`]: those that are to be started and were not yet
 //! - [`report`]: what became of them
 //!
 //! An agent that was at work when the host died of something that an agent can do comes after all others, and one such
@@ -29,6 +30,7 @@
 //! newer one of the town's snapshot and the store's is put in place.
 
 mod decide;
+mod pending;
 mod plan;
 mod report;
 
@@ -49,6 +51,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
 use self::decide::{Comeback, Fate, TownChange};
+pub(crate) use self::pending::Pending;
 use self::plan::Decided;
 pub(crate) use self::plan::Plan;
 pub use self::report::HydrationReport;
@@ -128,7 +131,7 @@ impl Supervisor {
         let began = Instant::now();
         let until = began + rules.deadline;
         let mut plan = self.0.take_plan();
-        let (from_store, is_whole) = (plan.starts(), plan.broken.is_none());
+        let (from_store, is_whole) = (plan.ids_to_start().count(), plan.broken.is_none());
         self.0.tell_of(&mut plan);
         let (mut source, mut town_error, mut snapshots) = ("store", None, None);
         let registry = match town {
@@ -255,13 +258,24 @@ impl Supervisor {
         teller: Teller,
     ) -> JoinHandle<Option<()>> {
         let supervisor = self.clone();
+        let through = Through(self.clone(), entry.id().clone());
         self.0.container.spawner().spawn(format!("hydrate {}", entry.id()), async move {
+            let _through = through;
             if let Some(snapshots) = snapshots {
                 supervisor.0.fetch_before(&entry.comeback.request, &snapshots).await;
             }
             teller.tell(supervisor.0.bring_back(entry, permit).await);
             Ok::<_, Infallible>(())
         })
+    }
+}
+
+/// Whatever becomes of the task that starts it, nobody waits for the agent's start any more.
+struct Through(Supervisor, AgentId);
+
+impl Drop for Through {
+    fn drop(&mut self) {
+        self.0.0.pending.remove(&self.1);
     }
 }
 
@@ -322,6 +336,7 @@ impl Inner {
         let failed = decisions.failed.iter();
         let failed = failed.map(|(id, error)| (id.clone(), Some(error.message.clone())));
         self.desired.add(there.chain(failed));
+        self.pending.set(decisions.started().cloned());
         decisions
     }
 
@@ -367,6 +382,7 @@ impl Inner {
         let (id, role) = (request.agent_id.clone(), request.role.clone());
         request.if_running = IfRunning::Keep;
         let admitted = self.admit(request, Instant::now(), origin, settings);
+        self.pending.remove(&id);
         let Admitted { admission, agent, .. } = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {

@@ -51,10 +51,10 @@ pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::Earlier;
 pub use host_death::{HostDeath, Suspect};
-use hydrate::Plan;
 pub use hydrate::{HydrationReport, HydrationRules};
+use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
-pub use metrics::{CoreDumpFigures, CrashStats, Metrics, SymbolizerFigures};
+pub use metrics::{CoreDumpFigures, CrashStats, DiskFigures, Metrics, SymbolizerFigures};
 use missing::Desired;
 use registry::Registry;
 pub use start::Started;
@@ -88,6 +88,8 @@ struct Inner {
     registry: Registry,
     /// What earlier runs left, until it is brought back.
     plan: Mutex<Plan>,
+    /// Agents of earlier runs that are to be started and were not yet.
+    pending: Pending,
     /// What the town has to get back as it came.
     kept_rows: KeptRows,
     desired: Desired,
@@ -118,11 +120,13 @@ impl Supervisor {
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);
+            let pending = Pending::of(plan.ids_to_start());
             Inner {
                 config,
                 container,
                 registry,
                 plan: Mutex::new(plan),
+                pending,
                 kept_rows: KeptRows::default(),
                 desired: Desired::default(),
                 ready: AtomicBool::new(false),
@@ -135,6 +139,8 @@ impl Supervisor {
     /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
     pub async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
         let no_such_agent = || StopError::NoSuchAgent(id.clone());
+        // One that an earlier run left is there, and is stopped when it was brought back.
+        self.0.pending.over(id).await;
         let agent = self.0.registry.get(id).ok_or_else(no_such_agent)?;
         if agent.current().is_none() {
             return Err(no_such_agent());

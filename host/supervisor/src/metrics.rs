@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkhead_agent::Container;
 use bulkhead_model::{AgentState, Timestamp};
 use bulkhead_runtime::CoreDumps;
-pub use bulkhead_runtime::{CoreDumpFigures, SymbolizerFigures};
+pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::Stats as CrashStats;
 use tokio::sync::Semaphore;
 
@@ -48,6 +48,8 @@ pub struct Metrics {
     pub crashes: CrashStats,
     /// What became of core dumps.
     pub core_dumps: CoreDumpFigures,
+    /// Writes of agents that found no room in their workspaces.
+    pub disk: DiskFigures,
     /// Starts and turns that the black box had no room for.
     pub untracked_work: u64,
     /// Messages that were delivered without a record in the journal.
@@ -90,6 +92,7 @@ impl Supervisor {
             symbolizer: runtime.symbolizer().figures(),
             crashes: crashes.stats(),
             core_dumps: runtime.core_dumps().map(CoreDumps::figures).unwrap_or_default(),
+            disk: runtime.disk(),
             untracked_work: in_flight.untracked(),
             untracked_messages: journal.untracked(),
             uptime: context.uptime(),

@@ -86,9 +86,10 @@ impl Plan {
         Self { left: unreadable.chain(rows).collect(), ..Self::default() }
     }
 
-    /// How many earlier runs left to be started.
-    pub(super) fn starts(&self) -> usize {
-        self.left.iter().filter(|(_, left)| matches!(left.fate, Fate::Start(_))).count()
+    /// Whom earlier runs left to be started.
+    pub(crate) fn ids_to_start(&self) -> impl Iterator<Item = AgentId> {
+        let starts = self.left.iter().filter(|(_, left)| matches!(left.fate, Fate::Start(_)));
+        starts.map(|(id, _)| id.clone())
     }
 
     /// Asks the town, if it said something, and the configuration about every agent that one of the three knows.
