@@ -2,6 +2,7 @@
 //! limit or held below it, the host does not grow by more than the limit and a tenth of it, and an agent
 //! beside it answers.
 
+mod disk;
 mod fetch;
 
 use std::net::{TcpListener, TcpStream};
@@ -81,6 +82,13 @@ fn is_stopped(trial: &Trial, message: &str) -> Value {
     assert_eq!(resources["memoryLimitBytes"], LIMIT_BYTES, "{crash}");
     assert!(resources["memoryPeakBytes"].as_u64() <= Some(LIMIT_BYTES), "{crash}");
     crash
+}
+
+/// The same for an agent that runs.
+#[track_caller]
+fn is_stopped_again(trial: &Trial, message: &str) -> Value {
+    let number = trial.client().status("hog")["incarnation"].as_u64().expect("a number");
+    trial.crashes("hog", number, message, "memory_limit")
 }
 
 /// A server that takes connections and neither reads nor answers.
@@ -174,13 +182,15 @@ fn mail_is_refused_to_its_sender_and_kills_nobody() {
 }
 
 #[test]
-fn too_many_open_files_end_it() {
-    let trial = trial(builder());
-    let crash = is_stopped(&trial, "files 300");
-    assert!(crash["message"].as_str().unwrap().contains("256 files and streams"), "{crash}");
-    assert!(crash["resources"]["hostBytes"]["resources"].as_u64() > Some(8 * MIB), "{crash}");
-    trial.starts_again("hog", 2);
-    assert!(memory(&trial, "hog")["host"]["resources"].as_u64() < Some(MIB));
+fn too_many_open_files_are_refused_and_a_file_that_is_read_is_one() {
+    let trial = trial(builder().role("roomy", "hog", "memory_limit_mb = 64"));
+    trial.client().start("roomy", "roomy");
+    // One is the directory that it has from the start.
+    let reply = trial.client().ask("roomy", "files 300");
+    assert!(reply.starts_with("256: ") && reply.contains("memory"), "{reply}");
+    assert_eq!(trial.client().ask("roomy", "drop"), "dropped");
+    assert_eq!(trial.client().ask("roomy", "files 200"), "200");
+    assert_eq!(trial.client().ask("roomy", "sleeps 3000"), "3000");
     // With less memory their bytes come first.
     let answer = trial.client().start_with("small", "hog", json!({"memoryLimitMb": 6})).expect(201);
     let number = harness::trial::incarnation(&answer);
@@ -188,6 +198,25 @@ fn too_many_open_files_end_it() {
     let text = crash["message"].as_str().unwrap();
     assert!(text.contains("bytes more for open resources denied"), "{crash}");
     assert!(crash["requestedBytes"].as_u64() > Some(0), "{crash}");
+    trial.client().start_with("small", "hog", json!({"memoryLimitMb": 6})).expect(201);
+    assert!(memory(&trial, "small")["host"]["resources"].as_u64() < Some(MIB));
+    trial.finish();
+}
+
+#[test]
+fn a_deep_tree_is_removed_whose_directories_are_open_one_in_the_other() {
+    let trial = trial(builder());
+    assert_eq!(survives(&trial, "deep 240"), "240");
+    trial.finish();
+}
+
+#[test]
+fn random_bytes_come_however_many_there_is_room_for() {
+    let trial = trial(builder());
+    assert_eq!(survives(&trial, "random 65537"), "65537");
+    assert_eq!(trial.client().ask("hog", "random 2000000"), "2000000");
+    let crash = is_stopped_again(&trial, "random 20000000");
+    assert!(crash["message"].as_str().unwrap().contains("denied"), "{crash}");
     trial.finish();
 }
 
@@ -201,16 +230,11 @@ fn streams_that_outnumber_an_agents_threads_take_turns_and_lose_nothing() {
 #[test]
 fn files_are_counted_in_time_beside_tens_of_thousands_of_small_resources() {
     let trial = trial(builder().role("roomy", "hog", "memory_limit_mb = 96"));
-    let opened = |agent: &str| {
-        let crash = trial.crashes(agent, 1, "files 300", "memory_limit");
-        assert!(crash["message"].as_str().unwrap().contains("256 files and streams"), "{crash}");
-        std::fs::read_dir(trial.host().workspace(agent)).expect("its workspace").count()
-    };
     trial.client().start("light", "roomy");
-    let expected = opened("light");
+    let expected = trial.client().ask("light", "files 300");
     trial.client().start("laden", "roomy");
     assert_eq!(trial.client().ask("laden", "sleeps 60000"), "60000");
-    assert_eq!(opened("laden"), expected);
+    assert_eq!(trial.client().ask("laden", "files 300"), expected);
     trial.finish();
 }
 
@@ -262,7 +286,7 @@ fn requests_that_nobody_answers_are_bounded_in_number_and_in_bytes() {
 }
 
 #[test]
-fn lists_of_large_directories_are_refused_before_they_are_read() {
+fn lists_of_large_directories_are_refused_before_they_are_too_much() {
     let trial = trial(builder());
     let crash = is_stopped(&trial, "lists 2000 200");
     assert!(crash["message"].as_str().unwrap().contains("open resources"), "{crash}");
