@@ -54,6 +54,16 @@ fn a_fresh_credential_reaches_the_agent_that_lives() {
 }
 
 #[test]
+fn no_value_is_in_the_log_at_its_lowest_level() {
+    let host = builder().toml("[log]\nlevel = \"trace\"").start();
+    start(&host, env("A_TOKEN", "hunter2")).expect(201);
+    assert_eq!(config(&host, "A_TOKEN"), "hunter2");
+    let said: Vec<_> = host.finish().iter().map(Value::to_string).collect();
+    let leaked: Vec<_> = said.iter().filter(|line| line.contains("hunter2")).collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+}
+
+#[test]
 fn what_was_swapped_outlives_a_crash_and_the_host() {
     let mut host = builder().start().ready();
     start(&host, env("A_TOKEN", "old")).expect(201);
