@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Far above what any program takes: limits are not what is compared.
 const ROLE: &str = "memory_limit_mb = 1024\non_memory_limit = \"deny\"\ncpu_ms = 300000\n\
-    wall_ms = 600000\nhost_call_ms = 600000\nstart_ms = 30000\nlog_lines_per_second = 100000\n";
+    wall_ms = 600000\nhost_call_ms = 600000\nstart_ms = 30000\nlog_lines_per_second = 100000\nworkspace_mb = 65536\n";
 
 const LIMITS: &str = "[limits]\nmax_agents = 4\ncompile_ms = 600000\n";
 

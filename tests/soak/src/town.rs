@@ -37,7 +37,7 @@ const HOLDER: &str = "holder";
 /// Connections of a flood: more than the host lets in.
 const FLOOD: usize = 700;
 
-/// Crash records that were answered within this time before a kill may have been on their way to the database.
+/// Crash records that were answered within this time around a kill may have been on their way to the database.
 const ON_THEIR_WAY: Duration = Duration::from_millis(250);
 
 const HOUR: i64 = 3600;
@@ -202,8 +202,8 @@ impl Town {
     fn check_crashes(&self, killed: Option<RangeInclusive<Instant>>, report: &mut Report) {
         let mut crashes = self.crashes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(killed) = killed {
-            // Those that were on their way to the disk.
-            let (first, last) = (*killed.start() - ON_THEIR_WAY, *killed.end());
+            // Those that were on their way to the disk. Who is killed through its parent dies a moment later.
+            let (first, last) = (*killed.start() - ON_THEIR_WAY, *killed.end() + ON_THEIR_WAY);
             crashes.retain(|(answered, _)| *answered < first || *answered > last);
         }
         for (_, id) in crashes.drain(..) {
