@@ -31,7 +31,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
 }
 
 /// Bytes that a text takes as a string of JSON that went through [`json`], at most; without characters that may or may
-/// not stay ([`is_joiner`]) as good as exactly.
+/// not stay (`is_joiner`) as good as exactly.
 pub fn json_bytes(text: &str) -> usize {
     let of = |found: char| match found {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
