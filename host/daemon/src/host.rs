@@ -435,9 +435,12 @@ fn start_log(
 }
 
 /// Diagnostics of the host from `level` on, those of libraries from `warn` on.
+/// Where the generated bindings log what host calls of guests take and return, secrets among it.
+const BINDINGS: &str = "bulkhead_runtime::bindings";
+
 fn trace_to(sink: &SharedSink, level: Level) {
     let own = level.as_str();
-    let filter = EnvFilter::builder().parse_lossy(format!("warn,bulkhead={own}"));
+    let filter = EnvFilter::builder().parse_lossy(format!("warn,bulkhead={own},{BINDINGS}=off"));
     let layer = Diagnostics::new(Arc::clone(sink)).with_filter(filter);
     // Only tests could have set one before.
     let subscriber = HostCallNames::over(tracing_subscriber::registry().with(layer));

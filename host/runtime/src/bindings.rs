@@ -4,8 +4,9 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "agent",
-    // Without tracing: it would write what goes in and out, values of `host.config` among it.
-    imports: { default: trappable },
+    // The spans name the host call of a crash. The events beside them have what goes in and out, values of
+    // `host.config` among it: no log may take them.
+    imports: { default: tracing | trappable },
     exports: { default: async },
     // What goes into a guest is lowered from where it is: a call holds no copy of its message.
     ownership: Borrowing { duplicate_if_necessary: false },
