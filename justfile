@@ -150,6 +150,10 @@ attacks *args: guests _compiler
     cargo build -p bulkhead -p model-server -p bulkhead-bench
     "$CARGO_TARGET_DIR/debug/bulkhead-bench" --only attacks --out "$CARGO_TARGET_DIR/attacks" {{ args }}
 
+# measure file calls against plain wasmtime-wasi; red above twice its time
+bench-files: guests
+    cargo test --test file_calls -- --ignored --nocapture
+
 # measure all of that, how it grows with the number of agents, and peers that do the same work: see `just peers`
 bench-peers *args: _bench_build
     cargo build --target {{ guest_target }} --profile guest -p echo-proxy
