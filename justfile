@@ -113,7 +113,7 @@ fuzz-answers seconds="60":
 fuzz seconds="60": (fuzz-diagnose seconds) (fuzz-answers seconds)
     #!/usr/bin/env bash
     set -euo pipefail
-    for target in api/start runtime/component runtime/debug_info store/blackbox; do
+    for target in api/start runtime/component runtime/debug_info blackbox/blackbox; do
         (cd "host/${target%/*}/fuzz" && cargo +nightly fuzz run --fuzz-dir . "${target#*/}" -- \
             -max_total_time={{ seconds }} -max_len=16384 -rss_limit_mb=512)
     done

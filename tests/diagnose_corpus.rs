@@ -11,10 +11,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bulkhead_model::previous::RunState;
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
-use bulkhead_store::blackbox::{self, Geometry, Run};
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::{Geometry, Run};
 use bulkhead_store::database::{self, Database, Snapshot};
+use bulkhead_types::previous::RunState;
+use bulkhead_types::{AgentId, Incarnation, Timestamp};
 use harness::host::run_to_end;
 use harness::memory_group::{self, MemoryGroup};
 use harness::{Host, HostBuilder, Value, files, json};

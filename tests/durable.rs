@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
 use bulkhead_store::database::{Config, Database, Newest, Notice, Snapshot};
+use bulkhead_types::{AgentId, Incarnation, Timestamp};
 use harness::host::{CLEAN, Launch, run_to_end};
 use harness::{Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;

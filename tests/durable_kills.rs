@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use bulkhead_model::{AgentId, Incarnation};
 use bulkhead_store::database::{AgentRow, Config, Database, Newest, Wanted};
+use bulkhead_types::{AgentId, Incarnation};
 use harness::client::Client;
 use harness::lives::check_one_at_a_time;
 use harness::{Host, Value, json};

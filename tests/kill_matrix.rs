@@ -19,9 +19,10 @@ use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bulkhead_model::previous::RunState;
-use bulkhead_store::blackbox::{self, Geometry, Run};
-use bulkhead_store::runs::Runs;
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::runs::Runs;
+use bulkhead_blackbox::{Geometry, Run};
+use bulkhead_types::previous::RunState;
 use harness::host::run_to_end;
 use harness::memory_group::{self, MemoryGroup};
 use harness::{Host, HostBuilder, Value, json};

@@ -1,6 +1,6 @@
 //! The kernel kills the host for want of memory, for real, and the next run can prove it.
 
-use bulkhead_store::blackbox;
+use bulkhead_blackbox as blackbox;
 use harness::memory_group::{MemoryGroup, kills_are_mine};
 use harness::{Host, HostBuilder, Value, wait_until};
 use rustix::process::Signal;

@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use bulkhead_model::previous::RunState;
-use bulkhead_store::blackbox::{self, Found, Geometry, Run};
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::{Found, Geometry, Run};
+use bulkhead_types::previous::RunState;
 use harness::host::{CLEAN, Launch, UNCLEAN, run_to_end};
 use harness::memory_group::no_kills;
 use harness::{Host, HostBuilder, Value, json, wait_until};

@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::AgentId;
 use bulkhead_store::database::{Newest, read_snapshot};
+use bulkhead_types::AgentId;
 use harness::{Host, HostBuilder, json, wait_until};
 use rustix::process::Signal;
 

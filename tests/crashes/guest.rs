@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_events::{AccountReading, SharedSink, Sink};
-use bulkhead_model::{
-    AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
-    RestartRules, Secret, Sender, Settings, SnapshotRules,
-};
+use bulkhead_account::AccountReading;
+use bulkhead_log::{SharedSink, Sink};
 use bulkhead_runtime::{
     Birth, CallEnd, CallLimits, CoreDumpRules, Incarnation, Loaded, Logs, Nudge, Port, PortError,
     Remains, Runtime, RuntimeConfig, StartInfo, Symbolization,
+};
+use bulkhead_types::{
+    AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
+    RestartRules, Secret, Sender, Settings, SnapshotRules,
 };
 use serde_json::value::RawValue;
 

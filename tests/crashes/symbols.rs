@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_model::{Digest, Exit, Frame, Symbolized};
 use bulkhead_runtime::{Symbolizer, SymbolizerConfig, Unavailable};
+use bulkhead_types::{Digest, Exit, Frame, Symbolized};
 use harness::files;
 use sha2::{Digest as _, Sha256};
 

@@ -1,4 +1,4 @@
-//! The contract of a log's lines: `host/events/log.schema.json`.
+//! The contract of a log's lines: `host/log/log.schema.json`.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
 /// The file as it is now, in the tests as they were built.
-const SCHEMA: &str = include_str!("../../host/events/log.schema.json");
+const SCHEMA: &str = include_str!("../../host/log/log.schema.json");
 
 /// Names the schema to the validator. Nothing is loaded from there.
 const URL: &str = "mem:///log.schema.json";

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use bulkhead_store::blackbox::{self, Found};
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::Found;
 use harness::client::Client;
 use harness::host::command;
 use harness::{Host, Value};

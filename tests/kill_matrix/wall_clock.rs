@@ -83,7 +83,7 @@ fn check_clock(host: &Host, seconds: i64) {
     let off = |seconds: i64| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let ms = i64::try_from(now.as_millis()).expect("before the year 292277026");
-        bulkhead_model::Timestamp(ms + seconds * 1000).to_string()
+        bulkhead_types::Timestamp(ms + seconds * 1000).to_string()
     };
     let (early, late) = (off(seconds - HOUR / 2), off(seconds + HOUR / 2));
     assert!(*early < *text && *text < *late, "{text} is not between {early} and {late}");

@@ -279,7 +279,7 @@ fn state_that_stays_here_because_of_it_goes_on_here() {
 /// Ends a host and looks at what its `ann` remembers.
 fn kill_and_count(mut host: Host, expected: &str) {
     kill(&mut host);
-    let id = bulkhead_model::AgentId::parse("ann").expect("an id");
+    let id = bulkhead_types::AgentId::parse("ann").expect("an id");
     let store = host.state_dir().join("store");
     let newest = bulkhead_store::database::read_snapshot(&store, &id).expect("readable");
     let bulkhead_store::database::Newest::Kept(kept) = newest else { panic!("{newest:?}") };

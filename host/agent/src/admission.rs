@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bulkhead_memory::Shortage;
-use bulkhead_model::StartPhase;
+use bulkhead_types::StartPhase;
 
 use crate::container::Container;
 use crate::refusal::{StartError, StartFailure};

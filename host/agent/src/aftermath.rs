@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::crash::CoreDumpRef;
-use bulkhead_model::{CrashRecord, Event};
 use bulkhead_runtime::{Keeping, Symbolizing};
+use bulkhead_types::crash::CoreDumpRef;
+use bulkhead_types::{CrashRecord, Event};
 
 use crate::handle::Shared;
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bulkhead_account::Account;
 use bulkhead_api::{AgentView, ExitView, IfRunning};
-use bulkhead_events::task::Spawner;
-use bulkhead_events::{Account, Ring, RingLimits};
-use bulkhead_model::{AgentId, AgentSpec, Incarnation, RestartState};
+use bulkhead_log::{Ring, RingLimits};
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::{Change, Private};
+use bulkhead_tasks::Spawner;
+use bulkhead_types::{AgentId, AgentSpec, Incarnation, RestartState};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::actor::Life;
@@ -217,6 +218,6 @@ impl StartError {
     /// The refusal of a container that goes away.
     pub fn draining() -> Self {
         let text = "the container is going away and takes no starts";
-        Self::new(bulkhead_model::StartPhase::Admission, StartFailure::Draining, text)
+        Self::new(bulkhead_types::StartPhase::Admission, StartFailure::Draining, text)
     }
 }

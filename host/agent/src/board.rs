@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
-use bulkhead_events::now;
-use bulkhead_model::time::micros;
-use bulkhead_model::{AgentState, Incarnation, Input, Timestamp};
+use bulkhead_log::now;
+use bulkhead_types::time::micros;
+use bulkhead_types::{AgentState, Incarnation, Input, Timestamp};
 use tokio::sync::watch;
 
 use crate::changes::Changes;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use bulkhead_events::task::Spawner;
-use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_blackbox::InFlightTable;
+use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
-use bulkhead_model::AgentId;
 use bulkhead_runtime::Runtime;
-use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::CrashStore;
 use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
+use bulkhead_tasks::Spawner;
+use bulkhead_types::AgentId;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Committed;

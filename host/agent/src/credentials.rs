@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhead_model::{AgentSpec, Incarnation, Secret};
 use bulkhead_store::database::Private;
+use bulkhead_types::{AgentSpec, Incarnation, Secret};
 
 use crate::handle::AgentHandle;
 

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::ExitView;
-use bulkhead_events::now;
-use bulkhead_model::restart::Decision;
-use bulkhead_model::{ExitReason, Incarnation, RestartPolicy, RestartState};
+use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::{Change, Private, Receipt, Wanted};
+use bulkhead_types::restart::Decision;
+use bulkhead_types::{ExitReason, Incarnation, RestartPolicy, RestartState};
 use tokio::time::timeout;
 
 use crate::actor::Life;
@@ -145,7 +145,7 @@ pub(crate) fn quarantined(
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::Timestamp;
+    use bulkhead_types::Timestamp;
 
     use super::*;
 

@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhead_events::Ring;
-use bulkhead_model::AgentId;
+use bulkhead_log::Ring;
+use bulkhead_types::AgentId;
 
 /// What an ended agent holds beside its events and the texts of its spec, in bytes: slot, board, meter, history
 /// of restarts, samples, its row. Measured.

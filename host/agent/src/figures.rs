@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bulkhead_events::Account;
+use bulkhead_account::Account;
 use bulkhead_memory::AgentReading;
-use bulkhead_model::AgentState;
-use bulkhead_model::event::AgentTag;
 use bulkhead_runtime::Meter;
+use bulkhead_types::AgentState;
+use bulkhead_types::event::AgentTag;
 
 use crate::AgentHandle;
 

@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bulkhead_account::Account;
 use bulkhead_api::{AgentView, MemoryView, RestartView, SetAsideView};
-use bulkhead_events::{Account, Ring};
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::memory::Eviction;
-use bulkhead_model::{
-    AgentId, AgentSpec, AgentState, Body, Digest, Event, Incarnation, Message, RestartState, Sender,
-};
+use bulkhead_log::Ring;
 use bulkhead_runtime::{Birth, Nudge, ShutdownReason};
 use bulkhead_store::journal::JournalSlot;
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::memory::Eviction;
+use bulkhead_types::{
+    AgentId, AgentSpec, AgentState, Body, Digest, Event, Incarnation, Message, RestartState, Sender,
+};
 use tokio::sync::{oneshot, watch};
 
 use crate::actor::Probation;
@@ -546,7 +547,7 @@ impl AgentHandle {
                 rules,
                 restarts,
                 published.restart_at,
-                bulkhead_events::now(),
+                bulkhead_log::now(),
                 Some(start.container.context.uptime()),
             ),
             exit_reason: published.exit.as_ref().map(|exit| exit.reason.clone()),

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::StartPhase;
+use bulkhead_types::StartPhase;
 use tokio::time::{timeout, timeout_at};
 
 use crate::handle::AgentHandle;

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bulkhead_events::{Account, Charge, OverLimit};
-use bulkhead_model::{HostKind, Message, Sender};
+use bulkhead_account::{Account, Charge, OverLimit};
 use bulkhead_runtime::Nudge;
+use bulkhead_types::{HostKind, Message, Sender};
 use tokio::sync::{Notify, oneshot};
 
 use crate::refusal::TurnReport;
@@ -369,7 +369,7 @@ impl From<HeldNudge> for Envelope {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::Sender;
+    use bulkhead_types::Sender;
 
     use super::*;
 

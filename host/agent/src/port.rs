@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bulkhead_events::{AccountReading, Budget};
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Body, Event, Level, Secret, Sender, Settings};
+use bulkhead_account::AccountReading;
+use bulkhead_log::Budget;
 use bulkhead_runtime::{Nudge, Port, PortError};
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, Body, Event, Level, Secret, Sender, Settings};
 use serde_json::value::RawValue;
 
 use crate::board::Board;

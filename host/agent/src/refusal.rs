@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bulkhead_events::OverLimit;
-use bulkhead_model::restart::PastEnd;
-use bulkhead_model::{AgentId, AgentState, ExitReason, RestartState, StartPhase};
+use bulkhead_account::OverLimit;
+use bulkhead_types::restart::PastEnd;
+use bulkhead_types::{AgentId, AgentState, ExitReason, RestartState, StartPhase};
 
 /// Why a start did not lead to a running agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -297,7 +297,7 @@ pub enum StopError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnReport {
     /// The agent finished it.
-    Finished(bulkhead_model::Outcome),
+    Finished(bulkhead_types::Outcome),
     /// The agent reported an error and lives on.
     Failed {
         /// The agent's own kebab-case code.

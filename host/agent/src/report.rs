@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
-use bulkhead_events::now;
-use bulkhead_model::event::{AgentTag, StartTimings};
-use bulkhead_model::memory::Eviction;
-use bulkhead_model::memory::mebibytes;
-use bulkhead_model::restart::{Decision, QuarantineReason};
-use bulkhead_model::time::millis;
-use bulkhead_model::{
+use bulkhead_log::now;
+use bulkhead_runtime::{AgentFailure, Loaded};
+use bulkhead_types::event::{AgentTag, StartTimings};
+use bulkhead_types::memory::Eviction;
+use bulkhead_types::memory::mebibytes;
+use bulkhead_types::restart::{Decision, QuarantineReason};
+use bulkhead_types::time::millis;
+use bulkhead_types::{
     AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitClass, ExitReason, Outcome,
     Phase, Resources, RestartState, StartPhase, Symbolized, Timestamp,
 };
-use bulkhead_runtime::{AgentFailure, Loaded};
 use futures_util::FutureExt;
 use serde::Serialize;
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub(crate) struct Reporter {
 #[serde(rename_all = "camelCase")]
 struct TurnEvent<'a> {
     message_id: &'a str,
-    outcome: Option<bulkhead_model::Next>,
+    outcome: Option<bulkhead_types::Next>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bulkhead_model::{AgentId, AgentSpec, AgentState, Secret, Settings};
+use bulkhead_types::{AgentId, AgentSpec, AgentState, Secret, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::handle::AgentHandle;

@@ -28,8 +28,8 @@
 //! interleavings.
 
 use bulkhead_api::IfRunning;
-use bulkhead_model::restart::{Decision, PastEnd};
-use bulkhead_model::{Digest, Incarnation, RestartRules, RestartState};
+use bulkhead_types::restart::{Decision, PastEnd};
+use bulkhead_types::{Digest, Incarnation, RestartRules, RestartState};
 use std::time::Duration;
 
 use super::sync::{Mutex, MutexGuard, PoisonError, watch};

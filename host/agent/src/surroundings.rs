@@ -5,7 +5,7 @@ use std::sync::{RwLock, RwLockReadGuard};
 
 use bulkhead_api::TownConfig;
 use bulkhead_api::town_config::{MAX_VALUE_BYTES, MAX_VALUES};
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 
 /// Read by every agent at any time, written by the control API.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::CrashRecord;
+use bulkhead_types::CrashRecord;
 use serde::{Deserialize, Serialize};
 
 /// Most crash records in one answer.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::restart::PastEnd;
+use bulkhead_types::restart::PastEnd;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::memory::{LargeAgent, MemorySample, MemorySources, MemoryTrend, Psi};
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_types::memory::{LargeAgent, MemorySample, MemorySources, MemoryTrend, Psi};
+use bulkhead_types::{AgentId, Incarnation, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Samples at two resolutions, oldest first. Times in which nothing lived are left out.

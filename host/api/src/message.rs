@@ -1,6 +1,6 @@
 //! `POST /agents/{id}/message`.
 
-use bulkhead_model::message::MAX_BODY_BYTES;
+use bulkhead_types::message::MAX_BODY_BYTES;
 use serde::Deserialize;
 
 use crate::error::{Issue, required};

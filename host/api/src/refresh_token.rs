@@ -1,6 +1,6 @@
 //! `POST /refresh-token`.
 
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 use serde::Deserialize;
 
 use crate::error::{Issue, required};

@@ -1,7 +1,7 @@
 //! What changes while agents live: `PATCH /agents/{id}/model`, `PUT /agents/{id}/system-prompt`,
 //! `POST /dashboard-context`.
 
-use bulkhead_model::message::MAX_BODY_BYTES;
+use bulkhead_types::message::MAX_BODY_BYTES;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Issue, required};

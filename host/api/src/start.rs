@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_model::message::MAX_BODY_BYTES;
-use bulkhead_model::{AgentId, Secret};
+use bulkhead_types::message::MAX_BODY_BYTES;
+use bulkhead_types::{AgentId, Secret};
 use serde::Deserialize;
 
 use crate::error::{Issue, parse_json, required, too_long};

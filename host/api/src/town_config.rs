@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use bulkhead_model::restart::{PastEnd, Quarantine};
-use bulkhead_model::time::millis;
-use bulkhead_model::{
+use bulkhead_types::restart::{PastEnd, Quarantine};
+use bulkhead_types::time::millis;
+use bulkhead_types::{
     AgentId, HostBytes, Incarnation, RestartPolicy, RestartRules, RestartState, Timestamp,
 };
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use clap::{Args, Subcommand};
 
 use crate::commands::crashes;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bulkhead_model::memory::{Alternative, Eviction};
-use bulkhead_model::{Consequence, CrashRecord, Frame, Symbolized};
+use bulkhead_types::memory::{Alternative, Eviction};
+use bulkhead_types::{Consequence, CrashRecord, Frame, Symbolized};
 
 use bulkhead_printable as text;
 

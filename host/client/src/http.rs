@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use bulkhead_model::Timestamp;
-use bulkhead_model::error::chain;
 use bulkhead_net::{Connected, Step, System, retry_after, wait};
+use bulkhead_types::Timestamp;
+use bulkhead_types::error::chain;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, USER_AGENT};
 use http::{HeaderMap, Method, Request};

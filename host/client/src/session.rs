@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use bulkhead_api::ErrorBody;
-use bulkhead_model::{AgentId, Timestamp};
+use bulkhead_types::{AgentId, Timestamp};
 use bytes::Bytes;
 use http::Method;
 use serde::de::DeserializeOwned;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulkhead_model::memory::MemorySample;
+use bulkhead_types::memory::MemorySample;
 
 use crate::words;
 
@@ -39,7 +39,7 @@ pub(crate) fn of(samples: &[MemorySample]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::Timestamp;
+    use bulkhead_types::Timestamp;
 
     use super::*;
 

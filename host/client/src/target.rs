@@ -12,9 +12,9 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::Secret;
-use bulkhead_model::error::chain;
 use bulkhead_net::{BaseUrl, Connector, Proxies, Trust, UrlError};
+use bulkhead_types::Secret;
+use bulkhead_types::error::chain;
 use http::header::HeaderValue;
 
 use crate::command::HostArgs;

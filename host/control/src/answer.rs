@@ -6,8 +6,8 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::{ErrorBody, Issue, MissingAgent};
-use bulkhead_model::{ExitReason, StartPhase};
 use bulkhead_supervisor::{SendError, SettingsError, StartError, StartFailure, StopError};
+use bulkhead_types::{ExitReason, StartPhase};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
@@ -301,8 +301,8 @@ fn said_or(said: String, otherwise: impl FnOnce() -> String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_events::OverLimit;
-    use bulkhead_model::{AgentId, AgentState};
+    use bulkhead_account::OverLimit;
+    use bulkhead_types::{AgentId, AgentState};
 
     use super::*;
 

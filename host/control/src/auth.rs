@@ -1,6 +1,6 @@
 //! Who may ask.
 
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq;
 

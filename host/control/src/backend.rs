@@ -8,11 +8,11 @@ use bulkhead_api::{
     EventsPage, Health, MissingAgent, ModelRequest, NudgeRequest, StartRequest, StopAnswer,
     SystemPromptRequest, TownConfig,
 };
-use bulkhead_model::{AgentId, Body, CrashRecord, Sender};
 use bulkhead_supervisor::{
     CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, Started,
     StopError, Supervisor, TownConfigError,
 };
+use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
 
 /// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
 ///

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 
 use crate::AllowedHost;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use bulkhead_events::task::Spawner;
+use bulkhead_tasks::Spawner;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;

@@ -4,7 +4,7 @@
 //! everybody else would wait for that, the probes as well.
 
 use axum::response::{IntoResponse, Response};
-use bulkhead_events::containment::{Panicked, contain};
+use bulkhead_tasks::containment::{Panicked, contain};
 use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 

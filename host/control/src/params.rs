@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use bulkhead_api::Issue;
 use bulkhead_api::unknown::{issue, nearest};
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 
 use crate::answer::Refusal;
 

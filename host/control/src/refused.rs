@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use bulkhead_events::{Budget, SharedSink};
-use bulkhead_model::{Event, Level};
+use bulkhead_log::{Budget, SharedSink};
+use bulkhead_types::{Event, Level};
 
 /// Lines that may come at once. A misconfigured client shows up in full.
 const BURST: u32 = 50;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bulkhead_events::task::Spawner;
-use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_log::{RunContext, SharedSink};
+use bulkhead_tasks::Spawner;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use bulkhead_events::containment::{Panicked, contain_future};
-use bulkhead_events::task::tell_unhandled;
-use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_log::{RunContext, SharedSink};
+use bulkhead_tasks::containment::{Panicked, contain_future};
+use bulkhead_tasks::report_unhandled;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, Uri};
 use tower::ServiceExt;
@@ -160,6 +160,6 @@ impl Service {
     fn report_panic(&self, method: &Method, uri: &Uri, panicked: Panicked) {
         let task = format!("control {method} {}", crate::refused::cut(uri.path(), 256));
         let Panicked { message, place } = panicked;
-        tell_unhandled(&*self.sink, &self.context, &task, "panic", message, place);
+        report_unhandled(&*self.sink, &self.context, &task, "panic", message, place);
     }
 }

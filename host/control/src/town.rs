@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::Secret;
 use bulkhead_town::{Figures, Handle};
+use bulkhead_types::Secret;
 
 /// The town's client as the routes see it. A trait, so that the server's own tests need no town. Nothing of it
 /// waits.

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bulkhead_events::{SharedSink, Sink};
+use bulkhead_log::{SharedSink, Sink};
 use bulkhead_memory::{Faults, Kernel};
-use bulkhead_model::Event;
 use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
+use bulkhead_types::Event;
 
 use crate::config::{self, Settings};
 use crate::exit::Exit;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_client::TOKEN_FILE;
 use bulkhead_control::ControlConfig;
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 use rustix::fs::OFlags;
 
 /// Random bytes of a token; it has twice as many digits.

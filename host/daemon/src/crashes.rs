@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bulkhead_client::{CrashesArgs, CrashesCommand, crash_json, crash_list, crash_page};
-use bulkhead_model::CrashRecord;
 use bulkhead_store::database::{self, CrashQuery};
+use bulkhead_types::CrashRecord;
 
 use crate::config;
 use crate::exit::Exit;

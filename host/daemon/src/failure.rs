@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bulkhead_model::error::chain;
+use bulkhead_types::error::chain;
 
 use crate::exit::Exit;
 

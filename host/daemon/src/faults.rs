@@ -1,6 +1,6 @@
 //! Faults of the host itself on request, for its own tests: the only way to see how it takes them.
 
-use bulkhead_events::task::Spawner;
+use bulkhead_tasks::Spawner;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -14,7 +14,7 @@ mod files;
 
 use std::path::PathBuf;
 
-use bulkhead_model::event::Confinement;
+use bulkhead_types::event::Confinement;
 use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,

@@ -7,27 +7,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::BlackBox;
+use bulkhead_blackbox::previous::Outside;
+use bulkhead_blackbox::runs::{KnownRun, Runs};
+use bulkhead_blackbox::{BootFailed, Fact, Geometry, Run};
 use bulkhead_control::{ControlServer, TownEdge};
-use bulkhead_events::{Diagnostics, Log, RunContext, SharedSink, now};
+use bulkhead_log::{Diagnostics, Log, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
-use bulkhead_model::error::causes;
-use bulkhead_model::event::Confinement;
-use bulkhead_model::previous::RunState;
-use bulkhead_model::time::millis;
-use bulkhead_model::{Event, Level};
 use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig};
-use bulkhead_store::BlackBox;
-use bulkhead_store::blackbox::{self, BootFailed, Fact, Geometry, Run};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
 use bulkhead_store::database::{self, Found};
 use bulkhead_store::journal;
 use bulkhead_store::ownership::explain;
-use bulkhead_store::previous::Outside;
-use bulkhead_store::runs::{KnownRun, Runs};
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Earlier, Stores, Supervisor};
 use bulkhead_town::Town;
+use bulkhead_types::error::causes;
+use bulkhead_types::event::Confinement;
+use bulkhead_types::previous::RunState;
+use bulkhead_types::time::millis;
+use bulkhead_types::{Event, Level};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
@@ -429,7 +430,7 @@ fn start_log(
     context: Arc<RunContext>,
     output: Box<dyn Write + Send>,
 ) -> Result<Arc<Log>, Failure> {
-    let config = bulkhead_events::LogConfig { format: settings.format(), ..settings.log.clone() };
+    let config = bulkhead_log::LogConfig { format: settings.format(), ..settings.log.clone() };
     Log::start(config, context, output)
         .map_err(|error| Failure::cannot_run("cannot start the log", &error))
 }

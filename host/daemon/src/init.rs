@@ -224,7 +224,7 @@ fn is_final(end: &ProcessEnd) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::previous::MemoryFigures;
+    use bulkhead_types::previous::MemoryFigures;
 
     use super::*;
 

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bulkhead_events::Sink;
+use bulkhead_log::Sink;
 use bulkhead_memory::{
     AgentsMemory, Caller, Guard, Kernel, Memory, Now, PressureWait, Relief, Woken,
 };
-use bulkhead_model::Event;
 use bulkhead_supervisor::Supervisor;
+use bulkhead_types::Event;
 
 use crate::config::MemorySettings;
 use crate::recorder::Recorder;

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
-use bulkhead_store::BlackBox;
-use bulkhead_store::blackbox::{Previous, Run};
+use bulkhead_blackbox::BlackBox;
+use bulkhead_blackbox::{Previous, Run};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::fstat;
 
@@ -107,7 +107,8 @@ fn next_part(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_store::blackbox::{self, Found, Geometry};
+    use bulkhead_blackbox as blackbox;
+    use bulkhead_blackbox::{Found, Geometry};
 
     use super::*;
 

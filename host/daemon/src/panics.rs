@@ -7,11 +7,11 @@ use std::backtrace::Backtrace;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_events::Sink;
-use bulkhead_events::containment::{Fate, fate_of, panic_message};
-use bulkhead_events::task::tell_unhandled;
-use bulkhead_model::Event;
-use bulkhead_store::blackbox::{Fact, Panic};
+use bulkhead_blackbox::{Fact, Panic};
+use bulkhead_log::Sink;
+use bulkhead_tasks::containment::{Fate, fate_of, panic_message};
+use bulkhead_tasks::report_unhandled;
+use bulkhead_types::Event;
 
 use crate::exit::Exit;
 use crate::recorder::Recorder;
@@ -29,7 +29,7 @@ pub fn watch(recorder: Arc<Recorder>) {
         match fate_of(panic) {
             Fate::Contained => {}
             Fate::EndsItsTask => {
-                tell_unhandled(&*recorder, log.context(), "unnamed", "panic", message, place);
+                report_unhandled(&*recorder, log.context(), "unnamed", "panic", message, place);
             }
             Fate::EndsTheProcess => {
                 let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();

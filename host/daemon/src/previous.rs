@@ -1,21 +1,21 @@
 //! What became of the runs before this one: the black boxes that they left, the list of runs beside them, the ends
 //! that an init process saw, what is said from outside, and the kernel's counters, put before
-//! [`bulkhead_store::previous`].
+//! [`bulkhead_blackbox::previous`].
 //!
 //! As a rule that is one run. A boot that died before it told anything leaves two: the one before it as well. A black
 //! box is believed only when it is of the run that is meant, by its run id: init gives its child one, and the list of
 //! runs in the state directory knows which was the last.
 
-use bulkhead_memory::Kernel;
-use bulkhead_model::event::PreviousSummary;
-use bulkhead_model::previous::{Cause, Confidence, InFlight, MemoryFigures};
-use bulkhead_model::{Event, Level, PreviousRun};
-use bulkhead_store::blackbox::{Fact, Found, Previous, Record};
-use bulkhead_store::previous::{
+use bulkhead_blackbox::previous::{
     Missing, Outside, Surroundings, WaitStatus, judge, judge_without_box,
 };
-use bulkhead_store::runs::{KnownRun, Runs};
+use bulkhead_blackbox::runs::{KnownRun, Runs};
+use bulkhead_blackbox::{Fact, Found, Previous, Record};
+use bulkhead_memory::Kernel;
 use bulkhead_supervisor::{HostDeath, Suspect};
+use bulkhead_types::event::PreviousSummary;
+use bulkhead_types::previous::{Cause, Confidence, InFlight, MemoryFigures};
+use bulkhead_types::{Event, Level, PreviousRun};
 
 use crate::init::ProcessEnd;
 

@@ -9,11 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bulkhead_model::error::chain;
-use bulkhead_model::{HttpDenied, HttpPolicy, HttpRule};
 use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged, Step, System,
 };
+use bulkhead_types::error::chain;
+use bulkhead_types::{HttpDenied, HttpPolicy, HttpRule};
 use tokio::time::timeout;
 
 use crate::config::Settings;

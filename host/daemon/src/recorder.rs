@@ -3,14 +3,13 @@
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
-use bulkhead_events::{Account, Log, Sink};
-use bulkhead_model::Event;
-use bulkhead_model::previous::{MemoryFigures, RunState};
-use bulkhead_store::BlackBox;
-use bulkhead_store::blackbox::{
-    AgentEnd, AgentStart, ColdStart, Draining, Fact, StateError, StopIntent,
-};
+use bulkhead_account::Account;
+use bulkhead_blackbox::BlackBox;
+use bulkhead_blackbox::{AgentEnd, AgentStart, ColdStart, Draining, Fact, StateError, StopIntent};
+use bulkhead_log::{Log, Sink};
 use bulkhead_town::Handle;
+use bulkhead_types::Event;
+use bulkhead_types::previous::{MemoryFigures, RunState};
 
 /// The log with the black box before it. Costs a match for most lines and a microsecond for some; waits for
 /// nothing.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_events::Format;
-use bulkhead_events::task::Spawner;
+use bulkhead_log::Format;
 use bulkhead_memory::Kernel;
-use bulkhead_model::Event;
-use bulkhead_model::previous::RunState;
-use bulkhead_model::time::millis;
 use bulkhead_supervisor::{DrainPlan, DrainReport, TownSays};
+use bulkhead_tasks::Spawner;
 use bulkhead_town::Handle;
+use bulkhead_types::Event;
+use bulkhead_types::previous::RunState;
+use bulkhead_types::time::millis;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 

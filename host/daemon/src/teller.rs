@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 
-use bulkhead_events::SharedSink;
-use bulkhead_model::Event;
+use bulkhead_log::SharedSink;
 use bulkhead_store::database::Notice;
+use bulkhead_types::Event;
 
 /// Holds back what is told before the run's first line.
 pub struct Teller {

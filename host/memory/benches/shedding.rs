@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_memory::{Candidate, Limit, LimitSource, Reading, Shedder};
-use bulkhead_model::{AgentId, Incarnation};
+use bulkhead_types::{AgentId, Incarnation};
 use divan::{Bencher, black_box};
 
 fn main() {

@@ -28,8 +28,8 @@ mod v2;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_model::memory::Psi;
-use bulkhead_model::previous::MemoryFigures;
+use bulkhead_types::memory::Psi;
+use bulkhead_types::previous::MemoryFigures;
 
 pub use file::{Fault, Faults};
 use group::Group;

@@ -130,7 +130,7 @@ impl Pressure {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::memory::Psi;
+    use bulkhead_types::memory::Psi;
 
     use super::*;
     use crate::reading::{Limit, LimitSource};

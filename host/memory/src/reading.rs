@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bulkhead_model::memory::Psi;
-use bulkhead_model::previous::MemoryFigures;
+use bulkhead_types::memory::Psi;
+use bulkhead_types::previous::MemoryFigures;
 
 use crate::pressure::{HIGH_SHARE, LOW_SHARE};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bulkhead_model::memory::Eviction;
-use bulkhead_model::{AgentId, Incarnation};
+use bulkhead_types::memory::Eviction;
+use bulkhead_types::{AgentId, Incarnation};
 
 use crate::reading::Reading;
 use crate::shedding::{Candidate, Shedder, Step};

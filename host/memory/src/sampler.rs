@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_model::memory::{LargeAgent, MemoryTrend};
-use bulkhead_model::{AgentId, Incarnation};
+use bulkhead_types::memory::{LargeAgent, MemoryTrend};
+use bulkhead_types::{AgentId, Incarnation};
 
 use crate::reading::Reading;
 use crate::series::{Series, Times};

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use bulkhead_model::memory::{LargeAgent, MemorySample, MemorySources, MemoryUsage, mebibytes};
-use bulkhead_model::previous::MemoryFigures;
-use bulkhead_model::{AgentId, Event, Timestamp};
+use bulkhead_types::memory::{LargeAgent, MemorySample, MemorySources, MemoryUsage, mebibytes};
+use bulkhead_types::previous::MemoryFigures;
+use bulkhead_types::{AgentId, Event, Timestamp};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -324,7 +324,7 @@ impl Now {
     /// The real clocks, the first of them from now on.
     pub fn clock() -> Clock {
         let began = Instant::now();
-        Box::new(move || Self { since: began.elapsed(), at: bulkhead_events::now() })
+        Box::new(move || Self { since: began.elapsed(), at: bulkhead_log::now() })
     }
 
     /// A sample with the time on the wall.

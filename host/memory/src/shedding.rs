@@ -26,8 +26,8 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use bulkhead_model::memory::{Alternative, Eviction};
-use bulkhead_model::{AgentId, Incarnation};
+use bulkhead_types::memory::{Alternative, Eviction};
+use bulkhead_types::{AgentId, Incarnation};
 
 use crate::pressure::{HIGH_PSI, HIGH_SHARE, LOW_SHARE};
 use crate::reading::Reading;
@@ -199,7 +199,7 @@ fn thousandths(score: f64) -> f64 {
 mod tests {
     use std::collections::HashSet;
 
-    use bulkhead_model::memory::Psi;
+    use bulkhead_types::memory::Psi;
     use proptest::prelude::*;
 
     use super::*;

@@ -19,8 +19,8 @@
 
 use std::time::Duration;
 
-use bulkhead_model::memory::MemoryTrend;
-use bulkhead_model::time::millis;
+use bulkhead_types::memory::MemoryTrend;
+use bulkhead_types::time::millis;
 
 /// With fewer samples there is no trend.
 pub const MIN_SAMPLES: usize = 8;

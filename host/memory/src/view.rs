@@ -1,8 +1,8 @@
 //! The answers of `GET /memory` and `GET /agents/{id}/memory`.
 
 use bulkhead_api::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
-use bulkhead_model::memory::MemorySample;
-use bulkhead_model::time::millis;
+use bulkhead_types::memory::MemorySample;
+use bulkhead_types::time::millis;
 
 use crate::sampler::AgentReading;
 use crate::series::{Series, Times};

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bulkhead_model::error::chain;
+use bulkhead_types::error::chain;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Request, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;

@@ -164,7 +164,7 @@ fn add_directory(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustErro
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::error::chain;
+    use bulkhead_types::error::chain;
 
     use super::*;
 

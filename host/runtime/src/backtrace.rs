@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use bulkhead_model::{Frame, Frames};
+use bulkhead_types::{Frame, Frames};
 use wasmtime::WasmBacktrace;
 
 use crate::symbol::{cut, cut_symbol, demangle};

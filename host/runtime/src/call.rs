@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bulkhead_events::containment::contain;
-use bulkhead_model::time::millis;
-use bulkhead_model::{Exit, ExitReason, Phase};
+use bulkhead_tasks::containment::contain;
+use bulkhead_types::time::millis;
+use bulkhead_types::{Exit, ExitReason, Phase};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};

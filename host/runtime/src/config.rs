@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_events::BucketRules;
-use bulkhead_model::Limits;
 use bulkhead_net::Connector;
+use bulkhead_tasks::BucketRules;
+use bulkhead_types::Limits;
 
 use crate::{CompileConfig, CoreDumpRules, DiskFloor, InstanceBounds};
 
@@ -32,7 +32,7 @@ pub struct RuntimeConfig {
     /// Bytes that the AOT directory may hold. The entries unused for longest go first.
     pub aot_bytes: u64,
     /// Where core dumps go. `None`: nobody gets any. With rules, those agents get one whose
-    /// [`bulkhead_model::AgentSpec::core_dump`] says so, and every trap costs a little more.
+    /// [`bulkhead_types::AgentSpec::core_dump`] says so, and every trap costs a little more.
     pub core_dumps: Option<CoreDumpRules>,
     /// Largest component file, in bytes.
     pub max_component_bytes: u64,

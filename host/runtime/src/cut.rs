@@ -1,6 +1,6 @@
 //! Ends that the host imposes on a running guest. They travel as errors through the engine.
 
-use bulkhead_model::{ExitReason, HostKind};
+use bulkhead_types::{ExitReason, HostKind};
 
 /// What it means when a call's wall time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use bulkhead_model::exit::Location;
-use bulkhead_model::{Determinism, Exit, ExitReason, Frame, Phase};
+use bulkhead_types::exit::Location;
+use bulkhead_types::{Determinism, Exit, ExitReason, Frame, Phase};
 use wasmtime::{GcHeapOutOfMemory, Trap};
 
 use crate::backtrace;
@@ -240,7 +240,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use bulkhead_model::{Level, MemoryPolicy};
+    use bulkhead_types::{Level, MemoryPolicy};
 
     use super::*;
     use crate::tests::birth;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bulkhead_events::{Account, Charge, Counted};
-use bulkhead_model::{HostKind, Message, Next, Outcome, Phase, Sender};
+use bulkhead_account::{Account, Charge};
+use bulkhead_log::Counted;
+use bulkhead_types::{HostKind, Message, Next, Outcome, Phase, Sender};
 use wasmtime::Store;
 
 use crate::bindings::Agent;
@@ -97,7 +98,7 @@ pub enum ShutdownReason {
 }
 
 /// Longest reply; more is cut, as `wit/agent.wit` says.
-const MAX_REPLY_BYTES: usize = bulkhead_model::message::MAX_BODY_BYTES;
+const MAX_REPLY_BYTES: usize = bulkhead_types::message::MAX_BODY_BYTES;
 
 /// Longest error code and message of a guest.
 const MAX_ERROR_BYTES: usize = 4 * 1024;

@@ -3,7 +3,7 @@
 //! Agents' tasks start on the fast lane: one thread a core, of ordinary priority, each with a runtime of its
 //! own. The slow lane is one runtime whose threads have a lower priority. A task goes there as a whole when its agent
 //! has burned its burst of CPU time, in one turn or in many, and comes back when it has slept for long enough
-//! (`bulkhead_events::BucketRules`), so that short turns never queue behind long ones. The task of an agent with much
+//! (`bulkhead_tasks::BucketRules`), so that short turns never queue behind long ones. The task of an agent with much
 //! memory is always there, because a fill of it cannot be interrupted.
 //!
 //! The fast threads do not share their tasks. A scheduler that steals wakes a second thread for each
@@ -20,7 +20,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bulkhead_events::containment::contain;
+use bulkhead_tasks::containment::contain;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Every call takes the [`Incarnation`] by value and gives it back only when the guest returned. After
-//! a trap, a deadline or a host panic there is an [`bulkhead_model::Exit`] and no incarnation any more:
+//! a trap, a deadline or a host panic there is an [`bulkhead_types::Exit`] and no incarnation any more:
 //! a store that trapped cannot be entered again, because nobody has it.
 //!
 //! - `engine`, `needs`, `bounds`, `ceilings`: engine settings, the pool, what a component needs of it and may be made

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bulkhead_model::MemoryPolicy;
+use bulkhead_types::MemoryPolicy;
 use wasmtime::{Error, ResourceLimiterAsync, Result};
 
 use crate::InstanceBounds;
@@ -219,7 +219,7 @@ impl ResourceLimiterAsync for Limiter {
 mod tests {
     use std::task::Poll;
 
-    use bulkhead_model::{Limits, MemoryPolicy};
+    use bulkhead_types::{Limits, MemoryPolicy};
 
     use super::*;
 

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use bulkhead_events::SharedSink;
-use bulkhead_model::Digest;
+use bulkhead_log::SharedSink;
+use bulkhead_types::Digest;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use bulkhead_events::SharedSink;
-use bulkhead_events::containment;
-use bulkhead_model::time::millis;
-use bulkhead_model::{Digest, Event};
+use bulkhead_log::SharedSink;
+use bulkhead_tasks::containment;
+use bulkhead_types::time::millis;
+use bulkhead_types::{Digest, Event};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use wasmtime::Engine;

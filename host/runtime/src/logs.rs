@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::Budget;
-use bulkhead_model::Level;
+use bulkhead_log::Budget;
+use bulkhead_types::Level;
 
 use crate::port::Port;
 
@@ -184,7 +184,7 @@ fn floor(text: &str, at: usize) -> usize {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use bulkhead_model::{Secret, Settings};
+    use bulkhead_types::{Secret, Settings};
     use serde_json::value::RawValue;
 
     use super::*;
@@ -202,7 +202,7 @@ pub(crate) mod tests {
         fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
             Ok(())
         }
-        fn send(&self, agent_id: &str, _body: bulkhead_model::Body) -> Result<String, PortError> {
+        fn send(&self, agent_id: &str, _body: bulkhead_types::Body) -> Result<String, PortError> {
             Err(PortError::NotFound(agent_id.to_owned()))
         }
         fn set_active_tools(&self, _tools: Vec<String>) {}
@@ -219,7 +219,7 @@ pub(crate) mod tests {
         ) {
             self.lines.lock().unwrap().push((message, dropped));
         }
-        fn memory_soft_limit(&self, _memory: &bulkhead_events::AccountReading) {}
+        fn memory_soft_limit(&self, _memory: &bulkhead_account::AccountReading) {}
         fn settings(&self) -> Settings {
             self.settings.clone()
         }

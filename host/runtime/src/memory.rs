@@ -30,9 +30,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bulkhead_events::{Account, AccountReading, Charge, OverLimit, SoftMark};
-use bulkhead_model::message::MAX_BODY_BYTES;
-use bulkhead_model::{HostKind, Limits, MemoryPolicy};
+use bulkhead_account::{Account, AccountReading, Charge, OverLimit, SoftMark};
+use bulkhead_types::message::MAX_BODY_BYTES;
+use bulkhead_types::{HostKind, Limits, MemoryPolicy};
 
 use crate::cut::Cut;
 

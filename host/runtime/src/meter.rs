@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Re
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{Account, Switch};
-use bulkhead_model::{HostBytes, Limits, Phase};
+use bulkhead_account::Account;
+use bulkhead_tasks::Switch;
+use bulkhead_types::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 

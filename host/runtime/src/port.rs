@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_events::AccountReading;
-use bulkhead_model::{Body, Level, Secret, Settings};
+use bulkhead_account::AccountReading;
+use bulkhead_types::{Body, Level, Secret, Settings};
 use serde_json::value::RawValue;
 
 /// A message from the control plane that waits until the agent is idle.

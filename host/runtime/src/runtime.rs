@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{Account, BucketRules, Budget, Gauge, SharedSink, Switch};
-use bulkhead_model::{AgentSpec, Phase};
+use bulkhead_account::Account;
+use bulkhead_log::{Budget, Gauge, SharedSink};
+use bulkhead_tasks::{BucketRules, Switch};
+use bulkhead_types::{AgentSpec, Phase};
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};

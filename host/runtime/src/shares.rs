@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use tokio::sync::Semaphore;
 
 /// So many of something for each agent.

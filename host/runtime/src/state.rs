@@ -5,9 +5,9 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_events::{AccountReading, Charge};
-use bulkhead_model::{AgentSpec, HostKind, Level};
+use bulkhead_account::{AccountReading, Charge};
 use bulkhead_net::Connector;
+use bulkhead_types::{AgentSpec, HostKind, Level};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::task::Spawner;
-use bulkhead_events::{SharedSink, Sink, Switch};
-use bulkhead_model::{
+use bulkhead_log::{SharedSink, Sink};
+use bulkhead_tasks::Spawner;
+use bulkhead_tasks::Switch;
+use bulkhead_types::{
     AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartRules,
     SnapshotRules,
 };
@@ -314,12 +315,12 @@ impl Rig {
         switch: &Arc<Switch>,
         task: impl Future<Output = T> + Send + 'static,
     ) -> std::sync::mpsc::Receiver<T> {
-        let context = Arc::new(bulkhead_events::RunContext::new("run".into(), None));
+        let context = Arc::new(bulkhead_log::RunContext::new("run".into(), None));
         let sink = Arc::clone(&self.kept) as SharedSink;
         let spawner = Spawner::new(self.runtime.fast_lane().clone(), sink, context);
         let (send, receive) = std::sync::mpsc::sync_channel(1);
         let away = self.runtime.slow_lane().clone();
-        spawner.spawn_commuting("agent", away, Arc::clone(switch), async move {
+        spawner.spawn_migrating("agent", away, Arc::clone(switch), async move {
             let _ = send.send(task.await);
             Ok::<_, std::convert::Infallible>(())
         });

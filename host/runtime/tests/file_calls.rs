@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_events::{AccountReading, SharedSink, Sink};
-use bulkhead_model::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
-    SnapshotRules,
-};
+use bulkhead_account::AccountReading;
+use bulkhead_log::{SharedSink, Sink};
 use bulkhead_runtime::{
     Birth, CallEnd, CallLimits, Loaded, Logs, Nudge, Port, PortError, Runtime, RuntimeConfig,
+};
+use bulkhead_types::{
+    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
+    SnapshotRules,
 };
 use serde_json::value::RawValue;
 use wasmtime::component::{Component, Linker, ResourceTable};

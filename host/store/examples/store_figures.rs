@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::crash::{Consequence, Resources};
-use bulkhead_model::{
+use bulkhead_store::database::{Change, Config, Database};
+use bulkhead_types::crash::{Consequence, Resources};
+use bulkhead_types::{
     AgentId, CrashRecord, Determinism, ExitReason, Frame, Incarnation, Phase, Symbolized, Timestamp,
 };
-use bulkhead_store::database::{Change, Config, Database};
 
 fn main() -> Result<(), std::io::Error> {
     let dir = std::env::args().nth(1).unwrap_or_else(|| "/tmp".into());

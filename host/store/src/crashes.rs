@@ -15,7 +15,7 @@ mod memory;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bulkhead_model::{AgentId, CrashRecord, ExitReason, Frames, Symbolized};
+use bulkhead_types::{AgentId, CrashRecord, ExitReason, Frames, Symbolized};
 
 use crate::Database;
 pub use import::{Imported, import};

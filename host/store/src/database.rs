@@ -42,7 +42,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bulkhead_model::{AgentId, CrashRecord, Incarnation, Timestamp};
+use bulkhead_types::{AgentId, CrashRecord, Incarnation, Timestamp};
 use tokio::sync::watch;
 
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};

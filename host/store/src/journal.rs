@@ -44,10 +44,10 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhead_model::{AgentId, Message, Sender};
+use bulkhead_types::{AgentId, Message, Sender};
 
-use crate::blackbox::{FreeSlots, Map};
 use bodies::Bodies;
+use bulkhead_blackbox::mapped::{FreeSlots, Map};
 pub use file::open;
 use lane::{Kind, Lane};
 use layout::Geometry;

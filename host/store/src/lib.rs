@@ -2,24 +2,17 @@
 //!
 //! - [`journal`]: a mapped file with the messages whose turn is not over, through SIGKILL
 //! - [`database`]: agents, snapshots and crash records, through SIGKILL and over runs
-//! - [`blackbox`]: a mapped file that keeps the last facts of a run through SIGKILL
-//! - [`previous`]: why the run before this one ended, judged from what its black box says
-//! - [`runs`]: which runs there were, so that no box is taken for another run's
 //! - [`crashes`]: the crash records of this run and of earlier ones
 //! - [`ownership`]: whose a place on the disk is, for messages
 //!
 //! Nothing here knows agents, engines or logs. Nothing here ends the process: a full disk and a broken
 //! file are values that the caller gets.
 
-pub mod blackbox;
 pub mod crashes;
 pub mod database;
 pub mod journal;
 pub mod ownership;
-pub mod previous;
-pub mod runs;
 
-pub use blackbox::BlackBox;
 pub use crashes::CrashStore;
 pub use database::Database;
 pub use journal::Journal;

@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
 use bulkhead_store::database::{
     AgentRow, Change, Config, Database, Found, Newest, RESERVED, Snapshot, TownKnows, Wanted,
 };
+use bulkhead_types::{AgentId, Incarnation, RestartState, Timestamp};
 
 const AGENTS: u64 = 4;
 const DIR: &str = "DATABASE_KILL_DIR";

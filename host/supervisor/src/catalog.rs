@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_api::StartRequest;
-use bulkhead_model::{
+use bulkhead_types::{
     AgentSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules, StartPhase, is_secret_name,
 };
 
@@ -146,7 +146,7 @@ fn names<'a>(keys: impl Iterator<Item = &'a Arc<str>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::AgentId;
+    use bulkhead_types::AgentId;
 
     use super::*;
 

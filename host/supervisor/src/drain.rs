@@ -12,10 +12,10 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bulkhead_agent::{Agent, AgentHandle, Ending};
-use bulkhead_model::Event;
-use bulkhead_model::event::{DrainPhase, DrainPhaseReport};
-use bulkhead_model::time::millis;
 use bulkhead_runtime::ShutdownReason;
+use bulkhead_types::Event;
+use bulkhead_types::event::{DrainPhase, DrainPhaseReport};
+use bulkhead_types::time::millis;
 use tokio::time::{timeout, timeout_at};
 
 use crate::Supervisor;

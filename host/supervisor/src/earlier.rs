@@ -1,8 +1,8 @@
 //! What earlier runs left in the database.
 
 use bulkhead_agent::{StartError, StartFailure};
-use bulkhead_model::StartPhase;
 use bulkhead_store::database::{AgentRow, UnreadableAgent};
+use bulkhead_types::StartPhase;
 
 use crate::host_death::HostDeath;
 

@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::Container;
-use bulkhead_events::containment::contain;
-use bulkhead_events::{RunContext, now};
-use bulkhead_model::crash::{CrashRecord, Frames};
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::previous::{Cause, InFlight};
-use bulkhead_model::restart::{PastEnd, Quarantine};
-use bulkhead_model::time::millis;
-use bulkhead_model::{
+use bulkhead_log::{RunContext, now};
+use bulkhead_store::database::{AgentRow, Change, Wanted};
+use bulkhead_tasks::containment::contain;
+use bulkhead_types::crash::{CrashRecord, Frames};
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::previous::{Cause, InFlight};
+use bulkhead_types::restart::{PastEnd, Quarantine};
+use bulkhead_types::time::millis;
+use bulkhead_types::{
     Consequence, Determinism, Event, Exit, ExitReason, Incarnation, Phase, Resources, RestartRules,
     Symbolized, Timestamp,
 };
-use bulkhead_store::database::{AgentRow, Change, Wanted};
 use uuid::Uuid;
 
 use crate::SupervisorConfig;
@@ -267,8 +267,8 @@ impl Blamed {
 #[cfg(test)]
 mod tests {
     use bulkhead_api::StartRequest;
-    use bulkhead_model::{AgentId, RestartState};
     use bulkhead_store::database::TownKnows;
+    use bulkhead_types::{AgentId, RestartState};
 
     use super::*;
 

@@ -41,10 +41,10 @@ use std::time::{Duration, Instant};
 
 use bulkhead_agent::{Admission, Agent, AgentHandle, StartError, StartFailure};
 use bulkhead_api::{IfRunning, StartRequest, TownRegistry};
-use bulkhead_model::event::{AgentTag, HydrationResult};
-use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Event, Incarnation};
 use bulkhead_store::database::Change;
+use bulkhead_types::event::{AgentTag, HydrationResult};
+use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, Event, Incarnation};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;

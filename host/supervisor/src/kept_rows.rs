@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::{RawRow, TownRegistry};
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 
 /// As many as one registry of the town has at most, and as large.
 #[derive(Default)]

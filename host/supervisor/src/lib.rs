@@ -39,14 +39,14 @@ pub use bulkhead_agent::{
     TownConfigError, TurnReport,
 };
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};
-use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 pub use bulkhead_memory::Snapshot as MemorySnapshot;
-use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Body, CrashRecord, Sender, Timestamp};
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 use bulkhead_store::database::Durability;
+use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, Body, CrashRecord, Sender, Timestamp};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::Earlier;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bulkhead_agent::{Agent, MemoryProbe};
 use bulkhead_api::{AgentMemoryView, ContainerMemoryView};
 use bulkhead_memory::{AgentReading, AgentsMemory};
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 
 use crate::{Inner, Supervisor};
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bulkhead_agent::Container;
-use bulkhead_model::{AgentState, Timestamp};
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::Stats as CrashStats;
+use bulkhead_types::{AgentState, Timestamp};
 use tokio::sync::Semaphore;
 
 use crate::Supervisor;

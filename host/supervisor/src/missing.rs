@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::MissingAgent;
-use bulkhead_model::{AgentId, AgentState};
+use bulkhead_types::{AgentId, AgentState};
 
 use crate::{Inner, Supervisor};
 

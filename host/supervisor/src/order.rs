@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::StartRequest;
-use bulkhead_model::{AgentId, Secret};
 use bulkhead_store::database::Private;
+use bulkhead_types::{AgentId, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -3,7 +3,7 @@
 use std::sync::Weak;
 
 use bulkhead_agent::{Peers, SendError};
-use bulkhead_model::{AgentId, Body, Sender};
+use bulkhead_types::{AgentId, Body, Sender};
 
 use crate::Inner;
 

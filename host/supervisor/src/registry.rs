@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_agent::{Agent, Container};
-use bulkhead_model::{AgentId, Incarnation};
 use bulkhead_store::database::AgentRow;
+use bulkhead_types::{AgentId, Incarnation};
 
 pub(crate) struct Registry {
     container: Arc<Container>,

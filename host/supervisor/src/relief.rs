@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bulkhead_agent::AgentHandle;
 use bulkhead_memory::{Candidate, Heap, Relief};
-use bulkhead_model::memory::Eviction;
-use bulkhead_model::{AgentId, AgentState, Incarnation};
+use bulkhead_types::memory::Eviction;
+use bulkhead_types::{AgentId, AgentState, Incarnation};
 
 use crate::start::MAYOR;
 use crate::{Inner, Supervisor};

@@ -2,7 +2,7 @@
 
 use bulkhead_agent::{SettingsChange, SettingsError, TownConfigError};
 use bulkhead_api::{DashboardContextRequest, ModelRequest, SystemPromptRequest, TownConfig};
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 
 use crate::Supervisor;
 

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use bulkhead_agent::{Admission, AgentHandle, SettingsChange, StartError, StartOrder};
 use bulkhead_api::{StartAnswer, StartRequest};
-use bulkhead_events::now;
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, AgentSpec, AgentState, Event};
+use bulkhead_log::now;
 use bulkhead_store::database::Private;
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::{AgentId, AgentSpec, AgentState, Event};
 
 use crate::order::{self, Origin};
 use crate::{Inner, Supervisor};

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use bulkhead_agent::Container;
 use bulkhead_api::{RawRow, TownRegistry};
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, Event, Incarnation, Timestamp};
 use bulkhead_store::database::{AgentRow, Newest, Snapshot, TownKnows, Wanted};
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::{AgentId, Event, Incarnation, Timestamp};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::timeout_at;

@@ -4,7 +4,7 @@
 //! a word of it, because it may hold a secret.
 
 use bulkhead_api::{TownRegistry, town_snapshot};
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{RunContext, SharedSink, now};
-use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, Backoff, Event, Secret, Timestamp};
+use bulkhead_log::{RunContext, SharedSink, now};
 use bulkhead_net::retry_after;
+use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, Backoff, Event, Secret, Timestamp};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;

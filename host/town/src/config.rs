@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bulkhead_model::Secret;
 use bulkhead_net::{BaseUrl, Connector};
+use bulkhead_types::Secret;
 
 use crate::token::{self, TokenError};
 

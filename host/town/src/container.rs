@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bulkhead_api::town_snapshot::Foreign;
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, RawRow, TownRegistry};
-use bulkhead_model::{AgentId, Timestamp};
+use bulkhead_types::{AgentId, Timestamp};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::watch;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use bulkhead_model::error::chain;
 use bulkhead_net::ConnectError;
+use bulkhead_types::error::chain;
 use hyper::StatusCode;
 
 /// What kind of failure it was. The words are in the log and in the metrics.

@@ -5,8 +5,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::{AgentId, Event, ExitClass};
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::{AgentId, Event, ExitClass};
 use tokio::sync::Notify;
 
 use crate::client::Client;

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 
 use crate::call::Call;
 use crate::fault::Fault;

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_api::TownRegistry;
-use bulkhead_events::task::Spawner;
-use bulkhead_events::{RunContext, SharedSink};
-use bulkhead_model::{AgentId, Event, Secret};
+use bulkhead_log::{RunContext, SharedSink};
+use bulkhead_tasks::Spawner;
+use bulkhead_types::{AgentId, Event, Secret};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;

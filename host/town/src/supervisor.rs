@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
-use bulkhead_model::AgentId;
 use bulkhead_supervisor::{
     RegistryEntry, RegistryRow, Supervisor, TownHas, TownSnapshot, TownSnapshots,
 };
+use bulkhead_types::AgentId;
 use bytes::Bytes;
 use tokio::sync::watch;
 

@@ -9,8 +9,8 @@ mod told;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_events::{RunContext, SharedSink, Sink};
-use bulkhead_model::{Event, Secret};
+use bulkhead_log::{RunContext, SharedSink, Sink};
+use bulkhead_types::{Event, Secret};
 
 use bulkhead_net::{BaseUrl, Connector};
 

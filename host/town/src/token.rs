@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bulkhead_model::{Secret, Timestamp};
+use bulkhead_types::{Secret, Timestamp};
 use serde::Deserialize;
 
 /// A token that ends sooner than this is replaced.

@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::task::Spawner;
 use bulkhead_net::{Connected, Connector, Destination, Route, Step as Connecting, System};
+use bulkhead_tasks::Spawner;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};

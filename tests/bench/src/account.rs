@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{AccountReading, SharedSink, Sink};
-use bulkhead_model::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, Message, RestartRules, Secret,
-    Sender, Settings, SnapshotRules,
-};
+use bulkhead_account::AccountReading;
+use bulkhead_log::{SharedSink, Sink};
 use bulkhead_runtime::{
     Birth, CallEnd, CallLimits, Incarnation, Loaded, Logs, Nudge, Port, PortError, Runtime,
     RuntimeConfig, StartInfo,
+};
+use bulkhead_types::{
+    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, Message, RestartRules, Secret,
+    Sender, Settings, SnapshotRules,
 };
 use harness::files;
 use serde_json::value::RawValue;

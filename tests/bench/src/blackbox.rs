@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use bulkhead_store::blackbox::{self, BlackBox, Geometry, Kind, Run, Work};
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::{BlackBox, Geometry, Kind, Run, Work};
 
 use crate::samples::Samples;
 

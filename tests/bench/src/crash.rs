@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{SharedSink, Sink};
-use bulkhead_model::{AgentId, Event, Sender};
+use bulkhead_log::{SharedSink, Sink};
 use bulkhead_supervisor::{Supervisor, TurnReport};
+use bulkhead_types::{AgentId, Event, Sender};
 
 use crate::inside::Inside;
 use crate::report::{Report, Row};

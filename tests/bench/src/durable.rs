@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_events::{SharedSink, Sink};
-use bulkhead_model::Event;
+use bulkhead_log::{SharedSink, Sink};
+use bulkhead_types::Event;
 use harness::Host;
 use rustix::process::Signal;
 

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_api::StartRequest;
-use bulkhead_events::{RunContext, SharedSink};
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::{Geometry, Run};
+use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
-use bulkhead_model::{AgentId, HttpPolicy, Limits, RestartRules, SnapshotRules};
 use bulkhead_runtime::{Runtime, RuntimeConfig};
-use bulkhead_store::blackbox::{self, Geometry, Run};
 use bulkhead_store::crashes::{self, Crashes};
 use bulkhead_store::{Database, database, journal};
 use bulkhead_supervisor::{Catalog, Role, Stores, Supervisor, SupervisorConfig};
+use bulkhead_types::{AgentId, HttpPolicy, Limits, RestartRules, SnapshotRules};
 use harness::files;
 
 /// Roles, each of the component of the same name.

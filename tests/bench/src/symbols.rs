@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{Digest, Frame, Frames, Symbolized};
 use bulkhead_runtime::{Symbolizer, SymbolizerConfig};
+use bulkhead_types::{Digest, Frame, Frames, Symbolized};
 use harness::files;
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Parser, Payload};

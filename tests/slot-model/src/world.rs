@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as Plain, Weak};
 use std::time::Duration;
 
-use bulkhead_model::restart::{Decision, PastEnd};
+use bulkhead_types::restart::{Decision, PastEnd};
 use bulkhead_api::IfRunning;
-use bulkhead_model::{
+use bulkhead_types::{
     AgentState, Digest, Exit, ExitReason, Incarnation, Phase, RestartPolicy, RestartRules, RestartState,
     Timestamp,
 };

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::event::StartTimings;
-use bulkhead_model::time::micros;
-use bulkhead_model::{Exit, ExitReason, Input, Phase};
 use bulkhead_runtime::{Call, CallEnd, CallLimits, Loaded, ShutdownReason, StartInfo};
+use bulkhead_types::event::StartTimings;
+use bulkhead_types::time::micros;
+use bulkhead_types::{Exit, ExitReason, Input, Phase};
 
 use super::delivery::no_room_for_prompt;
 use super::{Actor, Step, exit_reason, failed, stop_ordered};

@@ -17,10 +17,10 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bulkhead_api::SetAsideView;
-use bulkhead_events::now;
-use bulkhead_model::{Determinism, Event, Exit, ExitClass, ExitReason, Message, Phase, Sender};
+use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::journal::{Kept, KeptPrompt, Left, MAX_CRASH_IDS, PromptMark, Takes};
+use bulkhead_types::{Determinism, Event, Exit, ExitClass, ExitReason, Message, Phase, Sender};
 use serde::Serialize;
 
 use super::Actor;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
-use bulkhead_events::{RunContext, now};
-use bulkhead_model::restart::{Decision, PastEnd};
-use bulkhead_model::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
+use bulkhead_log::{RunContext, now};
+use bulkhead_types::restart::{Decision, PastEnd};
+use bulkhead_types::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
 
 use bulkhead_runtime::{Keeping, Remains};
 use bulkhead_store::database::Wanted;

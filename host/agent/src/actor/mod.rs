@@ -26,12 +26,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use bulkhead_events::task::Spawner;
-use bulkhead_events::{Account, Budget, Ring};
-use bulkhead_model::event::StartTimings;
-use bulkhead_model::{Exit, ExitReason, Incarnation as Number, Input, Phase};
+use bulkhead_account::Account;
+use bulkhead_blackbox::{Marker, Work};
+use bulkhead_log::{Budget, Ring};
 use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
-use bulkhead_store::blackbox::{Marker, Work};
+use bulkhead_tasks::Spawner;
+use bulkhead_types::event::StartTimings;
+use bulkhead_types::{Exit, ExitReason, Incarnation as Number, Input, Phase};
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
@@ -189,7 +190,7 @@ impl Life {
             self.run(first, deadline, tenure).await;
             Ok::<_, std::convert::Infallible>(())
         };
-        spawner.spawn_commuting(name, away, switch, task);
+        spawner.spawn_migrating(name, away, switch, task);
     }
 
     async fn run(self, first: AgentHandle, deadline: Instant, tenure: Tenure) {

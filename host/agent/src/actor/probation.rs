@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use bulkhead_events::{BucketRules, Switch};
+use bulkhead_tasks::{BucketRules, Switch};
 
 /// Deaths in a row after which an agent has to prove itself.
 const DEATHS: u32 = 2;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_events::now;
-use bulkhead_model::StartPhase;
-use bulkhead_model::time::micros;
+use bulkhead_log::now;
 use bulkhead_runtime::{LoadError, Loaded, ShutdownReason};
+use bulkhead_types::StartPhase;
+use bulkhead_types::time::micros;
 use tokio::time::{sleep, sleep_until};
 
 use super::{Actor, stop_ordered};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use bulkhead_model::Event;
 use bulkhead_runtime::ShutdownReason;
+use bulkhead_types::Event;
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 

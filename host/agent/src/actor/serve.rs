@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::time::millis;
-use bulkhead_model::{Exit, ExitReason, Input, Message, Next, Outcome, Phase, Sender};
 use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
+use bulkhead_types::time::millis;
+use bulkhead_types::{Exit, ExitReason, Input, Message, Next, Outcome, Phase, Sender};
 
 use tokio::time::sleep_until;
 

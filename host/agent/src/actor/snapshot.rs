@@ -20,11 +20,11 @@ mod lineage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_events::now;
-use bulkhead_model::time::micros;
-use bulkhead_model::{Event, Exit, ExitClass, ExitReason, Input, Phase, Timestamp};
+use bulkhead_log::now;
 use bulkhead_runtime::{CallEnd, CallLimits, Incarnation};
 use bulkhead_store::database::{Kept, Newest, Snapshot, SnapshotRefused};
+use bulkhead_types::time::micros;
+use bulkhead_types::{Event, Exit, ExitClass, ExitReason, Input, Phase, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep_until, timeout, timeout_at};
 

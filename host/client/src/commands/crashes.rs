@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bulkhead_api::CrashesPage;
 use bulkhead_api::crashes::MAX_CRASHES;
-use bulkhead_model::{AgentId, CrashRecord};
+use bulkhead_types::{AgentId, CrashRecord};
 use clap::{Args, Subcommand};
 
 use crate::command::{HostArgs, parse_agent};

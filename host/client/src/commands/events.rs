@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bulkhead_api::{EventView, EventsPage};
-use bulkhead_model::{AgentId, Timestamp};
+use bulkhead_types::{AgentId, Timestamp};
 use clap::Args;
 use tokio::time::{Instant, sleep};
 

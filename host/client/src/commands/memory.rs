@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bulkhead_api::{AgentMemoryView, ContainerMemoryView, SeriesView};
-use bulkhead_model::AgentId;
-use bulkhead_model::memory::MemoryTrend;
+use bulkhead_types::AgentId;
+use bulkhead_types::memory::MemoryTrend;
 use clap::Args;
 
 use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
@@ -75,7 +75,7 @@ fn of_container(memory: &ContainerMemoryView, session: &Session) -> String {
         Column::of_figures("MEMORY"),
         Column::giving("TREND", 9),
     ];
-    let row = |agent: &bulkhead_model::memory::LargeAgent| {
+    let row = |agent: &bulkhead_types::memory::LargeAgent| {
         let (used, limit) = (short_bytes(agent.used_bytes), short_bytes(agent.limit_bytes));
         vec![
             Cell::new(agent.agent_id.as_str()),

@@ -1,8 +1,8 @@
 //! `bulkhead nudge`: leaves a message that comes when no other does.
 
 use bulkhead_api::{Issue, NudgeAnswer, NudgeRequest};
-use bulkhead_model::AgentId;
-use bulkhead_model::message::MAX_BODY_BYTES;
+use bulkhead_types::AgentId;
+use bulkhead_types::message::MAX_BODY_BYTES;
 use clap::Args;
 
 use super::input::text_or_stdin;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_api::{AgentList, AgentView};
-use bulkhead_model::{RestartPolicy, Timestamp};
+use bulkhead_types::{RestartPolicy, Timestamp};
 use clap::Args;
 use tokio::time::sleep;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bulkhead_api::MessageAnswer;
-use bulkhead_model::AgentId;
-use bulkhead_model::message::MAX_BODY_BYTES;
-use bulkhead_model::time::millis;
+use bulkhead_types::AgentId;
+use bulkhead_types::message::MAX_BODY_BYTES;
+use bulkhead_types::time::millis;
 use clap::Args;
 
 use super::input::text_or_stdin;

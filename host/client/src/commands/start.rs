@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_api::{Issue, StartAnswer, StartRequest, WithIgnored};
-use bulkhead_model::message::MAX_BODY_BYTES;
+use bulkhead_types::message::MAX_BODY_BYTES;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
@@ -130,7 +130,7 @@ impl StartArgs {
             IfRunningArg::Restart => Value::from("restart"),
             IfRunningArg::Keep => Value::from("keep"),
         });
-        let deadline = self.deadline.map(bulkhead_model::time::millis);
+        let deadline = self.deadline.map(bulkhead_types::time::millis);
         for (name, value) in [
             ("agentId", text(&self.agent)),
             ("role", text(&self.role)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health, Readiness, SetAsideView};
-use bulkhead_model::{AgentId, RestartPolicy, Timestamp};
+use bulkhead_types::{AgentId, RestartPolicy, Timestamp};
 use clap::Args;
 
 use super::memory::{in_use, pressure, trend};

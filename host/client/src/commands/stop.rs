@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use bulkhead_api::{AgentList, StopAnswer};
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream;

@@ -10,8 +10,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bulkhead_api::crashes::MAX_CRASHES;
 use bulkhead_api::{CrashesPage, Issue};
-use bulkhead_model::{AgentId, CrashRecord, ExitReason};
 use bulkhead_supervisor::{CrashFilter, CrashPage};
+use bulkhead_types::{AgentId, CrashRecord, ExitReason};
 use hyper::StatusCode;
 
 use crate::Backend;

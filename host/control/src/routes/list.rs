@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use bulkhead_api::Issue;
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use hyper::header::{HeaderValue, LINK};
 
 use crate::Backend;

@@ -18,8 +18,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::{MessageAnswer, MessageRequest, Parsed, TurnView, WithIgnored};
-use bulkhead_model::{Next, Outcome, Sender};
 use bulkhead_supervisor::{Delivery, TurnReport};
+use bulkhead_types::{Next, Outcome, Sender};
 use hyper::StatusCode;
 use tokio::time::timeout;
 

@@ -16,8 +16,8 @@ use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use bulkhead_api::{Issue, Parsed, SyncAnswer, TownConfig, WithIgnored};
-use bulkhead_events::SharedSink;
-use bulkhead_model::Event;
+use bulkhead_log::SharedSink;
+use bulkhead_types::Event;
 
 use crate::Backend;
 use crate::answer::Refusal;

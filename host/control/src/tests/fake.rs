@@ -10,19 +10,19 @@ use bulkhead_api::{
     EventsPage, Health, MemoryView, MissingAgent, ModelRequest, NudgeRequest, RestartView,
     SeriesView, StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
 };
-use bulkhead_events::{RunContext, SharedSink, Sink};
+use bulkhead_log::{RunContext, SharedSink, Sink};
 use bulkhead_memory::{
     Heap, Kernel, Limit, LimitSource, Memory, MemoryConfig, Now, Reading, Snapshot, Totals,
-};
-use bulkhead_model::memory::Psi;
-use bulkhead_model::{
-    AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, Next, Outcome,
-    RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use bulkhead_supervisor::{
     CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, Metrics, SendError,
     SettingsError, StartError, StartFailure, Started, StopError, SymbolizerFigures,
     TownConfigError, TurnReport,
+};
+use bulkhead_types::memory::Psi;
+use bulkhead_types::{
+    AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, Next, Outcome,
+    RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
 };
 use tokio::sync::{Semaphore, oneshot};
 

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_events::RunContext;
-use bulkhead_model::Event;
+use bulkhead_log::RunContext;
+use bulkhead_types::Event;
 
 use super::fake::{Kept, Rig};
 use crate::{ControlConfig, ControlError, ControlLimits, ControlServer};

@@ -1,6 +1,6 @@
 //! Changes that reach agents while they live.
 
-use bulkhead_model::Event;
+use bulkhead_types::Event;
 use serde_json::json;
 
 use super::fake::Rig;

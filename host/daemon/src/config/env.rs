@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use bulkhead_model::Secret;
-use bulkhead_model::error::chain;
 use bulkhead_net::{Connector, Proxies, Trust};
+use bulkhead_types::Secret;
+use bulkhead_types::error::chain;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, I64Deserializer, StrDeserializer};

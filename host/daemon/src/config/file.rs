@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_control::AllowedHost;
-use bulkhead_events::LogConfig;
-use bulkhead_model::{
+use bulkhead_log::LogConfig;
+use bulkhead_types::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, http::HttpRule,
 };
 use serde::de::{self, Unexpected, Visitor};

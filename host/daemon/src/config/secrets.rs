@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bulkhead_client::read_secret;
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 use toml::Spanned;
 
 use super::file::File;

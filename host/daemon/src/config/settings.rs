@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use bulkhead_api::{Issue, StartRequest};
 use bulkhead_control::{ControlConfig, ControlLimits};
-use bulkhead_events::{Format, LogConfig};
+use bulkhead_log::{Format, LogConfig};
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_memory::{Admission, MemoryConfig};
-use bulkhead_model::error::chain;
-use bulkhead_model::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
-use bulkhead_model::{HttpPolicy, HttpRule, Level, Limits, RestartRules, Secret, SnapshotRules};
 use bulkhead_net::{BaseUrl, Connector, Trust, UrlError};
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_town::TownConfig;
+use bulkhead_types::error::chain;
+use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
+use bulkhead_types::{HttpPolicy, HttpRule, Level, Limits, RestartRules, Secret, SnapshotRules};
 use toml::Spanned;
 
 use super::compiler;

@@ -1,8 +1,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use bulkhead_model::restart::MAX_RESTARTS;
-use bulkhead_model::{RestartPolicy, RestartRules};
+use bulkhead_types::restart::MAX_RESTARTS;
+use bulkhead_types::{RestartPolicy, RestartRules};
 
 use super::*;
 

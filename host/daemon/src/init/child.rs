@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use bulkhead_memory::Kernel;
-use bulkhead_model::previous::MemoryFigures;
+use bulkhead_types::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Handover, ProcessEnd, Word};

@@ -52,7 +52,7 @@ impl Ends {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::previous::MemoryFigures;
+    use bulkhead_types::previous::MemoryFigures;
 
     use super::*;
 

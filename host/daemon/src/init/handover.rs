@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::parent_id;
 
-use bulkhead_model::previous::MemoryFigures;
+use bulkhead_types::previous::MemoryFigures;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::Backoff;
+use bulkhead_types::Backoff;
 
 /// Wait before the second restart in a window; the first one comes at once.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));

@@ -1,9 +1,9 @@
 //! The line about a supervisor that has no successor to tell it.
 
-use bulkhead_events::RunContext;
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::runs::Runs;
+use bulkhead_log::RunContext;
 use bulkhead_memory::Kernel;
-use bulkhead_store::blackbox;
-use bulkhead_store::runs::Runs;
 
 use super::ends::Ends;
 use super::voice::Voice;

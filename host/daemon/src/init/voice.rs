@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use bulkhead_events::now;
-use bulkhead_model::event::SCHEMA;
+use bulkhead_log::now;
+use bulkhead_types::event::SCHEMA;
 
 use crate::cli::LogFormat;
 

@@ -1,7 +1,8 @@
 use std::path::Path;
 
-use bulkhead_model::previous::RunState;
-use bulkhead_store::blackbox::{self, Geometry, Run};
+use bulkhead_blackbox as blackbox;
+use bulkhead_blackbox::{Geometry, Run};
+use bulkhead_types::previous::RunState;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bulkhead_model::memory::Psi;
+use bulkhead_types::memory::Psi;
 
 use super::file::Faults;
 

@@ -1,4 +1,4 @@
-use bulkhead_model::memory::MemoryTrend;
+use bulkhead_types::memory::MemoryTrend;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use bulkhead_model::Incarnation;
+use bulkhead_types::Incarnation;
 
 use super::*;
 use crate::sampler::AgentReading;

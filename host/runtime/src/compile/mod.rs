@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bulkhead_events::containment;
-use bulkhead_model::Digest;
+use bulkhead_tasks::containment;
+use bulkhead_types::Digest;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::Engine;
 

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::parent_id;
 
-use bulkhead_model::Digest;
+use bulkhead_types::Digest;
 use rayon::ThreadPoolBuilder;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior,

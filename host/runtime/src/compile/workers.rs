@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use bulkhead_events::containment::contain;
+use bulkhead_tasks::containment::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bulkhead_events::containment;
+use bulkhead_tasks::containment;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wasmtime::WasmCoreDump;

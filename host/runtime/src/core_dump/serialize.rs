@@ -1,6 +1,6 @@
 //! A core dump as bytes.
 
-use bulkhead_events::containment::contain;
+use bulkhead_tasks::containment::contain;
 use std::ops::Range;
 
 use wasm_encoder::{

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_model::{AgentSpec, Exit, ExitReason, Limits};
+use bulkhead_types::{AgentSpec, Exit, ExitReason, Limits};
 use wasmparser::{DataKind, KnownCustom, Parser, Payload};
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
-use bulkhead_model::{Exit, ExitReason};
+use bulkhead_types::{Exit, ExitReason};
 use tracing::subscriber::NoSubscriber;
 
 use super::*;

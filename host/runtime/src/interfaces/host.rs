@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_model::time::millis;
-use bulkhead_model::{Level, message::MAX_BODY_BYTES};
+use bulkhead_types::time::millis;
+use bulkhead_types::{Level, message::MAX_BODY_BYTES};
 use serde_json::value::RawValue;
 use wasmtime::Result;
 
@@ -179,7 +179,7 @@ impl From<GuestLevel> for Level {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use bulkhead_model::{Secret, Settings};
+    use bulkhead_types::{Secret, Settings};
 
     use super::*;
     use crate::Logs;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
-        let spec = bulkhead_model::AgentSpec { config: values(config), ..spec() };
+        let spec = bulkhead_types::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
         let birth = Birth::new(
             Arc::new(spec),

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use bulkhead_events::Budget;
-use bulkhead_model::{HostKind, HttpPolicy, Level};
+use bulkhead_log::Budget;
 use bulkhead_net::{Connector, Destination};
+use bulkhead_types::{HostKind, HttpPolicy, Level};
 use http::{Request, Response, Uri};
 use tokio::runtime::Handle;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};

@@ -3,7 +3,7 @@
 //! Those make all bytes at once, as many as the guest likes. Here they are made in parts, between which others have
 //! their turn, and charged to the agent while the host has them.
 
-use bulkhead_model::HostKind;
+use bulkhead_types::HostKind;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::random::{insecure::Host as Insecure, random::Host as Secure};

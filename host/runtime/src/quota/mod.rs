@@ -23,7 +23,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhead_model::Limits;
+use bulkhead_types::Limits;
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 

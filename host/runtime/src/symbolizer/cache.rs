@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{Digest, Frame};
+use bulkhead_types::{Digest, Frame};
 use sha2::{Digest as _, Sha256};
 
 use super::component::{CoreModule, with_debug_info};

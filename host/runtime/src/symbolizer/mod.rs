@@ -50,8 +50,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
-use bulkhead_events::containment::contain;
-use bulkhead_model::{Digest, Frame, Frames, Symbolized};
+use bulkhead_tasks::containment::contain;
+use bulkhead_types::{Digest, Frame, Frames, Symbolized};
 use tokio::sync::oneshot;
 
 use cache::Cache;

@@ -1,6 +1,6 @@
 //! Components that are made to cost the host more than they may.
 
-use bulkhead_model::Phase;
+use bulkhead_types::Phase;
 
 use super::*;
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_model::{CrashRecord, Frames, Symbolized};
+use bulkhead_types::{CrashRecord, Frames, Symbolized};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bulkhead_model::{CrashRecord, Frames, Symbolized};
+use bulkhead_types::{CrashRecord, Frames, Symbolized};
 
 use super::{Filter, Page, Stats};
 

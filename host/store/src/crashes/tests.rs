@@ -1,8 +1,8 @@
 use std::fs;
 use std::path::Path;
 
-use bulkhead_model::crash::{Consequence, Resources};
-use bulkhead_model::{Determinism, Frame, Incarnation, Phase, Timestamp};
+use bulkhead_types::crash::{Consequence, Resources};
+use bulkhead_types::{Determinism, Frame, Incarnation, Phase, Timestamp};
 use proptest::prelude::*;
 
 use super::*;

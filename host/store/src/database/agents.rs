@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_types::{AgentId, Incarnation, Timestamp};
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::CrashRecord;
+use bulkhead_types::CrashRecord;
 
 use crate::crashes::weight;
 

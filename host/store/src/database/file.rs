@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bulkhead_model::Timestamp;
+use bulkhead_types::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{schema, wal};

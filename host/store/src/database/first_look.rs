@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{AgentId, Incarnation};
+use bulkhead_types::{AgentId, Incarnation};
 use rusqlite::Connection;
 
 use super::file::{self, FileError};

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use bulkhead_model::{AgentId, Incarnation, RestartState, Timestamp};
+use bulkhead_types::{AgentId, Incarnation, RestartState, Timestamp};
 
 /// Numbers that the file has room for beyond the one that was given last. A restart takes one and waits for no
 /// disk as long as there are some.

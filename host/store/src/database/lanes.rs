@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{AgentId, CrashRecord};
+use bulkhead_types::{AgentId, CrashRecord};
 
 use super::crash_queue::{CrashBounds, CrashQueue};
 use super::image::{Due, Image};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_model::time::millis;
-use bulkhead_model::{AgentId, CrashRecord, ExitReason, Timestamp};
+use bulkhead_types::time::millis;
+use bulkhead_types::{AgentId, CrashRecord, ExitReason, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_model::{AgentId, Incarnation, Timestamp};
+use bulkhead_types::{AgentId, Incarnation, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest as _, Sha256};
 

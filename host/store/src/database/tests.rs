@@ -3,9 +3,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use bulkhead_model::crash::{Consequence, Resources};
-use bulkhead_model::restart::{Quarantine, QuarantineReason};
-use bulkhead_model::{Determinism, ExitReason, Frames, Phase, RestartState, Symbolized};
+use bulkhead_types::crash::{Consequence, Resources};
+use bulkhead_types::restart::{Quarantine, QuarantineReason};
+use bulkhead_types::{Determinism, ExitReason, Frames, Phase, RestartState, Symbolized};
 use proptest::prelude::*;
 use rusqlite::Connection;
 

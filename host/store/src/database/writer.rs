@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::{CrashRecord, Timestamp};
+use bulkhead_types::{CrashRecord, Timestamp};
 use rusqlite::Connection;
 
 use super::file::{self, FileError, Opened};

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lane::Head;
 use super::layout::{self, BLOCK_BYTES, Geometry};
-use crate::blackbox::FreeSlots;
+use bulkhead_blackbox::mapped::FreeSlots;
 
 /// The blocks of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,14 +15,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Release;
 use std::sync::{Arc, Mutex};
 
-use bulkhead_model::{AgentId, Message};
+use bulkhead_types::{AgentId, Message};
 use rustix::fs::OFlags;
 
 use super::bodies::{Blocks, Bodies};
 use super::lane::{self, Head, Kind, Lane, Read};
 use super::layout::{self, BLOCK_BYTES, Geometry, HEADER_BYTES, SLOT_BYTES};
 use super::{Journal, Kept, KeptPrompt, Left, Open, Opened, Place, Problem, PromptMark, Table};
-use crate::blackbox::{FreeSlots, Map, fill_holes, reserve};
+use bulkhead_blackbox::mapped::{FreeSlots, Map, fill_holes, reserve};
 
 const CURRENT: &str = "journal";
 const NEW: &str = "journal.new";

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Release;
 
-use bulkhead_model::{Message, Sender};
+use bulkhead_types::{Message, Sender};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{self, SLOT_BYTES};

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use bulkhead_model::message::MAX_BODY_BYTES;
+use bulkhead_types::message::MAX_BODY_BYTES;
 use proptest::prelude::*;
 
 use super::*;

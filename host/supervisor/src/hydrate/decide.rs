@@ -33,8 +33,8 @@ use std::collections::BTreeMap;
 
 use bulkhead_agent::{SettingsChange, StartError};
 use bulkhead_api::{StartRequest, TownAgent, TownEnv};
-use bulkhead_model::Secret;
 use bulkhead_store::database::TownKnows;
+use bulkhead_types::Secret;
 
 use crate::order::{self, Origin};
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use tokio::sync::watch;
 
 /// Agents that are to be started at boot and were not yet.

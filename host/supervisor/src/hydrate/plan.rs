@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use bulkhead_agent::{Agent, SettingsChange, StartError, StartFailure, StartOrder};
 use bulkhead_api::{IfRunning, StartRequest, TownAgent, TownRegistry, UnreadableRow};
-use bulkhead_events::containment::contain;
-use bulkhead_model::{AgentId, Incarnation, StartPhase};
 use bulkhead_store::database::{AgentRow, TownKnows, UnreadableAgent, Wanted};
+use bulkhead_tasks::containment::contain;
+use bulkhead_types::{AgentId, Incarnation, StartPhase};
 
 use super::decide::{Comeback, Fate, Listing, Quarantined, TownChange, decide};
 use crate::SupervisorConfig;

@@ -1,8 +1,8 @@
 //! What became of the agents that were brought back.
 
 use bulkhead_agent::{StartError, StartFailure};
-use bulkhead_model::event::HydrationResult;
-use bulkhead_model::{AgentId, StartPhase};
+use bulkhead_types::event::HydrationResult;
+use bulkhead_types::{AgentId, StartPhase};
 use tokio::sync::mpsc::Sender;
 
 /// Results that one line tells.

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 
 /// Longest backoff.
 const MOST: Duration = Duration::from_secs(20);

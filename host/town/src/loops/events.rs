@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::sleep;

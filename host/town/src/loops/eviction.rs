@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_api::AgentView;
-use bulkhead_model::{AgentId, Timestamp};
+use bulkhead_types::{AgentId, Timestamp};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::timeout;

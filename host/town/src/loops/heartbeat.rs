@@ -1,8 +1,8 @@
 //! Signs of life: of the container always, of each agent that is there.
 
 use bulkhead_api::AgentView;
-use bulkhead_events::now;
-use bulkhead_model::{AgentId, Timestamp};
+use bulkhead_log::now;
+use bulkhead_types::{AgentId, Timestamp};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use bulkhead_events::task::Spawner;
-use bulkhead_model::Backoff;
+use bulkhead_tasks::Spawner;
+use bulkhead_types::Backoff;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::NudgeRequest;
 use bulkhead_api::nudge::{MAX_NAME_BYTES, MAX_NUDGE_BYTES};
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use serde::{Deserialize, Serialize};
 
 use super::attempts::{Attempts, Failure};

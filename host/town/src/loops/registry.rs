@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bulkhead_api::TownRegistry;
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};

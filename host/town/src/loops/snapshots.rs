@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::town_snapshot::{self, Foreign};
-use bulkhead_model::{AgentId, Timestamp};
+use bulkhead_types::{AgentId, Timestamp};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::LAST_MODIFIED;

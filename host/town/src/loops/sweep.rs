@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use futures_util::StreamExt as _;
 use tokio::time::sleep;
 

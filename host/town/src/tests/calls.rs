@@ -115,7 +115,7 @@ async fn a_call_that_was_refused_with_an_old_token_goes_again_with_the_new_one()
 async fn a_token_that_ends_soon_is_replaced_before_anybody_is_refused() {
     use base64::Engine as _;
     let jwt = |seconds: i64| {
-        let exp = bulkhead_events::now().0 / 1000 + seconds;
+        let exp = bulkhead_log::now().0 / 1000 + seconds;
         let payload =
             base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
         format!("e30.{payload}.sig")

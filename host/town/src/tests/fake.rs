@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bulkhead_api::view::{MemoryView, RestartView};
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
-use bulkhead_events::Ring;
-use bulkhead_model::{AgentId, Incarnation, RestartRules, RestartState, Timestamp};
+use bulkhead_log::Ring;
+use bulkhead_types::{AgentId, Incarnation, RestartRules, RestartState, Timestamp};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 

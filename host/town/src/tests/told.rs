@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bulkhead_api::town_snapshot::seal;
-use bulkhead_events::Sink as _;
-use bulkhead_model::event::AgentTag;
-use bulkhead_model::{Event, ExitReason, Incarnation, Phase, Timestamp};
+use bulkhead_log::Sink as _;
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::{Event, ExitReason, Incarnation, Phase, Timestamp};
 
 use super::fake::{Fake, id};
 use super::server::{Answer, Got, Server};

@@ -2,18 +2,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use bulkhead_events::{SharedSink, Sink};
+use bulkhead_blackbox::InFlightTable;
+use bulkhead_log::{SharedSink, Sink};
 use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
-use bulkhead_model::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
-    RestartRules, Sender, SnapshotRules,
-};
 use bulkhead_runtime::{Runtime, RuntimeConfig, ShutdownReason};
-use bulkhead_store::blackbox::InFlightTable;
 use bulkhead_store::crashes::Crashes;
 use bulkhead_store::database::Private;
 use bulkhead_store::journal::{self, Left, PromptMark, Takes};
 use bulkhead_store::{Database, Journal};
+use bulkhead_types::{
+    AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
+    RestartRules, Sender, SnapshotRules,
+};
 
 use super::*;
 use crate::actor::Life;

@@ -5,7 +5,7 @@
 //! So the time of a snapshot is a logical clock: the wall clock, but always later than every snapshot that was
 //! seen before it. Along a lineage it only rises; between two machines the later one wins.
 
-use bulkhead_model::Timestamp;
+use bulkhead_types::Timestamp;
 
 /// The newest snapshot that was seen, taken or restored from.
 #[derive(Debug, Clone, Copy, Default)]

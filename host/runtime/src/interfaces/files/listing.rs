@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use bulkhead_events::{Charge, OverLimit};
+use bulkhead_account::{Charge, OverLimit};
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 use wasmtime_wasi::p2::FsResult;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
@@ -107,8 +107,8 @@ fn kind(code: u8) -> DescriptorType {
 mod tests {
     use std::sync::Arc;
 
-    use bulkhead_events::Account;
-    use bulkhead_model::HostKind;
+    use bulkhead_account::Account;
+    use bulkhead_types::HostKind;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bulkhead_model::HostKind;
+use bulkhead_types::HostKind;
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 use wasmtime::component::{HasData, Linker, Resource};

@@ -300,7 +300,7 @@ impl Pollable for Writer {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
-    use bulkhead_model::Limits;
+    use bulkhead_types::Limits;
     use tokio::sync::Semaphore;
 
     use super::*;

@@ -152,7 +152,7 @@ impl<F: Future> Work<F> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use bulkhead_model::{Limits, Phase};
+    use bulkhead_types::{Limits, Phase};
 
     use super::*;
     use crate::call::CallLimits;

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bulkhead_events::Charge;
+use bulkhead_account::Charge;
 use bulkhead_net::Connected;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;

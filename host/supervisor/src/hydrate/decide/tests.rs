@@ -1,5 +1,5 @@
 use bulkhead_api::TownRegistry;
-use bulkhead_model::AgentId;
+use bulkhead_types::AgentId;
 use serde_json::json;
 
 use super::*;

@@ -1,0 +1,195 @@
+//! Which runs there were: a small file beside the black box that tells a box of the run before from an older one.
+//!
+//! ```text
+//!   boot ─▶ black box in place ─▶ begin: this run, with its number ─▶ the ends before it are told ─▶ told: it alone
+//! ```
+//!
+//! A run stays in the list until a later one has told how it ended, so a boot that is killed before it told anything
+//! does not make the run before it forgotten. The file is replaced whole, and not synced: it is for the death of the
+//! process. After a death of the machine it may be the one of an earlier run; the black box, which is synced, then has
+//! the higher number and counts.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bulkhead_types::PreviousRun;
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "runs";
+const NEW: &str = "runs.new";
+
+/// Largest file that is read.
+const MAX_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Runs that wait to be told of. The oldest makes room, and is counted.
+pub const MAX_UNTOLD: usize = 8;
+
+/// One run, as the file knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownRun {
+    /// Names it.
+    pub run_id: String,
+    /// Its place among all runs on this disk, from 1.
+    pub number: u64,
+    /// It had a black box. One that cannot be found later is lost.
+    pub has_box: bool,
+    /// Why it ended, once a later run has judged that. Only two black boxes are kept, and a series of boots that are
+    /// killed is longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Box<PreviousRun>>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    runs: Vec<KnownRun>,
+    #[serde(default)]
+    forgotten: u64,
+}
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Runs {
+    dir: PathBuf,
+    runs: Vec<KnownRun>,
+    forgotten: u64,
+    /// There is one, whatever it says.
+    is_there: bool,
+}
+
+impl Runs {
+    /// Reads what there is. A file that says nothing counts as one, and has no runs.
+    pub fn read(dir: &Path) -> Self {
+        let path = dir.join(FILE);
+        let meta = fs::symlink_metadata(&path);
+        let is_there = meta.is_ok();
+        let readable = meta.is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTES);
+        let text = if readable { fs::read(&path).unwrap_or_default() } else { Vec::new() };
+        let Kept { mut runs, forgotten } = serde_json::from_slice(&text).unwrap_or_default();
+        runs.sort_by_key(|run| run.number);
+        Self { dir: dir.to_owned(), runs, forgotten, is_there }
+    }
+
+    /// Whether there is such a file: then there was a run.
+    pub fn is_there(&self) -> bool {
+        self.is_there
+    }
+
+    /// Runs whose end was not told yet, oldest first. The last one is the newest that is known.
+    pub fn untold(&self) -> &[KnownRun] {
+        &self.runs
+    }
+
+    /// Runs that made room before anybody told of them.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The highest number that is known; 0 without any.
+    pub fn last_number(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.number)
+    }
+
+    /// A run begins, after those that are `untold`.
+    pub fn begin(&mut self, untold: Vec<KnownRun>, run: KnownRun) -> io::Result<()> {
+        self.runs = untold;
+        self.runs.push(run);
+        let excess = self.runs.len().saturating_sub(MAX_UNTOLD);
+        self.runs.drain(..excess);
+        self.forgotten += excess as u64;
+        self.write()
+    }
+
+    /// The ends of all runs before the newest were told.
+    pub fn told(&mut self) -> io::Result<()> {
+        let before = self.runs.len().saturating_sub(1);
+        if before == 0 && self.forgotten == 0 {
+            return Ok(());
+        }
+        self.runs.drain(..before);
+        self.forgotten = 0;
+        self.write()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let kept = Kept { runs: self.runs.clone(), forgotten: self.forgotten };
+        let new = self.dir.join(NEW);
+        let result = serde_json::to_vec(&kept)
+            .map_err(io::Error::from)
+            .and_then(|text| fs::write(&new, text))
+            .and_then(|()| fs::rename(&new, self.dir.join(FILE)));
+        if result.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        self.is_there |= result.is_ok();
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(number: u64) -> KnownRun {
+        KnownRun { run_id: format!("run-{number}"), number, has_box: true, verdict: None }
+    }
+
+    #[test]
+    fn a_run_is_listed_until_its_end_was_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = Runs::read(dir.path());
+        assert_eq!((runs.is_there(), runs.last_number()), (false, 0));
+        runs.begin(Vec::new(), run(1)).unwrap();
+        // The second dies before it told anything.
+        let mut runs = Runs::read(dir.path());
+        let untold = runs.untold().to_vec();
+        runs.begin(untold, run(2)).unwrap();
+        let mut runs = Runs::read(dir.path());
+        assert_eq!(runs.untold(), [run(1), run(2)]);
+        let untold = runs.untold().to_vec();
+        runs.begin(untold, run(3)).unwrap();
+        runs.told().unwrap();
+        let runs = Runs::read(dir.path());
+        assert_eq!((runs.untold(), runs.last_number()), (&[run(3)][..], 3));
+    }
+
+    #[test]
+    fn the_list_has_a_bound_and_the_oldest_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 1..=20 {
+            let mut runs = Runs::read(dir.path());
+            let untold = runs.untold().to_vec();
+            runs.begin(untold, run(number)).unwrap();
+        }
+        let runs = Runs::read(dir.path());
+        assert_eq!(runs.untold().len(), MAX_UNTOLD);
+        assert_eq!(runs.untold().last(), Some(&run(20)));
+        assert_eq!(runs.forgotten(), 12);
+        let mut runs = runs;
+        runs.told().unwrap();
+        assert_eq!(Runs::read(dir.path()).forgotten(), 0);
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_a_sign_of_a_run_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = vec![b' '; 3_000_000];
+        for bytes in [&b""[..], b"\0\0\0", b"{\"runs\":7}", &long] {
+            fs::write(dir.path().join(FILE), bytes).unwrap();
+            let mut runs = Runs::read(dir.path());
+            assert!(runs.is_there() && runs.untold().is_empty());
+            runs.begin(Vec::new(), run(1)).unwrap();
+            assert_eq!(Runs::read(dir.path()).untold(), [run(1)]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_an_error_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("runs.new/in-the-way")).unwrap();
+        let mut runs = Runs::read(dir.path());
+        runs.begin(Vec::new(), run(1)).unwrap_err();
+        assert_eq!(runs.untold(), [run(1)], "it goes on in memory");
+    }
+}

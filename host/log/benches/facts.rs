@@ -1,0 +1,44 @@
+//! What it costs that a fact is told: a line of the log, an event of an agent, bytes on its account.
+
+use std::sync::Arc;
+
+use bulkhead_account::Account;
+use bulkhead_log::{Format, LogConfig, Ring, RunContext};
+use bulkhead_types::event::AgentTag;
+use bulkhead_types::{AgentId, Event, HostKind, Incarnation};
+use divan::{Bencher, black_box};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn log_line(bencher: Bencher<'_, '_>) {
+    let context = RunContext::new("run".into(), Some("town".into()));
+    let agent = AgentTag {
+        agent_id: AgentId::parse("an-agent").expect("an id"),
+        role: "polecat".into(),
+        incarnation: Incarnation(7),
+    };
+    let event = Event::AgentTurn {
+        agent,
+        message_id: "msg-01234567-1234".into(),
+        outcome: None,
+        error: None,
+        cpu_us: 1234,
+        wall_ms: 5,
+    };
+    bencher.bench(|| Format::Json.lines(black_box(&event), &context, 7, LogConfig::MAX_LINE_BYTES));
+}
+
+#[divan::bench]
+fn ring_push(bencher: Bencher<'_, '_>) {
+    let ring = Ring::default();
+    bencher.bench_local(|| ring.push_value("progress", black_box(&"half of it")));
+}
+
+#[divan::bench]
+fn account_charge(bencher: Bencher<'_, '_>) {
+    let account: Arc<Account> = Arc::default();
+    bencher.bench_local(|| account.charge(HostKind::Mailbox, black_box(100)));
+}

@@ -1,0 +1,519 @@
+//! The log: a bounded buffer and one thread that writes.
+//!
+//! `record` renders the line, takes the next `seq`, and queues it, all without waiting for the writer. A record that is
+//! longer than a line may be takes a number for each of its parts, one after the other, and is queued or dropped whole.
+//! The writer takes the whole queue at once and writes without holding the lock, so a blocked stdout
+//! stalls nothing but itself. When the buffer is full the line is dropped and counted; its
+//! `seq` is spent, and the gap is the reader's proof. An output that refuses bytes, like a full disk, costs the
+//! lines of which it took nothing; half a line is completed as soon as it takes bytes again.
+
+mod lines;
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bulkhead_account::{Account, Charge};
+use bulkhead_types::{Event, HostKind, Level};
+
+use crate::line::{self, Draft};
+use crate::{RunContext, Sink, now};
+use lines::LineWriter;
+
+/// How long the writer lets lines gather before it writes. Without it every line of a busy host would
+/// cost a wake-up of the writer, on a core that an agent could use.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line: the contract.
+    Json,
+    /// For a person at a terminal. Not a contract.
+    Pretty,
+}
+
+impl Format {
+    /// What a log of `context` writes of `event`, from number `seq` on: one line, or parts of at most `max_bytes`.
+    pub fn lines(self, event: &Event, context: &RunContext, seq: u64, max_bytes: usize) -> String {
+        let drafts = line::lines(event, now(), context, max_bytes);
+        let lines = drafts.iter().zip(seq..).map(|(draft, seq)| self.show(draft, seq, max_bytes));
+        lines.collect()
+    }
+
+    fn show(self, draft: &Draft, seq: u64, max_bytes: usize) -> String {
+        let mut json = String::with_capacity(draft.bytes());
+        draft.write(seq, &mut json);
+        match self {
+            Self::Json => json,
+            Self::Pretty => line::pretty(&json, max_bytes),
+        }
+    }
+}
+
+/// How a log is set up.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: Format,
+    /// Less important lines are not written and get no `seq`.
+    pub level: Level,
+    /// Bytes that may wait for the writer. Lines of the host of level `error` and `fatal` may take half
+    /// as much again, so that they are the last to go.
+    pub buffer_bytes: usize,
+    /// Longest line, with its newline, at least [`LogConfig::MIN_LINE_BYTES`]. A record that needs more comes in parts.
+    pub max_line_bytes: usize,
+}
+
+impl LogConfig {
+    /// The smallest `max_line_bytes`: with less, the fields that every part has would leave no room.
+    pub const MIN_LINE_BYTES: usize = 4 * 1024;
+
+    /// What platforms pass on whole: Docker's json-file driver and containerd cut at 16 KiB.
+    pub const MAX_LINE_BYTES: usize = 16 * 1024;
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: Format::Json,
+            level: Level::Info,
+            buffer_bytes: 8 * 1024 * 1024,
+            max_line_bytes: Self::MAX_LINE_BYTES,
+        }
+    }
+}
+
+/// The log of one run.
+pub struct Log {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    context: Arc<RunContext>,
+    config: LogConfig,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    hurry: Condvar,
+    drained: Condvar,
+    /// `next_seq` of the queue, for those who only look.
+    numbered: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<Waiting>,
+    bytes: usize,
+    next_seq: u64,
+    writing: bool,
+    /// Threads in `flush`: the writer hurries, and tells them.
+    flushing: usize,
+    closed: bool,
+}
+
+/// A line that waits for the writer.
+struct Waiting {
+    level: Level,
+    seq: u64,
+    draft: Draft,
+    /// Of the agent that caused it, for all parts of a record with the last one.
+    _held: Option<Charge>,
+}
+
+impl Log {
+    /// Starts the writer thread on `output`.
+    pub fn start(
+        config: LogConfig,
+        context: Arc<RunContext>,
+        output: Box<dyn Write + Send>,
+    ) -> std::io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            context,
+            config,
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            hurry: Condvar::new(),
+            drained: Condvar::new(),
+            numbered: AtomicU64::new(0),
+        });
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("bulkhead-log".into())
+            .spawn(move || for_writer.write_all_lines(output))?;
+        Ok(Arc::new(Self { shared, writer: Mutex::new(Some(writer)) }))
+    }
+
+    /// What every line has in common.
+    pub fn context(&self) -> &Arc<RunContext> {
+        &self.shared.context
+    }
+
+    /// Lines dropped so far in this run.
+    pub fn dropped(&self) -> u64 {
+        self.shared.context.counts().dropped_lines()
+    }
+
+    /// The number of the last line that was given one, whether it is written yet or not.
+    pub fn last_seq(&self) -> Option<u64> {
+        self.shared.numbered.load(Relaxed).checked_sub(1)
+    }
+
+    /// Waits until everything queued is written, or `patience` is over. Returns whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut queue = self.shared.lock();
+        queue.flushing += 1;
+        self.shared.hurry.notify_one();
+        while !queue.lines.is_empty() || queue.writing {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            let waited = self.shared.drained.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        queue.flushing -= 1;
+        queue.lines.is_empty() && !queue.writing
+    }
+
+    /// Writes what is queued, for `patience` at most, and ends the writer. Later lines are dropped.
+    pub fn close(&self, patience: Duration) {
+        let flushed = self.flush(patience);
+        self.shared.lock().closed = true;
+        self.shared.filled.notify_all();
+        self.shared.hurry.notify_all();
+        let writer = self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        // A writer that is stuck in a blocked output is left behind.
+        if let (true, Some(writer)) = (flushed, writer) {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Sink for Log {
+    fn record(&self, event: Event) {
+        self.shared.record(&event, None);
+    }
+
+    fn record_for(&self, event: Event, account: &Arc<Account>) {
+        self.shared.record(&event, Some(account));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn record(&self, event: &Event, account: Option<&Arc<Account>>) {
+        self.context.counts().count(event);
+        let level = event.level();
+        if level < self.config.level {
+            return;
+        }
+        let drafts = line::lines(event, now(), &self.context, self.config.max_line_bytes);
+        let bytes: usize = drafts.iter().map(held).sum();
+        // Before the queue is locked: an account may have something to record itself.
+        let charge = |account: &Arc<Account>| account.charge(HostKind::Log, bytes as u64);
+        let Ok(mut charge) = account.map(charge).transpose() else {
+            return self.lose(level, drafts.len());
+        };
+        // Guests choose the level of their lines, so theirs do not reach the reserve.
+        let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
+        let reserve = if matters { self.config.buffer_bytes / 2 } else { 0 };
+        let room = self.config.buffer_bytes + reserve;
+        let (mut queue, count) = (self.lock(), drafts.len());
+        let seq = self.take_numbers(&mut queue, count);
+        if queue.closed || queue.bytes + bytes > room {
+            return self.context.counts().drop_lines(level, count);
+        }
+        queue.bytes += bytes;
+        let was_empty = queue.lines.is_empty();
+        for (part, (seq, draft)) in (1..).zip((seq..).zip(drafts)) {
+            let _held = if part == count { charge.take() } else { None };
+            queue.lines.push_back(Waiting { level, seq, draft, _held });
+        }
+        drop(queue);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// The number of the first of so many lines.
+    fn take_numbers(&self, queue: &mut Queue, count: usize) -> u64 {
+        let seq = queue.next_seq;
+        queue.next_seq += count as u64;
+        self.numbered.store(queue.next_seq, Relaxed);
+        seq
+    }
+
+    /// Drops lines before they had their place: their numbers are spent all the same.
+    fn lose(&self, level: Level, count: usize) {
+        self.take_numbers(&mut self.lock(), count);
+        self.context.counts().drop_lines(level, count);
+    }
+
+    fn write_all_lines(&self, output: Box<dyn Write + Send>) {
+        let mut writer = LineWriter::new(output);
+        let lose = |level| self.context.counts().drop_lines(level, 1);
+        let Shared { config: LogConfig { format, max_line_bytes, .. }, .. } = self;
+        while let Some(lines) = self.next_batch() {
+            let bytes: usize = lines.iter().map(|line| held(&line.draft)).sum();
+            // A line is let go as soon as it is with the writer, so that nothing is there twice.
+            for Waiting { level, seq, draft, .. } in lines {
+                writer.add(&format.show(&draft, seq, *max_line_bytes), level);
+                if writer.is_full() {
+                    writer.write(lose);
+                }
+            }
+            writer.write(lose);
+            let mut queue = self.lock();
+            queue.bytes -= bytes;
+            queue.writing = false;
+            if queue.flushing > 0 {
+                self.drained.notify_all();
+            }
+        }
+    }
+
+    /// Everything that waits, or nothing once the log is closed and empty.
+    fn next_batch(&self) -> Option<VecDeque<Waiting>> {
+        let mut queue = self.lock();
+        while queue.lines.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        if queue.flushing == 0 && !queue.closed {
+            let lingered = self.hurry.wait_timeout(queue, LINGER);
+            queue = lingered.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        queue.writing = true;
+        Some(std::mem::take(&mut queue.lines))
+    }
+}
+
+/// What a line that waits takes in memory, as good as exactly.
+fn held(draft: &Draft) -> usize {
+    draft.bytes() + size_of::<Waiting>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// Blocks in `write` until the test lets it go on.
+    struct Gate {
+        opened: Receiver<()>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.opened.recv();
+            self.written.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated(buffer_bytes: usize) -> (Arc<Log>, SyncSender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (open, opened) = sync_channel(1024);
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let gate = Gate { opened, written: Arc::clone(&written) };
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let config = LogConfig { buffer_bytes, ..LogConfig::default() };
+        (Log::start(config, context, Box::new(gate)).unwrap(), open, written)
+    }
+
+    fn info() -> Event {
+        Event::StopIntent { by: "test".into(), reason: "x".repeat(100), drain_ms: None }
+    }
+
+    fn fatal() -> Event {
+        Event::UncaughtException {
+            name: "panic",
+            message: "m".into(),
+            stack: None,
+            active_agents: 0,
+        }
+    }
+
+    #[test]
+    fn a_blocked_output_drops_and_counts_and_keeps_room_for_what_matters() {
+        let (log, open, written) = gated(4 * 1024);
+        for _ in 0..1000 {
+            log.record(info());
+        }
+        let dropped = log.dropped();
+        assert!(dropped > 900, "{dropped} dropped");
+        log.record(fatal());
+        assert_eq!(log.dropped(), dropped, "a fatal line still has room");
+        drop(open);
+        assert!(log.flush(Duration::from_secs(10)));
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let seqs: Vec<u64> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap()
+            })
+            .collect();
+        assert_eq!(seqs.last(), Some(&1000), "dropped lines spend their numbers");
+        assert!(seqs.is_sorted());
+        assert_eq!(seqs.len() as u64 + dropped, 1001);
+    }
+
+    #[test]
+    fn lines_of_an_agent_are_held_by_it_until_they_are_written_and_dropped_without_room() {
+        let (log, open, _written) = gated(1024 * 1024);
+        let account = Arc::new(Account::default());
+        account.begin(4096, 80, None);
+        for _ in 0..100 {
+            log.record_for(info(), &account);
+        }
+        let held = account.reading().host.log;
+        assert!((3000..=4096).contains(&held), "{held} bytes are held");
+        assert_eq!(log.dropped(), account.reading().refused);
+        assert!(log.dropped() > 80);
+        log.record(info());
+        assert_eq!(log.dropped(), account.reading().refused, "others have room");
+        drop(open);
+        assert!(log.flush(Duration::from_secs(10)));
+        assert_eq!(account.reading().host.log, 0);
+        assert_eq!(log.last_seq(), Some(100), "dropped lines spend their numbers");
+    }
+
+    /// A disk: takes as many bytes as there is room, and refuses the rest.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Disk {
+        fn make_room(&self, bytes: usize) {
+            self.0.lock().unwrap().0 += bytes;
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let (room, written) = &mut *self.0.lock().unwrap();
+            let taken = bytes.len().min(*room);
+            if taken == 0 {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            *room -= taken;
+            written.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The numbers of the lines of a log, each of which is whole.
+    fn seqs(text: &str) -> Vec<u64> {
+        let seq = |line: &str| -> u64 {
+            let line: serde_json::Value = serde_json::from_str(line).expect(line);
+            line["seq"].as_u64().unwrap()
+        };
+        text.lines().map(seq).collect()
+    }
+
+    /// Lines that are missing between the first and the last.
+    fn gap(seqs: &[u64]) -> u64 {
+        assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+        seqs.last().map_or(0, |last| last + 1) - seqs.len() as u64
+    }
+
+    #[test]
+    fn a_half_line_is_completed_when_there_is_room_and_what_is_dropped_is_the_gap() {
+        let mut dice = fastrand::Rng::with_seed(7);
+        let disk = Disk::default();
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let output = Box::new(disk.clone());
+        let log = Log::start(LogConfig::default(), context, output).unwrap();
+        for _ in 0..300 {
+            disk.make_room(dice.usize(0..1500));
+            (0..dice.usize(1..6)).for_each(|_| log.record(info()));
+            assert!(log.flush(Duration::from_secs(10)));
+        }
+        disk.make_room(1 << 20);
+        log.record(fatal());
+        assert!(log.flush(Duration::from_secs(10)));
+        let seqs = seqs(&disk.text());
+        assert_eq!(seqs.last().copied(), log.last_seq(), "it takes bytes again");
+        assert!(gap(&seqs) > 20 && seqs.len() > 100, "{} of {}", gap(&seqs), seqs.len());
+        assert_eq!(log.dropped(), gap(&seqs));
+    }
+
+    #[test]
+    fn a_long_record_takes_a_number_for_each_part_and_is_dropped_whole() {
+        let (log, open, written) = gated(256 * 1024);
+        let long = || Event::HostLog {
+            level: Level::Info,
+            target: "t".into(),
+            message: "x".repeat(20_000),
+            fields: Default::default(),
+        };
+        let mut records = 0;
+        while log.dropped() == 0 {
+            log.record(long());
+            records += 1;
+        }
+        let dropped = log.dropped();
+        assert!((4..12).contains(&records) && dropped == 3, "{dropped} lines of {records} records");
+        log.record(fatal());
+        drop(open);
+        assert!(log.flush(Duration::from_secs(10)));
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert!(text.lines().all(|line| line.len() < LogConfig::MAX_LINE_BYTES));
+        let seqs = seqs(&text);
+        assert_eq!((gap(&seqs), seqs.last().copied()), (dropped, log.last_seq()));
+        assert_eq!(log.last_seq(), Some(3 * records));
+    }
+
+    #[test]
+    fn flush_waits_for_the_write_itself() {
+        let (log, open, written) = gated(1024 * 1024);
+        log.record(info());
+        assert!(!log.flush(Duration::from_millis(20)), "the output is blocked");
+        open.send(()).unwrap();
+        assert!(log.flush(Duration::from_secs(10)));
+        assert!(!written.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn lines_below_the_level_get_no_number() {
+        let (log, open, written) = gated(1024 * 1024);
+        drop(open);
+        log.record(Event::HostLog {
+            level: Level::Debug,
+            target: "t".into(),
+            message: "m".into(),
+            fields: Default::default(),
+        });
+        log.record(info());
+        log.close(Duration::from_secs(10));
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(seqs(&text), [0]);
+        let mut counted = log.context().counts().events().filter(|(_, count)| *count > 0);
+        assert_eq!(counted.next(), Some(("container.stop_intent", 1)));
+        assert_eq!(
+            counted.next(),
+            Some(("container.log", 1)),
+            "without a line, and yet it happened"
+        );
+    }
+}

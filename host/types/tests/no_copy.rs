@@ -1,0 +1,69 @@
+//! Two specs are compared without a copy of either: a prompt may have a mebibyte, and the slot's lock is held.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use bulkhead_types::{
+    AgentId, AgentSpec, HttpPolicy, Limits, RestartRules, SnapshotRules, message::MAX_BODY_BYTES,
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATED.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn spec() -> AgentSpec {
+    AgentSpec {
+        id: AgentId::parse("a").unwrap(),
+        role: "r".into(),
+        component: "c".into(),
+        args: std::sync::Arc::default(),
+        name: "a".into(),
+        town_id: None,
+        rig_id: None,
+        prompt: "x".repeat(MAX_BODY_BYTES),
+        system_prompt: None,
+        model: None,
+        small_model: None,
+        config: BTreeMap::new(),
+        env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        limits: Limits::default(),
+        http: HttpPolicy::default(),
+        snapshots: SnapshotRules::default(),
+        restart: RestartRules::default(),
+        fault_injection: false,
+        core_dump: false,
+        eviction_weight_percent: 100,
+    }
+}
+
+#[test]
+fn comparing_two_specs_allocates_nothing() {
+    let (one, mut other) = (spec(), spec());
+    other.secrets.insert("TOKEN".into(), "another".to_owned().into());
+    let before = ALLOCATED.get();
+    assert!(one.is_same_as(&other));
+    assert_eq!(ALLOCATED.get() - before, 0, "bytes were allocated");
+    other.prompt.replace_range(MAX_BODY_BYTES - 1.., "y");
+    assert!(!one.is_same_as(&other));
+}
