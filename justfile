@@ -182,6 +182,10 @@ _bench_build: guests
     cargo build --release -p bulkhead -p bulkhead-bench
     cargo build --target {{ guest_target }} --profile guest-large -p polecat
 
+# print the import graph: crates in a stack, and the cycles between files of a crate, of which there are none; takes crates to show
+graph *crates:
+    cargo run --quiet -p graph {{ crates }}
+
 # what CI runs
 ci:
     just fmt --check

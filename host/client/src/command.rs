@@ -1,11 +1,8 @@
-//! The commands and their common arguments.
+//! The commands.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use clap::Subcommand;
 
-use bulkhead_types::AgentId;
-use clap::{Args, Subcommand};
-
+use crate::args::{HostArgs, OutputArgs};
 use crate::commands::crashes;
 use crate::commands::crashes::CrashesArgs;
 use crate::commands::events::{self, EventsArgs};
@@ -19,16 +16,6 @@ use crate::commands::status::{self, StatusArgs};
 use crate::commands::stop::{self, StopArgs};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::words::parse_some_time;
-
-/// The end of the help of commands that only look.
-pub(crate) const CODES_OF_QUESTIONS: &str = "\
-Exit codes:
-  0    success
-  1    the host is unreachable, timed out, or sent an invalid response
-  2    invalid command line, or a file it names cannot be read; no request was sent
-  3    the host refused the request: no such agent, invalid token, too many connections
-  130  interrupted with Ctrl-C";
 
 /// Commands that call the control API of a running host.
 #[derive(Debug, Subcommand)]
@@ -51,38 +38,6 @@ pub enum ClientCommand {
     Health(HealthArgs),
     /// Show memory usage over time, of the container or of one agent.
     Memory(MemoryArgs),
-}
-
-/// Which host to call, and how long to wait for it.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Host")]
-pub struct HostArgs {
-    /// Address of the control API [default: BULKHEAD_LISTEN or `listen` of the configuration,
-    /// else http://127.0.0.1:8080].
-    #[arg(long, value_name = "URL", env = "BULKHEAD_URL", hide_env_values = true)]
-    pub url: Option<String>,
-    /// File with the control token [default: BULKHEAD_CONTROL_TOKEN, else `token` of the configuration, else
-    /// the one in the host's state directory; the last two are only sent to the host's own address].
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// PEM file with the CA certificates to trust for https:// [default: SSL_CERT_FILE and SSL_CERT_DIR,
-    /// else the public CAs].
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// The configuration file that says where the host listens [default: bulkhead.toml, if there is one].
-    #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
-    pub config: Option<PathBuf>,
-    /// Timeout of a request, for example 30s [default: 10s; 10m for a start or a stop].
-    #[arg(long, value_name = "TIME", value_parser = parse_some_time)]
-    pub timeout: Option<Duration>,
-}
-
-/// Output format.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub struct OutputArgs {
-    /// Print the response of the host as one JSON document. Errors are JSON as well.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// A command that calls the host; `crashes` is one of them only with --url.
@@ -139,9 +94,4 @@ impl Asked {
             Self::Command(ClientCommand::Health(args)) => health::run(args, session).await,
         }
     }
-}
-
-/// An agent id of the command line.
-pub(crate) fn parse_agent(text: &str) -> Result<AgentId, String> {
-    AgentId::parse(text).map_err(|error| error.to_string())
 }

@@ -15,6 +15,7 @@
 //! The daemon adds the commands to its own and lends the one thing that is not in the contract: how a
 //! configuration file is read ([`ReadConfig`]).
 
+mod args;
 mod command;
 mod commands;
 mod crash_page;
@@ -32,8 +33,9 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use args::{HostArgs, OutputArgs};
 use command::Asked;
-pub use command::{ClientCommand, HostArgs, OutputArgs};
+pub use command::ClientCommand;
 pub use commands::crashes::{CrashesArgs, CrashesCommand};
 pub use commands::events::EventsArgs;
 pub use commands::health::HealthArgs;

@@ -17,7 +17,7 @@ use bulkhead_types::Secret;
 use bulkhead_types::error::chain;
 use http::header::HeaderValue;
 
-use crate::command::HostArgs;
+use crate::args::HostArgs;
 
 /// Where a host listens that says nothing else.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

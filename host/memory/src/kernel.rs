@@ -36,6 +36,13 @@ use group::Group;
 
 use crate::reading::{Limit, LimitSource, Reading};
 
+/// What a group counts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    oom_kills: Option<u64>,
+    limit_hits: Option<u64>,
+}
+
 /// Where this process stands among the groups. Read once: processes are not moved as a rule.
 #[derive(Debug, Clone)]
 pub struct Kernel {

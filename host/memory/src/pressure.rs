@@ -13,13 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::reading::Reading;
-
-/// Share of the limit from which on memory is short.
-pub const HIGH_SHARE: f64 = 0.90;
-
-/// Share of the limit below which it is not short any more.
-pub const LOW_SHARE: f64 = 0.80;
+use crate::reading::{HIGH_SHARE, LOW_SHARE, Reading};
 
 /// Percentage of time in which some task waits for memory, from which on it is short. The trigger's.
 pub const HIGH_PSI: f64 = 15.0;

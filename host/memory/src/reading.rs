@@ -5,7 +5,11 @@ use std::time::Duration;
 use bulkhead_types::memory::Psi;
 use bulkhead_types::previous::MemoryFigures;
 
-use crate::pressure::{HIGH_SHARE, LOW_SHARE};
+/// Share of the limit from which on memory is short.
+pub const HIGH_SHARE: f64 = 0.90;
+
+/// Share of the limit below which it is not short any more.
+pub const LOW_SHARE: f64 = 0.80;
 
 /// Where a limit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

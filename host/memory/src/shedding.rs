@@ -29,8 +29,8 @@ use std::time::Duration;
 use bulkhead_types::memory::{Alternative, Eviction};
 use bulkhead_types::{AgentId, Incarnation};
 
-use crate::pressure::{HIGH_PSI, HIGH_SHARE, LOW_SHARE};
-use crate::reading::Reading;
+use crate::pressure::HIGH_PSI;
+use crate::reading::{HIGH_SHARE, LOW_SHARE, Reading};
 
 /// Largest weight of a role.
 pub const MAX_WEIGHT: f64 = 10.0;

@@ -27,6 +27,7 @@ mod lanes;
 mod look;
 mod place;
 mod records;
+mod recovery;
 mod run_time;
 mod schema;
 mod snapshots;

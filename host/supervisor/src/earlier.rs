@@ -2,9 +2,8 @@
 
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_store::database::{AgentRow, UnreadableAgent};
-use bulkhead_types::StartPhase;
-
-use crate::host_death::HostDeath;
+use bulkhead_types::previous::{Cause, InFlight};
+use bulkhead_types::{StartPhase, Timestamp};
 
 /// What earlier runs left in the database.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +14,28 @@ pub struct Earlier {
     pub unreadable: Vec<UnreadableAgent>,
     /// Deaths of the host that agents may have caused, oldest first, at most one for each run whose end is reported now.
     pub deaths: Vec<HostDeath>,
+}
+
+/// A death of the host that an agent may have caused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostDeath {
+    /// The run that ended.
+    pub run_id: String,
+    /// Of what.
+    pub cause: Cause,
+    /// When it last gave a sign of life.
+    pub at: Timestamp,
+    /// What was at hand.
+    pub suspects: Vec<Suspect>,
+}
+
+/// Work that was at hand when the host died.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspect {
+    /// Whose, and in which call.
+    pub work: InFlight,
+    /// When its incarnation began to run, if it did and that is still known.
+    pub began: Option<Timestamp>,
 }
 
 impl From<Vec<AgentRow>> for Earlier {

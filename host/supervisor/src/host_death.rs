@@ -19,41 +19,19 @@ use bulkhead_store::database::{AgentRow, Change, Wanted};
 use bulkhead_tasks::containment::contain;
 use bulkhead_types::crash::{CrashRecord, Frames};
 use bulkhead_types::event::AgentTag;
-use bulkhead_types::previous::{Cause, InFlight};
+use bulkhead_types::previous::Cause;
 use bulkhead_types::restart::{PastEnd, Quarantine};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
     Consequence, Determinism, Event, Exit, ExitReason, Incarnation, Phase, Resources, RestartRules,
-    Symbolized, Timestamp,
+    Symbolized,
 };
 use uuid::Uuid;
 
 use crate::SupervisorConfig;
 use crate::catalog::Catalog;
-use crate::earlier::Earlier;
+use crate::earlier::{Earlier, HostDeath, Suspect};
 use crate::order;
-
-/// A death of the host that an agent may have caused.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostDeath {
-    /// The run that ended.
-    pub run_id: String,
-    /// Of what.
-    pub cause: Cause,
-    /// When it last gave a sign of life.
-    pub at: Timestamp,
-    /// What was at hand.
-    pub suspects: Vec<Suspect>,
-}
-
-/// Work that was at hand when the host died.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Suspect {
-    /// Whose, and in which call.
-    pub work: InFlight,
-    /// When its incarnation began to run, if it did and that is still known.
-    pub began: Option<Timestamp>,
-}
 
 impl HostDeath {
     /// Whether a death of this cause can be an agent's doing. A kill, a stop, another machine never count.
@@ -269,6 +247,9 @@ mod tests {
     use bulkhead_api::StartRequest;
     use bulkhead_store::database::TownKnows;
     use bulkhead_types::{AgentId, RestartState};
+
+    use bulkhead_types::Timestamp;
+    use bulkhead_types::previous::InFlight;
 
     use super::*;
 

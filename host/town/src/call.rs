@@ -1,6 +1,7 @@
 //! The calls of the town API: what each is called, and whether it may be repeated.
 
 use bulkhead_api::town_snapshot::ENVELOPE_BYTES;
+use bulkhead_types::AgentId;
 use bytes::Bytes;
 use http::Method;
 
@@ -21,6 +22,13 @@ pub(crate) enum Call {
     NudgeDelivered,
     Completed,
     EvictionContext,
+}
+
+/// Which agent a call is about.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) agent_id: AgentId,
+    pub(crate) rig_id: Option<String>,
 }
 
 /// Whether a call goes again when nobody knows if it arrived.

@@ -31,7 +31,7 @@ use tokio::time::{Instant as Deadline, sleep};
 
 use crate::address::{Paths, segment};
 use crate::answers::{self, Refusal};
-use crate::call::{Call, Payload, Repeat};
+use crate::call::{About, Call, Payload, Repeat};
 use crate::fault::{Cause, Fault};
 use crate::figures::{Counters, Droppable};
 use crate::optional::{Optional, SwitchedOff};
@@ -46,13 +46,6 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from
 
 /// Names the run that calls. The town keeps the newest that it has seen.
 const RUN_ID: &str = "x-bulkhead-run-id";
-
-/// Which agent a call is about.
-#[derive(Debug, Clone)]
-pub(crate) struct About {
-    pub(crate) agent_id: AgentId,
-    pub(crate) rig_id: Option<String>,
-}
 
 /// Makes calls. One for the whole container.
 pub(crate) struct Client {

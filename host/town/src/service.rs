@@ -16,7 +16,8 @@ use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;
 
 use crate::address::Paths;
-use crate::client::{About, Client};
+use crate::call::About;
+use crate::client::Client;
 use crate::config::{ConfigError, TownConfig};
 use crate::container::{Container, TownCopy};
 use crate::fault::{Cause, Fault};

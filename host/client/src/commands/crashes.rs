@@ -10,7 +10,7 @@ use bulkhead_api::crashes::MAX_CRASHES;
 use bulkhead_types::{AgentId, CrashRecord};
 use clap::{Args, Subcommand};
 
-use crate::command::{HostArgs, parse_agent};
+use crate::args::{HostArgs, parse_agent};
 use crate::crash_page::{crash_json, crash_list, crash_page};
 use crate::failure::Failure;
 use crate::session::{Call, Session};

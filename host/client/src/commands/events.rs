@@ -8,7 +8,7 @@ use bulkhead_types::{AgentId, Timestamp};
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
+use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use bulkhead_printable as text;

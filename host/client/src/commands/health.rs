@@ -4,7 +4,7 @@ use bulkhead_api::{Health, Readiness};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::command::HostArgs;
+use crate::args::HostArgs;
 use crate::failure::Failure;
 use crate::session::{Call, Session};
 use crate::words::counted;

@@ -8,7 +8,7 @@ use bulkhead_types::AgentId;
 use bulkhead_types::memory::MemoryTrend;
 use clap::Args;
 
-use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
+use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use crate::sparkline;

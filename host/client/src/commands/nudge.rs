@@ -6,7 +6,7 @@ use bulkhead_types::message::MAX_BODY_BYTES;
 use clap::Args;
 
 use super::input::text_or_stdin;
-use crate::command::{HostArgs, OutputArgs, parse_agent};
+use crate::args::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use bulkhead_printable as text;

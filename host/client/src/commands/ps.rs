@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::status::{colour_of, has_life, is_active};
-use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
+use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};

@@ -9,7 +9,7 @@ use bulkhead_types::time::millis;
 use clap::Args;
 
 use super::input::text_or_stdin;
-use crate::command::{HostArgs, OutputArgs, parse_agent};
+use crate::args::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, QUICK, Session, agent_path};
 use crate::words::{duration, parse_duration};

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::input::{file_or_stdin, text_or_stdin};
-use crate::command::{HostArgs, OutputArgs};
+use crate::args::{HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, LONG, Session};
 use crate::words::parse_some_time;

@@ -8,7 +8,7 @@ use bulkhead_types::{AgentId, RestartPolicy, Timestamp};
 use clap::Args;
 
 use super::memory::{in_use, pressure, trend};
-use crate::command::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
+use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::screen::{Colour, Screen};

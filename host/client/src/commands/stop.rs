@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::status::is_active;
-use crate::command::{HostArgs, OutputArgs, parse_agent};
+use crate::args::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::session::{Call, LONG, Session, agent_path};

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::read::bounds::LINE_BYTES;
 use crate::read::line::Part;
-use crate::read::source::LINE_BYTES;
 
 /// Records of which some parts are missing. Their parts are written one after the other, so few are enough.
 const MAX_OPEN: usize = 16;
@@ -63,7 +63,7 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::line::Stamp;
+    use crate::read::stamp::Stamp;
 
     fn part(run: &str, seq: u64, part: u32, parts: u32, text: &str) -> Part {
         let stamp = Stamp { run: Some(run.into()), seq: Some(seq), ..Stamp::default() };

@@ -6,8 +6,8 @@
 
 use memchr::memmem;
 
+use super::bounds::LINE_BYTES;
 use super::quick;
-use super::source::LINE_BYTES;
 
 /// Streams whose lines are put together at a time: stdout and stderr of a few formats.
 const MAX_OPEN: usize = 8;

@@ -9,14 +9,12 @@ use std::borrow::Cow;
 use memchr::memmem;
 use serde_json::value::RawValue;
 
+use super::bounds::{LINE_PART, NAME_BYTES};
 use super::fields::{Fields, Inner};
-use super::stamp;
+use super::stamp::{self, Stamp};
 use super::tables::tables;
 use super::{join, pretty, quick};
 use crate::rules::{Sign, SignSpec, Source};
-
-/// A part of a record of ours that is longer than a line may be.
-pub(super) const LINE_PART: &[u8] = b"container.line_part";
 
 /// How many levels below a line a record is looked for. `logs[].message[]` are two.
 const MAX_DEPTH: u32 = 3;
@@ -42,22 +40,8 @@ const TIMES: [&str; 7] =
 /// What a text of a line may come to in a report, in bytes.
 const DETAIL_BYTES: usize = 160;
 
-/// Names of agents, towns and runs are cut there.
-pub(super) const NAME_BYTES: usize = 96;
-
 /// How far a brace may be from the beginning of a line that a pipeline put something before.
 const PREFIX_BYTES: usize = 96;
-
-/// Where a line stands in time and place, as far as it says so itself.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Stamp {
-    /// Milliseconds since 1970.
-    pub ts: Option<i64>,
-    pub town: Option<Box<str>>,
-    pub run: Option<Box<str>>,
-    pub seq: Option<u64>,
-    pub uptime_ms: Option<i64>,
-}
 
 /// A sample of memory, in MB.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

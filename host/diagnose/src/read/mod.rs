@@ -8,6 +8,7 @@
 //!
 //! At most a handful of pieces is under way at any moment.
 
+pub mod bounds;
 mod fields;
 mod join;
 pub mod line;

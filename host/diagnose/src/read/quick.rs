@@ -2,8 +2,9 @@
 
 use memchr::memmem;
 
-use super::line::{LINE_PART, NAME_BYTES, Stamp};
+use super::bounds::{LINE_PART, NAME_BYTES};
 use super::stamp;
+use super::stamp::Stamp;
 use super::tables::tables;
 
 /// When and of whom a line is, when nothing else of it matters. None when it has to be read.

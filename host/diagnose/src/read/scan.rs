@@ -1,7 +1,9 @@
 //! The first pass over a piece: every line is looked at once, and what matters is taken out.
 
-use super::line::{self, Finding, Form, Line, Part, Stamp};
-use super::source::{LINE_BYTES, Piece};
+use super::bounds::LINE_BYTES;
+use super::line::{self, Finding, Form, Line, Part};
+use super::source::Piece;
+use super::stamp::Stamp;
 
 /// Sign of life of a run that names itself, of the lines in one piece.
 #[derive(Debug)]

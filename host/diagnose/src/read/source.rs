@@ -4,13 +4,11 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::bounds::LINE_BYTES;
 use super::join::Join;
 
 /// Size of a piece.
 pub const PIECE_BYTES: usize = 1 << 20;
-
-/// What is looked at of a line. The rest of a longer one is passed over.
-pub const LINE_BYTES: usize = 256 << 10;
 
 /// One log to read.
 pub struct Input {

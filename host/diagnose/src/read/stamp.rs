@@ -1,9 +1,20 @@
-//! Times, as lines write them: milliseconds since 1970 in UTC.
+//! Where lines stand in time and place. Times are milliseconds since 1970 in UTC.
 
 const DAY_MS: i64 = 86_400_000;
 
 /// The years that a log line can be of. Anything else is not a time.
 const YEARS: std::ops::RangeInclusive<i64> = 2000..=2199;
+
+/// Where a line stands in time and place, as far as it says so itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stamp {
+    /// Milliseconds since 1970.
+    pub ts: Option<i64>,
+    pub town: Option<Box<str>>,
+    pub run: Option<Box<str>>,
+    pub seq: Option<u64>,
+    pub uptime_ms: Option<i64>,
+}
 
 /// Reads `2026-01-15T09:30:00.000Z`, with or without a fraction, with `Z` or an offset, from the beginning of
 /// `text`. Returns the time and how many bytes it took.

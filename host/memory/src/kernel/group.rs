@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::file::Faults;
-use super::{Ceiling, v1, v2};
+use super::{Ceiling, Counted, v1, v2};
 use crate::reading::LimitSource;
 
 /// Groups above the own one that are looked at. Kubernetes has five.
@@ -21,13 +21,6 @@ pub(super) struct Group {
 enum Version {
     V1,
     V2,
-}
-
-/// What a group counts.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counted {
-    pub(super) oom_kills: Option<u64>,
-    pub(super) limit_hits: Option<u64>,
 }
 
 impl Group {

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use super::Ceiling;
 use super::file::Faults;
-use super::group::Counted;
+use super::{Ceiling, Counted};
 use crate::reading::LimitSource;
 
 pub(super) fn count(own: &Path, faults: &mut Faults) -> Counted {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bulkhead_types::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{schema, wal};
+use super::schema;
 use crate::ownership::explain;
 
 /// The file's name in its directory.
@@ -26,6 +26,9 @@ const MAX_SET_ASIDE: usize = 8;
 
 /// How long another process that reads may hold up a write.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
+
+/// Bytes of the log after which it goes over into the file, and that a log which is not in use may keep on the disk.
+pub(super) const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Instructions of the database's machine between two looks at the clock.
 const STEPS: i32 = 10_000;
@@ -185,7 +188,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     // Commits are written, and synced when the log goes over into the file: what a dead process had
     // committed is there, a dead machine may lose its last seconds. The writer says when. A log that begins at its
     // start again gives back what it took beyond the usual.
-    connection.pragma_update(None, "journal_size_limit", wal::CHECKPOINT_BYTES as i64)?;
+    connection.pragma_update(None, "journal_size_limit", CHECKPOINT_BYTES as i64)?;
     connection.execute_batch(
         "PRAGMA synchronous = NORMAL;
          PRAGMA wal_autocheckpoint = 0;

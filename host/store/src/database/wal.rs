@@ -12,9 +12,6 @@ use rusqlite::Connection;
 
 use super::file::{self, FileError};
 
-/// Bytes of the log after which it goes over into the file, and that a log which is not in use may keep on the disk.
-pub(super) const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
-
 /// Bytes of the log on the disk.
 pub(super) fn size(dir: &Path) -> u64 {
     std::fs::metadata(file::log_path(dir)).map_or(0, |meta| meta.len())

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! While the file is lost the image goes on and crash records wait; when it is back, all of the image is written,
-//! and they are ([`super::place`]).
+//! and they are ([`super::recovery`]).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use bulkhead_types::{CrashRecord, Timestamp};
 use rusqlite::Connection;
 
-use super::file::{self, FileError, Opened};
+use super::file::{self, CHECKPOINT_BYTES, FileError, Opened};
 use super::image::Due;
 use super::lanes::{Batch, Work};
 use super::place::Place;
 use super::records::{self, Held};
 use super::run_time::RunTime;
-use super::wal::{self, CHECKPOINT_BYTES};
+use super::wal;
 use super::{NotDurable, Shared, agents, snapshots};
 
 /// What a row takes of the log, roughly: a page of each table.

@@ -17,8 +17,7 @@ use tokio::time::sleep;
 
 use super::attempts::Attempts;
 use super::{Loop, PARALLEL, Woken, about};
-use crate::call::{Call, Payload};
-use crate::client::About;
+use crate::call::{About, Call, Payload};
 use crate::fault::{Cause, Fault};
 use crate::figures::Droppable;
 

@@ -27,7 +27,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::client::{About, Client};
+use crate::call::About;
+use crate::client::Client;
 use crate::container::Container;
 use crate::heard::Heard;
 

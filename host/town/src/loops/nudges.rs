@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Woken, about};
-use crate::call::{Call, Payload};
-use crate::client::About;
+use crate::call::{About, Call, Payload};
 use crate::fault::Fault;
 use crate::figures::Droppable;
 

@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Shared, Woken, changed};
-use crate::call::{Call, Payload};
-use crate::client::{About, Client};
+use crate::call::{About, Call, Payload};
+use crate::client::Client;
 use crate::container::{Remembered, TownCopy};
 use crate::fault::{Cause, Fault};
 

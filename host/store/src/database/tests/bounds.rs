@@ -105,7 +105,7 @@ fn a_log_that_became_large_gives_the_disk_back_when_nobody_writes() {
         .collect();
     many.into_iter().for_each(|receipt| receipt.wait().unwrap());
     let until = std::time::Instant::now() + PATIENCE;
-    while wal::size(dir.path()) > wal::CHECKPOINT_BYTES {
+    while wal::size(dir.path()) > file::CHECKPOINT_BYTES {
         assert!(std::time::Instant::now() < until, "{} bytes", wal::size(dir.path()));
         std::thread::sleep(Duration::from_millis(20));
     }

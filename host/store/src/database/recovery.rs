@@ -1,0 +1,136 @@
+//! How the writer loses its file, replaces it, and gets it back.
+
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::file::{self, FileError, Opened};
+use super::place::Place;
+use super::records::{self, Held};
+use super::writer::{Writer, in_transaction};
+use super::{Notice, agents, snapshots, wal};
+
+/// A file that has everything.
+struct Reopened {
+    opened: Opened,
+    held: Held,
+    ran: Duration,
+    crashes_written: u64,
+}
+
+impl Writer {
+    /// Goes on without a file, and says so once.
+    pub(super) fn lose(&mut self, reason: &str, retry_after: Option<Duration>) {
+        let known =
+            matches!(&self.place, Place::Lost { reason: before, .. } if **before == *reason);
+        if matches!(self.place, Place::Open(_)) {
+            self.dropped_before = self.shared.figures.crashes_dropped.load(Relaxed);
+        }
+        if !known {
+            let retries = retry_after.is_some();
+            self.shared.tell(Notice::Unavailable { reason: reason.to_owned(), retries });
+        }
+        let retry_at = retry_after.map(|after| Instant::now() + after);
+        self.place = Place::Lost { reason: reason.into(), retry_at };
+        self.shared.lanes().lost = true;
+        self.log_bytes = 0;
+    }
+
+    /// Sets a damaged file aside and begins a new one with all that is known.
+    pub(super) fn replace(&mut self, reason: &str) {
+        let Some(dir) = self.shared.dir() else { return };
+        self.dropped_before = self.shared.figures.crashes_dropped.load(Relaxed);
+        // Closed first: nothing may write to a file that has another name.
+        self.place = Place::Lost { reason: reason.into(), retry_at: None };
+        match file::set_aside(dir, self.shared.now()) {
+            Ok(aside) => {
+                self.shared.tell(Notice::SetAside {
+                    reason: reason.to_owned(),
+                    kept_as: aside.kept_as,
+                    removed: aside.removed,
+                });
+                let _ = self.reopen();
+            }
+            Err(error) => self.lose(&error.to_string(), Some(self.shared.config.retry)),
+        }
+    }
+
+    pub(super) fn retry(&mut self) {
+        if let Some(crashes_written) = self.reopen() {
+            let dropped = self.shared.figures.crashes_dropped.load(Relaxed);
+            let crashes_dropped = dropped - self.dropped_before;
+            self.shared.tell(Notice::Available { crashes_written, crashes_dropped });
+        }
+    }
+
+    /// Opens the file again and gives it everything that is known. Says how many crash records it got, if that
+    /// went well.
+    fn reopen(&mut self) -> Option<u64> {
+        let retry = Some(self.shared.config.retry);
+        match self.try_to_open() {
+            Ok(Reopened { opened, held, ran, crashes_written }) => {
+                self.ran.at_least(ran);
+                (self.place, self.held) = (Place::Open(opened), held);
+                self.shared.lanes().lost = false;
+                // What it got went through the log.
+                self.log_bytes = self.log_bytes.max(1);
+                return Some(crashes_written);
+            }
+            Err(FileError::Damaged(reason)) => {
+                // One that is damaged at this moment is looked at again later.
+                self.lose(&format!("the database is damaged: {reason}"), retry);
+            }
+            Err(error @ FileError::TooNew { .. }) => self.lose(&error.to_string(), None),
+            Err(error) => self.lose(&error.to_string(), retry),
+        }
+        None
+    }
+
+    fn try_to_open(&self) -> Result<Reopened, FileError> {
+        let Some(dir) = self.shared.dir() else {
+            return Err(FileError::Unusable { what: "open the database", error: "none".into() });
+        };
+        let opened = self.open_or_set_aside(dir)?;
+        let connection = &opened.connection;
+        // Whatever it gets goes through its log first.
+        wal::bound(connection, dir, self.shared.config.max_log_bytes)?;
+        let failed = |error: rusqlite::Error| FileError::of("read the database", &error);
+        let found = agents::read(connection).map_err(failed)?;
+        let mut held = records::count(connection).map_err(failed)?;
+        let ran = records::ran(connection).map_err(failed)?;
+        let generation = snapshots::last_generation(connection).map_err(failed)?;
+        self.shared.next_generation.fetch_max(generation + 1, Relaxed);
+        let (rows, forgotten) = {
+            let mut lanes = self.shared.lanes();
+            lanes.image.all_is_dirty();
+            lanes.image.merge(found.rows, found.forgotten);
+            self.shared.tell_members(&lanes);
+            (lanes.image.take(true), lanes.image.forgotten())
+        };
+        let wrote = in_transaction(connection, |connection| {
+            agents::write_forgotten(connection, forgotten)?;
+            rows.iter().try_for_each(|due| agents::write(connection, due))
+        });
+        match wrote {
+            Ok(()) => self.shared.lanes().image.is_written(&rows),
+            Err(_) => self.shared.lanes().image.put_back(rows),
+        }
+        let failed = |error: rusqlite::Error| FileError::of("write to the database", &error);
+        wrote.map_err(failed)?;
+        let crashes_written =
+            self.write_waiting_crashes(connection, &mut held, ran).map_err(failed)?;
+        Ok(Reopened { opened, held, ran, crashes_written })
+    }
+
+    fn open_or_set_aside(&self, dir: &Path) -> Result<Opened, FileError> {
+        match file::open(dir, self.shared.config.check) {
+            Err(FileError::Damaged(reason)) => {
+                let aside = file::set_aside(dir, self.shared.now())?;
+                let (kept_as, removed) = (aside.kept_as, aside.removed);
+                self.shared.tell(Notice::SetAside { reason, kept_as, removed });
+                file::open(dir, self.shared.config.check)
+            }
+            opened => opened,
+        }
+    }
+}
