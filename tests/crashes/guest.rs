@@ -8,8 +8,8 @@ use std::time::Duration;
 use bulkhead_account::AccountReading;
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_runtime::{
-    Birth, CallEnd, CallLimits, CoreDumpRules, Incarnation, Loaded, Logs, Nudge, Port, PortError,
-    Remains, Runtime, RuntimeConfig, StartInfo, Symbolization,
+    CallEnd, CallLimits, CoreDumpRules, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port,
+    PortError, Runtime, RuntimeConfig, StartInfo, Symbolization, TrappedStore,
 };
 use bulkhead_types::{
     AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
@@ -102,7 +102,7 @@ impl Rig {
     }
 
     /// The same, with what is left of an agent that wants core dumps.
-    pub fn remains(&self, loaded: &Arc<Loaded>, body: &str) -> (Exit, Remains) {
+    pub fn remains(&self, loaded: &Arc<Loaded>, body: &str) -> (Exit, TrappedStore) {
         match self.handle(loaded, body, true) {
             CallEnd::Ended(exit, Some(remains)) => (exit, *remains),
             _ => panic!("{body} leaves nothing"),
@@ -110,7 +110,7 @@ impl Rig {
     }
 
     /// What is left of such an agent, if anything is.
-    pub fn try_remains(&self, loaded: &Arc<Loaded>, body: &str) -> Option<Box<Remains>> {
+    pub fn try_remains(&self, loaded: &Arc<Loaded>, body: &str) -> Option<Box<TrappedStore>> {
         match self.handle(loaded, body, true) {
             CallEnd::Ended(_, remains) => remains,
             CallEnd::Returned(..) => None,
@@ -126,7 +126,7 @@ impl Rig {
     fn started(&self, loaded: &Arc<Loaded>, spec: AgentSpec) -> Incarnation {
         let spec = Arc::new(spec);
         let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-        let birth = Arc::new(Birth::new(
+        let birth = Arc::new(InstanceContext::new(
             spec,
             Arc::new(Nobody),
             None,

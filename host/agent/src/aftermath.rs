@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bulkhead_runtime::{Keeping, Symbolizing};
+use bulkhead_runtime::{PendingDump, Symbolizing};
 use bulkhead_types::crash::CoreDumpRef;
 use bulkhead_types::{CrashRecord, Event};
 
@@ -14,7 +14,7 @@ pub(crate) struct Aftermath {
     shared: Arc<Shared>,
     crash_id: String,
     pub symbolizing: Option<Symbolizing>,
-    keeping: Option<Keeping>,
+    keeping: Option<PendingDump>,
 }
 
 impl Aftermath {
@@ -24,7 +24,7 @@ impl Aftermath {
     }
 
     /// A core dump is being written as well.
-    pub(crate) fn with_core_dump(self, keeping: Option<Keeping>) -> Self {
+    pub(crate) fn with_core_dump(self, keeping: Option<PendingDump>) -> Self {
         Self { keeping, ..self }
     }
 

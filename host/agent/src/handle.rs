@@ -9,7 +9,7 @@ use std::time::Duration;
 use bulkhead_account::Account;
 use bulkhead_api::{AgentView, MemoryView, RestartView, SetAsideView};
 use bulkhead_log::Ring;
-use bulkhead_runtime::{Birth, Nudge, ShutdownReason};
+use bulkhead_runtime::{InstanceContext, Nudge, ShutdownReason};
 use bulkhead_store::journal::JournalSlot;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::memory::Eviction;
@@ -125,7 +125,7 @@ pub(crate) struct Shared {
     pub attempt: u32,
     pub start: Arc<Start>,
     pub board: Arc<Board>,
-    pub birth: Arc<Birth>,
+    pub birth: Arc<InstanceContext>,
     pub stop: watch::Sender<Option<StopOrder>>,
     answer: watch::Sender<Answered>,
     progress: Mutex<Progress>,
@@ -134,7 +134,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(attempt: u32, start: Arc<Start>, board: Arc<Board>, birth: Birth) -> Self {
+    pub(crate) fn new(
+        attempt: u32,
+        start: Arc<Start>,
+        board: Arc<Board>,
+        birth: InstanceContext,
+    ) -> Self {
         let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(Answered::default()));
         let (birth, owes_end) = (Arc::new(birth), AtomicBool::new(false));
         let progress = Mutex::default();

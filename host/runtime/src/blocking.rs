@@ -22,15 +22,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Sleep, sleep};
 
-use crate::call::{Finished, Polled, Running, poll_guest};
-use crate::cut::Cut;
+use crate::executor::Executor;
+use crate::guest_instance::Finished;
+use crate::guest_instance::Polled;
+use crate::guest_instance::Running;
+use crate::guest_instance::poll_guest;
+use crate::instance_context::InstanceContext;
+use crate::interrupt::Interrupt;
 use crate::lanes;
 use crate::meter::Meter;
-use crate::runtime::{Birth, Executor};
 
 /// Threads that one agent may block at one time.
 const THREADS_OF_AN_AGENT: usize = 4;
@@ -42,49 +46,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The threads that may block, in shares.
 pub(crate) fn shares() -> crate::shares::Shares {
     crate::shares::Shares::new(THREADS_OF_AN_AGENT)
-}
-
-/// An incarnation's way to threads that may block.
-#[derive(Clone)]
-pub(crate) struct Blocking {
-    meter: Arc<Meter>,
-    share: Arc<Semaphore>,
-}
-
-impl Blocking {
-    pub(crate) fn new(meter: Arc<Meter>, share: Arc<Semaphore>) -> Self {
-        Self { meter, share }
-    }
-
-    /// The share of the agent, for work of its own on such threads.
-    pub(crate) fn share(&self) -> &Arc<Semaphore> {
-        &self.share
-    }
-
-    /// Does `work` on such a thread, beside the call, and charges its CPU time to the agent.
-    pub(crate) fn charged<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.meter.charged(work)
-    }
-
-    /// Resolves on a thread that may block, in the call's turn.
-    pub(crate) async fn thread(&self) {
-        if lanes::may_block() {
-            return;
-        }
-        // Nobody closes a share.
-        if let Ok(permit) = Arc::clone(&self.share).acquire_owned().await {
-            self.meter.set_to_block(permit);
-        }
-        std::future::poll_fn(|cx| match lanes::may_block() {
-            true => Poll::Ready(()),
-            false => {
-                // Whoever is between this and the call polls it again only when it was woken.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        })
-        .await;
-    }
 }
 
 /// How a stay on a blocking thread ended.
@@ -103,7 +64,7 @@ pub(crate) struct Stay<T> {
     waiting: Waiting<T>,
     thread: JoinHandle<Option<Stayed<T>>>,
     /// What the call is overdue by, in which host call, and when it is left there.
-    overdue: Option<(Cut, u64, Pin<Box<Sleep>>)>,
+    overdue: Option<(Interrupt, u64, Pin<Box<Sleep>>)>,
 }
 
 impl<T: Send + 'static> Stay<T> {
@@ -112,7 +73,7 @@ impl<T: Send + 'static> Stay<T> {
         runtime: &Handle,
         future: Running<T>,
         permit: OwnedSemaphorePermit,
-        birth: Arc<Birth>,
+        birth: Arc<InstanceContext>,
         executor: Executor,
     ) -> Self {
         let waiting: Waiting<T> = Arc::new(Mutex::new(Some((future, permit))));
@@ -139,8 +100,8 @@ impl<T: Send + 'static> Stay<T> {
         &mut self,
         meter: &Meter,
         cx: &mut Context<'_>,
-        mut overdue: impl FnMut(&mut Context<'_>) -> Option<Cut>,
-    ) -> Option<Cut> {
+        mut overdue: impl FnMut(&mut Context<'_>) -> Option<Interrupt>,
+    ) -> Option<Interrupt> {
         loop {
             if self.overdue.is_none() {
                 let cut = overdue(cx)?;
@@ -159,7 +120,7 @@ impl<T: Send + 'static> Stay<T> {
     }
 
     /// Gives the call up. One that no thread has yet is dropped here. One that a thread has is never entered again.
-    pub(crate) fn give_up(&self, birth: &Birth) {
+    pub(crate) fn give_up(&self, birth: &InstanceContext) {
         if take(&self.waiting).is_none() {
             birth.meter.set_kill();
             // What it still holds goes with its store. What is held from now on is the next incarnation's.
@@ -173,7 +134,7 @@ fn take<T>(waiting: &Waiting<T>) -> Option<(Running<T>, OwnedSemaphorePermit)> {
 }
 
 /// One poll, which may block. Whoever waits is polled again where it can be woken.
-fn stay<T>(mut future: Running<T>, birth: &Birth, executor: &Executor) -> Stayed<T> {
+fn stay<T>(mut future: Running<T>, birth: &InstanceContext, executor: &Executor) -> Stayed<T> {
     match poll_guest(&mut future, &mut Context::from_waker(Waker::noop()), birth, executor) {
         Polled::Finished(finished) => Stayed::Finished(finished),
         Polled::Panicked(message) => Stayed::Panicked(message),

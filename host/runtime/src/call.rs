@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bulkhead_tasks::containment::contain;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Exit, ExitReason, Phase};
 use tokio::runtime::Handle;
@@ -27,22 +26,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use crate::blocking::{Stay, Stayed};
-use crate::core_dump::Remains;
-use crate::cut::Cut;
+use crate::core_dump::TrappedStore;
+use crate::executor::Executor;
 use crate::exit;
-use crate::incarnation::{AgentFailure, Incarnation, Live};
-use crate::runtime::{Birth, Executor};
-
-/// Limits of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallLimits {
-    /// CPU time.
-    pub cpu: Duration,
-    /// Wall time.
-    pub wall: Duration,
-    /// Time in one host call.
-    pub host_call: Duration,
-}
+use crate::guest_instance::AgentFailure;
+use crate::guest_instance::{Finished, Polled, Running, poll_guest};
+use crate::incarnation::Incarnation;
+use crate::instance_context::InstanceContext;
+use crate::interrupt::Interrupt;
+use crate::meter::CallLimits;
 
 /// How a call ended.
 pub enum CallEnd<T> {
@@ -50,23 +42,15 @@ pub enum CallEnd<T> {
     Returned(Incarnation, Result<T, AgentFailure>),
     /// The incarnation is over. What it left is there when its role asked for core dumps and the guest
     /// was cut off in the middle of its code; it is gone when this is dropped.
-    Ended(Exit, Option<Box<Remains>>),
+    Ended(Exit, Option<Box<TrappedStore>>),
 }
-
-/// What the future of a call yields: the store comes back only when the engine says it may.
-pub(crate) struct Finished<T> {
-    pub live: Option<Live>,
-    pub result: wasmtime::Result<Result<T, AgentFailure>>,
-}
-
-pub(crate) type Running<T> = Pin<Box<dyn Future<Output = Finished<T>> + Send>>;
 
 /// A call under way. Resolves to its [`CallEnd`]. Dropping it drops the incarnation.
 pub struct Call<T: Send + 'static> {
     place: Place<T>,
     phase: Phase,
     host_call_limit: Duration,
-    birth: Arc<Birth>,
+    birth: Arc<InstanceContext>,
     executor: Executor,
     wall_timer: Option<Pin<Box<Sleep>>>,
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
@@ -78,22 +62,13 @@ enum Place<T> {
     Gone,
 }
 
-pub(crate) enum Polled<T> {
-    Finished(Finished<T>),
-    Panicked(String),
-    Yielded,
-    Waits,
-    /// It is about to block its thread.
-    ToBlock(OwnedSemaphorePermit),
-}
-
 impl<T: Send + 'static> Call<T> {
     pub(crate) fn new(
         future: Running<T>,
         phase: Phase,
         limits: CallLimits,
         continues: bool,
-        birth: Arc<Birth>,
+        birth: Arc<InstanceContext>,
         executor: Executor,
     ) -> Self {
         birth.meter.begin_call(&limits, phase, continues);
@@ -157,7 +132,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Leaves a call that hangs to the thread that it blocks.
-    fn leave_behind(&mut self, stay: &Stay<T>, cut: &Cut) -> CallEnd<T> {
+    fn leave_behind(&mut self, stay: &Stay<T>, cut: &Interrupt) -> CallEnd<T> {
         let exit = exit::cut_off(cut, self.phase, &self.birth);
         stay.give_up(&self.birth);
         self.close();
@@ -179,7 +154,7 @@ impl<T: Send + 'static> Call<T> {
                 let exit = exit::classify(&error, self.phase, &self.birth);
                 let spec = &self.birth.spec;
                 let remains = live.filter(|_| spec.core_dump).and_then(|live| {
-                    Remains::of(live, error, Arc::clone(&spec.component)).map(Box::new)
+                    TrappedStore::of(live, error, Arc::clone(&spec.component)).map(Box::new)
                 });
                 CallEnd::Ended(exit, remains)
             }
@@ -192,7 +167,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Drops a call that waits in a host call.
-    fn abandon(&mut self, future: Running<T>, cut: Cut) -> CallEnd<T> {
+    fn abandon(&mut self, future: Running<T>, cut: Interrupt) -> CallEnd<T> {
         // First: a call that is dropped leaves its host function.
         let exit = exit::cut_off(&cut, self.phase, &self.birth);
         self.close();
@@ -201,10 +176,10 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Whether a call that waits in a host call has to end now. Arms the timers otherwise.
-    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Interrupt> {
         let meter = &self.birth.meter;
         if meter.is_killed() {
-            return Some(Cut::Killed);
+            return Some(Interrupt::Killed);
         }
         let wall = self.wall_timer.get_or_insert_with(|| Box::pin(sleep(meter.time_left())));
         if wall.as_mut().poll(cx).is_ready() {
@@ -217,7 +192,7 @@ impl<T: Send + 'static> Call<T> {
         let (_, host) = self.host_timer.as_mut()?;
         if host.as_mut().poll(cx).is_ready() {
             let limit_ms = millis(self.host_call_limit);
-            return Some(Cut::HostCall { limit_ms });
+            return Some(Interrupt::HostCall { limit_ms });
         }
         None
     }
@@ -285,29 +260,5 @@ impl<T: Send + 'static> Drop for Call<T> {
             Place::Gone => return,
         }
         self.birth.meter.end_call();
-    }
-}
-
-/// One poll of a guest: measured, with the ticker awake, and with host panics contained.
-pub(crate) fn poll_guest<T>(
-    future: &mut Running<T>,
-    cx: &mut Context<'_>,
-    birth: &Birth,
-    executor: &Executor,
-) -> Polled<T> {
-    let running = executor.ticker().enter();
-    birth.meter.begin_poll();
-    let polled = contain(|| future.as_mut().poll(cx));
-    birth.meter.end_poll();
-    drop(running);
-    let to_block = birth.meter.take_to_block();
-    match polled {
-        Ok(Poll::Ready(finished)) => Polled::Finished(finished),
-        Ok(Poll::Pending) => match to_block {
-            Some(permit) => Polled::ToBlock(permit),
-            None if birth.meter.take_yielded() => Polled::Yielded,
-            None => Polled::Waits,
-        },
-        Err(panicked) => Polled::Panicked(panicked.to_string()),
     }
 }

@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::engine::Allocator;
+use crate::capacity::Allocator;
 
 /// Mappings that one agent takes: two for its stack in the pool, four while it lives. Measured: 10,000
 /// live agents make 61,076 mappings.

@@ -1,5 +1,6 @@
 //! Settings of the engine.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bulkhead_net::Connector;
 use bulkhead_tasks::BucketRules;
 use bulkhead_types::Limits;
 
-use crate::{CompileConfig, CoreDumpRules, DiskFloor, InstanceBounds};
+use crate::{CodeBounds, DiskFloor, InstanceBounds};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -86,4 +87,72 @@ impl Default for RuntimeConfig {
             connector: Connector::default(),
         }
     }
+}
+
+/// Where components are compiled, and what one may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileConfig {
+    /// In a child process that this program is, or in this process: for tools and tests, without any bound.
+    pub program: Option<CompilerProgram>,
+    /// Threads that one compile may take. They have a low priority.
+    pub threads: usize,
+    /// Bytes that the address space of a child may grow by.
+    pub memory_bytes: u64,
+    /// CPU time that a child may take, of all its threads. Seconds count, rounded up.
+    pub cpu: Duration,
+    /// What a component may have before it is compiled.
+    pub bounds: CodeBounds,
+}
+
+/// More threads find little to do at once, and the stack of each counts as memory.
+const MAX_THREADS: usize = 8;
+
+impl Default for CompileConfig {
+    /// Two gibibytes, where the largest interpreters take 400 MiB, and five minutes, where they take half of one.
+    fn default() -> Self {
+        Self {
+            program: None,
+            threads: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
+            memory_bytes: 2 * 1024 * 1024 * 1024,
+            cpu: Duration::from_secs(300),
+            bounds: CodeBounds::default(),
+        }
+    }
+}
+
+/// Where core dumps go, and how many of them stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreDumpRules {
+    /// The directory. It is made when it is not there.
+    pub dir: PathBuf,
+    /// Largest dump with memories, in bytes.
+    pub max_bytes: u64,
+    /// Dumps that stay.
+    pub max_count: usize,
+    /// How long one stays.
+    pub max_age: Duration,
+    /// Bytes of all of them.
+    pub max_total_bytes: u64,
+}
+
+impl CoreDumpRules {
+    /// Room for a few dumps of agents of the default size, for a week.
+    pub fn in_dir(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            max_bytes: 128 * 1024 * 1024,
+            max_count: 16,
+            max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            max_total_bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// A program that calls [`crate::compile_component`] with its last argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompilerProgram {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its arguments before the last one.
+    pub args: Vec<OsString>,
 }

@@ -19,10 +19,11 @@ use wasmtime::{
 
 use crate::RuntimeConfig;
 use crate::aot::read_bounded;
+use crate::capacity::SLOTS_AT_ONCE;
+use crate::capacity::{Allocator, Capacity};
 use crate::ceilings::{PerAgent, ceilings, guest_files};
 use crate::lanes::blocking_threads;
 use crate::needs::Needs;
-use crate::pool::SLOTS_AT_ONCE;
 
 /// Frames of a backtrace. Enough to see that a frame repeats.
 const MAX_FRAMES: usize = 64;
@@ -51,38 +52,6 @@ const MAX_MEMORIES: usize = 24_000;
 
 /// What a memory outside a pool has as guards, in bytes. Accesses are checked there in any case.
 const GUARD_BYTES: u64 = 64 * 1024;
-
-/// How stores get their memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allocator {
-    /// From a pool that was reserved at boot.
-    Pooling,
-    /// By `mmap` for each instance, because the address space has no room for the pool.
-    OnDemand,
-}
-
-impl Allocator {
-    /// The word for it in log lines.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pooling => "pooling",
-            Self::OnDemand => "on_demand",
-        }
-    }
-}
-
-/// What the engine was built for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Capacity {
-    /// Live agents that fit.
-    pub max_agents: usize,
-    /// Largest memory of one agent, in bytes.
-    pub max_agent_memory_bytes: u64,
-    /// How they get their memory.
-    pub allocator: Allocator,
-    /// Sentences for the operator: what is not as it was configured, and why.
-    pub notes: Vec<String>,
-}
 
 /// No engine could be built.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,9 @@ use bulkhead_types::{Determinism, Exit, ExitReason, Frame, Phase};
 use wasmtime::{GcHeapOutOfMemory, Trap};
 
 use crate::backtrace;
-use crate::cut::{Cut, HostFault};
-use crate::runtime::Birth;
+use crate::instance_context::InstanceContext;
+use crate::interrupt::HostFault;
+use crate::interrupt::Interrupt;
 use crate::symbolizer::source;
 
 /// How the engine's lists begin: its backtrace, and what was in the store.
@@ -22,9 +23,9 @@ const MAX_CAUSE_BYTES: usize = 4096;
 const RECURSION_MIN_FRAMES: usize = 16;
 
 /// Names the end that an error of the engine stands for.
-pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> Exit {
+pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &InstanceContext) -> Exit {
     let frames = backtrace::frames(error);
-    let mut exit = if let Some(cut) = error.downcast_ref::<Cut>() {
+    let mut exit = if let Some(cut) = error.downcast_ref::<Interrupt>() {
         cut_off(cut, phase, birth)
     } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         guest_exit(status.0, phase)
@@ -51,7 +52,7 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &Birth) -> 
 fn failed_host_call(
     error: &wasmtime::Error,
     frames: &[Frame],
-    birth: &Birth,
+    birth: &InstanceContext,
 ) -> Option<&'static str> {
     let is_the_guests_own = error.is::<Trap>() || error.is::<GcHeapOutOfMemory<()>>();
     let is_of_a_host_call = !frames.is_empty() && !is_the_guests_own;
@@ -67,16 +68,16 @@ fn is_the_hosts_fault(error: &wasmtime::Error, phase: Phase) -> bool {
 }
 
 /// An end that the host imposed.
-pub(crate) fn cut_off(cut: &Cut, phase: Phase, birth: &Birth) -> Exit {
+pub(crate) fn cut_off(cut: &Interrupt, phase: Phase, birth: &InstanceContext) -> Exit {
     let mut exit = Exit::new(cut.reason(), phase, cut.to_string());
     exit.host_call = birth.meter.host_call().map(str::to_owned);
     exit.deterministic = Determinism::False;
     if cut.reason() == ExitReason::MemoryLimit {
         exit.deterministic = Determinism::Unknown;
     }
-    if let Cut::Memory { requested_bytes, .. }
-    | Cut::HostMemory { requested_bytes, .. }
-    | Cut::NoRoom { requested_bytes } = cut
+    if let Interrupt::Memory { requested_bytes, .. }
+    | Interrupt::HostMemory { requested_bytes, .. }
+    | Interrupt::NoRoom { requested_bytes } = cut
     {
         exit.requested_bytes = Some(*requested_bytes);
     }
@@ -84,7 +85,7 @@ pub(crate) fn cut_off(cut: &Cut, phase: Phase, birth: &Birth) -> Exit {
 }
 
 /// A panic of the host that was caught at the boundary.
-pub(crate) fn host_panic(message: &str, phase: Phase, birth: &Birth) -> Exit {
+pub(crate) fn host_panic(message: &str, phase: Phase, birth: &InstanceContext) -> Exit {
     let mut exit = Exit::new(ExitReason::HostError, phase, format!("the host {message}"));
     exit.host_call = birth.meter.host_call().map(str::to_owned);
     exit
@@ -98,7 +99,7 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
 
 /// The heap of a language with a garbage collector cannot grow. The engine collects garbage first, and keeps the
 /// limiter's own error to itself.
-fn heap_is_full(phase: Phase, birth: &Birth) -> Exit {
+fn heap_is_full(phase: Phase, birth: &InstanceContext) -> Exit {
     let message = "the garbage-collected heap is full and cannot grow";
     let mut exit = Exit::new(reason_of_a_denial(birth), phase, message);
     exit.requested_bytes = birth.meter.memory().denied_bytes();
@@ -106,14 +107,14 @@ fn heap_is_full(phase: Phase, birth: &Birth) -> Exit {
 }
 
 /// Whose want of memory made a growth fail in the call under way.
-fn reason_of_a_denial(birth: &Birth) -> ExitReason {
+fn reason_of_a_denial(birth: &InstanceContext) -> ExitReason {
     match birth.meter.memory().had_no_room() {
         true => ExitReason::EvictedMemoryPressure,
         false => ExitReason::MemoryLimit,
     }
 }
 
-fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &Birth) -> Exit {
+fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &InstanceContext) -> Exit {
     let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
     exit.trap = Some(trap_name(trap));
     match trap {
@@ -272,12 +273,12 @@ mod tests {
         assert!(panic_in(&lines("all is well")).is_none());
     }
 
-    fn says(birth: &Birth, stream: &'static str, text: &str) {
+    fn says(birth: &InstanceContext, stream: &'static str, text: &str) {
         text.lines().for_each(|line| birth.logs.line(Level::Warn, stream, line, BTreeMap::new()));
     }
 
     /// What an abort of the guest stands for now.
-    fn abort(birth: &Birth) -> Exit {
+    fn abort(birth: &InstanceContext) -> Exit {
         trapped(Trap::UnreachableCodeReached, &[], Phase::Handle, birth)
     }
 

@@ -20,7 +20,7 @@
 //! - `descriptors`: what all guests may have open
 //! - `quota`: what an agent may have on disk
 //! - `shares`: an agent's part of what all have in common
-//! - [`Headroom`]: what is left for all guests together
+//! - [`GrowthBudget`]: what is left for all guests together
 //! - `interfaces`: one file for each host interface
 //! - [`HostCallNames`]: which host function a guest is in
 //! - `exit`, `backtrace`, `symbol`: why it ended
@@ -33,25 +33,32 @@ mod bindings;
 mod blocking;
 mod bounds;
 mod call;
+mod capacity;
 mod ceilings;
 mod compile;
 mod config;
 mod core_dump;
-mod cut;
 mod descriptors;
 mod engine;
+mod executor;
 mod exit;
 mod features;
-mod headroom;
+mod growth_budget;
+mod guest_instance;
 mod host_call;
 mod incarnation;
+mod instance_context;
 mod interfaces;
+mod interrupt;
 mod lanes;
+mod lifecycle;
 mod limiter;
 mod load_error;
+mod loaded;
 pub mod loader;
 mod loading;
 mod logs;
+mod may_block;
 mod memory;
 mod meter;
 mod names;
@@ -71,22 +78,27 @@ mod ticker;
 mod world;
 
 pub use bounds::InstanceBounds;
-pub use call::{Call, CallEnd, CallLimits};
-pub use compile::{CodeBounds, CompileConfig, CompilerProgram, compile_component};
-pub use config::RuntimeConfig;
+pub use call::{Call, CallEnd};
+pub use capacity::{Allocator, Capacity};
+pub use compile::{CodeBounds, compile_component};
+pub use config::{CompileConfig, CompilerProgram, CoreDumpRules, RuntimeConfig};
 pub use core_dump::{
-    CoreDumpError, CoreDumpFigures, CoreDumpRules, CoreDumps, Keeping, KeptCoreDump, Remains,
+    CoreDumpError, CoreDumpFigures, CoreDumps, KeptCoreDump, PendingDump, TrappedStore,
 };
-pub use engine::{Allocator, Capacity, EngineError, open_own_page_map};
-pub use headroom::Headroom;
+pub use engine::{EngineError, open_own_page_map};
+pub use executor::Executor;
+pub use growth_budget::GrowthBudget;
+pub use guest_instance::AgentFailure;
 pub use host_call::HostCallNames;
-pub use incarnation::{AgentFailure, Incarnation, ShutdownReason, Snapshot, StartInfo};
-pub use loader::{LoadError, Loaded, Source};
+pub use incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
+pub use instance_context::InstanceContext;
+pub use load_error::LoadError;
+pub use loaded::{Loaded, Source};
 pub use logs::Logs;
-pub use meter::{Meter, Usage};
+pub use meter::{CallLimits, Meter, Usage};
 pub use port::{Nudge, Port, PortError};
 pub use quota::{DiskFigures, DiskFloor};
-pub use runtime::{Birth, Executor, Runtime, RuntimeError};
+pub use runtime::{Runtime, RuntimeError};
 pub use symbolizer::{
     Symbolization, Symbolizer, SymbolizerConfig, SymbolizerFigures, Symbolizing, Unavailable,
 };

@@ -7,9 +7,9 @@ use bulkhead_types::MemoryPolicy;
 use wasmtime::{Error, ResourceLimiterAsync, Result};
 
 use crate::InstanceBounds;
-use crate::cut::Cut;
-use crate::headroom::{Headroom, NoRoom};
+use crate::growth_budget::{GrowthBudget, NoRoom};
 use crate::host_call;
+use crate::interrupt::Interrupt;
 use crate::lanes::is_nice;
 use crate::memory::Growth;
 use crate::meter::Meter;
@@ -19,7 +19,7 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
-    headroom: Arc<Headroom>,
+    headroom: Arc<GrowthBudget>,
     bounds: InstanceBounds,
     large_bytes: u64,
     /// Its instances are made: whoever grows from here on can see a denial.
@@ -79,7 +79,7 @@ impl Ledger {
 impl Limiter {
     pub(crate) fn new(
         meter: Arc<Meter>,
-        headroom: Arc<Headroom>,
+        headroom: Arc<GrowthBudget>,
         bounds: InstanceBounds,
         large_bytes: u64,
     ) -> Self {
@@ -156,7 +156,7 @@ impl Limiter {
         match room {
             Ok(()) => Ok(true),
             Err(NoRoom) if self.meter.memory().policy() == MemoryPolicy::Deny => Ok(false),
-            Err(NoRoom) => Err(Cut::NoRoom { requested_bytes }.into()),
+            Err(NoRoom) => Err(Interrupt::NoRoom { requested_bytes }.into()),
         }
     }
 

@@ -19,7 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bulkhead_log::SharedSink;
-use bulkhead_types::Digest;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -27,45 +26,10 @@ use crate::RuntimeConfig;
 use crate::compile::Stopped;
 use crate::engine::CodeSettings;
 pub use crate::load_error::LoadError;
+use crate::loaded::Outcome;
 use crate::loading::{Job, Shared};
 use crate::needs::Needs;
 use crate::state::State;
-use crate::world::World;
-
-/// A component that is ready to be instantiated.
-pub struct Loaded {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// SHA-256 of its file.
-    pub digest: Digest,
-    /// The file. It may have been replaced since.
-    pub path: Arc<Path>,
-    /// Linear memory that its largest memory has at birth, in bytes.
-    pub initial_memory_bytes: u64,
-    /// What the engine keeps of an instance of it, in bytes, estimated.
-    pub record_bytes: u64,
-    pub(crate) world: World,
-}
-
-/// Where a loaded component came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The engine compiled it now.
-    Compiled,
-    /// It was taken from the AOT cache.
-    Cache,
-}
-
-impl Source {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Compiled => "compiled",
-            Self::Cache => "cache",
-        }
-    }
-}
-
-pub(crate) type Outcome = Result<Arc<Loaded>, LoadError>;
 
 /// Loads components, each file once.
 pub(crate) struct Loader {

@@ -34,7 +34,7 @@ use bulkhead_account::{Account, AccountReading, Charge, OverLimit, SoftMark};
 use bulkhead_types::message::MAX_BODY_BYTES;
 use bulkhead_types::{HostKind, Limits, MemoryPolicy};
 
-use crate::cut::Cut;
+use crate::interrupt::Interrupt;
 
 /// What one host call may copy out of the guest at most, in bytes. The engine's default is 128 MiB.
 const MAX_LIFTED_BYTES: u64 = 4 * 1024 * 1024;
@@ -50,7 +50,7 @@ pub(crate) const UNCOUNTED_RECORD_BYTES: u64 = 64 * 1024;
 pub(crate) enum Growth {
     Granted,
     Denied,
-    Ends(Cut),
+    Ends(Interrupt),
 }
 
 /// One incarnation's part of its agent's account.
@@ -64,7 +64,7 @@ pub(crate) struct Memory {
     last: OnceLock<AccountReading>,
     /// The host was made to hold too much; the guest ends when the host call that did it returns.
     ends: AtomicBool,
-    cut: Mutex<Option<Cut>>,
+    cut: Mutex<Option<Interrupt>>,
     /// In the call under way a growth came to nothing.
     growth_failed: AtomicBool,
     /// One of them because the container had no room.
@@ -128,7 +128,7 @@ impl Memory {
     pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
         // The account is the next incarnation's, and this one was left on the thread that it blocks.
         if self.last.get().is_some() {
-            return Growth::Ends(Cut::Killed);
+            return Growth::Ends(Interrupt::Killed);
         }
         let Err(over) = self.account.hold_guest(total) else { return Growth::Granted };
         self.growth_failed();
@@ -137,7 +137,7 @@ impl Memory {
             return Growth::Denied;
         }
         let OverLimit { used_bytes, host_bytes, limit_bytes, .. } = over;
-        Growth::Ends(Cut::Memory {
+        Growth::Ends(Interrupt::Memory {
             requested_bytes: requested,
             used_bytes,
             host_bytes,
@@ -205,7 +205,7 @@ impl Memory {
     }
 
     /// The guest made the host hold more of `kind` than it may.
-    pub(crate) fn host_cut(&self, kind: HostKind, over: &OverLimit) -> Cut {
+    pub(crate) fn host_cut(&self, kind: HostKind, over: &OverLimit) -> Interrupt {
         let held = self.account.reading().host;
         let OverLimit { requested_bytes, used_bytes, limit_bytes, .. } = *over;
         let kind_bytes = match kind {
@@ -217,16 +217,16 @@ impl Memory {
             HostKind::Resources => held.resources,
             HostKind::Instances => held.instances,
         };
-        Cut::HostMemory { kind, requested_bytes, kind_bytes, used_bytes, limit_bytes }
+        Interrupt::HostMemory { kind, requested_bytes, kind_bytes, used_bytes, limit_bytes }
     }
 
-    fn end_guest(&self, cut: Cut) {
+    fn end_guest(&self, cut: Interrupt) {
         *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(cut);
         self.ends.store(true, Relaxed);
     }
 
     /// Why the guest has to end now, if it has to.
-    pub(crate) fn take_cut(&self) -> Option<Cut> {
+    pub(crate) fn take_cut(&self) -> Option<Interrupt> {
         if !self.ends.swap(false, Relaxed) {
             return None;
         }

@@ -18,10 +18,21 @@ use bulkhead_types::{HostBytes, Limits, Phase};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::call::CallLimits;
-use crate::cut::{Cut, WallEnd};
 use crate::host_call::Current;
+use crate::interrupt::Interrupt;
+use crate::interrupt::WallEnd;
 use crate::memory::Memory;
+
+/// Limits of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallLimits {
+    /// CPU time.
+    pub cpu: Duration,
+    /// Wall time.
+    pub wall: Duration,
+    /// Time in one host call.
+    pub host_call: Duration,
+}
 
 /// One incarnation's meter. Written by the thread that runs the guest, read by anyone.
 pub struct Meter {
@@ -104,7 +115,7 @@ const UNNAMED: &str = "unnamed";
 pub(crate) enum Verdict {
     GoOn,
     Yield,
-    Cut(Cut),
+    Interrupt(Interrupt),
 }
 
 /// Which lane a call runs on.
@@ -344,13 +355,13 @@ impl Meter {
         // The engine counts its own call of this callback as a host call.
         self.host_calls.fetch_sub(1, Relaxed);
         if self.is_killed() {
-            return Verdict::Cut(Cut::Killed);
+            return Verdict::Interrupt(Interrupt::Killed);
         }
         let poll = self.poll_cpu_ns(true);
         let used = self.cpu_call_ns.load(Relaxed) + poll;
         let limit = self.cpu_limit_ns.load(Relaxed);
         if used > limit {
-            return Verdict::Cut(Cut::Cpu {
+            return Verdict::Interrupt(Interrupt::Cpu {
                 used_ms: used / 1_000_000,
                 limit_ms: limit / 1_000_000,
             });
@@ -358,13 +369,13 @@ impl Meter {
         let used = self.cpu_message_ns.load(Relaxed) + poll;
         let limit = self.message_limit_ns.load(Relaxed);
         if used > limit {
-            return Verdict::Cut(Cut::MessageCpu {
+            return Verdict::Interrupt(Interrupt::MessageCpu {
                 used_ms: used / 1_000_000,
                 limit_ms: limit / 1_000_000,
             });
         }
         if self.now_ns() > self.deadline_ns.load(Relaxed) {
-            return Verdict::Cut(self.wall_cut());
+            return Verdict::Interrupt(self.wall_cut());
         }
         let slice_ns = match self.lane() {
             Lane::Fast => self.switch.room_ns(),
@@ -378,11 +389,13 @@ impl Meter {
     }
 
     /// What it means that the deadline passed.
-    pub(crate) fn wall_cut(&self) -> Cut {
+    pub(crate) fn wall_cut(&self) -> Interrupt {
         match WallEnd::from_u8(self.wall_end.load(Relaxed)) {
-            WallEnd::Turn => Cut::Wall { limit_ms: self.wall_limit_ns.load(Relaxed) / 1_000_000 },
-            WallEnd::Grace => Cut::Grace,
-            WallEnd::Start => Cut::StartDeadline,
+            WallEnd::Turn => {
+                Interrupt::Wall { limit_ms: self.wall_limit_ns.load(Relaxed) / 1_000_000 }
+            }
+            WallEnd::Grace => Interrupt::Grace,
+            WallEnd::Start => Interrupt::StartDeadline,
         }
     }
 
@@ -513,7 +526,10 @@ mod tests {
         assert_eq!(meter.on_tick(SLICE), Verdict::GoOn);
         burn(Duration::from_millis(31));
         meter.enter_host();
-        assert!(matches!(meter.on_tick(SLICE), Verdict::Cut(Cut::Cpu { limit_ms: 30, .. })));
+        assert!(matches!(
+            meter.on_tick(SLICE),
+            Verdict::Interrupt(Interrupt::Cpu { limit_ms: 30, .. })
+        ));
         assert_eq!(meter.host_call_number(), 0, "ticks are no host calls");
     }
 
@@ -563,7 +579,10 @@ mod tests {
         assert!(meter.usage().cpu_us >= 31_000 && !meter.switch.is_away());
         meter.begin_poll();
         meter.enter_host();
-        assert!(matches!(meter.on_tick(SLICE), Verdict::Cut(Cut::Cpu { limit_ms: 30, .. })));
+        assert!(matches!(
+            meter.on_tick(SLICE),
+            Verdict::Interrupt(Interrupt::Cpu { limit_ms: 30, .. })
+        ));
     }
 
     #[test]
@@ -593,7 +612,7 @@ mod tests {
         turn(true);
         let verdict = poll_of(&meter, Duration::from_millis(4));
         assert!(
-            matches!(verdict, Verdict::Cut(Cut::MessageCpu { limit_ms: 5, .. })),
+            matches!(verdict, Verdict::Interrupt(Interrupt::MessageCpu { limit_ms: 5, .. })),
             "{verdict:?}"
         );
         assert!(meter.is_message_over());
@@ -611,7 +630,7 @@ mod tests {
         meter.begin_poll();
         meter.set_kill();
         meter.enter_host();
-        assert_eq!(meter.on_tick(SLICE), Verdict::Cut(Cut::Killed));
+        assert_eq!(meter.on_tick(SLICE), Verdict::Interrupt(Interrupt::Killed));
     }
 
     #[test]
@@ -620,9 +639,9 @@ mod tests {
         meter.begin_call(&limits(1, 1000), Phase::Handle, false);
         meter.end_within(Duration::from_secs(3600));
         assert!(meter.time_left() <= Duration::from_secs(1));
-        assert_eq!(meter.wall_cut(), Cut::Wall { limit_ms: 1000 });
+        assert_eq!(meter.wall_cut(), Interrupt::Wall { limit_ms: 1000 });
         meter.end_within(Duration::ZERO);
         assert_eq!(meter.time_left(), Duration::ZERO);
-        assert_eq!(meter.wall_cut(), Cut::Grace);
+        assert_eq!(meter.wall_cut(), Interrupt::Grace);
     }
 }

@@ -21,10 +21,9 @@ use std::thread;
 use rustix::mm::{Advice, madvise};
 use wasmtime::{Engine, Instance, Module, PoolingAllocatorMetrics, Store};
 
-use crate::engine::{Allocator, Capacity};
-
-/// Slots that a sweep holds at one time. The pool has so many more.
-pub(crate) const SLOTS_AT_ONCE: u32 = 32;
+use crate::capacity::Allocator;
+use crate::capacity::Capacity;
+use crate::capacity::SLOTS_AT_ONCE;
 
 /// What unused slots may keep before a sweep is worth its while, in bytes.
 const WORTH_A_SWEEP: usize = 1024 * 1024;

@@ -13,6 +13,8 @@
 //! while what the calls since can have added fits into the account in any case: a large table is counted late, and its
 //! agent never holds more than its limits.
 
+use std::sync::Arc;
+
 use std::any::{Any, TypeId};
 
 use http::HeaderMap;
@@ -24,7 +26,27 @@ use wasmtime_wasi_http::p2::types::{
 };
 use wasmtime_wasi_http::{FieldMap, RequestOptions};
 
-use crate::interfaces::http::{BODY_CHUNK_BYTES, BODY_CHUNKS, MAX_FIELD_BYTES};
+/// What a guest may write to a body at once. The default of 1 MiB would let every body hold 2 MiB.
+pub(crate) const BODY_CHUNK_BYTES: u64 = 32 * 1024;
+
+/// Chunks of a body that wait: one, and the place that `wasmtime-wasi-http` adds.
+pub(crate) const BODY_CHUNKS: u64 = 2;
+
+/// Header fields that a guest makes, as they are in memory.
+pub(crate) const MAX_FIELD_BYTES: u64 = 32 * 1024;
+
+/// Bytes that are made at once: some tens of microseconds.
+pub(crate) const RANDOM_PART_BYTES: u64 = 64 * 1024;
+
+/// How many streams of responses a store has.
+#[derive(Clone, Default)]
+pub(crate) struct BodyStreams(Arc<()>);
+
+impl BodyStreams {
+    pub(crate) fn count(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
 
 /// Files and directories that a guest may have open at once. Each is a file descriptor of the host.
 pub(crate) const MAX_OPEN: usize = 256;

@@ -1,32 +1,37 @@
 //! The runtime as the rest of the host sees it.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_account::Account;
-use bulkhead_log::{Budget, Gauge, SharedSink};
-use bulkhead_tasks::{BucketRules, Switch};
-use bulkhead_types::{AgentSpec, Phase};
+use bulkhead_log::{Gauge, SharedSink};
+use bulkhead_tasks::BucketRules;
+use bulkhead_types::Phase;
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
-use crate::call::{Call, CallLimits, Finished};
+use crate::call::Call;
+use crate::capacity::Capacity;
 use crate::compile::Stopped;
 use crate::core_dump::CoreDumps;
-use crate::cut::Cut;
 use crate::descriptors::Descriptors;
-use crate::engine::{self, Built, Capacity, EngineError};
-use crate::headroom::Headroom;
-use crate::incarnation::{Guest, Live};
+use crate::engine::{self, Built, EngineError};
+use crate::executor::Executor;
+use crate::growth_budget::GrowthBudget;
+use crate::guest_instance::Finished;
+use crate::guest_instance::Guest;
+use crate::guest_instance::GuestInstance;
+use crate::instance_context::InstanceContext;
+use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
-use crate::loader::{LoadError, Loaded, Loader};
-use crate::logs::Logs;
-use crate::meter::{Meter, Verdict};
+use crate::load_error::LoadError;
+use crate::loaded::Loaded;
+use crate::loader::Loader;
+use crate::meter::CallLimits;
+use crate::meter::Verdict;
 use crate::pool::Pool;
-use crate::port::Port;
 use crate::quota::{Disk, DiskFigures};
 use crate::resources::Census;
 use crate::state::{Shared, State};
@@ -34,50 +39,6 @@ use crate::symbolizer::{Symbolizer, SymbolizerConfig};
 use crate::ticker::Ticker;
 use crate::world::World;
 use crate::{RuntimeConfig, bindings, blocking, host_call, interfaces};
-
-/// What an incarnation is born with. Outlives its store, so that the end can be told.
-pub struct Birth {
-    /// What the agent is asked to be.
-    pub spec: Arc<AgentSpec>,
-    /// What it uses.
-    pub meter: Arc<Meter>,
-    /// What it says.
-    pub logs: Arc<Logs>,
-    /// The way to the rest of the host.
-    pub port: Arc<dyn Port>,
-    /// A directory that becomes its `/workspace`.
-    pub workspace: Option<PathBuf>,
-    limited: bool,
-}
-
-impl Birth {
-    /// A birth with nothing used and nothing said yet. What it may say it shares with the incarnations
-    /// before and after, through `log_budget`, what it holds through `account`, and what it burns through `switch`.
-    pub fn new(
-        spec: Arc<AgentSpec>,
-        port: Arc<dyn Port>,
-        workspace: Option<PathBuf>,
-        log_budget: Arc<Mutex<Budget>>,
-        account: Arc<Account>,
-        switch: Arc<Switch>,
-    ) -> Self {
-        Self {
-            meter: Arc::new(Meter::new(&spec.limits, account, switch)),
-            logs: Arc::new(Logs::new(Arc::clone(&port), log_budget)),
-            spec,
-            port,
-            workspace,
-            limited: true,
-        }
-    }
-
-    /// The same without a limiter, to measure what one costs.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn unlimited(self) -> Self {
-        Self { limited: false, ..self }
-    }
-}
 
 /// The engine with everything around it. One for each process.
 pub struct Runtime {
@@ -92,18 +53,6 @@ pub struct Runtime {
     core_dumps: Option<CoreDumps>,
     compile: Duration,
     bucket: BucketRules,
-}
-
-/// What every call needs. Cheap to clone.
-#[derive(Clone)]
-pub struct Executor {
-    ticker: Arc<Ticker>,
-}
-
-impl Executor {
-    pub(crate) fn ticker(&self) -> &Ticker {
-        &self.ticker
-    }
 }
 
 /// Why there is no runtime.
@@ -208,7 +157,7 @@ impl Runtime {
     }
 
     /// What all guests together may still grow by.
-    pub fn headroom(&self) -> &Arc<Headroom> {
+    pub fn headroom(&self) -> &Arc<GrowthBudget> {
         &self.shared.headroom
     }
 
@@ -273,7 +222,7 @@ impl Runtime {
     pub fn instantiate(
         &self,
         loaded: &Arc<Loaded>,
-        birth: Arc<Birth>,
+        birth: Arc<InstanceContext>,
         limits: CallLimits,
     ) -> Call<()> {
         let loaded = Arc::clone(loaded);
@@ -298,10 +247,10 @@ impl Runtime {
 
 async fn be_born(
     loaded: &Loaded,
-    birth: &Birth,
+    birth: &InstanceContext,
     shared: &Shared,
     stores: &Gauge,
-) -> wasmtime::Result<Live> {
+) -> wasmtime::Result<GuestInstance> {
     let mut state = prepare(birth, shared).await?;
     state.hold_records(loaded.record_bytes)?;
     let engine = match &loaded.world {
@@ -333,7 +282,7 @@ async fn be_born(
     store.epoch_deadline_callback(move |context| match context.data().meter.on_tick(slice) {
         Verdict::GoOn => Ok(UpdateDeadline::Continue(1)),
         Verdict::Yield => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
-        Verdict::Cut(cut) => Err(cut.into()),
+        Verdict::Interrupt(cut) => Err(cut.into()),
     });
     store.set_epoch_deadline(1);
     let guest = match &loaded.world {
@@ -341,11 +290,11 @@ async fn be_born(
         World::Command(pre) => Guest::Command(pre.instantiate_async(&mut store).await?),
     };
     store.data_mut().limiter.set_born();
-    Ok(Live { store, guest, _counted: counted })
+    Ok(GuestInstance { store, guest, _counted: counted })
 }
 
 /// Makes the workspace and opens it, on a thread that may wait for the disk. That counts as a host call.
-async fn prepare(birth: &Birth, shared: &Shared) -> wasmtime::Result<State> {
+async fn prepare(birth: &InstanceContext, shared: &Shared) -> wasmtime::Result<State> {
     let Some(workspace) = &birth.workspace else { return Ok(State::new(birth, shared)?) };
     birth.meter.enter_host();
     host_call::name("workspace.open");
@@ -354,7 +303,7 @@ async fn prepare(birth: &Birth, shared: &Shared) -> wasmtime::Result<State> {
     birth.meter.leave_host();
     match birth.meter.is_killed() {
         // Its start was given up meanwhile.
-        true => Err(Cut::Killed.into()),
+        true => Err(Interrupt::Killed.into()),
         false => Ok(state),
     }
 }

@@ -14,23 +14,22 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::InstanceBounds;
-use crate::blocking::Blocking;
-use crate::cut::Cut;
 use crate::descriptors::{Descriptors, Taken};
-use crate::headroom::Headroom;
-use crate::interfaces::body::BodyStreams;
-use crate::interfaces::http::{Carrier, MAX_FIELD_BYTES, Outbound, Resolver};
-use crate::interfaces::random;
+use crate::growth_budget::GrowthBudget;
+use crate::instance_context::InstanceContext;
+use crate::interfaces::http::{Carrier, Outbound, Resolver};
 use crate::interfaces::stdio::LineStream;
+use crate::interrupt::Interrupt;
 use crate::lanes;
 use crate::limiter::Limiter;
 use crate::logs::Logs;
+use crate::may_block::Blocking;
 use crate::memory::UNCOUNTED_RECORD_BYTES;
 use crate::meter::Meter;
 use crate::port::Port;
 use crate::quota::{Disk, Quota};
 use crate::resources::{self, Census, OwnStreams, Pace};
-use crate::runtime::Birth;
+use crate::resources::{BodyStreams, MAX_FIELD_BYTES, RANDOM_PART_BYTES};
 use crate::shares::Shares;
 
 pub(crate) struct State {
@@ -92,7 +91,7 @@ pub(crate) struct Shared {
     /// The disk of all workspaces.
     pub disk: Arc<Disk>,
     /// What all guests together may still grow by.
-    pub headroom: Arc<Headroom>,
+    pub headroom: Arc<GrowthBudget>,
     /// What an instance may be made of.
     pub bounds: InstanceBounds,
     /// What all guests together may have open.
@@ -105,7 +104,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The way of an incarnation to threads that may block.
-    pub(crate) fn blocking(&self, birth: &Birth) -> Blocking {
+    pub(crate) fn blocking(&self, birth: &InstanceContext) -> Blocking {
         Blocking::new(Arc::clone(&birth.meter), self.blocking.of(&birth.spec.id))
     }
 }
@@ -113,7 +112,7 @@ impl Shared {
 impl State {
     /// Opens the workspace, which must be there, so the thread has to be one that may block. Without one everything is
     /// in memory.
-    pub(crate) fn new(birth: &Birth, shared: &Shared) -> std::io::Result<Self> {
+    pub(crate) fn new(birth: &InstanceContext, shared: &Shared) -> std::io::Result<Self> {
         let logs = Arc::clone(&birth.logs);
         let mut wasi = WasiCtxBuilder::new();
         let stdout = LineStream::stdout(Arc::clone(&logs));
@@ -123,7 +122,7 @@ impl State {
             // No address is allowed in any case; this way there are no sockets either.
             .allow_tcp(false)
             .allow_udp(false)
-            .max_random_size(random::PART_BYTES)
+            .max_random_size(RANDOM_PART_BYTES)
             // They do so on threads that may block.
             .allow_blocking_current_thread(true)
             .arg(birth.spec.component.as_ref())
@@ -191,7 +190,7 @@ impl State {
 struct Life(Arc<Meter>);
 
 impl Life {
-    fn begin(birth: &Birth) -> Self {
+    fn begin(birth: &InstanceContext) -> Self {
         let port = Arc::downgrade(&birth.port);
         let soft_mark = move |memory: AccountReading| {
             if let Some(port) = port.upgrade() {
@@ -212,7 +211,7 @@ impl Drop for Life {
 
 impl State {
     /// Charges what the engine is about to keep of the instances.
-    pub(crate) fn hold_records(&mut self, bytes: u64) -> Result<(), Cut> {
+    pub(crate) fn hold_records(&mut self, bytes: u64) -> Result<(), Interrupt> {
         let counted = bytes.saturating_sub(UNCOUNTED_RECORD_BYTES);
         let memory = self.meter.memory();
         self.records.resize(counted).map_err(|over| memory.host_cut(HostKind::Instances, &over))
@@ -230,10 +229,10 @@ impl State {
 
     /// A host call is about to return: counts what it left in the host. An error ends the guest. When
     /// the table was looked through, says what is there.
-    pub(crate) fn settle(&mut self) -> Result<Option<Census>, Cut> {
+    pub(crate) fn settle(&mut self) -> Result<Option<Census>, Interrupt> {
         // Its call was given up while it blocked a thread: it goes no further.
         if self.meter.is_killed() {
-            return Err(Cut::Killed);
+            return Err(Interrupt::Killed);
         }
         let due = std::mem::take(&mut self.touched) && self.pace.is_due(self.meter.memory().room());
         let census = if due { Some(self.count()?) } else { None };
@@ -247,7 +246,7 @@ impl State {
         }
     }
 
-    fn count(&mut self) -> Result<Census, Cut> {
+    fn count(&mut self) -> Result<Census, Interrupt> {
         let output = self.stdio.iter().map(LineStream::handles).sum();
         let own = OwnStreams { input: self.body_streams.count(), output };
         let census = resources::census(&mut self.table, own);

@@ -120,7 +120,7 @@ impl Rig {
     pub(crate) fn born(
         &self,
         loaded: &Arc<Loaded>,
-        birth: &Arc<Birth>,
+        birth: &Arc<InstanceContext>,
     ) -> Result<Incarnation, Box<Exit>> {
         match self.block_on(self.runtime.instantiate(loaded, Arc::clone(birth), limits(5000))) {
             CallEnd::Returned(incarnation, _) => Ok(incarnation),
@@ -128,14 +128,19 @@ impl Rig {
         }
     }
 
-    fn run(&self, body: &str, birth: &Arc<Birth>, limits: CallLimits) -> Result<(), Box<Exit>> {
+    fn run(
+        &self,
+        body: &str,
+        birth: &Arc<InstanceContext>,
+        limits: CallLimits,
+    ) -> Result<(), Box<Exit>> {
         self.run_loaded(&self.loaded(body), birth, limits)
     }
 
     pub(crate) fn run_loaded(
         &self,
         loaded: &Arc<Loaded>,
-        birth: &Arc<Birth>,
+        birth: &Arc<InstanceContext>,
         limits: CallLimits,
     ) -> Result<(), Box<Exit>> {
         let incarnation = self.born(loaded, birth)?;
@@ -181,11 +186,11 @@ pub(crate) fn spec() -> AgentSpec {
     }
 }
 
-pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Birth> {
+pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<InstanceContext> {
     let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
     let spec = AgentSpec { limits, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(spec.limits.log_lines_per_second)));
-    Arc::new(Birth::new(
+    Arc::new(InstanceContext::new(
         Arc::new(spec),
         Arc::new(FakePort::default()),
         None,
@@ -195,7 +200,7 @@ pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Bir
     ))
 }
 
-pub(crate) fn roomy() -> Arc<Birth> {
+pub(crate) fn roomy() -> Arc<InstanceContext> {
     birth(1 << 20, MemoryPolicy::End)
 }
 
@@ -299,12 +304,13 @@ fn a_spinner_is_cut_off_by_wall_time_too() {
 }
 
 /// An agent with a task like the host's, and its way to the slow lane.
-fn steered(memory_bytes: u64) -> (Arc<Birth>, Arc<Switch>) {
+fn steered(memory_bytes: u64) -> (Arc<InstanceContext>, Arc<Switch>) {
     let switch = Arc::new(Switch::default());
-    let Birth { spec, port, .. } = &*birth(memory_bytes, MemoryPolicy::End);
+    let InstanceContext { spec, port, .. } = &*birth(memory_bytes, MemoryPolicy::End);
     let (spec, port) = (Arc::clone(spec), Arc::clone(port));
     let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
-    let birth = Birth::new(spec, port, None, log_budget, Arc::default(), Arc::clone(&switch));
+    let birth =
+        InstanceContext::new(spec, port, None, log_budget, Arc::default(), Arc::clone(&switch));
     (Arc::new(birth), switch)
 }
 

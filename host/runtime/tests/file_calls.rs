@@ -9,7 +9,8 @@ use std::time::Duration;
 use bulkhead_account::AccountReading;
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_runtime::{
-    Birth, CallEnd, CallLimits, Loaded, Logs, Nudge, Port, PortError, Runtime, RuntimeConfig,
+    CallEnd, CallLimits, InstanceContext, Loaded, Logs, Nudge, Port, PortError, Runtime,
+    RuntimeConfig,
 };
 use bulkhead_types::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
@@ -117,7 +118,7 @@ async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
     let spec = Arc::new(spec());
     let workspace = Some(dir.to_owned());
     let (memory, switch) = (Arc::default(), Arc::default());
-    let birth = Birth::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
+    let birth = InstanceContext::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
     let minute = Duration::from_secs(60);
     let limits = CallLimits { cpu: minute, wall: minute, host_call: minute };
     let born = runtime.instantiate(loaded, Arc::new(birth), limits).await;

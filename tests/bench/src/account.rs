@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bulkhead_account::AccountReading;
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_runtime::{
-    Birth, CallEnd, CallLimits, Incarnation, Loaded, Logs, Nudge, Port, PortError, Runtime,
-    RuntimeConfig, StartInfo,
+    CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port, PortError,
+    Runtime, RuntimeConfig, StartInfo,
 };
 use bulkhead_types::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, Message, RestartRules, Secret,
@@ -94,7 +94,7 @@ pub fn engine() -> (Runtime, tokio::runtime::Runtime) {
 }
 
 /// One turn in a life of its own.
-async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Duration {
+async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: InstanceContext) -> Duration {
     let incarnation = started(runtime, loaded, birth).await;
     let message = Message::new("m", Sender::Operator, PILE);
     let began = Instant::now();
@@ -107,7 +107,11 @@ async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Duration
 }
 
 /// A life from nothing to the end of the guest's `start`.
-pub async fn started(runtime: &Runtime, loaded: &Arc<Loaded>, birth: Birth) -> Incarnation {
+pub async fn started(
+    runtime: &Runtime,
+    loaded: &Arc<Loaded>,
+    birth: InstanceContext,
+) -> Incarnation {
     let info = StartInfo { incarnation: 1, restored: false, town_id: None };
     let call = runtime.instantiate(loaded, Arc::new(birth), limits());
     let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
@@ -123,7 +127,7 @@ fn limits() -> CallLimits {
 }
 
 /// What an agent is born with.
-pub fn birth() -> Birth {
+pub fn birth() -> InstanceContext {
     let spec = AgentSpec {
         id: AgentId::parse("a").expect("an id"),
         role: "r".into(),
@@ -148,5 +152,12 @@ pub fn birth() -> Birth {
         eviction_weight_percent: 100,
     };
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-    Birth::new(Arc::new(spec), Arc::new(Nobody), None, log_budget, Arc::default(), Arc::default())
+    InstanceContext::new(
+        Arc::new(spec),
+        Arc::new(Nobody),
+        None,
+        log_budget,
+        Arc::default(),
+        Arc::default(),
+    )
 }

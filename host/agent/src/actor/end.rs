@@ -8,7 +8,7 @@ use bulkhead_log::{RunContext, now};
 use bulkhead_types::restart::{Decision, PastEnd};
 use bulkhead_types::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
 
-use bulkhead_runtime::{Keeping, Remains};
+use bulkhead_runtime::{PendingDump, TrappedStore};
 use bulkhead_store::database::Wanted;
 
 use super::delivery::{self, Unanswered};
@@ -112,9 +112,9 @@ impl Actor<'_> {
     /// without one.
     async fn keep_core(
         &self,
-        remains: Option<Box<Remains>>,
+        remains: Option<Box<TrappedStore>>,
         crash_id: Option<&str>,
-    ) -> Option<Keeping> {
+    ) -> Option<PendingDump> {
         let dumps = self.container.runtime.core_dumps()?;
         let mut keeping = dumps.keep(*remains?, crash_id?);
         keeping.released(DUMPING).await;
@@ -272,7 +272,7 @@ impl Tenure {
     }
 
     /// The store is gone: makes the end that was told visible, and gives the slot back.
-    fn release(&mut self, keeping: Option<Keeping>) -> After {
+    fn release(&mut self, keeping: Option<PendingDump>) -> After {
         let Some(ending) = self.ending.take() else { return After::default() };
         let Ending { view, reason, then, after, aftermath } = ending;
         let is_back = after.backoff.is_some();

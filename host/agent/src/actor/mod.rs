@@ -29,7 +29,9 @@ use std::time::Instant;
 use bulkhead_account::Account;
 use bulkhead_blackbox::{Marker, Work};
 use bulkhead_log::{Budget, Ring};
-use bulkhead_runtime::{AgentFailure, Birth, Incarnation, Loaded, Logs, Remains, ShutdownReason};
+use bulkhead_runtime::{
+    AgentFailure, Incarnation, InstanceContext, Loaded, Logs, ShutdownReason, TrappedStore,
+};
 use bulkhead_tasks::Spawner;
 use bulkhead_types::event::StartTimings;
 use bulkhead_types::{Exit, ExitReason, Incarnation as Number, Input, Phase};
@@ -96,7 +98,7 @@ struct Ended {
     exit: Box<Exit>,
     in_flight: Option<Envelope>,
     /// The store, when its role wants a core dump of it.
-    remains: Option<Box<Remains>>,
+    remains: Option<Box<TrappedStore>>,
 }
 
 impl From<Exit> for Ended {
@@ -105,8 +107,8 @@ impl From<Exit> for Ended {
     }
 }
 
-impl From<(Exit, Option<Box<Remains>>)> for Ended {
-    fn from((exit, remains): (Exit, Option<Box<Remains>>)) -> Self {
+impl From<(Exit, Option<Box<TrappedStore>>)> for Ended {
+    fn from((exit, remains): (Exit, Option<Box<TrappedStore>>)) -> Self {
         Self { remains, ..exit.into() }
     }
 }
@@ -167,8 +169,14 @@ impl Life {
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let switch = self.start.probation.switch();
-        let birth =
-            Birth::new(spec, Arc::new(port), self.workspace.clone(), log_budget, account, switch);
+        let birth = InstanceContext::new(
+            spec,
+            Arc::new(port),
+            self.workspace.clone(),
+            log_budget,
+            account,
+            switch,
+        );
         let shared = Shared::new(attempt, Arc::clone(&self.start), board, birth);
         AgentHandle { shared: Arc::new(shared) }
     }

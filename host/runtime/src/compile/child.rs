@@ -6,10 +6,8 @@
 //!   Cancel ── SIGKILL ▶└─────────┘ status ─▶ how it died
 //! ```
 
-use std::ffi::OsString;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -18,15 +16,7 @@ use rustix::process::Signal;
 use super::cancel::Cancel;
 use super::order::{Order, code};
 use super::{CompileError, Room};
-
-/// A program that calls [`crate::compile_component`] with its last argument.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompilerProgram {
-    /// Its file.
-    pub path: PathBuf,
-    /// Its arguments before the last one.
-    pub args: Vec<OsString>,
-}
+use crate::config::CompilerProgram;
 
 /// The only variable of the host's environment that a child gets, so that it finds the libraries that the host
 /// found: the others may be secrets, and it runs what others wrote through a compiler.

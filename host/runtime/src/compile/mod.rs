@@ -30,46 +30,15 @@ use wasmtime::Engine;
 
 use crate::RuntimeConfig;
 use crate::aot::Format;
+use crate::config::{CompileConfig, CompilerProgram};
 use crate::engine::CodeSettings;
 use crate::names;
 pub(crate) use cancel::{Cancel, Stopped};
-pub use child::CompilerProgram;
 use order::Order;
 pub use process::compile_component;
 pub use size::CodeBounds;
 pub(crate) use size::CodeSize;
 pub(crate) use workers::Workers;
-
-/// Where components are compiled, and what one may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompileConfig {
-    /// In a child process that this program is, or in this process: for tools and tests, without any bound.
-    pub program: Option<CompilerProgram>,
-    /// Threads that one compile may take. They have a low priority.
-    pub threads: usize,
-    /// Bytes that the address space of a child may grow by.
-    pub memory_bytes: u64,
-    /// CPU time that a child may take, of all its threads. Seconds count, rounded up.
-    pub cpu: Duration,
-    /// What a component may have before it is compiled.
-    pub bounds: CodeBounds,
-}
-
-/// More threads find little to do at once, and the stack of each counts as memory.
-const MAX_THREADS: usize = 8;
-
-impl Default for CompileConfig {
-    /// Two gibibytes, where the largest interpreters take 400 MiB, and five minutes, where they take half of one.
-    fn default() -> Self {
-        Self {
-            program: None,
-            threads: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
-            memory_bytes: 2 * 1024 * 1024 * 1024,
-            cpu: Duration::from_secs(300),
-            bounds: CodeBounds::default(),
-        }
-    }
-}
 
 /// Code above which a component goes to the long lane at once, in bytes. An agent in Rust has a tenth of it; what is
 /// below takes seconds, unless it is made to take more.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::serialize::Dump;
-use super::{CoreDumpError, CoreDumpRules, KeptCoreDump};
+use super::{CoreDumpError, KeptCoreDump};
+use crate::config::CoreDumpRules;
 
 /// What the files end with. A directory may hold others, which are left alone.
 const EXTENSION: &str = ".wasm.core";

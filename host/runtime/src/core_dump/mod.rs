@@ -1,7 +1,7 @@
 //! Core dumps of incarnations, for the roles that ask for them.
 //!
 //! ```text
-//!  trap ─▶ Exit, Remains (the store, which nobody can enter any more, and the engine's list of its parts)
+//!  trap ─▶ Exit, TrappedStore (the store, which nobody can enter any more, and the engine's list of its parts)
 //!            │ record first
 //!            ▼
 //!   CoreDumps::keep ── bounded queue; full ▶ no dump, the store goes at once
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A disk that hangs holds the thread and nobody else: a store that waits behind it for too long is given up
-//! ([`Keeping::released`]).
+//! ([`PendingDump::released`]).
 //!
 //! A dump is WebAssembly's standard format (`core`, `coremodules`, `coreinstances`, `corestack`, with
 //! memories and globals) as the engine writes it. Off by default: it holds whatever the agent had in
@@ -38,7 +38,6 @@ mod serialize;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,44 +51,17 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wasmtime::WasmCoreDump;
 
-use crate::incarnation::Live;
+use crate::config::CoreDumpRules;
+use crate::guest_instance::GuestInstance;
 use directory::Directory;
 
 /// Dumps that may wait. Each holds a store, and so a slot of the pool.
 const QUEUE: usize = 4;
 
-/// Where core dumps go, and how many of them stay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CoreDumpRules {
-    /// The directory. It is made when it is not there.
-    pub dir: PathBuf,
-    /// Largest dump with memories, in bytes.
-    pub max_bytes: u64,
-    /// Dumps that stay.
-    pub max_count: usize,
-    /// How long one stays.
-    pub max_age: Duration,
-    /// Bytes of all of them.
-    pub max_total_bytes: u64,
-}
-
-impl CoreDumpRules {
-    /// Room for a few dumps of agents of the default size, for a week.
-    pub fn in_dir(dir: PathBuf) -> Self {
-        Self {
-            dir,
-            max_bytes: 128 * 1024 * 1024,
-            max_count: 16,
-            max_age: Duration::from_secs(7 * 24 * 60 * 60),
-            max_total_bytes: 512 * 1024 * 1024,
-        }
-    }
-}
-
 /// What a crash left: a store that nobody can enter, and the engine's list of its parts. Holds the
 /// store's slot of the pool until it is dropped or kept.
-pub struct Remains {
-    live: Live,
+pub struct TrappedStore {
+    live: GuestInstance,
     /// Has a [`WasmCoreDump`].
     error: wasmtime::Error,
     /// The component's name, which the dump shows.
@@ -168,7 +140,7 @@ struct Counts {
 }
 
 /// A store on its way to the thread. Whoever takes it out first has it.
-type Waiting = Arc<Mutex<Option<Remains>>>;
+type Waiting = Arc<Mutex<Option<TrappedStore>>>;
 
 struct Job {
     remains: Waiting,
@@ -178,7 +150,7 @@ struct Job {
 }
 
 /// A core dump in the making. Dropping it is fine: the dump is made all the same.
-pub struct Keeping {
+pub struct PendingDump {
     remains: Waiting,
     released: Option<oneshot::Receiver<()>>,
     done: oneshot::Receiver<Result<KeptCoreDump, CoreDumpError>>,
@@ -186,9 +158,13 @@ pub struct Keeping {
     given_up: bool,
 }
 
-impl Remains {
+impl TrappedStore {
     /// What an end left, when the engine listed it.
-    pub(crate) fn of(live: Live, error: wasmtime::Error, component: Arc<str>) -> Option<Self> {
+    pub(crate) fn of(
+        live: GuestInstance,
+        error: wasmtime::Error,
+        component: Arc<str>,
+    ) -> Option<Self> {
         error.is::<WasmCoreDump>().then_some(Self { live, error, component })
     }
 
@@ -217,7 +193,7 @@ impl CoreDumps {
     }
 
     /// Writes `CRASH-ID.wasm.core`. Never blocks.
-    pub fn keep(&self, remains: Remains, crash_id: impl Into<String>) -> Keeping {
+    pub fn keep(&self, remains: TrappedStore, crash_id: impl Into<String>) -> PendingDump {
         let (released, is_released) = oneshot::channel();
         let (done, is_done) = oneshot::channel();
         let remains: Waiting = Arc::new(Mutex::new(Some(remains)));
@@ -233,7 +209,7 @@ impl CoreDumps {
             Err(TrySendError::Disconnected(_)) => drop(lock(&remains).take()),
         }
         let (released, counts) = (Some(is_released), Arc::clone(&self.counts));
-        Keeping { remains, released, done: is_done, counts, given_up: false }
+        PendingDump { remains, released, done: is_done, counts, given_up: false }
     }
 
     /// Removes what is too old by now. Every dump does it as well.
@@ -253,7 +229,7 @@ impl CoreDumps {
     }
 }
 
-impl Keeping {
+impl PendingDump {
     /// Until the store is gone, and its slot of the pool free: before the file is written. One that still
     /// waits for its turn after `patience` goes without a dump. One that is being copied has what it takes,
     /// which no disk can prolong.
@@ -283,7 +259,7 @@ impl Keeping {
     }
 }
 
-impl Future for Keeping {
+impl Future for PendingDump {
     type Output = Result<KeptCoreDump, CoreDumpError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -9,7 +9,7 @@ use wasmparser::{DataKind, KnownCustom, Parser, Payload};
 use super::*;
 use crate::logs::tests::FakePort;
 use crate::tests::{Rig, command, limits, spec};
-use crate::{Birth, CallEnd, Incarnation, Loaded, Logs};
+use crate::{CallEnd, Incarnation, InstanceContext, Loaded, Logs};
 
 /// What a dump says.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ fn born(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> Incarnation {
     let port = Arc::new(FakePort::default());
     rig.born(
         loaded,
-        &Arc::new(Birth::new(
+        &Arc::new(InstanceContext::new(
             Arc::new(spec),
             port,
             None,
@@ -99,7 +99,7 @@ fn born(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> Incarnation {
     .unwrap()
 }
 
-fn ends(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> (Exit, Option<Box<Remains>>) {
+fn ends(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> (Exit, Option<Box<TrappedStore>>) {
     match rig.block_on(born(rig, loaded, core_dump).run(limits(50))) {
         CallEnd::Ended(exit, remains) => (exit, remains),
         CallEnd::Returned(..) => panic!("it returned"),

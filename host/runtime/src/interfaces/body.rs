@@ -4,8 +4,6 @@
 //! counted here, because what they hold is held by their requests, and one that was read to its end holds
 //! nothing, however long the guest keeps its handle.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::{DynInputStream, InputStream, Pollable, StreamResult};
@@ -13,6 +11,7 @@ use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::body::{HostIncomingBody, HostIncomingBodyStream};
 
 use crate::host_call;
+use crate::resources::BodyStreams;
 use crate::state::State;
 
 /// The interface as `wasmtime-wasi-http` names it. A test keeps more streams than an agent may have open.
@@ -20,16 +19,6 @@ const INTERFACE: &str = "wasi:http/types@0.2.12";
 
 /// What the host call is called, as those are whose bindings are generated.
 const NAME: &str = "wasi:http/types.[method]incoming-body.stream";
-
-/// How many streams of responses a store has.
-#[derive(Clone, Default)]
-pub(crate) struct BodyStreams(Arc<()>);
-
-impl BodyStreams {
-    pub(crate) fn count(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
-    }
-}
 
 /// Puts this function into the place of the linked one.
 pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {

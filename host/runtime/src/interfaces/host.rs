@@ -11,7 +11,7 @@ use crate::bindings::bulkhead::agent::agent_types;
 use crate::bindings::bulkhead::agent::host::{
     AgentSettings, Event, Host, HostError, Level as GuestLevel, MemoryUsage, Nudge,
 };
-use crate::cut::HostFault;
+use crate::interrupt::HostFault;
 use crate::port::PortError;
 use crate::state::State;
 
@@ -183,8 +183,8 @@ mod tests {
 
     use super::*;
     use crate::Logs;
+    use crate::instance_context::InstanceContext;
     use crate::logs::tests::FakePort;
-    use crate::runtime::Birth;
     use crate::tests::spec;
 
     fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
@@ -194,7 +194,7 @@ mod tests {
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
         let spec = bulkhead_types::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
-        let birth = Birth::new(
+        let birth = InstanceContext::new(
             Arc::new(spec),
             Arc::new(port),
             None,

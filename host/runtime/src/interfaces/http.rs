@@ -32,18 +32,10 @@ pub(crate) use self::lookups::{Lookups, Resolver};
 use crate::descriptors::Descriptors;
 use crate::logs::Logs;
 use crate::meter::Meter;
+use crate::resources::{BODY_CHUNK_BYTES, BODY_CHUNKS};
 
 /// Requests that one agent may have under way.
 const MAX_REQUESTS: usize = 16;
-
-/// What a guest may write to a body at once. The default of 1 MiB would let every body hold 2 MiB.
-pub(crate) const BODY_CHUNK_BYTES: u64 = 32 * 1024;
-
-/// Chunks of a body that wait: one, and the place that `wasmtime-wasi-http` adds.
-pub(crate) const BODY_CHUNKS: u64 = 2;
-
-/// Header fields that a guest makes, as they are in memory.
-pub(crate) const MAX_FIELD_BYTES: u64 = 32 * 1024;
 
 /// What is read and not yet taken, and what is to be written, each; also the largest head of a response.
 /// hyper's default is 400 KiB.

@@ -10,10 +10,8 @@ use wasmtime_wasi::p2::bindings::random::{insecure::Host as Insecure, random::Ho
 use wasmtime_wasi::random::{WasiRandomCtx, WasiRandomView};
 
 use crate::host_call;
+use crate::resources::RANDOM_PART_BYTES;
 use crate::state::State;
-
-/// Bytes that are made at once: some tens of microseconds.
-pub(crate) const PART_BYTES: u64 = 64 * 1024;
 
 const SECURE: &str = "wasi:random/random.get-random-bytes";
 const INSECURE: &str = "wasi:random/insecure.get-insecure-random-bytes";
@@ -48,7 +46,7 @@ async fn bytes(
     make: Make,
     length: u64,
 ) -> wasmtime::Result<Vec<u8>> {
-    if length <= PART_BYTES {
+    if length <= RANDOM_PART_BYTES {
         return make(store.data_mut().random(), length);
     }
     let meter = std::sync::Arc::clone(&store.data().meter);
@@ -56,7 +54,7 @@ async fn bytes(
     let _held = held.map_err(|over| meter.memory().host_cut(HostKind::Resources, &over))?;
     let mut bytes = Vec::with_capacity(usize::try_from(length)?);
     while (bytes.len() as u64) < length {
-        let part = PART_BYTES.min(length - bytes.len() as u64);
+        let part = RANDOM_PART_BYTES.min(length - bytes.len() as u64);
         bytes.extend(make(store.data_mut().random(), part)?);
         tokio::task::yield_now().await;
     }

@@ -8,14 +8,11 @@ use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 
 use super::component::CoreModule;
 use super::source::{self, Places};
-use super::vet::{Budget, Unfit, vet};
+use super::vet::{Budget, Slice, Unfit, vet};
 use crate::symbol::{cut, demangle, symbol_of};
 
 /// Calls in line that are shown for one address.
 const MAX_INLINED: usize = 32;
-
-/// A section, as long as the [`Debug`] that it belongs to.
-pub(super) type Slice = EndianSlice<'static, LittleEndian>;
 
 /// The debug information of one core module. Its tables are read when an address needs them.
 pub(super) struct Debug {

@@ -9,10 +9,12 @@
 
 use std::collections::HashMap;
 
-use gimli::{AttributeValue, Dwarf, Reader, Section, Unit, UnitRef};
+use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, Reader, Section, Unit, UnitRef};
 
-use super::dwarf::Slice;
 use super::source::Places;
+
+/// A section, as long as the [`Debug`](super::dwarf::Debug) that it belongs to.
+pub(super) type Slice = EndianSlice<'static, LittleEndian>;
 
 /// Nested entries of a unit: a function, a block, a call in line, and so on. The readers take some
 /// hundred bytes of stack for each.

@@ -230,7 +230,7 @@ fn what_the_engine_keeps_of_instances_is_the_agents_where_no_pool_bounds_it() {
     let exit = rig.born(&loaded, &birth(8 << 20, MemoryPolicy::Deny)).err().unwrap();
     assert_eq!((exit.reason, exit.phase), (ExitReason::MemoryLimit, Phase::Instantiate));
     assert!(exit.message.contains("records of its instances"), "{}", exit.message);
-    let account_of = |birth: &Birth| Arc::clone(birth.meter.memory().account());
+    let account_of = |birth: &InstanceContext| Arc::clone(birth.meter.memory().account());
     let large = birth(64 << 20, MemoryPolicy::End);
     let incarnation = rig.born(&loaded, &large).unwrap();
     let account = account_of(&large);

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
-use crate::blocking::Blocking;
+use crate::may_block::Blocking;
 use crate::quota::{At, Quota};
 
 /// A stream reads and writes a file by pieces of at most this.

@@ -155,7 +155,7 @@ mod tests {
     use bulkhead_types::{Limits, Phase};
 
     use super::*;
-    use crate::call::CallLimits;
+    use crate::meter::CallLimits;
 
     const LIMITS: CallLimits = CallLimits {
         cpu: Duration::from_secs(60),

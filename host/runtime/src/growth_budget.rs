@@ -6,7 +6,7 @@
 //! says that there will be none. Those who wait are served in their order.
 //!
 //! ```text
-//!  look ── set(left) ──▶ Headroom ◀── take(bytes) ── growth of a guest
+//!  look ── set(left) ──▶ GrowthBudget ◀── take(bytes) ── growth of a guest
 //!   ▲                       │ nothing left
 //!   └────── alarm ──────────┘ and the guest waits: until it is served, denied, or `PATIENCE` is over
 //! ```
@@ -32,7 +32,7 @@ type Alarm = Box<dyn Fn() + Send + Sync>;
 
 /// Room that all guests together may still grow into, in bytes.
 #[derive(Default)]
-pub struct Headroom {
+pub struct GrowthBudget {
     /// Somebody set a bound. Without one nobody takes the lock.
     bounded: AtomicBool,
     room: Mutex<Room>,
@@ -58,7 +58,7 @@ struct Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
-impl Headroom {
+impl GrowthBudget {
     /// What a look found: `bytes` may be used on top of what is used now. `None`: no bound. What was taken
     /// since the look before is taken off once more, because it may not have been touched yet.
     pub fn set(&self, bytes: Option<u64>) {
@@ -155,14 +155,14 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_bound_everything_fits() {
-        let headroom = Headroom::default();
+        let headroom = GrowthBudget::default();
         assert_eq!(headroom.take(u64::MAX).await, Ok(()));
         assert_eq!(headroom.wanted(), None);
     }
 
     #[test]
     fn what_was_taken_since_the_last_look_is_taken_off_once_more() {
-        let headroom = Headroom::default();
+        let headroom = GrowthBudget::default();
         headroom.set(Some(100));
         assert!(headroom.try_take(60));
         headroom.set(Some(100));
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_growth_waits_for_room_raises_the_alarm_and_goes_on() {
-        let headroom = Arc::new(Headroom::default());
+        let headroom = Arc::new(GrowthBudget::default());
         let alarms = Arc::new(AtomicUsize::new(0));
         let rings = Arc::clone(&alarms);
         headroom.on_shortage(move || _ = rings.fetch_add(1, Relaxed));
@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_overtakes_one_who_waits() {
-        let headroom = Headroom::default();
+        let headroom = GrowthBudget::default();
         headroom.set(Some(0));
         let look = async {
             tokio::task::yield_now().await;
@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_growth_is_denied_when_there_will_be_no_room_or_nobody_answers() {
-        let headroom = Headroom::default();
+        let headroom = GrowthBudget::default();
         headroom.set(Some(0));
         let deny = async {
             tokio::task::yield_now().await;
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_killed_while_it_waits_does_not_count_any_more() {
-        let headroom = Headroom::default();
+        let headroom = GrowthBudget::default();
         headroom.set(Some(0));
         {
             let mut growth = std::pin::pin!(headroom.take(1));

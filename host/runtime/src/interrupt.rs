@@ -26,7 +26,7 @@ impl WallEnd {
 
 /// What the host cut off, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Cut {
+pub(crate) enum Interrupt {
     #[error("used {used_ms} ms of CPU time, {limit_ms} ms are allowed")]
     Cpu { used_ms: u64, limit_ms: u64 },
     #[error("its turns for one message used {used_ms} ms of CPU time, {limit_ms} ms are allowed")]
@@ -62,7 +62,7 @@ pub(crate) enum Cut {
     },
 }
 
-impl Cut {
+impl Interrupt {
     pub(crate) fn reason(&self) -> ExitReason {
         match self {
             Self::Cpu { .. } | Self::MessageCpu { .. } => ExitReason::CpuDeadline,

@@ -1,0 +1,57 @@
+//! What belongs to an instance from before its store to after it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bulkhead_account::Account;
+use bulkhead_log::Budget;
+use bulkhead_tasks::Switch;
+use bulkhead_types::AgentSpec;
+
+use crate::logs::Logs;
+use crate::meter::Meter;
+use crate::port::Port;
+
+/// What an incarnation is born with. Outlives its store, so that the end can be told.
+pub struct InstanceContext {
+    /// What the agent is asked to be.
+    pub spec: Arc<AgentSpec>,
+    /// What it uses.
+    pub meter: Arc<Meter>,
+    /// What it says.
+    pub logs: Arc<Logs>,
+    /// The way to the rest of the host.
+    pub port: Arc<dyn Port>,
+    /// A directory that becomes its `/workspace`.
+    pub workspace: Option<PathBuf>,
+    pub(crate) limited: bool,
+}
+
+impl InstanceContext {
+    /// A birth with nothing used and nothing said yet. What it may say it shares with the incarnations
+    /// before and after, through `log_budget`, what it holds through `account`, and what it burns through `switch`.
+    pub fn new(
+        spec: Arc<AgentSpec>,
+        port: Arc<dyn Port>,
+        workspace: Option<PathBuf>,
+        log_budget: Arc<Mutex<Budget>>,
+        account: Arc<Account>,
+        switch: Arc<Switch>,
+    ) -> Self {
+        Self {
+            meter: Arc::new(Meter::new(&spec.limits, account, switch)),
+            logs: Arc::new(Logs::new(Arc::clone(&port), log_budget)),
+            spec,
+            port,
+            workspace,
+            limited: true,
+        }
+    }
+
+    /// The same without a limiter, to measure what one costs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        Self { limited: false, ..self }
+    }
+}

@@ -1,0 +1,197 @@
+//! The calls into an incarnation: `lifecycle` of `wit/agent.wit`, and `wasi:cli/run`.
+
+use crate::bindings::bulkhead::agent::agent_types;
+use crate::call::Call;
+use crate::guest_instance::Finished;
+use crate::guest_instance::Running;
+use crate::guest_instance::{AgentFailure, Guest, GuestInstance};
+use crate::incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
+use crate::meter::CallLimits;
+use bulkhead_types::{Message, Next, Outcome, Phase, Sender};
+use std::sync::Arc;
+
+/// Longest reply; more is cut, as `wit/agent.wit` says.
+const MAX_REPLY_BYTES: usize = bulkhead_types::message::MAX_BODY_BYTES;
+
+/// Longest error code and message of a guest.
+const MAX_ERROR_BYTES: usize = 4 * 1024;
+
+impl Incarnation {
+    /// Calls `lifecycle.start`, with the settings of this moment. A stock component has none and is
+    /// ready at once.
+    pub fn start(self, info: StartInfo, limits: CallLimits) -> Call<()> {
+        let spec = Arc::clone(&self.birth.spec);
+        let settings = self.birth.port.settings();
+        self.call(Phase::Start, limits, false, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else {
+                return Finished { live: Some(live), result: Ok(Ok(())) };
+            };
+            let town_id = spec.town_id.clone().or(info.town_id);
+            let request = agent_types::StartRequest {
+                agent_id: spec.id.as_str(),
+                role: &spec.role,
+                name: &spec.name,
+                town_id: town_id.as_deref(),
+                rig_id: spec.rig_id.as_deref(),
+                incarnation: info.incarnation,
+                prompt: &spec.prompt,
+                system_prompt: settings.system_prompt.as_deref(),
+                model: settings.model.as_deref(),
+                small_model: settings.small_model.as_deref(),
+                restored: info.restored,
+            };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_start(&mut live.store, request).await;
+            live.finished(result, |()| ())
+        })
+    }
+
+    /// Calls `lifecycle.handle`: a turn.
+    pub fn handle(self, message: &Message, limits: CallLimits) -> Call<Outcome> {
+        // Its text is shared and not copied.
+        let message = message.clone();
+        let continues = message.sender == Sender::Continuation;
+        self.call(Phase::Handle, limits, continues, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let message = agent_types::Message {
+                id: &message.id,
+                sender: sender(&message.sender),
+                body: &message.body,
+                attempt: message.attempt,
+            };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_handle(&mut live.store, message).await;
+            live.finished(result, outcome)
+        })
+    }
+
+    /// Calls `lifecycle.snapshot`. A snapshot that the agent's account has no room for is a failure
+    /// that the agent survives.
+    pub fn snapshot(self, limits: CallLimits) -> Call<Snapshot> {
+        self.call(Phase::Snapshot, limits, false, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let result = agent.bulkhead_agent_lifecycle().call_snapshot(&mut live.store).await;
+            let account = Arc::clone(live.store.data().meter.memory().account());
+            let Finished { live, result } = live.finished(result, |bytes| bytes);
+            let hold = |bytes: Vec<u8>| Snapshot::hold(bytes, &account);
+            Finished { live, result: result.map(|result| result.and_then(hold)) }
+        })
+    }
+
+    /// Calls `lifecycle.restore`.
+    pub fn restore(self, snapshot: Vec<u8>, limits: CallLimits) -> Call<()> {
+        self.call(Phase::Restore, limits, false, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_restore(&mut live.store, &snapshot).await;
+            live.finished(result, |()| ())
+        })
+    }
+
+    /// Calls `lifecycle.shutdown`.
+    pub fn shutdown(self, reason: ShutdownReason, limits: CallLimits) -> Call<()> {
+        let reason = match reason {
+            ShutdownReason::Stopped => agent_types::ShutdownReason::Stopped,
+            ShutdownReason::Drained => agent_types::ShutdownReason::Drained,
+            ShutdownReason::Superseded => agent_types::ShutdownReason::Superseded,
+            ShutdownReason::Evicted => agent_types::ShutdownReason::Evicted,
+            ShutdownReason::Idle => agent_types::ShutdownReason::Idle,
+        };
+        self.call(Phase::Shutdown, limits, false, move |mut live| async move {
+            let Guest::Agent(agent) = &live.guest else {
+                return Finished { live: Some(live), result: Ok(Ok(())) };
+            };
+            let result =
+                agent.bulkhead_agent_lifecycle().call_shutdown(&mut live.store, reason).await;
+            live.finished(result, |()| ())
+        })
+    }
+
+    /// Runs a stock component: `wasi:cli/run`, its whole life.
+    pub fn run(self, limits: CallLimits) -> Call<()> {
+        self.call(Phase::Run, limits, false, move |mut live| async move {
+            let Guest::Command(command) = &live.guest else { return live.no_agent() };
+            let result = command.wasi_cli_run().call_run(&mut live.store).await;
+            let result = result.map(|status| {
+                status.map_err(|()| AgentFailure {
+                    code: "exit-failure".into(),
+                    message: "wasi:cli/run returned an error".into(),
+                    fatal: true,
+                })
+            });
+            Finished { live: Some(live), result }
+        })
+    }
+
+    fn call<T, F>(
+        self,
+        phase: Phase,
+        limits: CallLimits,
+        continues: bool,
+        body: impl FnOnce(GuestInstance) -> F + Send + 'static,
+    ) -> Call<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Finished<T>> + Send + 'static,
+    {
+        let Self { mut live, birth, executor } = self;
+        // The first tick after this point makes the guest look up, or its first step where all was used before.
+        let ticks = u64::from(!(continues && birth.meter.is_message_over()));
+        live.store.set_epoch_deadline(ticks);
+        let future: Running<T> = Box::pin(body(live));
+        Call::new(future, phase, limits, continues, birth, executor)
+    }
+}
+
+impl GuestInstance {
+    fn finished<R, T>(
+        self,
+        result: wasmtime::Result<Result<R, agent_types::AgentError>>,
+        map: impl FnOnce(R) -> T,
+    ) -> Finished<T> {
+        let result = result.map(|result| result.map(map).map_err(AgentFailure::from));
+        Finished { live: Some(self), result }
+    }
+
+    /// A call that makes no sense for a stock component: a bug of the caller, told as a failure.
+    fn no_agent<T>(self) -> Finished<T> {
+        let failure = AgentFailure {
+            code: "wrong-world".into(),
+            message: "the component has another world than the call".into(),
+            fatal: true,
+        };
+        Finished { live: Some(self), result: Ok(Err(failure)) }
+    }
+}
+
+impl From<agent_types::AgentError> for AgentFailure {
+    fn from(error: agent_types::AgentError) -> Self {
+        let cut = |text: String| text[..text.floor_char_boundary(MAX_ERROR_BYTES)].to_owned();
+        Self { code: cut(error.code), message: cut(error.message), fatal: error.fatal }
+    }
+}
+
+fn sender(sender: &Sender) -> agent_types::Sender<'_> {
+    match sender {
+        Sender::Operator => agent_types::Sender::Operator,
+        Sender::Agent(id) => agent_types::Sender::Agent(id.as_str()),
+        Sender::Prompt => agent_types::Sender::Prompt,
+        Sender::Nudge(id) => agent_types::Sender::Nudge(id),
+        Sender::Continuation => agent_types::Sender::Continuation,
+    }
+}
+
+fn outcome(outcome: agent_types::Outcome) -> Outcome {
+    let next = match outcome.next {
+        agent_types::Next::Idle => Next::Idle,
+        agent_types::Next::Continue => Next::Continue,
+        agent_types::Next::Done => Next::Done,
+    };
+    // Copied: what was cut off must not stay allocated.
+    let cut = |reply: String| match reply.floor_char_boundary(MAX_REPLY_BYTES) {
+        at if at < reply.len() => reply[..at].to_owned(),
+        _ => reply,
+    };
+    let reply = outcome.reply.map(cut);
+    Outcome { reply, next }
+}
