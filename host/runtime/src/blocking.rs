@@ -73,14 +73,14 @@ impl<T: Send + 'static> Stay<T> {
         runtime: &Handle,
         future: Running<T>,
         permit: OwnedSemaphorePermit,
-        birth: Arc<InstanceContext>,
+        context: Arc<InstanceContext>,
         executor: Executor,
     ) -> Self {
         let waiting: Waiting<T> = Arc::new(Mutex::new(Some((future, permit))));
         let for_thread = Arc::clone(&waiting);
         let thread = runtime.spawn_blocking(move || {
             let (future, permit) = take(&for_thread)?;
-            let stayed = lanes::blocking(|| stay(future, &birth, &executor));
+            let stayed = lanes::blocking(|| stay(future, &context, &executor));
             drop(permit);
             Some(stayed)
         });
@@ -120,11 +120,11 @@ impl<T: Send + 'static> Stay<T> {
     }
 
     /// Gives the call up. One that no thread has yet is dropped here. One that a thread has is never entered again.
-    pub(crate) fn give_up(&self, birth: &InstanceContext) {
+    pub(crate) fn give_up(&self, context: &InstanceContext) {
         if take(&self.waiting).is_none() {
-            birth.meter.set_kill();
+            context.meter.set_kill();
             // What it still holds goes with its store. What is held from now on is the next incarnation's.
-            birth.meter.memory().end();
+            context.meter.memory().end();
         }
     }
 }
@@ -134,8 +134,8 @@ fn take<T>(waiting: &Waiting<T>) -> Option<(Running<T>, OwnedSemaphorePermit)> {
 }
 
 /// One poll, which may block. Whoever waits is polled again where it can be woken.
-fn stay<T>(mut future: Running<T>, birth: &InstanceContext, executor: &Executor) -> Stayed<T> {
-    match poll_guest(&mut future, &mut Context::from_waker(Waker::noop()), birth, executor) {
+fn stay<T>(mut future: Running<T>, context: &InstanceContext, executor: &Executor) -> Stayed<T> {
+    match poll_guest(&mut future, &mut Context::from_waker(Waker::noop()), context, executor) {
         Polled::Finished(finished) => Stayed::Finished(finished),
         Polled::Panicked(message) => Stayed::Panicked(message),
         Polled::Yielded => Stayed::Yielded(future),

@@ -50,7 +50,7 @@ pub struct Call<T: Send + 'static> {
     place: Place<T>,
     phase: Phase,
     host_call_limit: Duration,
-    birth: Arc<InstanceContext>,
+    context: Arc<InstanceContext>,
     executor: Executor,
     wall_timer: Option<Pin<Box<Sleep>>>,
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
@@ -68,16 +68,16 @@ impl<T: Send + 'static> Call<T> {
         phase: Phase,
         limits: CallLimits,
         continues: bool,
-        birth: Arc<InstanceContext>,
+        context: Arc<InstanceContext>,
         executor: Executor,
     ) -> Self {
-        birth.meter.begin_call(&limits, phase, continues);
-        birth.logs.begin_call();
+        context.meter.begin_call(&limits, phase, continues);
+        context.logs.begin_call();
         Self {
             place: Place::Here(future),
             phase,
             host_call_limit: limits.host_call,
-            birth,
+            context,
             executor,
             wall_timer: None,
             host_timer: None,
@@ -87,25 +87,25 @@ impl<T: Send + 'static> Call<T> {
     /// Gives the call a grace: it ends as `killed` after `time`, or as before if that is sooner. The
     /// guest sees it through `host.deadline`. Poll the call again afterwards.
     pub fn end_within(&mut self, time: Duration) {
-        self.birth.meter.end_within(time);
+        self.context.meter.end_within(time);
         self.wall_timer = None;
     }
 
     /// Ends the call as soon as possible. Poll it again afterwards: a guest in a host call ends at
     /// once, a computing one within about two epoch ticks of being scheduled.
     pub fn kill(&self) {
-        self.birth.meter.set_kill();
+        self.context.meter.set_kill();
     }
 
     fn close(&mut self) {
         self.place = Place::Gone;
-        self.birth.meter.end_call();
+        self.context.meter.end_call();
     }
 
     /// Moves it to a thread that may block, of the lane that it is on.
     fn move_to_blocking_thread(&mut self, future: Running<T>, permit: OwnedSemaphorePermit) {
-        let (birth, executor) = (Arc::clone(&self.birth), self.executor.clone());
-        let stay = Stay::begin(&Handle::current(), future, permit, birth, executor);
+        let (context, executor) = (Arc::clone(&self.context), self.executor.clone());
+        let stay = Stay::begin(&Handle::current(), future, permit, context, executor);
         self.place = Place::Blocking(stay);
     }
 
@@ -133,8 +133,8 @@ impl<T: Send + 'static> Call<T> {
 
     /// Leaves a call that hangs to the thread that it blocks.
     fn leave_behind(&mut self, stay: &Stay<T>, cut: &Interrupt) -> CallEnd<T> {
-        let exit = exit::cut_off(cut, self.phase, &self.birth);
-        stay.give_up(&self.birth);
+        let exit = exit::cut_off(cut, self.phase, &self.context);
+        stay.give_up(&self.context);
         self.close();
         CallEnd::Ended(exit, None)
     }
@@ -143,7 +143,7 @@ impl<T: Send + 'static> Call<T> {
         self.close();
         match (finished.result, finished.live) {
             (Ok(result), Some(live)) => CallEnd::Returned(
-                Incarnation::new(live, Arc::clone(&self.birth), self.executor.clone()),
+                Incarnation::new(live, Arc::clone(&self.context), self.executor.clone()),
                 result,
             ),
             (Ok(_), None) => {
@@ -151,8 +151,8 @@ impl<T: Send + 'static> Call<T> {
                 CallEnd::Ended(Exit::new(ExitReason::HostError, self.phase, text), None)
             }
             (Err(error), live) => {
-                let exit = exit::classify(&error, self.phase, &self.birth);
-                let spec = &self.birth.spec;
+                let exit = exit::classify(&error, self.phase, &self.context);
+                let spec = &self.context.spec;
                 let remains = live.filter(|_| spec.core_dump).and_then(|live| {
                     TrappedStore::of(live, error, Arc::clone(&spec.component)).map(Box::new)
                 });
@@ -163,13 +163,13 @@ impl<T: Send + 'static> Call<T> {
 
     fn host_panicked(&mut self, message: &str) -> CallEnd<T> {
         self.close();
-        CallEnd::Ended(exit::host_panic(message, self.phase, &self.birth), None)
+        CallEnd::Ended(exit::host_panic(message, self.phase, &self.context), None)
     }
 
     /// Drops a call that waits in a host call.
     fn abandon(&mut self, future: Running<T>, cut: Interrupt) -> CallEnd<T> {
         // First: a call that is dropped leaves its host function.
-        let exit = exit::cut_off(&cut, self.phase, &self.birth);
+        let exit = exit::cut_off(&cut, self.phase, &self.context);
         self.close();
         drop(future);
         CallEnd::Ended(exit, None)
@@ -177,7 +177,7 @@ impl<T: Send + 'static> Call<T> {
 
     /// Whether a call that waits in a host call has to end now. Arms the timers otherwise.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Option<Interrupt> {
-        let meter = &self.birth.meter;
+        let meter = &self.context.meter;
         if meter.is_killed() {
             return Some(Interrupt::Killed);
         }
@@ -208,8 +208,8 @@ impl<T: Send + 'static> Future for Call<T> {
                 Place::Gone => panic!("a call was polled after it ended"),
                 Place::Blocking(mut stay) => match stay.poll(cx) {
                     Poll::Pending => {
-                        let birth = Arc::clone(&this.birth);
-                        let overdue = stay.poll_overdue(&birth.meter, cx, |cx| this.overdue(cx));
+                        let context = Arc::clone(&this.context);
+                        let overdue = stay.poll_overdue(&context.meter, cx, |cx| this.overdue(cx));
                         if let Some(cut) = overdue {
                             return Poll::Ready(this.leave_behind(&stay, &cut));
                         }
@@ -226,7 +226,7 @@ impl<T: Send + 'static> Future for Call<T> {
                     }
                 },
                 Place::Here(mut future) => {
-                    match poll_guest(&mut future, cx, &this.birth, &this.executor) {
+                    match poll_guest(&mut future, cx, &this.context, &this.executor) {
                         Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
                         Polled::Panicked(message) => {
                             drop(future);
@@ -254,11 +254,11 @@ impl<T: Send + 'static> Future for Call<T> {
 impl<T: Send + 'static> Drop for Call<T> {
     fn drop(&mut self) {
         match &self.place {
-            Place::Blocking(stay) => stay.give_up(&self.birth),
+            Place::Blocking(stay) => stay.give_up(&self.context),
             Place::Here(_) => {}
             // It ended, and the next one may have begun.
             Place::Gone => return,
         }
-        self.birth.meter.end_call();
+        self.context.meter.end_call();
     }
 }

@@ -23,7 +23,7 @@ const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
 /// there are few.
 const FILES_RESERVED: usize = 512;
 
-/// Descriptors for each agent beside those that it has from its birth on: for what agents open, whoever opens it.
+/// Descriptors for each agent beside those that it has from its context on: for what agents open, whoever opens it.
 const OPENED_PER_AGENT: usize = 1;
 
 /// Address space left for the heap, which reserves 64 MiB for each of up to eight arenas a core, and for the
@@ -40,7 +40,7 @@ pub(crate) struct PerAgent {
     pub memories: usize,
     /// Address space that each of them reserves, in bytes.
     pub memory_bytes: u64,
-    /// File descriptors that it has from its birth on.
+    /// File descriptors that it has from its context on.
     pub files: usize,
 }
 
@@ -90,7 +90,7 @@ fn files_and_reserve(limit: u64) -> (usize, usize) {
 }
 
 /// Descriptors for what guests open, all together, beside the host's and those that so many agents have from their
-/// birth on.
+/// context on.
 pub(crate) fn guest_files(agents: usize, each: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| left_for_guests(limit, agents, each))

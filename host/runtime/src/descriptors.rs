@@ -1,7 +1,7 @@
 //! File descriptors that guests may make the host have open, counted together.
 //!
 //! ```text
-//!  RLIMIT_NOFILE = the host's reserve + what each agent has from its birth on + what guests open
+//!  RLIMIT_NOFILE = the host's reserve + what each agent has from its context on + what guests open
 //!                                                                                └▶ Descriptors
 //! ```
 //!

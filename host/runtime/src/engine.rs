@@ -42,7 +42,7 @@ const USUAL: Needs = Needs {
     concurrency: false,
 };
 
-/// Elements at birth of a table that a component may make the pool have for each agent. One that needs more is refused,
+/// Elements at context of a table that a component may make the pool have for each agent. One that needs more is refused,
 /// and costs the others nothing.
 const MOST_TABLE_ELEMENTS: u64 = 10_000_000;
 

@@ -23,16 +23,20 @@ const MAX_CAUSE_BYTES: usize = 4096;
 const RECURSION_MIN_FRAMES: usize = 16;
 
 /// Names the end that an error of the engine stands for.
-pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &InstanceContext) -> Exit {
+pub(crate) fn classify(
+    error: &wasmtime::Error,
+    phase: Phase,
+    instance_context: &InstanceContext,
+) -> Exit {
     let frames = backtrace::frames(error);
     let mut exit = if let Some(cut) = error.downcast_ref::<Interrupt>() {
-        cut_off(cut, phase, birth)
+        cut_off(cut, phase, instance_context)
     } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         guest_exit(status.0, phase)
     } else if error.is::<GcHeapOutOfMemory<()>>() {
-        heap_is_full(phase, birth)
+        heap_is_full(phase, instance_context)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        trapped(*trap, &frames, phase, birth)
+        trapped(*trap, &frames, phase, instance_context)
     } else if is_the_hosts_fault(error, phase) {
         Exit::new(ExitReason::HostError, phase, chain(error))
     } else {
@@ -41,7 +45,7 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &InstanceCo
         Exit::new(ExitReason::Trap, phase, chain(error))
     };
     if exit.host_call.is_none() {
-        exit.host_call = failed_host_call(error, &frames, birth).map(str::to_owned);
+        exit.host_call = failed_host_call(error, &frames, instance_context).map(str::to_owned);
     }
     exit.frames = frames;
     exit
@@ -52,11 +56,11 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, birth: &InstanceCo
 fn failed_host_call(
     error: &wasmtime::Error,
     frames: &[Frame],
-    birth: &InstanceContext,
+    instance_context: &InstanceContext,
 ) -> Option<&'static str> {
     let is_the_guests_own = error.is::<Trap>() || error.is::<GcHeapOutOfMemory<()>>();
     let is_of_a_host_call = !frames.is_empty() && !is_the_guests_own;
-    birth.meter.last_host_call().filter(|_| is_of_a_host_call)
+    instance_context.meter.last_host_call().filter(|_| is_of_a_host_call)
 }
 
 /// Before the guest's own code runs, what fails is the host: a full pool, a workspace that cannot be
@@ -68,9 +72,9 @@ fn is_the_hosts_fault(error: &wasmtime::Error, phase: Phase) -> bool {
 }
 
 /// An end that the host imposed.
-pub(crate) fn cut_off(cut: &Interrupt, phase: Phase, birth: &InstanceContext) -> Exit {
+pub(crate) fn cut_off(cut: &Interrupt, phase: Phase, instance_context: &InstanceContext) -> Exit {
     let mut exit = Exit::new(cut.reason(), phase, cut.to_string());
-    exit.host_call = birth.meter.host_call().map(str::to_owned);
+    exit.host_call = instance_context.meter.host_call().map(str::to_owned);
     exit.deterministic = Determinism::False;
     if cut.reason() == ExitReason::MemoryLimit {
         exit.deterministic = Determinism::Unknown;
@@ -85,9 +89,9 @@ pub(crate) fn cut_off(cut: &Interrupt, phase: Phase, birth: &InstanceContext) ->
 }
 
 /// A panic of the host that was caught at the boundary.
-pub(crate) fn host_panic(message: &str, phase: Phase, birth: &InstanceContext) -> Exit {
+pub(crate) fn host_panic(message: &str, phase: Phase, instance_context: &InstanceContext) -> Exit {
     let mut exit = Exit::new(ExitReason::HostError, phase, format!("the host {message}"));
-    exit.host_call = birth.meter.host_call().map(str::to_owned);
+    exit.host_call = instance_context.meter.host_call().map(str::to_owned);
     exit
 }
 
@@ -99,22 +103,22 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
 
 /// The heap of a language with a garbage collector cannot grow. The engine collects garbage first, and keeps the
 /// limiter's own error to itself.
-fn heap_is_full(phase: Phase, birth: &InstanceContext) -> Exit {
+fn heap_is_full(phase: Phase, instance_context: &InstanceContext) -> Exit {
     let message = "the garbage-collected heap is full and cannot grow";
-    let mut exit = Exit::new(reason_of_a_denial(birth), phase, message);
-    exit.requested_bytes = birth.meter.memory().denied_bytes();
+    let mut exit = Exit::new(reason_of_a_denial(instance_context), phase, message);
+    exit.requested_bytes = instance_context.meter.memory().denied_bytes();
     exit
 }
 
 /// Whose want of memory made a growth fail in the call under way.
-fn reason_of_a_denial(birth: &InstanceContext) -> ExitReason {
-    match birth.meter.memory().had_no_room() {
+fn reason_of_a_denial(instance_context: &InstanceContext) -> ExitReason {
+    match instance_context.meter.memory().had_no_room() {
         true => ExitReason::EvictedMemoryPressure,
         false => ExitReason::MemoryLimit,
     }
 }
 
-fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &InstanceContext) -> Exit {
+fn trapped(trap: Trap, frames: &[Frame], phase: Phase, instance_context: &InstanceContext) -> Exit {
     let mut exit = Exit::new(ExitReason::Trap, phase, trap.to_string());
     exit.trap = Some(trap_name(trap));
     match trap {
@@ -127,11 +131,12 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, birth: &InstanceContext) 
             exit.message = "the guest's stack ran out of its linear memory".into();
         }
         Trap::UnreachableCodeReached => {
-            let (words, memory) = (birth.logs.last_words(), birth.meter.memory());
+            let (words, memory) =
+                (instance_context.logs.last_words(), instance_context.meter.memory());
             // A sentence alone is no evidence: anybody can print it.
             let failed = words.failed_allocation.filter(|bytes| memory.can_have_failed(*bytes));
             if let Some(bytes) = failed {
-                exit.reason = reason_of_a_denial(birth);
+                exit.reason = reason_of_a_denial(instance_context);
                 exit.message = format!("an allocation of {bytes} bytes failed");
                 exit.requested_bytes = memory.denied_bytes().or(Some(bytes));
             } else if let Some((message, location)) = panic_in(&words.panic) {
@@ -244,7 +249,7 @@ mod tests {
     use bulkhead_types::{Level, MemoryPolicy};
 
     use super::*;
-    use crate::tests::birth;
+    use crate::tests::context;
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
@@ -273,13 +278,13 @@ mod tests {
         assert!(panic_in(&lines("all is well")).is_none());
     }
 
-    fn says(birth: &InstanceContext, stream: &'static str, text: &str) {
-        text.lines().for_each(|line| birth.logs.line(Level::Warn, stream, line, BTreeMap::new()));
+    fn says(context: &InstanceContext, stream: &'static str, text: &str) {
+        text.lines().for_each(|line| context.logs.line(Level::Warn, stream, line, BTreeMap::new()));
     }
 
     /// What an abort of the guest stands for now.
-    fn abort(birth: &InstanceContext) -> Exit {
-        trapped(Trap::UnreachableCodeReached, &[], Phase::Handle, birth)
+    fn abort(context: &InstanceContext) -> Exit {
+        trapped(Trap::UnreachableCodeReached, &[], Phase::Handle, context)
     }
 
     const PANIC: &str = "thread 'main' panicked at src/lib.rs:1:2:\nno rig";
@@ -287,44 +292,48 @@ mod tests {
 
     #[test]
     fn a_cause_is_taken_from_stderr_and_from_the_call_under_way_alone() {
-        let birth = birth(1 << 20, MemoryPolicy::Deny);
-        says(&birth, "log", PANIC);
-        says(&birth, "stdout", PANIC);
-        assert_eq!(abort(&birth).reason, ExitReason::Trap);
-        says(&birth, "stderr", PANIC);
-        assert_eq!(abort(&birth).reason, ExitReason::Panic);
-        birth.logs.begin_call();
-        assert_eq!(abort(&birth).reason, ExitReason::Trap, "an earlier call said it");
+        let context = context(1 << 20, MemoryPolicy::Deny);
+        says(&context, "log", PANIC);
+        says(&context, "stdout", PANIC);
+        assert_eq!(abort(&context).reason, ExitReason::Trap);
+        says(&context, "stderr", PANIC);
+        assert_eq!(abort(&context).reason, ExitReason::Panic);
+        context.logs.begin_call();
+        assert_eq!(abort(&context).reason, ExitReason::Trap, "an earlier call said it");
     }
 
     #[test]
     fn a_sentence_alone_makes_no_memory_limit() {
-        let birth = birth(1 << 20, MemoryPolicy::Deny);
-        birth.meter.memory().begin(Arc::new(|_| {}));
-        says(&birth, "stderr", &format!("{PANIC}\n{GAVE_UP}"));
-        assert_eq!(abort(&birth).reason, ExitReason::Panic, "no growth came to nothing");
-        birth.meter.memory().hold(2 << 20, 2 << 20, false);
-        let exit = abort(&birth);
+        let context = context(1 << 20, MemoryPolicy::Deny);
+        context.meter.memory().begin(Arc::new(|_| {}));
+        says(&context, "stderr", &format!("{PANIC}\n{GAVE_UP}"));
+        assert_eq!(abort(&context).reason, ExitReason::Panic, "no growth came to nothing");
+        context.meter.memory().hold(2 << 20, 2 << 20, false);
+        let exit = abort(&context);
         assert_eq!((exit.reason, exit.requested_bytes), (ExitReason::MemoryLimit, Some(2 << 20)));
         // Only the last sentence counts.
-        says(&birth, "stderr", PANIC);
-        assert_eq!(abort(&birth).reason, ExitReason::Panic);
-        birth.logs.begin_call();
-        birth.meter.memory().begin_call();
-        says(&birth, "stderr", GAVE_UP);
-        assert_eq!(abort(&birth).reason, ExitReason::Trap, "the growth failed in an earlier call");
-        says(&birth, "stderr", "memory allocation of 9999999999 bytes failed");
-        let exit = abort(&birth);
+        says(&context, "stderr", PANIC);
+        assert_eq!(abort(&context).reason, ExitReason::Panic);
+        context.logs.begin_call();
+        context.meter.memory().begin_call();
+        says(&context, "stderr", GAVE_UP);
+        assert_eq!(
+            abort(&context).reason,
+            ExitReason::Trap,
+            "the growth failed in an earlier call"
+        );
+        says(&context, "stderr", "memory allocation of 9999999999 bytes failed");
+        let exit = abort(&context);
         let expected = (ExitReason::MemoryLimit, Some(9_999_999_999));
         assert_eq!((exit.reason, exit.requested_bytes), expected, "it can never have had room");
     }
 
     #[test]
     fn who_gives_up_because_the_container_has_no_room_is_within_its_own_limit() {
-        let birth = birth(1 << 20, MemoryPolicy::Deny);
-        birth.meter.memory().deny_for_want_of_room(4096);
-        says(&birth, "stderr", GAVE_UP);
-        assert_eq!(abort(&birth).reason, ExitReason::EvictedMemoryPressure);
+        let context = context(1 << 20, MemoryPolicy::Deny);
+        context.meter.memory().deny_for_want_of_room(4096);
+        says(&context, "stderr", GAVE_UP);
+        assert_eq!(abort(&context).reason, ExitReason::EvictedMemoryPressure);
     }
 
     #[test]

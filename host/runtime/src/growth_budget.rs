@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Growths are what counts. The memory that a guest is born with is mapped from its image and mostly never
-//! touched; a guest that touches much of it long after its birth is seen at the next look only, and so is one
+//! touched; a guest that touches much of it long after its instance_context is seen at the next look only, and so is one
 //! that touches what it was granted later than one look after.
 
 use std::collections::VecDeque;
@@ -155,81 +155,81 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_bound_everything_fits() {
-        let headroom = GrowthBudget::default();
-        assert_eq!(headroom.take(u64::MAX).await, Ok(()));
-        assert_eq!(headroom.wanted(), None);
+        let growth_budget = GrowthBudget::default();
+        assert_eq!(growth_budget.take(u64::MAX).await, Ok(()));
+        assert_eq!(growth_budget.wanted(), None);
     }
 
     #[test]
     fn what_was_taken_since_the_last_look_is_taken_off_once_more() {
-        let headroom = GrowthBudget::default();
-        headroom.set(Some(100));
-        assert!(headroom.try_take(60));
-        headroom.set(Some(100));
-        assert!(!headroom.try_take(41));
-        assert!(headroom.try_take(40));
-        headroom.set(Some(100));
-        headroom.set(Some(100));
-        assert!(headroom.try_take(100));
+        let growth_budget = GrowthBudget::default();
+        growth_budget.set(Some(100));
+        assert!(growth_budget.try_take(60));
+        growth_budget.set(Some(100));
+        assert!(!growth_budget.try_take(41));
+        assert!(growth_budget.try_take(40));
+        growth_budget.set(Some(100));
+        growth_budget.set(Some(100));
+        assert!(growth_budget.try_take(100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_growth_waits_for_room_raises_the_alarm_and_goes_on() {
-        let headroom = Arc::new(GrowthBudget::default());
+        let growth_budget = Arc::new(GrowthBudget::default());
         let alarms = Arc::new(AtomicUsize::new(0));
         let rings = Arc::clone(&alarms);
-        headroom.on_shortage(move || _ = rings.fetch_add(1, Relaxed));
-        headroom.set(Some(10));
+        growth_budget.on_shortage(move || _ = rings.fetch_add(1, Relaxed));
+        growth_budget.set(Some(10));
         let look = async {
             tokio::task::yield_now().await;
-            assert_eq!(headroom.wanted(), Some(11));
-            headroom.set(Some(10));
-            assert_eq!(headroom.wanted(), Some(11));
-            headroom.set(Some(11));
-            assert_eq!(headroom.wanted(), None, "served at once, before its thread runs");
+            assert_eq!(growth_budget.wanted(), Some(11));
+            growth_budget.set(Some(10));
+            assert_eq!(growth_budget.wanted(), Some(11));
+            growth_budget.set(Some(11));
+            assert_eq!(growth_budget.wanted(), None, "served at once, before its thread runs");
         };
-        let (taken, ()) = tokio::join!(headroom.take(11), look);
+        let (taken, ()) = tokio::join!(growth_budget.take(11), look);
         assert_eq!((taken, alarms.load(Relaxed)), (Ok(()), 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_overtakes_one_who_waits() {
-        let headroom = GrowthBudget::default();
-        headroom.set(Some(0));
+        let growth_budget = GrowthBudget::default();
+        growth_budget.set(Some(0));
         let look = async {
             tokio::task::yield_now().await;
-            headroom.set(Some(50));
-            assert!(!headroom.try_take(1), "the first one needs more than there is");
-            headroom.set(Some(101));
-            assert!(headroom.try_take(1));
+            growth_budget.set(Some(50));
+            assert!(!growth_budget.try_take(1), "the first one needs more than there is");
+            growth_budget.set(Some(101));
+            assert!(growth_budget.try_take(1));
         };
-        let (first, ()) = tokio::join!(headroom.take(100), look);
+        let (first, ()) = tokio::join!(growth_budget.take(100), look);
         assert_eq!(first, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_growth_is_denied_when_there_will_be_no_room_or_nobody_answers() {
-        let headroom = GrowthBudget::default();
-        headroom.set(Some(0));
+        let growth_budget = GrowthBudget::default();
+        growth_budget.set(Some(0));
         let deny = async {
             tokio::task::yield_now().await;
-            headroom.deny();
+            growth_budget.deny();
         };
-        assert_eq!(tokio::join!(headroom.take(1), deny).0, Err(NoRoom));
-        assert_eq!(headroom.take(1).await, Err(NoRoom), "time is up");
-        assert_eq!(headroom.wanted(), None);
+        assert_eq!(tokio::join!(growth_budget.take(1), deny).0, Err(NoRoom));
+        assert_eq!(growth_budget.take(1).await, Err(NoRoom), "time is up");
+        assert_eq!(growth_budget.wanted(), None);
     }
 
     #[tokio::test]
     async fn one_that_is_killed_while_it_waits_does_not_count_any_more() {
-        let headroom = GrowthBudget::default();
-        headroom.set(Some(0));
+        let growth_budget = GrowthBudget::default();
+        growth_budget.set(Some(0));
         {
-            let mut growth = std::pin::pin!(headroom.take(1));
+            let mut growth = std::pin::pin!(growth_budget.take(1));
             let mut context = Context::from_waker(Waker::noop());
             assert!(growth.as_mut().poll(&mut context).is_pending());
-            assert_eq!(headroom.wanted(), Some(1));
+            assert_eq!(growth_budget.wanted(), Some(1));
         }
-        assert_eq!(headroom.wanted(), None);
+        assert_eq!(growth_budget.wanted(), None);
     }
 }

@@ -61,20 +61,20 @@ pub(crate) enum Polled<T> {
 pub(crate) fn poll_guest<T>(
     future: &mut Running<T>,
     cx: &mut Context<'_>,
-    birth: &InstanceContext,
+    context: &InstanceContext,
     executor: &Executor,
 ) -> Polled<T> {
     let running = executor.ticker().enter();
-    birth.meter.begin_poll();
+    context.meter.begin_poll();
     let polled = contain(|| future.as_mut().poll(cx));
-    birth.meter.end_poll();
+    context.meter.end_poll();
     drop(running);
-    let to_block = birth.meter.take_to_block();
+    let to_block = context.meter.take_to_block();
     match polled {
         Ok(Poll::Ready(finished)) => Polled::Finished(finished),
         Ok(Poll::Pending) => match to_block {
             Some(permit) => Polled::ToBlock(permit),
-            None if birth.meter.take_yielded() => Polled::Yielded,
+            None if context.meter.take_yielded() => Polled::Yielded,
             None => Polled::Waits,
         },
         Err(panicked) => Polled::Panicked(panicked.to_string()),

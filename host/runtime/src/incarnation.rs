@@ -13,7 +13,7 @@ use crate::meter::Meter;
 /// A live incarnation. Every call consumes it and gives it back only when the guest returned.
 pub struct Incarnation {
     pub(crate) live: GuestInstance,
-    pub(crate) birth: Arc<InstanceContext>,
+    pub(crate) context: Arc<InstanceContext>,
     pub(crate) executor: Executor,
 }
 
@@ -70,15 +70,15 @@ pub enum ShutdownReason {
 impl Incarnation {
     pub(crate) fn new(
         live: GuestInstance,
-        birth: Arc<InstanceContext>,
+        context: Arc<InstanceContext>,
         executor: Executor,
     ) -> Self {
-        Self { live, birth, executor }
+        Self { live, context, executor }
     }
 
     /// What it uses.
     pub fn meter(&self) -> &Arc<Meter> {
-        &self.birth.meter
+        &self.context.meter
     }
 
     /// Whether it is a stock component, whose `run` is its whole life.

@@ -28,7 +28,7 @@ pub struct InstanceContext {
 }
 
 impl InstanceContext {
-    /// A birth with nothing used and nothing said yet. What it may say it shares with the incarnations
+    /// A instance_context with nothing used and nothing said yet. What it may say it shares with the incarnations
     /// before and after, through `log_budget`, what it holds through `account`, and what it burns through `switch`.
     pub fn new(
         spec: Arc<AgentSpec>,

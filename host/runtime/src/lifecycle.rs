@@ -20,8 +20,8 @@ impl Incarnation {
     /// Calls `lifecycle.start`, with the settings of this moment. A stock component has none and is
     /// ready at once.
     pub fn start(self, info: StartInfo, limits: CallLimits) -> Call<()> {
-        let spec = Arc::clone(&self.birth.spec);
-        let settings = self.birth.port.settings();
+        let spec = Arc::clone(&self.context.spec);
+        let settings = self.context.port.settings();
         self.call(Phase::Start, limits, false, move |mut live| async move {
             let Guest::Agent(agent) = &live.guest else {
                 return Finished { live: Some(live), result: Ok(Ok(())) };
@@ -134,12 +134,12 @@ impl Incarnation {
         T: Send + 'static,
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        let Self { mut live, birth, executor } = self;
+        let Self { mut live, context, executor } = self;
         // The first tick after this point makes the guest look up, or its first step where all was used before.
-        let ticks = u64::from(!(continues && birth.meter.is_message_over()));
+        let ticks = u64::from(!(continues && context.meter.is_message_over()));
         live.store.set_epoch_deadline(ticks);
         let future: Running<T> = Box::pin(body(live));
-        Call::new(future, phase, limits, continues, birth, executor)
+        Call::new(future, phase, limits, continues, context, executor)
     }
 }
 

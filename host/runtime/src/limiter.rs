@@ -19,11 +19,11 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 pub(crate) struct Limiter {
     meter: Arc<Meter>,
-    headroom: Arc<GrowthBudget>,
+    growth_budget: Arc<GrowthBudget>,
     bounds: InstanceBounds,
     large_bytes: u64,
     /// Its instances are made: whoever grows from here on can see a denial.
-    born: bool,
+    instantiated: bool,
     memories: Ledger,
     tables: Ledger,
 }
@@ -79,17 +79,17 @@ impl Ledger {
 impl Limiter {
     pub(crate) fn new(
         meter: Arc<Meter>,
-        headroom: Arc<GrowthBudget>,
+        growth_budget: Arc<GrowthBudget>,
         bounds: InstanceBounds,
         large_bytes: u64,
     ) -> Self {
         let (memories, tables) = (Ledger::default(), Ledger::default());
-        Self { meter, headroom, bounds, large_bytes, born: false, memories, tables }
+        Self { meter, growth_budget, bounds, large_bytes, instantiated: false, memories, tables }
     }
 
     /// All instances are made.
-    pub(crate) fn set_born(&mut self) {
-        self.born = true;
+    pub(crate) fn set_instantiated(&mut self) {
+        self.instantiated = true;
     }
 
     async fn grow(
@@ -111,10 +111,10 @@ impl Limiter {
         let requested = desired.saturating_sub(current);
         // Its own limit comes first. What it is born with is mapped from its image, and mostly never touched.
         let fits = self.meter.memory().fits(total as u64);
-        if self.born && fits && !self.there_is_room(requested).await? {
+        if self.instantiated && fits && !self.there_is_room(requested).await? {
             return Ok(false);
         }
-        let granted = self.may_hold(total, requested, !self.born)?;
+        let granted = self.may_hold(total, requested, !self.instantiated)?;
         if granted {
             let growing = match kind {
                 Kind::Memory => &mut self.memories,
@@ -143,12 +143,12 @@ impl Limiter {
     /// as being in one.
     async fn there_is_room(&self, bytes: usize) -> Result<bool> {
         let requested_bytes = bytes as u64;
-        if self.headroom.try_take(requested_bytes) {
+        if self.growth_budget.try_take(requested_bytes) {
             return Ok(true);
         }
         self.meter.enter_host();
         host_call::name("memory.grow");
-        let room = self.headroom.take(requested_bytes).await;
+        let room = self.growth_budget.take(requested_bytes).await;
         self.meter.leave_host();
         if room.is_err() {
             self.meter.memory().deny_for_want_of_room(requested_bytes);
@@ -160,7 +160,7 @@ impl Limiter {
         }
     }
 
-    /// Whether the whole may become `total` bytes. At birth there is nobody who could see a denial.
+    /// Whether the whole may become `total` bytes. At context there is nobody who could see a denial.
     fn may_hold(&mut self, total: usize, requested: usize, at_birth: bool) -> Result<bool> {
         match self.meter.memory().hold(total as u64, requested as u64, at_birth) {
             Growth::Granted => Ok(true),
@@ -232,7 +232,7 @@ mod tests {
         meter.memory().begin(Arc::new(|_| {}));
         let mut limiter =
             Limiter::new(Arc::clone(&meter), Arc::default(), InstanceBounds::default(), LARGE);
-        limiter.set_born();
+        limiter.set_instantiated();
         (limiter, meter)
     }
 
@@ -291,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_large_at_birth_is_never_shown_as_a_failed_growth() {
         let (mut limiter, _) = limiter(1000);
-        limiter.born = false;
+        limiter.instantiated = false;
         assert!(limiter.memory_growing(0, 600, None).await.unwrap());
         assert!(limiter.memory_growing(0, 600, None).await.is_err());
     }
@@ -300,11 +300,11 @@ mod tests {
     async fn what_the_container_has_no_room_for_is_not_held() {
         let (mut limiter, meter) = limiter(1000);
         assert!(limiter.memory_growing(0, 100, None).await.unwrap());
-        limiter.headroom.set(Some(50));
-        let headroom = Arc::clone(&limiter.headroom);
+        limiter.growth_budget.set(Some(50));
+        let growth_budget = Arc::clone(&limiter.growth_budget);
         let deny = async {
             tokio::task::yield_now().await;
-            headroom.deny();
+            growth_budget.deny();
         };
         let (grown, ()) = tokio::join!(limiter.memory_growing(100, 200, None), deny);
         assert!(!grown.unwrap());

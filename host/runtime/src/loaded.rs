@@ -16,7 +16,7 @@ pub struct Loaded {
     pub digest: Digest,
     /// The file. It may have been replaced since.
     pub path: Arc<Path>,
-    /// Linear memory that its largest memory has at birth, in bytes.
+    /// Linear memory that its largest memory has at context, in bytes.
     pub initial_memory_bytes: u64,
     /// What the engine keeps of an instance of it, in bytes, estimated.
     pub record_bytes: u64,

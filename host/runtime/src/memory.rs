@@ -123,7 +123,7 @@ impl Memory {
         &self.account
     }
 
-    /// The guest wants to hold `total` bytes, `requested` more than before. At birth there is nobody who
+    /// The guest wants to hold `total` bytes, `requested` more than before. At context there is nobody who
     /// could see a denial.
     pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
         // The account is the next incarnation's, and this one was left on the thread that it blocks.

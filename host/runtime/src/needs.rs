@@ -34,9 +34,9 @@ pub(crate) struct Needs {
     pub module_memories: u32,
     /// Tables of one module, at most.
     pub module_tables: u32,
-    /// Elements that a table has at birth, at most.
+    /// Elements that a table has at context, at most.
     pub table_elements: u64,
-    /// Bytes that a memory has at birth, at most.
+    /// Bytes that a memory has at context, at most.
     pub memory_bytes: u64,
     /// What the engine keeps of all instances, in bytes, estimated by the sizes of its types: their contexts
     /// (`VMContext`), in which each global, import and function that has a reference has its place.
@@ -128,8 +128,8 @@ impl Needs {
                 "linear memories in one module",
             ),
             (u64::from(self.module_tables), u64::from(pool.module_tables), "tables in one module"),
-            (self.table_elements, pool.table_elements, "elements in a table at birth"),
-            (self.memory_bytes, pool.memory_bytes, "bytes in a memory at birth"),
+            (self.table_elements, pool.table_elements, "elements in a table at context"),
+            (self.memory_bytes, pool.memory_bytes, "bytes in a memory at context"),
         ];
         let beyond = figures.iter().filter(|(has, most, _)| has > most);
         let mut texts: Vec<_> =

@@ -132,14 +132,15 @@ mod tests {
         let rig = Rig::with(2 * AGENTS, tempfile::tempdir().unwrap(), |_| {});
         let loaded = rig.load(&rig.write(&command(1, WRITES))).unwrap();
         let live_and_end = || {
-            let live =
-                |_| match rig.block_on(rig.born(&loaded, &roomy()).unwrap().run(limits(5000))) {
-                    CallEnd::Returned(incarnation, result) => {
-                        result.unwrap();
-                        incarnation
-                    }
-                    CallEnd::Ended(exit, _) => panic!("{exit:?}"),
-                };
+            let live = |_| match rig
+                .block_on(rig.instantiate(&loaded, &roomy()).unwrap().run(limits(5000)))
+            {
+                CallEnd::Returned(incarnation, result) => {
+                    result.unwrap();
+                    incarnation
+                }
+                CallEnd::Ended(exit, _) => panic!("{exit:?}"),
+            };
             drop((0..AGENTS).map(live).collect::<Vec<_>>());
         };
         live_and_end();

@@ -92,7 +92,7 @@ impl Runtime {
             resolver: Arc::new(resolver),
             blocking: Arc::new(blocking::shares()),
             disk: Arc::new(Disk::new(config.disk_floor)),
-            headroom: Arc::default(),
+            growth_budget: Arc::default(),
             bounds: config.instance_bounds,
             descriptors: Descriptors::new(guest_files),
             large_bytes: config.fast_lane_memory_bytes,
@@ -157,8 +157,8 @@ impl Runtime {
     }
 
     /// What all guests together may still grow by.
-    pub fn headroom(&self) -> &Arc<GrowthBudget> {
-        &self.shared.headroom
+    pub fn growth_budget(&self) -> &Arc<GrowthBudget> {
+        &self.shared.growth_budget
     }
 
     /// Who finds files and lines for the frames of a crash.
@@ -222,20 +222,27 @@ impl Runtime {
     pub fn instantiate(
         &self,
         loaded: &Arc<Loaded>,
-        birth: Arc<InstanceContext>,
+        instance_context: Arc<InstanceContext>,
         limits: CallLimits,
     ) -> Call<()> {
         let loaded = Arc::clone(loaded);
         let shared = self.shared.clone();
         let stores = self.stores.clone();
-        let for_future = Arc::clone(&birth);
+        let for_future = Arc::clone(&instance_context);
         let future = Box::pin(async move {
-            match be_born(&loaded, &for_future, &shared, &stores).await {
+            match instantiate(&loaded, &for_future, &shared, &stores).await {
                 Ok(live) => Finished { live: Some(live), result: Ok(Ok(())) },
                 Err(error) => Finished { live: None, result: Err(error) },
             }
         });
-        Call::new(future, Phase::Instantiate, limits, false, birth, self.executor.clone())
+        Call::new(
+            future,
+            Phase::Instantiate,
+            limits,
+            false,
+            instance_context,
+            self.executor.clone(),
+        )
     }
 
     /// Ends the lanes without waiting for what still runs on them. Call it from a thread that is not
@@ -245,13 +252,13 @@ impl Runtime {
     }
 }
 
-async fn be_born(
+async fn instantiate(
     loaded: &Loaded,
-    birth: &InstanceContext,
+    instance_context: &InstanceContext,
     shared: &Shared,
     stores: &Gauge,
 ) -> wasmtime::Result<GuestInstance> {
-    let mut state = prepare(birth, shared).await?;
+    let mut state = prepare(instance_context, shared).await?;
     state.hold_records(loaded.record_bytes)?;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
@@ -260,10 +267,10 @@ async fn be_born(
     // Before the store, so that it is dropped after it, wherever this ends.
     let counted = stores.enter();
     let mut store = Store::new(engine, state);
-    if birth.limited {
+    if instance_context.limited {
         store.limiter_async(|state| &mut state.limiter);
     }
-    store.set_hostcall_fuel(birth.meter.memory().lifted_bytes());
+    store.set_hostcall_fuel(instance_context.meter.memory().lifted_bytes());
     store.set_max_component_handles(Census::default().max_handles());
     store.call_hook(|mut context, hook| {
         match hook {
@@ -289,19 +296,22 @@ async fn be_born(
         World::Agent(pre) => Guest::Agent(pre.instantiate_async(&mut store).await?),
         World::Command(pre) => Guest::Command(pre.instantiate_async(&mut store).await?),
     };
-    store.data_mut().limiter.set_born();
+    store.data_mut().limiter.set_instantiated();
     Ok(GuestInstance { store, guest, _counted: counted })
 }
 
 /// Makes the workspace and opens it, on a thread that may wait for the disk. That counts as a host call.
-async fn prepare(birth: &InstanceContext, shared: &Shared) -> wasmtime::Result<State> {
-    let Some(workspace) = &birth.workspace else { return Ok(State::new(birth, shared)?) };
-    birth.meter.enter_host();
+async fn prepare(instance_context: &InstanceContext, shared: &Shared) -> wasmtime::Result<State> {
+    let Some(workspace) = &instance_context.workspace else {
+        return Ok(State::new(instance_context, shared)?);
+    };
+    instance_context.meter.enter_host();
     host_call::name("workspace.open");
-    shared.blocking(birth).thread().await;
-    let state = std::fs::create_dir_all(workspace).and_then(|()| State::new(birth, shared))?;
-    birth.meter.leave_host();
-    match birth.meter.is_killed() {
+    shared.blocking(instance_context).thread().await;
+    let state =
+        std::fs::create_dir_all(workspace).and_then(|()| State::new(instance_context, shared))?;
+    instance_context.meter.leave_host();
+    match instance_context.meter.is_killed() {
         // Its start was given up meanwhile.
         true => Err(Interrupt::Killed.into()),
         false => Ok(state),

@@ -43,7 +43,7 @@ pub(crate) struct State {
     records: Charge,
     /// What is in the table.
     open: Charge,
-    /// Its open files, beside the directory that every agent has from its birth on.
+    /// Its open files, beside the directory that every agent has from its context on.
     descriptors: Taken,
     /// The host call under way may have changed the table.
     touched: bool,
@@ -91,7 +91,7 @@ pub(crate) struct Shared {
     /// The disk of all workspaces.
     pub disk: Arc<Disk>,
     /// What all guests together may still grow by.
-    pub headroom: Arc<GrowthBudget>,
+    pub growth_budget: Arc<GrowthBudget>,
     /// What an instance may be made of.
     pub bounds: InstanceBounds,
     /// What all guests together may have open.
@@ -104,16 +104,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The way of an incarnation to threads that may block.
-    pub(crate) fn blocking(&self, birth: &InstanceContext) -> Blocking {
-        Blocking::new(Arc::clone(&birth.meter), self.blocking.of(&birth.spec.id))
+    pub(crate) fn blocking(&self, context: &InstanceContext) -> Blocking {
+        Blocking::new(Arc::clone(&context.meter), self.blocking.of(&context.spec.id))
     }
 }
 
 impl State {
     /// Opens the workspace, which must be there, so the thread has to be one that may block. Without one everything is
     /// in memory.
-    pub(crate) fn new(birth: &InstanceContext, shared: &Shared) -> std::io::Result<Self> {
-        let logs = Arc::clone(&birth.logs);
+    pub(crate) fn new(context: &InstanceContext, shared: &Shared) -> std::io::Result<Self> {
+        let logs = Arc::clone(&context.logs);
         let mut wasi = WasiCtxBuilder::new();
         let stdout = LineStream::stdout(Arc::clone(&logs));
         let stderr = LineStream::stderr(Arc::clone(&logs));
@@ -125,36 +125,37 @@ impl State {
             .max_random_size(RANDOM_PART_BYTES)
             // They do so on threads that may block.
             .allow_blocking_current_thread(true)
-            .arg(birth.spec.component.as_ref())
-            .args(&birth.spec.args);
+            .arg(context.spec.component.as_ref())
+            .args(&context.spec.args);
         // What may change wins, as it does in `host.config`. An instance cannot be told of a change: the next
         // one begins with it.
-        let mut env = birth.spec.env.clone();
-        env.extend(birth.port.live_values());
+        let mut env = context.spec.env.clone();
+        env.extend(context.port.live_values());
         for (key, value) in &env {
             wasi.env(key, value.expose());
         }
-        if let Some(workspace) = &birth.workspace {
+        if let Some(workspace) = &context.workspace {
             wasi.preopened_dir(workspace, "/workspace", FsPerms::ReadWrite)
                 .map_err(std::io::Error::other)?;
         }
-        let root = birth.workspace.as_ref().map(File::open).transpose()?;
-        let quota = Quota::new(&birth.spec.limits, Arc::clone(&shared.disk), root);
+        let root = context.workspace.as_ref().map(File::open).transpose()?;
+        let quota = Quota::new(&context.spec.limits, Arc::clone(&shared.disk), root);
         let mut table = ResourceTable::new();
         // Its bytes are what bounds it.
         table.set_max_capacity(u32::MAX as usize);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(MAX_FIELD_BYTES as usize);
-        let (policy, meter) = (birth.spec.http.clone(), Arc::clone(&birth.meter));
-        let lookups = shared.resolver.share_of(&birth.spec.id);
+        let (policy, meter) = (context.spec.http.clone(), Arc::clone(&context.meter));
+        let lookups = shared.resolver.share_of(&context.spec.id);
         let connector = shared.connector.clone();
         let threads = shared.carrier.handle().clone();
         let sockets = Arc::clone(&shared.descriptors);
-        let headroom = Arc::clone(&shared.headroom);
-        let limiter = Limiter::new(Arc::clone(&meter), headroom, shared.bounds, shared.large_bytes);
-        let account = birth.meter.memory().account();
+        let growth_budget = Arc::clone(&shared.growth_budget);
+        let limiter =
+            Limiter::new(Arc::clone(&meter), growth_budget, shared.bounds, shared.large_bytes);
+        let account = context.meter.memory().account();
         Ok(Self {
-            _life: Life::begin(birth),
+            _life: Life::begin(context),
             wasi: wasi.build(),
             http,
             outbound: Outbound::new(
@@ -175,11 +176,11 @@ impl State {
             stdio: [stdout, stderr],
             body_streams: BodyStreams::default(),
             limiter,
-            meter: Arc::clone(&birth.meter),
+            meter: Arc::clone(&context.meter),
             logs,
-            port: Arc::clone(&birth.port),
-            spec: Arc::clone(&birth.spec),
-            blocking: shared.blocking(birth),
+            port: Arc::clone(&context.port),
+            spec: Arc::clone(&context.spec),
+            blocking: shared.blocking(context),
             quota: Arc::new(quota),
             open_files: OpenFiles::default(),
         })
@@ -190,15 +191,15 @@ impl State {
 struct Life(Arc<Meter>);
 
 impl Life {
-    fn begin(birth: &InstanceContext) -> Self {
-        let port = Arc::downgrade(&birth.port);
+    fn begin(context: &InstanceContext) -> Self {
+        let port = Arc::downgrade(&context.port);
         let soft_mark = move |memory: AccountReading| {
             if let Some(port) = port.upgrade() {
                 port.memory_soft_limit(&memory);
             }
         };
-        birth.meter.memory().begin(Arc::new(soft_mark));
-        Self(Arc::clone(&birth.meter))
+        context.meter.memory().begin(Arc::new(soft_mark));
+        Self(Arc::clone(&context.meter))
     }
 }
 

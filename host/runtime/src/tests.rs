@@ -117,12 +117,12 @@ impl Rig {
         runtime.block_on(future)
     }
 
-    pub(crate) fn born(
+    pub(crate) fn instantiate(
         &self,
         loaded: &Arc<Loaded>,
-        birth: &Arc<InstanceContext>,
+        context: &Arc<InstanceContext>,
     ) -> Result<Incarnation, Box<Exit>> {
-        match self.block_on(self.runtime.instantiate(loaded, Arc::clone(birth), limits(5000))) {
+        match self.block_on(self.runtime.instantiate(loaded, Arc::clone(context), limits(5000))) {
             CallEnd::Returned(incarnation, _) => Ok(incarnation),
             CallEnd::Ended(exit, _) => Err(Box::new(exit)),
         }
@@ -131,19 +131,19 @@ impl Rig {
     fn run(
         &self,
         body: &str,
-        birth: &Arc<InstanceContext>,
+        context: &Arc<InstanceContext>,
         limits: CallLimits,
     ) -> Result<(), Box<Exit>> {
-        self.run_loaded(&self.loaded(body), birth, limits)
+        self.run_loaded(&self.loaded(body), context, limits)
     }
 
     pub(crate) fn run_loaded(
         &self,
         loaded: &Arc<Loaded>,
-        birth: &Arc<InstanceContext>,
+        context: &Arc<InstanceContext>,
         limits: CallLimits,
     ) -> Result<(), Box<Exit>> {
-        let incarnation = self.born(loaded, birth)?;
+        let incarnation = self.instantiate(loaded, context)?;
         match self.block_on(incarnation.run(limits)) {
             CallEnd::Returned(_, result) => {
                 result.unwrap();
@@ -186,7 +186,7 @@ pub(crate) fn spec() -> AgentSpec {
     }
 }
 
-pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<InstanceContext> {
+pub(crate) fn context(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<InstanceContext> {
     let limits = Limits { memory_bytes, on_memory_limit, ..Limits::default() };
     let spec = AgentSpec { limits, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(spec.limits.log_lines_per_second)));
@@ -201,7 +201,7 @@ pub(crate) fn birth(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<Ins
 }
 
 pub(crate) fn roomy() -> Arc<InstanceContext> {
-    birth(1 << 20, MemoryPolicy::End)
+    context(1 << 20, MemoryPolicy::End)
 }
 
 pub(crate) fn limits(cpu_ms: u64) -> CallLimits {
@@ -306,12 +306,12 @@ fn a_spinner_is_cut_off_by_wall_time_too() {
 /// An agent with a task like the host's, and its way to the slow lane.
 fn steered(memory_bytes: u64) -> (Arc<InstanceContext>, Arc<Switch>) {
     let switch = Arc::new(Switch::default());
-    let InstanceContext { spec, port, .. } = &*birth(memory_bytes, MemoryPolicy::End);
+    let InstanceContext { spec, port, .. } = &*context(memory_bytes, MemoryPolicy::End);
     let (spec, port) = (Arc::clone(spec), Arc::clone(port));
     let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
-    let birth =
+    let context =
         InstanceContext::new(spec, port, None, log_budget, Arc::default(), Arc::clone(&switch));
-    (Arc::new(birth), switch)
+    (Arc::new(context), switch)
 }
 
 impl Rig {
@@ -344,9 +344,9 @@ fn reason_of(end: CallEnd<()>) -> ExitReason {
 #[test]
 fn a_spinner_moves_to_the_slow_lane_and_a_kill_reaches_it_there() {
     let rig = Rig::new(1);
-    let (birth, switch) = steered(1 << 20);
-    let incarnation = rig.born(&rig.loaded(SPIN), &birth).unwrap();
-    let meter = Arc::clone(&birth.meter);
+    let (context, switch) = steered(1 << 20);
+    let incarnation = rig.instantiate(&rig.loaded(SPIN), &context).unwrap();
+    let meter = Arc::clone(&context.meter);
     let ended = rig.spawn(&switch, async move {
         let mut call = incarnation.run(limits(60_000));
         let until = Instant::now() + Duration::from_secs(30);
@@ -371,11 +371,11 @@ fn what_may_fill_much_memory_does_so_on_the_slow_lane() {
         (memory.fill (i32.const 0) (i32.const 1) (i32.const 41943040))
         unreachable";
     let rig = Rig::new(1);
-    let (birth, switch) = steered(48 << 20);
-    let incarnation = rig.born(&rig.loaded(FILL), &birth).unwrap();
+    let (context, switch) = steered(48 << 20);
+    let incarnation = rig.instantiate(&rig.loaded(FILL), &context).unwrap();
     assert!(!switch.is_away(), "64 KiB are not much");
     let call_limits = limits(20_000);
-    let meter = Arc::clone(&birth.meter);
+    let meter = Arc::clone(&context.meter);
     let ended = rig.spawn(&switch, async move {
         let reason = reason_of(incarnation.run(call_limits).await);
         (reason, meter.lane())
@@ -387,10 +387,10 @@ fn what_may_fill_much_memory_does_so_on_the_slow_lane() {
 #[test]
 fn growth_past_the_limit_ends_the_agent_or_is_shown_to_it() {
     let rig = Rig::new(1);
-    let exit = rig.run(GROW, &birth(1 << 20, MemoryPolicy::End), limits(20_000)).unwrap_err();
+    let exit = rig.run(GROW, &context(1 << 20, MemoryPolicy::End), limits(20_000)).unwrap_err();
     assert_eq!((exit.reason, exit.requested_bytes), (ExitReason::MemoryLimit, Some(65_536)));
     assert!(!exit.frames.is_empty());
-    let deny = birth(1 << 20, MemoryPolicy::Deny);
+    let deny = context(1 << 20, MemoryPolicy::Deny);
     let exit = rig.run(GROW, &deny, limits(50)).unwrap_err();
     assert_eq!(exit.reason, ExitReason::CpuDeadline, "it sees the failure and spins on");
     let usage = deny.meter.usage();
@@ -414,7 +414,7 @@ fn handles_of_a_guests_own_resources_are_bounded() {
         (instance $exports (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $exports)))"#;
     let loaded = rig.load(&rig.write(&wat::parse_str(text).unwrap())).unwrap();
-    let incarnation = rig.born(&loaded, &roomy()).unwrap();
+    let incarnation = rig.instantiate(&loaded, &roomy()).unwrap();
     match rig.block_on(incarnation.run(limits(20_000))) {
         CallEnd::Ended(exit, _) => {
             assert_eq!(exit.reason, ExitReason::Trap);
@@ -428,13 +428,13 @@ fn handles_of_a_guests_own_resources_are_bounded() {
 #[test]
 fn what_a_guest_held_is_given_back_with_its_store_and_its_figures_stay() {
     let rig = Rig::new(1);
-    let birth = birth(1 << 20, MemoryPolicy::End);
-    let account = Arc::clone(birth.meter.memory().account());
-    let incarnation = rig.born(&rig.loaded(OK), &birth).unwrap();
+    let context = context(1 << 20, MemoryPolicy::End);
+    let account = Arc::clone(context.meter.memory().account());
+    let incarnation = rig.instantiate(&rig.loaded(OK), &context).unwrap();
     assert_eq!(account.reading().guest_bytes, 65_536);
     drop(incarnation);
     assert_eq!(account.reading().used_bytes(), 0);
-    assert_eq!(birth.meter.usage().guest_bytes, 65_536);
+    assert_eq!(context.meter.usage().guest_bytes, 65_536);
     rig.end();
 }
 
@@ -443,7 +443,7 @@ fn a_component_that_is_too_large_at_birth_is_not_born() {
     let rig = Rig::new(1);
     let loaded = rig.load(&rig.write(&command(32, OK))).unwrap();
     assert_eq!(loaded.initial_memory_bytes, 32 * 65_536);
-    let exit = rig.born(&loaded, &roomy()).err().unwrap();
+    let exit = rig.instantiate(&loaded, &roomy()).err().unwrap();
     assert_eq!(exit.reason, ExitReason::MemoryLimit);
     rig.end();
 }
@@ -461,7 +461,7 @@ fn a_slot_of_the_pool_is_free_again_however_a_life_ended() {
     let loaded = rig.loaded(OK);
     let mut all = Vec::new();
     let exit = loop {
-        match rig.born(&loaded, &roomy()) {
+        match rig.instantiate(&loaded, &roomy()) {
             Ok(incarnation) => all.push(incarnation),
             Err(exit) => break exit,
         }
@@ -471,14 +471,14 @@ fn a_slot_of_the_pool_is_free_again_however_a_life_ended() {
     // One agent, and those that may hang on a disk.
     assert_eq!(all.len(), 1 + crate::lanes::blocking_threads(1));
     all.pop();
-    assert!(rig.born(&loaded, &roomy()).is_ok());
+    assert!(rig.instantiate(&loaded, &roomy()).is_ok());
     rig.end();
 }
 
 #[test]
 fn a_call_that_is_dropped_in_the_middle_frees_its_slot() {
     let rig = Rig::new(1);
-    let incarnation = rig.born(&rig.loaded(SPIN), &roomy()).unwrap();
+    let incarnation = rig.instantiate(&rig.loaded(SPIN), &roomy()).unwrap();
     rig.block_on(async {
         let mut call = incarnation.run(limits(60_000));
         tokio::select! {

@@ -118,10 +118,11 @@ async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
     let spec = Arc::new(spec());
     let workspace = Some(dir.to_owned());
     let (memory, switch) = (Arc::default(), Arc::default());
-    let birth = InstanceContext::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
+    let context =
+        InstanceContext::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
     let minute = Duration::from_secs(60);
     let limits = CallLimits { cpu: minute, wall: minute, host_call: minute };
-    let born = runtime.instantiate(loaded, Arc::new(birth), limits).await;
+    let born = runtime.instantiate(loaded, Arc::new(context), limits).await;
     let CallEnd::Returned(incarnation, Ok(())) = born else { panic!("not born") };
     let CallEnd::Returned(_, Ok(())) = incarnation.run(limits).await else { panic!("it failed") };
     let lines = port.0.lock().unwrap();

@@ -15,7 +15,7 @@ impl Supervisor {
     /// The agents, as the one who watches over memory acts on them. `alarm` is called when a guest begins to
     /// wait for room, and must return at once. Does not keep the supervisor.
     pub fn relief<A: Fn() + Send + Sync + 'static>(&self, alarm: A) -> impl Relief + use<A> {
-        self.0.container.runtime.headroom().on_shortage(alarm);
+        self.0.container.runtime.growth_budget().on_shortage(alarm);
         Agents(Arc::downgrade(&self.0))
     }
 }
@@ -33,17 +33,17 @@ impl Agents {
 impl Relief for Agents {
     fn give_room(&self, bytes: Option<u64>) {
         if let Some(inner) = self.0.upgrade() {
-            inner.container.runtime.headroom().set(bytes);
+            inner.container.runtime.growth_budget().set(bytes);
         }
     }
 
     fn wanted(&self) -> Option<u64> {
-        self.0.upgrade()?.container.runtime.headroom().wanted()
+        self.0.upgrade()?.container.runtime.growth_budget().wanted()
     }
 
     fn deny_growths(&self) {
         if let Some(inner) = self.0.upgrade() {
-            inner.container.runtime.headroom().deny();
+            inner.container.runtime.growth_budget().deny();
         }
     }
 

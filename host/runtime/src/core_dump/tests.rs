@@ -85,7 +85,7 @@ fn born(rig: &Rig, loaded: &Arc<Loaded>, core_dump: bool) -> Incarnation {
     let spec = AgentSpec { limits, core_dump, ..spec() };
     let log_budget = Arc::new(Mutex::new(Logs::budget(50)));
     let port = Arc::new(FakePort::default());
-    rig.born(
+    rig.instantiate(
         loaded,
         &Arc::new(InstanceContext::new(
             Arc::new(spec),

@@ -194,7 +194,7 @@ mod tests {
     fn state(port: FakePort, config: &[(&str, &str)]) -> State {
         let spec = bulkhead_types::AgentSpec { config: values(config), ..spec() };
         let log_budget = Arc::new(Mutex::new(Logs::budget(10)));
-        let birth = InstanceContext::new(
+        let context = InstanceContext::new(
             Arc::new(spec),
             Arc::new(port),
             None,
@@ -206,7 +206,7 @@ mod tests {
         let resolver = Arc::new(crate::interfaces::http::Resolver::start().unwrap());
         let carrier = Arc::new(crate::interfaces::http::Carrier::start(1).unwrap());
         let blocking = Arc::new(crate::blocking::shares());
-        let (disk, headroom) = (Arc::default(), Arc::default());
+        let (disk, growth_budget) = (Arc::default(), Arc::default());
         let bounds = crate::InstanceBounds::default();
         let descriptors = crate::descriptors::Descriptors::new(usize::MAX);
         let (large_bytes, slow_slice) = (u64::MAX, std::time::Duration::from_millis(10));
@@ -216,13 +216,13 @@ mod tests {
             resolver,
             blocking,
             disk,
-            headroom,
+            growth_budget,
             bounds,
             descriptors,
             large_bytes,
             slow_slice,
         };
-        State::new(&birth, &shared).unwrap()
+        State::new(&context, &shared).unwrap()
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn a_name_without_measure_is_no_name() {
 fn a_symbol_that_doubles_is_cut_and_the_message_of_its_error_is_the_cause() {
     let rig = Rig::new(1);
     let loaded = rig.load(&rig.write(&fails_in_a_host_call(&doubling(24)))).unwrap();
-    let incarnation = rig.born(&loaded, &roomy()).unwrap();
+    let incarnation = rig.instantiate(&loaded, &roomy()).unwrap();
     let end = rig.block_on(incarnation.run(limits(5000)));
     let CallEnd::Ended(exit, _) = end else { panic!("it returned") };
     assert_eq!(exit.message, "empty poll list");
@@ -135,19 +135,19 @@ fn a_heap_over_the_limit_is_the_memory_limit_whatever_the_agent_may_see() {
     let rig = Rig::with(1, dir, |config| config.components = vec![path.clone()]);
     let loaded = rig.load(&path).unwrap();
     for policy in [MemoryPolicy::End, MemoryPolicy::Deny] {
-        let birth = birth(8 << 20, policy);
-        let exit = rig.run_loaded(&loaded, &birth, limits(20_000)).unwrap_err();
+        let context = context(8 << 20, policy);
+        let exit = rig.run_loaded(&loaded, &context, limits(20_000)).unwrap_err();
         assert_eq!(exit.reason, ExitReason::MemoryLimit, "{exit:?}");
         assert!(exit.requested_bytes.is_some() && exit.host_call.is_none(), "{exit:?}");
         assert!(exit.message.contains("garbage-collected heap"), "{}", exit.message);
-        assert!(birth.meter.usage().denied_growths > 0);
+        assert!(context.meter.usage().denied_growths > 0);
     }
     let huge = r#"(core module $m (type $bytes (array (mut i64)))
         (func (export "run") (result i32)
             (drop (array.new_default $bytes (i32.const -1))) i32.const 0))"#;
     let loaded = rig.load(&rig.write(&program(huge))).unwrap();
     let exit =
-        rig.run_loaded(&loaded, &birth(8 << 20, MemoryPolicy::End), limits(5000)).unwrap_err();
+        rig.run_loaded(&loaded, &context(8 << 20, MemoryPolicy::End), limits(5000)).unwrap_err();
     assert_eq!(exit.reason, ExitReason::MemoryLimit, "{exit:?}");
     rig.end();
 }
@@ -165,7 +165,7 @@ fn every_agent_of_a_full_host_has_room_for_its_heap() {
     let rig = Rig::with(AGENTS, dir, |config| config.components = vec![path.clone()]);
     assert_eq!(rig.runtime.capacity().max_agents, AGENTS);
     let loaded = rig.load(&path).unwrap();
-    let live = |number| match rig.born(&loaded, &roomy()) {
+    let live = |number| match rig.instantiate(&loaded, &roomy()) {
         Ok(incarnation) => match rig.block_on(incarnation.run(limits(5000))) {
             CallEnd::Returned(incarnation, _) => incarnation,
             CallEnd::Ended(exit, _) => panic!("agent {number}: {exit:?}"),
@@ -227,19 +227,19 @@ fn what_the_engine_keeps_of_instances_is_the_agents_where_no_pool_bounds_it() {
     assert!(matches!(error, LoadError::DoesNotFit { .. }), "{error:?}");
     pooled.end();
     let loaded = rig.load(&rig.write(&component)).unwrap();
-    let exit = rig.born(&loaded, &birth(8 << 20, MemoryPolicy::Deny)).err().unwrap();
+    let exit = rig.instantiate(&loaded, &context(8 << 20, MemoryPolicy::Deny)).err().unwrap();
     assert_eq!((exit.reason, exit.phase), (ExitReason::MemoryLimit, Phase::Instantiate));
     assert!(exit.message.contains("records of its instances"), "{}", exit.message);
-    let account_of = |birth: &InstanceContext| Arc::clone(birth.meter.memory().account());
-    let large = birth(64 << 20, MemoryPolicy::End);
-    let incarnation = rig.born(&loaded, &large).unwrap();
+    let account_of = |context: &InstanceContext| Arc::clone(context.meter.memory().account());
+    let large = context(64 << 20, MemoryPolicy::End);
+    let incarnation = rig.instantiate(&loaded, &large).unwrap();
     let account = account_of(&large);
     assert!((32_000_000..34_000_000).contains(&account.reading().host.instances));
     drop(incarnation);
     assert_eq!(account.reading().used_bytes(), 0);
     let ordinary = rig.load(&rig.write(&command(1, OK))).unwrap();
-    let small = birth(64 << 20, MemoryPolicy::End);
-    let incarnation = rig.born(&ordinary, &small).unwrap();
+    let small = context(64 << 20, MemoryPolicy::End);
+    let incarnation = rig.instantiate(&ordinary, &small).unwrap();
     let account = account_of(&small);
     assert_eq!(account.reading().host.total(), 0, "an ordinary one costs nothing");
     drop(incarnation);
