@@ -27,8 +27,9 @@ run *args: build guests
     fi
     echo "in another terminal: BULKHEAD_CONFIG=guest/town.toml target/debug/bulkhead ps"
     # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
-    # shell waits for it.
-    "$CARGO_TARGET_DIR/debug/bulkhead" run --config guest/town.toml {{ args }} &
+    # shell waits for it. A shell starts a background process with SIGINT ignored, and the host keeps what was
+    # ignored, so the subshell resets it.
+    (trap - INT QUIT; exec "$CARGO_TARGET_DIR/debug/bulkhead" run --config guest/town.toml {{ args }}) &
     host=$!
     trap 'kill -TERM "$host" 2>/dev/null || true' TERM HUP
     trap : INT
