@@ -7,7 +7,7 @@ mod format;
 use std::fmt::Error;
 
 use bulkhead_supervisor::{MemorySnapshot, Metrics};
-use bulkhead_town::Figures;
+use bulkhead_types::TownFigures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
@@ -27,7 +27,7 @@ use crate::process::Process;
 pub(crate) struct Scrape {
     pub(crate) metrics: Metrics,
     /// Of the town's client, when there is one.
-    pub(crate) town: Option<Figures>,
+    pub(crate) town: Option<TownFigures>,
     /// Of those to the control API.
     pub(crate) connections: Places,
     pub(crate) process: Process,
@@ -181,7 +181,7 @@ impl Page<'_> {
         self.counter("bulkhead_untracked_messages", help, None, metrics.untracked_messages)
     }
 
-    fn town(&mut self, town: &Figures) -> Result<(), Error> {
+    fn town(&mut self, town: &TownFigures) -> Result<(), Error> {
         let help = "Calls of the town by name and outcome.";
         let mut metric =
             self.0.encode_descriptor("bulkhead_town_calls", help, None, MetricType::Counter)?;

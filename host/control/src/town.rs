@@ -2,34 +2,17 @@
 
 use std::sync::Arc;
 
-use bulkhead_town::{Figures, Handle};
-use bulkhead_types::Secret;
+use bulkhead_types::{Secret, TownFigures};
 
-/// The town's client as the routes see it. A trait, so that the server's own tests need no town. Nothing of it
-/// waits.
+/// The town's client as the routes see it. The daemon implements it, so that this crate knows no town. No method
+/// blocks.
 pub trait TownEdge: Send + Sync + 'static {
-    /// Swaps the token in place. An error says why it cannot be one.
+    /// Replaces the token in place. The error says why the text cannot be a token.
     fn refresh_token(&self, token: Secret) -> Result<(), String>;
-    /// Has the town told, once, when the container is ready. Not for another town.
+    /// Sends the town one `container-ready` with this nonce, unless `town_id` names another town.
     fn acknowledge(&self, town_id: Option<&str>, nonce: &str);
     /// The figures now.
-    fn figures(&self) -> Figures;
-}
-
-impl TownEdge for Handle {
-    fn refresh_token(&self, token: Secret) -> Result<(), String> {
-        Handle::refresh_token(self, token).map_err(|error| error.to_string())
-    }
-
-    fn acknowledge(&self, town_id: Option<&str>, nonce: &str) {
-        if town_id.is_none_or(|asked| asked == self.town_id()) {
-            Handle::acknowledge(self, nonce);
-        }
-    }
-
-    fn figures(&self) -> Figures {
-        Handle::figures(self)
-    }
+    fn figures(&self) -> TownFigures;
 }
 
 /// The town, when the container has one.

@@ -44,6 +44,7 @@ use crate::previous::{Before, Traces};
 use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
 use crate::teller::Teller;
+use crate::town_edge::TownClient;
 
 /// What is there before the host is built.
 pub struct Ground {
@@ -404,7 +405,7 @@ fn serve(
     let control = ControlServer::bind(
         config,
         supervisor.clone(),
-        town.map(|town| Arc::new(town.handle().clone()) as Arc<dyn TownEdge>),
+        town.map(|town| Arc::new(TownClient(town.handle().clone())) as Arc<dyn TownEdge>),
         sink(),
         Arc::clone(context),
     )

@@ -29,6 +29,7 @@ mod run;
 mod signals;
 mod state_dir;
 mod teller;
+mod town_edge;
 
 use std::process::ExitCode;
 

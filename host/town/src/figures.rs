@@ -29,24 +29,6 @@ impl Droppable {
     }
 }
 
-/// The figures of the town's client at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Calls of this run by name and outcome: `ok` or a cause. Every name has its `ok`; other outcomes are
-    /// there when they happened.
-    pub calls: Vec<(&'static str, &'static str, u64)>,
-    /// What waits to be told, by what it is: `events`, `completions`, `nudges`, `snapshots`.
-    pub waiting: Vec<(&'static str, u64)>,
-    /// What was lost in this run, by what it is.
-    pub dropped: Vec<(&'static str, u64)>,
-    /// How often a call about an agent was given up in this run, by its name. Those that were.
-    pub given_up: Vec<(&'static str, u64)>,
-    /// 1 while the town answers, also before the first call.
-    pub reachable: bool,
-    /// A newer run serves the town.
-    pub fenced: bool,
-}
-
 /// Counts over a run.
 #[derive(Default)]
 pub(crate) struct Counters {

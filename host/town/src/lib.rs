@@ -42,6 +42,5 @@ pub use answers::read_any;
 pub use config::{ConfigError, TownConfig};
 pub use container::{AgentSight, Container, Listed, Remembered, TownCopy};
 pub use fault::{Cause, Fault};
-pub use figures::Figures;
 pub use service::{Handle, Town};
 pub use token::{MAX_TOKEN_BYTES, TokenError};

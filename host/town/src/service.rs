@@ -10,7 +10,7 @@ use std::time::Duration;
 use bulkhead_api::TownRegistry;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_tasks::Spawner;
-use bulkhead_types::{AgentId, Event, Secret};
+use bulkhead_types::{AgentId, Event, Secret, TownFigures};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle as Task;
 use tokio::time::timeout;
@@ -21,7 +21,6 @@ use crate::client::Client;
 use crate::config::{ConfigError, TownConfig};
 use crate::container::{Container, TownCopy};
 use crate::fault::{Cause, Fault};
-use crate::figures::Figures;
 use crate::heard::Heard;
 use crate::loops::{self, Events, Shared, Snapshots};
 use crate::token::{self, TokenError};
@@ -184,10 +183,10 @@ impl Handle {
     }
 
     /// The figures now.
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> TownFigures {
         let Shared { client, heard, snapshots, waiting_events, .. } = &*self.shared;
         let (ends, idle) = heard.waiting();
-        Figures {
+        TownFigures {
             calls: client.counters.calls(),
             waiting: vec![
                 ("events", waiting_events.load(Relaxed)),

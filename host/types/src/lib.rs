@@ -38,6 +38,7 @@ pub mod settings;
 pub mod spec;
 pub mod state;
 pub mod time;
+pub mod town;
 
 pub use backoff::Backoff;
 pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
@@ -54,3 +55,4 @@ pub use settings::Settings;
 pub use spec::{AgentSpec, Limits, MemoryPolicy, SnapshotPolicy, SnapshotRules};
 pub use state::{AgentState, Input, InvalidTransition};
 pub use time::Timestamp;
+pub use town::TownFigures;

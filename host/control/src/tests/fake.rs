@@ -105,8 +105,8 @@ impl TownEdge for Fake {
         self.0.changes.lock().unwrap().push(format!("nonce {nonce} of {town_id:?}"));
     }
 
-    fn figures(&self) -> bulkhead_town::Figures {
-        bulkhead_town::Figures {
+    fn figures(&self) -> bulkhead_types::TownFigures {
+        bulkhead_types::TownFigures {
             calls: vec![("heartbeat", "ok", 24), ("heartbeat", "deadline", 25)],
             waiting: vec![("events", 26)],
             dropped: vec![("events", 27)],
