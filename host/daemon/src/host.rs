@@ -16,6 +16,7 @@ use bulkhead_control::{ControlServer, TownEdge};
 use bulkhead_log::{Diagnostics, Log, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
+use bulkhead_memory::MemoryWatch;
 use bulkhead_runtime::{HostCallNames, Runtime, RuntimeConfig};
 use bulkhead_store::crashes::{self, CrashStore, Crashes, Imported};
 use bulkhead_store::database::{self, Found};
@@ -33,17 +34,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
-use crate::config::Settings;
+use crate::config::{MemorySettings, Settings};
 use crate::control_token::{self, Made};
 use crate::failure::Failure;
 use crate::init::{Handover, Word};
-use crate::memory::MemoryWatch;
 use crate::output;
 use crate::panics;
 use crate::previous::{Before, Traces};
 use crate::recorder::Recorder;
 use crate::state_dir::StateDir;
-use crate::teller::Teller;
+use crate::store_notices::StoreNotices;
 use crate::town_edge::TownClient;
 
 /// What is there before the host is built.
@@ -135,12 +135,15 @@ impl Host {
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
         trace_to(&sink, settings.log.level);
         panics::watch(Arc::clone(&recorder));
-        let memory = MemoryWatch::start(&settings.memory, Arc::clone(&recorder))
+        let MemorySettings { config, report } = settings.memory;
+        let for_samples = Arc::clone(&recorder);
+        let record = Box::new(move |figures| for_samples.sample(figures));
+        let memory = MemoryWatch::start(config, report, Arc::clone(&sink), record)
             .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))
             .inspect_err(failed("memory"))?;
         let town = start_town(settings, &recorder, &context).inspect_err(failed("town"))?;
-        let teller = Arc::new(Teller::new(Arc::clone(&sink)));
-        let mut kept = open_database(settings, state_dir.unusable(), &teller);
+        let notices = Arc::new(StoreNotices::new(Arc::clone(&sink)));
+        let mut kept = open_database(settings, state_dir.unusable(), &notices);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
         let problems = std::mem::take(&mut kept.problems);
         kept.earlier.deaths = before.take_deaths();
@@ -182,9 +185,10 @@ impl Host {
             // A new token is a line, and not the first one.
             town.keep_token();
         }
-        host.memory.watch(&host.supervisor);
+        let (agents, supervisor) = (Box::new(host.supervisor.agents_memory()), &host.supervisor);
+        host.memory.watch(agents, |caller| Box::new(supervisor.relief(move || caller.call())));
         host.recorder.reached(RunState::Started);
-        teller.go_on();
+        notices.open();
         if let Some(error) = no_blackbox {
             let cause = causes(&error);
             tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");
@@ -278,14 +282,14 @@ fn refuse_newer_database(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Opens the database. Never fails: what is not durable is told.
-fn open_database(settings: &Settings, unusable: Option<&str>, teller: &Arc<Teller>) -> Kept {
+fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<StoreNotices>) -> Kept {
     let mut config = database::Config::in_state_dir(&settings.state_dir);
     config.unusable = unusable.map(str::to_owned);
     if settings.without_store {
         config.dir = None;
     }
-    let for_database = Arc::clone(teller);
-    let (database, found) = Database::open(config, move |notice| for_database.tell(notice));
+    let for_database = Arc::clone(notices);
+    let (database, found) = Database::open(config, move |notice| for_database.log(notice));
     let database = Arc::new(database);
     let Found { agents, unreadable, crashes } = found;
     let imported = match database.has_file() && unusable.is_none() {

@@ -19,7 +19,6 @@ mod faults;
 mod hardening;
 mod host;
 mod init;
-mod memory;
 mod output;
 mod panics;
 mod previous;
@@ -28,7 +27,7 @@ mod recorder;
 mod run;
 mod signals;
 mod state_dir;
-mod teller;
+mod store_notices;
 mod town_edge;
 
 use std::process::ExitCode;

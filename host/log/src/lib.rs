@@ -16,6 +16,7 @@ mod diagnostics;
 #[cfg(test)]
 mod examples;
 mod gauge;
+mod held;
 mod line;
 mod log;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use context::{RunContext, now};
 pub use counts::Counts;
 pub use diagnostics::Diagnostics;
 pub use gauge::{Counted, Gauge};
+pub use held::Held;
 pub use log::{Format, Log, LogConfig};
 pub use ring::{Ring, RingLimits};
 

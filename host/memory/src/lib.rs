@@ -7,8 +7,8 @@
 //! - [`sampler`], [`series`], [`trend`]: every agent and the container over time
 //! - [`shedding`], [`relief`], [`admission`]: who goes when memory is short, how, and who may come
 //! - [`shared`]: what the other parts of the host ask
-//!
-//! No thread is started here and no clock is read but the one that [`Memory`] is given.
+//! - [`watch`]: the thread that does all of it; the other modules start none, and read no clock but the one that
+//!   [`Memory`] is given
 
 pub mod admission;
 pub mod heap;
@@ -23,6 +23,7 @@ pub mod shedding;
 pub mod trend;
 mod view;
 pub mod wait;
+pub mod watch;
 
 pub use admission::{Admission, Shortage};
 pub use heap::Heap;
@@ -33,3 +34,4 @@ pub use sampler::{AgentReading, AgentsMemory, Sampler, Totals};
 pub use shared::{Clock, Looked, Memory, MemoryConfig, Now, Snapshot};
 pub use shedding::{Candidate, Shedder, Step};
 pub use wait::{Caller, PressureWait, Woken};
+pub use watch::MemoryWatch;

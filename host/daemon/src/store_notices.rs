@@ -1,39 +1,40 @@
-//! What the database has to say, as lines of the log.
+//! Notices of the database, as log events.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bulkhead_log::SharedSink;
+use bulkhead_log::{Held, SharedSink};
 use bulkhead_store::database::Notice;
 use bulkhead_types::Event;
 
-/// Holds back what is told before the run's first line.
-pub struct Teller {
+/// Most notices that wait for the run's first line. The database has few before it is open.
+const MAX_HELD: usize = 64;
+
+/// Logs notices of the database, from the run's first line on.
+pub struct StoreNotices {
     sink: SharedSink,
-    /// Absent once the first line is written. The database says little before it is open.
-    waiting: Mutex<Option<Vec<Notice>>>,
+    held: Mutex<Held<Notice>>,
 }
 
-impl Teller {
-    /// Holds everything back.
+impl StoreNotices {
+    /// Holds all of them back.
     pub fn new(sink: SharedSink) -> Self {
-        Self { sink, waiting: Mutex::new(Some(Vec::new())) }
+        Self { sink, held: Mutex::new(Held::new(MAX_HELD)) }
     }
 
     /// The first line is written.
-    pub fn go_on(&self) {
-        let waited = self.waiting.lock().map(|mut waiting| waiting.take());
-        waited.ok().flatten().into_iter().flatten().for_each(|notice| self.write(notice));
+    pub fn open(&self) {
+        let waited = self.held().open();
+        waited.into_iter().for_each(|notice| self.write(notice));
     }
 
-    /// Tells it, now or when the first line is written.
-    pub fn tell(&self, notice: Notice) {
-        if let Ok(mut waiting) = self.waiting.lock()
-            && let Some(waiting) = &mut *waiting
-        {
-            waiting.push(notice);
-            return;
-        }
-        self.write(notice);
+    /// Logs it, now or when the first line is written.
+    pub fn log(&self, notice: Notice) {
+        let passed = self.held().pass(notice);
+        passed.into_iter().for_each(|notice| self.write(notice));
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held<Notice>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, notice: Notice) {

@@ -1,5 +1,5 @@
-//! The thread that watches over memory: it tells the black box how memory is, samples every agent, and tells
-//! the log.
+//! The thread that watches memory: it polls the kernel, samples every agent, logs what it finds, and relieves
+//! pressure.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -7,15 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bulkhead_log::Sink;
-use bulkhead_memory::{
-    AgentsMemory, Caller, Guard, Kernel, Memory, Now, PressureWait, Relief, Woken,
-};
-use bulkhead_supervisor::Supervisor;
+use bulkhead_log::{Held, SharedSink};
 use bulkhead_types::Event;
+use bulkhead_types::previous::MemoryFigures;
 
-use crate::config::MemorySettings;
-use crate::recorder::Recorder;
+use crate::{
+    AgentsMemory, Caller, Guard, Kernel, Memory, MemoryConfig, Now, PressureWait, Relief, Woken,
+};
 
 /// Between two looks at the kernel's figures: a dozen small files, a tenth of a millisecond.
 const LOOK: Duration = Duration::from_secs(2);
@@ -32,7 +30,13 @@ const TIDY: Duration = Duration::from_secs(5);
 /// Between two looks at least, however many guests wait for room.
 const LEAST: Duration = Duration::from_millis(5);
 
-/// Watches over memory until it is stopped.
+/// Most events that wait for the run's first line. Each is a change of the state, so there are few.
+const MAX_HELD: usize = 16;
+
+/// Takes the figures of the kernel, once every two seconds: what is written to the black box.
+pub type Record = Box<dyn Fn(MemoryFigures) + Send + Sync>;
+
+/// Watches memory until it is stopped.
 pub struct MemoryWatch {
     thread: JoinHandle<()>,
     caller: Caller,
@@ -41,22 +45,13 @@ pub struct MemoryWatch {
 
 struct Shared {
     memory: Arc<Memory>,
-    recorder: Arc<Recorder>,
+    sink: SharedSink,
+    record: Record,
     agents: OnceLock<Agents>,
     guard: Mutex<Guard>,
     began: Instant,
     stop: AtomicBool,
-    voice: Mutex<Voice>,
-}
-
-/// When it may tell what it sees: not before the run's first line, and not after its last one.
-enum Voice {
-    /// There is no first line yet. What is to be told waits: a change of the state each, so there are few.
-    Held(Vec<Event>),
-    /// Now.
-    Free,
-    /// Never again.
-    Over,
+    held: Mutex<Held<Event>>,
 }
 
 /// All agents, to look at and to act on.
@@ -72,21 +67,31 @@ struct Due {
 }
 
 impl MemoryWatch {
-    /// The first look is taken before this returns. Agents are looked at from [`MemoryWatch::watch`] on.
-    pub fn start(settings: &MemorySettings, recorder: Arc<Recorder>) -> std::io::Result<Self> {
+    /// Polls the kernel once before it returns. Agents are sampled from [`MemoryWatch::watch`] on. `report` is the
+    /// time between two events of `container.memory_usage`.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no descriptor or no thread.
+    pub fn start(
+        config: MemoryConfig,
+        report: Duration,
+        sink: SharedSink,
+        record: Record,
+    ) -> std::io::Result<Self> {
         let kernel = Kernel::here();
         let wait = PressureWait::new(&kernel.pressure_file())?;
-        let MemorySettings { config, report } = *settings;
         let memory = Memory::new(kernel, config, Now::clock());
         memory.set_trigger(wait.has_trigger());
         let shared = Arc::new(Shared {
             memory: Arc::new(memory),
-            recorder,
+            sink,
+            record,
             agents: OnceLock::new(),
             guard: Mutex::new(Guard::new(config.sheds)),
             began: Instant::now(),
             stop: AtomicBool::new(false),
-            voice: Mutex::new(Voice::Held(Vec::new())),
+            held: Mutex::new(Held::new(MAX_HELD)),
         });
         shared.look(false, true);
         let (caller, for_thread) = (wait.caller(), Arc::clone(&shared));
@@ -100,29 +105,32 @@ impl MemoryWatch {
         &self.shared.memory
     }
 
-    /// These are all agents. The run's first line is written.
-    pub fn watch(&self, supervisor: &Supervisor) {
-        let caller = self.caller.clone();
-        let memory = Box::new(supervisor.agents_memory());
-        let relief = Box::new(supervisor.relief(move || caller.call()));
+    /// These are all agents, and the run's first line is written. `relief` gets what wakes the watch when a guest
+    /// waits for memory.
+    pub fn watch(
+        &self,
+        memory: Box<dyn AgentsMemory>,
+        relief: impl FnOnce(Caller) -> Box<dyn Relief>,
+    ) {
+        let relief = relief(self.caller.clone());
         let _ = self.shared.agents.set(Agents { memory, relief });
-        let held = self.shared.voice().free();
-        held.into_iter().for_each(|event| self.shared.tell(event));
+        let waited = self.shared.held().open();
+        waited.into_iter().for_each(|event| self.shared.log(event));
         self.caller.call();
     }
 
-    /// Samples all agents and tells how memory is, now.
+    /// Samples all agents and logs how memory is, now.
     pub fn report(&self) {
         self.shared.sweep();
         self.shared.report();
     }
 
-    /// It tells nothing after this. The black box is told on.
+    /// It logs nothing after this. It goes on recording.
     pub fn hush(&self) {
-        *self.shared.voice() = Voice::Over;
+        self.shared.held().close();
     }
 
-    /// No look is taken after this.
+    /// Ends the thread.
     pub fn stop(self) {
         self.shared.stop.store(true, Release);
         self.caller.call();
@@ -178,9 +186,9 @@ impl Shared {
     fn look(&self, triggered: bool, record: bool) -> bool {
         let looked = self.memory.look(triggered);
         if record {
-            self.recorder.sample(looked.figures);
+            (self.record)(looked.figures);
         }
-        looked.events.into_iter().for_each(|event| self.tell(event));
+        looked.events.into_iter().for_each(|event| self.log(event));
         let (Some(agents), Some(reading)) = (self.agents.get(), self.memory.reading()) else {
             return false;
         };
@@ -202,46 +210,19 @@ impl Shared {
     }
 
     fn report(&self) {
-        self.tell(self.memory.usage());
+        self.log(self.memory.usage());
     }
 
-    fn tell(&self, event: Event) {
+    fn log(&self, event: Event) {
         // Under the lock, so that nothing comes after the last line.
-        let mut voice = self.voice();
-        if let Some(event) = voice.take(event) {
-            self.recorder.record(event);
+        let mut held = self.held();
+        if let Some(event) = held.pass(event) {
+            self.sink.record(event);
         }
     }
 
-    fn voice(&self) -> MutexGuard<'_, Voice> {
-        self.voice.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Voice {
-    /// Most that waits for the first line.
-    const MAX_HELD: usize = 16;
-
-    /// From now on. Yields what waited.
-    fn free(&mut self) -> Vec<Event> {
-        match std::mem::replace(self, Self::Free) {
-            Self::Held(events) => events,
-            Self::Free => Vec::new(),
-            Self::Over => {
-                *self = Self::Over;
-                Vec::new()
-            }
-        }
-    }
-
-    /// What is to be told now.
-    fn take(&mut self, event: Event) -> Option<Event> {
-        match self {
-            Self::Free => return Some(event),
-            Self::Held(events) if events.len() < Self::MAX_HELD => events.push(event),
-            Self::Held(_) | Self::Over => {}
-        }
-        None
+    fn held(&self) -> MutexGuard<'_, Held<Event>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -268,17 +249,6 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_is_told_before_the_first_line_or_after_the_last_one() {
-        let mut voice = Voice::Held(Vec::new());
-        let event = || Event::StoreAvailable { crash_records_written: 0, crash_records_dropped: 0 };
-        assert!(voice.take(event()).is_none() && voice.take(event()).is_none());
-        assert_eq!(voice.free().len(), 2);
-        assert!(voice.take(event()).is_some());
-        voice = Voice::Over;
-        assert!(voice.free().is_empty() && voice.take(event()).is_none());
-    }
 
     #[test]
     fn what_comes_late_keeps_its_rhythm_and_is_not_made_up_for() {

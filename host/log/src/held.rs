@@ -1,0 +1,66 @@
+//! What may not be logged before the run's first line, nor after its last one.
+
+/// Holds values back until they may pass, and lets none pass after the end.
+pub enum Held<T> {
+    /// There is no first line yet. Values wait, up to a bound.
+    Waiting {
+        /// In the order in which they came.
+        values: Vec<T>,
+        /// Most that wait; what comes then is dropped.
+        max: usize,
+    },
+    /// Values pass.
+    Open,
+    /// No value passes any more.
+    Closed,
+}
+
+impl<T> Held<T> {
+    /// Holds back up to `max` values.
+    pub fn new(max: usize) -> Self {
+        Self::Waiting { values: Vec::new(), max }
+    }
+
+    /// Lets values pass from now on, unless it is closed. Returns what waited.
+    pub fn open(&mut self) -> Vec<T> {
+        match std::mem::replace(self, Self::Open) {
+            Self::Waiting { values, .. } => values,
+            Self::Open => Vec::new(),
+            Self::Closed => {
+                *self = Self::Closed;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Lets no value pass any more.
+    pub fn close(&mut self) {
+        *self = Self::Closed;
+    }
+
+    /// The value, if it may pass now.
+    pub fn pass(&mut self, value: T) -> Option<T> {
+        match self {
+            Self::Open => return Some(value),
+            Self::Waiting { values, max } if values.len() < *max => values.push(value),
+            Self::Waiting { .. } | Self::Closed => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_passes_before_the_first_line_or_after_the_last_one() {
+        let mut held = Held::new(2);
+        assert!([1, 2, 3].into_iter().all(|value| held.pass(value).is_none()));
+        assert_eq!(held.open(), [1, 2], "the third had no room");
+        assert_eq!(held.pass(4), Some(4));
+        assert!(held.open().is_empty());
+        held.close();
+        assert!(held.open().is_empty() && held.pass(5).is_none());
+    }
+}
