@@ -137,7 +137,7 @@ fn counters_agree_with_the_log() {
     let metrics = wait_for_metrics(client, "the log has every fact", |now| {
         let lines = host.lines();
         let exits: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.exit").collect();
-        let events_agree = labelled(now, "bulkhead_log_total").all(|(name, counted)| {
+        let events_agree = labelled(now, "bulkhead_events_total").all(|(name, counted)| {
             lines.iter().filter(|line| line["event"] == name).count() as f64 == counted
         });
         let exits_agree = labelled(now, "bulkhead_agent_exits_total").all(|(reason, counted)| {
@@ -145,9 +145,9 @@ fn counters_agree_with_the_log() {
         });
         events_agree && exits_agree
     });
-    assert_eq!(metrics["bulkhead_log_total{event=\"agent.exit\"}"], 8.0, "{metrics:#?}");
-    assert_eq!(metrics["bulkhead_log_total{event=\"container.cold_start\"}"], 1.0);
-    assert!(metrics["bulkhead_log_total{event=\"container.request_refused\"}"] >= 1.0);
+    assert_eq!(metrics["bulkhead_events_total{event=\"agent.exit\"}"], 8.0, "{metrics:#?}");
+    assert_eq!(metrics["bulkhead_events_total{event=\"container.cold_start\"}"], 1.0);
+    assert!(metrics["bulkhead_events_total{event=\"container.request_refused\"}"] >= 1.0);
     assert_eq!(metrics["bulkhead_log_lines_dropped_total{level=\"error\"}"], 0.0);
     let all: f64 =
         labelled(&metrics, "bulkhead_agent_exits_total").map(|(_, counted)| counted).sum();

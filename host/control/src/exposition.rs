@@ -67,7 +67,7 @@ struct Page<'a>(DescriptorEncoder<'a>);
 impl Page<'_> {
     fn facts(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let help = "Facts by the name of their log line, also those below the log's level.";
-        self.counters("bulkhead_log", help, "event", &metrics.events)?;
+        self.counters("bulkhead_events", help, "event", &metrics.events)?;
         let help = "Ends of agents by reason.";
         self.counters("bulkhead_agent_exits", help, "reason", &metrics.exits)?;
         let help = "Log lines by level that were lost because nobody read them in time.";

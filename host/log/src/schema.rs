@@ -111,7 +111,7 @@ mod tests {
         let file = std::fs::read_to_string(FILE).unwrap_or_default();
         assert!(
             file == text,
-            "{FILE} is old; make it anew with UPDATE_SCHEMA=1 cargo test -p bulkhead-events"
+            "{FILE} is old; regenerate it with UPDATE_SCHEMA=1 cargo test -p bulkhead-log"
         );
     }
 

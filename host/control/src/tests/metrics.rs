@@ -114,7 +114,7 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
     let text = scrape(&rig);
     let samples = samples(&text);
     for (name, value) in [
-        ("bulkhead_log_total{event=\"agent.start\"}", 7.0),
+        ("bulkhead_events_total{event=\"agent.start\"}", 7.0),
         ("bulkhead_agent_exits_total{reason=\"trap\"}", 2.0),
         ("bulkhead_log_lines_dropped_total{level=\"info\"}", 1.0),
         ("bulkhead_agents{state=\"running\"}", 3.0),
@@ -187,7 +187,7 @@ fn every_name_state_and_reason_is_there_from_the_start() {
     let text = scrape(&rig);
     let samples = samples(&text);
     for (family, label, values) in [
-        ("bulkhead_log_total", "event", Event::NAMES),
+        ("bulkhead_events_total", "event", Event::NAMES),
         ("bulkhead_agent_exits_total", "reason", ExitReason::NAMES),
         ("bulkhead_agents", "state", AgentState::NAMES),
     ] {
