@@ -41,11 +41,11 @@ mod tests {
         assert_eq!(gauge.now(), 2);
         drop(one);
         assert_eq!(gauge.now(), 1);
-        let panicked = std::panic::catch_unwind(move || {
+        let panics = std::thread::spawn(move || {
             let _two = two;
             panic!("the guard goes with the stack");
         });
-        assert!(panicked.is_err());
+        assert!(panics.join().is_err());
         assert_eq!(gauge.now(), 0);
     }
 }

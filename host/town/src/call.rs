@@ -1,5 +1,7 @@
 //! The calls of the town API: what each is called, and whether it may be repeated.
 
+use std::time::Duration;
+
 use bulkhead_api::town_snapshot::ENVELOPE_BYTES;
 use bulkhead_types::AgentId;
 use bytes::Bytes;
@@ -29,6 +31,35 @@ pub(crate) enum Call {
 pub(crate) struct About {
     pub(crate) agent_id: AgentId,
     pub(crate) rig_id: Option<String>,
+}
+
+/// A call that is to be made.
+pub(crate) struct Request<'a> {
+    pub(crate) call: Call,
+    /// From the root of the API.
+    pub(crate) path: String,
+    pub(crate) payload: Payload,
+    /// The agent that it is about; else the container.
+    pub(crate) about: Option<&'a About>,
+    /// The time for all attempts together; else the client's own.
+    pub(crate) within: Option<Duration>,
+}
+
+impl<'a> Request<'a> {
+    /// A call about the container, in the usual time.
+    pub(crate) fn new(call: Call, path: String, payload: Payload) -> Self {
+        Self { call, path, payload, about: None, within: None }
+    }
+
+    /// The same about an agent.
+    pub(crate) fn about(self, about: &'a About) -> Self {
+        Self { about: Some(about), ..self }
+    }
+
+    /// The same in this time.
+    pub(crate) fn within(self, within: Duration) -> Self {
+        Self { within: Some(within), ..self }
+    }
 }
 
 /// Whether a call goes again when nobody knows if it arrived.

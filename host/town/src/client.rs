@@ -22,8 +22,8 @@ use bulkhead_log::{RunContext, SharedSink, now};
 use bulkhead_net::retry_after;
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Backoff, Event, Secret, Timestamp};
+use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ use tokio::time::{Instant as Deadline, sleep};
 
 use crate::address::{Paths, segment};
 use crate::answers::{self, Refusal};
-use crate::call::{About, Call, Payload, Repeat};
+use crate::call::{About, Call, Payload, Repeat, Request};
 use crate::fault::{Cause, Fault};
 use crate::figures::{Counters, Droppable};
 use crate::optional::{Optional, SwitchedOff};
@@ -91,48 +91,21 @@ impl Client {
         }
     }
 
-    /// Makes a call that is about the container, in the usual time.
-    pub(crate) async fn call(
-        &self,
-        call: Call,
-        path: &str,
-        payload: Payload,
-    ) -> Result<Reply, Fault> {
-        self.call_within(call, path, payload, None, self.patience).await
-    }
-
-    /// Makes a call that is about an agent, in the usual time.
-    pub(crate) async fn call_about(
-        &self,
-        call: Call,
-        path: &str,
-        payload: Payload,
-        about: &About,
-    ) -> Result<Reply, Fault> {
-        self.call_within(call, path, payload, Some(about), self.patience).await
-    }
-
-    /// How long a call may take that says nothing else.
+    /// How long a call may take that sets no time of its own.
     pub(crate) fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// Makes a call in this time, all tries together. A failure was told and counted.
-    pub(crate) async fn call_within(
-        &self,
-        call: Call,
-        path: &str,
-        payload: Payload,
-        about: Option<&About>,
-        within: Duration,
-    ) -> Result<Reply, Fault> {
+    /// Makes a call, with several attempts where that is safe. A failure was logged and counted.
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Reply, Fault> {
+        let Request { call, about, .. } = request;
         let agent = about.map(|about| &about.agent_id);
         if self.optional.is_off(call, agent) {
             return Err(Fault::switched_off());
         }
         let (mut attempts, answers) = (0, self.answers.load(Relaxed));
-        let deadline = Deadline::now() + within;
-        let result = self.attempt(call, path, &payload, about, deadline, &mut attempts).await;
+        let deadline = Deadline::now() + request.within.unwrap_or(self.patience);
+        let result = self.attempt(&request, deadline, &mut attempts).await;
         // A snapshot that is not there is an answer.
         let result = match result {
             Err(fault) if call == Call::SnapshotGet && fault.status == Some(404) => {
@@ -231,13 +204,11 @@ impl Client {
 
     async fn attempt(
         &self,
-        call: Call,
-        path: &str,
-        payload: &Payload,
-        about: Option<&About>,
+        request: &Request<'_>,
         deadline: Deadline,
         attempts: &mut u32,
     ) -> Result<Reply, Fault> {
+        let call = request.call;
         let mut renewed = false;
         loop {
             if self.is_fenced() && call != Call::RefreshToken {
@@ -245,7 +216,7 @@ impl Client {
             }
             *attempts += 1;
             let token = self.token.current();
-            let fault = match self.exchange(call, path, payload, about, &token, deadline).await {
+            let fault = match self.exchange(request, &token, deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
@@ -269,15 +240,13 @@ impl Client {
 
     async fn exchange(
         &self,
-        call: Call,
-        path: &str,
-        payload: &Payload,
-        about: Option<&About>,
+        request: &Request<'_>,
         token: &Current,
         deadline: Deadline,
     ) -> Result<Reply, Fault> {
-        let request = self.request(call, path, payload, about, token)?;
-        let reply = self.transport.exchange(request, call.max_reply_bytes(), deadline).await?;
+        let call = request.call;
+        let http = self.http_request(request, token)?;
+        let reply = self.transport.exchange(http, call.max_reply_bytes(), deadline).await?;
         self.is_heard();
         if reply.status.is_success() {
             return check_success(call, reply);
@@ -293,20 +262,18 @@ impl Client {
         Err(Fault { retry_after, ..fault })
     }
 
-    fn request(
+    fn http_request(
         &self,
-        call: Call,
-        path: &str,
-        payload: &Payload,
-        about: Option<&About>,
+        request: &Request<'_>,
         token: &Current,
-    ) -> Result<Request<Full<bytes::Bytes>>, Fault> {
+    ) -> Result<http::Request<Full<bytes::Bytes>>, Fault> {
+        let Request { call, path, payload, about, .. } = request;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.secret.expose()))
             .map_err(|_| Fault::new(Cause::NotHttp, "the token cannot be sent in a header"))?;
         bearer.set_sensitive(true);
-        let mut request = Request::builder()
+        let mut request = http::Request::builder()
             .method(call.method())
-            .uri(path)
+            .uri(path.as_str())
             .header(USER_AGENT, concat!("bulkhead/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json, application/octet-stream")
             .header(AUTHORIZATION, bearer)
@@ -370,7 +337,7 @@ impl Client {
             let within = deadline.saturating_duration_since(Deadline::now());
             let path = self.paths.town("refresh-container-token");
             let payload = Payload::json(&NoFields {});
-            let reply = self.call_within(call, &path, payload, None, within).await?;
+            let reply = self.send(Request::new(call, path, payload).within(within)).await?;
             let secret = answers::token(&reply.body);
             let secret = secret.map_err(|fault| self.failed(call, fault, None))?;
             secret.filter(|secret| token::check(secret).is_ok()).ok_or_else(|| {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Woken};
-use crate::call::{About, Call, Payload};
+use crate::call::{About, Call, Payload, Request};
 use crate::fault::Fault;
 use crate::figures::Droppable;
 use crate::heard::End;
@@ -84,7 +84,7 @@ impl Loop {
         let path = self.client().paths.agent(rig_id.as_deref(), id.as_str(), "completed");
         let about = About { agent_id: id.clone(), rig_id };
         let payload = Payload::json(&Completed { status, reason });
-        match self.client().call_about(Call::Completed, &path, payload, &about).await {
+        match self.client().send(Request::new(Call::Completed, path, payload).about(&about)).await {
             Err(fault) if !fault.is_final() => Err(fault),
             _ => Ok(()),
         }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::attempts::Attempts;
 use super::{Loop, PARALLEL, Woken, about};
-use crate::call::{About, Call, Payload};
+use crate::call::{About, Call, Payload, Request};
 use crate::fault::{Cause, Fault};
 use crate::figures::Droppable;
 
@@ -196,7 +196,8 @@ impl Loop {
 
     async fn post_events(&self, about: &About, payload: Payload) -> Result<(), Fault> {
         let path = self.client().paths.rig(about.rig_id.as_deref(), "agent-events");
-        let called = self.client().call_about(Call::AgentEvents, &path, payload, about);
+        let called =
+            self.client().send(Request::new(Call::AgentEvents, path, payload).about(about));
         called.await.map(|_| ())
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{PARALLEL, Shared, about, heartbeat};
-use crate::call::{Call, Payload};
+use crate::call::{Call, Payload, Request};
 use crate::container::Container;
 
 /// All of it.
@@ -45,7 +45,8 @@ pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str)
         let payload = Payload::json(&Eviction { container_instance_id, reason });
         let path = client.paths.town("container-eviction");
         let within = client.patience.min(PATIENCE);
-        let _ = client.call_within(Call::ContainerEviction, &path, payload, None, within).await;
+        let _ =
+            client.send(Request::new(Call::ContainerEviction, path, payload).within(within)).await;
         let active = futures_util::stream::iter(active);
         active.for_each_concurrent(PARALLEL, |view| tell_of(shared, view)).await;
     };
@@ -65,5 +66,6 @@ async fn tell_of(shared: &Shared, view: AgentView) {
         last_activity_at: view.last_activity_at,
         message_count: view.message_count,
     });
-    let _ = client.call_about(Call::EvictionContext, &path, payload, &about(&view)).await;
+    let _ =
+        client.send(Request::new(Call::EvictionContext, path, payload).about(&about(&view))).await;
 }

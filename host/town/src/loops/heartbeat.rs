@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Loop, PARALLEL, Woken, about};
 use crate::answers;
-use crate::call::{Call, Payload};
+use crate::call::{Call, Payload, Request};
 use crate::container::AgentSight;
 use crate::transport::Reply;
 
@@ -81,7 +81,8 @@ impl Loop {
             status: if self.container.is_ready() { "ok" } else { "degraded" },
         });
         let path = client.paths.town("container-heartbeat");
-        if let Ok(reply) = client.call(Call::ContainerHeartbeat, &path, payload).await {
+        if let Ok(reply) = client.send(Request::new(Call::ContainerHeartbeat, path, payload)).await
+        {
             self.look_for_nonce(&reply);
         }
     }
@@ -107,7 +108,9 @@ impl Loop {
         });
         let path = client.paths.agent(view.rig_id.as_deref(), view.agent_id.as_str(), "heartbeat");
         let about = about(view);
-        if let Ok(reply) = client.call_about(Call::Heartbeat, &path, payload, &about).await {
+        if let Ok(reply) =
+            client.send(Request::new(Call::Heartbeat, path, payload).about(&about)).await
+        {
             self.look_for_nonce(&reply);
         }
     }

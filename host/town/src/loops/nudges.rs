@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Woken, about};
-use crate::call::{About, Call, Payload};
+use crate::call::{About, Call, Payload, Request};
 use crate::fault::Fault;
 use crate::figures::Droppable;
 
@@ -179,7 +179,9 @@ impl Loop {
         }
         let about = about(&view);
         let path = client.paths.agent(about.rig_id.as_deref(), id.as_str(), "pending-nudges");
-        let asked = client.call_about(Call::PendingNudges, &path, Payload::Nothing, &about).await;
+        let asked = client
+            .send(Request::new(Call::PendingNudges, path, Payload::Nothing).about(&about))
+            .await;
         let nudges = match asked {
             Ok(reply) => client.data::<Vec<Nudge>>(Call::PendingNudges, &reply, Some(&about)),
             Err(fault) => Err(fault),
@@ -221,7 +223,7 @@ impl Loop {
         let path = client.paths.agent(about.rig_id.as_deref(), id, "nudge-delivered");
         let payload = Payload::json(&Delivered { nudge_id: &nudge_id });
         // The next time that it is offered, its delivery is told again.
-        let _ = client.call_about(Call::NudgeDelivered, &path, payload, about).await;
+        let _ = client.send(Request::new(Call::NudgeDelivered, path, payload).about(about)).await;
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::{Loop, Woken, backoff};
-use crate::call::{Call, Payload};
+use crate::call::{Call, Payload, Request};
 
 /// Between two looks whether the container is ready.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,7 +41,11 @@ impl Loop {
         let path = self.client().paths.town("container-ready");
         for failures in 1.. {
             let payload = Payload::json(&Ready { nonce });
-            match self.client().call(Call::ContainerReady, &path, payload).await {
+            match self
+                .client()
+                .send(Request::new(Call::ContainerReady, path.clone(), payload))
+                .await
+            {
                 Err(fault) if !fault.is_final() => {
                     if self.wait(sleep(backoff(failures))).await != Woken::Work {
                         return false;

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::{Loop, Shared, Woken, backoff, changed};
-use crate::call::{Call, Payload};
+use crate::call::{Call, Payload, Request};
 use crate::container::Listed;
 use crate::fault::{Cause, Fault};
 
@@ -98,7 +98,8 @@ impl Loop {
         let path = self.client().paths.town("container-registry");
         // Thousands of agents are megabytes.
         let within = self.client().patience + Duration::from_millis(listed.len() as u64);
-        let posted = self.client().call_within(Call::RegistryPost, &path, payload, None, within);
+        let posted =
+            self.client().send(Request::new(Call::RegistryPost, path, payload).within(within));
         if let Err(fault) = posted.await {
             known.may_have_heard |= !fault.cause.is_before_sending();
             if !known.may_have_heard {
@@ -128,7 +129,7 @@ pub(crate) async fn ask_for_registry(
 ) -> Result<TownRegistry, Fault> {
     let client = &shared.client;
     let (call, path) = (Call::RegistryGet, client.paths.town("container-registry"));
-    let reply = client.call_within(call, &path, Payload::Nothing, None, within).await?;
+    let reply = client.send(Request::new(call, path, Payload::Nothing).within(within)).await?;
     let rows: Option<Vec<Box<RawValue>>> = client.data(call, &reply, None)?;
     // Nothing said is not the same as nothing wanted.
     let rows = rows.ok_or_else(|| "the answer has no data".to_owned());

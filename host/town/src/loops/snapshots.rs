@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::attempts::{Attempts, Failure};
 use super::sweep::work_or_due;
 use super::{Loop, PARALLEL, Shared, Woken, changed};
-use crate::call::{About, Call, Payload};
+use crate::call::{About, Call, Payload, Request};
 use crate::client::Client;
 use crate::container::{Remembered, TownCopy};
 use crate::fault::{Cause, Fault};
@@ -191,7 +191,11 @@ impl Loop {
         let bytes = Bytes::from(town_snapshot::seal(&bytes));
         let sha256 = hex(&bytes);
         let payload = Payload::Octets { bytes, taken_at_ms: taken_at.0, sha256 };
-        match self.client().call_about(Call::SnapshotPost, &path, payload, &about).await {
+        match self
+            .client()
+            .send(Request::new(Call::SnapshotPost, path, payload).about(&about))
+            .await
+        {
             Ok(_) => {
                 self.shared.snapshots.town_has(id, Has::Ours(taken_at));
                 Upload::Done
@@ -233,7 +237,10 @@ pub(crate) async fn download(
         shared.snapshots.town_has_foreign(&about.agent_id);
         Ok(TownCopy::Foreign { taken_at, bytes, why })
     };
-    let reply = match client.call_within(call, &path, Payload::Nothing, Some(about), within).await {
+    let reply = match client
+        .send(Request::new(call, path, Payload::Nothing).about(about).within(within))
+        .await
+    {
         Ok(reply) => reply,
         Err(fault) if fault.status == Some(404) => {
             has(Has::Nothing);
