@@ -1,4 +1,4 @@
-//! `RULES.md`, made from the tables.
+//! `docs/diagnose-rules.md`, made from the tables.
 
 use std::fmt::Write as _;
 
@@ -7,15 +7,17 @@ use super::{Curve, Hypothesis, RULES, Rule, SIGNS, SignSpec, Source, Test};
 const HEAD: &str = "\
 # The rules of `bulkhead diagnose`
 
-Made from the tables in `src/rules`; `UPDATE_RULES=1 cargo test -p bulkhead-diagnose` writes it anew.
+Made from the tables in `host/diagnose/src/rules`; `UPDATE_DOCS=1 cargo test -p bulkhead-diagnose` rewrites it.
+[diagnose.md](diagnose.md) explains the command.
 
-The weights of the rules that hold add up for each hypothesis. A hypothesis with 5 or more can be the verdict; it
-is when it leads every other by 2 or more, and the verdict is *undecided* when none does. The others with 5 or more
-are told beside it (`also`). Confidence is `high` from 9 on with a lead of 3, no more than -2 against, and one rule
-of 7 or more, which is the word of somebody who saw it; `medium` from 6 on; else `low`.
+The weights of all matching rules are added for each hypothesis. A hypothesis with 5 or more is the verdict when it
+leads every other by 2 or more. When none does, the verdict is *undecided*. Other hypotheses with 5 or more are
+reported with it (`also`).
 
-To add a rule, add a row to `src/rules/table.rs`; when it needs a line that nothing looks at yet, add a row to
-`src/rules/signs.rs`.
+Confidence is `high` from 9 on, with a lead of 3, no more than -2 against, and one rule of 7 or more: a direct
+observation. It is `medium` from 6 on, else `low`.
+
+To add a rule, add a row to `table.rs`. When it needs a new kind of line, add a row to `signs.rs`.
 
 ";
 
@@ -33,7 +35,7 @@ pub fn document() -> String {
             let _ = writeln!(page, "| {weight:+} | {} | {reason} |", words(test));
         }
     }
-    page.push_str("\n## Signs\n\n| sign | says | line |\n| --- | --- | --- |\n");
+    page.push_str("\n## Signs\n\n| sign | meaning | line |\n| --- | --- | --- |\n");
     for SignSpec { sign, source, says, outside } in SIGNS {
         let outside = if *outside { " (from outside the container)" } else { "" };
         let _ = writeln!(page, "| {sign:?} | {says}{outside} | {} |", line(source));
@@ -99,7 +101,7 @@ fn words(test: &Test) -> String {
         Test::Memory(Curve::Doubles) => "memory doubles".into(),
         Test::Memory(Curve::EndsNearCeiling) => "memory ends near its ceiling".into(),
         Test::Memory(Curve::Flat) => "memory is flat".into(),
-        Test::LivedLessThan { seconds } => format!("the run lived less than {seconds} s"),
+        Test::LivedLessThan { seconds } => format!("the run was shorter than {seconds} s"),
         Test::OtherBoot => "the next run has another boot id".into(),
         Test::All(tests) => tests.iter().map(words).collect::<Vec<_>>().join(", and "),
         Test::Not(test) => format!("not: {}", words(test)),

@@ -51,7 +51,7 @@ impl Hypothesis {
     /// A few words for a heading.
     pub fn title(self) -> &'static str {
         match self {
-            H1 => "a failure that nobody handles",
+            H1 => "unhandled failure",
             H2 => "starts fail on stale session state",
             H3 => "memory growth and a kill",
             H4 => "ended by the control plane",
@@ -71,20 +71,20 @@ impl Hypothesis {
     pub fn next(self) -> &'static str {
         match self {
             H1 => {
-                "read the message and the stack of the first line of the cluster, and find who drops that promise or task"
+                "read the message and the stack of the first line of the cluster, and find the code that drops that promise or task"
             }
-            H2 => "delete the snapshot of the agent named, and look which version wrote it",
+            H2 => "delete the snapshot of the agent named, and find the version that wrote it",
             H3 => {
-                "look which part grows (heap, external, the largest agents) and compare with the limit of the container"
+                "find the part that grows (heap, external, the largest agents), and compare it with the limit of the container"
             }
             H4 => "ask the control plane who called it: its own log has the caller of the restart",
             H5 => {
-                "look why the token is refreshed that often, and refresh it in place without restarting agents"
+                "find why the token is refreshed that often, and refresh it without restarting agents"
             }
             H6 => "let the control plane send one start for an agent, or let starts join",
-            H7 => "keep a core dump of the process, and look for native code in the stack",
+            H7 => "save a core dump of the process, and search its stack for native code",
             H8 => {
-                "look at pressure and at page cache: the limit is too small for the working set, or a file is read over and over"
+                "check memory pressure and page cache: the limit is too small for the working set, or a file is read over and over"
             }
             H9 => "nothing inside the container: ask the platform for its record of that machine",
             H10 => "read the crash records of the agent named (`bulkhead crashes list --agent`)",

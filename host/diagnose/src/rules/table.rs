@@ -80,15 +80,15 @@ const SHORTLY: u32 = 120;
 /// A drain may take this long.
 const DRAIN: u32 = 900;
 
-const NOT_SURE: &str = "the next run itself was not sure of that";
-const UNSURE: Test = seen(ToldUnsure, 1, 0);
-const UNSURE_EXCEPTION: Test = Test::All(&[UNSURE, seen(ToldException, 1, 0)]);
-const UNSURE_OOM_KILL: Test = Test::All(&[UNSURE, seen(ToldOomKill, 1, 0)]);
-const UNSURE_FAULT: Test = Test::All(&[UNSURE, seen(ToldNativeFault, 1, 0)]);
-const UNSURE_THRASH: Test = Test::All(&[UNSURE, seen(ToldThrash, 1, 0)]);
-const UNSURE_MACHINE: Test = Test::All(&[UNSURE, seen(ToldNewMachine, 1, 0)]);
-const UNSURE_BOOT: Test = Test::All(&[UNSURE, seen(ToldBootFailed, 1, 0)]);
-const UNSURE_KILL: Test = Test::All(&[UNSURE, seen(ToldKilled, 1, 0)]);
+const NOT_SURE: &str = "the next run itself was not certain of that";
+const UNSURE: Test = seen(ReportedUnsure, 1, 0);
+const UNSURE_EXCEPTION: Test = Test::All(&[UNSURE, seen(ReportedException, 1, 0)]);
+const UNSURE_OOM_KILL: Test = Test::All(&[UNSURE, seen(ReportedOomKill, 1, 0)]);
+const UNSURE_FAULT: Test = Test::All(&[UNSURE, seen(ReportedNativeFault, 1, 0)]);
+const UNSURE_THRASH: Test = Test::All(&[UNSURE, seen(ReportedThrash, 1, 0)]);
+const UNSURE_MACHINE: Test = Test::All(&[UNSURE, seen(ReportedNewMachine, 1, 0)]);
+const UNSURE_BOOT: Test = Test::All(&[UNSURE, seen(ReportedBootFailed, 1, 0)]);
+const UNSURE_KILL: Test = Test::All(&[UNSURE, seen(ReportedKilled, 1, 0)]);
 
 /// All of them.
 pub static RULES: &[Rule] = &[
@@ -97,14 +97,19 @@ pub static RULES: &[Rule] = &[
         H1,
         seen(Exception, 1, SECONDS),
         9,
-        "an exception that escapes is the last thing that a process tells before it exits",
+        "an exception that escapes is the last thing that a process logs before it exits",
     ),
-    rule(H1, seen(ToldException, 1, 0), 10, "the black box kept the panic, and the exit code fits"),
+    rule(
+        H1,
+        seen(ReportedException, 1, 0),
+        10,
+        "the black box recorded the panic, and the exit code fits",
+    ),
     rule(
         H1,
         Test::Clustered { sign: Rejection, at_least: 3, within_s: SECONDS, factor: 3 },
         5,
-        "failures that nobody handles come in a cluster right before the end, and not before",
+        "unhandled failures come in a cluster right before the end, and not earlier",
     ),
     rule(
         H1,
@@ -113,7 +118,7 @@ pub static RULES: &[Rule] = &[
             Test::Not(&Test::Steady { sign: Rejection, within_s: SECONDS }),
         ]),
         2,
-        "a failure that nobody handles came right before the end",
+        "an unhandled failure came right before the end",
     ),
     rule(
         H1,
@@ -138,7 +143,7 @@ pub static RULES: &[Rule] = &[
         H2,
         Test::SeenOfOneAgent { sign: StaleState, at_least: 3, within_s: 0 },
         6,
-        "one agent cannot be started from its stored state, again and again",
+        "one agent repeatedly cannot be started from its stored state",
     ),
     rule(
         H2,
@@ -147,7 +152,7 @@ pub static RULES: &[Rule] = &[
             Test::Not(&Test::SeenOfOneAgent { sign: StaleState, at_least: 3, within_s: 0 }),
         ]),
         5,
-        "the host itself gave up a stored state that an agent failed with",
+        "the host itself set aside a stored state that an agent failed with",
     ),
     rule(
         H2,
@@ -171,7 +176,12 @@ pub static RULES: &[Rule] = &[
         "resetting the stored state helped",
     ),
     // H3
-    rule(H3, seen(ToldOomKill, 1, 0), 10, "the kernel counted a kill for memory while it ended"),
+    rule(
+        H3,
+        seen(ReportedOomKill, 1, 0),
+        10,
+        "the kernel counted a kill for memory while it ended",
+    ),
     rule(
         H3,
         Test::All(&[Test::Memory(Curve::Rises), Test::Memory(Curve::EndsNearCeiling)]),
@@ -192,7 +202,7 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H3,
-        Test::All(&[Test::Memory(Curve::EndsNearCeiling), seen(ToldKilled, 1, 0)]),
+        Test::All(&[Test::Memory(Curve::EndsNearCeiling), seen(ReportedKilled, 1, 0)]),
         3,
         "the kill that the next run found hit a process near its ceiling",
     ),
@@ -206,7 +216,7 @@ pub static RULES: &[Rule] = &[
         H3,
         Test::All(&[Test::Memory(Curve::Rises), seen(MemoryPressure, 1, SHORTLY)]),
         2,
-        "the container itself said that memory was short",
+        "the container itself reported that memory was short",
     ),
     rule(
         H3,
@@ -216,25 +226,20 @@ pub static RULES: &[Rule] = &[
     ),
     rule(
         H3,
-        Test::All(&[seen(StopIntent, 1, DRAIN), Test::Not(&seen(ToldOomKill, 1, 0))]),
+        Test::All(&[seen(StopIntent, 1, DRAIN), Test::Not(&seen(ReportedOomKill, 1, 0))]),
         -2,
-        "it was asked to end; nobody had to kill it for memory",
+        "it was asked to end; it was not killed for memory",
     ),
     rule(
         H3,
-        Test::All(&[Test::Memory(Curve::Flat), Test::Not(&seen(ToldOomKill, 1, 0))]),
+        Test::All(&[Test::Memory(Curve::Flat), Test::Not(&seen(ReportedOomKill, 1, 0))]),
         -4,
         "memory stayed where it was",
     ),
     // H4
     rule(H4, seen(StopIntent, 1, DRAIN), 9, "it was asked to end, and ended"),
-    rule(
-        H4,
-        seen(ToldClean, 1, 0),
-        10,
-        "only an end that somebody asked for leaves a clean marker",
-    ),
-    rule(H4, seen(ToldStopped, 1, 0), 10, "the black box kept the order to end"),
+    rule(H4, seen(ReportedClean, 1, 0), 10, "only a requested end leaves a clean marker"),
+    rule(H4, seen(ReportedStopped, 1, 0), 10, "the black box recorded the order to end"),
     rule(
         H4,
         seen(ControlPlaneStop, 1, SHORTLY),
@@ -242,7 +247,7 @@ pub static RULES: &[Rule] = &[
         "the control plane called for it shortly before",
     ),
     rule(H4, seen(Eviction, 1, DRAIN), 6, "an eviction was announced shortly before"),
-    rule(H4, seen(Drain, 1, DRAIN), 6, "it drained, which it does only when it is to end"),
+    rule(H4, seen(Drain, 1, DRAIN), 6, "it drained, which it does only before it ends"),
     rule(H4, seen(Stopped, 1, SHORTLY), 6, "it ended in order"),
     rule(H4, seen(ExitTerminated, 1, 0), 3, "that exit code is the one of an end in order"),
     // H5
@@ -252,7 +257,7 @@ pub static RULES: &[Rule] = &[
         6,
         "a new token restarted agents right before the end",
     ),
-    rule(H5, seen(TokenRefresh, 3, 600), 3, "tokens came again and again; one lives for hours"),
+    rule(H5, seen(TokenRefresh, 3, 600), 3, "tokens arrived repeatedly; one is valid for hours"),
     rule(H5, seen(TokenRestart, 3, 60), 3, "agents were restarted for a token, many at a time"),
     rule(
         H5,
@@ -271,7 +276,7 @@ pub static RULES: &[Rule] = &[
         H6,
         Test::Seen { sign: StartOverlap, at_least: 1, within_s: 300 },
         5,
-        "a start met another one of the same agent that was under way",
+        "a start met another one of the same agent that was in progress",
     ),
     rule(
         H6,
@@ -280,15 +285,15 @@ pub static RULES: &[Rule] = &[
         "one agent got two sessions from two starts: one of them is leaked",
     ),
     // H7
-    rule(H7, seen(ToldNativeFault, 1, 0), 10, "its parent saw the signal of a fault"),
-    rule(H7, seen(NativeFault, 1, SECONDS), 7, "the process wrote it down as it died"),
+    rule(H7, seen(ReportedNativeFault, 1, 0), 10, "its parent saw the signal of a fault"),
+    rule(H7, seen(NativeFault, 1, SECONDS), 7, "the process recorded it when it crashed"),
     rule(H7, seen(ExitFault, 1, 0), 6, "that exit code is the signal of a fault plus 128"),
     // H8
     rule(
         H8,
-        seen(ToldThrash, 1, 0),
+        seen(ReportedThrash, 1, 0),
         10,
-        "pressure was full and the limit was hit again and again, without a kill for memory",
+        "pressure was full and the limit was hit repeatedly, without an OOM kill",
     ),
     rule(
         H8,
@@ -303,9 +308,9 @@ pub static RULES: &[Rule] = &[
     // H9
     rule(
         H9,
-        seen(ToldNewMachine, 1, 0),
+        seen(ReportedNewMachine, 1, 0),
         10,
-        "the boot id is another one and there is no clean marker",
+        "the boot id differs and there is no clean marker",
     ),
     rule(
         H9,
@@ -315,39 +320,39 @@ pub static RULES: &[Rule] = &[
             Test::Not(&seen(Exception, 1, SECONDS)),
         ]),
         5,
-        "the boot id is another one, and nothing else was seen",
+        "the boot id differs, and nothing else was seen",
     ),
     // H10
     rule(
         H10,
         Test::SeenOfOneAgent { sign: AgentCrash, at_least: 5, within_s: 600 },
         5,
-        "one agent crashed again and again until the end",
+        "one agent crashed repeatedly until the end",
     ),
     rule(
         H10,
         Test::SeenOfOneAgent { sign: AgentQuarantined, at_least: 1, within_s: 600 },
         3,
-        "an agent was given up, which takes several crashes",
+        "an agent was quarantined, which takes several crashes",
     ),
     // H11
     rule(
         H11,
         Test::All(&[seen(HydrationFailed, 1, 0), Test::LivedLessThan { seconds: 600 }]),
         6,
-        "the agents did not come back, and the run was short",
+        "the agents were not restarted, and the run was short",
     ),
     rule(
         H11,
         Test::SeenOfAgents { sign: HydrationAgentFailed, agents: 2, within_s: 0 },
         5,
-        "several agents did not come back",
+        "several agents were not restarted",
     ),
     rule(
         H11,
         Test::All(&[seen(HydrationIncomplete, 1, 0), Test::LivedLessThan { seconds: 600 }]),
         5,
-        "several agents did not come back, and the run was short",
+        "several agents were not restarted, and the run was short",
     ),
     rule(
         H11,
@@ -360,25 +365,30 @@ pub static RULES: &[Rule] = &[
         "several agents could not be started, and the run was short",
     ),
     // H12
-    rule(H12, seen(ToldBootFailed, 1, 0), 10, "the black box says that its boot was not through"),
+    rule(
+        H12,
+        seen(ReportedBootFailed, 1, 0),
+        10,
+        "the black box reports that its boot was incomplete",
+    ),
     rule(
         H12,
         Test::All(&[seen(BootFailed, 1, 0), Test::LivedLessThan { seconds: 30 }]),
         6,
-        "its boot failed, and it lived for seconds",
+        "its boot failed, and it ran for seconds only",
     ),
     // H13
     rule(
         H13,
         Test::All(&[
-            seen(ToldKilled, 1, 0),
+            seen(ReportedKilled, 1, 0),
             Test::Not(&Test::All(&[
                 Test::Memory(Curve::Rises),
                 Test::Memory(Curve::EndsNearCeiling),
             ])),
         ]),
         9,
-        "its parent saw a SIGKILL, and nothing that is known explains it",
+        "its parent saw a SIGKILL, and no known cause explains it",
     ),
     rule(
         H13,
