@@ -1,6 +1,6 @@
 //! From numbers to text: the only place that knows the exposition formats.
 //!
-//! `METRICS.md` beside this crate's manifest is the list for people; a test compares the two.
+//! `docs/metrics.md` explains each metric; a test compares the two.
 
 mod format;
 
@@ -22,7 +22,7 @@ pub(crate) use format::Format;
 use crate::places::Places;
 use crate::process::Process;
 
-/// Everything that one look at the container saw.
+/// Everything that one scrape reads.
 #[derive(Debug)]
 pub(crate) struct Scrape {
     pub(crate) metrics: Metrics,
@@ -66,31 +66,31 @@ struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn facts(&mut self, metrics: &Metrics) -> Result<(), Error> {
-        let help = "Facts by the name of their log line, also those below the log's level.";
+        let help = "Log events by name, including those below the log level.";
         self.counters("bulkhead_events", help, "event", &metrics.events)?;
-        let help = "Ends of agents by reason.";
+        let help = "Exits of agents by reason.";
         self.counters("bulkhead_agent_exits", help, "reason", &metrics.exits)?;
-        let help = "Log lines by level that were lost because nobody read them in time.";
+        let help = "Log lines lost by level, because the output was too slow or closed.";
         self.counters("bulkhead_log_lines_dropped", help, "level", &metrics.dropped_lines)
     }
 
     fn agents(&mut self, metrics: &Metrics) -> Result<(), Error> {
-        let help = "Known agents by state. Some of those that ended are kept for a while.";
+        let help = "Known agents by state, including recently ended ones.";
         self.gauges("bulkhead_agents", help, None, "state", &metrics.agents)?;
-        self.gauge("bulkhead_stores", "Engine stores that exist.", None, metrics.stores)?;
-        let help = "Places of live agents that are taken.";
+        self.gauge("bulkhead_stores", "Engine stores in existence.", None, metrics.stores)?;
+        let help = "Slots in use by live agents.";
         self.gauge("bulkhead_places_used", help, None, metrics.places_used)?;
-        let help = "The largest number of live agents.";
+        let help = "Maximum number of live agents.";
         self.gauge("bulkhead_places_max", help, None, metrics.places_max)?;
-        let help = "Messages that wait in mailboxes.";
+        let help = "Messages waiting in mailboxes.";
         self.gauge("bulkhead_mailbox_messages", help, None, metrics.mailbox_messages)?;
-        let help = "Size of the messages that wait in mailboxes.";
+        let help = "Size of the messages waiting in mailboxes.";
         self.gauge("bulkhead_mailbox", help, Some(Unit::Bytes), metrics.mailbox_bytes)?;
         let help = "Linear memories and tables of all guests.";
         self.gauge("bulkhead_guest_memory", help, Some(Unit::Bytes), metrics.guest_memory_bytes)?;
-        let help = "What all agents may take together if each goes to its limit.";
+        let help = "Sum of the memory limits of all agents.";
         self.gauge("bulkhead_memory_committed", help, Some(Unit::Bytes), metrics.committed_bytes)?;
-        let help = "What the host holds for agents beside their guests' memory.";
+        let help = "Host memory held on behalf of agents.";
         self.gauge("bulkhead_agent_host_memory", help, Some(Unit::Bytes), metrics.agent_host_bytes)
     }
 
@@ -99,18 +99,30 @@ impl Page<'_> {
         let reading = memory.reading.unwrap_or_default();
         let (limit, heap) = (reading.limit.map(|limit| limit.bytes), memory.heap);
         let bytes = [
-            ("bulkhead_memory_limit", "What the container may use.", limit),
-            ("bulkhead_memory_used", "What only swapping could free.", reading.used_bytes),
-            ("bulkhead_memory_available", "What is left of it.", reading.available_bytes),
-            ("bulkhead_heap_used", "In allocations.", heap.map(|heap| heap.used_bytes)),
-            ("bulkhead_heap", "Taken by the allocator.", heap.map(|heap| heap.total_bytes)),
+            ("bulkhead_memory_limit", "Memory limit of the container.", limit),
+            (
+                "bulkhead_memory_used",
+                "Memory in use that cannot be reclaimed without swapping.",
+                reading.used_bytes,
+            ),
+            (
+                "bulkhead_memory_available",
+                "Memory available before a limit is reached.",
+                reading.available_bytes,
+            ),
+            (
+                "bulkhead_heap_used",
+                "Heap in use by allocations of the host.",
+                heap.map(|heap| heap.used_bytes),
+            ),
+            ("bulkhead_heap", "Heap that the allocator holds.", heap.map(|heap| heap.total_bytes)),
         ];
         for (name, help, value) in bytes {
             let Some(value) = value else { continue };
             self.gauge(name, help, Some(Unit::Bytes), value)?;
         }
         if let Some(psi) = reading.psi {
-            let help = "Share of the last 10 s in which tasks waited for memory.";
+            let help = "Share of the last 10 s in which tasks were stalled on memory.";
             let shares = [("some", psi.some_avg10 / 100.0), ("full", psi.full_avg10 / 100.0)];
             self.gauges(
                 "bulkhead_memory_pressure",
@@ -121,12 +133,12 @@ impl Page<'_> {
             )?;
         }
         if let Some(kills) = reading.oom_kills {
-            let help = "Processes of the machine that the kernel killed for memory.";
+            let help = "Processes of the machine that the OOM killer killed.";
             self.counter("bulkhead_oom_kills", help, None, kills)?;
         }
         let help = "1 while memory is short.";
         self.gauge("bulkhead_memory_high", help, None, u32::from(memory.high))?;
-        let help = "Sweeps over the memory of all agents.";
+        let help = "Memory sweeps over all agents.";
         self.counter("bulkhead_memory_sweeps", help, None, memory.sweeps)?;
         let help = "CPU time of the last sweep.";
         let (last, longest) = (memory.last_sweep, memory.longest_sweep);
@@ -138,15 +150,15 @@ impl Page<'_> {
 
     fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {
         let of = &metrics.symbolizer;
-        let help = "Look-ups of files and lines for the frames of a crash.";
+        let help = "Crashes whose frames were symbolized.";
         self.counter("bulkhead_symbolizer_look_ups", help, None, of.looked_up)?;
-        let help = "Questions for files and lines that an earlier look-up answered.";
+        let help = "Symbolization requests answered by an earlier one.";
         self.counter("bulkhead_symbolizer_repeated", help, None, of.repeated)?;
-        let help = "Questions for files and lines that were refused: too many waited.";
+        let help = "Symbolization requests refused because the queue was full.";
         self.counter("bulkhead_symbolizer_dropped", help, None, of.dropped)?;
-        let help = "Look-ups of files and lines that came to nothing.";
+        let help = "Symbolization requests without a result.";
         self.counter("bulkhead_symbolizer_unavailable", help, None, of.unavailable)?;
-        let help = "Debug sections and tables of them that are kept for look-ups, at most.";
+        let help = "Size of the cache of debug sections.";
         self.gauge("bulkhead_symbolizer_kept", help, Some(Unit::Bytes), of.kept_bytes)?;
 
         let of = &metrics.crashes;
@@ -154,46 +166,46 @@ impl Page<'_> {
         self.gauge("bulkhead_crash_records_kept", help, None, of.kept)?;
         let help = "Size of the crash records in memory.";
         self.gauge("bulkhead_crash_records_kept", help, Some(Unit::Bytes), of.bytes)?;
-        let help = "Crash records that made room in memory for newer ones.";
+        let help = "Crash records evicted from memory by newer ones.";
         self.counter("bulkhead_crash_records_evicted", help, None, of.evicted)?;
-        let help = "Crash records written to the database, those written again with files and lines counted again.";
+        let help = "Crash records written to the database. A record is written again once it is symbolized.";
         self.counter("bulkhead_crash_records_written", help, None, of.written)?;
-        let help = "Writes of crash records that failed. The records wait.";
+        let help = "Failed writes of crash records. They are repeated.";
         self.counter("bulkhead_crash_record_errors", help, None, of.write_errors)?;
-        let help = "Crash records that had to make room among those that wait for the database.";
+        let help = "Crash records dropped from the queue for the database.";
         self.counter("bulkhead_crash_records_dropped", help, None, of.dropped)?;
-        let help = "Crash records that wait for the database.";
+        let help = "Crash records waiting for the database.";
         self.gauge("bulkhead_crash_records_waiting", help, None, of.waiting)?;
 
         let of = &metrics.core_dumps;
-        let help = "Core dumps that were written.";
+        let help = "Core dumps written.";
         self.counter("bulkhead_core_dumps_kept", help, None, of.kept)?;
-        let help = "Core dumps that there are not: no room, too large, or an error.";
+        let help = "Core dumps not written: queue full, too large, or an error.";
         self.counter("bulkhead_core_dumps_refused", help, None, of.refused)?;
         let help =
-            "Writes of agents that were refused, by what had no room: their quota, or the disk.";
+            "Workspace writes refused for lack of space, by their quota or the disk reserve.";
         let of = &metrics.disk;
         let refused = [("quota", of.refused_by_quota), ("disk", of.refused_by_floor)];
         self.counters("bulkhead_workspace_writes_refused", help, "by", &refused)?;
-        let help = "Starts and turns that found no room in the black box.";
+        let help = "Starts and turns not recorded because the black box was full.";
         self.counter("bulkhead_untracked_work", help, None, metrics.untracked_work)?;
-        let help = "Messages that were delivered without a record: the journal was full.";
+        let help = "Messages delivered without a record because the journal was full.";
         self.counter("bulkhead_untracked_messages", help, None, metrics.untracked_messages)
     }
 
     fn town(&mut self, town: &TownFigures) -> Result<(), Error> {
-        let help = "Calls of the town by name and outcome.";
+        let help = "Calls of the town's API by name and outcome.";
         let mut metric =
             self.0.encode_descriptor("bulkhead_town_calls", help, None, MetricType::Counter)?;
         for (call, outcome, count) in &town.calls {
             let labels = [("call", *call), ("outcome", *outcome)];
             ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
         }
-        let help = "What waits to be told to the town.";
+        let help = "Items waiting to be sent to the town.";
         self.gauges("bulkhead_town_waiting", help, None, "what", &town.waiting)?;
-        let help = "What the town was to be told and will not be.";
+        let help = "Items for the town that were dropped.";
         self.counters("bulkhead_town_dropped", help, "what", &town.dropped)?;
-        let help = "Calls about an agent that are not tried any more.";
+        let help = "Calls about an agent that were given up.";
         self.counters("bulkhead_town_given_up", help, "call", &town.given_up)?;
         let help = "1 while the town answers.";
         self.gauge("bulkhead_town_reachable", help, None, u32::from(town.reachable))?;
@@ -202,18 +214,18 @@ impl Page<'_> {
     }
 
     fn host(&mut self, metrics: &Metrics, connections: &Places) -> Result<(), Error> {
-        self.gauge("bulkhead_tasks", "Named tasks of the host that live.", None, metrics.tasks)?;
-        let help = "Connections that the control server serves.";
+        self.gauge("bulkhead_tasks", "Named tasks of the host.", None, metrics.tasks)?;
+        let help = "Open connections of the control server.";
         self.gauge("bulkhead_control_connections", help, None, connections.taken())?;
-        let help = "Connections that gave up their place to another one.";
+        let help = "Connections closed to admit another one.";
         self.counter("bulkhead_control_connections_evicted", help, None, connections.evicted())?;
-        let help = "1 when new starts are taken.";
+        let help = "1 while the host accepts starts.";
         self.gauge("bulkhead_ready", help, None, u32::from(metrics.ready))?;
-        let help = "1 when the container is going away.";
+        let help = "1 while the container drains.";
         self.gauge("bulkhead_draining", help, None, u32::from(metrics.draining))?;
         let uptime = metrics.uptime.as_secs_f64();
         self.gauge("bulkhead_uptime", "Age of this run.", Some(Unit::Seconds), uptime)?;
-        let help = "The program that runs.";
+        let help = "Version of the running program.";
         let mut build = self.0.encode_descriptor("bulkhead_build", help, None, MetricType::Info)?;
         build.encode_info(&[("version", metrics.version)])
     }
@@ -223,7 +235,7 @@ impl Page<'_> {
             self.gauge("process_open_fds", "Open file descriptors.", None, fds)?;
         }
         if let Some(fds) = process.max_fds {
-            self.gauge("process_max_fds", "File descriptors that may be open.", None, fds)?;
+            self.gauge("process_max_fds", "Maximum number of open file descriptors.", None, fds)?;
         }
         if let Some(bytes) = process.resident_bytes {
             let help = "Resident memory.";
@@ -234,7 +246,7 @@ impl Page<'_> {
             self.counter("process_cpu", help, Some(Unit::Seconds), seconds)?;
         }
         let started = metrics.started_at.0 as f64 / 1000.0;
-        let help = "When this run began, since the Unix epoch.";
+        let help = "Start time of this run since the Unix epoch.";
         self.gauge("process_start_time", help, Some(Unit::Seconds), started)
     }
 

@@ -1,4 +1,4 @@
-//! `GET /metrics`: the container in numbers, as text of OpenMetrics or Prometheus. `METRICS.md` of this crate
+//! `GET /metrics`: the container in numbers, as text of OpenMetrics or Prometheus. `docs/metrics.md`
 //! lists them.
 //!
 //! Behind the token, unlike the probes: the figures tell how much the agents do and how they end.

@@ -230,7 +230,7 @@ fn the_page_for_people_lists_exactly_these() {
     let text = scrape(&rig);
     let shown: BTreeSet<_> =
         samples(&text).into_keys().map(|name| name.split('{').next().unwrap()).collect();
-    let page = include_str!("../../METRICS.md");
+    let page = include_str!("../../../../docs/metrics.md");
     let listed: BTreeSet<_> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
