@@ -138,14 +138,14 @@ impl StartFailure {
                 "shorten the prompt, or raise the role's mailbox_kb or the agent's memory limit"
             }
             Self::Draining => "start it on another container",
-            Self::Quarantined => "look at its crashes, then start it with force or with a new spec",
+            Self::Quarantined => "read its crash records, then start it with force or a new spec",
             Self::Superseded => "nothing: a newer start of this agent took over",
-            Self::Deadline => "look at the phase timings, or raise the role's start_ms",
+            Self::Deadline => "check the phase timings, or raise the role's start_ms",
             Self::StillCompiling => {
-                "wait: the start goes on; `bulkhead compile` compiles ahead of the first start"
+                "wait: the start continues; `bulkhead compile` fills the cache beforehand"
             }
             Self::CompileDeadline => {
-                "raise limits.compile_ms, or compile ahead with `bulkhead compile`"
+                "raise limits.compile_ms, or fill the cache with `bulkhead compile`"
             }
             Self::ComponentUnreadable => {
                 "check the path and the permissions of the component's file"
@@ -156,14 +156,14 @@ impl StartFailure {
                 "restart the host if the file changed since: the pool is made for the components of the \
                  configuration; else set limits.memory_pool = false"
             }
-            Self::ComponentInvalid => "build the component again, with the target wasm32-wasip2",
+            Self::ComponentInvalid => "rebuild the component for the target wasm32-wasip2",
             Self::ComponentTooComplex => {
                 "split the component's functions, or raise the setting that the error names"
             }
-            Self::CompileMemory => "build the component smaller, or raise limits.compile_memory_mb",
-            Self::CompileTime => "build the component smaller, or raise limits.compile_cpu_ms",
+            Self::CompileMemory => "make the component smaller, or raise limits.compile_memory_mb",
+            Self::CompileTime => "make the component smaller, or raise limits.compile_cpu_ms",
             Self::CompilerCrashed => {
-                "build the component in another way, and report this one: its compiler died of it"
+                "build the component differently, and report this one: it crashes its compiler"
             }
             Self::CompilerKilled => {
                 "give the container more memory, or compile ahead with `bulkhead compile`"
@@ -175,7 +175,7 @@ impl StartFailure {
             Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.2.0",
             Self::MemoryMinimum => "raise the memory limit of the role or of the request",
             Self::Instantiate => "read the error; the host's log has the whole chain",
-            Self::GuestError => "read the agent's own words in the error",
+            Self::GuestError => "read the agent's error message",
             Self::GuestCrashed => "read the crash record",
             Self::Host => "read the host's log: this is a failure of the host, not of the agent",
         }

@@ -57,7 +57,7 @@ impl Refusal {
     pub(crate) fn unauthorized() -> Self {
         let error = "no valid token: send the control token as Authorization: Bearer";
         Self::new(StatusCode::UNAUTHORIZED, error).kind("unauthorized").action(
-            "it is what BULKHEAD_CONTROL_TOKEN or server.token says, else the host's own in control-token in its \
+            "it is the value of BULKHEAD_CONTROL_TOKEN or server.token, else the file control-token in the host's \
              state directory",
         )
     }
@@ -67,7 +67,7 @@ impl Refusal {
         let named: Vec<_> = agents.iter().map(|agent| agent.agent_id.as_str()).collect();
         let colon = if named.is_empty() { "" } else { ": " };
         let error = format!(
-            "not complete: agents that are to be there are missing, {missing} of them{colon}{}",
+            "not complete: {missing} desired agents are missing{colon}{}",
             named.join(", ")
         );
         let mut refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("agents-missing");
@@ -77,13 +77,13 @@ impl Refusal {
     }
 
     pub(crate) fn internal() -> Self {
-        let error = "the host failed while it answered; its log has the details";
+        let error = "the host failed to respond; its log has the details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error).kind("host")
     }
 
     /// The agent said that the turn failed, and lives on.
     pub(crate) fn turn_failed(message_id: String, code: String, message: String) -> Self {
-        let error = said_or(message, || format!("agent failed without a word, code {code}"));
+        let error = said_or(message, || format!("agent failed without a message, code {code}"));
         let mut refusal = Self::new(StatusCode::BAD_GATEWAY, error).kind(code);
         refusal.body.message_id = Some(message_id);
         refusal.told()
@@ -115,7 +115,7 @@ impl Refusal {
         let crash_id = crash_ids.last().cloned();
         let mut refusal = Self::agent_ended(message_id, reason, message, crash_id)
             .kind("message-set-aside")
-            .action("look at the crash records; send it again when their cause is gone");
+            .action("read the crash records; send it again when their cause is fixed");
         refusal.body.attempts = Some(attempts);
         refusal.body.crash_ids = crash_ids;
         refusal
@@ -300,13 +300,13 @@ fn said_or(said: String, otherwise: impl FnOnce() -> String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bulkhead_account::OverLimit;
     use bulkhead_types::{AgentId, AgentState};
 
     use super::*;
 
-    const ALL: [(StartFailure, u16); 29] = [
+    pub(crate) const ALL: [(StartFailure, u16); 29] = [
         (StartFailure::ComponentTooComplex, 422),
         (StartFailure::CompileMemory, 422),
         (StartFailure::CompileTime, 422),

@@ -50,7 +50,7 @@ impl<S: Sync> FromRequestParts<S> for WholeBody {
         let said =
             parts.headers.get(CONTENT_TYPE).map(|said| String::from_utf8_lossy(said.as_bytes()));
         let said = said.map_or_else(|| "none".to_owned(), |said| format!("{:?}", cut(&said, 64)));
-        let error = format!("a body must be JSON and say so; its Content-Type is {said}");
+        let error = format!("the body must be JSON; its Content-Type is {said}");
         Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
             .kind("not-json")
             .action("send Content-Type: application/json; with curl: --json instead of -d"))
@@ -162,10 +162,7 @@ impl Reader {
     }
 
     fn too_large(&self) -> Refusal {
-        let error = format!(
-            "request body is too large, at most {} bytes are taken",
-            self.limits.body_bytes
-        );
+        let error = format!("request body is too large, above {} bytes", self.limits.body_bytes);
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error).kind("body-too-large")
     }
 
@@ -183,8 +180,7 @@ impl Room {
         if held <= bound {
             return Ok(());
         }
-        let error =
-            format!("request bodies take {bound} bytes already, more are not held at a time");
+        let error = format!("the limit of {bound} bytes for all request bodies is reached");
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("busy");
         Err(refusal.retry_after(ROOM_RETRY_S))
     }

@@ -9,7 +9,7 @@
 //! Everything that a client can make larger or slower has a bound: see [`ControlLimits`]. Every answer
 //! of 400 and above is JSON of one shape ([`bulkhead_api::ErrorBody`]) and one log line
 //! (`container.request_refused`), except what hyper answers by itself to a head that is no HTTP: that
-//! one has no body. `API.md` beside this crate's manifest has the routes and their bounds.
+//! one has no body. `docs/api.md` has the routes and their limits.
 
 mod answer;
 mod auth;

@@ -3,6 +3,7 @@
 mod bounds;
 mod client;
 mod crashes;
+mod document;
 mod fake;
 mod guarded;
 mod life;

@@ -14,7 +14,7 @@ fn a_body_above_the_bound_is_413_and_the_connection_lives_on() {
     let huge = "x".repeat(10 * 1024 * 1024);
     let answer = client.post("/agents/start", &huge);
     assert_eq!(answer.status, 413);
-    assert_eq!(answer.error(), "request body is too large, at most 2097152 bytes are taken");
+    assert_eq!(answer.error(), "request body is too large, above 2097152 bytes");
     assert_eq!(client.get("/livez").status, 200);
     assert_eq!(rig.refusals().len(), 1);
 }
