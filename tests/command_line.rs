@@ -48,6 +48,27 @@ fn check_names_everything_that_a_start_would_refuse() {
 }
 
 #[test]
+fn the_example_of_the_documentation_passes_the_check() {
+    let page = std::fs::read_to_string(files::root().join("docs/configuration.md"));
+    let page = page.expect("the page of the configuration");
+    let dir = tempfile::tempdir().expect("make a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("a path in UTF-8").to_owned();
+    std::fs::write(path("token"), "hunter2").expect("write a token");
+    let component = files::component("echo");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let config = example
+        .expect("an example")
+        .replace("/run/secrets/control-token", &path("token"))
+        .replace("/var/lib/bulkhead", &path("state"))
+        .replace("/opt/agents/assistant.wasm", component.to_str().expect("a path in UTF-8"));
+    std::fs::write(path("bulkhead.toml"), config).expect("write the configuration");
+    let checked = bulkhead("check", Path::new(&path("bulkhead.toml")));
+    let shown = (text(&checked.stdout), text(&checked.stderr));
+    assert_eq!(checked.status.code(), Some(CLEAN), "{shown:?}");
+    assert!(shown.0.contains("component assistant: ok"), "{shown:?}");
+}
+
+#[test]
 fn a_variable_of_the_command_line_that_is_wrong_is_named() {
     let dir = tempfile::tempdir().expect("make a directory");
     let file = dir.path().join("bulkhead.toml");

@@ -9,16 +9,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::faults::Fault;
 use crate::init::Rules;
 
-/// Supervisor for agents that live in WebAssembly components.
+/// Supervisor for agents that run as WebAssembly components.
 #[derive(Debug, Parser)]
-#[command(name = "bulkhead", version, after_help = AFTER_HELP)]
+#[command(name = "bulkhead", version, after_help = after_help())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "\
+/// The end of the help: exit codes, then the variables.
+fn after_help() -> String {
+    format!("{EXIT_CODES}\n\n{}", crate::config::environment_help())
+}
+
+const EXIT_CODES: &str = "\
 Exit codes of run, check, compile:
   0  success
   1  cannot run: the address, the state directory or the engine is not available
@@ -30,30 +35,19 @@ Exit codes of run, check, compile:
   For the exit codes of the other commands see their help.
 
 As process 1, or with --supervise, the program runs the supervisor as a child process: it forwards signals,
-reaps orphaned processes, and restarts a supervisor that crashed. Codes 0 to 3 are final.
-
-Environment variables that override the configuration file:
-  BULKHEAD_LISTEN, BULKHEAD_STATE_DIR, BULKHEAD_CONTROL_TOKEN, BULKHEAD_ALLOWED_HOSTS,
-  BULKHEAD_PROBE_LISTEN,
-  BULKHEAD_LOG_FORMAT, BULKHEAD_LOG_LEVEL, BULKHEAD_DRAIN_MS,
-  BULKHEAD_SUPERVISE, BULKHEAD_MAX_RESTARTS, BULKHEAD_RESTART_WINDOW_MS,
-  BULKHEAD_SIGINT, BULKHEAD_PREVIOUS_EXIT, BULKHEAD_WAIT_FOR_STATE,
-  BULKHEAD_MODEL_BASE_URL, BULKHEAD_MODEL_API_KEY, BULKHEAD_MODEL_NAME,
-  GASTOWN_TOWN_ID
-The commands that call a running host read BULKHEAD_URL, BULKHEAD_CONTROL_TOKEN, BULKHEAD_LISTEN,
-BULKHEAD_STATE_DIR, BULKHEAD_CONFIG and NO_COLOR.";
+reaps orphaned processes, and restarts a supervisor that crashed. Codes 0 to 3 are final.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the host and its agents until a signal arrives.
     Run(RunArgs),
-    /// Check the configuration and every component, resolve the names that it allows, and call the model endpoint and
-    /// the town, without running an agent. Fills the compile cache.
+    /// Check the configuration and every component, resolve the allowed names, and call the model endpoint and the
+    /// town. Runs no agent; fills the compile cache.
     Check(ConfigArgs),
     /// Compile every component into the cache of the state directory.
     Compile(ConfigArgs),
-    /// Find out from logs, of this host or of the original container, why a container restarts.
+    /// Explain from logs, of this host or of the original container, why a container restarts.
     Diagnose(DiagnoseArgs),
     /// Show crash records from the state directory, or with --url from a running host.
     Crashes(CrashesArgs),
@@ -82,13 +76,13 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Only restarts of this town.
-    #[arg(long)]
+    #[arg(long, value_name = "ID")]
     pub town: Option<String>,
     /// Only restarts at or after this time, for example 2026-01-15T09:30:00Z.
-    #[arg(long, value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<i64>,
     /// Only restarts up to this time.
-    #[arg(long, value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub until: Option<i64>,
 }
 
@@ -102,49 +96,61 @@ Exit codes:
 fn parse_time(text: &str) -> Result<i64, String> {
     match bulkhead_diagnose::parse_time(text.as_bytes()) {
         Some((time, length)) if length == text.len() => Ok(time),
-        _ => Err("write a moment as 2026-01-15T09:30:00Z".into()),
+        _ => Err("expected a time such as 2026-01-15T09:30:00Z".into()),
     }
 }
 
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration file.
-    #[arg(long, short, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    /// Configuration file.
+    #[arg(
+        long,
+        short,
+        env = "BULKHEAD_CONFIG",
+        hide_env_values = true,
+        default_value = "bulkhead.toml"
+    )]
     pub config: PathBuf,
 }
 
 /// Arguments of `run`. They override the environment and the configuration file.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The configuration file.
-    #[arg(long, short, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    /// Configuration file.
+    #[arg(
+        long,
+        short,
+        env = "BULKHEAD_CONFIG",
+        hide_env_values = true,
+        default_value = "bulkhead.toml"
+    )]
     pub config: PathBuf,
     /// Address of the control API, for example 127.0.0.1:8080. Port 0 picks a free port.
-    #[arg(long)]
+    #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
     /// Log format. `auto` is `pretty` on a terminal and `json` elsewhere.
-    #[arg(long)]
+    #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// Run the supervisor as a child process, and restart it when it crashes. Process 1 always does.
-    #[arg(long, env = "BULKHEAD_SUPERVISE", value_parser = yes_or_no)]
+    #[arg(long, env = "BULKHEAD_SUPERVISE", hide_env_values = true, value_parser = yes_or_no)]
     pub supervise: bool,
     /// Maximum number of restarts of the supervisor within the window.
-    #[arg(long, env = "BULKHEAD_MAX_RESTARTS", default_value_t = 5, value_parser = max_restarts)]
+    #[arg(long, env = "BULKHEAD_MAX_RESTARTS", hide_env_values = true, value_name = "NUMBER", default_value_t = 5, value_parser = max_restarts)]
     pub max_restarts: u32,
     /// Window in which restarts of the supervisor are counted, in milliseconds.
-    #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", default_value_t = 60_000, value_parser = window_ms)]
+    #[arg(long, env = "BULKHEAD_RESTART_WINDOW_MS", hide_env_values = true, value_name = "MS", default_value_t = 60_000, value_parser = window_ms)]
     pub restart_window_ms: u64,
-    /// Do not open the database: nothing is durable, and a database of a newer version is left as it is.
+    /// Do not open the database: nothing is durable, and a database of a newer version is left untouched.
     #[arg(long)]
     pub without_store: bool,
     /// How long to wait for a state directory that another host has locked, as 60s, 500ms or 2m: for rolling updates
     /// that start the new host before the old one has stopped.
-    #[arg(long, env = "BULKHEAD_WAIT_FOR_STATE", value_name = "TIME", default_value = "0s", value_parser = time)]
+    #[arg(long, env = "BULKHEAD_WAIT_FOR_STATE", hide_env_values = true, value_name = "TIME", default_value = "0s", value_parser = time)]
     pub wait_for_state: Duration,
-    /// What SIGINT does. `stop`: stop all agents at once, for use at a terminal. `drain`: the same as SIGTERM, for
+    /// What SIGINT does. `stop`: stop all agents immediately, for use at a terminal. `drain`: the same as SIGTERM, for
     /// platforms that stop containers with SIGINT.
-    #[arg(long)]
+    #[arg(long, value_name = "ACTION")]
     pub sigint: Option<Interrupt>,
     /// What SIGUSR2 does to the host. For tests.
     #[arg(long, hide = true)]
@@ -156,13 +162,13 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "" | "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("BULKHEAD_SUPERVISE is 1 or 0, true or false".into()),
+        _ => Err("BULKHEAD_SUPERVISE must be 1 or 0, true or false".into()),
     }
 }
 
 /// A time with its unit.
 fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is a whole number with its unit: 500ms, 60s or 2m".to_owned();
+    let wrong = || "expected a whole number with a unit: 500ms, 60s or 2m".to_owned();
     let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..unit].parse().map_err(|_| wrong())?;
     let of_one = match &text[unit..] {
@@ -172,16 +178,16 @@ fn time(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let ms = number.checked_mul(of_one).filter(|ms| *ms <= MAX_WAIT_MS);
-    ms.map(Duration::from_millis).ok_or_else(|| "a day is the longest time".into())
+    ms.map(Duration::from_millis).ok_or_else(|| "the maximum is one day".into())
 }
 
 fn max_restarts(text: &str) -> Result<u32, String> {
-    let wrong = "BULKHEAD_MAX_RESTARTS is a whole number from 0 to 4294967295";
+    let wrong = "BULKHEAD_MAX_RESTARTS must be a whole number from 0 to 4294967295";
     text.parse().map_err(|_| wrong.into())
 }
 
 fn window_ms(text: &str) -> Result<u64, String> {
-    let wrong = "BULKHEAD_RESTART_WINDOW_MS is a whole number of milliseconds";
+    let wrong = "BULKHEAD_RESTART_WINDOW_MS must be a whole number of milliseconds";
     text.parse().map_err(|_| wrong.into())
 }
 
@@ -202,7 +208,7 @@ impl RunArgs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interrupt {
-    /// Stop all agents at once.
+    /// Stop all agents immediately.
     #[default]
     Stop,
     /// Finish turns and queued messages first, as after SIGTERM.

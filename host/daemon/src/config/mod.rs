@@ -2,7 +2,8 @@
 //!
 //! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
 //! - `compiler`: how components are compiled
-//! - `env`: variables that win over the file
+//! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
+//! - `env`: variables that override the file
 //! - `secrets`: files that hold one, and what one may be
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
@@ -10,6 +11,7 @@
 mod compiler;
 mod env;
 mod file;
+mod keys;
 mod secrets;
 mod settings;
 mod words;
@@ -22,6 +24,7 @@ use serde_path_to_error::Segment;
 
 use crate::failure::Failure;
 pub use file::OnFenced;
+pub use keys::help as environment_help;
 use settings::Problem;
 pub use settings::{MemorySettings, Settings};
 

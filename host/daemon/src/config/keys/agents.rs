@@ -1,0 +1,236 @@
+//! `[model]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
+
+use toml::Spanned;
+
+use super::super::file::{File, Model, default_model_name};
+use super::{Key, Read, derived, key, required};
+
+pub const MODEL: &[Key] = &[
+    required(
+        "base_url",
+        "base URL of the endpoint. The variable replaces the whole section: the file's key and certificates do not apply \
+         to another endpoint",
+    )
+    .text("BULKHEAD_MODEL_BASE_URL", |file, text| {
+        let base_url = Spanned::new(0..0, text);
+        let name = default_model_name();
+        file.model =
+            Some(Model { base_url, api_key: None, api_key_file: None, ca_file: None, name });
+        Ok(())
+    }),
+    derived("api_key", "none", "the API key, [a secret](#secrets)").variable(
+        "BULKHEAD_MODEL_API_KEY",
+        Read::Secret {
+            credential: "bulkhead.model-api-key",
+            set: |file, secret| {
+                let model = endpoint(file)?;
+                (model.api_key, model.api_key_file) = (Some(secret), None);
+                Ok(())
+            },
+        },
+    ),
+    derived("api_key_file", "none", "file that holds the API key"),
+    derived(
+        "ca_file",
+        "none",
+        "PEM file with the CA certificates to trust instead of the public CAs, for this endpoint only",
+    ),
+    key("name", r#""default""#, "name of the model, for agents whose settings name none").text(
+        "BULKHEAD_MODEL_NAME",
+        |file, text| {
+            endpoint(file)?.name = text;
+            Ok(())
+        },
+    ),
+];
+
+/// The endpoint that a key or a name is for.
+fn endpoint(file: &mut File) -> Result<&mut Model, String> {
+    let missing = "there is no model endpoint; set BULKHEAD_MODEL_BASE_URL or model.base_url";
+    file.model.as_mut().ok_or_else(|| missing.to_owned())
+}
+
+pub const COMPONENTS: &[Key] =
+    &[required("path", "the component file. The next start uses a changed file")];
+
+pub const ROLES: &[Key] = &[
+    required("component", "name of its component"),
+    key(
+        "args",
+        "[]",
+        "arguments of its program, after the component's name: at most 256, 64 KiB in total, without NUL. They are part of \
+         the spec: a start with other arguments is a start of another agent",
+    ),
+    key(
+        "restart",
+        r#""temporary""#,
+        "which exits are followed by a restart. `permanent`: all. `transient`: abnormal ones. `temporary`: none. A requested \
+         stop never is. See [Restarts and quarantine](#restarts-and-quarantine)",
+    ),
+    key(
+        "restart_backoff_ms",
+        "500",
+        "initial upper bound of the random backoff. It doubles with each consecutive exit",
+    ),
+    key("restart_backoff_max_ms", "60000", "maximum of that bound"),
+    key("restart_healthy_ms", "60000", "an incarnation of this length resets the bound"),
+    key(
+        "restart_max",
+        "5",
+        "restarts within the window, 0 to 100. One more exit quarantines the agent",
+    ),
+    key("restart_window_ms", "300000", "the window"),
+    key(
+        "restart_same_fault",
+        "3",
+        "consecutive starts with the same fault of the agent that quarantine it, 1 to 100",
+    ),
+    key(
+        "max_attempts",
+        "2",
+        "deliveries of one message, 1 to 10, when each turn ends in a fault of the agent or in the death of the host. \
+         Afterwards the message is set aside (`agent.message_set_aside`). See [Redelivery](#redelivery)",
+    ),
+    derived(
+        "idle_ms",
+        "`mayor` 0, `refinery` 600000, others 120000",
+        "idle time after which the agent ends as `completed`; 0: never. Time in which the process is stopped (SIGSTOP, a \
+         paused container) does not count",
+    ),
+    derived(
+        "memory_limit_mb",
+        "`limits.agent_memory_mb`",
+        "limit of linear memories and tables of all core instances, and of memory that the host holds for the agent: \
+         messages, events, log lines in transit, requests, open files and streams. A request may set another \
+         (`memoryLimitMb`). A component with a larger initial memory is refused with the figures",
+    ),
+    derived(
+        "memory_soft_percent",
+        "`limits.agent_memory_soft_percent`",
+        "soft mark, 1 to 100. Use that rises to this part of the limit logs `agent.memory_soft_limit`. It is logged again \
+         only after use fell 5 % of the limit below the mark",
+    ),
+    key(
+        "on_memory_limit",
+        r#""end""#,
+        "`end`: the agent ends as `memory_limit`, with the backtrace of the growth. `deny`: its growth or its HTTP request \
+         fails. A Rust guest then usually aborts, which is `memory_limit` as well. Under both, incoming messages are \
+         refused, events and log lines are dropped and counted, and too many open resources end the agent",
+    ),
+    key("cpu_ms", "10000", "CPU time of one turn → `cpu_deadline`"),
+    derived(
+        "message_cpu_ms",
+        "ten times `cpu_ms`",
+        "CPU time of all turns of one message (`continue`) → `cpu_deadline`. Each turn after the first counts 50 µs extra \
+         for the host's overhead",
+    ),
+    key("wall_ms", "300000", "wall time of one turn → `wall_deadline`"),
+    key("host_call_ms", "120000", "wall time of one host call → `host_call_timeout`"),
+    key(
+        "start_ms",
+        "30000",
+        "deadline of a start, without the compilation of its component. A request may set another (`deadlineMs`, at most \
+         600000). A caller waits no longer than that: during compilation it gets 504 `still-compiling` and the start \
+         continues; an equal start joins it. Nothing of such a start is durable until compilation has finished",
+    ),
+    key(
+        "shutdown_ms",
+        "5000",
+        "grace period of a stop, for the rest of the turn and for `shutdown` → `killed`",
+    ),
+    key("mailbox_messages", "256", "capacity of the mailbox in messages; above it 429"),
+    key(
+        "mailbox_kb",
+        "4096",
+        "capacity of the mailbox in KiB; above it 429, and 413 for a message larger than that",
+    ),
+    key(
+        "log_lines_per_second",
+        "50",
+        "rate of log lines, with a burst of ten times as many; the excess is dropped and counted. A line counts once per \
+         started KiB of its text and fields. A line larger than a burst passes after enough silence",
+    ),
+    key(
+        "snapshot",
+        r#""off""#,
+        "when the host asks the agent for its state. `turn`: after turns and before a shutdown. `stop`: before a shutdown \
+         only. The next incarnation gets it back, also in another run. A snapshot with which the agent fails twice before \
+         its first turn ends is set aside for the one before it",
+    ),
+    key(
+        "snapshot_ms",
+        "1000",
+        "delay from a turn to its snapshot; the snapshot also covers turns within the delay",
+    ),
+    key(
+        "snapshot_kb",
+        "1024",
+        "largest snapshot, at most 16384. A larger one is refused and the last good one stays",
+    ),
+    key(
+        "http_allow",
+        "[]",
+        "destinations: `host`, `host:port`, `*.domain`, `[v6]:port`, or `{ host = \"host:port\", private = true }`. Without \
+         a port: 80 and 443. See [Outgoing requests](#outgoing-requests)",
+    ),
+    key("model", "false", "allows the `[model]` endpoint and passes its settings to the agent"),
+    key(
+        "workspace",
+        "true",
+        "the agent has its own directory as `/workspace`, which is kept when it ends",
+    ),
+    key(
+        "workspace_mb",
+        "1024",
+        "capacity of the workspace: file sizes in blocks of 4 KiB, holes included, and 4 KiB per directory. Above it \
+         writes fail with `insufficient-space`. A deleted file counts while it is open. Existing content is counted once \
+         per incarnation, by the first call that changes something",
+    ),
+    key(
+        "workspace_entries",
+        "65536",
+        "maximum number of files, directories and links, hard links included. A larger tree is not counted to its end and \
+         accepts nothing until enough of it is deleted",
+    ),
+    key(
+        "config",
+        "{}",
+        "strings for `host.config`. `envVars` of a start request override them, and `POST /sync-config` or \
+         `X-Town-Config` override both",
+    ),
+    key(
+        "config_files",
+        "{}",
+        "the same with paths; each value is the content of its file. See [Secrets](#secrets)",
+    ),
+    key(
+        "secret_env",
+        "[]",
+        "names in `envVars` whose values are credentials, in addition to names that end in `TOKEN`, `KEY`, `SECRET`, \
+         `PASSWORD` or the word `PAT`, in any case. See [Credentials of agents](#credentials-of-agents)",
+    ),
+    key(
+        "core_dump",
+        "false",
+        "a fault in the guest's code writes a [core dump](#core-dumps) with all of the agent's memory, secrets included",
+    ),
+    key(
+        "eviction_weight_percent",
+        "100",
+        "weight of its agents when the host chooses whom to evict, 0 (after all others) to 1000",
+    ),
+    key(
+        "fault_injection",
+        "false",
+        "for tests only: `host.config(\"fault-injection/panic\")` and `.../error` make the host fail, `.../abort` aborts it",
+    ),
+];
+
+pub const AGENTS: &[Key] = &[
+    required("id", "1 to 128 characters of `A-Z a-z 0-9 . _ : -`, unique"),
+    required("role", "name of its role"),
+    derived("name", "its id", "display name"),
+    key("prompt", r#""""#, "the first message"),
+    derived("system_prompt", "none", "standing instructions"),
+    derived("model", "none", "language model"),
+];
