@@ -168,7 +168,7 @@ fn the_next_run_and_a_person_read_what_was_written() {
     let id = crash["crashId"].as_str().expect("an id");
     let (code, text, errors) = run(&["show"]);
     assert_eq!(code, Some(0), "{errors}");
-    for part in [id, "one, role trap", "panic", "told to panic", "lib.rs:", "it stayed down"] {
+    for part in [id, "one, role trap", "panic", "told to panic", "lib.rs:", "not restarted"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let (_, text, _) = run(&["list"]);

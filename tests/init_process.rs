@@ -205,7 +205,7 @@ fn a_supervisor_that_cannot_be_started_is_tried_again_and_init_says_so() {
     };
     limit("1");
     kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
-    let failures = || host.stderr().matches("could not be started").count();
+    let failures = || host.stderr().matches("cannot be started").count();
     wait_until("init says so", || failures() >= 3);
     for line in host.stderr().lines() {
         let line: Value = serde_json::from_str(line).expect("its lines are JSON when the log is");

@@ -264,7 +264,7 @@ fn a_black_box_of_another_run_is_not_believed() {
     let line = previous_run(&third, 1);
     says(&line, "lost", "high", "error");
     assert_eq!(line["previousRunId"], second.lines()[0]["runId"], "{line:#}");
-    has(&line, "evidence", "the one in its place is of run");
+    has(&line, "evidence", "the one found belongs to run");
     third.ready().finish();
 }
 

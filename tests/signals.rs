@@ -133,7 +133,7 @@ fn a_signal_that_means_nothing_does_not_end_the_supervisor() {
     for signal in [Signal::USR1, Signal::USR2] {
         host.signal(signal);
     }
-    wait_until("init says so", || host.stderr().matches("is not passed on").count() == 2);
+    wait_until("init says so", || host.stderr().matches("is not forwarded").count() == 2);
     assert!(processes::lives(before));
     host.client().start("one", "puppet");
     assert_eq!(host.client().ask("one", "hi"), "hi");
@@ -200,5 +200,5 @@ fn a_signal_that_kills_the_supervisor_through_init_is_told() {
     let ended = init.wait_with_output().expect("wait for init");
     assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(told.contains("died of signal 15") && told.contains("passed on"), "{told}");
+    assert!(told.contains("died of signal 15") && told.contains("forwarded"), "{told}");
 }

@@ -85,7 +85,7 @@ impl Second {
         let said = BufReader::new(stderr).lines().map_while(Result::ok).next();
         let said = said.expect("it says that it waits");
         let first = format!("process {}", host.pid());
-        assert!(said.contains("waits") && said.contains(&first), "{said}");
+        assert!(said.contains("waiting") && said.contains(&first), "{said}");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         Self { child, lines: Box::new(stdout.lines().map_while(Result::ok)) }
     }

@@ -24,14 +24,14 @@ fn a_person_sees_what_came_of_it() {
     assert_eq!(person.says(&["ps"]).ok(), "no agents\n");
     assert_eq!(
         person.says(&["start", "one", "--role", "echo", "--name", "The One"]).ok(),
-        "one started: running, life 1, role echo, component echo\n"
+        "one started: running, incarnation 1, role echo, component echo\n"
     );
     let kept = person.says(&["start", "one", "--role", "echo", "--if-running", "keep"]).ok();
-    assert!(kept.starts_with("one kept as it runs: running, life 1,"), "{kept}");
+    assert!(kept.starts_with("one kept as it runs: running, incarnation 1,"), "{kept}");
     let again = person.says(&["start", "one", "--role", "echo"]).ok();
-    assert!(again.starts_with("one started: running, life 2,"), "{again}");
+    assert!(again.starts_with("one started: running, incarnation 2,"), "{again}");
     let joined = person.says(&["start", "one", "--role", "echo"]).ok();
-    assert!(joined.starts_with("one was there already: running, life 2,"), "{joined}");
+    assert!(joined.starts_with("one was already up: running, incarnation 2,"), "{joined}");
     person.says(&["start", "one", "--role", "echo", "--if-running", "restart"]).ok();
     assert_eq!(host.client().status("one")["incarnation"], 3);
 
@@ -65,12 +65,12 @@ fn a_person_sees_what_came_of_it() {
 
     let status = person.says(&["status", "bad"]).ok();
     for part in
-        ["agent      bad: failed\n", "told to panic", &crash_id, "it stays down after panic"]
+        ["agent      bad: failed\n", "told to panic", &crash_id, "not restarted after panic"]
     {
         assert!(status.contains(part), "{part:?}: {status}");
     }
     let container = person.says(&["status"]).ok();
-    for part in ["ok, ready for starts", "2: 1 failed, 1 running", "look at    bad: failed: "] {
+    for part in ["ok, ready for starts", "2: 1 failed, 1 running", "attention  bad: failed: "] {
         assert!(container.contains(part), "{part:?}: {container}");
     }
     let events = person.says(&["events", "bad"]).ok();
@@ -110,20 +110,20 @@ fn what_is_done_about_an_end_is_told() {
     host.client().reaches("hopeless", "quarantined");
 
     let away = person.says(&["status", "away"]).ok();
-    assert!(away.contains("then       after panic it comes back in "), "{away}");
+    assert!(away.contains("then       after panic: restart in "), "{away}");
     let hopeless = person.says(&["status", "hopeless"]).ok();
     assert!(hopeless.contains("start it with --force, or with another spec"), "{hopeless}");
-    assert!(hopeless.contains(" are answered by a restart"), "{hopeless}");
+    assert!(hopeless.contains(" are followed by a restart"), "{hopeless}");
     assert!(!hopeless.contains("one more than that"), "it is quarantined: {hopeless}");
     let table = person.says(&["ps"]).ok();
-    assert!(table.contains("quarantined") && table.contains("s ago, back in "), "{table}");
+    assert!(table.contains("quarantined") && table.contains("s ago, restart in "), "{table}");
     let container = person.says(&["status"]).ok();
     assert!(container.contains("away: backoff: ") && container.contains("hopeless: quarantined: "));
 
     let refused = person.says(&["start", "hopeless", "--role", "hopeless", "--prompt", "count"]);
     refused.fails(3, &["refused in admission (status 409, quarantined)", "before ", "do  "]);
     let forced = ["start", "hopeless", "--role", "hopeless", "--prompt", "count", "--force"];
-    assert!(person.says(&forced).ok().starts_with("hopeless started: running, life 3"));
+    assert!(person.says(&forced).ok().starts_with("hopeless started: running, incarnation 3"));
     let all = person.says(&["stop", "--all", "--yes"]).ok();
     assert!(all.contains("away stopped: ") && all.contains("hopeless stopped: "), "{all}");
     assert_eq!(person.says(&["stop", "--all", "--yes"]).ok(), "no agents to stop\n");
@@ -190,7 +190,7 @@ fn crash_records_are_the_same_from_the_host_and_from_its_directory() {
     assert_eq!(of_host(&[]).ok(), "no crash records\n");
     of_host(&["show"]).fails(3, &["no crash records"]);
     of_host(&["show", "0000"]).fails(3, &["no such crash: 0000"]);
-    of_host(&["show", "../agents"]).fails(2, &["no crash id"]);
+    of_host(&["show", "../agents"]).fails(2, &["not a crash id"]);
 
     for agent in ["puppet", "trap"] {
         client.start(agent, agent);

@@ -15,7 +15,7 @@ fn a_wrong_command_line_asks_nobody() {
     for (words, named) in [
         (&["status", "../etc"][..], "agent id"),
         (&["start", "one"], "--role"),
-        (&["start", "one", "--role", "echo", "--deadline", "5"], "write 500ms, 30s, 5m or 2h"),
+        (&["start", "one", "--role", "echo", "--deadline", "5"], "such as 500ms, 30s, 5m or 2h"),
         (&["start", "--file", "broken.json"], "--file"),
         (&["start", "--file", "missing.json"], "missing.json"),
         (&["start", "one", "--role", "echo", "--env-file", "missing"], "missing"),
@@ -24,7 +24,7 @@ fn a_wrong_command_line_asks_nobody() {
         (&["stop", "one", "--all"], "--all"),
         (&["send", "one"], "TEXT"),
         (&["send", "one", ""], "the message is empty"),
-        (&["send", "one", "hi", "--wait", "11m"], "10m at most"),
+        (&["send", "one", "hi", "--wait", "11m"], "the maximum is 10m"),
         (&["events", "one", "--after=-1"], "--after"),
         (&["ps", "--url", "ftp://town"], "http:// or https://"),
         (&["ps", "--url", "http://town:65536"], "between 1 and 65535"),
@@ -32,9 +32,9 @@ fn a_wrong_command_line_asks_nobody() {
             &["ps", "--url", "https://town", "--ca-file", "missing"],
             "--ca-file: cannot read missing",
         ),
-        (&["ps", "--url", "http://hunter3@town"], "no user"),
+        (&["ps", "--url", "http://hunter3@town"], "user or password"),
         (&["ps", "--token-file", "missing"], "cannot read the secret"),
-        (&["ps", "--timeout", "0s"], "more than nothing"),
+        (&["ps", "--timeout", "0s"], "greater than zero"),
         (&["crashes", "--timeout", "1s"], "--url"),
     ] {
         let ended = person.says(words);

@@ -11,7 +11,7 @@ fn a_wait_that_is_over_first_says_that_the_turn_goes_on() {
     let person = Person::of(&host);
     person.says(&["start", "one", "--role", "puppet"]).ok();
     let ended = person.says(&["send", "one", "wait hello", "--wait", "100ms"]);
-    ended.fails(5, &["the turn of one is not over after 100 ms; it goes on, message msg-"]);
+    ended.fails(5, &["the turn of one has not ended after 100 ms; it continues, message msg-"]);
     assert!(ended.stdout.is_empty(), "{ended:?}");
     let json = person.says(&["send", "one", "hello", "--wait", "100ms", "--json"]);
     let pending: Value = serde_json::from_str(&json.stdout).expect("JSON");
@@ -31,15 +31,14 @@ fn who_interrupts_a_command_is_told_what_goes_on() {
     send.interrupt();
     send.ends().fails(
         130,
-        &["interrupted; the message stays in the mailbox of one, and its turn goes on"],
+        &["interrupted; the message stays in the mailbox of one, and its turn continues"],
     );
     assert_eq!(client.status("one")["busy"], true, "it does go on");
 
     let stop = Running::of(person.command(&["stop", "one"]));
     wait_until("the stop has come", || client.status("one")["status"] == "stopping");
     stop.interrupt();
-    stop.ends()
-        .fails(130, &["interrupted; what was asked of the host goes on there: the stop of one"]);
+    stop.ends().fails(130, &["interrupted; the host continues the stop of one"]);
     host.release("one");
     assert_eq!(client.ended("one")["exitReason"], "stopped", "it did go on");
 
@@ -47,7 +46,9 @@ fn who_interrupts_a_command_is_told_what_goes_on() {
     let start = Running::of(person.command(&words));
     wait_until("the start has come", || client.get("/agents/slow/status").status == 200);
     start.interrupt();
-    start.ends().fails(130, &["interrupted; the start goes on at the host: bulkhead status slow"]);
+    start
+        .ends()
+        .fails(130, &["interrupted; the host continues the start: see bulkhead status slow"]);
     client.reaches("slow", "running");
     host.finish();
 }

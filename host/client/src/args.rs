@@ -33,7 +33,7 @@ pub struct HostArgs {
     /// else the public CAs].
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// The configuration file that says where the host listens [default: bulkhead.toml, if there is one].
+    /// Configuration file with the host's address [default: bulkhead.toml, if it exists].
     #[arg(long, short, value_name = "FILE", env = "BULKHEAD_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Timeout of a request, for example 30s [default: 10s; 10m for a start or a stop].

@@ -41,7 +41,7 @@ pub fn crash_page(record: &CrashRecord) -> String {
     page.line("crash", &record.crash_id);
     page.line("agent", &format!("{}, role {}", record.agent_id, record.role));
     let attempt = record.start_attempt;
-    page.line("life", &format!("#{}, attempt {attempt} of its start", record.incarnation));
+    page.line("incarnation", &format!("#{}, attempt {attempt} of its start", record.incarnation));
     let digest = record.component_sha256.map_or_else(String::new, |digest| format!(" {digest}"));
     page.line("component", &format!("{}{digest}", record.component));
     page.line("died", &format!("{} after {} ms", record.crashed_at, record.agent_uptime_ms));
@@ -103,11 +103,11 @@ fn next(eviction: &Eviction) -> String {
 
 fn consequence(consequence: &Consequence) -> String {
     match consequence {
-        Consequence::None => "it stayed down".to_owned(),
+        Consequence::None => "not restarted".to_owned(),
         Consequence::Restart { restart_at, backoff_ms, attempts_in_window } => format!(
-            "it was to come back at {restart_at}, after {backoff_ms} ms; end {attempts_in_window} in its window"
+            "restart scheduled for {restart_at}, after {backoff_ms} ms; exit {attempts_in_window} in its window"
         ),
-        Consequence::Quarantined { message, .. } => format!("it was quarantined: {message}"),
+        Consequence::Quarantined { message, .. } => format!("quarantined: {message}"),
     }
 }
 
@@ -132,8 +132,8 @@ impl Page {
         }
         let how = match record.symbolized {
             Symbolized::Done => "",
-            Symbolized::Pending => " (lines were still being looked up)",
-            Symbolized::Unavailable => " (no lines to be had)",
+            Symbolized::Pending => " (symbolization was still pending)",
+            Symbolized::Unavailable => " (no line information)",
         };
         let _ = writeln!(self.0, "frames{how}");
         for frame in &record.frames {

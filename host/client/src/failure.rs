@@ -123,7 +123,7 @@ impl Refusal {
             let reason = end.reason.as_str();
             let crash =
                 end.crash_id.as_ref().map_or_else(String::new, |id| format!(", crash {id}"));
-            line("before", &format!("{} life {}: {reason}{crash}", end.at, end.incarnation));
+            line("before", &format!("{} incarnation {}: {reason}{crash}", end.at, end.incarnation));
         }
         if let Some(action) = action {
             line("do", action);
@@ -132,8 +132,7 @@ impl Refusal {
             line("again", &format!("in {}", words::duration(after)));
         }
         if self.status == 401 {
-            let ways = "set BULKHEAD_CONTROL_TOKEN, or name a file with --token-file; a host that was given \
-                        none keeps its token in its state directory, where --config FILE leads";
+            let ways = "set BULKHEAD_CONTROL_TOKEN, or name a file with --token-file; a host without a configured token generates one in its state directory, which --config FILE locates";
             line("do", ways);
         }
         page
@@ -163,7 +162,7 @@ mod tests {
         let expected = "start of bad failed in guest_start (status 502, guest-error): guest said \\u{1b}[2Jno\n  \
              field     role: no such role\n  \
              crash     c1\n  \
-             before    2026-01-15T09:30:00.000Z life 2: panic\n  \
+             before    2026-01-15T09:30:00.000Z incarnation 2: panic\n  \
              do        read the record\n  \
              again     in 5 s";
         assert_eq!(failure.words().unwrap(), expected);

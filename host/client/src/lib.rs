@@ -96,7 +96,7 @@ fn conclude(mut asked: Asked, read_config: ReadConfig) -> ExitCode {
 
 /// Runs a command until it is through or a Ctrl-C comes.
 fn talk(asked: &Asked, session: &Session) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::NoAnswer(format!("cannot run here: {error}"));
+    let cannot = |error: std::io::Error| Failure::NoAnswer(format!("cannot run: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(cannot)?;
     let done = runtime.block_on(async {

@@ -126,9 +126,7 @@ impl Session {
 
     fn nonsense(&self, problem: &str) -> Failure {
         let url = &self.target.url;
-        Failure::NoAnswer(format!(
-            "{url} answered what this program does not understand: {problem}"
-        ))
+        Failure::NoAnswer(format!("{url} sent an invalid response: {problem}"))
     }
 
     fn refusal(&self, asked: String, works: bool, answer: &Answer) -> Failure {
@@ -138,7 +136,7 @@ impl Session {
         let Some(body) = body.filter(|body| body.status == Some(status)) else {
             let url = &self.target.url;
             return Failure::NoAnswer(format!(
-                "{url} answered with status {status} ({asked}) and not with a reason of a Bulkhead host"
+                "{url} answered with status {status} ({asked}) without a Bulkhead error: is it a Bulkhead host?"
             ));
         };
         let json = text::json(&String::from_utf8_lossy(&answer.body)).into_owned();

@@ -63,7 +63,7 @@ impl Target {
         is_read.then(|| {
             let host = &to.host;
             format!(
-                "warning: the token goes to {host} over plain HTTP, where everybody on the way can read it; use https, \
+                "warning: the token goes to {host} over plain HTTP, readable on the network; use https, \
                  or a tunnel (ssh -L)"
             )
         })
@@ -79,7 +79,7 @@ pub(crate) fn find(
     let text = |name: &str| match variable(name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Some(Err(_)) => Err(format!("{name} is no UTF-8")),
+        Some(Err(_)) => Err(format!("{name} is not valid UTF-8")),
     };
     let mut token = match &args.token_file {
         Some(path) => Some(read_secret(path)?),
@@ -97,7 +97,7 @@ pub(crate) fn find(
         let mut listen = match text("BULKHEAD_LISTEN")? {
             None => None,
             Some(text) => {
-                let wrong = |_| format!("BULKHEAD_LISTEN: {text:?} is no address");
+                let wrong = |_| format!("BULKHEAD_LISTEN: {text:?} is not an address");
                 Some(text.parse::<SocketAddr>().map_err(wrong)?)
             }
         };
@@ -117,7 +117,8 @@ pub(crate) fn find(
     let mut target = Target { url: api.to_string(), api, connector, authorization: None };
     if let Some(token) = token {
         let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-        let mut value = value.map_err(|_| "the token has characters that no header may have")?;
+        let mut value =
+            value.map_err(|_| "the token contains characters that no header can carry")?;
         value.set_sensitive(true);
         target.authorization = Some(value);
     }
@@ -160,7 +161,7 @@ fn configured(args: &HostArgs, read_config: ReadConfig) -> Result<Option<Configu
     if args.config.is_none() && !path.exists() {
         return Ok(None);
     }
-    let problem = |error| format!("{error}; name the host with --url to do without");
+    let problem = |error| format!("{error}; name the host with --url instead");
     read_config(&path).map(Some).map_err(problem)
 }
 
@@ -180,7 +181,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, String> {
 /// A host on this machine that listens there.
 fn of_listener(listen: SocketAddr) -> Result<BaseUrl, String> {
     if listen.port() == 0 {
-        return Err("the configured port is 0, which means any; name the host with --url".into());
+        return Err("the configured port is 0, any free port; name the host with --url".into());
     }
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -193,10 +194,12 @@ fn of_listener(listen: SocketAddr) -> Result<BaseUrl, String> {
 /// Reads an address. What stands before an `@` is never repeated: it may be a password.
 fn parse(url: &str) -> Result<BaseUrl, String> {
     BaseUrl::parse(url).map_err(|error| match error {
-        UrlError::Credentials => "the address must have no user or password; a token comes from \
+        UrlError::Credentials => {
+            "the address must not contain a user or password; the token comes from \
                                   BULKHEAD_CONTROL_TOKEN or --token-file"
-            .into(),
-        error => format!("{url:?} is no address of a host: {error}; write http://127.0.0.1:8080"),
+                .into()
+        }
+        error => format!("{url:?} is not a host address: {error}; expected http://127.0.0.1:8080"),
     })
 }
 

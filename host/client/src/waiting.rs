@@ -50,7 +50,7 @@ impl Waiting {
         match (&*self.current.borrow(), self.sent.get()) {
             (Some(Wait { goes_on: Some(goes_on), .. }), true) => format!("interrupted; {goes_on}"),
             (Some(Wait { goes_on: Some(_), .. }), false) => {
-                "interrupted; the host was asked nothing".to_owned()
+                "interrupted; no request was sent".to_owned()
             }
             _ => "interrupted".to_owned(),
         }
@@ -123,7 +123,7 @@ mod tests {
         let waiting = Waiting::default();
         assert_eq!(waiting.interrupted(), "interrupted");
         let _over = waiting.begin("bad to start", Some("the start goes on".into()));
-        assert_eq!(waiting.interrupted(), "interrupted; the host was asked nothing");
+        assert_eq!(waiting.interrupted(), "interrupted; no request was sent");
         waiting.sent.set(true);
         assert_eq!(waiting.interrupted(), "interrupted; the start goes on");
     }

@@ -73,7 +73,7 @@ pub(crate) fn counted(count: usize, thing: &str) -> String {
 
 /// Reads `500ms`, `30s`, `5m` or `2h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time; write 500ms, 30s, 5m or 2h");
+    let wrong = || format!("{text:?} is not a duration such as 500ms, 30s, 5m or 2h");
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -93,7 +93,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// The same, more than nothing.
 pub(crate) fn parse_some_time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
-    if time.is_zero() { Err("must be more than nothing".to_owned()) } else { Ok(time) }
+    if time.is_zero() { Err("must be greater than zero".to_owned()) } else { Ok(time) }
 }
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(ms("500ms"), Ok(500));
         assert_eq!(ms("30s"), Ok(30_000));
         assert_eq!((ms("5m"), ms("5min"), ms("2h")), (Ok(300_000), Ok(300_000), Ok(7_200_000)));
-        assert_eq!(parse_some_time("0s"), Err("must be more than nothing".to_owned()));
+        assert_eq!(parse_some_time("0s"), Err("must be greater than zero".to_owned()));
         for text in ["", "s", "30", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "1sä"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }

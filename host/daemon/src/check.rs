@@ -31,14 +31,14 @@ pub fn check(path: &Path) -> Result<Exit, Failure> {
     let exit = load_all(&settings, Cache::Welcome)?;
     match unreachable {
         0 => Ok(exit),
-        wrong => Err(Failure::bad_input(format!("{wrong} of the above are wrong"))),
+        wrong => Err(Failure::bad_input(format!("{wrong} of the above failed"))),
     }
 }
 
 /// Says what the configuration wants to reach, and what came of trying. Returns how much of it cannot work.
 fn reach_all(settings: &Settings) -> Result<usize, Failure> {
     let found = reach::look(settings)
-        .map_err(|error| Failure::cannot_run("cannot look at the network", &error))?;
+        .map_err(|error| Failure::cannot_run("cannot check the network", &error))?;
     let mut wrong = 0;
     for finding in found {
         match finding {
@@ -85,7 +85,7 @@ fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
     let build = |config: &RuntimeConfig| Runtime::new(config, Arc::clone(&troubles) as SharedSink);
     let runtime = build(&config).or_else(|error| match (cache, &error) {
         (Cache::Welcome, RuntimeError::Io { source, .. }) => {
-            troubles.add(format!("cannot be opened, nothing is stored: {source}"));
+            troubles.add(format!("cannot be opened, so nothing is stored: {source}"));
             config.aot_dir = None;
             build(&config)
         }
@@ -116,7 +116,7 @@ fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
         say(&format!("compile cache: {trouble}"))?;
     }
     if wrong > 0 {
-        return Err(Failure::bad_input(format!("{wrong} of the above are wrong")));
+        return Err(Failure::bad_input(format!("{wrong} of the above failed")));
     }
     let is_stored = !troubles.iter().any(|trouble| trouble.contains("cannot be written"));
     if cache == Cache::Needed && !is_stored {
@@ -136,7 +136,7 @@ fn roles_too_small_for(settings: &Settings, loaded: &Loaded) -> Result<usize, Fa
             wrong += 1;
             let component = &loaded.name;
             say(&format!(
-                "role {name}: component {component} has {born} bytes of memory at birth, the limit is {limit}"
+                "role {name}: component {component} has {born} bytes of initial memory, above the limit of {limit}"
             ))?;
         }
     }

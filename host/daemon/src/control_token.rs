@@ -36,12 +36,11 @@ impl Made {
             Self::NotNeeded => {}
             Self::InFile(file) => {
                 let file = file.display();
-                tracing::info!(%file, "the control API wants the token that lies in this file");
+                tracing::info!(%file, "the control token is in this file");
             }
             Self::Unknown(error) => tracing::error!(
                 %error,
-                "the control API is closed: no token was given, and none can be kept in the state directory; set \
-                 BULKHEAD_CONTROL_TOKEN"
+                "the control API is closed: there is no token, and the state directory cannot store one; set BULKHEAD_CONTROL_TOKEN"
             ),
         }
     }
@@ -78,7 +77,7 @@ fn read(dir: &Path) -> io::Result<Option<Secret>> {
     };
     let found = file.metadata()?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
-        let what = format!("{TOKEN_FILE} is no file of this user");
+        let what = format!("{TOKEN_FILE} is not a file of this user");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
     let mut text = String::new();

@@ -92,8 +92,7 @@ impl Meter {
             Progress::Read { .. } => {}
             Progress::Failed { name, error } => {
                 self.clear();
-                let text =
-                    format!("cannot read {name} to its end, using what came before: {error}");
+                let text = format!("cannot read {name} to its end, using the part before: {error}");
                 eprintln!("bulkhead: {}", printable::line(&text));
             }
         }

@@ -117,7 +117,7 @@ fn apply(
 
 fn missing(what: &str, problem: &str) -> Failure {
     let message = format!(
-        "security.{what} is \"required\", and cannot be had: {problem}; a kernel that has it, or \"auto\", helps"
+        "security.{what} is \"required\", and is not available: {problem}; use a kernel that supports it, or \"auto\""
     );
     Failure::new(Exit::CannotRun, message)
 }

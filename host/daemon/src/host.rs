@@ -139,7 +139,7 @@ impl Host {
         let for_samples = Arc::clone(&recorder);
         let record = Box::new(move |figures| for_samples.sample(figures));
         let memory = MemoryWatch::start(config, report, Arc::clone(&sink), record)
-            .map_err(|error| Failure::cannot_run("cannot watch over memory", &error))
+            .map_err(|error| Failure::cannot_run("cannot watch memory", &error))
             .inspect_err(failed("memory"))?;
         let town = start_town(settings, &recorder, &context).inspect_err(failed("town"))?;
         let notices = Arc::new(StoreNotices::new(Arc::clone(&sink)));
@@ -176,7 +176,7 @@ impl Host {
             tracing::warn!("{problem}");
         }
         if let Some(error) = not_listed {
-            tracing::warn!(%error, "the list of runs was not written: a later run has the black box alone to go by");
+            tracing::warn!(%error, "the list of runs was not written: a later run can use the black box only");
         }
         if let Some(problem) = not_heard {
             tracing::warn!(problem, "{OUTSIDE} is not used");
@@ -191,11 +191,11 @@ impl Host {
         notices.open();
         if let Some(error) = no_blackbox {
             let cause = causes(&error);
-            tracing::warn!(%error, cause, "this run has no black box: its end will be a riddle");
+            tracing::warn!(%error, cause, "this run has no black box: the next run cannot determine how it ended");
         }
         for problem in problems {
             let cause = causes(&problem);
-            tracing::warn!(%problem, cause, "messages in their turn may not survive a kill");
+            tracing::warn!(%problem, cause, "messages in progress may not survive a kill");
         }
         Ok(host)
     }
@@ -211,7 +211,7 @@ impl Host {
             handover.say(Word::Told);
         }
         if let Err(error) = self.runs.borrow_mut().told() {
-            tracing::warn!(%error, "the list of runs was not written: the next run tells of earlier ones again");
+            tracing::warn!(%error, "the list of runs was not written: the next run reports earlier ones again");
         }
     }
 
@@ -275,8 +275,7 @@ fn refuse_newer_database(settings: &Settings) -> Result<(), Failure> {
     let Some(dir) = config.dir.filter(|_| !settings.without_store) else { return Ok(()) };
     database::check_version(&dir).map_err(|error| {
         Failure::bad_input(format!(
-            "{error}: run the version that wrote it, or start with --without-store, which leaves it as it is and \
-             keeps nothing"
+            "{error}: run the version that wrote it, or start with --without-store, which leaves it untouched and stores nothing"
         ))
     })
 }
@@ -301,7 +300,7 @@ fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<Stor
         tracing::warn!(lines, "crash records of an earlier version were damaged");
     }
     for error in imported.errors {
-        tracing::warn!(error, "crash records of an earlier version were not taken over");
+        tracing::warn!(error, "crash records of an earlier version were not imported");
     }
     let earlier = imported.records.into_iter().chain(crashes).collect();
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
@@ -321,7 +320,8 @@ fn outside() -> (Option<Outside>, Option<String>) {
     let Some(text) = std::env::var_os(OUTSIDE).filter(|text| !text.is_empty()) else {
         return (None, None);
     };
-    let read = text.to_str().ok_or_else(|| "it is no UTF-8".to_owned()).and_then(Outside::parse);
+    let read =
+        text.to_str().ok_or_else(|| "it is not valid UTF-8".to_owned()).and_then(Outside::parse);
     match read {
         Ok(outside) => (Some(outside), None),
         Err(problem) => (None, Some(problem)),
@@ -368,7 +368,7 @@ fn without_what_cannot_be_kept(
                 .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700)))
                 .map_err(|error| explain(&error, dir)),
         };
-        made.map_err(|reason| problems.push(format!("{what} are not kept: {reason}"))).is_ok()
+        made.map_err(|reason| problems.push(format!("{what} are not stored: {reason}"))).is_ok()
     };
     let mut config = config.clone();
     config.aot_dir = config.aot_dir.filter(|dir| can_be_written("compiled components", dir));

@@ -71,7 +71,7 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         let child = match init.spawn() {
             Ok(child) => child,
             // No room for a process, for memory, for a descriptor: it may be better in a moment.
-            Err(error) => match init.wait_for_restart(&format!("could not be started: {error}")) {
+            Err(error) => match init.wait_for_restart(&format!("cannot be started: {error}")) {
                 None => continue,
                 Some(exit) => return Ok(init.end(args, exit.into())),
             },
@@ -141,7 +141,7 @@ impl Init {
                     self.hear(child);
                     let number = signal.as_raw();
                     self.voice.say(&format!(
-                        "signal {number} is not passed on: the supervisor has no use for it"
+                        "signal {number} is not forwarded: the supervisor does not handle it"
                     ));
                 }
             }
@@ -210,9 +210,9 @@ fn final_code(end: &ProcessEnd, asked: bool) -> Option<ExitCode> {
 fn last_words(end: &ProcessEnd, asked: Option<Signal>) -> String {
     match asked {
         Some(signal) if end.signal == Some(signal.as_raw()) => format!(
-            "the supervisor {end}, which was passed on before it could take it; it is not started again"
+            "the supervisor {end}, which was forwarded before it handled signals; it is not restarted"
         ),
-        _ => format!("the supervisor {end} after it was asked to end; it is not started again"),
+        _ => format!("the supervisor {end} after it was asked to end; it is not restarted"),
     }
 }
 
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_signal_that_killed_it_is_told_from_one_that_it_was_asked_with() {
         let told = last_words(&killed(15), Some(Signal::TERM));
-        assert!(told.contains("died of signal 15, which was passed on"), "{told}");
+        assert!(told.contains("died of signal 15, which was forwarded"), "{told}");
         let told = last_words(&killed(9), Some(Signal::TERM));
         assert!(told.contains("died of signal 9 after it was asked to end"), "{told}");
     }

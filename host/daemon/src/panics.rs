@@ -39,7 +39,7 @@ pub fn watch(recorder: Arc<Recorder>) {
                     message: message.as_str().into(),
                     location: place.as_deref().map(Into::into),
                 }));
-                let at = place.as_deref().unwrap_or("an unknown place");
+                let at = place.as_deref().unwrap_or("an unknown location");
                 let frames = Backtrace::force_capture();
                 recorder.record(Event::UncaughtException {
                     name: "panic",

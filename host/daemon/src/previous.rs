@@ -156,19 +156,20 @@ impl Traces<'_> {
                 Missing::Unreadable(format!("its black box could not be read: {reason}{kept}"))
             }
             (_, Found::Run(other)) => Missing::Lost(format!(
-                "its black box is gone: the one in its place is of run {}",
+                "its black box is missing: the one found belongs to run {}",
                 other.run.run_id
             )),
-            (_, Found::Nothing) if had_one => Missing::Lost("its black box is gone".into()),
+            (_, Found::Nothing) if had_one => Missing::Lost("its black box is missing".into()),
             (Some(_), Found::Nothing) => Missing::Lost(
-                "its init process saw it end, and nothing is left of it in the state directory".into(),
+                "its init process observed the end, and the state directory has no trace of it"
+                    .into(),
             ),
             (None, Found::Nothing) if self.outside.is_some() => Missing::Lost(
-                "from outside an end is reported, and nothing is left of a run in the state directory"
+                "an end is reported from outside, and the state directory has no trace of a run"
                     .into(),
             ),
             (None, Found::Nothing) if !is_bare => Missing::Lost(
-                "the state directory was used by earlier runs, and no black box is in it".into(),
+                "the state directory was used by earlier runs, but has no black box".into(),
             ),
             (None, Found::Nothing) => Missing::NoRun,
         }

@@ -81,7 +81,7 @@ async fn connected(
         Ok(Err(error)) => Finding::Warning(format!("{what} {url}{way}: {}", chain(&error))),
         Err(_) => {
             let (s, doing) = (PATIENCE.as_secs(), step.doing());
-            Finding::Warning(format!("{what} {url}{way}: not there after {s} s, while {doing}"))
+            Finding::Warning(format!("{what} {url}{way}: no answer after {s} s, while {doing}"))
         }
     }
 }

@@ -43,7 +43,7 @@ impl Recorder {
     /// Writes down that the run came so far.
     pub fn reached(&self, state: RunState) {
         if let Err(error) = self.blackbox.reached(state) {
-            tracing::warn!(%error, state = state.as_str(), "the black box was not told a state");
+            tracing::warn!(%error, state = state.as_str(), "the black box did not record a state");
         }
     }
 

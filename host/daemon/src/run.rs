@@ -142,7 +142,7 @@ async fn take_state_dir(
         match StateDir::take(dir) {
             Err(Refused::InUse(why)) if Instant::now() < until => {
                 if !told {
-                    eprintln!("bulkhead: waits for at most {patience:?}: {why}");
+                    eprintln!("bulkhead: waiting for at most {patience:?}: {why}");
                     told = true;
                 }
             }
@@ -217,7 +217,7 @@ async fn ask_town(town: Option<Handle>, within: Duration) -> TownSays {
 async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     if !matches!(booted.await, Ok(Some(()))) {
         host.sink.record(Event::HydrationFailed {
-            error: "the task that brings agents back ended before its time".into(),
+            error: "the task that restarts agents at boot ended early".into(),
             action: "read the panic before this line; start the missing agents by hand",
         });
     }
@@ -268,9 +268,9 @@ async fn shut_down(
             if Instant::now() >= one_wish {
                 break again;
             }
-            tracing::info!(signal = again, "a signal right after the first one is the same wish");
+            tracing::info!(signal = again, "a signal right after the first one is ignored");
         };
-        let reason = "a second signal: no grace any more".into();
+        let reason = "a second signal ends the grace period".into();
         sink.record(Event::StopIntent { by: again.into(), reason, drain_ms: None });
         again.into()
     };
@@ -282,11 +282,11 @@ async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patien
     let (Some(town), Some(goodbye)) = (&host.town, goodbye) else { return };
     // What is told is what is stored.
     if timeout(patience, host.database.receipt_of_all().durable()).await.is_err() {
-        tracing::warn!("the town is told without what is not written yet");
+        tracing::warn!("the town is notified before everything is written");
     }
     let told = async { tokio::join!(goodbye, town.finish(patience)).1 };
     if !timeout(patience, told).await.unwrap_or(false) {
-        tracing::warn!("the town was not told everything in time");
+        tracing::warn!("the town was not notified in time");
     }
 }
 
@@ -297,7 +297,7 @@ fn end(host: Host, report: &DrainReport) -> Exit {
     } = host;
     let log = recorder.log();
     if control.shutdown(ANSWERING) > 0 {
-        tracing::warn!("requests were cut off at the end");
+        tracing::warn!("requests were interrupted by the shutdown");
     }
     if !database.flush(FLUSHING) {
         tracing::warn!("the database was not written in time");

@@ -93,10 +93,10 @@ fn be_alone(dir: &Path, meta: &Metadata) -> Result<(), String> {
     let whose = || Ownership::of(dir).map_or_else(String::new, |it| it.to_string());
     let advice = "make it this user's with mode 0700, or set BULKHEAD_STATE_DIR to a directory that can be made so";
     if !meta.is_dir() {
-        return Err(format!("the state directory {} is no directory", dir.display()));
+        return Err(format!("the state directory {} is not a directory", dir.display()));
     }
     if meta.uid() != own && meta.uid() != 0 {
-        return Err(format!("the state directory belongs to somebody else: {}; {advice}", whose()));
+        return Err(format!("the state directory belongs to another user: {}; {advice}", whose()));
     }
     let shared = meta.mode() & 0o077;
     if shared != 0 && meta.uid() == own {
@@ -110,7 +110,10 @@ fn be_alone(dir: &Path, meta: &Metadata) -> Result<(), String> {
             _ => {}
         }
     } else if shared & 0o002 != 0 {
-        return Err(format!("everybody may write to the state directory: {}; {advice}", whose()));
+        return Err(format!(
+            "the state directory is writable for everybody: {}; {advice}",
+            whose()
+        ));
     }
     // What it was open for before is still in it.
     let planted = fs::read_dir(dir)
@@ -123,8 +126,7 @@ fn be_alone(dir: &Path, meta: &Metadata) -> Result<(), String> {
         Some(path) => {
             let uid = fs::symlink_metadata(&path).map_or(0, |meta| meta.uid());
             Err(format!(
-                "{} in the state directory belongs to uid {uid}, and this process has uid {own}: somebody else put it \
-                 there; look at it, and remove it",
+                "{} in the state directory belongs to uid {uid}, and this process has uid {own}: another user created it; check and remove it",
                 path.display()
             ))
         }
@@ -141,15 +143,12 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         // One that is there can be locked on a disk that takes nothing.
         Err(error) if takes_nothing(&error) => options.open(path).map_err(|_| error)?,
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "its lock is a link to somewhere else",
-            ));
+            return Err(io::Error::new(ErrorKind::InvalidInput, "its lock is a symbolic link"));
         }
         opened => opened?,
     };
     if !lock.metadata()?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "its lock is no regular file"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "its lock is not a regular file"));
     }
     let _ = lock.set_permissions(Permissions::from_mode(0o600));
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -50,14 +50,14 @@ impl StoreNotices {
                 crash_records_dropped: crashes_dropped,
             },
             Notice::CheckCutShort => {
-                tracing::warn!("the check of the database was too slow and was cut short");
+                tracing::warn!("the check of the database was too slow and was interrupted");
                 return;
             }
             Notice::Unreadable { agents, crashes } => {
                 tracing::error!(
                     agents,
                     crashes,
-                    "rows of the database say nothing and were left out"
+                    "rows of the database were unreadable and were skipped"
                 );
                 return;
             }

@@ -41,7 +41,14 @@ pub struct CrashesArgs {
     #[arg(long, value_name = "TIME", global = true, requires = "url", value_parser = parse_some_time, help_heading = "Host")]
     pub timeout: Option<Duration>,
     /// Without --url: the configuration file that names the state directory.
-    #[arg(long, short, global = true, env = "BULKHEAD_CONFIG", default_value = "bulkhead.toml")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "BULKHEAD_CONFIG",
+        hide_env_values = true,
+        default_value = "bulkhead.toml"
+    )]
     pub config: PathBuf,
     /// Print JSON, one object per line.
     #[arg(long, global = true)]
@@ -49,16 +56,16 @@ pub struct CrashesArgs {
 }
 
 const CRASHES_HELP: &str = "\
-Without --url the state directory of this machine is read, and no host has to run. With --url a running host
-is asked, this one or another. The records are the same.
+Without --url the records come from the state directory of this machine, whether a host is running or not. With
+--url they come from a running host, local or remote.
 
 Exit codes:
-  0  shown, also when there is none to list
+  0  success, also with an empty list
   1  --url: the host is unreachable, timed out, or sent an invalid response;
      else: the records cannot be read
-  2  wrong command line or configuration; without --url also: no such crash
-  3  --url: the host refused: no such crash, no valid token
-  130  --url: Ctrl-C";
+  2  invalid command line or configuration; without --url also: no such crash
+  3  --url: the host refused the request: no such crash, invalid token
+  130  --url: interrupted with Ctrl-C";
 
 /// What `crashes` shows.
 #[derive(Debug, Clone, Subcommand)]
@@ -169,5 +176,5 @@ fn in_a_url(crash_id: &str) -> Result<&str, Failure> {
     if !crash_id.is_empty() && crash_id.bytes().all(is_plain) {
         return Ok(crash_id);
     }
-    Err(Failure::Usage(format!("{crash_id:?} is no crash id: letters, digits and - only")))
+    Err(Failure::Usage(format!("{crash_id:?} is not a crash id: letters, digits and - only")))
 }

@@ -197,7 +197,7 @@ fn as_text(news: &[News]) -> String {
                 let to = before - 1;
                 writeln!(text, "-- events #{from} to #{to} were dropped before they could be read")
             }
-            News::BeganAnew => writeln!(text, "-- its events begin anew"),
+            News::BeganAnew => writeln!(text, "-- its events restart"),
         };
     }
     text

@@ -32,7 +32,7 @@ container.
 
 Exit codes:
   0  healthy
-  1  not healthy; stderr says why";
+  1  not healthy; stderr has the reason";
 
 /// `GET /livez`.
 #[derive(Deserialize)]

@@ -59,7 +59,7 @@ fn of_container(memory: &ContainerMemoryView, session: &Session) -> String {
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
     let (agents, lives) = (memory.agents, memory.active_agents);
     let held = bytes(memory.agents_bytes);
-    line(&mut page, "agents", &format!("{lives} of {agents} live and hold {held}"));
+    line(&mut page, "agents", &format!("{lives} of {agents} are up and hold {held}"));
     if let Some(rss) = memory.rss_bytes {
         line(&mut page, "host", &format!("{} resident", bytes(rss)));
     }
@@ -101,9 +101,12 @@ fn of_agent(memory: &AgentMemoryView) -> String {
             let host = memory.host_bytes.map_or_else(String::new, |host| {
                 format!(", {} of it held by the host", bytes(host))
             });
-            format!("{} of {limit} ({part}){host}; at most {peak} in life {life}", bytes(used))
+            format!(
+                "{} of {limit} ({part}){host}; at most {peak} in incarnation {life}",
+                bytes(used)
+            )
         }
-        None => format!("nothing of it lives; at most {peak} of {limit} in life {life}"),
+        None => format!("not up; at most {peak} of {limit} in incarnation {life}"),
     };
     line(&mut page, "memory", &used);
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
@@ -115,14 +118,16 @@ fn of_agent(memory: &AgentMemoryView) -> String {
 pub(super) fn in_use(memory: &ContainerMemoryView) -> String {
     let left = memory
         .available_bytes
-        .map_or_else(String::new, |left| format!(", {} to be had", bytes(left)));
+        .map_or_else(String::new, |left| format!(", {} available", bytes(left)));
     match (memory.used_bytes, memory.limit_bytes) {
         (Some(used), Some(limit)) => {
             format!("{} of {} in use ({}){left}", bytes(used), bytes(limit), percent(used, limit))
         }
         (Some(used), None) => format!("{} in use, without a limit{left}", bytes(used)),
-        (None, Some(limit)) => format!("a limit of {}; nothing tells the use{left}", bytes(limit)),
-        (None, None) => "nothing on this machine tells it".to_owned(),
+        (None, Some(limit)) => {
+            format!("a limit of {}; the use is not reported{left}", bytes(limit))
+        }
+        (None, None) => "this machine does not report it".to_owned(),
     }
 }
 

@@ -113,7 +113,7 @@ fn last_exit(agent: &AgentView, now: Timestamp) -> String {
     let ago = short_duration(now.since(exit.at));
     let back = match agent.restart.next_restart_at {
         Some(at) if agent.status == "backoff" => {
-            format!(", back in {}", words::duration(at.since(now)))
+            format!(", restart in {}", words::duration(at.since(now)))
         }
         _ => String::new(),
     };
@@ -152,7 +152,7 @@ mod tests {
         let page = page(list, now, None, false);
         let expected = "\
 AGENT  ROLE     STATUS   UP  RESTARTS    MEMORY  MAIL  LAST EXIT
-b      polecat  backoff   -       1/5         -     2  panic 3s ago, back in 9 s: boom\\u{1b}[2J
+b      polecat  backoff   -       1/5         -     2  panic 3s ago, restart in 9 s: boom\\u{1b}[2J
 z      polecat  running  1m       1/5  1.1M/64M     2  -
 a      polecat  failed    -       1/5         -     2  panic 3s ago: boom\\u{1b}[2J
 ";

@@ -52,7 +52,7 @@ Exit codes:
 
 fn parse_wait(text: &str) -> Result<Duration, String> {
     let wait = parse_duration(text)?;
-    if wait > MAX_WAIT { Err("the host waits for 10m at most".to_owned()) } else { Ok(wait) }
+    if wait > MAX_WAIT { Err("the maximum is 10m".to_owned()) } else { Ok(wait) }
 }
 
 impl SendArgs {
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
         Some(_) => format!("turn of {id}"),
         None => format!("message to {id}"),
     };
-    let goes_on = format!("the message stays in the mailbox of {id}, and its turn goes on");
+    let goes_on = format!("the message stays in the mailbox of {id}, and its turn continues");
     let answer = {
         let _over = session.waiting.begin(format!("the {asked}"), Some(goes_on));
         session.ask(Call::post(path, asked.clone(), body).within(patience)).await?
@@ -91,7 +91,7 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
     if answer.status == 202 {
         let waited = duration(args.wait.unwrap_or_default());
         eprintln!(
-            "bulkhead: the turn of {id} is not over after {waited}; it goes on, message {message_id}"
+            "bulkhead: the turn of {id} has not ended after {waited}; it continues, message {message_id}"
         );
         return Err(Failure::Unfinished);
     }

@@ -91,9 +91,9 @@ pub struct StartArgs {
 }
 
 const START_HELP: &str = "\
-A start that the host does not let in (unknown role, quarantine, no room, a newer start) has exit code 3;
-one that it let in and that failed (component, guest, deadline) has 4. stderr says the phase, the type and
-what can be done.
+A start that the host does not admit (unknown role, quarantine, no capacity, a newer start) has exit code 3. A
+start that it admits and that fails (component, guest, deadline) has 4. stderr has the phase, the error type and
+a remedy.
 
 Exit codes:
   0    started, joined, or kept
@@ -158,7 +158,7 @@ impl StartArgs {
             }
             let of_file = fields.entry(name).or_insert_with(|| Map::new().into());
             let of_file = of_file.as_object_mut();
-            of_file.ok_or(format!("{name} of the request is no object"))?.extend(values);
+            of_file.ok_or(format!("{name} of the request is not an object"))?.extend(values);
         }
         let body = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
         let request = StartRequest::parse_body(&body).map_err(wrong_request)?.request;
@@ -179,7 +179,7 @@ impl StartArgs {
                     let value = own(pair);
                     (
                         pair.as_str(),
-                        value.ok_or(format!("--env {pair}: there is no such variable here"))?,
+                        value.ok_or(format!("--env {pair}: no such environment variable"))?,
                     )
                 }
             };
@@ -203,7 +203,7 @@ fn pairs_in(path: Option<&Path>, argument: &str) -> Result<Map<String, Value>, S
             continue;
         }
         let pair = line.split_once('=').filter(|(name, _)| !name.trim().is_empty());
-        let place = || format!("{}, line {}: no NAME=VALUE", path.display(), at + 1);
+        let place = || format!("{}, line {}: expected NAME=VALUE", path.display(), at + 1);
         let (name, value) = pair.ok_or_else(place)?;
         values.insert(name.trim().to_owned(), value.into());
     }
@@ -213,7 +213,7 @@ fn pairs_in(path: Option<&Path>, argument: &str) -> Result<Map<String, Value>, S
 fn request_in(text: &str) -> Result<Map<String, Value>, String> {
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err("--file: the request is no object".to_owned()),
+        Ok(_) => Err("--file: the request is not an object".to_owned()),
         // The parser's words say a place and no values.
         Err(error) => Err(format!("--file: {error}")),
     }
@@ -222,7 +222,7 @@ fn request_in(text: &str) -> Result<Map<String, Value>, String> {
 fn wrong_request(issues: Vec<Issue>) -> String {
     let issue = |Issue { path, message }: &Issue| format!("{path}: {message}");
     let issues: Vec<_> = issues.iter().map(issue).collect();
-    format!("wrong start request: {}", issues.join("; "))
+    format!("invalid start request: {}", issues.join("; "))
 }
 
 pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failure> {
@@ -232,8 +232,7 @@ pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failu
     let id = &request.agent_id;
     let deadline = request.deadline_ms.map(Duration::from_millis);
     let patience = deadline.map_or(LONG, |deadline| deadline.saturating_add(AFTER_DEADLINE));
-    let goes_on =
-        format!("the start goes on at the host: bulkhead status {id} says what came of it");
+    let goes_on = format!("the host continues the start: see bulkhead status {id}");
     let call = Call::post("/agents/start", format!("start of {id}"), body.clone()).within(patience);
     let answer = {
         let _over = session.waiting.begin(format!("{id} to start"), Some(goes_on));
@@ -245,21 +244,18 @@ pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failu
     let WithIgnored { answer: started, ignored } =
         session.read::<WithIgnored<StartAnswer>>(&answer)?;
     if !ignored.is_empty() {
-        eprintln!(
-            "bulkhead: the host does not know these fields: {}",
-            text::line(&ignored.join(", "))
-        );
+        eprintln!("bulkhead: the host ignored unknown fields: {}", text::line(&ignored.join(", ")));
     }
     let StartAnswer { agent, joined } = started;
     let what = match (answer.status, joined) {
-        (_, true) => "was there already",
+        (_, true) => "was already up",
         (201, false) => "started",
         (_, false) => "kept as it runs",
     };
     let (role, component) = (text::line(&agent.role), text::line(&agent.component));
     let life = agent.incarnation;
     session.screen.print(&format!(
-        "{id} {what}: {}, life {life}, role {role}, component {component}\n",
+        "{id} {what}: {}, incarnation {life}, role {role}, component {component}\n",
         text::line(&agent.status)
     ))
 }
@@ -359,7 +355,7 @@ mod tests {
             (vec!["a", "--role", "echo", "--env-file", "/nowhere"], "/nowhere"),
             (vec!["a", "--role", "echo", "--secrets-file", &no_pair], "line 2"),
             (vec!["--file", &no_json], "--file"),
-            (vec!["--file", &array], "no object"),
+            (vec!["--file", &array], "not an object"),
             (vec!["--file", &bad_values], "envVars"),
             (vec!["--file", &bad_values, "--env", "A=1"], "envVars"),
             (vec!["--file", "/nowhere"], "/nowhere"),

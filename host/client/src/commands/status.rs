@@ -117,7 +117,7 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     let colour = if health.status == "ok" && *ready { Colour::Green } else { Colour::Red };
     let can = match (ready, draining) {
         (true, _) => "ready for starts",
-        (false, true) => "draining: it ends its agents and takes no starts",
+        (false, true) => "draining: it stops its agents and accepts no starts",
         (false, false) => "not ready: it is still booting",
     };
     let up = words::duration(std::time::Duration::from_secs(health.uptime));
@@ -139,7 +139,7 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     }
     if missing.missing > 0 {
         let count = counted(missing.missing, "agent");
-        page.raw("missing", &page.paint(&format!("{count} that the host is to have"), Colour::Red));
+        page.raw("missing", &page.paint(&format!("{count}, desired but not running"), Colour::Red));
         for agent in &missing.agents {
             page.line("", &format!("{}: {}: {}", agent.agent_id, agent.status, agent.reason));
         }
@@ -153,7 +153,7 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     page.line("", &trend(memory.trend.as_ref()));
     let trouble = agents.iter().filter(|agent| needs_a_look(agent));
     for (at, agent) in trouble.enumerate() {
-        let name = if at == 0 { "look at" } else { "" };
+        let name = if at == 0 { "attention" } else { "" };
         let status = page.paint(&text::line(&agent.status), colour_of(&agent.status));
         let why = text::line(&consequence(agent, now)).into_owned();
         page.raw(name, &format!("{}: {status}: {why}", agent.agent_id));
@@ -201,11 +201,14 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
     let since = agent.started_at;
     if has_life(&agent.status) {
         let up = duration(now.since(since));
-        page.line("life", &format!("{}, for {up}, since {since}", agent.incarnation));
+        page.line("started", &format!("incarnation {}, {up} ago, at {since}", agent.incarnation));
         let quiet = duration(now.since(agent.last_activity_at));
-        page.line("active", &format!("{quiet} ago; {} in this life", turns(agent)));
+        page.line("active", &format!("{quiet} ago; {} in this incarnation", turns(agent)));
     } else {
-        page.line("life", &format!("{} was its last, begun {since}", agent.incarnation));
+        page.line(
+            "started",
+            &format!("incarnation {} was the last, at {since}", agent.incarnation),
+        );
     }
     let mail = counted(agent.mailbox_depth, "message");
     page.line("mail", &format!("{mail} and {} waiting", counted(agent.nudges, "nudge")));
@@ -245,7 +248,7 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
         let crash = end.crash_id.as_ref().map_or_else(String::new, |id| format!(", crash {id}"));
         let name = if at == 0 { "ends" } else { "" };
         let what = format!(
-            "{} life {}: {}{at_start}{crash}",
+            "{} incarnation {}: {}{at_start}{crash}",
             end.at,
             end.incarnation,
             end.reason.as_str()
@@ -264,7 +267,7 @@ fn memory(agent: &AgentView) -> String {
     let memory = &agent.memory;
     if !has_life(&agent.status) {
         let (peak, limit) = (bytes(memory.peak_bytes), bytes(memory.limit_bytes));
-        return format!("none; at most {peak} of {limit} in its last life");
+        return format!("none; at most {peak} of {limit} in its last incarnation");
     }
     let mut text = format!(
         "{} of {} ({}), {} of it held by the host; at most {}",
@@ -275,7 +278,7 @@ fn memory(agent: &AgentView) -> String {
         bytes(memory.peak_bytes),
     );
     for (count, what) in
-        [(memory.denied_growths, "growths denied"), (memory.refused, "things not taken")]
+        [(memory.denied_growths, "growths denied"), (memory.refused, "refused items")]
     {
         if count > 0 {
             let _ = write!(text, "; {count} {what}");
@@ -291,15 +294,15 @@ fn policy(agent: &AgentView) -> String {
     let window = match restart.quarantine {
         // The last of them was the one too many, or was enough by itself.
         Some(_) => format!(
-            "{} in {window}, {most} are answered by a restart",
+            "{} in {window}, {most} are followed by a restart",
             counted(ends as usize, "end")
         ),
         None => format!("{ends} of {most} ends in {window}; one more than that is quarantined"),
     };
     match restart.policy {
-        RestartPolicy::Permanent => format!("permanent: after every end; {window}"),
-        RestartPolicy::Transient => format!("transient: after an abnormal end; {window}"),
-        RestartPolicy::Temporary => "temporary: it never comes back by itself".to_owned(),
+        RestartPolicy::Permanent => format!("permanent: after every exit; {window}"),
+        RestartPolicy::Transient => format!("transient: after an abnormal exit; {window}"),
+        RestartPolicy::Temporary => "temporary: never restarted automatically".to_owned(),
     }
 }
 
@@ -312,21 +315,21 @@ fn consequence(agent: &AgentView, now: Timestamp) -> String {
             let time = at.since(now);
             // Memory that is short holds a restart up.
             if time.is_zero() {
-                return format!("after {reason} it comes back as soon as it may, since {at}");
+                return format!("after {reason}: restart held since {at}");
             }
-            format!("after {reason} it comes back in {}, at {at}", duration(time))
+            format!("after {reason}: restart in {}, at {at}", duration(time))
         }
         ("quarantined", _, Some(quarantine)) => format!(
-            "{}; it does not come back by itself, since {}: start it with --force, or with another spec",
+            "{}; quarantined since {}: start it with --force, or with another spec",
             quarantine.message, quarantine.since
         ),
         ("failed", ..) => {
             let exit = agent.exit.as_ref();
             let message = exit.map_or_else(String::new, |exit| format!(": {}", exit.message));
             let reason = agent.exit_reason.as_deref().unwrap_or("no reason");
-            format!("it stays down after {reason}{message}")
+            format!("not restarted after {reason}{message}")
         }
-        ("exited", ..) => "it stays down".to_owned(),
+        ("exited", ..) => "not restarted".to_owned(),
         (status, ..) => status.to_owned(),
     }
 }

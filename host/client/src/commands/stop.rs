@@ -47,9 +47,9 @@ Exit codes; with several agents, the highest:
   0    stopped
   1    the host is unreachable, timed out, or sent an invalid response
   2    invalid command line, or --all was not confirmed; nothing was stopped
-  3    the host refused: no such agent, no valid token
-  4    the host failed to do it; its log has the details
-  130  Ctrl-C; what was asked of the host goes on there";
+  3    the host refused the request: no such agent, invalid token
+  4    the host failed; its log has the details
+  130  interrupted with Ctrl-C; the host continues";
 
 pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failure> {
     let agents = if args.all { all(args, session).await? } else { args.agents.clone() };
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failur
         [one] => one.to_string(),
         many => counted(many.len(), "agent"),
     };
-    let goes_on = format!("what was asked of the host goes on there: the stop of {what}");
+    let goes_on = format!("the host continues the stop of {what}");
     let _over = session.waiting.begin(format!("{what} to stop"), Some(goes_on));
     let mut answers = stream::iter(&agents)
         .map(|id| async move {
@@ -112,7 +112,7 @@ fn line(id: &AgentId, status: u16, json: &str, session: &Session) -> Result<(), 
 async fn all(args: &StopArgs, session: &Session) -> Result<Vec<AgentId>, Failure> {
     let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !args.yes && !may_ask {
-        let problem = "--all stops every agent; without a terminal to ask on it needs --yes";
+        let problem = "--all stops every agent; without a terminal it requires --yes";
         return Err(Failure::Usage(problem.to_owned()));
     }
     let answer = session.call(Call::get("/agents", "list of agents")).await?;

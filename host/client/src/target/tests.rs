@@ -157,13 +157,13 @@ fn an_address_that_cannot_be_asked_says_why() {
         ("127.0.0.1:8080", "http://"),
         ("localhost", "http://"),
         ("ftp://town", "https://"),
-        ("http://", "no address"),
+        ("http://", "not a host address"),
         ("http://town?x=1", "query"),
         ("http://town:99999", "port"),
         ("http://town:0", "port \"0\""),
-        ("http://hunter2@town", "no user"),
-        ("http://a b", "no address"),
-        ("", "no address"),
+        ("http://hunter2@town", "must not contain a user"),
+        ("http://a b", "not a host address"),
+        ("", "not a host address"),
     ] {
         let error = parse(url).unwrap_err();
         assert!(error.contains(why) && !error.contains("hunter2"), "{url}: {error}");

@@ -208,7 +208,9 @@ impl TryFrom<String> for Listen {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| format!("{text:?} is no address; write 127.0.0.1:8080"))
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:8080"))
     }
 }
 

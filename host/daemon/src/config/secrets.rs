@@ -32,7 +32,7 @@ pub fn of_environment(
             return Err(format!("{name} is set and empty; unset it or give it a value"));
         }
         Some(Ok(text)) => Some(Secret::from(text)),
-        Some(Err(_)) => return Err(format!("{name} is no UTF-8")),
+        Some(Err(_)) => return Err(format!("{name} is not valid UTF-8")),
     };
     let named = lookup(&file_name).filter(|path| !path.is_empty());
     match (value, named) {
@@ -75,7 +75,7 @@ pub fn settle(file: &mut File, base: &Path) -> Result<(), Problem> {
             let span = path.span();
             let problem = |message: String| Problem::at(span.clone(), shown.clone(), message);
             if role.config.contains_key(&key) {
-                return Err(problem(format!("roles.{name}.config has a value for it as well")));
+                return Err(problem(format!("roles.{name}.config also has a value for it")));
             }
             let value = read_value(&base.join(path.get_ref())).map_err(problem)?;
             role.config.insert(key, value);
@@ -93,7 +93,7 @@ fn settle_one(
     if let Some(file) = file {
         let problem = |message| Problem::at(file.span(), format!("{key}_file"), message);
         if value.is_some() {
-            return Err(problem(format!("{key} is there as well; keep one of them")));
+            return Err(problem(format!("{key} is set as well; keep one of them")));
         }
         *value = Some(read_file(&base.join(file.get_ref())).map_err(problem)?);
     } else if let Some(secret) = value {
@@ -106,7 +106,7 @@ fn settle_one(
 fn read_file(path: &Path) -> Result<Secret, String> {
     let secret = read_secret(path)?;
     fits_a_header(&secret)
-        .map_err(|problem| format!("what stands in {} {problem}", path.display()))?;
+        .map_err(|problem| format!("the content of {} {problem}", path.display()))?;
     Ok(secret)
 }
 
@@ -129,11 +129,11 @@ fn read_value(path: &Path) -> Result<Secret, String> {
 fn fits_a_header(secret: &Secret) -> Result<(), &'static str> {
     let text = secret.expose();
     if text.contains(['\n', '\r']) {
-        return Err("has a newline in it, which no header can carry: it must be one line");
+        return Err("contains a newline, which no header can carry: it must be one line");
     }
     match http::HeaderValue::from_str(text) {
         Ok(_) => Ok(()),
-        Err(_) => Err("has a character in it that no header can carry"),
+        Err(_) => Err("contains a character that no header can carry"),
     }
 }
 

@@ -306,8 +306,7 @@ fn check_town(
         false => format!("town.{key}"),
     };
     let Some(api_url) = api_url else {
-        let without =
-            "is set and there is no town to use it for; set town.api_url (GASTOWN_API_URL)";
+        let without = "is set without a town; set town.api_url (GASTOWN_API_URL)";
         if let Some(token) = token {
             let key = key(&token.span(), "token", "GASTOWN_CONTAINER_TOKEN");
             return Err(Problem { key, message: without.into(), span: token.span() });
@@ -577,7 +576,7 @@ fn snapshot_rules(name: &str, role: &file::Role) -> Result<SnapshotRules, Proble
         rules.max_bytes = kb.get_ref().as_usize().saturating_mul(1024);
         if rules.max_bytes > MAX_SNAPSHOT_BYTES {
             let (given, most) = (kb.get_ref().0, MAX_SNAPSHOT_BYTES / 1024);
-            let message = format!("{given} is more than the {most} that the database keeps");
+            let message = format!("{given} is above the maximum of {most}");
             let key = format!("roles.{name}.snapshot_kb");
             return Err(Problem { key, message, span: kb.span() });
         }
@@ -616,7 +615,7 @@ fn check_agents(
         let id_span = agent.id.span();
         let id = agent.id.into_inner();
         if requests.iter().any(|request| request.agent_id == id) {
-            let message = format!("{id} is there twice");
+            let message = format!("{id} is listed twice");
             return Err(Problem { key: format!("agents[{index}].id"), message, span: id_span });
         }
         let mut request = StartRequest::new(id, role);

@@ -67,7 +67,7 @@ fn secrets_of_the_file_may_lie_in_files_and_must_fit_a_header() {
             ["model.api_key", "a newline"],
         ),
         ("[server]\ntoken_file = \"/nowhere\"", ["server.token_file", "cannot read"]),
-        ("[server]\ntoken = \"hunter2\"\ntoken_file = \"x\"", ["server.token_file", "as well"]),
+        ("[server]\ntoken = \"hunter2\"\ntoken_file = \"x\"", ["server.token_file", "set as well"]),
     ] {
         let error = settings(text).unwrap_err();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");

@@ -19,7 +19,7 @@ pub fn tell(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
     let settings = match run::settings(args) {
         Ok(settings) => settings,
         Err(failure) => {
-            return voice.say(&format!("cannot tell why the supervisor died: {failure}"));
+            return voice.say(&format!("cannot determine why the supervisor died: {failure}"));
         }
     };
     let dir = &settings.state_dir;

@@ -100,7 +100,7 @@ fn a_black_box_that_is_gone_or_of_another_run_is_lost() {
     std::fs::write(dir.path().join("blackbox"), &stale).unwrap();
     let judged = boot(dir.path(), "c", &[], None);
     assert_eq!(brief(&judged), [(Some("b"), Cause::Lost)]);
-    assert!(judged[0].evidence[0].contains("is of run a"), "{judged:#?}");
+    assert!(judged[0].evidence[0].contains("belongs to run a"), "{judged:#?}");
     std::fs::remove_file(dir.path().join("blackbox")).unwrap();
     std::fs::remove_file(dir.path().join("blackbox.previous")).unwrap();
     assert_eq!(brief(&boot(dir.path(), "c", &[], None)), [(Some("b"), Cause::Lost)]);
