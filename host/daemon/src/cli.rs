@@ -228,6 +228,9 @@ pub enum LogFormat {
 }
 
 #[cfg(test)]
+mod document;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
