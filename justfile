@@ -129,10 +129,23 @@ guests: _guest_target
     @echo "building the components in guest/"
     cargo build --target {{ guest_target }} --profile guest {{ guest_packages }}
 
-# check with clippy: host, tests and components
-lint: _guest_target
+# check with clippy: host, tests and components; then the prose
+lint: _guest_target prose
     cargo clippy --all-targets -- -D warnings
     cargo clippy --target {{ guest_target }} --profile guest {{ guest_packages }} -p echo-proxy -- -D warnings
+
+# check spelling, and words that this project avoids (.ci/words.txt), in all Markdown pages but those not mended yet
+prose:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Pure Python, 350 kB, from PyPI; neither `just run` nor `just test` needs it.
+    codespell="$CARGO_TARGET_DIR/codespell-2.4.3"
+    [ -d "$codespell" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$codespell" codespell==2.4.3
+    # Words one by one, and the phrases of the list as if they were words.
+    phrases=$(sed -n 's/->.*//p' .ci/words.txt | grep ' ' | paste -sd'|')
+    mended=$(git ls-files '*.md' | grep -vxFf .ci/prose-exclude.txt)
+    PYTHONPATH="$codespell" python3 -m codespell_lib --dictionary - --dictionary .ci/words.txt \
+        --regex "(?i)\b(?:$phrases)\b|[\w\-'’]+" --ignore-words-list wit --ignore-regex '`[^`]+`|\]\([^)]*\)' $mended
 
 # format all code; `just fmt --check` only looks
 fmt *args:
