@@ -10,7 +10,7 @@ use bulkhead_api::{
     Health, MessageAnswer, NudgeAnswer, Readiness, RefreshTokenAnswer, StartAnswer, StopAnswer,
     SyncAnswer, UpdateAnswer, WithIgnored,
 };
-use bulkhead_model::CrashRecord;
+use bulkhead_types::CrashRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

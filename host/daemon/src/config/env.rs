@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use bulkhead_net::{Connector, Proxies, Trust};
-use bulkhead_types::Secret;
 use bulkhead_types::error::chain;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;

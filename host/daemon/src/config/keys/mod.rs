@@ -20,7 +20,7 @@ mod document;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use bulkhead_model::Secret;
+use bulkhead_types::Secret;
 
 use super::file::File;
 
