@@ -18,20 +18,20 @@ const MUTATIONS: [Mutation; 7] = [
     // Between the end of the rest and the next incarnation the slot looks vacant.
     Mutation {
         name: "drop_the_lock",
-        find: "let tenant = make(inner.count());\n        inner.holder",
+        find: "let entry = make(inner.count());\n        inner.holder",
         replace: "drop(inner);\n        let mut inner = self.lock();\n        \
-                  let tenant = make(inner.count());\n        inner.holder",
+                  let entry = make(inner.count());\n        inner.holder",
     },
     // The cancelled one needs the lock to end.
     Mutation {
         name: "cancel_inside_the_lock",
-        find: "let holder = inner.release_holder();\n        let resting = inner.resting.take();\n        \
-               inner.past = resting.clone().or(inner.past.take());\n        drop(inner);\n        \
-               self.tell();\n        Ok(Before",
-        replace: "let holder = inner.release_holder();\n        let resting = inner.resting.take();\n        \
-                  inner.past = resting.clone().or(inner.past.take());\n        \
+        find: "let holder = inner.release_holder();\n        let backoff = inner.backoff.take();\n        \
+               inner.past = backoff.clone().or(inner.past.take());\n        drop(inner);\n        \
+               self.notify();\n        Ok(Before",
+        replace: "let holder = inner.release_holder();\n        let backoff = inner.backoff.take();\n        \
+                  inner.past = backoff.clone().or(inner.past.take());\n        \
                   if let Some(holder) = &holder { super::cancel_and_wait(holder.incarnation()); }\n        \
-                  drop(inner);\n        self.tell();\n        Ok(Before",
+                  drop(inner);\n        self.notify();\n        Ok(Before",
     },
     // A restart may begin with a higher number before it.
     Mutation {
@@ -47,8 +47,8 @@ const MUTATIONS: [Mutation; 7] = [
     },
     Mutation {
         name: "reuse_an_incarnation",
-        find: "let tenant = make(inner.count());\n        inner.holder",
-        replace: "let tenant = make(number);\n        inner.holder",
+        find: "let entry = make(inner.count());\n        inner.holder",
+        replace: "let entry = make(number);\n        inner.holder",
     },
     // A stop that comes while the agent crashes does not keep it from coming back.
     Mutation { name: "forget_the_release", find: "holder.released = true;", replace: "" },

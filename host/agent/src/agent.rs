@@ -13,21 +13,21 @@ use bulkhead_tasks::Spawner;
 use bulkhead_types::{AgentId, AgentSpec, Incarnation, RestartState};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::actor::Life;
+use crate::actor::StartTask;
 use crate::container::Container;
 use crate::durable;
 use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::settings::SettingsChange;
-use crate::slot::{Admitted, Slot, Stopped, Wish};
+use crate::slot::{Admitted, Slot, StartIntent, Stopped};
 
 pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
 
 /// An agent by its id: its slot and its events. Starts come and go; this stays while the id is known.
 pub struct Agent {
-    /// Its events, over all its lives.
+    /// Its events, over all its incarnations.
     pub ring: Arc<Ring>,
-    /// What it holds, over all its lives.
+    /// What it holds, over all its incarnations.
     account: Arc<Account>,
     id: AgentId,
     slot: Arc<AgentSlot>,
@@ -93,14 +93,14 @@ impl Agent {
     pub fn remember_quarantined(&self, order: StartOrder, restarts: RestartState) {
         let last = restarts.ends.last().map(|end| end.incarnation);
         let number = last.unwrap_or_else(|| self.slot.last());
-        let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
-        let past = durable::quarantined(&life, number, &restarts);
+        let task = StartTask::new(order, &self.ring, &self.account, &self.slot, &self.container);
+        let past = durable::quarantined(&task, number, &restarts);
         self.slot.remember(restarts, Some(past.clone()));
-        past.shared.retire(&self.slot);
+        past.state.retire(&self.slot);
     }
 
     /// Lets a start in, by the table of the start slot, and begins it on `spawner`. Returns at once; the
-    /// handle's `started` tells how it went.
+    /// handle's `started` yields how it went.
     pub fn start(
         &self,
         order: StartOrder,
@@ -108,20 +108,21 @@ impl Agent {
     ) -> Result<(Admission, AgentHandle), StartError> {
         let StartOrder { spec, if_running, force, resumes, deadline, .. } = &order;
         let (spec, deadline) = (Arc::clone(spec), *deadline);
-        let wish = Wish { spec: &*spec, if_running: *if_running, force: *force, resumes: *resumes };
+        let intent =
+            StartIntent { spec: &*spec, if_running: *if_running, force: *force, resumes: *resumes };
         let may_begin = || self.may_begin();
-        let life = Life::new(order, &self.ring, &self.account, &self.slot, &self.container);
-        let admitted = self.slot.admit(&wish, may_begin, || life.incarnation(None, 1))?;
+        let task = StartTask::new(order, &self.ring, &self.account, &self.slot, &self.container);
+        let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1))?;
         Ok(match admitted {
-            Admitted::Reserved { ticket, tenant, superseded } => {
-                life.spawn(tenant.clone(), ticket, deadline, spawner);
+            Admitted::Reserved { ticket, entry, superseded } => {
+                task.spawn(entry.clone(), ticket, deadline, spawner);
                 if let Some(superseded) = superseded {
                     superseded.stop(ShutdownReason::Superseded, "start");
                 }
-                (Admission::Began, tenant)
+                (Admission::Began, entry)
             }
-            Admitted::Joined(tenant) => (Admission::Joined, tenant),
-            Admitted::Kept(tenant) => (Admission::Kept, tenant),
+            Admitted::Joined(entry) => (Admission::Joined, entry),
+            Admitted::Kept(entry) => (Admission::Kept, entry),
         })
     }
 
@@ -147,21 +148,21 @@ impl Agent {
 
     fn end(&self, order: impl Fn(&AgentHandle)) -> Ending {
         let stopped = self.slot.stop();
-        let Stopped { holder, next, resting, .. } = &stopped;
-        [holder, next, resting].into_iter().flatten().for_each(order);
+        let Stopped { holder, next, backoff, .. } = &stopped;
+        [holder, next, backoff].into_iter().flatten().for_each(order);
         Ending(stopped)
     }
 
-    /// Resolves when nothing lives of what was asked to end, and it shows and has told its end.
+    /// Resolves when nothing lives of what was asked to end, and it shows and has reported its end.
     pub async fn gone(&self, Ending(stopped): &Ending) {
-        let Stopped { holder, next, resting, upto } = stopped;
+        let Stopped { holder, next, backoff, upto } = stopped;
         self.slot.gone(*upto).await;
-        // Another stop may have ended a rest just before: it shows until its task has told it.
+        // Another stop may have ended a backoff just before: it shows until its task has reported it.
         let past = self
             .slot
             .shown()
-            .filter(|shown| shown.board().incarnation().is_some_and(|number| number <= *upto));
-        for agent in [holder, resting, &past].into_iter().flatten() {
+            .filter(|shown| shown.publisher().incarnation().is_some_and(|number| number <= *upto));
+        for agent in [holder, backoff, &past].into_iter().flatten() {
             agent.down().await;
         }
         if let Some(next) = next {
@@ -175,7 +176,7 @@ impl Agent {
     pub async fn stop(&self, reason: ShutdownReason, by: &str) -> Option<ExitView> {
         let before = self.current();
         self.gone(&self.order_stop(reason, by)).await;
-        before.and_then(|agent| agent.board().published().exit)
+        before.and_then(|agent| agent.publisher().published().exit)
     }
 
     /// The incarnation that lives, is about to, or was the last one.
@@ -183,7 +184,7 @@ impl Agent {
         self.slot.shown()
     }
 
-    /// The incarnation that lives, or rests before it comes back.
+    /// The incarnation that lives, or is in backoff.
     pub fn occupant(&self) -> Option<AgentHandle> {
         self.slot.occupant()
     }
@@ -198,7 +199,7 @@ impl Agent {
         Some(self.slot.shown()?.view(self.slot.restarts()))
     }
 
-    /// Whether nothing lives, is about to, or waits to come back.
+    /// Whether nothing lives, is about to, or is in backoff.
     pub fn is_vacant(&self) -> bool {
         self.slot.is_vacant()
     }

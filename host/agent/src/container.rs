@@ -17,7 +17,7 @@ use crate::admission::Committed;
 use crate::changes::Changes;
 use crate::ended::Ended;
 use crate::port::Peers;
-use crate::surroundings::Surroundings;
+use crate::town_values::TownValues;
 
 /// What is kept for those who come later.
 pub struct Stores {
@@ -51,21 +51,21 @@ pub struct Container {
     pub context: Arc<RunContext>,
     /// The memory of the container, and of each agent over time.
     pub memory: Arc<Memory>,
-    /// Places of all agents: one for each that lives or is about to come back.
+    /// Permits of all agents: one for each that lives or is in backoff.
     pub places: Arc<Semaphore>,
     /// Rises when something begins to live or ends.
     pub changes: Changes,
     /// What is kept of those that ended.
     pub ended: Ended,
     /// What may change about all of them.
-    pub surroundings: Arc<Surroundings>,
+    pub town_values: Arc<TownValues>,
     /// What all agents may take together, if each goes to its limit.
     pub(crate) committed: Committed,
     /// Agents are ended for want of memory.
     held: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     /// Crashes of which something is still to be found out.
-    aftermaths: watch::Sender<usize>,
+    crash_follow_ups: watch::Sender<usize>,
     /// One for each snapshot that may be read at once.
     readers: Arc<Semaphore>,
 }
@@ -74,12 +74,12 @@ pub struct Container {
 /// wait, each until its deadline.
 const READERS: usize = 16;
 
-/// Counts one aftermath until it is dropped.
-pub(crate) struct AftermathGuard(Arc<Container>);
+/// Counts one follow-up until it is dropped.
+pub(crate) struct CrashFollowUpGuard(Arc<Container>);
 
-impl Drop for AftermathGuard {
+impl Drop for CrashFollowUpGuard {
     fn drop(&mut self) {
-        self.0.aftermaths.send_modify(|count| *count -= 1);
+        self.0.crash_follow_ups.send_modify(|count| *count -= 1);
     }
 }
 
@@ -96,7 +96,7 @@ impl Container {
         let Stores { crashes, database, in_flight, journal } = stores;
         let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
-        let (draining, aftermaths) = (watch::Sender::new(false), watch::Sender::new(0));
+        let (draining, crash_follow_ups) = (watch::Sender::new(false), watch::Sender::new(0));
         Self {
             runtime,
             peers,
@@ -110,11 +110,11 @@ impl Container {
             places,
             changes: Changes::default(),
             ended: Ended::default(),
-            surroundings: Arc::default(),
+            town_values: Arc::default(),
             committed: Committed::default(),
             held: watch::Sender::new(false),
             draining,
-            aftermaths,
+            crash_follow_ups,
             readers: Arc::new(Semaphore::new(READERS)),
         }
     }
@@ -146,16 +146,16 @@ impl Container {
         Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
     }
 
-    pub(crate) fn aftermath_begins(self: &Arc<Self>) -> AftermathGuard {
-        self.aftermaths.send_modify(|count| *count += 1);
-        AftermathGuard(Arc::clone(self))
+    pub(crate) fn crash_follow_up_begins(self: &Arc<Self>) -> CrashFollowUpGuard {
+        self.crash_follow_ups.send_modify(|count| *count += 1);
+        CrashFollowUpGuard(Arc::clone(self))
     }
 
-    /// Resolves when everything that was to be found out about crashes is told.
-    pub async fn aftermaths_are_through(&self) {
-        let mut aftermaths = self.aftermaths.subscribe();
+    /// Resolves when everything that was to be found out about crashes is logged.
+    pub async fn crash_follow_ups_are_done(&self) {
+        let mut crash_follow_ups = self.crash_follow_ups.subscribe();
         // An error would say that the sender is gone, which is ours.
-        let _ = aftermaths.wait_for(|count| *count == 0).await;
+        let _ = crash_follow_ups.wait_for(|count| *count == 0).await;
     }
 
     /// While agents are ended for want of memory, nothing new comes.
@@ -175,7 +175,7 @@ impl Container {
         let _ = held.wait_for(|held| !*held).await;
     }
 
-    /// From now on nothing starts and nothing comes back, and idle agents have little patience.
+    /// From now on nothing starts or restarts, and idle agents have little patience.
     pub fn drain(&self) {
         self.draining.send_replace(true);
     }

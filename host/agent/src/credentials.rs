@@ -1,5 +1,5 @@
 //! The credentials that an agent works with. They are no part of what it is: an equal start that joins it brings
-//! its own, which are swapped in place, for the life that goes on and for a later run of the host.
+//! its own, which are swapped in place, for the incarnation that goes on and for a later run of the host.
 //!
 //! A start brings all of them or none: those that it brings take the place of all that were there, so nothing
 //! grows, and a start that brings none takes none away. All incarnations of a start share them.
@@ -93,9 +93,9 @@ impl AgentHandle {
     }
 
     fn swap_credentials(&self, secrets: Arc<BTreeMap<String, Secret>>, record: Private) {
-        let note = |incarnation, order| self.shared.note_order(incarnation, order);
-        if self.shared.start.credentials.swap(secrets, record, note) {
-            tracing::info!(agent = %self.shared.id(), "credentials were swapped");
+        let note = |incarnation, order| self.state.persist_order(incarnation, order);
+        if self.state.start.credentials.swap(secrets, record, note) {
+            tracing::info!(agent = %self.state.id(), "credentials were swapped");
         }
     }
 }

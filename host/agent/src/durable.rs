@@ -24,40 +24,40 @@ use bulkhead_types::restart::Decision;
 use bulkhead_types::{ExitReason, Incarnation, RestartPolicy, RestartState};
 use tokio::time::timeout;
 
-use crate::actor::Life;
-use crate::board::AfterEnd;
-use crate::handle::{AgentHandle, Shared};
+use crate::actor::StartTask;
+use crate::handle::{AgentHandle, IncarnationState};
+use crate::state_publisher::AfterEnd;
 
 /// How long anything of an agent waits for the disk. One that hangs lets it go on.
 pub(crate) const WRITING: Duration = Duration::from_secs(2);
 
-impl Shared {
+impl IncarnationState {
     /// A start has its turn.
-    pub(crate) fn note_begin(&self, restarts: Arc<RestartState>) {
+    pub(crate) fn persist_start(&self, restarts: Arc<RestartState>) {
         let (incarnation, settings) = (self.incarnation(), self.start.settings.record());
         self.start.credentials.note(incarnation, |order| {
             let order = order.clone();
-            self.note(Change::Began { incarnation, order, settings, restarts });
+            self.persist(Change::Began { incarnation, order, settings, restarts });
         });
     }
 
     /// A restart has its turn. Waits until its number can be used.
-    pub(crate) async fn note_return(&self) {
+    pub(crate) async fn persist_restart(&self) {
         let incarnation = self.incarnation();
-        let note = |_: &_| self.note(Change::Returned { incarnation });
-        if let Some(receipt) = self.start.credentials.note(incarnation, note) {
+        let persist = |_: &_| self.persist(Change::Returned { incarnation });
+        if let Some(receipt) = self.start.credentials.note(incarnation, persist) {
             // Not durable: the log says why, and a number that is given twice is the lesser harm.
             let _ = timeout(WRITING, receipt.durable()).await;
         }
     }
 
     /// Nothing comes of the start, and what was there before has ended.
-    pub(crate) fn note_stop(&self) {
-        self.note(Change::Stopped { upto: self.incarnation() });
+    pub(crate) fn persist_stop(&self) {
+        self.persist(Change::Stopped { upto: self.incarnation() });
     }
 
     /// The incarnation ended. Yields whether a later run starts it again.
-    pub(crate) fn note_end(
+    pub(crate) fn persist_end(
         &self,
         reason: ExitReason,
         decision: &Decision,
@@ -68,28 +68,28 @@ impl Shared {
         let policy = self.start.spec.restart.policy;
         let wanted = wanted_after(reason, decision, order, may_restart, policy);
         let incarnation = self.incarnation();
-        self.note(Change::Ended { incarnation, restarts, wanted });
+        self.persist(Change::Ended { incarnation, restarts, wanted });
         wanted
     }
 
     /// The agent has other credentials.
-    pub(crate) fn note_order(&self, incarnation: Incarnation, order: Private) {
-        self.note(Change::Order { incarnation, order });
+    pub(crate) fn persist_order(&self, incarnation: Incarnation, order: Private) {
+        self.persist(Change::Order { incarnation, order });
     }
 
     /// It came through a turn after the host had died while it was at work.
-    pub(crate) fn note_cleared(&self, restarts: Arc<RestartState>) {
-        self.note(Change::Cleared { incarnation: self.incarnation(), restarts });
+    pub(crate) fn persist_cleared(&self, restarts: Arc<RestartState>) {
+        self.persist(Change::Cleared { incarnation: self.incarnation(), restarts });
     }
 
     /// Settings were changed.
-    pub(crate) fn note_settings(&self) {
+    pub(crate) fn persist_settings(&self) {
         if let Some(settings) = self.start.settings.record() {
-            self.note(Change::Settings { incarnation: self.incarnation(), settings });
+            self.persist(Change::Settings { incarnation: self.incarnation(), settings });
         }
     }
 
-    fn note(&self, change: Change) -> Option<Receipt> {
+    fn persist(&self, change: Change) -> Option<Receipt> {
         self.start.container.database.note(self.id(), change)
     }
 }
@@ -125,11 +125,11 @@ fn wanted_after(
 
 /// The last incarnation of an agent that an earlier run of the host put into quarantine.
 pub(crate) fn quarantined(
-    life: &Life,
+    task: &StartTask,
     number: Incarnation,
     restarts: &RestartState,
 ) -> AgentHandle {
-    let agent = life.incarnation(Some(number), 1);
+    let agent = task.incarnation(Some(number), 1);
     let (quarantine, last) = (restarts.quarantine.as_ref(), restarts.ends.last());
     let reason = last.map_or(ExitReason::StartFailed, |end| end.reason);
     let exit = ExitView {
@@ -138,8 +138,8 @@ pub(crate) fn quarantined(
         at: last.map_or_else(now, |end| end.at),
         crash_id: last.and_then(|end| end.crash_id.clone()),
     };
-    agent.shared.start.mailbox.close();
-    agent.shared.board.end(exit, reason.is_normal(), AfterEnd::Quarantine);
+    agent.state.start.mailbox.close();
+    agent.state.publisher.end(exit, reason.is_normal(), AfterEnd::Quarantine);
     agent
 }
 

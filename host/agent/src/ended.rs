@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhead_log::Ring;
 use bulkhead_types::AgentId;
 
-/// What an ended agent holds beside its events and the texts of its spec, in bytes: slot, board, meter, history
+/// What an ended agent holds beside its events and the texts of its spec, in bytes: slot, state, meter, history
 /// of restarts, samples, its row. Measured.
 const RECORD_BYTES: u64 = 8 * 1024;
 

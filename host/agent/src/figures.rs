@@ -13,7 +13,7 @@ use crate::AgentHandle;
 /// What one agent is and holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// Where it is in its life.
+    /// Its state.
     pub state: AgentState,
     /// Messages and nudges that wait in its mailbox.
     pub mailbox_messages: usize,
@@ -34,16 +34,16 @@ pub struct Figures {
 impl AgentHandle {
     /// Reads them. Waits for nobody and allocates nothing.
     pub fn figures(&self) -> Figures {
-        let state = self.board().state();
-        let (mailbox_messages, mailbox_bytes) = self.shared.start.mailbox.waiting();
-        let usage = self.shared.birth.meter.usage();
+        let state = self.publisher().state();
+        let (mailbox_messages, mailbox_bytes) = self.state.start.mailbox.waiting();
+        let usage = self.state.birth.meter.usage();
         Figures {
             state,
             mailbox_messages,
             mailbox_bytes,
             // The meter keeps the last reading of a store that is gone.
             memory_bytes: if state.is_live() { usage.guest_bytes } else { 0 },
-            host_bytes: self.shared.start.account.reading().host.total(),
+            host_bytes: self.state.start.account.reading().host.total(),
             memory_peak_bytes: usage.memory_peak_bytes,
             memory_limit_bytes: usage.memory_limit_bytes,
             denied_growths: usage.denied_growths,
@@ -52,9 +52,9 @@ impl AgentHandle {
 
     /// The way to its memory, as it is now.
     pub fn memory_probe(&self) -> MemoryProbe {
-        let shared = &self.shared;
-        let (meter, account) = (Arc::clone(&shared.birth.meter), Arc::clone(&shared.start.account));
-        MemoryProbe { tag: shared.tag(), meter, account, is_live: self.is_live() }
+        let state = &self.state;
+        let (meter, account) = (Arc::clone(&state.birth.meter), Arc::clone(&state.start.account));
+        MemoryProbe { tag: state.tag(), meter, account, is_live: self.is_live() }
     }
 }
 

@@ -20,7 +20,6 @@ use tokio::sync::{oneshot, watch};
 
 use crate::actor::Probation;
 use crate::agent::AgentSlot;
-use crate::board::{Board, Published};
 use crate::container::Container;
 use crate::credentials::Credentials;
 use crate::loading::Progress;
@@ -28,7 +27,8 @@ use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
-use crate::slot::Tenant;
+use crate::slot::SlotEntry;
+use crate::state_publisher::{Published, StatePublisher};
 
 /// Who ends agents for want of memory.
 const MEMORY: &str = "memory";
@@ -36,11 +36,11 @@ const MEMORY: &str = "memory";
 /// How a start ended: the agent runs, or the start joined an incarnation that was up.
 type Answer = Result<Option<AgentHandle>, StartError>;
 
-/// What those who wait for a start are told.
+/// What callers that wait for a start are answered.
 #[derive(Default)]
 struct Answered {
     answer: Option<Answer>,
-    /// Somebody was told that it goes on.
+    /// Some caller was answered that it goes on.
     goes_on: bool,
     /// The answer is about to be given.
     closing: bool,
@@ -61,11 +61,11 @@ pub(crate) struct StopOrder {
 /// One incarnation. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentHandle {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<IncarnationState>,
 }
 
 /// What the incarnations of one start have in common.
-pub(crate) struct Start {
+pub(crate) struct StartContext {
     pub spec: Arc<AgentSpec>,
     /// What its component is, once it is loaded.
     pub component: OnceLock<Digest>,
@@ -78,28 +78,28 @@ pub(crate) struct Start {
     pub set_aside: Mutex<Option<SetAsideView>>,
     pub settings: LiveSettings,
     pub credentials: Credentials,
-    /// The agent's events, over all its lives.
+    /// The agent's events, over all its incarnations.
     pub ring: Arc<Ring>,
     pub probation: Probation,
     /// The host died while the agent was at work, and it has not come through a turn since.
     pub is_suspect: AtomicBool,
-    /// What it holds, over all its lives.
+    /// What it holds, over all its incarnations.
     pub account: Arc<Account>,
     pub container: Arc<Container>,
 }
 
-impl Start {
+impl StartContext {
     /// Names an incarnation of it. One that has no number yet is number 0.
-    pub(crate) fn tag(&self, board: &Board) -> AgentTag {
+    pub(crate) fn tag(&self, publisher: &StatePublisher) -> AgentTag {
         AgentTag {
             agent_id: self.spec.id.clone(),
             role: Arc::clone(&self.spec.role),
-            incarnation: board.incarnation().unwrap_or(Incarnation(0)),
+            incarnation: publisher.incarnation().unwrap_or(Incarnation(0)),
         }
     }
 }
 
-/// What is told of a message that is in the mailbox: not its text.
+/// What is logged of a message that is in the mailbox: not its text.
 pub(crate) struct Announced {
     message_id: String,
     sender: Sender,
@@ -120,30 +120,30 @@ impl From<&Message> for Announced {
 }
 
 /// One incarnation.
-pub(crate) struct Shared {
+pub(crate) struct IncarnationState {
     /// 1 for what a caller asked for, more for each restart of it.
     pub attempt: u32,
-    pub start: Arc<Start>,
-    pub board: Arc<Board>,
+    pub start: Arc<StartContext>,
+    pub publisher: Arc<StatePublisher>,
     pub birth: Arc<InstanceContext>,
     pub stop: watch::Sender<Option<StopOrder>>,
     answer: watch::Sender<Answered>,
     progress: Mutex<Progress>,
-    /// It lives, and its end is not told.
-    owes_end: AtomicBool,
+    /// It lives, and its end is not reported.
+    end_is_unreported: AtomicBool,
 }
 
-impl Shared {
+impl IncarnationState {
     pub(crate) fn new(
         attempt: u32,
-        start: Arc<Start>,
-        board: Arc<Board>,
+        start: Arc<StartContext>,
+        publisher: Arc<StatePublisher>,
         birth: InstanceContext,
     ) -> Self {
         let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(Answered::default()));
-        let (birth, owes_end) = (Arc::new(birth), AtomicBool::new(false));
+        let (birth, end_is_unreported) = (Arc::new(birth), AtomicBool::new(false));
         let progress = Mutex::default();
-        Self { attempt, start, board, birth, stop, answer, progress, owes_end }
+        Self { attempt, start, publisher, birth, stop, answer, progress, end_is_unreported }
     }
 
     pub(crate) fn id(&self) -> &AgentId {
@@ -152,24 +152,24 @@ impl Shared {
 
     /// Its number; 0 while it has none.
     pub(crate) fn incarnation(&self) -> Incarnation {
-        self.board.incarnation().unwrap_or(Incarnation(0))
+        self.publisher.incarnation().unwrap_or(Incarnation(0))
     }
 
     /// Which agent, and which incarnation of it.
     pub(crate) fn tag(&self) -> AgentTag {
-        self.start.tag(&self.board)
+        self.start.tag(&self.publisher)
     }
 
     /// It begins to live: from now on an end is owed.
     pub(crate) fn begin(&self) {
         self.start.container.ended.revive(self.id());
-        self.board.begin();
-        self.owes_end.store(true, Release);
+        self.publisher.begin();
+        self.end_is_unreported.store(true, Release);
     }
 
-    /// Whether its end is still to be told. Says so once: whoever gets a yes tells it.
-    pub(crate) fn take_end(&self) -> bool {
-        self.owes_end.swap(false, AcqRel)
+    /// Whether its end is still to be reported. Says so once: the caller that gets a yes reports it.
+    pub(crate) fn claim_end_report(&self) -> bool {
+        self.end_is_unreported.swap(false, AcqRel)
     }
 
     /// The agent may be down for good: then what is kept of it counts among what is kept of ended agents. To be
@@ -187,13 +187,13 @@ impl Shared {
         }
     }
 
-    /// Tells a fact.
+    /// Logs a fact.
     pub(crate) fn record(&self, event: Event) {
         self.start.container.sink.record(event);
     }
 
-    /// Tells that a message is in the mailbox.
-    pub(crate) fn tell_message(&self, message: Announced) {
+    /// Logs that a message is in the mailbox.
+    pub(crate) fn log_message(&self, message: Announced) {
         let agent = self.tag();
         let Announced { message_id, sender, bytes, attempt } = message;
         self.record(Event::AgentMessage { agent, message_id, sender, bytes, attempt });
@@ -214,7 +214,7 @@ impl Shared {
         self.answer.borrow().answer.is_some()
     }
 
-    /// The start is about to be answered: nobody is told any more that it goes on. Says whether anybody was.
+    /// The start is about to be answered: no caller is answered any more that it goes on. Says whether any was.
     pub(crate) fn closes(&self) -> bool {
         let mut goes_on = false;
         self.answer.send_if_modified(|given| {
@@ -225,7 +225,7 @@ impl Shared {
         goes_on
     }
 
-    /// A caller is told that the start goes on without it. `false`: it is about to be answered.
+    /// A caller is answered that the start goes on without it. `false`: it is about to be answered.
     pub(crate) fn lets_go(&self) -> bool {
         let mut goes_on = false;
         self.answer.send_if_modified(|given| {
@@ -248,7 +248,7 @@ impl Shared {
             Some(ShutdownReason::Stopped | ShutdownReason::Superseded | ShutdownReason::Idle) => {
                 false
             }
-            // It was to come back in this run, unless the container goes away.
+            // It was to be restarted in this run, unless the container goes away.
             Some(ShutdownReason::Evicted) | None => self.start.container.is_draining(),
         }
     }
@@ -259,31 +259,31 @@ impl Shared {
     }
 }
 
-impl Tenant for AgentHandle {
+impl SlotEntry for AgentHandle {
     type Spec = AgentSpec;
 
     fn incarnation(&self) -> Option<Incarnation> {
-        self.shared.board.incarnation()
+        self.state.publisher.incarnation()
     }
 
     fn assign(&self, number: Incarnation) {
-        self.shared.board.assign(number);
+        self.state.publisher.assign(number);
     }
 
     fn spec(&self) -> &AgentSpec {
-        &self.shared.start.spec
+        &self.state.start.spec
     }
 
     fn is_same(&self, spec: &AgentSpec) -> bool {
-        self.shared.start.spec.is_same_as(spec)
+        self.state.start.spec.is_same_as(spec)
     }
 
     fn component(&self) -> Option<Digest> {
-        self.shared.start.component.get().copied()
+        self.state.start.component.get().copied()
     }
 
     fn is_up(&self) -> bool {
-        let is_up = match self.shared.board.state() {
+        let is_up = match self.state.publisher.state() {
             AgentState::Starting | AgentState::Running { .. } => true,
             AgentState::Stopping
             | AgentState::Backoff
@@ -295,7 +295,7 @@ impl Tenant for AgentHandle {
     }
 
     fn is_starting(&self) -> bool {
-        self.shared.board.state() == AgentState::Starting
+        self.state.publisher.state() == AgentState::Starting
     }
 }
 
@@ -308,18 +308,18 @@ impl fmt::Debug for AgentHandle {
 impl AgentHandle {
     /// Puts a message into the mailbox.
     pub fn send(&self, id: String, sender: Sender, body: Body) -> Result<Delivery, SendError> {
-        let shared = &self.shared;
+        let state = &self.state;
         self.check_accepts()?;
         let (report, delivery) = oneshot::channel::<TurnReport>();
-        let (bytes, max_bytes) = (body.len(), shared.start.mailbox.max_bytes());
+        let (bytes, max_bytes) = (body.len(), state.start.mailbox.max_bytes());
         if bytes > max_bytes {
-            return Err(SendError::TooLarge { id: shared.id().clone(), bytes, max_bytes });
+            return Err(SendError::TooLarge { id: state.id().clone(), bytes, max_bytes });
         }
         let message = Message::new(id.clone(), sender, body);
         let announced = Announced::from(&message);
         let envelope = Envelope::new(message, Some(report));
-        shared.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
-        shared.tell_message(announced);
+        state.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
+        state.log_message(announced);
         Ok(Delivery { message_id: id, report: delivery })
     }
 
@@ -329,21 +329,21 @@ impl AgentHandle {
         let (bytes, sender) = (body.len(), Sender::Nudge(id.clone()));
         let announced = Announced { message_id: id.clone(), sender, bytes, attempt: 1 };
         let nudge = Nudge { id, body, source };
-        self.shared.start.mailbox.push_nudge(nudge).map_err(|refused| self.refused(refused))?;
-        self.shared.tell_message(announced);
+        self.state.start.mailbox.push_nudge(nudge).map_err(|refused| self.refused(refused))?;
+        self.state.log_message(announced);
         Ok(())
     }
 
     fn check_accepts(&self) -> Result<(), SendError> {
-        let state = self.shared.board.state();
+        let state = self.state.publisher.state();
         if state.accepts_messages() {
             return Ok(());
         }
-        Err(SendError::NotRunning { id: self.shared.id().clone(), state })
+        Err(SendError::NotRunning { id: self.state.id().clone(), state })
     }
 
     fn refused(&self, not_taken: NotTaken) -> SendError {
-        let id = self.shared.id().clone();
+        let id = self.state.id().clone();
         let MailboxFull { messages, bytes, closed } = match not_taken {
             NotTaken::Full(full) => full,
             NotTaken::OverLimit(over) => return SendError::NoMemory { id, over },
@@ -358,8 +358,8 @@ impl AgentHandle {
     /// Asks the agent to end, within its role's grace. The first order counts; later ones wait for
     /// the same end.
     pub(crate) fn stop(&self, reason: ShutdownReason, by: &str) {
-        let grace = self.shared.start.spec.limits.shutdown;
-        self.shared.stop.send_if_modified(|order| {
+        let grace = self.state.start.spec.limits.shutdown;
+        self.state.stop.send_if_modified(|order| {
             let first = order.is_none();
             if first {
                 *order = Some(StopOrder {
@@ -376,7 +376,7 @@ impl AgentHandle {
 
     /// Whether somebody asked it to end.
     pub fn is_asked_to_end(&self) -> bool {
-        self.shared.stop.borrow().is_some()
+        self.state.stop.borrow().is_some()
     }
 
     /// Whether it holds memory that nobody has asked it to give back.
@@ -384,11 +384,11 @@ impl AgentHandle {
         self.is_live() && !self.is_asked_to_end()
     }
 
-    /// Ends the agent for want of memory, within `grace` and its role's. Unlike after a stop it comes back,
+    /// Ends the agent for want of memory, within `grace` and its role's. Unlike after a stop it is restarted,
     /// when its restart rules say so and memory is there again.
     pub fn evict(&self, eviction: Eviction, grace: Duration) {
-        let grace = self.shared.start.spec.limits.shutdown.min(grace);
-        self.shared.stop.send_if_modified(|order| {
+        let grace = self.state.start.spec.limits.shutdown.min(grace);
+        self.state.stop.send_if_modified(|order| {
             let first = order.is_none();
             if first {
                 *order = Some(StopOrder {
@@ -405,7 +405,7 @@ impl AgentHandle {
 
     /// Ends the agent without any grace. It still leaves its records.
     pub(crate) fn kill(&self, by: &str) {
-        self.shared.stop.send_if_modified(|order| {
+        self.state.stop.send_if_modified(|order| {
             let already = order.as_ref().is_some_and(|order| order.now);
             if !already {
                 let reason = order.as_ref().map_or(ShutdownReason::Drained, |order| order.reason);
@@ -430,7 +430,7 @@ impl AgentHandle {
     /// Resolves when the start is through: with the incarnation that it joined, or nothing when it began this
     /// one and it runs, or the reason why it does not.
     pub async fn outcome(&self) -> Result<Option<Self>, StartError> {
-        let mut answer = self.shared.answer.subscribe();
+        let mut answer = self.state.answer.subscribe();
         let given = answer.wait_for(|given| given.answer.is_some()).await;
         match given.map(|given| given.answer.clone()) {
             Ok(Some(answer)) => answer,
@@ -441,16 +441,16 @@ impl AgentHandle {
 
     /// Which agent, and which incarnation; number 0 while it has none.
     pub fn tag(&self) -> AgentTag {
-        self.shared.tag()
+        self.state.tag()
     }
 
     /// Tells it from every other incarnation whose handle is held, also before it has a number.
     pub fn identity(&self) -> usize {
-        Arc::as_ptr(&self.shared).addr()
+        Arc::as_ptr(&self.state).addr()
     }
 
-    /// Resolves when the incarnation has ended and does not come back. Only for one that was asked to end:
-    /// another that came back stays in backoff for ever.
+    /// Resolves when the incarnation has ended and is not restarted. Only for one that was asked to end:
+    /// another that was restarted stays in backoff for ever.
     pub(crate) async fn down(&self) {
         self.until(|published| published.state.is_down()).await;
     }
@@ -462,12 +462,12 @@ impl AgentHandle {
 
     /// Whether the incarnation has ended, or has neither a turn nor mail, in hand or waiting.
     pub fn is_settled(&self) -> bool {
-        self.is_settled_in(self.shared.board.state())
+        self.is_settled_in(self.state.publisher.state())
     }
 
     fn is_settled_in(&self, state: AgentState) -> bool {
         match state {
-            AgentState::Running { busy } => !busy && self.shared.start.mailbox.is_settled(),
+            AgentState::Running { busy } => !busy && self.state.start.mailbox.is_settled(),
             AgentState::Starting | AgentState::Stopping => false,
             AgentState::Backoff
             | AgentState::Quarantined
@@ -477,46 +477,46 @@ impl AgentHandle {
     }
 
     async fn until(&self, wanted: impl FnMut(&Published) -> bool) -> Published {
-        let mut watch = self.shared.board.watch();
+        let mut watch = self.state.publisher.watch();
         let there = watch.wait_for(wanted).await.map(|published| published.clone());
-        there.unwrap_or_else(|_| self.shared.board.published())
+        there.unwrap_or_else(|_| self.state.publisher.published())
     }
 
     /// What it shows.
-    pub fn board(&self) -> &Board {
-        &self.shared.board
+    pub fn publisher(&self) -> &StatePublisher {
+        &self.state.publisher
     }
 
     /// What it was asked to be.
     pub fn spec(&self) -> &Arc<AgentSpec> {
-        &self.shared.start.spec
+        &self.state.start.spec
     }
 
-    /// Tells the end of an incarnation that the host waits for no longer: it was killed, and did not come back
-    /// from where it is for `waited`. Its task may still end later, and then tells nothing; its state stays as
-    /// it is, because that is the task's. Does nothing for one that never lived, or whose end is told.
+    /// Reports the end of an incarnation that the host waits for no longer: it was killed, and did not return
+    /// from where it is for `waited`. Its task may still end later, and then reports nothing; its state stays as
+    /// it is, because that is the task's. Does nothing for one that never lived, or whose end is reported.
     pub fn abandon(&self, waited: Duration) {
-        if self.shared.take_end() {
-            let (exit, crash_id) = Reporter::new(Arc::clone(&self.shared)).abandoned(waited);
-            self.shared.abandoned_in(&exit, crash_id.as_deref());
+        if self.state.claim_end_report() {
+            let (exit, crash_id) = Reporter::new(Arc::clone(&self.state)).abandoned(waited);
+            self.state.abandoned_in(&exit, crash_id.as_deref());
         }
     }
 
     /// Whether an incarnation exists or is being made.
     pub fn is_live(&self) -> bool {
-        self.shared.board.state().is_live()
+        self.state.publisher.state().is_live()
     }
 
     /// What waits for it.
     pub fn mailbox(&self) -> &Mailbox {
-        &self.shared.start.mailbox
+        &self.state.start.mailbox
     }
 
     /// The answer of `GET /agents/{id}/status`. `restarts` is what the agent's slot keeps of them.
     pub fn view(&self, restarts: RestartState) -> AgentView {
-        let Shared { start, board, birth, .. } = &*self.shared;
-        let Start { spec, mailbox, .. } = &**start;
-        let published = board.published();
+        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let StartContext { spec, mailbox, .. } = &**start;
+        let published = publisher.published();
         let usage = birth.meter.usage();
         let rules = &spec.restart;
         AgentView {
@@ -529,11 +529,11 @@ impl AgentHandle {
             model: start.settings.model(),
             status: published.state.as_str().into(),
             busy: published.state == AgentState::Running { busy: true },
-            incarnation: self.shared.incarnation(),
-            started_at: board.started_at(),
-            last_activity_at: board.last_activity_at(),
-            active_tools: board.active_tools(),
-            message_count: board.messages(),
+            incarnation: self.state.incarnation(),
+            started_at: publisher.started_at(),
+            last_activity_at: publisher.last_activity_at(),
+            active_tools: publisher.active_tools(),
+            message_count: publisher.messages(),
             mailbox_depth: mailbox.depth(),
             nudges: mailbox.nudges(),
             cpu_us: usage.cpu_us,

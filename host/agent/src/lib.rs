@@ -5,21 +5,20 @@
 //!                                ▼
 //!   stop ──▶ stop order ──▶  the task  ── Call ─▶ runtime ── Exit ─▶ report ─▶ log, ring
 //!                                │
-//!                                └──▶ Board (watch: state, generation) ──▶ status, waiters
+//!                                └──▶ StatePublisher (watch: state, generation) ──▶ status, waiters
 //! ```
 //!
 //! Which task may have an incarnation is decided by the agent's slot (`slot`). The task alone changes the
-//! state, on its `Board`, and owns the incarnation. Messages come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
+//! state, on its `StatePublisher`, and owns the incarnation. Messages come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
 //! `watch` channel and the sink. When the task ends, the store is gone. What changes while the agent
 //! lives goes past the task: the guest asks for it (`settings`).
 
 mod actor;
 mod admission;
-mod aftermath;
 mod agent;
-mod board;
 mod changes;
 mod container;
+mod crash_follow_up;
 mod credentials;
 mod durable;
 mod ended;
@@ -32,11 +31,11 @@ mod refusal;
 mod report;
 mod settings;
 mod slot;
-mod surroundings;
+mod state_publisher;
 mod sync;
+mod town_values;
 
 pub use agent::{Admission, Agent, Ending, StartOrder};
-pub use board::{Board, Published};
 pub use changes::Changes;
 pub use container::{Container, Stores};
 pub use ended::Ended;
@@ -46,4 +45,5 @@ pub use mailbox::{Mailbox, MailboxFull, NotTaken};
 pub use port::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
 pub use settings::{SettingsChange, SettingsError};
-pub use surroundings::{Surroundings, TownConfigError};
+pub use state_publisher::{Published, StatePublisher};
+pub use town_values::{TownConfigError, TownValues};

@@ -1,8 +1,8 @@
-//! How far a start is, and what a caller is told that waits for no longer.
+//! How far a start is, and what a caller is answered that waits no longer.
 //!
 //! Compiling is not starting: it has a bound of its own ([`bulkhead_runtime::RuntimeConfig::compile`]), and the
 //! deadline of a start counts on when its component is there. A caller has one deadline all the same. When that
-//! passes first, it is told how far the start is, and the start goes on; a later equal start joins it.
+//! passes first, it is answered how far the start is, and the start goes on; a later equal start joins it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,9 +47,9 @@ impl AgentHandle {
         if let Ok(answer) = timeout_at(deadline.into(), self.outcome()).await {
             return answer;
         }
-        let own = self.shared.progress().deadline;
+        let own = self.state.progress().deadline;
         let is_near = own.is_some_and(|own| own <= Instant::now() + NEAR);
-        if (is_near || !self.shared.lets_go())
+        if (is_near || !self.state.lets_go())
             && let Ok(answer) = timeout(LAST_WORDS, self.outcome()).await
         {
             return answer;
@@ -57,15 +57,15 @@ impl AgentHandle {
         Err(self.goes_on())
     }
 
-    /// What a caller is told that waits for no longer.
+    /// The answer to a caller that waits no longer.
     fn goes_on(&self) -> StartError {
         let spec = self.spec();
-        let loading = self.shared.progress().loading.clone();
+        let loading = self.state.progress().loading.clone();
         let Some((since, path)) = loading else {
             let text = format!("agent {} is still starting; the start goes on", spec.id);
             return StartError::new(StartPhase::Deadline, StartFailure::Deadline, text);
         };
-        let compiling = self.shared.start.container.runtime.compiling_since(&path);
+        let compiling = self.state.start.container.runtime.compiling_since(&path);
         let how =
             if compiling.is_some() { "still compiling" } else { "still waiting to be loaded" };
         let so_far = seconds(compiling.unwrap_or(since).elapsed());

@@ -2,7 +2,7 @@
 //! with bounds of their own, and come when no message does.
 //!
 //! A mailbox belongs to a start and survives the restarts of its agent. What waits in it is held by the
-//! agent's account, and so is a message until its turn is over. A message whose turn did not end comes back, in
+//! agent's account, and so is a message until its turn is over. A message whose turn did not end is put back, in
 //! front of the others. The one that was taken is in hand until somebody says what became of it.
 
 use std::collections::VecDeque;
@@ -64,7 +64,7 @@ struct Bounds {
 }
 
 /// What waited when a mailbox was closed.
-pub(crate) struct Rest {
+pub(crate) struct Undelivered {
     pub messages: Vec<Envelope>,
     pub nudges: Vec<HeldNudge>,
 }
@@ -83,7 +83,7 @@ pub(crate) struct HeldNudge {
 /// A message with the one who waits for its turn.
 pub(crate) struct Envelope {
     pub message: Message,
-    /// Told how the turn ended. Nobody may listen any more.
+    /// Gets how the turn ended. Nobody may listen any more.
     pub report: Option<oneshot::Sender<TurnReport>>,
     /// Its bytes, once it is in a mailbox and until its turn is over.
     pub held: Option<Charge>,
@@ -196,7 +196,7 @@ impl Mailbox {
 
     /// Takes over what waited in another mailbox, before everything else. Its bounds do not apply: these
     /// messages were accepted. A prompt that waited was the other start's and is left out.
-    pub(crate) fn adopt(&self, before: Rest) {
+    pub(crate) fn adopt(&self, before: Undelivered) {
         let mut inner = self.lock();
         let is_mail = |envelope: &Envelope| envelope.message.sender != Sender::Prompt;
         inner.messages.put_first(before.messages.into_iter().filter(is_mail).collect());
@@ -244,11 +244,11 @@ impl Mailbox {
     }
 
     /// Takes nothing more, and hands out what still waits.
-    pub(crate) fn close(&self) -> Rest {
+    pub(crate) fn close(&self) -> Undelivered {
         let mut inner = self.lock();
         inner.closed = true;
         let messages = std::mem::take(&mut inner.messages).waiting.into();
-        Rest { messages, nudges: std::mem::take(&mut inner.nudges).waiting.into() }
+        Undelivered { messages, nudges: std::mem::take(&mut inner.nudges).waiting.into() }
     }
 
     /// Bytes of messages that may wait.

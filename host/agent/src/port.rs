@@ -12,9 +12,9 @@ use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, Event, Level, Secret, Sender, Settings};
 use serde_json::value::RawValue;
 
-use crate::board::Board;
-use crate::handle::Start;
+use crate::handle::StartContext;
 use crate::refusal::SendError;
+use crate::state_publisher::StatePublisher;
 
 /// The other agents, as a guest may reach them. The supervisor implements it.
 pub trait Peers: Send + Sync + 'static {
@@ -27,19 +27,19 @@ const SENDS_PER_SECOND: u32 = 100;
 const SEND_BURST: u32 = 10 * SENDS_PER_SECOND;
 
 pub(crate) struct AgentPort {
-    board: Arc<Board>,
-    start: Arc<Start>,
+    publisher: Arc<StatePublisher>,
+    start: Arc<StartContext>,
     budget: Mutex<Budget>,
 }
 
 impl AgentPort {
-    pub(crate) fn new(board: Arc<Board>, start: Arc<Start>) -> Self {
+    pub(crate) fn new(publisher: Arc<StatePublisher>, start: Arc<StartContext>) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { board, start, budget: Mutex::new(budget) }
+        Self { publisher, start, budget: Mutex::new(budget) }
     }
 
     fn tag(&self) -> AgentTag {
-        self.start.tag(&self.board)
+        self.start.tag(&self.publisher)
     }
 
     fn record(&self, event: Event) {
@@ -58,7 +58,7 @@ impl AgentPort {
 impl Port for AgentPort {
     fn emit(&self, name: &str, data: Box<RawValue>) -> Result<(), PortError> {
         self.take_token()?;
-        self.board.touch();
+        self.publisher.touch();
         self.start.ring.push(name, data);
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Port for AgentPort {
     }
 
     fn set_active_tools(&self, tools: Vec<String>) {
-        self.board.set_active_tools(tools);
+        self.publisher.set_active_tools(tools);
     }
 
     fn nudges(&self) -> Vec<Nudge> {
@@ -119,7 +119,7 @@ impl Port for AgentPort {
 
     fn live_values(&self) -> BTreeMap<String, Secret> {
         let mut values = self.start.credentials.all();
-        values.extend(self.start.settings.town_values());
+        values.extend(self.start.settings.all_town_values());
         values
     }
 }

@@ -1,4 +1,4 @@
-//! What an agent's task tells: to the log, and to those who follow the agent.
+//! What an agent's task reports: to the log, and to followers of the agent's events.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::aftermath::Aftermath;
-use crate::handle::{Shared, Start};
+use crate::crash_follow_up::CrashFollowUp;
+use crate::handle::{IncarnationState, StartContext};
 use crate::refusal::{PROMPT_TOO_LARGE, StartError, StartFailure};
 
 /// Events that a crash record names.
@@ -36,7 +36,7 @@ const NOT_AFFORDED: &str = "left out: the agent's rate of log lines is used up";
 const EVENT_REPLY_BYTES: usize = 16 * 1024;
 
 pub(crate) struct Reporter {
-    shared: Arc<Shared>,
+    state: Arc<IncarnationState>,
     loaded: Option<Arc<Loaded>>,
 }
 
@@ -67,8 +67,8 @@ struct RestartEvent {
 }
 
 impl Reporter {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, loaded: None }
+    pub(crate) fn new(state: Arc<IncarnationState>) -> Self {
+        Self { state, loaded: None }
     }
 
     /// The component is known now.
@@ -82,22 +82,22 @@ impl Reporter {
     }
 
     pub(crate) fn running(&self, timings: StartTimings) {
-        let shared = &self.shared;
-        let incarnation = shared.incarnation().0;
-        shared.start.ring.push_value("agent.start", &StartEvent { incarnation });
-        let (agent, component) = (shared.tag(), Arc::clone(&shared.start.spec.component));
-        shared.record(Event::AgentStart { agent, component, timings });
+        let state = &self.state;
+        let incarnation = state.incarnation().0;
+        state.start.ring.push_value("agent.start", &StartEvent { incarnation });
+        let (agent, component) = (state.tag(), Arc::clone(&state.start.spec.component));
+        state.record(Event::AgentStart { agent, component, timings });
     }
 
     pub(crate) fn not_started(&self, error: &StartError) {
-        let AgentTag { agent_id, role, .. } = self.shared.tag();
-        let incarnation = self.shared.board.incarnation();
+        let AgentTag { agent_id, role, .. } = self.state.tag();
+        let incarnation = self.state.publisher.incarnation();
         if error.kind == StartFailure::Superseded {
-            let by = self.shared.stop.borrow().as_ref().map(|order| order.by.clone());
-            self.shared.record(Event::AgentStartSuperseded { agent_id, role, incarnation, by });
+            let by = self.state.stop.borrow().as_ref().map(|order| order.by.clone());
+            self.state.record(Event::AgentStartSuperseded { agent_id, role, incarnation, by });
             return;
         }
-        self.shared.record(Event::AgentStartFailed {
+        self.state.record(Event::AgentStartFailed {
             agent_id,
             role: role.to_string(),
             incarnation,
@@ -110,12 +110,12 @@ impl Reporter {
 
     /// A start that came to nothing is made again.
     pub(crate) fn start_scheduled(&self, at: Timestamp, backoff: Duration, past: &RestartState) {
-        let Start { spec, ring, container, .. } = &*self.shared.start;
+        let StartContext { spec, ring, container, .. } = &*self.state.start;
         let backoff_ms = millis(backoff);
         ring.push_value("agent.restart_scheduled", &RestartEvent { restart_at: at, backoff_ms });
         let uptime = Some(container.context.uptime());
-        self.shared.record(Event::RestartScheduled {
-            agent: self.shared.tag(),
+        self.state.record(Event::RestartScheduled {
+            agent: self.state.tag(),
             reason: ExitReason::StartFailed,
             restart_at: at,
             backoff_ms,
@@ -139,26 +139,26 @@ impl Reporter {
         let wall_ms = millis(wall);
         let reply = reply.map(|reply| &reply[..reply.floor_char_boundary(EVENT_REPLY_BYTES)]);
         let event = TurnEvent { message_id, outcome, reply, error: error.as_deref(), wall_ms };
-        self.shared.start.ring.push_value("agent.turn", &event);
-        let (agent, message_id) = (self.shared.tag(), message_id.to_owned());
+        self.state.start.ring.push_value("agent.turn", &event);
+        let (agent, message_id) = (self.state.tag(), message_id.to_owned());
         let error = error.map(|text| self.affordable(text));
-        self.shared.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
+        self.state.record(Event::AgentTurn { agent, message_id, outcome, error, cpu_us, wall_ms });
     }
 
     /// A text of the agent in a line of the host's: as fast as turns can fail, it is bounded like the agent's own lines.
     fn affordable(&self, text: String) -> String {
-        if self.shared.birth.logs.affords(&text) { text } else { NOT_AFFORDED.to_owned() }
+        if self.state.birth.logs.affords(&text) { text } else { NOT_AFFORDED.to_owned() }
     }
 
-    /// Tells the end of an incarnation that did not come back when it was killed. Yields it, and its crash record.
+    /// Reports the end of an incarnation that did not return when it was killed. Yields it, and its crash record.
     pub(crate) fn abandoned(&self, waited: Duration) -> (Exit, Option<String>) {
-        let Shared { start, board, birth, .. } = &*self.shared;
-        let phase = match board.state() {
+        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let phase = match publisher.state() {
             AgentState::Starting => Phase::Start,
             AgentState::Running { busy: true } => Phase::Handle,
             AgentState::Running { busy: false } => Phase::Idle,
             AgentState::Stopping => Phase::Shutdown,
-            // Not reached: what has ended is told already.
+            // Not reached: what has ended is reported already.
             AgentState::Backoff
             | AgentState::Quarantined
             | AgentState::Exited
@@ -174,7 +174,7 @@ impl Reporter {
         self.ended(&End {
             exit: &exit,
             at,
-            lived: board.age(),
+            lived: publisher.age(),
             crash_id: crash_id.clone(),
             fingerprint: exit.fingerprint(),
             message_id: start.mailbox.in_hand().map(|it| it.message.id),
@@ -184,27 +184,27 @@ impl Reporter {
         (exit, crash_id)
     }
 
-    /// Tells the end, and what follows from it, once. Returns what is still to be found out about it.
-    pub(crate) fn ended(&self, end: &End<'_>) -> Option<Aftermath> {
+    /// Reports the end, and what follows from it, once. Returns what is still to be found out about it.
+    pub(crate) fn ended(&self, end: &End<'_>) -> Option<CrashFollowUp> {
         let End { exit, lived, crash_id, decision, .. } = end;
-        let Shared { start, board, birth, .. } = &*self.shared;
-        let aftermath = crash_id.as_ref().map(|crash_id| {
+        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let follow_up = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
-            let aftermath = self.symbolize(&mut record);
+            let follow_up = self.symbolize(&mut record);
             let record = Arc::new(record);
             start.container.crashes.put(Arc::clone(&record));
-            self.shared.record(Event::AgentCrash(record));
-            aftermath
+            self.state.record(Event::AgentCrash(record));
+            follow_up
         });
         let waiting = start.mailbox.depth() + start.mailbox.nudges();
-        self.shared.record(Event::AgentExit {
-            agent: self.shared.tag(),
+        self.state.record(Event::AgentExit {
+            agent: self.state.tag(),
             reason: exit.reason,
             phase: exit.phase,
             message: exit.message.clone(),
-            by: self.shared.stop_order().map(|order| order.by),
+            by: self.state.stop_order().map(|order| order.by),
             agent_uptime_ms: millis(*lived),
-            turns: board.turns(),
+            turns: publisher.turns(),
             cpu_us: birth.meter.usage().cpu_us,
             undelivered: match decision {
                 Decision::Retry { .. } => 0,
@@ -214,15 +214,15 @@ impl Reporter {
             crash_id: crash_id.clone(),
         });
         start.ring.push_value("agent.exit", &end.view());
-        self.tell_consequence(end);
-        aftermath
+        self.log_consequence(end);
+        follow_up
     }
 
     /// Asks for the files and lines of a record's frames. Those that were seen before are there at once.
-    fn symbolize(&self, record: &mut CrashRecord) -> Aftermath {
-        let mut aftermath = Aftermath::of(Arc::clone(&self.shared), record.crash_id.clone());
+    fn symbolize(&self, record: &mut CrashRecord) -> CrashFollowUp {
+        let mut follow_up = CrashFollowUp::of(Arc::clone(&self.state), record.crash_id.clone());
         if let Some(loaded) = self.loaded.as_ref().filter(|_| !record.frames.is_empty()) {
-            let symbolizer = self.shared.start.container.runtime.symbolizer();
+            let symbolizer = self.state.start.container.runtime.symbolizer();
             let mut symbolizing = symbolizer.symbolize(loaded.digest, &loaded.path, &record.frames);
             match (&mut symbolizing).now_or_never() {
                 Some(found) => {
@@ -231,23 +231,23 @@ impl Reporter {
                 }
                 None => {
                     record.symbolized = Symbolized::Pending;
-                    aftermath.symbolizing = Some(symbolizing);
+                    follow_up.symbolizing = Some(symbolizing);
                 }
             }
         }
-        aftermath
+        follow_up
     }
 
-    fn tell_consequence(&self, end: &End<'_>) {
+    fn log_consequence(&self, end: &End<'_>) {
         let End { exit, crash_id, decision, attempts_in_window, .. } = end;
-        let (agent, attempts_in_window) = (self.shared.tag(), *attempts_in_window);
-        let Start { spec, ring, .. } = &*self.shared.start;
+        let (agent, attempts_in_window) = (self.state.tag(), *attempts_in_window);
+        let StartContext { spec, ring, .. } = &*self.state.start;
         match decision {
             Decision::Stay => {}
             Decision::Retry { at, backoff } => {
                 let event = RestartEvent { restart_at: *at, backoff_ms: millis(*backoff) };
                 ring.push_value("agent.restart_scheduled", &event);
-                self.shared.record(Event::RestartScheduled {
+                self.state.record(Event::RestartScheduled {
                     agent,
                     reason: exit.reason,
                     restart_at: *at,
@@ -259,7 +259,7 @@ impl Reporter {
             }
             Decision::Quarantine(quarantine) => {
                 ring.push_value("agent.quarantined", quarantine);
-                self.shared.record(Event::AgentQuarantined {
+                self.state.record(Event::AgentQuarantined {
                     agent,
                     why: quarantine.why,
                     message: quarantine.message.clone(),
@@ -273,7 +273,7 @@ impl Reporter {
     }
 
     fn eviction(&self, exit: &Exit) -> Option<Eviction> {
-        let order = self.shared.stop_order();
+        let order = self.state.stop_order();
         let eviction = order.and_then(|order| order.eviction);
         eviction
             .filter(|_| exit.reason == ExitReason::EvictedMemoryPressure)
@@ -282,8 +282,8 @@ impl Reporter {
 
     fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
         let End { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
-        let Shared { start, board, birth, .. } = &*self.shared;
-        let Start { spec, mailbox, container, .. } = &**start;
+        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let StartContext { spec, mailbox, container, .. } = &**start;
         let usage = birth.meter.usage();
         let memory = container.memory.reading().unwrap_or_default();
         CrashRecord {
@@ -294,8 +294,8 @@ impl Reporter {
             rig_id: spec.rig_id.clone(),
             town_id: container.context.town_id(),
             run_id: container.context.run_id().to_owned(),
-            incarnation: self.shared.incarnation(),
-            start_attempt: self.shared.attempt,
+            incarnation: self.state.incarnation(),
+            start_attempt: self.state.attempt,
             component: Arc::clone(&spec.component),
             component_sha256: self.loaded.as_ref().map(|loaded| loaded.digest),
             reason: exit.reason,
@@ -309,7 +309,7 @@ impl Reporter {
             deterministic: determinism(exit, decision),
             frames: exit.frames.clone(),
             symbolized: Symbolized::Unavailable,
-            started_at: board.started_at(),
+            started_at: publisher.started_at(),
             crashed_at: *at,
             agent_uptime_ms: millis(*lived),
             phase: exit.phase,
@@ -323,14 +323,14 @@ impl Reporter {
                 soft_limit_crossed: usage.soft_limit_crossed,
                 denied_growths: usage.denied_growths,
                 cpu_us: usage.cpu_us,
-                turns: board.turns(),
+                turns: publisher.turns(),
                 host_calls: usage.host_calls,
                 mailbox_depth: mailbox.depth(),
                 samples: container.memory.samples(&spec.id, LAST_SAMPLES),
             },
             last_log_lines: birth.logs.tail(),
             last_events: start.ring.last(LAST_EVENTS),
-            active_tools: board.active_tools(),
+            active_tools: publisher.active_tools(),
             active_agents: container.context.active_agents(),
             rss_mb: memory.rss_bytes.map(mebibytes),
             pressure: memory.psi.map(|psi| psi.some_avg10),
@@ -341,7 +341,7 @@ impl Reporter {
     }
 }
 
-/// Everything about an end that is told.
+/// Everything about an end that is reported.
 pub(crate) struct End<'a> {
     pub exit: &'a Exit,
     pub at: Timestamp,
@@ -385,7 +385,7 @@ fn consequence(decision: &Decision, attempts_in_window: u32) -> Consequence {
     }
 }
 
-/// What one end cannot tell, several of the same can.
+/// What one end cannot show, several of the same can.
 fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
     match decision {
         Decision::Quarantine(quarantine) if quarantine.why != QuarantineReason::Intensity => {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   PATCH model, PUT system-prompt ──▶ LiveSettings (one for each start) ──┐
-//!   dashboard-context, sync-config ──▶ Surroundings (one for all agents) ──┴─▶ host.settings, host.config
+//!   dashboard-context, sync-config ──▶ TownValues (one for all agents) ──┴─▶ host.settings, host.config
 //! ```
 //!
-//! The guest asks; it is not told. There is nothing to call that could trap, a turn under way is not
-//! disturbed, and the next one goes by the change. The spec stays what was asked for: whether two
+//! The guest asks; it is not notified. There is nothing to call that could trap, a turn under way is not
+//! left_backoff, and the next one goes by the change. The spec stays what was asked for: whether two
 //! starts are the same does not depend on what was changed since.
 
 use std::collections::BTreeMap;
@@ -16,13 +16,13 @@ use bulkhead_types::{AgentId, AgentSpec, AgentState, Secret, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::handle::AgentHandle;
-use crate::surroundings::Surroundings;
+use crate::town_values::TownValues;
 
 /// The settings of one start of an agent. All incarnations that come of it share them, so that a
 /// restart does not go back to what was.
 pub(crate) struct LiveSettings {
     own: Mutex<Own>,
-    surroundings: Arc<Surroundings>,
+    town_values: Arc<TownValues>,
 }
 
 struct Own {
@@ -81,7 +81,7 @@ impl LiveSettings {
     /// The settings that a start asks for, with what was changed since.
     pub(crate) fn new(
         spec: &AgentSpec,
-        surroundings: Arc<Surroundings>,
+        town_values: Arc<TownValues>,
         changed: Option<SettingsChange>,
     ) -> Self {
         let own = Own {
@@ -90,7 +90,7 @@ impl LiveSettings {
             small_model: spec.small_model.clone(),
             system_prompt: spec.system_prompt.clone(),
         };
-        let settings = Self { own: Mutex::new(own), surroundings };
+        let settings = Self { own: Mutex::new(own), town_values };
         if let Some(changed) = changed {
             settings.change(changed);
         }
@@ -104,7 +104,7 @@ impl LiveSettings {
 
     /// What the agent should go by now.
     pub(crate) fn current(&self) -> Settings {
-        let (outer, dashboard_context) = self.surroundings.dashboard_context();
+        let (outer, dashboard_context) = self.town_values.dashboard_context();
         let own = self.own();
         Settings {
             // Either count rises by itself, so the sum rises with every change of the whole.
@@ -117,11 +117,11 @@ impl LiveSettings {
     }
 
     pub(crate) fn town_value(&self, key: &str) -> Option<Secret> {
-        self.surroundings.value(key)
+        self.town_values.value(key)
     }
 
-    pub(crate) fn town_values(&self) -> BTreeMap<String, Secret> {
-        self.surroundings.values()
+    pub(crate) fn all_town_values(&self) -> BTreeMap<String, Secret> {
+        self.town_values.values()
     }
 
     /// Returns the new revision.
@@ -158,15 +158,15 @@ impl LiveSettings {
 }
 
 impl AgentHandle {
-    /// Changes what the agent goes by from its next turn on. One that waits to come back comes back
+    /// Changes what the agent goes by from its next turn on. One in backoff restarts
     /// with the change.
     pub fn change_settings(&self, change: SettingsChange) -> Result<(), SettingsError> {
-        let (id, state) = (self.shared.start.spec.id.clone(), self.shared.board.state());
+        let (id, state) = (self.state.start.spec.id.clone(), self.state.publisher.state());
         if !is_changeable(state) {
             return Err(SettingsError::NotRunning { id, state });
         }
-        let revision = self.shared.start.settings.change(change);
-        self.shared.note_settings();
+        let revision = self.state.start.settings.change(change);
+        self.state.persist_settings();
         tracing::info!(agent = %id, revision, "settings were changed");
         Ok(())
     }
@@ -185,16 +185,16 @@ fn is_changeable(state: AgentState) -> bool {
 mod tests {
     use super::*;
 
-    fn live() -> (LiveSettings, Arc<Surroundings>) {
-        let surroundings = Arc::new(Surroundings::default());
+    fn live() -> (LiveSettings, Arc<TownValues>) {
+        let town_values = Arc::new(TownValues::default());
         let own = Own {
             revision: 0,
             model: Some("old".into()),
             small_model: Some("small".into()),
             system_prompt: None,
         };
-        let live = LiveSettings { own: Mutex::new(own), surroundings: Arc::clone(&surroundings) };
-        (live, surroundings)
+        let live = LiveSettings { own: Mutex::new(own), town_values: Arc::clone(&town_values) };
+        (live, town_values)
     }
 
     #[test]
@@ -215,14 +215,14 @@ mod tests {
 
     #[test]
     fn the_revision_tells_of_the_agents_own_changes_and_of_the_towns() {
-        let (live, surroundings) = live();
-        surroundings.set_dashboard_context(Some("open beads".into()));
+        let (live, town_values) = live();
+        town_values.set_dashboard_context(Some("open beads".into()));
         assert_eq!(live.current().revision, 1);
         live.change(SettingsChange::default());
         assert_eq!(live.current().revision, 2);
         let env_vars = BTreeMap::from([("key".to_owned(), Some("value".to_owned().into()))]);
         let config = bulkhead_api::TownConfig { env_vars, ..Default::default() };
-        surroundings.change_values(&config).unwrap();
+        town_values.change_values(&config).unwrap();
         let now = live.current();
         assert_eq!((now.revision, now.dashboard_context.as_deref()), (3, Some("open beads")));
         assert_eq!(live.town_value("key").map(|value| value.expose().len()), Some(5));

@@ -5,8 +5,8 @@
 //!   (nothing) ─────▶ reserved `next` ────────────────────────────▶ `holder` ─────────▶ `past`
 //!                      │    ▲                                       │    ▲  end, with
 //!        a newer start │    │ a newer start                         │    │  a restart due
-//!        takes over    ▼    │                                       ▼    │ retry
-//!                  withdrawn └───────────────────────────────────  `resting`
+//!        takes over    ▼    │                                       ▼    │ restart
+//!                  withdrawn └───────────────────────────────────  `backoff`
 //! ```
 //!
 //! A start reserves the slot. It then does what can fail without touching whatever runs, and says that it is
@@ -16,13 +16,13 @@
 //! over the reservation, so at most one ever waits, and the older one is answered at once.
 //!
 //! Numbers are never given twice, and an incarnation that begins later has a higher one. So a reservation gets
-//! its number as soon as no other incarnation can begin before it: at once when nothing lives or rests, else
+//! its number as soon as no other incarnation can begin before it: at once when nothing lives or is in backoff, else
 //! when it is ready. Until then a restart may take a number. A reservation that is gone before has none.
 //!
 //! Every decision is one short critical section of [`Slot::inner`]. Nothing waits in it, and nobody is
 //! cancelled in it: a method hands out whom to cancel, and the caller does so afterwards. That an end was
-//! asked for is written down under the lock all the same, so that an agent that crashes at that moment does
-//! not come back.
+//! asked for is written down under the lock all the same, so that an agent that crashes at that moment is
+//! not restarted.
 //!
 //! `tests/slot-model` runs this file, and broken versions of it, under a scheduler that goes through the
 //! interleavings.
@@ -35,7 +35,7 @@ use std::time::Duration;
 use super::sync::{Mutex, MutexGuard, PoisonError, watch};
 
 /// What the slot has to know of an incarnation.
-pub(crate) trait Tenant: Clone {
+pub(crate) trait SlotEntry: Clone {
     /// What a start asks for.
     type Spec: ?Sized;
     /// Its number, once it has one.
@@ -58,8 +58,8 @@ pub(crate) trait Tenant: Clone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
-/// One agent id's slot. `T` is an incarnation, `P` its place among all agents of the container.
-pub(crate) struct Slot<T: Tenant, P> {
+/// One agent id's slot. `T` is an incarnation, `P` its part of the container's capacity.
+pub(crate) struct Slot<T: SlotEntry, P> {
     inner: Mutex<Inner<T, P>>,
     changed: watch::Sender<()>,
 }
@@ -74,24 +74,24 @@ struct Inner<T, P> {
     /// The newest start. It begins when it is ready and the holder is gone.
     next: Option<Reservation<T>>,
     /// Nothing lives; this one's task waits to begin again.
-    resting: Option<T>,
-    /// The last one that ended and does not come back.
+    backoff: Option<T>,
+    /// The last one that ended and is not restarted.
     past: Option<T>,
     /// Kept from one incarnation to the next, so that a replacement or a restart cannot lose it to
     /// somebody else.
-    place: Option<P>,
+    permit: Option<P>,
     restarts: RestartState,
 }
 
 struct Holder<T> {
-    tenant: T,
+    entry: T,
     /// Somebody asked for its end: it does not come back by itself.
     released: bool,
 }
 
 struct Reservation<T> {
     ticket: Ticket,
-    tenant: T,
+    entry: T,
     /// An equal one that runs is not enough.
     restarts: bool,
     force: bool,
@@ -103,7 +103,7 @@ struct Reservation<T> {
 }
 
 /// What a start wants of the slot.
-pub(crate) struct Wish<'a, S: ?Sized> {
+pub(crate) struct StartIntent<'a, S: ?Sized> {
     pub spec: &'a S,
     /// What becomes of an incarnation that is up.
     pub if_running: IfRunning,
@@ -114,9 +114,9 @@ pub(crate) struct Wish<'a, S: ?Sized> {
     pub resumes: bool,
 }
 
-/// What of a [`Wish`] a start still wants that is made again.
+/// What of a [`StartIntent`] a start still wants that is made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct RestartIntent {
     pub force: bool,
     pub resumes: bool,
 }
@@ -124,8 +124,8 @@ pub(crate) struct Wanted {
 /// What became of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admitted<T> {
-    /// A reservation. Whoever had it before is to be told that it was taken over.
-    Reserved { ticket: Ticket, tenant: T, superseded: Option<T> },
+    /// A reservation. `superseded` had it before, and is to be stopped by the caller.
+    Reserved { ticket: Ticket, entry: T, superseded: Option<T> },
     /// The same start is under way.
     Joined(T),
     /// The one that is up is what the caller wants, whatever its spec.
@@ -136,8 +136,8 @@ pub(crate) enum Admitted<T> {
 pub(crate) struct Before<T> {
     /// Lives, and is to be asked to end.
     pub holder: Option<T>,
-    /// Rested. It does not come back.
-    pub resting: Option<T>,
+    /// Was in backoff. It is not restarted.
+    pub backoff: Option<T>,
 }
 
 /// Why a reservation cannot go on.
@@ -153,28 +153,28 @@ pub(crate) enum NotReady<T> {
 
 /// What waiting for the turn led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Acquired {
     /// Nothing else lives: this incarnation is the holder.
-    Mine,
+    Holder,
     /// The reservation is gone, to a newer start or a stop.
     Gone,
-    /// There is no place among all agents. The reservation is still there.
+    /// The container has no capacity for one more. The reservation is still there.
     Full,
 }
 
-/// Who is to be told of a stop.
+/// Which incarnations a stop is to be sent to.
 pub(crate) struct Stopped<T> {
     /// Lives.
     pub holder: Option<T>,
     /// Had a reservation.
     pub next: Option<T>,
-    /// Rested.
-    pub resting: Option<T>,
+    /// Was in backoff.
+    pub backoff: Option<T>,
     /// Every incarnation up to this one is meant.
     pub upto: Incarnation,
 }
 
-impl<T: Tenant, P> Slot<T, P> {
+impl<T: SlotEntry, P> Slot<T, P> {
     /// A slot that holds nothing. Numbers go on from `last`.
     pub(crate) fn new(last: Incarnation) -> Self {
         let inner = Inner {
@@ -182,9 +182,9 @@ impl<T: Tenant, P> Slot<T, P> {
             tickets: 0,
             holder: None,
             next: None,
-            resting: None,
+            backoff: None,
             past: None,
-            place: None,
+            permit: None,
             restarts: RestartState::default(),
         };
         Self { inner: Mutex::new(inner), changed: watch::Sender::new(()) }
@@ -196,7 +196,7 @@ impl<T: Tenant, P> Slot<T, P> {
         inner.restarts = restarts;
         inner.past = past.or(inner.past.take());
         drop(inner);
-        self.tell();
+        self.notify();
     }
 
     /// Lets a start in. `may_begin` is asked under the lock under which [`Slot::stop`] looks for what lives: a
@@ -206,40 +206,40 @@ impl<T: Tenant, P> Slot<T, P> {
     /// start that would take the reservation from another one is refused here.
     pub(crate) fn admit<E: From<RestartState>>(
         &self,
-        wish: &Wish<'_, T::Spec>,
+        intent: &StartIntent<'_, T::Spec>,
         may_begin: impl FnOnce() -> Result<(), E>,
         make: impl FnOnce() -> T,
     ) -> Result<Admitted<T>, E> {
         let mut inner = self.lock();
         may_begin()?;
-        if let Some(admitted) = inner.without_a_new_one(wish) {
+        if let Some(admitted) = inner.without_a_new_one(intent) {
             return Ok(admitted);
         }
-        if inner.next.is_some() && inner.is_quarantined(wish) {
+        if inner.next.is_some() && inner.is_quarantined(intent) {
             return Err(inner.restarts.clone().into());
         }
-        let tenant = make();
+        let entry = make();
         let ticket = inner.ticket();
         let reservation = Reservation {
             ticket,
-            tenant: tenant.clone(),
-            restarts: wish.if_running == IfRunning::Restart,
-            force: wish.force,
-            resumes: wish.resumes,
+            entry: entry.clone(),
+            restarts: intent.if_running == IfRunning::Restart,
+            force: intent.force,
+            resumes: intent.resumes,
             ready: false,
             fresh: false,
         };
-        let superseded = inner.next.replace(reservation).map(|before| before.tenant);
+        let superseded = inner.next.replace(reservation).map(|before| before.entry);
         inner.number_next();
         drop(inner);
-        self.tell();
-        Ok(Admitted::Reserved { ticket, tenant, superseded })
+        self.notify();
+        Ok(Admitted::Reserved { ticket, entry, superseded })
     }
 
     /// The incarnation that is up, when it is what the reservation asks for. The reservation is gone then.
     pub(crate) fn join(&self, ticket: Ticket) -> Option<T> {
         let joined = self.lock().join(ticket)?;
-        self.tell();
+        self.notify();
         Some(joined)
     }
 
@@ -248,12 +248,12 @@ impl<T: Tenant, P> Slot<T, P> {
         let mut inner = self.lock();
         if let Some(joined) = inner.join(ticket) {
             drop(inner);
-            self.tell();
+            self.notify();
             return Err(NotReady::Joined(joined));
         }
         let next = inner.next.as_ref().filter(|next| next.ticket == ticket);
         let next = next.ok_or(NotReady::Gone)?;
-        let fresh = !next.resumes && (next.force || !inner.knows(&next.tenant));
+        let fresh = !next.resumes && (next.force || !inner.knows(&next.entry));
         if inner.restarts.quarantine.is_some() && !fresh {
             return Err(NotReady::Quarantined(Box::new(inner.restarts.clone())));
         }
@@ -262,52 +262,52 @@ impl<T: Tenant, P> Slot<T, P> {
         }
         inner.number_next();
         let holder = inner.release_holder();
-        let resting = inner.resting.take();
-        inner.past = resting.clone().or(inner.past.take());
+        let backoff = inner.backoff.take();
+        inner.past = backoff.clone().or(inner.past.take());
         drop(inner);
-        self.tell();
-        Ok(Before { holder, resting })
+        self.notify();
+        Ok(Before { holder, backoff })
     }
 
-    /// Waits until the reservation is the holder, or gone. `acquire` gets a place when the slot
+    /// Waits until the reservation is the holder, or gone. `permit` gets one when the slot
     /// has none; it must not block. Dropping the future leaves the reservation as it is.
-    pub(crate) async fn turn(&self, ticket: Ticket, acquire: impl Fn() -> Option<P>) -> Turn {
-        self.until(|inner| inner.take_turn(ticket, &acquire)).await
+    pub(crate) async fn acquire(&self, ticket: Ticket, permit: impl Fn() -> Option<P>) -> Acquired {
+        self.until(|inner| inner.try_acquire(ticket, &permit)).await
     }
 
-    /// The reservation `number` came to nothing, which others see as long as nothing else is there. `rests`: it is
+    /// The reservation `number` came to nothing, which others see as long as nothing else is there. `backs_off`: it is
     /// made again later. Says whether it is; somebody may have taken it over meanwhile.
-    pub(crate) fn fail(&self, ticket: Ticket, rests: bool) -> bool {
+    pub(crate) fn fail(&self, ticket: Ticket, backs_off: bool) -> bool {
         let mut inner = self.lock();
         let failed = inner.next.take_if(|next| next.ticket == ticket);
-        let is_free = inner.holder.is_none() && inner.resting.is_none();
-        let failed = failed.filter(|_| is_free).map(|failed| failed.tenant);
+        let is_free = inner.holder.is_none() && inner.backoff.is_none();
+        let failed = failed.filter(|_| is_free).map(|failed| failed.entry);
         if let Some(failed) = failed.as_ref().filter(|failed| failed.incarnation().is_none()) {
             // What others see has a number, and nothing else can begin before it.
             failed.assign(inner.count());
         }
-        let rests = rests && failed.is_some();
-        match rests {
-            true => inner.resting = failed,
+        let backs_off = backs_off && failed.is_some();
+        match backs_off {
+            true => inner.backoff = failed,
             false => inner.past = failed.or(inner.past.take()),
         }
-        let place = inner.free_place();
+        let permit = inner.free_permit();
         drop(inner);
-        drop(place);
-        self.tell();
-        rests
+        drop(permit);
+        self.notify();
+        backs_off
     }
 
-    /// The rest of a start that failed, `number`, is over, and it is reserved again, with what it wanted. Waits for
-    /// a newer start that is under way: if that comes to nothing, this one goes on. `None`: somebody took the rest.
+    /// The backoff of a start that failed, `number`, is over, and it is reserved again, with what it wanted. Waits
+    /// for a newer start that is under way: if that comes to nothing, this one goes on. `None`: somebody took over.
     pub(crate) async fn reserve_again(
         &self,
         number: Incarnation,
-        wanted: Wanted,
+        wanted: RestartIntent,
         make: impl Fn() -> T,
     ) -> Option<(Ticket, T)> {
         let reserved = self.until(|inner| inner.reserve_again(number, wanted, &make)).await;
-        self.tell();
+        self.notify();
         reserved
     }
 
@@ -315,13 +315,13 @@ impl<T: Tenant, P> Slot<T, P> {
     pub(crate) fn withdraw(&self, ticket: Ticket) {
         let mut inner = self.lock();
         inner.next.take_if(|next| next.ticket == ticket);
-        let place = inner.free_place();
+        let permit = inner.free_permit();
         drop(inner);
-        drop(place);
-        self.tell();
+        drop(permit);
+        self.notify();
     }
 
-    /// Decides whether the holder, which ends, comes back. Nobody brings back what was asked to end.
+    /// Decides whether the holder, which ends, is restarted. What was asked to end is not.
     pub(crate) fn decide(
         &self,
         rules: &RestartRules,
@@ -337,76 +337,76 @@ impl<T: Tenant, P> Slot<T, P> {
         inner.restarts.after(rules, end, lived, dice)
     }
 
-    /// The holder `number` is gone. `rests`: a restart is due. Says whether it still is; somebody may
+    /// The holder `number` is gone. `backs_off`: a restart is due. Says whether it still is; somebody may
     /// have asked for the end meanwhile.
-    pub(crate) fn end(&self, number: Incarnation, rests: bool) -> bool {
+    pub(crate) fn end(&self, number: Incarnation, backs_off: bool) -> bool {
         let mut inner = self.lock();
-        let rests = rests && inner.is_wanted(number);
+        let backs_off = backs_off && inner.is_wanted(number);
         if inner.holds(number) {
-            let tenant = inner.holder.take().map(|holder| holder.tenant);
-            match rests {
-                true => inner.resting = tenant,
-                false => inner.past = tenant,
+            let entry = inner.holder.take().map(|holder| holder.entry);
+            match backs_off {
+                true => inner.backoff = entry,
+                false => inner.past = entry,
             }
         }
-        let place = inner.free_place();
+        let permit = inner.free_permit();
         drop(inner);
-        drop(place);
-        self.tell();
-        rests
+        drop(permit);
+        self.notify();
+        backs_off
     }
 
-    /// The rest of `number` is over: the next incarnation, which `make` makes with its number, is the holder at
+    /// The backoff of `number` is over: the next incarnation, which `make` makes with its number, is the holder at
     /// once. `None`: somebody took the slot or asked for the end.
-    pub(crate) fn retry(
+    pub(crate) fn restart(
         &self,
         number: Incarnation,
         make: impl FnOnce(Incarnation) -> T,
     ) -> Option<T> {
         let mut inner = self.lock();
-        inner.resting.take_if(|resting| resting.incarnation() == Some(number))?;
-        let tenant = make(inner.count());
-        inner.holder = Some(Holder { tenant: tenant.clone(), released: false });
+        inner.backoff.take_if(|backoff| backoff.incarnation() == Some(number))?;
+        let entry = make(inner.count());
+        inner.holder = Some(Holder { entry: entry.clone(), released: false });
         drop(inner);
-        self.tell();
-        Some(tenant)
+        self.notify();
+        Some(entry)
     }
 
-    /// The one that rests, `number`, does not come back.
-    pub(crate) fn give_up_rest(&self, number: Incarnation) {
+    /// The one in backoff, `number`, is not restarted.
+    pub(crate) fn give_up_backoff(&self, number: Incarnation) {
         let mut inner = self.lock();
-        if inner.rests(number) {
-            inner.past = inner.resting.take();
+        if inner.is_in_backoff(number) {
+            inner.past = inner.backoff.take();
         }
-        let place = inner.free_place();
+        let permit = inner.free_permit();
         drop(inner);
-        drop(place);
-        self.tell();
+        drop(permit);
+        self.notify();
     }
 
-    /// Resolves when `number` does not rest any more.
-    pub(crate) async fn disturbed(&self, number: Incarnation) {
-        self.until(|inner| (!inner.rests(number)).then_some(())).await;
+    /// Resolves when `number` is in backoff no longer.
+    pub(crate) async fn left_backoff(&self, number: Incarnation) {
+        self.until(|inner| (!inner.is_in_backoff(number)).then_some(())).await;
     }
 
-    /// Asks everything to end that there is. What is handed out has to be told.
+    /// Asks everything to end that there is. The caller stops what is handed out.
     pub(crate) fn stop(&self) -> Stopped<T> {
         let mut inner = self.lock();
         let holder = inner.release_holder();
-        let next = inner.next.take().map(|next| next.tenant);
-        let resting = inner.resting.take();
-        inner.past = resting.clone().or(inner.past.take());
-        let (upto, place) = (inner.last, inner.free_place());
+        let next = inner.next.take().map(|next| next.entry);
+        let backoff = inner.backoff.take();
+        inner.past = backoff.clone().or(inner.past.take());
+        let (upto, permit) = (inner.last, inner.free_permit());
         drop(inner);
-        drop(place);
-        self.tell();
-        Stopped { holder, next, resting, upto }
+        drop(permit);
+        self.notify();
+        Stopped { holder, next, backoff, upto }
     }
 
     /// Resolves when no incarnation up to `upto` lives.
     pub(crate) async fn gone(&self, upto: Incarnation) {
         self.until(|inner| {
-            let lives = inner.holder.as_ref().and_then(|holder| holder.tenant.incarnation());
+            let lives = inner.holder.as_ref().and_then(|holder| holder.entry.incarnation());
             lives.is_none_or(|number| number > upto).then_some(())
         })
         .await;
@@ -417,26 +417,26 @@ impl<T: Tenant, P> Slot<T, P> {
     pub(crate) fn shown(&self) -> Option<T> {
         let inner = self.lock();
         let next = inner.next.as_ref();
-        let ready = next.filter(|next| next.ready).map(|next| &next.tenant);
-        let there = ready.or(inner.holder.as_ref().map(|holder| &holder.tenant));
-        let next = next.map(|next| &next.tenant);
+        let ready = next.filter(|next| next.ready).map(|next| &next.entry);
+        let there = ready.or(inner.holder.as_ref().map(|holder| &holder.entry));
+        let next = next.map(|next| &next.entry);
         let numbered = next.filter(|next| next.incarnation().is_some());
-        let there = there.or(inner.resting.as_ref()).or(numbered);
+        let there = there.or(inner.backoff.as_ref()).or(numbered);
         there.or(inner.past.as_ref()).or(next).cloned()
     }
 
-    /// Who lives, or is about to come back.
+    /// The incarnation that lives, or is in backoff.
     pub(crate) fn occupant(&self) -> Option<T> {
         let inner = self.lock();
-        let holder = inner.holder.as_ref().map(|holder| &holder.tenant);
-        holder.or(inner.resting.as_ref()).cloned()
+        let holder = inner.holder.as_ref().map(|holder| &holder.entry);
+        holder.or(inner.backoff.as_ref()).cloned()
     }
 
     /// The holder, and the newest start that waits for its turn.
     pub(crate) fn present(&self) -> impl Iterator<Item = T> + use<T, P> {
         let inner = self.lock();
-        let holder = inner.holder.as_ref().map(|holder| holder.tenant.clone());
-        let next = inner.next.as_ref().map(|next| next.tenant.clone());
+        let holder = inner.holder.as_ref().map(|holder| holder.entry.clone());
+        let next = inner.next.as_ref().map(|next| next.entry.clone());
         [holder, next].into_iter().flatten()
     }
 
@@ -457,7 +457,7 @@ impl<T: Tenant, P> Slot<T, P> {
         inner.restarts.clear_host_deaths().then(|| inner.restarts.clone())
     }
 
-    /// Whether nothing lives, waits or rests.
+    /// Whether nothing lives, waits or is in backoff.
     pub(crate) fn is_vacant(&self) -> bool {
         self.lock().is_vacant()
     }
@@ -482,7 +482,7 @@ impl<T: Tenant, P> Slot<T, P> {
         }
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         self.changed.send_replace(());
     }
 
@@ -491,26 +491,26 @@ impl<T: Tenant, P> Slot<T, P> {
     }
 }
 
-impl<T: Tenant, P> Inner<T, P> {
+impl<T: SlotEntry, P> Inner<T, P> {
     /// The table of the start slot, as far as no new reservation comes of it. The newest one counts.
-    fn without_a_new_one(&mut self, wish: &Wish<'_, T::Spec>) -> Option<Admitted<T>> {
-        if let Some(up) = self.up().filter(|_| wish.if_running == IfRunning::Keep) {
+    fn without_a_new_one(&mut self, intent: &StartIntent<'_, T::Spec>) -> Option<Admitted<T>> {
+        if let Some(up) = self.up().filter(|_| intent.if_running == IfRunning::Keep) {
             return Some(Admitted::Kept(up.clone()));
         }
-        if let Some(next) = self.next.as_mut().filter(|next| next.tenant.is_same(wish.spec)) {
+        if let Some(next) = self.next.as_mut().filter(|next| next.entry.is_same(intent.spec)) {
             // Both want it begun; one of them may want more than that.
-            next.restarts |= wish.if_running == IfRunning::Restart;
-            next.force |= wish.force;
-            return Some(Admitted::Joined(next.tenant.clone()));
+            next.restarts |= intent.if_running == IfRunning::Restart;
+            next.force |= intent.force;
+            return Some(Admitted::Joined(next.entry.clone()));
         }
-        let first = self.anyone().filter(|_| wish.resumes)?;
+        let first = self.anyone().filter(|_| intent.resumes)?;
         Some(Admitted::Kept(first.clone()))
     }
 
     /// The incarnation that starts or runs, and that nobody asked to end.
     fn up(&self) -> Option<&T> {
         let holder = self.holder.as_ref().filter(|holder| !holder.released)?;
-        Some(&holder.tenant).filter(|tenant| tenant.is_up())
+        Some(&holder.entry).filter(|entry| entry.is_up())
     }
 
     fn join(&mut self, ticket: Ticket) -> Option<T> {
@@ -518,40 +518,40 @@ impl<T: Tenant, P> Inner<T, P> {
         let is_equal = |up: &&T| {
             // What starts is fresh enough for everybody.
             let enough = !next.restarts || up.is_starting();
-            let of_component = up.component() == next.tenant.component();
-            enough && of_component && up.is_same(next.tenant.spec())
+            let of_component = up.component() == next.entry.component();
+            enough && of_component && up.is_same(next.entry.spec())
         };
         let up = self.up().filter(is_equal)?.clone();
         self.next = None;
         Some(up)
     }
 
-    /// Whether `tenant` is what the slot's history is about: the same spec, from the same component.
-    fn knows(&self, tenant: &T) -> bool {
-        let Some(known) = self.known().filter(|known| known.is_same(tenant.spec())) else {
+    /// Whether `entry` is what the slot's history is about: the same spec, from the same component.
+    fn knows(&self, entry: &T) -> bool {
+        let Some(known) = self.known().filter(|known| known.is_same(entry.spec())) else {
             return false;
         };
         let of_last_end = || self.restarts.ends.last().and_then(|end| end.component_sha256);
         // Of an end in an earlier run it may not be known: then it counts as the same.
         let component = known.component().or_else(of_last_end);
-        component.is_none_or(|component| tenant.component() == Some(component))
+        component.is_none_or(|component| entry.component() == Some(component))
     }
 
     /// Whether a start is refused for the history, as far as its spec tells.
-    fn is_quarantined(&self, wish: &Wish<'_, T::Spec>) -> bool {
-        let is_known = || self.known().is_some_and(|known| known.is_same(wish.spec));
-        self.restarts.quarantine.is_some() && !wish.force && is_known()
+    fn is_quarantined(&self, intent: &StartIntent<'_, T::Spec>) -> bool {
+        let is_known = || self.known().is_some_and(|known| known.is_same(intent.spec));
+        self.restarts.quarantine.is_some() && !intent.force && is_known()
     }
 
     /// The spec that a start is held against to see whether it is a new one.
     fn known(&self) -> Option<&T> {
-        let holder = self.holder.as_ref().map(|holder| &holder.tenant);
-        holder.or(self.resting.as_ref()).or(self.past.as_ref())
+        let holder = self.holder.as_ref().map(|holder| &holder.entry);
+        holder.or(self.backoff.as_ref()).or(self.past.as_ref())
     }
 
     /// Whoever is there, or was.
     fn anyone(&self) -> Option<&T> {
-        self.next.as_ref().map(|next| &next.tenant).or(self.known())
+        self.next.as_ref().map(|next| &next.entry).or(self.known())
     }
 
     fn count(&mut self) -> Incarnation {
@@ -567,53 +567,57 @@ impl<T: Tenant, P> Inner<T, P> {
     /// Gives the reservation its number, when no other incarnation can begin before it. A quarantined agent
     /// may not begin at all.
     fn number_next(&mut self) {
-        let nothing_else = self.holder.is_none() && self.resting.is_none();
+        let nothing_else = self.holder.is_none() && self.backoff.is_none();
         let is_first = nothing_else && self.restarts.quarantine.is_none();
         let next = self.next.as_ref().filter(|next| next.ready || is_first);
-        let unnumbered = next.map(|next| next.tenant.clone());
-        if let Some(tenant) = unnumbered.filter(|tenant| tenant.incarnation().is_none()) {
-            tenant.assign(self.count());
+        let unnumbered = next.map(|next| next.entry.clone());
+        if let Some(entry) = unnumbered.filter(|entry| entry.incarnation().is_none()) {
+            entry.assign(self.count());
         }
     }
 
-    fn take_turn(&mut self, ticket: Ticket, acquire: impl FnOnce() -> Option<P>) -> Option<Turn> {
+    fn try_acquire(
+        &mut self,
+        ticket: Ticket,
+        permit: impl FnOnce() -> Option<P>,
+    ) -> Option<Acquired> {
         if !self.next.as_ref().is_some_and(|next| next.ticket == ticket) {
-            return Some(Turn::Gone);
+            return Some(Acquired::Gone);
         }
         if self.holder.is_some() {
             return None;
         }
-        self.place = self.place.take().or_else(acquire);
-        if self.place.is_none() {
-            return Some(Turn::Full);
+        self.permit = self.permit.take().or_else(permit);
+        if self.permit.is_none() {
+            return Some(Acquired::Full);
         }
-        let Reservation { tenant, fresh, .. } = self.next.take()?;
+        let Reservation { entry, fresh, .. } = self.next.take()?;
         if fresh {
             // Now, and not before it begins: a start that fails until here changes nothing.
             self.restarts = RestartState::default();
         }
-        self.holder = Some(Holder { tenant, released: false });
-        Some(Turn::Mine)
+        self.holder = Some(Holder { entry, released: false });
+        Some(Acquired::Holder)
     }
 
     fn reserve_again(
         &mut self,
         number: Incarnation,
-        wanted: Wanted,
+        wanted: RestartIntent,
         make: impl FnOnce() -> T,
     ) -> Option<Option<(Ticket, T)>> {
-        if !self.rests(number) {
+        if !self.is_in_backoff(number) {
             return Some(None);
         }
         if self.next.is_some() {
             return None;
         }
-        self.resting = None;
-        let (tenant, ticket) = (make(), self.ticket());
-        let Wanted { force, resumes } = wanted;
+        self.backoff = None;
+        let (entry, ticket) = (make(), self.ticket());
+        let RestartIntent { force, resumes } = wanted;
         self.next = Some(Reservation {
             ticket,
-            tenant: tenant.clone(),
+            entry: entry.clone(),
             restarts: false,
             force,
             resumes,
@@ -621,17 +625,17 @@ impl<T: Tenant, P> Inner<T, P> {
             fresh: false,
         });
         self.number_next();
-        Some(Some((ticket, tenant)))
+        Some(Some((ticket, entry)))
     }
 
     fn release_holder(&mut self) -> Option<T> {
         let holder = self.holder.as_mut()?;
         holder.released = true;
-        Some(holder.tenant.clone())
+        Some(holder.entry.clone())
     }
 
     fn holds(&self, number: Incarnation) -> bool {
-        self.holder.as_ref().is_some_and(|holder| holder.tenant.incarnation() == Some(number))
+        self.holder.as_ref().is_some_and(|holder| holder.entry.incarnation() == Some(number))
     }
 
     /// Whether `number` holds the slot and nobody asked for its end.
@@ -639,20 +643,20 @@ impl<T: Tenant, P> Inner<T, P> {
         self.holds(number) && self.holder.as_ref().is_some_and(|holder| !holder.released)
     }
 
-    fn rests(&self, number: Incarnation) -> bool {
-        self.resting.as_ref().is_some_and(|resting| resting.incarnation() == Some(number))
+    fn is_in_backoff(&self, number: Incarnation) -> bool {
+        self.backoff.as_ref().is_some_and(|backoff| backoff.incarnation() == Some(number))
     }
 
     fn is_vacant(&self) -> bool {
-        self.holder.is_none() && self.next.is_none() && self.resting.is_none()
+        self.holder.is_none() && self.next.is_none() && self.backoff.is_none()
     }
 
-    /// The place, when nothing has a claim to it any more. To be dropped without the lock.
-    fn free_place(&mut self) -> Option<P> {
+    /// The permit, when nothing has a claim to it any more. To be dropped without the lock.
+    fn free_permit(&mut self) -> Option<P> {
         let claimed = self.holder.is_some()
-            || self.resting.is_some()
+            || self.backoff.is_some()
             || self.next.as_ref().is_some_and(|next| next.ready);
-        if claimed { None } else { self.place.take() }
+        if claimed { None } else { self.permit.take() }
     }
 }
 

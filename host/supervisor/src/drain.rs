@@ -114,7 +114,7 @@ impl<'a> Drain<'a> {
     async fn end(self) -> DrainReport {
         // What is told of crashes comes before the last lines. A disk that does not answer holds up nobody.
         let container = &self.supervisor.0.container;
-        let _ = timeout(AFTERMATHS, container.aftermaths_are_through()).await;
+        let _ = timeout(AFTERMATHS, container.crash_follow_ups_are_done()).await;
         let (phases, cut) = (self.phases, self.cut);
         let report = DrainReport { phases, duration: self.began.elapsed(), cut };
         let (phases, duration_ms) = (report.phases.clone(), millis(report.duration));
@@ -184,7 +184,7 @@ impl<'a> Drain<'a> {
             }
             // One without an exit never had its turn.
             let crashed =
-                agent.board().published().exit.is_some_and(|exit| exit.crash_id.is_some());
+                agent.publisher().published().exit.is_some_and(|exit| exit.crash_id.is_some());
             *(if crashed { &mut killed } else { &mut stopped }) += 1;
             false
         });

@@ -48,7 +48,7 @@ impl Inner {
         let Some(agent) = self.registry.get(id).and_then(|agent| agent.current()) else {
             return error.map(|error| missing(AgentState::Failed.as_str(), error));
         };
-        let published = agent.board().published();
+        let published = agent.publisher().published();
         let reason = || published.exit.as_ref().map_or("", |exit| &exit.message);
         match published.state {
             AgentState::Backoff | AgentState::Quarantined | AgentState::Failed => {

@@ -101,7 +101,7 @@ fn candidate(agent: &AgentHandle) -> Option<Candidate> {
     if agent.is_asked_to_end() {
         return None;
     }
-    let idle = match agent.board().state() {
+    let idle = match agent.publisher().state() {
         AgentState::Starting => false,
         AgentState::Running { busy } => !busy,
         AgentState::Stopping

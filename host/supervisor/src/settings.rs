@@ -25,14 +25,14 @@ impl Supervisor {
 
     /// Changes what every agent is told of the dashboard, those that start later too.
     pub fn set_dashboard_context(&self, request: DashboardContextRequest) {
-        if self.0.container.surroundings.set_dashboard_context(request.context) {
+        if self.0.container.town_values.set_dashboard_context(request.context) {
             tracing::info!("dashboard context was changed");
         }
     }
 
     /// Changes the town's configuration values. Every agent sees them at once.
     pub fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
-        let changed = self.0.container.surroundings.change_values(config)?;
+        let changed = self.0.container.town_values.change_values(config)?;
         // The control plane brings its configuration with every call; most change nothing.
         if changed > 0 {
             tracing::info!(changed, "town config was synced");

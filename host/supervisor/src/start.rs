@@ -117,8 +117,8 @@ impl Inner {
             },
         };
         let AgentTag { agent_id, role, .. } = agent.tag();
-        let incarnation = agent.board().incarnation();
-        let running = matches!(agent.board().state(), AgentState::Running { .. });
+        let incarnation = agent.publisher().incarnation();
+        let running = matches!(agent.publisher().state(), AgentState::Running { .. });
         self.sink().record(Event::AgentStartJoined { agent_id, role, incarnation, running });
         loop {
             // Those of a start with an incarnation of its own go over with that one.

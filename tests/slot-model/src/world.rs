@@ -15,7 +15,7 @@ use futures_util::pin_mut;
 use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
 
 use super::mail::{Mailbox, Office};
-use super::slot::{Admitted, Before, NotReady, Slot, Stopped, Tenant, Ticket, Turn, Wish};
+use super::slot::{Admitted, Before, NotReady, Slot, Stopped, SlotEntry, Ticket, Acquired, StartIntent};
 use crate::scenario::{Fate, Scenario, Step};
 use crate::sync::watch;
 
@@ -141,7 +141,7 @@ impl From<RestartState> for Refused {
     }
 }
 
-impl Tenant for Fake {
+impl SlotEntry for Fake {
     type Spec = u8;
 
     fn incarnation(&self) -> Option<Incarnation> {
@@ -270,21 +270,21 @@ impl World {
     // What `Agent::start` does, and then the caller waits for its answer.
     async fn start(self: &Arc<Self>, spec: u8, fate: Fate, if_running: IfRunning) {
         self.starts.fetch_add(1, SeqCst);
-        let wish = Wish { spec: &spec, if_running, force: false, resumes: false };
+        let intent = StartIntent { spec: &spec, if_running, force: false, resumes: false };
         let may_begin = || if self.drains.is_set() { Err(Refused) } else { Ok(()) };
-        match self.slot.admit(&wish, may_begin, || self.make(spec)) {
+        match self.slot.admit(&intent, may_begin, || self.make(spec)) {
             Err(Refused) | Ok(Admitted::Kept(_)) => {}
-            Ok(Admitted::Reserved { ticket, tenant, superseded }) => {
+            Ok(Admitted::Reserved { ticket, entry, superseded }) => {
                 if let Some(superseded) = superseded {
                     assert!(!superseded.is_same(&spec), "a start superseded its equal");
                     superseded.0.ordered.set();
                 }
-                let (world, agent) = (Arc::clone(self), tenant.clone());
+                let (world, agent) = (Arc::clone(self), entry.clone());
                 let task = spawn(async move { world.run(agent, ticket, fate).await });
                 self.tasks.lock().unwrap().push(task);
-                self.answer(tenant, spec).await;
+                self.answer(entry, spec).await;
             }
-            Ok(Admitted::Joined(tenant)) => self.answer(tenant, spec).await,
+            Ok(Admitted::Joined(entry)) => self.answer(entry, spec).await,
         }
         self.answers.fetch_add(1, SeqCst);
     }
@@ -302,8 +302,8 @@ impl World {
 
     // What `Agent::stop` does.
     async fn stop(&self) {
-        let Stopped { holder, next, resting, upto } = self.slot.stop();
-        for agent in [holder, next, resting].into_iter().flatten() {
+        let Stopped { holder, next, backoff, upto } = self.slot.stop();
+        for agent in [holder, next, backoff].into_iter().flatten() {
             agent.0.ordered.set();
         }
         self.slot.gone(upto).await;
@@ -337,7 +337,7 @@ impl World {
             *agent.0.joined.lock().unwrap() = Some(up);
             return false;
         }
-        let Before { holder, resting } = match self.slot.ready(ticket) {
+        let Before { holder, backoff } = match self.slot.ready(ticket) {
             Ok(before) => before,
             Err(NotReady::Joined(up)) => {
                 *agent.0.joined.lock().unwrap() = Some(up);
@@ -350,13 +350,13 @@ impl World {
             let is_equal = holder.is_same(agent.spec()) && holder.is_up();
             assert!(self.restarts || !is_equal, "a start replaced its equal");
         }
-        if let Some(resting) = &resting {
-            agent.0.mail.adopt(&resting.0.mail);
+        if let Some(backoff) = &backoff {
+            agent.0.mail.adopt(&backoff.0.mail);
         }
-        for before in [holder, resting].into_iter().flatten() {
+        for before in [holder, backoff].into_iter().flatten() {
             before.0.ordered.set();
         }
-        let turn = self.slot.turn(ticket, || self.acquire());
+        let turn = self.slot.acquire(ticket, || self.acquire());
         let gives_up = async {
             match fate.impatient {
                 true => yield_now().await,
@@ -365,7 +365,7 @@ impl World {
         };
         pin_mut!(turn, gives_up);
         match select(turn, gives_up).await {
-            Either::Left((turn, _)) => turn == Turn::Mine,
+            Either::Left((turn, _)) => turn == Acquired::Holder,
             Either::Right(_) => false,
         }
     }
@@ -421,20 +421,20 @@ impl World {
     async fn rest(&self, agent: &Fake) -> Option<Fake> {
         let number = agent.number();
         let over = async {
-            let (disturbed, drains) = (self.slot.disturbed(number), self.drains.wait());
-            pin_mut!(disturbed, drains);
-            select(disturbed, drains).await;
+            let (left_backoff, drains) = (self.slot.left_backoff(number), self.drains.wait());
+            pin_mut!(left_backoff, drains);
+            select(left_backoff, drains).await;
         };
         let timer = yield_now();
         pin_mut!(over, timer);
         let next = match select(over, timer).await {
             Either::Left(_) => None,
             Either::Right(_) => {
-                self.slot.retry(number, |number| self.make_numbered(number, agent))
+                self.slot.restart(number, |number| self.make_numbered(number, agent))
             }
         };
         if next.is_none() {
-            self.slot.give_up_rest(number);
+            self.slot.give_up_backoff(number);
             // A start that took over has what waited.
             agent.0.mail.answer_all();
             if !self.drains.is_set() {

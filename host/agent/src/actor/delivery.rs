@@ -3,10 +3,10 @@
 //! ```text
 //!   turn begins ─▶ written down ─▶ turn ends ─▶ done with
 //!                       │
-//!                       └── the agent ends ──┬─ comes back, attempts left ──▶ in front of the mailbox, attempt + 1
-//!                                            ├─ comes back, none left ──────▶ set aside: line, event, answer
-//!                                            ├─ the next run brings it back ▶ kept for it; who waits is answered
-//!                                            └─ it does not come back ──────▶ done with; who waits is answered
+//!                       └── the agent ends ──┬─ restarts, attempts left ────▶ in front of the mailbox, attempt + 1
+//!                                            ├─ restarts, none left ────────▶ set aside: line, event, answer
+//!                                            ├─ the next run restarts it ───▶ kept for it; its sender is answered
+//!                                            └─ it does not restart ────────▶ done with; its sender is answered
 //! ```
 //!
 //! `attempt` counts deliveries. Against the role's `max_attempts` count those that the agent ended by itself, and
@@ -24,22 +24,22 @@ use bulkhead_types::{Determinism, Event, Exit, ExitClass, ExitReason, Message, P
 use serde::Serialize;
 
 use super::Actor;
-use crate::handle::{Announced, Shared, Start};
+use crate::handle::{Announced, IncarnationState, StartContext};
 use crate::mailbox::{Envelope, MailboxFull, NotTaken, PastDeliveries};
 use crate::refusal::{PROMPT_TOO_LARGE, TurnReport};
 
 /// Deliveries of one message that may end without counting.
 const EXCUSED: u32 = 8;
 
-/// What follows from an end, as far as messages go.
+/// Where a message goes whose agent ended in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    /// The agent comes back in this run.
-    ComesBack,
-    /// The next run brings it back.
+pub(super) enum NextDelivery {
+    /// The agent is restarted in this run.
+    ThisRun,
+    /// The next run restarts the agent.
     NextRun,
-    /// Nobody brings it back, or another start has its place.
-    Over,
+    /// The agent is not restarted, or another start has its slot.
+    Never,
 }
 
 /// What a start begins with: its prompt, and what an earlier run left of its agent.
@@ -54,7 +54,7 @@ pub(super) enum First {
     Queued,
 }
 
-/// A message whose sender waits for nothing any more, with what it is to be told.
+/// A message whose sender waits for nothing any more, with its answer.
 pub(super) type Unanswered = (Envelope, TurnReport);
 
 /// The event of a message that is set aside, as followers read it.
@@ -86,7 +86,7 @@ impl PastDeliveries {
     }
 }
 
-impl Shared {
+impl IncarnationState {
     /// A message is taken into its turn.
     pub(super) fn delivers(&self, Envelope { message, past, .. }: &Envelope) {
         let Some(journal) = self.start.journal.get() else { return };
@@ -96,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// Its turn is over. To be called before anybody is told: what was answered is not delivered again.
+    /// Its turn is over. To be called before anybody is answered: what was answered is not delivered again.
     pub(super) fn is_done_with(&self, message: &Message) {
         self.start.mailbox.lay_down(|_| {
             if let Some(journal) = self.start.journal.get() {
@@ -113,7 +113,7 @@ impl Shared {
         }
     }
 
-    /// Nobody brings the agent back: the journal has nothing of it any more.
+    /// The agent is not restarted: the journal has nothing of it any more.
     pub(super) fn forgets_messages(&self) {
         if let Some(journal) = self.start.journal.get() {
             journal.release();
@@ -121,13 +121,13 @@ impl Shared {
     }
 
     /// The agent ended in the turn of this message, and the records of that are written. Yields it when its sender is
-    /// to be told now.
+    /// to be answered now.
     pub(super) fn ended_in(
         &self,
         mut envelope: Envelope,
         exit: &Exit,
         crash_id: Option<&str>,
-        then: Then,
+        then: NextDelivery,
     ) -> Option<Unanswered> {
         let is_settled = self.start.mailbox.lay_down(|in_hand| in_hand.is_none());
         envelope.past.count(exit.reason.class() == ExitClass::Fault, crash_id);
@@ -142,22 +142,22 @@ impl Shared {
         match then {
             // A drain that waits no longer said what becomes of it.
             _ if is_settled => Some((envelope, ended(crash_id))),
-            Then::Over => {
+            NextDelivery::Never => {
                 self.is_done_with(&envelope.message);
                 Some((envelope, ended(crash_id)))
             }
-            Then::ComesBack | Then::NextRun if is_over => {
+            NextDelivery::ThisRun | NextDelivery::NextRun if is_over => {
                 self.set_aside(&envelope);
                 let attempts = envelope.message.attempt;
                 let crash_ids = envelope.past.crash_ids.clone();
                 let report = TurnReport::SetAside { reason, message, attempts, crash_ids };
                 Some((envelope, report))
             }
-            Then::ComesBack => {
+            NextDelivery::ThisRun => {
                 let closed = self.deliver_again(envelope)?;
                 Some((closed, ended(crash_id)))
             }
-            Then::NextRun => {
+            NextDelivery::NextRun => {
                 envelope.message.attempt += 1;
                 self.keeps(&envelope);
                 Some((envelope, ended(crash_id)))
@@ -169,14 +169,14 @@ impl Shared {
     /// for the next run, unless its task said before what became of it.
     pub(crate) fn abandoned_in(&self, exit: &Exit, crash_id: Option<&str>) {
         let order = self.stop_order().map(|order| order.reason);
-        let then = then(false, order != Some(ShutdownReason::Stopped), order);
+        let then = next_delivery(false, order != Some(ShutdownReason::Stopped), order);
         let is_fault = exit.reason.class() == ExitClass::Fault;
         let max_attempts = self.start.spec.restart.max_attempts;
         let over = self.start.mailbox.lay_down(|in_hand| {
             let mut envelope = in_hand?;
             envelope.past.count(is_fault, crash_id);
             let is_over = envelope.past.is_over(envelope.message.attempt, max_attempts);
-            if then == Then::NextRun && !is_over {
+            if then == NextDelivery::NextRun && !is_over {
                 envelope.message.attempt += 1;
                 self.keeps(&envelope);
                 return None;
@@ -184,7 +184,7 @@ impl Shared {
             Some(envelope)
         });
         match over {
-            Some(envelope) if then == Then::NextRun => self.set_aside(&envelope),
+            Some(envelope) if then == NextDelivery::NextRun => self.set_aside(&envelope),
             Some(envelope) => self.is_done_with(&envelope.message),
             None => {}
         }
@@ -197,7 +197,7 @@ impl Shared {
         let announced = Announced::from(&envelope.message);
         let closed = self.start.mailbox.put_back(envelope);
         if closed.is_none() {
-            self.tell_message(announced);
+            self.log_message(announced);
         }
         closed
     }
@@ -258,7 +258,7 @@ impl Actor<'_> {
     pub(super) fn queue_first(&self) -> Result<(), NotTaken> {
         let mut first = self.first();
         if let First::Unasked = &*first {
-            let journal = self.shared.start.journal.get();
+            let journal = self.state.start.journal.get();
             *first =
                 First::Left(Box::new(journal.map(|journal| journal.left()).unwrap_or_default()));
         }
@@ -270,7 +270,7 @@ impl Actor<'_> {
             // Without room it is still to be queued: the next incarnation fails as well.
             KeptPrompt::Undelivered => self.queue_prompt()?,
             KeptPrompt::Open(kept) => {
-                kept.message.body = self.shared.start.spec.prompt.as_str().into();
+                kept.message.body = self.state.start.spec.prompt.as_str().into();
                 self.take_up(kept.clone());
             }
             KeptPrompt::Done => {}
@@ -281,13 +281,13 @@ impl Actor<'_> {
 
     fn take_up(&self, kept: Kept) {
         let crash_id = self.death_of_host_in(&kept.message.id);
-        self.shared.take_up(kept, crash_id.as_deref());
+        self.state.take_up(kept, crash_id.as_deref());
     }
 
     /// The crash record of the host's last death that counts against the agent, when that was in the turn of this
     /// message.
     fn death_of_host_in(&self, message_id: &str) -> Option<String> {
-        let crash_id = self.life.slot.look_at_restarts(|restarts| {
+        let crash_id = self.task.slot.look_at_restarts(|restarts| {
             let mut deaths = restarts.ends.iter().filter(|end| end.reason == ExitReason::HostDeath);
             deaths.next_back()?.crash_id.clone()
         })?;
@@ -296,35 +296,35 @@ impl Actor<'_> {
     }
 
     fn queue_prompt(&self) -> Result<(), NotTaken> {
-        let start = &self.shared.start;
+        let start = &self.state.start;
         let prompt = &start.spec.prompt;
         if prompt.is_empty() {
             return Ok(());
         }
-        let id = self.life.prompt_message_id.clone();
+        let id = self.task.prompt_message_id.clone();
         let message = Message::new(id, Sender::Prompt, prompt.as_str());
         let announced = Announced::from(&message);
         start.mailbox.push_prompt(Envelope::new(message, None))?;
-        self.shared.tell_message(announced);
+        self.state.log_message(announced);
         Ok(())
     }
 
-    /// Takes over the mail of a start that rests, with the record of what was delivered before.
-    pub(super) fn adopt_mail(&self, before: &Start) {
-        let start = &self.shared.start;
+    /// Takes over the mail of a start in backoff, with the record of what was delivered before.
+    pub(super) fn adopt_mail(&self, before: &StartContext) {
+        let start = &self.state.start;
         start.mailbox.adopt(before.mailbox.close());
         if let Some(journal) = before.journal.get().or(before.adopted.get()) {
-            // Once: what rests then is this start.
+            // Once: what is in backoff then is this start.
             let _ = start.adopted.set(Arc::clone(journal));
         }
     }
 
     /// The slot of the journal is this start's from now on.
     pub(super) fn take_journal(&self) {
-        let start = &self.shared.start;
+        let start = &self.state.start;
         let takes = Takes {
             prompt: PromptMark::of(&start.spec.prompt),
-            resumes: self.life.resumes,
+            resumes: self.task.resumes,
             adopts_mail: start.mailbox.has_mail_again(),
         };
         let journal = self.container.journal.take(&start.spec.id, takes);
@@ -333,18 +333,22 @@ impl Actor<'_> {
     }
 
     fn first(&self) -> MutexGuard<'_, First> {
-        self.life.first.lock().unwrap_or_else(PoisonError::into_inner)
+        self.task.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What follows from an end for the message in its turn: see [`Then`].
-pub(super) fn then(comes_back: bool, is_wanted: bool, order: Option<ShutdownReason>) -> Then {
-    match (comes_back, order) {
-        (true, _) => Then::ComesBack,
-        // The start that has its place brings its own work.
-        (false, Some(ShutdownReason::Superseded)) => Then::Over,
-        (false, _) if is_wanted => Then::NextRun,
-        (false, _) => Then::Over,
+/// What follows from an end for the message in its turn: see [`NextDelivery`].
+pub(super) fn next_delivery(
+    restarts: bool,
+    is_wanted: bool,
+    order: Option<ShutdownReason>,
+) -> NextDelivery {
+    match (restarts, order) {
+        (true, _) => NextDelivery::ThisRun,
+        // The start that has its slot brings its own work.
+        (false, Some(ShutdownReason::Superseded)) => NextDelivery::Never,
+        (false, _) if is_wanted => NextDelivery::NextRun,
+        (false, _) => NextDelivery::Never,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The end of an incarnation, also when its task could not tell it.
+//! The end of an incarnation, also when its task could not report it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,23 +13,23 @@ use bulkhead_store::database::Wanted;
 
 use super::delivery::{self, Unanswered};
 use super::{Actor, Ended, answer};
-use crate::aftermath::Aftermath;
 use crate::agent::AgentSlot;
-use crate::board::AfterEnd;
-use crate::handle::{AgentHandle, Shared};
+use crate::crash_follow_up::CrashFollowUp;
+use crate::handle::{AgentHandle, IncarnationState};
 use crate::mailbox::Envelope;
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::report::{End, Reporter, start_error};
 use crate::slot::Ticket;
+use crate::state_publisher::AfterEnd;
 
 /// An incarnation's hold on the slot. Gives it back when the task could not: a panic of the host in it,
 /// or a task that never ran.
-pub(super) struct Tenure {
+pub(super) struct SlotGuard {
     slot: Arc<AgentSlot>,
-    shared: Arc<Shared>,
+    state: Arc<IncarnationState>,
     stage: Stage,
     counted: Option<Counted>,
-    /// The end is told, and the slot not given back.
+    /// The end is reported, and the slot not given back.
     ending: Option<Ending>,
 }
 
@@ -39,8 +39,8 @@ enum Stage {
     Reserved(Ticket),
     /// Holds the slot.
     Holds,
-    /// Ended, and waits to come back.
-    Rests,
+    /// Ended, and waits to be restarted.
+    Backoff,
     /// Has nothing to give back.
     Over,
 }
@@ -54,7 +54,7 @@ impl Actor<'_> {
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
         let Ended { mut exit, in_flight, mut remains } = ended;
-        self.tell_eviction(&mut exit);
+        self.explain_eviction(&mut exit);
         self.blame_snapshot(&exit);
         let class = exit.reason.class();
         if class == ExitClass::Evicted {
@@ -63,20 +63,20 @@ impl Actor<'_> {
         }
         let crash_id = self.reporter.crash_id(&exit);
         let may_restart = !self.container.is_draining();
-        let told = Told { crash_id: crash_id.clone(), in_flight, may_restart };
-        self.tenure.tell(&self.reporter, &exit, told);
-        // Only now that its end is told: a host that dies before says that this was under way.
-        self.is_through();
+        let told = EndContext { crash_id: crash_id.clone(), in_flight, may_restart };
+        self.guard.report_end(&self.reporter, &exit, told);
+        // Only now that its end is reported: a host that dies before says that this was under way.
+        self.clear_in_flight();
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
-        let After { backoff, unanswered } = self.tenure.release(keeping);
+        let After { backoff, unanswered } = self.guard.release(keeping);
         match class {
             // To restart it costs the host the same, whoever is to blame.
             ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
-                self.shared.start.probation.died();
+                self.state.start.probation.died();
             }
             ExitClass::Done | ExitClass::Asked | ExitClass::Evicted => {}
         }
-        // Told after the record is written, so that whoever asked can read it.
+        // Answered after the record is written, so that whoever asked can read it.
         self.refuse(start_error(&exit, self.deadline, crash_id));
         if let Some((mut envelope, report)) = unanswered {
             answer(&mut envelope, report);
@@ -85,8 +85,8 @@ impl Actor<'_> {
     }
 
     /// One that was ended for want of memory says so, also when it had to be killed for it.
-    fn tell_eviction(&self, exit: &mut Exit) {
-        let order = self.shared.stop_order();
+    fn explain_eviction(&self, exit: &mut Exit) {
+        let order = self.state.stop_order();
         let Some(eviction) = order.as_ref().and_then(|order| order.eviction.as_ref()) else {
             return;
         };
@@ -122,28 +122,28 @@ impl Actor<'_> {
     }
 }
 
-/// What an end is told with.
-struct Told {
+/// What an end is reported with.
+struct EndContext {
     crash_id: Option<String>,
     /// The message whose turn it was.
     in_flight: Option<Envelope>,
     may_restart: bool,
 }
 
-/// An end that is told, of an incarnation that still holds the slot.
+/// An end that is reported, of an incarnation that still holds the slot.
 struct Ending {
     view: ExitView,
     reason: ExitReason,
     then: AfterEnd,
     after: After,
     /// What is still to be found out about it.
-    aftermath: Option<Aftermath>,
+    follow_up: Option<CrashFollowUp>,
 }
 
 /// What follows from an end.
 #[derive(Default)]
 struct After {
-    /// How long until the agent comes back, if it does.
+    /// How long until the agent is restarted, if it is.
     backoff: Option<Duration>,
     /// The message whose turn it was, when nobody is to wait for it any more.
     unanswered: Option<Unanswered>,
@@ -152,26 +152,26 @@ struct After {
 /// How long an agent that crashed waits until its core dump is copied, for those before it to be written.
 const DUMPING: Duration = Duration::from_secs(2);
 
-impl Tenure {
+impl SlotGuard {
     /// Of an incarnation that has the reservation.
     pub(super) fn new(agent: &AgentHandle, ticket: Ticket, slot: &Arc<AgentSlot>) -> Self {
-        let (slot, shared) = (Arc::clone(slot), Arc::clone(&agent.shared));
-        Self { slot, shared, stage: Stage::Reserved(ticket), counted: None, ending: None }
+        let (slot, state) = (Arc::clone(slot), Arc::clone(&agent.state));
+        Self { slot, state, stage: Stage::Reserved(ticket), counted: None, ending: None }
     }
 
     /// Of an incarnation that holds the slot.
     pub(super) fn holding(agent: &AgentHandle, slot: &Arc<AgentSlot>) -> Self {
-        let (slot, shared) = (Arc::clone(slot), Arc::clone(&agent.shared));
-        let mut tenure = Self { slot, shared, stage: Stage::Over, counted: None, ending: None };
-        tenure.begins();
-        tenure
+        let (slot, state) = (Arc::clone(slot), Arc::clone(&agent.state));
+        let mut guard = Self { slot, state, stage: Stage::Over, counted: None, ending: None };
+        guard.begins();
+        guard
     }
 
     /// The incarnation holds the slot now, and counts as live.
     pub(super) fn begins(&mut self) {
-        let context = Arc::clone(&self.shared.start.container.context);
+        let context = Arc::clone(&self.state.start.container.context);
         context.agent_began();
-        self.shared.begin();
+        self.state.begin();
         self.counted = Some(Counted(context));
         self.stage = Stage::Holds;
     }
@@ -180,7 +180,7 @@ impl Tenure {
     pub(super) fn ticket(&self) -> Option<Ticket> {
         match self.stage {
             Stage::Reserved(ticket) => Some(ticket),
-            Stage::Holds | Stage::Rests | Stage::Over => None,
+            Stage::Holds | Stage::Backoff | Stage::Over => None,
         }
     }
 
@@ -190,10 +190,10 @@ impl Tenure {
             self.slot.withdraw(ticket);
         }
         self.stage = Stage::Over;
-        self.shared.board.transition(Input::Ended { normal: true });
+        self.state.publisher.transition(Input::Ended { normal: true });
         let (reason, text) = (ExitReason::StartFailed, "it was never running");
         self.answer_mail(reason, text, None);
-        self.shared.retire(&self.slot);
+        self.state.retire(&self.slot);
     }
 
     /// Gives the reservation up for others to see. Says whether it is made again, if that is what comes `then`.
@@ -201,16 +201,16 @@ impl Tenure {
         let reason = ExitReason::StartFailed;
         let (at, message) = (now(), error.message.clone());
         let exit = ExitView { reason: reason.as_str().to_owned(), message, at, crash_id: None };
-        self.shared.board.end(exit, false, then);
-        let is_to_rest = matches!(then, AfterEnd::Rest(_));
+        self.state.publisher.end(exit, false, then);
+        let is_to_rest = matches!(then, AfterEnd::Backoff(_));
         if self.ticket().is_some_and(|ticket| self.slot.fail(ticket, is_to_rest)) {
-            self.stage = Stage::Rests;
+            self.stage = Stage::Backoff;
             return true;
         }
         self.stage = Stage::Over;
         if is_to_rest {
             // A start or a stop took it over at this moment.
-            self.shared.board.end_rest();
+            self.state.publisher.end_backoff();
         }
         self.answer_mail(reason, &error.message, None);
         false
@@ -221,24 +221,24 @@ impl Tenure {
         self.stage = Stage::Over;
     }
 
-    /// Decides what follows from the end, and tells both. The slot stays held.
-    fn tell(&mut self, reporter: &Reporter, exit: &Exit, told: Told) {
-        let Told { crash_id, in_flight, may_restart } = told;
-        let shared = Arc::clone(&self.shared);
-        let number = shared.incarnation();
+    /// Decides what follows from the end, and reports both. The slot stays held.
+    fn report_end(&mut self, reporter: &Reporter, exit: &Exit, told: EndContext) {
+        let EndContext { crash_id, in_flight, may_restart } = told;
+        let state = Arc::clone(&self.state);
+        let number = state.incarnation();
         let (at, fingerprint) = (now(), exit.fingerprint());
         let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
         // How long things last is by a clock that nobody sets.
-        let uptime = Some(shared.start.container.context.uptime());
-        let component_sha256 = shared.start.component.get().copied();
+        let uptime = Some(state.start.container.context.uptime());
+        let component_sha256 = state.start.component.get().copied();
         let past = PastEnd { run_uptime: uptime, component_sha256, ..past };
-        let lived = shared.board.age();
-        let rules = &shared.start.spec.restart;
+        let lived = state.publisher.age();
+        let rules = &state.start.spec.restart;
         let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
         let restarts = self.slot.restarts();
         let attempts_in_window = restarts.attempts_in_window(rules, at, uptime);
         // Before anybody can see the end.
-        let wanted = shared.note_end(exit.reason, &decision, may_restart, restarts.into());
+        let wanted = state.persist_end(exit.reason, &decision, may_restart, restarts.into());
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
         let end = End {
             exit,
@@ -250,69 +250,69 @@ impl Tenure {
             decision,
             attempts_in_window,
         };
-        // A drain that waits no longer tells it in place of the task.
-        let told = shared.take_end();
-        let aftermath = if told { reporter.ended(&end) } else { None };
+        // A drain that waits no longer reported it in place of the task.
+        let told = state.claim_end_report();
+        let follow_up = if told { reporter.ended(&end) } else { None };
         let (then, backoff) = match end.decision {
             Decision::Stay => (AfterEnd::Stay, None),
-            Decision::Retry { at, backoff } => (AfterEnd::Rest(at), Some(backoff)),
+            Decision::Retry { at, backoff } => (AfterEnd::Backoff(at), Some(backoff)),
             Decision::Quarantine(_) => (AfterEnd::Quarantine, None),
         };
         let is_wanted = wanted == Wanted::Running && then != AfterEnd::Quarantine;
-        let order = shared.stop_order().map(|order| order.reason);
-        let follows = delivery::then(backoff.is_some(), is_wanted, order);
+        let order = state.stop_order().map(|order| order.reason);
+        let follows = delivery::next_delivery(backoff.is_some(), is_wanted, order);
         // After the records, and before anybody can take over what waits.
         let unanswered = in_flight
-            .and_then(|envelope| shared.ended_in(envelope, exit, end.crash_id.as_deref(), follows));
+            .and_then(|envelope| state.ended_in(envelope, exit, end.crash_id.as_deref(), follows));
         if !is_wanted {
-            shared.forgets_messages();
+            state.forgets_messages();
         }
         let (view, reason, after) = (end.view(), exit.reason, After { backoff, unanswered });
-        self.ending = Some(Ending { view, reason, then, after, aftermath });
+        self.ending = Some(Ending { view, reason, then, after, follow_up });
     }
 
-    /// The store is gone: makes the end that was told visible, and gives the slot back.
+    /// The store is gone: makes the end that was reported visible, and gives the slot back.
     fn release(&mut self, keeping: Option<PendingDump>) -> After {
         let Some(ending) = self.ending.take() else { return After::default() };
-        let Ending { view, reason, then, after, aftermath } = ending;
+        let Ending { view, reason, then, after, follow_up } = ending;
         let is_back = after.backoff.is_some();
-        self.shared.board.end(view.clone(), reason.is_normal(), then);
+        self.state.publisher.end(view.clone(), reason.is_normal(), then);
         self.counted = None;
-        // A rest that somebody took meanwhile is given up by `rest`, like one that is taken later.
-        self.slot.end(self.shared.incarnation(), is_back);
-        self.stage = if is_back { Stage::Rests } else { Stage::Over };
-        self.shared.birth.logs.forget();
+        // A backoff that somebody ended meanwhile is given up by `back_off`, like one that is ended later.
+        self.slot.end(self.state.incarnation(), is_back);
+        self.stage = if is_back { Stage::Backoff } else { Stage::Over };
+        self.state.birth.logs.forget();
         if !is_back {
             self.answer_mail(reason, &view.message, view.crash_id);
-            self.shared.retire(&self.slot);
+            self.state.retire(&self.slot);
         }
-        if let Some(aftermath) = aftermath {
-            aftermath.with_core_dump(keeping).spawn();
+        if let Some(follow_up) = follow_up {
+            follow_up.with_core_dump(keeping).spawn();
         }
         after
     }
 
-    /// The agent does not come back: nothing more is taken, and who waits is told.
+    /// The agent is not restarted: nothing more is taken, and callers that wait are answered.
     pub(super) fn close_mailbox(&mut self) {
         self.stage = Stage::Over;
-        let published = self.shared.board.published();
+        let published = self.state.publisher.published();
         let crash_id = published.exit.and_then(|exit| exit.crash_id);
         let reason = self
-            .shared
+            .state
             .stop_order()
             .map_or(ExitReason::Drained, |order| super::exit_reason(order.reason));
         if reason == ExitReason::Stopped {
-            self.shared.forgets_messages();
+            self.state.forgets_messages();
         }
         self.answer_mail(reason, "it was not to come back from its last end", crash_id);
     }
 
     fn answer_mail(&self, reason: ExitReason, message: &str, crash_id: Option<String>) {
-        let is_over = !self.shared.is_for_next_run();
-        for mut envelope in self.shared.start.mailbox.close().messages {
+        let is_over = !self.state.is_for_next_run();
+        for mut envelope in self.state.start.mailbox.close().messages {
             if is_over {
                 // Before its sender knows, as for one in its turn.
-                self.shared.forgets(&envelope);
+                self.state.forgets(&envelope);
             }
             let (message, crash_id) = (message.to_owned(), crash_id.clone());
             answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
@@ -326,10 +326,10 @@ impl Drop for Counted {
     }
 }
 
-impl Drop for Tenure {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         let text = "the agent's task ended before its agent; the log has its panic";
-        let reporter = Reporter::new(Arc::clone(&self.shared));
+        let reporter = Reporter::new(Arc::clone(&self.state));
         match self.stage {
             Stage::Over => return,
             Stage::Reserved(_) => self.withdraw(),
@@ -337,23 +337,23 @@ impl Drop for Tenure {
                 if self.ending.is_none() {
                     let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                     let crash_id = reporter.crash_id(&exit);
-                    let in_flight = self.shared.start.mailbox.in_hand();
-                    let told = Told { crash_id, in_flight, may_restart: false };
-                    self.tell(&reporter, &exit, told);
+                    let in_flight = self.state.start.mailbox.in_hand();
+                    let told = EndContext { crash_id, in_flight, may_restart: false };
+                    self.report_end(&reporter, &exit, told);
                 }
                 if let Some((mut envelope, report)) = self.release(None).unanswered {
                     answer(&mut envelope, report);
                 }
             }
-            Stage::Rests => {}
+            Stage::Backoff => {}
         }
-        if self.stage == Stage::Rests {
-            self.slot.give_up_rest(self.shared.incarnation());
-            self.shared.board.end_rest();
+        if self.stage == Stage::Backoff {
+            self.slot.give_up_backoff(self.state.incarnation());
+            self.state.publisher.end_backoff();
             self.close_mailbox();
         }
         let error = StartError::new(StartPhase::GuestStart, StartFailure::Host, text);
-        if self.shared.answer(Err(error.clone())) {
+        if self.state.answer(Err(error.clone())) {
             reporter.not_started(&error);
         }
     }

@@ -1,25 +1,25 @@
 //! The task of a start: one incarnation, and the next ones that its restart policy makes of it.
 //!
 //! ```text
-//!   reserve ─ load ─ turn ─┐            ┌───────────── rest ◀── a restart is due
-//!    ▲ │ gave up         ▼            ▼                ▲
-//!    │ ▼              be_born ─ instantiate ─ start ──▶ serve ── turn ─ ... ──▶ wind_down
-//!   answered, and again when it is due                   │                        │
-//!                                                        └──────── Exit ──────────┴──▶ finish
+//!   reserve ─ load ─ acquire the slot ─┐   ┌──────────────── back_off ◀── a restart is due
+//!    ▲ │ gave up                       ▼   ▼                              ▲
+//!    │ ▼                          instantiate ─ restore ─ start ─▶ serve ─ turn ─ ... ─▶ wind_down
+//!   answered, and again when it is due   │                          │                     │
+//!                                        └────────── Exit ──────────┴─────────────────────┴──▶ finish
 //! ```
 //!
 //! Each step consumes the incarnation and returns it or the exit. The loop acts on what the steps
 //! return; nothing else ends it.
 
 mod awake;
-mod birth;
+mod backoff;
 mod delivery;
 mod end;
 mod probation;
 mod reserve;
-mod rest;
 mod serve;
 mod snapshot;
+mod starting;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -38,25 +38,25 @@ use bulkhead_types::{Exit, ExitReason, Incarnation as Number, Input, Phase};
 use tokio::sync::watch;
 
 use crate::agent::{AgentSlot, StartOrder};
-use crate::board::Board;
 use crate::container::Container;
 use crate::credentials::Credentials;
-use crate::handle::{AgentHandle, Shared, Start, StopOrder};
+use crate::handle::{AgentHandle, IncarnationState, StartContext, StopOrder};
 use crate::mailbox::{Envelope, Mailbox};
 use crate::port::AgentPort;
 use crate::refusal::{StartError, TurnReport};
 use crate::report::Reporter;
 use crate::settings::LiveSettings;
-use crate::slot::{Ticket, Wanted};
+use crate::slot::{RestartIntent, Ticket};
+use crate::state_publisher::StatePublisher;
 use delivery::First;
-use end::Tenure;
+use end::SlotGuard;
 pub(crate) use probation::Probation;
 use reserve::Reserved;
 use snapshot::Snapshots;
 
-/// What a start makes incarnations from.
-pub(crate) struct Life {
-    start: Arc<Start>,
+/// A start: what its incarnations are made from.
+pub(crate) struct StartTask {
+    start: Arc<StartContext>,
     slot: Arc<AgentSlot>,
     component: PathBuf,
     workspace: Option<PathBuf>,
@@ -65,7 +65,7 @@ pub(crate) struct Life {
     /// The host is to have it there: a start that comes to nothing shows, and is made again.
     stays: bool,
     /// What it wants of the slot when it is made again.
-    wanted: Wanted,
+    restart_intent: RestartIntent,
     prompt_message_id: String,
     /// It goes on with what an earlier run of the host began.
     resumes: bool,
@@ -75,9 +75,9 @@ pub(crate) struct Life {
 
 /// One incarnation at work.
 struct Actor<'a> {
-    life: &'a Life,
+    task: &'a StartTask,
     container: &'a Container,
-    shared: Arc<Shared>,
+    state: Arc<IncarnationState>,
     reporter: Reporter,
     deadline: Instant,
     timings: StartTimings,
@@ -85,9 +85,9 @@ struct Actor<'a> {
     /// Something was asked to end for this start.
     displaces: bool,
     snapshots: Snapshots,
-    tenure: Tenure,
-    /// Tells the next run that this was under way, should the process end now.
-    at_hand: Option<Marker>,
+    guard: SlotGuard,
+    /// Says in the black box that this was under way, should the process end now.
+    in_flight_marker: Option<Marker>,
 }
 
 /// What a step leaves: an incarnation to go on with, or the end.
@@ -113,7 +113,7 @@ impl From<(Exit, Option<Box<TrappedStore>>)> for Ended {
     }
 }
 
-impl Life {
+impl StartTask {
     pub(crate) fn new(
         order: StartOrder,
         ring: &Arc<Ring>,
@@ -123,10 +123,10 @@ impl Life {
     ) -> Self {
         let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
         let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
-        let wanted = Wanted { force: order.force, resumes };
+        let restart_intent = RestartIntent { force: order.force, resumes };
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
-        let start = Arc::new(Start {
+        let start = Arc::new(StartContext {
             mailbox: Mailbox::new(
                 limits.mailbox_messages,
                 limits.mailbox_bytes,
@@ -136,7 +136,7 @@ impl Life {
             adopted: OnceLock::new(),
             set_aside: Mutex::default(),
             credentials: Credentials::new(&spec, record),
-            settings: LiveSettings::new(&spec, Arc::clone(&container.surroundings), changed),
+            settings: LiveSettings::new(&spec, Arc::clone(&container.town_values), changed),
             spec,
             component: OnceLock::new(),
             ring: Arc::clone(ring),
@@ -154,7 +154,7 @@ impl Life {
             workspace,
             log_budget,
             stays,
-            wanted,
+            restart_intent,
             prompt_message_id,
             resumes,
             first,
@@ -164,8 +164,8 @@ impl Life {
     /// An incarnation in `starting`, without a number until the slot gives it one. It does nothing by itself.
     /// `attempt` is 1 for the first of the start.
     pub(crate) fn incarnation(&self, number: Option<Number>, attempt: u32) -> AgentHandle {
-        let board = Arc::new(Board::new(number, self.start.container.changes.clone()));
-        let port = AgentPort::new(Arc::clone(&board), Arc::clone(&self.start));
+        let publisher = Arc::new(StatePublisher::new(number, self.start.container.changes.clone()));
+        let port = AgentPort::new(Arc::clone(&publisher), Arc::clone(&self.start));
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let switch = self.start.probation.switch();
@@ -177,8 +177,8 @@ impl Life {
             account,
             switch,
         );
-        let shared = Shared::new(attempt, Arc::clone(&self.start), board, birth);
-        AgentHandle { shared: Arc::new(shared) }
+        let state = IncarnationState::new(attempt, Arc::clone(&self.start), publisher, birth);
+        AgentHandle { state: Arc::new(state) }
     }
 
     /// Begins with `first`, which has the slot's reservation.
@@ -190,19 +190,19 @@ impl Life {
         spawner: &Spawner,
     ) {
         // First of all: a task that is lost at once still gives the reservation back.
-        let tenure = Tenure::new(&first, ticket, &self.slot);
-        let name = format!("agent {}", first.shared.id());
+        let guard = SlotGuard::new(&first, ticket, &self.slot);
+        let name = format!("agent {}", first.state.id());
         let away = self.start.container.runtime.slow_lane().clone();
         let switch = self.start.probation.switch();
         let task = async move {
-            self.run(first, deadline, tenure).await;
+            self.run(first, deadline, guard).await;
             Ok::<_, std::convert::Infallible>(())
         };
         spawner.spawn_migrating(name, away, switch, task);
     }
 
-    async fn run(self, first: AgentHandle, deadline: Instant, tenure: Tenure) {
-        let mut actor = Actor::new(&self, first, deadline, tenure);
+    async fn run(self, first: AgentHandle, deadline: Instant, guard: SlotGuard) {
+        let mut actor = Actor::new(&self, first, deadline, guard);
         let mut failures = 0;
         let (loaded, _commitment) = loop {
             let again_at = match actor.reserve(&self.component, failures).await {
@@ -211,68 +211,68 @@ impl Life {
                 Reserved::Again(at) => at,
             };
             failures = failures.saturating_add(1);
-            let Some((next, tenure)) = actor.rest_from_start(again_at).await else { return };
+            let Some((next, guard)) = actor.back_off_from_start(again_at).await else { return };
             let deadline = Instant::now() + self.start.spec.limits.start;
-            actor = Actor::new(&self, next, deadline, tenure);
+            actor = Actor::new(&self, next, deadline, guard);
         };
         while let Some(restart_at) = actor.live(&loaded).await {
-            let Some((next, tenure)) = actor.rest(restart_at).await else { return };
-            next.shared.note_return().await;
+            let Some((next, guard)) = actor.back_off(restart_at).await else { return };
+            next.state.persist_restart().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
-            next.shared.progress().loaded(deadline);
-            actor = Actor::new(&self, next, deadline, tenure);
+            next.state.progress().loaded(deadline);
+            actor = Actor::new(&self, next, deadline, guard);
         }
     }
 }
 
 impl<'a> Actor<'a> {
-    fn new(life: &'a Life, agent: AgentHandle, deadline: Instant, tenure: Tenure) -> Self {
-        let shared = agent.shared;
+    fn new(task: &'a StartTask, agent: AgentHandle, deadline: Instant, guard: SlotGuard) -> Self {
+        let state = agent.state;
         Self {
-            life,
-            container: &life.start.container,
-            reporter: Reporter::new(Arc::clone(&shared)),
+            task,
+            container: &task.start.container,
+            reporter: Reporter::new(Arc::clone(&state)),
             deadline,
             timings: StartTimings::default(),
-            stop: shared.stop.subscribe(),
+            stop: state.stop.subscribe(),
             displaces: false,
             snapshots: Snapshots::default(),
-            tenure,
-            at_hand: None,
-            shared,
+            guard,
+            in_flight_marker: None,
+            state,
         }
     }
 
-    /// Writes down what is begun now, until something else is begun or [`Self::is_through`] is called.
-    fn begins(&mut self, phase: &str, message_id: Option<&str>) {
+    /// Writes down what is begun now, until something else is begun or [`Self::clear_in_flight`] is called.
+    fn mark_in_flight(&mut self, phase: &str, message_id: Option<&str>) {
         // First of all: what was before it ended.
-        self.at_hand = None;
+        self.in_flight_marker = None;
         let work = Work {
-            agent_id: self.shared.id().as_str().into(),
+            agent_id: self.state.id().as_str().into(),
             incarnation: self.number().0,
             phase: phase.into(),
             message_id: message_id.map(Into::into),
         };
-        self.at_hand = Some(self.container.in_flight.begin(&work));
+        self.in_flight_marker = Some(self.container.in_flight.begin(&work));
     }
 
-    fn is_through(&mut self) {
-        self.at_hand = None;
+    fn clear_in_flight(&mut self) {
+        self.in_flight_marker = None;
     }
 
     fn number(&self) -> Number {
-        self.shared.incarnation()
+        self.state.incarnation()
     }
 
-    /// The whole life of the incarnation. Yields when the next one is due, if one is.
+    /// The incarnation from its instance to its end. Yields when the next one is due, if one is.
     async fn live(&mut self, loaded: &Arc<Loaded>) -> Option<Instant> {
         self.reporter.is_made_from(loaded);
-        let ended = match self.be_born(loaded).await {
+        let ended = match self.start_instance(loaded).await {
             Ok((incarnation, ())) => {
-                self.is_through();
-                self.shared.board.transition(Input::Started);
+                self.clear_in_flight();
+                self.state.publisher.transition(Input::Started);
                 self.reporter.running(self.timings);
-                self.shared.answer(Ok(None));
+                self.state.answer(Ok(None));
                 self.serve(incarnation).await
             }
             Err(ended) => ended,
@@ -280,11 +280,11 @@ impl<'a> Actor<'a> {
         self.finish(ended).await
     }
 
-    /// Tells everyone who waits for the start that it did not work out, and the log, once.
+    /// Answers all callers that wait for the start that it did not work out, and logs it, once.
     fn refuse(&self, error: StartError) {
-        if !self.shared.is_answered() {
+        if !self.state.is_answered() {
             self.reporter.not_started(&error);
-            self.shared.answer(Err(error));
+            self.state.answer(Err(error));
         }
     }
 }
@@ -299,7 +299,7 @@ async fn next_order(stop: &mut watch::Receiver<Option<StopOrder>>, ordered: bool
         |order: &Option<StopOrder>| order.as_ref().is_some_and(|order| !ordered || order.now);
     match stop.wait_for(is_news).await.map(|order| order.clone()) {
         Ok(Some(order)) => order,
-        // The sender lives in `Shared`, which the actor holds: this cannot happen.
+        // The sender lives in `IncarnationState`, which the actor holds: this cannot happen.
         _ => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
 //! Where the task of an agent runs that dies again and again.
 //!
-//! Coming back costs the host more than most turns: a record, a store, an instance. An agent that dies
+//! A restart costs the host more than most turns: a record, a store, an instance. An agent that dies
 //! twice without a turn that it survives does all of it on the slow lane from then on, so that a storm of
 //! crashes holds up nobody who is well. The first turn that it survives takes it back, unless it burned so much CPU time
 //! that it has to be there anyway.
@@ -13,7 +13,7 @@ use bulkhead_tasks::{BucketRules, Switch};
 /// Deaths in a row after which an agent has to prove itself.
 const DEATHS: u32 = 2;
 
-/// What the lives of one start came to lately.
+/// What the incarnations of one start came to lately.
 #[derive(Default)]
 pub(crate) struct Probation {
     deaths: AtomicU32,

@@ -13,10 +13,10 @@ use tokio::time::{sleep, sleep_until};
 
 use super::{Actor, stop_ordered};
 use crate::admission::Commitment;
-use crate::board::AfterEnd;
 use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
-use crate::slot::{Before, NotReady, Ticket, Turn};
+use crate::slot::{Acquired, Before, NotReady, Ticket};
+use crate::state_publisher::AfterEnd;
 
 /// Why a reservation does not come to its turn.
 enum GivenUp {
@@ -48,95 +48,95 @@ impl Actor<'_> {
     /// Gets the reservation to its turn, after so many `failures` in a row. One that comes to nothing was no
     /// incarnation, so there is no exit; the log has the failed or superseded start.
     pub(super) async fn reserve(&mut self, component: &Path, failures: u32) -> Reserved {
-        let error = match self.load_and_take_turn(component).await {
+        let error = match self.load_and_acquire_slot(component).await {
             Ok((loaded, commitment)) => return Reserved::Ready(loaded, commitment),
             Err(GivenUp::Joined(up)) => {
-                self.tenure.withdraw();
+                self.guard.withdraw();
                 // Before anybody is answered.
-                up.take_credentials_of(&self.shared.start.credentials);
-                self.shared.answer(Ok(Some(up)));
+                up.take_credentials_of(&self.state.start.credentials);
+                self.state.answer(Ok(Some(up)));
                 return Reserved::Over;
             }
             Err(GivenUp::Failed(error)) => error,
         };
         if self.displaces && error.kind != StartFailure::Superseded {
             // Who was there was asked to end for it, and nothing comes in its place.
-            self.shared.note_stop();
+            self.state.persist_stop();
         }
-        // Told before the reservation is given up: a drain does not wait for more than that.
+        // Logged before the reservation is given up: a drain does not wait for more than that.
         self.reporter.not_started(&error);
         let reserved = self.give_up(&error, failures);
-        self.shared.answer(Err(error));
+        self.state.answer(Err(error));
         reserved
     }
 
     /// Gives the reservation up. A start that the host is to make, or that goes on after its caller has left, shows
     /// what became of it and is made again as its restart policy says; of any other the caller knows.
     fn give_up(&mut self, error: &StartError, failures: u32) -> Reserved {
-        let is_missed = self.shared.closes() || self.life.stays;
+        let is_missed = self.state.closes() || self.task.stays;
         let has_failed = error.kind.is_its_own() && !self.displaces;
         if !is_missed || !has_failed || self.container.is_draining() {
-            self.tenure.withdraw();
+            self.guard.withdraw();
             return Reserved::Over;
         }
-        let rules = &self.shared.start.spec.restart;
+        let rules = &self.state.start.spec.restart;
         let backoff = match error.kind.may_pass() {
             true => rules.after_failed_start(failures, fastrand::f64()),
             false => None,
         };
         let at = backoff.map(|backoff| now().after(backoff));
-        let rests = self.tenure.fail(error, at.map_or(AfterEnd::Stay, AfterEnd::Rest));
+        let rests = self.guard.fail(error, at.map_or(AfterEnd::Stay, AfterEnd::Backoff));
         match (at, backoff) {
             (Some(at), Some(backoff)) if rests => {
-                self.reporter.start_scheduled(at, backoff, &self.life.slot.restarts());
+                self.reporter.start_scheduled(at, backoff, &self.task.slot.restarts());
                 Reserved::Again(Instant::now() + backoff)
             }
             _ => Reserved::Over,
         }
     }
 
-    async fn load_and_take_turn(
+    async fn load_and_acquire_slot(
         &mut self,
         component: &Path,
     ) -> Result<(Arc<Loaded>, Commitment), GivenUp> {
         // Compiling takes memory as well.
         self.check_held()?;
-        self.begins(LOADING, None);
+        self.mark_in_flight(LOADING, None);
         let loaded = self.load(component).await;
-        self.is_through();
+        self.clear_in_flight();
         let loaded = loaded?;
         // The task has one component: nobody set it before.
-        let _ = self.shared.start.component.set(loaded.digest);
-        let Some(ticket) = self.tenure.ticket() else { return Err(superseded().into()) };
+        let _ = self.state.start.component.set(loaded.digest);
+        let Some(ticket) = self.guard.ticket() else { return Err(superseded().into()) };
         // Before it is asked whether there is memory for it.
-        if let Some(up) = self.life.slot.join(ticket) {
+        if let Some(up) = self.task.slot.join(ticket) {
             return Err(GivenUp::Joined(up));
         }
         self.check_held()?;
         let commitment = self.commit()?;
-        self.take_turn(ticket).await?;
+        self.acquire_slot(ticket).await?;
         Ok((loaded, commitment))
     }
 
     fn check_held(&self) -> Result<(), StartError> {
-        let occupant = self.life.slot.occupant();
+        let occupant = self.task.slot.occupant();
         self.container.check_held(occupant.is_some_and(|agent| agent.keeps_its_memory()))
     }
 
     /// Makes sure that there is memory for it.
     fn commit(&self) -> Result<Commitment, StartError> {
-        let own = self.shared.start.spec.limits.memory_bytes;
+        let own = self.state.start.spec.limits.memory_bytes;
         let replaced =
-            self.life.slot.occupant().map_or(0, |occupant| occupant.spec().limits.memory_bytes);
+            self.task.slot.occupant().map_or(0, |occupant| occupant.spec().limits.memory_bytes);
         self.container.commit(own, replaced)
     }
 
     /// Loads the component, and checks that the agent may have the memory that it is born with.
     async fn load(&mut self, path: &Path) -> Result<Arc<Loaded>, StartError> {
         let began = Instant::now();
-        let spec = &self.shared.start.spec;
+        let spec = &self.state.start.spec;
         let runtime = &self.container.runtime;
-        self.shared.progress().loads(path.to_owned());
+        self.state.progress().loads(path.to_owned());
         let loaded = tokio::select! {
             biased;
             _ = stop_ordered(&mut self.stop) => Err(superseded()),
@@ -145,7 +145,7 @@ impl Actor<'_> {
         };
         // Compiling is not starting: the deadline counts on from here.
         self.deadline += began.elapsed();
-        self.shared.progress().loaded(self.deadline);
+        self.state.progress().loaded(self.deadline);
         let loaded = loaded?;
         self.timings.compile_us = micros(began.elapsed());
         let (born, limit) = (loaded.initial_memory_bytes, spec.limits.memory_bytes);
@@ -163,7 +163,7 @@ impl Actor<'_> {
 
     fn not_compiled(&self) -> StartError {
         let limit_ms = self.container.runtime.compile_limit().as_millis();
-        let component = &self.shared.start.spec.component;
+        let component = &self.state.start.spec.component;
         let text = format!(
             "component {component} was not compiled within {limit_ms} ms; a later start compiles it again"
         );
@@ -171,32 +171,32 @@ impl Actor<'_> {
     }
 
     /// Asks whatever is there to end, and waits until it is gone.
-    async fn take_turn(&mut self, ticket: Ticket) -> Result<(), GivenUp> {
+    async fn acquire_slot(&mut self, ticket: Ticket) -> Result<(), GivenUp> {
         let began = Instant::now();
-        let slot = &self.life.slot;
-        let Before { holder, resting } = match slot.ready(ticket) {
+        let slot = &self.task.slot;
+        let Before { holder, backoff } = match slot.ready(ticket) {
             Ok(before) => before,
             Err(NotReady::Joined(up)) => return Err(GivenUp::Joined(up)),
             Err(NotReady::Gone) => return Err(self.taken_over().await.into()),
             Err(NotReady::Quarantined(restarts)) => return Err(StartError::from(*restarts).into()),
         };
-        self.displaces = holder.is_some() || resting.is_some();
+        self.displaces = holder.is_some() || backoff.is_some();
         if let Some(holder) = holder {
             holder.stop(ShutdownReason::Superseded, "start");
         }
-        if let Some(resting) = &resting {
+        if let Some(backoff) = &backoff {
             // What was sent to it is for this agent as well.
-            self.adopt_mail(&resting.shared.start);
-            resting.stop(ShutdownReason::Superseded, "start");
+            self.adopt_mail(&backoff.state.start);
+            backoff.stop(ShutdownReason::Superseded, "start");
         }
         let places = &self.container.places;
         let acquire = || Arc::clone(places).try_acquire_owned().ok();
         let turn = async {
-            if let Some(resting) = resting {
-                // It has its own end to tell first.
-                resting.down().await;
+            if let Some(backoff) = backoff {
+                // It reports its own end first.
+                backoff.down().await;
             }
-            slot.turn(ticket, acquire).await
+            slot.acquire(ticket, acquire).await
         };
         let turn = tokio::select! {
             biased;
@@ -206,15 +206,15 @@ impl Actor<'_> {
         };
         self.timings.wait_us = micros(began.elapsed());
         match turn {
-            Turn::Mine => {
-                self.tenure.begins();
+            Acquired::Holder => {
+                self.guard.begins();
                 self.take_journal();
                 // Written while the instance is made.
-                self.shared.note_begin(self.life.slot.restarts().into());
+                self.state.persist_start(self.task.slot.restarts().into());
                 Ok(())
             }
-            Turn::Gone => Err(self.taken_over().await.into()),
-            Turn::Full => Err(self.full().into()),
+            Acquired::Gone => Err(self.taken_over().await.into()),
+            Acquired::Full => Err(self.full().into()),
         }
     }
 
@@ -225,7 +225,7 @@ impl Actor<'_> {
     }
 
     fn too_late(&self) -> StartError {
-        let limit_ms = self.shared.start.spec.limits.start.as_millis();
+        let limit_ms = self.state.start.spec.limits.start.as_millis();
         let text = format!("waited {limit_ms} ms for the end of the incarnation before");
         StartError::new(StartPhase::Deadline, StartFailure::Deadline, text)
     }
@@ -233,8 +233,9 @@ impl Actor<'_> {
     fn full(&self) -> StartError {
         let max = self.container.runtime.capacity().max_agents;
         let taken = max.saturating_sub(self.container.places.available_permits());
-        let text =
-            format!("{taken} agents live or are about to come back, and the container holds {max}");
+        let text = format!(
+            "{taken} agents live or are about to be restarted, and the container holds {max}"
+        );
         StartError::new(StartPhase::Admission, StartFailure::Capacity, text)
     }
 }

@@ -37,7 +37,7 @@ impl Actor<'_> {
                 order = stop_ordered(&mut self.stop) => {
                     return self.wind_down(incarnation, order.grace, order.reason).await;
                 }
-                envelope = self.shared.start.mailbox.next() => envelope,
+                envelope = self.state.start.mailbox.next() => envelope,
                 () = at(due) => continue,
                 waited = &mut idle => return self.leave(incarnation, waited).await,
             };
@@ -46,8 +46,8 @@ impl Actor<'_> {
                 Err(ended) => return ended,
             }
             idle = Box::pin(self.idle_for_long());
-            if !self.shared.start.mailbox.is_empty() {
-                self.shared.start.probation.yield_now().await;
+            if !self.state.start.mailbox.is_empty() {
+                self.state.start.probation.yield_now().await;
             }
         }
     }
@@ -56,7 +56,7 @@ impl Actor<'_> {
     /// was and why it ends. While the container goes away, that is not long, and it is the container's doing.
     fn idle_for_long(&self) -> impl Future<Output = (Duration, ShutdownReason)> + use<> {
         let (limit, container) =
-            (self.shared.start.spec.limits.idle, Arc::clone(&self.shared.start.container));
+            (self.state.start.spec.limits.idle, Arc::clone(&self.state.start.container));
         async move {
             let Some(limit) = limit else { return std::future::pending().await };
             let mut awake = Awake::default();
@@ -76,7 +76,7 @@ impl Actor<'_> {
         incarnation: Incarnation,
         (waited, reason): (Duration, ShutdownReason),
     ) -> Ended {
-        let grace = self.shared.start.spec.limits.shutdown;
+        let grace = self.state.start.spec.limits.shutdown;
         let mut ended = self.wind_down(incarnation, grace, reason).await;
         if ended.exit.reason == exit_reason(reason) {
             let ms = millis(waited);
@@ -87,8 +87,8 @@ impl Actor<'_> {
 
     /// Works on one message: a turn, and more as long as the agent says `continue`.
     async fn work_on(&mut self, mut incarnation: Incarnation, mut envelope: Envelope) -> Step<()> {
-        self.shared.board.count_message();
-        self.shared.delivers(&envelope);
+        self.state.publisher.count_message();
+        self.state.delivers(&envelope);
         // A turn after the first is about the same message, and has nothing of it but its name.
         let mut continuation = None;
         loop {
@@ -97,7 +97,7 @@ impl Actor<'_> {
                 Ok(alive) => alive,
                 Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
             };
-            self.shared.start.probation.survived();
+            self.state.start.probation.survived();
             self.clear_suspicion();
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
             if next == Next::Continue {
@@ -106,7 +106,7 @@ impl Actor<'_> {
                 let turn = Message::new(id.clone(), Sender::Continuation, "");
                 continuation = Some(Message { attempt: *attempt, ..turn });
                 // Turns that never wait would keep this thread, and no stop order would be seen.
-                self.shared.start.probation.yield_now().await;
+                self.state.start.probation.yield_now().await;
                 let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
                     match self.snapshot_if_due(alive).await {
                         Ok((next, ())) => incarnation = next,
@@ -114,16 +114,16 @@ impl Actor<'_> {
                     }
                     continue;
                 };
-                // The message is not done with: its sender is told that the agent ended.
+                // The message is not done with: its sender is answered that the agent ended.
                 let mut ended = self.wind_down(alive, grace, reason).await;
                 ended.in_flight = Some(envelope);
                 return Err(ended);
             }
             if next == Next::Done {
                 // Before its sender knows: a start that follows the answer must not join what ends.
-                self.shared.board.transition(Input::StopRequested);
+                self.state.publisher.transition(Input::StopRequested);
             }
-            self.shared.is_done_with(&envelope.message);
+            self.state.is_done_with(&envelope.message);
             // After it, and before anybody is answered: a drain goes on as soon as nobody has anything to do.
             self.turn_ended(grace.is_some() || next == Next::Done);
             match outcome {
@@ -148,16 +148,16 @@ impl Actor<'_> {
     /// The turn is over, unless the agent `ends` anyway.
     fn turn_ended(&self, ends: bool) {
         if !ends {
-            self.shared.board.transition(Input::TurnEnded);
+            self.state.publisher.transition(Input::TurnEnded);
         }
     }
 
     /// It came through a turn: whatever killed the host before, this was not it.
     fn clear_suspicion(&self) {
-        if self.shared.start.is_suspect.swap(false, Relaxed)
-            && let Some(restarts) = self.life.slot.clear_host_deaths()
+        if self.state.start.is_suspect.swap(false, Relaxed)
+            && let Some(restarts) = self.task.slot.clear_host_deaths()
         {
-            self.shared.note_cleared(restarts.into());
+            self.state.persist_cleared(restarts.into());
         }
     }
 
@@ -175,10 +175,10 @@ impl Actor<'_> {
         (Incarnation, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
         Ended,
     > {
-        self.shared.board.transition(Input::TurnBegan);
+        self.state.publisher.transition(Input::TurnBegan);
         let began = Instant::now();
-        let cpu_before = self.shared.birth.meter.usage().cpu_us;
-        self.begins(Phase::Handle.as_str(), Some(&message.id));
+        let cpu_before = self.state.birth.meter.usage().cpu_us;
+        self.mark_in_flight(Phase::Handle.as_str(), Some(&message.id));
         let mut call = incarnation.handle(message, self.turn_limits());
         let mut grace: Option<(Instant, ShutdownReason)> = None;
         let mut killed = false;
@@ -189,7 +189,7 @@ impl Actor<'_> {
                 order = next_order(&mut self.stop, grace.is_some()), if !killed => {
                     killed = order.now;
                     if grace.is_none() {
-                        self.shared.board.transition(Input::StopRequested);
+                        self.state.publisher.transition(Input::StopRequested);
                     }
                     grace = Some((Instant::now() + order.grace, order.reason));
                     call.end_within(order.grace);
@@ -201,10 +201,10 @@ impl Actor<'_> {
                 Err(failed(failure, Phase::Handle).into())
             }
             CallEnd::Returned(incarnation, result) => {
-                let cpu_us = self.shared.birth.meter.usage().cpu_us - cpu_before;
+                let cpu_us = self.state.birth.meter.usage().cpu_us - cpu_before;
                 self.reporter.turn(&message.id, &result, cpu_us, began.elapsed());
                 self.remember_turn();
-                self.is_through();
+                self.clear_in_flight();
                 let left = grace.map(|(until, reason)| {
                     (until.saturating_duration_since(Instant::now()), reason)
                 });
@@ -215,14 +215,14 @@ impl Actor<'_> {
     }
 
     fn turn_limits(&self) -> CallLimits {
-        let limits = &self.shared.start.spec.limits;
+        let limits = &self.state.start.spec.limits;
         CallLimits { cpu: limits.cpu, wall: limits.wall, host_call: limits.host_call }
     }
 
-    /// A stock component: one call, its whole life.
+    /// A stock component: one call, from its start to its end.
     async fn run_command(&mut self, incarnation: Incarnation) -> Ended {
-        self.shared.board.transition(Input::TurnBegan);
-        self.begins(Phase::Run.as_str(), None);
+        self.state.publisher.transition(Input::TurnBegan);
+        self.mark_in_flight(Phase::Run.as_str(), None);
         let mut call = incarnation.run(self.turn_limits());
         let mut ordered = None;
         let end = loop {
@@ -231,7 +231,7 @@ impl Actor<'_> {
                 end = &mut call => break end,
                 order = stop_ordered(&mut self.stop), if ordered.is_none() => {
                     ordered = Some(order.reason);
-                    self.shared.board.transition(Input::StopRequested);
+                    self.state.publisher.transition(Input::StopRequested);
                     // It has no `shutdown` to be asked with.
                     call.kill();
                 }
@@ -268,7 +268,7 @@ impl Actor<'_> {
         grace: Duration,
         reason: ShutdownReason,
     ) -> Ended {
-        self.shared.board.transition(Input::StopRequested);
+        self.state.publisher.transition(Input::StopRequested);
         let began = Instant::now();
         // Half of the grace is for the guest's own end.
         let incarnation = match self.last_snapshot(incarnation, grace / 2).await {
@@ -278,7 +278,7 @@ impl Actor<'_> {
         let grace = grace.saturating_sub(began.elapsed());
         let limits =
             CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
-        self.begins(Phase::Shutdown.as_str(), None);
+        self.mark_in_flight(Phase::Shutdown.as_str(), None);
         let mut call = incarnation.shutdown(reason, limits);
         let mut killed = false;
         let end = loop {

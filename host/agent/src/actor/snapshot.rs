@@ -1,4 +1,4 @@
-//! What an agent remembers over its lives: taking it, and giving it back.
+//! What an agent remembers over its incarnations: taking it, and giving it back.
 //!
 //! ```text
 //!   turn ─▶ dirty ── debounce ─▶ snapshot ─▶ database          stop, drain, idle: at once, if dirty
@@ -90,7 +90,7 @@ impl Actor<'_> {
 
     /// When the next snapshot is due, if one is.
     pub(super) fn snapshot_due(&self) -> Option<Instant> {
-        let rules = &self.shared.start.spec.snapshots;
+        let rules = &self.state.start.spec.snapshots;
         let since = self.snapshots.dirty_since.filter(|_| rules.when.after_turns())?;
         Some(self.snapshots.attempts.due(since + rules.debounce))
     }
@@ -147,14 +147,14 @@ impl Actor<'_> {
     }
 
     fn keeps_snapshots(&self) -> bool {
-        self.shared.start.spec.snapshots.when.at_the_end()
+        self.state.start.spec.snapshots.when.at_the_end()
     }
 
     async fn take_snapshot(&mut self, incarnation: Incarnation, time: Duration) -> Step<Attempt> {
-        let limits = &self.shared.start.spec.limits;
+        let limits = &self.state.start.spec.limits;
         let wall = time.min(limits.wall);
         let limits = CallLimits { cpu: limits.cpu.min(wall), wall, host_call: limits.host_call };
-        self.begins(Phase::Snapshot.as_str(), None);
+        self.mark_in_flight(Phase::Snapshot.as_str(), None);
         let mut call = incarnation.snapshot(limits);
         let mut ordered = self.stop.borrow().is_some();
         let mut killed = false;
@@ -168,7 +168,7 @@ impl Actor<'_> {
                 }
             }
         };
-        self.is_through();
+        self.clear_in_flight();
         let (incarnation, attempt) = match end {
             CallEnd::Returned(incarnation, Ok(snapshot)) => {
                 let attempt = self.keep_taken(snapshot.bytes()).await;
@@ -178,7 +178,7 @@ impl Actor<'_> {
                 return Err(failed(failure, Phase::Snapshot).into());
             }
             CallEnd::Returned(incarnation, Err(failure)) => {
-                let (agent, code) = (&self.shared.start.spec.id, failure.code);
+                let (agent, code) = (&self.state.start.spec.id, failure.code);
                 tracing::warn!(%agent, code, message = failure.message, "agent gave no snapshot");
                 (incarnation, Attempt::NotGiven)
             }
@@ -191,7 +191,7 @@ impl Actor<'_> {
     }
 
     async fn keep_taken(&mut self, bytes: &[u8]) -> Attempt {
-        let spec = &self.shared.start.spec;
+        let spec = &self.state.start.spec;
         let (agent, max_bytes) = (&spec.id, spec.snapshots.max_bytes);
         if bytes.len() > max_bytes {
             let bytes = bytes.len();
@@ -204,7 +204,7 @@ impl Actor<'_> {
     }
 
     fn keep(&mut self, bytes: Arc<[u8]>, digest: [u8; 32]) -> Attempt {
-        let agent = &self.shared.start.spec.id;
+        let agent = &self.state.start.spec.id;
         if self.snapshots.last == Some(digest) {
             return Attempt::Kept;
         }
@@ -229,7 +229,7 @@ impl Actor<'_> {
         }
     }
 
-    /// Gives the agent what an earlier life of it kept. Says whether there was anything.
+    /// Gives the agent what an earlier incarnation of it kept. Says whether there was anything.
     pub(super) async fn restore(&mut self, incarnation: Incarnation) -> Step<bool> {
         if !self.keeps_snapshots() || incarnation.is_command() {
             return Ok((incarnation, false));
@@ -242,7 +242,7 @@ impl Actor<'_> {
         let bytes = snapshot.bytes.len();
         let taken_at = snapshot.taken_at;
         self.snapshots.unproven = Some(Restored { generation, failures, taken_at, bytes });
-        self.begins(Phase::Restore.as_str(), None);
+        self.mark_in_flight(Phase::Restore.as_str(), None);
         let call = incarnation.restore(snapshot.bytes.to_vec(), self.start_limits());
         let (incarnation, ()) = self.begin(call, Phase::Restore).await?;
         self.timings.restore_us = micros(began.elapsed());
@@ -258,7 +258,7 @@ impl Actor<'_> {
             _ = stop_ordered(&mut stop) => {}
             looked = self.newest_snapshot() => return Ok(looked),
             () = sleep_until(self.deadline.into()) => {
-                let limit_ms = self.shared.start.spec.limits.start.as_millis();
+                let limit_ms = self.state.start.spec.limits.start.as_millis();
                 let text = format!(
                     "the agent's snapshot could not be read within the {limit_ms} ms of the start: the \
                      disk of the database does not answer"
@@ -266,7 +266,7 @@ impl Actor<'_> {
                 return Err(Exit::new(ExitReason::HostError, Phase::Restore, text));
             }
         }
-        self.shared.board.transition(Input::StopRequested);
+        self.state.publisher.transition(Input::StopRequested);
         Err(self.stopped_at_start(Phase::Restore))
     }
 
@@ -277,7 +277,7 @@ impl Actor<'_> {
             // What the incarnation before wrote about it counts.
             let written = self.container.database.receipt().durable();
             let _ = timeout(WRITING, written).await;
-            match self.container.read_snapshot(self.shared.id()).await {
+            match self.container.read_snapshot(self.state.id()).await {
                 Ok(Newest::Kept(kept)) => {
                     // What follows is newer than this one, also if it is not restored from.
                     looked.lineage.follows(kept.snapshot.taken_at);
@@ -298,8 +298,8 @@ impl Actor<'_> {
                 }
                 Ok(Newest::None) => return looked,
                 Err(error) => {
-                    let agent = self.shared.id();
-                    tracing::error!(%agent, error, "snapshot could not be read; the agent begins anew");
+                    let agent = self.state.id();
+                    tracing::error!(%agent, error, "snapshot could not be read; the agent begins without it");
                     return looked;
                 }
             }
@@ -322,8 +322,8 @@ impl Actor<'_> {
 
     fn set_aside(&self, restored: &Restored, reason: &'static str) {
         self.container.database.set_snapshot_aside(restored.generation, reason);
-        self.shared.record(Event::SnapshotSetAside {
-            agent: self.shared.tag(),
+        self.state.record(Event::SnapshotSetAside {
+            agent: self.state.tag(),
             generation: restored.generation,
             taken_at: restored.taken_at,
             bytes: restored.bytes,

@@ -46,7 +46,7 @@ impl PartialEq for Fake {
     }
 }
 
-impl Tenant for Fake {
+impl SlotEntry for Fake {
     type Spec = str;
 
     fn incarnation(&self) -> Option<Incarnation> {
@@ -96,35 +96,35 @@ fn slot() -> TestSlot {
     Slot::new(Incarnation(0))
 }
 
-fn wish(spec: &str) -> Wish<'_, str> {
-    Wish { spec, if_running: IfRunning::Join, force: false, resumes: false }
+fn intent(spec: &str) -> StartIntent<'_, str> {
+    StartIntent { spec, if_running: IfRunning::Join, force: false, resumes: false }
 }
 
-fn restart(spec: &str) -> Wish<'_, str> {
-    Wish { if_running: IfRunning::Restart, ..wish(spec) }
+fn restart(spec: &str) -> StartIntent<'_, str> {
+    StartIntent { if_running: IfRunning::Restart, ..intent(spec) }
 }
 
-fn admit(slot: &TestSlot, wish: &Wish<'_, str>) -> Result<Admitted<Fake>, Refused> {
-    let spec = if wish.spec == "a" { "a" } else { "b" };
-    slot.admit(wish, || Ok(()), || Fake::new(spec, 0))
+fn admit(slot: &TestSlot, intent: &StartIntent<'_, str>) -> Result<Admitted<Fake>, Refused> {
+    let spec = if intent.spec == "a" { "a" } else { "b" };
+    slot.admit(intent, || Ok(()), || Fake::new(spec, 0))
 }
 
-fn reserve_as(slot: &TestSlot, wish: &Wish<'_, str>) -> Fake {
-    match admit(slot, wish) {
-        Ok(Admitted::Reserved { ticket, tenant, .. }) => Fake { ticket: Some(ticket), ..tenant },
+fn reserve_as(slot: &TestSlot, intent: &StartIntent<'_, str>) -> Fake {
+    match admit(slot, intent) {
+        Ok(Admitted::Reserved { ticket, entry, .. }) => Fake { ticket: Some(ticket), ..entry },
         other => panic!("not reserved: {other:?}"),
     }
 }
 
 fn reserve(slot: &TestSlot, spec: &'static str) -> Fake {
-    reserve_as(slot, &wish(spec))
+    reserve_as(slot, &intent(spec))
 }
 
 /// An incarnation that holds the slot and runs.
 async fn running(slot: &TestSlot, spec: &'static str) -> Fake {
     let fake = reserve_as(slot, &restart(spec));
     slot.ready(fake.ticket()).unwrap();
-    assert_eq!(slot.turn(fake.ticket(), || Some(())).await, Turn::Mine);
+    assert_eq!(slot.acquire(fake.ticket(), || Some(())).await, Acquired::Holder);
     fake
 }
 
@@ -147,9 +147,9 @@ fn transient(max_restarts: u32) -> RestartRules {
 async fn a_second_start_of_the_same_spec_joins_the_first() {
     let slot = slot();
     let first = reserve(&slot, "a");
-    assert_eq!(admit(&slot, &wish("a")), Ok(Admitted::Joined(first.clone())));
+    assert_eq!(admit(&slot, &intent("a")), Ok(Admitted::Joined(first.clone())));
     slot.ready(first.ticket()).unwrap();
-    assert_eq!(admit(&slot, &wish("a")), Ok(Admitted::Joined(first)));
+    assert_eq!(admit(&slot, &intent("a")), Ok(Admitted::Joined(first)));
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn an_equal_start_joins_what_is_up_and_leaves_no_gap_in_the_numbers() {
     let first = running(&slot, "a").await;
     for early in [true, false] {
         let second = reserve(&slot, "a");
-        assert_eq!(admit(&slot, &wish("a")), Ok(Admitted::Joined(second.clone())));
+        assert_eq!(admit(&slot, &intent("a")), Ok(Admitted::Joined(second.clone())));
         match early {
             true => assert_eq!(slot.join(second.ticket()), Some(first.clone())),
             false => {
@@ -167,7 +167,7 @@ async fn an_equal_start_joins_what_is_up_and_leaves_no_gap_in_the_numbers() {
             }
         }
         assert_eq!((second.incarnation(), slot.last()), (None, first.number()));
-        assert_eq!(slot.turn(second.ticket(), || None).await, Turn::Gone);
+        assert_eq!(slot.acquire(second.ticket(), || None).await, Acquired::Gone);
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_start_that_is_let_in_during_a_rest_joins_the_restart_that_comes_first
     let first = running(&slot, "a").await;
     crash(&slot, &first, &transient(5));
     let start = reserve(&slot, "a");
-    let restarted = slot.retry(first.number(), |number| Fake::new("a", number.0)).unwrap();
+    let restarted = slot.restart(first.number(), |number| Fake::new("a", number.0)).unwrap();
     assert_eq!(slot.ready(start.ticket()).err(), Some(NotReady::Joined(restarted)));
 }
 
@@ -241,7 +241,7 @@ async fn a_start_that_was_let_in_before_a_restart_begins_with_the_higher_number(
     let first = running(&slot, "a").await;
     crash(&slot, &first, &transient(5));
     let start = reserve(&slot, "b");
-    let restarted = slot.retry(first.number(), |number| Fake::new("a", number.0)).unwrap();
+    let restarted = slot.restart(first.number(), |number| Fake::new("a", number.0)).unwrap();
     let before = slot.ready(start.ticket()).unwrap();
     assert_eq!(before.holder, Some(restarted.clone()));
     assert!(restarted.number() < start.number());
@@ -251,12 +251,12 @@ async fn a_start_that_was_let_in_before_a_restart_begins_with_the_higher_number(
 async fn a_start_of_another_spec_takes_the_reservation_over() {
     let slot = slot();
     let first = reserve(&slot, "a");
-    let Ok(Admitted::Reserved { tenant, superseded, .. }) = admit(&slot, &wish("b")) else {
+    let Ok(Admitted::Reserved { entry, superseded, .. }) = admit(&slot, &intent("b")) else {
         panic!()
     };
-    assert_eq!((tenant.number(), superseded), (Incarnation(2), Some(first.clone())));
+    assert_eq!((entry.number(), superseded), (Incarnation(2), Some(first.clone())));
     assert_eq!(slot.ready(first.ticket()).err(), Some(NotReady::Gone));
-    assert_eq!(slot.turn(first.ticket(), || Some(())).await, Turn::Gone);
+    assert_eq!(slot.acquire(first.ticket(), || Some(())).await, Acquired::Gone);
 }
 
 #[tokio::test]
@@ -272,14 +272,18 @@ async fn a_running_agent_is_touched_when_its_successor_is_ready_and_not_before()
     assert_eq!(before.holder, Some(first.clone()));
     assert_eq!(slot.shown(), Some(second.clone()));
     assert!(!slot.end(first.number(), true), "what was replaced does not come back");
-    assert_eq!(slot.turn(second.ticket(), || None).await, Turn::Mine, "it inherits the place");
+    assert_eq!(
+        slot.acquire(second.ticket(), || None).await,
+        Acquired::Holder,
+        "it inherits the place"
+    );
 }
 
 #[tokio::test]
 async fn a_live_agent_is_kept_for_those_who_want_it_and_never_when_it_is_ending() {
     let slot = slot();
     let first = running(&slot, "a").await;
-    let keep = Wish { if_running: IfRunning::Keep, ..wish("b") };
+    let keep = StartIntent { if_running: IfRunning::Keep, ..intent("b") };
     assert_eq!(admit(&slot, &keep), Ok(Admitted::Kept(first)));
     slot.stop();
     assert!(matches!(admit(&slot, &keep), Ok(Admitted::Reserved { .. })));
@@ -290,7 +294,7 @@ async fn a_full_container_refuses_a_new_agent_and_leaves_nothing_behind() {
     let slot = slot();
     let first = reserve(&slot, "a");
     slot.ready(first.ticket()).unwrap();
-    assert_eq!(slot.turn(first.ticket(), || None).await, Turn::Full);
+    assert_eq!(slot.acquire(first.ticket(), || None).await, Acquired::Full);
     slot.withdraw(first.ticket());
     assert!(slot.is_vacant() && slot.shown().is_none());
 }
@@ -302,9 +306,9 @@ async fn a_crash_rests_and_comes_back_with_a_new_number() {
     assert!(matches!(crash(&slot, &first, &transient(5)), Decision::Retry { .. }));
     assert_eq!(slot.shown(), Some(first.clone()));
     let make = |number: Incarnation| Fake::new("a", number.0);
-    let second = slot.retry(first.number(), make).unwrap();
+    let second = slot.restart(first.number(), make).unwrap();
     assert_eq!(second.number(), Incarnation(2));
-    assert!(slot.retry(first.number(), make).is_none());
+    assert!(slot.restart(first.number(), make).is_none());
 }
 
 #[tokio::test]
@@ -315,12 +319,12 @@ async fn a_start_or_a_stop_ends_a_rest() {
         crash(&slot, &first, &transient(5));
         if by_start {
             let second = reserve(&slot, "a");
-            assert_eq!(slot.ready(second.ticket()).unwrap().resting, Some(first.clone()));
+            assert_eq!(slot.ready(second.ticket()).unwrap().backoff, Some(first.clone()));
         } else {
-            assert_eq!(slot.stop().resting, Some(first.clone()));
+            assert_eq!(slot.stop().backoff, Some(first.clone()));
         }
-        slot.disturbed(first.number()).await;
-        assert!(slot.retry(first.number(), |_| unreachable!()).is_none());
+        slot.left_backoff(first.number()).await;
+        assert!(slot.restart(first.number(), |_| unreachable!()).is_none());
     }
 }
 
@@ -344,22 +348,22 @@ async fn a_crash_loop_is_quarantined_until_a_new_spec_or_a_persons_word() {
     let slot = slot();
     let first = running(&slot, "a").await;
     assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
-    assert_quarantined(&slot, &wish("a"));
-    assert_quarantined(&slot, &Wish { if_running: IfRunning::Keep, ..wish("a") });
+    assert_quarantined(&slot, &intent("a"));
+    assert_quarantined(&slot, &StartIntent { if_running: IfRunning::Keep, ..intent("a") });
     // A new spec that does not get to its turn changes nothing.
     let other = reserve(&slot, "b");
     slot.withdraw(other.ticket());
-    assert_quarantined(&slot, &wish("a"));
-    let forced = reserve_as(&slot, &Wish { force: true, ..wish("a") });
+    assert_quarantined(&slot, &intent("a"));
+    let forced = reserve_as(&slot, &StartIntent { force: true, ..intent("a") });
     slot.ready(forced.ticket()).unwrap();
-    assert_eq!(slot.turn(forced.ticket(), || Some(())).await, Turn::Mine);
+    assert_eq!(slot.acquire(forced.ticket(), || Some(())).await, Acquired::Holder);
     assert_eq!(slot.restarts(), RestartState::default());
 }
 
 /// A start of what is quarantined is let in, and refused when its component is known.
 #[track_caller]
-fn assert_quarantined(slot: &TestSlot, wish: &Wish<'_, str>) {
-    let refused = reserve_as(slot, wish);
+fn assert_quarantined(slot: &TestSlot, intent: &StartIntent<'_, str>) {
+    let refused = reserve_as(slot, intent);
     assert!(matches!(slot.ready(refused.ticket()), Err(NotReady::Quarantined(_))));
     slot.withdraw(refused.ticket());
 }
@@ -382,18 +386,18 @@ async fn a_quarantined_spec_does_not_come_in_behind_a_new_one() {
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
     let end = PastEnd::new(&exit, Timestamp(0), first.number(), "f".into(), None);
     slot.decide(&transient(0), end, Duration::ZERO, 1.0, true);
-    // It is decided, and the end is still being told.
+    // It is decided, and the end is still being reported.
     first.ends.store(true, Relaxed);
-    assert_quarantined(&slot, &wish("a"));
+    assert_quarantined(&slot, &intent("a"));
     slot.end(first.number(), false);
     let other = reserve(&slot, "b");
-    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
-    assert_eq!(admit(&slot, &wish("b")), Ok(Admitted::Joined(other.clone())));
+    assert_eq!(admit(&slot, &intent("a")), Err(Refused::Quarantined));
+    assert_eq!(admit(&slot, &intent("b")), Ok(Admitted::Joined(other.clone())));
     slot.ready(other.ticket()).unwrap();
-    assert_eq!(admit(&slot, &wish("a")), Err(Refused::Quarantined));
+    assert_eq!(admit(&slot, &intent("a")), Err(Refused::Quarantined));
     // When it has begun, the quarantine is over.
-    assert_eq!(slot.turn(other.ticket(), || Some(())).await, Turn::Mine);
-    assert!(matches!(admit(&slot, &wish("a")), Ok(Admitted::Reserved { .. })));
+    assert_eq!(slot.acquire(other.ticket(), || Some(())).await, Acquired::Holder);
+    assert!(matches!(admit(&slot, &intent("a")), Ok(Admitted::Reserved { .. })));
 }
 
 #[tokio::test]
@@ -408,7 +412,7 @@ async fn a_start_of_the_same_spec_does_not_wipe_the_history() {
 #[tokio::test]
 async fn a_draining_container_lets_nothing_in() {
     let slot = slot();
-    let refused = slot.admit(&wish("a"), || Err(Refused::Draining), || unreachable!());
+    let refused = slot.admit(&intent("a"), || Err(Refused::Draining), || unreachable!());
     assert_eq!(refused, Err(Refused::Draining));
 }
 
@@ -418,16 +422,16 @@ async fn a_forced_start_that_does_not_get_its_turn_leaves_the_history() {
     let first = running(&slot, "a").await;
     assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
     let before = slot.restarts();
-    let forced = reserve_as(&slot, &Wish { force: true, ..wish("a") });
+    let forced = reserve_as(&slot, &StartIntent { force: true, ..intent("a") });
     slot.ready(forced.ticket()).unwrap();
-    assert_eq!(slot.turn(forced.ticket(), || None).await, Turn::Full);
+    assert_eq!(slot.acquire(forced.ticket(), || None).await, Acquired::Full);
     slot.withdraw(forced.ticket());
     assert_eq!(slot.restarts(), before);
-    assert_quarantined(&slot, &wish("a"));
+    assert_quarantined(&slot, &intent("a"));
 }
 
-fn again() -> Wanted {
-    Wanted { force: false, resumes: false }
+fn again() -> RestartIntent {
+    RestartIntent { force: false, resumes: false }
 }
 
 fn made() -> Fake {
@@ -444,7 +448,7 @@ async fn a_start_that_came_to_nothing_rests_and_is_reserved_again() {
     let (ticket, next) = next.expect("nobody took it");
     assert_eq!(next.number(), Incarnation(2));
     slot.ready(ticket).unwrap();
-    assert_eq!(slot.turn(ticket, || Some(())).await, Turn::Mine);
+    assert_eq!(slot.acquire(ticket, || Some(())).await, Acquired::Holder);
 }
 
 #[tokio::test]
@@ -485,7 +489,7 @@ async fn a_newer_start_goes_before_one_that_rests_and_leaves_it_when_it_comes_to
     slot.fail(ticket, true);
     let newer = reserve(&slot, "b");
     let before = slot.ready(newer.ticket()).unwrap();
-    assert_eq!(before.resting, Some(next.clone()));
+    assert_eq!(before.backoff, Some(next.clone()));
     let taken = slot.reserve_again(next.number(), again(), made).await;
     assert!(taken.is_none(), "it was taken over");
 }
@@ -495,9 +499,9 @@ async fn a_stop_ends_the_rest_of_a_start() {
     let slot = slot();
     let first = reserve(&slot, "a");
     slot.fail(first.ticket(), true);
-    assert_eq!(slot.stop().resting, Some(first.clone()));
+    assert_eq!(slot.stop().backoff, Some(first.clone()));
     assert!(slot.reserve_again(first.number(), again(), made).await.is_none());
-    // One that was stopped before it came to nothing does not rest.
+    // One that was stopped before it came to nothing does not back off.
     let second = reserve(&slot, "a");
     slot.stop();
     assert!(!slot.fail(second.ticket(), true) && slot.is_vacant());

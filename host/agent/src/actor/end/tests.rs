@@ -16,13 +16,13 @@ use bulkhead_types::{
 };
 
 use super::*;
-use crate::actor::Life;
+use crate::actor::StartTask;
 use crate::agent::{Agent, StartOrder};
 use crate::container::{Container, Stores};
 use crate::mailbox::Envelope;
 use crate::port::Peers;
 use crate::refusal::SendError;
-use crate::slot::{Admitted, Slot, Turn, Wish};
+use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 use bulkhead_api::IfRunning;
 
 #[derive(Default)]
@@ -125,36 +125,37 @@ impl Bench {
     }
 
     /// An agent in `starting` that has the reservation, without a task.
-    fn reserved(&self) -> (AgentHandle, Tenure) {
+    fn reserved(&self) -> (AgentHandle, SlotGuard) {
         self.reserved_for(spec())
     }
 
-    fn reserved_for(&self, spec: Arc<AgentSpec>) -> (AgentHandle, Tenure) {
+    fn reserved_for(&self, spec: Arc<AgentSpec>) -> (AgentHandle, SlotGuard) {
         let order = StartOrder { spec: Arc::clone(&spec), ..order(Instant::now()) };
         let if_running = IfRunning::Join;
-        let wish = Wish { spec: &*spec, if_running, force: false, resumes: false };
-        let life = Life::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
+        let intent = StartIntent { spec: &*spec, if_running, force: false, resumes: false };
+        let task =
+            StartTask::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
         let may_begin = || Ok::<_, StartError>(());
-        let admitted = self.slot.admit(&wish, may_begin, || life.incarnation(None, 1));
-        let Ok(Admitted::Reserved { ticket, tenant, .. }) = admitted else { panic!("not let in") };
-        let tenure = Tenure::new(&tenant, ticket, &self.slot);
-        (tenant, tenure)
+        let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1));
+        let Ok(Admitted::Reserved { ticket, entry, .. }) = admitted else { panic!("not let in") };
+        let guard = SlotGuard::new(&entry, ticket, &self.slot);
+        (entry, guard)
     }
 
     /// The same, and it holds the slot.
-    async fn holding(&self) -> (AgentHandle, Tenure) {
-        let (agent, mut tenure) = self.reserved();
-        let ticket = tenure.ticket().unwrap();
+    async fn holding(&self) -> (AgentHandle, SlotGuard) {
+        let (agent, mut guard) = self.reserved();
+        let ticket = guard.ticket().unwrap();
         self.slot.ready(ticket).unwrap();
         let places = &self.container.places;
-        let turn = self.slot.turn(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
-        assert_eq!(turn, Turn::Mine);
-        tenure.begins();
-        (agent, tenure)
+        let turn = self.slot.acquire(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
+        assert_eq!(turn, Acquired::Holder);
+        guard.begins();
+        (agent, guard)
     }
 
-    fn life(&self) -> Life {
-        Life::new(
+    fn task(&self) -> StartTask {
+        StartTask::new(
             order(Instant::now()),
             &Arc::default(),
             &Arc::default(),
@@ -186,28 +187,28 @@ fn on_this_bench(bench: Bench, test: impl AsyncFnOnce(&Bench)) {
 }
 
 fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
-    mail_of(&agent.shared, "m")
+    mail_of(&agent.state, "m")
 }
 
-fn mail_of(shared: &Shared, id: &str) -> tokio::sync::oneshot::Receiver<TurnReport> {
+fn mail_of(state: &IncarnationState, id: &str) -> tokio::sync::oneshot::Receiver<TurnReport> {
     let (report, sender) = tokio::sync::oneshot::channel();
     let envelope = Envelope::new(Message::new(id, Sender::Operator, "hi"), Some(report));
-    shared.start.mailbox.push(envelope).unwrap();
+    state.start.mailbox.push(envelope).unwrap();
     sender
 }
 
 #[test]
 fn a_task_that_is_lost_answers_everyone_leaves_its_records_and_gives_its_place_back() {
     on_a_bench(async |bench| {
-        let (agent, tenure) = bench.holding().await;
+        let (agent, guard) = bench.holding().await;
         let sender = mail(&agent);
         assert_eq!(bench.live_and_free(), (1, 0));
 
-        drop(tenure);
+        drop(guard);
 
         assert!(!agent.is_live() && bench.slot.is_vacant());
         assert_eq!(bench.live_and_free(), (0, 1));
-        assert!(agent.shared.is_answered(), "whoever waits for the start waits for ever");
+        assert!(agent.state.is_answered(), "whoever waits for the start waits for ever");
         let error = agent.started().await.unwrap_err();
         assert_eq!(error.kind, StartFailure::Host);
         assert!(matches!(
@@ -223,8 +224,8 @@ fn a_task_that_is_lost_answers_everyone_leaves_its_records_and_gives_its_place_b
 #[test]
 fn a_task_that_is_lost_before_its_turn_gives_the_reservation_back() {
     on_a_bench(async |bench| {
-        let (agent, tenure) = bench.reserved();
-        drop(tenure);
+        let (agent, guard) = bench.reserved();
+        drop(guard);
         assert!(bench.slot.is_vacant() && bench.slot.shown().is_none());
         assert_eq!(agent.started().await.unwrap_err().kind, StartFailure::Host);
         assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentExit { .. })), 0);
@@ -234,20 +235,20 @@ fn a_task_that_is_lost_before_its_turn_gives_the_reservation_back() {
 #[test]
 fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
     on_a_bench(async |bench| {
-        let (agent, mut tenure) = bench.holding().await;
-        let reporter = Reporter::new(Arc::clone(&agent.shared));
+        let (agent, mut guard) = bench.holding().await;
+        let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = Told { crash_id: None, in_flight: None, may_restart: true };
-        tenure.tell(&reporter, &exit, told);
-        assert!(tenure.release(None).backoff.is_some());
-        assert_eq!(agent.board().state().as_str(), "backoff");
-        // The place is kept for the next incarnation; nothing lives.
+        let told = EndContext { crash_id: None, in_flight: None, may_restart: true };
+        guard.report_end(&reporter, &exit, told);
+        assert!(guard.release(None).backoff.is_some());
+        assert_eq!(agent.publisher().state().as_str(), "backoff");
+        // The permit is kept for the next incarnation; nothing lives.
         assert_eq!(bench.live_and_free(), (0, 0));
         let sender = mail(&agent);
 
-        drop(tenure);
+        drop(guard);
 
-        assert_eq!(agent.board().state().as_str(), "exited");
+        assert_eq!(agent.publisher().state().as_str(), "exited");
         assert_eq!(bench.live_and_free(), (0, 1));
         assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
     });
@@ -256,22 +257,22 @@ fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
 #[test]
 fn a_record_waits_for_no_core_dump_and_the_slot_for_the_store() {
     on_a_bench(async |bench| {
-        let (agent, mut tenure) = bench.holding().await;
-        let reporter = Reporter::new(Arc::clone(&agent.shared));
+        let (agent, mut guard) = bench.holding().await;
+        let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
         let crash_id = Some("crash".to_owned());
-        let told = Told { crash_id: crash_id.clone(), in_flight: None, may_restart: true };
-        tenure.tell(&reporter, &exit, told);
+        let told = EndContext { crash_id: crash_id.clone(), in_flight: None, may_restart: true };
+        guard.report_end(&reporter, &exit, told);
 
         assert!(bench.container.crashes.get("crash").is_some());
         assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentCrash(_))), 1);
         assert!(agent.is_live() && bench.slot.occupant().is_some(), "its store is still there");
-        assert_eq!(agent.board().published().exit, None);
+        assert_eq!(agent.publisher().published().exit, None);
 
         // A task that is lost now leaves no second end, and nobody who is waited for.
-        drop(tenure);
+        drop(guard);
 
-        let exit = agent.board().published().exit.expect("an end");
+        let exit = agent.publisher().published().exit.expect("an end");
         assert_eq!((exit.reason.as_str(), exit.crash_id), ("trap", crash_id));
         assert!(!agent.is_live() && bench.slot.is_vacant());
         assert_eq!(bench.live_and_free(), (0, 1));
@@ -298,17 +299,17 @@ fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
 fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
     on_a_bench(async |bench| {
         let order = order(Instant::now());
-        let life =
-            Life::new(order, &Arc::default(), &Arc::default(), &bench.slot, &bench.container);
-        let (agent, mut tenure) = bench.holding().await;
-        let reporter = Reporter::new(Arc::clone(&agent.shared));
+        let task =
+            StartTask::new(order, &Arc::default(), &Arc::default(), &bench.slot, &bench.container);
+        let (agent, mut guard) = bench.holding().await;
+        let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = Told { crash_id: None, in_flight: None, may_restart: true };
-        tenure.tell(&reporter, &exit, told);
-        assert!(tenure.release(None).backoff.is_some());
-        let mut actor = Actor::new(&life, agent, Instant::now(), tenure);
+        let told = EndContext { crash_id: None, in_flight: None, may_restart: true };
+        guard.report_end(&reporter, &exit, told);
+        assert!(guard.release(None).backoff.is_some());
+        let mut actor = Actor::new(&task, agent, Instant::now(), guard);
 
-        let next = actor.rest(Instant::now()).await;
+        let next = actor.back_off(Instant::now()).await;
         assert!(next.is_some() && !bench.slot.is_vacant());
         drop(next);
         drop(actor);
@@ -320,17 +321,17 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
 
 /// The agent takes the mail that waits for it into a turn.
 async fn takes_mail(agent: &AgentHandle) -> Envelope {
-    let envelope = agent.shared.start.mailbox.next().await;
-    agent.shared.delivers(&envelope);
+    let envelope = agent.state.start.mailbox.next().await;
+    agent.state.delivers(&envelope);
     envelope
 }
 
-/// An end in the turn of `in_flight`, as its task tells it.
-fn tell_end(agent: &AgentHandle, tenure: &mut Tenure, in_flight: Envelope) {
-    let reporter = Reporter::new(Arc::clone(&agent.shared));
+/// An end in the turn of `in_flight`, as its task reports it.
+fn tell_end(agent: &AgentHandle, guard: &mut SlotGuard, in_flight: Envelope) {
+    let reporter = Reporter::new(Arc::clone(&agent.state));
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let told = Told { crash_id: None, in_flight: Some(in_flight), may_restart: true };
-    tenure.tell(&reporter, &exit, told);
+    let told = EndContext { crash_id: None, in_flight: Some(in_flight), may_restart: true };
+    guard.report_end(&reporter, &exit, told);
 }
 
 /// What the next run finds: its attempt, what counts against it, and whether its turn is taken to be under way.
@@ -341,9 +342,9 @@ fn found(left: &Left) -> Option<(u32, u32, bool)> {
 #[test]
 fn a_delivery_whose_task_is_lost_does_not_count_in_the_next_run() {
     on_a_bench(async |bench| {
-        let life = bench.life();
-        let (agent, tenure) = bench.holding().await;
-        let actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        let task = bench.task();
+        let (agent, guard) = bench.holding().await;
+        let actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
         let _sender = mail(&agent);
         drop(takes_mail(&agent).await);
@@ -356,9 +357,9 @@ fn a_delivery_whose_task_is_lost_does_not_count_in_the_next_run() {
 #[test]
 fn a_delivery_that_a_drain_waits_no_longer_for_does_not_count_in_the_next_run() {
     on_a_bench(async |bench| {
-        let life = bench.life();
-        let (agent, tenure) = bench.holding().await;
-        let actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        let task = bench.task();
+        let (agent, guard) = bench.holding().await;
+        let actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
         let _sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
@@ -366,7 +367,7 @@ fn a_delivery_that_a_drain_waits_no_longer_for_does_not_count_in_the_next_run() 
         agent.abandon(Duration::ZERO);
         assert_eq!(found(&bench.left()), Some((2, 0, false)));
         // Its turn ends after all, and its sender is answered.
-        agent.shared.is_done_with(&envelope.message);
+        agent.state.is_done_with(&envelope.message);
         assert_eq!(found(&bench.left()), None);
     });
 }
@@ -374,15 +375,15 @@ fn a_delivery_that_a_drain_waits_no_longer_for_does_not_count_in_the_next_run() 
 #[test]
 fn what_ends_after_its_drain_has_told_its_end_changes_nothing_about_its_message() {
     on_a_bench(async |bench| {
-        let life = bench.life();
-        let (agent, tenure) = bench.holding().await;
-        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        let task = bench.task();
+        let (agent, guard) = bench.holding().await;
+        let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
         let _sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
         agent.kill("drain");
         agent.abandon(Duration::ZERO);
-        tell_end(&agent, &mut actor.tenure, envelope);
+        tell_end(&agent, &mut actor.guard, envelope);
         assert_eq!(found(&bench.left()), Some((2, 0, false)));
     });
 }
@@ -390,34 +391,34 @@ fn what_ends_after_its_drain_has_told_its_end_changes_nothing_about_its_message(
 #[test]
 fn a_start_that_comes_while_a_crash_is_told_finds_no_message_that_is_answered() {
     on_a_bench(async |bench| {
-        let (life, next_life) = (bench.life(), bench.life());
-        let (agent, tenure) = bench.holding().await;
-        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        let (task, next_task) = (bench.task(), bench.task());
+        let (agent, guard) = bench.holding().await;
+        let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
         let sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
-        tell_end(&agent, &mut actor.tenure, envelope);
+        tell_end(&agent, &mut actor.guard, envelope);
         assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
 
         // Its core is being copied; a start of something else takes over now.
         let other = AgentSpec { prompt: "other".into(), ..AgentSpec::clone(&spec()) };
-        let (next, mut next_tenure) = bench.reserved_for(Arc::new(other));
-        let ticket = next_tenure.ticket().unwrap();
+        let (next, mut next_guard) = bench.reserved_for(Arc::new(other));
+        let ticket = next_guard.ticket().unwrap();
         bench.slot.ready(ticket).unwrap();
         agent.stop(ShutdownReason::Superseded, "start");
-        assert!(actor.tenure.release(None).backoff.is_some());
+        assert!(actor.guard.release(None).backoff.is_some());
         let places = &bench.container.places;
-        let turn = bench.slot.turn(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
-        assert_eq!(turn, Turn::Mine);
-        next_tenure.begins();
-        let next = Actor::new(&next_life, next, Instant::now(), next_tenure);
+        let turn = bench.slot.acquire(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
+        assert_eq!(turn, Acquired::Holder);
+        next_guard.begins();
+        let next = Actor::new(&next_task, next, Instant::now(), next_guard);
         next.take_journal();
         assert_eq!(found(&bench.left()), None);
         // The new one is at work when the one before notices.
-        let _other = mail_of(&next.shared, "other");
-        let other = next.shared.start.mailbox.next().await;
-        next.shared.delivers(&other);
-        assert!(actor.rest(Instant::now()).await.is_none());
+        let _other = mail_of(&next.state, "other");
+        let other = next.state.start.mailbox.next().await;
+        next.state.delivers(&other);
+        assert!(actor.back_off(Instant::now()).await.is_none());
         assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
         assert_eq!(bench.left().mail.unwrap().message.id, "other");
     });
@@ -426,21 +427,21 @@ fn a_start_that_comes_while_a_crash_is_told_finds_no_message_that_is_answered() 
 #[test]
 fn a_start_that_is_withdrawn_leaves_no_message_that_is_answered() {
     on_a_bench(async |bench| {
-        let (life, next_life) = (bench.life(), bench.life());
-        let (agent, tenure) = bench.holding().await;
-        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        let (task, next_task) = (bench.task(), bench.task());
+        let (agent, guard) = bench.holding().await;
+        let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
         let sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
-        tell_end(&agent, &mut actor.tenure, envelope);
-        assert!(actor.tenure.release(None).backoff.is_some());
+        tell_end(&agent, &mut actor.guard, envelope);
+        assert!(actor.guard.release(None).backoff.is_some());
 
-        let (next, next_tenure) = bench.reserved();
-        bench.slot.ready(next_tenure.ticket().unwrap()).unwrap();
-        let mut next = Actor::new(&next_life, next, Instant::now(), next_tenure);
-        next.adopt_mail(&agent.shared.start);
+        let (next, next_guard) = bench.reserved();
+        bench.slot.ready(next_guard.ticket().unwrap()).unwrap();
+        let mut next = Actor::new(&next_task, next, Instant::now(), next_guard);
+        next.adopt_mail(&agent.state.start);
         assert_eq!(found(&bench.left()), Some((2, 1, false)), "it is as safe as before");
-        next.tenure.withdraw();
+        next.guard.withdraw();
         assert!(matches!(sender.await.unwrap(), TurnReport::Ended { .. }));
         assert_eq!(found(&bench.left()), None);
     });
@@ -449,21 +450,21 @@ fn a_start_that_is_withdrawn_leaves_no_message_that_is_answered() {
 #[test]
 fn mail_that_is_taken_over_keeps_its_record_in_the_turn_of_the_start_that_has_it() {
     on_a_bench(async |bench| {
-        let (life, next_life) = (bench.life(), bench.life());
-        let (agent, tenure) = bench.holding().await;
-        let mut actor = Actor::new(&life, agent.clone(), Instant::now(), tenure);
+        let (task, next_task) = (bench.task(), bench.task());
+        let (agent, guard) = bench.holding().await;
+        let mut actor = Actor::new(&task, agent.clone(), Instant::now(), guard);
         actor.take_journal();
         let _sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
-        tell_end(&agent, &mut actor.tenure, envelope);
-        assert!(actor.tenure.release(None).backoff.is_some());
-        let (next, next_tenure) = bench.reserved();
-        bench.slot.ready(next_tenure.ticket().unwrap()).unwrap();
-        let next = Actor::new(&next_life, next, Instant::now(), next_tenure);
-        next.adopt_mail(&agent.shared.start);
+        tell_end(&agent, &mut actor.guard, envelope);
+        assert!(actor.guard.release(None).backoff.is_some());
+        let (next, next_guard) = bench.reserved();
+        bench.slot.ready(next_guard.ticket().unwrap()).unwrap();
+        let next = Actor::new(&next_task, next, Instant::now(), next_guard);
+        next.adopt_mail(&agent.state.start);
         next.take_journal();
         assert_eq!(found(&bench.left()), Some((2, 1, false)));
-        assert_eq!(next.shared.start.mailbox.next().await.message.attempt, 2);
+        assert_eq!(next.state.start.mailbox.next().await.message.attempt, 2);
     });
 }
 
@@ -477,20 +478,20 @@ fn what_an_earlier_run_left_is_for_the_start_that_replaces_one_without_an_instan
     // Another run, in which a start has its turn and is replaced.
     let journal = journal::open(dir.path(), 4).journal;
     on_this_bench(Bench::with(dir, journal), async |bench| {
-        let [first, second] = [bench.life(), bench.life()];
-        let has_turn = |life| {
-            let agent = Life::incarnation(life, None, 1);
-            let tenure = Tenure::holding(&agent, &bench.slot);
-            let actor = Actor::new(life, agent, Instant::now(), tenure);
+        let [first, second] = [bench.task(), bench.task()];
+        let has_turn = |task| {
+            let agent = StartTask::incarnation(task, None, 1);
+            let guard = SlotGuard::holding(&agent, &bench.slot);
+            let actor = Actor::new(task, agent, Instant::now(), guard);
             actor.take_journal();
             actor
         };
         drop(has_turn(&first));
         let last = has_turn(&second);
         last.queue_first().unwrap();
-        let queued = last.shared.start.mailbox.next().await;
+        let queued = last.state.start.mailbox.next().await;
         assert_eq!((queued.message.id.as_str(), queued.message.attempt), ("left", 2));
         last.queue_first().unwrap();
-        assert!(last.shared.start.mailbox.is_empty(), "once");
+        assert!(last.state.start.mailbox.is_empty(), "once");
     });
 }

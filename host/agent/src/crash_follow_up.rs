@@ -7,20 +7,20 @@ use bulkhead_runtime::{PendingDump, Symbolizing};
 use bulkhead_types::crash::CoreDumpRef;
 use bulkhead_types::{CrashRecord, Event};
 
-use crate::handle::Shared;
+use crate::handle::IncarnationState;
 
 /// What is still to come of one crash.
-pub(crate) struct Aftermath {
-    shared: Arc<Shared>,
+pub(crate) struct CrashFollowUp {
+    state: Arc<IncarnationState>,
     crash_id: String,
     pub symbolizing: Option<Symbolizing>,
     keeping: Option<PendingDump>,
 }
 
-impl Aftermath {
+impl CrashFollowUp {
     /// Nothing, yet.
-    pub(crate) fn of(shared: Arc<Shared>, crash_id: String) -> Self {
-        Self { shared, crash_id, symbolizing: None, keeping: None }
+    pub(crate) fn of(state: Arc<IncarnationState>, crash_id: String) -> Self {
+        Self { state, crash_id, symbolizing: None, keeping: None }
     }
 
     /// A core dump is being written as well.
@@ -33,9 +33,9 @@ impl Aftermath {
         if self.symbolizing.is_none() && self.keeping.is_none() {
             return;
         }
-        let container = &self.shared.start.container;
-        let (spawner, guard) = (container.spawner(), container.aftermath_begins());
-        let name = format!("aftermath of {}", self.crash_id);
+        let container = &self.state.start.container;
+        let (spawner, guard) = (container.spawner(), container.crash_follow_up_begins());
+        let name = format!("follow-up of crash {}", self.crash_id);
         spawner.spawn(name, async move {
             let _guard = guard;
             self.see_through().await;
@@ -46,10 +46,10 @@ impl Aftermath {
     async fn see_through(mut self) {
         if let Some(symbolizing) = self.symbolizing.take() {
             let found = symbolizing.await;
-            let crashes = &self.shared.start.container.crashes;
+            let crashes = &self.state.start.container.crashes;
             crashes.update_frames(&self.crash_id, found.frames.clone(), found.status);
-            self.shared.record(Event::CrashSymbolized {
-                agent: self.shared.tag(),
+            self.state.record(Event::CrashSymbolized {
+                agent: self.state.tag(),
                 crash_id: self.crash_id.clone(),
                 symbolized: found.status,
                 frames: found.frames.clone(),
@@ -63,7 +63,7 @@ impl Aftermath {
                     self.kept(CoreDumpRef { id: kept.file, bytes: kept.bytes, note });
                 }
                 Err(error) => {
-                    let (agent, crash_id) = (self.shared.id(), &self.crash_id);
+                    let (agent, crash_id) = (self.state.id(), &self.crash_id);
                     tracing::warn!(%agent, crash_id, %error, "core dump was not kept");
                 }
             }
@@ -71,13 +71,13 @@ impl Aftermath {
     }
 
     fn kept(&self, core_dump: CoreDumpRef) {
-        let crashes = &self.shared.start.container.crashes;
+        let crashes = &self.state.start.container.crashes;
         if let Some(record) = crashes.get(&self.crash_id) {
             let core_dump = Some(core_dump.clone());
             crashes.put(Arc::new(CrashRecord { core_dump, ..CrashRecord::clone(&record) }));
         }
-        self.shared.record(Event::CoreDumpKept {
-            agent: self.shared.tag(),
+        self.state.record(Event::CoreDumpKept {
+            agent: self.state.tag(),
             crash_id: self.crash_id.clone(),
             core_dump,
         });

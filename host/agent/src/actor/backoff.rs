@@ -7,7 +7,7 @@ use bulkhead_types::Event;
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 
-use super::end::Tenure;
+use super::end::SlotGuard;
 use super::{Actor, stop_ordered};
 use crate::handle::{AgentHandle, StopOrder};
 
@@ -17,12 +17,12 @@ const TICK: Duration = Duration::from_millis(1);
 /// Who cancels a restart when the container goes away.
 const DRAIN: &str = "drain";
 
-/// Those who waited for memory come back within this time.
+/// Agents that waited for memory restart within this time.
 const HERD: Duration = Duration::from_secs(1);
 
 /// Why a restart that was promised does not happen.
 enum Cancelled {
-    /// A start took over, or a stop came: whoever took the rest orders the stop right after.
+    /// A start took over, or a stop came: whichever it was orders the stop right after.
     Taken,
     /// The container goes away.
     Drain,
@@ -30,56 +30,56 @@ enum Cancelled {
 
 impl Actor<'_> {
     /// Waits until the next incarnation is due and takes the slot for it. `None`: a start took over, a
-    /// stop came, or the container goes away; whoever waits is told.
-    pub(super) async fn rest(&mut self, until: Instant) -> Option<(AgentHandle, Tenure)> {
-        let (slot, number) = (&self.life.slot, self.number());
-        let attempt = self.shared.attempt.saturating_add(1);
+    /// stop came, or the container goes away; callers that wait are answered.
+    pub(super) async fn back_off(&mut self, until: Instant) -> Option<(AgentHandle, SlotGuard)> {
+        let (slot, number) = (&self.task.slot, self.number());
+        let attempt = self.state.attempt.saturating_add(1);
         let next = tokio::select! {
             biased;
-            () = slot.disturbed(number) => Err(Cancelled::Taken),
+            () = slot.left_backoff(number) => Err(Cancelled::Taken),
             () = self.container.drains() => Err(Cancelled::Drain),
             () = self.is_due(until) => {
-                let next = slot.retry(number, |number| self.life.incarnation(Some(number), attempt));
+                let next = slot.restart(number, |number| self.task.incarnation(Some(number), attempt));
                 next.ok_or(Cancelled::Taken)
             }
         };
         // At once: a task that is lost from here on still gives the slot back.
-        let next = next.map(|next| (Tenure::holding(&next, slot), next));
-        self.rested(next).await
+        let next = next.map(|next| (SlotGuard::holding(&next, slot), next));
+        self.backed_off(next).await
     }
 
     /// The same for a start that came to nothing: it is reserved again, and loads its component again.
-    pub(super) async fn rest_from_start(
+    pub(super) async fn back_off_from_start(
         &mut self,
         until: Instant,
-    ) -> Option<(AgentHandle, Tenure)> {
-        let (slot, number, wanted) = (&self.life.slot, self.number(), self.life.wanted);
-        let attempt = self.shared.attempt.saturating_add(1);
+    ) -> Option<(AgentHandle, SlotGuard)> {
+        let (slot, number, intent) = (&self.task.slot, self.number(), self.task.restart_intent);
+        let attempt = self.state.attempt.saturating_add(1);
         let again = async {
             self.is_due(until).await;
-            slot.reserve_again(number, wanted, || self.life.incarnation(None, attempt)).await
+            slot.reserve_again(number, intent, || self.task.incarnation(None, attempt)).await
         };
         let next = tokio::select! {
             biased;
-            () = slot.disturbed(number) => Err(Cancelled::Taken),
+            () = slot.left_backoff(number) => Err(Cancelled::Taken),
             () = self.container.drains() => Err(Cancelled::Drain),
             next = again => next.ok_or(Cancelled::Taken),
         };
-        let next = next.map(|(ticket, next)| (Tenure::new(&next, ticket, slot), next));
-        self.rested(next).await
+        let next = next.map(|(ticket, next)| (SlotGuard::new(&next, ticket, slot), next));
+        self.backed_off(next).await
     }
 
-    async fn rested(
+    async fn backed_off(
         &mut self,
-        next: Result<(Tenure, AgentHandle), Cancelled>,
-    ) -> Option<(AgentHandle, Tenure)> {
+        next: Result<(SlotGuard, AgentHandle), Cancelled>,
+    ) -> Option<(AgentHandle, SlotGuard)> {
         match next {
-            Ok((tenure, next)) => {
-                self.tenure.is_over();
-                Some((next, tenure))
+            Ok((guard, next)) => {
+                self.guard.is_over();
+                Some((next, guard))
             }
             Err(why) => {
-                self.give_up_rest(why).await;
+                self.give_up_backoff(why).await;
                 None
             }
         }
@@ -100,7 +100,7 @@ impl Actor<'_> {
         }
     }
 
-    async fn give_up_rest(&mut self, why: Cancelled) {
+    async fn give_up_backoff(&mut self, why: Cancelled) {
         let by = match why {
             Cancelled::Taken => match stop_ordered(&mut self.stop).await {
                 StopOrder { reason: ShutdownReason::Drained, .. } => DRAIN.to_owned(),
@@ -108,12 +108,12 @@ impl Actor<'_> {
             },
             Cancelled::Drain => DRAIN.to_owned(),
         };
-        let agent = self.shared.tag();
-        self.shared.record(Event::RestartCancelled { agent, by });
-        self.tenure.close_mailbox();
-        // Last, in this order: whoever waits for one of them waits for what was told before.
-        self.shared.board.end_rest();
-        self.life.slot.give_up_rest(self.number());
-        self.shared.retire(&self.life.slot);
+        let agent = self.state.tag();
+        self.state.record(Event::RestartCancelled { agent, by });
+        self.guard.close_mailbox();
+        // Last, in this order: those that wait for one of them wait for what was reported before.
+        self.state.publisher.end_backoff();
+        self.task.slot.give_up_backoff(self.number());
+        self.state.retire(&self.task.slot);
     }
 }

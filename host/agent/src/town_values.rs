@@ -9,7 +9,7 @@ use bulkhead_types::Secret;
 
 /// Read by every agent at any time, written by the control API.
 #[derive(Default)]
-pub struct Surroundings(RwLock<Inner>);
+pub struct TownValues(RwLock<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -29,7 +29,7 @@ pub enum TownConfigError {
     TooLarge(usize),
 }
 
-impl Surroundings {
+impl TownValues {
     /// Replaces what the dashboard shows. Whether that changed anything.
     pub fn set_dashboard_context(&self, context: Option<String>) -> bool {
         self.change(|inner| {
@@ -126,13 +126,13 @@ mod tests {
         change(key, Some(value))
     }
 
-    fn shown(surroundings: &Surroundings, key: &str) -> Option<String> {
-        surroundings.value(key).map(|value| value.expose().to_owned())
+    fn shown(town_values: &TownValues, key: &str) -> Option<String> {
+        town_values.value(key).map(|value| value.expose().to_owned())
     }
 
     #[test]
     fn a_value_is_set_replaced_and_taken_away_and_others_stay() {
-        let town = Surroundings::default();
+        let town = TownValues::default();
         assert_eq!(town.change_values(&set("a", "1")), Ok(1));
         assert_eq!(town.change_values(&set("b", "2")), Ok(1));
         assert_eq!(town.change_values(&set("a", "3")), Ok(1));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_a_whole_set_does_not_name_is_gone_and_what_it_names_badly_stays() {
-        let town = Surroundings::default();
+        let town = TownValues::default();
         for key in ["a", "b", "c"] {
             town.change_values(&set(key, "1")).unwrap();
         }
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_revision_rises_with_a_change_and_with_nothing_else() {
-        let town = Surroundings::default();
+        let town = TownValues::default();
         let revision = || town.dashboard_context().0;
         town.change_values(&set("a", "1")).unwrap();
         assert_eq!(town.change_values(&set("a", "1")), Ok(0));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn many_small_changes_meet_the_same_bounds_as_one_large_and_change_nothing_then() {
-        let town = Surroundings::default();
+        let town = TownValues::default();
         for n in 0..MAX_VALUES {
             town.change_values(&set(&n.to_string(), "")).unwrap();
         }

@@ -15,13 +15,13 @@ use crate::changes::Changes;
 /// The state, as it is handed to watchers. The generation rises with every change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// Where the agent is in its life.
+    /// The agent's state.
     pub state: AgentState,
     /// Counts changes.
     pub generation: u64,
     /// How it ended, once it has.
     pub exit: Option<ExitView>,
-    /// When it comes back, while it is in backoff.
+    /// When it is restarted, while it is in backoff.
     pub restart_at: Option<Timestamp>,
 }
 
@@ -29,12 +29,12 @@ pub struct Published {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterEnd {
     Stay,
-    Rest(Timestamp),
+    Backoff(Timestamp),
     Quarantine,
 }
 
-/// One incarnation's notice board.
-pub struct Board {
+/// Publishes one incarnation's state, and figures beside it.
+pub struct StatePublisher {
     state: watch::Sender<Published>,
     /// 0: none yet.
     incarnation: AtomicU64,
@@ -49,8 +49,8 @@ pub struct Board {
     changes: Changes,
 }
 
-impl Board {
-    /// A board in `starting`, of an incarnation that may not have its number yet. Its changes, but for turns,
+impl StatePublisher {
+    /// Publishes `starting`, of an incarnation that may not have its number yet. Its changes, but for turns,
     /// count as `changes`.
     pub(crate) fn new(number: Option<Incarnation>, changes: Changes) -> Self {
         changes.happened();
@@ -83,7 +83,7 @@ impl Board {
     }
 
     /// The one place where the state changes: notifies watchers and stamps the activity. A transition
-    /// that makes no sense is a bug of the agent's task; it is told and the state stays.
+    /// that makes no sense is a bug of the agent's task; it is logged and the state stays.
     pub(crate) fn transition(&self, input: Input) {
         self.transitions(&[input], |_| {});
     }
@@ -92,7 +92,7 @@ impl Board {
     pub(crate) fn end(&self, exit: ExitView, normal: bool, then: AfterEnd) {
         let ended = Input::Ended { normal };
         let inputs = match then {
-            AfterEnd::Rest(_) => &[ended, Input::RetryScheduled][..],
+            AfterEnd::Backoff(_) => &[ended, Input::RetryScheduled][..],
             AfterEnd::Quarantine => &[ended, Input::Quarantine],
             AfterEnd::Stay => &[ended],
         };
@@ -100,14 +100,14 @@ impl Board {
         self.transitions(inputs, |published| {
             published.exit = Some(exit);
             published.restart_at = match then {
-                AfterEnd::Rest(at) => Some(at),
+                AfterEnd::Backoff(at) => Some(at),
                 AfterEnd::Quarantine | AfterEnd::Stay => None,
             };
         });
     }
 
-    /// A rest that nobody waits for any more.
-    pub(crate) fn end_rest(&self) {
+    /// A backoff that nothing follows.
+    pub(crate) fn end_backoff(&self) {
         self.transitions(&[Input::StopRequested], |published| published.restart_at = None);
     }
 
@@ -151,7 +151,7 @@ impl Board {
         self.state.borrow().clone()
     }
 
-    /// The incarnation begins now: what it waited for before is not its life.
+    /// The incarnation begins now: what it waited for before does not count.
     pub(crate) fn begin(&self) {
         self.started_at_ms.store(now().0, Relaxed);
         self.waited_us.store(micros(self.asked_for.elapsed()), Relaxed);

@@ -13,16 +13,16 @@ use super::{Actor, Step, exit_reason, failed, stop_ordered};
 
 impl Actor<'_> {
     /// Gets the agent to running.
-    pub(super) async fn be_born(&mut self, loaded: &Arc<Loaded>) -> Step<()> {
+    pub(super) async fn start_instance(&mut self, loaded: &Arc<Loaded>) -> Step<()> {
         let began = Instant::now();
-        self.begins(Phase::Instantiate.as_str(), None);
-        let (birth, limits) = (Arc::clone(&self.shared.birth), self.start_limits());
+        self.mark_in_flight(Phase::Instantiate.as_str(), None);
+        let (birth, limits) = (Arc::clone(&self.state.birth), self.start_limits());
         let call = self.container.runtime.instantiate(loaded, birth, limits);
         let (incarnation, ()) = self.begin(call, Phase::Instantiate).await?;
         self.timings.instantiate_us = micros(began.elapsed());
         self.queue_first().map_err(no_room_for_prompt)?;
         let (incarnation, restored) = self.restore(incarnation).await?;
-        self.begins(Phase::Start.as_str(), None);
+        self.mark_in_flight(Phase::Start.as_str(), None);
         let began = Instant::now();
         let info = StartInfo {
             incarnation: self.number().0,
@@ -50,8 +50,8 @@ impl Actor<'_> {
                 end = &mut call => break end,
                 order = stop_ordered(&mut self.stop), if !ordered => {
                     ordered = true;
-                    self.shared.board.transition(Input::StopRequested);
-                    tracing::debug!(agent = %self.shared.start.spec.id, by = order.by, "start was cancelled");
+                    self.state.publisher.transition(Input::StopRequested);
+                    tracing::debug!(agent = %self.state.start.spec.id, by = order.by, "start was cancelled");
                     call.kill();
                 }
             }
@@ -74,7 +74,7 @@ impl Actor<'_> {
     /// A start that ran out of time says how much it had and where it went.
     fn with_figures(&self, mut exit: Exit) -> Exit {
         if exit.reason == ExitReason::StartFailed {
-            let limit_ms = self.shared.start.spec.limits.start.as_millis();
+            let limit_ms = self.state.start.spec.limits.start.as_millis();
             let StartTimings { wait_us, compile_us, instantiate_us, .. } = self.timings;
             let [wait, compile, instantiate] =
                 [wait_us, compile_us, instantiate_us].map(|us| us / 1000);
