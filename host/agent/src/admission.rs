@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use bulkhead_memory::Shortage;
+use bulkhead_memory::{Memory, Shortage};
 use bulkhead_types::StartPhase;
 
-use crate::container::Container;
 use crate::refusal::{StartError, StartFailure};
 
 /// Agents that a refusal names.
@@ -36,7 +35,7 @@ impl Committed {
 
     /// Adds `bytes` when `admits` the sum of the others, without `replaced`. One step: of two that ask at once
     /// each sees what the other one has, and not what it only asks for.
-    fn commit<E>(
+    pub(crate) fn commit<E>(
         &self,
         bytes: u64,
         replaced: u64,
@@ -53,59 +52,30 @@ impl Committed {
     }
 }
 
-impl Container {
-    /// What all agents may take together if each goes to its limit, in bytes.
-    pub fn committed_bytes(&self) -> u64 {
-        self.committed.bytes()
-    }
-
-    /// Refuses a start while agents are ended for want of memory, unless it gives back before it takes.
-    pub(crate) fn check_held(&self, gives_back: bool) -> Result<(), StartError> {
-        if gives_back || !self.holds_starts() {
-            return Ok(());
-        }
-        let reading = self.memory.reading().unwrap_or_default();
-        Err(self.short_of(&Shortage::Used {
-            used_bytes: reading.used_bytes.unwrap_or_default(),
-            limit_bytes: reading.limit.map_or(0, |limit| limit.bytes),
-        }))
-    }
-
-    /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
-    /// that it takes the place of.
-    pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
-        // A compiler may go to its limit as well.
-        let compiling = self.runtime.compiling_bytes();
-        let admits = |others: u64| self.memory.admit(others.saturating_add(compiling), bytes);
-        let committed = self.committed.commit(bytes, replaced, admits);
-        committed.map_err(|shortage| self.short_of(&shortage))
-    }
-
-    fn short_of(&self, shortage: &Shortage) -> StartError {
-        let mib = |bytes: u64| bytes / (1024 * 1024);
-        let figures = match *shortage {
-            Shortage::Committed { committed_bytes, asked_bytes, budget_bytes } => format!(
-                "its limit of {} MiB does not fit: {} of {} MiB are committed to others",
-                mib(asked_bytes),
-                mib(committed_bytes),
-                mib(budget_bytes)
-            ),
-            Shortage::Used { used_bytes, limit_bytes } => format!(
-                "memory is short, and agents are ended for it: {} of {} MiB are used",
-                mib(used_bytes),
-                mib(limit_bytes)
-            ),
-        };
-        let largest = self.memory.largest(NAMED).into_iter();
-        let largest: Vec<_> = largest
-            .map(|agent| format!("{} {} MiB", agent.agent_id, mib(agent.used_bytes)))
-            .collect();
-        let text = match largest.is_empty() {
-            true => figures,
-            false => format!("{figures}; most is held by {}", largest.join(", ")),
-        };
-        StartError::new(StartPhase::Admission, StartFailure::Memory, text)
-    }
+/// The refusal of a start for want of memory. Names the agents that hold most of it.
+pub(crate) fn short_of(memory: &Memory, shortage: &Shortage) -> StartError {
+    let mib = |bytes: u64| bytes / (1024 * 1024);
+    let figures = match *shortage {
+        Shortage::Committed { committed_bytes, asked_bytes, budget_bytes } => format!(
+            "its limit of {} MiB does not fit: {} of {} MiB are committed to others",
+            mib(asked_bytes),
+            mib(committed_bytes),
+            mib(budget_bytes)
+        ),
+        Shortage::Used { used_bytes, limit_bytes } => format!(
+            "memory is short, and agents are ended for it: {} of {} MiB are used",
+            mib(used_bytes),
+            mib(limit_bytes)
+        ),
+    };
+    let largest = memory.largest(NAMED).into_iter();
+    let largest: Vec<_> =
+        largest.map(|agent| format!("{} {} MiB", agent.agent_id, mib(agent.used_bytes))).collect();
+    let text = match largest.is_empty() {
+        true => figures,
+        false => format!("{figures}; most is held by {}", largest.join(", ")),
+    };
+    StartError::new(StartPhase::Admission, StartFailure::Memory, text)
 }
 
 #[cfg(test)]

@@ -1,27 +1,22 @@
 //! An agent by its id: what there is of it over all its starts.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bulkhead_account::Account;
-use bulkhead_api::{AgentView, ExitView, IfRunning};
-use bulkhead_log::{Ring, RingLimits};
+use bulkhead_api::{AgentView, ExitView};
+use bulkhead_log::{Ring, RingLimits, now};
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::database::{Change, Private};
+use bulkhead_store::database::Change;
 use bulkhead_tasks::Spawner;
-use bulkhead_types::{AgentId, AgentSpec, Incarnation, RestartState};
-use tokio::sync::OwnedSemaphorePermit;
+use bulkhead_types::{AgentId, ExitReason, Incarnation, RestartState};
 
 use crate::actor::StartTask;
 use crate::container::Container;
-use crate::durable;
 use crate::handle::AgentHandle;
-use crate::refusal::{StartError, StartFailure};
-use crate::settings::SettingsChange;
+use crate::order::{AgentSlot, StartOrder};
+use crate::refusal::StartError;
 use crate::slot::{Admitted, Slot, StartIntent, Stopped};
-
-pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
+use crate::state_publisher::AfterEnd;
 
 /// An agent by its id: its slot and its events. Starts come and go; this stays while the id is known.
 pub struct Agent {
@@ -32,34 +27,6 @@ pub struct Agent {
     id: AgentId,
     slot: Arc<AgentSlot>,
     container: Arc<Container>,
-}
-
-/// What a start asks for.
-pub struct StartOrder {
-    /// What the agent is asked to be.
-    pub spec: Arc<AgentSpec>,
-    /// The file of its component.
-    pub component: PathBuf,
-    /// A directory that becomes its `/workspace`.
-    pub workspace: Option<PathBuf>,
-    /// What becomes of an incarnation that is up.
-    pub if_running: IfRunning,
-    /// Also out of quarantine.
-    pub force: bool,
-    /// What to write down of it, so that a later run of the host can start it again.
-    pub record: Private,
-    /// What was changed since it was asked for.
-    pub settings: Option<SettingsChange>,
-    /// The host is to have it there, whoever asks: a start that comes to nothing shows, and is made again as its
-    /// restart policy says.
-    pub stays: bool,
-    /// It was there in an earlier run of the host: what happened before counts, and whoever came first in this
-    /// run stays.
-    pub resumes: bool,
-    /// When the start has to be through.
-    pub deadline: Instant,
-    /// Names the prompt's message.
-    pub prompt_message_id: String,
 }
 
 /// What was asked to end: the incarnations up to a number, and their restarts.
@@ -94,7 +61,7 @@ impl Agent {
         let last = restarts.ends.last().map(|end| end.incarnation);
         let number = last.unwrap_or_else(|| self.slot.last());
         let task = StartTask::new(order, &self.ring, &self.account, &self.slot, &self.container);
-        let past = durable::quarantined(&task, number, &restarts);
+        let past = quarantined(&task, number, &restarts);
         self.slot.remember(restarts, Some(past.clone()));
         past.state.retire(&self.slot);
     }
@@ -215,10 +182,18 @@ impl Agent {
     }
 }
 
-impl StartError {
-    /// The refusal of a container that goes away.
-    pub fn draining() -> Self {
-        let text = "the container is going away and takes no starts";
-        Self::new(bulkhead_types::StartPhase::Admission, StartFailure::Draining, text)
-    }
+/// The last incarnation of an agent that an earlier run of the host put into quarantine.
+fn quarantined(task: &StartTask, number: Incarnation, restarts: &RestartState) -> AgentHandle {
+    let agent = task.incarnation(Some(number), 1);
+    let (quarantine, last) = (restarts.quarantine.as_ref(), restarts.ends.last());
+    let reason = last.map_or(ExitReason::StartFailed, |end| end.reason);
+    let exit = ExitView {
+        reason: reason.as_str().to_owned(),
+        message: quarantine.map_or_else(String::new, |quarantine| quarantine.message.clone()),
+        at: last.map_or_else(now, |end| end.at),
+        crash_id: last.and_then(|end| end.crash_id.clone()),
+    };
+    agent.state.start.mailbox.close();
+    agent.state.publisher.end(exit, reason.is_normal(), AfterEnd::Quarantine);
+    agent
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bulkhead_blackbox::InFlightTable;
 use bulkhead_log::{RunContext, SharedSink};
-use bulkhead_memory::Memory;
+use bulkhead_memory::{Memory, Shortage};
 use bulkhead_runtime::Runtime;
 use bulkhead_store::crashes::CrashStore;
 use bulkhead_store::database::Newest;
@@ -13,10 +13,11 @@ use bulkhead_tasks::Spawner;
 use bulkhead_types::AgentId;
 use tokio::sync::{Semaphore, watch};
 
-use crate::admission::Committed;
+use crate::admission::{Commitment, Committed, short_of};
 use crate::changes::Changes;
 use crate::ended::Ended;
-use crate::port::Peers;
+use crate::peers::Peers;
+use crate::refusal::StartError;
 use crate::town_values::TownValues;
 
 /// What is kept for those who come later.
@@ -173,6 +174,36 @@ impl Container {
         let mut held = self.held.subscribe();
         // An error would say that the sender is gone, which is ours.
         let _ = held.wait_for(|held| !*held).await;
+    }
+
+    /// What all agents may take together if each goes to its limit, in bytes.
+    pub fn committed_bytes(&self) -> u64 {
+        self.committed.bytes()
+    }
+
+    /// Refuses a start while agents are ended for want of memory, unless it gives back before it takes.
+    pub(crate) fn check_held(&self, gives_back: bool) -> Result<(), StartError> {
+        if gives_back || !self.holds_starts() {
+            return Ok(());
+        }
+        let reading = self.memory.reading().unwrap_or_default();
+        Err(short_of(
+            &self.memory,
+            &Shortage::Used {
+                used_bytes: reading.used_bytes.unwrap_or_default(),
+                limit_bytes: reading.limit.map_or(0, |limit| limit.bytes),
+            },
+        ))
+    }
+
+    /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
+    /// that it takes the place of.
+    pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
+        // A compiler may go to its limit as well.
+        let compiling = self.runtime.compiling_bytes();
+        let admits = |others: u64| self.memory.admit(others.saturating_add(compiling), bytes);
+        let committed = self.committed.commit(bytes, replaced, admits);
+        committed.map_err(|shortage| short_of(&self.memory, &shortage))
     }
 
     /// From now on nothing starts or restarts, and idle agents have little patience.

@@ -7,7 +7,7 @@ use bulkhead_runtime::{PendingDump, Symbolizing};
 use bulkhead_types::crash::CoreDumpRef;
 use bulkhead_types::{CrashRecord, Event};
 
-use crate::handle::IncarnationState;
+use crate::incarnation::IncarnationState;
 
 /// What is still to come of one crash.
 pub(crate) struct CrashFollowUp {

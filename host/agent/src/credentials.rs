@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhead_store::database::Private;
 use bulkhead_types::{AgentSpec, Incarnation, Secret};
 
-use crate::handle::AgentHandle;
-
 /// The credentials of one start.
 pub(crate) struct Credentials(Mutex<Inner>);
 
@@ -51,7 +49,7 @@ impl Credentials {
     }
 
     /// Says whether they were others. `note` writes the new record down, when the start was.
-    fn swap(
+    pub(crate) fn swap(
         &self,
         secrets: Arc<BTreeMap<String, Secret>>,
         record: Private,
@@ -69,34 +67,13 @@ impl Credentials {
         true
     }
 
-    fn now(&self) -> (Arc<BTreeMap<String, Secret>>, Private) {
+    pub(crate) fn now(&self) -> (Arc<BTreeMap<String, Secret>>, Private) {
         let inner = self.lock();
         (Arc::clone(&inner.secrets), inner.record.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AgentHandle {
-    /// Takes over the credentials of an equal start that joins it. The agent has them from its next question on;
-    /// its environment has them from the next incarnation on.
-    pub fn take_credentials(&self, spec: &AgentSpec, record: &Private) {
-        self.swap_credentials(Arc::new(spec.secrets.clone()), record.clone());
-    }
-
-    /// The same, of a start that was let in and has an incarnation of its own that does not begin.
-    pub(crate) fn take_credentials_of(&self, joining: &Credentials) {
-        let (secrets, record) = joining.now();
-        self.swap_credentials(secrets, record);
-    }
-
-    fn swap_credentials(&self, secrets: Arc<BTreeMap<String, Secret>>, record: Private) {
-        let note = |incarnation, order| self.state.persist_order(incarnation, order);
-        if self.state.start.credentials.swap(secrets, record, note) {
-            tracing::info!(agent = %self.state.id(), "credentials were swapped");
-        }
     }
 }
 

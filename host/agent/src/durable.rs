@@ -16,17 +16,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::ExitView;
-use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::{Change, Private, Receipt, Wanted};
 use bulkhead_types::restart::Decision;
 use bulkhead_types::{ExitReason, Incarnation, RestartPolicy, RestartState};
 use tokio::time::timeout;
 
-use crate::actor::StartTask;
-use crate::handle::{AgentHandle, IncarnationState};
-use crate::state_publisher::AfterEnd;
+use crate::incarnation::IncarnationState;
 
 /// How long anything of an agent waits for the disk. One that hangs lets it go on.
 pub(crate) const WRITING: Duration = Duration::from_secs(2);
@@ -121,26 +117,6 @@ fn wanted_after(
         false if reason.is_normal() || order == Some(ShutdownReason::Stopped) => Wanted::Stopped,
         false => Wanted::Failed,
     }
-}
-
-/// The last incarnation of an agent that an earlier run of the host put into quarantine.
-pub(crate) fn quarantined(
-    task: &StartTask,
-    number: Incarnation,
-    restarts: &RestartState,
-) -> AgentHandle {
-    let agent = task.incarnation(Some(number), 1);
-    let (quarantine, last) = (restarts.quarantine.as_ref(), restarts.ends.last());
-    let reason = last.map_or(ExitReason::StartFailed, |end| end.reason);
-    let exit = ExitView {
-        reason: reason.as_str().to_owned(),
-        message: quarantine.map_or_else(String::new, |quarantine| quarantine.message.clone()),
-        at: last.map_or_else(now, |end| end.at),
-        crash_id: last.and_then(|end| end.crash_id.clone()),
-    };
-    agent.state.start.mailbox.close();
-    agent.state.publisher.end(exit, reason.is_normal(), AfterEnd::Quarantine);
-    agent
 }
 
 #[cfg(test)]

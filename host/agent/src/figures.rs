@@ -8,7 +8,7 @@ use bulkhead_runtime::Meter;
 use bulkhead_types::AgentState;
 use bulkhead_types::event::AgentTag;
 
-use crate::AgentHandle;
+use crate::handle::AgentHandle;
 
 /// What one agent is and holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

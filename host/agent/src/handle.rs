@@ -1,262 +1,35 @@
 //! An agent, as everyone but its own task sees it.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Release};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bulkhead_account::Account;
-use bulkhead_api::{AgentView, MemoryView, RestartView, SetAsideView};
-use bulkhead_log::Ring;
-use bulkhead_runtime::{InstanceContext, Nudge, ShutdownReason};
-use bulkhead_store::journal::JournalSlot;
+use bulkhead_api::{AgentView, MemoryView, RestartView};
+use bulkhead_runtime::{Nudge, ShutdownReason};
+use bulkhead_store::database::Private;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
-    AgentId, AgentSpec, AgentState, Body, Digest, Event, Incarnation, Message, RestartState, Sender,
+    AgentSpec, AgentState, Body, Digest, Incarnation, Message, RestartState, Secret, Sender,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::actor::Probation;
-use crate::agent::AgentSlot;
-use crate::container::Container;
 use crate::credentials::Credentials;
-use crate::loading::Progress;
+use crate::incarnation::{Announced, IncarnationState, StartContext, StopOrder};
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
-use crate::report::Reporter;
-use crate::settings::LiveSettings;
+use crate::settings::{SettingsChange, SettingsError, is_changeable};
 use crate::slot::SlotEntry;
 use crate::state_publisher::{Published, StatePublisher};
 
 /// Who ends agents for want of memory.
 const MEMORY: &str = "memory";
 
-/// How a start ended: the agent runs, or the start joined an incarnation that was up.
-type Answer = Result<Option<AgentHandle>, StartError>;
-
-/// What callers that wait for a start are answered.
-#[derive(Default)]
-struct Answered {
-    answer: Option<Answer>,
-    /// Some caller was answered that it goes on.
-    goes_on: bool,
-    /// The answer is about to be given.
-    closing: bool,
-}
-
-/// Why and by whom an agent is asked to end. The first order counts.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct StopOrder {
-    pub reason: ShutdownReason,
-    pub by: String,
-    pub grace: Duration,
-    /// There is no grace left. Comes over an earlier order.
-    pub now: bool,
-    /// Why this agent, when it is ended for want of memory.
-    pub eviction: Option<Arc<Eviction>>,
-}
-
 /// One incarnation. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentHandle {
     pub(crate) state: Arc<IncarnationState>,
-}
-
-/// What the incarnations of one start have in common.
-pub(crate) struct StartContext {
-    pub spec: Arc<AgentSpec>,
-    /// What its component is, once it is loaded.
-    pub component: OnceLock<Digest>,
-    pub mailbox: Mailbox,
-    /// Where the message in its turn is written down; from the moment on at which the start has its turn.
-    pub journal: OnceLock<Arc<JournalSlot>>,
-    /// Until then, that of the start whose mail it took over: what was delivered before has its record there.
-    pub adopted: OnceLock<Arc<JournalSlot>>,
-    /// The last message that was set aside.
-    pub set_aside: Mutex<Option<SetAsideView>>,
-    pub settings: LiveSettings,
-    pub credentials: Credentials,
-    /// The agent's events, over all its incarnations.
-    pub ring: Arc<Ring>,
-    pub probation: Probation,
-    /// The host died while the agent was at work, and it has not come through a turn since.
-    pub is_suspect: AtomicBool,
-    /// What it holds, over all its incarnations.
-    pub account: Arc<Account>,
-    pub container: Arc<Container>,
-}
-
-impl StartContext {
-    /// Names an incarnation of it. One that has no number yet is number 0.
-    pub(crate) fn tag(&self, publisher: &StatePublisher) -> AgentTag {
-        AgentTag {
-            agent_id: self.spec.id.clone(),
-            role: Arc::clone(&self.spec.role),
-            incarnation: publisher.incarnation().unwrap_or(Incarnation(0)),
-        }
-    }
-}
-
-/// What is logged of a message that is in the mailbox: not its text.
-pub(crate) struct Announced {
-    message_id: String,
-    sender: Sender,
-    bytes: usize,
-    attempt: u32,
-}
-
-impl From<&Message> for Announced {
-    fn from(message: &Message) -> Self {
-        let Message { id, sender, body, attempt } = message;
-        Self {
-            message_id: id.clone(),
-            sender: sender.clone(),
-            bytes: body.len(),
-            attempt: *attempt,
-        }
-    }
-}
-
-/// One incarnation.
-pub(crate) struct IncarnationState {
-    /// 1 for what a caller asked for, more for each restart of it.
-    pub attempt: u32,
-    pub start: Arc<StartContext>,
-    pub publisher: Arc<StatePublisher>,
-    pub birth: Arc<InstanceContext>,
-    pub stop: watch::Sender<Option<StopOrder>>,
-    answer: watch::Sender<Answered>,
-    progress: Mutex<Progress>,
-    /// It lives, and its end is not reported.
-    end_is_unreported: AtomicBool,
-}
-
-impl IncarnationState {
-    pub(crate) fn new(
-        attempt: u32,
-        start: Arc<StartContext>,
-        publisher: Arc<StatePublisher>,
-        birth: InstanceContext,
-    ) -> Self {
-        let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(Answered::default()));
-        let (birth, end_is_unreported) = (Arc::new(birth), AtomicBool::new(false));
-        let progress = Mutex::default();
-        Self { attempt, start, publisher, birth, stop, answer, progress, end_is_unreported }
-    }
-
-    pub(crate) fn id(&self) -> &AgentId {
-        &self.start.spec.id
-    }
-
-    /// Its number; 0 while it has none.
-    pub(crate) fn incarnation(&self) -> Incarnation {
-        self.publisher.incarnation().unwrap_or(Incarnation(0))
-    }
-
-    /// Which agent, and which incarnation of it.
-    pub(crate) fn tag(&self) -> AgentTag {
-        self.start.tag(&self.publisher)
-    }
-
-    /// It begins to live: from now on an end is owed.
-    pub(crate) fn begin(&self) {
-        self.start.container.ended.revive(self.id());
-        self.publisher.begin();
-        self.end_is_unreported.store(true, Release);
-    }
-
-    /// Whether its end is still to be reported. Says so once: the caller that gets a yes reports it.
-    pub(crate) fn claim_end_report(&self) -> bool {
-        self.end_is_unreported.swap(false, AcqRel)
-    }
-
-    /// The agent may be down for good: then what is kept of it counts among what is kept of ended agents. To be
-    /// called when its slot may have become vacant.
-    pub(crate) fn retire(&self, slot: &AgentSlot) {
-        if !slot.is_vacant() {
-            return;
-        }
-        let (id, ended) = (self.id(), &self.start.container.ended);
-        let quarantined = slot.look_at_restarts(|restarts| restarts.quarantine.is_some());
-        ended.retire(id, &self.start.ring, self.start.spec.text_bytes(), quarantined);
-        // A start may have come in between, and looked before there was anything to revive.
-        if !slot.is_vacant() {
-            ended.revive(id);
-        }
-    }
-
-    /// Logs a fact.
-    pub(crate) fn record(&self, event: Event) {
-        self.start.container.sink.record(event);
-    }
-
-    /// Logs that a message is in the mailbox.
-    pub(crate) fn log_message(&self, message: Announced) {
-        let agent = self.tag();
-        let Announced { message_id, sender, bytes, attempt } = message;
-        self.record(Event::AgentMessage { agent, message_id, sender, bytes, attempt });
-    }
-
-    /// Answers everyone who waits for the start. The first answer counts; says whether this was it.
-    pub(crate) fn answer(&self, answer: Answer) -> bool {
-        self.answer.send_if_modified(|given| {
-            let first = given.answer.is_none();
-            if first {
-                given.answer = Some(answer);
-            }
-            first
-        })
-    }
-
-    pub(crate) fn is_answered(&self) -> bool {
-        self.answer.borrow().answer.is_some()
-    }
-
-    /// The start is about to be answered: no caller is answered any more that it goes on. Says whether any was.
-    pub(crate) fn closes(&self) -> bool {
-        let mut goes_on = false;
-        self.answer.send_if_modified(|given| {
-            given.closing = true;
-            goes_on = given.goes_on;
-            false
-        });
-        goes_on
-    }
-
-    /// A caller is answered that the start goes on without it. `false`: it is about to be answered.
-    pub(crate) fn lets_go(&self) -> bool {
-        let mut goes_on = false;
-        self.answer.send_if_modified(|given| {
-            goes_on = given.answer.is_none() && !given.closing;
-            given.goes_on |= goes_on;
-            false
-        });
-        goes_on
-    }
-
-    /// How far the start is.
-    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What waits for it is to wait for the next run.
-    pub(crate) fn is_for_next_run(&self) -> bool {
-        match self.stop_order().map(|order| order.reason) {
-            Some(ShutdownReason::Drained) => true,
-            Some(ShutdownReason::Stopped | ShutdownReason::Superseded | ShutdownReason::Idle) => {
-                false
-            }
-            // It was to be restarted in this run, unless the container goes away.
-            Some(ShutdownReason::Evicted) | None => self.start.container.is_draining(),
-        }
-    }
-
-    /// Why and by whom it was asked to end.
-    pub(crate) fn stop_order(&self) -> Option<StopOrder> {
-        self.stop.borrow().clone()
-    }
 }
 
 impl SlotEntry for AgentHandle {
@@ -430,13 +203,8 @@ impl AgentHandle {
     /// Resolves when the start is through: with the incarnation that it joined, or nothing when it began this
     /// one and it runs, or the reason why it does not.
     pub async fn outcome(&self) -> Result<Option<Self>, StartError> {
-        let mut answer = self.state.answer.subscribe();
-        let given = answer.wait_for(|given| given.answer.is_some()).await;
-        match given.map(|given| given.answer.clone()) {
-            Ok(Some(answer)) => answer,
-            // The sender is ours: it cannot be gone while this waits.
-            _ => std::future::pending().await,
-        }
+        let joined = self.state.answered().await?;
+        Ok(joined.map(|state| Self { state }))
     }
 
     /// Which agent, and which incarnation; number 0 while it has none.
@@ -492,16 +260,6 @@ impl AgentHandle {
         &self.state.start.spec
     }
 
-    /// Reports the end of an incarnation that the host waits for no longer: it was killed, and did not return
-    /// from where it is for `waited`. Its task may still end later, and then reports nothing; its state stays as
-    /// it is, because that is the task's. Does nothing for one that never lived, or whose end is reported.
-    pub fn abandon(&self, waited: Duration) {
-        if self.state.claim_end_report() {
-            let (exit, crash_id) = Reporter::new(Arc::clone(&self.state)).abandoned(waited);
-            self.state.abandoned_in(&exit, crash_id.as_deref());
-        }
-    }
-
     /// Whether an incarnation exists or is being made.
     pub fn is_live(&self) -> bool {
         self.state.publisher.state().is_live()
@@ -510,6 +268,38 @@ impl AgentHandle {
     /// What waits for it.
     pub fn mailbox(&self) -> &Mailbox {
         &self.state.start.mailbox
+    }
+
+    /// Changes what the agent goes by from its next turn on. One in backoff restarts
+    /// with the change.
+    pub fn change_settings(&self, change: SettingsChange) -> Result<(), SettingsError> {
+        let (id, state) = (self.state.start.spec.id.clone(), self.state.publisher.state());
+        if !is_changeable(state) {
+            return Err(SettingsError::NotRunning { id, state });
+        }
+        let revision = self.state.start.settings.change(change);
+        self.state.persist_settings();
+        tracing::info!(agent = %id, revision, "settings were changed");
+        Ok(())
+    }
+
+    /// Takes over the credentials of an equal start that joins it. The agent has them from its next question on;
+    /// its environment has them from the next incarnation on.
+    pub fn take_credentials(&self, spec: &AgentSpec, record: &Private) {
+        self.swap_credentials(Arc::new(spec.secrets.clone()), record.clone());
+    }
+
+    /// The same, of a start that was let in and has an incarnation of its own that does not begin.
+    pub(crate) fn take_credentials_of(&self, joining: &Credentials) {
+        let (secrets, record) = joining.now();
+        self.swap_credentials(secrets, record);
+    }
+
+    fn swap_credentials(&self, secrets: Arc<BTreeMap<String, Secret>>, record: Private) {
+        let note = |incarnation, order| self.state.persist_order(incarnation, order);
+        if self.state.start.credentials.swap(secrets, record, note) {
+            tracing::info!(agent = %self.state.id(), "credentials were swapped");
+        }
     }
 
     /// The answer of `GET /agents/{id}/status`. `restarts` is what the agent's slot keeps of them.

@@ -4,7 +4,6 @@
 //! deadline of a start counts on when its component is there. A caller has one deadline all the same. When that
 //! passes first, it is answered how far the start is, and the start goes on; a later equal start joins it.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bulkhead_types::StartPhase;
@@ -18,27 +17,6 @@ const NEAR: Duration = Duration::from_millis(100);
 
 /// How long a caller waits for that. A host call may keep the agent's thread.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// How far a start is.
-#[derive(Default)]
-pub(crate) struct Progress {
-    /// Since when it waits for its component, and the file of that.
-    loading: Option<(Instant, PathBuf)>,
-    /// When it has to be through, as far as that is known.
-    deadline: Option<Instant>,
-}
-
-impl Progress {
-    /// It waits for its component from now on.
-    pub(crate) fn loads(&mut self, path: PathBuf) {
-        *self = Self { loading: Some((Instant::now(), path)), deadline: None };
-    }
-
-    /// It waits for that no more, and has to be through by then.
-    pub(crate) fn loaded(&mut self, deadline: Instant) {
-        *self = Self { loading: None, deadline: Some(deadline) };
-    }
-}
 
 impl AgentHandle {
     /// Waits until `deadline` for what [`AgentHandle::outcome`] yields. A start that is not through by then goes on,

@@ -12,15 +12,9 @@ use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, Event, Level, Secret, Sender, Settings};
 use serde_json::value::RawValue;
 
-use crate::handle::StartContext;
+use crate::incarnation::StartContext;
 use crate::refusal::SendError;
 use crate::state_publisher::StatePublisher;
-
-/// The other agents, as a guest may reach them. The supervisor implements it.
-pub trait Peers: Send + Sync + 'static {
-    /// Puts a message into an agent's mailbox and returns its id. Does not wait.
-    fn send(&self, to: &AgentId, sender: Sender, body: Body) -> Result<String, SendError>;
-}
 
 /// Events and messages that an agent may send a second, with a burst of ten times as many.
 const SENDS_PER_SECOND: u32 = 100;

@@ -229,6 +229,12 @@ impl StartError {
     pub fn new(phase: StartPhase, kind: StartFailure, message: impl Into<String>) -> Self {
         Self { phase, kind, message: message.into(), crash_id: None, history: Vec::new() }
     }
+
+    /// The refusal of a container that goes away.
+    pub fn draining() -> Self {
+        let text = "the container is going away and takes no starts";
+        Self::new(StartPhase::Admission, StartFailure::Draining, text)
+    }
 }
 
 impl From<RestartState> for StartError {

@@ -20,7 +20,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::crash_follow_up::CrashFollowUp;
-use crate::handle::{IncarnationState, StartContext};
+use crate::incarnation::{IncarnationState, StartContext};
 use crate::refusal::{PROMPT_TOO_LARGE, StartError, StartFailure};
 
 /// Events that a crash record names.

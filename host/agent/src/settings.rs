@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bulkhead_types::{AgentId, AgentSpec, AgentState, Secret, Settings};
 use serde::{Deserialize, Serialize};
 
-use crate::handle::AgentHandle;
 use crate::town_values::TownValues;
 
 /// The settings of one start of an agent. All incarnations that come of it share them, so that a
@@ -125,7 +124,7 @@ impl LiveSettings {
     }
 
     /// Returns the new revision.
-    fn change(&self, change: SettingsChange) -> u64 {
+    pub(crate) fn change(&self, change: SettingsChange) -> u64 {
         let mut own = self.own();
         let SettingsChange { model, small_model, system_prompt } = change;
         own.model = model.or(own.model.take());
@@ -157,23 +156,8 @@ impl LiveSettings {
     }
 }
 
-impl AgentHandle {
-    /// Changes what the agent goes by from its next turn on. One in backoff restarts
-    /// with the change.
-    pub fn change_settings(&self, change: SettingsChange) -> Result<(), SettingsError> {
-        let (id, state) = (self.state.start.spec.id.clone(), self.state.publisher.state());
-        if !is_changeable(state) {
-            return Err(SettingsError::NotRunning { id, state });
-        }
-        let revision = self.state.start.settings.change(change);
-        self.state.persist_settings();
-        tracing::info!(agent = %id, revision, "settings were changed");
-        Ok(())
-    }
-}
-
 /// May the settings of an agent in this state be changed?
-fn is_changeable(state: AgentState) -> bool {
+pub(crate) fn is_changeable(state: AgentState) -> bool {
     use AgentState::{Backoff, Exited, Failed, Quarantined, Running, Starting, Stopping};
     match state {
         Starting | Running { .. } | Backoff => true,

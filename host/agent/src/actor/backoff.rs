@@ -9,7 +9,8 @@ use tokio::time::{sleep, sleep_until};
 
 use super::end::SlotGuard;
 use super::{Actor, stop_ordered};
-use crate::handle::{AgentHandle, StopOrder};
+use crate::handle::AgentHandle;
+use crate::incarnation::StopOrder;
 
 /// The runtime's timers are as coarse as this, and round up: a wait below it would be twice as long.
 const TICK: Duration = Duration::from_millis(1);

@@ -24,7 +24,7 @@ use bulkhead_types::{Determinism, Event, Exit, ExitClass, ExitReason, Message, P
 use serde::Serialize;
 
 use super::Actor;
-use crate::handle::{Announced, IncarnationState, StartContext};
+use crate::incarnation::{Announced, IncarnationState, StartContext};
 use crate::mailbox::{Envelope, MailboxFull, NotTaken, PastDeliveries};
 use crate::refusal::{PROMPT_TOO_LARGE, TurnReport};
 

@@ -13,10 +13,11 @@ use bulkhead_store::database::Wanted;
 
 use super::delivery::{self, Unanswered};
 use super::{Actor, Ended, answer};
-use crate::agent::AgentSlot;
 use crate::crash_follow_up::CrashFollowUp;
-use crate::handle::{AgentHandle, IncarnationState};
+use crate::handle::AgentHandle;
+use crate::incarnation::IncarnationState;
 use crate::mailbox::Envelope;
+use crate::order::AgentSlot;
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::report::{End, Reporter, start_error};
 use crate::slot::Ticket;
@@ -316,6 +317,18 @@ impl SlotGuard {
             }
             let (message, crash_id) = (message.to_owned(), crash_id.clone());
             answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
+        }
+    }
+}
+
+impl AgentHandle {
+    /// Reports the end of an incarnation that the host waits for no longer: it was killed, and did not return
+    /// from where it is for `waited`. Its task may still end later, and then reports nothing; its state stays as
+    /// it is, because that is the task's. Does nothing for one that never lived, or whose end is reported.
+    pub fn abandon(&self, waited: Duration) {
+        if self.state.claim_end_report() {
+            let (exit, crash_id) = Reporter::new(Arc::clone(&self.state)).abandoned(waited);
+            self.state.abandoned_in(&exit, crash_id.as_deref());
         }
     }
 }

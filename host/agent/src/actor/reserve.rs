@@ -54,7 +54,7 @@ impl Actor<'_> {
                 self.guard.withdraw();
                 // Before anybody is answered.
                 up.take_credentials_of(&self.state.start.credentials);
-                self.state.answer(Ok(Some(up)));
+                self.state.answer(Ok(Some(up.state)));
                 return Reserved::Over;
             }
             Err(GivenUp::Failed(error)) => error,

@@ -17,10 +17,11 @@ use bulkhead_types::{
 
 use super::*;
 use crate::actor::StartTask;
-use crate::agent::{Agent, StartOrder};
+use crate::agent::Agent;
 use crate::container::{Container, Stores};
 use crate::mailbox::Envelope;
-use crate::port::Peers;
+use crate::order::StartOrder;
+use crate::peers::Peers;
 use crate::refusal::SendError;
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 use bulkhead_api::IfRunning;

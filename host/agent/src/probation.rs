@@ -21,7 +21,7 @@ pub(crate) struct Probation {
 }
 
 impl Probation {
-    pub(super) fn new(bucket: BucketRules) -> Self {
+    pub(crate) fn new(bucket: BucketRules) -> Self {
         Self { switch: Arc::new(Switch::new(bucket)), ..Self::default() }
     }
 
@@ -31,13 +31,13 @@ impl Probation {
     }
 
     /// Lets other tasks go first. There is work, so this is no sleep.
-    pub(super) async fn yield_now(&self) {
+    pub(crate) async fn yield_now(&self) {
         self.switch.yields();
         tokio::task::yield_now().await;
     }
 
     /// The incarnation crashed.
-    pub(super) fn died(&self) {
+    pub(crate) fn died(&self) {
         // Only the agent's own task is here: nothing is lost between the two.
         let deaths = self.deaths.load(Relaxed).saturating_add(1);
         self.deaths.store(deaths, Relaxed);
@@ -47,7 +47,7 @@ impl Probation {
     }
 
     /// The incarnation came through a turn.
-    pub(super) fn survived(&self) {
+    pub(crate) fn survived(&self) {
         self.deaths.store(0, Relaxed);
         self.switch.call_home();
     }

@@ -1,0 +1,45 @@
+//! What a start asks for, and the slot that it asks for it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bulkhead_api::IfRunning;
+use bulkhead_store::database::Private;
+use bulkhead_types::AgentSpec;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::handle::AgentHandle;
+use crate::settings::SettingsChange;
+use crate::slot::Slot;
+
+/// One agent id's slot; its permits are those of the container.
+pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
+
+/// What a start asks for.
+pub struct StartOrder {
+    /// What the agent is asked to be.
+    pub spec: Arc<AgentSpec>,
+    /// The file of its component.
+    pub component: PathBuf,
+    /// A directory that becomes its `/workspace`.
+    pub workspace: Option<PathBuf>,
+    /// What becomes of an incarnation that is up.
+    pub if_running: IfRunning,
+    /// Also out of quarantine.
+    pub force: bool,
+    /// What to write down of it, so that a later run of the host can start it again.
+    pub record: Private,
+    /// What was changed since it was asked for.
+    pub settings: Option<SettingsChange>,
+    /// The host is to have it there, whoever asks: a start that comes to nothing shows, and is made again as its
+    /// restart policy says.
+    pub stays: bool,
+    /// It was there in an earlier run of the host: what happened before counts, and whoever came first in this
+    /// run stays.
+    pub resumes: bool,
+    /// When the start has to be through.
+    pub deadline: Instant,
+    /// Names the prompt's message.
+    pub prompt_message_id: String,
+}
