@@ -74,7 +74,7 @@ impl Agent {
         spawner: &Spawner,
     ) -> Result<(Admission, AgentHandle), StartError> {
         let StartOrder { spec, if_running, force, resumes, deadline, .. } = &order;
-        let (spec, deadline) = (Arc::clone(spec), *deadline);
+        let (spec, deadline) = (Arc::clone(spec), (*deadline).into());
         let intent =
             StartIntent { spec: &*spec, if_running: *if_running, force: *force, resumes: *resumes };
         let may_begin = || self.may_begin();

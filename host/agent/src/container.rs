@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bulkhead_blackbox::InFlightTable;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::{Memory, Shortage};
-use bulkhead_runtime::Runtime;
 use bulkhead_store::crashes::CrashStore;
 use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
@@ -16,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::admission::{Commitment, Committed, short_of};
 use crate::changes::Changes;
 use crate::ended::Ended;
+use crate::engine::{Engine, EngineFacts};
 use crate::peers::Peers;
 use crate::refusal::StartError;
 use crate::town_values::TownValues;
@@ -34,8 +34,10 @@ pub struct Stores {
 
 /// What all agents of the container share.
 pub struct Container {
-    /// The engine.
-    pub runtime: Arc<Runtime>,
+    /// Runs the guests.
+    pub(crate) engine: Arc<dyn Engine>,
+    /// What that was built for.
+    pub(crate) engine_facts: EngineFacts,
     /// The way from one agent to another.
     pub peers: Arc<dyn Peers>,
     /// Takes facts.
@@ -87,7 +89,7 @@ impl Drop for CrashFollowUpGuard {
 impl Container {
     /// A container that takes starts.
     pub fn new(
-        runtime: Arc<Runtime>,
+        engine: Arc<dyn Engine>,
         peers: Arc<dyn Peers>,
         sink: SharedSink,
         stores: Stores,
@@ -95,11 +97,13 @@ impl Container {
         memory: Arc<Memory>,
     ) -> Self {
         let Stores { crashes, database, in_flight, journal } = stores;
-        let max_agents = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
+        let engine_facts = engine.facts();
+        let max_agents = engine_facts.max_agents.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(max_agents));
         let (draining, crash_follow_ups) = (watch::Sender::new(false), watch::Sender::new(0));
         Self {
-            runtime,
+            engine,
+            engine_facts,
             peers,
             sink,
             crashes,
@@ -143,7 +147,7 @@ impl Container {
 
     /// Spawns on the next thread of the fast lane.
     pub fn spawner(&self) -> Spawner {
-        let lane = self.runtime.fast_lane().clone();
+        let lane = self.engine_facts.fast_lane.clone();
         Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
     }
 
@@ -200,7 +204,7 @@ impl Container {
     /// that it takes the place of.
     pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
         // A compiler may go to its limit as well.
-        let compiling = self.runtime.compiling_bytes();
+        let compiling = self.engine.compiling_bytes();
         let admits = |others: u64| self.memory.admit(others.saturating_add(compiling), bytes);
         let committed = self.committed.commit(bytes, replaced, admits);
         committed.map_err(|shortage| short_of(&self.memory, &shortage))

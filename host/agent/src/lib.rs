@@ -22,6 +22,7 @@ mod crash_follow_up;
 mod credentials;
 mod durable;
 mod ended;
+mod engine;
 mod figures;
 mod handle;
 mod incarnation;
@@ -43,6 +44,9 @@ pub use agent::{Admission, Agent, Ending};
 pub use changes::Changes;
 pub use container::{Container, Stores};
 pub use ended::Ended;
+pub use engine::{
+    BoxCall, BoxInstance, Call, CallEnd, Component, Engine, EngineFacts, Instance, SnapshotBytes,
+};
 pub use figures::{Figures, MemoryProbe};
 pub use handle::AgentHandle;
 pub use mailbox::{Mailbox, MailboxFull, NotTaken};

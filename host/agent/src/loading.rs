@@ -43,7 +43,7 @@ impl AgentHandle {
             let text = format!("agent {} is still starting; the start goes on", spec.id);
             return StartError::new(StartPhase::Deadline, StartFailure::Deadline, text);
         };
-        let compiling = self.state.start.container.runtime.compiling_since(&path);
+        let compiling = self.state.start.container.engine.compiling_since(&path);
         let how =
             if compiling.is_some() { "still compiling" } else { "still waiting to be loaded" };
         let so_far = seconds(compiling.unwrap_or(since).elapsed());

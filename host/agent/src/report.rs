@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::ExitView;
 use bulkhead_log::now;
-use bulkhead_runtime::{AgentFailure, Loaded};
+use bulkhead_runtime::AgentFailure;
 use bulkhead_types::event::{AgentTag, StartTimings};
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::memory::mebibytes;
@@ -20,6 +20,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::crash_follow_up::CrashFollowUp;
+use crate::engine::Component;
 use crate::incarnation::{IncarnationState, StartContext};
 use crate::refusal::{PROMPT_TOO_LARGE, StartError, StartFailure};
 
@@ -37,7 +38,7 @@ const EVENT_REPLY_BYTES: usize = 16 * 1024;
 
 pub(crate) struct Reporter {
     state: Arc<IncarnationState>,
-    loaded: Option<Arc<Loaded>>,
+    component: Option<Arc<dyn Component>>,
 }
 
 /// The event of a turn, as followers read it.
@@ -68,12 +69,12 @@ struct RestartEvent {
 
 impl Reporter {
     pub(crate) fn new(state: Arc<IncarnationState>) -> Self {
-        Self { state, loaded: None }
+        Self { state, component: None }
     }
 
     /// The component is known now.
-    pub(crate) fn is_made_from(&mut self, loaded: &Arc<Loaded>) {
-        self.loaded = Some(Arc::clone(loaded));
+    pub(crate) fn is_made_from(&mut self, component: &Arc<dyn Component>) {
+        self.component = Some(Arc::clone(component));
     }
 
     /// An id for the end's crash record, if it has one.
@@ -221,9 +222,8 @@ impl Reporter {
     /// Asks for the files and lines of a record's frames. Those that were seen before are there at once.
     fn symbolize(&self, record: &mut CrashRecord) -> CrashFollowUp {
         let mut follow_up = CrashFollowUp::of(Arc::clone(&self.state), record.crash_id.clone());
-        if let Some(loaded) = self.loaded.as_ref().filter(|_| !record.frames.is_empty()) {
-            let symbolizer = self.state.start.container.runtime.symbolizer();
-            let mut symbolizing = symbolizer.symbolize(loaded.digest, &loaded.path, &record.frames);
+        let component = self.component.as_ref().filter(|_| !record.frames.is_empty());
+        if let Some(mut symbolizing) = component.and_then(|it| it.symbolize(&record.frames)) {
             match (&mut symbolizing).now_or_never() {
                 Some(found) => {
                     record.symbolized = found.status;
@@ -297,7 +297,7 @@ impl Reporter {
             incarnation: self.state.incarnation(),
             start_attempt: self.state.attempt,
             component: Arc::clone(&spec.component),
-            component_sha256: self.loaded.as_ref().map(|loaded| loaded.digest),
+            component_sha256: self.component.as_ref().map(|component| component.digest()),
             reason: exit.reason,
             trap: exit.trap.map(Into::into),
             message: exit.message.clone(),

@@ -90,7 +90,7 @@ struct Drain<'a> {
 impl<'a> Drain<'a> {
     fn begin(supervisor: &'a Supervisor, by: &str) -> Self {
         supervisor.0.container.drain();
-        supervisor.0.container.runtime.stop_compiling();
+        supervisor.0.runtime.stop_compiling();
         let (by, began) = (by.to_owned(), Instant::now());
         Self { by, began, roll: Vec::new(), phases: Vec::new(), cut: false, supervisor }
     }

@@ -83,6 +83,7 @@ pub struct Supervisor(Arc<Inner>);
 
 struct Inner {
     config: SupervisorConfig,
+    runtime: Arc<Runtime>,
     container: Arc<Container>,
     registry: Registry,
     /// What earlier runs left, until it is brought back.
@@ -113,7 +114,8 @@ impl Supervisor {
         let (mut earlier, forgotten) = (earlier.into(), stores.database.forgotten());
         Self(Arc::new_cyclic(|weak: &Weak<Inner>| {
             let peers = Arc::new(peers::Local::new(weak.clone()));
-            let container = Container::new(runtime, peers, sink, stores, context, memory);
+            let engine = Arc::clone(&runtime);
+            let container = Container::new(engine, peers, sink, stores, context, memory);
             let ended = Ended::new(config.keep_ended, config.ended_bytes);
             let container = Arc::new(container.keeping(ended));
             let blamed = host_death::count(&mut earlier, &config, &container);
@@ -122,6 +124,7 @@ impl Supervisor {
             let pending = Pending::of(plan.ids_to_start());
             Inner {
                 config,
+                runtime,
                 container,
                 registry,
                 plan: Mutex::new(plan),

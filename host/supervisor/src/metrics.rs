@@ -70,7 +70,8 @@ impl Supervisor {
     /// Reads the figures. Each is right by itself; together they are of nearly one moment. Waits for no
     /// guest and no start: every lock on the way is held for a few instructions.
     pub fn metrics(&self) -> Metrics {
-        let Container { runtime, context, places, memory, crashes, in_flight, journal, .. } =
+        let runtime = &self.0.runtime;
+        let Container { context, places, memory, crashes, in_flight, journal, .. } =
             &*self.0.container;
         let counts = context.counts();
         let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);

@@ -15,7 +15,7 @@ impl Supervisor {
     /// The agents, as the one who watches over memory acts on them. `alarm` is called when a guest begins to
     /// wait for room, and must return at once. Does not keep the supervisor.
     pub fn relief<A: Fn() + Send + Sync + 'static>(&self, alarm: A) -> impl Relief + use<A> {
-        self.0.container.runtime.growth_budget().on_shortage(alarm);
+        self.0.runtime.growth_budget().on_shortage(alarm);
         Agents(Arc::downgrade(&self.0))
     }
 }
@@ -33,17 +33,17 @@ impl Agents {
 impl Relief for Agents {
     fn give_room(&self, bytes: Option<u64>) {
         if let Some(inner) = self.0.upgrade() {
-            inner.container.runtime.growth_budget().set(bytes);
+            inner.runtime.growth_budget().set(bytes);
         }
     }
 
     fn wanted(&self) -> Option<u64> {
-        self.0.upgrade()?.container.runtime.growth_budget().wanted()
+        self.0.upgrade()?.runtime.growth_budget().wanted()
     }
 
     fn deny_growths(&self) {
         if let Some(inner) = self.0.upgrade() {
-            inner.container.runtime.growth_budget().deny();
+            inner.runtime.growth_budget().deny();
         }
     }
 
@@ -72,17 +72,17 @@ impl Relief for Agents {
     fn tidy(&self) -> u64 {
         let Some(inner) = self.0.upgrade() else { return 0 };
         inner.registry.forget_excess();
-        inner.container.runtime.sweep_pool();
-        inner.container.runtime.kept_bytes()
+        inner.runtime.sweep_pool();
+        inner.runtime.kept_bytes()
     }
 
     fn release(&self) {
         let Some(inner) = self.0.upgrade() else { return };
         // A start that can be made again goes before an agent that lives.
-        inner.container.runtime.shed_compiling();
+        inner.runtime.shed_compiling();
         inner.container.ended.drop_events();
         inner.registry.forget_excess();
-        inner.container.runtime.sweep_pool();
+        inner.runtime.sweep_pool();
         Heap::give_back();
     }
 

@@ -311,7 +311,7 @@ impl World {
         assert!(lives.is_none_or(|number| number > upto), "{lives:?} lives after a stop of {upto}");
     }
 
-    // What the task of a start does, `Life::run`.
+    // What the task of a start does, `StartTask::run`.
     async fn run(self: Arc<Self>, first: Fake, ticket: Ticket, mut fate: Fate) {
         if !self.reserve(&first, ticket, fate).await {
             self.slot.withdraw(ticket);

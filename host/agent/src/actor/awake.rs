@@ -1,9 +1,9 @@
 //! Time that passes for a process that runs: a stop (SIGSTOP, a paused container) and a machine that stands still do
 //! not count.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Steps of a wait. Nobody can look while everything stands still, so of that at most one step counts.
 const STEPS: u32 = 16;

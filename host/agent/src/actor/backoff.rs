@@ -1,14 +1,15 @@
 //! Between two incarnations: nothing lives, mail waits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_types::Event;
 use tokio::task::yield_now;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::end::SlotGuard;
-use super::{Actor, stop_ordered};
+use super::base::Actor;
+use super::drive::stop_ordered;
+use super::slot_guard::SlotGuard;
 use crate::handle::AgentHandle;
 use crate::incarnation::StopOrder;
 
@@ -89,7 +90,7 @@ impl Actor<'_> {
     /// Resolves when the backoff is over and there is memory for it.
     async fn is_due(&self, until: Instant) {
         if until.saturating_duration_since(Instant::now()) >= TICK {
-            sleep_until(until.into()).await;
+            sleep_until(until).await;
         } else {
             // Others have their turn, and the task may go to the other lane: it does so when it waits.
             yield_now().await;

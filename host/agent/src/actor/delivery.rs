@@ -1,4 +1,4 @@
-//! What is delivered: the prompt and what an earlier run left at first, and again what the agent ended in.
+//! What becomes of a message that is delivered, and of one that its agent ended in.
 //!
 //! ```text
 //!   turn begins ─▶ written down ─▶ turn ends ─▶ done with
@@ -14,19 +14,18 @@
 //! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
 //! With `max_attempts = 1` there is no second delivery, whatever ended the first.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bulkhead_api::SetAsideView;
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
-use bulkhead_store::journal::{Kept, KeptPrompt, Left, MAX_CRASH_IDS, PromptMark, Takes};
-use bulkhead_types::{Determinism, Event, Exit, ExitClass, ExitReason, Message, Phase, Sender};
+use bulkhead_store::journal::{Kept, Left, MAX_CRASH_IDS};
+use bulkhead_types::{Event, Exit, ExitClass, Message};
 use serde::Serialize;
 
-use super::Actor;
-use crate::incarnation::{Announced, IncarnationState, StartContext};
-use crate::mailbox::{Envelope, MailboxFull, NotTaken, PastDeliveries};
-use crate::refusal::{PROMPT_TOO_LARGE, TurnReport};
+use crate::incarnation::{Announced, IncarnationState};
+use crate::mailbox::{Envelope, PastDeliveries};
+use crate::refusal::TurnReport;
 
 /// Deliveries of one message that may end without counting.
 const EXCUSED: u32 = 8;
@@ -234,7 +233,7 @@ impl IncarnationState {
 
     /// Delivers again what an earlier run of the host left. A delivery that was under way when it died counts;
     /// `crash_id` names the record of that, if there is one.
-    fn take_up(&self, kept: Kept, crash_id: Option<&str>) {
+    pub(super) fn take_up(&self, kept: Kept, crash_id: Option<&str>) {
         let Kept { message, faults, crash_ids, in_turn } = kept;
         let mut envelope = Envelope::new(message, None);
         envelope.past = PastDeliveries { faults, crash_ids };
@@ -249,91 +248,6 @@ impl IncarnationState {
             envelope.message.attempt = envelope.message.attempt.saturating_sub(1);
         }
         self.deliver_again(envelope);
-    }
-}
-
-impl Actor<'_> {
-    /// Queues what the start begins with, now that its memory has an account: its prompt before everything else, then
-    /// what an earlier run left.
-    pub(super) fn queue_first(&self) -> Result<(), NotTaken> {
-        let mut first = self.first();
-        if let First::Unasked = &*first {
-            let journal = self.state.start.journal.get();
-            *first =
-                First::Left(Box::new(journal.map(|journal| journal.left()).unwrap_or_default()));
-        }
-        let First::Left(left) = &mut *first else { return Ok(()) };
-        if let Some(mail) = left.mail.take() {
-            self.take_up(mail);
-        }
-        match &mut left.prompt {
-            // Without room it is still to be queued: the next incarnation fails as well.
-            KeptPrompt::Undelivered => self.queue_prompt()?,
-            KeptPrompt::Open(kept) => {
-                kept.message.body = self.state.start.spec.prompt.as_str().into();
-                self.take_up(kept.clone());
-            }
-            KeptPrompt::Done => {}
-        }
-        *first = First::Queued;
-        Ok(())
-    }
-
-    fn take_up(&self, kept: Kept) {
-        let crash_id = self.death_of_host_in(&kept.message.id);
-        self.state.take_up(kept, crash_id.as_deref());
-    }
-
-    /// The crash record of the host's last death that counts against the agent, when that was in the turn of this
-    /// message.
-    fn death_of_host_in(&self, message_id: &str) -> Option<String> {
-        let crash_id = self.task.slot.look_at_restarts(|restarts| {
-            let mut deaths = restarts.ends.iter().filter(|end| end.reason == ExitReason::HostDeath);
-            deaths.next_back()?.crash_id.clone()
-        })?;
-        let record = self.container.crashes.get(&crash_id)?;
-        (record.message_id.as_deref() == Some(message_id)).then_some(crash_id)
-    }
-
-    fn queue_prompt(&self) -> Result<(), NotTaken> {
-        let start = &self.state.start;
-        let prompt = &start.spec.prompt;
-        if prompt.is_empty() {
-            return Ok(());
-        }
-        let id = self.task.prompt_message_id.clone();
-        let message = Message::new(id, Sender::Prompt, prompt.as_str());
-        let announced = Announced::from(&message);
-        start.mailbox.push_prompt(Envelope::new(message, None))?;
-        self.state.log_message(announced);
-        Ok(())
-    }
-
-    /// Takes over the mail of a start in backoff, with the record of what was delivered before.
-    pub(super) fn adopt_mail(&self, before: &StartContext) {
-        let start = &self.state.start;
-        start.mailbox.adopt(before.mailbox.close());
-        if let Some(journal) = before.journal.get().or(before.adopted.get()) {
-            // Once: what is in backoff then is this start.
-            let _ = start.adopted.set(Arc::clone(journal));
-        }
-    }
-
-    /// The slot of the journal is this start's from now on.
-    pub(super) fn take_journal(&self) {
-        let start = &self.state.start;
-        let takes = Takes {
-            prompt: PromptMark::of(&start.spec.prompt),
-            resumes: self.task.resumes,
-            adopts_mail: start.mailbox.has_mail_again(),
-        };
-        let journal = self.container.journal.take(&start.spec.id, takes);
-        // A start has its turn once.
-        let _ = start.journal.set(Arc::new(journal));
-    }
-
-    fn first(&self) -> MutexGuard<'_, First> {
-        self.task.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -352,23 +266,10 @@ pub(super) fn next_delivery(
     }
 }
 
-/// The end of a start that has no room for its prompt.
-pub(super) fn no_room_for_prompt(refused: NotTaken) -> Exit {
-    let why = match refused {
-        NotTaken::Full(MailboxFull { bytes, .. }) => {
-            format!("the mailbox has no room for it beside {bytes} bytes")
-        }
-        NotTaken::OverLimit(over) => format!("the agent has no memory for it: {over}"),
-    };
-    let text = format!("the prompt cannot be delivered: {why}");
-    let mut exit = Exit::new(ExitReason::StartFailed, Phase::Instantiate, text);
-    exit.code = Some(PROMPT_TOO_LARGE.into());
-    exit.deterministic = Determinism::True;
-    exit
-}
-
 #[cfg(test)]
 mod tests {
+    use bulkhead_types::ExitReason;
+
     use super::*;
 
     fn after(ends: &[ExitReason], max_attempts: u32) -> Vec<bool> {

@@ -1,53 +1,17 @@
 //! The end of an incarnation, also when its task could not report it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bulkhead_api::ExitView;
-use bulkhead_log::{RunContext, now};
-use bulkhead_types::restart::{Decision, PastEnd};
-use bulkhead_types::{Exit, ExitClass, ExitReason, Input, Phase, StartPhase};
+use std::time::Duration;
 
 use bulkhead_runtime::{PendingDump, TrappedStore};
-use bulkhead_store::database::Wanted;
+use bulkhead_types::{Exit, ExitClass, ExitReason};
+use tokio::time::Instant;
 
-use super::delivery::{self, Unanswered};
-use super::{Actor, Ended, answer};
-use crate::crash_follow_up::CrashFollowUp;
+use super::base::Actor;
+use super::slot_guard::{After, EndContext};
+use super::step::{Ended, answer};
 use crate::handle::AgentHandle;
-use crate::incarnation::IncarnationState;
-use crate::mailbox::Envelope;
-use crate::order::AgentSlot;
-use crate::refusal::{StartError, StartFailure, TurnReport};
-use crate::report::{End, Reporter, start_error};
-use crate::slot::Ticket;
-use crate::state_publisher::AfterEnd;
-
-/// An incarnation's hold on the slot. Gives it back when the task could not: a panic of the host in it,
-/// or a task that never ran.
-pub(super) struct SlotGuard {
-    slot: Arc<AgentSlot>,
-    state: Arc<IncarnationState>,
-    stage: Stage,
-    counted: Option<Counted>,
-    /// The end is reported, and the slot not given back.
-    ending: Option<Ending>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Has the reservation.
-    Reserved(Ticket),
-    /// Holds the slot.
-    Holds,
-    /// Ended, and waits to be restarted.
-    Backoff,
-    /// Has nothing to give back.
-    Over,
-}
-
-/// One live agent.
-struct Counted(Arc<RunContext>);
+use crate::report::{Reporter, start_error};
 
 impl Actor<'_> {
     /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
@@ -78,7 +42,7 @@ impl Actor<'_> {
             ExitClass::Done | ExitClass::Asked | ExitClass::Evicted => {}
         }
         // Answered after the record is written, so that whoever asked can read it.
-        self.refuse(start_error(&exit, self.deadline, crash_id));
+        self.refuse(start_error(&exit, self.deadline.into_std(), crash_id));
         if let Some((mut envelope, report)) = unanswered {
             answer(&mut envelope, report);
         }
@@ -116,210 +80,14 @@ impl Actor<'_> {
         remains: Option<Box<TrappedStore>>,
         crash_id: Option<&str>,
     ) -> Option<PendingDump> {
-        let dumps = self.container.runtime.core_dumps()?;
-        let mut keeping = dumps.keep(*remains?, crash_id?);
+        let mut keeping = self.container.engine.keep_core(*remains?, crash_id?)?;
         keeping.released(DUMPING).await;
         Some(keeping)
     }
 }
 
-/// What an end is reported with.
-struct EndContext {
-    crash_id: Option<String>,
-    /// The message whose turn it was.
-    in_flight: Option<Envelope>,
-    may_restart: bool,
-}
-
-/// An end that is reported, of an incarnation that still holds the slot.
-struct Ending {
-    view: ExitView,
-    reason: ExitReason,
-    then: AfterEnd,
-    after: After,
-    /// What is still to be found out about it.
-    follow_up: Option<CrashFollowUp>,
-}
-
-/// What follows from an end.
-#[derive(Default)]
-struct After {
-    /// How long until the agent is restarted, if it is.
-    backoff: Option<Duration>,
-    /// The message whose turn it was, when nobody is to wait for it any more.
-    unanswered: Option<Unanswered>,
-}
-
 /// How long an agent that crashed waits until its core dump is copied, for those before it to be written.
 const DUMPING: Duration = Duration::from_secs(2);
-
-impl SlotGuard {
-    /// Of an incarnation that has the reservation.
-    pub(super) fn new(agent: &AgentHandle, ticket: Ticket, slot: &Arc<AgentSlot>) -> Self {
-        let (slot, state) = (Arc::clone(slot), Arc::clone(&agent.state));
-        Self { slot, state, stage: Stage::Reserved(ticket), counted: None, ending: None }
-    }
-
-    /// Of an incarnation that holds the slot.
-    pub(super) fn holding(agent: &AgentHandle, slot: &Arc<AgentSlot>) -> Self {
-        let (slot, state) = (Arc::clone(slot), Arc::clone(&agent.state));
-        let mut guard = Self { slot, state, stage: Stage::Over, counted: None, ending: None };
-        guard.begins();
-        guard
-    }
-
-    /// The incarnation holds the slot now, and counts as live.
-    pub(super) fn begins(&mut self) {
-        let context = Arc::clone(&self.state.start.container.context);
-        context.agent_began();
-        self.state.begin();
-        self.counted = Some(Counted(context));
-        self.stage = Stage::Holds;
-    }
-
-    /// The reservation that it has, if it has one.
-    pub(super) fn ticket(&self) -> Option<Ticket> {
-        match self.stage {
-            Stage::Reserved(ticket) => Some(ticket),
-            Stage::Holds | Stage::Backoff | Stage::Over => None,
-        }
-    }
-
-    /// Gives the reservation up. Nothing lived.
-    pub(super) fn withdraw(&mut self) {
-        if let Some(ticket) = self.ticket() {
-            self.slot.withdraw(ticket);
-        }
-        self.stage = Stage::Over;
-        self.state.publisher.transition(Input::Ended { normal: true });
-        let (reason, text) = (ExitReason::StartFailed, "it was never running");
-        self.answer_mail(reason, text, None);
-        self.state.retire(&self.slot);
-    }
-
-    /// Gives the reservation up for others to see. Says whether it is made again, if that is what comes `then`.
-    pub(super) fn fail(&mut self, error: &StartError, then: AfterEnd) -> bool {
-        let reason = ExitReason::StartFailed;
-        let (at, message) = (now(), error.message.clone());
-        let exit = ExitView { reason: reason.as_str().to_owned(), message, at, crash_id: None };
-        self.state.publisher.end(exit, false, then);
-        let is_to_rest = matches!(then, AfterEnd::Backoff(_));
-        if self.ticket().is_some_and(|ticket| self.slot.fail(ticket, is_to_rest)) {
-            self.stage = Stage::Backoff;
-            return true;
-        }
-        self.stage = Stage::Over;
-        if is_to_rest {
-            // A start or a stop took it over at this moment.
-            self.state.publisher.end_backoff();
-        }
-        self.answer_mail(reason, &error.message, None);
-        false
-    }
-
-    /// Somebody else has the slot.
-    pub(super) fn is_over(&mut self) {
-        self.stage = Stage::Over;
-    }
-
-    /// Decides what follows from the end, and reports both. The slot stays held.
-    fn report_end(&mut self, reporter: &Reporter, exit: &Exit, told: EndContext) {
-        let EndContext { crash_id, in_flight, may_restart } = told;
-        let state = Arc::clone(&self.state);
-        let number = state.incarnation();
-        let (at, fingerprint) = (now(), exit.fingerprint());
-        let past = PastEnd::new(exit, at, number, fingerprint.clone(), crash_id.clone());
-        // How long things last is by a clock that nobody sets.
-        let uptime = Some(state.start.container.context.uptime());
-        let component_sha256 = state.start.component.get().copied();
-        let past = PastEnd { run_uptime: uptime, component_sha256, ..past };
-        let lived = state.publisher.age();
-        let rules = &state.start.spec.restart;
-        let decision = self.slot.decide(rules, past, lived, fastrand::f64(), may_restart);
-        let restarts = self.slot.restarts();
-        let attempts_in_window = restarts.attempts_in_window(rules, at, uptime);
-        // Before anybody can see the end.
-        let wanted = state.persist_end(exit.reason, &decision, may_restart, restarts.into());
-        let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
-        let end = End {
-            exit,
-            at,
-            lived,
-            crash_id,
-            fingerprint,
-            message_id,
-            decision,
-            attempts_in_window,
-        };
-        // A drain that waits no longer reported it in place of the task.
-        let told = state.claim_end_report();
-        let follow_up = if told { reporter.ended(&end) } else { None };
-        let (then, backoff) = match end.decision {
-            Decision::Stay => (AfterEnd::Stay, None),
-            Decision::Retry { at, backoff } => (AfterEnd::Backoff(at), Some(backoff)),
-            Decision::Quarantine(_) => (AfterEnd::Quarantine, None),
-        };
-        let is_wanted = wanted == Wanted::Running && then != AfterEnd::Quarantine;
-        let order = state.stop_order().map(|order| order.reason);
-        let follows = delivery::next_delivery(backoff.is_some(), is_wanted, order);
-        // After the records, and before anybody can take over what waits.
-        let unanswered = in_flight
-            .and_then(|envelope| state.ended_in(envelope, exit, end.crash_id.as_deref(), follows));
-        if !is_wanted {
-            state.forgets_messages();
-        }
-        let (view, reason, after) = (end.view(), exit.reason, After { backoff, unanswered });
-        self.ending = Some(Ending { view, reason, then, after, follow_up });
-    }
-
-    /// The store is gone: makes the end that was reported visible, and gives the slot back.
-    fn release(&mut self, keeping: Option<PendingDump>) -> After {
-        let Some(ending) = self.ending.take() else { return After::default() };
-        let Ending { view, reason, then, after, follow_up } = ending;
-        let is_back = after.backoff.is_some();
-        self.state.publisher.end(view.clone(), reason.is_normal(), then);
-        self.counted = None;
-        // A backoff that somebody ended meanwhile is given up by `back_off`, like one that is ended later.
-        self.slot.end(self.state.incarnation(), is_back);
-        self.stage = if is_back { Stage::Backoff } else { Stage::Over };
-        self.state.birth.logs.forget();
-        if !is_back {
-            self.answer_mail(reason, &view.message, view.crash_id);
-            self.state.retire(&self.slot);
-        }
-        if let Some(follow_up) = follow_up {
-            follow_up.with_core_dump(keeping).spawn();
-        }
-        after
-    }
-
-    /// The agent is not restarted: nothing more is taken, and callers that wait are answered.
-    pub(super) fn close_mailbox(&mut self) {
-        self.stage = Stage::Over;
-        let published = self.state.publisher.published();
-        let crash_id = published.exit.and_then(|exit| exit.crash_id);
-        let reason = self
-            .state
-            .stop_order()
-            .map_or(ExitReason::Drained, |order| super::exit_reason(order.reason));
-        if reason == ExitReason::Stopped {
-            self.state.forgets_messages();
-        }
-        self.answer_mail(reason, "it was not to come back from its last end", crash_id);
-    }
-
-    fn answer_mail(&self, reason: ExitReason, message: &str, crash_id: Option<String>) {
-        let is_over = !self.state.is_for_next_run();
-        for mut envelope in self.state.start.mailbox.close().messages {
-            if is_over {
-                // Before its sender knows, as for one in its turn.
-                self.state.forgets(&envelope);
-            }
-            let (message, crash_id) = (message.to_owned(), crash_id.clone());
-            answer(&mut envelope, TurnReport::Ended { reason, message, crash_id });
-        }
-    }
-}
 
 impl AgentHandle {
     /// Reports the end of an incarnation that the host waits for no longer: it was killed, and did not return
@@ -329,45 +97,6 @@ impl AgentHandle {
         if self.state.claim_end_report() {
             let (exit, crash_id) = Reporter::new(Arc::clone(&self.state)).abandoned(waited);
             self.state.abandoned_in(&exit, crash_id.as_deref());
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.agent_ended();
-    }
-}
-
-impl Drop for SlotGuard {
-    fn drop(&mut self) {
-        let text = "the agent's task ended before its agent; the log has its panic";
-        let reporter = Reporter::new(Arc::clone(&self.state));
-        match self.stage {
-            Stage::Over => return,
-            Stage::Reserved(_) => self.withdraw(),
-            Stage::Holds => {
-                if self.ending.is_none() {
-                    let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
-                    let crash_id = reporter.crash_id(&exit);
-                    let in_flight = self.state.start.mailbox.in_hand();
-                    let told = EndContext { crash_id, in_flight, may_restart: false };
-                    self.report_end(&reporter, &exit, told);
-                }
-                if let Some((mut envelope, report)) = self.release(None).unanswered {
-                    answer(&mut envelope, report);
-                }
-            }
-            Stage::Backoff => {}
-        }
-        if self.stage == Stage::Backoff {
-            self.slot.give_up_backoff(self.state.incarnation());
-            self.state.publisher.end_backoff();
-            self.close_mailbox();
-        }
-        let error = StartError::new(StartPhase::GuestStart, StartFailure::Host, text);
-        if self.state.answer(Err(error.clone())) {
-            reporter.not_started(&error);
         }
     }
 }

@@ -3,16 +3,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bulkhead_log::now;
-use bulkhead_runtime::{LoadError, Loaded, ShutdownReason};
+use bulkhead_runtime::{LoadError, ShutdownReason};
 use bulkhead_types::StartPhase;
 use bulkhead_types::time::micros;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Actor, stop_ordered};
+use super::base::Actor;
+use super::drive::stop_ordered;
 use crate::admission::Commitment;
+use crate::engine::Component;
 use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Acquired, Before, NotReady, Ticket};
@@ -37,7 +38,7 @@ const LOADING: &str = "load";
 /// What became of a reservation.
 pub(super) enum Reserved {
     /// It has its turn.
-    Ready(Arc<Loaded>, Commitment),
+    Ready(Arc<dyn Component>, Commitment),
     /// It was given up, and everyone is answered.
     Over,
     /// The same, and it is made again then.
@@ -98,7 +99,7 @@ impl Actor<'_> {
     async fn load_and_acquire_slot(
         &mut self,
         component: &Path,
-    ) -> Result<(Arc<Loaded>, Commitment), GivenUp> {
+    ) -> Result<(Arc<dyn Component>, Commitment), GivenUp> {
         // Compiling takes memory as well.
         self.check_held()?;
         self.mark_in_flight(LOADING, None);
@@ -106,7 +107,7 @@ impl Actor<'_> {
         self.clear_in_flight();
         let loaded = loaded?;
         // The task has one component: nobody set it before.
-        let _ = self.state.start.component.set(loaded.digest);
+        let _ = self.state.start.component.set(loaded.digest());
         let Some(ticket) = self.guard.ticket() else { return Err(superseded().into()) };
         // Before it is asked whether there is memory for it.
         if let Some(up) = self.task.slot.join(ticket) {
@@ -132,24 +133,25 @@ impl Actor<'_> {
     }
 
     /// Loads the component, and checks that the agent may have the memory that it is born with.
-    async fn load(&mut self, path: &Path) -> Result<Arc<Loaded>, StartError> {
+    async fn load(&mut self, path: &Path) -> Result<Arc<dyn Component>, StartError> {
         let began = Instant::now();
         let spec = &self.state.start.spec;
-        let runtime = &self.container.runtime;
+        let engine = Arc::clone(&self.container.engine);
+        let compile_limit = self.container.engine_facts.compile_limit;
         self.state.progress().loads(path.to_owned());
         let loaded = tokio::select! {
             biased;
             _ = stop_ordered(&mut self.stop) => Err(superseded()),
-            loaded = runtime.load(&spec.component, path) => loaded.map_err(load_failed),
-            () = sleep(runtime.compile_limit()) => Err(self.not_compiled()),
+            loaded = engine.load(Arc::clone(&spec.component), path.to_owned()) => loaded.map_err(load_failed),
+            () = sleep(compile_limit) => Err(self.not_compiled()),
         };
         // Compiling is not starting: the deadline counts on from here.
         self.deadline += began.elapsed();
-        self.state.progress().loaded(self.deadline);
+        self.state.progress().loaded(self.deadline.into_std());
         let loaded = loaded?;
         self.timings.compile_us = micros(began.elapsed());
-        let (born, limit) = (loaded.initial_memory_bytes, spec.limits.memory_bytes);
-        let max = self.container.runtime.capacity().max_agent_memory_bytes;
+        let (born, limit) = (loaded.initial_memory_bytes(), spec.limits.memory_bytes);
+        let max = self.container.engine_facts.max_agent_memory_bytes;
         if born > limit {
             let text = format!(
                 "component {} has {born} bytes of memory at birth, the agent's limit is {limit}, and the \
@@ -162,7 +164,7 @@ impl Actor<'_> {
     }
 
     fn not_compiled(&self) -> StartError {
-        let limit_ms = self.container.runtime.compile_limit().as_millis();
+        let limit_ms = self.container.engine_facts.compile_limit.as_millis();
         let component = &self.state.start.spec.component;
         let text = format!(
             "component {component} was not compiled within {limit_ms} ms; a later start compiles it again"
@@ -202,7 +204,7 @@ impl Actor<'_> {
             biased;
             turn = turn => turn,
             _ = stop_ordered(&mut self.stop) => return Err(superseded().into()),
-            () = sleep_until(self.deadline.into()) => return Err(self.too_late().into()),
+            () = sleep_until(self.deadline) => return Err(self.too_late().into()),
         };
         self.timings.wait_us = micros(began.elapsed());
         match turn {
@@ -231,7 +233,7 @@ impl Actor<'_> {
     }
 
     fn full(&self) -> StartError {
-        let max = self.container.runtime.capacity().max_agents;
+        let max = self.container.engine_facts.max_agents;
         let taken = max.saturating_sub(self.container.places.available_permits());
         let text = format!(
             "{taken} agents live or are about to be restarted, and the container holds {max}"

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bulkhead_runtime::{AgentFailure, CallEnd, CallLimits, Incarnation, ShutdownReason};
+use bulkhead_runtime::{AgentFailure, CallLimits, ShutdownReason};
 use bulkhead_types::time::millis;
 use bulkhead_types::{Exit, ExitReason, Input, Message, Next, Outcome, Phase, Sender};
-
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::awake::Awake;
-use super::{Actor, Ended, Step, answer, exit_reason, failed, next_order, stop_ordered};
+use super::base::Actor;
+use super::drive::{Driven, OnStop, StoppedBy, drive, stop_ordered};
+use super::step::{Ended, Step, answer, exit_reason, failed};
+use crate::engine::{BoxInstance, CallEnd};
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
 
@@ -20,14 +22,14 @@ use crate::refusal::TurnReport;
 const DRAIN_IDLE: Duration = Duration::from_secs(10);
 
 impl Actor<'_> {
-    pub(super) async fn serve(&mut self, incarnation: Incarnation) -> Ended {
-        if incarnation.is_command() {
-            return self.run_command(incarnation).await;
+    pub(super) async fn serve(&mut self, instance: BoxInstance) -> Ended {
+        if instance.is_command() {
+            return self.run_command(instance).await;
         }
-        let mut incarnation = incarnation;
+        let mut instance = instance;
         let mut idle = Box::pin(self.idle_for_long());
         loop {
-            incarnation = match self.snapshot_if_due(incarnation).await {
+            instance = match self.snapshot_if_due(instance).await {
                 Ok((next, ())) => next,
                 Err(ended) => return ended,
             };
@@ -35,14 +37,14 @@ impl Actor<'_> {
             let envelope = tokio::select! {
                 biased;
                 order = stop_ordered(&mut self.stop) => {
-                    return self.wind_down(incarnation, order.grace, order.reason).await;
+                    return self.wind_down(instance, order.grace, order.reason).await;
                 }
                 envelope = self.state.start.mailbox.next() => envelope,
                 () = at(due) => continue,
-                waited = &mut idle => return self.leave(incarnation, waited).await,
+                waited = &mut idle => return self.leave(instance, waited).await,
             };
-            match self.work_on(incarnation, envelope).await {
-                Ok((next, ())) => incarnation = next,
+            match self.work_on(instance, envelope).await {
+                Ok((next, ())) => instance = next,
                 Err(ended) => return ended,
             }
             idle = Box::pin(self.idle_for_long());
@@ -73,11 +75,11 @@ impl Actor<'_> {
     /// Ends for want of work.
     async fn leave(
         &mut self,
-        incarnation: Incarnation,
+        instance: BoxInstance,
         (waited, reason): (Duration, ShutdownReason),
     ) -> Ended {
         let grace = self.state.start.spec.limits.shutdown;
-        let mut ended = self.wind_down(incarnation, grace, reason).await;
+        let mut ended = self.wind_down(instance, grace, reason).await;
         if ended.exit.reason == exit_reason(reason) {
             let ms = millis(waited);
             ended.exit.message = format!("had nothing to do for {ms} ms: {}", ended.exit.message);
@@ -86,14 +88,14 @@ impl Actor<'_> {
     }
 
     /// Works on one message: a turn, and more as long as the agent says `continue`.
-    async fn work_on(&mut self, mut incarnation: Incarnation, mut envelope: Envelope) -> Step<()> {
+    async fn work_on(&mut self, mut instance: BoxInstance, mut envelope: Envelope) -> Step<()> {
         self.state.publisher.count_message();
         self.state.delivers(&envelope);
         // A turn after the first is about the same message, and has nothing of it but its name.
         let mut continuation = None;
         loop {
             let message = continuation.as_ref().unwrap_or(&envelope.message);
-            let (alive, outcome, grace) = match self.turn(incarnation, message).await {
+            let (alive, outcome, grace) = match self.turn(instance, message).await {
                 Ok(alive) => alive,
                 Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
             };
@@ -109,7 +111,7 @@ impl Actor<'_> {
                 self.state.start.probation.yield_now().await;
                 let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
                     match self.snapshot_if_due(alive).await {
-                        Ok((next, ())) => incarnation = next,
+                        Ok((next, ())) => instance = next,
                         Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
                     }
                     continue;
@@ -169,46 +171,33 @@ impl Actor<'_> {
     /// One turn. Returns what is left of the grace when a stop was ordered meanwhile.
     async fn turn(
         &mut self,
-        incarnation: Incarnation,
+        instance: BoxInstance,
         message: &Message,
     ) -> Result<
-        (Incarnation, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
+        (BoxInstance, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
         Ended,
     > {
         self.state.publisher.transition(Input::TurnBegan);
         let began = Instant::now();
         let cpu_before = self.state.birth.meter.usage().cpu_us;
         self.mark_in_flight(Phase::Handle.as_str(), Some(&message.id));
-        let mut call = incarnation.handle(message, self.turn_limits());
-        let mut grace: Option<(Instant, ShutdownReason)> = None;
-        let mut killed = false;
-        let end = loop {
-            tokio::select! {
-                biased;
-                end = &mut call => break end,
-                order = next_order(&mut self.stop, grace.is_some()), if !killed => {
-                    killed = order.now;
-                    if grace.is_none() {
-                        self.state.publisher.transition(Input::StopRequested);
-                    }
-                    grace = Some((Instant::now() + order.grace, order.reason));
-                    call.end_within(order.grace);
-                }
-            }
-        };
+        let call = instance.handle(message, self.turn_limits());
+        let state = Arc::clone(&self.state);
+        let Driven { end, stopped } = drive(call, &mut self.stop, OnStop::Grace, |_| {
+            state.publisher.transition(Input::StopRequested);
+        })
+        .await;
         match end {
             CallEnd::Returned(_, Err(failure)) if failure.fatal => {
                 Err(failed(failure, Phase::Handle).into())
             }
-            CallEnd::Returned(incarnation, result) => {
+            CallEnd::Returned(instance, result) => {
                 let cpu_us = self.state.birth.meter.usage().cpu_us - cpu_before;
                 self.reporter.turn(&message.id, &result, cpu_us, began.elapsed());
                 self.remember_turn();
                 self.clear_in_flight();
-                let left = grace.map(|(until, reason)| {
-                    (until.saturating_duration_since(Instant::now()), reason)
-                });
-                Ok((incarnation, result, left))
+                let left = stopped.map(StoppedBy::left);
+                Ok((instance, result, left))
             }
             CallEnd::Ended(exit, remains) => Err((exit, remains).into()),
         }
@@ -220,23 +209,17 @@ impl Actor<'_> {
     }
 
     /// A stock component: one call, from its start to its end.
-    async fn run_command(&mut self, incarnation: Incarnation) -> Ended {
+    async fn run_command(&mut self, instance: BoxInstance) -> Ended {
         self.state.publisher.transition(Input::TurnBegan);
         self.mark_in_flight(Phase::Run.as_str(), None);
-        let mut call = incarnation.run(self.turn_limits());
-        let mut ordered = None;
-        let end = loop {
-            tokio::select! {
-                biased;
-                end = &mut call => break end,
-                order = stop_ordered(&mut self.stop), if ordered.is_none() => {
-                    ordered = Some(order.reason);
-                    self.state.publisher.transition(Input::StopRequested);
-                    // It has no `shutdown` to be asked with.
-                    call.kill();
-                }
-            }
-        };
+        let call = instance.run(self.turn_limits());
+        let state = Arc::clone(&self.state);
+        // It has no `shutdown` to be asked with.
+        let Driven { end, stopped } = drive(call, &mut self.stop, OnStop::Kill, |_| {
+            state.publisher.transition(Input::StopRequested);
+        })
+        .await;
+        let ordered = stopped.map(|stopped| stopped.reason);
         let mut left = None;
         let exit = match (end, ordered) {
             (CallEnd::Ended(exit, _), Some(reason)) if exit.reason == ExitReason::Killed => {
@@ -264,33 +247,23 @@ impl Actor<'_> {
     /// Calls the guest's `shutdown` with what is left of the grace.
     async fn wind_down(
         &mut self,
-        incarnation: Incarnation,
+        instance: BoxInstance,
         grace: Duration,
         reason: ShutdownReason,
     ) -> Ended {
         self.state.publisher.transition(Input::StopRequested);
         let began = Instant::now();
         // Half of the grace is for the guest's own end.
-        let incarnation = match self.last_snapshot(incarnation, grace / 2).await {
-            Ok((incarnation, ())) => incarnation,
+        let instance = match self.last_snapshot(instance, grace / 2).await {
+            Ok((instance, ())) => instance,
             Err(ended) => return of_the_grace(ended),
         };
         let grace = grace.saturating_sub(began.elapsed());
         let limits =
             CallLimits { cpu: grace, wall: grace, host_call: grace + Duration::from_secs(1) };
         self.mark_in_flight(Phase::Shutdown.as_str(), None);
-        let mut call = incarnation.shutdown(reason, limits);
-        let mut killed = false;
-        let end = loop {
-            tokio::select! {
-                biased;
-                end = &mut call => break end,
-                _ = next_order(&mut self.stop, true), if !killed => {
-                    killed = true;
-                    call.end_within(Duration::ZERO);
-                }
-            }
-        };
+        let call = instance.shutdown(reason, limits);
+        let Driven { end, .. } = drive(call, &mut self.stop, OnStop::OnlyNow, |_| {}).await;
         let exit = match end {
             CallEnd::Returned(_, Ok(())) => {
                 Exit::new(exit_reason(reason), Phase::Shutdown, "ended when asked to")
@@ -309,7 +282,7 @@ impl Actor<'_> {
 /// Resolves at this time, if there is one.
 async fn at(due: Option<Instant>) {
     match due {
-        Some(due) => sleep_until(due.into()).await,
+        Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

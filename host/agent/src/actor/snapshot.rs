@@ -16,22 +16,27 @@
 
 mod attempt;
 mod lineage;
+pub(super) mod state;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_log::now;
-use bulkhead_runtime::{CallEnd, CallLimits, Incarnation};
+use bulkhead_runtime::CallLimits;
 use bulkhead_store::database::{Kept, Newest, Snapshot, SnapshotRefused};
 use bulkhead_types::time::micros;
 use bulkhead_types::{Event, Exit, ExitClass, ExitReason, Input, Phase, Timestamp};
 use sha2::{Digest, Sha256};
-use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::{Actor, Step, failed, next_order, stop_ordered};
+use super::base::Actor;
+use super::drive::{Driven, OnStop, drive, next_order, stop_ordered};
+use super::step::{Step, failed};
 use crate::durable::WRITING;
-use attempt::{Attempt, Attempts};
+use crate::engine::{BoxInstance, CallEnd};
+use attempt::Attempt;
 use lineage::Lineage;
+use state::Restored;
 
 /// Failures of the guest with one snapshot, before its first turn is done, after which it is set aside.
 const MAX_FAILURES: u32 = 2;
@@ -44,29 +49,6 @@ const TAKING: Duration = Duration::from_secs(10);
 
 /// Snapshots that are tried at the end of an incarnation, as long as the database has no room.
 const LAST_TRIES: usize = 4;
-
-/// What an incarnation has to do with snapshots.
-#[derive(Default)]
-pub(super) struct Snapshots {
-    /// The first turn that no snapshot has.
-    dirty_since: Option<Instant>,
-    /// What became of the attempts to have one.
-    attempts: Attempts,
-    /// What was kept last, so that the same is not kept twice.
-    last: Option<[u8; 32]>,
-    /// What it began with, until its first turn is done.
-    unproven: Option<Restored>,
-    /// What its snapshots follow from.
-    lineage: Lineage,
-}
-
-/// A snapshot that an incarnation began with.
-struct Restored {
-    generation: u64,
-    failures: u32,
-    taken_at: Timestamp,
-    bytes: usize,
-}
 
 /// What a look for the newest snapshot found.
 #[derive(Default)]
@@ -96,13 +78,13 @@ impl Actor<'_> {
     }
 
     /// Takes a snapshot when one is due.
-    pub(super) async fn snapshot_if_due(&mut self, incarnation: Incarnation) -> Step<()> {
+    pub(super) async fn snapshot_if_due(&mut self, instance: BoxInstance) -> Step<()> {
         match self.snapshot_due() {
             Some(due) if Instant::now() >= due => {
-                let (incarnation, _) = self.take_snapshot(incarnation, TAKING).await?;
-                Ok((incarnation, ()))
+                let (instance, _) = self.take_snapshot(instance, TAKING).await?;
+                Ok((instance, ()))
             }
-            _ => Ok((incarnation, ())),
+            _ => Ok((instance, ())),
         }
     }
 
@@ -110,7 +92,7 @@ impl Actor<'_> {
     /// time for room in the queue of the database.
     pub(super) async fn last_snapshot(
         &mut self,
-        mut incarnation: Incarnation,
+        mut instance: BoxInstance,
         time: Duration,
     ) -> Step<()> {
         let until = Instant::now() + time;
@@ -119,13 +101,13 @@ impl Actor<'_> {
             if self.snapshots.dirty_since.is_none() || left.is_zero() {
                 break;
             }
-            let (alive, attempt) = self.take_snapshot(incarnation, left).await?;
-            incarnation = alive;
+            let (alive, attempt) = self.take_snapshot(instance, left).await?;
+            instance = alive;
             if attempt != Attempt::NoRoom || !self.is_room_by(until).await {
                 break;
             }
         }
-        Ok((incarnation, ()))
+        Ok((instance, ()))
     }
 
     /// Waits until the database has written what it has. `false`: not in this time, or there is no grace left.
@@ -134,7 +116,7 @@ impl Actor<'_> {
         let ordered = self.stop.borrow().is_some();
         tokio::select! {
             biased;
-            written = timeout_at(until.into(), written) => written.is_ok(),
+            written = timeout_at(until, written) => written.is_ok(),
             order = next_order(&mut self.stop, ordered) => !order.now,
         }
     }
@@ -150,44 +132,35 @@ impl Actor<'_> {
         self.state.start.spec.snapshots.when.at_the_end()
     }
 
-    async fn take_snapshot(&mut self, incarnation: Incarnation, time: Duration) -> Step<Attempt> {
+    async fn take_snapshot(&mut self, instance: BoxInstance, time: Duration) -> Step<Attempt> {
         let limits = &self.state.start.spec.limits;
         let wall = time.min(limits.wall);
         let limits = CallLimits { cpu: limits.cpu.min(wall), wall, host_call: limits.host_call };
         self.mark_in_flight(Phase::Snapshot.as_str(), None);
-        let mut call = incarnation.snapshot(limits);
-        let mut ordered = self.stop.borrow().is_some();
-        let mut killed = false;
-        let end = loop {
-            tokio::select! {
-                biased;
-                end = &mut call => break end,
-                order = next_order(&mut self.stop, ordered), if !killed => {
-                    (ordered, killed) = (true, order.now);
-                    call.end_within(order.grace.min(wall));
-                }
-            }
-        };
+        let call = instance.snapshot(limits);
+        let is_ordered = self.stop.borrow().is_some();
+        let on_stop = if is_ordered { OnStop::OnlyNow } else { OnStop::Grace };
+        let Driven { end, .. } = drive(call, &mut self.stop, on_stop, |_| {}).await;
         self.clear_in_flight();
-        let (incarnation, attempt) = match end {
-            CallEnd::Returned(incarnation, Ok(snapshot)) => {
-                let attempt = self.keep_taken(snapshot.bytes()).await;
-                (incarnation, attempt)
+        let (instance, attempt) = match end {
+            CallEnd::Returned(instance, Ok(snapshot)) => {
+                let attempt = self.keep_taken((*snapshot).as_ref()).await;
+                (instance, attempt)
             }
             CallEnd::Returned(_, Err(failure)) if failure.fatal => {
                 return Err(failed(failure, Phase::Snapshot).into());
             }
-            CallEnd::Returned(incarnation, Err(failure)) => {
+            CallEnd::Returned(instance, Err(failure)) => {
                 let (agent, code) = (&self.state.start.spec.id, failure.code);
                 tracing::warn!(%agent, code, message = failure.message, "agent gave no snapshot");
-                (incarnation, Attempt::NotGiven)
+                (instance, Attempt::NotGiven)
             }
             CallEnd::Ended(exit, remains) => return Err((exit, remains).into()),
         };
         if self.snapshots.attempts.is_settled_by(attempt, Instant::now()) {
             self.snapshots.dirty_since = None;
         }
-        Ok((incarnation, attempt))
+        Ok((instance, attempt))
     }
 
     async fn keep_taken(&mut self, bytes: &[u8]) -> Attempt {
@@ -230,23 +203,23 @@ impl Actor<'_> {
     }
 
     /// Gives the agent what an earlier incarnation of it kept. Says whether there was anything.
-    pub(super) async fn restore(&mut self, incarnation: Incarnation) -> Step<bool> {
-        if !self.keeps_snapshots() || incarnation.is_command() {
-            return Ok((incarnation, false));
+    pub(super) async fn restore(&mut self, instance: BoxInstance) -> Step<bool> {
+        if !self.keeps_snapshots() || instance.is_command() {
+            return Ok((instance, false));
         }
         let began = Instant::now();
         let Looked { kept, lineage } = self.look_for_snapshot().await?;
         self.snapshots.lineage = lineage;
-        let Some(kept) = kept else { return Ok((incarnation, false)) };
+        let Some(kept) = kept else { return Ok((instance, false)) };
         let Kept { generation, snapshot, failures } = kept;
         let bytes = snapshot.bytes.len();
         let taken_at = snapshot.taken_at;
         self.snapshots.unproven = Some(Restored { generation, failures, taken_at, bytes });
         self.mark_in_flight(Phase::Restore.as_str(), None);
-        let call = incarnation.restore(snapshot.bytes.to_vec(), self.start_limits());
-        let (incarnation, ()) = self.begin(call, Phase::Restore).await?;
+        let call = instance.restore(snapshot.bytes.to_vec(), self.start_limits());
+        let (instance, ()) = self.begin(call, Phase::Restore).await?;
         self.timings.restore_us = micros(began.elapsed());
-        Ok((incarnation, true))
+        Ok((instance, true))
     }
 
     /// Looks for the newest snapshot within the deadline of the start, and hears a stop meanwhile: a disk that
@@ -257,7 +230,7 @@ impl Actor<'_> {
             biased;
             _ = stop_ordered(&mut stop) => {}
             looked = self.newest_snapshot() => return Ok(looked),
-            () = sleep_until(self.deadline.into()) => {
+            () = sleep_until(self.deadline) => {
                 let limit_ms = self.state.start.spec.limits.start.as_millis();
                 let text = format!(
                     "the agent's snapshot could not be read within the {limit_ms} ms of the start: the \

@@ -1,27 +1,31 @@
 //! From the turn to `running`: an instance, and the guest's own `start`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bulkhead_runtime::{Call, CallEnd, CallLimits, Loaded, ShutdownReason, StartInfo};
+use bulkhead_runtime::{CallLimits, ShutdownReason, StartInfo};
 use bulkhead_types::event::StartTimings;
 use bulkhead_types::time::micros;
 use bulkhead_types::{Exit, ExitReason, Input, Phase};
+use tokio::time::Instant;
 
-use super::delivery::no_room_for_prompt;
-use super::{Actor, Step, exit_reason, failed, stop_ordered};
+use super::base::Actor;
+use super::drive::{Driven, OnStop, drive};
+use super::first_mail::no_room_for_prompt;
+use super::step::{Step, exit_reason, failed};
+use crate::engine::{BoxCall, CallEnd, Component};
 
 impl Actor<'_> {
     /// Gets the agent to running.
-    pub(super) async fn start_instance(&mut self, loaded: &Arc<Loaded>) -> Step<()> {
+    pub(super) async fn start_instance(&mut self, loaded: &Arc<dyn Component>) -> Step<()> {
         let began = Instant::now();
         self.mark_in_flight(Phase::Instantiate.as_str(), None);
         let (birth, limits) = (Arc::clone(&self.state.birth), self.start_limits());
-        let call = self.container.runtime.instantiate(loaded, birth, limits);
-        let (incarnation, ()) = self.begin(call, Phase::Instantiate).await?;
+        let call = loaded.instantiate(birth, limits);
+        let (instance, ()) = self.begin(call, Phase::Instantiate).await?;
         self.timings.instantiate_us = micros(began.elapsed());
         self.queue_first().map_err(no_room_for_prompt)?;
-        let (incarnation, restored) = self.restore(incarnation).await?;
+        let (instance, restored) = self.restore(instance).await?;
         self.mark_in_flight(Phase::Start.as_str(), None);
         let began = Instant::now();
         let info = StartInfo {
@@ -29,7 +33,7 @@ impl Actor<'_> {
             restored,
             town_id: self.container.context.town_id(),
         };
-        let call = incarnation.start(info, self.start_limits());
+        let call = instance.start(info, self.start_limits());
         let born = self.begin(call, Phase::Start).await?;
         self.timings.guest_start_us = micros(began.elapsed());
         Ok(born)
@@ -42,26 +46,20 @@ impl Actor<'_> {
     }
 
     /// Drives a call of the start. A stop order ends it at once: there is nothing to save yet.
-    pub(super) async fn begin(&mut self, mut call: Call<()>, phase: Phase) -> Step<()> {
-        let mut ordered = false;
-        let end = loop {
-            tokio::select! {
-                biased;
-                end = &mut call => break end,
-                order = stop_ordered(&mut self.stop), if !ordered => {
-                    ordered = true;
-                    self.state.publisher.transition(Input::StopRequested);
-                    tracing::debug!(agent = %self.state.start.spec.id, by = order.by, "start was cancelled");
-                    call.kill();
-                }
-            }
-        };
+    pub(super) async fn begin(&mut self, call: BoxCall<()>, phase: Phase) -> Step<()> {
+        let state = Arc::clone(&self.state);
+        let Driven { end, stopped } = drive(call, &mut self.stop, OnStop::Kill, |order| {
+            state.publisher.transition(Input::StopRequested);
+            tracing::debug!(agent = %state.id(), by = order.by, "start was cancelled");
+        })
+        .await;
+        let ordered = stopped.is_some();
         match end {
             CallEnd::Returned(..) if ordered => Err(self.stopped_at_start(phase).into()),
             CallEnd::Ended(exit, _) if ordered && exit.reason == ExitReason::Killed => {
                 Err(self.stopped_at_start(phase).into())
             }
-            CallEnd::Returned(incarnation, Ok(())) => Ok((incarnation, ())),
+            CallEnd::Returned(instance, Ok(())) => Ok((instance, ())),
             CallEnd::Returned(_, Err(failure)) => {
                 let mut exit = failed(failure, phase);
                 exit.reason = ExitReason::StartFailed;

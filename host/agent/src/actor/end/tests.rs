@@ -1,107 +1,34 @@
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::Arc;
 
-use bulkhead_blackbox::InFlightTable;
-use bulkhead_log::{SharedSink, Sink};
-use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
-use bulkhead_runtime::{Runtime, RuntimeConfig, ShutdownReason};
-use bulkhead_store::crashes::Crashes;
-use bulkhead_store::database::Private;
+use bulkhead_api::IfRunning;
+use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::journal::{self, Left, PromptMark, Takes};
 use bulkhead_store::{Database, Journal};
-use bulkhead_types::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Incarnation, Limits, Message, RestartPolicy,
-    RestartRules, Sender, SnapshotRules,
-};
+use bulkhead_types::{AgentSpec, Event, Incarnation, Message, Phase, Sender};
 
 use super::*;
-use crate::actor::StartTask;
+use crate::actor::slot_guard::SlotGuard;
+use crate::actor::task::StartTask;
+use crate::actor::tests::fake::{FakeEngine, Op, fails};
+use crate::actor::tests::rig::{self, Kept, order, spec};
 use crate::agent::Agent;
-use crate::container::{Container, Stores};
+use crate::container::Container;
+use crate::incarnation::IncarnationState;
 use crate::mailbox::Envelope;
-use crate::order::StartOrder;
-use crate::peers::Peers;
-use crate::refusal::SendError;
+use crate::order::AgentSlot;
+use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
-use bulkhead_api::IfRunning;
-
-#[derive(Default)]
-struct Kept(Mutex<Vec<Event>>);
-
-impl Sink for Kept {
-    fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
-    }
-}
-
-impl Kept {
-    fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| is(event)).count()
-    }
-}
-
-struct Nobody;
-
-impl Peers for Nobody {
-    fn send(&self, to: &AgentId, _: Sender, _: Body) -> Result<String, SendError> {
-        Err(SendError::NoSuchAgent(to.clone()))
-    }
-}
-
-fn spec() -> Arc<AgentSpec> {
-    Arc::new(AgentSpec {
-        id: AgentId::parse("a").unwrap(),
-        role: "r".into(),
-        component: "c".into(),
-        args: Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits::default(),
-        http: HttpPolicy::default(),
-        snapshots: SnapshotRules::default(),
-        restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
-        fault_injection: false,
-        core_dump: false,
-        eviction_weight_percent: 100,
-    })
-}
-
-/// Of a component that there is not.
-fn order(deadline: Instant) -> StartOrder {
-    StartOrder {
-        record: Private::default(),
-        settings: None,
-        stays: false,
-        resumes: false,
-        spec: spec(),
-        component: PathBuf::from("c.wasm"),
-        workspace: None,
-        if_running: IfRunning::Join,
-        force: false,
-        deadline,
-        prompt_message_id: "p".into(),
-    }
-}
 
 struct Bench {
     /// Where the journal is.
     dir: tempfile::TempDir,
     kept: Arc<Kept>,
+    engine: Arc<FakeEngine>,
     container: Arc<Container>,
     slot: Arc<AgentSlot>,
 }
 
 impl Bench {
-    /// Room for one agent.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal::open(dir.path(), 4).journal;
@@ -109,29 +36,18 @@ impl Bench {
     }
 
     fn with(dir: tempfile::TempDir, journal: Journal) -> Self {
-        let kept = Arc::new(Kept::default());
-        let sink = Arc::clone(&kept) as SharedSink;
-        let config = RuntimeConfig { max_agents: 1, ..RuntimeConfig::default() };
-        let runtime = Arc::new(Runtime::new(&config, Arc::clone(&sink)).unwrap());
-        let context = Arc::new(RunContext::new("run".into(), None));
-        let crashes = Arc::new(Crashes::in_memory());
-        let database = Arc::new(Database::absent());
-        let config = MemoryConfig::default();
-        let memory = Arc::new(Memory::new(Kernel::here(), config, Now::clock()));
-        let in_flight = InFlightTable::absent();
-        let stores = Stores { crashes, database, in_flight, journal };
-        let container = Container::new(runtime, Arc::new(Nobody), sink, stores, context, memory);
-        let container = Arc::new(container);
-        Self { dir, kept, container, slot: Arc::new(Slot::new(Incarnation(0))) }
+        let engine = Arc::new(FakeEngine::default());
+        let (container, kept) = rig::container(Arc::clone(&engine), Database::absent(), journal);
+        Self { dir, kept, engine, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
 
     /// An agent in `starting` that has the reservation, without a task.
     fn reserved(&self) -> (AgentHandle, SlotGuard) {
-        self.reserved_for(spec())
+        self.reserved_for(Arc::new(spec()))
     }
 
     fn reserved_for(&self, spec: Arc<AgentSpec>) -> (AgentHandle, SlotGuard) {
-        let order = StartOrder { spec: Arc::clone(&spec), ..order(Instant::now()) };
+        let order = order(AgentSpec::clone(&spec), Instant::now());
         let if_running = IfRunning::Join;
         let intent = StartIntent { spec: &*spec, if_running, force: false, resumes: false };
         let task =
@@ -156,13 +72,8 @@ impl Bench {
     }
 
     fn task(&self) -> StartTask {
-        StartTask::new(
-            order(Instant::now()),
-            &Arc::default(),
-            &Arc::default(),
-            &self.slot,
-            &self.container,
-        )
+        let order = order(spec(), Instant::now());
+        StartTask::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container)
     }
 
     /// What a run that follows finds of the agent, were this one killed now.
@@ -177,14 +88,14 @@ impl Bench {
     }
 }
 
-/// The engine's lanes end with the bench, which has to happen outside of any other lane.
+/// Tasks of the bench run on the runtime that it is made on.
 fn on_a_bench(test: impl AsyncFnOnce(&Bench)) {
-    on_this_bench(Bench::new(), test);
+    on_this_bench(Bench::new, test);
 }
 
-fn on_this_bench(bench: Bench, test: impl AsyncFnOnce(&Bench)) {
-    let lane = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    lane.block_on(test(&bench));
+fn on_this_bench(make: impl FnOnce() -> Bench, test: impl AsyncFnOnce(&Bench)) {
+    let lane = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    lane.block_on(async { test(&make()).await });
 }
 
 fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
@@ -288,8 +199,9 @@ fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
             [(false, StartFailure::ComponentUnreadable), (true, StartFailure::Memory)]
         {
             bench.container.hold_starts(held);
-            let agent = Agent::new(spec().id.clone(), Incarnation(0), Arc::clone(&bench.container));
-            let order = order(Instant::now() + Duration::from_secs(60));
+            bench.engine.plan(Op::Load, [fails()]);
+            let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&bench.container));
+            let order = order(spec(), Instant::now() + Duration::from_secs(60));
             let (_, handle) = agent.start(order, &bench.container.spawner()).unwrap();
             assert_eq!(handle.started().await.unwrap_err().kind, kind);
         }
@@ -299,7 +211,7 @@ fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
 #[test]
 fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
     on_a_bench(async |bench| {
-        let order = order(Instant::now());
+        let order = order(spec(), Instant::now());
         let task =
             StartTask::new(order, &Arc::default(), &Arc::default(), &bench.slot, &bench.container);
         let (agent, mut guard) = bench.holding().await;
@@ -402,7 +314,7 @@ fn a_start_that_comes_while_a_crash_is_told_finds_no_message_that_is_answered() 
         assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
 
         // Its core is being copied; a start of something else takes over now.
-        let other = AgentSpec { prompt: "other".into(), ..AgentSpec::clone(&spec()) };
+        let other = AgentSpec { prompt: "other".into(), ..spec() };
         let (next, mut next_guard) = bench.reserved_for(Arc::new(other));
         let ticket = next_guard.ticket().unwrap();
         bench.slot.ready(ticket).unwrap();
@@ -478,21 +390,24 @@ fn what_an_earlier_run_left_is_for_the_start_that_replaces_one_without_an_instan
     assert!(before.waits(&message, 1, &[]));
     // Another run, in which a start has its turn and is replaced.
     let journal = journal::open(dir.path(), 4).journal;
-    on_this_bench(Bench::with(dir, journal), async |bench| {
-        let [first, second] = [bench.task(), bench.task()];
-        let has_turn = |task| {
-            let agent = StartTask::incarnation(task, None, 1);
-            let guard = SlotGuard::holding(&agent, &bench.slot);
-            let actor = Actor::new(task, agent, Instant::now(), guard);
-            actor.take_journal();
-            actor
-        };
-        drop(has_turn(&first));
-        let last = has_turn(&second);
-        last.queue_first().unwrap();
-        let queued = last.state.start.mailbox.next().await;
-        assert_eq!((queued.message.id.as_str(), queued.message.attempt), ("left", 2));
-        last.queue_first().unwrap();
-        assert!(last.state.start.mailbox.is_empty(), "once");
-    });
+    on_this_bench(
+        || Bench::with(dir, journal),
+        async |bench| {
+            let [first, second] = [bench.task(), bench.task()];
+            let has_turn = |task| {
+                let agent = StartTask::incarnation(task, None, 1);
+                let guard = SlotGuard::holding(&agent, &bench.slot);
+                let actor = Actor::new(task, agent, Instant::now(), guard);
+                actor.take_journal();
+                actor
+            };
+            drop(has_turn(&first));
+            let last = has_turn(&second);
+            last.queue_first().unwrap();
+            let queued = last.state.start.mailbox.next().await;
+            assert_eq!((queued.message.id.as_str(), queued.message.attempt), ("left", 2));
+            last.queue_first().unwrap();
+            assert!(last.state.start.mailbox.is_empty(), "once");
+        },
+    );
 }

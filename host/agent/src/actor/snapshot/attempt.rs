@@ -1,6 +1,8 @@
 //! What came of asking for a snapshot, and when it is tried again. Pure: the clock is the caller's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Between a snapshot that was refused and the next try. Doubles up to [`LAST`].
 const FIRST: Duration = Duration::from_secs(1);
@@ -10,7 +12,7 @@ const LAST: Duration = Duration::from_secs(60);
 
 /// What came of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(in crate::actor) enum Attempt {
     /// The database has it, or had it before.
     Kept,
     /// It is larger than allowed. It would be the next time as well.
@@ -23,7 +25,7 @@ pub(super) enum Attempt {
 
 /// The attempts since the last one that led to something.
 #[derive(Default)]
-pub(super) struct Attempts {
+pub(in crate::actor) struct Attempts {
     again: Option<(Instant, Duration)>,
 }
 

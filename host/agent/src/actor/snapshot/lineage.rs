@@ -9,7 +9,7 @@ use bulkhead_types::Timestamp;
 
 /// The newest snapshot that was seen, taken or restored from.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lineage {
+pub(in crate::actor) struct Lineage {
     newest: Option<Timestamp>,
 }
 

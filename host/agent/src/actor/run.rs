@@ -1,0 +1,78 @@
+//! The task of a start, from its reservation to the end of its last incarnation.
+
+use std::sync::Arc;
+
+use bulkhead_tasks::Spawner;
+use bulkhead_types::Input;
+use tokio::time::Instant;
+
+use super::base::Actor;
+use super::reserve::Reserved;
+use super::slot_guard::SlotGuard;
+use super::task::StartTask;
+use crate::engine::Component;
+use crate::handle::AgentHandle;
+use crate::slot::Ticket;
+
+impl StartTask {
+    /// Begins with `first`, which has the slot's reservation.
+    pub(crate) fn spawn(
+        self,
+        first: AgentHandle,
+        ticket: Ticket,
+        deadline: Instant,
+        spawner: &Spawner,
+    ) {
+        // First of all: a task that is lost at once still gives the reservation back.
+        let guard = SlotGuard::new(&first, ticket, &self.slot);
+        let name = format!("agent {}", first.state.id());
+        let away = self.start.container.engine_facts.slow_lane.clone();
+        let switch = self.start.probation.switch();
+        let task = async move {
+            self.run(first, deadline, guard).await;
+            Ok::<_, std::convert::Infallible>(())
+        };
+        spawner.spawn_migrating(name, away, switch, task);
+    }
+
+    async fn run(self, first: AgentHandle, deadline: Instant, guard: SlotGuard) {
+        let mut actor = Actor::new(&self, first, deadline, guard);
+        let mut failures = 0;
+        let (loaded, _commitment) = loop {
+            let again_at = match actor.reserve(&self.component, failures).await {
+                Reserved::Ready(loaded, commitment) => break (loaded, commitment),
+                Reserved::Over => return,
+                Reserved::Again(at) => at,
+            };
+            failures = failures.saturating_add(1);
+            let Some((next, guard)) = actor.back_off_from_start(again_at).await else { return };
+            let deadline = Instant::now() + self.start.spec.limits.start;
+            actor = Actor::new(&self, next, deadline, guard);
+        };
+        while let Some(restart_at) = actor.live(&loaded).await {
+            let Some((next, guard)) = actor.back_off(restart_at).await else { return };
+            next.state.persist_restart().await;
+            let deadline = Instant::now() + self.start.spec.limits.start;
+            next.state.progress().loaded(deadline.into_std());
+            actor = Actor::new(&self, next, deadline, guard);
+        }
+    }
+}
+
+impl Actor<'_> {
+    /// The incarnation from its instance to its end. Yields when the next one is due, if one is.
+    async fn live(&mut self, loaded: &Arc<dyn Component>) -> Option<Instant> {
+        self.reporter.is_made_from(loaded);
+        let ended = match self.start_instance(loaded).await {
+            Ok((incarnation, ())) => {
+                self.clear_in_flight();
+                self.state.publisher.transition(Input::Started);
+                self.reporter.running(self.timings);
+                self.state.answer(Ok(None));
+                self.serve(incarnation).await
+            }
+            Err(ended) => ended,
+        };
+        self.finish(ended).await
+    }
+}

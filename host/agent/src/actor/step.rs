@@ -1,0 +1,53 @@
+//! What the steps of an actor hand each other.
+
+use bulkhead_runtime::{AgentFailure, ShutdownReason, TrappedStore};
+use bulkhead_types::{Exit, ExitReason, Phase};
+
+use crate::engine::BoxInstance;
+use crate::mailbox::Envelope;
+use crate::refusal::TurnReport;
+
+/// What a step leaves: an instance to go on with, or the end.
+pub(super) type Step<T> = Result<(BoxInstance, T), Ended>;
+
+/// An end, with the message whose turn it was.
+pub(super) struct Ended {
+    pub exit: Box<Exit>,
+    pub in_flight: Option<Envelope>,
+    /// The store, when its role wants a core dump of it.
+    pub remains: Option<Box<TrappedStore>>,
+}
+
+impl From<Exit> for Ended {
+    fn from(exit: Exit) -> Self {
+        Self { exit: Box::new(exit), in_flight: None, remains: None }
+    }
+}
+
+impl From<(Exit, Option<Box<TrappedStore>>)> for Ended {
+    fn from((exit, remains): (Exit, Option<Box<TrappedStore>>)) -> Self {
+        Self { remains, ..exit.into() }
+    }
+}
+
+pub(super) fn answer(envelope: &mut Envelope, report: TurnReport) {
+    if let Some(waiting) = envelope.report.take() {
+        let _ = waiting.send(report);
+    }
+}
+
+pub(super) fn failed(failure: AgentFailure, phase: Phase) -> Exit {
+    let mut exit = Exit::new(ExitReason::GuestError, phase, failure.message);
+    exit.code = Some(failure.code);
+    exit
+}
+
+pub(super) fn exit_reason(reason: ShutdownReason) -> ExitReason {
+    match reason {
+        ShutdownReason::Stopped => ExitReason::Stopped,
+        ShutdownReason::Drained => ExitReason::Drained,
+        ShutdownReason::Superseded => ExitReason::Superseded,
+        ShutdownReason::Evicted => ExitReason::EvictedMemoryPressure,
+        ShutdownReason::Idle => ExitReason::Completed,
+    }
+}

@@ -1,0 +1,111 @@
+//! What a start makes its incarnations from.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bulkhead_account::Account;
+use bulkhead_log::{Budget, Ring};
+use bulkhead_runtime::{InstanceContext, Logs};
+use bulkhead_types::Incarnation;
+
+use super::delivery::First;
+use crate::container::Container;
+use crate::credentials::Credentials;
+use crate::handle::AgentHandle;
+use crate::incarnation::{IncarnationState, StartContext};
+use crate::mailbox::Mailbox;
+use crate::order::{AgentSlot, StartOrder};
+use crate::port::AgentPort;
+use crate::probation::Probation;
+use crate::settings::LiveSettings;
+use crate::slot::RestartIntent;
+use crate::state_publisher::StatePublisher;
+
+/// A start: what its incarnations are made from.
+pub(crate) struct StartTask {
+    pub start: Arc<StartContext>,
+    pub slot: Arc<AgentSlot>,
+    pub component: PathBuf,
+    pub workspace: Option<PathBuf>,
+    /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
+    pub log_budget: Arc<Mutex<Budget>>,
+    /// The host is to have it there: a start that comes to nothing shows, and is made again.
+    pub stays: bool,
+    /// What it wants of the slot when it is made again.
+    pub restart_intent: RestartIntent,
+    pub prompt_message_id: String,
+    /// It goes on with what an earlier run of the host began.
+    pub resumes: bool,
+    /// What it begins with.
+    pub(super) first: Mutex<First>,
+}
+
+impl StartTask {
+    pub(crate) fn new(
+        order: StartOrder,
+        ring: &Arc<Ring>,
+        account: &Arc<Account>,
+        slot: &Arc<AgentSlot>,
+        container: &Arc<Container>,
+    ) -> Self {
+        let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
+        let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
+        let restart_intent = RestartIntent { force: order.force, resumes };
+        let limits = &spec.limits;
+        let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
+        let start = Arc::new(StartContext {
+            mailbox: Mailbox::new(
+                limits.mailbox_messages,
+                limits.mailbox_bytes,
+                Arc::clone(account),
+            ),
+            journal: OnceLock::new(),
+            adopted: OnceLock::new(),
+            set_aside: Mutex::default(),
+            credentials: Credentials::new(&spec, record),
+            settings: LiveSettings::new(&spec, Arc::clone(&container.town_values), changed),
+            spec,
+            component: OnceLock::new(),
+            ring: Arc::clone(ring),
+            probation: Probation::new(container.engine_facts.bucket),
+            is_suspect: AtomicBool::new(slot.look_at_restarts(|it| it.host_deaths > 0)),
+            account: Arc::clone(account),
+            container: Arc::clone(container),
+        });
+        let slot = Arc::clone(slot);
+        let first = Mutex::default();
+        Self {
+            start,
+            slot,
+            component,
+            workspace,
+            log_budget,
+            stays,
+            restart_intent,
+            prompt_message_id,
+            resumes,
+            first,
+        }
+    }
+
+    /// An incarnation in `starting`, without a number until the slot gives it one. It does nothing by itself.
+    /// `attempt` is 1 for the first of the start.
+    pub(crate) fn incarnation(&self, number: Option<Incarnation>, attempt: u32) -> AgentHandle {
+        let publisher = Arc::new(StatePublisher::new(number, self.start.container.changes.clone()));
+        let port = AgentPort::new(Arc::clone(&publisher), Arc::clone(&self.start));
+        let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
+        let account = Arc::clone(&self.start.account);
+        let switch = self.start.probation.switch();
+        let birth = InstanceContext::new(
+            spec,
+            Arc::new(port),
+            self.workspace.clone(),
+            log_budget,
+            account,
+            switch,
+        );
+        let state = IncarnationState::new(attempt, Arc::clone(&self.start), publisher, birth);
+        AgentHandle { state: Arc::new(state) }
+    }
+}

@@ -1,0 +1,175 @@
+//! An agent on an engine that follows a script, with everything around it that a host has.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bulkhead_api::IfRunning;
+use bulkhead_blackbox::InFlightTable;
+use bulkhead_log::{RunContext, SharedSink, Sink};
+use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
+use bulkhead_store::crashes::Crashes;
+use bulkhead_store::database::{Config, Private, Snapshot};
+use bulkhead_store::journal;
+use bulkhead_store::{Database, Journal};
+use bulkhead_types::{
+    AgentId, AgentSpec, AgentState, Body, Event, HttpPolicy, Incarnation, Limits, RestartPolicy,
+    RestartRules, Sender, SnapshotRules, Timestamp,
+};
+use tokio::time::{Instant, sleep};
+
+use super::fake::FakeEngine;
+use crate::agent::{Admission, Agent};
+use crate::container::{Container, Stores};
+use crate::handle::AgentHandle;
+use crate::order::StartOrder;
+use crate::peers::Peers;
+use crate::refusal::{Delivery, SendError, StartError};
+
+/// Keeps what is logged.
+#[derive(Default)]
+pub(crate) struct Kept(Mutex<Vec<Event>>);
+
+impl Sink for Kept {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Kept {
+    pub(crate) fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| is(event)).count()
+    }
+}
+
+struct Nobody;
+
+impl Peers for Nobody {
+    fn send(&self, to: &AgentId, _: Sender, _: Body) -> Result<String, SendError> {
+        Err(SendError::NoSuchAgent(to.clone()))
+    }
+}
+
+/// An agent that is restarted whatever it ends by.
+pub(crate) fn spec() -> AgentSpec {
+    AgentSpec {
+        id: AgentId::parse("a").unwrap(),
+        role: "r".into(),
+        component: "c".into(),
+        args: Arc::default(),
+        name: "a".into(),
+        town_id: None,
+        rig_id: None,
+        prompt: String::new(),
+        system_prompt: None,
+        model: None,
+        small_model: None,
+        config: BTreeMap::new(),
+        env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        limits: Limits::default(),
+        http: HttpPolicy::default(),
+        snapshots: SnapshotRules::default(),
+        restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
+        fault_injection: false,
+        core_dump: false,
+        eviction_weight_percent: 100,
+    }
+}
+
+pub(crate) fn order(spec: AgentSpec, deadline: Instant) -> StartOrder {
+    StartOrder {
+        record: Private::default(),
+        settings: None,
+        stays: false,
+        resumes: false,
+        spec: Arc::new(spec),
+        component: PathBuf::from("c.wasm"),
+        workspace: None,
+        if_running: IfRunning::Join,
+        force: false,
+        deadline: deadline.into_std(),
+        prompt_message_id: "p".into(),
+    }
+}
+
+/// A container with room for one agent. Made on the runtime that its tasks run on.
+pub(crate) fn container(
+    engine: Arc<FakeEngine>,
+    database: Database,
+    journal: Journal,
+) -> (Arc<Container>, Arc<Kept>) {
+    let kept = Arc::new(Kept::default());
+    let sink = Arc::clone(&kept) as SharedSink;
+    let context = Arc::new(RunContext::new("run".into(), None));
+    let crashes = Arc::new(Crashes::in_memory());
+    let memory = Arc::new(Memory::new(Kernel::here(), MemoryConfig::default(), Now::clock()));
+    let in_flight = InFlightTable::absent();
+    let stores = Stores { crashes, database: Arc::new(database), in_flight, journal };
+    let container = Container::new(engine, Arc::new(Nobody), sink, stores, context, memory);
+    (Arc::new(container), kept)
+}
+
+/// One agent, by its id.
+pub(crate) struct Rig {
+    pub engine: Arc<FakeEngine>,
+    pub container: Arc<Container>,
+    pub kept: Arc<Kept>,
+    pub agent: Agent,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        // The tasks run on this thread, and backoffs are random.
+        fastrand::seed(7);
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { dir: Some(dir.path().join("db")), ..Config::default() };
+        std::fs::create_dir_all(dir.path().join("db")).unwrap();
+        let (database, _) = Database::open(config, |_| {});
+        let journal = journal::open(dir.path(), 4).journal;
+        let engine = Arc::new(FakeEngine::default());
+        let (container, kept) = container(Arc::clone(&engine), database, journal);
+        let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&container));
+        Self { engine, container, kept, agent, _dir: dir }
+    }
+
+    /// Lets a start in that has as much time as its role gives it.
+    pub(crate) fn admit(&self, spec: AgentSpec) -> Result<(Admission, AgentHandle), StartError> {
+        let deadline = Instant::now() + spec.limits.start;
+        self.agent.start(order(spec, deadline), &self.container.spawner())
+    }
+
+    pub(crate) fn start(&self, spec: AgentSpec) -> AgentHandle {
+        self.admit(spec).unwrap().1
+    }
+
+    /// The same, and it runs.
+    pub(crate) async fn running(&self, spec: AgentSpec) -> AgentHandle {
+        self.start(spec).started().await.unwrap()
+    }
+
+    pub(crate) fn send(&self, agent: &AgentHandle, id: &str) -> Delivery {
+        agent.send(id.into(), Sender::Operator, "hi".into()).unwrap()
+    }
+
+    /// Resolves with the incarnation that shows this state.
+    pub(crate) async fn shows(&self, state: AgentState) -> AgentHandle {
+        loop {
+            let shown = self.agent.current().filter(|agent| agent.publisher().state() == state);
+            match shown {
+                Some(agent) => return agent,
+                None => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    /// What an earlier incarnation left.
+    pub(crate) fn keep_snapshot(&self) {
+        let (agent, bytes) = (spec().id, Arc::from(*b"state"));
+        let taken_at = Timestamp(1);
+        let snapshot = Snapshot { agent, incarnation: Incarnation(1), taken_at, bytes };
+        self.container.database.keep_snapshot(snapshot).unwrap();
+    }
+}
