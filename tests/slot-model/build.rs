@@ -5,6 +5,8 @@ use std::path::Path;
 use std::{env, fs};
 
 const SLOT: &str = "../../host/agent/src/slot.rs";
+/// What the slot hands out, the same for all versions.
+const ENTRY: &str = "../../host/agent/src/slot_entry.rs";
 const MAIL: &str = "src/mail.rs";
 
 /// A way to break the slot, or the mail: what stands in the source, and what is put in its place.
@@ -84,9 +86,11 @@ const OF_MAIL: [Mutation; 3] = [
 
 fn main() {
     println!("cargo::rerun-if-changed={SLOT}");
+    println!("cargo::rerun-if-changed={ENTRY}");
     println!("cargo::rerun-if-changed={MAIL}");
     println!("cargo::rerun-if-changed=build.rs");
     let (slot, mail) = (as_item(&read(SLOT)), read(MAIL));
+    write_out("slot_entry.rs", &as_item(&read(ENTRY)));
     write("as_it_is", &slot, &mail);
     for mutation in MUTATIONS {
         write(mutation.name, &mutation.of(&slot), &mail);
@@ -113,10 +117,13 @@ fn read(path: &str) -> String {
 }
 
 fn write(name: &str, slot: &str, mail: &str) {
+    write_out(&format!("{name}.rs"), slot);
+    write_out(&format!("{name}.mail.rs"), mail);
+}
+
+fn write_out(file: &str, source: &str) {
     let out = env::var_os("OUT_DIR").expect("set by cargo");
-    let path = |of: &str| Path::new(&out).join(format!("{name}{of}.rs"));
-    fs::write(path(""), slot).expect("write a version of the slot");
-    fs::write(path(".mail"), mail).expect("write a version of the mail");
+    fs::write(Path::new(&out).join(file), source).expect("write a source");
 }
 
 /// The source as it can be included in a module: without the module's own documentation and its unit tests.

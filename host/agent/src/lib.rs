@@ -36,6 +36,7 @@ mod refusal;
 mod report;
 mod settings;
 mod slot;
+mod slot_entry;
 mod state_publisher;
 mod sync;
 mod town_values;

@@ -9,6 +9,11 @@ macro_rules! versions {
             use world::cancel_and_wait;
 
             #[allow(dead_code, clippy::all, reason = "the product's source, of which the model uses a part")]
+            mod slot_entry {
+                include!(concat!(env!("OUT_DIR"), "/slot_entry.rs"));
+            }
+
+            #[allow(dead_code, clippy::all, reason = "the product's source, of which the model uses a part")]
             mod slot {
                 include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
             }

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use bulkhead_types::{Exit, ExitReason, Phase, RestartPolicy, Timestamp};
+use bulkhead_types::{Digest, Exit, ExitReason, Phase, RestartPolicy, Timestamp};
 use futures_util::FutureExt as _;
 
 use super::*;
