@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use bulkhead_account::Account;
-use bulkhead_api::{AgentView, ExitView};
 use bulkhead_log::{Ring, RingLimits, now};
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::Change;
 use bulkhead_tasks::Spawner;
-use bulkhead_types::{AgentId, ExitReason, Incarnation, RestartState};
+use bulkhead_types::{AgentId, ExitReason, ExitSummary, Incarnation, RestartState};
 
 use crate::actor::StartTask;
 use crate::container::Container;
@@ -140,7 +139,7 @@ impl Agent {
 
     /// Stops the agent; resolves when it is gone. Yields how its incarnation ended; `None` when none ever
     /// lived.
-    pub async fn stop(&self, reason: ShutdownReason, by: &str) -> Option<ExitView> {
+    pub async fn stop(&self, reason: ShutdownReason, by: &str) -> Option<ExitSummary> {
         let before = self.current();
         self.gone(&self.order_stop(reason, by)).await;
         before.and_then(|agent| agent.publisher().published().exit)
@@ -159,11 +158,6 @@ impl Agent {
     /// The incarnation that lives, and the one that waits for its turn.
     pub fn present(&self) -> impl Iterator<Item = AgentHandle> + use<> {
         self.slot.present()
-    }
-
-    /// The answer of `GET /agents/{id}/status`.
-    pub fn view(&self) -> Option<AgentView> {
-        Some(self.slot.shown()?.view(self.slot.restarts()))
     }
 
     /// Whether nothing lives, is about to, or is in backoff.
@@ -187,8 +181,8 @@ fn quarantined(task: &StartTask, number: Incarnation, restarts: &RestartState) -
     let agent = task.incarnation(Some(number), 1);
     let (quarantine, last) = (restarts.quarantine.as_ref(), restarts.ends.last());
     let reason = last.map_or(ExitReason::StartFailed, |end| end.reason);
-    let exit = ExitView {
-        reason: reason.as_str().to_owned(),
+    let exit = ExitSummary {
+        reason,
         message: quarantine.map_or_else(String::new, |quarantine| quarantine.message.clone()),
         at: last.map_or_else(now, |end| end.at),
         crash_id: last.and_then(|end| end.crash_id.clone()),

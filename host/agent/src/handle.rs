@@ -5,18 +5,17 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bulkhead_api::{AgentView, MemoryView, RestartView};
-use bulkhead_runtime::{Nudge, ShutdownReason};
+use bulkhead_runtime::{Nudge, ShutdownReason, Usage};
 use bulkhead_store::database::Private;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
-    AgentSpec, AgentState, Body, Digest, Incarnation, Message, RestartState, Secret, Sender,
+    AgentSpec, AgentState, Body, Digest, Incarnation, Message, MessageSetAside, Secret, Sender,
 };
 use tokio::sync::oneshot;
 
 use crate::credentials::Credentials;
-use crate::incarnation::{Announced, IncarnationState, StartContext, StopOrder};
+use crate::incarnation::{Announced, IncarnationState, StopOrder};
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::settings::{SettingsChange, SettingsError, is_changeable};
@@ -302,52 +301,18 @@ impl AgentHandle {
         }
     }
 
-    /// The answer of `GET /agents/{id}/status`. `restarts` is what the agent's slot keeps of them.
-    pub fn view(&self, restarts: RestartState) -> AgentView {
-        let IncarnationState { start, publisher, birth, .. } = &*self.state;
-        let StartContext { spec, mailbox, .. } = &**start;
-        let published = publisher.published();
-        let usage = birth.meter.usage();
-        let rules = &spec.restart;
-        AgentView {
-            agent_id: spec.id.clone(),
-            name: spec.name.clone(),
-            role: Arc::clone(&spec.role),
-            component: Arc::clone(&spec.component),
-            town_id: spec.town_id.clone(),
-            rig_id: spec.rig_id.clone(),
-            model: start.settings.model(),
-            status: published.state.as_str().into(),
-            busy: published.state == AgentState::Running { busy: true },
-            incarnation: self.state.incarnation(),
-            started_at: publisher.started_at(),
-            last_activity_at: publisher.last_activity_at(),
-            active_tools: publisher.active_tools(),
-            message_count: publisher.messages(),
-            mailbox_depth: mailbox.depth(),
-            nudges: mailbox.nudges(),
-            cpu_us: usage.cpu_us,
-            memory: MemoryView {
-                used_bytes: usage.memory_bytes,
-                guest_bytes: usage.guest_bytes,
-                host_bytes: usage.host.total(),
-                host: usage.host,
-                peak_bytes: usage.memory_peak_bytes,
-                soft_bytes: usage.memory_soft_bytes,
-                limit_bytes: usage.memory_limit_bytes,
-                denied_growths: usage.denied_growths,
-                refused: usage.refused,
-            },
-            restart: RestartView::new(
-                rules,
-                restarts,
-                published.restart_at,
-                bulkhead_log::now(),
-                Some(start.container.context.uptime()),
-            ),
-            exit_reason: published.exit.as_ref().map(|exit| exit.reason.clone()),
-            exit: published.exit,
-            set_aside: start.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
+    /// The language model in use.
+    pub fn model(&self) -> Option<String> {
+        self.state.start.settings.model()
+    }
+
+    /// What the incarnation uses, or used last.
+    pub fn usage(&self) -> Usage {
+        self.state.birth.meter.usage()
+    }
+
+    /// The last message that was set aside.
+    pub fn message_set_aside(&self) -> Option<MessageSetAside> {
+        self.state.start.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bulkhead_account::Account;
-use bulkhead_api::SetAsideView;
 use bulkhead_log::Ring;
 use bulkhead_runtime::{InstanceContext, ShutdownReason};
 use bulkhead_store::journal::JournalSlot;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::memory::Eviction;
-use bulkhead_types::{AgentId, AgentSpec, Digest, Event, Incarnation, Message, Sender};
+use bulkhead_types::{
+    AgentId, AgentSpec, Digest, Event, Incarnation, Message, MessageSetAside, Sender,
+};
 use tokio::sync::watch;
 
 use crate::container::Container;
@@ -82,7 +83,7 @@ pub(crate) struct StartContext {
     /// Until then, that of the start whose mail it took over: what was delivered before has its record there.
     pub adopted: OnceLock<Arc<JournalSlot>>,
     /// The last message that was set aside.
-    pub set_aside: Mutex<Option<SetAsideView>>,
+    pub set_aside: Mutex<Option<MessageSetAside>>,
     pub settings: LiveSettings,
     pub credentials: Credentials,
     /// The agent's events, over all its incarnations.

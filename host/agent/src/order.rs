@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulkhead_api::IfRunning;
 use bulkhead_store::database::Private;
-use bulkhead_types::AgentSpec;
+use bulkhead_types::{AgentSpec, IfRunning};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::handle::AgentHandle;

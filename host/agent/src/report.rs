@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_api::ExitView;
 use bulkhead_log::now;
 use bulkhead_runtime::AgentFailure;
 use bulkhead_types::event::{AgentTag, StartTimings};
@@ -12,8 +11,8 @@ use bulkhead_types::memory::mebibytes;
 use bulkhead_types::restart::{Decision, QuarantineReason};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
-    AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitClass, ExitReason, Outcome,
-    Phase, Resources, RestartState, StartPhase, Symbolized, Timestamp,
+    AgentState, Consequence, CrashRecord, Determinism, Event, Exit, ExitClass, ExitReason,
+    ExitSummary, Outcome, Phase, Resources, RestartState, StartPhase, Symbolized, Timestamp,
 };
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -214,7 +213,7 @@ impl Reporter {
             dropped_log_lines: birth.logs.lost(),
             crash_id: crash_id.clone(),
         });
-        start.ring.push_value("agent.exit", &end.view());
+        start.ring.push_value("agent.exit", &end.summary());
         self.log_consequence(end);
         follow_up
     }
@@ -358,10 +357,10 @@ pub(crate) struct End<'a> {
 }
 
 impl End<'_> {
-    /// How it shows.
-    pub(crate) fn view(&self) -> ExitView {
-        ExitView {
-            reason: self.exit.reason.as_str().to_owned(),
+    /// What is kept of it.
+    pub(crate) fn summary(&self) -> ExitSummary {
+        ExitSummary {
+            reason: self.exit.reason,
             message: self.exit.message.clone(),
             at: self.at,
             crash_id: self.crash_id.clone(),

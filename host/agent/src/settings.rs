@@ -167,6 +167,8 @@ pub(crate) fn is_changeable(state: AgentState) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn live() -> (LiveSettings, Arc<TownValues>) {
@@ -204,9 +206,8 @@ mod tests {
         assert_eq!(live.current().revision, 1);
         live.change(SettingsChange::default());
         assert_eq!(live.current().revision, 2);
-        let env_vars = BTreeMap::from([("key".to_owned(), Some("value".to_owned().into()))]);
-        let config = bulkhead_api::TownConfig { env_vars, ..Default::default() };
-        town_values.change_values(&config).unwrap();
+        let values = BTreeMap::from([("key".to_owned(), Some("value".to_owned().into()))]);
+        town_values.change_values(&values, false, &BTreeSet::new()).unwrap();
         let now = live.current();
         assert_eq!((now.revision, now.dashboard_context.as_deref()), (3, Some("open beads")));
         assert_eq!(live.town_value("key").map(|value| value.expose().len()), Some(5));

@@ -27,9 +27,8 @@
 //! `tests/slot-model` runs this file with `slot_entry.rs`, and broken versions of it, under a scheduler that goes through the
 //! interleavings.
 
-use bulkhead_api::IfRunning;
 use bulkhead_types::restart::{Decision, PastEnd};
-use bulkhead_types::{Incarnation, RestartRules, RestartState};
+use bulkhead_types::{IfRunning, Incarnation, RestartRules, RestartState};
 use std::time::Duration;
 
 pub(crate) use super::slot_entry::{

@@ -1,7 +1,6 @@
 //! What the start slot and its users hand each other.
 
-use bulkhead_api::IfRunning;
-use bulkhead_types::{Digest, Incarnation, RestartState};
+use bulkhead_types::{Digest, IfRunning, Incarnation, RestartState};
 
 /// What the slot has to know of an incarnation.
 pub(crate) trait SlotEntry: Clone {

@@ -4,10 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bulkhead_api::ExitView;
 use bulkhead_log::now;
 use bulkhead_types::time::micros;
-use bulkhead_types::{AgentState, Incarnation, Input, Timestamp};
+use bulkhead_types::{AgentState, ExitSummary, Incarnation, Input, Timestamp};
 use tokio::sync::watch;
 
 use crate::changes::Changes;
@@ -20,7 +19,7 @@ pub struct Published {
     /// Counts changes.
     pub generation: u64,
     /// How it ended, once it has.
-    pub exit: Option<ExitView>,
+    pub exit: Option<ExitSummary>,
     /// When it is restarted, while it is in backoff.
     pub restart_at: Option<Timestamp>,
 }
@@ -89,7 +88,7 @@ impl StatePublisher {
     }
 
     /// The end, and what follows from it, as one change.
-    pub(crate) fn end(&self, exit: ExitView, normal: bool, then: AfterEnd) {
+    pub(crate) fn end(&self, exit: ExitSummary, normal: bool, then: AfterEnd) {
         let ended = Input::Ended { normal };
         let inputs = match then {
             AfterEnd::Backoff(_) => &[ended, Input::RetryScheduled][..],

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use bulkhead_types::IfRunning;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use bulkhead_types::{AgentId, Secret};
 use serde::Deserialize;
@@ -37,20 +38,6 @@ const OF_THE_ORIGINAL: [&str; 9] = [
     "platformIntegrationId",
     "rigs",
 ];
-
-/// What to do when the agent starts or runs already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum IfRunning {
-    /// Join it when it is what the request asks for: the same spec from the same component. Another one is
-    /// stopped and replaced.
-    #[default]
-    Join,
-    /// Stop it, whatever it is, then start afresh.
-    Restart,
-    /// Leave it as it is, also when it is not what the request asks for.
-    Keep,
-}
 
 /// A checked start request. The git fields of the original are accepted and not used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_types::Secret;
+use bulkhead_types::settings::{MAX_TOWN_VALUE_BYTES, MAX_TOWN_VALUES};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -10,10 +11,10 @@ use crate::error::{Issue, parse_json};
 use crate::unknown::{Parsed, parse_shared};
 
 /// Configuration values that a town may set, and that one call may change. The original's has tens.
-pub const MAX_VALUES: usize = 256;
+pub const MAX_VALUES: usize = MAX_TOWN_VALUES;
 
 /// Bytes of all their keys and values together. Every agent with an environment gets a copy.
-pub const MAX_VALUE_BYTES: usize = 256 * 1024;
+pub const MAX_VALUE_BYTES: usize = MAX_TOWN_VALUE_BYTES;
 
 /// Longest key.
 const MAX_KEY_BYTES: usize = 256;

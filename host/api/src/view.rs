@@ -8,7 +8,8 @@ use std::time::Duration;
 use bulkhead_types::restart::{PastEnd, Quarantine};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
-    AgentId, HostBytes, Incarnation, RestartPolicy, RestartRules, RestartState, Timestamp,
+    AgentId, ExitSummary, HostBytes, Incarnation, MessageSetAside, RestartPolicy, RestartRules,
+    RestartState, RingEvent, RingPage, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -116,6 +117,12 @@ pub struct ExitView {
     pub crash_id: Option<String>,
 }
 
+impl From<ExitSummary> for ExitView {
+    fn from(ExitSummary { reason, message, at, crash_id }: ExitSummary) -> Self {
+        Self { reason: reason.as_str().to_owned(), message, at, crash_id }
+    }
+}
+
 /// A message that is not delivered any more: its agent ended in too many of its deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -129,6 +136,13 @@ pub struct SetAsideView {
     /// The crash records of its deliveries, oldest first; the last ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crash_ids: Vec<String>,
+}
+
+impl From<MessageSetAside> for SetAsideView {
+    fn from(message: MessageSetAside) -> Self {
+        let MessageSetAside { message_id, at, attempts, crash_ids } = message;
+        Self { message_id, at, attempts, crash_ids }
+    }
 }
 
 /// `GET /agents/{id}/status`, and one entry of `GET /agents`.
@@ -341,4 +355,12 @@ pub struct EventsPage {
     /// Events that were dropped before they could be read end before this id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped_before: Option<u64>,
+}
+
+impl From<RingPage> for EventsPage {
+    fn from(RingPage { events, dropped_before }: RingPage) -> Self {
+        let view =
+            |RingEvent { id, event, data, timestamp }| EventView { id, event, data, timestamp };
+        Self { events: events.into_iter().map(view).collect(), dropped_before }
+    }
 }

@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_account::{Account, Charge};
-use bulkhead_api::{EventView, EventsPage};
-use bulkhead_types::HostKind;
 use bulkhead_types::crash::LastEvent;
+use bulkhead_types::{HostKind, RingEvent, RingPage};
 use serde_json::value::RawValue;
 
 use crate::now;
@@ -40,7 +39,7 @@ pub struct Ring {
 }
 
 struct Inner {
-    events: VecDeque<EventView>,
+    events: VecDeque<RingEvent>,
     /// Of all events.
     held: Charge,
     last_id: u64,
@@ -64,13 +63,13 @@ impl Ring {
     pub fn push(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) -> u64 {
         let mut inner = self.lock();
         inner.last_id += 1;
-        let view = EventView {
+        let event = RingEvent {
             id: inner.last_id,
             event: event.into(),
             data: data.into(),
             timestamp: now(),
         };
-        inner.keep(view, self.limits);
+        inner.keep(event, self.limits);
         inner.last_id
     }
 
@@ -82,13 +81,13 @@ impl Ring {
     }
 
     /// Events with an id above `after`, oldest first. Says so when some of them are gone.
-    pub fn after(&self, after: u64) -> EventsPage {
+    pub fn after(&self, after: u64) -> RingPage {
         let inner = self.lock();
         let known = inner.events.partition_point(|event| event.id <= after);
         let events: Vec<_> = inner.events.iter().skip(known).cloned().collect();
         let first_kept = inner.events.front().map_or(inner.last_id + 1, |event| event.id);
         let dropped_before = (first_kept > after.saturating_add(1)).then_some(first_kept);
-        EventsPage { events, dropped_before }
+        RingPage { events, dropped_before }
     }
 
     /// The id of the last event, also of one that found no room; 0 before the first.
@@ -101,7 +100,7 @@ impl Ring {
         let inner = self.lock();
         let skipped = inner.events.len().saturating_sub(count);
         let last = inner.events.iter().skip(skipped);
-        last.map(|EventView { id, event, timestamp, .. }| LastEvent {
+        last.map(|RingEvent { id, event, timestamp, .. }| LastEvent {
             id: *id,
             event: Arc::clone(event),
             timestamp: *timestamp,
@@ -137,7 +136,7 @@ impl Ring {
 
 impl Inner {
     /// Keeps the event, if there is room for it when all others are gone.
-    fn keep(&mut self, event: EventView, limits: RingLimits) {
+    fn keep(&mut self, event: RingEvent, limits: RingLimits) {
         let bytes = size(&event);
         let share = self.held.account().limit_bytes().map_or(u64::MAX, |all| all / SHARE_OF_LIMIT);
         let most = share.min(limits.bytes as u64);
@@ -155,16 +154,16 @@ impl Inner {
 }
 
 /// Two shared texts, each with its counts, and their place in the ring.
-fn size(event: &EventView) -> u64 {
+fn size(event: &RingEvent) -> u64 {
     let shared = 4 * size_of::<usize>();
-    (event.event.len() + event.data.get().len() + shared + size_of::<EventView>()) as u64
+    (event.event.len() + event.data.get().len() + shared + size_of::<RingEvent>()) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ids(page: &EventsPage) -> Vec<u64> {
+    fn ids(page: &RingPage) -> Vec<u64> {
         page.events.iter().map(|event| event.id).collect()
     }
 

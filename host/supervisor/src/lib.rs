@@ -27,6 +27,7 @@ mod relief;
 mod settings;
 mod start;
 mod town;
+mod view;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -46,7 +47,7 @@ use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 use bulkhead_store::database::Durability;
 use bulkhead_types::time::millis;
-use bulkhead_types::{AgentId, Body, CrashRecord, Sender, Timestamp};
+use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
 pub use catalog::{Catalog, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::{Earlier, HostDeath, Suspect};
@@ -151,7 +152,7 @@ impl Supervisor {
         self.0.desired.remove(id);
         let exit = agent.stop(ShutdownReason::Stopped, by).await;
         self.0.written().await;
-        let exit_reason = exit.map_or_else(|| "stopped".to_owned(), |exit| exit.reason);
+        let exit_reason = exit.map_or(ExitReason::Stopped, |exit| exit.reason).as_str().to_owned();
         Ok(StopAnswer { stopped: true, exit_reason })
     }
 
@@ -176,17 +177,18 @@ impl Supervisor {
     /// Those with an id above `after`, at most `limit`.
     pub fn list_after(&self, after: Option<&AgentId>, limit: usize) -> AgentList {
         let agents = self.0.registry.after(after);
-        agents.iter().filter_map(|agent| agent.view()).take(limit).collect()
+        agents.iter().filter_map(|agent| self.view(agent)).take(limit).collect()
     }
 
     /// One agent.
     pub fn status(&self, id: &AgentId) -> Option<AgentView> {
-        self.0.registry.get(id)?.view()
+        self.view(&self.0.registry.get(id)?)
     }
 
     /// An agent's events; empty for an unknown agent, as the original answers.
     pub fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
-        self.0.registry.get(id).map(|agent| agent.ring.after(after)).unwrap_or_default()
+        let agent = self.0.registry.get(id);
+        agent.map(|agent| agent.ring.after(after).into()).unwrap_or_default()
     }
 
     /// Crash records, newest first.

@@ -32,7 +32,9 @@ impl Supervisor {
 
     /// Changes the town's configuration values. Every agent sees them at once.
     pub fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
-        let changed = self.0.container.town_values.change_values(config)?;
+        let TownConfig { env_vars, is_whole, unread } = config;
+        let town_values = &self.0.container.town_values;
+        let changed = town_values.change_values(env_vars, *is_whole, unread)?;
         // The control plane brings its configuration with every call; most change nothing.
         if changed > 0 {
             tracing::info!(changed, "town config was synced");

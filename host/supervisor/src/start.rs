@@ -64,7 +64,8 @@ impl Supervisor {
         // Of one that is kept as it is the credentials are not those of the request, whatever else is equal.
         let joined = !created && !kept && agent.spec().is_same_as(&asked);
         let restarts = self.0.registry.get(&id).map(|agent| agent.restarts());
-        let answer = StartAnswer { agent: agent.view(restarts.unwrap_or_default()), joined };
+        let answer =
+            StartAnswer { agent: self.view_of(&agent, restarts.unwrap_or_default()), joined };
         Ok(Started { answer, created })
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crash::Frames;
 use crate::names::names;
+use crate::time::Timestamp;
 
 /// The taxonomy of ends. `runtime::exit` alone decides which one applies to a guest's own end; the
 /// ends that the host asked for carry the reason it had.
@@ -136,6 +137,21 @@ names! {
         EvictedMemoryPressure => "evicted_memory_pressure",
         HostDeath => "host_death",
     }
+}
+
+/// How an incarnation ended, for those that look later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitSummary {
+    /// Why.
+    pub reason: ExitReason,
+    /// One sentence for a person.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+    /// Its crash record. Present when the end was abnormal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash_id: Option<String>,
 }
 
 /// Where in the guest's contract a call was when it ended.

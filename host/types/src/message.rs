@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::AgentId;
+use crate::{AgentId, Timestamp};
 
 /// Largest message body and reply, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -66,4 +66,17 @@ pub struct Outcome {
     pub reply: Option<String>,
     /// What comes next.
     pub next: Next,
+}
+
+/// A message that is not delivered any more: its agent ended in too many of its deliveries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageSetAside {
+    /// Which.
+    pub message_id: String,
+    /// When it was set aside.
+    pub at: Timestamp,
+    /// How often it was delivered.
+    pub attempts: u32,
+    /// The crash records of its deliveries, oldest first; the last ten.
+    pub crash_ids: Vec<String>,
 }

@@ -1,5 +1,11 @@
 //! What may change about an agent while it lives.
 
+/// Configuration values that a town may set, and that one call may change. The original's has tens.
+pub const MAX_TOWN_VALUES: usize = 256;
+
+/// Bytes of all their keys and values together. Every agent with an environment gets a copy.
+pub const MAX_TOWN_VALUE_BYTES: usize = 256 * 1024;
+
 /// What an agent should go by now. `record agent-settings` in `wit/agent.wit`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {

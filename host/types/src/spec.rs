@@ -204,6 +204,20 @@ impl Default for SnapshotRules {
     }
 }
 
+/// What to do when the agent starts or runs already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IfRunning {
+    /// Join it when it is what the request asks for: the same spec from the same component. Another one is
+    /// stopped and replaced.
+    #[default]
+    Join,
+    /// Stop it, whatever it is, then start afresh.
+    Restart,
+    /// Leave it as it is, also when it is not what the request asks for.
+    Keep,
+}
+
 /// When an agent's state is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,6 @@
 //! What happens to one slot at the same time.
 
-use bulkhead_api::IfRunning;
+use bulkhead_types::IfRunning;
 
 /// One thing that somebody does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

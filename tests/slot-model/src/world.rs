@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex as Plain, Weak};
 use std::time::Duration;
 
 use bulkhead_types::restart::{Decision, PastEnd};
-use bulkhead_api::IfRunning;
 use bulkhead_types::{
-    AgentState, Digest, Exit, ExitReason, Incarnation, Phase, RestartPolicy, RestartRules, RestartState,
+    AgentState, Digest, Exit, ExitReason, IfRunning, Incarnation, Phase, RestartPolicy, RestartRules, RestartState,
     Timestamp,
 };
 use futures_util::future::{Either, select};

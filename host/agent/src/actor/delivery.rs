@@ -16,11 +16,10 @@
 
 use std::sync::PoisonError;
 
-use bulkhead_api::SetAsideView;
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::journal::{Kept, Left, MAX_CRASH_IDS};
-use bulkhead_types::{Event, Exit, ExitClass, Message};
+use bulkhead_types::{Event, Exit, ExitClass, Message, MessageSetAside};
 use serde::Serialize;
 
 use crate::incarnation::{Announced, IncarnationState};
@@ -211,7 +210,7 @@ impl IncarnationState {
         let Envelope { message: Message { id, sender, attempt, .. }, past, .. } = envelope;
         self.is_done_with(&envelope.message);
         let (message_id, attempts, crash_ids) = (id, *attempt, &past.crash_ids);
-        let shown = SetAsideView {
+        let shown = MessageSetAside {
             message_id: message_id.clone(),
             at: now(),
             attempts,

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::ExitView;
 use bulkhead_log::{RunContext, now};
 use bulkhead_runtime::PendingDump;
 use bulkhead_store::database::Wanted;
 use bulkhead_types::restart::{Decision, PastEnd};
-use bulkhead_types::{Exit, ExitReason, Input, Phase, StartPhase};
+use bulkhead_types::{Exit, ExitReason, ExitSummary, Input, Phase, StartPhase};
 
 use super::delivery::{self, Unanswered};
 use super::step::{answer, exit_reason};
@@ -58,8 +57,7 @@ pub(super) struct EndContext {
 
 /// An end that is reported, of an incarnation that still holds the slot.
 struct Ending {
-    view: ExitView,
-    reason: ExitReason,
+    exit: ExitSummary,
     then: AfterEnd,
     after: After,
     /// What is still to be found out about it.
@@ -123,7 +121,7 @@ impl SlotGuard {
     pub(super) fn fail(&mut self, error: &StartError, then: AfterEnd) -> bool {
         let reason = ExitReason::StartFailed;
         let (at, message) = (now(), error.message.clone());
-        let exit = ExitView { reason: reason.as_str().to_owned(), message, at, crash_id: None };
+        let exit = ExitSummary { reason, message, at, crash_id: None };
         self.state.publisher.end(exit, false, then);
         let is_to_rest = matches!(then, AfterEnd::Backoff(_));
         if self.ticket().is_some_and(|ticket| self.slot.fail(ticket, is_to_rest)) {
@@ -190,23 +188,23 @@ impl SlotGuard {
         if !is_wanted {
             state.forgets_messages();
         }
-        let (view, reason, after) = (end.view(), exit.reason, After { backoff, unanswered });
-        self.ending = Some(Ending { view, reason, then, after, follow_up });
+        let (exit, after) = (end.summary(), After { backoff, unanswered });
+        self.ending = Some(Ending { exit, then, after, follow_up });
     }
 
     /// The store is gone: makes the end that was reported visible, and gives the slot back.
     pub(super) fn release(&mut self, keeping: Option<PendingDump>) -> After {
         let Some(ending) = self.ending.take() else { return After::default() };
-        let Ending { view, reason, then, after, follow_up } = ending;
+        let Ending { exit, then, after, follow_up } = ending;
         let is_back = after.backoff.is_some();
-        self.state.publisher.end(view.clone(), reason.is_normal(), then);
+        self.state.publisher.end(exit.clone(), exit.reason.is_normal(), then);
         self.counted = None;
         // A backoff that somebody ended meanwhile is given up by `back_off`, like one that is ended later.
         self.slot.end(self.state.incarnation(), is_back);
         self.stage = if is_back { Stage::Backoff } else { Stage::Over };
         self.state.birth.logs.forget();
         if !is_back {
-            self.answer_mail(reason, &view.message, view.crash_id);
+            self.answer_mail(exit.reason, &exit.message, exit.crash_id);
             self.state.retire(&self.slot);
         }
         if let Some(follow_up) = follow_up {

@@ -151,7 +151,7 @@ impl Container for Fake {
     }
 
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
-        self.ring(id.as_str()).after(after)
+        self.ring(id.as_str()).after(after).into()
     }
 
     fn last_event_id(&self, id: &AgentId) -> u64 {

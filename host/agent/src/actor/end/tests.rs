@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
-use bulkhead_api::IfRunning;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::journal::{self, Left, PromptMark, Takes};
 use bulkhead_store::{Database, Journal};
-use bulkhead_types::{AgentSpec, Event, Incarnation, Message, Phase, Sender};
+use bulkhead_types::{AgentSpec, Event, IfRunning, Incarnation, Message, Phase, Sender};
 
 use super::*;
 use crate::actor::slot_guard::SlotGuard;
@@ -185,7 +184,7 @@ fn a_record_waits_for_no_core_dump_and_the_slot_for_the_store() {
         drop(guard);
 
         let exit = agent.publisher().published().exit.expect("an end");
-        assert_eq!((exit.reason.as_str(), exit.crash_id), ("trap", crash_id));
+        assert_eq!((exit.reason, exit.crash_id), (ExitReason::Trap, crash_id));
         assert!(!agent.is_live() && bench.slot.is_vacant());
         assert_eq!(bench.live_and_free(), (0, 1));
         assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentExit { .. })), 1);

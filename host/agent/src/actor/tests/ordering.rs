@@ -45,7 +45,7 @@ async fn a_stop_while_a_snapshot_is_restored_ends_the_start_before_the_guests_ow
     let agent = rig.start(with_snapshots(SnapshotPolicy::Stop));
     rig.engine.reached("restore 1").await;
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
-    assert_eq!(exit.expect("an end").reason, "stopped");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Stopped);
     assert_eq!(agent.started().await.unwrap_err().kind, StartFailure::Superseded);
     assert_eq!(rig.engine.log(), ["load", "instantiate 1", "restore 1", "gone 1"]);
 }
@@ -58,7 +58,7 @@ async fn a_stop_during_the_guests_start_kills_it_at_once_and_asks_for_no_shutdow
     rig.engine.reached("start 1").await;
     let began = Instant::now();
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
-    assert_eq!(exit.expect("an end").reason, "stopped");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Stopped);
     assert!(began.elapsed() < SECOND, "there is nothing to wait for");
     assert_eq!(agent.started().await.unwrap_err().kind, StartFailure::Superseded);
     assert_eq!(rig.engine.log(), ["load", "instantiate 1", "start 1", "gone 1"]);
@@ -72,7 +72,7 @@ async fn a_stop_lets_the_turn_finish_within_its_grace_and_then_asks_for_the_shut
     let delivery = rig.send(&agent, "m");
     rig.engine.reached("handle 1 m 1").await;
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
-    assert_eq!(exit.expect("an end").reason, "stopped");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Stopped);
     assert!(matches!(delivery.report.await, Ok(TurnReport::Finished(_))));
     let log = rig.engine.log();
     assert_eq!(log[3..], ["handle 1 m 1", "shutdown 1 Stopped", "gone 1"]);
@@ -87,7 +87,7 @@ async fn a_turn_that_outlasts_the_grace_of_a_stop_is_killed_and_no_shutdown_foll
     rig.engine.reached("handle 1 m 1").await;
     let began = Instant::now();
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
-    assert_eq!(exit.expect("an end").reason, "killed");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Killed);
     let (waited, grace) = (began.elapsed(), spec().limits.shutdown);
     assert!(waited >= grace && waited < grace + SECOND, "{waited:?}");
     let report = delivery.report.await.unwrap();
@@ -107,7 +107,7 @@ async fn a_kill_takes_what_is_left_of_the_grace_of_a_shutdown() {
     rig.agent.gone(&ending).await;
     assert!(began.elapsed() < SECOND, "the grace is five");
     let exit = rig.agent.current().unwrap().publisher().published().exit;
-    assert_eq!(exit.expect("an end").reason, "killed");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Killed);
     assert_eq!(rig.engine.log()[3..], ["shutdown 1 Stopped", "gone 1"]);
 }
 
@@ -206,7 +206,7 @@ async fn a_start_that_replaces_another_makes_its_instance_when_that_ones_store_i
     let first = rig.running(spec()).await;
     let second = rig.running(other()).await;
     assert!(first.tag().incarnation < second.tag().incarnation);
-    assert_eq!(first.publisher().published().exit.expect("an end").reason, "superseded");
+    assert_eq!(first.publisher().published().exit.expect("an end").reason, ExitReason::Superseded);
     let log = rig.engine.log();
     let after = ["load", "shutdown 1 Superseded", "gone 1", "instantiate 2", "start 2"];
     assert_eq!(log[3..], after);
@@ -263,7 +263,7 @@ async fn a_last_snapshot_that_hangs_has_half_of_the_grace() {
     let began = Instant::now();
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
     // A guest that is cut off cannot be called again, so there is no shutdown, but there is an end in time.
-    assert_eq!(exit.expect("an end").reason, "killed");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Killed);
     assert!(began.elapsed() < spec().limits.shutdown);
     assert_eq!(rig.engine.log()[3..], ["handle 1 m 1", "snapshot 1", "gone 1"]);
 }
@@ -290,7 +290,7 @@ async fn a_drain_lets_the_turn_finish_and_nothing_is_restarted_after_it() {
     rig.engine.reached("handle 1 m 1").await;
     rig.container.drain();
     let exit = rig.agent.stop(ShutdownReason::Drained, "drain").await;
-    assert_eq!(exit.expect("an end").reason, "drained");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Drained);
     assert!(matches!(delivery.report.await, Ok(TurnReport::Finished(_))));
     sleep(3600 * SECOND).await;
     let log = rig.engine.log();
@@ -306,7 +306,7 @@ async fn a_crash_after_a_stop_was_ordered_is_not_restarted() {
     rig.send(&agent, "m");
     rig.engine.reached("handle 1 m 1").await;
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
-    assert_eq!(exit.expect("an end").reason, "trap");
+    assert_eq!(exit.expect("an end").reason, ExitReason::Trap);
     sleep(3600 * SECOND).await;
     assert_eq!(rig.engine.log()[3..], ["handle 1 m 1", "gone 1"]);
     assert!(rig.agent.is_vacant());

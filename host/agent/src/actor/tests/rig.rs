@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_api::IfRunning;
 use bulkhead_blackbox::InFlightTable;
 use bulkhead_log::{RunContext, SharedSink, Sink};
 use bulkhead_memory::{Kernel, Memory, MemoryConfig, Now};
@@ -14,8 +13,8 @@ use bulkhead_store::database::{Config, Private, Snapshot};
 use bulkhead_store::journal;
 use bulkhead_store::{Database, Journal};
 use bulkhead_types::{
-    AgentId, AgentSpec, AgentState, Body, Event, HttpPolicy, Incarnation, Limits, RestartPolicy,
-    RestartRules, Sender, SnapshotRules, Timestamp,
+    AgentId, AgentSpec, AgentState, Body, Event, HttpPolicy, IfRunning, Incarnation, Limits,
+    RestartPolicy, RestartRules, Sender, SnapshotRules, Timestamp,
 };
 use tokio::time::{Instant, sleep};
 
