@@ -182,7 +182,8 @@ impl Supervisor {
 
     /// One agent.
     pub fn status(&self, id: &AgentId) -> Option<AgentView> {
-        self.view(&self.0.registry.get(id)?)
+        let agent = self.0.registry.get(id)?;
+        self.view(&agent)
     }
 
     /// An agent's events; empty for an unknown agent, as the original answers.
