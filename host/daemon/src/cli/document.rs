@@ -74,7 +74,7 @@ fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
         command.get_bin_name().is_some_and(|name| name.starts_with("bulkhead crashes "));
     command.get_arguments().filter(move |argument| {
         let is_help = matches!(argument.get_id().as_str(), "help" | "version");
-        !argument.is_hide_set() && !is_help && !(inherited && argument.is_global_set())
+        !(argument.is_hide_set() || is_help || inherited && argument.is_global_set())
     })
 }
 

@@ -4,13 +4,10 @@ use std::ffi::OsString;
 
 use bulkhead_net::{Connector, Proxies, Trust};
 use bulkhead_types::error::chain;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error, I64Deserializer, StrDeserializer};
 
 use super::file::File;
 use super::keys::{Read, SECTIONS, Variable};
-use super::{secrets, words};
+use super::secrets;
 
 /// Applies the variables that `lookup` knows. An error names the variable, and never its value when
 /// that may be a secret.
@@ -58,18 +55,4 @@ pub fn outside(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Connector, S
     let trust =
         Trust::from_env(&lookup).map_err(|(name, error)| format!("{name}: {}", chain(&error)))?;
     Ok(Connector { proxies, trust })
-}
-
-/// Reads one of the words that the file would accept.
-pub fn word<'de, T: Deserialize<'de>>(value: &'de str) -> Result<T, String> {
-    let deserializer: StrDeserializer<'_, Error> = value.into_deserializer();
-    T::deserialize(deserializer).map_err(|error| error.to_string())
-}
-
-/// Reads a number that the file would accept.
-pub fn number<'de, T: Deserialize<'de>>(value: &str) -> Result<T, String> {
-    let number: i64 =
-        value.trim().parse().map_err(|_| format!("{value:?} is not a whole number"))?;
-    let deserializer: I64Deserializer<Error> = number.into_deserializer();
-    T::deserialize(deserializer).map_err(|error| words::plain(&error.to_string()))
 }

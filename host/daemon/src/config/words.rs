@@ -1,4 +1,8 @@
-//! What the parser says, in words of the file and not of this program.
+//! Values that a text stands for, and what the parser says of wrong ones in words of the file.
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, I64Deserializer, StrDeserializer};
 
 /// The message without a text that was found in the wrong place, which may be a secret, and without names of types.
 pub fn plain(message: &str) -> String {
@@ -39,6 +43,20 @@ fn there(found: &str) -> &str {
         found if found.starts_with("string ") => "a text",
         _ => "something else",
     }
+}
+
+/// Reads one of the words that the file would accept.
+pub fn word<'de, T: Deserialize<'de>>(value: &'de str) -> Result<T, String> {
+    let deserializer: StrDeserializer<'_, Error> = value.into_deserializer();
+    T::deserialize(deserializer).map_err(|error| error.to_string())
+}
+
+/// Reads a number that the file would accept.
+pub fn number<'de, T: Deserialize<'de>>(value: &str) -> Result<T, String> {
+    let number: i64 =
+        value.trim().parse().map_err(|_| format!("{value:?} is not a whole number"))?;
+    let deserializer: I64Deserializer<Error> = number.into_deserializer();
+    T::deserialize(deserializer).map_err(|error| plain(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -293,7 +293,7 @@ fn every_variable_changes_the_file() {
     let variables: Vec<_> = keys.filter_map(|key| key.variable.as_ref()).collect();
     for changed in variables {
         let base = "[model]\nbase_url = \"http://other\"";
-        let mut file: file::File = super::super::parse(base).ok().expect("a file");
+        let mut file: file::File = super::super::parse(base).expect("a file");
         let before = format!("{file:?}");
         let lookup = |name: &str| (name == changed.name).then(|| value(changed));
         // A secret shows nothing of itself, but whether there is one.

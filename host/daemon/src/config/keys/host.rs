@@ -2,8 +2,8 @@
 
 use toml::Spanned;
 
-use super::super::env::word;
 use super::super::file::{HostName, Listen};
+use super::super::words::word;
 use super::{Key, Read, derived, key};
 
 pub const SERVER: &[Key] = &[

@@ -1,6 +1,6 @@
 //! `[limits]` and `[memory]`: of the container as a whole.
 
-use super::super::env::number;
+use super::super::words::number;
 use super::{Key, derived, key};
 
 pub const LIMITS: &[Key] = &[
