@@ -124,15 +124,17 @@ build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"
     cargo build -p bulkhead -p model-server
 
-# build every component in guest/
+# build every component: the agents in guest/, the test programs in tests/programs/
 guests: _guest_target
-    @echo "building the components in guest/"
+    @echo "building the components"
     cargo build --target {{ guest_target }} --profile guest {{ guest_packages }}
+    cargo build --target {{ guest_target }} --profile programs -p test-programs --examples
 
 # check with clippy: host, tests and components; then the prose
 lint: _guest_target prose
     cargo clippy --all-targets -- -D warnings
     cargo clippy --target {{ guest_target }} --profile guest {{ guest_packages }} -p echo-proxy -- -D warnings
+    cargo clippy --target {{ guest_target }} --profile programs -p test-programs --examples -- -D warnings
 
 # check spelling, and words that this project avoids (.ci/words.txt), in all Markdown pages but those not mended yet
 prose:

@@ -24,7 +24,7 @@ fn names(frames: &[Frame]) -> Vec<&str> {
 /// The line of the guest's source with this text in it.
 #[track_caller]
 fn line_of(text: &str) -> u32 {
-    let source = std::fs::read_to_string(files::root().join("guest/trap/src/lib.rs"));
+    let source = std::fs::read_to_string(files::root().join("tests/programs/examples/trap.rs"));
     let source = source.expect("read the guest's source");
     let at = source.lines().position(|line| line.contains(text));
     at.map_or(0, |index| index as u32 + 1)
@@ -41,7 +41,7 @@ fn the_first_frame_of_a_panic_that_is_the_agents_is_where_it_says_it_panicked() 
         assert_eq!((found.status, found.reason), (Symbolized::Done, None));
         let own = found.frames.iter().find(|frame| frame.in_app).expect("a frame of the agent");
         assert_eq!(place(own), (told.file.as_str(), told.line, told.column), "{found:#?}");
-        assert_eq!(told.file, "guest/trap/src/lib.rs");
+        assert_eq!(told.file, "tests/programs/examples/trap.rs");
     }
 }
 
@@ -57,7 +57,7 @@ fn a_trap_without_a_message_has_its_line_all_the_same() {
         let found = rig.symbolize(&loaded, &exit);
         let first = &found.frames[0];
         assert_eq!(first.function.as_deref(), Some(function));
-        assert_eq!(place(first).0, "guest/trap/src/lib.rs");
+        assert_eq!(place(first).0, "tests/programs/examples/trap.rs");
         assert!(first.in_app);
         assert!(text.is_empty() || place(first).1 == line_of(text), "{first:?}");
     }
@@ -80,8 +80,8 @@ fn calls_in_line_are_there_and_know_whose_they_are() {
     assert_eq!((unwrap[0].in_app, unwrap[1].in_app), (false, true));
     for frame in &found.frames {
         let file = frame.file.as_deref().unwrap_or("library");
-        let is_own =
-            file.starts_with("guest/trap/") && !names(std::slice::from_ref(frame))[0].contains('#');
+        let is_own = file.starts_with("tests/programs/")
+            && !names(std::slice::from_ref(frame))[0].contains('#');
         assert_eq!(frame.in_app, is_own, "{frame:?}");
         assert!(!file.starts_with('/'), "a path of the build machine: {file}");
     }

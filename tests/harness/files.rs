@@ -18,20 +18,21 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// The component of a guest, by the name of its folder.
-pub fn component(guest: &str) -> PathBuf {
-    component_of_profile("guest", guest)
+/// The component of an agent in `guest/` or of a test program, by its name.
+pub fn component(name: &str) -> PathBuf {
+    let is_guest = root().join("guest").join(name).is_dir();
+    component_of_profile(if is_guest { "guest" } else { "programs/examples" }, name)
 }
 
-/// The same, built with a profile of its own.
-pub fn component_of_profile(profile: &str, guest: &str) -> PathBuf {
-    let name = format!("{}.wasm", guest.replace('-', "_"));
-    let as_bin = format!("{guest}.wasm");
+/// The same, built with a profile of its own. Cargo names a library with underscores and a program as it is called.
+pub fn component_of_profile(profile: &str, name: &str) -> PathBuf {
     let dir = target_dir().join("wasm32-wasip2").join(profile);
-    let path = [&name, &as_bin].map(|name| dir.join(name)).into_iter().find(|path| path.is_file());
-    path.unwrap_or_else(|| {
-        panic!("no component {}: run `just guests` first", dir.join(name).display())
-    })
+    let as_program = dir.join(format!("{name}.wasm"));
+    if as_program.is_file() {
+        as_program
+    } else {
+        dir.join(format!("{}.wasm", name.replace('-', "_")))
+    }
 }
 
 /// The `echo` component with one more core module, which nothing instantiates and the compiler compiles all the same.

@@ -7,8 +7,8 @@ use harness::{Trial, Value, files};
 #[track_caller]
 fn source_line(crash: &Value) -> String {
     let file = crash["location"]["file"].as_str().unwrap_or_default();
-    assert!(file.ends_with("lib.rs"), "no place in the guest's source: {crash}");
-    let source = std::fs::read_to_string(files::root().join("guest/trap/src/lib.rs"));
+    assert!(file.ends_with("trap.rs"), "no place in the guest's source: {crash}");
+    let source = std::fs::read_to_string(files::root().join("tests/programs/examples/trap.rs"));
     let source = source.expect("read the guest's source");
     let line = crash["location"]["line"].as_u64().expect("a line number") as usize;
     assert!(crash["location"]["column"].as_u64() >= Some(1), "{crash}");

@@ -1,7 +1,7 @@
 // An agent as the original container has it: one small HTTP server in a process of its own, that its
 // supervisor starts, waits for and sends messages to. Runs in node and in bun, with the server that users of
 // each would take. It answers every message with its body, as `guest/echo` does, and misbehaves as
-// `guest/puppet`, `guest/spin` and `guest/oom` do.
+// the test programs `puppet`, `spin` and `oom` do.
 //
 // | prompt | what it does |
 // | --- | --- |

@@ -1,7 +1,7 @@
 //! The echo agent as a `wasi:http/proxy`, for `wasmtime serve`, which makes a new instance for each request.
 //!
 //! It answers a POST of `{"prompt": ...}` with `{"reply": ...}`, as an agent of the host is asked over HTTP, and
-//! everything else with `{}`. It misbehaves as `guest/puppet`, `guest/spin` and `guest/oom` do.
+//! everything else with `{}`. It misbehaves as the test programs `puppet`, `spin` and `oom` do.
 //!
 //! | prompt | what it does |
 //! | --- | --- |

@@ -1,0 +1,1 @@
+//! Agents for tests, which misbehave on demand: see `examples/`. The library itself is empty; Cargo wants one.
