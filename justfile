@@ -39,9 +39,10 @@ run *args: build guests
     exit "$code"
 
 # pass the tests: unit tests, then the real host with real components
-test *args: build guests
+test *args: _guest_target
     #!/usr/bin/env bash
     set -euo pipefail
+    # Cargo builds the host before the tests of its package, and tests/build.rs the components.
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run {{ args }}
     else
@@ -58,44 +59,44 @@ soak minutes="20" *args: build guests
     cargo run -p soak -- --minutes {{ minutes }} {{ args }}
 
 # what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills, suites of others
-nightly: build guests
+nightly: _guest_target
     just model-check
     IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
-        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run -E 'binary(kill_matrix) | binary(kill_twice) \
-        | binary(durable_kills) | binary(database_kill) | binary(kill) | binary(exit_matrix) | binary(properties) | test(flapping)'
+        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|exit_matrix|properties)::/) \
+        | binary(database_kill) | binary(kill) | test(flapping)'
     just soak 20
     just browser
     just lint-metrics
     just conformance
 
 # a real browser against the control API; wants Debian's package chromium
-browser: build guests
-    cargo test -p bulkhead-tests --test browser -- --ignored --test-threads=1
+browser: _guest_target
+    cargo test --test it browser:: -- --ignored --test-threads=1
 
 # run the tests of published crates on the host and on plain wasmtime-wasi, and name what differs; takes names of suites
-conformance *suites: build guests
-    CONFORMANCE_SUITES="{{ suites }}" cargo test --test conformance -- --ignored --nocapture
+conformance *suites: _guest_target
+    CONFORMANCE_SUITES="{{ suites }}" cargo test --test engine conformance:: -- --ignored --nocapture
 
 # what strict readers of metrics say of `GET /metrics`; wants promtool (Debian's package prometheus) and Python
-lint-metrics: build guests
+lint-metrics: _guest_target
     #!/usr/bin/env bash
     set -euo pipefail
     python3 -m venv "$CARGO_TARGET_DIR/lint-metrics"
     "$CARGO_TARGET_DIR/lint-metrics/bin/pip" install --quiet prometheus-client==0.22.1
-    PATH="$CARGO_TARGET_DIR/lint-metrics/bin:$PATH" cargo test -p bulkhead-tests --test metrics -- --ignored strict
+    PATH="$CARGO_TARGET_DIR/lint-metrics/bin:$PATH" cargo test --test it metrics:: -- --ignored
 
 # record anew what the host writes when it ends in every way, with labels: the corpus of `bulkhead diagnose`
-record-corpus rounds="3": build guests
+record-corpus rounds="3": _guest_target
     #!/usr/bin/env bash
     set -euo pipefail
     recorded=$(mktemp -d)
     trap 'rm -rf "$recorded"' EXIT
-    DIAGNOSE_CORPUS="$recorded" DIAGNOSE_ROUNDS={{ rounds }} cargo test -p bulkhead-tests --test diagnose_corpus a_corpus -- --nocapture
+    DIAGNOSE_CORPUS="$recorded" DIAGNOSE_ROUNDS={{ rounds }} cargo test --test it diagnose_corpus::a_corpus -- --nocapture
     corpus=host/diagnose/tests/corpus
     rm -f "$corpus"/*
     cp "$recorded"/*.labels.json "$corpus"
     for log in "$recorded"/*.jsonl; do gzip -9 -n -c "$log" >"$corpus/$(basename "$log").gz"; done
-    cargo test -p bulkhead-diagnose --test accuracy -- --nocapture
+    cargo test --test accuracy -- --nocapture
 
 # measure how fast `bulkhead diagnose` reads: time and memory for so many megabytes
 bench-diagnose megabytes="1000":

@@ -7,17 +7,11 @@ use harness::{Host, PATIENCE, Value, files};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-#[path = "client_commands/answers.rs"]
 mod answers;
-#[path = "client_commands/failures.rs"]
 mod failures;
-#[path = "client_commands/health.rs"]
 mod health;
-#[path = "client_commands/hosts.rs"]
 mod hosts;
-#[path = "client_commands/terminal.rs"]
 mod terminal;
-#[path = "client_commands/waits.rs"]
 mod waits;
 
 /// What a command came to.

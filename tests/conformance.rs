@@ -1,11 +1,8 @@
 //! Programs of others do the same on this host and on plain wasmtime-wasi. `just conformance` builds and runs the
 //! tests of published crates, each alone; an ordinary test runs a program of our own.
 
-#[path = "conformance/hosted.rs"]
 mod hosted;
-#[path = "conformance/reference.rs"]
 mod reference;
-#[path = "conformance/suites.rs"]
 mod suites;
 
 use std::collections::BTreeMap;

@@ -3,15 +3,10 @@
 //!
 //! `KILL_MATRIX_ROUNDS` makes it longer, `KILL_MATRIX_SEED` repeats an order.
 
-#[path = "kill_matrix/full_disk.rs"]
 mod full_disk;
-#[path = "kill_matrix/full_log.rs"]
 mod full_log;
-#[path = "kill_matrix/half_line.rs"]
 mod half_line;
-#[path = "kill_matrix/in_flight.rs"]
 mod in_flight;
-#[path = "kill_matrix/wall_clock.rs"]
 mod wall_clock;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,9 +7,7 @@
 //!
 //! `PROPTEST_CASES=1000` runs more of them.
 
-#[path = "properties/command.rs"]
 mod command;
-#[path = "properties/model.rs"]
 mod model;
 
 use std::cell::Cell;
@@ -29,7 +27,8 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 const CASES: u32 = 32;
 
 /// Seeds of cases that failed once.
-const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/properties.proptest-regressions");
+const REGRESSIONS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/properties.proptest-regressions");
 
 /// A host with a role for each restart policy and each of two backoffs.
 fn host(model: &ModelServer) -> Host {

@@ -5,7 +5,7 @@ use harness::host::CLEAN;
 use harness::{Host, Value, wait_until};
 use rustix::process::Signal;
 
-use crate::Person;
+use super::Person;
 
 /// The names of the fields of an object, in their order.
 fn fields(object: &Value) -> Vec<&String> {

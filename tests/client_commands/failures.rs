@@ -5,7 +5,7 @@ use std::path::Path;
 use harness::{Host, Value, wait_until};
 use rustix::process::Signal;
 
-use crate::Person;
+use super::Person;
 
 #[test]
 fn a_wrong_command_line_asks_nobody() {
@@ -160,7 +160,7 @@ fn a_token_comes_from_the_environment_or_a_file_and_is_never_shown() {
     std::fs::write(&path, text).expect("write a file");
     let mut command = own.command(&["ps"]);
     command.env_remove("BULKHEAD_URL");
-    assert_eq!(crate::Running::of(command).ends().ok(), "no agents\n");
+    assert_eq!(super::Running::of(command).ends().ok(), "no agents\n");
     // To another address it does not go.
     own.says(&["ps", "--url", &url]).fails(3, &["status 401"]);
     host.finish();

@@ -6,8 +6,8 @@ use harness::Host;
 use harness::host::Launch;
 use hyper::Method;
 
-use crate::hosts::{answer, someone};
-use crate::{Person, Running};
+use super::hosts::{answer, someone};
+use super::{Person, Running};
 
 #[test]
 fn a_host_that_is_well_is_0_and_needs_no_token() {

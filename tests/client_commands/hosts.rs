@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use crate::Person;
+use super::Person;
 
 /// What someone at the other end does with a connection, once a request has come.
 pub(crate) type Behaviour = fn(&mut TcpStream);

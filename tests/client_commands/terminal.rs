@@ -4,7 +4,7 @@ use std::process::Command;
 
 use harness::{Host, files, wait_until};
 
-use crate::{Person, Running};
+use super::{Person, Running};
 
 /// A line of a shell on a terminal with so many columns.
 fn on_a_terminal(person: &Person, columns: usize, line: &str) -> Running {

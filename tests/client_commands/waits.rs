@@ -3,7 +3,7 @@
 use harness::{Host, Value, wait_until};
 use rustix::process::Signal;
 
-use crate::{Person, Running};
+use super::{Person, Running};
 
 #[test]
 fn a_wait_that_is_over_first_says_that_the_turn_goes_on() {

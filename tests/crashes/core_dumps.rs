@@ -3,7 +3,7 @@
 use harness::files;
 use wasmparser::{KnownCustom, Parser, Payload};
 
-use crate::guest::Rig;
+use super::guest::Rig;
 
 #[test]
 fn a_panic_leaves_its_stack_and_what_it_had_in_memory() {

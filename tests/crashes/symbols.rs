@@ -8,8 +8,8 @@ use bulkhead_types::{Digest, Exit, Frame, Symbolized};
 use harness::files;
 use sha2::{Digest as _, Sha256};
 
-use crate::components;
-use crate::guest::Rig;
+use super::components;
+use super::guest::Rig;
 
 /// File, line and column of a frame.
 fn place(frame: &Frame) -> (&str, u32, u32) {

@@ -18,7 +18,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// The component of an agent in `guest/` or of a test program, by its name.
+/// The component of an agent in `guest/` or of a test program, by its name. `build.rs` built it.
 pub fn component(name: &str) -> PathBuf {
     let is_guest = root().join("guest").join(name).is_dir();
     component_of_profile(if is_guest { "guest" } else { "programs/examples" }, name)

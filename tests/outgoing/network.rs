@@ -12,7 +12,7 @@ use town_server::{Options, TownServer};
 use super::servers;
 
 /// The test below, run by the one above it.
-const INNER: &str = "network::in_a_network_of_its_own";
+const INNER: &str = "outgoing::network::in_a_network_of_its_own";
 
 /// An address that packets leave for and never reach.
 const SWALLOWED: &str = "2606:4700::1";

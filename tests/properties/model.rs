@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command::{Body, IfRunning, Role, Spec, Start};
+use super::command::{Body, IfRunning, Role, Spec, Start};
 
 /// Restarts of every role in its window, which is longer than any test.
 pub const RESTARTS: u64 = 2;

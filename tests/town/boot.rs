@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::{Host, Value, json, wait_until};
 use town_server::{Call, Fault, TownServer, Which};
 
-use crate::beside::{
+use super::beside::{
     HEARTBEAT_MS, builder, check, hydration, kept, kill, killed, registry_is, runs, settle,
     state_of, town,
 };

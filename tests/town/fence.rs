@@ -4,7 +4,7 @@ use harness::{Host, json, wait_until};
 use rustix::process::Signal;
 use town_server::{Call, Record, TownServer, Which};
 
-use crate::beside::{builder, check, kept, registry_is, run_id, runs, town};
+use super::beside::{builder, check, kept, registry_is, run_id, runs, town};
 
 /// The calls of a run so far.
 fn calls_of(town: &TownServer, run: &str) -> Vec<Record> {

@@ -12,7 +12,7 @@ use harness::resident::resident_bytes;
 use harness::{Answer, Host, Value, json, wait_until};
 use town_server::{Call, Fault, TownServer, Which};
 
-use crate::beside::{TOWN, builder, check, kept, runs, sealed, town};
+use super::beside::{TOWN, builder, check, kept, runs, sealed, town};
 
 /// How long it flaps unless `TOWN_FLAP_SECONDS` says otherwise.
 const SECONDS: u64 = 10;

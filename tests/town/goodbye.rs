@@ -6,7 +6,7 @@ use harness::{Host, json, wait_until};
 use rustix::process::Signal;
 use town_server::{Call, Fault, TownServer, Which};
 
-use crate::beside::{builder, check, kept, registry_is, sealed, town};
+use super::beside::{builder, check, kept, registry_is, sealed, town};
 
 /// How long the town may take to hear of it.
 const TOLD_MS: u64 = 10_000;

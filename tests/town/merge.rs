@@ -3,7 +3,7 @@
 use harness::{HostBuilder, json, wait_until};
 use town_server::{Call, Fault, Which};
 
-use crate::beside::{
+use super::beside::{
     builder, check, kept, kill, killed, registry_is, runs, settle, state_of, town,
 };
 

@@ -3,7 +3,7 @@
 use harness::{Host, Value, json, wait_until};
 use town_server::{Call, Fault, TownServer};
 
-use crate::beside::{builder, check, kept, town};
+use super::beside::{builder, check, kept, town};
 
 /// The one for whom nothing works. Its name comes first wherever names are sorted.
 const BAD: &str = "a-bad-one";

@@ -6,7 +6,7 @@ use harness::{Value, json, wait_until};
 use rustix::process::Signal;
 use town_server::{Call, Fault, Which};
 
-use crate::beside::{TOWN, builder, check, kept, registry_is, town};
+use super::beside::{TOWN, builder, check, kept, registry_is, town};
 
 /// Values of environment variables, one that came with a start and one that the town told.
 const STARTED: &str = "vermilion-4711";

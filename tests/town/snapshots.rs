@@ -7,7 +7,7 @@ use harness::{Host, json, wait_until};
 use town_server::town::Snapshot;
 use town_server::{Call, Fault, TownServer};
 
-use crate::beside::{builder, check, kept, kill, registry_is, town};
+use super::beside::{builder, check, kept, kill, registry_is, town};
 
 /// An echo's snapshot is the number of its messages. This is what the town has of `ann`.
 fn count(town: &TownServer) -> Option<String> {

@@ -4,7 +4,7 @@ use harness::{Host, Value, json, wait_until};
 use hyper::Method;
 use town_server::{Call, Fault, TownServer, Which};
 
-use crate::beside::{TOWN, builder, check, kept, registry_is, run_id, town};
+use super::beside::{TOWN, builder, check, kept, registry_is, run_id, town};
 
 /// Waits until the container's next heartbeats were answered, as many as these.
 fn beats(town: &TownServer, number: usize) {

@@ -3,7 +3,7 @@
 use harness::{json, wait_until};
 use town_server::{CERTIFICATE, Call, Options, TownServer};
 
-use crate::beside::{builder, check, kept, registry_is};
+use super::beside::{builder, check, kept, registry_is};
 
 fn town() -> TownServer {
     let options = Options { tls: true, prefix: "/gas/v1".into(), ..Options::default() };

@@ -6,7 +6,7 @@ use harness::{Trial, json, wait_until};
 use town_server::tokens::Standing;
 use town_server::{Call, Fault, TownServer};
 
-use crate::beside::{TOWN, builder, check, kept, registry_is, town};
+use super::beside::{TOWN, builder, check, kept, registry_is, town};
 
 fn generation(town: &TownServer) -> u64 {
     kept(town, |kept| kept.tokens.generation())

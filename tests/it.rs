@@ -1,0 +1,47 @@
+//! The real host as a process of its own, over HTTP: one module a subject, `components` for the guests.
+//!
+//! One program, so that it is linked once. It belongs to the package `bulkhead` (`host/daemon`): Cargo builds the
+//! binary before the tests of its package, and no test runs against a host of yesterday.
+
+mod bad_input;
+mod browser;
+mod cancel;
+mod capacity;
+mod client_commands;
+mod command_line;
+mod compiler_process;
+mod compiling;
+mod components;
+mod crash_looper;
+mod crash_records;
+mod credentials;
+mod diagnose_command;
+mod diagnose_corpus;
+mod drain;
+mod durable;
+mod durable_kills;
+mod exit_matrix;
+mod host_deaths;
+mod host_faults;
+mod idle;
+mod init_process;
+mod kill_matrix;
+mod kill_twice;
+mod local_users;
+mod mailbox;
+mod memory;
+mod memory_idle;
+mod memory_return;
+mod metrics;
+mod oom_kill;
+mod outgoing;
+mod previous_run;
+mod properties;
+mod redelivery;
+mod restart;
+mod shedding;
+mod signals;
+mod snapshots;
+mod start_slot;
+mod town;
+mod volumes;
