@@ -4,7 +4,7 @@
 use std::net::TcpStream;
 use std::path::Path;
 
-use harness::{Host, HostBuilder, Value, json, wait_until};
+use harness::{Host, HostBuilder, Need, Value, json, wait_until};
 
 /// A stock component that computes for ever, with these core modules beside its own.
 fn busy(modules: &str) -> Vec<u8> {
@@ -278,7 +278,7 @@ impl Drop for PidsGroup {
 fn no_agent_fails_where_the_system_gives_no_further_thread() {
     let group = match PidsGroup::make() {
         Ok(group) => group,
-        Err(reason) => return harness::skip(&reason),
+        Err(reason) => return harness::skip(Need::Cgroup, &reason),
     };
     let entrance = group.entrance();
     let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use harness::host::{CLEAN, UNCLEAN, command};
-use harness::{Host, HostBuilder, Value, json, processes, skip, wait_until};
+use harness::{Host, HostBuilder, Need, Value, json, processes, skip, wait_until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// Exit code of wrong input.
@@ -129,7 +129,10 @@ fn can_have_process_1() -> bool {
     probe.args(&AS_PROCESS_1[1..]).arg("true").stdin(Stdio::null());
     let can = probe.output().is_ok_and(|ended| ended.status.success());
     if !can {
-        harness::skip("no process namespace can be made (root and `unshare` are needed)");
+        harness::skip(
+            Need::Pidns,
+            "no process namespace can be made (root and `unshare` are needed)",
+        );
     }
     can
 }
@@ -180,14 +183,15 @@ fn a_signal_between_two_supervisors_ends_the_init_process() {
 }
 
 /// Runs the host as a user who has no right to as many processes as he likes.
-const AS_NOBODY: [&str; 5] = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", "--"];
+const AS_NOBODY: [&str; 6] =
+    ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", "--pdeathsig=KILL", "--"];
 
 #[test]
 fn a_supervisor_that_cannot_be_started_is_tried_again_and_init_says_so() {
     let mut probe = Command::new(AS_NOBODY[0]);
     let probe = probe.args(&AS_NOBODY[1..]).arg(harness::files::binary()).arg("--version").output();
     if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
-        return skip("it takes root, setpriv, and a binary that everybody may run");
+        return skip(Need::Root, "it takes root, setpriv, and a binary that everybody may run");
     }
     let builder = supervised().args(&["--max-restarts", "1000"]);
     let host = Host::start_with(builder.launch().run_by(&AS_NOBODY), |state| {

@@ -27,6 +27,7 @@ mod idle;
 mod init_process;
 mod kill_matrix;
 mod kill_twice;
+mod killed_run;
 mod local_users;
 mod mailbox;
 mod memory;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::host::{Launch, run_to_end};
-use harness::{Host, HostBuilder, files, json, skip};
+use harness::{Host, HostBuilder, Need, files, json, skip};
 use rustix::process::{Signal, geteuid};
 
 /// A user who is not the one of the tests, and has nothing.
@@ -52,7 +52,7 @@ fn what_a_host_makes_is_for_its_user_alone() {
 #[test]
 fn what_somebody_planted_in_the_state_directory_is_not_followed() {
     if !geteuid().is_root() {
-        return skip("it takes root to make a directory that is somebody else's");
+        return skip(Need::Root, "it takes root to make a directory that is somebody else's");
     }
     let dir = tempfile::tempdir().expect("make a directory");
     let (state, victim) = (dir.path().join("state"), dir.path().join("victim"));
@@ -86,12 +86,19 @@ fn what_somebody_planted_in_the_state_directory_is_not_followed() {
 
 #[test]
 fn as_an_ordinary_user_it_hides_its_memory_and_sees_itself() {
-    const AS: [&str; 6] =
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--"];
+    const AS: [&str; 7] = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--no-new-privs",
+        "--pdeathsig=KILL",
+        "--",
+    ];
     let probe =
         Command::new(AS[0]).args(&AS[1..]).arg(harness::files::binary()).arg("--version").output();
     if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
-        return skip("it takes root, setpriv, and a binary that everybody may run");
+        return skip(Need::Root, "it takes root, setpriv, and a binary that everybody may run");
     }
     let launch = Launch { args: vec!["--supervise".into()], ..Launch::default() }.run_by(&AS);
     let host = Host::start_with(launch, |state| {

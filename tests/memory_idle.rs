@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::memory_group::{MemoryGroup, no_kills};
 use harness::resident::resident_bytes;
-use harness::{Host, HostBuilder, json, wait_until};
+use harness::{Host, HostBuilder, Need, json, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -155,7 +155,7 @@ fn settled(host: &Host) -> u64 {
 fn nobody_is_evicted_for_what_the_host_keeps_of_others() {
     let _lock = no_kills();
     let group = MemoryGroup::with_limit(256 * MIB);
-    let Ok(group) = group.inspect_err(|reason| println!("skipped: {reason}")) else { return };
+    let Ok(group) = group.inspect_err(|reason| harness::skip(Need::Cgroup, reason)) else { return };
     let entrance = group.entrance();
     let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
     let host = builder().terse().run_by(&entrance).start();

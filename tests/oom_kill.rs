@@ -2,7 +2,7 @@
 
 use bulkhead_blackbox as blackbox;
 use harness::memory_group::{MemoryGroup, kills_are_mine};
-use harness::{Host, HostBuilder, Value, wait_until};
+use harness::{Host, HostBuilder, Need, Value, wait_until};
 use rustix::process::Signal;
 
 const MIB: u64 = 1024 * 1024;
@@ -22,7 +22,7 @@ fn group() -> Option<MemoryGroup> {
     match MemoryGroup::with_limit(LIMIT) {
         Ok(group) => Some(group),
         Err(reason) => {
-            harness::skip(&reason);
+            harness::skip(Need::Cgroup, &reason);
             None
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::memory_group::{MemoryGroup, kills_are_mine};
-use harness::{Bystander, Host, HostBuilder, Value, json, wait_until};
+use harness::{Bystander, Host, HostBuilder, Need, Value, json, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -169,7 +169,9 @@ fn crowd(group: &MemoryGroup) -> HostBuilder {
 }
 
 fn group() -> Option<MemoryGroup> {
-    MemoryGroup::with_limit(GROUP_BYTES).inspect_err(|reason| harness::skip(reason)).ok()
+    MemoryGroup::with_limit(GROUP_BYTES)
+        .inspect_err(|reason| harness::skip(Need::Cgroup, reason))
+        .ok()
 }
 
 #[test]

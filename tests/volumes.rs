@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use harness::host::{CLEAN, Launch, command, run_to_end};
-use harness::{Host, HostBuilder, Value, files, json, skip};
+use harness::{Host, HostBuilder, Need, Value, files, json, skip};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 fn builder() -> HostBuilder {
@@ -40,7 +40,7 @@ fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
     let mut probe = Command::new(ENTRANCE[0]);
     let probe = probe.args(&ENTRANCE[1..]).arg("true").current_dir(dir.path()).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        return skip("it takes the right to mount a disk");
+        return skip(Need::Mount, "it takes the right to mount a disk");
     }
     let host = Host::start_with(Launch::default().run_by(&ENTRANCE), |state| {
         std::fs::create_dir(state).expect("make the state directory");
@@ -53,10 +53,11 @@ fn on_a_read_only_volume_the_host_works_and_nothing_is_durable() {
 
 #[test]
 fn where_permission_is_missing_the_host_works_and_names_owner_and_mode() {
-    const AS: [&str; 5] = ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--"];
+    const AS: [&str; 6] =
+        ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--pdeathsig=KILL", "--"];
     let probe = Command::new(AS[0]).args(&AS[1..]).arg(files::binary()).arg("--version").output();
     if !geteuid().is_root() || !probe.is_ok_and(|output| output.status.success()) {
-        return skip("it takes root, setpriv, and a binary that everybody may run");
+        return skip(Need::Root, "it takes root, setpriv, and a binary that everybody may run");
     }
     let host = Host::start_with(Launch::default().run_by(&AS), |state| {
         let dir = state.parent().expect("a directory");

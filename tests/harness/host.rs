@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::output::{Drained, Output, Stalled};
-use crate::{HostBuilder, PATIENCE, files, wait_until};
+use crate::{HostBuilder, PATIENCE, files, launcher, wait_until};
 
 /// How long the host may take to end when asked to, before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(60);
@@ -111,7 +111,8 @@ impl Host {
 
     fn launch(launch: Launch, dir: Arc<TempDir>) -> Self {
         let mut command = wrapped(&launch.wrapper, command(&dir.path().join(CONFIG), dir.path()));
-        let mut child = command.args(&launch.args).spawn().expect("start the host");
+        command.args(&launch.args);
+        let mut child = launcher::spawn(command).expect("start the host");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let stderr = child.stderr.take().expect("stderr is a pipe");
         let mut output = Output::collect(stdout, stderr, launch.terse);
@@ -316,7 +317,8 @@ fn heed_signals() {
     });
 }
 
-/// `bulkhead run --config <file>`, with nothing of this process's environment or signals that could change it.
+/// `bulkhead run --config <file>`, with nothing of this process's environment or signals that could change it. It is
+/// killed when the thread that starts it ends: see [`launcher`].
 pub fn command(config: &Path, dir: &Path) -> Command {
     heed_signals();
     let mut command = Command::new(files::binary());
@@ -328,6 +330,7 @@ pub fn command(config: &Path, dir: &Path) -> Command {
         }
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    launcher::end_with_this_process(&mut command);
     command
 }
 
@@ -346,6 +349,7 @@ fn wrapped(wrapper: &[String], command: Command) -> Command {
         };
     }
     outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    launcher::end_with_this_process(&mut outer);
     outer
 }
 

@@ -11,10 +11,11 @@
 //! - [`contract`]: the schema that each of its lines keeps to
 //! - [`processes`]: what the system says of processes
 //! - [`memory_group`]: a bound on memory that the kernel keeps
+//! - [`launcher`]: processes that end with the test run
 //! - [`lives`]: what the log must tell of an agent's lives
 //! - [`metrics`]: what agents take and must give back
 //! - [`resident`]: how much memory a process has, and the most that it had
-//! - [`skip`]: what a test does that this machine cannot run
+//! - [`machine`]: what a test needs that a machine may lack
 //! - [`trial`]: a fault beside a [`Bystander`] that must not notice
 //! - [`wall_clock`]: a wall clock that jumps
 //! - [`files`]: where the binary and the components are
@@ -28,7 +29,9 @@ pub mod config;
 pub mod contract;
 pub mod files;
 pub mod host;
+pub mod launcher;
 pub mod lives;
+pub mod machine;
 pub mod memory_group;
 pub mod metrics;
 pub mod output;
@@ -43,25 +46,10 @@ use std::time::{Duration, Instant};
 pub use client::{Answer, Metrics};
 pub use config::HostBuilder;
 pub use host::Host;
+pub use machine::{Need, skip};
 pub use model_server::ModelServer;
 pub use serde_json::{Value, json};
 pub use trial::{Bystander, Trial};
-
-/// Set to anything but the empty text, it turns every skipped test into a failure. CI sets it.
-pub const NO_SKIPS: &str = "BULKHEAD_TESTS_NO_SKIPS";
-
-/// Reports that the test that calls this cannot run here, which takes what `reason` says. The caller returns
-/// right after.
-///
-/// # Panics
-///
-/// Where [`NO_SKIPS`] is set.
-#[track_caller]
-pub fn skip(reason: &str) {
-    let may_skip = std::env::var_os(NO_SKIPS).is_none_or(|value| value.is_empty());
-    assert!(may_skip, "this machine cannot run the test, and {NO_SKIPS} is set: {reason}");
-    println!("skipped: {reason}");
-}
 
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -101,7 +101,7 @@ fn on_a_small_disk(builder: HostBuilder) -> Host {
 #[test]
 fn agents_leave_the_host_what_it_needs_of_the_disk() {
     if let Some(why) = cannot_mount() {
-        println!("skipped: no disk of its own to be had: {why}");
+        harness::skip(harness::Need::Mount, &why);
         return;
     }
     let builder = Host::builder()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use harness::memory_group::no_kills;
-use harness::{Host, HostBuilder, wait_until};
+use harness::{Host, HostBuilder, Need, wait_until};
 use rustix::process::{Signal, kill_process};
 
 /// Crashes on the full disk: enough facts for pages of the black box that were never written to.
@@ -79,7 +79,7 @@ fn crash(host: &Host, name: &str, count: usize) {
 #[test]
 fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     if let Some(reason) = missing() {
-        return harness::skip(&reason);
+        return harness::skip(Need::Mount, &reason);
     }
     let _quiet = no_kills();
     let builder = Host::builder().guest("puppet").guest("trap");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use harness::client::Client;
 use harness::host::CLEAN;
-use harness::{Host, Value, wait_until};
+use harness::{Host, Need, Value, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Becomes its arguments, with stdout in a file on a small disk that lies over `disk` in the working directory.
@@ -73,7 +73,7 @@ impl Drop for Run {
 #[test]
 fn a_log_on_a_disk_that_is_full_for_a_while_has_whole_lines_and_tells_how_many_are_missing() {
     if let Some(reason) = super::full_disk::missing() {
-        return harness::skip(&reason);
+        return harness::skip(Need::Mount, &reason);
     }
     let dir = tempfile::tempdir().expect("make a directory");
     let mut run = Run::start(dir.path());

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use harness::memory_group::no_kills;
 use harness::wall_clock::WallClock;
-use harness::{Host, Value, wait_until};
+use harness::{Host, Need, Value, wait_until};
 use rustix::process::{Signal, kill_process};
 
 const HOUR: i64 = 3600;
@@ -28,7 +28,7 @@ const PATIENCE_MS: u64 = 600_000;
 fn a_wall_clock_that_jumps_confuses_neither_restarts_nor_causes() {
     let clock = match WallClock::new() {
         Ok(clock) => clock,
-        Err(reason) => return harness::skip(&reason),
+        Err(reason) => return harness::skip(Need::Cc, &reason),
     };
     let _quiet = no_kills();
     let builder = Host::builder().guest("trap").role("looper", "trap", LOOPER);

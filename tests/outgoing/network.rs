@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Host, files, model_server, wait_until};
+use harness::{Host, Need, files, model_server, wait_until};
 use town_server::{Options, TownServer};
 
 use super::servers;
@@ -32,6 +32,7 @@ fn names_lead_where_they_may_and_dead_addresses_are_passed_over() {
     let probe = Command::new("unshare").args(namespace).args(PROBE).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         return harness::skip(
+            Need::Netns,
             "a network namespace with a pair of interfaces, which takes root, unshare and ip",
         );
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use harness::host::{CLEAN, Launch, UNCLEAN};
 use harness::wall_clock::WallClock;
-use harness::{Host, PATIENCE, processes, wait_until};
+use harness::{Host, Need, PATIENCE, processes, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::audit::Audit;
@@ -59,7 +59,7 @@ pub struct Town {
 impl Town {
     /// Starts a host with an empty state directory. Says what this machine lacks, where it must not lack it.
     pub fn open(dice: fastrand::Rng) -> Result<Self, String> {
-        let clock = WallClock::new().map_err(|reason| harness::skip(&reason)).ok();
+        let clock = WallClock::new().map_err(|reason| harness::skip(Need::Cc, &reason)).ok();
         let builder = Host::builder()
             .guest("puppet")
             .guest("leak")
@@ -77,7 +77,7 @@ impl Town {
         let mut disk = None;
         let host = Host::start_with(launch.clone(), |state| {
             fs::create_dir(state).expect("make the state directory");
-            disk = mount(state).map_err(|reason| harness::skip(&reason)).ok();
+            disk = mount(state).map_err(|reason| harness::skip(Need::Mount, &reason)).ok();
             builder.render(state)
         });
         let host = host.ready();

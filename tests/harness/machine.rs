@@ -1,0 +1,80 @@
+//! What a test needs and a machine may lack. A test probes for it and is skipped, unless the machine must have it.
+
+use std::env;
+
+/// The needs that must not be missing, by their names, with commas between: a test that is skipped for one of them
+/// fails. CI names all.
+pub const REQUIRE: &str = "BULKHEAD_TESTS_REQUIRE";
+
+/// What a machine may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To be root, and `setpriv`.
+    Root,
+    /// A control group that this process may divide.
+    Cgroup,
+    /// A network namespace with interfaces: `unshare` and `ip`.
+    Netns,
+    /// A process namespace: `unshare`.
+    Pidns,
+    /// A mount namespace, and the right to mount a disk in it.
+    Mount,
+    /// A C compiler, and a program loader that loads a library before others.
+    Cc,
+}
+
+impl Need {
+    const ALL: [Self; 6] =
+        [Self::Root, Self::Cgroup, Self::Netns, Self::Pidns, Self::Mount, Self::Cc];
+
+    /// As [`REQUIRE`] names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Cgroup => "cgroup",
+            Self::Netns => "netns",
+            Self::Pidns => "pidns",
+            Self::Mount => "mount",
+            Self::Cc => "cc",
+        }
+    }
+}
+
+/// Reports that the test that calls this cannot run here, which takes what `reason` says. The caller returns
+/// right after.
+///
+/// # Panics
+///
+/// Where [`REQUIRE`] names the need.
+#[track_caller]
+pub fn skip(need: Need, reason: &str) {
+    let required = env::var(REQUIRE).unwrap_or_default();
+    let is_required = required_of(&required).unwrap_or_else(|name| {
+        let known = Need::ALL.map(Need::name).join(", ");
+        panic!("{REQUIRE} names {name:?}; known are {known}")
+    });
+    let name = need.name();
+    assert!(
+        !is_required.contains(&need),
+        "this machine lacks {name}, which {REQUIRE} names: {reason}"
+    );
+    println!("skipped for want of {name}: {reason}");
+}
+
+/// The needs of a list, or the name that is none.
+fn required_of(list: &str) -> Result<Vec<Need>, &str> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(|name| Need::ALL.into_iter().find(|need| need.name() == name).ok_or(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_needs_and_nothing_else() {
+        assert_eq!(required_of(""), Ok(vec![]));
+        assert_eq!(required_of("root, cgroup,"), Ok(vec![Need::Root, Need::Cgroup]));
+        assert_eq!(required_of("root,all"), Err("all"));
+    }
+}
