@@ -514,3 +514,9 @@ pub struct Agent {
     pub system_prompt: Option<String>,
     pub model: Option<String>,
 }
+
+pub(super) fn set_ms(limit: &mut Duration, ms: Option<Millis>) {
+    if let Some(ms) = ms {
+        *limit = ms.millis();
+    }
+}

@@ -12,8 +12,13 @@ mod compiler;
 mod env;
 mod file;
 mod keys;
+mod memory;
+mod model;
+mod problem;
+mod roles;
 mod secrets;
 mod settings;
+mod town;
 mod words;
 
 use std::path::Path;
@@ -25,8 +30,9 @@ use serde_path_to_error::Segment;
 use crate::failure::Failure;
 pub use file::OnFenced;
 pub use keys::help as environment_help;
-use settings::Problem;
-pub use settings::{MemorySettings, Settings};
+pub use memory::MemorySettings;
+use problem::Problem;
+pub use settings::Settings;
 
 /// Reads and checks the configuration in `path`.
 pub fn load(path: &Path) -> Result<Settings, Failure> {

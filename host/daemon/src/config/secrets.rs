@@ -10,7 +10,7 @@ use bulkhead_types::Secret;
 use toml::Spanned;
 
 use super::file::File;
-use super::settings::Problem;
+use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";

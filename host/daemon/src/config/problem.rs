@@ -1,0 +1,67 @@
+//! Values of the configuration that are wrong.
+
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bulkhead_net::Trust;
+use bulkhead_types::error::chain;
+use toml::Spanned;
+
+/// A value that is wrong beside others.
+#[derive(Debug)]
+pub struct Problem {
+    /// For example `roles.mayor.component`.
+    pub(super) key: String,
+    /// What is wrong and what would be right.
+    pub(super) message: String,
+    /// Where in the file; empty when the value came from the environment.
+    pub(super) span: Range<usize>,
+}
+
+impl Problem {
+    /// A problem with the value at `span`.
+    pub fn at(span: Range<usize>, key: String, message: String) -> Self {
+        Self { key, message, span }
+    }
+
+    /// The problem with the place that it is about. Of the line only the key is shown: a secret may
+    /// stand behind it.
+    pub fn show(&self, file: &str, text: &str) -> String {
+        let Self { key, message, span } = self;
+        if span.is_empty() && !key.is_empty() {
+            return format!("{key}: {message}");
+        }
+        let before = text.get(..span.start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let source = text.lines().nth(line - 1).unwrap_or_default();
+        let shown = source.split_once('=').map_or(source, |(key, _)| key).trim();
+        let key = if key.is_empty() { shown } else { key };
+        format!("the configuration {file} is wrong at line {line}, {key}: {message}")
+    }
+}
+
+/// The number, unless it is out of its bounds.
+pub(super) fn within<T: Copy + PartialOrd + std::fmt::Display>(
+    key: &str,
+    given: &Spanned<T>,
+    bounds: RangeInclusive<T>,
+) -> Result<T, Problem> {
+    let number = *given.get_ref();
+    if bounds.contains(&number) {
+        return Ok(number);
+    }
+    let message = format!("{number} is not between {} and {}", bounds.start(), bounds.end());
+    Err(Problem { key: key.to_owned(), message, span: given.span() })
+}
+
+/// The certificates in a file that the configuration names.
+pub(super) fn trust(key: &str, file: &Spanned<PathBuf>, base: &Path) -> Result<Trust, Problem> {
+    Trust::from_file(&base.join(file.get_ref()))
+        .map_err(|error| Problem::at(file.span(), key.to_owned(), chain(&error)))
+}
+
+pub(super) fn known<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let names: Vec<&str> = names.map(AsRef::as_ref).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

@@ -1,0 +1,244 @@
+//! Roles and agents: `[roles.NAME]`, `[[agents]]`, `[limits]`.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_api::{Issue, StartRequest};
+use bulkhead_memory::shedding::MAX_WEIGHT;
+use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
+use bulkhead_supervisor::Role;
+use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
+use bulkhead_types::{HttpPolicy, HttpRule, Limits, RestartRules, SnapshotRules};
+use toml::Spanned;
+
+use super::file::{self, Mebibytes, Whole, set_ms};
+use super::model::Model;
+use super::problem::{Problem, known, within};
+
+/// Bounds of a role's `eviction_weight_percent`.
+const EVICTION_WEIGHT: RangeInclusive<u32> = 0..=(MAX_WEIGHT as u32 * 100);
+
+pub(super) fn check_role(
+    name: &str,
+    role: file::Role,
+    components: &BTreeMap<Arc<str>, PathBuf>,
+    model: Option<&Model>,
+    memory: &AgentMemory,
+) -> Result<Role, Problem> {
+    let limits = limits(name, &role, memory)?;
+    let restart = restart_rules(name, &role)?;
+    let snapshots = snapshot_rules(name, &role)?;
+    let span = role.component.span();
+    let Some((component, _)) = components.get_key_value(role.component.get_ref().as_str()) else {
+        let wanted = role.component.get_ref();
+        let known = known(components.keys());
+        let message = format!("there is no [components.{wanted}]; the configuration has {known}");
+        return Err(Problem { key: format!("roles.{name}.component"), message, span });
+    };
+    let model_span = role.model.span();
+    let mut allow: Vec<HttpRule> = role.http_allow.into_iter().map(|rule| rule.0).collect();
+    let mut config = BTreeMap::new();
+    if role.model.into_inner() {
+        let Some(model) = model else {
+            let key = format!("roles.{name}.model");
+            let message = "there is no [model]; add one with base_url, or set \
+                           BULKHEAD_MODEL_BASE_URL"
+                .into();
+            return Err(Problem { key, message, span: model_span });
+        };
+        allow.push(model.rule.clone());
+        config.extend(model.keys.clone());
+    }
+    config.extend(role.config);
+    let eviction_weight_percent = match &role.eviction_weight_percent {
+        Some(percent) => {
+            within(&format!("roles.{name}.eviction_weight_percent"), percent, EVICTION_WEIGHT)?
+        }
+        None => 100,
+    };
+    Ok(Role {
+        component: Arc::clone(component),
+        args: role.args.0.into(),
+        limits,
+        http: HttpPolicy { allow },
+        snapshots,
+        restart,
+        config,
+        secret_env: role.secret_env,
+        workspace: role.workspace,
+        fault_injection: role.fault_injection,
+        core_dump: role.core_dump,
+        eviction_weight_percent,
+    })
+}
+
+/// What the container says about the memory of its agents.
+pub(super) struct AgentMemory {
+    pub(super) max_mb: Mebibytes,
+    /// Of a role that says nothing.
+    pub(super) default_bytes: u64,
+    pub(super) soft_percent: u8,
+}
+
+impl AgentMemory {
+    pub(super) fn check(limits: &file::Limits) -> Result<Self, Problem> {
+        let (max_mb, defaults) = (limits.max_agent_memory_mb, Limits::default());
+        let default_bytes = defaults.memory_bytes.min(max_mb.mebibytes());
+        let mut memory = Self { max_mb, default_bytes, soft_percent: defaults.memory_soft_percent };
+        if let Some(mb) = &limits.agent_memory_mb {
+            memory.default_bytes = memory.bytes("limits.agent_memory_mb", mb)?;
+        }
+        if let Some(percent) = limits.agent_memory_soft_percent {
+            memory.soft_percent = percent.0;
+        }
+        Ok(memory)
+    }
+
+    /// A limit that `key` sets, unless it is above what an agent may have.
+    pub(super) fn bytes(&self, key: &str, mb: &Spanned<Mebibytes>) -> Result<u64, Problem> {
+        if *mb.get_ref() > self.max_mb {
+            let message = format!(
+                "{} is more than limits.max_agent_memory_mb, which is {}",
+                mb.get_ref().0,
+                self.max_mb.0
+            );
+            return Err(Problem { key: key.into(), message, span: mb.span() });
+        }
+        Ok(mb.get_ref().mebibytes())
+    }
+}
+
+pub(super) fn limits(
+    name: &str,
+    role: &file::Role,
+    memory: &AgentMemory,
+) -> Result<Limits, Problem> {
+    let mut limits = Limits {
+        memory_bytes: memory.default_bytes,
+        memory_soft_percent: memory.soft_percent,
+        ..Limits::default()
+    };
+    if let Some(mb) = &role.memory_limit_mb {
+        limits.memory_bytes = memory.bytes(&format!("roles.{name}.memory_limit_mb"), mb)?;
+    }
+    if let Some(percent) = role.memory_soft_percent {
+        limits.memory_soft_percent = percent.0;
+    }
+    if let Some(policy) = role.on_memory_limit {
+        limits.on_memory_limit = policy;
+    }
+    set_ms(&mut limits.cpu, role.cpu_ms);
+    limits.message_cpu = limits.cpu.saturating_mul(Limits::CALLS_OF_A_MESSAGE);
+    set_ms(&mut limits.message_cpu, role.message_cpu_ms);
+    set_ms(&mut limits.wall, role.wall_ms);
+    set_ms(&mut limits.host_call, role.host_call_ms);
+    set_ms(&mut limits.start, role.start_ms);
+    set_ms(&mut limits.shutdown, role.shutdown_ms);
+    if let Some(messages) = role.mailbox_messages {
+        limits.mailbox_messages = messages.as_usize();
+    }
+    if let Some(kb) = role.mailbox_kb {
+        limits.mailbox_bytes = kb.as_usize().saturating_mul(1024);
+    }
+    limits.idle = match role.idle_ms {
+        None => default_idle(name),
+        Some(Whole(0)) => None,
+        Some(ms) => Some(ms.millis()),
+    };
+    if let Some(lines) = role.log_lines_per_second {
+        limits.log_lines_per_second = u32::try_from(lines.0).unwrap_or(u32::MAX);
+    }
+    if let Some(mb) = role.workspace_mb {
+        limits.workspace_bytes = mb.mebibytes();
+    }
+    if let Some(entries) = role.workspace_entries {
+        limits.workspace_entries = entries.0;
+    }
+    Ok(limits)
+}
+
+pub(super) fn restart_rules(name: &str, role: &file::Role) -> Result<RestartRules, Problem> {
+    let mut rules = RestartRules::default();
+    if let Some(policy) = role.restart {
+        rules.policy = policy;
+    }
+    set_ms(&mut rules.backoff, role.restart_backoff_ms);
+    set_ms(&mut rules.backoff_max, role.restart_backoff_max_ms);
+    set_ms(&mut rules.healthy, role.restart_healthy_ms);
+    set_ms(&mut rules.window, role.restart_window_ms);
+    for (key, given, bounds, rule) in [
+        ("restart_max", &role.restart_max, 0..=MAX_RESTARTS, &mut rules.max_restarts),
+        ("restart_same_fault", &role.restart_same_fault, 1..=MAX_RESTARTS, &mut rules.same_fault),
+        ("max_attempts", &role.max_attempts, 1..=MAX_ATTEMPTS, &mut rules.max_attempts),
+    ] {
+        if let Some(given) = given {
+            *rule = within(&format!("roles.{name}.{key}"), given, bounds)?;
+        }
+    }
+    Ok(rules)
+}
+
+pub(super) fn snapshot_rules(name: &str, role: &file::Role) -> Result<SnapshotRules, Problem> {
+    let mut rules = SnapshotRules::default();
+    if let Some(when) = role.snapshot {
+        rules.when = when;
+    }
+    set_ms(&mut rules.debounce, role.snapshot_ms);
+    if let Some(kb) = &role.snapshot_kb {
+        rules.max_bytes = kb.get_ref().as_usize().saturating_mul(1024);
+        if rules.max_bytes > MAX_SNAPSHOT_BYTES {
+            let (given, most) = (kb.get_ref().0, MAX_SNAPSHOT_BYTES / 1024);
+            let message = format!("{given} is above the maximum of {most}");
+            let key = format!("roles.{name}.snapshot_kb");
+            return Err(Problem { key, message, span: kb.span() });
+        }
+    }
+    Ok(rules)
+}
+
+/// How long an agent may have nothing to do, when its role does not say: the original's times, by role.
+pub(super) fn default_idle(role: &str) -> Option<Duration> {
+    match role {
+        "mayor" => None,
+        "refinery" => Some(Duration::from_secs(600)),
+        _ => Some(Duration::from_secs(120)),
+    }
+}
+
+pub(super) fn check_agents(
+    agents: Vec<file::Agent>,
+    roles: &BTreeMap<Arc<str>, Role>,
+) -> Result<Vec<StartRequest>, Problem> {
+    let mut requests: Vec<StartRequest> = Vec::with_capacity(agents.len());
+    for (index, agent) in agents.into_iter().enumerate() {
+        let span = agent.role.span();
+        let role = agent.role.into_inner();
+        if !roles.contains_key(role.as_str()) {
+            let known = known(roles.keys());
+            let message = format!("there is no [roles.{role}]; the configuration has {known}");
+            return Err(Problem { key: format!("agents[{index}].role"), message, span });
+        }
+        let id_span = agent.id.span();
+        let id = agent.id.into_inner();
+        if requests.iter().any(|request| request.agent_id == id) {
+            let message = format!("{id} is listed twice");
+            return Err(Problem { key: format!("agents[{index}].id"), message, span: id_span });
+        }
+        let mut request = StartRequest::new(id, role);
+        request.prompt = agent.prompt;
+        request.system_prompt = agent.system_prompt;
+        request.model = agent.model;
+        if let Some(name) = agent.name {
+            request.name = name;
+        }
+        if let Some(issue) = request.beyond_bounds().into_iter().next() {
+            let Issue { path, message } = issue;
+            return Err(Problem { key: format!("agents[{index}].{path}"), message, span: id_span });
+        }
+        requests.push(request);
+    }
+    Ok(requests)
+}
