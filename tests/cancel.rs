@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use harness::lives::only;
 use harness::{Host, Value, json, wait_until};
 
 /// What a busy machine may add to a grace.
@@ -10,13 +11,6 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// The grace of the roles that have to be killed.
 const GRACE: Duration = Duration::from_millis(700);
-
-fn exit_of<'a>(lines: &'a [Value], agent: &str) -> &'a Value {
-    let is_it = |line: &&Value| line["event"] == "agent.exit" && line["agentId"] == agent;
-    let exits: Vec<_> = lines.iter().filter(is_it).collect();
-    let [exit] = exits[..] else { panic!("one exit of {agent}: {exits:?}") };
-    exit
-}
 
 /// Stops the agent. Returns the answer and how long it took.
 fn stop(host: &Host, agent: &str) -> (Value, Duration) {
@@ -35,7 +29,7 @@ fn a_turn_that_heeds_its_deadline_ends_in_its_grace() {
     let heed = format!("heed {BETWEEN_MS}");
     std::thread::scope(|scope| {
         let turn = scope.spawn(|| host.client().send_wait("one", &heed));
-        wait_until("it is in its turn", || host.client().status("one")["busy"] == true);
+        wait_until("it is in its turn", || host.client().view("one").busy);
         let (answer, took) = stop(&host, "one");
         assert_eq!(answer["exitReason"], "stopped", "{answer}");
         assert!(took < SLACK, "the stop took {took:?}");
@@ -45,7 +39,7 @@ fn a_turn_that_heeds_its_deadline_ends_in_its_grace() {
         println!("stopped in {took:?}, the turn had {left} ms left");
     });
     let lines = host.finish();
-    assert_eq!(exit_of(&lines, "one")["reason"], "stopped");
+    assert_eq!(only(&lines, "one", "agent.exit")["reason"], "stopped");
     assert!(!lines.iter().any(|line| line["event"] == "agent.crash"));
 }
 
@@ -68,7 +62,7 @@ fn what_does_not_end_is_killed_after_its_grace() {
         std::thread::scope(|scope| {
             let turn = body.map(|body| {
                 let turn = scope.spawn(|| host.client().send_wait(agent, body));
-                wait_until("it is in its turn", || host.client().status(agent)["busy"] == true);
+                wait_until("it is in its turn", || host.client().view(agent).busy);
                 turn
             });
             let (answer, took) = stop(&host, agent);
@@ -81,16 +75,14 @@ fn what_does_not_end_is_killed_after_its_grace() {
                 assert_eq!(told["exitReason"], "killed", "{told}");
             }
         });
-        let crash = host.wait_for_line("the record", |line| {
-            line["event"] == "agent.crash" && line["agentId"] == agent
-        });
+        let crash = host.wait_for_event(agent, "agent.crash");
         assert_eq!((&crash["reason"], &crash["phase"]), (&json!("killed"), &json!(phase)));
         assert_eq!(host.client().status(agent)["status"], "failed");
     }
     println!("{figures}");
     let lines = host.finish();
     for agent in ["spins", "waits", "deaf", "idle"] {
-        assert_eq!(exit_of(&lines, agent)["by"], "control-api");
+        assert_eq!(only(&lines, agent, "agent.exit")["by"], "control-api");
     }
 }
 
@@ -108,7 +100,7 @@ fn a_second_stop_waits_for_the_same_end() {
             assert!(took < GRACE + SLACK, "it took {took:?}");
         }
     });
-    exit_of(&host.finish(), "one");
+    only(&host.finish(), "one", "agent.exit");
 }
 
 #[test]

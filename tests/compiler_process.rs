@@ -301,9 +301,7 @@ fn a_name_as_long_as_its_component_costs_the_host_nothing() {
     {
         traps(copies);
         host.client().start(agent, "name");
-        let crash = host.wait_for_line("its end", |line| {
-            line["event"] == "agent.crash" && line["agentId"] == agent
-        });
+        let crash = host.wait_for_event(agent, "agent.crash");
         assert_eq!(crash["frames"][0]["function"], shown, "{crash}");
     }
     host.finish();

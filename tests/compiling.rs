@@ -206,7 +206,7 @@ fn an_agent_whose_component_is_not_there_shows_and_comes_up_when_it_is() {
     fs::rename(beside, &path).expect("put it in its place");
     let status = host.client().reaches("late", "running");
     assert_eq!(status["restart"]["attemptsInWindow"], 0, "{status}");
-    wait_until("it has its mail", || host.client().status("late")["messageCount"] == 2);
+    wait_until("it has its mail", || host.client().view("late").message_count == 2);
     assert_eq!(missing(&host), [("never".to_owned(), "failed".to_owned())]);
     // One that failed can be started, and then nobody is missing.
     host.client().start("never", "never");

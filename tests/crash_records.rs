@@ -67,9 +67,7 @@ fn files_and_lines_are_filled_in_afterwards() {
     // The same crash again has them at once.
     host.client().start("two", "trap");
     host.client().send_wait("two", "panic").expect_error(502, &["told to panic"]);
-    let again = host.wait_for_line("the second record", |line| {
-        line["event"] == "agent.crash" && line["agentId"] == "two"
-    });
+    let again = host.wait_for_event("two", "agent.crash");
     assert_eq!((&again["symbolized"], &again["frames"]), (&json!("done"), &record["frames"]));
     assert_eq!(again["fingerprint"], crash["fingerprint"]);
     host.finish();

@@ -92,7 +92,7 @@ fn a_fresh_credential_frees_nobody_from_quarantine() {
     let refused = |host: &Host| {
         let refused = start(host, env("A_TOKEN", "new")).expect(409);
         assert_eq!(refused["error_type"], "quarantined", "{refused}");
-        assert_eq!(host.client().status("one")["incarnation"], 2);
+        assert_eq!(host.client().view("one").incarnation.0, 2);
     };
     refused(&host);
     host.signal(Signal::KILL);

@@ -311,9 +311,7 @@ impl Recorder {
                 let start = || client.start_with("toecutter", "remembers", json!({})).status;
                 let refused = (0..=SPOILED * FAILURES).take_while(|_| start() != 201).count();
                 assert!((2..=SPOILED * FAILURES).contains(&refused), "{refused} starts failed");
-                self.host.wait_for_line("the start without a state", |line| {
-                    line["event"] == "agent.start" && line["agentId"] == "toecutter"
-                });
+                self.host.wait_for_event("toecutter", "agent.start");
             }
             // The same failure again would be held back for seconds.
             Failures => {

@@ -31,7 +31,7 @@ fn busy<'scope>(
     message: &'scope str,
 ) -> std::thread::ScopedJoinHandle<'scope, Answer> {
     let sender = scope.spawn(move || client.send_wait(agent, message));
-    wait_until("the turn is under way", || client.status(agent)["busy"] == true);
+    wait_until("the turn is under way", || client.view(agent).busy);
     sender
 }
 
@@ -96,7 +96,7 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
         let mail: Vec<_> = ["one", "two", "three"]
             .map(|body| (body, scope.spawn(move || client.send_wait("busy", body))))
             .into();
-        wait_until("mail waits", || client.status("busy")["mailboxDepth"] == 3);
+        wait_until("mail waits", || client.view("busy").mailbox_depth == 3);
         host.signal(Signal::TERM);
         let begin = phase_begins(&host, "settling");
         assert_eq!((&begin["agents"], &begin["busy"]), (&json!(2), &json!(1)), "{begin}");
@@ -217,7 +217,7 @@ fn an_agent_in_backoff_does_not_come_back() {
     assert_eq!(client.status("one")["status"], "backoff");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| client.send_wait("one", "hi"));
-        wait_until("mail waits", || client.status("one")["mailboxDepth"] == 1);
+        wait_until("mail waits", || client.view("one").mailbox_depth == 1);
         host.signal(Signal::TERM);
         let body = waiting.join().expect("the sender").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "drained", "{body}");
@@ -274,7 +274,7 @@ fn a_message_of_many_turns_is_worked_off_to_its_end() {
     client.start("one", "puppet");
     std::thread::scope(|scope| {
         let caller = scope.spawn(|| client.send_wait("one", "turns 5000 through"));
-        wait_until("it is at it", || client.status("one")["messageCount"] == 1);
+        wait_until("it is at it", || client.view("one").message_count == 1);
         host.signal(Signal::TERM);
         assert_eq!(caller.join().expect("the sender").expect(200)["reply"], "through");
     });
@@ -321,7 +321,7 @@ fn an_interrupt_does_not_wait_for_mail() {
     std::thread::scope(|scope| {
         let turn = busy(scope, client, "busy", "2000");
         let waiting = scope.spawn(|| client.send_wait("busy", "hi"));
-        wait_until("mail waits", || client.status("busy")["mailboxDepth"] == 1);
+        wait_until("mail waits", || client.view("busy").mailbox_depth == 1);
         host.signal(Signal::INT);
         // The turn is within the role's grace.
         assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "2000");

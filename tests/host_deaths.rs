@@ -30,7 +30,7 @@ fn start_culprit(host: &Host) {
 fn start_culprit_as(host: &Host, role: &str) {
     let prompt = harness::json!({"prompt": "abort"});
     host.client().start_with("culprit", role, prompt).expect(201);
-    wait_until("it is at work", || host.client().status("culprit")["busy"] == true);
+    wait_until("it is at work", || host.client().view("culprit").busy);
     std::fs::write(host.workspace("culprit").join("abort"), "").expect("write into the workspace");
 }
 
@@ -96,7 +96,7 @@ fn the_innocent_that_were_at_work_are_cleared() {
     for agent in innocent {
         host.client().start(agent, "puppet");
         host.client().send(agent, "wait well").expect(200);
-        wait_until("it is at work", || host.client().status(agent)["busy"] == true);
+        wait_until("it is at work", || host.client().view(agent).busy);
     }
     start_culprit(&host);
     host.wait_for_line("the next run", |line| line["restartSeq"].as_u64() > Some(0));
@@ -126,7 +126,7 @@ fn a_kill_from_outside_counts_against_nobody() {
         if host.client().status("a")["busy"] != true {
             host.client().send("a", "wait well").expect(200);
         }
-        wait_until("it is at work", || host.client().status("a")["busy"] == true);
+        wait_until("it is at work", || host.client().view("a").busy);
         kill_process(host.supervisor_pid(), Signal::KILL).expect("kill the supervisor");
         host.wait_for_number(&["container.cold_start"], run);
         host.wait_until_ready();

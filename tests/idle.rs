@@ -13,14 +13,6 @@ fn host(idle_ms: &[u64]) -> Host {
     idle_ms.iter().fold(Host::builder().guest("puppet"), with_role).start()
 }
 
-/// Waits until the agent has ended by itself.
-#[track_caller]
-fn exit_of(host: &Host, agent: &str) -> Value {
-    host.wait_for_line("agent.exit", |line| {
-        line["event"] == "agent.exit" && line["agentId"] == agent
-    })
-}
-
 fn millis(line: &Value) -> u64 {
     line["uptimeMs"].as_u64().expect("a time")
 }
@@ -41,7 +33,7 @@ fn reply_to(host: &Host, agent: &str, message_id: &str) -> Value {
 fn an_agent_without_work_completes() {
     let host = host(&[300]);
     host.client().start("one", "idle-300");
-    let exit = exit_of(&host, "one");
+    let exit = host.wait_for_exit("one");
     assert_eq!(exit["reason"], "completed", "{exit}");
     assert!(exit["message"].as_str().unwrap().contains("nothing to do for 300 ms"), "{exit}");
     assert!(exit["agentUptimeMs"].as_u64() >= Some(300), "{exit}");
@@ -63,7 +55,7 @@ fn a_time_in_which_the_process_stands_still_is_not_idle() {
     // Longer than it may have nothing to do: this is the time that must not count.
     std::thread::sleep(Duration::from_millis(FROZEN_MS));
     host.signal(Signal::CONT);
-    let exit = exit_of(&host, "one");
+    let exit = host.wait_for_exit("one");
     assert_eq!(exit["reason"], "completed", "{exit}");
     // Of the stop at most one step of sixteen counts, and not all of it.
     let least = FROZEN_MS + 1600 - 1600 / 16 - 100;
@@ -79,13 +71,13 @@ fn an_agent_that_works_is_not_idle() {
         let busy = host.occupy(scope, "busy", "work");
         // As long as this one takes to be idle, and longer.
         host.client().start("idle", "idle-300");
-        exit_of(&host, "idle");
+        host.wait_for_exit("idle");
         let status = host.client().status("busy");
         assert_eq!((&status["status"], &status["busy"]), (&json!("running"), &json!(true)));
         host.release("busy");
         assert_eq!(busy.join().expect("an answer").expect(200)["reply"], "work");
     });
-    let exit = exit_of(&host, "busy");
+    let exit = host.wait_for_exit("busy");
     assert_eq!(exit["reason"], "completed", "{exit}");
     host.finish();
 }
@@ -95,12 +87,12 @@ fn a_message_begins_the_wait_anew() {
     let host = host(&[1000, 3000]);
     host.client().start("one", "idle-3000");
     host.client().start("clock", "idle-1000");
-    exit_of(&host, "clock");
+    host.wait_for_exit("clock");
     let sent = host.client().send_wait("one", "hello").expect(200);
     let turn = host.wait_for_line("the turn", |line| {
         line["event"] == "agent.turn" && line["messageId"] == sent["messageId"]
     });
-    let exit = exit_of(&host, "one");
+    let exit = host.wait_for_exit("one");
     let waited = millis(&exit) - millis(&turn);
     // Counted from its start it would be a second less.
     assert!(waited >= 2900, "it waited {waited} ms after its message");
@@ -129,9 +121,7 @@ fn a_permanent_agent_that_was_idle_comes_back() {
     let settings = "idle_ms = 100\nrestart = \"permanent\"\nrestart_backoff_ms = 1";
     let host = Host::builder().guest("puppet").role("puppet", "puppet", settings).start();
     host.client().start("one", "puppet");
-    let scheduled = host.wait_for_line("the restart", |line| {
-        line["event"] == "agent.restart_scheduled" && line["agentId"] == "one"
-    });
+    let scheduled = host.wait_for_event("one", "agent.restart_scheduled");
     assert_eq!(scheduled["reason"], "completed", "{scheduled}");
     host.wait_for_line("the next life", |line| {
         line["event"] == "agent.start" && line["incarnation"] == 2
@@ -163,12 +153,12 @@ fn a_nudge_begins_the_wait_anew() {
     let host = host(&[1000, 3000]);
     host.client().start("one", "idle-3000");
     host.client().start("clock", "idle-1000");
-    exit_of(&host, "clock");
+    host.wait_for_exit("clock");
     host.client().nudge("one", "n1", "hello").expect(200);
     let turn = host.wait_for_line("the turn", |line| {
         line["event"] == "agent.turn" && line["messageId"] == "n1"
     });
-    let waited = millis(&exit_of(&host, "one")) - millis(&turn);
+    let waited = millis(&host.wait_for_exit("one")) - millis(&turn);
     assert!(waited >= 2900, "it waited {waited} ms after its nudge");
     host.finish();
 }
@@ -206,7 +196,7 @@ fn an_agent_may_take_nudges_in_the_middle_of_a_turn_and_gets_each_once() {
     host.client().start("one", "idle-0");
     std::thread::scope(|scope| {
         let gathering = scope.spawn(|| host.client().ask("one", "gather 3"));
-        wait_until("it gathers", || host.client().status("one")["busy"] == true);
+        wait_until("it gathers", || host.client().view("one").busy);
         for id in ["n1", "n2", "n3"] {
             host.client().nudge("one", id, &format!("body of {id}")).expect(200);
         }
@@ -242,7 +232,7 @@ fn nudges_are_bounded_and_take_no_place_of_messages() {
             caller.join().expect("an answer").expect(200);
         }
     });
-    wait_until("all nudges had their turn", || host.client().status("one")["nudges"] == 0);
+    wait_until("all nudges had their turn", || host.client().view("one").nudges == 0);
     assert_eq!(host.client().ask("one", "count"), (MOST + 3).to_string());
     host.finish();
 }

@@ -108,7 +108,7 @@ fn alone_a_kill_around_a_boot_gets_no_wrong_name() {
         } else {
             host.client().start("a", "puppet");
             host.client().send("a", "wait long").expect(200);
-            wait_until("it is busy", || host.client().status("a")["busy"] == true);
+            wait_until("it is busy", || host.client().view("a").busy);
             host.signal(Signal::TERM);
             host.wait_for_line("the drain", |line| line["event"] == "container.draining");
             "orchestrator_stop"

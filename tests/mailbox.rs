@@ -36,7 +36,7 @@ fn check_undelivered(callers: Vec<Caller<'_>>, reason: &str) {
     }
 }
 
-fn exit_of(lines: &[Value], life: u64) -> &Value {
+fn exit_of_life(lines: &[Value], life: u64) -> &Value {
     let is_it = |line: &&Value| line["event"] == "agent.exit" && line["incarnation"] == life;
     lines.iter().find(is_it).expect("an exit")
 }
@@ -93,7 +93,7 @@ fn mail_has_a_part_of_its_agents_memory_and_more_is_refused_to_the_sender() {
     });
     // There is room again, and the agent has lived all the time.
     assert_eq!(host.client().ask("one", &large), large);
-    assert_eq!(host.client().status("one")["incarnation"], 1);
+    assert_eq!(host.client().view("one").incarnation.0, 1);
     host.finish();
 }
 
@@ -151,7 +151,7 @@ fn what_waits_survives_a_crash_in_order_and_what_crashed_is_not_repeated() {
     // All but the first one, by the next life, in the order of their coming.
     let expected: Vec<_> = taken[1..].iter().map(|id| (*id, 2)).collect();
     assert_eq!(worked_on, expected);
-    assert!(exit_of(&lines, 1).get("undelivered").is_none(), "{}", exit_of(&lines, 1));
+    assert!(exit_of_life(&lines, 1).get("undelivered").is_none(), "{}", exit_of_life(&lines, 1));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn each_of_many_crashes_costs_one_message() {
         let statuses: Vec<_> = answers(waiting).iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [502, 200, 502, 502, 200]);
     });
-    assert_eq!(host.client().status("one")["incarnation"], 5);
+    assert_eq!(host.client().view("one").incarnation.0, 5);
     host.finish();
 }
 
@@ -208,7 +208,7 @@ fn what_waits_for_an_agent_that_is_stopped_is_told_to_its_senders() {
     });
     assert_eq!(host.client().metrics()["bulkhead_mailbox_messages"], 0.0);
     let lines = host.finish();
-    assert_eq!(exit_of(&lines, 1)["undelivered"], 3);
+    assert_eq!(exit_of_life(&lines, 1)["undelivered"], 3);
     assert_eq!(turns(&lines).len(), 1);
 }
 
@@ -253,7 +253,7 @@ fn what_waits_for_an_agent_that_is_quarantined_is_told_to_its_senders() {
     });
     assert_eq!(host.client().status("one")["status"], "quarantined");
     assert_eq!(host.client().metrics()["bulkhead_mailbox_messages"], 0.0);
-    assert_eq!(exit_of(&host.finish(), 1)["undelivered"], 3);
+    assert_eq!(exit_of_life(&host.finish(), 1)["undelivered"], 3);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn one_of_each(client: &Client) {
 
     client.start("killed", "hang");
     client.send("killed", "60000").expect(200);
-    wait_until("the agent is in its turn", || client.status("killed")["busy"] == true);
+    wait_until("the agent is in its turn", || client.view("killed").busy);
     for body in ["one", "two", "three"] {
         client.send("killed", body).expect(200);
     }

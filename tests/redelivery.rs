@@ -49,7 +49,7 @@ fn whoever_waits_gets_the_answer_of_the_attempt_that_succeeds() {
     host.client().start("one", "puppet");
     assert_eq!(host.client().ask("one", "panic-until 2 attempt"), "2");
     assert_eq!(host.client().ask("one", "attempt"), "1", "another message, another count");
-    assert_eq!(host.client().status("one")["incarnation"], 2);
+    assert_eq!(host.client().view("one").incarnation.0, 2);
     let lines = host.finish();
     let told = lines.iter().filter(|line| line["event"] == "agent.message");
     let told: Vec<_> = told.map(|line| line["attempt"].as_u64().unwrap_or(0)).collect();
@@ -245,9 +245,7 @@ fn a_message_in_its_turn_survives_the_host_whatever_its_size() {
         assert_eq!((noted[0].1, noted[1].1), (1, 2), "{agent}: {noted:?}");
         assert_eq!(noted[0].0, noted[1].0, "{agent}");
         host.release(agent);
-        let turn = host.wait_for_line("the turn's end", |line| {
-            line["event"] == "agent.turn" && line["agentId"] == agent
-        });
+        let turn = host.wait_for_event(agent, "agent.turn");
         assert_eq!(turn["messageId"], *noted[0].0, "{turn}");
         let events = host.client().events(agent, 0)["events"].as_array().expect("a list").clone();
         let told = events.iter().find(|event| event["event"] == "agent.turn").expect("a turn");
@@ -266,9 +264,7 @@ fn deaths_of_the_host_count_and_a_message_that_saw_too_many_is_set_aside() {
     host = kill(host);
     wait_for_notes(&host, "one", 2);
     host = kill(host);
-    let aside = host.wait_for_line("it is set aside", |line| {
-        line["event"] == "agent.message_set_aside" && line["agentId"] == "one"
-    });
+    let aside = host.wait_for_event("one", "agent.message_set_aside");
     assert_eq!((&aside["messageId"], &aside["attempts"]), (&sent["messageId"], &json!(2)));
     assert_eq!(host.client().ask("one", "hello"), "hello");
     assert_eq!(attempts(&host, "one"), [1, 2]);

@@ -212,7 +212,7 @@ fn an_equal_start_of_an_agent_in_a_turn_leaves_the_turn_alone() {
     host.client().start("one", "hang");
     std::thread::scope(|scope| {
         let turn = scope.spawn(|| host.client().send_wait("one", "500"));
-        harness::wait_until("it is in its turn", || host.client().status("one")["busy"] == true);
+        harness::wait_until("it is in its turn", || host.client().view("one").busy);
         let again = host.client().start_with("one", "hang", json!({})).expect(200);
         assert_eq!((&again["incarnation"], &again["joined"]), (&json!(1), &json!(true)));
         turn.join().expect("the sender").expect(200);

@@ -38,7 +38,7 @@ fn is_refused(builder: HostBuilder, error_type: &str, phase: &[&str], named: &[&
     assert_eq!(again["error_type"], error_type, "{again}");
     trial.client().start("other", "echo");
     assert_eq!(trial.client().ask("other", "hi"), "hi");
-    assert_eq!(trial.client().status("bystander")["incarnation"], 1);
+    assert_eq!(trial.client().view("bystander").incarnation.0, 1);
     trial.finish();
     answer
 }
@@ -46,9 +46,7 @@ fn is_refused(builder: HostBuilder, error_type: &str, phase: &[&str], named: &[&
 /// One line tells of the start, and no other of the request.
 #[track_caller]
 fn check_one_line(trial: &Trial) {
-    let failed = trial.host().wait_for_line("agent.start_failed", |line| {
-        line["event"] == "agent.start_failed" && line["agentId"] == "victim"
-    });
+    let failed = trial.host().wait_for_event("victim", "agent.start_failed");
     assert!(!failed["error"].as_str().unwrap_or_default().is_empty(), "{failed}");
     assert_eq!(trial.host().events_of("victim", "agent.start_failed").len(), 1);
     assert!(trial.host().events_named("container.request_refused").is_empty());
@@ -193,14 +191,10 @@ fn an_agent_of_the_configuration_with_a_bad_component_does_not_keep_the_others_f
         .agent("id = \"victim\"\nrole = \"bad\"")
         .agent("id = \"healthy\"\nrole = \"echo\"")
         .start();
-    let failed = host.wait_for_line("agent.start_failed", |line| {
-        line["event"] == "agent.start_failed" && line["agentId"] == "victim"
-    });
+    let failed = host.wait_for_event("victim", "agent.start_failed");
     assert_eq!(failed["errorType"], "component-unreadable", "{failed}");
     assert!(failed["error"].as_str().unwrap().contains("/nowhere/bad.wasm"), "{failed}");
-    host.wait_for_line("agent.start", |line| {
-        line["event"] == "agent.start" && line["agentId"] == "healthy"
-    });
+    host.wait_for_event("healthy", "agent.start");
     assert_eq!(host.client().ask("healthy", "hi"), "hi");
     host.finish();
 }

@@ -33,7 +33,7 @@ fn a_person_sees_what_came_of_it() {
     let joined = person.says(&["start", "one", "--role", "echo"]).ok();
     assert!(joined.starts_with("one was already up: running, incarnation 2,"), "{joined}");
     person.says(&["start", "one", "--role", "echo", "--if-running", "restart"]).ok();
-    assert_eq!(host.client().status("one")["incarnation"], 3);
+    assert_eq!(host.client().view("one").incarnation.0, 3);
 
     let reply = person.says(&["send", "one", "hello\nthere", "--wait", "50s"]).ok();
     let (first, rest) = reply.split_once('\n').expect("two lines");

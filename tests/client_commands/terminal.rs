@@ -43,7 +43,7 @@ fn a_long_wait_is_shown_and_wiped() {
     let person = Person::of(&host);
     person.says(&["start", "one", "--role", "puppet"]).ok();
     let mut send = on_a_terminal(&person, 80, "send one 'wait hello' --wait 5m");
-    wait_until("the turn is under way", || host.client().status("one")["busy"] == true);
+    wait_until("the turn is under way", || host.client().view("one").busy);
     let mut shown = Vec::new();
     while !shown.ends_with(b"waiting for the turn of one: 2 s") {
         let mut byte = [0];

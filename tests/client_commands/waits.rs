@@ -17,7 +17,7 @@ fn a_wait_that_is_over_first_says_that_the_turn_goes_on() {
     let pending: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!((json.code, &pending["outcome"]), (5, &"pending".into()));
     host.release("one");
-    wait_until("both turns are over", || host.client().status("one")["busy"] == false);
+    wait_until("both turns are over", || !host.client().view("one").busy);
     host.finish();
 }
 
@@ -27,7 +27,7 @@ fn who_interrupts_a_command_is_told_what_goes_on() {
     let (person, client) = (Person::of(&host), host.client());
     person.says(&["start", "one", "--role", "puppet"]).ok();
     let send = Running::of(person.command(&["send", "one", "wait hello", "--wait", "5m"]));
-    wait_until("the turn is under way", || client.status("one")["busy"] == true);
+    wait_until("the turn is under way", || client.view("one").busy);
     send.interrupt();
     send.ends().fails(
         130,

@@ -9,9 +9,7 @@ fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
     std::fs::create_dir_all(&workspace).expect("make the workspace");
     std::fs::write(workspace.join("input.txt"), "x").expect("write a file");
     trial.client().start("job", "command");
-    let exit = trial.host().wait_for_line("agent.exit of job", |line| {
-        line["event"] == "agent.exit" && line["agentId"] == "job"
-    });
+    let exit = trial.host().wait_for_event("job", "agent.exit");
     assert_eq!(exit["reason"], "completed", "{exit}");
     assert_eq!(exit["phase"], "run", "{exit}");
     for (stream, text) in [

@@ -1,65 +1,20 @@
 //! A guest in this process, without the rest of the host: the runtime as `host/agent` uses it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use bulkhead_account::AccountReading;
-use bulkhead_log::{SharedSink, Sink};
+use bulkhead_log::SharedSink;
 use bulkhead_runtime::{
-    CallEnd, CallLimits, CoreDumpRules, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port,
-    PortError, Runtime, RuntimeConfig, StartInfo, Symbolization, TrappedStore,
+    CallEnd, CoreDumpRules, Loaded, TrappedStore, Runtime, RuntimeConfig, Symbolization,
 };
-use bulkhead_types::{
-    AgentId, AgentSpec, Body, Event, Exit, HttpPolicy, Level, Limits, Message, Outcome,
-    RestartRules, Secret, Sender, Settings, SnapshotRules,
-};
-use serde_json::value::RawValue;
+use bulkhead_types::{AgentSpec, Exit, Message, Outcome, Sender};
+use engine_fixture::{Nobody, birth, limits, spec, started};
 
 /// A runtime, and a directory that goes with it.
 pub struct Rig {
     pub runtime: Runtime,
     pub dir: tempfile::TempDir,
     tokio: tokio::runtime::Runtime,
-}
-
-struct Nobody;
-
-impl Sink for Nobody {
-    fn record(&self, _event: Event) {}
-}
-
-impl Port for Nobody {
-    fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn send(&self, agent_id: &str, _body: Body) -> Result<String, PortError> {
-        Err(PortError::NotFound(agent_id.to_owned()))
-    }
-    fn set_active_tools(&self, _tools: Vec<String>) {}
-    fn nudges(&self) -> Vec<Nudge> {
-        Vec::new()
-    }
-    fn log_line(
-        &self,
-        _level: Level,
-        _stream: &'static str,
-        _message: String,
-        _fields: BTreeMap<String, String>,
-        _dropped: u64,
-    ) {
-    }
-    fn memory_soft_limit(&self, _memory: &AccountReading) {}
-    fn settings(&self) -> Settings {
-        Settings::default()
-    }
-    fn live_value(&self, _key: &str) -> Option<Secret> {
-        None
-    }
-    fn live_values(&self) -> BTreeMap<String, Secret> {
-        BTreeMap::new()
-    }
 }
 
 impl Rig {
@@ -119,30 +74,10 @@ impl Rig {
 
     fn handle(&self, loaded: &Arc<Loaded>, body: &str, core_dump: bool) -> CallEnd<Outcome> {
         let message = Message::new("m-1", Sender::Operator, body);
-        let spec = AgentSpec { core_dump, ..spec(64 << 20) };
-        self.tokio.block_on(self.started(loaded, spec).handle(&message, limits()))
-    }
-
-    fn started(&self, loaded: &Arc<Loaded>, spec: AgentSpec) -> Incarnation {
-        let spec = Arc::new(spec);
-        let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-        let birth = Arc::new(InstanceContext::new(
-            spec,
-            Arc::new(Nobody),
-            None,
-            log_budget,
-            Arc::default(),
-            Arc::default(),
-        ));
-        let info = StartInfo { incarnation: 1, restored: false, town_id: None };
+        let spec = AgentSpec { core_dump, ..spec("guest") };
         self.tokio.block_on(async {
-            let call = self.runtime.instantiate(loaded, birth, limits());
-            let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
-            let CallEnd::Returned(incarnation, Ok(())) = incarnation.start(info, limits()).await
-            else {
-                panic!("not started")
-            };
-            incarnation
+            let incarnation = started(&self.runtime, loaded, birth(spec)).await;
+            incarnation.handle(&message, limits()).await
         })
     }
 
@@ -150,36 +85,5 @@ impl Rig {
     pub fn symbolize(&self, loaded: &Loaded, exit: &Exit) -> Arc<Symbolization> {
         let Loaded { digest, path, .. } = loaded;
         self.runtime.symbolizer().symbolize(*digest, path, &exit.frames).wait()
-    }
-}
-
-fn limits() -> CallLimits {
-    let minute = Duration::from_secs(60);
-    CallLimits { cpu: minute, wall: minute, host_call: minute }
-}
-
-fn spec(memory_bytes: u64) -> AgentSpec {
-    AgentSpec {
-        id: AgentId::parse("a").expect("an id"),
-        role: "r".into(),
-        component: "guest".into(),
-        args: Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits { memory_bytes, ..Limits::default() },
-        http: HttpPolicy::default(),
-        snapshots: SnapshotRules::default(),
-        restart: RestartRules::default(),
-        fault_injection: false,
-        core_dump: false,
-        eviction_weight_percent: 100,
     }
 }

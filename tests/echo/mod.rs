@@ -189,15 +189,11 @@ fn agents_of_the_configuration_run_after_boot() {
         .agent("id = \"second\"\nrole = \"echo\"\nprompt = \"good morning\"")
         .start();
     for agent in ["first", "second"] {
-        host.wait_for_line(&format!("agent.start of {agent}"), |line| {
-            line["event"] == "agent.start" && line["agentId"] == agent
-        });
+        host.wait_for_event(agent, "agent.start");
         assert_eq!(host.client().ask(agent, "hi"), "hi");
     }
     assert_eq!(host.client().status("first")["name"], "The First");
-    let prompt = host.wait_for_line("the prompt", |line| {
-        line["event"] == "agent.message" && line["agentId"] == "second"
-    });
+    let prompt = host.wait_for_event("second", "agent.message");
     assert_eq!(prompt["sender"], "prompt", "{prompt}");
     assert_eq!(host.lines()[0]["bootAgents"], 2);
     host.finish();

@@ -7,16 +7,18 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use bulkhead_api::{AgentView, CrashesPage, MessageAnswer, StartAnswer};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::{PATIENCE, wait_until};
+use crate::{PATIENCE, wait_for};
 
 /// Milliseconds that `?wait` gets: more than any turn of a test takes.
 const WAIT_MS: u64 = 50_000;
@@ -265,28 +267,57 @@ impl Client {
         self.get(&format!("/agents/{agent}/status")).expect(200)
     }
 
+    /// The same, as the contract has it.
+    #[track_caller]
+    pub fn view(&self, agent: &str) -> AgentView {
+        typed(self.status(agent))
+    }
+
+    /// Starts an agent, which must succeed, and reads the answer as the contract has it.
+    #[track_caller]
+    pub fn started(&self, agent: &str, role: &str) -> StartAnswer {
+        typed(self.start(agent, role))
+    }
+
+    /// Sends a message that must be taken, and reads the answer as the contract has it.
+    #[track_caller]
+    pub fn sent(&self, agent: &str, prompt: &str) -> MessageAnswer {
+        typed(self.send(agent, prompt).expect(200))
+    }
+
+    /// `GET /agents/{id}/crashes`: the crash records of an agent, newest first.
+    #[track_caller]
+    pub fn crashes(&self, agent: &str) -> CrashesPage {
+        typed(self.get(&format!("/agents/{agent}/crashes")).expect(200))
+    }
+
     /// The status of an agent, once it has ended. The log's line comes a moment before the state.
     #[track_caller]
     pub fn ended(&self, agent: &str) -> Value {
-        let is_over = |status: &Value| status["status"] == "exited" || status["status"] == "failed";
-        wait_until(&format!("{agent} has ended"), || is_over(&self.status(agent)));
-        self.status(agent)
+        wait_for(&format!("{agent} has ended"), || {
+            let status = self.status(agent);
+            let is_over = status["status"] == "exited" || status["status"] == "failed";
+            if is_over { Ok(status) } else { Err(status) }
+        })
     }
 
     /// The status of an agent, known or not yet, once it is this one.
     #[track_caller]
     pub fn reaches(&self, agent: &str, status: &str) -> Value {
         let path = format!("/agents/{agent}/status");
-        wait_until(&format!("{agent} is {status}"), || self.get(&path).body["status"] == status);
-        self.status(agent)
+        wait_for(&format!("{agent} is {status}"), || {
+            let answer = self.get(&path);
+            if answer.body["status"] == status { Ok(answer.body) } else { Err(answer.text) }
+        })
     }
 
     /// Waits until a life of the agent is running.
     #[track_caller]
     pub fn runs(&self, agent: &str, incarnation: u64) {
-        wait_until(&format!("{agent} runs in life {incarnation}"), || {
+        wait_for(&format!("{agent} runs in life {incarnation}"), || {
             let status = self.status(agent);
-            status["status"] == "running" && status["incarnation"] == incarnation
+            let runs = status["status"] == "running" && status["incarnation"] == incarnation;
+            if runs { Ok(()) } else { Err(status) }
         });
     }
 
@@ -318,6 +349,13 @@ impl Client {
         assert_eq!(answer.status, 200, "the host answered: {}", answer.text);
         parse_metrics(&answer.text).unwrap_or_else(|line| panic!("no sample: {line:?}"))
     }
+}
+
+/// An answer as the contract has it.
+#[track_caller]
+fn typed<T: DeserializeOwned>(answer: Value) -> T {
+    let text = answer.to_string();
+    serde_json::from_value(answer).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// The samples of an exposition, or the line that is none.

@@ -165,9 +165,27 @@ impl Host {
     }
 
     /// A line that `wanted` says yes to, of those that are there or the next. Panics when none comes.
+    #[track_caller]
     pub fn wait_for_line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let line = self.output.wait_for(PATIENCE, wanted);
-        line.unwrap_or_else(|| panic!("no line came: {what}"))
+        line.unwrap_or_else(|| {
+            let seen = self.lines().len();
+            panic!("no line came in {PATIENCE:?} or before the end: {what}; {seen} others did")
+        })
+    }
+
+    /// The first line of an event about an agent, of those that are there or to come.
+    #[track_caller]
+    pub fn wait_for_event(&self, agent: &str, event: &str) -> Value {
+        self.wait_for_line(&format!("{event} of {agent}"), |line| {
+            line["event"] == event && line["agentId"] == agent
+        })
+    }
+
+    /// Waits until an agent has ended, and returns the line that says so.
+    #[track_caller]
+    pub fn wait_for_exit(&self, agent: &str) -> Value {
+        self.wait_for_event(agent, "agent.exit")
     }
 
     /// Waits until there are this many lines of these events, and returns the last of them.

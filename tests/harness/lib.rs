@@ -54,14 +54,29 @@ pub use trial::{Bystander, Trial};
 /// How long a wait may take before it is a failure. Long: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until something holds that no log line tells.
+/// Between two checks of what is waited for.
+const CHECK: Duration = Duration::from_millis(5);
+
+/// Waits until `check` finds what no log line tells, and returns it. While it does not, it answers with what it saw
+/// instead: a wait that fails shows the last of that.
+#[track_caller]
+pub fn wait_for<T, S: std::fmt::Display>(what: &str, mut check: impl FnMut() -> Result<T, S>) -> T {
+    let began = Instant::now();
+    loop {
+        let seen = match check() {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
+        let waited = began.elapsed();
+        assert!(waited < PATIENCE, "after {waited:.1?} still not: {what}; last seen: {seen}");
+        std::thread::sleep(CHECK);
+    }
+}
+
+/// The same for what holds or does not.
 #[track_caller]
 pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < until, "it never came to this: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(what, || if holds() { Ok(()) } else { Err("no more than that it does not hold") });
 }
 
 /// A scripted model server on the loopback interface, in this process.

@@ -1,9 +1,7 @@
 //! `GET /metrics`: what agents take and must give back.
 
-use std::cell::RefCell;
-
 use crate::client::{Client, Metrics};
-use crate::wait_until;
+use crate::wait_for;
 
 /// What agents take and must give back.
 const GIVEN_BACK: [&str; 7] = [
@@ -36,22 +34,8 @@ pub fn is_empty(metrics: &Metrics) -> bool {
 /// Waits until the metrics are as wanted, and returns them.
 #[track_caller]
 pub fn wait_for_metrics(client: &Client, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
-    let last = Last::default();
-    wait_until(what, || {
-        last.0.replace(client.metrics());
-        wanted(&last.0.borrow())
-    });
-    last.0.take()
-}
-
-/// The last metrics of a wait. A wait that fails shows them.
-#[derive(Default)]
-struct Last(RefCell<Metrics>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the last metrics: {:#?}", self.0.borrow());
-        }
-    }
+    wait_for(what, || {
+        let metrics = client.metrics();
+        if wanted(&metrics) { Ok(metrics) } else { Err(format!("{metrics:#?}")) }
+    })
 }

@@ -177,7 +177,7 @@ fn mail_is_refused_to_its_sender_and_kills_nobody() {
     wait_until("it has read its mail", || memory(&trial, "hog")["host"]["mailbox"] == 0);
     check_growth(&watch, &trial);
     assert_eq!(trial.client().ask("hog", "well?"), "well?");
-    assert_eq!(trial.client().status("hog")["incarnation"], 2);
+    assert_eq!(trial.client().view("hog").incarnation.0, 2);
     trial.finish();
 }
 

@@ -68,9 +68,7 @@ fn crash(host: &Host, name: &str, count: usize) {
         let agent = format!("{name}-{n}");
         host.client().start(&agent, "frail");
         host.client().send_wait(&agent, "panic").expect_error(502, &["told to panic"]);
-        let crash = host.wait_for_line("the record", |line| {
-            line["event"] == "agent.crash" && line["agentId"] == *agent
-        });
+        let crash = host.wait_for_event(&agent, "agent.crash");
         let path = format!("/crashes/{}", crash["crashId"].as_str().expect("an id"));
         assert_eq!(host.client().get(&path).expect(200)["reason"], "panic");
     }
@@ -88,7 +86,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     crash(&host, "before", 1);
     host.client().start("busy", "puppet");
     host.client().send("busy", "wait").expect(200);
-    wait_until("it is in its turn", || host.client().status("busy")["busy"] == true);
+    wait_until("it is in its turn", || host.client().view("busy").busy);
     host.client().start("one", "echo");
 
     let filler = fill(&host);

@@ -35,9 +35,7 @@ fn a_leak_shows_in_the_status_then_in_one_soft_mark_then_ends_the_agent() {
         trial.client().ask("leak", "leak 512");
         last = used_bytes(&trial);
         if last > 13_421_773 {
-            trial.host().wait_for_line("agent.memory_soft_limit", |line| {
-                line["event"] == "agent.memory_soft_limit" && line["agentId"] == "leak"
-            });
+            trial.host().wait_for_event("leak", "agent.memory_soft_limit");
         }
     }
     let crash = trial.crashes("leak", 1, "leak 16384", "memory_limit");

@@ -77,9 +77,7 @@ fn it_tells_another_agent_something() {
     host.client().start("scribe", "echo");
     let reply = host.client().ask("mayor", "tell scribe good morning");
     assert!(reply.starts_with("send returned: sent as message"), "{reply}");
-    let message = host.wait_for_line("the message at the scribe", |line| {
-        line["event"] == "agent.message" && line["agentId"] == "scribe"
-    });
+    let message = host.wait_for_event("scribe", "agent.message");
     assert_eq!(message["sender"], json!({"agent": "mayor"}), "{message}");
     assert_eq!(message["bytes"], "good morning".len(), "{message}");
     let reply = host.client().ask("mayor", "tell nobody good morning");
@@ -297,7 +295,7 @@ fn a_key_that_the_town_syncs_is_used_at_once_and_never_shown() {
     let synced = client.sync_config(json!({"model.api-key": FRESH}));
     assert_eq!(synced.expect(200), json!({"synced": true}));
     assert_eq!(client.ask("mayor", "hello"), "Hello. I answer from a script.");
-    assert_eq!(client.status("mayor")["incarnation"], 1);
+    assert_eq!(client.view("mayor").incarnation.0, 1);
 
     client.sync_config(json!({"model.api-key": null})).expect(200);
     client.send_wait("mayor", "hello").expect_error(502, &["401"]);

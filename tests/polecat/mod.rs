@@ -1,6 +1,6 @@
 //! One task over the files of a workspace.
 
-use harness::{Host, HostBuilder, Trial, Value, json, model_server};
+use harness::{Host, HostBuilder, Trial, json, model_server};
 
 fn builder() -> HostBuilder {
     Host::builder().guest("polecat")
@@ -16,13 +16,6 @@ fn prepare(host: &Host, agent: &str, files: &[(&str, &str)]) {
     }
 }
 
-#[track_caller]
-fn exit_of(host: &Host, agent: &str) -> Value {
-    host.wait_for_line(&format!("agent.exit of {agent}"), |line| {
-        line["event"] == "agent.exit" && line["agentId"] == agent
-    })
-}
-
 #[test]
 fn it_reads_the_notes_writes_a_summary_and_is_done() {
     let model = model_server();
@@ -35,7 +28,7 @@ fn it_reads_the_notes_writes_a_summary_and_is_done() {
     );
     let body = json!({"prompt": "summarize the notes", "name": "Toast"});
     trial.client().start_with("toast", "polecat", body).expect(201);
-    let exit = exit_of(host, "toast");
+    let exit = host.wait_for_exit("toast");
     assert_eq!(exit["reason"], "completed", "{exit}");
     let summary = std::fs::read_to_string(host.workspace("toast").join("summary.md"));
     let summary = summary.expect("the summary");
@@ -58,7 +51,7 @@ fn the_sender_of_a_task_gets_its_summary() {
     let answer = host.client().send_wait("toast", "read well.md").expect(200);
     assert_eq!(answer["outcome"], "done", "{answer}");
     assert_eq!(answer["reply"], "read returned: dry", "{answer}");
-    assert_eq!(exit_of(&host, "toast")["reason"], "completed");
+    assert_eq!(host.wait_for_exit("toast")["reason"], "completed");
     host.finish();
 }
 
@@ -131,6 +124,6 @@ fn a_task_whose_model_is_away_goes_on_with_another() {
     trial.client().set_model("toast", "scripted").expect(200);
     let answer = trial.client().send_wait("toast", " ").expect(200);
     assert_eq!(answer["reply"], "read returned: first", "{answer}");
-    assert_eq!(exit_of(trial.host(), "toast")["incarnation"], 1);
+    assert_eq!(trial.host().wait_for_exit("toast")["incarnation"], 1);
     trial.finish();
 }

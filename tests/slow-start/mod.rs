@@ -21,14 +21,10 @@ fn check_deadline(trial: &Trial, answer: harness::Answer, agent: &str) {
     assert_eq!(answer["error_type"], "deadline", "{answer}");
     assert_eq!(answer["status"], 504, "{answer}");
     assert!(!answer["action"].as_str().unwrap_or_default().is_empty(), "{answer}");
-    let failed = trial.host().wait_for_line("agent.start_failed", |line| {
-        line["event"] == "agent.start_failed" && line["agentId"] == agent
-    });
+    let failed = trial.host().wait_for_event(agent, "agent.start_failed");
     assert_eq!(failed["phase"], "deadline", "{failed}");
     assert!(!failed["error"].as_str().unwrap_or_default().is_empty(), "{failed}");
-    let exit = trial.host().wait_for_line("agent.exit", |line| {
-        line["event"] == "agent.exit" && line["agentId"] == agent
-    });
+    let exit = trial.host().wait_for_event(agent, "agent.exit");
     assert_eq!(exit["reason"], "start_failed", "{exit}");
     let status = trial.client().ended(agent);
     assert_eq!(status["status"], "failed", "{status}");
@@ -71,13 +67,9 @@ fn a_slow_start_within_its_deadline_is_a_start_and_its_prompt_the_first_message(
     let begun =
         trial.client().start_with("slow", "slow-start", json!({"prompt": "50"})).expect(201);
     assert_eq!(begun["status"], "running", "{begun}");
-    let start = trial.host().wait_for_line("agent.start", |line| {
-        line["event"] == "agent.start" && line["agentId"] == "slow"
-    });
+    let start = trial.host().wait_for_event("slow", "agent.start");
     assert!(start["timings"]["guestStartUs"].as_u64() >= Some(50_000), "{start}");
-    let message = trial.host().wait_for_line("the prompt as a message", |line| {
-        line["event"] == "agent.message" && line["agentId"] == "slow"
-    });
+    let message = trial.host().wait_for_event("slow", "agent.message");
     assert_eq!(message["sender"], "prompt", "{message}");
     trial.finish();
 }

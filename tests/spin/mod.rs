@@ -51,7 +51,7 @@ fn a_spinning_agent_can_be_stopped() {
     let trial = Trial::begin(Host::builder().guest("spin").role("spin", "spin", settings));
     trial.client().start("spin", "spin");
     trial.client().send("spin", "spin").expect(200);
-    wait_until("it is spinning", || trial.client().status("spin")["busy"] == true);
+    wait_until("it is spinning", || trial.client().view("spin").busy);
     let stopped = trial.client().stop("spin").expect(200);
     assert_eq!(stopped["stopped"], true);
     assert_eq!(stopped["exitReason"], "killed", "{stopped}");

@@ -229,9 +229,7 @@ fn what_another_system_left_is_set_aside_and_never_overwritten() {
             kept.snapshots.insert("bob".into(), foreign.clone());
         });
         let host = builder(&town).start().ready();
-        let aside = host.wait_for_line("the set-aside", |line| {
-            line["event"] == "agent.snapshot_set_aside" && line["agentId"] == "ann"
-        });
+        let aside = host.wait_for_event("ann", "agent.snapshot_set_aside");
         assert!(aside["reason"].as_str().unwrap_or_default().contains("foreign"), "{aside}");
         assert_eq!(aside["bytes"], foreign.bytes.len(), "{aside}");
         host.client().start("bob", "remembers");

@@ -101,7 +101,7 @@ fn an_error_fails_its_turn_only() {
     assert!(turn["error"].as_str().unwrap().contains("told to fail"), "{turn}");
     assert_eq!(turn["level"], "warn", "{turn}");
     assert_eq!(trial.client().ask("trap", "still there?"), "still there?");
-    assert_eq!(trial.client().status("trap")["incarnation"], 1);
+    assert_eq!(trial.client().view("trap").incarnation.0, 1);
     assert!(trial.host().crashes().is_empty());
     trial.finish();
 }

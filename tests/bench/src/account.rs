@@ -1,22 +1,14 @@
 //! What the memory account costs a guest that allocates: the runtime alone, in this process, with its limiter
 //! and without one.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_account::AccountReading;
-use bulkhead_log::{SharedSink, Sink};
-use bulkhead_runtime::{
-    CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port, PortError,
-    Runtime, RuntimeConfig, StartInfo,
-};
-use bulkhead_types::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, Message, RestartRules, Secret,
-    Sender, Settings, SnapshotRules,
-};
+use bulkhead_log::SharedSink;
+use bulkhead_runtime::{InstanceContext, CallEnd, Loaded, Runtime, RuntimeConfig};
+use bulkhead_types::{Message, Sender};
+use engine_fixture::{Nobody, limits, started};
 use harness::files;
-use serde_json::value::RawValue;
 
 use crate::report::{Report, Row};
 use crate::samples::Samples;
@@ -26,44 +18,6 @@ const PILE: &str = "pile 49152";
 
 /// It may be this many times slower than without a limiter.
 const ALLOWED: f64 = 1.03;
-
-struct Nobody;
-
-impl Sink for Nobody {
-    fn record(&self, _event: Event) {}
-}
-
-impl Port for Nobody {
-    fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn send(&self, agent_id: &str, _body: Body) -> Result<String, PortError> {
-        Err(PortError::NotFound(agent_id.to_owned()))
-    }
-    fn set_active_tools(&self, _tools: Vec<String>) {}
-    fn nudges(&self) -> Vec<Nudge> {
-        Vec::new()
-    }
-    fn log_line(
-        &self,
-        _level: Level,
-        _stream: &'static str,
-        _message: String,
-        _fields: BTreeMap<String, String>,
-        _dropped: u64,
-    ) {
-    }
-    fn memory_soft_limit(&self, _memory: &AccountReading) {}
-    fn settings(&self) -> Settings {
-        Settings::default()
-    }
-    fn live_value(&self, _key: &str) -> Option<Secret> {
-        None
-    }
-    fn live_values(&self) -> BTreeMap<String, Secret> {
-        BTreeMap::new()
-    }
-}
 
 /// Turn and turn about, so that both meet the same machine.
 pub fn measure(rounds: usize, report: &mut Report) {
@@ -106,58 +60,7 @@ async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: InstanceContext) -
     took
 }
 
-/// A life from nothing to the end of the guest's `start`.
-pub async fn started(
-    runtime: &Runtime,
-    loaded: &Arc<Loaded>,
-    birth: InstanceContext,
-) -> Incarnation {
-    let info = StartInfo { incarnation: 1, restored: false, town_id: None };
-    let call = runtime.instantiate(loaded, Arc::new(birth), limits());
-    let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
-    let CallEnd::Returned(incarnation, Ok(())) = incarnation.start(info, limits()).await else {
-        panic!("not started")
-    };
-    incarnation
-}
-
-fn limits() -> CallLimits {
-    let minute = Duration::from_secs(60);
-    CallLimits { cpu: minute, wall: minute, host_call: minute }
-}
-
 /// What an agent is born with.
 pub fn birth() -> InstanceContext {
-    let spec = AgentSpec {
-        id: AgentId::parse("a").expect("an id"),
-        role: "r".into(),
-        component: "hog".into(),
-        args: Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits { memory_bytes: 64 * 1024 * 1024, ..Limits::default() },
-        http: HttpPolicy::default(),
-        restart: RestartRules::default(),
-        fault_injection: false,
-        core_dump: false,
-        snapshots: SnapshotRules::default(),
-        eviction_weight_percent: 100,
-    };
-    let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-    InstanceContext::new(
-        Arc::new(spec),
-        Arc::new(Nobody),
-        None,
-        log_budget,
-        Arc::default(),
-        Arc::default(),
-    )
+    engine_fixture::birth(engine_fixture::spec("hog"))
 }
