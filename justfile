@@ -62,7 +62,7 @@ soak minutes="20" *args: build guests
 nightly: _guest_target
     just model-check
     IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
-        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|exit_matrix|properties)::/) \
+        EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run --profile nightly -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|exit_matrix|properties)::/) \
         | binary(database_kill) | binary(kill) | test(flapping)'
     just soak 20
     just browser
