@@ -150,6 +150,24 @@ prose:
     PYTHONPATH="$codespell" python3 -m codespell_lib --dictionary - --dictionary .ci/words.txt \
         --regex "(?i)\b(?:$phrases)\b|[\w\-'’]+" --ignore-words-list wit --ignore-regex 'told to panic|tell polecat|`[^`]+`|\]\([^)]*\)' $mended
 
+# what is quick to know of a change: format, types and lint of everything, unit tests of the crates that changed since `main`
+check base="main": _guest_target
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo fmt --all --check
+    cargo clippy --all-targets -- -D warnings
+    changed=$({ git diff --name-only "$(git merge-base {{ base }} HEAD)"; git ls-files --others --exclude-standard; } |
+        sed -nE 's#^host/([^/]+)/.*#\1#p' | sort -u)
+    packages=()
+    for dir in $changed; do packages+=("package($(sed -n 's/^name = "\(.*\)"/\1/p' "host/$dir/Cargo.toml" | head -1))"); done
+    [ "${#packages[@]}" -gt 0 ] || { echo "no crate of the host has changed since {{ base }}"; exit 0; }
+    chosen=$(IFS='|'; echo "${packages[*]}")
+    cargo nextest run --lib --bins -E "$chosen"
+
+# check what is linked: licences, sources, crates that are not to come in; `just deny advisories` wants RustSec's database
+deny *checks="licenses bans sources":
+    cargo deny check {{ checks }}
+
 # format all code; `just fmt --check` only looks
 fmt *args:
     cargo fmt --all {{ args }}
@@ -206,6 +224,7 @@ graph *crates:
 # what CI runs
 ci:
     just fmt --check
+    just deny
     just lint
     just doc
     just test
