@@ -69,6 +69,7 @@ impl Locked {
             l_len: 5,
             l_pid: 0,
         };
+        #[expect(unsafe_code, reason = "the standard library has no locks of a part of a file")]
         // SAFETY: the descriptor is open, and the lock is a whole `flock` that outlives the call.
         let taken = unsafe { libc::fcntl(index.as_raw_fd(), libc::F_SETLKW, &raw const lock) };
         assert_eq!(taken, 0, "lock the database: {}", std::io::Error::last_os_error());

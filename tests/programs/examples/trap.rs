@@ -47,6 +47,7 @@ fn unreachable_instruction() -> ! {
     std::process::abort();
 }
 
+#[expect(unsafe_code, reason = "what safe code cannot do is what this agent is for")]
 #[inline(never)]
 fn read_wild_pointer() -> u8 {
     // SAFETY: none, on purpose. WebAssembly checks the address and traps; nothing is read.
@@ -54,6 +55,7 @@ fn read_wild_pointer() -> u8 {
 }
 
 /// Rust checks the divisor and panics; this trap is about the instruction itself.
+#[expect(unsafe_code, reason = "what safe code cannot do is what this agent is for")]
 #[inline(never)]
 fn divide_unchecked(dividend: u32, divisor: u32) -> u32 {
     if divisor == 0 {
