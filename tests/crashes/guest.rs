@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bulkhead_log::SharedSink;
 use bulkhead_runtime::{
-    CallEnd, CoreDumpRules, Loaded, TrappedStore, Runtime, RuntimeConfig, Symbolization,
+    CallEnd, CoreDumpRules, Loaded, Runtime, RuntimeConfig, Symbolization, TrappedStore,
 };
 use bulkhead_types::{AgentSpec, Exit, Message, Outcome, Sender};
 use engine_fixture::{Nobody, birth, limits, spec, started};

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stopped_or_is_done_does_not_come_back() {
+    fn what_was_stopped_or_is_done_is_not_restarted() {
         let stopped = Some(ShutdownReason::Stopped);
         assert_eq!(after(ExitReason::Stopped, stopped, false), Wanted::Stopped);
         assert_eq!(after(ExitReason::Panic, stopped, false), Wanted::Stopped);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_away_with_the_container_comes_back() {
+    fn what_went_away_with_the_container_is_restarted() {
         let (drained, superseded) = (ShutdownReason::Drained, ShutdownReason::Superseded);
         assert_eq!(after(ExitReason::Drained, Some(drained), true), Wanted::Running);
         assert_eq!(after(ExitReason::Killed, Some(drained), true), Wanted::Running);

@@ -3,15 +3,19 @@
 //! ```text
 //!   send ──▶ Mailbox (bounded) ──┐
 //!                                ▼
-//!   stop ──▶ stop order ──▶  the task  ── Call ─▶ runtime ── Exit ─▶ report ─▶ log, ring
+//!   stop ──▶ stop order ──▶  the task  ── Call ─▶ engine ─── Exit ─▶ report ─▶ log, ring
 //!                                │
 //!                                └──▶ StatePublisher (watch: state, generation) ──▶ status, waiters
 //! ```
 //!
 //! Which task may have an incarnation is decided by the agent's slot (`slot`). The task alone changes the
-//! state, on its `StatePublisher`, and owns the incarnation. Messages come by a bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a
-//! `watch` channel and the sink. When the task ends, the store is gone. What changes while the agent
-//! lives goes past the task: the guest asks for it (`settings`).
+//! state, on its `StatePublisher`, and owns the instance, behind the traits of `engine`. Messages come by a
+//! bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a `watch` channel and
+//! the sink. When the task ends, the store is gone. What changes while the agent lives goes past the task: the
+//! guest asks for it (`settings`).
+//!
+//! No file needs one above it: `agent` sees the actor, that sees reports and orders, those see handles, those the
+//! incarnation, that the container, and all of them mailbox, slot, settings and refusals.
 
 mod actor;
 mod admission;

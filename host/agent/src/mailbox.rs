@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_prompt_and_what_comes_back_are_first_whatever_waits() {
+    async fn a_prompt_and_what_is_put_back_are_first_whatever_waits() {
         let account = Arc::new(Account::default());
         account.begin(10_000, 80, None);
         let mailbox = Mailbox::new(1, 100, Arc::clone(&account));

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_is_not_changed_and_what_comes_back_is() {
+    fn what_has_ended_is_not_changed_and_what_restarts_is() {
         assert!(is_changeable(AgentState::Backoff) && is_changeable(AgentState::Starting));
         assert!(!is_changeable(AgentState::Stopping) && !is_changeable(AgentState::Quarantined));
     }

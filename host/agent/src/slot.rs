@@ -24,8 +24,8 @@
 //! asked for is written down under the lock all the same, so that an agent that crashes at that moment is
 //! not restarted.
 //!
-//! `tests/slot-model` runs this file with `slot_entry.rs`, and broken versions of it, under a scheduler that goes through the
-//! interleavings.
+//! `tests/slot-model` runs this file with `slot_entry.rs`, and broken versions of it, under a scheduler that goes
+//! through the interleavings.
 
 use bulkhead_types::restart::{Decision, PastEnd};
 use bulkhead_types::{IfRunning, Incarnation, RestartRules, RestartState};

@@ -38,8 +38,9 @@ impl TownValues {
         })
     }
 
-    /// Sets values, and takes away those that are `None`; of a whole set also those that it does not name, but for the
-    /// `unread` keys, which were named with something that is no value. All of it or nothing. Returns how many are another value now.
+    /// Sets values, and takes away those that are `None`; of a whole set also those that it does not name, but for
+    /// the `unread` keys, which were named with something that is no value. All of it or nothing. Returns how many
+    /// are another value now.
     pub fn change_values(
         &self,
         changed_values: &BTreeMap<String, Option<Secret>>,

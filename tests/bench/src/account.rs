@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_log::SharedSink;
-use bulkhead_runtime::{InstanceContext, CallEnd, Loaded, Runtime, RuntimeConfig};
+use bulkhead_runtime::{CallEnd, InstanceContext, Loaded, Runtime, RuntimeConfig};
 use bulkhead_types::{Message, Sender};
 use engine_fixture::{Nobody, limits, started};
 use harness::files;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bulkhead_account::AccountReading;
 use bulkhead_log::Sink;
 use bulkhead_runtime::{
-    InstanceContext, CallEnd, CallLimits, Incarnation, Loaded, Logs, Nudge, Port, PortError, Runtime,
-    StartInfo,
+    CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port, PortError,
+    Runtime, StartInfo,
 };
 use bulkhead_types::{
     AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
@@ -90,7 +90,14 @@ pub fn spec(component: &str) -> AgentSpec {
 /// What it is born with, beside [`Nobody`].
 pub fn birth(spec: AgentSpec) -> InstanceContext {
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
-    InstanceContext::new(Arc::new(spec), Arc::new(Nobody), None, log_budget, Arc::default(), Arc::default())
+    InstanceContext::new(
+        Arc::new(spec),
+        Arc::new(Nobody),
+        None,
+        log_budget,
+        Arc::default(),
+        Arc::default(),
+    )
 }
 
 /// Limits of a call that nobody reaches.
@@ -104,7 +111,11 @@ pub fn limits() -> CallLimits {
 /// # Panics
 ///
 /// When it does not get there.
-pub async fn started(runtime: &Runtime, loaded: &Arc<Loaded>, birth: InstanceContext) -> Incarnation {
+pub async fn started(
+    runtime: &Runtime,
+    loaded: &Arc<Loaded>,
+    birth: InstanceContext,
+) -> Incarnation {
     let info = StartInfo { incarnation: 1, restored: false, town_id: None };
     let call = runtime.instantiate(loaded, Arc::new(birth), limits());
     let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };

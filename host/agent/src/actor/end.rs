@@ -28,8 +28,8 @@ impl Actor<'_> {
         }
         let crash_id = self.reporter.crash_id(&exit);
         let may_restart = !self.container.is_draining();
-        let told = EndContext { crash_id: crash_id.clone(), in_flight, may_restart };
-        self.guard.report_end(&self.reporter, &exit, told);
+        let context = EndContext { crash_id: crash_id.clone(), in_flight, may_restart };
+        self.guard.report_end(&self.reporter, &exit, context);
         // Only now that its end is reported: a host that dies before says that this was under way.
         self.clear_in_flight();
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;

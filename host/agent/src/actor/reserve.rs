@@ -86,9 +86,9 @@ impl Actor<'_> {
             false => None,
         };
         let at = backoff.map(|backoff| now().after(backoff));
-        let rests = self.guard.fail(error, at.map_or(AfterEnd::Stay, AfterEnd::Backoff));
+        let backs_off = self.guard.fail(error, at.map_or(AfterEnd::Stay, AfterEnd::Backoff));
         match (at, backoff) {
-            (Some(at), Some(backoff)) if rests => {
+            (Some(at), Some(backoff)) if backs_off => {
                 self.reporter.start_scheduled(at, backoff, &self.task.slot.restarts());
                 Reserved::Again(Instant::now() + backoff)
             }

@@ -123,13 +123,13 @@ impl SlotGuard {
         let (at, message) = (now(), error.message.clone());
         let exit = ExitSummary { reason, message, at, crash_id: None };
         self.state.publisher.end(exit, false, then);
-        let is_to_rest = matches!(then, AfterEnd::Backoff(_));
-        if self.ticket().is_some_and(|ticket| self.slot.fail(ticket, is_to_rest)) {
+        let backs_off = matches!(then, AfterEnd::Backoff(_));
+        if self.ticket().is_some_and(|ticket| self.slot.fail(ticket, backs_off)) {
             self.stage = Stage::Backoff;
             return true;
         }
         self.stage = Stage::Over;
-        if is_to_rest {
+        if backs_off {
             // A start or a stop took it over at this moment.
             self.state.publisher.end_backoff();
         }
@@ -143,8 +143,8 @@ impl SlotGuard {
     }
 
     /// Decides what follows from the end, and reports both. The slot stays held.
-    pub(super) fn report_end(&mut self, reporter: &Reporter, exit: &Exit, told: EndContext) {
-        let EndContext { crash_id, in_flight, may_restart } = told;
+    pub(super) fn report_end(&mut self, reporter: &Reporter, exit: &Exit, context: EndContext) {
+        let EndContext { crash_id, in_flight, may_restart } = context;
         let state = Arc::clone(&self.state);
         let number = state.incarnation();
         let (at, fingerprint) = (now(), exit.fingerprint());
@@ -172,8 +172,8 @@ impl SlotGuard {
             attempts_in_window,
         };
         // A drain that waits no longer reported it in place of the task.
-        let told = state.claim_end_report();
-        let follow_up = if told { reporter.ended(&end) } else { None };
+        let is_claimed = state.claim_end_report();
+        let follow_up = if is_claimed { reporter.ended(&end) } else { None };
         let (then, backoff) = match end.decision {
             Decision::Stay => (AfterEnd::Stay, None),
             Decision::Retry { at, backoff } => (AfterEnd::Backoff(at), Some(backoff)),
@@ -257,8 +257,8 @@ impl Drop for SlotGuard {
                     let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                     let crash_id = reporter.crash_id(&exit);
                     let in_flight = self.state.start.mailbox.in_hand();
-                    let told = EndContext { crash_id, in_flight, may_restart: false };
-                    self.report_end(&reporter, &exit, told);
+                    let context = EndContext { crash_id, in_flight, may_restart: false };
+                    self.report_end(&reporter, &exit, context);
                 }
                 if let Some((mut envelope, report)) = self.release(None).unanswered {
                     answer(&mut envelope, report);

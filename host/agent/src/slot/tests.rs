@@ -172,7 +172,7 @@ async fn an_equal_start_joins_what_is_up_and_leaves_no_gap_in_the_numbers() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_let_in_during_a_rest_joins_the_restart_that_comes_first() {
+async fn a_start_that_is_let_in_during_a_backoff_joins_the_restart_that_comes_first() {
     let slot = slot();
     let first = running(&slot, "a").await;
     crash(&slot, &first, &transient(5));
@@ -300,7 +300,7 @@ async fn a_full_container_refuses_a_new_agent_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_crash_rests_and_comes_back_with_a_new_number() {
+async fn a_crash_backs_off_and_restarts_with_a_new_number() {
     let slot = slot();
     let first = running(&slot, "a").await;
     assert!(matches!(crash(&slot, &first, &transient(5)), Decision::Retry { .. }));
@@ -312,7 +312,7 @@ async fn a_crash_rests_and_comes_back_with_a_new_number() {
 }
 
 #[tokio::test]
-async fn a_start_or_a_stop_ends_a_rest() {
+async fn a_start_or_a_stop_ends_a_backoff() {
     for by_start in [true, false] {
         let slot = slot();
         let first = running(&slot, "a").await;
@@ -439,7 +439,7 @@ fn made() -> Fake {
 }
 
 #[tokio::test]
-async fn a_start_that_came_to_nothing_rests_and_is_reserved_again() {
+async fn a_start_that_came_to_nothing_backs_off_and_is_reserved_again() {
     let slot = slot();
     let first = reserve(&slot, "a");
     assert!(slot.fail(first.ticket(), true));
@@ -456,7 +456,7 @@ async fn a_start_that_came_to_nothing_shows_unless_something_else_is_there() {
     let slot = slot();
     let live = running(&slot, "a").await;
     let next = reserve(&slot, "b");
-    assert!(!slot.fail(next.ticket(), true), "it cannot rest beside one that lives");
+    assert!(!slot.fail(next.ticket(), true), "it cannot back off beside one that lives");
     assert_eq!(slot.shown(), Some(live.clone()));
     slot.end(live.number(), false);
     let next = reserve(&slot, "b");
@@ -476,14 +476,14 @@ async fn a_start_without_a_number_gets_one_when_it_comes_to_nothing_and_shows() 
 }
 
 #[tokio::test]
-async fn a_newer_start_goes_before_one_that_rests_and_leaves_it_when_it_comes_to_nothing() {
+async fn a_newer_start_goes_before_one_in_backoff_and_leaves_it_when_it_comes_to_nothing() {
     let slot = slot();
     let first = reserve(&slot, "a");
     slot.fail(first.ticket(), true);
     let newer = reserve(&slot, "b");
     let waits = slot.reserve_again(first.number(), again(), made).now_or_never();
     assert!(waits.is_none(), "it waits");
-    assert!(!slot.fail(newer.ticket(), true), "one rests already");
+    assert!(!slot.fail(newer.ticket(), true), "one is in backoff already");
     let next = slot.reserve_again(first.number(), again(), made).await;
     let (ticket, next) = next.expect("its turn again");
     slot.fail(ticket, true);
@@ -495,7 +495,7 @@ async fn a_newer_start_goes_before_one_that_rests_and_leaves_it_when_it_comes_to
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_rest_of_a_start() {
+async fn a_stop_ends_the_backoff_of_a_start() {
     let slot = slot();
     let first = reserve(&slot, "a");
     slot.fail(first.ticket(), true);

@@ -144,13 +144,13 @@ fn a_task_that_is_lost_before_its_turn_gives_the_reservation_back() {
 }
 
 #[test]
-fn a_task_that_is_lost_in_its_rest_is_no_agent_that_comes_back() {
+fn a_task_that_is_lost_in_its_backoff_leaves_no_agent_to_restart() {
     on_a_bench(async |bench| {
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = EndContext { crash_id: None, in_flight: None, may_restart: true };
-        guard.report_end(&reporter, &exit, told);
+        let context = EndContext { crash_id: None, in_flight: None, may_restart: true };
+        guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         assert_eq!(agent.publisher().state().as_str(), "backoff");
         // The permit is kept for the next incarnation; nothing lives.
@@ -172,8 +172,8 @@ fn a_record_waits_for_no_core_dump_and_the_slot_for_the_store() {
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
         let crash_id = Some("crash".to_owned());
-        let told = EndContext { crash_id: crash_id.clone(), in_flight: None, may_restart: true };
-        guard.report_end(&reporter, &exit, told);
+        let context = EndContext { crash_id: crash_id.clone(), in_flight: None, may_restart: true };
+        guard.report_end(&reporter, &exit, context);
 
         assert!(bench.container.crashes.get("crash").is_some());
         assert_eq!(bench.kept.count(|event| matches!(event, Event::AgentCrash(_))), 1);
@@ -216,8 +216,8 @@ fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-        let told = EndContext { crash_id: None, in_flight: None, may_restart: true };
-        guard.report_end(&reporter, &exit, told);
+        let context = EndContext { crash_id: None, in_flight: None, may_restart: true };
+        guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         let mut actor = Actor::new(&task, agent, Instant::now(), guard);
 
@@ -242,8 +242,8 @@ async fn takes_mail(agent: &AgentHandle) -> Envelope {
 fn tell_end(agent: &AgentHandle, guard: &mut SlotGuard, in_flight: Envelope) {
     let reporter = Reporter::new(Arc::clone(&agent.state));
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
-    let told = EndContext { crash_id: None, in_flight: Some(in_flight), may_restart: true };
-    guard.report_end(&reporter, &exit, told);
+    let context = EndContext { crash_id: None, in_flight: Some(in_flight), may_restart: true };
+    guard.report_end(&reporter, &exit, context);
 }
 
 /// What the next run finds: its attempt, what counts against it, and whether its turn is taken to be under way.
@@ -285,7 +285,7 @@ fn a_delivery_that_a_drain_waits_no_longer_for_does_not_count_in_the_next_run() 
 }
 
 #[test]
-fn what_ends_after_its_drain_has_told_its_end_changes_nothing_about_its_message() {
+fn what_ends_after_its_drain_has_reported_its_end_changes_nothing_about_its_message() {
     on_a_bench(async |bench| {
         let task = bench.task();
         let (agent, guard) = bench.holding().await;
@@ -301,7 +301,7 @@ fn what_ends_after_its_drain_has_told_its_end_changes_nothing_about_its_message(
 }
 
 #[test]
-fn a_start_that_comes_while_a_crash_is_told_finds_no_message_that_is_answered() {
+fn a_start_that_comes_while_a_crash_is_reported_finds_no_message_that_is_answered() {
     on_a_bench(async |bench| {
         let (task, next_task) = (bench.task(), bench.task());
         let (agent, guard) = bench.holding().await;
