@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_log::{RunContext, SharedSink};
-use bulkhead_tasks::Spawner;
+use bulkhead_tasks::{Spawner, ask_for_short_slices};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -90,7 +90,10 @@ impl ControlServer {
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("bulkhead-control".to_owned())
-            .spawn(move || serve(&runtime, main, probes, opened, ended))
+            .spawn(move || {
+                let _ = ask_for_short_slices();
+                serve(&runtime, main, probes, opened, ended)
+            })
             .map_err(ControlError::Thread)?;
         let (open, end, thread) = (Some(open), Some(end), Some(thread));
         Ok(Self { local_addr, probe_addr, open, end, thread })

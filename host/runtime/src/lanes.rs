@@ -10,6 +10,8 @@
 //! message to look for more work, which its round trip shows; here nothing on a fast
 //! thread lasts longer than a burst, and what lasts is balanced on the slow lane.
 //!
+//! A fast thread interrupts a slow one as soon as it wakes, where the kernel has slices of different lengths.
+//!
 //! Beside each lane are threads that may block, nice as the slow lane is. A call that is about to block goes to one of
 //! them, see [`crate::blocking`].
 
@@ -20,6 +22,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bulkhead_tasks::ask_for_short_slices;
 use bulkhead_tasks::containment::contain;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -116,6 +119,7 @@ impl FastThread {
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("bulkhead-fast-{index}")).spawn(
             move || {
+                let _ = ask_for_short_slices();
                 let _ = runtime.block_on(ended);
                 // A thread that hangs on a disk is not waited for.
                 runtime.shutdown_background();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use bulkhead_tasks::ask_for_short_slices;
 use wasmtime::Engine;
 
 /// Idle periods before the thread sleeps. Waking it costs a system call, so a steady flow of short
@@ -32,9 +33,11 @@ impl Ticker {
     pub(crate) fn start(engine: Engine, period: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("bulkhead-epoch".into())
-            .spawn(move || for_thread.tick(&engine, period))?;
+        let thread =
+            std::thread::Builder::new().name("bulkhead-epoch".into()).spawn(move || {
+                let _ = ask_for_short_slices();
+                for_thread.tick(&engine, period);
+            })?;
         Ok(Self { handle: thread.thread().clone(), shared, thread: Some(thread) })
     }
 
