@@ -27,6 +27,7 @@ mod refused;
 mod routes;
 mod server;
 mod service;
+mod start_turns;
 mod stream;
 mod town;
 
