@@ -5,6 +5,7 @@
 
 mod beside;
 mod boot;
+mod calls_in_boot;
 mod fence;
 mod flapping;
 mod goodbye;

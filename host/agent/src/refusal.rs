@@ -253,6 +253,9 @@ pub enum SendError {
     /// Nobody of that name.
     #[error("no such agent: {0}")]
     NoSuchAgent(AgentId),
+    /// Boot is under way, and may still bring it back.
+    #[error("agent {0} is not there yet: the host is still bringing agents back")]
+    NotBackYet(AgentId),
     /// It takes no messages in its state.
     #[error("agent {id} is {}, not running", state.as_str())]
     NotRunning {

@@ -13,6 +13,8 @@ use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 /// A full mailbox drains by turns, which take milliseconds to minutes.
 const MAILBOX_RETRY_S: u16 = 1;
+/// The call has waited for a while already.
+const BOOT_RETRY_S: u16 = 1;
 /// Capacity comes back when an agent ends; a draining container is replaced.
 const START_RETRY_S: u16 = 5;
 
@@ -262,6 +264,7 @@ impl From<SendError> for Refusal {
     fn from(error: SendError) -> Self {
         let (status, kind) = match &error {
             SendError::NoSuchAgent(_) => (StatusCode::NOT_FOUND, "no-such-agent"),
+            SendError::NotBackYet(_) => (StatusCode::SERVICE_UNAVAILABLE, "not-back-yet"),
             SendError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
             SendError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "message-too-large"),
             SendError::MailboxFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "mailbox-full"),
@@ -272,6 +275,7 @@ impl From<SendError> for Refusal {
             SendError::MailboxFull { .. } | SendError::NoMemory { .. } => {
                 refusal.retry_after(MAILBOX_RETRY_S)
             }
+            SendError::NotBackYet(_) => refusal.retry_after(BOOT_RETRY_S),
             _ => refusal,
         }
     }
@@ -373,7 +377,8 @@ pub(crate) mod tests {
         let poor = SendError::NoMemory { id: id.clone(), over };
         let asleep = SendError::NotRunning { id: id.clone(), state: AgentState::Exited };
         for (error, status, retry) in [
-            (SendError::NoSuchAgent(id), 404, None),
+            (SendError::NoSuchAgent(id.clone()), 404, None),
+            (SendError::NotBackYet(id), 503, Some(1)),
             (asleep, 409, None),
             (large, 413, None),
             (full, 429, Some(1)),

@@ -30,6 +30,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         id: &AgentId,
         by: &str,
     ) -> impl Future<Output = Result<StopAnswer, StopError>> + Send;
+    /// Resolves when boot has brought an agent back, or is not going to. An error when that takes long.
+    fn brought_back(&self, id: &AgentId) -> impl Future<Output = Result<(), SendError>> + Send;
     /// Puts a message into an agent's mailbox.
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError>;
     /// Leaves a nudge for an agent and returns its id.
@@ -77,6 +79,10 @@ impl Backend for Supervisor {
 
     async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
         Supervisor::stop(self, id, by).await
+    }
+
+    async fn brought_back(&self, id: &AgentId) -> Result<(), SendError> {
+        Supervisor::brought_back(self, id).await
     }
 
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {

@@ -156,6 +156,16 @@ impl Supervisor {
         Ok(StopAnswer { stopped: true, exit_reason })
     }
 
+    /// Resolves when boot has brought the agent back, or is not going to. Waits for [`BOOT_PATIENCE`] at most: what an
+    /// earlier run left is not said to be unknown.
+    pub async fn brought_back(&self, id: &AgentId) -> Result<(), SendError> {
+        if self.0.current(id).is_ok() {
+            return Ok(());
+        }
+        let over = tokio::time::timeout(BOOT_PATIENCE, self.0.pending.over(id)).await;
+        over.map_err(|_| SendError::NotBackYet(id.clone()))
+    }
+
     /// Puts a message into an agent's mailbox. Does not wait.
     pub fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
         self.0.send(id, sender, body)
@@ -239,9 +249,13 @@ impl Supervisor {
 
     /// Boot is through.
     pub fn set_ready(&self) {
+        self.0.pending.decided();
         self.0.ready.store(true, Ordering::Relaxed);
     }
 }
+
+/// How long a call waits for an agent that boot brings back. Clients wait for ten seconds at least.
+const BOOT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long an answer waits for the disk. One that hangs lets the host go on without it.
 const WRITING: Duration = Duration::from_secs(2);
@@ -269,7 +283,10 @@ impl Inner {
 
     fn current(&self, id: &AgentId) -> Result<AgentHandle, SendError> {
         let current = self.registry.get(id).and_then(|agent| agent.current());
-        current.ok_or_else(|| SendError::NoSuchAgent(id.clone()))
+        current.ok_or_else(|| match self.pending.may_start(id) {
+            true => SendError::NotBackYet(id.clone()),
+            false => SendError::NoSuchAgent(id.clone()),
+        })
     }
 
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {

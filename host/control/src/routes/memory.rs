@@ -23,5 +23,6 @@ pub(super) async fn agent<B: Backend>(
     PathId(id): PathId,
     _: NoParams,
 ) -> Result<Json<AgentMemoryView>, Refusal> {
+    backend.brought_back(&id).await?;
     backend.agent_memory(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
 }

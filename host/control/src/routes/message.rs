@@ -41,6 +41,7 @@ pub(super) async fn post<B: Backend>(
     let parsed = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
     drop(body);
+    backend.brought_back(&id).await?;
     let delivery = backend.send(&id, Sender::Operator, request.prompt.into())?;
     match wait_ms {
         None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),

@@ -17,6 +17,7 @@ pub(super) async fn patch<B: Backend>(
 ) -> Result<Json<WithIgnored<UpdateAnswer>>, Refusal> {
     let parsed = ModelRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
+    backend.brought_back(&id).await?;
     backend.set_model(&id, request)?;
     Ok(Json(WithIgnored { answer: UpdateAnswer { updated: true }, ignored }))
 }

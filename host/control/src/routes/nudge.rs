@@ -18,6 +18,7 @@ pub(super) async fn post<B: Backend>(
 ) -> Result<Json<NudgeAnswer>, Refusal> {
     let request = NudgeRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     drop(body);
+    backend.brought_back(&id).await?;
     let nudge_id = backend.nudge(&id, request)?;
     Ok(Json(NudgeAnswer { queued: true, nudge_id }))
 }

@@ -14,5 +14,6 @@ pub(super) async fn get<B: Backend>(
     PathId(id): PathId,
     _: NoParams,
 ) -> Result<Json<AgentView>, Refusal> {
+    backend.brought_back(&id).await?;
     backend.status(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
 }

@@ -18,6 +18,7 @@ pub(super) async fn put<B: Backend>(
 ) -> Result<Json<WithIgnored<UpdateAnswer>>, Refusal> {
     let parsed = SystemPromptRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
+    backend.brought_back(&id).await?;
     backend.set_system_prompt(&id, request)?;
     Ok(Json(WithIgnored { answer: UpdateAnswer { updated: true }, ignored }))
 }

@@ -147,6 +147,13 @@ impl Backend for Fake {
         }
     }
 
+    async fn brought_back(&self, id: &AgentId) -> Result<(), SendError> {
+        match id.as_str() {
+            "late" => Err(SendError::NotBackYet(id.clone())),
+            _ => Ok(()),
+        }
+    }
+
     fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
         assert_eq!(sender, Sender::Operator);
         match id.as_str() {
