@@ -1,9 +1,10 @@
 //! Other users of the machine: what they can read of a host, and what they can leave in its way.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use harness::host::{Launch, run_to_end};
 use harness::{Host, HostBuilder, Need, files, json, skip};
@@ -82,6 +83,63 @@ fn what_somebody_planted_in_the_state_directory_is_not_followed() {
     symlink(dir.path(), state.join("workspaces")).expect("make a link");
     lchown(state.join("workspaces"), Some(OTHER), None).expect("give it away");
     refused(&["workspaces", "uid 65534"]);
+}
+
+/// Runs what follows as the other user.
+const AS_OTHER: [&str; 5] =
+    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+
+#[test]
+fn a_lock_that_another_user_holds_since_it_was_readable_keeps_no_host_away() {
+    let has_flock = Command::new("flock").arg("--version").output().is_ok();
+    if !geteuid().is_root()
+        || !has_flock
+        || Command::new(AS_OTHER[0]).arg("--version").output().is_err()
+    {
+        return skip("it takes root, setpriv and flock");
+    }
+    // The second one leaves it to a child: the process that the kernel names is gone.
+    for hold in [
+        "exec flock -x lock sh -c 'echo held; exec sleep 100'",
+        "exec 9<lock; flock -x 9; echo held; exec sleep 100",
+    ] {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let state = dir.path().join("state");
+        fs::create_dir(&state).expect("make a directory");
+        fs::write(state.join("lock"), "7").expect("write a file");
+        for open in [dir.path(), &state] {
+            fs::set_permissions(open, PermissionsExt::from_mode(0o755)).expect("open it");
+        }
+        fs::set_permissions(state.join("lock"), PermissionsExt::from_mode(0o644)).expect("open it");
+        let mut other = Command::new(AS_OTHER[0]);
+        other.args(&AS_OTHER[1..]).args(["--", "sh", "-c", hold]).current_dir(&state);
+        let mut other = other.stdout(Stdio::piped()).spawn().expect("run as another user");
+        let mut said = String::new();
+        let stdout = other.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut said).expect("read what it says");
+        assert_eq!(said, "held\n");
+        let link = state.clone();
+        let mut host = Host::start(move |own| {
+            fs::rename(&link, own).expect("give it to the host");
+            builder().render(own)
+        })
+        .ready();
+        host.client().start("one", "puppet");
+        let lock = host.state_dir().join("lock").metadata().expect("it is there");
+        assert_eq!(lock.mode() & 0o777, 0o600);
+        // And no second one.
+        let second = run_to_end(&host.dir().join("bulkhead.toml"), &[]);
+        assert_eq!(second.code, Some(1), "{second:?}");
+        assert!(
+            second.stderr.contains(&format!("process {} uses it", host.pid())),
+            "{}",
+            second.stderr
+        );
+        let _ = other.kill();
+        let _ = other.wait();
+        host.signal(Signal::TERM);
+        host.wait();
+    }
 }
 
 #[test]

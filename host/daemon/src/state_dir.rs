@@ -3,6 +3,17 @@
 //! What lies in it decides what the host does: compiled code is run, records are believed. So it is for this user
 //! alone, and one that somebody else owns, or has put something into, is refused. Root may own it: a volume often is
 //! root's, and nothing can be kept from root in any case.
+//!
+//! A lock that others could open may be held by them, and a mode that was tightened takes nothing back from those that
+//! have it open. It is replaced by one that nobody else ever could open: at once when this process gets it, and also when
+//! a process of somebody else holds it, which is no host.
+//!
+//! ```text
+//!  lock: ours alone ── free ─▶ taken            held ─▶ in use, or replaced when its holder is another user
+//!        open to others ── free ─▶ replaced     held ─▶ in use, or replaced when its holder is another user
+//!
+//!  replaced: lock.new, made and locked by this process ── rename ─▶ lock
+//! ```
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -19,6 +30,12 @@ use crate::failure::Failure;
 
 /// The lock's name in the directory.
 const LOCK: &str = "lock";
+
+/// What takes the lock's place.
+const NEW_LOCK: &str = "lock.new";
+
+/// Tries to take a lock that others replace meanwhile.
+const LOCK_TRIES: usize = 8;
 
 /// Where the kernel lists who holds a lock.
 const LOCKS: &str = "/proc/locks";
@@ -133,13 +150,72 @@ fn be_alone(dir: &Path, meta: &Metadata) -> Result<(), String> {
     }
 }
 
-/// Takes the lock. Nothing: another process has it.
+/// Takes the lock. Nothing: another host has it.
 fn lock(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..LOCK_TRIES {
+        let lock = open_lock(path)?;
+        let was_private = lock.metadata()?.mode() & 0o077 == 0;
+        let is_taken = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !is_taken && !is_held_by_another_user(path) {
+            return Ok(None);
+        }
+        if is_taken && !is_at(&lock, path) {
+            // Whoever replaced it has the new one.
+            continue;
+        }
+        if is_taken && was_private {
+            return Ok(Some(signed(lock)));
+        }
+        // The old one is kept until the new one is in its place.
+        match replace(path) {
+            // On a disk that takes nothing there is nothing to be kept from anybody.
+            Err(error) if is_taken && takes_nothing(&error) => return Ok(Some(signed(lock))),
+            Ok(Replaced::ByOther) => {}
+            Ok(Replaced::By(lock)) => return Ok(Some(signed(lock))),
+            Ok(Replaced::Not) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// What became of a lock that others can hold.
+enum Replaced {
+    /// This process has the new one.
+    By(File),
+    /// Another process was faster.
+    ByOther,
+    /// Another process is at it.
+    Not,
+}
+
+/// Puts a lock in the place of one that others can hold. Who has `lock.new` may do so, so only one process does.
+fn replace(path: &Path) -> io::Result<Replaced> {
+    let new = path.with_file_name(NEW_LOCK);
+    let lock = open_lock(&new)?;
+    if lock.metadata()?.mode() & 0o077 != 0 {
+        let text = format!("{NEW_LOCK} in it is open to other users; remove it");
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&lock, &new) {
+        return Ok(Replaced::Not);
+    }
+    let old = fs::symlink_metadata(path)?;
+    if old.mode() & 0o077 == 0 && !is_held_by_another_user(path) {
+        fs::remove_file(&new)?;
+        return Ok(Replaced::ByOther);
+    }
+    fs::rename(&new, path)?;
+    Ok(Replaced::By(lock))
+}
+
+/// Opens a lock, or makes it.
+fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // Never through a link, and a pipe in its place must hold nobody.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     options.read(true).mode(0o600).custom_flags(flags);
-    let mut lock = match options.clone().write(true).create(true).truncate(false).open(path) {
+    let lock = match options.clone().write(true).create(true).truncate(false).open(path) {
         // One that is there can be locked on a disk that takes nothing.
         Err(error) if takes_nothing(&error) => options.open(path).map_err(|_| error)?,
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
@@ -150,22 +226,44 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     if !lock.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "its lock is not a regular file"));
     }
-    let _ = lock.set_permissions(Permissions::from_mode(0o600));
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(None);
-    }
-    // For the one who is refused. A full disk does not take it, and is no reason to refuse this one.
+    Ok(lock)
+}
+
+/// Whether this is the file that lies there now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (there.dev(), there.ino())
+}
+
+/// With this process's id in it, for the one who is refused. A full disk does not take it, and is no reason to refuse
+/// this one.
+fn signed(mut lock: File) -> File {
     let _ = lock.rewind();
     let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-    Ok(Some(lock))
+    lock
+}
+
+/// Whether a process of neither this user nor root holds the lock: that is no host of this directory. One whose holder
+/// the kernel does not name may be that of a host in another container.
+fn is_held_by_another_user(path: &Path) -> bool {
+    let Some(pid) = listed_holder(path) else { return false };
+    match real_user(pid) {
+        Some(user) => user != 0 && user != geteuid().as_raw(),
+        // It left the lock to a child, which a host does not do. Looked up once more: it may have ended just now.
+        None => listed_holder(path) == Some(pid),
+    }
+}
+
+/// Who began a process, whatever rights it has now.
+fn real_user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
 }
 
 /// Who holds the lock: as the kernel says it, else as it stands in the file.
 fn holder(path: &Path) -> String {
-    let inode = fs::symlink_metadata(path).map(|meta| meta.ino());
-    let locks = fs::read_to_string(LOCKS).unwrap_or_default();
-    let listed = inode.ok().and_then(|inode| holder_of(&locks, inode));
-    let pid = listed.or_else(|| {
+    let pid = listed_holder(path).or_else(|| {
         let mut text = String::new();
         File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
         text.trim().parse().ok()
@@ -177,6 +275,12 @@ fn holder(path: &Path) -> String {
         }
         _ => format!("process {pid}"),
     }
+}
+
+/// Who holds the lock, as the kernel says it.
+fn listed_holder(path: &Path) -> Option<u32> {
+    let inode = fs::symlink_metadata(path).ok()?.ino();
+    holder_of(&fs::read_to_string(LOCKS).ok()?, inode)
 }
 
 /// The process that holds a lock on the file with this inode: `1: FLOCK  ADVISORY  WRITE 4242 fe:01:1835 0 EOF`.
@@ -230,6 +334,55 @@ mod tests {
         }
         StateDir::take(&old).unwrap();
         assert_eq!((mode(&old), mode(&old.join(LOCK))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_lock_that_others_could_open_is_replaced_and_one_that_nobody_could_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK);
+        fs::write(&path, "7").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let inode = || path.metadata().unwrap().ino();
+        let (theirs, before) = (File::open(&path).unwrap(), inode());
+        drop(StateDir::take(dir.path()).unwrap());
+        let after = inode();
+        assert_ne!(before, after);
+        assert_eq!(mode(&path), 0o600);
+        // Who had it open holds nothing that matters.
+        flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
+        drop(StateDir::take(dir.path()).unwrap());
+        assert_eq!(inode(), after);
+        assert!(!dir.path().join(NEW_LOCK).exists());
+    }
+
+    #[test]
+    fn a_host_that_holds_an_open_lock_is_not_pushed_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::take(dir.path()).unwrap();
+        // As `chmod -R` leaves it.
+        fs::set_permissions(dir.path().join(LOCK), Permissions::from_mode(0o644)).unwrap();
+        let error = refused(dir.path());
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+    }
+
+    #[test]
+    fn of_many_that_replace_a_lock_at_once_one_has_it() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(LOCK);
+            fs::write(&path, "7").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            let taken: Vec<_> = std::thread::scope(|scope| {
+                let takers: Vec<_> = (0..6).map(|_| scope.spawn(|| lock(&path).unwrap())).collect();
+                takers.into_iter().filter_map(|taker| taker.join().unwrap()).collect()
+            });
+            // Each may find another one at it; two never have it.
+            assert!(taken.len() <= 1, "{} have it", taken.len());
+            assert!(taken.iter().all(|lock| is_at(lock, &path)));
+            drop(taken);
+            assert!(lock(&path).unwrap().is_some());
+        }
     }
 
     #[test]
