@@ -3,6 +3,7 @@
 
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
 use harness::{Host, HostBuilder, Need, Value, json, wait_until};
 
@@ -141,6 +142,33 @@ fn yielding_is_not_waiting() {
     assert_eq!(crash["reason"], "cpu_deadline", "{crash}");
     assert_eq!(host.client().ask("echo", "hi"), "hi");
     host.finish();
+}
+
+#[test]
+fn too_few_open_files_are_named_and_nothing_else_is_blamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bulkhead.toml");
+    std::fs::write(&config, Host::builder().render(&dir.path().join("state"))).unwrap();
+    let certificates = dir.path().join("certificates");
+    std::fs::create_dir(&certificates).unwrap();
+    let host = harness::host::command(&config, dir.path());
+    // At each of them something else fails first.
+    for files in [4, 5, 7, 8, 10, 16, 40] {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]);
+        limited.arg(host.get_program()).args(host.get_args()).env("SSL_CERT_DIR", &certificates);
+        let ended = limited.output().unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{files}: {stderr}");
+        assert!(
+            stderr.contains(&format!("{files} files open at most (RLIMIT_NOFILE)")),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("SSL_CERT") && !stderr.contains("panicked"), "{stderr}");
+    }
+    // The hard limit counts.
+    let soft = ["sh", "-c", "ulimit -Sn 8; exec \"$@\"", "sh"];
+    Host::builder().run_by(&soft).start().ready().finish();
 }
 
 #[test]

@@ -38,6 +38,7 @@ use crate::config::{MemorySettings, Settings};
 use crate::control_token::{self, Made};
 use crate::failure::Failure;
 use crate::init::{Handover, Word};
+use crate::open_files;
 use crate::output;
 use crate::panics;
 use crate::previous::{Before, Traces};
@@ -82,7 +83,6 @@ impl Host {
     ) -> Result<Self, Failure> {
         let Ground { state_dir, confinement, problems: unconfined } = ground;
         refuse_newer_database(settings)?;
-        raise_file_limit();
         let kernel = Kernel::here();
         let (boxes, mut runs) =
             (blackbox::left(&settings.state_dir), Runs::read(&settings.state_dir));
@@ -405,7 +405,7 @@ fn serve(
         Arc::clone(memory),
     );
     let (mut config, made) = control_token::complete(&settings.control, &settings.state_dir);
-    config.limits.fit_into(open_files());
+    config.limits.fit_into(open_files::limit());
     let control = ControlServer::bind(
         config,
         supervisor.clone(),
@@ -451,20 +451,4 @@ fn trace_to(sink: &SharedSink, level: Level) {
     // Only tests could have set one before.
     let subscriber = HostCallNames::over(tracing_subscriber::registry().with(layer));
     let _ = tracing::subscriber::set_global_default(subscriber);
-}
-
-/// What the process may have open.
-fn open_files() -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
-/// Raises the limit of open files as far as the system lets it. The usual soft limit of 1024 is for
-/// programs that use `select`, and this one does not. What the limit then holds is said by the engine's capacity.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -19,6 +19,7 @@ mod faults;
 mod hardening;
 mod host;
 mod init;
+mod open_files;
 mod output;
 mod panics;
 mod previous;
@@ -45,9 +46,13 @@ fn main() -> ExitCode {
         hardening::be_private();
     }
     let result = match cli.command {
-        Command::Run(args) => run(&args),
-        Command::Check(args) => check::check(&args.config).map(ExitCode::from),
-        Command::Compile(args) => check::compile(&args.config).map(ExitCode::from),
+        Command::Run(args) => open_files::raise().and_then(|()| run(&args)),
+        Command::Check(args) => {
+            open_files::raise().and_then(|()| check::check(&args.config)).map(ExitCode::from)
+        }
+        Command::Compile(args) => {
+            open_files::raise().and_then(|()| check::compile(&args.config)).map(ExitCode::from)
+        }
         Command::CompileComponent { order } => {
             Ok(bulkhead_runtime::compile_component(&order).into())
         }

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -42,6 +43,12 @@ pub enum TrustError {
         /// The system's words.
         #[source]
         source: io::Error,
+    },
+    /// The process may open nothing more.
+    #[error("cannot read {}: the process has as many files open as it may (RLIMIT_NOFILE)", path.display())]
+    NoDescriptor {
+        /// Which.
+        path: PathBuf,
     },
     /// It is larger than a file of certificates is.
     #[error("{} has {bytes} bytes, at most {MAX_CA_BYTES} are read", path.display())]
@@ -123,8 +130,17 @@ fn client(roots: RootCertStore) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// What is wrong with a file or directory that cannot be read.
+fn unreadable(path: &Path, source: io::Error) -> TrustError {
+    let path = path.into();
+    match Errno::from_io_error(&source) {
+        Some(Errno::MFILE | Errno::NFILE) => TrustError::NoDescriptor { path },
+        _ => TrustError::Read { path, source },
+    }
+}
+
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
-    let read = |source| TrustError::Read { path: path.into(), source };
+    let read = |source| unreadable(path, source);
     let bad = |problem: String| TrustError::Bad { path: path.into(), problem };
     let bytes = std::fs::metadata(path).map_err(read)?.len();
     if bytes > MAX_CA_BYTES {
@@ -145,12 +161,13 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
 
 /// Adds what is there. Files that hold no certificates are usual beside those that do.
 fn add_directory(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
-    let read = |source| TrustError::Read { path: path.into(), source };
+    let read = |source| unreadable(path, source);
     let before = roots.len();
     for entry in std::fs::read_dir(path).map_err(read)?.take(MAX_CA_FILES) {
         let file = entry.map_err(read)?.path();
-        if file.is_file() {
-            let _ = add_file(roots, &file);
+        match file.is_file().then(|| add_file(roots, &file)) {
+            Some(Err(error @ TrustError::NoDescriptor { .. })) => return Err(error),
+            _ => {}
         }
     }
     match roots.len() > before {
@@ -208,6 +225,16 @@ mod tests {
         assert!(error.contains("has no certificate"), "{error}");
         std::fs::write(dir.path().join("a.pem"), authority()).unwrap();
         assert!(env(None, Some(dir.path())).is_ok());
+    }
+
+    #[test]
+    fn a_process_without_descriptors_blames_no_certificate() {
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            let error = unreadable(Path::new("/certs"), errno.into());
+            assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+        }
+        let error = unreadable(Path::new("/certs"), Errno::ACCESS.into());
+        assert_eq!(error.to_string(), "cannot read /certs");
     }
 
     #[test]
