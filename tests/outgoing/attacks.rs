@@ -98,6 +98,35 @@ fn a_server_that_never_comes_to_its_answer_is_given_up_and_named() {
 }
 
 #[test]
+fn a_request_that_its_server_breaks_off_is_a_line_of_its_agent_and_none_of_the_host() {
+    let broken = [
+        ("no HTTP", "what?\r\n\r\n"),
+        ("half a head", "HTTP/1.1 200 OK\r\ncontent-le"),
+        ("nothing", ""),
+    ];
+    for (what, answer) in broken {
+        let address = servers::serve("127.0.0.1:0", move |mut stream| {
+            read_head(&mut BufReader::new(stream.try_clone().ok()?))?;
+            stream.write_all(answer.as_bytes()).ok()
+        });
+        let host = host(address);
+        for _ in 0..20 {
+            let reply = host.client().ask("hog-0", &format!("fetch 1 {address} /"));
+            assert!(reply.starts_with("request 0 failed: "), "{what}: {reply}");
+        }
+        host.wait_for_line("the line that says why", |line| {
+            line["agentId"] == "hog-0" && line["message"].to_string().contains("request failed: ")
+        });
+        let of_host: Vec<_> = host
+            .finish()
+            .into_iter()
+            .filter(|line| line["event"] == "container.log" && line["level"] == "warn")
+            .collect();
+        assert!(of_host.is_empty(), "{what}: {of_host:?}");
+    }
+}
+
+#[test]
 fn requests_that_a_turn_left_behind_stand_still_until_the_next() {
     for (what, (address, sent)) in
         [("1xx without end", interim_flood()), ("a body without end", endless_response())]

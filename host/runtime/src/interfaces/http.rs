@@ -20,9 +20,11 @@ use std::time::Instant;
 
 use bulkhead_log::Budget;
 use bulkhead_net::{Connector, Destination};
+use bulkhead_types::error::chain;
 use bulkhead_types::{HostKind, HttpPolicy, Level};
 use http::{Request, Response, Uri};
 use tokio::runtime::Handle;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 pub(crate) use self::carrier::Carrier;
@@ -154,6 +156,23 @@ impl WasiHttpHooks for Outbound {
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK_BYTES as usize
+    }
+
+    // What follows says in the agent's log, and within its budget, what the defaults say in the host's.
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        self.agent.failed(&chain(error));
+        ErrorCode::HttpProtocolError
+    }
+
+    /// The guest is told what happened, and nobody could mend it.
+    fn p2_error_from_connect(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::ConnectionRefused
+    }
+
+    /// `target` has said why.
+    fn p2_error_from_tls(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::TlsProtocolError
     }
 
     fn send_request(
