@@ -182,6 +182,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_in_between_is_refused_from_nothing_again() {
+        let optional = Optional::default();
+        for _ in 0..3 * UNAUTHORIZED {
+            for _ in 1..UNAUTHORIZED {
+                optional.taken(Call::Heartbeat, None);
+                assert_eq!(refused(&optional, "a", 401), SwitchedOff::Nothing);
+            }
+            optional.taken(CALL, Some(&id("a")));
+        }
+    }
+
+    #[test]
     fn an_outage_and_a_call_that_must_be_there_switch_nothing_off() {
         let optional = Optional::default();
         assert_eq!(refused(&optional, "a", 500), SwitchedOff::Nothing);

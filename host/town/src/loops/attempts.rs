@@ -149,6 +149,32 @@ mod tests {
     }
 
     #[test]
+    fn the_last_try_is_due_when_the_time_is_up() {
+        let (mut attempts, began) = (Attempts::new(GIVE_UP), Instant::now());
+        let left = Duration::from_secs(1);
+        let near_the_end = began + GIVE_UP - left;
+        // The backoff is a matter of luck.
+        for number in 0..16 {
+            let id = id(&format!("a{number}"));
+            for _ in 0..20 {
+                attempts.failed(&id, Failure::Refused, began);
+            }
+            assert_eq!(attempts.failed(&id, Failure::Refused, near_the_end), Next::Later);
+            assert!(attempts.is_due(&id, near_the_end + left));
+        }
+    }
+
+    #[test]
+    fn two_failures_give_nothing_up_however_far_apart_they_are() {
+        let (mut attempts, now) = (Attempts::new(GIVE_UP), Instant::now());
+        assert_eq!(attempts.failed(&id("a"), Failure::Refused, now), Next::Later);
+        let later = now + GIVE_UP * 2;
+        assert_eq!(attempts.failed(&id("a"), Failure::Refused, later), Next::Later);
+        let third = attempts.failed(&id("a"), Failure::Refused, later);
+        assert_eq!(third, Next::GiveUp(MIN_FAILURES, GIVE_UP * 2));
+    }
+
+    #[test]
     fn while_the_town_is_silent_nothing_is_given_up() {
         let (mut attempts, mut now) = (Attempts::new(GIVE_UP), Instant::now());
         for _ in 0..100 {

@@ -243,4 +243,15 @@ mod tests {
         assert!(large.message.capacity() < 2 * MAX_NUDGE_BYTES);
         assert!(nudge(129, 2, 2).unwrap_err().contains("129") && nudge(0, 2, 2).is_err());
     }
+
+    #[test]
+    fn so_many_delivered_ones_are_remembered_and_the_oldest_is_forgotten() {
+        let mut known = Known::default();
+        for number in 0..=REMEMBERED {
+            known.insert(&number.to_string());
+            known.insert(&number.to_string());
+        }
+        assert_eq!((known.ids.len(), known.order.len()), (REMEMBERED, REMEMBERED));
+        assert!(!known.ids.contains("0") && known.ids.contains("1"));
+    }
 }

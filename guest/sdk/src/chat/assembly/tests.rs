@@ -43,6 +43,7 @@ fn content_has_many_forms() {
         json!("fine"),
         json!(["fi", {"type": "text", "text": "ne"}]),
         json!([{"type": "reasoning", "text": "hm"}, {"type": "text", "text": {"value": "fine"}}, 7, null]),
+        json!([{"type": "thinking", "text": "hm"}, {"type": "redacted_thinking", "text": "hm"}, "fine"]),
         json!({"type": "text", "text": "fine"}),
     ] {
         assert_eq!(text(&[delta(json!({"content": content}))]), "fine", "{content}");
