@@ -104,7 +104,16 @@ bench-diagnose megabytes="1000":
 
 # give `bulkhead diagnose` random bytes for so many seconds; wants nightly and cargo-fuzz
 fuzz-diagnose seconds="60":
-    cd host/diagnose/fuzz && cargo +nightly fuzz run --fuzz-dir . logs -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd host/diagnose/fuzz
+    # Short noise comes to no record: it begins with what hosts wrote.
+    mkdir -p corpus/logs seeds/logs
+    for log in ../tests/corpus/*.jsonl.gz; do
+        gzip -dc "$log" 2>/dev/null | head -c 8000 >"seeds/logs/$(basename "$log" .jsonl.gz)" || true
+    done
+    cargo +nightly fuzz run --fuzz-dir . logs corpus/logs seeds/logs -- \
+        -max_total_time={{ seconds }} -max_len=8192 -len_control=0 -rss_limit_mb=512
 
 # give the parsers of answers random bytes for so many seconds each: the town's, a model's; wants nightly and cargo-fuzz
 fuzz-answers seconds="60":
