@@ -100,7 +100,7 @@ fn a_lock_that_another_user_holds_since_it_was_readable_keeps_no_host_away() {
     }
     // The second one leaves it to a child: the process that the kernel names is gone.
     for hold in [
-        "exec flock -x lock sh -c 'echo held; exec sleep 100'",
+        "exec flock --no-fork -x lock sh -c 'echo held; exec sleep 100'",
         "exec 9<lock; flock -x 9; echo held; exec sleep 100",
     ] {
         let dir = tempfile::tempdir().expect("make a directory");
