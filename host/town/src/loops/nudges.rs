@@ -69,13 +69,14 @@ struct Known {
 
 impl Known {
     fn insert(&mut self, id: &str) {
-        if self.order.len() >= REMEMBERED
+        if !self.ids.insert(id.to_owned()) {
+            return;
+        }
+        self.order.push_back(id.to_owned());
+        if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.ids.remove(&oldest);
-        }
-        if self.ids.insert(id.to_owned()) {
-            self.order.push_back(id.to_owned());
         }
     }
 }
