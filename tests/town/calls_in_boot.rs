@@ -7,7 +7,7 @@ use harness::client::Client;
 use harness::{Answer, Host, json};
 use town_server::{Call, Fault, TownServer};
 
-use crate::beside::{builder, check, kept, kill, killed, registry_is, runs, settle, town};
+use super::beside::{builder, check, kept, kill, killed, registry_is, runs, settle, town};
 
 /// How long the town lets the boot wait: less than a call waits for an agent.
 const A_WHILE: Duration = Duration::from_millis(1500);
