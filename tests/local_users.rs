@@ -96,7 +96,7 @@ fn a_lock_that_another_user_holds_since_it_was_readable_keeps_no_host_away() {
         || !has_flock
         || Command::new(AS_OTHER[0]).arg("--version").output().is_err()
     {
-        return skip("it takes root, setpriv and flock");
+        return skip(Need::Root, "it takes root, setpriv and flock");
     }
     // The second one leaves it to a child: the process that the kernel names is gone.
     for hold in [

@@ -12,7 +12,8 @@ use bulkhead_types::{AgentId, ExitReason, ExitSummary, Incarnation, RestartState
 use crate::actor::StartTask;
 use crate::container::Container;
 use crate::handle::AgentHandle;
-use crate::order::{AgentSlot, StartOrder};
+use crate::order::{AgentScope, AgentSlot, StartOrder};
+use crate::probation::Probation;
 use crate::refusal::StartError;
 use crate::slot::{Admitted, Slot, StartIntent, Stopped};
 use crate::state_publisher::AfterEnd;
@@ -21,8 +22,7 @@ use crate::state_publisher::AfterEnd;
 pub struct Agent {
     /// Its events, over all its incarnations.
     pub ring: Arc<Ring>,
-    /// What it holds, over all its incarnations.
-    account: Arc<Account>,
+    scope: AgentScope,
     id: AgentId,
     slot: Arc<AgentSlot>,
     container: Arc<Container>,
@@ -47,7 +47,9 @@ impl Agent {
     pub fn new(id: AgentId, last: Incarnation, container: Arc<Container>) -> Self {
         let account = Arc::new(Account::default());
         let ring = Arc::new(Ring::new(RingLimits::default(), &account));
-        Self { ring, account, id, slot: Arc::new(Slot::new(last)), container }
+        let probation = Arc::new(Probation::new(container.engine_facts.bucket));
+        let scope = AgentScope { ring: Arc::clone(&ring), account, probation };
+        Self { ring, scope, id, slot: Arc::new(Slot::new(last)), container }
     }
 
     /// Goes on with the history that an earlier run of the host wrote down.
@@ -59,7 +61,7 @@ impl Agent {
     pub fn remember_quarantined(&self, order: StartOrder, restarts: RestartState) {
         let last = restarts.ends.last().map(|end| end.incarnation);
         let number = last.unwrap_or_else(|| self.slot.last());
-        let task = StartTask::new(order, &self.ring, &self.account, &self.slot, &self.container);
+        let task = StartTask::new(order, &self.scope, &self.slot, &self.container);
         let past = quarantined(&task, number, &restarts);
         self.slot.remember(restarts, Some(past.clone()));
         past.state.retire(&self.slot);
@@ -77,7 +79,7 @@ impl Agent {
         let intent =
             StartIntent { spec: &*spec, if_running: *if_running, force: *force, resumes: *resumes };
         let may_begin = || self.may_begin();
-        let task = StartTask::new(order, &self.ring, &self.account, &self.slot, &self.container);
+        let task = StartTask::new(order, &self.scope, &self.slot, &self.container);
         let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1))?;
         Ok(match admitted {
             Admitted::Reserved { ticket, entry, superseded } => {

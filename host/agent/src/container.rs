@@ -151,6 +151,12 @@ impl Container {
         Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
     }
 
+    /// Spawns on the slow lane.
+    pub(crate) fn slow_spawner(&self) -> Spawner {
+        let lane = self.engine_facts.slow_lane.clone();
+        Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
+    }
+
     pub(crate) fn crash_follow_up_begins(self: &Arc<Self>) -> CrashFollowUpGuard {
         self.crash_follow_ups.send_modify(|count| *count += 1);
         CrashFollowUpGuard(Arc::clone(self))

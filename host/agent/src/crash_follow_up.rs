@@ -28,13 +28,14 @@ impl CrashFollowUp {
         Self { keeping, ..self }
     }
 
-    /// Waits for it on a task of its own, when there is something to wait for.
+    /// Waits for it on a task of its own, when there is something to wait for. It is on the slow lane: names of functions
+    /// are the guest's, and the record with all of them can have a hundred kilobytes.
     pub(crate) fn spawn(self) {
         if self.symbolizing.is_none() && self.keeping.is_none() {
             return;
         }
         let container = &self.state.start.container;
-        let (spawner, guard) = (container.spawner(), container.crash_follow_up_begins());
+        let (spawner, guard) = (container.slow_spawner(), container.crash_follow_up_begins());
         let name = format!("follow-up of crash {}", self.crash_id);
         spawner.spawn(name, async move {
             let _guard = guard;

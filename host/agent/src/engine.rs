@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 /// What an engine was built for. It does not change.
 #[derive(Debug, Clone)]
 pub struct EngineFacts {
-    /// GuestInstance agents that fit.
+    /// Live agents that fit.
     pub max_agents: usize,
     /// Largest memory of one agent, in bytes.
     pub max_agent_memory_bytes: u64,

@@ -88,7 +88,8 @@ pub(crate) struct StartContext {
     pub credentials: Credentials,
     /// The agent's events, over all its incarnations.
     pub ring: Arc<Ring>,
-    pub probation: Probation,
+    /// Of all its starts.
+    pub probation: Arc<Probation>,
     /// The host died while the agent was at work, and it has not come through a turn since.
     pub is_suspect: AtomicBool,
     /// What it holds, over all its incarnations.

@@ -4,16 +4,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bulkhead_account::Account;
+use bulkhead_log::Ring;
 use bulkhead_store::database::Private;
 use bulkhead_types::{AgentSpec, IfRunning};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::handle::AgentHandle;
+use crate::probation::Probation;
 use crate::settings::SettingsChange;
 use crate::slot::Slot;
 
 /// One agent id's slot; its permits are those of the container.
 pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
+
+/// What all starts of one agent share.
+#[derive(Clone, Default)]
+pub(crate) struct AgentScope {
+    /// Its events.
+    pub ring: Arc<Ring>,
+    /// What it holds.
+    pub account: Arc<Account>,
+    /// Which lane its tasks are on: a start costs the host as much as a restart does, whoever asks for it.
+    pub probation: Arc<Probation>,
+}
 
 /// What a start asks for.
 pub struct StartOrder {

@@ -1,9 +1,13 @@
-//! Where the task of an agent runs that dies again and again.
+//! Where the tasks of an agent run that dies again and again.
 //!
 //! A restart costs the host more than most turns: a record, a store, an instance. An agent that dies
 //! twice without a turn that it survives does all of it on the slow lane from then on, so that a storm of
 //! crashes holds up nobody who is well. The first turn that it survives takes it back, unless it burned so much CPU time
 //! that it has to be there anyway.
+//!
+//! It belongs to the agent and not to one start, so a caller that starts it again after each death changes nothing. Of
+//! two tasks of one agent one waits until the other is gone, so the sleep of one takes little out of the bucket of the
+//! other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -13,7 +17,7 @@ use bulkhead_tasks::{BucketRules, Switch};
 /// Deaths in a row after which an agent has to prove itself.
 const DEATHS: u32 = 2;
 
-/// What the incarnations of one start came to lately.
+/// What the incarnations of one agent came to lately.
 #[derive(Default)]
 pub(crate) struct Probation {
     deaths: AtomicU32,

@@ -150,14 +150,14 @@ impl<T: Send + 'static> Call<T> {
                 let text = "the store was lost";
                 CallEnd::Ended(Exit::new(ExitReason::HostError, self.phase, text), None)
             }
-            (Err(error), live) => {
+            (Err(error), live) => self.context.meter.host_work(|| {
                 let exit = exit::classify(&error, self.phase, &self.context);
                 let spec = &self.context.spec;
                 let remains = live.filter(|_| spec.core_dump).and_then(|live| {
                     TrappedStore::of(live, error, Arc::clone(&spec.component)).map(Box::new)
                 });
                 CallEnd::Ended(exit, remains)
-            }
+            }),
         }
     }
 

@@ -25,7 +25,7 @@ impl Allocator {
 /// What the engine was built for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capacity {
-    /// GuestInstance agents that fit.
+    /// Live agents that fit.
     pub max_agents: usize,
     /// Largest memory of one agent, in bytes.
     pub max_agent_memory_bytes: u64,

@@ -246,6 +246,15 @@ impl Meter {
         self.switch.charge(TURN_NS);
     }
 
+    /// Does `work` of the host's own for the agent, on the thread of the agent's task. It fills the agent's bucket, and
+    /// counts against none of its limits.
+    pub fn host_work<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu_ns();
+        let done = work();
+        self.switch.charge(thread_cpu_ns().saturating_sub(before).max(0).unsigned_abs());
+        done
+    }
+
     /// Whether the message under way has used its CPU time.
     pub(crate) fn is_message_over(&self) -> bool {
         self.cpu_message_ns.load(Relaxed) > self.message_budget_ns
@@ -583,6 +592,17 @@ mod tests {
             meter.on_tick(SLICE),
             Verdict::Interrupt(Interrupt::Cpu { limit_ms: 30, .. })
         ));
+    }
+
+    #[test]
+    fn what_the_host_does_for_an_agent_on_its_thread_counts_for_its_lane_alone() {
+        let meter = meter();
+        let done = meter.host_work(|| {
+            burn(Duration::from_millis(4));
+            7
+        });
+        assert_eq!((done, meter.usage().cpu_us), (7, 0));
+        assert!(meter.switch.is_away());
     }
 
     #[test]

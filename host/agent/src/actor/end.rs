@@ -29,7 +29,8 @@ impl Actor<'_> {
         let crash_id = self.reporter.crash_id(&exit);
         let may_restart = !self.container.is_draining();
         let context = EndContext { crash_id: crash_id.clone(), in_flight, may_restart };
-        self.guard.report_end(&self.reporter, &exit, context);
+        let meter = &self.state.birth.meter;
+        meter.host_work(|| self.guard.report_end(&self.reporter, &exit, context));
         // Only now that its end is reported: a host that dies before says that this was under way.
         self.clear_in_flight();
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
@@ -39,7 +40,9 @@ impl Actor<'_> {
             ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
                 self.state.start.probation.died();
             }
-            ExitClass::Done | ExitClass::Asked | ExitClass::Evicted => {}
+            // A program is one turn.
+            ExitClass::Done => self.state.start.probation.survived(),
+            ExitClass::Asked | ExitClass::Evicted => {}
         }
         // Answered after the record is written, so that whoever asked can read it.
         self.refuse(start_error(&exit, self.deadline.into_std(), crash_id));

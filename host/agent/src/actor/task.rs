@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use bulkhead_account::Account;
-use bulkhead_log::{Budget, Ring};
+use bulkhead_log::Budget;
 use bulkhead_runtime::{InstanceContext, Logs};
 use bulkhead_types::Incarnation;
 
@@ -15,9 +14,8 @@ use crate::credentials::Credentials;
 use crate::handle::AgentHandle;
 use crate::incarnation::{IncarnationState, StartContext};
 use crate::mailbox::Mailbox;
-use crate::order::{AgentSlot, StartOrder};
+use crate::order::{AgentScope, AgentSlot, StartOrder};
 use crate::port::AgentPort;
-use crate::probation::Probation;
 use crate::settings::LiveSettings;
 use crate::slot::RestartIntent;
 use crate::state_publisher::StatePublisher;
@@ -44,11 +42,11 @@ pub(crate) struct StartTask {
 impl StartTask {
     pub(crate) fn new(
         order: StartOrder,
-        ring: &Arc<Ring>,
-        account: &Arc<Account>,
+        scope: &AgentScope,
         slot: &Arc<AgentSlot>,
         container: &Arc<Container>,
     ) -> Self {
+        let AgentScope { ring, account, probation } = scope;
         let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
         let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
         let restart_intent = RestartIntent { force: order.force, resumes };
@@ -68,7 +66,7 @@ impl StartTask {
             spec,
             component: OnceLock::new(),
             ring: Arc::clone(ring),
-            probation: Probation::new(container.engine_facts.bucket),
+            probation: Arc::clone(probation),
             is_suspect: AtomicBool::new(slot.look_at_restarts(|it| it.host_deaths > 0)),
             account: Arc::clone(account),
             container: Arc::clone(container),

@@ -1,9 +1,13 @@
 use std::sync::Arc;
 
 use bulkhead_runtime::ShutdownReason;
+use bulkhead_runtime::symbolizer::{Symbolizer, SymbolizerConfig};
 use bulkhead_store::journal::{self, Left, PromptMark, Takes};
 use bulkhead_store::{Database, Journal};
-use bulkhead_types::{AgentSpec, Event, IfRunning, Incarnation, Message, Phase, Sender};
+use bulkhead_types::{
+    AgentSpec, Digest, Event, Frame, Frames, IfRunning, Incarnation, Message, Phase, RestartRules,
+    Sender,
+};
 
 use super::*;
 use crate::actor::slot_guard::SlotGuard;
@@ -12,9 +16,10 @@ use crate::actor::tests::fake::{FakeEngine, Op, fails};
 use crate::actor::tests::rig::{self, Kept, order, spec};
 use crate::agent::Agent;
 use crate::container::Container;
+use crate::crash_follow_up::CrashFollowUp;
 use crate::incarnation::IncarnationState;
 use crate::mailbox::Envelope;
-use crate::order::AgentSlot;
+use crate::order::{AgentScope, AgentSlot};
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 
@@ -34,8 +39,18 @@ impl Bench {
         Self::with(dir, journal)
     }
 
+    fn with_slow_lane(lane: tokio::runtime::Handle) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal::open(dir.path(), 4).journal;
+        Self::of(FakeEngine::with_slow_lane(lane), dir, journal)
+    }
+
     fn with(dir: tempfile::TempDir, journal: Journal) -> Self {
-        let engine = Arc::new(FakeEngine::default());
+        Self::of(FakeEngine::default(), dir, journal)
+    }
+
+    fn of(engine: FakeEngine, dir: tempfile::TempDir, journal: Journal) -> Self {
+        let engine = Arc::new(engine);
         let (container, kept) = rig::container(Arc::clone(&engine), Database::absent(), journal);
         Self { dir, kept, engine, container, slot: Arc::new(Slot::new(Incarnation(0))) }
     }
@@ -49,8 +64,7 @@ impl Bench {
         let order = order(AgentSpec::clone(&spec), Instant::now());
         let if_running = IfRunning::Join;
         let intent = StartIntent { spec: &*spec, if_running, force: false, resumes: false };
-        let task =
-            StartTask::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container);
+        let task = StartTask::new(order, &AgentScope::default(), &self.slot, &self.container);
         let may_begin = || Ok::<_, StartError>(());
         let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1));
         let Ok(Admitted::Reserved { ticket, entry, .. }) = admitted else { panic!("not let in") };
@@ -72,7 +86,7 @@ impl Bench {
 
     fn task(&self) -> StartTask {
         let order = order(spec(), Instant::now());
-        StartTask::new(order, &Arc::default(), &Arc::default(), &self.slot, &self.container)
+        StartTask::new(order, &AgentScope::default(), &self.slot, &self.container)
     }
 
     /// What a run that follows finds of the agent, were this one killed now.
@@ -208,11 +222,59 @@ fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
 }
 
 #[test]
+fn an_agent_that_is_started_again_after_each_death_goes_to_the_slow_lane_all_the_same() {
+    on_a_bench(async |bench| {
+        bench.engine.plan(Op::Instantiate, (0..2).map(|_| fails()));
+        let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&bench.container));
+        let spawner = bench.container.spawner();
+        let spec = AgentSpec { restart: RestartRules::default(), ..spec() };
+        let started = || {
+            let order = order(spec.clone(), Instant::now() + Duration::from_secs(60));
+            agent.start(order, &spawner).unwrap().1
+        };
+        let away = |handle: &AgentHandle| handle.state.start.probation.switch().is_away();
+        for deaths in 0..2 {
+            let handle = started();
+            assert!(!away(&handle), "after {deaths} deaths");
+            handle.started().await.unwrap_err();
+            handle.down().await;
+        }
+        let handle = started();
+        assert!(away(&handle));
+        handle.started().await.unwrap();
+        handle.state.start.probation.survived();
+        assert!(!away(&handle));
+    });
+}
+
+#[test]
+fn what_is_found_out_after_a_crash_is_logged_on_the_slow_lane() {
+    let slow = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("slow")
+        .build()
+        .unwrap();
+    let bench = || Bench::with_slow_lane(slow.handle().clone());
+    on_this_bench(bench, async |bench| {
+        let (agent, _guard) = bench.holding().await;
+        let mut follow_up = CrashFollowUp::of(Arc::clone(&agent.state), "c".into());
+        let frames = Frames::from(vec![Frame::default()]);
+        let digest = Digest::parse(&"0".repeat(64)).unwrap();
+        let symbolizer = Symbolizer::start(SymbolizerConfig::default()).unwrap();
+        let path = std::path::Path::new("absent").into();
+        follow_up.symbolizing = Some(symbolizer.symbolize(digest, &path, &frames));
+        follow_up.spawn();
+        bench.container.crash_follow_ups_are_done().await;
+        let is_found = |event: &Event| matches!(event, Event::CrashSymbolized { .. });
+        assert_eq!(bench.kept.threads(is_found), ["slow"]);
+    });
+}
+
+#[test]
 fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
     on_a_bench(async |bench| {
         let order = order(spec(), Instant::now());
-        let task =
-            StartTask::new(order, &Arc::default(), &Arc::default(), &bench.slot, &bench.container);
+        let task = StartTask::new(order, &AgentScope::default(), &bench.slot, &bench.container);
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");

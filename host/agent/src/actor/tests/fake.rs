@@ -86,9 +86,16 @@ pub(crate) struct FakeEngine {
     script: Mutex<HashMap<Op, VecDeque<Act>>>,
     log: Mutex<Vec<String>>,
     instances: AtomicUsize,
+    /// Else the runtime that asks.
+    slow_lane: Option<Handle>,
 }
 
 impl FakeEngine {
+    /// One that has a slow lane of its own.
+    pub(crate) fn with_slow_lane(lane: Handle) -> Self {
+        Self { slow_lane: Some(lane), ..Self::default() }
+    }
+
     /// What the next operations of this kind do.
     pub(crate) fn plan(&self, op: Op, acts: impl IntoIterator<Item = Act>) {
         self.script.lock().unwrap().entry(op).or_default().extend(acts);
@@ -124,7 +131,7 @@ impl Engine for FakeEngine {
             compile_limit: Duration::from_secs(600),
             bucket: BucketRules::default(),
             fast_lane: Handle::current(),
-            slow_lane: Handle::current(),
+            slow_lane: self.slow_lane.clone().unwrap_or_else(Handle::current),
         }
     }
 

@@ -26,19 +26,27 @@ use crate::order::StartOrder;
 use crate::peers::Peers;
 use crate::refusal::{Delivery, SendError, StartError};
 
-/// Keeps what is logged.
+/// Keeps what is logged, and on which thread.
 #[derive(Default)]
-pub(crate) struct Kept(Mutex<Vec<Event>>);
+pub(crate) struct Kept(Mutex<Vec<(Event, Option<String>)>>);
 
 impl Sink for Kept {
     fn record(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        let thread = std::thread::current().name().map(str::to_owned);
+        self.0.lock().unwrap().push((event, thread));
     }
 }
 
 impl Kept {
     pub(crate) fn count(&self, is: impl Fn(&Event) -> bool) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| is(event)).count()
+        self.0.lock().unwrap().iter().filter(|(event, _)| is(event)).count()
+    }
+
+    /// Threads that logged such events.
+    pub(crate) fn threads(&self, is: impl Fn(&Event) -> bool) -> Vec<String> {
+        let kept = self.0.lock().unwrap();
+        let such = kept.iter().filter(|(event, _)| is(event));
+        such.filter_map(|(_, thread)| thread.clone()).collect()
     }
 }
 
