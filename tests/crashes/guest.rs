@@ -26,7 +26,8 @@ impl Rig {
             core_dumps: Some(CoreDumpRules::in_dir(dir.path().join("cores"))),
             ..RuntimeConfig::default()
         };
-        let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).expect("a runtime");
+        let runtime =
+            Runtime::new(&config, Arc::new(Nobody::default()) as SharedSink).expect("a runtime");
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Self { runtime, dir, tokio: tokio.expect("start tokio") }
     }

@@ -1,6 +1,5 @@
 //! The runtime as a whole, with stock components written as text.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,10 +7,7 @@ use std::time::{Duration, Instant};
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_tasks::Spawner;
 use bulkhead_tasks::Switch;
-use bulkhead_types::{
-    AgentId, AgentSpec, Event, Exit, ExitReason, HttpPolicy, Limits, MemoryPolicy, RestartRules,
-    SnapshotRules,
-};
+use bulkhead_types::{AgentId, AgentSpec, Event, Exit, ExitReason, Limits, MemoryPolicy};
 
 mod hostile;
 
@@ -161,29 +157,7 @@ impl Rig {
 
 /// An agent that asks for nothing.
 pub(crate) fn spec() -> AgentSpec {
-    AgentSpec {
-        id: AgentId::parse("a").unwrap(),
-        role: "r".into(),
-        component: "test".into(),
-        args: Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits::default(),
-        http: HttpPolicy::default(),
-        snapshots: SnapshotRules::default(),
-        restart: RestartRules::default(),
-        fault_injection: false,
-        core_dump: false,
-        eviction_weight_percent: 100,
-    }
+    AgentSpec::new(AgentId::parse("a").unwrap(), "r".into(), "test".into())
 }
 
 pub(crate) fn context(memory_bytes: u64, on_memory_limit: MemoryPolicy) -> Arc<InstanceContext> {

@@ -4,19 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use bulkhead_account::AccountReading;
-use bulkhead_log::{SharedSink, Sink};
-use bulkhead_runtime::{
-    CallEnd, CallLimits, InstanceContext, Loaded, Logs, Nudge, Port, PortError, Runtime,
-    RuntimeConfig,
-};
-use bulkhead_types::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
-    SnapshotRules,
-};
-use serde_json::value::RawValue;
+use bulkhead_log::SharedSink;
+use bulkhead_runtime::{CallEnd, InstanceContext, Loaded, Logs, Runtime, RuntimeConfig};
+use bulkhead_types::AgentSpec;
+use engine_fixture::{Nobody, limits, spec};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::Command;
@@ -45,87 +37,18 @@ fn figures<'a>(lines: impl Iterator<Item = &'a str>) -> Figures {
 
 // ---- here ----
 
-#[derive(Default)]
-struct Lines(Mutex<Vec<String>>);
-
-impl Port for Lines {
-    fn emit(&self, _: &str, _: Box<RawValue>) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn send(&self, agent_id: &str, _: Body) -> Result<String, PortError> {
-        Err(PortError::NotFound(agent_id.to_owned()))
-    }
-    fn set_active_tools(&self, _: Vec<String>) {}
-    fn nudges(&self) -> Vec<Nudge> {
-        Vec::new()
-    }
-    fn log_line(
-        &self,
-        _: Level,
-        _: &'static str,
-        line: String,
-        _: BTreeMap<String, String>,
-        _: u64,
-    ) {
-        self.0.lock().unwrap().push(line);
-    }
-    fn memory_soft_limit(&self, _: &AccountReading) {}
-    fn settings(&self) -> Settings {
-        Settings::default()
-    }
-    fn live_value(&self, _: &str) -> Option<Secret> {
-        None
-    }
-    fn live_values(&self) -> BTreeMap<String, Secret> {
-        BTreeMap::new()
-    }
-}
-
-struct Nobody;
-
-impl Sink for Nobody {
-    fn record(&self, _: Event) {}
-}
-
-fn spec() -> AgentSpec {
-    AgentSpec {
-        id: AgentId::parse("a").unwrap(),
-        role: "r".into(),
-        component: "command".into(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        args: Arc::default(),
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: [("COMMAND_CALLS".to_owned(), CALLS.to_string().into())].into(),
-        secrets: BTreeMap::new(),
-        limits: Limits::default(),
-        http: HttpPolicy::default(),
-        restart: RestartRules::default(),
-        fault_injection: false,
-        core_dump: false,
-        snapshots: SnapshotRules::default(),
-        eviction_weight_percent: 100,
-    }
-}
-
 async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
-    let (port, logs) = (Arc::new(Lines::default()), Arc::new(Mutex::new(Logs::budget(1000))));
-    let spec = Arc::new(spec());
+    let (port, logs) = (Arc::new(Nobody::default()), Arc::new(Mutex::new(Logs::budget(1000))));
+    let env = [("COMMAND_CALLS".to_owned(), CALLS.to_string().into())].into();
+    let spec = Arc::new(AgentSpec { env, ..spec("command") });
     let workspace = Some(dir.to_owned());
     let (memory, switch) = (Arc::default(), Arc::default());
     let context =
         InstanceContext::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
-    let minute = Duration::from_secs(60);
-    let limits = CallLimits { cpu: minute, wall: minute, host_call: minute };
-    let born = runtime.instantiate(loaded, Arc::new(context), limits).await;
-    let CallEnd::Returned(incarnation, Ok(())) = born else { panic!("not born") };
-    let CallEnd::Returned(_, Ok(())) = incarnation.run(limits).await else { panic!("it failed") };
-    let lines = port.0.lock().unwrap();
+    let instance = runtime.instantiate(loaded, Arc::new(context), limits()).await;
+    let CallEnd::Returned(incarnation, Ok(())) = instance else { panic!("no instance") };
+    let CallEnd::Returned(_, Ok(())) = incarnation.run(limits()).await else { panic!("it failed") };
+    let lines = port.lines.lock().unwrap();
     figures(lines.iter().map(String::as_str))
 }
 
@@ -179,7 +102,7 @@ fn undisturbed(rounds: &[Figures]) -> Figures {
 #[ignore = "figures: wants the guests and a quiet machine"]
 fn file_calls_take_at_most_twice_what_they_take_in_place() {
     let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
-    let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).unwrap();
+    let runtime = Runtime::new(&config, Arc::new(Nobody::default()) as SharedSink).unwrap();
     let loaded = runtime.load_blocking(&"command".into(), &component()).unwrap();
     let reference = plain_engine();
     // In memory, so that no disk is in the figures.

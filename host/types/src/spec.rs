@@ -57,6 +57,33 @@ pub struct AgentSpec {
 }
 
 impl AgentSpec {
+    /// An agent that asks for nothing: no prompt, no configuration, default limits. Its name is its id.
+    pub fn new(id: AgentId, role: Arc<str>, component: Arc<str>) -> Self {
+        Self {
+            name: id.to_string(),
+            id,
+            role,
+            component,
+            args: Arc::default(),
+            town_id: None,
+            rig_id: None,
+            prompt: String::new(),
+            system_prompt: None,
+            model: None,
+            small_model: None,
+            config: BTreeMap::new(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            limits: Limits::default(),
+            http: HttpPolicy::default(),
+            snapshots: SnapshotRules::default(),
+            restart: RestartRules::default(),
+            fault_injection: false,
+            core_dump: false,
+            eviction_weight_percent: 100,
+        }
+    }
+
     /// What its texts take in memory, in bytes: those that a start request brings.
     pub fn text_bytes(&self) -> u64 {
         let values = |map: &BTreeMap<String, Secret>| -> usize {

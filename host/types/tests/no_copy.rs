@@ -2,11 +2,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
-use bulkhead_types::{
-    AgentId, AgentSpec, HttpPolicy, Limits, RestartRules, SnapshotRules, message::MAX_BODY_BYTES,
-};
+use bulkhead_types::{AgentId, AgentSpec, message::MAX_BODY_BYTES};
 
 struct Counting;
 
@@ -32,29 +29,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn spec() -> AgentSpec {
-    AgentSpec {
-        id: AgentId::parse("a").unwrap(),
-        role: "r".into(),
-        component: "c".into(),
-        args: std::sync::Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: "x".repeat(MAX_BODY_BYTES),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits::default(),
-        http: HttpPolicy::default(),
-        snapshots: SnapshotRules::default(),
-        restart: RestartRules::default(),
-        fault_injection: false,
-        core_dump: false,
-        eviction_weight_percent: 100,
-    }
+    let id = AgentId::parse("a").unwrap();
+    AgentSpec { prompt: "x".repeat(MAX_BODY_BYTES), ..AgentSpec::new(id, "r".into(), "c".into()) }
 }
 
 #[test]

@@ -42,7 +42,8 @@ pub fn measure(rounds: usize, report: &mut Report) {
 /// An engine, and what drives it.
 pub fn engine() -> (Runtime, tokio::runtime::Runtime) {
     let config = RuntimeConfig { max_agents: 2, lane_threads: 1, ..RuntimeConfig::default() };
-    let runtime = Runtime::new(&config, Arc::new(Nobody) as SharedSink).expect("a runtime");
+    let runtime =
+        Runtime::new(&config, Arc::new(Nobody::default()) as SharedSink).expect("a runtime");
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
     (runtime, tokio.expect("start tokio"))
 }

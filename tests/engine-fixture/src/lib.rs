@@ -11,14 +11,15 @@ use bulkhead_runtime::{
     CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port, PortError,
     Runtime, StartInfo,
 };
-use bulkhead_types::{
-    AgentId, AgentSpec, Body, Event, HttpPolicy, Level, Limits, RestartRules, Secret, Settings,
-    SnapshotRules,
-};
+use bulkhead_types::{AgentId, AgentSpec, Body, Event, Level, Limits, Secret, Settings};
 use serde_json::value::RawValue;
 
-/// A host that keeps nothing of what its agent says and has nothing for it.
-pub struct Nobody;
+/// A host that has nothing for its agent and keeps the lines that it logs or prints.
+#[derive(Default)]
+pub struct Nobody {
+    /// In order.
+    pub lines: Mutex<Vec<String>>,
+}
 
 impl Sink for Nobody {
     fn record(&self, _event: Event) {}
@@ -39,10 +40,11 @@ impl Port for Nobody {
         &self,
         _level: Level,
         _stream: &'static str,
-        _message: String,
+        message: String,
         _fields: BTreeMap<String, String>,
         _dropped: u64,
     ) {
+        self.lines.lock().expect("no panic under the lock").push(message);
     }
     fn memory_soft_limit(&self, _memory: &AccountReading) {}
     fn settings(&self) -> Settings {
@@ -62,29 +64,9 @@ impl Port for Nobody {
 ///
 /// Never: its id is one.
 pub fn spec(component: &str) -> AgentSpec {
-    AgentSpec {
-        id: AgentId::parse("a").expect("an id"),
-        role: "r".into(),
-        component: component.into(),
-        args: Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits { memory_bytes: 64 << 20, ..Limits::default() },
-        http: HttpPolicy::default(),
-        snapshots: SnapshotRules::default(),
-        restart: RestartRules::default(),
-        fault_injection: false,
-        core_dump: false,
-        eviction_weight_percent: 100,
-    }
+    let limits = Limits { memory_bytes: 64 << 20, ..Limits::default() };
+    let id = AgentId::parse("a").expect("an id");
+    AgentSpec { limits, ..AgentSpec::new(id, "r".into(), component.into()) }
 }
 
 /// What it is born with, beside [`Nobody`].
@@ -92,7 +74,7 @@ pub fn birth(spec: AgentSpec) -> InstanceContext {
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
     InstanceContext::new(
         Arc::new(spec),
-        Arc::new(Nobody),
+        Arc::new(Nobody::default()),
         None,
         log_budget,
         Arc::default(),

@@ -1,6 +1,5 @@
 //! An agent on an engine that follows a script, with everything around it that a host has.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,8 +12,8 @@ use bulkhead_store::database::{Config, Private, Snapshot};
 use bulkhead_store::journal;
 use bulkhead_store::{Database, Journal};
 use bulkhead_types::{
-    AgentId, AgentSpec, AgentState, Body, Event, HttpPolicy, IfRunning, Incarnation, Limits,
-    RestartPolicy, RestartRules, Sender, SnapshotRules, Timestamp,
+    AgentId, AgentSpec, AgentState, Body, Event, IfRunning, Incarnation, RestartPolicy,
+    RestartRules, Sender, Timestamp,
 };
 use tokio::time::{Instant, sleep};
 
@@ -60,29 +59,9 @@ impl Peers for Nobody {
 
 /// An agent that is restarted whatever it ends by.
 pub(crate) fn spec() -> AgentSpec {
-    AgentSpec {
-        id: AgentId::parse("a").unwrap(),
-        role: "r".into(),
-        component: "c".into(),
-        args: Arc::default(),
-        name: "a".into(),
-        town_id: None,
-        rig_id: None,
-        prompt: String::new(),
-        system_prompt: None,
-        model: None,
-        small_model: None,
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits::default(),
-        http: HttpPolicy::default(),
-        snapshots: SnapshotRules::default(),
-        restart: RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() },
-        fault_injection: false,
-        core_dump: false,
-        eviction_weight_percent: 100,
-    }
+    let restart = RestartRules { policy: RestartPolicy::Permanent, ..RestartRules::default() };
+    let id = AgentId::parse("a").unwrap();
+    AgentSpec { restart, ..AgentSpec::new(id, "r".into(), "c".into()) }
 }
 
 pub(crate) fn order(spec: AgentSpec, deadline: Instant) -> StartOrder {
