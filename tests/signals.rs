@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use harness::host::{CLEAN, UNCLEAN, command};
-use harness::{Host, HostBuilder, Value, processes, wait_until};
+use harness::{Host, HostBuilder, Value, processes, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Signals that come within this time of the first one are the same wish.
@@ -193,9 +193,9 @@ fn a_signal_that_kills_the_supervisor_through_init_is_told() {
     let child = processes::children(pid)[0];
     send(pid, Signal::TERM);
     wait_until("the supervisor is dead", || !processes::is_known(child));
-    // For init, which reads it when it tells the end.
+    // For init, which reads it when it tells the end, a moment after the supervisor is gone.
     let config = Host::builder().render(&dir.path().join("state"));
-    pipe.write_all(config.as_bytes()).expect("write the configuration");
+    wait_for("init reads the configuration", || pipe.write_all(config.as_bytes()));
     drop(pipe);
     let ended = init.wait_with_output().expect("wait for init");
     assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
