@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A disk that hangs holds the thread and the store of the call. The call ends all the same when it is overdue; the
-//! store goes when the disk answers, and its guest is never entered again. The permit stays with the thread, so that an
+//! store goes when the disk answers, and its guest is never entered again. It is none of those that are at work any
+//! more, so another may begin. The permit stays with the thread, so that an
 //! agent that comes back to the same disk blocks no more threads than its share.
 
 use std::pin::Pin;
@@ -33,7 +34,7 @@ use crate::guest_instance::Running;
 use crate::guest_instance::poll_guest;
 use crate::instance_context::InstanceContext;
 use crate::interrupt::Interrupt;
-use crate::lanes;
+use crate::lanes::{self, Turn};
 use crate::meter::Meter;
 
 /// Threads that one agent may block at one time.
@@ -62,6 +63,7 @@ type Waiting<T> = Arc<Mutex<Option<(Running<T>, OwnedSemaphorePermit)>>>;
 /// A call on a blocking thread, or on its way to one.
 pub(crate) struct Stay<T> {
     waiting: Waiting<T>,
+    turn: Turn,
     thread: JoinHandle<Option<Stayed<T>>>,
     /// What the call is overdue by, in which host call, and when it is left there.
     overdue: Option<(Interrupt, u64, Pin<Box<Sleep>>)>,
@@ -77,14 +79,20 @@ impl<T: Send + 'static> Stay<T> {
         executor: Executor,
     ) -> Self {
         let waiting: Waiting<T> = Arc::new(Mutex::new(Some((future, permit))));
-        let for_thread = Arc::clone(&waiting);
+        let turn = Turn::default();
+        let (for_thread, its_turn) = (Arc::clone(&waiting), turn.clone());
         let thread = runtime.spawn_blocking(move || {
-            let (future, permit) = take(&for_thread)?;
-            let stayed = lanes::blocking(|| stay(future, &context, &executor));
-            drop(permit);
-            Some(stayed)
+            its_turn.take();
+            let taken = take(&for_thread);
+            let stayed = taken.map(|(future, permit)| {
+                let stayed = lanes::blocking(|| stay(future, &context, &executor));
+                drop(permit);
+                stayed
+            });
+            its_turn.give_back();
+            stayed
         });
-        Self { waiting, thread, overdue: None }
+        Self { waiting, turn, thread, overdue: None }
     }
 
     /// Whether it is over.
@@ -122,6 +130,7 @@ impl<T: Send + 'static> Stay<T> {
     /// Gives the call up. One that no thread has yet is dropped here. One that a thread has is never entered again.
     pub(crate) fn give_up(&self, context: &InstanceContext) {
         if take(&self.waiting).is_none() {
+            self.turn.give_back();
             context.meter.set_kill();
             // What it still holds goes with its store. What is held from now on is the next incarnation's.
             context.meter.memory().end();

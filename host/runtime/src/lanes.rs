@@ -15,29 +15,69 @@
 //! Beside each lane are threads that may block, nice as the slow lane is. A call that is about to block goes to one of
 //! them, see [`crate::blocking`].
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bulkhead_tasks::ask_for_short_slices;
 use bulkhead_tasks::containment::contain;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Niceness of the slow lane: its threads get about a tenth of a fast one's share when both want to
 /// run.
 const SLOW_NICE: i32 = 10;
 
-/// Threads that may block on behalf of agents, for each runtime. Twice the share of one agent, so that one whose
-/// disk hangs leaves room; and few, because that many at work at once have less weight than one fast thread.
-const BLOCKING_THREADS: usize = 8;
+/// Threads that may block on behalf of agents, for each runtime, and are at work at one time: that many have less weight
+/// than one fast thread.
+const AT_WORK: usize = 8;
+
+/// Threads that may block in all, for each runtime. Those of calls that were given up hang on a disk and take no CPU
+/// time: fifteen agents of a runtime can lose their whole share to one before others wait.
+const BLOCKING_THREADS: usize = 64;
 
 /// All of them, beside `threads` fast threads and the slow lane: so many calls can hang on a disk at once.
 pub(crate) fn blocking_threads(threads: usize) -> usize {
     BLOCKING_THREADS * (threads.max(1) + 1)
+}
+
+/// One of those that are at work, on a thread that may block.
+#[derive(Clone, Default)]
+pub(crate) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Turn {
+    /// Waits for the turn, on the thread that may block.
+    pub(crate) fn take(&self) {
+        let at_work = TURNS.with_borrow(Clone::clone);
+        // A runtime of others has no bound. Nobody closes the semaphore.
+        if let Some(at_work) = at_work
+            && let Ok(turn) = Handle::current().block_on(at_work.acquire_owned())
+        {
+            *self.lock() = Some(turn);
+        }
+    }
+
+    /// Gives it back: the work is done, or it hangs and nobody waits for it any more.
+    pub(crate) fn give_back(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What threads of a lane that may block do at their start.
+fn blocking_thread_starts() -> impl Fn() + Send + Sync + 'static {
+    let at_work = Arc::new(Semaphore::new(AT_WORK));
+    move || {
+        lower_priority();
+        TURNS.set(Some(Arc::clone(&at_work)));
+    }
 }
 
 /// They stay, because a runtime that has one goes on when the system gives no further thread.
@@ -63,7 +103,7 @@ impl Lanes {
         builder
             .worker_threads(threads)
             .thread_name("bulkhead-slow")
-            .on_thread_start(lower_priority)
+            .on_thread_start(blocking_thread_starts())
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS);
         let slow = with_one_thread(&mut builder)?;
@@ -113,7 +153,7 @@ impl FastThread {
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("bulkhead-files")
-            .on_thread_start(lower_priority);
+            .on_thread_start(blocking_thread_starts());
         let runtime = with_one_thread(&mut builder)?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
@@ -132,6 +172,8 @@ impl FastThread {
 thread_local! {
     static IS_NICE: Cell<bool> = const { Cell::new(false) };
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+    /// Of those that may block beside this thread.
+    static TURNS: RefCell<Option<Arc<Semaphore>>> = const { RefCell::new(None) };
 }
 
 /// Whether the calling thread may block: nobody else's work waits for it.
@@ -204,6 +246,35 @@ mod tests {
             let (send, receive) = std::sync::mpsc::sync_channel(1);
             lane.spawn_blocking(move || send.send(is_nice()));
             assert!(receive.recv().unwrap());
+        }
+        lanes.shut_down();
+    }
+
+    #[test]
+    fn so_many_are_at_work_and_those_that_hang_and_were_given_up_are_none_of_them() {
+        let lanes = Lanes::start(1).unwrap();
+        for lane in [lanes.fast(), lanes.slow()] {
+            let (begins, begun) = std::sync::mpsc::sync_channel(AT_WORK + 1);
+            let (_let_go, hangs) = std::sync::mpsc::sync_channel::<()>(0);
+            let hangs = Arc::new(Mutex::new(hangs));
+            let begin = |hangs: Option<Arc<Mutex<std::sync::mpsc::Receiver<()>>>>| {
+                let (turn, begins) = (Turn::default(), begins.clone());
+                let for_thread = turn.clone();
+                lane.spawn_blocking(move || {
+                    for_thread.take();
+                    begins.send(()).unwrap();
+                    // Until the test is over.
+                    let _ = hangs.map(|disk| disk.lock().unwrap().recv());
+                    for_thread.give_back();
+                });
+                turn
+            };
+            let all: Vec<_> = (0..AT_WORK).map(|_| begin(Some(Arc::clone(&hangs)))).collect();
+            (0..AT_WORK).for_each(|_| begun.recv().unwrap());
+            begin(None);
+            assert!(begun.recv_timeout(Duration::from_millis(50)).is_err(), "nine at work");
+            all[0].give_back();
+            begun.recv().unwrap();
         }
         lanes.shut_down();
     }
