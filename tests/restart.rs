@@ -196,7 +196,9 @@ fn the_place_of_an_agent_in_backoff_is_kept_for_it() {
     let host = builder("transient", LONG).toml("[limits]\nmax_agents = 1").start();
     host.client().start("one", "puppet");
     panics(&host, "one");
-    host.client().start_with("two", "echo", json!({})).expect_error(503, &["about to come back"]);
+    host.client()
+        .start_with("two", "echo", json!({}))
+        .expect_error(503, &["about to be restarted"]);
     host.client().stop("one").expect(200);
     host.client().start("two", "echo");
     host.finish();
