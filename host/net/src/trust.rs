@@ -165,9 +165,10 @@ fn add_directory(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustErro
     let before = roots.len();
     for entry in std::fs::read_dir(path).map_err(read)?.take(MAX_CA_FILES) {
         let file = entry.map_err(read)?.path();
-        match file.is_file().then(|| add_file(roots, &file)) {
-            Some(Err(error @ TrustError::NoDescriptor { .. })) => return Err(error),
-            _ => {}
+        if let Some(Err(error @ TrustError::NoDescriptor { .. })) =
+            file.is_file().then(|| add_file(roots, &file))
+        {
+            return Err(error);
         }
     }
     match roots.len() > before {

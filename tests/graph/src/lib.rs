@@ -177,7 +177,7 @@ impl Modules {
             for path in source.uses.values().cloned().chain(source.paths.clone()).chain(by_name) {
                 let Some((to, name)) = self.resolve(&path, 0) else { continue };
                 if !from.starts_with(&to) {
-                    of.entry(to).or_insert_with(BTreeSet::new).insert(name);
+                    of.entry(to).or_default().insert(name);
                 }
             }
         }
