@@ -156,7 +156,7 @@ impl Supervisor {
         Ok(StopAnswer { stopped: true, exit_reason })
     }
 
-    /// Resolves when boot has brought the agent back, or is not going to. Waits for [`BOOT_PATIENCE`] at most: what an
+    /// Resolves when boot has brought the agent back, or is not going to. Waits for 5 s at most: what an
     /// earlier run left is not said to be unknown.
     pub async fn brought_back(&self, id: &AgentId) -> Result<(), SendError> {
         if self.0.current(id).is_ok() {
