@@ -15,7 +15,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// The file's blocks are reserved and nobody shortens it: see [`super::files`].
+    /// The file's blocks are reserved and nobody shortens it: see `files`.
     pub fn of(file: &File) -> io::Result<Self> {
         Ok(Self { raw: MmapOptions::new().map_raw(file)? })
     }
