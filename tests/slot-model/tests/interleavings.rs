@@ -185,8 +185,14 @@ fn assert_says(found: &str, any_of: &[&str]) {
 #[test]
 fn a_critical_section_in_two_parts_is_found() {
     let found = found(versions::drop_the_lock::play, any_scenario);
-    let signs =
-        ["lives beside", "somebody else lives", "without a place", "deadlock", "began after"];
+    let signs = [
+        "lives beside",
+        "somebody else lives",
+        "without a place",
+        "deadlock",
+        "began after",
+        "written into another's lane",
+    ];
     assert_says(&found, &signs);
 }
 
