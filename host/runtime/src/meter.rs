@@ -51,6 +51,7 @@ pub struct Meter {
     in_host_call: AtomicBool,
     host_call: Arc<Current>,
     yielded: AtomicBool,
+    is_asked_to_yield: AtomicBool,
     /// The call is about to block its thread, and has the permit for it.
     to_block: Mutex<Option<OwnedSemaphorePermit>>,
     lane: AtomicU8,
@@ -141,6 +142,7 @@ impl Meter {
             in_host_call: AtomicBool::new(false),
             host_call: Arc::default(),
             yielded: AtomicBool::new(false),
+            is_asked_to_yield: AtomicBool::new(false),
             to_block: Mutex::default(),
             lane: AtomicU8::new(Lane::Fast as u8),
             killed: AtomicBool::new(false),
@@ -290,6 +292,12 @@ impl Meter {
         }
     }
 
+    /// Something else is to be done in the agent's task: a guest that computes yields at its next tick, and not only
+    /// when its slice is over.
+    pub fn ask_to_yield(&self) {
+        self.is_asked_to_yield.store(true, Relaxed);
+    }
+
     pub(crate) fn set_kill(&self) {
         self.killed.store(true, Relaxed);
     }
@@ -390,7 +398,7 @@ impl Meter {
             Lane::Fast => self.switch.room_ns(),
             Lane::Slow => nanos(slow_slice),
         };
-        if poll >= slice_ns {
+        if self.is_asked_to_yield.swap(false, Relaxed) || poll >= slice_ns {
             self.yields();
             return Verdict::Yield;
         }
@@ -592,6 +600,21 @@ mod tests {
             meter.on_tick(SLICE),
             Verdict::Interrupt(Interrupt::Cpu { limit_ms: 30, .. })
         ));
+    }
+
+    #[test]
+    fn a_guest_that_is_asked_to_yield_does_so_once_at_its_next_tick() {
+        let meter = meter();
+        meter.begin_call(&limits(1000, 60_000), Phase::Handle, false);
+        meter.begin_poll();
+        let tick = || {
+            meter.enter_host();
+            meter.on_tick(SLICE)
+        };
+        assert_eq!(tick(), Verdict::GoOn);
+        meter.ask_to_yield();
+        assert_eq!(tick(), Verdict::Yield);
+        assert_eq!(tick(), Verdict::GoOn);
     }
 
     #[test]
