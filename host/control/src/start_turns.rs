@@ -2,26 +2,38 @@
 //!
 //! To let a start in is the most work that a request makes on the control server's thread. Clients that start agents
 //! without a pause would hold up whoever sends a message behind all of them, so one start has its turn at a time, and
-//! whatever else is ready goes first.
+//! whatever else is ready goes before the next one.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::yield_now;
 
+/// A start that follows another one after more time than this is none of a crowd: its client alone takes longer.
+const CROWD: Duration = Duration::from_micros(100);
+
 /// Who starts an agent waits here for its turn. In order.
 #[derive(Clone, Default)]
-pub(crate) struct StartTurns(Arc<Mutex<()>>);
+pub(crate) struct StartTurns(Arc<Mutex<Option<Instant>>>);
 
 /// A turn. The next one comes when this is dropped.
-pub(crate) struct StartTurn(#[expect(dead_code, reason = "held")] OwnedMutexGuard<()>);
+pub(crate) struct StartTurn(OwnedMutexGuard<Option<Instant>>);
 
 impl StartTurns {
-    /// Resolves when it is its turn, and everybody else who was ready then had theirs.
+    /// Resolves when it is its turn. In a crowd everybody else who was ready then had theirs.
     pub(crate) async fn next(&self) -> StartTurn {
         let turn = StartTurn(Arc::clone(&self.0).lock_owned().await);
-        yield_now().await;
+        if turn.0.is_some_and(|before| before.elapsed() < CROWD) {
+            yield_now().await;
+        }
         turn
+    }
+}
+
+impl Drop for StartTurn {
+    fn drop(&mut self) {
+        *self.0 = Some(Instant::now());
     }
 }
 
