@@ -8,6 +8,8 @@ use bulkhead_net::Trust;
 use bulkhead_types::error::chain;
 use toml::Spanned;
 
+use super::keys::SECTIONS;
+
 /// A value that is wrong beside others.
 #[derive(Debug)]
 pub struct Problem {
@@ -25,8 +27,8 @@ impl Problem {
         Self { key, message, span }
     }
 
-    /// The problem with the place that it is about. Of the line only the key is shown: a secret may
-    /// stand behind it.
+    /// The problem with the place that it is about. Of the line only a key is shown that the file knows: anything else
+    /// may be a secret, or the rest of one that was broken over two lines.
     pub fn show(&self, file: &str, text: &str) -> String {
         let Self { key, message, span } = self;
         if span.is_empty() && !key.is_empty() {
@@ -35,9 +37,13 @@ impl Problem {
         let before = text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let source = text.lines().nth(line - 1).unwrap_or_default();
-        let shown = source.split_once('=').map_or(source, |(key, _)| key).trim();
-        let key = if key.is_empty() { shown } else { key };
-        format!("the configuration {file} is wrong at line {line}, {key}: {message}")
+        let known = |key: &&str| SECTIONS.iter().any(|it| it.keys.iter().any(|it| it.name == *key));
+        let shown = source.split_once('=').map(|(key, _)| key.trim()).filter(known);
+        let place = format!("the configuration {file} is wrong at line {line}");
+        match (key.as_str(), shown) {
+            ("", None) => format!("{place}: {message}"),
+            ("", Some(key)) | (key, _) => format!("{place}, {key}: {message}"),
+        }
     }
 }
 

@@ -291,10 +291,14 @@ fn an_error_does_not_show_what_stands_behind_a_key() {
         "[server]\ntoken = \"hunter2",
         "[limits]\nmax_agents = \"hunter2\"",
         "[model]\nbase_url = \"http://me:hunter2@host/v1\"",
+        "[server]\ntoken \"hunter2\"",
+        "[server]\nhunter2",
+        "[server]\ntoken = \"first half\nhunter2==\"",
+        "[server]\ntoken = [\n\"hunter2\"]",
     ] {
         let error = settings(text).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
-        assert!(error.contains("line 2"), "{error}");
+        assert!(error.contains("line 2") || error.contains("line 3"), "{error}");
     }
     let error = with_env("", &[("BULKHEAD_MODEL_BASE_URL", "http://me:hunter2@h/v1")]).unwrap_err();
     assert!(!error.contains("hunter2") && error.contains("BULKHEAD_MODEL_BASE_URL"), "{error}");
