@@ -21,6 +21,7 @@ impl Map {
     }
 
     /// The file's bytes as words.
+    #[expect(unsafe_code, reason = "memmap2 has no view of atomics")]
     pub fn words(&self) -> &[AtomicU64] {
         let (start, words) = (self.raw.as_ptr().cast::<AtomicU64>(), self.raw.len() / 8);
         // SAFETY: a mapping begins at a page, so it is aligned; it is `len` bytes long, writable, and

@@ -22,9 +22,11 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 struct Setup(*const c_char);
 
 // SAFETY: what it points at is a constant.
+#[expect(unsafe_code, reason = "jemalloc reads a pointer that is a constant")]
 unsafe impl Sync for Setup {}
 
 // SAFETY: jemalloc looks for a text under this name, a pointer to bytes that end in a zero, and only reads it.
+#[expect(unsafe_code, reason = "jemalloc finds its settings by this name")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 #[used]
 static SETUP: Setup = Setup(

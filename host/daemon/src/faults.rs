@@ -32,6 +32,7 @@ pub fn strike_in_boot(fault: Option<Fault>) {
 
 /// A real fault. A SIGSEGV that is only sent would be taken by the engine's handler, which waits for the
 /// instruction to fault once more.
+#[expect(unsafe_code, reason = "the fault is what was asked for")]
 fn write_to_nowhere() {
     let nowhere = std::ptr::without_provenance_mut::<u8>(1);
     // SAFETY: the first page is never mapped, so nothing is written; the fault that ends the process is

@@ -79,7 +79,7 @@ fn let_errors_be_cheap() {
     const VARIABLE: &str = "RUST_LIB_BACKTRACE";
     if std::env::var_os(VARIABLE).is_none() {
         // SAFETY: nothing ran before this, so there is no other thread.
-        #[expect(clippy::disallowed_methods, reason = "there is no other thread yet")]
+        #[expect(clippy::disallowed_methods, unsafe_code, reason = "there is no other thread yet")]
         unsafe {
             std::env::set_var(VARIABLE, "0");
         }

@@ -35,6 +35,7 @@ impl Heap {
     }
 
     /// The allocator gives back at once what it would give back by and by: whole pages that nobody uses.
+    #[expect(unsafe_code, reason = "jemalloc has no safe call for it")]
     pub fn give_back() {
         let (nothing, no_length) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: the name ends in a zero byte. This control takes no value and yields none, so no pointer is

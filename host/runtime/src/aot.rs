@@ -63,6 +63,7 @@ impl Format {
     }
 
     /// The component of an entry that is right for it; otherwise why it is not.
+    #[expect(unsafe_code, reason = "the engine believes machine code")]
     pub(crate) fn load(
         &self,
         engine: &Engine,

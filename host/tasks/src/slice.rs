@@ -12,6 +12,7 @@ const SLICE_NS: u64 = 100_000;
 
 /// Asks for the shortest slices for the calling thread. For threads that much waits for and that do little at a time. A
 /// refusal (seccomp) costs promptness, not correctness.
+#[expect(unsafe_code, reason = "rustix does not set slices")]
 pub fn ask_for_short_slices() -> io::Result<()> {
     let mut attributes = scheduling()?;
     if attributes.sched_policy == libc::SCHED_OTHER as u32 {
@@ -25,6 +26,7 @@ pub fn ask_for_short_slices() -> io::Result<()> {
 }
 
 /// How the calling thread is scheduled.
+#[expect(unsafe_code, reason = "rustix does not read slices")]
 fn scheduling() -> io::Result<libc::sched_attr> {
     let size = size_of::<libc::sched_attr>() as u32;
     let mut attributes = libc::sched_attr {

@@ -125,6 +125,7 @@ mod tests {
         }
         // Root may, otherwise.
         assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));
+        #[expect(unsafe_code, reason = "families that rustix does not name")]
         let socket = |family: i32| {
             // SAFETY: a descriptor or an error comes back, and nothing is passed by address.
             let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };

@@ -47,6 +47,7 @@ impl Debug {
         budget.keep(module.debug_bytes())?;
         let sections: HashMap<SectionId, Arc<[u8]>> =
             module.sections.iter().map(|(id, bytes)| (*id, Arc::from(*bytes))).collect();
+        #[expect(unsafe_code, reason = "the context borrows what is beside it")]
         let dwarf = Dwarf::load(|id| {
             let bytes: &[u8] = sections.get(&id).map_or(&[], |bytes| bytes);
             // SAFETY: the bytes are on the heap, in an `Arc` that `_sections` holds as long as the
