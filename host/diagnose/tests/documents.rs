@@ -1,23 +1,14 @@
-//! The documents that are made from the program. `UPDATE_DOCS=1` rewrites them.
+//! The documents that are made from the program. `UPDATE_EXPECT=1` rewrites them.
 
-use std::path::Path;
+use expect_test::expect_file;
 
-#[track_caller]
-fn check(file: &str, made: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, made).expect("write the document");
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == made, "{file} differs from the program: run with UPDATE_DOCS=1");
+#[test]
+fn the_rules_are_written_as_they_are() {
+    expect_file!["../../../docs/diagnose-rules.md"]
+        .assert_eq(&bulkhead_diagnose::rules::document());
 }
 
 #[test]
-fn the_rules_are_told_as_they_are() {
-    check("../../docs/diagnose-rules.md", &bulkhead_diagnose::rules::document());
-}
-
-#[test]
-fn the_schema_is_told_as_it_is() {
-    check("report.schema.json", &bulkhead_diagnose::schema());
+fn the_schema_is_written_as_it_is() {
+    expect_file!["../report.schema.json"].assert_eq(&bulkhead_diagnose::schema());
 }

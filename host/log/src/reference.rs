@@ -147,19 +147,9 @@ mod tests {
 
     use super::*;
 
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
-
     #[test]
     fn the_file_is_what_the_types_and_the_examples_say() {
-        let text = markdown();
-        if std::env::var_os("UPDATE_SCHEMA").is_some() {
-            std::fs::write(FILE, &text).unwrap();
-        }
-        let file = std::fs::read_to_string(FILE).unwrap_or_default();
-        assert!(
-            file == text,
-            "{FILE} is old; regenerate it with UPDATE_SCHEMA=1 cargo test -p bulkhead-log"
-        );
+        expect_test::expect_file!["../../../docs/events.md"].assert_eq(&markdown());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! `docs/api.md`: an introduction for people, and every route with a request that the server accepts and a response
-//! that is a value of its type. `UPDATE_DOCS=1` rewrites the page.
+//! that is a value of its type. `UPDATE_EXPECT=1` rewrites the page.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, CrashesPage, ErrorBody, EventsPage,
@@ -379,19 +378,13 @@ fn page() -> String {
         .replace("{{routes}}\n", &routes)
         .replace("{{failures}}\n", &(failures + "\n"))
         .replace("{{error}}", &error);
-    let note = "<!-- Made by host/control/src/tests/document.rs and document/api.md; UPDATE_DOCS=1 rewrites it. -->\n";
+    let note = "<!-- Made by host/control/src/tests/document.rs and document/api.md; UPDATE_EXPECT=1 rewrites it. -->\n";
     format!("{note}{page}")
 }
 
 #[test]
 fn the_page_of_the_api_is_made_from_its_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
-    let made = page();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &made).expect("write the page");
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == made, "docs/api.md differs: run this test with UPDATE_DOCS=1");
+    expect_test::expect_file!["../../../../docs/api.md"].assert_eq(&page());
 }
 
 #[test]

@@ -1,7 +1,6 @@
-//! `docs/cli.md`, made from the definition of the command line. `UPDATE_DOCS=1` rewrites it.
+//! `docs/cli.md`, made from the definition of the command line. `UPDATE_EXPECT=1` rewrites it.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use clap::{Arg, Command, CommandFactory as _};
 
@@ -28,7 +27,7 @@ fn page() -> String {
         .replace("{{common}}", &format!("```text\n{common}\n```\n"))
         .replace("{{details}}\n", &details)
         .replace("{{host}}\n", &shared);
-    let note = "<!-- Made by host/daemon/src/cli/document.rs from the command line; UPDATE_DOCS=1 rewrites it. -->\n";
+    let note = "<!-- Made by host/daemon/src/cli/document.rs from the command line; UPDATE_EXPECT=1 rewrites it. -->\n";
     format!("{note}{page}")
 }
 
@@ -131,11 +130,5 @@ fn about(command: &Command) -> String {
 
 #[test]
 fn the_page_of_the_command_line_is_made_from_it() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
-    let made = page();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &made).expect("write the page");
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == made, "docs/cli.md differs: run this test with UPDATE_DOCS=1");
+    expect_test::expect_file!["../../../../docs/cli.md"].assert_eq(&page());
 }

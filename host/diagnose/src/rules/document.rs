@@ -7,7 +7,7 @@ use super::{Curve, Hypothesis, RULES, Rule, SIGNS, SignSpec, Source, Test};
 const HEAD: &str = "\
 # The rules of `bulkhead diagnose`
 
-Made from the tables in `host/diagnose/src/rules`; `UPDATE_DOCS=1 cargo test -p bulkhead-diagnose` rewrites it.
+Made from the tables in `host/diagnose/src/rules`; `UPDATE_EXPECT=1 cargo test -p bulkhead-diagnose` rewrites it.
 [diagnose.md](diagnose.md) explains the command.
 
 The weights of all matching rules are added for each hypothesis. A hypothesis with 5 or more is the verdict when it

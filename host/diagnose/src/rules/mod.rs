@@ -3,7 +3,7 @@
 //!
 //! To add a rule, add a row to [`RULES`]; when it needs a line that nothing looks at yet, add a row to
 //! [`SIGNS`] as well. Nothing else has to change: the reader and the judge go by these tables, and
-//! `docs/diagnose-rules.md` is made from them (`UPDATE_DOCS=1 cargo test -p bulkhead-diagnose`).
+//! `docs/diagnose-rules.md` is made from them (`UPDATE_EXPECT=1 cargo test -p bulkhead-diagnose`).
 
 mod document;
 mod hypotheses;

@@ -41,7 +41,7 @@ fn page() -> String {
     page = page.replace("{{environment}}", &environment);
     page = page.replace("{{secrets}}", &secrets_table());
     assert!(!page.contains("}}\n"), "every mark is filled in");
-    let note = "<!-- Made by host/daemon/src/config/keys from its tables and page.md; UPDATE_DOCS=1 rewrites it. -->\n";
+    let note = "<!-- Made by host/daemon/src/config/keys from its tables and page.md; UPDATE_EXPECT=1 rewrites it. -->\n";
     format!("{note}{page}")
 }
 
@@ -112,13 +112,7 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn the_page_is_made_from_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let made = page();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &made).expect("write the page");
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == made, "docs/configuration.md differs: run this test with UPDATE_DOCS=1");
+    expect_test::expect_file!["../../../../../docs/configuration.md"].assert_eq(&page());
 }
 
 #[test]

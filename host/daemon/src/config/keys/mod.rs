@@ -4,7 +4,7 @@
 //! ```text
 //!            ┌──► env::apply                     reads the variables
 //! SECTIONS ──┼──► help                           the "Environment" part of `bulkhead --help`
-//!            └──► docs/configuration.md          compared by a test, rewritten with UPDATE_DOCS=1
+//!            └──► docs/configuration.md          compared by a test, rewritten with UPDATE_EXPECT=1
 //! ```
 //!
 //! Tests keep the table and `file` in agreement: each key that the file accepts has a row and the reverse, and each
