@@ -8,7 +8,7 @@ use bulkhead_runtime::{
     CallEnd, CoreDumpRules, Loaded, Runtime, RuntimeConfig, Symbolization, TrappedStore,
 };
 use bulkhead_types::{AgentSpec, Exit, Message, Outcome, Sender};
-use engine_fixture::{Nobody, birth, limits, spec, started};
+use engine_fixture::{Nobody, instance_context, limits, spec, started};
 
 /// A runtime, and a directory that goes with it.
 pub struct Rig {
@@ -77,7 +77,7 @@ impl Rig {
         let message = Message::new("m-1", Sender::Operator, body);
         let spec = AgentSpec { core_dump, ..spec("guest") };
         self.tokio.block_on(async {
-            let incarnation = started(&self.runtime, loaded, birth(spec)).await;
+            let incarnation = started(&self.runtime, loaded, instance_context(spec)).await;
             incarnation.handle(&message, limits()).await
         })
     }

@@ -74,7 +74,11 @@ pub trait Component: Send + Sync {
     fn initial_memory_bytes(&self) -> u64;
 
     /// Makes a store and an instance in it.
-    fn instantiate(&self, birth: Arc<InstanceContext>, limits: CallLimits) -> BoxCall<()>;
+    fn instantiate(
+        &self,
+        instance_context: Arc<InstanceContext>,
+        limits: CallLimits,
+    ) -> BoxCall<()>;
 
     /// Finds files and lines for frames of it. `None`: the engine has no frames.
     fn symbolize(&self, frames: &Frames) -> Option<Symbolizing>;

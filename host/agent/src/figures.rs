@@ -36,7 +36,7 @@ impl AgentHandle {
     pub fn figures(&self) -> Figures {
         let state = self.publisher().state();
         let (mailbox_messages, mailbox_bytes) = self.state.start.mailbox.waiting();
-        let usage = self.state.birth.meter.usage();
+        let usage = self.state.instance_context.meter.usage();
         Figures {
             state,
             mailbox_messages,
@@ -53,7 +53,8 @@ impl AgentHandle {
     /// The way to its memory, as it is now.
     pub fn memory_probe(&self) -> MemoryProbe {
         let state = &self.state;
-        let (meter, account) = (Arc::clone(&state.birth.meter), Arc::clone(&state.start.account));
+        let (meter, account) =
+            (Arc::clone(&state.instance_context.meter), Arc::clone(&state.start.account));
         MemoryProbe { tag: state.tag(), meter, account, is_live: self.is_live() }
     }
 }

@@ -131,7 +131,7 @@ impl AgentHandle {
     /// an order should wait.
     fn order(&self, change: impl FnOnce(&mut Option<StopOrder>) -> bool) {
         if self.state.stop.send_if_modified(change) {
-            self.state.birth.meter.ask_to_yield();
+            self.state.instance_context.meter.ask_to_yield();
         }
     }
 
@@ -316,7 +316,7 @@ impl AgentHandle {
 
     /// What the incarnation uses, or used last.
     pub fn usage(&self) -> Usage {
-        self.state.birth.meter.usage()
+        self.state.instance_context.meter.usage()
     }
 
     /// The last message that was set aside.

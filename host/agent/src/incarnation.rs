@@ -134,7 +134,7 @@ pub(crate) struct IncarnationState {
     pub attempt: u32,
     pub start: Arc<StartContext>,
     pub publisher: Arc<StatePublisher>,
-    pub birth: Arc<InstanceContext>,
+    pub instance_context: Arc<InstanceContext>,
     pub stop: watch::Sender<Option<StopOrder>>,
     answer: watch::Sender<Answered>,
     progress: Mutex<Progress>,
@@ -147,12 +147,22 @@ impl IncarnationState {
         attempt: u32,
         start: Arc<StartContext>,
         publisher: Arc<StatePublisher>,
-        birth: InstanceContext,
+        instance_context: InstanceContext,
     ) -> Self {
         let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(Answered::default()));
-        let (birth, end_is_unreported) = (Arc::new(birth), AtomicBool::new(false));
+        let (instance_context, end_is_unreported) =
+            (Arc::new(instance_context), AtomicBool::new(false));
         let progress = Mutex::default();
-        Self { attempt, start, publisher, birth, stop, answer, progress, end_is_unreported }
+        Self {
+            attempt,
+            start,
+            publisher,
+            instance_context,
+            stop,
+            answer,
+            progress,
+            end_is_unreported,
+        }
     }
 
     pub(crate) fn id(&self) -> &AgentId {

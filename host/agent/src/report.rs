@@ -147,12 +147,12 @@ impl Reporter {
 
     /// A text of the agent in a line of the host's: as fast as turns can fail, it is bounded like the agent's own lines.
     fn affordable(&self, text: String) -> String {
-        if self.state.birth.logs.affords(&text) { text } else { NOT_AFFORDED.to_owned() }
+        if self.state.instance_context.logs.affords(&text) { text } else { NOT_AFFORDED.to_owned() }
     }
 
     /// Reports the end of an incarnation that did not return when it was killed. Yields it, and its crash record.
     pub(crate) fn abandoned(&self, waited: Duration) -> (Exit, Option<String>) {
-        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let IncarnationState { start, publisher, instance_context, .. } = &*self.state;
         let phase = match publisher.state() {
             AgentState::Starting => Phase::Start,
             AgentState::Running { busy: true } => Phase::Handle,
@@ -169,7 +169,7 @@ impl Reporter {
             "was killed and did not come back within {waited_ms} ms: the host goes away without it"
         );
         let mut exit = Exit::new(ExitReason::Killed, phase, text);
-        exit.host_call = birth.meter.host_call().map(str::to_owned);
+        exit.host_call = instance_context.meter.host_call().map(str::to_owned);
         let (at, crash_id) = (now(), self.crash_id(&exit));
         self.ended(&End {
             exit: &exit,
@@ -187,7 +187,7 @@ impl Reporter {
     /// Reports the end, and what follows from it, once. Returns what is still to be found out about it.
     pub(crate) fn ended(&self, end: &End<'_>) -> Option<CrashFollowUp> {
         let End { exit, lived, crash_id, decision, .. } = end;
-        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let IncarnationState { start, publisher, instance_context, .. } = &*self.state;
         let follow_up = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
             let follow_up = self.symbolize(&mut record);
@@ -205,12 +205,12 @@ impl Reporter {
             by: self.state.stop_order().map(|order| order.by),
             agent_uptime_ms: millis(*lived),
             turns: publisher.turns(),
-            cpu_us: birth.meter.usage().cpu_us,
+            cpu_us: instance_context.meter.usage().cpu_us,
             undelivered: match decision {
                 Decision::Retry { .. } => 0,
                 Decision::Stay | Decision::Quarantine(_) => waiting as u64,
             },
-            dropped_log_lines: birth.logs.lost(),
+            dropped_log_lines: instance_context.logs.lost(),
             crash_id: crash_id.clone(),
         });
         start.ring.push_value("agent.exit", &end.summary());
@@ -281,9 +281,9 @@ impl Reporter {
 
     fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
         let End { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
-        let IncarnationState { start, publisher, birth, .. } = &*self.state;
+        let IncarnationState { start, publisher, instance_context, .. } = &*self.state;
         let StartContext { spec, mailbox, container, .. } = &**start;
-        let usage = birth.meter.usage();
+        let usage = instance_context.meter.usage();
         let memory = container.memory.reading().unwrap_or_default();
         CrashRecord {
             crash_id,
@@ -327,7 +327,7 @@ impl Reporter {
                 mailbox_depth: mailbox.depth(),
                 samples: container.memory.samples(&spec.id, LAST_SAMPLES),
             },
-            last_log_lines: birth.logs.tail(),
+            last_log_lines: instance_context.logs.tail(),
             last_events: start.ring.last(LAST_EVENTS),
             active_tools: publisher.active_tools(),
             active_agents: container.context.active_agents(),

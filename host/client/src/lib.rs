@@ -8,7 +8,7 @@
 //!     stdout ◀─ screen ◀─ commands ◀── answers, as types of `api`
 //! ```
 //!
-//! Knows the contract and nothing of the host behind it: it sees `model`, `api`, `net` and `printable` only, so that whatever
+//! Knows the contract and nothing of the host behind it: it sees `types`, `api`, `net` and `printable` only, so that whatever
 //! it can do, any other client can. Its answers may come from a host that runs other people's components,
 //! so no text of one reaches the terminal as it is (`bulkhead_printable`).
 //!

@@ -27,7 +27,7 @@ mod refused;
 mod routes;
 mod server;
 mod service;
-mod start_turns;
+mod start_gate;
 mod stream;
 mod town;
 

@@ -27,7 +27,7 @@ use axum::{Extension, Router};
 
 use crate::Backend;
 use crate::places::Places;
-use crate::start_turns::StartTurns;
+use crate::start_gate::StartGate;
 use crate::town::Town;
 
 mod crashes;
@@ -66,7 +66,7 @@ pub(crate) fn router<B: Backend>(
         .route("/readyz", get(readyz::get::<B>))
         .route("/metrics", get(metrics::get::<B>).layer(Extension(places)))
         .route("/agents", get(list::get::<B>))
-        .route("/agents/start", post(start::post::<B>).layer(Extension(StartTurns::default())))
+        .route("/agents/start", post(start::post::<B>).layer(Extension(StartGate::default())))
         .route("/agents/{id}/stop", post(stop::post::<B>))
         .route("/agents/{id}/message", post(message::post::<B>))
         .route("/agents/{id}/model", patch(model::patch::<B>))

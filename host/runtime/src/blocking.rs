@@ -34,7 +34,7 @@ use crate::guest_instance::Running;
 use crate::guest_instance::poll_guest;
 use crate::instance_context::InstanceContext;
 use crate::interrupt::Interrupt;
-use crate::lanes::{self, Turn};
+use crate::lanes::{self, WorkPermit};
 use crate::meter::Meter;
 
 /// Threads that one agent may block at one time.
@@ -63,7 +63,7 @@ type Waiting<T> = Arc<Mutex<Option<(Running<T>, OwnedSemaphorePermit)>>>;
 /// A call on a blocking thread, or on its way to one.
 pub(crate) struct Stay<T> {
     waiting: Waiting<T>,
-    turn: Turn,
+    work_permit: WorkPermit,
     thread: JoinHandle<Option<Stayed<T>>>,
     /// What the call is overdue by, in which host call, and when it is left there.
     overdue: Option<(Interrupt, u64, Pin<Box<Sleep>>)>,
@@ -79,20 +79,20 @@ impl<T: Send + 'static> Stay<T> {
         executor: Executor,
     ) -> Self {
         let waiting: Waiting<T> = Arc::new(Mutex::new(Some((future, permit))));
-        let turn = Turn::default();
-        let (for_thread, its_turn) = (Arc::clone(&waiting), turn.clone());
+        let work_permit = WorkPermit::default();
+        let (for_thread, its_permit) = (Arc::clone(&waiting), work_permit.clone());
         let thread = runtime.spawn_blocking(move || {
-            its_turn.take();
+            its_permit.acquire();
             let taken = take(&for_thread);
             let stayed = taken.map(|(future, permit)| {
                 let stayed = lanes::blocking(|| stay(future, &context, &executor));
                 drop(permit);
                 stayed
             });
-            its_turn.give_back();
+            its_permit.release();
             stayed
         });
-        Self { waiting, turn, thread, overdue: None }
+        Self { waiting, work_permit, thread, overdue: None }
     }
 
     /// Whether it is over.
@@ -130,7 +130,7 @@ impl<T: Send + 'static> Stay<T> {
     /// Gives the call up. One that no thread has yet is dropped here. One that a thread has is never entered again.
     pub(crate) fn give_up(&self, context: &InstanceContext) {
         if take(&self.waiting).is_none() {
-            self.turn.give_back();
+            self.work_permit.release();
             context.meter.set_kill();
             // What it still holds goes with its store. What is held from now on is the next incarnation's.
             context.meter.memory().end();

@@ -45,24 +45,24 @@ pub(crate) fn blocking_threads(threads: usize) -> usize {
     BLOCKING_THREADS * (threads.max(1) + 1)
 }
 
-/// One of those that are at work, on a thread that may block.
+/// The right to be one of those at work, of a thread that may block.
 #[derive(Clone, Default)]
-pub(crate) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(crate) struct WorkPermit(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
-impl Turn {
-    /// Waits for the turn, on the thread that may block.
-    pub(crate) fn take(&self) {
-        let at_work = TURNS.with_borrow(Clone::clone);
-        // A runtime of others has no bound. Nobody closes the semaphore.
-        if let Some(at_work) = at_work
-            && let Ok(turn) = Handle::current().block_on(at_work.acquire_owned())
+impl WorkPermit {
+    /// Blocks the thread until there is one.
+    pub(crate) fn acquire(&self) {
+        let permits = PERMITS.with_borrow(Clone::clone);
+        // A thread outside the lanes needs none. Nobody closes the semaphore.
+        if let Some(permits) = permits
+            && let Ok(permit) = Handle::current().block_on(permits.acquire_owned())
         {
-            *self.lock() = Some(turn);
+            *self.lock() = Some(permit);
         }
     }
 
-    /// Gives it back: the work is done, or it hangs and nobody waits for it any more.
-    pub(crate) fn give_back(&self) {
+    /// The work is done, or it hangs and nobody waits for it any more.
+    pub(crate) fn release(&self) {
         drop(self.lock().take());
     }
 
@@ -71,12 +71,19 @@ impl Turn {
     }
 }
 
+/// Does `work` with a [`WorkPermit`].
+pub(crate) fn at_work<T>(work: impl FnOnce() -> T) -> T {
+    let permit = WorkPermit::default();
+    permit.acquire();
+    work()
+}
+
 /// What threads of a lane that may block do at their start.
 fn blocking_thread_starts() -> impl Fn() + Send + Sync + 'static {
-    let at_work = Arc::new(Semaphore::new(AT_WORK));
+    let permits = Arc::new(Semaphore::new(AT_WORK));
     move || {
         lower_priority();
-        TURNS.set(Some(Arc::clone(&at_work)));
+        PERMITS.set(Some(Arc::clone(&permits)));
     }
 }
 
@@ -172,8 +179,8 @@ impl FastThread {
 thread_local! {
     static IS_NICE: Cell<bool> = const { Cell::new(false) };
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
-    /// Of those that may block beside this thread.
-    static TURNS: RefCell<Option<Arc<Semaphore>>> = const { RefCell::new(None) };
+    /// Of the lane whose thread this is.
+    static PERMITS: RefCell<Option<Arc<Semaphore>>> = const { RefCell::new(None) };
 }
 
 /// Whether the calling thread may block: nobody else's work waits for it.
@@ -258,22 +265,22 @@ mod tests {
             let (_let_go, hangs) = std::sync::mpsc::sync_channel::<()>(0);
             let hangs = Arc::new(Mutex::new(hangs));
             let begin = |hangs: Option<Arc<Mutex<std::sync::mpsc::Receiver<()>>>>| {
-                let (turn, begins) = (Turn::default(), begins.clone());
-                let for_thread = turn.clone();
+                let (permit, begins) = (WorkPermit::default(), begins.clone());
+                let for_thread = permit.clone();
                 lane.spawn_blocking(move || {
-                    for_thread.take();
+                    for_thread.acquire();
                     begins.send(()).unwrap();
                     // Until the test is over.
                     let _ = hangs.map(|disk| disk.lock().unwrap().recv());
-                    for_thread.give_back();
+                    for_thread.release();
                 });
-                turn
+                permit
             };
             let all: Vec<_> = (0..AT_WORK).map(|_| begin(Some(Arc::clone(&hangs)))).collect();
             (0..AT_WORK).for_each(|_| begun.recv().unwrap());
             begin(None);
             assert!(begun.recv_timeout(Duration::from_millis(50)).is_err(), "nine at work");
-            all[0].give_back();
+            all[0].release();
             begun.recv().unwrap();
         }
         lanes.shut_down();

@@ -1,6 +1,6 @@
 //! The lines of the log: a contract with dashboards and with `diagnose`.
 //!
-//! One variant, one kind of line. `events` adds what every line has (`ts`, `level`, `event`, `schema`,
+//! One variant, one kind of line. `bulkhead-log` adds what every line has (`ts`, `level`, `event`, `schema`,
 //! `townId`, `runId`, `seq`, `uptimeMs`).
 
 mod level;

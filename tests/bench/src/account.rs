@@ -26,8 +26,8 @@ pub fn measure(rounds: usize, report: &mut Report) {
     let loaded = loaded.expect("load the component");
     let (mut limited, mut free) = (Samples::new(), Samples::new());
     for round in 0..rounds + rounds / 10 {
-        let one = tokio.block_on(turn(&runtime, &loaded, birth()));
-        let other = tokio.block_on(turn(&runtime, &loaded, birth().unlimited()));
+        let one = tokio.block_on(turn(&runtime, &loaded, instance_context()));
+        let other = tokio.block_on(turn(&runtime, &loaded, instance_context().unlimited()));
         if round >= rounds / 10 {
             limited.add(one);
             free.add(other);
@@ -49,8 +49,12 @@ pub fn engine() -> (Runtime, tokio::runtime::Runtime) {
 }
 
 /// One turn in a life of its own.
-async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: InstanceContext) -> Duration {
-    let incarnation = started(runtime, loaded, birth).await;
+async fn turn(
+    runtime: &Runtime,
+    loaded: &Arc<Loaded>,
+    instance_context: InstanceContext,
+) -> Duration {
+    let incarnation = started(runtime, loaded, instance_context).await;
     let message = Message::new("m", Sender::Operator, PILE);
     let began = Instant::now();
     let CallEnd::Returned(incarnation, Ok(_)) = incarnation.handle(&message, limits()).await else {
@@ -62,6 +66,6 @@ async fn turn(runtime: &Runtime, loaded: &Arc<Loaded>, birth: InstanceContext) -
 }
 
 /// What an agent is born with.
-pub fn birth() -> InstanceContext {
-    engine_fixture::birth(engine_fixture::spec("hog"))
+pub fn instance_context() -> InstanceContext {
+    engine_fixture::instance_context(engine_fixture::spec("hog"))
 }

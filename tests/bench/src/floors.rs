@@ -83,8 +83,11 @@ impl Inside {
     fn start(&mut self) -> Duration {
         let (runtime, loaded) = (&self.runtime, &self.loaded);
         let began = Instant::now();
-        let incarnation =
-            self.tokio.block_on(engine_fixture::started(runtime, loaded, account::birth()));
+        let incarnation = self.tokio.block_on(engine_fixture::started(
+            runtime,
+            loaded,
+            account::instance_context(),
+        ));
         let took = began.elapsed();
         drop(incarnation);
         took

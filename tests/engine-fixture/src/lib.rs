@@ -70,7 +70,7 @@ pub fn spec(component: &str) -> AgentSpec {
 }
 
 /// What it is born with, beside [`Nobody`].
-pub fn birth(spec: AgentSpec) -> InstanceContext {
+pub fn instance_context(spec: AgentSpec) -> InstanceContext {
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
     InstanceContext::new(
         Arc::new(spec),
@@ -96,10 +96,10 @@ pub fn limits() -> CallLimits {
 pub async fn started(
     runtime: &Runtime,
     loaded: &Arc<Loaded>,
-    birth: InstanceContext,
+    instance_context: InstanceContext,
 ) -> Incarnation {
     let info = StartInfo { incarnation: 1, restored: false, town_id: None };
-    let call = runtime.instantiate(loaded, Arc::new(birth), limits());
+    let call = runtime.instantiate(loaded, Arc::new(instance_context), limits());
     let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
     let CallEnd::Returned(incarnation, Ok(())) = incarnation.start(info, limits()).await else {
         panic!("not started")

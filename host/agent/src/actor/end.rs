@@ -29,7 +29,7 @@ impl Actor<'_> {
         let crash_id = self.reporter.crash_id(&exit);
         let may_restart = !self.container.is_draining();
         let context = EndContext { crash_id: crash_id.clone(), in_flight, may_restart };
-        let meter = &self.state.birth.meter;
+        let meter = &self.state.instance_context.meter;
         meter.host_work(|| self.guard.report_end(&self.reporter, &exit, context));
         // Only now that its end is reported: a host that dies before says that this was under way.
         self.clear_in_flight();

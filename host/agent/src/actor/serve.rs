@@ -179,7 +179,7 @@ impl Actor<'_> {
     > {
         self.state.publisher.transition(Input::TurnBegan);
         let began = Instant::now();
-        let cpu_before = self.state.birth.meter.usage().cpu_us;
+        let cpu_before = self.state.instance_context.meter.usage().cpu_us;
         self.mark_in_flight(Phase::Handle.as_str(), Some(&message.id));
         let call = instance.handle(message, self.turn_limits());
         let state = Arc::clone(&self.state);
@@ -192,7 +192,7 @@ impl Actor<'_> {
                 Err(failed(failure, Phase::Handle).into())
             }
             CallEnd::Returned(instance, result) => {
-                let cpu_us = self.state.birth.meter.usage().cpu_us - cpu_before;
+                let cpu_us = self.state.instance_context.meter.usage().cpu_us - cpu_before;
                 self.reporter.turn(&message.id, &result, cpu_us, began.elapsed());
                 self.remember_turn();
                 self.clear_in_flight();

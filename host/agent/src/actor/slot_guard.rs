@@ -202,7 +202,7 @@ impl SlotGuard {
         // A backoff that somebody ended meanwhile is given up by `back_off`, like one that is ended later.
         self.slot.end(self.state.incarnation(), is_back);
         self.stage = if is_back { Stage::Backoff } else { Stage::Over };
-        self.state.birth.logs.forget();
+        self.state.instance_context.logs.forget();
         if !is_back {
             self.answer_mail(exit.reason, &exit.message, exit.crash_id);
             self.state.retire(&self.slot);

@@ -20,8 +20,9 @@ impl Actor<'_> {
     pub(super) async fn start_instance(&mut self, loaded: &Arc<dyn Component>) -> Step<()> {
         let began = Instant::now();
         self.mark_in_flight(Phase::Instantiate.as_str(), None);
-        let (birth, limits) = (Arc::clone(&self.state.birth), self.start_limits());
-        let call = loaded.instantiate(birth, limits);
+        let (instance_context, limits) =
+            (Arc::clone(&self.state.instance_context), self.start_limits());
+        let call = loaded.instantiate(instance_context, limits);
         let (instance, ()) = self.begin(call, Phase::Instantiate).await?;
         self.timings.instantiate_us = micros(began.elapsed());
         self.queue_first().map_err(no_room_for_prompt)?;

@@ -95,7 +95,7 @@ impl StartTask {
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let switch = self.start.probation.switch();
-        let birth = InstanceContext::new(
+        let instance_context = InstanceContext::new(
             spec,
             Arc::new(port),
             self.workspace.clone(),
@@ -103,7 +103,8 @@ impl StartTask {
             account,
             switch,
         );
-        let state = IncarnationState::new(attempt, Arc::clone(&self.start), publisher, birth);
+        let state =
+            IncarnationState::new(attempt, Arc::clone(&self.start), publisher, instance_context);
         AgentHandle { state: Arc::new(state) }
     }
 }

@@ -83,8 +83,12 @@ impl Component for WasmComponent {
         self.loaded.initial_memory_bytes
     }
 
-    fn instantiate(&self, birth: Arc<InstanceContext>, limits: CallLimits) -> BoxCall<()> {
-        same(self.runtime.instantiate(&self.loaded, birth, limits))
+    fn instantiate(
+        &self,
+        instance_context: Arc<InstanceContext>,
+        limits: CallLimits,
+    ) -> BoxCall<()> {
+        same(self.runtime.instantiate(&self.loaded, instance_context, limits))
     }
 
     fn symbolize(&self, frames: &Frames) -> Option<Symbolizing> {

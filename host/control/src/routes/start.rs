@@ -13,15 +13,15 @@ use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::params::NoParams;
-use crate::start_turns::StartTurns;
+use crate::start_gate::StartGate;
 
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
-    Extension(turns): Extension<StartTurns>,
+    Extension(gate): Extension<StartGate>,
     _: NoParams,
     body: WholeBody,
 ) -> Result<(StatusCode, Json<WithIgnored<StartAnswer>>), Refusal> {
-    let turn = turns.next().await;
+    let pass = gate.pass().await;
     let parsed = StartRequest::parse_body(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
     // A start may take minutes; its body gives its room back before.
@@ -29,7 +29,7 @@ pub(super) async fn post<B: Backend>(
     let mut start = pin!(backend.start(request));
     // Its first step lets it in. The others wait for the agent.
     let first = poll_fn(|cx| Poll::Ready(start.as_mut().poll(cx))).await;
-    drop(turn);
+    drop(pass);
     let started = match first {
         Poll::Ready(started) => started?,
         Poll::Pending => start.await?,

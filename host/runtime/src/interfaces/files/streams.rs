@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
-use crate::lanes::Turn;
+use crate::lanes::at_work;
 use crate::may_block::Blocking;
 use crate::quota::{At, Quota};
 
@@ -50,10 +50,7 @@ impl Reader {
         let (file, position) = (Arc::clone(&self.file), self.position);
         let blocking = self.blocking.clone();
         self.state = Reading::UnderWay(spawn_blocking(move || {
-            let turn = Turn::default();
-            turn.take();
-            let read = blocking.charged(|| read_piece(&file, position, size));
-            turn.give_back();
+            let read = at_work(|| blocking.charged(|| read_piece(&file, position, size)));
             drop(permit);
             read
         }));
@@ -187,10 +184,7 @@ impl Writer {
         let (file, quota, at) = (Arc::clone(&self.file), Arc::clone(&self.quota), self.at);
         let blocking = self.blocking.clone();
         self.state = Writing::UnderWay(spawn_blocking(move || {
-            let turn = Turn::default();
-            turn.take();
-            let written = blocking.charged(|| write_all(&quota, &file, at, &bytes));
-            turn.give_back();
+            let written = at_work(|| blocking.charged(|| write_all(&quota, &file, at, &bytes)));
             drop(permit);
             written
         }));

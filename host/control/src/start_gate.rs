@@ -1,37 +1,38 @@
-//! Turns for starts.
+//! One start at a time.
 //!
 //! To let a start in is the most work that a request makes on the control server's thread. Clients that start agents
-//! without a pause would hold up whoever sends a message behind all of them, so one start has its turn at a time, and
+//! without a pause would hold up whoever sends a message behind all of them, so one start passes at a time, and
 //! whatever else is ready goes before the next one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 /// A start that follows another one after more time than this is none of a crowd: its client alone takes longer.
 const CROWD: Duration = Duration::from_micros(100);
 
-/// Who starts an agent waits here for its turn. In order.
+/// Requests that start an agent pass here, in order.
 #[derive(Clone, Default)]
-pub(crate) struct StartTurns(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct StartGate(Arc<Mutex<Option<Instant>>>);
 
-/// A turn. The next one comes when this is dropped.
-pub(crate) struct StartTurn(OwnedMutexGuard<Option<Instant>>);
+/// A start on its way. The next one passes when this is dropped.
+pub(crate) struct StartPass(OwnedMutexGuard<Option<Instant>>);
 
-impl StartTurns {
-    /// Resolves when it is its turn. In a crowd everybody else who was ready then had theirs.
-    pub(crate) async fn next(&self) -> StartTurn {
-        let turn = StartTurn(Arc::clone(&self.0).lock_owned().await);
-        if turn.0.is_some_and(|before| before.elapsed() < CROWD) {
+impl StartGate {
+    /// Resolves when the start may pass. In a crowd every other task that is ready runs first.
+    pub(crate) async fn pass(&self) -> StartPass {
+        let pass = StartPass(Arc::clone(&self.0).lock_owned().await);
+        if pass.0.is_some_and(|before| before.elapsed() < CROWD) {
             yield_now().await;
         }
-        turn
+        pass
     }
 }
 
-impl Drop for StartTurn {
+impl Drop for StartPass {
     fn drop(&mut self) {
         *self.0 = Some(Instant::now());
     }
@@ -43,15 +44,16 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    // The clock stands still, so all of them are a crowd.
+    #[tokio::test(start_paused = true)]
     #[expect(clippy::disallowed_methods, reason = "a test has no spawner")]
-    async fn whoever_is_ready_waits_for_two_starts_at_most() {
-        let (turns, order) = (StartTurns::default(), Arc::new(Mutex::new(String::new())));
+    async fn a_task_that_is_ready_waits_for_two_starts_at_most() {
+        let (gate, order) = (StartGate::default(), Arc::new(Mutex::new(String::new())));
         let starts: Vec<_> = (0..16)
             .map(|_| {
-                let (turns, order) = (turns.clone(), Arc::clone(&order));
+                let (gate, order) = (gate.clone(), Arc::clone(&order));
                 tokio::spawn(async move {
-                    let _turn = turns.next().await;
+                    let _pass = gate.pass().await;
                     order.lock().unwrap().push('s');
                 })
             })
