@@ -1,0 +1,112 @@
+//! What is asked.
+
+use serde_json::{Map, Value};
+
+/// Who a message is by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Standing instructions.
+    System,
+    /// The other side.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+}
+
+/// A part of what a message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Text.
+    Text(String),
+    /// An image that the model's server fetches.
+    ImageUrl(String),
+    /// An image in the request.
+    Image {
+        /// For example `image/png`.
+        media_type: String,
+        /// Its bytes.
+        data: Vec<u8>,
+    },
+}
+
+/// A call that the model asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Connects call and result. Unique within one answer.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON text, if the model keeps to the form.
+    pub arguments: String,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who it is by.
+    pub role: Role,
+    /// What it says.
+    pub content: Vec<Content>,
+    /// Of the assistant: the calls that it asked for.
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a tool: the call that this is the result of.
+    pub tool_call_id: Option<String>,
+}
+
+/// A tool that the model may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+    pub name: String,
+    /// When and why to use it.
+    pub description: String,
+    /// JSON Schema of the arguments.
+    pub parameters: Value,
+}
+
+/// Whether the model has to call a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// It decides.
+    Auto,
+    /// It must not.
+    None,
+    /// It must call at least one.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// The form of the answer's text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResponseFormat {
+    /// Text.
+    Text,
+    /// Any JSON object.
+    Json,
+    /// JSON that fits this JSON Schema.
+    JsonSchema(Value),
+}
+
+/// What is asked of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The model's name at its endpoint.
+    pub model: String,
+    /// At least one.
+    pub messages: Vec<Message>,
+    /// What it may call.
+    pub tools: Vec<Tool>,
+    /// Not sent without tools.
+    pub tool_choice: Option<ToolChoice>,
+    /// None: text.
+    pub response_format: Option<ResponseFormat>,
+    /// None: the server's default.
+    pub temperature: Option<f32>,
+    /// Of the answer. None: the server's default.
+    pub max_tokens: Option<u32>,
+    /// Added to the request's JSON last, so it replaces what the dialect writes.
+    pub extra: Map<String, Value>,
+}
