@@ -1,5 +1,7 @@
 //! What comes back.
 
+use bulkhead_types::TokenUsage;
+
 use crate::ToolCall;
 
 /// The next of an answer.
@@ -21,7 +23,7 @@ pub struct End {
     /// Why.
     pub finish: Finish,
     /// Missing if the server does not say.
-    pub usage: Option<Usage>,
+    pub usage: Option<TokenUsage>,
 }
 
 /// Why a model ended its answer.
@@ -37,17 +39,4 @@ pub enum Finish {
     ContentFilter,
     /// Another reason.
     Other,
-}
-
-/// Tokens of one answer, as the server counts them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Read, with those from the server's cache.
-    pub input: u64,
-    /// Of these, from its cache.
-    pub cached: u64,
-    /// Written, with reasoning.
-    pub output: u64,
-    /// Of these, reasoning.
-    pub reasoning: u64,
 }

@@ -13,7 +13,8 @@ mod answer;
 mod error;
 mod request;
 
-pub use answer::{End, Finish, Part, Usage};
+pub use answer::{End, Finish, Part};
+pub use bulkhead_types::TokenUsage as Usage;
 pub use error::Error;
 pub use request::{
     Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,

@@ -185,6 +185,9 @@ impl<T: Send + 'static> Call<T> {
         if wall.as_mut().poll(cx).is_ready() {
             return Some(meter.wall_cut());
         }
+        if meter.has_own_bounds() {
+            return None;
+        }
         let number = meter.host_call_number();
         if self.host_timer.as_ref().is_none_or(|(armed_for, _)| *armed_for != number) {
             self.host_timer = Some((number, Box::pin(sleep(self.host_call_limit))));

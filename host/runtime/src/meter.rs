@@ -49,6 +49,8 @@ pub struct Meter {
     poll: PollClock,
     host_calls: AtomicU64,
     in_host_call: AtomicBool,
+    /// The host call under way has bounds of its own.
+    has_own_bounds: AtomicBool,
     host_call: Arc<Current>,
     yielded: AtomicBool,
     is_asked_to_yield: AtomicBool,
@@ -140,6 +142,7 @@ impl Meter {
             poll: PollClock { thread_base_ns: AtomicI64::new(-1), ..PollClock::default() },
             host_calls: AtomicU64::new(0),
             in_host_call: AtomicBool::new(false),
+            has_own_bounds: AtomicBool::new(false),
             host_call: Arc::default(),
             yielded: AtomicBool::new(false),
             is_asked_to_yield: AtomicBool::new(false),
@@ -422,10 +425,21 @@ impl Meter {
         self.host_calls.fetch_add(1, Relaxed);
         self.host_call.forget();
         self.in_host_call.store(true, Relaxed);
+        self.has_own_bounds.store(false, Relaxed);
     }
 
     pub(crate) fn leave_host(&self) {
         self.in_host_call.store(false, Relaxed);
+    }
+
+    /// The host call under way ends by itself, in time: the limit of host calls is not for it.
+    pub(crate) fn set_own_bounds(&self) {
+        self.has_own_bounds.store(true, Relaxed);
+    }
+
+    /// Whether the host call under way ends by itself, in time.
+    pub(crate) fn has_own_bounds(&self) -> bool {
+        self.has_own_bounds.load(Relaxed)
     }
 
     /// Whether the guest is in a host function.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, Level, Secret, Settings};
+use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
 use serde_json::value::RawValue;
 
 /// A message from the control plane that waits until the agent is idle.
@@ -51,6 +51,8 @@ pub trait Port: Send + Sync + 'static {
     );
     /// Memory use crossed the soft mark upward.
     fn memory_soft_limit(&self, memory: &AccountReading);
+    /// A call of a language model is over.
+    fn asked(&self, call: ModelCall);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
     /// The value of a configuration key that may change while the agent lives: the town's, or a credential. It

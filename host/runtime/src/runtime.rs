@@ -88,6 +88,7 @@ impl Runtime {
         let carrier = interfaces::http::Carrier::start(config.lane_threads);
         let shared = Shared {
             connector: config.connector.clone(),
+            models: config.models.clone(),
             carrier: Arc::new(carrier.map_err(io("start the threads of requests"))?),
             resolver: Arc::new(resolver),
             blocking: Arc::new(blocking::shares()),
@@ -329,6 +330,6 @@ fn link(engine: &Engine) -> Linker<State> {
     bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {
         state
     })
-    .expect("link bulkhead:agent/host");
+    .expect("link bulkhead:agent/*");
     linker
 }

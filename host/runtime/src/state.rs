@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_account::{AccountReading, Charge};
+use bulkhead_llm::Models;
 use bulkhead_net::Connector;
 use bulkhead_types::{AgentSpec, HostKind, Level};
 use wasmtime::component::ResourceTable;
@@ -18,6 +19,7 @@ use crate::descriptors::{Descriptors, Taken};
 use crate::growth_budget::GrowthBudget;
 use crate::instance_context::InstanceContext;
 use crate::interfaces::http::{Carrier, Outbound, Resolver};
+use crate::interfaces::model::Access;
 use crate::interfaces::stdio::LineStream;
 use crate::interrupt::Interrupt;
 use crate::lanes;
@@ -38,7 +40,9 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
-    table: ResourceTable,
+    /// Its way to language models.
+    pub models: Access,
+    pub table: ResourceTable,
     /// What the engine keeps of its instances.
     records: Charge,
     /// What is in the table.
@@ -46,7 +50,7 @@ pub(crate) struct State {
     /// Its open files, beside the directory that every agent has from its context on.
     descriptors: Taken,
     /// The host call under way may have changed the table.
-    touched: bool,
+    pub touched: bool,
     pace: Pace,
     stdio: [LineStream; 2],
     /// Those that the guest has of responses.
@@ -77,11 +81,18 @@ impl Drop for OpenFiles {
     }
 }
 
+/// Whether a configuration value is for the host alone: what it reaches language models by.
+pub(crate) fn is_the_hosts(key: &str) -> bool {
+    key.starts_with("model.")
+}
+
 /// What all stores share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     /// The way out.
     pub connector: Connector,
+    /// Where language models are.
+    pub models: Models,
     /// Carries requests.
     pub carrier: Arc<Carrier>,
     /// Looks up names.
@@ -131,7 +142,7 @@ impl State {
         // one begins with it.
         let mut env = context.spec.env.clone();
         env.extend(context.port.live_values());
-        for (key, value) in &env {
+        for (key, value) in env.iter().filter(|(key, _)| !is_the_hosts(key)) {
             wasi.env(key, value.expose());
         }
         if let Some(workspace) = &context.workspace {
@@ -154,6 +165,20 @@ impl State {
         let limiter =
             Limiter::new(Arc::clone(&meter), growth_budget, shared.bounds, shared.large_bytes);
         let account = context.meter.memory().account();
+        let models = Access {
+            models: shared.models.clone(),
+            spec: Arc::clone(&context.spec),
+            port: Arc::clone(&context.port),
+            logs: Arc::clone(&logs),
+            meter: Arc::clone(&meter),
+            connector: connector.clone(),
+            lookups: lookups.clone(),
+            threads: threads.clone(),
+            sockets: Arc::clone(&sockets),
+            under_way: Arc::default(),
+            lines: Access::lines(),
+            own: None,
+        };
         Ok(Self {
             _life: Life::begin(context),
             wasi: wasi.build(),
@@ -167,6 +192,7 @@ impl State {
                 threads,
                 sockets,
             ),
+            models,
             table,
             records: account.nothing(HostKind::Instances),
             open: account.nothing(HostKind::Resources),

@@ -9,6 +9,7 @@
 //! - [`settings`]: what may change about it while it lives
 //! - [`state`]: the lifecycle machine
 //! - [`message`]: what goes in and out of a turn
+//! - [`model`]: calls of language models
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it comes back, and when
 //! - [`held`]: what the host holds for an agent
@@ -30,6 +31,7 @@ pub mod http;
 pub mod id;
 pub mod memory;
 pub mod message;
+pub mod model;
 mod names;
 pub mod previous;
 pub mod restart;
@@ -48,6 +50,7 @@ pub use exit::{Determinism, Exit, ExitClass, ExitReason, ExitSummary, Phase, Sta
 pub use held::{HostBytes, HostKind};
 pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};
+pub use model::{ModelCall, TokenUsage};
 pub use message::{Body, Message, MessageSetAside, Next, Outcome, Sender};
 pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};

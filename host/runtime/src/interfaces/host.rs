@@ -13,7 +13,7 @@ use crate::bindings::bulkhead::agent::host::{
 };
 use crate::interrupt::HostFault;
 use crate::port::PortError;
-use crate::state::State;
+use crate::state::{State, is_the_hosts};
 
 const MAX_EVENT_NAME_BYTES: usize = 64;
 const MAX_EVENT_DATA_BYTES: usize = 64 * 1024;
@@ -75,6 +75,9 @@ impl Host for State {
     fn config(&mut self, key: String) -> Result<Option<String>> {
         if self.spec.fault_injection {
             inject_fault(&key)?;
+        }
+        if is_the_hosts(&key) {
+            return Ok(None);
         }
         let value = self.port.live_value(&key).or_else(|| self.spec.config.get(&key).cloned());
         Ok(value.map(|value| value.expose().to_owned()))
@@ -212,6 +215,7 @@ mod tests {
         let (large_bytes, slow_slice) = (u64::MAX, std::time::Duration::from_millis(10));
         let shared = crate::state::Shared {
             connector,
+            models: Default::default(),
             carrier,
             resolver,
             blocking,

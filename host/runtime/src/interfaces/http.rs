@@ -28,9 +28,10 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 pub(crate) use self::carrier::Carrier;
-use self::carrier::carry;
+pub(crate) use self::carrier::{Carried, carry};
 use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
 pub(crate) use self::lookups::{Lookups, Resolver};
+pub(crate) use self::target::SharedResolver;
 use crate::descriptors::Descriptors;
 use crate::logs::Logs;
 use crate::meter::Meter;
@@ -45,10 +46,10 @@ pub(crate) const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
 /// What the connection of a request can make the host hold: chunks that wait and the one that is being
 /// written, and both buffers.
-const CONNECTION_BYTES: u64 = (BODY_CHUNKS + 1) * BODY_CHUNK_BYTES + 2 * MAX_HEAD_BYTES;
+pub(crate) const CONNECTION_BYTES: u64 = (BODY_CHUNKS + 1) * BODY_CHUNK_BYTES + 2 * MAX_HEAD_BYTES;
 
 /// What TLS keeps beside: rustls holds at most 64 KiB to be sent, and a few records of 16 KiB.
-const TLS_BYTES: u64 = 128 * 1024;
+pub(crate) const TLS_BYTES: u64 = 128 * 1024;
 
 /// The way out for one incarnation.
 pub(crate) struct Outbound {

@@ -4,5 +4,6 @@ pub(crate) mod body;
 pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod http;
+pub(crate) mod model;
 pub(crate) mod random;
 pub(crate) mod stdio;

@@ -62,7 +62,7 @@ impl Drop for Carrier {
 
 /// Starts work for an agent there. Its CPU time is the agent's, between two turns it has [`BETWEEN_TURNS`] of it, and
 /// it ends when what is returned is dropped.
-pub(super) fn carry<F>(threads: &Handle, meter: &Arc<Meter>, work: F) -> Carried<F::Output>
+pub(crate) fn carry<F>(threads: &Handle, meter: &Arc<Meter>, work: F) -> Carried<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -71,7 +71,7 @@ where
 }
 
 /// Work under way. Dropping it ends it.
-pub(super) struct Carried<T>(JoinHandle<Option<T>>);
+pub(crate) struct Carried<T>(JoinHandle<Option<T>>);
 
 impl<T> Future for Carried<T> {
     /// `None`: the agent or the host ends.

@@ -21,7 +21,7 @@ pub(super) async fn connect(
     patience: Duration,
 ) -> Result<Connected> {
     let admit = |to: &Destination, address| agent.policy.admit_address(&to.host, to.port, address);
-    let judged = Judged { found: SharedResolver(&agent.lookups), admit };
+    let judged = Judged { found: SharedResolver(agent.lookups.clone()), admit };
     let mut step = Step::Resolving;
     let connecting = agent.connector.connect(to, &judged, patience, &mut step);
     match timeout(patience, connecting).await {
@@ -40,15 +40,15 @@ pub(super) async fn connect(
 }
 
 /// Asks the resolver of the system in the agent's share, unless the host is an address.
-struct SharedResolver<'a>(&'a Lookups);
+pub(crate) struct SharedResolver(pub(crate) Lookups);
 
-impl Addresses for SharedResolver<'_> {
+impl Addresses for SharedResolver {
     fn of<'a>(&'a self, to: &'a Destination) -> Boxed<'a, Result<Vec<SocketAddr>, ConnectError>> {
         Box::pin(self.look_up(to))
     }
 }
 
-impl SharedResolver<'_> {
+impl SharedResolver {
     async fn look_up(&self, to: &Destination) -> Result<Vec<SocketAddr>, ConnectError> {
         if let Some(address) = to.address() {
             return Ok(vec![SocketAddr::new(address, to.port)]);

@@ -1,0 +1,264 @@
+//! Which endpoint a request goes to, and whether its agent may use it.
+//!
+//! | the agent's values | endpoint |
+//! | --- | --- |
+//! | none of `model.*` | one of its role's `models` |
+//! | `model.api-key` | the same; the role's first one gets this key |
+//! | `model.base-url` | the first one is the agent's own: its own address, under the rules of the role's `http_allow`, and its own key |
+//!
+//! Values come from the town, from the start request or from the role, as in `host.config`, where a guest cannot read
+//! them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use bulkhead_llm::{Bounds, Chat, Dialect, End, Endpoint, Error, Key, Models, Settings};
+use bulkhead_log::Budget;
+use bulkhead_net::{Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged};
+use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, ModelCall, Secret};
+use tokio::runtime::Handle;
+
+use super::answer::{Answer, Place, UnderWay};
+use super::ask::Asked;
+use crate::bindings::bulkhead::agent::model::ModelError;
+use crate::descriptors::Descriptors;
+use crate::interfaces::http::{CONNECTION_BYTES, Lookups, SharedResolver, TLS_BYTES, carry};
+use crate::logs::Logs;
+use crate::meter::Meter;
+use crate::port::Port;
+
+/// Answers that one agent may have under way.
+const MAX_UNDER_WAY: usize = 4;
+
+/// What a turn keeps for itself, so that its guest sees a call's end and not its own.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// The way of one incarnation to models.
+pub(crate) struct Access {
+    pub models: Models,
+    pub spec: Arc<AgentSpec>,
+    pub port: Arc<dyn Port>,
+    pub logs: Arc<Logs>,
+    pub meter: Arc<Meter>,
+    pub connector: Connector,
+    pub lookups: Lookups,
+    pub threads: Handle,
+    pub sockets: Arc<Descriptors>,
+    pub under_way: Arc<AtomicUsize>,
+    /// Lines about calls that failed. A guest may try again at once.
+    pub lines: Budget,
+    /// The agent's own endpoint, as of this revision of its settings.
+    pub own: Option<(u64, Arc<Endpoint>)>,
+}
+
+/// Where a request goes.
+struct Way {
+    endpoint: Arc<Endpoint>,
+    name: Arc<str>,
+    model: String,
+    key: Option<Secret>,
+    addresses: Arc<dyn Addresses + Send>,
+}
+
+impl Access {
+    pub(crate) fn lines() -> Budget {
+        Budget::new(1, 1, Instant::now())
+    }
+
+    /// Begins an answer.
+    pub(super) fn begin(&mut self, asked: Asked) -> Result<Answer, ModelError> {
+        let way = self.way(asked.endpoint.as_deref(), asked.model).map_err(|denied| {
+            self.failed(&denied);
+            ModelError::Denied(denied)
+        })?;
+        let place = self.place(asked.bytes)?;
+        let left = self.meter.time_left().saturating_sub(MARGIN);
+        let within = asked.timeout.map_or(left, |timeout| timeout.min(left));
+        let deadline = tokio::time::Instant::now() + within.min(FAR);
+        let request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
+        let chat = way.endpoint.chat(request, way.key, deadline, way.addresses);
+        let report = self.report(way.name, way.model);
+        let (threads, meter) = (self.threads.clone(), Arc::clone(&self.meter));
+        let carry = move |reading| carry(&threads, &meter, reading);
+        Ok(Answer::begin(chat, place, Arc::clone(&self.meter), report, carry))
+    }
+
+    fn way(&mut self, endpoint: Option<&str>, model: Option<String>) -> Result<Way, String> {
+        let spec = Arc::clone(&self.spec);
+        let first = spec.models.first();
+        let model = model.or_else(|| self.port.settings().model).or_else(|| {
+            // It belongs to the agent's first endpoint.
+            let named_other = endpoint.is_some_and(|name| first.is_none_or(|it| **it != *name));
+            if named_other { None } else { self.value("model.name") }
+        });
+        if endpoint.is_none() {
+            if let Some(url) = self.value("model.base-url") {
+                let endpoint = self.own(&url)?;
+                let model = model.ok_or("the agent's own endpoint has no model.name")?;
+                let addresses = self.judged();
+                return Ok(Way { endpoint, name: "own".into(), model, key: None, addresses });
+            }
+        }
+        let role = &spec.role;
+        let named = |name: &str| spec.models.iter().find(|it| ***it == *name);
+        let name = match endpoint {
+            Some(name) => named(name).ok_or_else(|| {
+                format!("role {role:?} may use {}, and not {name:?}", list(&spec.models))
+            })?,
+            None => first.ok_or_else(|| {
+                format!("role {role:?} may use no model: its `models` are empty")
+            })?,
+        };
+        let found = self.models.get(name);
+        let found = found.ok_or_else(|| format!("there is no [models.{name}] any more"))?;
+        let model = model.unwrap_or_else(|| found.default_model.clone());
+        if !found.allowed.admits(&model) {
+            return Err(format!("[models.{name}] does not allow the model {model:?}"));
+        }
+        let key = if first == Some(name) { self.value("model.api-key") } else { None };
+        Ok(Way {
+            endpoint: Arc::clone(&found.endpoint),
+            name: Arc::clone(name),
+            model,
+            key: key.map(Secret::from),
+            addresses: Arc::new(SharedResolver(self.lookups.clone())),
+        })
+    }
+
+    /// A value of the agent's that its guest does not see. An empty one is none.
+    fn value(&self, key: &str) -> Option<String> {
+        let value = self.port.live_value(key).or_else(|| self.spec.config.get(key).cloned())?;
+        Some(value.expose().trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn own(&mut self, url: &str) -> Result<Arc<Endpoint>, String> {
+        let revision = self.port.settings().revision;
+        if let Some((of, endpoint)) = &self.own
+            && *of == revision
+        {
+            return Ok(Arc::clone(endpoint));
+        }
+        let url = url.trim_end_matches('/');
+        let base = BaseUrl::parse(url)
+            .map_err(|error| format!("the agent's model.base-url cannot be used: {error}"))?;
+        let to = &base.destination;
+        self.spec.http.admit_name(&to.host, to.port).map_err(|denied| denied.to_string())?;
+        let dialect = match self.value("model.dialect").as_deref() {
+            None | Some("openai") => Dialect::OpenAi,
+            Some("anthropic") => Dialect::Anthropic,
+            Some(_) => return Err("the agent's model.dialect has to be openai or anthropic".into()),
+        };
+        let key = self.value("model.api-key").map_or(Key::None, |key| Key::Fixed(key.into()));
+        let settings = Settings {
+            name: "own".into(),
+            base,
+            dialect,
+            headers: Vec::new(),
+            connector: self.connector.clone(),
+            bounds: Bounds::default(),
+        };
+        let endpoint = Arc::new(Endpoint::new(settings, key));
+        self.own = Some((revision, Arc::clone(&endpoint)));
+        Ok(endpoint)
+    }
+
+    /// The addresses of the agent's own endpoint.
+    fn judged(&self) -> Arc<dyn Addresses + Send> {
+        let found = SharedResolver(self.lookups.clone());
+        Arc::new(OwnAddresses { policy: self.spec.http.clone(), found })
+    }
+
+    fn place(&mut self, request_bytes: u64) -> Result<Place, ModelError> {
+        let Some(under_way) = UnderWay::begin(&self.under_way, MAX_UNDER_WAY) else {
+            let text = format!("{MAX_UNDER_WAY} answers of this agent are under way, which is the most");
+            self.failed(&text);
+            return Err(ModelError::Unavailable(text));
+        };
+        let socket = self.sockets.one().map_err(|none| self.no_room(none.to_string()))?;
+        // Beside the request itself, its JSON.
+        let bytes = CONNECTION_BYTES + TLS_BYTES + 2 * request_bytes;
+        let held = self.meter.memory().charge(HostKind::Http, bytes);
+        let held = held.map_err(|over| self.no_room(over.to_string()))?;
+        Ok(Place { _under_way: under_way, _socket: socket, _held: held })
+    }
+
+    fn no_room(&mut self, text: String) -> ModelError {
+        self.failed(&text);
+        ModelError::Unavailable(text)
+    }
+
+    /// One line a second at most.
+    fn failed(&mut self, why: &str) {
+        if self.lines.take(Instant::now()).is_ok() {
+            let text = format!("model call refused: {why}");
+            self.logs.line(Level::Warn, "model", &text, Default::default());
+        }
+    }
+
+    /// What is said of a call that is over.
+    fn report(
+        &self,
+        endpoint: Arc<str>,
+        model: String,
+    ) -> impl FnOnce(&Chat, &Result<End, Error>) + Send + 'static {
+        let (port, logs) = (Arc::clone(&self.port), Arc::clone(&self.logs));
+        let begun = Instant::now();
+        move |chat, ended| {
+            if let Err(error) = ended {
+                let text = format!("model call failed: {error}");
+                logs.line(Level::Warn, "model", &text, Default::default());
+            }
+            port.asked(ModelCall {
+                endpoint,
+                model,
+                outcome: outcome(ended),
+                usage: ended.as_ref().ok().and_then(|end| end.usage),
+                tries: chat.tries(),
+                duration: begun.elapsed(),
+            });
+        }
+    }
+}
+
+/// Longer than any call takes. A deadline has to be a time that there is.
+const FAR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+fn outcome(ended: &Result<End, Error>) -> &'static str {
+    match ended {
+        Ok(_) => "ok",
+        Err(Error::Unavailable(_)) => "unavailable",
+        Err(Error::RateLimited { .. }) => "rate_limited",
+        Err(Error::Rejected { .. }) => "rejected",
+        Err(Error::BadAnswer { .. }) => "bad_answer",
+        Err(Error::Timeout(_)) => "timeout",
+    }
+}
+
+fn list(names: &[Arc<str>]) -> String {
+    match names {
+        [] => "no model".into(),
+        [name] => format!("the model endpoint {name:?}"),
+        names => {
+            let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("the model endpoints {}", names.join(", "))
+        }
+    }
+}
+
+/// Those that the policy of the agent's role admits.
+struct OwnAddresses {
+    policy: HttpPolicy,
+    found: SharedResolver,
+}
+
+impl Addresses for OwnAddresses {
+    fn of<'a>(&'a self, to: &'a Destination) -> Boxed<'a, Result<Vec<SocketAddr>, ConnectError>> {
+        Box::pin(async move {
+            let admit =
+                |to: &Destination, at: IpAddr| self.policy.admit_address(&to.host, to.port, at);
+            Judged { found: &self.found, admit }.of(to).await
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! An answer under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bulkhead_account::Charge;
+use bulkhead_llm::{Chat, End, Error, Finish, Part};
+use bulkhead_types::HostKind;
+use bulkhead_types::time::millis;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use crate::bindings::bulkhead::agent::model as wit;
+use crate::bindings::bulkhead::agent::model::ModelError;
+use crate::descriptors::Taken;
+use crate::interfaces::http::Carried;
+use crate::meter::Meter;
+
+/// Parts that wait for the guest. The server is held up while there are so many.
+const MAX_WAITING: usize = 16;
+
+/// Text is merged up to this many bytes.
+const MERGE_BYTES: usize = 64 * 1024;
+
+/// One of the answers that an agent may have under way.
+pub(super) struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    /// `None` when there are `most` already.
+    pub(super) fn begin(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let one_more = |now: usize| (now < most).then_some(now + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What an answer takes from its agent until it is over.
+pub(super) struct Place {
+    pub _under_way: UnderWay,
+    pub _socket: Taken,
+    /// The request, and the buffers of its connection.
+    pub _held: Charge,
+}
+
+/// A part that waits for the guest, with what it holds.
+type Waiting = (Result<Part, Error>, Option<Charge>);
+
+/// An answer as the guest has it.
+pub(crate) struct Answer {
+    parts: Receiver<Waiting>,
+    /// Follows what was returned last.
+    next: Option<Waiting>,
+    /// Dropping it ends the call. None: it is over.
+    task: Option<Carried<()>>,
+}
+
+impl Answer {
+    /// `carry` starts the task that reads.
+    pub(super) fn begin(
+        chat: Chat,
+        place: Place,
+        meter: Arc<Meter>,
+        report: impl FnOnce(&Chat, &Result<End, Error>) + Send + 'static,
+        carry: impl FnOnce(Reading) -> Carried<()>,
+    ) -> Self {
+        let (send, parts) = mpsc::channel(MAX_WAITING);
+        let task = carry(Box::pin(read(chat, place, meter, send, report)));
+        Self { parts, next: None, task: Some(task) }
+    }
+
+    /// Waits for the next part.
+    pub(super) async fn next(&mut self) -> Result<wit::Part, ModelError> {
+        let first = match self.next.take() {
+            Some(first) => Some(first),
+            None => self.parts.recv().await,
+        };
+        let Some((part, _held)) = first else { return Err(ModelError::Cancelled) };
+        match part {
+            Ok(Part::Text(text)) => Ok(wit::Part::Text(self.merge(text, text_of))),
+            Ok(Part::Reasoning(text)) => Ok(wit::Part::Reasoning(self.merge(text, reasoning_of))),
+            Ok(Part::ToolCall(call)) => Ok(wit::Part::ToolCall(tool_call(call))),
+            Ok(Part::End(end)) => {
+                self.cancel();
+                Ok(wit::Part::End(self::end(end)))
+            }
+            Err(error) => {
+                self.cancel();
+                Err(model_error(error))
+            }
+        }
+    }
+
+    /// Waits for all of it.
+    pub(super) async fn whole(&mut self) -> Result<wit::Completion, ModelError> {
+        let (mut text, mut reasoning, mut tool_calls) = (String::new(), String::new(), Vec::new());
+        loop {
+            match self.next().await? {
+                wit::Part::Text(more) => text += &more,
+                wit::Part::Reasoning(more) => reasoning += &more,
+                wit::Part::ToolCall(call) => tool_calls.push(call),
+                wit::Part::End(end) => {
+                    return Ok(wit::Completion { text, reasoning, tool_calls, end });
+                }
+            }
+        }
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn cancel(&mut self) {
+        self.task = None;
+        self.next = None;
+        self.parts.close();
+        while self.parts.try_recv().is_ok() {}
+    }
+
+    /// Adds what has arrived of the same kind.
+    fn merge(&mut self, mut text: String, same: fn(&Waiting) -> Option<&str>) -> String {
+        while text.len() < MERGE_BYTES {
+            let Ok(waiting) = self.parts.try_recv() else { break };
+            match same(&waiting) {
+                Some(more) => text += more,
+                None => {
+                    self.next = Some(waiting);
+                    break;
+                }
+            }
+        }
+        text
+    }
+}
+
+fn text_of((part, _): &Waiting) -> Option<&str> {
+    match part {
+        Ok(Part::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn reasoning_of((part, _): &Waiting) -> Option<&str> {
+    match part {
+        Ok(Part::Reasoning(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The work of the task.
+pub(super) type Reading = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Reads an answer to its end, or until nobody takes it.
+async fn read(
+    mut chat: Chat,
+    place: Place,
+    meter: Arc<Meter>,
+    send: Sender<Waiting>,
+    report: impl FnOnce(&Chat, &Result<End, Error>),
+) {
+    let ended = loop {
+        let part = match chat.next().await {
+            Some(Ok(Part::End(end))) => break Ok(end),
+            Some(Ok(part)) => part,
+            Some(Err(error)) => break Err(error),
+            None => return,
+        };
+        let held = match meter.memory().charge(HostKind::Http, bytes(&part)) {
+            Ok(held) => held,
+            Err(over) => {
+                let message = format!("the answer does not fit into the agent's memory: {over}");
+                break Err(Error::BadAnswer { message, cut_off: false });
+            }
+        };
+        if send.send((Ok(part), Some(held))).await.is_err() {
+            return;
+        }
+    };
+    report(&chat, &ended);
+    // Its connection first: who reads the end may ask again at once.
+    drop((chat, place));
+    let _ = send.send((ended.map(Part::End), None)).await;
+}
+
+fn bytes(part: &Part) -> u64 {
+    let bytes = match part {
+        Part::Text(text) | Part::Reasoning(text) => text.len(),
+        Part::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
+        Part::End(_) => 0,
+    };
+    bytes as u64
+}
+
+fn tool_call(call: bulkhead_llm::ToolCall) -> wit::ToolCall {
+    wit::ToolCall { id: call.id, name: call.name, arguments: call.arguments }
+}
+
+fn end(end: End) -> wit::End {
+    let finish_reason = match end.finish {
+        Finish::Stop => wit::FinishReason::Stop,
+        Finish::ToolCalls => wit::FinishReason::ToolCalls,
+        Finish::Length => wit::FinishReason::Length,
+        Finish::ContentFilter => wit::FinishReason::ContentFilter,
+        Finish::Other => wit::FinishReason::Other,
+    };
+    let usage = end.usage.map(|usage| wit::Usage {
+        input_tokens: usage.input,
+        cached_tokens: usage.cached,
+        output_tokens: usage.output,
+        reasoning_tokens: usage.reasoning,
+    });
+    wit::End { finish_reason, usage }
+}
+
+fn model_error(error: Error) -> ModelError {
+    match error {
+        Error::Unavailable(text) => ModelError::Unavailable(text),
+        Error::RateLimited { retry_after, .. } => {
+            ModelError::RateLimited(retry_after.map(millis))
+        }
+        Error::Rejected { status, message } => {
+            ModelError::Rejected(wit::Rejection { status, message })
+        }
+        Error::BadAnswer { message, .. } => ModelError::BadAnswer(message),
+        Error::Timeout(text) => ModelError::Timeout(text),
+    }
+}
