@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bulkhead_account::Charge;
+use bulkhead_account::{Charge, OverLimit};
 use bulkhead_llm::{Chat, End, Error, Finish, Part};
 use bulkhead_types::HostKind;
 use bulkhead_types::time::millis;
@@ -57,6 +57,7 @@ pub(crate) struct Answer {
     next: Option<Waiting>,
     /// Dropping it ends the call. None: it is over.
     task: Option<Carried<()>>,
+    meter: Arc<Meter>,
 }
 
 impl Answer {
@@ -69,8 +70,8 @@ impl Answer {
         carry: impl FnOnce(Reading) -> Carried<()>,
     ) -> Self {
         let (send, parts) = mpsc::channel(MAX_WAITING);
-        let task = carry(Box::pin(read(chat, place, meter, send, report)));
-        Self { parts, next: None, task: Some(task) }
+        let task = carry(Box::pin(read(chat, place, Arc::clone(&meter), send, report)));
+        Self { parts, next: None, task: Some(task), meter }
     }
 
     /// Waits for the next part.
@@ -98,8 +99,14 @@ impl Answer {
     /// Waits for all of it.
     pub(super) async fn whole(&mut self) -> Result<wit::Completion, ModelError> {
         let (mut text, mut reasoning, mut tool_calls) = (String::new(), String::new(), Vec::new());
+        let mut held = self.meter.memory().account().nothing(HostKind::Http);
         loop {
-            match self.next().await? {
+            let part = self.next().await?;
+            if let Err(over) = held.grow(guest_bytes(&part)) {
+                self.cancel();
+                return Err(ModelError::BadAnswer(too_large(&over)));
+            }
+            match part {
                 wit::Part::Text(more) => text += &more,
                 wit::Part::Reasoning(more) => reasoning += &more,
                 wit::Part::ToolCall(call) => tool_calls.push(call),
@@ -169,8 +176,7 @@ async fn read(
         let held = match meter.memory().charge(HostKind::Http, bytes(&part)) {
             Ok(held) => held,
             Err(over) => {
-                let message = format!("the answer does not fit into the agent's memory: {over}");
-                break Err(Error::BadAnswer { message, cut_off: false });
+                break Err(Error::BadAnswer { message: too_large(&over), cut_off: false });
             }
         };
         if send.send((Ok(part), Some(held))).await.is_err() {
@@ -190,6 +196,19 @@ fn bytes(part: &Part) -> u64 {
         Part::End(_) => 0,
     };
     bytes as u64
+}
+
+fn guest_bytes(part: &wit::Part) -> u64 {
+    let bytes = match part {
+        wit::Part::Text(text) | wit::Part::Reasoning(text) => text.len(),
+        wit::Part::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
+        wit::Part::End(_) => 0,
+    };
+    bytes as u64
+}
+
+fn too_large(over: &OverLimit) -> String {
+    format!("the answer does not fit into the agent's memory: {over}")
 }
 
 fn tool_call(call: bulkhead_llm::ToolCall) -> wit::ToolCall {
