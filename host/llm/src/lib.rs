@@ -10,11 +10,13 @@
 //! [`End`]. Dropping a [`Chat`] closes its connection.
 
 mod answer;
+mod endpoint;
 mod error;
 mod request;
 
 pub use answer::{End, Finish, Part};
 pub use bulkhead_types::TokenUsage as Usage;
+pub use endpoint::{Bounds, Chat, Dialect, Endpoint, Key, ReadKey, Settings};
 pub use error::Error;
 pub use request::{
     Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
