@@ -12,12 +12,12 @@
 mod answer;
 mod endpoint;
 mod error;
+mod models;
 mod request;
 
 pub use answer::{End, Finish, Part};
 pub use bulkhead_types::TokenUsage as Usage;
 pub use endpoint::{Bounds, Chat, Dialect, Endpoint, Key, ReadKey, Settings};
 pub use error::Error;
-pub use request::{
-    Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
-};
+pub use models::{Allowed, Model, Models, Pattern, PatternError};
+pub use request::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
