@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_llm::Models;
 use bulkhead_net::Connector;
 use bulkhead_tasks::BucketRules;
 use bulkhead_types::Limits;
@@ -57,6 +58,8 @@ pub struct RuntimeConfig {
     pub slow_slice: Duration,
     /// How agents' requests leave: through which proxy, and which certificates are believed.
     pub connector: Connector,
+    /// The endpoints of language models.
+    pub models: Models,
 }
 
 impl Default for RuntimeConfig {
@@ -85,6 +88,7 @@ impl Default for RuntimeConfig {
             fast_lane_memory_bytes: 32 * 1024 * 1024,
             slow_slice: Duration::from_millis(10),
             connector: Connector::default(),
+            models: Models::default(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Role {
     pub limits: Limits,
     /// What they may reach over HTTP.
     pub http: HttpPolicy,
+    /// The model endpoints that they may use, by name. The first one is their default.
+    pub models: Arc<[Arc<str>]>,
     /// Whether and when their state is kept.
     pub snapshots: SnapshotRules,
     /// Whether and when they come back after an end.
@@ -126,6 +128,7 @@ impl Catalog {
             secrets,
             limits,
             http: role.http.clone(),
+            models: Arc::clone(&role.models),
             snapshots: role.snapshots.clone(),
             restart: role.restart.clone(),
             fault_injection: role.fault_injection,
@@ -156,6 +159,7 @@ mod tests {
             args: Arc::default(),
             limits: Limits::default(),
             http: HttpPolicy::default(),
+            models: ["default".into(), "big".into()].into(),
             snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
@@ -217,6 +221,21 @@ mod tests {
         let spec = catalog().resolve(wish).unwrap().spec;
         assert!(spec.is_same_as(&catalog().resolve(request("echo")).unwrap().spec));
         assert_eq!(spec.secrets.into_keys().collect::<Vec<_>>(), ["A_KEY", "MODE"]);
+    }
+
+    #[test]
+    fn an_agent_has_the_models_of_its_role_and_others_make_another_agent() {
+        let spec = |models: &[&str]| {
+            let mut catalog = catalog();
+            let role = catalog.roles.get_mut("echo").unwrap();
+            role.models = models.iter().map(|name| Arc::from(*name)).collect();
+            catalog.resolve(request("echo")).unwrap().spec
+        };
+        assert_eq!(*spec(&["a", "b"]).models, [Arc::from("a"), Arc::from("b")]);
+        assert!(spec(&["a", "b"]).is_same_as(&spec(&["a", "b"])));
+        for other in [&["b", "a"][..], &["a"], &[]] {
+            assert!(!spec(&["a", "b"]).is_same_as(&spec(other)), "{other:?}");
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct AgentSpec {
     pub limits: Limits,
     /// What it may reach over HTTP.
     pub http: HttpPolicy,
+    /// The model endpoints that it may use, by their names in the configuration. The first one is its default.
+    pub models: Arc<[Arc<str>]>,
     /// Whether and when its state is kept.
     pub snapshots: SnapshotRules,
     /// Whether and when it comes back after an end.
@@ -76,6 +78,7 @@ impl AgentSpec {
             secrets: BTreeMap::new(),
             limits: Limits::default(),
             http: HttpPolicy::default(),
+            models: Arc::default(),
             snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             fault_injection: false,
@@ -115,6 +118,7 @@ impl AgentSpec {
             secrets: _,
             limits,
             http,
+            models,
             snapshots,
             restart,
             fault_injection,
@@ -132,6 +136,7 @@ impl AgentSpec {
             && *small_model == other.small_model
             && limits.is_same_as(&other.limits)
             && *http == other.http
+            && *models == other.models
             && *snapshots == other.snapshots
             && *restart == other.restart
             && *fault_injection == other.fault_injection

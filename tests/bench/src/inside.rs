@@ -95,6 +95,7 @@ fn role(guest: &str) -> Role {
         args: Arc::default(),
         limits: Limits { idle: None, ..Limits::default() },
         http: HttpPolicy::default(),
+        models: Arc::default(),
         restart: RestartRules::default(),
         config: BTreeMap::new(),
         secret_env: BTreeSet::new(),
