@@ -12,13 +12,16 @@ use bulkhead_memory::{Faults, Kernel};
 use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
 use bulkhead_types::Event;
 
+use crate::cli::CheckArgs;
 use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::model_calls;
 use crate::reach::{self, Finding};
 
-/// Checks the configuration and every component.
-pub fn check(path: &Path) -> Result<Exit, Failure> {
+/// Checks the configuration and every component, and with `--models` that each model endpoint answers.
+pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
+    let path = &args.config;
     let settings = config::load(path)?;
     say(&format!(
         "{}: components {}, roles {}, agents {}",
@@ -27,12 +30,38 @@ pub fn check(path: &Path) -> Result<Exit, Failure> {
         settings.catalog.roles.len(),
         settings.agents.len()
     ))?;
-    let unreachable = reach_all(&settings)?;
+    let mut wrong = reach_all(&settings)?;
+    if args.models {
+        wrong += call_all(&settings)?;
+    }
     let exit = load_all(&settings, Cache::Welcome)?;
-    match unreachable {
+    match wrong {
         0 => Ok(exit),
         wrong => Err(Failure::bad_input(format!("{wrong} of the above failed"))),
     }
+}
+
+/// Calls every model endpoint and says at once what came of it. Returns how many calls failed.
+fn call_all(settings: &Settings) -> Result<usize, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot_run("cannot call the models", &error))?;
+    let mut wrong = 0;
+    for endpoint in &settings.models {
+        let name = &endpoint.settings.name;
+        let Some(model) = settings.runtime.models.get(name) else { continue };
+        match runtime.block_on(model_calls::call(&endpoint.settings, model)) {
+            Ok(line) => say(&line)?,
+            Err(line) => {
+                wrong += 1;
+                say(&line)?;
+            }
+        }
+    }
+    // A look-up may still be under way.
+    runtime.shutdown_background();
+    Ok(wrong)
 }
 
 /// Says what the configuration wants to reach, and what came of trying. Returns how much of it cannot work.

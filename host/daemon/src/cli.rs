@@ -42,9 +42,9 @@ reaps orphaned processes, and restarts a supervisor that crashed. Codes 0 to 3 a
 pub enum Command {
     /// Run the host and its agents until a signal arrives.
     Run(RunArgs),
-    /// Check the configuration and every component, resolve the allowed names, and call the model endpoint and the
-    /// town. Runs no agent; fills the compile cache.
-    Check(ConfigArgs),
+    /// Check the configuration and every component, resolve the allowed names, and connect to the model endpoints and
+    /// the town. Runs no agent; fills the compile cache.
+    Check(CheckArgs),
     /// Compile every component into the cache of the state directory.
     Compile(ConfigArgs),
     /// Explain from logs, of this host or of the original container, why a container restarts.
@@ -112,6 +112,24 @@ pub struct ConfigArgs {
         default_value = "bulkhead.toml"
     )]
     pub config: PathBuf,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration file.
+    #[arg(
+        long,
+        short,
+        env = "BULKHEAD_CONFIG",
+        hide_env_values = true,
+        default_value = "bulkhead.toml"
+    )]
+    pub config: PathBuf,
+    /// Also make one call to each model endpoint: `ping`, with a response of at most one token. One that fails is an
+    /// error.
+    #[arg(long)]
+    pub models: bool,
 }
 
 /// Arguments of `run`. They override the environment and the configuration file.

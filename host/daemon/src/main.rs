@@ -19,6 +19,7 @@ mod faults;
 mod hardening;
 mod host;
 mod init;
+mod model_calls;
 mod open_files;
 mod output;
 mod panics;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => open_files::raise().and_then(|()| run(&args)),
         Command::Check(args) => {
-            open_files::raise().and_then(|()| check::check(&args.config)).map(ExitCode::from)
+            open_files::raise().and_then(|()| check::check(&args)).map(ExitCode::from)
         }
         Command::Compile(args) => {
             open_files::raise().and_then(|()| check::compile(&args.config)).map(ExitCode::from)

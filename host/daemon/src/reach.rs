@@ -1,11 +1,11 @@
 //! What `bulkhead check` finds out about the way out: names are looked up, addresses are judged as they will be for
-//! agents, and the model and the town are tried.
+//! agents, and the models and the town are tried.
 //!
 //! What an agent would be refused is wrong. What is not there now is a warning: a configuration may be checked where
-//! the model cannot be reached.
+//! the models cannot be reached.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged, Step, System,
 };
 use bulkhead_types::error::chain;
-use bulkhead_types::{HttpDenied, HttpPolicy, HttpRule};
+use bulkhead_types::{HttpPolicy, HttpRule};
 use tokio::time::timeout;
 
-use crate::config::Settings;
+use crate::config::{ModelEndpoint, Settings};
 
 /// How long one look-up or one connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,16 +37,13 @@ pub fn look(settings: &Settings) -> io::Result<Vec<Finding>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
         let mut found = Vec::new();
-        if let Some(model) = &settings.model {
-            // Every role that has the model has this rule.
-            let rule = HttpRule::parse(&model.destination.host_and_port()).map(HttpRule::private);
-            let policy = HttpPolicy { allow: rule.into_iter().collect() };
-            found.push(tried("model", model, &settings.runtime.connector, &policy).await);
+        // Models and town are where the configuration says, at whatever address.
+        for ModelEndpoint { settings: model, .. } in &settings.models {
+            let what = format!("model {}", model.name);
+            found.push(connected(&what, &model.base, &model.connector).await);
         }
         if let Some(town) = &settings.town {
-            let admit = |_: &Destination, _: IpAddr| Ok::<_, HttpDenied>(());
-            let judged = Judged { found: System, admit };
-            found.push(connected("town", &town.api, &town.connector, judged).await);
+            found.push(connected("town", &town.api, &town.connector).await);
         }
         for (name, role) in &settings.catalog.roles {
             for rule in &role.http.allow {
@@ -60,24 +57,13 @@ pub fn look(settings: &Settings) -> io::Result<Vec<Finding>> {
     Ok(found)
 }
 
-async fn tried(what: &str, url: &BaseUrl, connector: &Connector, policy: &HttpPolicy) -> Finding {
-    let admit = |to: &Destination, address| policy.admit_address(&to.host, to.port, address);
-    connected(what, url, connector, Judged { found: System, admit }).await
-}
-
-async fn connected(
-    what: &str,
-    url: &BaseUrl,
-    connector: &Connector,
-    addresses: impl Addresses,
-) -> Finding {
+async fn connected(what: &str, url: &BaseUrl, connector: &Connector) -> Finding {
     let (to, mut step) = (&url.destination, Step::Resolving);
-    let seen = Seen { addresses, last: Mutex::default() };
+    let seen = Seen::default();
     let connecting = connector.connect(to, &seen, PATIENCE, &mut step);
     let way = connector.proxies.describe(to);
     match timeout(PATIENCE, connecting).await {
         Ok(Ok(_)) => Finding::Fine(format!("{what} {url}: ok{way}{}", seen.shown())),
-        Ok(Err(ConnectError::Refused(why))) => Finding::Wrong(format!("{what} {url}: {why}")),
         Ok(Err(error)) => Finding::Warning(format!("{what} {url}{way}: {}", chain(&error))),
         Err(_) => {
             let (s, doing) = (PATIENCE.as_secs(), step.doing());
@@ -112,22 +98,22 @@ async fn judged(
 }
 
 /// Remembers what was found.
-struct Seen<A> {
-    addresses: A,
+#[derive(Default)]
+struct Seen {
     last: Mutex<Vec<SocketAddr>>,
 }
 
-impl<A: Addresses> Addresses for Seen<A> {
+impl Addresses for Seen {
     fn of<'a>(&'a self, to: &'a Destination) -> Boxed<'a, Result<Vec<SocketAddr>, ConnectError>> {
         Box::pin(async move {
-            let found = self.addresses.of(to).await?;
+            let found = System.of(to).await?;
             self.last.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
             Ok(found)
         })
     }
 }
 
-impl<A> Seen<A> {
+impl Seen {
     /// `, at 10.0.0.1 or 10.0.0.2`.
     fn shown(&self) -> String {
         let found = self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -161,6 +161,10 @@ fn places(settings: &Settings) -> Places {
     for component in settings.catalog.components.values() {
         read.extend(around(component));
     }
+    // A key that changes is read again, and often by another file that takes its place.
+    for key in settings.models.iter().filter_map(|model| model.key_file.as_deref()) {
+        read.extend(around(key));
+    }
     // Names are looked up by what this says, wherever the system keeps it.
     read.extend(around(Path::new("/etc/resolv.conf")));
     let pressure = Kernel::here().pressure_file();

@@ -28,7 +28,7 @@ fn apply_one(
     let named = |error: String| format!("{name}: {error}");
     if let Read::Secret { credential, set } = variable.read {
         return match secrets::of_environment(lookup, name, credential)? {
-            Some(secret) => set(file, secret).map_err(named),
+            Some(found) => set(file, found).map_err(named),
             None => Ok(()),
         };
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_control::AllowedHost;
@@ -32,7 +33,7 @@ pub struct File {
     pub limits: Limits,
     pub memory: Memory,
     pub security: Security,
-    pub model: Option<Model>,
+    pub models: BTreeMap<ModelName, Model>,
     pub components: BTreeMap<String, Component>,
     pub roles: BTreeMap<String, Role>,
     pub agents: Vec<Agent>,
@@ -379,20 +380,90 @@ pub struct Memory {
     pub shed: Option<bool>,
 }
 
-/// `[model]`: an OpenAI-compatible endpoint, for the roles with `model = true`.
+/// Name of a model endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ModelName(pub Arc<str>);
+
+/// Most characters of a [`ModelName`].
+const MAX_MODEL_NAME: usize = 64;
+
+impl ModelName {
+    /// The endpoint that variables and credentials are for.
+    pub fn of_variables() -> Self {
+        Self("default".into())
+    }
+}
+
+impl TryFrom<String> for ModelName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let fits = (1..=MAX_MODEL_NAME).contains(&text.len()) && text.chars().all(is_fit);
+        match fits {
+            true => Ok(Self(text.into())),
+            false => Err(format!(
+                "a name of an endpoint has 1 to {MAX_MODEL_NAME} characters of a-z 0-9 -"
+            )),
+        }
+    }
+}
+
+/// `[models.NAME]`: an endpoint of language models.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     pub base_url: Spanned<String>,
-    pub api_key: Option<Secret>,
+    #[serde(default)]
+    pub dialect: Dialect,
+    pub api_key: Option<Spanned<Secret>>,
     pub api_key_file: Option<Spanned<PathBuf>>,
+    pub api_key_env: Option<Spanned<String>>,
+    pub model: Option<Spanned<String>>,
+    #[serde(default)]
+    pub models: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, Spanned<Secret>>,
     pub ca_file: Option<Spanned<PathBuf>>,
-    #[serde(default = "default_model_name")]
-    pub name: String,
+    pub timeout_ms: Option<Millis>,
+    pub first_byte_ms: Option<Millis>,
+    pub idle_ms: Option<Millis>,
+    pub retries: Option<Spanned<u32>>,
+    pub max_wait_ms: Option<MillisOrNone>,
+    pub max_answer_kb: Option<Kibibytes>,
 }
 
-pub(super) fn default_model_name() -> String {
-    "default".into()
+impl Model {
+    /// An endpoint of which nothing is known but its URL.
+    pub fn at(base_url: Spanned<String>) -> Self {
+        Self {
+            base_url,
+            dialect: Dialect::default(),
+            api_key: None,
+            api_key_file: None,
+            api_key_env: None,
+            model: None,
+            models: Vec::new(),
+            headers: BTreeMap::new(),
+            ca_file: None,
+            timeout_ms: None,
+            first_byte_ms: None,
+            idle_ms: None,
+            retries: None,
+            max_wait_ms: None,
+            max_answer_kb: None,
+        }
+    }
+}
+
+/// What the server of an endpoint speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    #[default]
+    OpenAi,
+    Anthropic,
 }
 
 /// `[components.NAME]`
@@ -435,8 +506,8 @@ pub struct Role {
     pub snapshot_kb: Option<Spanned<Count>>,
     #[serde(default)]
     pub http_allow: Vec<Rule>,
-    #[serde(default = "no")]
-    pub model: Spanned<bool>,
+    #[serde(default)]
+    pub models: Vec<Spanned<String>>,
     #[serde(default = "yes")]
     pub workspace: bool,
     pub workspace_mb: Option<Mebibytes>,
@@ -452,10 +523,6 @@ pub struct Role {
     #[serde(default)]
     pub core_dump: bool,
     pub eviction_weight_percent: Option<Spanned<u32>>,
-}
-
-fn no() -> Spanned<bool> {
-    Spanned::new(0..0, false)
 }
 
 fn yes() -> bool {

@@ -4,6 +4,7 @@
 //! - `compiler`: how components are compiled
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
+//! - `models`: endpoints of language models
 //! - `secrets`: files that hold one, and what one may be
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
@@ -13,7 +14,7 @@ mod env;
 mod file;
 mod keys;
 mod memory;
-mod model;
+mod models;
 mod problem;
 mod roles;
 mod secrets;
@@ -31,6 +32,7 @@ use crate::failure::Failure;
 pub use file::OnFenced;
 pub use keys::help as environment_help;
 pub use memory::MemorySettings;
+pub use models::ModelEndpoint;
 use problem::Problem;
 pub use settings::Settings;
 
@@ -44,9 +46,10 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     })?;
     let mut file: file::File = parse(&text)
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
-    env::apply(&mut file, |name| std::env::var_os(name)).map_err(Failure::bad_input)?;
-    let outside = env::outside(|name| std::env::var_os(name)).map_err(Failure::bad_input)?;
-    let settings = secrets::settle(&mut file, base(path))
+    let lookup = |name: &str| std::env::var_os(name);
+    env::apply(&mut file, lookup).map_err(Failure::bad_input)?;
+    let outside = env::outside(lookup).map_err(Failure::bad_input)?;
+    let settings = secrets::settle(&mut file, base(path), lookup)
         .and_then(|()| settings::check(file, base(path), &outside))
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     settings.control.check_token().map_err(|error| Failure::bad_input(error.to_string()))?;
@@ -86,7 +89,9 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 }
 
 fn problem(error: &toml::de::Error, key: String) -> Problem {
-    Problem::at(error.span().unwrap_or_default(), key, words::plain(error.message()))
+    let message = words::replaced(&key, error.message())
+        .map_or_else(|| words::plain(error.message()), ToOwned::to_owned);
+    Problem::at(error.span().unwrap_or_default(), key, message)
 }
 
 /// The key that an error is about, `roles.mayor.cpu_ms`. Empty where the path says nothing.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::{Issue, StartRequest};
+use bulkhead_llm::Models;
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::Role;
 use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
-use bulkhead_types::{HttpPolicy, HttpRule, Limits, RestartRules, SnapshotRules};
+use bulkhead_types::{HttpPolicy, Limits, RestartRules, SnapshotRules};
 use toml::Spanned;
 
 use super::file::{self, Mebibytes, Whole, set_ms};
-use super::model::Model;
 use super::problem::{Problem, known, within};
 
 /// Bounds of a role's `eviction_weight_percent`.
@@ -25,7 +25,7 @@ pub(super) fn check_role(
     name: &str,
     role: file::Role,
     components: &BTreeMap<Arc<str>, PathBuf>,
-    model: Option<&Model>,
+    models: &Models,
     memory: &AgentMemory,
 ) -> Result<Role, Problem> {
     let limits = limits(name, &role, memory)?;
@@ -38,21 +38,7 @@ pub(super) fn check_role(
         let message = format!("there is no [components.{wanted}]; the configuration has {known}");
         return Err(Problem { key: format!("roles.{name}.component"), message, span });
     };
-    let model_span = role.model.span();
-    let mut allow: Vec<HttpRule> = role.http_allow.into_iter().map(|rule| rule.0).collect();
-    let mut config = BTreeMap::new();
-    if role.model.into_inner() {
-        let Some(model) = model else {
-            let key = format!("roles.{name}.model");
-            let message = "there is no [model]; add one with base_url, or set \
-                           BULKHEAD_MODEL_BASE_URL"
-                .into();
-            return Err(Problem { key, message, span: model_span });
-        };
-        allow.push(model.rule.clone());
-        config.extend(model.keys.clone());
-    }
-    config.extend(role.config);
+    let models = models_of(name, &role.models, models)?;
     let eviction_weight_percent = match &role.eviction_weight_percent {
         Some(percent) => {
             within(&format!("roles.{name}.eviction_weight_percent"), percent, EVICTION_WEIGHT)?
@@ -63,16 +49,42 @@ pub(super) fn check_role(
         component: Arc::clone(component),
         args: role.args.0.into(),
         limits,
-        http: HttpPolicy { allow },
+        http: HttpPolicy { allow: role.http_allow.into_iter().map(|rule| rule.0).collect() },
+        models,
         snapshots,
         restart,
-        config,
+        config: role.config,
         secret_env: role.secret_env,
         workspace: role.workspace,
         fault_injection: role.fault_injection,
         core_dump: role.core_dump,
         eviction_weight_percent,
     })
+}
+
+/// The endpoints that a role names, in its order.
+fn models_of(
+    role: &str,
+    named: &[Spanned<String>],
+    models: &Models,
+) -> Result<Arc<[Arc<str>]>, Problem> {
+    let mut found: Vec<Arc<str>> = Vec::with_capacity(named.len());
+    for (index, given) in named.iter().enumerate() {
+        let problem = |message: String| {
+            Problem::at(given.span(), format!("roles.{role}.models[{index}]"), message)
+        };
+        let wanted = given.get_ref().as_str();
+        let Some(name) = models.names().find(|name| ***name == *wanted) else {
+            let known = known(models.names());
+            let message = format!("there is no [models.{wanted}]; the configuration has {known}");
+            return Err(problem(message));
+        };
+        if found.contains(name) {
+            return Err(problem(format!("{wanted} is listed twice")));
+        }
+        found.push(Arc::clone(name));
+    }
+    Ok(found.into())
 }
 
 /// What the container says about the memory of its agents.

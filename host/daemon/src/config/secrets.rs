@@ -3,13 +3,14 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bulkhead_client::read_secret;
 use bulkhead_types::Secret;
 use toml::Spanned;
 
-use super::file::File;
+use super::file::{File, Model, ModelName};
 use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
@@ -18,13 +19,29 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// Largest value of a role's `config_files`, in bytes.
 const MAX_VALUE_BYTES: u64 = 64 * 1024;
 
+/// A secret that the environment brings.
+#[derive(Debug)]
+pub struct FromEnvironment {
+    pub secret: Secret,
+    /// The file that it stands in, if it does; absolute.
+    pub file: Option<PathBuf>,
+}
+
+impl FromEnvironment {
+    fn of_file(path: &Path) -> Result<Self, String> {
+        let secret = read_file(path)?;
+        let file = std::path::absolute(path).map_err(|error| error.to_string())?;
+        Ok(Self { secret, file: Some(file) })
+    }
+}
+
 /// The secret that the environment brings: the variable `name`, the file that `name_FILE` names, or systemd's
 /// `credential`. An error names the variable and never the value.
 pub fn of_environment(
     lookup: &impl Fn(&str) -> Option<OsString>,
     name: &str,
     credential: &str,
-) -> Result<Option<Secret>, String> {
+) -> Result<Option<FromEnvironment>, String> {
     let file_name = format!("{name}_FILE");
     let value = match lookup(name).map(OsString::into_string) {
         None => None,
@@ -39,9 +56,9 @@ pub fn of_environment(
         (Some(_), Some(_)) => Err(format!("{name} and {file_name} are both set; unset one")),
         (Some(secret), None) => {
             fits_a_header(&secret).map_err(|problem| format!("{name} {problem}"))?;
-            Ok(Some(secret))
+            Ok(Some(FromEnvironment { secret, file: None }))
         }
-        (None, Some(path)) => read_file(Path::new(&path))
+        (None, Some(path)) => FromEnvironment::of_file(Path::new(&path))
             .map(Some)
             .map_err(|problem| format!("{file_name}: {problem}")),
         (None, None) => {
@@ -49,14 +66,19 @@ pub fn of_environment(
                 return Ok(None);
             };
             let path = Path::new(&dir).join(credential);
-            let there = path.exists().then(|| read_file(&path)).transpose();
+            let there = path.exists().then(|| FromEnvironment::of_file(&path)).transpose();
             there.map_err(|problem| format!("{CREDENTIALS}: {problem}"))
         }
     }
 }
 
-/// Reads the files that the configuration names, and checks every secret that goes into a header.
-pub fn settle(file: &mut File, base: &Path) -> Result<(), Problem> {
+/// Reads the files and variables that the configuration names, and checks every secret that goes into a header. The
+/// files of models' keys stay named: they are read again.
+pub fn settle(
+    file: &mut File,
+    base: &Path,
+    lookup: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Problem> {
     let server = &mut file.server;
     settle_one("server.token", &mut server.token, server.token_file.take(), base)?;
     let mut token = file.town.token.take();
@@ -66,8 +88,8 @@ pub fn settle(file: &mut File, base: &Path) -> Result<(), Problem> {
     let span = of_file.as_ref().map_or(span, Spanned::span);
     settle_one("town.token", &mut value, of_file, base)?;
     file.town.token = value.map(|token| Spanned::new(span, token));
-    if let Some(model) = &mut file.model {
-        settle_one("model.api_key", &mut model.api_key, model.api_key_file.take(), base)?;
+    for (ModelName(name), model) in &mut file.models {
+        settle_model(&format!("models.{name}"), model, base, &lookup)?;
     }
     for (name, role) in &mut file.roles {
         for (key, path) in std::mem::take(&mut role.config_files) {
@@ -103,7 +125,71 @@ fn settle_one(
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<Secret, String> {
+/// A key that the file holds is checked, one of a variable is taken from there, and the path of a file gets absolute.
+fn settle_model(
+    table: &str,
+    model: &mut Model,
+    base: &Path,
+    lookup: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Problem> {
+    let problem = |key: &str, span: Range<usize>, message: String| {
+        Problem::at(span, format!("{table}.{key}"), message)
+    };
+    let spans = [
+        ("api_key", model.api_key.as_ref().map(Spanned::span)),
+        ("api_key_file", model.api_key_file.as_ref().map(Spanned::span)),
+        ("api_key_env", model.api_key_env.as_ref().map(Spanned::span)),
+    ];
+    let mut given = spans.into_iter().filter_map(|(key, span)| Some((key, span?)));
+    if let (Some((one, _)), Some((other, span))) = (given.next(), given.next()) {
+        let message = format!("{table}.{one} is set as well; keep one of them");
+        return Err(problem(other, span, message));
+    }
+    if let Some(key) = &model.api_key {
+        let wrong = |message: &str| problem("api_key", key.span(), message.to_owned());
+        if key.get_ref().expose().is_empty() {
+            return Err(wrong("is empty; leave it out if the endpoint needs no key"));
+        }
+        fits_a_header(key.get_ref()).map_err(wrong)?;
+    }
+    if let Some(file) = &mut model.api_key_file {
+        let span = file.span();
+        let wrong = |message: String| problem("api_key_file", span.clone(), message);
+        let path = std::path::absolute(base.join(file.get_ref()));
+        let path = path.map_err(|error| wrong(error.to_string()))?;
+        read_file(&path).map_err(wrong)?;
+        *file.get_mut() = path;
+    }
+    if let Some(name) = model.api_key_env.take() {
+        let wrong = |message: String| problem("api_key_env", name.span(), message);
+        let secret = of_variable(name.get_ref(), lookup).map_err(wrong)?;
+        model.api_key = Some(Spanned::new(name.span(), secret));
+    }
+    Ok(())
+}
+
+/// The secret of a variable that the configuration names. A name that could be the secret itself is not shown.
+fn of_variable(name: &str, lookup: &impl Fn(&str) -> Option<OsString>) -> Result<Secret, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(is_name) {
+        return Err("is no name of an environment variable, which has letters, digits and _".into());
+    }
+    let shown = match name.contains(|c: char| c.is_ascii_lowercase()) {
+        true => "the variable that it names",
+        false => name,
+    };
+    let secret = match lookup(name).map(OsString::into_string) {
+        None => return Err(format!("{shown} is not set")),
+        Some(Ok(text)) if text.is_empty() => return Err(format!("{shown} is set and empty")),
+        Some(Ok(text)) => Secret::from(text),
+        Some(Err(_)) => return Err(format!("{shown} is not valid UTF-8")),
+    };
+    fits_a_header(&secret).map_err(|problem| format!("{shown} {problem}"))?;
+    Ok(secret)
+}
+
+/// The secret in a file of one line.
+pub(super) fn read_file(path: &Path) -> Result<Secret, String> {
     let secret = read_secret(path)?;
     fits_a_header(&secret)
         .map_err(|problem| format!("the content of {} {problem}", path.display()))?;
@@ -126,7 +212,7 @@ fn read_value(path: &Path) -> Result<Secret, String> {
 }
 
 /// Whether a secret can stand in a header, where each call would fail otherwise.
-fn fits_a_header(secret: &Secret) -> Result<(), &'static str> {
+pub(super) fn fits_a_header(secret: &Secret) -> Result<(), &'static str> {
     let text = secret.expose();
     if text.contains(['\n', '\r']) {
         return Err("contains a newline, which no header can carry: it must be one line");
@@ -147,7 +233,7 @@ mod tests {
         let variables: BTreeMap<_, _> = variables.iter().copied().collect();
         let lookup = |name: &str| variables.get(name).map(OsString::from);
         let secret = of_environment(&lookup, "A_TOKEN", "bulkhead.a-token")?;
-        Ok(secret.map(|secret| secret.expose().to_owned()))
+        Ok(secret.map(|found| found.secret.expose().to_owned()))
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bulkhead_api::StartRequest;
 use bulkhead_control::{ControlConfig, ControlLimits};
 use bulkhead_log::{Format, LogConfig};
-use bulkhead_net::{BaseUrl, Connector};
+use bulkhead_net::Connector;
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_town::TownConfig;
@@ -18,7 +18,7 @@ use bulkhead_types::{Level, Limits};
 use super::compiler;
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::memory::{MemorySettings, memory};
-use super::model::Model;
+use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
 use super::roles::{AgentMemory, check_agents, check_role};
 use super::town::check_town;
@@ -45,8 +45,8 @@ pub struct Settings {
     /// What one compile may take, when the configuration says it.
     pub compile_memory_bytes: Option<u64>,
     pub memory: MemorySettings,
-    /// Where the model is, when there is one.
-    pub model: Option<BaseUrl>,
+    /// Endpoints of language models, as `runtime` has them.
+    pub models: Vec<ModelEndpoint>,
     /// What the process gives up.
     pub security: Security,
     pub catalog: Catalog,
@@ -101,11 +101,11 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         .into_iter()
         .map(|(name, component)| (name.into(), base.join(component.path)))
         .collect();
-    let model = file.model.map(|model| Model::check(model, base)).transpose()?;
+    let (models, endpoints) = check_models(file.models, base, outside)?;
     let agent_memory = AgentMemory::check(&file.limits)?;
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
-        let checked = check_role(&name, role, &components, model.as_ref(), &agent_memory)?;
+        let checked = check_role(&name, role, &components, &models, &agent_memory)?;
         roles.insert(name.into(), checked);
     }
     let agents = check_agents(file.agents, &roles)?;
@@ -145,12 +145,13 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             compile: file.limits.compile_ms.millis(),
             compiler: compiler::check(&file.limits),
             instance_bounds: compiler::instance_bounds(&file.limits),
-            connector: Model::way_to(model.as_ref(), outside),
+            connector: outside.clone(),
+            models,
             ..RuntimeConfig::default()
         },
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),
         memory: memory(&file.memory)?,
-        model: model.map(|model| model.url),
+        models: endpoints,
         security: file.security,
         sigint: file.signals.sigint,
         state_dir,

@@ -6,6 +6,8 @@ use bulkhead_types::{RestartPolicy, RestartRules};
 
 use super::*;
 
+mod models;
+
 const BASE: &str = r#"
 [components.echo]
 path = "echo.wasm"
@@ -26,7 +28,7 @@ fn with_env(text: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
     env::apply(&mut file, lookup)?;
     let outside = env::outside(lookup)?;
     let base = Path::new("/etc/bulkhead");
-    secrets::settle(&mut file, base)
+    secrets::settle(&mut file, base, lookup)
         .and_then(|()| settings::check(file, base, &outside))
         .map_err(|problem| problem.show("bulkhead.toml", text))
 }
@@ -46,26 +48,19 @@ fn secrets_of_the_file_may_lie_in_files_and_must_fit_a_header() {
     let shown = path.to_str().unwrap();
     let text = format!(
         "[server]\ntoken_file = \"{shown}\"\n[town]\nid = \"t\"\napi_url = \"http://h\"\ntoken_file = \"{shown}\"\n\
-         [model]\nbase_url = \"http://h\"\napi_key_file = \"{shown}\"{BASE}model = true\n\
-         [roles.echo.config_files]\nkey = \"{shown}\""
+         {BASE}[roles.echo.config_files]\nkey = \"{shown}\""
     );
     let read = settings(&text).unwrap();
     let role = &read.catalog.roles["echo"];
     assert_eq!(read.control.token.unwrap().expose(), "hunter2");
     assert_eq!(read.town.unwrap().token.expose(), "hunter2");
-    for key in ["model.api-key", "key"] {
-        assert_eq!(role.config[key].expose(), "hunter2");
-    }
+    assert_eq!(role.config["key"].expose(), "hunter2");
     // A variable wins, and then the file is not looked at.
     let env = [("BULKHEAD_CONTROL_TOKEN", "other")];
     let other = with_env("[server]\ntoken_file = \"/nowhere\"", &env).unwrap();
     assert_eq!(other.control.token.unwrap().expose(), "other");
     for (text, parts) in [
         ("[server]\ntoken = \"a\\nhunter2\"", ["server.token", "a newline"]),
-        (
-            "[model]\nbase_url = \"http://h\"\napi_key = \"hunter2\\n\"",
-            ["model.api_key", "a newline"],
-        ),
         ("[server]\ntoken_file = \"/nowhere\"", ["server.token_file", "cannot read"]),
         ("[server]\ntoken = \"hunter2\"\ntoken_file = \"x\"", ["server.token_file", "set as well"]),
     ] {
@@ -164,8 +159,6 @@ fn what_names_something_that_is_not_there_is_refused_with_its_line() {
     assert!(error.contains("line 2") && error.contains("roles.mayor.component"), "{error}");
     let error = settings(&format!("{BASE}[[agents]]\nid = \"a\"\nrole = \"mayor\"")).unwrap_err();
     assert!(error.contains("line 8") && error.contains("has echo"), "{error}");
-    let error = settings(&format!("{BASE}model = true")).unwrap_err();
-    assert!(error.contains("[model]"), "{error}");
     let error = settings(&format!("{BASE}memory_limit_mb = 2000")).unwrap_err();
     assert!(error.contains("line 6") && error.contains("1024"), "{error}");
     let error = settings("[limits]\nagent_memory_mb = 2000").unwrap_err();
@@ -221,32 +214,12 @@ fn the_environment_wins_and_a_bad_variable_is_named_without_its_value() {
 }
 
 #[test]
-fn a_key_of_the_file_does_not_go_to_an_endpoint_of_the_environment() {
+fn a_name_may_be_on_a_private_address_where_its_rule_says_so() {
     let text = format!(
-        "{BASE}model = true\n[model]\nbase_url = \"https://a.example/v1\"\napi_key = \"k\""
-    );
-    let from_file = settings(&text).unwrap();
-    assert!(from_file.catalog.roles["echo"].config.contains_key("model.api-key"));
-    let elsewhere =
-        with_env(&text, &[("BULKHEAD_MODEL_BASE_URL", "http://127.0.0.1:9/v1/")]).unwrap();
-    let role = &elsewhere.catalog.roles["echo"];
-    assert!(!role.config.contains_key("model.api-key"));
-    assert_eq!(role.config["model.base-url"].expose(), "http://127.0.0.1:9/v1");
-    assert!(role.http.admit_name("127.0.0.1", 9).is_ok());
-    assert!(role.http.admit_name("a.example", 443).is_err());
-}
-
-#[test]
-fn the_model_may_be_on_a_private_address_and_others_where_their_rule_says_so() {
-    let text = format!(
-        "{BASE}model = true\nhttp_allow = [\"plain.example\", {{ host = \"own.example:81\", private = true }}]\n\
-         [model]\nbase_url = \"http://ollama.internal:11434/v1\""
+        "{BASE}http_allow = [\"plain.example\", {{ host = \"own.example:81\", private = true }}]"
     );
     let http = settings(&text).unwrap().catalog.roles["echo"].http.clone();
     let inside = "10.99.0.1".parse().unwrap();
-    assert!(http.admit_name("ollama.internal", 11434).is_ok());
-    assert!(http.admit_address("ollama.internal", 11434, inside).is_ok());
-    assert!(http.admit_address("ollama.internal", 80, inside).is_err());
     assert!(http.admit_address("own.example", 81, inside).is_ok());
     assert!(http.admit_name("plain.example", 443).is_ok());
     assert!(http.admit_address("plain.example", 443, inside).is_err());
@@ -264,22 +237,17 @@ fn the_model_may_be_on_a_private_address_and_others_where_their_rule_says_so() {
 #[test]
 fn what_the_environment_says_of_the_way_out_is_checked() {
     let dir = tempfile::tempdir().unwrap();
-    let model = "[model]\nbase_url = \"https://h/v1\"\nca_file = \"/nowhere/ca.pem\"";
-    let error = settings(model).unwrap_err();
-    assert!(error.contains("model.ca_file: cannot read /nowhere/ca.pem: "), "{error}");
     let missing = dir.path().join("none.pem").display().to_string();
     let error = with_env("", &[("SSL_CERT_FILE", &missing)]).unwrap_err();
     assert!(error.starts_with("SSL_CERT_FILE: cannot read "), "{error}");
     let error = with_env("", &[("HTTPS_PROXY", "ftp://hunter2@p")]).unwrap_err();
     assert!(error.starts_with("HTTPS_PROXY ") && !error.contains("hunter2"), "{error}");
-    let error = settings("[model]\nbase_url = \"http://h:99999/v1\"").unwrap_err();
-    assert!(error.contains("65535"), "{error}");
 }
 
 #[test]
 fn secrets_do_not_show_in_debug_output() {
-    let text =
-        "[server]\ntoken = \"hunter2\"\n[model]\nbase_url = \"http://h\"\napi_key = \"hunter2\"";
+    let text = "[server]\ntoken = \"hunter2\"\n[models.a]\nbase_url = \"http://h\"\napi_key = \"hunter2\"\n\
+         headers = { x-org = \"hunter2\" }";
     assert!(!format!("{:?}", settings(text).unwrap()).contains("hunter2"));
 }
 
@@ -290,7 +258,7 @@ fn an_error_does_not_show_what_stands_behind_a_key() {
         "[server]\ntoken = [\"hunter2\"]",
         "[server]\ntoken = \"hunter2",
         "[limits]\nmax_agents = \"hunter2\"",
-        "[model]\nbase_url = \"http://me:hunter2@host/v1\"",
+        "[models.default]\nbase_url = \"http://me:hunter2@host/v1\"",
         "[server]\ntoken \"hunter2\"",
         "[server]\nhunter2",
         "[server]\ntoken = \"first half\nhunter2==\"",
@@ -311,7 +279,7 @@ fn an_error_names_the_line_of_the_value_itself() {
     );
     let error = settings(&twice).unwrap_err();
     assert!(error.contains("line 10"), "{error}");
-    let error = settings(&format!("{BASE}workspace = true\nmodel = true")).unwrap_err();
+    let error = settings(&format!("{BASE}workspace = true\nmodels = [\"x\"]")).unwrap_err();
     assert!(error.contains("line 7"), "{error}");
 }
 

@@ -15,6 +15,26 @@ pub fn plain(message: &str) -> String {
     }
 }
 
+/// What is written instead of a key that there is no more.
+pub fn replaced(key: &str, message: &str) -> Option<&'static str> {
+    if !message.starts_with("unknown field `model`") {
+        return None;
+    }
+    // Depending on where the parser stops, the key itself is in the path or not.
+    let table = key.strip_suffix("model").unwrap_or(key).trim_end_matches('.');
+    match table.split('.').collect::<Vec<_>>()[..] {
+        [""] => Some(
+            "[model] is now [models.default], with `model` in place of `name`; the roles that may use it have \
+             models = [\"default\"]",
+        ),
+        ["roles", _] => Some(
+            "`model` is now a list of endpoints: models = [\"default\"] allows [models.default]; without it \
+             none is allowed",
+        ),
+        _ => None,
+    }
+}
+
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",

@@ -1,53 +1,87 @@
-//! `[model]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
+//! `[models.NAME]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
 
 use toml::Spanned;
 
-use super::super::file::{File, Model, default_model_name};
+use super::super::file::{File, Model, ModelName};
+use super::super::secrets::FromEnvironment;
 use super::{Key, Read, derived, key, required};
 
-pub const MODEL: &[Key] = &[
+pub const MODELS: &[Key] = &[
     required(
         "base_url",
-        "base URL of the endpoint. The variable replaces the whole section: the file's key and certificates do not apply \
-         to another endpoint",
+        "base URL, without the path of a call: the host appends `/chat/completions` or `/v1/messages`. The variable \
+         replaces all of `[models.default]`: the file's key, headers and certificates do not apply to another endpoint",
     )
     .text("BULKHEAD_MODEL_BASE_URL", |file, text| {
-        let base_url = Spanned::new(0..0, text);
-        let name = default_model_name();
-        file.model =
-            Some(Model { base_url, api_key: None, api_key_file: None, ca_file: None, name });
+        file.models.insert(ModelName::of_variables(), Model::at(Spanned::new(0..0, text)));
         Ok(())
     }),
+    key(
+        "dialect",
+        r#""openai""#,
+        "what the server speaks: `openai` (chat completions) or `anthropic` (messages)",
+    ),
     derived("api_key", "none", "the API key, [a secret](#secrets)").variable(
         "BULKHEAD_MODEL_API_KEY",
         Read::Secret {
             credential: "bulkhead.model-api-key",
-            set: |file, secret| {
-                let model = endpoint(file)?;
-                (model.api_key, model.api_key_file) = (Some(secret), None);
+            set: |file, FromEnvironment { secret, file: of_file }| {
+                let model = of_variables(file)?;
+                let here = 0..0;
+                model.api_key_env = None;
+                (model.api_key, model.api_key_file) = match of_file {
+                    Some(path) => (None, Some(Spanned::new(here, path))),
+                    None => (Some(Spanned::new(here, secret)), None),
+                };
                 Ok(())
             },
         },
     ),
-    derived("api_key_file", "none", "file that holds the API key"),
+    derived(
+        "api_key_file",
+        "none",
+        "file that holds the API key. It is read again when it changes, at most once a second, and after a 401",
+    ),
+    derived(
+        "api_key_env",
+        "none",
+        "name of the environment variable that holds the API key. At most one of the three may be set",
+    ),
+    key("model", r#""default""#, "the model, for requests and agents whose settings name none").text(
+        "BULKHEAD_MODEL_NAME",
+        |file, text| {
+            of_variables(file)?.model = Some(Spanned::new(0..0, text));
+            Ok(())
+        },
+    ),
+    key("models", "[]", "models that agents may request: names, or prefixes with `*` at the end. Empty: all"),
+    key(
+        "headers",
+        "{}",
+        "additional headers of each request; the values are secrets. Not those that the host sets itself, such as \
+         `authorization`, `host` and `content-type`",
+    ),
     derived(
         "ca_file",
         "none",
         "PEM file with the CA certificates to trust instead of the public CAs, for this endpoint only",
     ),
-    key("name", r#""default""#, "name of the model, for agents whose settings name none").text(
-        "BULKHEAD_MODEL_NAME",
-        |file, text| {
-            endpoint(file)?.name = text;
-            Ok(())
-        },
+    key("timeout_ms", "300000", "deadline of a call, including all retries"),
+    key("first_byte_ms", "120000", "time from a request to the first byte of its response"),
+    key("idle_ms", "60000", "silence within a response"),
+    key(
+        "retries",
+        "2",
+        "retries of a call that may succeed later, 0 to 10. A response is not retried once part of it has arrived",
     ),
+    key("max_wait_ms", "60000", "longest `Retry-After` that the host waits for; a longer one fails the call"),
+    key("max_answer_kb", "4096", "size of one response in KiB, as transferred"),
 ];
 
-/// The endpoint that a key or a name is for.
-fn endpoint(file: &mut File) -> Result<&mut Model, String> {
-    let missing = "there is no model endpoint; set BULKHEAD_MODEL_BASE_URL or model.base_url";
-    file.model.as_mut().ok_or_else(|| missing.to_owned())
+/// The endpoint that a key or a model of the environment is for.
+fn of_variables(file: &mut File) -> Result<&mut Model, String> {
+    let missing = "there is no [models.default]; add it, or set BULKHEAD_MODEL_BASE_URL";
+    file.models.get_mut(&ModelName::of_variables()).ok_or_else(|| missing.to_owned())
 }
 
 pub const COMPONENTS: &[Key] =
@@ -173,7 +207,12 @@ pub const ROLES: &[Key] = &[
         "destinations: `host`, `host:port`, `*.domain`, `[v6]:port`, or `{ host = \"host:port\", private = true }`. Without \
          a port: 80 and 443. See [Outgoing requests](#outgoing-requests)",
     ),
-    key("model", "false", "allows the `[model]` endpoint and passes its settings to the agent"),
+    key(
+        "models",
+        "[]",
+        "names of the `[models.NAME]` that the agent may use; the first one is its default. Empty: none. \
+         See [models.md](models.md)",
+    ),
     key(
         "workspace",
         "true",

@@ -23,7 +23,7 @@ fn page() -> String {
         format!("[`{heading}`](#{})", anchor(&heading))
     });
     page = page.replace("{{contents}}", &tables.collect::<Vec<_>>().join(", "));
-    for Section { name, keys } in SECTIONS {
+    for Section { name, keys, .. } in SECTIONS {
         let mark = format!("{{{{{name}}}}}\n");
         assert!(page.contains(&mark), "the page has no {mark}");
         page = page.replace(&mark, &format!("{}\n", table(keys)));
@@ -86,7 +86,7 @@ fn secrets_table() -> String {
             else {
                 continue;
             };
-            let path = format!("{}.{}", section.name, key.name);
+            let path = format!("{}.{}", section.of_variables, key.name);
             let _ = write!(head, " `{path}` |");
             let cells = [
                 (*name).to_owned(),
@@ -165,7 +165,7 @@ fn fields_of<T: for<'de> Deserialize<'de>>() -> BTreeSet<&'static str> {
 fn the_table_has_exactly_the_keys_that_the_file_accepts() {
     let sections: BTreeSet<_> = SECTIONS.iter().map(|section| section.name).collect();
     assert_eq!(sections, fields_of::<file::File>());
-    for Section { name, keys } in SECTIONS {
+    for Section { name, keys, .. } in SECTIONS {
         let accepted = match *name {
             "server" => fields_of::<file::Server>(),
             "town" => fields_of::<file::Town>(),
@@ -175,7 +175,7 @@ fn the_table_has_exactly_the_keys_that_the_file_accepts() {
             "signals" => fields_of::<file::Signals>(),
             "limits" => fields_of::<file::Limits>(),
             "memory" => fields_of::<file::Memory>(),
-            "model" => fields_of::<file::Model>(),
+            "models" => fields_of::<file::Model>(),
             "components" => fields_of::<file::Component>(),
             "roles" => fields_of::<file::Role>(),
             "agents" => fields_of::<file::Agent>(),
@@ -192,8 +192,8 @@ fn outcome(text: &str) -> String {
     let mut file = super::super::parse(text)
         .unwrap_or_else(|problem| panic!("{}", problem.show("FILE", text)));
     let outside = super::super::env::outside(|_| None).expect("no variables");
-    let settings =
-        secrets::settle(&mut file, base).and_then(|()| settings::check(file, base, &outside));
+    let settings = secrets::settle(&mut file, base, |_| None)
+        .and_then(|()| settings::check(file, base, &outside));
     format!("{:#?}", settings.unwrap_or_else(|problem| panic!("{}", problem.show("FILE", text))))
 }
 
@@ -201,12 +201,12 @@ fn outcome(text: &str) -> String {
 fn each_default_of_the_table_holds_without_its_key() {
     let text = |with_defaults: bool| {
         let mut text = String::new();
-        for Section { name, keys } in SECTIONS {
+        for Section { name, keys, .. } in SECTIONS {
             let (header, required) = match *name {
                 "town" => {
                     ("[town]".to_owned(), "id = \"t\"\napi_url = \"http://h\"\ntoken = \"x\"\n")
                 }
-                "model" => ("[model]".to_owned(), "base_url = \"http://h\"\n"),
+                "models" => ("[models.default]".to_owned(), "base_url = \"http://h\"\n"),
                 "components" => ("[components.echo]".to_owned(), "path = \"echo.wasm\"\n"),
                 "roles" => ("[roles.echo]".to_owned(), "component = \"echo\"\n"),
                 "agents" => ("[[agents]]".to_owned(), "id = \"a\"\nrole = \"echo\"\n"),
@@ -286,7 +286,7 @@ fn every_variable_changes_the_file() {
     let keys = SECTIONS.iter().flat_map(|section| section.keys);
     let variables: Vec<_> = keys.filter_map(|key| key.variable.as_ref()).collect();
     for changed in variables {
-        let base = "[model]\nbase_url = \"http://other\"";
+        let base = "[models.default]\nbase_url = \"http://other\"";
         let mut file: file::File = super::super::parse(base).expect("a file");
         let before = format!("{file:?}");
         let lookup = |name: &str| (name == changed.name).then(|| value(changed));

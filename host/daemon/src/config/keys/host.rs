@@ -27,7 +27,7 @@ pub const SERVER: &[Key] = &[
         Read::Secret {
             credential: "bulkhead.control-token",
             set: |file, token| {
-                (file.server.token, file.server.token_file) = (Some(token), None);
+                (file.server.token, file.server.token_file) = (Some(token.secret), None);
                 Ok(())
             },
         },
@@ -93,7 +93,7 @@ pub const TOWN: &[Key] = &[
         Read::Secret {
             credential: "bulkhead.town-token",
             set: |file, token| {
-                file.town.token = Some(Spanned::new(0..0, token));
+                file.town.token = Some(Spanned::new(0..0, token.secret));
                 file.town.token_file = None;
                 Ok(())
             },

@@ -20,15 +20,20 @@ mod document;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use bulkhead_types::Secret;
-
 use super::file::File;
+use super::secrets::FromEnvironment;
 
 /// A table of the file.
 pub struct Section {
     /// As the key of the file names it: `server`, `roles`.
     pub name: &'static str,
+    /// The table that variables and credentials are for: of a table of tables, one of them.
+    pub of_variables: &'static str,
     pub keys: &'static [Key],
+}
+
+const fn section(name: &'static str, keys: &'static [Key]) -> Section {
+    Section { name, of_variables: name, keys }
 }
 
 /// A key of a table.
@@ -66,7 +71,7 @@ pub enum Read {
     /// Also from the file that `NAME_FILE` names, and from systemd's credential of this name. Never shown.
     Secret {
         credential: &'static str,
-        set: fn(&mut File, Secret) -> Result<(), String>,
+        set: fn(&mut File, FromEnvironment) -> Result<(), String>,
     },
 }
 
@@ -111,18 +116,18 @@ const fn required(name: &'static str, prose: &'static str) -> Key {
 
 /// All tables of the file. Variables are read in this order: an address comes before the secret for it.
 pub const SECTIONS: &[Section] = &[
-    Section { name: "server", keys: host::SERVER },
-    Section { name: "town", keys: host::TOWN },
-    Section { name: "log", keys: host::LOG },
-    Section { name: "state", keys: host::STATE },
-    Section { name: "security", keys: host::SECURITY },
-    Section { name: "signals", keys: host::SIGNALS },
-    Section { name: "limits", keys: limits::LIMITS },
-    Section { name: "memory", keys: limits::MEMORY },
-    Section { name: "model", keys: agents::MODEL },
-    Section { name: "components", keys: agents::COMPONENTS },
-    Section { name: "roles", keys: agents::ROLES },
-    Section { name: "agents", keys: agents::AGENTS },
+    section("server", host::SERVER),
+    section("town", host::TOWN),
+    section("log", host::LOG),
+    section("state", host::STATE),
+    section("security", host::SECURITY),
+    section("signals", host::SIGNALS),
+    section("limits", limits::LIMITS),
+    section("memory", limits::MEMORY),
+    Section { name: "models", of_variables: "models.default", keys: agents::MODELS },
+    section("components", agents::COMPONENTS),
+    section("roles", agents::ROLES),
+    section("agents", agents::AGENTS),
 ];
 
 /// An argument of `bulkhead run` that has a variable and no key: the init process reads no file.
@@ -226,7 +231,7 @@ pub fn help() -> String {
     for (section, key, variable) in keys {
         let also =
             if variable.is_secret() { "; with _FILE appended: the file that holds it" } else { "" };
-        let (name, table) = (variable.name, section.name);
+        let (name, table) = (variable.name, section.of_variables);
         let _ = writeln!(text, "  {name:WIDTH$}{table}.{}{also}", key.name);
     }
     text.push_str("\nEnvironment variables that set an option of the command line:\n");
