@@ -34,6 +34,7 @@ mod memory;
 mod memory_idle;
 mod memory_return;
 mod metrics;
+mod model_endpoints;
 mod oom_kill;
 mod outgoing;
 mod previous_run;

@@ -39,7 +39,7 @@ fn host(model: &ModelServer) -> Host {
         // The wait is random, below three thousand years, or it is none.
         let backoff_ms: u64 = if role.is_quick() { 1 } else { 31_536_000_000 };
         let settings = format!(
-            "model = true\nrestart = {policy:?}\nmax_attempts = 1\nrestart_max = {RESTARTS}\n\
+            "models = [\"default\"]\nrestart = {policy:?}\nmax_attempts = 1\nrestart_max = {RESTARTS}\n\
              restart_window_ms = 3600000\nrestart_healthy_ms = 3600000\n\
              restart_backoff_ms = {backoff_ms}\nrestart_backoff_max_ms = {backoff_ms}"
         );

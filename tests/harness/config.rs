@@ -28,7 +28,7 @@ fn tight(guest: &str) -> &'static str {
         "hang" => "host_call_ms = 500",
         "ignores-stop" => "shutdown_ms = 500",
         "host-error" => "fault_injection = true",
-        "mayor" | "polecat" => "model = true",
+        "mayor" | "polecat" => "models = [\"default\"]",
         _ => "",
     }
 }
@@ -100,11 +100,12 @@ impl HostBuilder {
         self.toml("[server]\nallow_unauthenticated = true")
     }
 
-    /// Points the roles that may use a model to this server.
+    /// Points the roles that may use a model to this server. An empty key is none.
     #[must_use]
     pub fn model(self, server: &ModelServer, key: &str) -> Self {
         let url = server.base_url();
-        self.toml(&format!("[model]\nbase_url = {url:?}\napi_key = {key:?}\nname = \"scripted\"\n"))
+        let key = if key.is_empty() { String::new() } else { format!("api_key = {key:?}\n") };
+        self.toml(&format!("[models.default]\nbase_url = {url:?}\n{key}model = \"scripted\"\n"))
     }
 
     /// Adds an agent that the host starts at boot.

@@ -169,7 +169,7 @@ fn a_model_that_fails_fails_the_turn_and_not_the_agent() {
 #[test]
 fn a_model_that_never_ends_its_answer_meets_the_turns_limits() {
     let model = model_server();
-    let settings = "model = true\nhost_call_ms = 60000\nwall_ms = 1500";
+    let settings = "models = [\"default\"]\nhost_call_ms = 60000\nwall_ms = 1500";
     let trial = Trial::begin(builder().role("mayor", "mayor", settings).model(&model, ""));
     trial.client().start_with("mayor", "mayor", json!({"model": "stall"})).expect(201);
     let answer = trial.client().send_wait("mayor", "hello").expect_error(502, &[]);
@@ -183,15 +183,18 @@ fn a_model_that_never_ends_its_answer_meets_the_turns_limits() {
 #[test]
 fn without_leave_of_its_role_the_model_is_out_of_reach() {
     let model = model_server();
-    let trial = Trial::begin(builder().model(&model, "").role("mayor", "mayor", &format!(
-        "model = false\nconfig = {{ \"model.base-url\" = {:?}, \"model.name\" = \"scripted\" }}",
-        model.base_url()
-    )));
-    trial.client().start("mayor", "mayor");
-    let answer = trial.client().send_wait("mayor", "hello").expect_error(502, &[]);
-    assert_eq!(answer["error_type"], "model-unavailable", "{answer}");
+    // The endpoint is configured, for others.
+    let trial = Trial::begin(builder().model(&model, "").role("mayor", "mayor", "models = []"));
+    let own = json!({"model.base-url": model.base_url(), "model.name": "scripted"});
+    trial.client().start("none", "mayor");
+    trial.client().start_with("own", "mayor", json!({"envVars": own})).expect(201);
+    for agent in ["none", "own"] {
+        let answer = trial.client().send_wait(agent, "hello").expect_error(502, &[]);
+        let kind = answer["error_type"].as_str().unwrap_or_default();
+        assert!(kind.starts_with("model-"), "{agent}: {answer}");
+        assert_eq!(trial.client().status(agent)["status"], "running");
+    }
     assert_eq!(model.asked(), 0, "the request left the container");
-    assert_eq!(trial.client().status("mayor")["status"], "running");
     trial.finish();
 }
 

@@ -107,7 +107,7 @@ fn the_town_and_the_model_are_reached_past_an_address_that_swallows_packets() {
     let town = TownServer::start(Options { listen: address, ..Options::default() });
     let town = town.expect("start a town server");
     let config = format!(
-        "[model]\nbase_url = \"http://model.test:{}/v1\"\nname = \"scripted\"\n\
+        "[models.default]\nbase_url = \"http://model.test:{}/v1\"\nmodel = \"scripted\"\n\
          [town]\nid = \"riverside\"\napi_url = \"http://town.test:{}\"\ntoken = \"any\"\n",
         front.port(),
         town.address().port(),
@@ -167,9 +167,9 @@ fn check_resolves_and_tries(dir: &std::path::Path) {
     let component = files::component("hog");
     let check = |port: u16, host: &str, allow: &str| {
         let text = format!(
-            "[state]\ndir = \"state\"\n[model]\nbase_url = \"http://{host}:{port}/v1\"\n\
+            "[state]\ndir = \"state\"\n[models.default]\nbase_url = \"http://{host}:{port}/v1\"\n\
              [components.hog]\npath = {component:?}\n\
-             [roles.hog]\ncomponent = \"hog\"\nmodel = true\nhttp_allow = [{allow}]\n"
+             [roles.hog]\ncomponent = \"hog\"\nmodels = [\"default\"]\nhttp_allow = [{allow}]\n"
         );
         std::fs::write(&config, text).expect("write the configuration");
         let mut command = Command::new(files::binary());
@@ -178,13 +178,14 @@ fn check_resolves_and_tries(dir: &std::path::Path) {
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     };
     let (code, text) = check(server.port(), "private.test", "");
-    let says = format!("model http://private.test:{}/v1: ok", server.port());
+    let says = format!("model default http://private.test:{}/v1: ok", server.port());
     assert!(code == Some(0) && text.contains(&says) && text.contains(INSIDE), "{text}");
     let (code, text) = check(1, "private.test", "");
     assert!(code == Some(0) && text.contains("warning: ") && text.contains("refused"), "{text}");
     let (code, text) = check(1, "nobody.invalid", "");
     assert!(code == Some(0) && text.contains("resolve nobody.invalid"), "{text}");
-    let (code, text) = check(server.port(), "link.test", "");
+    let link = format!("{{ host = \"link.test:{}\", private = true }}", server.port());
+    let (code, text) = check(server.port(), "private.test", &link);
     assert!(code == Some(2) && text.contains("169.254.7.7"), "{text}");
     let (code, text) = check(server.port(), "private.test", "\"inside.test\"");
     assert!(code == Some(2) && text.contains("roles.hog.http_allow"), "{text}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Host, HostBuilder, Value, files, wait_until};
+use harness::{Host, HostBuilder, Value, files, model_server, wait_until};
 use town_server::{Options, TownServer};
 
 use super::servers;
@@ -65,24 +65,23 @@ fn an_agent_reaches_both_schemes_through_their_proxies() {
 }
 
 #[test]
-fn an_agent_believes_the_authority_of_the_model_or_of_the_environment() {
+fn an_agent_believes_the_authority_of_the_environment_and_not_of_a_model() {
     let dir = tempfile::tempdir().expect("make a directory");
     let (server, _) = servers::http("127.0.0.1:0");
     let (encrypted, authority) = servers::tls("localhost", server);
-    let (other, _) = servers::tls("localhost", server);
     let authority = write(dir.path(), "ca.pem", &authority);
-    let (model, other) = (at(encrypted), at(other));
+    let model = at(encrypted);
     let fetch = |host: &Host, at: &str| {
         if host.client().list().is_empty() {
             host.client().start("hog", "hog");
         }
         host.client().ask("hog", &format!("fetch 1 https://{at} /"))
     };
-    let by_config = format!("[model]\nbase_url = \"https://{model}/v1\"\nca_file = {authority:?}");
-    let host = hog(&[&other, &model]).toml(&by_config).start();
-    assert_eq!(fetch(&host, &model), "4");
-    let refused = fetch(&host, &other);
-    assert!(refused.contains("Tls"), "that authority is the model's alone: {refused}");
+    let by_config =
+        format!("[models.default]\nbase_url = \"https://{model}/v1\"\nca_file = {authority:?}");
+    let host = hog(&[&model]).toml(&by_config).start();
+    let refused = fetch(&host, &model);
+    assert!(refused.contains("Tls"), "that authority is for the host's calls alone: {refused}");
     host.wait_for_line("the line that says why", |line| {
         let text = line["message"].as_str().unwrap_or_default();
         line["event"] == "agent.log"
@@ -90,12 +89,36 @@ fn an_agent_believes_the_authority_of_the_model_or_of_the_environment() {
             && text.contains("certificate")
     });
     host.finish();
-    let host = hog(&[&model]).start();
-    assert!(fetch(&host, &model).contains("Tls"));
-    host.finish();
     let variables = [format!("SSL_CERT_FILE={authority}")];
     let host = with(hog(&[&model]), &variables).start();
     assert_eq!(fetch(&host, &model), "4");
+    host.finish();
+}
+
+#[test]
+fn a_model_is_believed_by_its_own_authority_and_only_there() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let model = model_server();
+    let (encrypted, authority) = servers::tls("localhost", model.address());
+    let (other, _) = servers::tls("localhost", model.address());
+    let authority = write(dir.path(), "ca.pem", &authority);
+    let endpoint = |name: &str, at: &str| {
+        format!(
+            "[models.{name}]\nbase_url = \"https://{at}/v1\"\nmodel = \"scripted\"\nca_file = {authority:?}\n"
+        )
+    };
+    let models = endpoint("right", &at(encrypted)) + &endpoint("wrong", &at(other));
+    let host = Host::builder()
+        .toml(&models)
+        .component("mayor", &files::component("mayor"))
+        .role("right", "mayor", "models = [\"right\"]")
+        .role("wrong", "mayor", "models = [\"wrong\"]")
+        .start();
+    host.client().start("right", "right");
+    host.client().start("wrong", "wrong");
+    assert_eq!(host.client().ask("right", "hello"), "Hello. I answer from a script.");
+    host.client().send_wait("wrong", "hello").expect_error(502, &["TLS"]);
+    assert_eq!(model.asked(), 1);
     host.finish();
 }
 

@@ -35,7 +35,7 @@ impl ModelServer {
         self.address
     }
 
-    /// What agents are told as `model.base-url`.
+    /// The base URL of a configuration, `http://ADDRESS/v1`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
