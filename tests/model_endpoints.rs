@@ -10,7 +10,7 @@ use harness::{Host, HostBuilder, ModelServer, files, model_server, model_server_
 const BAD_INPUT: i32 = 2;
 
 /// `bulkhead check --models`: its exit code, and what it printed.
-fn check(builder: &HostBuilder) -> (Option<i32>, String) {
+fn check(builder: HostBuilder) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().expect("make a directory");
     let file = dir.path().join("bulkhead.toml");
     let config = builder.render(&dir.path().join("state"));
@@ -33,7 +33,7 @@ fn a_check_calls_every_endpoint_and_says_how_it_was() {
     let key = format!("api_key = {KEY:?}\nmodel = \"scripted\"");
     let text = endpoint("open", &open.base_url(), "model = \"any\"")
         + &endpoint("locked", &locked.base_url(), &key);
-    let (code, text) = check(&Host::builder().toml(&text));
+    let (code, text) = check(Host::builder().toml(&text));
     assert_eq!(code, Some(CLEAN), "{text}");
     for (name, server, model) in [("open", &open, "any"), ("locked", &locked, "scripted")] {
         let begins = format!("model {name} {}/chat/completions, {model}: ok, ", server.base_url());
@@ -58,7 +58,7 @@ fn an_endpoint_that_does_not_answer_fails_the_check_with_what_can_be_done() {
         + &endpoint("path", &no_path, "")
         + &endpoint("noise", &open.base_url(), "model = \"garbage\"")
         + &endpoint("silent", &open.base_url(), "model = \"stall\"\nidle_ms = 300");
-    let (code, text) = check(&Host::builder().toml(&text));
+    let (code, text) = check(Host::builder().toml(&text));
     assert_eq!(code, Some(BAD_INPUT), "{text}");
     let line = |name: &str| {
         let begins = format!("model {name} ");
@@ -97,7 +97,8 @@ fn without_being_asked_to_a_check_calls_no_model() {
 /// A host whose agent uses a key in this file.
 fn host_with(model: &ModelServer, key: &Path) -> Host {
     let url = model.base_url();
-    let endpoint = endpoint("default", &url, &format!("model = \"scripted\"\napi_key_file = {key:?}"));
+    let endpoint =
+        endpoint("default", &url, &format!("model = \"scripted\"\napi_key_file = {key:?}"));
     Host::builder().guest("mayor").toml(&endpoint).start()
 }
 

@@ -368,3 +368,11 @@ fn the_examples_of_the_documentation_are_accepted() {
         assert!(!found.models.is_empty(), "{text}");
     }
 }
+
+#[test]
+fn the_configuration_for_production_is_accepted_and_on_its_page() {
+    let example = include_str!("../../../../../docs/bulkhead.toml");
+    let found = settings(example).unwrap();
+    assert_eq!(*found.catalog.roles["worker"].models, ["default".into()]);
+    assert!(include_str!("../../../../../docs/operating.md").contains(example));
+}
