@@ -9,7 +9,7 @@ use bulkhead_log::Budget;
 use bulkhead_runtime::{Nudge, Port, PortError};
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::time::millis;
-use bulkhead_types::{AgentId, Body, Event, Level, Secret, Sender, Settings};
+use bulkhead_types::{AgentId, Body, Event, Level, ModelCall, Secret, Sender, Settings};
 use serde_json::value::RawValue;
 
 use crate::incarnation::StartContext;
@@ -97,6 +97,10 @@ impl Port for AgentPort {
             soft_bytes: memory.soft_bytes,
             limit_bytes: memory.limit_bytes,
         });
+    }
+
+    fn asked(&self, _call: ModelCall) {
+        self.publisher.touch();
     }
 
     fn settings(&self) -> Settings {

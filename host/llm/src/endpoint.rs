@@ -38,6 +38,20 @@ pub struct Bounds {
     pub max_answer_bytes: usize,
 }
 
+impl Default for Bounds {
+    /// Five minutes, with two more tries, for an answer of at most 4 MiB.
+    fn default() -> Self {
+        Self {
+            whole: Duration::from_secs(300),
+            first_byte: Duration::from_secs(120),
+            idle: Duration::from_secs(60),
+            retries: 2,
+            max_wait: Duration::from_secs(60),
+            max_answer_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
 /// How to reach an endpoint.
 #[derive(Debug, Clone)]
 pub struct Settings {

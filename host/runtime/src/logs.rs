@@ -220,6 +220,7 @@ pub(crate) mod tests {
             self.lines.lock().unwrap().push((message, dropped));
         }
         fn memory_soft_limit(&self, _memory: &bulkhead_account::AccountReading) {}
+        fn asked(&self, _: bulkhead_types::ModelCall) {}
         fn settings(&self) -> Settings {
             self.settings.clone()
         }

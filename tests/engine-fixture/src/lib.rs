@@ -47,6 +47,8 @@ impl Port for Nobody {
         self.lines.lock().expect("no panic under the lock").push(message);
     }
     fn memory_soft_limit(&self, _memory: &AccountReading) {}
+    fn asked(&self, _: bulkhead_types::ModelCall) {}
+
     fn settings(&self) -> Settings {
         Settings::default()
     }

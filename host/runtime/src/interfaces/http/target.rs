@@ -40,6 +40,7 @@ pub(super) async fn connect(
 }
 
 /// Asks the resolver of the system in the agent's share, unless the host is an address.
+#[derive(Clone)]
 pub(crate) struct SharedResolver(pub(crate) Lookups);
 
 impl Addresses for SharedResolver {

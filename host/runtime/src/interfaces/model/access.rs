@@ -258,7 +258,7 @@ impl Addresses for OwnAddresses {
         Box::pin(async move {
             let admit =
                 |to: &Destination, at: IpAddr| self.policy.admit_address(&to.host, to.port, at);
-            Judged { found: &self.found, admit }.of(to).await
+            Judged { found: self.found.clone(), admit }.of(to).await
         })
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Place {
 type Waiting = (Result<Part, Error>, Option<Charge>);
 
 /// An answer as the guest has it.
-pub(crate) struct Answer {
+pub struct Answer {
     parts: Receiver<Waiting>,
     /// Follows what was returned last.
     next: Option<Waiting>,

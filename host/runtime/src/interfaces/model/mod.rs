@@ -15,7 +15,7 @@ use wasmtime::Result;
 use wasmtime::component::Resource;
 
 pub(crate) use self::access::Access;
-pub(crate) use self::answer::Answer;
+pub use self::answer::Answer;
 use crate::bindings::bulkhead::agent::model::{
     Completion, Host, HostChatStream, ModelError, Part, Request,
 };
