@@ -103,6 +103,15 @@ impl Port for AgentPort {
         self.publisher.touch();
     }
 
+    fn secret_used(&self, name: &str, to: &str) {
+        let event = Event::SecretUsed {
+            agent: self.tag(),
+            secret: name.to_owned(),
+            destination: to.to_owned(),
+        };
+        self.start.container.sink.record_for(event, &self.start.account);
+    }
+
     fn settings(&self) -> Settings {
         let mut settings = self.start.settings.current();
         // Either count rises by itself, so the sum rises with every change of the whole.

@@ -10,9 +10,11 @@
 //! - [`connect`]: from a destination to a stream
 //! - [`proxy`]: `HTTP_PROXY` and its kin
 //! - [`trust`]: which certificates are believed
+//! - [`credential`]: a key that may change while the host runs
 //! - [`wait`]: what a server says about trying again
 
 pub mod connect;
+pub mod credential;
 pub mod proxy;
 pub mod trust;
 pub mod url;
@@ -21,6 +23,7 @@ pub mod wait;
 pub use connect::{
     Addresses, Boxed, ConnectError, Connected, Connector, Judged, Route, Step, Stream, System,
 };
+pub use credential::{Credential, ReadCredential};
 pub use proxy::{Proxies, ProxyError};
 pub use trust::{Trust, TrustError};
 pub use url::{BaseUrl, Destination, UrlError};

@@ -9,7 +9,7 @@ use bulkhead_net::Connector;
 use bulkhead_tasks::BucketRules;
 use bulkhead_types::Limits;
 
-use crate::{CodeBounds, DiskFloor, InstanceBounds};
+use crate::{CodeBounds, DiskFloor, HttpSecrets, InstanceBounds};
 
 /// Settings of the engine and of what surrounds it.
 #[derive(Debug, Clone)]
@@ -60,6 +60,8 @@ pub struct RuntimeConfig {
     pub connector: Connector,
     /// The endpoints of language models.
     pub models: Models,
+    /// Credentials for HTTP services.
+    pub http_secrets: HttpSecrets,
 }
 
 impl Default for RuntimeConfig {
@@ -89,6 +91,7 @@ impl Default for RuntimeConfig {
             slow_slice: Duration::from_millis(10),
             connector: Connector::default(),
             models: Models::default(),
+            http_secrets: HttpSecrets::default(),
         }
     }
 }

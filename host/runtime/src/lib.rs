@@ -92,6 +92,7 @@ pub use guest_instance::AgentFailure;
 pub use host_call::HostCallNames;
 pub use incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
 pub use instance_context::InstanceContext;
+pub use interfaces::http::{HttpSecret, HttpSecrets};
 pub use load_error::LoadError;
 pub use loaded::{Loaded, Source};
 pub use logs::Logs;

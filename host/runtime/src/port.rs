@@ -51,6 +51,8 @@ pub trait Port: Send + Sync + 'static {
     );
     /// Memory use crossed the soft mark upward.
     fn memory_soft_limit(&self, memory: &AccountReading);
+    /// A request to `to` (host and port) leaves with the credential of this name.
+    fn secret_used(&self, name: &str, to: &str);
     /// A call of a language model is over.
     fn asked(&self, call: ModelCall);
     /// What the agent should go by now.

@@ -89,6 +89,7 @@ impl Runtime {
         let shared = Shared {
             connector: config.connector.clone(),
             models: config.models.clone(),
+            http_secrets: config.http_secrets.clone(),
             carrier: Arc::new(carrier.map_err(io("start the threads of requests"))?),
             resolver: Arc::new(resolver),
             blocking: Arc::new(blocking::shares()),

@@ -18,7 +18,7 @@ use crate::InstanceBounds;
 use crate::descriptors::{Descriptors, Taken};
 use crate::growth_budget::GrowthBudget;
 use crate::instance_context::InstanceContext;
-use crate::interfaces::http::{Carrier, Outbound, Resolver};
+use crate::interfaces::http::{Carrier, HttpSecrets, Outbound, Resolver};
 use crate::interfaces::model::Access;
 use crate::interfaces::stdio::LineStream;
 use crate::interrupt::Interrupt;
@@ -93,6 +93,8 @@ pub(crate) struct Shared {
     pub connector: Connector,
     /// Where language models are.
     pub models: Models,
+    /// Credentials for HTTP services.
+    pub http_secrets: HttpSecrets,
     /// Carries requests.
     pub carrier: Arc<Carrier>,
     /// Looks up names.
@@ -191,6 +193,8 @@ impl State {
                 lookups,
                 threads,
                 sockets,
+                shared.http_secrets.clone(),
+                Arc::clone(&context.port),
             ),
             models,
             table,

@@ -668,6 +668,17 @@ pub enum Event {
         /// The hard limit.
         limit_bytes: u64,
     },
+    /// A request of the agent left with a credential that the agent does not have.
+    #[serde(rename = "agent.secret_used")]
+    SecretUsed {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Its name in the configuration.
+        secret: String,
+        /// Where the request goes: host and port.
+        destination: String,
+    },
     /// A line from the guest: its own log, or its stdout or stderr.
     #[serde(rename = "agent.log")]
     AgentLog {

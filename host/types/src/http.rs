@@ -10,12 +10,15 @@
 //! An IPv6 address that carries an IPv4 address is judged by that one: packets go there in the end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// What an agent may reach over HTTP. Empty: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpPolicy {
     /// Allowed destinations.
     pub allow: Vec<HttpRule>,
+    /// Names of the credentials that its requests may carry.
+    pub secrets: Arc<[Arc<str>]>,
 }
 
 /// One allowed destination.
@@ -236,7 +239,8 @@ mod tests {
     use super::*;
 
     fn policy(rules: &[&str]) -> HttpPolicy {
-        HttpPolicy { allow: rules.iter().map(|rule| HttpRule::parse(rule).unwrap()).collect() }
+        let allow = rules.iter().map(|rule| HttpRule::parse(rule).unwrap()).collect();
+        HttpPolicy { allow, ..HttpPolicy::default() }
     }
 
     #[track_caller]
@@ -330,7 +334,10 @@ mod tests {
     #[test]
     fn a_listed_name_leads_inside_only_where_its_rule_says_so() {
         let plain = policy(&["example.com", "localhost:1"]);
-        let private = HttpPolicy { allow: vec![HttpRule::parse("Example.com").unwrap().private()] };
+        let private = HttpPolicy {
+            allow: vec![HttpRule::parse("Example.com").unwrap().private()],
+            ..HttpPolicy::default()
+        };
         let admits = |policy: &HttpPolicy, host: &str, port, address: &str| {
             policy.admit_address(host, port, address.parse().unwrap()).is_ok()
         };

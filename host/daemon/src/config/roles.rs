@@ -49,7 +49,10 @@ pub(super) fn check_role(
         component: Arc::clone(component),
         args: role.args.0.into(),
         limits,
-        http: HttpPolicy { allow: role.http_allow.into_iter().map(|rule| rule.0).collect() },
+        http: HttpPolicy {
+            allow: role.http_allow.into_iter().map(|rule| rule.0).collect(),
+            secrets: Arc::default(),
+        },
         models,
         snapshots,
         restart,

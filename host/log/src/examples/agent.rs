@@ -68,7 +68,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 5] {
+fn turns() -> [Event; 6] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -94,6 +94,11 @@ fn turns() -> [Event; 5] {
         },
         turn(Some(Next::Idle), None),
         turn(None, Some("the model answered 503 three times")),
+        Event::SecretUsed {
+            agent: agent(),
+            secret: "github".into(),
+            destination: "api.github.com:443".into(),
+        },
         Event::MemorySoftLimit {
             agent: agent(),
             used_bytes: 53_739_520,

@@ -216,6 +216,7 @@ mod tests {
         let shared = crate::state::Shared {
             connector,
             models: Default::default(),
+            http_secrets: Default::default(),
             carrier,
             resolver,
             blocking,

@@ -11,6 +11,7 @@ mod carrier;
 mod exchange;
 mod interim;
 mod lookups;
+mod secrets;
 mod target;
 mod upload;
 
@@ -30,11 +31,14 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 pub(crate) use self::carrier::Carrier;
 pub(crate) use self::carrier::{Carried, carry};
 use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
+pub use self::secrets::{HttpSecret, HttpSecrets};
+use self::secrets::{Filled, Own};
 pub(crate) use self::lookups::{Lookups, Resolver};
 pub(crate) use self::target::SharedResolver;
 use crate::descriptors::Descriptors;
 use crate::logs::Logs;
 use crate::meter::Meter;
+use crate::port::Port;
 use crate::resources::{BODY_CHUNK_BYTES, BODY_CHUNKS};
 
 /// Requests that one agent may have under way.
@@ -56,6 +60,8 @@ pub(crate) struct Outbound {
     agent: Arc<Agent>,
     under_way: Arc<AtomicUsize>,
     sockets: Arc<Descriptors>,
+    secrets: Own,
+    port: Arc<dyn Port>,
     /// Lines about requests that a limit refused. A guest may try again at once.
     refusals: Budget,
 }
@@ -96,10 +102,13 @@ impl Outbound {
         lookups: Lookups,
         threads: Handle,
         sockets: Arc<Descriptors>,
+        secrets: HttpSecrets,
+        port: Arc<dyn Port>,
     ) -> Self {
         let refusals = Budget::new(1, 1, Instant::now());
+        let secrets = Own::new(secrets, Arc::clone(&policy.secrets));
         let agent = Arc::new(Agent { policy, connector, logs, meter, lookups, threads });
-        Self { agent, under_way: Arc::default(), sockets, refusals }
+        Self { agent, under_way: Arc::default(), sockets, secrets, port, refusals }
     }
 
     fn admit(&self, uri: &Uri) -> Result<Destination> {
@@ -112,6 +121,18 @@ impl Outbound {
             return Err(Error::HttpRequestDenied);
         }
         Ok(to)
+    }
+
+    /// Puts credentials in the place of their placeholders, and says that they leave.
+    fn fill(&self, request: &mut Request<WasiBody>, to: &Destination) -> Result<Filled> {
+        let filled = self.secrets.fill(request, to).map_err(|refused| {
+            self.agent.refused(&refused);
+            Error::InternalError(Some(refused.to_string()))
+        })?;
+        for name in &filled.names {
+            self.port.secret_used(name, &to.host_and_port());
+        }
+        Ok(filled)
     }
 
     fn take_place(&mut self, to: &Destination) -> Result<Place> {
@@ -178,26 +199,30 @@ impl WasiHttpHooks for Outbound {
 
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _body_result: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let admitted = self.admit(request.uri()).and_then(|to| {
             let place = self.take_place(&to)?;
-            Ok((to, place))
+            let filled = self.fill(&mut request, &to)?;
+            Ok((to, place, filled))
         });
-        let (to, place) = match admitted {
+        let (to, place, filled) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
         let times = Times::from(options.unwrap_or_default());
+        let request = request.map(|body| self.secrets.watch(body));
         let agent = Arc::clone(&self.agent);
         let sending = carry(&self.agent.threads, &self.agent.meter, async move {
             let connected = target::connect(&agent, &to, times.connect).await?;
             send(connected, request, times, place, &agent).await
         });
         Box::new(async move {
-            let (response, driver) = sending.await.unwrap_or(Err(Error::ConnectionTerminated))?;
+            let (mut response, driver) = sending.await.unwrap_or(Err(Error::ConnectionTerminated))?;
+            filled.mask_headers(response.headers_mut());
+            let response = response.map(|body| filled.mask_body(body));
             let driver = async move { driver.await.unwrap_or(Ok(())) };
             Ok((response, Box::new(driver) as Box<dyn Future<Output = _> + Send>))
         })

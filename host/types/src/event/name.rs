@@ -53,6 +53,7 @@ names! {
         AgentQuarantined => "agent.quarantined",
         SnapshotSetAside => "agent.snapshot_set_aside",
         MemorySoftLimit => "agent.memory_soft_limit",
+        SecretUsed => "agent.secret_used",
         AgentLog => "agent.log",
         AgentMessage => "agent.message",
         MessageSetAside => "agent.message_set_aside",

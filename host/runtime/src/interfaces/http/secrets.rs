@@ -1,0 +1,469 @@
+//! Credentials that leave with a request and that its guest never has.
+//!
+//! ```text
+//!   guest: authorization: Bearer {{secret:github}}
+//!     └─ allow list ─▶ for this host? in this header? over TLS? ─▶ authorization: Bearer ghp_… ─▶ server
+//!   guest ◀─ the value is masked in header fields and body ◀──────────────────────────────────────┘
+//! ```
+//!
+//! Only header fields are filled in. A placeholder in a URL or in a body is an error, because it was meant to be one.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bulkhead_net::{Credential, Destination};
+use bulkhead_types::{HttpPolicy, HttpRule};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use memchr::memmem;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+const OPEN: &str = "{{secret:";
+const CLOSE: &str = "}}";
+
+/// What stands for the value in a template.
+const VALUE: &str = "{value}";
+
+/// A credential for an HTTP service.
+#[derive(Debug)]
+pub struct HttpSecret {
+    /// Where it may go.
+    pub hosts: Vec<HttpRule>,
+    /// In which header fields.
+    pub headers: Vec<HeaderName>,
+    /// What is put in the place of a placeholder; `{value}` in it is the value.
+    pub template: String,
+    /// Whether it may go over plain HTTP.
+    pub allow_http: bool,
+    /// The value.
+    pub value: Credential,
+}
+
+/// All that are configured, by name. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct HttpSecrets(Arc<BTreeMap<Arc<str>, HttpSecret>>);
+
+impl FromIterator<(Arc<str>, HttpSecret)> for HttpSecrets {
+    fn from_iter<T: IntoIterator<Item = (Arc<str>, HttpSecret)>>(secrets: T) -> Self {
+        Self(Arc::new(secrets.into_iter().collect()))
+    }
+}
+
+/// Why a placeholder is not filled in. Names the secret and the rule, and no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("secret {name:?} {why}")]
+pub(super) struct Refused {
+    name: String,
+    why: String,
+}
+
+/// What an agent may use.
+#[derive(Clone)]
+pub(super) struct Own {
+    all: HttpSecrets,
+    names: Arc<[Arc<str>]>,
+}
+
+/// What was filled into a request.
+#[derive(Default)]
+pub(super) struct Filled {
+    /// The names of the secrets.
+    pub names: Vec<Arc<str>>,
+    /// What is masked in what comes back.
+    masked: Vec<Vec<u8>>,
+}
+
+impl Own {
+    pub(super) fn new(all: HttpSecrets, names: Arc<[Arc<str>]>) -> Self {
+        Self { all, names }
+    }
+
+    /// Fills in the placeholders of a request that may go there.
+    pub(super) fn fill<B>(
+        &self,
+        request: &mut Request<B>,
+        to: &Destination,
+    ) -> Result<Filled, Refused> {
+        if let Some(name) = self.named_in(request.uri().to_string().as_bytes()) {
+            return Err(refused(&name, "stands in a URL, where nothing is filled in"));
+        }
+        let mut filled = Filled::default();
+        for (header, value) in request.headers_mut() {
+            if memmem::find(value.as_bytes(), OPEN.as_bytes()).is_some() {
+                *value = self.fill_one(header, value, to, &mut filled)?;
+            }
+        }
+        Ok(filled)
+    }
+
+    fn fill_one(
+        &self,
+        header: &HeaderName,
+        value: &HeaderValue,
+        to: &Destination,
+        filled: &mut Filled,
+    ) -> Result<HeaderValue, Refused> {
+        let unfit = |name: &str| refused(name, "makes no header field: it is no printable ASCII");
+        let text = value.to_str().map_err(|_| unfit(""))?;
+        let (mut rest, mut out) = (text, String::new());
+        while let Some((before, after)) = rest.split_once(OPEN) {
+            let Some((name, after)) = after.split_once(CLOSE) else { break };
+            out += before;
+            out += &self.value(name, header, to, filled)?;
+            rest = after;
+        }
+        out += rest;
+        let mut value = HeaderValue::from_str(&out).map_err(|_| unfit(""))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    fn value(
+        &self,
+        name: &str,
+        header: &HeaderName,
+        to: &Destination,
+        filled: &mut Filled,
+    ) -> Result<String, Refused> {
+        let known = self.names.iter().find(|known| ***known == *name);
+        let Some((known, secret)) = known.and_then(|known| Some((known, self.all.0.get(known)?)))
+        else {
+            return Err(refused(name, "is not one of the role's `secrets`"));
+        };
+        let hosts = HttpPolicy { allow: secret.hosts.clone(), ..HttpPolicy::default() };
+        if hosts.admit_name(&to.host, to.port).is_err() {
+            let why = format!("is not for {}", to.host_and_port());
+            return Err(refused(name, &why));
+        }
+        if !to.tls && !secret.allow_http {
+            return Err(refused(name, "does not leave over plain HTTP"));
+        }
+        if !secret.headers.contains(header) {
+            return Err(refused(name, &format!("is not for the header field {header}")));
+        }
+        let value = secret.value.current().ok_or_else(|| refused(name, "has no value"))?;
+        let text = secret.template.replace(VALUE, value.expose());
+        filled.masked.extend([value.expose(), &text].map(|text| text.as_bytes().to_vec()));
+        // The longest first: it may contain another one.
+        filled.masked.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        filled.names.push(Arc::clone(known));
+        Ok(text)
+    }
+
+    /// A body whose placeholders are an error.
+    pub(super) fn watch(&self, body: WasiBody) -> WasiBody {
+        if self.names.is_empty() {
+            return body;
+        }
+        Watched { body, own: self.clone(), tail: Vec::new() }.boxed_unsync()
+    }
+
+    /// A secret of the agent's whose placeholder stands there.
+    fn named_in(&self, bytes: &[u8]) -> Option<String> {
+        let mut from = 0;
+        while let Some(at) = memmem::find(&bytes[from..], OPEN.as_bytes()) {
+            from += at + OPEN.len();
+            let is_named = |name: &&Arc<str>| {
+                let rest = bytes[from..].strip_prefix(name.as_bytes());
+                rest.is_some_and(|rest| rest.starts_with(CLOSE.as_bytes()))
+            };
+            if let Some(name) = self.names.iter().find(is_named) {
+                return Some(name.to_string());
+            }
+        }
+        None
+    }
+
+    /// As many bytes as a placeholder has at most.
+    fn longest(&self) -> usize {
+        self.names.iter().map(|name| OPEN.len() + name.len() + CLOSE.len()).max().unwrap_or(0)
+    }
+}
+
+fn refused(name: &str, why: &str) -> Refused {
+    Refused { name: name.chars().take(64).collect(), why: why.to_owned() }
+}
+
+impl Filled {
+    /// Masks what was filled in where a server sends it back.
+    pub(super) fn mask_headers(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            let mut bytes = value.as_bytes().to_vec();
+            if mask(&mut bytes, &self.masked)
+                && let Ok(masked) = HeaderValue::from_bytes(&bytes)
+            {
+                *value = masked;
+            }
+        }
+    }
+
+    /// The same for a body. Its length stays what it was.
+    pub(super) fn mask_body(self, body: WasiBody) -> WasiBody {
+        if self.masked.is_empty() {
+            return body;
+        }
+        Masked { body: Some(body), texts: self.masked, held: Vec::new(), last: None }.boxed_unsync()
+    }
+}
+
+/// Overwrites every occurrence. Whether there was one.
+fn mask(bytes: &mut [u8], texts: &[Vec<u8>]) -> bool {
+    let mut any = false;
+    for text in texts {
+        let mut from = 0;
+        while let Some(at) = memmem::find(&bytes[from..], text) {
+            bytes[from + at..from + at + text.len()].fill(b'*');
+            from += at + text.len();
+            any = true;
+        }
+    }
+    any
+}
+
+/// How many bytes at the end may be the beginning of one of the texts.
+fn begun(bytes: &[u8], texts: &[Vec<u8>]) -> usize {
+    let of_one = |text: &Vec<u8>| {
+        let longest = (text.len() - 1).min(bytes.len());
+        (1..=longest).rev().find(|len| bytes.ends_with(&text[..*len])).unwrap_or(0)
+    };
+    texts.iter().map(of_one).max().unwrap_or(0)
+}
+
+/// A response's body in which texts are masked, also where they come in pieces.
+struct Masked {
+    /// None: it is over.
+    body: Option<WasiBody>,
+    texts: Vec<Vec<u8>>,
+    /// May be the beginning of a text.
+    held: Vec<u8>,
+    /// Trailers that come after what is held.
+    last: Option<Frame<Bytes>>,
+}
+
+impl Body for Masked {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        loop {
+            let Some(body) = &mut this.body else {
+                return Poll::Ready(this.last.take().map(Ok));
+            };
+            let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    this.body = None;
+                    if this.held.is_empty() {
+                        continue;
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.held).into()))));
+                }
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    let mut bytes = std::mem::take(&mut this.held);
+                    bytes.extend_from_slice(&data);
+                    mask(&mut bytes, &this.texts);
+                    this.held = bytes.split_off(bytes.len() - begun(&bytes, &this.texts));
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes.into()))));
+                    }
+                }
+                Err(mut trailers) => {
+                    if let Some(trailers) = trailers.trailers_mut() {
+                        let masked = std::mem::take(&mut this.texts);
+                        let filled = Filled { names: Vec::new(), masked };
+                        filled.mask_headers(trailers);
+                    }
+                    this.body = None;
+                    this.last = Some(trailers);
+                    if !this.held.is_empty() {
+                        let held = std::mem::take(&mut this.held);
+                        return Poll::Ready(Some(Ok(Frame::data(held.into()))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+            && self.held.is_empty()
+            && self.last.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let held = self.held.len() as u64;
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint.set_lower(rest.lower() + held);
+        hint
+    }
+}
+
+/// A request's body in which a placeholder is an error.
+struct Watched {
+    body: WasiBody,
+    own: Own,
+    /// The end of what came so far, where a placeholder may have begun.
+    tail: Vec<u8>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            this.tail.extend_from_slice(data);
+            if let Some(name) = this.own.named_in(&this.tail) {
+                let why = refused(&name, "stands in a body, where nothing is filled in");
+                return Poll::Ready(Some(Err(Error::InternalError(Some(why.to_string())))));
+            }
+            let keep = this.own.longest().saturating_sub(1).min(this.tail.len());
+            this.tail.drain(..this.tail.len() - keep);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    const TOKEN: &str = "ghp_0123456789";
+
+    fn own(allow_http: bool) -> Own {
+        let hosts = vec![HttpRule::parse("api.example").unwrap()];
+        let secret = HttpSecret {
+            hosts,
+            headers: vec![http::header::AUTHORIZATION],
+            template: "Bearer {value}".into(),
+            allow_http,
+            value: Credential::Fixed(TOKEN.to_owned().into()),
+        };
+        let all = HttpSecrets::from_iter([("github".into(), secret)]);
+        Own::new(all, Arc::from(["github".into(), "gone".into()]))
+    }
+
+    fn to(url: &str) -> Destination {
+        Destination::of(&url.parse().unwrap()).unwrap()
+    }
+
+    fn request(url: &str, header: &str, value: &str) -> Request<()> {
+        Request::get(url).header(header, value).body(()).unwrap()
+    }
+
+    #[test]
+    fn a_placeholder_is_filled_in_for_its_host_and_header() {
+        let url = "https://api.example/x";
+        let mut request = request(url, "authorization", "{{secret:github}}");
+        let filled = own(false).fill(&mut request, &to(url)).unwrap();
+        assert_eq!(request.headers()["authorization"], format!("Bearer {TOKEN}"));
+        assert!(request.headers()["authorization"].is_sensitive());
+        assert_eq!(filled.names, ["github".into()]);
+        assert!(!format!("{request:?}").contains(TOKEN));
+    }
+
+    #[test]
+    fn anywhere_else_it_is_refused_by_name() {
+        let (github, auth) = ("{{secret:github}}", "authorization");
+        let cases = [
+            ("https://api.example/x", auth, "{{secret:other}}", "not one of the role's"),
+            ("https://api.example/x", auth, "{{secret:gone}}", "not one of the role's"),
+            ("https://evil.example/x", auth, github, "not for evil.example:443"),
+            ("https://api.example:8443/x", auth, github, "not for api.example:8443"),
+            ("http://api.example/x", auth, github, "plain HTTP"),
+            ("https://api.example/x", "x-key", github, "header field x-key"),
+            ("https://api.example/?k={{secret:github}}", "x-key", "", "stands in a URL"),
+        ];
+        for (url, header, value, why) in cases {
+            let to = to(url.split('?').next().unwrap());
+            let mut request = request(url, header, value);
+            let error = own(false).fill(&mut request, &to).err().unwrap().to_string();
+            assert!(error.contains(why), "{error} of {url}");
+            assert!(!error.contains(TOKEN) && !format!("{request:?}").contains(TOKEN));
+        }
+        let url = "http://api.example/x";
+        let mut plain = request(url, "authorization", "{{secret:github}}");
+        assert!(own(true).fill(&mut plain, &to(url)).is_ok());
+    }
+
+    fn in_pieces(text: &[u8], size: usize) -> WasiBody {
+        let chunks: Vec<_> =
+            text.chunks(size).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
+        StreamBody::new(Chunks(chunks.into())).boxed_unsync()
+    }
+
+    struct Chunks(std::collections::VecDeque<Result<Frame<Bytes>, Error>>);
+
+    impl futures_util::Stream for Chunks {
+        type Item = Result<Frame<Bytes>, Error>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_that_comes_back_is_masked_in_pieces_of_every_size() {
+        let text = format!("ghp_ {TOKEN}{TOKEN} ghp_01234 Bearer {TOKEN} ghp_");
+        let stars = "*".repeat(TOKEN.len());
+        let expected =
+            format!("ghp_ {stars}{stars} ghp_01234 {} ghp_", "*".repeat(TOKEN.len() + 7));
+        for size in 1..text.len() {
+            let url = "https://api.example/x";
+            let mut request = request(url, "authorization", "{{secret:github}}");
+            let filled = own(false).fill(&mut request, &to(url)).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("x-echo", HeaderValue::from_str(TOKEN).unwrap());
+            filled.mask_headers(&mut headers);
+            assert_eq!(headers["x-echo"], stars.as_str());
+            let body = filled.mask_body(in_pieces(text.as_bytes(), size));
+            let got = body.collect().await.unwrap().to_bytes();
+            let got = std::str::from_utf8(&got).unwrap();
+            assert_eq!(got, expected, "pieces of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_placeholder_in_a_body_is_an_error_and_other_braces_are_not() {
+        for size in [1, 2, 5, 100] {
+            let named = own(false).watch(in_pieces(b"a {{secret:github}} b", size));
+            let error = named.collect().await.err().unwrap();
+            assert!(format!("{error:?}").contains("stands in a body"), "{error:?}");
+            let text = b"a {{secret:}} {{secret:githu}} {{secret:githubs}} {{x}}";
+            let other = own(false).watch(in_pieces(text, size));
+            assert_eq!(other.collect().await.unwrap().to_bytes(), &text[..]);
+        }
+    }
+}
