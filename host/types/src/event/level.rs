@@ -96,6 +96,7 @@ impl Event {
             | Self::TownTokenRefreshed { .. }
             | Self::RefreshTokenReceived { .. }
             | Self::MemoryUsage(_)
+            | Self::SecretUsed { .. }
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }
             | Self::CoreDumpKept { .. }
