@@ -221,6 +221,7 @@ pub(crate) mod tests {
         }
         fn memory_soft_limit(&self, _memory: &bulkhead_account::AccountReading) {}
         fn asked(&self, _: bulkhead_types::ModelCall) {}
+        fn secret_used(&self, _: &str, _: &str) {}
         fn settings(&self) -> Settings {
             self.settings.clone()
         }

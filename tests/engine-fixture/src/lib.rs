@@ -49,6 +49,8 @@ impl Port for Nobody {
     fn memory_soft_limit(&self, _memory: &AccountReading) {}
     fn asked(&self, _: bulkhead_types::ModelCall) {}
 
+    fn secret_used(&self, _: &str, _: &str) {}
+
     fn settings(&self) -> Settings {
         Settings::default()
     }

@@ -34,6 +34,7 @@ pub struct File {
     pub memory: Memory,
     pub security: Security,
     pub models: BTreeMap<ModelName, Model>,
+    pub secrets: BTreeMap<SecretName, HttpSecret>,
     pub components: BTreeMap<String, Component>,
     pub roles: BTreeMap<String, Role>,
     pub agents: Vec<Agent>,
@@ -457,6 +458,50 @@ impl Model {
     }
 }
 
+/// Name of a credential, as it stands in a placeholder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SecretName(pub Arc<str>);
+
+impl TryFrom<String> for SecretName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let fits = (1..=MAX_MODEL_NAME).contains(&text.len()) && text.chars().all(is_fit);
+        match fits {
+            true => Ok(Self(text.into())),
+            false => Err(format!(
+                "a name of a secret has 1 to {MAX_MODEL_NAME} characters of A-Z a-z 0-9 _ -"
+            )),
+        }
+    }
+}
+
+/// `[secrets.NAME]`: a credential for HTTP services.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSecret {
+    pub hosts: Spanned<Vec<Rule>>,
+    pub value: Option<Spanned<Secret>>,
+    pub value_file: Option<Spanned<PathBuf>>,
+    pub value_env: Option<Spanned<String>>,
+    #[serde(default = "authorization")]
+    pub headers: Spanned<Vec<String>>,
+    #[serde(default = "value_alone")]
+    pub template: Spanned<String>,
+    #[serde(default)]
+    pub allow_http: bool,
+}
+
+fn authorization() -> Spanned<Vec<String>> {
+    Spanned::new(0..0, vec!["authorization".to_owned()])
+}
+
+fn value_alone() -> Spanned<String> {
+    Spanned::new(0..0, "{value}".to_owned())
+}
+
 /// What the server of an endpoint speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -508,6 +553,8 @@ pub struct Role {
     pub http_allow: Vec<Rule>,
     #[serde(default)]
     pub models: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub secrets: Vec<Spanned<String>>,
     #[serde(default = "yes")]
     pub workspace: bool,
     pub workspace_mb: Option<Mebibytes>,

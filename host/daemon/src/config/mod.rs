@@ -5,6 +5,7 @@
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
 //! - `models`: endpoints of language models
+//! - `http_secrets`: credentials for HTTP services
 //! - `secrets`: files that hold one, and what one may be
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
@@ -14,6 +15,7 @@ mod env;
 mod file;
 mod keys;
 mod memory;
+mod http_secrets;
 mod models;
 mod problem;
 mod roles;

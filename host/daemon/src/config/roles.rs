@@ -9,6 +9,7 @@ use std::time::Duration;
 use bulkhead_api::{Issue, StartRequest};
 use bulkhead_llm::Models;
 use bulkhead_memory::shedding::MAX_WEIGHT;
+use bulkhead_runtime::HttpSecrets;
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::Role;
 use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
@@ -16,6 +17,7 @@ use bulkhead_types::{HttpPolicy, Limits, RestartRules, SnapshotRules};
 use toml::Spanned;
 
 use super::file::{self, Mebibytes, Whole, set_ms};
+use super::http_secrets::secrets_of;
 use super::problem::{Problem, known, within};
 
 /// Bounds of a role's `eviction_weight_percent`.
@@ -26,6 +28,7 @@ pub(super) fn check_role(
     role: file::Role,
     components: &BTreeMap<Arc<str>, PathBuf>,
     models: &Models,
+    secrets: &HttpSecrets,
     memory: &AgentMemory,
 ) -> Result<Role, Problem> {
     let limits = limits(name, &role, memory)?;
@@ -51,7 +54,7 @@ pub(super) fn check_role(
         limits,
         http: HttpPolicy {
             allow: role.http_allow.into_iter().map(|rule| rule.0).collect(),
-            secrets: Arc::default(),
+            secrets: secrets_of(name, &role.secrets, secrets)?,
         },
         models,
         snapshots,

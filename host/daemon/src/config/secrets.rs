@@ -10,7 +10,7 @@ use bulkhead_client::read_secret;
 use bulkhead_types::Secret;
 use toml::Spanned;
 
-use super::file::{File, Model, ModelName};
+use super::file::{File, ModelName, SecretName};
 use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
@@ -89,7 +89,24 @@ pub fn settle(
     settle_one("town.token", &mut value, of_file, base)?;
     file.town.token = value.map(|token| Spanned::new(span, token));
     for (ModelName(name), model) in &mut file.models {
-        settle_model(&format!("models.{name}"), model, base, &lookup)?;
+        let source = Source {
+            table: format!("models.{name}"),
+            name: "api_key",
+            value: &mut model.api_key,
+            file: &mut model.api_key_file,
+            variable: &mut model.api_key_env,
+        };
+        source.settle(base, &lookup)?;
+    }
+    for (SecretName(name), secret) in &mut file.secrets {
+        let source = Source {
+            table: format!("secrets.{name}"),
+            name: "value",
+            value: &mut secret.value,
+            file: &mut secret.value_file,
+            variable: &mut secret.value_env,
+        };
+        source.settle(base, &lookup)?;
     }
     for (name, role) in &mut file.roles {
         for (key, path) in std::mem::take(&mut role.config_files) {
@@ -125,47 +142,59 @@ fn settle_one(
     Ok(())
 }
 
-/// A key that the file holds is checked, one of a variable is taken from there, and the path of a file gets absolute.
-fn settle_model(
-    table: &str,
-    model: &mut Model,
-    base: &Path,
-    lookup: &impl Fn(&str) -> Option<OsString>,
-) -> Result<(), Problem> {
-    let problem = |key: &str, span: Range<usize>, message: String| {
-        Problem::at(span, format!("{table}.{key}"), message)
-    };
-    let spans = [
-        ("api_key", model.api_key.as_ref().map(Spanned::span)),
-        ("api_key_file", model.api_key_file.as_ref().map(Spanned::span)),
-        ("api_key_env", model.api_key_env.as_ref().map(Spanned::span)),
-    ];
-    let mut given = spans.into_iter().filter_map(|(key, span)| Some((key, span?)));
-    if let (Some((one, _)), Some((other, span))) = (given.next(), given.next()) {
-        let message = format!("{table}.{one} is set as well; keep one of them");
-        return Err(problem(other, span, message));
-    }
-    if let Some(key) = &model.api_key {
-        let wrong = |message: &str| problem("api_key", key.span(), message.to_owned());
-        if key.get_ref().expose().is_empty() {
-            return Err(wrong("is empty; leave it out if the endpoint needs no key"));
+/// Where a secret of a table comes from: the keys `NAME`, `NAME_file` and `NAME_env`, at most one of them.
+struct Source<'a> {
+    table: String,
+    name: &'a str,
+    value: &'a mut Option<Spanned<Secret>>,
+    file: &'a mut Option<Spanned<PathBuf>>,
+    variable: &'a mut Option<Spanned<String>>,
+}
+
+impl Source<'_> {
+    /// A value that the file holds is checked, one of a variable is taken from there, and the path of a file gets
+    /// absolute.
+    fn settle(
+        self,
+        base: &Path,
+        lookup: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(), Problem> {
+        let Self { table, name, value, file, variable } = self;
+        let problem = |suffix: &str, span: Range<usize>, message: String| {
+            Problem::at(span, format!("{table}.{name}{suffix}"), message)
+        };
+        let spans = [
+            ("", value.as_ref().map(Spanned::span)),
+            ("_file", file.as_ref().map(Spanned::span)),
+            ("_env", variable.as_ref().map(Spanned::span)),
+        ];
+        let mut given = spans.into_iter().filter_map(|(suffix, span)| Some((suffix, span?)));
+        if let (Some((one, _)), Some((other, span))) = (given.next(), given.next()) {
+            let message = format!("{table}.{name}{one} is set as well; keep one of them");
+            return Err(problem(other, span, message));
         }
-        fits_a_header(key.get_ref()).map_err(wrong)?;
+        if let Some(key) = &value {
+            let wrong = |message: &str| problem("", key.span(), message.to_owned());
+            if key.get_ref().expose().is_empty() {
+                return Err(wrong("is empty; leave it out if none is needed"));
+            }
+            fits_a_header(key.get_ref()).map_err(wrong)?;
+        }
+        if let Some(file) = file {
+            let span = file.span();
+            let wrong = |message: String| problem("_file", span.clone(), message);
+            let path = std::path::absolute(base.join(file.get_ref()));
+            let path = path.map_err(|error| wrong(error.to_string()))?;
+            read_file(&path).map_err(wrong)?;
+            *file.get_mut() = path;
+        }
+        if let Some(name) = variable.take() {
+            let wrong = |message: String| problem("_env", name.span(), message);
+            let secret = of_variable(name.get_ref(), lookup).map_err(wrong)?;
+            *value = Some(Spanned::new(name.span(), secret));
+        }
+        Ok(())
     }
-    if let Some(file) = &mut model.api_key_file {
-        let span = file.span();
-        let wrong = |message: String| problem("api_key_file", span.clone(), message);
-        let path = std::path::absolute(base.join(file.get_ref()));
-        let path = path.map_err(|error| wrong(error.to_string()))?;
-        read_file(&path).map_err(wrong)?;
-        *file.get_mut() = path;
-    }
-    if let Some(name) = model.api_key_env.take() {
-        let wrong = |message: String| problem("api_key_env", name.span(), message);
-        let secret = of_variable(name.get_ref(), lookup).map_err(wrong)?;
-        model.api_key = Some(Spanned::new(name.span(), secret));
-    }
-    Ok(())
 }
 
 /// The secret of a variable that the configuration names. A name that could be the secret itself is not shown.

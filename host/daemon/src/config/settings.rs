@@ -18,6 +18,7 @@ use bulkhead_types::{Level, Limits};
 use super::compiler;
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::memory::{MemorySettings, memory};
+use super::http_secrets::check_secrets;
 use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
 use super::roles::{AgentMemory, check_agents, check_role};
@@ -102,10 +103,11 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         .map(|(name, component)| (name.into(), base.join(component.path)))
         .collect();
     let (models, endpoints) = check_models(file.models, base, outside)?;
+    let http_secrets = check_secrets(file.secrets)?;
     let agent_memory = AgentMemory::check(&file.limits)?;
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
-        let checked = check_role(&name, role, &components, &models, &agent_memory)?;
+        let checked = check_role(&name, role, &components, &models, &http_secrets, &agent_memory)?;
         roles.insert(name.into(), checked);
     }
     let agents = check_agents(file.agents, &roles)?;
@@ -147,6 +149,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             instance_bounds: compiler::instance_bounds(&file.limits),
             connector: outside.clone(),
             models,
+            http_secrets,
             ..RuntimeConfig::default()
         },
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),

@@ -1,4 +1,4 @@
-//! `[models.NAME]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
+//! `[models.NAME]`, `[secrets.NAME]`, `[components.NAME]`, `[roles.NAME]`, `[[agents]]`.
 
 use toml::Spanned;
 
@@ -83,6 +83,24 @@ fn of_variables(file: &mut File) -> Result<&mut Model, String> {
     let missing = "there is no [models.default]; add it, or set BULKHEAD_MODEL_BASE_URL";
     file.models.get_mut(&ModelName::of_variables()).ok_or_else(|| missing.to_owned())
 }
+
+pub const SECRETS: &[Key] = &[
+    required("hosts", "destinations that may get it, in the form of `http_allow`"),
+    derived("value", "none", "the value, at least 8 bytes, [a secret](#secrets). Exactly one of the three is required"),
+    derived(
+        "value_file",
+        "none",
+        "file that holds the value; a changed file is read within a second of its next use",
+    ),
+    derived("value_env", "none", "variable of the host's environment that holds the value"),
+    key("headers", r#"["authorization"]"#, "header fields in which a placeholder is replaced"),
+    key(
+        "template",
+        r#""{value}""#,
+        "what replaces the placeholder; `{value}` in it is the value, as in `Bearer {value}`",
+    ),
+    key("allow_http", "false", "whether it may be sent over plain HTTP"),
+];
 
 pub const COMPONENTS: &[Key] =
     &[required("path", "the component file. The next start uses a changed file")];
@@ -212,6 +230,11 @@ pub const ROLES: &[Key] = &[
         "[]",
         "names of the `[models.NAME]` that the agent may use; the first one is its default. Empty: none. \
          See [models.md](models.md)",
+    ),
+    key(
+        "secrets",
+        "[]",
+        "names of the `[secrets.NAME]` that requests of the agent may carry. See [Secrets of HTTP services](#secrets-of-http-services)",
     ),
     key(
         "workspace",

@@ -176,6 +176,7 @@ fn the_table_has_exactly_the_keys_that_the_file_accepts() {
             "limits" => fields_of::<file::Limits>(),
             "memory" => fields_of::<file::Memory>(),
             "models" => fields_of::<file::Model>(),
+            "secrets" => fields_of::<file::HttpSecret>(),
             "components" => fields_of::<file::Component>(),
             "roles" => fields_of::<file::Role>(),
             "agents" => fields_of::<file::Agent>(),
@@ -207,6 +208,10 @@ fn each_default_of_the_table_holds_without_its_key() {
                     ("[town]".to_owned(), "id = \"t\"\napi_url = \"http://h\"\ntoken = \"x\"\n")
                 }
                 "models" => ("[models.default]".to_owned(), "base_url = \"http://h\"\n"),
+                "secrets" => (
+                    "[secrets.github]".to_owned(),
+                    "hosts = [\"api.github.com\"]\nvalue = \"12345678\"\n",
+                ),
                 "components" => ("[components.echo]".to_owned(), "path = \"echo.wasm\"\n"),
                 "roles" => ("[roles.echo]".to_owned(), "component = \"echo\"\n"),
                 "agents" => ("[[agents]]".to_owned(), "id = \"a\"\nrole = \"echo\"\n"),

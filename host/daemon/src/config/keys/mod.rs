@@ -125,6 +125,7 @@ pub const SECTIONS: &[Section] = &[
     section("limits", limits::LIMITS),
     section("memory", limits::MEMORY),
     Section { name: "models", of_variables: "models.default", keys: agents::MODELS },
+    section("secrets", agents::SECRETS),
     section("components", agents::COMPONENTS),
     section("roles", agents::ROLES),
     section("agents", agents::AGENTS),

@@ -47,6 +47,13 @@ pub struct HttpSecret {
 #[derive(Debug, Clone, Default)]
 pub struct HttpSecrets(Arc<BTreeMap<Arc<str>, HttpSecret>>);
 
+impl HttpSecrets {
+    /// Their names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
+    }
+}
+
 impl FromIterator<(Arc<str>, HttpSecret)> for HttpSecrets {
     fn from_iter<T: IntoIterator<Item = (Arc<str>, HttpSecret)>>(secrets: T) -> Self {
         Self(Arc::new(secrets.into_iter().collect()))
