@@ -1,15 +1,15 @@
-//! Stands in for the client of language models until that one is here: it reaches nothing.
+//! A place where models are.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_net::{Addresses, BaseUrl, Connector};
-use bulkhead_types::Secret;
+use bulkhead_net::{BaseUrl, Connector};
 use http::{HeaderName, HeaderValue};
-use tokio::time::Instant;
 
-use crate::{Error, Part, Request};
+use crate::key::{Key, Keys};
+use crate::pool::Pool;
+use crate::{anthropic, openai};
 
 /// What an endpoint's server speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Dialect {
     /// `POST {base}/chat/completions`, as OpenAI has it.
     #[default]
     OpenAi,
-    /// `POST {base}/v1/messages`, as Anthropic has it.
+    /// `POST {base}/v1/messages`, as Anthropic has it: the base URL is `https://api.anthropic.com`.
     Anthropic,
 }
 
@@ -26,7 +26,8 @@ pub enum Dialect {
 pub struct Bounds {
     /// The whole call, with all tries.
     pub whole: Duration,
-    /// From the request to the first byte of the response.
+    /// From the request to the first byte of the response. A connection must be there within this time too, and
+    /// within 30 s. Where the head of the response comes alone, its first bytes have the rest of this time, or `idle`.
     pub first_byte: Duration,
     /// Silence in the middle of an answer. Comments that keep a connection busy are no silence.
     pub idle: Duration,
@@ -61,7 +62,8 @@ pub struct Settings {
     pub base: BaseUrl,
     /// What it speaks.
     pub dialect: Dialect,
-    /// Sent with each request, after the dialect's own.
+    /// Sent with each request, after the dialect's own, which they replace. Headers that frame the request or belong to
+    /// its connection are left out. Values of headers that are named like secrets appear in no error.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Proxies and certificates.
     pub connector: Connector,
@@ -69,32 +71,21 @@ pub struct Settings {
     pub bounds: Bounds,
 }
 
-/// Reads the key anew: `Err` says why it could not.
-pub type ReadKey = Arc<dyn Fn() -> Result<Option<Secret>, String> + Send + Sync>;
-
-/// Where an endpoint's key comes from.
-pub enum Key {
-    /// There is none.
-    None,
-    /// It stays.
-    Fixed(Secret),
-    /// It is read from a file that may change.
-    Read(ReadKey),
-}
-
-/// A place where models are.
+/// A place where models are. It keeps connections for the next call: at most 8, each for at most 60 s without use. A
+/// kept connection serves every caller, whatever finds its addresses.
 pub struct Endpoint {
+    pub(crate) settings: Settings,
+    pub(crate) keys: Keys,
+    pub(crate) pool: Pool,
     url: String,
 }
 
 impl Endpoint {
     /// Opens nothing yet.
-    pub fn new(settings: Settings, _key: Key) -> Self {
-        let path = match settings.dialect {
-            Dialect::OpenAi => "/chat/completions",
-            Dialect::Anthropic => "/v1/messages",
-        };
-        Self { url: format!("{}{path}", settings.base) }
+    pub fn new(settings: Settings, key: Key) -> Self {
+        let url = format!("{}{}", settings.base, path_of(settings.dialect));
+        let keys = Keys::new(Arc::clone(&settings.name), key);
+        Self { settings, keys, pool: Pool::default(), url }
     }
 
     /// For errors and logs: the URL that is posted to, without secrets.
@@ -102,35 +93,24 @@ impl Endpoint {
         &self.url
     }
 
-    /// Begins an answer.
-    pub fn chat(
-        self: &Arc<Self>,
-        _request: Request,
-        _key: Option<Secret>,
-        _deadline: Instant,
-        _addresses: Arc<dyn Addresses + Send>,
-    ) -> Chat {
-        Chat(Some(Error::Unavailable(format!("{}: no client yet", self.url))))
+    /// What a request asks the server for.
+    pub(crate) fn path(&self) -> String {
+        format!("{}{}", self.settings.base.prefix, path_of(self.settings.dialect))
     }
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("name", &self.settings.name)
+            .field("url", &self.url)
+            .finish()
     }
 }
 
-/// An answer under way.
-pub struct Chat(Option<Error>);
-
-impl Chat {
-    /// Waits for the next part.
-    pub async fn next(&mut self) -> Option<Result<Part, Error>> {
-        self.0.take().map(Err)
-    }
-
-    /// How many tries were begun.
-    pub fn tries(&self) -> u32 {
-        1
+fn path_of(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenAi => openai::PATH,
+        Dialect::Anthropic => anthropic::PATH,
     }
 }

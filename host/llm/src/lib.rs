@@ -7,17 +7,46 @@
 //! ```
 //!
 //! It knows nothing of agents, budgets and roles: who may ask what is decided before, what it cost is read from
-//! [`End`]. Dropping a [`Chat`] closes its connection.
+//! [`End`]. Dropping a [`Chat`] closes its connection. No task is spawned: a connection is driven by the call that waits
+//! for it, and by nobody while it is idle.
+//!
+//! - [`endpoint`], [`key`], [`pool`]: a place where models are, its key, its idle connections
+//! - [`openai`], [`anthropic`]: a request as the server wants it
+//! - [`chat`], [`attempt`], [`failure`], [`retry_after`]: tries, and what ends them
+//! - [`connection`], [`interim`]: HTTP/1.1
+//! - [`receive`], [`wire`], [`sse`]: from bytes to events
+//! - [`assembly`], [`blocks`], [`draft`], [`calls`], [`problem`]: from events to parts
 
 mod answer;
+mod anthropic;
+mod assembly;
+mod attempt;
+mod blocks;
+mod calls;
+mod chat;
+mod connection;
+mod draft;
 mod endpoint;
 mod error;
+mod failure;
+mod interim;
+mod key;
 mod models;
+mod openai;
+mod pool;
+mod problem;
+mod receive;
 mod request;
+mod retry_after;
+mod sse;
+mod wire;
 
 pub use answer::{End, Finish, Part};
 pub use bulkhead_types::TokenUsage as Usage;
-pub use endpoint::{Bounds, Chat, Dialect, Endpoint, Key, ReadKey, Settings};
+pub use chat::Chat;
+pub use endpoint::{Bounds, Dialect, Endpoint, Settings};
 pub use error::Error;
+pub use key::{Key, ReadKey};
 pub use models::{Allowed, Model, Models, Pattern, PatternError};
 pub use request::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+pub use wire::read_any;

@@ -110,3 +110,70 @@ pub struct Request {
     /// Added to the request's JSON last, so it replaces what the dialect writes.
     pub extra: Map<String, Value>,
 }
+
+#[cfg(test)]
+pub(crate) mod examples {
+    use serde_json::json;
+
+    use super::*;
+
+    /// One message of the user.
+    pub(crate) fn only(text: &str) -> Request {
+        Request {
+            model: "m".into(),
+            messages: vec![message(Role::User, &[text])],
+            tools: Vec::new(),
+            tool_choice: None,
+            response_format: None,
+            temperature: None,
+            max_tokens: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// Something of everything.
+    pub(crate) fn conversation() -> Request {
+        let call = |id: &str, arguments: &str| ToolCall {
+            id: id.into(),
+            name: "read".into(),
+            arguments: arguments.into(),
+        };
+        let result = |id: &str, texts: &[&str]| Message {
+            tool_call_id: Some(id.into()),
+            ..message(Role::Tool, texts)
+        };
+        let mut question = message(Role::User, &["what is this?"]);
+        question.content.push(Content::ImageUrl("https://example.com/a.png".into()));
+        let (media_type, data) = ("image/png".into(), vec![1, 2, 3]);
+        question.content.push(Content::Image { media_type, data });
+        Request {
+            messages: vec![
+                message(Role::System, &["be brief"]),
+                question,
+                Message {
+                    tool_calls: vec![call("a", "{\"path\":\"x\"}"), call("b", "")],
+                    ..message(Role::Assistant, &[])
+                },
+                result("a", &["one", "two"]),
+                result("b", &[]),
+                message(Role::Assistant, &["a picture"]),
+                message(Role::User, &["sure?"]),
+            ],
+            tools: vec![Tool {
+                name: "read".into(),
+                description: "reads".into(),
+                parameters: json!({"type": "object"}),
+            }],
+            tool_choice: Some(ToolChoice::Named("read".into())),
+            response_format: Some(ResponseFormat::JsonSchema(json!({"type": "object"}))),
+            temperature: Some(0.7),
+            max_tokens: Some(100),
+            ..only("hi")
+        }
+    }
+
+    fn message(role: Role, texts: &[&str]) -> Message {
+        let content = texts.iter().map(|text| Content::Text((*text).to_owned())).collect();
+        Message { role, content, tool_calls: Vec::new(), tool_call_id: None }
+    }
+}

@@ -71,7 +71,9 @@ impl Reading {
                 Ok(value) => (last.value, last.failed) = (value, false),
                 Err(why) => {
                     if !std::mem::replace(&mut last.failed, true) {
-                        tracing::warn!("a credential cannot be read again, the last one stays: {why}");
+                        tracing::warn!(
+                            "a credential cannot be read again, the last one stays: {why}"
+                        );
                     }
                 }
             }

@@ -50,8 +50,8 @@ pub use exit::{Determinism, Exit, ExitClass, ExitReason, ExitSummary, Phase, Sta
 pub use held::{HostBytes, HostKind};
 pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};
-pub use model::{ModelCall, TokenUsage};
 pub use message::{Body, Message, MessageSetAside, Next, Outcome, Sender};
+pub use model::{ModelCall, TokenUsage};
 pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};
 pub use ring::{RingEvent, RingPage};

@@ -50,8 +50,9 @@ fn check(name: &str, secret: file::HttpSecret) -> Result<HttpSecret, Problem> {
     let mut headers = Vec::new();
     for text in secret.headers.get_ref() {
         let span = secret.headers.span();
-        let header = HeaderName::from_bytes(text.as_bytes())
-            .map_err(|_| problem("headers", span.clone(), "a name of a header has letters, digits and -"))?;
+        let header = HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+            problem("headers", span.clone(), "a name of a header has letters, digits and -")
+        })?;
         if RESERVED.contains(&header) {
             return Err(problem("headers", span, "the host sets this header itself"));
         }

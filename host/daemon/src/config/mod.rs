@@ -13,9 +13,9 @@
 mod compiler;
 mod env;
 mod file;
+mod http_secrets;
 mod keys;
 mod memory;
-mod http_secrets;
 mod models;
 mod problem;
 mod roles;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bulkhead_llm::{Allowed, Bounds, Dialect, Endpoint, Key, Model, Models, Pattern};
 use bulkhead_net::{BaseUrl, Connector, UrlError};
@@ -134,14 +133,7 @@ fn base_url(name: &str, given: &Spanned<String>, dialect: Dialect) -> Result<Bas
 }
 
 fn bounds(name: &str, model: &file::Model) -> Result<Bounds, Problem> {
-    let mut bounds = Bounds {
-        whole: Duration::from_secs(300),
-        first_byte: Duration::from_secs(120),
-        idle: Duration::from_secs(60),
-        retries: 2,
-        max_wait: Duration::from_secs(60),
-        max_answer_bytes: 4 * 1024 * 1024,
-    };
+    let mut bounds = Bounds::default();
     set_ms(&mut bounds.whole, model.timeout_ms);
     set_ms(&mut bounds.first_byte, model.first_byte_ms);
     set_ms(&mut bounds.idle, model.idle_ms);

@@ -17,8 +17,8 @@ use bulkhead_types::{Level, Limits};
 
 use super::compiler;
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
-use super::memory::{MemorySettings, memory};
 use super::http_secrets::check_secrets;
+use super::memory::{MemorySettings, memory};
 use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
 use super::roles::{AgentMemory, check_agents, check_role};

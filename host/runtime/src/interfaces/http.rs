@@ -31,9 +31,9 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 pub(crate) use self::carrier::Carrier;
 pub(crate) use self::carrier::{Carried, carry};
 use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
-pub use self::secrets::{HttpSecret, HttpSecrets};
-use self::secrets::{Filled, Own};
 pub(crate) use self::lookups::{Lookups, Resolver};
+use self::secrets::{Filled, Own};
+pub use self::secrets::{HttpSecret, HttpSecrets};
 pub(crate) use self::target::SharedResolver;
 use crate::descriptors::Descriptors;
 use crate::logs::Logs;
@@ -220,7 +220,8 @@ impl WasiHttpHooks for Outbound {
             send(connected, request, times, place, &agent).await
         });
         Box::new(async move {
-            let (mut response, driver) = sending.await.unwrap_or(Err(Error::ConnectionTerminated))?;
+            let (mut response, driver) =
+                sending.await.unwrap_or(Err(Error::ConnectionTerminated))?;
             filled.mask_headers(response.headers_mut());
             let response = response.map(|body| filled.mask_body(body));
             let driver = async move { driver.await.unwrap_or(Ok(())) };

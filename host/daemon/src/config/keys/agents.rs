@@ -86,7 +86,11 @@ fn of_variables(file: &mut File) -> Result<&mut Model, String> {
 
 pub const SECRETS: &[Key] = &[
     required("hosts", "destinations that may get it, in the form of `http_allow`"),
-    derived("value", "none", "the value, at least 8 bytes, [a secret](#secrets). Exactly one of the three is required"),
+    derived(
+        "value",
+        "none",
+        "the value, at least 8 bytes, [a secret](#secrets). Exactly one of the three is required",
+    ),
     derived(
         "value_file",
         "none",

@@ -272,7 +272,9 @@ impl Body for Masked {
                     if this.held.is_empty() {
                         continue;
                     }
-                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.held).into()))));
+                    return Poll::Ready(Some(Ok(Frame::data(
+                        std::mem::take(&mut this.held).into(),
+                    ))));
                 }
             };
             match frame.into_data() {

@@ -107,9 +107,8 @@ impl Access {
             Some(name) => named(name).ok_or_else(|| {
                 format!("role {role:?} may use {}, and not {name:?}", list(&spec.models))
             })?,
-            None => first.ok_or_else(|| {
-                format!("role {role:?} may use no model: its `models` are empty")
-            })?,
+            None => first
+                .ok_or_else(|| format!("role {role:?} may use no model: its `models` are empty"))?,
         };
         let found = self.models.get(name);
         let found = found.ok_or_else(|| format!("there is no [models.{name}] any more"))?;
@@ -172,7 +171,8 @@ impl Access {
 
     fn place(&mut self, request_bytes: u64) -> Result<Place, ModelError> {
         let Some(under_way) = UnderWay::begin(&self.under_way, MAX_UNDER_WAY) else {
-            let text = format!("{MAX_UNDER_WAY} answers of this agent are under way, which is the most");
+            let text =
+                format!("{MAX_UNDER_WAY} answers of this agent are under way, which is the most");
             self.failed(&text);
             return Err(ModelError::Unavailable(text));
         };

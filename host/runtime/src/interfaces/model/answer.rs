@@ -235,9 +235,7 @@ fn end(end: End) -> wit::End {
 fn model_error(error: Error) -> ModelError {
     match error {
         Error::Unavailable(text) => ModelError::Unavailable(text),
-        Error::RateLimited { retry_after, .. } => {
-            ModelError::RateLimited(retry_after.map(millis))
-        }
+        Error::RateLimited { retry_after, .. } => ModelError::RateLimited(retry_after.map(millis)),
         Error::Rejected { status, message } => {
             ModelError::Rejected(wit::Rejection { status, message })
         }

@@ -202,9 +202,8 @@ fn size(request: &wit::Request) -> u64 {
                 wit::Content::Image(image) => image.media_type.len() + image.data.len(),
             }
     };
-    let of_call = |call: &wit::ToolCall| {
-        ENTRY_BYTES + call.id.len() + call.name.len() + call.arguments.len()
-    };
+    let of_call =
+        |call: &wit::ToolCall| ENTRY_BYTES + call.id.len() + call.name.len() + call.arguments.len();
     let of_message = |message: &wit::ChatMessage| {
         ENTRY_BYTES
             + message.content.iter().map(of_content).sum::<usize>()
@@ -248,11 +247,7 @@ mod tests {
     }
 
     fn tool(name: &str, parameters: &str) -> wit::Tool {
-        wit::Tool {
-            name: name.into(),
-            description: String::new(),
-            parameters: parameters.into(),
-        }
+        wit::Tool { name: name.into(), description: String::new(), parameters: parameters.into() }
     }
 
     fn refusal(change: impl FnOnce(&mut wit::Request)) -> String {
@@ -274,7 +269,8 @@ mod tests {
 
     #[test]
     fn what_breaks_a_rule_names_the_field() {
-        let image = || wit::Content::Image(wit::ImageData { media_type: "png".into(), data: vec![] });
+        let image =
+            || wit::Content::Image(wit::ImageData { media_type: "png".into(), data: vec![] });
         let call = || wit::ToolCall { id: "1".into(), name: "a".into(), arguments: "{}".into() };
         type Change = Box<dyn FnOnce(&mut wit::Request)>;
         let cases: Vec<(&str, Change)> = vec![
@@ -283,31 +279,52 @@ mod tests {
             ("model: ", Box::new(|it| it.model = Some("a\nb".into()))),
             ("model: ", Box::new(|it| it.model = Some("m".repeat(MAX_NAME + 1)))),
             ("messages[0]: media-type", Box::new(move |it| it.messages[0].content = vec![image()])),
-            ("messages[0]: only a message of `user`", Box::new(|it| {
-                it.messages[0].role = wit::Role::System;
-                it.messages[0].content = vec![wit::Content::ImageUrl("http://h/x".into())];
-            })),
-            ("messages[0]: only a message of `assistant`", Box::new(move |it| {
-                it.messages[0].tool_calls = vec![call()];
-            })),
-            ("messages[0]: a message of `tool`", Box::new(|it| {
-                it.messages[0].role = wit::Role::Tool;
-            })),
-            ("messages[0]: a message of `tool`", Box::new(|it| {
-                it.messages[0].tool_call_id = Some("x".into());
-            })),
+            (
+                "messages[0]: only a message of `user`",
+                Box::new(|it| {
+                    it.messages[0].role = wit::Role::System;
+                    it.messages[0].content = vec![wit::Content::ImageUrl("http://h/x".into())];
+                }),
+            ),
+            (
+                "messages[0]: only a message of `assistant`",
+                Box::new(move |it| {
+                    it.messages[0].tool_calls = vec![call()];
+                }),
+            ),
+            (
+                "messages[0]: a message of `tool`",
+                Box::new(|it| {
+                    it.messages[0].role = wit::Role::Tool;
+                }),
+            ),
+            (
+                "messages[0]: a message of `tool`",
+                Box::new(|it| {
+                    it.messages[0].tool_call_id = Some("x".into());
+                }),
+            ),
             ("tools: ", Box::new(|it| it.tools = vec![tool("t", "{}"); MAX_TOOLS + 1])),
             ("tools[0].name: ", Box::new(|it| it.tools = vec![tool("a b", "{}")])),
-            ("tools[1].parameters: ", Box::new(|it| {
-                it.tools = vec![tool("a", "{}"), tool("b", "[]")];
-            })),
+            (
+                "tools[1].parameters: ",
+                Box::new(|it| {
+                    it.tools = vec![tool("a", "{}"), tool("b", "[]")];
+                }),
+            ),
             ("tools[0].parameters: ", Box::new(|it| it.tools = vec![tool("a", "{secret")])),
-            ("tool-choice: ", Box::new(|it| {
-                it.tool_choice = Some(wit::ToolChoice::Named("x".into()));
-            })),
-            ("response-format.json-schema: ", Box::new(|it| {
-                it.response_format = Some(wit::ResponseFormat::JsonSchema("1".into()));
-            })),
+            (
+                "tool-choice: ",
+                Box::new(|it| {
+                    it.tool_choice = Some(wit::ToolChoice::Named("x".into()));
+                }),
+            ),
+            (
+                "response-format.json-schema: ",
+                Box::new(|it| {
+                    it.response_format = Some(wit::ResponseFormat::JsonSchema("1".into()));
+                }),
+            ),
             ("temperature: ", Box::new(|it| it.temperature = Some(f32::NAN))),
             ("max-tokens: ", Box::new(|it| it.max_tokens = Some(0))),
             ("timeout-ms: ", Box::new(|it| it.timeout_ms = Some(0))),

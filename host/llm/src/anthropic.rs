@@ -1,0 +1,225 @@
+//! The request as Anthropic has it.
+//!
+//! What it has no form for is translated:
+//! - System messages are one field, wherever they stood.
+//! - Messages of one side that follow each other are one message: results of tools must come together.
+//! - JSON that fits a schema is asked for by `output_config.format` (structured outputs), which older models refuse.
+//!   JSON of any form has no field, so the system instructions ask for it.
+//! - Arguments of a call that are no JSON object become one with the field `arguments`.
+//!
+//! Thoughts are not sent back.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::openai::{decimal, text_of};
+use crate::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+
+/// After the base URL.
+pub(crate) const PATH: &str = "/v1/messages";
+
+/// The header `anthropic-version`.
+pub(crate) const VERSION: &str = "2023-06-01";
+
+/// The server wants a limit. All models since Claude 3.5 can write as much.
+const DEFAULT_MAX_TOKENS: u32 = 8192;
+
+const ASK_FOR_JSON: &str = "Answer with one JSON object, and with nothing before or after it.";
+
+/// The request's JSON, without `extra`.
+pub(crate) fn body(request: &Request) -> Map<String, Value> {
+    let mut body = Map::new();
+    let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
+    set("model", json!(request.model));
+    set("max_tokens", json!(request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)));
+    set("stream", json!(true));
+    let system = system(request);
+    if !system.is_empty() {
+        set("system", json!(system));
+    }
+    set("messages", messages(&request.messages));
+    if !request.tools.is_empty() {
+        set("tools", request.tools.iter().map(tool).collect());
+        if let Some(choice) = &request.tool_choice {
+            set("tool_choice", tool_choice(choice));
+        }
+    }
+    if let Some(ResponseFormat::JsonSchema(schema)) = &request.response_format {
+        set("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
+    }
+    if let Some(temperature) = request.temperature {
+        set("temperature", decimal(temperature));
+    }
+    body
+}
+
+fn system(request: &Request) -> String {
+    let is_system = |message: &&Message| message.role == Role::System;
+    let mut texts: Vec<_> =
+        request.messages.iter().filter(is_system).map(|of| text_of(&of.content)).collect();
+    if request.response_format == Some(ResponseFormat::Json) {
+        texts.push(ASK_FOR_JSON.to_owned());
+    }
+    texts.retain(|text| !text.is_empty());
+    texts.join("\n\n")
+}
+
+fn messages(messages: &[Message]) -> Value {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in messages {
+        let (role, blocks) = match message.role {
+            Role::System => continue,
+            Role::Assistant => ("assistant", blocks(message)),
+            Role::User => ("user", blocks(message)),
+            Role::Tool => ("user", vec![tool_result(message)]),
+        };
+        match turns.last_mut() {
+            Some((last, turn)) if *last == role => turn.extend(blocks),
+            // An empty message is refused.
+            _ if blocks.is_empty() => {}
+            _ => turns.push((role, blocks)),
+        }
+    }
+    turns.into_iter().map(|(role, turn)| json!({"role": role, "content": turn})).collect()
+}
+
+fn blocks(message: &Message) -> Vec<Value> {
+    let content = message.content.iter().filter_map(block);
+    content.chain(message.tool_calls.iter().map(tool_use)).collect()
+}
+
+fn block(content: &Content) -> Option<Value> {
+    match content {
+        // The server refuses text that is empty.
+        Content::Text(text) if text.trim().is_empty() => None,
+        Content::Text(text) => Some(json!({"type": "text", "text": text})),
+        Content::ImageUrl(url) => Some(json!({"type": "image", "source": source(url)})),
+        Content::Image { media_type, data } => {
+            let data = STANDARD.encode(data);
+            let source = json!({"type": "base64", "media_type": media_type, "data": data});
+            Some(json!({"type": "image", "source": source}))
+        }
+    }
+}
+
+/// An image by its URL, which may hold it.
+fn source(url: &str) -> Value {
+    let held = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    match held {
+        Some((media_type, data)) => {
+            json!({"type": "base64", "media_type": media_type, "data": data})
+        }
+        None => json!({"type": "url", "url": url}),
+    }
+}
+
+fn tool_use(call: &ToolCall) -> Value {
+    let input = match call.arguments.trim() {
+        "" => json!({}),
+        text => match serde_json::from_str(text) {
+            Ok(input @ Value::Object(_)) => input,
+            _ => json!({"arguments": text}),
+        },
+    };
+    json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
+}
+
+fn tool_result(message: &Message) -> Value {
+    let id = message.tool_call_id.as_deref().unwrap_or_default();
+    json!({"type": "tool_result", "tool_use_id": id, "content": text_of(&message.content)})
+}
+
+fn tool(tool: &Tool) -> Value {
+    let Tool { name, description, parameters } = tool;
+    json!({"name": name, "description": description, "input_schema": parameters})
+}
+
+fn tool_choice(choice: &ToolChoice) -> Value {
+    match choice {
+        ToolChoice::Auto => json!({"type": "auto"}),
+        ToolChoice::None => json!({"type": "none"}),
+        ToolChoice::Required => json!({"type": "any"}),
+        ToolChoice::Named(name) => json!({"type": "tool", "name": name}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::examples::{conversation, only};
+
+    #[test]
+    fn a_request_without_more_has_a_limit() {
+        let user = json!([{"type": "text", "text": "hi"}]);
+        assert_eq!(
+            Value::Object(body(&only("hi"))),
+            json!({
+                "model": "m", "stream": true, "max_tokens": 8192,
+                "messages": [{"role": "user", "content": user}],
+            })
+        );
+    }
+
+    #[test]
+    fn a_conversation_has_the_form_of_the_wire() {
+        assert_eq!(
+            Value::Object(body(&conversation())),
+            json!({
+                "model": "m", "stream": true, "max_tokens": 100, "system": "be brief",
+                "messages": [
+                    {"role": "user", "content": [
+                        {"type": "text", "text": "what is this?"},
+                        {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AQID"}},
+                    ]},
+                    {"role": "assistant", "content": [
+                        {"type": "tool_use", "id": "a", "name": "read", "input": {"path": "x"}},
+                        {"type": "tool_use", "id": "b", "name": "read", "input": {}},
+                    ]},
+                    {"role": "user", "content": [
+                        {"type": "tool_result", "tool_use_id": "a", "content": "one\n\ntwo"},
+                        {"type": "tool_result", "tool_use_id": "b", "content": ""},
+                    ]},
+                    {"role": "assistant", "content": [{"type": "text", "text": "a picture"}]},
+                    {"role": "user", "content": [{"type": "text", "text": "sure?"}]},
+                ],
+                "tools": [{"name": "read", "description": "reads", "input_schema": {"type": "object"}}],
+                "tool_choice": {"type": "tool", "name": "read"},
+                "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+                "temperature": 0.7,
+            })
+        );
+    }
+
+    #[test]
+    fn json_of_any_form_is_asked_for_in_words() {
+        let request = Request { response_format: Some(ResponseFormat::Json), ..only("hi") };
+        assert_eq!(body(&request)["system"], ASK_FOR_JSON);
+    }
+
+    #[test]
+    fn what_the_server_would_refuse_is_not_sent() {
+        let of = |role, text: &str| Message {
+            role,
+            content: vec![Content::Text(text.into())],
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        };
+        let request = Request {
+            messages: vec![of(Role::User, "a"), of(Role::Assistant, " "), of(Role::User, "b")],
+            ..only("hi")
+        };
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let expected = json!([{"role": "user", "content": [text("a"), text("b")]}]);
+        assert_eq!(body(&request)["messages"], expected);
+        let call = |arguments: &str| {
+            let arguments = arguments.to_owned();
+            tool_use(&ToolCall { id: "a".into(), name: "read".into(), arguments })
+        };
+        assert_eq!(call("{\"pa")["input"], json!({"arguments": "{\"pa"}));
+        assert_eq!(call("[1]")["input"], json!({"arguments": "[1]"}));
+        let image = source("data:image/png;base64,AQID");
+        assert_eq!(image, json!({"type": "base64", "media_type": "image/png", "data": "AQID"}));
+    }
+}

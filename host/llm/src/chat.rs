@@ -1,0 +1,240 @@
+//! A call: tries until an answer begins, and then its parts.
+
+use std::future::poll_fn;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bulkhead_net::{Addresses, Boxed};
+use bulkhead_types::Secret;
+use bulkhead_types::backoff::Backoff;
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::attempt::Attempt;
+use crate::endpoint::{Dialect, Endpoint};
+use crate::failure::{Failure, Retry, Texts};
+use crate::receive::Receiving;
+use crate::{Error, Part, Request, Role, Usage, anthropic, openai};
+
+/// Between two tries.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(16));
+
+/// An answer, from the request to its end. Dropping it closes its connection.
+pub struct Chat {
+    state: State,
+    endpoint: Arc<Endpoint>,
+    tries: Arc<AtomicU32>,
+    usage: Option<Usage>,
+}
+
+enum State {
+    /// Until the answer begins. Kept here, so that a dropped [`Chat::next`] loses nothing.
+    Beginning(Boxed<'static, Result<Receiving, Failure>>),
+    Receiving(Box<Receiving>),
+    Over,
+}
+
+impl Endpoint {
+    /// Begins an answer; nothing is sent before [`Chat::next`]. It ends by `deadline` at the latest. `key` replaces the
+    /// endpoint's own. `addresses` finds the server's addresses, unless a connection is there already. A key in use
+    /// never appears in an error's text.
+    pub fn chat(
+        self: &Arc<Self>,
+        request: Request,
+        key: Option<Secret>,
+        deadline: Instant,
+        addresses: Arc<dyn Addresses + Send>,
+    ) -> Chat {
+        let tries = Arc::new(AtomicU32::new(0));
+        let call = Call {
+            endpoint: Arc::clone(self),
+            key,
+            deadline,
+            addresses,
+            tries: Arc::clone(&tries),
+        };
+        let state = State::Beginning(Box::pin(call.begin(request)));
+        Chat { state, endpoint: Arc::clone(self), tries, usage: None }
+    }
+}
+
+impl Chat {
+    /// Waits for the next part; all text that has arrived is one part. Cancel-safe: dropping the future loses nothing.
+    /// After `End` or an error: `None`.
+    pub async fn next(&mut self) -> Option<Result<Part, Error>> {
+        if let State::Beginning(beginning) = &mut self.state {
+            match beginning.as_mut().await {
+                Ok(answer) => self.state = State::Receiving(Box::new(answer)),
+                Err(failure) => {
+                    self.state = State::Over;
+                    return Some(Err(failure.error));
+                }
+            }
+        }
+        let State::Receiving(answer) = &mut self.state else { return None };
+        let part = poll_fn(|cx| answer.poll(cx)).await;
+        self.usage = answer.usage();
+        if matches!(part, Ok(Part::End(_)) | Err(_)) {
+            self.close(part.is_ok());
+        }
+        Some(part.map_err(|failure| failure.error))
+    }
+
+    /// How many tries were begun.
+    pub fn tries(&self) -> u32 {
+        self.tries.load(Ordering::Relaxed)
+    }
+
+    /// What the server counted so far, also for an answer that ends in an error. None: it said nothing of it yet.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    fn close(&mut self, is_whole: bool) {
+        let State::Receiving(answer) = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        if let Some((connection, rest)) = answer.into_connection().filter(|_| is_whole) {
+            self.endpoint.pool.put(connection, rest);
+        }
+    }
+}
+
+/// What begins an answer.
+struct Call {
+    endpoint: Arc<Endpoint>,
+    key: Option<Secret>,
+    deadline: Instant,
+    addresses: Arc<dyn Addresses + Send>,
+    tries: Arc<AtomicU32>,
+}
+
+impl Call {
+    /// Tries until an answer begins.
+    async fn begin(self, request: Request) -> Result<Receiving, Failure> {
+        let until = self.deadline.min(Instant::now() + self.endpoint.settings.bounds.whole);
+        let may_be_silent = request.messages.last().is_some_and(|last| last.role == Role::Tool);
+        let body = body(&self.endpoint, request);
+        let attempt = Attempt {
+            endpoint: &self.endpoint,
+            body: &body,
+            addresses: &*self.addresses,
+            until,
+            may_be_silent,
+        };
+        let mut tries = Tries::default();
+        let mut key = self.first_key()?;
+        let mut last = None;
+        loop {
+            if Instant::now() >= until {
+                return Err(self.run_out(last));
+            }
+            if !tries.is_fresh {
+                self.tries.fetch_add(1, Ordering::Relaxed);
+            }
+            let failure = match timeout_at(until, attempt.run(key.as_ref(), tries.is_fresh)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failure)) => failure,
+                Err(_) => return Err(self.run_out(last)),
+            };
+            tries.is_fresh = false;
+            match failure.retry {
+                Retry::NewConnection => tries.is_fresh = true,
+                Retry::NewKey => match self.other_key(&mut tries, key.as_ref()) {
+                    Some(other) => key = Some(other),
+                    None => return Err(failure),
+                },
+                Retry::Never => return Err(failure),
+                Retry::Later(asked) => {
+                    let Some(pause) = self.pause(tries.repeats, asked, until) else {
+                        return Err(failure);
+                    };
+                    self.warn(&failure, pause);
+                    sleep(pause).await;
+                    tries.repeats += 1;
+                    last = Some(failure.error);
+                }
+            }
+        }
+    }
+
+    fn first_key(&self) -> Result<Option<Secret>, Failure> {
+        let key = match &self.key {
+            Some(key) => Some(key.clone()),
+            None => self.endpoint.keys.current().map_err(|why| {
+                let failure = self.texts().unavailable(&format!("its key cannot be read: {why}"));
+                Failure { retry: Retry::Never, ..failure }
+            })?,
+        };
+        Ok(key.filter(|key| !key.expose().is_empty()))
+    }
+
+    /// Another key than the refused one: once, and only if the call has none of its own.
+    fn other_key(&self, tries: &mut Tries, refused: Option<&Secret>) -> Option<Secret> {
+        if self.key.is_some() || std::mem::replace(&mut tries.has_reread, true) {
+            return None;
+        }
+        let other = self.endpoint.keys.other_than(refused)?;
+        let endpoint = &*self.endpoint.settings.name;
+        tracing::warn!(
+            endpoint,
+            "a model's server refused the key, trying the one that replaced it"
+        );
+        Some(other)
+    }
+
+    /// How long to wait before the next try; none: there is none that fits.
+    fn pause(&self, repeats: u32, asked: Option<Duration>, until: Instant) -> Option<Duration> {
+        let bounds = &self.endpoint.settings.bounds;
+        if repeats >= bounds.retries || asked.is_some_and(|asked| asked > bounds.max_wait) {
+            return None;
+        }
+        let pause = BACKOFF.pause_when_asked(repeats, fastrand::f64(), asked);
+        (pause < until.saturating_duration_since(Instant::now())).then_some(pause)
+    }
+
+    fn warn(&self, failure: &Failure, pause: Duration) {
+        let endpoint = &*self.endpoint.settings.name;
+        let (error, pause_ms) = (&failure.error, pause.as_millis() as u64);
+        tracing::warn!(endpoint, %error, pause_ms, "a model call failed, trying again");
+    }
+
+    fn run_out(&self, last: Option<Error>) -> Failure {
+        let text = match last {
+            Some(last) => format!("the time for the call is over, after: {last}"),
+            None => "the time for the call is over".to_owned(),
+        };
+        self.texts().timeout(&text, Retry::Never)
+    }
+
+    /// For what was not sent: there is no key to leave out.
+    fn texts(&self) -> Texts {
+        Texts { name: Arc::clone(&self.endpoint.settings.name), secrets: Vec::new() }
+    }
+}
+
+#[derive(Default)]
+struct Tries {
+    /// Those that count.
+    repeats: u32,
+    /// The next goes on a new connection, and is still the same try.
+    is_fresh: bool,
+    has_reread: bool,
+}
+
+fn body(endpoint: &Endpoint, request: Request) -> Bytes {
+    let settings = &endpoint.settings;
+    let mut body = match settings.dialect {
+        Dialect::OpenAi => {
+            let host = settings.base.destination.host.to_ascii_lowercase();
+            let is_openai = host == "api.openai.com" || host.ends_with(".openai.azure.com");
+            openai::body(&request, is_openai)
+        }
+        Dialect::Anthropic => anthropic::body(&request),
+    };
+    body.extend(request.extra);
+    Value::Object(body).to_string().into()
+}

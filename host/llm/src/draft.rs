@@ -1,0 +1,341 @@
+//! An answer that is being received: the parts that nobody took yet, and what its end will need.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use crate::calls::Calls;
+use crate::problem::{Problem, number};
+use crate::{End, Finish, Part, Usage};
+
+/// An answer that is being received.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    parts: VecDeque<Part>,
+    text: Digest,
+    has_reasoning: bool,
+    /// What the model says in place of an answer.
+    refusal: String,
+    calls: Calls,
+    /// The choice that counts: only one is ever asked for.
+    choice: Option<u64>,
+    reason: Option<String>,
+    counts: Counts,
+    /// A count came with the finish reason or after it, so no better one follows.
+    is_counted: bool,
+    is_complete: bool,
+}
+
+impl Draft {
+    /// The parts that were received and not taken. Adjacent text is one part, and so is adjacent reasoning.
+    pub(crate) fn parts(&mut self) -> &mut VecDeque<Part> {
+        &mut self.parts
+    }
+
+    pub(crate) fn add_text(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.text.add(text);
+        match self.parts.back_mut() {
+            Some(Part::Text(last)) => last.push_str(text),
+            _ => self.parts.push_back(Part::Text(text.to_owned())),
+        }
+    }
+
+    pub(crate) fn add_reasoning(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        self.has_reasoning = true;
+        match self.parts.back_mut() {
+            Some(Part::Reasoning(last)) => last.push_str(text),
+            _ => self.parts.push_back(Part::Reasoning(text.to_owned())),
+        }
+    }
+
+    pub(crate) fn add_refusal(&mut self, text: &str) {
+        self.refusal += text;
+    }
+
+    /// Whether the choice with this index counts: the one that came first does.
+    pub(crate) fn takes_choice(&mut self, index: u64) -> bool {
+        *self.choice.get_or_insert(index) == index
+    }
+
+    /// Takes a piece of a tool call.
+    pub(crate) fn add_call(&mut self, piece: &Value) -> Result<(), Problem> {
+        self.calls.piece(piece)
+    }
+
+    /// Takes the usage, as far as there is any.
+    pub(crate) fn count(&mut self, usage: &Value) {
+        if self.counts.take(usage) && self.reason.is_some() {
+            self.is_counted = true;
+        }
+    }
+
+    /// Takes the finish reason, if it is one.
+    pub(crate) fn end(&mut self, reason: &Value) -> Result<(), Problem> {
+        let reason = reason.as_str().map(str::trim).unwrap_or_default();
+        if reason == "error" {
+            return Err(Problem::Reported("the answer ends with an error".into(), None));
+        }
+        if !matches!(reason, "" | "null" | "none") {
+            self.reason = Some(reason.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The end of what was sent is the end of the answer.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// Nothing that could still come belongs to the answer.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete || self.is_counted
+    }
+
+    /// All of the answer is here; the usage may still come.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_complete || self.reason.is_some()
+    }
+
+    /// Something of the answer is here.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.text.is_empty() || self.has_reasoning || !self.calls.is_empty() || self.is_answered()
+    }
+
+    /// Whether exactly this text was received so far.
+    pub(crate) fn has_text(&self, text: &str) -> bool {
+        self.text == Digest::of(text)
+    }
+
+    /// What the server counted so far.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.counts.usage()
+    }
+
+    /// Ends the answer: its tool calls become parts. An answer without text and calls is one if the model
+    /// `may_be_silent`.
+    pub(crate) fn finish(&mut self, may_be_silent: bool) -> Result<End, Problem> {
+        if !self.is_answered() {
+            return Err(Problem::CutOff);
+        }
+        let reason = self.reason.as_deref();
+        let cut = reason.and_then(cut_by);
+        let calls = std::mem::take(&mut self.calls).finish(cut.is_some());
+        if self.text.is_empty() {
+            let refusal = std::mem::take(&mut self.refusal);
+            self.add_text(&refusal);
+        }
+        let reason = self.reason.as_deref().unwrap_or("none");
+        if self.text.is_empty() && calls.is_empty() {
+            let is_over = matches!(finish_of(reason), Finish::Stop);
+            if !may_be_silent || !is_over {
+                let cut = cut.map_or_else(String::new, |by| format!("; {by}"));
+                let text = format!("empty answer, finish reason: {reason}{cut}");
+                return Err(Problem::Malformed(text));
+            }
+        }
+        let finish = match finish_of(reason) {
+            // Some servers end every answer with `stop`, or with nothing.
+            Finish::Stop | Finish::Other if !calls.is_empty() => Finish::ToolCalls,
+            Finish::ToolCalls if calls.is_empty() => Finish::Stop,
+            Finish::Other if self.reason.is_none() => Finish::Stop,
+            finish => finish,
+        };
+        self.parts.extend(calls.into_iter().map(Part::ToolCall));
+        Ok(End { finish, usage: self.usage() })
+    }
+}
+
+fn finish_of(reason: &str) -> Finish {
+    match reason.to_ascii_lowercase().as_str() {
+        "stop" | "end_turn" | "eos" | "stop_sequence" | "eos_token" => Finish::Stop,
+        "tool_calls" | "tool_use" | "function_call" | "tool_call" => Finish::ToolCalls,
+        "length" | "max_tokens" | "max_output_tokens" | "model_length" | "token_limit"
+        | "incomplete" => Finish::Length,
+        "model_context_window_exceeded" | "context_length_exceeded" => Finish::Length,
+        "content_filter" | "safety" | "recitation" | "sensitive" | "refusal" => {
+            Finish::ContentFilter
+        }
+        _ => Finish::Other,
+    }
+}
+
+/// What ended an answer before its end, if something did.
+fn cut_by(reason: &str) -> Option<&'static str> {
+    match finish_of(reason) {
+        Finish::Length if reason.to_ascii_lowercase().contains("context") => {
+            Some("cut off: the conversation fills the model's context")
+        }
+        Finish::Length => Some("cut off: the model reached its length limit"),
+        Finish::ContentFilter => Some("cut off: a content filter stopped the model"),
+        _ => None,
+    }
+}
+
+/// Length and FNV-1a hash of a text, so that the text need not be kept to be recognized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Digest {
+    bytes: usize,
+    hash: u64,
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self { bytes: 0, hash: 0xcbf2_9ce4_8422_2325 }
+    }
+}
+
+impl Digest {
+    fn of(text: &str) -> Self {
+        let mut digest = Self::default();
+        digest.add(text);
+        digest
+    }
+
+    fn add(&mut self, text: &str) {
+        self.bytes += text.len();
+        for byte in text.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
+/// Counts as servers name them. A later one replaces an earlier one.
+#[derive(Debug, Default)]
+struct Counts {
+    /// With all that a cache holds (OpenAI).
+    prompt: Option<u64>,
+    /// Without what a cache holds (Anthropic), or with it (OpenAI's newer name).
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_written: Option<u64>,
+    cached: Option<u64>,
+    output: Option<u64>,
+    reasoning: Option<u64>,
+}
+
+impl Counts {
+    /// Whether there was a count of what was read or written.
+    fn take(&mut self, usage: &Value) -> bool {
+        let details = |names: [&str; 2], count: &str| {
+            names.into_iter().find_map(|name| number(&usage[name], &[count]))
+        };
+        let cached = || details(["prompt_tokens_details", "input_tokens_details"], "cached_tokens");
+        let reasoning =
+            details(["completion_tokens_details", "output_tokens_details"], "reasoning_tokens");
+        let prompt = number(usage, &["prompt_tokens"]);
+        let input = number(usage, &["input_tokens"]);
+        let output = number(usage, &["completion_tokens", "output_tokens"]);
+        for (field, count) in [
+            (&mut self.prompt, prompt),
+            (&mut self.input, input),
+            (&mut self.cache_read, number(usage, &["cache_read_input_tokens"])),
+            (&mut self.cache_written, number(usage, &["cache_creation_input_tokens"])),
+            (&mut self.cached, cached().or_else(|| number(usage, &["prompt_cache_hit_tokens"]))),
+            (&mut self.output, output),
+            (&mut self.reasoning, reasoning),
+        ] {
+            *field = count.or(*field);
+        }
+        prompt.is_some() || input.is_some() || output.is_some()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let is_known = self.prompt.or(self.input).or(self.output).is_some();
+        let cached = self.cached.or(self.cache_read).unwrap_or(0);
+        let input = match self.prompt {
+            Some(all) => all,
+            None => [self.input, self.cache_read, self.cache_written]
+                .into_iter()
+                .fold(0, |sum: u64, count| sum.saturating_add(count.unwrap_or(0))),
+        };
+        is_known.then_some(Usage {
+            input,
+            cached,
+            output: self.output.unwrap_or(0),
+            reasoning: self.reasoning.unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn usage(counts: &[Value]) -> Option<Usage> {
+        let mut draft = Draft::default();
+        counts.iter().for_each(|usage| draft.count(usage));
+        draft.usage()
+    }
+
+    #[test]
+    fn cached_tokens_are_part_of_the_input() {
+        let expected = Some(Usage { input: 10, cached: 4, output: 7, reasoning: 3 });
+        for counts in [
+            json!({"prompt_tokens": 10, "completion_tokens": 7,
+                   "prompt_tokens_details": {"cached_tokens": 4},
+                   "completion_tokens_details": {"reasoning_tokens": 3}}),
+            json!({"input_tokens": 10, "output_tokens": 7,
+                   "input_tokens_details": {"cached_tokens": 4},
+                   "output_tokens_details": {"reasoning_tokens": 3}}),
+            // A gateway that adds the other dialect's counts.
+            json!({"prompt_tokens": 10, "completion_tokens": 7, "cache_read_input_tokens": 4,
+                   "completion_tokens_details": {"reasoning_tokens": 3}}),
+        ] {
+            assert_eq!(usage(std::slice::from_ref(&counts)), expected, "{counts}");
+        }
+        let begin = json!({"input_tokens": 5, "cache_creation_input_tokens": 1,
+                           "cache_read_input_tokens": 4, "output_tokens": 1});
+        let end = json!({"output_tokens": 7});
+        let expected = Some(Usage { input: 10, cached: 4, output: 7, reasoning: 0 });
+        assert_eq!(usage(&[begin, end]), expected);
+    }
+
+    #[test]
+    fn a_count_before_the_end_is_not_the_last() {
+        let mut draft = Draft::default();
+        draft.add_text("x");
+        draft.count(&json!({"prompt_tokens": 3, "completion_tokens": 1}));
+        draft.end(&json!("stop")).unwrap();
+        assert!(draft.is_answered() && !draft.is_complete());
+        draft.count(&json!({"prompt_tokens": 3, "completion_tokens": 2}));
+        assert!(draft.is_complete());
+    }
+
+    #[test]
+    fn the_end_says_what_the_answer_is() {
+        let finish = |reason: Value, call: bool| {
+            let mut draft = Draft::default();
+            draft.add_text("x");
+            if call {
+                draft.add_call(&json!({"name": "read", "arguments": "{}"})).unwrap();
+            }
+            draft.end(&reason).unwrap();
+            draft.complete();
+            draft.finish(false).unwrap().finish
+        };
+        for (reason, without, with) in [
+            ("stop", Finish::Stop, Finish::ToolCalls),
+            ("tool_calls", Finish::Stop, Finish::ToolCalls),
+            ("tool_use", Finish::Stop, Finish::ToolCalls),
+            ("MAX_TOKENS", Finish::Length, Finish::Length),
+            ("content_filter", Finish::ContentFilter, Finish::ContentFilter),
+            ("pause_turn", Finish::Other, Finish::ToolCalls),
+            ("", Finish::Stop, Finish::ToolCalls),
+        ] {
+            assert_eq!(finish(json!(reason), false), without, "{reason}");
+            assert_eq!(finish(json!(reason), true), with, "{reason}");
+        }
+    }
+}

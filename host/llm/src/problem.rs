@@ -1,0 +1,169 @@
+//! What is wrong with an answer, and how servers report errors.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The server reports an error in place of an answer, and with it a status, if it names or implies one.
+    Reported(String, Option<u16>),
+    /// The answer ends in the middle.
+    CutOff,
+    /// It is not what a completion looks like.
+    Malformed(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported(message, Some(status)) => write!(f, "status {status}: {message}"),
+            Self::Reported(message, None) | Self::Malformed(message) => f.write_str(message),
+            Self::CutOff => f.write_str("the answer ends in the middle"),
+        }
+    }
+}
+
+/// What an object that stands for an error says, in the forms that servers use.
+pub(crate) fn error_in(object: &Value) -> Option<Problem> {
+    let is_nothing = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    let error = &object["error"];
+    if !is_nothing(error) {
+        // Some put the status beside the text.
+        let status = status_of(error).or_else(|| status_of(object));
+        return Some(Problem::Reported(error_text(error), status));
+    }
+    if object["object"] == "error" || object["type"] == "error" {
+        return Some(reported(object));
+    }
+    const TEXTS: [&str; 5] = ["detail", "message", "errors", "error_msg", "error_message"];
+    let is_answer = object.get("choices").is_some() || object.get("delta").is_some();
+    if is_answer || object["message"].is_object() || object["finish_reason"].is_string() {
+        return None;
+    }
+    let said = TEXTS.iter().map(|name| &object[*name]).find(|text| !is_nothing(text))?;
+    Some(Problem::Reported(error_text(said), status_of(object)))
+}
+
+/// An error object as a problem.
+pub(crate) fn reported(error: &Value) -> Problem {
+    Problem::Reported(error_text(error), status_of(error))
+}
+
+/// What servers call their errors, and the status that goes with it. The first that fits counts.
+const STATUSES: [(&str, u16); 16] = [
+    ("invalid_request", 400),
+    ("context_length", 400),
+    ("authentication", 401),
+    ("invalid_api_key", 401),
+    ("billing", 402),
+    ("insufficient_quota", 402),
+    ("permission", 403),
+    ("not_found", 404),
+    ("too_large", 413),
+    ("rate_limit", 429),
+    ("resource_exhausted", 429),
+    ("overloaded", 529),
+    ("timeout", 504),
+    ("api_error", 500),
+    ("server_error", 500),
+    ("servererror", 500),
+];
+
+/// The HTTP status that an error object names or implies.
+fn status_of(error: &Value) -> Option<u16> {
+    let named = number(error, &["code", "status", "status_code"]);
+    if let Some(status) = named.and_then(|status| u16::try_from(status).ok()) {
+        return (400..600).contains(&status).then_some(status);
+    }
+    let words = ["code", "type", "status"]
+        .map(|name| error[name].as_str().unwrap_or_default().to_lowercase());
+    let fits = |kind: &str| words.iter().any(|word| word.contains(kind));
+    STATUSES.iter().find(|(kind, _)| fits(kind)).map(|(_, status)| *status)
+}
+
+/// The sentence in an error object, in the forms that servers use.
+pub(crate) fn error_text(error: &Value) -> String {
+    let message = ["message", "detail", "error_msg", "msg"].iter().find_map(|name| error.get(name));
+    let message = message.unwrap_or(error);
+    match message.as_str() {
+        Some(text) => text.to_owned(),
+        None => message.to_string(),
+    }
+}
+
+/// The text in the body of a refused request: the sentence of a JSON error, else the body.
+pub(crate) fn refusal_text(body: &str) -> String {
+    match serde_json::from_str::<Value>(body) {
+        Ok(json) => {
+            // Some put it into a list.
+            let json = json.get(0).unwrap_or(&json);
+            error_text(json.get("error").unwrap_or(json))
+        }
+        Err(_) => body.to_owned(),
+    }
+}
+
+/// A piece of JSON that ends too early was cut off.
+pub(crate) fn not_json(error: &serde_json::Error) -> Problem {
+    match error.is_eof() {
+        true => Problem::CutOff,
+        false => Problem::Malformed(format!("not a completion: {error}")),
+    }
+}
+
+/// The first of these fields that is a count.
+pub(crate) fn number(object: &Value, names: &[&str]) -> Option<u64> {
+    names.iter().find_map(|name| match &object[*name] {
+        Value::Number(number) => {
+            number.as_u64().or_else(|| number.as_f64().map(|number| number as u64))
+        }
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_error_implies_its_status() {
+        for (error, status) in [
+            (json!({"type": "overloaded_error"}), Some(529)),
+            (json!({"type": "rate_limit_error"}), Some(429)),
+            (json!({"type": "api_error"}), Some(500)),
+            (json!({"type": "authentication_error"}), Some(401)),
+            (json!({"code": "rate_limit_exceeded", "type": "tokens"}), Some(429)),
+            (json!({"status": "RESOURCE_EXHAUSTED"}), Some(429)),
+            (json!({"type": "InternalServerError"}), Some(500)),
+            (json!({"type": "rate_limit_error", "code": "503"}), Some(503)),
+            (json!({"code": 7}), None),
+            (json!("overloaded"), None),
+        ] {
+            assert_eq!(status_of(&error), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_body_of_a_refusal_has_many_forms() {
+        for body in [
+            r#"{"error":{"message":"no"}}"#,
+            r#"[{"error":{"message":"no"}}]"#,
+            r#"{"error":"no"}"#,
+            r#"{"detail":"no"}"#,
+            "no",
+        ] {
+            assert_eq!(refusal_text(body), "no", "{body}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! An answer as it comes over the wire: what its bytes are counts, and not what its head says that they are.
+//!
+//! It reads nothing. It is fed, so that it can be tested, and fuzzed, without a network.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use crate::assembly::{event, value_of};
+use crate::draft::Draft;
+use crate::problem::{Problem, not_json};
+use crate::sse::{Event, Lines, Parser};
+use crate::{End, Part, Usage};
+
+/// Of what is no answer, in characters.
+const SHOWN_CHARS: usize = 80;
+
+/// A byte order mark.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// An answer that is being received.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    form: Form,
+    draft: Draft,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Blanks so far, or the beginning of a byte order mark, which is kept.
+    Unknown(Vec<u8>),
+    /// Server-sent events.
+    Events(Events),
+    /// One JSON value, or one after the other.
+    Json(Json),
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    lines: Lines,
+    parser: Parser,
+    /// There was one.
+    any: bool,
+    /// The first line that is part of none.
+    odd: Option<String>,
+}
+
+/// Finds where JSON values end, so that each byte is read twice and no value is parsed before it is whole.
+#[derive(Debug, Default)]
+struct Json {
+    bytes: Vec<u8>,
+    /// Bytes before this belong to values that were taken.
+    taken: usize,
+    /// Bytes before this were searched and end no value.
+    searched: usize,
+    depth: usize,
+    in_string: bool,
+    is_escaped: bool,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self::Unknown(Vec::new())
+    }
+}
+
+impl Wire {
+    /// Takes the next bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let added = match &mut self.form {
+            Form::Unknown(held) => {
+                held.extend_from_slice(bytes);
+                let held = std::mem::take(held);
+                self.begin(held)
+            }
+            Form::Events(events) => {
+                events.lines.push(bytes);
+                self.events()
+            }
+            Form::Json(json) => {
+                json.push(bytes);
+                self.values()
+            }
+        };
+        self.unless_answered(added)
+    }
+
+    /// No more bytes come.
+    pub(crate) fn end(&mut self) -> Result<(), Problem> {
+        let added = match std::mem::take(&mut self.form) {
+            Form::Unknown(_) => Ok(()),
+            Form::Events(events) => self.last_events(events),
+            // A document is complete where it ends.
+            Form::Json(json) if json.is_empty() => {
+                self.draft.complete();
+                Ok(())
+            }
+            Form::Json(_) => Err(Problem::CutOff),
+        };
+        self.unless_answered(added)
+    }
+
+    /// The parts that were received and not taken.
+    pub(crate) fn parts(&mut self) -> &mut VecDeque<Part> {
+        self.draft.parts()
+    }
+
+    /// Nothing that could still come belongs to the answer.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.draft.is_complete()
+    }
+
+    /// All of the answer is here; the usage may still come.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.draft.is_answered()
+    }
+
+    /// Something of the answer is here.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.draft.has_begun()
+    }
+
+    /// What the server counted so far.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.draft.usage()
+    }
+
+    /// Ends the answer: see [`Draft::finish`].
+    pub(crate) fn finish(&mut self, may_be_silent: bool) -> Result<End, Problem> {
+        self.draft.finish(may_be_silent)
+    }
+
+    /// What comes after an answer changes nothing of it.
+    fn unless_answered(&mut self, added: Result<(), Problem>) -> Result<(), Problem> {
+        if added.is_err() && self.is_answered() {
+            self.draft.complete();
+            return Ok(());
+        }
+        added
+    }
+
+    fn begin(&mut self, mut held: Vec<u8>) -> Result<(), Problem> {
+        if held.starts_with(MARK) {
+            held.drain(..MARK.len());
+        }
+        let blanks = held.len() - held.trim_ascii_start().len();
+        held.drain(..blanks);
+        match held.first() {
+            Some(b'{' | b'[') => {
+                let mut json = Json::default();
+                json.push(&held);
+                self.form = Form::Json(json);
+                self.values()
+            }
+            Some(b'<') => Err(Problem::Malformed("it is a page and no completion".into())),
+            Some(0x1f) => {
+                Err(Problem::Malformed("it is compressed, which nobody asked for".into()))
+            }
+            Some(_) if !MARK.starts_with(&held) => {
+                let mut events = Events::default();
+                events.lines.push(&held);
+                self.form = Form::Events(events);
+                self.events()
+            }
+            _ => {
+                self.form = Form::Unknown(held);
+                Ok(())
+            }
+        }
+    }
+
+    fn events(&mut self) -> Result<(), Problem> {
+        let Form::Events(events) = &mut self.form else { return Ok(()) };
+        while !self.draft.is_complete() {
+            let Some(line) = events.lines.next_line() else { break };
+            if let Some(found) = events.line(&line) {
+                event(&mut self.draft, &found.name, &found.data)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_events(&mut self, mut events: Events) -> Result<(), Problem> {
+        let last = events.lines.finish().and_then(|line| events.line(&line));
+        for found in last.into_iter().chain(events.finish()) {
+            event(&mut self.draft, &found.name, &found.data)?;
+        }
+        match events.odd {
+            Some(line) if !events.any => {
+                Err(Problem::Malformed(format!("neither events nor JSON, it begins: {line}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the values that are whole.
+    fn values(&mut self) -> Result<(), Problem> {
+        let Form::Json(json) = &mut self.form else { return Ok(()) };
+        while let Some(value) = json.next_value() {
+            value_of(&mut self.draft, &value?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Events {
+    /// The event that a line completes. A line that is JSON is one of its own: some servers report an error so.
+    fn line(&mut self, line: &str) -> Option<Event> {
+        let event = if line.trim_start().starts_with('{') {
+            Some(Event { name: "message".into(), data: line.into() })
+        } else {
+            self.parser.line(line)
+        };
+        self.any |= event.is_some();
+        if self.odd.is_none() && event.is_none() && !is_field(line) {
+            self.odd = Some(line.chars().take(SHOWN_CHARS).collect());
+        }
+        event
+    }
+
+    fn finish(&mut self) -> Option<Event> {
+        let event = self.parser.finish();
+        self.any |= event.is_some();
+        event
+    }
+}
+
+/// Whether a line is one of server-sent events.
+fn is_field(line: &str) -> bool {
+    let name = line.split_once(':').map_or(line, |(name, _)| name);
+    matches!(name, "" | "data" | "event" | "id" | "retry")
+}
+
+impl Json {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.taken);
+        self.searched -= self.taken;
+        self.taken = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether nothing of a value waits for its end.
+    fn is_empty(&self) -> bool {
+        self.bytes[self.taken..].trim_ascii().is_empty()
+    }
+
+    /// The next whole value.
+    fn next_value(&mut self) -> Option<Result<Value, Problem>> {
+        while let Some(byte) = self.bytes.get(self.searched) {
+            let byte = *byte;
+            self.searched += 1;
+            if self.ends_value(byte) {
+                let value = serde_json::from_slice(&self.bytes[self.taken..self.searched]);
+                self.taken = self.searched;
+                return Some(value.map_err(|error| not_json(&error)));
+            }
+        }
+        None
+    }
+
+    /// Follows brackets and strings. What stands outside of them ends a value, which then is none.
+    fn ends_value(&mut self, byte: u8) -> bool {
+        if self.in_string {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' => self.is_escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            b'"' if self.depth > 0 => self.in_string = true,
+            _ => return self.depth == 0 && !byte.is_ascii_whitespace(),
+        }
+        false
+    }
+}
+
+/// Reads an answer that was received, in pieces of so many bytes, as a chat reads one that comes. For tests and
+/// fuzzing; an error says what is wrong with it.
+pub fn read_any(bytes: &[u8], piece_bytes: usize) -> Result<Vec<Part>, String> {
+    let mut wire = Wire::default();
+    let mut parts = Vec::new();
+    let mut read = || {
+        for piece in bytes.chunks(piece_bytes.max(1)) {
+            wire.push(piece)?;
+            parts.extend(wire.parts().drain(..));
+            if wire.is_complete() {
+                break;
+            }
+        }
+        if !wire.is_complete() {
+            wire.end()?;
+        }
+        wire.finish(false)
+    };
+    let end: Result<End, Problem> = read();
+    let end = end.map_err(|problem| problem.to_string())?;
+    parts.extend(wire.parts().drain(..));
+    parts.push(Part::End(end));
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod noise;
+#[cfg(test)]
+mod tests;

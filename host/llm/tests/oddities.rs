@@ -1,0 +1,597 @@
+//! What servers do that no specification has: each mode, and what becomes of it.
+
+mod common;
+
+use bulkhead_llm::{Bounds, Message, Request, Role, Tool, ToolCall};
+use common::{
+    Asked, NARROW, Server, Step, WIDE, ask, chunk, document, end, endpoint, head, message, ok,
+    outcome, question, stream,
+};
+use serde_json::{Value, json};
+
+/// A chunk of a completion as an event.
+fn event(delta: Value, finish: Value) -> String {
+    let chunk = json!({"id": "c", "object": "chat.completion.chunk",
+                       "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
+    data(&chunk)
+}
+
+fn data(json: &Value) -> String {
+    format!("data: {json}\n\n")
+}
+
+fn says(text: &str) -> String {
+    event(json!({"content": text}), Value::Null)
+}
+
+fn stop() -> String {
+    event(json!({}), json!("stop"))
+}
+
+const DONE: &str = "data: [DONE]\n\n";
+
+/// A whole answer.
+fn fine() -> String {
+    says("fine") + &stop() + DONE
+}
+
+/// A piece of a tool call; what is not given is left out.
+fn call(fields: &Value) -> String {
+    event(json!({"tool_calls": [fields]}), Value::Null)
+}
+
+/// Pieces of calls, and the end that goes with them.
+fn calls(pieces: &[Value]) -> Vec<Step> {
+    let mut frames: Vec<_> = pieces.iter().map(call).collect();
+    frames.push(event(json!({}), json!("tool_calls")) + DONE);
+    streamed(&frames)
+}
+
+fn streamed(frames: &[String]) -> Vec<Step> {
+    stream(&frames.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// One frame, and then these steps.
+fn then(frame: &str, steps: &[Step]) -> Vec<Step> {
+    [ok(), chunk(frame)].iter().chain(steps).cloned().collect()
+}
+
+fn function(name: &str, arguments: Value) -> Value {
+    json!({"name": name, "arguments": arguments})
+}
+
+/// What a server does, and what a chat of it comes to.
+struct Mode {
+    name: &'static str,
+    steps: Vec<Step>,
+    expected: &'static str,
+    bounds: Bounds,
+}
+
+fn mode(name: &'static str, steps: Vec<Step>, expected: &'static str) -> Mode {
+    Mode { name, steps, expected, bounds: Bounds { retries: 0, ..WIDE } }
+}
+
+fn narrow(name: &'static str, steps: Vec<Step>, expected: &'static str) -> Mode {
+    Mode { bounds: NARROW, ..mode(name, steps, expected) }
+}
+
+fn endings() -> Vec<Mode> {
+    let half = says("half an ans");
+    let usage = |choices: Value| {
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5});
+        data(&json!({"choices": choices, "usage": usage}))
+    };
+    let whole = says("fine") + &stop();
+    vec![
+        mode("ok", streamed(&[fine()]), "text fine, stop"),
+        mode("nodone", streamed(&[whole.clone()]), "text fine, stop"),
+        mode(
+            "usage_empty",
+            streamed(&[whole.clone() + &usage(json!([])) + DONE]),
+            "text fine, stop 3/2",
+        ),
+        mode(
+            "choices_null",
+            streamed(&[whole.clone() + &usage(Value::Null) + DONE]),
+            "text fine, stop 3/2",
+        ),
+        mode(
+            "usage_null",
+            streamed(&[
+                data(&json!({"choices": [{"delta": {"content": "fine"}}], "usage": null})),
+                data(&json!({"choices": [{"delta": {}, "finish_reason": "stop"}],
+                             "usage": {"prompt_tokens": null, "completion_tokens": 2}})),
+                DONE.to_owned(),
+            ]),
+            "text fine, stop 0/2",
+        ),
+        mode(
+            "usage later",
+            then(&whole, &[Step::Pause(20), chunk(usage(json!([]))), end()]),
+            "text fine, stop 3/2",
+        ),
+        mode("hold quiet", then(&whole, &[Step::Hang]), "text fine, stop"),
+        mode(
+            "hold",
+            {
+                let beats = std::iter::repeat_n([chunk(": hb\n\n"), Step::Pause(5)], 400).flatten();
+                then(&whole, &beats.chain([Step::Close]).collect::<Vec<_>>())
+            },
+            "text fine, stop",
+        ),
+        mode("reset after the end", then(&whole, &[Step::Reset]), "text fine, stop"),
+        mode("done_nospace", streamed(&[whole.clone() + "data:[DONE]"]), "text fine, stop"),
+        mode(
+            "close_delim",
+            vec![
+                Step::Send(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec()),
+                Step::Send(fine().into()),
+                Step::Close,
+            ],
+            "text fine, stop",
+        ),
+        mode(
+            "http/1.0",
+            vec![Step::Send(format!("HTTP/1.0 200 OK\r\n\r\n{}", fine()).into()), Step::Close],
+            "text fine, stop",
+        ),
+        mode(
+            "len",
+            streamed(&[half.clone(), event(json!({}), json!("length")) + DONE]),
+            "text half an ans, length",
+        ),
+        mode(
+            "cut",
+            streamed(&[half.clone()]),
+            "text half an ans, cut off main: the answer ends in the middle",
+        ),
+        mode(
+            "fr_empty_cut",
+            streamed(&[event(json!({"content": "half an ans"}), json!(""))]),
+            "text half an ans, cut off main: the answer ends in the middle",
+        ),
+        mode(
+            "cut in a chunk",
+            then(&half, &[Step::Send(b"30\r\ndata: {\"cho".to_vec()), Step::Close]),
+            "text half an ans, cut off main: the connection broke off",
+        ),
+        mode(
+            "reset",
+            then(&half, &[Step::Reset]),
+            "text half an ans, cut off main: the connection broke off",
+        ),
+        mode(
+            "cut before the beginning",
+            then(": hi\n\n", &[Step::Close]),
+            "unavailable main: the connection broke off",
+        ),
+        mode("empty", streamed(&[]), "unavailable main: the response ends before an answer began"),
+        mode("close", vec![Step::Close], "unavailable main: the connection broke off"),
+        mode("reset at once", vec![Step::Reset], "unavailable main: the connection broke off"),
+        mode(
+            "reasoning_only",
+            streamed(&[
+                event(json!({"reasoning_content": "long thought"}), Value::Null),
+                event(json!({}), json!("length")) + DONE,
+            ]),
+            "reasoning long thought, bad answer main: empty answer, finish reason: length; cut off",
+        ),
+    ]
+}
+
+fn forms() -> Vec<Mode> {
+    let crlf = says("fi") + ": ping\n\n" + &says("ne") + &stop() + DONE;
+    let split = says("grün ✓ 🚧");
+    let bytes = split.as_bytes().iter().map(|byte| chunk([*byte]));
+    let comments = std::iter::repeat_n([chunk(": PROCESSING\n\n"), Step::Pause(20)], 20).flatten();
+    vec![
+        mode("crlf", streamed(&[crlf.replace('\n', "\r\n")]), "text fine, stop"),
+        mode("cr", streamed(&[crlf.replace('\n', "\r")]), "text fine, stop"),
+        Mode {
+            bounds: Bounds { first_byte: WIDE.first_byte, idle: NARROW.idle * 4, ..NARROW },
+            ..mode(
+                "comments",
+                [ok()].into_iter().chain(comments).chain([chunk(fine()), end()]).collect(),
+                "text fine, stop",
+            )
+        },
+        mode(
+            "utf8split",
+            [ok()].into_iter().chain(bytes).chain([chunk(stop() + DONE), end()]).collect(),
+            "text grün ✓ 🚧, stop",
+        ),
+        mode("ct_none", vec![head("200 OK", ""), chunk(fine()), end()], "text fine, stop"),
+        mode(
+            "ct_plain",
+            vec![head("200 OK", "content-type: text/plain\r\n"), chunk(fine()), end()],
+            "text fine, stop",
+        ),
+        mode("ct_json", document("200 OK", "", &fine()), "text fine, stop"),
+        mode(
+            "document",
+            document(
+                "200 OK",
+                "",
+                &json!({"choices": [{"message": {"content": "fine", "reasoning_content": "hm"},
+                                     "finish_reason": "stop"}],
+                        "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+                .to_string(),
+            ),
+            "reasoning hm, text fine, stop 3/2",
+        ),
+        mode(
+            "parts",
+            streamed(&[
+                event(json!({"content": [{"type": "text", "text": "fine"}]}), Value::Null),
+                stop() + DONE,
+            ]),
+            "text fine, stop",
+        ),
+        mode(
+            "delta_null",
+            streamed(&[data(&json!({"choices": [{"index": 0, "delta": null}]})) + &fine()]),
+            "text fine, stop",
+        ),
+        mode(
+            "double_json",
+            streamed(&[format!(
+                "data: {}{}\n\n{DONE}",
+                json!({"choices": [{"delta": {"content": "fi"}}]}),
+                json!({"choices": [{"delta": {"content": "ne"}}]}),
+            )]),
+            "text fine, stop",
+        ),
+        mode(
+            "junk_first",
+            streamed(&["data: {\"type\":\"ping\"}\n\ndata: \n\n".to_owned() + &fine()]),
+            "text fine, stop",
+        ),
+        mode(
+            "filter",
+            streamed(&[data(&json!({"choices": [], "prompt_filter_results": [{}]})) + &fine()]),
+            "text fine, stop",
+        ),
+        mode(
+            "100c",
+            [Step::Send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())]
+                .into_iter()
+                .chain(streamed(&[fine()]))
+                .collect(),
+            "text fine, stop",
+        ),
+        mode(
+            "103",
+            [Step::Send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_vec())]
+                .into_iter()
+                .chain(streamed(&[fine()]))
+                .collect(),
+            "text fine, stop",
+        ),
+        mode(
+            "bighdr",
+            vec![
+                head("200 OK", &format!("x-big: {}\r\n", "a".repeat(40_000))),
+                chunk(fine()),
+                end(),
+            ],
+            "text fine, stop",
+        ),
+        mode(
+            "manyhdr",
+            vec![
+                head("200 OK", &(0..150).map(|n| format!("x-{n}: v\r\n")).collect::<String>()),
+                chunk(fine()),
+                end(),
+            ],
+            "text fine, stop",
+        ),
+    ]
+}
+
+fn errors() -> Vec<Mode> {
+    let error = |error: Value| data(&json!({"error": error}));
+    vec![
+        mode(
+            "err_mid",
+            streamed(&[
+                says("par"),
+                data(&json!({"error": {"message": "Provider returned error", "code": 502},
+                             "choices": [{"delta": {"content": ""}, "finish_reason": "error"}]})),
+                DONE.to_owned(),
+            ]),
+            "text par, unavailable main: status 502: Provider returned error",
+        ),
+        mode(
+            "err_mid_400",
+            streamed(&[error(json!({"message": "context length exceeded", "code": 400}))]),
+            "rejected 400 main: context length exceeded",
+        ),
+        mode(
+            "err_mid_nothing",
+            streamed(&[error(json!("something"))]),
+            "rejected 200 main: something",
+        ),
+        mode(
+            "err_vllm",
+            streamed(&[
+                says("par"),
+                data(&json!({"object": "error", "message": "engine died",
+                             "type": "InternalServerError", "code": 500})),
+            ]),
+            "text par, unavailable main: status 500: engine died",
+        ),
+        mode(
+            "err_detail",
+            document("200 OK", "", r#"{"detail":"Not authenticated upstream"}"#),
+            "rejected 200 main: Not authenticated upstream",
+        ),
+        mode(
+            "404",
+            document("404 Not Found", "", r#"{"error":"no such mode"}"#),
+            "rejected 404 main: no such mode",
+        ),
+        mode(
+            "404 without a word",
+            document("404 Not Found", "", ""),
+            "rejected 404 main: Not Found",
+        ),
+        mode(
+            "a key in an error",
+            document("403 Forbidden", "", r#"{"error":{"message":"sk-test may not"}}"#),
+            "rejected 403 main: [key] may not",
+        ),
+        mode(
+            "429 for too long",
+            document("429 Too Many Requests", "retry-after: 61\r\n", r#"{"error":"slow"}"#),
+            "rate limited Some(61000) main: slow",
+        ),
+        mode(
+            "redirect",
+            document("307 Temporary Redirect", "location: http://127.0.0.1:1/v1\r\n", "moved"),
+            "rejected 307 main: redirects are not followed, this one leads to http://127.0.0.1:1/v1",
+        ),
+        mode(
+            "gzip",
+            vec![head("200 OK", "content-encoding: gzip\r\n"), chunk(b"\x1f\x8b\x08\0"), end()],
+            "bad answer main: the response is compressed (gzip)",
+        ),
+        mode(
+            "gzip that is not declared",
+            vec![head("200 OK", ""), chunk(b"\x1f\x8b\x08\0"), end()],
+            "bad answer main: it is compressed",
+        ),
+        mode(
+            "html",
+            vec![head("200 OK", "content-type: text/html\r\n"), chunk("<html></html>"), end()],
+            "bad answer main: it is a page and no completion",
+        ),
+        mode(
+            "too large",
+            vec![ok(), chunk(says(&"x".repeat(2 * 1024 * 1024))), end()],
+            "bad answer main: the answer has more than 1048576 bytes",
+        ),
+        mode(
+            "head too large",
+            vec![head("200 OK", &format!("x-big: {}\r\n", "a".repeat(100_000)))],
+            "bad answer main: the head of its response is too large",
+        ),
+        mode(
+            "no http",
+            vec![Step::Send(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()), Step::Close],
+            "bad answer main: it speaks no HTTP/1.1",
+        ),
+        mode(
+            "too many interim answers",
+            std::iter::repeat_n(Step::Send(b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()), 9000)
+                .collect(),
+            "bad answer main: more than 64 interim answers",
+        ),
+    ]
+}
+
+fn silences() -> Vec<Mode> {
+    let status = "HTTP/1.1 200 OK\r\n";
+    vec![
+        narrow("silent_head", vec![Step::Hang], "timeout main: no response within 60 ms"),
+        narrow(
+            "silent in the head",
+            vec![Step::Send(status.into()), Step::Hang],
+            "timeout main: no response within 60 ms",
+        ),
+        narrow(
+            "silent_body",
+            vec![ok(), Step::Hang],
+            "timeout main: no answer in time after the head of the response",
+        ),
+        narrow(
+            "silent after a comment",
+            then(": hi\n\n", &[Step::Hang]),
+            "timeout main: silent for 60 ms in the middle",
+        ),
+        narrow(
+            "stall",
+            then(&event(json!({"reasoning_content": "hm"}), Value::Null), &[Step::Hang]),
+            "reasoning hm, timeout main: silent for 60 ms in the middle",
+        ),
+        narrow(
+            "silent in a call",
+            then(&call(&json!({"index": 0, "function": {"name": "read"}})), &[Step::Hang]),
+            "timeout main: silent for 60 ms in the middle",
+        ),
+        narrow(
+            "silent in a refusal",
+            vec![head("503 Service Unavailable", ""), Step::Hang],
+            "unavailable main: status 503: Service Unavailable",
+        ),
+        Mode {
+            bounds: Bounds { whole: NARROW.idle, ..WIDE },
+            ..mode(
+                "busy without end",
+                {
+                    let beats = std::iter::repeat_n([chunk(": hb\n\n"), Step::Pause(5)], 400);
+                    [ok()].into_iter().chain(beats.flatten()).collect()
+                },
+                "timeout main: the time for the call is over",
+            )
+        },
+    ]
+}
+
+fn tool_calls() -> Vec<Mode> {
+    let one = json!("{\"text\":\"one\"}");
+    vec![
+        mode(
+            "nullcontent",
+            streamed(&[
+                event(json!({"role": "assistant", "content": null}), Value::Null),
+                event(
+                    json!({"content": null, "tool_calls": [
+                        {"index": 0, "id": "a1", "function": function("status", json!(""))}]}),
+                    Value::Null,
+                ),
+                call(&json!({"index": 0, "function": {"arguments": "{\"te"}})),
+                call(&json!({"index": 0, "function": {"arguments": "xt\": \"a\"}"}})),
+                event(json!({}), json!("tool_calls")) + DONE,
+            ]),
+            "a1 status({\"text\": \"a\"}), toolcalls",
+        ),
+        mode(
+            "emptyids",
+            calls(&[
+                json!({"id": "", "function": function("status", one.clone())}),
+                json!({"id": "", "function": function("status", json!("{}"))}),
+            ]),
+            "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
+        ),
+        mode(
+            "noids_noindex",
+            calls(&[
+                json!({"function": function("status", one.clone())}),
+                json!({"function": function("status", json!("{}"))}),
+            ]),
+            "call_0 status({\"text\":\"one\"}), call_1 status({}), toolcalls",
+        ),
+        mode(
+            "args_object",
+            calls(&[
+                json!({"index": 0, "id": "a", "function": function("status", json!({"a": 1}))}),
+            ]),
+            "a status({\"a\":1}), toolcalls",
+        ),
+        mode(
+            "name_null",
+            calls(&[
+                json!({"index": 0, "id": "a", "function": function("status", json!("{\"a\":"))}),
+                json!({"index": 0, "id": null, "function": {"name": null, "arguments": "1}"}}),
+            ]),
+            "a status({\"a\":1}), toolcalls",
+        ),
+        mode(
+            "name_dup",
+            calls(&[
+                json!({"index": 0, "id": "a", "function": function("status", json!("{\"a\":"))}),
+                json!({"index": 0, "id": "a", "function": function("status", json!("1}"))}),
+            ]),
+            "a status({\"a\":1}), toolcalls",
+        ),
+        mode(
+            "length_tool",
+            streamed(&[
+                says("so"),
+                call(
+                    &json!({"index": 0, "id": "a", "function": function("status", json!("{\"on"))}),
+                ),
+                event(json!({}), json!("length")) + DONE,
+            ]),
+            "text so, length",
+        ),
+        mode(
+            "cut in a call",
+            streamed(&[call(&json!({"index": 0, "function": function("status", json!("{}"))}))]),
+            "cut off main: the answer ends in the middle",
+        ),
+        mode(
+            "too many calls",
+            calls(
+                &(0..65)
+                    .map(|n| json!({"index": n, "function": {"name": "x"}}))
+                    .collect::<Vec<_>>(),
+            ),
+            "bad answer main: more than 64 tool calls",
+        ),
+    ]
+}
+
+async fn check(modes: Vec<Mode>) {
+    let mut wrong = Vec::new();
+    for Mode { name, steps, expected, bounds } in modes {
+        let server = Server::start(move |_: &Asked| steps.clone());
+        let found = outcome(&mut ask(&endpoint(server.address, bounds), question())).await;
+        // An end is the whole; of an error its beginning counts.
+        let is_error = expected.contains(" main: ");
+        if !(found == expected || is_error && found.starts_with(expected)) {
+            wrong.push(format!("{name}\n  expected {expected}\n  found    {found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn an_answer_ends_at_its_finish_reason_and_nowhere_else() {
+    check(endings()).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_known_by_its_bytes() {
+    check(forms()).await;
+}
+
+#[tokio::test]
+async fn an_error_is_reported_with_the_words_of_the_server() {
+    check(errors()).await;
+}
+
+#[tokio::test]
+async fn silence_ends_a_call_at_every_stage() {
+    check(silences()).await;
+}
+
+#[tokio::test]
+async fn tool_calls_are_whole() {
+    check(tool_calls()).await;
+}
+
+#[tokio::test]
+async fn after_a_result_there_may_be_nothing_to_say() {
+    let server = Server::start(|asked: &Asked| {
+        let empty = event(json!({"role": "assistant", "content": ""}), Value::Null);
+        match asked.has_result() {
+            true => streamed(&[empty, stop() + DONE]),
+            false => calls(&[
+                json!({"index": 0, "id": "a", "function": function("status", json!("{}"))}),
+            ]),
+        }
+    });
+    let endpoint = endpoint(server.address, WIDE);
+    let mut request = Request {
+        tools: vec![Tool {
+            name: "status".into(),
+            description: String::new(),
+            parameters: json!({}),
+        }],
+        ..question()
+    };
+    let found = outcome(&mut ask(&endpoint, request.clone())).await;
+    assert_eq!(found, "a status({}), toolcalls");
+    let call = ToolCall { id: "a".into(), name: "status".into(), arguments: "{}".into() };
+    let asks = Message { tool_calls: vec![call], ..message(Role::Assistant, "") };
+    let result = Message { tool_call_id: Some("a".into()), ..message(Role::Tool, "done") };
+    request.messages.extend([asks, result]);
+    assert_eq!(outcome(&mut ask(&endpoint, request)).await, "stop");
+    // The same without a result is no answer.
+    let server = Server::start(|_: &Asked| streamed(&[stop() + DONE]));
+    let endpoint = common::endpoint(server.address, WIDE);
+    let found = outcome(&mut ask(&endpoint, question())).await;
+    assert_eq!(found, "bad answer main: empty answer, finish reason: stop");
+}
