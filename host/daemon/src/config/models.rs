@@ -164,17 +164,21 @@ fn names(name: &str, model: &file::Model) -> Result<(String, Allowed), Problem> 
     let given = model.model.as_ref();
     let default = given.map_or(DEFAULT_MODEL, |given| given.get_ref().as_str());
     let span = given.or(model.models.first()).map_or(0..0, Spanned::span);
+    let wrong = |message: String| match span.is_empty() {
+        true => Problem::at(span.clone(), "BULKHEAD_MODEL_NAME".into(), message),
+        false => problem("model", span.clone(), message),
+    };
     if default.is_empty() || default.len() > MAX_MODEL_BYTES || default.contains(char::is_control) {
         let rule =
             format!("a name of a model has 1 to {MAX_MODEL_BYTES} bytes, and no control character");
-        return Err(problem("model", span, rule));
+        return Err(wrong(rule));
     }
     if !allowed.admits(default) {
         let message = match given {
             Some(_) => format!("{default:?} is not among models; add it there, or name another"),
             None => format!("is {default:?} without being set, which is not among models; set it"),
         };
-        return Err(problem("model", span, message));
+        return Err(wrong(message));
     }
     Ok((default.to_owned(), allowed))
 }
