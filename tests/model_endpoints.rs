@@ -62,8 +62,10 @@ fn an_endpoint_that_does_not_answer_fails_the_check_with_what_can_be_done() {
     assert_eq!(code, Some(BAD_INPUT), "{text}");
     let line = |name: &str| {
         let begins = format!("model {name} ");
-        let found = text.lines().filter(|line| line.starts_with(&begins));
-        found.last().unwrap_or_else(|| panic!("no line of {name}\n{text}"))
+        let mut found = text.lines().filter(|line| line.starts_with(&begins));
+        let line = found.next().unwrap_or_else(|| panic!("no line of {name}\n{text}"));
+        assert!(found.next().is_none(), "one line for each: {text}");
+        line
     };
     assert!(line("fine").contains(": ok, "), "{text}");
     for (name, parts) in [

@@ -13,7 +13,7 @@ use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
 use bulkhead_types::Event;
 
 use crate::cli::CheckArgs;
-use crate::config::{self, Settings};
+use crate::config::{self, ModelEndpoint, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::model_calls;
@@ -30,10 +30,11 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         settings.catalog.roles.len(),
         settings.agents.len()
     ))?;
-    let mut wrong = reach_all(&settings)?;
-    if args.models {
-        wrong += call_all(&settings)?;
-    }
+    // A call reaches its endpoint as well.
+    let wrong = match args.models {
+        true => reach_all(&settings, &[])? + call_all(&settings)?,
+        false => reach_all(&settings, &settings.models)?,
+    };
     let exit = load_all(&settings, Cache::Welcome)?;
     match wrong {
         0 => Ok(exit),
@@ -65,8 +66,8 @@ fn call_all(settings: &Settings) -> Result<usize, Failure> {
 }
 
 /// Says what the configuration wants to reach, and what came of trying. Returns how much of it cannot work.
-fn reach_all(settings: &Settings) -> Result<usize, Failure> {
-    let found = reach::look(settings)
+fn reach_all(settings: &Settings, models: &[ModelEndpoint]) -> Result<usize, Failure> {
+    let found = reach::look(settings, models)
         .map_err(|error| Failure::cannot_run("cannot check the network", &error))?;
     let mut wrong = 0;
     for finding in found {

@@ -32,13 +32,13 @@ pub enum Finding {
     Wrong(String),
 }
 
-/// Looks at all that the configuration names.
-pub fn look(settings: &Settings) -> io::Result<Vec<Finding>> {
+/// Looks at all that the configuration names; of its models only at these.
+pub fn look(settings: &Settings, models: &[ModelEndpoint]) -> io::Result<Vec<Finding>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = runtime.block_on(async {
         let mut found = Vec::new();
         // Models and town are where the configuration says, at whatever address.
-        for ModelEndpoint { settings: model, .. } in &settings.models {
+        for ModelEndpoint { settings: model, .. } in models {
             let what = format!("model {}", model.name);
             found.push(connected(&what, &model.base, &model.connector).await);
         }

@@ -74,6 +74,14 @@ impl Default for Server {
     }
 }
 
+/// A secret that the environment brings.
+#[derive(Debug)]
+pub struct FromEnvironment {
+    pub secret: Secret,
+    /// The file that it stands in, if it does; absolute.
+    pub file: Option<PathBuf>,
+}
+
 /// A whole number between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Whole<const LEAST: u64, const MOST: u64>(pub u64);

@@ -10,7 +10,7 @@ use bulkhead_client::read_secret;
 use bulkhead_types::Secret;
 use toml::Spanned;
 
-use super::file::{File, ModelName, SecretName};
+use super::file::{File, FromEnvironment, ModelName, SecretName};
 use super::problem::Problem;
 
 /// Where systemd puts what `LoadCredential=` names.
@@ -18,22 +18,6 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Largest value of a role's `config_files`, in bytes.
 const MAX_VALUE_BYTES: u64 = 64 * 1024;
-
-/// A secret that the environment brings.
-#[derive(Debug)]
-pub struct FromEnvironment {
-    pub secret: Secret,
-    /// The file that it stands in, if it does; absolute.
-    pub file: Option<PathBuf>,
-}
-
-impl FromEnvironment {
-    fn of_file(path: &Path) -> Result<Self, String> {
-        let secret = read_file(path)?;
-        let file = std::path::absolute(path).map_err(|error| error.to_string())?;
-        Ok(Self { secret, file: Some(file) })
-    }
-}
 
 /// The secret that the environment brings: the variable `name`, the file that `name_FILE` names, or systemd's
 /// `credential`. An error names the variable and never the value.
@@ -58,18 +42,24 @@ pub fn of_environment(
             fits_a_header(&secret).map_err(|problem| format!("{name} {problem}"))?;
             Ok(Some(FromEnvironment { secret, file: None }))
         }
-        (None, Some(path)) => FromEnvironment::of_file(Path::new(&path))
-            .map(Some)
-            .map_err(|problem| format!("{file_name}: {problem}")),
+        (None, Some(path)) => {
+            of_file(Path::new(&path)).map(Some).map_err(|problem| format!("{file_name}: {problem}"))
+        }
         (None, None) => {
             let Some(dir) = lookup(CREDENTIALS).filter(|dir| !dir.is_empty()) else {
                 return Ok(None);
             };
             let path = Path::new(&dir).join(credential);
-            let there = path.exists().then(|| FromEnvironment::of_file(&path)).transpose();
+            let there = path.exists().then(|| of_file(&path)).transpose();
             there.map_err(|problem| format!("{CREDENTIALS}: {problem}"))
         }
     }
+}
+
+fn of_file(path: &Path) -> Result<FromEnvironment, String> {
+    let secret = read_file(path)?;
+    let file = std::path::absolute(path).map_err(|error| error.to_string())?;
+    Ok(FromEnvironment { secret, file: Some(file) })
 }
 
 /// Reads the files and variables that the configuration names, and checks every secret that goes into a header. The

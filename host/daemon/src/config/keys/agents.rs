@@ -2,8 +2,7 @@
 
 use toml::Spanned;
 
-use super::super::file::{File, Model, ModelName};
-use super::super::secrets::FromEnvironment;
+use super::super::file::{File, FromEnvironment, Model, ModelName};
 use super::{Key, Read, derived, key, required};
 
 pub const MODELS: &[Key] = &[

@@ -20,12 +20,12 @@ mod document;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::file::File;
-use super::secrets::FromEnvironment;
+use super::file::{File, FromEnvironment};
 
 /// A table of the file.
 pub struct Section {
     /// As the key of the file names it: `server`, `roles`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the page that a test writes"))]
     pub name: &'static str,
     /// The table that variables and credentials are for: of a table of tables, one of them.
     pub of_variables: &'static str,
