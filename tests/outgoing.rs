@@ -4,5 +4,6 @@
 mod attacks;
 mod network;
 mod requests;
+mod secrets;
 mod servers;
 mod ways;

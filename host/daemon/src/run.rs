@@ -162,8 +162,9 @@ fn places(settings: &Settings) -> Places {
         read.extend(around(component));
     }
     // A key that changes is read again, and often by another file that takes its place.
-    for key in settings.models.iter().filter_map(|model| model.key_file.as_deref()) {
-        read.extend(around(key));
+    let keys = settings.models.iter().filter_map(|model| model.key_file.as_ref());
+    for file in keys.chain(&settings.secret_files) {
+        read.extend(around(file));
     }
     // Names are looked up by what this says, wherever the system keeps it.
     read.extend(around(Path::new("/etc/resolv.conf")));

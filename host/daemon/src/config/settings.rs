@@ -48,6 +48,8 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// Endpoints of language models, as `runtime` has them.
     pub models: Vec<ModelEndpoint>,
+    /// Values of `[secrets.NAME]` are read from here again and again.
+    pub secret_files: Vec<PathBuf>,
     /// What the process gives up.
     pub security: Security,
     pub catalog: Catalog,
@@ -103,6 +105,8 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         .map(|(name, component)| (name.into(), base.join(component.path)))
         .collect();
     let (models, endpoints) = check_models(file.models, base, outside)?;
+    let files = file.secrets.values().filter_map(|secret| secret.value_file.as_ref());
+    let secret_files = files.map(|file| file.get_ref().clone()).collect();
     let http_secrets = check_secrets(file.secrets)?;
     let agent_memory = AgentMemory::check(&file.limits)?;
     let mut roles = BTreeMap::new();
@@ -155,6 +159,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         compile_memory_bytes: file.limits.compile_memory_mb.map(CompileMebibytes::mebibytes),
         memory: memory(&file.memory)?,
         models: endpoints,
+        secret_files,
         security: file.security,
         sigint: file.signals.sigint,
         state_dir,

@@ -116,6 +116,20 @@ fn write(body: &OutgoingBody, mut bytes: usize) -> Result<(), (&'static str, Str
     Ok(())
 }
 
+/// Posts `body` as JSON text with one more header. Returns the status, that header of the response, and its body, or
+/// why there is none.
+pub fn call(url: &str, header: &str, value: &str, body: &str) -> String {
+    let request = bulkhead_guest::http::Request::post(url).header(header, value);
+    let called = request.json(&body).and_then(|request| request.send()).and_then(|response| {
+        let echoed = response.header(header).unwrap_or_default().to_owned();
+        Ok((response.status(), echoed, response.text()?))
+    });
+    match called {
+        Ok((status, echoed, text)) => format!("{status} {echoed} {text}"),
+        Err(error) => format!("failed: {error}"),
+    }
+}
+
 /// `authority` may begin with a scheme; without one it is `http`.
 fn address(request: &OutgoingRequest, authority: &str, path: &str) -> Result<(), String> {
     let (scheme, authority) = match authority.strip_prefix("https://") {

@@ -100,6 +100,9 @@ impl Agent for Hog {
                 let (count, bytes) = (number(count)?, number(bytes)?);
                 return Ok(Outcome::reply(post(count, authority, path, bytes, way == "length")));
             }
+            ["call", url, header, value, body] => {
+                return Ok(Outcome::reply(http::call(url, header, value, body)));
+            }
             ["lists", entries, count] => self.lists(number(entries)?, number(count)?)?,
             ["sockets", count] => self.sockets(number(count)?),
             ["tools", count, bytes] => tools(number(count)?, number(bytes)?),
