@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::interim::{Bounded, Interim};
 
-/// Bounds the head of a response, and with it the buffer of a connection.
+/// Bounds the head of a response, and with it the buffer of a connection, which may grow past it by one read.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Headers in the head of a response.
@@ -78,10 +78,12 @@ impl Connection {
             if let Poll::Ready(response) = response.as_mut().poll(cx) {
                 return Poll::Ready(response);
             }
-            if let Poll::Ready(Err(error)) = drive(driver, cx) {
-                return Poll::Ready(Err(error));
+            let driven = drive(driver, cx);
+            // What comes behind a response is no reason to lose it.
+            match (response.as_mut().poll(cx), driven) {
+                (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                (response, _) => response,
             }
-            response.as_mut().poll(cx)
         })
         .await
     }

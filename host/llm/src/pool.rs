@@ -29,9 +29,8 @@ struct Idle {
 impl Pool {
     /// Keeps a connection whose last response is read to its end, or as good as that.
     pub(crate) fn put(&self, mut connection: Connection, mut rest: Option<Incoming>) {
-        let is_ready = connection.is_ready(&mut rest);
-        // The rest may still be on its way.
-        if !is_ready && !(rest.is_some() && connection.is_open()) {
+        // Otherwise the rest may still be on its way.
+        if !connection.is_ready(&mut rest) && (rest.is_none() || !connection.is_open()) {
             return;
         }
         connection.is_reused = true;

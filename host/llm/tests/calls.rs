@@ -77,7 +77,7 @@ async fn what_will_fail_again_is_not() {
     for (answer, error) in [
         (document("400 Bad Request", "", r#"{"error":"no"}"#), "rejected 400 main: no"),
         (document("401 Unauthorized", "", r#"{"error":"no"}"#), "rejected 401 main: no"),
-        (stream(&["data: nonsense\n\nmore"]), "bad answer main: neither events nor JSON"),
+        (stream(&["upstream is away"]), "bad answer main: neither events nor JSON"),
     ] {
         let server = first(vec![answer]);
         let mut chat = ask(&endpoint(server.address, WIDE), question());

@@ -347,6 +347,11 @@ fn errors() -> Vec<Mode> {
             "rate limited Some(61000) main: slow",
         ),
         mode(
+            "junk behind a response",
+            vec![Step::Send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nnojunk".to_vec())],
+            "rejected 404 main: no",
+        ),
+        mode(
             "redirect",
             document("307 Temporary Redirect", "location: http://127.0.0.1:1/v1\r\n", "moved"),
             "rejected 307 main: redirects are not followed, this one leads to http://127.0.0.1:1/v1",
@@ -373,7 +378,7 @@ fn errors() -> Vec<Mode> {
         ),
         mode(
             "head too large",
-            vec![head("200 OK", &format!("x-big: {}\r\n", "a".repeat(100_000)))],
+            vec![head("200 OK", &format!("x-big: {}\r\n", "a".repeat(400_000)))],
             "bad answer main: the head of its response is too large",
         ),
         mode(

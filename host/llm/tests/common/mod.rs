@@ -64,6 +64,7 @@ type Script = dyn Fn(&Asked) -> Vec<Step> + Send + Sync;
 
 /// A scripted server. Its threads end with their connections.
 pub struct Server {
+    /// Where it listens.
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     hung_up: Arc<AtomicUsize>,
@@ -194,6 +195,10 @@ pub fn ok() -> Step {
 /// A chunk of the body.
 pub fn chunk(bytes: impl AsRef<[u8]>) -> Step {
     let bytes = bytes.as_ref();
+    if bytes.is_empty() {
+        // An empty chunk would be the end.
+        return Step::Send(Vec::new());
+    }
     let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
     chunk.extend_from_slice(bytes);
     chunk.extend_from_slice(b"\r\n");
