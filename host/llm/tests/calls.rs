@@ -522,7 +522,11 @@ fn a_chat_can_be_sent_and_an_endpoint_shared() {
 // The other dialect.
 
 fn anthropic(server: &Server, bounds: Bounds) -> Arc<Endpoint> {
-    let settings = Settings { dialect: Dialect::Anthropic, ..settings(server.address, bounds) };
+    let settings = Settings {
+        base: BaseUrl::parse(&format!("http://{}", server.address)).unwrap(),
+        dialect: Dialect::Anthropic,
+        ..settings(server.address, bounds)
+    };
     Arc::new(Endpoint::new(settings, Key::Fixed(secret("sk-ant"))))
 }
 
