@@ -1,4 +1,4 @@
-//! A program that knows nothing of Bulkhead: it exports `wasi:cli/run` only. Its run is its life.
+//! A program that knows nothing of Bulkhead: it exports `wasi:cli/run` only. Its run is its incarnation.
 //!
 //! It prints a line to stdout and one to stderr, then the names in its workspace. With the variable `COMMAND_CALLS` it
 //! makes so many file calls of each kind and prints what one takes. Exit reason: `completed`, `guest_exit` when the

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_message_is_refused_and_the_agent_lives_on() {
+    fn a_huge_message_is_refused_and_the_agent_keeps_running() {
         let limits = Limits { max_bytes: 100, ..WIDE };
         assert!(limits.admit(&Message::user("hi")).is_ok());
         let error = limits.admit(&Message::user("x".repeat(60))).unwrap_err();

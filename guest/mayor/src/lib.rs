@@ -89,7 +89,7 @@ impl Agent for Mayor {
         session.follow(host::settings())?;
         let prompt = matches!(message.sender, Sender::Prompt).then(|| message.body.clone());
         if prompt.is_some() && prompt == self.memory.answered_prompt {
-            info!("prompt was answered in an earlier life");
+            info!("prompt was answered in an earlier incarnation");
             return Ok(Outcome::idle());
         }
         let (exchange, outcome) = session.converse(&self.memory.history, &message)?;
@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// Goes by these settings from here on. When nothing can be made of them the turn fails and the
-    /// agent lives: what somebody set wrong they can set right, and the conversation is kept.
+    /// agent keeps running: what somebody set wrong they can set right, and the conversation is kept.
     fn follow(&mut self, settings: AgentSettings) -> Result<(), AgentError> {
         if settings.revision == self.revision {
             return Ok(());

@@ -114,7 +114,7 @@ fn done(call: &ToolCall) -> Result {
         #[serde(default)]
         summary: String,
     }
-    // The end counts even where its form is wrong: a model that is told to try again may never end.
+    // The end counts even where its form is wrong: a model that is asked to try again may never end.
     let summary = call.arguments().map_or(String::new(), |Arguments { summary }| summary);
     info!("tool called", tool = "done", ok = true);
     Result { text: "ended".to_owned(), done: Some(summary) }

@@ -2,7 +2,7 @@
 //!
 //! The first message sets the task. Each turn is one round trip to the model and the tool calls of
 //! its answer; then the turn ends in `next::continue`, so that the host may stop the agent, snapshot
-//! it and count its limits anew between two rounds. The tool `done` ends the task: its summary is
+//! it and count its limits again between two rounds. The tool `done` ends the task: its summary is
 //! the reply.
 //!
 //! Model and system prompt are those of the host's settings at the beginning of a turn, so a change

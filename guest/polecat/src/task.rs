@@ -17,7 +17,7 @@ pub struct Task {
     pub messages: Vec<Message>,
     /// Round trips to the model so far.
     pub rounds: u32,
-    /// The model's last answer was text alone, and it was told so.
+    /// The model's last answer was text alone, and it got an error for that.
     pub reminded: bool,
     /// The start's prompt, once heard. It comes again with every restart.
     prompt: Option<String>,

@@ -89,7 +89,7 @@ pub fn run(call: &ToolCall, workspace: &Workspace) -> Result {
     let _active = host::ActiveTools::set(&[call.name()]);
     let arguments = call.arguments::<Arguments>();
     if call.name() == "done" {
-        // The end counts even where its form is wrong: a model that is told to try again may never
+        // The end counts even where its form is wrong: a model that is asked to try again may never
         // end.
         let summary = arguments.unwrap_or_default().summary.unwrap_or_default();
         info!("tool called", tool = "done", ok = true);

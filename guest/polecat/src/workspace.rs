@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Entries of one listing.
 const MAX_ENTRIES: usize = 500;
-/// Bytes of one read. The tool's description tells the model, as of a write.
+/// Bytes of one read. The tool's description has it, as of a write.
 const MAX_READ_BYTES: u64 = 64 * 1024;
 /// Bytes of one write.
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
@@ -27,7 +27,7 @@ impl Workspace {
         Self { root: root.into() }
     }
 
-    /// The place of a path that a model gave: relative, or absolute below the root.
+    /// The location of a path that a model gave: relative, or absolute below the root.
     pub fn resolve(&self, path: &str) -> Result<PathBuf, String> {
         let given = Path::new(path.trim());
         let relative = given.strip_prefix(&self.root).unwrap_or(given);

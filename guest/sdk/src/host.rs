@@ -51,11 +51,11 @@ pub fn memory() -> MemoryUsage {
 }
 
 /// Shows tools as active until it is dropped, also when the tool returns early with an error.
-#[must_use = "the tools count as active only while this lives"]
+#[must_use = "the tools count as active only while this exists"]
 pub struct ActiveTools(());
 
 impl ActiveTools {
-    /// Replaces the shown set. At most 32 names of at most 128 bytes; what is over is cut off.
+    /// Replaces the shown set. At most 32 names of at most 128 bytes; what is over is truncated.
     pub fn set(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         raw::set_active_tools(&names);

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Everything has a bound: an exchange ends by its timeout and in any case a little before the
-//! turn's own deadline, so that the agent gets an [`Error`] and not the end of its life; a body ends
+//! turn's own deadline, so that the agent gets an [`Error`] and not its end; a body ends
 //! at [`Request::max_body_bytes`]. Redirects are not followed, and nothing is decompressed or
 //! retried. The host decides which destinations a role may reach; see [`ErrorKind::Denied`].
 

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_content_is_told_apart_from_garbage() {
+    fn wrong_content_is_distinguished_from_garbage() {
         let bytes = save(1, &"text").unwrap();
         let error = load::<u32>(&bytes, 1, no_upgrade).unwrap_err();
         assert!(matches!(error, StateError::Content { version: 1, .. }));

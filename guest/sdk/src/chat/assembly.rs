@@ -300,7 +300,7 @@ fn status_of(error: &Value) -> Option<u16> {
     words.into_iter().any(is_wrong).then_some(400)
 }
 
-/// A piece of JSON that ends too early was cut off.
+/// A piece of JSON that ends too early was truncated.
 pub(super) fn not_json(error: &serde_json::Error) -> Problem {
     match error.is_eof() {
         true => Problem::CutOff,

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn interleaved_calls_are_told_apart_by_index() {
+    fn interleaved_calls_are_distinguished_by_index() {
         let pieces = [
             json!({"index": 0, "id": "a", "function": {"name": "read"}}),
             json!({"index": 1, "id": "b", "function": function("list", "{")}),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_without_index_are_told_apart_by_id() {
+    fn calls_without_index_are_distinguished_by_id() {
         let pieces = [
             json!({"id": "a", "function": function("read", "{")}),
             json!({"function": {"arguments": "}"}}),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn one_index_for_all_is_told_apart_by_id_and_one_id_for_all_by_index() {
+    fn one_index_for_all_is_distinguished_by_id_and_one_id_for_all_by_index() {
         let of = |id: &str, index: u64| json!({"id": id, "index": index, "function": function("read", "{}")});
         is(&[of("a", 0), of("b", 0)], &[("a", "read", "{}"), ("b", "read", "{}")]);
         is(&[of("a", 0), of("a", 1)], &[("a", "read", "{}"), ("a_1", "read", "{}")]);

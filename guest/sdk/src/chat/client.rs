@@ -70,7 +70,7 @@ pub struct Client {
     settings: Settings,
 }
 
-/// No usable answer came back. Its text names the URL and never the key.
+/// There was no usable answer. Its text names the URL and never the key.
 #[derive(Debug)]
 pub enum Error {
     /// The server was not reached, or the exchange broke off.

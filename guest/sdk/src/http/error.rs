@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_is_told_apart_and_is_not_transient() {
+    fn a_denial_is_distinguished_and_is_not_transient() {
         for code in [ErrorCode::HttpRequestDenied, ErrorCode::DestinationIpProhibited] {
             let kind = from_code(code, SECOND, SECOND);
             assert_eq!(kind, ErrorKind::Denied);
