@@ -57,7 +57,7 @@ pub struct ErrorBody {
     /// The ends that led to a quarantine, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Arc<PastEnd>>,
-    /// How many agents that are to be there are not, when that is the failure.
+    /// How many desired agents are missing, when that is the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<usize>,
     /// The first 100 of them, for callers that may see agents.

@@ -26,7 +26,7 @@ pub struct HeapView {
     pub total_bytes: u64,
 }
 
-/// `GET /memory`. Null is what this machine does not tell.
+/// `GET /memory`. Null is what this machine does not report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerMemoryView {
@@ -50,7 +50,7 @@ pub struct ContainerMemoryView {
     pub oom_kills: Option<u64>,
     /// Of them, those of the container's own group.
     pub group_oom_kills: Option<u64>,
-    /// How often the own group's limit was hit.
+    /// How often the limit of this process's cgroup was hit.
     pub limit_hits: Option<u64>,
     /// Known agents in the last sweep.
     pub agents: usize,
@@ -82,22 +82,22 @@ pub struct AgentMemoryView {
     pub agent_id: AgentId,
     /// Its role.
     pub role: Arc<str>,
-    /// Which life; the last one when nothing lives.
+    /// Which incarnation; the last one when none is active.
     pub incarnation: Incarnation,
-    /// In use now. Null when nothing of it lives.
+    /// In use now. Null when no incarnation is active.
     pub used_bytes: Option<u64>,
     /// Of it, what the host holds for it: mail, events, lines.
     pub host_bytes: Option<u64>,
-    /// The largest `usedBytes` of this life.
+    /// The largest `usedBytes` of this incarnation.
     pub peak_bytes: u64,
     /// Its hard limit.
     pub limit_bytes: u64,
     /// How its use goes on, with the time left to the limit. Null until there are enough samples of this
-    /// life.
+    /// incarnation.
     pub trend: Option<MemoryTrend>,
     /// Between two samples.
     pub sample_ms: u64,
-    /// Its samples, over all its lives.
+    /// Its samples, over all its incarnations.
     #[serde(flatten)]
     pub series: SeriesView,
 }

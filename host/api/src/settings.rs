@@ -1,4 +1,4 @@
-//! What changes while agents live: `PATCH /agents/{id}/model`, `PUT /agents/{id}/system-prompt`,
+//! What changes while agents are active: `PATCH /agents/{id}/model`, `PUT /agents/{id}/system-prompt`,
 //! `POST /dashboard-context`.
 
 use bulkhead_types::message::MAX_BODY_BYTES;
@@ -15,7 +15,7 @@ const MAX_CONTEXT_BYTES: usize = 64 * 1024;
 
 /// A checked change of an agent's models.
 ///
-/// The original starts its agent anew for it, so its callers bring `conversationHistory` to be played
+/// The original restarts its agent for it, so its callers bring `conversationHistory` to be played
 /// again, and `organizationId`. Here the session stays: both are accepted and not looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelRequest {

@@ -1,4 +1,4 @@
-//! `POST /sync-config`, and the header `X-Town-Config` of any call: what a town tells its container.
+//! `POST /sync-config`, and the header `X-Town-Config` of any call: what a town sends to its container.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ const MAX_KEY_BYTES: usize = 256;
 const SHOWN_KEY_CHARS: usize = 64;
 
 /// A checked change of the town's configuration values. The original's configuration has more; what
-/// belongs to git and to its own model gateway is not looked at.
+/// belongs to git and to its own model gateway is not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TownConfig {
     /// For `host.config` and the environment of agents. `None` takes a value away.

@@ -18,7 +18,7 @@ const SHOWN_CHARS: usize = 64;
 /// From this length on two slips of the keyboard are taken for slips.
 const LONG: usize = 8;
 
-/// A request, and the names of its fields that were not looked at.
+/// A request, and the names of its fields that were ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed<T> {
     /// What was asked.

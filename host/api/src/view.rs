@@ -22,7 +22,7 @@ pub struct Health {
     pub status: Cow<'static, str>,
     /// Live agents.
     pub agents: usize,
-    /// Agents that are to be there, are not, and do not come back by themselves. Absent when there are none.
+    /// Desired agents that are missing and not restarted automatically. Absent when there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missing: usize,
     /// Absent while what agents have is durable. `off`: the host was started with `--without-store`; `lost`: the
@@ -41,7 +41,7 @@ pub struct Health {
     /// When the mayor first got to running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mayor_ready_at: Option<Timestamp>,
-    /// This life of the process.
+    /// This run of the process.
     pub run_id: String,
     /// Of this program.
     pub version: Cow<'static, str>,
@@ -57,7 +57,7 @@ fn is_zero(number: &usize) -> bool {
 pub struct Readiness {
     /// Always `ready`: starts are taken.
     pub status: Cow<'static, str>,
-    /// How many agents that are to be there are not.
+    /// How many desired agents are missing.
     #[serde(default)]
     pub missing: usize,
     /// The first 100 of them, for callers that may see agents.
@@ -71,7 +71,7 @@ pub struct Readiness {
 pub struct MissingAgent {
     /// Who.
     pub agent_id: AgentId,
-    /// `failed`, `quarantined`, or `backoff` when it comes back by itself.
+    /// `failed`, `quarantined`, or `backoff` when it is restarted automatically.
     pub status: Cow<'static, str>,
     /// One sentence for a person.
     pub reason: String,
@@ -91,7 +91,7 @@ pub struct MemoryView {
     pub host: HostBytes,
     /// The largest `used_bytes` of this incarnation.
     pub peak_bytes: u64,
-    /// When `used_bytes` gets here, `agent.memory_soft_limit` is told. 0 before it is born.
+    /// When `used_bytes` gets here, `agent.memory_soft_limit` is logged. 0 before it is instantiated.
     pub soft_bytes: u64,
     /// The hard limit.
     pub limit_bytes: u64,
@@ -161,13 +161,13 @@ pub struct AgentView {
     pub town_id: Option<String>,
     /// The repository that it works on.
     pub rig_id: Option<String>,
-    /// The language model that it was last told to use.
+    /// The language model that it was last configured to use.
     pub model: Option<String>,
     /// `starting`, `running`, `stopping`, `exited`, `failed`, `backoff` or `quarantined`.
     pub status: Cow<'static, str>,
     /// In a turn right now.
     pub busy: bool,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
     /// When this incarnation began.
     pub started_at: Timestamp,
@@ -185,7 +185,7 @@ pub struct AgentView {
     pub cpu_us: u64,
     /// Its memory.
     pub memory: MemoryView,
-    /// Whether and when it comes back after an end.
+    /// Whether and when it is restarted after an end.
     pub restart: RestartView,
     /// Reason of the last end, if it ended.
     pub exit_reason: Option<String>,
@@ -209,10 +209,10 @@ pub struct RestartView {
     pub max_restarts: u32,
     /// The window.
     pub window_ms: u64,
-    /// When it comes back, while it is in backoff.
+    /// When it is restarted, while it is in backoff.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_restart_at: Option<Timestamp>,
-    /// Why it does not come back, while it is quarantined.
+    /// Why it is not restarted, while it is quarantined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
     /// The last ends that the policy answered, oldest first: why it is where it is.
@@ -244,7 +244,7 @@ impl RestartView {
 /// `GET /agents`.
 pub type AgentList = Vec<AgentView>;
 
-/// An answer, with the fields of its request that were not looked at.
+/// An answer, with the fields of its request that were ignored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WithIgnored<T> {
     /// The answer.

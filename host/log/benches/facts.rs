@@ -1,4 +1,4 @@
-//! What it costs that a fact is told: a line of the log, an event of an agent, bytes on its account.
+//! What it costs to log a fact: a line of the log, an event of an agent, bytes on its account.
 
 use std::sync::Arc;
 

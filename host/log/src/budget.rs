@@ -52,7 +52,7 @@ impl Budget {
         f64::from(cost).min(self.burst.max(1.0))
     }
 
-    /// How many were held back and not told yet. They count as told now.
+    /// How many were held back and not reported yet. They count as reported now.
     pub fn settle(&mut self) -> u64 {
         std::mem::take(&mut self.held_back)
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_the_rest_is_counted_and_the_next_one_tells() {
+    fn a_burst_passes_the_rest_is_counted_and_the_next_one_reports_it() {
         let start = Instant::now();
         let mut budget = Budget::new(3, 2, start);
         for _ in 0..3 {

@@ -9,7 +9,7 @@ use bulkhead_types::Timestamp;
 use crate::repeats::Repeats;
 use crate::{Counts, Gauge};
 
-/// One life of the host process.
+/// One run of the host process.
 pub struct RunContext {
     run_id: String,
     began: Instant,
@@ -36,7 +36,7 @@ impl RunContext {
         }
     }
 
-    /// A run that ended, for whoever tells of it afterwards.
+    /// A run that ended, for the run that reports it.
     pub fn past(run_id: String, town_id: Option<String>, lived: Duration) -> Self {
         let began = Instant::now().checked_sub(lived).unwrap_or_else(Instant::now);
         Self { began, ..Self::new(run_id, town_id) }
@@ -52,7 +52,7 @@ impl RunContext {
         self.started_at
     }
 
-    /// How long it lives, by the monotonic clock.
+    /// How long it has run, by the monotonic clock.
     pub fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
@@ -67,12 +67,12 @@ impl RunContext {
         *self.town_id.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = town_id;
     }
 
-    /// Agents that live right now.
+    /// Agents that are active right now.
     pub fn active_agents(&self) -> usize {
         self.active_agents.load(Ordering::Relaxed)
     }
 
-    /// Whether a failure of this fingerprint is told now, and how many were not since the last one.
+    /// Whether a failure of this fingerprint is logged now, and how many were not since the last one.
     pub fn take_repeat(&self, fingerprint: &str) -> Option<u64> {
         let mut repeats = self.repeats.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         repeats.take(fingerprint, Instant::now())
@@ -93,7 +93,7 @@ impl RunContext {
         &self.counts
     }
 
-    /// Named tasks that live: see `Spawner` of `bulkhead-tasks`.
+    /// Named tasks that run: see `Spawner` of `bulkhead-tasks`.
     pub fn tasks(&self) -> &Gauge {
         &self.tasks
     }

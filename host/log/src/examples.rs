@@ -74,7 +74,7 @@ fn previous_runs() -> [Event; 2] {
     };
     let clean = PreviousRun {
         cause: Cause::Clean,
-        evidence: vec!["it said so itself, after its drain".into()],
+        evidence: vec!["it marked itself as clean after hydration and drain".into()],
         excluded: Vec::new(),
         last_state: Some(RunState::Clean),
         last_memory: None,

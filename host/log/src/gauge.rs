@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Counts what lives, by guards. Cheap to clone; clones count together.
+/// Counts what exists, by guards. Cheap to clone; clones count together.
 #[derive(Clone, Default)]
 pub struct Gauge(Arc<AtomicUsize>);
 
-/// One of those that are counted, for as long as it lives.
+/// One of those that are counted, for as long as it exists.
 #[must_use = "it is counted until this is dropped"]
 pub struct Counted(Arc<AtomicUsize>);
 

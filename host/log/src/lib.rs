@@ -6,7 +6,7 @@
 //!  tracing (libraries, host) ─────────▶ Diagnostics layer ─────▶ Log, as `container.log`
 //! ```
 //!
-//! Nothing here blocks its caller: a full buffer drops lines and counts them, and the gap in `seq` tells
+//! Nothing here blocks its caller: a full buffer drops lines and counts them, and the gap in `seq` shows
 //! the reader. What the lines are stands in `docs/events.md`, which is made by a test. Every fact that passes the log is counted ([`Counts`]), for `GET /metrics`.
 
 mod budget;

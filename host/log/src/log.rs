@@ -111,7 +111,7 @@ struct Queue {
     bytes: usize,
     next_seq: u64,
     writing: bool,
-    /// Threads in `flush`: the writer hurries, and tells them.
+    /// Threads in `flush`: the writer hurries, and wakes them.
     flushing: usize,
     closed: bool,
 }

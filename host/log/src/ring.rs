@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_is_told_what_it_missed() {
+    fn a_slow_reader_learns_what_it_missed() {
         let ring = Ring::new(RingLimits { events: 2, bytes: 1024 }, &Arc::default());
         for n in 0..5 {
             ring.push_value("n", &n);

@@ -71,7 +71,7 @@ fn common(timestamp: &Value) -> Value {
             "type": ["string", "null"],
             "description": "The town that the container serves; null until it is known.",
         },
-        "runId": { "type": "string", "description": "Names this life of the host." },
+        "runId": { "type": "string", "description": "Names this run of the host." },
         "seq": {
             "type": "integer",
             "minimum": 0,
@@ -80,7 +80,7 @@ fn common(timestamp: &Value) -> Value {
         "uptimeMs": {
             "type": "integer",
             "minimum": 0,
-            "description": "How long this life of the host has lasted.",
+            "description": "How long this run of the host has lasted.",
         },
         "part": {
             "type": "integer",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A bound that doubles with every failure in a row. A pause is a random time below it (full jitter), so that those
-/// who failed together do not come back together.
+/// that failed together are not restarted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The first bound.

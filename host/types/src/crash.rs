@@ -51,7 +51,7 @@ pub struct Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Symbolized {
-    /// They are being looked up.
+    /// They are being resolved.
     Pending,
     /// As far as the component's debug information goes.
     Done,
@@ -84,7 +84,7 @@ pub struct Resources {
     pub host_calls: u64,
     /// Messages that waited.
     pub mailbox_depth: usize,
-    /// The last samples of its memory, oldest first, bounded. They may reach into the lives before.
+    /// The last samples of its memory, oldest first, bounded. They may reach into earlier incarnations.
     #[serde(default)]
     pub samples: Vec<MemorySample>,
 }
@@ -95,7 +95,7 @@ pub struct Resources {
 pub enum Consequence {
     /// The agent stays down.
     None,
-    /// It comes back.
+    /// It is restarted.
     Restart {
         /// When.
         restart_at: Timestamp,
@@ -123,7 +123,7 @@ pub struct LastEvent {
     pub id: u64,
     /// Its name.
     pub event: Arc<str>,
-    /// When it was told.
+    /// When it was reported.
     pub timestamp: Timestamp,
 }
 
@@ -158,9 +158,9 @@ pub struct CrashRecord {
     pub town_id: Option<String>,
     /// The run of the host.
     pub run_id: String,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
-    /// 1 for the first life of a start, one more for each restart.
+    /// 1 for the first incarnation of a start, one more for each restart.
     pub start_attempt: u32,
     /// The component's name in the configuration.
     pub component: Arc<str>,
@@ -209,15 +209,15 @@ pub struct CrashRecord {
     /// Its last events, oldest first, bounded.
     #[serde(default)]
     pub last_events: Vec<LastEvent>,
-    /// The tools it said it was using.
+    /// The tools it reported as in use.
     pub active_tools: Vec<String>,
     /// Agents alive at that moment.
     pub active_agents: usize,
-    /// Resident memory of the host in mebibytes, as last read. Null where nothing tells it.
+    /// Resident memory of the host in mebibytes, as last read. Null where nothing reports it.
     #[serde(default, rename = "rssMB")]
     pub rss_mb: Option<f64>,
     /// How much of the last 10 s went by for some task of the container waiting for memory, in percent, as
-    /// last read. Null where nothing tells it.
+    /// last read. Null where nothing reports it.
     #[serde(default)]
     pub pressure: Option<f64>,
     /// Why this agent was ended and not another one, when memory was short.

@@ -55,11 +55,11 @@ pub enum Event {
         version: &'static str,
         /// Boot id of the kernel.
         boot_id: Option<String>,
-        /// Of the process that tells this.
+        /// Of the process that logs this.
         pid: u32,
         /// Whether an init process watches over it.
         init: bool,
-        /// How often the init process started the host anew.
+        /// How often the init process restarted the host.
         restart_seq: u64,
         /// What became of the run before, in short: see [`Event::PreviousRun`].
         previous_run: PreviousSummary,
@@ -78,12 +78,12 @@ pub enum Event {
         roles: Vec<String>,
         /// Agents that the configuration starts.
         boot_agents: usize,
-        /// How long the whole end takes at most after SIGTERM, in milliseconds. Whoever runs the container has to wait
+        /// How long the whole end takes at most after SIGTERM, in milliseconds. The container's runtime has to wait
         /// longer than that before it kills.
         drain_ms: u64,
         /// The part of it in which agents are asked to end.
         shutdown_ms: u64,
-        /// What the process gave up, so that whoever breaks into it has little.
+        /// What the process gave up, so that an intruder has little.
         security: Box<Confinement>,
         /// Where figures of memory come from.
         memory: MemorySources,
@@ -97,21 +97,21 @@ pub enum Event {
         /// The whole of it.
         #[serde(flatten)]
         run: Box<PreviousRun>,
-        /// Runs before that one of which no run told, because boots were killed. Oldest first, at most 16.
+        /// Runs before that one that no run reported, because boots were killed. Oldest first, at most 16.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         earlier: Vec<PreviousRun>,
         /// How many there were before those, at least: of so many in a row nothing is known any more.
         #[serde(skip_serializing_if = "is_zero")]
         earlier_forgotten: u64,
     },
-    /// Agents are about to be brought back.
+    /// Agents are about to be restored.
     #[serde(rename = "container.boot_hydration_started")]
     HydrationStarted {
-        /// Agents that are to be started.
+        /// Agents to be started.
         agents: usize,
         /// Agents that an earlier run left running.
         from_store: usize,
-        /// Agents that the town wants and that are to be started. Some of them may be left by an earlier run
+        /// Agents that the town wants and that have to be started. Some of them may be left by an earlier run
         /// as well.
         from_town: usize,
         /// Agents that an earlier run put into quarantine. They stay there.
@@ -122,7 +122,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         town_error: Option<String>,
     },
-    /// Every agent that was to be brought back runs, or has its reason why not, or takes longer than
+    /// Every agent that had to be restored runs, or has its reason why not, or takes longer than
     /// readiness waits for it.
     #[serde(rename = "container.boot_hydration_finished")]
     HydrationFinished {
@@ -146,7 +146,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         results: Vec<HydrationResult>,
     },
-    /// The agents could not be brought back. The host goes on and takes starts.
+    /// The agents could not be restored. The host goes on and takes starts.
     #[serde(rename = "container.boot_hydration_failed")]
     HydrationFailed {
         /// What went wrong.
@@ -209,7 +209,7 @@ pub enum Event {
         /// How long that took.
         duration_ms: u64,
     },
-    /// An entry of the compile cache was unusable and is made anew.
+    /// An entry of the compile cache was unusable and is replaced.
     #[serde(rename = "container.cache_entry_rejected")]
     CacheEntryRejected {
         /// The file.
@@ -224,7 +224,7 @@ pub enum Event {
         task: String,
         /// `panic` or `error`.
         name: &'static str,
-        /// What it said.
+        /// Its text.
         message: String,
         /// Where, when known.
         stack: Option<String>,
@@ -240,7 +240,7 @@ pub enum Event {
     UncaughtException {
         /// `panic`.
         name: &'static str,
-        /// What it said.
+        /// Its text.
         message: String,
         /// Where.
         stack: Option<String>,
@@ -335,7 +335,7 @@ pub enum Event {
         suppressed: u64,
     },
     /// Something in the town's configuration is no use (the header `X-Town-Config` of a call). The rest was taken, and
-    /// the call went on. Each problem is told once.
+    /// the call went on. Each problem is logged once.
     #[serde(rename = "town.config_ignored")]
     TownConfigIgnored {
         /// Where it stands, for example `env_vars.a=b`.
@@ -405,7 +405,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
     },
-    /// Something for the town had no room or no time. It is told at most every ten seconds.
+    /// Something for the town had no room or no time. It is logged at most every ten seconds.
     #[serde(rename = "town.dropped")]
     TownDropped {
         /// What: `events`, `completions` or `nudges`.
@@ -415,7 +415,7 @@ pub enum Event {
         /// All of this run.
         total: u64,
     },
-    /// What a call was to tell of an agent, or to get for it, is not tried any more: the town answers others, and has
+    /// A call about an agent is not tried any more: the town answers others, and has
     /// not taken this for too long.
     #[serde(rename = "town.call_given_up")]
     TownCallGivenUp {
@@ -450,7 +450,7 @@ pub enum Event {
         level: Level,
         /// The module that spoke.
         target: String,
-        /// What it said.
+        /// Its text.
         message: String,
         /// Its fields.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -547,10 +547,10 @@ pub enum Event {
         turns: u64,
         /// CPU time of all its calls.
         cpu_us: u64,
-        /// Messages that waited and were not worked on. Their senders were told.
+        /// Messages that waited and were not worked on. Their senders were notified.
         #[serde(skip_serializing_if = "is_zero")]
         undelivered: u64,
-        /// Lines of its log and stdio that were dropped in this life.
+        /// Lines of its log and stdio that were dropped in this incarnation.
         #[serde(skip_serializing_if = "is_zero")]
         dropped_log_lines: u64,
         /// Present when the end was abnormal.
@@ -563,7 +563,7 @@ pub enum Event {
     /// Files and lines of a crash were found, after its record was written.
     #[serde(rename = "agent.crash_symbolized")]
     CrashSymbolized {
-        /// Which agent, in the life that ended.
+        /// Which agent, and the incarnation that ended.
         #[serde(flatten)]
         agent: AgentTag,
         /// The crash record.
@@ -580,7 +580,7 @@ pub enum Event {
     /// A core dump of a crash is in its file.
     #[serde(rename = "agent.core_dump")]
     CoreDumpKept {
-        /// Which agent, in the life that ended.
+        /// Which agent, and the incarnation that ended.
         #[serde(flatten)]
         agent: AgentTag,
         /// The crash record.
@@ -588,10 +588,10 @@ pub enum Event {
         /// The file.
         core_dump: CoreDumpRef,
     },
-    /// An incarnation ended, and the agent comes back by itself.
+    /// An incarnation ended, and the agent is restarted automatically.
     #[serde(rename = "agent.restart_scheduled")]
     RestartScheduled {
-        /// Which agent, in the life that ended.
+        /// Which agent, and the incarnation that ended.
         #[serde(flatten)]
         agent: AgentTag,
         /// Why that one ended.
@@ -610,23 +610,23 @@ pub enum Event {
     /// A restart that was scheduled does not happen.
     #[serde(rename = "agent.restart_cancelled")]
     RestartCancelled {
-        /// Which agent, in the life that ended.
+        /// Which agent, and the incarnation that ended.
         #[serde(flatten)]
         agent: AgentTag,
         /// Who wanted it so: a start that took over, or a stop.
         by: String,
     },
-    /// An agent does not come back until a person or a new spec says otherwise.
+    /// An agent is not restarted until a person or a new spec says otherwise.
     #[serde(rename = "agent.quarantined")]
     AgentQuarantined {
-        /// Which agent, in the life that ended.
+        /// Which agent, and the incarnation that ended.
         #[serde(flatten)]
         agent: AgentTag,
         /// Which rule.
         why: QuarantineReason,
         /// One sentence for a person, with the figures.
         message: String,
-        /// Why the last life ended.
+        /// Why the last incarnation ended.
         reason: ExitReason,
         /// Ends in the window, this one included.
         attempts_in_window: u32,
@@ -639,7 +639,7 @@ pub enum Event {
     /// A snapshot is not restored from any more; the one before it is. It is kept for a person.
     #[serde(rename = "agent.snapshot_set_aside")]
     SnapshotSetAside {
-        /// Which agent, in the life that failed with it or found it.
+        /// Which agent, and the incarnation that failed with it or found it.
         #[serde(flatten)]
         agent: AgentTag,
         /// Names the snapshot in the database; 0 for one that lies at the town.
@@ -732,7 +732,7 @@ pub enum Event {
         /// none.
         crash_ids: Vec<String>,
     },
-    /// A turn ended and the agent lives on.
+    /// A turn ended and the agent keeps running.
     #[serde(rename = "agent.turn")]
     AgentTurn {
         /// Which agent.

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
-    /// The guest said done, or its idle timer fired.
+    /// The guest reported that it is done, or its idle timer fired.
     Completed,
     /// Somebody asked.
     Stopped,
@@ -71,7 +71,7 @@ pub enum ExitClass {
 }
 
 impl ExitClass {
-    /// Whether such an end counts when a crash looper is looked for. What the host, its disk or the neighbours
+    /// Whether such an end counts when a crash looper is searched for. What the host, its disk or the neighbours
     /// did to an agent says nothing about the agent.
     pub fn counts_against_the_agent(self) -> bool {
         match self {
@@ -220,7 +220,7 @@ pub enum Determinism {
     True,
     /// It may go well next time.
     False,
-    /// Nobody can tell from one case.
+    /// One case is not enough to decide.
     Unknown,
 }
 

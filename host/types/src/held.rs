@@ -34,7 +34,7 @@ impl HostKind {
         Self::Instances,
     ];
 
-    /// Its place in [`HostKind::ALL`].
+    /// Its index in [`HostKind::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }

@@ -2,7 +2,7 @@
 //!
 //! | the host of the request | addresses that a connection may go to |
 //! | --- | --- |
-//! | an address | that one: whoever listed it meant it |
+//! | an address | that one: it was listed on purpose |
 //! | `localhost` | loopback and public ones |
 //! | a name | public ones |
 //! | a name whose rule is `private` | public and private ones |
@@ -122,7 +122,7 @@ fn advice(host: &str, port: u16, address: IpAddr) -> String {
 }
 
 impl HttpPolicy {
-    /// May a request go to this host and port, as far as its name tells?
+    /// May a request go to this host and port, as far as its name shows?
     pub fn admit_name(&self, host: &str, port: u16) -> Result<(), HttpDenied> {
         let host = plain(host);
         if self.rules(&host, port).next().is_some() {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_apart() {
+    fn addresses_are_distinguished() {
         for private in [
             "127.0.0.1",
             "10.0.0.1",

@@ -103,7 +103,7 @@ impl fmt::Debug for AgentId {
     }
 }
 
-/// Counts the lives of an agent id upward from 1. Never reused, over runs of the host neither.
+/// Counts the incarnations of an agent id upward from 1. Never reused, over runs of the host neither.
 #[derive(
     Debug,
     Clone,

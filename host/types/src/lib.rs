@@ -4,14 +4,14 @@
 //! no I/O, no async, no clock and no engine, so that everything in it can be tested with values alone.
 //!
 //! - [`id`]: names that were checked once and need no checking again
-//! - [`spec`]: what an agent is asked to be, and the limits that it lives under
+//! - [`spec`]: what an agent is asked to be, and its limits
 //! - [`http`]: what it may reach over HTTP
-//! - [`settings`]: what may change about it while it lives
+//! - [`settings`]: what may change about it while it is active
 //! - [`state`]: the lifecycle machine
 //! - [`message`]: what goes in and out of a turn
 //! - [`model`]: calls of language models
 //! - [`exit`]: why an incarnation ended
-//! - [`restart`]: whether it comes back, and when
+//! - [`restart`]: whether it is restarted, and when
 //! - [`held`]: what the host holds for an agent
 //! - [`crash`]: the record of an abnormal end
 //! - [`memory`]: memory over time, as lines, answers and records say it

@@ -45,30 +45,30 @@ pub struct LargeAgent {
     pub agent_id: AgentId,
     /// Its role.
     pub role: Arc<str>,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
     /// In use when it was last sampled.
     pub used_bytes: u64,
     /// Its hard limit.
     pub limit_bytes: u64,
-    /// How its use goes on. Null until there are enough samples of this life.
+    /// How its use goes on. Null until there are enough samples of this incarnation.
     pub trend: Option<MemoryTrend>,
 }
 
-/// Where the figures of the container's memory come from. Null is what this machine does not tell.
+/// Where the figures of the container's memory come from. Null is what this machine does not report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemorySources {
     /// Who says the limit: `cgroup2`, `cgroup2_above`, `cgroup1`, `cgroup1_above`, `meminfo`, or `budget`
-    /// for the configuration. `_above` is a group above the own one.
+    /// for the configuration. `_above` is a group above this process's.
     pub limit: Option<Cow<'static, str>>,
     /// The limit.
     pub limit_bytes: Option<u64>,
-    /// The file that tells pressure.
+    /// The file that reports pressure.
     pub pressure: Option<String>,
     /// `trigger` when the kernel wakes the host at pressure, `polling` when the host has to look.
     pub pressure_watch: Option<Cow<'static, str>>,
-    /// The allocator of the heap, whose figures are told: `jemalloc`.
+    /// The allocator of the heap, whose figures are reported: `jemalloc`.
     pub heap: Option<Cow<'static, str>>,
 }
 
@@ -115,7 +115,7 @@ pub struct Alternative {
 }
 
 /// How the memory of the container is: the fields of `container.memory_usage`. Null is what this machine
-/// does not tell. MB are mebibytes, as the original's dashboards read them.
+/// does not report. MB are mebibytes, as the original's dashboards read them.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryUsage {
@@ -133,7 +133,7 @@ pub struct MemoryUsage {
     pub external_mb: f64,
     /// Known agents.
     pub agents: usize,
-    /// Known agents that live.
+    /// Known agents that are active.
     pub active_agents: usize,
     /// The smallest limit that holds for the container.
     #[serde(rename = "limitMB")]
@@ -150,7 +150,7 @@ pub struct MemoryUsage {
     pub oom_kills: Option<u64>,
     /// Processes of the container's own group that the kernel killed for memory.
     pub group_oom_kills: Option<u64>,
-    /// How often the own group's limit was hit.
+    /// How often the limit of this process's cgroup was hit.
     pub limit_hits: Option<u64>,
     /// How the use of the limit goes on. Null until there are enough samples.
     pub trend: Option<MemoryTrend>,

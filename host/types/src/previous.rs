@@ -10,7 +10,7 @@ use crate::names::names;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// It said so itself, after everything was through.
+    /// It reported so itself, after everything was through.
     Clean,
     /// A panic that nothing contained.
     UncaughtException,
@@ -116,7 +116,7 @@ pub struct MemoryFigures {
     /// Processes that the kernel killed for memory since the machine booted, whosever they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
-    /// Of them, those of the container's own group. Begins anew with the group.
+    /// Of them, those of the container's own cgroup. Begins again with the cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_oom_kills: Option<u64>,
     /// How often the limit was hit, ever: `max` of `memory.events`.
@@ -130,7 +130,7 @@ pub struct MemoryFigures {
 pub struct LastMemory {
     /// When it was taken.
     pub ts: Timestamp,
-    /// What it said.
+    /// Its text.
     #[serde(flatten)]
     pub figures: MemoryFigures,
 }
@@ -141,7 +141,7 @@ pub struct LastMemory {
 pub struct InFlight {
     /// Whose it was.
     pub agent_id: String,
-    /// In which of its lives.
+    /// In which of its incarnations.
     pub incarnation: u64,
     /// A phase of an agent, as `handle`, or `load` for what comes before there is an instance.
     pub phase: String,
@@ -170,7 +170,7 @@ pub struct PreviousRun {
     pub last_state: Option<RunState>,
     /// The last `seq` of its log.
     pub last_seq: Option<u64>,
-    /// When it last gave a sign of life.
+    /// When its last heartbeat was.
     pub last_ts: Option<Timestamp>,
     /// Its last memory sample.
     pub last_memory: Option<LastMemory>,

@@ -1,4 +1,4 @@
-//! Whether an agent comes back after an end, and when. Pure: the clock and the dice are the caller's.
+//! Whether an agent is restarted after an end, and when. Pure: the clock and the dice are the caller's.
 //!
 //! ```text
 //!   an end ──▶ does the policy want it back? ── no ──▶ Stay
@@ -36,7 +36,7 @@ use crate::{
     Backoff, Determinism, Digest, Exit, ExitClass, ExitReason, Incarnation, Phase, Timestamp,
 };
 
-/// Whether an agent comes back after an end. The words are those of OTP.
+/// Whether an agent is restarted after an end. The words are those of OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
@@ -48,7 +48,7 @@ pub enum RestartPolicy {
     Temporary,
 }
 
-/// When an agent comes back.
+/// When an agent is restarted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartRules {
     /// Whether at all.
@@ -57,7 +57,7 @@ pub struct RestartRules {
     pub backoff: Duration,
     /// Largest bound of a backoff.
     pub backoff_max: Duration,
-    /// A life as long as this sets the backoff back.
+    /// An incarnation as long as this resets the backoff.
     pub healthy: Duration,
     /// Ends within `window` that count against the agent and are answered by a restart. One more is quarantined. At most
     /// [`MAX_RESTARTS`].
@@ -111,7 +111,7 @@ pub struct RestartState {
     /// Ends that the policy answered, oldest first. Bounded. Shared, because a copy of the state is made at every
     /// end.
     pub ends: Vec<Arc<PastEnd>>,
-    /// Restarts in a row without a healthy life: the exponent of the backoff.
+    /// Restarts in a row without a healthy incarnation: the exponent of the backoff.
     pub streak: u32,
     /// Deaths of the host in a row at which it was at work, without a turn that it came through since.
     #[serde(skip_serializing_if = "is_zero")]
@@ -130,7 +130,7 @@ pub struct PastEnd {
     /// Absent in an end of an earlier run.
     #[serde(skip)]
     pub run_uptime: Option<Duration>,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
     /// Why.
     pub reason: ExitReason,
@@ -148,7 +148,7 @@ pub struct PastEnd {
     pub component_sha256: Option<Digest>,
 }
 
-/// Why an agent does not come back by itself.
+/// Why an agent is not restarted automatically.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quarantine {
@@ -183,7 +183,7 @@ fn is_zero(number: &u32) -> bool {
 pub enum Decision {
     /// It stays down, as its policy says.
     Stay,
-    /// It comes back.
+    /// It is restarted.
     Retry {
         /// When.
         at: Timestamp,
@@ -216,7 +216,7 @@ impl PastEnd {
         }
     }
 
-    /// Whether it counts when a crash looper is looked for.
+    /// Whether it counts when a crash looper is searched for.
     fn counts(&self) -> bool {
         self.reason.class().counts_against_the_agent()
     }
@@ -263,7 +263,7 @@ impl RestartState {
         Decision::Retry { at: now.after(backoff), backoff }
     }
 
-    /// The host died while it was at work, of something that an agent can do. It comes back whatever its policy says,
+    /// The host died while it was at work, of something that an agent can do. It is restarted whatever its policy says,
     /// because nobody asked for its end, but not after [`MAX_HOST_DEATHS`] in a row. `lived` is how long the
     /// incarnation ran: a healthy one begins a new row.
     pub fn after_host_death(
@@ -352,7 +352,7 @@ impl RestartState {
 }
 
 impl RestartRules {
-    /// How long until a start is made again that came to nothing before anything lived, after `failures` of them in
+    /// How long until a start is made again that failed before anything ran, after `failures` of them in
     /// a row. `None`: the policy does not want it. Never ends in quarantine: no
     /// agent is to blame for a start that found no component, no memory or no room.
     pub fn after_failed_start(&self, failures: u32, dice: f64) -> Option<Duration> {

@@ -1,4 +1,4 @@
-//! What may change about an agent while it lives.
+//! What may change about an agent while it is active.
 
 /// Configuration values that a town may set, and that one call may change. The original's has tens.
 pub const MAX_TOWN_VALUES: usize = 256;

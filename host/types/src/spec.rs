@@ -1,4 +1,4 @@
-//! What an agent is asked to be, and the limits that it lives under.
+//! What an agent is asked to be, and its limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct AgentSpec {
     /// Environment (`wasi:cli/environment`), below what the town sets.
     pub env: BTreeMap<String, Secret>,
     /// Credentials that it is started with, in its configuration and its environment, above both of these. They
-    /// are no part of what the agent is: they can be swapped while it lives.
+    /// are no part of what the agent is: they can be swapped while it is active.
     pub secrets: BTreeMap<String, Secret>,
     /// Its limits.
     pub limits: Limits,
@@ -48,7 +48,7 @@ pub struct AgentSpec {
     pub models: Arc<[Arc<str>]>,
     /// Whether and when its state is kept.
     pub snapshots: SnapshotRules,
-    /// Whether and when it comes back after an end.
+    /// Whether and when it is restarted after an end.
     pub restart: RestartRules,
     /// `host.config("fault-injection/...")` injects host faults. For tests of the host only.
     pub fault_injection: bool,
@@ -154,7 +154,7 @@ impl AgentSpec {
 pub struct Limits {
     /// Linear memories, tables and host bytes together.
     pub memory_bytes: u64,
-    /// Percent of `memory_bytes` at which it is told that it gets close, 1 to 100.
+    /// Percent of `memory_bytes` at which it is notified that it gets close, 1 to 100.
     pub memory_soft_percent: u8,
     /// What happens when growth would pass `memory_bytes`.
     pub on_memory_limit: MemoryPolicy,
@@ -218,7 +218,7 @@ impl Default for Limits {
     }
 }
 
-/// Whether and when an agent's state is kept, to be given to its next life.
+/// Whether and when an agent's state is kept, to be given to its next incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotRules {
     /// When.
@@ -254,7 +254,7 @@ pub enum IfRunning {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SnapshotPolicy {
-    /// Never. Each life begins anew.
+    /// Never. Each incarnation begins without state.
     Off,
     /// When the agent is asked to end.
     Stop,

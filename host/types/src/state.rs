@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use crate::names::names;
 
-/// Where an agent is in its life.
+/// Where an agent is in its lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AgentState {
@@ -36,9 +36,9 @@ pub enum AgentState {
     },
     /// Asked to end and not yet gone.
     Stopping,
-    /// Ended abnormally; comes back by itself.
+    /// Ended abnormally; is restarted automatically.
     Backoff,
-    /// Ended abnormally too often; comes back only when a person or a new spec says so.
+    /// Ended abnormally too often; is started again only by a person or a new spec.
     Quarantined,
     /// Ended as intended.
     Exited,
@@ -55,7 +55,7 @@ pub enum Input {
     Started,
     /// A turn began.
     TurnBegan,
-    /// A turn ended and the agent lives on.
+    /// A turn ended and the agent keeps running.
     TurnEnded,
     /// Somebody asked it to end.
     StopRequested,
@@ -64,9 +64,9 @@ pub enum Input {
         /// As intended, or not.
         normal: bool,
     },
-    /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will come back.
+    /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will be restarted.
     RetryScheduled,
-    /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will not come back by itself.
+    /// After [`AgentState::Failed`] or [`AgentState::Exited`]: it will not be restarted automatically.
     Quarantine,
 }
 
@@ -90,7 +90,7 @@ impl AgentState {
             (Running { busy: false }, Input::TurnBegan) => Running { busy: true },
             (Running { busy: true }, Input::TurnEnded) => Running { busy: false },
             (Starting | Running { .. } | Stopping, Input::StopRequested) => Stopping,
-            // Nothing lives in a backoff: there is no end to wait for.
+            // No incarnation is active in a backoff: there is no end to wait for.
             (Backoff, Input::StopRequested) => Exited,
             (Starting | Running { .. } | Stopping, Input::Ended { normal: true }) => Exited,
             (Starting | Running { .. } | Stopping, Input::Ended { normal: false }) => Failed,
@@ -149,17 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_life_ends_exited() {
+    fn an_ordinary_incarnation_ends_exited() {
         use Input::*;
-        let life = [Started, TurnBegan, TurnEnded, StopRequested, Ended { normal: true }];
-        assert_eq!(run(&life), Ok(AgentState::Exited));
+        let inputs = [Started, TurnBegan, TurnEnded, StopRequested, Ended { normal: true }];
+        assert_eq!(run(&inputs), Ok(AgentState::Exited));
     }
 
     #[test]
     fn a_crash_in_a_turn_is_failed_and_can_come_back() {
         use Input::*;
-        let life = [Started, TurnBegan, Ended { normal: false }, RetryScheduled, Begin, Started];
-        assert_eq!(run(&life), Ok(AgentState::Running { busy: false }));
+        let inputs = [Started, TurnBegan, Ended { normal: false }, RetryScheduled, Begin, Started];
+        assert_eq!(run(&inputs), Ok(AgentState::Running { busy: false }));
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
     proptest! {
         /// Between two `Begin` that are accepted lies exactly one `Ended` that is accepted.
         #[test]
-        fn every_life_ends_once(inputs in prop::collection::vec(input(), 0..64)) {
+        fn every_incarnation_ends_once(inputs in prop::collection::vec(input(), 0..64)) {
             let mut state = AgentState::Starting;
             let mut live = true;
             for input in inputs {

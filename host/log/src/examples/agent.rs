@@ -1,4 +1,4 @@
-//! The events of an agent that works, crashes and comes back.
+//! The events of an agent that works, crashes and is restarted.
 
 use bulkhead_types::crash::{Consequence, CoreDumpRef, LastEvent};
 use bulkhead_types::event::{AgentTag, StartTimings};

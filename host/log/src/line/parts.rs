@@ -2,7 +2,7 @@
 //!
 //! Platforms pass a line on whole up to 16 KiB, and cut a longer one into pieces that nobody can read. So a long record
 //! is several lines, each of which is JSON and takes a number of its own. The first is the record with its long fields
-//! shortened, for whoever looks for the event; the others (`container.line_part`) have all of it as text, in pieces. All
+//! shortened, for a search for the event; the others (`container.line_part`) have all of it as text, in pieces. All
 //! of them say which part they are, and the number of the first is `seq - part + 1`.
 
 use std::borrow::Cow;

@@ -38,7 +38,7 @@ impl<W: Write> LineWriter<W> {
     }
 
     /// Writes everything, and passes the level of each line that is lost to `lose`. There is nowhere to report
-    /// an output to that takes nothing; the count tells.
+    /// an output to that takes nothing; the count shows it.
     pub fn write(&mut self, lose: impl FnMut(Level)) {
         let written = self.write_what_fits();
         let unwritten = self.ends.partition_point(|(end, _)| *end <= written);

@@ -1,4 +1,4 @@
-//! The frames of a backtrace, shared by all who tell of it.
+//! The frames of a backtrace, shared by all that report it.
 
 use std::fmt;
 use std::ops::Deref;

@@ -16,7 +16,7 @@ pub struct AgentTag {
     pub agent_id: AgentId,
     /// Its role.
     pub role: Arc<str>,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
 }
 
@@ -60,7 +60,7 @@ pub struct PreviousSummary {
 pub struct DrainPhaseReport {
     /// Which one.
     pub phase: DrainPhase,
-    /// Agents that were there when it began. A start that waits for the end of the life before it counts
+    /// Agents that were there when it began. A start that waits for the end of the incarnation before it counts
     /// as well.
     pub agents: usize,
     /// Of them, and of those that came meanwhile, the ones that ended in it as intended.
@@ -71,7 +71,7 @@ pub struct DrainPhaseReport {
     pub duration_ms: u64,
 }
 
-/// How it went with one agent that was to be brought back.
+/// How it went with one agent that had to be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HydrationResult {

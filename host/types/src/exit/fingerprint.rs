@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_tells_causes_apart_and_nothing_else() {
+    fn a_fingerprint_distinguishes_causes_and_nothing_else() {
         let here =
             panic_at(&["core::panicking::panic_fmt", "mayor::step", "mayor::run"]).fingerprint();
         let mut again = panic_at(&["std::rt::begin_panic", "mayor::step", "mayor::run"]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn panics_of_one_function_are_told_apart() {
+    fn panics_of_one_function_are_distinguished() {
         let causes = [
             (24, "told to panic by message msg-7"),
             (24, "no rig named docs"),

@@ -109,7 +109,7 @@ fn a_wall_clock_that_is_set_back_between_two_runs_makes_no_crash_looper() {
 }
 
 #[test]
-fn a_healthy_life_sets_the_backoff_back_and_not_the_window() {
+fn a_healthy_incarnation_resets_the_backoff_and_not_the_window() {
     let rules = rules(RestartPolicy::Transient);
     let mut state = RestartState::default();
     for n in 0..4 {
@@ -236,7 +236,7 @@ fn one_that_is_evicted_again_and_again_stays_away_longer_and_longer() {
         (0..12).map(|n| evict(n * 400, rules.healthy, 1.0).as_secs_f64()).collect();
     assert_eq!(seconds[..4], [0.5, 1.0, 2.0, 4.0]);
     assert_eq!(seconds[10..], [300.0, 300.0], "five times the cap of other backoffs");
-    assert_eq!(evict(5000, SHORT, 0.0).as_secs(), 150, "it never comes back at once");
+    assert_eq!(evict(5000, SHORT, 0.0).as_secs(), 150, "it is never restarted at once");
     assert_eq!(evict(6000, rules.window, 1.0), rules.backoff, "until it stayed for a window");
 }
 
@@ -290,10 +290,10 @@ fn two_deaths_of_the_host_in_a_row_quarantine_whatever_the_policy() {
         let death = |at_s| PastEnd { reason: ExitReason::HostDeath, ..crash(at_s, "h") };
         let mut state = RestartState::default();
         assert_eq!(state.after_host_death(&rules, death(0), SHORT), None);
-        // It came through a turn, then the row begins anew.
+        // It came through a turn, then the row begins again.
         assert!(state.clear_host_deaths() && !state.clear_host_deaths());
         assert_eq!(state.after_host_death(&rules, death(1), SHORT), None);
-        // So it does after a healthy life, and after an end of its own.
+        // So it does after a healthy incarnation, and after an end of its own.
         assert_eq!(state.after_host_death(&rules, death(2), rules.healthy), None);
         state.after(&rules, crash(3, "f"), SHORT, 1.0);
         assert_eq!(state.after_host_death(&rules, death(4), SHORT), None);
