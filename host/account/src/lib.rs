@@ -9,7 +9,7 @@
 //! ```
 //!
 //! An account belongs to an agent's id and outlives its incarnations, because mail and events do. The
-//! limit is the one of the incarnation that lives or lived last; before the first there is none. Guest
+//! limit is the one of the incarnation that is or was active last; before the first there is none. Guest
 //! and host take from one number by compare and swap, so that two who take at once cannot both have the
 //! last bytes. All figures are atomics: reading waits for nobody.
 
@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_types::{HostBytes, HostKind};
 
-/// Is told use and limit, in bytes, at each upward crossing of the soft mark. Must not wait.
+/// Gets use and limit, in bytes, at each upward crossing of the soft mark. Must not wait.
 pub type SoftMark = Arc<dyn Fn(AccountReading) + Send + Sync>;
 
-/// Percent of the limit that use has to fall below the soft mark before a crossing is told again.
+/// Percent of the limit that use has to fall below the soft mark before a crossing is reported again.
 const HYSTERESIS_PERCENT: u64 = 5;
 
 /// One agent's account. What a sweep over all agents reads comes first and in one cache line.
@@ -100,7 +100,7 @@ pub struct OverLimit {
     pub limit_bytes: u64,
 }
 
-/// Bytes that the host holds for an agent, for as long as this lives.
+/// Bytes that the host holds for an agent, for as long as this exists.
 #[must_use = "the bytes count until this is dropped"]
 pub struct Charge {
     account: Arc<Account>,
@@ -109,7 +109,7 @@ pub struct Charge {
 }
 
 impl Account {
-    /// A new incarnation lives under this account: what is held now is where its figures begin.
+    /// A new incarnation is active under this account: what is held now is where its figures begin.
     /// `soft_percent` of the limit is its soft mark.
     pub fn begin(&self, limit_bytes: u64, soft_percent: u8, soft_mark: Option<SoftMark>) {
         let soft = limit_bytes.saturating_mul(u64::from(soft_percent)) / 100;
@@ -137,7 +137,7 @@ impl Account {
         let crossed = if bytes > before { self.take(bytes - before)? } else { false };
         self.guest.store(bytes, Relaxed);
         if crossed {
-            self.tell_soft_mark();
+            self.report_soft_mark();
         }
         self.give_back(before.saturating_sub(bytes));
         Ok(())
@@ -227,7 +227,7 @@ impl Account {
         }
     }
 
-    /// Whether it crossed the soft mark, which the caller tells when the parts of the total are right.
+    /// Whether it crossed the soft mark, which the caller reports when the parts of the total are right.
     fn take(&self, bytes: u64) -> Result<bool, OverLimit> {
         let limit = self.limit_bytes().unwrap_or(u64::MAX);
         let fits = |total: u64| total.checked_add(bytes).filter(|total| *total <= limit);
@@ -256,7 +256,7 @@ impl Account {
     }
 
     #[cold]
-    fn tell_soft_mark(&self) {
+    fn report_soft_mark(&self) {
         self.soft_crossings.fetch_add(1, Relaxed);
         let soft_mark = self.lock_soft_mark().clone();
         if let Some(soft_mark) = soft_mark {
@@ -283,7 +283,7 @@ impl Charge {
         self.account.host[self.kind.index()].fetch_add(bytes, Relaxed);
         self.bytes += bytes;
         if crossed {
-            self.account.tell_soft_mark();
+            self.account.report_soft_mark();
         }
         Ok(())
     }
@@ -362,9 +362,9 @@ mod tests {
     }
 
     #[test]
-    fn each_upward_crossing_is_told_once_and_trembling_is_none() {
-        let told = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&told);
+    fn each_upward_crossing_is_reported_once_and_trembling_is_none() {
+        let crossings = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&crossings);
         let account = Arc::new(Account::default());
         let soft_mark: SoftMark = Arc::new(move |reading: AccountReading| {
             assert!(reading.used_bytes() >= reading.soft_bytes, "{reading:?}");
@@ -372,14 +372,14 @@ mod tests {
         });
         account.begin(1000, 80, Some(soft_mark));
         account.hold_guest(799).unwrap();
-        assert_eq!(told.load(Relaxed), 0);
+        assert_eq!(crossings.load(Relaxed), 0);
         for _ in 0..3 {
             drop(account.charge(HostKind::Mailbox, 1).unwrap());
         }
-        assert_eq!(told.load(Relaxed), 1, "it fell by less than 5 %");
+        assert_eq!(crossings.load(Relaxed), 1, "it fell by less than 5 %");
         account.hold_guest(749).unwrap();
         account.hold_guest(800).unwrap();
-        assert_eq!((told.load(Relaxed), account.reading().soft_crossings), (2, 2));
+        assert_eq!((crossings.load(Relaxed), account.reading().soft_crossings), (2, 2));
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Default for BucketRules {
 }
 
 /// Waiting for its turn drains so much less than sleep does. It has to drain something, or a task with a little to do all
-/// the time never comes back from a lane that is full; with this, 200 tasks on two cores that burn all they get stay away.
+/// the time never returns from a lane that is full; with this, 200 tasks on two cores that burn all they get stay away.
 const WAIT_DIVISOR: u32 = 5;
 
 /// The CPU time that one task used lately.

@@ -1,10 +1,10 @@
 //! Panics: where they are contained, and what is known of them.
 //!
 //! ```text
-//!   panic ──▶ the process's hook ── inside `contain`? ── yes ─▶ the place is kept; whoever contains tells
+//!   panic ──▶ the process's hook ── inside `contain`? ── yes ─▶ the place is kept; its container reports
 //!                                        │ no
-//!                                        ├─ in some task of a runtime ─▶ told as unhandled; the task is gone
-//!                                        └─ anywhere else ─▶ told as uncaught; the process ends
+//!                                        ├─ in some task of a runtime ─▶ logged as unhandled; the task is gone
+//!                                        └─ anywhere else ─▶ logged as uncaught; the process ends
 //! ```
 
 use std::any::Any;
@@ -41,15 +41,15 @@ impl fmt::Display for Panicked {
 /// What the hook does with a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Whoever contains it tells.
+    /// The code that contains it reports it.
     Contained,
-    /// A task of a runtime ends with it, and nobody else would tell.
+    /// A task of a runtime ends with it, and nobody else would report it.
     EndsItsTask,
     /// Nothing contains it.
     EndsTheProcess,
 }
 
-/// Looks at a panic, from the process's hook, and keeps its place for whoever contains it.
+/// Looks at a panic, from the process's hook, and keeps its place for the code that contains it.
 pub fn fate_of(panic: &PanicHookInfo<'_>) -> Fate {
     if DEPTH.get() > 0 {
         PLACE.set(panic.location().map(ToString::to_string));
@@ -62,7 +62,7 @@ pub fn fate_of(panic: &PanicHookInfo<'_>) -> Fate {
 }
 
 /// Says that whatever panics on this thread is contained: a worker of a pool that hands panics on to
-/// whoever gave it the work.
+/// the one that gave it the work.
 pub fn this_thread_is_contained() {
     DEPTH.set(DEPTH.get() + 1);
 }

@@ -7,7 +7,7 @@
 //!                                        checked whenever the task waits
 //! ```
 //!
-//! Timers and wakes of the task go on working: whoever wakes it wakes whatever polls it now. From a wait until a wake the
+//! Timers and wakes of the task go on working: a wake of it wakes whatever polls it now. From a wait until a wake the
 //! task sleeps, which drains its [bucket](crate::BucketRules). A task that waits for its turn among others does not
 //! sleep: on `away`, where that can take long, the wake ends the sleep and not the poll that follows. What it waits drains a
 //! little.
@@ -161,7 +161,7 @@ enum Stay<T> {
 }
 
 /// Runs `task` on this runtime, or on `away` while `switch` says so. `None`: the other runtime is gone, and
-/// the task with it. The task must not panic: nobody here tells.
+/// the task with it. The task must not panic: nobody here reports it.
 pub(crate) async fn migrate<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,
     switch: Arc<Switch>,
@@ -277,30 +277,30 @@ mod tests {
         let switch = Arc::new(Switch::default());
         let steers = Arc::clone(&switch);
         let task = async move {
-            let mut places = vec![here()];
+            let mut threads = vec![here()];
             steers.send_away();
-            places.push(here());
+            threads.push(here());
             // A timer of the runtime that it leaves.
             sleep(Duration::from_millis(2)).await;
-            places.push(here());
+            threads.push(here());
             tokio::task::yield_now().await;
-            places.push(here());
+            threads.push(here());
             steers.call_home();
             tokio::task::yield_now().await;
-            places.push(here());
-            places
+            threads.push(here());
+            threads
         };
         #[expect(clippy::disallowed_methods, reason = "the test is about what lies below")]
-        let places = home
+        let threads = home
             .block_on(async { tokio::spawn(migrate(task, switch, away.handle().clone())).await });
-        assert_eq!(places.unwrap().unwrap(), ["home", "home", "away", "away", "home"]);
+        assert_eq!(threads.unwrap().unwrap(), ["home", "home", "away", "away", "home"]);
     }
 
     /// Where a task is, at each of its waits.
-    fn places(switch: &Arc<Switch>, task: impl Future<Output = ()> + Send + 'static) -> Vec<bool> {
+    fn threads(switch: &Arc<Switch>, task: impl Future<Output = ()> + Send + 'static) -> Vec<bool> {
         let (home, away) = (runtime("home"), runtime("away"));
-        let places = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&places);
+        let threads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&threads);
         let mut task = Box::pin(task);
         let watched = poll_fn(move |context| {
             let polled = task.as_mut().poll(context);
@@ -309,8 +309,8 @@ mod tests {
         });
         let migrant = migrate(watched, Arc::clone(switch), away.handle().clone());
         assert_eq!(home.block_on(home.spawn(migrant)).unwrap(), Some(()));
-        let places = places.lock().unwrap();
-        places.clone()
+        let threads = threads.lock().unwrap();
+        threads.clone()
     }
 
     #[test]
@@ -324,8 +324,8 @@ mod tests {
             assert_eq!(here(), "home", "it came back while it slept");
         };
         let began = Instant::now();
-        let places = places(&switch, task);
-        assert!(!places[1], "{places:?}");
+        let threads = threads(&switch, task);
+        assert!(!threads[1], "{threads:?}");
         assert!(began.elapsed() >= Duration::from_secs(2) && !switch.is_away());
     }
 
@@ -343,8 +343,8 @@ mod tests {
             assert_eq!(burns.room_ns(), 1_000_000, "nothing drained");
             sleep(Duration::from_millis(41)).await;
         };
-        let places = places(&switch, task);
-        assert!(places.iter().all(|home| *home), "{places:?}");
+        let threads = threads(&switch, task);
+        assert!(threads.iter().all(|home| *home), "{threads:?}");
         assert!(switch.room_ns() >= 3_000_000, "two milliseconds drained in 40");
     }
 
@@ -382,15 +382,15 @@ mod tests {
     fn who_is_large_stays_away_however_long_it_sleeps() {
         let switch = Arc::new(Switch::default());
         let grows = Arc::clone(&switch);
-        let places = places(&switch, async move {
+        let threads = threads(&switch, async move {
             grows.set_large(true);
             sleep(Duration::from_millis(5)).await;
             sleep(Duration::from_millis(5)).await;
             grows.set_large(false);
             tokio::task::yield_now().await;
         });
-        assert_eq!((places[0], *places.last().unwrap()), (true, true), "{places:?}");
-        assert!(places[1..places.len() - 1].iter().all(|home| !home), "{places:?}");
+        assert_eq!((threads[0], *threads.last().unwrap()), (true, true), "{threads:?}");
+        assert!(threads[1..threads.len() - 1].iter().all(|home| !home), "{threads:?}");
     }
 
     #[test]

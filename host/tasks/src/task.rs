@@ -60,7 +60,7 @@ impl Spawner {
         self.runtime.spawn(async { watched.await.flatten() })
     }
 
-    /// The task with its name and its span; it tells what becomes of it, and never panics.
+    /// The task with its name and its span; it reports what becomes of it, and never panics.
     fn watch<T, E, F>(
         &self,
         name: String,
@@ -91,7 +91,7 @@ impl Spawner {
     }
 }
 
-/// Tells a failure that nobody handles, unless the same one was told just now. `name` is `panic` or
+/// Logs a failure that nobody handles, unless the same one was logged just now. `name` is `panic` or
 /// `error`; `place` is where in the host's source it happened.
 pub fn report_unhandled(
     sink: &dyn Sink,
