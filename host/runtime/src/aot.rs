@@ -3,9 +3,9 @@
 //! An entry is named by the component's digest and the engine's compatibility hash, and begins with a
 //! header that says both again, with the length and the SHA-256 of what follows. All of it is checked
 //! before the engine sees a byte: loading machine code that is not ours would be running it. A bad entry
-//! is reported, removed and made anew.
+//! is reported, removed and made again.
 //!
-//! A [`Format`] is the form without the place: a compiler process hands its result over in it as well.
+//! A [`Format`] is the form without the file: a compiler process hands its result over in it as well.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bulkhead_types::{Frame, Frames};
 use wasmtime::WasmBacktrace;
 
-use crate::symbol::{cut, cut_symbol, demangle};
+use crate::symbol::{demangle, truncated, truncated_symbol};
 use crate::symbolizer::source;
 
 /// The wasm frames that an error carries, innermost first. Empty when it was not inside wasm.
@@ -17,11 +17,11 @@ pub(crate) fn frames(error: &wasmtime::Error) -> Frames {
         .iter()
         .enumerate()
         .map(|(index, frame)| {
-            let (function, in_app) = frame.func_name().map(cut_symbol).map(shown).unzip();
+            let (function, in_app) = frame.func_name().map(truncated_symbol).map(shown).unzip();
             Frame {
                 index,
                 function,
-                module: frame.module().name().map(|name| cut(name).to_owned()),
+                module: frame.module().name().map(|name| truncated(name).to_owned()),
                 function_index: frame.func_index(),
                 module_offset: frame.module_offset().map(|offset| offset as u64),
                 in_app: in_app.unwrap_or_default(),

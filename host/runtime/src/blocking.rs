@@ -6,16 +6,16 @@
 //! µs), and the others cost what the system call costs.
 //!
 //! ```text
-//!   Fast, Slow ── file call ─▶ a permit of the agent's share ─▶ Stay: one poll on a blocking thread
+//!   Fast, Slow ── file call ─▶ a permit of the agent's share ─▶ BlockingPoll: one poll on a blocking thread
 //!       ▲                                                         │ waits, yields, returns
 //!       └─────────────────────────────────────────────────────────┘
-//!                                    does not come back in time ─▶ the call ends, and its store stays with the thread
+//!                                    does not return in time ─▶ the call ends, and its store stays with the thread
 //! ```
 //!
 //! A disk that hangs holds the thread and the store of the call. The call ends all the same when it is overdue; the
 //! store goes when the disk answers, and its guest is never entered again. It is none of those that are at work any
 //! more, so another may begin. The permit stays with the thread, so that an
-//! agent that comes back to the same disk blocks no more threads than its share.
+//! agent that returns to the same disk blocks no more threads than its share.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +40,7 @@ use crate::meter::Meter;
 /// Threads that one agent may block at one time.
 const THREADS_OF_AN_AGENT: usize = 4;
 
-/// How long a call that is overdue may take to come back from its host function before it is left there. A disk that
+/// How long a call that is overdue may take to return from its host function before it is left there. A disk that
 /// is only slow answers meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -49,8 +49,8 @@ pub(crate) fn shares() -> crate::shares::Shares {
     crate::shares::Shares::new(THREADS_OF_AN_AGENT)
 }
 
-/// How a stay on a blocking thread ended.
-pub(crate) enum Stayed<T> {
+/// How a poll on a blocking thread ended.
+pub(crate) enum BlockingOutcome<T> {
     Finished(Finished<T>),
     Panicked(String),
     Yielded(Running<T>),
@@ -61,15 +61,15 @@ pub(crate) enum Stayed<T> {
 type Waiting<T> = Arc<Mutex<Option<(Running<T>, OwnedSemaphorePermit)>>>;
 
 /// A call on a blocking thread, or on its way to one.
-pub(crate) struct Stay<T> {
+pub(crate) struct BlockingPoll<T> {
     waiting: Waiting<T>,
     work_permit: WorkPermit,
-    thread: JoinHandle<Option<Stayed<T>>>,
+    thread: JoinHandle<Option<BlockingOutcome<T>>>,
     /// What the call is overdue by, in which host call, and when it is left there.
     overdue: Option<(Interrupt, u64, Pin<Box<Sleep>>)>,
 }
 
-impl<T: Send + 'static> Stay<T> {
+impl<T: Send + 'static> BlockingPoll<T> {
     /// Begins one on a thread of this runtime.
     pub(crate) fn begin(
         runtime: &Handle,
@@ -84,23 +84,26 @@ impl<T: Send + 'static> Stay<T> {
         let thread = runtime.spawn_blocking(move || {
             its_permit.acquire();
             let taken = take(&for_thread);
-            let stayed = taken.map(|(future, permit)| {
-                let stayed = lanes::blocking(|| stay(future, &context, &executor));
+            let outcome = taken.map(|(future, permit)| {
+                let outcome = lanes::blocking(|| blocking_poll(future, &context, &executor));
                 drop(permit);
-                stayed
+                outcome
             });
             its_permit.release();
-            stayed
+            outcome
         });
         Self { waiting, work_permit, thread, overdue: None }
     }
 
     /// Whether it is over.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stayed<T>, JoinError>> {
-        // Only whoever gives the call up takes it away from its thread.
-        Pin::new(&mut self.thread)
-            .poll(cx)
-            .map_ok(|stayed| stayed.unwrap_or_else(|| Stayed::Panicked("lost a call".into())))
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<BlockingOutcome<T>, JoinError>> {
+        // Only the one that gives the call up takes it away from its thread.
+        Pin::new(&mut self.thread).poll(cx).map_ok(|outcome| {
+            outcome.unwrap_or_else(|| BlockingOutcome::Panicked("lost a call".into()))
+        })
     }
 
     /// A call that is overdue, as `overdue` says, and still in the same host function when its patience is over.
@@ -142,12 +145,16 @@ fn take<T>(waiting: &Waiting<T>) -> Option<(Running<T>, OwnedSemaphorePermit)> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// One poll, which may block. Whoever waits is polled again where it can be woken.
-fn stay<T>(mut future: Running<T>, context: &InstanceContext, executor: &Executor) -> Stayed<T> {
+/// One poll, which may block. A waiting task is polled again where it can be woken.
+fn blocking_poll<T>(
+    mut future: Running<T>,
+    context: &InstanceContext,
+    executor: &Executor,
+) -> BlockingOutcome<T> {
     match poll_guest(&mut future, &mut Context::from_waker(Waker::noop()), context, executor) {
-        Polled::Finished(finished) => Stayed::Finished(finished),
-        Polled::Panicked(message) => Stayed::Panicked(message),
-        Polled::Yielded => Stayed::Yielded(future),
-        Polled::Waits | Polled::ToBlock(_) => Stayed::Waits(future),
+        Polled::Finished(finished) => BlockingOutcome::Finished(finished),
+        Polled::Panicked(message) => BlockingOutcome::Panicked(message),
+        Polled::Yielded => BlockingOutcome::Yielded(future),
+        Polled::Waits | Polled::ToBlock(_) => BlockingOutcome::Waits(future),
     }
 }

@@ -1,4 +1,4 @@
-//! How a call into a guest runs, and how it is cut off.
+//! How a call into a guest runs, and how it is interrupted.
 //!
 //! ```text
 //!             poll ──▶ returned ▶ CallEnd::Returned(incarnation, ..)
@@ -7,7 +7,7 @@
 //!              ├─│──────────────────────────────────────────┘
 //!              │ ├──▶ about to block its thread ──▶ one poll on a thread that may (`blocking`)
 //!              └─│──────────────────────────────────────────┘
-//!                └──▶ trapped, cut off, host panic ▶ CallEnd::Ended(exit), and the store is gone
+//!                └──▶ trapped, interrupted, host panic ▶ CallEnd::Ended(exit), and the store is gone
 //! ```
 //!
 //! While the guest computes, the epoch callback enforces CPU time, wall time and kills, and the trap
@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
-use crate::blocking::{Stay, Stayed};
+use crate::blocking::{BlockingOutcome, BlockingPoll};
 use crate::core_dump::TrappedStore;
 use crate::executor::Executor;
 use crate::exit;
@@ -41,13 +41,13 @@ pub enum CallEnd<T> {
     /// The guest returned, and can be called again.
     Returned(Incarnation, Result<T, AgentFailure>),
     /// The incarnation is over. What it left is there when its role asked for core dumps and the guest
-    /// was cut off in the middle of its code; it is gone when this is dropped.
+    /// was interrupted in the middle of its code; it is gone when this is dropped.
     Ended(Exit, Option<Box<TrappedStore>>),
 }
 
 /// A call under way. Resolves to its [`CallEnd`]. Dropping it drops the incarnation.
 pub struct Call<T: Send + 'static> {
-    place: Place<T>,
+    location: Location<T>,
     phase: Phase,
     host_call_limit: Duration,
     context: Arc<InstanceContext>,
@@ -56,9 +56,9 @@ pub struct Call<T: Send + 'static> {
     host_timer: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
-enum Place<T> {
+enum Location<T> {
     Here(Running<T>),
-    Blocking(Stay<T>),
+    Blocking(BlockingPoll<T>),
     Gone,
 }
 
@@ -74,7 +74,7 @@ impl<T: Send + 'static> Call<T> {
         context.meter.begin_call(&limits, phase, continues);
         context.logs.begin_call();
         Self {
-            place: Place::Here(future),
+            location: Location::Here(future),
             phase,
             host_call_limit: limits.host_call,
             context,
@@ -98,63 +98,64 @@ impl<T: Send + 'static> Call<T> {
     }
 
     fn close(&mut self) {
-        self.place = Place::Gone;
+        self.location = Location::Gone;
         self.context.meter.end_call();
     }
 
     /// Moves it to a thread that may block, of the lane that it is on.
     fn move_to_blocking_thread(&mut self, future: Running<T>, permit: OwnedSemaphorePermit) {
         let (context, executor) = (Arc::clone(&self.context), self.executor.clone());
-        let stay = Stay::begin(&Handle::current(), future, permit, context, executor);
-        self.place = Place::Blocking(stay);
+        let blocking_poll =
+            BlockingPoll::begin(&Handle::current(), future, permit, context, executor);
+        self.location = Location::Blocking(blocking_poll);
     }
 
-    /// Back from a blocking thread. `None`: who waits is to be polled again, where it can be woken.
+    /// Back from a blocking thread. `None`: the waiting task has to be polled again, where it can be woken.
     fn leave_blocking_thread(
         &mut self,
-        stayed: Stayed<T>,
+        outcome: BlockingOutcome<T>,
         cx: &Context<'_>,
     ) -> Option<Poll<CallEnd<T>>> {
-        match stayed {
-            Stayed::Finished(finished) => Some(Poll::Ready(self.finish(finished))),
-            Stayed::Panicked(message) => Some(Poll::Ready(self.host_panicked(&message))),
-            Stayed::Yielded(future) => {
-                self.place = Place::Here(future);
+        match outcome {
+            BlockingOutcome::Finished(finished) => Some(Poll::Ready(self.finish(finished))),
+            BlockingOutcome::Panicked(message) => Some(Poll::Ready(self.host_panicked(&message))),
+            BlockingOutcome::Yielded(future) => {
+                self.location = Location::Here(future);
                 // Nobody woke it there, and its task may have to change its lane.
                 cx.waker().wake_by_ref();
                 Some(Poll::Pending)
             }
-            Stayed::Waits(future) => {
-                self.place = Place::Here(future);
+            BlockingOutcome::Waits(future) => {
+                self.location = Location::Here(future);
                 None
             }
         }
     }
 
     /// Leaves a call that hangs to the thread that it blocks.
-    fn leave_behind(&mut self, stay: &Stay<T>, cut: &Interrupt) -> CallEnd<T> {
-        let exit = exit::cut_off(cut, self.phase, &self.context);
-        stay.give_up(&self.context);
+    fn leave_behind(&mut self, blocking_poll: &BlockingPoll<T>, cut: &Interrupt) -> CallEnd<T> {
+        let exit = exit::interrupted(cut, self.phase, &self.context);
+        blocking_poll.give_up(&self.context);
         self.close();
         CallEnd::Ended(exit, None)
     }
 
     fn finish(&mut self, finished: Finished<T>) -> CallEnd<T> {
         self.close();
-        match (finished.result, finished.live) {
-            (Ok(result), Some(live)) => CallEnd::Returned(
-                Incarnation::new(live, Arc::clone(&self.context), self.executor.clone()),
+        match (finished.result, finished.instance) {
+            (Ok(result), Some(instance)) => CallEnd::Returned(
+                Incarnation::new(instance, Arc::clone(&self.context), self.executor.clone()),
                 result,
             ),
             (Ok(_), None) => {
                 let text = "the store was lost";
                 CallEnd::Ended(Exit::new(ExitReason::HostError, self.phase, text), None)
             }
-            (Err(error), live) => self.context.meter.host_work(|| {
+            (Err(error), instance) => self.context.meter.host_work(|| {
                 let exit = exit::classify(&error, self.phase, &self.context);
                 let spec = &self.context.spec;
-                let remains = live.filter(|_| spec.core_dump).and_then(|live| {
-                    TrappedStore::of(live, error, Arc::clone(&spec.component)).map(Box::new)
+                let remains = instance.filter(|_| spec.core_dump).and_then(|instance| {
+                    TrappedStore::of(instance, error, Arc::clone(&spec.component)).map(Box::new)
                 });
                 CallEnd::Ended(exit, remains)
             }),
@@ -169,7 +170,7 @@ impl<T: Send + 'static> Call<T> {
     /// Drops a call that waits in a host call.
     fn abandon(&mut self, future: Running<T>, cut: Interrupt) -> CallEnd<T> {
         // First: a call that is dropped leaves its host function.
-        let exit = exit::cut_off(&cut, self.phase, &self.context);
+        let exit = exit::interrupted(&cut, self.phase, &self.context);
         self.close();
         drop(future);
         CallEnd::Ended(exit, None)
@@ -183,7 +184,7 @@ impl<T: Send + 'static> Call<T> {
         }
         let wall = self.wall_timer.get_or_insert_with(|| Box::pin(sleep(meter.time_left())));
         if wall.as_mut().poll(cx).is_ready() {
-            return Some(meter.wall_cut());
+            return Some(meter.wall_interrupt());
         }
         if meter.has_own_bounds() {
             return None;
@@ -207,20 +208,21 @@ impl<T: Send + 'static> Future for Call<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallEnd<T>> {
         let this = self.get_mut();
         loop {
-            match std::mem::replace(&mut this.place, Place::Gone) {
-                Place::Gone => panic!("a call was polled after it ended"),
-                Place::Blocking(mut stay) => match stay.poll(cx) {
+            match std::mem::replace(&mut this.location, Location::Gone) {
+                Location::Gone => panic!("a call was polled after it ended"),
+                Location::Blocking(mut blocking_poll) => match blocking_poll.poll(cx) {
                     Poll::Pending => {
                         let context = Arc::clone(&this.context);
-                        let overdue = stay.poll_overdue(&context.meter, cx, |cx| this.overdue(cx));
+                        let overdue =
+                            blocking_poll.poll_overdue(&context.meter, cx, |cx| this.overdue(cx));
                         if let Some(cut) = overdue {
-                            return Poll::Ready(this.leave_behind(&stay, &cut));
+                            return Poll::Ready(this.leave_behind(&blocking_poll, &cut));
                         }
-                        this.place = Place::Blocking(stay);
+                        this.location = Location::Blocking(blocking_poll);
                         return Poll::Pending;
                     }
-                    Poll::Ready(Ok(stayed)) => {
-                        if let Some(polled) = this.leave_blocking_thread(stayed, cx) {
+                    Poll::Ready(Ok(outcome)) => {
+                        if let Some(polled) = this.leave_blocking_thread(outcome, cx) {
                             return polled;
                         }
                     }
@@ -228,7 +230,7 @@ impl<T: Send + 'static> Future for Call<T> {
                         return Poll::Ready(this.host_panicked(&format!("panicked: {error}")));
                     }
                 },
-                Place::Here(mut future) => {
+                Location::Here(mut future) => {
                     match poll_guest(&mut future, cx, &this.context, &this.executor) {
                         Polled::Finished(finished) => return Poll::Ready(this.finish(finished)),
                         Polled::Panicked(message) => {
@@ -237,14 +239,14 @@ impl<T: Send + 'static> Future for Call<T> {
                         }
                         Polled::ToBlock(permit) => this.move_to_blocking_thread(future, permit),
                         Polled::Yielded => {
-                            this.place = Place::Here(future);
+                            this.location = Location::Here(future);
                             return Poll::Pending;
                         }
                         Polled::Waits => {
                             if let Some(cut) = this.overdue(cx) {
                                 return Poll::Ready(this.abandon(future, cut));
                             }
-                            this.place = Place::Here(future);
+                            this.location = Location::Here(future);
                             return Poll::Pending;
                         }
                     }
@@ -256,11 +258,11 @@ impl<T: Send + 'static> Future for Call<T> {
 
 impl<T: Send + 'static> Drop for Call<T> {
     fn drop(&mut self) {
-        match &self.place {
-            Place::Blocking(stay) => stay.give_up(&self.context),
-            Place::Here(_) => {}
+        match &self.location {
+            Location::Blocking(blocking_poll) => blocking_poll.give_up(&self.context),
+            Location::Here(_) => {}
             // It ended, and the next one may have begun.
-            Place::Gone => return,
+            Location::Gone => return,
         }
         self.context.meter.end_call();
     }

@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::capacity::Allocator;
 
-/// Mappings that one agent takes: two for its stack in the pool, four while it lives. Measured: 10,000
+/// Mappings that one agent takes: two for its stack in the pool, four while it is active. Measured: 10,000
 /// live agents make 61,076 mappings.
 const MAPS_PER_AGENT: usize = 6;
 
@@ -23,7 +23,7 @@ const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
 /// there are few.
 const FILES_RESERVED: usize = 512;
 
-/// Descriptors for each agent beside those that it has from its context on: for what agents open, whoever opens it.
+/// Descriptors for each agent beside those that it has from its context on: for what agents open, no matter which.
 const OPENED_PER_AGENT: usize = 1;
 
 /// Address space left for the heap, which reserves 64 MiB for each of up to eight arenas a core, and for the

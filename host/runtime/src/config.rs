@@ -47,9 +47,9 @@ pub struct RuntimeConfig {
     /// How long a start waits for its component to be read and compiled. When no start waits any more, it is not
     /// compiled on.
     pub compile: Duration,
-    /// Period of the epoch ticker. Guests are looked at this often while one runs.
+    /// Period of the epoch ticker. Guests are checked this often while one runs.
     pub tick: Duration,
-    /// CPU time that an agent may take on the fast lane before its task goes to the slow one, and when it comes back.
+    /// CPU time that an agent may take on the fast lane before its task goes to the slow one, and when it returns.
     pub bucket: BucketRules,
     /// Linear memories and tables with which an agent's task stays on the slow lane, in bytes: filling them is one
     /// instruction, which nothing interrupts.

@@ -5,7 +5,7 @@
 //!   limits of the process (`ceilings`) ────────────┴▶ live agents ─▶ totals of the pool
 //! ```
 //!
-//! The pool has room for so many agents of the largest configured component, so whoever gets a place gets
+//! The pool has room for so many agents of the largest configured component, so an agent that gets a slot gets
 //! an instance: the number is the answer to a start, and nothing fails in the middle of its work. Core instances
 //! cost the pool nothing: what the engine keeps of them is charged to the agent.
 
@@ -265,8 +265,8 @@ fn pool(room: &Needs, max_agents: usize, config: &RuntimeConfig) -> InstanceAllo
         .max_tables_per_module(room.module_tables)
         .table_elements(usize::try_from(room.table_elements).unwrap_or(usize::MAX))
         .table_keep_resident(TABLE_KEEP_RESIDENT)
-        // A slot that was used before is taken before one that never was, whoever used it: what is kept stays as
-        // little as it can, and a sweep sees what there is.
+        // A slot that was used before is taken before one that never was, no matter which agent used it: what is kept
+        // stays as little as it can, and a sweep sees what there is.
         .max_unused_warm_slots(0)
         .decommit_batch_size(1)
         .max_memory_size(usize::try_from(room.memory_bytes).unwrap_or(usize::MAX))

@@ -15,7 +15,7 @@ use crate::symbolizer::source;
 /// How the engine's lists begin: its backtrace, and what was in the store.
 const LISTS: [&str; 2] = ["error while executing at wasm backtrace", "wasm coredump generated"];
 
-/// Causes of an error that are told, and bytes of each.
+/// Causes of an error that are reported, and bytes of each.
 const MAX_CAUSES: usize = 16;
 const MAX_CAUSE_BYTES: usize = 4096;
 
@@ -30,7 +30,7 @@ pub(crate) fn classify(
 ) -> Exit {
     let frames = backtrace::frames(error);
     let mut exit = if let Some(cut) = error.downcast_ref::<Interrupt>() {
-        cut_off(cut, phase, instance_context)
+        interrupted(cut, phase, instance_context)
     } else if let Some(status) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         guest_exit(status.0, phase)
     } else if error.is::<GcHeapOutOfMemory<()>>() {
@@ -72,7 +72,11 @@ fn is_the_hosts_fault(error: &wasmtime::Error, phase: Phase) -> bool {
 }
 
 /// An end that the host imposed.
-pub(crate) fn cut_off(cut: &Interrupt, phase: Phase, instance_context: &InstanceContext) -> Exit {
+pub(crate) fn interrupted(
+    cut: &Interrupt,
+    phase: Phase,
+    instance_context: &InstanceContext,
+) -> Exit {
     let mut exit = Exit::new(cut.reason(), phase, cut.to_string());
     exit.host_call = instance_context.meter.host_call().map(str::to_owned);
     exit.deterministic = Determinism::False;
@@ -132,7 +136,7 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, instance_context: &Instan
         }
         Trap::UnreachableCodeReached => {
             let (words, memory) =
-                (instance_context.logs.last_words(), instance_context.meter.memory());
+                (instance_context.logs.last_lines(), instance_context.meter.memory());
             // A sentence alone is no evidence: anybody can print it.
             let failed = words.failed_allocation.filter(|bytes| memory.can_have_failed(*bytes));
             if let Some(bytes) = failed {
@@ -178,7 +182,7 @@ fn location(place: &str) -> Option<Location> {
     let mut parts = place.trim_end_matches(':').rsplitn(3, ':');
     let column = parts.next()?.parse().ok()?;
     let line = parts.next()?.parse().ok()?;
-    // As in a frame, so that both name the same place, and the same one whoever built it.
+    // As in a frame, so that both name the same place, and the same one on every build machine.
     let file = source::without_build_machine(parts.next()?);
     Some(Location { file, line, column })
 }
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_a_library_is_named_the_same_way_whoever_built_it() {
+    fn a_panic_in_a_library_is_named_the_same_way_on_every_build_machine() {
         for (place, file) in [
             ("/rustc/59807616/library/core/src/str/mod.rs:1:2", "library/core/src/str/mod.rs"),
             (

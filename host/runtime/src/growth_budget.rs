@@ -1,9 +1,9 @@
 //! Room that all guests together may still grow into.
 //!
 //! The kernel is asked how much memory the container uses ten times a second at most; two cores of guests
-//! fill half a gigabyte between two looks. So a growth takes its bytes from what was left at the last look,
-//! and when nothing is left the guest *waits*, paused in its `memory.grow`, until the next look finds room or
-//! says that there will be none. Those who wait are served in their order.
+//! fill half a gigabyte between two checks. So a growth takes its bytes from what was left at the last check,
+//! and when nothing is left the guest *waits*, paused in its `memory.grow`, until the next check finds room or
+//! says that there will be none. Waiting guests are served in order.
 //!
 //! ```text
 //!  look ── set(left) ──▶ GrowthBudget ◀── take(bytes) ── growth of a guest
@@ -11,9 +11,9 @@
 //!   └────── alarm ──────────┘ and the guest waits: until it is served, denied, or `PATIENCE` is over
 //! ```
 //!
-//! Growths are what counts. The memory that a guest is born with is mapped from its image and mostly never
-//! touched; a guest that touches much of it long after its instance_context is seen at the next look only, and so is one
-//! that touches what it was granted later than one look after.
+//! Growths are what counts. The memory that a guest starts with is mapped from its image and mostly never
+//! touched; a guest that touches much of it long after its instance_context is seen at the next check only, and so is
+//! one that touches what it was granted later than one check after.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
@@ -41,11 +41,11 @@ pub struct GrowthBudget {
 
 #[derive(Default)]
 struct Room {
-    /// What is left until the next look. `None`: no bound.
+    /// What is left until the next check. `None`: no bound.
     left: Option<u64>,
-    /// What was taken since the last look. It may not be touched yet, so the next look may not see it.
+    /// What was taken since the last check. It may not be touched yet, so the next check may not see it.
     taken: u64,
-    /// Those who wait, in their order.
+    /// Those that wait, in order.
     waiting: VecDeque<Waiter>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct NoRoom;
 
 impl GrowthBudget {
     /// What a look found: `bytes` may be used on top of what is used now. `None`: no bound. What was taken
-    /// since the look before is taken off once more, because it may not have been touched yet.
+    /// since the check before is taken off once more, because it may not have been touched yet.
     pub fn set(&self, bytes: Option<u64>) {
         let mut room = self.lock();
         let taken = std::mem::take(&mut room.taken);
@@ -74,12 +74,12 @@ impl GrowthBudget {
         }
     }
 
-    /// What the first of those needs who wait and could not be served at the last look.
+    /// What the first of those needs that wait and could not be served at the last check.
     pub fn wanted(&self) -> Option<u64> {
         self.lock().next_waiting()
     }
 
-    /// Whoever waits is told that there is no room.
+    /// Waiting guests are refused: there is no room.
     pub fn deny(&self) {
         let mut room = self.lock();
         while room.next_waiting().is_some() {

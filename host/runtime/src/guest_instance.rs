@@ -39,9 +39,9 @@ pub struct AgentFailure {
     pub fatal: bool,
 }
 
-/// What the future of a call yields: the store comes back only when the engine says it may.
+/// What the future of a call yields: the store is returned only when the engine says it may.
 pub(crate) struct Finished<T> {
-    pub live: Option<GuestInstance>,
+    pub instance: Option<GuestInstance>,
     pub result: wasmtime::Result<Result<T, AgentFailure>>,
 }
 

@@ -1,4 +1,4 @@
-//! One life of an agent: its store, and the calls into it.
+//! One incarnation of an agent: its store, and the calls into it.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::guest_instance::{AgentFailure, Guest, GuestInstance};
 use crate::instance_context::InstanceContext;
 use crate::meter::Meter;
 
-/// A live incarnation. Every call consumes it and gives it back only when the guest returned.
+/// An active incarnation. Every call consumes it and gives it back only when the guest returned.
 pub struct Incarnation {
-    pub(crate) live: GuestInstance,
+    pub(crate) instance: GuestInstance,
     pub(crate) context: Arc<InstanceContext>,
     pub(crate) executor: Executor,
 }
 
-/// What `lifecycle.start` is told beyond the spec.
+/// What `lifecycle.start` gets beyond the spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartInfo {
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: u64,
     /// `restore` succeeded before.
     pub restored: bool,
@@ -69,11 +69,11 @@ pub enum ShutdownReason {
 
 impl Incarnation {
     pub(crate) fn new(
-        live: GuestInstance,
+        instance: GuestInstance,
         context: Arc<InstanceContext>,
         executor: Executor,
     ) -> Self {
-        Self { live, context, executor }
+        Self { instance, context, executor }
     }
 
     /// What it uses.
@@ -81,9 +81,9 @@ impl Incarnation {
         &self.context.meter
     }
 
-    /// Whether it is a stock component, whose `run` is its whole life.
+    /// Whether it is a stock component, whose `run` is its whole incarnation.
     pub fn is_command(&self) -> bool {
-        matches!(self.live.guest, Guest::Command(_))
+        matches!(self.instance.guest, Guest::Command(_))
     }
 }
 

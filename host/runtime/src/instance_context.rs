@@ -12,7 +12,7 @@ use crate::logs::Logs;
 use crate::meter::Meter;
 use crate::port::Port;
 
-/// What an incarnation is born with. Outlives its store, so that the end can be told.
+/// What an incarnation is instantiated with. Outlives its store, so that the end can be reported.
 pub struct InstanceContext {
     /// What the agent is asked to be.
     pub spec: Arc<AgentSpec>,

@@ -24,7 +24,7 @@ impl WallEnd {
     }
 }
 
-/// What the host cut off, and why.
+/// What the host interrupted, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Interrupt {
     #[error("used {used_ms} ms of CPU time, {limit_ms} ms are allowed")]

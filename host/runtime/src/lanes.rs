@@ -2,7 +2,7 @@
 //!
 //! Agents' tasks start on the fast lane: one thread a core, of ordinary priority, each with a runtime of its
 //! own. The slow lane is one runtime whose threads have a lower priority. A task goes there as a whole when its agent
-//! has burned its burst of CPU time, in one turn or in many, and comes back when it has slept for long enough
+//! has burned its burst of CPU time, in one turn or in many, and returns when it has slept for long enough
 //! (`bulkhead_tasks::BucketRules`), so that short turns never queue behind long ones. The task of an agent with much
 //! memory is always there, because a fill of it cannot be interrupted.
 //!

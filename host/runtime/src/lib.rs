@@ -15,7 +15,7 @@
 //! - [`loader`], `loading`, `names`, `aot`, `world`: from a file to something that can be instantiated
 //! - `compile`: machine code from a process of its own, which has bounds
 //! - `pool`: gives back what unused slots of the pool keep
-//! - `ticker`, `lanes`, `call`, `blocking`, `meter`: how a call runs, what it may use, how it is cut off
+//! - `ticker`, `lanes`, `call`, `blocking`, `meter`: how a call runs, what it may use, how it is interrupted
 //! - `memory`, `limiter`, `resources`: what an agent holds, in its guest and in the host
 //! - `descriptors`: what all guests may have open
 //! - `quota`: what an agent may have on disk

@@ -22,9 +22,9 @@ impl Incarnation {
     pub fn start(self, info: StartInfo, limits: CallLimits) -> Call<()> {
         let spec = Arc::clone(&self.context.spec);
         let settings = self.context.port.settings();
-        self.call(Phase::Start, limits, false, move |mut live| async move {
-            let Guest::Agent(agent) = &live.guest else {
-                return Finished { live: Some(live), result: Ok(Ok(())) };
+        self.call(Phase::Start, limits, false, move |mut instance| async move {
+            let Guest::Agent(agent) = &instance.guest else {
+                return Finished { instance: Some(instance), result: Ok(Ok(())) };
             };
             let town_id = spec.town_id.clone().or(info.town_id);
             let request = agent_types::StartRequest {
@@ -41,8 +41,8 @@ impl Incarnation {
                 restored: info.restored,
             };
             let result =
-                agent.bulkhead_agent_lifecycle().call_start(&mut live.store, request).await;
-            live.finished(result, |()| ())
+                agent.bulkhead_agent_lifecycle().call_start(&mut instance.store, request).await;
+            instance.finished(result, |()| ())
         })
     }
 
@@ -51,8 +51,8 @@ impl Incarnation {
         // Its text is shared and not copied.
         let message = message.clone();
         let continues = message.sender == Sender::Continuation;
-        self.call(Phase::Handle, limits, continues, move |mut live| async move {
-            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+        self.call(Phase::Handle, limits, continues, move |mut instance| async move {
+            let Guest::Agent(agent) = &instance.guest else { return instance.no_agent() };
             let message = agent_types::Message {
                 id: &message.id,
                 sender: sender(&message.sender),
@@ -60,31 +60,31 @@ impl Incarnation {
                 attempt: message.attempt,
             };
             let result =
-                agent.bulkhead_agent_lifecycle().call_handle(&mut live.store, message).await;
-            live.finished(result, outcome)
+                agent.bulkhead_agent_lifecycle().call_handle(&mut instance.store, message).await;
+            instance.finished(result, outcome)
         })
     }
 
     /// Calls `lifecycle.snapshot`. A snapshot that the agent's account has no room for is a failure
     /// that the agent survives.
     pub fn snapshot(self, limits: CallLimits) -> Call<Snapshot> {
-        self.call(Phase::Snapshot, limits, false, move |mut live| async move {
-            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
-            let result = agent.bulkhead_agent_lifecycle().call_snapshot(&mut live.store).await;
-            let account = Arc::clone(live.store.data().meter.memory().account());
-            let Finished { live, result } = live.finished(result, |bytes| bytes);
+        self.call(Phase::Snapshot, limits, false, move |mut instance| async move {
+            let Guest::Agent(agent) = &instance.guest else { return instance.no_agent() };
+            let result = agent.bulkhead_agent_lifecycle().call_snapshot(&mut instance.store).await;
+            let account = Arc::clone(instance.store.data().meter.memory().account());
+            let Finished { instance, result } = instance.finished(result, |bytes| bytes);
             let hold = |bytes: Vec<u8>| Snapshot::hold(bytes, &account);
-            Finished { live, result: result.map(|result| result.and_then(hold)) }
+            Finished { instance, result: result.map(|result| result.and_then(hold)) }
         })
     }
 
     /// Calls `lifecycle.restore`.
     pub fn restore(self, snapshot: Vec<u8>, limits: CallLimits) -> Call<()> {
-        self.call(Phase::Restore, limits, false, move |mut live| async move {
-            let Guest::Agent(agent) = &live.guest else { return live.no_agent() };
+        self.call(Phase::Restore, limits, false, move |mut instance| async move {
+            let Guest::Agent(agent) = &instance.guest else { return instance.no_agent() };
             let result =
-                agent.bulkhead_agent_lifecycle().call_restore(&mut live.store, &snapshot).await;
-            live.finished(result, |()| ())
+                agent.bulkhead_agent_lifecycle().call_restore(&mut instance.store, &snapshot).await;
+            instance.finished(result, |()| ())
         })
     }
 
@@ -97,21 +97,21 @@ impl Incarnation {
             ShutdownReason::Evicted => agent_types::ShutdownReason::Evicted,
             ShutdownReason::Idle => agent_types::ShutdownReason::Idle,
         };
-        self.call(Phase::Shutdown, limits, false, move |mut live| async move {
-            let Guest::Agent(agent) = &live.guest else {
-                return Finished { live: Some(live), result: Ok(Ok(())) };
+        self.call(Phase::Shutdown, limits, false, move |mut instance| async move {
+            let Guest::Agent(agent) = &instance.guest else {
+                return Finished { instance: Some(instance), result: Ok(Ok(())) };
             };
             let result =
-                agent.bulkhead_agent_lifecycle().call_shutdown(&mut live.store, reason).await;
-            live.finished(result, |()| ())
+                agent.bulkhead_agent_lifecycle().call_shutdown(&mut instance.store, reason).await;
+            instance.finished(result, |()| ())
         })
     }
 
-    /// Runs a stock component: `wasi:cli/run`, its whole life.
+    /// Runs a stock component: `wasi:cli/run`, its whole incarnation.
     pub fn run(self, limits: CallLimits) -> Call<()> {
-        self.call(Phase::Run, limits, false, move |mut live| async move {
-            let Guest::Command(command) = &live.guest else { return live.no_agent() };
-            let result = command.wasi_cli_run().call_run(&mut live.store).await;
+        self.call(Phase::Run, limits, false, move |mut instance| async move {
+            let Guest::Command(command) = &instance.guest else { return instance.no_agent() };
+            let result = command.wasi_cli_run().call_run(&mut instance.store).await;
             let result = result.map(|status| {
                 status.map_err(|()| AgentFailure {
                     code: "exit-failure".into(),
@@ -119,7 +119,7 @@ impl Incarnation {
                     fatal: true,
                 })
             });
-            Finished { live: Some(live), result }
+            Finished { instance: Some(instance), result }
         })
     }
 
@@ -134,11 +134,11 @@ impl Incarnation {
         T: Send + 'static,
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        let Self { mut live, context, executor } = self;
+        let Self { mut instance, context, executor } = self;
         // The first tick after this point makes the guest look up, or its first step where all was used before.
         let ticks = u64::from(!(continues && context.meter.is_message_over()));
-        live.store.set_epoch_deadline(ticks);
-        let future: Running<T> = Box::pin(body(live));
+        instance.store.set_epoch_deadline(ticks);
+        let future: Running<T> = Box::pin(body(instance));
         Call::new(future, phase, limits, continues, context, executor)
     }
 }
@@ -150,17 +150,17 @@ impl GuestInstance {
         map: impl FnOnce(R) -> T,
     ) -> Finished<T> {
         let result = result.map(|result| result.map(map).map_err(AgentFailure::from));
-        Finished { live: Some(self), result }
+        Finished { instance: Some(self), result }
     }
 
-    /// A call that makes no sense for a stock component: a bug of the caller, told as a failure.
+    /// A call that makes no sense for a stock component: a bug of the caller, reported as a failure.
     fn no_agent<T>(self) -> Finished<T> {
         let failure = AgentFailure {
             code: "wrong-world".into(),
             message: "the component has another world than the call".into(),
             fatal: true,
         };
-        Finished { live: Some(self), result: Ok(Err(failure)) }
+        Finished { instance: Some(self), result: Ok(Err(failure)) }
     }
 }
 
@@ -187,7 +187,7 @@ fn outcome(outcome: agent_types::Outcome) -> Outcome {
         agent_types::Next::Continue => Next::Continue,
         agent_types::Next::Done => Next::Done,
     };
-    // Copied: what was cut off must not stay allocated.
+    // Copied: what was truncated must not stay allocated.
     let cut = |reply: String| match reply.floor_char_boundary(MAX_REPLY_BYTES) {
         at if at < reply.len() => reply[..at].to_owned(),
         _ => reply,

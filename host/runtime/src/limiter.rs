@@ -22,7 +22,7 @@ pub(crate) struct Limiter {
     growth_budget: Arc<GrowthBudget>,
     bounds: InstanceBounds,
     large_bytes: u64,
-    /// Its instances are made: whoever grows from here on can see a denial.
+    /// Its instances are made: a guest that grows from here on can see a denial.
     instantiated: bool,
     memories: Ledger,
     tables: Ledger,
@@ -38,7 +38,7 @@ enum Kind {
 ///
 /// The engine does not say which memory grows, and its word that a growth failed can come without the
 /// question before it, so it is not trusted to give anything back. What the engine does say truthfully
-/// is the size before each growth: a grant that came to nothing is corrected when that memory grows
+/// is the size before each growth: a grant that failed is corrected when that memory grows
 /// again, and until then counts as held. Nothing is ever counted too low.
 #[derive(Default)]
 struct Ledger(Vec<Held>);
@@ -53,7 +53,7 @@ impl Ledger {
     fn find(&self, current: usize) -> Option<usize> {
         let by =
             |wanted: fn(&Held) -> usize| self.0.iter().position(|held| wanted(held) == current);
-        // One that is as large as its grant, else one whose grant came to nothing.
+        // One that is as large as its grant, else one whose grant failed.
         (current > 0).then(|| by(|held| held.after).or_else(|| by(|held| held.before))).flatten()
     }
 
@@ -109,7 +109,7 @@ impl Limiter {
         };
         let total = growing.total_with(current, desired).saturating_add(others.total());
         let requested = desired.saturating_sub(current);
-        // Its own limit comes first. What it is born with is mapped from its image, and mostly never touched.
+        // Its own limit comes first. What it starts with is mapped from its image, and mostly never touched.
         let fits = self.meter.memory().fits(total as u64);
         if self.instantiated && fits && !self.there_is_room(requested).await? {
             return Ok(false);
@@ -161,8 +161,8 @@ impl Limiter {
     }
 
     /// Whether the whole may become `total` bytes. At context there is nobody who could see a denial.
-    fn may_hold(&mut self, total: usize, requested: usize, at_birth: bool) -> Result<bool> {
-        match self.meter.memory().hold(total as u64, requested as u64, at_birth) {
+    fn may_hold(&mut self, total: usize, requested: usize, at_instantiation: bool) -> Result<bool> {
+        match self.meter.memory().hold(total as u64, requested as u64, at_instantiation) {
             Growth::Granted => Ok(true),
             Growth::Denied => Ok(false),
             Growth::Ends(cut) => Err(cut.into()),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_at_birth_is_never_shown_as_a_failed_growth() {
+    async fn what_is_too_large_at_instantiation_is_never_shown_as_a_failed_growth() {
         let (mut limiter, _) = limiter(1000);
         limiter.instantiated = false;
         assert!(limiter.memory_growing(0, 600, None).await.unwrap());

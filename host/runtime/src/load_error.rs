@@ -186,7 +186,7 @@ impl LoadError {
         Self::Host { name: Arc::clone(name), reason: reason.into() }
     }
 
-    /// What a compile that was ended by this host is to those who wait.
+    /// What a compile that was ended by this host is to the callers that wait.
     pub(crate) fn stopped(name: &Arc<str>, why: Stopped) -> Self {
         let name = Arc::clone(name);
         match why {

@@ -1,4 +1,4 @@
-//! From a file to a component that can be instantiated: who waits for what.
+//! From a file to a component that can be instantiated, and what waits for what.
 //!
 //! ```text
 //!   path ─ stat ─▶ known file? ── yes ─▶ Loaded                       (a start of a known component)
@@ -89,8 +89,8 @@ impl Loader {
         Ok(Self { shared: Arc::new(shared), known: Mutex::default() })
     }
 
-    /// Loads the component in `path`, or joins whoever is loading it. A job that nobody waits for any more is ended, and
-    /// the process that compiles for it is killed.
+    /// Loads the component in `path`, or joins the load that is under way. A job that nobody waits for any more is
+    /// ended, and the process that compiles for it is killed.
     pub(crate) async fn load(&self, name: &Arc<str>, path: &Path) -> Outcome {
         // A `stat` of a local file takes microseconds, a trip to another thread takes more.
         let file =
@@ -135,8 +135,8 @@ impl Loader {
         self.shared.compiler().taken_bytes()
     }
 
-    /// Ends what is being compiled, and while the container is draining all that is being loaded. Whoever waits for it is
-    /// told why.
+    /// Ends what is being compiled, and while the container is draining all that is being loaded. Callers that wait for
+    /// it get the reason.
     pub(crate) fn stop_compiling(&self, why: Stopped) {
         if why == Stopped::Draining {
             self.shared.drain();
@@ -161,7 +161,7 @@ impl Loader {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.job.is_done() {
-            // There is nothing to give up, whoever else waits: a start of a known component takes no lock here.
+            // There is nothing to give up, no matter what else waits: a start of a known component takes no lock here.
             return;
         }
         // Under the lock, so that nobody joins what is being given up.

@@ -123,7 +123,7 @@ impl Job {
         self.compiling.get().copied()
     }
 
-    /// Ends it: a process that compiles is killed, and whoever waits is told at once.
+    /// Ends it: a process that compiles is killed, and callers that wait get an error at once.
     pub(crate) fn stop(&self, why: Stopped) {
         self.cancel.cancel(why);
         self.settle(Err(LoadError::stopped(&self.name, why)));
@@ -316,13 +316,13 @@ impl Shared {
     }
 }
 
-/// Does a step. A panic of it must reach those who wait, and nobody else.
+/// Does a step. A panic of it must reach the callers that wait, and nobody else.
 fn contained(job: &Job, step: impl FnOnce() -> Result<Step, LoadError>) -> Result<Step, LoadError> {
     containment::contain(step)
         .unwrap_or_else(|panicked| Err(LoadError::host(&job.name, panicked.to_string())))
 }
 
-/// Tells what a file is that is no component, from its first eight bytes.
+/// Says what a file is that is no component, from its first eight bytes.
 fn check_preamble(bytes: &[u8]) -> Result<(), &'static str> {
     match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),

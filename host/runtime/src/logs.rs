@@ -40,12 +40,12 @@ pub struct Logs {
 struct Inner {
     lost: u64,
     tail: VecDeque<String>,
-    words: LastWords,
+    words: LastLines,
 }
 
 /// What stderr said in the call under way, as far as it names a cause. The last cause counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LastWords {
+pub(crate) struct LastLines {
     /// Lines from the last panic message on. A long message would push its own head out of the tail.
     pub panic: Vec<String>,
     /// Size of the allocation over which a Rust guest gave up, when it said so after any panic message.
@@ -72,7 +72,7 @@ impl Logs {
         text: &str,
         fields: BTreeMap<String, String>,
     ) {
-        let text = cut(text);
+        let text = truncated(text);
         let cost = cost(text, &fields);
         let mut inner = self.lock();
         inner.keep(stream, text);
@@ -103,7 +103,7 @@ impl Logs {
     }
 
     /// What stderr said last in the call under way.
-    pub(crate) fn last_words(&self) -> LastWords {
+    pub(crate) fn last_lines(&self) -> LastLines {
         self.lock().words.clone()
     }
 
@@ -112,10 +112,10 @@ impl Logs {
         self.lock().lost
     }
 
-    /// The incarnation ended and its end is told: its last lines are nobody's any more.
+    /// The incarnation ended and its end is reported: its last lines are nobody's any more.
     pub fn forget(&self) {
         let mut inner = self.lock();
-        (inner.tail, inner.words) = (VecDeque::new(), LastWords::default());
+        (inner.tail, inner.words) = (VecDeque::new(), LastLines::default());
     }
 
     fn take_tokens(&self, cost: u32) -> Result<u64, Duration> {
@@ -145,7 +145,7 @@ impl Inner {
     }
 }
 
-impl LastWords {
+impl LastLines {
     fn hear(&mut self, line: &str) {
         if line.contains("panicked at ") {
             self.failed_allocation = None;
@@ -166,14 +166,14 @@ fn failed_allocation(line: &str) -> Option<u64> {
     bytes.parse().ok()
 }
 
-/// The tokens of a line. A rate of bytes, or whoever has few long lines could fill a disk within the rate of lines.
+/// The tokens of a line. A rate of bytes, or an agent with few long lines could fill a disk within the rate of lines.
 fn cost(text: &str, fields: &BTreeMap<String, String>) -> u32 {
     let size = bulkhead_printable::json_bytes;
     let fields = fields.iter().map(|(key, value)| size(key) + size(value)).sum::<usize>();
     u32::try_from((size(text) + fields).div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX)
 }
 
-fn cut(text: &str) -> &str {
+fn truncated(text: &str) -> &str {
     text.get(..floor(text, MAX_LINE_BYTES)).unwrap_or_default()
 }
 
@@ -272,7 +272,7 @@ pub(crate) mod tests {
         for n in 0..1000 {
             logs.line(Level::Warn, "stderr", &n.to_string(), BTreeMap::new());
         }
-        let lines = logs.last_words().panic;
+        let lines = logs.last_lines().panic;
         assert_eq!((lines.len(), lines[0].as_str()), (PANIC_LINES, "thread panicked at a.rs:1:1:"));
     }
 

@@ -42,7 +42,7 @@ impl Blocking {
         std::future::poll_fn(|cx| match lanes::may_block() {
             true => Poll::Ready(()),
             false => {
-                // Whoever is between this and the call polls it again only when it was woken.
+                // A future between this and the call polls it again only when it was woken.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -6,11 +6,11 @@
 //! | what | counted | without room |
 //! | --- | --- | --- |
 //! | linear memories, tables | exactly, by the limiter | the role's choice: the agent ends as `memory_limit`, or sees the growth fail |
-//! | mail: what waits, and the message whose turn it is | exactly, and 512 bytes each | the sender is told; the agent lives |
+//! | mail: what waits, and the message whose turn it is | exactly, and 512 bytes each | an error for the sender; the agent goes on |
 //! | events | exactly | the oldest go, then the new one |
 //! | log lines that wait for the writer | exactly | dropped and counted |
 //! | requests under way | estimated: what their buffers can become (`interfaces::http`) | as growth; with `deny` the request fails |
-//! | a snapshot on its way | exactly | refused; the agent lives |
+//! | a snapshot on its way | exactly | refused; the agent keeps running |
 //! | open files and their streams | estimated by type (`resources`), before there is one; 256 files at most (`quota`) | as growth; with `deny` the call fails |
 //! | what the engine keeps of the instances of its component | estimated by what is in them (`needs`), but for the first 64 KiB | the agent is not born |
 //! | lists of directories | exactly, by pieces of 16 KiB, while one is read (`interfaces::files`) | the same |
@@ -45,7 +45,7 @@ const MIN_LIFTED_BYTES: u64 = (MAX_BODY_BYTES + MAX_BODY_BYTES / 4) as u64;
 /// What the engine keeps of the instances of an ordinary component: so much of it costs an agent nothing.
 pub(crate) const UNCOUNTED_RECORD_BYTES: u64 = 64 * 1024;
 
-/// What became of a wish for memory.
+/// What became of a request for memory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Growth {
     Granted,
@@ -65,7 +65,7 @@ pub(crate) struct Memory {
     /// The host was made to hold too much; the guest ends when the host call that did it returns.
     ends: AtomicBool,
     cut: Mutex<Option<Interrupt>>,
-    /// In the call under way a growth came to nothing.
+    /// In the call under way a growth failed.
     growth_failed: AtomicBool,
     /// One of them because the container had no room.
     had_no_room: AtomicBool,
@@ -125,7 +125,7 @@ impl Memory {
 
     /// The guest wants to hold `total` bytes, `requested` more than before. At context there is nobody who
     /// could see a denial.
-    pub(crate) fn hold(&self, total: u64, requested: u64, at_birth: bool) -> Growth {
+    pub(crate) fn hold(&self, total: u64, requested: u64, at_instantiation: bool) -> Growth {
         // The account is the next incarnation's, and this one was left on the thread that it blocks.
         if self.last.get().is_some() {
             return Growth::Ends(Interrupt::Killed);
@@ -133,7 +133,7 @@ impl Memory {
         let Err(over) = self.account.hold_guest(total) else { return Growth::Granted };
         self.growth_failed();
         self.account.deny_growth(requested);
-        if self.policy == MemoryPolicy::Deny && !at_birth {
+        if self.policy == MemoryPolicy::Deny && !at_instantiation {
             return Growth::Denied;
         }
         let OverLimit { used_bytes, host_bytes, limit_bytes, .. } = over;
@@ -172,7 +172,7 @@ impl Memory {
         self.account.deny_growth(bytes);
     }
 
-    /// A growth came to nothing, whoever did not want it.
+    /// A growth failed, no matter what denied it.
     pub(crate) fn growth_failed(&self) {
         self.growth_failed.store(true, Relaxed);
     }
@@ -199,13 +199,13 @@ impl Memory {
     pub(crate) fn charge(&self, kind: HostKind, bytes: u64) -> Result<Charge, OverLimit> {
         self.account.charge(kind, bytes).inspect_err(|over| {
             if self.policy == MemoryPolicy::End {
-                self.end_guest(self.host_cut(kind, over));
+                self.end_guest(self.host_interrupt(kind, over));
             }
         })
     }
 
     /// The guest made the host hold more of `kind` than it may.
-    pub(crate) fn host_cut(&self, kind: HostKind, over: &OverLimit) -> Interrupt {
+    pub(crate) fn host_interrupt(&self, kind: HostKind, over: &OverLimit) -> Interrupt {
         let held = self.account.reading().host;
         let OverLimit { requested_bytes, used_bytes, limit_bytes, .. } = *over;
         let kind_bytes = match kind {
@@ -226,7 +226,7 @@ impl Memory {
     }
 
     /// Why the guest has to end now, if it has to.
-    pub(crate) fn take_cut(&self) -> Option<Interrupt> {
+    pub(crate) fn take_interrupt(&self) -> Option<Interrupt> {
         if !self.ends.swap(false, Relaxed) {
             return None;
         }
@@ -286,16 +286,16 @@ mod tests {
         let strict = memory(100, MemoryPolicy::End);
         let held = strict.charge(HostKind::Http, 90).unwrap();
         assert!(strict.charge(HostKind::Http, 20).is_err());
-        let text = strict.take_cut().unwrap().to_string();
+        let text = strict.take_interrupt().unwrap().to_string();
         assert!(
             text.contains("HTTP requests") && text.contains("20") && text.contains("90"),
             "{text}"
         );
-        assert_eq!(strict.take_cut(), None);
+        assert_eq!(strict.take_interrupt(), None);
         drop(held);
         let lenient = memory(100, MemoryPolicy::Deny);
         assert!(lenient.charge(HostKind::Http, 101).is_err());
-        assert_eq!(lenient.take_cut(), None);
+        assert_eq!(lenient.take_interrupt(), None);
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn before_its_birth_it_has_the_mail_and_no_memory() {
+    fn before_it_is_instantiated_it_has_the_mail_and_no_memory() {
         let account = Arc::new(Account::default());
         account.begin(100, 80, None);
         account.hold_guest(70).unwrap();

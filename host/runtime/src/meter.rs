@@ -246,7 +246,7 @@ impl Meter {
         done
     }
 
-    /// A guest sends a message: it pays for the turn that comes of it, with its place on the fast lane.
+    /// A guest sends a message: it pays for the turn that comes of it, with its time on the fast lane.
     pub(crate) fn charge_turn(&self) {
         self.switch.charge(TURN_NS);
     }
@@ -295,7 +295,7 @@ impl Meter {
         }
     }
 
-    /// Something else is to be done in the agent's task: a guest that computes yields at its next tick, and not only
+    /// Something else has to be done in the agent's task: a guest that computes yields at its next tick, and not only
     /// when its slice is over.
     pub fn ask_to_yield(&self) {
         self.is_asked_to_yield.store(true, Relaxed);
@@ -395,7 +395,7 @@ impl Meter {
             });
         }
         if self.now_ns() > self.deadline_ns.load(Relaxed) {
-            return Verdict::Interrupt(self.wall_cut());
+            return Verdict::Interrupt(self.wall_interrupt());
         }
         let slice_ns = match self.lane() {
             Lane::Fast => self.switch.room_ns(),
@@ -409,7 +409,7 @@ impl Meter {
     }
 
     /// What it means that the deadline passed.
-    pub(crate) fn wall_cut(&self) -> Interrupt {
+    pub(crate) fn wall_interrupt(&self) -> Interrupt {
         match WallEnd::from_u8(self.wall_end.load(Relaxed)) {
             WallEnd::Turn => {
                 Interrupt::Wall { limit_ms: self.wall_limit_ns.load(Relaxed) / 1_000_000 }

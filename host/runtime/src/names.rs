@@ -2,7 +2,7 @@
 //!
 //! The engine copies the name of each frame's function at every error, and a name can be as long as the component. So
 //! where one is too long, the section that it stands in is renamed before the component is compiled, and that module's
-//! functions have no names. Nothing moves: places in the file, which frames are told by, stay as they are.
+//! functions have no names. Nothing moves: offsets in the file, which identify frames, stay as they are.
 
 use std::borrow::Cow;
 

@@ -39,7 +39,7 @@ pub(crate) struct Needs {
     /// Bytes that a memory has at context, at most.
     pub memory_bytes: u64,
     /// What the engine keeps of all instances, in bytes, estimated by the sizes of its types: their contexts
-    /// (`VMContext`), in which each global, import and function that has a reference has its place.
+    /// (`VMContext`), in which each global, import and function that has a reference has its slot.
     pub record_bytes: u64,
     /// Whether it has a heap with a garbage collector, which is one memory more.
     pub gc_heap: bool,
@@ -165,7 +165,7 @@ impl Scope {
         self
     }
 
-    /// An instance of it has `count` places of `bytes` more.
+    /// An instance of it has `count` slots of `bytes` more.
     fn record(&mut self, count: u32, bytes: u64) {
         let bytes = u64::from(count).saturating_mul(bytes);
         self.needs.record_bytes = self.needs.record_bytes.saturating_add(bytes);

@@ -77,7 +77,7 @@ impl Pool {
         crate::lanes::lower_priority();
         let rounds = self.metrics.unused_warm_memories().div_ceil(SLOTS_AT_ONCE);
         for _ in 0..rounds {
-            // Made anew each time: slots prefer the module that had them last, and these are clean.
+            // Made again each time: slots prefer the module that had them last, and these are clean.
             let swept =
                 Module::new(&self.engine, EMPTY_MEMORY).and_then(|module| self.take(&module));
             if self.kept_memory() == 0 || swept.is_err() {
@@ -94,7 +94,7 @@ impl Pool {
             let instance = Instance::new(&mut store, module, &[])?;
             let Some(memory) = instance.get_memory(&mut store, "m") else { continue };
             let slot = memory.data_ptr(&store);
-            // SAFETY: the slot is this memory's for as long as the store lives, and it has room for the largest
+            // SAFETY: the slot is this memory's for as long as the store exists, and it has room for the largest
             // memory that the pool was made for, which is what `slot_bytes` says. The memory is empty, so nothing
             // refers to what lies in it, and the engine expects zeros there, which is what is left.
             let _ = unsafe { madvise(slot.cast(), self.slot_bytes, Advice::LinuxDontNeed) };

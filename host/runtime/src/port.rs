@@ -17,7 +17,7 @@ pub struct Nudge {
     pub source: String,
 }
 
-/// Why the host refused a guest's wish. The words of `variant host-error`.
+/// Why the host refused a guest's request. The words of `variant host-error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortError {
     /// An argument breaks its rule.
@@ -57,7 +57,7 @@ pub trait Port: Send + Sync + 'static {
     fn asked(&self, call: ModelCall);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
-    /// The value of a configuration key that may change while the agent lives: the town's, or a credential. It
+    /// The value of a configuration key that may change while the agent is active: the town's, or a credential. It
     /// wins over what the spec says.
     fn live_value(&self, key: &str) -> Option<Secret>;
     /// All that [`Port::live_value`] answers, for the environment of an incarnation that begins.

@@ -1,6 +1,6 @@
-//! What a guest has open in the host: its resource table, looked through and estimated by type.
+//! What a guest has open in the host: its resource table, scanned and estimated by type.
 //!
-//! The table holds whatever WASI puts there, and tells nobody when. So it is counted after each host
+//! The table holds whatever WASI puts there, and notifies nobody. So it is counted after each host
 //! call that could have changed it, by what an entry of its type can hold at most. What the types buffer
 //! was read in the sources of `wasmtime-wasi` and `wasmtime-wasi-http` 48.
 //!
@@ -29,7 +29,7 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions};
 /// What a guest may write to a body at once. The default of 1 MiB would let every body hold 2 MiB.
 pub(crate) const BODY_CHUNK_BYTES: u64 = 32 * 1024;
 
-/// Chunks of a body that wait: one, and the place that `wasmtime-wasi-http` adds.
+/// Chunks of a body that wait: one, and the slot that `wasmtime-wasi-http` adds.
 pub(crate) const BODY_CHUNKS: u64 = 2;
 
 /// Header fields that a guest makes, as they are in memory.
@@ -54,7 +54,7 @@ pub(crate) const MAX_OPEN: usize = 256;
 /// Handles of the guest's own resources in the engine's tables, beside those of what the host has for it.
 const OWN_HANDLES: usize = 4096;
 
-/// Any entry: its place in the table, its box, and what the kernel holds for an open file.
+/// Any entry: its slot in the table, its box, and what the kernel holds for an open file.
 const ENTRY_BYTES: u64 = 512;
 
 /// An entry of a type that is known to be small, with its handle in the engine's table. 190 as measured by the
@@ -73,7 +73,7 @@ const FIELD_BYTES: u64 = 160;
 /// What one host call can add at most: a request with a body that waits.
 const CALL_BYTES: u64 = MAX_FIELD_BYTES + BODY_CHUNKS * BODY_CHUNK_BYTES + MAX_FIELD_BYTES;
 
-/// Entries that may be looked through for each host call: a microsecond.
+/// Entries that may be scanned for each host call: a microsecond.
 const STEPS_PER_CALL: usize = 256;
 
 /// The streams of a table that are ours, and hold nothing here.
@@ -85,7 +85,7 @@ pub(crate) struct OwnStreams {
     pub output: usize,
 }
 
-/// What is there, as found in one look.
+/// What is there, as found in one scan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     /// What all entries can hold.
@@ -104,7 +104,7 @@ impl Census {
     }
 }
 
-/// When to look through the table.
+/// When to scan the table.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// Host calls since the last census, and how many may be.
@@ -113,7 +113,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// A host call may have changed the table. Whether it has to be looked through now, with `room` bytes
+    /// A host call may have changed the table. Whether it has to be scanned now, with `room` bytes
     /// left in the account.
     pub(crate) fn is_due(&mut self, room: u64) -> bool {
         self.late += 1;

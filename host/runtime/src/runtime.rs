@@ -183,8 +183,8 @@ impl Runtime {
         self.lanes.slow()
     }
 
-    /// Loads the component in `path`, or joins whoever is loading it. A component that nobody waits for any more is not
-    /// compiled on.
+    /// Loads the component in `path`, or joins the load that is under way. A component that nobody waits for any more
+    /// is not compiled on.
     pub async fn load(&self, name: &Arc<str>, path: &Path) -> Result<Arc<Loaded>, LoadError> {
         self.loader.load(name, path).await
     }
@@ -210,12 +210,12 @@ impl Runtime {
     }
 
     /// Ends every compile, and lets none begin from now on, because the container is draining. Starts that wait for
-    /// one are told so.
+    /// one fail with that reason.
     pub fn stop_compiling(&self) {
         self.loader.stop_compiling(Stopped::Draining);
     }
 
-    /// Ends every compile, because memory is short. Starts that wait for one are told so.
+    /// Ends every compile, because memory is short. Starts that wait for one fail with that reason.
     pub fn shed_compiling(&self) {
         self.loader.stop_compiling(Stopped::MemoryShort);
     }
@@ -233,8 +233,8 @@ impl Runtime {
         let for_future = Arc::clone(&instance_context);
         let future = Box::pin(async move {
             match instantiate(&loaded, &for_future, &shared, &stores).await {
-                Ok(live) => Finished { live: Some(live), result: Ok(Ok(())) },
-                Err(error) => Finished { live: None, result: Err(error) },
+                Ok(instance) => Finished { instance: Some(instance), result: Ok(Ok(())) },
+                Err(error) => Finished { instance: None, result: Err(error) },
             }
         });
         Call::new(

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 /// So many of something for each agent.
 pub(crate) struct Shares {
     each: usize,
-    /// Of each agent that lives or still has something under way.
+    /// Of each agent that is active or still has something under way.
     of: Mutex<HashMap<AgentId, Weak<Semaphore>>>,
 }
 
@@ -20,7 +20,7 @@ impl Shares {
         Self { each, of: Mutex::default() }
     }
 
-    /// The share of an agent. Whoever has one of its permits keeps it.
+    /// The share of an agent. A holder of one of its permits keeps it.
     pub(crate) fn of(&self, agent: &AgentId) -> Arc<Semaphore> {
         let mut shares = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shares.get(agent).and_then(Weak::upgrade);

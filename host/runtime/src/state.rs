@@ -36,7 +36,7 @@ use crate::shares::Shares;
 
 pub(crate) struct State {
     /// First: fields are dropped in order, and what the others hold is part of the last reading.
-    _life: Life,
+    _accounting: Accounting,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
@@ -140,7 +140,7 @@ impl State {
             .allow_blocking_current_thread(true)
             .arg(context.spec.component.as_ref())
             .args(&context.spec.args);
-        // What may change wins, as it does in `host.config`. An instance cannot be told of a change: the next
+        // What may change wins, as it does in `host.config`. An instance cannot be notified of a change: the next
         // one begins with it.
         let mut env = context.spec.env.clone();
         env.extend(context.port.live_values());
@@ -182,7 +182,7 @@ impl State {
             own: None,
         };
         Ok(Self {
-            _life: Life::begin(context),
+            _accounting: Accounting::begin(context),
             wasi: wasi.build(),
             http,
             outbound: Outbound::new(
@@ -218,9 +218,9 @@ impl State {
 }
 
 /// The incarnation's time with its agent's account.
-struct Life(Arc<Meter>);
+struct Accounting(Arc<Meter>);
 
-impl Life {
+impl Accounting {
     fn begin(context: &InstanceContext) -> Self {
         let port = Arc::downgrade(&context.port);
         let soft_mark = move |memory: AccountReading| {
@@ -233,7 +233,7 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for Accounting {
     fn drop(&mut self) {
         self.0.memory().end();
         self.0.set_large(false);
@@ -245,7 +245,9 @@ impl State {
     pub(crate) fn hold_records(&mut self, bytes: u64) -> Result<(), Interrupt> {
         let counted = bytes.saturating_sub(UNCOUNTED_RECORD_BYTES);
         let memory = self.meter.memory();
-        self.records.resize(counted).map_err(|over| memory.host_cut(HostKind::Instances, &over))
+        self.records
+            .resize(counted)
+            .map_err(|over| memory.host_interrupt(HostKind::Instances, &over))
     }
 
     /// Takes a descriptor for what is about to be opened.
@@ -259,7 +261,7 @@ impl State {
     }
 
     /// A host call is about to return: counts what it left in the host. An error ends the guest. When
-    /// the table was looked through, says what is there.
+    /// the table was scanned, says what is there.
     pub(crate) fn settle(&mut self) -> Result<Option<Census>, Interrupt> {
         // Its call was given up while it blocked a thread: it goes no further.
         if self.meter.is_killed() {
@@ -267,7 +269,7 @@ impl State {
         }
         let due = std::mem::take(&mut self.touched) && self.pace.is_due(self.meter.memory().room());
         let census = if due { Some(self.count()?) } else { None };
-        self.meter.memory().take_cut().map_or(Ok(census), Err)
+        self.meter.memory().take_interrupt().map_or(Ok(census), Err)
     }
 
     /// Those that it has closed are others' again.
@@ -285,7 +287,7 @@ impl State {
         self.count_descriptors();
         if let Err(over) = self.open.resize(census.bytes) {
             self.meter.memory().account().refuse(HostKind::Resources);
-            return Err(self.meter.memory().host_cut(HostKind::Resources, &over));
+            return Err(self.meter.memory().host_interrupt(HostKind::Resources, &over));
         }
         Ok(census)
     }

@@ -11,10 +11,10 @@ const MAX_NAME_BYTES: usize = 1024;
 /// mangled name any more, and is shown as it is.
 const MAX_SYMBOL_BYTES: usize = 16 * 1024;
 
-/// A symbol as a person reads it, and as it stays when other code is built anew: without the hash of its
+/// A symbol as a person reads it, and as it stays when other code is rebuilt: without the hash of its
 /// crate and without the number that the linker gives to copies.
 pub(crate) fn demangle(symbol: &str) -> String {
-    let symbol = without_copy_numbers(cut_symbol(symbol));
+    let symbol = without_copy_numbers(truncated_symbol(symbol));
     let mut name = Bounded(String::new());
     // An error says that the name is full.
     let _ = write!(name, "{:#}", rustc_demangle::demangle(symbol));
@@ -72,12 +72,12 @@ fn is_number(text: &str) -> bool {
 }
 
 /// As much of a text as is shown.
-pub(crate) fn cut(text: &str) -> &str {
+pub(crate) fn truncated(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
 }
 
 /// As much of a symbol as is read.
-pub(crate) fn cut_symbol(symbol: &str) -> &str {
+pub(crate) fn truncated_symbol(symbol: &str) -> &str {
     &symbol[..symbol.floor_char_boundary(MAX_SYMBOL_BYTES)]
 }
 
@@ -178,7 +178,7 @@ mod tests {
     fn a_name_is_shown_as_far_as_it_is_bounded() {
         let long = "x".repeat(5000);
         assert_eq!(demangle(&long).len(), MAX_NAME_BYTES);
-        assert_eq!(cut("äöü"), "äöü");
+        assert_eq!(truncated("äöü"), "äöü");
         let mut name = Bounded(String::new());
         assert!(write!(name, "{}", "ä".repeat(600)).is_err());
         assert_eq!(name.0.len(), MAX_NAME_BYTES);

@@ -219,7 +219,7 @@ fn what_is_wrong_with_a_file_is_remembered_until_the_file_changes() {
 }
 
 #[test]
-fn the_next_run_takes_it_from_the_cache_and_a_spoiled_entry_is_made_anew() {
+fn the_next_run_takes_it_from_the_cache_and_a_corrupt_entry_is_replaced() {
     let rig = Rig::new(1);
     rig.loaded(OK);
     assert_eq!(rig.kept.loads(), ["compiled"]);
@@ -241,7 +241,7 @@ fn the_next_run_takes_it_from_the_cache_and_a_spoiled_entry_is_made_anew() {
 }
 
 #[test]
-fn a_component_of_another_world_is_told_what_it_lacks() {
+fn the_error_of_a_component_of_another_world_names_what_it_lacks() {
     let rig = Rig::new(1);
     let exports_nothing = wat::parse_str("(component)").unwrap();
     let error = rig.load(&rig.write(&exports_nothing)).err().unwrap().to_string();
@@ -413,7 +413,7 @@ fn what_a_guest_held_is_given_back_with_its_store_and_its_figures_stay() {
 }
 
 #[test]
-fn a_component_that_is_too_large_at_birth_is_not_born() {
+fn a_component_that_is_too_large_is_not_instantiated() {
     let rig = Rig::new(1);
     let loaded = rig.load(&rig.write(&command(32, OK))).unwrap();
     assert_eq!(loaded.initial_memory_bytes, 32 * 65_536);
@@ -423,13 +423,13 @@ fn a_component_that_is_too_large_at_birth_is_not_born() {
 }
 
 #[test]
-fn a_slot_of_the_pool_is_free_again_however_a_life_ended() {
+fn a_slot_of_the_pool_is_free_again_however_an_incarnation_ended() {
     let rig = Rig::new(1);
     let reason = |body, cpu_ms| rig.run(body, &roomy(), limits(cpu_ms)).unwrap_err().reason;
     for _ in 0..3 {
         assert_eq!(reason("unreachable", 5000), ExitReason::Trap);
-        assert_eq!(reason(SPIN, 1), ExitReason::CpuDeadline, "cut off on the fast lane");
-        assert_eq!(reason(SPIN, 20), ExitReason::CpuDeadline, "cut off on the slow lane");
+        assert_eq!(reason(SPIN, 1), ExitReason::CpuDeadline, "interrupted on the fast lane");
+        assert_eq!(reason(SPIN, 20), ExitReason::CpuDeadline, "interrupted on the slow lane");
         assert_eq!(rig.run(OK, &roomy(), limits(5000)), Ok(()));
     }
     let loaded = rig.loaded(OK);

@@ -26,7 +26,7 @@ struct Shared {
     ended: AtomicBool,
 }
 
-/// A guest runs while this lives.
+/// A guest runs while this exists.
 pub(crate) struct Running<'a>(&'a Shared);
 
 impl Ticker {

@@ -29,7 +29,7 @@ const HEAP: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "1"),
 ];
 
-/// Bytes of its last words that are looked at.
+/// Bytes of its last words that are read.
 const LAST_WORDS: u64 = 4096;
 
 /// Has a component compiled. Returns the entry unchecked.

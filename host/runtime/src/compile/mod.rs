@@ -8,7 +8,7 @@
 //!                      long lane: all that one component may take
 //! ```
 //!
-//! Each lane does one component at a time, in the order in which they came. So whoever is quick waits for quick ones
+//! Each lane does one component at a time, in the order in which they came. So a quick one waits for quick ones
 //! alone, and the memory of all compilers has a bound: that of a quick one and a long one.
 
 mod cancel;
@@ -54,7 +54,7 @@ const QUICK_CPU: Duration = Duration::from_secs(10);
 const QUICK_MEMORY_PART: u64 = 4;
 const QUICK_MEMORY_LEAST: u64 = 128 * 1024 * 1024;
 
-/// Who waits for whom.
+/// Which job waits for which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     Quick,

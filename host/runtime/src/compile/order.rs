@@ -1,10 +1,10 @@
-//! What a compiler process is told, in its one argument.
+//! The order to a compiler process, in its one argument.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::CodeSettings;
 
-/// What a compiler process is told. Nothing in it is secret: the process list shows it.
+/// The order to a compiler process. Nothing in it is secret: the process list shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Order {

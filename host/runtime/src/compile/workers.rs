@@ -48,7 +48,7 @@ impl Workers {
 impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
-            // Jobs tell of their own panics; one that does not must not take the thread along.
+            // Jobs report their own panics; one that does not must not take the thread along.
             let _ = contain(job);
         }
     }

@@ -61,7 +61,7 @@ const QUEUE: usize = 4;
 /// What a crash left: a store that nobody can enter, and the engine's list of its parts. Holds the
 /// store's slot of the pool until it is dropped or kept.
 pub struct TrappedStore {
-    live: GuestInstance,
+    instance: GuestInstance,
     /// Has a [`WasmCoreDump`].
     error: wasmtime::Error,
     /// The component's name, which the dump shows.
@@ -139,7 +139,7 @@ struct Counts {
     refused: AtomicU64,
 }
 
-/// A store on its way to the thread. Whoever takes it out first has it.
+/// A store on its way to the thread. The first to take it out owns it.
 type Waiting = Arc<Mutex<Option<TrappedStore>>>;
 
 struct Job {
@@ -161,18 +161,18 @@ pub struct PendingDump {
 impl TrappedStore {
     /// What an end left, when the engine listed it.
     pub(crate) fn of(
-        live: GuestInstance,
+        instance: GuestInstance,
         error: wasmtime::Error,
         component: Arc<str>,
     ) -> Option<Self> {
-        error.is::<WasmCoreDump>().then_some(Self { live, error, component })
+        error.is::<WasmCoreDump>().then_some(Self { instance, error, component })
     }
 
     /// The dump's bytes. Takes a while: it copies the memories. The store is gone afterwards.
     fn serialize(self, max_bytes: u64) -> serialize::Dump {
-        let Self { mut live, error, component } = self;
+        let Self { mut instance, error, component } = self;
         match error.downcast_ref::<WasmCoreDump>() {
-            Some(dump) => serialize::serialize(dump, &mut live.store, &component, max_bytes),
+            Some(dump) => serialize::serialize(dump, &mut instance.store, &component, max_bytes),
             None => serialize::Dump { bytes: Vec::new(), note: None },
         }
     }
@@ -278,7 +278,7 @@ fn work(jobs: &Receiver<Job>, directory: &Mutex<Directory>, counts: &Counts, max
         let Some(remains) = lock(&remains).take() else { continue };
         let result = containment::contain(|| {
             let dump = remains.serialize(max_bytes);
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = released.send(());
             lock(directory).keep(&crash_id, &dump)
         });

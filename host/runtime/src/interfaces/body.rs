@@ -20,7 +20,7 @@ const INTERFACE: &str = "wasi:http/types@0.2.12";
 /// What the host call is called, as those are whose bindings are generated.
 const NAME: &str = "wasi:http/types.[method]incoming-body.stream";
 
-/// Puts this function into the place of the linked one.
+/// Replaces the linked function with this one.
 pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance(INTERFACE)?.func_wrap(

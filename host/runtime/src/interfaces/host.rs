@@ -50,8 +50,9 @@ impl Host for State {
     }
 
     fn set_active_tools(&mut self, tools: Vec<String>) -> Result<()> {
-        // Copied: what is kept must not hold on to what was cut off.
-        let tools = tools.iter().take(MAX_TOOLS).map(|tool| cut(tool, MAX_TOOL_BYTES)).collect();
+        // Copied: what is kept must not hold on to what was truncated.
+        let tools =
+            tools.iter().take(MAX_TOOLS).map(|tool| truncated(tool, MAX_TOOL_BYTES)).collect();
         self.port.set_active_tools(tools);
         Ok(())
     }
@@ -91,7 +92,10 @@ impl Host for State {
     ) -> Result<()> {
         // No name of a guest's is one that the host uses.
         let cut_field = |(key, value): &(String, String)| {
-            (format!("guest.{}", cut(key, MAX_TOOL_BYTES)), cut(value, MAX_LOG_FIELD_BYTES))
+            (
+                format!("guest.{}", truncated(key, MAX_TOOL_BYTES)),
+                truncated(value, MAX_LOG_FIELD_BYTES),
+            )
         };
         let fields: BTreeMap<_, _> = fields.iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
         self.logs.line(level.into(), "log", &message, fields);
@@ -131,7 +135,7 @@ fn check_event_name(name: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-fn cut(text: &str, bytes: usize) -> String {
+fn truncated(text: &str, bytes: usize) -> String {
     text[..text.floor_char_boundary(bytes)].to_owned()
 }
 

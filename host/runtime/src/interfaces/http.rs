@@ -44,7 +44,7 @@ use crate::resources::{BODY_CHUNK_BYTES, BODY_CHUNKS};
 /// Requests that one agent may have under way.
 const MAX_REQUESTS: usize = 16;
 
-/// What is read and not yet taken, and what is to be written, each; also the largest head of a response.
+/// What is read and not yet taken, and what has to be written, each; also the largest head of a response.
 /// hyper's default is 400 KiB.
 pub(crate) const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
@@ -150,7 +150,7 @@ impl Outbound {
         let memory = self.agent.meter.memory();
         let charge = |bytes| memory.charge(HostKind::Http, bytes);
         match charge(connection).and_then(|held| Ok((held, charge(RESPONSE_BYTES)?))) {
-            Ok((connection, response)) => Ok(Place { under_way, socket, connection, response }),
+            Ok((connection, response)) => Ok(Reserved { under_way, socket, connection, response }),
             Err(over) => {
                 let over = over.to_string();
                 self.limit_refused(&over);
@@ -159,7 +159,7 @@ impl Outbound {
         }
     }
 
-    /// One line a second at most, so that whoever reads the log sees which limit it was.
+    /// One line a second at most, so that a reader of the log sees which limit it was.
     fn limit_refused(&mut self, limit: &str) {
         match self.refusals.take(Instant::now()) {
             Ok(0) => self.agent.refused(&limit),
@@ -187,7 +187,7 @@ impl WasiHttpHooks for Outbound {
         ErrorCode::HttpProtocolError
     }
 
-    /// The guest is told what happened, and nobody could mend it.
+    /// The guest gets the error, and nobody could mend it.
     fn p2_error_from_connect(&mut self, _: &std::io::Error) -> ErrorCode {
         ErrorCode::ConnectionRefused
     }
@@ -217,7 +217,7 @@ impl WasiHttpHooks for Outbound {
         let agent = Arc::clone(&self.agent);
         let sending = carry(&self.agent.threads, &self.agent.meter, async move {
             let connected = target::connect(&agent, &to, times.connect).await?;
-            send(connected, request, times, place, &agent).await
+            send(connected, request, times, reserved, &agent).await
         });
         Box::new(async move {
             let (mut response, driver) =

@@ -19,7 +19,7 @@ const INSECURE: &str = "wasi:random/insecure.get-insecure-random-bytes";
 /// How bytes are made, so many.
 type Make = fn(&mut WasiRandomCtx, u64) -> wasmtime::Result<Vec<u8>>;
 
-/// Puts these functions into the place of the linked ones.
+/// Replaces the linked functions with these.
 pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     linker.instance("wasi:random/random@0.2.12")?.func_wrap_async(
@@ -51,7 +51,7 @@ async fn bytes(
     }
     let meter = std::sync::Arc::clone(&store.data().meter);
     let held = meter.memory().account().charge(HostKind::Resources, length);
-    let _held = held.map_err(|over| meter.memory().host_cut(HostKind::Resources, &over))?;
+    let _held = held.map_err(|over| meter.memory().host_interrupt(HostKind::Resources, &over))?;
     let mut bytes = Vec::with_capacity(usize::try_from(length)?);
     while (bytes.len() as u64) < length {
         let part = RANDOM_PART_BYTES.min(length - bytes.len() as u64);

@@ -177,8 +177,8 @@ fn a_deadline_can_only_come_nearer() {
     meter.begin_call(&limits(1, 1000), Phase::Handle, false);
     meter.end_within(Duration::from_secs(3600));
     assert!(meter.time_left() <= Duration::from_secs(1));
-    assert_eq!(meter.wall_cut(), Interrupt::Wall { limit_ms: 1000 });
+    assert_eq!(meter.wall_interrupt(), Interrupt::Wall { limit_ms: 1000 });
     meter.end_within(Duration::ZERO);
     assert_eq!(meter.time_left(), Duration::ZERO);
-    assert_eq!(meter.wall_cut(), Interrupt::Grace);
+    assert_eq!(meter.wall_interrupt(), Interrupt::Grace);
 }

@@ -20,7 +20,7 @@ pub(super) struct Found {
 }
 
 /// Counts what lies below `root`, up to more than `most` entries. Follows no links. Has one directory open at a time,
-/// and goes back up by `..`, so neither depth nor the length of a path is a bound. What cannot be looked at counts as
+/// and goes back up by `..`, so neither depth nor the length of a path is a bound. What cannot be read counts as
 /// an entry.
 pub(super) fn tree(root: &File, most: u64) -> io::Result<Found> {
     let mut count = Count { found: Found::default(), linked: HashSet::new(), most };

@@ -230,7 +230,7 @@ impl Identity {
     }
 }
 
-/// What is to be removed, as it was before.
+/// What has to be removed, as it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Removed {
     pub is_directory: bool,
@@ -274,7 +274,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Gives back what came to nothing, or is gone.
+    /// Gives back what failed, or is gone.
     pub(crate) fn give(&mut self, space: Space) {
         if let Some(counted) = &mut self.held.space
             && space != Space::default()

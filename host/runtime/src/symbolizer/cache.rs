@@ -158,7 +158,7 @@ impl Component {
         Ok(Self { modules, addresses: HashMap::new(), address_bytes: 0, bytes })
     }
 
-    /// What is known about a place in the file. Nothing, when no debug information is about it.
+    /// What is known about an offset in the file. Nothing, when no debug information is about it.
     fn locate(&mut self, offset: Option<u64>) -> Result<Arc<[Located]>, Unavailable> {
         let Some(offset) = offset else { return Ok(Arc::default()) };
         if let Some(calls) = self.addresses.get(&offset) {

@@ -7,9 +7,9 @@ use addr2line::Context;
 use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 
 use super::component::CoreModule;
-use super::source::{self, Places};
+use super::source::{self, SourceDirs};
 use super::vet::{Budget, Slice, Unfit, vet};
-use crate::symbol::{cut, demangle, symbol_of};
+use crate::symbol::{demangle, symbol_of, truncated};
 
 /// Calls in line that are shown for one address.
 const MAX_INLINED: usize = 32;
@@ -18,7 +18,7 @@ const MAX_INLINED: usize = 32;
 pub(super) struct Debug {
     /// First: it borrows from `_sections`, and fields are dropped in order.
     context: Context<Slice>,
-    places: Places,
+    dirs: SourceDirs,
     _sections: HashMap<SectionId, Arc<[u8]>>,
 }
 
@@ -51,14 +51,14 @@ impl Debug {
         let dwarf = Dwarf::load(|id| {
             let bytes: &[u8] = sections.get(&id).map_or(&[], |bytes| bytes);
             // SAFETY: the bytes are on the heap, in an `Arc` that `_sections` holds as long as the
-            // context lives and that nobody writes to. Neither the context nor a slice of it leaves
+            // context exists and that nobody writes to. Neither the context nor a slice of it leaves
             // this struct: what `locate` returns is copied.
             let bytes = unsafe { std::mem::transmute::<&[u8], &'static [u8]>(bytes) };
             Ok::<_, Unfit>(EndianSlice::new(bytes, LittleEndian))
         })?;
-        let places = vet(&dwarf, budget)?;
+        let dirs = vet(&dwarf, budget)?;
         let context = Context::from_dwarf(dwarf)?;
-        Ok(Self { context, places, _sections: sections })
+        Ok(Self { context, dirs, _sections: sections })
     }
 
     /// The calls at an address, innermost first: those in line, then the function itself. Empty when
@@ -71,8 +71,8 @@ impl Debug {
             let function = name.map(|name| demangle(&name));
             let location = frame.location.as_ref();
             let file = location.and_then(|location| location.file);
-            let (file, own_file) = match file.map(|file| self.places.show(file)) {
-                Some((file, own)) => (Some(cut(&file).to_owned()), own),
+            let (file, own_file) = match file.map(|file| self.dirs.show(file)) {
+                Some((file, own)) => (Some(truncated(&file).to_owned()), own),
                 None => (None, false),
             };
             calls.push(Located {

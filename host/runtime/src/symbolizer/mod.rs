@@ -22,7 +22,7 @@
 //! | what | bound | when full |
 //! | --- | --- | --- |
 //! | look-ups that wait | [`SymbolizerConfig::queue`] | `unavailable`, [`SymbolizerFigures::dropped`] |
-//! | who waits for one look-up | 1024 | the same |
+//! | callers that wait for one look-up | 1024 | the same |
 //! | components | [`SymbolizerConfig::max_components`] and [`SymbolizerConfig::max_bytes`] of debug sections and of the tables made of them | the one unused for longest goes |
 //! | addresses of a component | 4096, and 2 MiB of what is known about them | all go |
 //! | answers | 256, and 8 MiB | the one unused for longest goes |
@@ -149,7 +149,7 @@ pub struct SymbolizerFigures {
     pub repeated: u64,
     /// Questions that were refused because too many waited.
     pub dropped: u64,
-    /// Look-ups that came to nothing.
+    /// Look-ups that failed.
     pub unavailable: u64,
     /// Bytes that are kept now: debug sections, and what their tables can take at most.
     pub kept_bytes: u64,
@@ -162,7 +162,7 @@ pub struct Symbolizer {
     queue: SyncSender<Job>,
 }
 
-/// An answer to come. Dropping it is fine: the look-up goes on for whoever asks next.
+/// An answer to come. Dropping it is fine: the look-up goes on for the next caller.
 pub struct Symbolizing {
     answer: Waiting,
     frames: Frames,
@@ -183,7 +183,7 @@ struct Job {
 #[derive(PartialEq, Eq, Hash)]
 struct Question {
     digest: Digest,
-    places: Vec<(u32, Option<u64>)>,
+    locations: Vec<(u32, Option<u64>)>,
 }
 
 #[derive(Default)]
@@ -225,8 +225,8 @@ impl Symbolizer {
     /// Asks for the files and lines of `frames`, which are raw ones of the component with `digest` that
     /// was loaded from `path`. Never blocks.
     pub fn symbolize(&self, digest: Digest, path: &Arc<Path>, frames: &Frames) -> Symbolizing {
-        let places = frames.iter().map(|frame| (frame.function_index, frame.module_offset));
-        let question = Arc::new(Question { digest, places: places.collect() });
+        let locations = frames.iter().map(|frame| (frame.function_index, frame.module_offset));
+        let question = Arc::new(Question { digest, locations: locations.collect() });
         let answer = if frames.is_empty() {
             let done =
                 Symbolization { status: Symbolized::Done, frames: Frames::default(), reason: None };
@@ -323,7 +323,7 @@ impl Shared {
         Waiting::Ready(reason.with(frames))
     }
 
-    /// Tells everyone who waits. What came to nothing is not remembered here: it may work next time,
+    /// Notifies all callers that wait. What failed is not remembered here: it may work next time,
     /// and the cache knows when it cannot.
     fn answer(&self, question: &Arc<Question>, answer: &Arc<Symbolization>) {
         self.looked_up.fetch_add(1, Ordering::Relaxed);
@@ -339,7 +339,7 @@ impl Shared {
         };
         if let Some(Answer::UnderWay(waiting)) = waiting {
             for waiting in waiting {
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = waiting.send(Arc::clone(answer));
             }
         }

@@ -4,18 +4,18 @@ use super::component::{CoreModule, SECTIONS, with_debug_info};
 use super::dwarf::Debug;
 use super::vet::Budget;
 
-/// Bytes that the readers may keep, and places that are asked for.
+/// Bytes that the readers may keep, and offsets that are asked for.
 const BUDGET_BYTES: usize = 1024 * 1024;
-const PLACES: u64 = 128;
+const OFFSETS: u64 = 128;
 
 /// Reads bytes as a component, and as its sections, one after the other, each with its length before it.
 pub(crate) fn read_any(bytes: &[u8]) {
     let modules = with_debug_info(bytes).unwrap_or_default();
-    let sections = CoreModule { code: 0..PLACES, sections: sections(bytes) };
+    let sections = CoreModule { code: 0..OFFSETS, sections: sections(bytes) };
     for module in modules.iter().chain([&sections]) {
         let mut budget = Budget::new(BUDGET_BYTES);
         if let Ok(debug) = Debug::new(module, &mut budget) {
-            (0..PLACES).for_each(|place| _ = debug.locate(place));
+            (0..OFFSETS).for_each(|offset| _ = debug.locate(offset));
         }
     }
 }

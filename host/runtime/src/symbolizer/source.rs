@@ -53,14 +53,14 @@ const GLUE: [&str; 14] = [
 
 /// Where the files of one core module come from.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct SourceDirs {
     /// In which directories its units were compiled, the longest first, each with a slash at its end.
     pub compiled_in: Vec<String>,
     /// The directory of the SDK's sources, as it is shown.
     pub sdk: Option<String>,
 }
 
-/// Whether a function is not the agent's own, as far as its name tells.
+/// Whether a function is not the agent's own, as far as its name shows.
 pub(crate) fn is_library(function: &str) -> bool {
     let path = function.trim_start_matches(['<', '&', '*', '(', '[']);
     let path = ["mut ", "const ", "dyn "]
@@ -80,7 +80,7 @@ pub(crate) fn is_library(function: &str) -> bool {
             .any(|glue| function == *glue || glue.ends_with('_') && function.starts_with(glue))
 }
 
-impl Places {
+impl SourceDirs {
     /// How a file is shown, and whether it is the agent's own.
     pub(super) fn show<'a>(&self, file: &'a str) -> (Cow<'a, str>, bool) {
         let file = slashes(file);
@@ -136,9 +136,9 @@ fn library(file: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
+    fn dirs() -> SourceDirs {
         let compiled_in = vec!["/home/a/town/deep/".to_owned(), "/home/a/town/".to_owned()];
-        Places { compiled_in, sdk: Some("guest/sdk/src/".into()) }
+        SourceDirs { compiled_in, sdk: Some("guest/sdk/src/".into()) }
     }
 
     #[test]
@@ -174,12 +174,12 @@ mod tests {
             ("/registry/src/x", "/registry/src/x", true),
             ("", "", true),
         ] {
-            assert_eq!(places().show(file), (Cow::Borrowed(shown), own), "{file}");
+            assert_eq!(dirs().show(file), (Cow::Borrowed(shown), own), "{file}");
         }
     }
 
     #[test]
-    fn names_tell_libraries_from_the_agent() {
+    fn names_distinguish_libraries_from_the_agent() {
         for name in [
             "core::option::unwrap_failed",
             "<alloc::string::String as core::fmt::Display>::fmt",

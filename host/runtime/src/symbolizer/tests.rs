@@ -217,7 +217,7 @@ fn calls_in_line_are_frames_of_their_own() {
             ]
         );
         let first = &answer.frames[0];
-        assert_eq!(first.module_offset, Some(of.code + 12), "it is still at its place");
+        assert_eq!(first.module_offset, Some(of.code + 12), "it is still at its offset");
         assert_eq!((first.module.as_deref(), first.function_index), (Some("m"), 3));
     }
 }
@@ -323,7 +323,7 @@ fn rows_count_as_what_they_become_and_all_of_a_component_together() {
 }
 
 #[test]
-fn what_is_known_about_places_is_bounded_by_its_bytes() {
+fn what_is_known_about_locations_is_bounded_by_its_bytes() {
     let rig = Rig::new(SymbolizerConfig::default());
     let of = rig.write("a.wasm", &component(&lines(4)));
     let long = "x".repeat(900 * 1024);

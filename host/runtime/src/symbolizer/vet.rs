@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, Reader, Section, Unit, UnitRef};
 
-use super::source::Places;
+use super::source::SourceDirs;
 
 /// A section, as long as the [`Debug`](super::dwarf::Debug) that it belongs to.
 pub(super) type Slice = EndianSlice<'static, LittleEndian>;
@@ -23,7 +23,7 @@ const MAX_DEPTH: isize = 256;
 /// Longest directory or file name.
 const MAX_PATH_BYTES: usize = 4096;
 
-/// Entries, files, ranges, and bytes of line programs and of abbreviations that are looked at, of all modules of a
+/// Entries, files, ranges, and bytes of line programs and of abbreviations that are read, of all modules of a
 /// component together. A component of 3 MB has 0.7 million.
 const MAX_STEPS: u64 = 8 * 1024 * 1024;
 
@@ -37,7 +37,7 @@ const FUNCTION_BYTES: usize = 48;
 const CALL_BYTES: usize = 56;
 const RANGE_BYTES: usize = 40;
 
-/// It is damaged, or larger than anything that is looked at here.
+/// It is damaged, or larger than anything that is checked here.
 #[derive(Debug)]
 pub(super) enum Unfit {
     Broken,
@@ -87,8 +87,8 @@ impl Budget {
 
 /// Counts what reading will cost, at most: most of it is read when an address needs it. Returns where the files
 /// come from, which is found on the way.
-pub(super) fn vet(dwarf: &Dwarf<Slice>, budget: &mut Budget) -> Result<Places, Unfit> {
-    let mut places = Places::default();
+pub(super) fn vet(dwarf: &Dwarf<Slice>, budget: &mut Budget) -> Result<SourceDirs, Unfit> {
+    let mut dirs = SourceDirs::default();
     let mut abbreviations = HashMap::new();
     let mut headers = dwarf.units();
     while let Some(header) = headers.next()? {
@@ -110,10 +110,10 @@ pub(super) fn vet(dwarf: &Dwarf<Slice>, budget: &mut Budget) -> Result<Places, U
         files(unit, budget)?;
         rows(unit, budget)?;
         entries(unit, budget)?;
-        note_places(&unit, &mut places);
+        note_dirs(&unit, &mut dirs);
     }
-    places.compiled_in.sort_unstable_by_key(|dir| std::cmp::Reverse(dir.len()));
-    Ok(places)
+    dirs.compiled_in.sort_unstable_by_key(|dir| std::cmp::Reverse(dir.len()));
+    Ok(dirs)
 }
 
 /// The size of a table of abbreviations. They may overlap, and then each counts in full.
@@ -159,7 +159,7 @@ fn files(unit: UnitRef<'_, Slice>, budget: &mut Budget) -> Result<(), Unfit> {
 }
 
 /// The line program, run to its end or to what is wrong in it, where the reader stops as well. That makes the rows
-/// anew for every unit, also where they share a program.
+/// again for every unit, also where they share a program.
 fn rows(unit: UnitRef<'_, Slice>, budget: &mut Budget) -> Result<(), Unfit> {
     let Some(program) = &unit.line_program else { return Ok(()) };
     budget.spend(program.header().unit_length())?;
@@ -214,12 +214,12 @@ fn spend_ranges(
 
 /// Where the unit was compiled, and whether it is the SDK: rustc names a unit
 /// `ROOT-FILE/@/CRATE.HASH-cgu.N`.
-fn note_places(unit: &Unit<Slice>, places: &mut Places) {
+fn note_dirs(unit: &Unit<Slice>, dirs: &mut SourceDirs) {
     let text = |slice: Slice| slice.to_string_lossy().replace('\\', "/");
     if let Some(dir) = unit.comp_dir {
         let dir = format!("{}/", text(dir).trim_end_matches('/'));
-        if dir.len() > 1 && !places.compiled_in.contains(&dir) {
-            places.compiled_in.push(dir);
+        if dir.len() > 1 && !dirs.compiled_in.contains(&dir) {
+            dirs.compiled_in.push(dir);
         }
     }
     if let Some(name) = unit.name
@@ -227,6 +227,6 @@ fn note_places(unit: &Unit<Slice>, places: &mut Places) {
         && of.starts_with("bulkhead_guest.")
         && let Some((dir, _)) = root.rsplit_once('/')
     {
-        places.sdk = Some(format!("{dir}/"));
+        dirs.sdk = Some(format!("{dir}/"));
     }
 }

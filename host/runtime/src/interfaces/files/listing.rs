@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// A list on its way to the guest: for each name a byte for its type, one for its length, and the name.
 pub(crate) struct Listing {
     pieces: Vec<(Vec<u8>, Charge)>,
-    /// The piece and the place in it that come next.
+    /// The piece and the position in it that come next.
     next: (usize, usize),
 }
 
@@ -63,7 +63,7 @@ impl Listing {
         Ok(())
     }
 
-    /// The next entry. A name that is no UTF-8 cannot be told.
+    /// The next entry. A name that is no UTF-8 cannot be returned.
     pub(super) fn next(&mut self) -> Option<FsResult<DirectoryEntry>> {
         let (index, at) = self.next;
         let (piece, _) = self.pieces.get(index)?;

@@ -30,7 +30,7 @@ use crate::state::State;
 pub(crate) use listing::Listing;
 use streams::{Reader, Writer};
 
-/// Puts the interface into the place of the linked one.
+/// Replaces the linked interface with this one.
 pub(crate) fn replace(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     types::add_to_linker::<State, Interface>(linker, |state| Files(state))?;
@@ -69,7 +69,7 @@ impl Files<'_> {
         room.map(drop).map_err(|_| ErrorCode::InsufficientMemory.into())
     }
 
-    /// What a name stands for. `None` when it cannot be looked at.
+    /// What a name stands for. `None` when it cannot be read.
     fn look(&mut self, dir: &Resource<Descriptor>, path: &str) -> Option<Removed> {
         if is_name(path) {
             let stat = statat(&*self.raw(dir).ok()?, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -223,7 +223,7 @@ fn now<F: Future>(future: F) -> F::Output {
 }
 
 /// A file that is opened to be emptied is opened first: only then it is known what that gives back. Yields what to open
-/// it with, and whether it is to be emptied.
+/// it with, and whether it has to be emptied.
 fn truncate_later(how: OpenFlags, flags: DescriptorFlags) -> (OpenFlags, DescriptorFlags, bool) {
     // With these it is an error.
     if !how.contains(OpenFlags::TRUNCATE) || how.contains(OpenFlags::DIRECTORY) {

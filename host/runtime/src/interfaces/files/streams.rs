@@ -3,7 +3,7 @@
 //! A guest that waits for a piece is moved to a thread that may block, and reads or writes it there in place. A stream
 //! that reads or writes without waiting takes a blocking thread for each piece, and a guest may have hundreds of
 //! streams. So of those threads one agent has a share, and a stream waits for its turn when the share is used up. A
-//! piece has its place in the share until its thread is through with it, also when the guest is gone.
+//! piece has its permit of the share until its thread is through with it, also when the guest is gone.
 
 use std::fs::File;
 use std::io;
@@ -56,7 +56,7 @@ impl Reader {
         }));
     }
 
-    /// Begins to read, when it is its turn and nothing else is to be done first.
+    /// Begins to read, when it is its turn and nothing else has to be done first.
     async fn begin_in_turn(&mut self, size: usize) {
         if let Reading::Idle = self.state {
             // Nobody closes a share.
@@ -66,7 +66,7 @@ impl Reader {
         }
     }
 
-    /// Reads in place, when nothing else is to be done first.
+    /// Reads in place, when nothing else has to be done first.
     async fn read_in_place(&mut self, size: usize) {
         if let Reading::Idle = self.state {
             self.blocking.thread().await;
@@ -308,10 +308,10 @@ mod tests {
     use crate::meter::Meter;
     use crate::quota::Disk;
 
-    const PLACES: usize = 4;
+    const PERMITS: usize = 4;
 
     fn share() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(PLACES))
+        Arc::new(Semaphore::new(PERMITS))
     }
 
     fn blocking(share: &Arc<Semaphore>) -> Blocking {
@@ -356,7 +356,7 @@ mod tests {
             assert_eq!(writer.check_write().unwrap(), PIECE_BYTES);
         }
         disk.join().unwrap();
-        assert_eq!(share.available_permits(), PLACES);
+        assert_eq!(share.available_permits(), PERMITS);
         let mut bytes = [0; 20];
         assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 20);
         assert_eq!(bytes, [b'x'; 20]);
@@ -424,7 +424,7 @@ mod tests {
             super::super::now(two.blocking_write_and_flush("ab".into())).unwrap();
             assert_eq!(read(&mut one, 100).unwrap(), "789ab");
         });
-        assert_eq!(share.available_permits(), PLACES);
+        assert_eq!(share.available_permits(), PERMITS);
     }
 
     #[tokio::test]

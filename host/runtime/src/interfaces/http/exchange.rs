@@ -51,7 +51,7 @@ const AHEAD_BYTES: u64 = 16 * 1024;
 /// A piece beside its bytes. A server may send many that have one byte each.
 const PIECE_BYTES: u64 = 256;
 
-/// What an unread response can hold while its connection lives: what was read ahead, the last piece of which
+/// What an unread response can hold while its connection is open: what was read ahead, the last piece of which
 /// may be large, the piece that waits, and the one that the guest is taking. None is larger than the
 /// connection's buffer.
 pub(super) const RESPONSE_BYTES: u64 = AHEAD_BYTES + 3 * MAX_HEAD_BYTES;
@@ -104,7 +104,7 @@ impl Drop for UnderWay {
 }
 
 /// What a request takes from its agent.
-pub(super) struct Place {
+pub(super) struct Reserved {
     pub under_way: UnderWay,
     /// Its connection, until that is gone.
     pub socket: Taken,
@@ -126,7 +126,7 @@ pub(super) async fn send(
     connected: Connected,
     request: Request<WasiBody>,
     times: Times,
-    place: Place,
+    reserved: Reserved,
     agent: &Agent,
 ) -> Result<(Response<WasiBody>, Carried<Result<()>>)> {
     let Connected { stream, route } = connected;
@@ -156,12 +156,12 @@ pub(super) async fn send(
             agent.refused(&format_args!("its server sent more than {MAX_INTERIM} interim answers"));
         }
     })?;
-    // Whoever still writes the body may do so.
+    // A guest that still writes the body may do so.
     let _ = answered.send(());
     // No other request follows, so the connection ends with this response, whatever the server would like.
     drop(sender);
     copy_values(response.headers_mut());
-    let Place { under_way, socket, connection: buffers, response: charge } = place;
+    let Reserved { under_way, socket, connection: buffers, response: charge } = reserved;
     let mut idle = interval(times.between_bytes);
     idle.reset();
     let (head, incoming) = response.into_parts();

@@ -1,12 +1,12 @@
 //! Looking up names: on threads of their own, and in fair shares.
 //!
 //! ```text
-//!   the agent's two ─▶ a place ─▶ a thread ─▶ found
+//!   the agent's two ─▶ a slot ──▶ a thread ─▶ found
 //!                         └─▶ given back at once when nobody waits any more, and in any case when it takes long
 //! ```
 //!
 //! The system's resolver may hold its thread for many seconds, and nothing ends that. So giving up gives back the
-//! place that others wait for, while the thread goes on apart from the places, and counts against its agent until
+//! slot that others wait for, while the thread goes on apart from the slots, and counts against its agent until
 //! it is done. An agent's next incarnation inherits its share with all that is still under way.
 
 use std::io;
@@ -21,16 +21,16 @@ use tokio::time::timeout;
 
 use crate::shares::Shares;
 
-/// Look-ups at one time that hold a place, for all agents.
-const PLACES: usize = 16;
+/// Look-ups at one time that hold a slot, for all agents.
+const SLOTS: usize = 16;
 
-/// Threads: those of the places, and those that go on although nobody waits.
+/// Threads: those of the slots, and those that go on although nobody waits.
 const THREADS: usize = 64;
 
 /// Look-ups at one time for one agent. The others wait.
 const LOOKUPS_OF_AN_AGENT: usize = 2;
 
-/// A look-up that takes longer holds no place: a name server that answers does so sooner.
+/// A look-up that takes longer holds no slot: a name server that answers does so sooner.
 const LONG: Duration = Duration::from_secs(2);
 
 /// Threads that look up names.
@@ -54,7 +54,7 @@ pub(crate) struct Lookups {
 /// What all agents share.
 #[derive(Clone)]
 struct Common {
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     threads: Arc<Semaphore>,
 }
 
@@ -64,8 +64,8 @@ impl Resolver {
         builder.max_blocking_threads(THREADS);
         let threads = crate::lanes::with_one_thread(builder.thread_name("bulkhead-names"))?;
         let handle = threads.handle().clone();
-        let [places, all_threads] = [PLACES, THREADS].map(|most| Arc::new(Semaphore::new(most)));
-        let common = Common { places, threads: all_threads };
+        let [slots, all_threads] = [SLOTS, THREADS].map(|most| Arc::new(Semaphore::new(most)));
+        let common = Common { slots, threads: all_threads };
         Ok(Self {
             threads: Some(threads),
             handle,
@@ -98,7 +98,7 @@ impl Lookups {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
         // A task of its own, which ends with this future and goes on while this is not polled: a request that
-        // stands still between two turns must not sit on a place.
+        // stands still between two turns must not hold a slot.
         let mut task = JoinSet::new();
         task.spawn(self.clone().take_turn(work));
         match task.join_next().await {
@@ -112,7 +112,7 @@ impl Lookups {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
         let own = turn(&self.own).await?;
-        let place = turn(&self.common.places).await?;
+        let slot = turn(&self.common.slots).await?;
         let thread = turn(&self.common.threads).await?;
         let mut work = self.handle.spawn_blocking(move || {
             let found = work();
@@ -122,7 +122,7 @@ impl Lookups {
         let found = match timeout(LONG, &mut work).await {
             Ok(found) => found,
             Err(_) => {
-                drop(place);
+                drop(slot);
                 work.await
             }
         };
@@ -183,14 +183,14 @@ mod tests {
     #[tokio::test]
     async fn one_agent_cannot_take_all_look_ups_and_a_restart_does_not_help_it() {
         let resolver = Resolver::start().unwrap();
-        let (began, begins) = sync_channel(PLACES);
-        let (all, ends) = start(&resolver, PLACES, |_| "greedy".into(), &began);
+        let (began, begins) = sync_channel(SLOTS);
+        let (all, ends) = start(&resolver, SLOTS, |_| "greedy".into(), &began);
         hear(&begins, LOOKUPS_OF_AN_AGENT).await;
         let other = resolver.share_of(&agent("modest"));
         assert_eq!(other.run(|| 7).await, Ok(7), "another agent is not held up");
         assert!(begins.try_recv().is_err(), "it has no more than its share");
         drop(ends);
-        assert_eq!(all.join_all().await, vec![Ok(()); PLACES]);
+        assert_eq!(all.join_all().await, vec![Ok(()); SLOTS]);
     }
 
     #[tokio::test]
@@ -198,8 +198,8 @@ mod tests {
         let resolver = Resolver::start().unwrap();
         let (began, begins) = sync_channel(THREADS);
         let pairs = |number: usize| format!("greedy-{}", number / LOOKUPS_OF_AN_AGENT);
-        let (mut all, ends) = start(&resolver, PLACES, pairs, &began);
-        hear(&begins, PLACES).await;
+        let (mut all, ends) = start(&resolver, SLOTS, pairs, &began);
+        hear(&begins, SLOTS).await;
         all.abort_all();
         while all.join_next().await.is_some() {}
         let other = resolver.share_of(&agent("modest"));
@@ -216,11 +216,11 @@ mod tests {
         let resolver = Resolver::start().unwrap();
         let (began, begins) = sync_channel(THREADS);
         let pairs = |number: usize| format!("greedy-{}", number / LOOKUPS_OF_AN_AGENT);
-        let (all, ends) = start(&resolver, PLACES, pairs, &began);
-        hear(&begins, PLACES).await;
+        let (all, ends) = start(&resolver, SLOTS, pairs, &began);
+        hear(&begins, SLOTS).await;
         let other = resolver.share_of(&agent("modest"));
         assert_eq!(timeout(LONG * 10, other.run(|| 7)).await, Ok(Ok(7)));
         drop(ends);
-        assert_eq!(all.join_all().await, vec![Ok(()); PLACES]);
+        assert_eq!(all.join_all().await, vec![Ok(()); SLOTS]);
     }
 }

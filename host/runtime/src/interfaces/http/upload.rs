@@ -29,7 +29,7 @@ pub(super) struct Upload {
     threads: Handle,
 }
 
-/// Tells an [`Upload`] that the server has answered. Dropped without that, the request has failed.
+/// Notifies an [`Upload`] that the server has answered. Dropped without that, the request has failed.
 pub(super) type Answered = oneshot::Sender<()>;
 
 impl Upload {
