@@ -239,8 +239,8 @@ impl<'a> Case<'a, '_> {
         let seen: Vec<_> = self.within(sign, within_s).collect();
         let count = count_of(seen.iter().copied());
         let last = *seen.last()?;
-        // The same finding is told in two lines.
-        let times = if count > 1 && !last.spec.tells_of_previous() {
+        // The same finding is in two lines.
+        let times = if count > 1 && !last.spec.is_about_previous() {
             format!(", {count} times")
         } else {
             String::new()

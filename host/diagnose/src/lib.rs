@@ -1,7 +1,7 @@
 //! Reads the log lines of containers and says why they restart.
 //!
-//! Pure: what is read and what is told are handed in and out, and no clock, file or terminal is touched. It
-//! takes the lines of this host and of the original container, mixed with plain text, out of order, cut off,
+//! Pure: what is read and what is reported are handed in and out, and no clock, file or terminal is touched. It
+//! takes the lines of this host and of the original container, mixed with plain text, out of order, truncated,
 //! doubled, of several runs and towns, in one piece or many, with or without gzip.
 //!
 //! ```text

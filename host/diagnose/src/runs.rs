@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::collect::Collected;
-use crate::collect::cells::{Cell, Key, Place, Point};
+use crate::collect::cells::{Cell, Key, Origin, Point};
 use crate::collect::names::Name;
 use crate::rules::{Sign, SignSpec};
 
@@ -23,7 +23,7 @@ const CLOCKS_DIFFER_MS: i64 = 10_000;
 /// Without anything that says when a process began, a silence of this length parts two runs.
 const SILENCE_MS: i64 = 300_000;
 
-/// One life of a container.
+/// One run of a container.
 #[derive(Debug)]
 pub struct Run {
     /// Its own name, when it has one.
@@ -61,7 +61,7 @@ impl Run {
         self.last.map_or(self.start, |last| last.ts)
     }
 
-    fn lives_at(&mut self, from: Point, to: Point) {
+    fn extend(&mut self, from: Point, to: Point) {
         self.first = Some(self.first.map_or(from, |known| known.min(from)));
         self.last = Some(self.last.map_or(to, |known| known.max(to)));
     }
@@ -91,17 +91,17 @@ pub fn cut(collected: &mut Collected) -> (Vec<Town>, u64) {
     let (events, again) = cells.events;
     let is_doubled = again * 100 > events;
     let cells = cells.into_sorted();
-    let places = Places::of(collected, &cells);
+    let origins = Origins::of(collected, &cells);
     let mut towns: BTreeMap<Option<Name>, (Vec<Name>, Cells)> = BTreeMap::new();
-    for (run, life) in &collected.runs {
-        if let Some(town) = places.town(life.place, None) {
+    for (run, span) in &collected.runs {
+        if let Some(town) = origins.town(span.origin, None) {
             towns.entry(town).or_default().0.push(*run);
         }
     }
     let mut homeless = 0;
     for (key, cell) in cells {
-        let by_run = key.run.and_then(|run| collected.runs.get(&run)).map(|life| life.place);
-        match places.town(by_run.unwrap_or(key.place), key.agent) {
+        let by_run = key.run.and_then(|run| collected.runs.get(&run)).map(|span| span.origin);
+        match origins.town(by_run.unwrap_or(key.origin), key.agent) {
             Some(town) => towns.entry(town).or_default().1.push((key, cell)),
             None => homeless += u64::from(cell.count),
         }
@@ -112,43 +112,43 @@ pub fn cut(collected: &mut Collected) -> (Vec<Town>, u64) {
 }
 
 /// Which town a line belongs to that does not say it.
-struct Places {
+struct Origins {
     /// Towns that lines of an input name.
     of_input: HashMap<u16, BTreeSet<Name>>,
     all: BTreeSet<Name>,
     of_agent: HashMap<Name, Option<Name>>,
 }
 
-impl Places {
+impl Origins {
     fn of(collected: &Collected, cells: &[(Key, Cell)]) -> Self {
-        let mut places =
+        let mut origins =
             Self { of_input: HashMap::new(), all: BTreeSet::new(), of_agent: HashMap::new() };
-        for life in collected.runs.values() {
-            places.name(life.place, life.first.input);
+        for span in collected.runs.values() {
+            origins.name(span.origin, span.first.input);
         }
         for (key, cell) in cells {
-            places.name(key.place, cell.first.input);
-            if let (Place::Town(town), Some(agent)) = (key.place, key.agent) {
-                let known = places.of_agent.entry(agent).or_insert(Some(town));
+            origins.name(key.origin, cell.first.input);
+            if let (Origin::Town(town), Some(agent)) = (key.origin, key.agent) {
+                let known = origins.of_agent.entry(agent).or_insert(Some(town));
                 *known = known.filter(|known| *known == town);
             }
         }
-        places
+        origins
     }
 
-    fn name(&mut self, place: Place, input: u16) {
-        if let Place::Town(town) = place {
+    fn name(&mut self, origin: Origin, input: u16) {
+        if let Origin::Town(town) = origin {
             self.of_input.entry(input).or_default().insert(town);
             self.all.insert(town);
         }
     }
 
-    /// The town: `Some(None)` is the town without a name, `None` that it cannot be told.
-    fn town(&self, place: Place, agent: Option<Name>) -> Option<Option<Name>> {
+    /// The town: `Some(None)` is the town without a name, `None` that it cannot be determined.
+    fn town(&self, origin: Origin, agent: Option<Name>) -> Option<Option<Name>> {
         let only = |towns: &BTreeSet<Name>| towns.first().copied().filter(|_| towns.len() == 1);
-        match place {
-            Place::Town(town) => Some(Some(town)),
-            Place::Input(input) => match self.of_input.get(&input) {
+        match origin {
+            Origin::Town(town) => Some(Some(town)),
+            Origin::Input(input) => match self.of_input.get(&input) {
                 Some(towns) => {
                     let by_agent = || agent.and_then(|agent| *self.of_agent.get(&agent)?);
                     Some(Some(only(towns).or_else(by_agent)?))
@@ -163,7 +163,7 @@ fn runs_of(collected: &Collected, names: Vec<Name>, cells: Cells) -> Vec<Run> {
     let mut runs: Vec<Run> = names.iter().map(|name| named_run(collected, *name)).collect();
     runs.sort_by_key(|run| run.start);
     runs.extend(unnamed_runs(&runs, &cells));
-    runs.extend(runs_only_told_of(collected, &runs, &cells));
+    runs.extend(runs_only_reported(collected, &runs, &cells));
     runs.sort_by_key(|run| (run.start, run.id));
     let before_all = runs.first().map(|run| run.start - SAME_BOOT_MS);
     let early = cells.iter().find(|(key, cell)| {
@@ -192,11 +192,11 @@ fn runs_of(collected: &Collected, names: Vec<Name>, cells: Cells) -> Vec<Run> {
 }
 
 fn named_run(collected: &Collected, name: Name) -> Run {
-    let life = &collected.runs[&name];
-    let start = life.boot_ts.map_or(life.first.ts, |boot| boot.min(life.first.ts));
+    let span = &collected.runs[&name];
+    let start = span.boot_ts.map_or(span.first.ts, |boot| boot.min(span.first.ts));
     let mut run = Run::new(Some(name), start);
-    run.lives_at(life.first, life.last);
-    run.lost_lines = life.max_seq.saturating_add(1).saturating_sub(life.lines);
+    run.extend(span.first, span.last);
+    run.lost_lines = span.max_seq.saturating_add(1).saturating_sub(span.lines);
     run
 }
 
@@ -257,22 +257,23 @@ fn after_silences<'a>(cells: impl Iterator<Item = &'a Cell>) -> Vec<Run> {
 }
 
 /// Runs of which only the next one speaks. They ended before it began.
-fn runs_only_told_of(collected: &Collected, runs: &[Run], cells: &[(Key, Cell)]) -> Vec<Run> {
-    let mut told: BTreeMap<Name, i64> = BTreeMap::new();
+fn runs_only_reported(collected: &Collected, runs: &[Run], cells: &[(Key, Cell)]) -> Vec<Run> {
+    let mut reported: BTreeMap<Name, i64> = BTreeMap::new();
     for (key, cell) in cells {
         if let (Some(name), Some(id)) = (key.run, key.spec)
-            && id.spec().tells_of_previous()
+            && id.spec().is_about_previous()
             && !collected.runs.contains_key(&name)
         {
-            told.entry(name).or_insert(cell.first.ts);
+            reported.entry(name).or_insert(cell.first.ts);
         }
     }
-    let teller = |name| collected.predecessors.iter().find(|(_, told)| **told == name);
+    let reporter = |name| collected.predecessors.iter().find(|(_, reported)| **reported == name);
     let start = |(name, ts)| {
-        let teller = teller(name).and_then(|(by, _)| runs.iter().find(|run| run.id == Some(*by)));
-        Run::new(Some(name), teller.map_or(ts, |run| run.start) - 1)
+        let reporter =
+            reporter(name).and_then(|(by, _)| runs.iter().find(|run| run.id == Some(*by)));
+        Run::new(Some(name), reporter.map_or(ts, |run| run.start) - 1)
     };
-    told.into_iter().map(start).collect()
+    reported.into_iter().map(start).collect()
 }
 
 /// The run that something belongs to.
@@ -298,9 +299,9 @@ fn owner(runs: &[Run], by_name: &HashMap<Name, usize>, key: &Key, cell: &Cell) -
 
 fn put(run: &mut Run, key: &Key, cell: Cell) {
     let spec = key.spec.map(|id| id.spec());
-    let lives = spec.is_none_or(|spec| !spec.outside && !spec.tells_of_previous());
-    if lives && key.run.is_none() {
-        run.lives_at(cell.first, cell.last);
+    let is_own = spec.is_none_or(|spec| !spec.outside && !spec.is_about_previous());
+    if is_own && key.run.is_none() {
+        run.extend(cell.first, cell.last);
     }
     if let Some(spec) = spec {
         run.seen.push(Seen { spec, agent: key.agent, cell });

@@ -12,7 +12,7 @@ const CLEAN_GOAL: f64 = 0.95;
 /// Of logs with noise.
 const NOISY_GOAL: f64 = 0.85;
 
-/// Towns of the original container; each lives through every cause.
+/// Towns of the original container; each has every cause.
 const TOWNS: u64 = 40;
 
 fn originals() -> Vec<Log> {
@@ -58,11 +58,11 @@ fn check(name: &str, logs: &[Log], times: u64) {
 }
 
 #[test]
-fn restarts_of_the_original_container_are_told_apart() {
+fn restarts_of_the_original_container_are_distinguished() {
     check("original", &originals(), 1);
 }
 
 #[test]
-fn restarts_of_the_real_host_are_told_apart() {
+fn restarts_of_the_real_host_are_distinguished() {
     check("host", &recorded::all(), 5);
 }

@@ -69,7 +69,7 @@ fn a_gzip_that_breaks_off_gives_what_came_before_and_says_so() {
 }
 
 #[test]
-fn a_reader_that_fails_is_told_by_its_name() {
+fn a_reader_that_fails_is_reported_by_its_name() {
     struct Fails;
     impl Read for Fails {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -119,7 +119,7 @@ fn failures_all_the_time_are_no_cause() {
 }
 
 #[test]
-fn an_end_that_its_own_init_tells_needs_no_run_after_it() {
+fn an_end_that_its_own_init_reports_needs_no_run_after_it() {
     let lines = [
         ours("container.cold_start", "r1", 0, 1, ""),
         ours(
@@ -138,9 +138,9 @@ fn an_end_that_its_own_init_tells_needs_no_run_after_it() {
 
 #[test]
 fn what_a_run_says_of_the_one_before_goes_to_that_one() {
-    let told = "\"previousRunId\":\"r1\",\"cause\":\"oom_kill\",\"confidence\":\"low\",";
+    let fields = "\"previousRunId\":\"r1\",\"cause\":\"oom_kill\",\"confidence\":\"low\",";
     let lines = [
-        ours("container.previous_run", "r2", 1, 30, told),
+        ours("container.previous_run", "r2", 1, 30, fields),
         ours("container.cold_start", "r2", 0, 29, ""),
     ];
     let report = report(&lines.each_ref().map(String::as_str));
@@ -151,17 +151,17 @@ fn what_a_run_says_of_the_one_before_goes_to_that_one() {
 
 #[test]
 fn a_run_may_not_know_the_name_of_the_one_before() {
-    let told = "\"previousRun\":{\"cause\":\"native_fault\",\"confidence\":\"high\"},";
+    let fields = "\"previousRun\":{\"cause\":\"native_fault\",\"confidence\":\"high\"},";
     let lines = [
         ours("container.cold_start", "r1", 0, 1, ""),
-        ours("container.cold_start", "r2", 0, 20, told),
+        ours("container.cold_start", "r2", 0, 20, fields),
         ours("container.cold_start", "r3", 0, 40, ""),
     ];
     assert_eq!(verdicts(&lines.each_ref().map(String::as_str)), ["H7", "undecided"]);
 }
 
 #[test]
-fn two_explanations_that_weigh_the_same_are_told_and_left_undecided() {
+fn two_explanations_that_weigh_the_same_are_reported_and_left_undecided() {
     let stale: Vec<String> = (0..4)
         .map(|n| format!("2026-01-15T09:09:{n}0Z [process-manager] session.create failed for toast, attempting stale DB recovery. Response: {{}}"))
         .collect();

@@ -30,7 +30,7 @@ pub struct Point {
 
 /// Of which town a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum Origin {
     /// It says so.
     Town(Name),
     /// It does not say; it is from this input.
@@ -41,10 +41,10 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Of which town.
-    pub place: Place,
+    pub origin: Origin,
     /// Of which run, when it says so.
     pub run: Option<Name>,
-    /// What was seen; nothing but a sign of life without it.
+    /// What was seen; nothing but a heartbeat without it.
     pub spec: Option<SpecId>,
     /// Of which agent.
     pub agent: Option<Name>,
@@ -151,7 +151,7 @@ impl Cell {
 pub struct Cells {
     cells: HashMap<Key, Cell>,
     width_ms: i64,
-    /// Things that found no place.
+    /// Things that found no room.
     pub dropped: u64,
     /// Lines that were the same as one before.
     pub doubled: u64,
@@ -177,13 +177,13 @@ impl Cells {
     /// the same line again.
     pub fn add(
         &mut self,
-        (place, run): (Place, Option<Name>),
+        (origin, run): (Origin, Option<Name>),
         (spec, agent, of_predecessor): (Option<SpecId>, Option<Name>, bool),
         cell: Cell,
         own_time: bool,
     ) {
         let bucket = cell.last.ts.div_euclid(self.width_ms);
-        let key = Key { place, run, spec, agent, of_predecessor, bucket };
+        let key = Key { origin, run, spec, agent, of_predecessor, bucket };
         let full = self.cells.len() >= MAX_CELLS;
         let is_event = own_time && run.is_none() && spec.is_some_and(|id| id.spec().is_event());
         self.events.0 += u64::from(is_event);
@@ -196,8 +196,8 @@ impl Cells {
                 self.events.1 += if is_event { doubled } else { 0 };
             }
             Entry::Vacant(_) if full && self.width_ms >= MAX_WIDTH_MS => self.dropped += 1,
-            Entry::Vacant(place) => {
-                place.insert(cell);
+            Entry::Vacant(origin) => {
+                origin.insert(cell);
                 if full {
                     self.widen();
                 }
@@ -213,8 +213,8 @@ impl Cells {
                 key.bucket = cell.last.ts.div_euclid(self.width_ms);
                 match wide.entry(key) {
                     Entry::Occupied(mut known) => known.get_mut().merge(cell, false),
-                    Entry::Vacant(place) => {
-                        place.insert(cell);
+                    Entry::Vacant(origin) => {
+                        origin.insert(cell);
                     }
                 }
             }
@@ -250,7 +250,7 @@ mod tests {
         let mut cells = Cells::default();
         for (ts, hash) in [(500, 1), (100, 2), (140, 3), (500, 1)] {
             cells.add(
-                (Place::Input(0), None),
+                (Origin::Input(0), None),
                 (None, None, false),
                 Cell::new(at(ts, 1), hash),
                 true,
@@ -268,7 +268,7 @@ mod tests {
         let things = 3 * MAX_CELLS as i64;
         for n in 0..things {
             let cell = Cell::new(at(n * 7919 % things * 1000, 1), n as u64);
-            cells.add((Place::Input(0), None), (None, None, false), cell, true);
+            cells.add((Origin::Input(0), None), (None, None, false), cell, true);
             assert!(cells.len() <= MAX_CELLS + 1);
         }
         assert_eq!(cells.dropped, 0);
@@ -283,7 +283,7 @@ mod tests {
         for n in 0..2 * MAX_CELLS {
             let agent = names.keep(&n.to_string());
             let cell = Cell::new(at(0, 1), n as u64);
-            cells.add((Place::Input(0), None), (None, agent, false), cell, true);
+            cells.add((Origin::Input(0), None), (None, agent, false), cell, true);
         }
         assert!(cells.dropped > 0 && cells.len() <= MAX_CELLS + 1);
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::read::line::{self, Finding, Line, Part};
 use crate::read::scan::{AlivePart, Counts, RunPart, Scanned};
-use cells::{Cell, Cells, Place, Point, SpecId};
+use cells::{Cell, Cells, Origin, Point, SpecId};
 use names::{Name, Names};
 use parts::Parts;
 use seqs::Seqs;
@@ -44,8 +44,8 @@ impl Default for Texts {
 
 /// A run that names itself.
 #[derive(Debug, Clone)]
-pub struct RunLife {
-    pub place: Place,
+pub struct RunSpan {
+    pub origin: Origin,
     pub first: Point,
     pub last: Point,
     pub boot_ts: Option<i64>,
@@ -59,8 +59,8 @@ pub struct RunLife {
 #[derive(Default)]
 pub struct Collected {
     pub texts: Texts,
-    pub runs: HashMap<Name, RunLife>,
-    /// Which run each run tells about.
+    pub runs: HashMap<Name, RunSpan>,
+    /// Which run each run reports.
     pub predecessors: HashMap<Name, Name>,
     pub cells: Cells,
     pub counts: Counts,
@@ -123,31 +123,31 @@ impl Collected {
     }
 
     /// None when there are more towns than can be kept.
-    fn place(&mut self, input: u16, town: Option<&str>) -> Option<Place> {
+    fn origin(&mut self, input: u16, town: Option<&str>) -> Option<Origin> {
         match town {
-            Some(town) => self.texts.towns.keep(town).map(Place::Town),
-            None => Some(Place::Input(input)),
+            Some(town) => self.texts.towns.keep(town).map(Origin::Town),
+            None => Some(Origin::Input(input)),
         }
     }
 
     fn run(&mut self, input: u16, part: RunPart) {
-        let Some(place) = self.place(input, part.town.as_deref()) else { return };
+        let Some(origin) = self.origin(input, part.town.as_deref()) else { return };
         let Some(name) = self.texts.runs.keep(&part.run) else { return };
         let at = |ts, line| Point { ts, input, line: line + self.lines };
         let first = at(part.first_ts, part.first_line);
         let last = at(part.last_ts, part.last_line);
-        let new = RunLife { place, first, last, boot_ts: None, lines: 0, max_seq: 0 };
-        let life = self.runs.entry(name).or_insert(new);
-        if matches!(place, Place::Town(_)) {
-            life.place = place;
+        let new = RunSpan { origin, first, last, boot_ts: None, lines: 0, max_seq: 0 };
+        let span = self.runs.entry(name).or_insert(new);
+        if matches!(origin, Origin::Town(_)) {
+            span.origin = origin;
         }
-        life.first = life.first.min(first);
-        life.last = life.last.max(last);
-        life.boot_ts = [life.boot_ts, part.boot_ts].into_iter().flatten().min();
+        span.first = span.first.min(first);
+        span.last = span.last.max(last);
+        span.boot_ts = [span.boot_ts, part.boot_ts].into_iter().flatten().min();
         for seq in part.seqs {
-            life.max_seq = life.max_seq.max(seq);
+            span.max_seq = span.max_seq.max(seq);
             if self.seqs.line(name, seq) {
-                life.lines += 1;
+                span.lines += 1;
             } else {
                 self.cells.doubled += 1;
             }
@@ -155,11 +155,11 @@ impl Collected {
     }
 
     fn alive(&mut self, input: u16, part: AlivePart) {
-        let Some(place) = self.place(input, part.town.as_deref()) else { return };
+        let Some(origin) = self.origin(input, part.town.as_deref()) else { return };
         let line = part.line + self.lines;
         let mut cell = Cell::new(Point { ts: part.last_ts, input, line }, 0);
         cell.first.ts = part.first_ts;
-        self.cells.add((place, None), (None, None, false), cell, false);
+        self.cells.add((origin, None), (None, None, false), cell, false);
     }
 
     /// Its first part was a finding too, when it was there, and has the number of the whole: one of them counts.
@@ -183,7 +183,7 @@ impl Collected {
     /// None when it is of a town or a run beyond those that can be kept.
     fn keep(&mut self, input: u16, finding: Finding) -> Option<()> {
         let ts = finding.stamp.ts?;
-        let place = self.place(input, finding.stamp.town.as_deref())?;
+        let origin = self.origin(input, finding.stamp.town.as_deref())?;
         let runs = &mut self.texts.runs;
         let own_run = match finding.stamp.run.as_deref() {
             Some(run) => Some(runs.keep(run)?),
@@ -209,10 +209,10 @@ impl Collected {
         cell.boot_ts = finding.stamp.uptime_ms.map(|uptime| ts - uptime);
         cell.memory = finding.memory;
         for spec in finding.specs {
-            let tells = spec.tells_of_previous();
-            let run = if tells { about.or(own_run) } else { own_run };
-            let what = (Some(SpecId::of(spec)), agent, tells && about.is_none());
-            self.cells.add((place, run), what, cell.clone(), finding.own_time);
+            let is_about_previous = spec.is_about_previous();
+            let run = if is_about_previous { about.or(own_run) } else { own_run };
+            let what = (Some(SpecId::of(spec)), agent, is_about_previous && about.is_none());
+            self.cells.add((origin, run), what, cell.clone(), finding.own_time);
         }
         Some(())
     }

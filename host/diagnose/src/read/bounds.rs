@@ -1,6 +1,6 @@
 //! How much of a line is read, and what it is known by.
 
-/// What is looked at of a line. The rest of a longer one is passed over.
+/// What is checked of a line. The rest of a longer one is passed over.
 pub const LINE_BYTES: usize = 256 << 10;
 
 /// Names of agents, towns and runs are cut there.

@@ -1,4 +1,4 @@
-//! The fields of a JSON line, also of one that was cut off.
+//! The fields of a JSON line, also of one that was truncated.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Fields that are looked at; a line has no more than some thirty.
+/// Fields that are read; a line has no more than some thirty.
 const MAX_FIELDS: usize = 256;
 
 /// The top level of an object.

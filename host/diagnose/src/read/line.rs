@@ -1,7 +1,7 @@
 //! One line: ours, the original container's, or plain text, with or without a wrapper of a log pipeline.
 //!
 //! A pipeline puts the line into a field of its own record, or reads it and puts its fields there. So records are looked
-//! for in records, up to some levels down, and whoever is asked first is the outermost one that is a record of a
+//! for in records, up to some levels down, and the one that is asked first is the outermost one that is a record of a
 //! container: what such a record holds was chosen by guests and others, and none of it is looked into.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use super::tables::tables;
 use super::{join, pretty, quick};
 use crate::rules::{Sign, SignSpec, Source};
 
-/// How many levels below a line a record is looked for. `logs[].message[]` are two.
+/// How many levels below a line a record is searched for. `logs[].message[]` are two.
 const MAX_DEPTH: u32 = 3;
 
 /// Where pipelines put a line, a record, or several of them.
@@ -63,7 +63,7 @@ pub struct Finding {
     pub agent: Option<Box<str>>,
     pub detail: Box<str>,
     pub memory: Option<Memory>,
-    /// The run that this one tells about.
+    /// The run that this one reports.
     pub about_run: Option<Box<str>>,
     pub boot_id: Option<Box<str>>,
     /// How often what it says happened: a line may stand for others that were held back.
@@ -360,10 +360,10 @@ fn finding(fields: &Fields<'_>, stamp: Stamp, specs: Vec<&'static SignSpec>) -> 
 
 /// What the line says, in the words of its own fields.
 fn detail(fields: &Fields<'_>) -> Box<str> {
-    const TOLD: [&str; 9] =
+    const DETAILS: [&str; 9] =
         ["task", "name", "phase", "cause", "confidence", "by", "reason", "error", "message"];
     let mut text = String::new();
-    for key in TOLD {
+    for key in DETAILS {
         if let Some(value) = fields.get(key).filter(|value| !value.is_empty()) {
             if !text.is_empty() {
                 text.push_str(", ");
@@ -406,8 +406,8 @@ fn plain(line: &[u8], stamp: Stamp) -> Option<Line> {
     })))
 }
 
-/// Whether somewhere in a text there is a record of ours, in a place that nobody looks into, or a piece of one: who
-/// speaks in it cannot be told.
+/// Whether somewhere in a text there is a record of ours, in a place that nobody looks into, or a piece of one: what
+/// wrote it cannot be determined.
 fn names_event(text: &[u8]) -> bool {
     memmem::find_iter(text, b"event").any(|at| {
         let rest = text[at + b"event".len()..].iter().copied();
@@ -426,7 +426,7 @@ fn word(text: &str, mark: &str) -> Option<Box<str>> {
     (!word.is_empty()).then(|| short(word, NAME_BYTES))
 }
 
-/// FNV-1a: only to tell whether two lines of one second are the same one.
+/// FNV-1a: only to see whether two lines of one second are the same one.
 fn hash_of(line: &[u8]) -> u64 {
     line.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

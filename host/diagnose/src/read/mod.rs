@@ -54,7 +54,7 @@ pub enum Read {
 
 enum Job {
     Scan(Piece),
-    Tell(Read),
+    Report(Read),
 }
 
 /// Reads all inputs, one after the other.
@@ -104,11 +104,11 @@ fn send_pieces(inputs: Vec<Input>, to_scan: &[SyncSender<Job>], buffers: &Receiv
     // Nobody takes it when a scanner panicked, and then the scope ends with that panic.
     let mut send = |job| turn.next().is_some_and(|scanner| scanner.send(job).is_ok());
     for (input, Input { reader, .. }) in inputs.into_iter().enumerate() {
-        send(Job::Tell(Read::Begin));
+        send(Job::Report(Read::Begin));
         let mut pieces = match Pieces::open(input, reader) {
             Ok(pieces) => pieces,
             Err(error) => {
-                send(Job::Tell(Read::Failed { input, error }));
+                send(Job::Report(Read::Failed { input, error }));
                 continue;
             }
         };
@@ -121,7 +121,7 @@ fn send_pieces(inputs: Vec<Input>, to_scan: &[SyncSender<Job>], buffers: &Receiv
                 return;
             }
             if let Some(error) = error {
-                send(Job::Tell(Read::Failed { input, error }));
+                send(Job::Report(Read::Failed { input, error }));
             }
             if ended {
                 break;
@@ -137,7 +137,7 @@ fn scan_pieces(
 ) {
     for job in jobs {
         let result = match job {
-            Job::Tell(read) => read,
+            Job::Report(read) => read,
             Job::Scan(piece) => {
                 let scanned = Box::new(scan(&piece));
                 let input = piece.input;

@@ -1,5 +1,5 @@
 //! The log for people (`log.format = "pretty"`), which is no contract: it has no date and no run, and what it says is
-//! for eyes. It is told apart, so that no text in it counts as anybody's words.
+//! for eyes. It is recognized, so that no text in it counts as anybody's words.
 
 /// How far the time may be from the beginning of a line that a pipeline put something before.
 const PREFIX_BYTES: usize = 96;

@@ -1,11 +1,11 @@
-//! The first pass over a piece: every line is looked at once, and what matters is taken out.
+//! The first pass over a piece: every line is checked once, and what matters is taken out.
 
 use super::bounds::LINE_BYTES;
 use super::line::{self, Finding, Form, Line, Part};
 use super::source::Piece;
 use super::stamp::Stamp;
 
-/// Sign of life of a run that names itself, of the lines in one piece.
+/// Heartbeat of a run that names itself, of the lines in one piece.
 #[derive(Debug)]
 pub struct RunPart {
     pub town: Option<Box<str>>,

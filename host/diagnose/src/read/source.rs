@@ -139,7 +139,7 @@ impl Pieces {
     }
 }
 
-/// A machine that lost its power leaves them in files, and so does whoever truncates a file that is written to.
+/// A machine that lost its power leaves them in files, and so does a process that truncates a file that is written to.
 fn drop_nuls(bytes: &mut Vec<u8>, from: usize) {
     if memchr::memchr(0, &bytes[from..]).is_some() {
         let fresh = bytes.split_off(from);

@@ -14,7 +14,7 @@ use crate::read::stamp;
 use crate::rules::Sign;
 use crate::runs::{Run, Town};
 
-/// Restarts that are told one by one, the last ones. All of them are counted.
+/// Restarts that are listed one by one, the last ones. All of them are counted.
 const MAX_RESTARTS: usize = 20_000;
 
 /// Agents in the summary.
@@ -46,8 +46,8 @@ pub fn build(
         let judged = judge_town(town);
         for (at, (run, judgement)) in town.runs.iter().zip(&judged).enumerate() {
             let next = town.runs.get(at + 1);
-            let told = run.seen.iter().any(|seen| seen.spec.tells_of_previous());
-            if next.is_none() && !told {
+            let reported = run.seen.iter().any(|seen| seen.spec.is_about_previous());
+            if next.is_none() && !reported {
                 ongoing.extend(builder.ongoing(name.as_deref(), run, judgement));
                 continue;
             }
@@ -202,11 +202,11 @@ impl Builder<'_> {
             if picture.memory.last().is_some_and(|(_, mb)| !mb.is_nan()) {
                 picture.memory.push((run.end(), f32::NAN));
             }
-            let told = run.seen.iter().filter(|seen| {
+            let reported = run.seen.iter().filter(|seen| {
                 !matches!(seen.spec.sign, Sign::Memory | Sign::Boot)
-                    && !seen.spec.tells_of_previous()
+                    && !seen.spec.is_about_previous()
             });
-            picture.events.extend(told.map(|seen| (seen.cell.last.ts, seen.spec.says)));
+            picture.events.extend(reported.map(|seen| (seen.cell.last.ts, seen.spec.says)));
         }
         thin_out(&mut picture.memory);
         thin_out(&mut picture.events);

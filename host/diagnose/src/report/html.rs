@@ -24,7 +24,7 @@ const MAX_LABELS: usize = 60;
 const SIZE: (u32, u32) = (1100, 320);
 
 const MEMORY: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
-const LIVES: RGBColor = RGBColor(0xcc, 0xd6, 0xdd);
+const RUNS: RGBColor = RGBColor(0xcc, 0xd6, 0xdd);
 const EVENT: RGBColor = RGBColor(0x8c, 0x56, 0x4b);
 const LIMIT: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
@@ -110,7 +110,7 @@ fn legend(page: &mut String, picture: &Picture) {
     if picture.limit_mb.is_some() {
         add(LIMIT, "its limit");
     }
-    add(LIVES, "a run");
+    add(RUNS, "a run");
     if !picture.events.is_empty() {
         add(EVENT, "an event that is a sign");
     }
@@ -214,7 +214,7 @@ fn draw(picture: &Picture) -> Result<String, Box<dyn std::error::Error>> {
             picture
                 .runs
                 .iter()
-                .map(|(from, to)| Rectangle::new([(*from, 0.0), (*to, strip)], LIVES.filled())),
+                .map(|(from, to)| Rectangle::new([(*from, 0.0), (*to, strip)], RUNS.filled())),
         )?;
         for run in picture.memory.split(|(_, mb)| mb.is_nan()) {
             chart.draw_series(LineSeries::new(run.iter().copied(), MEMORY.stroke_width(2)))?;

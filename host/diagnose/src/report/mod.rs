@@ -1,4 +1,4 @@
-//! What is told: the same facts as JSON, as text for a terminal, and as a page for a browser.
+//! The report: the same facts as JSON, as text for a terminal, and as a page for a browser.
 
 mod build;
 mod html;
@@ -23,7 +23,7 @@ pub const SCHEMA: u32 = 1;
 pub struct Report {
     /// Version of this shape.
     pub schema: u32,
-    /// Every end of a run that another run followed, or that somebody told of, in the order of time.
+    /// Every end of a run that another run followed, or that something reported, in the order of time.
     pub restarts: Vec<Restart>,
     /// All of them together.
     pub summary: Summary,
@@ -63,7 +63,7 @@ pub struct Restart {
     pub next: String,
 }
 
-/// A cause, or that none can be told.
+/// A cause, or that none can be determined.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -197,7 +197,7 @@ pub struct InputCounts {
     pub lines: u64,
     /// Lines that are whole JSON objects.
     pub json_lines: u64,
-    /// Lines that begin as JSON and are cut off or broken.
+    /// Lines that begin as JSON and are truncated or broken.
     pub cut_lines: u64,
     /// Lines of plain text.
     pub text_lines: u64,
@@ -205,7 +205,7 @@ pub struct InputCounts {
     pub binary_lines: u64,
     /// Lines that were there before.
     pub doubled_lines: u64,
-    /// Lines that matter and belong to no town that can be told.
+    /// Lines that matter and belong to no town that can be determined.
     pub homeless_lines: u64,
 }
 

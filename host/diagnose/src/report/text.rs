@@ -8,8 +8,8 @@ use super::{Evidence, Picture, Report, Restart, Verdict};
 use crate::read::stamp;
 use crate::rules::Hypothesis;
 
-/// Restarts that are told with their evidence; of more, the last ones.
-const MAX_TOLD: usize = 30;
+/// Restarts that are shown with their evidence; of more, the last ones.
+const MAX_SHOWN: usize = 30;
 
 /// Evidence lines for each restart.
 const MAX_EVIDENCE: usize = 8;
@@ -21,12 +21,12 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 pub fn page(report: &Report, columns: usize) -> String {
     let mut page = String::new();
-    let told = report.restarts.len().saturating_sub(MAX_TOLD);
-    if told > 0 {
-        let _ = writeln!(page, "({told} earlier restarts are in the summary, and in --json)\n");
+    let omitted = report.restarts.len().saturating_sub(MAX_SHOWN);
+    if omitted > 0 {
+        let _ = writeln!(page, "({omitted} earlier restarts are in the summary, and in --json)\n");
     }
-    for restart in &report.restarts[told..] {
-        tell(&mut page, restart);
+    for restart in &report.restarts[omitted..] {
+        show(&mut page, restart);
     }
     let with_ends = || report.pictures.iter().filter(|picture| !picture.ends.is_empty());
     for picture in with_ends().take(MAX_TOWNS) {
@@ -41,7 +41,7 @@ pub fn page(report: &Report, columns: usize) -> String {
     printable::lines(&page).into_owned()
 }
 
-fn tell(page: &mut String, restart: &Restart) {
+fn show(page: &mut String, restart: &Restart) {
     let town = printable::line(restart.town.as_deref().unwrap_or("(no town)"));
     let when = match (&restart.at, &restart.last_line_at) {
         (Some(at), _) => format!("restarted {at}"),
@@ -68,7 +68,7 @@ fn tell(page: &mut String, restart: &Restart) {
         let _ = writeln!(page, "  {name:<8} {}", also.join("; "));
     }
     // What only contradicts something that nothing speaks for is for --json.
-    let is_told =
+    let is_shown =
         |hypothesis| restart.evidence.iter().any(|one| one.hypothesis == hypothesis && one.r#for);
     // Several rules may go by one line.
     let mut evidence: Vec<&Evidence> = Vec::new();
@@ -76,7 +76,7 @@ fn tell(page: &mut String, restart: &Restart) {
         let is_it = |known: &&Evidence| {
             (known.hypothesis, known.r#for, &known.text) == (one.hypothesis, one.r#for, &one.text)
         };
-        if is_told(one.hypothesis) && !evidence.iter().any(is_it) {
+        if is_shown(one.hypothesis) && !evidence.iter().any(is_it) {
             evidence.push(one);
         }
     }
@@ -136,9 +136,9 @@ fn timeline(page: &mut String, picture: &Picture, columns: usize) {
         let share = (ts - from) as f64 / (to - from).max(1) as f64;
         ((share * wide as f64) as usize).min(wide - 1)
     };
-    let mut lives = vec![' '; wide];
+    let mut line = vec![' '; wide];
     for (from, to) in &picture.runs {
-        lives[column(*from)..=column(*to).max(column(*from))].fill('─');
+        line[column(*from)..=column(*to).max(column(*from))].fill('─');
     }
     let mut memory = vec![f32::NAN; wide];
     for (ts, mb) in &picture.memory {
@@ -150,12 +150,12 @@ fn timeline(page: &mut String, picture: &Picture, columns: usize) {
         events[column(*ts)] = '•';
     }
     for (ts, verdict) in &picture.ends {
-        lives[column(*ts)] = mark(*verdict);
+        line[column(*ts)] = mark(*verdict);
     }
     let (start, end) = (stamp::format(from), stamp::format(to));
     let _ =
         writeln!(page, "{}  {} to {}", printable::line(&picture.town), &start[..19], &end[..19]);
-    let _ = writeln!(page, "  restarts {}", lives.iter().collect::<String>());
+    let _ = writeln!(page, "  restarts {}", line.iter().collect::<String>());
     if picture.memory.iter().any(|(_, mb)| !mb.is_nan()) {
         let top = memory.iter().copied().fold(1.0, f32::max);
         let bar = |mb: &f32| match mb.is_nan() {

@@ -28,7 +28,7 @@ pub enum Hypothesis {
     H9,
     /// One agent crashes in a loop.
     H10,
-    /// Agents do not come back at boot.
+    /// Agents are not restored at boot.
     H11,
     /// The process does not get through its own boot.
     H12,

@@ -66,7 +66,7 @@ pub enum Source {
     },
     /// A line of plain text, or a JSON line around one, that has all of these parts.
     Text {
-        /// The parts, as they are written. The first is looked for in every line: make it a rare one.
+        /// The parts, as they are written. The first is searched for in every line: make it a rare one.
         parts: &'static [&'static str],
         /// What stands before the agent's id, when the line names one.
         agent_after: &'static [&'static str],
@@ -93,7 +93,7 @@ impl SignSpec {
     }
 
     /// Whether the line is about the run before the one that writes it.
-    pub fn tells_of_previous(&self) -> bool {
+    pub fn is_about_previous(&self) -> bool {
         match self.source {
             Source::Event { name: PREVIOUS, .. } => true,
             Source::Event { name: COLD_START, with, .. } => !with.is_empty(),

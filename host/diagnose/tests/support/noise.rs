@@ -9,11 +9,11 @@ use super::{Line, Log};
 pub enum Noise {
     /// None.
     Clean,
-    /// Lines change places with others near them.
+    /// Lines are swapped with others near them.
     Shuffled,
     /// Every fifth line is lost.
     Dropped,
-    /// Every tenth line is cut off somewhere.
+    /// Every tenth line is truncated somewhere.
     Cut,
     /// The control plane's clock is off.
     Skewed,
@@ -26,7 +26,7 @@ pub enum Noise {
 pub const NOISES: [Noise; 6] =
     [Noise::Shuffled, Noise::Dropped, Noise::Cut, Noise::Skewed, Noise::Doubled, Noise::All];
 
-/// Lines that change places are at most this far apart.
+/// Lines that are swapped are at most this far apart.
 const WINDOW: usize = 12;
 
 /// The damaged log.

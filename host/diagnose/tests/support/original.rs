@@ -55,7 +55,7 @@ struct Town {
     sessions: u32,
 }
 
-/// A town that lives through every cause once, in an order of its own.
+/// A town that has every cause once, in an order of its own.
 pub fn town(seed: u64) -> Log {
     let mut random = Rng::with_seed(seed);
     let pipeline = [Pipeline::Raw, Pipeline::Prefixed, Pipeline::Wrapped][seed as usize % 3];
@@ -359,7 +359,7 @@ impl Town {
                 }
                 end
             }
-            H4 => self.told(end),
+            H4 => self.report(end),
             H5 => {
                 let mut ts = end - 9 * MINUTE / 2;
                 while ts < end - 20_000 {
@@ -427,7 +427,7 @@ impl Town {
     }
 
     /// The control plane ends it, in one of its ways.
-    fn told(&mut self, end: i64) -> i64 {
+    fn report(&mut self, end: i64) -> i64 {
         let town = self.name.clone();
         match self.random.u8(..3) {
             0 => {

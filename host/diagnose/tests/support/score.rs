@@ -71,7 +71,7 @@ impl Scores {
                 && (said.len() != wanted.len() || said.iter().any(|one| !wanted.contains(one)))
             {
                 self.mistakes.push(format!(
-                    "{} {:?}: {wanted:?} was told as {said:?}",
+                    "{} {:?}: {wanted:?} was reported as {said:?}",
                     log.town, truth.which
                 ));
             }
