@@ -24,10 +24,10 @@ pub(crate) enum Failure {
     Refused(Box<Refusal>),
     /// The host did it, and it failed: a start, or a turn.
     Failed(Box<Refusal>),
-    /// The wait was over first; the turn goes on. Told already.
+    /// The wait was over first; the turn goes on. Reported already.
     Unfinished,
-    /// Several things were asked, and this is the code for the worst of them. Told already.
-    Told(u8),
+    /// Several things were asked, and this is the code for the worst of them. Reported already.
+    Reported(u8),
     /// Ctrl-C, and what goes on all the same.
     Interrupted(String),
 }
@@ -55,7 +55,7 @@ impl Failure {
             Self::NotThere(_) | Self::Refused(_) => 3,
             Self::Failed(_) => 4,
             Self::Unfinished => 5,
-            Self::Told(code) => *code,
+            Self::Reported(code) => *code,
             Self::Interrupted(_) => 130,
         }
     }
@@ -63,7 +63,7 @@ impl Failure {
     /// What stderr gets, if anything.
     pub(crate) fn words(&self) -> Option<String> {
         match self {
-            Self::NobodyReads | Self::Unfinished | Self::Told(_) => None,
+            Self::NobodyReads | Self::Unfinished | Self::Reported(_) => None,
             Self::NoAnswer(message)
             | Self::Usage(message)
             | Self::NotThere(message)
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typed_start_error_is_told_line_by_line_and_safely() {
+    fn a_typed_start_error_is_shown_line_by_line_and_safely() {
         let json = r#"{"error":"guest said \u001b[2Jno","phase":"guest_start","error_type":"guest-error",
             "action":"read the record","crashId":"c1","issues":[{"path":"role","message":"no such role"}],
             "history":[{"at":"2026-01-15T09:30:00.000Z","incarnation":2,"reason":"panic","fingerprint":"f",

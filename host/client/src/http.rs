@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Largest answer. A thousand crash records, the longest list, have a tenth of it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// What came back.
+/// The answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

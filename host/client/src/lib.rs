@@ -84,7 +84,7 @@ fn conclude(mut asked: Asked, read_config: ReadConfig) -> ExitCode {
         });
     let Err(failure) = done else { return ExitCode::SUCCESS };
     if let Some(answer) = failure.json().filter(|_| json) {
-        // The code tells already that something is wrong.
+        // The code says already that something is wrong.
         let _ = screen.print(&format!("{answer}\n"));
     }
     if let Some(words) = failure.words() {
@@ -101,7 +101,7 @@ fn talk(asked: &Asked, session: &Session) -> Result<(), Failure> {
     let runtime = runtime.map_err(cannot)?;
     let done = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        // Lives until it is known what was waited for.
+        // Kept until it is known what was waited for.
         let mut run = std::pin::pin!(asked.run(session));
         tokio::select! {
             done = &mut run => done,

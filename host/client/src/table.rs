@@ -75,7 +75,7 @@ pub(crate) fn draw(
         let mut room = width.unwrap_or(usize::MAX);
         for (at, cell) in row.iter().enumerate() {
             let last = at + 1 == row.len();
-            let shown = cut(&cell.text, widths[at].min(room));
+            let shown = truncated(&cell.text, widths[at].min(room));
             let length = shown.chars().count();
             let blank = " ".repeat(widths[at].min(room) - length);
             let shown = match cell.colour {
@@ -101,7 +101,7 @@ pub(crate) fn draw(
 }
 
 /// At most so many characters; a mark says that there were more.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn truncated(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

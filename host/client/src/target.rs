@@ -22,7 +22,7 @@ use crate::args::HostArgs;
 /// Where a host listens that says nothing else.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// The configuration file that is looked for where none is named.
+/// The configuration file that is searched for where none is named.
 const DEFAULT_CONFIG: &str = "bulkhead.toml";
 
 /// The file in its state directory in which a host that was given no token leaves one.
@@ -132,7 +132,7 @@ pub(crate) fn default() -> Result<Target, String> {
     Ok(Target { url: api.to_string(), api, connector, authorization: None })
 }
 
-/// The way there. What the environment says of proxies and certificates is not looked at where it has no part.
+/// The way there. What the environment says of proxies and certificates is not read where it has no part.
 fn connector(
     api: &BaseUrl,
     args: &HostArgs,

@@ -1,4 +1,4 @@
-//! What the command waits for right now: shown to a person after a second, and told at a Ctrl-C.
+//! What the command waits for right now: shown to a person after a second, and printed at a Ctrl-C.
 
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::table::cut;
+use crate::table::truncated;
 
 /// A wait that is shorter is not shown.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Between two looks whether there is something to show.
+/// Between two checks whether there is something to show.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// What is waited for, at most one thing at a time.
@@ -45,7 +45,7 @@ impl Waiting {
         Over(self)
     }
 
-    /// What a person is told who presses Ctrl-C now.
+    /// What is printed at a Ctrl-C now.
     pub(crate) fn interrupted(&self) -> String {
         match (&*self.current.borrow(), self.sent.get()) {
             (Some(Wait { goes_on: Some(goes_on), .. }), true) => format!("interrupted; {goes_on}"),
@@ -90,7 +90,7 @@ impl Waiting {
 fn fitting(line: &str) -> String {
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
     let columns = size.map_or(0, |size| usize::from(size.ws_col));
-    if columns == 0 { line.to_owned() } else { cut(line, columns - 1) }
+    if columns == 0 { line.to_owned() } else { truncated(line, columns - 1) }
 }
 
 impl Drop for Over<'_> {

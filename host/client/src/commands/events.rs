@@ -17,7 +17,7 @@ use bulkhead_printable as text;
 /// sooner to a person who reads it.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// How long `--follow` waits for a host that went away: longer than one takes to come back.
+/// How long `--follow` waits for a host that went away: longer than one takes to restart.
 const AWAY: Duration = Duration::from_secs(60);
 
 /// Arguments of `events`.
@@ -116,13 +116,13 @@ enum News {
     Event(EventView),
     /// Events from the first id to before the second were dropped before they could be read.
     Dropped(u64, u64),
-    /// The agent's events begin anew: another run of the host, or an agent that was forgotten.
-    BeganAnew,
+    /// The agent's events begin again: another run of the host, or an agent that was forgotten.
+    BeganAgain,
 }
 
 /// Knows which events were shown.
 ///
-/// Ids begin anew with a run of the host, so an id alone does not say whether an event is new. Each
+/// Ids begin again with a run of the host, so an id alone does not say whether an event is new. Each
 /// question therefore asks for the last event that was shown once more: when it does not come, or another
 /// one comes under its id, the events are others.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Follower {
                 // This page is not all of it: the next question asks from the beginning.
                 _ => {
                     self.after = 0;
-                    return vec![News::BeganAnew];
+                    return vec![News::BeganAgain];
                 }
             }
         }
@@ -197,7 +197,7 @@ fn as_text(news: &[News]) -> String {
                 let to = before - 1;
                 writeln!(text, "-- events #{from} to #{to} were dropped before they could be read")
             }
-            News::BeganAnew => writeln!(text, "-- its events restart"),
+            News::BeganAgain => writeln!(text, "-- its events restart"),
         };
     }
     text
@@ -210,7 +210,7 @@ fn as_json(news: &[News]) -> String {
             News::Event(event) => serde_json::to_string(event)
                 .map_or_else(|_| String::new(), |json| text::json(&json).into_owned()),
             News::Dropped(_, before) => format!("{{\"droppedBefore\":{before}}}"),
-            News::BeganAnew => "{\"beganAnew\":true}".to_owned(),
+            News::BeganAgain => "{\"beganAnew\":true}".to_owned(),
         };
         // Data may be spread over lines; white space outside of texts means nothing.
         text.push_str(&line.replace(['\n', '\t'], " "));
@@ -252,12 +252,12 @@ mod tests {
 
     fn poll(follower: &mut Follower, ring: &Ring) -> Vec<String> {
         let news = follower.take(ring.page(follower.asks_after()));
-        let told = |one: &News| match one {
+        let shown = |one: &News| match one {
             News::Event(event) => event.id.to_string(),
             News::Dropped(from, before) => format!("{from}..{before}"),
-            News::BeganAnew => "anew".to_owned(),
+            News::BeganAgain => "again".to_owned(),
         };
-        news.iter().map(told).collect()
+        news.iter().map(shown).collect()
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_is_told_and_only_that() {
+    fn what_was_dropped_is_shown_and_only_that() {
         let mut follower = Follower::new(0);
         assert_eq!(poll(&mut follower, &Ring::of(3..=4, 0)), ["1..3", "3", "4"]);
         assert_eq!(poll(&mut follower, &Ring::of(5..=5, 0)), ["5"], "only what was shown is gone");
@@ -284,20 +284,20 @@ mod tests {
     }
 
     #[test]
-    fn another_run_is_noticed_whether_it_has_told_less_or_more() {
+    fn another_run_is_noticed_whether_it_has_fewer_events_or_more() {
         for (new, shown) in
             [(1..=2, vec!["1", "2"]), (1..=9, vec!["1", "2", "3", "4", "5", "6", "7", "8", "9"])]
         {
             let mut follower = Follower::new(0);
             poll(&mut follower, &Ring::of(1..=4, 0));
             let ring = Ring::of(new, 1000);
-            assert_eq!(poll(&mut follower, &ring), ["anew"]);
+            assert_eq!(poll(&mut follower, &ring), ["again"]);
             assert_eq!(poll(&mut follower, &ring), shown);
             assert_eq!(poll(&mut follower, &ring), [""; 0]);
         }
         let mut follower = Follower::new(0);
         poll(&mut follower, &Ring::of(1..=4, 0));
-        assert_eq!(poll(&mut follower, &Ring::EMPTY), ["anew"], "nobody knows it");
+        assert_eq!(poll(&mut follower, &Ring::EMPTY), ["again"], "nobody knows it");
         assert_eq!(poll(&mut follower, &Ring::EMPTY), [""; 0]);
     }
 

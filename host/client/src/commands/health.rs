@@ -36,7 +36,7 @@ Exit codes:
 
 /// `GET /livez`.
 #[derive(Deserialize)]
-struct Life {
+struct Liveness {
     status: String,
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &HealthArgs, session: &Session) -> Result<(), Fail
     };
     let answer = session.call(Call::get(path, "health")).await?;
     let words = if args.live {
-        session.read::<Life>(&answer)?.status
+        session.read::<Liveness>(&answer)?.status
     } else if args.ready {
         let Readiness { status, missing, .. } = session.read(&answer)?;
         format!("{status}{}", absent(missing))

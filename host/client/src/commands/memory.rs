@@ -57,9 +57,9 @@ fn of_container(memory: &ContainerMemoryView, session: &Session) -> String {
     line(&mut page, "container", &format!("{}{high}", in_use(memory)));
     line(&mut page, "pressure", &pressure(memory));
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
-    let (agents, lives) = (memory.agents, memory.active_agents);
+    let (agents, active) = (memory.agents, memory.active_agents);
     let held = bytes(memory.agents_bytes);
-    line(&mut page, "agents", &format!("{lives} of {agents} are up and hold {held}"));
+    line(&mut page, "agents", &format!("{active} of {agents} are up and hold {held}"));
     if let Some(rss) = memory.rss_bytes {
         line(&mut page, "host", &format!("{} resident", bytes(rss)));
     }
@@ -94,7 +94,7 @@ fn of_agent(memory: &AgentMemoryView) -> String {
     let mut page = String::new();
     let (limit, peak) = (bytes(memory.limit_bytes), bytes(memory.peak_bytes));
     line(&mut page, "agent", &format!("{}, role {}", memory.agent_id, memory.role));
-    let life = memory.incarnation;
+    let number = memory.incarnation;
     let used = match memory.used_bytes {
         Some(used) => {
             let part = percent(used, memory.limit_bytes);
@@ -102,11 +102,11 @@ fn of_agent(memory: &AgentMemoryView) -> String {
                 format!(", {} of it held by the host", bytes(host))
             });
             format!(
-                "{} of {limit} ({part}){host}; at most {peak} in incarnation {life}",
+                "{} of {limit} ({part}){host}; at most {peak} in incarnation {number}",
                 bytes(used)
             )
         }
-        None => format!("not up; at most {peak} of {limit} in incarnation {life}"),
+        None => format!("not up; at most {peak} of {limit} in incarnation {number}"),
     };
     line(&mut page, "memory", &used);
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
@@ -131,7 +131,7 @@ pub(super) fn in_use(memory: &ContainerMemoryView) -> String {
     }
 }
 
-/// Waiting for memory and kills for it, in words; empty when nothing tells them.
+/// Waiting for memory and kills for it, in words; empty when nothing reports them.
 pub(super) fn pressure(memory: &ContainerMemoryView) -> String {
     let mut parts = Vec::new();
     if let Some(psi) = memory.psi {

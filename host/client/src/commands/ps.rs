@@ -7,7 +7,7 @@ use bulkhead_types::{RestartPolicy, Timestamp};
 use clap::Args;
 use tokio::time::sleep;
 
-use super::status::{colour_of, has_life, is_active};
+use super::status::{colour_of, is_active, is_alive};
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, Session, now};
@@ -55,7 +55,7 @@ async fn once(session: &Session, before: &str) -> Result<(), Failure> {
     session.screen.print(&format!("{before}{page}"))
 }
 
-/// The table. Those that live or come back first, then by id.
+/// The table. Active agents and those in backoff first, then by id.
 fn page(mut agents: AgentList, now: Timestamp, width: Option<usize>, colours: bool) -> String {
     if agents.is_empty() {
         return "no agents\n".to_owned();
@@ -79,8 +79,8 @@ fn page(mut agents: AgentList, now: Timestamp, width: Option<usize>, colours: bo
 }
 
 fn row(agent: &AgentView, now: Timestamp) -> Vec<Cell> {
-    let live = has_life(&agent.status);
-    let of_the_living = |text: String| Cell::new(if live { text } else { "-".to_owned() });
+    let alive = is_alive(&agent.status);
+    let of_the_living = |text: String| Cell::new(if alive { text } else { "-".to_owned() });
     let status = match &*agent.status {
         "running" if agent.busy => "running, busy".into(),
         status => text::line(status),
@@ -160,7 +160,7 @@ a      polecat  failed    -       1/5         -     2  panic 3s ago: boom\\u{1b}
     }
 
     #[test]
-    fn no_agents_are_told() {
+    fn no_agents_are_reported() {
         assert_eq!(page(Vec::new(), Timestamp(0), None, false), "no agents\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `bulkhead send`: puts a message into an agent's mailbox, and tells how its turn ended.
+//! `bulkhead send`: puts a message into an agent's mailbox, and says how its turn ended.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use bulkhead_printable as text;
 /// Largest request of `--file` and largest file of `--env-file`: the largest body that the control server takes.
 const MAX_FILE_BYTES: usize = 2 * 1024 * 1024;
 
-/// More than the deadline, so that the host tells that it passed.
+/// More than the deadline, so that the host reports that it passed.
 const AFTER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Arguments of `start`.
@@ -214,7 +214,7 @@ fn request_in(text: &str) -> Result<Map<String, Value>, String> {
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err("--file: the request is not an object".to_owned()),
-        // The parser's words say a place and no values.
+        // The parser's words say a position and no values.
         Err(error) => Err(format!("--file: {error}")),
     }
 }
@@ -253,9 +253,9 @@ pub(crate) async fn run(args: &StartArgs, session: &Session) -> Result<(), Failu
         (_, false) => "kept as it runs",
     };
     let (role, component) = (text::line(&agent.role), text::line(&agent.component));
-    let life = agent.incarnation;
+    let number = agent.incarnation;
     session.screen.print(&format!(
-        "{id} {what}: {}, incarnation {life}, role {role}, component {component}\n",
+        "{id} {what}: {}, incarnation {number}, role {role}, component {component}\n",
         text::line(&agent.status)
     ))
 }

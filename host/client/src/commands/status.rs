@@ -35,14 +35,14 @@ pub struct StatusArgs {
     pub host: HostArgs,
 }
 
-/// Whether a life of the agent is there, and not only its name.
-pub(super) fn has_life(status: &str) -> bool {
+/// Whether an incarnation of the agent is active, and not only its id known.
+pub(super) fn is_alive(status: &str) -> bool {
     matches!(status, "starting" | "running" | "stopping")
 }
 
-/// Whether it lives or comes back by itself.
+/// Whether it is active or restarted automatically.
 pub(super) fn is_active(status: &str) -> bool {
-    has_life(status) || status == "backoff"
+    is_alive(status) || status == "backoff"
 }
 
 pub(super) fn colour_of(status: &str) -> Colour {
@@ -75,7 +75,7 @@ async fn one_agent(id: &AgentId, session: &Session) -> Result<(), Failure> {
 struct Container {
     health: Health,
     ready: bool,
-    /// Agents that are to be there and are not, and how many they are.
+    /// Desired agents that are missing, and how many they are.
     missing: Readiness,
     memory: ContainerMemoryView,
     agents: AgentList,
@@ -161,7 +161,7 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
     page.text
 }
 
-/// Ended abnormally, and did not come back yet.
+/// Ended abnormally, and was not restarted yet.
 fn needs_a_look(agent: &AgentView) -> bool {
     matches!(&*agent.status, "backoff" | "quarantined" | "failed")
 }
@@ -199,7 +199,7 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
     page.raw("agent", &format!("{}{called}: {status}{doing}", agent.agent_id));
     page.line("role", &format!("{}, component {}", agent.role, agent.component));
     let since = agent.started_at;
-    if has_life(&agent.status) {
+    if is_alive(&agent.status) {
         let up = duration(now.since(since));
         page.line("started", &format!("incarnation {}, {up} ago, at {since}", agent.incarnation));
         let quiet = duration(now.since(agent.last_activity_at));
@@ -239,7 +239,7 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
         if let Some(crash_id) = &exit.crash_id {
             page.line("crash", crash_id);
         }
-        if !has_life(&agent.status) {
+        if !is_alive(&agent.status) {
             page.line("then", &consequence(agent, now));
         }
     }
@@ -265,7 +265,7 @@ fn turns(agent: &AgentView) -> String {
 
 fn memory(agent: &AgentView) -> String {
     let memory = &agent.memory;
-    if !has_life(&agent.status) {
+    if !is_alive(&agent.status) {
         let (peak, limit) = (bytes(memory.peak_bytes), bytes(memory.limit_bytes));
         return format!("none; at most {peak} of {limit} in its last incarnation");
     }

@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failur
     let mut worst = None;
     while let Some((id, answer)) = answers.next().await {
         session.waiting.wipe();
-        let Err(failure) = answer.and_then(|answer| tell(id, &answer, session)) else { continue };
+        let Err(failure) = answer.and_then(|answer| show(id, &answer, session)) else { continue };
         if let Failure::NobodyReads = failure {
             return Err(failure);
         }
@@ -90,10 +90,10 @@ pub(crate) async fn run(args: &StopArgs, session: &Session) -> Result<(), Failur
             (worst, code) => worst.max(code),
         }));
     }
-    worst.map_or(Ok(()), |code| Err(Failure::Told(code)))
+    worst.map_or(Ok(()), |code| Err(Failure::Reported(code)))
 }
 
-fn tell(id: &AgentId, answer: &Answer, session: &Session) -> Result<(), Failure> {
+fn show(id: &AgentId, answer: &Answer, session: &Session) -> Result<(), Failure> {
     let StopAnswer { exit_reason, .. } = session.read(answer)?;
     if session.json {
         return line(id, answer.status, &session.json_of(answer)?, session);
