@@ -121,7 +121,7 @@ impl Agent {
         Ending(stopped)
     }
 
-    /// Resolves when nothing lives of what was asked to end, and it shows and has reported its end.
+    /// Resolves when no incarnation that was asked to end is active, and each shows and has reported its end.
     pub async fn gone(&self, Ending(stopped): &Ending) {
         let Stopped { holder, next, backoff, upto } = stopped;
         self.slot.gone(*upto).await;
@@ -147,22 +147,22 @@ impl Agent {
         before.and_then(|agent| agent.publisher().published().exit)
     }
 
-    /// The incarnation that lives, is about to, or was the last one.
+    /// The incarnation that is active, is about to be, or was the last one.
     pub fn current(&self) -> Option<AgentHandle> {
         self.slot.shown()
     }
 
-    /// The incarnation that lives, or is in backoff.
+    /// The incarnation that is active, or in backoff.
     pub fn occupant(&self) -> Option<AgentHandle> {
         self.slot.occupant()
     }
 
-    /// The incarnation that lives, and the one that waits for its turn.
+    /// The active incarnation, and the one that waits for its turn.
     pub fn present(&self) -> impl Iterator<Item = AgentHandle> + use<> {
         self.slot.present()
     }
 
-    /// Whether nothing lives, is about to, or is in backoff.
+    /// Whether no incarnation is active, about to be, or in backoff.
     pub fn is_vacant(&self) -> bool {
         self.slot.is_vacant()
     }

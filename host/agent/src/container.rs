@@ -54,9 +54,9 @@ pub struct Container {
     pub context: Arc<RunContext>,
     /// The memory of the container, and of each agent over time.
     pub memory: Arc<Memory>,
-    /// Permits of all agents: one for each that lives or is in backoff.
-    pub places: Arc<Semaphore>,
-    /// Rises when something begins to live or ends.
+    /// Permits of all agents: one for each that is active or in backoff.
+    pub permits: Arc<Semaphore>,
+    /// Rises when an incarnation becomes active or ends.
     pub changes: Changes,
     /// What is kept of those that ended.
     pub ended: Ended,
@@ -99,7 +99,7 @@ impl Container {
         let Stores { crashes, database, in_flight, journal } = stores;
         let engine_facts = engine.facts();
         let max_agents = engine_facts.max_agents.min(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(max_agents));
+        let permits = Arc::new(Semaphore::new(max_agents));
         let (draining, crash_follow_ups) = (watch::Sender::new(false), watch::Sender::new(0));
         Self {
             engine,
@@ -112,7 +112,7 @@ impl Container {
             journal,
             context,
             memory,
-            places,
+            permits,
             changes: Changes::default(),
             ended: Ended::default(),
             town_values: Arc::default(),
@@ -207,7 +207,7 @@ impl Container {
     }
 
     /// Commits `bytes` for a start, or says why there is no memory for it. `replaced` are those of the agent
-    /// that it takes the place of.
+    /// that it replaces.
     pub(crate) fn commit(&self, bytes: u64, replaced: u64) -> Result<Commitment, StartError> {
         // A compiler may go to its limit as well.
         let compiling = self.engine.compiling_bytes();

@@ -1,7 +1,7 @@
 //! The credentials that an agent works with. They are no part of what it is: an equal start that joins it brings
 //! its own, which are swapped in place, for the incarnation that goes on and for a later run of the host.
 //!
-//! A start brings all of them or none: those that it brings take the place of all that were there, so nothing
+//! A start brings all of them or none: those that it brings replace all that were there, so nothing
 //! grows, and a start that brings none takes none away. All incarnations of a start share them.
 
 use std::collections::BTreeMap;

@@ -1,11 +1,11 @@
 //! What of an agent survives the process: what is written down, and when.
 //!
-//! | what happens | what is written | who waits for it |
+//! | what happens | what is written | what waits for it |
 //! | --- | --- | --- |
 //! | a start has its turn | it is to run; its order, its number | the answer of the start, with the guest's own `start` beside it |
 //! | a restart has its turn | its number | the incarnation, when the file has no room for it; else nobody |
 //! | an end | the history; whether it is to run | nobody; it is written in order, before what follows from it |
-//! | a stop is asked for | it is to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
+//! | a stop is asked for | it has to be stopped | the answer of the stop, with the guest's `shutdown` beside it |
 //! | a message is delivered, and done with | the message, in the journal | nobody |
 //! | a turn after a death of the host | that it was not this | nobody |
 //! | settings are changed | the settings | nobody |
@@ -100,7 +100,7 @@ fn wanted_after(
 ) -> Wanted {
     let is_wanted = match (decision, order) {
         (Decision::Retry { .. } | Decision::Quarantine(_), _) => true,
-        // The container went away from under it, or another start takes its place: it is wanted on.
+        // The container went away from under it, or another start replaces it: it is still desired.
         (Decision::Stay, Some(ShutdownReason::Drained | ShutdownReason::Superseded)) => true,
         // It had nothing to do, and would have waited for more.
         (Decision::Stay, None) if reason == ExitReason::Drained => true,

@@ -7,7 +7,7 @@
 //!                                     └─ 2. agents are forgotten, in the same order, those in quarantine last
 //! ```
 //!
-//! While an agent lives, its own account bounds what is held for it. What stays afterwards is nobody's: a
+//! While an agent is active, its own account bounds what is held for it. What stays afterwards is nobody's: a
 //! thousand agents with a full ring of events each are a gigabyte. So it is counted here, and the oldest goes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,16 +33,16 @@ pub struct Ended {
 
 #[derive(Default)]
 struct Inner {
-    by_end: BTreeMap<Place, Retired>,
-    places: HashMap<AgentId, Place>,
+    by_end: BTreeMap<Rank, Retired>,
+    ranks: HashMap<AgentId, Rank>,
     /// Of them, those whose rings hold events.
-    with_events: BTreeSet<Place>,
+    with_events: BTreeSet<Rank>,
     next: u64,
     bytes: u64,
 }
 
 /// In the order in which they go: those in quarantine last, of the others who ended longest ago first.
-type Place = (bool, u64);
+type Rank = (bool, u64);
 
 struct Retired {
     id: AgentId,
@@ -58,7 +58,7 @@ impl Ended {
         Self { max_agents, max_bytes, inner: Mutex::default() }
     }
 
-    /// An agent ended and does not come back by itself. `spec_bytes` is what the texts of its spec take. Events of
+    /// An agent ended and is not restarted automatically. `spec_bytes` is what the texts of its spec take. Events of
     /// agents that ended before make room, its own last of all.
     pub(crate) fn retire(
         &self,
@@ -74,7 +74,7 @@ impl Ended {
         inner.next += 1;
         let record_bytes = RECORD_BYTES + spec_bytes;
         inner.bytes += record_bytes + event_bytes;
-        inner.places.insert(id.clone(), at);
+        inner.ranks.insert(id.clone(), at);
         if event_bytes > 0 {
             inner.with_events.insert(at);
         }
@@ -129,7 +129,7 @@ impl Default for Ended {
 
 impl Inner {
     fn remove(&mut self, id: &AgentId) {
-        let Some(at) = self.places.remove(id) else { return };
+        let Some(at) = self.ranks.remove(id) else { return };
         self.with_events.remove(&at);
         if let Some(retired) = self.by_end.remove(&at) {
             self.bytes -= retired.record_bytes + retired.event_bytes;
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ended_again_is_the_newest_and_who_lives_is_not_counted() {
+    fn an_agent_that_ended_again_is_the_newest_and_an_active_one_is_not_counted() {
         let ended = ended(5 * EVENT as u64);
         let (a, b) = (ring(3), ring(3));
         ended.retire(&id("a"), &a, 0, false);

@@ -19,7 +19,7 @@ pub struct Figures {
     pub mailbox_messages: usize,
     /// Their bytes.
     pub mailbox_bytes: usize,
-    /// Linear memories and tables of its guest, in bytes. 0 when nothing of it lives.
+    /// Linear memories and tables of its guest, in bytes. 0 when no incarnation is active.
     pub memory_bytes: u64,
     /// What the host holds for it beside that, in bytes. What is kept of an agent that ended is part of it.
     pub host_bytes: u64,

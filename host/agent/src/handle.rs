@@ -219,7 +219,7 @@ impl AgentHandle {
         self.state.tag()
     }
 
-    /// Tells it from every other incarnation whose handle is held, also before it has a number.
+    /// Distinguishes it from every other incarnation whose handle is held, also before it has a number.
     pub fn identity(&self) -> usize {
         Arc::as_ptr(&self.state).addr()
     }

@@ -138,7 +138,7 @@ pub(crate) struct IncarnationState {
     pub stop: watch::Sender<Option<StopOrder>>,
     answer: watch::Sender<Answered>,
     progress: Mutex<Progress>,
-    /// It lives, and its end is not reported.
+    /// It is active, and its end is not reported.
     end_is_unreported: AtomicBool,
 }
 
@@ -179,7 +179,7 @@ impl IncarnationState {
         self.start.tag(&self.publisher)
     }
 
-    /// It begins to live: from now on an end is owed.
+    /// It becomes active: from now on an end is owed.
     pub(crate) fn begin(&self) {
         self.start.container.ended.revive(self.id());
         self.publisher.begin();
@@ -198,9 +198,9 @@ impl IncarnationState {
             return;
         }
         let (id, ended) = (self.id(), &self.start.container.ended);
-        let quarantined = slot.look_at_restarts(|restarts| restarts.quarantine.is_some());
+        let quarantined = slot.with_restarts(|restarts| restarts.quarantine.is_some());
         ended.retire(id, &self.start.ring, self.start.spec.text_bytes(), quarantined);
-        // A start may have come in between, and looked before there was anything to revive.
+        // A start may have come in between, and checked before there was anything to revive.
         if !slot.is_vacant() {
             ended.revive(id);
         }
@@ -218,7 +218,7 @@ impl IncarnationState {
         self.record(Event::AgentMessage { agent, message_id, sender, bytes, attempt });
     }
 
-    /// Answers everyone who waits for the start. The first answer counts; says whether this was it.
+    /// Answers all callers that wait for the start. The first answer counts; says whether this was it.
     pub(crate) fn answer(&self, answer: Answer) -> bool {
         self.answer.send_if_modified(|given| {
             let first = given.answer.is_none();

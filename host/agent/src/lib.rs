@@ -11,7 +11,7 @@
 //! Which task may have an incarnation is decided by the agent's slot (`slot`). The task alone changes the
 //! state, on its `StatePublisher`, and owns the instance, behind the traits of `engine`. Messages come by a
 //! bounded mailbox, a stop by a lane of its own that no message can block, facts leave by a `watch` channel and
-//! the sink. When the task ends, the store is gone. What changes while the agent lives goes past the task: the
+//! the sink. When the task ends, the store is gone. What changes while the agent is active goes past the task: the
 //! guest asks for it (`settings`).
 //!
 //! No file needs one above it: `agent` sees the actor, that sees reports and orders, those see handles, those the

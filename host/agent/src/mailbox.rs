@@ -22,7 +22,7 @@ const NUDGE_BOUNDS: Bounds = Bounds { messages: 64, bytes: 256 * 1024 };
 /// from an agent. One message is taken in any case, if there is room for it at all.
 const SHARE_OF_LIMIT: u64 = 8;
 
-/// What a message or a nudge takes beside its text: ids, a place in the queue, the one who waits for it.
+/// What a message or a nudge takes beside its text: ids, a slot in the queue, the sender that waits for it.
 const OVERHEAD_BYTES: usize = 512;
 
 /// A mailbox. Any number of senders, one reader.
@@ -80,7 +80,7 @@ pub(crate) struct HeldNudge {
     held: Charge,
 }
 
-/// A message with the one who waits for its turn.
+/// A message with the sender that waits for its turn.
 pub(crate) struct Envelope {
     pub message: Message,
     /// Gets how the turn ended. Nobody may listen any more.
@@ -224,7 +224,7 @@ impl Mailbox {
         Some(envelope)
     }
 
-    /// The message that was taken, without the one who waits for it.
+    /// The message that was taken, without the sender that waits for it.
     pub(crate) fn in_hand(&self) -> Option<Envelope> {
         self.lock().in_hand.as_ref().map(InHand::envelope)
     }

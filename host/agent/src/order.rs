@@ -25,7 +25,7 @@ pub(crate) struct AgentScope {
     pub ring: Arc<Ring>,
     /// What it holds.
     pub account: Arc<Account>,
-    /// Which lane its tasks are on: a start costs the host as much as a restart does, whoever asks for it.
+    /// Which lane its tasks are on: a start costs the host as much as a restart does, no matter who asks for it.
     pub probation: Arc<Probation>,
 }
 
@@ -45,10 +45,10 @@ pub struct StartOrder {
     pub record: Private,
     /// What was changed since it was asked for.
     pub settings: Option<SettingsChange>,
-    /// The host is to have it there, whoever asks: a start that comes to nothing shows, and is made again as its
+    /// It is desired, no matter who asks: a start that fails shows, and is made again as its
     /// restart policy says.
     pub stays: bool,
-    /// It was there in an earlier run of the host: what happened before counts, and whoever came first in this
+    /// It was there in an earlier run of the host: what happened before counts, and the start that came first in this
     /// run stays.
     pub resumes: bool,
     /// When the start has to be through.

@@ -31,7 +31,7 @@ pub enum StartFailure {
     UnknownComponent,
     /// A field of the request breaks a bound of its role.
     InvalidRequest,
-    /// As many agents live as the container can hold.
+    /// As many agents are active as the container can hold.
     Capacity,
     /// The container has no memory for it.
     Memory,
@@ -73,7 +73,7 @@ pub enum StartFailure {
     NoProcess,
     /// The component is of another world.
     WrongWorld,
-    /// The component needs more memory at birth than the agent may have.
+    /// The component needs more memory at instantiation than the agent may have.
     MemoryMinimum,
     /// No instance could be made.
     Instantiate,
@@ -307,7 +307,7 @@ pub enum StopError {
 pub enum TurnReport {
     /// The agent finished it.
     Finished(bulkhead_types::Outcome),
-    /// The agent reported an error and lives on.
+    /// The agent reported an error and keeps running.
     Failed {
         /// The agent's own kebab-case code.
         code: String,

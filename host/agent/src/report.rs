@@ -29,7 +29,7 @@ const LAST_EVENTS: usize = 20;
 /// Samples of its memory that a crash record has.
 const LAST_SAMPLES: usize = 10;
 
-/// In place of what an agent says of a turn that failed, when it says more than its rate of log lines.
+/// Instead of what an agent says of a turn that failed, when it says more than its rate of log lines.
 const NOT_AFFORDED: &str = "left out: the agent's rate of log lines is used up";
 
 /// Reply text that an `agent.turn` event shows.
@@ -108,7 +108,7 @@ impl Reporter {
         });
     }
 
-    /// A start that came to nothing is made again.
+    /// A start that failed is made again.
     pub(crate) fn start_scheduled(&self, at: Timestamp, backoff: Duration, past: &RestartState) {
         let StartContext { spec, ring, container, .. } = &*self.state.start;
         let backoff_ms = millis(backoff);
@@ -394,7 +394,7 @@ fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
     }
 }
 
-/// The answer to whoever asked for a start that did not work out.
+/// The answer to the caller of a start that failed.
 pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<String>) -> StartError {
     let phase = match exit.phase {
         Phase::Instantiate => StartPhase::Instantiate,

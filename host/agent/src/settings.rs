@@ -1,4 +1,4 @@
-//! What may change about an agent while it lives, and nobody has to start again for.
+//! What may change about an agent while it is active, without a restart.
 //!
 //! ```text
 //!   PATCH model, PUT system-prompt ──▶ LiveSettings (one for each start) ──┐
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_revision_tells_of_the_agents_own_changes_and_of_the_towns() {
+    fn the_revision_shows_the_agents_own_changes_and_the_towns() {
         let (live, town_values) = live();
         town_values.set_dashboard_context(Some("open beads".into()));
         assert_eq!(live.current().revision, 1);

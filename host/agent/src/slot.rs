@@ -1,4 +1,4 @@
-//! The start slot of an agent id: at most one incarnation lives, and every start gets an answer.
+//! The start slot of an agent id: at most one incarnation is active, and every start gets an answer.
 //!
 //! ```text
 //!             admit                 ready, then the holder is gone               end
@@ -16,8 +16,8 @@
 //! over the reservation, so at most one ever waits, and the older one is answered at once.
 //!
 //! Numbers are never given twice, and an incarnation that begins later has a higher one. So a reservation gets
-//! its number as soon as no other incarnation can begin before it: at once when nothing lives or is in backoff, else
-//! when it is ready. Until then a restart may take a number. A reservation that is gone before has none.
+//! its number as soon as no other incarnation can begin before it: at once when no incarnation is active or in backoff,
+//! else when it is ready. Until then a restart may take a number. A reservation that is gone before has none.
 //!
 //! Every decision is one short critical section of [`Slot::inner`]. Nothing waits in it, and nobody is
 //! cancelled in it: a method hands out whom to cancel, and the caller does so afterwards. That an end was
@@ -51,7 +51,7 @@ struct Inner<T, P> {
     holder: Option<Holder<T>>,
     /// The newest start. It begins when it is ready and the holder is gone.
     next: Option<Reservation<T>>,
-    /// Nothing lives; this one's task waits to begin again.
+    /// No incarnation is active; this one's task waits to begin again.
     backoff: Option<T>,
     /// The last one that ended and is not restarted.
     past: Option<T>,
@@ -63,7 +63,7 @@ struct Inner<T, P> {
 
 struct Holder<T> {
     entry: T,
-    /// Somebody asked for its end: it does not come back by itself.
+    /// Somebody asked for its end: it is not restarted automatically.
     released: bool,
 }
 
@@ -105,8 +105,8 @@ impl<T: SlotEntry, P> Slot<T, P> {
         self.notify();
     }
 
-    /// Lets a start in. `may_begin` is asked under the lock under which [`Slot::stop`] looks for what lives: a
-    /// start that it lets through is seen there. `make` makes the incarnation; it must not block.
+    /// Lets a start in. `may_begin` is asked under the lock under which [`Slot::stop`] looks for the active
+    /// incarnation: a start that it lets through is seen there. `make` makes the incarnation; it must not block.
     ///
     /// Whether a start comes out of quarantine depends on its component, so [`Slot::ready`] says that. Only a
     /// start that would take the reservation from another one is refused here.
@@ -181,7 +181,7 @@ impl<T: SlotEntry, P> Slot<T, P> {
         self.until(|inner| inner.try_acquire(ticket, &permit)).await
     }
 
-    /// The reservation `number` came to nothing, which others see as long as nothing else is there. `backs_off`: it is
+    /// The reservation `number` failed, which others see as long as nothing else is there. `backs_off`: it is
     /// made again later. Says whether it is; somebody may have taken it over meanwhile.
     pub(crate) fn fail(&self, ticket: Ticket, backs_off: bool) -> bool {
         let mut inner = self.lock();
@@ -205,7 +205,7 @@ impl<T: SlotEntry, P> Slot<T, P> {
     }
 
     /// The backoff of a start that failed, `number`, is over, and it is reserved again, with what it wanted. Waits
-    /// for a newer start that is under way: if that comes to nothing, this one goes on. `None`: somebody took over.
+    /// for a newer start that is under way: if that fails, this one goes on. `None`: somebody took over.
     pub(crate) async fn reserve_again(
         &self,
         number: Incarnation,
@@ -309,11 +309,11 @@ impl<T: SlotEntry, P> Slot<T, P> {
         Stopped { holder, next, backoff, upto }
     }
 
-    /// Resolves when no incarnation up to `upto` lives.
+    /// Resolves when no incarnation up to `upto` is active.
     pub(crate) async fn gone(&self, upto: Incarnation) {
         self.until(|inner| {
-            let lives = inner.holder.as_ref().and_then(|holder| holder.entry.incarnation());
-            lives.is_none_or(|number| number > upto).then_some(())
+            let active = inner.holder.as_ref().and_then(|holder| holder.entry.incarnation());
+            active.is_none_or(|number| number > upto).then_some(())
         })
         .await;
     }
@@ -331,7 +331,7 @@ impl<T: SlotEntry, P> Slot<T, P> {
         there.or(inner.past.as_ref()).or(next).cloned()
     }
 
-    /// The incarnation that lives, or is in backoff.
+    /// The incarnation that is active, or in backoff.
     pub(crate) fn occupant(&self) -> Option<T> {
         let inner = self.lock();
         let holder = inner.holder.as_ref().map(|holder| &holder.entry);
@@ -348,22 +348,22 @@ impl<T: SlotEntry, P> Slot<T, P> {
 
     /// What the restarts have come to.
     pub(crate) fn restarts(&self) -> RestartState {
-        self.look_at_restarts(RestartState::clone)
+        self.with_restarts(RestartState::clone)
     }
 
     /// The same without a copy: their history can be long.
-    pub(crate) fn look_at_restarts<R>(&self, look: impl FnOnce(&RestartState) -> R) -> R {
+    pub(crate) fn with_restarts<R>(&self, look: impl FnOnce(&RestartState) -> R) -> R {
         look(&self.lock().restarts)
     }
 
-    /// The one that lives came through a turn: deaths of the host before it do not count against it. Yields what the
+    /// The active one came through a turn: deaths of the host before it do not count against it. Yields what the
     /// restarts have come to when that changed it.
     pub(crate) fn clear_host_deaths(&self) -> Option<RestartState> {
         let mut inner = self.lock();
         inner.restarts.clear_host_deaths().then(|| inner.restarts.clone())
     }
 
-    /// Whether nothing lives, waits or is in backoff.
+    /// Whether no incarnation is active, waiting or in backoff.
     pub(crate) fn is_vacant(&self) -> bool {
         self.lock().is_vacant()
     }
@@ -374,7 +374,7 @@ impl<T: SlotEntry, P> Slot<T, P> {
     }
 
     async fn until<R>(&self, mut look: impl FnMut(&mut Inner<T, P>) -> Option<R>) -> R {
-        // Before the first look: a change after it is not missed.
+        // Before the first check: a change after it is not missed.
         let mut changed = self.changed.subscribe();
         loop {
             let seen = look(&mut self.lock());
@@ -443,7 +443,7 @@ impl<T: SlotEntry, P> Inner<T, P> {
         component.is_none_or(|component| entry.component() == Some(component))
     }
 
-    /// Whether a start is refused for the history, as far as its spec tells.
+    /// Whether a start is refused for the history, as far as its spec shows.
     fn is_quarantined(&self, intent: &StartIntent<'_, T::Spec>) -> bool {
         let is_known = || self.known().is_some_and(|known| known.is_same(intent.spec));
         self.restarts.quarantine.is_some() && !intent.force && is_known()
@@ -455,7 +455,7 @@ impl<T: SlotEntry, P> Inner<T, P> {
         holder.or(self.backoff.as_ref()).or(self.past.as_ref())
     }
 
-    /// Whoever is there, or was.
+    /// The current entry, or the last one.
     fn anyone(&self) -> Option<&T> {
         self.next.as_ref().map(|next| &next.entry).or(self.known())
     }

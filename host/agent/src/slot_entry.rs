@@ -33,7 +33,7 @@ pub(crate) struct StartIntent<'a, S: ?Sized> {
     pub if_running: IfRunning,
     /// Also out of quarantine.
     pub force: bool,
-    /// Goes on where an earlier run of the host was: what happened before counts, and whoever came first in
+    /// Goes on where an earlier run of the host was: what happened before counts, and the start that came first in
     /// this run stays.
     pub resumes: bool,
 }
@@ -48,7 +48,7 @@ pub(crate) struct RestartIntent {
 /// What became of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admitted<T> {
-    /// A reservation. `superseded` had it before, and is to be stopped by the caller.
+    /// A reservation. `superseded` had it before, and the caller has to stop it.
     Reserved { ticket: Ticket, entry: T, superseded: Option<T> },
     /// The same start is under way.
     Joined(T),
@@ -58,7 +58,7 @@ pub(crate) enum Admitted<T> {
 
 /// Whom a reservation that is ready comes after.
 pub(crate) struct Before<T> {
-    /// Lives, and is to be asked to end.
+    /// Active, and has to be asked to end.
     pub holder: Option<T>,
     /// Was in backoff. It is not restarted.
     pub backoff: Option<T>,
@@ -78,7 +78,7 @@ pub(crate) enum NotReady<T> {
 /// What waiting for the turn led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acquired {
-    /// Nothing else lives: this incarnation is the holder.
+    /// No other incarnation is active: this incarnation is the holder.
     Holder,
     /// The reservation is gone, to a newer start or a stop.
     Gone,
@@ -86,9 +86,9 @@ pub(crate) enum Acquired {
     Full,
 }
 
-/// Which incarnations a stop is to be sent to.
+/// Which incarnations a stop has to be sent to.
 pub(crate) struct Stopped<T> {
-    /// Lives.
+    /// Active.
     pub holder: Option<T>,
     /// Had a reservation.
     pub next: Option<T>,

@@ -107,7 +107,7 @@ pub struct AgentStart<'a> {
     pub agent_id: Cow<'a, str>,
     /// Its role.
     pub role: Cow<'a, str>,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: u64,
 }
 
@@ -117,7 +117,7 @@ pub struct AgentStart<'a> {
 pub struct AgentEnd<'a> {
     /// Who.
     pub agent_id: Cow<'a, str>,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: u64,
     /// Why, in the words of `ExitReason`.
     pub reason: Cow<'a, str>,
@@ -186,7 +186,7 @@ pub struct Panic<'a> {
 pub struct Work<'a> {
     /// Whose it is.
     pub agent_id: Cow<'a, str>,
-    /// In which of its lives.
+    /// In which of its incarnations.
     pub incarnation: u64,
     /// In the words of `Phase`, or `load` for what comes before an instance.
     pub phase: Cow<'a, str>,
@@ -260,27 +260,29 @@ impl Fact<'_> {
     /// Every text cut at `bytes`.
     fn shorten(&mut self, bytes: usize) {
         match self {
-            Self::AgentStart(AgentStart { agent_id, role, .. }) => cut([agent_id, role], bytes),
+            Self::AgentStart(AgentStart { agent_id, role, .. }) => {
+                truncate([agent_id, role], bytes)
+            }
             Self::AgentExit(end) | Self::AgentCrash(end) => {
                 let texts = [&mut end.agent_id, &mut end.reason];
-                cut(texts.into_iter().chain(&mut end.crash_id), bytes);
+                truncate(texts.into_iter().chain(&mut end.crash_id), bytes);
             }
-            Self::ColdStart(ColdStart { version }) => cut([version], bytes),
-            Self::Draining(Draining { phase, .. }) => cut([phase], bytes),
-            Self::StopIntent(StopIntent { by, reason, .. }) => cut([by, reason], bytes),
-            Self::BootFailed(BootFailed { phase, message }) => cut([phase, message], bytes),
+            Self::ColdStart(ColdStart { version }) => truncate([version], bytes),
+            Self::Draining(Draining { phase, .. }) => truncate([phase], bytes),
+            Self::StopIntent(StopIntent { by, reason, .. }) => truncate([by, reason], bytes),
+            Self::BootFailed(BootFailed { phase, message }) => truncate([phase, message], bytes),
             Self::Panic(Panic { name, message, location }) => {
-                cut([name, message].into_iter().chain(location), bytes);
+                truncate([name, message].into_iter().chain(location), bytes);
             }
             Self::Memory(_) => {}
             Self::InFlight(Work { agent_id, phase, message_id, .. }) => {
-                cut([agent_id, phase].into_iter().chain(message_id), bytes);
+                truncate([agent_id, phase].into_iter().chain(message_id), bytes);
             }
         }
     }
 }
 
-fn cut<'a: 't, 't>(texts: impl IntoIterator<Item = &'t mut Cow<'a, str>>, bytes: usize) {
+fn truncate<'a: 't, 't>(texts: impl IntoIterator<Item = &'t mut Cow<'a, str>>, bytes: usize) {
     for text in texts {
         let end = text.floor_char_boundary(bytes);
         match text {

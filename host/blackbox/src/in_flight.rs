@@ -20,17 +20,17 @@ impl InFlightTable {
         Self { open: None }
     }
 
-    /// Marks work that is at hand until the marker is dropped. When this returns, that is known to whoever
+    /// Marks work that is at hand until the marker is dropped. When this returns, that is known to the code that
     /// reads the black box, whatever ends the process.
     ///
     /// No lock, no system call, no wait. Work that finds the table full is counted instead: in
     /// [`untracked`](Self::untracked), and for the next run as long as it is at hand.
     pub fn begin(&self, work: &Work<'_>) -> Marker {
-        let Some(open) = &self.open else { return Marker(Place::Nowhere) };
+        let Some(open) = &self.open else { return Marker(Recorded::Nowhere) };
         let Some(index) = open.free.take() else {
             open.untracked.fetch_add(1, Relaxed);
             open.add_to(Word::Untracked, 1);
-            return Marker(Place::OnlyCounted(Arc::clone(open)));
+            return Marker(Recorded::OnlyCounted(Arc::clone(open)));
         };
         let mut buffer = [0; PAYLOAD_BYTES];
         let length = facts::render(&Fact::InFlight(work.borrowed()), &mut buffer);
@@ -38,7 +38,7 @@ impl InFlightTable {
         let words = open.slot(Area::InFlight, index);
         slot::take(words);
         slot::publish(words, seq, now_ms(), Kind::InFlight.number(), &buffer[..length]);
-        Marker(Place::Slot(Arc::clone(open), index))
+        Marker(Recorded::Slot(Arc::clone(open), index))
     }
 
     /// Work of this run that was not marked, because the table was full.
@@ -49,9 +49,9 @@ impl InFlightTable {
 
 /// Work at hand, until this is dropped.
 #[must_use = "dropping it says that the work ended"]
-pub struct Marker(Place);
+pub struct Marker(Recorded);
 
-enum Place {
+enum Recorded {
     Nowhere,
     Slot(Arc<Open>, u64),
     OnlyCounted(Arc<Open>),
@@ -60,12 +60,12 @@ enum Place {
 impl Drop for Marker {
     fn drop(&mut self) {
         match &self.0 {
-            Place::Nowhere => {}
-            Place::Slot(open, index) => {
+            Recorded::Nowhere => {}
+            Recorded::Slot(open, index) => {
                 slot::free(open.slot(Area::InFlight, *index));
                 open.free.give(*index);
             }
-            Place::OnlyCounted(open) => open.add_to(Word::Untracked, -1),
+            Recorded::OnlyCounted(open) => open.add_to(Word::Untracked, -1),
         }
     }
 }

@@ -58,11 +58,11 @@ pub struct Run {
     pub pid: u32,
     /// When it began, in milliseconds since the Unix epoch.
     pub started_at_ms: i64,
-    /// Its place among all runs on this disk, from 1. 0 in files of earlier versions.
+    /// Its number among all runs on this disk, from 1. 0 in files of earlier versions.
     pub number: u64,
-    /// How often the host was started anew by its init process.
+    /// How often the host was restarted by its init process.
     pub restart_seq: u64,
-    /// The file that its log goes to, in words that tell it from others of the same boot.
+    /// The file that its log goes to, in words that distinguish it from others of the same boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Of the program.
@@ -136,14 +136,14 @@ pub(super) enum Word {
     Lost,
     /// Work at hand that has no slot.
     Untracked,
-    /// How long the run lived at its last sign of life.
+    /// How long the run lived at its last heartbeat.
     Uptime,
     /// 1 while a line of the output is written in parts.
     InLine,
 }
 
 impl Word {
-    /// Place in the file, in words.
+    /// Offset in the file, in words.
     pub(super) fn index(self) -> usize {
         WORDS_AT / 8 + self.number()
     }
@@ -167,7 +167,7 @@ impl Word {
     }
 }
 
-/// A word with 48 bits of value and 16 bits that tell whether it was damaged. Never zero, which is a word
+/// A word with 48 bits of value and 16 bits that show whether it was damaged. Never zero, which is a word
 /// that was not written.
 pub(super) fn checked(word: Word, value: u64) -> u64 {
     let value = value.min((1 << 48) - 1);

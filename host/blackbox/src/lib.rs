@@ -4,7 +4,7 @@
 //!  byte 0     ┌──────────────────────────────────────────────────────────────────────┐
 //!             │ magic, version, checksum, numbers of slots, the run as JSON            │ written once
 //!       2048  │ starting, started, hydrated, draining, clean: when each was reached    │ one word each,
-//!             │ stop intent, last sign of life, last log seq, records lost, work that  │ checked
+//!             │ stop intent, last heartbeat, last log seq, records lost, work that     │ checked
 //!             │ has no slot                                                            │
 //!       3072  │ clean marker: checksum and run id                                      │ written last
 //!       4096  ├──────────────────────────────────────────────────────────────────────┤
@@ -92,7 +92,7 @@ pub enum OpenError {
     /// The file could not be mapped.
     #[error("map the black box")]
     Map(#[source] io::Error),
-    /// It did not get the place of the one before it.
+    /// It did not replace the one before it.
     #[error("put the new black box into place")]
     Rotate(#[source] io::Error),
     /// Its header has no room for what the run says about itself, or it would be too large.
@@ -184,12 +184,12 @@ impl BlackBox {
         for _ in 0..slots {
             let seq = open.seq.fetch_add(1, Relaxed) + 1;
             let words = open.slot(area, cursor.fetch_add(1, Relaxed) % slots);
-            // Whoever was interrupted for a whole lap does not overwrite what is newer.
+            // A thread that was interrupted for a whole lap does not overwrite what is newer.
             if slot::claim(words, seq) {
                 slot::publish(words, seq, at, kind.number(), payload);
                 // A panic and a failed boot are the last that a run does. Agents' facts are many.
                 if area == Area::Container {
-                    open.lives_at(at);
+                    open.beat_at(at);
                 }
                 return Some(seq);
             }
@@ -206,10 +206,10 @@ impl BlackBox {
         self.append(fact.kind(), &buffer[..length])
     }
 
-    /// A sign of life, and the last `seq` of the log. Three stores.
+    /// A heartbeat, and the last `seq` of the log. Three stores.
     pub fn alive(&self, last_log_seq: u64) {
         let Some(open) = &self.open else { return };
-        open.lives_at(now_ms());
+        open.beat_at(now_ms());
         open.word(Word::LastLogSeq).store(layout::checked(Word::LastLogSeq, last_log_seq), Relaxed);
     }
 
@@ -230,7 +230,7 @@ impl BlackBox {
         }
         let at = now_ms();
         open.word(Word::Reached(state)).store(layout::checked(Word::Reached(state), at), Release);
-        open.lives_at(at);
+        open.beat_at(at);
         open.map.sync().map_err(StateError::Sync)
     }
 
@@ -260,8 +260,8 @@ impl Open {
         &self.map.words()[self.geometry.slot_words(area, index)]
     }
 
-    /// A sign of life. The wall clock may be set at any time, so how long the run lived stands beside it.
-    fn lives_at(&self, at: u64) {
+    /// A heartbeat. The wall clock may be set at any time, so how long the run lived stands beside it.
+    fn beat_at(&self, at: u64) {
         let lived = monotonic_ms().saturating_sub(self.began_ms);
         self.word(Word::LastLive).store(layout::checked(Word::LastLive, at), Relaxed);
         self.word(Word::Uptime).store(layout::checked(Word::Uptime, lived), Relaxed);

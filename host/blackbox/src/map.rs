@@ -25,7 +25,7 @@ impl Map {
     pub fn words(&self) -> &[AtomicU64] {
         let (start, words) = (self.raw.as_ptr().cast::<AtomicU64>(), self.raw.len() / 8);
         // SAFETY: a mapping begins at a page, so it is aligned; it is `len` bytes long, writable, and
-        // lives as long as `self`. All bit patterns are valid words. All access in this process is
+        // exists as long as `self`. All bit patterns are valid words. All access in this process is
         // through these atomics, and other processes only read the file.
         unsafe { std::slice::from_raw_parts(start, words) }
     }

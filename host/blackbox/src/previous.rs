@@ -13,7 +13,7 @@
 //! | 5 | `init_failure` | a stop: a failed boot ends the process deliberately |
 //! | 6 | `orchestrator_stop` | a new machine: platforms ask first and take the machine then |
 //! | 7 | `vm_replaced` | pressure: it ended with its machine, whatever it was at |
-//! | 8 | `memory_thrash` | a kill: whoever kills a host that does not answer uses SIGKILL too |
+//! | 8 | `memory_thrash` | a kill: an operator that kills a host that does not answer uses SIGKILL too |
 //! | 9 | `external_sigkill` | |
 //! | 10 | `unknown` | |
 //!
@@ -42,7 +42,7 @@ pub struct Surroundings {
     pub boot_id: Option<String>,
     /// How the process ended, when a parent saw it.
     pub wait: Option<WaitStatus>,
-    /// What whoever runs the container says of it.
+    /// What the container's runtime says of it.
     pub outside: Option<Outside>,
     /// Memory and the kernel's counters now.
     pub memory: MemoryFigures,

@@ -26,7 +26,7 @@ pub struct Damage(pub &'static str);
 /// One record of a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place among all records of the run.
+    /// Its number among all records of the run.
     pub seq: u64,
     /// When it was written.
     pub at: Timestamp,
@@ -63,7 +63,7 @@ pub struct Previous {
     pub reached: Vec<(RunState, Timestamp)>,
     /// When somebody asked it to end.
     pub stop_intent_at: Option<Timestamp>,
-    /// Its last sign of life.
+    /// Its last heartbeat.
     pub last_live: Option<Timestamp>,
     /// How long it had lived by then. No wall clock, so setting one does not show.
     pub uptime: Option<Duration>,

@@ -1,13 +1,14 @@
-//! Which runs there were: a small file beside the black box that tells a box of the run before from an older one.
+//! Which runs there were: a small file beside the black box that distinguishes a box of the run before from an older
+//! one.
 //!
 //! ```text
-//!   boot ─▶ black box in place ─▶ begin: this run, with its number ─▶ the ends before it are told ─▶ told: it alone
+//!   boot ─▶ black box in place ─▶ begin: this run, with its number ─▶ the ends before it are reported ─▶ it alone
 //! ```
 //!
-//! A run stays in the list until a later one has told how it ended, so a boot that is killed before it told anything
-//! does not make the run before it forgotten. The file is replaced whole, and not synced: it is for the death of the
-//! process. After a death of the machine it may be the one of an earlier run; the black box, which is synced, then has
-//! the higher number and counts.
+//! A run stays in the list until a later one has reported how it ended, so a boot that is killed before it reported
+//! anything does not make the run before it forgotten. The file is replaced whole, and not synced: it is for the death
+//! of the process. After a death of the machine it may be the one of an earlier run; the black box, which is synced,
+//! then has the higher number and counts.
 
 use std::fs;
 use std::io;
@@ -22,8 +23,8 @@ const NEW: &str = "runs.new";
 /// Largest file that is read.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Runs that wait to be told of. The oldest makes room, and is counted.
-pub const MAX_UNTOLD: usize = 8;
+/// Runs that wait to be reported. The oldest makes room, and is counted.
+pub const MAX_UNREPORTED: usize = 8;
 
 /// One run, as the file knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub const MAX_UNTOLD: usize = 8;
 pub struct KnownRun {
     /// Names it.
     pub run_id: String,
-    /// Its place among all runs on this disk, from 1.
+    /// Its number among all runs on this disk, from 1.
     pub number: u64,
     /// It had a black box. One that cannot be found later is lost.
     pub has_box: bool,
@@ -76,12 +77,12 @@ impl Runs {
         self.is_there
     }
 
-    /// Runs whose end was not told yet, oldest first. The last one is the newest that is known.
-    pub fn untold(&self) -> &[KnownRun] {
+    /// Runs whose end was not reported yet, oldest first. The last one is the newest that is known.
+    pub fn unreported(&self) -> &[KnownRun] {
         &self.runs
     }
 
-    /// Runs that made room before anybody told of them.
+    /// Runs that made room before anybody reported them.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -91,18 +92,18 @@ impl Runs {
         self.runs.last().map_or(0, |run| run.number)
     }
 
-    /// A run begins, after those that are `untold`.
-    pub fn begin(&mut self, untold: Vec<KnownRun>, run: KnownRun) -> io::Result<()> {
-        self.runs = untold;
+    /// A run begins, after those that are `unreported`.
+    pub fn begin(&mut self, unreported: Vec<KnownRun>, run: KnownRun) -> io::Result<()> {
+        self.runs = unreported;
         self.runs.push(run);
-        let excess = self.runs.len().saturating_sub(MAX_UNTOLD);
+        let excess = self.runs.len().saturating_sub(MAX_UNREPORTED);
         self.runs.drain(..excess);
         self.forgotten += excess as u64;
         self.write()
     }
 
-    /// The ends of all runs before the newest were told.
-    pub fn told(&mut self) -> io::Result<()> {
+    /// The ends of all runs before the newest were reported.
+    pub fn set_reported(&mut self) -> io::Result<()> {
         let before = self.runs.len().saturating_sub(1);
         if before == 0 && self.forgotten == 0 {
             return Ok(());
@@ -136,22 +137,22 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_listed_until_its_end_was_told() {
+    fn a_run_is_listed_until_its_end_was_reported() {
         let dir = tempfile::tempdir().unwrap();
         let mut runs = Runs::read(dir.path());
         assert_eq!((runs.is_there(), runs.last_number()), (false, 0));
         runs.begin(Vec::new(), run(1)).unwrap();
-        // The second dies before it told anything.
+        // The second dies before it reported anything.
         let mut runs = Runs::read(dir.path());
-        let untold = runs.untold().to_vec();
-        runs.begin(untold, run(2)).unwrap();
+        let unreported = runs.unreported().to_vec();
+        runs.begin(unreported, run(2)).unwrap();
         let mut runs = Runs::read(dir.path());
-        assert_eq!(runs.untold(), [run(1), run(2)]);
-        let untold = runs.untold().to_vec();
-        runs.begin(untold, run(3)).unwrap();
-        runs.told().unwrap();
+        assert_eq!(runs.unreported(), [run(1), run(2)]);
+        let unreported = runs.unreported().to_vec();
+        runs.begin(unreported, run(3)).unwrap();
+        runs.set_reported().unwrap();
         let runs = Runs::read(dir.path());
-        assert_eq!((runs.untold(), runs.last_number()), (&[run(3)][..], 3));
+        assert_eq!((runs.unreported(), runs.last_number()), (&[run(3)][..], 3));
     }
 
     #[test]
@@ -159,15 +160,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for number in 1..=20 {
             let mut runs = Runs::read(dir.path());
-            let untold = runs.untold().to_vec();
-            runs.begin(untold, run(number)).unwrap();
+            let unreported = runs.unreported().to_vec();
+            runs.begin(unreported, run(number)).unwrap();
         }
         let runs = Runs::read(dir.path());
-        assert_eq!(runs.untold().len(), MAX_UNTOLD);
-        assert_eq!(runs.untold().last(), Some(&run(20)));
+        assert_eq!(runs.unreported().len(), MAX_UNREPORTED);
+        assert_eq!(runs.unreported().last(), Some(&run(20)));
         assert_eq!(runs.forgotten(), 12);
         let mut runs = runs;
-        runs.told().unwrap();
+        runs.set_reported().unwrap();
         assert_eq!(Runs::read(dir.path()).forgotten(), 0);
     }
 
@@ -178,9 +179,9 @@ mod tests {
         for bytes in [&b""[..], b"\0\0\0", b"{\"runs\":7}", &long] {
             fs::write(dir.path().join(FILE), bytes).unwrap();
             let mut runs = Runs::read(dir.path());
-            assert!(runs.is_there() && runs.untold().is_empty());
+            assert!(runs.is_there() && runs.unreported().is_empty());
             runs.begin(Vec::new(), run(1)).unwrap();
-            assert_eq!(Runs::read(dir.path()).untold(), [run(1)]);
+            assert_eq!(Runs::read(dir.path()).unreported(), [run(1)]);
         }
     }
 
@@ -190,6 +191,6 @@ mod tests {
         fs::create_dir_all(dir.path().join("runs.new/in-the-way")).unwrap();
         let mut runs = Runs::read(dir.path());
         runs.begin(Vec::new(), run(1)).unwrap_err();
-        assert_eq!(runs.untold(), [run(1)], "it goes on in memory");
+        assert_eq!(runs.unreported(), [run(1)], "it goes on in memory");
     }
 }

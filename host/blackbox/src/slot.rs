@@ -24,7 +24,7 @@ pub(super) fn claim(words: &[AtomicU64], seq: u64) -> bool {
 /// Takes a slot that its caller has for itself.
 pub(super) fn take(words: &[AtomicU64]) {
     words[0].store(BUSY, Relaxed);
-    // Whoever finds what is written from here on finds the slot taken.
+    // A reader that finds what is written from here on finds the slot taken.
     fence(Release);
 }
 
@@ -57,7 +57,7 @@ pub(super) fn publish(words: &[AtomicU64], seq: u64, at_ms: u64, kind: u16, payl
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Held<'a> {
     Nothing,
-    /// Half-written, damaged, or cut off.
+    /// Half-written, damaged, or truncated.
     Torn,
     Record {
         seq: u64,

@@ -325,7 +325,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_file_is_told_from_a_whole_one(length in 0_usize..18_432) {
+    fn a_cut_file_is_distinguished_from_a_whole_one(length in 0_usize..18_432) {
         let file = sample();
         match parse(&file[..length]) {
             Ok(previous) => prop_assert!(previous.torn + previous.missing > 0),

@@ -1,5 +1,5 @@
 //! A process that appends as fast as it can is killed at random moments, about a hundred times
-//! (`BLACKBOX_KILLS`), and what it was told to be written is there.
+//! (`BLACKBOX_KILLS`), and what it acknowledged as written is there.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -62,7 +62,7 @@ fn work(n: u64) -> Work<'static> {
     }
 }
 
-/// Starts a writer, kills it after it wrote about `records`, and returns what it was told to be written.
+/// Starts a writer, kills it after it wrote about `records`, and returns what it acknowledged as written.
 fn kill_one(
     dir: &Path,
     run_id: &str,
@@ -79,26 +79,28 @@ fn kill_one(
         .spawn()
         .unwrap();
     let mut pipe = child.stderr.take().unwrap();
-    let mut told = vec![0; 8 * (records + 1)];
-    pipe.read_exact(&mut told).unwrap();
+    let mut acknowledged = vec![0; 8 * (records + 1)];
+    pipe.read_exact(&mut acknowledged).unwrap();
     // The moment of the kill is meant to be random: nothing waits for this time.
     std::thread::sleep(pause);
     child.kill().unwrap();
-    pipe.read_to_end(&mut told).unwrap();
+    pipe.read_to_end(&mut acknowledged).unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(9), "it ended by itself");
-    let seqs = told.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+    let seqs =
+        acknowledged.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
     (seqs, WaitStatus::of(status).unwrap())
 }
 
-fn check(left: &Previous, told: &BTreeSet<u64>, run_id: &str) {
+fn check(left: &Previous, acknowledged: &BTreeSet<u64>, run_id: &str) {
     assert_eq!((left.run.run_id.as_str(), left.state()), (run_id, Some(RunState::Hydrated)));
     let found: BTreeSet<u64> = left.records.iter().map(|record| record.seq).collect();
-    let last = told.last().unwrap();
-    assert!(found.contains(last), "record {last} was told to be written; {found:?}");
+    let last = acknowledged.last().unwrap();
+    assert!(found.contains(last), "record {last} was acknowledged; {found:?}");
     // Of the latest records none is missing but those that were being written.
     let recent = last.saturating_sub(u64::from(GEOMETRY.container));
-    let missing: Vec<_> = told.range(recent + 1..).filter(|seq| !found.contains(seq)).collect();
+    let missing: Vec<_> =
+        acknowledged.range(recent + 1..).filter(|seq| !found.contains(seq)).collect();
     assert!(missing.is_empty(), "{missing:?} of {found:?}");
     for record in &left.records {
         let n = u64::from_le_bytes(*record.payload.first_chunk().unwrap());
@@ -116,7 +118,7 @@ fn check(left: &Previous, told: &BTreeSet<u64>, run_id: &str) {
 }
 
 #[test]
-fn what_was_told_to_be_written_survives_a_kill() {
+fn what_was_acknowledged_survives_a_kill() {
     let kills = std::env::var("BLACKBOX_KILLS").ok().and_then(|text| text.parse().ok());
     let seed = std::env::var("BLACKBOX_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
@@ -127,14 +129,14 @@ fn what_was_told_to_be_written_survives_a_kill() {
     for n in 0..kills.unwrap_or(100) {
         let run_id = format!("run-{n}");
         let pause = Duration::from_micros(dice.u64(0..500));
-        let (told, status) = kill_one(dir.path(), &run_id, dice.usize(0..2000), pause);
+        let (acknowledged, status) = kill_one(dir.path(), &run_id, dice.usize(0..2000), pause);
         let found = blackbox::read(dir.path());
         let left = found.run().expect("it parses");
-        check(left, &told, &run_id);
+        check(left, &acknowledged, &run_id);
         let now = Surroundings { wait: Some(status), ..Surroundings::default() };
         assert_eq!(judge(left, &now).cause, Cause::ExternalSigkill);
-        records += told.len();
+        records += acknowledged.len();
         torn += left.torn;
     }
-    println!("{records} records were told to be written, {torn} slots were torn");
+    println!("{records} records were acknowledged, {torn} slots were torn");
 }

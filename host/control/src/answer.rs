@@ -15,7 +15,7 @@ use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 const MAILBOX_RETRY_S: u16 = 1;
 /// The call has waited for a while already.
 const BOOT_RETRY_S: u16 = 1;
-/// Capacity comes back when an agent ends; a draining container is replaced.
+/// Capacity is free again when an agent ends; a draining container is replaced.
 const START_RETRY_S: u16 = 5;
 
 /// An answer with a status of 400 or above.
@@ -27,19 +27,19 @@ pub(crate) struct Refusal {
     retry_after_s: Option<u16>,
     /// The connection cannot be used again, because the body was not read to its end.
     close: bool,
-    /// A line of the agent has told it.
-    told: bool,
+    /// A line of the agent has it.
+    logged: bool,
 }
 
 /// What the log line of a refused request says. Rides on the answer from here to there. `None`: the
-/// agent's or the start's own line has told it already, and one line is enough.
+/// agent's or the start's own line has it already, and one line is enough.
 #[derive(Debug, Clone)]
 pub(crate) struct Reason(pub(crate) Option<String>);
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
         let body = ErrorBody { status: Some(status.as_u16()), ..ErrorBody::new(error) };
-        Self { status, body: Box::new(body), retry_after_s: None, close: false, told: false }
+        Self { status, body: Box::new(body), retry_after_s: None, close: false, logged: false }
     }
 
     pub(crate) fn invalid_body(issues: Vec<Issue>) -> Self {
@@ -64,7 +64,7 @@ impl Refusal {
         )
     }
 
-    /// Agents that are to be there are missing, and the caller wants all of them.
+    /// Desired agents are missing, and the caller wants all of them.
     pub(crate) fn incomplete(missing: usize, agents: Vec<MissingAgent>) -> Self {
         let named: Vec<_> = agents.iter().map(|agent| agent.agent_id.as_str()).collect();
         let colon = if named.is_empty() { "" } else { ": " };
@@ -83,12 +83,12 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error).kind("host")
     }
 
-    /// The agent said that the turn failed, and lives on.
+    /// The agent said that the turn failed, and keeps running.
     pub(crate) fn turn_failed(message_id: String, code: String, message: String) -> Self {
         let error = said_or(message, || format!("agent failed without a message, code {code}"));
         let mut refusal = Self::new(StatusCode::BAD_GATEWAY, error).kind(code);
         refusal.body.message_id = Some(message_id);
-        refusal.told()
+        refusal.logged()
     }
 
     /// The agent ended before the turn did.
@@ -103,7 +103,7 @@ impl Refusal {
         refusal.body.message_id = Some(message_id);
         refusal.body.exit_reason = Some(reason.as_str().to_owned());
         refusal.body.crash_id = crash_id;
-        refusal.told()
+        refusal.logged()
     }
 
     /// The agent ended in each delivery of the message, and it is not delivered again.
@@ -146,8 +146,8 @@ impl Refusal {
         self
     }
 
-    fn told(mut self) -> Self {
-        self.told = true;
+    fn logged(mut self) -> Self {
+        self.logged = true;
         self
     }
 
@@ -165,7 +165,7 @@ impl Refusal {
     /// The error and the paths of its issues. Not their messages: those may quote a value of the
     /// body, and a value may be a secret.
     fn reason(&self) -> Reason {
-        if self.told {
+        if self.logged {
             return Reason(None);
         }
         let paths: Vec<_> = self.body.issues.iter().map(|issue| issue.path.as_str()).collect();
@@ -207,8 +207,8 @@ impl From<StartError> for Refusal {
             _ => None,
         };
         let mut refusal = Self::new(start_status(kind), message);
-        // No line has told of a start that goes on.
-        refusal.told = kind != StartFailure::StillCompiling;
+        // No line has logged a start that goes on.
+        refusal.logged = kind != StartFailure::StillCompiling;
         let mut refusal = refusal.kind(kind.as_str()).action(kind.action());
         if let Some(path) = at_fault {
             refusal.body.issues = vec![Issue::new(path, refusal.body.error.clone())];
@@ -354,7 +354,7 @@ pub(crate) mod tests {
             assert!(!body.error.is_empty() && body.action.is_some(), "{kind:?}");
             let goes_on = kind == StartFailure::StillCompiling;
             assert_eq!(refusal.retry_after_s.is_some(), status == 503 || goes_on, "{kind:?}");
-            assert_eq!(refusal.reason().0.is_some(), goes_on, "{kind:?}: one line tells of it");
+            assert_eq!(refusal.reason().0.is_some(), goes_on, "{kind:?}: one line has it");
         }
     }
 

@@ -4,7 +4,7 @@ use bulkhead_types::Secret;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq;
 
-/// Routes that need no token: probes have none, and the answers tell nothing about agents' work.
+/// Routes that need no token: probes have none, and the answers say nothing about agents' work.
 const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
 
 /// Marks a request whose sender has shown the token, or may do everything without one.

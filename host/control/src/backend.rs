@@ -56,7 +56,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn metrics(&self) -> Metrics;
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
-    /// Agents that are to be there and are not.
+    /// Desired agents that are missing.
     fn missing(&self) -> Vec<MissingAgent>;
     /// Changes the models of a live agent.
     fn set_model(&self, id: &AgentId, request: ModelRequest) -> Result<(), SettingsError>;
@@ -66,7 +66,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         id: &AgentId,
         request: SystemPromptRequest,
     ) -> Result<(), SettingsError>;
-    /// Changes what all agents are told of the dashboard.
+    /// Changes the dashboard's values for all agents.
     fn set_dashboard_context(&self, request: DashboardContextRequest);
     /// Changes the town's configuration values: all that are named, or none.
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError>;

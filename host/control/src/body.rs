@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::ControlLimits;
 use crate::answer::Refusal;
-use crate::refused::cut;
+use crate::refused::truncated;
 
 /// When all bodies together take too much room: others are read in milliseconds.
 const ROOM_RETRY_S: u16 = 1;
@@ -49,7 +49,8 @@ impl<S: Sync> FromRequestParts<S> for WholeBody {
         }
         let said =
             parts.headers.get(CONTENT_TYPE).map(|said| String::from_utf8_lossy(said.as_bytes()));
-        let said = said.map_or_else(|| "none".to_owned(), |said| format!("{:?}", cut(&said, 64)));
+        let said =
+            said.map_or_else(|| "none".to_owned(), |said| format!("{:?}", truncated(&said, 64)));
         let error = format!("the body must be JSON; its Content-Type is {said}");
         Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
             .kind("not-json")

@@ -1,4 +1,4 @@
-//! What the server is asked to be, and the bounds it lives under.
+//! What the server is asked to be, and its bounds.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::AllowedHost;
 /// How a control server is set up.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
-    /// Where to listen. Port 0 takes any free port; [`crate::ControlServer::local_addr`] tells which.
+    /// Where to listen. Port 0 takes any free port; [`crate::ControlServer::local_addr`] says which.
     pub listen: SocketAddr,
     /// When set, every route but `/health`, `/livez` and `/readyz` needs `Authorization: Bearer`.
     pub token: Option<Secret>,
@@ -49,7 +49,7 @@ pub struct ControlLimits {
     pub discard_bytes: usize,
     /// From the last header byte to the last byte of the body, 30 s. Later: 408.
     pub body_read: Duration,
-    /// A client that takes no byte of an answer for this long, 30 s, is cut off.
+    /// A client that takes no byte of an answer for this long, 30 s, is disconnected.
     pub write_stall: Duration,
 }
 

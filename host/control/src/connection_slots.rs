@@ -1,13 +1,13 @@
-//! Places for connections: who has one, and who gives one up when all are taken.
+//! Slots for connections: which connection has one, and which gives one up when all are taken.
 //!
 //! ```text
-//!  Stranger ──request with the token──▶ Working ──answered──▶ Resting ──request with the token──▶ Working
+//!  Stranger ──request with the token──▶ Working ──answered──▶ Idle ──request with the token──▶ Working
 //! ```
 //!
-//! A newcomer takes a free place, else that of the stranger who came first, whatever that one is at: silent, in the
-//! middle of a head, or of a body that nobody wants. Where there are none, that of the one who has rested for longest.
-//! Who works with the token is never sent away. So whoever holds connections open and has no token cannot keep out
-//! those who have it, nor the probes: a probe is the newest stranger of all, and is answered at once.
+//! A newcomer takes a free slot, else that of the stranger who came first, whatever that one is at: silent, in the
+//! middle of a head, or of a body that nobody wants. Where there are none, that of the one who has been idle for
+//! longest. A client that works with the token is never sent away. So one that holds connections open and has no token
+//! cannot keep out those who have it, nor the probes: a probe is the newest stranger of all, and is answered at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,12 +24,12 @@ enum Standing {
     /// Has shown no token.
     Stranger,
     /// Has shown the token, and waits for a request.
-    Resting,
+    Idle,
     /// A request with the token is under way.
     Working,
 }
 
-/// How a connection is to give up its place.
+/// How a connection has to give up its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Eviction {
     /// At once.
@@ -38,7 +38,7 @@ pub(crate) enum Eviction {
     Politely,
 }
 
-/// Who has a place. Pure: `H` is how to reach a connection.
+/// Which connections have a slot. Pure: `H` is how to reach a connection.
 struct Table<H> {
     bound: usize,
     /// Rises with every change, so that it orders them.
@@ -57,7 +57,7 @@ impl<H> Table<H> {
         Self { bound, clock: 0, taken: BTreeMap::new() }
     }
 
-    /// Gives a newcomer a place and its id, and says whom that costs one; or there is none to be had.
+    /// Gives a newcomer a slot and its id, and says whom that costs one; or there is none to be had.
     fn take(&mut self, reach: H) -> Option<(u64, Option<(H, Eviction)>)> {
         let full = self.taken.len() >= self.bound;
         let evicted = if full { Some(self.evict()?) } else { None };
@@ -71,11 +71,11 @@ impl<H> Table<H> {
         let may_go = self.taken.iter().filter(|(_, entry)| entry.standing != Standing::Working);
         let (id, _) = may_go.min_by_key(|(_, entry)| (entry.standing, entry.since))?;
         let entry = self.taken.remove(&id.clone())?;
-        let polite = entry.standing == Standing::Resting;
+        let polite = entry.standing == Standing::Idle;
         Some((entry.reach, if polite { Eviction::Politely } else { Eviction::Now }))
     }
 
-    /// Takes note of what a connection is at. Not of one that has lost its place.
+    /// Takes note of what a connection is at. Not of one that has lost its slot.
     fn note(&mut self, id: u64, standing: Standing) -> bool {
         self.clock += 1;
         let since = self.clock;
@@ -89,9 +89,9 @@ impl<H> Table<H> {
     }
 }
 
-/// Places for connections. Cheap to clone; clones share the places.
+/// Slots for connections. Cheap to clone; clones share the slots.
 #[derive(Clone)]
-pub(crate) struct Places(Arc<Shared>);
+pub(crate) struct ConnectionSlots(Arc<Shared>);
 
 struct Shared {
     table: Mutex<Table<oneshot::Sender<Eviction>>>,
@@ -100,13 +100,13 @@ struct Shared {
     evicted: AtomicU64,
 }
 
-impl fmt::Debug for Places {
+impl fmt::Debug for ConnectionSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Places").field("taken", &self.taken()).finish_non_exhaustive()
+        f.debug_struct("ConnectionSlots").field("taken", &self.taken()).finish_non_exhaustive()
     }
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(crate) fn new(bound: usize) -> Self {
         let (table, open) = (Mutex::new(Table::new(bound)), watch::Sender::new(0));
         Self(Arc::new(Shared { table, open, evicted: AtomicU64::new(0) }))
@@ -117,14 +117,14 @@ impl Places {
         *self.0.open.borrow()
     }
 
-    /// Connections that gave up their place to another one.
+    /// Connections that gave up their slot to another one.
     pub(crate) fn evicted(&self) -> u64 {
         self.0.evicted.load(Ordering::Relaxed)
     }
 
-    /// A place, and what says that it has to be given up. `None`: all are taken by those who work.
-    pub(crate) fn take(&self) -> Option<(Place, oneshot::Receiver<Eviction>)> {
-        let (reach, told) = oneshot::channel();
+    /// A slot, and what says that it has to be given up. `None`: all are taken by those who work.
+    pub(crate) fn take(&self) -> Option<(ConnectionSlot, oneshot::Receiver<Eviction>)> {
+        let (reach, eviction) = oneshot::channel();
         let (id, evicted) = self.table().take(reach)?;
         if let Some((reach, eviction)) = evicted {
             self.0.evicted.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl Places {
             let _ = reach.send(eviction);
         }
         self.0.open.send_modify(|open| *open += 1);
-        Some((Place { places: self.clone(), id, shown: AtomicBool::new(false) }, told))
+        Some((ConnectionSlot { slots: self.clone(), id, shown: AtomicBool::new(false) }, eviction))
     }
 
     /// Waits until all connections are gone, and returns how many are not after `grace`.
@@ -151,34 +151,34 @@ impl Places {
     }
 }
 
-/// A connection's place, given back when it is dropped.
-pub(crate) struct Place {
-    places: Places,
+/// A connection's slot, given back when it is dropped.
+pub(crate) struct ConnectionSlot {
+    slots: ConnectionSlots,
     id: u64,
     /// The token was shown here.
     shown: AtomicBool,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// A request begins that shows the token, or comes to a server that wants none. Whether it may: not where the
-    /// place was just lost, or it would be cut off.
+    /// slot was just lost, or it would be interrupted.
     pub(crate) fn begin(&self) -> bool {
         self.shown.store(true, Ordering::Relaxed);
-        self.places.table().note(self.id, Standing::Working)
+        self.slots.table().note(self.id, Standing::Working)
     }
 
     /// The request is answered. A stranger stays as old as it is.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn idle(&self) {
         if self.shown.load(Ordering::Relaxed) {
-            self.places.table().note(self.id, Standing::Resting);
+            self.slots.table().note(self.id, Standing::Idle);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.table().leave(self.id);
-        self.places.0.open.send_modify(|open| *open -= 1);
+        self.slots.table().leave(self.id);
+        self.slots.0.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn the_oldest_of_those_who_count_least_gives_way() {
-        use Standing::{Resting, Stranger, Working};
-        let mut table = full(&[Working, Resting, Stranger, Stranger, Resting]);
+        use Standing::{Idle, Stranger, Working};
+        let mut table = full(&[Working, Idle, Stranger, Stranger, Idle]);
         let mut gone = Vec::new();
         for newcomer in 10..15 {
             let Some((id, evicted)) = table.take(newcomer) else { break };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_when_it_is_left_and_the_evicted_change_nothing() {
+    fn a_slot_is_free_when_it_is_left_and_the_evicted_change_nothing() {
         let mut table = Table::new(1);
         let (first, _) = table.take(1).unwrap();
         let (second, evicted) = table.take(2).unwrap();

@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::ControlLimits;
-use crate::places::{Eviction, Place, Places};
+use crate::connection_slots::{ConnectionSlot, ConnectionSlots, Eviction};
 use crate::service::Service;
 use crate::stream::Patient;
 
-/// How long a connection for which there is no place may take to say what it wants and to hear the answer.
+/// How long a connection for which there is no slot may take to say what it wants and to hear the answer.
 const IN_PASSING: Duration = Duration::from_secs(2);
 /// hyper's buffer of a connection, in bytes; a head must fit. Its default is 400 KiB.
 const MIN_BUFFER_BYTES: usize = 64 * 1024;
@@ -33,8 +33,8 @@ pub(crate) struct Connections {
     service: Arc<Service>,
     spawner: Spawner,
     limits: ControlLimits,
-    places: Places,
-    /// For connections for which there is no place: a probe is answered in passing.
+    slots: ConnectionSlots,
+    /// For connections for which there is no slot: a probe is answered in passing.
     passing: Arc<Semaphore>,
     closing: watch::Sender<bool>,
 }
@@ -44,24 +44,24 @@ impl Connections {
         service: Arc<Service>,
         spawner: Spawner,
         limits: ControlLimits,
-        places: Places,
+        slots: ConnectionSlots,
     ) -> Self {
         Self {
             service,
             spawner,
             limits,
-            places,
+            slots,
             passing: Arc::new(Semaphore::new(limits.probe_connections)),
             closing: watch::Sender::new(false),
         }
     }
 
-    /// Serves a new connection: in a place, else in passing, else not.
+    /// Serves a new connection: in a slot, else in passing, else not.
     pub(crate) fn take(&self, stream: TcpStream) {
         // Answers are small and waited for. Without it they would wait for the client's ACK.
         let _ = stream.set_nodelay(true);
-        match self.places.take() {
-            Some((place, evicted)) => self.serve(stream, place, evicted),
+        match self.slots.take() {
+            Some((slot, evicted)) => self.serve(stream, slot, evicted),
             None => match Arc::clone(&self.passing).try_acquire_owned() {
                 Ok(permit) => self.serve_in_passing(stream, permit),
                 Err(_) => {
@@ -76,17 +76,17 @@ impl Connections {
     /// many of them did not.
     pub(crate) async fn close(&self, grace: Duration) -> usize {
         self.closing.send_replace(true);
-        self.places.empty(grace).await
+        self.slots.empty(grace).await
     }
 
-    fn serve(&self, stream: TcpStream, place: Place, evicted: oneshot::Receiver<Eviction>) {
+    fn serve(&self, stream: TcpStream, slot: ConnectionSlot, evicted: oneshot::Receiver<Eviction>) {
         let service = Arc::clone(&self.service);
         let mut closing = self.closing.subscribe();
         let limits = self.limits;
-        // `close` awaits the place, which is the task's last possession.
+        // `close` awaits the slot, which is the task's last possession.
         drop(self.spawner.spawn("control-connection", async move {
-            let place = Arc::new(place);
-            let (answering, at) = (Arc::clone(&service), Arc::clone(&place));
+            let slot = Arc::new(slot);
+            let (answering, at) = (Arc::clone(&service), Arc::clone(&slot));
             let answer = service_fn(move |request| answered(&answering, &at, request));
             let io = TokioIo::new(Patient::new(stream, limits.write_stall));
             let mut connection = pin!(http(&limits).serve_connection(io, answer));
@@ -134,16 +134,16 @@ impl Connections {
     }
 }
 
-/// Answers a request, and says to the connection's place what it is at.
+/// Answers a request, and says to the connection's slot what it is at.
 fn answered(
     service: &Arc<Service>,
-    place: &Arc<Place>,
+    slot: &Arc<ConnectionSlot>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-    let (service, place) = (Arc::clone(service), Arc::clone(place));
+    let (service, slot) = (Arc::clone(service), Arc::clone(slot));
     async move {
-        let response = service.answer(request, || place.begin()).await;
-        place.rest();
+        let response = service.answer(request, || slot.begin()).await;
+        slot.idle();
         Ok(response)
     }
 }

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(crate) use format::Format;
 
-use crate::places::Places;
+use crate::connection_slots::ConnectionSlots;
 use crate::process::Process;
 
 /// Everything that one scrape reads.
@@ -29,7 +29,7 @@ pub(crate) struct Scrape {
     /// Of the town's client, when there is one.
     pub(crate) town: Option<TownFigures>,
     /// Of those to the control API.
-    pub(crate) connections: Places,
+    pub(crate) connections: ConnectionSlots,
     pub(crate) process: Process,
 }
 
@@ -79,9 +79,9 @@ impl Page<'_> {
         self.gauges("bulkhead_agents", help, None, "state", &metrics.agents)?;
         self.gauge("bulkhead_stores", "Engine stores in existence.", None, metrics.stores)?;
         let help = "Slots in use by live agents.";
-        self.gauge("bulkhead_places_used", help, None, metrics.places_used)?;
+        self.gauge("bulkhead_places_used", help, None, metrics.slots_used)?;
         let help = "Maximum number of live agents.";
-        self.gauge("bulkhead_places_max", help, None, metrics.places_max)?;
+        self.gauge("bulkhead_places_max", help, None, metrics.slots_max)?;
         let help = "Messages waiting in mailboxes.";
         self.gauge("bulkhead_mailbox_messages", help, None, metrics.mailbox_messages)?;
         let help = "Size of the messages waiting in mailboxes.";
@@ -213,7 +213,7 @@ impl Page<'_> {
         self.gauge("bulkhead_town_fenced", help, None, u32::from(town.fenced))
     }
 
-    fn host(&mut self, metrics: &Metrics, connections: &Places) -> Result<(), Error> {
+    fn host(&mut self, metrics: &Metrics, connections: &ConnectionSlots) -> Result<(), Error> {
         self.gauge("bulkhead_tasks", "Named tasks of the host.", None, metrics.tasks)?;
         let help = "Open connections of the control server.";
         self.gauge("bulkhead_control_connections", help, None, connections.taken())?;

@@ -1,7 +1,7 @@
 //! Which names this server goes by, and which web pages may ask it.
 //!
 //! A browser takes orders from every page that is open in it, and reaches what its machine reaches, this server
-//! among it. Three things tell such a request from one of a program, and a page can forge none of them:
+//! among it. Three things distinguish such a request from one of a program, and a page can forge none of them:
 //!
 //! | header | refused | because |
 //! | --- | --- | --- |
@@ -20,7 +20,7 @@ use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{StatusCode, Version};
 
 use crate::answer::Refusal;
-use crate::refused::cut;
+use crate::refused::truncated;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -135,7 +135,7 @@ impl Origins {
     }
 
     fn named(&self, host: &str) -> Result<Asked, Refusal> {
-        let shown = cut(host, SHOWN_CHARS);
+        let shown = truncated(host, SHOWN_CHARS);
         let Some(asked) = Asked::parse(host) else {
             return Err(bad_request(format!("the header Host is no host: {shown:?}")));
         };
@@ -152,7 +152,7 @@ impl Origins {
         match one(headers, &SEC_FETCH_SITE)? {
             None | Some("same-origin" | "none") => Ok(()),
             Some(site) => {
-                let shown = cut(site, SHOWN_CHARS);
+                let shown = truncated(site, SHOWN_CHARS);
                 let error =
                     format!("a web page of another origin asks (Sec-Fetch-Site is {shown:?})");
                 Err(forbidden(error, "cross-site", OTHER_PAGE))
@@ -175,8 +175,10 @@ impl Origins {
         if allowed {
             return Ok(());
         }
-        let error =
-            format!("a web page of another origin asks (Origin is {:?})", cut(origin, SHOWN_CHARS));
+        let error = format!(
+            "a web page of another origin asks (Origin is {:?})",
+            truncated(origin, SHOWN_CHARS)
+        );
         Err(forbidden(error, "origin-not-allowed", OTHER_PAGE))
     }
 }

@@ -31,15 +31,15 @@ impl Refusals {
     pub(crate) fn record(&self, method: &str, path: &str, status: u16, error: &str) {
         let Ok(suppressed) = self.budget().take(Instant::now()) else { return };
         self.sink.record(Event::RequestRefused {
-            method: cut(method, PATH_CHARS),
-            path: cut(path, PATH_CHARS),
+            method: truncated(method, PATH_CHARS),
+            path: truncated(path, PATH_CHARS),
             status,
-            error: cut(error, ERROR_CHARS),
+            error: truncated(error, ERROR_CHARS),
             suppressed,
         });
     }
 
-    /// Tells what was held back and that no later line has told.
+    /// Logs what was held back and is in no later line.
     pub(crate) fn settle(&self) {
         let held_back = self.budget().settle();
         if held_back > 0 {
@@ -58,7 +58,7 @@ impl Refusals {
 }
 
 /// The first `chars` characters of `text`.
-pub(crate) fn cut(text: &str, chars: usize) -> String {
+pub(crate) fn truncated(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
 }
 
@@ -68,6 +68,6 @@ mod tests {
 
     #[test]
     fn a_cut_keeps_whole_characters() {
-        assert_eq!(cut("äöü", 2), "äö");
+        assert_eq!(truncated("äöü", 2), "äö");
     }
 }

@@ -26,7 +26,7 @@ use axum::routing::{any, get, patch, post, put};
 use axum::{Extension, Router};
 
 use crate::Backend;
-use crate::places::Places;
+use crate::connection_slots::ConnectionSlots;
 use crate::start_gate::StartGate;
 use crate::town::Town;
 
@@ -53,18 +53,18 @@ mod unknown;
 
 pub(crate) use sync_config::Problems;
 
-/// All routes on `backend`. `places` are those of the connections that the server has.
+/// All routes on `backend`. `slots` are those of the connections that the server has.
 pub(crate) fn router<B: Backend>(
     backend: B,
     town: Town,
-    places: Places,
+    slots: ConnectionSlots,
     problems: Problems,
 ) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
-        .route("/metrics", get(metrics::get::<B>).layer(Extension(places)))
+        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
         .route("/agents", get(list::get::<B>))
         .route("/agents/start", post(start::post::<B>).layer(Extension(StartGate::default())))
         .route("/agents/{id}/stop", post(stop::post::<B>))
@@ -95,12 +95,12 @@ pub(crate) fn router<B: Backend>(
 }
 
 /// The routes of the listener for probes.
-pub(crate) fn probes<B: Backend>(backend: B, town: Town, places: Places) -> Router {
+pub(crate) fn probes<B: Backend>(backend: B, town: Town, slots: ConnectionSlots) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
-        .route("/metrics", get(metrics::get::<B>).layer(Extension(places)))
+        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
         .layer(Extension(town))

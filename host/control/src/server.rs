@@ -13,8 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::auth::Gate;
+use crate::connection_slots::ConnectionSlots;
 use crate::connections::Connections;
-use crate::places::Places;
 use crate::service::Service;
 use crate::town::{Town, TownEdge};
 use crate::{Backend, ControlConfig, ControlError, long, routes};
@@ -24,9 +24,9 @@ const BACKLOG: u32 = 1024;
 /// After a failed accept. It fails for want of file descriptors, and then at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A control server that listens, and answers when it is told to.
+/// A control server that listens, and answers when it is asked to.
 ///
-/// It lives on a thread and a runtime of its own: whatever guests, compiles and writers do, it
+/// It runs on a thread and a runtime of its own: whatever guests, compiles and writers do, it
 /// answers (invariant 8). [`ControlServer::shutdown`] ends it gracefully; dropping it cuts off the
 /// requests in flight.
 pub struct ControlServer {
@@ -66,26 +66,25 @@ impl ControlServer {
         };
         let local_addr = main.1;
         let probe_addr = probes.as_ref().map(|(_, address)| *address);
-        let places = Places::new(config.limits.connections);
-        let entrance = |listener, router, gate, config: &ControlConfig, places| {
+        let slots = ConnectionSlots::new(config.limits.connections);
+        let entrance = |listener, router, gate, config: &ControlConfig, slots| {
             let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
             let spawner =
                 Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
             let service = Arc::new(Service::new(router, gate, config, sink, context));
-            let connections =
-                Connections::new(Arc::clone(&service), spawner, config.limits, places);
+            let connections = Connections::new(Arc::clone(&service), spawner, config.limits, slots);
             Entrance { listener, connections, service }
         };
         let probes = probes.map(|(listener, _)| {
             let mut config = config.clone();
             config.limits.connections = config.limits.probe_connections;
-            let router = routes::probes(backend.clone(), Town(town.clone()), places.clone());
-            let own = Places::new(config.limits.connections);
+            let router = routes::probes(backend.clone(), Town(town.clone()), slots.clone());
+            let own = ConnectionSlots::new(config.limits.connections);
             entrance(listener, router, Gate::Probes, &config, own)
         });
         let problems = routes::Problems::new(Arc::clone(&sink));
-        let router = routes::router(backend, Town(town), places.clone(), problems);
-        let main = entrance(main.0, router, Gate::Token(config.token.clone()), &config, places);
+        let router = routes::router(backend, Town(town), slots.clone(), problems);
+        let main = entrance(main.0, router, Gate::Token(config.token.clone()), &config, slots);
         let (open, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -118,7 +117,7 @@ impl ControlServer {
     }
 
     /// Stops accepting, closes idle connections, lets requests in flight finish for `grace`, and
-    /// joins the thread. Returns how many connections were cut off after that.
+    /// joins the thread. Returns how many connections were interrupted after that.
     ///
     /// Blocks its caller for up to `grace`: from async code, call it on a blocking thread.
     pub fn shutdown(mut self, grace: Duration) -> usize {
@@ -153,9 +152,9 @@ impl Entrance {
     async fn close(self, grace: Duration) -> usize {
         let Self { listener, connections, service } = self;
         drop(listener);
-        let cut_off = connections.close(grace).await;
+        let interrupted = connections.close(grace).await;
         service.refusals().settle();
-        cut_off
+        interrupted
     }
 }
 
@@ -229,7 +228,7 @@ fn listen(
 /// Like `TcpListener::bind`, with a longer backlog.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Connections of a former life in TIME_WAIT do not keep the port.
+    // Connections of a former process in TIME_WAIT do not keep the port.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

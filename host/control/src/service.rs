@@ -26,8 +26,8 @@ use crate::body::Reader;
 use crate::origin::{self, Origins};
 use crate::refused::Refusals;
 
-/// When every place is taken by a request under way.
-const PLACE_RETRY_S: u16 = 1;
+/// When every slot is taken by a request under way.
+const SLOT_RETRY_S: u16 = 1;
 
 /// Answers requests. One for each listener.
 pub(crate) struct Service {
@@ -36,7 +36,7 @@ pub(crate) struct Service {
     gate: Gate,
     reader: Reader,
     refusals: Refusals,
-    /// Places for connections.
+    /// Slots for connections.
     connections: usize,
     sink: SharedSink,
     context: Arc<RunContext>,
@@ -75,10 +75,10 @@ impl Service {
     ) -> Response {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let answered = contain_future(self.route(request, begin)).await;
-        self.told(&method, &uri, answered)
+        self.logged(&method, &uri, answered)
     }
 
-    /// The same for a connection without a place: only probes are answered.
+    /// The same for a connection without a slot: only probes are answered.
     pub(crate) async fn answer_in_passing(&self, request: Request<Incoming>) -> Response {
         if self.gate.is_open(request.uri().path()) {
             return self.answer(request, || true).await;
@@ -86,21 +86,21 @@ impl Service {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let (parts, body) = request.into_parts();
         let refusal = self.reader.refuse(self.busy(), &parts.headers, body).await;
-        self.told(&method, &uri, Ok(Err(refusal)))
+        self.logged(&method, &uri, Ok(Err(refusal)))
     }
 
     fn busy(&self) -> Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Self::too_many(self.connections))
             .kind("busy")
-            .retry_after(PLACE_RETRY_S)
+            .retry_after(SLOT_RETRY_S)
     }
 
-    /// What is said where there is no place for a connection.
+    /// What is said where there is no slot for a connection.
     pub(crate) fn too_many(connections: usize) -> String {
         format!("too many connections, at most {connections} are served at a time")
     }
 
-    fn told(
+    fn logged(
         &self,
         method: &Method,
         uri: &Uri,
@@ -158,7 +158,7 @@ impl Service {
     }
 
     fn report_panic(&self, method: &Method, uri: &Uri, panicked: Panicked) {
-        let task = format!("control {method} {}", crate::refused::cut(uri.path(), 256));
+        let task = format!("control {method} {}", crate::refused::truncated(uri.path(), 256));
         let Panicked { message, place } = panicked;
         report_unhandled(&*self.sink, &self.context, &task, "panic", message, place);
     }

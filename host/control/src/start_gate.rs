@@ -1,7 +1,7 @@
 //! One start at a time.
 //!
 //! To let a start in is the most work that a request makes on the control server's thread. Clients that start agents
-//! without a pause would hold up whoever sends a message behind all of them, so one start passes at a time, and
+//! without a pause would hold up clients that send a message behind all of them, so one start passes at a time, and
 //! whatever else is ready goes before the next one.
 
 use std::sync::Arc;

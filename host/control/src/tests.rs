@@ -2,16 +2,16 @@
 
 mod bounds;
 mod client;
+mod connection_slots;
 mod crashes;
 mod document;
 mod fake;
 mod guarded;
-mod life;
+mod lifecycle;
 mod messages;
 mod metrics;
 mod nudges;
 mod paths;
-mod places;
 mod probes;
 mod settings;
 mod starts;

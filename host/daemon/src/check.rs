@@ -155,7 +155,7 @@ fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
     Ok(Exit::Clean)
 }
 
-/// Says which roles give a component less memory than it is born with, and how many they are.
+/// Says which roles give a component less memory than it starts with, and how many they are.
 fn roles_too_small_for(settings: &Settings, loaded: &Loaded) -> Result<usize, Failure> {
     let born = loaded.initial_memory_bytes;
     let roles = settings.catalog.roles.iter();

@@ -54,7 +54,7 @@ pub enum Command {
     /// Compile one component from stdin to stdout. For the host, which runs it as a child: the argument says how.
     #[command(hide = true)]
     CompileComponent {
-        /// What the host tells it.
+        /// What the host passes to it.
         order: String,
     },
     /// The commands that call a running host.

@@ -30,8 +30,8 @@ pub enum Made {
 }
 
 impl Made {
-    /// Tells it, once the log has begun.
-    pub fn tell(&self) {
+    /// Logs it, once the log has begun.
+    pub fn log(&self) {
         match self {
             Self::NotNeeded => {}
             Self::InFile(file) => {

@@ -18,7 +18,7 @@ const EXPLAINED: u8 = 0;
 /// Exit code when one is not.
 const UNDECIDED: u8 = 1;
 
-/// Between two looks of the progress line.
+/// Between two checks of the progress line.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Width of the text where there is no terminal.

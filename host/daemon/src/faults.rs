@@ -23,7 +23,7 @@ pub enum Fault {
     Segv,
 }
 
-/// Does what is to be done in the boot, when the control server answers.
+/// Does what has to be done in the boot, when the control server answers.
 pub fn strike_in_boot(fault: Option<Fault>) {
     if fault == Some(Fault::AbortInBoot) {
         std::process::abort();

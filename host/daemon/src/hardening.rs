@@ -1,4 +1,4 @@
-//! What the process gives up at its boot, so that whoever breaks into it has little: defence in depth, behind the
+//! What the process gives up at its boot, so that an intruder has little: defence in depth, behind the
 //! engine's sandbox that guests run in.
 //!
 //! - [`be_private`], first of all: no files for others, no core file, no new privileges; [`hide_memory`]: no reader of
@@ -52,7 +52,7 @@ pub enum Want {
 
 /// Where the host works.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct AllowedPaths {
     /// Where it writes.
     pub state: PathBuf,
     /// What it reads beside what every program reads: files, or directories with all that is in them.
@@ -86,9 +86,12 @@ pub fn be_debuggable() {
 
 /// Confines this thread and those that it starts from now on, so it has to be called before there are any. Says what
 /// came of it, and what did not and why. An error when something is missing that is required.
-pub fn confine(wanted: Security, places: &Places) -> Result<(Confinement, Vec<String>), Failure> {
+pub fn confine(
+    wanted: Security,
+    paths: &AllowedPaths,
+) -> Result<(Confinement, Vec<String>), Failure> {
     let mut problems = Vec::new();
-    let landlock = apply("landlock", wanted.landlock, &mut problems, || files::confine(places))?;
+    let landlock = apply("landlock", wanted.landlock, &mut problems, || files::confine(paths))?;
     let seccomp = apply("seccomp", wanted.seccomp, &mut problems, calls::confine)?;
     let (no_new_privs, debuggable) =
         (rustix::thread::no_new_privs().unwrap_or(false), wanted.debuggable);

@@ -37,7 +37,7 @@ use uuid::Uuid;
 use crate::config::{MemorySettings, Settings};
 use crate::control_token::{self, Made};
 use crate::failure::Failure;
-use crate::init::{Handover, Word};
+use crate::init::{Handover, InitMessage};
 use crate::open_files;
 use crate::output;
 use crate::panics;
@@ -103,11 +103,11 @@ impl Host {
         let in_place = blackbox::read(&settings.state_dir);
         run.number = traces(&in_place).next_number();
         let opened = blackbox::open(&settings.state_dir, &run, Geometry::default());
-        let (mut before, untold) = {
+        let (mut before, unreported) = {
             let traces = traces(&opened.previous);
             let before = Before::judge(&traces, &kernel);
-            let untold = before.keep(traces.untold());
-            (before, untold)
+            let unreported = before.keep(traces.unreported());
+            (before, unreported)
         };
         let (blackbox, no_blackbox) = match opened.blackbox {
             Ok(blackbox) => (blackbox, None),
@@ -120,7 +120,7 @@ impl Host {
             verdict: None,
         };
         // Without it the next run goes by the black box alone.
-        let not_listed = runs.begin(untold, known).err();
+        let not_listed = runs.begin(unreported, known).err();
         let failed = |phase: &'static str| {
             let blackbox = blackbox.clone();
             move |failure: &Failure| boot_failed(&blackbox, phase, failure)
@@ -168,10 +168,10 @@ impl Host {
             handover: handover.cloned(),
             _state_dir: state_dir,
         };
-        host.tell_cold_start(settings, &run, handover.is_some(), confinement, before);
+        host.log_cold_start(settings, &run, handover.is_some(), confinement, before);
         // The first line is written: what callers cause comes after it.
         host.control.serve();
-        token.tell();
+        token.log();
         for problem in unconfined.into_iter().chain(unkept) {
             tracing::warn!("{problem}");
         }
@@ -200,22 +200,22 @@ impl Host {
         Ok(host)
     }
 
-    /// Takes note that earlier runs are told of, when that has left the process within `patience`. Until then, a run
-    /// that comes after this one tells it once more.
-    pub fn earlier_runs_are_told(&self, patience: Duration) {
+    /// Takes note that earlier runs are reported, when that has left the process within `patience`. Until then, a run
+    /// that comes after this one reports it once more.
+    pub fn earlier_runs_are_reported(&self, patience: Duration) {
         if !self.recorder.log().flush(patience) {
             return;
         }
-        // First: whoever is killed between the two is told of by the list, with what was judged.
+        // First: a run that is killed between the two is reported by the list, with what was judged.
         if let Some(handover) = &self.handover {
-            handover.say(Word::Told);
+            handover.send(InitMessage::Reported);
         }
-        if let Err(error) = self.runs.borrow_mut().told() {
+        if let Err(error) = self.runs.borrow_mut().set_reported() {
             tracing::warn!(%error, "the list of runs was not written: the next run reports earlier ones again");
         }
     }
 
-    fn tell_cold_start(
+    fn log_cold_start(
         &self,
         settings: &Settings,
         run: &Run,
@@ -280,7 +280,7 @@ fn refuse_newer_database(settings: &Settings) -> Result<(), Failure> {
     })
 }
 
-/// Opens the database. Never fails: what is not durable is told.
+/// Opens the database. Never fails: what is not durable is reported.
 fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<StoreNotices>) -> Kept {
     let mut config = database::Config::in_state_dir(&settings.state_dir);
     config.unusable = unusable.map(str::to_owned);
@@ -312,7 +312,7 @@ fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<Stor
     Kept { database, crashes: Arc::new(crashes), journal, problems, earlier }
 }
 
-/// The variable in which whoever runs the container says how it ended before.
+/// The variable in which the container's runtime says how it ended before.
 const OUTSIDE: &str = "BULKHEAD_PREVIOUS_EXIT";
 
 /// What is said from outside of the end before, or why it is not understood.
@@ -426,7 +426,7 @@ fn start_town(
     let Some(config) = settings.town.clone() else { return Ok(None) };
     let town = Town::start(config, Arc::clone(recorder) as SharedSink, Arc::clone(context))
         .map_err(|error| Failure::cannot_run("cannot call the town", &error))?;
-    recorder.tell_town(town.handle().clone());
+    recorder.report_to_town(town.handle().clone());
     Ok(Some(town))
 }
 

@@ -7,7 +7,7 @@
 //!                           │
 //!        ended as asked, or a restart cannot help ──▶ end with the same code
 //!        died otherwise ──▶ wait for the backoff, spawn again
-//!        died too often ──▶ tell why, give up
+//!        died too often ──▶ log why, give up
 //! ```
 //!
 //! It has no async runtime and no engine, and two threads beside its own: one waits for signals, one writes. It is
@@ -25,7 +25,7 @@ mod obituary;
 mod signals;
 mod voice;
 
-pub use handover::{Handover, ProcessEnd, Word};
+pub use handover::{Handover, InitMessage, ProcessEnd};
 pub use intensity::Rules;
 
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ use crate::failure::Failure;
 use child::{Child, Program};
 use ends::Ends;
 use intensity::{Intensity, Verdict};
-use signals::{Heard, Signals};
+use signals::{SignalEvent, Signals};
 use uuid::Uuid;
 use voice::Voice;
 
@@ -81,7 +81,7 @@ pub fn supervise(args: &RunArgs) -> Result<ExitCode, Failure> {
         init.ends.saw(end.clone());
         if let Some(code) = final_code(&end, asked.is_some()) {
             if !is_final(&end) {
-                init.voice.say(&last_words(&end, asked));
+                init.voice.print(&last_words(&end, asked));
             }
             if is_owed || !is_final(&end) {
                 return Ok(init.end(args, code));
@@ -126,21 +126,21 @@ impl Init {
         let mut asked = None;
         loop {
             match self.signals.wait() {
-                Heard::Ended => {
+                SignalEvent::Ended => {
                     if let Some(end) = child::reap(Some(child), &self.kernel) {
                         self.hear(child);
                         return (end, asked);
                     }
                 }
-                Heard::Asked(signal) if signals::ends(signal) => {
+                SignalEvent::Asked(signal) if signals::ends(signal) => {
                     asked = Some(signal);
                     child.signal(signal);
                 }
-                Heard::Asked(signal) if child.catches(signal) => child.signal(signal),
-                Heard::Asked(signal) => {
+                SignalEvent::Asked(signal) if child.catches(signal) => child.signal(signal),
+                SignalEvent::Asked(signal) => {
                     self.hear(child);
                     let number = signal.as_raw();
-                    self.voice.say(&format!(
+                    self.voice.print(&format!(
                         "signal {number} is not forwarded: the supervisor does not handle it"
                     ));
                 }
@@ -150,43 +150,43 @@ impl Init {
 
     /// Takes what the child said since it was last heard.
     fn hear(&mut self, child: &Child) {
-        for word in child.words() {
+        for word in child.messages() {
             match word {
-                Word::Told => self.ends.told(),
-                Word::LogIsJson => self.voice.speak(LogFormat::Json),
-                Word::LogIsPretty => self.voice.speak(LogFormat::Pretty),
+                InitMessage::Reported => self.ends.set_reported(),
+                InitMessage::LogIsJson => self.voice.set_format(LogFormat::Json),
+                InitMessage::LogIsPretty => self.voice.set_format(LogFormat::Pretty),
             }
         }
     }
 
-    /// Tells what no supervisor will tell, and ends with this code.
+    /// Logs what no supervisor will log, and ends with this code.
     fn end(&self, args: &RunArgs, code: ExitCode) -> ExitCode {
-        obituary::tell(args, &self.ends, &self.kernel, &self.voice);
+        obituary::log_last_end(args, &self.ends, &self.kernel, &self.voice);
         self.voice.flush();
         code
     }
 
     /// Waits until it is time for the next child, after what became of the one before. Returns how to end when there
-    /// is to be none.
+    /// must be none.
     fn wait_for_restart(&mut self, end: &str) -> Option<Exit> {
         let rules = self.intensity.rules();
         let (max, window_ms) = (rules.max_restarts, rules.window.as_millis());
         let Verdict::Restart { number, backoff } = self.intensity.died(Instant::now()) else {
-            self.voice.say(&format!(
+            self.voice.print(&format!(
                 "the supervisor {end}; more than {max} restarts in {window_ms} ms, giving up"
             ));
             return Some(Exit::GaveUp);
         };
-        self.voice.say(&format!(
+        self.voice.print(&format!(
             "the supervisor {end}; restart {number} of {max} in {window_ms} ms, after {} ms",
             backoff.as_millis()
         ));
         let until = Instant::now() + backoff;
         while let Some(heard) = self.signals.wait_until(until) {
             match heard {
-                Heard::Asked(signal) if signals::ends(signal) => return Some(Exit::Unclean),
-                Heard::Asked(_) => {}
-                Heard::Ended => {
+                SignalEvent::Asked(signal) if signals::ends(signal) => return Some(Exit::Unclean),
+                SignalEvent::Asked(_) => {}
+                SignalEvent::Ended => {
                     child::reap(None, &self.kernel);
                 }
             }
@@ -195,7 +195,7 @@ impl Init {
     }
 }
 
-/// How to end after this end of the supervisor. `None` when it is to be started again.
+/// How to end after this end of the supervisor. `None` when it has to be restarted.
 fn final_code(end: &ProcessEnd, asked: bool) -> Option<ExitCode> {
     // As shells say it: 128 and the signal's number.
     let code = match (end.code, end.signal) {
@@ -258,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_killed_it_is_told_from_one_that_it_was_asked_with() {
-        let told = last_words(&killed(15), Some(Signal::TERM));
-        assert!(told.contains("died of signal 15, which was forwarded"), "{told}");
-        let told = last_words(&killed(9), Some(Signal::TERM));
-        assert!(told.contains("died of signal 9 after it was asked to end"), "{told}");
+    fn a_signal_that_killed_it_is_distinguished_from_one_that_it_was_asked_with() {
+        let said = last_words(&killed(15), Some(Signal::TERM));
+        assert!(said.contains("died of signal 15, which was forwarded"), "{said}");
+        let said = last_words(&killed(9), Some(Signal::TERM));
+        assert!(said.contains("died of signal 9 after it was asked to end"), "{said}");
     }
 
     #[test]

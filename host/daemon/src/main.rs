@@ -3,7 +3,7 @@
 //! `bulkhead run` is the story of the process: read the configuration, take the state directory, start
 //! the log, build the engine, the supervisor and the control server, start the configured agents, wait
 //! for a signal, end the agents, end the process with a numbered code. As the first process of a container,
-//! or when told to, it does all that in a child, and watches over it ([`init`]).
+//! or when asked to, it does all that in a child, and watches over it ([`init`]).
 
 mod allocator;
 mod check;

@@ -1,7 +1,7 @@
 //! Stdout, written so that the next run knows whether it has to begin a new line.
 //!
-//! A supervisor that is killed while it writes may leave half a line, and one that init starts anew has the
-//! same stdout: its first line would be glued to the half, and both lost for whoever reads lines. A pipe
+//! A supervisor that is killed while it writes may leave half a line, and one that init restarts has the
+//! same stdout: its first line would be glued to the half, and both lost for a reader of lines. A pipe
 //! takes up to [`ATOMIC`] bytes whole or not at all, so shorter lines are never cut. A longer one goes in
 //! parts, and between the first and the last the black box says so.
 
@@ -33,7 +33,7 @@ pub fn stdout(blackbox: BlackBox, owes_newline: bool) -> io::Result<Output<Block
     Ok(Output::new(Blocking(stdout.into()), blackbox, owes_newline))
 }
 
-/// A file that waits where it says that it would block: whoever has the other end of a pipe may have made both
+/// A file that waits where it says that it would block: the process at the other end of a pipe may have made both
 /// ends say so.
 pub struct Blocking(File);
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_fit_are_written_whole_and_a_long_one_in_parts_that_are_told() {
+    fn lines_that_fit_are_written_whole_and_a_long_one_in_parts_that_are_reported() {
         let lines = [line(3000), line(1000), line(96), line(1), line(10_000), line(5)];
         with_output(usize::MAX, false, |output| {
             output.write_all(&lines.concat()).unwrap();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_ends_in_the_middle_of_a_line_is_told() {
+    fn an_output_that_ends_in_the_middle_of_a_line_is_reported() {
         with_output(5000, false, |output| {
             output.write_all(&line(10_000)).unwrap_err();
             assert!(said(output.to.dir));
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_newline_that_is_owed_comes_before_anything_else_and_once() {
         with_output(usize::MAX, true, |output| {
-            assert!(said(output.to.dir), "whoever comes after this run owes it too");
+            assert!(said(output.to.dir), "the run after this one owes it too");
             output.write_all(&line(3)).unwrap();
             output.write_all(&line(3)).unwrap();
             assert_eq!(output.to.writes.concat(), b"\nxx\nxx\n");

@@ -1,7 +1,7 @@
 //! Panics of the host.
 //!
-//! Most are contained where they happen, and whoever contains one tells what it ended: a request, an agent's
-//! call, a task. What nothing contains ends the process here, with its story told first.
+//! Most are contained where they happen, and the code that contains one reports what it ended: a request, an agent's
+//! call, a task. What nothing contains ends the process here, with a report first.
 
 use std::backtrace::Backtrace;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::recorder::Recorder;
 /// Time for the last lines of a process that dies of a panic.
 const FLUSHING: Duration = Duration::from_secs(2);
 
-/// Tells every panic of the process that nobody else tells, and ends the process for those that nothing
+/// Logs every panic of the process that nobody else logs, and ends the process for those that nothing
 /// contains.
 pub fn watch(recorder: Arc<Recorder>) {
     std::panic::set_hook(Box::new(move |panic| {

@@ -2,9 +2,9 @@
 //! that an init process saw, what is said from outside, and the kernel's counters, put before
 //! [`bulkhead_blackbox::previous`].
 //!
-//! As a rule that is one run. A boot that died before it told anything leaves two: the one before it as well. A black
-//! box is believed only when it is of the run that is meant, by its run id: init gives its child one, and the list of
-//! runs in the state directory knows which was the last.
+//! As a rule that is one run. A boot that died before it reported anything leaves two: the one before it as well. A
+//! black box is believed only when it is of the run that is meant, by its run id: init gives its child one, and the
+//! list of runs in the state directory knows which was the last.
 
 use bulkhead_blackbox::previous::{
     Missing, Outside, Surroundings, WaitStatus, judge, judge_without_box,
@@ -27,20 +27,20 @@ pub struct Traces<'a> {
     pub boxes: &'a [Previous],
     /// Which runs there were on this disk.
     pub runs: &'a Runs,
-    /// Ends that an init process saw and of which nobody told, oldest first.
+    /// Ends that an init process saw and nobody reported, oldest first.
     pub ends: &'a [ProcessEnd],
     /// How many it saw before those.
     pub forgotten: u64,
-    /// What whoever runs the container says of the end before its init process began.
+    /// What the container's runtime says of the end before its init process began.
     pub outside: Option<&'a Outside>,
     /// The state directory has a database, so there was a run.
     pub has_database: bool,
 }
 
 impl Traces<'_> {
-    /// The runs whose end is to be told, oldest first. The last is the run right before this one.
-    pub fn untold(&self) -> Vec<KnownRun> {
-        let mut runs = self.runs.untold().to_vec();
+    /// The runs whose end has to be reported, oldest first. The last is the run right before this one.
+    pub fn unreported(&self) -> Vec<KnownRun> {
+        let mut runs = self.runs.unreported().to_vec();
         let in_place = self.found.run().map(|found| &found.run);
         // The list may be of an earlier version, lost, or older than a box that was synced.
         let is_without = runs.is_empty();
@@ -77,19 +77,19 @@ impl Traces<'_> {
         runs
     }
 
-    /// How many ends nobody can tell of any more, at least. The list and init may have forgotten the same ones.
+    /// How many ends nobody can report any more, at least. The list and init may have forgotten the same ones.
     fn forgotten(&self) -> u64 {
         self.forgotten.max(self.runs.forgotten())
     }
 
     /// The number of the run that begins now.
     pub fn next_number(&self) -> u64 {
-        let known = self.untold().last().map_or(0, |run| run.number);
+        let known = self.unreported().last().map_or(0, |run| run.number);
         let boxes = self.boxes.iter().map(|left| left.run.number);
         boxes.fold(known.max(self.runs.last_number()), u64::max) + 1
     }
 
-    /// `is_last_before_init`: nobody here saw its end, and whoever runs the container may have.
+    /// `is_last_before_init`: nobody here saw its end, and the container's runtime may have.
     fn judge(
         &self,
         run: Option<&KnownRun>,
@@ -188,14 +188,14 @@ pub struct Before {
 impl Before {
     /// Judges what was found.
     pub fn judge(traces: &Traces<'_>, kernel: &Kernel) -> Self {
-        let untold = traces.untold();
+        let unreported = traces.unreported();
         let is_unseen = |run: &KnownRun| traces.ends.iter().all(|end| end.run_id != run.run_id);
         // Init has forgotten only what came after it.
-        let last_before = untold.iter().rposition(is_unseen).filter(|_| traces.forgotten == 0);
+        let last_before = unreported.iter().rposition(is_unseen).filter(|_| traces.forgotten == 0);
         let judge = |(index, run): (usize, &KnownRun)| {
             traces.judge(Some(run), Some(index) == last_before, kernel)
         };
-        let mut judged: Vec<_> = untold.iter().enumerate().map(judge).collect();
+        let mut judged: Vec<_> = unreported.iter().enumerate().map(judge).collect();
         if judged.is_empty() {
             judged.push(traces.judge(None, true, kernel));
         }
@@ -208,7 +208,7 @@ impl Before {
         std::mem::take(&mut self.deaths)
     }
 
-    /// `runs`, which are those that were judged, with what is known now. They are to be told of until they were.
+    /// `runs`, which are those that were judged, with what is known now. They have to be reported until they were.
     pub fn keep(&self, mut runs: Vec<KnownRun>) -> Vec<KnownRun> {
         for (run, judged) in runs.iter_mut().zip(&self.judged) {
             run.verdict = Some(Box::new(judged.clone()));

@@ -1,4 +1,4 @@
-//! What the black box is told: every fact on its way to the log that a later run may want to know.
+//! What is written to the black box: every fact on its way to the log that a later run may want to know.
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ impl Recorder {
     }
 
     /// From now on the town's client hears every fact as well.
-    pub fn tell_town(&self, town: Handle) {
+    pub fn report_to_town(&self, town: Handle) {
         let _ = self.town.set(town);
     }
 
@@ -55,18 +55,18 @@ impl Recorder {
         }
     }
 
-    /// Writes down how memory is now, which is a sign of life as well.
+    /// Writes down how memory is now, which is a heartbeat as well.
     pub fn sample(&self, figures: MemoryFigures) {
         self.blackbox.note(&Fact::Memory(figures));
         self.alive();
     }
 
     fn alive(&self) {
-        let mut told = None;
+        let mut written = None;
         // Another thread may have come between the look and the word: the newest number is the last one.
-        while let Some(seq) = self.log.last_seq().filter(|seq| told != Some(*seq)) {
+        while let Some(seq) = self.log.last_seq().filter(|seq| written != Some(*seq)) {
             self.blackbox.alive(seq);
-            told = Some(seq);
+            written = Some(seq);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_log::Format;
 use bulkhead_memory::Kernel;
-use bulkhead_supervisor::{DrainPlan, DrainReport, TownSays};
+use bulkhead_supervisor::{DrainPlan, DrainReport, TownAnswer};
 use bulkhead_tasks::Spawner;
 use bulkhead_town::Handle;
 use bulkhead_types::Event;
@@ -21,22 +21,22 @@ use crate::config::{self, OnFenced, Settings};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::faults;
-use crate::hardening::{self, Places};
+use crate::hardening::{self, AllowedPaths};
 use crate::host::{Ground, Host};
-use crate::init::{Handover, Word};
-use crate::signals::{ONE_WISH, Signals};
+use crate::init::{Handover, InitMessage};
+use crate::signals::{SIGNAL_DEBOUNCE, Signals};
 use crate::state_dir::{Refused, StateDir};
 
 /// Time for the control server to finish what it is answering.
 const ANSWERING: Duration = Duration::from_secs(2);
 
-/// Between two looks whether another host has left the state directory.
+/// Between two checks whether another host has left the state directory.
 const LOOK_AT_STATE: Duration = Duration::from_millis(50);
 
 /// The town's part of the time that readiness waits: one in so many.
 const TOWN_PART: u32 = 3;
 
-/// Time to tell the town what it has not heard at the end, at most and at least.
+/// Time to send the town what it has not got at the end, at most and at least.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 const LAST_WORDS_LEAST: Duration = Duration::from_secs(1);
 
@@ -72,9 +72,9 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         hardening::be_debuggable();
     }
     if let Some(handover) = &handover {
-        handover.say(match settings.format() {
-            Format::Json => Word::LogIsJson,
-            Format::Pretty => Word::LogIsPretty,
+        handover.send(match settings.format() {
+            Format::Json => InitMessage::LogIsJson,
+            Format::Pretty => InitMessage::LogIsPretty,
         });
     }
     let waiting = tokio::runtime::Builder::new_current_thread()
@@ -88,7 +88,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     let state_dir = take_state_dir(&settings.state_dir, args.wait_for_state, &mut signals);
     let Some(state_dir) = waiting.block_on(state_dir)? else { return Ok(Exit::Clean) };
     // Before there is a thread that it would not hold for.
-    let (confinement, problems) = hardening::confine(settings.security, &places(&settings))?;
+    let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(&settings))?;
     let ground = Ground { state_dir, confinement, problems };
     let host = Host::build(&settings, ground, handover.as_ref())?;
     faults::strike_in_boot(args.inject_fault);
@@ -120,12 +120,13 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     });
     host.recorder.reached(RunState::Draining);
     host.memory.report();
-    let goodbye = host.town.as_ref().map(|town| town.evict(by));
-    let report = waiting.block_on(shut_down(&host, by, plan, &mut signals, heard + ONE_WISH));
+    let notice = host.town.as_ref().map(|town| town.evict(by));
+    let report =
+        waiting.block_on(shut_down(&host, by, plan, &mut signals, heard + SIGNAL_DEBOUNCE));
     if !report.cut {
         let left =
             settings.drain.saturating_sub(heard.elapsed()).clamp(LAST_WORDS_LEAST, LAST_WORDS);
-        waiting.block_on(last_words(&host, goodbye, left));
+        waiting.block_on(last_words(&host, notice, left));
     }
     Ok(end(host, &report))
 }
@@ -137,13 +138,13 @@ async fn take_state_dir(
     signals: &mut Signals,
 ) -> Result<Option<StateDir>, Failure> {
     let until = Instant::now() + patience;
-    let mut told = false;
+    let mut logged = false;
     loop {
         match StateDir::take(dir) {
             Err(Refused::InUse(why)) if Instant::now() < until => {
-                if !told {
+                if !logged {
                     eprintln!("bulkhead: waiting for at most {patience:?}: {why}");
-                    told = true;
+                    logged = true;
                 }
             }
             taken => return Ok(Some(taken?)),
@@ -156,7 +157,7 @@ async fn take_state_dir(
 }
 
 /// Where the host works, beside what every program reads.
-fn places(settings: &Settings) -> Places {
+fn allowed_paths(settings: &Settings) -> AllowedPaths {
     let mut read = Vec::new();
     for component in settings.catalog.components.values() {
         read.extend(around(component));
@@ -170,15 +171,15 @@ fn places(settings: &Settings) -> Places {
     read.extend(around(Path::new("/etc/resolv.conf")));
     let pressure = Kernel::here().pressure_file();
     read.extend(pressure.parent().map(Path::to_owned));
-    Places { state: settings.state_dir.clone(), read, write: vec![pressure] }
+    AllowedPaths { state: settings.state_dir.clone(), read, write: vec![pressure] }
 }
 
 /// A file and its directory, where it is named and where a link leads now: another file may take its place. Of a
 /// directory that is not there yet, the one above it; never the root, which is everything.
 fn around(file: &Path) -> Vec<PathBuf> {
-    let places = [std::path::absolute(file).ok(), file.canonicalize().ok()];
+    let paths = [std::path::absolute(file).ok(), file.canonicalize().ok()];
     let mut read = Vec::new();
-    for place in places.into_iter().flatten() {
+    for place in paths.into_iter().flatten() {
         let mut dirs = place.ancestors().skip(1).filter(|dir| dir.parent().is_some());
         read.extend(dirs.find(|dir| dir.is_dir()).map(Path::to_owned));
         read.push(place);
@@ -191,7 +192,7 @@ fn spawner(host: &Host) -> Spawner {
     Spawner::new(host.runtime.fast_lane().clone(), sink, context)
 }
 
-/// Brings back the agents of earlier runs and starts the configured ones. One that fails was told; the others
+/// Restores the agents of earlier runs and starts the configured ones. One that fails was logged; the others
 /// go on.
 fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Option<()>> {
     let (supervisor, configured) = (host.supervisor.clone(), settings.agents.clone());
@@ -200,7 +201,7 @@ fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Optio
     spawner.spawn("hydration", async move {
         let began = Instant::now();
         let says = ask_town(town, rules.deadline / TOWN_PART).await;
-        // Readiness waits no longer than it may, whoever took the time.
+        // Readiness waits no longer than it may, no matter what took the time.
         rules.deadline = rules.deadline.saturating_sub(began.elapsed());
         supervisor.hydrate(configured, says, rules).await;
         Ok::<_, Infallible>(())
@@ -208,16 +209,16 @@ fn boot(host: &Host, settings: &Settings, spawner: &Spawner) -> JoinHandle<Optio
 }
 
 /// What the town wants here, if it says so in time.
-async fn ask_town(town: Option<Handle>, within: Duration) -> TownSays {
-    let Some(town) = town else { return TownSays::NoTown };
+async fn ask_town(town: Option<Handle>, within: Duration) -> TownAnswer {
+    let Some(town) = town else { return TownAnswer::NoTown };
     // Why not stands in the log.
     match town.registry(within).await {
-        Ok(registry) => TownSays::Wants(registry, Arc::new(town)),
-        Err(fault) => TownSays::Nothing(fault.to_string()),
+        Ok(registry) => TownAnswer::Wants(registry, Arc::new(town)),
+        Err(fault) => TownAnswer::Nothing(fault.to_string()),
     }
 }
 
-/// Says that the host is ready when the boot is through, and the black box was told so. A boot that was lost on
+/// Says that the host is ready when the boot is through, and the black box has that. A boot that was lost on
 /// its way is through as well: who is missing can be started.
 async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
     if !matches!(booted.await, Ok(Some(()))) {
@@ -227,7 +228,7 @@ async fn get_ready(host: &Host, booted: JoinHandle<Option<()>>) -> Infallible {
         });
     }
     host.recorder.reached(RunState::Hydrated);
-    host.earlier_runs_are_told(AT_BOOT);
+    host.earlier_runs_are_reported(AT_BOOT);
     host.supervisor.set_ready();
     if let Some(town) = &host.town {
         // Not before: the town's registry follows the container from here on.
@@ -282,21 +283,21 @@ async fn shut_down(
     supervisor.drain(by, plan, cut).await
 }
 
-/// Tells the town what it has not heard yet: what the agents left, and that they are to come back.
-async fn last_words(host: &Host, goodbye: Option<JoinHandle<Option<()>>>, patience: Duration) {
-    let (Some(town), Some(goodbye)) = (&host.town, goodbye) else { return };
-    // What is told is what is stored.
+/// Sends the town what it has not got yet: what the agents left, and that they are still desired.
+async fn last_words(host: &Host, notice: Option<JoinHandle<Option<()>>>, patience: Duration) {
+    let (Some(town), Some(notice)) = (&host.town, notice) else { return };
+    // What is sent is what is stored.
     if timeout(patience, host.database.receipt_of_all().durable()).await.is_err() {
         tracing::warn!("the town is notified before everything is written");
     }
-    let told = async { tokio::join!(goodbye, town.finish(patience)).1 };
-    if !timeout(patience, told).await.unwrap_or(false) {
+    let sent = async { tokio::join!(notice, town.finish(patience)).1 };
+    if !timeout(patience, sent).await.unwrap_or(false) {
         tracing::warn!("the town was not notified in time");
     }
 }
 
 fn end(host: Host, report: &DrainReport) -> Exit {
-    host.earlier_runs_are_told(FLUSHING / 2);
+    host.earlier_runs_are_reported(FLUSHING / 2);
     let Host {
         recorder, sink, runtime, supervisor, control, database, journal, memory, town, ..
     } = host;

@@ -15,9 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::dispositions::Dispositions;
 
-/// Signals that come within this time of the first one are the same wish. A service manager signals every process of
-/// a group, so one wish comes directly and through init; some send SIGHUP right after SIGTERM.
-pub const ONE_WISH: Duration = Duration::from_secs(1);
+/// Signals that come within this time of the first one are the same request. A service manager signals every process of
+/// a group, so one request comes directly and through init; some send SIGHUP right after SIGTERM.
+pub const SIGNAL_DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// The signals that end the process. `None`: it is ignored.
 pub struct Signals {
@@ -67,7 +67,7 @@ impl Signals {
 /// Resolves when the signal comes.
 async fn heard(signal: &mut Option<Signal>) {
     match signal {
-        // The registry of signals lives as long as the process.
+        // The registry of signals exists as long as the process.
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }

@@ -160,7 +160,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
             return Ok(None);
         }
         if is_taken && !is_at(&lock, path) {
-            // Whoever replaced it has the new one.
+            // The process that replaced it has the new one.
             continue;
         }
         if is_taken && was_private {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_host_is_told_who_has_it() {
+    fn the_error_of_a_second_host_names_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let first = StateDir::take(dir.path()).unwrap();
         let error = refused(dir.path());

@@ -2,7 +2,7 @@
 //!
 //! Two questions. What would all agents take if each went to its limit: that is *committed*, and may be as
 //! much as the budget times a factor, because most agents never go there. And what is used now: while memory
-//! is short nothing comes, or a start would cost another agent its life.
+//! is short nothing comes, or a start would end another agent.
 
 use crate::reading::Reading;
 

@@ -9,7 +9,7 @@
 //! | bytes that only swapping frees | `memory.stat` `anon` + `shmem` | `memory.stat` `total_rss` + `total_shmem` | `MemTotal - MemAvailable` |
 //! | pressure | `memory.pressure` | `memory.pressure` of version 2 beside it | `/proc/pressure/memory` |
 //!
-//! A limit holds for everything below it, so the groups above the own one are asked as well, as far as they
+//! A limit holds for everything below it, so the groups above this process's are read as well, as far as they
 //! can be seen, and the smallest limit counts, the machine's memory among them. Use is judged in the group
 //! that has that limit.
 //!
@@ -48,7 +48,7 @@ struct Counted {
 pub struct Kernel {
     root: PathBuf,
     group: Option<Group>,
-    /// Of the own group, if it tells pressure.
+    /// Of this process's cgroup, if it reports pressure.
     pressure: Option<PathBuf>,
 }
 
@@ -78,7 +78,7 @@ impl Kernel {
         Some(text.trim().to_owned())
     }
 
-    /// Only what counts upward, whoever asks.
+    /// Only what counts upward, for all readers.
     pub fn counters(&self) -> MemoryFigures {
         let mut reading = Reading::default();
         self.count(&mut reading, &mut Faults::ignored());
@@ -102,7 +102,7 @@ impl Kernel {
         reading
     }
 
-    /// Where pressure is told: a file of the own group, else the machine's. It need not be there.
+    /// Where pressure is reported: a file of this process's cgroup, else the machine's. It need not be there.
     pub fn pressure_file(&self) -> PathBuf {
         self.pressure.clone().unwrap_or_else(|| self.root.join("proc/pressure/memory"))
     }
@@ -123,7 +123,7 @@ impl Kernel {
         let total = machine.map_or(u64::MAX, |machine| machine.limit.bytes);
         let groups = self.group.as_ref().map(|group| group.ceilings(total, faults));
         let all: Vec<Ceiling> = machine.into_iter().chain(groups.into_iter().flatten()).collect();
-        // Of equal ones the first: the machine's, then that of the own group.
+        // Of equal ones the first: the machine's, then that of this process's cgroup.
         let effective = all.iter().min_by_key(|ceiling| ceiling.limit.bytes);
         reading.limit = effective.map(|ceiling| ceiling.limit);
         reading.used_bytes = effective.and_then(|ceiling| ceiling.used_bytes);

@@ -31,7 +31,7 @@ pub use kernel::{Fault, Faults, Kernel};
 pub use reading::{Limit, LimitSource, Reading};
 pub use relief::{Guard, Relief};
 pub use sampler::{AgentReading, AgentsMemory, Sampler, Totals};
-pub use shared::{Clock, Looked, Memory, MemoryConfig, Now, Snapshot};
+pub use shared::{Clock, Memory, MemoryConfig, Now, PollOutcome, Snapshot};
 pub use shedding::{Candidate, Shedder, Step};
 pub use wait::{Caller, PressureWait, Woken};
 pub use watch::MemoryWatch;

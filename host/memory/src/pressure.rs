@@ -102,7 +102,7 @@ impl Pressure {
         self.high.is_some()
     }
 
-    /// The time that tasks waited since a look at least a window ago, if there was one; else since the
+    /// The time that tasks waited since a check at least a window ago, if there was one; else since the
     /// first look.
     fn stalled(&mut self, now: Duration, total: Option<Duration>) -> Option<Duration> {
         let total = total?;
@@ -174,7 +174,7 @@ mod tests {
         let at = Duration::from_secs;
         let (source, calm) = (PressureSource::Trigger, reading(1, 0.0));
         let crossing = |high| Some(Crossing { high, source });
-        assert_eq!(pressure.read(at(1), &calm, true), crossing(true), "no stalls are told");
+        assert_eq!(pressure.read(at(1), &calm, true), crossing(true), "no stalls are reported");
         assert_eq!(pressure.read(at(3), &calm, true), None);
         assert_eq!(pressure.read(at(12), &calm, false), None);
         assert!(pressure.is_high());
@@ -195,7 +195,7 @@ mod tests {
         assert!(!look(2_000, 90_004, false));
         assert!(!look(4_000, 90_006, true), "fired for milliseconds");
         assert!(!look(6_000, 90_106, false));
-        // 300 ms since the look two seconds before the trigger, which lies between two looks.
+        // 300 ms since the check two seconds before the trigger, which lies between two checks.
         assert!(!look(7_000, 90_305, true));
         assert!(!look(8_000, 90_306, false));
         assert!(look(9_000, 90_605, true));

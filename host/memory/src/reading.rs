@@ -14,11 +14,11 @@ pub const LOW_SHARE: f64 = 0.80;
 /// Where a limit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitSource {
-    /// The own group, version 2.
+    /// This process's cgroup, version 2.
     Cgroup2,
     /// A group above it.
     Cgroup2Above,
-    /// The own group, version 1.
+    /// This process's cgroup, version 1.
     Cgroup1,
     /// A group above it.
     Cgroup1Above,
@@ -74,9 +74,9 @@ pub struct Reading {
     pub stalled: Option<Duration>,
     /// Processes that the kernel killed for memory since the machine booted, whosever they were.
     pub oom_kills: Option<u64>,
-    /// Of them, those of the own group.
+    /// Of them, those of this process's cgroup.
     pub group_oom_kills: Option<u64>,
-    /// How often the own group's limit was hit.
+    /// How often the limit of this process's cgroup was hit.
     pub limit_hits: Option<u64>,
     /// Resident bytes of this process.
     pub rss_bytes: Option<u64>,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_a_limit_where_the_kernel_tells_none() {
+    fn a_budget_is_a_limit_where_the_kernel_reports_none() {
         let reading = Reading::default().within(Some(5));
         assert_eq!(reading.limit.map(|limit| limit.source), Some(LimitSource::Budget));
         assert_eq!((reading.used_bytes, reading.used_share()), (None, None));

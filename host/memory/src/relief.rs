@@ -8,7 +8,7 @@ use bulkhead_types::{AgentId, Incarnation};
 use crate::reading::Reading;
 use crate::shedding::{Candidate, Shedder, Step};
 
-/// Share of the limit up to which guests may grow between two looks. The rest is the host's, for what it
+/// Share of the limit up to which guests may grow between two checks. The rest is the host's, for what it
 /// needs to end one of them.
 const GROWTH_SHARE: f64 = 0.95;
 
@@ -19,17 +19,17 @@ const RELEASE_AGAIN: Duration = Duration::from_secs(5);
 /// What an evicted agent gets to end in order, unless somebody waits for its memory.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Whoever runs the agents.
+/// What runs the agents.
 pub trait Relief: Send + Sync {
     /// All guests together may grow by so many bytes until this is called again. `None`: by any number.
     fn give_room(&self, bytes: Option<u64>);
     /// What a guest needs that waits for room, when there was none at the last [`Relief::give_room`].
     fn wanted(&self) -> Option<u64>;
-    /// There will be no room: whoever waits for it is told so.
+    /// There will be no room: callers that wait for it are refused.
     fn deny_growths(&self);
-    /// Whether a life is still there.
-    fn lives(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
-    /// All that live and were not asked to end.
+    /// Whether an incarnation is still active.
+    fn is_alive(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
+    /// All that are active and were not asked to end.
     fn candidates(&self) -> Vec<Candidate>;
     /// Ends one. Returns at once.
     fn evict(
@@ -54,7 +54,7 @@ pub trait Relief: Send + Sync {
 pub struct Guard {
     shedder: Shedder,
     sheds: bool,
-    /// A guest waited at the last look as well. The first look after a growth only finds that out.
+    /// A guest waited at the last check as well. The first check after a growth only finds that out.
     starved: bool,
     /// When the host let go of what it held for nobody.
     released: Option<Duration>,
@@ -66,7 +66,7 @@ impl Guard {
         Self { shedder: Shedder::default(), sheds, starved: false, released: None }
     }
 
-    /// Does what follows from a reading at `now`. Says whether the next look should come soon.
+    /// Does what follows from a reading at `now`. Says whether the next check should come soon.
     pub fn act(&mut self, now: Duration, reading: &Reading, relief: &dyn Relief) -> bool {
         if !self.sheds {
             return false;
@@ -86,9 +86,9 @@ impl Guard {
             // Nobody goes for what is gone now.
             return true;
         }
-        let lives = |agent_id: &AgentId, incarnation| relief.lives(agent_id, incarnation);
+        let is_alive = |agent_id: &AgentId, incarnation| relief.is_alive(agent_id, incarnation);
         let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
-        let step = self.shedder.step(now, reading, beyond, lives, || relief.candidates());
+        let step = self.shedder.step(now, reading, beyond, is_alive, || relief.candidates());
         relief.hold_starts(matches!(step, Step::Wait | Step::Evict { .. }));
         match step {
             Step::Evict { agent_id, incarnation, eviction } => {
@@ -99,7 +99,7 @@ impl Guard {
                 true
             }
             Step::Wait => true,
-            // Nobody goes for it, so it does not fit: whoever wants more is told, and no neighbour pays.
+            // Nobody goes for it, so it does not fit: the guest that wants more is refused, and no neighbour pays.
             Step::Calm | Step::Helpless => {
                 if starved {
                     relief.deny_growths();
@@ -128,26 +128,26 @@ mod tests {
     #[derive(Default)]
     struct Agents {
         wanted: Option<u64>,
-        told: Mutex<Vec<String>>,
+        actions: Mutex<Vec<String>>,
     }
 
     impl Agents {
-        fn tell(&self, text: String) {
-            self.told.lock().unwrap().push(text);
+        fn note(&self, text: String) {
+            self.actions.lock().unwrap().push(text);
         }
     }
 
     impl Relief for Agents {
         fn give_room(&self, bytes: Option<u64>) {
-            self.tell(format!("room {bytes:?}"));
+            self.note(format!("room {bytes:?}"));
         }
         fn wanted(&self) -> Option<u64> {
             self.wanted
         }
         fn deny_growths(&self) {
-            self.tell("denied".to_owned());
+            self.note("denied".to_owned());
         }
-        fn lives(&self, _agent_id: &AgentId, _incarnation: Incarnation) -> bool {
+        fn is_alive(&self, _agent_id: &AgentId, _incarnation: Incarnation) -> bool {
             true
         }
         fn candidates(&self) -> Vec<Candidate> {
@@ -168,16 +168,16 @@ mod tests {
             _eviction: Eviction,
             grace: Duration,
         ) {
-            self.tell(format!("evict {agent_id} {} {grace:?}", number.0));
+            self.note(format!("evict {agent_id} {} {grace:?}", number.0));
         }
         fn tidy(&self) -> u64 {
             0
         }
         fn release(&self) {
-            self.tell("release".to_owned());
+            self.note("release".to_owned());
         }
         fn hold_starts(&self, held: bool) {
-            self.tell(format!("held {held}"));
+            self.note(format!("held {held}"));
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
         };
         let mut guard = Guard { released: Some(Duration::ZERO), ..Guard::new(true) };
         let soon = guard.act(Duration::ZERO, &reading, agents);
-        (soon, std::mem::take(&mut agents.told.lock().unwrap()))
+        (soon, std::mem::take(&mut agents.actions.lock().unwrap()))
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
             let limit = Some(Limit { bytes: 1000, source: LimitSource::Budget });
             let reading = Reading { limit, used_bytes: Some(used), ..Reading::default() };
             assert!(guard.act(Duration::from_secs(seconds), &reading, &agents), "looks again soon");
-            std::mem::take(&mut *agents.told.lock().unwrap()).pop().unwrap()
+            std::mem::take(&mut *agents.actions.lock().unwrap()).pop().unwrap()
         };
         assert_eq!(act(0, 899), "held false");
         assert_eq!(act(1, 900), "release");
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn with_enough_memory_there_is_only_room() {
         let agents = Agents::default();
-        let told = ["room Some(450)".to_owned(), "held false".to_owned()];
-        assert_eq!(act(&agents, 500), (false, told.to_vec()));
+        let actions = ["room Some(450)".to_owned(), "held false".to_owned()];
+        assert_eq!(act(&agents, 500), (false, actions.to_vec()));
         assert!(act(&agents, 800).0, "close enough to look again soon");
     }
 
@@ -234,24 +234,24 @@ mod tests {
             ..Reading::default()
         };
         let mut guard = Guard::new(true);
-        assert!(guard.act(Duration::ZERO, &reading, &agents), "the next look tells");
+        assert!(guard.act(Duration::ZERO, &reading, &agents), "the next check acts");
         assert!(guard.act(Duration::ZERO, &reading, &agents));
-        let told = agents.told.lock().unwrap();
-        assert_eq!(told.last().unwrap(), "denied");
-        assert!(!told.iter().any(|told| told.starts_with("evict")));
+        let actions = agents.actions.lock().unwrap();
+        assert_eq!(actions.last().unwrap(), "denied");
+        assert!(!actions.iter().any(|actions| actions.starts_with("evict")));
     }
 
     #[test]
     fn a_look_that_sees_nothing_opens_nothing() {
         let agents = Agents::default();
         assert!(!Guard::new(true).act(Duration::ZERO, &Reading::default(), &agents));
-        assert_eq!(*agents.told.lock().unwrap(), ["held false"]);
+        assert_eq!(*agents.actions.lock().unwrap(), ["held false"]);
     }
 
     #[test]
     fn one_that_does_not_shed_does_nothing() {
         let agents = Agents { wanted: Some(1), ..Agents::default() };
         assert!(!Guard::new(false).act(Duration::ZERO, &Reading::default(), &agents));
-        assert_eq!(agents.told.lock().unwrap().len(), 0);
+        assert_eq!(agents.actions.lock().unwrap().len(), 0);
     }
 }

@@ -15,7 +15,7 @@ use crate::reading::Reading;
 use crate::series::{Series, Times};
 use crate::trend::{Point, trend};
 
-/// The part of all agents that may have to be looked for in each sweep. Looking for one costs three others.
+/// The part of all agents that may have to be searched for in each sweep. Looking for one costs three others.
 const MOST_ASTRAY: usize = 64;
 
 /// One agent as a sweep sees it.
@@ -25,19 +25,19 @@ pub struct AgentReading<'a> {
     pub agent_id: &'a AgentId,
     /// Its role.
     pub role: &'a Arc<str>,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
-    /// All that it holds, `host_bytes` included. `None` when nothing of it lives.
+    /// All that it holds, `host_bytes` included. `None` when no incarnation is active.
     pub used_bytes: Option<u64>,
     /// What the host holds for it: mail, events, lines.
     pub host_bytes: u64,
-    /// The largest `used_bytes` of this life.
+    /// The largest `used_bytes` of this incarnation.
     pub peak_bytes: u64,
     /// Its hard limit.
     pub limit_bytes: u64,
 }
 
-/// Whoever knows all agents.
+/// What knows all agents.
 pub trait AgentsMemory: Send + Sync {
     /// Shows every known agent once, those that ended included, some at a time: a lock for each would keep
     /// the processor from reading ahead. Must wait for no guest and hold no lock that a guest could wait for
@@ -50,7 +50,7 @@ pub trait AgentsMemory: Send + Sync {
 pub struct Totals {
     /// Known agents.
     pub agents: usize,
-    /// Of them, those of which something lives.
+    /// Of them, the active ones.
     pub active_agents: usize,
     /// What those hold.
     pub used_bytes: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Track {
     agent_id: AgentId,
     role: Arc<str>,
     pub(crate) incarnation: Incarnation,
-    /// The sweep that saw this life first.
+    /// The sweep that saw this incarnation first.
     began: u64,
     /// The sweep that saw it last, and how many it had seen before.
     seen: u64,
@@ -93,7 +93,7 @@ pub struct Sampler {
     by_id: HashMap<AgentId, usize>,
     /// Where the next agent is, when all come in the order of the last sweep.
     next: usize,
-    /// Agents of the sweep under way that had to be looked for.
+    /// Agents of the sweep under way that had to be searched for.
     astray: usize,
     totals: Totals,
     under_way: Totals,
@@ -211,10 +211,10 @@ impl Sampler {
         self.by_id.get(id).map(|at| &self.tracks[*at])
     }
 
-    /// How the use of an agent's last life goes on.
+    /// How the use of an agent's last incarnation goes on.
     pub(crate) fn trend_of(&self, track: &Track) -> Option<MemoryTrend> {
         track.used_bytes?;
-        // Samples of this life: the last ones.
+        // Samples of this incarnation: the last ones.
         let count = track.seen - track.began + 1;
         let fine = track.series.fine(&self.times).rev();
         let mut points = points(fine.take(usize::try_from(count).unwrap_or(usize::MAX)));
@@ -222,7 +222,7 @@ impl Sampler {
         trend(&points, Some(track.limit_bytes))
     }
 
-    /// The place of an agent, made when there is none.
+    /// The index of an agent, made when there is none.
     fn find(&mut self, agent: &AgentReading<'_>) -> usize {
         let at = match self.tracks.get(self.next) {
             // The text is somewhere else in memory, and looked at only when it has to be.

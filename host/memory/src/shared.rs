@@ -37,7 +37,7 @@ pub struct Now {
     pub at: Timestamp,
 }
 
-/// Tells the time.
+/// Reads the time.
 pub type Clock = Box<dyn Fn() -> Now + Send + Sync>;
 
 /// How the memory of the container is watched.
@@ -86,10 +86,10 @@ struct Latest {
 
 /// What a look at the kernel's figures came to.
 #[derive(Debug)]
-pub struct Looked {
+pub struct PollOutcome {
     /// For the black box: what the kernel says, without a budget.
     pub figures: MemoryFigures,
-    /// What is to be told.
+    /// What has to be reported.
     pub events: Vec<Event>,
 }
 
@@ -132,7 +132,7 @@ impl Memory {
     // ---- what the memory thread does ----
 
     /// Reads what the kernel says. `triggered`: because its trigger fired.
-    pub fn look(&self, triggered: bool) -> Looked {
+    pub fn poll(&self, triggered: bool) -> PollOutcome {
         let now = (self.clock)();
         let mut faults = std::mem::take(&mut self.latest().faults);
         let kernel_says = self.kernel.read(&mut faults);
@@ -148,7 +148,7 @@ impl Memory {
             latest.pressure.read(now.since, &reading, triggered)
         };
         events.extend(crossing.map(|crossing| self.crossed(crossing, &reading)));
-        Looked { figures: kernel_says.figures(), events }
+        PollOutcome { figures: kernel_says.figures(), events }
     }
 
     /// Samples every agent. A second sweep waits for the first.
@@ -172,7 +172,7 @@ impl Memory {
     }
 
     /// Asks the allocator. `kept_bytes` is what the host holds for nobody outside the heap.
-    pub fn look_at_heap(&self, kept_bytes: u64) {
+    pub fn poll_heap(&self, kept_bytes: u64) {
         let heap = Heap::read();
         let mut latest = self.latest();
         (latest.heap, latest.kept_bytes) = (heap, kept_bytes);
@@ -208,7 +208,7 @@ impl Memory {
         }))
     }
 
-    /// Whether the kernel tells pressure by itself. Said once, before anybody asks for the sources.
+    /// Whether the kernel reports pressure by itself. Said once, before anybody asks for the sources.
     pub fn set_trigger(&self, has_trigger: bool) {
         let _ = self.has_trigger.set(has_trigger);
     }

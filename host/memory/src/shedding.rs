@@ -3,7 +3,7 @@
 //! ```text
 //!           use ≥ 90 %, or pressure ≥ 15 % with use ≥ 80 %
 //!   calm ─────────────────────────────────────────▶ shedding ──▶ evict the worst, wait until it is gone,
-//!        ◀─────────────────────────────────────────     ▲              │ look again
+//!        ◀─────────────────────────────────────────     ▲              │ check again
 //!           use < 80 %                                  └──────────────┘
 //! ```
 //!
@@ -16,7 +16,7 @@
 //! | weight of its role | 0 | 10 | the operator knows what is dear |
 //! | idle | 1 | 1.5 | it is not in the middle of something |
 //!
-//! The last mayor that lives is taken only when nothing else is there. Pressure alone, with much memory
+//! The last active mayor is taken only when nothing else is there. Pressure alone, with much memory
 //! left, is no reason: it can come from elsewhere on the machine, and nobody here could help it. Nor is use
 //! of a limit that others share, when all agents together do not hold what is needed; or of one that is this container's
 //! alone, when they hold a small part of it: whatever has the rest, they would all go, and memory would be short still. A guest that wants
@@ -53,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Candidate {
     /// Who.
     pub agent_id: AgentId,
-    /// Which life.
+    /// Which incarnation.
     pub incarnation: Incarnation,
     /// All that it holds.
     pub used_bytes: u64,
@@ -67,7 +67,7 @@ pub struct Candidate {
     pub mayor: bool,
 }
 
-/// What is to be done now.
+/// What has to be done now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Memory is not short.
@@ -76,11 +76,11 @@ pub enum Step {
     Wait,
     /// Nobody is there whose end would help.
     Helpless,
-    /// This life has to go.
+    /// This incarnation has to go.
     Evict {
         /// Who.
         agent_id: AgentId,
-        /// Which life.
+        /// Which incarnation.
         incarnation: Incarnation,
         /// Why this one.
         eviction: Eviction,
@@ -91,7 +91,7 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Shedder {
     sheds: bool,
-    /// Who was told to go, and when.
+    /// Which incarnation was asked to end, and when.
     leaving: Option<(AgentId, Incarnation, Duration)>,
 }
 
@@ -102,13 +102,13 @@ impl Shedder {
     }
 
     /// What follows from a reading at `now`. `beyond` is what a guest that waits needs past the mark for
-    /// growths. `lives` says whether a life is still there; `candidates` are all that live.
+    /// growths. `is_alive` says whether an incarnation is still active; `candidates` are all that are.
     pub fn step(
         &mut self,
         now: Duration,
         reading: &Reading,
         beyond: u64,
-        lives: impl FnOnce(&AgentId, Incarnation) -> bool,
+        is_alive: impl FnOnce(&AgentId, Incarnation) -> bool,
         candidates: impl FnOnce() -> Vec<Candidate>,
     ) -> Step {
         let (Some(limit), Some(share)) = (reading.limit, reading.used_share()) else {
@@ -124,7 +124,7 @@ impl Shedder {
         }
         if let Some((agent_id, incarnation, since)) = &self.leaving
             && now.saturating_sub(*since) < PATIENCE
-            && lives(agent_id, *incarnation)
+            && is_alive(agent_id, *incarnation)
         {
             return Step::Wait;
         }
@@ -263,9 +263,9 @@ mod tests {
     fn one_goes_at_a_time() {
         let agents = || vec![agent("a", 60), agent("b", 50)];
         let mut shedder = Shedder::default();
-        let mut at = |ms, lives| {
+        let mut at = |ms, is_alive| {
             let now = Duration::from_millis(ms);
-            evicted(shedder.step(now, &reading(950, 0.0), 0, |_, _| lives, agents))
+            evicted(shedder.step(now, &reading(950, 0.0), 0, |_, _| is_alive, agents))
                 .map(|(id, _)| id)
         };
         assert_eq!(at(0, true).as_deref(), Some("a"));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever is evicted frees what they hold; then it ends, and each one goes once.
+        /// An evicted agent frees what it holds; then it ends, and each one goes once.
         #[test]
         fn it_ends_with_enough_memory_or_without_agents(
             sizes in prop::collection::vec((0u64..100, any::<bool>(), 0.0f64..10.0), 0..40),

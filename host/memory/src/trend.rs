@@ -4,7 +4,7 @@
 //! stairs, because each sample is off by at most a step, in either direction. The median of slopes between
 //! pairs (Theil–Sen), which is better against outliers, says 0 as long as most pairs lie on one stair.
 //!
-//! What least squares cannot tell is whether something *goes on* growing. One step in the middle of a window
+//! What least squares cannot show is whether something *goes on* growing. One step in the middle of a window
 //! is fitted well by a line that rises, and so is a part of a sawtooth. So growth is believed when
 //!
 //! - the line explains at least `MIN_FIT` of what is seen, and

@@ -50,7 +50,7 @@ impl Memory {
         let sampler = self.sampler();
         let track = sampler.track(agent.agent_id);
         let series = track.map(|track| series_view(&track.series, &sampler.times, now));
-        let of_this_life = track
+        let of_this_incarnation = track
             .filter(|track| agent.used_bytes.is_some() && track.incarnation == agent.incarnation);
         AgentMemoryView {
             agent_id: agent.agent_id.clone(),
@@ -60,7 +60,7 @@ impl Memory {
             host_bytes: agent.used_bytes.map(|_| agent.host_bytes),
             peak_bytes: agent.peak_bytes,
             limit_bytes: agent.limit_bytes,
-            trend: of_this_life.and_then(|track| sampler.trend_of(track)),
+            trend: of_this_incarnation.and_then(|track| sampler.trend_of(track)),
             sample_ms: millis(self.config().sample),
             series: series.unwrap_or_default(),
         }

@@ -1,6 +1,6 @@
 //! Waiting for pressure: the kernel's trigger where it can be had, and time.
 //!
-//! A trigger is asked for by writing `some <stall µs> <window µs>` into the file that tells pressure, and is
+//! A trigger is asked for by writing `some <stall µs> <window µs>` into the file that reports pressure, and is
 //! there as long as that file is open: `poll` then returns with `POLLPRI` when tasks waited that long within
 //! the window. The kernel refuses where the file may not be written. Then the readings have to do.
 
@@ -46,7 +46,7 @@ impl PressureWait {
         Ok(Self { trigger: trigger(pressure_file).ok(), call: Arc::new(call) })
     }
 
-    /// Whether the kernel tells pressure by itself.
+    /// Whether the kernel reports pressure by itself.
     pub fn has_trigger(&self) -> bool {
         self.trigger.is_some()
     }
@@ -73,7 +73,7 @@ impl PressureWait {
         }
     }
 
-    /// `None`: look again.
+    /// `None`: check again.
     fn poll(&mut self, left: Duration) -> Result<Option<Woken>, Errno> {
         let mut fds = vec![PollFd::new(&*self.call, PollFlags::IN)];
         fds.extend(self.trigger.as_ref().map(|file| PollFd::new(file, PollFlags::PRI)));
@@ -85,7 +85,7 @@ impl PressureWait {
             Err(error) => return Err(error),
         }
         let called = fds[0].revents().contains(PollFlags::IN);
-        let told = fds.get(1).map_or(PollFlags::empty(), PollFd::revents);
+        let events = fds.get(1).map_or(PollFlags::empty(), PollFd::revents);
         drop(fds);
         if called {
             let mut count = [0; 8];
@@ -93,7 +93,7 @@ impl PressureWait {
             return Ok(Some(Woken::Called));
         }
         // The group of the trigger is gone.
-        if told.intersects(PollFlags::ERR | PollFlags::NVAL) {
+        if events.intersects(PollFlags::ERR | PollFlags::NVAL) {
             self.trigger = None;
             return Ok(None);
         }

@@ -15,7 +15,7 @@ use crate::{
     AgentsMemory, Caller, Guard, Kernel, Memory, MemoryConfig, Now, PressureWait, Relief, Woken,
 };
 
-/// Between two looks at the kernel's figures: a dozen small files, a tenth of a millisecond.
+/// Between two checks of the kernel's figures: a dozen small files, a tenth of a millisecond.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The same while much of it is used.
@@ -27,7 +27,7 @@ const RECORD: Duration = LOOK;
 /// Between two times at which the host lets go of what it has no use for.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// Between two looks at least, however many guests wait for room.
+/// Between two checks at least, however many guests wait for room.
 const LEAST: Duration = Duration::from_millis(5);
 
 /// Most events that wait for the run's first line. Each is a change of the state, so there are few.
@@ -93,7 +93,7 @@ impl MemoryWatch {
             stop: AtomicBool::new(false),
             held: Mutex::new(Held::new(MAX_HELD)),
         });
-        shared.look(false, true);
+        shared.poll(false, true);
         let (caller, for_thread) = (wait.caller(), Arc::clone(&shared));
         let builder = std::thread::Builder::new().name("bulkhead-memory".into());
         let thread = builder.spawn(move || for_thread.run(wait, config.sample, report))?;
@@ -149,7 +149,7 @@ impl Shared {
         while !self.stop.load(Acquire) {
             let now = Instant::now();
             if now >= look_at {
-                let close = self.look(false, record.is_due(now));
+                let close = self.poll(false, record.is_due(now));
                 looked_at = now;
                 look_at = now + if close { CLOSE_LOOK } else { LOOK };
             }
@@ -170,7 +170,7 @@ impl Shared {
             };
             match wait.wait(next.saturating_duration_since(Instant::now())) {
                 Woken::Pressure => {
-                    let close = self.look(true, false);
+                    let close = self.poll(true, false);
                     looked_at = Instant::now();
                     look_at = looked_at + if close { CLOSE_LOOK } else { LOOK };
                 }
@@ -182,13 +182,13 @@ impl Shared {
     }
 
     /// Looks, and does what follows. `triggered`: the kernel says that tasks wait for memory. Says whether
-    /// to look again soon.
-    fn look(&self, triggered: bool, record: bool) -> bool {
-        let looked = self.memory.look(triggered);
+    /// to check again soon.
+    fn poll(&self, triggered: bool, record: bool) -> bool {
+        let polled = self.memory.poll(triggered);
         if record {
-            (self.record)(looked.figures);
+            (self.record)(polled.figures);
         }
-        looked.events.into_iter().for_each(|event| self.log(event));
+        polled.events.into_iter().for_each(|event| self.log(event));
         let (Some(agents), Some(reading)) = (self.agents.get(), self.memory.reading()) else {
             return false;
         };
@@ -206,7 +206,7 @@ impl Shared {
     fn tidy(&self) {
         let Some(agents) = self.agents.get() else { return };
         let kept_bytes = agents.relief.tidy();
-        self.memory.look_at_heap(kept_bytes);
+        self.memory.poll_heap(kept_bytes);
     }
 
     fn report(&self) {

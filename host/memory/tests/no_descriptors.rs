@@ -18,7 +18,7 @@ fn memory_is_seen_also_when_no_file_can_be_opened() {
     assert!(held.len() < 256 && File::open("/proc/meminfo").is_err());
     let after = kernel.read(&mut faults);
     assert_eq!(faults.take_new(), []);
-    let told = |reading: bulkhead_memory::Reading| {
+    let known = |reading: bulkhead_memory::Reading| {
         [
             reading.rss_bytes,
             reading.oom_kills,
@@ -28,6 +28,6 @@ fn memory_is_seen_also_when_no_file_can_be_opened() {
         ]
         .map(|figure| figure.is_some())
     };
-    assert_eq!(told(before), told(after));
+    assert_eq!(known(before), known(after));
     assert!(after.rss_bytes > Some(0));
 }

@@ -11,7 +11,7 @@
 //! any byte. The death of the machine may take the commits since the last checkpoint, which is a second old
 //! on a quiet host and 8 MiB on a busy one; what is older is there, and the file is whole either way.
 //!
-//! Nothing here waits for the disk but the writer, and whoever waits for a [`Receipt`]. Readers have connections
+//! Nothing here waits for the disk but the writer, and callers that wait for a [`Receipt`]. Readers have connections
 //! of their own and see the last commit. Without a directory or with a full disk the host goes on: the image is in
 //! memory, receipts say [`NotDurable`], [`Notice`]s say why, crash records wait, and the file is tried again. A
 //! damaged file gets another name and stays; the host begins a new one. A file of a newer program is left alone:
@@ -21,11 +21,11 @@ mod agents;
 mod answers;
 mod crash_queue;
 mod file;
+mod file_state;
 mod first_look;
 mod image;
 mod lanes;
 mod look;
-mod place;
 mod records;
 mod recovery;
 mod run_time;
@@ -48,12 +48,12 @@ use tokio::sync::watch;
 
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
 use crash_queue::CrashBounds;
+use file_state::FileState;
 use first_look::First;
 pub use image::{AgentRow, Change, Private, RESERVED, TownKnows, Wanted};
 use image::{Follow, Image};
 use lanes::{Bounds, Lanes, Work};
 pub use look::{NewerDatabase, ReadError, check_version, read_crashes, read_snapshot};
-use place::Place;
 pub use records::{CrashQuery, Retention};
 pub use snapshots::{Kept, Newest, Snapshot};
 use writer::Writer;
@@ -63,7 +63,7 @@ use writer::Writer;
 pub struct Config {
     /// Where its files are. Without one nothing is durable.
     pub dir: Option<PathBuf>,
-    /// Why the files are not to be touched, if they are not: then nothing is durable, and that is told.
+    /// Why the files must not be touched, if they must not: then nothing is durable, and that is reported.
     pub unusable: Option<String>,
     /// Agents that are known. Past it those go first that are stopped and changed first.
     pub max_agents: usize,
@@ -76,7 +76,7 @@ pub struct Config {
     /// Of them together, in memory.
     pub crash_queue_bytes: usize,
     /// Bytes of the log of what was committed. Past it, when it cannot be emptied, the file counts as lost. What is
-    /// written between two looks comes on top: 8 MiB and one transaction.
+    /// written between two checks comes on top: 8 MiB and one transaction.
     pub max_log_bytes: u64,
     /// How many crash records the file keeps.
     pub retention: Retention,
@@ -84,7 +84,7 @@ pub struct Config {
     pub crashes_at_open: usize,
     /// Time between two tries when there is no file to write to.
     pub retry: Duration,
-    /// How long the check at open may take. One that is cut short is told.
+    /// How long the check at open may take. One that is cut short is reported.
     pub check: Duration,
 }
 
@@ -130,7 +130,7 @@ pub struct Found {
 pub struct UnreadableAgent {
     /// Which agent.
     pub id: AgentId,
-    /// Whether it is to be there, as far as that can be read.
+    /// Whether it is desired, as far as that can be read.
     pub wanted: Option<Wanted>,
 }
 
@@ -153,7 +153,7 @@ pub struct Database {
     thread: Option<JoinHandle<()>>,
 }
 
-type Tell = Box<dyn Fn(Notice) + Send + Sync>;
+type Report = Box<dyn Fn(Notice) + Send + Sync>;
 
 struct Shared {
     config: Config,
@@ -162,8 +162,8 @@ struct Shared {
     drained: Condvar,
     figures: Figures,
     next_generation: AtomicU64,
-    tell: Tell,
-    /// Rises with every change of which agents are to be there.
+    report: Report,
+    /// Rises with every change of which agents are desired.
     members: watch::Sender<u64>,
     /// Agents with snapshots that were written and that nobody took from here. As many as agents are known.
     fresh: Mutex<HashSet<AgentId>>,
@@ -203,22 +203,22 @@ const NO_FILE: &str = "this host has no database";
 
 impl Database {
     /// Opens the file, or makes it, and starts the writer. Never fails: without a file the database is an
-    /// image in memory, and `tell` hears of it.
-    pub fn open(config: Config, tell: impl Fn(Notice) + Send + Sync + 'static) -> (Self, Found) {
-        let (writer, found) = Self::prepare(config, tell);
+    /// image in memory, and `report` is called.
+    pub fn open(config: Config, report: impl Fn(Notice) + Send + Sync + 'static) -> (Self, Found) {
+        let (writer, found) = Self::prepare(config, report);
         let shared = Arc::clone(&writer.shared);
         let thread =
             std::thread::Builder::new().name("bulkhead-store".into()).spawn(move || writer.run());
         let thread = thread.inspect_err(|error| {
             let reason = format!("start the writer of the database: {error}");
-            shared.tell(Notice::Unavailable { reason, retries: false });
+            shared.report(Notice::Unavailable { reason, retries: false });
             shared.lanes().closed = true;
         });
         (Self { shared, thread: thread.ok() }, found)
     }
 
     /// All of it but the thread.
-    fn prepare(config: Config, tell: impl Fn(Notice) + Send + Sync + 'static) -> (Writer, Found) {
+    fn prepare(config: Config, report: impl Fn(Notice) + Send + Sync + 'static) -> (Writer, Found) {
         let bounds = Bounds {
             works: MAX_WORKS,
             work_bytes: config.snapshot_queue_bytes,
@@ -232,17 +232,17 @@ impl Database {
             drained: Condvar::new(),
             figures: Figures::default(),
             next_generation: AtomicU64::new(1),
-            tell: Box::new(tell),
+            report: Box::new(report),
             members: watch::Sender::new(0),
             fresh: Mutex::default(),
             freshened: watch::Sender::new(0),
         });
-        let (place, first) = shared.first_look();
+        let (file, first) = shared.first_look();
         let First { found, forgotten, reserved, held, generation, ran } = first;
         shared.next_generation.fetch_max(generation + 1, Relaxed);
         shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
-        shared.lanes().lost = matches!(place, Place::Lost { .. });
-        (Writer::new(shared, place, held, ran), found)
+        shared.lanes().lost = matches!(file, FileState::Lost { .. });
+        (Writer::new(shared, file, held, ran), found)
     }
 
     /// One that keeps nothing, for tests and for those who want nothing kept.
@@ -250,7 +250,7 @@ impl Database {
         Self::open(Config::default(), |_| {}).0
     }
 
-    /// Whether what is told to it is there after the end of the process.
+    /// Whether what it acknowledged is there after the end of the process.
     pub fn durability(&self) -> Durability {
         let lanes = self.shared.lanes();
         match (self.has_file(), lanes.lost || lanes.closed) {
@@ -272,21 +272,21 @@ impl Database {
                 return Receipt::never();
             }
             lanes.image.change(id, change, writer::now(), true);
-            self.shared.tell_members(lanes);
+            self.shared.publish_members(lanes);
             lanes.waiters.push()
         })
     }
 
-    /// The same for those who do not wait. The history of an agent that comes back is written within a second,
+    /// The same for callers that do not wait. The history of an agent that is restarted is written within a second,
     /// anything else at once.
     ///
-    /// A receipt says that the change gives a number that the file has no room for. Whoever waits for it before
+    /// A receipt says that the change gives a number that the file has no room for. A caller that waits for it before
     /// the number is used gives none that a later run gives again.
     pub fn note(&self, id: &AgentId, change: Change) -> Option<Receipt> {
         let mut lanes = self.shared.lanes();
         let urgent = change.is_urgent();
         let follow = lanes.image.change(id, change, writer::now(), urgent);
-        self.shared.tell_members(&lanes);
+        self.shared.publish_members(&lanes);
         let mut receipt = None;
         match follow {
             Follow::Not => return None,
@@ -335,33 +335,33 @@ impl Database {
         self.shared.lanes().image.rows().cloned().collect()
     }
 
-    /// Whether this one is to be there ([`AgentRow::is_member`]).
+    /// Whether this one is desired ([`AgentRow::is_member`]).
     pub fn is_member(&self, id: &AgentId) -> bool {
         self.shared.lanes().image.row(id).is_some_and(AgentRow::is_member)
     }
 
-    /// Rises with every change of which agents are to be there ([`AgentRow::is_member`]), and how.
+    /// Rises with every change of which agents are desired ([`AgentRow::is_member`]), and how.
     pub fn member_changes(&self) -> watch::Receiver<u64> {
         self.shared.members.subscribe()
     }
 
-    /// What the town is to be told of agents changed in another way.
+    /// What is reported to the town about agents changed in another way.
     pub fn members_changed(&self) {
         let mut lanes = self.shared.lanes();
         lanes.image.members_changed();
-        self.shared.tell_members(&lanes);
+        self.shared.publish_members(&lanes);
     }
 
-    /// The town is about to be told that these agents are to be there. Written before anything that comes later
+    /// The town is about to be notified that these agents are desired. Written before anything that comes later
     /// of the same agents, and nobody waits for it.
-    pub fn town_is_told(&self, agents: &[AgentId]) {
+    pub fn notifying_town(&self, agents: &[AgentId]) {
         let agents = agents.iter().collect();
-        self.note_of_town(|lanes| lanes.image.town_is_told(&agents));
+        self.note_of_town(|lanes| lanes.image.notifying_town(&agents));
     }
 
-    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
-    pub fn town_was_not_told(&self) {
-        self.note_of_town(|lanes| lanes.image.town_was_not_told());
+    /// No notification since its last acknowledgement can have reached the town.
+    pub fn town_not_notified(&self) {
+        self.note_of_town(|lanes| lanes.image.town_not_notified());
     }
 
     /// The town has said or acknowledged that it wants these agents, and no others. Written at once, and nobody
@@ -472,7 +472,7 @@ impl Database {
         let pushed = lanes.crashes.push(record);
         drop(lanes);
         self.shared.figures.crashes_dropped.fetch_add(pushed.dropped, Relaxed);
-        if pushed.tells_the_writer {
+        if pushed.wakes_the_writer {
             self.shared.filled.notify_one();
         }
     }
@@ -541,12 +541,12 @@ impl Shared {
         self.config.dir.as_deref()
     }
 
-    fn tell_members(&self, lanes: &Lanes) {
+    fn publish_members(&self, lanes: &Lanes) {
         let now = lanes.image.members();
         self.members.send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 
-    /// Snapshots of these agents were written. What finds no room is told with the agent's next one.
+    /// Snapshots of these agents were written. What finds no room is reported with the agent's next one.
     fn freshen<'a>(&self, agents: impl Iterator<Item = &'a AgentId>) {
         let mut fresh = self.fresh.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut any = false;
@@ -568,8 +568,8 @@ impl Shared {
         self.figures.crashes_dropped.fetch_add(dropped, Relaxed);
     }
 
-    fn tell(&self, notice: Notice) {
-        (self.tell)(notice);
+    fn report(&self, notice: Notice) {
+        (self.report)(notice);
     }
 
     fn now(&self) -> Timestamp {

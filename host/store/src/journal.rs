@@ -5,7 +5,7 @@
 //!             │ magic, version, checksum, numbers of slots and blocks, slots   │
 //!             │ used so far                                                    │
 //!       4096  ├──────────────────────────────────────────────────────────────┤
-//!             │ slots of 4 KiB, one for each agent that is to be there         │
+//!             │ slots of 4 KiB, one for each desired agent                     │
 //!             ├──────────────────────────────────────────────────────────────┤
 //!             │ blocks of 8 KiB : bodies that a slot has no room for           │
 //!             └──────────────────────────────────────────────────────────────┘
@@ -122,7 +122,7 @@ pub struct Left {
     pub mail: Option<Kept>,
 }
 
-/// Names a prompt well enough to tell it from the one before.
+/// Names a prompt well enough to distinguish it from the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PromptMark(u64);
 
@@ -150,13 +150,13 @@ pub struct JournalSlot {
     open: Option<Arc<Open>>,
     agent: Option<AgentId>,
     /// `None`: all slots were taken.
-    place: Option<Place>,
-    /// A message of it had no record, and somebody was told.
-    told: AtomicBool,
+    taken: Option<TakenSlot>,
+    /// A message of it had no record, and it was reported.
+    reported: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct TakenSlot {
     index: u64,
     /// Which taking of the slot this is: one that somebody else has taken since is not given back.
     taking: u64,
@@ -173,7 +173,7 @@ struct Open {
 
 #[derive(Default)]
 struct Table {
-    slots: HashMap<AgentId, Place>,
+    slots: HashMap<AgentId, TakenSlot>,
     /// What the run before left, until somebody asks for it.
     left: HashMap<AgentId, (PromptMark, Left)>,
     takings: u64,
@@ -202,20 +202,20 @@ impl Journal {
         };
         let has_left = table.left.contains_key(agent);
         let index = table.slots.get(agent).map(|taken| taken.index);
-        let place = index.or_else(|| open.claim(agent)).map(|index| Place { index, taking });
-        if let Some(place) = place {
-            table.slots.insert(agent.clone(), place);
+        let taken = index.or_else(|| open.claim(agent)).map(|index| TakenSlot { index, taking });
+        if let Some(taken) = taken {
+            table.slots.insert(agent.clone(), taken);
             if !goes_on {
-                open.clear(place.index, Lane::Prompt, Kind::None);
+                open.clear(taken.index, Lane::Prompt, Kind::None);
             }
             if !has_left && !adopts_mail {
-                open.clear(place.index, Lane::Mail, Kind::None);
+                open.clear(taken.index, Lane::Mail, Kind::None);
             }
-            open.slot(place.index)[layout::MARK].store(prompt.0, Release);
+            open.slot(taken.index)[layout::MARK].store(prompt.0, Release);
         }
         drop(table);
         let (open, agent) = (Some(Arc::clone(open)), Some(agent.clone()));
-        JournalSlot { open, agent, place, told: AtomicBool::new(false) }
+        JournalSlot { open, agent, taken, reported: AtomicBool::new(false) }
     }
 
     /// Forgets what the run before left of all others: nobody brings them back. Who was started meanwhile keeps it.
@@ -223,7 +223,7 @@ impl Journal {
         let Some(open) = &self.open else { return };
         let mut table = open.lock();
         let Table { slots, left, .. } = &mut *table;
-        let is_taken = |agent: &AgentId| slots.get(agent).is_some_and(|place| place.taking > 0);
+        let is_taken = |agent: &AgentId| slots.get(agent).is_some_and(|taken| taken.taking > 0);
         let is_gone = |agent: &AgentId| !agents.contains(agent) && !is_taken(agent);
         let gone: Vec<_> = left.extract_if(|agent, _| is_gone(agent)).collect();
         for (agent, _) in gone {
@@ -247,7 +247,7 @@ impl Journal {
 impl JournalSlot {
     /// One that keeps nothing.
     pub fn absent() -> Self {
-        Self { open: None, agent: None, place: None, told: AtomicBool::new(false) }
+        Self { open: None, agent: None, taken: None, reported: AtomicBool::new(false) }
     }
 
     /// What an earlier run left of the agent, to the start that can deliver it: once. Until then it is there for the
@@ -266,7 +266,7 @@ impl JournalSlot {
 
     /// Whether a message without a record is news: once for each slot, and never where there is no journal.
     pub fn is_first_loss(&self) -> bool {
-        self.open.is_some() && !self.told.swap(true, Relaxed)
+        self.open.is_some() && !self.reported.swap(true, Relaxed)
     }
 
     /// The message waits to be delivered again: nothing of it is under way.
@@ -276,7 +276,7 @@ impl JournalSlot {
 
     /// The message is done with, whatever became of it.
     pub fn is_done(&self, sender: &Sender) {
-        let (Some(open), Some(Place { index, .. })) = (&self.open, self.place) else { return };
+        let (Some(open), Some(TakenSlot { index, .. })) = (&self.open, self.taken) else { return };
         let (lane, kind) = match sender {
             Sender::Prompt => (Lane::Prompt, Kind::Done),
             _ => (Lane::Mail, Kind::None),
@@ -286,21 +286,23 @@ impl JournalSlot {
 
     /// The same, of a message that may have waited for long: does nothing when another start has taken the slot.
     pub fn forgets(&self, sender: &Sender) {
-        let (Some(open), Some(agent), Some(place)) = (&self.open, &self.agent, self.place) else {
+        let (Some(open), Some(agent), Some(taken)) = (&self.open, &self.agent, self.taken) else {
             return;
         };
         let table = open.lock();
-        if table.slots.get(agent).is_some_and(|there| there.taking == place.taking) {
+        if table.slots.get(agent).is_some_and(|there| there.taking == taken.taking) {
             self.is_done(sender);
         }
     }
 
     /// The agent is not to be there any more. Does nothing when another start has taken its slot.
     pub fn release(&self) {
-        let (Some(open), Some(Place { index, taking })) = (&self.open, self.place) else { return };
+        let (Some(open), Some(TakenSlot { index, taking })) = (&self.open, self.taken) else {
+            return;
+        };
         let mut table = open.lock();
         let Some(agent) = &self.agent else { return };
-        if table.slots.get(agent).is_some_and(|place| place.taking == taking) {
+        if table.slots.get(agent).is_some_and(|taken| taken.taking == taking) {
             table.slots.remove(agent);
             table.left.remove(agent);
             open.free_slot(index);
@@ -310,8 +312,8 @@ impl JournalSlot {
     fn write(&self, kind: Kind, message: &Message, faults: u32, crash_ids: &[String]) -> bool {
         let Some(open) = &self.open else { return false };
         let crash_ids = &crash_ids[crash_ids.len().saturating_sub(MAX_CRASH_IDS)..];
-        let write = |place: Place| open.write(place.index, kind, message, faults, crash_ids);
-        let written = self.place.is_some_and(write);
+        let write = |taken: TakenSlot| open.write(taken.index, kind, message, faults, crash_ids);
+        let written = self.taken.is_some_and(write);
         if !written {
             open.untracked.fetch_add(1, Relaxed);
         }

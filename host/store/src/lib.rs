@@ -3,7 +3,7 @@
 //! - [`journal`]: a mapped file with the messages whose turn is not over, through SIGKILL
 //! - [`database`]: agents, snapshots and crash records, through SIGKILL and over runs
 //! - [`crashes`]: the crash records of this run and of earlier ones
-//! - [`ownership`]: whose a place on the disk is, for messages
+//! - [`ownership`]: whose a path on the disk is, for messages
 //!
 //! Nothing here knows agents, engines or logs. Nothing here ends the process: a full disk and a broken
 //! file are values that the caller gets.

@@ -1,4 +1,4 @@
-//! Whose a place on the disk is, for messages about permissions.
+//! Whose a path on the disk is, for messages about permissions.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// Owner and mode of a place, or of the nearest directory above it that is there.
+/// Owner and mode of a path, or of the nearest directory above it that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership {
     path: PathBuf,

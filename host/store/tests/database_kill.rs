@@ -1,5 +1,5 @@
 //! A process that changes the database as fast as it can is killed at random moments, forty times
-//! (`DATABASE_KILLS`), and what it was told to be durable is there. The file opens clean each time. Another one
+//! (`DATABASE_KILLS`), and what it acknowledged as durable is there. The file opens clean each time. Another one
 //! gives numbers of incarnations as fast as it can, and no number is given by two of them.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ fn writes_until_it_is_killed() {
     });
 }
 
-/// Not a test of its own either. Tells every number on stderr once it may be used.
+/// Not a test of its own either. Writes every number to stderr once it may be used.
 #[test]
 fn comes_back_until_it_is_killed() {
     let Ok(dir) = std::env::var(DIR) else { return };
@@ -72,14 +72,14 @@ fn row(found: &Found, agent: u64) -> Option<&AgentRow> {
     found.agents.iter().find(|row| row.id == id(agent))
 }
 
-/// Tells every acknowledged step on stderr, which nobody buffers: the agent, the life, the step.
+/// Writes every acknowledged step to stderr, which nobody buffers: the agent, the incarnation, the step.
 fn work_for_ever(database: &Database, agent: u64, first: u64) {
     for number in first.. {
         for step in 0..STEPS {
             take(database, agent, number, step);
-            let told: Vec<u8> =
+            let acknowledged: Vec<u8> =
                 [agent, number, step].iter().flat_map(|word| word.to_le_bytes()).collect();
-            if std::io::stderr().write_all(&told).is_err() {
+            if std::io::stderr().write_all(&acknowledged).is_err() {
                 return;
             }
         }
@@ -129,7 +129,7 @@ fn restarts(number: u64) -> RestartState {
     RestartState { streak: number as u32, ..RestartState::default() }
 }
 
-/// What a row says after a step of a life.
+/// What a row says after a step of an incarnation.
 fn after(agent: u64, number: u64, step: u64) -> AgentRow {
     let stopped = step == 4;
     let changed = (2..4).contains(&step);
@@ -145,10 +145,10 @@ fn after(agent: u64, number: u64, step: u64) -> AgentRow {
     }
 }
 
-/// What each agent was told to be durable: the life that the process began with, and the last life and step.
-type Told = BTreeMap<u64, (u64, u64, u64)>;
+/// What was acknowledged of each agent: the incarnation that the process began with, and the last one with its step.
+type Acknowledged = BTreeMap<u64, (u64, u64, u64)>;
 
-/// Starts a process, kills it after it told so many bytes, and returns what it told.
+/// Starts a process, kills it after so many bytes of acknowledgements, and returns those.
 fn kill_one(dir: &Path, what: &str, bytes: usize, pause: Duration) -> Vec<u8> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", what, "--nocapture"])
@@ -159,25 +159,25 @@ fn kill_one(dir: &Path, what: &str, bytes: usize, pause: Duration) -> Vec<u8> {
         .spawn()
         .unwrap();
     let mut pipe = child.stderr.take().unwrap();
-    let mut told = vec![0; bytes];
-    let read = pipe.read_exact(&mut told);
-    assert!(read.is_ok(), "it ended by itself: {}", String::from_utf8_lossy(&told));
+    let mut acknowledged = vec![0; bytes];
+    let read = pipe.read_exact(&mut acknowledged);
+    assert!(read.is_ok(), "it ended by itself: {}", String::from_utf8_lossy(&acknowledged));
     // The moment of the kill is meant to be random: nothing waits for this time.
     std::thread::sleep(pause);
     child.kill().unwrap();
-    pipe.read_to_end(&mut told).unwrap();
+    pipe.read_to_end(&mut acknowledged).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9), "it ended by itself");
-    told
+    acknowledged
 }
 
 fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(*bytes.first_chunk().unwrap())
 }
 
-/// What each agent was told of its steps.
-fn steps_of(told: &[u8]) -> Told {
-    let mut last = Told::new();
-    for line in told.as_chunks::<24>().0 {
+/// What was acknowledged of each agent's steps.
+fn steps_of(acknowledged: &[u8]) -> Acknowledged {
+    let mut last = Acknowledged::new();
+    for line in acknowledged.as_chunks::<24>().0 {
         let (agent, number, step) = (word(line), word(&line[8..]), word(&line[16..]));
         let (_, last_number, last_step) = last.entry(agent).or_insert((number, number, step));
         (*last_number, *last_step) = (number, step);
@@ -185,10 +185,10 @@ fn steps_of(told: &[u8]) -> Told {
     last
 }
 
-fn check(dir: &Path, told: &Told) {
+fn check(dir: &Path, acknowledged: &Acknowledged) {
     let (database, found) = open(dir);
-    for (agent, (first, number, step)) in told {
-        let mut row = row(&found, *agent).expect("it was told to be there").clone();
+    for (agent, (first, number, step)) in acknowledged {
+        let mut row = row(&found, *agent).expect("it was acknowledged").clone();
         row.changed_at = Timestamp(0);
         row.incarnation.0 -= RESERVED;
         let next = match step + 1 {
@@ -202,7 +202,7 @@ fn check(dir: &Path, told: &Told) {
             continue;
         };
         let incarnation = kept.snapshot.incarnation.0;
-        // The life before the first one was cut off by the kill before, perhaps ahead of its snapshot.
+        // The incarnation before the first one was interrupted by the kill before, perhaps ahead of its snapshot.
         let least = match step {
             0 if number == first => 0,
             0 => number - 1,
@@ -224,12 +224,12 @@ fn again_and_again(mut kill: impl FnMut(&mut fastrand::Rng)) {
 }
 
 #[test]
-fn what_was_told_to_be_durable_survives_a_kill() {
+fn what_was_acknowledged_as_durable_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     again_and_again(|dice| {
         let (bytes, pause) = (24 * dice.usize(1..400), Duration::from_micros(dice.u64(0..3000)));
-        let told = kill_one(dir.path(), "writes_until_it_is_killed", bytes, pause);
-        check(dir.path(), &steps_of(&told));
+        let acknowledged = kill_one(dir.path(), "writes_until_it_is_killed", bytes, pause);
+        check(dir.path(), &steps_of(&acknowledged));
     });
 }
 
@@ -239,8 +239,9 @@ fn no_number_is_given_by_two_runs() {
     let mut highest = 0;
     again_and_again(|dice| {
         let (bytes, pause) = (8 * dice.usize(1..2000), Duration::from_micros(dice.u64(0..300)));
-        let told = kill_one(dir.path(), "comes_back_until_it_is_killed", bytes, pause);
-        let numbers: Vec<_> = told.as_chunks::<8>().0.iter().map(|bytes| word(bytes)).collect();
+        let acknowledged = kill_one(dir.path(), "comes_back_until_it_is_killed", bytes, pause);
+        let numbers: Vec<_> =
+            acknowledged.as_chunks::<8>().0.iter().map(|bytes| word(bytes)).collect();
         assert!(numbers[0] > highest, "{} was given before, as was {highest}", numbers[0]);
         assert!(numbers[0] <= highest + 2 * RESERVED + 1, "{} after {highest}", numbers[0]);
         assert!(numbers.is_sorted_by(|before, after| before + 1 == *after));

@@ -29,7 +29,7 @@ pub struct Role {
     pub models: Arc<[Arc<str>]>,
     /// Whether and when their state is kept.
     pub snapshots: SnapshotRules,
-    /// Whether and when they come back after an end.
+    /// Whether and when they are restarted after an end.
     pub restart: RestartRules,
     /// What `host.config` answers them.
     pub config: BTreeMap<String, Secret>,

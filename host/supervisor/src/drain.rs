@@ -61,9 +61,9 @@ impl DrainReport {
 }
 
 impl Supervisor {
-    /// Ends all agents. From the first moment on nothing starts, nothing comes back, and the container is
-    /// not ready. Each part is told when it begins, and all of them at the end. When `cut` resolves, with who wants
-    /// it, what still lives is ended without grace; its records are written all the same.
+    /// Ends all agents. From the first moment on nothing starts or restarts, and the container is
+    /// not ready. Each part is logged when it begins, and all of them at the end. When `cut` resolves, with who wants
+    /// it, what is still active is ended without grace; its records are written all the same.
     pub async fn drain(
         &self,
         by: &str,
@@ -112,7 +112,7 @@ impl<'a> Drain<'a> {
     }
 
     async fn end(self) -> DrainReport {
-        // What is told of crashes comes before the last lines. A disk that does not answer holds up nobody.
+        // The records of crashes come before the last lines. A disk that does not answer holds up nobody.
         let container = &self.supervisor.0.container;
         let _ = timeout(AFTERMATHS, container.crash_follow_ups_are_done()).await;
         let (phases, cut) = (self.phases, self.cut);
@@ -151,7 +151,7 @@ impl<'a> Drain<'a> {
         };
         let (stopped, mut killed) = self.count_the_ended();
         if phase == DrainPhase::Killing {
-            // Nobody will see the end of what is still there. It is told all the same, and once.
+            // Nobody will see the end of what is still there. It is logged all the same, and once.
             self.roll.iter().for_each(|agent| agent.abandon(began.elapsed()));
             killed += self.roll.len();
         }
@@ -165,7 +165,7 @@ impl<'a> Drain<'a> {
         !self.roll.is_empty()
     }
 
-    /// Adds who lives and is not on the roll: all at first, later those whose restart was due at the very
+    /// Adds agents that are active and not on the roll: all at first, later those whose restart was due at the very
     /// moment at which the drain began.
     fn call_the_roll(&mut self) {
         let known: HashSet<_> = self.roll.iter().map(AgentHandle::identity).collect();
@@ -192,7 +192,7 @@ impl<'a> Drain<'a> {
     }
 
     /// Waits until no agent has a turn or mail. One may send another something, so all of them have to be
-    /// seen without work in one look.
+    /// seen without work in one check.
     async fn settle_by(&mut self, deadline: Instant) {
         loop {
             self.call_the_roll();

@@ -23,7 +23,7 @@ pub struct HostDeath {
     pub run_id: String,
     /// Of what.
     pub cause: Cause,
-    /// When it last gave a sign of life.
+    /// When its last heartbeat was.
     pub at: Timestamp,
     /// What was at hand.
     pub suspects: Vec<Suspect>,
@@ -44,7 +44,7 @@ impl From<Vec<AgentRow>> for Earlier {
     }
 }
 
-/// Of an agent whose row in the database says nothing. Whoever starts it gives it a new one.
+/// Of an agent whose row in the database says nothing. The next start gives it a new one.
 pub(crate) fn unreadable() -> StartError {
     let text = "its row in the database cannot be read; a start takes its place";
     StartError::new(StartPhase::Admission, StartFailure::Host, text)

@@ -7,7 +7,7 @@
 //!   counts against nobody                                          quarantine, whatever its policy
 //! ```
 //!
-//! Suspects come back one at a time, after all others: the host dies again only while the one that kills it is at
+//! Suspects are restarted one at a time, after all others: the host dies again only while the one that kills it is at
 //! work, and the innocent are not in flight then. A turn that a suspect comes through, or a healthy period, clears it.
 
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub(crate) fn count(
 }
 
 /// Counts each death against the agents that were at work, in their rows, and returns their ends. An end that is
-/// counted already is not counted again: the boot that counted it may have died before it told of it.
+/// counted already is not counted again: the boot that counted it may have died before it reported it.
 pub(crate) fn blame(rows: &mut [AgentRow], deaths: &[HostDeath], catalog: &Catalog) -> Vec<Blamed> {
     let mut blamed = Vec::new();
     for death in deaths {
@@ -204,7 +204,7 @@ fn phase(word: &str) -> Phase {
 
 impl Blamed {
     /// The lines that report it. They are lines of this run, whose id they carry; the record that is kept has that of
-    /// the run that died. The town hears only of an agent that does not come back.
+    /// the run that died. The town hears only of an agent that is not restarted.
     pub fn events(self, context: &RunContext, action: &'static str) -> Vec<Event> {
         let Self { record, quarantine, attempts_in_window } = self;
         let (run_id, town_id) = (context.run_id().to_owned(), context.town_id());

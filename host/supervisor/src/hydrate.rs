@@ -12,7 +12,7 @@
 //!
 //! - [`decide`]: what becomes of one agent, a pure function with its tables
 //! - [`plan`]: what earlier runs left, until it is decided
-//! - [`pending`]: those that are to be started and were not yet
+//! - [`pending`]: those that have to be started and were not yet
 //! - [`report`]: what became of them
 //!
 //! An agent that was at work when the host died of something that an agent can do comes after all others, and one such
@@ -21,7 +21,7 @@
 //! No start waits for this. What is known of an id is in its slot before the control server is there, so a start
 //! that comes before it is an agent's turn simply goes first, and one that comes later finds a start under way:
 //! an equal one joins it, another one supersedes it, each with its own deadline. A guest that hangs keeps its
-//! place among those that start at once for [`PATIENCE`], and holds up readiness for
+//! permit among those that start at once for [`PATIENCE`], and holds up readiness for
 //! [`HydrationRules::deadline`] at most.
 //!
 //! A town that does not answer in its part of the time changes nothing, now or later. A row of the town that
@@ -50,15 +50,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
-use self::decide::{Comeback, Fate, TownChange};
+use self::decide::{Fate, PlannedStart, TownChange};
 pub(crate) use self::pending::Pending;
 use self::plan::Decided;
 pub(crate) use self::plan::Plan;
 pub use self::report::HydrationReport;
-use self::report::{Outcome, Teller};
+use self::report::{Outcome, OutcomeSender};
 use crate::order::{self, Origin};
 use crate::start::{Admitted, MAYOR};
-use crate::town::{TownSays, TownSnapshots};
+use crate::town::{TownAnswer, TownSnapshots};
 use crate::{Inner, Supervisor};
 
 /// How long a start counts among those that are made at once.
@@ -70,7 +70,7 @@ const PROOF: Duration = Duration::from_secs(30);
 /// Most starts at once, whatever the configuration says.
 const MAX_PARALLEL: usize = 4096;
 
-/// How agents are brought back.
+/// How agents are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HydrationRules {
     /// Starts at once.
@@ -79,9 +79,9 @@ pub struct HydrationRules {
     pub deadline: Duration,
 }
 
-/// One agent that is to be started.
+/// One agent to be started.
 struct Entry {
-    comeback: Comeback,
+    planned: PlannedStart,
     /// Keeps what its slot remembers until it is its turn.
     _slot: Option<Arc<Agent>>,
 }
@@ -92,7 +92,7 @@ struct Decisions {
     starts: Vec<Entry>,
     quarantined: Vec<AgentId>,
     failed: Vec<(AgentId, StartError)>,
-    /// How many the town wants of those that are to be started.
+    /// How many the town wants of those to be started.
     from_town: usize,
 }
 
@@ -110,11 +110,11 @@ impl Decisions {
 
 impl Entry {
     fn id(&self) -> &AgentId {
-        &self.comeback.request.agent_id
+        &self.planned.request.agent_id
     }
 
     fn is_mayor(&self) -> bool {
-        self.comeback.request.role == MAYOR
+        self.planned.request.role == MAYOR
     }
 }
 
@@ -125,22 +125,22 @@ impl Supervisor {
     pub async fn hydrate(
         &self,
         configured: Vec<StartRequest>,
-        town: TownSays,
+        town: TownAnswer,
         rules: HydrationRules,
     ) -> HydrationReport {
         let began = Instant::now();
         let until = began + rules.deadline;
         let mut plan = self.0.take_plan();
         let (from_store, is_whole) = (plan.ids_to_start().count(), plan.broken.is_none());
-        self.0.tell_of(&mut plan);
+        self.0.report_plan(&mut plan);
         let (mut source, mut town_error, mut snapshots) = ("store", None, None);
         let registry = match town {
-            TownSays::NoTown => None,
-            TownSays::Nothing(error) => {
+            TownAnswer::NoTown => None,
+            TownAnswer::Nothing(error) => {
                 town_error = Some(error);
                 None
             }
-            TownSays::Wants(registry, town) => {
+            TownAnswer::Wants(registry, town) => {
                 (source, snapshots) = ("town_and_store", Some(Fetching { town, until }));
                 Some(registry)
             }
@@ -177,7 +177,7 @@ impl Supervisor {
         report
     }
 
-    /// Starts those that are to be started, and counts what became of them until then.
+    /// Starts those that have to be started, and counts what became of them until then.
     async fn carry_out(
         &self,
         decisions: Decisions,
@@ -189,23 +189,23 @@ impl Supervisor {
         let mut results = Vec::new();
         let mut waiting: HashSet<_> = decisions.started().cloned().collect();
         for (id, error) in decisions.failed {
-            self.0.tell_failed(id.clone(), String::new(), &error);
+            self.0.log_failed(id.clone(), String::new(), &error);
             report.count(id, Some(Outcome::Failed(error)), &mut results);
         }
-        // Each tells once.
-        let (tell, mut told) = channel(waiting.len().max(1));
+        // Each reports once.
+        let (sender, mut outcomes) = channel(waiting.len().max(1));
         let starts = decisions.starts.into_iter().map(|entry| {
-            let teller = Teller::new(entry.id().clone(), tell.clone());
-            (entry, teller)
+            let outcome = OutcomeSender::new(entry.id().clone(), sender.clone());
+            (entry, outcome)
         });
         let all = self.clone().start_all(starts.collect(), parallel, snapshots);
-        drop(tell);
+        drop(sender);
         drop(self.0.container.spawner().spawn("hydration starts", async move {
             all.await;
             Ok::<_, Infallible>(())
         }));
         // What is not through by then goes on without anybody waiting for it.
-        while let Some((id, outcome)) = next(&mut told, until).await {
+        while let Some((id, outcome)) = next(&mut outcomes, until).await {
             waiting.remove(&id);
             report.count(id, Some(outcome), &mut results);
         }
@@ -218,32 +218,32 @@ impl Supervisor {
     /// Starts all of them, the mayors first and the suspects last.
     async fn start_all(
         self,
-        starts: Vec<(Entry, Teller)>,
+        starts: Vec<(Entry, OutcomeSender)>,
         parallel: usize,
         snapshots: Option<Fetching>,
     ) {
         let parallel = parallel.clamp(1, MAX_PARALLEL);
         let permits = Arc::new(Semaphore::new(parallel));
         let (mut suspects, others): (Vec<_>, Vec<_>) =
-            starts.into_iter().partition(|(entry, _)| entry.comeback.is_suspect);
+            starts.into_iter().partition(|(entry, _)| entry.planned.is_suspect);
         suspects.sort_by_key(|(entry, _)| !entry.is_mayor());
         let (mayors, others): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|(entry, _)| entry.is_mayor());
         for group in [mayors, others] {
-            for (entry, teller) in group {
+            for (entry, outcome) in group {
                 // The semaphore is never closed.
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                drop(self.start_one(entry, permit, snapshots.clone(), teller));
+                drop(self.start_one(entry, permit, snapshots.clone(), outcome));
             }
             // The next ones begin when all of these run, or are late.
             let all = u32::try_from(parallel).unwrap_or(u32::MAX);
             drop(permits.acquire_many(all).await);
         }
         // Alone, so that a host that dies again dies with the one in flight that kills it.
-        for (entry, teller) in suspects {
+        for (entry, outcome) in suspects {
             let id = entry.id().clone();
             let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            let _ = self.start_one(entry, permit, snapshots.clone(), teller).await;
+            let _ = self.start_one(entry, permit, snapshots.clone(), outcome).await;
             if let Some(agent) = self.0.registry.get(&id).and_then(|agent| agent.current()) {
                 let _ = timeout(PROOF, agent.settled()).await;
             }
@@ -255,16 +255,16 @@ impl Supervisor {
         entry: Entry,
         permit: Option<OwnedSemaphorePermit>,
         snapshots: Option<Fetching>,
-        teller: Teller,
+        outcome: OutcomeSender,
     ) -> JoinHandle<Option<()>> {
         let supervisor = self.clone();
         let through = Through(self.clone(), entry.id().clone());
         self.0.container.spawner().spawn(format!("hydrate {}", entry.id()), async move {
             let _through = through;
             if let Some(snapshots) = snapshots {
-                supervisor.0.fetch_before(&entry.comeback.request, &snapshots).await;
+                supervisor.0.fetch_before(&entry.planned.request, &snapshots).await;
             }
-            teller.tell(supervisor.0.bring_back(entry, permit).await);
+            outcome.send(supervisor.0.restore_agent(entry, permit).await);
             Ok::<_, Infallible>(())
         })
     }
@@ -281,10 +281,10 @@ impl Drop for Through {
 
 /// The next outcome, unless there is none any more or it is too late.
 async fn next(
-    told: &mut Receiver<(AgentId, Outcome)>,
+    outcomes: &mut Receiver<(AgentId, Outcome)>,
     until: Instant,
 ) -> Option<(AgentId, Outcome)> {
-    timeout_at(until.into(), told.recv()).await.ok().flatten()
+    timeout_at(until.into(), outcomes.recv()).await.ok().flatten()
 }
 
 /// Where snapshots are fetched from, and until when.
@@ -300,8 +300,8 @@ impl Inner {
         plan.unwrap_or_else(|poisoned| std::mem::take(&mut *poisoned.into_inner()))
     }
 
-    /// Tells what kept the plan from being made, and whom earlier deaths of the host counted against.
-    fn tell_of(&self, plan: &mut Plan) {
+    /// Reports what kept the plan from being made, and whom earlier deaths of the host counted against.
+    fn report_plan(&self, plan: &mut Plan) {
         if let Some(error) = plan.broken.clone() {
             let action = "start the missing agents by hand, and report the panic";
             self.sink().record(Event::HydrationFailed { error, action });
@@ -350,11 +350,11 @@ impl Inner {
             database.note(id, Change::Stopped { upto });
             self.registry.forget_if_nothing(id);
         }
-        let Fate::Start(comeback) = fate else { return };
-        let is_configured = matches!(comeback.origin, Origin::Configured { .. });
+        let Fate::Start(planned) = fate else { return };
+        let is_configured = matches!(planned.origin, Origin::Configured { .. });
         // The quarantine of an earlier spec ends with the first incarnation of another.
-        if *town == Some(TownChange::WantsNew) || is_configured && !comeback.is_quarantined {
-            let order = order::record(&comeback.request, comeback.origin.digest());
+        if *town == Some(TownChange::WantsNew) || is_configured && !planned.is_quarantined {
+            let order = order::record(&planned.request, planned.origin.digest());
             database.note(id, Change::Wanted { upto, order });
         }
     }
@@ -376,9 +376,9 @@ impl Inner {
         }
     }
 
-    /// Starts one agent. Its place among those that start at once is free again when it runs, or is late.
-    async fn bring_back(&self, entry: Entry, permit: Option<OwnedSemaphorePermit>) -> Outcome {
-        let Entry { comeback: Comeback { mut request, origin, settings, .. }, _slot } = entry;
+    /// Starts one agent. Its permit among those that start at once is free again when it runs, or is late.
+    async fn restore_agent(&self, entry: Entry, permit: Option<OwnedSemaphorePermit>) -> Outcome {
+        let Entry { planned: PlannedStart { mut request, origin, settings, .. }, _slot } = entry;
         let (id, role) = (request.agent_id.clone(), request.role.clone());
         request.if_running = IfRunning::Keep;
         let admitted = self.admit(request, Instant::now(), origin, settings);
@@ -386,7 +386,7 @@ impl Inner {
         let Admitted { admission, agent, .. } = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
-                self.tell_failed(id, role, &error);
+                self.log_failed(id, role, &error);
                 return Outcome::Failed(error);
             }
         };
@@ -407,10 +407,10 @@ impl Inner {
 impl Decisions {
     fn add(&mut self, decided: Decided) {
         let Decided { id, fate, town, slot, .. } = decided;
-        self.from_town += usize::from(town.is_some_and(TownChange::is_wish));
+        self.from_town += usize::from(town.is_some_and(TownChange::wants_agent));
         match fate {
-            Fate::Start(comeback) => {
-                self.starts.push(Entry { comeback: *comeback, _slot: slot });
+            Fate::Start(planned) => {
+                self.starts.push(Entry { planned: *planned, _slot: slot });
             }
             Fate::Quarantined(quarantined) => {
                 self.failed.extend(quarantined.error.map(|error| (id.clone(), error)));

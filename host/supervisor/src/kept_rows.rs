@@ -23,7 +23,7 @@ struct Inner {
 
 struct Named {
     row: RawRow,
-    /// The agent was among those that are to be there.
+    /// The agent was among the desired ones.
     was_member: bool,
 }
 
@@ -52,7 +52,7 @@ impl KeptRows {
         self.lock().named.remove(id).is_some()
     }
 
-    /// The rows that go back, in an order of their own. `members` are the agents that are to be there.
+    /// The rows that go back, in an order of their own. `members` are the desired agents.
     pub(crate) fn rows(&self, members: &HashSet<&AgentId>) -> Vec<(Option<AgentId>, RawRow)> {
         let mut inner = self.lock();
         inner.named.retain(|id, named| {

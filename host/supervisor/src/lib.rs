@@ -58,7 +58,7 @@ pub use metrics::{CoreDumpFigures, CrashStats, DiskFigures, Metrics, SymbolizerF
 use missing::Desired;
 use registry::Registry;
 pub use start::Started;
-pub use town::{RegistryEntry, RegistryRow, TownHas, TownSays, TownSnapshot, TownSnapshots};
+pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {
@@ -87,9 +87,9 @@ struct Inner {
     runtime: Arc<Runtime>,
     container: Arc<Container>,
     registry: Registry,
-    /// What earlier runs left, until it is brought back.
+    /// What earlier runs left, until it is restored.
     plan: Mutex<Plan>,
-    /// Agents of earlier runs that are to be started and were not yet.
+    /// Agents of earlier runs that have to be started and were not yet.
     pending: Pending,
     /// What the town has to get back as it came.
     kept_rows: KeptRows,
@@ -101,7 +101,7 @@ struct Inner {
 }
 
 impl Supervisor {
-    /// A supervisor in which nothing lives. It knows what `earlier` runs left, takes starts at once, and is
+    /// A supervisor without agents. It knows what `earlier` runs left, takes starts at once, and is
     /// ready when [`Supervisor::set_ready`] was called.
     pub fn new(
         config: SupervisorConfig,
@@ -142,7 +142,7 @@ impl Supervisor {
     /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
     pub async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
         let no_such_agent = || StopError::NoSuchAgent(id.clone());
-        // One that an earlier run left is there, and is stopped when it was brought back.
+        // One that an earlier run left is there, and is stopped when it was restored.
         self.0.pending.over(id).await;
         let agent = self.0.registry.get(id).ok_or_else(no_such_agent)?;
         if agent.current().is_none() {
@@ -218,7 +218,7 @@ impl Supervisor {
         let draining = inner.container.is_draining();
         let context = &inner.container.context;
         let mayor = inner.mayor_ready_ms.load(Ordering::Relaxed);
-        // One in backoff comes back by itself.
+        // One in backoff is restarted automatically.
         let missing = self.missing();
         let missing = missing.iter().filter(|agent| agent.status != "backoff").count();
         let durability = inner.container.database.durability();

@@ -33,7 +33,7 @@ const AT_A_TIME: usize = 64;
 /// The agents, as long as there is a supervisor.
 ///
 /// From the registry to a meter there are ten pointers, each to memory that no cache holds: a microsecond and
-/// a half for each agent. So the meters are remembered, and looked for again only when something began or
+/// a half for each agent. So the meters are remembered, and searched for again only when something began or
 /// ended.
 struct Agents {
     inner: Weak<Inner>,
@@ -42,7 +42,7 @@ struct Agents {
 
 #[derive(Default)]
 struct Known {
-    /// The changes before which these were looked for.
+    /// The changes before which these were searched for.
     changes: Option<u64>,
     probes: Vec<MemoryProbe>,
 }

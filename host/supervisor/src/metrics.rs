@@ -24,12 +24,12 @@ pub struct Metrics {
     pub agents: Vec<(&'static str, u64)>,
     /// Stores of the engine that exist.
     pub stores: usize,
-    /// Named tasks of the host that live.
+    /// Named tasks of the host that run.
     pub tasks: usize,
-    /// Places that are taken. An agent keeps its place until its store is gone and nothing will follow it.
-    pub places_used: usize,
+    /// Agent slots that are taken. An agent keeps its slot until its store is gone and nothing will follow it.
+    pub slots_used: usize,
     /// The largest number of live agents.
-    pub places_max: usize,
+    pub slots_max: usize,
     /// Messages that wait, over all mailboxes.
     pub mailbox_messages: usize,
     /// Their bytes.
@@ -54,7 +54,7 @@ pub struct Metrics {
     pub untracked_work: u64,
     /// Messages that were delivered without a record in the journal.
     pub untracked_messages: u64,
-    /// How long this run lives.
+    /// How long this run has lasted.
     pub uptime: Duration,
     /// When it began.
     pub started_at: Timestamp,
@@ -71,10 +71,10 @@ impl Supervisor {
     /// guest and no start: every lock on the way is held for a few instructions.
     pub fn metrics(&self) -> Metrics {
         let runtime = &self.0.runtime;
-        let Container { context, places, memory, crashes, in_flight, journal, .. } =
+        let Container { context, permits, memory, crashes, in_flight, journal, .. } =
             &*self.0.container;
         let counts = context.counts();
-        let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
+        let slots_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let mut metrics = Metrics {
             events: counts.events().collect(),
             exits: counts.exits().collect(),
@@ -82,8 +82,8 @@ impl Supervisor {
             agents: AgentState::NAMES.iter().map(|name| (*name, 0)).collect(),
             stores: runtime.stores(),
             tasks: context.tasks().now(),
-            places_used: places_max.saturating_sub(places.available_permits()),
-            places_max,
+            slots_used: slots_max.saturating_sub(permits.available_permits()),
+            slots_max,
             mailbox_messages: 0,
             mailbox_bytes: 0,
             guest_memory_bytes: 0,

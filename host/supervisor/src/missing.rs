@@ -1,6 +1,6 @@
-//! Agents that are to be there and are not.
+//! Desired agents that are missing.
 //!
-//! What earlier runs, the town and the configuration want at boot is to be there until somebody stops it. One that
+//! What earlier runs, the town and the configuration want at boot is desired until somebody stops it. One that
 //! did not come up, or came up and ended abnormally, is missing until it runs, is started, or is stopped.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use bulkhead_types::{AgentId, AgentState};
 
 use crate::{Inner, Supervisor};
 
-/// Agents that are to be there; with what kept those from a start that have none to show.
+/// Desired agents; with what kept those from a start that have none to show.
 #[derive(Default)]
 pub(crate) struct Desired(Mutex<BTreeMap<AgentId, Option<String>>>);
 
@@ -31,7 +31,7 @@ impl Desired {
 }
 
 impl Supervisor {
-    /// Agents that are to be there and are not, by id.
+    /// Desired agents that are missing, by id.
     pub fn missing(&self) -> Vec<MissingAgent> {
         let desired = self.0.desired.lock();
         desired.iter().filter_map(|(id, error)| self.0.missing(id, error.as_deref())).collect()

@@ -20,7 +20,7 @@ pub(crate) enum Origin {
     Asked,
     /// The configuration wants it at boot. The digest names what it wants.
     Configured { digest: String },
-    /// An earlier run had it, whoever asked for it then.
+    /// An earlier run had it, no matter who asked for it then.
     EarlierRun { configured: Option<String> },
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn read(record: &str) -> Result<(StartRequest, Option<String>), Strin
     Ok((request, mark.and_then(|mark| mark.configured)))
 }
 
-/// What may be told of a record: the start without the values of its environment and its secrets, and the names
+/// What may be shown of a record: the start without the values of its environment and its secrets, and the names
 /// of both.
 pub(crate) fn public(record: &str) -> Option<(Box<RawValue>, Vec<String>)> {
     let mut fields: serde_json::Map<String, Value> = serde_json::from_str(record).ok()?;
@@ -127,7 +127,7 @@ pub(crate) fn is_same(one: &StartRequest, other: &StartRequest) -> bool {
     without_env(one) == without_env(other)
 }
 
-/// Names what the configuration wants of an agent. Another digest is another wish.
+/// Names what the configuration wants of an agent. Another digest is another request.
 pub(crate) fn digest(request: &StartRequest) -> String {
     let hash = Sha256::digest(record(request, None).as_bytes());
     hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_told_of_a_record_has_no_value_of_its_environment() {
+    fn what_may_be_shown_of_a_record_has_no_value_of_its_environment() {
         let mut request = StartRequest::new(AgentId::parse("a1").unwrap(), "polecat");
         request.env_vars.insert("KEY".into(), "hunter2".to_owned().into());
         request.secrets.insert("MORE".into(), "hunter2".to_owned().into());

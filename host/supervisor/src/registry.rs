@@ -77,7 +77,7 @@ impl Registry {
         for id in ended.excess() {
             let mut inner = self.lock();
             match inner.agents.get(&id) {
-                // Whoever holds the agent may be about to start it.
+                // A holder of the agent may be about to start it.
                 Some(agent) if Arc::strong_count(agent) > 1 || !agent.is_vacant() => continue,
                 Some(_) => inner.forget(&id),
                 None => {}
@@ -90,7 +90,7 @@ impl Registry {
     /// Forgets an id of which nothing came: a start that was refused before anything lived.
     pub(crate) fn forget_if_nothing(&self, id: &AgentId) {
         let mut inner = self.lock();
-        // Whoever holds the agent may be about to start it.
+        // A holder of the agent may be about to start it.
         let nothing =
             |agent: &Arc<Agent>| Arc::strong_count(agent) == 1 && agent.current().is_none();
         if inner.agents.get(id).is_some_and(nothing) {

@@ -24,7 +24,7 @@ impl Supervisor {
 struct Agents(Weak<Inner>);
 
 impl Agents {
-    fn live(&self, agent_id: &AgentId, incarnation: Incarnation) -> Option<AgentHandle> {
+    fn active(&self, agent_id: &AgentId, incarnation: Incarnation) -> Option<AgentHandle> {
         let agent = self.0.upgrade()?.registry.get(agent_id)?.occupant()?;
         (agent.tag().incarnation == incarnation && agent.is_live()).then_some(agent)
     }
@@ -47,8 +47,8 @@ impl Relief for Agents {
         }
     }
 
-    fn lives(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool {
-        self.live(agent_id, incarnation).is_some()
+    fn is_alive(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool {
+        self.active(agent_id, incarnation).is_some()
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -64,7 +64,7 @@ impl Relief for Agents {
         eviction: Eviction,
         grace: Duration,
     ) {
-        if let Some(agent) = self.live(agent_id, incarnation) {
+        if let Some(agent) = self.active(agent_id, incarnation) {
             agent.evict(eviction, grace);
         }
     }
@@ -78,7 +78,7 @@ impl Relief for Agents {
 
     fn release(&self) {
         let Some(inner) = self.0.upgrade() else { return };
-        // A start that can be made again goes before an agent that lives.
+        // A start that can be made again goes before an active agent.
         inner.runtime.shed_compiling();
         inner.container.ended.drop_events();
         inner.registry.forget_excess();

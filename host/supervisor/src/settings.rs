@@ -1,4 +1,4 @@
-//! Changes that reach agents while they live.
+//! Changes that reach agents while they are active.
 
 use bulkhead_agent::{SettingsChange, SettingsError, TownConfigError};
 use bulkhead_api::{DashboardContextRequest, ModelRequest, SystemPromptRequest, TownConfig};
@@ -23,7 +23,7 @@ impl Supervisor {
         self.change(id, SettingsChange { system_prompt, ..SettingsChange::default() })
     }
 
-    /// Changes what every agent is told of the dashboard, those that start later too.
+    /// Changes the dashboard's values for every agent, those that start later too.
     pub fn set_dashboard_context(&self, request: DashboardContextRequest) {
         if self.0.container.town_values.set_dashboard_context(request.context) {
             tracing::info!("dashboard context was changed");

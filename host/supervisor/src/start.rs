@@ -40,7 +40,7 @@ pub(crate) struct Admitted {
 pub(crate) const MAYOR: &str = "mayor";
 
 impl Supervisor {
-    /// Starts an agent; resolves when it is running. Every failure is told by one line. Dropping the
+    /// Starts an agent; resolves when it is running. Every failure is logged by one line. Dropping the
     /// future does not stop a start that is under way.
     pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
         let began = Instant::now();
@@ -48,7 +48,7 @@ impl Supervisor {
         let admitted = match self.0.admit(request, began, Origin::Asked, None) {
             Ok(admitted) => admitted,
             Err(error) => {
-                self.0.tell_failed(id, role, &error);
+                self.0.log_failed(id, role, &error);
                 return Err(error);
             }
         };
@@ -139,7 +139,7 @@ impl Inner {
         }
     }
 
-    pub(crate) fn tell_failed(&self, agent_id: AgentId, role: String, error: &StartError) {
+    pub(crate) fn log_failed(&self, agent_id: AgentId, role: String, error: &StartError) {
         self.sink().record(Event::AgentStartFailed {
             agent_id,
             role,

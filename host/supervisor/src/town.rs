@@ -1,4 +1,4 @@
-//! What the town is told of the agents, and what it says of them.
+//! What is reported to the town about the agents, and what it says of them.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use crate::{Inner, Supervisor, order};
 
-/// One agent that is to be there, without a secret.
+/// One desired agent, without a secret.
 #[derive(Debug, Clone)]
 pub struct RegistryEntry {
     /// Which agent.
@@ -30,7 +30,7 @@ pub struct RegistryEntry {
 /// One row of the registry.
 #[derive(Debug, Clone)]
 pub enum RegistryRow {
-    /// An agent that is to be there.
+    /// A desired agent.
     Agent(RegistryEntry),
     /// A row of the town that goes back as it came.
     AsItCame {
@@ -43,7 +43,7 @@ pub enum RegistryRow {
 
 /// What the town says of the agents at boot.
 #[derive(Default)]
-pub enum TownSays {
+pub enum TownAnswer {
     /// There is no town to ask.
     #[default]
     NoTown,
@@ -80,7 +80,7 @@ pub enum TownHas {
 
 /// What the town has of what agents remember.
 pub trait TownSnapshots: Send + Sync {
-    /// What the town has of an agent, asked for in this time. An error was told already.
+    /// What the town has of an agent, asked for in this time. An error was reported already.
     fn newest(
         &self,
         agent_id: AgentId,
@@ -90,7 +90,7 @@ pub trait TownSnapshots: Send + Sync {
 }
 
 impl Supervisor {
-    /// The agents that are to be there: those that run, start, or come back, in no order, and then the rows of the
+    /// The desired agents: those that run, start, or are restarted, in no order, and then the rows of the
     /// town that go back as they came.
     pub fn registry(&self) -> Vec<RegistryRow> {
         let mut rows = self.0.container.database.agents();
@@ -113,7 +113,7 @@ impl Supervisor {
         self.0.kept_rows.keep_undecided(registry, |id| decided.contains(id));
     }
 
-    /// Whether an agent is to be there: it runs, starts, or comes back, in this run or in the next.
+    /// Whether an agent is desired: it runs, starts, or is restarted, in this run or in the next.
     pub fn is_wanted(&self, id: &AgentId) -> bool {
         self.0.container.database.is_member(id)
     }
@@ -123,17 +123,17 @@ impl Supervisor {
         self.0.container.database.member_changes()
     }
 
-    /// The town is about to be told that these are to be there.
-    pub fn town_is_told(&self, agents: &[AgentId]) {
-        self.0.container.database.town_is_told(agents);
+    /// The town is about to be notified that these are desired.
+    pub fn notifying_town(&self, agents: &[AgentId]) {
+        self.0.container.database.notifying_town(agents);
     }
 
-    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
-    pub fn town_was_not_told(&self) {
-        self.0.container.database.town_was_not_told();
+    /// No notification since its last acknowledgement can have reached the town.
+    pub fn town_not_notified(&self) {
+        self.0.container.database.town_not_notified();
     }
 
-    /// The town has acknowledged that these are to be there.
+    /// The town has acknowledged that these are desired.
     pub fn town_wants(&self, agents: &[AgentId]) {
         self.0.container.database.town_wants(agents);
     }
@@ -166,7 +166,7 @@ impl Supervisor {
 }
 
 impl Inner {
-    /// Takes over what the town has of an agent when it is newer than what is here, and has the town told of it
+    /// Takes over what the town has of an agent when it is newer than what is here, and has the town notified of it
     /// when it is older. The agent starts either way, after `within` at the latest.
     pub(crate) async fn fetch_snapshot(
         &self,
@@ -195,7 +195,7 @@ impl Inner {
         };
         let container = Arc::clone(&self.container);
         let compared = tokio::task::spawn_blocking(move || take_over(&container, id, remote));
-        // A panic of it was told by the hook. A disk that does not answer holds up no start.
+        // A panic of it was reported by the hook. A disk that does not answer holds up no start.
         let _ = timeout_at(until.into(), compared).await;
     }
 }
@@ -203,13 +203,13 @@ impl Inner {
 /// Why what the town has is given to nobody.
 const FOREIGN: &str = "the town's snapshot is of a foreign format; it stays there as it is";
 
-/// What may be told of an agent, if its start can be read.
+/// What may be shown of an agent, if its start can be read.
 fn entry(row: &AgentRow) -> Option<RegistryEntry> {
     let (request, env) = order::public(row.order.as_deref()?)?;
     Some(RegistryEntry { agent_id: row.id.clone(), request: request.into(), env })
 }
 
-/// Whether what this host knows of an agent goes before what the town lists: it is to be there, it is in quarantine,
+/// Whether what this host knows of an agent goes before what the town lists: it is desired, it is in quarantine,
 /// or it was stopped after the town knew of it.
 fn is_decided(row: &AgentRow) -> bool {
     let was_heard_of = row.town_knows != TownKnows::No;

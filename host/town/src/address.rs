@@ -35,7 +35,7 @@ impl Paths {
         format!("{}/{name}", self.town)
     }
 
-    /// A call of a rig. An agent without one has `-` in its place.
+    /// A call of a rig. An agent without one has `-` instead.
     pub(crate) fn rig(&self, rig_id: Option<&str>, name: &str) -> String {
         format!("{}/rigs/{}/{name}", self.town, segment(rig_id.unwrap_or_default()))
     }

@@ -1,7 +1,7 @@
 //! What the town answers, read.
 //!
-//! All of it comes from outside. It was bounded in bytes before it came here, and what is wrong with it is told without
-//! a word of it, because it may hold a secret.
+//! All of it comes from outside. It was bounded in bytes before it came here, and what is wrong with it is logged
+//! without a word of it, because it may hold a secret.
 
 use bulkhead_api::{TownRegistry, town_snapshot};
 use bulkhead_types::Secret;

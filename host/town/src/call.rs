@@ -33,7 +33,7 @@ pub(crate) struct About {
     pub(crate) rig_id: Option<String>,
 }
 
-/// A call that is to be made.
+/// A call to be made.
 pub(crate) struct Request<'a> {
     pub(crate) call: Call,
     /// From the root of the API.

@@ -1,15 +1,15 @@
-//! A call from its beginning to what is told of it.
+//! A call from its beginning to what is logged of it.
 //!
 //! ```text
 //!   call ─▶ fenced? ─▶ exchange ─▶ 2xx ─▶ answer
 //!                        ▲   │
 //!                        │   ├─ 401: another token, asked for by one caller at a time; once more
-//!                        │   ├─ 409 fenced: told once; no call of this run goes out any more
+//!                        │   ├─ 409 fenced: logged once; no call of this run goes out any more
 //!                        └───┴─ passing, and safe to repeat: after a random pause, while there is time
 //! ```
 //!
-//! One deadline holds for all of it. Every call that came to nothing is one `town.call_failed`, as far as the
-//! same one was not told just now; from the first one that met silence to the next answer the town counts
+//! One deadline holds for all of it. Every call that failed is one `town.call_failed`, as far as the
+//! same one was not logged just now; from the first one that met silence to the next answer the town counts
 //! as unreachable.
 
 use std::pin::Pin;
@@ -63,7 +63,7 @@ pub(crate) struct Client {
     answers: AtomicU64,
     /// Since when the town is silent.
     silent_since: Mutex<Option<Instant>>,
-    told_fence: AtomicBool,
+    fence_logged: AtomicBool,
 }
 
 impl Client {
@@ -87,7 +87,7 @@ impl Client {
             optional: Optional::default(),
             answers: AtomicU64::new(0),
             silent_since: Mutex::default(),
-            told_fence: AtomicBool::new(false),
+            fence_logged: AtomicBool::new(false),
         }
     }
 
@@ -124,7 +124,7 @@ impl Client {
                 }
                 // One line says that it is off, and none that it may be.
                 if !call.is_optional() || call.renews() || fault.status != Some(401) {
-                    self.tell(call, fault, attempts, about);
+                    self.log_failure(call, fault, attempts, about);
                 }
                 self.switch_off(call, fault, about);
             }
@@ -132,7 +132,7 @@ impl Client {
         result
     }
 
-    /// Switches an optional call off that is refused, and tells it once.
+    /// Switches an optional call off that is refused, and logs it once.
     fn switch_off(&self, call: Call, fault: &Fault, about: Option<&About>) {
         let agent = about.map(|about| &about.agent_id);
         let off = self.optional.refused(call, agent, fault);
@@ -177,10 +177,10 @@ impl Client {
         answers::data(&reply.body).map_err(|fault| self.failed(call, fault, about))
     }
 
-    /// Counts and tells an answer that is no use.
+    /// Counts and logs an answer that is no use.
     pub(crate) fn failed(&self, call: Call, fault: Fault, about: Option<&About>) -> Fault {
         self.counters.count(call, Err(&fault));
-        self.tell(call, &fault, 1, about);
+        self.log_failure(call, &fault, 1, about);
         fault
     }
 
@@ -192,12 +192,12 @@ impl Client {
         self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Counts a loss, and tells it as far as that was not done just now.
+    /// Counts a loss, and logs it as far as that was not done just now.
     pub(crate) fn dropped(&self, what: Droppable, dropped: u64) {
         self.counters.drop(what, dropped);
         let name = what.name();
         if self.context.take_repeat(&format!("town:dropped:{name}")).is_some() {
-            let (dropped, total) = self.counters.tell_dropped(what);
+            let (dropped, total) = self.counters.take_dropped(what);
             self.sink.record(Event::TownDropped { what: name, dropped, total });
         }
     }
@@ -312,7 +312,7 @@ impl Client {
         if self.token.current().generation != generation {
             return true;
         }
-        if self.token.is_resting(generation, Instant::now()) {
+        if self.token.is_backing_off(generation, Instant::now()) {
             return false;
         }
         // Its line is the one of a failed call.
@@ -356,7 +356,7 @@ impl Client {
 
     fn fence(&self, newer_run_id: Option<String>) {
         self.fenced.send_replace(true);
-        if !self.told_fence.swap(true, AcqRel) {
+        if !self.fence_logged.swap(true, AcqRel) {
             let newer_run_id = newer_run_id.map(|id| crate::fault::one_line(&id));
             self.sink.record(Event::TownFenced {
                 newer_run_id,
@@ -365,8 +365,8 @@ impl Client {
         }
     }
 
-    fn tell(&self, call: Call, fault: &Fault, attempts: u32, about: Option<&About>) {
-        // That is told once, when it is found out.
+    fn log_failure(&self, call: Call, fault: &Fault, attempts: u32, about: Option<&About>) {
+        // That is logged once, when it is found out.
         if fault.cause == Cause::Fenced {
             return;
         }
@@ -401,14 +401,14 @@ impl Client {
         }
     }
 
-    /// How long until the token is to be replaced.
+    /// How long until the token has to be replaced.
     pub(crate) fn token_due_in(&self) -> Option<Duration> {
         self.token.due_in(now())
     }
 }
 
 /// Whether a success is the town's own word. A sign-in page on the way answers 200 as well, and what it took
-/// was not told to anybody.
+/// reached nobody.
 fn check_success(call: Call, reply: Reply) -> Result<Reply, Fault> {
     if call == Call::SnapshotGet {
         return match is_octets(&reply) {

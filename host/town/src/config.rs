@@ -18,11 +18,11 @@ pub struct TownConfig {
     pub token: Secret,
     /// Through which proxy, and which certificates are believed.
     pub connector: Connector,
-    /// Between two signs of life.
+    /// Between two heartbeats.
     pub heartbeat: Duration,
     /// One call, all its tries together.
     pub call: Duration,
-    /// How long what the calls about one agent are to tell is tried, while the town answers others.
+    /// How long the calls about one agent are tried, while the town answers others.
     pub give_up: Duration,
 }
 

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-/// One agent as the town is told of it.
+/// One agent as it is reported to the town.
 #[derive(Debug, Clone)]
-pub struct AgentSight {
+pub struct AgentReport {
     /// Its state.
     pub view: AgentView,
     /// The name and the time of the last event that it had in this run.
@@ -21,7 +21,7 @@ pub struct AgentSight {
 /// One row of the registry.
 #[derive(Debug, Clone)]
 pub enum Listed {
-    /// An agent that is to be there, without a secret.
+    /// A desired agent, without a secret.
     Agent {
         /// Which agent.
         agent_id: AgentId,
@@ -81,13 +81,13 @@ pub enum TownCopy {
 /// Nothing of it may wait, except where it says so: all of it runs on the only thread of the town's client.
 pub trait Container: Send + Sync + 'static {
     /// All agents that are known, those that ended included.
-    fn agents(&self) -> Vec<AgentSight>;
+    fn agents(&self) -> Vec<AgentReport>;
     /// One agent.
     fn agent(&self, id: &AgentId) -> Option<AgentView>;
     /// Whether new starts are taken.
     fn is_ready(&self) -> bool;
 
-    /// The agents that are to be there: those that run, start, or come back; and what goes back as it came.
+    /// The desired agents: those that run, start, or are restarted; and what goes back as it came.
     fn registry(&self) -> Vec<Listed>;
     /// Whether an agent is one of them.
     fn is_wanted(&self, id: &AgentId) -> bool;
@@ -96,11 +96,11 @@ pub trait Container: Send + Sync + 'static {
     fn town_lists(&self, registry: &TownRegistry);
     /// Rises when the registry changed.
     fn registry_changes(&self) -> watch::Receiver<u64>;
-    /// The town is about to be told that these are the agents that are to be there.
-    fn telling(&self, agents: &[AgentId]);
-    /// Nothing that the town was to be told since it acknowledged anything can have reached it.
-    fn not_told(&self);
-    /// The town has acknowledged that these are the agents that are to be there.
+    /// The town is about to be notified that these are the desired agents.
+    fn notifying(&self, agents: &[AgentId]);
+    /// No notification since its last acknowledgement can have reached the town.
+    fn not_notified(&self);
+    /// The town has acknowledged that these are the desired agents.
     fn acknowledged(&self, agents: &[AgentId]);
 
     /// An agent's events with an id above `after`.

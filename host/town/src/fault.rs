@@ -1,4 +1,4 @@
-//! Why a call came to nothing: the one place that knows causes.
+//! Why a call failed: the one place that knows causes.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,9 +22,9 @@ pub enum Cause {
     Status,
     /// The connection ended before the answer did.
     HalfClosed,
-    /// What came back is no HTTP.
+    /// The answer is no HTTP.
     NotHttp,
-    /// What came back is no JSON of the expected shape.
+    /// The answer is no JSON of the expected shape.
     NotJson,
     /// The answer is larger than the call may take.
     TooLarge,

@@ -34,8 +34,8 @@ impl Droppable {
 pub(crate) struct Counters {
     calls: [[AtomicU64; OUTCOMES]; Call::ALL.len()],
     dropped: [AtomicU64; Droppable::ALL.len()],
-    /// Of them, those that a line told.
-    told: [AtomicU64; Droppable::ALL.len()],
+    /// Of them, those that were logged.
+    logged: [AtomicU64; Droppable::ALL.len()],
     given_up: [AtomicU64; Call::ALL.len()],
 }
 
@@ -53,11 +53,11 @@ impl Counters {
         self.dropped[what as usize].fetch_add(count, Relaxed);
     }
 
-    /// How many losses there are that no line told, and in all. They count as told now.
-    pub(crate) fn tell_dropped(&self, what: Droppable) -> (u64, u64) {
+    /// How many losses there are that were not logged, and in all. They count as logged now.
+    pub(crate) fn take_dropped(&self, what: Droppable) -> (u64, u64) {
         let total = self.dropped[what as usize].load(Relaxed);
-        let told = self.told[what as usize].swap(total, Relaxed);
-        (total.saturating_sub(told), total)
+        let logged = self.logged[what as usize].swap(total, Relaxed);
+        (total.saturating_sub(logged), total)
     }
 
     /// A call about an agent is not tried any more.
@@ -112,8 +112,8 @@ mod tests {
             calls.contains(&("completed", "fenced", 1)) && calls.contains(&("completed", "ok", 1))
         );
         counters.drop(Droppable::Nudges, 2);
-        assert_eq!(counters.tell_dropped(Droppable::Nudges), (2, 2));
+        assert_eq!(counters.take_dropped(Droppable::Nudges), (2, 2));
         counters.drop(Droppable::Nudges, 1);
-        assert_eq!(counters.tell_dropped(Droppable::Nudges), (1, 3));
+        assert_eq!(counters.take_dropped(Droppable::Nudges), (1, 3));
     }
 }

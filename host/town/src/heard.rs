@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::client::Client;
 use crate::figures::Droppable;
 
-/// Ends of agents that wait to be told.
+/// Ends of agents that wait to be reported.
 const MAX_ENDS: usize = 4096;
 
 /// Agents whose nudges wait to be asked for.
@@ -24,7 +24,7 @@ const MAX_NONCES: usize = 64;
 /// Longest nonce, in bytes.
 const MAX_NONCE_BYTES: usize = 512;
 
-/// An end that the town may have to be told.
+/// An end that may have to be reported to the town.
 #[derive(Debug, Clone)]
 pub(crate) struct End {
     pub(crate) agent: AgentTag,
@@ -77,13 +77,13 @@ impl Heard {
         }
     }
 
-    /// Leaves an end, and wakes the one who tells it.
+    /// Leaves an end, and wakes the loop that reports it.
     fn end(&self, end: End, client: &Client) {
         self.end_again(end, client);
         self.ended.notify_one();
     }
 
-    /// Leaves an end that could not be told yet.
+    /// Leaves an end that could not be reported yet.
     pub(crate) fn end_again(&self, end: End, client: &Client) {
         let mut inner = self.lock();
         let is_full = inner.ends.len() >= MAX_ENDS;
@@ -113,7 +113,7 @@ impl Heard {
         self.idle.notify_one();
     }
 
-    /// The town asks to be told when the container is ready.
+    /// The town asks to be notified when the container is ready.
     pub(crate) fn nonce(&self, nonce: &str) {
         if nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES {
             return;

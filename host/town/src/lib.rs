@@ -7,16 +7,16 @@
 //! ```
 //!
 //! All of it runs on a thread of its own, `bulkhead-town`: no guest can stall it, and nothing that the town
-//! does or does not do reaches an agent's life. Every call has a deadline, every answer a bound, every queue
-//! too; what is lost is counted and told. A failed call is one line of the log. What the calls about one agent meet is
-//! no other agent's business: each has its own backoff, and an end of it.
+//! does or does not do reaches an agent. Every call has a deadline, every answer a bound, every queue
+//! too; what is lost is counted and logged. A failed call is one line of the log. What the calls about one agent meet
+//! is no other agent's business: each has its own backoff, and an end of it.
 //!
-//! - `address`, `transport`, `fault`: one exchange, and why it came to nothing
+//! - `address`, `transport`, `fault`: one exchange, and why it failed
 //! - `token`, `client`, `call`: a call with its token, its tries, its fence and its lines
 //! - `answers`: what the town says, read
 //! - `optional`: the calls that a town need not have
 //! - `heard`: what happened in the container, until a loop takes it
-//! - `loops`: what is told, one loop a file
+//! - `loops`: what is sent, one loop a file
 //! - `container`: what the loops need from below
 
 mod address;
@@ -40,7 +40,7 @@ mod tests;
 
 pub use answers::read_any;
 pub use config::{ConfigError, TownConfig};
-pub use container::{AgentSight, Container, Listed, Remembered, TownCopy};
+pub use container::{AgentReport, Container, Listed, Remembered, TownCopy};
 pub use fault::{Cause, Fault};
 pub use service::{Handle, Town};
 pub use token::{MAX_TOKEN_BYTES, TokenError};

@@ -101,12 +101,12 @@ impl Town {
         &self.handle
     }
 
-    /// Replaces tokens that are about to end from now on, which is told. Once.
+    /// Replaces tokens that are about to end from now on, which is logged. Once.
     pub fn keep_token(&self) {
         loops::keep_token(&self.handle.shared, &self.handle.spawner);
     }
 
-    /// Tells the town of this container from now on. Not before what the town wants was merged with what is
+    /// Reports to the town from now on. Not before what the town wants was merged with what is
     /// there: from here on the town's registry follows the container. Once.
     pub fn follow(&self, container: Arc<dyn Container>) {
         let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,7 +116,7 @@ impl Town {
         *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(container);
     }
 
-    /// Begins to tell the town that the container goes away, and where each agent is. The handle resolves
+    /// Begins to notify the town that the container goes away, and where each agent is. The handle resolves
     /// within ten seconds; nobody has to wait for it.
     pub fn evict(&self, reason: &str) -> Task<Option<()>> {
         let (shared, reason) = (Arc::clone(&self.handle.shared), reason.to_owned());
@@ -129,7 +129,7 @@ impl Town {
         })
     }
 
-    /// Tells the town what it has not heard yet, for at most this long, and ends all loops. Says whether
+    /// Sends the town what it has not got yet, for at most this long, and ends all loops. Says whether
     /// they were through.
     pub async fn finish(&self, patience: Duration) -> bool {
         let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
@@ -170,7 +170,7 @@ impl Handle {
         Ok(())
     }
 
-    /// The town asks to be told, once, when the container is ready.
+    /// The town asks to be notified, once, when the container is ready.
     pub fn acknowledge(&self, nonce: &str) {
         self.shared.heard.nonce(nonce);
     }
@@ -178,7 +178,7 @@ impl Handle {
     /// Resolves when a newer run serves the town.
     pub async fn fenced(&self) {
         let mut fenced = self.shared.client.fenced.subscribe();
-        // The sender lives as long as this handle.
+        // The sender exists as long as this handle.
         let _ = fenced.wait_for(|fenced| *fenced).await;
     }
 
@@ -206,11 +206,11 @@ impl Handle {
         let shared = Arc::clone(&self.shared);
         let asking = self.spawner.spawn("town registry_get", async move {
             let asked = loops::ask_for_registry(&shared, within).await;
-            // Whoever asks merges it before the town is told anything.
+            // The caller merges it before anything is sent to the town.
             shared.registry_is_read.fetch_or(asked.is_ok(), Relaxed);
             Ok::<_, Infallible>(asked)
         });
-        // A panic of it was told; the town's thread may end before it.
+        // A panic of it was logged; the town's thread may end before it.
         asking.await.ok().flatten().unwrap_or_else(|| Err(lost()))
     }
 

@@ -1,4 +1,4 @@
-//! The supervisor as the container that the town is told of, and the town as a keeper of snapshots.
+//! The supervisor as the container that reports to the town, and the town as a keeper of snapshots.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use bulkhead_types::AgentId;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::container::{AgentSight, Container, Listed, Remembered, TownCopy};
+use crate::container::{AgentReport, Container, Listed, Remembered, TownCopy};
 use crate::service::Handle;
 
 impl Container for Supervisor {
-    fn agents(&self) -> Vec<AgentSight> {
-        let sight =
-            |view: AgentView| AgentSight { last_event: self.last_event(&view.agent_id), view };
-        self.list().into_iter().map(sight).collect()
+    fn agents(&self) -> Vec<AgentReport> {
+        let report =
+            |view: AgentView| AgentReport { last_event: self.last_event(&view.agent_id), view };
+        self.list().into_iter().map(report).collect()
     }
 
     fn agent(&self, id: &AgentId) -> Option<AgentView> {
@@ -52,12 +52,12 @@ impl Container for Supervisor {
         Supervisor::registry_changes(self)
     }
 
-    fn telling(&self, agents: &[AgentId]) {
-        self.town_is_told(agents);
+    fn notifying(&self, agents: &[AgentId]) {
+        self.notifying_town(agents);
     }
 
-    fn not_told(&self) {
-        self.town_was_not_told();
+    fn not_notified(&self) {
+        self.town_not_notified();
     }
 
     fn acknowledged(&self, agents: &[AgentId]) {

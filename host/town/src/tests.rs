@@ -3,8 +3,8 @@
 mod calls;
 mod causes;
 mod fake;
+mod reports;
 mod server;
-mod told;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Lines {
         self.names().iter().filter(|found| **found == name).count()
     }
 
-    /// Everything that was told, as text.
+    /// Everything that was logged, as text.
     pub(crate) fn text(&self) -> String {
         let lines = self.0.lock().unwrap();
         lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect()
@@ -50,7 +50,7 @@ pub(crate) struct Client {
     pub(crate) lines: Arc<Lines>,
 }
 
-/// A client whose signs of life come seldom and whose calls have `call_ms`.
+/// A client whose heartbeats come seldom and whose calls have `call_ms`.
 pub(crate) fn client(url: &str, call_ms: u64, change: impl FnOnce(&mut TownConfig)) -> Client {
     let mut config = TownConfig {
         town_id: "riverside".into(),

@@ -99,24 +99,24 @@ impl Token {
         (true, inner.swap(secret, true))
     }
 
-    /// A refresh of `generation` came to nothing.
+    /// A refresh of `generation` failed.
     pub(crate) fn refresh_failed(&self, generation: u64, now: Instant) {
         self.lock().not_before = Some((generation, now + REFRESH_PAUSE));
     }
 
     /// Whether a refresh of `generation` failed just now.
-    pub(crate) fn is_resting(&self, generation: u64, now: Instant) -> bool {
+    pub(crate) fn is_backing_off(&self, generation: u64, now: Instant) -> bool {
         self.lock().not_before.is_some_and(|(of, until)| of == generation && now < until)
     }
 
-    /// How long until the token is to be replaced. `None`: it has no known end.
+    /// How long until the token has to be replaced. `None`: it has no known end.
     pub(crate) fn due_in(&self, now: Timestamp) -> Option<Duration> {
         let inner = self.lock();
         let left = inner.expires_at?.0.saturating_sub(now.0);
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         Some(match left.checked_sub(REFRESH_BEFORE) {
             Some(due) => due,
-            // Where tokens live no longer than this, each is replaced at half of its life.
+            // Where tokens are valid no longer than this, each is replaced at half of its lifetime.
             None if inner.is_refreshed => left / 2,
             None => Duration::ZERO,
         })
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_replaced_half_an_hour_before_its_end_or_in_the_middle_of_a_short_life() {
+    fn it_is_replaced_half_an_hour_before_its_end_or_in_the_middle_of_a_short_lifetime() {
         let (now, minute) = (Timestamp(1_700_000_000_000), Duration::from_secs(60));
         let jwt_for = |minutes: i64| jwt(1_700_000_000 + minutes * 60);
         let due = |minutes| Token::new(jwt_for(minutes)).due_in(now);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_that_was_overtaken_yields_to_the_longer_life() {
+    fn a_refresh_that_was_overtaken_yields_to_the_longer_lifetime() {
         let token = Token::new(jwt(100));
         token.swap(jwt(300));
         assert!(!token.refreshed(0, jwt(200)).0);
@@ -217,9 +217,9 @@ mod tests {
     fn a_failed_refresh_rests_until_there_is_another_token() {
         let (token, now) = (Token::new(secret("a")), Instant::now());
         token.refresh_failed(0, now);
-        assert!(token.is_resting(0, now) && !token.is_resting(0, now + REFRESH_PAUSE));
+        assert!(token.is_backing_off(0, now) && !token.is_backing_off(0, now + REFRESH_PAUSE));
         token.swap(secret("b"));
-        assert!(!token.is_resting(1, now));
+        assert!(!token.is_backing_off(1, now));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! HTTP/1 to one place: connections that are used again, and the way from an error to its cause.
 //!
-//! One exchange, tried once. What is tried again, with which token, and what is told of it: `client`.
+//! One exchange, tried once. What is tried again, with which token, and what is logged of it: `client`.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
@@ -163,7 +163,7 @@ impl Transport {
         let shaken = client.handshake(TokioIo::new(stream)).await;
         let (requests, connection) = shaken.map_err(|error| Fault::of_hyper(&error))?;
         self.spawner.spawn("town connection", async move {
-            // Whoever has a request on it hears of its end.
+            // A request on it gets its end.
             let _ = connection.await;
             Ok::<_, Infallible>(())
         });

@@ -1,4 +1,4 @@
-//! Between two incarnations: nothing lives, mail waits.
+//! Between two incarnations: none is active, mail waits.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Actor<'_> {
         self.backed_off(next).await
     }
 
-    /// The same for a start that came to nothing: it is reserved again, and loads its component again.
+    /// The same for a start that failed: it is reserved again, and loads its component again.
     pub(super) async fn back_off_from_start(
         &mut self,
         until: Instant,
@@ -97,7 +97,7 @@ impl Actor<'_> {
         }
         while self.container.holds_starts() {
             self.container.takes_starts().await;
-            // Not all who waited at once.
+            // Not all that waited at once.
             sleep(HERD.mul_f64(fastrand::f64())).await;
         }
     }

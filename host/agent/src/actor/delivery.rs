@@ -10,7 +10,7 @@
 //! ```
 //!
 //! `attempt` counts deliveries. Against the role's `max_attempts` count those that the agent ended by itself, and
-//! those in which the host died, because nobody can tell whether the message was what it died of. Ends that come
+//! those in which the host died, because it cannot be determined whether the message caused its death. Ends that come
 //! from outside (a drain, the container's memory, the host's own failure) do not count, up to [`EXCUSED`] of them.
 //! With `max_attempts = 1` there is no second delivery, whatever ended the first.
 

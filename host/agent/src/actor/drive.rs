@@ -93,7 +93,7 @@ pub(super) async fn next_order(stop: &mut StopOrders, ordered: bool) -> StopOrde
         |order: &Option<StopOrder>| order.as_ref().is_some_and(|order| !ordered || order.now);
     match stop.wait_for(is_news).await.map(|order| order.clone()) {
         Ok(Some(order)) => order,
-        // The sender lives in `IncarnationState`, which the actor holds: this cannot happen.
+        // The sender is in `IncarnationState`, which the actor holds: this cannot happen.
         _ => std::future::pending().await,
     }
 }

@@ -15,8 +15,8 @@ use crate::report::{Reporter, start_error};
 
 impl Actor<'_> {
     /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
-    /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
-    /// Yields when the next incarnation is due, if one is.
+    /// still waits, in this order: no copy of a store holds up the record, and no other incarnation is active beside
+    /// it. Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
         let Ended { mut exit, in_flight, mut remains } = ended;
         self.explain_eviction(&mut exit);
@@ -36,7 +36,7 @@ impl Actor<'_> {
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
         let After { backoff, unanswered } = self.guard.release(keeping);
         match class {
-            // To restart it costs the host the same, whoever is to blame.
+            // To restart it costs the host the same, no matter which is to blame.
             ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
                 self.state.start.probation.died();
             }
@@ -44,7 +44,7 @@ impl Actor<'_> {
             ExitClass::Done => self.state.start.probation.survived(),
             ExitClass::Asked | ExitClass::Evicted => {}
         }
-        // Answered after the record is written, so that whoever asked can read it.
+        // Answered after the record is written, so that the caller can read it.
         self.refuse(start_error(&exit, self.deadline.into_std(), crash_id));
         if let Some((mut envelope, report)) = unanswered {
             answer(&mut envelope, report);
@@ -76,7 +76,7 @@ impl Actor<'_> {
         );
     }
 
-    /// Hands over what a crash left. The store is gone before anything else of the agent may live, with a dump or
+    /// Hands over what a crash left. The store is gone before the agent's next incarnation may begin, with a dump or
     /// without one.
     async fn keep_core(
         &self,

@@ -46,7 +46,7 @@ impl Actor<'_> {
     /// The crash record of the host's last death that counts against the agent, when that was in the turn of this
     /// message.
     fn death_of_host_in(&self, message_id: &str) -> Option<String> {
-        let crash_id = self.task.slot.look_at_restarts(|restarts| {
+        let crash_id = self.task.slot.with_restarts(|restarts| {
             let mut deaths = restarts.ends.iter().filter(|end| end.reason == ExitReason::HostDeath);
             deaths.next_back()?.crash_id.clone()
         })?;

@@ -46,7 +46,7 @@ pub(super) enum Reserved {
 }
 
 impl Actor<'_> {
-    /// Gets the reservation to its turn, after so many `failures` in a row. One that comes to nothing was no
+    /// Gets the reservation to its turn, after so many `failures` in a row. One that fails was no
     /// incarnation, so there is no exit; the log has the failed or superseded start.
     pub(super) async fn reserve(&mut self, component: &Path, failures: u32) -> Reserved {
         let error = match self.load_and_acquire_slot(component).await {
@@ -61,7 +61,7 @@ impl Actor<'_> {
             Err(GivenUp::Failed(error)) => error,
         };
         if self.displaces && error.kind != StartFailure::Superseded {
-            // Who was there was asked to end for it, and nothing comes in its place.
+            // The previous incarnation was asked to end for it, and no other one replaces it.
             self.state.persist_stop();
         }
         // Logged before the reservation is given up: a drain does not wait for more than that.
@@ -132,7 +132,7 @@ impl Actor<'_> {
         self.container.commit(own, replaced)
     }
 
-    /// Loads the component, and checks that the agent may have the memory that it is born with.
+    /// Loads the component, and checks that the agent may have the memory that it starts with.
     async fn load(&mut self, path: &Path) -> Result<Arc<dyn Component>, StartError> {
         let began = Instant::now();
         let spec = &self.state.start.spec;
@@ -150,11 +150,11 @@ impl Actor<'_> {
         self.state.progress().loaded(self.deadline.into_std());
         let loaded = loaded?;
         self.timings.compile_us = micros(began.elapsed());
-        let (born, limit) = (loaded.initial_memory_bytes(), spec.limits.memory_bytes);
+        let (initial, limit) = (loaded.initial_memory_bytes(), spec.limits.memory_bytes);
         let max = self.container.engine_facts.max_agent_memory_bytes;
-        if born > limit {
+        if initial > limit {
             let text = format!(
-                "component {} has {born} bytes of memory at birth, the agent's limit is {limit}, and the \
+                "component {} has {initial} bytes of memory at birth, the agent's limit is {limit}, and the \
                  container gives one agent at most {max}",
                 spec.component
             );
@@ -191,8 +191,8 @@ impl Actor<'_> {
             self.adopt_mail(&backoff.state.start);
             backoff.stop(ShutdownReason::Superseded, "start");
         }
-        let places = &self.container.places;
-        let acquire = || Arc::clone(places).try_acquire_owned().ok();
+        let permits = &self.container.permits;
+        let acquire = || Arc::clone(permits).try_acquire_owned().ok();
         let turn = async {
             if let Some(backoff) = backoff {
                 // It reports its own end first.
@@ -220,7 +220,7 @@ impl Actor<'_> {
         }
     }
 
-    /// The reservation is gone. Whoever took it orders the stop right after, and the log names them.
+    /// The reservation is gone. The start that took it orders the stop right after, and the log names it.
     async fn taken_over(&mut self) -> StartError {
         stop_ordered(&mut self.stop).await;
         superseded()
@@ -234,7 +234,7 @@ impl Actor<'_> {
 
     fn full(&self) -> StartError {
         let max = self.container.engine_facts.max_agents;
-        let taken = max.saturating_sub(self.container.places.available_permits());
+        let taken = max.saturating_sub(self.container.permits.available_permits());
         let text = format!(
             "{taken} agents live or are about to be restarted, and the container holds {max}"
         );

@@ -49,7 +49,7 @@ impl StartTask {
             let deadline = Instant::now() + self.start.spec.limits.start;
             actor = Actor::new(&self, next, deadline, guard);
         };
-        while let Some(restart_at) = actor.live(&loaded).await {
+        while let Some(restart_at) = actor.run_incarnation(&loaded).await {
             let Some((next, guard)) = actor.back_off(restart_at).await else { return };
             next.state.persist_restart().await;
             let deadline = Instant::now() + self.start.spec.limits.start;
@@ -61,7 +61,7 @@ impl StartTask {
 
 impl Actor<'_> {
     /// The incarnation from its instance to its end. Yields when the next one is due, if one is.
-    async fn live(&mut self, loaded: &Arc<dyn Component>) -> Option<Instant> {
+    async fn run_incarnation(&mut self, loaded: &Arc<dyn Component>) -> Option<Instant> {
         self.reporter.is_made_from(loaded);
         let ended = match self.start_instance(loaded).await {
             Ok((incarnation, ())) => {

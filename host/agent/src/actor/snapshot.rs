@@ -41,7 +41,7 @@ use state::Restored;
 /// Failures of the guest with one snapshot, before its first turn is done, after which it is set aside.
 const MAX_FAILURES: u32 = 2;
 
-/// Snapshots that are looked at in one start.
+/// Snapshots that are checked in one start.
 const MAX_LOOKS: usize = 4;
 
 /// Longest time of one snapshot while the agent works.
@@ -52,7 +52,7 @@ const LAST_TRIES: usize = 4;
 
 /// What a look for the newest snapshot found.
 #[derive(Default)]
-struct Looked {
+struct Lookup {
     /// What to restore from.
     kept: Option<Kept>,
     /// What the next snapshots follow from.
@@ -121,7 +121,7 @@ impl Actor<'_> {
         }
     }
 
-    /// The work is over: nothing is to be gone on with.
+    /// The work is over: there is nothing to resume.
     pub(super) fn forget_state(&mut self) {
         if self.keeps_snapshots() {
             self.keep(Arc::default(), digest(&[]));
@@ -208,7 +208,7 @@ impl Actor<'_> {
             return Ok((instance, false));
         }
         let began = Instant::now();
-        let Looked { kept, lineage } = self.look_for_snapshot().await?;
+        let Lookup { kept, lineage } = self.find_snapshot().await?;
         self.snapshots.lineage = lineage;
         let Some(kept) = kept else { return Ok((instance, false)) };
         let Kept { generation, snapshot, failures } = kept;
@@ -224,12 +224,12 @@ impl Actor<'_> {
 
     /// Looks for the newest snapshot within the deadline of the start, and hears a stop meanwhile: a disk that
     /// does not answer holds up neither.
-    async fn look_for_snapshot(&mut self) -> Result<Looked, Exit> {
+    async fn find_snapshot(&mut self) -> Result<Lookup, Exit> {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
             _ = stop_ordered(&mut stop) => {}
-            looked = self.newest_snapshot() => return Ok(looked),
+            lookup = self.newest_snapshot() => return Ok(lookup),
             () = sleep_until(self.deadline) => {
                 let limit_ms = self.state.start.spec.limits.start.as_millis();
                 let text = format!(
@@ -244,8 +244,8 @@ impl Actor<'_> {
     }
 
     /// The newest snapshot that may be believed. Those that may not are set aside on the way.
-    async fn newest_snapshot(&self) -> Looked {
-        let mut looked = Looked::default();
+    async fn newest_snapshot(&self) -> Lookup {
+        let mut lookup = Lookup::default();
         for _ in 0..MAX_LOOKS {
             // What the incarnation before wrote about it counts.
             let written = self.container.database.receipt().durable();
@@ -253,10 +253,10 @@ impl Actor<'_> {
             match self.container.read_snapshot(self.state.id()).await {
                 Ok(Newest::Kept(kept)) => {
                     // What follows is newer than this one, also if it is not restored from.
-                    looked.lineage.follows(kept.snapshot.taken_at);
+                    lookup.lineage.follows(kept.snapshot.taken_at);
                     if kept.failures < MAX_FAILURES {
-                        looked.kept = Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
-                        return looked;
+                        lookup.kept = Some(kept).filter(|kept| !kept.snapshot.bytes.is_empty());
+                        return lookup;
                     }
                     let Kept { generation, snapshot, failures } = kept;
                     let (taken_at, bytes) = (snapshot.taken_at, snapshot.bytes.len());
@@ -269,15 +269,15 @@ impl Actor<'_> {
                         ROTTEN,
                     );
                 }
-                Ok(Newest::None) => return looked,
+                Ok(Newest::None) => return lookup,
                 Err(error) => {
                     let agent = self.state.id();
                     tracing::error!(%agent, error, "snapshot could not be read; the agent begins without it");
-                    return looked;
+                    return lookup;
                 }
             }
         }
-        looked
+        lookup
     }
 
     /// An incarnation ended before its first turn was done: its snapshot may be what it died of.

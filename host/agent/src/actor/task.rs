@@ -28,7 +28,7 @@ pub(crate) struct StartTask {
     pub workspace: Option<PathBuf>,
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     pub log_budget: Arc<Mutex<Budget>>,
-    /// The host is to have it there: a start that comes to nothing shows, and is made again.
+    /// The host is to have it there: a start that fails shows, and is made again.
     pub stays: bool,
     /// What it wants of the slot when it is made again.
     pub restart_intent: RestartIntent,
@@ -67,7 +67,7 @@ impl StartTask {
             component: OnceLock::new(),
             ring: Arc::clone(ring),
             probation: Arc::clone(probation),
-            is_suspect: AtomicBool::new(slot.look_at_restarts(|it| it.host_deaths > 0)),
+            is_suspect: AtomicBool::new(slot.with_restarts(|it| it.host_deaths > 0)),
             account: Arc::clone(account),
             container: Arc::clone(container),
         });

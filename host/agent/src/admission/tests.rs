@@ -14,7 +14,7 @@ fn of_two_starts_at_once_of_which_one_fits_one_is_let_in() {
     let config =
         MemoryConfig { budget_bytes: Some(100 * MIB), admission, ..MemoryConfig::default() };
     let memory = Memory::new(Kernel::here(), config, Now::clock());
-    memory.look(false);
+    memory.poll(false);
     let (committed, let_in) = (Committed::default(), AtomicUsize::new(0));
     // Two that spin meet more often than two that sleep.
     let arrived = AtomicUsize::new(0);

@@ -271,11 +271,11 @@ async fn a_running_agent_is_touched_when_its_successor_is_ready_and_not_before()
     let before = slot.ready(second.ticket()).unwrap();
     assert_eq!(before.holder, Some(first.clone()));
     assert_eq!(slot.shown(), Some(second.clone()));
-    assert!(!slot.end(first.number(), true), "what was replaced does not come back");
+    assert!(!slot.end(first.number(), true), "what was replaced is not restarted");
     assert_eq!(
         slot.acquire(second.ticket(), || None).await,
         Acquired::Holder,
-        "it inherits the place"
+        "it inherits the slot"
     );
 }
 
@@ -456,7 +456,7 @@ async fn a_start_that_came_to_nothing_shows_unless_something_else_is_there() {
     let slot = slot();
     let live = running(&slot, "a").await;
     let next = reserve(&slot, "b");
-    assert!(!slot.fail(next.ticket(), true), "it cannot back off beside one that lives");
+    assert!(!slot.fail(next.ticket(), true), "it cannot back off beside an active one");
     assert_eq!(slot.shown(), Some(live.clone()));
     slot.end(live.number(), false);
     let next = reserve(&slot, "b");
@@ -501,7 +501,7 @@ async fn a_stop_ends_the_backoff_of_a_start() {
     slot.fail(first.ticket(), true);
     assert_eq!(slot.stop().backoff, Some(first.clone()));
     assert!(slot.reserve_again(first.number(), again(), made).await.is_none());
-    // One that was stopped before it came to nothing does not back off.
+    // One that was stopped before it failed does not back off.
     let second = reserve(&slot, "a");
     slot.stop();
     assert!(!slot.fail(second.ticket(), true) && slot.is_vacant());

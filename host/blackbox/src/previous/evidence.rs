@@ -135,7 +135,7 @@ impl<'a> Evidence<'a> {
         said.or_else(noted).or_else(drained)
     }
 
-    /// How much was left of the time that it had for its end, when it last gave a sign of life.
+    /// How much was left of the time that it had for its end, at its last heartbeat.
     pub fn drain_left(&self) -> Option<String> {
         let (at, budget_ms) =
             self.run.records.iter().find_map(|record| match record.fact()? {
@@ -189,7 +189,7 @@ pub(super) fn how_it_ended(wait: Option<WaitStatus>) -> String {
 
 /// Kills before the last sample hit somebody else: the run took a sample after them.
 ///
-/// The count of the own group names the victim's container, but it begins anew with the group. A parent that
+/// The count of this process's cgroup names the victim's container, but it begins again with the cgroup. A parent that
 /// saw the end is in the same group, so then it counts; else that of the machine, which neighbours raise too.
 fn oom_kills(run: &Previous, last: Option<&MemoryFigures>, now: &Surroundings) -> OomKills {
     let compare = |count: fn(&MemoryFigures) -> Option<u64>| {
@@ -218,7 +218,7 @@ fn limit_hits(run: &Previous, now: &Surroundings) -> Option<u64> {
     let earlier = run.samples().rev().take(TREND_SAMPLES).filter_map(|(_, f)| hits(&f)).last();
     let earlier = earlier.or(run.run.baseline.limit_hits)?;
     let latest = run.samples().next_back().and_then(|(_, f)| hits(&f));
-    // Counters of a group that is gone begin anew.
+    // Counters of a group that is gone begin again.
     let latest = latest.max(now.memory.limit_hits)?;
     Some(latest.saturating_sub(earlier))
 }

@@ -1,4 +1,4 @@
-//! What whoever runs the container knows of the end before: an exit code, a signal, a word.
+//! What the container's runtime knows of the end before: an exit code, a signal, a word.
 
 use serde::Deserialize;
 

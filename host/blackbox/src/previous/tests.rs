@@ -165,26 +165,26 @@ fn a_run_that_died_before_it_had_a_box_is_judged_by_what_its_parent_saw() {
 }
 
 /// The same boot and counters, and a word from outside.
-fn told(text: &str) -> Surroundings {
+fn outside(text: &str) -> Surroundings {
     Surroundings { outside: Some(Outside::parse(text).unwrap()), ..quiet() }
 }
 
 #[test]
 fn what_outsiders_know_comes_in() {
-    let judged = check(&busy(), &told(r#"{"code":137,"reason":"oom"}"#), Cause::OomKill, Medium);
+    let judged = check(&busy(), &outside(r#"{"code":137,"reason":"oom"}"#), Cause::OomKill, Medium);
     assert_eq!(judged.exit_code, Some(137));
     let line = r#"from outside: code 137, reason "oom""#;
     assert!(judged.evidence.iter().any(|found| found == line), "{judged:#?}");
     let full = busy().and(89_000, &Fact::Memory(full()));
-    check(&full, &told(r#"{"reason":"OOMKilled"}"#), Cause::OomKill, High);
-    check(&busy(), &told(r#"{"reason":"Evicted"}"#), Cause::OrchestratorStop, Medium);
-    check(&busy(), &told(r#"{"signal":9}"#), Cause::ExternalSigkill, High);
-    check(&busy(), &told(r#"{"code":137}"#), Cause::ExternalSigkill, Low);
-    check(&busy(), &told(r#"{"signal":11}"#), Cause::NativeFault, High);
+    check(&full, &outside(r#"{"reason":"OOMKilled"}"#), Cause::OomKill, High);
+    check(&busy(), &outside(r#"{"reason":"Evicted"}"#), Cause::OrchestratorStop, Medium);
+    check(&busy(), &outside(r#"{"signal":9}"#), Cause::ExternalSigkill, High);
+    check(&busy(), &outside(r#"{"code":137}"#), Cause::ExternalSigkill, Low);
+    check(&busy(), &outside(r#"{"signal":11}"#), Cause::NativeFault, High);
     let lost = Missing::Lost("gone".into());
-    let judged = judge_without_box(&lost, calm(), &told(r#"{"code":137,"reason":"oom"}"#));
+    let judged = judge_without_box(&lost, calm(), &outside(r#"{"code":137,"reason":"oom"}"#));
     assert_eq!((judged.cause, judged.confidence), (Cause::OomKill, Medium));
-    let judged = judge_without_box(&lost, calm(), &told(r#"{"code":0}"#));
+    let judged = judge_without_box(&lost, calm(), &outside(r#"{"code":0}"#));
     assert_eq!(judged.cause, Cause::Lost);
 }
 
@@ -192,11 +192,11 @@ fn what_outsiders_know_comes_in() {
 fn a_box_that_outsiders_contradict_is_not_believed() {
     let clean = || busy().and(90_500, &stop()).came_to(RunState::Draining).marked("run-1");
     for text in [r#"{"code":137}"#, r#"{"signal":9}"#, r#"{"code":0,"reason":"oom"}"#] {
-        let judged = judge(&clean(), &told(text));
+        let judged = judge(&clean(), &outside(text));
         assert_ne!(judged.cause, Cause::Clean, "{judged:#?}");
     }
-    check(&clean(), &told(r#"{"code":0}"#), Cause::Clean, High);
-    check(&clean(), &told(r#"{"code":3}"#), Cause::Clean, High);
+    check(&clean(), &outside(r#"{"code":0}"#), Cause::Clean, High);
+    check(&clean(), &outside(r#"{"code":3}"#), Cause::Clean, High);
 }
 
 #[test]
@@ -462,7 +462,7 @@ fn a_kill_in_the_boot_is_a_kill_and_one_that_nobody_saw_is_unknown() {
 }
 
 #[test]
-fn a_boot_that_told_why_it_failed_is_believed() {
+fn a_boot_that_reported_why_it_failed_is_believed() {
     let failed = Fact::BootFailed(BootFailed { phase: "listen".into(), message: "in use".into() });
     let own =
         Fact::StopIntent(StopIntent { by: "boot".into(), reason: "failed".into(), drain_ms: None });
@@ -507,7 +507,7 @@ fn an_end_that_nobody_saw_and_nothing_explains_is_unknown() {
 }
 
 #[test]
-fn what_the_run_was_at_is_told_with_its_last_words() {
+fn what_the_run_was_at_is_reported_with_its_last_words() {
     let work = InFlight {
         agent_id: "a1".into(),
         incarnation: 3,
@@ -526,7 +526,7 @@ fn what_the_run_was_at_is_told_with_its_last_words() {
     assert!(judged.evidence.iter().any(|line| line.starts_with("1 slots of its black box")));
 }
 
-/// What the machine and the own group counted.
+/// What the machine and this process's cgroup counted.
 fn counted(machine: u64, group: u64) -> MemoryFigures {
     MemoryFigures { oom_kills: Some(machine), group_oom_kills: Some(group), ..calm() }
 }

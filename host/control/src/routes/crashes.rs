@@ -45,7 +45,7 @@ pub(super) async fn one<B: Backend>(
     _: NoParams,
 ) -> Result<Json<Arc<CrashRecord>>, Refusal> {
     backend.crash(&crash_id).map(Json).ok_or_else(|| {
-        let error = format!("no such crash: {}", crate::refused::cut(&crash_id, 128));
+        let error = format!("no such crash: {}", crate::refused::truncated(&crash_id, 128));
         Refusal::new(StatusCode::NOT_FOUND, error).kind("no-such-crash")
     })
 }

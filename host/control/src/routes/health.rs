@@ -1,6 +1,6 @@
 //! `GET /health`: how the container is. Always 200 while the server answers.
 //!
-//! With the header `X-Drain-Nonce`, from a sender who may change things, the town is told when this container
+//! With the header `X-Drain-Nonce`, from a sender who may change things, the town is notified when this container
 //! is ready to take over; `X-Town-Id` says which town is meant.
 
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! `POST /agents/{id}/message`: puts a message into a mailbox; with `?wait=<ms>` also tells how its
+//! `POST /agents/{id}/message`: puts a message into a mailbox; with `?wait=<ms>` also says how its
 //! turn ended.
 //!
 //! | the turn | answer |
@@ -6,8 +6,8 @@
 //! | not waited for | 200 `{sent, messageId}` |
 //! | ended | 200, with `outcome` and `reply` |
 //! | is not over when the wait is | 202, with `outcome: "pending"`; the turn goes on |
-//! | failed, and the agent lives on | 502, with the agent's own code and words |
-//! | did not end, because the agent did, which does not come back | 502, with `exitReason` and `crashId` |
+//! | failed, and the agent keeps running | 502, with the agent's own code and words |
+//! | did not end, because the agent did, and is not restarted | 502, with `exitReason` and `crashId` |
 //! | did not end in any of its attempts | 502, with `exitReason`, `attempts` and `crashIds` |
 //!
 //! A turn that an agent ended in and that is tried again is not over.
@@ -72,7 +72,7 @@ async fn wait_for(
         Ok(TurnReport::SetAside { reason, message, attempts, crash_ids }) => {
             Err(Refusal::message_set_aside(message_id, reason, message, attempts, crash_ids))
         }
-        // Whoever drops a message reports on it first; if not, that is the host's fault.
+        // Code that drops a message reports it first; if not, that is the host's fault.
         Err(_) => Err(Refusal::turn_unreported(message_id)),
     }
 }

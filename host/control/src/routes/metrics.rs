@@ -1,7 +1,7 @@
 //! `GET /metrics`: the container in numbers, as text of OpenMetrics or Prometheus. `docs/metrics.md`
 //! lists them.
 //!
-//! Behind the token, unlike the probes: the figures tell how much the agents do and how they end.
+//! Behind the token, unlike the probes: the figures show how much the agents do and how they end.
 
 use axum::Extension;
 use axum::extract::State;
@@ -10,15 +10,15 @@ use axum::response::{IntoResponse, Response};
 use hyper::header::{ACCEPT, CONTENT_TYPE, VARY};
 
 use crate::Backend;
+use crate::connection_slots::ConnectionSlots;
 use crate::exposition::{self, Format, Scrape};
 use crate::params::NoParams;
-use crate::places::Places;
 use crate::process::Process;
 use crate::town::Town;
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
-    Extension(places): Extension<Places>,
+    Extension(slots): Extension<ConnectionSlots>,
     Extension(Town(town)): Extension<Town>,
     _: NoParams,
     headers: HeaderMap,
@@ -26,7 +26,7 @@ pub(super) async fn get<B: Backend>(
     let scrape = Scrape {
         metrics: backend.metrics(),
         town: town.map(|town| town.figures()),
-        connections: places,
+        connections: slots,
         process: Process::read(),
     };
     let format = Format::asked(&headers);

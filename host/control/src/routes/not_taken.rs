@@ -4,7 +4,7 @@
 use hyper::{StatusCode, Uri};
 
 use crate::answer::Refusal;
-use crate::refused::cut;
+use crate::refused::truncated;
 
 use super::unknown::SHOWN_CHARS;
 
@@ -17,7 +17,7 @@ pub(super) async fn terminal(uri: Uri) -> Refusal {
 }
 
 fn not_taken(uri: &Uri, why: &str) -> Refusal {
-    let error = format!("not implemented: {}; {why}", cut(uri.path(), SHOWN_CHARS));
+    let error = format!("not implemented: {}; {why}", truncated(uri.path(), SHOWN_CHARS));
     Refusal::new(StatusCode::NOT_IMPLEMENTED, error)
         .kind("not-implemented")
         .action("send this call to the original container")

@@ -1,4 +1,4 @@
-//! `GET /readyz`: whether new starts are taken, and which agents that are to be there are not.
+//! `GET /readyz`: whether new starts are taken, and which desired agents are missing.
 //!
 //! A missing agent does not make the container unready: an orchestrator would take the others out of service for
 //! it. With `?strict=true` it does, for a rollout that is to stop when not everything comes up.

@@ -1,4 +1,4 @@
-//! `POST /agents/{id}/stop`: 200 when the incarnation is gone. A body is not looked at.
+//! `POST /agents/{id}/stop`: 200 when the incarnation is gone. A body is not read.
 
 use axum::Json;
 use axum::extract::State;

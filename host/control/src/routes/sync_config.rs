@@ -1,4 +1,4 @@
-//! `POST /sync-config`, and the header `X-Town-Config` of any other call: what the town tells its
+//! `POST /sync-config`, and the header `X-Town-Config` of any other call: what the town sends to its
 //! container.
 //!
 //! The header is taken before the route, so that a start that carries it begins with it, and only from
@@ -27,14 +27,14 @@ use crate::params::NoParams;
 
 const HEADER: &str = "x-town-config";
 
-/// Problems that are told. A town that has more of them has told enough.
-const MAX_TOLD: usize = 256;
+/// Problems that are logged. A town that has more of them has reported enough.
+const MAX_LOGGED: usize = 256;
 
-/// Tells what is wrong with headers, each problem once.
+/// Logs what is wrong with headers, each problem once.
 #[derive(Clone)]
 pub(crate) struct Problems {
     sink: SharedSink,
-    told: Arc<Mutex<HashSet<Issue>>>,
+    logged: Arc<Mutex<HashSet<Issue>>>,
 }
 
 /// Marks a call whose header was read.
@@ -43,13 +43,13 @@ pub(super) struct Synced;
 
 impl Problems {
     pub(crate) fn new(sink: SharedSink) -> Self {
-        Self { sink, told: Arc::default() }
+        Self { sink, logged: Arc::default() }
     }
 
-    fn tell(&self, issues: Vec<Issue>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log(&self, issues: Vec<Issue>) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         for issue in issues {
-            if told.len() < MAX_TOLD && told.insert(issue.clone()) {
+            if logged.len() < MAX_LOGGED && logged.insert(issue.clone()) {
                 let Issue { path, message: problem } = issue;
                 self.sink.record(Event::TownConfigIgnored { path, problem });
             }
@@ -57,7 +57,7 @@ impl Problems {
     }
 }
 
-/// Sync from the header has happened on the way here; then the body is not looked at.
+/// Sync from the header has happened on the way here; then the body is not read.
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     headers: HeaderMap,
@@ -70,7 +70,7 @@ pub(super) async fn post<B: Backend>(
         return answer(true, Vec::new());
     }
     match sync(&backend, body.as_slice()) {
-        // What is wrong with the header was told, and fails no call.
+        // What is wrong with the header was logged, and fails no call.
         Err(_) if headers.contains_key(HEADER) => answer(false, Vec::new()),
         Err(issues) => Err(Refusal::invalid_body(issues)),
         Ok(ignored) => answer(true, ignored),
@@ -104,7 +104,7 @@ fn sync_header<B: Backend>(backend: &B, problems: &Problems, headers: &HeaderMap
     if let Err(error) = backend.sync_config(&config) {
         issues.push(Issue::new("env_vars", error.to_string()));
     }
-    problems.tell(issues);
+    problems.log(issues);
     is_read
 }
 

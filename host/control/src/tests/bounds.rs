@@ -8,7 +8,7 @@ use crate::ControlLimits;
 const SHORT: Duration = Duration::from_millis(100);
 
 #[test]
-fn a_body_above_the_bound_is_413_and_the_connection_lives_on() {
+fn a_body_above_the_bound_is_413_and_the_connection_stays_open() {
     let rig = Rig::start();
     let mut client = rig.client();
     let huge = "x".repeat(10 * 1024 * 1024);

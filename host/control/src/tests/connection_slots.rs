@@ -1,4 +1,4 @@
-//! More connections than there are places.
+//! More connections than there are slots.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -51,7 +51,7 @@ fn those_who_hold_connections_and_show_no_token_keep_nobody_out() {
         assert_eq!(rig.client().get("/livez").status, 200, "{kind}");
         assert_eq!(rig.client().ask("GET", "/agents", TOKEN, "").status, 200, "{kind}");
     }
-    // The one that had shown the token has its place, and the oldest of the others have not.
+    // The one that had shown the token has its slot, and the oldest of the others have not.
     assert_eq!(known.ask("GET", "/agents", TOKEN, "").status, 200);
     assert!(held[0].is_hung_up() && held[1].is_hung_up() && held[2].is_hung_up());
     assert!(rig.refusals().is_empty());
@@ -65,7 +65,7 @@ fn is_open(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Who comes back as soon as it is sent away, and is never silent.
+/// A client that reconnects as soon as it is sent away, and is never silent.
 #[test]
 fn strangers_who_come_back_again_and_again_keep_no_probe_out() {
     let rig = rig(64);
@@ -102,7 +102,7 @@ fn one_that_rests_is_closed_in_order_when_its_place_is_needed() {
 }
 
 #[test]
-fn while_all_are_at_work_a_probe_is_answered_and_others_are_told_so() {
+fn while_all_are_at_work_a_probe_is_answered_and_others_are_refused() {
     let rig = rig(2);
     let mut working = [at_work(&rig), at_work(&rig)];
     for path in ["/livez", "/health", "/readyz"] {
@@ -122,6 +122,6 @@ fn while_all_are_at_work_a_probe_is_answered_and_others_are_told_so() {
     assert!(working.iter_mut().all(|client| client.hear().status == 201));
     let until = Instant::now() + Duration::from_secs(10);
     while rig.client().ask("GET", "/agents", TOKEN, "").status != 200 {
-        assert!(Instant::now() < until, "the places of those who rest stay taken");
+        assert!(Instant::now() < until, "the slots of those that rest stay taken");
     }
 }

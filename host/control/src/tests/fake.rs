@@ -166,12 +166,12 @@ impl Backend for Fake {
             }
             _ => {}
         }
-        let (tell, report) = oneshot::channel();
+        let (sender, report) = oneshot::channel();
         let finished =
             |next| TurnReport::Finished(Outcome { reply: Some(format!("you said {body}")), next });
-        let told = match body.as_ref() {
+        let reported = match body.as_ref() {
             "hang" => {
-                self.0.unmade.lock().unwrap().push(tell);
+                self.0.unmade.lock().unwrap().push(sender);
                 return Ok(Delivery { message_id: "m1".into(), report });
             }
             "lose" => return Ok(Delivery { message_id: "m1".into(), report }),
@@ -184,7 +184,7 @@ impl Backend for Fake {
             "done" => finished(Next::Done),
             _ => finished(Next::Idle),
         };
-        tell.send(told).unwrap();
+        sender.send(reported).unwrap();
         Ok(Delivery { message_id: "m1".into(), report })
     }
 
@@ -271,8 +271,8 @@ impl Backend for Fake {
             agents: figures(AgentState::NAMES, "running", 3),
             stores: 4,
             tasks: 5,
-            places_used: 6,
-            places_max: 1000,
+            slots_used: 6,
+            slots_max: 1000,
             mailbox_messages: 8,
             mailbox_bytes: 9,
             guest_memory_bytes: 65536,

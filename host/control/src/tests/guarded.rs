@@ -16,8 +16,8 @@ fn without_the_token_nothing_but_probes_answers() {
     }
     rig.backend.set_missing("lost");
     for path in ["/readyz", "/readyz?strict=true"] {
-        let told = client.get(path);
-        assert!(told.body.contains('1') && !told.body.contains("lost"), "{}", told.body);
+        let answer = client.get(path);
+        assert!(answer.body.contains('1') && !answer.body.contains("lost"), "{}", answer.body);
     }
     for header in ["", "authorization: Bearer hunter3\r\n", "authorization: Basic hunter2\r\n"] {
         for path in ["/agents", "/metrics", "/nope", "/agents/a/pty"] {
@@ -45,7 +45,7 @@ fn the_token_is_in_no_answer_and_no_line() {
 }
 
 #[test]
-fn a_refused_body_is_read_off_so_that_the_connection_lives_on() {
+fn a_refused_body_is_read_off_so_that_the_connection_stays_open() {
     let rig = guarded();
     let mut client = rig.client();
     assert_eq!(client.post("/agents/start", &"x".repeat(3_000_000)).status, 401);

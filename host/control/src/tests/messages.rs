@@ -18,7 +18,7 @@ fn a_message_that_is_not_waited_for_is_only_sent() {
 }
 
 #[test]
-fn a_turn_that_ends_in_time_is_told() {
+fn a_turn_that_ends_in_time_is_reported() {
     let rig = Rig::start();
     for (prompt, outcome) in [("hi", "idle"), ("done", "done")] {
         let answer = message(&rig, "a", "?wait=600000", prompt);
@@ -55,7 +55,7 @@ fn a_turn_that_went_wrong_is_the_agents_fault() {
             "messageId": "m1", "exitReason": "trap", "crashId": "c1"})
     );
     assert_eq!(message(&rig, "a", "?wait=1000", "lose").status, 500);
-    // The agent's own lines tell the first two.
+    // The agent's own lines report the first two.
     assert_eq!(rig.refusals().len(), 1);
 }
 

@@ -37,7 +37,7 @@ fn not_ready_is_503() {
 }
 
 #[test]
-fn who_is_missing_is_told_and_makes_unready_only_for_those_who_ask_so() {
+fn missing_agents_are_reported_and_make_unready_only_when_asked() {
     let rig = Rig::start();
     let mut client = rig.client();
     assert_eq!(client.get("/readyz").json(), serde_json::json!({"status": "ready", "missing": 0}));
@@ -139,7 +139,7 @@ fn an_unknown_path_is_named_and_written_down_once() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_one() {
+fn the_refusal_of_a_wrong_method_names_the_right_one() {
     let rig = Rig::start();
     let mut client = rig.client();
     for (method, path, allow) in [

@@ -1,4 +1,4 @@
-//! Changes that reach agents while they live.
+//! Changes that reach agents while they are active.
 
 use bulkhead_types::Event;
 use serde_json::json;
@@ -123,7 +123,7 @@ fn a_config_in_the_header_of_any_call_comes_before_the_call() {
 }
 
 #[test]
-fn a_header_that_is_no_config_fails_no_call_and_each_problem_is_told_once() {
+fn a_header_that_is_no_config_fails_no_call_and_each_problem_is_logged_once() {
     let rig = Rig::start();
     let mut client = rig.client();
     for (value, _) in BAD {
@@ -143,11 +143,11 @@ fn a_header_that_is_no_config_fails_no_call_and_each_problem_is_told_once() {
     assert_eq!(good.count(), 4, "what is good is taken");
     let lines = rig.lines();
     assert!(!format!("{lines:?}").contains("hunter2"));
-    let told = lines.iter().filter_map(|line| match line {
+    let logged = lines.iter().filter_map(|line| match line {
         Event::TownConfigIgnored { path, .. } => Some(path.as_str()),
         _ => None,
     });
-    assert_eq!(told.collect::<Vec<_>>(), BAD.map(|(_, path)| path));
+    assert_eq!(logged.collect::<Vec<_>>(), BAD.map(|(_, path)| path));
 }
 
 /// Headers, and where what is wrong with them is said to stand.

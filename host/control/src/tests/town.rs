@@ -1,4 +1,4 @@
-//! What the town tells its container.
+//! What the town sends to its container.
 
 use serde_json::json;
 

@@ -61,7 +61,7 @@ pub struct Settings {
     /// How long a drain may take as a whole, `shutdown` included.
     pub drain: Duration,
     pub agents: Vec<StartRequest>,
-    /// How agents are brought back at boot.
+    /// How agents are restored at boot.
     pub hydration: HydrationRules,
 }
 

@@ -10,13 +10,13 @@ use bulkhead_town::TownConfig;
 use super::file::{self, set_ms};
 use super::problem::{Problem, trust};
 
-/// Between two signs of life, as the original has it.
+/// Between two heartbeats, as the original has it.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// One call of the town.
 const CALL: Duration = Duration::from_secs(10);
 
-/// What the calls about one agent are to tell.
+/// The calls about one agent.
 const GIVE_UP: Duration = Duration::from_secs(600);
 
 /// The town's API. Without its URL the container runs by itself.

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_told_in_words_of_the_file() {
+    fn types_are_named_in_words_of_the_file() {
         for (message, expected) in [
             (
                 "invalid type: floating point `1.5`, expected u32",

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));
         #[expect(unsafe_code, reason = "families that rustix does not name")]
         let socket = |family: i32| {
-            // SAFETY: a descriptor or an error comes back, and nothing is passed by address.
+            // SAFETY: a descriptor or an error is returned, and nothing is passed by address.
             let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
             (fd < 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten()
         };

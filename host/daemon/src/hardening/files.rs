@@ -7,7 +7,7 @@ use landlock::{
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::geteuid;
 
-use super::Places;
+use super::AllowedPaths;
 
 /// The newest version whose rights are handled; an older kernel handles those that it knows.
 const ABI_HANDLED: ABI = ABI::V6;
@@ -45,12 +45,12 @@ const LOADERS: [&str; 4] = [
     "/lib/ld-musl-aarch64.so.1",
 ];
 
-/// Confines this thread to `places`. `full`, `partial` on an older kernel, `none` on one without Landlock.
-pub fn confine(places: &Places) -> Result<&'static str, String> {
-    restrict(places).map_err(|error| error.to_string())
+/// Confines this thread to `paths`. `full`, `partial` on an older kernel, `none` on one without Landlock.
+pub fn confine(paths: &AllowedPaths) -> Result<&'static str, String> {
+    restrict(paths).map_err(|error| error.to_string())
 }
 
-/// Whether this process can do no harm by writing below `/proc`: a compiler says there of itself that it is to be
+/// Whether this process can do no harm by writing below `/proc`: a compiler says there of itself that it has to be
 /// killed first, and Landlock cannot name the files of processes to come. Root may set the whole system up there, unless
 /// that part is read-only, as it is in containers.
 fn is_harmless() -> bool {
@@ -59,7 +59,7 @@ fn is_harmless() -> bool {
     !geteuid().is_root() || is_read_only()
 }
 
-fn restrict(places: &Places) -> Result<&'static str, RulesetError> {
+fn restrict(paths: &AllowedPaths) -> Result<&'static str, RulesetError> {
     let all = AccessFs::from_all(ABI_HANDLED);
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = read | AccessFs::WriteFile | AccessFs::Truncate;
@@ -72,11 +72,11 @@ fn restrict(places: &Places) -> Result<&'static str, RulesetError> {
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?
         .add_rules(path_beneath_rules(READ, read))?
-        .add_rules(path_beneath_rules(&places.read, read))?
+        .add_rules(path_beneath_rules(&paths.read, read))?
         .add_rules(path_beneath_rules(WRITE, write))?
-        .add_rules(path_beneath_rules(&places.write, write))?
+        .add_rules(path_beneath_rules(&paths.write, write))?
         .add_rules(path_beneath_rules(process, AccessFs::WriteFile))?
-        .add_rules(path_beneath_rules([&places.state], own))?
+        .add_rules(path_beneath_rules([&paths.state], own))?
         .add_rules(path_beneath_rules([THIS], run))?
         .add_rules(path_beneath_rules(LOADERS, run))?
         .restrict_self()?;
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_confined_thread_has_its_places_and_no_others() {
+    fn a_confined_thread_has_its_paths_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["state", "components", "other"] {
@@ -106,7 +106,7 @@ mod tests {
         // A link in a place leads nowhere else.
         std::os::unix::fs::symlink(path("other/file"), path("state/link")).unwrap();
         fs::copy("/bin/true", path("state/true")).unwrap();
-        let places = Places {
+        let paths = AllowedPaths {
             state: path("state"),
             read: vec![path("components"), path("gone")],
             write: Vec::new(),
@@ -114,7 +114,7 @@ mod tests {
         // The others of this process, the test's own among them, stay as they are.
         let how = std::thread::scope(|scope| {
             let confined = scope.spawn(|| {
-                let how = confine(&places).unwrap();
+                let how = confine(&paths).unwrap();
                 if how == "none" {
                     return how;
                 }

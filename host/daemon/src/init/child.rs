@@ -9,7 +9,7 @@ use bulkhead_memory::Kernel;
 use bulkhead_types::previous::MemoryFigures;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use super::{Handover, ProcessEnd, Word};
+use super::{Handover, InitMessage, ProcessEnd};
 use crate::dispositions::Dispositions;
 
 /// This program with the arguments that it was called with.
@@ -35,7 +35,7 @@ impl Program {
         }
         let (name, value) = handover.to_variable();
         let (words, way_back) = io::pipe()?;
-        // Whoever inherited the other end may live longer than the child.
+        // A process that inherited the other end may live longer than the child.
         rustix::io::ioctl_fionbio(&words, true)?;
         command.env(name, value).stdin(Stdio::from(way_back)).process_group(0);
         let child = command.spawn()?;
@@ -59,11 +59,11 @@ pub struct Child {
 
 impl Child {
     /// What it said since this was last asked.
-    pub fn words(&self) -> Vec<Word> {
-        // More than it says in its life.
+    pub fn messages(&self) -> Vec<InitMessage> {
+        // More than it says in all.
         let mut bytes = [0; 64];
         let length = (&self.words).read(&mut bytes).unwrap_or(0);
-        bytes[..length].iter().filter_map(|byte| Word::of(*byte)).collect()
+        bytes[..length].iter().filter_map(|byte| InitMessage::of(*byte)).collect()
     }
 
     /// Sends it a signal. Its id is its own until [`reap`] took its end, so nobody else gets it.

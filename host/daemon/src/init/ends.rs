@@ -1,9 +1,9 @@
-//! The ends that init saw and of which no supervisor has told yet.
+//! The ends that init saw and that no supervisor has reported yet.
 //!
-//! A boot that is killed tells nothing, and of several in a row each may leave nothing behind. So an end is handed
-//! over to every supervisor until one says, by [`Word::Told`], that all it was given are told.
+//! A boot that is killed reports nothing, and of several in a row each may leave nothing behind. So an end is handed
+//! over to every supervisor until one says, by [`InitMessage::Reported`], that all it was given are reported.
 //!
-//! [`Word::Told`]: super::Word::Told
+//! [`InitMessage::Reported`]: super::InitMessage::Reported
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use super::ProcessEnd;
 /// Ends that are kept. The oldest makes room, and is counted.
 pub const MAX_ENDS: usize = 8;
 
-/// What was seen and not told.
+/// What was seen and not reported.
 #[derive(Debug, Default)]
 pub struct Ends {
     kept: VecDeque<ProcessEnd>,
@@ -29,8 +29,8 @@ impl Ends {
         self.kept.push_back(end);
     }
 
-    /// All of them were told.
-    pub fn told(&mut self) {
+    /// All of them were reported.
+    pub fn set_reported(&mut self) {
         *self = Self::default();
     }
 
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_kept_until_they_are_told_and_what_makes_room_is_counted() {
+    fn ends_are_kept_until_they_are_reported_and_what_makes_room_is_counted() {
         let mut ends = Ends::default();
         for pid in 1..=11 {
             ends.saw(end(pid));
@@ -76,7 +76,7 @@ mod tests {
         let pids: Vec<_> = ends.kept().iter().map(|end| end.pid).collect();
         assert_eq!(pids, [4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(ends.forgotten(), 3);
-        ends.told();
+        ends.set_reported();
         assert_eq!((ends.kept(), ends.forgotten()), (Vec::new(), 0));
     }
 }

@@ -1,4 +1,4 @@
-//! What the init process tells the supervisor that it starts, in one environment variable.
+//! What the init process hands to the supervisor that it starts, in one environment variable.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// The variable. Whoever has it set is a supervisor with an init process above it.
+/// The variable. A process that has it set is a supervisor with an init process above it.
 const VARIABLE: &str = "BULKHEAD_INIT";
 
 /// What the init process knows and its child does not.
@@ -23,11 +23,11 @@ pub struct Handover {
     pub init_pid: i32,
     /// The run id of the child: what it leaves names it so.
     pub run_id: String,
-    /// How often it started a supervisor anew.
+    /// How often it restarted the supervisor.
     pub restart_seq: u64,
     /// The kernel's counters before this one was started.
     pub counters: MemoryFigures,
-    /// How those before ended, as far as none of them said that it is told: oldest first, at most
+    /// How those before ended, as far as none of them said that it is reported: oldest first, at most
     /// [`MAX_ENDS`](super::ends::MAX_ENDS).
     pub ends: Vec<ProcessEnd>,
     /// How many there were before those.
@@ -37,19 +37,21 @@ pub struct Handover {
 /// What a supervisor says to its init process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Word {
-    /// All ends that were handed over are told, and need not be handed over again.
-    Told = b't',
+pub enum InitMessage {
+    /// All ends that were handed over are reported, and need not be handed over again.
+    Reported = b't',
     /// The log is JSON.
     LogIsJson = b'j',
     /// The log is for a person.
     LogIsPretty = b'p',
 }
 
-impl Word {
+impl InitMessage {
     /// The word that a byte is.
     pub fn of(byte: u8) -> Option<Self> {
-        [Self::Told, Self::LogIsJson, Self::LogIsPretty].into_iter().find(|it| *it as u8 == byte)
+        [Self::Reported, Self::LogIsJson, Self::LogIsPretty]
+            .into_iter()
+            .find(|it| *it as u8 == byte)
     }
 }
 
@@ -90,12 +92,12 @@ impl Handover {
     }
 
     /// Says something to the init process, through stdin, which is a pipe to it.
-    pub fn say(&self, word: Word) {
+    pub fn send(&self, word: InitMessage) {
         // An init process that is gone takes this one with it.
         let _ = rustix::io::write(io::stdin().as_fd(), &[word as u8]);
     }
 
-    /// What this process was told, if there is an init process above it, and ties its life to that one's:
+    /// What was handed to this process, if there is an init process above it, and binds its lifetime to that one's:
     /// whatever ends it ends this process as well. To be called before anything else is done.
     pub fn take() -> Result<Option<Self>, Failure> {
         let Some(value) = std::env::var_os(VARIABLE) else { return Ok(None) };
@@ -113,7 +115,7 @@ impl Handover {
                 format!("the init process {init} is gone, or {VARIABLE} is not for this one");
             return Err(Failure::new(Exit::CannotRun, message));
         }
-        // It was started by another name, and is to be found by its own.
+        // It was started by another name, and has to be found by its own.
         let _ = rustix::thread::set_name(c"bulkhead");
         Ok(Some(handover))
     }

@@ -1,4 +1,4 @@
-//! The line about a supervisor that has no successor to tell it.
+//! The line about a supervisor that has no successor to log it.
 
 use bulkhead_blackbox as blackbox;
 use bulkhead_blackbox::runs::Runs;
@@ -12,14 +12,14 @@ use crate::previous::{Before, Traces};
 use crate::run;
 
 /// Writes `container.previous_run` in the name of the run that died last, as the line after its last.
-pub fn tell(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
+pub fn log_last_end(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
     let forgotten = ends.forgotten();
     let ends = ends.kept();
     let Some(end) = ends.last() else { return };
     let settings = match run::settings(args) {
         Ok(settings) => settings,
         Err(failure) => {
-            return voice.say(&format!("cannot determine why the supervisor died: {failure}"));
+            return voice.print(&format!("cannot determine why the supervisor died: {failure}"));
         }
     };
     let dir = &settings.state_dir;
@@ -41,5 +41,5 @@ pub fn tell(args: &RunArgs, ends: &Ends, kernel: &Kernel, voice: &Voice) {
     let Some(event) = before.into_event() else { return };
     let line = settings.format().lines(&event, &context, seq, settings.log.max_line_bytes);
     let half_line = own.is_some_and(|own| own.in_line);
-    voice.tell(if half_line { format!("\n{line}") } else { line });
+    voice.log(if half_line { format!("\n{line}") } else { line });
 }

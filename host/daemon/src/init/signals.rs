@@ -13,7 +13,7 @@ use crate::dispositions::Dispositions;
 /// one of each sort.
 const WAITING: usize = 64;
 
-/// Between two looks at the children when no signal is heard any more.
+/// Between two checks of the children when no signal is received any more.
 const DEAF: Duration = Duration::from_millis(100);
 
 /// What is passed on to the supervisor, unless it was ignored when this process was started: then it is ignored by both.
@@ -21,7 +21,7 @@ const PASSED_ON: [i32; 6] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
 
 /// What came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum SignalEvent {
     /// A process below this one ended, perhaps more than one.
     Ended,
     /// Somebody sent this.
@@ -35,7 +35,7 @@ pub fn ends(signal: Signal) -> bool {
 
 /// Signals that came and were not asked for yet.
 pub struct Signals {
-    heard: Receiver<Heard>,
+    events: Receiver<SignalEvent>,
 }
 
 impl Signals {
@@ -44,35 +44,35 @@ impl Signals {
         let before = Dispositions::of_this_process();
         let heeded = PASSED_ON.into_iter().filter(|signal| !before.ignores(*signal));
         let mut signals = signal_hook::iterator::Signals::new(heeded.chain([SIGCHLD]))?;
-        let (tell, heard) = sync_channel(WAITING);
+        let (sender, events) = sync_channel(WAITING);
         std::thread::Builder::new().name("bulkhead-signal".into()).spawn(move || {
             for number in &mut signals {
                 let what = match Signal::from_named_raw(number) {
-                    Some(Signal::CHILD) => Heard::Ended,
-                    Some(signal) => Heard::Asked(signal),
+                    Some(Signal::CHILD) => SignalEvent::Ended,
+                    Some(signal) => SignalEvent::Asked(signal),
                     None => continue,
                 };
-                if tell.send(what).is_err() {
+                if sender.send(what).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { heard })
+        Ok(Self { events })
     }
 
     /// The next one.
-    pub fn wait(&self) -> Heard {
-        self.heard.recv().unwrap_or_else(|_| {
-            // The thread that tells lives as long as the process. Should it be gone, a look at the
+    pub fn wait(&self) -> SignalEvent {
+        self.events.recv().unwrap_or_else(|_| {
+            // The thread that reports exists as long as the process. Should it be gone, a look at the
             // children now and then is the best that is left.
             std::thread::sleep(DEAF);
-            Heard::Ended
+            SignalEvent::Ended
         })
     }
 
     /// The next one before `until`.
-    pub fn wait_until(&self, until: Instant) -> Option<Heard> {
+    pub fn wait_until(&self, until: Instant) -> Option<SignalEvent> {
         let left = until.checked_duration_since(Instant::now())?;
-        self.heard.recv_timeout(left).ok()
+        self.events.recv_timeout(left).ok()
     }
 }

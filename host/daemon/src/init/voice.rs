@@ -1,7 +1,7 @@
 //! What the init process says: to stderr, a sentence for a person or a JSON object as the log is, and one line of the
 //! log at the very end.
 //!
-//! A thread writes it, because whoever reads may have fallen asleep or gone, and init must go on.
+//! A thread writes it, because the reader may have stopped or gone, and init must go on.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
@@ -44,12 +44,12 @@ impl Voice {
     }
 
     /// How the log looks, as a supervisor said it.
-    pub fn speak(&self, format: LogFormat) {
+    pub fn set_format(&self, format: LogFormat) {
         self.format.set(format);
     }
 
-    /// Says a sentence to whoever looks at stderr.
-    pub fn say(&self, sentence: &str) {
+    /// Writes a sentence to stderr.
+    pub fn print(&self, sentence: &str) {
         let is_json = match self.format.get() {
             LogFormat::Json => true,
             LogFormat::Pretty => false,
@@ -60,7 +60,7 @@ impl Voice {
     }
 
     /// Writes a line of the log.
-    pub fn tell(&self, line: String) {
+    pub fn log(&self, line: String) {
         let _ = self.texts.try_send(Text::Line(line));
     }
 
@@ -83,7 +83,7 @@ fn as_json(sentence: &str) -> String {
     )
 }
 
-/// Closed streams and full disks have nobody to be told of them.
+/// There is no way to report closed streams and full disks.
 fn write_all(texts: &Receiver<Text>) {
     for text in texts {
         match text {

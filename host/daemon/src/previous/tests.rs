@@ -24,7 +24,7 @@ fn end_of(run_id: &str, code: Option<i32>, signal: Option<i32>) -> ProcessEnd {
     }
 }
 
-/// A boot: reads what is there, and begins a run that comes to `state`. Returns what it would tell, oldest first.
+/// A boot: reads what is there, and begins a run that comes to `state`. Returns what it would report, oldest first.
 fn boot(
     dir: &Path,
     run_id: &str,
@@ -43,20 +43,20 @@ fn boot(
         outside: None,
         has_database: false,
     };
-    let (untold, number) = (traces.untold(), traces.next_number());
+    let (unreported, number) = (traces.unreported(), traces.next_number());
     let before = Before::judge(&traces, &Kernel::here());
-    let untold = before.keep(untold);
+    let unreported = before.keep(unreported);
     let judged = before.judged;
     let Some(state) = state else { return judged };
     let boot_id = Kernel::here().boot_id();
     let run = Run { run_id: run_id.into(), number, boot_id, pid: 7, ..Run::default() };
     let blackbox = blackbox::open(dir, &run, SMALL).blackbox.unwrap();
     let run = KnownRun { run_id: run_id.into(), number, has_box: true, verdict: None };
-    runs.begin(untold, run).unwrap();
+    runs.begin(unreported, run).unwrap();
     if state > RunState::Starting {
         blackbox.reached(RunState::Started).unwrap();
         blackbox.reached(RunState::Hydrated).unwrap();
-        runs.told().unwrap();
+        runs.set_reported().unwrap();
     }
     if state >= RunState::Draining {
         blackbox.reached(RunState::Draining).unwrap();
@@ -113,17 +113,17 @@ fn a_boot_that_was_killed_hides_neither_its_own_end_nor_that_before() {
     let dir = tempfile::tempdir().unwrap();
     let killed = |run_id| end_of(run_id, None, Some(9));
     boot(dir.path(), "a", &[], Some(RunState::Draining));
-    // Its boot is killed before it told anything, with its box in place.
+    // Its boot is killed before it reported anything, with its box in place.
     boot(dir.path(), "b", &[killed("a")], Some(RunState::Starting));
     let judged = boot(dir.path(), "c", &[killed("a"), killed("b")], Some(RunState::Starting));
-    let told = [(Some("a"), Cause::OrchestratorStop), (Some("b"), Cause::ExternalSigkill)];
-    assert_eq!(brief(&judged), told);
+    let reported = [(Some("a"), Cause::OrchestratorStop), (Some("b"), Cause::ExternalSigkill)];
+    assert_eq!(brief(&judged), reported);
     // Two more, before they had anything.
     let ends = [killed("a"), killed("b"), killed("c"), killed("d0"), killed("d")];
     let judged = boot(dir.path(), "e", &ends, Some(RunState::Hydrated));
     let kill = |run_id| (Some(run_id), Cause::ExternalSigkill);
-    assert_eq!(brief(&judged), [told[0], kill("b"), kill("c"), kill("d0"), kill("d")]);
-    // All of them are told of now.
+    assert_eq!(brief(&judged), [reported[0], kill("b"), kill("c"), kill("d0"), kill("d")]);
+    // All of them are reported now.
     let judged = boot(dir.path(), "f", &[killed("e")], None);
     assert_eq!(brief(&judged), [kill("e")]);
     // Without an init process nobody knows who killed it.
@@ -131,7 +131,7 @@ fn a_boot_that_was_killed_hides_neither_its_own_end_nor_that_before() {
 }
 
 #[test]
-fn of_boots_that_left_nothing_each_end_is_told_in_its_place() {
+fn of_boots_that_left_nothing_each_end_is_reported_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let killed = |run_id| end_of(run_id, None, Some(9));
     let kill = |run_id| (Some(run_id), Cause::ExternalSigkill);
@@ -150,18 +150,18 @@ fn of_boots_that_left_nothing_each_end_is_told_in_its_place() {
     let ends = names.map(killed);
     let judged = boot(dir.path(), "h", &ends, Some(RunState::Starting));
     // Of the first one there was more, and it is gone.
-    let told = |names: &[&'static str]| {
-        let told = names.iter().map(|name| match *name {
+    let reported = |names: &[&'static str]| {
+        let reported = names.iter().map(|name| match *name {
             "c" => (Some("c"), Cause::Lost),
             name => kill(name),
         });
-        told.collect::<Vec<_>>()
+        reported.collect::<Vec<_>>()
     };
-    assert_eq!(brief(&judged), told(&names));
-    // It was killed as well before it told, and the list keeps their order.
+    assert_eq!(brief(&judged), reported(&names));
+    // It was killed as well before it reported, and the list keeps their order.
     let ends = ["c", "d", "e", "f", "g", "h", "i"].map(killed);
     let judged = boot(dir.path(), "j", &ends, None);
-    assert_eq!(brief(&judged), told(&["c", "d", "e", "f", "g", "h", "i"]));
+    assert_eq!(brief(&judged), reported(&["c", "d", "e", "f", "g", "h", "i"]));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn what_is_said_from_outside_counts_when_no_init_process_saw_the_end() {
     boot(dir.path(), "a", &[], Some(RunState::Hydrated));
     assert_eq!(judge(&[]), (Cause::OomKill, Confidence::Medium));
     assert_eq!(judge(&[end_of("a", None, Some(9))]).0, Cause::ExternalSigkill);
-    // The first boot under an init process was killed before it told of the run that is meant.
+    // The first boot under an init process was killed before it reported the run that is meant.
     let ends = [end_of("b", None, Some(9))];
     let judge = |run_id: &str| {
         let (runs, boxes) = (Runs::read(dir.path()), blackbox::left(dir.path()));

@@ -12,7 +12,7 @@ use super::open::OpenFiles;
 /// Longest file that is read. The longest that a kernel writes is the list of mounts.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Faults that are remembered. Beyond it nothing new is noted: by then everything has been told.
+/// Faults that are remembered. Beyond it nothing new is noted: by then everything has been reported.
 const MAX_FAULTS: usize = 64;
 
 /// A source that is there and gave no figure.

@@ -1,4 +1,4 @@
-//! The own group of the memory controller, and the groups above it.
+//! This process's cgroup of the memory controller, and the groups above it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use super::file::Faults;
 use super::{Ceiling, Counted, v1, v2};
 use crate::reading::LimitSource;
 
-/// Groups above the own one that are looked at. Kubernetes has five.
+/// Groups above this process's that are read. Kubernetes has five.
 const MAX_LEVELS: usize = 16;
 
-/// The own group and those above it.
+/// This process's cgroup and those above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
     version: Version,
-    /// The own one first, then upward as far as it can be seen. Never empty.
+    /// This process's first, then upward as far as it can be seen. Never empty.
     levels: Vec<PathBuf>,
 }
 
@@ -44,7 +44,7 @@ impl Group {
         }
     }
 
-    /// The limits of the own group and of those above it that are below `total`, with their use.
+    /// The limits of this process's cgroup and of those above it that are below `total`, with their use.
     pub(super) fn ceilings(&self, total: u64, faults: &mut Faults) -> Vec<Ceiling> {
         let mut ceilings = Vec::new();
         for (above, dir) in self.levels.iter().enumerate() {
@@ -63,15 +63,15 @@ impl Group {
     }
 }
 
-/// Where the own group's pressure is told, if there is such a file: by version 2, also where it does not
-/// have the memory controller.
+/// Where the pressure of this process's cgroup is reported, if there is such a file: by version 2, also where it does
+/// not have the memory controller.
 pub(super) fn pressure_file(root: &Path) -> Option<PathBuf> {
     let own = levels(root, "cgroup2", "")?.into_iter().next()?;
     Some(own.join("memory.pressure")).filter(|path| path.exists())
 }
 
-/// The directories of the own group, and of those above it, in the hierarchy with this file system, and for
-/// version 1 with this controller. Where the own group is not to be seen from here, the root of what is.
+/// The directories of this process's cgroup, and of those above it, in the hierarchy with this file system, and for
+/// version 1 with this controller. Where this process's cgroup cannot be seen from here, the root of what is.
 fn levels(root: &Path, fs_type: &str, controller: &str) -> Option<Vec<PathBuf>> {
     let mut files = Faults::ignored();
     let groups = files.text(&root.join("proc/self/cgroup"))?;

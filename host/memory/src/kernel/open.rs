@@ -1,4 +1,4 @@
-//! Files of the kernel that stay open from one look to the next: whoever watches memory sees it also when no file can be
+//! Files of the kernel that stay open from one check to the next: the watch of memory goes on also when no file can be
 //! opened any more.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Files that are kept. A look reads a dozen.
+/// Files that are kept. A check reads a dozen.
 const MAX_KEPT: usize = 64;
 
 /// What is read at once.

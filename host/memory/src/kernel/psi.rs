@@ -8,7 +8,7 @@ use bulkhead_types::memory::Psi;
 use super::file::Faults;
 
 /// The shares of the last 10 s, and all the time in which some task waited. `None` when the kernel does not
-/// tell it.
+/// report it.
 pub(super) fn read(path: &Path, faults: &mut Faults) -> Option<(Psi, Duration)> {
     let text = faults.text(path)?;
     let some_avg10 = share(path, &text, "some", faults);

@@ -15,7 +15,7 @@ const BARE: &str = include_str!("../../machines/no-groups-no-psi.txt");
 
 const ALL: [&str; 7] = [KUBERNETES, NAMESPACE, MICRO_VM, DOCKER, NESTED, HYBRID, BARE];
 
-/// The own group on the machine `KUBERNETES`.
+/// This process's cgroup on the machine `KUBERNETES`.
 const OWN: &str = "sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/\
                    kubepods-burstable-pod7f2a.slice/cri-containerd-91ab.scope";
 
@@ -57,11 +57,11 @@ impl Machine {
         let mut faults = Faults::default();
         let reading = self.kernel().read(&mut faults);
         let root = self.0.path().display().to_string();
-        let told = |fault: Fault| {
+        let reported = |fault: Fault| {
             let source = fault.source.strip_prefix(&root).unwrap_or(&fault.source).to_owned();
             format!("{source}: {}", fault.error)
         };
-        (reading, faults.take_new().into_iter().map(told).collect())
+        (reading, faults.take_new().into_iter().map(reported).collect())
     }
 
     /// The same where nothing is wrong.
@@ -135,7 +135,7 @@ fn version_1_is_read_as_a_real_kernel_writes_it() {
 }
 
 #[test]
-fn beside_version_1_the_groups_of_version_2_tell_pressure() {
+fn beside_version_1_the_groups_of_version_2_report_pressure() {
     let machine = Machine::new(HYBRID);
     let reading = machine.reading();
     let (limit, used) = (536_870_912, 100_000_000);
@@ -256,18 +256,18 @@ fn a_file_that_is_no_text_or_too_long_or_no_file_is_a_fault() {
 }
 
 #[test]
-fn a_fault_is_told_once_and_another_cause_once_more() {
+fn a_fault_is_reported_once_and_another_cause_once_more() {
     let machine = Machine::new(BARE).with("proc/vmstat", "oom_kill x\n");
     let (kernel, mut faults) = (machine.kernel(), Faults::default());
-    let mut told = || {
+    let mut reported = || {
         kernel.read(&mut faults);
         faults.take_new().len()
     };
-    assert_eq!((told(), told()), (1, 0));
+    assert_eq!((reported(), reported()), (1, 0));
     machine.write("proc/vmstat", b"oom_kill y\n");
-    assert_eq!(told(), 0, "what it says is not the cause");
+    assert_eq!(reported(), 0, "what it says is not the cause");
     machine.write("proc/vmstat", b"\xff");
-    assert_eq!((told(), told()), (1, 0));
+    assert_eq!((reported(), reported()), (1, 0));
 }
 
 #[test]

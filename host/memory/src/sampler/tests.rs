@@ -68,14 +68,14 @@ fn every_agent_has_its_own_samples_and_the_container_their_sum() {
     }
     assert_eq!(rig.samples("a"), Some(vec![1, 2, 3]));
     assert_eq!(rig.samples("b"), Some(vec![7, 7, 7]));
-    assert_eq!(rig.samples("c"), Some(vec![]), "what does not live has no samples");
+    assert_eq!(rig.samples("c"), Some(vec![]), "what is not active has no samples");
     assert_eq!(rig.samples("d"), None);
     let guests: Vec<_> = rig.0.container.guests.fine(&rig.0.times).map(|(_, b)| b / MIB).collect();
     assert_eq!(guests, [8, 9, 10]);
 }
 
 #[test]
-fn an_agent_that_is_gone_is_forgotten_and_begins_anew() {
+fn an_agent_that_is_gone_is_forgotten_and_begins_again() {
     let mut rig = Rig::new();
     rig.sweep(&[("a", 1, Some(MIB)), ("b", 1, Some(2 * MIB)), ("c", 1, Some(3 * MIB))]);
     rig.sweep(&[("c", 1, Some(3 * MIB)), ("b", 1, Some(2 * MIB))]);
@@ -118,7 +118,7 @@ fn a_restart_in_the_middle_begins_a_new_trend() {
         rig.sweep(&[("a", 1, Some(n * MIB))]);
     }
     assert_eq!(rig.trend("a").unwrap().samples, 20);
-    // It crashed and rests, then its next life leaks half as fast.
+    // It crashed and rests, then its next incarnation leaks half as fast.
     rig.sweep(&[("a", 1, None)]);
     assert_eq!(rig.trend("a"), None);
     for n in 1..=9 {
@@ -127,8 +127,8 @@ fn a_restart_in_the_middle_begins_a_new_trend() {
     }
     let trend = rig.trend("a").unwrap();
     assert_eq!((trend.samples, trend.bytes_per_minute), (9, 6 * MIB as i64));
-    assert_eq!(rig.samples("a").unwrap().len(), 29, "the series goes on over lives");
-    // A new life without a gap that a sweep saw.
+    assert_eq!(rig.samples("a").unwrap().len(), 29, "the series goes on over incarnations");
+    // A new incarnation without a gap that a sweep saw.
     for n in 1..=8 {
         rig.sweep(&[("a", 3, Some(n * 2 * MIB))]);
     }

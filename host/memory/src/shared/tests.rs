@@ -72,7 +72,7 @@ impl Rig {
 
     fn step(&self) -> Vec<Event> {
         self.second.fetch_add(5, Relaxed);
-        let events = self.memory.look(false).events;
+        let events = self.memory.poll(false).events;
         self.memory.sweep(&self.leaker);
         events
     }
@@ -113,7 +113,7 @@ fn samples_have_the_time_on_the_wall() {
 }
 
 #[test]
-fn a_crossing_is_told_once_each_way() {
+fn a_crossing_is_reported_once_each_way() {
     let rig = Rig::new(None);
     let states = |available_kib| -> Vec<&str> {
         rig.meminfo(1000, available_kib);
@@ -135,12 +135,12 @@ fn a_crossing_is_told_once_each_way() {
     assert_eq!(states(150), [""; 0]);
     assert_eq!(states(300), ["normal"]);
     assert!(!rig.memory.is_high());
-    assert_eq!(rig.memory.look(true).events.len(), 1);
-    assert_eq!(rig.memory.look(true).events.len(), 0, "it is high already");
+    assert_eq!(rig.memory.poll(true).events.len(), 1);
+    assert_eq!(rig.memory.poll(true).events.len(), 0, "it is high already");
 }
 
 #[test]
-fn a_broken_source_is_told_once() {
+fn a_broken_source_is_reported_once() {
     let rig = Rig::new(None);
     std::fs::write(rig.dir.path().join("proc/meminfo"), "nonsense").unwrap();
     let events = rig.step();
@@ -154,7 +154,7 @@ fn a_broken_source_is_told_once() {
 fn the_black_box_gets_the_kernels_limit_and_everyone_else_the_budget() {
     let rig = Rig::new(Some(100 * MIB));
     rig.meminfo(1_000_000, 900_000);
-    let figures = rig.memory.look(false).figures;
+    let figures = rig.memory.poll(false).figures;
     assert_eq!(figures.limit_bytes, Some(1_024_000_000));
     let sources = rig.memory.sources();
     assert_eq!((sources.limit, sources.limit_bytes), (Some("budget".into()), Some(100 * MIB)));

@@ -152,7 +152,7 @@ fn pages_follow_each_other_in_both_directions() {
 }
 
 #[test]
-fn a_cursor_that_is_gone_is_told() {
+fn a_cursor_that_is_gone_is_reported() {
     let crashes = in_memory(2);
     (1..=5).for_each(|n| crashes.put(record(n).into()));
     let page = crashes.list(&Filter { before: Some("c1".into()), ..Filter::default() });
@@ -163,7 +163,7 @@ fn a_cursor_that_is_gone_is_told() {
 }
 
 #[test]
-fn frames_are_filled_in_and_whoever_holds_the_record_keeps_what_it_saw() {
+fn frames_are_filled_in_and_a_holder_of_the_record_keeps_what_it_saw() {
     let crashes = filled(2);
     let held = crashes.get("c1").unwrap();
     crashes.update_frames("c1", vec![frame("named"), frame("too")].into(), Symbolized::Done);
@@ -202,7 +202,7 @@ fn records_of_an_earlier_run_are_read_back_with_their_frames() {
     assert_eq!(crashes.stats().evicted, 0);
 }
 
-/// Two files as an earlier version left them, with a line cut off at its end and one that is none.
+/// Two files as an earlier version left them, with a line truncated at its end and one that is none.
 fn leave_old_files(dir: &Path) {
     let line = |record: &CrashRecord| {
         let mut line = serde_json::to_value(record).unwrap();

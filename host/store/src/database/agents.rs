@@ -11,14 +11,14 @@ use super::image::{AgentRow, Due, Given, Private, RESERVED, TownKnows, Wanted};
 /// Name of the fact that says which numbers were given to agents that are forgotten.
 const FORGOTTEN: &str = "forgotten_incarnation";
 
-/// How it is written whether an agent is to be there.
+/// How it is written whether an agent is desired.
 const STOPPED: i64 = 0;
 const RUNNING: i64 = 1;
 const FAILED: i64 = 2;
 
 /// How it is written whether the town has it.
 const UNKNOWN: i64 = 0;
-const TOLD: i64 = 1;
+const NOTIFIED: i64 = 1;
 const KNOWN: i64 = 2;
 
 /// Everything that is kept of agents.
@@ -34,7 +34,7 @@ pub(super) struct Rows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unreadable {
     pub id: String,
-    /// Whether its agent is to be there, as far as that can be read.
+    /// Whether its agent is desired, as far as that can be read.
     pub wanted: Option<Wanted>,
     pub incarnation: Incarnation,
 }
@@ -91,7 +91,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
         settings: row.get::<_, Option<String>>(6)?.map(Arc::from),
         town_knows: match row.get(7)? {
             KNOWN => TownKnows::Yes,
-            TOLD => TownKnows::Told,
+            NOTIFIED => TownKnows::Notified,
             UNKNOWN => TownKnows::No,
             _ => return Err(of_other_shape(7, NoSuchValue)),
         },
@@ -153,7 +153,7 @@ pub(super) fn write(connection: &Connection, due: &Due) -> rusqlite::Result<()> 
     };
     let town_knows = match row.town_knows {
         TownKnows::No => UNKNOWN,
-        TownKnows::Told => TOLD,
+        TownKnows::Notified => NOTIFIED,
         TownKnows::Yes => KNOWN,
     };
     let restarts = serde_json::to_string(&*row.restarts)

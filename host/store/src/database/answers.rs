@@ -1,4 +1,4 @@
-//! What the database tells those who change it, and those who run it.
+//! What the database answers to its callers, and reports to its owner.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ pub(super) const GATHERING: Duration = Duration::from_millis(10);
 /// Crash records of one transaction: what is asked for meanwhile waits so long.
 pub(super) const AT_ONCE: usize = 128;
 
-/// Records among which an older version is looked for: the files and lines of a fault that was seen before come
+/// Records among which an older version is searched for: the files and lines of a fault that was seen before come
 /// within that.
 const NEAR: usize = 128;
 
@@ -30,12 +30,12 @@ pub(super) struct CrashBounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pushed {
     /// The writer has to hear of it: there is one more than it knew of, or enough.
-    pub tells_the_writer: bool,
+    pub wakes_the_writer: bool,
     /// Older ones that had to make room.
     pub dropped: u64,
 }
 
-/// Oldest first. Past a bound the oldest make room: a file that comes back after a day gets the newest.
+/// Oldest first. Past a bound the oldest make room: a file that returns after a day gets the newest.
 pub(super) struct CrashQueue {
     records: VecDeque<(Arc<CrashRecord>, usize)>,
     bytes: usize,
@@ -57,15 +57,15 @@ impl CrashQueue {
         if let Some(waiting) = self.records.iter_mut().rev().take(NEAR).find(is_it) {
             self.bytes = self.bytes + bytes - waiting.1;
             *waiting = (record, bytes);
-            return Pushed { tells_the_writer: false, dropped: self.make_room() };
+            return Pushed { wakes_the_writer: false, dropped: self.make_room() };
         }
         self.records.push_back((record, bytes));
         self.bytes += bytes;
         if self.records.len() == 1 {
             self.since = Some(Instant::now());
         }
-        let tells_the_writer = self.records.len() == 1 || self.records.len() == AT_ONCE;
-        Pushed { tells_the_writer, dropped: self.make_room() }
+        let wakes_the_writer = self.records.len() == 1 || self.records.len() == AT_ONCE;
+        Pushed { wakes_the_writer, dropped: self.make_room() }
     }
 
     /// Puts back what could not be written. Says how many had to make room.
@@ -96,7 +96,7 @@ impl CrashQueue {
         self.records.is_empty()
     }
 
-    /// When they are to be written, however few they are.
+    /// When they have to be written, however few they are.
     pub fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + GATHERING)
     }

@@ -30,7 +30,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// Bytes of the log after which it goes over into the file, and that a log which is not in use may keep on the disk.
 pub(super) const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Instructions of the database's machine between two looks at the clock.
+/// Instructions of the database's machine between two checks of the clock.
 const STEPS: i32 = 10_000;
 
 /// Why there is no file to work with.

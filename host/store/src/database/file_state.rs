@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::file::Opened;
 
 /// Whether there is a file to write to.
-pub(super) enum Place {
+pub(super) enum FileState {
     /// Everything is well.
     Open(Opened),
     /// There is no file to write to. `None`: it is not tried again.

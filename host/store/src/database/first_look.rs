@@ -7,12 +7,12 @@ use bulkhead_types::{AgentId, Incarnation};
 use rusqlite::Connection;
 
 use super::file::{self, FileError};
-use super::place::Place;
+use super::file_state::FileState;
 use super::{
     CrashQuery, Found, NO_FILE, Notice, Shared, UnreadableAgent, agents, image, records, snapshots,
 };
 
-/// What the first look found.
+/// What the first check found.
 #[derive(Default)]
 pub(super) struct First {
     pub found: Found,
@@ -27,45 +27,45 @@ pub(super) struct First {
 
 impl Shared {
     /// Opens the file and reads what is needed of it. A damaged one is set aside, once.
-    pub(super) fn first_look(&self) -> (Place, First) {
+    pub(super) fn first_look(&self) -> (FileState, First) {
         let Some(dir) = self.dir() else {
             let reason = NO_FILE.into();
-            return (Place::Lost { reason, retry_at: None }, First::default());
+            return (FileState::Lost { reason, retry_at: None }, First::default());
         };
         if let Some(reason) = self.config.unusable.clone() {
-            self.tell(Notice::Unavailable { reason: reason.clone(), retries: false });
-            return (Place::Lost { reason: reason.into(), retry_at: None }, First::default());
+            self.report(Notice::Unavailable { reason: reason.clone(), retries: false });
+            return (FileState::Lost { reason: reason.into(), retry_at: None }, First::default());
         }
         let looked = self.look(dir).or_else(|error| match error {
             FileError::Damaged(reason) => {
                 let aside = file::set_aside(dir, self.now())?;
                 let (kept_as, removed) = (aside.kept_as, aside.removed);
-                self.tell(Notice::SetAside { reason, kept_as, removed });
+                self.report(Notice::SetAside { reason, kept_as, removed });
                 self.look(dir)
             }
             error => Err(error),
         });
         let error = match looked {
-            Ok((opened, first)) => return (Place::Open(opened), first),
+            Ok((opened, first)) => return (FileState::Open(opened), first),
             Err(error) => error,
         };
         let retries = !matches!(error, FileError::TooNew { .. });
         let reason = error.to_string();
-        self.tell(Notice::Unavailable { reason: reason.clone(), retries });
+        self.report(Notice::Unavailable { reason: reason.clone(), retries });
         let retry_at = retries.then(|| Instant::now() + self.config.retry);
-        (Place::Lost { reason: reason.into(), retry_at }, First::default())
+        (FileState::Lost { reason: reason.into(), retry_at }, First::default())
     }
 
     fn look(&self, dir: &Path) -> Result<(file::Opened, First), FileError> {
         let opened = file::open(dir, self.config.check)?;
         if opened.check_cut_short {
-            self.tell(Notice::CheckCutShort);
+            self.report(Notice::CheckCutShort);
         }
         let failed = |error: rusqlite::Error| FileError::of("read the database", &error);
         let (first, unreadable) = self.read(&opened.connection).map_err(failed)?;
         if unreadable != (0, 0) {
             let (agents, crashes) = unreadable;
-            self.tell(Notice::Unreadable { agents, crashes });
+            self.report(Notice::Unreadable { agents, crashes });
         }
         Ok((opened, first))
     }
@@ -83,7 +83,7 @@ impl Shared {
             Some(UnreadableAgent { id, wanted: row.wanted })
         });
         let found = Found { agents: rows, unreadable: unreadable.collect(), crashes };
-        // A disk that takes nothing is told with the first write that somebody waits for.
+        // A disk that takes nothing is reported with the first write that a caller waits for.
         let reserved = agents::reserve(connection, &of_agents).map_or(0, |()| image::RESERVED);
         let first = First { found, forgotten, reserved, held, generation, ran };
         Ok((first, (of_agents.len() as u64, unreadable_crashes)))

@@ -1,6 +1,6 @@
 //! What is kept of agents, in memory: the truth that the file follows. Pure.
 //!
-//! Every change carries the number of an incarnation. What comes late, from a life that another one has
+//! Every change carries the number of an incarnation. What comes late, from an incarnation that another one has
 //! taken over from, changes nothing.
 //!
 //! No number is given twice, whenever the process dies. The file does not have the number that was given last but
@@ -17,7 +17,7 @@ use bulkhead_types::{AgentId, Incarnation, RestartState, Timestamp};
 /// disk as long as there are some.
 pub const RESERVED: u64 = 128;
 
-/// Whether an agent is to be there.
+/// Whether an agent is desired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Somebody asked for it, and nobody and nothing ended it for good.
@@ -35,8 +35,8 @@ pub enum TownKnows {
     /// The last registry that it acknowledged did not have it.
     #[default]
     No,
-    /// It was told, and nobody knows whether it heard it.
-    Told,
+    /// It was notified, and has not acknowledged it.
+    Notified,
     /// The last registry that it acknowledged had it.
     Yes,
 }
@@ -70,14 +70,14 @@ impl From<String> for Private {
 pub struct AgentRow {
     /// Which agent.
     pub id: AgentId,
-    /// Whether it is to be there.
+    /// Whether it is desired.
     pub wanted: Wanted,
     /// The highest number that was given to an incarnation.
     pub incarnation: Incarnation,
-    /// What to start it with, in the words of whoever starts it. Gone with the agent, unless it is
+    /// What to start it with, in the words of the caller that starts it. Gone with the agent, unless it is
     /// quarantined: secrets are in it.
     pub order: Option<Private>,
-    /// What was changed since it was started, in the words of whoever changes it.
+    /// What was changed since it was started, in the words of the caller that changes it.
     pub settings: Option<Arc<str>>,
     /// What its restarts have come to.
     pub restarts: Arc<RestartState>,
@@ -113,7 +113,7 @@ pub enum Change {
         incarnation: Incarnation,
         /// What the restarts have come to.
         restarts: Arc<RestartState>,
-        /// Whether the agent is to be there all the same.
+        /// Whether the agent is desired all the same.
         wanted: Wanted,
     },
     /// It came through a turn after the host had died while it was at work.
@@ -130,7 +130,7 @@ pub enum Change {
         /// What to start it with.
         order: Private,
     },
-    /// It is to be started with other credentials from now on.
+    /// It will be started with other credentials from now on.
     Order {
         /// Its number.
         incarnation: Incarnation,
@@ -142,7 +142,7 @@ pub enum Change {
         /// The last number that is meant.
         upto: Incarnation,
     },
-    /// Something changed while it lives.
+    /// Something changed while it is active.
     Settings {
         /// Its number.
         incarnation: Incarnation,
@@ -166,7 +166,7 @@ impl AgentRow {
         }
     }
 
-    /// Whether it is among the agents that are to be there: it runs, starts, or comes back.
+    /// Whether it is among the desired agents: it runs, starts, or is restarted.
     pub fn is_member(&self) -> bool {
         self.wanted == Wanted::Running && self.restarts.quarantine.is_none()
     }
@@ -226,7 +226,7 @@ impl Change {
     }
 
     /// Whether it is written at once although nobody waits for it: what somebody asked for, and what is
-    /// decided for good. The history of one that comes back can follow a little later: there may be hundreds
+    /// decided for good. The history of one that is restarted can follow a little later: there may be hundreds
     /// of such ends a second.
     pub(super) fn is_urgent(&self) -> bool {
         match self {
@@ -269,7 +269,7 @@ pub(super) struct Dirty {
     pub gone: bool,
     /// Its order or its settings.
     pub texts: bool,
-    /// It is to be written at once.
+    /// It has to be written at once.
     pub urgent: bool,
 }
 
@@ -317,14 +317,14 @@ impl Entry {
 pub(super) struct Image {
     rows: HashMap<AgentId, Entry>,
     dirty: HashMap<AgentId, Dirty>,
-    /// Something is to be written at once.
+    /// Something has to be written at once.
     urgent: bool,
     /// Numbers up to this one were given to agents that are forgotten.
     forgotten: Incarnation,
     max_rows: usize,
     /// Of the newest change.
     newest: Timestamp,
-    /// Rises with every change of which agents are to be there, and how.
+    /// Rises with every change of which agents are desired, and how.
     members: u64,
 }
 
@@ -352,7 +352,7 @@ impl Image {
         self.forgotten = self.forgotten.max(forgotten);
         for mut row in rows {
             let id = row.id.clone();
-            // Its agent may have begun to count anew: nothing of this run comes too late for it. The file
+            // Its agent may have restarted its count: nothing of this run comes too late for it. The file
             // keeps the higher number.
             let earlier = std::mem::replace(&mut row.incarnation, Incarnation(0));
             self.newest = self.newest.max(row.changed_at);
@@ -369,7 +369,7 @@ impl Image {
                 return Follow::Not;
             }
             self.make_room();
-            // One that was forgotten and comes back before the file knew of either.
+            // One that was forgotten and started again before the file knew of either.
             let is_in_file = self.dirty.get(id).is_some_and(|dirty| dirty.gone);
             let entry = Entry { is_in_file, ..Entry::new(AgentRow::new(id.clone())) };
             self.rows.insert(id.clone(), entry);
@@ -432,28 +432,28 @@ impl Image {
         self.rows.get(id).map(|entry| &entry.row)
     }
 
-    /// Rises with every change of which agents are to be there, and how.
+    /// Rises with every change of which agents are desired, and how.
     pub fn members(&self) -> u64 {
         self.members
     }
 
-    /// What of them is told changed in another way.
+    /// What of them is reported changed in another way.
     pub fn members_changed(&mut self) {
         self.members += 1;
     }
 
-    /// The town is about to be told that these are to be there.
-    pub fn town_is_told(&mut self, agents: &HashSet<&AgentId>) -> bool {
+    /// The town is about to be notified that these are desired.
+    pub fn notifying_town(&mut self, agents: &HashSet<&AgentId>) -> bool {
         self.set_town_knows(false, |id, before| match agents.contains(id) {
-            true => before.max(TownKnows::Told),
+            true => before.max(TownKnows::Notified),
             false => before,
         })
     }
 
-    /// The town was not told after all: what it knows is what it knew.
-    pub fn town_was_not_told(&mut self) -> bool {
+    /// The town was not notified after all: what it knows is what it knew.
+    pub fn town_not_notified(&mut self) -> bool {
         self.set_town_knows(false, |_, before| match before {
-            TownKnows::Told => TownKnows::No,
+            TownKnows::Notified => TownKnows::No,
             before => before,
         })
     }
@@ -500,12 +500,12 @@ impl Image {
         self.dirty.len()
     }
 
-    /// Whether something is to be written at once.
+    /// Whether something has to be written at once.
     pub fn is_urgent(&self) -> bool {
         self.urgent
     }
 
-    /// The file has nothing: all of it is to be written.
+    /// The file has nothing: all of it has to be written.
     pub fn all_is_dirty(&mut self) {
         self.urgent = !self.rows.is_empty();
         for id in self.rows.keys() {

@@ -36,10 +36,10 @@ impl Work {
 /// crash records stay in theirs, and of the snapshots of each agent the newest.
 pub(super) struct Lanes {
     pub image: Image,
-    /// Told when everything that was there before them is written.
+    /// Notified when everything that was there before them is written.
     pub waiters: Waiters,
     works: VecDeque<Work>,
-    /// What came to nothing because there is no file to write to. Goes first when there is one, and counts as
+    /// What failed because there is no file to write to. Goes first when there is one, and counts as
     /// waiting until then.
     parked: Vec<Work>,
     work_bytes: usize,
@@ -75,7 +75,7 @@ pub(super) struct Batch {
     pub flush: bool,
 }
 
-/// How long the history of agents that come back may wait to be written: it is as long as theirs, and in a storm
+/// How long the history of agents that are restarted may wait to be written: it is as long as theirs, and in a storm
 /// of crashes there is a new one every few milliseconds.
 const LAZY: Duration = Duration::from_secs(1);
 
@@ -166,7 +166,7 @@ impl Lanes {
             && (self.lost || (self.crashes.is_empty() && self.parked.is_empty()))
     }
 
-    /// When something that waits is to be written, although nobody waits for it.
+    /// When something that waits has to be written, although nobody waits for it.
     pub fn due(&self) -> Option<Instant> {
         self.lazy_due().into_iter().chain(self.crashes.due()).min()
     }
@@ -205,7 +205,7 @@ impl Lanes {
         }
     }
 
-    /// The rows and the snapshots of a batch are in the file, or came to nothing: then they wait for a file.
+    /// The rows and the snapshots of a batch are in the file, or failed: then they wait for a file.
     pub fn state_is_done(&mut self, rows: Vec<Due>, works: Vec<Work>, written: bool) {
         match written {
             true => self.image.is_written(&rows),
@@ -217,7 +217,7 @@ impl Lanes {
         self.in_hand.clear();
     }
 
-    /// Keeps what came to nothing; of the snapshots of one agent the newest.
+    /// Keeps what failed; of the snapshots of one agent the newest.
     fn park(&mut self, works: Vec<Work>) {
         let mut seen = HashSet::new();
         let mut parked: Vec<_> = works.into_iter().rev().collect();

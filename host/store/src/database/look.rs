@@ -2,10 +2,10 @@
 //! and its directory may be read-only.
 //!
 //! A database with a log needs two files beside it to be read, and one that was closed in order has neither. Where
-//! they cannot be made, or would be left behind, it is read as a file that nobody changes (`immutable`). That is dangerous while a host lives:
-//! what it has only in its log would be missing, and a page could change between two reads. So this is done only
-//! when no process has the database open and there is no log, and what was read counts only if both is still so
-//! afterwards and the file is the same.
+//! they cannot be made, or would be left behind, it is read as a file that nobody changes (`immutable`). That is
+//! dangerous while a host runs: what it has only in its log would be missing, and a page could change between two
+//! reads. So this is done only when no process has the database open and there is no log, and what was read counts only
+//! if both is still so afterwards and the file is the same.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -96,7 +96,7 @@ pub fn read_crashes(dir: &Path, query: &CrashQuery) -> Result<Vec<Arc<CrashRecor
     }
 }
 
-/// Reads beside whoever writes.
+/// Reads beside a writer.
 fn read_shared(dir: &Path, query: &CrashQuery) -> rusqlite::Result<Records> {
     read(&file::open_to_look(dir)?, query)
 }
@@ -166,7 +166,7 @@ impl Alone {
             typ: FlockType::WriteLock,
             offset_type: FlockOffsetType::Set,
         };
-        // Whoever has a database with a log open holds a lock on it all the time.
+        // A process that has a database with a log open holds a lock on it all the time.
         let lock = fcntl_getlk(&database, &any).map_err(|error| failed(error.into()))?;
         if lock.is_some() {
             let text = "a host uses the database, and its directory is read-only here: ask the host with --url";

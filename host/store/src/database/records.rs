@@ -122,7 +122,7 @@ pub(super) fn write(
         held.bytes += size;
         return Ok(());
     }
-    // The same crash, of which more is known now. It keeps its place.
+    // The same crash, of which more is known now. It keeps its position.
     let (seq, before): (i64, i64) = connection
         .prepare_cached("SELECT seq, size FROM crashes WHERE crash_id = ?1")?
         .query_row([&record.crash_id], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::file::{self, FileError, Opened};
-use super::place::Place;
+use super::file_state::FileState;
 use super::records::{self, Held};
 use super::writer::{Writer, in_transaction};
 use super::{Notice, agents, snapshots, wal};
@@ -22,16 +22,16 @@ impl Writer {
     /// Goes on without a file, and says so once.
     pub(super) fn lose(&mut self, reason: &str, retry_after: Option<Duration>) {
         let known =
-            matches!(&self.place, Place::Lost { reason: before, .. } if **before == *reason);
-        if matches!(self.place, Place::Open(_)) {
+            matches!(&self.file, FileState::Lost { reason: before, .. } if **before == *reason);
+        if matches!(self.file, FileState::Open(_)) {
             self.dropped_before = self.shared.figures.crashes_dropped.load(Relaxed);
         }
         if !known {
             let retries = retry_after.is_some();
-            self.shared.tell(Notice::Unavailable { reason: reason.to_owned(), retries });
+            self.shared.report(Notice::Unavailable { reason: reason.to_owned(), retries });
         }
         let retry_at = retry_after.map(|after| Instant::now() + after);
-        self.place = Place::Lost { reason: reason.into(), retry_at };
+        self.file = FileState::Lost { reason: reason.into(), retry_at };
         self.shared.lanes().lost = true;
         self.log_bytes = 0;
     }
@@ -41,10 +41,10 @@ impl Writer {
         let Some(dir) = self.shared.dir() else { return };
         self.dropped_before = self.shared.figures.crashes_dropped.load(Relaxed);
         // Closed first: nothing may write to a file that has another name.
-        self.place = Place::Lost { reason: reason.into(), retry_at: None };
+        self.file = FileState::Lost { reason: reason.into(), retry_at: None };
         match file::set_aside(dir, self.shared.now()) {
             Ok(aside) => {
-                self.shared.tell(Notice::SetAside {
+                self.shared.report(Notice::SetAside {
                     reason: reason.to_owned(),
                     kept_as: aside.kept_as,
                     removed: aside.removed,
@@ -59,7 +59,7 @@ impl Writer {
         if let Some(crashes_written) = self.reopen() {
             let dropped = self.shared.figures.crashes_dropped.load(Relaxed);
             let crashes_dropped = dropped - self.dropped_before;
-            self.shared.tell(Notice::Available { crashes_written, crashes_dropped });
+            self.shared.report(Notice::Available { crashes_written, crashes_dropped });
         }
     }
 
@@ -70,14 +70,14 @@ impl Writer {
         match self.try_to_open() {
             Ok(Reopened { opened, held, ran, crashes_written }) => {
                 self.ran.at_least(ran);
-                (self.place, self.held) = (Place::Open(opened), held);
+                (self.file, self.held) = (FileState::Open(opened), held);
                 self.shared.lanes().lost = false;
                 // What it got went through the log.
                 self.log_bytes = self.log_bytes.max(1);
                 return Some(crashes_written);
             }
             Err(FileError::Damaged(reason)) => {
-                // One that is damaged at this moment is looked at again later.
+                // One that is damaged at this moment is checked again later.
                 self.lose(&format!("the database is damaged: {reason}"), retry);
             }
             Err(error @ FileError::TooNew { .. }) => self.lose(&error.to_string(), None),
@@ -104,7 +104,7 @@ impl Writer {
             let mut lanes = self.shared.lanes();
             lanes.image.all_is_dirty();
             lanes.image.merge(found.rows, found.forgotten);
-            self.shared.tell_members(&lanes);
+            self.shared.publish_members(&lanes);
             (lanes.image.take(true), lanes.image.forgotten())
         };
         let wrote = in_transaction(connection, |connection| {
@@ -127,7 +127,7 @@ impl Writer {
             Err(FileError::Damaged(reason)) => {
                 let aside = file::set_aside(dir, self.shared.now())?;
                 let (kept_as, removed) = (aside.kept_as, aside.removed);
-                self.shared.tell(Notice::SetAside { reason, kept_as, removed });
+                self.shared.report(Notice::SetAside { reason, kept_as, removed });
                 file::open(dir, self.shared.config.check)
             }
             opened => opened,

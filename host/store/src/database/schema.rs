@@ -49,7 +49,7 @@ const MIGRATIONS: &[&str] = &[
         seq         INTEGER PRIMARY KEY,
         record      TEXT NOT NULL
      ) STRICT;",
-    // 0 the town does not have it, 1 it was told, 2 it has it.
+    // 0 the town does not have it, 1 it was notified, 2 it has it.
     "ALTER TABLE agents ADD COLUMN town_knows INTEGER NOT NULL DEFAULT 0;",
     // How long hosts had run with this file when the record was written, in milliseconds.
     "ALTER TABLE crashes ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;",

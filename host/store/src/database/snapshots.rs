@@ -17,7 +17,7 @@ const SET_ASIDE: i64 = 1;
 pub struct Snapshot {
     /// Whose.
     pub agent: AgentId,
-    /// Of which life.
+    /// Of which incarnation.
     pub incarnation: Incarnation,
     /// When it was taken.
     pub taken_at: Timestamp,
@@ -56,7 +56,7 @@ pub(super) fn last_generation(connection: &Connection) -> rusqlite::Result<u64> 
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-/// Keeps a snapshot, and of the older ones of its agent as many as are to be kept.
+/// Keeps a snapshot, and of the older ones of its agent as many as have to be kept.
 pub(super) fn write(connection: &Connection, kept: &Kept) -> rusqlite::Result<()> {
     let Kept { generation, snapshot, .. } = kept;
     let sha256 = Sha256::digest(&snapshot.bytes);

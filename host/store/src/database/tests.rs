@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The file is back, and no crash record waited for it.
 const AVAILABLE: Notice = Notice::Available { crashes_written: 0, crashes_dropped: 0 };
 
-/// A database in `dir` that is not tried again soon, and what it tells.
+/// A database in `dir` that is not tried again soon, and its notices.
 fn open(dir: &Path) -> (Database, Found, Receiver<Notice>) {
     open_with(dir, |_| {})
 }
@@ -32,15 +32,15 @@ fn open(dir: &Path) -> (Database, Found, Receiver<Notice>) {
 fn open_with(dir: &Path, set: impl Fn(&mut Config)) -> (Database, Found, Receiver<Notice>) {
     let mut config = Config { dir: Some(dir.to_owned()), ..Config::default() };
     set(&mut config);
-    let (tell, told) = sync_channel(100);
-    let (database, found) = Database::open(config, move |notice| tell.try_send(notice).unwrap());
-    (database, found, told)
+    let (sender, notices) = sync_channel(100);
+    let (database, found) = Database::open(config, move |notice| sender.try_send(notice).unwrap());
+    (database, found, notices)
 }
 
 /// One that has nothing to complain of.
 fn open_clean(dir: &Path) -> (Database, BTreeMap<AgentId, AgentRow>) {
-    let (database, found, told) = open(dir);
-    assert_eq!(told.try_recv().ok(), None);
+    let (database, found, notices) = open(dir);
+    assert_eq!(notices.try_recv().ok(), None);
     (database, by_id(found.agents))
 }
 
@@ -149,7 +149,7 @@ fn what_was_acknowledged_is_there_after_a_new_open() {
 }
 
 #[test]
-fn what_comes_late_from_an_earlier_life_changes_nothing() {
+fn what_comes_late_from_an_earlier_incarnation_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
     let late = Change::Ended {
@@ -220,7 +220,7 @@ fn only_its_owner_may_read_the_files() {
 #[test]
 fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
     let dir = tempfile::tempdir().unwrap();
-    let (database, _, _told) = open_with(dir.path(), |config| config.max_agents = 10);
+    let (database, _, _notices) = open_with(dir.path(), |config| config.max_agents = 10);
     database.change(&id("stays"), began(1, "order"));
     database.keep_snapshot(snapshot("stays", b"state")).unwrap();
     database.change(&id("agent-0"), began(1, "order"));
@@ -232,7 +232,7 @@ fn agents_that_nobody_has_to_see_are_forgotten_and_their_numbers_are_not() {
     }
     database.receipt().wait().unwrap();
     drop(database);
-    let (database, found, _told) = open(dir.path());
+    let (database, found, _notices) = open(dir.path());
     assert!(kept(&database, "stays").is_some() && kept(&database, "agent-0").is_none());
     assert!(found.agents.len() <= 11, "{}", found.agents.len());
     assert!(found.agents.iter().any(|row| row.id == id("stays")));
@@ -244,9 +244,11 @@ fn a_damaged_file_is_set_aside_and_the_host_comes_up() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..12 {
         fs::write(file::path(dir.path()), format!("this is no database {round}")).unwrap();
-        let (database, found, told) = open(dir.path());
+        let (database, found, notices) = open(dir.path());
         assert_eq!(found, Found::default());
-        let Notice::SetAside { kept_as, removed, .. } = told.try_recv().unwrap() else { panic!() };
+        let Notice::SetAside { kept_as, removed, .. } = notices.try_recv().unwrap() else {
+            panic!()
+        };
         let text = fs::read_to_string(&kept_as).unwrap();
         assert_eq!(text, format!("this is no database {round}"));
         assert_eq!(removed.is_some(), round >= 8, "{removed:?}");
@@ -265,13 +267,13 @@ fn without_a_directory_nothing_is_durable_and_everything_follows_when_it_is_ther
     let blocked = dir.path().join("store");
     fs::write(&blocked, "a file in the directory's place").unwrap();
     let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
-    let (database, _, told) = open_with(&blocked, soon);
-    let first = told.recv_timeout(PATIENCE).unwrap();
+    let (database, _, notices) = open_with(&blocked, soon);
+    let first = notices.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(first, Notice::Unavailable { retries: true, .. }), "{first:?}");
     let error = database.change(&id("a"), began(1, "order")).wait().unwrap_err();
     assert!(error.to_string().contains("make the directory"), "{error}");
     fs::remove_file(&blocked).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     database.change(&id("b"), began(1, "order")).wait().unwrap();
     drop(database);
     let (_, found) = open_clean(&blocked);
@@ -279,7 +281,7 @@ fn without_a_directory_nothing_is_durable_and_everything_follows_when_it_is_ther
 }
 
 #[test]
-fn numbers_of_earlier_runs_count_for_an_agent_that_counted_anew_and_is_forgotten() {
+fn numbers_of_earlier_runs_count_for_an_agent_that_restarted_its_count_and_is_forgotten() {
     let mut image = Image::new(1);
     image.change(&id("a"), began(1, "new"), Timestamp(1), true);
     image.change(&id("a"), stopped(1), Timestamp(1), true);
@@ -317,7 +319,7 @@ fn readers_do_not_wait_for_the_writer() {
     let began = std::time::Instant::now();
     assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"one");
     assert!(read_crashes(dir.path(), &CrashQuery::default()).unwrap().is_empty());
-    // Whoever waits for a writer does so for five seconds.
+    // A caller waits for a writer for five seconds.
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
@@ -442,7 +444,7 @@ proptest! {
                 Some((id, change)) => _ = database.note(&id, change),
                 None => {
                     drop(database);
-                    let (again, found, _told) = open(dir.path());
+                    let (again, found, _notices) = open(dir.path());
                     prop_assert_eq!(seen(found.agents), model.clone());
                     database = again;
                 }
@@ -451,7 +453,7 @@ proptest! {
         }
         database.receipt().wait().unwrap();
         drop(database);
-        let (_, found, _told) = open(dir.path());
+        let (_, found, _notices) = open(dir.path());
         prop_assert_eq!(seen(found.agents), model);
     }
 
@@ -488,7 +490,7 @@ proptest! {
             bytes[at] ^= 1 << dice.u8(0..8);
         }
         fs::write(copy.path().join(name), bytes).unwrap();
-        let (database, found, _told) = open(copy.path());
+        let (database, found, _notices) = open(copy.path());
         prop_assert!(found.agents.len() <= 20);
         let _ = database.newest_snapshot(&id("agent-1"));
         let wrote = database.change(&id("new"), began(1, "order")).wait();
@@ -496,30 +498,30 @@ proptest! {
         database.keep_snapshot(snapshot("new", b"snapshot")).unwrap().wait().unwrap();
         prop_assert_eq!(&*kept(&database, "new").unwrap().snapshot.bytes, b"snapshot");
         drop(database);
-        let (_, found, _told) = open(copy.path());
+        let (_, found, _notices) = open(copy.path());
         prop_assert!(found.agents.iter().any(|row| row.id == id("new")));
     }
 }
 
 #[test]
-fn what_the_town_knows_is_kept_and_nothing_is_known_that_it_was_not_told() {
+fn what_the_town_knows_is_kept_and_nothing_is_known_that_was_not_sent() {
     let dir = tempfile::tempdir().unwrap();
     let (database, _) = open_clean(dir.path());
     for agent in ["a", "b", "c"] {
         database.change(&id(agent), began(1, "order")).wait().unwrap();
     }
-    database.town_is_told(&[id("a"), id("b")]);
-    database.town_was_not_told();
+    database.notifying_town(&[id("a"), id("b")]);
+    database.town_not_notified();
     assert!(database.agents().iter().all(|row| row.town_knows == TownKnows::No));
     database.town_wants(&[id("a")]);
-    database.town_is_told(&[id("a"), id("b")]);
+    database.notifying_town(&[id("a"), id("b")]);
     // It is written no later than what follows.
     database.change(&id("b"), stopped(1)).wait().unwrap();
     drop(database);
     let rows = open_clean(dir.path()).1;
     let knows = |agent: &str| rows[&id(agent)].town_knows;
     assert_eq!(knows("a"), TownKnows::Yes);
-    assert_eq!((knows("b"), knows("c")), (TownKnows::Told, TownKnows::No));
+    assert_eq!((knows("b"), knows("c")), (TownKnows::Notified, TownKnows::No));
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Those who wait for the next commit.
+//! Callers that wait for the next commit.
 
 use tokio::sync::oneshot;
 
 use super::answers::{NotDurable, Receipt};
 
-/// Most that wait. Whoever comes when all of them still do is answered at once, with a refusal.
+/// Most that wait. A caller that comes when all of them still do is answered at once, with a refusal.
 const MAX_WAITERS: usize = 4096;
 
 type Waiter = oneshot::Sender<Result<(), NotDurable>>;

@@ -2,7 +2,7 @@
 //!
 //! A log can only begin at its start again when all of it went over into the file and nobody reads it any more. A
 //! reader that never ends its transaction, or a disk that fails at each checkpoint, would let it grow for ever. So
-//! it is looked at after each commit that may have made it too large, and when it cannot be emptied past its bound
+//! it is checked after each commit that may have made it too large, and when it cannot be emptied past its bound
 //! the file counts as lost: what changes stays in memory, and is written when the log can be emptied.
 
 use std::path::Path;

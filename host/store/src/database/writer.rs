@@ -3,9 +3,9 @@
 //! ```text
 //!             ┌────────────── retry, after a while ◀────────────┐
 //!             ▼                                                 │
-//!   take ─▶ rows and snapshots ─ commit ─▶ tell who waits ─▶ crash records ─ commit ─▶ checkpoint
+//!   take ─▶ rows and snapshots ─ commit ─▶ wake waiters ─▶ crash records ─ commit ─▶ checkpoint
 //!             │ the file is damaged                             │ no disk, no room, no permission, too large a log
-//!             └─▶ set aside, a new file, everything again       └─▶ lost: who waits is told so
+//!             └─▶ set aside, a new file, everything again       └─▶ lost: waiters get an error
 //! ```
 //!
 //! While the file is lost the image goes on and crash records wait; when it is back, all of the image is written,
@@ -19,9 +19,9 @@ use bulkhead_types::{CrashRecord, Timestamp};
 use rusqlite::Connection;
 
 use super::file::{self, CHECKPOINT_BYTES, FileError, Opened};
+use super::file_state::FileState;
 use super::image::Due;
 use super::lanes::{Batch, Work};
-use super::place::Place;
 use super::records::{self, Held};
 use super::run_time::RunTime;
 use super::wal;
@@ -36,16 +36,16 @@ const CRASH_BYTES: u64 = 4096;
 /// Quiet time after which the log goes over into the file.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Below those that answer and above guests that burn: whoever waits for a commit is not behind the guests, and
+/// Below those that answer and above guests that burn: a caller that waits for a commit is not behind the guests, and
 /// a storm of crash records is not before the agents that are well.
 const NICE: i32 = 5;
 
-/// Time between two looks at the age of records.
+/// Time between two checks of the age of records.
 const TIDY: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
-    pub(super) place: Place,
+    pub(super) file: FileState,
     pub(super) held: Held,
     pub(super) ran: RunTime,
     /// In the log and not in the file, roughly.
@@ -55,9 +55,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, place: Place, held: Held, ran: Duration) -> Self {
+    pub fn new(shared: Arc<Shared>, file: FileState, held: Held, ran: Duration) -> Self {
         let ran = RunTime::after(ran);
-        Self { shared, place, held, ran, log_bytes: 0, dropped_before: 0 }
+        Self { shared, file, held, ran, log_bytes: 0, dropped_before: 0 }
     }
 
     /// Works until the end.
@@ -73,7 +73,7 @@ impl Writer {
             self.shared.lanes().batch_is_done();
             self.shared.drained.notify_all();
         }
-        if let Place::Open(opened) = &self.place {
+        if let FileState::Open(opened) = &self.file {
             // One that fails leaves a gap in the numbers, and no more.
             let given: Vec<_> = self.shared.lanes().image.given().collect();
             let _ = in_transaction(&opened.connection, |file| {
@@ -86,15 +86,17 @@ impl Writer {
 
     /// What waits; an inner `None` when it is time to tidy up, an outer one at the end.
     fn next(&self) -> Option<Option<Batch>> {
-        let is_open = matches!(self.place, Place::Open(_));
-        let patience = match &self.place {
-            Place::Lost { retry_at: Some(at), .. } => at.saturating_duration_since(Instant::now()),
-            Place::Open(_) if self.log_bytes > 0 => QUIET,
+        let is_open = matches!(self.file, FileState::Open(_));
+        let patience = match &self.file {
+            FileState::Lost { retry_at: Some(at), .. } => {
+                at.saturating_duration_since(Instant::now())
+            }
+            FileState::Open(_) if self.log_bytes > 0 => QUIET,
             _ => TIDY,
         };
         loop {
             let lanes = self.shared.lanes();
-            // A lost file is looked for at its time; nothing becomes due for it.
+            // A lost file is searched for at its time; nothing becomes due for it.
             let due = lanes.due().filter(|_| is_open);
             let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
             let patience = until_due.map_or(patience, |until_due| until_due.min(patience));
@@ -125,12 +127,12 @@ impl Writer {
             self.lose("the file of the database is gone", Some(Duration::ZERO));
             self.retry();
         }
-        if let (true, Place::Lost { retry_at: Some(_), .. }) = (flush, &self.place) {
+        if let (true, FileState::Lost { retry_at: Some(_), .. }) = (flush, &self.file) {
             self.put_rows_back(&mut rows);
             self.retry();
         }
         let wrote = self.write_state(&mut rows, &works);
-        // Whoever is told next looks at the file, and not at what was on its way there.
+        // The next one to be answered reads the file, and not what was on its way there.
         self.shared.lanes().state_is_done(rows, works, wrote.is_ok());
         waiters.answer(&wrote);
         self.write_crashes(crashes);
@@ -141,8 +143,8 @@ impl Writer {
 
     /// A file that was removed is written to no more: its name leads to nothing, or to another.
     fn is_gone(&self) -> bool {
-        match (&self.place, self.shared.dir()) {
-            (Place::Open(opened), Some(dir)) => !file::is_still(dir, opened.identity),
+        match (&self.file, self.shared.dir()) {
+            (FileState::Open(opened), Some(dir)) => !file::is_still(dir, opened.identity),
             _ => false,
         }
     }
@@ -194,7 +196,7 @@ impl Writer {
         if crashes.is_empty() {
             return;
         }
-        let Place::Open(Opened { connection, .. }) = &self.place else {
+        let FileState::Open(Opened { connection, .. }) = &self.file else {
             return self.shared.put_crashes_back(crashes);
         };
         let (rules, mut held, ran) = (self.shared.config.retention, self.held, self.ran.now());
@@ -260,19 +262,19 @@ impl Writer {
     }
 
     fn opened(&self) -> Result<&Opened, NotDurable> {
-        match &self.place {
-            Place::Open(opened) => Ok(opened),
-            Place::Lost { reason, .. } => Err(NotDurable { reason: Arc::clone(reason) }),
+        match &self.file {
+            FileState::Open(opened) => Ok(opened),
+            FileState::Lost { reason, .. } => Err(NotDurable { reason: Arc::clone(reason) }),
         }
     }
 
-    /// Nobody waits: the log goes over into the file, old records go, and a lost file is looked for.
+    /// Nobody waits: the log goes over into the file, old records go, and a lost file is searched for.
     fn tidy(&mut self) {
-        match &self.place {
-            Place::Lost { retry_at: Some(at), .. } if Instant::now() >= *at => self.retry(),
-            Place::Lost { .. } => {}
-            Place::Open(_) if self.log_bytes > 0 => self.checkpoint(),
-            Place::Open(Opened { connection, .. }) => {
+        match &self.file {
+            FileState::Lost { retry_at: Some(at), .. } if Instant::now() >= *at => self.retry(),
+            FileState::Lost { .. } => {}
+            FileState::Open(_) if self.log_bytes > 0 => self.checkpoint(),
+            FileState::Open(Opened { connection, .. }) => {
                 let rules = self.shared.config.retention;
                 let (mut held, ran) = (self.held, self.ran.now());
                 if self.ran.is_due() {
@@ -293,7 +295,7 @@ impl Writer {
 
     fn checkpoint(&mut self) {
         self.log_bytes = 0;
-        let (Place::Open(opened), Some(dir)) = (&self.place, self.shared.dir()) else { return };
+        let (FileState::Open(opened), Some(dir)) = (&self.file, self.shared.dir()) else { return };
         // A reader in the way, or a full disk: what is committed stays in the log, and the next one tries, as long
         // as the log has not passed its bound.
         let done = wal::checkpoint(&opened.connection)
@@ -309,7 +311,7 @@ impl Writer {
 
     /// Gives the disk back what a large log took of it, if nobody reads it now.
     fn give_back(&self) {
-        if let (Place::Open(opened), Some(dir)) = (&self.place, self.shared.dir())
+        if let (FileState::Open(opened), Some(dir)) = (&self.file, self.shared.dir())
             && wal::size(dir) > CHECKPOINT_BYTES
         {
             // Or the next time.

@@ -103,7 +103,7 @@ impl Bodies {
         self.geometry.blocks as usize - all.map(|blocks| blocks.indexes.len()).sum::<usize>()
     }
 
-    /// Holds up whoever takes a body or gives one back.
+    /// Holds up callers that take a body or give one back.
     #[cfg(test)]
     pub fn hold(&self) -> impl Sized + '_ {
         self.lock()

@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 use super::bodies::{Blocks, Bodies};
 use super::lane::{self, Head, Kind, Lane, Read};
 use super::layout::{self, BLOCK_BYTES, Geometry, HEADER_BYTES, SLOT_BYTES};
-use super::{Journal, Kept, KeptPrompt, Left, Open, Opened, Place, Problem, PromptMark, Table};
+use super::{Journal, Kept, KeptPrompt, Left, Open, Opened, Problem, PromptMark, Table, TakenSlot};
 use bulkhead_blackbox::mapped::{FreeSlots, Map, fill_holes, reserve};
 
 const CURRENT: &str = "journal";
@@ -232,7 +232,7 @@ impl Open {
             if left.mail.is_none() {
                 open.clear(index, Lane::Mail, Kind::None);
             }
-            table.slots.insert(agent.clone(), Place { index, taking: 0 });
+            table.slots.insert(agent.clone(), TakenSlot { index, taking: 0 });
             table.left.insert(agent, (mark, left));
         }
         *open.lock() = table;
@@ -245,7 +245,7 @@ impl Open {
         for Found { agent, mark, left, .. } in found {
             if let Some(index) = self.claim(&agent) {
                 self.slot(index)[layout::MARK].store(mark.0, Release);
-                table.slots.insert(agent.clone(), Place { index, taking: 0 });
+                table.slots.insert(agent.clone(), TakenSlot { index, taking: 0 });
                 self.carry(index, &left);
             }
             table.left.insert(agent, (mark, left));

@@ -124,11 +124,11 @@ fn a_prompt_counts_for_the_start_that_has_it_and_goes_on() {
         drop(journal);
         let takes = Takes { prompt: mark, resumes, adopts_mail: false };
         let left = begin(dir.path()).take(&id("a1"), takes).left();
-        assert!(left.mail.is_some(), "mail is for whoever comes");
+        assert!(left.mail.is_some(), "mail is for the next start");
         left.prompt
     };
     assert_eq!(prompt_of(mark(), true), KeptPrompt::Done);
-    assert_eq!(prompt_of(mark(), false), KeptPrompt::Undelivered, "somebody asked for it anew");
+    assert_eq!(prompt_of(mark(), false), KeptPrompt::Undelivered, "somebody asked for it again");
     assert_eq!(prompt_of(PromptMark::of("another"), true), KeptPrompt::Undelivered);
 }
 
@@ -160,7 +160,7 @@ fn what_an_earlier_run_left_waits_for_a_start_that_can_deliver_it() {
     assert!(left(dir.path(), "a1").mail.is_some(), "a kill right then loses nothing");
     let found = second.left();
     assert_eq!(found.mail.map(|kept| kept.message.id).as_deref(), Some("m1"));
-    assert_eq!(found.prompt, KeptPrompt::Undelivered, "somebody asked for it anew");
+    assert_eq!(found.prompt, KeptPrompt::Undelivered, "somebody asked for it again");
     // Stopped before it could ask: nobody is to have it.
     take(&begin(dir.path()), "a1").release();
     assert_eq!(left(dir.path(), "a1"), Left::default());
@@ -266,7 +266,7 @@ fn a_slot_is_cleared_before_its_owner_is() {
     let slot = take(&journal, "a1");
     assert!(slot.delivers(&mail("m1", 20_000), 0, &[]));
     let open = Arc::clone(journal.open.as_ref().unwrap());
-    let index = slot.place.unwrap().index;
+    let index = slot.taken.unwrap().index;
     std::thread::scope(|scope| {
         // The release comes as far as the body of its record, and is held up there.
         let held_up = open.bodies.hold();

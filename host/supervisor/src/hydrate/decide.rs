@@ -1,16 +1,16 @@
 //! What becomes of one agent at boot, as a function of what the store, the town and the configuration say of it.
 //!
 //! First the town. Each row of the store knows whether the last registry that the town acknowledged had the
-//! agent (*knows*), or whether the town was told and nobody knows if it heard it (*was told*):
+//! agent (*knows*), or whether the town was notified and has not acknowledged it (*was notified*):
 //!
 //! | the store says | the town lists it | the town | then |
 //! | --- | --- | --- | --- |
 //! | nothing, or failed | yes | | it is started as the town says |
 //! | it runs | yes | | it is started as the town says; what was changed while it lived counts on when the town asks for what ran |
 //! | it runs | no | knows | the town took it out: it stays down and counts as stopped |
-//! | it runs | no | was told, or not | a start that the town never heard of: it is started, and the town is told |
-//! | stopped, or done | yes | knows, or was told | an end that the town never heard of: it stays down, and the town is told |
-//! | stopped, or done | yes | was not told | the town wants it again: it is started |
+//! | it runs | no | was notified, or not | a start that the town never heard of: it is started, and reported |
+//! | stopped, or done | yes | knows, or was notified | an end that the town never heard of: it stays down, and is reported |
+//! | stopped, or done | yes | was not notified | the town wants it again: it is started |
 //! | quarantined | yes | | it stays in quarantine, unless the town asks for something else than it had |
 //! | stopped, failed, quarantined | no | | as without a town |
 //! | something that cannot be read | yes | | it is started as the town says |
@@ -43,7 +43,7 @@ pub(super) enum Fate {
     /// Nothing is known of it.
     Unknown,
     /// It is started.
-    Start(Box<Comeback>),
+    Start(Box<PlannedStart>),
     /// It was stopped, or did what it was there for.
     Stopped,
     /// It ended abnormally, and its policy leaves it down.
@@ -55,12 +55,12 @@ pub(super) enum Fate {
 }
 
 /// How an agent is started.
-pub(super) struct Comeback {
+pub(super) struct PlannedStart {
     pub request: StartRequest,
     pub origin: Origin,
     /// What was changed while it lived.
     pub settings: Option<SettingsChange>,
-    /// The host died while it was at work: it comes back alone.
+    /// The host died while it was at work: it is restarted alone.
     pub is_suspect: bool,
     /// It is in quarantine for what it was before. Its first incarnation ends that.
     pub is_quarantined: bool,
@@ -98,7 +98,7 @@ pub(super) enum TownChange {
 }
 
 impl TownChange {
-    pub(super) fn is_wish(self) -> bool {
+    pub(super) fn wants_agent(self) -> bool {
         match self {
             Self::Wants | Self::WantsNew => true,
             Self::TookOut => false,
@@ -106,7 +106,7 @@ impl TownChange {
     }
 }
 
-impl Comeback {
+impl PlannedStart {
     /// Of an agent of which earlier runs left nothing that counts.
     fn new(request: StartRequest, origin: Origin) -> Self {
         let (settings, is_suspect, is_quarantined) = (None, false, false);
@@ -114,7 +114,7 @@ impl Comeback {
     }
 }
 
-/// Nobody asked for it in this run: whoever comes first stays.
+/// Nobody asked for it in this run: the first start stays.
 const OF_THE_TOWN: Origin = Origin::EarlierRun { configured: None };
 
 /// By both tables.
@@ -134,8 +134,8 @@ pub(super) fn decide(
 /// By the first table.
 fn by_town(left: Fate, knows: TownKnows, town: Listing) -> (Fate, Option<TownChange>) {
     match (left, town) {
-        (Fate::Start(comeback), Listing::Lists(listed)) => {
-            (Fate::Start(Box::new(as_listed(*comeback, *listed))), Some(TownChange::Wants))
+        (Fate::Start(planned), Listing::Lists(listed)) => {
+            (Fate::Start(Box::new(as_listed(*planned, *listed))), Some(TownChange::Wants))
         }
         (Fate::Start(_), Listing::Omits) if knows == TownKnows::Yes => {
             (Fate::Stopped, Some(TownChange::TookOut))
@@ -162,17 +162,17 @@ fn by_town(left: Fate, knows: TownKnows, town: Listing) -> (Fate, Option<TownCha
 }
 
 fn starts_new(request: StartRequest, origin: Origin) -> (Fate, Option<TownChange>) {
-    let comeback = Comeback::new(request, origin);
-    (Fate::Start(Box::new(comeback)), Some(TownChange::WantsNew))
+    let planned = PlannedStart::new(request, origin);
+    (Fate::Start(Box::new(planned)), Some(TownChange::WantsNew))
 }
 
 /// What ran, as the town says.
-fn as_listed(before: Comeback, listed: TownAgent) -> Comeback {
+fn as_listed(before: PlannedStart, listed: TownAgent) -> PlannedStart {
     let request = with_env(listed, Some(&before.request));
     if order::is_same(&request, &before.request) {
-        return Comeback { request, ..before };
+        return PlannedStart { request, ..before };
     }
-    Comeback { request, settings: None, origin: OF_THE_TOWN, ..before }
+    PlannedStart { request, settings: None, origin: OF_THE_TOWN, ..before }
 }
 
 /// By the second table.
@@ -180,10 +180,10 @@ fn by_configuration(fate: Fate, request: StartRequest) -> Fate {
     let digest = order::digest(&request);
     let is_known = |known: Option<&str>| known.is_none_or(|known| known == digest);
     match fate {
-        Fate::Start(comeback) if is_known(comeback.origin.digest()) => Fate::Start(comeback),
+        Fate::Start(planned) if is_known(planned.origin.digest()) => Fate::Start(planned),
         Fate::Start(before) => {
             let origin = Origin::Configured { digest };
-            Fate::Start(Box::new(Comeback { request, origin, settings: None, ..*before }))
+            Fate::Start(Box::new(PlannedStart { request, origin, settings: None, ..*before }))
         }
         Fate::Stopped => {
             tracing::info!(agent = %request.agent_id, "a configured agent stays down: it was stopped, or is done");
@@ -194,17 +194,17 @@ fn by_configuration(fate: Fate, request: StartRequest) -> Fate {
             Fate::Quarantined(before)
         }
         Fate::Quarantined(_) => {
-            let new = Comeback::new(request, Origin::Configured { digest });
-            Fate::Start(Box::new(Comeback { is_quarantined: true, ..new }))
+            let new = PlannedStart::new(request, Origin::Configured { digest });
+            Fate::Start(Box::new(PlannedStart { is_quarantined: true, ..new }))
         }
         Fate::Unknown | Fate::Failed | Fate::Unreadable(_) => {
-            Fate::Start(Box::new(Comeback::new(request, Origin::Configured { digest })))
+            Fate::Start(Box::new(PlannedStart::new(request, Origin::Configured { digest })))
         }
     }
 }
 
 /// The town's request with the values of its environment. Where the town has only names, they are those of the
-/// start that is known; a name without a value is told.
+/// start that is known; a name without a value is reported.
 fn with_env(agent: TownAgent, known: Option<&StartRequest>) -> StartRequest {
     let TownAgent { mut request, env, .. } = agent;
     let TownEnv::Names(names) = env else { return request };

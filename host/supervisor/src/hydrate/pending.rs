@@ -1,14 +1,14 @@
-//! Agents that are to be started at boot and were not yet.
+//! Agents that have to be started at boot and were not yet.
 //!
-//! The control server answers before they are started. Whoever asks for one of them waits here until it is there.
-//! Until it is decided who is to be started, that may be anybody: the town may want agents that nobody here knows.
+//! The control server answers before they are started. Callers that ask for one of them wait here until it is there.
+//! Until it is decided which agents start, that may be anybody: the town may want agents that nobody here knows.
 
 use std::collections::HashSet;
 
 use bulkhead_types::AgentId;
 use tokio::sync::watch;
 
-/// Agents that are to be started at boot and were not yet.
+/// Agents that have to be started at boot and were not yet.
 pub(crate) struct Pending(watch::Sender<State>);
 
 struct State {
@@ -27,7 +27,7 @@ impl Pending {
         Self(watch::Sender::new(State { agents: agents.collect(), is_decided: false }))
     }
 
-    /// It is decided who is to be started.
+    /// It is decided which agents start.
     pub(super) fn set(&self, agents: impl Iterator<Item = AgentId>) {
         self.0.send_replace(State { agents: agents.collect(), is_decided: true });
     }

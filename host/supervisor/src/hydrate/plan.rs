@@ -10,7 +10,7 @@ use bulkhead_store::database::{AgentRow, TownKnows, UnreadableAgent, Wanted};
 use bulkhead_tasks::containment::contain;
 use bulkhead_types::{AgentId, Incarnation, StartPhase};
 
-use super::decide::{Comeback, Fate, Listing, Quarantined, TownChange, decide};
+use super::decide::{Fate, Listing, PlannedStart, Quarantined, TownChange, decide};
 use crate::SupervisorConfig;
 use crate::earlier::{self, Earlier};
 use crate::host_death::Blamed;
@@ -21,7 +21,7 @@ use crate::registry::Registry;
 #[derive(Default)]
 pub(crate) struct Plan {
     left: Vec<(AgentId, Left)>,
-    /// Ends that deaths of the host were, not told yet.
+    /// Ends that deaths of the host were, not reported yet.
     pub(super) blamed: Vec<Blamed>,
     /// Why what earlier runs left could not be made a plan of.
     pub(super) broken: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct Decided {
 }
 
 impl Plan {
-    /// Puts what is known of agents into their slots, and yields what is to be done. Whatever is wrong with what
+    /// Puts what is known of agents into their slots, and yields what has to be done. Whatever is wrong with what
     /// is known, the host comes up.
     pub(crate) fn make(
         earlier: Earlier,
@@ -144,7 +144,7 @@ fn remember(
         }
     };
     if restarts.quarantine.is_none() {
-        let comeback = Comeback {
+        let planned = PlannedStart {
             request,
             origin: Origin::EarlierRun { configured },
             settings: row.settings.as_deref().and_then(SettingsChange::from_record),
@@ -152,7 +152,7 @@ fn remember(
             is_quarantined: false,
         };
         agent.remember(restarts);
-        return (Fate::Start(Box::new(comeback)), Some(agent));
+        return (Fate::Start(Box::new(planned)), Some(agent));
     }
     let error = match config.catalog.resolve(request.clone()) {
         Ok(resolved) => {

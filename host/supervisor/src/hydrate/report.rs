@@ -1,11 +1,11 @@
-//! What became of the agents that were brought back.
+//! What became of the agents that were restored.
 
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_types::event::HydrationResult;
 use bulkhead_types::{AgentId, StartPhase};
 use tokio::sync::mpsc::Sender;
 
-/// Results that one line tells.
+/// Results in one log line.
 const MAX_RESULTS: usize = 100;
 
 /// How it went.
@@ -32,34 +32,34 @@ pub(super) enum Outcome {
     Failed(StartError),
 }
 
-/// Tells what became of one agent, also when the task that starts it is lost.
-pub(super) struct Teller {
+/// Sends what became of one agent, also when the task that starts it is lost.
+pub(super) struct OutcomeSender {
     agent: Option<AgentId>,
     to: Sender<(AgentId, Outcome)>,
 }
 
-impl Teller {
+impl OutcomeSender {
     pub(super) fn new(agent: AgentId, to: Sender<(AgentId, Outcome)>) -> Self {
         Self { agent: Some(agent), to }
     }
 
-    pub(super) fn tell(mut self, outcome: Outcome) {
-        self.send(outcome);
+    pub(super) fn send(mut self, outcome: Outcome) {
+        self.send_once(outcome);
     }
 
-    /// There is room for all. Nobody may be there to hear it: the deadline is over.
-    fn send(&mut self, outcome: Outcome) {
+    /// There is room for all. The receiver may be gone: the deadline is over.
+    fn send_once(&mut self, outcome: Outcome) {
         if let Some(agent) = self.agent.take() {
             let _ = self.to.try_send((agent, outcome));
         }
     }
 }
 
-impl Drop for Teller {
+impl Drop for OutcomeSender {
     fn drop(&mut self) {
         let text = "the task that starts it ended before its time; the log has its panic";
         let lost = StartError::new(StartPhase::Admission, StartFailure::Host, text);
-        self.send(Outcome::Failed(lost));
+        self.send_once(Outcome::Failed(lost));
     }
 }
 

@@ -26,7 +26,7 @@ const LEAST: Duration = Duration::from_millis(125);
 /// Fewest failures after which something is given up, however long they took.
 const MIN_FAILURES: u32 = 3;
 
-/// The agents that something failed for. It is pure: it is told what time it is.
+/// The agents that something failed for. It is pure: its caller passes the time.
 pub(super) struct Attempts {
     give_up: Duration,
     of: HashMap<AgentId, Attempt>,
@@ -66,7 +66,7 @@ impl Attempts {
         Self { give_up, of: HashMap::new() }
     }
 
-    /// Whether it is to be tried now.
+    /// Whether it is due now.
     pub(super) fn is_due(&self, id: &AgentId, now: Instant) -> bool {
         self.of.get(id).is_none_or(|attempt| attempt.due <= now)
     }

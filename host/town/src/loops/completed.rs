@@ -1,6 +1,6 @@
-//! Tells the town that an agent is done, or has failed for good.
+//! Notifies the town that an agent is done, or has failed for good.
 //!
-//! Not told: the end of a mayor, an end that comes back, in this run or in the next, one that somebody asked for,
+//! Not reported: the end of a mayor, an end before a restart, in this run or in the next, one that somebody asked for,
 //! and one that the host or its other agents brought about.
 
 use std::collections::HashSet;
@@ -46,7 +46,7 @@ pub(super) async fn run(this: Loop) {
 }
 
 impl Loop {
-    /// Tells the ends that are due; of a container that ends: all.
+    /// Reports the ends that are due; of a container that ends: all.
     async fn complete_all(&self, attempts: &mut Attempts, is_last: bool) {
         let (heard, now) = (&self.shared.heard, Instant::now());
         let ends = heard.take_ends();
@@ -58,8 +58,9 @@ impl Loop {
         let is_due = |end: &End| is_last || attempts.is_due(&end.agent.agent_id, now);
         let (due, later): (Vec<_>, Vec<_>) = ends.into_iter().partition(is_due);
         later.into_iter().for_each(|end| heard.end_again(end, self.client()));
-        let told = self.sweep(due, PARALLEL, |end: End| async move { self.complete(&end).await });
-        for (end, result) in told.await {
+        let reported =
+            self.sweep(due, PARALLEL, |end: End| async move { self.complete(&end).await });
+        for (end, result) in reported.await {
             let id = &end.agent.agent_id;
             match result {
                 Some(Ok(())) => attempts.forget(id),

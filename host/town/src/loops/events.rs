@@ -1,6 +1,6 @@
 //! Events of agents, in batches.
 //!
-//! The rings of the agents are the queue: bounded, the oldest go first, and what went before it was told is
+//! The rings of the agents are the queue: bounded, the oldest go first, and what went before it was sent is
 //! counted. A batch is sent once: when nobody knows whether it arrived, it counts as lost rather than to be
 //! there twice. One that the town had no time for is kept.
 
@@ -21,7 +21,7 @@ use crate::call::{About, Call, Payload, Request};
 use crate::fault::{Cause, Fault};
 use crate::figures::Droppable;
 
-/// Between two looks at the rings.
+/// Between two checks of the rings.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Events of one batch.
@@ -37,16 +37,16 @@ struct Row {
     data: Arc<RawValue>,
 }
 
-/// How far the town was told.
+/// What the town has got.
 #[derive(Default)]
 pub(crate) struct Events {
-    /// The last id of each agent that was told, or lost.
+    /// The last id of each agent that was sent, or lost.
     cursors: Mutex<HashMap<AgentId, u64>>,
     /// The town takes no arrays.
     one_by_one: AtomicBool,
 }
 
-/// One event that is to be told.
+/// One event to be sent.
 struct Waiting {
     id: u64,
     row: Row,
@@ -59,7 +59,7 @@ pub(super) async fn run(this: Loop) {
         if woken == Woken::Fenced {
             return;
         }
-        this.tell_events(&mut attempts, woken == Woken::Closing).await;
+        this.send_events(&mut attempts, woken == Woken::Closing).await;
         if woken == Woken::Closing {
             return;
         }
@@ -73,8 +73,8 @@ impl Events {
 }
 
 impl Loop {
-    /// Tells what is new of every agent that is due; of a container that ends: of all.
-    async fn tell_events(&self, attempts: &mut Attempts, is_last: bool) {
+    /// Sends what is new of every agent that is due; of a container that ends: of all.
+    async fn send_events(&self, attempts: &mut Attempts, is_last: bool) {
         let (client, now) = (self.client(), Instant::now());
         let new = self.new_events();
         attempts.retain(|id| new.iter().any(|(about, _)| about.agent_id == *id));
@@ -87,9 +87,9 @@ impl Loop {
         let (due, mut left): (Vec<_>, Vec<_>) = new
             .into_iter()
             .partition(|(about, _)| is_last || attempts.is_due(&about.agent_id, now));
-        let told = self
-            .sweep(due, PARALLEL, |(about, _)| async move { self.tell_events_of(&about).await });
-        for ((about, count), result) in told.await {
+        let sent = self
+            .sweep(due, PARALLEL, |(about, _)| async move { self.send_events_of(&about).await });
+        for ((about, count), result) in sent.await {
             let id = &about.agent_id;
             match result {
                 Some(Ok(())) => attempts.forget(id),
@@ -106,19 +106,19 @@ impl Loop {
 
     /// The agents that have new events, and how many.
     fn new_events(&self) -> Vec<(About, u64)> {
-        let sights = self.container.agents();
+        let reports = self.container.agents();
         let mut cursors = self.shared.events.lock();
         // Who is not known any more has no events either.
-        if cursors.len() > sights.len() {
-            let known: HashSet<_> = sights.iter().map(|sight| &sight.view.agent_id).collect();
+        if cursors.len() > reports.len() {
+            let known: HashSet<_> = reports.iter().map(|report| &report.view.agent_id).collect();
             cursors.retain(|id, _| known.contains(id));
         }
-        let new = sights.iter().filter_map(|sight| {
-            let id = &sight.view.agent_id;
-            let told = cursors.get(id).copied().unwrap_or(0);
-            let new = self.container.last_event_id(id).saturating_sub(told);
+        let new = reports.iter().filter_map(|report| {
+            let id = &report.view.agent_id;
+            let sent = cursors.get(id).copied().unwrap_or(0);
+            let new = self.container.last_event_id(id).saturating_sub(sent);
             let is_off = || self.client().optional.is_off(Call::AgentEvents, Some(id));
-            (new > 0 && !is_off()).then(|| (about(&sight.view), new))
+            (new > 0 && !is_off()).then(|| (about(&report.view), new))
         });
         new.collect()
     }
@@ -126,12 +126,12 @@ impl Loop {
     /// Counts what an agent's events were as lost: the town has not taken them for too long.
     fn skip_events_of(&self, id: &AgentId) {
         let last = self.container.last_event_id(id);
-        let told = self.shared.events.lock().insert(id.clone(), last).unwrap_or(0);
-        self.client().dropped(Droppable::Events, last.saturating_sub(told));
+        let sent = self.shared.events.lock().insert(id.clone(), last).unwrap_or(0);
+        self.client().dropped(Droppable::Events, last.saturating_sub(sent));
     }
 
     /// An error is one that another try may help.
-    async fn tell_events_of(&self, about: &About) -> Result<(), Fault> {
+    async fn send_events_of(&self, about: &About) -> Result<(), Fault> {
         let id = &about.agent_id;
         let after = self.shared.events.lock().get(id).copied().unwrap_or(0);
         let page = self.container.events_after(id, after);

@@ -1,4 +1,4 @@
-//! The goodbye: the town is told that this container goes away, and where each agent was.
+//! The shutdown notice: the town is notified that this container goes away, and where each agent was.
 
 use std::time::Duration;
 
@@ -33,14 +33,14 @@ struct ContextOfAgent<'a> {
 
 /// The agents that are there.
 pub(crate) fn active(container: &dyn Container) -> Vec<AgentView> {
-    let views = container.agents().into_iter().map(|sight| sight.view);
+    let views = container.agents().into_iter().map(|report| report.view);
     views.filter(heartbeat::is_active).collect()
 }
 
-/// Tells the town, also of these agents. Comes back within ten seconds, whatever the town does.
+/// Notifies the town, also of these agents. Returns within ten seconds, whatever the town does.
 pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str) {
     let client = &shared.client;
-    let told = async {
+    let notices = async {
         let container_instance_id = client.context.run_id();
         let payload = Payload::json(&Eviction { container_instance_id, reason });
         let path = client.paths.town("container-eviction");
@@ -48,12 +48,12 @@ pub(crate) async fn evict(shared: &Shared, active: Vec<AgentView>, reason: &str)
         let _ =
             client.send(Request::new(Call::ContainerEviction, path, payload).within(within)).await;
         let active = futures_util::stream::iter(active);
-        active.for_each_concurrent(PARALLEL, |view| tell_of(shared, view)).await;
+        active.for_each_concurrent(PARALLEL, |view| send_context(shared, view)).await;
     };
-    let _ = timeout(PATIENCE, told).await;
+    let _ = timeout(PATIENCE, notices).await;
 }
 
-async fn tell_of(shared: &Shared, view: AgentView) {
+async fn send_context(shared: &Shared, view: AgentView) {
     let client = &shared.client;
     if !client.is_reachable() {
         return;

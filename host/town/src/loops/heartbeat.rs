@@ -1,4 +1,4 @@
-//! Signs of life: of the container always, of each agent that is there.
+//! Heartbeats: of the container always, of each agent that is there.
 
 use bulkhead_api::AgentView;
 use bulkhead_log::now;
@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Loop, PARALLEL, Woken, about};
 use crate::answers;
 use crate::call::{Call, Payload, Request};
-use crate::container::AgentSight;
+use crate::container::AgentReport;
 use crate::transport::Reply;
 
 #[derive(Serialize)]
@@ -55,9 +55,9 @@ pub(super) async fn run(this: Loop) {
 
 impl Loop {
     async fn beat(&self) {
-        let sights = self.container.agents();
-        let active: Vec<_> = sights.iter().filter(|sight| is_active(&sight.view)).collect();
-        self.beat_for_container(sights.len(), active.len()).await;
+        let reports = self.container.agents();
+        let active: Vec<_> = reports.iter().filter(|report| is_active(&report.view)).collect();
+        self.beat_for_container(reports.len(), active.len()).await;
         let mut active = active.into_iter();
         // A town that does not have the call before is asked for by one agent whether it is back.
         if !self.client().is_reachable()
@@ -67,7 +67,7 @@ impl Loop {
             self.beat_for(first, true).await;
         }
         let beats = futures_util::stream::iter(active);
-        beats.for_each_concurrent(PARALLEL, |sight| self.beat_for(sight, false)).await;
+        beats.for_each_concurrent(PARALLEL, |report| self.beat_for(report, false)).await;
     }
 
     async fn beat_for_container(&self, agents: usize, active_agents: usize) {
@@ -87,13 +87,13 @@ impl Loop {
         }
     }
 
-    async fn beat_for(&self, sight: &AgentSight, finds_out: bool) {
+    async fn beat_for(&self, report: &AgentReport, finds_out: bool) {
         let client = self.client();
         // The next round begins with a call that finds out whether it is back.
         if !finds_out && !client.is_reachable() {
             return;
         }
-        let (view, last) = (&sight.view, sight.last_event.as_ref());
+        let (view, last) = (&report.view, report.last_event.as_ref());
         let payload = Payload::json(&OfAgent {
             agent_id: &view.agent_id,
             rig_id: view.rig_id.as_deref(),
@@ -122,7 +122,7 @@ impl Loop {
     }
 }
 
-/// Whether something of it is there. One that comes back is not, for now.
+/// Whether something of it is there. One in backoff is not, for now.
 pub(super) fn is_active(view: &AgentView) -> bool {
     matches!(view.status.as_ref(), "starting" | "running" | "stopping")
 }

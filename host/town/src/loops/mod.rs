@@ -1,7 +1,7 @@
-//! What the container tells the town again and again, one loop a file.
+//! What the container sends to the town periodically, one loop a file.
 //!
 //! Every loop ends when a newer run serves the town, and after one more round when the container ends. One
-//! that panics is told as any task, and begins again.
+//! that panics is logged as any task, and begins again.
 
 mod attempts;
 mod completed;

@@ -38,7 +38,7 @@ pub(crate) struct Nudge {
 
 impl Nudge {
     /// What the agent gets of it, within the bounds that nudges have on every way. One whose id is too long could
-    /// not be told as delivered.
+    /// not be reported as delivered.
     pub(crate) fn request(self) -> Result<NudgeRequest, String> {
         let Self { nudge_id, mut message, source } = self;
         if nudge_id.is_empty() || nudge_id.len() > MAX_NAME_BYTES {
@@ -48,7 +48,7 @@ impl Nudge {
         let mut source = source.unwrap_or_else(|| "town".to_owned());
         message.truncate(message.floor_char_boundary(MAX_NUDGE_BYTES));
         source.truncate(source.floor_char_boundary(MAX_NAME_BYTES));
-        // What was cut off gives its room back.
+        // What was truncated gives its room back.
         message.shrink_to_fit();
         source.shrink_to_fit();
         Ok(NudgeRequest { message, source, nudge_id: Some(nudge_id) })
@@ -107,7 +107,7 @@ pub(super) async fn run(this: Loop) {
     }
 }
 
-/// Who is to be asked for again.
+/// Agents to be asked for again.
 struct Waiting {
     /// Not idle yet, and how often that was looked at in vain.
     early: HashMap<AgentId, u32>,
@@ -122,7 +122,7 @@ impl Waiting {
         if self.early.is_empty() { due } else { Some(due.unwrap_or(LOOK).min(LOOK)) }
     }
 
-    /// Those that are to be asked for now. Who has just become idle is one of them, whatever its last question met: the
+    /// Agents to be asked for now. One that has just become idle is among them, whatever its last question met: the
     /// backoff is between questions that nothing new is the reason of.
     fn take_due(&mut self, new: Vec<AgentId>) -> Vec<(AgentId, u32)> {
         for id in &new {
@@ -223,7 +223,7 @@ impl Loop {
         let (client, id) = (self.client(), about.agent_id.as_str());
         let path = client.paths.agent(about.rig_id.as_deref(), id, "nudge-delivered");
         let payload = Payload::json(&Delivered { nudge_id: &nudge_id });
-        // The next time that it is offered, its delivery is told again.
+        // The next time that it is offered, its delivery is reported again.
         let _ = client.send(Request::new(Call::NudgeDelivered, path, payload).about(about)).await;
     }
 }

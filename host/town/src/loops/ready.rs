@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{Loop, Woken, backoff};
 use crate::call::{Call, Payload, Request};
 
-/// Between two looks whether the container is ready.
+/// Between two checks whether the container is ready.
 const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! The agents that are to be there, posted whenever they changed.
+//! The desired agents, posted whenever they changed.
 //!
 //! What counts is the state and not the change: a post that failed is made again, with what is true then,
 //! until the town has acknowledged the newest.
@@ -35,14 +35,14 @@ enum Row<'a> {
 struct Known {
     /// The registry that it acknowledged last.
     acknowledged: Option<[u8; 32]>,
-    /// Since then it was told another, and nobody knows if it heard it.
+    /// Since then it was sent another, and has not acknowledged it.
     may_have_heard: bool,
 }
 
 pub(super) async fn run(this: Loop) {
     let mut changes = this.container.registry_changes();
     changes.mark_changed();
-    // An earlier run may have told it something.
+    // An earlier run may have sent it something.
     let (mut known, mut failures) = (Known { acknowledged: None, may_have_heard: true }, 0);
     loop {
         let woken = match failures {
@@ -71,7 +71,7 @@ impl Loop {
             Ok(registry) => registry,
             // It has none yet.
             Err(fault) if fault.status == Some(404) => TownRegistry::default(),
-            // That was told.
+            // That was logged.
             Err(_) => return false,
         };
         self.container.town_lists(&registry);
@@ -94,7 +94,7 @@ impl Loop {
             return true;
         }
         let agents: Vec<_> = listed.iter().filter_map(Listed::agent_id).cloned().collect();
-        self.container.telling(&agents);
+        self.container.notifying(&agents);
         let path = self.client().paths.town("container-registry");
         // Thousands of agents are megabytes.
         let within = self.client().patience + Duration::from_millis(listed.len() as u64);
@@ -103,7 +103,7 @@ impl Loop {
         if let Err(fault) = posted.await {
             known.may_have_heard |= !fault.cause.is_before_sending();
             if !known.may_have_heard {
-                self.container.not_told();
+                self.container.not_notified();
             }
             return false;
         }
@@ -122,7 +122,7 @@ fn row(listed: &Listed) -> Row<'_> {
     }
 }
 
-/// Asks for the agents that the town wants here. A failure was told.
+/// Asks for the agents that the town wants here. A failure was logged.
 pub(crate) async fn ask_for_registry(
     shared: &Shared,
     within: Duration,

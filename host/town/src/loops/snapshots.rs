@@ -3,7 +3,7 @@
 //! ```text
 //!   stored ─▶ what has the town? ── known, else asked ─▶ nothing, or an older one of ours ─▶ up
 //!                                                   ├─▶ one that is as new: done
-//!                                                   └─▶ a foreign format: it stays as it is, and is looked at again
+//!                                                   └─▶ a foreign format: it stays as it is, and is checked again
 //! ```
 //!
 //! Nothing is uploaded over a snapshot that was not seen: another system may have left what it knows of an agent
@@ -64,7 +64,7 @@ enum Has {
 enum Upload {
     /// The town has it, or something newer, or does not want it.
     Done,
-    /// Something foreign is in its place.
+    /// Something foreign replaces it.
     Blocked,
     /// To be tried again.
     Failed(Fault),
@@ -153,7 +153,7 @@ impl Loop {
                 Some(Upload::Failed(fault)) => {
                     !self.is_tried_again(attempts, Call::SnapshotPost, &id, &fault)
                 }
-                // It is looked at again by what is there, and not by what failed before.
+                // It is checked again by what is there, and not by what failed before.
                 Some(Upload::Blocked) => {
                     attempts.forget(&id);
                     false
@@ -176,7 +176,7 @@ impl Loop {
             |fault: Fault| if fault.is_final() { Upload::Done } else { Upload::Failed(fault) };
         let (container, of) = (self.container.clone(), id.clone());
         let read = tokio::task::spawn_blocking(move || container.newest_snapshot(&of));
-        // One that panicked was told by the hook.
+        // One that panicked was logged by the hook.
         let Ok(Some(Remembered { taken_at, bytes })) = read.await else { return Upload::Done };
         let rig_id = self.container.agent(id).and_then(|view| view.rig_id);
         let path = self.client().paths.agent(rig_id.as_deref(), id.as_str(), "db-snapshot");
@@ -285,12 +285,12 @@ fn check_hash(
 /// When a snapshot was taken. One that does not say it is older than any other.
 fn taken_at(headers: &HeaderMap) -> Timestamp {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let told = text("x-snapshot-taken-at").and_then(|ms| ms.trim().parse().ok());
+    let taken_at = text("x-snapshot-taken-at").and_then(|ms| ms.trim().parse().ok());
     let modified = || {
         let date = jiff::fmt::rfc2822::parse(text(LAST_MODIFIED.as_str())?).ok()?;
         Some(date.timestamp().as_millisecond())
     };
-    Timestamp(told.or_else(modified).unwrap_or(0))
+    Timestamp(taken_at.or_else(modified).unwrap_or(0))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -15,7 +15,7 @@ use crate::fault::Fault;
 
 impl Loop {
     /// Does something for each of these, so many at one time, until the town falls silent: silence is about nobody in
-    /// particular, and anything else about the one alone. What was not tried comes back without a result.
+    /// particular, and anything else about the one alone. What was not tried is returned without a result.
     pub(super) async fn sweep<T: Clone, R, F: Future<Output = R>>(
         &self,
         items: Vec<T>,
@@ -37,7 +37,7 @@ impl Loop {
         futures_util::stream::iter(items).map(one).buffer_unordered(parallel).collect().await
     }
 
-    /// A call about an agent failed. Says whether it is to be made again; if not, that was told and counted.
+    /// A call about an agent failed. Says whether it has to be made again; if not, that was logged and counted.
     pub(super) fn is_tried_again(
         &self,
         attempts: &mut Attempts,

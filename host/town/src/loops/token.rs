@@ -23,7 +23,7 @@ pub(super) async fn run(shared: &Shared) {
             _ = fenced.wait_for(|fenced| *fenced) => return,
             () = sleeping => {}
         }
-        // Only what was due is refreshed; a token that was swapped meanwhile is looked at anew.
+        // Only what was due is refreshed; a token that was swapped meanwhile is checked again.
         if due >= LOOK || client.token_due_in().is_none_or(|now| now > LOOK) {
             continue;
         }

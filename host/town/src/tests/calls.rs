@@ -154,7 +154,7 @@ async fn a_success_that_is_not_the_towns_is_none() {
     for page in
         ["<html>Sign in", "", "[1]", "7", r#"{"success":7}"#, r#"{"success":false,"error":"no"}"#]
     {
-        let server = Server::start(move |got| match super::told::asks_for_registry(got) {
+        let server = Server::start(move |got| match super::reports::asks_for_registry(got) {
             true => empty(),
             false => Answer::Json(200, page.into()),
         });
@@ -168,7 +168,7 @@ async fn a_success_that_is_not_the_towns_is_none() {
 }
 
 #[tokio::test]
-async fn a_newer_run_ends_all_calls_and_is_told_once() {
+async fn a_newer_run_ends_all_calls_and_is_logged_once() {
     let server = Server::start(|_| {
         let body = r#"{"success":false,"error":"fenced","data":{"runId":"newer"}}"#;
         Answer::Json(409, body.into())

@@ -57,7 +57,7 @@ async fn silence_ends_at_the_deadline_and_says_where() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_told_and_so_is_its_return() {
+async fn a_closed_port_is_logged_and_so_is_its_return() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -69,7 +69,7 @@ async fn a_closed_port_is_told_and_so_is_its_return() {
     assert_eq!(
         client.lines.names(),
         ["town.unreachable", "town.call_failed"],
-        "the same is told once"
+        "the same is logged once"
     );
     assert!(!client.town.handle().figures().reachable);
     let listener = TcpListener::bind(address).unwrap();

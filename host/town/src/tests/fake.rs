@@ -13,7 +13,7 @@ use bulkhead_types::{AgentId, Incarnation, RestartRules, RestartState, Timestamp
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::{AgentSight, Container, Listed, Remembered};
+use crate::{AgentReport, Container, Listed, Remembered};
 
 #[derive(Default)]
 pub(crate) struct Fake {
@@ -22,9 +22,9 @@ pub(crate) struct Fake {
     /// To be there, whatever they show.
     pub(crate) wanted: Mutex<Vec<AgentId>>,
     pub(crate) listed: watch::Sender<u64>,
-    pub(crate) told: Mutex<Vec<Vec<AgentId>>>,
+    pub(crate) notified: Mutex<Vec<Vec<AgentId>>>,
     pub(crate) town_lists: Mutex<Vec<Vec<AgentId>>>,
-    pub(crate) not_told: AtomicUsize,
+    pub(crate) not_notified: AtomicUsize,
     pub(crate) acknowledged: Mutex<Vec<Vec<AgentId>>>,
     pub(crate) nudges: Mutex<Vec<String>>,
     pub(crate) is_ready: AtomicBool,
@@ -100,9 +100,9 @@ impl Fake {
 }
 
 impl Container for Fake {
-    fn agents(&self) -> Vec<AgentSight> {
+    fn agents(&self) -> Vec<AgentReport> {
         let views = self.views.lock().unwrap().clone();
-        views.into_iter().map(|view| AgentSight { view, last_event: None }).collect()
+        views.into_iter().map(|view| AgentReport { view, last_event: None }).collect()
     }
 
     fn agent(&self, id: &AgentId) -> Option<AgentView> {
@@ -138,12 +138,12 @@ impl Container for Fake {
         self.listed.subscribe()
     }
 
-    fn telling(&self, agents: &[AgentId]) {
-        self.told.lock().unwrap().push(agents.to_vec());
+    fn notifying(&self, agents: &[AgentId]) {
+        self.notified.lock().unwrap().push(agents.to_vec());
     }
 
-    fn not_told(&self) {
-        self.not_told.fetch_add(1, SeqCst);
+    fn not_notified(&self) {
+        self.not_notified.fetch_add(1, SeqCst);
     }
 
     fn acknowledged(&self, agents: &[AgentId]) {

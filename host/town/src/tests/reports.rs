@@ -1,4 +1,4 @@
-//! What the town is told by itself.
+//! What is reported to the town unasked.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -62,8 +62,8 @@ async fn a_registry_that_was_not_taken_is_posted_until_the_newest_is_there() {
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     until("a post", || server.got_at("container-registry").len() > 1).await;
     assert!(fake.acknowledged.lock().unwrap().is_empty());
-    assert_eq!(fake.told.lock().unwrap()[0], [id("a"), id("b")], "the post may have arrived");
-    assert_eq!(fake.not_told.load(SeqCst), 0);
+    assert_eq!(fake.notified.lock().unwrap()[0], [id("a"), id("b")], "the post may have arrived");
+    assert_eq!(fake.not_notified.load(SeqCst), 0);
     fake.set("c", "running");
     fake.set("a", "exited");
     is_up.store(true, SeqCst);
@@ -97,7 +97,7 @@ async fn nothing_is_posted_before_the_towns_list_was_read() {
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     until("many questions", || server.got_at("container-registry").len() > 8).await;
     assert!(server.got_at("container-registry").iter().all(asks_for_registry));
-    assert!(fake.told.lock().unwrap().is_empty());
+    assert!(fake.notified.lock().unwrap().is_empty());
     is_up.store(true, SeqCst);
     until("a post", || !fake.acknowledged.lock().unwrap().is_empty()).await;
     assert_eq!(*fake.town_lists.lock().unwrap(), [[id("ghost")]], "before, and once");
@@ -110,36 +110,36 @@ async fn nothing_is_posted_before_the_towns_list_was_read() {
 }
 
 #[tokio::test]
-async fn what_cannot_have_arrived_counts_as_not_told() {
+async fn what_cannot_have_arrived_counts_as_not_notified() {
     let server = Server::start(fine);
     let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
     until("the first", || fake.acknowledged.lock().unwrap().len() == 1).await;
     drop(server);
     fake.set("b", "running");
-    until("a try that finds nobody", || fake.not_told.load(SeqCst) > 0).await;
-    assert_eq!(fake.told.lock().unwrap().last(), Some(&vec![id("a"), id("b")]));
+    until("a try that finds nobody", || fake.not_notified.load(SeqCst) > 0).await;
+    assert_eq!(fake.notified.lock().unwrap().last(), Some(&vec![id("a"), id("b")]));
 }
 
 #[tokio::test]
-async fn what_an_earlier_run_told_is_not_taken_back() {
+async fn what_an_earlier_run_reported_is_not_taken_back() {
     let server = Server::start(fine);
     let (client, fake) = (client(&server.url, 300, |_| {}), Fake::with(&["a"]));
     client.town.handle().registry(Duration::from_secs(20)).await.unwrap();
     drop(server);
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    until("two tries", || fake.told.lock().unwrap().len() > 1).await;
-    assert_eq!(fake.not_told.load(SeqCst), 0);
+    until("two tries", || fake.notified.lock().unwrap().len() > 1).await;
+    assert_eq!(fake.not_notified.load(SeqCst), 0);
 }
 
 #[tokio::test]
-async fn every_agent_and_the_container_give_signs_of_life() {
+async fn every_agent_and_the_container_send_heartbeats() {
     let server = Server::start(|_| Answer::Json(200, r#"{"data":{"drainNonce":"n1"}}"#.into()));
     let client = client(&server.url, 5000, |config| config.heartbeat = Duration::from_millis(20));
     let fake = Fake::with(&["a"]);
     fake.set("gone", "exited");
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    until("signs of life", || server.got_at("/a/heartbeat").len() > 2).await;
+    until("heartbeats", || server.got_at("/a/heartbeat").len() > 2).await;
     let beat = &server.got_at("/a/heartbeat")[0];
     assert_eq!(beat.path, "/api/towns/riverside/rigs/rig%201/agents/a/heartbeat");
     assert_eq!(beat.header("x-gastown-agent-id"), Some("a"));
@@ -152,13 +152,13 @@ async fn every_agent_and_the_container_give_signs_of_life() {
     fake.is_ready.store(true, SeqCst);
     until("the acknowledgement", || !server.got_at("container-ready").is_empty()).await;
     let beats = server.got_at("container-heartbeat").len();
-    until("more signs of life", || server.got_at("container-heartbeat").len() > beats + 3).await;
+    until("more heartbeats", || server.got_at("container-heartbeat").len() > beats + 3).await;
     let ready = server.got_at("container-ready");
     assert_eq!((ready.len(), &ready[0].json()["nonce"]), (1, &"n1".into()));
 }
 
 #[tokio::test]
-async fn only_an_end_for_good_that_nobody_asked_for_is_told() {
+async fn only_an_end_for_good_that_nobody_asked_for_is_reported() {
     let server = Server::start(fine);
     let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&[]));
     for (name, status) in
@@ -193,17 +193,17 @@ async fn only_an_end_for_good_that_nobody_asked_for_is_told() {
     fake.set("late", "exited");
     until("all ends", || server.got_at("/completed").len() == 3).await;
     assert!(client.town.finish(Duration::from_secs(20)).await);
-    let mut told: Vec<_> =
+    let mut reported: Vec<_> =
         server.got_at("/completed").iter().map(|got| (got.path.clone(), got.json())).collect();
-    told.sort_by(|a, b| a.0.cmp(&b.0));
-    let paths: Vec<_> = told.iter().map(|(path, _)| path.rsplit('/').nth(1).unwrap()).collect();
+    reported.sort_by(|a, b| a.0.cmp(&b.0));
+    let paths: Vec<_> = reported.iter().map(|(path, _)| path.rsplit('/').nth(1).unwrap()).collect();
     assert_eq!(paths, ["dead", "done", "late"]);
-    assert_eq!(told[0].1, serde_json::json!({"status": "failed", "reason": "trap: why"}));
-    assert_eq!(told[1].1, serde_json::json!({"status": "completed"}));
+    assert_eq!(reported[0].1, serde_json::json!({"status": "failed", "reason": "trap: why"}));
+    assert_eq!(reported[1].1, serde_json::json!({"status": "completed"}));
 }
 
 #[tokio::test]
-async fn an_end_that_was_not_heard_is_told_later() {
+async fn an_end_that_was_not_heard_is_reported_later() {
     let is_up = Arc::new(AtomicBool::new(false));
     let up = Arc::clone(&is_up);
     let server = Server::start(move |got| match up.load(SeqCst) {
@@ -217,11 +217,11 @@ async fn an_end_that_was_not_heard_is_told_later() {
     until("a try", || !server.got_at("/completed").is_empty()).await;
     is_up.store(true, SeqCst);
     let completed = ("completed", "ok", 1);
-    until("the telling", || client.town.handle().figures().calls.contains(&completed)).await;
+    until("the report", || client.town.handle().figures().calls.contains(&completed)).await;
 }
 
 #[tokio::test]
-async fn events_go_in_batches_or_one_by_one_and_losses_are_told() {
+async fn events_go_in_batches_or_one_by_one_and_losses_are_reported() {
     let takes_arrays = Arc::new(AtomicBool::new(true));
     let takes = Arc::clone(&takes_arrays);
     let server = Server::start(move |got| {
@@ -274,7 +274,7 @@ async fn a_nudge_is_delivered_once_however_often_it_is_offered() {
     });
     let (client, fake) = (client(&server.url, 5000, |_| {}), Fake::with(&["a"]));
     client.town.follow(Arc::clone(&fake) as Arc<dyn Container>);
-    for told in 1..=3 {
+    for reported in 1..=3 {
         client.town.handle().hear(&Event::AgentTurn {
             agent: tag("a"),
             message_id: "m".into(),
@@ -283,7 +283,7 @@ async fn a_nudge_is_delivered_once_however_often_it_is_offered() {
             cpu_us: 0,
             wall_ms: 0,
         });
-        until("the delivery", || server.got_at("nudge-delivered").len() == told).await;
+        until("the delivery", || server.got_at("nudge-delivered").len() == reported).await;
     }
     assert_eq!(*fake.nudges.lock().unwrap(), ["go on"]);
     assert_eq!(server.got_at("nudge-delivered")[0].json(), serde_json::json!({"nudge_id": "n1"}));
@@ -379,7 +379,7 @@ async fn nothing_goes_up_while_nobody_knows_what_the_town_has() {
 }
 
 #[tokio::test]
-async fn a_goodbye_says_where_each_agent_was_and_does_not_wait_for_ever() {
+async fn a_shutdown_notice_says_where_each_agent_was_and_does_not_wait_for_ever() {
     let server = Server::start(fine);
     let quick = client(&server.url, 5000, |_| {});
     let fake = Fake::with(&["a"]);

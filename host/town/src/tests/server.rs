@@ -31,7 +31,7 @@ impl Got {
     }
 }
 
-/// What comes back.
+/// The answer.
 pub(crate) enum Answer {
     Json(u16, String),
     /// Headers and octets.

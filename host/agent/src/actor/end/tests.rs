@@ -77,8 +77,8 @@ impl Bench {
         let (agent, mut guard) = self.reserved();
         let ticket = guard.ticket().unwrap();
         self.slot.ready(ticket).unwrap();
-        let places = &self.container.places;
-        let turn = self.slot.acquire(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
+        let permits = &self.container.permits;
+        let turn = self.slot.acquire(ticket, || Arc::clone(permits).try_acquire_owned().ok()).await;
         assert_eq!(turn, Acquired::Holder);
         guard.begins();
         (agent, guard)
@@ -97,7 +97,7 @@ impl Bench {
     }
 
     fn live_and_free(&self) -> (usize, usize) {
-        (self.container.context.active_agents(), self.container.places.available_permits())
+        (self.container.context.active_agents(), self.container.permits.available_permits())
     }
 }
 
@@ -133,7 +133,7 @@ fn a_task_that_is_lost_answers_everyone_leaves_its_records_and_gives_its_place_b
 
         assert!(!agent.is_live() && bench.slot.is_vacant());
         assert_eq!(bench.live_and_free(), (0, 1));
-        assert!(agent.state.is_answered(), "whoever waits for the start waits for ever");
+        assert!(agent.state.is_answered(), "callers that wait for the start wait for ever");
         let error = agent.started().await.unwrap_err();
         assert_eq!(error.kind, StartFailure::Host);
         assert!(matches!(
@@ -167,7 +167,7 @@ fn a_task_that_is_lost_in_its_backoff_leaves_no_agent_to_restart() {
         guard.report_end(&reporter, &exit, context);
         assert!(guard.release(None).backoff.is_some());
         assert_eq!(agent.publisher().state().as_str(), "backoff");
-        // The permit is kept for the next incarnation; nothing lives.
+        // The permit is kept for the next incarnation; none is active.
         assert_eq!(bench.live_and_free(), (0, 0));
         let sender = mail(&agent);
 
@@ -301,7 +301,7 @@ async fn takes_mail(agent: &AgentHandle) -> Envelope {
 }
 
 /// An end in the turn of `in_flight`, as its task reports it.
-fn tell_end(agent: &AgentHandle, guard: &mut SlotGuard, in_flight: Envelope) {
+fn report_end(agent: &AgentHandle, guard: &mut SlotGuard, in_flight: Envelope) {
     let reporter = Reporter::new(Arc::clone(&agent.state));
     let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");
     let context = EndContext { crash_id: None, in_flight: Some(in_flight), may_restart: true };
@@ -357,7 +357,7 @@ fn what_ends_after_its_drain_has_reported_its_end_changes_nothing_about_its_mess
         let envelope = takes_mail(&agent).await;
         agent.kill("drain");
         agent.abandon(Duration::ZERO);
-        tell_end(&agent, &mut actor.guard, envelope);
+        report_end(&agent, &mut actor.guard, envelope);
         assert_eq!(found(&bench.left()), Some((2, 0, false)));
     });
 }
@@ -371,7 +371,7 @@ fn a_start_that_comes_while_a_crash_is_reported_finds_no_message_that_is_answere
         actor.take_journal();
         let sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
-        tell_end(&agent, &mut actor.guard, envelope);
+        report_end(&agent, &mut actor.guard, envelope);
         assert_eq!(found(&bench.left()), Some((2, 1, false)), "it waits to be delivered again");
 
         // Its core is being copied; a start of something else takes over now.
@@ -381,8 +381,9 @@ fn a_start_that_comes_while_a_crash_is_reported_finds_no_message_that_is_answere
         bench.slot.ready(ticket).unwrap();
         agent.stop(ShutdownReason::Superseded, "start");
         assert!(actor.guard.release(None).backoff.is_some());
-        let places = &bench.container.places;
-        let turn = bench.slot.acquire(ticket, || Arc::clone(places).try_acquire_owned().ok()).await;
+        let permits = &bench.container.permits;
+        let turn =
+            bench.slot.acquire(ticket, || Arc::clone(permits).try_acquire_owned().ok()).await;
         assert_eq!(turn, Acquired::Holder);
         next_guard.begins();
         let next = Actor::new(&next_task, next, Instant::now(), next_guard);
@@ -407,7 +408,7 @@ fn a_start_that_is_withdrawn_leaves_no_message_that_is_answered() {
         actor.take_journal();
         let sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
-        tell_end(&agent, &mut actor.guard, envelope);
+        report_end(&agent, &mut actor.guard, envelope);
         assert!(actor.guard.release(None).backoff.is_some());
 
         let (next, next_guard) = bench.reserved();
@@ -430,7 +431,7 @@ fn mail_that_is_taken_over_keeps_its_record_in_the_turn_of_the_start_that_has_it
         actor.take_journal();
         let _sender = mail(&agent);
         let envelope = takes_mail(&agent).await;
-        tell_end(&agent, &mut actor.guard, envelope);
+        report_end(&agent, &mut actor.guard, envelope);
         assert!(actor.guard.release(None).backoff.is_some());
         let (next, next_guard) = bench.reserved();
         bench.slot.ready(next_guard.ticket().unwrap()).unwrap();

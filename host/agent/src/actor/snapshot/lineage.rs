@@ -48,7 +48,7 @@ mod tests {
     fn what_follows_from_a_snapshot_is_newer_than_it_wherever_that_was_taken() {
         let mut lineage = Lineage::default();
         lineage.follows(Timestamp(9000));
-        // An older one that was looked at as well.
+        // An older one that was checked as well.
         lineage.follows(Timestamp(10));
         assert_eq!(lineage.next(Timestamp(1000)), Timestamp(9001));
         lineage.follows(Timestamp(i64::MAX));

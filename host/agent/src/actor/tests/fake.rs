@@ -279,7 +279,7 @@ fn call<T: Send + 'static>(store: Store, op: Op, limits: CallLimits, value: T) -
     let future = async move {
         let store = store;
         match or_cut_off(after, ends).await {
-            Err(End { is_killed, .. }) => CallEnd::Ended(cut_off(op, is_killed), None),
+            Err(End { is_killed, .. }) => CallEnd::Ended(interrupted(op, is_killed), None),
             Ok(()) => match does {
                 Does::Return => CallEnd::Returned(Box::new(FakeInstance(store)), Ok(value)),
                 Does::Fail => {
@@ -297,7 +297,7 @@ fn call<T: Send + 'static>(store: Store, op: Op, limits: CallLimits, value: T) -
     Box::new(FakeCall { future: future.boxed(), end })
 }
 
-/// Waits so long, or until the call is cut off.
+/// Waits so long, or until the call is interrupted.
 async fn or_cut_off(after: Duration, mut ends: watch::Receiver<End>) -> Result<(), End> {
     let mut work = pin!(wait(after));
     loop {
@@ -318,13 +318,13 @@ async fn wait(time: Duration) {
     }
 }
 
-fn cut_off(op: Op, is_killed: bool) -> Exit {
+fn interrupted(op: Op, is_killed: bool) -> Exit {
     let reason = match op {
         _ if is_killed => ExitReason::Killed,
         Op::Instantiate | Op::Restore | Op::Start => ExitReason::StartFailed,
         _ => ExitReason::WallDeadline,
     };
-    Exit::new(reason, phase(op), "was cut off")
+    Exit::new(reason, phase(op), "was interrupted")
 }
 
 fn phase(op: Op) -> Phase {

@@ -144,7 +144,11 @@ async fn a_crash_in_a_turn_is_followed_by_a_backoff_and_a_higher_incarnation() {
     let delivery = rig.send(&first, "m");
     let waiting = rig.shows(AgentState::Backoff).await;
     assert_eq!(waiting.tag().incarnation, Incarnation(1));
-    assert_eq!(rig.engine.log().last().map(String::as_str), Some("gone 1"), "nothing lives");
+    assert_eq!(
+        rig.engine.log().last().map(String::as_str),
+        Some("gone 1"),
+        "no incarnation is active"
+    );
     assert!(matches!(delivery.report.await, Ok(TurnReport::Finished(_))));
     let second = rig.shows(IDLE).await;
     assert_eq!(second.tag().incarnation, Incarnation(2));
@@ -262,7 +266,7 @@ async fn a_last_snapshot_that_hangs_has_half_of_the_grace() {
     rig.send(&agent, "m").report.await.unwrap();
     let began = Instant::now();
     let exit = rig.agent.stop(ShutdownReason::Stopped, "test").await;
-    // A guest that is cut off cannot be called again, so there is no shutdown, but there is an end in time.
+    // A guest that is interrupted cannot be called again, so there is no shutdown, but there is an end in time.
     assert_eq!(exit.expect("an end").reason, ExitReason::Killed);
     assert!(began.elapsed() < spec().limits.shutdown);
     assert_eq!(rig.engine.log()[3..], ["handle 1 m 1", "snapshot 1", "gone 1"]);

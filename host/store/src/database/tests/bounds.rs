@@ -71,7 +71,7 @@ fn write_mib(database: &Database, n: u8) -> Result<(), NotDurable> {
 #[test]
 fn a_reader_that_never_ends_does_not_let_the_log_grow_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let (database, _, told) = open_with(dir.path(), |config| {
+    let (database, _, notices) = open_with(dir.path(), |config| {
         config.retry = Duration::from_millis(20);
         config.max_log_bytes = 16 * MIB;
     });
@@ -86,14 +86,14 @@ fn a_reader_that_never_ends_does_not_let_the_log_grow_for_ever() {
     }
     let refused = refused.expect("the log has a bound").to_string();
     assert!(refused.contains("16 MiB") && refused.contains("another process"), "{refused}");
-    let notice = told.recv_timeout(PATIENCE).unwrap();
+    let notice = notices.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(notice, Notice::Unavailable { retries: true, .. }), "{notice:?}");
     database.keep_crash(crash(1).into());
     reader.execute_batch("COMMIT").unwrap();
-    let notice = told.recv_timeout(PATIENCE).unwrap();
+    let notice = notices.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(notice, Notice::Available { .. }), "{notice:?}");
     write_mib(&database, 61).unwrap();
-    assert_eq!(told.try_recv().ok(), None, "it is told once");
+    assert_eq!(notices.try_recv().ok(), None, "it is reported once");
 }
 
 #[test]

@@ -30,12 +30,12 @@ fn small_disk(size: &str, at: &Path) -> Option<Unmount> {
 }
 
 #[test]
-fn a_full_disk_is_told_and_what_was_not_written_follows() {
+fn a_full_disk_is_reported_and_what_was_not_written_follows() {
     let dir = tempfile::tempdir().unwrap();
     let Some(_unmount) = small_disk("1m", dir.path()) else { return };
     let store = dir.path().join("store");
     let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
-    let (database, _, told) = open_with(&store, soon);
+    let (database, _, notices) = open_with(&store, soon);
     database.change(&id("a"), began(1, "order")).wait().unwrap();
     let filler = dir.path().join("filler");
     let full = fs::write(&filler, vec![0; 2 * 1024 * 1024]).unwrap_err();
@@ -43,11 +43,11 @@ fn a_full_disk_is_told_and_what_was_not_written_follows() {
     let large = "x".repeat(100_000);
     let error = database.change(&id("b"), began(1, &large)).wait().unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
-    let notice = told.recv_timeout(PATIENCE).unwrap();
+    let notice = notices.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(notice, Notice::Unavailable { retries: true, .. }), "{notice:?}");
     fs::remove_file(&filler).unwrap();
     loop {
-        match told.recv_timeout(PATIENCE).unwrap() {
+        match notices.recv_timeout(PATIENCE).unwrap() {
             Notice::Available { .. } => break,
             Notice::Unavailable { .. } => {}
             other => panic!("{other:?}"),
@@ -76,7 +76,7 @@ fn crash_records_of_a_full_disk_are_there_when_the_file_is_said_to_be_available(
     let Some(_unmount) = small_disk("2m", dir.path()) else { return };
     let store = dir.path().join("store");
     let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
-    let (database, _, told) = open_with(&store, soon);
+    let (database, _, notices) = open_with(&store, soon);
     database.keep_crash(crash(0).into());
     assert!(database.flush(PATIENCE));
     let filler = dir.path().join("filler");
@@ -88,13 +88,13 @@ fn crash_records_of_a_full_disk_are_there_when_the_file_is_said_to_be_available(
         database.keep_crash(crash(n).into());
         n += 1;
         assert!(database.flush(PATIENCE));
-        said.extend(told.try_iter());
+        said.extend(notices.try_iter());
     }
     assert!(matches!(said[0], Notice::Unavailable { retries: true, .. }), "{said:?}");
     assert!(database.counts().crashes_waiting > 0);
     fs::remove_file(&filler).unwrap();
     let available = loop {
-        match told.recv_timeout(PATIENCE).unwrap() {
+        match notices.recv_timeout(PATIENCE).unwrap() {
             Notice::Unavailable { .. } => {}
             notice => break notice,
         }
@@ -117,7 +117,7 @@ fn of_the_crash_records_that_wait_the_oldest_make_room_and_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store");
         fs::write(&store, "a file in the directory's place").unwrap();
-        let (database, _, told) = open_with(&store, |config| {
+        let (database, _, notices) = open_with(&store, |config| {
             config.retry = Duration::from_millis(20);
             (config.crash_queue, config.crash_queue_bytes) = (records, bytes);
         });
@@ -126,21 +126,21 @@ fn of_the_crash_records_that_wait_the_oldest_make_room_and_are_counted() {
         }
         let counts = database.counts();
         assert_eq!((counts.crashes_waiting, counts.crashes_dropped), (left, 60 - left as u64));
-        assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+        assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
         fs::remove_file(&store).unwrap();
         let (crashes_written, crashes_dropped) = (left as u64, 60 - left as u64);
         let expected = Notice::Available { crashes_written, crashes_dropped };
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), expected);
+        assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), expected);
         assert_eq!(in_file(&store), ids(crashes_dropped..60));
     }
 }
 
 #[test]
-fn whoever_waits_for_all_to_be_written_has_a_lost_file_tried_again() {
+fn a_flush_has_a_lost_file_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     fs::write(&store, "a file in the directory's place").unwrap();
-    let (database, _, _told) = open(&store);
+    let (database, _, _notices) = open(&store);
     database.keep_crash(crash(1).into());
     assert!(database.flush(PATIENCE), "it does not wait for a file");
     fs::remove_file(&store).unwrap();

@@ -32,7 +32,7 @@ fn crash_records_are_read_from_a_read_only_directory_however_the_file_was_left()
     let (database, _) = open_clean(&dir);
     database.keep_crash(crash(1).into());
     assert!(database.flush(PATIENCE));
-    assert_eq!(ids(&at), Ok(vec!["c00001".into()]), "a host lives");
+    assert_eq!(ids(&at), Ok(vec!["c00001".into()]), "a host runs");
     database.keep_crash(crash(2).into());
     drop(database);
     assert!(!file::log_path(&dir).exists());
@@ -82,12 +82,12 @@ fn what_a_host_has_in_its_log_is_never_left_out_of_what_is_read() {
     let (dir, at) = (top.path(), at.path());
     let Some(_unmount) = read_only(dir, at) else { return };
     // A copy of what a host leaves that dies: first with, then without what readers share.
-    let lives = tempfile::tempdir().unwrap();
-    let (database, _) = open_clean(lives.path());
+    let in_use = tempfile::tempdir().unwrap();
+    let (database, _) = open_clean(in_use.path());
     database.keep_crash(crash(1).into());
     assert!(database.flush(PATIENCE));
     for name in ["bulkhead.db", "bulkhead.db-wal", "bulkhead.db-shm"] {
-        fs::copy(lives.path().join(name), dir.join(name)).unwrap();
+        fs::copy(in_use.path().join(name), dir.join(name)).unwrap();
     }
     assert_eq!(ids(at), Ok(vec!["c00001".into()]));
     fs::remove_file(dir.join("bulkhead.db-shm")).unwrap();

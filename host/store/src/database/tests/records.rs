@@ -43,7 +43,8 @@ fn snapshots_that_find_no_disk_are_written_when_there_is_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     fs::write(&store, "in its place").unwrap();
-    let (database, _, told) = open_with(&store, |config| config.retry = Duration::from_millis(20));
+    let (database, _, notices) =
+        open_with(&store, |config| config.retry = Duration::from_millis(20));
     for bytes in [b"one", b"two"] {
         database.keep_snapshot(snapshot("a", bytes)).unwrap().wait().unwrap_err();
     }
@@ -51,7 +52,7 @@ fn snapshots_that_find_no_disk_are_written_when_there_is_one() {
     let newest = kept(&database, "a").expect("it is kept in memory");
     assert_eq!(*newest.snapshot.bytes, *b"two");
     fs::remove_file(&store).unwrap();
-    while !matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Available { .. }) {}
+    while !matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Available { .. }) {}
     assert!(database.flush(PATIENCE));
     for (agent, bytes) in [("a", b"two"), ("b", b"bee")] {
         let Newest::Kept(kept) = read_snapshot(&store, &id(agent)).unwrap() else { panic!() };
@@ -64,7 +65,7 @@ fn snapshots_that_wait_for_a_disk_have_the_bound_of_those_that_wait_for_the_writ
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     fs::write(&store, "in its place").unwrap();
-    let (database, _, _told) = open_with(&store, |config| config.snapshot_queue_bytes = 250);
+    let (database, _, _notices) = open_with(&store, |config| config.snapshot_queue_bytes = 250);
     for agent in ["a", "b"] {
         database.keep_snapshot(snapshot(agent, &[1; 100])).unwrap().wait().unwrap_err();
     }
@@ -75,7 +76,7 @@ fn snapshots_that_wait_for_a_disk_have_the_bound_of_those_that_wait_for_the_writ
 #[test]
 fn a_snapshot_that_is_too_large_is_refused_by_its_size() {
     let dir = tempfile::tempdir().unwrap();
-    let (database, _, _told) = open_with(dir.path(), |config| config.max_snapshot_bytes = 10);
+    let (database, _, _notices) = open_with(dir.path(), |config| config.max_snapshot_bytes = 10);
     let refused = database.keep_snapshot(snapshot("a", &[0; 11])).unwrap_err();
     assert_eq!(refused.to_string(), "snapshot has 11 bytes, at most 10 are kept");
 }
@@ -121,11 +122,11 @@ fn crash_records_go_by_count_age_and_size_and_the_newest_stays() {
     for (rules, most, least) in [(count, 100, 100), (age, 500, 500), (size, 60, 20), (tiny, 1, 1)] {
         let dir = tempfile::tempdir().unwrap();
         let open = || open_with(dir.path(), |config| config.retention = rules);
-        let (database, _, _told) = open();
+        let (database, _, _notices) = open();
         (0..500).for_each(|n| database.keep_crash(crash(n).into()));
         drop(database);
         let_run(dir.path(), Duration::from_secs(7200));
-        let (database, _, _told) = open();
+        let (database, _, _notices) = open();
         (500..1000).for_each(|n| database.keep_crash(crash(n).into()));
         // Each batch removes some: as many as are needed to get through.
         for n in 1000..1010 {
@@ -172,12 +173,12 @@ fn what_is_found_out_while_a_record_waits_costs_no_second_write() {
     let mut queue = CrashQueue::new(bounds);
     let mut push = |record: CrashRecord| {
         let pushed = queue.push(Arc::new(record));
-        (pushed.tells_the_writer, pushed.dropped)
+        (pushed.wakes_the_writer, pushed.dropped)
     };
     assert_eq!(push(crash(1)), (true, 0));
     assert_eq!(push(crash(2)), (false, 0));
     let better = CrashRecord { message: "better".into(), ..crash(2) };
-    assert_eq!(push(better), (false, 0), "its place is its own");
+    assert_eq!(push(better), (false, 0), "its slot is its own");
     assert_eq!(push(crash(3)), (false, 1), "the oldest makes room");
     let taken = queue.take();
     let names = |taken: &[Arc<CrashRecord>]| -> Vec<_> {
@@ -193,7 +194,7 @@ fn what_is_found_out_while_a_record_waits_costs_no_second_write() {
 #[test]
 fn a_full_queue_drops_and_counts_and_never_blocks() {
     let dir = tempfile::tempdir().unwrap();
-    let (database, _, _told) = open_with(dir.path(), |config| config.crash_queue = 1);
+    let (database, _, _notices) = open_with(dir.path(), |config| config.crash_queue = 1);
     (0..2000).for_each(|n| database.keep_crash(Arc::new(crash(n))));
     assert!(database.flush(PATIENCE));
     let counts = database.counts();

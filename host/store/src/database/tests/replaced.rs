@@ -1,4 +1,4 @@
-//! Files that go, come back, or are made anew under a host.
+//! Files that go, come back, or are replaced under a host.
 
 use super::*;
 
@@ -14,15 +14,15 @@ fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() 
     fs::rename(&store, &away).unwrap();
     fs::write(&store, "a file in the directory's place").unwrap();
     let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
-    let (database, found, told) = open_with(&store, soon);
+    let (database, found, notices) = open_with(&store, soon);
     assert_eq!(found, Found::default());
-    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
-    // Nothing is known of it, so it counts anew.
+    assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    // Nothing is known of it, so it counts from 1 again.
     database.note(&id("stopped-meanwhile"), began(1, "new"));
     database.note(&id("stopped-meanwhile"), stopped(1));
     fs::remove_file(&store).unwrap();
     fs::rename(&away, &store).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     database.change(&id("begun-later"), began(1, "new")).wait().unwrap();
     drop(database);
     let (_, found) = open_clean(&store);
@@ -36,14 +36,14 @@ fn a_file_that_was_away_at_boot_gets_what_this_run_decided_and_keeps_the_rest() 
 }
 
 #[test]
-fn a_file_that_somebody_removed_is_made_anew_with_everything() {
+fn a_file_that_somebody_removed_is_made_again_with_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let (database, _, told) = open(dir.path());
+    let (database, _, notices) = open(dir.path());
     database.change(&id("a"), began(1, "order")).wait().unwrap();
     fs::remove_file(file::path(dir.path())).unwrap();
     database.change(&id("b"), began(1, "order")).wait().unwrap();
-    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     drop(database);
     assert_eq!(open_clean(dir.path()).1.len(), 2);
 }
@@ -68,10 +68,10 @@ fn what_the_writer_had_in_hand_does_not_come_after_what_is_newer() {
 }
 
 #[test]
-fn a_file_that_is_made_anew_knows_the_numbers_of_agents_that_are_forgotten() {
+fn a_file_that_is_made_again_knows_the_numbers_of_agents_that_are_forgotten() {
     for damaged in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let (database, _, told) = open_with(dir.path(), |config| config.max_agents = 1);
+        let (database, _, notices) = open_with(dir.path(), |config| config.max_agents = 1);
         database.change(&id("a"), began(40, "order"));
         database.change(&id("a"), stopped(40)).wait().unwrap();
         database.change(&id("b"), began(1, "order")).wait().unwrap();
@@ -84,9 +84,9 @@ fn a_file_that_is_made_anew_knows_the_numbers_of_agents_that_are_forgotten() {
             false => fs::remove_file(file::path(dir.path())).unwrap(),
         }
         database.change(&id("b"), stopped(1)).wait().unwrap();
-        told.recv_timeout(PATIENCE).unwrap();
+        notices.recv_timeout(PATIENCE).unwrap();
         drop(database);
-        let (database, _, _told) = open(dir.path());
+        let (database, _, _notices) = open(dir.path());
         assert_eq!(database.forgotten(), Incarnation(40), "damaged: {damaged}");
     }
 }
@@ -103,11 +103,11 @@ fn snapshots_count_on_when_a_file_comes_back_that_was_away_at_boot() {
     fs::rename(&store, &away).unwrap();
     fs::write(&store, "a file in the directory's place").unwrap();
     let soon = |config: &mut Config| config.retry = Duration::from_millis(20);
-    let (database, _, told) = open_with(&store, soon);
-    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
+    let (database, _, notices) = open_with(&store, soon);
+    assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::Unavailable { .. }));
     fs::remove_file(&store).unwrap();
     fs::rename(&away, &store).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
+    assert_eq!(notices.recv_timeout(PATIENCE).unwrap(), AVAILABLE);
     database.keep_snapshot(snapshot("a", b"new")).unwrap().wait().unwrap();
     assert_eq!(*kept(&database, "a").unwrap().snapshot.bytes, *b"new");
 }
@@ -115,12 +115,12 @@ fn snapshots_count_on_when_a_file_comes_back_that_was_away_at_boot() {
 #[test]
 fn a_file_that_is_damaged_while_it_is_in_use_is_replaced_with_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let (database, _, told) = open(dir.path());
+    let (database, _, notices) = open(dir.path());
     database.change(&id("a"), began(1, "order")).wait().unwrap();
     let saboteur = Connection::open(file::path(dir.path())).unwrap();
     saboteur.execute_batch("DROP TABLE agents").unwrap();
     database.change(&id("b"), began(1, "order")).wait().unwrap();
-    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Notice::SetAside { .. }));
+    assert!(matches!(notices.recv_timeout(PATIENCE).unwrap(), Notice::SetAside { .. }));
     drop(database);
     assert_eq!(open_clean(dir.path()).1.len(), 2);
 }

@@ -39,8 +39,8 @@ fn a_row_that_cannot_be_read_stays_as_it_is_through_runs() {
     spoil(dir.path());
     let before = table(dir.path());
     for round in 0..3 {
-        let (database, found, told) = open(dir.path());
-        assert_eq!(told.try_recv().unwrap(), Notice::Unreadable { agents: 4, crashes: 0 });
+        let (database, found, notices) = open(dir.path());
+        assert_eq!(notices.try_recv().unwrap(), Notice::Unreadable { agents: 4, crashes: 0 });
         let mut unreadable: Vec<_> =
             found.unreadable.iter().map(|row| (row.id.to_string(), row.wanted)).collect();
         unreadable.sort_by(|a, b| a.0.cmp(&b.0));
@@ -57,12 +57,12 @@ fn a_row_that_cannot_be_read_stays_as_it_is_through_runs() {
         };
         assert_eq!(of(&after), of(&before));
     }
-    // A start takes its place.
-    let (database, _, _told) = open(dir.path());
+    // A start replaces it.
+    let (database, _, _notices) = open(dir.path());
     database.change(&id("a-restarts"), began(600, "new")).wait().unwrap();
     drop(database);
-    let (_, found, told) = open(dir.path());
-    assert_eq!(told.try_recv().unwrap(), Notice::Unreadable { agents: 3, crashes: 0 });
+    let (_, found, notices) = open(dir.path());
+    assert_eq!(notices.try_recv().unwrap(), Notice::Unreadable { agents: 3, crashes: 0 });
     let row = &by_id(found.agents)[&id("a-restarts")];
     assert_eq!((row.incarnation, row.order.as_deref()), (Incarnation(600), Some("new")));
 }

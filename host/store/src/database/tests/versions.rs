@@ -39,8 +39,8 @@ fn a_file_of_every_older_version_is_brought_to_the_newest_with_all_that_it_has()
         make(dir.path(), sql);
         assert_eq!(schema::version(&file::open_to_look(dir.path()).unwrap()).unwrap(), version);
         check_version(dir.path()).unwrap();
-        let (database, found, told) = open(dir.path());
-        assert_eq!(told.try_recv().ok(), None, "version {version}");
+        let (database, found, notices) = open(dir.path());
+        assert_eq!(notices.try_recv().ok(), None, "version {version}");
         assert_eq!(found.crashes.len(), 1);
         assert_eq!(
             (&*found.crashes[0].crash_id, &*found.crashes[0].message),
@@ -112,10 +112,10 @@ fn a_file_of_a_newer_program_is_left_alone() {
     let known = format!("version 99, this program knows {}", schema::NEWEST);
     assert!(error.contains(&known) && newer.to_string().contains(&known), "{error}");
     assert_eq!(names(dir.path()), files, "it leaves nothing behind");
-    let (database, found, told) = open(dir.path());
+    let (database, found, notices) = open(dir.path());
     assert_eq!(found, Found::default());
-    let told = told.try_recv().unwrap();
-    let Notice::Unavailable { reason, retries: false } = told else { panic!("{told:?}") };
+    let notice = notices.try_recv().unwrap();
+    let Notice::Unavailable { reason, retries: false } = notice else { panic!("{notice:?}") };
     assert!(reason.contains("version 99"), "{reason}");
     assert!(database.change(&id("a"), began(2, "x")).wait().is_err());
     drop(database);

@@ -26,10 +26,10 @@ fn left(word: &str) -> Fate {
     let (request, origin) = (request("store"), Origin::EarlierRun { configured: None });
     match word {
         "nothing" => Fate::Unknown,
-        "runs" => Fate::Start(Box::new(Comeback {
+        "runs" => Fate::Start(Box::new(PlannedStart {
             is_suspect: true,
             settings: SettingsChange::from_record("{}"),
-            ..Comeback::new(request, origin)
+            ..PlannedStart::new(request, origin)
         })),
         "stopped" => Fate::Stopped,
         "failed" => Fate::Failed,
@@ -46,9 +46,9 @@ fn left(word: &str) -> Fate {
 fn left_by(word: &str, configured: &str) -> Fate {
     let digest = Some(order::digest(&request(configured)));
     match left(word) {
-        Fate::Start(comeback) => Fate::Start(Box::new(Comeback {
+        Fate::Start(planned) => Fate::Start(Box::new(PlannedStart {
             origin: Origin::EarlierRun { configured: digest },
-            ..*comeback
+            ..*planned
         })),
         Fate::Quarantined(quarantined) => {
             Fate::Quarantined(Box::new(Quarantined { configured: digest, ..*quarantined }))
@@ -58,10 +58,10 @@ fn left_by(word: &str, configured: &str) -> Fate {
 }
 
 /// In words: what it is, and whose start.
-fn told(fate: &Fate) -> String {
+fn outcome(fate: &Fate) -> String {
     match fate {
         Fate::Unknown => "nothing".into(),
-        Fate::Start(comeback) => format!("starts as the {} says", comeback.request.prompt),
+        Fate::Start(planned) => format!("starts as the {} says", planned.request.prompt),
         Fate::Stopped => "stopped".into(),
         Fate::Failed => "failed".into(),
         Fate::Quarantined(_) => "quarantined".into(),
@@ -72,21 +72,21 @@ fn told(fate: &Fate) -> String {
 #[test]
 fn the_town_by_its_table() {
     use TownChange::{TookOut, Wants, WantsNew};
-    use TownKnows::{No, Told, Yes};
+    use TownKnows::{No, Notified, Yes};
     let silent = || Listing::Silent;
     let omits = || Listing::Omits;
     let lists = || listed("town");
     let same = || listed("store");
     type Row<'a> = (&'a str, &'a [TownKnows], fn() -> Listing, &'a str, Option<TownChange>);
-    let any: &[TownKnows] = &[No, Told, Yes];
+    let any: &[TownKnows] = &[No, Notified, Yes];
     let rows: &[Row] = &[
         ("nothing", any, lists, "starts as the town says", Some(WantsNew)),
         ("nothing", any, omits, "nothing", None),
         ("runs", any, lists, "starts as the town says", Some(Wants)),
         ("runs", any, same, "starts as the store says", Some(Wants)),
         ("runs", &[Yes], omits, "stopped", Some(TookOut)),
-        ("runs", &[No, Told], omits, "starts as the store says", None),
-        ("stopped", &[Yes, Told], lists, "stopped", None),
+        ("runs", &[No, Notified], omits, "starts as the store says", None),
+        ("stopped", &[Yes, Notified], lists, "stopped", None),
         ("stopped", &[No], lists, "starts as the town says", Some(WantsNew)),
         ("stopped", any, omits, "stopped", None),
         ("failed", any, lists, "starts as the town says", Some(WantsNew)),
@@ -106,8 +106,8 @@ fn the_town_by_its_table() {
     for (store, knows, town, expected, change) in rows {
         for knows in *knows {
             let (fate, changed) = decide(left(store), *knows, town(), None);
-            let got = (told(&fate).as_str(), changed) == (expected, *change);
-            assert!(got, "{store}, {knows:?}: {} {changed:?}, not {expected}", told(&fate));
+            let got = (outcome(&fate).as_str(), changed) == (expected, *change);
+            assert!(got, "{store}, {knows:?}: {} {changed:?}, not {expected}", outcome(&fate));
         }
     }
 }
@@ -131,7 +131,7 @@ fn the_configuration_by_its_table() {
         let left = then.map_or_else(|| left(store), |then| left_by(store, then));
         let configured = Some(request("configuration"));
         let (fate, change) = decide(left, TownKnows::Yes, Listing::Silent, configured);
-        assert_eq!((told(&fate).as_str(), change), (expected, None), "{store}, {then:?}");
+        assert_eq!((outcome(&fate).as_str(), change), (expected, None), "{store}, {then:?}");
     }
 }
 
@@ -140,7 +140,7 @@ fn what_the_configuration_does_not_want_stays_as_the_town_left_it() {
     for store in ["nothing", "runs", "stopped", "failed", "quarantined", "unreadable"] {
         let (fate, _) = decide(left(store), TownKnows::No, Listing::Silent, None);
         let (same, _) = by_town(left(store), TownKnows::No, Listing::Silent);
-        assert_eq!(told(&fate), told(&same));
+        assert_eq!(outcome(&fate), outcome(&same));
     }
 }
 
@@ -148,39 +148,39 @@ fn what_the_configuration_does_not_want_stays_as_the_town_left_it() {
 fn an_agent_that_the_town_took_out_stays_down_for_the_configuration() {
     let configured = Some(request("configuration"));
     let (fate, change) = decide(left("runs"), TownKnows::Yes, Listing::Omits, configured);
-    assert_eq!((told(&fate).as_str(), change), ("stopped", Some(TownChange::TookOut)));
+    assert_eq!((outcome(&fate).as_str(), change), ("stopped", Some(TownChange::TookOut)));
 }
 
-fn comeback(fate: Fate) -> Comeback {
-    let Fate::Start(comeback) = fate else { panic!("it is not started: {}", told(&fate)) };
-    *comeback
+fn planned(fate: Fate) -> PlannedStart {
+    let Fate::Start(planned) = fate else { panic!("it is not started: {}", outcome(&fate)) };
+    *planned
 }
 
 #[test]
 fn what_was_changed_while_it_lived_counts_on_for_the_same_spec_only() {
-    let with = |town| comeback(decide(left("runs"), TownKnows::Yes, town, None).0);
+    let with = |town| planned(decide(left("runs"), TownKnows::Yes, town, None).0);
     assert!(with(listed("store")).settings.is_some());
     assert!(with(listed("town")).settings.is_none());
     let left = left_by("runs", "something else");
     let configured = Some(request("configuration"));
-    let other = comeback(decide(left, TownKnows::No, Listing::Silent, configured).0);
+    let other = planned(decide(left, TownKnows::No, Listing::Silent, configured).0);
     assert!(other.settings.is_none());
 }
 
 #[test]
-fn a_suspect_is_one_whoever_wants_it() {
+fn a_suspect_is_one_no_matter_who_wants_it() {
     let by_town = decide(left("runs"), TownKnows::Yes, listed("town"), None).0;
-    assert!(comeback(by_town).is_suspect);
+    assert!(planned(by_town).is_suspect);
     let (left, configured) = (left_by("runs", "something else"), Some(request("configuration")));
     let by_configuration = decide(left, TownKnows::No, Listing::Silent, configured).0;
-    assert!(comeback(by_configuration).is_suspect);
+    assert!(planned(by_configuration).is_suspect);
 }
 
 #[test]
 fn only_the_first_incarnation_ends_a_quarantine_that_the_configuration_frees() {
     let (left, configured) =
         (left_by("quarantined", "something else"), Some(request("configuration")));
-    let freed = comeback(decide(left, TownKnows::No, Listing::Silent, configured).0);
+    let freed = planned(decide(left, TownKnows::No, Listing::Silent, configured).0);
     assert!(freed.is_quarantined);
 }
 
