@@ -31,25 +31,25 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().expect("an address");
         let page = PAGE.replace("TARGET", target);
-        let (told, reports) = sync_channel(1);
+        let (sender, reports) = sync_channel(1);
         // Ends with the process: a browser may keep connections for as long as it likes.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (page, told) = (page.clone(), told.clone());
-                std::thread::spawn(move || serve(stream, host, &page, &told));
+                let (page, sender) = (page.clone(), sender.clone());
+                std::thread::spawn(move || serve(stream, host, &page, &sender));
             }
         });
         Self { address, reports }
     }
 }
 
-fn serve(mut stream: TcpStream, host: SocketAddr, page: &str, told: &SyncSender<Report>) {
+fn serve(mut stream: TcpStream, host: SocketAddr, page: &str, sender: &SyncSender<Report>) {
     let Some((head, body)) = request(&mut stream) else { return };
     if head.starts_with("GET / ") {
         answer(&mut stream, "text/html", page);
     } else if head.starts_with("POST /report ") {
         answer(&mut stream, "text/plain", "");
-        let _ = told.try_send(serde_json::from_slice(&body).expect("a report"));
+        let _ = sender.try_send(serde_json::from_slice(&body).expect("a report"));
     } else if let Ok(mut onward) = TcpStream::connect(host) {
         let head = head.replace("Connection: keep-alive", "Connection: close");
         let _ = onward.write_all(head.as_bytes()).and_then(|()| onward.write_all(&body));
@@ -132,7 +132,7 @@ fn visit(host: &Host, name: &str, target: &str) -> Report {
     site.reports.recv_timeout(PATIENCE).expect("the page reports")
 }
 
-/// A host in which an agent lives that has something to tell.
+/// A host with an agent that has something to show.
 fn with_victim(builder: HostBuilder) -> Host {
     let host = builder.start().ready();
     host.client().start_with("victim", "echo", json!({"name": "hunter2"})).expect(201);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use harness::lives::only;
+use harness::incarnations::only;
 use harness::{Host, Value, json, wait_until};
 
 /// What a busy machine may add to a grace.
@@ -71,8 +71,8 @@ fn what_does_not_end_is_killed_after_its_grace() {
             assert!(took >= GRACE, "{agent} had {took:?} of its grace");
             assert!(took < GRACE + SLACK, "{agent} took {took:?}");
             if let Some(turn) = turn {
-                let told = turn.join().expect("an answer").expect_error(502, &[]);
-                assert_eq!(told["exitReason"], "killed", "{told}");
+                let answer = turn.join().expect("an answer").expect_error(502, &[]);
+                assert_eq!(answer["exitReason"], "killed", "{answer}");
             }
         });
         let crash = host.wait_for_event(agent, "agent.crash");
@@ -128,9 +128,9 @@ fn cancels_start(host: &Host, role: &str, prompt: &str, under_way: impl Fn() -> 
         let (answer, took) = stop(host, "one");
         assert_eq!(answer["stopped"], true, "{answer}");
         assert!(took < SLACK, "the stop took {took:?}");
-        let told = start.join().expect("an answer").expect_error(409, &["stopped before"]);
-        assert_eq!(told["error_type"], "superseded", "{told}");
-        assert_eq!(told["phase"], "superseded", "{told}");
+        let answer = start.join().expect("an answer").expect_error(409, &["stopped before"]);
+        assert_eq!(answer["error_type"], "superseded", "{answer}");
+        assert_eq!(answer["phase"], "superseded", "{answer}");
         println!("{role}: stopped in {took:?}");
     });
 }

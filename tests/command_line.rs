@@ -110,8 +110,8 @@ fn a_check_needs_no_place_to_write_to_and_compile_does() {
     std::fs::write(&file, Host::builder().render(&state)).expect("write the configuration");
     let checked = bulkhead("check", &file);
     assert_eq!(checked.status.code(), Some(CLEAN), "{}", text(&checked.stderr));
-    let told = text(&checked.stdout);
-    assert!(told.contains("component echo: ok") && told.contains("nothing is stored"), "{told}");
+    let said = text(&checked.stdout);
+    assert!(said.contains("component echo: ok") && said.contains("nothing is stored"), "{said}");
     assert_eq!(bulkhead("compile", &file).status.code(), Some(1));
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use harness::processes::{all_children, lives};
+use harness::processes::{all_children, is_alive};
 use harness::{Host, HostBuilder, Value, files, json, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -127,7 +127,7 @@ fn two_bombs_hold_up_no_start_of_others() {
     host.client().start("echo", "echo");
     host.client().start("puppet", "puppet");
     assert_eq!(host.client().ask("echo", "hi"), "hi");
-    assert!(lives(first), "the bomb is compiled all the while");
+    assert!(is_alive(first), "the bomb is compiled all the while");
     assert_eq!(all_children(host.supervisor_pid()), [first], "one bomb at a time");
     for agent in ["one", "two"] {
         assert_eq!(host.client().status(agent)["status"], "starting");
@@ -145,12 +145,12 @@ fn the_compiler_is_killed_when_no_start_waits_for_it_any_more() {
     let pid = start_bomb(&host, "one", "bomb");
     host.client().start_with("two", "bomb", soon()).expect_error(504, &["still compiling"]);
     // The 504 is the caller's end, and not the start's.
-    assert!(lives(pid));
+    assert!(is_alive(pid));
     host.client().stop("one").expect(200);
-    assert!(lives(pid), "the other one waits for it");
+    assert!(is_alive(pid), "the other one waits for it");
     // A start that takes over is a stop as well.
     host.client().start("two", "echo");
-    wait_until("it is killed", || !lives(pid));
+    wait_until("it is killed", || !is_alive(pid));
     no_compiler_is_left(&host);
     host.client().health();
     host.finish();
@@ -163,7 +163,7 @@ fn a_drain_kills_the_compiler_and_does_not_wait_for_it() {
     let pid = compiler(&host);
     kill_process(pid, Signal::STOP).expect("hold the compiler");
     host.finish();
-    assert!(!lives(pid));
+    assert!(!is_alive(pid));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_compiler_does_not_outlive_its_host() {
     host.signal(Signal::KILL);
     host.wait();
     let killed = Instant::now();
-    wait_until("it went with its host", || !lives(pid));
+    wait_until("it went with its host", || !is_alive(pid));
     assert!(killed.elapsed() < FAR_BELOW_A_COMPILE, "it ended by itself");
 }
 
@@ -262,8 +262,8 @@ fn too_much_code_is_refused_before_it_is_compiled() {
         .start()
         .ready();
     let answer = host.client().start_with("one", "large", json!({}));
-    let told = ["a function of ", "limits.component_function_kb is 1024"];
-    let answer = answer.expect_error(422, &told);
+    let parts = ["a function of ", "limits.component_function_kb is 1024"];
+    let answer = answer.expect_error(422, &parts);
     assert_eq!(
         (&answer["phase"], &answer["error_type"]),
         (&json!("component"), &json!("component-too-complex"))

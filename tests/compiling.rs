@@ -90,8 +90,8 @@ fn a_caller_is_answered_at_its_deadline_and_the_start_goes_on() {
     let answer = host.client().start_with("one", "slow", json!({}));
     let took = began.elapsed();
     assert!(took < Duration::from_millis(START_MS) + SLACK, "answered after {took:?}");
-    let told = ["still compiling", " s so far", "`bulkhead compile` does it ahead"];
-    let answer = answer.expect_error(504, &told);
+    let parts = ["still compiling", " s so far", "`bulkhead compile` does it ahead"];
+    let answer = answer.expect_error(504, &parts);
     assert_eq!((&answer["phase"], &answer["status"]), (&json!("compile"), &json!(504)), "{answer}");
     assert_eq!(answer["error_type"], "still-compiling", "{answer}");
     assert!(answer["action"].as_str().is_some_and(|action| action.contains("wait")), "{answer}");
@@ -264,7 +264,7 @@ fn a_rest_of_a_start_ends_by_a_stop_a_start_and_a_drain() {
         let status = host.client().reaches(agent, "backoff");
         assert!(status["restart"]["nextRestartAt"].is_string(), "{status}");
     }
-    assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0, "nothing lives");
+    assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0, "no agent is active");
     host.client().stop("stopped").expect(200);
     assert_eq!(host.client().status("stopped")["status"], "exited");
     // A start that fails as well leaves it as it was.

@@ -74,7 +74,7 @@ impl Case {
 }
 
 impl Outcome {
-    /// What both sides must have in common: the host tells lines, cuts long ones, and leaves out empty ones.
+    /// What both sides must have in common: the host logs lines, cuts long ones, and leaves out empty ones.
     fn essence(&self) -> (bool, String) {
         let lines =
             self.stdout.iter().map(|line| line.split("; finished in ").next().unwrap_or(line));

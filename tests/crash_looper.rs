@@ -1,11 +1,11 @@
-//! One agent that crashes as fast as it is brought back, beside a hundred that work.
+//! One agent that crashes as fast as it is restarted, beside a hundred that work.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use harness::client::Client;
-use harness::lives::{check_one_at_a_time, check_one_end_each, events_of, only};
+use harness::incarnations::{check_one_at_a_time, check_one_end_each, events_of, only};
 use harness::{Host, Value, files, json, wait_until};
 
 /// Agents that work.
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Restarts that the looper has in its window.
 const RESTARTS: u64 = 100;
 
-/// Comes back at once, for as long as its window lets it.
+/// Is restarted at once, for as long as its window lets it.
 const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 100\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
@@ -141,7 +141,7 @@ fn one_that_crashes_in_every_turn_disturbs_nobody_and_is_quarantined() {
     std::thread::scope(|scope| {
         let town = Town::begin(scope, client, &over, &answered);
         client.post("/agents/start", &start).expect(201);
-        // Mail survives a crash: each message is the turn of one life.
+        // Mail survives a crash: each message is the turn of one incarnation.
         for _ in 0..=RESTARTS {
             wait_until("it takes messages", || client.send("looper", "unreachable").status == 200);
         }

@@ -54,11 +54,11 @@ fn a_record_is_read_by_its_id_of_its_agent_and_among_all() {
 fn files_and_lines_are_filled_in_afterwards() {
     let (host, crash) = crashed("");
     wait_until("the record has its lines", || record(&host, &crash)["symbolized"] == "done");
-    let told = host.wait_for_line("the lines", |line| {
+    let line = host.wait_for_line("the lines", |line| {
         line["event"] == "agent.crash_symbolized" && line["crashId"] == crash["crashId"]
     });
     let record = record(&host, &crash);
-    assert_eq!(record["frames"], told["frames"]);
+    assert_eq!(record["frames"], line["frames"]);
     // The first frame of the agent's own is where its panic message says.
     let frames = record["frames"].as_array().expect("frames");
     let own = frames.iter().find(|frame| frame["inApp"] == true).expect("a frame of the agent");
@@ -73,7 +73,7 @@ fn files_and_lines_are_filled_in_afterwards() {
     host.finish();
 }
 
-/// Crashes with 40 MiB in memory, of which a copy takes a while, and comes back at once.
+/// Crashes with 40 MiB in memory, of which a copy takes a while, and is restarted at once.
 const LARGE: &str = "core_dump = true\nmemory_limit_mb = 48\nrestart = \"transient\"\nmax_attempts = 1\n\
     restart_backoff_ms = 1\nrestart_backoff_max_ms = 1\nrestart_max = 100";
 
@@ -83,8 +83,8 @@ fn an_agent_comes_back_when_its_dump_has_given_its_store_back_and_not_before() {
     let builder = Host::builder().guest("leak").role("leak", "leak", LARGE);
     let host = builder.toml("[limits]\nmax_agents = 1").start();
     host.client().start("one", "leak");
-    for life in 1..=5 {
-        host.client().runs("one", life);
+    for incarnation in 1..=5 {
+        host.client().runs("one", incarnation);
         assert_eq!(host.client().ask("one", "leak 40960"), "40960");
         host.client().send_wait("one", "leak 20480").expect_error(502, &[]);
     }
@@ -104,10 +104,10 @@ fn an_agent_comes_back_when_its_dump_has_given_its_store_back_and_not_before() {
 #[test]
 fn a_role_that_wants_core_dumps_gets_one_for_each_crash() {
     let (host, crash) = crashed("core_dump = true");
-    let told = host.wait_for_line("the dump", |line| line["event"] == "agent.core_dump");
-    assert_eq!(told["crashId"], crash["crashId"]);
+    let line = host.wait_for_line("the dump", |line| line["event"] == "agent.core_dump");
+    assert_eq!(line["crashId"], crash["crashId"]);
     let record = record(&host, &crash);
-    assert_eq!(record["coreDump"], told["coreDump"]);
+    assert_eq!(record["coreDump"], line["coreDump"]);
     let file = host.state_dir().join("cores").join(record["coreDump"]["id"].as_str().unwrap());
     let bytes = std::fs::read(&file).expect("read the dump");
     assert_eq!(bytes.len() as u64, record["coreDump"]["bytes"].as_u64().unwrap());

@@ -28,7 +28,7 @@ fn config(host: &Host, name: &str) -> String {
 }
 
 #[test]
-fn a_fresh_credential_reaches_the_agent_that_lives() {
+fn a_fresh_credential_reaches_the_active_agent() {
     for name in ["GITHUB_TOKEN", "api_key", "GITHUB_PAT", "SENTRY_DSN"] {
         let host = builder().start();
         start(&host, env(name, "old-hunter2")).expect(201);
@@ -71,7 +71,7 @@ fn what_was_swapped_outlives_a_crash_and_the_host() {
     host.client().send_wait("one", "panic").expect_error(502, &[]);
     host.client().runs("one", 2);
     assert_eq!(config(&host, "A_TOKEN"), "new");
-    // Also when it is swapped in a later life.
+    // Also when it is swapped in a later incarnation.
     let answer = start(&host, env("A_TOKEN", "newer")).expect(200);
     assert_eq!((&answer["incarnation"], &answer["joined"]), (&json!(2), &json!(true)));
     host.signal(Signal::KILL);

@@ -24,7 +24,7 @@ use rustix::process::{Signal, kill_process};
 /// Of the group for kills by the kernel.
 const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
 
-/// Crashes of an agent that comes back at once.
+/// Crashes of an agent that is restarted at once.
 const CRASHES: usize = 6;
 
 /// States that an agent cannot be restored from.
@@ -33,7 +33,7 @@ const SPOILED: usize = 2;
 /// Starts that fail with a state before the host takes the one before it.
 const FAILURES: usize = 2;
 
-/// Comes back at once.
+/// Is restarted at once.
 const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 100\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
@@ -56,13 +56,13 @@ enum Beside {
     Nothing,
     /// A background task fails, right before.
     Failures,
-    /// An agent crashes and comes back, again and again.
+    /// An agent crashes and is restarted, again and again.
     CrashLoop,
     /// Two starts of one agent meet, again and again.
     Race,
     /// An agent dies of its stored state, again and again.
     StaleState,
-    /// Agents of an earlier run do not come back.
+    /// Agents of an earlier run are not restored.
     Homeless,
 }
 
@@ -101,7 +101,7 @@ const ENDS: [(End, bool, Beside); 29] = [
     (End::OtherMachine, false, Nothing),
 ];
 
-/// What is to be said of it. A signal that nobody saw leaves nothing to decide by.
+/// What has to be said of it. A signal that nobody saw leaves nothing to decide by.
 fn labels(end: End, seen: bool, beside: Beside) -> Vec<&'static str> {
     let mut labels = match end {
         End::Asked | End::KilledInDrain => vec!["H4"],

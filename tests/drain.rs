@@ -1,16 +1,16 @@
-//! The end of the whole container by a signal: what is finished, what is killed, what is told.
+//! The end of the whole container by a signal: what is finished, what is killed, what is logged.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
-use harness::host::{CLEAN, ONE_WISH, UNCLEAN};
-use harness::lives::{check_one_at_a_time, events_of, only};
+use harness::host::{CLEAN, SIGNAL_DEBOUNCE, UNCLEAN};
+use harness::incarnations::{check_one_at_a_time, events_of, only};
 use harness::trial::incarnation;
 use harness::{Answer, Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
-/// Comes back by itself, and nobody lives to see it: the wait is random, below three thousand years.
+/// Is restarted automatically, and nobody lives to see it: the wait is random, below three thousand years.
 const FOR_EVER_AWAY: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 31536000000\nrestart_backoff_max_ms = 31536000000";
 
 /// What comes after a drain's own time, where the machine does other things: killing, last answers, last
@@ -51,16 +51,16 @@ fn phases(lines: &[Value]) -> Vec<(String, [u64; 3])> {
     phases
 }
 
-/// Each phase was told when it began, in this order, then the whole, then the end of the host.
+/// Each phase was logged when it began, in this order, then the whole, then the end of the host.
 #[track_caller]
 fn check_begins(lines: &[Value], phases: &[(String, [u64; 3])], report: &Value) {
     let begins = lines.iter().filter(|line| line["event"] == "container.draining");
     let begins: Vec<_> = begins.collect();
-    let told = &begins[begins.len().saturating_sub(phases.len())..];
-    for (begin, (name, [agents, ..])) in told.iter().zip(phases) {
+    let logged = &begins[begins.len().saturating_sub(phases.len())..];
+    for (begin, (name, [agents, ..])) in logged.iter().zip(phases) {
         assert_eq!((&begin["phase"], &begin["agents"]), (&json!(name), &json!(agents)), "{begin}");
     }
-    assert_eq!(told.len(), phases.len(), "{report}");
+    assert_eq!(logged.len(), phases.len(), "{report}");
     let stopped = lines.last().expect("a line");
     assert_eq!(stopped["event"], "container.stopped");
     for (index, name) in ["stopped", "killed"].into_iter().enumerate() {
@@ -113,7 +113,7 @@ fn turns_and_mail_are_finished_and_nothing_new_is_let_in() {
             let body = refused.expect_error(503, &[]);
             assert_eq!(body["error_type"], "draining", "{body}");
         }
-        // Who lives may still be spoken to.
+        // An active agent still gets messages.
         assert_eq!(client.ask("idle", "hi"), "hi");
         assert_eq!(turn.join().expect("the sender").expect(200)["reply"], "3000");
         for (body, sender) in mail {
@@ -186,7 +186,7 @@ fn turns_that_do_not_end_are_killed_when_time_is_up() {
 }
 
 #[test]
-fn the_end_of_an_agent_that_does_not_come_back_is_told_before_the_host_goes() {
+fn the_end_of_an_agent_that_is_not_restarted_is_logged_before_the_host_goes() {
     let limits = "[limits]\ndrain_ms = 300\nshutdown_ms = 200";
     let host = Host::builder().guest("host-error").toml(limits).start().ready();
     host.client().start("stuck", "host-error");
@@ -229,7 +229,7 @@ fn an_agent_in_backoff_does_not_come_back() {
 }
 
 #[test]
-fn many_agents_in_backoff_are_all_told_of() {
+fn many_agents_in_backoff_are_all_logged() {
     const MANY: usize = 50;
     let host = Host::builder().guest("trap").role("trap", "trap", FOR_EVER_AWAY).start();
     let names: Vec<_> = (0..MANY).map(|n| format!("agent-{n}")).collect();
@@ -294,7 +294,7 @@ fn a_second_signal_ends_at_once() {
         phase_begins(&host, "settling");
         client.stop("idle").expect(200);
         // The time is the fact: one that comes sooner is the first one once more.
-        std::thread::sleep(ONE_WISH);
+        std::thread::sleep(SIGNAL_DEBOUNCE);
         host.signal(Signal::TERM);
         let body = turn.join().expect("the sender").expect_error(502, &[]);
         assert_eq!(body["exitReason"], "killed", "{body}");
@@ -309,7 +309,7 @@ fn a_second_signal_ends_at_once() {
     assert_eq!(reason(&lines, "busy"), "killed");
     only(&lines, "idle", "agent.exit");
     let intents = lines.iter().filter(|line| line["event"] == "container.stop_intent");
-    assert_eq!(intents.count(), 2, "each signal is told");
+    assert_eq!(intents.count(), 2, "each signal is logged");
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn one_that_is_killed_behind_a_waiting_start_makes_the_end_unclean() {
     assert_eq!(reason(&lines, "one"), "killed");
 }
 
-/// How many agents of each kind, what they are told to do, and how they end.
+/// How many agents of each kind, what they are asked to do, and how they end.
 const CROWD: [(&str, usize, Option<&str>, &[&str]); 8] = [
     ("echo", 40, None, &["drained"]),
     ("spin", 25, Some("spin"), &["killed"]),

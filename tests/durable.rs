@@ -9,7 +9,7 @@ use harness::host::{CLEAN, Launch, run_to_end};
 use harness::{Host, HostBuilder, Value, json, wait_until};
 use rustix::process::Signal;
 
-/// Comes back at once.
+/// Is restarted at once.
 const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 2\nrestart_window_ms = 3600000";
 
@@ -82,7 +82,7 @@ fn what_ran_runs_again_and_what_was_stopped_or_done_does_not() {
         assert!(runs["incarnation"].as_u64() > before, "no number is used twice: {runs}");
         assert_eq!(second.client().ask("runs", "hi"), "hi");
         for down in ["stopped", "done", "failed"] {
-            assert_eq!(state_of(&second, down), None, "{down} came back");
+            assert_eq!(state_of(&second, down), None, "{down} was restarted");
         }
         let report = hydration(&second);
         assert_eq!((&report["agents"], &report["running"]), (&json!(2), &json!(2)), "{report}");
@@ -375,7 +375,7 @@ fn remembers() -> HostBuilder {
 }
 
 #[test]
-fn state_goes_from_life_to_life_through_stop_drain_and_kill() {
+fn state_survives_stop_drain_and_kill() {
     let mut host = remembers().start().ready();
     host.client().start("one", "remembers");
     assert_eq!(host.client().ask("one", "1"), "1");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bulkhead_store::database::{AgentRow, Config, Database, Newest, Wanted};
 use bulkhead_types::{AgentId, Incarnation};
 use harness::client::Client;
-use harness::lives::check_one_at_a_time;
+use harness::incarnations::check_one_at_a_time;
 use harness::{Host, Value, json};
 use hyper::Method;
 use rustix::process::Signal;
@@ -24,9 +24,9 @@ struct Known {
     runs: Option<bool>,
     /// The highest number that an answer named.
     incarnation: u64,
-    /// Turns of this life that were answered.
+    /// Turns of this incarnation that were answered.
     turns: u64,
-    /// Turns that the last stop acknowledged, and the life that they were of.
+    /// Turns that the last stop acknowledged, and the incarnation that they were of.
     kept: Option<(u64, u64)>,
 }
 
@@ -62,7 +62,7 @@ fn work(client: &Client, worker: usize, agents: &Mutex<Agents>, mut dice: fastra
                 stopped
             }
             (Some(true), 3) if role(&name) == "crasher" => {
-                // It comes back by itself, later or at once: it is wanted all the while.
+                // It is restarted automatically, later or at once: it is desired all the while.
                 known.turns = 0;
                 known.kept = None;
                 put(&known);
@@ -118,10 +118,10 @@ fn check_database(host: &Host, agents: &Agents) {
         let id = AgentId::parse(name).unwrap();
         let row = found.agents.iter().find(|row| row.id == id);
         check_row(name, known, row);
-        if let Some((life, turns)) = known.kept {
+        if let Some((incarnation, turns)) = known.kept {
             let newest = database.newest_snapshot(&id).unwrap();
             let Newest::Kept(kept) = newest else { panic!("{name} {known:?}: {newest:?}") };
-            assert!(kept.snapshot.incarnation >= Incarnation(life), "{name} {known:?}");
+            assert!(kept.snapshot.incarnation >= Incarnation(incarnation), "{name} {known:?}");
             let count: u64 = String::from_utf8_lossy(&kept.snapshot.bytes).parse().unwrap();
             assert!(count >= turns, "{name} {known:?}: {count}");
         }
@@ -147,7 +147,7 @@ fn check_host(host: &Host, agents: &mut Agents) {
                 matches!(status, Some("running" | "starting" | "backoff" | "stopping")),
                 "{name} {known:?}: {shown:?}"
             ),
-            Some(false) => assert_eq!(status, None, "{name} came back: {shown:?}"),
+            Some(false) => assert_eq!(status, None, "{name} was restarted: {shown:?}"),
             None => known.runs = status.map(|_| true),
         }
         if let Some(shown) = shown {

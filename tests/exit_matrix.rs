@@ -16,7 +16,7 @@ enum Cause {
     /// A message that is answered.
     Asked(&'static str),
     /// A message that the agent does not survive.
-    Told(&'static str),
+    Message(&'static str),
     /// A start that the agent does not survive, by its prompt.
     Born(&'static str),
     Stopped,
@@ -31,20 +31,20 @@ const MATRIX: [(&str, Cause, &str); 19] = [
     ("echo", Cause::Stopped, "stopped"),
     ("echo", Cause::LeftAlone, "drained"),
     ("echo", Cause::Superseded, "superseded"),
-    ("exit-code", Cause::Told("exit 3"), "guest_exit"),
-    ("trap", Cause::Told("fatal-error"), "guest_error"),
-    ("trap", Cause::Told("unreachable"), "trap"),
-    ("trap", Cause::Told("divide"), "trap"),
-    ("trap", Cause::Told("wild-pointer"), "trap"),
-    ("trap", Cause::Told("panic"), "panic"),
+    ("exit-code", Cause::Message("exit 3"), "guest_exit"),
+    ("trap", Cause::Message("fatal-error"), "guest_error"),
+    ("trap", Cause::Message("unreachable"), "trap"),
+    ("trap", Cause::Message("divide"), "trap"),
+    ("trap", Cause::Message("wild-pointer"), "trap"),
+    ("trap", Cause::Message("panic"), "panic"),
     ("puppet", Cause::Born("panic"), "panic"),
-    ("stack", Cause::Told("recurse"), "stack_exhausted"),
-    ("oom", Cause::Told("oom"), "memory_limit"),
-    ("spin", Cause::Told("spin"), "cpu_deadline"),
-    ("slow", Cause::Told("spin"), "wall_deadline"),
-    ("hang", Cause::Told("hang 60000"), "host_call_timeout"),
+    ("stack", Cause::Message("recurse"), "stack_exhausted"),
+    ("oom", Cause::Message("oom"), "memory_limit"),
+    ("spin", Cause::Message("spin"), "cpu_deadline"),
+    ("slow", Cause::Message("spin"), "wall_deadline"),
+    ("hang", Cause::Message("hang 60000"), "host_call_timeout"),
     ("puppet", Cause::Born("error"), "start_failed"),
-    ("host-error", Cause::Told("panic"), "host_error"),
+    ("host-error", Cause::Message("panic"), "host_error"),
     ("ignores-stop", Cause::Stopped, "killed"),
 ];
 
@@ -80,7 +80,7 @@ fn cause(trial: &Trial, agent: &str, role: &str, cause: &Cause) {
     client.start(agent, role);
     match cause {
         Cause::Asked(message) => _ = client.send_wait(agent, message).expect(200),
-        Cause::Told(message) => _ = client.send_wait(agent, message).expect_error(502, &[]),
+        Cause::Message(message) => _ = client.send_wait(agent, message).expect_error(502, &[]),
         Cause::Stopped => _ = client.stop(agent).expect(200),
         Cause::Superseded => {
             client.start_with(agent, role, json!({"model": "another"})).expect(201);
@@ -90,7 +90,7 @@ fn cause(trial: &Trial, agent: &str, role: &str, cause: &Cause) {
 }
 
 #[test]
-fn every_exit_reason_is_told_from_every_other() {
+fn every_exit_reason_is_distinguished_from_every_other() {
     let rounds = number("EXIT_ROUNDS").unwrap_or(2);
     let seed = number("EXIT_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("EXIT_SEED={seed}");
@@ -160,6 +160,6 @@ fn many_crashes_at_once_leave_one_record_each() {
     assert_eq!(agents.len(), AT_ONCE);
     let stored = of(records);
     let lines = host.finish_with(Signal::TERM, 0);
-    let told: Vec<_> = lines.into_iter().filter(|line| line["event"] == "agent.crash").collect();
-    assert_eq!((told.len(), of(&told)), (AT_ONCE, stored));
+    let logged: Vec<_> = lines.into_iter().filter(|line| line["event"] == "agent.crash").collect();
+    assert_eq!((logged.len(), of(&logged)), (AT_ONCE, stored));
 }

@@ -16,7 +16,7 @@ fn deaths_of(host: &Host, agent: &str) -> Vec<Value> {
     crashes
 }
 
-/// How often init started the host anew. A run that dies at once may have no line of its own.
+/// How often init restarted the host. A run that dies at once may have no line of its own.
 fn restarts(host: &Host) -> u64 {
     let runs = host.events_named("container.cold_start");
     runs.last().and_then(|line| line["restartSeq"].as_u64()).expect("a run")
@@ -100,7 +100,7 @@ fn the_innocent_that_were_at_work_are_cleared() {
     }
     start_culprit(&host);
     host.wait_for_line("the next run", |line| line["restartSeq"].as_u64() > Some(0));
-    // Whoever has its message again may end its turn.
+    // An agent that has its message again may end its turn.
     innocent.iter().for_each(|agent| host.release(agent));
     host.wait_for_number(&["agent.quarantined"], 1);
     host.wait_until_ready();
@@ -112,8 +112,8 @@ fn the_innocent_that_were_at_work_are_cleared() {
         assert_eq!(deaths_of(&host, agent).len(), 1, "it was in flight once");
     }
     assert_eq!(restarts(&host), 2, "two deaths are enough to find it");
-    let told = host.events_named("container.previous_run");
-    let last = told.last().expect("a line");
+    let reported = host.events_named("container.previous_run");
+    let last = reported.last().expect("a line");
     assert_eq!(last["inFlight"].as_array().map(Vec::len), Some(1), "it was alone: {last:#}");
     host.finish_with(Signal::INT, harness::host::CLEAN);
 }

@@ -1,4 +1,4 @@
-//! Faults of the host itself: what is contained is told and survived, what is not is told and ends it.
+//! Faults of the host itself: what is contained is logged and survived, what is not is logged and ends it.
 
 use harness::{Host, Value, wait_until};
 use rustix::process::Signal;
@@ -38,7 +38,7 @@ fn a_panic_of_a_thread_that_nothing_contains_ends_the_host_with_its_story() {
     dies_of("panic-thread", "in thread unnamed");
 }
 
-/// The host tells it and goes on. Returns the lines that tell it.
+/// The host logs it and goes on. Returns its lines.
 #[track_caller]
 fn survives(fault: &str, times: usize) -> Vec<Value> {
     let host = host(fault);
@@ -46,21 +46,21 @@ fn survives(fault: &str, times: usize) -> Vec<Value> {
         host.signal(Signal::USR2);
         assert_eq!(host.client().ask("one", "hi"), "hi");
     }
-    host.wait_for_line("the failure is told", |line| {
+    host.wait_for_line("the failure is logged", |line| {
         line["event"] == "container.unhandled_rejection"
     });
     host.client().stop("one").expect(200);
-    let told = host.events_named("container.unhandled_rejection");
+    let logged = host.events_named("container.unhandled_rejection");
     host.signal(Signal::TERM);
     let (status, _) = host.wait_for_end();
     assert_eq!(status.code(), Some(0), "{status}");
-    told
+    logged
 }
 
 #[test]
-fn a_panic_of_a_task_is_told_with_its_place_and_survived() {
-    let told = survives("panic-task", 1);
-    let line = &told[0];
+fn a_panic_of_a_task_is_logged_with_its_location_and_survived() {
+    let logged = survives("panic-task", 1);
+    let line = &logged[0];
     assert_eq!((&line["task"], &line["name"]), (&"faulty task".into(), &"panic".into()), "{line}");
     assert!(line["message"].as_str().unwrap().contains("injected"), "{line}");
     assert!(line["stack"].as_str().unwrap().contains("host/daemon/src/faults.rs:"), "{line}");
@@ -68,23 +68,23 @@ fn a_panic_of_a_task_is_told_with_its_place_and_survived() {
 }
 
 #[test]
-fn an_error_of_a_task_is_told_and_survived() {
-    let told = survives("fail-task", 1);
-    assert_eq!(told[0]["name"], "error");
-    assert_eq!(told[0]["message"], "a fault was injected into a task");
+fn an_error_of_a_task_is_logged_and_survived() {
+    let logged = survives("fail-task", 1);
+    assert_eq!(logged[0]["name"], "error");
+    assert_eq!(logged[0]["message"], "a fault was injected into a task");
 }
 
 #[test]
 fn the_same_failure_again_and_again_is_one_line() {
-    let told = survives("panic-task", 50);
+    let logged = survives("panic-task", 50);
     // One at once; another only when the test took longer than the quiet time.
     let seconds = 10;
-    assert!(told.len() <= 1 + 90 / seconds, "{} lines", told.len());
-    let repeated: u64 = told.iter().filter_map(|line| line["repeated"].as_u64()).sum();
-    assert!(repeated + told.len() as u64 <= 50, "{told:?}");
+    assert!(logged.len() <= 1 + 90 / seconds, "{} lines", logged.len());
+    let repeated: u64 = logged.iter().filter_map(|line| line["repeated"].as_u64()).sum();
+    assert!(repeated + logged.len() as u64 <= 50, "{logged:?}");
 }
 
-/// An agent comes back at once, and a few times only from faults of its own.
+/// An agent is restarted at once, and a few times only from faults of its own.
 const LOOPER: &str = "restart = \"permanent\"\nworkspace = true\nrestart_max = 2\n\
     restart_backoff_ms = 1\nrestart_backoff_max_ms = 20";
 

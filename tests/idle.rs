@@ -83,7 +83,7 @@ fn an_agent_that_works_is_not_idle() {
 }
 
 #[test]
-fn a_message_begins_the_wait_anew() {
+fn a_message_restarts_the_wait() {
     let host = host(&[1000, 3000]);
     host.client().start("one", "idle-3000");
     host.client().start("clock", "idle-1000");
@@ -103,12 +103,12 @@ fn a_message_begins_the_wait_anew() {
 fn an_agent_whose_idle_time_is_0_waits_for_ever() {
     let host = host(&[0, 300]);
     host.client().start("patient", "idle-0");
-    for life in 1..=3 {
+    for incarnation in 1..=3 {
         host.client().start("idle", "idle-300");
         host.wait_for_line("the other one is idle", |line| {
             line["event"] == "agent.exit"
                 && line["agentId"] == "idle"
-                && line["incarnation"] == life
+                && line["incarnation"] == incarnation
         });
     }
     assert_eq!(host.client().status("patient")["status"], "running");
@@ -123,7 +123,7 @@ fn a_permanent_agent_that_was_idle_comes_back() {
     host.client().start("one", "puppet");
     let scheduled = host.wait_for_event("one", "agent.restart_scheduled");
     assert_eq!(scheduled["reason"], "completed", "{scheduled}");
-    host.wait_for_line("the next life", |line| {
+    host.wait_for_line("the next incarnation", |line| {
         line["event"] == "agent.start" && line["incarnation"] == 2
     });
     host.finish();
@@ -149,7 +149,7 @@ fn an_idle_agent_gets_a_nudge_as_a_turn() {
 }
 
 #[test]
-fn a_nudge_begins_the_wait_anew() {
+fn a_nudge_restarts_the_wait() {
     let host = host(&[1000, 3000]);
     host.client().start("one", "idle-3000");
     host.client().start("clock", "idle-1000");

@@ -34,7 +34,7 @@ fn a_supervisor_that_is_killed_comes_back_at_the_same_place() {
     assert_eq!((&line["init"], &line["restartSeq"]), (&true.into(), &1.into()), "{line}");
     assert_ne!(host.supervisor_pid(), first);
     assert!(host.is_running(), "the init process is the same");
-    // What ran is being brought back.
+    // What ran is being restored.
     let answer = host.client().start_with("one", "echo", json!({}));
     assert!([200, 201].contains(&answer.status), "{}", answer.text);
     assert_eq!(host.client().ask("one", "hi"), "hi");
@@ -71,8 +71,8 @@ fn an_end_that_no_restart_betters_is_final() {
     std::fs::write(&file, "[server]\nnothing = 1\n").expect("write the configuration");
     let ended = command(&file, dir.path()).arg("--supervise").output().expect("run the host");
     assert_eq!(ended.status.code(), Some(BAD_INPUT), "{ended:?}");
-    let told = String::from_utf8_lossy(&ended.stderr).lines().count();
-    assert_eq!(told, 1, "one run and nothing about a restart: {ended:?}");
+    let lines = String::from_utf8_lossy(&ended.stderr).lines().count();
+    assert_eq!(lines, 1, "one run and nothing about a restart: {ended:?}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn the_supervisor_does_not_outlive_its_init_process() {
     let host = supervised().start();
     let supervisor = host.supervisor_pid();
     host.signal(Signal::KILL);
-    wait_until("the supervisor is gone", || !processes::lives(supervisor));
+    wait_until("the supervisor is gone", || !processes::is_alive(supervisor));
     let (status, _) = host.wait_for_end();
     assert_eq!(status.code(), None, "{status}");
 }
@@ -138,7 +138,7 @@ fn can_have_process_1() -> bool {
 }
 
 #[test]
-fn process_1_is_an_init_process_without_being_told() {
+fn process_1_is_an_init_process_without_an_option() {
     if !can_have_process_1() {
         return;
     }
@@ -169,8 +169,8 @@ fn a_signal_between_two_supervisors_ends_the_init_process() {
     let args = ["--supervise", "--inject-fault", "abort-in-boot", "--max-restarts", "100"];
     let mut init = command(&file, dir.path()).args(args).spawn().expect("start the host");
     let stderr = BufReader::new(init.stderr.take().expect("stderr is a pipe"));
-    let told = stderr.lines().map_while(Result::ok).find(|line| line.contains(LONG_BACKOFF));
-    assert!(told.expect("a long backoff").contains("died of signal 6; restart 6 of 100"));
+    let lines = stderr.lines().map_while(Result::ok).find(|line| line.contains(LONG_BACKOFF));
+    assert!(lines.expect("a long backoff").contains("died of signal 6; restart 6 of 100"));
     kill_process(Pid::from_child(&init), Signal::TERM).expect("end the init process");
     let ended = init.wait_with_output().expect("wait for the init process");
     assert_eq!(ended.status.code(), Some(UNCLEAN), "{}", ended.status);

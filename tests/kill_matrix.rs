@@ -283,7 +283,7 @@ fn from_env<T: std::str::FromStr>(name: &str) -> Option<T> {
 }
 
 #[test]
-fn every_end_of_the_host_is_told_by_its_name() {
+fn every_end_of_the_host_is_reported_by_its_name() {
     let _quiet = memory_group::kills_are_mine();
     let seed = from_env("KILL_MATRIX_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = from_env("KILL_MATRIX_ROUNDS").unwrap_or(ROUNDS);

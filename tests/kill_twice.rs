@@ -1,4 +1,4 @@
-//! The host is killed, and then again while it boots, at random moments: each end is told, by its own name.
+//! The host is killed, and then again while it boots, at random moments: each end is reported, by its own name.
 //!
 //! `KILL_TWICE_ROUNDS` makes it longer, `KILL_TWICE_SEED` repeats the moments.
 
@@ -43,7 +43,7 @@ fn run_id(line: &Value) -> String {
     line["previousRunId"].as_str().unwrap_or("none").to_owned()
 }
 
-/// The ends that a line tells of: that of the run right before, and those that nobody told of.
+/// The ends that a line reports: that of the run right before, and those that nobody reported.
 fn ends(line: &Value) -> Vec<Value> {
     let earlier = line["earlier"].as_array().cloned().unwrap_or_default();
     earlier.into_iter().chain([line.clone()]).collect()
@@ -79,14 +79,14 @@ fn init_names_every_kill_around_a_boot() {
         wait_until("it has a line", ready);
         host.wait_until_ready();
     }
-    let told: Vec<_> =
+    let reported: Vec<_> =
         host.events_named("container.previous_run")[1..].iter().flat_map(ends).collect();
-    for line in &told {
+    for line in &reported {
         assert_eq!(line["cause"], "external_sigkill", "{line:#}");
         assert_eq!(line["signal"], 9, "{line:#}");
     }
-    let ends: BTreeSet<_> = told.iter().map(run_id).collect();
-    assert_eq!(ends.len(), kills, "every kill is told, and nothing else");
+    let ends: BTreeSet<_> = reported.iter().map(run_id).collect();
+    assert_eq!(ends.len(), kills, "every kill is reported, and nothing else");
     let begun = host.events_named("container.cold_start");
     for run in begun.iter().rev().skip(1).map(|line| line["runId"].as_str().unwrap_or_default()) {
         assert!(ends.contains(run), "{run} began, was killed, and is forgotten: {ends:?}");
@@ -115,18 +115,21 @@ fn alone_a_kill_around_a_boot_gets_no_wrong_name() {
         };
         host.signal(Signal::KILL);
         host.wait();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for _ in 0..dice.usize(1..=3) {
-            told.extend(boot_and_kill(&host, moment(&mut dice, boot)));
+            reported.extend(boot_and_kill(&host, moment(&mut dice, boot)));
         }
         host = host.restart().ready();
         host.wait_for_number(&["container.previous_run"], 1);
         if host.client().list().iter().any(|agent| agent["agentId"] == "a") {
             host.client().stop("a").expect(200);
         }
-        told.extend(host.events_named("container.previous_run").iter().flat_map(ends));
-        assert!(told.iter().any(|line| run_id(line) == first), "{first} is forgotten: {told:#?}");
-        for line in &told {
+        reported.extend(host.events_named("container.previous_run").iter().flat_map(ends));
+        assert!(
+            reported.iter().any(|line| run_id(line) == first),
+            "{first} is forgotten: {reported:#?}"
+        );
+        for line in &reported {
             let expected = if run_id(line) == first { expected } else { "unknown" };
             assert_eq!(line["cause"], expected, "{line:#}");
         }

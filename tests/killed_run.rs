@@ -32,7 +32,7 @@ fn the_hosts_of_a_test_run_that_is_killed_end_with_it() {
     run.wait().expect("wait for the run");
     let ids = ids.expect("the inner test has a host");
     assert_eq!(ids.len(), 2, "init and supervisor");
-    wait_until("its processes are gone", || !ids.iter().any(|id| processes::lives(*id)));
+    wait_until("its processes are gone", || !ids.iter().any(|id| processes::is_alive(*id)));
 }
 
 #[test]

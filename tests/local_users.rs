@@ -21,7 +21,7 @@ fn builder() -> HostBuilder {
     )
 }
 
-/// Every place below a directory.
+/// Every path below a directory.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a directory").flatten() {
@@ -40,12 +40,12 @@ fn what_a_host_makes_is_for_its_user_alone() {
     host.client().ask("one", "hi");
     host.signal(Signal::TERM);
     host.wait();
-    let places = below(&host.state_dir());
-    assert!(places.contains(&host.workspace("one")), "{places:?}");
-    assert!(places.iter().any(|place| place.ends_with("store/bulkhead.db")), "{places:?}");
-    for place in places.iter().chain([&host.state_dir()]) {
-        let mode = place.metadata().expect("it is there").mode() & 0o777;
-        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", place.display());
+    let paths = below(&host.state_dir());
+    assert!(paths.contains(&host.workspace("one")), "{paths:?}");
+    assert!(paths.iter().any(|path| path.ends_with("store/bulkhead.db")), "{paths:?}");
+    for path in paths.iter().chain([&host.state_dir()]) {
+        let mode = path.metadata().expect("it is there").mode() & 0o777;
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
     }
     host.restart().ready().finish();
 }
@@ -193,7 +193,7 @@ fn status(pid: i32, name: &str) -> String {
 }
 
 #[test]
-fn what_the_process_gave_up_is_told_and_can_be_relaxed() {
+fn what_the_process_gave_up_is_logged_and_can_be_relaxed() {
     let host = builder().start().ready();
     let security = host.lines()[0]["security"].clone();
     let pid = host.pid().cast_signed();
@@ -254,10 +254,10 @@ fn a_secret_that_was_replaced_is_nowhere_in_the_state_directory() {
     host.signal(Signal::TERM);
     host.wait();
     let mut held = 0;
-    for place in below(&host.state_dir()).iter().filter(|place| place.is_file()) {
-        let bytes = fs::read(place).expect("a file");
+    for path in below(&host.state_dir()).iter().filter(|path| path.is_file()) {
+        let bytes = fs::read(path).expect("a file");
         let has = |secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
-        assert!(!has(b"first-hunter2"), "{}", place.display());
+        assert!(!has(b"first-hunter2"), "{}", path.display());
         held += usize::from(has(b"second-hunter2"));
     }
     assert!(held > 0, "it looks in the right places");

@@ -24,7 +24,7 @@ fn replies(callers: Vec<Caller<'_>>) -> Vec<String> {
     answers(callers).into_iter().map(reply).collect()
 }
 
-/// Every sender is told that the agent ended, and how.
+/// Every sender is notified that the agent ended, and how.
 #[track_caller]
 fn check_undelivered(callers: Vec<Caller<'_>>, reason: &str) {
     for answer in answers(callers) {
@@ -36,12 +36,12 @@ fn check_undelivered(callers: Vec<Caller<'_>>, reason: &str) {
     }
 }
 
-fn exit_of_life(lines: &[Value], life: u64) -> &Value {
-    let is_it = |line: &&Value| line["event"] == "agent.exit" && line["incarnation"] == life;
+fn exit_of(lines: &[Value], incarnation: u64) -> &Value {
+    let is_it = |line: &&Value| line["event"] == "agent.exit" && line["incarnation"] == incarnation;
     lines.iter().find(is_it).expect("an exit")
 }
 
-/// Messages that an agent took into a turn that ended, in order, with their lives.
+/// Messages that an agent took into a turn that ended, in order, with their incarnations.
 fn turns(lines: &[Value]) -> Vec<(&str, u64)> {
     let turns = lines.iter().filter(|line| line["event"] == "agent.turn");
     turns
@@ -67,7 +67,7 @@ fn a_mailbox_is_bounded_in_messages_and_says_when_to_try_again() {
         assert_eq!(replies(vec![busy]), ["first"]);
         assert_eq!(replies(waiting), ["a", "b", "c"]);
     });
-    // There is room again, and what was refused came to nothing.
+    // There is room again, and what was refused had no effect.
     assert_eq!(host.client().ask("one", "count"), "5");
     host.finish();
 }
@@ -148,10 +148,10 @@ fn what_waits_survives_a_crash_in_order_and_what_crashed_is_not_repeated() {
     let taken: Vec<_> = lines.iter().filter(|line| line["event"] == "agent.message").collect();
     let taken: Vec<_> = taken.iter().map(|line| line["messageId"].as_str().unwrap()).collect();
     let worked_on = turns(&lines);
-    // All but the first one, by the next life, in the order of their coming.
+    // All but the first one, by the next incarnation, in the order of their coming.
     let expected: Vec<_> = taken[1..].iter().map(|id| (*id, 2)).collect();
     assert_eq!(worked_on, expected);
-    assert!(exit_of_life(&lines, 1).get("undelivered").is_none(), "{}", exit_of_life(&lines, 1));
+    assert!(exit_of(&lines, 1).get("undelivered").is_none(), "{}", exit_of(&lines, 1));
 }
 
 #[test]
@@ -175,23 +175,23 @@ fn what_comes_in_backoff_waits_for_the_restart() {
     // A random part of this: one of the rounds has a backoff that is long enough to be seen.
     let host = transient("restart_backoff_ms = 1000\nrestart_max = 100\nrestart_healthy_ms = 1");
     host.client().start("one", "puppet");
-    let came_in_backoff = (1..=20).any(|life| {
+    let came_in_backoff = (1..=20).any(|incarnation| {
         host.client().send_wait("one", "panic").expect_error(502, &[]);
         let sent = host.client().send_wait("one", "count").expect(200);
         assert_eq!(sent["reply"], "1", "{sent}");
-        host.client().runs("one", life + 1);
+        host.client().runs("one", incarnation + 1);
         let line = host.wait_for_line("the message", |line| {
             line["event"] == "agent.message" && line["messageId"] == sent["messageId"]
         });
-        // Taken by the life that is over, worked on by the next.
-        line["incarnation"] == life
+        // Taken by the incarnation that is over, worked on by the next.
+        line["incarnation"] == incarnation
     });
     assert!(came_in_backoff);
     host.finish();
 }
 
 #[test]
-fn what_waits_for_an_agent_that_is_stopped_is_told_to_its_senders() {
+fn senders_of_what_waits_for_an_agent_that_is_stopped_are_notified() {
     let host = transient("");
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
@@ -208,12 +208,12 @@ fn what_waits_for_an_agent_that_is_stopped_is_told_to_its_senders() {
     });
     assert_eq!(host.client().metrics()["bulkhead_mailbox_messages"], 0.0);
     let lines = host.finish();
-    assert_eq!(exit_of_life(&lines, 1)["undelivered"], 3);
+    assert_eq!(exit_of(&lines, 1)["undelivered"], 3);
     assert_eq!(turns(&lines).len(), 1);
 }
 
 #[test]
-fn what_waits_for_an_agent_that_completes_or_is_replaced_is_told_to_its_senders() {
+fn senders_of_what_waits_for_an_agent_that_completes_or_is_replaced_are_notified() {
     let host = transient("");
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
@@ -228,7 +228,7 @@ fn what_waits_for_an_agent_that_completes_or_is_replaced_is_told_to_its_senders(
         let busy = host.occupy(scope, "one", "first");
         let waiting = host.queue(scope, "one", &["a", "b"]);
         let replacement = scope.spawn(|| host.client().start_afresh("one", "puppet"));
-        wait_until("the next life waits for this one", || {
+        wait_until("the next incarnation waits for this one", || {
             host.client().status("one")["incarnation"] == 3
         });
         host.release("one");
@@ -241,7 +241,7 @@ fn what_waits_for_an_agent_that_completes_or_is_replaced_is_told_to_its_senders(
 }
 
 #[test]
-fn what_waits_for_an_agent_that_is_quarantined_is_told_to_its_senders() {
+fn senders_of_what_waits_for_an_agent_that_is_quarantined_are_notified() {
     let host = transient("restart_max = 0");
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
@@ -253,11 +253,11 @@ fn what_waits_for_an_agent_that_is_quarantined_is_told_to_its_senders() {
     });
     assert_eq!(host.client().status("one")["status"], "quarantined");
     assert_eq!(host.client().metrics()["bulkhead_mailbox_messages"], 0.0);
-    assert_eq!(exit_of_life(&host.finish(), 1)["undelivered"], 3);
+    assert_eq!(exit_of(&host.finish(), 1)["undelivered"], 3);
 }
 
 #[test]
-fn what_waits_in_a_backoff_that_is_stopped_is_told_to_its_senders() {
+fn senders_of_what_waits_in_a_backoff_that_is_stopped_are_notified() {
     let host = transient(LONG);
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
@@ -296,7 +296,10 @@ fn what_waits_in_backoff_is_taken_over_by_a_start() {
     });
     // The new prompt came before what had waited, the old one was worked on.
     assert_eq!(host.client().ask("one", "count"), "6");
-    assert_eq!(turns(&host.finish()).iter().filter(|(_, life)| *life == 2).count(), 6);
+    assert_eq!(
+        turns(&host.finish()).iter().filter(|(_, incarnation)| *incarnation == 2).count(),
+        6
+    );
 }
 
 #[test]

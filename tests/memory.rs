@@ -172,7 +172,7 @@ fn a_start_of_the_same_id_begins_a_new_trend_and_a_forgotten_id_is_404() {
     client.stop("first").expect(200);
     assert_eq!(memory(&host, "first")["usedBytes"], Value::Null);
     client.start("second", "echo");
-    // Whoever reads it at that moment keeps it until the next look, seconds later.
+    // A reader at that moment keeps it until the next check, seconds later.
     wait_until("it is forgotten", || client.get("/agents/first/memory").status == 404);
     client.get("/agents/first/memory").expect_error(404, &["first"]);
     let known = || client.get("/memory").expect(200)["agents"].clone();

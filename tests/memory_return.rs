@@ -7,7 +7,7 @@ use harness::{Host, HostBuilder, Value, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Agents that live at one time, and what each of them touches of its own.
+/// Agents that are active at one time, and what each of them touches of its own.
 const AGENTS: u64 = 8;
 const EACH_BYTES: u64 = 32 * MIB;
 
@@ -24,7 +24,7 @@ fn builder() -> HostBuilder {
 /// What the first of all agents make the host take: compiled code, symbols, buffers.
 const FIRST_BYTES: u64 = 32 * MIB;
 
-/// Agents live, touch their memory, and end by `end`. Returns what the host had while they lived.
+/// Agents start, touch their memory, and end by `end`. Returns what the host had meanwhile.
 fn round(host: &Host, role: &str, end: impl Fn(&str)) -> u64 {
     let ids: Vec<_> = (0..AGENTS).map(|number| format!("{role}-{number}")).collect();
     for id in &ids {
@@ -38,7 +38,7 @@ fn round(host: &Host, role: &str, end: impl Fn(&str)) -> u64 {
     lived
 }
 
-/// What the host has when one round is over comes back after each later one.
+/// What the host has when one round is over is back after each later one.
 fn goes_back(builder: HostBuilder, role: &str, end: impl Fn(&Host, &str)) {
     let host = builder.start();
     let pid = host.pid();

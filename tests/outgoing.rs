@@ -1,5 +1,5 @@
 //! What leaves the host: bodies of requests, URLs, proxies, private authorities, dead addresses, and servers that
-//! attack whoever asks them.
+//! attack their clients.
 
 mod attacks;
 mod network;

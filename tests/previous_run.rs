@@ -1,4 +1,4 @@
-//! What a host tells of the run before it, for every way in which that one can end.
+//! What a host reports of the run before it, for every way in which that one can end.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn has(line: &Value, list: &str, text: &str) {
     assert!(found, "{text:?} is not in {list}: {line:#}");
 }
 
-/// Ends a host in a way, without an init process, and returns it and what the next one tells.
+/// Ends a host in a way, without an init process, and returns it and what the next one reports.
 fn after(builder: HostBuilder, end: impl FnOnce(&Host)) -> (Host, Value) {
     after_with(builder, CLEAN, end)
 }
@@ -71,7 +71,7 @@ fn after_with(builder: HostBuilder, code: i32, end: impl FnOnce(&Host)) -> (Host
     (first, line)
 }
 
-/// Ends a supervisor in a way, and returns what the next one tells.
+/// Ends a supervisor in a way, and returns what the next one reports.
 fn after_below_init(builder: HostBuilder, end: impl FnOnce(&Host)) -> Value {
     let host = at_work(builder.supervise());
     end(&host);
@@ -87,7 +87,7 @@ fn kill(host: &Host, signal: Signal) {
 }
 
 #[test]
-fn a_kill_tells_who_was_at_what_and_a_clean_end_leaves_nothing() {
+fn a_kill_shows_who_was_at_what_and_a_clean_end_leaves_nothing() {
     let _quiet = no_kills();
     // The slow one is started again by each run, which need not wait for it long.
     let builder = Host::builder().guest("puppet").guest("slow-start");
@@ -97,7 +97,7 @@ fn a_kill_tells_who_was_at_what_and_a_clean_end_leaves_nothing() {
     let client = first.client();
     let mut expected = Vec::new();
     for agent in ["a", "b", "c"] {
-        // The second life of each.
+        // The second incarnation of each.
         client.start(agent, "puppet");
         client.start_afresh(agent, "puppet");
         let sent = client.send(agent, "wait").expect(200);
@@ -119,9 +119,10 @@ fn a_kill_tells_who_was_at_what_and_a_clean_end_leaves_nothing() {
     first.wait();
     let mut second = first.restart();
     let line = previous_run(&second, 1);
-    let mut told: Vec<_> = line["inFlight"].as_array().expect("a list").iter().map(brief).collect();
-    told.sort_by_key(ToString::to_string);
-    assert_eq!(told, expected, "{line:#}");
+    let mut agents: Vec<_> =
+        line["inFlight"].as_array().expect("a list").iter().map(brief).collect();
+    agents.sort_by_key(ToString::to_string);
+    assert_eq!(agents, expected, "{line:#}");
     let (since, began) = (&line["inFlight"][0]["since"], &first.lines()[0]["ts"]);
     assert!(since.as_str() >= began.as_str() && since.as_str() <= line["ts"].as_str(), "{line:#}");
 
@@ -166,7 +167,7 @@ fn an_end_as_asked_is_clean() {
 
 #[test]
 fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
-    // Time enough for a kill; not too much, because the deaf one comes back and has to be killed.
+    // Time enough for a kill; not too much, because the deaf one is restarted and has to be killed.
     let builder = || {
         let builder = Host::builder().guest("ignores-stop").role("deaf", "ignores-stop", "");
         builder.toml("[limits]\nshutdown_ms = 5000")
@@ -185,7 +186,7 @@ fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
     has(&line, "evidence", " of 300 s of its drain were left");
     assert_eq!(line["lastState"], "draining", "{line:#}");
 
-    // An init process that passed the signal on ends with its supervisor, and tells it itself.
+    // An init process that passed the signal on ends with its supervisor, and logs it itself.
     let host = at_work(builder().supervise());
     kill_in_the_drain(&host);
     let (status, lines) = host.wait_for_end();
@@ -196,7 +197,7 @@ fn a_kill_in_the_drain_is_a_stop_by_the_orchestrator() {
 }
 
 #[test]
-fn a_kill_from_outside_is_told_by_the_init_process_and_is_a_riddle_without() {
+fn a_kill_from_outside_is_reported_by_the_init_process_and_is_a_riddle_without() {
     let line = after_below_init(Host::builder(), |host| kill(host, Signal::KILL));
     says(&line, "external_sigkill", "high", "error");
     assert_eq!(line["signal"], 9);
@@ -208,7 +209,7 @@ fn a_kill_from_outside_is_told_by_the_init_process_and_is_a_riddle_without() {
 }
 
 #[test]
-fn a_native_fault_is_told_by_the_init_process_and_is_a_riddle_without() {
+fn a_native_fault_is_reported_by_the_init_process_and_is_a_riddle_without() {
     for (fault, signal) in [("segv", 11), ("abort", 6)] {
         let builder = || Host::builder().inject_fault(fault);
         let line = after_below_init(builder(), |host| kill(host, Signal::USR2));
@@ -224,7 +225,7 @@ fn a_native_fault_is_told_by_the_init_process_and_is_a_riddle_without() {
 }
 
 #[test]
-fn a_panic_is_told_with_its_words_with_and_without_an_init_process() {
+fn a_panic_is_reported_with_its_words_with_and_without_an_init_process() {
     for (fault, thread) in [("panic-main", "main"), ("panic-thread", "unnamed")] {
         let builder = || Host::builder().inject_fault(fault);
         let (_, line) = after(builder(), |host| host.signal(Signal::USR2));
@@ -241,7 +242,7 @@ fn a_panic_is_told_with_its_words_with_and_without_an_init_process() {
 fn a_panic_that_is_survived_is_no_cause() {
     let (_, line) = after(Host::builder().inject_fault("panic-task"), |host| {
         host.signal(Signal::USR2);
-        host.wait_for_line("told", |line| line["event"] == "container.unhandled_rejection");
+        host.wait_for_line("the panic", |line| line["event"] == "container.unhandled_rejection");
         kill(host, Signal::KILL);
     });
     says(&line, "unknown", "low", "error");
@@ -276,7 +277,7 @@ fn at_work_again(host: &mut Host) -> Host {
 }
 
 #[test]
-fn a_disk_that_went_with_the_run_is_told_when_anything_knows_of_the_run() {
+fn a_disk_that_went_with_the_run_is_reported_when_anything_knows_of_the_run() {
     // Init knows. Between two supervisors there is time to take the disk away.
     let builder = Host::builder().supervise().args(&["--max-restarts", "1000"]);
     let host = at_work(builder);
@@ -301,7 +302,7 @@ fn a_disk_that_went_with_the_run_is_told_when_anything_knows_of_the_run() {
     kill(&first, Signal::KILL);
     first.wait();
     std::fs::remove_dir_all(first.state_dir()).expect("take the state directory away");
-    let second = first.restart_with(told_by(r#"{"code":137,"reason":"Error"}"#));
+    let second = first.restart_with(after_outside(r#"{"code":137,"reason":"Error"}"#));
     let line = previous_run(&second, 1);
     says(&line, "lost", "high", "error");
     has(&line, "evidence", "from outside: code 137");
@@ -309,7 +310,7 @@ fn a_disk_that_went_with_the_run_is_told_when_anything_knows_of_the_run() {
 }
 
 /// Who runs the container says how it ended.
-fn told_by(text: &str) -> Launch {
+fn after_outside(text: &str) -> Launch {
     Launch::default().run_by(&["env", &format!("BULKHEAD_PREVIOUS_EXIT={text}")])
 }
 
@@ -319,7 +320,7 @@ fn what_outsiders_know_of_the_end_comes_in() {
     let mut first = at_work(Host::builder());
     kill(&first, Signal::KILL);
     first.wait();
-    let mut second = first.restart_with(told_by(r#"{"code":137,"reason":"oom"}"#)).ready();
+    let mut second = first.restart_with(after_outside(r#"{"code":137,"reason":"oom"}"#)).ready();
     let line = previous_run(&second, 1);
     says(&line, "oom_kill", "medium", "error");
     assert_eq!(
@@ -330,7 +331,7 @@ fn what_outsiders_know_of_the_end_comes_in() {
     kill(&second, Signal::KILL);
     second.wait();
     for bad in ["hunter2", r#"{"code":"hunter2"}"#, r#"{"code":1000}"#, "[]"] {
-        let third = first.restart_with(told_by(bad)).ready();
+        let third = first.restart_with(after_outside(bad)).ready();
         let warning = third.wait_for_line("a warning", |line| {
             line["level"] == "warn"
                 && line["message"].to_string().contains("BULKHEAD_PREVIOUS_EXIT")
@@ -435,7 +436,7 @@ fn left_by(run: &Run, state: &Path) {
 }
 
 #[test]
-fn a_machine_that_booted_since_is_told() {
+fn a_machine_that_booted_since_is_reported() {
     let host = Host::start(|state| {
         let boot_id = Some("another-boot".into());
         left_by(&Run { run_id: "run-0".into(), boot_id, pid: 1, ..Run::default() }, state);

@@ -16,11 +16,11 @@ use std::sync::Barrier;
 
 use command::{AGENTS, Body, Case, Command, IfRunning, Spec, Start};
 use harness::client::Client;
-use harness::lives::{all_ended, check_one_at_a_time, check_one_end_each, events_of};
+use harness::incarnations::{all_ended, check_one_at_a_time, check_one_end_each, events_of};
 use harness::metrics::{is_empty, wait_for_metrics};
 use harness::trial::incarnation;
 use harness::{Answer, Host, ModelServer, Value, json, model_server, wait_until};
-use model::{Agent, RESTARTS, Sent, Started, State, Told};
+use model::{Agent, Logged, RESTARTS, Sent, Started, State};
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 /// Cases of an ordinary run: some seconds.
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
         let model = &mut self.agents[agent];
         let next = model.incarnation + 1;
         match model.start(spec, start) {
-            Started::Anew => {
+            Started::Again => {
                 let body = answer.expect(201);
                 assert_eq!((incarnation(&body), &body["joined"]), (next, &Value::Null), "{body}");
             }
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
     /// the model goes on from them.
     fn pair(&mut self, agent: usize, starts: [Start; 2]) {
         if !self.agents[agent].waiting.is_empty() || self.agents[agent].nudges > 0 {
-            // Whose life it would be to work on the mail is not known either.
+            // Which incarnation it would be that works on the mail is not known either.
             self.stop(agent);
         }
         let barrier = Barrier::new(2);
@@ -289,9 +289,10 @@ impl<'a> Run<'a> {
         let (id, model) = (&self.ids[agent], &self.agents[agent]);
         let lines = Cell::new(Vec::new());
         // The writer is a moment behind the facts.
-        wait_until(&format!("the log of {id} is {:?}", model.told), || {
+        wait_until(&format!("the log of {id} is {:?}", model.logged), || {
             let now = self.host.lines_of(id);
-            let is_whole = all_ended(&now, id, model.incarnation) && told(&now, id) == model.told;
+            let is_whole =
+                all_ended(&now, id, model.incarnation) && logged(&now, id) == model.logged;
             lines.set(now);
             is_whole
         });
@@ -350,9 +351,9 @@ impl Drop for Shown {
     }
 }
 
-fn told(lines: &[Value], id: &str) -> Told {
+fn logged(lines: &[Value], id: &str) -> Logged {
     let count = |event| events_of(lines, id, event).count();
-    Told {
+    Logged {
         crashes: count("agent.crash"),
         scheduled: count("agent.restart_scheduled"),
         cancelled: count("agent.restart_cancelled"),

@@ -1,5 +1,5 @@
 //! The message whose turn was under way when its agent or the host ended: it is delivered again, a bounded number
-//! of times, and nobody who waits for it is forgotten.
+//! of times, and no caller that waits for it is forgotten.
 
 use std::collections::BTreeMap;
 
@@ -44,16 +44,16 @@ fn kill(mut host: Host) -> Host {
 }
 
 #[test]
-fn whoever_waits_gets_the_answer_of_the_attempt_that_succeeds() {
+fn callers_that_wait_get_the_answer_of_the_attempt_that_succeeds() {
     let host = builder("transient", SHORT).start();
     host.client().start("one", "puppet");
     assert_eq!(host.client().ask("one", "panic-until 2 attempt"), "2");
     assert_eq!(host.client().ask("one", "attempt"), "1", "another message, another count");
     assert_eq!(host.client().view("one").incarnation.0, 2);
     let lines = host.finish();
-    let told = lines.iter().filter(|line| line["event"] == "agent.message");
-    let told: Vec<_> = told.map(|line| line["attempt"].as_u64().unwrap_or(0)).collect();
-    assert_eq!(told, [1, 2, 1]);
+    let logged = lines.iter().filter(|line| line["event"] == "agent.message");
+    let logged: Vec<_> = logged.map(|line| line["attempt"].as_u64().unwrap_or(0)).collect();
+    assert_eq!(logged, [1, 2, 1]);
     let turns = lines.iter().filter(|line| line["event"] == "agent.turn");
     assert_eq!(turns.count(), 2, "one for each message");
 }
@@ -97,11 +97,11 @@ fn past_its_attempts_it_is_set_aside_and_everyone_hears_of_it() {
     }
     // Those who follow the agent, the town among them.
     let events = host.client().events("one", 0)["events"].as_array().expect("a list").clone();
-    let told = events.iter().find(|event| event["event"] == "agent.message_set_aside");
-    assert_eq!(told.expect("an event")["data"]["messageId"], answer["messageId"]);
+    let logged = events.iter().find(|event| event["event"] == "agent.message_set_aside");
+    assert_eq!(logged.expect("an event")["data"]["messageId"], answer["messageId"]);
     let lines = host.finish();
-    let aside = harness::lives::only(&lines, "one", "agent.message_set_aside");
-    let crashes = harness::lives::events_of(&lines, "one", "agent.crash");
+    let aside = harness::incarnations::only(&lines, "one", "agent.message_set_aside");
+    let crashes = harness::incarnations::events_of(&lines, "one", "agent.crash");
     let crash_ids: Vec<_> = crashes.map(|crash| crash["crashId"].clone()).collect();
     assert_eq!(aside["crashIds"], json!(crash_ids), "{aside}");
     assert_eq!(answer["crashIds"], json!(crash_ids), "{answer}");
@@ -168,11 +168,14 @@ fn the_senders_of_an_agent_that_does_not_come_back_hear_of_its_end() {
     assert_eq!(answer["error_type"], "agent-ended", "{answer}");
     assert_eq!(attempts(&host, "one"), [1]);
     let lines = host.finish();
-    assert_eq!(harness::lives::events_of(&lines, "one", "agent.message_set_aside").count(), 0);
+    assert_eq!(
+        harness::incarnations::events_of(&lines, "one", "agent.message_set_aside").count(),
+        0
+    );
 }
 
 #[test]
-fn a_stop_in_the_backoff_answers_whoever_waits_for_the_next_attempt() {
+fn a_stop_in_the_backoff_answers_callers_that_wait_for_the_next_attempt() {
     let host = builder("transient", LONG).start();
     host.client().start("one", "puppet");
     std::thread::scope(|scope| {
@@ -248,8 +251,8 @@ fn a_message_in_its_turn_survives_the_host_whatever_its_size() {
         let turn = host.wait_for_event(agent, "agent.turn");
         assert_eq!(turn["messageId"], *noted[0].0, "{turn}");
         let events = host.client().events(agent, 0)["events"].as_array().expect("a list").clone();
-        let told = events.iter().find(|event| event["event"] == "agent.turn").expect("a turn");
-        let reply = told["data"]["reply"].as_str().unwrap_or_default();
+        let logged = events.iter().find(|event| event["event"] == "agent.turn").expect("a turn");
+        let reply = logged["data"]["reply"].as_str().unwrap_or_default();
         assert_eq!(reply.len(), bytes.min(16 * 1024), "{agent} has its body");
     }
     host.finish();
@@ -268,7 +271,7 @@ fn deaths_of_the_host_count_and_a_message_that_saw_too_many_is_set_aside() {
     assert_eq!((&aside["messageId"], &aside["attempts"]), (&sent["messageId"], &json!(2)));
     assert_eq!(host.client().ask("one", "hello"), "hello");
     assert_eq!(attempts(&host, "one"), [1, 2]);
-    // And it does not come back.
+    // And it is not delivered again.
     host = kill(host);
     assert_eq!(host.client().ask("one", "count"), "1");
     host.finish();
@@ -303,7 +306,7 @@ fn a_prompt_that_is_done_is_not_delivered_by_the_next_run() {
             assert_eq!(host.client().ask("one", "count"), "1", "after {end:?}");
         }
         assert_eq!(attempts(&host, "one"), [1], "after {end:?}");
-        // Whoever asks for it once more gets it once more.
+        // A caller that asks for it once more gets it once more.
         host.client().stop("one").expect(200);
         host.client().start_with("one", "puppet", prompt).expect(201);
         assert_eq!(host.client().ask("one", "count"), "2");

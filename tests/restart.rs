@@ -1,4 +1,4 @@
-//! What becomes of an agent after an end: whether it comes back, when, and when no more.
+//! What becomes of an agent after an end: whether it is restarted, when, and when no more.
 
 use harness::trial::incarnation;
 use harness::{Answer, Host, HostBuilder, Value, json};
@@ -15,7 +15,7 @@ fn builder(policy: &str, settings: &str) -> HostBuilder {
     Host::builder().guest("puppet").role("puppet", "puppet", &settings)
 }
 
-/// Makes the agent panic in a turn. Returns what the sender is told.
+/// Makes the agent panic in a turn. Returns the sender's answer.
 #[track_caller]
 fn panics(host: &Host, agent: &str) -> Value {
     let answer = host.client().send_wait(agent, "panic").expect_error(502, &["told to panic"]);
@@ -25,14 +25,14 @@ fn panics(host: &Host, agent: &str) -> Value {
     answer
 }
 
-/// The only line of an event about a life of the agent.
+/// The only line of an event about an incarnation of the agent.
 #[track_caller]
-fn line<'a>(lines: &'a [Value], event: &str, agent: &str, life: u64) -> &'a Value {
+fn line<'a>(lines: &'a [Value], event: &str, agent: &str, number: u64) -> &'a Value {
     let is_one = |line: &&Value| {
-        line["event"] == event && line["agentId"] == agent && line["incarnation"] == life
+        line["event"] == event && line["agentId"] == agent && line["incarnation"] == number
     };
     let found: Vec<_> = lines.iter().filter(is_one).collect();
-    let [line] = found[..] else { panic!("{event} of {agent} #{life}: {found:?}") };
+    let [line] = found[..] else { panic!("{event} of {agent} #{number}: {found:?}") };
     line
 }
 
@@ -50,9 +50,9 @@ fn a_crashed_transient_agent_comes_back_with_a_new_store() {
     host.client().start("one", "puppet");
     assert_eq!(host.client().ask("one", "hello"), "hello");
     assert_eq!(host.client().ask("one", "count"), "2");
-    let told = panics(&host, "one");
+    let logged = panics(&host, "one");
     host.client().runs("one", 2);
-    // Nothing is left of the life before, and the message that ended it is not worked on again.
+    // Nothing is left of the incarnation before, and the message that ended it is not worked on again.
     assert_eq!(host.client().ask("one", "count"), "1");
     let status = host.client().status("one");
     assert_eq!(status["incarnation"], 2, "{status}");
@@ -61,7 +61,7 @@ fn a_crashed_transient_agent_comes_back_with_a_new_store() {
 
     let lines = host.finish();
     let crash = line(&lines, "agent.crash", "one", 1);
-    assert_eq!(told["crashId"], crash["crashId"], "{crash}");
+    assert_eq!(logged["crashId"], crash["crashId"], "{crash}");
     let consequence = &crash["consequence"];
     assert_eq!(consequence["decision"], "restart", "{crash}");
     assert_eq!(consequence["attemptsInWindow"], 1, "{crash}");
@@ -79,7 +79,7 @@ fn a_crashed_transient_agent_comes_back_with_a_new_store() {
     assert!(order.is_sorted(), "crash, exit, restart scheduled, start: {order:?}");
     let turns = lines
         .iter()
-        .filter(|line| line["event"] == "agent.turn" && line["messageId"] == told["messageId"]);
+        .filter(|line| line["event"] == "agent.turn" && line["messageId"] == logged["messageId"]);
     assert_eq!(turns.count(), 0, "a turn that crashed is none that ended, then or later");
 }
 
@@ -161,13 +161,13 @@ fn a_backoff_shows_when_it_ends_and_why_it_began() {
     let host = builder("transient", &format!("{LONG}restart_max = 7\nrestart_window_ms = 60000"));
     let host = host.start();
     host.client().start("one", "puppet");
-    let told = panics(&host, "one");
+    let logged = panics(&host, "one");
     let status = host.client().status("one");
     assert_eq!(status["status"], "backoff", "{status}");
     assert_eq!(status["busy"], false, "{status}");
     assert_eq!(status["incarnation"], 1, "{status}");
     assert_eq!(status["exitReason"], "panic", "{status}");
-    assert_eq!(status["exit"]["crashId"], told["crashId"], "{status}");
+    assert_eq!(status["exit"]["crashId"], logged["crashId"], "{status}");
     let restart = &status["restart"];
     assert_eq!(restart["attemptsInWindow"], 1, "{status}");
     assert_eq!(restart["maxRestarts"], 7, "{status}");
@@ -177,12 +177,12 @@ fn a_backoff_shows_when_it_ends_and_why_it_began() {
     };
     assert_eq!(end["reason"], "panic", "{status}");
     assert_eq!(end["incarnation"], 1, "{status}");
-    assert_eq!(end["crashId"], told["crashId"], "{status}");
+    assert_eq!(end["crashId"], logged["crashId"], "{status}");
     assert_eq!(end["atStart"], false, "{status}");
-    let next = restart["nextRestartAt"].as_str().expect("when it comes back").to_owned();
+    let next = restart["nextRestartAt"].as_str().expect("when it is restarted").to_owned();
     let listed = host.client().list();
     assert_eq!(listed[0]["restart"]["nextRestartAt"], next.as_str());
-    // Nothing lives, and the place is kept.
+    // No incarnation is active, and the slot is kept.
     let metrics = host.client().metrics();
     assert_eq!(metrics["bulkhead_stores"], 0.0);
     assert_eq!(metrics["bulkhead_places_used"], 1.0);
@@ -224,10 +224,10 @@ fn a_start_in_backoff_starts_now() {
     assert_eq!(started["incarnation"], 3, "{started}");
     assert_eq!(started["restart"]["attemptsInWindow"], 0, "{started}");
     let lines = host.finish();
-    for life in [1, 2] {
-        let cancelled = line(&lines, "agent.restart_cancelled", "one", life);
+    for number in [1, 2] {
+        let cancelled = line(&lines, "agent.restart_cancelled", "one", number);
         assert_eq!(cancelled["by"], "start", "{cancelled}");
-        assert!(seq(line(&lines, "agent.exit", "one", life)) < seq(cancelled), "{cancelled}");
+        assert!(seq(line(&lines, "agent.exit", "one", number)) < seq(cancelled), "{cancelled}");
     }
 }
 
@@ -235,23 +235,23 @@ fn a_start_in_backoff_starts_now() {
 fn a_stop_in_backoff_ends_it() {
     const ROUNDS: u64 = 50;
     let host = builder("transient", LONG).start();
-    for life in 1..=ROUNDS {
-        let body = json!({"model": life.to_string()});
+    for number in 1..=ROUNDS {
+        let body = json!({"model": number.to_string()});
         host.client().start_with("one", "puppet", body).expect(201);
         panics(&host, "one");
         assert_eq!(host.client().status("one")["status"], "backoff");
         let answer = host.client().stop("one").expect(200);
         assert_eq!(answer["stopped"], true, "{answer}");
-        // Whoever is told that it is stopped sees it stopped.
+        // A client that gets the answer of the stop sees it stopped.
         let status = host.client().status("one");
-        assert_eq!(status["status"], "exited", "life {life}: {status}");
+        assert_eq!(status["status"], "exited", "incarnation {number}: {status}");
         assert!(status["restart"].get("nextRestartAt").is_none(), "{status}");
         host.client().send("one", "hello").expect_error(409, &["one", "exited"]);
         assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0);
     }
     let lines = host.finish();
-    for life in 1..=ROUNDS {
-        let cancelled = line(&lines, "agent.restart_cancelled", "one", life);
+    for number in 1..=ROUNDS {
+        let cancelled = line(&lines, "agent.restart_cancelled", "one", number);
         assert_eq!(cancelled["by"], "control-api", "{cancelled}");
     }
     assert_eq!(count(&lines, "agent.exit", "one") as u64, ROUNDS);
@@ -260,8 +260,8 @@ fn a_stop_in_backoff_ends_it() {
 #[test]
 fn stops_in_backoff_at_the_same_time_all_see_the_end_of_it() {
     let host = builder("transient", LONG).start();
-    for life in 1..=20 {
-        let body = json!({"model": life.to_string()});
+    for number in 1..=20 {
+        let body = json!({"model": number.to_string()});
         host.client().start_with("one", "puppet", body).expect(201);
         panics(&host, "one");
         std::thread::scope(|scope| {
@@ -269,14 +269,14 @@ fn stops_in_backoff_at_the_same_time_all_see_the_end_of_it() {
                 scope.spawn(|| {
                     host.client().stop("one").expect(200);
                     let status = host.client().status("one");
-                    assert_eq!(status["status"], "exited", "life {life}: {status}");
+                    assert_eq!(status["status"], "exited", "incarnation {number}: {status}");
                 });
             }
         });
     }
     let lines = host.finish();
-    for life in 1..=20 {
-        line(&lines, "agent.restart_cancelled", "one", life);
+    for number in 1..=20 {
+        line(&lines, "agent.restart_cancelled", "one", number);
     }
 }
 
@@ -284,8 +284,8 @@ fn stops_in_backoff_at_the_same_time_all_see_the_end_of_it() {
 #[track_caller]
 fn quarantined(host: &Host) -> Answer {
     host.client().start("one", "puppet");
-    for life in 1..=3 {
-        host.client().runs("one", life);
+    for number in 1..=3 {
+        host.client().runs("one", number);
         panics(host, "one");
     }
     let status = host.client().status("one");
@@ -306,25 +306,25 @@ fn one_end_too_many_is_quarantined_and_the_same_start_refused() {
     assert_eq!(refused["error_type"], "quarantined", "{refused}");
     assert_eq!(refused["phase"], "admission", "{refused}");
     let history = refused["history"].as_array().expect("a history");
-    let lives: Vec<_> = history.iter().map(incarnation).collect();
-    assert_eq!(lives, [1, 2, 3], "{refused}");
+    let incarnations: Vec<_> = history.iter().map(incarnation).collect();
+    assert_eq!(incarnations, [1, 2, 3], "{refused}");
     assert!(history.iter().all(|end| end["reason"] == "panic"), "{refused}");
     host.client().send("one", "hello").expect_error(409, &["one", "quarantined"]);
     host.client().nudge("one", "n", "hello").expect_error(409, &["one", "quarantined"]);
     assert_eq!(host.client().metrics()["bulkhead_places_used"], 0.0);
     assert_eq!(host.client().metrics()["bulkhead_agents{state=\"quarantined\"}"], 1.0);
     let lines = host.finish();
-    let told = line(&lines, "agent.quarantined", "one", 3);
-    assert_eq!(told["why"], "intensity", "{told}");
-    assert_eq!(told["attemptsInWindow"], 3, "{told}");
-    assert_eq!(told["reason"], "panic", "{told}");
+    let logged = line(&lines, "agent.quarantined", "one", 3);
+    assert_eq!(logged["why"], "intensity", "{logged}");
+    assert_eq!(logged["attemptsInWindow"], 3, "{logged}");
+    assert_eq!(logged["reason"], "panic", "{logged}");
     let crash = line(&lines, "agent.crash", "one", 3);
-    assert_eq!(told["crashId"], crash["crashId"], "{told}");
+    assert_eq!(logged["crashId"], crash["crashId"], "{logged}");
     assert_eq!(crash["consequence"]["decision"], "quarantined", "{crash}");
     assert_eq!(crash["consequence"]["why"], "intensity", "{crash}");
-    assert_eq!(crash["consequence"]["message"], told["message"], "{crash}");
+    assert_eq!(crash["consequence"]["message"], logged["message"], "{crash}");
     let attempts =
-        |life| line(&lines, "agent.restart_scheduled", "one", life)["attemptsInWindow"].clone();
+        |number| line(&lines, "agent.restart_scheduled", "one", number)["attemptsInWindow"].clone();
     assert_eq!([attempts(1), attempts(2)], [json!(1), json!(2)]);
 }
 
@@ -370,8 +370,8 @@ fn ends_that_are_long_ago_do_not_count() {
     let settings = format!("{SHORT}restart_max = 1\nrestart_window_ms = 1");
     let host = builder("transient", &settings).start();
     host.client().start("one", "puppet");
-    for life in 1..=6 {
-        host.client().runs("one", life);
+    for number in 1..=6 {
+        host.client().runs("one", number);
         panics(&host, "one");
     }
     host.client().runs("one", 7);
@@ -384,11 +384,11 @@ fn check_same_fault(lines: &[Value], agent: &str, reason: &str) {
     assert_eq!(count(lines, "agent.exit", agent), 3);
     assert_eq!(count(lines, "agent.start", agent), 0);
     assert_eq!(count(lines, "agent.restart_scheduled", agent), 2);
-    let told = line(lines, "agent.quarantined", agent, 3);
-    assert_eq!(told["why"], "same-fault", "{told}");
-    assert_eq!(told["reason"], reason, "{told}");
-    for (life, deterministic) in [(1, "unknown"), (2, "unknown"), (3, "true")] {
-        let crash = line(lines, "agent.crash", agent, life);
+    let logged = line(lines, "agent.quarantined", agent, 3);
+    assert_eq!(logged["why"], "same-fault", "{logged}");
+    assert_eq!(logged["reason"], reason, "{logged}");
+    for (number, deterministic) in [(1, "unknown"), (2, "unknown"), (3, "true")] {
+        let crash = line(lines, "agent.crash", agent, number);
         assert_eq!(crash["phase"], "start", "{crash}");
         assert_eq!(crash["deterministic"], deterministic, "{crash}");
     }
@@ -410,7 +410,7 @@ fn a_start_that_fails_in_the_same_way_each_time_is_not_retried_into_the_wall() {
         assert!(history.iter().all(|end| end["atStart"] == true), "{status}");
         assert_eq!(history[0]["crashId"], answer["crashId"], "{status}");
         host.client().start_with("one", "puppet", body).expect_error(409, &["same fault"]);
-        // Of the starts that somebody waited for, and of nobody else's, there is a failure to tell.
+        // Of the starts that somebody waited for, and of nobody else's, there is a failure to log.
         let lines = host.finish();
         assert_eq!(line(&lines, "agent.start_failed", "one", 1)["errorType"], error_type);
         check_same_fault(&lines, "one", reason);
@@ -447,10 +447,10 @@ fn a_component_that_can_never_start_is_refused_and_not_retried() {
         let answer = host.client().start_with(role, role, json!({})).expect_error(422, &[]);
         assert_eq!(answer["error_type"], error_type, "{answer}");
     }
-    // Long enough for somebody else to come back, more than once.
+    // Long enough for another agent to be restarted, more than once.
     let first = incarnation(&host.client().start("crasher", "puppet"));
-    for life in first..first + 3 {
-        host.client().runs("crasher", life);
+    for number in first..first + 3 {
+        host.client().runs("crasher", number);
         panics(&host, "crasher");
     }
     host.client().runs("crasher", first + 3);
@@ -466,12 +466,12 @@ fn a_component_that_can_never_start_is_refused_and_not_retried() {
 fn an_agent_that_dies_in_a_loop_has_one_budget_of_log_lines() {
     /// As many lines get through at once, and a tenth of them with each second.
     const BURST: u64 = 10;
-    const LIVES: u64 = 6;
+    const INCARNATIONS: u64 = 6;
     let settings = format!("{SHORT}restart_max = 100\nlog_lines_per_second = 1");
     let host = builder("transient", &settings).start();
     host.client().start("one", "puppet");
-    for life in 1..=LIVES {
-        host.client().runs("one", life);
+    for number in 1..=INCARNATIONS {
+        host.client().runs("one", number);
         assert_eq!(host.client().ask("one", "say 20"), "20");
         panics(&host, "one");
     }
@@ -479,9 +479,13 @@ fn an_agent_that_dies_in_a_loop_has_one_budget_of_log_lines() {
     let written = count(&lines, "agent.log", "one") as u64;
     let millis = |line: &Value| line["uptimeMs"].as_u64().expect("a time");
     let first = millis(line(&lines, "agent.start", "one", 1));
-    let last = millis(line(&lines, "agent.exit", "one", LIVES));
+    let last = millis(line(&lines, "agent.exit", "one", INCARNATIONS));
     let allowed = BURST + (last - first).div_ceil(1000) + 1;
     assert!(written <= allowed, "{written} lines, {allowed} are allowed");
-    let lost = |life| line(&lines, "agent.exit", "one", life)["droppedLogLines"].clone();
-    assert!(lost(LIVES).as_u64() >= Some(15), "the last life lost {}", lost(LIVES));
+    let lost = |number| line(&lines, "agent.exit", "one", number)["droppedLogLines"].clone();
+    assert!(
+        lost(INCARNATIONS).as_u64() >= Some(15),
+        "the last incarnation lost {}",
+        lost(INCARNATIONS)
+    );
 }

@@ -121,7 +121,7 @@ fn nobody_grows_past_the_budget_however_fast() {
 
 #[test]
 fn a_start_that_would_commit_too_much_is_refused_with_the_figures() {
-    // (320 - 64) MiB, committed twice: eight agents of 64 MiB, whoever uses what.
+    // (320 - 64) MiB, committed twice: eight agents of 64 MiB, no matter which uses what.
     let host = host().toml("[memory]\novercommit = 2").role("plain", "puppet", "").start();
     let client = host.client();
     for n in 0..8 {

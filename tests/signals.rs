@@ -11,13 +11,13 @@ use harness::{Host, HostBuilder, Value, processes, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Signals that come within this time of the first one are the same wish.
-const ONE_WISH: Duration = Duration::from_secs(1);
+const SIGNAL_DEBOUNCE: Duration = Duration::from_secs(1);
 
 fn puppet() -> HostBuilder {
     Host::builder().guest("puppet")
 }
 
-/// The process that the agents live in.
+/// The process that the agents run in.
 fn supervisor(host: &Host) -> Pid {
     host.supervisor_pid()
 }
@@ -92,8 +92,8 @@ fn a_second_signal_later_ends_at_once() {
             let caller = host.occupy(scope, "a", "long");
             host.signal(Signal::TERM);
             host.wait_for_line("the drain", |line| line["event"] == "container.draining");
-            // The time is the fact: what comes after it is another wish.
-            std::thread::sleep(ONE_WISH + Duration::from_millis(100));
+            // The time is the fact: what comes after it is another request.
+            std::thread::sleep(SIGNAL_DEBOUNCE + Duration::from_millis(100));
             host.signal(Signal::TERM);
             let body = caller.join().expect("the sender").expect_error(502, &[]);
             assert_eq!(body["exitReason"], "killed", "{body}");
@@ -134,7 +134,7 @@ fn a_signal_that_means_nothing_does_not_end_the_supervisor() {
         host.signal(signal);
     }
     wait_until("init says so", || host.stderr().matches("is not forwarded").count() == 2);
-    assert!(processes::lives(before));
+    assert!(processes::is_alive(before));
     host.client().start("one", "puppet");
     assert_eq!(host.client().ask("one", "hi"), "hi");
     assert_eq!(host.events_named("container.cold_start").len(), 1);
@@ -166,7 +166,7 @@ fn what_sigint_means_is_a_setting() {
 
 /// A supervisor that waits for its configuration does not take signals yet.
 #[test]
-fn a_signal_that_kills_the_supervisor_through_init_is_told() {
+fn a_signal_that_kills_the_supervisor_through_init_is_logged() {
     let dir = tempfile::tempdir().expect("make a directory");
     let file = dir.path().join("bulkhead.toml");
     rustix::fs::mknodat(
@@ -193,12 +193,12 @@ fn a_signal_that_kills_the_supervisor_through_init_is_told() {
     let child = processes::children(pid)[0];
     send(pid, Signal::TERM);
     wait_until("the supervisor is dead", || !processes::is_known(child));
-    // For init, which reads it when it tells the end, a moment after the supervisor is gone.
+    // For init, which reads it when it logs the end, a moment after the supervisor is gone.
     let config = Host::builder().render(&dir.path().join("state"));
     wait_for("init reads the configuration", || pipe.write_all(config.as_bytes()));
     drop(pipe);
     let ended = init.wait_with_output().expect("wait for init");
     assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
-    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(told.contains("died of signal 15") && told.contains("forwarded"), "{told}");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("died of signal 15") && said.contains("forwarded"), "{said}");
 }

@@ -61,7 +61,7 @@ impl Locked {
         let index = host.state_dir().join("store/bulkhead.db-shm");
         let index = OpenOptions::new().read(true).write(true).open(index);
         let index = index.expect("open the index of the database's log");
-        // SQLite's five locks of readers of a log. Whoever reads or writes has one of them for that time.
+        // SQLite's five locks of readers of a log. A reader or writer has one of them for that time.
         let lock = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,

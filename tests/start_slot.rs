@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use harness::lives::{check_one_at_a_time, check_one_end_each};
+use harness::incarnations::{check_one_at_a_time, check_one_end_each};
 use harness::metrics::{given_back, is_empty, wait_for_metrics};
 use harness::trial::incarnation;
 use harness::{Host, files};

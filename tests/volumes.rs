@@ -112,7 +112,7 @@ fn a_host_that_waits_takes_over_when_the_one_before_has_ended() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     let first = format!("process {}", host.pid());
     assert!(refused.stderr.contains(&first), "{}", refused.stderr);
-    // One that is told to end while it waits ends.
+    // One that is asked to end while it waits ends.
     assert_eq!(Second::start(&host).end(), Some(CLEAN));
     let mut second = Second::start(&host);
     let run = host.lines()[0]["runId"].clone();

@@ -43,7 +43,7 @@ fn is_refused(builder: HostBuilder, error_type: &str, phase: &[&str], named: &[&
     answer
 }
 
-/// One line tells of the start, and no other of the request.
+/// One line reports the start, and no other of the request.
 #[track_caller]
 fn check_one_line(trial: &Trial) {
     let failed = trial.host().wait_for_event("victim", "agent.start_failed");

@@ -5,8 +5,8 @@ use hyper::Method;
 
 const MIB: usize = 1024 * 1024;
 
-/// The lines that tell of a refusal: of the request, or of the start that it asked for.
-const TELLING: [&str; 2] = ["container.request_refused", "agent.start_failed"];
+/// The lines that report a refusal: of the request, or of the start that it asked for.
+const REPORTS: [&str; 2] = ["container.request_refused", "agent.start_failed"];
 
 /// A host whose refusals are counted.
 struct Court {
@@ -35,7 +35,7 @@ impl Court {
         let answer = self.trial.client().request(method, path, body.into());
         let answer = answer.expect_error(status, named);
         let path = path.split('?').next().unwrap_or_default();
-        let line = self.trial.host().wait_for_number(&TELLING, before + 1);
+        let line = self.trial.host().wait_for_number(&REPORTS, before + 1);
         assert!(!line["error"].as_str().unwrap_or_default().is_empty(), "{line}");
         if line["event"] == "agent.start_failed" {
             assert_eq!(line["errorType"], answer["error_type"], "{line}");
@@ -60,7 +60,7 @@ impl Court {
     }
 
     fn lines(&self) -> usize {
-        TELLING.iter().map(|event| self.trial.host().events_named(event).len()).sum()
+        REPORTS.iter().map(|event| self.trial.host().events_named(event).len()).sum()
     }
 
     /// Nothing else has changed.

@@ -83,7 +83,7 @@ fn a_person_sees_what_came_of_it() {
 }
 
 #[test]
-fn what_is_done_about_an_end_is_told() {
+fn what_is_done_about_an_end_is_shown() {
     let never = "restart = \"permanent\"\nmax_attempts = 1\nrestart_backoff_ms = 31536000000\nrestart_backoff_max_ms = 31536000000";
     let host = Host::builder()
         .guest("puppet")
@@ -99,8 +99,8 @@ fn what_is_done_about_an_end_is_told() {
     for agent in ["away", "hopeless"] {
         person.says(&["start", agent, "--role", agent, "--prompt", "count"]).ok();
     }
-    let killed = |life| {
-        host.client().runs("hopeless", life);
+    let killed = |incarnation| {
+        host.client().runs("hopeless", incarnation);
         assert_eq!(person.says(&["send", "hopeless", "panic", "--wait", "50s"]).code, 4);
     };
     killed(1);
@@ -171,9 +171,9 @@ fn a_program_gets_the_documents_of_the_api() {
     stopped.fails(3, &["no such agent: nobody"]);
     let lines: Vec<Value> =
         stopped.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let told = |line: &Value| (line["agentId"].clone(), line["status"].clone());
-    assert_eq!(told(&lines[0]), ("one".into(), 200.into()));
-    assert_eq!(told(&lines[1]), ("nobody".into(), 404.into()));
+    let status_of = |line: &Value| (line["agentId"].clone(), line["status"].clone());
+    assert_eq!(status_of(&lines[0]), ("one".into(), 200.into()));
+    assert_eq!(status_of(&lines[1]), ("nobody".into(), 404.into()));
     host.finish();
 }
 

@@ -9,7 +9,7 @@ use super::Person;
 
 #[test]
 fn a_wrong_command_line_asks_nobody() {
-    // Nobody is there: whoever asks ends with another code.
+    // No host is there: a command ends with another code.
     let person = Person::at("http://127.0.0.1:1");
     std::fs::write(person.dir.path().join("broken.json"), "{").expect("write a file");
     for (words, named) in [
@@ -48,7 +48,7 @@ fn a_wrong_command_line_asks_nobody() {
 }
 
 #[test]
-fn what_the_host_refuses_is_told_with_its_reason() {
+fn what_the_host_refuses_is_shown_with_its_reason() {
     let host = Host::builder()
         .guest("puppet")
         .role("small", "puppet", "mailbox_messages = 1")
@@ -90,7 +90,7 @@ fn what_the_host_refuses_is_told_with_its_reason() {
 }
 
 #[test]
-fn what_the_host_did_and_failed_is_told_with_its_phase() {
+fn what_the_host_did_and_failed_is_shown_with_its_phase() {
     let host = Host::builder()
         .guest("puppet")
         .guest("slow-start")

@@ -22,7 +22,7 @@ fn a_wait_that_is_over_first_says_that_the_turn_goes_on() {
 }
 
 #[test]
-fn who_interrupts_a_command_is_told_what_goes_on() {
+fn a_command_that_is_interrupted_says_what_goes_on() {
     let host = Host::builder().guest("puppet").guest("slow-start").start().ready();
     let (person, client) = (Person::of(&host), host.client());
     person.says(&["start", "one", "--role", "puppet"]).ok();
@@ -108,7 +108,7 @@ fn who_follows_sees_every_event_once_over_two_runs_of_the_host() {
 }
 
 #[test]
-fn events_that_were_dropped_are_told() {
+fn events_that_were_dropped_are_shown() {
     let host = Host::builder().guest("puppet").start().ready();
     let person = Person::of(&host);
     host.client().start("one", "puppet");

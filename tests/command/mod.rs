@@ -3,7 +3,7 @@
 use harness::{Host, Trial, json};
 
 #[test]
-fn a_stock_program_runs_as_an_agent_whose_run_is_its_life() {
+fn a_stock_program_runs_as_an_agent_whose_run_is_its_incarnation() {
     let trial = Trial::of(&["command"]);
     let workspace = trial.host().workspace("job");
     std::fs::create_dir_all(&workspace).expect("make the workspace");
@@ -49,11 +49,11 @@ fn a_program_gets_the_arguments_of_its_role() {
 }
 
 #[test]
-fn a_program_that_fails_is_told_with_its_status() {
+fn a_program_that_fails_is_reported_with_its_status() {
     let trial = Trial::of(&["command"]);
     let body = json!({"envVars": {"COMMAND_EXIT": "fail"}});
     trial.client().start_with("job", "command", body).expect(201);
-    let crash = trial.told("job", 1, "guest_exit");
+    let crash = trial.reported("job", 1, "guest_exit");
     assert_eq!(crash["status"], 1, "{crash}");
     assert_eq!(crash["phase"], "run", "{crash}");
     trial.finish();
@@ -65,7 +65,7 @@ fn the_environment_of_the_next_run_follows_the_town() {
     let body = json!({"envVars": {"COMMAND_EXIT": "well"}});
     trial.client().sync_config(json!({"COMMAND_EXIT": "fail"})).expect(200);
     trial.client().start_with("job", "command", body.clone()).expect(201);
-    trial.told("job", 1, "guest_exit");
+    trial.reported("job", 1, "guest_exit");
     trial.client().sync_config(json!({"COMMAND_EXIT": null})).expect(200);
     trial.client().start_with("job", "command", body).expect(201);
     let exit = trial.host().wait_for_line("the second run's end", |line| {

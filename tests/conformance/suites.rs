@@ -116,7 +116,7 @@ fn copy_dir(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
             copy_dir(&from, &to, change);
             continue;
         }
-        // Whoever wrote it was in no workspace and used another compiler.
+        // Its author was in no workspace and used another compiler.
         if name == "rust-toolchain"
             || name == "rust-toolchain.toml"
             || (name == "Cargo.lock" && to.exists())

@@ -23,10 +23,10 @@ fn a_panic_leaves_its_stack_and_what_it_had_in_memory() {
                 }
             }
             Payload::DataSection(segments) => {
-                let told = b"told to panic by message m-1";
+                let message = b"told to panic by message m-1";
                 has_message |= segments.into_iter().any(|segment| {
                     let data = segment.expect("a segment").data;
-                    data.windows(told.len()).any(|window| window == told)
+                    data.windows(message.len()).any(|window| window == message)
                 });
             }
             _ => {}

@@ -53,7 +53,7 @@ impl Rig {
     pub fn ends_by(&self, loaded: &Arc<Loaded>, body: &str) -> Exit {
         match self.handle(loaded, body, false) {
             CallEnd::Ended(exit, _) => exit,
-            CallEnd::Returned(..) => panic!("it lives on after {body}"),
+            CallEnd::Returned(..) => panic!("it keeps running after {body}"),
         }
     }
 

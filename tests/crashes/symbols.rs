@@ -36,12 +36,16 @@ fn the_first_frame_of_a_panic_that_is_the_agents_is_where_it_says_it_panicked() 
     let loaded = rig.load(&files::component("trap"));
     for body in ["panic", "unwrap"] {
         let exit = rig.ends_by(&loaded, body);
-        let told = exit.location.as_ref().expect("a panic tells its place");
+        let location = exit.location.as_ref().expect("a panic has its location");
         let found = rig.symbolize(&loaded, &exit);
         assert_eq!((found.status, found.reason), (Symbolized::Done, None));
         let own = found.frames.iter().find(|frame| frame.in_app).expect("a frame of the agent");
-        assert_eq!(place(own), (told.file.as_str(), told.line, told.column), "{found:#?}");
-        assert_eq!(told.file, "tests/programs/examples/trap.rs");
+        assert_eq!(
+            place(own),
+            (location.file.as_str(), location.line, location.column),
+            "{found:#?}"
+        );
+        assert_eq!(location.file, "tests/programs/examples/trap.rs");
     }
 }
 
@@ -111,7 +115,7 @@ fn without_debug_information_the_names_stay() {
     assert_eq!(found.reason, Some(Unavailable::NoDebugInfo));
     assert_eq!(found.frames, exit.frames);
     assert_eq!(names(&found.frames)[0], "trap::divide_unchecked");
-    assert!(found.frames[0].in_app, "the name tells");
+    assert!(found.frames[0].in_app, "the name shows it");
 
     let stripped = components::without(&whole, |_| true);
     let loaded = rig.load(&rig.write("stripped.wasm", &stripped));
@@ -122,7 +126,7 @@ fn without_debug_information_the_names_stay() {
         (Symbolized::Unavailable, Some(Unavailable::NoDebugInfo))
     );
     assert_eq!(names(&found.frames)[0], "?");
-    assert!(found.frames[0].module_offset > Some(0), "its place is still known");
+    assert!(found.frames[0].module_offset > Some(0), "its offset is still known");
 }
 
 #[test]

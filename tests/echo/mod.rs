@@ -87,7 +87,7 @@ fn messages_are_worked_on_in_the_order_of_their_coming() {
 }
 
 #[test]
-fn a_stop_ends_it_and_a_start_begins_the_next_life() {
+fn a_stop_ends_it_and_a_start_begins_the_next_incarnation() {
     let host = Host::builder().start();
     host.client().start("echo", "echo");
     let stopped = host.client().stop("echo").expect(200);
@@ -124,7 +124,7 @@ fn a_start_of_a_running_agent_joins_it_begins_it_afresh_or_keeps_it() {
 }
 
 #[test]
-fn many_starts_of_one_agent_at_once_leave_one_life() {
+fn many_starts_of_one_agent_at_once_leave_one_incarnation() {
     let host = Host::builder().start();
     let answers: Vec<_> = std::thread::scope(|scope| {
         let asked: Vec<_> = (0..8)

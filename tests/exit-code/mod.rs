@@ -3,7 +3,7 @@
 use harness::Trial;
 
 #[test]
-fn a_failing_exit_is_told_with_its_status() {
+fn a_failing_exit_is_reported_with_its_status() {
     let trial = Trial::of(&["exit-code"]);
     // WASI 0.2 carries only ok and err: 3 becomes 1.
     let crash = trial.ends_by("exit-code", "exit 3", "guest_exit");
@@ -12,7 +12,7 @@ fn a_failing_exit_is_told_with_its_status() {
 }
 
 #[test]
-fn an_exit_with_0_out_of_a_turn_is_told_too() {
+fn an_exit_with_0_out_of_a_turn_is_reported_too() {
     let trial = Trial::of(&["exit-code"]);
     let crash = trial.ends_by("exit-code", "exit 0", "guest_exit");
     assert_eq!(crash["status"], 0, "{crash}");

@@ -3,7 +3,7 @@
 use harness::{Host, Trial, json};
 
 #[test]
-fn a_stuck_host_call_is_told_from_a_busy_guest() {
+fn a_stuck_host_call_is_distinguished_from_a_busy_guest() {
     let trial = Trial::of(&["hang"]);
     let crash = trial.ends_by("hang", "60000", "host_call_timeout");
     assert!(crash["message"].as_str().unwrap().contains("host call"), "{crash}");

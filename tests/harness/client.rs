@@ -311,10 +311,10 @@ impl Client {
         })
     }
 
-    /// Waits until a life of the agent is running.
+    /// Waits until an incarnation of the agent is running.
     #[track_caller]
     pub fn runs(&self, agent: &str, incarnation: u64) {
-        wait_for(&format!("{agent} runs in life {incarnation}"), || {
+        wait_for(&format!("{agent} runs in incarnation {incarnation}"), || {
             let status = self.status(agent);
             let runs = status["status"] == "running" && status["incarnation"] == incarnation;
             if runs { Ok(()) } else { Err(status) }

@@ -94,7 +94,7 @@ impl HostBuilder {
         self
     }
 
-    /// Whoever reaches it may ask: for clients that show no token.
+    /// Open to all that reach it: for clients that show no token.
     #[must_use]
     pub fn open(self) -> Self {
         self.toml("[server]\nallow_unauthenticated = true")

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_breaks_the_contract_is_told_with_the_reason() {
+    fn a_line_that_breaks_the_contract_is_reported_with_the_reason() {
         assert!(with("extra", 1.into()).contains("extra"), "a field that no event has");
         assert!(with("by", 1.into()).contains("/by"), "a type that is wrong");
         assert!(with("event", "container.unknown".into()).contains("container.unknown"));

@@ -29,12 +29,12 @@ pub const CLEAN: i32 = 0;
 pub const UNCLEAN: i32 = 3;
 
 /// Ending signals that come closer than this are one wish; a little more than what the host takes for one.
-pub const ONE_WISH: Duration = Duration::from_millis(1100);
+pub const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(1100);
 
 /// Name of the configuration's file.
 const CONFIG: &str = "bulkhead.toml";
 
-/// Between two looks whether the process is gone.
+/// Between two checks whether the process is gone.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A running host with a configuration, a state directory and a port of its own. Dropping it kills it,
@@ -191,7 +191,7 @@ impl Host {
     /// Waits until there are this many lines of these events, and returns the last of them.
     pub fn wait_for_number(&self, events: &[&str], number: usize) -> Value {
         let seen = Cell::new(0);
-        // Each line is looked at once, in order.
+        // Each line is checked once, in order.
         self.wait_for_line(&format!("{events:?}, number {number}"), |line| {
             let is_one = line["event"].as_str().is_some_and(|event| events.contains(&event));
             seen.set(seen.get() + usize::from(is_one));
@@ -264,7 +264,7 @@ impl Host {
         self.ends_with(code)
     }
 
-    /// The same for a host that was told to end before.
+    /// The same for a host that was asked to end before.
     pub fn ends_with(mut self, code: i32) -> Vec<Value> {
         let status = wait(&mut self.child, END_PATIENCE);
         let Some(status) = status else { panic!("the host did not end") };
@@ -286,7 +286,7 @@ impl Host {
         (status, self.lines())
     }
 
-    /// The same for a host that is to be started again.
+    /// The same for a host that will be started again.
     pub fn wait(&mut self) -> ExitStatus {
         let status = wait(&mut self.child, END_PATIENCE);
         let Some(status) = status else { panic!("the host did not end") };
@@ -319,7 +319,7 @@ impl Drop for Host {
     }
 }
 
-/// Signals that end the host, unless whoever runs the tests ignores them: `nohup`, or a shell's background. A handler
+/// Signals that end the host, unless the caller of the tests ignores them: `nohup`, or a shell's background. A handler
 /// is not inherited, so the host gets the default for one that is set here.
 fn heed_signals() {
     static ONCE: Once = Once::new();
@@ -457,15 +457,15 @@ fn check_run(lines: &[Value]) {
         assert!(!failed.contains(&event), "the host itself failed: {line}");
     }
     for event in ["agent.exit", "agent.crash"] {
-        let mut lives: Vec<_> = lines
+        let mut incarnations: Vec<_> = lines
             .iter()
             .filter(|line| line["event"] == event)
             .map(|line| (line["agentId"].to_string(), line["incarnation"].as_u64()))
             .collect();
-        let count = lives.len();
-        lives.sort();
-        lives.dedup();
-        assert_eq!(lives.len(), count, "a life has two lines of {event}");
+        let count = incarnations.len();
+        incarnations.sort();
+        incarnations.dedup();
+        assert_eq!(incarnations.len(), count, "an incarnation has two lines of {event}");
     }
     let exits = lines.iter().filter(|line| line["event"] == "agent.exit").count();
     let starts = lines.iter().filter(|line| line["event"] == "agent.start").count();

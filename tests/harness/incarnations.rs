@@ -1,4 +1,4 @@
-//! What the log tells of an agent's lives, and what must hold for all of them.
+//! What the log says of an agent's incarnations, and what must hold for all of them.
 
 use std::collections::BTreeMap;
 
@@ -27,14 +27,14 @@ pub fn only<'a>(lines: &'a [Value], agent: &str, event: &str) -> &'a Value {
 /// than one.
 #[track_caller]
 pub fn check_one_at_a_time(lines: &[Value], agent: &str) {
-    let mut live: Vec<u64> = Vec::new();
+    let mut active: Vec<u64> = Vec::new();
     for line in lines.iter().filter(|line| line["agentId"] == agent) {
         match line["event"].as_str().unwrap_or_default() {
-            "agent.start" => live.push(incarnation(line)),
-            "agent.exit" => live.retain(|number| *number != incarnation(line)),
+            "agent.start" => active.push(incarnation(line)),
+            "agent.exit" => active.retain(|number| *number != incarnation(line)),
             _ => {}
         }
-        assert!(live.len() <= 1, "two incarnations live: {live:?} at {line}");
+        assert!(active.len() <= 1, "two incarnations are active: {active:?} at {line}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// A command, and who waits for its process.
+/// A command, and what waits for its process.
 type Job = (Command, SyncSender<io::Result<Child>>);
 
 /// The kernel takes the end of the *thread* that started a process for the end of its parent. This one ends with the

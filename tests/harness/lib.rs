@@ -12,7 +12,7 @@
 //! - [`processes`]: what the system says of processes
 //! - [`memory_group`]: a bound on memory that the kernel keeps
 //! - [`launcher`]: processes that end with the test run
-//! - [`lives`]: what the log must tell of an agent's lives
+//! - [`incarnations`]: what the log must say of an agent's incarnations
 //! - [`metrics`]: what agents take and must give back
 //! - [`resident`]: how much memory a process has, and the most that it had
 //! - [`machine`]: what a test needs that a machine may lack
@@ -29,8 +29,8 @@ pub mod config;
 pub mod contract;
 pub mod files;
 pub mod host;
+pub mod incarnations;
 pub mod launcher;
-pub mod lives;
 pub mod machine;
 pub mod memory_group;
 pub mod metrics;
@@ -57,7 +57,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two checks of what is waited for.
 const CHECK: Duration = Duration::from_millis(5);
 
-/// Waits until `check` finds what no log line tells, and returns it. While it does not, it answers with what it saw
+/// Waits until `check` finds what no log line says, and returns it. While it does not, it answers with what it saw
 /// instead: a wait that fails shows the last of that.
 #[track_caller]
 pub fn wait_for<T, S: std::fmt::Display>(what: &str, mut check: impl FnMut() -> Result<T, S>) -> T {

@@ -26,7 +26,7 @@ pub fn given_back(metrics: &Metrics) -> Vec<(&'static str, f64)> {
     GIVEN_BACK.iter().map(|name| (*name, metrics[*name] - of_connections(name))).collect()
 }
 
-/// Nothing of any agent is there. Files are not looked at: what they begin with is the host's business.
+/// Nothing of any agent is there. Files are not read: what they begin with is the host's business.
 pub fn is_empty(metrics: &Metrics) -> bool {
     given_back(metrics).iter().all(|(name, count)| *name == FILES || *count == 0.0)
 }

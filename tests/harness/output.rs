@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_follows_another_counts_anew() {
+    fn a_run_that_follows_another_counts_from_its_own_start() {
         let cold = line("container.cold_start", 0);
         let next = cold.replace(r#""r""#, r#""s""#);
         assert_eq!(output(&[&cold, &line("agent.start", 1), &next]).check(), Ok(()));

@@ -3,7 +3,7 @@
 use rustix::process::Pid;
 
 /// Whether a process is there and not only the memory of one that nobody waited for.
-pub fn lives(pid: Pid) -> bool {
+pub fn is_alive(pid: Pid) -> bool {
     matches!(state(pid), Some(state) if state != 'Z' && state != 'X')
 }
 

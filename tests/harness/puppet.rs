@@ -4,7 +4,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::{Answer, Host, wait_until};
 
-/// Someone who waits for the end of a message's turn.
+/// A client that waits for the end of a message's turn.
 pub type Caller<'scope> = ScopedJoinHandle<'scope, Answer>;
 
 impl Host {

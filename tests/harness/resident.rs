@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks.
+/// Between two checks.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a host may take beside an agent that is watched, while it is watched: the log's buffer for all

@@ -136,7 +136,7 @@ impl Trial {
     }
 
     /// Starts an agent named like its role, sends it a message that ends it, checks everything that is
-    /// told about the end, starts it again, and checks that it answers. Returns the crash record.
+    /// notified of the end, starts it again, and checks that it answers. Returns the crash record.
     #[track_caller]
     pub fn ends_by(&self, role: &str, message: &str, reason: &str) -> Value {
         let incarnation = incarnation(&self.client().start(role, role));
@@ -151,7 +151,7 @@ impl Trial {
         let answer = self.client().send_wait(agent, message);
         let answer = answer.expect_error(502, &[]);
         assert_eq!(answer["exitReason"], reason, "{answer}");
-        let crash = self.told(agent, incarnation, reason);
+        let crash = self.reported(agent, incarnation, reason);
         assert_eq!(answer["crashId"], crash["crashId"], "{answer}");
         assert_eq!(answer["messageId"], crash["messageId"], "{answer}");
         assert_eq!(crash["phase"], "handle", "{crash}");
@@ -160,24 +160,24 @@ impl Trial {
 
     /// Checks status, log and health after an abnormal end. Returns the crash record.
     #[track_caller]
-    pub fn told(&self, agent: &str, incarnation: u64, reason: &str) -> Value {
-        let of_this_life = |line: &Value, event: &str| {
+    pub fn reported(&self, agent: &str, incarnation: u64, reason: &str) -> Value {
+        let of_this_incarnation = |line: &Value, event: &str| {
             line["event"] == event
                 && line["agentId"] == agent
                 && line["incarnation"].as_u64() == Some(incarnation)
         };
         let exit = self.host.wait_for_line(&format!("agent.exit of {agent}"), |line| {
-            of_this_life(line, "agent.exit")
+            of_this_incarnation(line, "agent.exit")
         });
         let crash = self.host.wait_for_line(&format!("agent.crash of {agent}"), |line| {
-            of_this_life(line, "agent.crash")
+            of_this_incarnation(line, "agent.crash")
         });
         assert_eq!(exit["reason"], reason, "{exit}");
         assert_eq!(crash["reason"], reason, "{crash}");
         assert_eq!(exit["crashId"], crash["crashId"], "{exit}");
         for event in ["agent.exit", "agent.crash"] {
             let lines = self.host.events_of(agent, event);
-            let count = lines.iter().filter(|line| of_this_life(line, event)).count();
+            let count = lines.iter().filter(|line| of_this_incarnation(line, event)).count();
             assert_eq!(count, 1, "{count} lines of {event} for one end");
         }
         check_record(&crash);
@@ -204,7 +204,7 @@ impl Trial {
     pub fn starts_again(&self, role: &str, before: u64) -> u64 {
         let answer = self.client().start(role, role);
         let now = incarnation(&answer);
-        assert_eq!(now, before + 1, "not the next life: {answer}");
+        assert_eq!(now, before + 1, "not the next incarnation: {answer}");
         assert_eq!(self.client().ask(role, "are you well?"), "are you well?");
         let status = self.client().status(role);
         assert_eq!(status["status"], "running", "{status}");

@@ -157,7 +157,7 @@ fn a_disk_that_hangs_holds_up_nobody_but_those_that_ask_it() {
         .start();
     host.client().start("well", "echo");
     host.client().start("writer", "writer");
-    // A pipe that nobody writes to: whoever opens it waits in the kernel.
+    // A pipe that nobody writes to: a process that opens it waits in the kernel.
     let hang = |agent: &str| {
         let workspace = host.workspace(agent);
         std::fs::create_dir_all(&workspace).expect("make the workspace");

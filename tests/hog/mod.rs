@@ -158,7 +158,7 @@ fn events_make_room_for_each_other() {
     let held = memory(&trial, "hog")["host"]["events"].as_u64();
     assert!(held > Some(0) && held <= Some(MIB), "{held:?}");
     let page = trial.client().events("hog", 0);
-    assert!(page["droppedBefore"].as_u64() > Some(900), "a reader is not told what is gone");
+    assert!(page["droppedBefore"].as_u64() > Some(900), "a reader does not see what is gone");
     trial.finish();
 }
 
@@ -324,7 +324,7 @@ fn names_settings_and_replies_are_bounded() {
 }
 
 #[test]
-fn each_crossing_of_the_soft_mark_is_told_and_the_guest_sees_how_it_stands() {
+fn each_crossing_of_the_soft_mark_is_logged_and_the_guest_sees_how_it_stands() {
     let role = "memory_limit_mb = 16\nmemory_soft_percent = 60";
     let trial = trial(builder().role("hog", "hog", role));
     trial.client().start("hog", "hog");
@@ -340,7 +340,7 @@ fn each_crossing_of_the_soft_mark_is_told_and_the_guest_sees_how_it_stands() {
     assert_eq!(marks().len(), 0);
     for crossings in 1..=3 {
         trial.client().ask("hog", "files 30");
-        wait_until("the crossing is told", || marks().len() == crossings);
+        wait_until("the crossing is logged", || marks().len() == crossings);
         trial.client().ask("hog", "files 1");
         assert_eq!(trial.client().ask("hog", "drop"), "dropped");
     }

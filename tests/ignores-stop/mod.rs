@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::host::{ONE_WISH, UNCLEAN};
+use harness::host::{SIGNAL_DEBOUNCE, UNCLEAN};
 use harness::{Host, Trial, wait_until};
 use rustix::process::Signal;
 
@@ -19,14 +19,14 @@ fn a_shutdown_that_never_returns_is_killed_after_its_grace() {
     assert!(trial.bystander().answered() >= before + 5, "the bystander was held up");
     assert_eq!(answer["stopped"], true, "{answer}");
     assert_eq!(answer["exitReason"], "killed", "{answer}");
-    let crash = trial.told("ignores-stop", 1, "killed");
+    let crash = trial.reported("ignores-stop", 1, "killed");
     assert_eq!(crash["phase"], "shutdown", "{crash}");
     trial.starts_again("ignores-stop", 1);
     trial.finish_with(UNCLEAN);
 }
 
 #[test]
-fn a_turn_that_does_not_listen_is_killed_and_its_sender_told() {
+fn a_turn_that_does_not_listen_is_killed_and_its_sender_gets_an_error() {
     let trial = Trial::of(&["ignores-stop"]);
     trial.client().start("ignores-stop", "ignores-stop");
     std::thread::scope(|scope| {
@@ -72,7 +72,7 @@ fn a_second_signal_leaves_no_grace_and_still_every_record() {
     host.signal(Signal::TERM);
     host.wait_for_line("the first signal", |line| line["event"] == "container.stop_intent");
     // The time is the fact: one that comes sooner is the first one once more.
-    std::thread::sleep(ONE_WISH);
+    std::thread::sleep(SIGNAL_DEBOUNCE);
     let asked = Instant::now();
     let lines = host.finish_with(Signal::INT, UNCLEAN);
     assert!(asked.elapsed() < SOON, "the end took {:?}", asked.elapsed());

@@ -61,7 +61,7 @@ fn fill(host: &Host) -> PathBuf {
     path
 }
 
-/// Crashes in a row, each of which is told in the log and found in memory.
+/// Crashes in a row, each of which is reported in the log and found in memory.
 #[track_caller]
 fn crash(host: &Host, name: &str, count: usize) {
     for n in 0..count {
@@ -97,7 +97,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
         host.client().metrics()["bulkhead_crash_records_waiting"] > 0.0
     });
 
-    // The black box has its blocks: what it was told after the disk was full is there.
+    // The black box has its blocks: what was written to it after the disk was full is there.
     kill_process(host.supervisor_pid(), Signal::KILL).expect("send a signal");
     let line = host.wait_for_number(&["container.previous_run"], 2);
     assert_eq!(line["cause"], "external_sigkill", "{line:#}");
@@ -112,7 +112,7 @@ fn a_full_disk_costs_what_is_on_it_and_nothing_else() {
     });
     crash(&host, "again", 20);
     let unavailable = host.events_named("container.store_unavailable").len();
-    assert!(unavailable > 0, "a disk without room is told");
+    assert!(unavailable > 0, "a disk without room is logged");
     let before = host.events_named("container.store_available").len();
     fs::remove_file(filler).expect("remove the file");
     // What waited is there as soon as the host says so.

@@ -71,7 +71,7 @@ impl Drop for Run {
 }
 
 #[test]
-fn a_log_on_a_disk_that_is_full_for_a_while_has_whole_lines_and_tells_how_many_are_missing() {
+fn a_log_on_a_disk_that_is_full_for_a_while_has_whole_lines_and_says_how_many_are_missing() {
     if let Some(reason) = super::full_disk::missing() {
         return harness::skip(Need::Mount, &reason);
     }

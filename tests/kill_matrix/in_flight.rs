@@ -112,7 +112,7 @@ fn a_message_in_its_turn_is_neither_lost_nor_delivered_too_often() {
     }
     let aside = aside.lock().unwrap().len();
     println!(
-        "{kills} kills and {again} while agents came back: {} messages, {in_turn} in their turn at a kill, \
+        "{kills} kills and {again} while agents were restarted: {} messages, {in_turn} in their turn at a kill, \
          {aside} set aside",
         notes(&host).len()
     );

@@ -38,13 +38,13 @@ fn a_wall_clock_that_jumps_confuses_neither_restarts_nor_causes() {
     for agent in ["looper", "rare"] {
         host.client().start(agent, agent);
     }
-    for (life, seconds) in (1..).zip(STEPS) {
+    for (incarnation, seconds) in (1..).zip(STEPS) {
         clock.set(seconds);
-        crash(&host, "looper", life);
+        crash(&host, "looper", incarnation);
         check_clock(&host, seconds);
-        host.client().runs("looper", life + 1);
-        crash(&host, "rare", life);
-        host.client().runs("rare", life + 1);
+        host.client().runs("looper", incarnation + 1);
+        crash(&host, "rare", incarnation);
+        host.client().runs("rare", incarnation + 1);
         wait_until("the crash is out of the window", || {
             host.client().status("rare")["restart"]["attemptsInWindow"] == 0
         });
@@ -64,13 +64,15 @@ fn a_wall_clock_that_jumps_confuses_neither_restarts_nor_causes() {
     check_times(&host.ready().finish());
 }
 
-/// Ends this life of the agent.
+/// Ends this incarnation of the agent.
 #[track_caller]
-fn crash(host: &Host, agent: &str, life: u64) {
-    host.client().runs(agent, life);
+fn crash(host: &Host, agent: &str, incarnation: u64) {
+    host.client().runs(agent, incarnation);
     host.client().send_wait(agent, "panic").expect_error(502, &["told to panic"]);
-    host.wait_for_line("the end of this life", |line| {
-        line["event"] == "agent.exit" && line["agentId"] == agent && line["incarnation"] == life
+    host.wait_for_line("the end of this incarnation", |line| {
+        line["event"] == "agent.exit"
+            && line["agentId"] == agent
+            && line["incarnation"] == incarnation
     });
 }
 
@@ -79,7 +81,7 @@ fn crash(host: &Host, agent: &str, life: u64) {
 fn check_clock(host: &Host, seconds: i64) {
     let exits = host.events_of("looper", "agent.exit");
     let text = exits.last().and_then(|line| line["ts"].as_str()).expect("a time");
-    // Days and hours are enough to tell the steps apart.
+    // Days and hours are enough to distinguish the steps.
     let off = |seconds: i64| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let ms = i64::try_from(now.as_millis()).expect("before the year 292277026");
@@ -89,14 +91,14 @@ fn check_clock(host: &Host, seconds: i64) {
     assert!(*early < *text && *text < *late, "{text} is not between {early} and {late}");
 }
 
-/// What lasts is told by a clock that was not set.
+/// Durations are measured by a clock that was not set.
 #[track_caller]
 fn check_times(lines: &[Value]) {
     for run in lines.chunk_by(|_, next| next["event"] != "container.cold_start") {
         let mut latest = 0;
         for line in run {
             let uptime = line["uptimeMs"].as_u64().expect("every line has it");
-            // Two threads may tell in the other order.
+            // Two threads may log in the other order.
             assert!(uptime + 1000 >= latest && uptime < PATIENCE_MS, "{latest}, then {line}");
             latest = latest.max(uptime);
             for field in ["agentUptimeMs", "backoffMs"] {

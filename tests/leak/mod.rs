@@ -28,10 +28,10 @@ fn a_leak_shows_in_the_status_then_in_one_soft_mark_then_ends_the_agent() {
     assert!(trial.host().events_named("agent.memory_soft_limit").is_empty(), "16 MiB are far");
 
     // The soft mark is at 80 %: 12.8 of 16 MiB.
-    let mut life_left = 16;
+    let mut turns_left = 16;
     while trial.host().events_of("leak", "agent.memory_soft_limit").is_empty() {
-        assert!(life_left > 0, "no soft mark before {last} bytes");
-        life_left -= 1;
+        assert!(turns_left > 0, "no soft mark before {last} bytes");
+        turns_left -= 1;
         trial.client().ask("leak", "leak 512");
         last = used_bytes(&trial);
         if last > 13_421_773 {
@@ -45,6 +45,6 @@ fn a_leak_shows_in_the_status_then_in_one_soft_mark_then_ends_the_agent() {
     assert_eq!(marks.len(), 1, "one crossing, one line");
     assert_eq!(marks[0]["level"], "warn");
     trial.starts_again("leak", 1);
-    assert!(used_bytes(&trial) < last, "a new life begins with little");
+    assert!(used_bytes(&trial) < last, "a new incarnation begins with little");
     trial.finish();
 }

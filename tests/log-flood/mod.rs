@@ -17,18 +17,18 @@ fn a_flood_is_bounded_counted_and_disturbs_nobody() {
     trial.client().start(AGENT, AGENT);
     assert_eq!(trial.client().ask(AGENT, &format!("flood {LINES}")), LINES.to_string());
 
-    // `flood` writes to two streams. Further lines get through as the bucket fills, and tell.
-    let (mut written, mut told) = (2 * LINES, (0, 0));
+    // `flood` writes to two streams. Further lines get through as the bucket fills, and report it.
+    let (mut written, mut reported) = (2 * LINES, (0, 0));
     for _ in 0..1000 {
         trial.client().ask(AGENT, "stderr 1");
         written += 1;
         trial.bystander().wait_for_more();
-        told = counted(&trial.host().events_of(AGENT, "agent.log"));
-        if told.0 + told.1 == written {
+        reported = counted(&trial.host().events_of(AGENT, "agent.log"));
+        if reported.0 + reported.1 == written {
             break;
         }
     }
-    let (passed, dropped) = told;
+    let (passed, dropped) = reported;
     assert_eq!(passed + dropped, written, "{passed} lines and {dropped} dropped");
     assert!(passed < LINES / 2, "{passed} of {written} lines got through");
     assert!(trial.host().crashes().is_empty());

@@ -57,7 +57,7 @@ fn an_event_that_the_model_wants_is_an_event_of_the_agent() {
 }
 
 #[test]
-fn an_event_name_that_is_the_hosts_is_refused_and_the_model_told() {
+fn an_event_name_that_is_the_hosts_is_refused_and_the_model_gets_the_error() {
     let model = model_server();
     let host = builder().model(&model, "").start();
     host.client().start("mayor", "mayor");
@@ -70,7 +70,7 @@ fn an_event_name_that_is_the_hosts_is_refused_and_the_model_told() {
 }
 
 #[test]
-fn it_tells_another_agent_something() {
+fn it_sends_a_message_to_another_agent() {
     let model = model_server();
     let host = builder().model(&model, "").start();
     host.client().start("mayor", "mayor");
@@ -173,7 +173,7 @@ fn a_model_that_never_ends_its_answer_meets_the_turns_limits() {
     let trial = Trial::begin(builder().role("mayor", "mayor", settings).model(&model, ""));
     trial.client().start_with("mayor", "mayor", json!({"model": "stall"})).expect(201);
     let answer = trial.client().send_wait("mayor", "hello").expect_error(502, &[]);
-    // The guest bounds its request by the turn's deadline; whoever is first, it ends.
+    // The guest bounds its request by the turn's deadline; whichever is first, it ends.
     let ended = answer["exitReason"] == "wall_deadline";
     let gave_up = answer["error_type"].as_str().is_some_and(|kind| kind.starts_with("model-"));
     assert!(ended || gave_up, "{answer}");
@@ -266,7 +266,7 @@ fn a_change_of_model_prompt_and_dashboard_reaches_the_conversation_that_goes_on(
 }
 
 #[test]
-fn an_agent_that_starts_after_a_change_begins_with_it_and_a_new_start_says_anew_what_it_wants() {
+fn an_agent_that_starts_after_a_change_begins_with_it_and_a_new_start_says_again_what_it_wants() {
     let model = model_server();
     let host = builder().model(&model, "").start();
     let client = host.client();

@@ -171,7 +171,7 @@ fn serve(oddities: Vec<Oddity>) -> std::net::SocketAddr {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let oddities = std::sync::Arc::clone(&oddities);
-            // Whoever hung up does not want an answer.
+            // A client that hung up does not want an answer.
             thread::spawn(move || _ = answer(stream, &oddities));
         }
     });
@@ -266,6 +266,6 @@ fn what_the_model_says_arrives_however_its_server_says_it() {
 }
 
 #[test]
-fn tool_calls_are_told_apart_by_id_and_index() {
+fn tool_calls_are_distinguished_by_id_and_index() {
     check_all(tools);
 }

@@ -30,11 +30,11 @@ fn the_host_grows_by_no_more_than_the_limit_while_it_tries() {
     let trial = Trial::of(&["oom"]);
     // What the host needs to compile it is not the agent's.
     trial.client().start("oom", "oom");
-    for life in 1..=3 {
+    for incarnation in 1..=3 {
         let watch = Watch::begin(trial.host().pid());
-        trial.crashes("oom", life, "oom", "memory_limit");
+        trial.crashes("oom", incarnation, "oom", "memory_limit");
         watch.check(LIMIT_BYTES);
-        trial.starts_again("oom", life);
+        trial.starts_again("oom", incarnation);
     }
     trial.finish();
 }

@@ -1,4 +1,4 @@
-//! Servers that attack whoever asks them. Agents beside must not notice.
+//! Servers that attack their clients. Agents beside must not notice.
 
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
@@ -71,7 +71,7 @@ fn median(host: &Host) -> Duration {
 fn wait_until_it_stands_still(sent: &AtomicU64) {
     wait_until("the host reads nothing more", || {
         let before = sent.load(Ordering::Relaxed);
-        // A look and not a wait: at full speed it would be a hundred megabytes.
+        // A check and not a wait: at full speed it would be a hundred megabytes.
         std::thread::sleep(Duration::from_millis(300));
         sent.load(Ordering::Relaxed) == before
     });

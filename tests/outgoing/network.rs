@@ -114,7 +114,9 @@ fn the_town_and_the_model_are_reached_past_an_address_that_swallows_packets() {
     );
     let began = Instant::now();
     let host = Host::builder().guest("mayor").toml(&config).start().ready();
-    wait_until("the town is told", || host.client().metrics()["bulkhead_town_reachable"] == 1.0);
+    wait_until("the town is notified", || {
+        host.client().metrics()["bulkhead_town_reachable"] == 1.0
+    });
     println!("ready beside a town with a dead address after {:.2?}", began.elapsed());
     assert!(host.events_named("town.unreachable").is_empty());
     host.client().start("mayor", "mayor");

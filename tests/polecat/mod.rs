@@ -98,7 +98,7 @@ fn a_model_that_never_comes_to_an_end_is_a_fatal_error() {
     let trial = Trial::begin(builder().model(&model, ""));
     trial.client().start("toast", "polecat");
     trial.client().send("toast", "for ever").expect(200);
-    let crash = trial.told("toast", 1, "guest_error");
+    let crash = trial.reported("toast", 1, "guest_error");
     assert_eq!(crash["code"], "too-many-rounds", "{crash}");
     trial.finish();
 }

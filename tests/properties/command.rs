@@ -68,19 +68,19 @@ pub struct Spec {
 /// A role of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Never comes back.
+    /// Is never restarted.
     Temporary,
-    /// Comes back from a crash, in a time that nobody lives to see.
+    /// Is restarted after a crash, in a time that nobody lives to see.
     TransientSlow,
-    /// Comes back from a crash at once.
+    /// Is restarted after a crash at once.
     TransientQuick,
-    /// Comes back from every end, in a time that nobody lives to see.
+    /// Is restarted after every end, in a time that nobody lives to see.
     PermanentSlow,
-    /// Comes back from every end at once.
+    /// Is restarted after every end at once.
     PermanentQuick,
 }
 
-/// What a message tells the agent.
+/// What a message asks the agent to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
     /// The answering agent answers with it.

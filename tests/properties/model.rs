@@ -24,21 +24,21 @@ pub enum State {
 pub struct Agent {
     pub state: State,
     pub spec: Option<Spec>,
-    /// The last life, and how many there were.
+    /// The last incarnation, and how many there were.
     pub incarnation: u64,
     /// Ends that the policy answered.
     pub attempts: u64,
     pub exit_reason: Option<&'static str>,
-    /// Messages that wait for a life to come.
+    /// Messages that wait for an incarnation to come.
     pub waiting: VecDeque<Body>,
     pub nudges: usize,
-    /// What the log has to tell.
-    pub told: Told,
+    /// What the log has to say.
+    pub logged: Logged,
 }
 
 /// Lines of the log.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Logged {
     pub crashes: usize,
     pub scheduled: usize,
     pub cancelled: usize,
@@ -48,7 +48,7 @@ pub struct Told {
 /// How a start should be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
-    Anew,
+    Again,
     Joined,
     Kept,
     Quarantined,
@@ -92,7 +92,7 @@ impl Agent {
             exit_reason: None,
             waiting: VecDeque::new(),
             nudges: 0,
-            told: Told::default(),
+            logged: Logged::default(),
         }
     }
 
@@ -109,7 +109,7 @@ impl Agent {
         }
         self.take_over(spec, self.incarnation + 1);
         self.work_off();
-        Started::Anew
+        Started::Again
     }
 
     /// Whether a start is a new chance: by its spec, or by somebody's word.
@@ -120,7 +120,7 @@ impl Agent {
     /// A start that had its turn, also of two at the same time.
     pub fn take_over(&mut self, spec: Spec, incarnation: u64) {
         if self.state == State::Backoff {
-            self.told.cancelled += 1;
+            self.logged.cancelled += 1;
         }
         (self.spec, self.incarnation) = (Some(spec), incarnation);
         self.begin();
@@ -136,7 +136,7 @@ impl Agent {
         match self.state {
             State::Unknown => return None,
             State::Running => self.exit_reason = Some("stopped"),
-            State::Backoff => self.told.cancelled += 1,
+            State::Backoff => self.logged.cancelled += 1,
             State::Quarantined | State::Exited | State::Failed => return self.exit_reason,
         }
         self.state = State::Exited;
@@ -167,7 +167,7 @@ impl Agent {
         Some(true)
     }
 
-    /// Lives work on what waits until nothing does, or nobody lives.
+    /// Incarnations work on what waits until nothing does, or none is active.
     fn work_off(&mut self) {
         while self.state == State::Running {
             if let Some(body) = self.waiting.pop_front() {
@@ -190,7 +190,7 @@ impl Agent {
             }
             Body::Hello => Sent::Answered,
             Body::Crash => {
-                self.told.crashes += 1;
+                self.logged.crashes += 1;
                 self.end("trap", false);
                 Sent::Crashed
             }
@@ -212,10 +212,10 @@ impl Agent {
         self.attempts += 1;
         if self.attempts > RESTARTS {
             self.state = State::Quarantined;
-            self.told.quarantined += 1;
+            self.logged.quarantined += 1;
             return self.drop_mail();
         }
-        self.told.scheduled += 1;
+        self.logged.scheduled += 1;
         if role.is_quick() {
             self.incarnation += 1;
             self.begin();

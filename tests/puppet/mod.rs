@@ -1,16 +1,16 @@
-//! A guest that does what the tests of the lifecycle tell it.
+//! A guest that does what the tests of the lifecycle ask.
 
 use harness::{Host, Trial};
 
 #[test]
-fn it_does_as_it_is_told() {
+fn it_does_what_it_is_asked() {
     let trial = Trial::of(&["puppet"]);
     trial.client().start("puppet", "puppet");
     assert_eq!(trial.client().ask("puppet", "hello there"), "hello there");
     assert_eq!(trial.client().ask("puppet", "count"), "2");
-    let life = trial.client().status("puppet")["incarnation"].as_u64().unwrap_or_default();
-    trial.crashes("puppet", life, "panic", "panic");
-    trial.starts_again("puppet", life);
+    let number = trial.client().status("puppet")["incarnation"].as_u64().unwrap_or_default();
+    trial.crashes("puppet", number, "panic", "panic");
+    trial.starts_again("puppet", number);
     let done = trial.client().send_wait("puppet", "done").expect(200);
     assert_eq!((&done["outcome"], &done["reply"]), (&"done".into(), &"done".into()));
     assert_eq!(trial.client().ended("puppet")["exitReason"], "completed");

@@ -9,7 +9,7 @@ const SLOT: &str = "../../host/agent/src/slot.rs";
 const ENTRY: &str = "../../host/agent/src/slot_entry.rs";
 const MAIL: &str = "src/mail.rs";
 
-/// A way to break the slot, or the mail: what stands in the source, and what is put in its place.
+/// A way to break the slot, or the mail: what stands in the source, and what replaces it.
 struct Mutation {
     name: &'static str,
     find: &'static str,
@@ -52,7 +52,7 @@ const MUTATIONS: [Mutation; 7] = [
         find: "let entry = make(inner.count());\n        inner.holder",
         replace: "let entry = make(number);\n        inner.holder",
     },
-    // A stop that comes while the agent crashes does not keep it from coming back.
+    // A stop that comes while the agent crashes does not keep it from being restarted.
     Mutation { name: "forget_the_release", find: "holder.released = true;", replace: "" },
     // A turn that does not wait for the holder.
     Mutation {
@@ -69,7 +69,7 @@ const OF_MAIL: [Mutation; 3] = [
         find: "if !adopts_mail {\n            books.record = None;\n        }",
         replace: "let _ = adopts_mail;",
     },
-    // A message whose turn did not end comes again, and its sender is told that it does not.
+    // A message whose turn did not end comes again, and its sender gets the answer that it does not.
     Mutation {
         name: "answer_what_comes_again",
         find: "mail.waiting.insert(0, letter);",
@@ -103,9 +103,9 @@ fn main() {
 impl Mutation {
     fn of(&self, source: &str) -> String {
         let Self { name, find, replace } = self;
-        let places = source.matches(find).count();
+        let matches = source.matches(find).count();
         assert_eq!(
-            places, 1,
+            matches, 1,
             "mutation {name} does not fit its source any more: adapt it in build.rs"
         );
         source.replacen(find, replace, 1)

@@ -21,7 +21,7 @@ fn work_within_the_budget_is_not_cut_short() {
     trial.client().start("spin", "spin");
     let rounds: u64 = trial.client().ask("spin", "spin 50").parse().expect("a number");
     assert!(rounds > 0);
-    // The budget is for one call, not for a life.
+    // The budget is for one call, not for an incarnation.
     for _ in 0..20 {
         trial.client().ask("spin", "spin 50");
     }
@@ -40,7 +40,7 @@ fn many_spinners_do_not_stop_the_host_from_answering() {
     for agent in agents {
         trial.bystander().wait_for_more();
         trial.client().health();
-        trial.told(agent, 1, "cpu_deadline");
+        trial.reported(agent, 1, "cpu_deadline");
     }
     trial.finish();
 }
@@ -80,7 +80,7 @@ fn an_agent_that_never_stops_taking_turns_can_be_stopped_and_holds_nobody_up() {
 }
 
 #[test]
-fn whoever_waits_for_endless_turns_is_told_when_the_agent_is_stopped() {
+fn callers_that_wait_for_endless_turns_get_an_error_when_the_agent_is_stopped() {
     let trial = Trial::of(&["spin"]);
     for agent in ["s1", "s2", "s3", "s4"] {
         trial.client().start(agent, "spin");
@@ -90,8 +90,8 @@ fn whoever_waits_for_endless_turns_is_told_when_the_agent_is_stopped() {
                 trial.client().status(agent)["cpuUs"].as_u64() > Some(20_000)
             });
             trial.client().stop(agent).expect(200);
-            let told = waiting.join().expect("an answer").expect_error(502, &[]);
-            assert_eq!(told["exitReason"], "stopped", "{told}");
+            let answer = waiting.join().expect("an answer").expect_error(502, &[]);
+            assert_eq!(answer["exitReason"], "stopped", "{answer}");
         });
     }
     trial.finish();

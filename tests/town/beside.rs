@@ -9,7 +9,7 @@ use town_server::{Options, Town, TownServer};
 /// The town's id.
 pub const TOWN: &str = "riverside";
 
-/// Between two signs of life, in milliseconds.
+/// Between two heartbeats, in milliseconds.
 pub const HEARTBEAT_MS: u64 = 200;
 
 /// One call, in milliseconds: a town that hangs is given up soon.
@@ -69,7 +69,7 @@ pub fn runs(host: &Host, agent: &str) -> bool {
     state_of(host, agent).as_deref() == Some("running")
 }
 
-/// The line that says how agents were brought back.
+/// The line that says how agents were restored.
 pub fn hydration(host: &Host) -> Value {
     host.wait_for_line("the end of hydration", |line| {
         line["event"] == "container.boot_hydration_finished"
@@ -95,13 +95,13 @@ pub fn settle(town: &TownServer, host: &Host, names: [&str; 2]) {
     wait_until("the town knows of the second", || has(names[1]));
 }
 
-/// Checks what holds at the end of every test: the host did nothing that the API does not allow, told no
+/// Checks what holds at the end of every test: the host did nothing that the API does not allow, sent no
 /// secret, and used no token for longer than a call is on its way.
 #[track_caller]
 pub fn check(town: &TownServer) {
     let problems: Vec<_> = kept(town, |town| town.problems.iter().cloned().collect());
     assert!(problems.is_empty(), "the host did something wrong: {problems:?}");
-    assert_eq!(town.leaks(), [""; 0], "secrets were told");
+    assert_eq!(town.leaks(), [""; 0], "secrets were sent");
     let late = kept(town, |town| town.tokens.late_uses());
     assert!(late.iter().all(|(_, late)| *late < ON_ITS_WAY), "old tokens were used: {late:?}");
 }

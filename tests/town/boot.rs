@@ -63,7 +63,7 @@ fn an_environment_comes_with_its_values_and_goes_without_them() {
 }
 
 #[test]
-fn a_value_that_nobody_knows_is_told_and_the_agent_runs() {
+fn a_value_that_nobody_knows_is_logged_and_the_agent_runs() {
     let town = town();
     kept(&town, |kept| {
         kept.list(json!({"agentId": "ann", "role": "puppet"}));
@@ -79,7 +79,7 @@ fn a_value_that_nobody_knows_is_told_and_the_agent_runs() {
 }
 
 #[test]
-fn an_entry_that_is_wrong_is_told_and_costs_no_other() {
+fn an_entry_that_is_wrong_is_logged_and_costs_no_other() {
     let town = town();
     kept(&town, |kept| {
         kept.list(json!({"agentId": "ann", "role": "echo"}));
@@ -91,7 +91,7 @@ fn an_entry_that_is_wrong_is_told_and_costs_no_other() {
     });
     let before = kept(&town, |kept| kept.registry.clone());
     let host = builder(&town).start().ready();
-    wait_until("the town is told", || kept(&town, |kept| kept.registry_posts) > 0);
+    wait_until("the town is notified", || kept(&town, |kept| kept.registry_posts) > 0);
     let after = kept(&town, |kept| kept.registry.clone());
     for unreadable in [1, 3, 4, 5] {
         assert!(after.contains(&before[unreadable]), "{} is gone: {after:?}", before[unreadable]);
@@ -131,7 +131,7 @@ fn changed_its_mind() -> (TownServer, Host) {
     (town, host)
 }
 
-/// The store alone decides, in time; and when the town is back, it is told, and changes nothing.
+/// The store alone decides, in time; and when the town is back, it is notified, and changes nothing.
 fn comes_up_alone(misbehave: impl FnOnce(&TownServer)) {
     let (town, mut host) = changed_its_mind();
     misbehave(&town);
@@ -150,7 +150,7 @@ fn comes_up_alone(misbehave: impl FnOnce(&TownServer)) {
     registry_is(&town, &["ghost", "here", "here-1", "here-2"]);
     // As long as anything late could take.
     let beats = town.calls_of(Call::ContainerHeartbeat).len();
-    wait_until("the town is told for a while", || {
+    wait_until("the town is notified for a while", || {
         town.calls_of(Call::ContainerHeartbeat).len() > beats + 5
     });
     assert!(runs(&second, "here"), "nothing is stopped by a late answer");

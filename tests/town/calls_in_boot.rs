@@ -1,4 +1,4 @@
-//! Calls about agents that boot has not brought back yet. None is answered as if there were no such agent.
+//! Calls about agents that boot has not restored yet. None is answered as if there were no such agent.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Two containers of one town, the older saying goodbye late.
+//! Two containers of one town, the older sending its shutdown notice late.
 
 use harness::{Host, json, wait_until};
 use rustix::process::Signal;
@@ -20,8 +20,10 @@ fn two(town: &TownServer, of_the_older: &str) -> (Host, Host) {
     // Everything that a start has to say: of an older one whose heart beats seldom, nothing comes after it.
     for call in [Call::AgentEvents, Call::PendingNudges, Call::ContainerHeartbeat] {
         let number = if call == Call::PendingNudges { 2 } else { 1 };
-        let was_told = |record: &Record| record.call == call && record.status == Some(200);
-        wait_until(&format!("{call} is through"), || town.calls_where(was_told).len() >= number);
+        let was_notified = |record: &Record| record.call == call && record.status == Some(200);
+        wait_until(&format!("{call} is through"), || {
+            town.calls_where(was_notified).len() >= number
+        });
     }
     let both = ["ann", "bob"];
     wait_until("the events of both are there", || {
@@ -73,9 +75,9 @@ fn the_older_one_hears_of_it_once_and_is_silent_from_then_on() {
 }
 
 #[test]
-fn a_late_goodbye_changes_nothing() {
+fn a_late_shutdown_notice_changes_nothing() {
     let town = town();
-    // So seldom that its goodbye is the first call after the newer one came.
+    // So seldom that its shutdown notice is the first call after the newer one came.
     let (older, newer) = two(&town, "[town]\nheartbeat_ms = 600000");
     let run = run_id(&older);
     let refused =
@@ -87,7 +89,7 @@ fn a_late_goodbye_changes_nothing() {
     assert_eq!(lines.iter().filter(|line| line["event"] == "town.fenced").count(), 1);
     let goodbyes = [Call::ContainerEviction, Call::EvictionContext, Call::PostRegistry];
     let said = town.calls_where(|record| refused(record) && goodbyes.contains(&record.call));
-    assert!(!said.is_empty(), "its goodbye was refused");
+    assert!(!said.is_empty(), "its shutdown notice was refused");
     assert_eq!(kept(&town, |kept| (kept.evictions.seen(), kept.contexts.len())), (0, 0));
     check_newer(&town, &newer);
     newer.finish();
@@ -95,7 +97,7 @@ fn a_late_goodbye_changes_nothing() {
 }
 
 #[test]
-fn a_goodbye_into_a_town_that_was_away_changes_nothing_either() {
+fn a_shutdown_notice_into_a_town_that_was_away_changes_nothing_either() {
     let town = town();
     let (older, newer) = two(&town, "[town]\nheartbeat_ms = 600000");
     town.misbehave(Which::All, town_server::Fault::Slow(std::time::Duration::from_millis(500)));
@@ -109,14 +111,14 @@ fn a_goodbye_into_a_town_that_was_away_changes_nothing_either() {
 }
 
 #[test]
-fn a_goodbye_of_the_newest_is_heard() {
+fn a_shutdown_notice_of_the_newest_is_heard() {
     let town = town();
     let host = builder(&town).start().ready();
     host.client().start("ann", "echo");
     registry_is(&town, &["ann"]);
     let run = run_id(&host);
     host.finish();
-    wait_until("the goodbye is there", || kept(&town, |kept| kept.evictions.seen()) == 1);
+    wait_until("the shutdown notice is there", || kept(&town, |kept| kept.evictions.seen()) == 1);
     let said = kept(&town, |kept| kept.evictions.iter().next().cloned()).expect("one");
     assert_eq!(said["containerInstanceId"], json!(run), "{said}");
     assert!(said["reason"].as_str().is_some_and(|reason| reason.contains("SIGTERM")), "{said}");
@@ -125,7 +127,7 @@ fn a_goodbye_of_the_newest_is_heard() {
 }
 
 #[test]
-fn the_older_one_drains_itself_unless_it_is_told_to_run_on() {
+fn the_older_one_drains_itself_unless_it_is_configured_to_run_on() {
     let town = town();
     let (older, newer) = two(&town, "");
     older.wait_for_line("the fence", |line| line["event"] == "town.fenced");

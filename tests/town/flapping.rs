@@ -43,7 +43,7 @@ struct Flap {
     slowest: Mutex<BTreeMap<&'static str, Duration>>,
 }
 
-/// What is told of one thread's work.
+/// What is reported of one thread's work.
 #[derive(Default)]
 struct Work {
     starts: u64,
@@ -66,7 +66,7 @@ fn a_town_that_flaps_harms_nobody() {
         host.client().start(&agent, "remembers");
     }
     let flap = Flap { town, host, over: AtomicBool::new(false), slowest: Mutex::default() };
-    // Everything has been done once before memory is looked at.
+    // Everything has been done once before memory is checked.
     flap.work(seed, Duration::from_secs(seconds / 5 + 1));
     let settled = resident_bytes(flap.host.pid());
     let work = flap.work(seed.wrapping_add(1), Duration::from_secs(seconds));
@@ -278,7 +278,7 @@ fn check_lines(lines: &[Value]) {
             _ => {}
         }
     }
-    assert!(drains, "the drain was told");
+    assert!(drains, "the drain was logged");
     assert!(nudges.values().all(|turns| *turns == 1), "a nudge came twice: {nudges:?}");
 }
 

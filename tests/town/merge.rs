@@ -7,7 +7,7 @@ use super::beside::{
     builder, check, kept, kill, killed, registry_is, runs, settle, state_of, town,
 };
 
-/// Comes back at once, and is quarantined at the second crash.
+/// Is restarted at once, and is quarantined at the second crash.
 const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\n\
     restart_max = 1\nrestart_window_ms = 3600000";
 

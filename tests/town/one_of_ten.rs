@@ -1,4 +1,4 @@
-//! A town that misbehaves for one agent of ten: the other nine are told of, and get, everything.
+//! A town that misbehaves for one agent of ten: the other nine are reported, and get, everything.
 
 use harness::{Host, Value, json, wait_until};
 use town_server::{Call, Fault, TownServer};
@@ -49,10 +49,10 @@ fn a_town_that_misbehaves_for_one_agent_hears_of_the_ends_of_all_others() {
             host.client().send_wait(&agent, "done").expect(200);
         }
         wait_until(&format!("the ends of the others are there beside {fault}"), || {
-            let told = kept(&town, |kept| {
+            let reported = kept(&town, |kept| {
                 kept.completed.iter().map(|(agent, _)| agent.clone()).collect::<Vec<_>>()
             });
-            good().iter().all(|agent| told.contains(agent))
+            good().iter().all(|agent| reported.contains(agent))
         });
         host.finish();
         check(&town);
@@ -123,7 +123,7 @@ fn a_town_that_misbehaves_for_one_agent_is_given_up_for_it_and_that_is_counted()
     assert!(metrics.contains("bulkhead_town_given_up_total{call=\"completed\"} 1"), "{metrics}");
     let tried = calls_for(&town, Call::Completed, BAD);
     host.client().send_wait("good-1", "done").expect(200);
-    wait_until("another end is told", || kept(&town, |kept| kept.completed.seen()) == 1);
+    wait_until("another end is reported", || kept(&town, |kept| kept.completed.seen()) == 1);
     assert_eq!(calls_for(&town, Call::Completed, BAD), tried, "no more of it");
     host.finish();
     check(&town);

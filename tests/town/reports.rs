@@ -1,4 +1,4 @@
-//! What the town is told: heartbeats, readiness, ends, events; and the nudges that come back.
+//! What is reported to the town: heartbeats, readiness, ends, events; and the nudges that are answered.
 
 use harness::{Host, Value, json, wait_until};
 use hyper::Method;
@@ -108,7 +108,7 @@ fn a_nonce_survives_a_town_that_does_not_listen() {
     }
 }
 
-/// The ends that the town was told of, sorted.
+/// The ends that were reported to the town, sorted.
 fn ends(town: &TownServer) -> Vec<(String, String, Value)> {
     let mut ends: Vec<_> = kept(town, |kept| {
         let ends = kept.completed.iter();
@@ -126,7 +126,7 @@ const COMES_BACK: &str =
     "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1";
 
 #[test]
-fn the_end_of_an_agent_is_told_unless_it_is_a_mayor_or_comes_back_or_was_asked_for() {
+fn the_end_of_an_agent_is_reported_unless_it_is_a_mayor_or_is_restarted_or_was_asked_for() {
     let town = town();
     let builder =
         builder(&town).role("mayor", "puppet", "").role("comes-back", "puppet", COMES_BACK);
@@ -144,12 +144,12 @@ fn the_end_of_an_agent_is_told_unless_it_is_a_mayor_or_comes_back_or_was_asked_f
     client.send_wait("failed", "panic").expect(502);
     client.send_wait("done", "done").expect(200);
     client.reaches("the-mayor", "exited");
-    wait_until("two ends are told", || ends(&town).len() >= 2);
+    wait_until("two ends are reported", || ends(&town).len() >= 2);
     beats(&town, 3);
     let ends = ends(&town);
-    let told: Vec<_> =
+    let reported: Vec<_> =
         ends.iter().map(|(agent, status, _)| (agent.as_str(), status.as_str())).collect();
-    assert_eq!(told, [("done", "completed"), ("failed", "failed")]);
+    assert_eq!(reported, [("done", "completed"), ("failed", "failed")]);
     assert!(ends[1].2.as_str().is_some_and(|reason| reason.contains("panic")), "{ends:?}");
     registry_is(&town, &["comes-back"]);
     host.finish();
@@ -157,7 +157,7 @@ fn the_end_of_an_agent_is_told_unless_it_is_a_mayor_or_comes_back_or_was_asked_f
 }
 
 #[test]
-fn an_end_is_told_later_when_the_town_did_not_listen() {
+fn an_end_is_reported_later_when_the_town_did_not_listen() {
     for fault in [Fault::Status(503), Fault::Status(401), Fault::NotJson, Fault::Hang, Fault::Reset]
     {
         let town = town();
@@ -165,7 +165,7 @@ fn an_end_is_told_later_when_the_town_did_not_listen() {
         host.client().start("ann", "puppet");
         town.misbehave_times(Call::Completed, fault, 2);
         host.client().send_wait("ann", "done").expect(200);
-        wait_until(&format!("it is told after {fault}"), || ends(&town).len() == 1);
+        wait_until(&format!("it is reported after {fault}"), || ends(&town).len() == 1);
         host.finish();
         check(&town);
     }
@@ -240,7 +240,7 @@ fn events_wait_for_a_town_that_is_away_and_none_comes_twice() {
             host.client().ask("ann", &format!("message {message}"));
         }
         if let Some(fault) = fault {
-            wait_until(&format!("it is told and answered with {fault}"), || {
+            wait_until(&format!("it is reported and answered with {fault}"), || {
                 town.calls_where(|record| record.fault == Some(fault)).len() > 1
             });
         }
@@ -349,7 +349,7 @@ fn a_nudge_that_is_offered_again_is_not_delivered_again() {
         town.misbehave(Call::NudgeDelivered, fault);
         host.client().ask("ann", "hi");
         wait_until("it has its turn", || turns_of(&host, "n1") == 1);
-        wait_until("the town was told", || !town.calls_of(Call::NudgeDelivered).is_empty());
+        wait_until("the town was reported", || !town.calls_of(Call::NudgeDelivered).is_empty());
         town.behave(Which::All);
         wait_until(&format!("it counts as delivered after {fault}"), || {
             // Whenever it has been idle again.

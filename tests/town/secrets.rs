@@ -8,20 +8,20 @@ use town_server::{Call, Fault, Which};
 
 use super::beside::{TOWN, builder, check, kept, registry_is, town};
 
-/// Values of environment variables, one that came with a start and one that the town told.
+/// Values of environment variables, one that came with a start and one that the town sent.
 const STARTED: &str = "vermilion-4711";
-const TOLD: &str = "ultramarine-4712";
+const SENT: &str = "ultramarine-4712";
 
 #[test]
-fn no_secret_is_told_whatever_the_town_does() {
+fn no_secret_is_shown_whatever_the_town_does() {
     let town = town();
-    for secret in [STARTED, TOLD, &town.token(TOWN)] {
+    for secret in [STARTED, SENT, &town.token(TOWN)] {
         town.watch_for(secret);
     }
     kept(&town, |kept| {
         kept.list(json!({"agentId": "ann", "role": "remembers"}));
         kept.registry[0]["env"] = json!(["API_KEY"]);
-        kept.know("ann", "API_KEY", TOLD);
+        kept.know("ann", "API_KEY", SENT);
     });
     let mut host = builder(&town).toml("[log]\nlevel = \"trace\"").start().ready();
     let start =
@@ -46,14 +46,14 @@ fn no_secret_is_told_whatever_the_town_does() {
     }
     for path in ["/agents", "/agents/bob/status", "/health", "/metrics", "/crashes"] {
         let text = host.client().get(path).text;
-        assert!(!text.contains(STARTED) && !text.contains(TOLD), "{path}: {text}");
+        assert!(!text.contains(STARTED) && !text.contains(SENT), "{path}: {text}");
     }
     host.signal(Signal::TERM);
     host.wait();
     let said =
         host.lines().iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + &host.stderr();
     let tokens = kept(&town, |kept| kept.tokens.all().map(str::to_owned).collect::<Vec<_>>());
-    for secret in tokens.iter().map(String::as_str).chain([STARTED, TOLD]) {
+    for secret in tokens.iter().map(String::as_str).chain([STARTED, SENT]) {
         assert!(!said.contains(secret), "a secret stands in the log");
     }
     let entries = kept(&town, |kept| kept.registry.clone());

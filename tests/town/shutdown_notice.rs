@@ -1,4 +1,4 @@
-//! SIGTERM: the town is told within ten seconds, and a town that does not listen holds nothing up.
+//! SIGTERM: the town is notified within ten seconds, and a town that does not listen holds nothing up.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use town_server::{Call, Fault, TownServer, Which};
 use super::beside::{builder, check, kept, registry_is, sealed, town};
 
 /// How long the town may take to hear of it.
-const TOLD_MS: u64 = 10_000;
+const NOTIFIED_MS: u64 = 10_000;
 
-/// How long the end of idle agents may take beside a town that does not answer: the goodbye, the last round of
-/// what was not told yet, and what a busy machine adds.
+/// How long the end of idle agents may take beside a town that does not answer: the shutdown notice, the last round of
+/// what was not sent yet, and what a busy machine adds.
 const END: Duration = Duration::from_secs(25);
 
 fn with_agents(town: &TownServer) -> Host {
@@ -34,10 +34,10 @@ fn ends_beside(misbehave: impl FnOnce(&TownServer), hears: bool) {
     host.ends_with(0);
     let took = began.elapsed();
     assert!(took < END, "the end took {took:?}");
-    let goodbyes = town.calls_of(Call::ContainerEviction);
-    assert_eq!(!goodbyes.is_empty(), hears, "{goodbyes:?}");
-    for goodbye in goodbyes {
-        assert!(goodbye.at_ms < signalled_ms + TOLD_MS, "it was told late: {goodbye:?}");
+    let notices = town.calls_of(Call::ContainerEviction);
+    assert_eq!(!notices.is_empty(), hears, "{notices:?}");
+    for notice in notices {
+        assert!(notice.at_ms < signalled_ms + NOTIFIED_MS, "it was sent late: {notice:?}");
     }
     check(&town);
 }
@@ -98,7 +98,7 @@ fn a_busy_agent_has_its_grace_although_the_town_hangs() {
         let busy = host.occupy(scope, "busy", "work");
         town.misbehave(Which::All, Fault::Hang);
         host.signal(Signal::TERM);
-        wait_until("the town is told", || !town.calls_of(Call::ContainerEviction).is_empty());
+        wait_until("the town is notified", || !town.calls_of(Call::ContainerEviction).is_empty());
         host.release("busy");
         assert_eq!(busy.join().expect("an answer").expect(200)["reply"], "work");
     });

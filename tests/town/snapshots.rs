@@ -1,4 +1,4 @@
-//! Snapshots: the newest wins, a broken one is told and not used.
+//! Snapshots: the newest wins, a broken one is logged and not used.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ fn bare(text: &str) -> Snapshot {
     Snapshot::bare(town_snapshot::seal(text.as_bytes()))
 }
 
-/// One more message. Returns what the agent remembers then, as the town is told.
+/// One more message. Returns what the agent remembers then, as reported to the town.
 fn next_count(town: &TownServer, host: &Host) -> String {
     kept(town, |kept| kept.snapshots.remove("ann"));
     // An upload of before may still come: the run before may have died before it heard that the town has it.
@@ -146,15 +146,19 @@ fn the_time_of_the_file_counts_where_there_is_no_other() {
 }
 
 #[test]
-fn one_with_a_wrong_hash_is_told_and_not_used() {
+fn one_with_a_wrong_hash_is_logged_and_not_used() {
     let wrong =
         Snapshot { sha256: Some("00".repeat(32)), ..Snapshot::new("41", now_ms() + 60_000) };
     let (count, host, _town) = after(Some(wrong));
     assert_eq!(count, "3");
-    let told = host.wait_for_line("the wrong hash", |line| {
+    let logged = host.wait_for_line("the wrong hash", |line| {
         line["event"] == "town.call_failed" && line["call"] == "snapshot_get"
     });
-    assert_eq!((&told["cause"], &told["agentId"]), (&json!("corrupt"), &json!("ann")), "{told}");
+    assert_eq!(
+        (&logged["cause"], &logged["agentId"]),
+        (&json!("corrupt"), &json!("ann")),
+        "{logged}"
+    );
     host.finish();
 }
 
@@ -175,7 +179,7 @@ fn what_is_no_snapshot_costs_no_start() {
         town.misbehave(Call::Snapshot, fault);
         let host = builder(&town).toml("[limits]\nhydration_ms = 3000").start().ready();
         let status = host.client().reaches("ann", "running");
-        assert_eq!(status["incarnation"], 1, "it began anew, with {fault}: {status}");
+        assert_eq!(status["incarnation"], 1, "it began again, with {fault}: {status}");
         // Nothing is uploaded over what nobody could see.
         assert_eq!(host.client().ask("ann", "hi"), "hi", "with {fault}");
         town.behave(Call::Snapshot);
@@ -235,7 +239,7 @@ fn what_another_system_left_is_set_aside_and_never_overwritten() {
         host.client().start("bob", "remembers");
         host.client().start("cyd", "remembers");
         for agent in ["ann", "bob", "cyd"] {
-            assert_eq!(host.client().ask(agent, "hi"), "hi", "it began anew");
+            assert_eq!(host.client().ask(agent, "hi"), "hi", "it began again");
         }
         // The third one comes last: by then the others had their chance.
         wait_until("the town has what is ours", || {

@@ -31,9 +31,9 @@ fn another_one_is_not_and_the_host_works_without_the_town() {
     let town = town();
     kept(&town, |kept| kept.list(json!({"agentId": "ann", "role": "echo"})));
     let host = builder(&town).toml("[limits]\nhydration_ms = 3000").start().ready();
-    let told =
+    let logged =
         host.wait_for_line("that nobody is trusted", |line| line["event"] == "town.unreachable");
-    assert_eq!(told["cause"], "tls", "{told}");
+    assert_eq!(logged["cause"], "tls", "{logged}");
     host.client().start("bob", "echo");
     assert_eq!(host.client().ask("bob", "hi"), "hi");
     assert!(town.calls().is_empty());

@@ -82,8 +82,8 @@ fn a_refused_token_is_replaced_under_load() {
     let refreshes = load.town.calls_of(Call::RefreshToken);
     assert_eq!(refreshes.len(), 5, "one caller asks for all: {refreshes:?}");
     load.trial.host().wait_for_number(&["town.token_refreshed"], 5);
-    let told = load.trial.host().events_named("town.token_refreshed");
-    assert!(told.iter().all(|line| line["why"] == "unauthorized"), "{told:?}");
+    let logged = load.trial.host().events_named("town.token_refreshed");
+    assert!(logged.iter().all(|line| line["why"] == "unauthorized"), "{logged:?}");
     let missed = load.trial.host().events_named("town.call_failed");
     assert!(missed.is_empty(), "no call was lost: {missed:?}");
     load.finish();
@@ -100,11 +100,11 @@ fn a_token_that_is_about_to_end_is_replaced_before() {
     is_used(&load.town, 20);
     load.work();
     assert_eq!(generation(&load.town), 2, "the new one lasts");
-    let told = load
+    let logged = load
         .trial
         .host()
         .wait_for_line("the new token", |line| line["event"] == "town.token_refreshed");
-    assert_eq!(told["why"], "expiry", "{told}");
+    assert_eq!(logged["why"], "expiry", "{logged}");
     let refused = load.town.calls_where(|record| record.status == Some(401));
     assert!(refused.iter().all(|record| record.standing == Standing::Replaced), "{refused:?}");
     load.finish();

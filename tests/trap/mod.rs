@@ -7,7 +7,7 @@ use harness::{Trial, Value, files};
 #[track_caller]
 fn source_line(crash: &Value) -> String {
     let file = crash["location"]["file"].as_str().unwrap_or_default();
-    assert!(file.ends_with("trap.rs"), "no place in the guest's source: {crash}");
+    assert!(file.ends_with("trap.rs"), "no location in the guest's source: {crash}");
     let source = std::fs::read_to_string(files::root().join("tests/programs/examples/trap.rs"));
     let source = source.expect("read the guest's source");
     let line = crash["location"]["line"].as_u64().expect("a line number") as usize;
@@ -16,7 +16,7 @@ fn source_line(crash: &Value) -> String {
 }
 
 #[test]
-fn a_panic_is_told_with_its_message_and_place() {
+fn a_panic_is_reported_with_its_message_and_location() {
     let trial = Trial::of(&["trap"]);
     let crash = trial.ends_by("trap", "panic", "panic");
     let message_id = crash["messageId"].as_str().unwrap();
@@ -53,8 +53,8 @@ fn an_unreachable_without_a_panic_message_is_a_trap() {
 fn a_panic_before_does_not_make_a_later_trap_a_panic() {
     let trial = Trial::of(&["trap"]);
     trial.ends_by("trap", "panic", "panic");
-    let life = incarnation(&trial.client().status("trap"));
-    let crash = trial.crashes("trap", life, "unreachable", "trap");
+    let number = incarnation(&trial.client().status("trap"));
+    let crash = trial.crashes("trap", number, "unreachable", "trap");
     assert!(crash["location"].is_null(), "{crash}");
     trial.finish();
 }
@@ -119,7 +119,7 @@ fn messages_behind_a_fatal_one_are_answered_with_the_end() {
     for answer in answers {
         assert!([200, 409, 502].contains(&answer.status), "{}", answer.text);
     }
-    trial.told("trap", 1, "panic");
+    trial.reported("trap", 1, "panic");
     trial.client().send_wait("trap", "anybody?").expect_error(409, &["trap", "failed"]);
     trial.finish();
 }
@@ -129,9 +129,9 @@ fn twenty_crashes_in_a_row_are_twenty_records_of_one_cause() {
     const CRASHES: u64 = 20;
     let trial = Trial::of(&["trap"]);
     let crashes: Vec<_> = (1..=CRASHES)
-        .map(|life| {
-            assert_eq!(incarnation(&trial.client().start("trap", "trap")), life);
-            trial.crashes("trap", life, "wild-pointer", "trap")
+        .map(|number| {
+            assert_eq!(incarnation(&trial.client().start("trap", "trap")), number);
+            trial.crashes("trap", number, "wild-pointer", "trap")
         })
         .collect();
     let mut ids: Vec<_> = crashes.iter().map(|crash| crash["crashId"].to_string()).collect();
@@ -147,7 +147,7 @@ fn twenty_crashes_in_a_row_are_twenty_records_of_one_cause() {
 fn different_causes_have_different_fingerprints() {
     let trial = Trial::of(&["trap"]);
     let mut prints = Vec::new();
-    for (life, (body, reason)) in (1..).zip([
+    for (number, (body, reason)) in (1..).zip([
         ("panic", "panic"),
         ("unwrap", "panic"),
         ("wild-pointer", "trap"),
@@ -156,7 +156,7 @@ fn different_causes_have_different_fingerprints() {
         ("panic", "panic"),
     ]) {
         trial.client().start("trap", "trap");
-        prints.push(trial.crashes("trap", life, body, reason)["fingerprint"].to_string());
+        prints.push(trial.crashes("trap", number, body, reason)["fingerprint"].to_string());
     }
     assert_eq!(prints.first(), prints.last());
     prints.sort();

@@ -48,7 +48,7 @@ pub fn engine() -> (Runtime, tokio::runtime::Runtime) {
     (runtime, tokio.expect("start tokio"))
 }
 
-/// One turn in a life of its own.
+/// One turn in an incarnation of its own.
 async fn turn(
     runtime: &Runtime,
     loaded: &Arc<Loaded>,
@@ -65,7 +65,7 @@ async fn turn(
     took
 }
 
-/// What an agent is born with.
+/// What an agent starts with.
 pub fn instance_context() -> InstanceContext {
     engine_fixture::instance_context(engine_fixture::spec("hog"))
 }

@@ -1,4 +1,4 @@
-//! A crash from the message that causes it to the place that is free again, with the supervisor in this
+//! A crash from the message that causes it to the slot that is free again, with the supervisor in this
 //! process: no HTTP, and no log.
 
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::inside::Inside;
 use crate::report::{Report, Row};
 use crate::samples::Samples;
 
-/// From the trap to the record and the free place. What is measured begins earlier.
+/// From the trap to the record and the free slot. What is measured begins earlier.
 const BUDGET: Duration = Duration::from_micros(150);
 
 /// Notes when a crash record was handed over, and keeps nothing.
@@ -29,7 +29,7 @@ impl Sink for Stopwatch {
 
 impl Stopwatch {
     fn take(&self) -> Instant {
-        self.0.lock().expect("no panic holds it").take().expect("a crash was told")
+        self.0.lock().expect("no panic holds it").take().expect("a crash was reported")
     }
 }
 

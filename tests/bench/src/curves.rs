@@ -54,7 +54,7 @@ pub fn measure(report: &mut Report) {
             });
         }
         let points = |crowd: &Crowd| (crowd.agents as f64, crowd.times[index].middle_us());
-        told_slope(curve, &crowds.iter().map(points).collect::<Vec<_>>(), report);
+        report_slope(curve, &crowds.iter().map(points).collect::<Vec<_>>(), report);
     }
     for crowd in &crowds {
         let name = format!("resident, the whole host, with {} agents", crowd.agents);
@@ -62,13 +62,13 @@ pub fn measure(report: &mut Report) {
         report.add(Row::said(name, 1, format!("{mib:.1} MiB")));
     }
     let points = |crowd: &Crowd| (crowd.agents as f64, crowd.resident_bytes as f64 / 1024.0);
-    told_slope("resident", &crowds.iter().map(points).collect::<Vec<_>>(), report);
+    report_slope("resident", &crowds.iter().map(points).collect::<Vec<_>>(), report);
     plots(&crowds, report);
 }
 
 /// Between each two crowds, what ten times as many agents cost in powers of ten: 0 is flat, 1 is in
 /// proportion.
-fn told_slope(curve: &str, points: &[(f64, f64)], report: &mut Report) {
+fn report_slope(curve: &str, points: &[(f64, f64)], report: &mut Report) {
     let slopes = points.windows(2).map(|two| {
         let slope = (two[1].1 / two[0].1).log10() / (two[1].0 / two[0].0).log10();
         format!("{slope:+.2}")
@@ -99,8 +99,8 @@ fn plots(crowds: &[Crowd], report: &mut Report) {
 
 fn crowd(wanted: usize) -> Crowd {
     let mut host = begin(wanted + GUESTS);
-    let places = host.client().metrics()["bulkhead_places_max"] as usize;
-    let agents = wanted.min(places - GUESTS);
+    let slots = host.client().metrics()["bulkhead_places_max"] as usize;
+    let agents = wanted.min(slots - GUESTS);
     let mut http = Connection::open(host.address());
     populate(&mut http, agents);
     let [health, start, message] = requests(&mut http, agents);

@@ -16,7 +16,7 @@ use crate::samples::Samples;
 /// An acknowledged start with the database, beyond one without.
 const START_BUDGET: Duration = Duration::from_micros(100);
 
-/// Agents that are brought back.
+/// Agents that are restored.
 const AGENTS: usize = 1000;
 
 /// From the exec of the host to the first 200 of `/readyz`.

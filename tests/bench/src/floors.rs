@@ -96,12 +96,12 @@ impl Inside {
 
 /// A server of the library that ours is built on, that gives every body back. It ends with this process.
 fn bare_echo() -> SocketAddr {
-    let (tell, told) = mpsc::sync_channel(1);
+    let (sender, address) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
         tokio.expect("start tokio").block_on(async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-            tell.send(listener.local_addr().expect("its address")).expect("somebody listens");
+            sender.send(listener.local_addr().expect("its address")).expect("somebody listens");
             let (stream, _) = listener.accept().await.expect("a connection");
             stream.set_nodelay(true).expect("set TCP_NODELAY");
             let served =
@@ -110,7 +110,7 @@ fn bare_echo() -> SocketAddr {
             let _ = served.await;
         });
     });
-    told.recv().expect("it listens")
+    address.recv().expect("it listens")
 }
 
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -25,7 +25,7 @@ const BUDGET: Duration = Duration::from_millis(2);
 /// The whole host with that many idle agents.
 const RESIDENT_BUDGET: u64 = 640 * 1024 * 1024;
 
-/// Between two sweeps where they are to be felt: fifty times as often as by default.
+/// Between two sweeps where they should be felt: fifty times as often as by default.
 const OFTEN_MS: u64 = 100;
 
 /// As good as never.
@@ -54,8 +54,8 @@ fn crowded(sample_ms: u64) -> (Host, Connection) {
     let role = "memory_limit_mb = 16\nworkspace = false";
     let host = Host::builder().open().toml(&settings).role("echo", "echo", role).start();
     let mut http = Connection::open(host.address());
-    let places = host.client().metrics()["bulkhead_places_max"] as usize;
-    for n in 0..places {
+    let slots = host.client().metrics()["bulkhead_places_max"] as usize;
+    for n in 0..slots {
         let body = format!("{{\"agentId\":\"a-{n}\",\"role\":\"echo\"}}");
         http.timed("POST", "/agents/start", &body, 201);
     }

@@ -42,7 +42,7 @@ fn stop(http: &mut Connection) {
 /// When the answers of one start come, all by the clock of this process. From outside one sees only
 /// that, and the host's one thread writes one answer after the other, in an order of chance. The last of
 /// those who joined is held against the first caller, and how far two of them lie apart is what cannot
-/// be told from noise.
+/// be distinguished from noise.
 fn join(host: &Host, http: &mut Connection, rounds: usize, report: &mut Report) {
     let (mut after, mut apart) = (Samples::new(), Samples::new());
     let mut others: Vec<_> = (0..JOINERS).map(|_| Connection::open(host.address())).collect();

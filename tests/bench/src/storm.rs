@@ -1,4 +1,4 @@
-//! A storm of crashes: agents that send themselves the message that makes them crash and come back at once,
+//! A storm of crashes: agents that send themselves the message that makes them crash and are restarted at once,
 //! beside one that works. Nobody outside the host drives it, so what is measured is the host.
 
 use std::time::{Duration, Instant};
@@ -83,26 +83,26 @@ fn unkept(host: &Host) -> f64 {
 }
 
 /// Ends the storm. Yields the percentage by which the host's count and its log differ from the agents'
-/// own numbers: every life but one that was stopped ended in a crash.
+/// own numbers: every incarnation but one that was stopped ended in a crash.
 fn calm(host: &Host) -> f64 {
-    let mut lives = 0.0;
+    let mut incarnations = 0.0;
     for n in 0..AGENTS {
         let agent = format!("loop-{n}");
         host.client().stop(&agent).expect(200);
         let last = host.client().ended(&agent);
         let stopped = f64::from(u8::from(last["exitReason"] != "panic"));
-        lives += last["incarnation"].as_f64().unwrap_or_default() - stopped;
+        incarnations += last["incarnation"].as_f64().unwrap_or_default() - stopped;
     }
     let counted = crashes(host);
     let dropped = host.client().metrics()["bulkhead_log_lines_dropped_total{level=\"error\"}"];
-    let told = || host.counted("agent.crash") as f64;
+    let logged = || host.counted("agent.crash") as f64;
     // Its lines come a moment later.
     let until = Instant::now() + Duration::from_secs(5);
-    while told() + dropped < counted && Instant::now() < until {
+    while logged() + dropped < counted && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let lost = (lives - counted).abs() + (told() + dropped - counted).abs();
-    lost / lives * 100.0
+    let lost = (incarnations - counted).abs() + (logged() + dropped - counted).abs();
+    lost / incarnations * 100.0
 }
 
 fn watch(http: &mut Connection, time: Duration) -> Samples {

@@ -20,7 +20,7 @@ use signal_hook::flag;
 /// Set in the child.
 const INSIDE: &str = "BULKHEAD_BENCH_INSIDE";
 
-/// Between two looks at the child.
+/// Between two checks of the child.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Exit code when a signal ended the measurements.
@@ -34,9 +34,9 @@ pub fn is_inside() -> bool {
 /// Runs this program again and measures there.
 pub fn watch() -> ExitCode {
     set_child_subreaper(Some(getpid())).expect("take in orphans");
-    let told_to_end = std::sync::Arc::default();
+    let asked_to_end = std::sync::Arc::default();
     for signal in [SIGHUP, SIGINT, SIGTERM] {
-        flag::register(signal, std::sync::Arc::clone(&told_to_end)).expect("take a signal");
+        flag::register(signal, std::sync::Arc::clone(&asked_to_end)).expect("take a signal");
     }
     let dir = tempfile::Builder::new().prefix("bulkhead-bench-").tempdir().expect("a directory");
     let program = env::current_exe().expect("path of this program");
@@ -44,7 +44,7 @@ pub fn watch() -> ExitCode {
     command.args(env::args_os().skip(1)).env(INSIDE, "1").env("TMPDIR", dir.path());
     let mut child = command.spawn().expect("start the measurements");
     let status = loop {
-        if told_to_end.load(std::sync::atomic::Ordering::Relaxed) {
+        if asked_to_end.load(std::sync::atomic::Ordering::Relaxed) {
             break None;
         }
         match ended(&mut child) {

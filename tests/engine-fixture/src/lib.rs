@@ -73,7 +73,7 @@ pub fn spec(component: &str) -> AgentSpec {
     AgentSpec { limits, ..AgentSpec::new(id, "r".into(), component.into()) }
 }
 
-/// What it is born with, beside [`Nobody`].
+/// What it starts with, beside [`Nobody`].
 pub fn instance_context(spec: AgentSpec) -> InstanceContext {
     let log_budget = Arc::new(Mutex::new(Logs::budget(1000)));
     InstanceContext::new(

@@ -3,7 +3,7 @@
 //! A rule looks at the last thing that the user said and at what happened since. Words are matched
 //! without case. A tool is taken by what its name says and its arguments by what their names say, so
 //! agents may call a thing `send_message {agent, text}` or `message {to, body}`. A first line in square
-//! brackets, with which an agent says who speaks, is not looked at.
+//! brackets, with which an agent says who speaks, is not read.
 //!
 //! | the user says | answer of a conversational agent |
 //! | --- | --- |
@@ -85,7 +85,7 @@ fn single(scene: &Scene, tool: &str, arguments: &[(Role, &str)]) -> Reply {
     }
 }
 
-/// A task over files in five steps. Which step comes next is told by the calls made so far.
+/// A task over files in five steps. Which step comes next is decided by the calls made so far.
 fn summarize(scene: &Scene) -> Reply {
     let made = |kind: &str| scene.calls.iter().filter(|name| is_kind(name, kind)).count();
     if made("done") > 0 {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 /// How long tasks may take to see that their runtime ends.
 const END: Duration = Duration::from_secs(1);
 
-/// Tells that a server listens, and where, or why it does not.
+/// Reports that a server listens, and where, or why it does not.
 pub type Begun<T> = SyncSender<io::Result<T>>;
 
 /// A thread with a runtime that serves. Dropping it ends the server and waits for its thread.
@@ -21,7 +21,7 @@ pub struct ServerThread {
 }
 
 impl ServerThread {
-    /// Starts a thread that runs `serve`, and waits until that has told that it listens. The receiver gets an
+    /// Starts a thread that runs `serve`, and waits until that has reported that it listens. The receiver gets an
     /// error when the server is to stop.
     pub fn start<T, F>(
         name: &str,
@@ -39,7 +39,7 @@ impl ServerThread {
                 Err(error) => return drop(begun.send(Err(error))),
             };
             if let Err(error) = runtime.block_on(serve(begun.clone(), stopped)) {
-                // Somebody waits for it, or it is told.
+                // Somebody waits for it, or it is reported.
                 if let Err(error) = begun.try_send(Err(error)) {
                     eprintln!("a server ended: {error}");
                 }

@@ -7,7 +7,7 @@
 //! | `abort` | `fault-injection/abort`: the host aborts, once there is a file `/workspace/abort` |
 //! | `block` | `fault-injection/block`: the host function blocks its thread for 30 s. A log line comes before |
 //!
-//! When nothing happens, the reply says what came back. Any other body is answered with itself.
+//! When nothing happens, the reply says what was returned. Any other body is answered with itself.
 
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, config};
 

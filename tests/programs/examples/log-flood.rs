@@ -1,4 +1,4 @@
-//! Writes more than anybody can read. It lives on: the host drops and counts.
+//! Writes more than anybody can read. It keeps running: the host drops and counts.
 //!
 //! | body | what it writes | reply |
 //! | --- | --- | --- |

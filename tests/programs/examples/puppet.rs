@@ -9,7 +9,7 @@
 //! | `panic-until <n> <body>` | panics, unless this is attempt n or later; then does what `<body>` says | `panic` |
 //! | `note <body>` | appends a line `<message id> <attempt>` to `/workspace/notes` and does what `<body>` says | |
 //! | `turns <n> <body>` | takes n more turns with `continue` and then does what `<body>` says | |
-//! | `count` | replies with the number of messages of this life | none |
+//! | `count` | replies with the number of messages of this incarnation | none |
 //! | `wait <body>` | waits until there is a file `/workspace/go`, takes it away and does what `<body>` says | |
 //! | `heed <ms>` | waits until this call may take less than that, and replies with what it may take | none |
 //! | `gather <n>` | takes n nudges and replies with a line `<source> <id> <body>` for each | none |
@@ -35,7 +35,7 @@ const GO: &str = "/workspace/go";
 /// What was delivered, in order.
 const NOTES: &str = "/workspace/notes";
 
-/// Between two looks at what it waits for.
+/// Between two checks at what it waits for.
 const NAP: Duration = Duration::from_millis(2);
 
 #[derive(Default)]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, StartRequest};
 
-/// Rounds between two looks at the clock, which is a host call.
+/// Rounds between two checks of the clock, which is a host call.
 const ROUNDS: u64 = 20_000;
 
 #[derive(Default)]

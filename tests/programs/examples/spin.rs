@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, Sender};
 use wasip2::cli::stdout::get_stdout;
 
-/// Rounds between two looks at the clock, which is a host call: some tens of microseconds.
+/// Rounds between two checks of the clock, which is a host call: some tens of microseconds.
 const ROUNDS: u64 = 20_000;
 
 #[derive(Default)]

@@ -7,7 +7,7 @@
 //! | `unreachable` | the wasm instruction, without a panic message | `trap`, `unreachable` |
 //! | `wild-pointer` | reads outside of linear memory | `trap`, memory out of bounds |
 //! | `divide` | an integer division by zero that the CPU sees | `trap`, division by zero |
-//! | `error` | returns an error that is not fatal | none; the agent lives on |
+//! | `error` | returns an error that is not fatal | none; the agent keeps running |
 //! | `fatal-error` | returns a fatal error | `guest_error` |
 //!
 //! Any other body is answered with itself.

@@ -3,7 +3,7 @@
 //! [`versions`] includes the source of `host/agent/src/slot.rs` on primitives of the checker ([`sync`]), as
 //! it is and broken on purpose. `world.rs`, included beside each of them, plays what is around a slot:
 //! starts, stops, a drain, and actors that keep to the slot's protocol as `host/agent/src/actor` does, crash,
-//! and come back.
+//! and are restarted.
 //!
 //! The checker is shuttle and not loom: the slot's steps are critical sections of one lock and wakes, so
 //! the memory orderings that loom explores have no part in it, while the interleavings of half a dozen

@@ -143,7 +143,7 @@ impl Mailbox {
         mail.taking = mail.taking.or(taking);
     }
 
-    /// Nobody comes back for it.
+    /// No restart takes it.
     pub(super) fn answer_all(&self) {
         let (letters, taking) = self.close();
         for letter in letters {

@@ -50,7 +50,7 @@ pub fn start(spec: u8) -> Step {
     Step::Start { spec, fate: Fate::default(), if_running: IfRunning::Join }
 }
 
-/// A start whose actor dies so often at work and comes back.
+/// A start whose actor dies so often at work and is restarted.
 pub fn crashing(spec: u8, crashes: u8) -> Step {
     let fate = Fate { crashes, ..Fate::default() };
     Step::Start { spec, fate, if_running: IfRunning::Join }

@@ -5,14 +5,14 @@ pub use std::sync::PoisonError;
 pub use shuttle::sync::{Mutex, MutexGuard};
 
 pub mod watch {
-    //! As much of tokio's `watch` as the slot uses. A wake is no step of the scheduler: whoever looks after
-    //! the change that it tells of sees the change, told or not.
+    //! As much of tokio's `watch` as the slot uses. A wake is no step of the scheduler: a reader that looks after
+    //! the change that it announces sees the change, notified or not.
 
     use std::future::poll_fn;
     use std::sync::{Arc, Mutex};
     use std::task::{Poll, Waker};
 
-    /// Tells receivers of changes.
+    /// Notifies receivers of changes.
     pub struct Sender<T> {
         value: Mutex<T>,
         shared: Arc<Shared>,

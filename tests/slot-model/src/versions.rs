@@ -52,7 +52,7 @@ versions! {
     replace_an_equal,
     /// A start that takes over leaves the record of the one before.
     leave_the_record,
-    /// A message comes again, and its sender is told that it does not.
+    /// A message comes again, and its sender gets the answer that it does not.
     answer_what_comes_again,
     /// What waits is lost when a start takes over.
     lose_what_waits,

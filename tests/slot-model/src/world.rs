@@ -18,10 +18,10 @@ use super::slot::{Admitted, Before, NotReady, Slot, Stopped, SlotEntry, Ticket, 
 use crate::scenario::{Fate, Scenario, Step};
 use crate::sync::watch;
 
-/// Places among all agents. One: whoever loses its place cannot run.
-const PLACES: usize = 1;
+/// Permits among all agents. One: an agent that loses its permit cannot run.
+const PERMITS: usize = 1;
 
-/// Plays a scenario to its end and checks, all the way, that at most one incarnation lives, that each begins
+/// Plays a scenario to its end and checks, all the way, that at most one incarnation is active, that each begins
 /// with a higher number than those before, that no start replaces what it asks for, that every start and every
 /// message is answered, and that the journal has no message that is. Call it under the checker.
 pub fn play(scenario: &Scenario) {
@@ -52,8 +52,8 @@ pub fn play(scenario: &Scenario) {
 
 // Plain primitives below are no steps of the scheduler: they observe.
 struct World {
-    slot: Slot<Fake, Place>,
-    lives: Plain<Option<Incarnation>>,
+    slot: Slot<Fake, Permit>,
+    active: Plain<Option<Incarnation>>,
     made: Plain<Vec<Fake>>,
     /// In the order in which they were given.
     numbers: Arc<Plain<Vec<Incarnation>>>,
@@ -63,7 +63,7 @@ struct World {
     /// Some start wants a fresh incarnation, whatever runs.
     restarts: bool,
     tasks: Plain<Vec<JoinHandle<()>>>,
-    places: Arc<AtomicUsize>,
+    permits: Arc<AtomicUsize>,
     drains: Flag,
     starts: AtomicUsize,
     answers: AtomicUsize,
@@ -87,8 +87,8 @@ struct FakeInner {
     gone: Flag,
 }
 
-/// A place that is taken.
-struct Place(Arc<AtomicUsize>);
+/// A permit that is taken.
+struct Permit(Arc<AtomicUsize>);
 
 /// Something that happens once.
 struct Flag {
@@ -188,7 +188,7 @@ impl Fake {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }
@@ -206,14 +206,14 @@ impl World {
         };
         Arc::new(Self {
             slot: Slot::new(Incarnation(0)),
-            lives: Plain::default(),
+            active: Plain::default(),
             made: Plain::default(),
             numbers: Arc::default(),
             restarts: steps.any(restarts),
             entered: Plain::default(),
             exited: Plain::default(),
             tasks: Plain::default(),
-            places: Arc::default(),
+            permits: Arc::default(),
             drains: Flag::new(),
             starts: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
@@ -228,7 +228,7 @@ impl World {
             Step::Drain => {
                 self.drains.set();
                 self.stop().await;
-                assert!(self.lives.lock().unwrap().is_none(), "something lives after the drain");
+                assert!(self.active.lock().unwrap().is_none(), "an incarnation is active after the drain");
             }
         }
     }
@@ -260,10 +260,10 @@ impl World {
         fake
     }
 
-    fn acquire(&self) -> Option<Place> {
-        let take = |taken| (taken < PLACES).then_some(taken + 1);
-        self.places.fetch_update(SeqCst, SeqCst, take).ok()?;
-        Some(Place(Arc::clone(&self.places)))
+    fn acquire(&self) -> Option<Permit> {
+        let take = |taken| (taken < PERMITS).then_some(taken + 1);
+        self.permits.fetch_update(SeqCst, SeqCst, take).ok()?;
+        Some(Permit(Arc::clone(&self.permits)))
     }
 
     // What `Agent::start` does, and then the caller waits for its answer.
@@ -306,8 +306,8 @@ impl World {
             agent.0.ordered.set();
         }
         self.slot.gone(upto).await;
-        let lives = *self.lives.lock().unwrap();
-        assert!(lives.is_none_or(|number| number > upto), "{lives:?} lives after a stop of {upto}");
+        let active = *self.active.lock().unwrap();
+        assert!(active.is_none_or(|number| number > upto), "{active:?} is active after a stop of {upto}");
     }
 
     // What the task of a start does, `StartTask::run`.
@@ -369,7 +369,7 @@ impl World {
         }
     }
 
-    // From the turn to the end. Whether it comes back.
+    // From the turn to the end. Whether it is restarted.
     async fn live(&self, agent: &Fake, fate: &mut Fate) -> bool {
         self.enter(agent);
         yield_now().await;
@@ -445,10 +445,10 @@ impl World {
 
     fn enter(&self, agent: &Fake) {
         let number = agent.number();
-        let before = self.lives.lock().unwrap().replace(number);
-        assert!(before.is_none(), "{before:?} lives beside {number:?}");
-        let places = self.places.load(SeqCst);
-        assert_eq!(places, 1, "an incarnation runs without a place");
+        let before = self.active.lock().unwrap().replace(number);
+        assert!(before.is_none(), "{before:?} is active beside {number:?}");
+        let permits = self.permits.load(SeqCst);
+        assert_eq!(permits, 1, "an incarnation runs without a permit");
         let mut entered = self.entered.lock().unwrap();
         let last = entered.last().copied();
         assert!(last.is_none_or(|last| last < number), "{number:?} began after {last:?}");
@@ -456,8 +456,8 @@ impl World {
     }
 
     fn leave(&self, agent: &Fake) {
-        let before = self.lives.lock().unwrap().take();
-        assert_eq!(before, Some(agent.number()), "somebody else lives");
+        let before = self.active.lock().unwrap().take();
+        assert_eq!(before, Some(agent.number()), "another one is active");
     }
 
     fn has_exited(&self, agent: &Fake) {
@@ -477,6 +477,6 @@ impl World {
         assert!(made.iter().all(|fake| fake.0.answered.is_set()), "an incarnation did not answer");
         assert_eq!(*self.entered.lock().unwrap(), *self.exited.lock().unwrap(), "exits");
         assert!(self.slot.is_vacant(), "the slot is not vacant at the end");
-        assert_eq!(self.places.load(SeqCst), 0, "a place was not given back");
+        assert_eq!(self.permits.load(SeqCst), 0, "a permit was not given back");
     }
 }

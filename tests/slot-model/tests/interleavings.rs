@@ -1,4 +1,4 @@
-//! Invariants 1 and 2 of the start slot in every schedule: at most one incarnation lives, and every start is
+//! Invariants 1 and 2 of the start slot in every schedule: at most one incarnation is active, and every start is
 //! answered. Beside them that numbers rise with the beginnings of incarnations, and that no start replaces what
 //! it asks for. A schedule in which somebody waits for ever is found as a deadlock.
 //!
@@ -186,9 +186,9 @@ fn assert_says(found: &str, any_of: &[&str]) {
 fn a_critical_section_in_two_parts_is_found() {
     let found = found(versions::drop_the_lock::play, any_scenario);
     let signs = [
-        "lives beside",
-        "somebody else lives",
-        "without a place",
+        "is active beside",
+        "another one is active",
+        "without a permit",
         "deadlock",
         "began after",
         "written into another's lane",
@@ -211,13 +211,13 @@ fn reusing_an_incarnation_is_found() {
 #[test]
 fn forgetting_a_stop_during_a_crash_is_found() {
     let found = found(versions::forget_the_release::play, crash_and_stop);
-    assert_says(&found, &["deadlock", "lives after a stop"]);
+    assert_says(&found, &["deadlock", "is active after a stop"]);
 }
 
 #[test]
 fn not_waiting_for_the_holder_is_found() {
     let found = found(versions::do_not_wait::play, any_scenario);
-    assert_says(&found, &["lives beside", "somebody else lives"]);
+    assert_says(&found, &["is active beside", "another one is active"]);
 }
 
 #[test]

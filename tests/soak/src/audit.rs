@@ -77,7 +77,7 @@ impl Audit {
         }
     }
 
-    /// Nothing lives and nothing is on its way: every crash must have its record.
+    /// No agent is active and nothing is on its way: every crash must have its record.
     pub fn is_settled(&mut self, report: &mut Report) {
         for id in self.run.exits.difference(&self.run.records) {
             report.found(format!("an exit names crash {id}, and the log has no record of it"));
@@ -247,7 +247,7 @@ mod tests {
             of("agent.start", 3),
             of("agent.exit", 3)
         ]));
-        assert!(!read(&[cold(), start.clone()]), "it lives");
+        assert!(!read(&[cold(), start.clone()]), "it is active");
         assert!(!read(&[
             cold(),
             start.clone(),

@@ -10,7 +10,7 @@ use crate::report::Report;
 /// What is known of an agent from answers alone.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// Whether it is to be there. `None`: a request about that had no answer.
+    /// Whether it is desired. `None`: a request about that had no answer.
     pub runs: Option<bool>,
     /// The highest number of an incarnation that an answer named.
     pub incarnation: u64,

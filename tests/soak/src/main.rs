@@ -13,7 +13,7 @@
 //! - [`workers`]: who works
 //! - [`disturbance`]: what is done to the host, and what the next run has to report
 //! - [`audit`]: the log line by line
-//! - [`quiet`]: what the host holds when nothing lives
+//! - [`quiet`]: what the host holds when no agent is active
 //! - [`report`]: what was seen
 //!
 //! Exit codes: 0 nothing was found, 1 something was, 2 wrong arguments. The seed is printed first and repeats the

@@ -1,4 +1,4 @@
-//! What the host holds when nothing lives in it.
+//! What the host holds when no agent is active.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -24,7 +24,7 @@ use crate::quiet::{Holdings, growth};
 use crate::report::Report;
 use crate::workers::{WORKERS, Work};
 
-/// Restarts without an end, without a wait, and without a quarantine: they are not what is looked at.
+/// Restarts without an end, without a wait, and without a quarantine: they are not what is checked.
 const RESTLESS: &str = "workspace = false\nrestart = \"transient\"\nrestart_max = 100\n\
     restart_window_ms = 1\nrestart_backoff_ms = 1\nrestart_backoff_max_ms = 1\nrestart_same_fault = 100\n";
 
@@ -182,7 +182,7 @@ impl Town {
         self.audit.read(self.host.drain_lines(), report);
         let supervisor = self.audit.pid().and_then(Pid::from_raw);
         if let Some(pid) = supervisor {
-            wait_until("the supervisor went with its init process", || !processes::lives(pid));
+            wait_until("the supervisor went with its init process", || !processes::is_alive(pid));
         }
         self.host = self.host.restart_with(self.launch.clone());
     }

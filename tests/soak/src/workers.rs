@@ -21,10 +21,10 @@ const AGENTS: usize = 4;
 /// A pause of at most this long between two calls, so that the host is busy and not full.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Answers of crashes that are looked for again later.
+/// Answers of crashes that are searched for again later.
 const REMEMBERED: usize = 64;
 
-/// The role of an agent, by its place among those of its worker.
+/// The role of an agent, by its index among those of its worker.
 const ROLES: [&str; AGENTS] = ["crasher", "keeper", "leaky", "one-off"];
 
 /// What workers share.
@@ -44,7 +44,7 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Works until the round is over. The id of each agent is that of the worker and a place.
+    /// Works until the round is over. The id of each agent is that of the worker and an index.
     pub fn run(&self, client: &Client, worker: usize, mut dice: fastrand::Rng) {
         while !self.over.load(Relaxed) {
             let place = dice.usize(0..AGENTS);
@@ -102,7 +102,7 @@ impl Work<'_> {
 
     fn send(&self, client: &Client, agent: &str, known: Known, text: &str) {
         if text == "done" {
-            // It ends by itself, and nobody is told when.
+            // It ends by itself, and nobody is notified.
             self.ledger.put(agent, Known { runs: None, ..known });
         }
         let path = format!("/agents/{agent}/message?wait=50000");

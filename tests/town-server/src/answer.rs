@@ -48,7 +48,7 @@ impl Answer {
         Self::json(StatusCode::OK, &json!({"success": true, "data": data}))
     }
 
-    /// An error as the API tells it.
+    /// An error as the API reports it.
     pub fn error(status: StatusCode, error: &str) -> Self {
         Self::json(status, &json!({"success": false, "error": error}))
     }
@@ -136,7 +136,7 @@ fn carry_out(town: &mut Town, asked: &Asked<'_>) -> Result<Answer, Refusal> {
     let agent = check_agent(asked)?;
     let nothing = || Ok(Answer::data(&json!({})));
     match asked.target.call {
-        Call::Registry => return Ok(Answer::data(&town.told_registry().into())),
+        Call::Registry => return Ok(Answer::data(&town.known_registry().into())),
         Call::PostRegistry => post_registry(town, json_body(asked)?)?,
         Call::ContainerHeartbeat => {
             let body = fields(asked, &["townId", "timestamp", "containerInstanceId", "status"])?;
@@ -209,10 +209,10 @@ fn beat(town: &Town) -> Answer {
 
 fn post_registry(town: &mut Town, body: Value) -> Result<(), Refusal> {
     let Value::Array(entries) = body else { return Err(bad("the registry is no array")) };
-    let told = town.told_registry();
+    let known = town.known_registry();
     for entry in &entries {
-        // What the town holds may come back as it is, whatever it is.
-        if told.contains(entry) {
+        // What the town holds may be sent back as it is, whatever it is.
+        if known.contains(entry) {
             continue;
         }
         let id = entry["agentId"].as_str().ok_or_else(|| bad("an entry has no agentId"))?;
@@ -266,14 +266,14 @@ fn snapshot(asked: &Asked<'_>) -> Result<Snapshot, Refusal> {
 fn pending(town: &mut Town, agent: &str) -> Value {
     let of_agent = town.nudges.iter_mut().filter(|(_, nudge)| nudge.agent == agent);
     let waiting = of_agent.filter(|(_, nudge)| nudge.delivered == 0);
-    let told = waiting.map(|(id, nudge)| {
+    let known = waiting.map(|(id, nudge)| {
         nudge.fetched += 1;
         json!({
             "nudge_id": id, "message": nudge.message, "mode": "queue", "priority": "normal",
             "source": "town",
         })
     });
-    told.collect::<Vec<_>>().into()
+    known.collect::<Vec<_>>().into()
 }
 
 fn delivered(town: &mut Town, agent: &str, body: &Value) -> Result<(), Refusal> {

@@ -69,14 +69,14 @@ impl Wire for TlsStream<TcpStream> {
 
 /// Serves a connection until one side has enough of it.
 pub(crate) async fn serve(stream: impl Wire, shared: Arc<Shared>) {
-    let (tell, mut told) = mpsc::channel(1);
+    let (sender, mut receiver) = mpsc::channel(1);
     let service = service_fn(move |request| {
-        let (shared, tell) = (Arc::clone(&shared), tell.clone());
+        let (shared, sender) = (Arc::clone(&shared), sender.clone());
         async move {
             match reply(&shared, request).await {
                 Ok(reply) => Ok::<_, Infallible>(reply),
                 Err(raw) => {
-                    let _ = tell.send(raw).await;
+                    let _ = sender.send(raw).await;
                     pending().await
                 }
             }
@@ -85,7 +85,7 @@ pub(crate) async fn serve(stream: impl Wire, shared: Arc<Shared>) {
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let raw = tokio::select! {
         biased;
-        raw = told.recv() => raw,
+        raw = receiver.recv() => raw,
         // An error is the caller's end of it.
         _ = &mut connection => return,
     };
@@ -114,7 +114,7 @@ async fn by_hand(mut stream: impl Wire, raw: Option<Raw>) -> std::io::Result<()>
     stream.shutdown().await
 }
 
-/// The answer to a request, or what is to be done by hand in its place.
+/// The answer to a request, or what has to be done by hand instead.
 async fn reply(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Raw> {
     let (head, body) = request.into_parts();
     let target = Target::parse(&shared.options.prefix, &head.method, head.uri.path());

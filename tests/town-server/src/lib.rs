@@ -1,7 +1,7 @@
-//! A stand-in for the town API: the remote service that tells a host which agents to run, and to which
-//! the host tells how they are.
+//! A stand-in for the town API: the remote service that sends a host the agents to run, and to which
+//! the host reports how they are.
 //!
-//! It speaks the whole API over real HTTP/1, with or without TLS, keeps what it is told for a test to look at,
+//! It speaks the whole API over real HTTP/1, with or without TLS, keeps what it is sent for a test to look at,
 //! writes down every call, and misbehaves on demand in every way that a network and a service can.
 //!
 //! - [`call`]: the calls of the API and their paths

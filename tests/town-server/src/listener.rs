@@ -22,7 +22,7 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// From now on listen, or do not. What was done is told.
+/// From now on listen, or do not. What was done is reported.
 pub(crate) struct Order {
     pub listen: bool,
     pub done: SyncSender<io::Result<()>>,
@@ -58,7 +58,7 @@ fn bound(address: SocketAddr, reuse: bool) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Serves until it is told to stop. Connections go with it.
+/// Serves until it is asked to stop. Connections go with it.
 pub(crate) async fn run(
     port: Port,
     listening: TcpListener,

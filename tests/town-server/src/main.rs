@@ -9,7 +9,7 @@ use model_server::thread::until_signalled;
 use tokio::net::TcpListener;
 use town_server::{Options, TownServer, admin};
 
-/// A stand-in for the town API that keeps what it is told and misbehaves on demand.
+/// A stand-in for the town API that keeps what it is sent and misbehaves on demand.
 #[derive(Parser)]
 struct Arguments {
     /// Where to listen. Port 0 takes a free one.

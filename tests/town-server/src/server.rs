@@ -68,7 +68,7 @@ impl TownServer {
         self.address
     }
 
-    /// What a host is told as the town API's address.
+    /// The town API's address, as it is given to a host.
     pub fn api_url(&self) -> String {
         let scheme = if self.shared.options.tls { "https" } else { "http" };
         format!("{scheme}://{}{}", self.address, self.shared.options.prefix)

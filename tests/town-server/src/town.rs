@@ -20,7 +20,7 @@ pub struct Town {
     pub registry: Vec<Value>,
     /// Registries that were accepted.
     pub registry_posts: u64,
-    /// Values of environment variables, by agent. What is told here comes with the registry.
+    /// Values of environment variables, by agent. What is set here comes with the registry.
     pub env: BTreeMap<String, BTreeMap<String, String>>,
     /// The last heartbeat of each agent.
     pub heartbeats: BTreeMap<String, Value>,
@@ -98,7 +98,7 @@ impl Town {
         self.registry.retain(|entry| entry["agentId"] != agent);
     }
 
-    /// Tells the value of a variable.
+    /// Sets the value of a variable.
     pub fn know(&mut self, agent: &str, name: &str, value: &str) {
         self.env.entry(agent.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
     }
@@ -110,8 +110,8 @@ impl Town {
         self.nudges.insert(id.to_owned(), nudge);
     }
 
-    /// The registry as it is told: an entry's `env` is a map where values of it are known, else as it is.
-    pub(crate) fn told_registry(&self) -> Vec<Value> {
+    /// The registry as it is sent: an entry's `env` is a map where values of it are known, else as it is.
+    pub(crate) fn known_registry(&self) -> Vec<Value> {
         self.registry.iter().map(|entry| self.with_values(entry)).collect()
     }
 

@@ -34,7 +34,7 @@ fn request(token: &str, method: &str, path: &str, body: &str) -> String {
     )
 }
 
-/// Everything that comes back until the connection ends, and how it ended.
+/// Everything that is received until the connection ends, and how it ended.
 fn exchange(stream: &mut (impl Read + Write), request: &str) -> (String, Option<ErrorKind>) {
     stream.write_all(request.as_bytes()).expect("send the request");
     let mut received = Vec::new();

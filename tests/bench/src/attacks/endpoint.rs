@@ -1,4 +1,4 @@
-//! A server that attacks whoever asks it.
+//! A server that attacks its clients.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -40,14 +40,14 @@ fn back(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<()> {
     ]));
     let mut agents = Vec::new();
     for peer in &mut peers {
-        let (_, place, http) = start_until_answer(peer.as_mut(), 0, Kind::Crasher)?;
-        agents.push((place, http, Samples::new()));
+        let (_, endpoint, http) = start_until_answer(peer.as_mut(), 0, Kind::Crasher)?;
+        agents.push((endpoint, http, Samples::new()));
     }
     for round in 0..=rounds.slow {
-        for (peer, (place, http, samples)) in peers.iter_mut().zip(&mut agents) {
+        for (peer, (endpoint, http, samples)) in peers.iter_mut().zip(&mut agents) {
             let fast = peer.name().starts_with("bulkhead") || peer.name() == "wasmtime serve";
             for _ in 0..if fast { FAST_A_ROUND } else { 1 } {
-                let took = crash_until_answer(peer.as_mut(), 0, place, http)?;
+                let took = crash_until_answer(peer.as_mut(), 0, endpoint, http)?;
                 if round > 0 {
                     samples.add(took);
                 }
@@ -82,10 +82,10 @@ fn over_limit(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<
     let mut all = vec![Samples::new(); peers.len()];
     for round in 0..=rounds.slow {
         for (peer, samples) in peers.iter_mut().zip(&mut all) {
-            let (_, place, mut http) = start_until_answer(peer.as_mut(), 0, Kind::Hoarder)?;
+            let (_, endpoint, mut http) = start_until_answer(peer.as_mut(), 0, Kind::Hoarder)?;
             let fault = peer.faults().hoard;
             let began = Instant::now();
-            let answer = http.ask("POST", &place.path, fault);
+            let answer = http.ask("POST", &endpoint.path, fault);
             let took = began.elapsed();
             if matches!(answer, Ok((200, _))) {
                 return Err(io::Error::other(format!("{} has no limit", peer.name())));
@@ -115,12 +115,12 @@ fn over_limit(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result<
 
 /// How long an agent that has taken too much goes on until pm2 sees it.
 fn looked_at(pm2: &mut dyn Peer) -> io::Result<Duration> {
-    let (_, place, http) = start_until_answer(pm2, 0, Kind::Hoarder)?;
+    let (_, endpoint, http) = start_until_answer(pm2, 0, Kind::Hoarder)?;
     let mut http = http.patience(LOOK_PATIENCE)?;
     let much = format!("{{\"prompt\":\"hoard {}\"}}", LIMIT_MIB * 2);
-    http.ask("POST", &place.path, &much)?;
+    http.ask("POST", &endpoint.path, &much)?;
     let began = Instant::now();
-    while place.hello(&mut http).is_ok() {
+    while endpoint.hello(&mut http).is_ok() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let took = began.elapsed();

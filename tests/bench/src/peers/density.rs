@@ -129,8 +129,8 @@ fn each(peer: &mut dyn Peer, counts: &[usize], report: &mut Report) -> io::Resul
             report.note(format!("{agents} agents of {name} do not fit beside what must stay free"));
             break;
         }
-        for place in peer.start_many(begun..agents) {
-            place.first_answer()?;
+        for endpoint in peer.start_many(begun..agents) {
+            endpoint.first_answer()?;
         }
         begun = agents;
         std::thread::sleep(SETTLE);

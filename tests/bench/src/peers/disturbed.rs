@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::peer::{Kind, Peer, Place, crash_until_answer, start_until_answer};
+use super::peer::{Endpoint, Kind, Peer, crash_until_answer, start_until_answer};
 use super::{Ours, Tools, boxed, those};
 use crate::connection::Connection;
 use crate::report::{Base, Report, Row};
@@ -62,8 +62,8 @@ type Health<'a> = Option<&'a mut dyn FnMut() -> Samples>;
 fn one(mut peer: Box<dyn Peer>, health: Health<'_>, report: &mut Report) -> io::Result<()> {
     let name = peer.name();
     let is_ours = name == "bulkhead";
-    let (_, place, _) = start_until_answer(peer.as_mut(), 0, Kind::Echo)?;
-    let quiet = watch(&place)?;
+    let (_, endpoint, _) = start_until_answer(peer.as_mut(), 0, Kind::Echo)?;
+    let quiet = watch(&endpoint)?;
     let base = Base { name: "quiet", value: quiet.percentile(50) };
     report.add(Row::plain(format!("message, quiet: {name}"), &quiet));
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -71,13 +71,13 @@ fn one(mut peer: Box<dyn Peer>, health: Health<'_>, report: &mut Report) -> io::
     let mut began = 0;
     for count in [1, 2 * cores] {
         while began < count {
-            let (_, place, mut http) =
+            let (_, endpoint, mut http) =
                 start_until_answer(peer.as_mut(), SPINNERS + began, Kind::Spinner)?;
-            http.send("POST", &place.path, peer.faults().spin)?;
+            http.send("POST", &endpoint.path, peer.faults().spin)?;
             spinning.push(http);
             began += 1;
         }
-        let samples = watch(&place)?;
+        let samples = watch(&endpoint)?;
         let what = format!("message beside {count} that spin: {name}");
         let row = Row::times(what, &samples, base, ALLOWED);
         let asked = is_ours && count == 2 * cores;
@@ -93,7 +93,7 @@ fn one(mut peer: Box<dyn Peer>, health: Health<'_>, report: &mut Report) -> io::
     }
     (0..began).for_each(|spinner| peer.stop(SPINNERS + spinner));
     drop(spinning);
-    let (samples, crashes) = beside_crashes(peer.as_mut(), &place)?;
+    let (samples, crashes) = beside_crashes(peer.as_mut(), &endpoint)?;
     let rate = crashes as f64 / WATCH.as_secs_f64();
     let what = format!("message beside 10 that crash, {rate:.0} /s: {name}");
     report.add(unasked(Row::times(what, &samples, base, ALLOWED)));
@@ -105,18 +105,18 @@ fn unasked(row: Row) -> Row {
 }
 
 /// Ten agents crash one after the other, each again as soon as it is its turn and it answered.
-fn beside_crashes(peer: &mut dyn Peer, well: &Place) -> io::Result<(Samples, usize)> {
+fn beside_crashes(peer: &mut dyn Peer, well: &Endpoint) -> io::Result<(Samples, usize)> {
     let mut crashers = Vec::new();
     for agent in FIRST_CRASHER..FIRST_CRASHER + CRASHERS {
-        let (_, place, http) = start_until_answer(peer, agent, Kind::Crasher)?;
-        crashers.push((agent, place, http));
+        let (_, endpoint, http) = start_until_answer(peer, agent, Kind::Crasher)?;
+        crashers.push((agent, endpoint, http));
     }
     let (over, crashes) = (AtomicBool::new(false), AtomicUsize::new(0));
     let samples = std::thread::scope(|scope| {
         let crash = scope.spawn(|| -> io::Result<()> {
             while !over.load(Ordering::Relaxed) {
-                for (agent, place, http) in &mut crashers {
-                    crash_until_answer(peer, *agent, place, http)?;
+                for (agent, endpoint, http) in &mut crashers {
+                    crash_until_answer(peer, *agent, endpoint, http)?;
                     crashes.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -131,16 +131,16 @@ fn beside_crashes(peer: &mut dyn Peer, well: &Place) -> io::Result<(Samples, usi
 }
 
 /// Messages to the agent that is well. The first tenth of the time warms up.
-fn watch(place: &Place) -> io::Result<Samples> {
-    let mut http = Connection::try_open(place.address)?.patience(PATIENCE)?;
+fn watch(endpoint: &Endpoint) -> io::Result<Samples> {
+    let mut http = Connection::try_open(endpoint.address)?.patience(PATIENCE)?;
     Ok(sampled(|| {
         let began = Instant::now();
-        if place.hello(&mut http).is_ok() {
+        if endpoint.hello(&mut http).is_ok() {
             return began.elapsed();
         }
         // Nobody knows how long it would have taken.
         if let Ok(again) =
-            Connection::try_open(place.address).and_then(|one| one.patience(PATIENCE))
+            Connection::try_open(endpoint.address).and_then(|one| one.patience(PATIENCE))
         {
             http = again;
         }

@@ -22,8 +22,8 @@ pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result
     let mut health_http = Connection::open(ours.host().address());
     let mut lines = Vec::new();
     for peer in &mut peers {
-        let (_, place, http) = start_until_answer(peer.as_mut(), 0, Kind::Echo)?;
-        lines.push((place, http, Samples::new()));
+        let (_, endpoint, http) = start_until_answer(peer.as_mut(), 0, Kind::Echo)?;
+        lines.push((endpoint, http, Samples::new()));
     }
     let (mut own, mut health) = (Samples::new(), Samples::new());
     for round in 0..rounds.fast + rounds.fast / 10 {
@@ -34,8 +34,8 @@ pub fn measure(rounds: Rounds, tools: &Tools, report: &mut Report) -> io::Result
             health.add(one);
             own.add(two);
         }
-        for (place, http, samples) in &mut lines {
-            let took = place.hello(http)?;
+        for (endpoint, http, samples) in &mut lines {
+            let took = endpoint.hello(http)?;
             if kept {
                 samples.add(took);
             }

@@ -3,13 +3,13 @@
 use harness::Host;
 use rustix::process::{Pid, Signal};
 
-use super::peer::{Faults, Kind, LIMIT_MIB, Peer, Place};
+use super::peer::{Endpoint, Faults, Kind, LIMIT_MIB, Peer};
 use crate::connection::Connection;
 
 pub struct Ours {
     host: Host,
     http: Connection,
-    /// Whoever makes an agent crash starts it again, so that no backoff is in the time that takes.
+    /// A client that makes an agent crash starts it again, so that no backoff is in the time that takes.
     by_caller: bool,
 }
 
@@ -43,7 +43,7 @@ impl Ours {
         ours
     }
 
-    /// Its agents do not come back by themselves.
+    /// Its agents are not restarted automatically.
     pub fn started_again(mut self) -> Self {
         self.by_caller = true;
         self
@@ -74,12 +74,12 @@ impl Peer for Ours {
         if self.by_caller { "bulkhead, started again by its caller" } else { "bulkhead" }
     }
 
-    fn start(&mut self, agent: usize, kind: Kind) -> Place {
+    fn start(&mut self, agent: usize, kind: Kind) -> Endpoint {
         let role = self.role(kind);
         let body = format!("{{\"agentId\":\"a-{agent}\",\"role\":\"{role}\"}}");
         self.http.timed("POST", "/agents/start", &body, 201);
         let path = format!("/agents/a-{agent}/message?wait=60000");
-        Place { address: self.host.address(), path }
+        Endpoint { address: self.host.address(), path }
     }
 
     fn stop(&mut self, agent: usize) {
@@ -88,8 +88,8 @@ impl Peer for Ours {
         let _ = self.http.ask("POST", &path, "").expect("an answer");
     }
 
-    fn revive(&mut self, agent: usize, place: Place) -> Place {
-        if self.by_caller { self.start(agent, Kind::Crasher) } else { place }
+    fn revive(&mut self, agent: usize, endpoint: Endpoint) -> Endpoint {
+        if self.by_caller { self.start(agent, Kind::Crasher) } else { endpoint }
     }
 
     fn processes(&self) -> Vec<Pid> {

@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use crate::connection::Connection;
 
-/// How long an agent may take to come up or to come back.
+/// How long an agent may take to start or restart.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two attempts to connect to one that is not there yet.
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 
 pub const HELLO: &str = r#"{"prompt":"hello"}"#;
 
-/// What an agent will be told to do. Where every agent is the same program, that makes no difference.
+/// What an agent will be asked to do. Where every agent is the same program, that makes no difference.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Echo,
@@ -31,7 +31,7 @@ pub const LIMIT_MIB: usize = 64;
 
 /// Where an agent is asked.
 #[derive(Clone)]
-pub struct Place {
+pub struct Endpoint {
     pub address: SocketAddr,
     pub path: String,
 }
@@ -47,10 +47,10 @@ pub trait Peer: Send {
     fn name(&self) -> &'static str;
 
     /// Asks for an agent. It may answer only later.
-    fn start(&mut self, agent: usize, kind: Kind) -> Place;
+    fn start(&mut self, agent: usize, kind: Kind) -> Endpoint;
 
     /// Asks for many, in the way that users ask for many.
-    fn start_many(&mut self, agents: std::ops::Range<usize>) -> Vec<Place> {
+    fn start_many(&mut self, agents: std::ops::Range<usize>) -> Vec<Endpoint> {
         agents.map(|agent| self.start(agent, Kind::Echo)).collect()
     }
 
@@ -58,8 +58,8 @@ pub trait Peer: Send {
     fn stop(&mut self, agent: usize);
 
     /// Starts an agent that crashed, for those who do not see to that themselves.
-    fn revive(&mut self, _agent: usize, place: Place) -> Place {
-        place
+    fn revive(&mut self, _agent: usize, endpoint: Endpoint) -> Endpoint {
+        endpoint
     }
 
     /// The processes of this peer and its agents.
@@ -74,7 +74,7 @@ pub trait Peer: Send {
     }
 }
 
-impl Place {
+impl Endpoint {
     /// Connects as soon as somebody is there, and waits for the answer to a first message.
     pub fn first_answer(&self) -> io::Result<Connection> {
         let until = Instant::now() + PATIENCE;
@@ -113,33 +113,33 @@ pub fn start_until_answer(
     peer: &mut dyn Peer,
     agent: usize,
     kind: Kind,
-) -> io::Result<(Duration, Place, Connection)> {
+) -> io::Result<(Duration, Endpoint, Connection)> {
     let began = Instant::now();
-    let place = peer.start(agent, kind);
-    let http = place.first_answer()?;
-    Ok((began.elapsed(), place, http))
+    let endpoint = peer.start(agent, kind);
+    let http = endpoint.first_answer()?;
+    Ok((began.elapsed(), endpoint, http))
 }
 
 /// Makes an agent crash. Yields the time from the message that does it to the answer to the next one.
 pub fn crash_until_answer(
     peer: &mut dyn Peer,
     agent: usize,
-    place: &mut Place,
+    endpoint: &mut Endpoint,
     http: &mut Connection,
 ) -> io::Result<Duration> {
     let fault = peer.faults().panic;
     let began = Instant::now();
     // An error answer where there is somebody left to give it, else the end of the connection.
-    let crashed = http.ask("POST", &place.path, fault);
+    let crashed = http.ask("POST", &endpoint.path, fault);
     if let Ok((200, _)) = crashed {
         return Err(io::Error::other("it did not crash"));
     }
     let answered = crashed.is_ok();
-    *place = peer.revive(agent, place.clone());
+    *endpoint = peer.revive(agent, endpoint.clone());
     if answered {
-        place.hello_again(http)?;
+        endpoint.hello_again(http)?;
     } else {
-        *http = place.first_answer()?;
+        *http = endpoint.first_answer()?;
     }
     Ok(began.elapsed())
 }

@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::peer::{Kind, LIMIT_MIB, Peer, Place};
+use super::peer::{Endpoint, Kind, LIMIT_MIB, Peer};
 use crate::warden;
 
 pub struct Pm2 {
@@ -60,7 +60,7 @@ impl Peer for Pm2 {
         "pm2"
     }
 
-    fn start(&mut self, agent: usize, kind: Kind) -> Place {
+    fn start(&mut self, agent: usize, kind: Kind) -> Endpoint {
         let address = free_address();
         let mut command = self.command();
         command.arg("start").arg(&self.agent).args(["--name", &format!("a-{agent}")]);
@@ -71,11 +71,11 @@ impl Peer for Pm2 {
         }
         let child = command.env("PORT", address.port().to_string()).spawn().expect("run pm2");
         self.commands.push(child);
-        Place { address, path: "/message".into() }
+        Endpoint { address, path: "/message".into() }
     }
 
     /// By a file that lists them all.
-    fn start_many(&mut self, agents: Range<usize>) -> Vec<Place> {
+    fn start_many(&mut self, agents: Range<usize>) -> Vec<Endpoint> {
         let addresses: Vec<_> = agents.clone().map(|_| free_address()).collect();
         let apps = agents.zip(&addresses).map(|(agent, address)| {
             json!({
@@ -89,8 +89,8 @@ impl Peer for Pm2 {
         fs::write(&file, apps.to_string()).expect("write the list of agents");
         let status = self.command().arg("start").arg(&file).status().expect("run pm2");
         assert!(status.success(), "pm2 did not start the agents");
-        let places = addresses.into_iter();
-        places.map(|address| Place { address, path: "/message".into() }).collect()
+        let addresses = addresses.into_iter();
+        addresses.map(|address| Endpoint { address, path: "/message".into() }).collect()
     }
 
     fn stop(&mut self, agent: usize) {

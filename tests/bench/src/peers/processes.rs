@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Pid;
 
-use super::peer::{Kind, LIMIT_MIB, Peer, Place};
+use super::peer::{Endpoint, Kind, LIMIT_MIB, Peer};
 
 pub struct Processes {
     name: &'static str,
     command: Box<dyn Fn(Kind) -> Command + Send>,
-    running: HashMap<usize, (Child, Place)>,
+    running: HashMap<usize, (Child, Endpoint)>,
     /// All agents are one process.
     shared: bool,
 }
@@ -61,7 +61,7 @@ impl Processes {
         Self { name, command: Box::new(command), running: HashMap::new(), shared: false }
     }
 
-    fn place(&self, agent: usize) -> usize {
+    fn endpoint(&self, agent: usize) -> usize {
         if self.shared { 0 } else { agent }
     }
 }
@@ -71,14 +71,14 @@ impl Peer for Processes {
         self.name
     }
 
-    fn start(&mut self, agent: usize, kind: Kind) -> Place {
-        let agent = self.place(agent);
-        if let Some((_, place)) = self.running.get(&agent) {
-            return place.clone();
+    fn start(&mut self, agent: usize, kind: Kind) -> Endpoint {
+        let agent = self.endpoint(agent);
+        if let Some((_, endpoint)) = self.running.get(&agent) {
+            return endpoint.clone();
         }
-        let (child, place) = launch((self.command)(kind)).expect("start an agent's process");
-        self.running.insert(agent, (child, place.clone()));
-        place
+        let (child, endpoint) = launch((self.command)(kind)).expect("start an agent's process");
+        self.running.insert(agent, (child, endpoint.clone()));
+        endpoint
     }
 
     fn stop(&mut self, agent: usize) {
@@ -88,9 +88,9 @@ impl Peer for Processes {
         }
     }
 
-    fn revive(&mut self, agent: usize, place: Place) -> Place {
+    fn revive(&mut self, agent: usize, endpoint: Endpoint) -> Endpoint {
         if self.shared {
-            return place;
+            return endpoint;
         }
         if let Some((mut child, _)) = self.running.remove(&agent) {
             let _ = child.wait();
@@ -115,7 +115,7 @@ fn end(child: &mut Child) {
 }
 
 /// Starts a process and waits until it says where it listens.
-fn launch(mut command: Command) -> io::Result<(Child, Place)> {
+fn launch(mut command: Command) -> io::Result<(Child, Endpoint)> {
     let (output, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
@@ -136,5 +136,5 @@ fn launch(mut command: Command) -> io::Result<(Child, Place)> {
     };
     // What it says later is read and thrown away, until it ends.
     std::thread::spawn(move || io::copy(&mut output, &mut io::sink()));
-    Ok((child, Place { address, path: "/message".into() }))
+    Ok((child, Endpoint { address, path: "/message".into() }))
 }

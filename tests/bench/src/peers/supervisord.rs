@@ -12,7 +12,7 @@ use harness::wait_until;
 use rustix::process::Pid;
 use tempfile::TempDir;
 
-use super::peer::{Kind, Peer, Place};
+use super::peer::{Endpoint, Kind, Peer};
 use super::pm2::free_address;
 use crate::warden;
 
@@ -58,8 +58,8 @@ impl Supervisord {
         }
     }
 
-    fn place(&self, agent: usize) -> Place {
-        Place { address: self.addresses[agent], path: "/message".into() }
+    fn endpoint(&self, agent: usize) -> Endpoint {
+        Endpoint { address: self.addresses[agent], path: "/message".into() }
     }
 }
 
@@ -89,17 +89,17 @@ impl Peer for Supervisord {
         "supervisord"
     }
 
-    fn start(&mut self, agent: usize, _kind: Kind) -> Place {
+    fn start(&mut self, agent: usize, _kind: Kind) -> Endpoint {
         let child = self.command("start").arg(format!("a-{agent}")).spawn();
         self.commands.push(child.expect("run supervisorctl"));
-        self.place(agent)
+        self.endpoint(agent)
     }
 
-    fn start_many(&mut self, agents: Range<usize>) -> Vec<Place> {
+    fn start_many(&mut self, agents: Range<usize>) -> Vec<Endpoint> {
         let names = agents.clone().map(|agent| format!("a-{agent}"));
         let status = self.command("start").args(names).status().expect("run supervisorctl");
         assert!(status.success(), "supervisord did not start the agents");
-        agents.map(|agent| self.place(agent)).collect()
+        agents.map(|agent| self.endpoint(agent)).collect()
     }
 
     fn stop(&mut self, agent: usize) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::peer::{Peer, Place};
+use super::peer::{Endpoint, Peer};
 use super::{Ours, Tools, boxed, those};
 use crate::connection::Connection;
 use crate::plot::{Line, Plot};
@@ -23,7 +23,7 @@ pub fn measure(tools: &Tools, report: &mut Report) -> io::Result<()> {
         boxed(tools.wasmtime_server()),
     ]));
     let most = CONNECTIONS.into_iter().max().unwrap_or(0);
-    let places: Vec<_> = peers.iter_mut().map(|peer| peer.start_many(0..most)).collect();
+    let endpoints: Vec<_> = peers.iter_mut().map(|peer| peer.start_many(0..most)).collect();
     let mut curves: Vec<Line> = peers
         .iter()
         .map(|peer| Line { name: peer.name().to_owned(), points: Vec::new() })
@@ -32,8 +32,8 @@ pub fn measure(tools: &Tools, report: &mut Report) -> io::Result<()> {
         let mut rates = vec![Vec::new(); peers.len()];
         // The first time warms up.
         for window in 0..=WINDOWS {
-            for (places, rates) in places.iter().zip(&mut rates) {
-                let rate = rate(&places[..connections])?;
+            for (endpoints, rates) in endpoints.iter().zip(&mut rates) {
+                let rate = rate(&endpoints[..connections])?;
                 if window > 0 {
                     rates.push(rate);
                 }
@@ -73,12 +73,13 @@ pub fn measure(tools: &Tools, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-fn rate(places: &[Place]) -> io::Result<f64> {
-    let opened = places.iter().map(|place| place.first_answer().map(|http| (place, http)));
+fn rate(endpoints: &[Endpoint]) -> io::Result<f64> {
+    let opened =
+        endpoints.iter().map(|endpoint| endpoint.first_answer().map(|http| (endpoint, http)));
     let connections = opened.collect::<io::Result<Vec<_>>>()?;
     let began = Instant::now();
     let counts = std::thread::scope(|scope| {
-        let ask = |(place, http)| scope.spawn(move || ask_for(place, http, began + WINDOW));
+        let ask = |(endpoint, http)| scope.spawn(move || ask_for(endpoint, http, began + WINDOW));
         let asking: Vec<_> = connections.into_iter().map(ask).collect();
         let counts = asking.into_iter().map(|asking| asking.join().expect("a client"));
         counts.collect::<io::Result<Vec<_>>>()
@@ -86,10 +87,10 @@ fn rate(places: &[Place]) -> io::Result<f64> {
     Ok(counts.iter().sum::<usize>() as f64 / began.elapsed().as_secs_f64())
 }
 
-fn ask_for(place: &Place, mut http: Connection, until: Instant) -> io::Result<usize> {
+fn ask_for(endpoint: &Endpoint, mut http: Connection, until: Instant) -> io::Result<usize> {
     let mut count = 0;
     while Instant::now() < until {
-        place.hello(&mut http)?;
+        endpoint.hello(&mut http)?;
         count += 1;
     }
     Ok(count)

@@ -47,13 +47,13 @@ impl Tools {
             ("supervisord", &self.supervisord, "--version"),
             ("wasmtime", &self.wasmtime, "--version"),
         ];
-        let told = tools.into_iter().map(|(name, path, argument)| match path {
+        let lines_of = tools.into_iter().map(|(name, path, argument)| match path {
             None => format!("peer {name}: not there, not measured (run `just peers`)"),
             // Asked for its version, pm2 starts its daemon.
             Some(path) if argument.is_empty() => format!("peer {name} {}", package_version(path)),
             Some(path) => format!("peer {name} {}", version(path, argument)),
         });
-        let mut lines: Vec<_> = told.collect();
+        let mut lines: Vec<_> = lines_of.collect();
         if self.proxy.is_none() {
             lines.push("echo-proxy: not built, `wasmtime serve` is not measured".into());
         }
