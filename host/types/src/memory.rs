@@ -148,7 +148,7 @@ pub struct MemoryUsage {
     pub psi: Option<Psi>,
     /// Processes that the kernel killed for memory since the machine booted.
     pub oom_kills: Option<u64>,
-    /// Processes of the container's own group that the kernel killed for memory.
+    /// Processes of the container's own cgroup that the kernel killed for memory.
     pub group_oom_kills: Option<u64>,
     /// How often the limit of this process's cgroup was hit.
     pub limit_hits: Option<u64>,

@@ -10,7 +10,7 @@ use crate::names::names;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// It reported so itself, after everything was through.
+    /// It marked itself as clean, after everything was through.
     Clean,
     /// A panic that nothing contained.
     UncaughtException,
