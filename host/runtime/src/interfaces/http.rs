@@ -30,7 +30,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 
 pub(crate) use self::carrier::Carrier;
 pub(crate) use self::carrier::{Carried, carry};
-use self::exchange::{Place, RESPONSE_BYTES, Times, UnderWay, send};
+use self::exchange::{Reserved, RESPONSE_BYTES, Times, UnderWay, send};
 pub(crate) use self::lookups::{Lookups, Resolver};
 use self::secrets::{Filled, Own};
 pub use self::secrets::{HttpSecret, HttpSecrets};
@@ -135,7 +135,7 @@ impl Outbound {
         Ok(filled)
     }
 
-    fn take_place(&mut self, to: &Destination) -> Result<Place> {
+    fn reserve(&mut self, to: &Destination) -> Result<Reserved> {
         let Some(under_way) = UnderWay::begin(&self.under_way, MAX_REQUESTS) else {
             let most =
                 format!("{MAX_REQUESTS} requests of this agent are under way, which is the most");
@@ -204,11 +204,11 @@ impl WasiHttpHooks for Outbound {
         _body_result: Box<dyn Future<Output = Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let admitted = self.admit(request.uri()).and_then(|to| {
-            let place = self.take_place(&to)?;
+            let reserved = self.reserve(&to)?;
             let filled = self.fill(&mut request, &to)?;
-            Ok((to, place, filled))
+            Ok((to, reserved, filled))
         });
-        let (to, place, filled) = match admitted {
+        let (to, reserved, filled) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
