@@ -115,10 +115,9 @@ fuzz-diagnose seconds="60":
     cargo +nightly fuzz run --fuzz-dir . logs corpus/logs seeds/logs -- \
         -max_total_time={{ seconds }} -max_len=8192 -len_control=0 -rss_limit_mb=512
 
-# give the parsers of answers random bytes for so many seconds each: the town's, a model's; wants nightly and cargo-fuzz
+# give the parser of the town's answers random bytes for so many seconds; wants nightly and cargo-fuzz
 fuzz-answers seconds="60":
     cd host/town/fuzz && cargo +nightly fuzz run --fuzz-dir . answers -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
-    cd host/llm/fuzz && cargo +nightly fuzz run --fuzz-dir . answers -- -max_total_time={{ seconds }} -max_len=8192 -rss_limit_mb=512
 
 # give everything that reads what others wrote random bytes, for so many seconds each; wants nightly and cargo-fuzz
 fuzz seconds="60": (fuzz-diagnose seconds) (fuzz-answers seconds)

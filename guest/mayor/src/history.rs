@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bulkhead_guest::AgentError;
-use bulkhead_guest::chat::Message;
+use bulkhead_guest::model::Message;
 use serde::{Deserialize, Serialize};
 
 /// How much is remembered.
@@ -81,20 +81,20 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_guest::chat::Role;
+    use std::borrow::Cow;
 
     use super::*;
 
     const WIDE: Limits = Limits { max_messages: 1000, max_bytes: 1_000_000 };
 
     fn exchange(question: &str, length: usize) -> Vec<Message> {
-        let answer = Message { role: Role::Assistant, ..Message::user("answer") };
+        let answer = Message::assistant("answer");
         let mut messages = vec![Message::user(question)];
         messages.resize(length, answer);
         messages
     }
 
-    fn questions(history: &History) -> Vec<&str> {
+    fn questions(history: &History) -> Vec<Cow<'_, str>> {
         history.exchanges.iter().map(|exchange| exchange[0].text()).collect()
     }
 

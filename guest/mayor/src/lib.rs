@@ -9,7 +9,7 @@
 //! `too-many-tool-rounds`, …) the history is what it was before the message; what tools have done
 //! by then stays done.
 //!
-//! Config keys, beside `model.*` of [`bulkhead_guest::chat`]:
+//! Config keys:
 //!
 //! | key | meaning | default |
 //! | --- | --- | --- |
@@ -17,15 +17,16 @@
 //! | `history.max-bytes` | the same, as JSON; bounds the snapshot | 262144 |
 //! | `max-tool-rounds` | answers with tool calls in one turn | 8 |
 //!
-//! The system prompt stands outside of the history, so it is never dropped. It, the model and what the
-//! dashboard shows are those of the host's settings at the beginning of a turn: a change needs no new
-//! incarnation, and the conversation goes on.
+//! The system prompt stands outside of the history, so it is never dropped. It and what the dashboard
+//! shows are those of the host's settings at the beginning of a turn. The host asks the model that the
+//! settings name, else the one of its configuration. A change needs no new incarnation, and the
+//! conversation goes on.
 
 mod history;
 mod tools;
 
-use bulkhead_guest::chat::{self, Client};
 use bulkhead_guest::host::{self, AgentSettings};
+use bulkhead_guest::model::{self, Request, Tool};
 use bulkhead_guest::{
     Agent, AgentError, Message, Outcome, Sender, ShutdownReason, StartRequest, config, info, state,
 };
@@ -53,9 +54,10 @@ struct Mayor {
 struct Session {
     /// Of the settings.
     revision: u64,
-    client: Client,
-    system: chat::Message,
-    tools: Vec<chat::Tool>,
+    /// That the settings name, for the log.
+    model: Option<String>,
+    system: model::Message,
+    tools: Vec<Tool>,
     limits: history::Limits,
     max_tool_rounds: u32,
 }
@@ -73,8 +75,7 @@ impl Agent for Mayor {
         let session = Session::new(host::settings())?;
         info!(
             "mayor started",
-            model = session.client.model(),
-            url = session.client.url(),
+            model = session.model_name(),
             remembered = self.memory.history.len()
         );
         self.memory.history.trim(&session.limits);
@@ -120,7 +121,6 @@ impl Agent for Mayor {
 
 impl Session {
     fn new(settings: AgentSettings) -> Result<Self, AgentError> {
-        let client = Client::from_config(settings.model.as_deref())?;
         let instructions = settings.system_prompt.as_deref().unwrap_or(DEFAULT_SYSTEM_PROMPT);
         let system = match &settings.dashboard_context {
             Some(context) => {
@@ -130,8 +130,8 @@ impl Session {
         };
         Ok(Self {
             revision: settings.revision,
-            client,
-            system: chat::Message::system(system),
+            model: settings.model,
+            system: model::Message::system(system),
             tools: tools::offered(),
             limits: config::load("history")?,
             max_tool_rounds: config::get("max-tool-rounds")?.unwrap_or(DEFAULT_TOOL_ROUNDS),
@@ -146,8 +146,12 @@ impl Session {
         }
         let session = Self::new(settings);
         *self = session.map_err(|error| AgentError { fatal: false, ..error })?;
-        info!("mayor goes by new settings", model = self.client.model(), url = self.client.url());
+        info!("mayor goes by new settings", model = self.model_name());
         Ok(())
+    }
+
+    fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or("default")
     }
 
     /// One exchange, from the message to the answer. Changes nothing of the history.
@@ -155,15 +159,14 @@ impl Session {
         &self,
         history: &History,
         message: &Message,
-    ) -> Result<(Vec<chat::Message>, Outcome), AgentError> {
-        let question = chat::Message::user(framed(message));
+    ) -> Result<(Vec<model::Message>, Outcome), AgentError> {
+        let question = model::Message::user(framed(message));
         self.limits.admit(&question)?;
         let mut exchange = vec![question];
         for _ in 0..self.max_tool_rounds.saturating_add(1) {
-            let so_far: Vec<&chat::Message> =
-                std::iter::once(&self.system).chain(history.messages()).chain(&exchange).collect();
-            let reply = self.client.complete(&so_far, &self.tools)?;
-            let (text, answer) = (reply.text(), reply.message);
+            let so_far = std::iter::once(&self.system).chain(history.messages()).chain(&exchange);
+            let completion = model::complete(&Request::new(so_far).tools(&self.tools))?;
+            let (text, answer) = (completion.text(), completion.message);
             let calls = answer.tool_calls.clone();
             exchange.push(answer);
             if calls.is_empty() {
@@ -172,7 +175,7 @@ impl Session {
             let mut finished = None;
             for call in &calls {
                 let result = tools::run(call);
-                exchange.push(chat::Message::tool_result(call, result.text));
+                exchange.push(model::Message::tool_result(call, result.text));
                 finished = finished.or(result.done);
             }
             if let Some(summary) = finished {
@@ -197,3 +200,38 @@ fn framed(message: &Message) -> String {
 }
 
 bulkhead_guest::export!(Mayor);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As mayors wrote it that spoke HTTP to their model.
+    const OLDER: &str = r#"{"version":1,"state":{"history":[
+        [{"role":"user","content":"emit a"},
+         {"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"emit","arguments":"{\"name\":\"a\"}"}}]},
+         {"role":"tool","content":"published","tool_call_id":"c"},
+         {"role":"assistant","content":"done"}],
+        [{"role":"user","content":"and?"},{"role":"assistant","content":""}]
+    ],"answered_prompt":"emit a"}}"#;
+
+    #[test]
+    fn an_older_snapshot_is_the_same_conversation() {
+        let mut mayor = Mayor::default();
+        mayor.restore(OLDER.as_bytes().to_vec()).unwrap();
+        let messages: Vec<_> = mayor.memory.history.messages().collect();
+        assert_eq!(messages.len(), 6);
+        assert_eq!(messages[1].tool_calls[0].arguments, r#"{"name":"a"}"#);
+        assert_eq!(messages[2].tool_call_id.as_deref(), Some("c"));
+        assert_eq!(messages[3].text(), "done");
+        assert_eq!(mayor.memory.answered_prompt.as_deref(), Some("emit a"));
+    }
+
+    #[test]
+    fn a_snapshot_has_the_form_of_older_mayors_too() {
+        let mut mayor = Mayor::default();
+        mayor.restore(OLDER.as_bytes().to_vec()).unwrap();
+        let snapshot = mayor.snapshot().unwrap();
+        let json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+        assert_eq!(json(&snapshot), json(OLDER.as_bytes()));
+    }
+}

@@ -1,6 +1,6 @@
 //! What the model may ask the mayor to do.
 
-use bulkhead_guest::chat::{Tool, ToolCall};
+use bulkhead_guest::model::{Tool, ToolCall};
 use bulkhead_guest::{host, info};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,10 +17,10 @@ pub struct Result {
 /// The tools with their schemas.
 pub fn offered() -> Vec<Tool> {
     vec![
-        Tool {
-            name: "emit",
-            description: "Publish an event for programs that follow this agent.",
-            parameters: object(
+        Tool::new(
+            "emit",
+            "Publish an event for programs that follow this agent.",
+            object(
                 json!({
                     "name": {
                         "type": "string",
@@ -30,28 +30,28 @@ pub fn offered() -> Vec<Tool> {
                 }),
                 &["name"],
             ),
-        },
-        Tool {
-            name: "status",
-            description: "Publish one line that says what you are doing, for people.",
-            parameters: object(json!({ "text": { "type": "string" } }), &["text"]),
-        },
-        Tool {
-            name: "send_message",
-            description: "Put a message into another agent's mailbox. Does not wait for an answer.",
-            parameters: object(
+        ),
+        Tool::new(
+            "status",
+            "Publish one line that says what you are doing, for people.",
+            object(json!({ "text": { "type": "string" } }), &["text"]),
+        ),
+        Tool::new(
+            "send_message",
+            "Put a message into another agent's mailbox. Does not wait for an answer.",
+            object(
                 json!({ "agent_id": { "type": "string" }, "body": { "type": "string" } }),
                 &["agent_id", "body"],
             ),
-        },
-        Tool {
-            name: "done",
-            description: "End your work for good. You get no message after this.",
-            parameters: object(
+        ),
+        Tool::new(
+            "done",
+            "End your work for good. You get no message after this.",
+            object(
                 json!({ "summary": { "type": "string", "description": "Your last word." } }),
                 &[],
             ),
-        },
+        ),
     ]
 }
 
@@ -61,15 +61,15 @@ fn object(properties: Value, required: &[&str]) -> Value {
 
 /// Runs one call. A failure is a result too: the model reads it and goes on.
 pub fn run(call: &ToolCall) -> Result {
-    let _active = host::ActiveTools::set(&[call.name()]);
-    let outcome = match call.name() {
+    let _active = host::ActiveTools::set(&[&call.name]);
+    let outcome = match call.name.as_str() {
         "emit" => emit(call),
         "status" => status(call),
         "send_message" => send_message(call),
         "done" => return done(call),
         name => Err(format!("no such tool: {name}")),
     };
-    info!("tool called", tool = call.name(), ok = outcome.is_ok());
+    info!("tool called", tool = call.name, ok = outcome.is_ok());
     let text = outcome.unwrap_or_else(|error| format!("error: {error}"));
     Result { text, done: None }
 }

@@ -5,14 +5,14 @@
 //! it and count its limits again between two rounds. The tool `done` ends the task: its summary is
 //! the reply.
 //!
-//! Model and system prompt are those of the host's settings at the beginning of a turn, so a change
-//! reaches the task at its next round.
+//! The host asks the model that the settings name, else the one of its configuration. It and the system
+//! prompt are those of the beginning of a turn, so a change reaches the task at its next round.
 //!
-//! When the model cannot be reached, the turn fails (`model-unavailable`) and the task waits where
-//! it was; any message takes it up again. A model that never comes to an end runs into
+//! When there is no answer, the turn fails (`model-unavailable`, `budget-exceeded`, …) and the task waits
+//! where it was; any message takes it up again. A model that never comes to an end runs into
 //! `too-many-rounds`, which is fatal.
 //!
-//! Config keys, beside `model.*` of [`bulkhead_guest::chat`]:
+//! Config keys:
 //!
 //! | key | meaning | default |
 //! | --- | --- | --- |
@@ -24,8 +24,8 @@ mod task;
 mod tools;
 mod workspace;
 
-use bulkhead_guest::chat::{self, Client};
 use bulkhead_guest::host::{self, AgentSettings};
+use bulkhead_guest::model::{self, Completion, Request, Tool};
 use bulkhead_guest::{
     Agent, AgentError, Message, Next, Outcome, Sender, StartRequest, config, info, state,
 };
@@ -59,9 +59,10 @@ struct Polecat {
 struct Session {
     /// Of the settings.
     revision: u64,
-    client: Client,
-    system: chat::Message,
-    tools: Vec<chat::Tool>,
+    /// That the settings name, for the log.
+    model: Option<String>,
+    system: model::Message,
+    tools: Vec<Tool>,
     workspace: Workspace,
     max_rounds: u32,
     max_transcript_bytes: usize,
@@ -70,12 +71,7 @@ struct Session {
 impl Agent for Polecat {
     fn start(&mut self, _request: StartRequest) -> Result<(), AgentError> {
         let session = Session::new(host::settings())?;
-        info!(
-            "polecat started",
-            model = session.client.model(),
-            url = session.client.url(),
-            rounds = self.task.rounds
-        );
+        info!("polecat started", model = session.model_name(), rounds = self.task.rounds);
         self.session = Some(session);
         Ok(())
     }
@@ -113,8 +109,8 @@ impl Session {
         let system = settings.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
         Ok(Self {
             revision: settings.revision,
-            client: Client::from_config(settings.model.as_deref())?,
-            system: chat::Message::system(system),
+            model: settings.model,
+            system: model::Message::system(system),
             tools: tools::offered(),
             workspace: Workspace::new(WORKSPACE),
             max_rounds: config::get("max-rounds")?.unwrap_or(DEFAULT_ROUNDS),
@@ -131,8 +127,12 @@ impl Session {
         }
         let session = Self::new(settings);
         *self = session.map_err(|error| AgentError { fatal: false, ..error })?;
-        info!("polecat goes by new settings", model = self.client.model(), url = self.client.url());
+        info!("polecat goes by new settings", model = self.model_name());
         Ok(())
+    }
+
+    fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or("default")
     }
 
     /// One round trip, and what the model wants done.
@@ -144,9 +144,8 @@ impl Session {
             ));
         }
         task.shorten(self.max_transcript_bytes);
-        let so_far: Vec<&chat::Message> =
-            std::iter::once(&self.system).chain(&task.messages).collect();
-        let answer = self.client.complete(&so_far, &self.tools)?;
+        let so_far = std::iter::once(&self.system).chain(&task.messages);
+        let answer = model::complete(&Request::new(so_far).tools(&self.tools))?;
         task.rounds += 1;
         let outcome = self.act(task, answer);
         if outcome.next == Next::Done {
@@ -157,8 +156,8 @@ impl Session {
         Ok(outcome)
     }
 
-    fn act(&self, task: &mut Task, reply: chat::Reply) -> Outcome {
-        let (text, answer) = (reply.text(), reply.message);
+    fn act(&self, task: &mut Task, completion: Completion) -> Outcome {
+        let (text, answer) = (completion.text(), completion.message);
         let calls = answer.tool_calls.clone();
         task.messages.push(answer);
         if calls.is_empty() {
@@ -166,14 +165,14 @@ impl Session {
                 return Outcome::done(text);
             }
             task.reminded = true;
-            task.messages.push(chat::Message::user(REMINDER));
+            task.messages.push(model::Message::user(REMINDER));
             return Outcome::proceed();
         }
         task.reminded = false;
         let mut summary = None;
         for call in &calls {
             let result = tools::run(call, &self.workspace);
-            task.messages.push(chat::Message::tool_result(call, result.text));
+            task.messages.push(model::Message::tool_result(call, result.text));
             summary = summary.or(result.summary);
         }
         match summary {

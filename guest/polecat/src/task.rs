@@ -1,7 +1,7 @@
 //! The task and what was said and done for it: all that outlives an incarnation.
 
 use bulkhead_guest::AgentError;
-use bulkhead_guest::chat::{Message, Role};
+use bulkhead_guest::model::{Content, Message, Role};
 use serde::{Deserialize, Serialize};
 
 /// Stands where something old was dropped. Short, and no JSON trouble.
@@ -72,11 +72,11 @@ impl Task {
 fn empty(message: &mut Message) -> usize {
     let before = message.json_bytes();
     if message.text().len() > DROPPED.len() {
-        message.content = Some(DROPPED.to_owned());
+        message.content = vec![Content::Text(DROPPED.to_owned())];
     }
     for call in &mut message.tool_calls {
-        if call.function.arguments.len() > DROPPED_ARGUMENTS.len() {
-            DROPPED_ARGUMENTS.clone_into(&mut call.function.arguments);
+        if call.arguments.len() > DROPPED_ARGUMENTS.len() {
+            DROPPED_ARGUMENTS.clone_into(&mut call.arguments);
         }
     }
     before.saturating_sub(message.json_bytes())
@@ -84,24 +84,21 @@ fn empty(message: &mut Message) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_guest::chat::{FunctionCall, ToolCall};
+    use bulkhead_guest::model::ToolCall;
+    use bulkhead_guest::state;
 
     use super::*;
 
     fn round(id: &str, size: usize) -> [Message; 2] {
         let call = ToolCall {
             id: id.to_owned(),
-            kind: "function".to_owned(),
-            function: FunctionCall {
-                name: "write".to_owned(),
-                arguments: format!("{{\"content\":\"{}\"}}", "a".repeat(size)),
-            },
+            name: "write".to_owned(),
+            arguments: format!("{{\"content\":\"{}\"}}", "a".repeat(size)),
         };
         let answer = Message {
-            role: Role::Assistant,
-            content: None,
+            content: Vec::new(),
             tool_calls: vec![call.clone()],
-            tool_call_id: None,
+            ..Message::assistant("")
         };
         [answer, Message::tool_result(&call, "r".repeat(size))]
     }
@@ -132,7 +129,7 @@ mod tests {
         task.messages.extend(round("a", 100_000));
         task.shorten(1000);
         assert!(bytes(&task) <= 1000);
-        assert_eq!(task.messages[0].tool_calls[0].function.arguments, "{}");
+        assert_eq!(task.messages[0].tool_calls[0].arguments, "{}");
     }
 
     #[test]
@@ -152,5 +149,24 @@ mod tests {
         let error = task.hear("x".repeat(2000), true, 1000).unwrap_err();
         assert_eq!((error.code.as_str(), error.fatal), ("message-too-large", false));
         assert!(task.is_empty());
+    }
+
+    /// As polecats wrote it that spoke HTTP to their model.
+    const OLDER: &str = r#"{"version":1,"state":{"messages":[
+        {"role":"user","content":"task"},
+        {"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"list","arguments":"{}"}}]},
+        {"role":"tool","content":"one.md","tool_call_id":"a"},
+        {"role":"assistant","content":""}
+    ],"rounds":2,"reminded":true,"prompt":"task"}}"#;
+
+    #[test]
+    fn an_older_snapshot_is_the_same_task() {
+        let mut task: Task =
+            state::load(OLDER.as_bytes(), crate::STATE_VERSION, state::no_upgrade).unwrap();
+        assert_eq!((task.rounds, task.reminded, task.messages.len()), (2, true, 4));
+        assert_eq!(task.messages[1].tool_calls[0].name, "list");
+        assert_eq!(task.messages[2].text(), "one.md");
+        task.hear("task".to_owned(), true, 1000).unwrap();
+        assert_eq!(task.messages.len(), 4, "the prompt was heard before");
     }
 }

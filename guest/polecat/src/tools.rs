@@ -1,6 +1,6 @@
 //! What the model may ask the polecat to do.
 
-use bulkhead_guest::chat::{Tool, ToolCall};
+use bulkhead_guest::model::{Tool, ToolCall};
 use bulkhead_guest::{host, info};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,51 +21,48 @@ pub struct Result {
 pub fn offered() -> Vec<Tool> {
     let path = json!({ "type": "string", "description": "Relative to the workspace." });
     vec![
-        Tool {
-            name: "list",
-            description: "List a directory: directories end in a slash, files show their size.",
-            parameters: object(json!({ "path": path }), &[]),
-        },
-        Tool {
-            name: "read",
-            description: "Read a text file, up to 64 KiB at once.",
-            parameters: object(
+        Tool::new(
+            "list",
+            "List a directory: directories end in a slash, files show their size.",
+            object(json!({ "path": path }), &[]),
+        ),
+        Tool::new(
+            "read",
+            "Read a text file, up to 64 KiB at once.",
+            object(
                 json!({
                     "path": path,
                     "offset": { "type": "integer", "description": "Byte to begin at, default 0." },
                 }),
                 &["path"],
             ),
-        },
-        Tool {
-            name: "write",
-            description: "Create or replace a text file, up to 1 MiB.",
-            parameters: object(
-                json!({ "path": path, "content": { "type": "string" } }),
-                &["path", "content"],
-            ),
-        },
-        Tool {
-            name: "search",
-            description: "Find the lines that contain a text, in a file or below a directory.",
-            parameters: object(
+        ),
+        Tool::new(
+            "write",
+            "Create or replace a text file, up to 1 MiB.",
+            object(json!({ "path": path, "content": { "type": "string" } }), &["path", "content"]),
+        ),
+        Tool::new(
+            "search",
+            "Find the lines that contain a text, in a file or below a directory.",
+            object(
                 json!({
                     "pattern": { "type": "string", "description": "Plain text, case matters." },
                     "path": path,
                 }),
                 &["pattern"],
             ),
-        },
-        Tool {
-            name: "done",
-            description: "End the task.",
-            parameters: object(
+        ),
+        Tool::new(
+            "done",
+            "End the task.",
+            object(
                 json!({
                     "summary": { "type": "string", "description": "What was done, or why not." },
                 }),
                 &["summary"],
             ),
-        },
+        ),
     ]
 }
 
@@ -86,17 +83,17 @@ struct Arguments {
 
 /// Runs one call. A failure is a result too: the model reads it and goes on.
 pub fn run(call: &ToolCall, workspace: &Workspace) -> Result {
-    let _active = host::ActiveTools::set(&[call.name()]);
+    let _active = host::ActiveTools::set(&[&call.name]);
     let arguments = call.arguments::<Arguments>();
-    if call.name() == "done" {
-        // The end counts even where its form is wrong: a model that is asked to try again may never
+    if call.name == "done" {
+        // The end counts even where its form is wrong: a model that is told to try again may never
         // end.
         let summary = arguments.unwrap_or_default().summary.unwrap_or_default();
         info!("tool called", tool = "done", ok = true);
         return Result { text: "ended".to_owned(), summary: Some(summary) };
     }
-    let outcome = arguments.and_then(|arguments| work(call.name(), arguments, workspace));
-    info!("tool called", tool = call.name(), ok = outcome.is_ok());
+    let outcome = arguments.and_then(|arguments| work(&call.name, arguments, workspace));
+    info!("tool called", tool = call.name, ok = outcome.is_ok());
     let text = outcome.unwrap_or_else(|error| format!("error: {error}"));
     Result { text, summary: None }
 }
@@ -126,7 +123,7 @@ mod tests {
     fn every_offered_tool_is_known() {
         let workspace = Workspace::new("/nonexistent");
         for tool in offered().iter().filter(|tool| tool.name != "done") {
-            let error = work(tool.name, Arguments::default(), &workspace).unwrap_err();
+            let error = work(&tool.name, Arguments::default(), &workspace).unwrap_err();
             assert!(!error.contains("no such tool"), "{error}");
         }
     }

@@ -6,19 +6,20 @@
 //! ```no_run
 //! #[derive(serde::Deserialize)]
 //! #[serde(rename_all = "kebab-case")]
-//! struct Model {
-//!     base_url: String,             // model.base-url
-//!     timeout_ms: Option<u64>,      // model.timeout-ms
+//! struct Forge {
+//!     base_url: String,             // forge.base-url
+//!     timeout_ms: Option<u64>,      // forge.timeout-ms
 //!     #[serde(default)]
-//!     retries: u32,                 // model.retries
+//!     retries: u32,                 // forge.retries
 //! }
 //!
-//! let model: Model = bulkhead_guest::config::load("model")?;
+//! let forge: Forge = bulkhead_guest::config::load("forge")?;
 //! # Ok::<(), bulkhead_guest::AgentError>(())
 //! ```
 //!
 //! Text, numbers, booleans and unit enum variants are written as they are; lists and maps are JSON
-//! text. An error names the key and never the value, which may be a secret.
+//! text. An error names the key and never the value, which may be a secret. Keys that begin with `model.` are the
+//! host's and have no value here; see [`model`](crate::model).
 
 mod de;
 
@@ -33,7 +34,7 @@ use crate::bindings::bulkhead::agent::host as raw;
 /// A configuration value is missing, or is not what the agent needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The key, for example `model.base-url`. Empty when no key is to blame.
+    /// The key, for example `forge.base-url`. Empty when no key is to blame.
     pub key: String,
     /// What is wrong, without the value.
     pub problem: String,
@@ -105,7 +106,7 @@ mod tests {
 
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(rename_all = "kebab-case")]
-    struct Model {
+    struct Forge {
         base_url: String,
         timeout_ms: Option<u64>,
         #[serde(default)]
@@ -132,9 +133,9 @@ mod tests {
         let value = match key {
             "mode" => "quick",
             "max-rounds" => " 7 ",
-            "model.base-url" => "http://localhost/v1",
-            "model.stream" => "true",
-            "model.stop" => r#"["a", "b"]"#,
+            "forge.base-url" => "http://localhost/v1",
+            "forge.stream" => "true",
+            "forge.stop" => r#"["a", "b"]"#,
             "broken.base-url" => "x",
             "broken.timeout-ms" => "sk-secret",
             _ => return None,
@@ -144,10 +145,10 @@ mod tests {
 
     #[test]
     fn a_struct_is_read_from_the_keys_below_a_prefix() {
-        let model: Model = load_from("model", &lookup).unwrap();
+        let forge: Forge = load_from("forge", &lookup).unwrap();
         assert_eq!(
-            model,
-            Model {
+            forge,
+            Forge {
                 base_url: "http://localhost/v1".into(),
                 timeout_ms: None,
                 stream: true,
@@ -164,13 +165,13 @@ mod tests {
 
     #[test]
     fn a_missing_value_names_its_whole_key() {
-        let error = load_from::<Model>("other", &lookup).unwrap_err();
+        let error = load_from::<Forge>("other", &lookup).unwrap_err();
         assert_eq!(error, ConfigError::new("other.base-url", "is not set"));
     }
 
     #[test]
     fn a_wrong_value_names_the_key_and_hides_the_value() {
-        let error = load_from::<Model>("broken", &lookup).unwrap_err();
+        let error = load_from::<Forge>("broken", &lookup).unwrap_err();
         assert_eq!(error.key, "broken.timeout-ms");
         assert!(!error.to_string().contains("sk-secret"), "{error}");
     }

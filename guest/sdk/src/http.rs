@@ -226,14 +226,6 @@ pub struct Parts {
     ended: bool,
 }
 
-impl Parts {
-    /// What has not come this long from now does not come: the next part is an [`ErrorKind::Timeout`] then. Never makes
-    /// the exchange longer.
-    pub fn end_within(&mut self, time: Duration) {
-        self.body.end_within(time);
-    }
-}
-
 impl Iterator for Parts {
     type Item = Result<Vec<u8>, Error>;
 

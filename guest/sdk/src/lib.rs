@@ -5,11 +5,11 @@
 //!
 //! - [`Agent`] and [`export!`]: the trait to implement and the macro that makes it a component
 //! - [`host`]: what the host offers: events, messages, settings, memory, deadline, active tools
+//! - [`model`]: language models, asked through the host
 //! - [`config`]: configuration values as typed structs
 //! - [`mod@log`] and the macros [`trace!`], [`debug!`], [`info!`], [`warn!`], [`error!`]
 //! - [`http`]: an HTTP client over `wasi:http`, [`sse`]: server-sent events
 //! - [`state`]: versioned snapshots
-//! - [`chat`]: a client for OpenAI-compatible chat completions
 //!
 //! What is not used is not linked: an agent that never calls [`http`] does not import `wasi:http`.
 //!
@@ -34,12 +34,12 @@
 //! tested with `cargo test`. Calls that need a host panic there.
 
 mod agent;
-pub mod chat;
 pub mod config;
 mod error;
 pub mod host;
 pub mod http;
 pub mod log;
+pub mod model;
 pub mod sse;
 pub mod state;
 
@@ -55,6 +55,7 @@ pub mod bindings {
         export_macro_name: "export_component",
         default_bindings_module: "bulkhead_guest::bindings",
         generate_unused_types: true,
+        additional_derives: [PartialEq],
     });
 }
 

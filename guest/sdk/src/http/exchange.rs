@@ -187,11 +187,6 @@ impl Body {
         Ok(Some(part))
     }
 
-    /// Bounds what is left.
-    pub(super) fn end_within(&mut self, time: Duration) {
-        self.limits.until = self.limits.until.min(Instant::now() + time);
-    }
-
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
         self.origin.error(kind)
     }
