@@ -21,6 +21,8 @@ mod leak;
 mod log_flood;
 #[path = "mayor/mod.rs"]
 mod mayor;
+#[path = "models/mod.rs"]
+mod models;
 #[path = "oom/mod.rs"]
 mod oom;
 #[path = "polecat/mod.rs"]
