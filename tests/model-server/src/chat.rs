@@ -1,4 +1,4 @@
-//! The wire format of chat completions, as far as agents use it.
+//! The wire format of chat completions, as far as the host uses it.
 //!
 //! Requests ignore what they do not know. Answers are derived from the request alone: no clock and
 //! no counter, so the same request always gets the same bytes.
@@ -11,12 +11,12 @@ const CREATED: u64 = 1_700_000_000;
 
 /// Largest piece of text or of tool arguments in one chunk, in characters. Small, so that short
 /// answers come in several chunks too.
-const CHUNK_CHARS: usize = 8;
+pub(crate) const CHUNK_CHARS: usize = 8;
 
 /// `POST /v1/chat/completions`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Request {
-    /// A name of [`fault`](crate::fault), or anything else for the plain script.
+    /// A name of [`fault`](crate::fault) or of [`persona`](crate::persona), or anything else for the plain script.
     pub model: String,
     /// The conversation, oldest first.
     pub messages: Vec<Message>,
@@ -26,6 +26,17 @@ pub struct Request {
     /// Server-sent events instead of one JSON object.
     #[serde(default)]
     pub stream: bool,
+    /// How to stream.
+    #[serde(default)]
+    pub stream_options: Option<StreamOptions>,
+}
+
+/// How to stream.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct StreamOptions {
+    /// A last chunk with the tokens, and no choice.
+    #[serde(default)]
+    pub include_usage: bool,
 }
 
 /// One entry of the conversation.
@@ -87,6 +98,45 @@ pub enum Reply {
     Calls(Vec<(String, Value)>),
 }
 
+/// A reply with all that is around it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What the model thinks before.
+    pub reasoning: Option<String>,
+    /// What it says.
+    pub reply: Reply,
+    /// What it costs.
+    pub usage: Usage,
+}
+
+/// Tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Read, with those from a cache.
+    pub prompt: u32,
+    /// Written, with those of reasoning.
+    pub completion: u32,
+    /// Of those read, from a cache.
+    pub cached: u32,
+    /// Of those written, as reasoning.
+    pub reasoning: u32,
+}
+
+impl Answer {
+    /// A reply without reasoning. Words count as tokens.
+    pub fn of(request: &Request, reply: Reply) -> Self {
+        let words = |text: &str| text.split_whitespace().count();
+        let prompt: usize = request.messages.iter().map(|message| words(&message.text())).sum();
+        let completion = match &reply {
+            Reply::Text(text) => words(text),
+            Reply::Calls(calls) => calls.len(),
+        };
+        let usage =
+            Usage { prompt: prompt as u32, completion: completion as u32, ..Usage::default() };
+        Self { reasoning: None, reply, usage }
+    }
+}
+
 impl Reply {
     fn finish_reason(&self) -> &'static str {
         match self {
@@ -97,17 +147,18 @@ impl Reply {
 }
 
 /// Names answer and calls after the length of the conversation, so that ids differ within one.
-fn id(kind: &str, request: &Request) -> String {
+pub(crate) fn id(kind: &str, request: &Request) -> String {
     format!("{kind}-{}", request.messages.len())
 }
 
-fn call_id(request: &Request, index: usize) -> String {
+pub(crate) fn call_id(request: &Request, index: usize) -> String {
     format!("{}-{index}", id("call", request))
 }
 
 /// The whole answer as one object.
-pub fn whole(request: &Request, reply: &Reply) -> Value {
-    let message = match reply {
+pub fn whole(request: &Request, answer: &Answer) -> Value {
+    let Answer { reasoning, reply, usage } = answer;
+    let mut message = match reply {
         Reply::Text(text) => json!({"role": "assistant", "content": text}),
         Reply::Calls(calls) => {
             let calls = calls.iter().enumerate().map(|(index, (name, arguments))| {
@@ -117,17 +168,23 @@ pub fn whole(request: &Request, reply: &Reply) -> Value {
             json!({"role": "assistant", "content": null, "tool_calls": calls.collect::<Vec<_>>()})
         }
     };
+    if let Some(reasoning) = reasoning {
+        message["reasoning_content"] = reasoning.as_str().into();
+    }
     json!({
         "id": id("chatcmpl", request), "object": "chat.completion", "created": CREATED,
         "model": request.model,
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason()}],
-        "usage": usage(request, reply),
+        "usage": tokens(*usage),
     })
 }
 
 /// The answer as the `data` of server-sent events, without the closing `[DONE]`.
-pub fn chunks(request: &Request, reply: &Reply) -> Vec<Value> {
+pub fn chunks(request: &Request, answer: &Answer) -> Vec<Value> {
+    let Answer { reasoning, reply, usage } = answer;
     let mut deltas = vec![json!({"role": "assistant", "content": ""})];
+    let reasoning = pieces(reasoning.as_deref().unwrap_or_default());
+    deltas.extend(reasoning.into_iter().map(|piece| json!({"reasoning_content": piece})));
     match reply {
         Reply::Text(text) => {
             deltas.extend(pieces(text).into_iter().map(|piece| json!({"content": piece})));
@@ -145,6 +202,12 @@ pub fn chunks(request: &Request, reply: &Reply) -> Vec<Value> {
     let mut chunks: Vec<_> =
         deltas.into_iter().map(|delta| chunk(request, delta, Value::Null)).collect();
     chunks.push(chunk(request, json!({}), reply.finish_reason().into()));
+    if request.stream_options.is_some_and(|options| options.include_usage) {
+        let mut last = chunk(request, json!({}), Value::Null);
+        last["choices"] = json!([]);
+        last["usage"] = tokens(*usage);
+        chunks.push(last);
+    }
     chunks
 }
 
@@ -156,21 +219,28 @@ fn chunk(request: &Request, delta: Value, finish_reason: Value) -> Value {
     })
 }
 
-fn pieces(text: &str) -> Vec<String> {
+pub(crate) fn pieces(text: &str) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
     characters.chunks(CHUNK_CHARS).map(|piece| piece.iter().collect()).collect()
 }
 
-/// Words for tokens. Nobody is billed.
-fn usage(request: &Request, reply: &Reply) -> Value {
-    let words = |text: &str| text.split_whitespace().count();
-    let prompt: usize = request.messages.iter().map(|message| words(&message.text())).sum();
-    let completion = match reply {
-        Reply::Text(text) => words(text),
-        Reply::Calls(calls) => calls.len(),
+/// An error object.
+pub fn error(status: u16, message: &str) -> Value {
+    let kind = match status {
+        401 => "authentication_error",
+        429 => "rate_limit_error",
+        400..500 => "invalid_request_error",
+        _ => "server_error",
     };
+    json!({"error": {"message": message, "type": kind, "param": null, "code": null}})
+}
+
+fn tokens(usage: Usage) -> Value {
+    let Usage { prompt, completion, cached, reasoning } = usage;
     json!({"prompt_tokens": prompt, "completion_tokens": completion,
-           "total_tokens": prompt + completion})
+           "total_tokens": prompt + completion,
+           "prompt_tokens_details": {"cached_tokens": cached},
+           "completion_tokens_details": {"reasoning_tokens": reasoning}})
 }
 
 #[cfg(test)]
@@ -192,7 +262,7 @@ mod tests {
     #[test]
     fn the_chunks_of_a_text_join_to_the_text() {
         let text = "gr\u{fc}n is the colour of the town hall";
-        let chunks = chunks(&request(), &Reply::Text(text.into()));
+        let chunks = chunks(&request(), &Answer::of(&request(), Reply::Text(text.into())));
         assert!(chunks.len() > 4);
         let joined: String = chunks
             .iter()
@@ -208,7 +278,7 @@ mod tests {
             ("read".to_owned(), json!({"path": "notes/one.md"})),
             ("read".to_owned(), json!({"path": "notes/two.md"})),
         ];
-        let chunks = chunks(&request(), &Reply::Calls(calls.clone()));
+        let chunks = chunks(&request(), &Answer::of(&request(), Reply::Calls(calls.clone())));
         for (index, (_, arguments)) in calls.iter().enumerate() {
             let joined: String = chunks
                 .iter()
@@ -220,5 +290,22 @@ mod tests {
             assert_eq!(joined, arguments.to_string());
         }
         assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn tokens_come_last_if_they_are_asked_for() {
+        let mut request = request();
+        let usage = Usage { prompt: 9, completion: 4, cached: 5, reasoning: 2 };
+        let reply = Reply::Text("hm".into());
+        let answer = Answer { reasoning: Some("well".into()), reply, usage };
+        assert!(chunks(&request, &answer).iter().all(|chunk| chunk.get("usage").is_none()));
+        request.stream_options = Some(StreamOptions { include_usage: true });
+        let chunks = chunks(&request, &answer);
+        let last = chunks.last().unwrap();
+        assert_eq!(last["choices"], json!([]));
+        assert_eq!(last["usage"], whole(&request, &answer)["usage"]);
+        assert_eq!(last["usage"]["prompt_tokens_details"]["cached_tokens"], 5);
+        assert_eq!(last["usage"]["completion_tokens_details"]["reasoning_tokens"], 2);
+        assert_eq!(chunks[1]["choices"][0]["delta"]["reasoning_content"], "well");
     }
 }

@@ -7,6 +7,7 @@
 //! | `garbage` | answers 200 with a body that is neither JSON nor an event stream |
 //! | `empty` | answers 200 with no choice in it |
 //! | `cut` | streams the first half of the answer, then breaks the connection |
+//! | `midway` | streams the first half of the answer, then an error event: no capacity |
 //! | `stall` | sends the first chunk, then nothing for a minute |
 
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub enum Fault {
     Empty,
     /// Half an answer.
     Cut,
+    /// Half an answer, then an error event.
+    Midway,
     /// A first chunk, then silence.
     Stall,
 }
@@ -48,6 +51,7 @@ impl Fault {
             "garbage" => Some(Self::Garbage),
             "empty" => Some(Self::Empty),
             "cut" => Some(Self::Cut),
+            "midway" => Some(Self::Midway),
             "stall" => Some(Self::Stall),
             _ => None,
         }
