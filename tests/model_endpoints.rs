@@ -72,8 +72,8 @@ fn an_endpoint_that_does_not_answer_fails_the_check_with_what_can_be_done() {
         ("key", ["401", "models.key.api_key"]),
         ("gone", ["refused", "models.gone.base_url"]),
         ("path", ["404", "models.path.base_url"]),
-        ("noise", ["garbage", "models.noise.base_url"]),
-        ("silent", ["stall", "models.silent.first_byte_ms"]),
+        ("noise", ["no completion", "models.noise.base_url"]),
+        ("silent", ["silent for 300 ms", "models.silent.first_byte_ms"]),
     ] {
         assert!(parts.iter().all(|part| line(name).contains(part)), "{name}: {text}");
     }

@@ -315,10 +315,10 @@ fn a_value_that_makes_no_sense_fails_turns_until_it_is_set_right_and_the_convers
     let client = host.client();
     client.start("mayor", "mayor");
     client.ask("mayor", "remember the well is dry");
-    client.sync_config(json!({"model.timeout-ms": "soon"})).expect(200);
-    let answer = client.send_wait("mayor", "hello").expect_error(502, &["model.timeout-ms"]);
+    client.sync_config(json!({"max-tool-rounds": "many"})).expect(200);
+    let answer = client.send_wait("mayor", "hello").expect_error(502, &["max-tool-rounds"]);
     assert_eq!(answer["error_type"], "bad-config", "{answer}");
-    client.sync_config(json!({"model.timeout-ms": 60000})).expect(200);
+    client.sync_config(json!({"max-tool-rounds": 4})).expect(200);
     assert_eq!(client.ask("mayor", "what did I say"), "You said: remember the well is dry");
     host.finish();
 }

@@ -95,8 +95,8 @@ fn answers() -> Vec<Oddity> {
             ..oddity("json-type", fine(), Reply("fine"))
         },
         oddity("document", plain, Reply("fine")),
-        oddity("empty-reason", chunk(&json!({"content": "half"}), &json!("")), Error("model-bad-answer", "cut off")),
-        oddity("cut", text("half"), Error("model-bad-answer", "cut off")),
+        oddity("empty-reason", chunk(&json!({"content": "half"}), &json!("")), Error("model-bad-answer", "ends in the middle")),
+        oddity("cut", text("half"), Error("model-bad-answer", "ends in the middle")),
         oddity(
             "length",
             text("half an ans") + &chunk(&json!({}), &json!("length")) + DONE,

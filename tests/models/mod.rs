@@ -6,7 +6,7 @@ fn builder() -> HostBuilder {
     Host::builder().component("models", &files::component("models")).role(
         "models",
         "models",
-        "model = true",
+        "models = [\"default\"]",
     )
 }
 

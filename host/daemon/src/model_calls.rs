@@ -23,7 +23,7 @@ pub async fn call(
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 let remedy = remedy(&error, settings);
-                return Err(format!("{what}: {error}; {remedy}"));
+                return Err(format!("{what}: {}; {remedy}", words(&error, settings)));
             }
             None => return Err(format!("{what}: the answer has no end")),
         }
@@ -54,6 +54,16 @@ fn tokens(usage: Option<Usage>) -> String {
     match usage {
         Some(Usage { input, output, .. }) => format!("tokens: {input} in, {output} out"),
         None => "no usage".into(),
+    }
+}
+
+/// What an error says, without the name of the endpoint, which begins the line.
+fn words(error: &Error, settings: &Settings) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix(&format!("{}: ", settings.name)).unwrap_or(&text);
+    match error {
+        Error::Rejected { status, .. } => format!("status {status}: {text}"),
+        _ => text.to_owned(),
     }
 }
 

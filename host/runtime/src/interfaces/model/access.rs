@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | none of `model.*` | one of its role's `models` |
 //! | `model.api-key` | the same; the role's first one gets this key |
-//! | `model.base-url` | the first one is the agent's own: its own address, under the rules of the role's `http_allow`, and its own key |
+//! | `model.base-url` | the agent's own takes the place of the first one: its own address, under the rules of the role's `http_allow`, and its own key |
 //!
 //! Values come from the town, from the start request or from the role, as in `host.config`, where a guest cannot read
 //! them.
@@ -88,12 +88,11 @@ impl Access {
     fn way(&mut self, endpoint: Option<&str>, model: Option<String>) -> Result<Way, String> {
         let spec = Arc::clone(&self.spec);
         let first = spec.models.first();
-        let model = model.or_else(|| self.port.settings().model).or_else(|| {
-            // It belongs to the agent's first endpoint.
-            let named_other = endpoint.is_some_and(|name| first.is_none_or(|it| **it != *name));
-            if named_other { None } else { self.value("model.name") }
-        });
-        if endpoint.is_none() {
+        let is_first = endpoint.is_none_or(|name| first.is_some_and(|first| **first == *name));
+        // What others choose for the agent is a model of its first endpoint.
+        let chosen = || self.port.settings().model.or_else(|| self.value("model.name"));
+        let model = model.or_else(|| if is_first { chosen() } else { None });
+        if is_first {
             if let Some(url) = self.value("model.base-url") {
                 let endpoint = self.own(&url)?;
                 let model = model.ok_or("the agent's own endpoint has no model.name")?;
@@ -214,7 +213,8 @@ impl Access {
                 endpoint,
                 model,
                 outcome: outcome(ended),
-                usage: ended.as_ref().ok().and_then(|end| end.usage),
+                // Also of an answer that failed, as far as its server counted.
+                usage: chat.usage(),
                 tries: chat.tries(),
                 duration: begun.elapsed(),
             });
