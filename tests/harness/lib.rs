@@ -48,6 +48,7 @@ pub use config::HostBuilder;
 pub use host::Host;
 pub use machine::{Need, skip};
 pub use model_server::ModelServer;
+pub use model_server::record::{End, Record};
 pub use serde_json::{Value, json};
 pub use trial::{Bystander, Trial};
 

@@ -1,13 +1,22 @@
 //! The interface `model`, seen from an agent.
 
-use harness::{Host, HostBuilder, Value, files, json, model_server};
+use harness::{
+    End, Host, HostBuilder, ModelServer, Record, Value, files, json, model_server, wait_until,
+};
 
-fn builder() -> HostBuilder {
-    Host::builder().component("models", &files::component("models")).role(
-        "models",
-        "models",
-        "models = [\"default\"]",
-    )
+const KEY: &str = "sk-0123456789-hush";
+
+fn builder(role: &str) -> HostBuilder {
+    let program = files::component("models");
+    Host::builder().component("models", &program).role("models", "models", role)
+}
+
+/// A host with the agent `models`, whose role may use this endpoint, which needs a key.
+fn host_with(model: &ModelServer, more: &str) -> Host {
+    model.accept_key(Some(KEY));
+    let host = builder(&format!("models = [\"default\"]\n{more}")).model(model, KEY).start();
+    host.client().start("models", "models");
+    host
 }
 
 fn reply(host: &Host, order: &Value) -> Value {
@@ -18,12 +27,187 @@ fn reply(host: &Host, order: &Value) -> Value {
 #[test]
 fn a_streamed_answer_is_the_whole_answer() {
     let model = model_server();
-    let host = builder().model(&model, "").start();
-    host.client().start("models", "models");
+    let host = host_with(&model, "");
     let whole = reply(&host, &json!({"do": "complete", "say": "hello"}));
     assert_eq!(whole["text"], "Hello. I answer from a script.", "{whole}");
     let streamed = reply(&host, &json!({"do": "stream", "say": "hello"}));
     assert_eq!((&streamed["text"], &streamed["end"]["end"]), (&whole["text"], &json!("stop")));
     assert_eq!(model.asked(), 2);
+    host.finish();
+}
+
+#[test]
+fn both_dialects_bring_reasoning_and_tokens() {
+    let model = model_server();
+    let other = format!(
+        "[models.claude]\nbase_url = {:?}\ndialect = \"anthropic\"\napi_key = {KEY:?}\n",
+        model.anthropic_url().trim_end_matches("/v1")
+    );
+    model.accept_key(Some(KEY));
+    let host =
+        builder("models = [\"default\", \"claude\"]").model(&model, KEY).toml(&other).start();
+    host.client().start("models", "models");
+    for endpoint in ["default", "claude"] {
+        let order = json!({"do": "complete", "endpoint": endpoint, "model": "usage-30-20-10-5"});
+        let counted = reply(&host, &order);
+        let usage = &counted["usage"];
+        assert_eq!((&usage["input"], &usage["output"]), (&json!(30), &json!(20)), "{counted}");
+        assert_eq!(usage["cached"], 10, "{counted}");
+        let order =
+            json!({"do": "complete", "endpoint": endpoint, "model": "thinks", "say": "hello"});
+        let thought = reply(&host, &order);
+        assert_eq!(thought["reasoning"], "The user says: hello", "{thought}");
+        assert_eq!(thought["text"], "Hello. I answer from a script.", "{thought}");
+    }
+    host.finish();
+}
+
+#[test]
+fn no_key_is_where_an_agent_can_read_it() {
+    let model = model_server();
+    let host = host_with(&model, "core_dump = true\nrestart = \"temporary\"");
+    host.client().sync_config(json!({"model.api-key": KEY, "A_TOKEN": "seen"})).expect(200);
+    let found = reply(&host, &json!({"do": "secrets"}));
+    assert!(found["config"].as_object().unwrap().values().all(Value::is_null), "{found}");
+    assert!(!found.to_string().contains("hush"), "{found}");
+    assert_eq!(reply(&host, &json!({"do": "config", "say": "A_TOKEN"}))["value"], "seen");
+    // The key of the call under way, and of the one before.
+    reply(&host, &json!({"do": "complete"}));
+    let order = json!({"do": "panic", "model": "stream-100-50", "take": 1});
+    host.client().send("models", &order.to_string()).expect(200);
+    let dump = host.wait_for_line("the dump", |line| line["event"] == "agent.core_dump");
+    let name = dump["coreDump"]["id"].as_str().expect("an id");
+    let bytes = std::fs::read(host.state_dir().join("cores").join(name)).expect("read the dump");
+    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has("told to panic after"), "the dump has the guest's memory");
+    assert!(!has(KEY), "the key is in the guest's memory");
+    host.finish();
+}
+
+#[test]
+fn what_a_role_may_not_use_is_denied_and_nothing_is_sent() {
+    let (model, other) = (model_server(), model_server());
+    let more = format!(
+        "[models.narrow]\nbase_url = {:?}\nmodel = \"small\"\nmodels = [\"small\"]\n[models.other]\nbase_url = {:?}\n",
+        other.base_url(),
+        other.base_url()
+    );
+    let host = builder("models = [\"default\", \"narrow\"]")
+        .role("poor", "models", "")
+        .model(&model, "")
+        .toml(&more)
+        .start();
+    host.client().start("models", "models");
+    host.client().start("poor", "poor");
+    for (order, says) in [
+        (json!({"do": "complete", "endpoint": "other"}), "not \"other\""),
+        (json!({"do": "stream", "endpoint": "nonsense"}), "not \"nonsense\""),
+        (json!({"do": "complete", "endpoint": "narrow", "model": "large"}), "\"large\""),
+    ] {
+        let denied = reply(&host, &order);
+        assert_eq!(denied["error"], "denied", "{denied}");
+        assert!(denied["message"].as_str().unwrap().contains(says), "{denied}");
+    }
+    let denied = host.client().ask("poor", "complete hello");
+    assert!(denied.contains("denied") && denied.contains("may use no model"), "{denied}");
+    assert_eq!((model.asked(), other.asked()), (0, 0));
+    assert_eq!(reply(&host, &json!({"do": "complete", "endpoint": "narrow"}))["finish"], "stop");
+    host.finish();
+}
+
+#[test]
+fn every_request_that_breaks_a_rule_is_invalid_and_nothing_is_sent() {
+    let model = model_server();
+    let host = host_with(&model, "");
+    let answers = reply(&host, &json!({"do": "invalid"}));
+    let answers = answers.as_object().expect("an object");
+    assert!(answers.len() > 10, "{answers:?}");
+    let taken: Vec<_> = answers.iter().filter(|(_, it)| it["error"] != "invalid").collect();
+    assert!(taken.is_empty(), "{taken:#?}");
+    assert_eq!(model.asked(), 0);
+    host.finish();
+}
+
+#[test]
+fn an_answer_that_is_cancelled_or_dropped_ends_at_the_server() {
+    let model = model_server();
+    let host = host_with(&model, "");
+    let cancelled = reply(&host, &json!({"do": "cancel", "model": "stream-10000-100", "take": 2}));
+    assert_eq!(cancelled["after"][0]["error"], "cancelled", "{cancelled}");
+    reply(&host, &json!({"do": "stream", "model": "stream-10000-100", "take": 2}));
+    wait_until("the server sees both ends", || {
+        let ended = |request: &Record| request.end == End::HungUp;
+        model.requests().iter().filter(|request| ended(request)).count() == 2
+    });
+    host.finish();
+}
+
+#[test]
+fn a_fifth_answer_under_way_is_refused_and_an_ended_one_makes_room() {
+    let model = model_server();
+    let host = host_with(&model, "");
+    let opened = reply(&host, &json!({"do": "open", "count": 5, "model": "stream-1000-100"}));
+    let opened = opened["open"].as_array().unwrap();
+    assert!(opened[..4].iter().all(Value::is_u64), "{opened:?}");
+    assert_eq!(opened[4]["error"], "unavailable", "{opened:?}");
+    assert!(opened[4]["message"].as_str().unwrap().contains("under way"), "{opened:?}");
+    reply(&host, &json!({"do": "stop", "number": 0}));
+    wait_until("there is room again", || {
+        reply(&host, &json!({"do": "open", "model": "stream-1-0"}))["open"][0].is_u64()
+    });
+    host.finish();
+}
+
+#[test]
+fn a_key_that_is_revoked_in_mid_stream_harms_no_call_under_way_and_the_next_has_the_new_one() {
+    const FRESH: &str = "sk-fresh-hush";
+    let model = model_server();
+    let host = host_with(&model, "");
+    reply(&host, &json!({"do": "open", "model": "stream-20-100"}));
+    let first = reply(&host, &json!({"do": "next"}));
+    assert!(first["textBytes"].as_u64().unwrap() > 0, "{first}");
+    model.accept_key(Some(FRESH));
+    let rejected = reply(&host, &json!({"do": "complete"}));
+    assert_eq!((&rejected["error"], &rejected["status"]), (&json!("rejected"), &json!(401)));
+    assert!(!rejected.to_string().contains("hush"), "{rejected}");
+    host.client().sync_config(json!({"model.api-key": FRESH})).expect(200);
+    assert_eq!(reply(&host, &json!({"do": "complete"}))["finish"], "stop");
+    let rest = reply(&host, &json!({"do": "next", "take": 1000}));
+    assert_eq!(rest["end"]["end"], "stop", "{rest}");
+    host.finish();
+}
+
+#[test]
+fn a_model_that_takes_longer_than_a_host_call_may_is_waited_for() {
+    let model = model_server();
+    let host = host_with(&model, "host_call_ms = 100");
+    let answer = reply(&host, &json!({"do": "complete", "model": "slow-600", "say": "hello"}));
+    assert_eq!(answer["text"], "Hello. I answer from a script.", "{answer}");
+    host.finish();
+}
+
+#[test]
+fn a_model_that_takes_longer_than_the_turn_fails_the_call_and_not_the_agent() {
+    let model = model_server();
+    let host = host_with(&model, "wall_ms = 1500");
+    let late = reply(&host, &json!({"do": "complete", "model": "slow-20000"}));
+    assert_eq!(late["error"], "timeout", "{late}");
+    let late = reply(&host, &json!({"do": "complete", "model": "slow-20000", "timeoutMs": 50}));
+    assert_eq!(late["error"], "timeout", "{late}");
+    assert_eq!(host.client().view("models").incarnation.0, 1);
+    host.finish();
+}
+
+#[test]
+fn ten_megabytes_of_arguments_are_a_limit_of_the_agent_and_of_nobody_else() {
+    let model = model_server();
+    let host = host_with(&model, "memory_limit_mb = 16\nrestart = \"temporary\"");
+    host.client().start("other", "models");
+    host.client().send("models", &json!({"do": "arguments", "bytes": 10 << 20}).to_string());
+    let exit = host.wait_for_line("its end", |line| line["event"] == "agent.exit");
+    assert_eq!((&exit["agentId"], &exit["reason"]), (&json!("models"), &json!("memory_limit")));
+    let small = json!({"do": "arguments", "bytes": 100_000}).to_string();
+    let reply = host.client().ask("other", &small);
+    assert!(reply.contains("\"finish\":\"stop\""), "{reply}");
     host.finish();
 }

@@ -30,7 +30,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 
 pub(crate) use self::carrier::Carrier;
 pub(crate) use self::carrier::{Carried, carry};
-use self::exchange::{Reserved, RESPONSE_BYTES, Times, UnderWay, send};
+use self::exchange::{RESPONSE_BYTES, Reserved, Times, UnderWay, send};
 pub(crate) use self::lookups::{Lookups, Resolver};
 use self::secrets::{Filled, Own};
 pub use self::secrets::{HttpSecret, HttpSecrets};

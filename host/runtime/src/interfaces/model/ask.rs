@@ -1,5 +1,6 @@
 //! From a guest's request to one that can be sent. What breaks a rule of the interface is refused here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bulkhead_llm::{Content, Message, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
@@ -13,6 +14,9 @@ const MAX_TOOLS: usize = 128;
 const MAX_TOOL_NAME: usize = 64;
 /// Of the names of an endpoint and of a model, in bytes.
 const MAX_NAME: usize = 256;
+
+/// What the server of a model can fetch, or has at once.
+const IMAGE_URLS: [&str; 3] = ["https://", "http://", "data:"];
 
 /// What of a request the host decides, or the guest by no other way.
 const RESERVED: [&str; 4] = ["model", "messages", "stream", "tools"];
@@ -44,8 +48,13 @@ pub(super) fn check(request: wit::Request) -> Result<Asked, ModelError> {
     let messages = request.messages.into_iter().enumerate();
     let messages = messages.map(|(at, message)| self::message(at, message));
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
+    results_follow_calls(&messages)?;
     let tools = request.tools.into_iter().enumerate().map(|(at, tool)| self::tool(at, tool));
     let tools = tools.collect::<Result<Vec<_>, _>>()?;
+    let mut names = HashSet::new();
+    if let Some(twice) = tools.iter().find(|tool| !names.insert(tool.name.as_str())) {
+        return Err(invalid(format!("tools: {:?} is there twice", twice.name)));
+    }
     let tool_choice = request.tool_choice.map(|choice| self::choice(choice, &tools)).transpose()?;
     let response_format = request.response_format.map(format).transpose()?;
     if request.temperature.is_some_and(|it| !it.is_finite() || it < 0.0) {
@@ -107,7 +116,12 @@ fn message(at: usize, message: wit::ChatMessage) -> Result<Message, ModelError> 
     }
     let content = message.content.into_iter().map(|content| match content {
         wit::Content::Text(text) => Ok(Content::Text(text)),
-        wit::Content::ImageUrl(url) => Ok(Content::ImageUrl(url)),
+        wit::Content::ImageUrl(url) if IMAGE_URLS.iter().any(|it| url.starts_with(it)) => {
+            Ok(Content::ImageUrl(url))
+        }
+        wit::Content::ImageUrl(_) => Err(invalid(format!(
+            "messages[{at}]: image-url has to begin with https://, http:// or data:"
+        ))),
         wit::Content::Image(image) if is_media_type(&image.media_type) => {
             Ok(Content::Image { media_type: image.media_type, data: image.data })
         }
@@ -124,6 +138,36 @@ fn message(at: usize, message: wit::ChatMessage) -> Result<Message, ModelError> 
             .collect(),
         tool_call_id: message.tool_call_id,
     })
+}
+
+/// Every call has one result, right after the message that asks for it, and there are no other results.
+fn results_follow_calls(messages: &[Message]) -> Result<(), ModelError> {
+    let mut open: Vec<&str> = Vec::new();
+    let missing = |at: usize, open: &[&str]| match open {
+        [] => Ok(()),
+        [id, ..] => {
+            Err(invalid(format!("messages[{at}]: the call {id:?} has no result before it")))
+        }
+    };
+    for (at, message) in messages.iter().enumerate() {
+        if let Some(id) = &message.tool_call_id {
+            let Some(place) = open.iter().position(|call| call == id) else {
+                let text =
+                    format!("messages[{at}]: its tool-call-id names no call right before it");
+                return Err(invalid(text));
+            };
+            open.swap_remove(place);
+            continue;
+        }
+        missing(at, &open)?;
+        for call in &message.tool_calls {
+            if open.contains(&call.id.as_str()) {
+                return Err(invalid(format!("messages[{at}]: two calls have one id")));
+            }
+            open.push(&call.id);
+        }
+    }
+    missing(messages.len(), &open)
 }
 
 fn is_media_type(text: &str) -> bool {
@@ -246,6 +290,19 @@ mod tests {
         }
     }
 
+    fn assistant(tool_calls: Vec<wit::ToolCall>) -> wit::ChatMessage {
+        wit::ChatMessage {
+            role: wit::Role::Assistant,
+            content: Vec::new(),
+            tool_calls,
+            tool_call_id: None,
+        }
+    }
+
+    fn result(id: &str) -> wit::ChatMessage {
+        wit::ChatMessage { role: wit::Role::Tool, tool_call_id: Some(id.into()), ..user("done") }
+    }
+
     fn tool(name: &str, parameters: &str) -> wit::Tool {
         wit::Tool { name: name.into(), description: String::new(), parameters: parameters.into() }
     }
@@ -304,7 +361,34 @@ mod tests {
                     it.messages[0].tool_call_id = Some("x".into());
                 }),
             ),
+            (
+                "messages[0]: image-url",
+                Box::new(|it| {
+                    it.messages[0].content =
+                        vec![wit::Content::ImageUrl("file:///etc/passwd".into())];
+                }),
+            ),
+            ("messages[1]: its tool-call-id", Box::new(move |it| it.messages.push(result("1")))),
+            (
+                "messages[1]: two calls",
+                Box::new(move |it| {
+                    it.messages.push(assistant(vec![call(), call()]));
+                }),
+            ),
+            (
+                "messages[2]: the call \"1\"",
+                Box::new(move |it| {
+                    it.messages.extend([assistant(vec![call()]), user("and")]);
+                }),
+            ),
+            (
+                "messages[2]: the call \"1\"",
+                Box::new(move |it| {
+                    it.messages.push(assistant(vec![call()]));
+                }),
+            ),
             ("tools: ", Box::new(|it| it.tools = vec![tool("t", "{}"); MAX_TOOLS + 1])),
+            ("tools: \"a\" is there twice", Box::new(|it| it.tools = vec![tool("a", "{}"); 2])),
             ("tools[0].name: ", Box::new(|it| it.tools = vec![tool("a b", "{}")])),
             (
                 "tools[1].parameters: ",
@@ -356,6 +440,7 @@ mod tests {
             }],
             tool_call_id: None,
         });
+        large.messages.push(result(""));
         let bytes = check(large).ok().unwrap().bytes;
         assert!((110_000..112_000).contains(&(bytes - empty)), "{bytes}");
     }
