@@ -4,9 +4,9 @@
 //! share a server do not share them. The authorization is not checked. A connection that began with another path does
 //! not serve these.
 //!
-//! What each does is in [`steps`]. "Tools" ask for `status` with the arguments `{"text": "one"}`, or for two calls with
-//! "one" and "two", and answer "fine" once the request has results of tools. Where nothing else is said, the answer is
-//! "fine", in a chunked body of `text/event-stream`.
+//! "Tools" ask for `status` with the arguments `{"text": "one"}`, or for two calls with "one" and "two", and answer "fine"
+//! once the request has results of tools. Where nothing else is said, the answer is "fine", in a chunked body of
+//! `text/event-stream`.
 //!
 //! | name | what is odd |
 //! | --- | --- |
