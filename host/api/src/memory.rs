@@ -48,7 +48,7 @@ pub struct ContainerMemoryView {
     pub high: bool,
     /// Processes that the kernel killed for memory since the machine booted.
     pub oom_kills: Option<u64>,
-    /// Of them, those of the container's own group.
+    /// Of them, those of the container's own cgroup.
     pub group_oom_kills: Option<u64>,
     /// How often the limit of this process's cgroup was hit.
     pub limit_hits: Option<u64>,
