@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{AgentId, Timestamp};
+
 /// Tokens of one answer or of many, as models' servers count them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct TokenUsage {
     /// Read, with those from a server's cache.
     pub input: u64,
@@ -51,4 +55,85 @@ pub struct ModelCall {
     pub tries: u32,
     /// From the request to the end of the answer.
     pub duration: Duration,
+}
+
+/// Calls of language models that are over, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelCounts {
+    /// Calls with an answer and without one.
+    pub calls: u64,
+    /// Of these, without one.
+    pub failed: u64,
+    /// Of all answers whose servers counted them.
+    pub tokens: TokenUsage,
+    /// Billionths of the unit in which prices are configured. 0 where no price is.
+    pub cost_nano: u64,
+}
+
+impl ModelCounts {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_add(other.calls),
+            failed: self.failed.saturating_add(other.failed),
+            tokens: self.tokens.plus(other.tokens),
+            cost_nano: self.cost_nano.saturating_add(other.cost_nano),
+        }
+    }
+}
+
+impl std::iter::Sum for ModelCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), Self::plus)
+    }
+}
+
+/// Whose calls are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UsageKey {
+    /// `None`: agents that have no entry of their own any more.
+    pub agent: Option<AgentId>,
+    /// The agent's role at the time of the call.
+    pub role: Arc<str>,
+    /// As in [`ModelCall`].
+    pub endpoint: Arc<str>,
+    /// As in [`ModelCall`]; `other` past the bound of entries.
+    pub model: Arc<str>,
+}
+
+/// All calls of one key, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// Whose.
+    pub key: UsageKey,
+    /// How many.
+    pub counts: ModelCounts,
+    /// When the last one ended.
+    pub last_at: Timestamp,
+}
+
+/// What a day's budgets are measured by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageDay {
+    /// A role. `None`: the container.
+    pub role: Option<Arc<str>>,
+    /// Days since the Unix epoch, in UTC.
+    pub day: i64,
+    /// Tokens read and written on this day.
+    pub tokens: u64,
+    /// What they cost, in billionths of the unit of the prices.
+    pub cost_nano: u64,
+}
+
+/// What is kept of usage and how it changed. Figures are absolute: a later change of a row replaces an earlier one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageChange {
+    /// Rows that are new or counted on.
+    pub rows: Vec<UsageRow>,
+    /// Rows that are no more, because they were added to others.
+    pub gone: Vec<UsageKey>,
+    /// Days that are new or counted on.
+    pub days: Vec<UsageDay>,
 }

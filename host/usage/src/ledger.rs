@@ -1,0 +1,586 @@
+//! The container's ledger: what everybody used, and whether one more call may begin.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bulkhead_types::{
+    AgentId, ModelCall, ModelCounts, Timestamp, TokenUsage, UsageChange, UsageDay, UsageKey,
+    UsageRow,
+};
+
+use crate::book::Book;
+use crate::breaker::LoopRules;
+use crate::budget::{
+    BudgetKind, Budgets, Crossing, Exhausted, NEAR_PERCENT, OnExceeded, Refusal, Scope,
+};
+use crate::price::Prices;
+use crate::window::{Day, Minute, Now};
+
+/// Stands for the role, the endpoint and the model of calls past the bound of entries.
+pub const OTHER: &str = "other";
+
+/// What holds for one role.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoleRules {
+    /// What it may use.
+    pub budgets: Budgets,
+    /// What follows when that, or what the container may use, is used up. `None`: what the container says.
+    pub on_exceeded: Option<OnExceeded>,
+    /// How often its agents may repeat themselves.
+    pub loops: LoopRules,
+}
+
+/// What holds for the container and its roles. A role that is not among them has the container's budgets only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What all agents may use together, and each for a message and a turn.
+    pub container: Budgets,
+    /// What follows when a budget is used up, of roles that do not say.
+    pub on_exceeded: OnExceeded,
+    /// By name.
+    pub roles: BTreeMap<Arc<str>, RoleRules>,
+    /// By endpoint. Without any a call costs nothing.
+    pub prices: BTreeMap<Arc<str>, Prices>,
+}
+
+/// How many entries are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Agents with entries of their own. The one whose last call is longest ago makes room: its entries are added to
+    /// those of no agent.
+    pub agents: usize,
+    /// Entries of one agent: an agent may name any model that its endpoint allows. What is past it goes to [`OTHER`].
+    pub per_agent: usize,
+    /// Entries of no agent.
+    pub others: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { agents: 4096, per_agent: 16, others: 1024 }
+    }
+}
+
+/// Calls of one endpoint since the host began.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EndpointFigures {
+    /// Calls by outcome, as in [`ModelCall`].
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Of all answers.
+    pub tokens: TokenUsage,
+    /// Billionths of the unit of the prices. `None`: it has no prices.
+    pub cost_nano: Option<u64>,
+    /// Calls by duration: how many took at most as long as [`EndpointFigures::BUCKETS_MS`] says at the same place.
+    pub durations: [u64; Self::BUCKETS_MS.len()],
+    /// Of all calls, in milliseconds.
+    pub duration_ms: u64,
+    /// All of them.
+    pub calls: u64,
+}
+
+impl EndpointFigures {
+    /// In milliseconds. Models answer within a second or think for minutes.
+    pub const BUCKETS_MS: [u64; 10] =
+        [250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000];
+
+    fn count(&mut self, call: &ModelCall, tokens: TokenUsage, cost_nano: Option<u64>) {
+        let outcome = self.outcomes.entry(call.outcome).or_default();
+        *outcome += 1;
+        self.tokens = self.tokens.plus(tokens);
+        if let Some(cost_nano) = cost_nano {
+            self.cost_nano = Some(self.cost_nano.unwrap_or(0).saturating_add(cost_nano));
+        }
+        let ms = bulkhead_types::time::millis(call.duration);
+        let buckets = self.durations.iter_mut().zip(Self::BUCKETS_MS);
+        buckets.filter(|(_, bound)| ms <= *bound).for_each(|(count, _)| *count += 1);
+        self.duration_ms = self.duration_ms.saturating_add(ms);
+        self.calls += 1;
+    }
+}
+
+/// What everybody used.
+#[derive(Debug)]
+pub struct Ledger {
+    rules: Rules,
+    bounds: Bounds,
+    container: Pot,
+    /// Of every role in the rules.
+    roles: BTreeMap<Arc<str>, Pot>,
+    agents: HashMap<AgentId, Account>,
+    /// Of agents that have no entry any more.
+    others: Entries,
+    /// Endpoints of the configuration, and `own`.
+    endpoints: BTreeMap<Arc<str>, EndpointFigures>,
+    /// Calls that were counted, to tell whose is the oldest.
+    sequence: u64,
+    merged: u64,
+}
+
+type Entries = BTreeMap<EntryKey, Entry>;
+
+/// Role, endpoint, model.
+type EntryKey = (Arc<str>, Arc<str>, Arc<str>);
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    counts: ModelCounts,
+    last_at: Timestamp,
+}
+
+/// The entries of one agent.
+#[derive(Debug, Default)]
+struct Account {
+    entries: Entries,
+    /// [`Ledger::sequence`] at its last call.
+    last: u64,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(rules: Rules, bounds: Bounds) -> Self {
+        let roles = rules.roles.keys().map(|role| (Arc::clone(role), Pot::default())).collect();
+        Self {
+            rules,
+            bounds,
+            container: Pot::default(),
+            roles,
+            agents: HashMap::new(),
+            others: Entries::new(),
+            endpoints: BTreeMap::new(),
+            sequence: 0,
+            merged: 0,
+        }
+    }
+
+    /// How often agents of a role may repeat themselves.
+    pub fn loop_rules(&self, role: &str) -> LoopRules {
+        self.rules.roles.get(role).map_or_else(LoopRules::default, |rules| rules.loops)
+    }
+
+    /// Goes on with what an earlier run of the host wrote down, and returns what changes about it: nothing, unless the
+    /// bounds are lower now. Days that are over, and days of roles that there are no more, say nothing. Use that was
+    /// near a budget then is not reported again.
+    pub fn restore(
+        &mut self,
+        mut rows: Vec<UsageRow>,
+        days: Vec<UsageDay>,
+        now: Now,
+    ) -> UsageChange {
+        rows.sort_by_key(|row| row.last_at);
+        for UsageRow { key, counts, last_at } in &rows {
+            let UsageKey { agent, role, endpoint, model } = key.clone();
+            let entry = Entry { counts: *counts, last_at: *last_at };
+            self.add(agent.as_ref(), (role, endpoint, model), entry, &mut UsageChange::default());
+        }
+        for UsageDay { role, day, tokens, cost_nano } in days {
+            let (pot, budgets) = match &role {
+                None => (Some(&mut self.container), self.rules.container),
+                Some(role) => {
+                    let budgets = self.rules.roles.get(role).map(|rules| rules.budgets);
+                    (self.roles.get_mut(role), budgets.unwrap_or_default())
+                }
+            };
+            if let Some(pot) = pot {
+                pot.day = Day { day, tokens, cost_nano };
+                pot.turn(now);
+                pot.near(&budgets, now).for_each(drop);
+            }
+        }
+        let kept = self.rows();
+        let is_kept = |key: &UsageKey| kept.binary_search_by(|row| row.key.cmp(key)).is_ok();
+        let gone = rows.into_iter().map(|row| row.key).filter(|key| !is_kept(key));
+        let gone: Vec<_> = gone.collect();
+        let rows = if gone.is_empty() { Vec::new() } else { kept };
+        UsageChange { rows, gone, days: Vec::new() }
+    }
+
+    /// Whether a call may begin, which is counted then. While less than each budget is used, it may.
+    pub fn admit(&mut self, role: &str, book: &mut Book, now: Now) -> Result<(), Refusal> {
+        let role_rules = self.rules.roles.get_key_value(role);
+        let mut longest: Option<(Used, Scope, bool)> = None;
+        let of_role = role_rules
+            .zip(self.roles.get_mut(role))
+            .map(|((role, rules), pot)| (Scope::Role(Arc::clone(role)), rules.budgets, pot));
+        let of_container = (Scope::Container, self.rules.container, &mut self.container);
+        for (scope, budgets, pot) in of_role.into_iter().chain([of_container]) {
+            pot.turn(now);
+            let own = [
+                Used::of(
+                    BudgetKind::TokensPerMessage,
+                    book.message.tokens,
+                    budgets.tokens_per_message,
+                ),
+                Used::of(BudgetKind::CallsPerTurn, book.calls, budgets.calls_per_turn),
+            ];
+            let shared = pot.used(&budgets, now);
+            for used in own.into_iter().chain(shared).flatten().filter(Used::is_exhausted) {
+                let is_longer = |(other, ..): &(Used, Scope, bool)| used.lasts() > other.lasts();
+                if longest.as_ref().is_none_or(is_longer) {
+                    let is_first = pot.is_first_refusal(used.kind, book);
+                    longest = Some((used, scope.clone(), is_first));
+                }
+            }
+        }
+        let Some((used, scope, is_first)) = longest else {
+            book.calls = book.calls.saturating_add(1);
+            return Ok(());
+        };
+        if let Some(pot) = self.pot(&scope) {
+            pot.refuses(used.kind, book, now);
+        }
+        let on_exceeded = self.rules.roles.get(role).and_then(|rules| rules.on_exceeded);
+        let budget = used.crossing(scope);
+        Err(Refusal {
+            exhausted: Exhausted { message: budget.to_string(), retry: used.retry },
+            budget,
+            is_first,
+            ends: on_exceeded.unwrap_or(self.rules.on_exceeded) == OnExceeded::End,
+        })
+    }
+
+    /// Counts a call that is over. Returns the budgets of which 80 % are used now, each once in its window, and what
+    /// is to be kept.
+    pub fn record(
+        &mut self,
+        agent: &AgentId,
+        role: &Arc<str>,
+        book: &mut Book,
+        call: &ModelCall,
+        now: Now,
+    ) -> (Vec<Crossing>, UsageChange) {
+        let tokens = call.usage.unwrap_or_default();
+        let prices = self.rules.prices.get(&call.endpoint);
+        let cost_nano = prices.map(|prices| prices.cost_nano(&tokens));
+        let figures = self.endpoints.entry(Arc::clone(&call.endpoint)).or_default();
+        figures.count(call, tokens, cost_nano);
+        let counts = ModelCounts {
+            calls: 1,
+            failed: u64::from(call.outcome != "ok"),
+            tokens,
+            cost_nano: cost_nano.unwrap_or(0),
+        };
+        book.count(counts);
+        let mut change = UsageChange::default();
+        let key = (Arc::clone(role), Arc::clone(&call.endpoint), Arc::from(&*call.model));
+        self.add(Some(agent), key, Entry { counts, last_at: now.wall }, &mut change);
+        let (total, mut crossings) = (tokens.total(), Vec::new());
+        let of_role = self
+            .rules
+            .roles
+            .get(role)
+            .zip(self.roles.get_mut(role))
+            .map(|(rules, pot)| (Scope::Role(Arc::clone(role)), rules.budgets, pot));
+        let of_container = (Scope::Container, self.rules.container, &mut self.container);
+        for (scope, budgets, pot) in of_role.into_iter().chain([of_container]) {
+            pot.add(total, counts.cost_nano, now);
+            let of_message = Used::of(
+                BudgetKind::TokensPerMessage,
+                book.message.tokens,
+                budgets.tokens_per_message,
+            );
+            let told = &mut book.message.near[usize::from(scope == Scope::Container)];
+            let of_message = of_message
+                .filter(|used| used.is_near() && !std::mem::replace(told, true))
+                .into_iter();
+            let near = of_message.chain(pot.near(&budgets, now));
+            crossings.extend(near.map(|used| used.crossing(scope.clone())));
+            let role = match scope {
+                Scope::Role(role) => Some(role),
+                Scope::Container => None,
+            };
+            let Day { day, tokens, cost_nano } = pot.day;
+            change.days.push(UsageDay { role, day, tokens, cost_nano });
+        }
+        (crossings, change)
+    }
+
+    /// Adds to an entry, and makes room for it.
+    fn add(
+        &mut self,
+        agent: Option<&AgentId>,
+        key: EntryKey,
+        entry: Entry,
+        change: &mut UsageChange,
+    ) {
+        self.sequence += 1;
+        let Some(agent) = agent else { return self.add_to_others(key, entry, change) };
+        if !self.agents.contains_key(agent) && self.agents.len() >= self.bounds.agents {
+            self.make_room(change);
+        }
+        if self.bounds.agents == 0 {
+            return self.add_to_others(key, entry, change);
+        }
+        let account = self.agents.entry(agent.clone()).or_default();
+        account.last = self.sequence;
+        let (row, merged) = add(&mut account.entries, key, entry, self.bounds.per_agent);
+        self.merged += u64::from(merged);
+        change.rows.push(row.of(Some(agent.clone())));
+    }
+
+    fn add_to_others(&mut self, key: EntryKey, entry: Entry, change: &mut UsageChange) {
+        let (row, merged) = add(&mut self.others, key, entry, self.bounds.others);
+        self.merged += u64::from(merged);
+        // Of several changes of a row the last one counts.
+        let row = row.of(None);
+        change.rows.retain(|other| other.key != row.key);
+        change.rows.push(row);
+    }
+
+    fn make_room(&mut self, change: &mut UsageChange) {
+        let oldest = self.agents.iter().min_by_key(|(_, account)| account.last);
+        let Some(id) = oldest.map(|(id, _)| id.clone()) else { return };
+        let entries = self.agents.remove(&id).map(|account| account.entries).unwrap_or_default();
+        for ((role, endpoint, model), entry) in entries {
+            change.gone.push(UsageKey {
+                agent: Some(id.clone()),
+                role: Arc::clone(&role),
+                endpoint: Arc::clone(&endpoint),
+                model: Arc::clone(&model),
+            });
+            self.merged += 1;
+            self.add_to_others((role, endpoint, model), entry, change);
+        }
+    }
+
+    fn pot(&mut self, scope: &Scope) -> Option<&mut Pot> {
+        match scope {
+            Scope::Container => Some(&mut self.container),
+            Scope::Role(role) => self.roles.get_mut(role),
+        }
+    }
+
+    /// All entries, by agent, role, endpoint and model; those of no agent come first.
+    pub fn rows(&self) -> Vec<UsageRow> {
+        let others = self.others.iter().map(|(key, entry)| row(None, key, entry));
+        let own = self.agents.iter().flat_map(|(id, account)| {
+            account.entries.iter().map(|(key, entry)| row(Some(id), key, entry))
+        });
+        let mut rows: Vec<_> = others.chain(own).collect();
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+        rows
+    }
+
+    /// What an agent used, in all its incarnations and roles, as long as it has entries.
+    pub fn of_agent(&self, agent: &AgentId) -> ModelCounts {
+        let account = self.agents.get(agent);
+        account.map_or_else(ModelCounts::default, |account| {
+            account.entries.values().map(|entry| entry.counts).sum()
+        })
+    }
+
+    /// The days of the container and of all roles, as they stand now.
+    pub fn days(&mut self, now: Now) -> Vec<UsageDay> {
+        let roles = self.roles.iter_mut().map(|(role, pot)| (Some(Arc::clone(role)), pot));
+        let all = std::iter::once((None, &mut self.container)).chain(roles);
+        all.map(|(role, pot)| {
+            pot.turn(now);
+            let Day { day, tokens, cost_nano } = pot.day;
+            UsageDay { role, day, tokens, cost_nano }
+        })
+        .collect()
+    }
+
+    /// All budgets that there are, and how much of them is used. Those of a message and a turn have no use of their
+    /// own here.
+    pub fn budgets(&mut self, now: Now) -> Vec<Crossing> {
+        let roles = self
+            .rules
+            .roles
+            .iter()
+            .map(|(role, rules)| (Scope::Role(Arc::clone(role)), rules.budgets));
+        let all: Vec<_> =
+            std::iter::once((Scope::Container, self.rules.container)).chain(roles).collect();
+        let mut budgets = Vec::new();
+        for (scope, of_scope) in all {
+            if let Some(pot) = self.pot(&scope) {
+                pot.turn(now);
+                let used = pot.used(&of_scope, now).into_iter().flatten();
+                budgets.extend(used.map(|used| used.crossing(scope.clone())));
+            }
+        }
+        budgets
+    }
+
+    /// Calls by endpoint since the host began.
+    pub fn endpoints(&self) -> &BTreeMap<Arc<str>, EndpointFigures> {
+        &self.endpoints
+    }
+
+    /// Entries that were added to those of no agent or to [`OTHER`], and calls that went there at once, since the
+    /// host began.
+    pub fn merged(&self) -> u64 {
+        self.merged
+    }
+}
+
+/// Adds to the entry of `key`, or past the bound to that of [`OTHER`], and returns how it is now.
+fn add(entries: &mut Entries, key: EntryKey, entry: Entry, most: usize) -> (Row, bool) {
+    let other = || -> Arc<str> { OTHER.into() };
+    // One is kept for what has none.
+    let has_room = entries.contains_key(&key) || entries.len() + 1 < most;
+    let key = if has_room { key } else { (other(), other(), other()) };
+    let sum =
+        entries.entry(key.clone()).or_insert(Entry { counts: ModelCounts::default(), ..entry });
+    sum.counts = sum.counts.plus(entry.counts);
+    sum.last_at = sum.last_at.max(entry.last_at);
+    (Row(key, *sum), !has_room)
+}
+
+struct Row(EntryKey, Entry);
+
+impl Row {
+    fn of(self, agent: Option<AgentId>) -> UsageRow {
+        row(agent.as_ref(), &self.0, &self.1)
+    }
+}
+
+fn row(agent: Option<&AgentId>, (role, endpoint, model): &EntryKey, entry: &Entry) -> UsageRow {
+    let key = UsageKey {
+        agent: agent.cloned(),
+        role: Arc::clone(role),
+        endpoint: Arc::clone(endpoint),
+        model: Arc::clone(model),
+    };
+    UsageRow { key, counts: entry.counts, last_at: entry.last_at }
+}
+
+/// How much of one budget is used.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    kind: BudgetKind,
+    used: u64,
+    bound: u64,
+    /// When there is room again. Of a budget that is not used up, nobody asks.
+    retry: Option<Duration>,
+}
+
+impl Used {
+    fn of(kind: BudgetKind, used: u64, bound: Option<u64>) -> Option<Self> {
+        bound.map(|bound| Self { kind, used, bound, retry: None })
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.used >= self.bound
+    }
+
+    fn is_near(&self) -> bool {
+        let (used, bound) = (u128::from(self.used), u128::from(self.bound));
+        self.bound > 0 && used * 100 >= bound * u128::from(NEAR_PERCENT)
+    }
+
+    fn lasts(&self) -> Duration {
+        self.retry.unwrap_or(Duration::MAX)
+    }
+
+    fn crossing(&self, scope: Scope) -> Crossing {
+        Crossing { scope, kind: self.kind, used: self.used, bound: self.bound }
+    }
+}
+
+/// What a role or the container used within a minute and on a day.
+#[derive(Debug, Default)]
+struct Pot {
+    minute: Minute,
+    day: Day,
+    of_minute: Told,
+    /// When the first of the two was told.
+    of_minute_since: Option<Instant>,
+    of_day: Told,
+    of_cost: Told,
+}
+
+/// What was reported of a budget in its window.
+#[derive(Debug, Default)]
+struct Told {
+    near: bool,
+    refused: bool,
+}
+
+/// How long a report about a minute's budget counts.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Pot {
+    /// Begins the windows that are due.
+    fn turn(&mut self, now: Now) {
+        if self.day.turn(now) {
+            (self.of_day, self.of_cost) = (Told::default(), Told::default());
+        }
+        let is_over = |since: &Instant| now.at.saturating_duration_since(*since) >= MINUTE;
+        if self.of_minute_since.as_ref().is_some_and(is_over) {
+            (self.of_minute, self.of_minute_since) = (Told::default(), None);
+        }
+    }
+
+    fn add(&mut self, tokens: u64, cost_nano: u64, now: Now) {
+        self.turn(now);
+        self.minute.add(tokens, now.at);
+        self.day.add(tokens, cost_nano);
+    }
+
+    fn used(&mut self, budgets: &Budgets, now: Now) -> [Option<Used>; 3] {
+        let of_minute = budgets.tokens_per_minute.map(|bound| Used {
+            kind: BudgetKind::TokensPerMinute,
+            used: self.minute.used(now.at),
+            bound,
+            retry: self.minute.room_in(bound, now.at),
+        });
+        let day = self.day;
+        let of_day = |kind, used, bound: Option<u64>| {
+            let used = Used::of(kind, used, bound)?;
+            Some(Used { retry: (used.bound > 0).then(|| day.ends_in(now)), ..used })
+        };
+        [
+            of_minute,
+            of_day(BudgetKind::TokensPerDay, day.tokens, budgets.tokens_per_day),
+            of_day(BudgetKind::CostPerDay, day.cost_nano, budgets.cost_per_day_nano),
+        ]
+    }
+
+    /// Budgets that are nearly used up and were not reported so in this window. They count as reported now.
+    fn near(&mut self, budgets: &Budgets, now: Now) -> impl Iterator<Item = Used> + use<> {
+        let near = self.used(budgets, now).map(|used| {
+            let used = used.filter(Used::is_near)?;
+            let told = self.told(used.kind, now)?;
+            (!std::mem::replace(&mut told.near, true)).then_some(used)
+        });
+        near.into_iter().flatten()
+    }
+
+    fn told(&mut self, kind: BudgetKind, now: Now) -> Option<&mut Told> {
+        match kind {
+            BudgetKind::TokensPerMinute => {
+                self.of_minute_since.get_or_insert(now.at);
+                Some(&mut self.of_minute)
+            }
+            BudgetKind::TokensPerDay => Some(&mut self.of_day),
+            BudgetKind::CostPerDay => Some(&mut self.of_cost),
+            BudgetKind::TokensPerMessage | BudgetKind::CallsPerTurn => None,
+        }
+    }
+
+    fn is_first_refusal(&self, kind: BudgetKind, book: &Book) -> bool {
+        !match kind {
+            BudgetKind::TokensPerMinute => self.of_minute.refused,
+            BudgetKind::TokensPerDay => self.of_day.refused,
+            BudgetKind::CostPerDay => self.of_cost.refused,
+            BudgetKind::TokensPerMessage => book.message.refused,
+            BudgetKind::CallsPerTurn => book.calls_refused,
+        }
+    }
+
+    fn refuses(&mut self, kind: BudgetKind, book: &mut Book, now: Now) {
+        match kind {
+            BudgetKind::TokensPerMessage => book.message.refused = true,
+            BudgetKind::CallsPerTurn => book.calls_refused = true,
+            shared => {
+                if let Some(told) = self.told(shared, now) {
+                    told.refused = true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
