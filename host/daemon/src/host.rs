@@ -290,7 +290,7 @@ fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<Stor
     let for_database = Arc::clone(notices);
     let (database, found) = Database::open(config, move |notice| for_database.log(notice));
     let database = Arc::new(database);
-    let Found { agents, unreadable, crashes } = found;
+    let Found { agents, unreadable, crashes, .. } = found;
     let imported = match database.has_file() && unusable.is_none() {
         true => crashes::import(&settings.state_dir, &database),
         false => Imported::default(),

@@ -31,6 +31,7 @@ mod recovery;
 mod run_time;
 mod schema;
 mod snapshots;
+mod usage;
 mod waiters;
 mod wal;
 mod writer;
@@ -43,7 +44,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bulkhead_types::{AgentId, CrashRecord, Incarnation, Timestamp};
+use bulkhead_types::{
+    AgentId, CrashRecord, Incarnation, Timestamp, UsageChange, UsageDay, UsageRow,
+};
 use tokio::sync::watch;
 
 pub use answers::{NotDurable, Notice, Receipt, SnapshotRefused};
@@ -123,6 +126,10 @@ pub struct Found {
     pub unreadable: Vec<UnreadableAgent>,
     /// The newest crash records, oldest first.
     pub crashes: Vec<Arc<CrashRecord>>,
+    /// Calls of language models, counted, in no order.
+    pub usage: Vec<UsageRow>,
+    /// The days that their budgets are measured by.
+    pub usage_days: Vec<UsageDay>,
 }
 
 /// An agent whose row cannot be read. A start of it takes the row's place.
@@ -241,8 +248,9 @@ impl Database {
         let First { found, forgotten, reserved, held, generation, ran } = first;
         shared.next_generation.fetch_max(generation + 1, Relaxed);
         shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
-        shared.lanes().lost = matches!(file, FileState::Lost { .. });
-        (Writer::new(shared, file, held, ran), found)
+        shared.lanes().usage.load(found.usage.clone(), found.usage_days.clone());
+        shared.lanes().lost = matches!(place, Place::Lost { .. });
+        (Writer::new(shared, place, held, ran), found)
     }
 
     /// One that keeps nothing, for tests and for those who want nothing kept.
@@ -311,7 +319,7 @@ impl Database {
     /// The same of all that was changed before.
     pub fn receipt_of_all(&self) -> Receipt {
         self.receipt_if(|lanes| {
-            lanes.flush |= lanes.image.is_dirty();
+            lanes.flush |= lanes.image.is_dirty() || lanes.usage.is_dirty();
             lanes.flush || !lanes.is_written()
         })
     }
@@ -491,6 +499,23 @@ impl Database {
         self.has_file()
             && after.crashes_waiting == 0
             && after.crashes_dropped == before.crashes_dropped
+    }
+
+    /// Keeps how the use of language models changed. Written within a second, and nobody waits for it.
+    pub fn note_usage(&self, change: UsageChange) {
+        let mut lanes = self.shared.lanes();
+        if !self.has_file() || lanes.closed || usage::is_empty(&change) {
+            return;
+        }
+        lanes.usage.change(change);
+        let is_first = lanes.lazy_since.is_none();
+        if is_first {
+            lanes.lazy_since = Some(std::time::Instant::now());
+        }
+        drop(lanes);
+        if is_first {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Counts since the open.

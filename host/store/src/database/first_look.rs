@@ -10,6 +10,7 @@ use super::file::{self, FileError};
 use super::file_state::FileState;
 use super::{
     CrashQuery, Found, NO_FILE, Notice, Shared, UnreadableAgent, agents, image, records, snapshots,
+    usage,
 };
 
 /// What the first check found.
@@ -82,8 +83,11 @@ impl Shared {
             let id = AgentId::parse(&row.id).ok()?;
             Some(UnreadableAgent { id, wanted: row.wanted })
         });
-        let found = Found { agents: rows, unreadable: unreadable.collect(), crashes };
-        // A disk that takes nothing is reported with the first write that a caller waits for.
+        let unreadable_agents = unreadable.collect();
+        let (usage, usage_days) = usage::read(connection)?;
+        let found =
+            Found { agents: rows, unreadable: unreadable_agents, crashes, usage, usage_days };
+        // A disk that takes nothing is told with the first write that somebody waits for.
         let reserved = agents::reserve(connection, &of_agents).map_or(0, |()| image::RESERVED);
         let first = First { found, forgotten, reserved, held, generation, ran };
         Ok((first, (of_agents.len() as u64, unreadable_crashes)))

@@ -4,11 +4,12 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_types::{AgentId, CrashRecord};
+use bulkhead_types::{AgentId, CrashRecord, UsageChange};
 
 use super::crash_queue::{CrashBounds, CrashQueue};
 use super::image::{Due, Image};
 use super::snapshots::Kept;
+use super::usage::UsageImage;
 use super::waiters::Waiters;
 
 /// Something about snapshots, in the order in which it was asked for.
@@ -36,7 +37,9 @@ impl Work {
 /// crash records stay in theirs, and of the snapshots of each agent the newest.
 pub(super) struct Lanes {
     pub image: Image,
-    /// Notified when everything that was there before them is written.
+    /// Like agents: changed at once, and written a little later.
+    pub usage: UsageImage,
+    /// Told when everything that was there before them is written.
     pub waiters: Waiters,
     works: VecDeque<Work>,
     /// What failed because there is no file to write to. Goes first when there is one, and counts as
@@ -68,6 +71,7 @@ pub(super) struct Bounds {
 /// What the writer takes at once.
 pub(super) struct Batch {
     pub rows: Vec<Due>,
+    pub usage: UsageChange,
     pub works: Vec<Work>,
     pub waiters: Waiters,
     pub crashes: Vec<Arc<CrashRecord>>,
@@ -83,6 +87,7 @@ impl Lanes {
     pub fn new(image: Image, bounds: Bounds) -> Self {
         Self {
             image,
+            usage: UsageImage::default(),
             waiters: Waiters::default(),
             works: VecDeque::new(),
             parked: Vec::new(),
@@ -172,7 +177,8 @@ impl Lanes {
     }
 
     fn lazy_due(&self) -> Option<Instant> {
-        self.lazy_since.filter(|_| self.image.is_dirty()).map(|since| since + LAZY)
+        let is_dirty = self.image.is_dirty() || self.usage.is_dirty();
+        self.lazy_since.filter(|_| is_dirty).map(|since| since + LAZY)
     }
 
     fn is_lazy_due(&self) -> bool {
@@ -198,6 +204,7 @@ impl Lanes {
         let crashes = if self.lost { Vec::new() } else { self.crashes.take() };
         Batch {
             rows: self.image.take(all),
+            usage: if all { self.usage.take() } else { UsageChange::default() },
             works,
             waiters: std::mem::take(&mut self.waiters),
             crashes,
@@ -205,12 +212,19 @@ impl Lanes {
         }
     }
 
-    /// The rows and the snapshots of a batch are in the file, or failed: then they wait for a file.
-    pub fn state_is_done(&mut self, rows: Vec<Due>, works: Vec<Work>, written: bool) {
+    /// The rows and the snapshots of a batch are in the file, or came to nothing: then they wait for a file.
+    pub fn state_is_done(
+        &mut self,
+        rows: Vec<Due>,
+        usage: UsageChange,
+        works: Vec<Work>,
+        written: bool,
+    ) {
         match written {
             true => self.image.is_written(&rows),
             false => {
                 self.image.put_back(rows);
+                self.usage.put_back(usage);
                 self.park(works);
             }
         }

@@ -8,7 +8,7 @@ use super::file::{self, FileError, Opened};
 use super::file_state::FileState;
 use super::records::{self, Held};
 use super::writer::{Writer, in_transaction};
-use super::{Notice, agents, snapshots, wal};
+use super::{Notice, agents, snapshots, usage, wal};
 
 /// A file that has everything.
 struct Reopened {
@@ -100,20 +100,26 @@ impl Writer {
         let ran = records::ran(connection).map_err(failed)?;
         let generation = snapshots::last_generation(connection).map_err(failed)?;
         self.shared.next_generation.fetch_max(generation + 1, Relaxed);
-        let (rows, forgotten) = {
+        let (rows, used, forgotten) = {
             let mut lanes = self.shared.lanes();
             lanes.image.all_is_dirty();
             lanes.image.merge(found.rows, found.forgotten);
-            self.shared.publish_members(&lanes);
-            (lanes.image.take(true), lanes.image.forgotten())
+            self.shared.tell_members(&lanes);
+            lanes.usage.all_is_dirty();
+            (lanes.image.take(true), lanes.usage.take(), lanes.image.forgotten())
         };
         let wrote = in_transaction(connection, |connection| {
             agents::write_forgotten(connection, forgotten)?;
+            usage::write(connection, &used)?;
             rows.iter().try_for_each(|due| agents::write(connection, due))
         });
         match wrote {
             Ok(()) => self.shared.lanes().image.is_written(&rows),
-            Err(_) => self.shared.lanes().image.put_back(rows),
+            Err(_) => {
+                let mut lanes = self.shared.lanes();
+                lanes.image.put_back(rows);
+                lanes.usage.put_back(used);
+            }
         }
         let failed = |error: rusqlite::Error| FileError::of("write to the database", &error);
         wrote.map_err(failed)?;

@@ -53,6 +53,29 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE agents ADD COLUMN town_knows INTEGER NOT NULL DEFAULT 0;",
     // How long hosts had run with this file when the record was written, in milliseconds.
     "ALTER TABLE crashes ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;",
+    // Calls of language models. An empty agent: those that have no row any more. An empty role: the container. Days
+    // are counted since the Unix epoch, costs in billionths.
+    "CREATE TABLE model_usage (
+        agent_id         TEXT NOT NULL,
+        role             TEXT NOT NULL,
+        endpoint         TEXT NOT NULL,
+        model            TEXT NOT NULL,
+        calls            INTEGER NOT NULL,
+        failed           INTEGER NOT NULL,
+        input_tokens     INTEGER NOT NULL,
+        cached_tokens    INTEGER NOT NULL,
+        output_tokens    INTEGER NOT NULL,
+        reasoning_tokens INTEGER NOT NULL,
+        cost_nano        INTEGER NOT NULL,
+        last_at          INTEGER NOT NULL,
+        PRIMARY KEY (agent_id, role, endpoint, model)
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE model_usage_days (
+        role      TEXT PRIMARY KEY,
+        day       INTEGER NOT NULL,
+        tokens    INTEGER NOT NULL,
+        cost_nano INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The shape that this program writes.

@@ -17,6 +17,7 @@ mod read_only;
 mod records;
 mod replaced;
 mod unreadable;
+mod usage;
 mod versions;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bulkhead_types::{CrashRecord, Timestamp};
+use bulkhead_types::{CrashRecord, Timestamp, UsageChange};
 use rusqlite::Connection;
 
 use super::file::{self, CHECKPOINT_BYTES, FileError, Opened};
@@ -25,7 +25,7 @@ use super::lanes::{Batch, Work};
 use super::records::{self, Held};
 use super::run_time::RunTime;
 use super::wal;
-use super::{NotDurable, Shared, agents, snapshots};
+use super::{NotDurable, Shared, agents, snapshots, usage};
 
 /// What a row takes of the log, roughly: a page of each table.
 const ROW_BYTES: u64 = 3 * 4096;
@@ -121,19 +121,19 @@ impl Writer {
     }
 
     pub(super) fn write(&mut self, batch: Batch) {
-        let Batch { mut rows, works, waiters, crashes, flush } = batch;
+        let Batch { mut rows, mut usage, works, waiters, crashes, flush } = batch;
         if self.is_gone() {
-            self.put_rows_back(&mut rows);
+            self.put_rows_back(&mut rows, &mut usage);
             self.lose("the file of the database is gone", Some(Duration::ZERO));
             self.retry();
         }
-        if let (true, FileState::Lost { retry_at: Some(_), .. }) = (flush, &self.file) {
-            self.put_rows_back(&mut rows);
+        if let (true, Place::Lost { retry_at: Some(_), .. }) = (flush, &self.place) {
+            self.put_rows_back(&mut rows, &mut usage);
             self.retry();
         }
-        let wrote = self.write_state(&mut rows, &works);
-        // The next one to be answered reads the file, and not what was on its way there.
-        self.shared.lanes().state_is_done(rows, works, wrote.is_ok());
+        let wrote = self.write_state(&mut rows, &mut usage, &works);
+        // Whoever is told next looks at the file, and not at what was on its way there.
+        self.shared.lanes().state_is_done(rows, usage, works, wrote.is_ok());
         waiters.answer(&wrote);
         self.write_crashes(crashes);
         if self.log_bytes > CHECKPOINT_BYTES {
@@ -151,13 +151,20 @@ impl Writer {
 
     /// Before a file is opened, which gets every row as it is at that moment: those in hand are older than that, and
     /// must not be written after it.
-    fn put_rows_back(&self, rows: &mut Vec<Due>) {
-        self.shared.lanes().image.put_back(std::mem::take(rows));
+    fn put_rows_back(&self, rows: &mut Vec<Due>, usage: &mut UsageChange) {
+        let mut lanes = self.shared.lanes();
+        lanes.image.put_back(std::mem::take(rows));
+        lanes.usage.put_back(std::mem::take(usage));
     }
 
-    /// Rows and snapshots. A damaged file is replaced once, and gets everything.
-    fn write_state(&mut self, rows: &mut Vec<Due>, works: &[Work]) -> Result<(), NotDurable> {
-        if rows.is_empty() && works.is_empty() {
+    /// Rows, use of models and snapshots. A damaged file is replaced once, and gets everything.
+    fn write_state(
+        &mut self,
+        rows: &mut Vec<Due>,
+        usage: &mut UsageChange,
+        works: &[Work],
+    ) -> Result<(), NotDurable> {
+        if rows.is_empty() && usage::is_empty(usage) && works.is_empty() {
             return self.opened().map(|_| ());
         }
         for attempt in 0..2 {
@@ -170,10 +177,12 @@ impl Writer {
                         agents::write_forgotten(connection, forgotten)?;
                     }
                 }
+                usage::write(connection, usage)?;
                 works.iter().try_for_each(|work| write_work(connection, work))
             });
             let Err(error) = wrote else {
-                self.log_bytes += rows.len() as u64 * ROW_BYTES + bytes_of(works);
+                let rows = rows.len() as u64 + usage::count(usage);
+                self.log_bytes += rows * ROW_BYTES + bytes_of(works);
                 self.shared.freshen(works.iter().filter_map(|work| match work {
                     Work::Keep(kept) => Some(&kept.snapshot.agent),
                     _ => None,
@@ -182,7 +191,7 @@ impl Writer {
             };
             match FileError::of("write to the database", &error) {
                 FileError::Damaged(reason) if attempt == 0 => {
-                    self.put_rows_back(rows);
+                    self.put_rows_back(rows, usage);
                     self.replace(&reason);
                 }
                 error => self.lose(&error.to_string(), Some(self.shared.config.retry)),

@@ -7,6 +7,7 @@ const VERSIONS: &[&str] = &[
     include_str!("versions/1.sql"),
     include_str!("versions/2.sql"),
     include_str!("versions/3.sql"),
+    include_str!("versions/4.sql"),
 ];
 
 fn make(dir: &Path, sql: &str) {
@@ -48,6 +49,11 @@ fn a_file_of_every_older_version_is_brought_to_the_newest_with_all_that_it_has()
         );
         assert_eq!(kept(&database, "ann").unwrap().generation, 5);
         assert_eq!(database.forgotten(), Incarnation(41));
+        let used: Vec<_> = found.usage.iter().map(|row| row.counts.tokens.total()).collect();
+        assert_eq!(
+            (&*used, found.usage_days.len()),
+            if version < 4 { (&[][..], 0) } else { (&[12][..], 1) }
+        );
         let rows = by_id(found.agents);
         let (ann, bob) = (&rows[&id("ann")], &rows[&id("bob")]);
         assert_eq!(
