@@ -1,6 +1,6 @@
 //! What all agents of the container share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_blackbox::InFlightTable;
 use bulkhead_log::{RunContext, SharedSink};
@@ -10,6 +10,7 @@ use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
 use bulkhead_tasks::Spawner;
 use bulkhead_types::AgentId;
+use bulkhead_usage::Ledger;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Commitment, Committed, short_of};
@@ -62,6 +63,8 @@ pub struct Container {
     pub ended: Ended,
     /// What may change about all of them.
     pub town_values: Arc<TownValues>,
+    /// What all of them use of language models.
+    ledger: Mutex<Ledger>,
     /// What all agents may take together, if each goes to its limit.
     pub(crate) committed: Committed,
     /// Agents are ended for want of memory.
@@ -116,6 +119,7 @@ impl Container {
             changes: Changes::default(),
             ended: Ended::default(),
             town_values: Arc::default(),
+            ledger: Mutex::new(Ledger::new(Default::default(), Default::default())),
             committed: Committed::default(),
             held: watch::Sender::new(false),
             draining,
@@ -143,6 +147,17 @@ impl Container {
     #[must_use]
     pub fn keeping(self, ended: Ended) -> Self {
         Self { ended, ..self }
+    }
+
+    /// The same with what agents may use of language models, and with what was used before.
+    #[must_use]
+    pub fn measured_by(self, ledger: Ledger) -> Self {
+        Self { ledger: Mutex::new(ledger), ..self }
+    }
+
+    /// What all agents use of language models. Nobody holds it while waiting.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Spawns on the next thread of the fast lane.

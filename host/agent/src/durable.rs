@@ -19,7 +19,7 @@ use std::time::Duration;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::{Change, Private, Receipt, Wanted};
 use bulkhead_types::restart::Decision;
-use bulkhead_types::{ExitReason, Incarnation, RestartPolicy, RestartState};
+use bulkhead_types::{ExitClass, ExitReason, Incarnation, RestartPolicy, RestartState};
 use tokio::time::timeout;
 
 use crate::incarnation::IncarnationState;
@@ -60,7 +60,9 @@ impl IncarnationState {
         may_restart: bool,
         restarts: Arc<RestartState>,
     ) -> Wanted {
-        let order = self.stop_order().map(|order| order.reason);
+        // Nobody asked for the end of one that ran into a bound.
+        let order = self.stop_order().filter(|order| order.halt.is_none());
+        let order = order.map(|order| order.reason);
         let policy = self.start.spec.restart.policy;
         let wanted = wanted_after(reason, decision, order, may_restart, policy);
         let incarnation = self.incarnation();
@@ -104,6 +106,8 @@ fn wanted_after(
         (Decision::Stay, Some(ShutdownReason::Drained | ShutdownReason::Superseded)) => true,
         // It had nothing to do, and would have waited for more.
         (Decision::Stay, None) if reason == ExitReason::Drained => true,
+        // Another run would meet the same bound.
+        (Decision::Stay, None) if reason.class() == ExitClass::Halted => false,
         (Decision::Stay, None) if !may_restart => match policy {
             RestartPolicy::Permanent => true,
             RestartPolicy::Transient => !reason.is_normal(),
@@ -137,6 +141,8 @@ mod tests {
         assert_eq!(after(ExitReason::Completed, None, false), Wanted::Stopped);
         assert_eq!(after(ExitReason::Completed, None, true), Wanted::Stopped);
         assert_eq!(after(ExitReason::Completed, Some(ShutdownReason::Idle), true), Wanted::Stopped);
+        assert_eq!(after(ExitReason::Stuck, None, false), Wanted::Failed);
+        assert_eq!(after(ExitReason::BudgetExceeded, None, true), Wanted::Failed);
         assert_eq!(after(ExitReason::Trap, None, false), Wanted::Failed, "its policy says so");
     }
 

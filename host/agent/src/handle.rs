@@ -10,17 +10,19 @@ use bulkhead_store::database::Private;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
-    AgentSpec, AgentState, Body, Digest, Incarnation, Message, MessageSetAside, Secret, Sender,
+    AgentSpec, AgentState, Body, Digest, Incarnation, Message, MessageSetAside, ModelCounts,
+    Secret, Sender,
 };
 use tokio::sync::oneshot;
 
 use crate::credentials::Credentials;
-use crate::incarnation::{Announced, IncarnationState, StopOrder};
+use crate::incarnation::{Announced, IncarnationState};
 use crate::mailbox::{Envelope, Mailbox, MailboxFull, NotTaken};
 use crate::refusal::{Delivery, SendError, StartError, TurnReport};
 use crate::settings::{SettingsChange, SettingsError, is_changeable};
 use crate::slot::SlotEntry;
 use crate::state_publisher::{Published, StatePublisher};
+use crate::stop_order::StopOrder;
 
 /// Who ends agents for want of memory.
 const MEMORY: &str = "memory";
@@ -148,6 +150,7 @@ impl AgentHandle {
                     grace,
                     now: false,
                     eviction: None,
+                    halt: None,
                 });
             }
             first
@@ -177,6 +180,7 @@ impl AgentHandle {
                     grace,
                     now: grace.is_zero(),
                     eviction: Some(Arc::new(eviction)),
+                    halt: None,
                 });
             }
             first
@@ -190,8 +194,9 @@ impl AgentHandle {
             if !already {
                 let reason = order.as_ref().map_or(ShutdownReason::Drained, |order| order.reason);
                 let eviction = order.as_ref().and_then(|order| order.eviction.clone());
-                let by = by.to_owned();
-                *order = Some(StopOrder { reason, by, grace: Duration::ZERO, now: true, eviction });
+                let halt = order.as_ref().and_then(|order| order.halt.clone());
+                let (by, grace) = (by.to_owned(), Duration::ZERO);
+                *order = Some(StopOrder { reason, by, grace, now: true, eviction, halt });
             }
             !already
         });
@@ -317,6 +322,11 @@ impl AgentHandle {
     /// What the incarnation uses, or used last.
     pub fn usage(&self) -> Usage {
         self.state.instance_context.meter.usage()
+    }
+
+    /// What the incarnation used of language models.
+    pub fn model_counts(&self) -> ModelCounts {
+        self.state.model_use.counts()
     }
 
     /// The last message that was set aside.

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bulkhead_account::Account;
 use bulkhead_log::Ring;
 use bulkhead_runtime::{InstanceContext, ShutdownReason};
 use bulkhead_store::journal::JournalSlot;
 use bulkhead_types::event::AgentTag;
-use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
     AgentId, AgentSpec, Digest, Event, Incarnation, Message, MessageSetAside, Sender,
 };
@@ -20,11 +19,13 @@ use tokio::sync::watch;
 use crate::container::Container;
 use crate::credentials::Credentials;
 use crate::mailbox::Mailbox;
+use crate::model_use::ModelUse;
 use crate::probation::Probation;
 use crate::refusal::StartError;
 use crate::settings::LiveSettings;
 use crate::slot::{Slot, SlotEntry};
 use crate::state_publisher::StatePublisher;
+use crate::stop_order::StopOrder;
 
 /// How a start ended: the agent runs, or the start joined an incarnation that was up.
 pub(crate) type Answer = Result<Option<Arc<IncarnationState>>, StartError>;
@@ -37,18 +38,6 @@ struct Answered {
     goes_on: bool,
     /// The answer is about to be given.
     closing: bool,
-}
-
-/// Why and by whom an agent is asked to end. The first order counts.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct StopOrder {
-    pub reason: ShutdownReason,
-    pub by: String,
-    pub grace: Duration,
-    /// There is no grace left. Comes over an earlier order.
-    pub now: bool,
-    /// Why this agent, when it is ended for want of memory.
-    pub eviction: Option<Arc<Eviction>>,
 }
 
 /// How far a start is.
@@ -136,6 +125,7 @@ pub(crate) struct IncarnationState {
     pub publisher: Arc<StatePublisher>,
     pub instance_context: Arc<InstanceContext>,
     pub stop: watch::Sender<Option<StopOrder>>,
+    pub model_use: Arc<ModelUse>,
     answer: watch::Sender<Answered>,
     progress: Mutex<Progress>,
     /// It is active, and its end is not reported.
@@ -148,8 +138,9 @@ impl IncarnationState {
         start: Arc<StartContext>,
         publisher: Arc<StatePublisher>,
         instance_context: InstanceContext,
+        model_use: Arc<ModelUse>,
     ) -> Self {
-        let (stop, answer) = (watch::Sender::new(None), watch::Sender::new(Answered::default()));
+        let (stop, answer) = (model_use.stop.clone(), watch::Sender::new(Answered::default()));
         let (instance_context, end_is_unreported) =
             (Arc::new(instance_context), AtomicBool::new(false));
         let progress = Mutex::default();
@@ -159,6 +150,7 @@ impl IncarnationState {
             publisher,
             instance_context,
             stop,
+            model_use,
             answer,
             progress,
             end_is_unreported,

@@ -32,6 +32,7 @@ mod handle;
 mod incarnation;
 mod loading;
 mod mailbox;
+mod model_use;
 mod order;
 mod peers;
 mod port;
@@ -42,6 +43,7 @@ mod settings;
 mod slot;
 mod slot_entry;
 mod state_publisher;
+mod stop_order;
 mod sync;
 mod town_values;
 

@@ -10,9 +10,11 @@ use bulkhead_runtime::{Nudge, Port, PortError};
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, Event, Level, ModelCall, Secret, Sender, Settings};
+use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
 use crate::incarnation::StartContext;
+use crate::model_use::ModelUse;
 use crate::refusal::SendError;
 use crate::state_publisher::StatePublisher;
 
@@ -24,12 +26,17 @@ pub(crate) struct AgentPort {
     publisher: Arc<StatePublisher>,
     start: Arc<StartContext>,
     budget: Mutex<Budget>,
+    model_use: Arc<ModelUse>,
 }
 
 impl AgentPort {
-    pub(crate) fn new(publisher: Arc<StatePublisher>, start: Arc<StartContext>) -> Self {
+    pub(crate) fn new(
+        publisher: Arc<StatePublisher>,
+        start: Arc<StartContext>,
+        model_use: Arc<ModelUse>,
+    ) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { publisher, start, budget: Mutex::new(budget) }
+        Self { publisher, start, budget: Mutex::new(budget), model_use }
     }
 
     fn tag(&self) -> AgentTag {
@@ -53,6 +60,7 @@ impl Port for AgentPort {
     fn emit(&self, name: &str, data: Box<RawValue>) -> Result<(), PortError> {
         self.take_token()?;
         self.publisher.touch();
+        self.model_use.produced();
         self.start.ring.push(name, data);
         Ok(())
     }
@@ -61,11 +69,14 @@ impl Port for AgentPort {
         self.take_token()?;
         let to = AgentId::parse(agent_id).map_err(|error| PortError::Invalid(error.to_string()))?;
         let sender = Sender::Agent(self.start.spec.id.clone());
-        self.start.container.peers.send(&to, sender, body).map_err(|error| match error {
+        let sent = self.start.container.peers.send(&to, sender, body);
+        let sent = sent.map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
             too_large @ SendError::TooLarge { .. } => PortError::Invalid(too_large.to_string()),
             refused => PortError::Unavailable(refused.to_string()),
-        })
+        })?;
+        self.model_use.produced();
+        Ok(sent)
     }
 
     fn set_active_tools(&self, tools: Vec<String>) {
@@ -99,8 +110,17 @@ impl Port for AgentPort {
         });
     }
 
-    fn asked(&self, _call: ModelCall) {
+    fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), Exhausted> {
+        self.model_use.may_ask()
+    }
+
+    fn asked(&self, call: ModelCall) {
         self.publisher.touch();
+        self.model_use.asked(&call);
+    }
+
+    fn saw_tool_call(&self, name: &str, arguments: &str) {
+        self.model_use.saw_tool_call(name, arguments);
     }
 
     fn secret_used(&self, name: &str, to: &str) {

@@ -326,6 +326,7 @@ impl Reporter {
                 host_calls: usage.host_calls,
                 mailbox_depth: mailbox.depth(),
                 samples: container.memory.samples(&spec.id, LAST_SAMPLES),
+                models: self.state.model_use.counts(),
             },
             last_log_lines: instance_context.logs.tail(),
             last_events: start.ring.last(LAST_EVENTS),
@@ -409,6 +410,8 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
         }
         ExitClass::Host => (phase, StartFailure::Host),
         ExitClass::Evicted => (phase, StartFailure::Memory),
+        // It asked a model, or had one call tools, before it was through.
+        ExitClass::Halted => (phase, StartFailure::GuestError),
         ExitClass::Done | ExitClass::Forced | ExitClass::Fault => match exit.reason {
             ExitReason::StartFailed
                 if phase == StartPhase::Instantiate

@@ -222,6 +222,10 @@ pub(crate) mod tests {
         fn memory_soft_limit(&self, _memory: &bulkhead_account::AccountReading) {}
         fn asked(&self, _: bulkhead_types::ModelCall) {}
         fn secret_used(&self, _: &str, _: &str) {}
+        fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), bulkhead_usage::Exhausted> {
+            Ok(())
+        }
+        fn saw_tool_call(&self, _name: &str, _arguments: &str) {}
         fn settings(&self) -> Settings {
             self.settings.clone()
         }

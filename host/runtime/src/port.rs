@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bulkhead_account::AccountReading;
 use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
+use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
 /// A message from the control plane that waits until the agent is idle.
@@ -53,8 +54,12 @@ pub trait Port: Send + Sync + 'static {
     fn memory_soft_limit(&self, memory: &AccountReading);
     /// A request to `to` (host and port) leaves with the credential of this name.
     fn secret_used(&self, name: &str, to: &str);
+    /// Whether a call of a language model may begin. One that may counts as begun, and [`Port::asked`] follows.
+    fn may_ask(&self, endpoint: &str, model: &str) -> Result<(), Exhausted>;
     /// A call of a language model is over.
     fn asked(&self, call: ModelCall);
+    /// A language model asks for a tool, with these arguments.
+    fn saw_tool_call(&self, name: &str, arguments: &str);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
     /// The value of a configuration key that may change while the agent is active: the town's, or a credential. It

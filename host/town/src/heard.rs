@@ -56,7 +56,7 @@ impl Heard {
         match event {
             Event::AgentExit { agent, reason, message, .. } => {
                 let is_of_the_agent = match reason.class() {
-                    ExitClass::Done | ExitClass::Fault => true,
+                    ExitClass::Done | ExitClass::Fault | ExitClass::Halted => true,
                     // What somebody asked for, and what the host or other agents did to it, says nothing of its
                     // work.
                     ExitClass::Asked | ExitClass::Forced | ExitClass::Host | ExitClass::Evicted => {

@@ -13,7 +13,9 @@ pub use frames::Frames;
 use crate::exit::Location;
 use crate::memory::{Eviction, MemorySample};
 use crate::restart::QuarantineReason;
-use crate::{AgentId, Determinism, Digest, ExitReason, HostBytes, Incarnation, Phase, Timestamp};
+use crate::{
+    AgentId, Determinism, Digest, ExitReason, HostBytes, Incarnation, ModelCounts, Phase, Timestamp,
+};
 
 /// One frame of a wasm backtrace. Raw at first, without `file`, `line` and `column`; reading the debug
 /// information later adds these, and a frame for each call that the compiler put in line.
@@ -87,6 +89,9 @@ pub struct Resources {
     /// The last samples of its memory, oldest first, bounded. They may reach into earlier incarnations.
     #[serde(default)]
     pub samples: Vec<MemorySample>,
+    /// What the incarnation used of language models.
+    #[serde(default)]
+    pub models: ModelCounts,
 }
 
 /// What the supervisor did about it.

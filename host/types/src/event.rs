@@ -636,6 +636,38 @@ pub enum Event {
         /// What a person can do about it.
         action: &'static str,
     },
+    /// Of a budget for language models, 80 % or all is used. Once of each in the budget's window.
+    #[serde(rename = "agent.model_budget")]
+    ModelBudget {
+        /// Whose call it was.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Which budget, by its key in the configuration.
+        budget: &'static str,
+        /// Whose: `role` or `container`.
+        scope: &'static str,
+        /// What it is measured in: tokens, calls, or billionths of the unit of the prices.
+        used: u64,
+        /// In the same measure.
+        bound: u64,
+        /// A call was refused for it.
+        exhausted: bool,
+        /// The agent is ended for it.
+        ends: bool,
+    },
+    /// An agent repeated itself as often as its role allows, without anything new. It is ended.
+    #[serde(rename = "agent.stuck")]
+    AgentStuck {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Which rule, by its key in the configuration: `same_tool_calls` or `idle_continues`.
+        rule: &'static str,
+        /// How often it repeated.
+        count: u32,
+        /// What, in a sentence.
+        message: String,
+    },
     /// A snapshot is not restored from any more; the one before it is. It is kept for a person.
     #[serde(rename = "agent.snapshot_set_aside")]
     SnapshotSetAside {

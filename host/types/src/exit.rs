@@ -50,6 +50,10 @@ pub enum ExitReason {
     EvictedMemoryPressure,
     /// The host died while it was at work, of something that an agent can do.
     HostDeath,
+    /// A budget for language models was used up, and its role ends the agent then.
+    BudgetExceeded,
+    /// It repeated itself as often as its role allows, without anything new.
+    Stuck,
 }
 
 /// Whose doing an end was. What follows from an end (a record, a restart, a quarantine, a report to the town)
@@ -68,6 +72,8 @@ pub enum ExitClass {
     Host,
     /// The agent had to go for the others.
     Evicted,
+    /// The agent ran into a bound of its role that a restart does not lift. It does not come back by itself.
+    Halted,
 }
 
 impl ExitClass {
@@ -77,7 +83,7 @@ impl ExitClass {
         match self {
             // One that is to run always and ends at once, as intended, loops as well.
             Self::Done | Self::Fault => true,
-            Self::Asked | Self::Forced | Self::Host | Self::Evicted => false,
+            Self::Asked | Self::Forced | Self::Host | Self::Evicted | Self::Halted => false,
         }
     }
 }
@@ -103,6 +109,7 @@ impl ExitReason {
             | Self::HostDeath => ExitClass::Fault,
             Self::HostError => ExitClass::Host,
             Self::EvictedMemoryPressure => ExitClass::Evicted,
+            Self::BudgetExceeded | Self::Stuck => ExitClass::Halted,
         }
     }
 
@@ -110,7 +117,11 @@ impl ExitReason {
     pub fn is_normal(self) -> bool {
         match self.class() {
             ExitClass::Done | ExitClass::Asked => true,
-            ExitClass::Forced | ExitClass::Fault | ExitClass::Host | ExitClass::Evicted => false,
+            ExitClass::Forced
+            | ExitClass::Fault
+            | ExitClass::Host
+            | ExitClass::Evicted
+            | ExitClass::Halted => false,
         }
     }
 }
@@ -136,6 +147,8 @@ names! {
         Killed => "killed",
         EvictedMemoryPressure => "evicted_memory_pressure",
         HostDeath => "host_death",
+        BudgetExceeded => "budget_exceeded",
+        Stuck => "stuck",
     }
 }
 
@@ -294,5 +307,6 @@ mod tests {
         assert_eq!(is(ExitReason::HostError), (false, false));
         assert_eq!(is(ExitReason::Killed), (false, false));
         assert_eq!(is(ExitReason::EvictedMemoryPressure), (false, false));
+        assert_eq!(is(ExitReason::BudgetExceeded), (false, false));
     }
 }

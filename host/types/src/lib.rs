@@ -51,7 +51,9 @@ pub use held::{HostBytes, HostKind};
 pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};
 pub use message::{Body, Message, MessageSetAside, Next, Outcome, Sender};
-pub use model::{ModelCall, ModelCounts, TokenUsage, UsageChange, UsageDay, UsageKey, UsageRow};
+pub use model::{
+    Cost, ModelCall, ModelCounts, TokenUsage, UsageChange, UsageDay, UsageKey, UsageRow,
+};
 pub use previous::{Cause, Confidence, PreviousRun};
 pub use restart::{RestartPolicy, RestartRules, RestartState};
 pub use ring::{RingEvent, RingPage};

@@ -1,5 +1,6 @@
 //! Calls of language models, as far as they cost something.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +48,12 @@ pub struct ModelCall {
     pub endpoint: Arc<str>,
     /// The model's name there.
     pub model: String,
-    /// `ok`, or what kind of error: `unavailable`, `rate_limited`, `rejected`, `bad_answer`, `timeout`.
+    /// `ok`, `cancelled`, or what kind of error: `unavailable`, `rate_limited`, `rejected`, `bad_answer`, `timeout`.
     pub outcome: &'static str,
     /// Missing if it failed or the server does not say.
     pub usage: Option<TokenUsage>,
+    /// What it counts as if `usage` is missing. Nothing, if nothing came of it.
+    pub estimate: TokenUsage,
     /// How often the server was asked.
     pub tries: u32,
     /// From the request to the end of the answer.
@@ -81,6 +84,24 @@ impl ModelCounts {
             tokens: self.tokens.plus(other.tokens),
             cost_nano: self.cost_nano.saturating_add(other.cost_nano),
         }
+    }
+}
+
+/// A cost in billionths, as a decimal number: `0.825`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost(pub u64);
+
+/// Billionths in a unit.
+const NANO: u64 = 1_000_000_000;
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / NANO, self.0 % NANO);
+        if rest == 0 {
+            return write!(f, "{whole}");
+        }
+        let digits = format!("{rest:09}");
+        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
     }
 }
 

@@ -234,7 +234,10 @@ impl RestartState {
     ) -> Decision {
         // It ended by itself, and the host is there: it does not kill the host each time.
         self.host_deaths = 0;
+        let class = end.reason.class();
         let wanted = match rules.policy {
+            // Each restart would run into the same bound.
+            _ if class == ExitClass::Halted => false,
             RestartPolicy::Permanent => true,
             RestartPolicy::Transient => !end.reason.is_normal(),
             RestartPolicy::Temporary => false,
@@ -242,7 +245,6 @@ impl RestartState {
         if !wanted {
             return Decision::Stay;
         }
-        let class = end.reason.class();
         let evicted = class == ExitClass::Evicted;
         if lived >= if evicted { rules.window.max(rules.healthy) } else { rules.healthy } {
             self.streak = 0;

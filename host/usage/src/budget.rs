@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::price::NANO;
+use bulkhead_types::Cost;
 
 /// Percent of a budget at which its use is reported, once in its window.
 pub(crate) const NEAR_PERCENT: u64 = 80;
@@ -102,23 +102,9 @@ impl fmt::Display for Crossing {
         let Self { scope, kind, used, bound } = self;
         write!(f, "budget {} of {scope}: ", kind.as_str())?;
         match kind {
-            BudgetKind::CostPerDay => write!(f, "{} of {} used", Units(*used), Units(*bound)),
+            BudgetKind::CostPerDay => write!(f, "{} of {} used", Cost(*used), Cost(*bound)),
             _ => write!(f, "{used} of {bound} used"),
         }
-    }
-}
-
-/// Billionths as a decimal number.
-pub(crate) struct Units(pub u64);
-
-impl fmt::Display for Units {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.0 / NANO, self.0 % NANO);
-        if rest == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = format!("{rest:09}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
     }
 }
 
@@ -148,6 +134,7 @@ pub struct Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::price::NANO;
 
     #[test]
     fn costs_are_said_in_the_unit_of_the_prices() {
@@ -159,7 +146,7 @@ mod tests {
         };
         let text = "budget cost_per_day of role mayor: 1.25 of 1 used";
         assert_eq!(crossing.to_string(), text);
-        assert_eq!(Units(1).to_string(), "0.000000001");
+        assert_eq!(Cost(1).to_string(), "0.000000001");
         let tokens =
             Crossing { kind: BudgetKind::TokensPerDay, scope: Scope::Container, ..crossing };
         let text = "budget tokens_per_day of the container: 1250000000 of 1000000000 used";

@@ -58,7 +58,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { agents: 4096, per_agent: 16, others: 1024 }
+        Self { agents: 2048, per_agent: 8, others: 1024 }
     }
 }
 
@@ -71,8 +71,9 @@ pub struct EndpointFigures {
     pub tokens: TokenUsage,
     /// Billionths of the unit of the prices. `None`: it has no prices.
     pub cost_nano: Option<u64>,
-    /// Calls by duration: how many took at most as long as [`EndpointFigures::BUCKETS_MS`] says at the same place.
-    pub durations: [u64; Self::BUCKETS_MS.len()],
+    /// Calls by duration: longer than the bound before, and at most as long as [`EndpointFigures::BUCKETS_MS`] says at
+    /// the same place. Behind them those that are longer than all.
+    pub durations: [u64; Self::BUCKETS_MS.len() + 1],
     /// Of all calls, in milliseconds.
     pub duration_ms: u64,
     /// All of them.
@@ -92,8 +93,8 @@ impl EndpointFigures {
             self.cost_nano = Some(self.cost_nano.unwrap_or(0).saturating_add(cost_nano));
         }
         let ms = bulkhead_types::time::millis(call.duration);
-        let buckets = self.durations.iter_mut().zip(Self::BUCKETS_MS);
-        buckets.filter(|(_, bound)| ms <= *bound).for_each(|(count, _)| *count += 1);
+        let bucket = Self::BUCKETS_MS.partition_point(|bound| *bound < ms);
+        self.durations[bucket] += 1;
         self.duration_ms = self.duration_ms.saturating_add(ms);
         self.calls += 1;
     }
@@ -249,7 +250,7 @@ impl Ledger {
         call: &ModelCall,
         now: Now,
     ) -> (Vec<Crossing>, UsageChange) {
-        let tokens = call.usage.unwrap_or_default();
+        let tokens = call.usage.unwrap_or(call.estimate);
         let prices = self.rules.prices.get(&call.endpoint);
         let cost_nano = prices.map(|prices| prices.cost_nano(&tokens));
         let figures = self.endpoints.entry(Arc::clone(&call.endpoint)).or_default();
@@ -400,6 +401,11 @@ impl Ledger {
             }
         }
         budgets
+    }
+
+    /// Whether anything has a price.
+    pub fn is_priced(&self) -> bool {
+        !self.rules.prices.is_empty()
     }
 
     /// Calls by endpoint since the host began.

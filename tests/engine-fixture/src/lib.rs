@@ -51,6 +51,10 @@ impl Port for Nobody {
 
     fn secret_used(&self, _: &str, _: &str) {}
 
+    fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), bulkhead_usage::Exhausted> {
+        Ok(())
+    }
+    fn saw_tool_call(&self, _name: &str, _arguments: &str) {}
     fn settings(&self) -> Settings {
         Settings::default()
     }

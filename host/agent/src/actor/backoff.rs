@@ -11,7 +11,7 @@ use super::base::Actor;
 use super::drive::stop_ordered;
 use super::slot_guard::SlotGuard;
 use crate::handle::AgentHandle;
-use crate::incarnation::StopOrder;
+use crate::stop_order::StopOrder;
 
 /// The runtime's timers are as coarse as this, and round up: a wait below it would be twice as long.
 const TICK: Duration = Duration::from_millis(1);

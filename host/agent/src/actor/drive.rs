@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::{BoxCall, CallEnd};
-use crate::incarnation::StopOrder;
+use crate::stop_order::StopOrder;
 
 /// Where stop orders come from.
 pub(super) type StopOrders = watch::Receiver<Option<StopOrder>>;

@@ -20,6 +20,7 @@ impl Actor<'_> {
     pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
         let Ended { mut exit, in_flight, mut remains } = ended;
         self.explain_eviction(&mut exit);
+        self.explain_halt(&mut exit);
         self.blame_snapshot(&exit);
         let class = exit.reason.class();
         if class == ExitClass::Evicted {
@@ -42,7 +43,7 @@ impl Actor<'_> {
             }
             // A program is one turn.
             ExitClass::Done => self.state.start.probation.survived(),
-            ExitClass::Asked | ExitClass::Evicted => {}
+            ExitClass::Asked | ExitClass::Evicted | ExitClass::Halted => {}
         }
         // Answered after the record is written, so that the caller can read it.
         self.refuse(start_error(&exit, self.deadline.into_std(), crash_id));
@@ -61,7 +62,11 @@ impl Actor<'_> {
         match exit.reason.class() {
             ExitClass::Forced | ExitClass::Evicted => {}
             // It ended by itself before.
-            ExitClass::Done | ExitClass::Asked | ExitClass::Fault | ExitClass::Host => return,
+            ExitClass::Done
+            | ExitClass::Asked
+            | ExitClass::Fault
+            | ExitClass::Host
+            | ExitClass::Halted => return,
         }
         exit.reason = ExitReason::EvictedMemoryPressure;
         let mib = |bytes: u64| bytes / (1024 * 1024);
@@ -76,7 +81,24 @@ impl Actor<'_> {
         );
     }
 
-    /// Hands over what a crash left. The store is gone before the agent's next incarnation may begin, with a dump or
+    /// One that was ended for a bound of its role says which, also when it had to be killed for it.
+    fn explain_halt(&self, exit: &mut Exit) {
+        let order = self.state.stop_order();
+        let Some(halt) = order.as_ref().and_then(|order| order.halt.as_ref()) else { return };
+        match exit.reason.class() {
+            ExitClass::Asked | ExitClass::Forced => {}
+            // It ended by itself before.
+            ExitClass::Done
+            | ExitClass::Fault
+            | ExitClass::Host
+            | ExitClass::Evicted
+            | ExitClass::Halted => return,
+        }
+        exit.reason = halt.reason;
+        exit.message = format!("{} ({})", halt.message, exit.message);
+    }
+
+    /// Hands over what a crash left. The store is gone before anything else of the agent may live, with a dump or
     /// without one.
     async fn keep_core(
         &self,

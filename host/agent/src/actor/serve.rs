@@ -90,6 +90,7 @@ impl Actor<'_> {
     /// Works on one message: a turn, and more as long as the agent says `continue`.
     async fn work_on(&mut self, mut instance: BoxInstance, mut envelope: Envelope) -> Step<()> {
         self.state.publisher.count_message();
+        self.state.model_use.begin_message();
         self.state.delivers(&envelope);
         // A turn after the first is about the same message, and has nothing of it but its name.
         let mut continuation = None;
@@ -102,8 +103,11 @@ impl Actor<'_> {
             self.state.start.probation.survived();
             self.clear_suspicion();
             let next = outcome.as_ref().map_or(Next::Idle, |outcome| outcome.next);
+            let replied = outcome.as_ref().is_ok_and(|outcome| outcome.reply.is_some());
+            self.state.model_use.turn_ended(next == Next::Continue, replied);
             if next == Next::Continue {
                 self.turn_ended(grace.is_some());
+                self.state.model_use.begin_turn();
                 let Message { id, attempt, .. } = &envelope.message;
                 let turn = Message::new(id.clone(), Sender::Continuation, "");
                 continuation = Some(Message { attempt: *attempt, ..turn });

@@ -14,6 +14,7 @@ use crate::credentials::Credentials;
 use crate::handle::AgentHandle;
 use crate::incarnation::{IncarnationState, StartContext};
 use crate::mailbox::Mailbox;
+use crate::model_use::ModelUse;
 use crate::order::{AgentScope, AgentSlot, StartOrder};
 use crate::port::AgentPort;
 use crate::settings::LiveSettings;
@@ -91,7 +92,14 @@ impl StartTask {
     /// `attempt` is 1 for the first of the start.
     pub(crate) fn incarnation(&self, number: Option<Incarnation>, attempt: u32) -> AgentHandle {
         let publisher = Arc::new(StatePublisher::new(number, self.start.container.changes.clone()));
-        let port = AgentPort::new(Arc::clone(&publisher), Arc::clone(&self.start));
+        let model_use = Arc::new(ModelUse::new(
+            Arc::clone(&self.start.spec),
+            Arc::clone(&publisher),
+            Arc::clone(&self.start.ring),
+            Arc::clone(&self.start.container),
+        ));
+        let (start, used) = (Arc::clone(&self.start), Arc::clone(&model_use));
+        let port = AgentPort::new(Arc::clone(&publisher), start, used);
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let switch = self.start.probation.switch();
@@ -103,8 +111,8 @@ impl StartTask {
             account,
             switch,
         );
-        let state =
-            IncarnationState::new(attempt, Arc::clone(&self.start), publisher, instance_context);
+        let start = Arc::clone(&self.start);
+        let state = IncarnationState::new(attempt, start, publisher, instance_context, model_use);
         AgentHandle { state: Arc::new(state) }
     }
 }

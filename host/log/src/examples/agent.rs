@@ -7,7 +7,8 @@ use bulkhead_types::memory::MemorySample;
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{
     AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, Frames, HostBytes,
-    Incarnation, Level, Next, Phase, Resources, Sender, StartPhase, Symbolized, Timestamp,
+    Incarnation, Level, ModelCounts, Next, Phase, Resources, Sender, StartPhase, Symbolized,
+    Timestamp, TokenUsage,
 };
 
 use super::{AT, RUN, TOWN, logs};
@@ -142,7 +143,7 @@ fn ends() -> [Event; 4] {
     ]
 }
 
-fn restarts() -> [Event; 3] {
+fn restarts() -> [Event; 5] {
     [
         Event::RestartScheduled {
             agent: agent(),
@@ -154,6 +155,22 @@ fn restarts() -> [Event; 3] {
             window_ms: 300_000,
         },
         Event::RestartCancelled { agent: agent(), by: "a stop".into() },
+        Event::ModelBudget {
+            agent: agent(),
+            budget: "tokens_per_day",
+            scope: "role",
+            used: 1_612_480,
+            bound: 2_000_000,
+            exhausted: false,
+            ends: false,
+        },
+        Event::AgentStuck {
+            agent: agent(),
+            rule: "same_tool_calls",
+            count: 5,
+            message: "the model called tool \"read_file\" 5 times in a row with the same arguments"
+                .into(),
+        },
         Event::AgentQuarantined {
             agent: agent(),
             why: QuarantineReason::Intensity,
@@ -236,6 +253,12 @@ fn crash() -> CrashRecord {
             host_calls: 96,
             mailbox_depth: 1,
             samples: vec![sample(10_000, 6_291_456), sample(5_000, 4_194_304)],
+            models: ModelCounts {
+                calls: 4,
+                failed: 1,
+                tokens: TokenUsage { input: 20_800, cached: 16_400, output: 1_240, reasoning: 480 },
+                cost_nano: 36_720_000,
+            },
         },
         last_log_lines: vec!["looking for the rig \"docs\"".into()],
         last_events: vec![LastEvent {

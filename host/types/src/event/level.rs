@@ -72,6 +72,8 @@ impl Event {
             | Self::TownCallGivenUp { .. }
             | Self::TownCallSwitchedOff { .. }
             | Self::RestartScheduled { .. }
+            | Self::ModelBudget { .. }
+            | Self::AgentStuck { .. }
             | Self::SnapshotSetAside { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }

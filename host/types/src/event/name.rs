@@ -51,6 +51,8 @@ names! {
         RestartScheduled => "agent.restart_scheduled",
         RestartCancelled => "agent.restart_cancelled",
         AgentQuarantined => "agent.quarantined",
+        ModelBudget => "agent.model_budget",
+        AgentStuck => "agent.stuck",
         SnapshotSetAside => "agent.snapshot_set_aside",
         MemorySoftLimit => "agent.memory_soft_limit",
         SecretUsed => "agent.secret_used",

@@ -17,6 +17,7 @@ fn call(endpoint: &str, model: &str, input: u64, output: u64) -> ModelCall {
         model: model.into(),
         outcome: "ok",
         usage: Some(TokenUsage { input, cached: 0, output, reasoning: 0 }),
+        estimate: TokenUsage { input: 1_000_000, ..TokenUsage::default() },
         tries: 1,
         duration: Duration::from_millis(700),
     }
@@ -205,6 +206,7 @@ fn calls_are_counted_by_endpoint_outcome_and_duration() {
     let failed = ModelCall {
         outcome: "timeout",
         usage: None,
+        estimate: TokenUsage { output: 2, ..TokenUsage::default() },
         duration: Duration::from_secs(400),
         ..tokens(0)
     };
@@ -213,8 +215,8 @@ fn calls_are_counted_by_endpoint_outcome_and_duration() {
     }
     let figures = &ledger.endpoints()["e"];
     assert_eq!(figures.outcomes, [("ok", 2), ("timeout", 1)].into());
-    assert_eq!(figures.durations, [0, 0, 2, 2, 2, 2, 2, 2, 2, 2]);
-    assert_eq!((figures.calls, figures.duration_ms, figures.tokens.input), (3, 401_400, 11));
+    assert_eq!(figures.durations, [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!((figures.calls, figures.duration_ms, figures.tokens.total()), (3, 401_400, 13));
     let counts = ledger.of_agent(&id("a"));
     assert_eq!((counts.calls, counts.failed), (3, 1));
     assert_eq!(book.counts(), counts);

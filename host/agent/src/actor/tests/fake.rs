@@ -46,6 +46,8 @@ pub(crate) struct Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Does {
     Return,
+    /// Of a turn: the agent wants another one.
+    Continue,
     Fail,
     Trap,
 }
@@ -58,6 +60,18 @@ pub(crate) fn returns() -> Act {
 /// Returns after this time.
 pub(crate) fn takes(after: Duration) -> Act {
     Act { after, does: Does::Return }
+}
+
+/// A turn that wants another one.
+pub(crate) fn continues() -> Act {
+    Act { after: Duration::ZERO, does: Does::Continue }
+}
+
+impl Act {
+    /// The same after this time.
+    pub(crate) fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
 }
 
 /// Never returns.
@@ -116,6 +130,13 @@ impl FakeEngine {
     fn next(&self, op: Op) -> Act {
         let mut script = self.script.lock().unwrap();
         script.get_mut(&op).and_then(VecDeque::pop_front).unwrap_or_else(returns)
+    }
+
+    /// Whether the next turn wants another one.
+    fn continues(&self) -> bool {
+        let script = self.script.lock().unwrap();
+        let next = script.get(&Op::Handle).and_then(VecDeque::front);
+        next.is_some_and(|act| act.does == Does::Continue)
     }
 
     fn write(&self, line: String) {
@@ -237,7 +258,8 @@ impl Instance for FakeInstance {
 
     fn handle(self: Box<Self>, message: &Message, limits: CallLimits) -> BoxCall<Outcome> {
         let line = format!("handle {} {} {}", self.0.number, message.id, message.attempt);
-        self.call(Op::Handle, line, limits, Outcome { reply: None, next: Next::Idle })
+        let next = if self.0.engine.continues() { Next::Continue } else { Next::Idle };
+        self.call(Op::Handle, line, limits, Outcome { reply: None, next })
     }
 
     fn snapshot(self: Box<Self>, limits: CallLimits) -> BoxCall<SnapshotBytes> {
@@ -281,7 +303,9 @@ fn call<T: Send + 'static>(store: Store, op: Op, limits: CallLimits, value: T) -
         match or_cut_off(after, ends).await {
             Err(End { is_killed, .. }) => CallEnd::Ended(interrupted(op, is_killed), None),
             Ok(()) => match does {
-                Does::Return => CallEnd::Returned(Box::new(FakeInstance(store)), Ok(value)),
+                Does::Return | Does::Continue => {
+                    CallEnd::Returned(Box::new(FakeInstance(store)), Ok(value))
+                }
                 Does::Fail => {
                     let (code, message) = ("no".to_owned(), "as the script says".to_owned());
                     let failure = AgentFailure { code, message, fatal: false };

@@ -1,5 +1,6 @@
 //! The actor on a fake engine and a paused clock.
 
 pub(super) mod fake;
+mod model_use;
 mod ordering;
 pub(super) mod rig;

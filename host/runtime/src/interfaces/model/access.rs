@@ -14,15 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bulkhead_llm::{Bounds, Chat, Dialect, End, Endpoint, Error, Key, Models, Settings};
+use bulkhead_llm::{
+    Bounds, Chat, Content, Dialect, End, Endpoint, Error, Key, Models, Settings, ToolCall,
+};
 use bulkhead_log::Budget;
 use bulkhead_net::{Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged};
-use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, ModelCall, Secret};
+use bulkhead_types::time::millis;
+use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, ModelCall, Secret, TokenUsage};
+use bulkhead_usage::Exhausted;
 use tokio::runtime::Handle;
 
-use super::answer::{Answer, Place, UnderWay};
+use super::answer::{Answer, Place, Report, UnderWay};
 use super::ask::Asked;
-use crate::bindings::bulkhead::agent::model::ModelError;
+use crate::bindings::bulkhead::agent::model::{ExhaustedBudget, ModelError};
 use crate::descriptors::Descriptors;
 use crate::interfaces::http::{CONNECTION_BYTES, Lookups, SharedResolver, TLS_BYTES, carry};
 use crate::logs::Logs;
@@ -74,12 +78,22 @@ impl Access {
             ModelError::Denied(denied)
         })?;
         let place = self.place(asked.bytes)?;
+        // Last of all: a call that is admitted counts.
+        self.port.may_ask(&way.name, &way.model).map_err(|exhausted| self.exhausted(exhausted))?;
         let left = self.meter.time_left().saturating_sub(MARGIN);
         let within = asked.timeout.map_or(left, |timeout| timeout.min(left));
         let deadline = tokio::time::Instant::now() + within.min(FAR);
+        let request_tokens = estimate(&asked.request);
         let request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
         let chat = way.endpoint.chat(request, way.key, deadline, way.addresses);
-        let report = self.report(way.name, way.model);
+        let report = CallReport {
+            port: Arc::clone(&self.port),
+            logs: Arc::clone(&self.logs),
+            endpoint: way.name,
+            model: way.model,
+            request_tokens,
+            begun: Instant::now(),
+        };
         let (threads, meter) = (self.threads.clone(), Arc::clone(&self.meter));
         let carry = move |reading| carry(&threads, &meter, reading);
         Ok(Answer::begin(chat, place, Arc::clone(&self.meter), report, carry))
@@ -196,30 +210,82 @@ impl Access {
         }
     }
 
-    /// What is said of a call that is over.
-    fn report(
-        &self,
-        endpoint: Arc<str>,
-        model: String,
-    ) -> impl FnOnce(&Chat, &Result<End, Error>) + Send + 'static {
-        let (port, logs) = (Arc::clone(&self.port), Arc::clone(&self.logs));
-        let begun = Instant::now();
-        move |chat, ended| {
-            if let Err(error) = ended {
-                let text = format!("model call failed: {error}");
-                logs.line(Level::Warn, "model", &text, Default::default());
-            }
-            port.asked(ModelCall {
-                endpoint,
-                model,
-                outcome: outcome(ended),
-                // Also of an answer that failed, as far as its server counted.
-                usage: chat.usage(),
-                tries: chat.tries(),
-                duration: begun.elapsed(),
-            });
-        }
+    fn exhausted(&mut self, Exhausted { message, retry }: Exhausted) -> ModelError {
+        self.failed(&message);
+        ModelError::BudgetExceeded(ExhaustedBudget { message, retry_ms: retry.map(millis) })
     }
+}
+
+/// Reports a call to the agent.
+struct CallReport {
+    port: Arc<dyn Port>,
+    logs: Arc<Logs>,
+    endpoint: Arc<str>,
+    model: String,
+    /// What the request counts as if its server does not say.
+    request_tokens: u64,
+    begun: Instant,
+}
+
+impl Report for CallReport {
+    fn tool_call(&self, call: &ToolCall) {
+        self.port.saw_tool_call(&call.name, &call.arguments);
+    }
+
+    fn ended(self, chat: &Chat, ended: Option<&Result<End, Error>>, bytes: u64) {
+        if let Some(Err(error)) = ended {
+            let text = format!("model call failed: {error}");
+            self.logs.line(Level::Warn, "model", &text, Default::default());
+        }
+        let was_read = match ended {
+            // The server has it, and may be writing.
+            None => chat.tries() > 0,
+            Some(Ok(_)) => true,
+            Some(Err(_)) => bytes > 0,
+        };
+        let estimate = match was_read {
+            true => TokenUsage {
+                input: self.request_tokens,
+                output: bytes.div_ceil(TOKEN_BYTES),
+                ..TokenUsage::default()
+            },
+            false => TokenUsage::default(),
+        };
+        self.port.asked(ModelCall {
+            endpoint: self.endpoint,
+            model: self.model,
+            outcome: ended.map_or("cancelled", outcome),
+            usage: ended.and_then(|ended| ended.as_ref().ok()).and_then(|end| end.usage),
+            estimate,
+            tries: chat.tries(),
+            duration: self.begun.elapsed(),
+        });
+    }
+}
+
+/// Bytes of English text that one token stands for, roughly.
+const TOKEN_BYTES: u64 = 4;
+
+/// Tokens that an image counts as, roughly: servers scale it down.
+const IMAGE_TOKENS: u64 = 1000;
+
+/// Roughly the tokens of a request, for a server that does not count them.
+fn estimate(request: &bulkhead_llm::Request) -> u64 {
+    let (mut bytes, mut images) = (0, 0);
+    for message in &request.messages {
+        for content in &message.content {
+            match content {
+                Content::Text(text) => bytes += text.len(),
+                Content::ImageUrl(_) | Content::Image { .. } => images += 1,
+            }
+        }
+        let calls = message.tool_calls.iter();
+        bytes += calls.map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
+    }
+    for tool in &request.tools {
+        bytes += tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
+    }
+    (bytes as u64).div_ceil(TOKEN_BYTES) + images * IMAGE_TOKENS
 }
 
 /// Longer than any call takes. A deadline has to be a time that there is.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkhead_account::{Charge, OverLimit};
-use bulkhead_llm::{Chat, End, Error, Finish, Part};
+use bulkhead_llm::{Chat, End, Error, Finish, Part, ToolCall};
 use bulkhead_types::HostKind;
 use bulkhead_types::time::millis;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -66,11 +66,12 @@ impl Answer {
         chat: Chat,
         place: Place,
         meter: Arc<Meter>,
-        report: impl FnOnce(&Chat, &Result<End, Error>) + Send + 'static,
+        report: impl Report,
         carry: impl FnOnce(Reading) -> Carried<()>,
     ) -> Self {
         let (send, parts) = mpsc::channel(MAX_WAITING);
-        let task = carry(Box::pin(read(chat, place, Arc::clone(&meter), send, report)));
+        let reported = Reported { chat, report: Some(report), bytes: 0 };
+        let task = carry(Box::pin(read(reported, place, Arc::clone(&meter), send)));
         Self { parts, next: None, task: Some(task), meter }
     }
 
@@ -158,13 +159,54 @@ fn reasoning_of((part, _): &Waiting) -> Option<&str> {
 /// The work of the task.
 pub(super) type Reading = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Hears of an answer.
+pub(super) trait Report: Send + 'static {
+    /// A model asks for a tool.
+    fn tool_call(&self, call: &ToolCall);
+    /// The answer is over: with its end, with an error, or with neither, because nobody wants it any more. `bytes` of
+    /// it had come.
+    fn ended(self, chat: &Chat, ended: Option<&Result<End, Error>>, bytes: u64);
+}
+
+/// An answer whose end is reported once, also when it is dropped.
+struct Reported<R: Report> {
+    chat: Chat,
+    report: Option<R>,
+    /// Of its text, reasoning and tool calls.
+    bytes: u64,
+}
+
+impl<R: Report> Reported<R> {
+    async fn next(&mut self) -> Option<Result<Part, Error>> {
+        let next = self.chat.next().await;
+        if let Some(Ok(part)) = &next {
+            self.bytes += bytes(part);
+            if let (Part::ToolCall(call), Some(report)) = (part, &self.report) {
+                report.tool_call(call);
+            }
+        }
+        next
+    }
+
+    fn ended(&mut self, ended: Option<&Result<End, Error>>) {
+        if let Some(report) = self.report.take() {
+            report.ended(&self.chat, ended, self.bytes);
+        }
+    }
+}
+
+impl<R: Report> Drop for Reported<R> {
+    fn drop(&mut self) {
+        self.ended(None);
+    }
+}
+
 /// Reads an answer to its end, or until nobody takes it.
-async fn read(
-    mut chat: Chat,
+async fn read<R: Report>(
+    mut chat: Reported<R>,
     place: Place,
     meter: Arc<Meter>,
     send: Sender<Waiting>,
-    report: impl FnOnce(&Chat, &Result<End, Error>),
 ) {
     let ended = loop {
         let part = match chat.next().await {
@@ -183,7 +225,7 @@ async fn read(
             return;
         }
     };
-    report(&chat, &ended);
+    chat.ended(Some(&ended));
     // Its connection first: who reads the end may ask again at once.
     drop((chat, place));
     let _ = send.send((ended.map(Part::End), None)).await;
@@ -211,7 +253,7 @@ fn too_large(over: &OverLimit) -> String {
     format!("the answer does not fit into the agent's memory: {over}")
 }
 
-fn tool_call(call: bulkhead_llm::ToolCall) -> wit::ToolCall {
+fn tool_call(call: ToolCall) -> wit::ToolCall {
     wit::ToolCall { id: call.id, name: call.name, arguments: call.arguments }
 }
 
