@@ -1,6 +1,8 @@
 //! Every guest against the real host, over HTTP. One folder for each; `build.rs` sees to it that none
 //! is missing.
 
+#[path = "asks/mod.rs"]
+mod asks;
 #[path = "command/mod.rs"]
 mod command;
 #[path = "echo/mod.rs"]

@@ -8,7 +8,7 @@
 //! - [`town_registry`]: what the town says its container is to run
 //! - [`town_snapshot`]: how what agents remember lies at the town
 //! - [`unknown`]: what becomes of fields that nobody knows
-//! - [`view`], [`memory`], [`crashes`]: answers
+//! - [`view`], [`memory`], [`crashes`], [`usage`]: answers
 //! - [`error`]: the one shape of every refusal
 
 pub mod crashes;
@@ -23,6 +23,7 @@ pub mod town_config;
 pub mod town_registry;
 pub mod town_snapshot;
 pub mod unknown;
+pub mod usage;
 pub mod view;
 
 pub use crashes::CrashesPage;
@@ -36,6 +37,7 @@ pub use start::{IfRunning, StartRequest};
 pub use town_config::TownConfig;
 pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow};
 pub use unknown::Parsed;
+pub use usage::{AgentUsageView, BudgetView, UsageDayView, UsageEntryView, UsageView};
 pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
     MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView,

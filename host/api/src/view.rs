@@ -14,6 +14,8 @@ use bulkhead_types::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::usage::AgentUsageView;
+
 /// `GET /health`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -185,7 +187,10 @@ pub struct AgentView {
     pub cpu_us: u64,
     /// Its memory.
     pub memory: MemoryView,
-    /// Whether and when it is restarted after an end.
+    /// Its use of language models.
+    #[serde(default)]
+    pub usage: AgentUsageView,
+    /// Whether and when it comes back after an end.
     pub restart: RestartView,
     /// Reason of the last end, if it ended.
     pub exit_reason: Option<String>,

@@ -14,6 +14,7 @@ use crate::commands::send::{self, SendArgs};
 use crate::commands::start::{self, StartArgs};
 use crate::commands::status::{self, StatusArgs};
 use crate::commands::stop::{self, StopArgs};
+use crate::commands::usage::{self, UsageArgs};
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -38,6 +39,8 @@ pub enum ClientCommand {
     Health(HealthArgs),
     /// Show memory usage over time, of the container or of one agent.
     Memory(MemoryArgs),
+    /// Show the use of language models, by agent and model, and how much of each budget is used.
+    Usage(UsageArgs),
 }
 
 /// A command that calls the host; `crashes` is one of them only with --url.
@@ -59,6 +62,7 @@ impl Asked {
             Self::Command(ClientCommand::Nudge(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Events(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Usage(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Health(args)) => (&args.host, OutputArgs::default()),
         };
         (host.clone(), output.json)
@@ -91,6 +95,7 @@ impl Asked {
             Self::Command(ClientCommand::Nudge(args)) => nudge::run(args, session).await,
             Self::Command(ClientCommand::Events(args)) => events::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,
+            Self::Command(ClientCommand::Usage(args)) => usage::run(args, session).await,
             Self::Command(ClientCommand::Health(args)) => health::run(args, session).await,
         }
     }

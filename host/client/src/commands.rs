@@ -11,3 +11,4 @@ pub(crate) mod send;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod usage;

@@ -67,6 +67,11 @@ pub fn crash_page(record: &CrashRecord) -> String {
         page.line("samples", &format!("{samples} bytes, since {since}"));
     }
     page.line("cpu", &format!("{} us in {} turns", resources.cpu_us, resources.turns));
+    let models = &resources.models;
+    if models.calls > 0 {
+        let (calls, failed, tokens) = (models.calls, models.failed, models.tokens.total());
+        page.line("models", &format!("{calls} calls ({failed} failed), {tokens} tokens"));
+    }
     page.line("container", &container(record));
     if let Some(eviction) = &record.eviction {
         page.line("chosen", &format!("with a score of {}{}", eviction.score, next(eviction)));

@@ -14,21 +14,30 @@ pub(crate) fn short_bytes(count: u64) -> String {
     format!("{number}{unit}")
 }
 
-/// Up to 1023 without a unit; above that with one decimal while it says something.
+/// A number for a table: `1.5M`.
+pub(crate) fn short_count(count: u64) -> String {
+    let (number, unit) = scaled_by(1000, ["k", "M", "G", "T", "P", "E"], count);
+    format!("{number}{unit}")
+}
+
 fn scaled(count: u64) -> (String, &'static str) {
-    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
-    if count < 1024 {
+    scaled_by(1024, ["K", "M", "G", "T", "P", "E"], count)
+}
+
+/// Below a step without a unit; from there on with one decimal while it says something.
+fn scaled_by(step: u64, units: [&'static str; 6], count: u64) -> (String, &'static str) {
+    if count < step {
         return (count.to_string(), "");
     }
-    let mut value = count as f64 / 1024.0;
+    let mut value = count as f64 / step as f64;
     let mut unit = 0;
     // 1023.95 would be written as 1024.
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= step as f64;
         unit += 1;
     }
     let number = if value < 99.95 { format!("{value:.1}") } else { format!("{value:.0}") };
-    (number.strip_suffix(".0").unwrap_or(&number).to_owned(), UNITS[unit])
+    (number.strip_suffix(".0").unwrap_or(&number).to_owned(), units[unit])
 }
 
 /// A time for a sentence: `2 min 5 s`.
@@ -115,6 +124,12 @@ mod tests {
         ] {
             assert_eq!((bytes(count).as_str(), short_bytes(count).as_str()), (long, short));
         }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let short = [0, 999, 1000, 9000, 1_234_567, 999_999].map(short_count);
+        assert_eq!(short, ["0", "999", "1k", "9k", "1.2M", "1M"]);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
     EventsPage, Health, MissingAgent, ModelRequest, NudgeRequest, StartRequest, StopAnswer,
-    SystemPromptRequest, TownConfig,
+    SystemPromptRequest, TownConfig, UsageView,
 };
 use bulkhead_supervisor::{
     CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, Started,
-    StopError, Supervisor, TownConfigError,
+    StopError, Supervisor, TownConfigError, UsageFilter,
 };
 use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
 
@@ -50,6 +50,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn memory(&self) -> ContainerMemoryView;
     /// The memory of one agent.
     fn agent_memory(&self, id: &AgentId) -> Option<AgentMemoryView>;
+    /// What agents used of language models.
+    fn usage(&self, filter: &UsageFilter) -> UsageView;
     /// How the container is.
     fn health(&self) -> Health;
     /// The container in numbers.
@@ -119,6 +121,10 @@ impl Backend for Supervisor {
 
     fn agent_memory(&self, id: &AgentId) -> Option<AgentMemoryView> {
         Supervisor::agent_memory(self, id)
+    }
+
+    fn usage(&self, filter: &UsageFilter) -> UsageView {
+        Supervisor::usage(self, filter)
     }
 
     fn health(&self) -> Health {

@@ -6,11 +6,11 @@ mod format;
 
 use std::fmt::Error;
 
-use bulkhead_supervisor::{MemorySnapshot, Metrics};
-use bulkhead_types::TownFigures;
+use bulkhead_supervisor::{EndpointFigures, MemorySnapshot, Metrics};
+use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -52,6 +52,7 @@ impl Collector for Scrape {
         page.facts(&self.metrics)?;
         page.agents(&self.metrics)?;
         page.memory(&self.metrics.memory)?;
+        page.models(&self.metrics)?;
         page.crashes(&self.metrics)?;
         if let Some(town) = &self.town {
             page.town(town)?;
@@ -146,6 +147,58 @@ impl Page<'_> {
         self.gauge("bulkhead_memory_last_sweep", help, seconds.clone(), last.as_secs_f64())?;
         let help = "CPU time of the longest sweep.";
         self.gauge("bulkhead_memory_longest_sweep", help, seconds, longest.as_secs_f64())
+    }
+
+    fn models(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        let models = &metrics.models;
+        let help = "Calls of language models by endpoint and outcome.";
+        let mut metric =
+            self.0.encode_descriptor("bulkhead_model_calls", help, None, MetricType::Counter)?;
+        for (endpoint, figures) in models {
+            for (outcome, count) in &figures.outcomes {
+                let labels = [("endpoint", &**endpoint), ("outcome", *outcome)];
+                ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Tokens by endpoint. Cached ones are among input, reasoning among output.";
+        let mut metric =
+            self.0.encode_descriptor("bulkhead_model_tokens", help, None, MetricType::Counter)?;
+        for (endpoint, figures) in models {
+            let TokenUsage { input, cached, output, reasoning } = figures.tokens;
+            for (kind, count) in
+                [("input", input), ("cached", cached), ("output", output), ("reasoning", reasoning)]
+            {
+                let labels = [("endpoint", &**endpoint), ("type", kind)];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Cost of calls by endpoint, in the unit of the configured prices.";
+        let mut metric =
+            self.0.encode_descriptor("bulkhead_model_cost", help, None, MetricType::Counter)?;
+        for (endpoint, figures) in models {
+            let Some(cost_nano) = figures.cost_nano else { continue };
+            let labels = [("endpoint", &**endpoint)];
+            ConstCounter::new(cost_nano as f64 / 1e9).encode(metric.encode_family(&labels)?)?;
+        }
+        let help = "Duration of calls with all their tries.";
+        let mut metric = self.0.encode_descriptor(
+            "bulkhead_model_call_duration",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (endpoint, figures) in models {
+            let bounds = EndpointFigures::BUCKETS_MS.map(|ms| ms as f64 / 1000.0);
+            let bounds = bounds.into_iter().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(figures.durations).collect();
+            let labels = [("endpoint", &**endpoint)];
+            let mut metric = metric.encode_family(&labels)?;
+            let sum = figures.duration_ms as f64 / 1000.0;
+            metric.encode_histogram::<NoLabelSet>(sum, figures.calls, &buckets, None)?;
+        }
+        let help =
+            "Calls and entries of use that have no entry of their own, because there are too many.";
+        self.counter("bulkhead_model_usage_merged", help, None, metrics.merged_usage)
     }
 
     fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {

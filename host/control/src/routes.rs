@@ -15,6 +15,7 @@
 //! | `POST /agents/{id}/nudge` | [`nudge`] |
 //! | `GET /crashes`, `/crashes/{crashId}`, `/agents/{id}/crashes` | [`crashes`] |
 //! | `GET /memory`, `/agents/{id}/memory` | [`memory`] |
+//! | `GET /usage` | [`usage`] |
 //! | `GET /agents` | [`list`] |
 //! | `GET /agents/{id}/status` | [`status`] |
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
@@ -50,6 +51,7 @@ mod stop;
 mod sync_config;
 mod system_prompt;
 mod unknown;
+mod usage;
 
 pub(crate) use sync_config::Problems;
 
@@ -79,6 +81,7 @@ pub(crate) fn router<B: Backend>(
         .route("/agents/{id}/crashes", get(crashes::of_agent::<B>))
         .route("/agents/{id}/nudge", post(nudge::post::<B>))
         .route("/memory", get(memory::container::<B>))
+        .route("/usage", get(usage::get::<B>))
         .route("/agents/{id}/memory", get(memory::agent::<B>))
         .route("/agents/{id}/status", get(status::get::<B>))
         .route("/agents/{id}/events", get(events::get::<B>))

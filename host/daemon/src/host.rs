@@ -290,7 +290,7 @@ fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<Stor
     let for_database = Arc::clone(notices);
     let (database, found) = Database::open(config, move |notice| for_database.log(notice));
     let database = Arc::new(database);
-    let Found { agents, unreadable, crashes, .. } = found;
+    let Found { agents, unreadable, crashes, usage, usage_days } = found;
     let imported = match database.has_file() && unusable.is_none() {
         true => crashes::import(&settings.state_dir, &database),
         false => Imported::default(),
@@ -304,7 +304,7 @@ fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<Stor
     }
     let earlier = imported.records.into_iter().chain(crashes).collect();
     let crashes = Crashes::new(crashes::Config::default(), Arc::clone(&database), earlier);
-    let earlier = Earlier { agents, unreadable, ..Earlier::default() };
+    let earlier = Earlier { agents, unreadable, usage, usage_days, ..Earlier::default() };
     let journal::Opened { journal, problems } = match settings.without_store || unusable.is_some() {
         true => journal::Opened { journal: Journal::absent(), problems: Vec::new() },
         false => journal::open(&settings.state_dir, settings.runtime.max_agents),

@@ -3,7 +3,7 @@
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_store::database::{AgentRow, UnreadableAgent};
 use bulkhead_types::previous::{Cause, InFlight};
-use bulkhead_types::{StartPhase, Timestamp};
+use bulkhead_types::{StartPhase, Timestamp, UsageDay, UsageRow};
 
 /// What earlier runs left in the database.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,10 @@ pub struct Earlier {
     pub unreadable: Vec<UnreadableAgent>,
     /// Deaths of the host that agents may have caused, oldest first, at most one for each run whose end is reported now.
     pub deaths: Vec<HostDeath>,
+    /// Calls of language models, counted.
+    pub usage: Vec<UsageRow>,
+    /// The days that their budgets are measured by.
+    pub usage_days: Vec<UsageDay>,
 }
 
 /// A death of the host that an agent may have caused.

@@ -27,6 +27,7 @@ mod relief;
 mod settings;
 mod start;
 mod town;
+mod usage;
 mod view;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -54,11 +55,14 @@ pub use earlier::{Earlier, HostDeath, Suspect};
 pub use hydrate::{HydrationReport, HydrationRules};
 use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
-pub use metrics::{CoreDumpFigures, CrashStats, DiskFigures, Metrics, SymbolizerFigures};
+pub use metrics::{
+    CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SymbolizerFigures,
+};
 use missing::Desired;
 use registry::Registry;
 pub use start::Started;
-pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
+pub use town::{RegistryEntry, RegistryRow, TownHas, TownSays, TownSnapshot, TownSnapshots};
+pub use usage::UsageFilter;
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {
@@ -70,6 +74,8 @@ pub struct SupervisorConfig {
     pub keep_ended: usize,
     /// What all ended agents together may hold, in bytes.
     pub ended_bytes: u64,
+    /// What agents may use of language models.
+    pub usage: bulkhead_usage::Rules,
 }
 
 impl SupervisorConfig {
@@ -118,7 +124,8 @@ impl Supervisor {
             let engine = Arc::clone(&runtime);
             let container = Container::new(engine, peers, sink, stores, context, memory);
             let ended = Ended::new(config.keep_ended, config.ended_bytes);
-            let container = Arc::new(container.keeping(ended));
+            let ledger = usage::ledger(&config, &container.database, &mut earlier);
+            let container = Arc::new(container.keeping(ended).measured_by(ledger));
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);

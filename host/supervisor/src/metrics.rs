@@ -1,5 +1,6 @@
 //! All agents in numbers, for `GET /metrics`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::Container;
@@ -7,6 +8,7 @@ use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::Stats as CrashStats;
 use bulkhead_types::{AgentState, Timestamp};
+pub use bulkhead_usage::EndpointFigures;
 use tokio::sync::Semaphore;
 
 use crate::Supervisor;
@@ -62,6 +64,10 @@ pub struct Metrics {
     pub ready: bool,
     /// The container is going away.
     pub draining: bool,
+    /// Calls of language models by endpoint.
+    pub models: Vec<(Arc<str>, EndpointFigures)>,
+    /// Calls and entries of them that have no entry of their own.
+    pub merged_usage: u64,
     /// Of this program.
     pub version: &'static str,
 }
@@ -74,7 +80,13 @@ impl Supervisor {
         let Container { context, permits, memory, crashes, in_flight, journal, .. } =
             &*self.0.container;
         let counts = context.counts();
-        let slots_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
+        let (models, merged_usage) = {
+            let ledger = self.0.container.ledger();
+            let by_endpoint = ledger.endpoints().iter();
+            let models = by_endpoint.map(|(name, figures)| (Arc::clone(name), figures.clone()));
+            (models.collect(), ledger.merged())
+        };
+        let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let mut metrics = Metrics {
             events: counts.events().collect(),
             exits: counts.exits().collect(),
@@ -100,6 +112,8 @@ impl Supervisor {
             started_at: context.started_at(),
             ready: self.is_ready(),
             draining: self.0.container.is_draining(),
+            models,
+            merged_usage,
             version: env!("CARGO_PKG_VERSION"),
         };
         for agent in self.0.registry.all().iter().filter_map(|agent| agent.current()) {

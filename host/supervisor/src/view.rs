@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_agent::{Agent, AgentHandle};
-use bulkhead_api::{AgentView, ExitView, MemoryView, RestartView};
+use bulkhead_api::{AgentUsageView, AgentView, ExitView, MemoryView, RestartView};
 use bulkhead_types::{AgentState, RestartState};
 
 use crate::Supervisor;
@@ -16,11 +16,18 @@ impl Supervisor {
 
     /// The same of one incarnation. `restarts` is what the agent's slot keeps of them.
     pub(crate) fn view_of(&self, agent: &AgentHandle, restarts: RestartState) -> AgentView {
-        view(agent, restarts, self.0.container.context.uptime())
+        let total = self.0.container.ledger().of_agent(&agent.spec().id);
+        let usage = AgentUsageView { incarnation: agent.model_counts(), total };
+        view(agent, restarts, usage, self.0.container.context.uptime())
     }
 }
 
-fn view(agent: &AgentHandle, restarts: RestartState, uptime: Duration) -> AgentView {
+fn view(
+    agent: &AgentHandle,
+    restarts: RestartState,
+    models: AgentUsageView,
+    uptime: Duration,
+) -> AgentView {
     let (spec, publisher, mailbox) = (agent.spec(), agent.publisher(), agent.mailbox());
     let (published, usage) = (publisher.published(), agent.usage());
     let exit = published.exit.map(ExitView::from);
@@ -53,6 +60,7 @@ fn view(agent: &AgentHandle, restarts: RestartState, uptime: Duration) -> AgentV
             denied_growths: usage.denied_growths,
             refused: usage.refused,
         },
+        usage: models,
         restart: RestartView::new(
             &spec.restart,
             restarts,

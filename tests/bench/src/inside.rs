@@ -54,7 +54,13 @@ impl Inside {
         };
         let workspaces_dir = dir.join("workspaces");
         let supervisor = Supervisor::new(
-            SupervisorConfig { catalog, workspaces_dir, keep_ended: 8, ended_bytes: 1 << 20 },
+            SupervisorConfig {
+                catalog,
+                workspaces_dir,
+                keep_ended: 8,
+                ended_bytes: 1 << 20,
+                usage: Default::default(),
+            },
             Arc::clone(&runtime),
             Arc::clone(sink),
             Stores { crashes, database, in_flight, journal: journal::open(dir, 8).journal },

@@ -12,7 +12,7 @@ use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};
-use crate::words::{parse_some_time, short_bytes, short_duration};
+use crate::words::{parse_some_time, short_bytes, short_count, short_duration};
 use bulkhead_printable as text;
 
 use crate::words;
@@ -72,6 +72,8 @@ fn page(mut agents: AgentList, now: Timestamp, width: Option<usize>, colours: bo
         Column::of_figures("RESTARTS"),
         Column::of_figures("MEMORY"),
         Column::of_figures("MAIL"),
+        Column::of_figures("CALLS"),
+        Column::of_figures("TOKENS"),
         Column::giving("LAST EXIT", 9),
     ];
     let rows: Vec<_> = agents.iter().map(|agent| row(agent, now)).collect();
@@ -95,8 +97,15 @@ fn row(agent: &AgentView, now: Timestamp) -> Vec<Cell> {
         Cell::new(restarts(agent)),
         of_the_living(format!("{used}/{limit}")),
         Cell::new(agent.mailbox_depth.to_string()),
+        of_models(agent.usage.total.calls),
+        of_models(agent.usage.total.tokens.total()),
         Cell::new(last_exit(agent, now)),
     ]
+}
+
+/// Of all its incarnations.
+fn of_models(count: u64) -> Cell {
+    Cell::new(if count == 0 { "-".to_owned() } else { short_count(count) })
 }
 
 /// Ends in the window of those that may be answered by a restart.
@@ -144,17 +153,18 @@ mod tests {
     #[test]
     fn the_living_come_first_and_an_exit_says_what_follows() {
         let exit = r#","exit":{"reason":"panic","message":"boom\u001b[2J\nmore","at":"2026-01-15T09:00:57.000Z"}"#;
+        let used = r#","usage":{"incarnation":{},"total":{"calls":31,"tokens":{"input":1200000,"output":9}}}"#;
         let list =
-            [agent("a", "failed", exit), agent("z", "running", ""), agent("b", "backoff", exit)];
+            [agent("a", "failed", exit), agent("z", "running", used), agent("b", "backoff", exit)];
         let list = agents(&format!("[{}]", list.join(",")));
         let now =
             Timestamp(agents(&format!("[{}]", agent("x", "running", "")))[0].started_at.0 + 60_000);
         let page = page(list, now, None, false);
         let expected = "\
-AGENT  ROLE     STATUS   UP  RESTARTS    MEMORY  MAIL  LAST EXIT
-b      polecat  backoff   -       1/5         -     2  panic 3s ago, restart in 9 s: boom\\u{1b}[2J
-z      polecat  running  1m       1/5  1.1M/64M     2  -
-a      polecat  failed    -       1/5         -     2  panic 3s ago: boom\\u{1b}[2J
+AGENT  ROLE     STATUS   UP  RESTARTS    MEMORY  MAIL  CALLS  TOKENS  LAST EXIT
+b      polecat  backoff   -       1/5         -     2      -       -  panic 3s ago, restart in 9 s: boom\\u{1b}[2J
+z      polecat  running  1m       1/5  1.1M/64M     2     31    1.2M  -
+a      polecat  failed    -       1/5         -     2      -       -  panic 3s ago: boom\\u{1b}[2J
 ";
         assert_eq!(page, expected);
     }

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bulkhead_api::{AgentList, AgentView, ContainerMemoryView, Health, Readiness, SetAsideView};
-use bulkhead_types::{AgentId, RestartPolicy, Timestamp};
+use bulkhead_types::{AgentId, ModelCounts, RestartPolicy, Timestamp};
 use clap::Args;
 
 use super::memory::{in_use, pressure, trend};
+use super::usage::cost;
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::screen::{Colour, Screen};
 use crate::session::{Call, Session, agent_path, now};
-use crate::words::{bytes, counted, duration, percent};
+use crate::words::{bytes, counted, duration, percent, short_count};
 use bulkhead_printable as text;
 
 use crate::words;
@@ -166,6 +167,17 @@ fn needs_a_look(agent: &AgentView) -> bool {
     matches!(&*agent.status, "backoff" | "quarantined" | "failed")
 }
 
+/// Use of language models, in words.
+fn use_of(counts: &ModelCounts) -> String {
+    let calls = counted(usize::try_from(counts.calls).unwrap_or(usize::MAX), "call");
+    let tokens = short_count(counts.tokens.total());
+    let cost = match counts.cost_nano {
+        0 => String::new(),
+        nano => format!(", cost {}", cost(nano)),
+    };
+    format!("{calls}, {tokens} tokens{cost}")
+}
+
 /// How many agents are in which state.
 fn states(agents: &AgentList) -> String {
     let mut count = BTreeMap::<&str, usize>::new();
@@ -219,6 +231,13 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
     }
     page.line("memory", &memory(agent));
     page.line("cpu", &duration(std::time::Duration::from_micros(agent.cpu_us)));
+    if agent.usage.total.calls > 0 {
+        let (now, all) = (&agent.usage.incarnation, &agent.usage.total);
+        page.line(
+            "models",
+            &format!("{} in this incarnation; {} in all", use_of(now), use_of(all)),
+        );
+    }
     for (name, value) in [
         ("model", agent.model.as_deref()),
         ("town", agent.town_id.as_deref()),

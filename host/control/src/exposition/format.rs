@@ -72,7 +72,7 @@ pub(super) fn to_prometheus(openmetrics: &str) -> String {
             let (suffix, kind) = match kind {
                 "counter" => ("_total", kind),
                 "info" => ("_info", "gauge"),
-                "gauge" => ("", kind),
+                "gauge" | "histogram" => ("", kind),
                 _ => ("", "untyped"),
             };
             if let Some((_, said)) = help.take() {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, CrashesPage, ErrorBody, EventsPage,
     Health, MessageAnswer, NudgeAnswer, Readiness, RefreshTokenAnswer, StartAnswer, StopAnswer,
-    SyncAnswer, UpdateAnswer, WithIgnored,
+    SyncAnswer, UpdateAnswer, UsageView, WithIgnored,
 };
 use bulkhead_types::CrashRecord;
 use serde::Serialize;
@@ -50,6 +50,7 @@ fn agent() -> Value {
             "host": {"mailbox": 0, "events": 1536, "log": 0, "http": 0, "snapshot": 0, "resources": 64000, "instances": 0},
             "peakBytes": 3145728, "softBytes": 53687091, "limitBytes": 67108864, "deniedGrowths": 0, "refused": 0
         },
+        "usage": {"incarnation": counts(4), "total": counts(31)},
         "restart": {
             "policy": "transient", "attemptsInWindow": 1, "maxRestarts": 5, "windowMs": 300000,
             "history": [{
@@ -58,6 +59,14 @@ fn agent() -> Value {
             }]
         },
         "exitReason": null
+    })
+}
+
+fn counts(calls: u64) -> Value {
+    json!({
+        "calls": calls, "failed": 1,
+        "tokens": {"input": 5200 * calls, "cached": 4100 * calls, "output": 310 * calls, "reasoning": 120 * calls},
+        "costNano": 9_180_000 * calls
     })
 }
 
@@ -87,7 +96,7 @@ fn crash() -> Value {
             "memoryBytes": 2424832, "memoryPeakBytes": 3145728, "memoryLimitBytes": 67108864,
             "hostBytes": {"mailbox": 512, "events": 1536, "log": 0, "http": 0, "snapshot": 0, "resources": 0, "instances": 0},
             "softLimitCrossed": false, "deniedGrowths": 0, "cpuUs": 18250, "turns": 3, "hostCalls": 57,
-            "mailboxDepth": 0, "samples": []
+            "mailboxDepth": 0, "samples": [], "models": counts(4)
         },
         "lastLogLines": ["reading README.md"], "lastEvents": [], "activeTools": ["read-file"], "activeAgents": 12,
         "rssMB": 143.5, "pressure": 0.0,
@@ -333,12 +342,41 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
             "Memory of one agent, over time, across incarnations. `usedBytes` and `hostBytes` are `null` when it is not up.",
             of::<AgentMemoryView>(memory),
         ),
+        route(
+            "GET /usage",
+            "/usage?role=polecat",
+            "Calls of language models by agent, role, endpoint and model, with earlier runs of the host, and how much of each \
+             budget is used. Filters: `agent`, `role`. `agentId` is `null` in entries of agents that have none of their own \
+             any more; `role` is `null` for the container. Costs are in billionths of the unit in which prices are configured. \
+             See [Usage and budgets](usage.md).",
+            of::<UsageView>({
+                let mut entry = counts(31);
+                for (key, value) in [
+                    ("agentId", json!("polecat-1")),
+                    ("role", json!("polecat")),
+                    ("endpoint", json!("default")),
+                    ("model", json!("large")),
+                    ("lastAt", json!("2026-01-15T09:31:11.800Z")),
+                ] {
+                    entry[key] = value;
+                }
+                json!({
+                    "at": "2026-01-15T09:31:12.250Z", "priced": true, "total": counts(31), "entries": [entry],
+                    "today": [
+                        {"role": null, "tokens": 912_400, "costNano": 1_480_000_000_u64},
+                        {"role": "polecat", "tokens": 170_810, "costNano": 284_580_000}
+                    ],
+                    "budgets": [{"role": "polecat", "budget": "tokens_per_day", "used": 170_810, "bound": 2_000_000}],
+                    "merged": 0
+                })
+            }),
+        ),
     ];
     vec![
         ("Probes and metrics", probes),
         ("Agents", agents),
         ("Settings of running agents", settings),
-        ("Crashes and memory", diagnosis),
+        ("Crashes, memory and usage", diagnosis),
     ]
 }
 

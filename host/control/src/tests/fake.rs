@@ -6,23 +6,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_api::{
-    AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
-    EventsPage, Health, MemoryView, MissingAgent, ModelRequest, NudgeRequest, RestartView,
-    SeriesView, StartAnswer, StartRequest, StopAnswer, SystemPromptRequest, TownConfig,
+    AgentList, AgentMemoryView, AgentUsageView, AgentView, ContainerMemoryView,
+    DashboardContextRequest, EventsPage, Health, MemoryView, MissingAgent, ModelRequest,
+    NudgeRequest, RestartView, SeriesView, StartAnswer, StartRequest, StopAnswer,
+    SystemPromptRequest, TownConfig, UsageView,
 };
 use bulkhead_log::{RunContext, SharedSink, Sink};
 use bulkhead_memory::{
     Heap, Kernel, Limit, LimitSource, Memory, MemoryConfig, Now, Reading, Snapshot, Totals,
 };
 use bulkhead_supervisor::{
-    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, Metrics, SendError,
-    SettingsError, StartError, StartFailure, Started, StopError, SymbolizerFigures,
-    TownConfigError, TurnReport,
+    CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
+    Metrics, SendError, SettingsError, StartError, StartFailure, Started, StopError,
+    SymbolizerFigures, TownConfigError, TurnReport, UsageFilter,
 };
 use bulkhead_types::memory::Psi;
 use bulkhead_types::{
-    AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, Next, Outcome,
-    RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp,
+    AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, ModelCounts, Next,
+    Outcome, RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp, TokenUsage,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -247,6 +248,19 @@ impl Backend for Fake {
         (id.as_str() != "ghost").then(|| view(id))
     }
 
+    fn usage(&self, filter: &UsageFilter) -> UsageView {
+        self.0.changes.lock().unwrap().push(format!("usage {filter:?}"));
+        UsageView {
+            at: Timestamp(0),
+            priced: false,
+            total: ModelCounts::default(),
+            entries: Vec::new(),
+            today: Vec::new(),
+            budgets: Vec::new(),
+            merged: 0,
+        }
+    }
+
     fn health(&self) -> Health {
         Health {
             status: "ok".into(),
@@ -297,6 +311,8 @@ impl Backend for Fake {
             },
             core_dumps: CoreDumpFigures { kept: 21, refused: 22 },
             disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },
+            models: vec![("main".into(), model_figures())],
+            merged_usage: 27,
             untracked_work: 23,
             untracked_messages: 24,
             uptime: Duration::from_millis(1500),
@@ -346,6 +362,19 @@ impl Backend for Fake {
     }
 }
 
+fn model_figures() -> EndpointFigures {
+    let mut durations = [0; EndpointFigures::BUCKETS_MS.len() + 1];
+    (durations[2], durations[10]) = (2, 1);
+    EndpointFigures {
+        outcomes: [("ok", 2), ("timeout", 1)].into(),
+        tokens: TokenUsage { input: 30, cached: 31, output: 32, reasoning: 33 },
+        cost_nano: Some(1_500_000_000),
+        durations,
+        duration_ms: 401_500,
+        calls: 3,
+    }
+}
+
 fn memory() -> Snapshot {
     let reading = Reading {
         limit: Some(Limit { bytes: 1000, source: LimitSource::Cgroup2 }),
@@ -391,6 +420,7 @@ fn view(agent_id: AgentId) -> AgentView {
         nudges: 0,
         cpu_us: 0,
         memory: MemoryView::default(),
+        usage: AgentUsageView::default(),
         restart: RestartView::new(
             &RestartRules::default(),
             RestartState::default(),

@@ -41,6 +41,15 @@ fn families(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Of samples, after the name of their family.
+const SUFFIXES: [&str; 6] = ["", "_total", "_info", "_bucket", "_count", "_sum"];
+
+/// The family of a sample in the text of Prometheus: a histogram has three kinds of them.
+fn family_of<'a>(name: &'a str, kind: &str) -> &'a str {
+    let suffixes = if kind == "histogram" { &SUFFIXES[3..] } else { &[] };
+    suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
+
 #[test]
 fn the_answer_is_openmetrics_text() {
     let rig = Rig::start();
@@ -58,7 +67,7 @@ fn the_answer_is_openmetrics_text() {
     assert_eq!(once.len(), families.len(), "a family is described twice");
     for name in samples(&answer.body).into_keys() {
         let name = name.split('{').next().unwrap();
-        let described = ["", "_total", "_info"].iter().any(|suffix| {
+        let described = SUFFIXES.iter().any(|suffix| {
             name.strip_suffix(suffix).is_some_and(|family| families.contains(&family))
         });
         assert!(described, "{name} has no TYPE");
@@ -77,7 +86,7 @@ fn who_asks_for_nothing_else_gets_the_text_of_prometheus() {
     let openmetrics = client.ask("GET", "/metrics", OPENMETRICS, "").body;
     let names = |text| samples(text).into_keys().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(names(&text), names(&openmetrics));
-    let (mut described, mut family) = (BTreeSet::new(), String::new());
+    let (mut described, mut family, mut kind_of) = (BTreeSet::new(), String::new(), "");
     for line in text.lines() {
         if let Some(said) = line.strip_prefix("# HELP ") {
             let (name, said) = said.split_once(' ').expect("a name and words");
@@ -86,7 +95,8 @@ fn who_asks_for_nothing_else_gets_the_text_of_prometheus() {
         } else if let Some(said) = line.strip_prefix("# TYPE ") {
             let (name, kind) = said.split_once(' ').expect("a name and a type");
             assert_eq!(name, family, "HELP comes right before TYPE");
-            assert!(kind == "counter" || kind == "gauge", "{line}");
+            kind_of = kind;
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
             let not_base = [
                 "_ms",
@@ -103,7 +113,8 @@ fn who_asks_for_nothing_else_gets_the_text_of_prometheus() {
         } else {
             assert!(!line.starts_with('#'), "{line}");
             // A family's samples stand together, under its name.
-            assert_eq!(line.split(['{', ' ']).next(), Some(family.as_str()), "{line}");
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            assert_eq!(family_of(name, kind_of), family, "{line}");
         }
     }
 }
@@ -139,6 +150,18 @@ fn the_figures_of_the_backend_are_shown_under_their_names() {
         ("bulkhead_memory_last_sweep_seconds", 0.001),
         ("bulkhead_memory_longest_sweep_seconds", 0.002),
         ("bulkhead_agent_host_memory_bytes", 4096.0),
+        ("bulkhead_model_calls_total{endpoint=\"main\",outcome=\"ok\"}", 2.0),
+        ("bulkhead_model_calls_total{endpoint=\"main\",outcome=\"timeout\"}", 1.0),
+        ("bulkhead_model_tokens_total{endpoint=\"main\",type=\"input\"}", 30.0),
+        ("bulkhead_model_tokens_total{endpoint=\"main\",type=\"reasoning\"}", 33.0),
+        ("bulkhead_model_cost_total{endpoint=\"main\"}", 1.5),
+        ("bulkhead_model_call_duration_seconds_bucket{le=\"0.5\",endpoint=\"main\"}", 0.0),
+        ("bulkhead_model_call_duration_seconds_bucket{le=\"1.0\",endpoint=\"main\"}", 2.0),
+        ("bulkhead_model_call_duration_seconds_bucket{le=\"300.0\",endpoint=\"main\"}", 2.0),
+        ("bulkhead_model_call_duration_seconds_bucket{le=\"+Inf\",endpoint=\"main\"}", 3.0),
+        ("bulkhead_model_call_duration_seconds_count{endpoint=\"main\"}", 3.0),
+        ("bulkhead_model_call_duration_seconds_sum{endpoint=\"main\"}", 401.5),
+        ("bulkhead_model_usage_merged_total", 27.0),
         ("bulkhead_symbolizer_look_ups_total", 10.0),
         ("bulkhead_symbolizer_repeated_total", 11.0),
         ("bulkhead_symbolizer_dropped_total", 12.0),
@@ -230,6 +253,14 @@ fn the_page_for_people_lists_exactly_these() {
     let text = scrape(&rig);
     let shown: BTreeSet<_> =
         samples(&text).into_keys().map(|name| name.split('{').next().unwrap()).collect();
+    // As one row.
+    let shown: BTreeSet<_> = shown
+        .into_iter()
+        .map(|name: &str| match name.starts_with("bulkhead_model_call_duration_seconds") {
+            true => "bulkhead_model_call_duration_seconds",
+            false => name,
+        })
+        .collect();
     let page = include_str!("../../../../docs/metrics.md");
     let listed: BTreeSet<_> = page
         .lines()

@@ -33,6 +33,7 @@ pub struct File {
     pub limits: Limits,
     pub memory: Memory,
     pub security: Security,
+    pub budget: Budget,
     pub models: BTreeMap<ModelName, Model>,
     pub secrets: BTreeMap<SecretName, HttpSecret>,
     pub components: BTreeMap<String, Component>,
@@ -88,6 +89,9 @@ pub struct Whole<const LEAST: u64, const MOST: u64>(pub u64);
 
 /// A number of things, of which there is at least one.
 pub type Count = Whole<1, { u64::MAX }>;
+
+/// The same, or nothing.
+pub type CountOrNone = Whole<0, { u64::MAX }>;
 
 /// A year. Longer times overflow the clock sooner or later, and nobody means them.
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
@@ -389,6 +393,28 @@ pub struct Memory {
     pub shed: Option<bool>,
 }
 
+/// `[budget]` and `[roles.NAME.budget]`: what agents may use of language models.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    pub tokens_per_minute: Option<CountOrNone>,
+    pub tokens_per_day: Option<CountOrNone>,
+    pub tokens_per_message: Option<CountOrNone>,
+    pub calls_per_turn: Option<CountOrNone>,
+    pub cost_per_day: Option<Spanned<f64>>,
+    pub on_exceeded: Option<OnExceeded>,
+}
+
+/// What follows when a budget is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExceeded {
+    /// The call is refused.
+    Refuse,
+    /// The same, and the agent ends.
+    End,
+}
+
 /// Name of a model endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
@@ -441,6 +467,9 @@ pub struct Model {
     pub retries: Option<Spanned<u32>>,
     pub max_wait_ms: Option<MillisOrNone>,
     pub max_answer_kb: Option<Kibibytes>,
+    pub price_input: Option<Spanned<f64>>,
+    pub price_cached: Option<Spanned<f64>>,
+    pub price_output: Option<Spanned<f64>>,
 }
 
 impl Model {
@@ -462,6 +491,9 @@ impl Model {
             retries: None,
             max_wait_ms: None,
             max_answer_kb: None,
+            price_input: None,
+            price_cached: None,
+            price_output: None,
         }
     }
 }
@@ -578,6 +610,10 @@ pub struct Role {
     #[serde(default)]
     pub core_dump: bool,
     pub eviction_weight_percent: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub budget: Budget,
+    pub same_tool_calls: Option<Spanned<u32>>,
+    pub idle_continues: Option<Spanned<u32>>,
 }
 
 fn yes() -> bool {

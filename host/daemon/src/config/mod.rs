@@ -5,11 +5,13 @@
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
 //! - `models`: endpoints of language models
+//! - `budgets`: what agents may use of them
 //! - `http_secrets`: credentials for HTTP services
 //! - `secrets`: files that hold one, and what one may be
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
 
+mod budgets;
 mod compiler;
 mod env;
 mod file;

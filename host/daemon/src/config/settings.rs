@@ -15,6 +15,7 @@ use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_town::TownConfig;
 use bulkhead_types::{Level, Limits};
 
+use super::budgets::check_usage;
 use super::compiler;
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::http_secrets::check_secrets;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub keep_ended: usize,
     /// What all ended agents together may hold.
     pub ended_bytes: u64,
+    /// What agents may use of language models.
+    pub usage: bulkhead_usage::Rules,
     /// How long the agents have when asked to end.
     pub shutdown: Duration,
     /// How long a drain may take as a whole, `shutdown` included.
@@ -92,6 +95,7 @@ impl Settings {
             workspaces_dir: self.state_dir.join("workspaces"),
             keep_ended: self.keep_ended,
             ended_bytes: self.ended_bytes,
+            usage: self.usage.clone(),
         }
     }
 }
@@ -99,6 +103,7 @@ impl Settings {
 /// Turns the file into settings. Paths are relative to `base`. `outside` is the way out as the environment says it.
 pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, Problem> {
     let state_dir = base.join(&file.state.dir);
+    let usage = check_usage(&file)?;
     let components: BTreeMap<Arc<str>, PathBuf> = file
         .components
         .into_iter()
@@ -167,6 +172,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         catalog: Catalog { roles, components, max_agent_memory_bytes },
         keep_ended: file.limits.keep_ended,
         ended_bytes: file.limits.ended_mb.mebibytes(),
+        usage,
         shutdown: file.limits.shutdown_ms.millis(),
         drain: file.limits.drain_ms.millis(),
         agents,

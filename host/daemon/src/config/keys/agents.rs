@@ -75,6 +75,14 @@ pub const MODELS: &[Key] = &[
     ),
     key("max_wait_ms", "60000", "longest `Retry-After` that the host waits for; a longer one fails the call"),
     key("max_answer_kb", "4096", "size of one response in KiB, as transferred"),
+    derived(
+        "price_input",
+        "0",
+        "price of a million tokens read, in a unit of your choice, the same for all endpoints. Without any of the three a call \
+         costs nothing. See [usage.md](usage.md)",
+    ),
+    derived("price_cached", "`price_input`", "the same for tokens that the server read from its cache"),
+    derived("price_output", "0", "the same for tokens written, with reasoning"),
 ];
 
 /// The endpoint that a key or a model of the environment is for.
@@ -288,6 +296,24 @@ pub const ROLES: &[Key] = &[
         "fault_injection",
         "false",
         "for tests only: `host.config(\"fault-injection/panic\")` and `.../error` make the host fail, `.../abort` aborts it",
+    ),
+    derived(
+        "budget",
+        "none",
+        "a table `[roles.NAME.budget]` with the keys of [`[budget]`](#budget). Those of a minute and a day hold for all agents of \
+         the role together, those of a message and a turn for each",
+    ),
+    derived(
+        "same_tool_calls",
+        "none",
+        "the same tool call of a model with the same arguments, so often in a row within one message, ends the agent as \
+         `stuck`; at least 2",
+    ),
+    derived(
+        "idle_continues",
+        "none",
+        "so many turns in a row that end in `continue` and produce nothing new end the agent as `stuck`: no event, no message \
+         to another agent, no reply, and no tool call that differs from the one before",
     ),
 ];
 

@@ -175,6 +175,7 @@ fn the_table_has_exactly_the_keys_that_the_file_accepts() {
             "signals" => fields_of::<file::Signals>(),
             "limits" => fields_of::<file::Limits>(),
             "memory" => fields_of::<file::Memory>(),
+            "budget" => fields_of::<file::Budget>(),
             "models" => fields_of::<file::Model>(),
             "secrets" => fields_of::<file::HttpSecret>(),
             "components" => fields_of::<file::Component>(),

@@ -1,4 +1,4 @@
-//! `[limits]` and `[memory]`: of the container as a whole.
+//! `[limits]`, `[memory]` and `[budget]`: of the container as a whole.
 
 use super::super::words::number;
 use super::{Key, derived, key};
@@ -137,5 +137,35 @@ pub const MEMORY: &[Key] = &[
         "shed",
         "true",
         "near the limit agents are evicted one by one, so that the kernel does not kill all of them together",
+    ),
+];
+
+pub const BUDGET: &[Key] = &[
+    derived(
+        "tokens_per_minute",
+        "none",
+        "tokens read and written within the last minute. 0, here and below: nothing is allowed",
+    ),
+    derived("tokens_per_day", "none", "tokens read and written on one day in UTC"),
+    derived(
+        "tokens_per_message",
+        "none",
+        "tokens read and written by one agent for one message, in all its turns",
+    ),
+    derived(
+        "calls_per_turn",
+        "none",
+        "calls that one agent begins in one turn, also those that fail",
+    ),
+    derived(
+        "cost_per_day",
+        "none",
+        "cost on one day in UTC, in the unit of the prices of `[models.NAME]`",
+    ),
+    key(
+        "on_exceeded",
+        r#""refuse""#,
+        "what follows when a budget is used up, of roles that do not say. `refuse`: the agent gets `budget-exceeded` and \
+         goes on. `end`: the same, and the agent ends as `budget_exceeded`",
     ),
 ];

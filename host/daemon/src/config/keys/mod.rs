@@ -124,6 +124,7 @@ pub const SECTIONS: &[Section] = &[
     section("signals", host::SIGNALS),
     section("limits", limits::LIMITS),
     section("memory", limits::MEMORY),
+    section("budget", limits::BUDGET),
     Section { name: "models", of_variables: "models.default", keys: agents::MODELS },
     section("secrets", agents::SECRETS),
     section("components", agents::COMPONENTS),
