@@ -249,8 +249,8 @@ impl Database {
         shared.next_generation.fetch_max(generation + 1, Relaxed);
         shared.lanes().image.load(found.agents.clone(), forgotten, reserved);
         shared.lanes().usage.load(found.usage.clone(), found.usage_days.clone());
-        shared.lanes().lost = matches!(place, Place::Lost { .. });
-        (Writer::new(shared, place, held, ran), found)
+        shared.lanes().lost = matches!(file, FileState::Lost { .. });
+        (Writer::new(shared, file, held, ran), found)
     }
 
     /// One that keeps nothing, for tests and for those who want nothing kept.

@@ -61,7 +61,7 @@ pub use metrics::{
 use missing::Desired;
 use registry::Registry;
 pub use start::Started;
-pub use town::{RegistryEntry, RegistryRow, TownHas, TownSays, TownSnapshot, TownSnapshots};
+pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
 pub use usage::UsageFilter;
 
 /// How a supervisor is set up.

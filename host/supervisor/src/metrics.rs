@@ -86,7 +86,7 @@ impl Supervisor {
             let models = by_endpoint.map(|(name, figures)| (Arc::clone(name), figures.clone()));
             (models.collect(), ledger.merged())
         };
-        let places_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
+        let slots_max = runtime.capacity().max_agents.min(Semaphore::MAX_PERMITS);
         let mut metrics = Metrics {
             events: counts.events().collect(),
             exits: counts.exits().collect(),

@@ -104,7 +104,7 @@ impl Writer {
             let mut lanes = self.shared.lanes();
             lanes.image.all_is_dirty();
             lanes.image.merge(found.rows, found.forgotten);
-            self.shared.tell_members(&lanes);
+            self.shared.publish_members(&lanes);
             lanes.usage.all_is_dirty();
             (lanes.image.take(true), lanes.usage.take(), lanes.image.forgotten())
         };

@@ -127,12 +127,12 @@ impl Writer {
             self.lose("the file of the database is gone", Some(Duration::ZERO));
             self.retry();
         }
-        if let (true, Place::Lost { retry_at: Some(_), .. }) = (flush, &self.place) {
+        if let (true, FileState::Lost { retry_at: Some(_), .. }) = (flush, &self.file) {
             self.put_rows_back(&mut rows, &mut usage);
             self.retry();
         }
         let wrote = self.write_state(&mut rows, &mut usage, &works);
-        // Whoever is told next looks at the file, and not at what was on its way there.
+        // The next one to be answered reads the file, and not what was on its way there.
         self.shared.lanes().state_is_done(rows, usage, works, wrote.is_ok());
         waiters.answer(&wrote);
         self.write_crashes(crashes);
