@@ -77,6 +77,15 @@ browser: _guest_target
 conformance *suites: _guest_target
     CONFORMANCE_SUITES="{{ suites }}" cargo test --test engine conformance:: -- --ignored --nocapture
 
+# send spans to a real collector, over HTTP and over gRPC; wants Python, and takes rotel (10 MB) from PyPI
+telemetry:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    rotel="$CARGO_TARGET_DIR/rotel-0.0.1a15"
+    [ -d "$rotel" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$rotel" rotel==0.0.1a15
+    chmod +x "$rotel/rotel/rotel-agent"
+    ROTEL="$rotel/rotel/rotel-agent" cargo test --test collector -- --ignored
+
 # what strict readers of metrics say of `GET /metrics`; wants promtool (Debian's package prometheus) and Python
 lint-metrics: _guest_target
     #!/usr/bin/env bash

@@ -111,6 +111,16 @@ impl Trust {
         self
     }
 
+    /// Offers these protocols to all servers (ALPN), the preferred one first.
+    #[must_use]
+    pub fn offering(mut self, protocols: &[&[u8]]) -> Self {
+        for config in self.some.iter_mut().map(|(_, config)| config).chain([&mut self.all]) {
+            let protocols = protocols.iter().map(|it| it.to_vec()).collect();
+            Arc::make_mut(config).alpn_protocols = protocols;
+        }
+        self
+    }
+
     /// How TLS is set up with this destination.
     pub fn of(&self, to: &Destination) -> &Arc<ClientConfig> {
         let is_it = |other: &Destination| {
