@@ -45,5 +45,6 @@ mod shedding;
 mod signals;
 mod snapshots;
 mod start_slot;
+mod telemetry;
 mod town;
 mod volumes;

@@ -5,5 +5,5 @@ mod attacks;
 mod network;
 mod requests;
 mod secrets;
-mod servers;
+pub(crate) mod servers;
 mod ways;

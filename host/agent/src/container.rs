@@ -9,6 +9,7 @@ use bulkhead_store::crashes::CrashStore;
 use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
 use bulkhead_tasks::Spawner;
+use bulkhead_telemetry::Telemetry;
 use bulkhead_types::AgentId;
 use bulkhead_usage::Ledger;
 use tokio::sync::{Semaphore, watch};
@@ -61,6 +62,8 @@ pub struct Container {
     pub changes: Changes,
     /// What is kept of those that ended.
     pub ended: Ended,
+    /// Records turns, if somebody wants to see them.
+    pub(crate) telemetry: Option<Telemetry>,
     /// What may change about all of them.
     pub town_values: Arc<TownValues>,
     /// What all of them use of language models.
@@ -118,6 +121,7 @@ impl Container {
             permits,
             changes: Changes::default(),
             ended: Ended::default(),
+            telemetry: None,
             town_values: Arc::default(),
             ledger: Mutex::new(Ledger::new(Default::default(), Default::default())),
             committed: Committed::default(),
@@ -149,15 +153,10 @@ impl Container {
         Self { ended, ..self }
     }
 
-    /// The same with what agents may use of language models, and with what was used before.
+    /// The same with turns recorded.
     #[must_use]
-    pub fn measured_by(self, ledger: Ledger) -> Self {
-        Self { ledger: Mutex::new(ledger), ..self }
-    }
-
-    /// What all agents use of language models. Nobody holds it while waiting.
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn traced(self, telemetry: Option<Telemetry>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// Spawns on the next thread of the fast lane.

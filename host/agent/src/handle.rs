@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bulkhead_runtime::{Nudge, ShutdownReason, Usage};
 use bulkhead_store::database::Private;
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
@@ -80,8 +81,14 @@ impl fmt::Debug for AgentHandle {
 }
 
 impl AgentHandle {
-    /// Puts a message into the mailbox.
-    pub fn send(&self, id: String, sender: Sender, body: Body) -> Result<Delivery, SendError> {
+    /// Puts a message into the mailbox. `trace` is the span that caused it.
+    pub fn send(
+        &self,
+        id: String,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<Delivery, SendError> {
         let state = &self.state;
         self.check_accepts()?;
         let (report, delivery) = oneshot::channel::<TurnReport>();
@@ -91,7 +98,7 @@ impl AgentHandle {
         }
         let message = Message::new(id.clone(), sender, body);
         let announced = Announced::from(&message);
-        let envelope = Envelope::new(message, Some(report));
+        let envelope = Envelope { trace, ..Envelope::new(message, Some(report)) };
         state.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
         state.log_message(announced);
         Ok(Delivery { message_id: id, report: delivery })

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_account::{Account, Charge, OverLimit};
 use bulkhead_runtime::Nudge;
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{HostKind, Message, Sender};
 use tokio::sync::{Notify, oneshot};
 
@@ -89,6 +90,8 @@ pub(crate) struct Envelope {
     pub held: Option<Charge>,
     /// What became of its deliveries so far.
     pub past: PastDeliveries,
+    /// The span that caused it, if its sender named one.
+    pub trace: Option<TraceContext>,
 }
 
 /// Deliveries of a message in which its agent ended.
@@ -344,7 +347,7 @@ impl Waiting for HeldNudge {
 impl Envelope {
     /// A message that is on its way to a mailbox.
     pub(crate) fn new(message: Message, report: Option<oneshot::Sender<TurnReport>>) -> Self {
-        Self { message, report, held: None, past: PastDeliveries::default() }
+        Self { message, report, held: None, past: PastDeliveries::default(), trace: None }
     }
 
     /// Whether it was delivered before, and is no prompt.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bulkhead_account::Account;
 use bulkhead_log::Ring;
 use bulkhead_store::database::Private;
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentSpec, IfRunning};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -55,4 +56,6 @@ pub struct StartOrder {
     pub deadline: Instant,
     /// Names the prompt's message.
     pub prompt_message_id: String,
+    /// The span that asked for it, for the prompt's turn.
+    pub trace: Option<TraceContext>,
 }

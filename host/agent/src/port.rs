@@ -7,6 +7,7 @@ use std::time::Instant;
 use bulkhead_account::AccountReading;
 use bulkhead_log::Budget;
 use bulkhead_runtime::{Nudge, Port, PortError};
+use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, Event, Level, ModelCall, Secret, Sender, Settings};
@@ -25,6 +26,7 @@ const SEND_BURST: u32 = 10 * SENDS_PER_SECOND;
 pub(crate) struct AgentPort {
     publisher: Arc<StatePublisher>,
     start: Arc<StartContext>,
+    turn: CurrentTurn,
     budget: Mutex<Budget>,
     model_use: Arc<ModelUse>,
 }
@@ -33,10 +35,10 @@ impl AgentPort {
     pub(crate) fn new(
         publisher: Arc<StatePublisher>,
         start: Arc<StartContext>,
-        model_use: Arc<ModelUse>,
+        turn: CurrentTurn,
     ) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { publisher, start, budget: Mutex::new(budget), model_use }
+        Self { publisher, start, turn, budget: Mutex::new(budget) }
     }
 
     fn tag(&self) -> AgentTag {
@@ -69,8 +71,8 @@ impl Port for AgentPort {
         self.take_token()?;
         let to = AgentId::parse(agent_id).map_err(|error| PortError::Invalid(error.to_string()))?;
         let sender = Sender::Agent(self.start.spec.id.clone());
-        let sent = self.start.container.peers.send(&to, sender, body);
-        let sent = sent.map_err(|error| match error {
+        let trace = self.turn.get().trace_context();
+        self.start.container.peers.send(&to, sender, body, trace).map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
             too_large @ SendError::TooLarge { .. } => PortError::Invalid(too_large.to_string()),
             refused => PortError::Unavailable(refused.to_string()),

@@ -12,6 +12,7 @@ use bulkhead_supervisor::{
     CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, Started,
     StopError, Supervisor, TownConfigError, UsageFilter,
 };
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
 
 /// The supervisor as the routes see it. A trait, so that the server's own tests need no engine.
@@ -19,10 +20,11 @@ use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
 /// A client that goes away drops the future of its call at any await; what it began must not depend
 /// on it. Everything that is not async runs on the control server's only thread and must not wait.
 pub trait Backend: Clone + Send + Sync + 'static {
-    /// Starts an agent; resolves when it is running, or at its deadline.
+    /// Starts an agent; resolves when it is running, or at its deadline. `trace` is the span that asks for it.
     fn start(
         &self,
         request: StartRequest,
+        trace: Option<TraceContext>,
     ) -> impl Future<Output = Result<Started, StartError>> + Send;
     /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
     fn stop(
@@ -32,8 +34,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<StopAnswer, StopError>> + Send;
     /// Resolves when boot has brought an agent back, or is not going to. An error when that takes long.
     fn brought_back(&self, id: &AgentId) -> impl Future<Output = Result<(), SendError>> + Send;
-    /// Puts a message into an agent's mailbox.
-    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError>;
+    /// Puts a message into an agent's mailbox. `trace` is the span that causes it.
+    fn send(
+        &self,
+        id: &AgentId,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<Delivery, SendError>;
     /// Leaves a nudge for an agent and returns its id.
     fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError>;
     /// Agents that are known, by their ids: those above `after`, at most `limit`.
@@ -75,8 +83,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
 }
 
 impl Backend for Supervisor {
-    async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
-        Supervisor::start(self, request).await
+    async fn start(
+        &self,
+        request: StartRequest,
+        trace: Option<TraceContext>,
+    ) -> Result<Started, StartError> {
+        Supervisor::start(self, request, trace).await
     }
 
     async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
@@ -87,8 +99,14 @@ impl Backend for Supervisor {
         Supervisor::brought_back(self, id).await
     }
 
-    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
-        Supervisor::send(self, id, sender, body)
+    fn send(
+        &self,
+        id: &AgentId,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<Delivery, SendError> {
+        Supervisor::send(self, id, sender, body, trace)
     }
 
     fn nudge(&self, id: &AgentId, request: NudgeRequest) -> Result<String, SendError> {

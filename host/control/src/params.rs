@@ -1,9 +1,10 @@
-//! What a request says outside its body: the agent id in the path, what is in the query.
+//! What a request says outside its body: the agent id in the path, what is in the query, its trace.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use bulkhead_api::Issue;
 use bulkhead_api::unknown::{issue, nearest};
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::AgentId;
 
 use crate::answer::Refusal;
@@ -19,6 +20,17 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
             .await
             .map_err(|_| Refusal::invalid_id("agent id is not UTF-8 when percent-decoded"))?;
         AgentId::parse(&text).map(Self).map_err(|error| Refusal::invalid_id(error.to_string()))
+    }
+}
+
+/// The trace that the request belongs to, if it names one.
+pub(crate) struct Trace(pub(crate) Option<TraceContext>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Trace {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(TraceContext::from_headers(&parts.headers)))
     }
 }
 

@@ -24,6 +24,7 @@ use bulkhead_store::journal;
 use bulkhead_store::ownership::explain;
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Earlier, Stores, Supervisor};
+use bulkhead_telemetry::Telemetry;
 use bulkhead_town::Town;
 use bulkhead_types::error::causes;
 use bulkhead_types::event::Confinement;
@@ -68,6 +69,8 @@ pub struct Host {
     pub memory: MemoryWatch,
     /// The town's client, when the container has a town to call.
     pub town: Option<Town>,
+    /// Exports spans, if a collector is named.
+    pub telemetry: Option<Telemetry>,
     runs: RefCell<Runs>,
     /// From the init process, if there is one.
     handover: Option<Handover>,
@@ -150,7 +153,7 @@ impl Host {
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
         let (runtime, unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
-        let (runtime, supervisor, control, token) =
+        let (runtime, supervisor, telemetry, control, token) =
             serve(settings, &runtime, &recorder, kept, &context, memory.memory(), town.as_ref())
                 .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
                 .map_err(|(_, failure)| failure)?;
@@ -164,6 +167,7 @@ impl Host {
             journal,
             memory,
             town,
+            telemetry,
             runs: RefCell::new(runs),
             handover: handover.cloned(),
             _state_dir: state_dir,
@@ -376,7 +380,7 @@ fn without_what_cannot_be_kept(
     (config, problems)
 }
 
-type Served = (Arc<Runtime>, Supervisor, ControlServer, Made);
+type Served = (Arc<Runtime>, Supervisor, Option<Telemetry>, ControlServer, Made);
 
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
@@ -395,8 +399,12 @@ fn serve(
     let in_flight = recorder.blackbox().in_flight();
     let Kept { database, crashes, journal, earlier, .. } = kept;
     let stores = Stores { crashes, database, in_flight, journal };
+    let telemetry = settings.telemetry.as_ref();
+    let telemetry = telemetry.map(|it| Telemetry::start(it, context.run_id())).transpose();
+    let telemetry = telemetry
+        .map_err(|error| ("telemetry", Failure::cannot_run("cannot export spans", &error)))?;
     let supervisor = Supervisor::new(
-        settings.supervisor(),
+        settings.supervisor(telemetry.clone()),
         Arc::clone(&runtime),
         sink(),
         stores,
@@ -414,7 +422,7 @@ fn serve(
         Arc::clone(context),
     )
     .map_err(|error| ("control", Failure::cannot_run("cannot serve the control API", &error)))?;
-    Ok((runtime, supervisor, control, made))
+    Ok((runtime, supervisor, telemetry, control, made))
 }
 
 /// Starts the town's client, and lets it hear every fact from now on.

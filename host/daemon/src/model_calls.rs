@@ -47,6 +47,7 @@ fn ping(model: &str) -> Request {
         temperature: None,
         max_tokens: Some(1),
         extra: Default::default(),
+        headers: Default::default(),
     }
 }
 

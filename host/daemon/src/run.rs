@@ -9,6 +9,7 @@ use bulkhead_log::Format;
 use bulkhead_memory::Kernel;
 use bulkhead_supervisor::{DrainPlan, DrainReport, TownAnswer};
 use bulkhead_tasks::Spawner;
+use bulkhead_telemetry::Figures;
 use bulkhead_town::Handle;
 use bulkhead_types::Event;
 use bulkhead_types::previous::RunState;
@@ -299,11 +300,28 @@ async fn last_words(host: &Host, notice: Option<JoinHandle<Option<()>>>, patienc
 fn end(host: Host, report: &DrainReport) -> Exit {
     host.earlier_runs_are_reported(FLUSHING / 2);
     let Host {
-        recorder, sink, runtime, supervisor, control, database, journal, memory, town, ..
+        recorder,
+        sink,
+        runtime,
+        supervisor,
+        control,
+        database,
+        journal,
+        memory,
+        town,
+        telemetry,
+        ..
     } = host;
     let log = recorder.log();
     if control.shutdown(ANSWERING) > 0 {
         tracing::warn!("requests were interrupted by the shutdown");
+    }
+    if let Some(telemetry) = telemetry {
+        telemetry.end();
+        let Figures { dropped, failed, .. } = telemetry.figures();
+        if dropped + failed > 0 {
+            tracing::warn!(dropped, failed, "spans were not exported");
+        }
     }
     if !database.flush(FLUSHING) {
         tracing::warn!("the database was not written in time");

@@ -59,6 +59,7 @@ const FRAMING: [HeaderName; 8] = [
 pub(crate) struct Attempt<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) body: &'a Bytes,
+    pub(crate) headers: &'a HeaderMap,
     pub(crate) addresses: &'a (dyn Addresses + Send),
     pub(crate) until: Instant,
     pub(crate) may_be_silent: bool,
@@ -163,6 +164,9 @@ impl Attempt<'_> {
         }
         for (name, value) in own {
             headers.append(name, value.clone());
+        }
+        for (name, value) in self.headers {
+            headers.entry(name).or_insert_with(|| value.clone());
         }
         Ok(request)
     }

@@ -114,13 +114,15 @@ struct Call {
 
 impl Call {
     /// Tries until an answer begins.
-    async fn begin(self, request: Request) -> Result<Receiving, Failure> {
+    async fn begin(self, mut request: Request) -> Result<Receiving, Failure> {
         let until = self.deadline.min(Instant::now() + self.endpoint.settings.bounds.whole);
         let may_be_silent = request.messages.last().is_some_and(|last| last.role == Role::Tool);
+        let headers = std::mem::take(&mut request.headers);
         let body = body(&self.endpoint, request);
         let attempt = Attempt {
             endpoint: &self.endpoint,
             body: &body,
+            headers: &headers,
             addresses: &*self.addresses,
             until,
             may_be_silent,

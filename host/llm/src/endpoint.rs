@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_net::{BaseUrl, Connector};
+use bulkhead_net::{BaseUrl, Connector, Destination};
 use http::{HeaderName, HeaderValue};
 
 use crate::key::{Key, Keys};
@@ -91,6 +91,16 @@ impl Endpoint {
     /// For errors and logs: the URL that is posted to, without secrets.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it is.
+    pub fn destination(&self) -> &Destination {
+        &self.settings.base.destination
+    }
+
+    /// What its server speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.settings.dialect
     }
 
     /// What a request asks the server for.

@@ -1,5 +1,6 @@
 //! What is asked.
 
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 /// Who a message is by.
@@ -109,6 +110,8 @@ pub struct Request {
     pub max_tokens: Option<u32>,
     /// Added to the request's JSON last, so it replaces what the dialect writes.
     pub extra: Map<String, Value>,
+    /// Sent beside the endpoint's own, which win. They may name the trace of the call.
+    pub headers: HeaderMap,
 }
 
 #[cfg(test)]
@@ -128,6 +131,7 @@ pub(crate) mod examples {
             temperature: None,
             max_tokens: None,
             extra: Map::new(),
+            headers: HeaderMap::new(),
         }
     }
 

@@ -187,9 +187,12 @@ async fn a_request_has_its_headers_and_what_is_extra() {
     let endpoint = Arc::new(Endpoint::new(settings, Key::Fixed(secret("sk-test"))));
     assert_eq!(endpoint.url(), format!("http://{}/v1/chat/completions", server.address));
     let extra = json!({"temperature": 0.5, "top_k": 3}).as_object().cloned().unwrap();
-    let request = Request { temperature: Some(0.7), extra, ..question() };
+    let of_call = [header("traceparent", "00-1-2-01"), header("x-title", "not this")];
+    let headers = of_call.into_iter().collect();
+    let request = Request { temperature: Some(0.7), extra, headers, ..question() };
     assert_eq!(outcome(&mut ask(&endpoint, request)).await, "text fine, stop");
     let asked = server.asked().remove(0);
+    assert_eq!(asked.header("traceparent"), Some("00-1-2-01"));
     assert!(asked.head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{}", asked.head);
     assert_eq!(asked.header("host"), Some(server.address.to_string().as_str()));
     assert_eq!(asked.header("authorization"), Some("Bearer sk-test"));

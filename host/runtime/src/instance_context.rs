@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bulkhead_account::Account;
 use bulkhead_log::Budget;
 use bulkhead_tasks::Switch;
+use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::AgentSpec;
 
 use crate::logs::Logs;
@@ -24,6 +25,8 @@ pub struct InstanceContext {
     pub port: Arc<dyn Port>,
     /// A directory that becomes its `/workspace`.
     pub workspace: Option<PathBuf>,
+    /// The turn that it is in, if that is traced.
+    pub turn: CurrentTurn,
     pub(crate) limited: bool,
 }
 
@@ -44,6 +47,7 @@ impl InstanceContext {
             spec,
             port,
             workspace,
+            turn: CurrentTurn::default(),
             limited: true,
         }
     }

@@ -179,6 +179,7 @@ impl State {
             sockets: Arc::clone(&sockets),
             under_way: Arc::default(),
             lines: Access::lines(),
+            turn: context.turn.clone(),
             own: None,
         };
         Ok(Self {
@@ -195,7 +196,8 @@ impl State {
                 sockets,
                 shared.http_secrets.clone(),
                 Arc::clone(&context.port),
-            ),
+            )
+            .in_turn(context.turn.clone()),
             models,
             table,
             records: account.nothing(HostKind::Instances),

@@ -47,6 +47,7 @@ pub use bulkhead_memory::Snapshot as MemorySnapshot;
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 use bulkhead_store::database::Durability;
+use bulkhead_telemetry::{Telemetry, TraceContext};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
 pub use catalog::{Catalog, Role};
@@ -74,8 +75,8 @@ pub struct SupervisorConfig {
     pub keep_ended: usize,
     /// What all ended agents together may hold, in bytes.
     pub ended_bytes: u64,
-    /// What agents may use of language models.
-    pub usage: bulkhead_usage::Rules,
+    /// Records turns, if somebody wants to see them.
+    pub telemetry: Option<Telemetry>,
 }
 
 impl SupervisorConfig {
@@ -124,8 +125,8 @@ impl Supervisor {
             let engine = Arc::clone(&runtime);
             let container = Container::new(engine, peers, sink, stores, context, memory);
             let ended = Ended::new(config.keep_ended, config.ended_bytes);
-            let ledger = usage::ledger(&config, &container.database, &mut earlier);
-            let container = Arc::new(container.keeping(ended).measured_by(ledger));
+            let container = container.keeping(ended).traced(config.telemetry.clone());
+            let container = Arc::new(container);
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);
@@ -173,9 +174,15 @@ impl Supervisor {
         over.map_err(|_| SendError::NotBackYet(id.clone()))
     }
 
-    /// Puts a message into an agent's mailbox. Does not wait.
-    pub fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
-        self.0.send(id, sender, body)
+    /// Puts a message into an agent's mailbox. Does not wait. `trace` is the span that causes it.
+    pub fn send(
+        &self,
+        id: &AgentId,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<Delivery, SendError> {
+        self.0.send(id, sender, body, trace)
     }
 
     /// Leaves a nudge for an agent: a message that comes when no other does. Returns its id.
@@ -296,8 +303,14 @@ impl Inner {
         })
     }
 
-    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
-        self.current(id)?.send(self.next_message_id(), sender, body)
+    fn send(
+        &self,
+        id: &AgentId,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<Delivery, SendError> {
+        self.current(id)?.send(self.next_message_id(), sender, body, trace)
     }
 
     /// Unique in the container: the tail of the run id, and a number.

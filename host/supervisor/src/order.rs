@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::StartRequest;
 use bulkhead_store::database::Private;
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentId, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,8 +17,8 @@ use sha2::{Digest, Sha256};
 
 /// Where a start comes from.
 pub(crate) enum Origin {
-    /// Somebody asked for it.
-    Asked,
+    /// Somebody asked for it, perhaps as part of a trace.
+    Asked(Option<TraceContext>),
     /// The configuration wants it at boot. The digest names what it wants.
     Configured { digest: String },
     /// An earlier run had it, no matter who asked for it then.
@@ -25,10 +26,18 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
+    /// The span that caused it.
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        match self {
+            Self::Asked(trace) => trace.as_ref(),
+            Self::Configured { .. } | Self::EarlierRun { .. } => None,
+        }
+    }
+
     /// What the configuration wanted, when the start goes back to it.
     pub(crate) fn digest(&self) -> Option<&str> {
         match self {
-            Self::Asked => None,
+            Self::Asked(_) => None,
             Self::Configured { digest } => Some(digest),
             Self::EarlierRun { configured } => configured.as_deref(),
         }

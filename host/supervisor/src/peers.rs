@@ -3,6 +3,7 @@
 use std::sync::Weak;
 
 use bulkhead_agent::{Peers, SendError};
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentId, Body, Sender};
 
 use crate::Inner;
@@ -18,8 +19,14 @@ impl Local {
 }
 
 impl Peers for Local {
-    fn send(&self, to: &AgentId, sender: Sender, body: Body) -> Result<String, SendError> {
+    fn send(
+        &self,
+        to: &AgentId,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<String, SendError> {
         let inner = self.0.upgrade().ok_or_else(|| SendError::NoSuchAgent(to.clone()))?;
-        inner.send(to, sender, body).map(|delivery| delivery.message_id)
+        inner.send(to, sender, body, trace).map(|delivery| delivery.message_id)
     }
 }

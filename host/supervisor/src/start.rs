@@ -9,6 +9,7 @@ use bulkhead_agent::{Admission, AgentHandle, SettingsChange, StartError, StartOr
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_log::now;
 use bulkhead_store::database::Private;
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::{AgentId, AgentSpec, AgentState, Event};
 
@@ -40,12 +41,16 @@ pub(crate) struct Admitted {
 pub(crate) const MAYOR: &str = "mayor";
 
 impl Supervisor {
-    /// Starts an agent; resolves when it is running. Every failure is logged by one line. Dropping the
-    /// future does not stop a start that is under way.
-    pub async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
+    /// Starts an agent; resolves when it is running. Every failure is told by one line. Dropping the
+    /// future does not stop a start that is under way. `trace` is the span that asks for it.
+    pub async fn start(
+        &self,
+        request: StartRequest,
+        trace: Option<TraceContext>,
+    ) -> Result<Started, StartError> {
         let began = Instant::now();
         let (id, role) = (request.agent_id.clone(), request.role.clone());
-        let admitted = match self.0.admit(request, began, Origin::Asked, None) {
+        let admitted = match self.0.admit(request, began, Origin::Asked(trace), None) {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.0.log_failed(id, role, &error);
@@ -94,10 +99,11 @@ impl Inner {
             force,
             record: record.clone(),
             settings,
-            stays: !matches!(origin, Origin::Asked),
+            stays: !matches!(origin, Origin::Asked(_)),
             resumes: matches!(origin, Origin::EarlierRun { .. }),
             deadline,
             prompt_message_id: self.next_message_id(),
+            trace: origin.trace().cloned(),
             spec: Arc::clone(&spec),
         };
         let (admission, agent) =

@@ -239,7 +239,7 @@ impl TurnScope {
         ChatSpan(Some(scope.recorder.open("chat", &model, kind, &scope.context, attributes)))
     }
 
-    /// The agent gets a call of a tool: the tool's span begins. Beyond [`MAX_TOOLS`] there is none.
+    /// The agent gets a call of a tool: the tool's span begins. Of more than 128 at once there is none.
     pub fn tool_called(&self, name: &str, call_id: &str) {
         let Some(scope) = &self.0 else { return };
         let mut tools = scope.tools();

@@ -65,7 +65,7 @@ pub fn measure(rounds: usize, report: &mut Report) {
 fn turn(supervisor: &Supervisor, agent: &str, body: &str) -> (Instant, Instant, TurnReport) {
     let id = AgentId::parse(agent).expect("an id");
     let sent = Instant::now();
-    let sent_message = supervisor.send(&id, Sender::Operator, body.into());
+    let sent_message = supervisor.send(&id, Sender::Operator, body.into(), None);
     let mut delivery = sent_message.expect("the agent runs");
     loop {
         if let Ok(report) = delivery.report.try_recv() {

@@ -59,7 +59,7 @@ impl Inside {
                 workspaces_dir,
                 keep_ended: 8,
                 ended_bytes: 1 << 20,
-                usage: Default::default(),
+                telemetry: None,
             },
             Arc::clone(&runtime),
             Arc::clone(sink),
@@ -75,7 +75,7 @@ impl Inside {
     pub fn start(&self, role: &str) {
         let body = format!(r#"{{"agentId":"{role}","role":"{role}"}}"#);
         let request = StartRequest::parse(body.as_bytes()).expect("a request");
-        let started = self.runtime.fast_lane().block_on(self.supervisor.start(request));
+        let started = self.runtime.fast_lane().block_on(self.supervisor.start(request, None));
         started.expect("it starts");
     }
 

@@ -63,7 +63,8 @@ impl Actor<'_> {
         let id = self.task.prompt_message_id.clone();
         let message = Message::new(id, Sender::Prompt, prompt.as_str());
         let announced = Announced::from(&message);
-        start.mailbox.push_prompt(Envelope::new(message, None))?;
+        let trace = self.task.trace.clone();
+        start.mailbox.push_prompt(Envelope { trace, ..Envelope::new(message, None) })?;
         self.state.log_message(announced);
         Ok(())
     }

@@ -28,5 +28,6 @@ mod step;
 mod task;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub(crate) use task::StartTask;

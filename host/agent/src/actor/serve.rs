@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bulkhead_runtime::{AgentFailure, CallLimits, ShutdownReason};
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Exit, ExitReason, Input, Message, Next, Outcome, Phase, Sender};
 use tokio::time::{Instant, sleep_until};
@@ -20,6 +21,9 @@ use crate::refusal::TurnReport;
 /// How long an agent may be idle while the container goes away: long enough to be sent something by one
 /// that still works.
 const DRAIN_IDLE: Duration = Duration::from_secs(10);
+
+/// What the span of a turn has whose agent returned an error.
+const TURN_FAILED: &str = "turn_failed";
 
 impl Actor<'_> {
     pub(super) async fn serve(&mut self, instance: BoxInstance) -> Ended {
@@ -94,9 +98,10 @@ impl Actor<'_> {
         self.state.delivers(&envelope);
         // A turn after the first is about the same message, and has nothing of it but its name.
         let mut continuation = None;
+        let mut parent = envelope.trace.clone();
         loop {
             let message = continuation.as_ref().unwrap_or(&envelope.message);
-            let (alive, outcome, grace) = match self.turn(instance, message).await {
+            let (alive, outcome, grace) = match self.turn(instance, message, &mut parent).await {
                 Ok(alive) => alive,
                 Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
             };
@@ -172,11 +177,13 @@ impl Actor<'_> {
         self.stop.borrow().as_ref().map(|order| (order.grace, order.reason))
     }
 
-    /// One turn. Returns what is left of the grace when a stop was ordered meanwhile.
+    /// One turn. Returns what is left of the grace when a stop was ordered meanwhile. A turn without
+    /// `parent` is that of those that follow.
     async fn turn(
         &mut self,
         instance: BoxInstance,
         message: &Message,
+        parent: &mut Option<TraceContext>,
     ) -> Result<
         (BoxInstance, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
         Ended,
@@ -185,12 +192,22 @@ impl Actor<'_> {
         let began = Instant::now();
         let cpu_before = self.state.instance_context.meter.usage().cpu_us;
         self.mark_in_flight(Phase::Handle.as_str(), Some(&message.id));
+        let span = self.begin_span(Some(message), parent.as_ref());
+        if parent.is_none() {
+            *parent = span.scope().trace_context();
+        }
         let call = instance.handle(message, self.turn_limits());
         let state = Arc::clone(&self.state);
         let Driven { end, stopped } = drive(call, &mut self.stop, OnStop::Grace, |_| {
             state.publisher.transition(Input::StopRequested);
         })
         .await;
+        let ended = match &end {
+            CallEnd::Returned(_, Ok(outcome)) => Ok(outcome.next),
+            CallEnd::Returned(_, Err(_)) => Err(TURN_FAILED),
+            CallEnd::Ended(exit, _) => Err(exit.reason.as_str()),
+        };
+        self.end_span(span, ended);
         match end {
             CallEnd::Returned(_, Err(failure)) if failure.fatal => {
                 Err(failed(failure, Phase::Handle).into())
@@ -216,6 +233,7 @@ impl Actor<'_> {
     async fn run_command(&mut self, instance: BoxInstance) -> Ended {
         self.state.publisher.transition(Input::TurnBegan);
         self.mark_in_flight(Phase::Run.as_str(), None);
+        let span = self.begin_span(None, None);
         let call = instance.run(self.turn_limits());
         let state = Arc::clone(&self.state);
         // It has no `shutdown` to be asked with.
@@ -224,6 +242,13 @@ impl Actor<'_> {
         })
         .await;
         let ordered = stopped.map(|stopped| stopped.reason);
+        let ended = match &end {
+            CallEnd::Returned(_, Ok(())) => Ok(Next::Done),
+            CallEnd::Returned(_, Err(_)) => Err(ExitReason::GuestExit.as_str()),
+            CallEnd::Ended(exit, _) if exit.status == Some(0) => Ok(Next::Done),
+            CallEnd::Ended(exit, _) => Err(exit.reason.as_str()),
+        };
+        self.end_span(span, ended);
         let mut left = None;
         let exit = match (end, ordered) {
             (CallEnd::Ended(exit, _), Some(reason)) if exit.reason == ExitReason::Killed => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bulkhead_log::Budget;
 use bulkhead_runtime::{InstanceContext, Logs};
+use bulkhead_telemetry::{CurrentTurn, TraceContext};
 use bulkhead_types::Incarnation;
 
 use super::delivery::First;
@@ -34,6 +35,8 @@ pub(crate) struct StartTask {
     /// What it wants of the slot when it is made again.
     pub restart_intent: RestartIntent,
     pub prompt_message_id: String,
+    /// The span that asked for it.
+    pub trace: Option<TraceContext>,
     /// It goes on with what an earlier run of the host began.
     pub resumes: bool,
     /// What it begins with.
@@ -50,6 +53,7 @@ impl StartTask {
         let AgentScope { ring, account, probation } = scope;
         let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
         let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
+        let trace = order.trace;
         let restart_intent = RestartIntent { force: order.force, resumes };
         let limits = &spec.limits;
         let log_budget = Arc::new(Mutex::new(Logs::budget(limits.log_lines_per_second)));
@@ -83,6 +87,7 @@ impl StartTask {
             stays,
             restart_intent,
             prompt_message_id,
+            trace,
             resumes,
             first,
         }
@@ -92,18 +97,12 @@ impl StartTask {
     /// `attempt` is 1 for the first of the start.
     pub(crate) fn incarnation(&self, number: Option<Incarnation>, attempt: u32) -> AgentHandle {
         let publisher = Arc::new(StatePublisher::new(number, self.start.container.changes.clone()));
-        let model_use = Arc::new(ModelUse::new(
-            Arc::clone(&self.start.spec),
-            Arc::clone(&publisher),
-            Arc::clone(&self.start.ring),
-            Arc::clone(&self.start.container),
-        ));
-        let (start, used) = (Arc::clone(&self.start), Arc::clone(&model_use));
-        let port = AgentPort::new(Arc::clone(&publisher), start, used);
+        let turn = CurrentTurn::default();
+        let port = AgentPort::new(Arc::clone(&publisher), Arc::clone(&self.start), turn.clone());
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let switch = self.start.probation.switch();
-        let instance_context = InstanceContext::new(
+        let mut instance_context = InstanceContext::new(
             spec,
             Arc::new(port),
             self.workspace.clone(),
@@ -111,8 +110,9 @@ impl StartTask {
             account,
             switch,
         );
-        let start = Arc::clone(&self.start);
-        let state = IncarnationState::new(attempt, start, publisher, instance_context, model_use);
+        instance_context.turn = turn;
+        let state =
+            IncarnationState::new(attempt, Arc::clone(&self.start), publisher, instance_context);
         AgentHandle { state: Arc::new(state) }
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::{Params, PathId};
+use crate::params::{Params, PathId, Trace};
 
 /// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
 const MAX_WAIT_MS: u64 = 600_000;
@@ -35,6 +35,7 @@ pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
     params: Params,
+    Trace(trace): Trace,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
     let wait_ms = params.only(&["wait"])?.whole_number("wait", MAX_WAIT_MS)?;
@@ -42,7 +43,7 @@ pub(super) async fn post<B: Backend>(
     let Parsed { request, ignored } = parsed;
     drop(body);
     backend.brought_back(&id).await?;
-    let delivery = backend.send(&id, Sender::Operator, request.prompt.into())?;
+    let delivery = backend.send(&id, Sender::Operator, request.prompt.into(), trace)?;
     match wait_ms {
         None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),
         Some(ms) => wait_for(delivery, Duration::from_millis(ms), ignored).await,

@@ -12,13 +12,14 @@ use hyper::StatusCode;
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::NoParams;
+use crate::params::{NoParams, Trace};
 use crate::start_gate::StartGate;
 
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,
     Extension(gate): Extension<StartGate>,
     _: NoParams,
+    Trace(trace): Trace,
     body: WholeBody,
 ) -> Result<(StatusCode, Json<WithIgnored<StartAnswer>>), Refusal> {
     let pass = gate.pass().await;
@@ -26,7 +27,7 @@ pub(super) async fn post<B: Backend>(
     let Parsed { request, ignored } = parsed;
     // A start may take minutes; its body gives its room back before.
     drop(body);
-    let mut start = pin!(backend.start(request));
+    let mut start = pin!(backend.start(request, trace));
     // Its first step lets it in. The others wait for the agent.
     let first = poll_fn(|cx| Poll::Ready(start.as_mut().poll(cx))).await;
     drop(pass);

@@ -20,6 +20,7 @@ use bulkhead_supervisor::{
     Metrics, SendError, SettingsError, StartError, StartFailure, Started, StopError,
     SymbolizerFigures, TownConfigError, TurnReport, UsageFilter,
 };
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
 use bulkhead_types::{
     AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, ModelCounts, Next,
@@ -119,7 +120,11 @@ impl TownEdge for Fake {
 }
 
 impl Backend for Fake {
-    async fn start(&self, request: StartRequest) -> Result<Started, StartError> {
+    async fn start(
+        &self,
+        request: StartRequest,
+        _: Option<TraceContext>,
+    ) -> Result<Started, StartError> {
         match request.role.as_str() {
             "gated" => {
                 self.0.entered.add_permits(1);
@@ -155,7 +160,15 @@ impl Backend for Fake {
         }
     }
 
-    fn send(&self, id: &AgentId, sender: Sender, body: Body) -> Result<Delivery, SendError> {
+    fn send(
+        &self,
+        id: &AgentId,
+        sender: Sender,
+        body: Body,
+        trace: Option<TraceContext>,
+    ) -> Result<Delivery, SendError> {
+        let trace = trace.map(|trace| trace.traceparent());
+        self.0.changes.lock().unwrap().extend(trace.map(|trace| format!("trace {trace}")));
         assert_eq!(sender, Sender::Operator);
         match id.as_str() {
             "ghost" => return Err(SendError::NoSuchAgent(id.clone())),

@@ -72,3 +72,17 @@ fn a_message_that_is_not_taken_says_why() {
     let empty = message(&rig, "a", "", "");
     assert_eq!((empty.status, &empty.json()["issues"][0]["path"]), (400, &"prompt".into()));
 }
+
+#[test]
+fn the_trace_of_a_request_goes_with_its_message() {
+    let body = json!({ "prompt": "hi" }).to_string();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (header, passed_on) in [(trace, Some(trace)), ("00-nonsense", None)] {
+        let rig = Rig::start();
+        let header = format!("traceparent: {header}\r\n");
+        let answer = rig.client().ask("POST", "/agents/a/message", &header, &body);
+        assert_eq!(answer.status, 200);
+        let expected = Vec::from_iter(passed_on.map(|trace| format!("trace {trace}")));
+        assert_eq!(rig.backend.changes(), expected);
+    }
+}

@@ -29,6 +29,7 @@ mod words;
 use std::path::Path;
 
 use bulkhead_client::Configured;
+use bulkhead_types::error::chain;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -53,13 +54,15 @@ pub fn load(path: &Path) -> Result<Settings, Failure> {
     let lookup = |name: &str| std::env::var_os(name);
     env::apply(&mut file, lookup).map_err(Failure::bad_input)?;
     let outside = env::outside(lookup).map_err(Failure::bad_input)?;
-    let settings = secrets::settle(&mut file, base(path), lookup)
+    let mut settings = secrets::settle(&mut file, base(path), lookup)
         .and_then(|()| settings::check(file, base(path), &outside))
         .map_err(|problem| Failure::bad_input(problem.show(&shown.to_string(), &text)))?;
     settings.control.check_token().map_err(|error| Failure::bad_input(error.to_string()))?;
     if let Some(town) = &settings.town {
         town.check().map_err(|error| Failure::bad_input(error.to_string()))?;
     }
+    let telemetry = bulkhead_telemetry::Settings::from_env(lookup);
+    settings.telemetry = telemetry.map_err(|error| Failure::bad_input(chain(&error)))?;
     Ok(settings)
 }
 

@@ -12,6 +12,7 @@ use bulkhead_log::{Format, LogConfig};
 use bulkhead_net::Connector;
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
+use bulkhead_telemetry::Telemetry;
 use bulkhead_town::TownConfig;
 use bulkhead_types::{Level, Limits};
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub models: Vec<ModelEndpoint>,
     /// Values of `[secrets.NAME]` are read from here again and again.
     pub secret_files: Vec<PathBuf>,
+    /// Whether and where turns are recorded, as the environment says it.
+    pub telemetry: Option<bulkhead_telemetry::Settings>,
     /// What the process gives up.
     pub security: Security,
     pub catalog: Catalog,
@@ -89,13 +92,13 @@ impl Settings {
     }
 
     /// The supervisor's part.
-    pub fn supervisor(&self) -> SupervisorConfig {
+    pub fn supervisor(&self, telemetry: Option<Telemetry>) -> SupervisorConfig {
         SupervisorConfig {
             catalog: self.catalog.clone(),
             workspaces_dir: self.state_dir.join("workspaces"),
             keep_ended: self.keep_ended,
             ended_bytes: self.ended_bytes,
-            usage: self.usage.clone(),
+            telemetry,
         }
     }
 }
@@ -122,6 +125,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
     let agents = check_agents(file.agents, &roles)?;
     let max_agent_memory_bytes = file.limits.max_agent_memory_mb.mebibytes();
     Ok(Settings {
+        telemetry: None,
         control: ControlConfig {
             listen: file.server.listen.0,
             token: file.server.token,

@@ -273,6 +273,7 @@ pub fn question() -> Request {
         temperature: None,
         max_tokens: None,
         extra: serde_json::Map::new(),
+        headers: Default::default(),
     }
 }
 

@@ -21,9 +21,10 @@ use std::time::Instant;
 
 use bulkhead_log::Budget;
 use bulkhead_net::{Connector, Destination};
+use bulkhead_telemetry::{CurrentTurn, TraceContext};
 use bulkhead_types::error::chain;
 use bulkhead_types::{HostKind, HttpPolicy, Level};
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use tokio::runtime::Handle;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
@@ -62,6 +63,8 @@ pub(crate) struct Outbound {
     sockets: Arc<Descriptors>,
     secrets: Own,
     port: Arc<dyn Port>,
+    /// The turn that they are made in.
+    turn: CurrentTurn,
     /// Lines about requests that a limit refused. A guest may try again at once.
     refusals: Budget,
 }
@@ -105,10 +108,16 @@ impl Outbound {
         secrets: HttpSecrets,
         port: Arc<dyn Port>,
     ) -> Self {
+        let turn = CurrentTurn::default();
         let refusals = Budget::new(1, 1, Instant::now());
         let secrets = Own::new(secrets, Arc::clone(&policy.secrets));
         let agent = Arc::new(Agent { policy, connector, logs, meter, lookups, threads });
-        Self { agent, under_way: Arc::default(), sockets, secrets, port, refusals }
+        Self { agent, under_way: Arc::default(), sockets, secrets, port, turn, refusals }
+    }
+
+    /// Requests belong to the turn that this names.
+    pub(crate) fn in_turn(self, turn: CurrentTurn) -> Self {
+        Self { turn, ..self }
     }
 
     fn admit(&self, uri: &Uri) -> Result<Destination> {
@@ -135,7 +144,16 @@ impl Outbound {
         Ok(filled)
     }
 
-    fn reserve(&mut self, to: &Destination) -> Result<Reserved> {
+    /// Names the turn that the request belongs to, unless the guest has named a trace of its own.
+    fn trace(&self, headers: &mut HeaderMap) {
+        if let Some(context) = self.turn.get().trace_context()
+            && !TraceContext::is_in(headers)
+        {
+            context.write(headers);
+        }
+    }
+
+    fn take_place(&mut self, to: &Destination) -> Result<Place> {
         let Some(under_way) = UnderWay::begin(&self.under_way, MAX_REQUESTS) else {
             let most =
                 format!("{MAX_REQUESTS} requests of this agent are under way, which is the most");
@@ -212,6 +230,7 @@ impl WasiHttpHooks for Outbound {
             Ok(admitted) => admitted,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
+        self.trace(request.headers_mut());
         let times = Times::from(options.unwrap_or_default());
         let request = request.map(|body| self.secrets.watch(body));
         let agent = Arc::clone(&self.agent);

@@ -151,7 +151,7 @@ fn by_town(left: Fate, knows: TownKnows, town: Listing) -> (Fate, Option<TownCha
                 return (Fate::Quarantined(quarantined), None);
             }
             // Another spec is another chance.
-            starts_new(request, Origin::Asked)
+            starts_new(request, Origin::Asked(None))
         }
         (
             Fate::Unknown | Fate::Stopped | Fate::Failed | Fate::Unreadable(_),

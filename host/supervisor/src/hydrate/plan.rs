@@ -167,6 +167,7 @@ fn remember(
                 resumes: true,
                 deadline: Instant::now(),
                 prompt_message_id: String::new(),
+                trace: None,
                 spec: Arc::new(resolved.spec),
             };
             agent.remember_quarantined(order, restarts);

@@ -11,6 +11,7 @@ use bulkhead_store::crashes::Crashes;
 use bulkhead_store::database::{Config, Private, Snapshot};
 use bulkhead_store::journal;
 use bulkhead_store::{Database, Journal};
+use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{
     AgentId, AgentSpec, AgentState, Body, Event, IfRunning, Incarnation, RestartPolicy,
     RestartRules, Sender, Timestamp,
@@ -52,7 +53,13 @@ impl Kept {
 struct Nobody;
 
 impl Peers for Nobody {
-    fn send(&self, to: &AgentId, _: Sender, _: Body) -> Result<String, SendError> {
+    fn send(
+        &self,
+        to: &AgentId,
+        _: Sender,
+        _: Body,
+        _: Option<TraceContext>,
+    ) -> Result<String, SendError> {
         Err(SendError::NoSuchAgent(to.clone()))
     }
 }
@@ -68,6 +75,7 @@ pub(crate) fn order(spec: AgentSpec, deadline: Instant) -> StartOrder {
     StartOrder {
         record: Private::default(),
         settings: None,
+        trace: None,
         stays: false,
         resumes: false,
         spec: Arc::new(spec),
@@ -137,7 +145,7 @@ impl Rig {
     }
 
     pub(crate) fn send(&self, agent: &AgentHandle, id: &str) -> Delivery {
-        agent.send(id.into(), Sender::Operator, "hi".into()).unwrap()
+        agent.send(id.into(), Sender::Operator, "hi".into(), None).unwrap()
     }
 
     /// Resolves with the incarnation that shows this state.

@@ -14,19 +14,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bulkhead_llm::{
-    Bounds, Chat, Content, Dialect, End, Endpoint, Error, Key, Models, Settings, ToolCall,
-};
+use bulkhead_llm::{Bounds, Dialect, Endpoint, Key, Models, Settings};
 use bulkhead_log::Budget;
 use bulkhead_net::{Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged};
-use bulkhead_types::time::millis;
-use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, ModelCall, Secret, TokenUsage};
-use bulkhead_usage::Exhausted;
+use bulkhead_telemetry::CurrentTurn;
+use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, Secret};
 use tokio::runtime::Handle;
 
 use super::answer::{Answer, Place, Report, UnderWay};
 use super::ask::Asked;
-use crate::bindings::bulkhead::agent::model::{ExhaustedBudget, ModelError};
+use super::report::{Report, begin_span};
+use crate::bindings::bulkhead::agent::model::ModelError;
 use crate::descriptors::Descriptors;
 use crate::interfaces::http::{CONNECTION_BYTES, Lookups, SharedResolver, TLS_BYTES, carry};
 use crate::logs::Logs;
@@ -53,6 +51,8 @@ pub(crate) struct Access {
     pub under_way: Arc<AtomicUsize>,
     /// Lines about calls that failed. A guest may try again at once.
     pub lines: Budget,
+    /// The turn that it asks in.
+    pub turn: CurrentTurn,
     /// The agent's own endpoint, as of this revision of its settings.
     pub own: Option<(u64, Arc<Endpoint>)>,
 }
@@ -83,20 +83,23 @@ impl Access {
         let left = self.meter.time_left().saturating_sub(MARGIN);
         let within = asked.timeout.map_or(left, |timeout| timeout.min(left));
         let deadline = tokio::time::Instant::now() + within.min(FAR);
-        let request_tokens = estimate(&asked.request);
-        let request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
+        let mut request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
+        let turn = self.turn.get();
+        let span = begin_span(&turn, (&way.name, &way.endpoint), &mut request);
         let chat = way.endpoint.chat(request, way.key, deadline, way.addresses);
-        let report = CallReport {
+        let report = Report {
             port: Arc::clone(&self.port),
             logs: Arc::clone(&self.logs),
             endpoint: way.name,
             model: way.model,
-            request_tokens,
             begun: Instant::now(),
+            span,
+            output: Vec::new(),
+            output_bytes: 0,
         };
         let (threads, meter) = (self.threads.clone(), Arc::clone(&self.meter));
         let carry = move |reading| carry(&threads, &meter, reading);
-        Ok(Answer::begin(chat, place, Arc::clone(&self.meter), report, carry))
+        Ok(Answer::begin(chat, place, Arc::clone(&self.meter), turn, report, carry))
     }
 
     fn way(&mut self, endpoint: Option<&str>, model: Option<String>) -> Result<Way, String> {
@@ -209,11 +212,6 @@ impl Access {
             self.logs.line(Level::Warn, "model", &text, Default::default());
         }
     }
-
-    fn exhausted(&mut self, Exhausted { message, retry }: Exhausted) -> ModelError {
-        self.failed(&message);
-        ModelError::BudgetExceeded(ExhaustedBudget { message, retry_ms: retry.map(millis) })
-    }
 }
 
 /// Reports a call to the agent.
@@ -290,17 +288,6 @@ fn estimate(request: &bulkhead_llm::Request) -> u64 {
 
 /// Longer than any call takes. A deadline has to be a time that there is.
 const FAR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-fn outcome(ended: &Result<End, Error>) -> &'static str {
-    match ended {
-        Ok(_) => "ok",
-        Err(Error::Unavailable(_)) => "unavailable",
-        Err(Error::RateLimited { .. }) => "rate_limited",
-        Err(Error::Rejected { .. }) => "rejected",
-        Err(Error::BadAnswer { .. }) => "bad_answer",
-        Err(Error::Timeout(_)) => "timeout",
-    }
-}
 
 fn list(names: &[Arc<str>]) -> String {
     match names {

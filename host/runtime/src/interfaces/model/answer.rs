@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkhead_account::{Charge, OverLimit};
-use bulkhead_llm::{Chat, End, Error, Finish, Part, ToolCall};
+use bulkhead_llm::{Chat, End, Error, Finish, Part};
+use bulkhead_telemetry::TurnScope;
 use bulkhead_types::HostKind;
 use bulkhead_types::time::millis;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::report::Report;
 use crate::bindings::bulkhead::agent::model as wit;
 use crate::bindings::bulkhead::agent::model::ModelError;
 use crate::descriptors::Taken;
@@ -57,6 +59,8 @@ pub struct Answer {
     next: Option<Waiting>,
     /// Dropping it ends the call. None: it is over.
     task: Option<Carried<()>>,
+    /// The turn that it belongs to.
+    turn: TurnScope,
     meter: Arc<Meter>,
 }
 
@@ -66,13 +70,13 @@ impl Answer {
         chat: Chat,
         place: Place,
         meter: Arc<Meter>,
-        report: impl Report,
+        turn: TurnScope,
+        report: Report,
         carry: impl FnOnce(Reading) -> Carried<()>,
     ) -> Self {
         let (send, parts) = mpsc::channel(MAX_WAITING);
-        let reported = Reported { chat, report: Some(report), bytes: 0 };
-        let task = carry(Box::pin(read(reported, place, Arc::clone(&meter), send)));
-        Self { parts, next: None, task: Some(task), meter }
+        let task = carry(Box::pin(read(chat, place, Arc::clone(&meter), send, report)));
+        Self { parts, next: None, task: Some(task), meter, turn }
     }
 
     /// Waits for the next part.
@@ -85,7 +89,10 @@ impl Answer {
         match part {
             Ok(Part::Text(text)) => Ok(wit::Part::Text(self.merge(text, text_of))),
             Ok(Part::Reasoning(text)) => Ok(wit::Part::Reasoning(self.merge(text, reasoning_of))),
-            Ok(Part::ToolCall(call)) => Ok(wit::Part::ToolCall(tool_call(call))),
+            Ok(Part::ToolCall(call)) => {
+                self.turn.tool_called(&call.name, &call.id);
+                Ok(wit::Part::ToolCall(tool_call(call)))
+            }
             Ok(Part::End(end)) => {
                 self.cancel();
                 Ok(wit::Part::End(self::end(end)))
@@ -207,6 +214,7 @@ async fn read<R: Report>(
     place: Place,
     meter: Arc<Meter>,
     send: Sender<Waiting>,
+    mut report: Report,
 ) {
     let ended = loop {
         let part = match chat.next().await {
@@ -215,6 +223,7 @@ async fn read<R: Report>(
             Some(Err(error)) => break Err(error),
             None => return,
         };
+        report.saw(&part);
         let held = match meter.memory().charge(HostKind::Http, bytes(&part)) {
             Ok(held) => held,
             Err(over) => {
@@ -225,7 +234,7 @@ async fn read<R: Report>(
             return;
         }
     };
-    chat.ended(Some(&ended));
+    report.end(&chat, &ended);
     // Its connection first: who reads the end may ask again at once.
     drop((chat, place));
     let _ = send.send((ended.map(Part::End), None)).await;

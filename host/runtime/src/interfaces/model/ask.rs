@@ -81,6 +81,7 @@ pub(super) fn check(request: wit::Request) -> Result<Asked, ModelError> {
             temperature: request.temperature,
             max_tokens: request.max_tokens,
             extra,
+            headers: Default::default(),
         },
     })
 }

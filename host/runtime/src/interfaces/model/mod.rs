@@ -10,6 +10,7 @@
 mod access;
 mod answer;
 mod ask;
+mod report;
 
 use wasmtime::Result;
 use wasmtime::component::Resource;
