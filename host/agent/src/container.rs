@@ -153,6 +153,17 @@ impl Container {
         Self { ended, ..self }
     }
 
+    /// The same with what agents may use of language models, and with what was used before.
+    #[must_use]
+    pub fn measured_by(self, ledger: Ledger) -> Self {
+        Self { ledger: Mutex::new(ledger), ..self }
+    }
+
+    /// What all agents use of language models. Nobody holds it while waiting.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The same with turns recorded.
     #[must_use]
     pub fn traced(self, telemetry: Option<Telemetry>) -> Self {

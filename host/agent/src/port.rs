@@ -36,9 +36,10 @@ impl AgentPort {
         publisher: Arc<StatePublisher>,
         start: Arc<StartContext>,
         turn: CurrentTurn,
+        model_use: Arc<ModelUse>,
     ) -> Self {
         let budget = Budget::new(SEND_BURST, SENDS_PER_SECOND, Instant::now());
-        Self { publisher, start, turn, budget: Mutex::new(budget) }
+        Self { publisher, start, turn, budget: Mutex::new(budget), model_use }
     }
 
     fn tag(&self) -> AgentTag {
@@ -72,7 +73,8 @@ impl Port for AgentPort {
         let to = AgentId::parse(agent_id).map_err(|error| PortError::Invalid(error.to_string()))?;
         let sender = Sender::Agent(self.start.spec.id.clone());
         let trace = self.turn.get().trace_context();
-        self.start.container.peers.send(&to, sender, body, trace).map_err(|error| match error {
+        let sent = self.start.container.peers.send(&to, sender, body, trace);
+        let sent = sent.map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
             too_large @ SendError::TooLarge { .. } => PortError::Invalid(too_large.to_string()),
             refused => PortError::Unavailable(refused.to_string()),

@@ -75,6 +75,8 @@ pub struct SupervisorConfig {
     pub keep_ended: usize,
     /// What all ended agents together may hold, in bytes.
     pub ended_bytes: u64,
+    /// What agents may use of language models.
+    pub usage: bulkhead_usage::Rules,
     /// Records turns, if somebody wants to see them.
     pub telemetry: Option<Telemetry>,
 }
@@ -126,7 +128,8 @@ impl Supervisor {
             let container = Container::new(engine, peers, sink, stores, context, memory);
             let ended = Ended::new(config.keep_ended, config.ended_bytes);
             let container = container.keeping(ended).traced(config.telemetry.clone());
-            let container = Arc::new(container);
+            let ledger = usage::ledger(&config, &container.database, &mut earlier);
+            let container = Arc::new(container.measured_by(ledger));
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);

@@ -59,6 +59,7 @@ impl Inside {
                 workspaces_dir,
                 keep_ended: 8,
                 ended_bytes: 1 << 20,
+                usage: Default::default(),
                 telemetry: None,
             },
             Arc::clone(&runtime),

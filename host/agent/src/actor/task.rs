@@ -97,8 +97,15 @@ impl StartTask {
     /// `attempt` is 1 for the first of the start.
     pub(crate) fn incarnation(&self, number: Option<Incarnation>, attempt: u32) -> AgentHandle {
         let publisher = Arc::new(StatePublisher::new(number, self.start.container.changes.clone()));
+        let model_use = Arc::new(ModelUse::new(
+            Arc::clone(&self.start.spec),
+            Arc::clone(&publisher),
+            Arc::clone(&self.start.ring),
+            Arc::clone(&self.start.container),
+        ));
         let turn = CurrentTurn::default();
-        let port = AgentPort::new(Arc::clone(&publisher), Arc::clone(&self.start), turn.clone());
+        let (start, used) = (Arc::clone(&self.start), Arc::clone(&model_use));
+        let port = AgentPort::new(Arc::clone(&publisher), start, turn.clone(), used);
         let (spec, log_budget) = (Arc::clone(&self.start.spec), Arc::clone(&self.log_budget));
         let account = Arc::clone(&self.start.account);
         let switch = self.start.probation.switch();
@@ -111,8 +118,8 @@ impl StartTask {
             switch,
         );
         instance_context.turn = turn;
-        let state =
-            IncarnationState::new(attempt, Arc::clone(&self.start), publisher, instance_context);
+        let start = Arc::clone(&self.start);
+        let state = IncarnationState::new(attempt, start, publisher, instance_context, model_use);
         AgentHandle { state: Arc::new(state) }
     }
 }

@@ -98,6 +98,7 @@ impl Settings {
             workspaces_dir: self.state_dir.join("workspaces"),
             keep_ended: self.keep_ended,
             ended_bytes: self.ended_bytes,
+            usage: self.usage.clone(),
             telemetry,
         }
     }

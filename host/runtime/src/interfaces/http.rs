@@ -153,7 +153,7 @@ impl Outbound {
         }
     }
 
-    fn take_place(&mut self, to: &Destination) -> Result<Place> {
+    fn reserve(&mut self, to: &Destination) -> Result<Reserved> {
         let Some(under_way) = UnderWay::begin(&self.under_way, MAX_REQUESTS) else {
             let most =
                 format!("{MAX_REQUESTS} requests of this agent are under way, which is the most");

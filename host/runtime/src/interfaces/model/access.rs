@@ -18,13 +18,15 @@ use bulkhead_llm::{Bounds, Dialect, Endpoint, Key, Models, Settings};
 use bulkhead_log::Budget;
 use bulkhead_net::{Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged};
 use bulkhead_telemetry::CurrentTurn;
+use bulkhead_types::time::millis;
 use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, Secret};
+use bulkhead_usage::Exhausted;
 use tokio::runtime::Handle;
 
-use super::answer::{Answer, Place, Report, UnderWay};
+use super::answer::{Answer, Place, UnderWay};
 use super::ask::Asked;
-use super::report::{Report, begin_span};
-use crate::bindings::bulkhead::agent::model::ModelError;
+use super::report::{Report, begin_span, estimate};
+use crate::bindings::bulkhead::agent::model::{ExhaustedBudget, ModelError};
 use crate::descriptors::Descriptors;
 use crate::interfaces::http::{CONNECTION_BYTES, Lookups, SharedResolver, TLS_BYTES, carry};
 use crate::logs::Logs;
@@ -83,6 +85,7 @@ impl Access {
         let left = self.meter.time_left().saturating_sub(MARGIN);
         let within = asked.timeout.map_or(left, |timeout| timeout.min(left));
         let deadline = tokio::time::Instant::now() + within.min(FAR);
+        let request_tokens = estimate(&asked.request);
         let mut request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
         let turn = self.turn.get();
         let span = begin_span(&turn, (&way.name, &way.endpoint), &mut request);
@@ -92,10 +95,11 @@ impl Access {
             logs: Arc::clone(&self.logs),
             endpoint: way.name,
             model: way.model,
+            request_tokens,
             begun: Instant::now(),
+            bytes: 0,
             span,
             output: Vec::new(),
-            output_bytes: 0,
         };
         let (threads, meter) = (self.threads.clone(), Arc::clone(&self.meter));
         let carry = move |reading| carry(&threads, &meter, reading);
@@ -212,78 +216,11 @@ impl Access {
             self.logs.line(Level::Warn, "model", &text, Default::default());
         }
     }
-}
 
-/// Reports a call to the agent.
-struct CallReport {
-    port: Arc<dyn Port>,
-    logs: Arc<Logs>,
-    endpoint: Arc<str>,
-    model: String,
-    /// What the request counts as if its server does not say.
-    request_tokens: u64,
-    begun: Instant,
-}
-
-impl Report for CallReport {
-    fn tool_call(&self, call: &ToolCall) {
-        self.port.saw_tool_call(&call.name, &call.arguments);
+    fn exhausted(&mut self, Exhausted { message, retry }: Exhausted) -> ModelError {
+        self.failed(&message);
+        ModelError::BudgetExceeded(ExhaustedBudget { message, retry_ms: retry.map(millis) })
     }
-
-    fn ended(self, chat: &Chat, ended: Option<&Result<End, Error>>, bytes: u64) {
-        if let Some(Err(error)) = ended {
-            let text = format!("model call failed: {error}");
-            self.logs.line(Level::Warn, "model", &text, Default::default());
-        }
-        let was_read = match ended {
-            // The server has it, and may be writing.
-            None => chat.tries() > 0,
-            Some(Ok(_)) => true,
-            Some(Err(_)) => bytes > 0,
-        };
-        let estimate = match was_read {
-            true => TokenUsage {
-                input: self.request_tokens,
-                output: bytes.div_ceil(TOKEN_BYTES),
-                ..TokenUsage::default()
-            },
-            false => TokenUsage::default(),
-        };
-        self.port.asked(ModelCall {
-            endpoint: self.endpoint,
-            model: self.model,
-            outcome: ended.map_or("cancelled", outcome),
-            usage: ended.and_then(|ended| ended.as_ref().ok()).and_then(|end| end.usage),
-            estimate,
-            tries: chat.tries(),
-            duration: self.begun.elapsed(),
-        });
-    }
-}
-
-/// Bytes of English text that one token stands for, roughly.
-const TOKEN_BYTES: u64 = 4;
-
-/// Tokens that an image counts as, roughly: servers scale it down.
-const IMAGE_TOKENS: u64 = 1000;
-
-/// Roughly the tokens of a request, for a server that does not count them.
-fn estimate(request: &bulkhead_llm::Request) -> u64 {
-    let (mut bytes, mut images) = (0, 0);
-    for message in &request.messages {
-        for content in &message.content {
-            match content {
-                Content::Text(text) => bytes += text.len(),
-                Content::ImageUrl(_) | Content::Image { .. } => images += 1,
-            }
-        }
-        let calls = message.tool_calls.iter();
-        bytes += calls.map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-    }
-    for tool in &request.tools {
-        bytes += tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
-    }
-    (bytes as u64).div_ceil(TOKEN_BYTES) + images * IMAGE_TOKENS
 }
 
 /// Longer than any call takes. A deadline has to be a time that there is.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkhead_account::{Charge, OverLimit};
-use bulkhead_llm::{Chat, End, Error, Finish, Part};
+use bulkhead_llm::{Chat, End, Error, Finish, Part, ToolCall};
 use bulkhead_telemetry::TurnScope;
 use bulkhead_types::HostKind;
 use bulkhead_types::time::millis;
@@ -75,8 +75,9 @@ impl Answer {
         carry: impl FnOnce(Reading) -> Carried<()>,
     ) -> Self {
         let (send, parts) = mpsc::channel(MAX_WAITING);
-        let task = carry(Box::pin(read(chat, place, Arc::clone(&meter), send, report)));
-        Self { parts, next: None, task: Some(task), meter, turn }
+        let reported = Reported { chat, report: Some(report) };
+        let task = carry(Box::pin(read(reported, place, Arc::clone(&meter), send)));
+        Self { parts, next: None, task: Some(task), turn, meter }
     }
 
     /// Waits for the next part.
@@ -166,56 +167,36 @@ fn reasoning_of((part, _): &Waiting) -> Option<&str> {
 /// The work of the task.
 pub(super) type Reading = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Hears of an answer.
-pub(super) trait Report: Send + 'static {
-    /// A model asks for a tool.
-    fn tool_call(&self, call: &ToolCall);
-    /// The answer is over: with its end, with an error, or with neither, because nobody wants it any more. `bytes` of
-    /// it had come.
-    fn ended(self, chat: &Chat, ended: Option<&Result<End, Error>>, bytes: u64);
-}
-
 /// An answer whose end is reported once, also when it is dropped.
-struct Reported<R: Report> {
+struct Reported {
     chat: Chat,
-    report: Option<R>,
-    /// Of its text, reasoning and tool calls.
-    bytes: u64,
+    report: Option<Report>,
 }
 
-impl<R: Report> Reported<R> {
+impl Reported {
     async fn next(&mut self) -> Option<Result<Part, Error>> {
         let next = self.chat.next().await;
-        if let Some(Ok(part)) = &next {
-            self.bytes += bytes(part);
-            if let (Part::ToolCall(call), Some(report)) = (part, &self.report) {
-                report.tool_call(call);
-            }
+        if let (Some(Ok(part)), Some(report)) = (&next, &mut self.report) {
+            report.saw(part);
         }
         next
     }
 
     fn ended(&mut self, ended: Option<&Result<End, Error>>) {
         if let Some(report) = self.report.take() {
-            report.ended(&self.chat, ended, self.bytes);
+            report.end(&self.chat, ended);
         }
     }
 }
 
-impl<R: Report> Drop for Reported<R> {
+impl Drop for Reported {
     fn drop(&mut self) {
         self.ended(None);
     }
 }
 
 /// Reads an answer to its end, or until nobody takes it.
-async fn read<R: Report>(
-    mut chat: Reported<R>,
-    place: Place,
-    meter: Arc<Meter>,
-    send: Sender<Waiting>,
-    mut report: Report,
-) {
+async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<Waiting>) {
     let ended = loop {
         let part = match chat.next().await {
             Some(Ok(Part::End(end))) => break Ok(end),
@@ -223,7 +204,6 @@ async fn read<R: Report>(
             Some(Err(error)) => break Err(error),
             None => return,
         };
-        report.saw(&part);
         let held = match meter.memory().charge(HostKind::Http, bytes(&part)) {
             Ok(held) => held,
             Err(over) => {
@@ -234,13 +214,13 @@ async fn read<R: Report>(
             return;
         }
     };
-    report.end(&chat, &ended);
+    chat.ended(Some(&ended));
     // Its connection first: who reads the end may ask again at once.
     drop((chat, place));
     let _ = send.send((ended.map(Part::End), None)).await;
 }
 
-fn bytes(part: &Part) -> u64 {
+pub(super) fn bytes(part: &Part) -> u64 {
     let bytes = match part {
         Part::Text(text) | Part::Reasoning(text) => text.len(),
         Part::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),

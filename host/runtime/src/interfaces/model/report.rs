@@ -7,14 +7,15 @@ use bulkhead_llm::{
     Chat, Content, Dialect, End, Endpoint, Error, Finish, Message, Part, Request, Role,
 };
 use bulkhead_telemetry::{Answered, ChatSpan, TurnScope};
-use bulkhead_types::{Level, ModelCall};
+use bulkhead_types::{Level, ModelCall, TokenUsage};
 use serde_json::{Value, json};
 
+use super::answer::bytes;
 use crate::logs::Logs;
 use crate::port::Port;
 
 /// Most of an answer that is kept for its span, in bytes.
-const MAX_OUTPUT: usize = 64 * 1024;
+const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// A call under way.
 pub(super) struct Report {
@@ -22,41 +23,40 @@ pub(super) struct Report {
     pub logs: Arc<Logs>,
     pub endpoint: Arc<str>,
     pub model: String,
+    /// What the request counts as if its server does not say.
+    pub request_tokens: u64,
     pub begun: Instant,
+    /// Bytes of the answer that came.
+    pub bytes: u64,
     pub span: ChatSpan,
     /// The answer, as far as it is kept.
     pub output: Vec<Part>,
-    pub output_bytes: usize,
 }
 
 impl Report {
     /// A part of the answer came.
     pub(super) fn saw(&mut self, part: &Part) {
-        if !self.span.records_content() {
-            return;
+        self.bytes += bytes(part);
+        if let Part::ToolCall(call) = part {
+            self.port.saw_tool_call(&call.name, &call.arguments);
         }
-        self.output_bytes += match part {
-            Part::Text(text) | Part::Reasoning(text) => text.len(),
-            Part::ToolCall(call) => call.arguments.len(),
-            Part::End(_) => 0,
-        };
-        if self.output_bytes <= MAX_OUTPUT {
+        if self.span.records_content() && self.bytes <= MAX_OUTPUT {
             self.output.push(part.clone());
         }
     }
 
-    /// It is over.
-    pub(super) fn end(mut self, chat: &Chat, ended: &Result<End, Error>) {
-        if let Err(error) = ended {
+    /// It is over: with its end, with an error, or with neither, because nobody wants it any more.
+    pub(super) fn end(mut self, chat: &Chat, ended: Option<&Result<End, Error>>) {
+        if let Some(Err(error)) = ended {
             let text = format!("model call failed: {error}");
             self.logs.line(Level::Warn, "model", &text, Default::default());
         }
-        let (outcome, tries) = (outcome(ended), chat.tries());
-        let usage = ended.as_ref().ok().and_then(|end| end.usage);
-        let finish = ended.as_ref().ok().map(|end| finish(end.finish));
-        let whole = self.output_bytes <= MAX_OUTPUT;
+        let (outcome, tries) = (ended.map_or("cancelled", outcome), chat.tries());
+        // Also of an answer that failed, as far as its server counted.
+        let usage = chat.usage();
+        let finish = ended.and_then(|ended| ended.as_ref().ok()).map(|end| finish(end.finish));
         let output = std::mem::take(&mut self.output);
-        if whole {
+        if self.bytes <= MAX_OUTPUT {
             self.span.set_output(|| answer(output, finish));
         }
         self.span.end(Answered {
@@ -66,17 +66,57 @@ impl Report {
             output_tokens: usage.map(|usage| usage.output),
             reasoning_tokens: usage.map(|usage| usage.reasoning).filter(|tokens| *tokens > 0),
             tries,
-            error: ended.is_err().then_some(outcome),
+            error: (!matches!(ended, Some(Ok(_)))).then_some(outcome),
         });
+        let was_read = match ended {
+            // The server has it, and may be writing.
+            None => tries > 0,
+            Some(Ok(_)) => true,
+            Some(Err(_)) => self.bytes > 0,
+        };
+        let estimate = match was_read {
+            true => TokenUsage {
+                input: self.request_tokens,
+                output: self.bytes.div_ceil(TOKEN_BYTES),
+                ..TokenUsage::default()
+            },
+            false => TokenUsage::default(),
+        };
         self.port.asked(ModelCall {
             endpoint: self.endpoint,
             model: self.model,
             outcome,
             usage,
+            estimate,
             tries,
             duration: self.begun.elapsed(),
         });
     }
+}
+
+/// Bytes of English text that one token stands for, roughly.
+const TOKEN_BYTES: u64 = 4;
+
+/// Tokens that an image counts as, roughly: servers scale it down.
+const IMAGE_TOKENS: u64 = 1000;
+
+/// Roughly the tokens of a request, for a server that does not count them.
+pub(super) fn estimate(request: &Request) -> u64 {
+    let (mut bytes, mut images) = (0, 0);
+    for message in &request.messages {
+        for content in &message.content {
+            match content {
+                Content::Text(text) => bytes += text.len(),
+                Content::ImageUrl(_) | Content::Image { .. } => images += 1,
+            }
+        }
+        let calls = message.tool_calls.iter();
+        bytes += calls.map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
+    }
+    for tool in &request.tools {
+        bytes += tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
+    }
+    (bytes as u64).div_ceil(TOKEN_BYTES) + images * IMAGE_TOKENS
 }
 
 /// Begins the span of a call, and writes it into the request. The results of tools that the request has end theirs.
