@@ -85,7 +85,7 @@ fn endings() -> Vec<Mode> {
     let whole = says("fine") + &stop();
     vec![
         mode("ok", streamed(&[fine()]), "text fine, stop"),
-        mode("nodone", streamed(&[whole.clone()]), "text fine, stop"),
+        mode("nodone", streamed(std::slice::from_ref(&whole)), "text fine, stop"),
         mode(
             "usage_empty",
             streamed(&[whole.clone() + &usage(json!([])) + DONE]),
@@ -143,7 +143,7 @@ fn endings() -> Vec<Mode> {
         ),
         mode(
             "cut",
-            streamed(&[half.clone()]),
+            streamed(std::slice::from_ref(&half)),
             "text half an ans, cut off main: the answer ends in the middle",
         ),
         mode(

@@ -18,7 +18,7 @@ use crate::InstanceBounds;
 use crate::descriptors::{Descriptors, Taken};
 use crate::growth_budget::GrowthBudget;
 use crate::instance_context::InstanceContext;
-use crate::interfaces::http::{Carrier, HttpSecrets, Outbound, Resolver};
+use crate::interfaces::http::{self, Carrier, HttpSecrets, Outbound, Resolver};
 use crate::interfaces::model::Access;
 use crate::interfaces::stdio::LineStream;
 use crate::interrupt::Interrupt;
@@ -187,12 +187,7 @@ impl State {
             wasi: wasi.build(),
             http,
             outbound: Outbound::new(
-                policy,
-                connector,
-                Arc::clone(&logs),
-                meter,
-                lookups,
-                threads,
+                http::Agent { policy, connector, logs: Arc::clone(&logs), meter, lookups, threads },
                 sockets,
                 shared.http_secrets.clone(),
                 Arc::clone(&context.port),

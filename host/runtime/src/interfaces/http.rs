@@ -70,13 +70,13 @@ pub(crate) struct Outbound {
 }
 
 /// Whose requests they are.
-struct Agent {
-    policy: HttpPolicy,
-    connector: Connector,
-    logs: Arc<Logs>,
-    meter: Arc<Meter>,
-    lookups: Lookups,
-    threads: Handle,
+pub(crate) struct Agent {
+    pub policy: HttpPolicy,
+    pub connector: Connector,
+    pub logs: Arc<Logs>,
+    pub meter: Arc<Meter>,
+    pub lookups: Lookups,
+    pub threads: Handle,
 }
 
 impl Agent {
@@ -98,21 +98,16 @@ type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Se
 
 impl Outbound {
     pub(crate) fn new(
-        policy: HttpPolicy,
-        connector: Connector,
-        logs: Arc<Logs>,
-        meter: Arc<Meter>,
-        lookups: Lookups,
-        threads: Handle,
+        agent: Agent,
         sockets: Arc<Descriptors>,
         secrets: HttpSecrets,
         port: Arc<dyn Port>,
     ) -> Self {
         let turn = CurrentTurn::default();
         let refusals = Budget::new(1, 1, Instant::now());
-        let secrets = Own::new(secrets, Arc::clone(&policy.secrets));
-        let agent = Arc::new(Agent { policy, connector, logs, meter, lookups, threads });
-        Self { agent, under_way: Arc::default(), sockets, secrets, port, turn, refusals }
+        let secrets = Own::new(secrets, Arc::clone(&agent.policy.secrets));
+        let (agent, under_way) = (Arc::new(agent), Arc::default());
+        Self { agent, under_way, sockets, secrets, port, turn, refusals }
     }
 
     /// Requests belong to the turn that this names.

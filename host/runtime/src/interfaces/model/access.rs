@@ -113,13 +113,11 @@ impl Access {
         // What others choose for the agent is a model of its first endpoint.
         let chosen = || self.port.settings().model.or_else(|| self.value("model.name"));
         let model = model.or_else(|| if is_first { chosen() } else { None });
-        if is_first {
-            if let Some(url) = self.value("model.base-url") {
-                let endpoint = self.own(&url)?;
-                let model = model.ok_or("the agent's own endpoint has no model.name")?;
-                let addresses = self.judged();
-                return Ok(Way { endpoint, name: "own".into(), model, key: None, addresses });
-            }
+        if is_first && let Some(url) = self.value("model.base-url") {
+            let endpoint = self.own(&url)?;
+            let model = model.ok_or("the agent's own endpoint has no model.name")?;
+            let addresses = self.judged();
+            return Ok(Way { endpoint, name: "own".into(), model, key: None, addresses });
         }
         let role = &spec.role;
         let named = |name: &str| spec.models.iter().find(|it| ***it == *name);
