@@ -183,59 +183,9 @@ fn floor(text: &str, at: usize) -> usize {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use bulkhead_types::{Secret, Settings};
-    use serde_json::value::RawValue;
-
+mod tests {
     use super::*;
-    use crate::port::{Nudge, PortError};
-
-    /// Keeps what reaches it.
-    #[derive(Default)]
-    pub(crate) struct FakePort {
-        pub lines: Mutex<Vec<(String, u64)>>,
-        pub settings: Settings,
-        pub town: BTreeMap<String, Secret>,
-    }
-
-    impl Port for FakePort {
-        fn emit(&self, _name: &str, _data: Box<RawValue>) -> Result<(), PortError> {
-            Ok(())
-        }
-        fn send(&self, agent_id: &str, _body: bulkhead_types::Body) -> Result<String, PortError> {
-            Err(PortError::NotFound(agent_id.to_owned()))
-        }
-        fn set_active_tools(&self, _tools: Vec<String>) {}
-        fn nudges(&self) -> Vec<Nudge> {
-            Vec::new()
-        }
-        fn log_line(
-            &self,
-            _level: Level,
-            _stream: &'static str,
-            message: String,
-            _fields: BTreeMap<String, String>,
-            dropped: u64,
-        ) {
-            self.lines.lock().unwrap().push((message, dropped));
-        }
-        fn memory_soft_limit(&self, _memory: &bulkhead_account::AccountReading) {}
-        fn asked(&self, _: bulkhead_types::ModelCall) {}
-        fn secret_used(&self, _: &str, _: &str) {}
-        fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), bulkhead_usage::Exhausted> {
-            Ok(())
-        }
-        fn saw_tool_call(&self, _name: &str, _arguments: &str) {}
-        fn settings(&self) -> Settings {
-            self.settings.clone()
-        }
-        fn live_value(&self, key: &str) -> Option<Secret> {
-            self.town.get(key).cloned()
-        }
-        fn live_values(&self) -> BTreeMap<String, Secret> {
-            self.town.clone()
-        }
-    }
+    use crate::port::fake::FakePort;
 
     #[test]
     fn a_flood_is_cut_and_counted_and_its_last_lines_are_kept() {

@@ -7,6 +7,9 @@ use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 /// A message from the control plane that waits until the agent is idle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nudge {

@@ -11,8 +11,8 @@ use bulkhead_types::{AgentId, AgentSpec, Event, Exit, ExitReason, Limits, Memory
 
 mod hostile;
 
-use crate::logs::tests::FakePort;
 use crate::meter::Lane;
+use crate::port::fake::FakePort;
 use crate::*;
 
 /// A stock component whose `run` has this body.

@@ -7,7 +7,7 @@ use bulkhead_types::{AgentSpec, Exit, ExitReason, Limits};
 use wasmparser::{DataKind, KnownCustom, Parser, Payload};
 
 use super::*;
-use crate::logs::tests::FakePort;
+use crate::port::fake::FakePort;
 use crate::tests::{Rig, command, limits, spec};
 use crate::{CallEnd, Incarnation, InstanceContext, Loaded, Logs};
 

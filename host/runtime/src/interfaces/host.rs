@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::Logs;
     use crate::instance_context::InstanceContext;
-    use crate::logs::tests::FakePort;
+    use crate::port::fake::FakePort;
     use crate::tests::spec;
 
     fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {

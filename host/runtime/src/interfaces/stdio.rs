@@ -205,8 +205,8 @@ impl AsyncWrite for LineStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::tests::FakePort;
     use crate::port::Port;
+    use crate::port::fake::FakePort;
 
     fn lines(writes: &[&[u8]]) -> Vec<String> {
         let port = Arc::new(FakePort::default());
