@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Commitment, Committed, short_of};
 use crate::changes::Changes;
-use crate::ended::Ended;
+use crate::ended_agents::EndedAgents;
 use crate::engine::{Engine, EngineFacts};
 use crate::peers::Peers;
 use crate::refusal::StartError;
@@ -61,9 +61,7 @@ pub struct Container {
     /// Rises when an incarnation becomes active or ends.
     pub changes: Changes,
     /// What is kept of those that ended.
-    pub ended: Ended,
-    /// Records turns, if somebody wants to see them.
-    pub(crate) telemetry: Option<Telemetry>,
+    pub ended: EndedAgents,
     /// What may change about all of them.
     pub town_values: Arc<TownValues>,
     /// What all of them use of language models.
@@ -120,8 +118,7 @@ impl Container {
             memory,
             permits,
             changes: Changes::default(),
-            ended: Ended::default(),
-            telemetry: None,
+            ended: EndedAgents::default(),
             town_values: Arc::default(),
             ledger: Mutex::new(Ledger::new(Default::default(), Default::default())),
             committed: Committed::default(),
@@ -149,7 +146,7 @@ impl Container {
 
     /// The same with other bounds for agents that ended.
     #[must_use]
-    pub fn keeping(self, ended: Ended) -> Self {
+    pub fn keeping(self, ended: EndedAgents) -> Self {
         Self { ended, ..self }
     }
 

@@ -25,7 +25,7 @@ mod container;
 mod crash_follow_up;
 mod credentials;
 mod durable;
-mod ended;
+mod ended_agents;
 mod engine;
 mod figures;
 mod handle;
@@ -50,7 +50,7 @@ mod town_values;
 pub use agent::{Admission, Agent, Ending};
 pub use changes::Changes;
 pub use container::{Container, Stores};
-pub use ended::Ended;
+pub use ended_agents::EndedAgents;
 pub use engine::{
     BoxCall, BoxInstance, Call, CallEnd, Component, Engine, EngineFacts, Instance, SnapshotBytes,
 };

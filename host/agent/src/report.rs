@@ -171,7 +171,7 @@ impl Reporter {
         let mut exit = Exit::new(ExitReason::Killed, phase, text);
         exit.host_call = instance_context.meter.host_call().map(str::to_owned);
         let (at, crash_id) = (now(), self.crash_id(&exit));
-        self.ended(&End {
+        self.ended(&EndReport {
             exit: &exit,
             at,
             lived: publisher.age(),
@@ -185,8 +185,8 @@ impl Reporter {
     }
 
     /// Reports the end, and what follows from it, once. Returns what is still to be found out about it.
-    pub(crate) fn ended(&self, end: &End<'_>) -> Option<CrashFollowUp> {
-        let End { exit, lived, crash_id, decision, .. } = end;
+    pub(crate) fn ended(&self, end: &EndReport<'_>) -> Option<CrashFollowUp> {
+        let EndReport { exit, lived, crash_id, decision, .. } = end;
         let IncarnationState { start, publisher, instance_context, .. } = &*self.state;
         let follow_up = crash_id.as_ref().map(|crash_id| {
             let mut record = self.crash_record(end, crash_id.clone());
@@ -237,8 +237,8 @@ impl Reporter {
         follow_up
     }
 
-    fn log_consequence(&self, end: &End<'_>) {
-        let End { exit, crash_id, decision, attempts_in_window, .. } = end;
+    fn log_consequence(&self, end: &EndReport<'_>) {
+        let EndReport { exit, crash_id, decision, attempts_in_window, .. } = end;
         let (agent, attempts_in_window) = (self.state.tag(), *attempts_in_window);
         let StartContext { spec, ring, .. } = &*self.state.start;
         match decision {
@@ -279,8 +279,8 @@ impl Reporter {
             .map(|eviction| Eviction::clone(&eviction))
     }
 
-    fn crash_record(&self, end: &End<'_>, crash_id: String) -> CrashRecord {
-        let End { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
+    fn crash_record(&self, end: &EndReport<'_>, crash_id: String) -> CrashRecord {
+        let EndReport { exit, at, lived, message_id, decision, attempts_in_window, .. } = end;
         let IncarnationState { start, publisher, instance_context, .. } = &*self.state;
         let StartContext { spec, mailbox, container, .. } = &**start;
         let usage = instance_context.meter.usage();
@@ -342,7 +342,7 @@ impl Reporter {
 }
 
 /// Everything about an end that is reported.
-pub(crate) struct End<'a> {
+pub(crate) struct EndReport<'a> {
     pub exit: &'a Exit,
     pub at: Timestamp,
     /// How long the incarnation was there.
@@ -357,7 +357,7 @@ pub(crate) struct End<'a> {
     pub attempts_in_window: u32,
 }
 
-impl End<'_> {
+impl EndReport<'_> {
     /// What is kept of it.
     pub(crate) fn summary(&self) -> ExitSummary {
         ExitSummary {

@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bulkhead_agent::AgentHandle;
-use bulkhead_agent::{Container, Ended};
+use bulkhead_agent::{Container, EndedAgents};
 pub use bulkhead_agent::{
     Delivery, SendError, SettingsError, StartError, StartFailure, StopError, Stores,
     TownConfigError, TurnReport,
@@ -126,10 +126,8 @@ impl Supervisor {
             let peers = Arc::new(peers::Local::new(weak.clone()));
             let engine = Arc::clone(&runtime);
             let container = Container::new(engine, peers, sink, stores, context, memory);
-            let ended = Ended::new(config.keep_ended, config.ended_bytes);
-            let container = container.keeping(ended).traced(config.telemetry.clone());
-            let ledger = usage::ledger(&config, &container.database, &mut earlier);
-            let container = Arc::new(container.measured_by(ledger));
+            let ended = EndedAgents::new(config.keep_ended, config.ended_bytes);
+            let container = Arc::new(container.keeping(ended));
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);

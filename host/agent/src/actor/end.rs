@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use super::base::Actor;
 use super::slot_guard::{After, EndContext};
-use super::step::{Ended, answer};
+use super::step::{IncarnationEnd, answer};
 use crate::handle::AgentHandle;
 use crate::report::{Reporter, start_error};
 
 impl Actor<'_> {
     /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
-    /// still waits, in this order: no copy of a store holds up the record, and no other incarnation is active beside
-    /// it. Yields when the next incarnation is due, if one is.
-    pub(super) async fn finish(&mut self, ended: Ended) -> Option<Instant> {
-        let Ended { mut exit, in_flight, mut remains } = ended;
+    /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
+    /// Yields when the next incarnation is due, if one is.
+    pub(super) async fn finish(&mut self, ended: IncarnationEnd) -> Option<Instant> {
+        let IncarnationEnd { mut exit, in_flight, mut remains } = ended;
         self.explain_eviction(&mut exit);
         self.explain_halt(&mut exit);
         self.blame_snapshot(&exit);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::awake::Awake;
 use super::base::Actor;
 use super::drive::{Driven, OnStop, StoppedBy, drive, stop_ordered};
-use super::step::{Ended, Step, answer, exit_reason, failed};
+use super::step::{IncarnationEnd, Step, answer, exit_reason, failed};
 use crate::engine::{BoxInstance, CallEnd};
 use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
@@ -26,7 +26,7 @@ const DRAIN_IDLE: Duration = Duration::from_secs(10);
 const TURN_FAILED: &str = "turn_failed";
 
 impl Actor<'_> {
-    pub(super) async fn serve(&mut self, instance: BoxInstance) -> Ended {
+    pub(super) async fn serve(&mut self, instance: BoxInstance) -> IncarnationEnd {
         if instance.is_command() {
             return self.run_command(instance).await;
         }
@@ -81,7 +81,7 @@ impl Actor<'_> {
         &mut self,
         instance: BoxInstance,
         (waited, reason): (Duration, ShutdownReason),
-    ) -> Ended {
+    ) -> IncarnationEnd {
         let grace = self.state.start.spec.limits.shutdown;
         let mut ended = self.wind_down(instance, grace, reason).await;
         if ended.exit.reason == exit_reason(reason) {
@@ -103,7 +103,7 @@ impl Actor<'_> {
             let message = continuation.as_ref().unwrap_or(&envelope.message);
             let (alive, outcome, grace) = match self.turn(instance, message, &mut parent).await {
                 Ok(alive) => alive,
-                Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
+                Err(ended) => return Err(IncarnationEnd { in_flight: Some(envelope), ..ended }),
             };
             self.state.start.probation.survived();
             self.clear_suspicion();
@@ -121,7 +121,9 @@ impl Actor<'_> {
                 let Some((grace, reason)) = grace.or_else(|| self.stop_order()) else {
                     match self.snapshot_if_due(alive).await {
                         Ok((next, ())) => instance = next,
-                        Err(ended) => return Err(Ended { in_flight: Some(envelope), ..ended }),
+                        Err(ended) => {
+                            return Err(IncarnationEnd { in_flight: Some(envelope), ..ended });
+                        }
                     }
                     continue;
                 };
@@ -186,7 +188,7 @@ impl Actor<'_> {
         parent: &mut Option<TraceContext>,
     ) -> Result<
         (BoxInstance, Result<Outcome, AgentFailure>, Option<(Duration, ShutdownReason)>),
-        Ended,
+        IncarnationEnd,
     > {
         self.state.publisher.transition(Input::TurnBegan);
         let began = Instant::now();
@@ -230,7 +232,7 @@ impl Actor<'_> {
     }
 
     /// A stock component: one call, from its start to its end.
-    async fn run_command(&mut self, instance: BoxInstance) -> Ended {
+    async fn run_command(&mut self, instance: BoxInstance) -> IncarnationEnd {
         self.state.publisher.transition(Input::TurnBegan);
         self.mark_in_flight(Phase::Run.as_str(), None);
         let span = self.begin_span(None, None);
@@ -279,7 +281,7 @@ impl Actor<'_> {
         instance: BoxInstance,
         grace: Duration,
         reason: ShutdownReason,
-    ) -> Ended {
+    ) -> IncarnationEnd {
         self.state.publisher.transition(Input::StopRequested);
         let began = Instant::now();
         // Half of the grace is for the guest's own end.
@@ -318,7 +320,7 @@ async fn at(due: Option<Instant>) {
 
 /// The last snapshot and the guest's `shutdown` have no limits of their own: CPU time and wall time of both
 /// are one grace.
-fn of_the_grace(mut ended: Ended) -> Ended {
+fn of_the_grace(mut ended: IncarnationEnd) -> IncarnationEnd {
     if let ExitReason::CpuDeadline | ExitReason::WallDeadline = ended.exit.reason {
         ended.exit.reason = ExitReason::Killed;
     }

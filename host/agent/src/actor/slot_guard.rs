@@ -17,7 +17,7 @@ use crate::incarnation::IncarnationState;
 use crate::mailbox::Envelope;
 use crate::order::AgentSlot;
 use crate::refusal::{StartError, StartFailure, TurnReport};
-use crate::report::{End, Reporter};
+use crate::report::{EndReport, Reporter};
 use crate::slot::Ticket;
 use crate::state_publisher::AfterEnd;
 
@@ -161,7 +161,7 @@ impl SlotGuard {
         // Before anybody can see the end.
         let wanted = state.persist_end(exit.reason, &decision, may_restart, restarts.into());
         let message_id = in_flight.as_ref().map(|envelope| envelope.message.id.clone());
-        let end = End {
+        let end = EndReport {
             exit,
             at,
             lived,

@@ -8,23 +8,23 @@ use crate::mailbox::Envelope;
 use crate::refusal::TurnReport;
 
 /// What a step leaves: an instance to go on with, or the end.
-pub(super) type Step<T> = Result<(BoxInstance, T), Ended>;
+pub(super) type Step<T> = Result<(BoxInstance, T), IncarnationEnd>;
 
 /// An end, with the message whose turn it was.
-pub(super) struct Ended {
+pub(super) struct IncarnationEnd {
     pub exit: Box<Exit>,
     pub in_flight: Option<Envelope>,
     /// The store, when its role wants a core dump of it.
     pub remains: Option<Box<TrappedStore>>,
 }
 
-impl From<Exit> for Ended {
+impl From<Exit> for IncarnationEnd {
     fn from(exit: Exit) -> Self {
         Self { exit: Box::new(exit), in_flight: None, remains: None }
     }
 }
 
-impl From<(Exit, Option<Box<TrappedStore>>)> for Ended {
+impl From<(Exit, Option<Box<TrappedStore>>)> for IncarnationEnd {
     fn from((exit, remains): (Exit, Option<Box<TrappedStore>>)) -> Self {
         Self { remains, ..exit.into() }
     }

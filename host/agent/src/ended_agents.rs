@@ -25,7 +25,7 @@ const DEFAULT_AGENTS: usize = 1000;
 const DEFAULT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is kept of agents that ended.
-pub struct Ended {
+pub struct EndedAgents {
     max_agents: usize,
     max_bytes: u64,
     inner: Mutex<Inner>,
@@ -52,7 +52,7 @@ struct Retired {
     event_bytes: u64,
 }
 
-impl Ended {
+impl EndedAgents {
     /// Keeps at most `max_bytes` of at most `max_agents`.
     pub fn new(max_agents: usize, max_bytes: u64) -> Self {
         Self { max_agents, max_bytes, inner: Mutex::default() }
@@ -121,7 +121,7 @@ impl Ended {
     }
 }
 
-impl Default for Ended {
+impl Default for EndedAgents {
     fn default() -> Self {
         Self::new(DEFAULT_AGENTS, DEFAULT_BYTES)
     }
@@ -171,8 +171,8 @@ mod tests {
     }
 
     /// With room for two agents and `events` bytes.
-    fn ended(events: u64) -> Ended {
-        Ended::new(3, 2 * RECORD_BYTES + events)
+    fn ended(events: u64) -> EndedAgents {
+        EndedAgents::new(3, 2 * RECORD_BYTES + events)
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn their_number_has_a_bound_as_well() {
-        let ended = Ended::new(1, u64::MAX);
+        let ended = EndedAgents::new(1, u64::MAX);
         let ring = ring(1);
         for name in ["a", "b", "c"] {
             ended.retire(&id(name), &ring, 0, false);
