@@ -89,6 +89,7 @@ fn talk(client: &Client, share: usize, over: &AtomicBool, answered: &AtomicU64) 
             assert_eq!(client.ask(&name(n), &body), body, "agent {n}");
             count += 1;
             answered.fetch_add(1, Ordering::Release);
+            // A rate: nothing waits for this time.
             std::thread::sleep(PAUSE);
         }
     }

@@ -247,7 +247,7 @@ fn while_the_disk_is_slow(host: &Host, call: impl FnOnce() + Send) -> Duration {
             call();
             began.elapsed()
         });
-        // Less than the host waits for the lock.
+        // The time is the fact: a slow disk, and less than the host waits for the lock.
         std::thread::sleep(SLOW);
         lock.rollback().expect("let others write");
         call.join().expect("it is answered")

@@ -192,7 +192,7 @@ fn what_was_acknowledged_survives_a_kill() {
         println!("kill {kill} after {pause:?}: {} agents", agents.len());
         check_database(&host, &agents);
         if dice.u8(0..4) == 0 {
-            // Another one, while it brings its agents back.
+            // Another one at a random moment, while it brings its agents back.
             host = host.restart();
             std::thread::sleep(Duration::from_millis(dice.u64(0..30)));
             host.signal(Signal::KILL);

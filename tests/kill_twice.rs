@@ -69,6 +69,7 @@ fn init_names_every_kill_around_a_boot() {
                 child().is_some_and(|it| Some(it) != last)
             });
             last = child();
+            // The moment of the kill is meant to be random: nothing waits for this time.
             std::thread::sleep(moment(&mut dice, boot));
             kill(last.expect("a supervisor"));
             kills += 1;
@@ -144,6 +145,7 @@ fn alone_a_kill_around_a_boot_gets_no_wrong_name() {
 fn boot_and_kill(host: &Host, after: Duration) -> Vec<Value> {
     let mut child =
         command(&host.dir().join("bulkhead.toml"), host.dir()).spawn().expect("start it");
+    // The moment of the kill is meant to be random: nothing waits for this time.
     std::thread::sleep(after);
     child.kill().expect("kill it");
     let mut text = Vec::new();

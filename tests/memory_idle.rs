@@ -141,10 +141,11 @@ fn quiet_points_are_flat() {
     drop(host);
 }
 
-/// What is resident when the host has given back what it does. It looks every five seconds whether it should.
+/// What is resident when the host has given back what it does.
 fn settled(host: &Host) -> u64 {
     let mut least = resident_bytes(host.pid());
     for _ in 0..4 {
+        // A rate: the host looks every five seconds whether it should, and no line tells that there is no more to give.
         std::thread::sleep(Duration::from_secs(3));
         least = least.min(resident_bytes(host.pid()));
     }

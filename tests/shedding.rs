@@ -101,6 +101,7 @@ fn nobody_grows_past_the_budget_however_fast() {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 most.fetch_max(anon_bytes(&host), Ordering::Relaxed);
+                // A rate: one reading a millisecond.
                 std::thread::sleep(Duration::from_millis(1));
             }
         });

@@ -48,6 +48,7 @@ impl Hosted {
         let (agent, begun) = (format!("case-{number}"), Instant::now());
         while self.0.events_of(&agent, "agent.exit").is_empty() {
             assert!(begun.elapsed() < PATIENCE, "{} does not end", case.title());
+            // A poll: a case may take longer than the waits of the harness.
             std::thread::sleep(Duration::from_millis(2));
         }
         let exit = &self.0.events_of(&agent, "agent.exit")[0];

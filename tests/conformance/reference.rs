@@ -46,6 +46,7 @@ impl Reference {
             while let Some(engine) = weak.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
+                // A rate: an epoch is a second.
                 std::thread::sleep(Duration::from_secs(1));
             }
         });

@@ -88,7 +88,7 @@ fn a_message_in_its_turn_is_neither_lost_nor_delivered_too_often() {
         aside.lock().unwrap().extend(set_aside(&host));
         in_turn += notes(&host).values().filter(|attempts| !is_through(attempts)).count();
         while dice.u8(0..4) == 0 {
-            // Another one, while it brings its agents back, or a moment later.
+            // Another one at a random moment, while it brings its agents back, or later.
             host = host.restart();
             std::thread::sleep(Duration::from_millis(dice.u64(0..80)));
             host.signal(Signal::KILL);

@@ -208,6 +208,7 @@ fn answer(mut stream: TcpStream, oddities: &[Oddity]) -> std::io::Result<()> {
         Then::Hold => _ = reader.read(&mut [0])?,
         Then::Beat => loop {
             stream.write_all(b": beat\n\n")?;
+            // A rate: heartbeats without an end.
             thread::sleep(std::time::Duration::from_millis(20));
         },
     }

@@ -143,6 +143,7 @@ impl Flap {
             if rng.u32(0..10) == 0 {
                 self.give_token();
             }
+            // A random rate: nothing waits for this time.
             std::thread::sleep(Duration::from_millis(rng.u64(20..200)));
         }
     }
@@ -191,6 +192,7 @@ impl Flap {
                 answer.expect(200);
                 work.stops += 1;
             }
+            // A random rate: nothing waits for this time.
             std::thread::sleep(Duration::from_millis(rng.u64(0..20)));
         }
         work
