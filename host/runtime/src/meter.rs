@@ -301,6 +301,11 @@ impl Meter {
         self.is_asked_to_yield.store(true, Relaxed);
     }
 
+    /// Whether it was asked to, and has not ticked since.
+    pub fn is_asked_to_yield(&self) -> bool {
+        self.is_asked_to_yield.load(Relaxed)
+    }
+
     pub(crate) fn set_kill(&self) {
         self.killed.store(true, Relaxed);
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_runtime::ShutdownReason;
+use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
     AgentSpec, AgentState, Event, ExitReason, Incarnation, Limits, RestartPolicy, RestartRules,
     SnapshotPolicy, SnapshotRules,
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::fake::{Op, fails, hangs, returns, takes, traps, traps_after};
 use super::rig::{Rig, spec};
 use crate::agent::Admission;
+use crate::handle::AgentHandle;
 use crate::refusal::{StartFailure, TurnReport};
 
 const IDLE: AgentState = AgentState::Running { busy: false };
@@ -19,6 +21,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn with_snapshots(when: SnapshotPolicy) -> AgentSpec {
     AgentSpec { snapshots: SnapshotRules { when, ..SnapshotRules::default() }, ..spec() }
+}
+
+fn eviction() -> Eviction {
+    Eviction {
+        score: 1.0,
+        used_bytes: 1,
+        idle: false,
+        weight: 1.0,
+        container_used_bytes: 1,
+        container_limit_bytes: 1,
+        alternatives: Vec::new(),
+    }
 }
 
 /// Another agent under the same id.
@@ -109,6 +123,28 @@ async fn a_kill_takes_what_is_left_of_the_grace_of_a_shutdown() {
     let exit = rig.agent.current().unwrap().publisher().published().exit;
     assert_eq!(exit.expect("an end").reason, ExitReason::Killed);
     assert_eq!(rig.engine.log()[3..], ["shutdown 1 Stopped", "gone 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_order_has_a_guest_that_computes_yield_for_it() {
+    type Order = fn(&Rig, &AgentHandle);
+    let orders: [(&str, Order); 3] = [
+        ("stop", |rig, _| drop(rig.agent.order_stop(ShutdownReason::Stopped, "test"))),
+        ("kill", |rig, _| drop(rig.agent.kill("test"))),
+        ("evict", |_, agent| agent.evict(eviction(), SECOND)),
+    ];
+    for (name, order) in orders {
+        let rig = Rig::new();
+        // The fake engine has no ticks, so what was asked stays asked.
+        rig.engine.plan(Op::Handle, [hangs()]);
+        let agent = rig.running(spec()).await;
+        let _delivery = rig.send(&agent, "m");
+        rig.engine.reached("handle 1 m 1").await;
+        let meter = &agent.state.instance_context.meter;
+        assert!(!meter.is_asked_to_yield(), "{name}: nobody asked yet");
+        order(&rig, &agent);
+        assert!(meter.is_asked_to_yield(), "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
