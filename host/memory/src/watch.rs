@@ -248,7 +248,68 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_log::Sink;
+    use bulkhead_types::memory::Eviction;
+    use bulkhead_types::{AgentId, Incarnation};
+
     use super::*;
+    use crate::{AgentReading, Candidate};
+
+    /// Counts what is logged.
+    #[derive(Default)]
+    struct Count(Mutex<usize>);
+
+    impl Sink for Count {
+        fn record(&self, _: Event) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+
+    /// No agents.
+    struct Empty;
+
+    impl AgentsMemory for Empty {
+        fn for_each(&self, _: &mut dyn FnMut(&[AgentReading<'_>])) {}
+    }
+
+    impl Relief for Empty {
+        fn give_room(&self, _: Option<u64>) {}
+        fn wanted(&self) -> Option<u64> {
+            None
+        }
+        fn deny_growths(&self) {}
+        fn lives(&self, _: &AgentId, _: Incarnation) -> bool {
+            false
+        }
+        fn candidates(&self) -> Vec<Candidate> {
+            Vec::new()
+        }
+        fn evict(&self, _: &AgentId, _: Incarnation, _: Eviction, _: Duration) {}
+        fn tidy(&self) -> u64 {
+            0
+        }
+        fn release(&self) {}
+        fn hold_starts(&self, _: bool) {}
+    }
+
+    #[test]
+    fn a_watch_logs_nothing_before_the_first_line_of_the_run_nor_after_it_was_hushed() {
+        let count = Arc::new(Count::default());
+        let logged = || *count.0.lock().unwrap();
+        let (config, sink) = (MemoryConfig::default(), Arc::clone(&count) as SharedSink);
+        let record: Record = Box::new(|_| {});
+        let hour = Duration::from_secs(3600);
+        let watch = MemoryWatch::start(config, hour, sink, record).unwrap();
+        watch.report();
+        assert_eq!(logged(), 0, "it waits");
+        watch.watch(Box::new(Empty), |_| Box::new(Empty));
+        assert!(logged() >= 1, "what waited");
+        watch.hush();
+        let before = logged();
+        watch.report();
+        assert_eq!(logged(), before);
+        watch.stop();
+    }
 
     #[test]
     fn what_comes_late_keeps_its_rhythm_and_is_not_made_up_for() {
