@@ -11,6 +11,7 @@
 //! (`container.request_refused`), except what hyper answers by itself to a head that is no HTTP: that
 //! one has no body. `docs/api.md` has the routes and their limits.
 
+mod agent;
 mod answer;
 mod auth;
 mod backend;

@@ -6,10 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use bulkhead_api::{AgentMemoryView, ContainerMemoryView};
 use bulkhead_supervisor::SendError;
+use bulkhead_types::AgentId;
 
 use crate::Backend;
+use crate::agent::PathAgent;
 use crate::answer::Refusal;
-use crate::params::{NoParams, PathId};
+use crate::params::NoParams;
 
 pub(super) async fn container<B: Backend>(
     State(backend): State<B>,
@@ -19,10 +21,11 @@ pub(super) async fn container<B: Backend>(
 }
 
 pub(super) async fn agent<B: Backend>(
-    State(backend): State<B>,
-    PathId(id): PathId,
+    agent: PathAgent<B>,
     _: NoParams,
 ) -> Result<Json<AgentMemoryView>, Refusal> {
-    backend.brought_back(&id).await?;
-    backend.agent_memory(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
+    let view = |backend: &B, id: &AgentId| {
+        backend.agent_memory(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
+    };
+    agent.when_restored(view).await.map(Json)
 }

@@ -15,25 +15,24 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::{MessageAnswer, MessageRequest, Parsed, TurnView, WithIgnored};
 use bulkhead_supervisor::{Delivery, TurnReport};
-use bulkhead_types::{Next, Outcome, Sender};
+use bulkhead_types::{AgentId, Next, Outcome, Sender};
 use hyper::StatusCode;
 use tokio::time::timeout;
 
 use crate::Backend;
+use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::{Params, PathId, Trace};
+use crate::params::Params;
 
 /// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
 const MAX_WAIT_MS: u64 = 600_000;
 
 pub(super) async fn post<B: Backend>(
-    State(backend): State<B>,
-    PathId(id): PathId,
+    agent: PathAgent<B>,
     params: Params,
     Trace(trace): Trace,
     body: WholeBody,
@@ -42,8 +41,9 @@ pub(super) async fn post<B: Backend>(
     let parsed = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
     drop(body);
-    backend.brought_back(&id).await?;
-    let delivery = backend.send(&id, Sender::Operator, request.prompt.into(), trace)?;
+    let body = request.prompt.into();
+    let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, body);
+    let delivery = agent.when_restored(send).await?;
     match wait_ms {
         None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),
         Some(ms) => wait_for(delivery, Duration::from_millis(ms), ignored).await,

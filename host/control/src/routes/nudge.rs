@@ -2,23 +2,21 @@
 //! place in the mailbox, nobody waits for its turn, and what is left at the agent's end is dropped.
 
 use axum::Json;
-use axum::extract::State;
 use bulkhead_api::{NudgeAnswer, NudgeRequest};
 
 use crate::Backend;
+use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::{NoParams, PathId};
+use crate::params::NoParams;
 
 pub(super) async fn post<B: Backend>(
-    State(backend): State<B>,
-    PathId(id): PathId,
+    agent: PathAgent<B>,
     _: NoParams,
     body: WholeBody,
 ) -> Result<Json<NudgeAnswer>, Refusal> {
     let request = NudgeRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     drop(body);
-    backend.brought_back(&id).await?;
-    let nudge_id = backend.nudge(&id, request)?;
+    let nudge_id = agent.when_restored(|backend, id| backend.nudge(id, request)).await?;
     Ok(Json(NudgeAnswer { queued: true, nudge_id }))
 }

@@ -1,19 +1,21 @@
 //! `GET /agents/{id}/status`: one agent.
 
 use axum::Json;
-use axum::extract::State;
 use bulkhead_api::AgentView;
 use bulkhead_supervisor::SendError;
+use bulkhead_types::AgentId;
 
 use crate::Backend;
+use crate::agent::PathAgent;
 use crate::answer::Refusal;
-use crate::params::{NoParams, PathId};
+use crate::params::NoParams;
 
 pub(super) async fn get<B: Backend>(
-    State(backend): State<B>,
-    PathId(id): PathId,
+    agent: PathAgent<B>,
     _: NoParams,
 ) -> Result<Json<AgentView>, Refusal> {
-    backend.brought_back(&id).await?;
-    backend.status(&id).map(Json).ok_or_else(|| SendError::NoSuchAgent(id).into())
+    let view = |backend: &B, id: &AgentId| {
+        backend.status(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
+    };
+    agent.when_restored(view).await.map(Json)
 }

@@ -222,3 +222,22 @@ fn an_unknown_agent_is_404() {
     }
     assert_eq!(rig.refusals().len(), 4);
 }
+
+#[test]
+fn no_call_about_an_agent_is_answered_before_boot_has_restored_it() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (method, verb, body) in [
+        ("GET", "status", ""),
+        ("GET", "memory", ""),
+        ("POST", "message", r#"{"prompt":"x"}"#),
+        ("POST", "nudge", r#"{"message":"x"}"#),
+        ("PATCH", "model", r#"{"model":"m"}"#),
+        ("PUT", "system-prompt", r#"{"systemPrompt":"s"}"#),
+    ] {
+        let answer = client.ask(method, &format!("/agents/late/{verb}"), "", body);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{verb}");
+        assert_eq!(answer.json()["error_type"], "not-back-yet", "{verb}");
+    }
+    assert!(rig.backend.changes().is_empty());
+}
