@@ -57,7 +57,9 @@ fn files_gzip_and_stdin_are_read_and_the_exit_code_says_whether_all_is_explained
     let from_file = diagnose(&[path(&log)], b"");
     assert_eq!(from_file.status.code(), Some(EXPLAINED), "{}", text(&from_file.stderr));
     let said = text(&from_file.stdout);
-    for part in ["verdict  H1", "no such rig", "town.log:2", "1 restarts"] {
+    for part in
+        ["verdict  H1", "no such rig", "town.log:2", "1 restart in 2 runs of 1 town, 0 undecided"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(from_file.stderr.is_empty(), "no progress where nobody sees it");

@@ -9,6 +9,7 @@ use crate::collect::names::Name;
 use crate::curve::{Shape, samples};
 use crate::rules::{Hypothesis, RULES, Rule, Sign, Test};
 use crate::runs::{Run, Seen, Town};
+use crate::words::counted;
 
 /// From here on something explains an end.
 const EXPLAINS: i32 = 5;
@@ -262,7 +263,8 @@ impl<'a> Case<'a, '_> {
         }
         let (count, seen) =
             counts.into_values().max_by_key(|(count, seen)| (*count, seen.cell.last))?;
-        (count >= at_least).then(|| (Some(seen), format!("{}, {count} times", seen.spec.says)))
+        (count >= at_least)
+            .then(|| (Some(seen), format!("{}, {}", seen.spec.says, counted(count.into(), "time"))))
     }
 
     /// Lines of a sign in a second, within the window and before it.

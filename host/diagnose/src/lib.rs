@@ -22,6 +22,7 @@ mod read;
 mod report;
 pub mod rules;
 mod runs;
+mod words;
 
 pub use judge::Confidence;
 pub use read::source::Input;

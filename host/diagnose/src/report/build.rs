@@ -13,6 +13,7 @@ use crate::judge::{Judgement, judge_town};
 use crate::read::stamp;
 use crate::rules::Sign;
 use crate::runs::{Run, Town};
+use crate::words::counted;
 
 /// Restarts that are listed one by one, the last ones. All of them are counted.
 const MAX_RESTARTS: usize = 20_000;
@@ -100,7 +101,7 @@ fn what_is_missing(towns: &[Town], homeless: u64) -> Vec<String> {
     let runs = towns.iter().flat_map(|town| &town.runs);
     let lost = runs.fold(0, |sum: u64, run| sum.saturating_add(run.lost_lines));
     if lost > 0 {
-        notes.push(format!("{lost} numbered lines are missing"));
+        notes.push(format!("missing: {}", counted(lost, "numbered line")));
     }
     if homeless > 0 {
         notes.push(format!("{homeless} lines that matter name no town, and their log has several"));

@@ -11,6 +11,7 @@ use plotters::style::Color as _;
 use super::text::duration;
 use super::{Picture, Report, Verdict};
 use crate::read::stamp;
+use crate::words::counted;
 
 /// Towns with a picture, those with the most restarts.
 const MAX_TOWNS: usize = 20;
@@ -40,8 +41,9 @@ pub fn page(report: &Report) -> Result<String, String> {
     let _ = write!(
         page,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Restarts</title>\
-         <style>{STYLE}</style></head><body><h1>{} restarts, {} undecided</h1>",
-        report.summary.restarts, report.summary.undecided
+         <style>{STYLE}</style></head><body><h1>{}, {} undecided</h1>",
+        counted(report.summary.restarts as u64, "restart"),
+        report.summary.undecided
     );
     summary(&mut page, report);
     let mut pictures: Vec<_> =

@@ -7,6 +7,7 @@ use bulkhead_printable as printable;
 use super::{Evidence, Picture, Report, Restart, Verdict};
 use crate::read::stamp;
 use crate::rules::Hypothesis;
+use crate::words::counted;
 
 /// Restarts that are shown with their evidence; of more, the last ones.
 const MAX_SHOWN: usize = 30;
@@ -21,9 +22,10 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 pub fn page(report: &Report, columns: usize) -> String {
     let mut page = String::new();
-    let omitted = report.restarts.len().saturating_sub(MAX_SHOWN);
-    if omitted > 0 {
-        let _ = writeln!(page, "({omitted} earlier restarts are in the summary, and in --json)\n");
+    let told = report.restarts.len().saturating_sub(MAX_TOLD);
+    if told > 0 {
+        let told = counted(told as u64, "earlier restart");
+        let _ = writeln!(page, "(the summary and --json include {told})\n");
     }
     for restart in &report.restarts[omitted..] {
         show(&mut page, restart);
@@ -34,7 +36,7 @@ pub fn page(report: &Report, columns: usize) -> String {
     }
     let more = with_ends().count().saturating_sub(MAX_TOWNS);
     if more > 0 {
-        let _ = writeln!(page, "({more} more towns have restarts)\n");
+        let _ = writeln!(page, "({} with restarts not shown)\n", counted(more as u64, "more town"));
     }
     summary(&mut page, report);
     // Logs hold what guests wrote: nothing of it reaches a terminal but characters.
@@ -172,8 +174,11 @@ fn summary(page: &mut String, report: &Report) {
     let summary = &report.summary;
     let _ = writeln!(
         page,
-        "{} restarts in {} runs of {} towns, {} of them undecided",
-        summary.restarts, summary.runs, summary.towns, summary.undecided
+        "{} in {} of {}, {} undecided",
+        counted(summary.restarts as u64, "restart"),
+        counted(summary.runs as u64, "run"),
+        counted(summary.towns as u64, "town"),
+        summary.undecided
     );
     let mut causes: Vec<_> = summary.causes.iter().collect();
     causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -213,8 +218,8 @@ fn summary(page: &mut String, report: &Report) {
     let input = &summary.input;
     let _ = writeln!(
         page,
-        "  read     {} lines, {:.1} MB: {} JSON, {} cut, {} text, {} binary, {} doubled",
-        input.lines,
+        "  read     {}, {:.1} MB: {} JSON, {} cut, {} text, {} binary, {} doubled",
+        counted(input.lines, "line"),
         input.bytes as f64 / 1e6,
         input.json_lines,
         input.cut_lines,
