@@ -24,6 +24,7 @@ const SURE: (i32, i32, i32, i32) = (9, 3, -2, 7);
 /// What it takes to be rather sure.
 const RATHER_SURE: i32 = 6;
 
+// `types` has one as well, of the judgement that a run writes about the one before. This crate imports nothing of that.
 /// How sure a verdict is.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -47,6 +48,13 @@ pub struct Proof<'a> {
     pub seen: Option<&'a Seen>,
     /// What was found, as a sentence.
     pub found: String,
+}
+
+impl Proof<'_> {
+    /// Whether it is the word of the next run.
+    fn is_report(&self) -> bool {
+        self.rule.weight > 0 && self.seen.is_some_and(|seen| seen.spec.tells_of_previous())
+    }
 }
 
 /// What is said of an end.
@@ -134,9 +142,16 @@ impl<'a> Case<'a, '_> {
         let mut explanations: Vec<_> =
             sums.into_iter().filter(|(_, (sum, ..))| *sum >= EXPLAINS).collect();
         explanations.sort_by_key(|(hypothesis, (sum, ..))| (-sum, *hypothesis));
-        let sum_of = |at: usize| explanations.get(at).map_or(0, |(_, (sum, ..))| *sum);
-        let lead = sum_of(0) - sum_of(1);
-        let verdict = explanations.first().filter(|_| lead >= LEAD);
+        // A host that reports ends contains its agents: their troubles are beside the cause that it reports.
+        let explains = |hypothesis| explanations.iter().any(|(one, _)| *one == hypothesis);
+        let is_cause_reported =
+            proofs.iter().any(|proof| proof.is_report() && explains(proof.rule.hypothesis));
+        let competes = |hypothesis: Hypothesis| !(is_cause_reported && hypothesis.is_of_agents());
+        let mut rivals = explanations.iter().filter(|(hypothesis, _)| competes(*hypothesis));
+        let (first, second) = (rivals.next(), rivals.next());
+        let sum_of = |one: Option<&(_, (i32, i32, i32))>| one.map_or(0, |(_, (sum, ..))| *sum);
+        let lead = sum_of(first) - sum_of(second);
+        let verdict = first.filter(|_| lead >= LEAD);
         let confidence = match verdict {
             Some((_, (sum, against, best))) => {
                 let sure =
@@ -149,11 +164,12 @@ impl<'a> Case<'a, '_> {
             }
             None => Confidence::Low,
         };
-        let also = explanations.iter().skip(usize::from(verdict.is_some()));
+        let verdict = verdict.map(|(hypothesis, _)| *hypothesis);
+        let all = explanations.iter().map(|(hypothesis, _)| *hypothesis);
         Judgement {
-            verdict: verdict.map(|(hypothesis, _)| *hypothesis),
+            verdict,
             confidence,
-            also: also.map(|(hypothesis, _)| *hypothesis).collect(),
+            also: all.filter(|hypothesis| Some(*hypothesis) != verdict).collect(),
             proofs,
         }
     }

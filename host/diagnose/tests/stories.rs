@@ -161,7 +161,41 @@ fn a_run_may_not_know_the_name_of_the_one_before() {
 }
 
 #[test]
-fn two_explanations_that_weigh_the_same_are_reported_and_left_undecided() {
+fn a_kill_from_outside_explains_the_end_of_a_host_whose_agents_were_in_trouble() {
+    let of_a = "\"agentId\":\"a\",";
+    let quarantined = (0..6).map(|_| ("agent.crash", of_a)).chain([("agent.quarantined", of_a)]);
+    let stale = "\"agentId\":\"a\",\"phase\":\"restore\",";
+    let homeless = "\"failed\":3,";
+    let troubles: [(&str, Vec<_>); 3] = [
+        ("quarantine", quarantined.collect()),
+        ("stale state", vec![("agent.start_failed", stale); 4]),
+        (
+            "hydration",
+            vec![
+                ("container.boot_hydration_failed", ""),
+                ("container.boot_hydration_finished", homeless),
+            ],
+        ),
+    ];
+    for (name, events) in troubles {
+        for confidence in ["high", "medium", "low"] {
+            let mut lines = vec![ours("container.cold_start", "r1", 0, 1, "")];
+            for (seq, (event, more)) in (1..).zip(&events) {
+                lines.push(ours(event, "r1", seq, 5, more));
+            }
+            let told = format!(
+                "\"previousRunId\":\"r1\",\"cause\":\"external_sigkill\",\"confidence\":\"{confidence}\","
+            );
+            lines.push(ours("container.cold_start", "r2", 0, 20, ""));
+            lines.push(ours("container.previous_run", "r2", 1, 20, &told));
+            let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+            assert_eq!(verdicts(&lines), ["H13"], "{name}, {confidence}");
+        }
+    }
+}
+
+#[test]
+fn two_explanations_that_weigh_the_same_are_told_and_left_undecided() {
     let stale: Vec<String> = (0..4)
         .map(|n| format!("2026-01-15T09:09:{n}0Z [process-manager] session.create failed for toast, attempting stale DB recovery. Response: {{}}"))
         .collect();

@@ -12,7 +12,8 @@ Made from the tables in `host/diagnose/src/rules`; `UPDATE_EXPECT=1 cargo test -
 
 The weights of all matching rules are added for each hypothesis. A hypothesis with 5 or more is the verdict when it
 leads every other by 2 or more. When none does, the verdict is *undecided*. Other hypotheses with 5 or more are
-reported with it (`also`).
+reported with it (`also`). Where the next run reports a cause, the hypotheses about agents (H2, H6, H10, H11) are only
+reported with it: a host that reports ends contains its agents.
 
 Confidence is `high` from 9 on, with a lead of 3, no more than -2 against, and one rule of 7 or more: a direct
 observation. It is `medium` from 6 on, else `low`.

@@ -67,6 +67,11 @@ impl Hypothesis {
         }
     }
 
+    /// Whether it is about agents, which end no host that contains them.
+    pub fn is_of_agents(self) -> bool {
+        matches!(self, H2 | H6 | H10 | H11)
+    }
+
     /// What to log or to look at next.
     pub fn next(self) -> &'static str {
         match self {
