@@ -56,7 +56,7 @@ fn nobody_is_there() {
         &["crashes", "--url", &url],
     ] {
         let ended = person.says(words);
-        ended.fails(1, &[&url, "cannot connect"]);
+        ended.fails(1, &[&url, "cannot connect", "bulkhead run", "--url"]);
         assert!(ended.stdout.is_empty(), "{words:?}: {ended:?}");
     }
     person

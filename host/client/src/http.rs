@@ -1,9 +1,10 @@
 //! One request over one connection, with a bound on its answer.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use bulkhead_net::{Connected, Step, System, retry_after, wait};
+use bulkhead_net::{ConnectError, Connected, Step, System, retry_after, wait};
 use bulkhead_types::Timestamp;
 use bulkhead_types::error::chain;
 use bytes::Bytes;
@@ -46,7 +47,7 @@ pub(crate) async fn ask(
     let mut step = Step::Resolving;
     let connect = target.connector.connect(&target.api.destination, &System, CONNECT, &mut step);
     let Connected { stream, route } = match timeout(CONNECT, connect).await {
-        Ok(connected) => connected.map_err(|error| chain(&error))?,
+        Ok(connected) => connected.map_err(|error| not_connected(target, &error))?,
         Err(_) => {
             return Err(format!(
                 "no connection in {} s, while {}",
@@ -80,6 +81,20 @@ pub(crate) async fn ask(
         answer = exchange => answer,
         () = carry => Err("the connection ended".to_owned()),
     }
+}
+
+/// Why there is no connection, and what to do where nobody listens. A proxy that refuses is not the host.
+fn not_connected(target: &Target, error: &ConnectError) -> String {
+    let remedy = match error {
+        ConnectError::Connect { to, source }
+            if source.kind() == ErrorKind::ConnectionRefused
+                && *to == target.api.destination.host_and_port() =>
+        {
+            "; start the host with `bulkhead run`, or name its address with --url"
+        }
+        _ => "",
+    };
+    format!("{}{remedy}", chain(error))
 }
 
 fn request(

@@ -57,9 +57,9 @@ fn of_container(memory: &ContainerMemoryView, session: &Session) -> String {
     line(&mut page, "container", &format!("{}{high}", in_use(memory)));
     line(&mut page, "pressure", &pressure(memory));
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
-    let (agents, active) = (memory.agents, memory.active_agents);
-    let held = bytes(memory.agents_bytes);
-    line(&mut page, "agents", &format!("{active} of {agents} are up and hold {held}"));
+    let sample = Duration::from_millis(memory.sample_ms);
+    let agents = agents(memory.agents, memory.active_agents, memory.agents_bytes, sample);
+    line(&mut page, "agents", &agents);
     if let Some(rss) = memory.rss_bytes {
         line(&mut page, "host", &format!("{} resident", bytes(rss)));
     }
@@ -112,6 +112,14 @@ fn of_agent(memory: &AgentMemoryView) -> String {
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
     series(&mut page, "in use", &memory.series);
     page
+}
+
+/// The agents of the last sample, in words. One that started since is in the next one.
+fn agents(agents: usize, active: usize, used_bytes: u64, sample: Duration) -> String {
+    match agents {
+        0 => format!("none in the last sample; they are sampled every {}", duration(sample)),
+        _ => format!("{active} of {agents} are up and hold {}", bytes(used_bytes)),
+    }
 }
 
 /// The use of the container's limit, in words.
@@ -200,6 +208,14 @@ mod tests {
             time_left_ms,
         };
         trend(Some(&some))
+    }
+
+    #[test]
+    fn who_started_since_the_last_sample_is_not_said_to_be_absent() {
+        let sample = Duration::from_secs(5);
+        let none = "none in the last sample; they are sampled every 5 s";
+        assert_eq!(agents(0, 0, 0, sample), none);
+        assert_eq!(agents(3, 2, 1024, sample), "2 of 3 are up and hold 1 KiB");
     }
 
     #[test]
