@@ -130,6 +130,16 @@ fn a_message_that_never_fits_is_not_to_be_sent_again() {
 }
 
 #[test]
+fn an_agent_learns_that_its_message_never_fits_into_the_mailbox_of_another() {
+    let host = host("mailbox_kb = 1");
+    host.client().start("one", "puppet");
+    host.client().start("two", "puppet");
+    assert_eq!(host.client().ask("one", "send two 1025"), "larger than 1024 bytes");
+    assert_eq!(host.client().ask("one", "send two 1024"), "sent");
+    host.finish();
+}
+
+#[test]
 fn what_waits_survives_a_crash_in_order_and_what_crashed_is_not_repeated() {
     const WAITING: [&str; 6] = ["a", "b", "count", "c", "d", "count"];
     let host = transient("restart_backoff_ms = 1");

@@ -76,7 +76,7 @@ impl Port for AgentPort {
         let sent = self.start.container.peers.send(&to, sender, body, trace);
         let sent = sent.map_err(|error| match error {
             SendError::NoSuchAgent(id) => PortError::NotFound(id.to_string()),
-            too_large @ SendError::TooLarge { .. } => PortError::Invalid(too_large.to_string()),
+            SendError::TooLarge { max_bytes, .. } => PortError::TooLarge(max_bytes as u64),
             refused => PortError::Unavailable(refused.to_string()),
         })?;
         self.model_use.produced();

@@ -26,6 +26,8 @@ pub struct Nudge {
 pub enum PortError {
     /// An argument breaks its rule.
     Invalid(String),
+    /// An argument is larger than this many bytes.
+    TooLarge(u64),
     /// Nobody of that name.
     NotFound(String),
     /// The other side takes nothing now.

@@ -123,6 +123,11 @@ impl Puppet {
                     .map_err(|error| AgentError::failed("not-sent", host::explain(&error)))?;
                 return self.obey(message, rest);
             }
+            "send" => {
+                let (to, bytes) = rest.split_once(' ').unwrap_or((rest, ""));
+                let sent = host::send(to, &"x".repeat(number(bytes)? as usize));
+                sent.map_or_else(|error| host::explain(&error), |_| "sent".to_owned())
+            }
             "heed" => heed(Duration::from_millis(number(rest)?)).as_millis().to_string(),
             "gather" => gather(number(rest)?),
             "say" => say(number(rest)?),

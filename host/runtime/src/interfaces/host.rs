@@ -163,6 +163,7 @@ impl From<PortError> for HostError {
     fn from(error: PortError) -> Self {
         match error {
             PortError::Invalid(text) => Self::Invalid(text),
+            PortError::TooLarge(max_bytes) => Self::TooLarge(max_bytes),
             PortError::NotFound(text) => Self::NotFound(text),
             PortError::Unavailable(text) => Self::Unavailable(text),
             PortError::RateLimited(ms) => Self::RateLimited(ms),
