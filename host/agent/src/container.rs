@@ -62,6 +62,8 @@ pub struct Container {
     pub changes: Changes,
     /// What is kept of those that ended.
     pub ended: EndedAgents,
+    /// Records turns, if somebody wants to see them.
+    pub(crate) telemetry: Option<Telemetry>,
     /// What may change about all of them.
     pub town_values: Arc<TownValues>,
     /// What all of them use of language models.
@@ -119,6 +121,7 @@ impl Container {
             permits,
             changes: Changes::default(),
             ended: EndedAgents::default(),
+            telemetry: None,
             town_values: Arc::default(),
             ledger: Mutex::new(Ledger::new(Default::default(), Default::default())),
             committed: Committed::default(),

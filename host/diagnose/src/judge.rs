@@ -53,7 +53,7 @@ pub struct Proof<'a> {
 impl Proof<'_> {
     /// Whether it is the word of the next run.
     fn is_report(&self) -> bool {
-        self.rule.weight > 0 && self.seen.is_some_and(|seen| seen.spec.tells_of_previous())
+        self.rule.weight > 0 && self.seen.is_some_and(|seen| seen.spec.is_about_previous())
     }
 }
 

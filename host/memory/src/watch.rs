@@ -278,7 +278,7 @@ mod tests {
             None
         }
         fn deny_growths(&self) {}
-        fn lives(&self, _: &AgentId, _: Incarnation) -> bool {
+        fn is_alive(&self, _: &AgentId, _: Incarnation) -> bool {
             false
         }
         fn candidates(&self) -> Vec<Candidate> {

@@ -201,7 +201,7 @@ impl Supervisor {
         });
         let spawner = self.0.container.spawner();
         let all = self.clone().start_all(starts.collect(), parallel, snapshots, spawner.clone());
-        drop(tell);
+        drop(sender);
         drop(spawner.spawn("hydration starts", async move {
             all.await;
             Ok::<_, Infallible>(())
@@ -236,7 +236,7 @@ impl Supervisor {
             for (entry, outcome) in group {
                 // The semaphore is never closed.
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                drop(self.start_one(entry, permit, snapshots.clone(), teller, &spawner));
+                drop(self.start_one(entry, permit, snapshots.clone(), outcome, &spawner));
             }
             // The next ones begin when all of these run, or are late.
             let all = u32::try_from(parallel).unwrap_or(u32::MAX);
@@ -246,7 +246,7 @@ impl Supervisor {
         for (entry, outcome) in suspects {
             let id = entry.id().clone();
             let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            let _ = self.start_one(entry, permit, snapshots.clone(), teller, &spawner).await;
+            let _ = self.start_one(entry, permit, snapshots.clone(), outcome, &spawner).await;
             if let Some(agent) = self.0.registry.get(&id).and_then(|agent| agent.current()) {
                 let _ = timeout(PROOF, agent.settled()).await;
             }
@@ -258,7 +258,7 @@ impl Supervisor {
         entry: Entry,
         permit: Option<OwnedSemaphorePermit>,
         snapshots: Option<Fetching>,
-        teller: Teller,
+        outcome: OutcomeSender,
         spawner: &Spawner,
     ) -> JoinHandle<Option<()>> {
         let supervisor = self.clone();

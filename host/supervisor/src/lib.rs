@@ -127,7 +127,9 @@ impl Supervisor {
             let engine = Arc::clone(&runtime);
             let container = Container::new(engine, peers, sink, stores, context, memory);
             let ended = EndedAgents::new(config.keep_ended, config.ended_bytes);
-            let container = Arc::new(container.keeping(ended));
+            let container = container.keeping(ended).traced(config.telemetry.clone());
+            let ledger = usage::ledger(&config, &container.database, &mut earlier);
+            let container = Arc::new(container.measured_by(ledger));
             let blamed = host_death::count(&mut earlier, &config, &container);
             let registry = Registry::new(Arc::clone(&container), &earlier.agents, forgotten);
             let plan = Plan::make(earlier, blamed, &config, &registry);

@@ -26,7 +26,7 @@ use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::Params;
+use crate::params::{Params, Trace};
 
 /// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
 const MAX_WAIT_MS: u64 = 600_000;
@@ -42,7 +42,7 @@ pub(super) async fn post<B: Backend>(
     let Parsed { request, ignored } = parsed;
     drop(body);
     let body = request.prompt.into();
-    let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, body);
+    let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, body, trace);
     let delivery = agent.when_restored(send).await?;
     match wait_ms {
         None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),

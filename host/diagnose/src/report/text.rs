@@ -22,10 +22,10 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 pub fn page(report: &Report, columns: usize) -> String {
     let mut page = String::new();
-    let told = report.restarts.len().saturating_sub(MAX_TOLD);
-    if told > 0 {
-        let told = counted(told as u64, "earlier restart");
-        let _ = writeln!(page, "(the summary and --json include {told})\n");
+    let omitted = report.restarts.len().saturating_sub(MAX_SHOWN);
+    if omitted > 0 {
+        let earlier = counted(omitted as u64, "earlier restart");
+        let _ = writeln!(page, "(the summary and --json include {earlier})\n");
     }
     for restart in &report.restarts[omitted..] {
         show(&mut page, restart);

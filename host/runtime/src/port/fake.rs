@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, Level, Secret, Settings};
+use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
+use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
 use super::{Nudge, Port, PortError};
@@ -40,6 +41,12 @@ impl Port for FakePort {
         self.lines.lock().unwrap().push((message, dropped));
     }
     fn memory_soft_limit(&self, _memory: &AccountReading) {}
+    fn asked(&self, _: ModelCall) {}
+    fn secret_used(&self, _: &str, _: &str) {}
+    fn may_ask(&self, _: &str, _: &str) -> Result<(), Exhausted> {
+        Ok(())
+    }
+    fn saw_tool_call(&self, _: &str, _: &str) {}
     fn settings(&self) -> Settings {
         self.settings.clone()
     }
