@@ -3,6 +3,8 @@
 //! One program, so that it is linked once. It belongs to the package `bulkhead` (`host/daemon`): Cargo builds the
 //! binary before the tests of its package, and no test runs against a host of yesterday.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 mod bad_input;
 mod browser;
 mod cancel;

@@ -1,6 +1,8 @@
 //! A process that appends as fast as it can is killed at random moments, about a hundred times
 //! (`BLACKBOX_KILLS`), and what it acknowledged as written is there.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;

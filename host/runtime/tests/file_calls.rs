@@ -1,6 +1,8 @@
 //! What file calls take here against plain `wasmtime-wasi` that blocks its own thread, by the same component. Wants
 //! `just guests`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

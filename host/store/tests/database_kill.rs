@@ -2,6 +2,8 @@
 //! (`DATABASE_KILLS`), and what it acknowledged as durable is there. The file opens clean each time. Another one
 //! gives numbers of incarnations as fast as it can, and no number is given by two of them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,7 @@
 //! Two specs are compared without a copy of either: a prompt may have a mebibyte, and the slot's lock is held.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 

@@ -26,6 +26,7 @@ impl Agent for Trap {
     fn handle(&mut self, message: Message) -> Result<Outcome, AgentError> {
         match message.body.as_str() {
             "panic" => panic!("told to panic by message {}", message.id),
+            #[expect(clippy::unwrap_used, reason = "the fault that is asked for")]
             "unwrap" => Ok(Outcome::reply(black_box(None::<String>).unwrap())),
             "unreachable" => unreachable_instruction(),
             "wild-pointer" => Ok(Outcome::reply(read_wild_pointer().to_string())),

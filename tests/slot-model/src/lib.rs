@@ -10,6 +10,8 @@
 //! actors are far too many for an exhaustive search. Shuttle does both: schedules of small scenarios one by
 //! one, and random ones of large scenarios, each of which it can play again.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 pub mod bounded;
 pub mod scenario;
 pub mod sync;
