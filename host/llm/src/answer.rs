@@ -17,6 +17,18 @@ pub enum Part {
     End(End),
 }
 
+impl Part {
+    /// What its texts take, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Text(text) | Self::Reasoning(text) => text.len(),
+            Self::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
+            Self::End(_) => 0,
+        };
+        bytes as u64
+    }
+}
+
 /// The end of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {

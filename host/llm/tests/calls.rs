@@ -1,5 +1,7 @@
 //! Tries, keys, connections, and both dialects over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 mod common;
 
 use std::future::Future;

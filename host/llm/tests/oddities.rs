@@ -1,5 +1,7 @@
 //! What servers do that no specification has: each mode, and what becomes of it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 mod common;
 
 use bulkhead_llm::{Bounds, Message, Request, Role, Tool, ToolCall};

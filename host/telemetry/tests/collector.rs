@@ -4,6 +4,8 @@
 //! Telemetry ─ OTLP: HTTP or gRPC ─▶ rotel ─ OTLP: HTTP ─▶ Receiver
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
+
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::Read as _;

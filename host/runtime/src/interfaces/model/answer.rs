@@ -204,7 +204,7 @@ async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<
             Some(Err(error)) => break Err(error),
             None => return,
         };
-        let held = match meter.memory().charge(HostKind::Http, bytes(&part)) {
+        let held = match meter.memory().charge(HostKind::Http, part.bytes()) {
             Ok(held) => held,
             Err(over) => {
                 break Err(Error::BadAnswer { message: too_large(&over), cut_off: false });
@@ -218,15 +218,6 @@ async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<
     // Its connection first: who reads the end may ask again at once.
     drop((chat, place));
     let _ = send.send((ended.map(Part::End), None)).await;
-}
-
-pub(super) fn bytes(part: &Part) -> u64 {
-    let bytes = match part {
-        Part::Text(text) | Part::Reasoning(text) => text.len(),
-        Part::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
-        Part::End(_) => 0,
-    };
-    bytes as u64
 }
 
 fn guest_bytes(part: &wit::Part) -> u64 {

@@ -10,7 +10,6 @@ use bulkhead_telemetry::{Answered, ChatSpan, TurnScope};
 use bulkhead_types::{Level, ModelCall, TokenUsage};
 use serde_json::{Value, json};
 
-use super::answer::bytes;
 use crate::logs::Logs;
 use crate::port::Port;
 
@@ -36,7 +35,7 @@ pub(super) struct Report {
 impl Report {
     /// A part of the answer came.
     pub(super) fn saw(&mut self, part: &Part) {
-        self.bytes += bytes(part);
+        self.bytes += part.bytes();
         if let Part::ToolCall(call) = part {
             self.port.saw_tool_call(&call.name, &call.arguments);
         }
