@@ -1,5 +1,6 @@
 //! The attacks.
 
+use std::hint::black_box;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,8 @@ pub struct Attack {
 }
 
 enum Means {
+    /// Threads outside of the host keep all cores busy: what a busy machine does to a host that nobody attacks.
+    Load,
     /// So many agents of a role get a message again and again, `{endpoint}` and `{n}` in it replaced.
     Agents(usize, &'static str, &'static str),
     /// Clients that hold so many connections and say nothing.
@@ -29,14 +32,15 @@ enum Means {
     Starts(usize),
 }
 
-use Means::{Agents, Compiles, Connections, Starts};
+use Means::{Agents, Compiles, Connections, Load, Starts};
 
 const fn attack(name: &'static str, means: Means) -> Attack {
     Attack { name, means }
 }
 
-pub const ATTACKS: [Attack; 23] = [
+pub const ATTACKS: [Attack; 24] = [
     attack("nobody: what the machine does by itself", Agents(0, "", "")),
+    attack("nobody, and other programs keep all cores busy", Load),
     attack("4 that spin", Agents(4, "spin", "spin 10000")),
     attack("20 that spin", Agents(20, "spin", "spin 10000")),
     attack("20 that spin for 2.5 ms and nap", Agents(20, "spin", "nap 10000 2500")),
@@ -119,8 +123,7 @@ impl Ground {
 
     /// Agents that are well: one for each fast thread.
     pub fn well(&self) -> impl Iterator<Item = String> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (0..cores).map(|number| format!("well-{number}"))
+        (0..cores()).map(|number| format!("well-{number}"))
     }
 
     fn start(&self, http: &mut Connection, agent: &str, role: &str, more: &str) {
@@ -143,6 +146,7 @@ impl Attack {
         over: &'scope AtomicBool,
     ) {
         match self.means {
+            Load => (0..cores()).for_each(|_| again(scope, over, compute)),
             Agents(count, role, message) => {
                 (0..count).for_each(|number| agent(ground, scope, over, number, role, message));
             }
@@ -177,6 +181,15 @@ impl Attack {
             let _ = http.ask("POST", &format!("/agents/attacker-{number}/stop"), "");
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// For a moment.
+fn compute() {
+    (0..100_000).for_each(|round| _ = black_box(round));
 }
 
 fn agent<'scope>(
