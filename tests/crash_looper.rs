@@ -25,8 +25,10 @@ const LOOPER: &str = "restart = \"transient\"\nmax_attempts = 1\nrestart_backoff
     restart_max = 100\nrestart_window_ms = 3600000\nrestart_same_fault = 100";
 
 fn host(component: &str) -> Host {
+    // Of these only `polecat` reads it.
+    let role = format!("{LOOPER}\nconfig = {{ max-rounds = \"many\" }}");
     let builder = Host::builder().component(component, &files::component(component));
-    builder.toml("[limits]\nmax_agents = 128").role("looper", component, LOOPER).start()
+    builder.toml("[limits]\nmax_agents = 128").role("looper", component, &role).start()
 }
 
 /// The healthy ones and the stream of messages to them.
@@ -156,7 +158,7 @@ fn one_that_crashes_in_every_turn_disturbs_nobody_and_is_quarantined() {
 
 #[test]
 fn one_that_cannot_start_disturbs_nobody_and_is_quarantined() {
-    // Its role has no model, and without one it says no to every start.
+    // What its role configures makes no sense, so it says no to every start.
     let host = host("polecat");
     let client = host.client();
     let (over, answered) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -10,12 +10,12 @@
 //! [`End`]. Dropping a [`Chat`] closes its connection. No task is spawned: a connection is driven by the call that waits
 //! for it, and by nobody while it is idle.
 //!
-//! - [`endpoint`], [`key`], [`pool`]: a place where models are, its key, its idle connections
-//! - [`openai`], [`anthropic`]: a request as the server wants it
-//! - [`chat`], [`attempt`], [`failure`], [`retry_after`]: tries, and what ends them
-//! - [`connection`], [`interim`]: HTTP/1.1
-//! - [`receive`], [`wire`], [`sse`]: from bytes to events
-//! - [`assembly`], [`blocks`], [`draft`], [`calls`], [`problem`]: from events to parts
+//! - `endpoint`, `key`, `pool`: a place where models are, its key, its idle connections
+//! - `openai`, `anthropic`: a request as the server wants it
+//! - `chat`, `attempt`, `failure`, `retry_after`: tries, and what ends them
+//! - `connection`, `interim`: HTTP/1.1
+//! - `receive`, `wire`, `sse`: from bytes to events
+//! - `assembly`, `blocks`, `draft`, `calls`, `problem`: from events to parts
 
 mod answer;
 mod anthropic;
