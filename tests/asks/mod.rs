@@ -64,9 +64,12 @@ fn a_budget_refuses_the_next_call_and_says_so_once() {
     let begins = "budget-exceeded, a retry: budget tokens_per_day of role asks: ";
     assert!(refused.starts_with(begins), "{refused}");
     assert_eq!(server.asked(), 1, "nothing was sent");
-    let events = host.events_of("a", "agent.model_budget");
-    let exhausted: Vec<_> = events.iter().map(|event| event["exhausted"].clone()).collect();
-    assert_eq!(exhausted, [false, true]);
+    let logged = || {
+        let events = host.events_of("a", "agent.model_budget");
+        events.iter().map(|event| event["exhausted"].clone()).collect::<Vec<_>>()
+    };
+    wait_until("both are in the log", || logged().len() >= 2);
+    assert_eq!(logged(), [false, true]);
     let usage = client.get("/usage?role=asks").expect(200);
     let budget = &usage["budgets"][0];
     assert_eq!((&budget["budget"], &budget["bound"]), (&"tokens_per_day".into(), &json!(1)));
@@ -112,6 +115,7 @@ fn an_agent_whose_role_says_so_ends_and_is_not_restarted() {
     let status = host.client().ended("a");
     assert_eq!(status["exitReason"], "budget_exceeded", "{status:#}");
     assert_eq!(status["status"], "failed");
+    host.wait_for_event("a", "agent.crash");
     let crash = &host.client().get("/crashes?agent=a").expect(200)["crashes"][0];
     assert_eq!(crash["reason"], "budget_exceeded");
     assert_eq!(crash["resources"]["models"]["calls"], json!(1));
@@ -138,7 +142,7 @@ fn the_same_tool_call_in_a_row_ends_an_agent_as_stuck() {
     assert_eq!(host.client().ask("a", "tools 2 status"), "calls status");
     host.client().send("a", "tools 3 status").expect(200);
     assert_eq!(host.client().ended("a")["exitReason"], "stuck");
-    let event = &host.events_of("a", "agent.stuck")[0];
+    let event = host.wait_for_event("a", "agent.stuck");
     assert_eq!((&event["rule"], &event["count"]), (&"same_tool_calls".into(), &json!(3)));
     assert_eq!(host.client().status("a")["status"], "failed");
     host.finish();
@@ -152,7 +156,7 @@ fn turns_that_produce_nothing_end_an_agent_as_stuck() {
     assert_eq!(host.client().ask("a", "turns 4 hello there"), "hello there");
     host.client().send("a", "turns 1000 never").expect(200);
     assert_eq!(host.client().ended("a")["exitReason"], "stuck");
-    let event = &host.events_of("a", "agent.stuck")[0];
+    let event = host.wait_for_event("a", "agent.stuck");
     assert_eq!((&event["rule"], &event["count"]), (&"idle_continues".into(), &json!(5)));
     host.finish();
 }
