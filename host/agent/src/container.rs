@@ -172,7 +172,8 @@ impl Container {
 
     /// Spawns on the next thread of the fast lane.
     pub fn spawner(&self) -> Spawner {
-        Spawner::new(self.engine.fast_lane(), Arc::clone(&self.sink), Arc::clone(&self.context))
+        let lane = self.engine_facts.fast_lane.clone();
+        Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
     }
 
     /// Spawns on the slow lane.

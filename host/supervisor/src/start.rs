@@ -106,7 +106,8 @@ impl Inner {
             trace: origin.trace().cloned(),
             spec: Arc::clone(&spec),
         };
-        let (admission, agent) = self.registry.agent(&spec.id).start(order)?;
+        let (admission, agent) =
+            self.registry.agent(&spec.id).start(order, &self.container.spawner())?;
         Ok(Admitted { admission, agent, deadline, spec, record })
     }
 
