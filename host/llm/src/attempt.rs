@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_net::interim::MAX_INTERIM;
 use bulkhead_net::{Addresses, ConnectError, Step};
 use bulkhead_types::Secret;
 use bulkhead_types::error::chain;
@@ -23,7 +24,6 @@ use crate::anthropic::VERSION;
 use crate::connection::{Connection, MAX_HEAD_BYTES, OpenError};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::failure::{Failure, Retry, Texts};
-use crate::interim::MAX_INTERIM;
 use crate::problem::refusal_text;
 use crate::receive::{Limits, Receiving};
 use crate::retry_after::retry_after;

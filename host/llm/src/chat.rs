@@ -166,7 +166,7 @@ impl Call {
     fn first_key(&self) -> Result<Option<Secret>, Failure> {
         let key = match &self.key {
             Some(key) => Some(key.clone()),
-            None => self.endpoint.keys.current().map_err(|why| {
+            None => self.endpoint.key.current().map_err(|why| {
                 let failure = self.texts().unavailable(&format!("its key cannot be read: {why}"));
                 Failure { retry: Retry::Never, ..failure }
             })?,
@@ -179,7 +179,7 @@ impl Call {
         if self.key.is_some() || std::mem::replace(&mut tries.has_reread, true) {
             return None;
         }
-        let other = self.endpoint.keys.other_than(refused)?;
+        let other = self.endpoint.key.other_than(refused)?;
         let endpoint = &*self.endpoint.settings.name;
         tracing::warn!(
             endpoint,

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bulkhead_net::interim::{Bounded, Interim};
 use bulkhead_net::{Addresses, ConnectError, Connected, Connector, Destination, Route, Step};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,8 +14,6 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-
-use crate::interim::{Bounded, Interim};
 
 /// Bounds the head of a response, and with it the buffer of a connection, which may grow past it by one read.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;

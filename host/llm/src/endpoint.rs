@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_net::{BaseUrl, Connector, Destination};
+use bulkhead_net::{BaseUrl, Connector, Credential, Destination};
 use http::{HeaderName, HeaderValue};
 
-use crate::key::{Key, Keys};
 use crate::pool::Pool;
 use crate::{anthropic, openai};
 
@@ -75,17 +74,16 @@ pub struct Settings {
 /// kept connection serves every caller, whatever finds its addresses.
 pub struct Endpoint {
     pub(crate) settings: Settings,
-    pub(crate) keys: Keys,
+    pub(crate) key: Credential,
     pub(crate) pool: Pool,
     url: String,
 }
 
 impl Endpoint {
     /// Opens nothing yet.
-    pub fn new(settings: Settings, key: Key) -> Self {
+    pub fn new(settings: Settings, key: Credential) -> Self {
         let url = format!("{}{}", settings.base, path_of(settings.dialect));
-        let keys = Keys::new(Arc::clone(&settings.name), key);
-        Self { settings, keys, pool: Pool::default(), url }
+        Self { settings, key, pool: Pool::default(), url }
     }
 
     /// For errors and logs: the URL that is posted to, without secrets.

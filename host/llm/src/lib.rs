@@ -10,10 +10,10 @@
 //! [`End`]. Dropping a [`Chat`] closes its connection. No task is spawned: a connection is driven by the call that waits
 //! for it, and by nobody while it is idle.
 //!
-//! - `endpoint`, `key`, `pool`: a place where models are, its key, its idle connections
+//! - `endpoint`, `pool`: a place where models are, its idle connections
 //! - `openai`, `anthropic`: a request as the server wants it
 //! - `chat`, `attempt`, `failure`, `retry_after`: tries, and what ends them
-//! - `connection`, `interim`: HTTP/1.1
+//! - `connection`: HTTP/1.1
 //! - `receive`, `wire`, `sse`: from bytes to events
 //! - `assembly`, `blocks`, `draft`, `calls`, `problem`: from events to parts
 
@@ -29,8 +29,6 @@ mod draft;
 mod endpoint;
 mod error;
 mod failure;
-mod interim;
-mod key;
 mod models;
 mod openai;
 mod pool;
@@ -46,7 +44,6 @@ pub use bulkhead_types::TokenUsage as Usage;
 pub use chat::Chat;
 pub use endpoint::{Bounds, Dialect, Endpoint, Settings};
 pub use error::Error;
-pub use key::{Key, ReadKey};
 pub use models::{Allowed, Model, Models, Pattern, PatternError};
 pub use request::{Content, Message, Request, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 pub use wire::read_any;

@@ -103,7 +103,7 @@ impl Models {
     }
 
     /// The names of all endpoints, in order.
-    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
         self.0.keys()
     }
 }
@@ -119,11 +119,11 @@ impl FromIterator<(Arc<str>, Model)> for Models {
 mod tests {
     use std::time::Duration;
 
-    use bulkhead_net::{BaseUrl, Connector};
+    use bulkhead_net::{BaseUrl, Connector, Credential};
     use bulkhead_types::Secret;
 
     use super::*;
-    use crate::{Bounds, Dialect, Key, Settings};
+    use crate::{Bounds, Dialect, Settings};
 
     fn allowed(patterns: &[&str]) -> Allowed {
         patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect()
@@ -146,7 +146,8 @@ mod tests {
                 max_answer_bytes: 1,
             },
         };
-        let endpoint = Endpoint::new(settings, Key::Fixed(Secret::from("hunter2".to_owned())));
+        let endpoint =
+            Endpoint::new(settings, Credential::fixed(Secret::from("hunter2".to_owned())));
         let allowed = allowed(&["q*"]);
         (name.into(), Model { endpoint: Arc::new(endpoint), default_model: "q".into(), allowed })
     }

@@ -9,10 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bulkhead_llm::{
-    Bounds, Chat, Dialect, Endpoint, Error, Key, Part, ReadKey, Request, Settings, Usage,
-};
-use bulkhead_net::{BaseUrl, Connector, Proxies, System};
+use bulkhead_llm::{Bounds, Chat, Dialect, Endpoint, Error, Part, Request, Settings, Usage};
+use bulkhead_net::{BaseUrl, Connector, Credential, Proxies, ReadCredential, System};
 use bulkhead_types::Secret;
 use common::{
     Asked, NARROW, Server, Step, WIDE, ask, chunk, document, end, endpoint, ok, outcome, question,
@@ -143,7 +141,7 @@ async fn a_proxy_that_is_silent_is_no_connection() {
         connector: Connector { proxies, ..Connector::default() },
         ..settings(server.address, NARROW)
     };
-    let endpoint = Arc::new(Endpoint::new(settings, Key::None));
+    let endpoint = Arc::new(Endpoint::new(settings, Credential::default()));
     let found = outcome(&mut ask(&endpoint, question())).await;
     assert_eq!(found, "unavailable main: no connection within 60 ms: waiting for the proxy");
 }
@@ -159,7 +157,7 @@ async fn a_proxy_gets_the_whole_url() {
         connector: Connector { proxies, ..Connector::default() },
         ..settings(server.address, WIDE)
     };
-    let endpoint = Arc::new(Endpoint::new(settings, Key::None));
+    let endpoint = Arc::new(Endpoint::new(settings, Credential::default()));
     for _ in 0..2 {
         assert_eq!(outcome(&mut ask(&endpoint, question())).await, "text fine, stop");
     }
@@ -186,7 +184,7 @@ async fn a_request_has_its_headers_and_what_is_extra() {
         ],
         ..settings(server.address, WIDE)
     };
-    let endpoint = Arc::new(Endpoint::new(settings, Key::Fixed(secret("sk-test"))));
+    let endpoint = Arc::new(Endpoint::new(settings, Credential::fixed(secret("sk-test"))));
     assert_eq!(endpoint.url(), format!("http://{}/v1/chat/completions", server.address));
     let extra = json!({"temperature": 0.5, "top_k": 3}).as_object().cloned().unwrap();
     let of_call = [header("traceparent", "00-1-2-01"), header("x-title", "not this")];
@@ -216,7 +214,7 @@ async fn a_secret_of_a_header_is_in_no_error() {
         headers: vec![header("api-key", "hunter2"), header("authorization", "Basic s3cret")],
         ..settings(server.address, WIDE)
     };
-    let endpoint = Arc::new(Endpoint::new(settings, Key::None));
+    let endpoint = Arc::new(Endpoint::new(settings, Credential::default()));
     let found = outcome(&mut ask(&endpoint, question())).await;
     assert_eq!(found, "rejected 403 main: is it [key] or [key]?");
 }
@@ -245,10 +243,10 @@ fn takes(key: &'static str) -> Server {
     })
 }
 
-fn read_from(file: &Arc<Mutex<Result<Option<Secret>, String>>>) -> Key {
+fn read_from(file: &Arc<Mutex<Result<Option<Secret>, String>>>) -> Credential {
     let file = Arc::clone(file);
-    let read: ReadKey = Arc::new(move || file.lock().unwrap().clone());
-    Key::Read(read)
+    let read: ReadCredential = Arc::new(move || file.lock().unwrap().clone());
+    Credential::read("main", read)
 }
 
 #[tokio::test]
@@ -532,7 +530,7 @@ fn anthropic(server: &Server, bounds: Bounds) -> Arc<Endpoint> {
         dialect: Dialect::Anthropic,
         ..settings(server.address, bounds)
     };
-    Arc::new(Endpoint::new(settings, Key::Fixed(secret("sk-ant"))))
+    Arc::new(Endpoint::new(settings, Credential::fixed(secret("sk-ant"))))
 }
 
 fn sse(events: &[serde_json::Value]) -> String {

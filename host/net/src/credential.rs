@@ -1,93 +1,126 @@
-//! A credential that may change while the host runs.
+//! A credential, and when it is read again.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bulkhead_types::Secret;
+use tokio::time::Instant;
 
-/// A file is looked at once in this time, at most.
-const PACE: Duration = Duration::from_secs(1);
+/// One that was read is not read again within this time, unless the server refuses it.
+const FRESH: Duration = Duration::from_secs(1);
 
-/// Reads a credential anew. The error says why it could not.
-pub type ReadCredential = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
+/// Reads a credential again: `Err` says why it could not.
+pub type ReadCredential = Arc<dyn Fn() -> Result<Option<Secret>, String> + Send + Sync>;
 
-/// A credential.
+/// A credential. Cheap to clone; the clones share what was read.
 #[derive(Clone, Default)]
-pub enum Credential {
-    /// There is none.
+pub struct Credential(Source);
+
+#[derive(Clone, Default)]
+enum Source {
     #[default]
     None,
-    /// It stays what it is.
     Fixed(Secret),
-    /// It is read again and again.
     Read(Arc<Reading>),
 }
 
-/// A credential that is read from where it may change.
-pub struct Reading {
+struct Reading {
+    /// For the log.
+    name: String,
     read: ReadCredential,
-    last: Mutex<Last>,
+    state: Mutex<State>,
 }
 
-struct Last {
-    value: Secret,
-    at: Instant,
-    /// The last try failed, and that was said.
-    failed: bool,
+#[derive(Default)]
+struct State {
+    value: Option<Secret>,
+    /// It was read at least once, be it none.
+    is_known: bool,
+    read_at: Option<Instant>,
+    failure: Option<String>,
 }
 
 impl Credential {
-    /// One that was just read, and is read again with `read`.
-    pub fn read(value: Secret, read: ReadCredential) -> Self {
-        let last = Last { value, at: Instant::now(), failed: false };
-        Self::Read(Arc::new(Reading { read, last: Mutex::new(last) }))
+    /// One that stays.
+    pub fn fixed(value: Secret) -> Self {
+        Self(Source::Fixed(value))
     }
 
-    /// Its value now. It may read a file, once a second at most; when that fails the value stays and a warning says why.
-    pub fn current(&self) -> Option<Secret> {
-        match self {
-            Self::None => None,
-            Self::Fixed(value) => Some(value.clone()),
-            Self::Read(reading) => Some(reading.current(PACE)),
+    /// One that may change: it is read when it is used, once a second at most, and when a server refused it. One that
+    /// cannot be read leaves the last one in place, with one warning that has this `name`.
+    pub fn read(name: impl Into<String>, read: ReadCredential) -> Self {
+        let state = Mutex::default();
+        Self(Source::Read(Arc::new(Reading { name: name.into(), read, state })))
+    }
+
+    /// The value now. An error says why there is none: it was never read, and cannot be.
+    pub fn current(&self) -> Result<Option<Secret>, String> {
+        match &self.0 {
+            Source::None => Ok(None),
+            Source::Fixed(value) => Ok(Some(value.clone())),
+            Source::Read(reading) => reading.current(),
         }
     }
 
-    /// Its value, read now. For a server that refuses the current one.
-    pub fn renewed(&self) -> Option<Secret> {
-        match self {
-            Self::Read(reading) => Some(reading.current(Duration::ZERO)),
-            _ => self.current(),
+    /// Another one than a server refused, if there is one by now.
+    pub fn other_than(&self, refused: Option<&Secret>) -> Option<Secret> {
+        match &self.0 {
+            Source::None | Source::Fixed(_) => None,
+            Source::Read(reading) => reading.other_than(refused),
         }
     }
 }
 
 impl Reading {
-    fn current(&self, pace: Duration) -> Secret {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.at.elapsed() >= pace {
-            last.at = Instant::now();
-            match (self.read)() {
-                Ok(value) => (last.value, last.failed) = (value, false),
-                Err(why) => {
-                    if !std::mem::replace(&mut last.failed, true) {
-                        tracing::warn!(
-                            "a credential cannot be read again, the last one stays: {why}"
-                        );
-                    }
-                }
+    fn current(&self) -> Result<Option<Secret>, String> {
+        let mut state = self.lock();
+        if state.read_at.is_none_or(|at| at.elapsed() >= FRESH) {
+            self.read(&mut state);
+        }
+        match (&state.failure, state.is_known) {
+            (Some(why), false) => Err(why.clone()),
+            _ => Ok(state.value.clone()),
+        }
+    }
+
+    fn other_than(&self, refused: Option<&Secret>) -> Option<Secret> {
+        let mut state = self.lock();
+        // Another caller may have read it in the meantime.
+        if state.value.as_ref() == refused {
+            self.read(&mut state);
+        }
+        state.value.clone().filter(|value| Some(value) != refused)
+    }
+
+    fn read(&self, state: &mut State) {
+        state.read_at = Some(Instant::now());
+        match (self.read)() {
+            Ok(value) => {
+                state.value = value;
+                state.is_known = true;
+                state.failure = None;
+            }
+            Err(why) if state.failure.as_ref() == Some(&why) => {}
+            Err(why) => {
+                let name = &*self.name;
+                tracing::warn!(name, error = why, "a credential cannot be read");
+                state.failure = Some(why);
             }
         }
-        last.value.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Fixed(_) => "Fixed",
-            Self::Read(_) => "Read",
+        f.write_str(match self.0 {
+            Source::None => "None",
+            Source::Fixed(_) => "Fixed",
+            Source::Read(_) => "Read",
         })
     }
 }
@@ -96,25 +129,57 @@ impl fmt::Debug for Credential {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_value_that_cannot_be_read_again_stays_and_a_new_one_counts() {
-        let next = Arc::new(Mutex::new(Ok::<_, String>("one")));
-        let file = Arc::clone(&next);
-        let read = move || file.lock().unwrap().clone().map(|text| Secret::from(text.to_owned()));
-        let credential = Credential::read("zero".to_owned().into(), Arc::new(read));
-        let renewed = || credential.renewed().unwrap().expose().to_owned();
-        // Not so soon.
-        assert_eq!(credential.current().unwrap().expose(), "zero");
-        assert_eq!(renewed(), "one");
-        *next.lock().unwrap() = Err("gone".into());
-        assert_eq!(renewed(), "one");
-        *next.lock().unwrap() = Ok("two");
-        assert_eq!(renewed(), "two");
+    type Contents = Arc<Mutex<Result<Option<Secret>, String>>>;
+
+    fn credential() -> (Credential, Contents) {
+        let contents: Contents = Arc::new(Mutex::new(Ok(Some(secret("one")))));
+        let file = Arc::clone(&contents);
+        let read: ReadCredential = Arc::new(move || file.lock().unwrap().clone());
+        (Credential::read("main", read), contents)
+    }
+
+    fn secret(text: &str) -> Secret {
+        text.to_owned().into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_read_once_a_second() {
+        let (credential, contents) = credential();
+        assert_eq!(credential.current(), Ok(Some(secret("one"))));
+        *contents.lock().unwrap() = Ok(Some(secret("two")));
+        assert_eq!(credential.current(), Ok(Some(secret("one"))));
+        tokio::time::advance(FRESH).await;
+        assert_eq!(credential.current(), Ok(Some(secret("two"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_refused_is_read_at_once() {
+        let (credential, contents) = credential();
+        let one = credential.current().unwrap();
+        assert_eq!(credential.other_than(one.as_ref()), None);
+        *contents.lock().unwrap() = Ok(Some(secret("two")));
+        assert_eq!(credential.other_than(one.as_ref()), Some(secret("two")));
+        // The next one that was refused finds it read.
+        *contents.lock().unwrap() = Err("gone".into());
+        assert_eq!(credential.other_than(one.as_ref()), Some(secret("two")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_cannot_be_read_leaves_the_last_in_place() {
+        let (credential, contents) = credential();
+        *contents.lock().unwrap() = Err("no such file".into());
+        assert_eq!(credential.current(), Err("no such file".into()));
+        *contents.lock().unwrap() = Ok(None);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(credential.current(), Ok(None));
+        *contents.lock().unwrap() = Err("no such file".into());
+        tokio::time::advance(FRESH).await;
+        assert_eq!(credential.current(), Ok(None));
     }
 
     #[test]
-    fn it_is_never_shown() {
-        let fixed = Credential::Fixed("hunter2".to_owned().into());
-        assert_eq!(format!("{fixed:?} {:?}", Credential::None), "Fixed None");
+    fn no_value_is_in_debug_output() {
+        let fixed = Credential::fixed(secret("hunter2"));
+        assert_eq!(format!("{fixed:?} {:?}", Credential::default()), "Fixed None");
     }
 }

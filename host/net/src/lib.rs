@@ -10,11 +10,13 @@
 //! - [`connect`]: from a destination to a stream
 //! - [`proxy`]: `HTTP_PROXY` and its kin
 //! - [`trust`]: which certificates are believed
+//! - [`interim`]: a bound on interim answers
 //! - [`credential`]: a key that may change while the host runs
 //! - [`wait`]: what a server says about trying again
 
 pub mod connect;
 pub mod credential;
+pub mod interim;
 pub mod proxy;
 pub mod trust;
 pub mod url;
@@ -24,6 +26,7 @@ pub use connect::{
     Addresses, Boxed, ConnectError, Connected, Connector, Judged, Route, Step, Stream, System,
 };
 pub use credential::{Credential, ReadCredential};
+pub use interim::Interim;
 pub use proxy::{Proxies, ProxyError};
 pub use trust::{Trust, TrustError};
 pub use url::{BaseUrl, Destination, UrlError};

@@ -10,7 +10,7 @@ use http::{HeaderName, header};
 use toml::Spanned;
 
 use super::file::{self, SecretName};
-use super::problem::{Problem, known};
+use super::problem::Problem;
 use super::secrets;
 
 /// A shorter value would be masked where it stands by chance.
@@ -90,14 +90,16 @@ fn value(
     if let Some(file) = file {
         let path = file.get_ref().clone();
         let read = move || secrets::read_file(&path).and_then(long_enough);
-        let now = read().map_err(|why| problem("value_file", file.span(), why))?;
-        return Ok(Credential::read(now, Arc::new(read)));
+        let shown = format!("secrets.{name}.value_file");
+        let credential = Credential::read(shown, Arc::new(move || read().map(Some)));
+        credential.current().map_err(|why| problem("value_file", file.span(), why))?;
+        return Ok(credential);
     }
     match value {
         Some(value) => {
             let span = value.span();
             let value = long_enough(value.into_inner());
-            Ok(Credential::Fixed(value.map_err(|why| problem("value", span, why))?))
+            Ok(Credential::fixed(value.map_err(|why| problem("value", span, why))?))
         }
         None => {
             let message = "has no value: set value, value_file or value_env";
@@ -113,29 +115,4 @@ fn long_enough(value: Secret) -> Result<Secret, String> {
             "a secret has at least {MIN_BYTES} bytes, this one has {bytes}: a shorter one cannot be masked in answers"
         )),
     }
-}
-
-/// The secrets that a role names.
-pub(super) fn secrets_of(
-    role: &str,
-    named: &[Spanned<String>],
-    all: &HttpSecrets,
-) -> Result<Arc<[Arc<str>]>, Problem> {
-    let mut found: Vec<Arc<str>> = Vec::with_capacity(named.len());
-    for (index, given) in named.iter().enumerate() {
-        let problem = |message: String| {
-            Problem::at(given.span(), format!("roles.{role}.secrets[{index}]"), message)
-        };
-        let wanted = given.get_ref().as_str();
-        let Some(name) = all.names().find(|name| ***name == *wanted) else {
-            let known = known(all.names());
-            let message = format!("there is no [secrets.{wanted}]; the configuration has {known}");
-            return Err(problem(message));
-        };
-        if found.contains(name) {
-            return Err(problem(format!("{wanted} is listed twice")));
-        }
-        found.push(Arc::clone(name));
-    }
-    Ok(found.into())
 }

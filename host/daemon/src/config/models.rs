@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bulkhead_llm::{Allowed, Bounds, Dialect, Endpoint, Key, Model, Models, Pattern};
-use bulkhead_net::{BaseUrl, Connector, UrlError};
+use bulkhead_llm::{Allowed, Bounds, Dialect, Endpoint, Model, Models, Pattern};
+use bulkhead_net::{BaseUrl, Connector, Credential, UrlError};
 use bulkhead_types::Secret;
 use http::{HeaderName, HeaderValue, header};
 use toml::Spanned;
@@ -96,7 +96,7 @@ fn check_model(
         bounds,
     };
     let key_file = model.api_key_file.map(Spanned::into_inner);
-    let key = key(model.api_key.map(Spanned::into_inner), key_file.clone());
+    let key = key(name, model.api_key.map(Spanned::into_inner), key_file.clone());
     let endpoint = Arc::new(Endpoint::new(settings.clone(), key));
     let model = Model { endpoint, default_model, allowed };
     Ok((model, ModelEndpoint { settings, key_file }))
@@ -213,10 +213,13 @@ fn headers(
 }
 
 /// One that stands in a file is read again when a call begins.
-fn key(key: Option<Secret>, file: Option<PathBuf>) -> Key {
+fn key(name: &str, key: Option<Secret>, file: Option<PathBuf>) -> Credential {
     match (key, file) {
-        (_, Some(path)) => Key::Read(Arc::new(move || secrets::read_file(&path).map(Some))),
-        (Some(key), None) => Key::Fixed(key),
-        (None, None) => Key::None,
+        (_, Some(path)) => {
+            let read = move || secrets::read_file(&path).map(Some);
+            Credential::read(format!("models.{name}.api_key_file"), Arc::new(read))
+        }
+        (Some(key), None) => Credential::fixed(key),
+        (None, None) => Credential::default(),
     }
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_llm::{
-    Bounds, Chat, Content, Dialect, Endpoint, Error, Key, Message, Part, Request, Role, Settings,
+    Bounds, Chat, Content, Dialect, Endpoint, Error, Message, Part, Request, Role, Settings,
 };
-use bulkhead_net::{BaseUrl, Connector, System};
+use bulkhead_net::{BaseUrl, Connector, Credential, System};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -252,7 +252,7 @@ pub fn settings(address: SocketAddr, bounds: Bounds) -> Settings {
 
 /// An endpoint `main` at an address, with the key `sk-test`.
 pub fn endpoint(address: SocketAddr, bounds: Bounds) -> Arc<Endpoint> {
-    let key = Key::Fixed("sk-test".to_owned().into());
+    let key = Credential::fixed("sk-test".to_owned().into());
     Arc::new(Endpoint::new(settings(address, bounds), key))
 }
 

@@ -49,7 +49,7 @@ pub struct HttpSecrets(Arc<BTreeMap<Arc<str>, HttpSecret>>);
 
 impl HttpSecrets {
     /// Their names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
         self.0.keys()
     }
 }
@@ -152,7 +152,9 @@ impl Own {
         if !secret.headers.contains(header) {
             return Err(refused(name, &format!("is not for the header field {header}")));
         }
-        let value = secret.value.current().ok_or_else(|| refused(name, "has no value"))?;
+        let value = secret.value.current().ok().flatten();
+        // The log of the host has the reason, which names a file.
+        let value = value.ok_or_else(|| refused(name, "cannot be read"))?;
         let text = secret.template.replace(VALUE, value.expose());
         filled.masked.extend([value.expose(), &text].map(|text| text.as_bytes().to_vec()));
         // The longest first: it may contain another one.
@@ -378,7 +380,7 @@ mod tests {
             headers: vec![http::header::AUTHORIZATION],
             template: "Bearer {value}".into(),
             allow_http,
-            value: Credential::Fixed(TOKEN.to_owned().into()),
+            value: Credential::fixed(TOKEN.to_owned().into()),
         };
         let all = HttpSecrets::from_iter([("github".into(), secret)]);
         Own::new(all, Arc::from(["github".into(), "gone".into()]))

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bulkhead_net::Stream;
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Stream;
+
 /// Most interim answers to one request. A `102 Processing` every twenty seconds makes 30 in ten minutes.
-pub(crate) const MAX_INTERIM: u32 = 64;
+pub const MAX_INTERIM: u32 = 64;
 
 /// What was read since the last request.
 #[derive(Clone, Default)]
-pub(crate) struct Interim(Arc<Counts>);
+pub struct Interim(Arc<Counts>);
 
 #[derive(Default)]
 struct Counts {
@@ -27,7 +28,7 @@ struct Counts {
 impl Interim {
     /// Counts from zero, and the interim answers to `request`. hyper skips them by itself, so the stream is where it
     /// can be stopped.
-    pub(crate) fn count<B>(&self, request: &mut Request<B>) {
+    pub fn count<B>(&self, request: &mut Request<B>) {
         self.0.interim.store(0, Ordering::Relaxed);
         self.0.any_bytes.store(false, Ordering::Relaxed);
         let counts = Arc::clone(&self.0);
@@ -37,22 +38,23 @@ impl Interim {
     }
 
     /// Reads nothing more when there were too many: what one buffer holds is the most that comes on top.
-    pub(crate) fn bound(&self, stream: Stream) -> Bounded {
+    pub fn bound(&self, stream: Stream) -> Bounded {
         Bounded { stream, interim: self.clone() }
     }
 
-    pub(crate) fn is_too_many(&self) -> bool {
+    /// Whether there were more than [`MAX_INTERIM`].
+    pub fn is_too_many(&self) -> bool {
         self.0.interim.load(Ordering::Relaxed) > MAX_INTERIM
     }
 
     /// Whether the server sent anything.
-    pub(crate) fn has_bytes(&self) -> bool {
+    pub fn has_bytes(&self) -> bool {
         self.0.any_bytes.load(Ordering::Relaxed)
     }
 }
 
 /// A stream that breaks off after too many interim answers.
-pub(crate) struct Bounded {
+pub struct Bounded {
     stream: Stream,
     interim: Interim,
 }
