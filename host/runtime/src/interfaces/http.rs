@@ -9,7 +9,6 @@
 
 mod carrier;
 mod exchange;
-mod interim;
 mod lookups;
 mod secrets;
 mod target;
@@ -31,7 +30,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks}
 
 pub(crate) use self::carrier::Carrier;
 pub(crate) use self::carrier::{Carried, carry};
-use self::exchange::{RESPONSE_BYTES, Reserved, Times, UnderWay, send};
+pub(crate) use self::exchange::UnderWay;
+use self::exchange::{RESPONSE_BYTES, Reserved, Times, send};
 pub(crate) use self::lookups::{Lookups, Resolver};
 use self::secrets::{Filled, Own};
 pub use self::secrets::{HttpSecret, HttpSecrets};

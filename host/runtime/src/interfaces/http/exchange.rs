@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bulkhead_account::Charge;
 use bulkhead_net::Connected;
+use bulkhead_net::interim::{Interim, MAX_INTERIM};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -33,7 +34,6 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody};
 
 use super::carrier::{Carried, carry};
-use super::interim::{Interim, MAX_INTERIM};
 use super::upload::Upload;
 use super::{Agent, MAX_HEAD_BYTES};
 use crate::descriptors::Taken;
@@ -76,15 +76,15 @@ impl From<RequestOptions> for Times {
     }
 }
 
-/// One of the requests that an agent may have under way. It counts until it is over.
-pub(super) struct UnderWay {
+/// One of the requests, or of the answers of models, that an agent may have under way. It counts until it is over.
+pub(crate) struct UnderWay {
     count: Arc<AtomicUsize>,
     over: AtomicBool,
 }
 
 impl UnderWay {
     /// `None` when there are `most` already.
-    pub(super) fn begin(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+    pub(crate) fn begin(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let one_more = |now: usize| (now < most).then_some(now + 1);
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Self { count: Arc::clone(count), over: AtomicBool::new(false) })

@@ -14,21 +14,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bulkhead_llm::{Bounds, Dialect, Endpoint, Key, Models, Settings};
+use bulkhead_llm::{Bounds, Dialect, Endpoint, Models, Settings};
 use bulkhead_log::Budget;
-use bulkhead_net::{Addresses, BaseUrl, Boxed, ConnectError, Connector, Destination, Judged};
+use bulkhead_net::{
+    Addresses, BaseUrl, Boxed, ConnectError, Connector, Credential, Destination, Judged,
+};
 use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentSpec, HostKind, HttpPolicy, Level, Secret};
 use bulkhead_usage::Exhausted;
 use tokio::runtime::Handle;
 
-use super::answer::{Answer, Place, UnderWay};
+use super::answer::{Answer, Place};
 use super::ask::Asked;
-use super::report::{Report, begin_span, estimate};
+use super::report::{Report, begin_span};
 use crate::bindings::bulkhead::agent::model::{ExhaustedBudget, ModelError};
 use crate::descriptors::Descriptors;
-use crate::interfaces::http::{CONNECTION_BYTES, Lookups, SharedResolver, TLS_BYTES, carry};
+use crate::interfaces::http::{
+    CONNECTION_BYTES, Lookups, SharedResolver, TLS_BYTES, UnderWay, carry,
+};
 use crate::logs::Logs;
 use crate::meter::Meter;
 use crate::port::Port;
@@ -85,7 +89,6 @@ impl Access {
         let left = self.meter.time_left().saturating_sub(MARGIN);
         let within = asked.timeout.map_or(left, |timeout| timeout.min(left));
         let deadline = tokio::time::Instant::now() + within.min(FAR);
-        let request_tokens = estimate(&asked.request);
         let mut request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
         let turn = self.turn.get();
         let span = begin_span(&turn, (&way.name, &way.endpoint), &mut request);
@@ -95,7 +98,7 @@ impl Access {
             logs: Arc::clone(&self.logs),
             endpoint: way.name,
             model: way.model,
-            request_tokens,
+            request_tokens: asked.tokens,
             begun: Instant::now(),
             bytes: 0,
             span,
@@ -167,7 +170,7 @@ impl Access {
             Some("anthropic") => Dialect::Anthropic,
             Some(_) => return Err("the agent's model.dialect has to be openai or anthropic".into()),
         };
-        let key = self.value("model.api-key").map_or(Key::None, |key| Key::Fixed(key.into()));
+        let key = self.value("model.api-key").map(|key| Credential::fixed(key.into()));
         let settings = Settings {
             name: "own".into(),
             base,
@@ -176,7 +179,7 @@ impl Access {
             connector: self.connector.clone(),
             bounds: Bounds::default(),
         };
-        let endpoint = Arc::new(Endpoint::new(settings, key));
+        let endpoint = Arc::new(Endpoint::new(settings, key.unwrap_or_default()));
         self.own = Some((revision, Arc::clone(&endpoint)));
         Ok(endpoint)
     }

@@ -1,7 +1,6 @@
 //! An answer under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkhead_account::{Charge, OverLimit};
 use bulkhead_llm::{Chat, End, Error, Finish, Part, ToolCall};
@@ -14,7 +13,7 @@ use super::report::Report;
 use crate::bindings::bulkhead::agent::model as wit;
 use crate::bindings::bulkhead::agent::model::ModelError;
 use crate::descriptors::Taken;
-use crate::interfaces::http::Carried;
+use crate::interfaces::http::{Carried, UnderWay};
 use crate::meter::Meter;
 
 /// Parts that wait for the guest. The server is held up while there are so many.
@@ -22,24 +21,6 @@ const MAX_WAITING: usize = 16;
 
 /// Text is merged up to this many bytes.
 const MERGE_BYTES: usize = 64 * 1024;
-
-/// One of the answers that an agent may have under way.
-pub(super) struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    /// `None` when there are `most` already.
-    pub(super) fn begin(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let one_more = |now: usize| (now < most).then_some(now + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self(Arc::clone(count)))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What an answer takes from its agent until it is over.
 pub(super) struct Place {

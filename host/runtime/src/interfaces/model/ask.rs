@@ -7,6 +7,7 @@ use bulkhead_llm::{Content, Message, ResponseFormat, Role, Tool, ToolCall, ToolC
 use serde_json::{Map, Value};
 
 use super::invalid;
+use super::report::TOKEN_BYTES;
 use crate::bindings::bulkhead::agent::model as wit;
 use crate::bindings::bulkhead::agent::model::ModelError;
 
@@ -31,12 +32,14 @@ pub(super) struct Asked {
     pub timeout: Option<Duration>,
     /// What its texts and data take, in bytes.
     pub bytes: u64,
+    /// Roughly its tokens, for a server that does not count them.
+    pub tokens: u64,
     /// The rest. Its model is empty.
     pub request: bulkhead_llm::Request,
 }
 
 pub(super) fn check(request: wit::Request) -> Result<Asked, ModelError> {
-    let bytes = size(&request);
+    let (bytes, tokens) = (size(&request), tokens(&request));
     let endpoint = name("endpoint", request.endpoint)?;
     let model = name("model", request.model)?;
     if request.messages.is_empty() {
@@ -72,6 +75,7 @@ pub(super) fn check(request: wit::Request) -> Result<Asked, ModelError> {
         model,
         timeout: request.timeout_ms.map(Duration::from_millis),
         bytes,
+        tokens,
         request: bulkhead_llm::Request {
             model: String::new(),
             messages,
@@ -263,6 +267,29 @@ fn size(request: &wit::Request) -> u64 {
     (messages + tools + 4 * request.extra.as_ref().map_or(0, String::len)) as u64
 }
 
+/// Tokens that an image counts as, roughly: servers scale it down.
+const IMAGE_TOKENS: u64 = 1000;
+
+/// Roughly the tokens of a request.
+fn tokens(request: &wit::Request) -> u64 {
+    let (mut bytes, mut images) = (0, 0);
+    for message in &request.messages {
+        for content in &message.content {
+            match content {
+                wit::Content::Text(text) => bytes += text.len(),
+                wit::Content::ImageUrl(_) | wit::Content::Image(_) => images += 1,
+            }
+        }
+        let calls = message.tool_calls.iter();
+        bytes += calls.map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
+    }
+    let tools = request.tools.iter();
+    bytes += tools
+        .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.len())
+        .sum::<usize>();
+    (bytes as u64).div_ceil(TOKEN_BYTES) + images * IMAGE_TOKENS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,5 +471,15 @@ mod tests {
         large.messages.push(result(""));
         let bytes = check(large).ok().unwrap().bytes;
         assert!((110_000..112_000).contains(&(bytes - empty)), "{bytes}");
+    }
+
+    #[test]
+    fn tokens_are_estimated_from_texts_and_images() {
+        let mut request = request();
+        request.messages[0].content = vec![wit::Content::Text("x".repeat(400))];
+        request.tools = vec![tool("abcd", "{\"a\": 10}")];
+        let image = wit::ImageData { media_type: "image/png".into(), data: vec![0; 100_000] };
+        request.messages[0].content.push(wit::Content::Image(image));
+        assert_eq!(check(request).ok().unwrap().tokens, 100 + 1000 + 4);
     }
 }

@@ -94,29 +94,7 @@ impl Report {
 }
 
 /// Bytes of English text that one token stands for, roughly.
-const TOKEN_BYTES: u64 = 4;
-
-/// Tokens that an image counts as, roughly: servers scale it down.
-const IMAGE_TOKENS: u64 = 1000;
-
-/// Roughly the tokens of a request, for a server that does not count them.
-pub(super) fn estimate(request: &Request) -> u64 {
-    let (mut bytes, mut images) = (0, 0);
-    for message in &request.messages {
-        for content in &message.content {
-            match content {
-                Content::Text(text) => bytes += text.len(),
-                Content::ImageUrl(_) | Content::Image { .. } => images += 1,
-            }
-        }
-        let calls = message.tool_calls.iter();
-        bytes += calls.map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-    }
-    for tool in &request.tools {
-        bytes += tool.name.len() + tool.description.len() + tool.parameters.to_string().len();
-    }
-    (bytes as u64).div_ceil(TOKEN_BYTES) + images * IMAGE_TOKENS
-}
+pub(super) const TOKEN_BYTES: u64 = 4;
 
 /// Begins the span of a call, and writes it into the request. The results of tools that the request has end theirs.
 pub(super) fn begin_span(
