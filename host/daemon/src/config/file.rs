@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_control::AllowedHost;
@@ -19,6 +18,10 @@ use toml::Spanned;
 
 use crate::cli::{Interrupt, LogFormat};
 use crate::hardening::Security;
+
+mod services;
+
+pub use services::{Dialect, HttpSecret, Model, ModelName, SecretName};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
 #[derive(Debug, Deserialize)]
@@ -413,142 +416,6 @@ pub enum OnExceeded {
     Refuse,
     /// The same, and the agent ends.
     End,
-}
-
-/// Name of a model endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ModelName(pub Arc<str>);
-
-/// Most characters of a [`ModelName`].
-const MAX_MODEL_NAME: usize = 64;
-
-impl ModelName {
-    /// The endpoint that variables and credentials are for.
-    pub fn of_variables() -> Self {
-        Self("default".into())
-    }
-}
-
-impl TryFrom<String> for ModelName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let fits = (1..=MAX_MODEL_NAME).contains(&text.len()) && text.chars().all(is_fit);
-        match fits {
-            true => Ok(Self(text.into())),
-            false => Err(format!(
-                "a name of an endpoint has 1 to {MAX_MODEL_NAME} characters of a-z 0-9 -"
-            )),
-        }
-    }
-}
-
-/// `[models.NAME]`: an endpoint of language models.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    pub base_url: Spanned<String>,
-    #[serde(default)]
-    pub dialect: Dialect,
-    pub api_key: Option<Spanned<Secret>>,
-    pub api_key_file: Option<Spanned<PathBuf>>,
-    pub api_key_env: Option<Spanned<String>>,
-    pub model: Option<Spanned<String>>,
-    #[serde(default)]
-    pub models: Vec<Spanned<String>>,
-    #[serde(default)]
-    pub headers: BTreeMap<String, Spanned<Secret>>,
-    pub ca_file: Option<Spanned<PathBuf>>,
-    pub timeout_ms: Option<Millis>,
-    pub first_byte_ms: Option<Millis>,
-    pub idle_ms: Option<Millis>,
-    pub retries: Option<Spanned<u32>>,
-    pub max_wait_ms: Option<MillisOrNone>,
-    pub max_answer_kb: Option<Kibibytes>,
-    pub price_input: Option<Spanned<f64>>,
-    pub price_cached: Option<Spanned<f64>>,
-    pub price_output: Option<Spanned<f64>>,
-}
-
-impl Model {
-    /// An endpoint of which nothing is known but its URL.
-    pub fn at(base_url: Spanned<String>) -> Self {
-        Self {
-            base_url,
-            dialect: Dialect::default(),
-            api_key: None,
-            api_key_file: None,
-            api_key_env: None,
-            model: None,
-            models: Vec::new(),
-            headers: BTreeMap::new(),
-            ca_file: None,
-            timeout_ms: None,
-            first_byte_ms: None,
-            idle_ms: None,
-            retries: None,
-            max_wait_ms: None,
-            max_answer_kb: None,
-            price_input: None,
-            price_cached: None,
-            price_output: None,
-        }
-    }
-}
-
-/// Name of a credential, as it stands in a placeholder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-pub struct SecretName(pub Arc<str>);
-
-impl TryFrom<String> for SecretName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let fits = (1..=MAX_MODEL_NAME).contains(&text.len()) && text.chars().all(is_fit);
-        match fits {
-            true => Ok(Self(text.into())),
-            false => Err(format!(
-                "a name of a secret has 1 to {MAX_MODEL_NAME} characters of A-Z a-z 0-9 _ -"
-            )),
-        }
-    }
-}
-
-/// `[secrets.NAME]`: a credential for HTTP services.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpSecret {
-    pub hosts: Spanned<Vec<Rule>>,
-    pub value: Option<Spanned<Secret>>,
-    pub value_file: Option<Spanned<PathBuf>>,
-    pub value_env: Option<Spanned<String>>,
-    #[serde(default = "authorization")]
-    pub headers: Spanned<Vec<String>>,
-    #[serde(default = "value_alone")]
-    pub template: Spanned<String>,
-    #[serde(default)]
-    pub allow_http: bool,
-}
-
-fn authorization() -> Spanned<Vec<String>> {
-    Spanned::new(0..0, vec!["authorization".to_owned()])
-}
-
-fn value_alone() -> Spanned<String> {
-    Spanned::new(0..0, "{value}".to_owned())
-}
-
-/// What the server of an endpoint speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    #[default]
-    OpenAi,
-    Anthropic,
 }
 
 /// `[components.NAME]`

@@ -17,7 +17,6 @@ use bulkhead_types::{HttpPolicy, Limits, RestartRules, SnapshotRules};
 use toml::Spanned;
 
 use super::file::{self, Mebibytes, Whole, set_ms};
-use super::http_secrets::secrets_of;
 use super::problem::{Problem, known, within};
 
 /// Bounds of a role's `eviction_weight_percent`.
@@ -41,7 +40,7 @@ pub(super) fn check_role(
         let message = format!("there is no [components.{wanted}]; the configuration has {known}");
         return Err(Problem { key: format!("roles.{name}.component"), message, span });
     };
-    let models = models_of(name, &role.models, models)?;
+    let models = named((name, "models"), &role.models, models.names())?;
     let eviction_weight_percent = match &role.eviction_weight_percent {
         Some(percent) => {
             within(&format!("roles.{name}.eviction_weight_percent"), percent, EVICTION_WEIGHT)?
@@ -54,7 +53,7 @@ pub(super) fn check_role(
         limits,
         http: HttpPolicy {
             allow: role.http_allow.into_iter().map(|rule| rule.0).collect(),
-            secrets: secrets_of(name, &role.secrets, secrets)?,
+            secrets: named((name, "secrets"), &role.secrets, secrets.names())?,
         },
         models,
         snapshots,
@@ -68,21 +67,21 @@ pub(super) fn check_role(
     })
 }
 
-/// The endpoints that a role names, in its order.
-fn models_of(
-    role: &str,
-    named: &[Spanned<String>],
-    models: &Models,
+/// The tables that a role names in its list `key`, in its order. They are `[KEY.NAME]`.
+fn named<'a>(
+    (role, key): (&str, &str),
+    list: &[Spanned<String>],
+    tables: impl Iterator<Item = &'a Arc<str>> + Clone,
 ) -> Result<Arc<[Arc<str>]>, Problem> {
-    let mut found: Vec<Arc<str>> = Vec::with_capacity(named.len());
-    for (index, given) in named.iter().enumerate() {
+    let mut found: Vec<Arc<str>> = Vec::with_capacity(list.len());
+    for (index, given) in list.iter().enumerate() {
         let problem = |message: String| {
-            Problem::at(given.span(), format!("roles.{role}.models[{index}]"), message)
+            Problem::at(given.span(), format!("roles.{role}.{key}[{index}]"), message)
         };
         let wanted = given.get_ref().as_str();
-        let Some(name) = models.names().find(|name| ***name == *wanted) else {
-            let known = known(models.names());
-            let message = format!("there is no [models.{wanted}]; the configuration has {known}");
+        let Some(name) = tables.clone().find(|name| ***name == *wanted) else {
+            let known = known(tables);
+            let message = format!("there is no [{key}.{wanted}]; the configuration has {known}");
             return Err(problem(message));
         };
         if found.contains(name) {
