@@ -212,3 +212,36 @@ fn ten_megabytes_of_arguments_are_a_limit_of_the_agent_and_of_nobody_else() {
     assert!(reply.contains("\"finish\":\"stop\""), "{reply}");
     host.finish();
 }
+
+#[test]
+fn an_endpoint_of_the_agents_own_has_its_own_key_and_no_other_has_it() {
+    const OWN: &str = "sk-own-hush";
+    let (configured, own) = (model_server(), model_server());
+    configured.accept_key(Some(KEY));
+    own.accept_key(Some(OWN));
+    let role = format!("models = [\"default\"]\nhttp_allow = [\"{}\"]", own.address());
+    let host = builder(&role).model(&configured, KEY).start();
+    let values = json!({"model.base-url": own.base_url(), "model.name": "mine"});
+    host.client().start_with("models", "models", json!({"envVars": values})).expect(201);
+    // Named or not, the first endpoint is the agent's own, and the configured key stays at home.
+    for order in [json!({"do": "complete"}), json!({"do": "complete", "endpoint": "default"})] {
+        assert_eq!(reply(&host, &order)["status"], 401);
+    }
+    assert_eq!((own.requests().len(), configured.requests().len()), (2, 0));
+    assert!(own.requests().iter().all(|request| request.header("authorization").is_none()));
+    host.client().sync_config(json!({"model.api-key": OWN})).expect(200);
+    for order in [json!({"do": "complete"}), json!({"do": "complete", "endpoint": "default"})] {
+        assert_eq!(reply(&host, &order)["finish"], "stop");
+    }
+    assert_eq!(
+        (own.requests().last().unwrap().body["model"].as_str(), configured.asked()),
+        (Some("mine"), 0)
+    );
+    // Elsewhere than its role may go it does not.
+    host.client().sync_config(json!({"model.base-url": configured.base_url()})).expect(200);
+    let denied = reply(&host, &json!({"do": "complete"}));
+    assert_eq!(denied["error"], "denied", "{denied}");
+    assert!(denied["message"].as_str().unwrap().contains("http_allow"), "{denied}");
+    assert_eq!(configured.asked(), 0);
+    host.finish();
+}
