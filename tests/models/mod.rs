@@ -132,13 +132,22 @@ fn every_request_that_breaks_a_rule_is_invalid_and_nothing_is_sent() {
 #[test]
 fn an_answer_that_is_cancelled_or_dropped_ends_at_the_server() {
     let model = model_server();
-    let host = host_with(&model, "");
+    let silent =
+        format!("[models.silent]\nbase_url = {:?}\napi_key = {KEY:?}\n", model.oddity_url("stall"));
+    model.accept_key(Some(KEY));
+    let role = "models = [\"default\", \"silent\"]";
+    let host = builder(role).model(&model, KEY).toml(&silent).start();
+    host.client().start("models", "models");
     let cancelled = reply(&host, &json!({"do": "cancel", "model": "stream-10000-100", "take": 2}));
     assert_eq!(cancelled["after"][0]["error"], "cancelled", "{cancelled}");
     reply(&host, &json!({"do": "stream", "model": "stream-10000-100", "take": 2}));
-    wait_until("the server sees both ends", || {
+    // Also where nothing more comes by itself, and the agent keeps its handle.
+    reply(&host, &json!({"do": "open", "endpoint": "silent"}));
+    reply(&host, &json!({"do": "next"}));
+    reply(&host, &json!({"do": "stop"}));
+    wait_until("the server sees all ends", || {
         let ended = |request: &Record| request.end == End::HungUp;
-        model.requests().iter().filter(|request| ended(request)).count() == 2
+        model.requests().iter().filter(|request| ended(request)).count() == 3
     });
     host.finish();
 }
