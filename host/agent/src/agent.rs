@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bulkhead_account::Account;
-use bulkhead_log::{Ring, RingLimits, now};
+use bulkhead_feed::Ring;
+use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::Change;
 use bulkhead_tasks::Spawner;
@@ -13,7 +13,6 @@ use crate::actor::StartTask;
 use crate::container::Container;
 use crate::handle::AgentHandle;
 use crate::order::{AgentScope, AgentSlot, StartOrder};
-use crate::probation::Probation;
 use crate::refusal::StartError;
 use crate::slot::{Admitted, Slot, StartIntent, Stopped};
 use crate::state_publisher::AfterEnd;
@@ -45,10 +44,8 @@ pub enum Admission {
 impl Agent {
     /// An agent that nothing is known of. Its incarnations count on from `last`.
     pub fn new(id: AgentId, last: Incarnation, container: Arc<Container>) -> Self {
-        let account = Arc::new(Account::default());
-        let ring = Arc::new(Ring::new(RingLimits::default(), &account));
-        let probation = Arc::new(Probation::new(container.engine_facts.bucket));
-        let scope = AgentScope { ring: Arc::clone(&ring), account, probation };
+        let scope = AgentScope::new(&id, &container);
+        let ring = Arc::clone(&scope.ring);
         Self { ring, scope, id, slot: Arc::new(Slot::new(last)), container }
     }
 

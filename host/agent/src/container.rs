@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_blackbox::InFlightTable;
+use bulkhead_feed::Feed;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::{Memory, Shortage};
 use bulkhead_store::crashes::CrashStore;
@@ -32,6 +33,8 @@ pub struct Stores {
     pub in_flight: InFlightTable,
     /// Keeps the messages whose turn is not over.
     pub journal: Journal,
+    /// Numbers and keeps all events.
+    pub feed: Arc<Feed>,
 }
 
 /// What all agents of the container share.
@@ -52,6 +55,8 @@ pub struct Container {
     pub in_flight: InFlightTable,
     /// Keeps the messages whose turn is not over.
     pub journal: Journal,
+    /// All events.
+    pub feed: Arc<Feed>,
     /// This run.
     pub context: Arc<RunContext>,
     /// The memory of the container, and of each agent over time.
@@ -102,7 +107,7 @@ impl Container {
         context: Arc<RunContext>,
         memory: Arc<Memory>,
     ) -> Self {
-        let Stores { crashes, database, in_flight, journal } = stores;
+        let Stores { crashes, database, in_flight, journal, feed } = stores;
         let engine_facts = engine.facts();
         let max_agents = engine_facts.max_agents.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(max_agents));
@@ -116,6 +121,7 @@ impl Container {
             database,
             in_flight,
             journal,
+            feed,
             context,
             memory,
             permits,

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhead_log::Ring;
+use bulkhead_feed::Ring;
 use bulkhead_types::AgentId;
 
 /// What an ended agent holds beside its events and the texts of its spec, in bytes: slot, state, meter, history
@@ -163,7 +163,8 @@ mod tests {
     }
 
     fn ring(events: usize) -> Arc<Ring> {
-        let ring = Ring::default();
+        let limits = bulkhead_feed::RingLimits::default();
+        let ring = Ring::new(&Arc::default(), id("a"), limits, &Arc::default());
         for _ in 0..events {
             ring.push_value("n", &"x".repeat(EVENT));
         }

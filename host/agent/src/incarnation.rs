@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use bulkhead_account::Account;
-use bulkhead_log::Ring;
+use bulkhead_feed::Ring;
 use bulkhead_runtime::{InstanceContext, ShutdownReason};
 use bulkhead_store::journal::JournalSlot;
 use bulkhead_types::event::AgentTag;

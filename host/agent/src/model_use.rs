@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bulkhead_log::{Ring, now};
+use bulkhead_feed::Ring;
+use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::{AgentSpec, Event, ExitReason, Incarnation, ModelCall, ModelCounts};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bulkhead_account::Account;
-use bulkhead_log::Ring;
+use bulkhead_feed::{Ring, RingLimits};
 use bulkhead_store::database::Private;
 use bulkhead_telemetry::TraceContext;
-use bulkhead_types::{AgentSpec, IfRunning};
+use bulkhead_types::{AgentId, AgentSpec, IfRunning};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::container::Container;
 use crate::handle::AgentHandle;
 use crate::probation::Probation;
 use crate::settings::SettingsChange;
@@ -20,7 +21,7 @@ use crate::slot::Slot;
 pub(crate) type AgentSlot = Slot<AgentHandle, OwnedSemaphorePermit>;
 
 /// What all starts of one agent share.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct AgentScope {
     /// Its events.
     pub ring: Arc<Ring>,
@@ -28,6 +29,16 @@ pub(crate) struct AgentScope {
     pub account: Arc<Account>,
     /// Which lane its tasks are on: a start costs the host as much as a restart does, no matter who asks for it.
     pub probation: Arc<Probation>,
+}
+
+impl AgentScope {
+    /// Of an agent that nothing is known of but its events of earlier runs.
+    pub(crate) fn new(id: &AgentId, container: &Container) -> Self {
+        let account = Arc::new(Account::default());
+        let ring = Ring::new(&container.feed, id.clone(), RingLimits::default(), &account);
+        let probation = Arc::new(Probation::new(container.engine_facts.bucket));
+        Self { ring: Arc::new(ring), account, probation }
+    }
 }
 
 /// What a start asks for.

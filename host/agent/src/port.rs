@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bulkhead_account::AccountReading;
+use bulkhead_feed::Delta;
 use bulkhead_log::Budget;
-use bulkhead_runtime::{Nudge, Port, PortError};
+use bulkhead_runtime::{ModelStep, Nudge, Port, PortError};
 use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::time::millis;
@@ -123,8 +124,13 @@ impl Port for AgentPort {
         self.model_use.asked(&call);
     }
 
-    fn saw_tool_call(&self, name: &str, arguments: &str) {
-        self.model_use.saw_tool_call(name, arguments);
+    fn saw(&self, step: ModelStep<'_>) {
+        if let ModelStep::ToolCall { name, arguments, .. } = step {
+            self.model_use.saw_tool_call(name, arguments);
+        }
+        if self.start.spec.live_output {
+            self.start.ring.say(|| delta(step));
+        }
     }
 
     fn secret_used(&self, name: &str, to: &str) {
@@ -152,5 +158,21 @@ impl Port for AgentPort {
         let mut values = self.start.credentials.all();
         values.extend(self.start.settings.all_town_values());
         values
+    }
+}
+
+/// Of the arguments of a tool, those who follow the agent see so many bytes.
+const SHOWN_ARGUMENTS: usize = 1024;
+
+fn delta(step: ModelStep<'_>) -> Delta {
+    match step {
+        ModelStep::Text(text) => Delta::Text(text.to_owned()),
+        ModelStep::Reasoning(text) => Delta::Reasoning(text.to_owned()),
+        ModelStep::ToolCall { id, name, arguments } => Delta::ToolBegin {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            arguments: arguments[..arguments.floor_char_boundary(SHOWN_ARGUMENTS)].to_owned(),
+        },
+        ModelStep::ToolResult { id } => Delta::ToolEnd { id: id.to_owned() },
     }
 }

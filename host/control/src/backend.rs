@@ -8,6 +8,7 @@ use bulkhead_api::{
     EventsPage, Health, MissingAgent, ModelRequest, NudgeRequest, StartRequest, StopAnswer,
     SystemPromptRequest, TownConfig, UsageView,
 };
+use bulkhead_feed::{Feed, Ring};
 use bulkhead_supervisor::{
     CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, Started,
     StopError, Supervisor, TownConfigError, UsageFilter,
@@ -50,6 +51,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn status(&self, id: &AgentId) -> Option<AgentView>;
     /// An agent's events with an id above `after`.
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage;
+    /// All events.
+    fn feed(&self) -> &Arc<Feed>;
+    /// Those of one agent, and its turns as they happen.
+    fn ring(&self, id: &AgentId) -> Option<Arc<Ring>>;
     /// Some crash records, newest first.
     fn crashes(&self, filter: &CrashFilter) -> CrashPage;
     /// One crash record.
@@ -123,6 +128,14 @@ impl Backend for Supervisor {
 
     fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
         Supervisor::events_after(self, id, after)
+    }
+
+    fn feed(&self) -> &Arc<Feed> {
+        Supervisor::feed(self)
+    }
+
+    fn ring(&self, id: &AgentId) -> Option<Arc<Ring>> {
+        Supervisor::ring(self, id)
     }
 
     fn crashes(&self, filter: &CrashFilter) -> CrashPage {

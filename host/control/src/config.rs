@@ -34,6 +34,8 @@ pub struct ControlLimits {
     /// Connections beside those, 64, while all of those are at work with the token. A probe is answered, whatever
     /// else comes is 503. Above: closed without a word.
     pub probe_connections: usize,
+    /// Streams that are open at one time, 2048, beside those connections. Above: 503.
+    pub streams: usize,
     /// From the first wait for a request to its last header byte, 10 s. It also ends a kept
     /// connection on which nothing happens. No answer is sent: the connection is closed.
     pub header_read: Duration,
@@ -58,6 +60,7 @@ impl Default for ControlLimits {
         Self {
             connections: 512,
             probe_connections: 64,
+            streams: 2048,
             header_read: Duration::from_secs(10),
             header_bytes: 16 * 1024,
             body_bytes: 2 * 1024 * 1024,
@@ -74,6 +77,7 @@ impl ControlLimits {
     /// something else.
     pub fn fit_into(&mut self, open_files: usize) {
         self.connections = self.connections.min((open_files / 4).max(1));
+        self.streams = self.streams.min((open_files / 4).max(1));
         self.probe_connections = self.probe_connections.min((open_files / 32).max(1));
     }
 }

@@ -167,6 +167,11 @@ impl ConnectionSlot {
         self.slots.table().note(self.id, Standing::Working)
     }
 
+    /// The request is answered by a stream, which has a place among streams.
+    pub(crate) fn leave(&self) {
+        self.slots.table().leave(self.id);
+    }
+
     /// The request is answered. A stranger stays as old as it is.
     pub(crate) fn idle(&self) {
         if self.shown.load(Ordering::Relaxed) {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use bulkhead_tasks::Spawner;
+use bulkhead_tasks::{Spawner, Switch};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
@@ -20,6 +21,7 @@ use crate::ControlLimits;
 use crate::connection_slots::{ConnectionSlot, ConnectionSlots, Eviction};
 use crate::service::Service;
 use crate::stream::Patient;
+use crate::streams::IsStream;
 
 /// How long a connection for which there is no slot may take to say what it wants and to hear the answer.
 const IN_PASSING: Duration = Duration::from_secs(2);
@@ -36,6 +38,8 @@ pub(crate) struct Connections {
     slots: ConnectionSlots,
     /// For connections for which there is no slot: a probe is answered in passing.
     passing: Arc<Semaphore>,
+    /// Where connections go that have become streams.
+    away: Option<Handle>,
     closing: watch::Sender<bool>,
 }
 
@@ -45,6 +49,7 @@ impl Connections {
         spawner: Spawner,
         limits: ControlLimits,
         slots: ConnectionSlots,
+        away: Option<Handle>,
     ) -> Self {
         Self {
             service,
@@ -52,6 +57,7 @@ impl Connections {
             limits,
             slots,
             passing: Arc::new(Semaphore::new(limits.probe_connections)),
+            away,
             closing: watch::Sender::new(false),
         }
     }
@@ -83,13 +89,16 @@ impl Connections {
         let service = Arc::clone(&self.service);
         let mut closing = self.closing.subscribe();
         let limits = self.limits;
+        let switch = Arc::new(Switch::default());
+        let answers = Arc::clone(&switch);
         // `close` awaits the slot, which is the task's last possession.
-        drop(self.spawner.spawn("control-connection", async move {
+        let serving = async move {
             let slot = Arc::new(slot);
             let (answering, at) = (Arc::clone(&service), Arc::clone(&slot));
-            let answer = service_fn(move |request| answered(&answering, &at, request));
+            let answer = service_fn(move |request| answered(&answering, &at, &answers, request));
             let io = TokioIo::new(Patient::new(stream, limits.write_stall));
-            let mut connection = pin!(http(&limits).serve_connection(io, answer));
+            let connection = http(&limits).serve_connection(io, answer).with_upgrades();
+            let mut connection = pin!(connection);
             // A block of its own, because what `wait_for` yields holds a lock.
             let closing = async move {
                 let _ = closing.wait_for(|closing| *closing).await;
@@ -108,7 +117,14 @@ impl Connections {
                 report(&service, &error);
             }
             Ok::<_, Infallible>(())
-        }));
+        };
+        drop(match &self.away {
+            Some(away) => {
+                let away = away.clone();
+                self.spawner.spawn_migrating("control-connection", away, switch, serving)
+            }
+            None => self.spawner.spawn("control-connection", serving),
+        });
     }
 
     /// Answers one probe, and refuses whatever else comes.
@@ -138,12 +154,24 @@ impl Connections {
 fn answered(
     service: &Arc<Service>,
     slot: &Arc<ConnectionSlot>,
+    switch: &Arc<Switch>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     let (service, slot) = (Arc::clone(service), Arc::clone(slot));
+    let switch = Arc::clone(switch);
     async move {
         let response = service.answer(request, || slot.begin()).await;
-        slot.idle();
+        match response.extensions().get::<IsStream>() {
+            Some(IsStream { is_endless }) => {
+                switch.send_away();
+                if *is_endless {
+                    slot.leave();
+                } else {
+                    slot.idle();
+                }
+            }
+            None => slot.idle(),
+        }
         Ok(response)
     }
 }

@@ -21,6 +21,7 @@ pub(crate) use format::Format;
 
 use crate::connection_slots::ConnectionSlots;
 use crate::process::Process;
+use crate::streams::Streams;
 
 /// Everything that one scrape reads.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(crate) struct Scrape {
     pub(crate) town: Option<TownFigures>,
     /// Of those to the control API.
     pub(crate) connections: ConnectionSlots,
+    pub(crate) streams: Streams,
     pub(crate) process: Process,
 }
 
@@ -57,7 +59,7 @@ impl Collector for Scrape {
         if let Some(town) = &self.town {
             page.town(town)?;
         }
-        page.host(&self.metrics, &self.connections)?;
+        page.host(&self.metrics, &self.connections, &self.streams)?;
         page.process(&self.process, &self.metrics)
     }
 }
@@ -266,12 +268,23 @@ impl Page<'_> {
         self.gauge("bulkhead_town_fenced", help, None, u32::from(town.fenced))
     }
 
-    fn host(&mut self, metrics: &Metrics, connections: &ConnectionSlots) -> Result<(), Error> {
+    fn host(
+        &mut self,
+        metrics: &Metrics,
+        connections: &ConnectionSlots,
+        streams: &Streams,
+    ) -> Result<(), Error> {
         self.gauge("bulkhead_tasks", "Named tasks of the host.", None, metrics.tasks)?;
         let help = "Open connections of the control server.";
         self.gauge("bulkhead_control_connections", help, None, connections.taken())?;
         let help = "Connections closed to admit another one.";
         self.counter("bulkhead_control_connections_evicted", help, None, connections.evicted())?;
+        let help = "Open event streams.";
+        self.gauge("bulkhead_streams", help, None, streams.open())?;
+        let help = "Event streams that were opened.";
+        self.counter("bulkhead_streams_opened", help, None, streams.opened())?;
+        let help = "Times that a stream left something out, and said so.";
+        self.counter("bulkhead_stream_gaps", help, None, streams.gaps())?;
         let help = "1 while the host accepts starts.";
         self.gauge("bulkhead_ready", help, None, u32::from(metrics.ready))?;
         let help = "1 while the container drains.";

@@ -30,7 +30,9 @@ mod server;
 mod service;
 mod start_gate;
 mod stream;
+mod streams;
 mod town;
+mod turn;
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@
 //! | `GET /agents` | [`list`] |
 //! | `GET /agents/{id}/status` | [`status`] |
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
+//! | `GET /events/stream`, `/agents/{id}/events/stream`, `/ws` | [`stream`] |
+//! | `POST /tickets` | [`tickets`] |
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
@@ -29,6 +31,7 @@ use axum::{Extension, Router};
 use crate::Backend;
 use crate::connection_slots::ConnectionSlots;
 use crate::start_gate::StartGate;
+use crate::streams::Streams;
 use crate::town::Town;
 
 mod crashes;
@@ -48,8 +51,10 @@ mod refresh_token;
 mod start;
 mod status;
 mod stop;
+mod stream;
 mod sync_config;
 mod system_prompt;
+mod tickets;
 mod unknown;
 mod usage;
 
@@ -60,6 +65,7 @@ pub(crate) fn router<B: Backend>(
     backend: B,
     town: Town,
     slots: ConnectionSlots,
+    streams: Streams,
     problems: Problems,
 ) -> Router {
     Router::new()
@@ -85,6 +91,10 @@ pub(crate) fn router<B: Backend>(
         .route("/agents/{id}/memory", get(memory::agent::<B>))
         .route("/agents/{id}/status", get(status::get::<B>))
         .route("/agents/{id}/events", get(events::get::<B>))
+        .route("/agents/{id}/events/stream", get(stream::agent::<B>))
+        .route("/events/stream", get(stream::all::<B>))
+        .route("/ws", get(stream::socket::<B>))
+        .route("/tickets", post(tickets::post))
         .route("/repos/setup", any(not_taken::git))
         .route("/git/merge", any(not_taken::git))
         .route("/agents/{id}/pty", any(not_taken::terminal))
@@ -93,12 +103,18 @@ pub(crate) fn router<B: Backend>(
         .method_not_allowed_fallback(unknown::method)
         .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
         .layer(Extension(problems))
+        .layer(Extension(streams))
         .layer(Extension(town))
         .with_state(backend)
 }
 
 /// The routes of the listener for probes.
-pub(crate) fn probes<B: Backend>(backend: B, town: Town, slots: ConnectionSlots) -> Router {
+pub(crate) fn probes<B: Backend>(
+    backend: B,
+    town: Town,
+    slots: ConnectionSlots,
+    streams: Streams,
+) -> Router {
     Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
@@ -106,6 +122,7 @@ pub(crate) fn probes<B: Backend>(backend: B, town: Town, slots: ConnectionSlots)
         .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
+        .layer(Extension(streams))
         .layer(Extension(town))
         .with_state(backend)
 }

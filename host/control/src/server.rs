@@ -16,6 +16,7 @@ use crate::auth::Gate;
 use crate::connection_slots::ConnectionSlots;
 use crate::connections::Connections;
 use crate::service::Service;
+use crate::streams::{StreamThread, Streams};
 use crate::town::{Town, TownEdge};
 use crate::{Backend, ControlConfig, ControlError, long, routes};
 
@@ -67,31 +68,42 @@ impl ControlServer {
         let local_addr = main.1;
         let probe_addr = probes.as_ref().map(|(_, address)| *address);
         let slots = ConnectionSlots::new(config.limits.connections);
-        let entrance = |listener, router, gate, config: &ControlConfig, slots| {
+        let feed = Arc::clone(backend.feed());
+        let streaming = StreamThread::start(feed, &sink, &context).map_err(ControlError::Thread)?;
+        let away = streaming.handle().clone();
+        let spawner = Spawner::new(away.clone(), Arc::clone(&sink), Arc::clone(&context));
+        let streams = Streams::new(config.limits.streams, spawner);
+        let entrance = |listener, router, gate, config: &ControlConfig, slots, streams| {
             let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
             let spawner =
                 Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
-            let service = Arc::new(Service::new(router, gate, config, sink, context));
-            let connections = Connections::new(Arc::clone(&service), spawner, config.limits, slots);
+            let away = Option::as_ref(&streams).map(|_: &Streams| away.clone());
+            let service = Arc::new(Service::new(router, gate, config, streams, sink, context));
+            let answering = Arc::clone(&service);
+            let connections = Connections::new(answering, spawner, config.limits, slots, away);
             Entrance { listener, connections, service }
         };
         let probes = probes.map(|(listener, _)| {
             let mut config = config.clone();
             config.limits.connections = config.limits.probe_connections;
-            let router = routes::probes(backend.clone(), Town(town.clone()), slots.clone());
+            let router =
+                routes::probes(backend.clone(), Town(town.clone()), slots.clone(), streams.clone());
             let own = ConnectionSlots::new(config.limits.connections);
-            entrance(listener, router, Gate::Probes, &config, own)
+            entrance(listener, router, Gate::Probes, &config, own, None)
         });
         let problems = routes::Problems::new(Arc::clone(&sink));
-        let router = routes::router(backend, Town(town), slots.clone(), problems);
-        let main = entrance(main.0, router, Gate::Token(config.token.clone()), &config, slots);
+        let router = routes::router(backend, Town(town), slots.clone(), streams.clone(), problems);
+        let gate = Gate::Token(config.token.clone());
+        let main = entrance(main.0, router, gate, &config, slots, Some(streams));
         let (open, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("bulkhead-control".to_owned())
             .spawn(move || {
                 let _ = ask_for_short_slices();
-                serve(&runtime, main, probes, opened, ended)
+                let interrupted = serve(&runtime, main, probes, opened, ended);
+                drop(streaming);
+                interrupted
             })
             .map_err(ControlError::Thread)?;
         let (open, end, thread) = (Some(open), Some(end), Some(thread));
@@ -152,6 +164,7 @@ impl Entrance {
     async fn close(self, grace: Duration) -> usize {
         let Self { listener, connections, service } = self;
         drop(listener);
+        service.end_streams();
         let interrupted = connections.close(grace).await;
         service.refusals().settle();
         interrupted

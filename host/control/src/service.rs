@@ -21,10 +21,11 @@ use tower::ServiceExt;
 
 use crate::ControlConfig;
 use crate::answer::{Reason, Refusal};
-use crate::auth::Gate;
+use crate::auth::{Gate, Trusted};
 use crate::body::Reader;
 use crate::origin::{self, Origins};
 use crate::refused::Refusals;
+use crate::streams::Streams;
 
 /// When every slot is taken by a request under way.
 const SLOT_RETRY_S: u16 = 1;
@@ -36,6 +37,8 @@ pub(crate) struct Service {
     gate: Gate,
     reader: Reader,
     refusals: Refusals,
+    /// `None`: there are none on this listener.
+    streams: Option<Streams>,
     /// Slots for connections.
     connections: usize,
     sink: SharedSink,
@@ -47,6 +50,7 @@ impl Service {
         router: Router,
         gate: Gate,
         config: &ControlConfig,
+        streams: Option<Streams>,
         sink: SharedSink,
         context: Arc<RunContext>,
     ) -> Self {
@@ -57,8 +61,16 @@ impl Service {
             reader: Reader::new(config.limits),
             connections: config.limits.connections,
             refusals: Refusals::new(Arc::clone(&sink)),
+            streams,
             sink,
             context,
+        }
+    }
+
+    /// Ends what would go on.
+    pub(crate) fn end_streams(&self) {
+        if let Some(streams) = &self.streams {
+            streams.close();
         }
     }
 
@@ -127,7 +139,9 @@ impl Service {
         begin: impl FnOnce() -> bool + Send,
     ) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
+        let redeems = |streams: &Streams| streams.redeem(&parts.uri).then_some(Trusted);
         let trusted = self.gate.trusts(&parts.headers);
+        let trusted = trusted.or_else(|| self.streams.as_ref().and_then(redeems));
         if trusted.is_some() && !begin() {
             return Err(self.busy().closing());
         }

@@ -15,4 +15,5 @@ mod paths;
 mod probes;
 mod settings;
 mod starts;
+mod streams;
 mod town;

@@ -13,6 +13,7 @@ use bulkhead_blackbox::previous::Outside;
 use bulkhead_blackbox::runs::{KnownRun, Runs};
 use bulkhead_blackbox::{BootFailed, Fact, Geometry, Run};
 use bulkhead_control::{ControlServer, TownEdge};
+use bulkhead_feed::Feed;
 use bulkhead_log::{Diagnostics, Log, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
@@ -66,6 +67,8 @@ pub struct Host {
     pub control: ControlServer,
     pub database: Arc<Database>,
     pub journal: Journal,
+    /// All events.
+    pub feed: Arc<Feed>,
     pub memory: MemoryWatch,
     /// The town's client, when the container has a town to call.
     pub town: Option<Town>,
@@ -148,6 +151,11 @@ impl Host {
         let notices = Arc::new(StoreNotices::new(Arc::clone(&sink)));
         let mut kept = open_database(settings, state_dir.unusable(), &notices);
         let (database, journal) = (Arc::clone(&kept.database), kept.journal.clone());
+        let feed = Arc::clone(&kept.feed);
+        recorder.publish_to(Arc::clone(&feed));
+        for problem in std::mem::take(&mut kept.feed_problems) {
+            tracing::warn!("{problem}");
+        }
         let problems = std::mem::take(&mut kept.problems);
         kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
@@ -165,6 +173,7 @@ impl Host {
             control,
             database,
             journal,
+            feed,
             memory,
             town,
             telemetry,
@@ -268,6 +277,9 @@ struct Kept {
     database: Arc<Database>,
     crashes: Arc<dyn CrashStore>,
     journal: Journal,
+    feed: Arc<Feed>,
+    /// What went wrong with the journal of events.
+    feed_problems: Vec<bulkhead_feed::Problem>,
     /// What went wrong with the journal.
     problems: Vec<journal::Problem>,
     earlier: Earlier,
@@ -313,7 +325,12 @@ fn open_database(settings: &Settings, unusable: Option<&str>, notices: &Arc<Stor
         true => journal::Opened { journal: Journal::absent(), problems: Vec::new() },
         false => journal::open(&settings.state_dir, settings.runtime.max_agents),
     };
-    Kept { database, crashes: Arc::new(crashes), journal, problems, earlier }
+    let (feed, feed_problems) = match settings.without_store || unusable.is_some() {
+        true => (Feed::without_journal(), Vec::new()),
+        false => Feed::open(&settings.state_dir),
+    };
+    let (crashes, feed) = (Arc::new(crashes), Arc::new(feed));
+    Kept { database, crashes, journal, feed, feed_problems, problems, earlier }
 }
 
 /// The variable in which the container's runtime says how it ended before.
@@ -397,8 +414,8 @@ fn serve(
         .map_err(|error| ("engine", Failure::cannot_run("cannot build the runtime", &error)))?;
     let runtime = Arc::new(runtime);
     let in_flight = recorder.blackbox().in_flight();
-    let Kept { database, crashes, journal, earlier, .. } = kept;
-    let stores = Stores { crashes, database, in_flight, journal };
+    let Kept { database, crashes, journal, feed, earlier, .. } = kept;
+    let stores = Stores { crashes, database, in_flight, journal, feed };
     let telemetry = settings.telemetry.as_ref();
     let telemetry = telemetry.map(|it| Telemetry::start(it, context.run_id())).transpose();
     let telemetry = telemetry

@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use bulkhead_account::Account;
 use bulkhead_blackbox::BlackBox;
 use bulkhead_blackbox::{AgentEnd, AgentStart, ColdStart, Draining, Fact, StateError, StopIntent};
+use bulkhead_feed::Feed;
 use bulkhead_log::{Log, Sink};
 use bulkhead_town::Handle;
 use bulkhead_types::Event;
 use bulkhead_types::previous::{MemoryFigures, RunState};
+use serde_json::value::RawValue;
 
 /// The log with the black box before it. Costs a match for most lines and a microsecond for some; waits for
 /// nothing.
@@ -17,17 +19,23 @@ pub struct Recorder {
     log: Arc<Log>,
     blackbox: BlackBox,
     town: OnceLock<Handle>,
+    feed: OnceLock<Arc<Feed>>,
 }
 
 impl Recorder {
     /// Facts go to `blackbox`, lines to `log`.
     pub fn new(log: Arc<Log>, blackbox: BlackBox) -> Self {
-        Self { log, blackbox, town: OnceLock::new() }
+        Self { log, blackbox, town: OnceLock::new(), feed: OnceLock::new() }
     }
 
     /// From now on the town's client hears every fact as well.
     pub fn report_to_town(&self, town: Handle) {
         let _ = self.town.set(town);
+    }
+
+    /// From now on events of the container are published.
+    pub fn publish_to(&self, feed: Arc<Feed>) {
+        let _ = self.feed.set(feed);
     }
 
     /// Where the lines go.
@@ -80,6 +88,9 @@ impl Sink for Recorder {
         if let Some(town) = self.town.get() {
             town.hear(&event);
         }
+        if let Some(feed) = self.feed.get().filter(|_| is_published(&event)) {
+            feed.publish(event.name(), data(&event));
+        }
         self.log.record(event);
         self.alive();
     }
@@ -91,6 +102,25 @@ impl Sink for Recorder {
         self.log.record_for(event, account);
         self.alive();
     }
+}
+
+/// Events of the container are published here; those of an agent have been, by itself. Refused requests are not: whoever
+/// has no token could push out all others.
+fn is_published(event: &Event) -> bool {
+    let is_of_agent = event.name().starts_with("agent.");
+    !is_of_agent && !matches!(event, Event::HostLog { .. } | Event::RequestRefused { .. })
+}
+
+/// The fields of an event without its name.
+fn data(event: &Event) -> Box<RawValue> {
+    let fields = serde_json::to_value(event).map(|mut fields| {
+        if let Some(fields) = fields.as_object_mut() {
+            fields.remove("event");
+        }
+        fields
+    });
+    let fields = fields.and_then(|fields| serde_json::value::to_raw_value(&fields));
+    fields.unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// What the black box keeps of a line. A panic is noted by the hook, which knows more of it.

@@ -307,6 +307,7 @@ fn end(host: Host, report: &DrainReport) -> Exit {
         control,
         database,
         journal,
+        feed,
         memory,
         town,
         telemetry,
@@ -336,6 +337,9 @@ fn end(host: Host, report: &DrainReport) -> Exit {
     // For the end of the machine: what the process leaves is there without it.
     if let Err(error) = journal.sync() {
         tracing::warn!(%error, "the journal was not synced");
+    }
+    if let Err(error) = feed.sync() {
+        tracing::warn!(%error, "the journal of events was not synced");
     }
     memory.hush();
     // So that the count below knows of every line before it.

@@ -1,9 +1,9 @@
-//! What it costs to log a fact: a line of the log, an event of an agent, bytes on its account.
+//! What it costs to log a fact: a line of the log, bytes on an account.
 
 use std::sync::Arc;
 
 use bulkhead_account::Account;
-use bulkhead_log::{Format, LogConfig, Ring, RunContext};
+use bulkhead_log::{Format, LogConfig, RunContext};
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::{AgentId, Event, HostKind, Incarnation};
 use divan::{Bencher, black_box};
@@ -29,12 +29,6 @@ fn log_line(bencher: Bencher<'_, '_>) {
         wall_ms: 5,
     };
     bencher.bench(|| Format::Json.lines(black_box(&event), &context, 7, LogConfig::MAX_LINE_BYTES));
-}
-
-#[divan::bench]
-fn ring_push(bencher: Bencher<'_, '_>) {
-    let ring = Ring::default();
-    bencher.bench_local(|| ring.push_value("progress", black_box(&"half of it")));
 }
 
 #[divan::bench]

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //!  any crate ── Sink::record(Event) ──▶ Log ── bounded buffer ──▶ writer thread ──▶ stdout
-//!  guest `emit`, lifecycle ───────────▶ Ring (one per agent) ◀── GET /agents/{id}/events
 //!  tracing (libraries, host) ─────────▶ Diagnostics layer ─────▶ Log, as `container.log`
 //! ```
 //!
@@ -22,7 +21,6 @@ mod log;
 #[cfg(test)]
 mod reference;
 mod repeats;
-mod ring;
 pub mod schema;
 
 pub use budget::Budget;
@@ -32,7 +30,6 @@ pub use diagnostics::Diagnostics;
 pub use gauge::{Counted, Gauge};
 pub use held::Held;
 pub use log::{Format, Log, LogConfig};
-pub use ring::{Ring, RingLimits};
 
 use std::sync::Arc;
 

@@ -97,7 +97,7 @@ pub use load_error::LoadError;
 pub use loaded::{Loaded, Source};
 pub use logs::Logs;
 pub use meter::{CallLimits, Meter, Usage};
-pub use port::{Nudge, Port, PortError};
+pub use port::{ModelStep, Nudge, Port, PortError};
 pub use quota::{DiskFigures, DiskFloor};
 pub use runtime::{Runtime, RuntimeError};
 pub use symbolizer::{

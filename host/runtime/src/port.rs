@@ -36,6 +36,29 @@ pub enum PortError {
     RateLimited(u64),
 }
 
+/// What happens between a guest and a language model, as those who follow the agent see it.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelStep<'a> {
+    /// The next text of an answer.
+    Text(&'a str),
+    /// The next text of the reasoning.
+    Reasoning(&'a str),
+    /// The model asks for a tool.
+    ToolCall {
+        /// Connects the call and its result.
+        id: &'a str,
+        /// Of the tool.
+        name: &'a str,
+        /// JSON, if the model keeps to it.
+        arguments: &'a str,
+    },
+    /// The guest sends the result of a tool.
+    ToolResult {
+        /// As in the call.
+        id: &'a str,
+    },
+}
+
 /// The way from a guest to the rest of the host. Nothing here may block.
 pub trait Port: Send + Sync + 'static {
     /// Publishes an event. Name and data were checked.
@@ -63,8 +86,8 @@ pub trait Port: Send + Sync + 'static {
     fn may_ask(&self, endpoint: &str, model: &str) -> Result<(), Exhausted>;
     /// A call of a language model is over.
     fn asked(&self, call: ModelCall);
-    /// A language model asks for a tool, with these arguments.
-    fn saw_tool_call(&self, name: &str, arguments: &str);
+    /// Something came of a call of a language model, or goes into one.
+    fn saw(&self, step: ModelStep<'_>);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
     /// The value of a configuration key that may change while the agent is active: the town's, or a credential. It

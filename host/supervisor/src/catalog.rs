@@ -42,6 +42,8 @@ pub struct Role {
     pub fault_injection: bool,
     /// Their crashes leave core dumps.
     pub core_dump: bool,
+    /// What language models answer goes to those who follow an agent as it comes.
+    pub live_output: bool,
     /// How readily its agents are ended when memory is short, in percent.
     pub eviction_weight_percent: u32,
 }
@@ -133,6 +135,7 @@ impl Catalog {
             restart: role.restart.clone(),
             fault_injection: role.fault_injection,
             core_dump: role.core_dump,
+            live_output: role.live_output,
             eviction_weight_percent: role.eviction_weight_percent,
         };
         Ok(Resolved { spec, path: path.clone(), workspace: role.workspace })
@@ -167,6 +170,7 @@ mod tests {
             workspace: true,
             fault_injection: false,
             core_dump: false,
+            live_output: true,
             eviction_weight_percent: 100,
         };
         Catalog {

@@ -41,6 +41,7 @@ pub use bulkhead_agent::{
     TownConfigError, TurnReport,
 };
 use bulkhead_api::{AgentList, AgentView, EventsPage, Health, NudgeRequest, StopAnswer};
+use bulkhead_feed::{Feed, Ring};
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 pub use bulkhead_memory::Snapshot as MemorySnapshot;
@@ -217,6 +218,16 @@ impl Supervisor {
     pub fn events_after(&self, id: &AgentId, after: u64) -> EventsPage {
         let agent = self.0.registry.get(id);
         agent.map(|agent| agent.ring.after(after).into()).unwrap_or_default()
+    }
+
+    /// All events.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.0.container.feed
+    }
+
+    /// An agent's events, and its turns as they happen. `None`: nobody knows it.
+    pub fn ring(&self, id: &AgentId) -> Option<Arc<Ring>> {
+        self.0.registry.get(id).map(|agent| Arc::clone(&agent.ring))
     }
 
     /// Crash records, newest first.

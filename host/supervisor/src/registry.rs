@@ -109,6 +109,7 @@ impl Inner {
     fn forget(&mut self, id: &AgentId) {
         if let Some(agent) = self.agents.remove(id) {
             self.forgotten = self.forgotten.max(agent.last().0);
+            agent.ring.close();
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct AgentSpec {
     pub fault_injection: bool,
     /// A crash leaves a core dump: all that the agent had in memory, secrets included.
     pub core_dump: bool,
+    /// What language models answer goes to those who follow the agent as it comes.
+    pub live_output: bool,
     /// How readily it is ended when memory is short, in percent: 0 after all others.
     pub eviction_weight_percent: u32,
 }
@@ -83,6 +85,7 @@ impl AgentSpec {
             restart: RestartRules::default(),
             fault_injection: false,
             core_dump: false,
+            live_output: true,
             eviction_weight_percent: 100,
         }
     }
@@ -123,6 +126,7 @@ impl AgentSpec {
             restart,
             fault_injection,
             core_dump,
+            live_output,
             eviction_weight_percent,
         } = self;
         *id == other.id
@@ -141,6 +145,7 @@ impl AgentSpec {
             && *restart == other.restart
             && *fault_injection == other.fault_injection
             && *core_dump == other.core_dump
+            && *live_output == other.live_output
             && *eviction_weight_percent == other.eviction_weight_percent
             && *config == other.config
             && *env == other.env

@@ -64,7 +64,13 @@ impl Inside {
             },
             Arc::clone(&runtime),
             Arc::clone(sink),
-            Stores { crashes, database, in_flight, journal: journal::open(dir, 8).journal },
+            Stores {
+                crashes,
+                database,
+                in_flight,
+                journal: journal::open(dir, 8).journal,
+                feed: Arc::default(),
+            },
             Vec::new(),
             Arc::new(RunContext::new("bench".into(), None)),
             Arc::new(memory),
@@ -109,6 +115,7 @@ fn role(guest: &str) -> Role {
         workspace: false,
         fault_injection: false,
         core_dump: false,
+        live_output: true,
         snapshots: SnapshotRules::default(),
         eviction_weight_percent: 100,
     }

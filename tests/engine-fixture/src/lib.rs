@@ -54,7 +54,7 @@ impl Port for Nobody {
     fn may_ask(&self, _endpoint: &str, _model: &str) -> Result<(), bulkhead_usage::Exhausted> {
         Ok(())
     }
-    fn saw_tool_call(&self, _name: &str, _arguments: &str) {}
+    fn saw(&self, _step: bulkhead_runtime::ModelStep<'_>) {}
     fn settings(&self) -> Settings {
         Settings::default()
     }

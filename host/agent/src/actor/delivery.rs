@@ -87,6 +87,7 @@ impl PastDeliveries {
 impl IncarnationState {
     /// A message is taken into its turn.
     pub(super) fn delivers(&self, Envelope { message, past, .. }: &Envelope) {
+        self.start.ring.begin_turn(&message.id);
         let Some(journal) = self.start.journal.get() else { return };
         if !journal.delivers(message, past.faults, &past.crash_ids) && journal.is_first_loss() {
             let (agent, message) = (self.id(), &message.id);
@@ -96,6 +97,7 @@ impl IncarnationState {
 
     /// Its turn is over. To be called before anybody is answered: what was answered is not delivered again.
     pub(super) fn is_done_with(&self, message: &Message) {
+        self.start.ring.end_turn();
         self.start.mailbox.lay_down(|_| {
             if let Some(journal) = self.start.journal.get() {
                 journal.is_done(&message.sender);

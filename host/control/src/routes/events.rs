@@ -10,7 +10,7 @@ use crate::long;
 use crate::params::{Params, PathId};
 
 /// Largest id that a JavaScript client can hold exactly: 2^53 - 1. Rings never get there.
-const MAX_AFTER: u64 = (1 << 53) - 1;
+pub(super) const MAX_AFTER: u64 = (1 << 53) - 1;
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,

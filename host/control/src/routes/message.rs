@@ -11,43 +11,72 @@
 //! | did not end in any of its attempts | 502, with `exitReason`, `attempts` and `crashIds` |
 //!
 //! A turn that an agent ended in and that is tried again is not over.
+//!
+//! With `Accept: text/event-stream` the turn is a stream: `delta` frames as it happens, and `turn` or `error` at its end.
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
-use bulkhead_api::{MessageAnswer, MessageRequest, Parsed, TurnView, WithIgnored};
-use bulkhead_supervisor::{Delivery, TurnReport};
+use axum::{Extension, Json};
+use bulkhead_api::{
+    GapFrame, MessageAnswer, MessageRequest, Parsed, StreamFrame, TurnView, WithIgnored,
+};
+use bulkhead_feed::Item;
+use bulkhead_supervisor::Delivery;
 use bulkhead_types::{AgentId, Next, Outcome, Sender};
+use futures_util::StreamExt;
+use futures_util::stream;
 use hyper::StatusCode;
-use tokio::time::timeout;
+use hyper::header::{ACCEPT, HeaderMap};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::stream::frame;
 use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::params::{Params, Trace};
+use crate::streams::{Frame, Frames, Streams};
+use crate::turn::{self, LiveTurn, Step};
 
 /// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
 const MAX_WAIT_MS: u64 = 600_000;
 
 pub(super) async fn post<B: Backend>(
     agent: PathAgent<B>,
+    Extension(streams): Extension<Streams>,
     params: Params,
     Trace(trace): Trace,
+    headers: HeaderMap,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
     let wait_ms = params.only(&["wait"])?.whole_number("wait", MAX_WAIT_MS)?;
+    let wait = wait_ms.map(Duration::from_millis);
     let parsed = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
     drop(body);
     let body = request.prompt.into();
     let send = |backend: &B, id: &AgentId| backend.send(id, Sender::Operator, body, trace);
-    let delivery = agent.when_restored(send).await?;
-    match wait_ms {
-        None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),
-        Some(ms) => wait_for(delivery, Duration::from_millis(ms), ignored).await,
+    if accepts_events(&headers) {
+        let place = streams.place()?;
+        let turn = agent.when_restored(|backend, id| LiveTurn::begin(backend, id, send)).await?;
+        return Ok(place.events(frames(turn, wait, streams), false));
     }
+    let delivery = agent.when_restored(send).await?;
+    match wait {
+        None => Ok(sent(StatusCode::OK, delivery.message_id, None, ignored)),
+        Some(wait) => wait_for(delivery, wait, ignored).await,
+    }
+}
+
+/// Whether the sender asks for a stream.
+pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accept.flat_map(|value| value.split(','));
+    kinds.any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("text/event-stream")
+    })
 }
 
 async fn wait_for(
@@ -55,27 +84,49 @@ async fn wait_for(
     wait: Duration,
     ignored: Vec<String>,
 ) -> Result<Response, Refusal> {
-    let Delivery { message_id, report } = delivery;
-    let Ok(report) = timeout(wait, report).await else {
-        let turn = TurnView { outcome: "pending".to_owned(), reply: None };
-        return Ok(sent(StatusCode::ACCEPTED, message_id, Some(turn), ignored));
+    let Delivery { message_id, mut report } = delivery;
+    let Ok(ended) = timeout(wait, turn::end(&message_id, &mut report)).await else {
+        return Ok(sent(StatusCode::ACCEPTED, message_id, Some(pending()), ignored));
     };
-    match report {
-        Ok(TurnReport::Finished(outcome)) => {
-            Ok(sent(StatusCode::OK, message_id, Some(view(outcome)), ignored))
-        }
-        Ok(TurnReport::Failed { code, message }) => {
-            Err(Refusal::turn_failed(message_id, code, message))
-        }
-        Ok(TurnReport::Ended { reason, message, crash_id }) => {
-            Err(Refusal::agent_ended(message_id, reason, message, crash_id))
-        }
-        Ok(TurnReport::SetAside { reason, message, attempts, crash_ids }) => {
-            Err(Refusal::message_set_aside(message_id, reason, message, attempts, crash_ids))
-        }
-        // Code that drops a message reports it first; if not, that is the host's fault.
-        Err(_) => Err(Refusal::turn_unreported(message_id)),
-    }
+    Ok(sent(StatusCode::OK, message_id, Some(view(ended?)), ignored))
+}
+
+/// A turn as frames, up to its end or to the end of the wait.
+fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -> Frames {
+    let until = wait.map(|wait| Instant::now() + wait);
+    let batches = stream::unfold(Some((turn, streams)), move |state| async move {
+        let (mut turn, streams) = state?;
+        let next = turn.next();
+        let steps = match until {
+            Some(until) => timeout_at(until, next).await,
+            None => Ok(next.await),
+        };
+        let answer = |message_id: &str, turn: TurnView| {
+            let message_id = message_id.to_owned();
+            StreamFrame::Turn(MessageAnswer { sent: true, message_id, turn: Some(turn) })
+        };
+        let Ok(steps) = steps else {
+            let frame = answer(turn.message_id(), pending());
+            return Some((vec![Frame::from(&frame)], None));
+        };
+        let is_over = steps.is_empty() || steps.iter().any(|it| matches!(it, Step::Ended(_)));
+        let frames = steps.into_iter().map(|step| match step {
+            Step::Deltas(deltas) => frame(&Item::Deltas(deltas), &streams),
+            Step::Gap => {
+                streams.count_gap();
+                Frame::from(&StreamFrame::Gap(GapFrame::Deltas))
+            }
+            Step::Ended(Ok(outcome)) => Frame::from(&answer(turn.message_id(), view(outcome))),
+            Step::Ended(Err(refusal)) => Frame::from(&StreamFrame::Error(refusal.body)),
+        });
+        let frames: Vec<_> = frames.collect();
+        Some((frames, (!is_over).then_some((turn, streams))))
+    });
+    batches.boxed()
+}
+
+fn pending() -> TurnView {
+    TurnView { outcome: "pending".to_owned(), reply: None }
 }
 
 fn sent(

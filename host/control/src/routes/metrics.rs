@@ -14,11 +14,13 @@ use crate::connection_slots::ConnectionSlots;
 use crate::exposition::{self, Format, Scrape};
 use crate::params::NoParams;
 use crate::process::Process;
+use crate::streams::Streams;
 use crate::town::Town;
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     Extension(slots): Extension<ConnectionSlots>,
+    Extension(streams): Extension<Streams>,
     Extension(Town(town)): Extension<Town>,
     _: NoParams,
     headers: HeaderMap,
@@ -27,6 +29,7 @@ pub(super) async fn get<B: Backend>(
         metrics: backend.metrics(),
         town: town.map(|town| town.figures()),
         connections: slots,
+        streams,
         process: Process::read(),
     };
     let format = Format::asked(&headers);

@@ -30,15 +30,15 @@ impl Answer {
     }
 }
 
-/// One connection.
-pub(super) struct Client(BufReader<TcpStream>);
+/// One connection, and what was read of a stream and not looked at.
+pub(super) struct Client(BufReader<TcpStream>, String);
 
 impl Client {
     pub(super) fn connect(to: SocketAddr) -> Self {
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self(BufReader::new(stream))
+        Self(BufReader::new(stream), String::new())
     }
 
     pub(super) fn say(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -88,11 +88,59 @@ impl Client {
             headers.push((key.to_ascii_lowercase(), value.to_owned()));
         }
         let mut answer = Answer { status, headers, body: String::new() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk() {
+                answer.body += &chunk;
+            }
+            return answer;
+        }
         let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).unwrap();
         answer.body = String::from_utf8(body).unwrap();
         answer
+    }
+
+    /// Asks for a stream, and returns the head of the answer in lower case, but for its first line.
+    pub(super) fn open_stream(&mut self, path: &str, headers: &str) -> String {
+        self.say(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n"));
+        let mut head = self.line();
+        loop {
+            match self.line() {
+                line if line.is_empty() => return head,
+                line => head = format!("{head}\n{}", line.to_ascii_lowercase()),
+            }
+        }
+    }
+
+    /// The next frame of a stream.
+    pub(super) fn frame(&mut self) -> String {
+        loop {
+            if let Some((frame, rest)) = self.1.split_once("\n\n") {
+                let (frame, rest) = (frame.to_owned(), rest.to_owned());
+                self.1 = rest;
+                return frame;
+            }
+            let chunk = self.chunk().expect("the stream goes on");
+            self.1 += &chunk;
+        }
+    }
+
+    /// All that comes of a stream until its end.
+    pub(super) fn rest(&mut self) -> String {
+        while let Some(chunk) = self.chunk() {
+            self.1 += &chunk;
+        }
+        std::mem::take(&mut self.1)
+    }
+
+    /// The next piece of a body of unknown length. `None`: that was all.
+    fn chunk(&mut self) -> Option<String> {
+        let size = usize::from_str_radix(&self.line(), 16).unwrap();
+        let mut chunk = vec![0; size + "\r\n".len()];
+        self.0.read_exact(&mut chunk).unwrap();
+        chunk.truncate(size);
+        (size > 0).then(|| String::from_utf8(chunk).unwrap())
     }
 
     /// The status of an answer, if one comes whole.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, CrashesPage, ErrorBody, EventsPage,
     Health, MessageAnswer, NudgeAnswer, Readiness, RefreshTokenAnswer, StartAnswer, StopAnswer,
-    SyncAnswer, UpdateAnswer, UsageView, WithIgnored,
+    SyncAnswer, TicketAnswer, UpdateAnswer, UsageView, WithIgnored,
 };
 use bulkhead_types::CrashRecord;
 use serde::Serialize;
@@ -219,8 +219,9 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
         route(
             "GET /agents/{id}/events",
             "/agents/polecat-1/events?after=41",
-            "Events with an id above `after`, oldest first; `limit` bounds their number. Events that were dropped before they \
-             could be read end before the id `droppedBefore`.",
+            "Events with an id above `after`, oldest first; `limit` bounds their number. Ids rise over all agents and all runs \
+             of the host, see [streams](#streams). Events that were dropped before they could be read, or may have been, end \
+             before the id `droppedBefore`.",
             of::<EventsPage>(json!({
                 "events": [{
                     "id": 42, "event": "agent.turn", "data": {"outcome": "idle"}, "timestamp": "2026-01-15T09:31:12.250Z"
@@ -372,13 +373,60 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
             }),
         ),
     ];
+    let events = format!(
+        "retry: 1000\n\nid: 42\ndata: {}\n\nevent: delta\ndata: {}\n",
+        r#"{"type":"event","id":42,"agentId":"polecat-1","event":"agent.turn","data":{"outcome":"idle"},"timestamp":"2026-01-15T09:31:12.250Z"}"#,
+        r#"{"type":"delta","agentId":"polecat-1","messageId":"m-7","deltas":[{"kind":"text","text":"Here is"}]}"#
+    );
+    let streams = vec![
+        route(
+            "GET /agents/{id}/events/stream",
+            "/agents/polecat-1/events/stream?after=41",
+            "Events of an agent as they happen, and its turns (`deltas=false`: without). 404 for an agent that nobody knows; \
+             the stream ends when the agent is forgotten.",
+            events.clone(),
+        ),
+        route(
+            "GET /events/stream",
+            "/events/stream?agent=polecat-1,polecat-2&event=agent.*",
+            "Events of the container (without `agentId`) and of all agents. With `agent` of these alone, with `event` those \
+             of these names alone. `deltas=true`: turns as well.",
+            events,
+        ),
+        Route {
+            status: 101,
+            ..route(
+                "GET /ws",
+                "/ws?after=41",
+                "The same over a WebSocket, with the same parameters: each frame is a text message. What a client says is \
+                 not read.",
+                r#"{"type":"gap","of":"events","after":41,"upto":57}"#.into(),
+            )
+        },
+        Route {
+            status: 201,
+            ..route(
+                "POST /tickets",
+                "/tickets",
+                "A ticket for one stream, good for 60 s, as `ticket` in its query in place of the token: a browser sends no \
+                 headers with a stream.",
+                of::<TicketAnswer>(json!({
+                    "ticket": "5f0e9a7c2b1d4e6f8091a2b3c4d5e6f708192a3b4c5d6e7f",
+                    "expiresAt": "2026-01-15T09:32:12.250Z"
+                })),
+            )
+        },
+    ];
     vec![
         ("Probes and metrics", probes),
         ("Agents", agents),
+        ("Streams", streams),
         ("Settings of running agents", settings),
         ("Crashes, memory and usage", diagnosis),
     ]
 }
+
+const STREAMS: &str = include_str!("document/streams.md");
 
 fn page() -> String {
     let groups = groups();
@@ -389,6 +437,9 @@ fn page() -> String {
     let mut routes = String::new();
     for (heading, group) in &groups {
         let _ = writeln!(routes, "## {heading}\n");
+        if *heading == "Streams" {
+            routes.push_str(STREAMS);
+        }
         for Route { call, path, prose, body, status, answer } in group {
             let method = call.split(' ').next().expect("a method");
             let _ = writeln!(routes, "### `{call}`\n\n{prose}\n\n```http\n{method} {path}");
@@ -396,7 +447,7 @@ fn page() -> String {
                 let body = serde_json::to_string_pretty(body).expect("JSON");
                 let _ = writeln!(routes, "\n{body}");
             }
-            let language = if answer.starts_with('#') { "text" } else { "json" };
+            let language = if answer.starts_with(['{', '[']) { "json" } else { "text" };
             let _ = writeln!(routes, "```\n\n{status}:\n\n```{language}\n{answer}\n```\n");
         }
     }
@@ -449,6 +500,14 @@ fn the_server_answers_each_request_of_the_page_with_its_status() {
     {
         let method = call.split(' ').next().expect("a method");
         let body = body.map_or_else(String::new, |body| body.to_string());
+        if path.contains("/stream") || status == 101 {
+            let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                           sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            let upgrade = if status == 101 { upgrade } else { "" };
+            let head = rig.client().open_stream(path, upgrade);
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{call}: {head}");
+            continue;
+        }
         let got = client.ask(method, path, "", &body);
         // The played supervisor keeps no crash record.
         let expected = if call == "GET /crashes/{crashId}" { 404 } else { status };

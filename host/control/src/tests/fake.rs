@@ -1,5 +1,6 @@
 //! A supervisor that is played, and a server on it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use bulkhead_api::{
     NudgeRequest, RestartView, SeriesView, StartAnswer, StartRequest, StopAnswer,
     SystemPromptRequest, TownConfig, UsageView,
 };
+use bulkhead_feed::{Feed, Ring, RingLimits};
 use bulkhead_log::{RunContext, SharedSink, Sink};
 use bulkhead_memory::{
     Heap, Kernel, Limit, LimitSource, Memory, MemoryConfig, Now, Reading, Snapshot, Totals,
@@ -46,6 +48,8 @@ struct State {
     /// What was changed, in words.
     changes: Mutex<Vec<String>>,
     missing: Mutex<Vec<MissingAgent>>,
+    feed: Arc<Feed>,
+    rings: Mutex<HashMap<AgentId, Arc<Ring>>>,
 }
 
 impl Fake {
@@ -229,6 +233,22 @@ impl Backend for Fake {
 
     fn events_after(&self, _id: &AgentId, after: u64) -> EventsPage {
         EventsPage { events: Vec::new(), dropped_before: Some(after) }
+    }
+
+    fn feed(&self) -> &Arc<Feed> {
+        &self.0.feed
+    }
+
+    fn ring(&self, id: &AgentId) -> Option<Arc<Ring>> {
+        if id.as_str() == "ghost" {
+            return None;
+        }
+        let new = || {
+            let limits = RingLimits::default();
+            Arc::new(Ring::new(&self.0.feed, id.clone(), limits, &Arc::default()))
+        };
+        let mut rings = self.0.rings.lock().unwrap();
+        Some(Arc::clone(rings.entry(id.clone()).or_insert_with(new)))
     }
 
     fn crashes(&self, filter: &CrashFilter) -> CrashPage {
@@ -478,6 +498,8 @@ impl Rig {
             unmade: Mutex::default(),
             changes: Mutex::default(),
             missing: Mutex::default(),
+            feed: Arc::default(),
+            rings: Mutex::default(),
         }));
         let kept = Arc::new(Kept::default());
         let config = ControlConfig {

@@ -476,6 +476,8 @@ pub struct Role {
     pub fault_injection: bool,
     #[serde(default)]
     pub core_dump: bool,
+    #[serde(default = "yes")]
+    pub live_output: bool,
     pub eviction_weight_percent: Option<Spanned<u32>>,
     #[serde(default)]
     pub budget: Budget,

@@ -9,7 +9,7 @@ use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
-use super::{Nudge, Port, PortError};
+use super::{ModelStep, Nudge, Port, PortError};
 
 /// Keeps the lines that reach it, each with the number of those dropped before it.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Port for FakePort {
     fn may_ask(&self, _: &str, _: &str) -> Result<(), Exhausted> {
         Ok(())
     }
-    fn saw_tool_call(&self, _: &str, _: &str) {}
+    fn saw(&self, _: ModelStep<'_>) {}
     fn settings(&self) -> Settings {
         self.settings.clone()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bulkhead_api::view::{MemoryView, RestartView};
 use bulkhead_api::{AgentView, EventsPage, NudgeRequest, TownRegistry};
-use bulkhead_log::Ring;
+use bulkhead_feed::{Ring, RingLimits};
 use bulkhead_types::{AgentId, Incarnation, RestartRules, RestartState, Timestamp};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -88,8 +88,11 @@ impl Fake {
     }
 
     pub(crate) fn ring(&self, name: &str) -> Arc<Ring> {
+        let new = || {
+            Arc::new(Ring::new(&Arc::default(), id(name), RingLimits::default(), &Arc::default()))
+        };
         let mut rings = self.rings.lock().unwrap();
-        Arc::clone(rings.entry(id(name)).or_default())
+        Arc::clone(rings.entry(id(name)).or_insert_with(new))
     }
 
     pub(crate) fn store(&self, name: &str, taken_at: i64, bytes: &'static [u8]) {

@@ -23,6 +23,10 @@ use crate::order::{AgentScope, AgentSlot};
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 
+fn scope(container: &Container) -> AgentScope {
+    AgentScope::new(&spec().id, container)
+}
+
 struct Bench {
     /// Where the journal is.
     dir: tempfile::TempDir,
@@ -64,7 +68,7 @@ impl Bench {
         let order = order(AgentSpec::clone(&spec), Instant::now());
         let if_running = IfRunning::Join;
         let intent = StartIntent { spec: &*spec, if_running, force: false, resumes: false };
-        let task = StartTask::new(order, &AgentScope::default(), &self.slot, &self.container);
+        let task = StartTask::new(order, &scope(&self.container), &self.slot, &self.container);
         let may_begin = || Ok::<_, StartError>(());
         let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1));
         let Ok(Admitted::Reserved { ticket, entry, .. }) = admitted else { panic!("not let in") };
@@ -86,7 +90,7 @@ impl Bench {
 
     fn task(&self) -> StartTask {
         let order = order(spec(), Instant::now());
-        StartTask::new(order, &AgentScope::default(), &self.slot, &self.container)
+        StartTask::new(order, &scope(&self.container), &self.slot, &self.container)
     }
 
     /// What a run that follows finds of the agent, were this one killed now.
@@ -274,7 +278,7 @@ fn what_is_found_out_after_a_crash_is_logged_on_the_slow_lane() {
 fn a_task_that_is_lost_when_its_restart_has_begun_gives_the_slot_back() {
     on_a_bench(async |bench| {
         let order = order(spec(), Instant::now());
-        let task = StartTask::new(order, &AgentScope::default(), &bench.slot, &bench.container);
+        let task = StartTask::new(order, &scope(&bench.container), &bench.slot, &bench.container);
         let (agent, mut guard) = bench.holding().await;
         let reporter = Reporter::new(Arc::clone(&agent.state));
         let exit = Exit::new(ExitReason::Trap, Phase::Handle, "x");

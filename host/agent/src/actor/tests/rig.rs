@@ -100,7 +100,8 @@ pub(crate) fn container(
     let crashes = Arc::new(Crashes::in_memory());
     let memory = Arc::new(Memory::new(Kernel::here(), MemoryConfig::default(), Now::clock()));
     let in_flight = InFlightTable::absent();
-    let stores = Stores { crashes, database: Arc::new(database), in_flight, journal };
+    let stores =
+        Stores { crashes, database: Arc::new(database), in_flight, journal, feed: Arc::default() };
     let container = Container::new(engine, Arc::new(Nobody), sink, stores, context, memory);
     (Arc::new(container), kept)
 }

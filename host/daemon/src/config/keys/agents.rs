@@ -288,6 +288,12 @@ pub const ROLES: &[Key] = &[
         "a fault in the guest's code writes a [core dump](#core-dumps) with all of the agent's memory, secrets included",
     ),
     key(
+        "live_output",
+        "true",
+        "what language models answer, and the tools that they ask for, goes to those who follow the agent as it comes \
+         (`deltas` of the [event streams](api.md#streams))",
+    ),
+    key(
         "eviction_weight_percent",
         "100",
         "weight of its agents when the host chooses whom to evict, 0 (after all others) to 1000",

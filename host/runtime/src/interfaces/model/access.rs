@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use bulkhead_llm::{Bounds, Dialect, Endpoint, Models, Settings};
+use bulkhead_llm::{Bounds, Dialect, Endpoint, Message, Models, Role, Settings};
 use bulkhead_log::Budget;
 use bulkhead_net::{
     Addresses, BaseUrl, Boxed, ConnectError, Connector, Credential, Destination, Judged,
@@ -35,7 +35,7 @@ use crate::interfaces::http::{
 };
 use crate::logs::Logs;
 use crate::meter::Meter;
-use crate::port::Port;
+use crate::port::{ModelStep, Port};
 
 /// Answers that one agent may have under way.
 const MAX_UNDER_WAY: usize = 4;
@@ -90,6 +90,9 @@ impl Access {
         let within = asked.timeout.map_or(left, |timeout| timeout.min(left));
         let deadline = tokio::time::Instant::now() + within.min(FAR);
         let mut request = bulkhead_llm::Request { model: way.model.clone(), ..asked.request };
+        for id in results(&request.messages) {
+            self.port.saw(ModelStep::ToolResult { id });
+        }
         let turn = self.turn.get();
         let span = begin_span(&turn, (&way.name, &way.endpoint), &mut request);
         let chat = way.endpoint.chat(request, way.key, deadline, way.addresses);
@@ -226,6 +229,12 @@ impl Access {
 
 /// Longer than any call takes. A deadline has to be a time that there is.
 const FAR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The calls whose results the request brings: those after the model's last words.
+fn results(messages: &[Message]) -> impl Iterator<Item = &str> {
+    let newest = messages.iter().rev().take_while(|message| message.role != Role::Assistant);
+    newest.filter_map(|message| message.tool_call_id.as_deref())
+}
 
 fn list(names: &[Arc<str>]) -> String {
     match names {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bulkhead_llm::{
-    Chat, Content, Dialect, End, Endpoint, Error, Finish, Message, Part, Request, Role,
+    Chat, Content, Dialect, End, Endpoint, Error, Finish, Message, Part, Request, Role, ToolCall,
 };
 use bulkhead_telemetry::{Answered, ChatSpan, TurnScope};
 use bulkhead_types::{Level, ModelCall, TokenUsage};
 use serde_json::{Value, json};
 
 use crate::logs::Logs;
-use crate::port::Port;
+use crate::port::{ModelStep, Port};
 
 /// Most of an answer that is kept for its span, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024;
@@ -36,8 +36,13 @@ impl Report {
     /// A part of the answer came.
     pub(super) fn saw(&mut self, part: &Part) {
         self.bytes += part.bytes();
-        if let Part::ToolCall(call) = part {
-            self.port.saw_tool_call(&call.name, &call.arguments);
+        match part {
+            Part::Text(text) => self.port.saw(ModelStep::Text(text)),
+            Part::Reasoning(text) => self.port.saw(ModelStep::Reasoning(text)),
+            Part::ToolCall(ToolCall { id, name, arguments }) => {
+                self.port.saw(ModelStep::ToolCall { id, name, arguments });
+            }
+            Part::End(_) => {}
         }
         if self.span.records_content() && self.bytes <= MAX_OUTPUT {
             self.output.push(part.clone());
@@ -196,8 +201,6 @@ fn answer(output: Vec<Part>, finish: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_llm::ToolCall;
-
     use super::*;
 
     #[test]

@@ -1,17 +1,19 @@
 //! The last events of one agent, for those who follow it.
 //!
 //! What is kept is held by the agent's account. Old events go first when it has no room, then the new
-//! one: a reader sees both by the ids.
+//! one: a reader learns up to which number events are gone.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bulkhead_account::{Account, Charge};
 use bulkhead_types::crash::LastEvent;
-use bulkhead_types::{HostKind, RingEvent, RingPage};
+use bulkhead_types::{AgentId, HostKind, RingEvent, RingPage};
 use serde_json::value::RawValue;
 
-use crate::now;
+use crate::feed::Feed;
+use crate::live::{Delta, Live};
+use crate::watch::Watch;
 
 /// The part of an agent's memory limit that its past may take: less than this is left of the bound below
 /// when the limit is small.
@@ -32,45 +34,100 @@ impl Default for RingLimits {
     }
 }
 
-/// A bounded, numbered memory of events. The oldest go first. Empty rings hold no heap memory.
+/// A bounded memory of an agent's events. The oldest go first. Empty rings hold no heap memory.
 pub struct Ring {
+    agent: AgentId,
     limits: RingLimits,
     inner: Mutex<Inner>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 struct Inner {
     events: VecDeque<RingEvent>,
     /// Of all events.
     held: Charge,
+    /// The number of the last event, also of one that found no room.
     last_id: u64,
-}
-
-impl Default for Ring {
-    fn default() -> Self {
-        Self::new(RingLimits::default(), &Arc::default())
-    }
+    /// Events up to this number are gone.
+    dropped_to: u64,
+    /// Events of earlier runs up to this number may be gone.
+    floor: u64,
 }
 
 impl Ring {
-    /// An empty ring. What it keeps is held by `account`.
-    pub fn new(limits: RingLimits, account: &Arc<Account>) -> Self {
+    /// What earlier runs left of an agent's events, and those to come. What is kept is held by `account`.
+    pub fn new(
+        feed: &Arc<Feed>,
+        agent: AgentId,
+        limits: RingLimits,
+        account: &Arc<Account>,
+    ) -> Self {
         let held = account.nothing(HostKind::Events);
-        let inner = Inner { events: VecDeque::new(), held, last_id: 0 };
-        Self { limits, inner: Mutex::new(inner) }
+        let (left, floor) = feed.left(&agent);
+        let mut inner = Inner { events: VecDeque::new(), held, last_id: 0, dropped_to: 0, floor };
+        for event in left {
+            inner.last_id = event.id;
+            inner.keep(event, limits);
+        }
+        let live = Live::of(agent.clone(), Arc::clone(account));
+        let (feed, watch) = (Arc::clone(feed), Arc::new(Watch::of(live)));
+        Self { agent, limits, inner: Mutex::new(inner), feed, watch }
     }
 
-    /// Appends an event and returns its id. Ids begin at 1.
+    /// Appends an event and returns its number.
     pub fn push(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) -> u64 {
         let mut inner = self.lock();
-        inner.last_id += 1;
-        let event = RingEvent {
-            id: inner.last_id,
-            event: event.into(),
-            data: data.into(),
-            timestamp: now(),
-        };
+        // Under the lock, so that the ring has the order of the numbers.
+        let event = self.feed.append(Some(&self.agent), event.into(), data.into());
+        let id = event.id;
+        inner.last_id = id;
         inner.keep(event, self.limits);
-        inner.last_id
+        drop(inner);
+        if self.is_seen_live() {
+            self.watch.live().event(id);
+        }
+        self.mark();
+        id
+    }
+
+    /// From now on what happens belongs to the turn of this message.
+    pub fn begin_turn(&self, message_id: &str) {
+        self.watch.live().set_turn(Some(message_id));
+    }
+
+    /// The turn is over.
+    pub fn end_turn(&self) {
+        self.watch.live().set_turn(None);
+    }
+
+    /// Whether somebody sees turns of the agent as they happen.
+    pub fn is_seen_live(&self) -> bool {
+        self.watch.is_seen_live() || self.feed.watch.is_seen_live()
+    }
+
+    /// Shows what happens in a turn to those who look, and to nobody else.
+    pub fn say(&self, delta: impl FnOnce() -> Delta) {
+        if self.is_seen_live() {
+            self.watch.live().say(delta());
+            self.watch.mark_anyway(&self.feed.bell);
+        }
+    }
+
+    pub(crate) fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// The agent is forgotten: those who follow it reach the end.
+    pub fn close(&self) {
+        self.watch.close(&self.feed.bell);
+    }
+
+    fn mark(&self) {
+        match self.feed.watch.is_seen_live() {
+            true => self.watch.mark_anyway(&self.feed.bell),
+            false => self.watch.mark(&self.feed.bell),
+        }
     }
 
     /// Appends an event whose data is a value of ours.
@@ -80,17 +137,22 @@ impl Ring {
         self.push(event, data)
     }
 
-    /// Events with an id above `after`, oldest first. Says so when some of them are gone.
+    /// Events with a number above `after`, oldest first. Says so when some of them are gone, or may be.
     pub fn after(&self, after: u64) -> RingPage {
-        let inner = self.lock();
-        let known = inner.events.partition_point(|event| event.id <= after);
-        let events: Vec<_> = inner.events.iter().skip(known).cloned().collect();
-        let first_kept = inner.events.front().map_or(inner.last_id + 1, |event| event.id);
-        let dropped_before = (first_kept > after.saturating_add(1)).then_some(first_kept);
-        RingPage { events, dropped_before }
+        self.page(after, usize::MAX)
     }
 
-    /// The id of the last event, also of one that found no room; 0 before the first.
+    /// The same, at most `limit`.
+    pub(crate) fn page(&self, after: u64, limit: usize) -> RingPage {
+        let inner = self.lock();
+        let known = inner.events.partition_point(|event| event.id <= after);
+        let events: Vec<_> = inner.events.iter().skip(known).take(limit).cloned().collect();
+        // Who begins anew misses what was here; who goes on misses what another run had, too.
+        let gone_to = if after > 0 { inner.dropped_to.max(inner.floor) } else { inner.dropped_to };
+        RingPage { events, dropped_before: (after < gone_to).then_some(gone_to + 1) }
+    }
+
+    /// The number of the last event, also of one that found no room; 0 before the first.
     pub fn last_id(&self) -> u64 {
         self.lock().last_id
     }
@@ -120,6 +182,7 @@ impl Ring {
         while before - inner.held.bytes() < bytes {
             let Some(oldest) = inner.events.pop_front() else { break };
             inner.held.shrink(size(&oldest));
+            inner.dropped_to = oldest.id;
         }
         inner.events.shrink_to_fit();
     }
@@ -145,9 +208,11 @@ impl Inner {
             || self.held.grow(bytes).is_err()
         {
             let Some(oldest) = self.events.pop_front() else {
+                self.dropped_to = event.id;
                 return self.held.account().refuse(HostKind::Events);
             };
             self.held.shrink(size(&oldest));
+            self.dropped_to = oldest.id;
         }
         self.events.push_back(event);
     }
@@ -163,13 +228,17 @@ fn size(event: &RingEvent) -> u64 {
 mod tests {
     use super::*;
 
+    fn ring(limits: RingLimits, account: &Arc<Account>) -> Ring {
+        Ring::new(&Arc::default(), AgentId::parse("a").unwrap(), limits, account)
+    }
+
     fn ids(page: &RingPage) -> Vec<u64> {
         page.events.iter().map(|event| event.id).collect()
     }
 
     #[test]
     fn a_reader_gets_what_is_new_to_it() {
-        let ring = Ring::default();
+        let ring = ring(RingLimits::default(), &Arc::default());
         for n in 0..3 {
             ring.push_value("n", &n);
         }
@@ -182,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_learns_what_it_missed() {
-        let ring = Ring::new(RingLimits { events: 2, bytes: 1024 }, &Arc::default());
+        let ring = ring(RingLimits { events: 2, bytes: 1024 }, &Arc::default());
         for n in 0..5 {
             ring.push_value("n", &n);
         }
@@ -193,7 +262,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let ring = Ring::new(RingLimits { events: 100, bytes: 1000 }, &Arc::default());
+        let ring = ring(RingLimits { events: 100, bytes: 1000 }, &Arc::default());
         for _ in 0..50 {
             ring.push_value("n", &"x".repeat(300));
         }
@@ -206,7 +275,7 @@ mod tests {
     #[test]
     fn a_ring_that_is_trimmed_has_its_newest_events_and_says_so() {
         let account = Arc::new(Account::default());
-        let ring = Ring::new(RingLimits::default(), &account);
+        let ring = ring(RingLimits::default(), &account);
         for n in 0..10 {
             ring.push_value("n", &n);
         }
@@ -225,7 +294,7 @@ mod tests {
     fn old_events_make_room_when_the_agent_may_hold_no_more() {
         let account = Arc::new(Account::default());
         account.begin(64 * 1024, 80, None);
-        let ring = Ring::new(RingLimits::default(), &account);
+        let ring = ring(RingLimits::default(), &account);
         for n in 0..100 {
             ring.push_value("n", &n);
         }

@@ -1,0 +1,199 @@
+//! `GET /events/stream`, `GET /agents/{id}/events/stream`, `GET /ws`: events as they happen, and turns.
+//!
+//! | parameter | |
+//! | --- | --- |
+//! | `after` | begin after this event; `Last-Event-ID` of a browser that connects again wins. Without: with the next one |
+//! | `agent` | of all streams: these agents alone, separated by commas |
+//! | `event` | these events alone: names, or beginnings of names with `*`, separated by commas |
+//! | `deltas` | turns as they happen. On for one agent, off for all |
+//! | `ticket` | in place of the token |
+
+use axum::Extension;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use bulkhead_api::{DeltaFrame, DeltaView, EventFrame, GapFrame, Issue, StreamFrame};
+use bulkhead_feed::{Delta, Entry, Follow, Item, Subscription};
+use bulkhead_supervisor::SendError;
+use bulkhead_types::{AgentId, IdError};
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use super::events::MAX_AFTER;
+use crate::Backend;
+use crate::agent::PathAgent;
+use crate::answer::Refusal;
+use crate::params::Params;
+use crate::streams::{Frame, Frames, Streams};
+
+/// Names in a list of the query, at most.
+const MAX_NAMES: usize = 64;
+
+/// What a stream is asked for.
+pub(super) struct Wanted {
+    after: Option<u64>,
+    agents: Vec<AgentId>,
+    /// Empty: all.
+    events: Vec<String>,
+    deltas: Option<bool>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Ok(params) = Params::from_request_parts(parts, state).await;
+        let params = params.only(&["after", "agent", "event", "deltas", "ticket"])?;
+        let again = parts.headers.get("last-event-id").map(|value| {
+            let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+            id.filter(|id| *id <= MAX_AFTER)
+        });
+        let after = match again {
+            Some(Some(id)) => Some(id),
+            Some(None) => {
+                let rule = format!("must be a whole number from 0 to {MAX_AFTER}");
+                return Err(Refusal::invalid_query([Issue::new("Last-Event-ID", rule)]));
+            }
+            None => params.whole_number("after", MAX_AFTER)?,
+        };
+        let list = |key: &str| -> Result<Vec<String>, Refusal> {
+            let text = params.text(key).unwrap_or_default();
+            let names: Vec<_> = text
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect();
+            if names.len() > MAX_NAMES {
+                let rule = format!("has {} names, at most {MAX_NAMES} are allowed", names.len());
+                return Err(Refusal::invalid_query([Issue::new(key, rule)]));
+            }
+            Ok(names)
+        };
+        let wrong =
+            |error: IdError| Refusal::invalid_query([Issue::new("agent", error.to_string())]);
+        let agents = list("agent")?;
+        let agents: Result<_, _> = agents.iter().map(|id| AgentId::parse(id)).collect();
+        let agents = agents.map_err(wrong)?;
+        let deltas = match params.text("deltas") {
+            Some(_) => Some(params.flag("deltas")?),
+            None => None,
+        };
+        Ok(Self { after, agents, events: list("event")?, deltas })
+    }
+}
+
+/// The container, and all agents or some.
+pub(super) async fn all<B: Backend>(
+    State(backend): State<B>,
+    Extension(streams): Extension<Streams>,
+    wanted: Wanted,
+) -> Result<Response, Refusal> {
+    let place = streams.place()?;
+    Ok(place.events(of_all(&backend, &streams, wanted), true))
+}
+
+/// One agent.
+pub(super) async fn agent<B: Backend>(
+    State(backend): State<B>,
+    Extension(streams): Extension<Streams>,
+    agent: PathAgent<B>,
+    wanted: Wanted,
+) -> Result<Response, Refusal> {
+    if !wanted.agents.is_empty() {
+        let rule = "is for streams of all agents";
+        return Err(Refusal::invalid_query([Issue::new("agent", rule)]));
+    }
+    let ring = agent.when_restored(|backend, id| {
+        backend.ring(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
+    });
+    let ring = ring.await?;
+    let place = streams.place()?;
+    let Wanted { after, events, deltas, .. } = wanted;
+    let live = deltas.unwrap_or(true);
+    let subscription = Subscription::new(backend.feed(), Follow::Agent(ring), after, live);
+    Ok(place.events(frames(subscription, events, streams), true))
+}
+
+/// The same as for all agents, over a WebSocket.
+pub(super) async fn socket<B: Backend>(
+    State(backend): State<B>,
+    Extension(streams): Extension<Streams>,
+    wanted: Wanted,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Refusal> {
+    let place = streams.place()?;
+    let frames = of_all(&backend, &streams, wanted);
+    Ok(upgrade.on_upgrade(move |socket| place.speak(socket, frames)))
+}
+
+fn of_all<B: Backend>(backend: &B, streams: &Streams, wanted: Wanted) -> Frames {
+    let Wanted { after, agents, events, deltas } = wanted;
+    let live = deltas.unwrap_or(false);
+    let subscription = Subscription::new(backend.feed(), Follow::All { agents }, after, live);
+    frames(subscription, events, streams.clone())
+}
+
+/// What a subscription brings, as frames.
+fn frames(subscription: Subscription, events: Vec<String>, streams: Streams) -> Frames {
+    let state = (subscription, events, streams);
+    let batches = stream::unfold(state, |(mut subscription, events, streams)| async move {
+        let batch = subscription.next().await?;
+        let wanted = batch.into_iter().filter(|item| is_wanted(item, &events));
+        let frames: Vec<_> = wanted.map(|item| frame(&item, &streams)).collect();
+        Some((frames, (subscription, events, streams)))
+    });
+    // A batch of which nothing is wanted says nothing.
+    batches.filter(|frames| std::future::ready(!frames.is_empty())).boxed()
+}
+
+fn is_wanted(item: &Item, events: &[String]) -> bool {
+    let Item::Event(Entry { event, .. }) = item else { return true };
+    let is = |wanted: &String| match wanted.strip_suffix('*') {
+        Some(beginning) => event.event.starts_with(beginning),
+        None => *event.event == **wanted,
+    };
+    events.is_empty() || events.iter().any(is)
+}
+
+/// An item as it is sent.
+pub(super) fn frame(item: &Item, streams: &Streams) -> Frame {
+    let frame = match item {
+        Item::Event(Entry { agent, event }) => StreamFrame::Event(EventFrame {
+            id: event.id,
+            agent_id: agent.clone(),
+            event: event.event.clone(),
+            data: event.data.clone(),
+            timestamp: event.timestamp,
+        }),
+        Item::Deltas(frame) => {
+            // Many read the same one.
+            let json = frame.encoded(|frame| deltas(frame).to_json().into());
+            return Frame { id: None, kind: "delta", json };
+        }
+        Item::Gap { after, upto } => {
+            streams.count_gap();
+            StreamFrame::Gap(GapFrame::Events { after: *after, upto: *upto })
+        }
+        Item::DeltaGap => {
+            streams.count_gap();
+            StreamFrame::Gap(GapFrame::Deltas)
+        }
+    };
+    Frame::from(&frame)
+}
+
+fn deltas(frame: &bulkhead_feed::DeltaFrame) -> StreamFrame {
+    let view = |delta: &Delta| match delta.clone() {
+        Delta::Text(text) => DeltaView::Text { text },
+        Delta::Reasoning(text) => DeltaView::Reasoning { text },
+        Delta::ToolBegin { id, name, arguments } => DeltaView::ToolBegin { id, name, arguments },
+        Delta::ToolEnd { id } => DeltaView::ToolEnd { id },
+    };
+    StreamFrame::Delta(DeltaFrame {
+        agent_id: frame.agent.clone(),
+        message_id: frame.message_id.clone(),
+        deltas: frame.deltas.iter().map(view).collect(),
+    })
+}

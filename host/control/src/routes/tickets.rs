@@ -1,0 +1,20 @@
+//! `POST /tickets`: what opens one stream without the token, for a browser, whose streams carry no header.
+
+use axum::Extension;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use bulkhead_api::TicketAnswer;
+use hyper::StatusCode;
+
+use crate::answer::Refusal;
+use crate::params::NoParams;
+use crate::streams::{Streams, TICKET};
+
+pub(super) async fn post(
+    Extension(streams): Extension<Streams>,
+    _: NoParams,
+) -> Result<Response, Refusal> {
+    let ticket = streams.issue().ok_or_else(Refusal::internal)?;
+    let expires_at = bulkhead_log::now().after(TICKET);
+    Ok((StatusCode::CREATED, Json(TicketAnswer { ticket, expires_at })).into_response())
+}

@@ -1,0 +1,340 @@
+//! Streams: what happens, as it happens, to those who follow.
+//!
+//! ```text
+//!  request ─▶ place? ─▶ Subscription ─▶ frames ─▶ SSE, or a WebSocket
+//!              └─ 503                     └─ every 15 s without one: a heartbeat
+//! ```
+//!
+//! Streams are written by a thread of their own, so that a thousand of them are nobody else's wait. Each reads from where
+//! it is: one that reads slowly falls behind, and costs nobody but itself.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use axum::body::Body;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::response::{IntoResponse, Response};
+use bulkhead_api::StreamFrame;
+use bulkhead_feed::Feed;
+use bulkhead_log::{RunContext, SharedSink};
+use bulkhead_tasks::Spawner;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{StatusCode, Uri};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::answer::Refusal;
+
+/// Without another frame, something comes this often: proxies close connections on which nothing happens, and only a
+/// write shows that a client is gone.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long a browser waits before it connects again.
+const RECONNECT_MS: u32 = 1000;
+
+/// How long a ticket is good.
+pub(crate) const TICKET: Duration = Duration::from_secs(60);
+
+/// Tickets that are out at one time. The oldest goes.
+const MAX_TICKETS: usize = 1024;
+
+/// Niceness of the thread that writes streams.
+const NICE: i32 = 5;
+
+/// The thread that writes streams, and wakes those who follow.
+pub(crate) struct StreamThread {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl StreamThread {
+    pub(crate) fn start(
+        feed: Arc<Feed>,
+        sink: &SharedSink,
+        context: &Arc<RunContext>,
+    ) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(crate::long::THREADS)
+            .enable_all()
+            .thread_name("bulkhead-streams")
+            .on_thread_start(|| {
+                // A refusal costs fairness, and nothing else.
+                let id = rustix::thread::gettid();
+                let _ = rustix::process::setpriority_process(Some(id), NICE);
+            })
+            .build()?;
+        let spawner = Spawner::new(runtime.handle().clone(), Arc::clone(sink), Arc::clone(context));
+        drop(spawner.spawn("stream-relay", async move {
+            feed.relay().await;
+            Ok::<_, Infallible>(())
+        }));
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for StreamThread {
+    fn drop(&mut self) {
+        // Its tasks wait for nobody.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What all streams share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Shared>);
+
+struct Shared {
+    places: Arc<Semaphore>,
+    bound: usize,
+    closing: watch::Sender<bool>,
+    spawner: Spawner,
+    tickets: Mutex<HashMap<String, Instant>>,
+    opened: AtomicU64,
+    gaps: AtomicU64,
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams").field("open", &self.open()).finish_non_exhaustive()
+    }
+}
+
+/// Marks a response whose body is a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IsStream {
+    /// It goes on until somebody ends it.
+    pub(crate) is_endless: bool,
+}
+
+/// A place among the streams, until it is dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    streams: Streams,
+}
+
+/// Frames of a stream, several that came together. It ends when they do.
+pub(crate) type Frames = BoxStream<'static, Vec<Frame>>;
+
+/// A frame as it is sent.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    /// Of an event: its number.
+    pub(crate) id: Option<u64>,
+    pub(crate) kind: &'static str,
+    /// JSON, one line.
+    pub(crate) json: Bytes,
+}
+
+impl From<&StreamFrame> for Frame {
+    fn from(frame: &StreamFrame) -> Self {
+        let id = match frame {
+            StreamFrame::Event(event) => Some(event.id),
+            _ => None,
+        };
+        Self { id, kind: frame.kind(), json: frame.to_json().into() }
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(bound: usize, spawner: Spawner) -> Self {
+        Self(Arc::new(Shared {
+            places: Arc::new(Semaphore::new(bound)),
+            bound,
+            closing: watch::Sender::new(false),
+            spawner,
+            tickets: Mutex::default(),
+            opened: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+        }))
+    }
+
+    /// A place for one more.
+    pub(crate) fn place(&self) -> Result<Place, Refusal> {
+        let permit = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| {
+            let error = format!("too many streams, at most {} are served at a time", self.0.bound);
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).kind("busy").retry_after(5)
+        })?;
+        self.0.opened.fetch_add(1, Relaxed);
+        Ok(Place { _permit: permit, streams: self.clone() })
+    }
+
+    /// Ends all of them.
+    pub(crate) fn close(&self) {
+        self.0.closing.send_replace(true);
+    }
+
+    /// Streams that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.0.bound - self.0.places.available_permits()
+    }
+
+    /// Streams that were ever opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.0.opened.load(Relaxed)
+    }
+
+    /// Gaps that readers saw.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.0.gaps.load(Relaxed)
+    }
+
+    /// A reader missed something.
+    pub(crate) fn count_gap(&self) {
+        self.0.gaps.fetch_add(1, Relaxed);
+    }
+
+    /// A ticket for one stream.
+    pub(crate) fn issue(&self) -> Option<String> {
+        let mut bytes = [0; 24];
+        // Without randomness there is no ticket.
+        getrandom::fill(&mut bytes).ok()?;
+        let ticket: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let now = Instant::now();
+        let mut tickets = self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.retain(|_, issued| now.duration_since(*issued) < TICKET);
+        if tickets.len() >= MAX_TICKETS {
+            let oldest = tickets.iter().min_by_key(|(_, issued)| **issued);
+            if let Some(oldest) = oldest.map(|(ticket, _)| ticket.clone()) {
+                tickets.remove(&oldest);
+            }
+        }
+        tickets.insert(ticket.clone(), now);
+        Some(ticket)
+    }
+
+    /// Takes the ticket of a request for a stream, if it shows one that is good.
+    pub(crate) fn redeem(&self, uri: &Uri) -> bool {
+        let path = uri.path();
+        let is_stream = path == "/ws" || path.ends_with("/events/stream");
+        let query = uri.query().filter(|_| is_stream).unwrap_or_default();
+        let Some(ticket) = query.split('&').find_map(|pair| pair.strip_prefix("ticket=")) else {
+            return false;
+        };
+        let mut tickets = self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.remove(ticket).is_some_and(|issued| issued.elapsed() < TICKET)
+    }
+}
+
+impl Place {
+    /// Answers with server-sent events. `is_endless`: not until a message is answered, but for as long as somebody reads.
+    pub(crate) fn events(self, frames: Frames, is_endless: bool) -> Response {
+        let state = (self, frames, Some(Bytes::from(format!("retry: {RECONNECT_MS}\n\n"))));
+        let chunks = stream::unfold(state, |(place, mut frames, first)| async move {
+            if let Some(first) = first {
+                return Some((first, (place, frames, None)));
+            }
+            let chunk = match place.next(&mut frames).await {
+                Next::Frames(batch) => server_sent(&batch),
+                Next::Heartbeat => Bytes::from_static(b": heartbeat\n\n"),
+                Next::End => return None,
+            };
+            Some((chunk, (place, frames, None)))
+        });
+        let mut response = Body::from_stream(chunks.map(Ok::<_, Infallible>)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if is_endless {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.extensions_mut().insert(IsStream { is_endless });
+        response
+    }
+
+    /// Sends frames over a WebSocket, until either side ends it.
+    pub(crate) async fn speak(self, socket: WebSocket, frames: Frames) {
+        let spawner = self.streams.0.spawner.clone();
+        let speaking = spawner.spawn("stream-websocket", async move {
+            self.write(socket, frames).await;
+            Ok::<_, Infallible>(())
+        });
+        let _ = speaking.await;
+    }
+
+    async fn write(self, mut socket: WebSocket, mut frames: Frames) {
+        loop {
+            let next = tokio::select! {
+                next = self.next(&mut frames) => next,
+                said = socket.recv() => match said {
+                    // Answers to pings are the library's; what a client says means nothing here.
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                    Some(Ok(_)) => continue,
+                },
+            };
+            let messages: Vec<Message> = match next {
+                Next::Frames(batch) => batch.iter().map(message).collect(),
+                Next::Heartbeat => vec![Message::Ping(Bytes::new())],
+                Next::End => {
+                    let close = CloseFrame { code: close_code::AWAY, reason: "".into() };
+                    let _ = timeout(HEARTBEAT, socket.send(Message::Close(Some(close)))).await;
+                    return;
+                }
+            };
+            for message in messages {
+                // One that takes nothing for so long is gone.
+                match timeout(2 * HEARTBEAT, socket.send(message)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+        }
+    }
+
+    async fn next(&self, frames: &mut Frames) -> Next {
+        let mut closing = self.streams.0.closing.subscribe();
+        let closes = async {
+            // In a block, because what `wait_for` yields holds a lock.
+            let _ = closing.wait_for(|closing| *closing).await;
+        };
+        tokio::select! {
+            biased;
+            () = closes => Next::End,
+            next = timeout(HEARTBEAT, frames.next()) => match next {
+                Ok(Some(batch)) => Next::Frames(batch),
+                Ok(None) => Next::End,
+                Err(_) => Next::Heartbeat,
+            },
+        }
+    }
+}
+
+enum Next {
+    Frames(Vec<Frame>),
+    Heartbeat,
+    End,
+}
+
+/// Events have their number, so that a browser that connects again says how far it was. Other frames name their type.
+fn server_sent(batch: &[Frame]) -> Bytes {
+    let bytes = batch.iter().map(|frame| frame.json.len() + 64).sum();
+    let mut text = Vec::with_capacity(bytes);
+    for Frame { id, kind, json } in batch {
+        match id {
+            Some(id) => text.extend_from_slice(format!("id: {id}\ndata: ").as_bytes()),
+            None => text.extend_from_slice(format!("event: {kind}\ndata: ").as_bytes()),
+        }
+        text.extend_from_slice(json);
+        text.extend_from_slice(b"\n\n");
+    }
+    text.into()
+}
+
+fn message(frame: &Frame) -> Message {
+    let text = String::from_utf8_lossy(&frame.json).into_owned();
+    Message::Text(text.into())
+}

@@ -1,0 +1,207 @@
+//! All events, in one order.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bulkhead_log::now;
+use bulkhead_types::{AgentId, RingEvent};
+use serde_json::value::RawValue;
+
+use crate::journal::{self, Journal, Problem};
+use crate::watch::{Bell, Watch};
+
+/// What the journal keeps, and what is kept in memory for those who follow all agents, in bytes each.
+const KEPT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Events that one page has, at most. Who is far behind reads several.
+pub(crate) const PAGE_EVENTS: usize = 256;
+
+/// An event, and whose it is.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// `None`: the container's.
+    pub agent: Option<AgentId>,
+    /// The event.
+    pub event: RingEvent,
+}
+
+/// Some events, oldest first.
+#[derive(Debug, Default)]
+pub struct FeedPage {
+    /// At most so many as a page has.
+    pub entries: Vec<Entry>,
+    /// Everything up to this number was looked at.
+    pub upto: u64,
+    /// Events up to this number were dropped before they could be read.
+    pub dropped_to: Option<u64>,
+}
+
+/// Numbers all events, and keeps the last ones.
+pub struct Feed {
+    inner: Mutex<Inner>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) bell: Arc<Bell>,
+}
+
+struct Inner {
+    last_id: u64,
+    /// Events up to this number are not in `recent`.
+    floor: u64,
+    recent: VecDeque<Entry>,
+    bytes: u64,
+    journal: Option<Journal>,
+    /// What earlier runs left of agents that were not asked for yet. `None`: boot is over.
+    left: Option<HashMap<AgentId, Vec<RingEvent>>>,
+    /// Of earlier runs, events up to this number are gone.
+    left_floor: u64,
+}
+
+impl Default for Feed {
+    /// Keeps nothing beyond the process. The first event has number 1.
+    fn default() -> Self {
+        Self::of(None, journal::Found::default(), 1)
+    }
+}
+
+impl Feed {
+    /// Keeps nothing beyond the process.
+    pub fn without_journal() -> Self {
+        Self::of(None, journal::Found::default(), micros_now())
+    }
+
+    /// Goes on after the events that the run before left in `dir`. The directory belongs to one host at a time.
+    pub fn open(dir: &Path) -> (Self, Vec<Problem>) {
+        let (journal, found, problems) = journal::open(dir, KEPT_BYTES);
+        (Self::of(journal, found, micros_now()), problems)
+    }
+
+    fn of(journal: Option<Journal>, found: journal::Found, clock: u64) -> Self {
+        let first = clock.max(found.last + 1);
+        let floor = match found.entries.first() {
+            Some(oldest) => found.floor.min(oldest.event.id - 1),
+            None => first - 1,
+        };
+        let mut left: HashMap<_, Vec<_>> = HashMap::new();
+        for Entry { agent, event } in &found.entries {
+            if let Some(agent) = agent {
+                left.entry(agent.clone()).or_default().push(event.clone());
+            }
+        }
+        let bytes = found.entries.iter().map(size).sum();
+        let inner = Inner {
+            last_id: first - 1,
+            floor,
+            recent: found.entries.into(),
+            bytes,
+            journal,
+            left: Some(left),
+            left_floor: floor,
+        };
+        Self { inner: Mutex::new(inner), watch: Arc::default(), bell: Arc::default() }
+    }
+
+    /// Numbers and keeps an event of the container.
+    pub fn publish(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) -> u64 {
+        self.append(None, event.into(), data.into()).id
+    }
+
+    /// Numbers and keeps an event. What follows from it for its agent is the caller's business.
+    pub(crate) fn append(
+        &self,
+        agent: Option<&AgentId>,
+        event: Arc<str>,
+        data: Arc<RawValue>,
+    ) -> RingEvent {
+        let mut inner = self.lock();
+        inner.last_id += 1;
+        let event = RingEvent { id: inner.last_id, event, data, timestamp: now() };
+        let entry = Entry { agent: agent.cloned(), event: event.clone() };
+        if let Some(journal) = &mut inner.journal {
+            journal.append(&entry);
+        }
+        inner.keep(entry);
+        drop(inner);
+        self.watch.mark(&self.bell);
+        event
+    }
+
+    /// Events above `after` that `wanted` wants.
+    pub fn after(&self, after: u64, mut wanted: impl FnMut(&Entry) -> bool) -> FeedPage {
+        let inner = self.lock();
+        let known = inner.recent.partition_point(|entry| entry.event.id <= after);
+        let mut page = FeedPage { upto: inner.last_id.max(after), ..FeedPage::default() };
+        page.dropped_to = (after < inner.floor).then_some(inner.floor);
+        for entry in inner.recent.iter().skip(known) {
+            if page.entries.len() == PAGE_EVENTS {
+                page.upto = page.entries.last().map_or(after, |entry| entry.event.id);
+                break;
+            }
+            if wanted(entry) {
+                page.entries.push(entry.clone());
+            }
+        }
+        page
+    }
+
+    /// The number of the last event; 0 before the first.
+    pub fn last_id(&self) -> u64 {
+        self.lock().last_id
+    }
+
+    /// What earlier runs left of an agent, oldest first, and up to which number events of it may be gone. Once.
+    pub(crate) fn left(&self, agent: &AgentId) -> (Vec<RingEvent>, u64) {
+        let mut inner = self.lock();
+        let floor = inner.left_floor;
+        match &mut inner.left {
+            Some(left) => (left.remove(agent).unwrap_or_default(), floor),
+            // It is new, or was forgotten.
+            None => (Vec::new(), inner.last_id),
+        }
+    }
+
+    /// Boot is over: what earlier runs left of agents that are not back is theirs no more.
+    pub fn forget_left(&self) {
+        self.lock().left = None;
+    }
+
+    /// Wakes those who follow, for as long as it is polled. One runs at a time.
+    pub async fn relay(&self) {
+        self.bell.relay(&self.watch).await;
+    }
+
+    /// Waits until the disk has all of the journal.
+    pub fn sync(&self) -> io::Result<()> {
+        self.lock().journal.as_ref().map_or(Ok(()), Journal::sync)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn keep(&mut self, entry: Entry) {
+        self.bytes += size(&entry);
+        self.recent.push_back(entry);
+        while self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.bytes -= size(&oldest);
+            self.floor = oldest.event.id;
+        }
+    }
+}
+
+/// What an event takes in memory, with the texts that its agent's ring may share with it.
+fn size(Entry { event, .. }: &Entry) -> u64 {
+    (event.event.len() + event.data.get().len() + size_of::<Entry>()) as u64
+}
+
+/// Microseconds since 1970: above all numbers of all runs before, as long as those had less than a million events a
+/// second, and exact in JavaScript (2^53) until the year 2255.
+fn micros_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(1).max(1)
+}

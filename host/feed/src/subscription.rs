@@ -1,0 +1,179 @@
+//! One who follows.
+
+use std::sync::Arc;
+
+use bulkhead_types::AgentId;
+
+use crate::feed::{Entry, Feed, PAGE_EVENTS};
+use crate::live::{DeltaFrame, LivePage};
+use crate::ring::Ring;
+use crate::watch::Following;
+
+/// Whom to follow.
+pub enum Follow {
+    /// One agent.
+    Agent(Arc<Ring>),
+    /// The container and all agents. Of what is not wanted nothing comes.
+    All {
+        /// These agents alone. Empty: all of them, and the container.
+        agents: Vec<AgentId>,
+    },
+}
+
+/// What comes next.
+#[derive(Clone)]
+pub enum Item {
+    /// An event.
+    Event(Entry),
+    /// What happened in a turn.
+    Deltas(Arc<DeltaFrame>),
+    /// Events with numbers up to this one are gone, or may be.
+    Gap {
+        /// The last number that the follower had.
+        after: u64,
+        /// The last that may be gone.
+        upto: u64,
+    },
+    /// Some of what happened in turns is gone.
+    DeltaGap,
+}
+
+/// Items that came together, in order. Never empty.
+pub type Batch = Vec<Item>;
+
+/// A place in the order of events, from which one goes on.
+pub struct Subscription {
+    feed: Arc<Feed>,
+    follow: Follow,
+    following: Following,
+    is_live: bool,
+    after: u64,
+    after_frame: u64,
+}
+
+impl Subscription {
+    /// Begins after an event. `None`: with the next one. `is_live`: with turns as they happen, from now on.
+    pub fn new(feed: &Arc<Feed>, follow: Follow, after: Option<u64>, is_live: bool) -> Self {
+        let watch = match &follow {
+            Follow::Agent(ring) => &ring.watch,
+            Follow::All { .. } => &feed.watch,
+        };
+        // First, so that nothing is missed from here on.
+        let following = watch.follow(is_live);
+        let after_frame = following.live().last();
+        let after = after.unwrap_or_else(|| match &follow {
+            Follow::Agent(ring) => ring.last_id(),
+            Follow::All { .. } => feed.last_id(),
+        });
+        Self { feed: Arc::clone(feed), follow, following, is_live, after, after_frame }
+    }
+
+    /// Waits for what comes next. `None`: the agent is forgotten, and nothing comes any more. Cancel safe.
+    pub async fn next(&mut self) -> Option<Batch> {
+        loop {
+            let batch = {
+                let changed = self.following.changed();
+                let mut changed = std::pin::pin!(changed);
+                changed.as_mut().enable();
+                // Before the look: what was there when it closed is read.
+                let is_closed = self.following.is_closed();
+                let taken = Self::look(
+                    &self.feed,
+                    &self.follow,
+                    &self.following,
+                    self.is_live,
+                    self.after,
+                    self.after_frame,
+                );
+                if taken.batch.is_empty() && !is_closed {
+                    (self.after, self.after_frame) = (taken.after, taken.after_frame);
+                    changed.await;
+                    continue;
+                }
+                taken
+            };
+            (self.after, self.after_frame) = (batch.after, batch.after_frame);
+            return Some(batch.batch).filter(|batch| !batch.is_empty());
+        }
+    }
+
+    /// What is there now, without a wait, with what happened in the turn up to this moment. May be empty.
+    pub fn now(&mut self) -> Batch {
+        if let Follow::Agent(ring) = &self.follow {
+            ring.watch.live().seal();
+        }
+        let taken = Self::look(
+            &self.feed,
+            &self.follow,
+            &self.following,
+            self.is_live,
+            self.after,
+            self.after_frame,
+        );
+        (self.after, self.after_frame) = (taken.after, taken.after_frame);
+        taken.batch
+    }
+
+    fn look(
+        feed: &Feed,
+        follow: &Follow,
+        following: &Following,
+        is_live: bool,
+        after: u64,
+        after_frame: u64,
+    ) -> Taken {
+        // Turns first: events that come meanwhile are after what is taken here.
+        let live = match is_live {
+            true => following.live().after(after_frame),
+            false => LivePage { upto: after_frame, ..LivePage::default() },
+        };
+        let (entries, upto, gap) = match follow {
+            Follow::Agent(ring) => of_agent(ring, after),
+            Follow::All { agents } => of_all(feed, agents, after),
+        };
+        let mut batch = Vec::with_capacity(entries.len() + live.frames.len() + 2);
+        if let Some(upto) = gap {
+            batch.push(Item::Gap { after, upto });
+        }
+        if live.has_gap {
+            batch.push(Item::DeltaGap);
+        }
+        let is_wanted = |frame: &&Arc<DeltaFrame>| match follow {
+            Follow::Agent(_) => true,
+            Follow::All { agents } => agents.is_empty() || agents.contains(&frame.agent),
+        };
+        let mut frames = live.frames.iter().filter(is_wanted).cloned().peekable();
+        for entry in entries {
+            while let Some(frame) = frames.next_if(|frame| frame.after < entry.event.id) {
+                batch.push(Item::Deltas(frame));
+            }
+            batch.push(Item::Event(entry));
+        }
+        batch.extend(frames.map(Item::Deltas));
+        Taken { batch, after: upto, after_frame: live.upto }
+    }
+}
+
+struct Taken {
+    batch: Batch,
+    after: u64,
+    after_frame: u64,
+}
+
+fn of_agent(ring: &Ring, after: u64) -> (Vec<Entry>, u64, Option<u64>) {
+    let page = ring.page(after, PAGE_EVENTS);
+    let gap = page.dropped_before.map(|before| before - 1);
+    let agent = ring.agent();
+    let entry = |event| Entry { agent: Some(agent.clone()), event };
+    let entries: Vec<_> = page.events.into_iter().map(entry).collect();
+    let upto = entries.last().map_or(after, |entry| entry.event.id);
+    (entries, upto.max(gap.unwrap_or(0)), gap)
+}
+
+fn of_all(feed: &Feed, agents: &[AgentId], after: u64) -> (Vec<Entry>, u64, Option<u64>) {
+    let wanted = |entry: &Entry| {
+        agents.is_empty() || entry.agent.as_ref().is_some_and(|agent| agents.contains(agent))
+    };
+    let page = feed.after(after, wanted);
+    (page.entries, page.upto, page.dropped_to)
+}

@@ -1,0 +1,273 @@
+//! Rings, journal and subscriptions together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_types::AgentId;
+use serde_json::value::RawValue;
+
+use crate::{Delta, Feed, Follow, Item, Ring, RingLimits, Subscription};
+
+fn id(name: &str) -> AgentId {
+    AgentId::parse(name).unwrap()
+}
+
+fn ring(feed: &Arc<Feed>, name: &str) -> Arc<Ring> {
+    Arc::new(Ring::new(feed, id(name), RingLimits::default(), &Arc::default()))
+}
+
+fn all() -> Follow {
+    Follow::All { agents: Vec::new() }
+}
+
+fn text(data: &RawValue) -> String {
+    serde_json::from_str(data.get()).unwrap()
+}
+
+/// What came, in short: events by their data, text as it is, gaps.
+fn short(batch: &[Item]) -> Vec<String> {
+    let short = |item: &Item| match item {
+        Item::Event(entry) => format!("#{}", text(&entry.event.data)),
+        Item::Deltas(frame) => {
+            let texts = frame.deltas.iter().map(|delta| match delta {
+                Delta::Text(text) => text.clone(),
+                other => format!("{other:?}"),
+            });
+            texts.collect()
+        }
+        Item::Gap { .. } => "gap".into(),
+        Item::DeltaGap => "delta gap".into(),
+    };
+    batch.iter().map(short).collect()
+}
+
+async fn relayed<T>(feed: &Arc<Feed>, work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        () = feed.relay() => unreachable!("a relay has no end"),
+        done = work => done,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_agents_have_one_order_and_each_has_its_own() {
+    let feed = Arc::new(Feed::default());
+    let (a, b) = (ring(&feed, "a"), ring(&feed, "b"));
+    let mut of_all = Subscription::new(&feed, all(), Some(0), false);
+    let mut of_b = Subscription::new(&feed, Follow::Agent(Arc::clone(&b)), Some(0), false);
+    let mut of_a = Subscription::new(&feed, Follow::All { agents: vec![id("a")] }, Some(0), false);
+    relayed(&feed, async {
+        assert_eq!((a.push_value("e", &"1"), b.push_value("e", &"2")), (1, 2));
+        feed.publish("container.x", serde_json::value::to_raw_value("3").unwrap());
+        a.push_value("e", &"4");
+        assert_eq!(short(&of_all.next().await.unwrap()), ["#1", "#2", "#3", "#4"]);
+        assert_eq!(short(&of_b.next().await.unwrap()), ["#2"]);
+        assert_eq!(short(&of_a.next().await.unwrap()), ["#1", "#4"]);
+        b.push_value("e", &"5");
+        assert_eq!(short(&of_all.next().await.unwrap()), ["#5"]);
+        assert_eq!(short(&of_b.next().await.unwrap()), ["#5"]);
+        assert!(of_a.now().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_is_woken_and_who_comes_back_goes_on() {
+    let feed = Arc::new(Feed::default());
+    let ring = ring(&feed, "a");
+    ring.push_value("e", &"before");
+    let mut reader = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, false);
+    relayed(&feed, async {
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ring.push_value("e", &"now");
+        };
+        let (batch, ()) = tokio::join!(reader.next(), late);
+        assert_eq!(short(&batch.unwrap()), ["#now"]);
+        drop(reader);
+        ring.push_value("e", &"away");
+        let mut again = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), Some(2), false);
+        assert_eq!(short(&again.next().await.unwrap()), ["#away"]);
+        ring.close();
+        assert!(again.next().await.is_none(), "a forgotten agent has an end");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_too_slow_has_a_gap_and_goes_on_behind_it() {
+    let feed = Arc::new(Feed::default());
+    let limits = RingLimits { events: 10, bytes: 1 << 20 };
+    let ring = Arc::new(Ring::new(&feed, id("a"), limits, &Arc::default()));
+    let mut reader = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), Some(0), true);
+    relayed(&feed, async {
+        for n in 0..25 {
+            ring.say(|| Delta::Text(format!("t{n}")));
+            ring.push_value("e", &n.to_string());
+        }
+        let batch = reader.next().await.unwrap();
+        let Some(Item::Gap { after: 0, upto: 15 }) = batch.first() else { panic!("no gap") };
+        let events: Vec<_> = short(&batch).into_iter().filter(|it| it.starts_with('#')).collect();
+        assert_eq!(events, (15..25).map(|n| format!("#{n}")).collect::<Vec<_>>());
+        ring.push_value("e", &"on");
+        assert_eq!(short(&reader.next().await.unwrap()), ["#on"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_comes_before_the_event_that_follows_it_at_most_twenty_times_a_second() {
+    let feed = Arc::new(Feed::default());
+    let ring = ring(&feed, "a");
+    let mut one = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    let mut of_all = Subscription::new(&feed, all(), None, true);
+    let mut blind = Subscription::new(&feed, all(), None, false);
+    relayed(&feed, async {
+        ring.begin_turn("m");
+        let speaks = async {
+            for _ in 0..1000 {
+                ring.say(|| Delta::Text("x".into()));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            ring.push_value("e", &"end");
+        };
+        let reads = async {
+            let mut seen = Vec::new();
+            while seen.last().is_none_or(|last| last != "#end") {
+                seen.extend(short(&one.next().await.unwrap()));
+            }
+            seen
+        };
+        let (seen, ()) = tokio::join!(reads, speaks);
+        assert!((20..=23).contains(&seen.len()), "{} frames", seen.len());
+        let texts: String = seen[..seen.len() - 1].concat();
+        assert_eq!(texts, "x".repeat(1000));
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|last| last != "#end") {
+            seen.extend(short(&of_all.next().await.unwrap()));
+        }
+        assert_eq!(seen.concat(), "x".repeat(1000) + "#end");
+        assert_eq!(short(&blind.next().await.unwrap()), ["#end"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_turns_that_nobody_sees() {
+    let feed = Arc::new(Feed::default());
+    let ring = ring(&feed, "a");
+    ring.say(|| panic!("nobody looks"));
+    let mut blind = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, false);
+    ring.say(|| panic!("nobody looks"));
+    let mut seeing = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    ring.say(|| Delta::Text("x".into()));
+    assert_eq!(short(&seeing.now()), ["x"]);
+    assert!(blind.now().is_empty());
+    drop(seeing);
+    ring.say(|| panic!("nobody looks any more"));
+}
+
+#[test]
+fn a_run_goes_on_where_the_one_before_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut last, mut written) = (0, Vec::new());
+    for run in 0..20 {
+        let (feed, problems) = Feed::open(dir.path());
+        assert!(problems.is_empty(), "{problems:?}");
+        let feed = Arc::new(feed);
+        let ring = ring(&feed, "a");
+        // What is dropped without a word is what a kill leaves.
+        for n in 0..run * 7 % 5 + 1 {
+            let id = ring.push_value("e", &format!("{run}.{n}"));
+            assert!(id > last, "numbers rise over runs");
+            last = id;
+            written.push((id, format!("{run}.{n}")));
+        }
+        let kept = ring.after(0).events;
+        let kept: Vec<_> = kept.iter().map(|event| (event.id, text(&event.data))).collect();
+        assert_eq!(kept, written);
+        let middle = written[written.len() / 2].0;
+        let page = ring.after(middle);
+        assert_eq!(page.dropped_before, None);
+        assert_eq!(page.events.len(), written.iter().filter(|(id, _)| *id > middle).count());
+        let page = feed.after(0, |_| true);
+        assert_eq!(page.entries.len(), written.len());
+        assert_eq!(feed.after(middle, |_| true).dropped_to, None);
+    }
+}
+
+#[test]
+fn the_journal_goes_round_and_says_what_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dice = fastrand::Rng::with_seed(3);
+    let mut first = 0;
+    for _ in 0..4 {
+        let (feed, problems) = Feed::open(dir.path());
+        assert!(problems.is_empty(), "{problems:?}");
+        let feed = Arc::new(feed);
+        let (a, b) = (ring(&feed, "a"), ring(&feed, "b"));
+        for n in 0..300 {
+            let ring = if n % 3 == 0 { &a } else { &b };
+            let id = ring.push_value("e", &"x".repeat(dice.usize(0..40_000)));
+            if first == 0 {
+                first = id;
+            }
+        }
+        let page = feed.after(first, |_| true);
+        let oldest = page.entries[0].event.id;
+        assert_eq!(page.dropped_to, Some(oldest - 1));
+    }
+    let (feed, _) = Feed::open(dir.path());
+    let feed = Arc::new(feed);
+    let page = feed.after(first, |_| true);
+    assert!(page.dropped_to.is_some() && page.entries.len() > 100);
+    let a = ring(&feed, "a");
+    assert!(a.after(first).dropped_before.is_some(), "some of its events are gone");
+    assert!(a.after(0).events.iter().all(|event| event.id > page.dropped_to.unwrap()));
+}
+
+#[test]
+fn a_reader_of_a_journal_that_is_lost_has_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (feed, _) = Feed::open(dir.path());
+    let feed = Arc::new(feed);
+    let last = ring(&feed, "a").push_value("e", &"1");
+    drop(feed);
+    std::fs::write(dir.path().join("events"), "what is this").unwrap();
+    let (feed, problems) = Feed::open(dir.path());
+    assert!(matches!(problems[..], [crate::Problem::Unreadable { .. }]), "{problems:?}");
+    let feed = Arc::new(feed);
+    let a = ring(&feed, "a");
+    assert!(a.push_value("e", &"2") > last);
+    assert!(a.after(last).dropped_before.is_some());
+    assert!(feed.after(last, |_| true).dropped_to.is_some());
+    assert!(dir.path().join("events.corrupt").exists());
+}
+
+#[test]
+fn any_byte_that_is_damaged_costs_what_follows_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (feed, _) = Feed::open(dir.path());
+    let feed = Arc::new(feed);
+    let a = ring(&feed, "a");
+    let ids: Vec<_> = (0..20).map(|n| a.push_value("e", &n.to_string())).collect();
+    drop((a, feed));
+    let path = dir.path().join("events");
+    let whole = std::fs::read(&path).unwrap();
+    let mut dice = fastrand::Rng::with_seed(11);
+    for _ in 0..300 {
+        let mut damaged = whole.clone();
+        let at = dice.usize(0..4096 + 1600);
+        damaged[at] ^= 1 << dice.u32(0..8);
+        std::fs::write(&path, &damaged).unwrap();
+        let (feed, _) = Feed::open(dir.path());
+        let page = feed.after(0, |_| true);
+        let found: Vec<_> = page.entries.iter().map(|entry| entry.event.id).collect();
+        assert!(ids.starts_with(&found) || found.is_empty(), "byte {at}: {found:?}");
+        let next = feed.publish("container.x", RawValue::NULL.to_owned());
+        assert!(found.last().is_none_or(|last| next > *last));
+        drop(feed);
+        let (feed, problems) = Feed::open(dir.path());
+        assert!(problems.is_empty(), "byte {at}: {problems:?}");
+        assert_eq!(feed.after(next - 1, |_| true).entries.len(), 1, "byte {at}");
+    }
+}

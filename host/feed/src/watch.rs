@@ -1,0 +1,165 @@
+//! Who follows, and how they learn that something is new.
+//!
+//! ```text
+//!   publish ─▶ marked? ─no─▶ list of what is new, wake the relay ─▶ relay: takes the list, wakes those who follow
+//! ```
+//!
+//! With nobody who follows, a publisher looks at one atomic. With a thousand it wakes one task.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, sleep_until};
+
+use crate::live::Live;
+
+/// Something that is followed: an agent, or all of them.
+#[derive(Default)]
+pub(crate) struct Watch {
+    followers: AtomicUsize,
+    /// Of them, those who want to see turns as they happen.
+    live_followers: AtomicUsize,
+    is_marked: AtomicBool,
+    is_closed: AtomicBool,
+    changed: Notify,
+    live: Mutex<Live>,
+}
+
+/// A share in a watch. Dropped, there is one follower less.
+pub(crate) struct Following {
+    watch: Arc<Watch>,
+    is_live: bool,
+}
+
+impl Watch {
+    /// Of an agent.
+    pub(crate) fn of(live: Live) -> Self {
+        Self { live: Mutex::new(live), ..Self::default() }
+    }
+
+    pub(crate) fn follow(self: &Arc<Self>, is_live: bool) -> Following {
+        self.followers.fetch_add(1, SeqCst);
+        if is_live {
+            self.live_followers.fetch_add(1, SeqCst);
+        }
+        Following { watch: Arc::clone(self), is_live }
+    }
+
+    /// Whether somebody wants to see turns as they happen.
+    pub(crate) fn is_seen_live(&self) -> bool {
+        self.live_followers.load(SeqCst) > 0
+    }
+
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followers.load(SeqCst) > 0
+    }
+
+    /// Something is new, if anybody follows.
+    pub(crate) fn mark(self: &Arc<Self>, bell: &Bell) {
+        if self.is_followed() {
+            self.mark_anyway(bell);
+        }
+    }
+
+    /// Something is new for somebody who follows elsewhere.
+    pub(crate) fn mark_anyway(self: &Arc<Self>, bell: &Bell) {
+        if !self.is_marked.swap(true, SeqCst) {
+            bell.lock().push(Arc::clone(self));
+            bell.rung.notify_one();
+        }
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn close(self: &Arc<Self>, bell: &Bell) {
+        self.is_closed.store(true, SeqCst);
+        self.mark(bell);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(SeqCst)
+    }
+
+    /// What happens in a turn, beside events.
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves at the next change after it was enabled.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+}
+
+impl std::ops::Deref for Following {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.watch.followers.fetch_sub(1, SeqCst);
+        if self.is_live && self.watch.live_followers.fetch_sub(1, SeqCst) == 1 {
+            self.watch.live().forget();
+        }
+    }
+}
+
+/// Wakes the relay.
+#[derive(Default)]
+pub(crate) struct Bell {
+    marked: Mutex<Vec<Arc<Watch>>>,
+    rung: Notify,
+}
+
+impl Bell {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Watch>>> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes followers of what is marked. What happens in a turn goes out at most every so often. `all` gets that of
+    /// every agent.
+    pub(crate) async fn relay(&self, all: &Arc<Watch>) {
+        let mut waiting: Vec<Arc<Watch>> = Vec::new();
+        loop {
+            let marked = std::mem::take(&mut *self.lock());
+            for watch in marked {
+                // Before it is read: what comes from here on marks it again.
+                watch.is_marked.store(false, SeqCst);
+                if !waiting.iter().any(|it| Arc::ptr_eq(it, &watch)) {
+                    waiting.push(watch);
+                }
+            }
+            let now = Instant::now();
+            let mut next: Option<Instant> = None;
+            let mut is_news_for_all = false;
+            waiting.retain(|watch| {
+                let due = watch.live().flush(now);
+                if !Arc::ptr_eq(watch, all) && all.is_seen_live() {
+                    let frames = watch.live().take_unshared();
+                    is_news_for_all |= !frames.is_empty();
+                    let mut live = all.live();
+                    frames.into_iter().for_each(|frame| live.push(frame));
+                }
+                watch.changed.notify_waiters();
+                next = [next, due].into_iter().flatten().min();
+                due.is_some()
+            });
+            if is_news_for_all {
+                all.changed.notify_waiters();
+            }
+            match next {
+                Some(due) => tokio::select! {
+                    () = self.rung.notified() => {}
+                    () = sleep_until(due) => {}
+                },
+                None => self.rung.notified().await,
+            }
+        }
+    }
+}
