@@ -248,8 +248,8 @@ fn a_secret_that_was_replaced_is_nowhere_in_the_state_directory() {
     let mut host = builder().start().ready();
     for secret in ["first-hunter2-0123456789", "second-hunter2-0123456789"] {
         let request = json!({"secrets": {"ANY": secret}});
+        // What it says would be among its events, and these are kept.
         host.client().start_with("one", "puppet", request);
-        assert_eq!(host.client().ask("one", "config ANY"), secret);
     }
     host.signal(Signal::TERM);
     host.wait();

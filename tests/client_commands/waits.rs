@@ -77,29 +77,30 @@ fn who_follows_sees_every_event_once_over_two_runs_of_the_host() {
     // It is not known yet.
     host.client().start("one", "puppet");
     let mut next = || -> Value { serde_json::from_str(&follow.line()).expect("JSON") };
-    assert_eq!((&next()["id"], 1), (&1.into(), 1));
-    let mut id = 1;
+    let mut id = next()["id"].as_u64().expect("a number");
+    let mut rises = |event: &Value| {
+        let before = std::mem::replace(&mut id, event["id"].as_u64().expect("a number"));
+        assert!(before < id, "{event}");
+    };
     for round in 0..3 {
         host.client().ask("one", &format!("round {round}"));
         let event = next();
-        id += 1;
-        assert_eq!(
-            (&event["id"], &event["data"]["reply"]),
-            (&id.into(), &format!("round {round}").into())
-        );
+        rises(&event);
+        assert_eq!(event["data"]["reply"], format!("round {round}"));
     }
     host.client().stop("one").expect(200);
     let exit = next();
-    assert_eq!((&exit["id"], &exit["event"]), (&(id + 1).into(), &"agent.exit".into()));
+    rises(&exit);
+    assert_eq!(exit["event"], "agent.exit");
     host.signal(Signal::TERM);
     host.wait();
 
     let host = host.restart().ready();
     host.client().start("one", "puppet");
     host.client().ask("one", "anew");
-    assert_eq!(next()["beganAnew"], true);
     let (first, second) = (next(), next());
-    assert_eq!((&first["id"], &second["id"]), (&1.into(), &2.into()), "{first} {second}");
+    rises(&first);
+    rises(&second);
     assert_eq!(second["data"]["reply"], "anew");
     follow.interrupt();
     let ended = follow.ends();

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -21,14 +22,15 @@ use axum::response::{IntoResponse, Response};
 use bulkhead_api::StreamFrame;
 use bulkhead_feed::Feed;
 use bulkhead_log::{RunContext, SharedSink};
-use bulkhead_tasks::Spawner;
+use bulkhead_tasks::containment::{Panicked, contain_future};
+use bulkhead_tasks::{Spawner, report_unhandled};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{StatusCode, Uri};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::answer::Refusal;
@@ -52,7 +54,8 @@ const NICE: i32 = 5;
 /// The thread that writes streams, and wakes those who follow.
 pub(crate) struct StreamThread {
     handle: Handle,
-    runtime: Option<Runtime>,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl StreamThread {
@@ -61,23 +64,36 @@ impl StreamThread {
         sink: &SharedSink,
         context: &Arc<RunContext>,
     ) -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
+        let runtime = Builder::new_current_thread()
             .max_blocking_threads(crate::long::THREADS)
             .enable_all()
-            .thread_name("bulkhead-streams")
-            .on_thread_start(|| {
-                // A refusal costs fairness, and nothing else.
-                let id = rustix::thread::gettid();
-                let _ = rustix::process::setpriority_process(Some(id), NICE);
-            })
+            .thread_name("bulkhead-stream-answers")
             .build()?;
-        let spawner = Spawner::new(runtime.handle().clone(), Arc::clone(sink), Arc::clone(context));
-        drop(spawner.spawn("stream-relay", async move {
-            feed.relay().await;
-            Ok::<_, Infallible>(())
-        }));
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let (sink, context) = (Arc::clone(sink), Arc::clone(context));
+        let relay = async move {
+            loop {
+                let Err(Panicked { message, place }) = contain_future(feed.relay()).await else {
+                    return;
+                };
+                let task = "stream-relay";
+                report_unhandled(&*sink, &context, task, "panic", message, place);
+            }
+        };
+        let run = move || {
+            // A refusal costs fairness, and nothing else.
+            let id = rustix::thread::gettid();
+            let _ = rustix::process::setpriority_process(Some(id), NICE);
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = ended => {}
+                    () = relay => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("bulkhead-streams".to_owned()).spawn(run)?;
+        Ok(Self { handle, end: Some(end), thread: Some(thread) })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -87,9 +103,10 @@ impl StreamThread {
 
 impl Drop for StreamThread {
     fn drop(&mut self) {
-        // Its tasks wait for nobody.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of it was reported by the hook.
+            let _ = thread.join();
         }
     }
 }

@@ -53,10 +53,8 @@ struct Inner {
     recent: VecDeque<Entry>,
     bytes: u64,
     journal: Option<Journal>,
-    /// What earlier runs left of agents that were not asked for yet. `None`: boot is over.
-    left: Option<HashMap<AgentId, Vec<RingEvent>>>,
-    /// Of earlier runs, events up to this number are gone.
-    left_floor: u64,
+    /// Where in `recent` the events of each agent are.
+    of_agents: HashMap<AgentId, VecDeque<u64>>,
 }
 
 impl Default for Feed {
@@ -84,22 +82,15 @@ impl Feed {
             Some(oldest) => found.floor.min(oldest.event.id - 1),
             None => first - 1,
         };
-        let mut left: HashMap<_, Vec<_>> = HashMap::new();
-        for Entry { agent, event } in &found.entries {
-            if let Some(agent) = agent {
-                left.entry(agent.clone()).or_default().push(event.clone());
-            }
-        }
-        let bytes = found.entries.iter().map(size).sum();
-        let inner = Inner {
+        let mut inner = Inner {
             last_id: first - 1,
             floor,
-            recent: found.entries.into(),
-            bytes,
+            recent: VecDeque::new(),
+            bytes: 0,
             journal,
-            left: Some(left),
-            left_floor: floor,
+            of_agents: HashMap::new(),
         };
+        found.entries.into_iter().for_each(|entry| inner.keep(entry));
         Self { inner: Mutex::new(inner), watch: Arc::default(), bell: Arc::default() }
     }
 
@@ -151,20 +142,15 @@ impl Feed {
         self.lock().last_id
     }
 
-    /// What earlier runs left of an agent, oldest first, and up to which number events of it may be gone. Once.
-    pub(crate) fn left(&self, agent: &AgentId) -> (Vec<RingEvent>, u64) {
-        let mut inner = self.lock();
-        let floor = inner.left_floor;
-        match &mut inner.left {
-            Some(left) => (left.remove(agent).unwrap_or_default(), floor),
-            // It is new, or was forgotten.
-            None => (Vec::new(), inner.last_id),
-        }
-    }
-
-    /// Boot is over: what earlier runs left of agents that are not back is theirs no more.
-    pub fn forget_left(&self) {
-        self.lock().left = None;
+    /// What is kept of an agent's events, oldest first, and up to which number some of them may be gone.
+    pub(crate) fn of_agent(&self, agent: &AgentId) -> (Vec<RingEvent>, u64) {
+        let inner = self.lock();
+        let ids = inner.of_agents.get(agent).into_iter().flatten();
+        let event = |id: &u64| {
+            let at = inner.recent.binary_search_by_key(id, |entry| entry.event.id).ok()?;
+            inner.recent.get(at).map(|entry| entry.event.clone())
+        };
+        (ids.filter_map(event).collect(), inner.floor)
     }
 
     /// Wakes those who follow, for as long as it is polled. One runs at a time.
@@ -185,18 +171,34 @@ impl Feed {
 impl Inner {
     fn keep(&mut self, entry: Entry) {
         self.bytes += size(&entry);
+        if let Some(agent) = &entry.agent {
+            match self.of_agents.get_mut(agent) {
+                Some(ids) => ids.push_back(entry.event.id),
+                None => {
+                    self.of_agents.insert(agent.clone(), VecDeque::from([entry.event.id]));
+                }
+            }
+        }
         self.recent.push_back(entry);
         while self.bytes > KEPT_BYTES {
             let Some(oldest) = self.recent.pop_front() else { break };
             self.bytes -= size(&oldest);
             self.floor = oldest.event.id;
+            let Some(agent) = &oldest.agent else { continue };
+            let is_last = self.of_agents.get_mut(agent).is_some_and(|ids| {
+                ids.pop_front();
+                ids.is_empty()
+            });
+            if is_last {
+                self.of_agents.remove(agent);
+            }
         }
     }
 }
 
 /// What an event takes in memory, with the texts that its agent's ring may share with it.
 fn size(Entry { event, .. }: &Entry) -> u64 {
-    (event.event.len() + event.data.get().len() + size_of::<Entry>()) as u64
+    (event.event.len() + event.data.get().len() + size_of::<Entry>() + size_of::<u64>()) as u64
 }
 
 /// Microseconds since 1970: above all numbers of all runs before, as long as those had less than a million events a

@@ -51,12 +51,12 @@ struct Inner {
     last_id: u64,
     /// Events up to this number are gone.
     dropped_to: u64,
-    /// Events of earlier runs up to this number may be gone.
+    /// Events from before the ring was made may be gone up to this number.
     floor: u64,
 }
 
 impl Ring {
-    /// What earlier runs left of an agent's events, and those to come. What is kept is held by `account`.
+    /// What is kept of an agent's events, also of earlier runs, and those to come. What is kept is held by `account`.
     pub fn new(
         feed: &Arc<Feed>,
         agent: AgentId,
@@ -64,9 +64,9 @@ impl Ring {
         account: &Arc<Account>,
     ) -> Self {
         let held = account.nothing(HostKind::Events);
-        let (left, floor) = feed.left(&agent);
+        let (kept, floor) = feed.of_agent(&agent);
         let mut inner = Inner { events: VecDeque::new(), held, last_id: 0, dropped_to: 0, floor };
-        for event in left {
+        for event in kept {
             inner.last_id = event.id;
             inner.keep(event, limits);
         }
@@ -147,7 +147,7 @@ impl Ring {
         let inner = self.lock();
         let known = inner.events.partition_point(|event| event.id <= after);
         let events: Vec<_> = inner.events.iter().skip(known).take(limit).cloned().collect();
-        // Who begins anew misses what was here; who goes on misses what another run had, too.
+        // Who begins here misses what was here; who goes on misses what was before it, too.
         let gone_to = if after > 0 { inner.dropped_to.max(inner.floor) } else { inner.dropped_to };
         RingPage { events, dropped_before: (after < gone_to).then_some(gone_to + 1) }
     }

@@ -162,7 +162,6 @@ impl Supervisor {
         let mut report = HydrationReport { agents, quarantined, ..HydrationReport::default() };
         let results = self.carry_out(decisions, rules.parallel, snapshots, until, &mut report);
         let results = results.await;
-        self.0.container.feed.forget_left();
         let HydrationReport { running, failed, late, overtaken, .. } = report;
         self.0.sink().record(Event::HydrationFinished {
             agents,
