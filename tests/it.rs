@@ -47,6 +47,7 @@ mod shedding;
 mod signals;
 mod snapshots;
 mod start_slot;
+mod streams;
 mod telemetry;
 mod town;
 mod volumes;

@@ -38,6 +38,7 @@ pub mod output;
 pub mod processes;
 pub mod puppet;
 pub mod resident;
+pub mod streams;
 pub mod trial;
 pub mod wall_clock;
 

@@ -119,12 +119,12 @@ impl Feed {
         event
     }
 
-    /// Events above `after` that `wanted` wants.
+    /// Events above `after` that `wanted` wants. Above 0: all that is kept, and nothing is missing before it.
     pub fn after(&self, after: u64, mut wanted: impl FnMut(&Entry) -> bool) -> FeedPage {
         let inner = self.lock();
         let known = inner.recent.partition_point(|entry| entry.event.id <= after);
         let mut page = FeedPage { upto: inner.last_id.max(after), ..FeedPage::default() };
-        page.dropped_to = (after < inner.floor).then_some(inner.floor);
+        page.dropped_to = (after > 0 && after < inner.floor).then_some(inner.floor);
         for entry in inner.recent.iter().skip(known) {
             if page.entries.len() == PAGE_EVENTS {
                 page.upto = page.entries.last().map_or(after, |entry| entry.event.id);
