@@ -67,6 +67,7 @@ nightly: _guest_target
     just soak 20
     just browser
     just lint-metrics
+    just clients
     just conformance
 
 # a real browser against the control API; wants Debian's package chromium
@@ -85,6 +86,15 @@ telemetry:
     [ -d "$rotel" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$rotel" rotel==0.0.1a15
     chmod +x "$rotel/rotel/rotel-agent"
     ROTEL="$rotel/rotel/rotel-agent" cargo test --test collector -- --ignored
+
+# chat clients of PyPI and npm against agents; wants Python, Node.js and npm
+clients: _guest_target
+    #!/usr/bin/env bash
+    set -euo pipefail
+    python="$CARGO_TARGET_DIR/clients-python-3.57.0" node="$CARGO_TARGET_DIR/clients-node-7.59.0"
+    [ -d "$python" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$python" openai==3.57.0
+    [ -d "$node/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$node" openai@7.59.0
+    CLIENTS_PYTHON="$python" CLIENTS_NODE="$node" cargo test --test it clients:: -- --ignored --nocapture
 
 # what strict readers of metrics say of `GET /metrics`; wants promtool (Debian's package prometheus) and Python
 lint-metrics: _guest_target

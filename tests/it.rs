@@ -10,6 +10,7 @@ mod browser;
 mod cancel;
 mod capacity;
 mod client_commands;
+mod clients;
 mod command_line;
 mod compiler_process;
 mod compiling;

@@ -16,6 +16,7 @@ pub mod error;
 pub mod memory;
 pub mod message;
 pub mod nudge;
+pub mod openai;
 pub mod refresh_token;
 pub mod settings;
 pub mod start;

@@ -24,6 +24,11 @@ impl<B: Backend> FromRequestParts<B> for PathAgent<B> {
 }
 
 impl<B: Backend> PathAgent<B> {
+    /// One that is named elsewhere than in the path.
+    pub(crate) fn of(backend: B, id: AgentId) -> Self {
+        Self { backend, id }
+    }
+
     /// Makes the call when boot has restored the agent, or is not going to. Before that "no such agent" may be wrong.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use bulkhead_supervisor::{SendError, SettingsError, StartError, StartFailure, St
 use bulkhead_types::{ExitReason, StartPhase};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde::Serialize;
 
 /// A full mailbox drains by turns, which take milliseconds to minutes.
 const MAILBOX_RETRY_S: u16 = 1;
@@ -178,8 +179,15 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        self.respond(|body| body)
+    }
+}
+
+impl Refusal {
+    /// The answer, with its body in another form.
+    pub(crate) fn respond<T: Serialize>(self, form: impl FnOnce(ErrorBody) -> T) -> Response {
         let reason = self.reason();
-        let mut response = (self.status, Json(self.body)).into_response();
+        let mut response = (self.status, Json(form(*self.body))).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -21,6 +21,7 @@
 //! | `GET /agents/{id}/events?after=N` | [`events`] |
 //! | `GET /events/stream`, `/agents/{id}/events/stream`, `/ws` | [`stream`] |
 //! | `POST /tickets` | [`tickets`] |
+//! | `GET /v1/models`, `POST /v1/chat/completions` | [`openai`] |
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
@@ -46,6 +47,7 @@ mod metrics;
 mod model;
 mod not_taken;
 mod nudge;
+mod openai;
 mod readyz;
 mod refresh_token;
 mod start;
@@ -95,6 +97,9 @@ pub(crate) fn router<B: Backend>(
         .route("/events/stream", get(stream::all::<B>))
         .route("/ws", get(stream::socket::<B>))
         .route("/tickets", post(tickets::post))
+        .route("/v1/models", get(openai::models::<B>))
+        .route("/v1/models/{model}", get(openai::model::<B>))
+        .route("/v1/chat/completions", post(openai::complete::<B>))
         .route("/repos/setup", any(not_taken::git))
         .route("/git/merge", any(not_taken::git))
         .route("/agents/{id}/pty", any(not_taken::terminal))

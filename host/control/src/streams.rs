@@ -152,6 +152,7 @@ pub(crate) type Frames = BoxStream<'static, Vec<Frame>>;
 pub(crate) struct Frame {
     /// Of an event: its number.
     pub(crate) id: Option<u64>,
+    /// Empty: it is sent without a name.
     pub(crate) kind: &'static str,
     /// JSON, one line.
     pub(crate) json: Bytes,
@@ -250,7 +251,9 @@ impl Streams {
 impl Place {
     /// Answers with server-sent events. `is_endless`: not until a message is answered, but for as long as somebody reads.
     pub(crate) fn events(self, frames: Frames, is_endless: bool) -> Response {
-        let state = (self, frames, Some(Bytes::from(format!("retry: {RECONNECT_MS}\n\n"))));
+        // Clients that do not connect again take it for an event without data.
+        let retry = is_endless.then(|| Bytes::from(format!("retry: {RECONNECT_MS}\n\n")));
+        let state = (self, frames, retry);
         let chunks = stream::unfold(state, |(place, mut frames, first)| async move {
             if let Some(first) = first {
                 return Some((first, (place, frames, None)));
@@ -342,6 +345,7 @@ fn server_sent(batch: &[Frame]) -> Bytes {
     let mut text = Vec::with_capacity(bytes);
     for Frame { id, kind, json } in batch {
         match id {
+            None if kind.is_empty() => text.extend_from_slice(b"data: "),
             Some(id) => text.extend_from_slice(format!("id: {id}\ndata: ").as_bytes()),
             None => text.extend_from_slice(format!("event: {kind}\ndata: ").as_bytes()),
         }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod messages;
 mod metrics;
 mod nudges;
+mod openai;
 mod paths;
 mod probes;
 mod settings;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use bulkhead_api::openai::{Completion, ModelCard, ModelList};
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, CrashesPage, ErrorBody, EventsPage,
     Health, MessageAnswer, NudgeAnswer, Readiness, RefreshTokenAnswer, StartAnswer, StopAnswer,
@@ -417,15 +418,55 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
             )
         },
     ];
+    let card =
+        || json!({"id": "mayor", "object": "model", "created": 1_768_469_400, "owned_by": "mayor"});
+    let chat = vec![
+        route(
+            "GET /v1/models",
+            "/v1/models",
+            "The agents that take messages, as models.",
+            of::<ModelList>(json!({"object": "list", "data": [card()]})),
+        ),
+        route(
+            "GET /v1/models/{model}",
+            "/v1/models/mayor",
+            "One of them.",
+            of::<ModelCard>(card()),
+        ),
+        with(
+            json!({"model": "mayor", "messages": [{"role": "user", "content": "hello"}]}),
+            route(
+                "POST /v1/chat/completions",
+                "/v1/chat/completions",
+                "Sends an agent a message, and answers with its reply when the turn is over, within ten minutes. With \
+                 `\"stream\": true` it comes in pieces: the text of the agent's models as they write it, \
+                 `reasoning_content`, and what the reply has beyond them. A turn goes on without its reader.",
+                of::<Completion>(json!({
+                    "id": "chatcmpl-m-7", "object": "chat.completion", "created": 1_768_469_472, "model": "mayor",
+                    "choices": [{
+                        "index": 0, "message": {"role": "assistant", "content": "Hello."}, "finish_reason": "stop"
+                    }]
+                })),
+            ),
+        ),
+    ];
     vec![
         ("Probes and metrics", probes),
         ("Agents", agents),
         ("Streams", streams),
+        ("Chat clients", chat),
         ("Settings of running agents", settings),
         ("Crashes, memory and usage", diagnosis),
     ]
 }
 
+const CHAT: &str = "\
+Programs that talk to OpenAI's API talk to agents: the base URL is `http://HOST/v1`, the key is the control token, a model is
+an agent. Of `messages`, what `user` said after the last message of `assistant` is sent: the agent keeps its conversation
+itself, and has its own instructions and tools. Parts that are no text are refused; `temperature`, `tools` and other fields
+do nothing. Errors have the form `{\"error\": {\"message\", \"type\", \"param\", \"code\"}}`, with the statuses of other routes.
+
+";
 const STREAMS: &str = include_str!("document/streams.md");
 
 fn page() -> String {
@@ -437,8 +478,10 @@ fn page() -> String {
     let mut routes = String::new();
     for (heading, group) in &groups {
         let _ = writeln!(routes, "## {heading}\n");
-        if *heading == "Streams" {
-            routes.push_str(STREAMS);
+        match *heading {
+            "Streams" => routes.push_str(STREAMS),
+            "Chat clients" => routes.push_str(CHAT),
+            _ => {}
         }
         for Route { call, path, prose, body, status, answer } in group {
             let method = call.split(' ').next().expect("a method");

@@ -1,0 +1,241 @@
+//! The face that chat clients know: `GET /v1/models`, `POST /v1/chat/completions`, in the form of OpenAI's API. A model
+//! is an agent.
+
+use bulkhead_types::message::MAX_BODY_BYTES;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorBody, Issue, parse_json, required};
+
+/// A checked request for a completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatRequest {
+    /// The agent.
+    pub model: String,
+    /// What is new in the conversation: the texts of `user` after the last message of `assistant`, one after the other.
+    /// The agent keeps the conversation itself. Not empty, at most 1 MiB.
+    pub prompt: String,
+    /// The answer comes as a stream.
+    pub stream: bool,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    model: Option<String>,
+    #[serde(default)]
+    messages: Vec<RawMessage>,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(default)]
+    n: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct RawMessage {
+    role: String,
+    #[serde(default)]
+    content: Option<Content>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    r#type: String,
+    #[serde(default)]
+    text: String,
+}
+
+impl ChatRequest {
+    /// Parses and checks a body. Fields that an agent has no use for (`temperature`, `tools`, ...) do nothing.
+    ///
+    /// # Errors
+    ///
+    /// The fields that break a rule.
+    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        let Raw { model, messages, stream, n } = parse_json(body)?;
+        if let Some(issue) = required("model", model.as_deref()) {
+            return Err(vec![issue]);
+        }
+        if n.is_some_and(|n| n != 1) {
+            return Err(vec![Issue::new("n", "must be 1: an agent answers once")]);
+        }
+        let answered = messages.iter().rposition(|message| message.role == "assistant");
+        let first = answered.map_or(0, |at| at + 1);
+        let mut texts = Vec::new();
+        for (at, message) in messages.into_iter().enumerate().skip(first) {
+            if message.role != "user" {
+                continue;
+            }
+            match message.content {
+                Some(Content::Text(text)) => texts.push(text),
+                Some(Content::Parts(parts)) => {
+                    if let Some(part) = parts.iter().find(|part| part.r#type != "text") {
+                        let rule = format!("is {:?}: an agent takes text", part.r#type);
+                        let path = format!("messages[{at}].content[].type");
+                        return Err(vec![Issue::new(path, rule)]);
+                    }
+                    texts.extend(parts.into_iter().map(|part| part.text));
+                }
+                None => {}
+            }
+        }
+        texts.retain(|text| !text.trim().is_empty());
+        if texts.is_empty() {
+            let rule = "must end with a message of user that has text";
+            return Err(vec![Issue::new("messages", rule)]);
+        }
+        let prompt = texts.join("\n\n");
+        if prompt.len() > MAX_BODY_BYTES {
+            return Err(vec![Issue::new("messages", "must bring at most 1 MiB of new text")]);
+        }
+        let model = model.unwrap_or_default();
+        Ok(Self { model, prompt, stream: stream.unwrap_or(false) })
+    }
+}
+
+/// `GET /v1/models`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelList {
+    /// `list`.
+    pub object: String,
+    /// The agents that take messages.
+    pub data: Vec<ModelCard>,
+}
+
+/// An agent, as a model. `GET /v1/models/{model}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// The agent's id.
+    pub id: String,
+    /// `model`.
+    pub object: String,
+    /// When this incarnation began, in seconds since 1970.
+    pub created: u64,
+    /// The agent's role.
+    pub owned_by: String,
+}
+
+/// `POST /v1/chat/completions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Completion {
+    /// `chatcmpl-` and the message's id.
+    pub id: String,
+    /// `chat.completion`, or `chat.completion.chunk` of a stream.
+    pub object: String,
+    /// In seconds since 1970.
+    pub created: u64,
+    /// The agent.
+    pub model: String,
+    /// One.
+    pub choices: Vec<Choice>,
+}
+
+/// The one answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Choice {
+    /// 0.
+    pub index: u32,
+    /// The whole answer; absent in a stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Said>,
+    /// The next piece of it; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<Said>,
+    /// `stop`, in a stream in the last piece.
+    pub finish_reason: Option<String>,
+}
+
+/// What the agent says, or a piece of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// `assistant`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Reasoning of its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+}
+
+/// The body of a refusal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenAiError {
+    /// What went wrong.
+    pub error: OpenAiErrorBody,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenAiErrorBody {
+    /// Names the thing. Never empty.
+    pub message: String,
+    /// `invalid_request_error`, `rate_limit_error`, or `server_error` from status 500 on.
+    pub r#type: String,
+    /// The first field at fault.
+    pub param: Option<String>,
+    /// Stable name of the failure, as `error_type` of other routes.
+    pub code: Option<String>,
+}
+
+impl From<ErrorBody> for OpenAiError {
+    fn from(body: ErrorBody) -> Self {
+        let status = body.status.unwrap_or(500);
+        let kind = match status {
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        let issue = body.issues.first();
+        let detail = issue.map(|issue| format!(": {} {}", issue.path, issue.message));
+        Self {
+            error: OpenAiErrorBody {
+                message: body.error + &detail.unwrap_or_default(),
+                r#type: kind.to_owned(),
+                param: issue.map(|issue| issue.path.clone()),
+                code: body.error_type,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(messages: &str) -> Result<String, String> {
+        let body = format!(r#"{{"model":"a","temperature":1,"messages":{messages}}}"#);
+        let parsed = ChatRequest::parse(body.as_bytes());
+        parsed.map(|request| request.prompt).map_err(|issues| issues[0].path.clone())
+    }
+
+    #[test]
+    fn only_what_is_new_in_the_conversation_is_said() {
+        let one = r#"[{"role":"system","content":"be kind"},{"role":"user","content":"hi"}]"#;
+        assert_eq!(prompt(one).unwrap(), "hi");
+        let history = r#"[{"role":"user","content":"hi"},{"role":"assistant","content":"hello"},
+            {"role":"user","content":[{"type":"text","text":"and"},{"type":"text","text":"now"}]},
+            {"role":"user","content":"then"}]"#;
+        assert_eq!(prompt(history).unwrap(), "and\n\nnow\n\nthen");
+    }
+
+    #[test]
+    fn what_an_agent_cannot_take_is_named() {
+        assert_eq!(prompt("[]").unwrap_err(), "messages");
+        assert_eq!(prompt(r#"[{"role":"user","content":" "}]"#).unwrap_err(), "messages");
+        assert_eq!(prompt(r#"[{"role":"assistant","content":"x"}]"#).unwrap_err(), "messages");
+        let image = r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#;
+        assert_eq!(prompt(image).unwrap_err(), "messages[0].content[].type");
+        assert_eq!(prompt(r#"[{"content":"x"}]"#).unwrap_err(), "messages[0]");
+        let issues = ChatRequest::parse(br#"{"messages":[]}"#).unwrap_err();
+        assert_eq!(issues[0].path, "model");
+        let issues = ChatRequest::parse(br#"{"model":"a","n":2}"#).unwrap_err();
+        assert_eq!(issues[0].path, "n");
+    }
+}

@@ -1,0 +1,94 @@
+//! Agents for chat clients.
+
+use super::fake::Rig;
+
+fn ask(rig: &Rig, model: &str, prompt: &str, stream: bool) -> super::client::Answer {
+    let body = format!(
+        r#"{{"model":"{model}","temperature":0.2,"stream":{stream},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
+    );
+    rig.client().post("/v1/chat/completions", &body)
+}
+
+#[test]
+fn an_answer_is_the_reply_of_the_agent() {
+    let rig = Rig::start();
+    let answer = ask(&rig, "a", "say hi", false);
+    let json = answer.json();
+    assert_eq!(
+        (answer.status, &json["object"], &json["model"]),
+        (200, &"chat.completion".into(), &"a".into())
+    );
+    let choice = &json["choices"][0];
+    assert_eq!(choice["message"]["content"], "you said say hi");
+    assert_eq!(
+        (&choice["message"]["role"], &choice["finish_reason"]),
+        (&"assistant".into(), &"stop".into())
+    );
+}
+
+#[test]
+fn a_stream_is_in_pieces_and_has_an_end() {
+    let rig = Rig::start();
+    let answer = ask(&rig, "a", "say hi", true);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    let lines: Vec<_> =
+        answer.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(lines.last(), Some(&"[DONE]"));
+    let chunks: Vec<serde_json::Value> =
+        lines[..lines.len() - 1].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text: String =
+        chunks.iter().filter_map(|it| it["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text, "you said say hi");
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    let reasons: Vec<_> =
+        chunks.iter().map(|it| it["choices"][0]["finish_reason"].as_str()).collect();
+    assert_eq!(reasons.last(), Some(&Some("stop")));
+    assert!(reasons[..reasons.len() - 1].iter().all(Option::is_none));
+    let answer = ask(&rig, "a", "fail", true);
+    let last = answer.body.trim_end().rsplit("data: ").next().unwrap();
+    let error: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        (&error["error"]["message"], &error["error"]["code"]),
+        (&"bad day".into(), &"no-luck".into())
+    );
+}
+
+#[test]
+fn refusals_have_the_form_that_such_clients_read() {
+    let rig = Rig::start();
+    for (model, prompt, status, kind, code) in [
+        ("ghost", "hi", 404, "invalid_request_error", "no-such-agent"),
+        ("no/id", "hi", 404, "invalid_request_error", "no-such-agent"),
+        ("asleep", "hi", 409, "invalid_request_error", "not-running"),
+        ("full", "hi", 429, "rate_limit_error", "mailbox-full"),
+        ("a", "crash", 502, "server_error", "agent-ended"),
+    ] {
+        for stream in [false, prompt == "hi"] {
+            let answer = ask(&rig, model, prompt, stream);
+            let error = &answer.json()["error"];
+            let said = (answer.status, error["type"].as_str(), error["code"].as_str());
+            assert_eq!(said, (status, Some(kind), Some(code)), "{model}");
+            assert!(!error["message"].as_str().unwrap().is_empty());
+        }
+    }
+    let mut client = rig.client();
+    let answer = client.post("/v1/chat/completions", "{}");
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &"model".into()));
+    let answer = client.ask("POST", "/v1/chat/completions", "content-type: text/plain\r\n", "{}");
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (415, &"not-json".into()));
+}
+
+#[test]
+fn agents_are_models() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let list = client.get("/v1/models").json();
+    assert_eq!(list["object"], "list");
+    let first = list["data"][0].clone();
+    assert_eq!((&first["object"], &first["owned_by"]), (&"model".into(), &"polecat".into()));
+    let id = first["id"].as_str().unwrap();
+    assert_eq!(client.get(&format!("/v1/models/{id}")).json(), first);
+    let answer = client.get("/v1/models/ghost");
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &"no-such-agent".into()));
+    assert_eq!(client.get("/v1/models?limit=3").json()["error"]["param"], "limit");
+}
