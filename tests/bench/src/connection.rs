@@ -52,6 +52,11 @@ impl Connection {
         self.stream.get_mut().write_all(request.as_bytes())
     }
 
+    /// Reads the answer of a request that was sent, whatever it is.
+    pub fn answered(&mut self) {
+        self.read_answer().expect("an answer");
+    }
+
     /// The body of the last answer.
     pub fn body(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")

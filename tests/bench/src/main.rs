@@ -26,6 +26,7 @@ mod samples;
 mod slot;
 mod stop;
 mod storm;
+mod streams;
 mod symbols;
 mod wake;
 mod warden;
@@ -95,6 +96,7 @@ enum Part {
     Latency,
     Slot,
     Stop,
+    Streams,
     Churn,
     Storm,
     Density,
@@ -150,6 +152,7 @@ impl Part {
             Self::Latency => latency(args.rounds, report),
             Self::Slot => slot::measure(args.slow_rounds, report),
             Self::Stop => stop::measure(args.slow_rounds, report),
+            Self::Streams => streams::measure(args.slow_rounds, report),
             Self::Churn => churn::measure(args.churn, report),
             Self::Storm => storm::measure(Duration::from_secs(args.storm_seconds), report),
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
