@@ -99,8 +99,8 @@ impl AgentHandle {
         let message = Message::new(id.clone(), sender, body);
         let announced = Announced::from(&message);
         let envelope = Envelope { trace, ..Envelope::new(message, Some(report)) };
-        state.start.mailbox.push(envelope).map_err(|refused| self.refused(refused))?;
-        state.log_message(announced);
+        let taken = state.start.mailbox.push(envelope, || state.log_message(announced));
+        taken.map_err(|refused| self.refused(refused))?;
         Ok(Delivery { message_id: id, report: delivery })
     }
 
@@ -110,9 +110,9 @@ impl AgentHandle {
         let (bytes, sender) = (body.len(), Sender::Nudge(id.clone()));
         let announced = Announced { message_id: id.clone(), sender, bytes, attempt: 1 };
         let nudge = Nudge { id, body, source };
-        self.state.start.mailbox.push_nudge(nudge).map_err(|refused| self.refused(refused))?;
-        self.state.log_message(announced);
-        Ok(())
+        let state = &self.state;
+        let taken = state.start.mailbox.push_nudge(nudge, || state.log_message(announced));
+        taken.map_err(|refused| self.refused(refused))
     }
 
     fn check_accepts(&self) -> Result<(), SendError> {

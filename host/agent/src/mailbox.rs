@@ -130,12 +130,18 @@ impl Mailbox {
         Self { bounds, account, inner: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Takes a message, or says why not.
-    pub(crate) fn push(&self, mut envelope: Envelope) -> Result<(), NotTaken> {
+    /// Takes a message, or says why not. `announce` reports that it was taken, before anybody can take it out: what
+    /// comes of it is logged later.
+    pub(crate) fn push(
+        &self,
+        mut envelope: Envelope,
+        announce: impl FnOnce(),
+    ) -> Result<(), NotTaken> {
         let mut inner = self.lock();
         inner.messages.check(envelope.bytes(), self.bounds, inner.closed)?;
         envelope.held = Some(self.charge(envelope.bytes())?);
         inner.messages.put_last(envelope);
+        announce();
         drop(inner);
         self.arrived.notify_one();
         Ok(())
@@ -178,13 +184,14 @@ impl Mailbox {
         Bounds { messages: self.bounds.messages.max(1), ..self.bounds }
     }
 
-    /// Takes a nudge, or says why not.
-    pub(crate) fn push_nudge(&self, nudge: Nudge) -> Result<(), NotTaken> {
+    /// Takes a nudge, or says why not. `announce` is that of [`Self::push`].
+    pub(crate) fn push_nudge(&self, nudge: Nudge, announce: impl FnOnce()) -> Result<(), NotTaken> {
         let mut inner = self.lock();
         let bytes = nudge_bytes(&nudge);
         inner.nudges.check(bytes, NUDGE_BOUNDS, inner.closed)?;
         let held = self.charge(bytes)?;
         inner.nudges.put_last(HeldNudge { nudge, held });
+        announce();
         drop(inner);
         self.arrived.notify_one();
         Ok(())
@@ -384,16 +391,18 @@ mod tests {
         Mailbox::new(messages, bytes, Arc::default())
     }
 
+    fn quietly() {}
+
     #[tokio::test]
     async fn messages_come_out_in_order_and_make_room() {
         let mailbox = of(2, 100);
-        mailbox.push(envelope("1", 10)).unwrap();
-        mailbox.push(envelope("2", 10)).unwrap();
-        let full = mailbox.push(envelope("3", 10)).unwrap_err();
+        mailbox.push(envelope("1", 10), quietly).unwrap();
+        mailbox.push(envelope("2", 10), quietly).unwrap();
+        let full = mailbox.push(envelope("3", 10), quietly).unwrap_err();
         assert_eq!(full, NotTaken::Full(MailboxFull { messages: 2, bytes: 20, closed: false }));
         assert_eq!(mailbox.waiting(), (2, 20));
         assert_eq!(mailbox.next().await.message.id, "1");
-        mailbox.push(envelope("3", 10)).unwrap();
+        mailbox.push(envelope("3", 10), quietly).unwrap();
         assert_eq!(mailbox.next().await.message.id, "2");
         assert_eq!(mailbox.next().await.message.id, "3");
     }
@@ -401,18 +410,18 @@ mod tests {
     #[test]
     fn bytes_are_bounded_too() {
         let mailbox = of(100, 100);
-        mailbox.push(envelope("1", 60)).unwrap();
-        assert!(mailbox.push(envelope("2", 60)).is_err());
-        mailbox.push(envelope("3", 40)).unwrap();
+        mailbox.push(envelope("1", 60), quietly).unwrap();
+        assert!(mailbox.push(envelope("2", 60), quietly).is_err());
+        mailbox.push(envelope("3", 40), quietly).unwrap();
     }
 
     #[test]
     fn a_closed_mailbox_hands_out_what_waits_and_takes_nothing() {
         let mailbox = of(10, 100);
-        mailbox.push(envelope("1", 1)).unwrap();
+        mailbox.push(envelope("1", 1), quietly).unwrap();
         assert_eq!(mailbox.close().messages.len(), 1);
         assert_eq!(mailbox.waiting(), (0, 0));
-        let not_taken = mailbox.push(envelope("2", 1)).unwrap_err();
+        let not_taken = mailbox.push(envelope("2", 1), quietly).unwrap_err();
         assert!(matches!(not_taken, NotTaken::Full(full) if full.closed), "{not_taken:?}");
     }
 
@@ -420,16 +429,16 @@ mod tests {
     async fn nudges_come_when_no_message_does_and_have_bounds_of_their_own() {
         let mailbox = of(1, 100);
         let nudge = |id: &str| Nudge { id: id.into(), body: "x".into(), source: "test".into() };
-        mailbox.push_nudge(nudge("n1")).unwrap();
-        mailbox.push(envelope("1", 10)).unwrap();
-        mailbox.push_nudge(nudge("n2")).unwrap();
+        mailbox.push_nudge(nudge("n1"), quietly).unwrap();
+        mailbox.push(envelope("1", 10), quietly).unwrap();
+        mailbox.push_nudge(nudge("n2"), quietly).unwrap();
         assert_eq!(mailbox.next().await.message.id, "1");
         assert_eq!(mailbox.next().await.message.id, "n1");
         assert_eq!(mailbox.take_nudges()[0].id, "n2");
         assert!(mailbox.is_empty());
         let mailbox = of(1, 1);
-        let taken =
-            (0..2 * NUDGE_BOUNDS.messages).filter(|_| mailbox.push_nudge(nudge("x")).is_ok());
+        let taken = (0..2 * NUDGE_BOUNDS.messages)
+            .filter(|_| mailbox.push_nudge(nudge("x"), quietly).is_ok());
         assert_eq!(taken.count(), NUDGE_BOUNDS.messages);
     }
 
@@ -437,7 +446,7 @@ mod tests {
     async fn a_message_is_in_hand_from_the_moment_it_is_taken_until_it_is_laid_down() {
         let mailbox = of(10, 100);
         assert!(mailbox.is_settled());
-        mailbox.push(envelope("1", 1)).unwrap();
+        mailbox.push(envelope("1", 1), quietly).unwrap();
         assert!(!mailbox.is_settled());
         let taken = mailbox.next().await;
         assert_eq!((mailbox.depth(), mailbox.is_settled()), (0, false));
@@ -451,10 +460,10 @@ mod tests {
         let (old, new) = (of(10, 100), of(1, 100));
         let mut prompt = envelope("prompt", 1);
         prompt.message.sender = Sender::Prompt;
-        old.push(prompt).unwrap();
-        old.push(envelope("1", 1)).unwrap();
-        old.push(envelope("2", 1)).unwrap();
-        new.push(envelope("3", 1)).unwrap();
+        old.push(prompt, quietly).unwrap();
+        old.push(envelope("1", 1), quietly).unwrap();
+        old.push(envelope("2", 1), quietly).unwrap();
+        new.push(envelope("3", 1), quietly).unwrap();
         new.adopt(old.close());
         for id in ["1", "2", "3"] {
             assert_eq!(new.next().await.message.id, id);
@@ -467,7 +476,7 @@ mod tests {
         let account = Arc::new(Account::default());
         account.begin(10_000, 80, None);
         let mailbox = Mailbox::new(1, 100, Arc::clone(&account));
-        mailbox.push(envelope("1", 60)).unwrap();
+        mailbox.push(envelope("1", 60), quietly).unwrap();
         assert!(mailbox.put_back(envelope("again", 60)).is_none());
         mailbox.push_prompt(envelope("prompt", 60)).unwrap();
         assert_eq!(account.reading().host.mailbox, 3 * (60 + OVERHEAD_BYTES as u64));
@@ -491,7 +500,7 @@ mod tests {
         let reader = std::sync::Arc::clone(&mailbox);
         let (read, pushed) = tokio::join!(async move { reader.next().await.message.id }, async {
             tokio::task::yield_now().await;
-            mailbox.push(envelope("1", 1))
+            mailbox.push(envelope("1", 1), quietly)
         });
         pushed.unwrap();
         assert_eq!(read, "1");
@@ -502,8 +511,8 @@ mod tests {
         let account = Arc::new(Account::default());
         account.begin(2000, 80, None);
         let mailbox = Mailbox::new(10, 10_000, Arc::clone(&account));
-        mailbox.push(envelope("1", 1000)).unwrap();
-        let not_taken = mailbox.push(envelope("2", 1)).unwrap_err();
+        mailbox.push(envelope("1", 1000), quietly).unwrap();
+        let not_taken = mailbox.push(envelope("2", 1), quietly).unwrap_err();
         assert!(matches!(not_taken, NotTaken::OverLimit(_)), "its share is used: {not_taken:?}");
         assert_eq!(mailbox.waiting(), (1, 1000), "what was refused does not wait");
         let in_its_turn = mailbox.next().await;
@@ -511,9 +520,9 @@ mod tests {
         drop(in_its_turn);
         assert_eq!(account.reading().host.mailbox, 0);
         account.hold_guest(600).unwrap();
-        assert!(mailbox.push(envelope("2", 1000)).is_err(), "the guest has the rest");
+        assert!(mailbox.push(envelope("2", 1000), quietly).is_err(), "the guest has the rest");
         account.hold_guest(400).unwrap();
-        mailbox.push(envelope("2", 1000)).unwrap();
+        mailbox.push(envelope("2", 1000), quietly).unwrap();
         drop(mailbox.close());
         assert_eq!(account.reading().host.mailbox, 0);
     }

@@ -122,7 +122,7 @@ fn mail(agent: &AgentHandle) -> tokio::sync::oneshot::Receiver<TurnReport> {
 fn mail_of(state: &IncarnationState, id: &str) -> tokio::sync::oneshot::Receiver<TurnReport> {
     let (report, sender) = tokio::sync::oneshot::channel();
     let envelope = Envelope::new(Message::new(id, Sender::Operator, "hi"), Some(report));
-    state.start.mailbox.push(envelope).unwrap();
+    state.start.mailbox.push(envelope, || {}).unwrap();
     sender
 }
 

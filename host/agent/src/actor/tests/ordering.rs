@@ -1,5 +1,8 @@
 //! What comes after what.
 
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bulkhead_runtime::ShutdownReason;
@@ -32,6 +35,35 @@ fn eviction() -> Eviction {
         container_used_bytes: 1,
         container_limit_bytes: 1,
         alternatives: Vec::new(),
+    }
+}
+
+/// Looks when somebody is woken, on the thread that wakes: a task on another thread sees no less.
+struct OnWake<T> {
+    look: Box<dyn Fn() -> T + Send + Sync>,
+    seen: Mutex<Vec<T>>,
+}
+
+impl<T: Send + 'static> OnWake<T> {
+    fn new(look: impl Fn() -> T + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { look: Box::new(look), seen: Mutex::default() })
+    }
+
+    /// Waits for something that has not happened.
+    fn waits(self: &Arc<Self>, event: std::pin::Pin<&mut impl Future>) {
+        let waker = Waker::from(Arc::clone(self));
+        assert!(event.poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+
+    fn seen(&self) -> Vec<T> {
+        std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+}
+
+impl<T: Send + 'static> Wake for OnWake<T> {
+    fn wake(self: Arc<Self>) {
+        let seen = (self.look)();
+        self.seen.lock().unwrap().push(seen);
     }
 }
 
@@ -379,4 +411,24 @@ async fn an_agent_without_work_ends_when_its_role_says_so_and_not_before() {
     assert_eq!(agent.publisher().state(), IDLE, "a turn begins the time again");
     rig.shows(AgentState::Exited).await;
     assert_eq!(rig.engine.log()[3..], ["handle 1 m 1", "shutdown 1 Idle", "gone 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_logged_before_its_agent_can_take_it() {
+    let rig = Rig::new();
+    // Its task does not come to its mailbox, so whoever waits there is this test.
+    rig.engine.plan(Op::Start, [hangs()]);
+    let agent = rig.start(spec());
+    rig.engine.reached("start 1").await;
+    let kept = Arc::clone(&rig.kept);
+    let logged = OnWake::new(move || kept.count(|it| matches!(it, Event::AgentMessage { .. })));
+    let mut next = pin!(agent.mailbox().next());
+    logged.waits(next.as_mut());
+    rig.send(&agent, "m");
+    assert_eq!(logged.seen(), [1]);
+    next.await;
+    let mut next = pin!(agent.mailbox().next());
+    logged.waits(next.as_mut());
+    agent.nudge("n".into(), "test".into(), "hi".into()).unwrap();
+    assert_eq!(logged.seen(), [2]);
 }
