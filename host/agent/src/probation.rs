@@ -42,7 +42,7 @@ impl Probation {
 
     /// The incarnation crashed.
     pub(crate) fn died(&self) {
-        // Only the agent's own task is here: nothing is lost between the two.
+        // Only the task that holds the slot is here: nothing is lost between the two.
         let deaths = self.deaths.load(Relaxed).saturating_add(1);
         self.deaths.store(deaths, Relaxed);
         if deaths >= DEATHS {

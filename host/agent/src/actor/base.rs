@@ -14,7 +14,6 @@ use super::task::StartTask;
 use crate::container::Container;
 use crate::handle::AgentHandle;
 use crate::incarnation::IncarnationState;
-use crate::refusal::StartError;
 use crate::report::Reporter;
 
 /// One incarnation at work.
@@ -76,13 +75,5 @@ impl<'a> Actor<'a> {
 
     pub(super) fn number(&self) -> Incarnation {
         self.state.incarnation()
-    }
-
-    /// Answers all callers that wait for the start that it did not work out, and logs it, once.
-    pub(super) fn refuse(&self, error: StartError) {
-        if !self.state.is_answered() {
-            self.reporter.not_started(&error);
-            self.state.answer(Err(error));
-        }
     }
 }

@@ -16,6 +16,7 @@ use crate::report::{Reporter, start_error};
 impl Actor<'_> {
     /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
     /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
+    /// Nothing is logged or counted after the slot is given back: the next start may be at work on another thread.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: IncarnationEnd) -> Option<Instant> {
         let IncarnationEnd { mut exit, in_flight, mut remains } = ended;
@@ -34,8 +35,11 @@ impl Actor<'_> {
         meter.host_work(|| self.guard.report_end(&self.reporter, &exit, context));
         // Only now that its end is reported: a host that dies before says that this was under way.
         self.clear_in_flight();
-        let keeping = self.keep_core(remains, crash_id.as_deref()).await;
-        let After { backoff, unanswered } = self.guard.release(keeping);
+        let refused = (!self.state.is_answered())
+            .then(|| start_error(&exit, self.deadline.into_std(), crash_id.clone()));
+        if let Some(error) = &refused {
+            self.reporter.not_started(error);
+        }
         match class {
             // To restart it costs the host the same, no matter which is to blame.
             ExitClass::Fault | ExitClass::Host | ExitClass::Forced => {
@@ -45,8 +49,12 @@ impl Actor<'_> {
             ExitClass::Done => self.state.start.probation.survived(),
             ExitClass::Asked | ExitClass::Evicted | ExitClass::Halted => {}
         }
+        let keeping = self.keep_core(remains, crash_id.as_deref()).await;
+        let After { backoff, unanswered } = self.guard.release(keeping);
         // Answered after the record is written, so that the caller can read it.
-        self.refuse(start_error(&exit, self.deadline.into_std(), crash_id));
+        if let Some(error) = refused {
+            self.state.answer(Err(error));
+        }
         if let Some((mut envelope, report)) = unanswered {
             answer(&mut envelope, report);
         }

@@ -248,32 +248,40 @@ impl Drop for Counted {
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         let text = "the agent's task ended before its agent; the log has its panic";
-        let reporter = Reporter::new(Arc::clone(&self.state));
+        let (state, reporter) = (Arc::clone(&self.state), Reporter::new(Arc::clone(&self.state)));
+        let error = StartError::new(StartPhase::GuestStart, StartFailure::Host, text);
+        // Before the slot is given back: the next start may be at work on another thread.
+        let refuse = || {
+            if !state.is_answered() {
+                reporter.not_started(&error);
+            }
+        };
         match self.stage {
             Stage::Over => return,
-            Stage::Reserved(_) => self.withdraw(),
+            Stage::Reserved(_) => {
+                refuse();
+                self.withdraw();
+            }
             Stage::Holds => {
                 if self.ending.is_none() {
                     let exit = Exit::new(ExitReason::HostError, Phase::Idle, text);
                     let crash_id = reporter.crash_id(&exit);
-                    let in_flight = self.state.start.mailbox.in_hand();
+                    let in_flight = state.start.mailbox.in_hand();
                     let context = EndContext { crash_id, in_flight, may_restart: false };
                     self.report_end(&reporter, &exit, context);
+                    refuse();
                 }
                 if let Some((mut envelope, report)) = self.release(None).unanswered {
                     answer(&mut envelope, report);
                 }
             }
-            Stage::Backoff => {}
+            Stage::Backoff => refuse(),
         }
         if self.stage == Stage::Backoff {
-            self.slot.give_up_backoff(self.state.incarnation());
-            self.state.publisher.end_backoff();
+            self.slot.give_up_backoff(state.incarnation());
+            state.publisher.end_backoff();
             self.close_mailbox();
         }
-        let error = StartError::new(StartPhase::GuestStart, StartFailure::Host, text);
-        if self.state.answer(Err(error.clone())) {
-            reporter.not_started(&error);
-        }
+        state.answer(Err(error));
     }
 }

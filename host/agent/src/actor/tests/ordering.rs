@@ -432,3 +432,24 @@ async fn a_message_is_logged_before_its_agent_can_take_it() {
     agent.nudge("n".into(), "test".into(), "hi".into()).unwrap();
     assert_eq!(logged.seen(), [2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_shows_is_logged_and_counted() {
+    let rig = Rig::new();
+    rig.engine.plan(Op::Instantiate, (0..2).map(|_| fails()));
+    let spec = AgentSpec { restart: RestartRules::default(), ..spec() };
+    for deaths in 1..=2 {
+        let agent = rig.start(spec.clone());
+        let (kept, switch) = (Arc::clone(&rig.kept), agent.state.start.probation.switch());
+        let ended = OnWake::new(move || {
+            let failed = kept.count(|it| matches!(it, Event::AgentStartFailed { .. }));
+            (failed, switch.is_away())
+        });
+        let mut watch = agent.publisher().watch();
+        let mut end = pin!(watch.changed());
+        ended.waits(end.as_mut());
+        agent.started().await.unwrap_err();
+        // A start that follows at once, on another thread, comes after it.
+        assert_eq!(ended.seen(), [(deaths, deaths == 2)]);
+    }
+}
