@@ -6,7 +6,6 @@ use bulkhead_feed::Ring;
 use bulkhead_log::now;
 use bulkhead_runtime::ShutdownReason;
 use bulkhead_store::database::Change;
-use bulkhead_tasks::Spawner;
 use bulkhead_types::{AgentId, ExitReason, ExitSummary, Incarnation, RestartState};
 
 use crate::actor::StartTask;
@@ -64,13 +63,9 @@ impl Agent {
         past.state.retire(&self.slot);
     }
 
-    /// Lets a start in, by the table of the start slot, and begins it on `spawner`. Returns at once; the
-    /// handle's `started` yields how it went.
-    pub fn start(
-        &self,
-        order: StartOrder,
-        spawner: &Spawner,
-    ) -> Result<(Admission, AgentHandle), StartError> {
+    /// Lets a start in, by the table of the start slot, and begins it on the next thread of the fast
+    /// lane. Returns at once; the handle's `started` yields how it went.
+    pub fn start(&self, order: StartOrder) -> Result<(Admission, AgentHandle), StartError> {
         let StartOrder { spec, if_running, force, resumes, deadline, .. } = &order;
         let (spec, deadline) = (Arc::clone(spec), (*deadline).into());
         let intent =
@@ -80,7 +75,7 @@ impl Agent {
         let admitted = self.slot.admit(&intent, may_begin, || task.incarnation(None, 1))?;
         Ok(match admitted {
             Admitted::Reserved { ticket, entry, superseded } => {
-                task.spawn(entry.clone(), ticket, deadline, spawner);
+                task.spawn(entry.clone(), ticket, deadline);
                 if let Some(superseded) = superseded {
                     superseded.stop(ShutdownReason::Superseded, "start");
                 }

@@ -178,8 +178,7 @@ impl Container {
 
     /// Spawns on the next thread of the fast lane.
     pub fn spawner(&self) -> Spawner {
-        let lane = self.engine_facts.fast_lane.clone();
-        Spawner::new(lane, Arc::clone(&self.sink), Arc::clone(&self.context))
+        Spawner::new(self.engine.fast_lane(), Arc::clone(&self.sink), Arc::clone(&self.context))
     }
 
     /// Spawns on the slow lane.

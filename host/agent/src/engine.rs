@@ -37,8 +37,6 @@ pub struct EngineFacts {
     pub compile_limit: Duration,
     /// What an agent may burn before its task leaves the fast lane.
     pub bucket: BucketRules,
-    /// Where agents' tasks run.
-    pub fast_lane: Handle,
     /// Where tasks run that are not to hold up any other.
     pub slow_lane: Handle,
 }
@@ -47,6 +45,9 @@ pub struct EngineFacts {
 pub trait Engine: Send + Sync + 'static {
     /// What it was built for.
     fn facts(&self) -> EngineFacts;
+
+    /// Where the next agent's task runs: on one thread of the fast lane after the other.
+    fn fast_lane(&self) -> Handle;
 
     /// Loads the component in `path`. Dropping the future gives up.
     fn load(

@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 use bulkhead_agent::{Admission, Agent, AgentHandle, StartError, StartFailure};
 use bulkhead_api::{IfRunning, StartRequest, TownRegistry};
 use bulkhead_store::database::Change;
+use bulkhead_tasks::Spawner;
 use bulkhead_types::event::{AgentTag, HydrationResult};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Event, Incarnation};
@@ -198,9 +199,10 @@ impl Supervisor {
             let outcome = OutcomeSender::new(entry.id().clone(), sender.clone());
             (entry, outcome)
         });
-        let all = self.clone().start_all(starts.collect(), parallel, snapshots);
+        let spawner = self.0.container.spawner();
+        let all = self.clone().start_all(starts.collect(), parallel, snapshots, spawner.clone());
         drop(sender);
-        drop(self.0.container.spawner().spawn("hydration starts", async move {
+        drop(spawner.spawn("hydration starts", async move {
             all.await;
             Ok::<_, Infallible>(())
         }));
@@ -221,6 +223,7 @@ impl Supervisor {
         starts: Vec<(Entry, OutcomeSender)>,
         parallel: usize,
         snapshots: Option<Fetching>,
+        spawner: Spawner,
     ) {
         let parallel = parallel.clamp(1, MAX_PARALLEL);
         let permits = Arc::new(Semaphore::new(parallel));
@@ -233,7 +236,7 @@ impl Supervisor {
             for (entry, outcome) in group {
                 // The semaphore is never closed.
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                drop(self.start_one(entry, permit, snapshots.clone(), outcome));
+                drop(self.start_one(entry, permit, snapshots.clone(), outcome, &spawner));
             }
             // The next ones begin when all of these run, or are late.
             let all = u32::try_from(parallel).unwrap_or(u32::MAX);
@@ -243,7 +246,7 @@ impl Supervisor {
         for (entry, outcome) in suspects {
             let id = entry.id().clone();
             let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            let _ = self.start_one(entry, permit, snapshots.clone(), outcome).await;
+            let _ = self.start_one(entry, permit, snapshots.clone(), outcome, &spawner).await;
             if let Some(agent) = self.0.registry.get(&id).and_then(|agent| agent.current()) {
                 let _ = timeout(PROOF, agent.settled()).await;
             }
@@ -256,10 +259,11 @@ impl Supervisor {
         permit: Option<OwnedSemaphorePermit>,
         snapshots: Option<Fetching>,
         outcome: OutcomeSender,
+        spawner: &Spawner,
     ) -> JoinHandle<Option<()>> {
         let supervisor = self.clone();
         let through = Through(self.clone(), entry.id().clone());
-        self.0.container.spawner().spawn(format!("hydrate {}", entry.id()), async move {
+        spawner.spawn(format!("hydrate {}", entry.id()), async move {
             let _through = through;
             if let Some(snapshots) = snapshots {
                 supervisor.0.fetch_before(&entry.planned.request, &snapshots).await;

@@ -106,8 +106,7 @@ impl Inner {
             trace: origin.trace().cloned(),
             spec: Arc::clone(&spec),
         };
-        let (admission, agent) =
-            self.registry.agent(&spec.id).start(order, &self.container.spawner())?;
+        let (admission, agent) = self.registry.agent(&spec.id).start(order)?;
         Ok(Admitted { admission, agent, deadline, spec, record })
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bulkhead_tasks::Spawner;
 use bulkhead_types::Input;
 use tokio::time::Instant;
 
@@ -16,16 +15,11 @@ use crate::slot::Ticket;
 
 impl StartTask {
     /// Begins with `first`, which has the slot's reservation.
-    pub(crate) fn spawn(
-        self,
-        first: AgentHandle,
-        ticket: Ticket,
-        deadline: Instant,
-        spawner: &Spawner,
-    ) {
+    pub(crate) fn spawn(self, first: AgentHandle, ticket: Ticket, deadline: Instant) {
         // First of all: a task that is lost at once still gives the reservation back.
         let guard = SlotGuard::new(&first, ticket, &self.slot);
         let name = format!("agent {}", first.state.id());
+        let spawner = self.start.container.spawner();
         let away = self.start.container.engine_facts.slow_lane.clone();
         let switch = self.start.probation.switch();
         let task = async move {

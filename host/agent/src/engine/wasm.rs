@@ -13,6 +13,7 @@ use bulkhead_runtime::{
 use bulkhead_types::{Digest, Frames, Message, Outcome};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::{BoxCall, Call, CallEnd, Component, Engine, EngineFacts, Instance, SnapshotBytes};
 
@@ -44,9 +45,12 @@ impl Engine for Runtime {
             max_agent_memory_bytes: capacity.max_agent_memory_bytes,
             compile_limit: self.compile_limit(),
             bucket: self.bucket(),
-            fast_lane: self.fast_lane().clone(),
             slow_lane: self.slow_lane().clone(),
         }
+    }
+
+    fn fast_lane(&self) -> Handle {
+        Runtime::fast_lane(self).clone()
     }
 
     fn load(

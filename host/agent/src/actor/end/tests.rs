@@ -19,7 +19,7 @@ use crate::container::Container;
 use crate::crash_follow_up::CrashFollowUp;
 use crate::incarnation::IncarnationState;
 use crate::mailbox::Envelope;
-use crate::order::{AgentScope, AgentSlot};
+use crate::order::{AgentScope, AgentSlot, StartOrder};
 use crate::refusal::{StartError, StartFailure, TurnReport};
 use crate::slot::{Acquired, Admitted, Slot, StartIntent};
 
@@ -47,6 +47,12 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let journal = journal::open(dir.path(), 4).journal;
         Self::of(FakeEngine::with_slow_lane(lane), dir, journal)
+    }
+
+    fn with_fast_lane(threads: impl Iterator<Item = tokio::runtime::Handle>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal::open(dir.path(), 4).journal;
+        Self::of(FakeEngine::with_fast_lane(threads), dir, journal)
     }
 
     fn with(dir: tempfile::TempDir, journal: Journal) -> Self {
@@ -219,7 +225,7 @@ fn while_agents_are_ended_for_want_of_memory_a_start_does_not_even_load() {
             bench.engine.plan(Op::Load, [fails()]);
             let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&bench.container));
             let order = order(spec(), Instant::now() + Duration::from_secs(60));
-            let (_, handle) = agent.start(order, &bench.container.spawner()).unwrap();
+            let (_, handle) = agent.start(order).unwrap();
             assert_eq!(handle.started().await.unwrap_err().kind, kind);
         }
     });
@@ -230,11 +236,10 @@ fn an_agent_that_is_started_again_after_each_death_goes_to_the_slow_lane_all_the
     on_a_bench(async |bench| {
         bench.engine.plan(Op::Instantiate, (0..2).map(|_| fails()));
         let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&bench.container));
-        let spawner = bench.container.spawner();
         let spec = AgentSpec { restart: RestartRules::default(), ..spec() };
         let started = || {
             let order = order(spec.clone(), Instant::now() + Duration::from_secs(60));
-            agent.start(order, &spawner).unwrap().1
+            agent.start(order).unwrap().1
         };
         let away = |handle: &AgentHandle| handle.state.start.probation.switch().is_away();
         for deaths in 0..2 {
@@ -251,13 +256,39 @@ fn an_agent_that_is_started_again_after_each_death_goes_to_the_slow_lane_all_the
     });
 }
 
+/// A runtime of one thread with this name.
+fn thread(name: &str) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(name)
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn each_start_that_begins_has_the_next_thread_of_the_fast_lane() {
+    let threads = ["one", "two", "three"].map(thread);
+    let bench = || Bench::with_fast_lane(threads.iter().map(|thread| thread.handle().clone()));
+    on_this_bench(bench, async |bench| {
+        let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&bench.container));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for _ in 0..3 {
+            let (_, handle) = agent.start(order(spec(), deadline)).unwrap();
+            handle.started().await.unwrap();
+            // A start that finds all well has no task.
+            let keep = StartOrder { if_running: IfRunning::Keep, ..order(spec(), deadline) };
+            agent.start(keep).unwrap();
+            agent.gone(&agent.kill("test")).await;
+        }
+        let begins = |event: &Event| matches!(event, Event::AgentStart { .. });
+        assert_eq!(bench.kept.threads(begins), ["one", "two", "three"]);
+    });
+}
+
 #[test]
 fn what_is_found_out_after_a_crash_is_logged_on_the_slow_lane() {
-    let slow = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("slow")
-        .build()
-        .unwrap();
+    let slow = thread("slow");
     let bench = || Bench::with_slow_lane(slow.handle().clone());
     on_this_bench(bench, async |bench| {
         let (agent, _guard) = bench.holding().await;

@@ -100,6 +100,8 @@ pub(crate) struct FakeEngine {
     script: Mutex<HashMap<Op, VecDeque<Act>>>,
     log: Mutex<Vec<String>>,
     instances: AtomicUsize,
+    /// Where the next tasks run. Else on the runtime that asks.
+    fast_lane: Mutex<VecDeque<Handle>>,
     /// Else the runtime that asks.
     slow_lane: Option<Handle>,
 }
@@ -108,6 +110,11 @@ impl FakeEngine {
     /// One that has a slow lane of its own.
     pub(crate) fn with_slow_lane(lane: Handle) -> Self {
         Self { slow_lane: Some(lane), ..Self::default() }
+    }
+
+    /// One whose fast lane has these threads for the next tasks.
+    pub(crate) fn with_fast_lane(lane: impl IntoIterator<Item = Handle>) -> Self {
+        Self { fast_lane: Mutex::new(lane.into_iter().collect()), ..Self::default() }
     }
 
     /// What the next operations of this kind do.
@@ -151,9 +158,13 @@ impl Engine for FakeEngine {
             max_agent_memory_bytes: 1 << 30,
             compile_limit: Duration::from_secs(600),
             bucket: BucketRules::default(),
-            fast_lane: Handle::current(),
             slow_lane: self.slow_lane.clone().unwrap_or_else(Handle::current),
         }
+    }
+
+    fn fast_lane(&self) -> Handle {
+        let lane = self.fast_lane.lock().unwrap().pop_front();
+        lane.unwrap_or_else(Handle::current)
     }
 
     fn load(

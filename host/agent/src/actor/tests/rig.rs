@@ -133,7 +133,7 @@ impl Rig {
     /// Lets a start in that has as much time as its role gives it.
     pub(crate) fn admit(&self, spec: AgentSpec) -> Result<(Admission, AgentHandle), StartError> {
         let deadline = Instant::now() + spec.limits.start;
-        self.agent.start(order(spec, deadline), &self.container.spawner())
+        self.agent.start(order(spec, deadline))
     }
 
     pub(crate) fn start(&self, spec: AgentSpec) -> AgentHandle {
