@@ -25,7 +25,6 @@ run *args: build guests
         export BULKHEAD_MODEL_BASE_URL
         echo "scripted model server on $BULKHEAD_MODEL_BASE_URL (set BULKHEAD_MODEL_BASE_URL to use a real one)"
     fi
-    echo "in another terminal: BULKHEAD_CONFIG=guest/town.toml target/debug/bulkhead ps"
     # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
     # shell waits for it. A shell starts a background process with SIGINT ignored, and the host keeps what was
     # ignored, so the subshell resets it.

@@ -1,8 +1,13 @@
-//! What only a terminal shows: widths, colours, and that something is waited for. `script` makes one.
+//! What only a terminal shows: widths, colours, that something is waited for, and the log of a host for people.
+//! `script` makes one.
 
+use std::path::Path;
 use std::process::Command;
 
+use harness::client::Client;
+use harness::processes::children;
 use harness::{Host, files, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Person, Running};
 
@@ -77,4 +82,71 @@ fn stopping_all_asks_first() {
         assert_eq!(host.client().status("one")["status"], status);
     }
     host.finish();
+}
+
+/// A host on a terminal, up to the end of its banner, and what it has shown.
+fn host_on_a_terminal(dir: &Path, options: &str) -> (Running, Client, String) {
+    let (file, state) = (dir.join("bulkhead.toml"), dir.join("state"));
+    let builder = Host::builder().guest("trap").toml("[log]\nformat = \"auto\"");
+    std::fs::write(&file, builder.render(&state)).expect("write the configuration");
+    let person = Person::at("");
+    let line = format!("run --config {} {options}", file.display());
+    let mut host = on_a_terminal(&person, 160, &line);
+    let mut shown = until(&mut host, "http://");
+    let (_, address) = shown.rsplit_once("http://").expect("an address");
+    let client = Client::new(address.trim().parse().expect("an address"), &state);
+    shown.push_str(&until(&mut host, "is ready after"));
+    (host, client, shown)
+}
+
+/// Its lines up to one with this text.
+fn until(host: &mut Running, text: &str) -> String {
+    let mut shown = String::new();
+    while !shown.contains(text) {
+        shown.push_str(&host.line());
+    }
+    shown
+}
+
+/// Asks a host to end that `script` started.
+fn ask_to_end(host: &Running) {
+    let [host] = children(Pid::from_child(&host.child))[..] else { panic!("no child of script") };
+    kill_process(host, Signal::TERM).expect("send a signal");
+}
+
+#[test]
+fn a_host_shows_where_it_is_and_each_crash_once_with_its_lines() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let (mut host, client, mut shown) = host_on_a_terminal(dir.path(), "");
+    for part in ["control-token", "export BULKHEAD_CONFIG=", "bulkhead ps", "--role"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    client.start("bad", "trap");
+    client.send_wait("bad", "panic").expect(502);
+    shown += &until(&mut host, "more: bulkhead crashes show");
+    ask_to_end(&host);
+    let ended = host.ends();
+    shown += &ended.stdout;
+    assert_eq!(ended.code, 0, "{shown}");
+    assert_eq!(
+        shown.matches("crashed: it panicked while it handled a message").count(),
+        1,
+        "{shown}"
+    );
+    assert!(shown.contains("> told to panic") && shown.contains("trap.rs:"), "{shown}");
+    assert!(shown.contains("frames of the runtime") && shown.contains("\x1b[31m"), "{shown}");
+    assert!(!shown.contains("=[") && !shown.contains("{\""), "{shown}");
+    assert!(shown.lines().count() < 40, "{shown}");
+}
+
+#[test]
+fn a_host_shows_more_on_request_and_no_colours() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let (host, _, mut shown) = host_on_a_terminal(dir.path(), "-v --color never");
+    ask_to_end(&host);
+    let ended = host.ends();
+    shown += &ended.stdout;
+    assert_eq!(ended.code, 0, "{shown}");
+    assert!(shown.contains("[container.cold_start]"), "{shown}");
+    assert!(!shown.contains('\x1b'), "{shown:?}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkhead_types::AgentId;
 use clap::Args;
 
-use crate::words::parse_some_time;
+use bulkhead_terminal::words::parse_some_time;
 
 /// The end of the help of commands that only look.
 pub(crate) const CODES_OF_QUESTIONS: &str = "\

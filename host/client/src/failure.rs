@@ -7,7 +7,7 @@ use bulkhead_api::ErrorBody;
 
 use bulkhead_printable as text;
 
-use crate::words;
+use bulkhead_terminal::words;
 
 /// Every end of a command but the good one.
 #[derive(Debug)]

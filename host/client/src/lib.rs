@@ -8,7 +8,7 @@
 //!     stdout ◀─ screen ◀─ commands ◀── answers, as types of `api`
 //! ```
 //!
-//! Knows the contract and nothing of the host behind it: it sees `types`, `api`, `net` and `printable` only, so that whatever
+//! Knows the contract and nothing of the host behind it: it sees `types`, `api`, `net`, `printable` and `terminal` only, so that whatever
 //! it can do, any other client can. Its answers may come from a host that runs other people's components,
 //! so no text of one reaches the terminal as it is (`bulkhead_printable`).
 //!
@@ -18,7 +18,6 @@
 mod args;
 mod command;
 mod commands;
-mod crash_page;
 mod failure;
 mod http;
 mod screen;
@@ -27,16 +26,16 @@ mod sparkline;
 mod table;
 mod target;
 mod waiting;
-mod words;
 
 use std::process::ExitCode;
 
+use bulkhead_terminal::ColourChoice;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::{HostArgs, OutputArgs};
 use command::Asked;
 pub use command::ClientCommand;
-pub use commands::crashes::{CrashesArgs, CrashesCommand};
+pub use commands::crashes::{CrashesArgs, CrashesCommand, crash_text};
 pub use commands::events::EventsArgs;
 pub use commands::health::HealthArgs;
 pub use commands::memory::MemoryArgs;
@@ -46,7 +45,6 @@ pub use commands::send::SendArgs;
 pub use commands::start::{IfRunningArg, StartArgs};
 pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
-pub use crash_page::{crash_json, crash_list, crash_page};
 use failure::Failure;
 use screen::Screen;
 use session::Session;
@@ -54,18 +52,18 @@ pub use target::{Configured, ReadConfig, TOKEN_FILE, read_secret};
 use waiting::Waiting;
 
 /// Asks a host and prints what it answers. The code is one of those in the help.
-pub fn run(command: ClientCommand, read_config: ReadConfig) -> ExitCode {
-    conclude(Asked::Command(command), read_config)
+pub fn run(command: ClientCommand, colours: ColourChoice, read_config: ReadConfig) -> ExitCode {
+    conclude(Asked::Command(command), colours, read_config)
 }
 
 /// `bulkhead crashes` when a host is named.
-pub fn run_crashes(args: CrashesArgs, read_config: ReadConfig) -> ExitCode {
-    conclude(Asked::Crashes(args), read_config)
+pub fn run_crashes(args: CrashesArgs, colours: ColourChoice, read_config: ReadConfig) -> ExitCode {
+    conclude(Asked::Crashes(args), colours, read_config)
 }
 
-fn conclude(mut asked: Asked, read_config: ReadConfig) -> ExitCode {
+fn conclude(mut asked: Asked, colours: ColourChoice, read_config: ReadConfig) -> ExitCode {
     let (host, json) = asked.where_and_how();
-    let screen = Screen::of_stdout();
+    let screen = Screen::of_stdout(colours);
     let done = asked
         .prepare()
         .and_then(|()| target::find(&host, |name| std::env::var_os(name), read_config))

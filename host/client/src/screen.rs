@@ -2,27 +2,9 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use bulkhead_terminal::{Colour, ColourChoice, paint};
+
 use crate::failure::Failure;
-
-/// A colour of the terminal's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Colour {
-    Red,
-    Green,
-    Yellow,
-    Grey,
-}
-
-/// The text in a colour.
-pub(crate) fn paint(text: &str, colour: Colour) -> String {
-    let code = match colour {
-        Colour::Red => 31,
-        Colour::Green => 32,
-        Colour::Yellow => 33,
-        Colour::Grey => 90,
-    };
-    format!("\x1b[{code}m{text}\x1b[0m")
-}
 
 /// What is known of stdout.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +17,8 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Looks at stdout and the environment.
-    pub(crate) fn of_stdout() -> Self {
-        let is_terminal = std::io::stdout().is_terminal();
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { is_terminal, colours: is_terminal && !dumb && !set("NO_COLOR") }
+    pub(crate) fn of_stdout(colours: ColourChoice) -> Self {
+        Self { is_terminal: std::io::stdout().is_terminal(), colours: colours.on_stdout() }
     }
 
     /// Characters in a line of the terminal, as it is now; `None` when it is none.

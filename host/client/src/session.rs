@@ -88,7 +88,7 @@ impl Session {
         let answer = timeout(patience, answer)
             .await
             .map_err(|_| {
-                let waited = crate::words::duration(patience);
+                let waited = bulkhead_terminal::words::duration(patience);
                 Failure::NoAnswer(format!("{url} did not answer in {waited} ({asked})"))
             })?
             .map_err(|problem| Failure::NoAnswer(format!("{url}: {problem} ({asked})")))?;

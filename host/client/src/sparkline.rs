@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bulkhead_types::memory::MemorySample;
 
-use crate::words;
+use bulkhead_terminal::words;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 

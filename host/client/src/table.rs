@@ -1,6 +1,6 @@
 //! Rows under titles, within the width of a terminal.
 
-use crate::screen::{Colour, paint};
+use bulkhead_terminal::{Colour, paint};
 
 /// Between two columns.
 const GAP: usize = 2;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_client::{ClientCommand, CrashesArgs};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use bulkhead_terminal::ColourChoice;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::faults::Fault;
 use crate::init::Rules;
@@ -13,9 +14,33 @@ use crate::init::Rules;
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead", version, after_help = after_help())]
 pub struct Cli {
+    /// Colours of stdout. `auto`: on a terminal, unless NO_COLOR is set or TERM is `dumb`.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// When there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set or TERM is `dumb`.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl From<Color> for ColourChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
 }
 
 /// The end of the help: exit codes, then the variables.
@@ -147,9 +172,15 @@ pub struct RunArgs {
     /// Address of the control API, for example 127.0.0.1:8080. Port 0 picks a free port.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
-    /// Log format. `auto` is `pretty` on a terminal and `json` elsewhere.
+    /// Log format. `pretty` is for people; `auto` is `pretty` on a terminal and `json` elsewhere.
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Show more on a terminal: every fact and its name. Twice: diagnostics of the host as well. JSON is not changed.
+    #[arg(long, short, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// When there are colours, as the option of all commands says it.
+    #[arg(skip)]
+    pub colours: ColourChoice,
     /// Run the supervisor as a child process, and restart it when it crashes. Process 1 always does.
     #[arg(long, env = "BULKHEAD_SUPERVISE", hide_env_values = true, value_parser = yes_or_no)]
     pub supervise: bool,

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use bulkhead_client::{CrashesArgs, CrashesCommand, crash_json, crash_list, crash_page};
+use bulkhead_client::{CrashesArgs, CrashesCommand, crash_text};
 use bulkhead_store::database::{self, CrashQuery};
+use bulkhead_terminal::{ColourChoice, crash_list};
 use bulkhead_types::CrashRecord;
 
 use crate::config;
@@ -12,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// Shows what was asked for.
-pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
+pub fn run(args: &CrashesArgs, colours: ColourChoice) -> Result<Exit, Failure> {
     let settings = config::load(&args.config)?;
     let config = database::Config::in_state_dir(&settings.state_dir);
     let read = |query: &CrashQuery| match &config.dir {
@@ -25,11 +26,12 @@ pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
             let query = CrashQuery { agent, limit, ..CrashQuery::default() };
             crash_list(&read(&query)?, args.json)
         }
-        CrashesCommand::Show { crash_id } => {
+        CrashesCommand::Show { crash_id, markdown } => {
             // Two are enough to see that one is not the only one.
             let query =
                 CrashQuery { id_prefix: crash_id.clone(), limit: 2, ..CrashQuery::default() };
-            show(&read(&query)?, crash_id.as_deref(), args.json)?
+            let record = only(&read(&query)?, crash_id.as_deref())?;
+            crash_text(&record, args.json, markdown, colours.on_stdout())
         }
     };
     // A reader that has seen enough closes the pipe: that is no failure.
@@ -37,7 +39,7 @@ pub fn run(args: &CrashesArgs) -> Result<Exit, Failure> {
     Ok(Exit::Clean)
 }
 
-fn show(found: &[Arc<CrashRecord>], crash_id: Option<&str>, json: bool) -> Result<String, Failure> {
+fn only(found: &[Arc<CrashRecord>], crash_id: Option<&str>) -> Result<Arc<CrashRecord>, Failure> {
     let Some(record) = found.first() else {
         let text = match crash_id {
             Some(crash_id) => format!("no such crash: {crash_id}"),
@@ -48,5 +50,5 @@ fn show(found: &[Arc<CrashRecord>], crash_id: Option<&str>, json: bool) -> Resul
     if let (Some(crash_id), true) = (crash_id, found.len() > 1) {
         return Err(Failure::bad_input(format!("more than one crash begins with {crash_id}")));
     }
-    Ok(if json { format!("{}\n", crash_json(record)) } else { crash_page(record) })
+    Ok(Arc::clone(record))
 }

@@ -14,7 +14,7 @@ use bulkhead_blackbox::runs::{KnownRun, Runs};
 use bulkhead_blackbox::{BootFailed, Fact, Geometry, Run};
 use bulkhead_control::{ControlServer, TownEdge};
 use bulkhead_feed::Feed;
-use bulkhead_log::{Diagnostics, Log, RunContext, SharedSink, now};
+use bulkhead_log::{Diagnostics, Log, LogConfig, RunContext, SharedSink, now};
 use bulkhead_memory::Kernel;
 use bulkhead_memory::Memory;
 use bulkhead_memory::MemoryWatch;
@@ -26,6 +26,7 @@ use bulkhead_store::ownership::explain;
 use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Earlier, Stores, Supervisor};
 use bulkhead_telemetry::Telemetry;
+use bulkhead_terminal::Look;
 use bulkhead_town::Town;
 use bulkhead_types::error::causes;
 use bulkhead_types::event::Confinement;
@@ -36,6 +37,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
+use crate::banner::banner;
 use crate::config::{MemorySettings, Settings};
 use crate::control_token::{self, Made};
 use crate::failure::Failure;
@@ -135,11 +137,13 @@ impl Host {
         let output = output::stdout(blackbox.clone(), owes_newline)
             .map_err(|error| Failure::cannot_run("cannot write to stdout", &error))
             .inspect_err(failed("output"))?;
-        let log = start_log(settings, Arc::clone(&context), Box::new(output))
-            .inspect_err(failed("log"))?;
+        let config = settings.log(settings.format());
+        let level = config.level;
+        let log =
+            start_log(config, Arc::clone(&context), Box::new(output)).inspect_err(failed("log"))?;
         let recorder = Arc::new(Recorder::new(log, blackbox.clone()));
         let sink: SharedSink = Arc::clone(&recorder) as SharedSink;
-        trace_to(&sink, settings.log.level);
+        trace_to(&sink, level);
         panics::watch(Arc::clone(&recorder));
         let MemorySettings { config, report } = settings.memory;
         let for_samples = Arc::clone(&recorder);
@@ -157,6 +161,7 @@ impl Host {
             tracing::warn!("{problem}");
         }
         let problems = std::mem::take(&mut kept.problems);
+        let earlier = kept.earlier.agents.len();
         kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
@@ -181,6 +186,12 @@ impl Host {
             handover: handover.cloned(),
             _state_dir: state_dir,
         };
+        // A person has seen it before the restart.
+        if run.restart_seq == 0 {
+            let listen = host.control.local_addr();
+            let show = |look: &Look| banner(settings, listen, &token, earlier).text(look.colours());
+            host.recorder.log().show(show);
+        }
         host.log_cold_start(settings, &run, handover.is_some(), confinement, before);
         // The first line is written: what callers cause comes after it.
         host.control.serve();
@@ -456,11 +467,10 @@ fn start_town(
 }
 
 fn start_log(
-    settings: &Settings,
+    config: LogConfig,
     context: Arc<RunContext>,
     output: Box<dyn Write + Send>,
 ) -> Result<Arc<Log>, Failure> {
-    let config = bulkhead_log::LogConfig { format: settings.format(), ..settings.log.clone() };
     Log::start(config, context, output)
         .map_err(|error| Failure::cannot_run("cannot start the log", &error))
 }

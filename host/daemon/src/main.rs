@@ -6,6 +6,7 @@
 //! or when asked to, it does all that in a child, and watches over it ([`init`]).
 
 mod allocator;
+mod banner;
 mod check;
 mod cli;
 mod config;
@@ -43,11 +44,15 @@ use init::Handover;
 fn main() -> ExitCode {
     let_errors_be_cheap();
     let cli = Cli::parse();
+    let colours = cli.color.into();
     if let Command::Run(_) | Command::Check(_) | Command::Compile(_) = &cli.command {
         hardening::be_private();
     }
     let result = match cli.command {
-        Command::Run(args) => open_files::raise().and_then(|()| run(&args)),
+        Command::Run(mut args) => {
+            args.colours = colours;
+            open_files::raise().and_then(|()| run(&args))
+        }
         Command::Check(args) => {
             open_files::raise().and_then(|()| check::check(&args)).map(ExitCode::from)
         }
@@ -59,10 +64,10 @@ fn main() -> ExitCode {
         }
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Crashes(args) if args.url.is_some() => {
-            Ok(bulkhead_client::run_crashes(args, config::control))
+            Ok(bulkhead_client::run_crashes(args, colours, config::control))
         }
-        Command::Crashes(args) => crashes::run(&args).map(ExitCode::from),
-        Command::Client(command) => Ok(bulkhead_client::run(command, config::control)),
+        Command::Crashes(args) => crashes::run(&args, colours).map(ExitCode::from),
+        Command::Client(command) => Ok(bulkhead_client::run(command, colours, config::control)),
     };
     match result {
         Ok(code) => code,

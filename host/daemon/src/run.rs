@@ -59,6 +59,9 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
     if let Some(format) = args.log_format {
         settings.log_format = format;
     }
+    settings.config_file.clone_from(&args.config);
+    settings.is_moved = args.listen.is_some() || settings.control.listen.port() == 0;
+    (settings.verbose, settings.colours) = (args.verbose, args.colours);
     settings.without_store = args.without_store;
     if let Some(sigint) = args.sigint {
         settings.sigint = sigint;
@@ -75,7 +78,7 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     if let Some(handover) = &handover {
         handover.send(match settings.format() {
             Format::Json => InitMessage::LogIsJson,
-            Format::Pretty => InitMessage::LogIsPretty,
+            Format::Text(_) => InitMessage::LogIsPretty,
         });
     }
     let waiting = tokio::runtime::Builder::new_current_thread()

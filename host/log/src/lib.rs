@@ -1,7 +1,7 @@
 //! Where facts land.
 //!
 //! ```text
-//!  any crate ── Sink::record(Event) ──▶ Log ── bounded buffer ──▶ writer thread ──▶ stdout
+//!  any crate ── Sink::record(Event) ──▶ Log ── bounded buffer ──▶ writer thread ──▶ stdout, as JSON or as text
 //!  tracing (libraries, host) ─────────▶ Diagnostics layer ─────▶ Log, as `container.log`
 //! ```
 //!
@@ -22,6 +22,8 @@ mod log;
 mod reference;
 mod repeats;
 pub mod schema;
+#[cfg(test)]
+mod shown;
 
 pub use budget::Budget;
 pub use context::{RunContext, now};

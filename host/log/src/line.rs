@@ -4,7 +4,6 @@
 //! ends early says whose it is all the same, and none of it reads as a record of another kind.
 
 mod parts;
-mod pretty;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use bulkhead_types::{Event, Level, Timestamp};
 use serde_json::Value;
 
 use crate::RunContext;
-pub(crate) use pretty::pretty;
 
 /// Digits of the longest sequence number.
 const SEQ_BYTES: usize = 20;

@@ -7,6 +7,7 @@
 //! `seq` is spent, and the gap is the reader's proof. An output that refuses bytes, like a full disk, costs the
 //! lines of which it took nothing; half a line is completed as soon as it takes bytes again.
 
+mod held;
 mod lines;
 
 use std::collections::VecDeque;
@@ -18,10 +19,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bulkhead_account::{Account, Charge};
+use bulkhead_terminal::Look;
 use bulkhead_types::{Event, HostKind, Level};
 
-use crate::line::{self, Draft};
+use crate::line;
 use crate::{RunContext, Sink, now};
+use held::HeldCrashes;
 use lines::LineWriter;
 
 /// How long the writer lets lines gather before it writes. Without it every line of a busy host would
@@ -29,28 +32,25 @@ use lines::LineWriter;
 const LINGER: Duration = Duration::from_millis(1);
 
 /// How lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Format {
     /// One JSON object a line: the contract.
     Json,
     /// For a person at a terminal. Not a contract.
-    Pretty,
+    Text(Look),
 }
 
 impl Format {
     /// What a log of `context` writes of `event`, from number `seq` on: one line, or parts of at most `max_bytes`.
-    pub fn lines(self, event: &Event, context: &RunContext, seq: u64, max_bytes: usize) -> String {
-        let drafts = line::lines(event, now(), context, max_bytes);
-        let lines = drafts.iter().zip(seq..).map(|(draft, seq)| self.show(draft, seq, max_bytes));
-        lines.collect()
-    }
-
-    fn show(self, draft: &Draft, seq: u64, max_bytes: usize) -> String {
-        let mut json = String::with_capacity(draft.bytes());
-        draft.write(seq, &mut json);
+    pub fn lines(&self, event: &Event, context: &RunContext, seq: u64, max_bytes: usize) -> String {
         match self {
-            Self::Json => json,
-            Self::Pretty => line::pretty(&json, max_bytes),
+            Self::Json => {
+                let drafts = line::lines(event, now(), context, max_bytes);
+                let mut lines = String::new();
+                drafts.iter().zip(seq..).for_each(|(draft, seq)| draft.write(seq, &mut lines));
+                lines
+            }
+            Self::Text(look) => look.line(event, now(), max_bytes).unwrap_or_default(),
         }
     }
 }
@@ -114,6 +114,8 @@ struct Queue {
     /// Threads in `flush`: the writer hurries, and wakes them.
     flushing: usize,
     closed: bool,
+    /// Crashes that a person is shown when their files and lines are known.
+    crashes: HeldCrashes,
 }
 
 /// A line that waits for the writer.
@@ -123,6 +125,31 @@ struct Waiting {
     draft: Draft,
     /// Of the agent that caused it, for all parts of a record with the last one.
     _held: Option<Charge>,
+}
+
+/// What is written of an event.
+enum Draft {
+    Json(line::Draft),
+    /// Lines for a person.
+    Text(String),
+}
+
+impl Draft {
+    /// What it takes with its number, at most.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Json(draft) => draft.bytes(),
+            Self::Text(text) => text.len(),
+        }
+    }
+
+    /// Adds it as number `seq`.
+    fn write(&self, seq: u64, into: &mut String) {
+        match self {
+            Self::Json(draft) => draft.write(seq, into),
+            Self::Text(text) => into.push_str(text),
+        }
+    }
 }
 
 impl Log {
@@ -148,6 +175,13 @@ impl Log {
         Ok(Arc::new(Self { shared, writer: Mutex::new(Some(writer)) }))
     }
 
+    /// Shows a text to a person, if the log is for one. Takes a number like a line.
+    pub fn show(&self, text: impl FnOnce(&Look) -> String) {
+        if let Format::Text(look) = &self.shared.config.format {
+            self.shared.queue(Level::Info, vec![Draft::Text(text(look))], None, false);
+        }
+    }
+
     /// What every line has in common.
     pub fn context(&self) -> &Arc<RunContext> {
         &self.shared.context
@@ -168,6 +202,8 @@ impl Log {
         let until = Instant::now() + patience;
         let mut queue = self.shared.lock();
         queue.flushing += 1;
+        self.shared.show_crashes(&mut queue, None);
+        self.shared.filled.notify_one();
         self.shared.hurry.notify_one();
         while !queue.lines.is_empty() || queue.writing {
             let Some(left) = until.checked_duration_since(Instant::now()) else { break };
@@ -210,18 +246,73 @@ impl Shared {
     fn record(&self, event: &Event, account: Option<&Arc<Account>>) {
         self.context.counts().count(event);
         let level = event.level();
-        if level < self.config.level {
-            return;
+        // Guests choose the level of their lines, so theirs do not reach the reserve.
+        let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
+        match &self.config.format {
+            Format::Json if level < self.config.level => {}
+            Format::Json => {
+                let drafts = line::lines(event, now(), &self.context, self.config.max_line_bytes);
+                let drafts = drafts.into_iter().map(Draft::Json).collect();
+                self.queue(level, drafts, account, matters);
+            }
+            Format::Text(look) => {
+                if let Some(text) = self.text(event, look) {
+                    self.queue(level, vec![Draft::Text(text)], account, matters);
+                }
+            }
         }
-        let drafts = line::lines(event, now(), &self.context, self.config.max_line_bytes);
+    }
+
+    /// What a person is shown of an event now.
+    fn text(&self, event: &Event, look: &Look) -> Option<String> {
+        let is_shown = event.level() >= self.config.level;
+        match event {
+            Event::AgentCrash(record) if is_shown => {
+                let mut queue = self.lock();
+                let no_room = queue.crashes.hold(record, Instant::now());
+                drop(queue);
+                // The writer has a new time to wait for.
+                self.filled.notify_one();
+                no_room.map(|record| look.crash(&record))
+            }
+            Event::CrashSymbolized { crash_id, frames, symbolized, .. } => {
+                let held = self.lock().crashes.symbolized(crash_id, frames, *symbolized);
+                match held {
+                    Some(record) => Some(look.crash(&record)),
+                    None if is_shown => look.line(event, now(), self.config.max_line_bytes),
+                    None => None,
+                }
+            }
+            event if is_shown => look.line(event, now(), self.config.max_line_bytes),
+            _ => None,
+        }
+    }
+
+    /// Queues the crashes that were held until `due`; without it, all.
+    fn show_crashes(&self, queue: &mut Queue, due: Option<Instant>) {
+        let Format::Text(look) = &self.config.format else { return };
+        for record in queue.crashes.due(due) {
+            let draft = Draft::Text(look.crash(&record));
+            let seq = self.take_numbers(queue, 1);
+            queue.bytes += held(&draft);
+            queue.lines.push_back(Waiting { level: Level::Error, seq, draft, _held: None });
+        }
+    }
+
+    /// Queues lines that belong together, or drops all of them.
+    fn queue(
+        &self,
+        level: Level,
+        drafts: Vec<Draft>,
+        account: Option<&Arc<Account>>,
+        matters: bool,
+    ) {
         let bytes: usize = drafts.iter().map(held).sum();
         // Before the queue is locked: an account may have something to record itself.
         let charge = |account: &Arc<Account>| account.charge(HostKind::Log, bytes as u64);
         let Ok(mut charge) = account.map(charge).transpose() else {
             return self.lose(level, drafts.len());
         };
-        // Guests choose the level of their lines, so theirs do not reach the reserve.
-        let matters = level >= Level::Error && !matches!(event, Event::AgentLog { .. });
         let reserve = if matters { self.config.buffer_bytes / 2 } else { 0 };
         let room = self.config.buffer_bytes + reserve;
         let (mut queue, count) = (self.lock(), drafts.len());
@@ -258,12 +349,14 @@ impl Shared {
     fn write_all_lines(&self, output: Box<dyn Write + Send>) {
         let mut writer = LineWriter::new(output);
         let lose = |level| self.context.counts().drop_lines(level, 1);
-        let Shared { config: LogConfig { format, max_line_bytes, .. }, .. } = self;
+        let mut text = String::new();
         while let Some(lines) = self.next_batch() {
             let bytes: usize = lines.iter().map(|line| held(&line.draft)).sum();
             // A line is let go as soon as it is with the writer, so that nothing is there twice.
             for Waiting { level, seq, draft, .. } in lines {
-                writer.add(&format.show(&draft, seq, *max_line_bytes), level);
+                text.clear();
+                draft.write(seq, &mut text);
+                writer.add(&text, level);
                 if writer.is_full() {
                     writer.write(lose);
                 }
@@ -281,11 +374,23 @@ impl Shared {
     /// Everything that waits, or nothing once the log is closed and empty.
     fn next_batch(&self) -> Option<VecDeque<Waiting>> {
         let mut queue = self.lock();
-        while queue.lines.is_empty() {
+        loop {
+            let now = Instant::now();
+            self.show_crashes(&mut queue, Some(now));
+            if !queue.lines.is_empty() {
+                break;
+            }
             if queue.closed {
                 return None;
             }
-            queue = self.filled.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
+            queue = match queue.crashes.next_due() {
+                None => self.filled.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner()),
+                Some(due) => {
+                    let waited =
+                        self.filled.wait_timeout(queue, due.saturating_duration_since(now));
+                    waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+                }
+            };
         }
         if queue.flushing == 0 && !queue.closed {
             let lingered = self.hurry.wait_timeout(queue, LINGER);
@@ -482,6 +587,59 @@ mod tests {
         let seqs = seqs(&text);
         assert_eq!((gap(&seqs), seqs.last().copied()), (dropped, log.last_seq()));
         assert_eq!(log.last_seq(), Some(3 * records));
+    }
+
+    fn for_a_person() -> (Arc<Log>, Disk) {
+        let disk = Disk::default();
+        disk.make_room(1 << 20);
+        let context = Arc::new(RunContext::new("run".into(), None));
+        let config =
+            LogConfig { format: Format::Text(Look::in_utc(false, false)), ..LogConfig::default() };
+        (Log::start(config, context, Box::new(disk.clone())).unwrap(), disk)
+    }
+
+    fn crash_and_its_lines() -> [Event; 2] {
+        let is_one =
+            |event: &Event| matches!(event, Event::AgentCrash(_) | Event::CrashSymbolized { .. });
+        let both: Vec<_> = crate::examples::all().into_iter().filter(is_one).collect();
+        both.try_into().unwrap()
+    }
+
+    #[test]
+    fn a_person_is_shown_a_crash_once_with_its_files_and_lines() {
+        let (log, disk) = for_a_person();
+        let [crash, symbolized] = crash_and_its_lines();
+        log.record(crash);
+        log.record(info());
+        log.record(symbolized);
+        log.close(Duration::from_secs(10));
+        let text = disk.text();
+        assert_eq!(text.matches("crashed").count(), 1, "{text}");
+        assert!(text.contains("rigs.rs:48"), "{text}");
+        assert!(text.find("host ") < text.find("crashed"), "nobody waits for a crash: {text}");
+    }
+
+    #[test]
+    fn a_crash_whose_lines_do_not_come_is_shown_at_the_end_at_the_latest() {
+        let (log, disk) = for_a_person();
+        let [crash, symbolized] = crash_and_its_lines();
+        log.record(crash);
+        log.close(Duration::from_secs(10));
+        assert_eq!(disk.text().matches("crashed").count(), 1, "{}", disk.text());
+        log.record(symbolized);
+        assert_eq!(disk.text().matches("crashed").count(), 1, "{}", disk.text());
+    }
+
+    #[test]
+    fn a_crash_whose_lines_do_not_come_wakes_the_writer() {
+        let (log, disk) = for_a_person();
+        let [crash, _] = crash_and_its_lines();
+        log.record(crash);
+        let until = Instant::now() + Duration::from_secs(30);
+        while disk.text().is_empty() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert!(disk.text().contains("files and lines are not known yet"), "{}", disk.text());
     }
 
     #[test]

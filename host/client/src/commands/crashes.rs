@@ -11,10 +11,10 @@ use bulkhead_types::{AgentId, CrashRecord};
 use clap::{Args, Subcommand};
 
 use crate::args::{HostArgs, parse_agent};
-use crate::crash_page::{crash_json, crash_list, crash_page};
 use crate::failure::Failure;
 use crate::session::{Call, Session};
-use crate::words::parse_some_time;
+use bulkhead_terminal::words::parse_some_time;
+use bulkhead_terminal::{crash_json, crash_list, crash_markdown, crash_page};
 
 /// How many records are shown where nothing else is said.
 const DEFAULT_LIMIT: usize = 20;
@@ -83,6 +83,9 @@ pub enum CrashesCommand {
     Show {
         /// The crash id or a prefix of it [default: the newest record].
         crash_id: Option<String>,
+        /// Print Markdown, to paste into an issue.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
 }
 
@@ -110,16 +113,29 @@ pub(crate) async fn run(args: &CrashesArgs, session: &Session) -> Result<(), Fai
             let records = newest(agent.as_ref(), limit, session).await?;
             session.screen.print(&crash_list(&records, session.json))
         }
-        CrashesCommand::Show { crash_id } => {
+        CrashesCommand::Show { crash_id, markdown } => {
             let record = match crash_id {
                 None => newest(None, 1, session).await?.into_iter().next().ok_or_else(|| {
                     Failure::NotThere("the host keeps no crash records".to_owned())
                 })?,
                 Some(crash_id) => one(&crash_id, session).await?,
             };
-            let text = if session.json { crash_json(&record) + "\n" } else { crash_page(&record) };
-            session.screen.print(&text)
+            session.screen.print(&crash_text(
+                &record,
+                session.json,
+                markdown,
+                session.screen.colours,
+            ))
         }
+    }
+}
+
+/// A record as JSON, as Markdown, or as a page.
+pub fn crash_text(record: &CrashRecord, json: bool, markdown: bool, colours: bool) -> String {
+    match (json, markdown) {
+        (true, _) => crash_json(record) + "\n",
+        (false, true) => crash_markdown(record),
+        (false, false) => crash_page(record, colours),
     }
 }
 

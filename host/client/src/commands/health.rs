@@ -7,8 +7,8 @@ use serde::Deserialize;
 use crate::args::HostArgs;
 use crate::failure::Failure;
 use crate::session::{Call, Session};
-use crate::words::counted;
 use bulkhead_printable as text;
+use bulkhead_terminal::words::counted;
 
 /// Arguments of `health`.
 #[derive(Debug, Args)]

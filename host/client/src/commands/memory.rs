@@ -13,8 +13,8 @@ use crate::failure::Failure;
 use crate::session::{Call, Session, agent_path};
 use crate::sparkline;
 use crate::table::{Cell, Column, draw};
-use crate::words::{bytes, duration, percent, short_bytes};
 use bulkhead_printable as text;
+use bulkhead_terminal::words::{bytes, duration, percent, short_bytes};
 
 /// Use that changes by less in a minute is called level.
 const LEVEL_BYTES_PER_MINUTE: u64 = 16 * 1024;

@@ -12,10 +12,10 @@ use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, Session, now};
 use crate::table::{Cell, Column, draw};
-use crate::words::{parse_some_time, short_bytes, short_count, short_duration};
 use bulkhead_printable as text;
+use bulkhead_terminal::words::{parse_some_time, short_bytes, short_count, short_duration};
 
-use crate::words;
+use bulkhead_terminal::words;
 
 /// Arguments of `ps`.
 #[derive(Debug, Args)]

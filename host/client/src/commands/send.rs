@@ -12,8 +12,8 @@ use super::input::text_or_stdin;
 use crate::args::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, QUICK, Session, agent_path};
-use crate::words::{duration, parse_duration};
 use bulkhead_printable as text;
+use bulkhead_terminal::words::{duration, parse_duration};
 
 /// The longest wait that the host takes.
 const MAX_WAIT: Duration = Duration::from_secs(600);

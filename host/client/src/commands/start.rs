@@ -12,8 +12,8 @@ use super::input::{file_or_stdin, text_or_stdin};
 use crate::args::{HostArgs, OutputArgs};
 use crate::failure::Failure;
 use crate::session::{Call, LONG, Session};
-use crate::words::parse_some_time;
 use bulkhead_printable as text;
+use bulkhead_terminal::words::parse_some_time;
 
 /// Largest request of `--file` and largest file of `--env-file`: the largest body that the control server takes.
 const MAX_FILE_BYTES: usize = 2 * 1024 * 1024;

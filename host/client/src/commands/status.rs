@@ -12,12 +12,13 @@ use super::usage::cost;
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
-use crate::screen::{Colour, Screen};
+use crate::screen::Screen;
 use crate::session::{Call, Session, agent_path, now};
-use crate::words::{bytes, counted, duration, percent, short_count};
 use bulkhead_printable as text;
+use bulkhead_terminal::Colour;
+use bulkhead_terminal::words::{bytes, counted, duration, percent, short_count};
 
-use crate::words;
+use bulkhead_terminal::words;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]

@@ -13,8 +13,8 @@ use crate::args::{HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::session::{Call, LONG, Session, agent_path};
-use crate::words::counted;
 use bulkhead_printable as text;
+use bulkhead_terminal::words::counted;
 
 /// Stops that are under way at once.
 const AT_ONCE: usize = 8;

@@ -10,8 +10,8 @@ use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
 use crate::session::{Call, Session};
 use crate::table::{Cell, Column, draw};
-use crate::words::{percent, short_count, short_duration};
 use bulkhead_printable as text;
+use bulkhead_terminal::words::{percent, short_count, short_duration};
 
 /// Arguments of `usage`.
 #[derive(Debug, Args)]

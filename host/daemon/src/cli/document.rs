@@ -24,11 +24,16 @@ fn page() -> String {
     let common = cli.get_after_help().map(ToString::to_string).unwrap_or_default();
     let page = PAGE
         .replace("{{commands}}", &commands)
-        .replace("{{common}}", &format!("```text\n{common}\n```\n"))
+        .replace("{{common}}", &format!("{}\n```text\n{common}\n```\n", of_all(&cli)))
         .replace("{{details}}\n", &details)
         .replace("{{host}}\n", &shared);
     let note = "<!-- Made by host/daemon/src/cli/document.rs from the command line; UPDATE_EXPECT=1 rewrites it. -->\n";
     format!("{note}{page}")
+}
+
+/// Options of every command.
+fn of_all(cli: &Command) -> String {
+    table(cli.get_arguments().filter(|argument| argument.is_global_set()))
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
@@ -72,8 +77,8 @@ fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     let inherited =
         command.get_bin_name().is_some_and(|name| name.starts_with("bulkhead crashes "));
     command.get_arguments().filter(move |argument| {
-        let is_help = matches!(argument.get_id().as_str(), "help" | "version");
-        !(argument.is_hide_set() || is_help || inherited && argument.is_global_set())
+        let is_of_all = matches!(argument.get_id().as_str(), "help" | "version" | "color");
+        !(argument.is_hide_set() || is_of_all || inherited && argument.is_global_set())
     })
 }
 

@@ -13,6 +13,7 @@ use bulkhead_net::Connector;
 use bulkhead_runtime::{CoreDumpRules, DiskFloor, RuntimeConfig};
 use bulkhead_supervisor::{Catalog, HydrationRules, Role, SupervisorConfig};
 use bulkhead_telemetry::Telemetry;
+use bulkhead_terminal::{ColourChoice, Look};
 use bulkhead_town::TownConfig;
 use bulkhead_types::{Level, Limits};
 
@@ -38,6 +39,14 @@ pub struct Settings {
     /// What follows when a newer run serves the town.
     pub on_fenced: OnFenced,
     pub log_format: LogFormat,
+    /// The configuration file, as the command line names it.
+    pub config_file: PathBuf,
+    /// The command line names the address.
+    pub is_moved: bool,
+    /// How often the command line asks for more lines on a terminal.
+    pub verbose: u8,
+    /// When lines on a terminal have colours.
+    pub colours: ColourChoice,
     pub log: LogConfig,
     pub state_dir: PathBuf,
     /// Keep nothing in the database.
@@ -76,10 +85,22 @@ impl Settings {
     pub fn format(&self) -> Format {
         match self.log_format {
             LogFormat::Json => Format::Json,
-            LogFormat::Pretty => Format::Pretty,
-            LogFormat::Auto if std::io::stdout().is_terminal() => Format::Pretty,
-            LogFormat::Auto => Format::Json,
+            LogFormat::Auto if !std::io::stdout().is_terminal() => Format::Json,
+            LogFormat::Pretty | LogFormat::Auto => {
+                // Who wants diagnostics wants to know of which fact they are.
+                let details = self.verbose > 0 || self.log.level < Level::Info;
+                Format::Text(Look::new(self.colours.on_stdout(), details))
+            }
         }
+    }
+
+    /// The log, in this format.
+    pub fn log(&self, format: Format) -> LogConfig {
+        let level = match &format {
+            Format::Text(_) if self.verbose > 1 => Level::Trace,
+            _ => self.log.level,
+        };
+        LogConfig { format, level, ..self.log.clone() }
     }
 
     /// The engine's part, in a container with this much memory.
@@ -139,6 +160,10 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         on_fenced: file.town.on_fenced,
         town: check_town(file.town, base, outside)?,
         log_format: file.log.format,
+        config_file: PathBuf::new(),
+        is_moved: false,
+        verbose: 0,
+        colours: ColourChoice::default(),
         log: LogConfig {
             format: Format::Json,
             level: level(file.log.level),

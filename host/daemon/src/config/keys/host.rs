@@ -118,7 +118,7 @@ pub const TOWN: &[Key] = &[
 ];
 
 pub const LOG: &[Key] = &[
-    key("format", r#""auto""#, "`json`, `pretty`, or `auto`: pretty on a terminal. `run --log-format` overrides it")
+    key("format", r#""auto""#, "`json`, `pretty` (lines for people, no contract), or `auto`: pretty on a terminal. `run --log-format` overrides it")
         .text("BULKHEAD_LOG_FORMAT", |file, text| {
             file.log.format = word(&text)?;
             Ok(())

@@ -217,8 +217,8 @@ pub const ENVIRONMENT: &[Environment] = &[
     },
     Environment {
         variables: "NO_COLOR",
-        summary: "client commands print no colours",
-        prose: "client commands print no colours",
+        summary: "no colours on a terminal",
+        prose: "no colours on a terminal; `--color always` overrides it",
     },
 ];
 

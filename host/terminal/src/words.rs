@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 /// A size for a sentence: `1.5 MiB`.
-pub(crate) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let (number, unit) = scaled(count);
     if unit.is_empty() { format!("{number} bytes") } else { format!("{number} {unit}iB") }
 }
 
 /// A size for a table: `1.5M`.
-pub(crate) fn short_bytes(count: u64) -> String {
+pub fn short_bytes(count: u64) -> String {
     let (number, unit) = scaled(count);
     format!("{number}{unit}")
 }
 
 /// A number for a table: `1.5M`.
-pub(crate) fn short_count(count: u64) -> String {
+pub fn short_count(count: u64) -> String {
     let (number, unit) = scaled_by(1000, ["k", "M", "G", "T", "P", "E"], count);
     format!("{number}{unit}")
 }
@@ -41,7 +41,7 @@ fn scaled_by(step: u64, units: [&'static str; 6], count: u64) -> (String, &'stat
 }
 
 /// A time for a sentence: `2 min 5 s`.
-pub(crate) fn duration(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
@@ -56,8 +56,16 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// A time in microseconds for a sentence: below 10 ms with one decimal.
+pub fn micros(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{:.1} ms", us as f64 / 1000.0),
+        _ => duration(Duration::from_micros(us)),
+    }
+}
+
 /// A time for a table: `2m`.
-pub(crate) fn short_duration(time: Duration) -> String {
+pub fn short_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -68,7 +76,7 @@ pub(crate) fn short_duration(time: Duration) -> String {
 }
 
 /// One part of another, in whole percent.
-pub(crate) fn percent(part: u64, whole: u64) -> String {
+pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "? %".to_owned();
     }
@@ -76,12 +84,12 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// `1 agent`, `2 agents`.
-pub(crate) fn counted(count: usize, thing: &str) -> String {
+pub fn counted(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Reads `500ms`, `30s`, `5m` or `2h`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 500ms, 30s, 5m or 2h");
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -100,7 +108,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The same, more than nothing.
-pub(crate) fn parse_some_time(text: &str) -> Result<Duration, String> {
+pub fn parse_some_time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if time.is_zero() { Err("must be greater than zero".to_owned()) } else { Ok(time) }
 }
@@ -146,6 +154,12 @@ mod tests {
             let time = Duration::from_millis(ms);
             assert_eq!((duration(time).as_str(), short_duration(time).as_str()), (long, short));
         }
+    }
+
+    #[test]
+    fn short_times_have_a_decimal() {
+        let shown = [0, 412, 9_940, 10_400, 2_500_000].map(micros);
+        assert_eq!(shown, ["0.0 ms", "0.4 ms", "9.9 ms", "10 ms", "2 s"]);
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! An event as a sentence about somebody.
+//!
+//! Texts that guests chose stand in quotation marks, or behind `>` when all of it is theirs: none of them looks like
+//! words of the host.
+
+mod agent;
+mod container;
+mod town;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bulkhead_types::{AgentId, Event};
+
+use crate::words;
+
+/// Whom a sentence is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who<'a> {
+    Host,
+    Town,
+    Agent(&'a AgentId),
+}
+
+/// What a person reads of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sentence<'a> {
+    pub who: Who<'a>,
+    /// What is said of it: begins with a verb.
+    pub text: String,
+    /// Shown only when somebody asks for details.
+    pub is_detail: bool,
+}
+
+impl<'a> Sentence<'a> {
+    fn new(who: Who<'a>, text: impl Into<String>) -> Self {
+        Self { who, text: text.into(), is_detail: false }
+    }
+
+    fn detail(self) -> Self {
+        self.detail_if(true)
+    }
+
+    fn detail_if(self, is_detail: bool) -> Self {
+        Self { is_detail, ..self }
+    }
+}
+
+/// The sentence of an event; of one that has none its name. `None`: the event is a part of another one.
+pub(crate) fn of(event: &Event) -> Option<Sentence<'_>> {
+    if matches!(event, Event::LinePart { .. }) {
+        return None;
+    }
+    let said = container::of(event).or_else(|| town::of(event)).or_else(|| agent::of(event));
+    Some(said.unwrap_or_else(|| Sentence::new(Who::Host, event.name())))
+}
+
+/// A text that somebody else chose, in quotation marks.
+fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    bulkhead_printable::json(&json).into_owned()
+}
+
+/// `, 4 more` when there are more.
+fn and(count: u64, what: &str) -> Cow<'_, str> {
+    if count == 0 { Cow::Borrowed("") } else { Cow::Owned(format!(", {count} {what}")) }
+}
+
+fn ms(ms: u64) -> String {
+    words::duration(Duration::from_millis(ms))
+}
+
+/// `12 agents`, `1 agent`.
+fn agents(count: usize) -> String {
+    words::counted(count, "agent")
+}
