@@ -177,3 +177,86 @@ fn a_reader_of_the_log_that_falls_asleep_stops_nothing() {
     assert_eq!(code.and_then(|code| code.code()), Some(CLEAN));
     drop(stdout);
 }
+
+/// Runs a command that this machine may lack. `None`: it does.
+fn if_installed(command: &mut Command) -> Option<Output> {
+    match command.output() {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped, there is no {}", command.get_program().display());
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn completions(shell: &str) -> String {
+    let printed = Command::new(files::binary()).args(["completions", shell]).output();
+    let printed = printed.expect("run bulkhead");
+    assert!(printed.status.success(), "{}", text(&printed.stderr));
+    text(&printed.stdout)
+}
+
+#[test]
+fn every_shell_has_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = completions(shell);
+        let hidden = ["compile-component", "inject-fault"].map(|word| script.contains(word));
+        assert!(script.contains("crashes") && hidden == [false, false], "{shell}");
+    }
+}
+
+#[test]
+fn bash_completes_commands_options_and_values() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let script = dir.path().join("bulkhead");
+    std::fs::write(&script, completions("bash")).expect("write the script");
+    let Some(checked) = if_installed(Command::new("bash").arg("-n").arg(&script)) else { return };
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{}", text(&checked.stderr));
+    for (words, completed) in [
+        ("bulkhead cra", "crashes"),
+        ("bulkhead crashes show --mark", "--markdown"),
+        ("bulkhead run --log-format pr", "pretty"),
+        ("bulkhead ps --color ne", "never"),
+    ] {
+        // As bash itself does on TAB: the function, with the words before the cursor.
+        let press_tab = r#"
+            source "$1"; read -ra COMP_WORDS <<<"$2"
+            COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE=$2; COMP_POINT=${#2}
+            complete -p bulkhead >/dev/null
+            _bulkhead bulkhead "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+            echo "${COMPREPLY[*]}"
+        "#;
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-e", "-c", press_tab, "bash"]).arg(&script).arg(words);
+        let pressed = if_installed(&mut bash).expect("bash was there");
+        let shown = (text(&pressed.stdout), text(&pressed.stderr));
+        assert_eq!(shown, (format!("{completed}\n"), String::new()), "{words}");
+    }
+}
+
+#[test]
+fn every_command_has_a_man_page_that_groff_takes() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let pages = dir.path().join("share/man/man1");
+    let written = Command::new(files::binary()).arg("man").arg(&pages).output();
+    let written = written.expect("run bulkhead");
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).expect(name);
+    assert!(page("bulkhead.1").contains("bulkhead\\-crashes"), "{}", page("bulkhead.1"));
+    for name in ["bulkhead-run.1", "bulkhead-crashes-show.1", "bulkhead-completions.1"] {
+        page(name);
+    }
+    for entry in std::fs::read_dir(&pages).expect("read the directory") {
+        let file = entry.expect("an entry").path();
+        let mut groff = Command::new("groff");
+        groff.args(["-man", "-Tutf8", "-ww"]).arg(&file);
+        let Some(shown) = if_installed(&mut groff) else { return };
+        assert_eq!(text(&shown.stderr), "", "{}", file.display());
+        assert!(text(&shown.stdout).contains("bulkhead"), "{}", file.display());
+    }
+    let file = dir.path().join("file");
+    std::fs::write(&file, "in its place").expect("write a file");
+    let refused = Command::new(files::binary()).arg("man").arg(&file).output();
+    assert_eq!(refused.expect("run bulkhead").status.code(), Some(1));
+}

@@ -76,6 +76,19 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Show crash records from the state directory, or with --url from a running host.
     Crashes(CrashesArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one per command, into a directory. It is made if it does not exist.
+    #[command(after_help = MAN_HELP)]
+    Man {
+        /// The directory, for example /usr/share/man/man1.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Compile one component from stdin to stdout. For the host, which runs it as a child: the argument says how.
     #[command(hide = true)]
     CompileComponent {
@@ -86,6 +99,19 @@ pub enum Command {
     #[command(flatten)]
     Client(ClientCommand),
 }
+
+const COMPLETIONS_HELP: &str = "\
+Where shells look for it:
+  bash  bulkhead completions bash >~/.local/share/bash-completion/completions/bulkhead
+  zsh   bulkhead completions zsh >DIR/_bulkhead, with DIR in fpath
+  fish  bulkhead completions fish >~/.config/fish/completions/bulkhead.fish";
+
+const MAN_HELP: &str = "\
+The pages are bulkhead.1 and bulkhead-COMMAND.1. To read one: man DIR/bulkhead-run.1
+
+Exit codes:
+  0  success
+  1  the directory or a page cannot be written";
 
 /// Arguments of `diagnose`.
 #[derive(Debug, Args)]

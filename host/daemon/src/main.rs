@@ -20,6 +20,7 @@ mod faults;
 mod hardening;
 mod host;
 mod init;
+mod manual;
 mod model_calls;
 mod open_files;
 mod output;
@@ -62,6 +63,8 @@ fn main() -> ExitCode {
         Command::CompileComponent { order } => {
             Ok(bulkhead_runtime::compile_component(&order).into())
         }
+        Command::Completions { shell } => Ok(manual::print_completions(shell)),
+        Command::Man { dir } => manual::write_pages(&dir).map(ExitCode::from),
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Crashes(args) if args.url.is_some() => {
             Ok(bulkhead_client::run_crashes(args, colours, config::control))
