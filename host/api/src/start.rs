@@ -73,10 +73,12 @@ pub struct StartRequest {
     /// For the agent's configuration and environment. Those whose names say that they are credentials, or are
     /// listed by the role, count as `secrets`.
     #[schemars(with = "Option<BTreeMap<String, Secret>>", extend("maxProperties" = MAX_VALUES))]
+    #[schemars(extend("propertyNames" = { "minLength": 1, "maxLength": MAX_KEY_BYTES }))]
     pub env_vars: BTreeMap<String, Secret>,
     /// Credentials, for the agent's configuration and environment, above `envVars`. Two starts that differ in
     /// them alone ask for the same agent.
     #[schemars(with = "Option<BTreeMap<String, Secret>>", extend("maxProperties" = MAX_VALUES))]
+    #[schemars(extend("propertyNames" = { "minLength": 1, "maxLength": MAX_KEY_BYTES }))]
     pub secrets: BTreeMap<String, Secret>,
     /// A configured component other than the role's.
     #[schemars(length(max = MAX_NAME_BYTES))]

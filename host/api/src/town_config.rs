@@ -29,6 +29,7 @@ const SHOWN_KEY_CHARS: usize = 64;
 pub struct TownConfig {
     /// For `host.config` and the environment of agents. Null takes a value away.
     #[schemars(with = "Option<BTreeMap<String, Scalar>>", extend("maxProperties" = MAX_VALUES))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[^=\\u0000]+$", "maxLength": MAX_KEY_BYTES }))]
     pub env_vars: BTreeMap<String, Option<Secret>>,
     /// They are all that there are: what is not named is gone. Not where nothing was said of values.
     #[schemars(skip)]

@@ -319,7 +319,7 @@ pub struct UpdateAnswer {
 /// `POST /sync-config`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub struct SyncAnswer {
-    /// Always true: agents see the values from now on.
+    /// Agents see the values from now on. False when they came in a header that could not be read.
     pub synced: bool,
 }
 

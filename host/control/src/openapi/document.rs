@@ -5,7 +5,7 @@ use bulkhead_types::AgentId;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::operation::{Answer, PathParam};
+use super::operation::{Answer, Body, PathParam};
 use super::{Entry, GENERAL, General, Group, Operation};
 use crate::params::{Kind, Param};
 
@@ -86,10 +86,10 @@ impl Schemas {
         if !parameters.is_empty() {
             made["parameters"] = parameters.into();
         }
-        if let Some((schema, example)) = body {
+        if let Some(Body { schema, example, required }) = body {
             let schema = schema(&mut self.of_requests);
             made["requestBody"] = json!({
-                "required": true, "content": {JSON: {"schema": schema, "example": example}}
+                "required": required, "content": {JSON: {"schema": schema, "example": example}}
             });
         }
         made
@@ -106,13 +106,14 @@ impl Schemas {
         });
         let query = operation.query.iter().map(|Param { name, about, kind }| {
             let schema = match kind {
-                Kind::Agent => json!(agent_id),
+                // Empty is as if it were absent.
+                Kind::Agent => json!({"anyOf": [agent_id, {"const": ""}]}),
                 Kind::Text => json!({"type": "string"}),
                 Kind::Flag => json!({"enum": ["", "true", "1", "false", "0"]}),
                 Kind::Number(min, max) => {
                     json!({"type": "integer", "minimum": min, "maximum": max})
                 }
-                Kind::Word(words) => json!({"enum": words}),
+                Kind::Word(words) => json!({"anyOf": [{"enum": words}, {"const": ""}]}),
             };
             json!({"name": name, "in": "query", "description": about, "schema": schema})
         });

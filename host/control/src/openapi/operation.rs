@@ -44,7 +44,7 @@ pub(crate) struct Operation {
     pub(super) query: &'static [Param],
     /// Names, and what they are for.
     pub(super) headers: Vec<(&'static str, &'static str)>,
-    pub(super) body: Option<(SchemaOf, Value)>,
+    pub(super) body: Option<Body>,
     pub(super) answers: BTreeMap<u16, Answer>,
     /// Beside those that every operation may answer with, or instead of them.
     pub(super) refusals: BTreeMap<u16, &'static str>,
@@ -55,6 +55,14 @@ pub(super) enum PathParam {
     /// `{id}`, of an agent.
     Agent,
     Text(&'static str, &'static str),
+}
+
+/// A body of JSON.
+pub(super) struct Body {
+    pub(super) schema: SchemaOf,
+    pub(super) example: Value,
+    /// Nothing else stands for it.
+    pub(super) required: bool,
 }
 
 /// An answer below 400.
@@ -130,7 +138,14 @@ impl Operation {
 
     /// It needs a body of JSON, for example this one.
     pub(crate) fn body<T: JsonSchema>(self, example: Value) -> Self {
-        Self { body: Some((SchemaGenerator::subschema_for::<T>, example)), ..self }
+        let schema = SchemaGenerator::subschema_for::<T>;
+        Self { body: Some(Body { schema, example, required: true }), ..self }
+    }
+
+    /// A header may stand for its body.
+    pub(crate) fn body_or_header(mut self) -> Self {
+        self.body.iter_mut().for_each(|body| body.required = false);
+        self
     }
 
     /// It answers with JSON.

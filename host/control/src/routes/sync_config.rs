@@ -40,7 +40,8 @@ pub(super) fn operation() -> Operation {
              the other shared routes.",
         )
         .body::<TownConfig>(json!({"env_vars": {"model.api-key": "...", "RETIRED": null}}))
-        .answers::<WithIgnored<SyncAnswer>>(200, "Agents see the values from now on.")
+        .body_or_header()
+        .answers::<WithIgnored<SyncAnswer>>(200, "Agents see the values from now on; with `synced` false, nothing has changed: the header was not readable.")
 }
 
 /// Logs what is wrong with headers, each problem once.

@@ -313,6 +313,7 @@ fn parameters(document: &Value, operation: &Value) -> String {
 
 /// What a parameter may be.
 fn values(document: &Value, schema: &Value) -> String {
+    let schema = schema["anyOf"].get(0).unwrap_or(schema);
     if let Some(name) = schema["$ref"].as_str() {
         let target = document.pointer(name.trim_start_matches('#')).expect("a schema");
         assert!(target.is_object(), "{name}");
@@ -459,6 +460,7 @@ fn every_parameter_of_the_document_is_taken_and_every_other_refused() {
             }
             let name = parameter["name"].as_str().expect("a name");
             let schema = &parameter["schema"];
+            let schema = schema["anyOf"].get(0).unwrap_or(schema);
             let value = match &schema["enum"][1] {
                 Value::String(word) => word.clone(),
                 _ => schema["minimum"].as_u64().unwrap_or(1).to_string(),
