@@ -24,8 +24,8 @@ pub(super) fn operation() -> Operation {
              `X-Town-Id`), the host confirms to the town that this container can take over.",
         )
         .open()
-        .header("X-Drain-Nonce", "Tell the town that this container is ready to take over; needs the token.")
-        .header("X-Town-Id", "The town that is to be told.")
+        .header("X-Drain-Nonce", "Notify the town that this container can take over; needs the token.")
+        .header("X-Town-Id", "The town to notify.")
         .answers::<Health>(200, "The state.")
 }
 
