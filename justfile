@@ -95,6 +95,17 @@ clients: _guest_target
     [ -d "$node/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$node" openai@7.59.0
     CLIENTS_PYTHON="$python" CLIENTS_NODE="$node" cargo test --test it clients:: -- --ignored --nocapture
 
+# check the OpenAPI document, and ask the real host by it; wants Python, and takes schemathesis (100 MB) from PyPI
+api-check: _guest_target
+    #!/usr/bin/env bash
+    set -euo pipefail
+    packages="$CARGO_TARGET_DIR/api-check-$(sha256sum .ci/api-check.txt | cut -c 1-16)"
+    [ -d "$packages" ] || {
+        python3 -m pip install --quiet --disable-pip-version-check --target "$packages.part" --no-deps --requirement .ci/api-check.txt
+        mv "$packages.part" "$packages"
+    }
+    API_CHECK="$packages" cargo test --test it api_document:: -- --ignored --nocapture
+
 # what strict readers of metrics say of `GET /metrics`; wants promtool (Debian's package prometheus) and Python
 lint-metrics: _guest_target
     #!/usr/bin/env bash
@@ -254,6 +265,7 @@ ci:
     just lint
     just doc
     just test
+    just api-check
 
 # remove everything that was built
 clean:

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bulkhead_types::CrashRecord;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most crash records in one answer.
 pub const MAX_CRASHES: u64 = 1000;
 
 /// Some crash records.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CrashesPage {
     /// Newest first.

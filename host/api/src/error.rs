@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bulkhead_types::restart::PastEnd;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::view::MissingAgent;
 
 /// One offending field.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Issue {
     /// Where in the body, for example `envVars.TOKEN`. `.` is the body itself.
     pub path: String,
@@ -25,7 +26,7 @@ impl Issue {
 }
 
 /// Body of every answer with a status of 400 and above.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
     /// What went wrong, naming the thing. Never empty.

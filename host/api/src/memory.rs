@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bulkhead_types::memory::{LargeAgent, MemorySample, MemorySources, MemoryTrend, Psi};
 use bulkhead_types::{AgentId, Incarnation, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Samples at two resolutions, oldest first. Times in which nothing lived are left out.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeriesView {
     /// The last 120 samples: ten minutes of one every 5 s.
@@ -17,7 +18,7 @@ pub struct SeriesView {
 }
 
 /// The heap of the host.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeapView {
     /// In allocations.
@@ -27,7 +28,7 @@ pub struct HeapView {
 }
 
 /// `GET /memory`. Null is what this machine does not report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerMemoryView {
     /// When this was answered.
@@ -75,7 +76,7 @@ pub struct ContainerMemoryView {
 }
 
 /// `GET /agents/{id}/memory`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentMemoryView {
     /// Who.

@@ -1,15 +1,17 @@
 //! `POST /agents/{id}/message`.
 
 use bulkhead_types::message::MAX_BODY_BYTES;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Issue, required};
 use crate::unknown::{Parsed, parse_shared};
 
-/// A checked message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub struct MessageRequest {
     /// The text. Not empty, at most 1 MiB.
+    #[schemars(length(min = 1, max = MAX_BODY_BYTES))]
     pub prompt: String,
 }
 

@@ -1,5 +1,6 @@
 //! `POST /agents/{id}/nudge`.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Issue, required, too_long};
@@ -11,14 +12,18 @@ pub const MAX_NUDGE_BYTES: usize = 16 * 1024;
 /// Longest id and source, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// A checked nudge: a message that comes when no other does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A message that comes when no other does.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NudgeRequest {
     /// The text. Not empty, at most 16 KiB.
+    #[schemars(length(min = 1, max = MAX_NUDGE_BYTES))]
     pub message: String,
     /// Who sends it; `operator` when the request does not say.
+    #[schemars(with = "Option<String>", length(max = MAX_NAME_BYTES))]
     pub source: String,
     /// Names it; the host does when the request does not.
+    #[schemars(length(min = 1, max = MAX_NAME_BYTES))]
     pub nudge_id: Option<String>,
 }
 

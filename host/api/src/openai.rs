@@ -2,12 +2,14 @@
 //! is an agent.
 
 use bulkhead_types::message::MAX_BODY_BYTES;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorBody, Issue, parse_json, required};
 
-/// A checked request for a completion.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A request for a completion.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "Raw")]
 pub struct ChatRequest {
     /// The agent.
     pub model: String,
@@ -18,32 +20,43 @@ pub struct ChatRequest {
     pub stream: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ChatRequest")]
 struct Raw {
+    /// The agent's id.
+    #[schemars(required, with = "String", length(min = 1))]
     model: Option<String>,
+    /// The last one is of `user` and has text.
     #[serde(default)]
+    #[schemars(required, length(min = 1))]
     messages: Vec<RawMessage>,
+    /// The answer comes in pieces.
     #[serde(default)]
     stream: Option<bool>,
+    /// 1.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1))]
     n: Option<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ChatMessage")]
 struct RawMessage {
     role: String,
     #[serde(default)]
     content: Option<Content>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "ChatContent")]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ChatPart")]
 struct Part {
     r#type: String,
     #[serde(default)]
@@ -99,7 +112,7 @@ impl ChatRequest {
 }
 
 /// `GET /v1/models`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
     /// `list`.
     pub object: String,
@@ -108,7 +121,7 @@ pub struct ModelList {
 }
 
 /// An agent, as a model. `GET /v1/models/{model}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ModelCard {
     /// The agent's id.
     pub id: String,
@@ -121,7 +134,7 @@ pub struct ModelCard {
 }
 
 /// `POST /v1/chat/completions`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Completion {
     /// `chatcmpl-` and the message's id.
     pub id: String,
@@ -136,7 +149,7 @@ pub struct Completion {
 }
 
 /// The one answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Choice {
     /// 0.
     pub index: u32,
@@ -151,7 +164,7 @@ pub struct Choice {
 }
 
 /// What the agent says, or a piece of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Said {
     /// `assistant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,14 +178,14 @@ pub struct Said {
 }
 
 /// The body of a refusal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct OpenAiError {
     /// What went wrong.
     pub error: OpenAiErrorBody,
 }
 
 /// What went wrong.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct OpenAiErrorBody {
     /// Names the thing. Never empty.
     pub message: String,

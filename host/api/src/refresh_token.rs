@@ -1,15 +1,17 @@
 //! `POST /refresh-token`.
 
 use bulkhead_types::Secret;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Issue, required};
 use crate::unknown::{Parsed, parse_shared};
 
-/// A checked token of the container for the town. Whether it is any good, only the town knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A token of the container for the town. Whether it is any good, only the town knows.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub struct RefreshTokenRequest {
     /// The token. Not empty.
+    #[schemars(length(min = 1))]
     pub token: Secret,
 }
 

@@ -2,6 +2,7 @@
 //! `POST /dashboard-context`.
 
 use bulkhead_types::message::MAX_BODY_BYTES;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Issue, required};
@@ -13,29 +14,35 @@ pub(crate) const MAX_MODEL_BYTES: usize = 256;
 /// Longest dashboard context. It goes into every request to a model.
 const MAX_CONTEXT_BYTES: usize = 64 * 1024;
 
-/// A checked change of an agent's models.
+/// A change of an agent's models.
 ///
 /// The original restarts its agent for it, so its callers bring `conversationHistory` to be played
 /// again, and `organizationId`. Here the session stays: both are accepted and not looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct ModelRequest {
     /// The language model to use.
+    #[schemars(length(min = 1, max = MAX_MODEL_BYTES), pattern(r"\S"))]
     pub model: String,
-    /// A cheaper one for small tasks. `None`: it stays; `Some(None)`: there is none any more.
+    /// A cheaper one for small tasks. Absent: it stays; null: there is none any more.
+    #[schemars(with = "Option<String>", length(min = 1, max = MAX_MODEL_BYTES), pattern(r"\S"))]
     pub small_model: Option<Option<String>>,
 }
 
-/// A checked change of an agent's standing instructions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A change of an agent's standing instructions.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct SystemPromptRequest {
     /// The new ones. Not empty, at most 1 MiB.
+    #[schemars(length(min = 1, max = MAX_BODY_BYTES))]
     pub system_prompt: String,
 }
 
-/// A checked change of what the dashboard shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A change of what the dashboard shows.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub struct DashboardContextRequest {
-    /// At most 64 KiB. `None` when the text is blank: there is nothing to show.
+    /// At most 64 KiB. Blank text takes away what was shown before.
+    #[schemars(with = "String", length(max = MAX_CONTEXT_BYTES))]
     pub context: Option<String>,
 }
 

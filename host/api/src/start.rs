@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 pub use bulkhead_types::IfRunning;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use bulkhead_types::{AgentId, Secret};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Issue, parse_json, required, too_long};
@@ -39,42 +40,60 @@ const OF_THE_ORIGINAL: [&str; 9] = [
     "rigs",
 ];
 
-/// A checked start request. The git fields of the original are accepted and not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A start request. The git fields of the original are accepted and not used.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct StartRequest {
     /// Which agent.
     pub agent_id: AgentId,
     /// The role's name in the configuration.
+    #[schemars(length(min = 1, max = MAX_NAME_BYTES))]
     pub role: String,
     /// The name that people see; the agent id when the request gives none.
+    #[schemars(with = "Option<String>", length(max = MAX_NAME_BYTES))]
     pub name: String,
     /// What to do first.
+    #[schemars(with = "Option<String>", length(max = MAX_BODY_BYTES))]
     pub prompt: String,
     /// The town that it belongs to.
+    #[schemars(length(max = MAX_NAME_BYTES))]
     pub town_id: Option<String>,
     /// The repository that it works on.
+    #[schemars(length(max = MAX_NAME_BYTES))]
     pub rig_id: Option<String>,
     /// Standing instructions.
+    #[schemars(length(max = MAX_BODY_BYTES))]
     pub system_prompt: Option<String>,
     /// The language model to use.
+    #[schemars(length(max = MAX_MODEL_BYTES))]
     pub model: Option<String>,
     /// A cheaper one for small tasks.
+    #[schemars(length(max = MAX_MODEL_BYTES))]
     pub small_model: Option<String>,
     /// For the agent's configuration and environment. Those whose names say that they are credentials, or are
     /// listed by the role, count as `secrets`.
+    #[schemars(with = "Option<BTreeMap<String, Secret>>", extend("maxProperties" = MAX_VALUES))]
+    #[schemars(extend("propertyNames" = { "minLength": 1, "maxLength": MAX_KEY_BYTES }))]
     pub env_vars: BTreeMap<String, Secret>,
     /// Credentials, for the agent's configuration and environment, above `envVars`. Two starts that differ in
     /// them alone ask for the same agent.
+    #[schemars(with = "Option<BTreeMap<String, Secret>>", extend("maxProperties" = MAX_VALUES))]
+    #[schemars(extend("propertyNames" = { "minLength": 1, "maxLength": MAX_KEY_BYTES }))]
     pub secrets: BTreeMap<String, Secret>,
     /// A configured component other than the role's.
+    #[schemars(length(max = MAX_NAME_BYTES))]
     pub component: Option<String>,
     /// A memory limit other than the role's, at most the container's `max_agent_memory_mb`.
+    #[schemars(range(min = 1))]
     pub memory_limit_mb: Option<u64>,
     /// What to do when the agent starts or runs already.
+    #[schemars(with = "Option<IfRunning>")]
     pub if_running: IfRunning,
     /// Start although the agent is quarantined.
+    #[schemars(with = "Option<bool>")]
     pub force: bool,
     /// A start deadline other than the role's.
+    #[schemars(range(min = 1))]
     pub deadline_ms: Option<u64>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_types::Secret;
 use bulkhead_types::settings::{MAX_TOWN_VALUE_BYTES, MAX_TOWN_VALUES};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -22,16 +23,31 @@ const MAX_KEY_BYTES: usize = 256;
 /// Of a key that is at fault, in characters.
 const SHOWN_KEY_CHARS: usize = 64;
 
-/// A checked change of the town's configuration values. The original's configuration has more; what
+/// A change of the town's configuration values. The original's configuration has more; what
 /// belongs to git and to its own model gateway is not read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema)]
 pub struct TownConfig {
-    /// For `host.config` and the environment of agents. `None` takes a value away.
+    /// For `host.config` and the environment of agents. Null takes a value away.
+    #[schemars(with = "Option<BTreeMap<String, Scalar>>", extend("maxProperties" = MAX_VALUES))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[^=\\u0000]+$", "maxLength": MAX_KEY_BYTES }))]
     pub env_vars: BTreeMap<String, Option<Secret>>,
     /// They are all that there are: what is not named is gone. Not where nothing was said of values.
+    #[schemars(skip)]
     pub is_whole: bool,
     /// Keys that were named with something that is no value: what they were before stays.
+    #[schemars(skip)]
     pub unread: BTreeSet<String>,
+}
+
+/// What a value may be: text, as an environment has nothing else.
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "stands for the JSON that `text` takes")]
+enum Scalar {
+    Text(Secret),
+    Number(f64),
+    Boolean(bool),
+    Null(()),
 }
 
 type Values = BTreeMap<String, Box<RawValue>>;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bulkhead_types::{AgentId, ModelCounts, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What one agent used of language models.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentUsageView {
     /// This incarnation, or the last one.
@@ -16,7 +17,7 @@ pub struct AgentUsageView {
 }
 
 /// `GET /usage`. Costs are in billionths of the unit in which prices are configured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageView {
     /// When this was answered.
@@ -36,7 +37,7 @@ pub struct UsageView {
 }
 
 /// Calls of one agent to one model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageEntryView {
     /// Whose. Null: agents that have no entries of their own any more.
@@ -55,7 +56,7 @@ pub struct UsageEntryView {
 }
 
 /// What budgets of a day are measured by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageDayView {
     /// Null: the container.
@@ -67,7 +68,7 @@ pub struct UsageDayView {
 }
 
 /// A budget, and how much of it is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BudgetView {
     /// Null: the container's.

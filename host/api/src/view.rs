@@ -11,13 +11,14 @@ use bulkhead_types::{
     AgentId, ExitSummary, HostBytes, Incarnation, MessageSetAside, RestartPolicy, RestartRules,
     RestartState, RingEvent, RingPage, Timestamp,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::usage::AgentUsageView;
 
 /// `GET /health`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// `ok`, or `degraded` while something that a person should see is wrong.
@@ -54,7 +55,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// `GET /readyz`, 200.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Readiness {
     /// Always `ready`: starts are taken.
@@ -68,7 +69,7 @@ pub struct Readiness {
 }
 
 /// An agent that an earlier run, the town or the configuration wants and that is not there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MissingAgent {
     /// Who.
@@ -80,7 +81,7 @@ pub struct MissingAgent {
 }
 
 /// Memory of one agent, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryView {
     /// In use now, in the guest and in the host.
@@ -105,7 +106,7 @@ pub struct MemoryView {
 }
 
 /// How the last incarnation ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExitView {
     /// One word of the exit taxonomy.
@@ -126,7 +127,7 @@ impl From<ExitSummary> for ExitView {
 }
 
 /// A message that is not delivered any more: its agent ended in too many of its deliveries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetAsideView {
     /// Which.
@@ -148,7 +149,7 @@ impl From<MessageSetAside> for SetAsideView {
 }
 
 /// `GET /agents/{id}/status`, and one entry of `GET /agents`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentView {
     /// Who.
@@ -203,7 +204,7 @@ pub struct AgentView {
 }
 
 /// What an agent's restarts have come to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartView {
     /// `permanent`, `transient` or `temporary`.
@@ -250,7 +251,8 @@ impl RestartView {
 pub type AgentList = Vec<AgentView>;
 
 /// An answer, with the fields of its request that were ignored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}WithIgnored")]
 pub struct WithIgnored<T> {
     /// The answer.
     #[serde(flatten)]
@@ -261,7 +263,7 @@ pub struct WithIgnored<T> {
 }
 
 /// `POST /agents/start`, 201 or 200.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartAnswer {
     /// The agent.
@@ -274,7 +276,7 @@ pub struct StartAnswer {
 }
 
 /// `POST /agents/{id}/stop`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StopAnswer {
     /// Always true: the incarnation is gone.
@@ -284,7 +286,7 @@ pub struct StopAnswer {
 }
 
 /// How a turn ended, for `?wait`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TurnView {
     /// `idle`, `continue`, `done`; or `pending` when the wait was over first.
@@ -295,7 +297,7 @@ pub struct TurnView {
 }
 
 /// `POST /agents/{id}/message`, 200; 202 when `?wait` was over before the turn.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageAnswer {
     /// Always true: the message is in the mailbox.
@@ -308,28 +310,28 @@ pub struct MessageAnswer {
 }
 
 /// `PATCH /agents/{id}/model`, `PUT /agents/{id}/system-prompt`, `POST /dashboard-context`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub struct UpdateAnswer {
     /// Always true: the agent's next turn goes by it.
     pub updated: bool,
 }
 
 /// `POST /sync-config`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub struct SyncAnswer {
-    /// Always true: agents see the values from now on.
+    /// Agents see the values from now on. False when they came in a header that could not be read.
     pub synced: bool,
 }
 
 /// `POST /refresh-token`.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub struct RefreshTokenAnswer {
     /// Always true: every call of the town from now on uses it. No agent was restarted for it.
     pub refreshed: bool,
 }
 
 /// `POST /agents/{id}/nudge`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NudgeAnswer {
     /// Always true: the nudge waits.
@@ -339,20 +341,21 @@ pub struct NudgeAnswer {
 }
 
 /// One entry of an agent's event ring.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Rises by one with each event of this agent in this run.
     pub id: u64,
     /// For example `agent.turn`, or a name the guest chose.
     pub event: Arc<str>,
     /// Any JSON value.
+    #[schemars(with = "serde_json::Value")]
     pub data: Arc<RawValue>,
     /// When.
     pub timestamp: Timestamp,
 }
 
 /// `GET /agents/{id}/events?after=N`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventsPage {
     /// Events with an id above `after`, oldest first.

@@ -21,6 +21,7 @@ mod connection_slots;
 mod connections;
 mod exposition;
 mod long;
+mod openapi;
 mod origin;
 mod params;
 mod process;

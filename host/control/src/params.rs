@@ -6,6 +6,7 @@ use bulkhead_api::Issue;
 use bulkhead_api::unknown::{issue, nearest};
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::AgentId;
+use serde::de::DeserializeOwned;
 
 use crate::answer::Refusal;
 
@@ -34,7 +35,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Trace {
     }
 }
 
-/// The query, once it is known which keys may be in it. Of a repeated key the last one counts.
+/// A parameter of a query: what the route takes, and what the document of the API says of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Param {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) kind: Kind,
+}
+
+/// What the value of a parameter may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// An agent's id.
+    Agent,
+    Text,
+    /// `true`, `1` or nothing; `false` or `0`.
+    Flag,
+    /// A whole number from the first to the last.
+    Number(u64, u64),
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+impl Param {
+    pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
+        Self { name, about, kind }
+    }
+}
+
+/// The query, once it is known which parameters may be in it. Of a repeated one the last one counts.
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
@@ -65,53 +94,80 @@ const MAX_NAMED: usize = 16;
 
 impl Params {
     /// Refuses other keys than these.
-    pub(crate) fn only(self, known: &[&str]) -> Result<Self, Refusal> {
+    pub(crate) fn only(self, known: &[Param]) -> Result<Self, Refusal> {
+        let known: Vec<_> = known.iter().map(|param| param.name).collect();
         let unknown =
             self.0.iter().filter(|(key, _)| !known.contains(&key.as_str())).take(MAX_NAMED);
-        let issues: Vec<_> = unknown.map(|(key, _)| issue(key, nearest(key, known))).collect();
+        let issues: Vec<_> = unknown.map(|(key, _)| issue(key, nearest(key, &known))).collect();
         if issues.is_empty() { Ok(self) } else { Err(Refusal::invalid_query(issues)) }
     }
 
-    /// Whether `key` is there and means yes.
-    pub(crate) fn flag(&self, key: &str) -> Result<bool, Refusal> {
-        let Some((_, text)) = self.0.iter().rfind(|(name, _)| name == key) else {
-            return Ok(false);
-        };
-        match text.as_str() {
-            "" | "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(Refusal::invalid_query([Issue::new(key, "must be true, 1, false or 0")])),
+    /// Whether a [`Kind::Flag`] is there and means yes.
+    pub(crate) fn flag(&self, param: &Param) -> Result<bool, Refusal> {
+        match self.value(param) {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(_) => Err(wrong(param, "must be true, 1, false or 0")),
         }
     }
 
-    /// The text at `key`, when there is one that is not empty.
-    pub(crate) fn text(&self, key: &str) -> Option<String> {
-        let (_, text) = self.0.iter().rfind(|(name, _)| name == key)?;
-        (!text.is_empty()).then(|| text.clone())
+    /// Whether a parameter is there.
+    pub(crate) fn has(&self, param: &Param) -> bool {
+        self.value(param).is_some()
     }
 
-    /// The number at `key`, when there is one.
-    pub(crate) fn whole_number(&self, key: &str, max: u64) -> Result<Option<u64>, Refusal> {
-        let Some((_, text)) = self.0.iter().rfind(|(name, _)| name == key) else { return Ok(None) };
+    /// The text of a parameter, when there is one that is not empty.
+    pub(crate) fn text(&self, param: &Param) -> Option<String> {
+        self.value(param).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// The id at a [`Kind::Agent`], when there is one that is not empty.
+    pub(crate) fn agent(&self, param: &Param) -> Result<Option<AgentId>, Refusal> {
+        let id = self.text(param).map(|text| AgentId::parse(&text)).transpose();
+        id.map_err(|error| wrong(param, error.to_string()))
+    }
+
+    /// The value of a parameter that is one of the words of its [`Kind::Word`], when there is one that is not empty.
+    pub(crate) fn word<T: DeserializeOwned>(&self, param: &Param) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.text(param) else { return Ok(None) };
+        serde_json::from_value(text.into()).map(Some).map_err(|_| {
+            let Kind::Word(known) = param.kind else { return wrong(param, "is not known") };
+            wrong(param, format!("must be one of {}", known.join(", ")))
+        })
+    }
+
+    /// The number at a [`Kind::Number`], when there is one.
+    pub(crate) fn number(&self, param: &Param) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.value(param) else { return Ok(None) };
+        let Kind::Number(min, max) = param.kind else { return Err(wrong(param, "is no number")) };
         match text.parse::<u64>() {
-            Ok(number) if number <= max => Ok(Some(number)),
-            _ => {
-                let rule = format!("must be a whole number from 0 to {max}");
-                Err(Refusal::invalid_query([Issue::new(key, rule)]))
-            }
+            Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
+            _ => Err(wrong(param, format!("must be a whole number from {min} to {max}"))),
         }
     }
+
+    fn value(&self, param: &Param) -> Option<&str> {
+        let (_, text) = self.0.iter().rfind(|(name, _)| name == param.name)?;
+        Some(text)
+    }
+}
+
+fn wrong(param: &Param, rule: impl Into<String>) -> Refusal {
+    Refusal::invalid_query([Issue::new(param.name, rule)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WAIT: Param = Param::new("wait", Kind::Number(0, 100), "");
+    const AFTER: Param = Param::new("after", Kind::Text, "");
+    const LIMIT: Param = Param::new("limit", Kind::Number(1, 10), "");
+    const STRICT: Param = Param::new("strict", Kind::Flag, "");
+
     fn wait(query: &str) -> Result<Option<u64>, String> {
-        let uri = format!("/x?{query}").parse().unwrap();
-        let Query(pairs) = Query::try_from_uri(&uri).unwrap();
         let refused = |refusal: Refusal| refusal.body.issues[0].path.clone();
-        Params(pairs).whole_number("wait", 100).map_err(refused)
+        params(query).number(&WAIT).map_err(refused)
     }
 
     fn params(query: &str) -> Params {
@@ -122,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_key_that_is_not_known_is_refused_with_the_nearest_one() {
-        assert!(params("after=1&limit=2").only(&["after", "limit"]).is_ok());
+        assert!(params("after=1&limit=2").only(&[AFTER, LIMIT]).is_ok());
         assert!(params("").only(&[]).is_ok());
-        let refusal = params("afetr=1&zzz=2&after=3").only(&["after", "limit"]).err().unwrap();
+        let refusal = params("afetr=1&zzz=2&after=3").only(&[AFTER, LIMIT]).err().unwrap();
         let said: Vec<_> =
             refusal.body.issues.iter().map(|one| (&*one.path, &*one.message)).collect();
         let expected =
@@ -134,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_flag_has_few_forms() {
-        let flag = |query| params(query).flag("strict").map_err(|refusal| refusal.status.as_u16());
+        let flag = |query| params(query).flag(&STRICT).map_err(|refusal| refusal.status.as_u16());
         for yes in ["strict=true", "strict=1", "strict", "strict=", "strict=0&strict=1"] {
             assert_eq!(flag(yes), Ok(true), "{yes}");
         }
@@ -160,5 +216,6 @@ mod tests {
             assert_eq!(wait(query), Err("wait".to_owned()), "{query}");
         }
         assert!(wait(&format!("wait={}", "9".repeat(100))).is_err());
+        assert!(params("limit=0").number(&LIMIT).is_err());
     }
 }

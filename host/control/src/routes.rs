@@ -1,9 +1,10 @@
-//! The routes, one file each.
+//! The routes, one file each, with what the document of the API says of them.
 //!
 //! | call | file |
 //! | --- | --- |
 //! | `GET /health`, `/livez`, `/readyz` | [`health`], [`livez`], [`readyz`] |
 //! | `GET /metrics` | [`metrics`] |
+//! | `GET /openapi.json` | [`openapi`] |
 //! | `POST /agents/start` | [`start`] |
 //! | `POST /agents/{id}/stop` | [`stop`] |
 //! | `POST /agents/{id}/message?wait=<ms>` | [`message`] |
@@ -25,12 +26,14 @@
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
+use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, patch, post, put};
+use axum::routing::{any, get};
 use axum::{Extension, Router};
 
 use crate::Backend;
 use crate::connection_slots::ConnectionSlots;
+use crate::openapi::{Document, Routes};
 use crate::start_gate::StartGate;
 use crate::streams::Streams;
 use crate::town::Town;
@@ -48,6 +51,7 @@ mod model;
 mod not_taken;
 mod nudge;
 mod openai;
+mod openapi;
 mod readyz;
 mod refresh_token;
 mod start;
@@ -70,40 +74,8 @@ pub(crate) fn router<B: Backend>(
     streams: Streams,
     problems: Problems,
 ) -> Router {
-    Router::new()
-        .route("/health", get(health::get::<B>))
-        .route("/livez", get(livez::get))
-        .route("/readyz", get(readyz::get::<B>))
-        .route("/metrics", get(metrics::get::<B>).layer(Extension(slots)))
-        .route("/agents", get(list::get::<B>))
-        .route("/agents/start", post(start::post::<B>).layer(Extension(StartGate::default())))
-        .route("/agents/{id}/stop", post(stop::post::<B>))
-        .route("/agents/{id}/message", post(message::post::<B>))
-        .route("/agents/{id}/model", patch(model::patch::<B>))
-        .route("/agents/{id}/system-prompt", put(system_prompt::put::<B>))
-        .route("/dashboard-context", post(dashboard_context::post::<B>))
-        .route("/sync-config", post(sync_config::post::<B>))
-        .route("/refresh-token", post(refresh_token::post))
-        .route("/crashes", get(crashes::list::<B>))
-        .route("/crashes/{crash_id}", get(crashes::one::<B>))
-        .route("/agents/{id}/crashes", get(crashes::of_agent::<B>))
-        .route("/agents/{id}/nudge", post(nudge::post::<B>))
-        .route("/memory", get(memory::container::<B>))
-        .route("/usage", get(usage::get::<B>))
-        .route("/agents/{id}/memory", get(memory::agent::<B>))
-        .route("/agents/{id}/status", get(status::get::<B>))
-        .route("/agents/{id}/events", get(events::get::<B>))
-        .route("/agents/{id}/events/stream", get(stream::agent::<B>))
-        .route("/events/stream", get(stream::all::<B>))
-        .route("/ws", get(stream::socket::<B>))
-        .route("/tickets", post(tickets::post))
-        .route("/v1/models", get(openai::models::<B>))
-        .route("/v1/models/{model}", get(openai::model::<B>))
-        .route("/v1/chat/completions", post(openai::complete::<B>))
-        .route("/repos/setup", any(not_taken::git))
-        .route("/git/merge", any(not_taken::git))
-        .route("/agents/{id}/pty", any(not_taken::terminal))
-        .route("/agents/{id}/pty/{*rest}", any(not_taken::terminal))
+    routes(slots)
+        .0
         .fallback(unknown::path)
         .method_not_allowed_fallback(unknown::method)
         .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
@@ -111,6 +83,52 @@ pub(crate) fn router<B: Backend>(
         .layer(Extension(streams))
         .layer(Extension(town))
         .with_state(backend)
+}
+
+/// The routes, and the document that says what they are.
+pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document) {
+    let document = Document::default();
+    let router = Routes::new(document.clone())
+        .get("/health", health::get::<B>, health::operation)
+        .get("/livez", livez::get, livez::operation)
+        .get("/readyz", readyz::get::<B>, readyz::operation)
+        .get("/metrics", metrics::get::<B>.layer(Extension(slots)), metrics::operation)
+        .get("/openapi.json", openapi::get.layer(Extension(document.clone())), openapi::operation)
+        .post(
+            "/agents/start",
+            start::post::<B>.layer(Extension(StartGate::default())),
+            start::operation,
+        )
+        .get("/agents", list::get::<B>, list::operation)
+        .get("/agents/{id}/status", status::get::<B>, status::operation)
+        .post("/agents/{id}/stop", stop::post::<B>, stop::operation)
+        .post("/agents/{id}/message", message::post::<B>, message::operation)
+        .post("/agents/{id}/nudge", nudge::post::<B>, nudge::operation)
+        .get("/agents/{id}/events", events::get::<B>, events::operation)
+        .get("/agents/{id}/events/stream", stream::agent::<B>, stream::agent_operation)
+        .get("/events/stream", stream::all::<B>, stream::all_operation)
+        .get("/ws", stream::socket::<B>, stream::socket_operation)
+        .post("/tickets", tickets::post, tickets::operation)
+        .get("/v1/models", openai::models::<B>, openai::models_operation)
+        .get("/v1/models/{model}", openai::model::<B>, openai::model_operation)
+        .post("/v1/chat/completions", openai::complete::<B>, openai::complete_operation)
+        .patch("/agents/{id}/model", model::patch::<B>, model::operation)
+        .put("/agents/{id}/system-prompt", system_prompt::put::<B>, system_prompt::operation)
+        .post("/dashboard-context", dashboard_context::post::<B>, dashboard_context::operation)
+        .post("/sync-config", sync_config::post::<B>, sync_config::operation)
+        .post("/refresh-token", refresh_token::post, refresh_token::operation)
+        .get("/crashes", crashes::list::<B>, crashes::list_operation)
+        .get("/agents/{id}/crashes", crashes::of_agent::<B>, crashes::of_agent_operation)
+        .get("/crashes/{crashId}", crashes::one::<B>, crashes::one_operation)
+        .get("/memory", memory::container::<B>, memory::container_operation)
+        .get("/agents/{id}/memory", memory::agent::<B>, memory::agent_operation)
+        .get("/usage", usage::get::<B>, usage::operation)
+        .refused("/repos/setup", any(not_taken::git))
+        .refused("/git/merge", any(not_taken::git))
+        .refused("/agents/{id}/pty", any(not_taken::terminal))
+        .refused("/agents/{id}/pty/{*rest}", any(not_taken::terminal))
+        .finish();
+    (router, document)
 }
 
 /// The routes of the listener for probes.

@@ -3,6 +3,7 @@
 mod bounds;
 mod client;
 mod connection_slots;
+mod contract;
 mod crashes;
 mod document;
 mod fake;

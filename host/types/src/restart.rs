@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Whether an agent is restarted after an end. The words are those of OTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
     /// Always.
@@ -121,7 +121,7 @@ pub struct RestartState {
 }
 
 /// One end, as far as restarts go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PastEnd {
     /// When, by the wall clock: for people, and for the runs that follow.
@@ -149,7 +149,7 @@ pub struct PastEnd {
 }
 
 /// Why an agent is not restarted automatically.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quarantine {
     /// Since when.

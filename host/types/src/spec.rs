@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentId, HttpPolicy, RestartRules, Secret};
@@ -242,7 +243,7 @@ impl Default for SnapshotRules {
 }
 
 /// What to do when the agent starts or runs already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum IfRunning {
     /// Join it when it is what the request asks for: the same spec from the same component. Another one is

@@ -43,7 +43,7 @@ impl Actor<'_> {
     /// A start has one deadline for all its calls, and no other limit.
     pub(super) fn start_limits(&self) -> CallLimits {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        CallLimits { cpu: left, wall: left, host_call: left + Duration::from_secs(1) }
+        CallLimits { cpu: Duration::MAX, wall: left, host_call: left + Duration::from_secs(1) }
     }
 
     /// Drives a call of the start. A stop order ends it at once: there is nothing to save yet.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bulkhead_api::CrashesPage;
 use bulkhead_api::crashes::MAX_CRASHES;
-use bulkhead_api::{CrashesPage, Issue};
 use bulkhead_supervisor::{CrashFilter, CrashPage};
 use bulkhead_types::{AgentId, CrashRecord, ExitReason};
 use hyper::StatusCode;
@@ -17,16 +17,54 @@ use hyper::StatusCode;
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::long;
-use crate::params::{NoParams, Params, PathId};
+use crate::openapi::{Group, Operation};
+use crate::params::{Kind, NoParams, Param, Params, PathId};
+
+const AGENT: Param = Param::new("agent", Kind::Agent, "Only records of this agent.");
+const REASON: Param =
+    Param::new("reason", Kind::Word(&ExitReason::NAMES), "Only records of ends for this reason.");
+const BEFORE: Param = Param::new("before", Kind::Text, "A crash id: only older records.");
+const AFTER: Param = Param::new("after", Kind::Text, "A crash id: only newer records.");
+const LIMIT: Param = Param::new(
+    "limit",
+    Kind::Number(0, MAX_CRASHES),
+    "Most records in the response; 100 by default.",
+);
+const OF_ALL: &[Param] = &[AGENT, REASON, BEFORE, AFTER, LIMIT];
+const OF_ONE: &[Param] = &[REASON, BEFORE, AFTER, LIMIT];
+
+pub(super) fn list_operation() -> Operation {
+    Operation::new(Group::Diagnosis, "Lists crash records, newest first")
+        .about(
+            "Records of earlier runs are among them, as far as they are kept. `more`: there are more in that direction. `cursorLost`: \
+             the record of `before` or `after` is not kept any more.",
+        )
+        .query(OF_ALL)
+        .answers::<CrashesPage>(200, "The records.")
+}
+
+pub(super) fn of_agent_operation() -> Operation {
+    Operation::new(Group::Diagnosis, "Lists crash records of an agent")
+        .about("An unknown agent has an empty list.")
+        .agent()
+        .query(OF_ONE)
+        .answers::<CrashesPage>(200, "The records.")
+}
+
+pub(super) fn one_operation() -> Operation {
+    Operation::new(Group::Diagnosis, "Returns a crash record")
+        .about("`eviction` appears when it was evicted.")
+        .path_text("crashId", "The id of the record.")
+        .answers::<CrashRecord>(200, "The record.")
+        .refuses(404, "There is no such record (`no-such-crash`).")
+}
 
 pub(super) async fn list<B: Backend>(
     State(backend): State<B>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let params = params.only(&["agent", "reason", "before", "after", "limit"])?;
-    let agent = params.text("agent").map(|text: String| AgentId::parse(&text)).transpose();
-    let agent =
-        agent.map_err(|error| Refusal::invalid_query([Issue::new("agent", error.to_string())]))?;
+    let params = params.only(OF_ALL)?;
+    let agent = params.agent(&AGENT)?;
     page(backend, &params, agent).await
 }
 
@@ -35,7 +73,7 @@ pub(super) async fn of_agent<B: Backend>(
     PathId(id): PathId,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let params = params.only(&["reason", "before", "after", "limit"])?;
+    let params = params.only(OF_ONE)?;
     page(backend, &params, Some(id)).await
 }
 
@@ -55,14 +93,13 @@ async fn page<B: Backend>(
     params: &Params,
     agent: Option<AgentId>,
 ) -> Result<Response, Refusal> {
-    let reason = params.text("reason").map(|word| reason(&word)).transpose()?;
-    let limit = params.whole_number("limit", MAX_CRASHES)?;
+    let limit = params.number(&LIMIT)?;
     let default = CrashFilter::default();
     let filter = CrashFilter {
         agent,
-        reason,
-        before: params.text("before"),
-        after: params.text("after"),
+        reason: params.word(&REASON)?,
+        before: params.text(&BEFORE),
+        after: params.text(&AFTER),
         limit: limit.map_or(default.limit, |limit| limit as usize),
     };
     long::json(move || {
@@ -70,11 +107,4 @@ async fn page<B: Backend>(
         CrashesPage { crashes: records, more, cursor_lost }
     })
     .await
-}
-
-fn reason(word: &str) -> Result<ExitReason, Refusal> {
-    serde_json::from_value(word.into()).map_err(|_| {
-        let known = ExitReason::NAMES.join(", ");
-        Refusal::invalid_query([Issue::new("reason", format!("must be one of {known}"))])
-    })
 }

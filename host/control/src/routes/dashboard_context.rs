@@ -3,11 +3,20 @@
 use axum::Json;
 use axum::extract::State;
 use bulkhead_api::{DashboardContextRequest, Parsed, UpdateAnswer, WithIgnored};
+use serde_json::json;
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Settings, "Sets what the dashboard shows, for all agents")
+        .about("Blank text removes it.")
+        .body::<DashboardContextRequest>(json!({"context": "two builds are red"}))
+        .answers::<WithIgnored<UpdateAnswer>>(200, "It is set.")
+}
 
 pub(super) async fn post<B: Backend>(
     State(backend): State<B>,

@@ -3,32 +3,39 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use bulkhead_api::Issue;
-use bulkhead_types::AgentId;
+use bulkhead_api::AgentList;
 use hyper::header::{HeaderValue, LINK};
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::long;
-use crate::params::Params;
+use crate::openapi::{Group, Operation};
+use crate::params::{Kind, Param, Params};
 
 /// Largest `limit`.
 const MAX_LIMIT: u64 = 10_000;
+
+const AFTER: Param = Param::new("after", Kind::Agent, "Only agents with a greater id.");
+const LIMIT: Param =
+    Param::new("limit", Kind::Number(1, MAX_LIMIT), "Most agents in the response; all by default.");
+const QUERY: &[Param] = &[AFTER, LIMIT];
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Agents, "Lists all agents that are known, ended ones included")
+        .about("They are sorted by id.")
+        .query(QUERY)
+        .answers::<AgentList>(200, "The agents. The header `Link` has the next page.")
+}
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let params = params.only(&["after", "limit"])?;
-    let after = params.text("after").map(|text| AgentId::parse(&text)).transpose();
-    let after =
-        after.map_err(|error| Refusal::invalid_query([Issue::new("after", error.to_string())]))?;
-    let Some(limit) = params.whole_number("limit", MAX_LIMIT)? else {
+    let params = params.only(QUERY)?;
+    let after = params.agent(&AFTER)?;
+    let Some(limit) = params.number(&LIMIT)? else {
         return long::json(move || backend.list(after.as_ref(), usize::MAX)).await;
     };
-    if limit == 0 {
-        return Err(Refusal::invalid_query([Issue::new("limit", "must be at least 1")]));
-    }
     let (say, said) = tokio::sync::oneshot::channel();
     let mut response = long::json(move || {
         let most = limit as usize;

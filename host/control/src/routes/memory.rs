@@ -11,7 +11,21 @@ use bulkhead_types::AgentId;
 use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
+
+pub(super) fn container_operation() -> Operation {
+    Operation::new(Group::Diagnosis, "Returns the memory of the container, over time")
+        .about("`null`: this machine does not report it.")
+        .answers::<ContainerMemoryView>(200, "The memory.")
+}
+
+pub(super) fn agent_operation() -> Operation {
+    Operation::new(Group::Diagnosis, "Returns the memory of an agent, over time")
+        .about("Series go on across incarnations. `usedBytes` and `hostBytes` are `null` when it is not up.")
+        .known_agent()
+        .answers::<AgentMemoryView>(200, "The memory.")
+}
 
 pub(super) async fn container<B: Backend>(
     State(backend): State<B>,

@@ -28,6 +28,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
+use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stream::frame;
@@ -35,12 +36,47 @@ use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
-use crate::params::{Params, Trace};
+use crate::openapi::{Group, Operation};
+use crate::params::{Kind, Param, Params, Trace};
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
 /// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
 const MAX_WAIT_MS: u64 = 600_000;
+
+const WAIT: Param = Param::new(
+    "wait",
+    Kind::Number(0, MAX_WAIT_MS),
+    "How long to wait for the end of the turn, in ms.",
+);
+const QUERY: &[Param] = &[WAIT];
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Agents, "Puts a message into the mailbox of an agent")
+        .about(
+            "With `wait`, the response follows the end of its turn. Without `wait`, \
+             `outcome` and `reply` are absent. A turn that is delivered again has not ended. With `Accept: \
+             text/event-stream` the turn is a [stream](#streams): `delta` frames as it happens, and `turn` or `error` at its \
+             end.",
+        )
+        .known_agent()
+        .query(QUERY)
+        .traced()
+        .body::<MessageRequest>(json!({"prompt": "hello"}))
+        .answers::<WithIgnored<MessageAnswer>>(200, "The message is in the mailbox; with `wait`, its turn has ended.")
+        .answers_text(200, "text/event-stream", "The message is in the mailbox; with `wait`, its turn has ended.")
+        .answers::<WithIgnored<MessageAnswer>>(
+            202,
+            "The wait ended first (`outcome` is `pending`), and the turn continues.",
+        )
+        .refuses(409, "The agent accepts no messages in its state (`not-running`).")
+        .refuses(413, "The message is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
+        .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+        .refuses(
+            502,
+            "With `wait`: the turn failed (the agent's own code), or the agent ended (`agent-ended`, `message-set-aside`).",
+        )
+}
 
 pub(super) async fn post<B: Backend>(
     agent: PathAgent<B>,
@@ -50,8 +86,7 @@ pub(super) async fn post<B: Backend>(
     headers: HeaderMap,
     body: WholeBody,
 ) -> Result<Response, Refusal> {
-    let wait_ms = params.only(&["wait"])?.whole_number("wait", MAX_WAIT_MS)?;
-    let wait = wait_ms.map(Duration::from_millis);
+    let wait = params.only(QUERY)?.number(&WAIT)?.map(Duration::from_millis);
     let parsed = MessageRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     let Parsed { request, ignored } = parsed;
     drop(body);

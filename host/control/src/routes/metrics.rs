@@ -12,10 +12,18 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, VARY};
 use crate::Backend;
 use crate::connection_slots::ConnectionSlots;
 use crate::exposition::{self, Format, Scrape};
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
 use crate::process::Process;
 use crate::streams::Streams;
 use crate::town::Town;
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Probes, "Returns the metrics as text")
+        .about("In the format of OpenMetrics or of Prometheus, depending on `Accept`. See [Metrics](metrics.md).")
+        .answers_text(200, Format::OpenMetrics.content_type(), "The metrics.")
+        .answers_text(200, Format::Prometheus.content_type(), "The metrics.")
+}
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,

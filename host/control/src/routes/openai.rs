@@ -19,6 +19,7 @@ use bulkhead_types::{AgentId, Outcome, Sender};
 use futures_util::StreamExt;
 use futures_util::stream;
 use hyper::StatusCode;
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::Backend;
@@ -26,12 +27,48 @@ use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::long;
+use crate::openapi::{Group, Operation};
 use crate::params::{NoParams, Trace};
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
 /// Longest wait for an answer that is no stream: what proxies at most let a request take.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+
+pub(super) fn models_operation() -> Operation {
+    Operation::new(Group::Chat, "Lists the agents that take messages, as models")
+        .answers::<ModelList>(200, "The agents.")
+        .refuses_as::<OpenAiError>()
+}
+
+pub(super) fn model_operation() -> Operation {
+    Operation::new(Group::Chat, "Returns one of them")
+        .path_text("model", "The agent's id.")
+        .answers::<ModelCard>(200, "The agent.")
+        .refuses(404, "There is no such agent, or it takes no messages (`no-such-agent`).")
+        .refuses_as::<OpenAiError>()
+}
+
+pub(super) fn complete_operation() -> Operation {
+    let example = json!({"model": "mayor", "messages": [{"role": "user", "content": "hello"}]});
+    Operation::new(Group::Chat, "Sends an agent a message, and returns its reply when the turn is over")
+        .about(
+            "With `\"stream\": true` it comes in pieces: the text of the agent's models as they write it, \
+             `reasoning_content`, and what the reply has beyond them. A turn goes on without its reader.",
+        )
+        .traced()
+        .body::<ChatRequest>(example)
+        .answers::<Completion>(200, "The reply.")
+        .answers_text(200, "text/event-stream", "The reply.")
+        .refuses(404, "There is no such agent (`no-such-agent`).")
+        .refuses(409, "The agent accepts no messages in its state (`not-running`).")
+        .refuses(413, "The message is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
+        .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+        .refuses(502, "The turn failed (the agent's own code), or the agent ended (`agent-ended`, `message-set-aside`).")
+        .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many streams or requests are under way (`busy`).")
+        .refuses(504, "The turn goes on after ten minutes (`pending`).")
+        .refuses_as::<OpenAiError>()
+}
 
 /// A refusal in the form of OpenAI's API.
 pub(super) struct Refused(Refusal);

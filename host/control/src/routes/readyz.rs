@@ -11,17 +11,34 @@ use hyper::StatusCode;
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::auth::Trusted;
-use crate::params::Params;
+use crate::openapi::{Group, Operation};
+use crate::params::{Kind, Param, Params};
 
 /// Agents that an answer names.
 const MAX_NAMED: usize = 100;
+
+const STRICT: Param =
+    Param::new("strict", Kind::Flag, "Be unready while a desired agent is missing.");
+const QUERY: &[Param] = &[STRICT];
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Probes, "Says whether starts are accepted")
+        .about("Only callers with the token see `agents`.")
+        .open()
+        .query(QUERY)
+        .answers::<Readiness>(200, "Starts are accepted.")
+        .refuses(
+            503,
+            "The host boots or drains (`not-ready`). With `strict`, a desired agent is missing (`agents-missing`).",
+        )
+}
 
 pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     trusted: Option<Extension<Trusted>>,
     params: Params,
 ) -> Result<Json<Readiness>, Refusal> {
-    let strict = params.only(&["strict"])?.flag("strict")?;
+    let strict = params.only(QUERY)?.flag(&STRICT)?;
     if !backend.is_ready() {
         let error = match backend.health().draining {
             Some(true) => {

@@ -3,11 +3,21 @@
 use axum::{Extension, Json};
 use bulkhead_api::{Issue, Parsed, RefreshTokenAnswer, RefreshTokenRequest, WithIgnored};
 use hyper::StatusCode;
+use serde_json::json;
 
 use crate::answer::Refusal;
 use crate::body::WholeBody;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
 use crate::town::Town;
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Settings, "Replaces the token for the town's API")
+        .about("No agent restarts.")
+        .body::<RefreshTokenRequest>(json!({"token": "..."}))
+        .answers::<WithIgnored<RefreshTokenAnswer>>(200, "Every later call of the town uses it.")
+        .refuses(409, "The container has no town (`no-town`).")
+}
 
 pub(super) async fn post(
     Extension(Town(town)): Extension<Town>,

@@ -8,7 +8,15 @@ use bulkhead_types::AgentId;
 use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Agents, "Returns an agent")
+        .about("`exit`, `setAside`, `restart.nextRestartAt` and `restart.quarantine` appear when they apply.")
+        .known_agent()
+        .answers::<AgentView>(200, "The agent.")
+}
 
 pub(super) async fn get<B: Backend>(
     agent: PathAgent<B>,

@@ -6,7 +6,16 @@ use bulkhead_api::StopAnswer;
 
 use crate::Backend;
 use crate::answer::Refusal;
+use crate::openapi::{Group, Operation};
 use crate::params::{NoParams, PathId};
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Agents, "Stops an agent")
+        .about("The response follows the end of its incarnation. The body is ignored.")
+        .agent()
+        .answers::<StopAnswer>(200, "The incarnation has ended.")
+        .refuses(404, "There is no such agent (`no-such-agent`).")
+}
 
 /// Who asked, in the line of the agent's exit.
 const BY: &str = "control-api";

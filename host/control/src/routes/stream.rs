@@ -10,6 +10,7 @@
 
 use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -19,13 +20,65 @@ use bulkhead_supervisor::SendError;
 use bulkhead_types::{AgentId, IdError};
 use futures_util::StreamExt;
 use futures_util::stream;
+use hyper::StatusCode;
 
 use super::events::MAX_AFTER;
 use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
-use crate::params::Params;
+use crate::openapi::{Group, Operation};
+use crate::params::{Kind, Param, Params};
 use crate::streams::{Frame, Frames, Streams};
+
+const AFTER: Param = Param::new(
+    "after",
+    Kind::Number(0, MAX_AFTER),
+    "Begin after this event. Without it: with the next one; 0: with the oldest that is kept.",
+);
+const AGENT: Param =
+    Param::new("agent", Kind::Text, "These agents alone, separated by commas, at most 64.");
+const EVENT: Param = Param::new(
+    "event",
+    Kind::Text,
+    "These events alone: names, or beginnings of names with `*`, separated by commas, at most 64.",
+);
+const DELTAS: Param =
+    Param::new("deltas", Kind::Flag, "Turns as they happen. On for one agent, off for all.");
+const TICKET: Param =
+    Param::new("ticket", Kind::Text, "In place of the token: see `POST /tickets`.");
+const OF_ALL: &[Param] = &[AFTER, AGENT, EVENT, DELTAS, TICKET];
+const OF_AGENT: &[Param] = &[AFTER, EVENT, DELTAS, TICKET];
+
+const TOO_MANY: &str = "Too many streams are open (`busy`), or too many requests are under way.";
+
+pub(super) fn all_operation() -> Operation {
+    Operation::new(Group::Streams, "Sends events of the container and of all agents as they happen")
+        .about("Those of the container have no `agentId`. `deltas=true`: turns as well.")
+        .query(OF_ALL)
+        .header("Last-Event-ID", "Stands for `after`, and wins.")
+        .answers_text(200, "text/event-stream", "Frames, until either side ends it.")
+        .refuses(503, TOO_MANY)
+}
+
+pub(super) fn agent_operation() -> Operation {
+    Operation::new(Group::Streams, "Sends events of an agent as they happen, and its turns")
+        .about("`deltas=false`: without turns. The stream ends when the agent is forgotten.")
+        .known_agent()
+        .query(OF_AGENT)
+        .header("Last-Event-ID", "Stands for `after`, and wins.")
+        .answers_text(200, "text/event-stream", "Frames, until either side ends it.")
+        .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many streams are open (`busy`).")
+}
+
+pub(super) fn socket_operation() -> Operation {
+    Operation::new(Group::Streams, "Sends the same over a WebSocket")
+        .about("Each frame is a text message. What a client says is not read.")
+        .query(OF_ALL)
+        .header("Last-Event-ID", "Stands for `after`, and wins.")
+        .answers_without(101, "The connection is a WebSocket.")
+        .refuses(426, "The request asks for no WebSocket (`no-upgrade`).")
+        .refuses(503, TOO_MANY)
+}
 
 /// Names in a list of the query, at most.
 const MAX_NAMES: usize = 64;
@@ -44,7 +97,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let Ok(params) = Params::from_request_parts(parts, state).await;
-        let params = params.only(&["after", "agent", "event", "deltas", "ticket"])?;
+        let is_of_agent = parts.uri.path().starts_with("/agents/");
+        let params = params.only(if is_of_agent { OF_AGENT } else { OF_ALL })?;
         let again = parts.headers.get("last-event-id").map(|value| {
             let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
             id.filter(|id| *id <= MAX_AFTER)
@@ -55,9 +109,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
                 let rule = format!("must be a whole number from 0 to {MAX_AFTER}");
                 return Err(Refusal::invalid_query([Issue::new("Last-Event-ID", rule)]));
             }
-            None => params.whole_number("after", MAX_AFTER)?,
+            None => params.number(&AFTER)?,
         };
-        let list = |key: &str| -> Result<Vec<String>, Refusal> {
+        let list = |key: &Param| -> Result<Vec<String>, Refusal> {
             let text = params.text(key).unwrap_or_default();
             let names: Vec<_> = text
                 .split(',')
@@ -67,20 +121,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
                 .collect();
             if names.len() > MAX_NAMES {
                 let rule = format!("has {} names, at most {MAX_NAMES} are allowed", names.len());
-                return Err(Refusal::invalid_query([Issue::new(key, rule)]));
+                return Err(Refusal::invalid_query([Issue::new(key.name, rule)]));
             }
             Ok(names)
         };
         let wrong =
             |error: IdError| Refusal::invalid_query([Issue::new("agent", error.to_string())]);
-        let agents = list("agent")?;
+        let agents = list(&AGENT)?;
         let agents: Result<_, _> = agents.iter().map(|id| AgentId::parse(id)).collect();
         let agents = agents.map_err(wrong)?;
-        let deltas = match params.text("deltas") {
-            Some(_) => Some(params.flag("deltas")?),
-            None => None,
-        };
-        Ok(Self { after, agents, events: list("event")?, deltas })
+        let deltas = params.has(&DELTAS).then(|| params.flag(&DELTAS)).transpose()?;
+        Ok(Self { after, agents, events: list(&EVENT)?, deltas })
     }
 }
 
@@ -101,10 +152,6 @@ pub(super) async fn agent<B: Backend>(
     agent: PathAgent<B>,
     wanted: Wanted,
 ) -> Result<Response, Refusal> {
-    if !wanted.agents.is_empty() {
-        let rule = "is for streams of all agents";
-        return Err(Refusal::invalid_query([Issue::new("agent", rule)]));
-    }
     let ring = agent.when_restored(|backend, id| {
         backend.ring(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
     });
@@ -121,8 +168,14 @@ pub(super) async fn socket<B: Backend>(
     State(backend): State<B>,
     Extension(streams): Extension<Streams>,
     wanted: Wanted,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
+    let upgrade = upgrade.map_err(|rejection| {
+        let error = format!("this is a WebSocket: {}", rejection.body_text());
+        Refusal::new(StatusCode::UPGRADE_REQUIRED, error)
+            .kind("no-upgrade")
+            .action("connect with ws://, or use /events/stream")
+    })?;
     let place = streams.place()?;
     let frames = of_all(&backend, &streams, wanted);
     Ok(upgrade.on_upgrade(move |socket| place.speak(socket, frames)))

@@ -18,17 +18,31 @@ use axum::response::Response;
 use bulkhead_api::{Issue, Parsed, SyncAnswer, TownConfig, WithIgnored};
 use bulkhead_log::SharedSink;
 use bulkhead_types::Event;
+use serde_json::json;
 
 use crate::Backend;
 use crate::answer::Refusal;
 use crate::auth::Trusted;
 use crate::body::WholeBody;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
 
 const HEADER: &str = "x-town-config";
 
 /// Problems that are logged. A town that has more of them has reported enough.
 const MAX_LOGGED: usize = 256;
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Settings, "Sets the town's configuration values")
+        .about(
+            "They are for `host.config` and the environment of agents, and replace all earlier values: one that is not named, or is \
+             `null`, is removed. Text, numbers and booleans are accepted. Unknown fields appear in `ignored`, here and on \
+             the other shared routes.",
+        )
+        .body::<TownConfig>(json!({"env_vars": {"model.api-key": "...", "RETIRED": null}}))
+        .body_or_header()
+        .answers::<WithIgnored<SyncAnswer>>(200, "Agents see the values from now on; with `synced` false, nothing has changed: the header was not readable.")
+}
 
 /// Logs what is wrong with headers, each problem once.
 #[derive(Clone)]

@@ -3,12 +3,25 @@
 
 use axum::Json;
 use bulkhead_api::{Parsed, SystemPromptRequest, UpdateAnswer, WithIgnored};
+use serde_json::json;
 
 use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::WholeBody;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
+
+pub(super) fn operation() -> Operation {
+    Operation::new(
+        Group::Settings,
+        "Changes the standing instructions of an agent from its next turn on",
+    )
+    .known_agent()
+    .body::<SystemPromptRequest>(json!({"systemPrompt": "be brief"}))
+    .answers::<WithIgnored<UpdateAnswer>>(200, "The next turn goes by it.")
+    .refuses(409, "The agent takes no settings in its state (`not-running`).")
+}
 
 pub(super) async fn put<B: Backend>(
     agent: PathAgent<B>,

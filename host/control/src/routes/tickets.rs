@@ -7,8 +7,15 @@ use bulkhead_api::TicketAnswer;
 use hyper::StatusCode;
 
 use crate::answer::Refusal;
+use crate::openapi::{Group, Operation};
 use crate::params::NoParams;
 use crate::streams::{Streams, TICKET};
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Streams, "Makes a ticket for one stream, good for 60 s")
+        .about("It is sent as `ticket` in the query of the stream, in place of the token: a browser sends no headers with a stream.")
+        .answers::<TicketAnswer>(201, "The ticket.")
+}
 
 pub(super) async fn post(
     Extension(streams): Extension<Streams>,

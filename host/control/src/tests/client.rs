@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::contract;
+
 /// A test that waits this long for an answer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -65,7 +67,10 @@ impl Client {
         self.say(format!(
             "{method} {path} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n{body}"
         ));
-        self.hear()
+        let answer = self.hear();
+        let media_type = answer.header("content-type").unwrap_or_default();
+        contract::check_answer(method, path, answer.status, media_type, &answer.body);
+        answer
     }
 
     pub(super) fn get(&mut self, path: &str) -> Answer {

@@ -1,7 +1,7 @@
-//! `docs/api.md`: an introduction for people, and every route with a request that the server accepts and a response
-//! that is a value of its type. `UPDATE_EXPECT=1` rewrites the page.
+//! `docs/api.md`: an introduction for people, and every operation of the document of the API, with a request that the
+//! server accepts and a response that is a value of its type. `UPDATE_EXPECT=1` rewrites the page, and
+//! `docs/openapi.json` beside it.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bulkhead_api::openai::{Completion, ModelCard, ModelList};
@@ -15,19 +15,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::contract::{self, api, calls};
 use super::fake::Rig;
 use crate::answer::tests::ALL as START_FAILURES;
 
 const PAGE: &str = include_str!("document/api.md");
-const ROUTES: &str = include_str!("../routes.rs");
 
-struct Route {
+/// What an operation of the document has for an example.
+struct Sample {
     /// As the router has it.
     call: &'static str,
     /// A path of it.
     path: &'static str,
-    prose: &'static str,
-    body: Option<Value>,
     status: u16,
     /// JSON, or text of metrics.
     answer: String,
@@ -108,74 +107,42 @@ fn crash() -> Value {
     })
 }
 
-/// Headings with their routes, in the order of the page.
-fn groups() -> Vec<(&'static str, Vec<Route>)> {
-    let route =
-        |call, path, prose, answer| Route { call, path, prose, body: None, status: 200, answer };
-    let with = |body, route| Route { body: Some(body), ..route };
+/// One for every operation.
+fn samples() -> Vec<Sample> {
+    let sample = |call, path, answer| Sample { call, path, status: 200, answer };
+    let card =
+        || json!({"id": "mayor", "object": "model", "created": 1_768_469_400, "owned_by": "mayor"});
     let updated = || of::<UpdateAnswer>(json!({"updated": true}));
-    let probes = vec![
-        route(
-            "GET /health",
-            "/health",
-            "The state of the container. 200 while the server answers. `status` is `ok`, or `degraded` when something needs \
-             attention. `missing`, `store`, `draining` and `mayorReadyAt` may be absent. With the token and the header \
-             `X-Drain-Nonce` (and `X-Town-Id`), the host confirms to the town that this container can take over.",
+    let mut samples = vec![
+        sample("GET /health", "/health",
             of::<Health>(json!({
                 "status": "degraded", "agents": 12, "missing": 1, "servers": 0, "uptime": 3600,
                 "startedAt": "2026-01-15T08:30:00.000Z", "mayorReadyAt": "2026-01-15T08:30:01.200Z",
                 "runId": "019bc0dd-0000-7000-8000-000000000001", "version": "0.1.0"
             })),
         ),
-        route("GET /livez", "/livez", "Liveness: the control server's thread answers.", "{\n  \"status\": \"ok\"\n}".into()),
-        route(
-            "GET /readyz",
-            "/readyz",
-            "Readiness: starts are accepted. 503 while the host boots or drains. With `strict` it is also 503 \
-             (`agents-missing`) while an agent is missing. Only callers with the token see `agents`.",
+        sample("GET /livez", "/livez", "{\n  \"status\": \"ok\"\n}".into()),
+        sample("GET /readyz", "/readyz",
             of::<Readiness>(json!({
                 "status": "ready", "missing": 1,
                 "agents": [{"agentId": "polecat-2", "status": "failed", "reason": "the component file cannot be read"}]
             })),
         ),
-        route(
-            "GET /metrics",
-            "/metrics",
-            "[Metrics](metrics.md), in OpenMetrics or Prometheus text depending on `Accept`.",
+        sample("GET /metrics", "/metrics",
             "# HELP bulkhead_ready 1 while the host accepts starts.\n# TYPE bulkhead_ready gauge\nbulkhead_ready 1".into(),
         ),
-    ];
-    let agents = vec![
-        with(
-            json!({
-                "agentId": "polecat-1", "role": "polecat", "name": "Polecat One", "prompt": "fix the build",
-                "townId": "riverside", "model": "large", "envVars": {"REPOSITORY": "https://example.com/a.git"},
-                "secrets": {"GIT_TOKEN": "..."}, "memoryLimitMb": 64, "ifRunning": "join", "deadlineMs": 30000
-            }),
-            Route {
+        // It is a file of its own.
+        sample("GET /openapi.json", "/openapi.json", String::new()),
+        Sample {
                 status: 201,
-                ..route(
-                    "POST /agents/start",
-                    "/agents/start",
-                    "Starts an agent. Only `agentId` and `role` are required. Also accepted: `rigId`, `systemPrompt`, \
-                     `smallModel`, `component`, `force`. 201: this request began the incarnation. 200 with `joined`: an \
-                     incarnation with the same spec was already starting or running. `ifRunning` selects what happens then: \
-                     `join` it (or replace one with another spec), `restart` it, or `keep` it as it is.",
+                ..sample("POST /agents/start", "/agents/start",
                     of::<StartAnswer>(agent()),
                 )
             },
-        ),
-        route(
-            "GET /agents",
-            "/agents?limit=1",
-            "All agents, by id. `limit` is 1 to 10,000, by default all; `after` is an id.",
+        sample("GET /agents", "/agents?limit=1",
             of::<AgentList>(json!([agent()])),
         ),
-        route(
-            "GET /agents/{id}/status",
-            "/agents/polecat-1/status",
-            "One agent. `status` is `starting`, `running`, `stopping`, `exited`, `failed`, `backoff` or `quarantined`. \
-             `exit`, `setAside`, `restart.nextRestartAt` and `restart.quarantine` appear when they apply.",
+        sample("GET /agents/{id}/status", "/agents/polecat-1/status",
             of::<AgentView>({
                 let mut ended = agent();
                 ended["status"] = "backoff".into();
@@ -188,41 +155,18 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
                 ended
             }),
         ),
-        route(
-            "POST /agents/{id}/stop",
-            "/agents/polecat-1/stop",
-            "Stops an agent and responds when its incarnation has ended. The body is ignored.",
+        sample("POST /agents/{id}/stop", "/agents/polecat-1/stop",
             of::<StopAnswer>(json!({"stopped": true, "exitReason": "stopped"})),
         ),
-        with(
-            json!({"prompt": "hello"}),
-            route(
-                "POST /agents/{id}/message",
-                "/agents/polecat-1/message?wait=30000",
-                "Puts a message into the mailbox. With `wait`, 0 to 600,000 ms, the response follows the end of its turn. 202 \
-                 with the outcome `pending`: the wait ended first, and the turn continues. Without `wait`, `outcome` and \
-                 `reply` are absent. A turn that is delivered again has not ended.",
+        sample("POST /agents/{id}/message", "/agents/polecat-1/message?wait=30000",
                 of::<MessageAnswer>(
                     json!({"sent": true, "messageId": "m-18", "outcome": "idle", "reply": "hello yourself"}),
                 ),
             ),
-        ),
-        with(
-            json!({"message": "the build is red", "source": "witness", "nudgeId": "n-4"}),
-            route(
-                "POST /agents/{id}/nudge",
-                "/agents/polecat-1/nudge",
-                "Leaves a message that the agent gets when its mailbox is empty. `source` defaults to `operator`; the host \
-                 assigns a missing `nudgeId`.",
+        sample("POST /agents/{id}/nudge", "/agents/polecat-1/nudge",
                 of::<NudgeAnswer>(json!({"queued": true, "nudgeId": "n-4"})),
             ),
-        ),
-        route(
-            "GET /agents/{id}/events",
-            "/agents/polecat-1/events?after=41",
-            "Events with an id above `after`, oldest first; `limit` bounds their number. Ids rise over all agents and all runs \
-             of the host, see [streams](#streams). Events that were dropped before they could be read, or may have been, end \
-             before the id `droppedBefore`.",
+        sample("GET /agents/{id}/events", "/agents/polecat-1/events?after=41",
             of::<EventsPage>(json!({
                 "events": [{
                     "id": 42, "event": "agent.turn", "data": {"outcome": "idle"}, "timestamp": "2026-01-15T09:31:12.250Z"
@@ -230,56 +174,46 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
                 "droppedBefore": 40
             })),
         ),
-    ];
-    let settings = vec![
-        with(
-            json!({"model": "large", "smallModel": "small"}),
-            route(
-                "PATCH /agents/{id}/model",
-                "/agents/polecat-1/model",
-                "Changes the models from the next turn on. Without `smallModel` it stays; `null` removes it.",
+        sample("GET /agents/{id}/events/stream", "/agents/polecat-1/events/stream?after=41", FRAMES.into()),
+        sample("GET /events/stream", "/events/stream?agent=polecat-1,polecat-2&event=agent.*", FRAMES.into()),
+        Sample { status: 101, ..sample("GET /ws", "/ws?after=41", String::new()) },
+        Sample {
+            status: 201,
+            ..sample("POST /tickets", "/tickets",
+                of::<TicketAnswer>(json!({
+                    "ticket": "5f0e9a7c2b1d4e6f8091a2b3c4d5e6f708192a3b4c5d6e7f",
+                    "expiresAt": "2026-01-15T09:32:12.250Z"
+                })),
+            )
+        },
+        sample("GET /v1/models", "/v1/models",
+            of::<ModelList>(json!({"object": "list", "data": [card()]})),
+        ),
+        sample("GET /v1/models/{model}", "/v1/models/mayor", of::<ModelCard>(card())),
+        sample("POST /v1/chat/completions", "/v1/chat/completions",
+            of::<Completion>(json!({
+                "id": "chatcmpl-m-7", "object": "chat.completion", "created": 1_768_469_472, "model": "mayor",
+                "choices": [{
+                    "index": 0, "message": {"role": "assistant", "content": "Hello."}, "finish_reason": "stop"
+                }]
+            })),
+        ),
+        sample("PATCH /agents/{id}/model", "/agents/polecat-1/model",
                 updated(),
             ),
-        ),
-        with(
-            json!({"systemPrompt": "be brief"}),
-            route(
-                "PUT /agents/{id}/system-prompt",
-                "/agents/polecat-1/system-prompt",
-                "Changes the standing instructions from the next turn on.",
+        sample("PUT /agents/{id}/system-prompt", "/agents/polecat-1/system-prompt",
                 updated(),
             ),
-        ),
-        with(
-            json!({"context": "two builds are red"}),
-            route(
-                "POST /dashboard-context",
-                "/dashboard-context",
-                "Sets what the dashboard shows, for all agents. Blank text removes it.",
+        sample("POST /dashboard-context", "/dashboard-context",
                 updated(),
             ),
-        ),
-        with(
-            json!({"env_vars": {"model.api-key": "...", "RETIRED": null}}),
-            route(
-                "POST /sync-config",
-                "/sync-config",
-                "Sets the town's configuration values, for `host.config` and the environment of agents. They replace all \
-                 earlier values: one that is not named, or is `null`, is removed. Text, numbers and booleans are accepted. \
-                 Unknown fields appear in `ignored`, here and on the other shared routes.",
+        sample("POST /sync-config", "/sync-config",
                 of::<WithIgnored<SyncAnswer>>(json!({"synced": true})),
             ),
-        ),
-        with(
-            json!({"token": "..."}),
-            route(
-                "POST /refresh-token",
-                "/refresh-token",
-                "Replaces the token for the town's API. No agent restarts.",
+        sample("POST /refresh-token", "/refresh-token",
                 serde_json::to_string_pretty(&RefreshTokenAnswer { refreshed: true })
                     .expect("JSON"),
             ),
-        ),
     ];
     let mut memory = series();
     for (key, value) in [
@@ -295,31 +229,17 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
     ] {
         memory[key] = value;
     }
-    let diagnosis = vec![
-        route(
-            "GET /crashes",
-            "/crashes?agent=polecat-1&limit=1",
-            "Crash records of this run and earlier ones, newest first. Filters: `agent`, `reason`. `before` and `after` take a \
-             crash id. `limit` is at most 1000, by default 100. `more`: there are more in that direction. `cursorLost`: the \
-             record of `before` or `after` is not kept any more.",
+    samples.extend([
+        sample("GET /crashes", "/crashes?agent=polecat-1&limit=1",
             of::<CrashesPage>(json!({"crashes": [crash()], "more": false})),
         ),
-        route(
-            "GET /agents/{id}/crashes",
-            "/agents/polecat-2/crashes",
-            "The same for one agent. An unknown agent has an empty list.",
+        sample("GET /agents/{id}/crashes", "/agents/polecat-2/crashes",
             of::<CrashesPage>(json!({"crashes": [], "more": false})),
         ),
-        route(
-            "GET /crashes/{crashId}",
-            "/crashes/019bc0de-5a1c-7a3e-9d2b-6f1f0a3c7e55",
-            "One crash record. `eviction` appears when it was evicted.",
+        sample("GET /crashes/{crashId}", "/crashes/019bc0de-5a1c-7a3e-9d2b-6f1f0a3c7e55",
             of::<CrashRecord>(crash()),
         ),
-        route(
-            "GET /memory",
-            "/memory",
-            "Memory of the container, over time. `null`: this machine does not report it.",
+        sample("GET /memory", "/memory",
             of::<ContainerMemoryView>(json!({
                 "at": "2026-01-15T09:31:12.250Z", "limitBytes": 536870912, "usedBytes": 162529280,
                 "availableBytes": 374341632, "rssBytes": 150470656,
@@ -338,19 +258,10 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
                 "used": series(), "rss": {"fine": [], "coarse": []}, "guests": {"fine": [], "coarse": []}
             })),
         ),
-        route(
-            "GET /agents/{id}/memory",
-            "/agents/polecat-1/memory",
-            "Memory of one agent, over time, across incarnations. `usedBytes` and `hostBytes` are `null` when it is not up.",
+        sample("GET /agents/{id}/memory", "/agents/polecat-1/memory",
             of::<AgentMemoryView>(memory),
         ),
-        route(
-            "GET /usage",
-            "/usage?role=polecat",
-            "Calls of language models by agent, role, endpoint and model, with earlier runs of the host, and how much of each \
-             budget is used. Filters: `agent`, `role`. `agentId` is `null` in entries of agents that have none of their own \
-             any more; `role` is `null` for the container. Costs are in billionths of the unit in which prices are configured. \
-             See [Usage and budgets](usage.md).",
+        sample("GET /usage", "/usage?role=polecat",
             of::<UsageView>({
                 let mut entry = counts(31);
                 for (key, value) in [
@@ -373,93 +284,109 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
                 })
             }),
         ),
-    ];
-    let events = format!(
-        "retry: 1000\n\nid: 42\ndata: {}\n\nevent: delta\ndata: {}\n",
-        r#"{"type":"event","id":42,"agentId":"polecat-1","event":"agent.turn","data":{"outcome":"idle"},"timestamp":"2026-01-15T09:31:12.250Z"}"#,
-        r#"{"type":"delta","agentId":"polecat-1","messageId":"m-7","deltas":[{"kind":"text","text":"Here is"}]}"#
-    );
-    let streams = vec![
-        route(
-            "GET /agents/{id}/events/stream",
-            "/agents/polecat-1/events/stream?after=41",
-            "Events of an agent as they happen, and its turns (`deltas=false`: without). 404 for an agent that nobody knows; \
-             the stream ends when the agent is forgotten.",
-            events.clone(),
-        ),
-        route(
-            "GET /events/stream",
-            "/events/stream?agent=polecat-1,polecat-2&event=agent.*",
-            "Events of the container (without `agentId`) and of all agents. With `agent` of these alone, with `event` those \
-             of these names alone. `deltas=true`: turns as well.",
-            events,
-        ),
-        Route {
-            status: 101,
-            ..route(
-                "GET /ws",
-                "/ws?after=41",
-                "The same over a WebSocket, with the same parameters: each frame is a text message. What a client says is \
-                 not read.",
-                r#"{"type":"gap","of":"events","after":41,"upto":57}"#.into(),
-            )
-        },
-        Route {
-            status: 201,
-            ..route(
-                "POST /tickets",
-                "/tickets",
-                "A ticket for one stream, good for 60 s, as `ticket` in its query in place of the token: a browser sends no \
-                 headers with a stream.",
-                of::<TicketAnswer>(json!({
-                    "ticket": "5f0e9a7c2b1d4e6f8091a2b3c4d5e6f708192a3b4c5d6e7f",
-                    "expiresAt": "2026-01-15T09:32:12.250Z"
-                })),
-            )
-        },
-    ];
-    let card =
-        || json!({"id": "mayor", "object": "model", "created": 1_768_469_400, "owned_by": "mayor"});
-    let chat = vec![
-        route(
-            "GET /v1/models",
-            "/v1/models",
-            "The agents that take messages, as models.",
-            of::<ModelList>(json!({"object": "list", "data": [card()]})),
-        ),
-        route(
-            "GET /v1/models/{model}",
-            "/v1/models/mayor",
-            "One of them.",
-            of::<ModelCard>(card()),
-        ),
-        with(
-            json!({"model": "mayor", "messages": [{"role": "user", "content": "hello"}]}),
-            route(
-                "POST /v1/chat/completions",
-                "/v1/chat/completions",
-                "Sends an agent a message, and answers with its reply when the turn is over, within ten minutes. With \
-                 `\"stream\": true` it comes in pieces: the text of the agent's models as they write it, \
-                 `reasoning_content`, and what the reply has beyond them. A turn goes on without its reader.",
-                of::<Completion>(json!({
-                    "id": "chatcmpl-m-7", "object": "chat.completion", "created": 1_768_469_472, "model": "mayor",
-                    "choices": [{
-                        "index": 0, "message": {"role": "assistant", "content": "Hello."}, "finish_reason": "stop"
-                    }]
-                })),
-            ),
-        ),
-    ];
-    vec![
-        ("Probes and metrics", probes),
-        ("Agents", agents),
-        ("Streams", streams),
-        ("Chat clients", chat),
-        ("Settings of running agents", settings),
-        ("Crashes, memory and usage", diagnosis),
-    ]
+    ]);
+    samples
 }
 
+/// The operations under a heading, in the order of the routes.
+fn operations(heading: &str) -> String {
+    let (document, samples) = (api(), samples());
+    let mut text = String::new();
+    for (method, path) in calls() {
+        let operation = &document["paths"][path][method.to_lowercase()];
+        if operation["tags"][0] != heading {
+            continue;
+        }
+        let call = format!("{method} {path}");
+        let sample = samples.iter().find(|sample| sample.call == call);
+        let sample = sample.unwrap_or_else(|| panic!("samples() has none of {call}"));
+        let said = |key: &str| operation[key].as_str().unwrap_or_default();
+        let prose = format!("{}. {}", said("summary"), said("description"));
+        let _ = writeln!(text, "### `{call}`\n\n{}\n", prose.trim_end());
+        text.push_str(&parameters(&document, operation));
+        let _ = writeln!(text, "```http\n{method} {}", sample.path);
+        let content = &operation["requestBody"]["content"]["application/json"];
+        if let Some(body) = content.get("example") {
+            let _ = writeln!(text, "\n{}", serde_json::to_string_pretty(body).expect("JSON"));
+        }
+        let _ = writeln!(text, "```\n\n{}", answers(operation, sample));
+    }
+    text
+}
+
+/// A table of the parameters in the query and in headers. What all operations have in common is not in it.
+fn parameters(document: &Value, operation: &Value) -> String {
+    let mut rows = String::new();
+    for parameter in operation["parameters"].as_array().into_iter().flatten() {
+        let text = |key: &str| parameter[key].as_str().unwrap_or_default();
+        let may_be = match text("in") {
+            "query" => values(document, &parameter["schema"]),
+            "header" => "text".to_owned(),
+            _ => continue,
+        };
+        let _ = writeln!(
+            rows,
+            "| `{}` | {} | {may_be} | {} |",
+            text("name"),
+            text("in"),
+            text("description")
+        );
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!("| parameter | in | value | meaning |\n| --- | --- | --- | --- |\n{rows}\n")
+}
+
+/// What a parameter may be.
+fn values(document: &Value, schema: &Value) -> String {
+    let schema = schema["anyOf"].get(0).unwrap_or(schema);
+    if let Some(name) = schema["$ref"].as_str() {
+        let target = document.pointer(name.trim_start_matches('#')).expect("a schema");
+        assert!(target.is_object(), "{name}");
+        return "an agent id".into();
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        let words = words.iter().filter_map(Value::as_str).filter(|word| !word.is_empty());
+        return words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    }
+    match (schema["minimum"].as_u64(), schema["maximum"].as_u64()) {
+        (Some(min), Some(max)) => format!("{min} to {max}"),
+        _ => "text".into(),
+    }
+}
+
+/// The sample, and in a list what else may come. What all operations may refuse is not in it.
+fn answers(operation: &Value, sample: &Sample) -> String {
+    let responses = operation["responses"].as_object().expect("responses");
+    let about = |response: &Value| response["description"].as_str().map(str::to_owned);
+    let said = about(&responses[&sample.status.to_string()]).expect("the sample's status");
+    let mut text = format!("{}: {said}\n", sample.status);
+    if !sample.answer.is_empty() {
+        let language = if sample.answer.starts_with(['{', '[']) { "json" } else { "text" };
+        let _ = writeln!(text, "\n```{language}\n{}\n```", sample.answer);
+    }
+    let others = responses.iter().filter(|(status, _)| **status != sample.status.to_string());
+    let others: Vec<_> =
+        others.filter_map(|(status, response)| Some((status, about(response)?))).collect();
+    if !others.is_empty() {
+        text.push('\n');
+    }
+    for (status, about) in others {
+        let _ = writeln!(text, "- {status}: {about}");
+    }
+    text
+}
+
+const FRAMES: &str = "\
+retry: 1000
+
+id: 42
+data: {\"type\":\"event\",\"id\":42,\"agentId\":\"polecat-1\",\"event\":\"agent.turn\",\"data\":{\"outcome\":\"idle\"},\"timestamp\":\"2026-01-15T09:31:12.250Z\"}
+
+event: delta
+data: {\"type\":\"delta\",\"agentId\":\"polecat-1\",\"messageId\":\"m-7\",\"deltas\":[{\"kind\":\"text\",\"text\":\"Here is\"}]}
+";
 const CHAT: &str = "\
 Programs that talk to OpenAI's API talk to agents: the base URL is `http://HOST/v1`, the key is the control token, a model is
 an agent. Of `messages`, what `user` said after the last message of `assistant` is sent: the agent keeps its conversation
@@ -470,29 +397,35 @@ do nothing. Errors have the form `{\"error\": {\"message\", \"type\", \"param\",
 const STREAMS: &str = include_str!("document/streams.md");
 
 fn page() -> String {
-    let groups = groups();
-    let links = groups.iter().map(|(heading, _)| {
-        format!("[{}](#{})", heading.to_lowercase(), heading.to_lowercase().replace(' ', "-"))
+    let document = api();
+    let headings = document["tags"].as_array().into_iter().flatten();
+    let headings: Vec<_> = headings.filter_map(|tag| tag["name"].as_str()).collect();
+    let links = headings.iter().map(|heading| {
+        let anchor = heading.to_lowercase().replace(' ', "-").replace(',', "");
+        format!("[{}](#{anchor})", heading.to_lowercase())
     });
     let contents = links.collect::<Vec<_>>().join(", ");
     let mut routes = String::new();
-    for (heading, group) in &groups {
-        let _ = writeln!(routes, "## {heading}\n");
-        match *heading {
-            "Streams" => routes.push_str(STREAMS),
-            "Chat clients" => routes.push_str(CHAT),
-            _ => {}
-        }
-        for Route { call, path, prose, body, status, answer } in group {
-            let method = call.split(' ').next().expect("a method");
-            let _ = writeln!(routes, "### `{call}`\n\n{prose}\n\n```http\n{method} {path}");
-            if let Some(body) = body {
-                let body = serde_json::to_string_pretty(body).expect("JSON");
-                let _ = writeln!(routes, "\n{body}");
-            }
-            let language = if answer.starts_with(['{', '[']) { "json" } else { "text" };
-            let _ = writeln!(routes, "```\n\n{status}:\n\n```{language}\n{answer}\n```\n");
-        }
+    for heading in &headings {
+        let about = match *heading {
+            "Streams" => STREAMS,
+            "Chat clients" => CHAT,
+            _ => "",
+        };
+        let _ = writeln!(routes, "## {heading}\n\n{about}{}", operations(heading).trim_end());
+        routes.push('\n');
+    }
+    let mut general = String::new();
+    let responses = document["components"]["responses"].as_object().expect("responses");
+    let mut common: Vec<_> =
+        responses.values().filter_map(|one| Some((status_of(&document, one)?, one))).collect();
+    common.sort_by(|one, other| one.0.cmp(&other.0));
+    for (status, response) in common {
+        let _ = writeln!(
+            general,
+            "| {status} | {} |",
+            response["description"].as_str().unwrap_or_default()
+        );
     }
     let mut failures = String::new();
     let mut sorted = START_FAILURES;
@@ -508,10 +441,21 @@ fn page() -> String {
     let page = PAGE
         .replace("{{contents}}", &contents)
         .replace("{{routes}}\n", &routes)
+        .replace("{{general}}\n", &(general + "\n"))
         .replace("{{failures}}\n", &(failures + "\n"))
         .replace("{{error}}", &error);
-    let note = "<!-- Made by host/control/src/tests/document.rs and document/api.md; UPDATE_EXPECT=1 rewrites it. -->\n";
+    let note = "<!-- Made of host/control/src/routes, tests/document.rs and document/api.md; UPDATE_EXPECT=1 rewrites it. -->\n";
     format!("{note}{page}")
+}
+
+/// The status that a general response is of, by an operation that refers to it.
+fn status_of(document: &Value, response: &Value) -> Option<String> {
+    let responses = document["components"]["responses"].as_object()?;
+    let (name, _) = responses.iter().find(|(_, one)| *one == response)?;
+    let reference = format!("#/components/responses/{name}");
+    let operation = &document["paths"]["/sync-config"]["post"]["responses"];
+    let (status, _) = operation.as_object()?.iter().find(|(_, one)| one["$ref"] == *reference)?;
+    Some(status.clone())
 }
 
 #[test]
@@ -520,33 +464,21 @@ fn the_page_of_the_api_is_made_from_its_types() {
 }
 
 #[test]
-fn the_page_has_exactly_the_routes_of_the_router() {
-    let of_router = |line: &str| {
-        let (path, handler) = line.trim().strip_prefix(".route(\"")?.split_once("\", ")?;
-        let method = handler.split('(').next()?.to_uppercase();
-        let path = path.replace("crash_id", "crashId");
-        (method != "ANY").then(|| format!("{method} {path}"))
-    };
-    let routed: BTreeSet<_> = ROUTES.lines().filter_map(of_router).collect();
-    let groups = groups();
-    let routes = groups.iter().flat_map(|(_, routes)| routes);
-    let shown: BTreeSet<_> = routes.map(|route| route.call.to_owned()).collect();
-    assert_eq!(shown, routed);
+fn the_page_of_the_api_has_its_document_beside_it() {
+    let document = serde_json::to_string_pretty(&api()).expect("JSON");
+    expect_test::expect_file!["../../../../docs/openapi.json"].assert_eq(&(document + "\n"));
 }
 
 #[test]
-fn the_server_answers_each_request_of_the_page_with_its_status() {
+fn the_server_answers_each_request_of_the_page_as_the_page_says() {
     let rig = Rig::start();
     let mut client = rig.client();
-    for Route { call, path, body, status, answer, .. } in
-        groups().into_iter().flat_map(|(_, routes)| routes)
-    {
-        let method = call.split(' ').next().expect("a method");
-        let body = body.map_or_else(String::new, |body| body.to_string());
-        if path.contains("/stream") || status == 101 {
-            let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                           sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-            let upgrade = if status == 101 { upgrade } else { "" };
+    for Sample { call, path, status, answer } in samples() {
+        let (method, template) = call.split_once(' ').expect("a method and a path");
+        let operation = &api()["paths"][template][method.to_lowercase()];
+        let example = operation["requestBody"]["content"]["application/json"].get("example");
+        let body = example.map_or_else(String::new, Value::to_string);
+        if let Some(upgrade) = stream(template) {
             let head = rig.client().open_stream(path, upgrade);
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{call}: {head}");
             continue;
@@ -557,6 +489,77 @@ fn the_server_answers_each_request_of_the_page_with_its_status() {
         assert_eq!(got.status, expected, "{call}: {}", got.body);
         if call == "GET /metrics" {
             assert!(got.body.contains(&answer), "{}", got.body);
+        } else if call == "GET /openapi.json" {
+            assert_eq!(got.json(), api());
+        } else if !answer.is_empty() {
+            contract::check_answer(method, path, status, "application/json", &answer);
+        }
+        if example.is_some() {
+            contract::check_request(method, path, &body);
         }
     }
+}
+
+/// The header lines with which a stream is asked for. `None`: the path is of none.
+fn stream(path: &str) -> Option<&'static str> {
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    match path {
+        "/ws" => Some(upgrade),
+        _ => path.ends_with("/events/stream").then_some(""),
+    }
+}
+
+#[test]
+fn every_parameter_of_the_document_is_taken_and_every_other_refused() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (method, path) in calls() {
+        let place = path.replace("{id}", "polecat-1").replace("{crashId}", "c");
+        let operation = &api()["paths"][path][method.to_lowercase()];
+        let example = operation["requestBody"]["content"]["application/json"].get("example");
+        let body = example.map_or_else(String::new, Value::to_string);
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            if parameter["in"] != "query" {
+                continue;
+            }
+            let name = parameter["name"].as_str().expect("a name");
+            let schema = &parameter["schema"];
+            let schema = schema["anyOf"].get(0).unwrap_or(schema);
+            let value = match &schema["enum"][1] {
+                Value::String(word) => word.clone(),
+                _ => schema["minimum"].as_u64().unwrap_or(1).to_string(),
+            };
+            let asked = format!("{place}?{name}={value}");
+            if let Some(upgrade) = stream(path) {
+                let head = rig.client().open_stream(&asked, upgrade);
+                assert!(
+                    head.starts_with("HTTP/1.1 200 ") || head.starts_with("HTTP/1.1 101 "),
+                    "{asked}: {head}"
+                );
+                continue;
+            }
+            let got = client.ask(&method, &asked, "", &body);
+            assert!(got.status < 400, "{method} {path} {name}={value}: {}", got.body);
+        }
+        // These two are asked by whatever asks probes.
+        let expected = if ["/health", "/livez"].contains(&path) { 200 } else { 400 };
+        let got = client.ask(&method, &format!("{place}?other=1"), "", &body);
+        assert_eq!(got.status, expected, "{method} {path}: {}", got.body);
+    }
+}
+
+#[test]
+fn names_of_operations_differ() {
+    let document = api();
+    let mut ids: Vec<_> = calls()
+        .iter()
+        .map(|(method, path)| {
+            document["paths"][path][method.to_lowercase()]["operationId"].to_string()
+        })
+        .collect();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "{ids:?}");
 }

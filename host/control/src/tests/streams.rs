@@ -85,6 +85,8 @@ fn what_a_stream_is_asked_for_is_checked() {
     assert_eq!(answer.json()["issues"][0]["path"], "Last-Event-ID");
     assert_eq!(client.get("/agents/ghost/events/stream").status, 404);
     assert_eq!(client.post("/events/stream", "").status, 405);
+    let answer = client.get("/ws");
+    assert_eq!((answer.status, &answer.json()["error_type"]), (426, &"no-upgrade".into()));
 }
 
 #[test]

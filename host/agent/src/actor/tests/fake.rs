@@ -102,11 +102,19 @@ pub(crate) struct FakeEngine {
     instances: AtomicUsize,
     /// Where the next tasks run. Else on the runtime that asks.
     fast_lane: Mutex<VecDeque<Handle>>,
+    /// The limits that each call came with.
+    limits: Mutex<Vec<(Op, CallLimits)>>,
     /// Else the runtime that asks.
     slow_lane: Option<Handle>,
 }
 
 impl FakeEngine {
+    /// The limits of all calls of this kind.
+    pub(crate) fn limits_of(&self, op: Op) -> Vec<CallLimits> {
+        let limits = self.limits.lock().unwrap();
+        limits.iter().filter(|(of, _)| *of == op).map(|(_, limits)| *limits).collect()
+    }
+
     /// One that has a slow lane of its own.
     pub(crate) fn with_slow_lane(lane: Handle) -> Self {
         Self { slow_lane: Some(lane), ..Self::default() }
@@ -308,6 +316,7 @@ struct FakeCall<T> {
 
 fn call<T: Send + 'static>(store: Store, op: Op, limits: CallLimits, value: T) -> BoxCall<T> {
     let Act { after, does } = store.engine.next(op);
+    store.engine.limits.lock().unwrap().push((op, limits));
     let (end, ends) = watch::channel(End { at: Instant::now() + limits.wall, is_killed: false });
     let future = async move {
         let store = store;

@@ -73,6 +73,22 @@ fn other() -> AgentSpec {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_has_a_deadline_and_no_limit_of_cpu_time_that_could_pass_before_it() {
+    let rig = Rig::new();
+    rig.keep_snapshot();
+    let agent = rig.start(with_snapshots(SnapshotPolicy::Stop));
+    agent.started().await.unwrap();
+    for op in [Op::Instantiate, Op::Restore, Op::Start] {
+        let limits = rig.engine.limits_of(op);
+        assert_eq!(
+            limits.iter().map(|limits| limits.cpu).collect::<Vec<_>>(),
+            [Duration::MAX],
+            "{op:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_while_the_component_loads_gives_the_load_up() {
     let rig = Rig::new();
     rig.engine.plan(Op::Load, [hangs()]);

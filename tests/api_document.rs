@@ -1,0 +1,45 @@
+//! The document of the API against the real host: schemathesis asks what the document allows and what it does not, and
+//! every answer has to be one that the document says. `just api-check` installs it and runs this.
+
+use std::process::Command;
+
+use harness::{Host, json};
+
+/// Where the agents come from that schemathesis plays with. The document's own example starts one in role `polecat`.
+fn host() -> Host {
+    Host::builder().role("polecat", "echo", "").start().ready()
+}
+
+#[test]
+#[ignore = "wants schemathesis: `just api-check`"]
+fn the_host_answers_as_its_document_says() {
+    let packages =
+        std::env::var_os("API_CHECK").expect("API_CHECK names the directory of schemathesis");
+    let host = host();
+    let client = host.client();
+    for agent in ["polecat-1", "polecat-2"] {
+        client.start(agent, "polecat");
+    }
+    let at = format!("http://{}", host.address());
+    let document = client.get("/openapi.json").expect(200);
+    let file = host.dir().join("openapi.json");
+    std::fs::write(&file, document.to_string()).unwrap();
+
+    let run = |arguments: &[&str]| {
+        let status = Command::new("python3")
+            .args(arguments)
+            .env("PYTHONPATH", &packages)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("CONTROL_TOKEN", client.token().unwrap_or_default())
+            .current_dir(host.dir())
+            .status();
+        assert!(status.expect("python3").success(), "{arguments:?}");
+    };
+    let file = file.to_str().unwrap();
+    run(&["-m", "openapi_spec_validator", "--schema", "3.1", file]);
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/api_document/schemathesis.toml");
+    run(&["-m", "schemathesis.cli", "--config-file", config, "run", file, "--url", &at]);
+    // It is as well as before.
+    let health = client.get("/health").expect(200);
+    assert_eq!(health["status"], json!("ok"), "{health}");
+}
