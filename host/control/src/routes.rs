@@ -22,6 +22,7 @@
 //! | `GET /events/stream`, `/agents/{id}/events/stream`, `/ws` | [`stream`] |
 //! | `POST /tickets` | [`tickets`] |
 //! | `GET /v1/models`, `POST /v1/chat/completions` | [`openai`] |
+//! | `POST /mcp` | [`mcp`] |
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
@@ -41,6 +42,7 @@ mod events;
 mod health;
 mod list;
 mod livez;
+mod mcp;
 mod memory;
 mod message;
 mod metrics;
@@ -60,6 +62,7 @@ mod tickets;
 mod unknown;
 mod usage;
 
+pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
 
 /// All routes on `backend`. `slots` are those of the connections that the server has.
@@ -69,8 +72,9 @@ pub(crate) fn router<B: Backend>(
     slots: ConnectionSlots,
     streams: Streams,
     problems: Problems,
+    tools: Tools,
 ) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/health", get(health::get::<B>))
         .route("/livez", get(livez::get))
         .route("/readyz", get(readyz::get::<B>))
@@ -103,14 +107,21 @@ pub(crate) fn router<B: Backend>(
         .route("/repos/setup", any(not_taken::git))
         .route("/git/merge", any(not_taken::git))
         .route("/agents/{id}/pty", any(not_taken::terminal))
-        .route("/agents/{id}/pty/{*rest}", any(not_taken::terminal))
-        .fallback(unknown::path)
-        .method_not_allowed_fallback(unknown::method)
-        .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
-        .layer(Extension(problems))
-        .layer(Extension(streams))
-        .layer(Extension(town))
-        .with_state(backend)
+        .route("/agents/{id}/pty/{*rest}", any(not_taken::terminal));
+    let whole = |routes: Router<B>| {
+        routes
+            .fallback(unknown::path)
+            .method_not_allowed_fallback(unknown::method)
+            .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
+            .layer(Extension(problems.clone()))
+            .layer(Extension(streams.clone()))
+            .layer(Extension(town.clone()))
+            .with_state(backend.clone())
+    };
+    // Its tools call the other routes.
+    let endpoint = tools.on(whole(routes.clone()));
+    let routes = routes.route("/mcp", post(mcp::post).layer(Extension(endpoint)));
+    whole(routes)
 }
 
 /// The routes of the listener for probes.

@@ -450,11 +450,28 @@ fn groups() -> Vec<(&'static str, Vec<Route>)> {
             ),
         ),
     ];
+    let models = vec![with(
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "list_agents", "arguments": {"limit": 1}
+        }}),
+        route(
+            "POST /mcp",
+            "/mcp",
+            "One request of the Model Context Protocol (streamable HTTP), and its answer: no session, no stream. `Accept` has \
+             `application/json` and `text/event-stream`. `server.mcp` says which tools there are; `off`: 404 `mcp-off`. What \
+             goes wrong in a tool is its result, with `isError`. [mcp.md](mcp.md) has the tools.",
+            serde_json::to_string_pretty(&json!({"jsonrpc": "2.0", "id": 1, "result": {
+                "content": [{"type": "text", "text": "{\"agents\":[],\"more\":false}"}], "isError": false
+            }}))
+            .expect("JSON"),
+        ),
+    )];
     vec![
         ("Probes and metrics", probes),
         ("Agents", agents),
         ("Streams", streams),
         ("Chat clients", chat),
+        ("Tools for models", models),
         ("Settings of running agents", settings),
         ("Crashes, memory and usage", diagnosis),
     ]
@@ -551,7 +568,11 @@ fn the_server_answers_each_request_of_the_page_with_its_status() {
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{call}: {head}");
             continue;
         }
-        let got = client.ask(method, path, "", &body);
+        let accept = match path {
+            "/mcp" => "accept: application/json, text/event-stream\r\n",
+            _ => "",
+        };
+        let got = client.ask(method, path, accept, &body);
         // The played supervisor keeps no crash record.
         let expected = if call == "GET /crashes/{crashId}" { 404 } else { status };
         assert_eq!(got.status, expected, "{call}: {}", got.body);
