@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_client::{ClientCommand, CrashesArgs};
+use bulkhead_client::{ClientCommand, CrashesArgs, McpArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::faults::Fault;
@@ -51,6 +51,9 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Show crash records from the state directory, or with --url from a running host.
     Crashes(CrashesArgs),
+    /// Serve tools for language models over the Model Context Protocol, on stdin and stdout: what runs, why an agent died,
+    /// what a log says.
+    Mcp(McpArgs),
     /// Compile one component from stdin to stdout. For the host, which runs it as a child: the argument says how.
     #[command(hide = true)]
     CompileComponent {

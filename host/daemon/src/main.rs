@@ -62,6 +62,7 @@ fn main() -> ExitCode {
             Ok(bulkhead_client::run_crashes(args, config::control))
         }
         Command::Crashes(args) => crashes::run(&args).map(ExitCode::from),
+        Command::Mcp(args) => Ok(bulkhead_client::serve_mcp(args, config::control)),
         Command::Client(command) => Ok(bulkhead_client::run(command, config::control)),
     };
     match result {
