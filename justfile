@@ -86,14 +86,17 @@ telemetry:
     chmod +x "$rotel/rotel/rotel-agent"
     ROTEL="$rotel/rotel/rotel-agent" cargo test --test collector -- --ignored
 
-# chat clients of PyPI and npm against agents; wants Python, Node.js and npm
+# chat clients and MCP clients of PyPI and npm against a host; wants Python, Node.js and npm
 clients: _guest_target
     #!/usr/bin/env bash
     set -euo pipefail
     python="$CARGO_TARGET_DIR/clients-python-3.57.0" node="$CARGO_TARGET_DIR/clients-node-7.59.0"
     [ -d "$python" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$python" openai==3.57.0
     [ -d "$node/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$node" openai@7.59.0
-    CLIENTS_PYTHON="$python" CLIENTS_NODE="$node" cargo test --test it clients:: -- --ignored --nocapture
+    mcp_python="$CARGO_TARGET_DIR/clients-mcp-python-2.3.0" mcp_node="$CARGO_TARGET_DIR/clients-mcp-node-1.32.2"
+    [ -d "$mcp_python" ] || python3 -m pip install --quiet --disable-pip-version-check --target "$mcp_python" mcp==2.3.0
+    [ -d "$mcp_node/node_modules" ] || npm install --silent --no-audit --no-fund --prefix "$mcp_node" @modelcontextprotocol/sdk@1.32.2
+    CLIENTS_PYTHON="$python" CLIENTS_NODE="$node" CLIENTS_MCP_PYTHON="$mcp_python" CLIENTS_MCP_NODE="$mcp_node" cargo test --test it clients:: -- --ignored --nocapture
 
 # check the OpenAPI document, and ask the real host by it; wants Python, and takes schemathesis (100 MB) from PyPI
 api-check: _guest_target

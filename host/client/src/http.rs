@@ -1,6 +1,5 @@
 //! One request over one connection, with a bound on its answer.
 
-use std::cell::Cell;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -34,14 +33,14 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Asks. `sent` becomes true when the request is on its way: from then on the host may act on it.
+/// Asks. `sent` is called when the request is on its way: from then on the host may act on it.
 /// The error is for a person, without the address.
 pub(crate) async fn ask(
     target: &Target,
     method: Method,
     path: &str,
     body: Bytes,
-    sent: &Cell<bool>,
+    sent: impl FnOnce(),
 ) -> Result<Answer, String> {
     let mut request = request(target, method, path, body)?;
     let mut step = Step::Resolving;
@@ -60,7 +59,7 @@ pub(crate) async fn ask(
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
     let exchange = async {
-        sent.set(true);
+        sent();
         let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;

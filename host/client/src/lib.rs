@@ -8,8 +8,8 @@
 //!     stdout ◀─ screen ◀─ commands ◀── answers, as types of `api`
 //! ```
 //!
-//! Knows the contract and nothing of the host behind it: it sees `types`, `api`, `net`, `printable` and `terminal` only, so that whatever
-//! it can do, any other client can. Its answers may come from a host that runs other people's components,
+//! Knows the contract and nothing of the host behind it: it sees `types`, `api`, `net`, `printable`, `terminal` and `mcp`
+//! only, so that whatever it can do, any other client can. Its answers may come from a host that runs other people's components,
 //! so no text of one reaches the terminal as it is (`bulkhead_printable`).
 //!
 //! The daemon adds the commands to its own and lends the one thing that is not in the contract: how a
@@ -20,6 +20,7 @@ mod command;
 mod commands;
 mod failure;
 mod http;
+mod mcp;
 mod screen;
 mod session;
 mod sparkline;
@@ -46,6 +47,7 @@ pub use commands::start::{IfRunningArg, StartArgs};
 pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
 use failure::Failure;
+pub use mcp::McpArgs;
 use screen::Screen;
 use session::Session;
 pub use target::{Configured, ReadConfig, TOKEN_FILE, read_secret};
@@ -59,6 +61,13 @@ pub fn run(command: ClientCommand, colours: ColourChoice, read_config: ReadConfi
 /// `bulkhead crashes` when a host is named.
 pub fn run_crashes(args: CrashesArgs, colours: ColourChoice, read_config: ReadConfig) -> ExitCode {
     conclude(Asked::Crashes(args), colours, read_config)
+}
+
+/// `bulkhead mcp`: tools for models, on stdin and stdout, until stdin is closed.
+pub fn serve_mcp(args: McpArgs, read_config: ReadConfig) -> ExitCode {
+    let Err(problem) = mcp::serve(args, read_config) else { return ExitCode::SUCCESS };
+    eprintln!("bulkhead: {}", bulkhead_printable::lines(&problem));
+    ExitCode::FAILURE
 }
 
 fn conclude(mut asked: Asked, colours: ColourChoice, read_config: ReadConfig) -> ExitCode {

@@ -84,7 +84,7 @@ impl Session {
         let Call { method, path, body, asked, works, patience } = call;
         let patience = self.timeout.unwrap_or(patience);
         let url = &self.target.url;
-        let answer = ask(&self.target, method, &path, body, &self.waiting.sent);
+        let answer = ask(&self.target, method, &path, body, || self.waiting.sent.set(true));
         let answer = timeout(patience, answer)
             .await
             .map_err(|_| {

@@ -31,6 +31,15 @@ pub(crate) struct WholeBody {
 }
 
 impl WholeBody {
+    /// One that this process made.
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self { bytes, _room: None }
+    }
+
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bulkhead_types::Secret;
+use serde::Deserialize;
 
 use crate::AllowedHost;
 
@@ -20,8 +21,24 @@ pub struct ControlConfig {
     pub allowed_hosts: Vec<AllowedHost>,
     /// Where health, readiness, liveness and metrics are answered as well, to everybody, and nothing else.
     pub probe_listen: Option<SocketAddr>,
+    /// What clients of `POST /mcp` may do.
+    pub mcp: Mcp,
     /// Bounds on what clients may cost.
     pub limits: ControlLimits,
+}
+
+/// What clients of `POST /mcp` may do. With the token they may do everything by other routes: this is about models that
+/// have only the tools of this one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mcp {
+    /// Nothing.
+    Off,
+    /// Look.
+    #[default]
+    Read,
+    /// Look, send messages, start and stop agents.
+    Change,
 }
 
 /// Bounds on what clients may cost.
@@ -167,6 +184,7 @@ mod tests {
             allow_unauthenticated,
             allowed_hosts: Vec::new(),
             probe_listen: None,
+            mcp: Mcp::default(),
             limits: ControlLimits::default(),
         }
     }

@@ -39,7 +39,7 @@ mod turn;
 mod tests;
 
 pub use backend::Backend;
-pub use config::{ControlConfig, ControlError, ControlLimits};
+pub use config::{ControlConfig, ControlError, ControlLimits, Mcp};
 pub use origin::AllowedHost;
 pub use server::ControlServer;
 pub use town::TownEdge;

@@ -23,6 +23,7 @@
 //! | `GET /events/stream`, `/agents/{id}/events/stream`, `/ws` | [`stream`] |
 //! | `POST /tickets` | [`tickets`] |
 //! | `GET /v1/models`, `POST /v1/chat/completions` | [`openai`] |
+//! | `POST /mcp` | [`mcp`] |
 //! | what the original had and Bulkhead has not | [`not_taken`] |
 //! | everything else | [`unknown`] |
 
@@ -30,6 +31,8 @@ use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use axum::{Extension, Router};
+
+use bulkhead_mcp::Endpoint;
 
 use crate::Backend;
 use crate::connection_slots::ConnectionSlots;
@@ -44,6 +47,7 @@ mod events;
 mod health;
 mod list;
 mod livez;
+mod mcp;
 mod memory;
 mod message;
 mod metrics;
@@ -64,6 +68,7 @@ mod tickets;
 mod unknown;
 mod usage;
 
+pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
 
 /// All routes on `backend`. `slots` are those of the connections that the server has.
@@ -73,16 +78,23 @@ pub(crate) fn router<B: Backend>(
     slots: ConnectionSlots,
     streams: Streams,
     problems: Problems,
+    tools: Tools,
 ) -> Router {
-    routes(slots)
-        .0
-        .fallback(unknown::path)
-        .method_not_allowed_fallback(unknown::method)
-        .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
-        .layer(Extension(problems))
-        .layer(Extension(streams))
-        .layer(Extension(town))
-        .with_state(backend)
+    let routes = routes(slots).0;
+    let whole = |routes: Router<B>, endpoint: Option<Endpoint>| {
+        routes
+            .fallback(unknown::path)
+            .method_not_allowed_fallback(unknown::method)
+            .layer(from_fn_with_state(backend.clone(), sync_config::from_header::<B>))
+            .layer(Extension(endpoint))
+            .layer(Extension(problems.clone()))
+            .layer(Extension(streams.clone()))
+            .layer(Extension(town.clone()))
+            .with_state(backend.clone())
+    };
+    // Its tools call the other routes.
+    let endpoint = tools.on(whole(routes.clone(), None));
+    whole(routes, endpoint)
 }
 
 /// The routes, and the document that says what they are.
@@ -112,6 +124,7 @@ pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document
         .get("/v1/models", openai::models::<B>, openai::models_operation)
         .get("/v1/models/{model}", openai::model::<B>, openai::model_operation)
         .post("/v1/chat/completions", openai::complete::<B>, openai::complete_operation)
+        .post("/mcp", mcp::post, mcp::operation)
         .patch("/agents/{id}/model", model::patch::<B>, model::operation)
         .put("/agents/{id}/system-prompt", system_prompt::put::<B>, system_prompt::operation)
         .post("/dashboard-context", dashboard_context::post::<B>, dashboard_context::operation)

@@ -92,7 +92,14 @@ impl ControlServer {
             entrance(listener, router, Gate::Probes, &config, own, None)
         });
         let problems = routes::Problems::new(Arc::clone(&sink));
-        let router = routes::router(backend, Town(town), slots.clone(), streams.clone(), problems);
+        let tools = routes::Tools {
+            access: config.mcp,
+            body_bytes: config.limits.body_bytes,
+            sink: Arc::clone(&sink),
+            context: Arc::clone(&context),
+        };
+        let router =
+            routes::router(backend, Town(town), slots.clone(), streams.clone(), problems, tools);
         let gate = Gate::Token(config.token.clone());
         let main = entrance(main.0, router, gate, &config, slots, Some(streams));
         let (open, opened) = oneshot::channel();

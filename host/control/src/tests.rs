@@ -9,6 +9,7 @@ mod document;
 mod fake;
 mod guarded;
 mod lifecycle;
+mod mcp;
 mod messages;
 mod metrics;
 mod nudges;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_client::{ClientCommand, CrashesArgs};
+use bulkhead_client::{ClientCommand, CrashesArgs, McpArgs};
 use bulkhead_terminal::ColourChoice;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -89,6 +89,9 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Serve tools for language models over the Model Context Protocol, on stdin and stdout: what runs, why an agent died,
+    /// what a log says.
+    Mcp(McpArgs),
     /// Compile one component from stdin to stdout. For the host, which runs it as a child: the argument says how.
     #[command(hide = true)]
     CompileComponent {

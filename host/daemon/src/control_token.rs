@@ -109,7 +109,7 @@ fn random() -> io::Result<Secret> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use bulkhead_control::ControlLimits;
+    use bulkhead_control::{ControlLimits, Mcp};
 
     use super::*;
 
@@ -120,6 +120,7 @@ mod tests {
             allow_unauthenticated,
             allowed_hosts: Vec::new(),
             probe_listen: None,
+            mcp: Mcp::default(),
             limits: ControlLimits::default(),
         }
     }

@@ -479,9 +479,13 @@ fn start_log(
 /// Where the generated bindings log what host calls of guests take and return, secrets among it.
 const BINDINGS: &str = "bulkhead_runtime::bindings";
 
+/// Warns of each request of a client that is not right.
+const PROTOCOL: &str = "rmcp";
+
 fn trace_to(sink: &SharedSink, level: Level) {
     let own = level.as_str();
-    let filter = EnvFilter::builder().parse_lossy(format!("warn,bulkhead={own},{BINDINGS}=off"));
+    let filter = EnvFilter::builder()
+        .parse_lossy(format!("warn,bulkhead={own},{BINDINGS}=off,{PROTOCOL}=error"));
     let layer = Diagnostics::new(Arc::clone(sink)).with_filter(filter);
     // Only tests could have set one before.
     let subscriber = HostCallNames::over(tracing_subscriber::registry().with(layer));

@@ -70,6 +70,7 @@ fn main() -> ExitCode {
             Ok(bulkhead_client::run_crashes(args, colours, config::control))
         }
         Command::Crashes(args) => crashes::run(&args, colours).map(ExitCode::from),
+        Command::Mcp(args) => Ok(bulkhead_client::serve_mcp(args, config::control)),
         Command::Client(command) => Ok(bulkhead_client::run(command, colours, config::control)),
     };
     match result {

@@ -15,13 +15,21 @@ pub(crate) enum Group {
     Agents,
     Streams,
     Chat,
+    Tools,
     Settings,
     Diagnosis,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Probes, Self::Agents, Self::Streams, Self::Chat, Self::Settings, Self::Diagnosis];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Probes,
+        Self::Agents,
+        Self::Streams,
+        Self::Chat,
+        Self::Tools,
+        Self::Settings,
+        Self::Diagnosis,
+    ];
 
     pub(crate) const fn heading(self) -> &'static str {
         match self {
@@ -29,6 +37,7 @@ impl Group {
             Self::Agents => "Agents",
             Self::Streams => "Streams",
             Self::Chat => "Chat clients",
+            Self::Tools => "Tools for models",
             Self::Settings => "Settings of running agents",
             Self::Diagnosis => "Crashes, memory and usage",
         }

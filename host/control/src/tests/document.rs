@@ -198,6 +198,12 @@ fn samples() -> Vec<Sample> {
                 }]
             })),
         ),
+        sample("POST /mcp", "/mcp",
+            serde_json::to_string_pretty(&json!({"jsonrpc": "2.0", "id": 1, "result": {
+                "content": [{"type": "text", "text": "{\"agents\":[],\"more\":false}"}], "isError": false
+            }}))
+            .expect("JSON"),
+        ),
         sample("PATCH /agents/{id}/model", "/agents/polecat-1/model",
                 updated(),
             ),
@@ -483,7 +489,11 @@ fn the_server_answers_each_request_of_the_page_as_the_page_says() {
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{call}: {head}");
             continue;
         }
-        let got = client.ask(method, path, "", &body);
+        let accept = match path {
+            "/mcp" => "accept: application/json, text/event-stream\r\n",
+            _ => "",
+        };
+        let got = client.ask(method, path, accept, &body);
         // The played supervisor keeps no crash record.
         let expected = if call == "GET /crashes/{crashId}" { 404 } else { status };
         assert_eq!(got.status, expected, "{call}: {}", got.body);

@@ -31,7 +31,7 @@ use bulkhead_types::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::client::Client;
-use crate::{Backend, ControlConfig, ControlLimits, ControlServer, TownEdge};
+use crate::{Backend, ControlConfig, ControlLimits, ControlServer, Mcp, TownEdge};
 
 /// Plays by the agent's id, the role of a start and the text of a message.
 #[derive(Clone)]
@@ -490,6 +490,10 @@ impl Rig {
     }
 
     pub(super) fn with(limits: ControlLimits, token: Option<&str>) -> Self {
+        Self::with_mcp(limits, token, Mcp::default())
+    }
+
+    pub(super) fn with_mcp(limits: ControlLimits, token: Option<&str>, mcp: Mcp) -> Self {
         let backend = Fake(Arc::new(State {
             ready: AtomicBool::new(true),
             draining: AtomicBool::new(false),
@@ -508,6 +512,7 @@ impl Rig {
             allow_unauthenticated: false,
             allowed_hosts: Vec::new(),
             probe_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            mcp,
             limits,
         };
         let context = Arc::new(RunContext::new("run".into(), None));

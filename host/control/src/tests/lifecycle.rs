@@ -9,7 +9,7 @@ use bulkhead_log::RunContext;
 use bulkhead_types::Event;
 
 use super::fake::{Kept, Rig};
-use crate::{ControlConfig, ControlError, ControlLimits, ControlServer};
+use crate::{ControlConfig, ControlError, ControlLimits, ControlServer, Mcp};
 
 const GATED: &str = r#"{"agentId":"a1","role":"gated"}"#;
 
@@ -20,6 +20,7 @@ fn second_server_on(rig: &Rig, listen: SocketAddr) -> Result<ControlServer, Cont
         allow_unauthenticated: false,
         allowed_hosts: Vec::new(),
         probe_listen: None,
+        mcp: Mcp::default(),
         limits: ControlLimits::default(),
     };
     let context = Arc::new(RunContext::new("run".into(), None));

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_control::AllowedHost;
+use bulkhead_control::{AllowedHost, Mcp};
 use bulkhead_log::LogConfig;
 use bulkhead_types::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, http::HttpRule,
@@ -62,6 +62,7 @@ pub struct Server {
     pub allow_unauthenticated: bool,
     pub allowed_hosts: Vec<HostName>,
     pub probe_listen: Option<Listen>,
+    pub mcp: Mcp,
 }
 
 impl Default for Server {
@@ -74,6 +75,7 @@ impl Default for Server {
             allow_unauthenticated: false,
             allowed_hosts: Vec::new(),
             probe_listen: None,
+            mcp: Mcp::default(),
         }
     }
 }

@@ -154,6 +154,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
             allow_unauthenticated: file.server.allow_unauthenticated,
             allowed_hosts: file.server.allowed_hosts.into_iter().map(|name| name.0).collect(),
             probe_listen: file.server.probe_listen.map(|listen| listen.0),
+            mcp: file.server.mcp,
             limits: ControlLimits::default(),
         },
         town_id: file.town.id.clone(),

@@ -59,6 +59,16 @@ pub const SERVER: &[Key] = &[
         file.server.probe_listen = Some(Listen::try_from(text)?);
         Ok(())
     }),
+    key(
+        "mcp",
+        r#""read""#,
+        "what models may do through `POST /mcp`, see [mcp.md](mcp.md). `off`: nothing. `read`: look. `change`: also send \
+         messages, start and stop agents. It needs the token like every route, and does not limit the other routes",
+    )
+    .text("BULKHEAD_MCP", |file, text| {
+        file.server.mcp = word(&text)?;
+        Ok(())
+    }),
 ];
 
 pub const TOWN: &[Key] = &[

@@ -1,0 +1,322 @@
+//! Why an agent is not up, in plain words: what ended it, where, with how much memory, what was decided, what to do.
+
+use std::fmt::Write as _;
+
+use bulkhead_api::AgentView;
+use bulkhead_types::restart::QuarantineReason;
+use bulkhead_types::{
+    Consequence, CrashRecord, Determinism, ExitReason, Frame, RestartPolicy, Symbolized,
+};
+
+use crate::result::quoted;
+use crate::words::{bytes, millis};
+
+/// Frames that are named at most.
+const MAX_FRAMES: usize = 12;
+
+/// Log lines that are quoted at most.
+const MAX_LINES: usize = 10;
+
+/// The page. `agent` is `None` when the host does not know it any more, `record` when no end of it was abnormal or the
+/// record is not kept any more.
+pub(crate) fn page(id: &str, agent: Option<&AgentView>, record: Option<&CrashRecord>) -> String {
+    let mut page = String::new();
+    match agent {
+        Some(agent) => now(&mut page, agent),
+        None => say(&mut page, &format!("The host does not know the agent {id} now.")),
+    }
+    match record {
+        Some(record) => {
+            say(&mut page, "");
+            crash(&mut page, record);
+        }
+        None => say(&mut page, "There is no crash record of it."),
+    }
+    let next = next(agent, record);
+    if !next.is_empty() {
+        say(&mut page, "");
+        say(&mut page, "What to do next:");
+        next.iter().for_each(|step| say(&mut page, &format!("- {step}")));
+    }
+    page
+}
+
+fn say(page: &mut String, line: &str) {
+    let _ = writeln!(page, "{line}");
+}
+
+fn now(page: &mut String, agent: &AgentView) {
+    let AgentView { agent_id, role, component, status, incarnation, restart, .. } = agent;
+    let (role, component, status) = (quoted(role), quoted(component), &**status);
+    let then = match (status, &restart.next_restart_at, &restart.quarantine) {
+        ("backoff", Some(at), _) => format!("; it is restarted at {at}"),
+        ("quarantined", _, Some(why)) => format!(
+            " since {} and not restarted automatically: {}",
+            why.since,
+            quoted(&why.message)
+        ),
+        ("running", _, _) => ": it is up".to_owned(),
+        _ => String::new(),
+    };
+    say(
+        page,
+        &format!(
+            "Agent {agent_id} (role {role}, component {component}), incarnation {incarnation}, is {status}{then}."
+        ),
+    );
+    match &agent.exit {
+        Some(exit) => say(
+            page,
+            &format!(
+                "Last exit: {} at {}, saying {}.",
+                word(&exit.reason),
+                exit.at,
+                quoted(&exit.message)
+            ),
+        ),
+        None => say(page, "It has not ended since it was started."),
+    }
+    if let Some(message) = &agent.set_aside {
+        say(
+            page,
+            &format!(
+                "Message {} was set aside at {}: the agent ended in each of {} deliveries.",
+                quoted(&message.message_id),
+                message.at,
+                message.attempts
+            ),
+        );
+    }
+}
+
+/// A word of the host, as long as it is one.
+fn word(text: &str) -> String {
+    let is_word = |found: char| found.is_ascii_alphanumeric() || found == '_' || found == '-';
+    if text.chars().all(is_word) { text.to_owned() } else { quoted(text) }
+}
+
+fn crash(page: &mut String, record: &CrashRecord) {
+    let CrashRecord { crash_id, reason, message, crashed_at, agent_uptime_ms, phase, .. } = record;
+    say(
+        page,
+        &format!(
+            "Crash {}: incarnation {} ended as {} at {crashed_at}, after {}, in the phase {}.",
+            word(crash_id),
+            record.incarnation,
+            reason.as_str(),
+            millis(*agent_uptime_ms),
+            phase.as_str()
+        ),
+    );
+    say(page, &format!("Meaning: {}.", meaning(*reason)));
+    say(page, &format!("Message: {}", quoted(message)));
+    let details = [
+        ("Trap", record.trap.as_deref().map(word)),
+        (
+            "Panic at",
+            record.location.as_ref().map(|at| quoted(&format!("{}:{}", at.file, at.line))),
+        ),
+        ("Exit status", record.status.map(|status| status.to_string())),
+        ("Error code", record.code.as_deref().map(quoted)),
+        ("Denied growth", record.requested_bytes.map(bytes)),
+        ("Host call", record.host_call.as_deref().map(quoted)),
+        ("Message in work", record.message_id.as_deref().map(quoted)),
+    ];
+    for (name, value) in details {
+        if let Some(value) = value {
+            say(page, &format!("{name}: {value}"));
+        }
+    }
+    frames(page, record);
+    memory(page, record);
+    say(page, &format!("Decision: {}.", decision(&record.consequence)));
+    if let Determinism::True = record.deterministic {
+        say(page, "A retry cannot help: the same start ends in the same way.");
+    }
+    let lines = &record.last_log_lines;
+    if !lines.is_empty() {
+        say(page, "Its last log lines:");
+        let skipped = lines.len().saturating_sub(MAX_LINES);
+        lines[skipped..].iter().for_each(|line| say(page, &format!("  {}", quoted(line))));
+    }
+}
+
+fn frames(page: &mut String, record: &CrashRecord) {
+    let place = |frame: &Frame| {
+        let function = quoted(frame.function.as_deref().unwrap_or("no name"));
+        match (&frame.file, frame.line) {
+            (Some(file), Some(line)) => {
+                format!("{} in {function}", quoted(&format!("{file}:{line}")))
+            }
+            _ => function,
+        }
+    };
+    let own: Vec<_> = record.frames.iter().filter(|frame| frame.in_app).collect();
+    let all: Vec<_> = record.frames.iter().collect();
+    let (title, frames) = match (own.is_empty(), all.is_empty()) {
+        (false, _) => ("Frames of its own code, innermost first:", own),
+        (true, false) => ("Frames (none is known to be of its own code), innermost first:", all),
+        (true, true) => return,
+    };
+    say(page, title);
+    frames.iter().take(MAX_FRAMES).for_each(|frame| say(page, &format!("  {}", place(frame))));
+    if frames.len() > MAX_FRAMES {
+        say(page, &format!("  and {} more", frames.len() - MAX_FRAMES));
+    }
+    match record.symbolized {
+        Symbolized::Done => {}
+        Symbolized::Pending => say(page, "Files and lines are still being resolved: ask again."),
+        Symbolized::Unavailable => {
+            say(page, "The component has no debug information, so files and lines are missing.");
+        }
+    }
+}
+
+fn memory(page: &mut String, record: &CrashRecord) {
+    let used = &record.resources;
+    let mut line = format!(
+        "Memory: {} of {} at the end, {} at most",
+        bytes(used.memory_bytes),
+        bytes(used.memory_limit_bytes),
+        bytes(used.memory_peak_bytes)
+    );
+    if used.denied_growths > 0 {
+        let _ = write!(line, "; {} growths were denied", used.denied_growths);
+    }
+    if let Some(eviction) = &record.eviction {
+        let _ = write!(
+            line,
+            "; the container used {} of {}",
+            bytes(eviction.container_used_bytes),
+            bytes(eviction.container_limit_bytes)
+        );
+    }
+    say(page, &format!("{line}."));
+}
+
+fn decision(consequence: &Consequence) -> String {
+    match consequence {
+        Consequence::None => "it stays down".to_owned(),
+        Consequence::Restart { restart_at, backoff_ms, attempts_in_window } => format!(
+            "a restart at {restart_at}, after {}; this was exit {attempts_in_window} in its window",
+            millis(*backoff_ms)
+        ),
+        Consequence::Quarantined { message, .. } => format!("quarantine: {}", quoted(message)),
+    }
+}
+
+/// What the word says.
+fn meaning(reason: ExitReason) -> &'static str {
+    match reason {
+        ExitReason::Completed => "it was done",
+        ExitReason::Stopped => "somebody stopped it",
+        ExitReason::Drained => "the host shut down",
+        ExitReason::Superseded => "a newer start took its place",
+        ExitReason::GuestExit => "its program ended by itself with an exit status",
+        ExitReason::GuestError => "the agent itself reported an error that it cannot go on from",
+        ExitReason::Trap => "its code did what WebAssembly forbids, and the engine stopped it",
+        ExitReason::Panic => "its code panicked",
+        ExitReason::StackExhausted => "its stack was full: usually a recursion without an end",
+        ExitReason::MemoryLimit => "it wanted more memory than its limit",
+        ExitReason::CpuDeadline => {
+            "a turn used more CPU time than its limit: usually a loop without an end"
+        }
+        ExitReason::WallDeadline => "a turn took longer than its limit",
+        ExitReason::HostCallTimeout => {
+            "a call into the host took longer than its limit, for example a slow server"
+        }
+        ExitReason::StartFailed => "it did not get through its start",
+        ExitReason::HostError => "the host failed, not the agent",
+        ExitReason::Killed => "it did not end in time when it was asked to, and was killed",
+        ExitReason::EvictedMemoryPressure => {
+            "the container was short of memory, and this agent was chosen to go"
+        }
+        ExitReason::HostDeath => "the host died while this agent was at work",
+        ExitReason::BudgetExceeded => "it used up a budget of language models",
+        ExitReason::Stuck => {
+            "it went in circles: the same tool calls, or turns without anything new"
+        }
+    }
+}
+
+/// What helps against such an end.
+fn remedy(reason: ExitReason) -> Option<&'static str> {
+    Some(match reason {
+        ExitReason::Completed
+        | ExitReason::Stopped
+        | ExitReason::Drained
+        | ExitReason::Superseded => return None,
+        ExitReason::GuestExit | ExitReason::GuestError | ExitReason::StartFailed => {
+            "Read its message and its last log lines, and remove the cause that they name."
+        }
+        ExitReason::Trap | ExitReason::Panic | ExitReason::StackExhausted => {
+            "Look at the first frame of its own code, fix it there, and build the component again."
+        }
+        ExitReason::MemoryLimit => {
+            "See with the tool `memory` whether its use grows steadily. If so, find the leak; if not, raise \
+             `memory_limit_mb` of the role."
+        }
+        ExitReason::CpuDeadline => "Find the loop, or raise `cpu_ms` of the role.",
+        ExitReason::WallDeadline => {
+            "See in its events what it waited for, or raise `wall_ms` of the role."
+        }
+        ExitReason::HostCallTimeout => {
+            "Check the server that it called; `host_call_ms` of the role is the limit."
+        }
+        ExitReason::HostError | ExitReason::HostDeath => {
+            "Read the host's log: the tool `diagnose_log` finds causes in it."
+        }
+        ExitReason::Killed => {
+            "Look at what it does at shutdown; `shutdown_ms` of the role is the limit."
+        }
+        ExitReason::EvictedMemoryPressure => {
+            "See with the tool `memory` who uses the container's memory: give it more, or run fewer agents."
+        }
+        ExitReason::BudgetExceeded => {
+            "See the tool `usage`: wait for the next day, or raise the budget."
+        }
+        ExitReason::Stuck => "Read its events: change its instructions or the task.",
+    })
+}
+
+fn next(agent: Option<&AgentView>, record: Option<&CrashRecord>) -> Vec<String> {
+    let mut steps = Vec::new();
+    let reason = record.map(|record| record.reason);
+    steps.extend(reason.and_then(remedy).map(str::to_owned));
+    let restart = agent.map(|agent| (&*agent.status, &agent.restart));
+    match restart {
+        Some(("backoff", _)) => {
+            steps.push("Nothing is needed for the restart: the host does it.".to_owned());
+        }
+        Some(("quarantined", restart)) => {
+            let why = restart.quarantine.as_ref().map(|quarantine| quarantine.why);
+            let first = match why {
+                Some(QuarantineReason::Intensity) => "It ended too often",
+                Some(QuarantineReason::SameFault) => "Each of its starts ended in the same fault",
+                Some(QuarantineReason::Deterministic) => "The fault comes back with each start",
+                Some(QuarantineReason::HostDeath) => "The host died twice with it at work",
+                None => "It is quarantined",
+            };
+            steps.push(format!(
+                "{first}. When the cause is fixed, start it with another spec or component, or with `force`."
+            ));
+        }
+        Some(("exited" | "failed", restart)) => {
+            let policy = match restart.policy {
+                RestartPolicy::Temporary => "temporary: nothing restarts it",
+                RestartPolicy::Transient => "transient: an end that was intended is not restarted",
+                RestartPolicy::Permanent => "permanent",
+            };
+            steps
+                .push(format!("Start it again when it is wanted; its restart policy is {policy}."));
+        }
+        None if record.is_some() => {
+            steps.push("Start it again when it is wanted.".to_owned());
+        }
+        _ => {}
+    }
+    if let Some(record) = record {
+        steps.push(format!("The tool `crash_record` has all of crash {}.", word(&record.crash_id)));
+    }
+    steps
+}
