@@ -1,6 +1,7 @@
 //! An answer under way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_account::{Charge, OverLimit};
 use bulkhead_llm::{Chat, End, Error, Finish, Part, ToolCall};
@@ -8,6 +9,7 @@ use bulkhead_telemetry::TurnScope;
 use bulkhead_types::HostKind;
 use bulkhead_types::time::millis;
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep_until};
 
 use super::report::Report;
 use crate::bindings::bulkhead::agent::model as wit;
@@ -21,6 +23,10 @@ const MAX_WAITING: usize = 16;
 
 /// Text is merged up to this many bytes.
 const MERGE_BYTES: usize = 64 * 1024;
+
+/// Between two reads of text: what comes faster than this comes together. Each read wakes a thread that carries it, and
+/// then the agent's.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// What an answer takes from its agent until it is over.
 pub(super) struct Place {
@@ -178,13 +184,20 @@ impl Drop for Reported {
 
 /// Reads an answer to its end, or until nobody takes it.
 async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<Waiting>) {
+    let mut gathered = None;
     let ended = loop {
+        if let Some(gathered) = gathered.take() {
+            sleep_until(gathered).await;
+        }
         let part = match chat.next().await {
             Some(Ok(Part::End(end))) => break Ok(end),
             Some(Ok(part)) => part,
             Some(Err(error)) => break Err(error),
             None => return,
         };
+        if matches!(part, Part::Text(_) | Part::Reasoning(_)) {
+            gathered = Some(Instant::now() + GATHER);
+        }
         let held = match meter.memory().charge(HostKind::Http, part.bytes()) {
             Ok(held) => held,
             Err(over) => {
