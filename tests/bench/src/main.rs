@@ -28,6 +28,7 @@ mod slot;
 mod stop;
 mod storm;
 mod symbols;
+mod telemetry;
 mod wake;
 mod warden;
 
@@ -101,6 +102,7 @@ enum Part {
     Density,
     Memory,
     Models,
+    Telemetry,
     Durable,
     Symbols,
     Account,
@@ -157,6 +159,7 @@ impl Part {
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
             Self::Memory => memory::measure(report),
             Self::Models => models::measure(args.rounds, report),
+            Self::Telemetry => telemetry::measure(args.rounds, report),
             Self::Durable => durable::measure(args.rounds, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
