@@ -81,6 +81,11 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What it keeps.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next complete line, without its end.
     pub(crate) fn next_line(&mut self) -> Option<Cow<'_, str>> {
         if self.after_cr && self.taken < self.buffer.len() {

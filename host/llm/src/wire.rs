@@ -126,6 +126,16 @@ impl Wire {
         self.draft.has_begun()
     }
 
+    /// What was received and is no part yet.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        let held = match &self.form {
+            Form::Unknown(held) => held.len(),
+            Form::Events(events) => events.lines.held_bytes(),
+            Form::Json(json) => json.bytes.len(),
+        };
+        held as u64 + self.draft.unfinished_bytes()
+    }
+
     /// What the server counted so far.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.draft.usage()
