@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use harness::host::run_to_end;
-use harness::{Host, HostBuilder, Value, wait_until};
+use harness::{Host, HostBuilder, Value, model_server, wait_until};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -152,6 +152,37 @@ fn requests_of_a_guest_belong_to_its_turn() {
     let without = builder().start();
     assert_eq!(fetch(&without), None, "nothing is traced unless asked for");
     without.finish();
+}
+
+#[test]
+fn calls_of_models_and_tools_are_below_their_turn_and_mail_goes_on_with_its_trace() {
+    let (collector, model) = (Collector::start(), model_server());
+    let host = collector.host(Host::builder().guest("mayor").model(&model, ""));
+    host.client().start("mayor", "mayor");
+    host.client().start("bob", "echo");
+    let body = "{\"prompt\":\"tell bob good morning\"}";
+    post_in_trace(&host, "/agents/mayor/message?wait=60000", body);
+    let turn = collector.wait_for("invoke_agent mayor");
+    assert_eq!((hex(&turn.trace_id), hex(&turn.parent_span_id)), (TRACE.into(), CALLER.into()));
+    let below = |span: &Span| span.parent_span_id == turn.span_id && span.trace_id == turn.trace_id;
+    let children: Vec<_> = collector.spans().into_iter().filter(below).collect();
+    let chats: Vec<_> = children.iter().filter(|span| span.name == "chat scripted").collect();
+    // The question that ends in a call, and the one with its result.
+    assert_eq!(chats.len(), 2, "{children:?}");
+    let tool = children.iter().find(|span| span.name.starts_with("execute_tool "));
+    let tool = tool.unwrap_or_else(|| panic!("no tool in {children:?}"));
+    let (first, second) = (chats[0], chats[1]);
+    assert!(first.end_time_unix_nano <= second.start_time_unix_nano, "{chats:?}");
+    assert!(
+        first.start_time_unix_nano <= tool.start_time_unix_nano
+            && tool.end_time_unix_nano <= second.end_time_unix_nano,
+        "{children:?}"
+    );
+    // The other agent's turn goes on with it.
+    let other = collector.wait_for("invoke_agent bob");
+    assert_eq!(hex(&other.trace_id), TRACE);
+    assert_eq!(other.parent_span_id, turn.span_id);
+    host.finish();
 }
 
 #[test]

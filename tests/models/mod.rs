@@ -130,6 +130,22 @@ fn every_request_that_breaks_a_rule_is_invalid_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_tool_call_takes_memory_of_the_agent_before_it_is_whole() {
+    let model = model_server();
+    let long = format!(
+        "[models.long]\nbase_url = {:?}\nmax_answer_kb = 1048576\n",
+        model.oddity_url("long-call")
+    );
+    let host = builder("models = [\"long\"]\nmemory_limit_mb = 16").toml(&long).start();
+    host.client().start("models", "models");
+    let refused = reply(&host, &json!({"do": "complete"}));
+    assert_eq!(refused["error"], "bad-answer", "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("does not fit into the agent's memory"), "{message}");
+    host.finish();
+}
+
+#[test]
 fn an_answer_that_is_cancelled_or_dropped_ends_at_the_server() {
     let model = model_server();
     let silent =

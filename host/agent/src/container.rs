@@ -10,7 +10,7 @@ use bulkhead_store::crashes::CrashStore;
 use bulkhead_store::database::Newest;
 use bulkhead_store::{Database, Journal};
 use bulkhead_tasks::Spawner;
-use bulkhead_telemetry::Telemetry;
+use bulkhead_telemetry::{Figures, Telemetry};
 use bulkhead_types::AgentId;
 use bulkhead_usage::Ledger;
 use tokio::sync::{Semaphore, watch};
@@ -174,6 +174,11 @@ impl Container {
     #[must_use]
     pub fn traced(self, telemetry: Option<Telemetry>) -> Self {
         Self { telemetry, ..self }
+    }
+
+    /// What became of spans. Nothing while telemetry is off.
+    pub fn spans(&self) -> Figures {
+        self.telemetry.as_ref().map(Telemetry::figures).unwrap_or_default()
     }
 
     /// Spawns on the next thread of the fast lane.

@@ -6,7 +6,7 @@ mod format;
 
 use std::fmt::Error;
 
-use bulkhead_supervisor::{EndpointFigures, MemorySnapshot, Metrics};
+use bulkhead_supervisor::{EndpointFigures, MemorySnapshot, Metrics, SpanFigures};
 use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -55,6 +55,7 @@ impl Collector for Scrape {
         page.agents(&self.metrics)?;
         page.memory(&self.metrics.memory)?;
         page.models(&self.metrics)?;
+        page.telemetry(self.metrics.spans)?;
         page.crashes(&self.metrics)?;
         if let Some(town) = &self.town {
             page.town(town)?;
@@ -201,6 +202,13 @@ impl Page<'_> {
         let help =
             "Calls and entries of use that have no entry of their own, because there are too many.";
         self.counter("bulkhead_model_usage_merged", help, None, metrics.merged_usage)
+    }
+
+    fn telemetry(&mut self, spans: SpanFigures) -> Result<(), Error> {
+        let SpanFigures { exported, dropped, failed } = spans;
+        let help = "Spans by what became of them. None while telemetry is off.";
+        let counts = [("exported", exported), ("dropped", dropped), ("failed", failed)];
+        self.counters("bulkhead_spans", help, "outcome", &counts)
     }
 
     fn crashes(&mut self, metrics: &Metrics) -> Result<(), Error> {

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use crate::blocks;
 use crate::draft::Draft;
 use crate::problem::{Problem, error_in, not_json, reported};
+use crate::{blocks, plain};
 
 /// Takes the data of one server-sent event of this name.
 pub(crate) fn event(draft: &mut Draft, name: &str, data: &str) -> Result<(), Problem> {
@@ -20,6 +20,12 @@ pub(crate) fn event(draft: &mut Draft, name: &str, data: &str) -> Result<(), Pro
     // Words that keep a connection busy.
     if !data.starts_with(['{', '[']) {
         return if is_error { Err(reported(&data.into())) } else { Ok(()) };
+    }
+    if !is_error && let Some((index, text)) = plain::text(data) {
+        if draft.takes_choice(index) {
+            draft.add_text(&text);
+        }
+        return Ok(());
     }
     for value in serde_json::Deserializer::from_str(data).into_iter::<Value>() {
         let json = value.map_err(|error| not_json(&error))?;

@@ -1,6 +1,7 @@
 //! One try: a connection, the request, the head of the response.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bulkhead_net::interim::MAX_INTERIM;
@@ -63,6 +64,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) addresses: &'a (dyn Addresses + Send),
     pub(crate) until: Instant,
     pub(crate) may_be_silent: bool,
+    pub(crate) unfinished_bytes: &'a Arc<AtomicU64>,
 }
 
 impl Attempt<'_> {
@@ -103,7 +105,9 @@ impl Attempt<'_> {
             bytes: self.endpoint.settings.bounds.max_answer_bytes,
         };
         let body = response.into_body();
-        let mut answer = Receiving::new(connection, body, texts, limits, self.may_be_silent);
+        let unfinished = Arc::clone(self.unfinished_bytes);
+        let mut answer =
+            Receiving::new(connection, body, texts, limits, self.may_be_silent, unfinished);
         std::future::poll_fn(|cx| answer.poll_begun(cx)).await?;
         Ok(answer)
     }

@@ -43,6 +43,12 @@ impl Calls {
         self.0.is_empty()
     }
 
+    /// What their texts take.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of = |call: &Call| call.id.len() + call.name.len() + call.arguments.len();
+        self.0.iter().map(of).sum::<usize>() as u64
+    }
+
     /// Takes a piece.
     pub(crate) fn piece(&mut self, json: &Value) -> Result<(), Problem> {
         if !json.is_object() {

@@ -1,9 +1,9 @@
 //! A call: tries until an answer begins, and then its parts.
 
 use std::future::poll_fn;
-
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bulkhead_net::{Addresses, Boxed};
@@ -27,6 +27,7 @@ pub struct Chat {
     state: State,
     endpoint: Arc<Endpoint>,
     tries: Arc<AtomicU32>,
+    unfinished_bytes: Arc<AtomicU64>,
     usage: Option<Usage>,
 }
 
@@ -49,15 +50,17 @@ impl Endpoint {
         addresses: Arc<dyn Addresses + Send>,
     ) -> Chat {
         let tries = Arc::new(AtomicU32::new(0));
+        let unfinished_bytes = Arc::new(AtomicU64::new(0));
         let call = Call {
             endpoint: Arc::clone(self),
             key,
             deadline,
             addresses,
             tries: Arc::clone(&tries),
+            unfinished_bytes: Arc::clone(&unfinished_bytes),
         };
         let state = State::Beginning(Box::pin(call.begin(request)));
-        Chat { state, endpoint: Arc::clone(self), tries, usage: None }
+        Chat { state, endpoint: Arc::clone(self), tries, unfinished_bytes, usage: None }
     }
 }
 
@@ -65,22 +68,32 @@ impl Chat {
     /// Waits for the next part; all text that has arrived is one part. Cancel-safe: dropping the future loses nothing.
     /// After `End` or an error: `None`.
     pub async fn next(&mut self) -> Option<Result<Part, Error>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same for those who look at [`Chat::unfinished_bytes`] in the meantime.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
         if let State::Beginning(beginning) = &mut self.state {
-            match beginning.as_mut().await {
+            match ready!(beginning.as_mut().poll(cx)) {
                 Ok(answer) => self.state = State::Receiving(Box::new(answer)),
                 Err(failure) => {
                     self.state = State::Over;
-                    return Some(Err(failure.error));
+                    return Poll::Ready(Some(Err(failure.error)));
                 }
             }
         }
-        let State::Receiving(answer) = &mut self.state else { return None };
-        let part = poll_fn(|cx| answer.poll(cx)).await;
+        let State::Receiving(answer) = &mut self.state else { return Poll::Ready(None) };
+        let part = ready!(answer.poll(cx));
         self.usage = answer.usage();
         if matches!(part, Ok(Part::End(_)) | Err(_)) {
             self.close(part.is_ok());
         }
-        Some(part.map_err(|failure| failure.error))
+        Poll::Ready(Some(part.map_err(|failure| failure.error)))
+    }
+
+    /// What has arrived and is no part yet: tool calls that are not whole.
+    pub fn unfinished_bytes(&self) -> u64 {
+        self.unfinished_bytes.load(Ordering::Relaxed)
     }
 
     /// How many tries were begun.
@@ -110,6 +123,7 @@ struct Call {
     deadline: Instant,
     addresses: Arc<dyn Addresses + Send>,
     tries: Arc<AtomicU32>,
+    unfinished_bytes: Arc<AtomicU64>,
 }
 
 impl Call {
@@ -126,6 +140,7 @@ impl Call {
             addresses: &*self.addresses,
             until,
             may_be_silent,
+            unfinished_bytes: &self.unfinished_bytes,
         };
         let mut tries = Tries::default();
         let mut key = self.first_key()?;

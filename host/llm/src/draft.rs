@@ -107,6 +107,11 @@ impl Draft {
         !self.text.is_empty() || self.has_reasoning || !self.calls.is_empty() || self.is_answered()
     }
 
+    /// What the tool calls take so far.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        self.calls.bytes()
+    }
+
     /// Whether exactly this text was received so far.
     pub(crate) fn has_text(&self, text: &str) -> bool {
         self.text == Digest::of(text)

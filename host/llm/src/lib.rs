@@ -31,6 +31,7 @@ mod error;
 mod failure;
 mod models;
 mod openai;
+mod plain;
 mod pool;
 mod problem;
 mod receive;

@@ -6,6 +6,9 @@
 //! ```
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -48,6 +51,8 @@ pub(crate) struct Receiving {
     limits: Limits,
     may_be_silent: bool,
     received_bytes: usize,
+    /// Of these, what is no part yet.
+    unfinished_bytes: Arc<AtomicU64>,
     /// Silence is too long then.
     silent_at: Instant,
     /// The usage is waited for until then.
@@ -68,6 +73,7 @@ impl Receiving {
         texts: Texts,
         limits: Limits,
         may_be_silent: bool,
+        unfinished_bytes: Arc<AtomicU64>,
     ) -> Self {
         let silent_at = limits.first_byte.max(Instant::now() + limits.idle);
         Self {
@@ -78,6 +84,7 @@ impl Receiving {
             limits,
             may_be_silent,
             received_bytes: 0,
+            unfinished_bytes,
             silent_at,
             usage_at: None,
             is_waiting: true,
@@ -89,7 +96,7 @@ impl Receiving {
 
     /// Waits for a part, or for the end. Adjacent text that has arrived is one part.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Failure>> {
-        ready!(self.poll_filled(cx));
+        ready!(self.poll_counted(cx));
         self.is_waiting = false;
         if let Some(part) = self.wire.parts().pop_front() {
             return Poll::Ready(Ok(part));
@@ -100,7 +107,7 @@ impl Receiving {
 
     /// Waits until the answer has begun, or failed before that.
     pub(crate) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        ready!(self.poll_filled(cx));
+        ready!(self.poll_counted(cx));
         if self.wire.parts().is_empty() && matches!(self.end, Some(Err(_))) {
             let failed = self.end.take().map_or(Ok(()), |end| end.map(|_| ()));
             return Poll::Ready(failed);
@@ -116,6 +123,12 @@ impl Receiving {
     /// The connection for another request, with what is left of this response.
     pub(crate) fn into_connection(self) -> Option<(Connection, Option<Incoming>)> {
         self.is_orderly.then_some((self.connection, self.body))
+    }
+
+    fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.poll_filled(cx);
+        self.unfinished_bytes.store(self.wire.unfinished_bytes(), Relaxed);
+        polled
     }
 
     fn poll_filled(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -3,11 +3,13 @@
 //! [`Lines`] cuts a byte stream into lines, [`Parser`] makes events of lines. Neither reads: they are fed, so they can
 //! be tested without a network.
 
+use std::borrow::Cow;
+
 /// One dispatched event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Event {
     /// The event's type; `message` when the stream named none.
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
     /// The data lines, joined with line feeds.
     pub(crate) data: String,
 }
@@ -51,7 +53,7 @@ impl Parser {
         if !std::mem::take(&mut self.has_data) {
             return None;
         }
-        let name = if name.is_empty() { "message".to_owned() } else { name };
+        let name = if name.is_empty() { "message".into() } else { name.into() };
         Some(Event { name, data })
     }
 }
@@ -79,24 +81,27 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What it keeps.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next complete line, without its end.
-    pub(crate) fn next_line(&mut self) -> Option<String> {
+    pub(crate) fn next_line(&mut self) -> Option<Cow<'_, str>> {
         if self.after_cr && self.taken < self.buffer.len() {
             self.after_cr = false;
             self.taken += usize::from(self.buffer[self.taken] == b'\n');
             self.searched = self.searched.max(self.taken);
         }
-        let ends = |byte: &u8| matches!(byte, b'\n' | b'\r');
-        let found = self.buffer[self.searched..].iter().position(ends);
+        let found = memchr::memchr2(b'\n', b'\r', &self.buffer[self.searched..]);
         let Some(end) = found.map(|offset| self.searched + offset) else {
             self.searched = self.buffer.len();
             return None;
         };
-        let line = text(&self.buffer[self.taken..end]);
-        self.after_cr = self.buffer[end] == b'\r';
-        self.taken = end + 1;
+        let begin = std::mem::replace(&mut self.taken, end + 1);
         self.searched = self.taken;
-        Some(line)
+        self.after_cr = self.buffer[end] == b'\r';
+        Some(String::from_utf8_lossy(&self.buffer[begin..end]))
     }
 
     /// The rest after the end of the stream, if there is any.
@@ -106,12 +111,8 @@ impl Lines {
             rest.remove(0);
         }
         *self = Self::default();
-        (!rest.is_empty()).then(|| text(&rest))
+        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
     }
-}
-
-fn text(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).into_owned()
 }
 
 #[cfg(test)]
@@ -134,7 +135,7 @@ mod tests {
         events
     }
 
-    fn event(name: &str, data: &str) -> Event {
+    fn event(name: &'static str, data: &str) -> Event {
         Event { name: name.into(), data: data.into() }
     }
 

@@ -38,6 +38,12 @@ enum Form {
 #[derive(Debug, Default)]
 struct Events {
     lines: Lines,
+    found: Found,
+}
+
+/// What was found in the lines so far.
+#[derive(Debug, Default)]
+struct Found {
     parser: Parser,
     /// There was one.
     any: bool,
@@ -120,6 +126,16 @@ impl Wire {
         self.draft.has_begun()
     }
 
+    /// What was received and is no part yet.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        let held = match &self.form {
+            Form::Unknown(held) => held.len(),
+            Form::Events(events) => events.lines.held_bytes(),
+            Form::Json(json) => json.bytes.len(),
+        };
+        held as u64 + self.draft.unfinished_bytes()
+    }
+
     /// What the server counted so far.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.draft.usage()
@@ -173,7 +189,7 @@ impl Wire {
         let Form::Events(events) = &mut self.form else { return Ok(()) };
         while !self.draft.is_complete() {
             let Some(line) = events.lines.next_line() else { break };
-            if let Some(found) = events.line(&line) {
+            if let Some(found) = events.found.line(&line) {
                 event(&mut self.draft, &found.name, &found.data)?;
             }
         }
@@ -181,12 +197,12 @@ impl Wire {
     }
 
     fn last_events(&mut self, mut events: Events) -> Result<(), Problem> {
-        let last = events.lines.finish().and_then(|line| events.line(&line));
-        for found in last.into_iter().chain(events.finish()) {
+        let last = events.lines.finish().and_then(|line| events.found.line(&line));
+        for found in last.into_iter().chain(events.found.finish()) {
             event(&mut self.draft, &found.name, &found.data)?;
         }
-        match events.odd {
-            Some(line) if !events.any => {
+        match events.found.odd {
+            Some(line) if !events.found.any => {
                 Err(Problem::Malformed(format!("neither events nor JSON, it begins: {line}")))
             }
             _ => Ok(()),
@@ -203,7 +219,7 @@ impl Wire {
     }
 }
 
-impl Events {
+impl Found {
     /// The event that a line completes. A line that is JSON is one of its own: some servers report an error so.
     fn line(&mut self, line: &str) -> Option<Event> {
         let event = if line.trim_start().starts_with('{') {

@@ -23,8 +23,13 @@ use tokio::time::Instant;
 const HALF: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n";
 const FINE: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"fine\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 
+/// In one piece, so that the next request finds the connection read to its end.
 fn fine() -> Vec<Step> {
-    stream(&[FINE])
+    let pieces = stream(&[FINE]).into_iter().map(|step| match step {
+        Step::Send(bytes) => bytes,
+        other => panic!("a stream sends, and does not {other:?}"),
+    });
+    vec![Step::Send(pieces.flatten().collect())]
 }
 
 /// The first requests get these answers, all others a fine one.

@@ -58,7 +58,8 @@ pub use hydrate::{HydrationReport, HydrationRules};
 use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
 pub use metrics::{
-    CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SymbolizerFigures,
+    CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SpanFigures,
+    SymbolizerFigures,
 };
 use missing::Desired;
 use registry::Registry;

@@ -7,6 +7,7 @@ use bulkhead_agent::Container;
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::Stats as CrashStats;
+pub use bulkhead_telemetry::Figures as SpanFigures;
 use bulkhead_types::{AgentState, Timestamp};
 pub use bulkhead_usage::EndpointFigures;
 use tokio::sync::Semaphore;
@@ -68,6 +69,8 @@ pub struct Metrics {
     pub models: Vec<(Arc<str>, EndpointFigures)>,
     /// Calls and entries of them that have no entry of their own.
     pub merged_usage: u64,
+    /// What became of spans. Nothing while telemetry is off.
+    pub spans: SpanFigures,
     /// Of this program.
     pub version: &'static str,
 }
@@ -114,6 +117,7 @@ impl Supervisor {
             draining: self.0.container.is_draining(),
             models,
             merged_usage,
+            spans: self.0.container.spans(),
             version: env!("CARGO_PKG_VERSION"),
         };
         for agent in self.0.registry.all().iter().filter_map(|agent| agent.current()) {

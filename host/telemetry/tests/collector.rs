@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_telemetry::{Answered, Chat, Delivery, Figures, Telemetry, TraceContext, Turn};
@@ -26,7 +27,9 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,6 +90,59 @@ impl Drop for Rotel {
 
 fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// Ends the TLS of gRPC before a server that has none. Its certificate is for `localhost`.
+struct Terminator {
+    at: SocketAddr,
+    authority: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Terminator {
+    fn start(leads_to: SocketAddr) -> Self {
+        let (mut config, authority) = certificate("localhost");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listener = listener.unwrap();
+        let at = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut stream = acceptor.accept(stream).await.unwrap();
+                    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+                    let mut to = tokio::net::TcpStream::connect(leads_to).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut to).await;
+                });
+            }
+        });
+        Self { at, authority, _runtime: runtime }
+    }
+}
+
+/// A certificate for a name, and that of the authority that signed it.
+fn certificate(name: &str) -> (rustls::ServerConfig, String) {
+    let mut params = rcgen::CertificateParams::new([]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    (config, authority.pem())
 }
 
 /// Takes OTLP over HTTP, and yields what comes.
@@ -160,19 +216,15 @@ fn text(attributes: &[KeyValue], name: &str) -> String {
     }
 }
 
-fn a_turn_reaches_the_collector(protocol: &str, at: impl Fn(&Rotel) -> SocketAddr) {
-    let mut receiver = Receiver::start();
-    let rotel = Rotel::start(receiver.at);
-    let endpoint = format!("http://{}", at(&rotel));
+/// `more`: variables beside those of every case.
+fn a_turn_reaches_the_collector(receiver: &mut Receiver, more: &[(&str, &str)]) {
     let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
         ("OTEL_SERVICE_NAME", "town"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
         ("OTEL_SEMCONV_STABILITY_OPT_IN", "gen_ai_latest_experimental"),
     ];
     let find = |name: &str| {
-        let found = variables.iter().find(|(other, _)| *other == name);
+        let found = more.iter().chain(&variables).find(|(other, _)| *other == name);
         found.map(|(_, value)| OsString::from(value))
     };
     let telemetry = Telemetry::from_env(find, "run-1").unwrap().unwrap();
@@ -232,11 +284,44 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 #[ignore = "wants the collector rotel from PyPI: just telemetry"]
 fn over_http() {
-    a_turn_reaches_the_collector("http/protobuf", |rotel| rotel.http);
+    let mut receiver = Receiver::start();
+    let rotel = Rotel::start(receiver.at);
+    let endpoint = format!("http://{}", rotel.http);
+    let more = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ];
+    a_turn_reaches_the_collector(&mut receiver, &more);
 }
 
 #[test]
 #[ignore = "wants the collector rotel from PyPI: just telemetry"]
 fn over_grpc() {
-    a_turn_reaches_the_collector("grpc", |rotel| rotel.grpc);
+    let mut receiver = Receiver::start();
+    let rotel = Rotel::start(receiver.at);
+    let endpoint = format!("http://{}", rotel.grpc);
+    let more = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    a_turn_reaches_the_collector(&mut receiver, &more);
+}
+
+#[test]
+#[ignore = "wants the collector rotel from PyPI: just telemetry"]
+fn over_grpc_with_tls() {
+    let mut receiver = Receiver::start();
+    let rotel = Rotel::start(receiver.at);
+    let terminator = Terminator::start(rotel.grpc);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, &terminator.authority).unwrap();
+    // Without a scheme it is TLS.
+    let endpoint = format!("localhost:{}", terminator.at.port());
+    let more = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", file.to_str().unwrap()),
+    ];
+    a_turn_reaches_the_collector(&mut receiver, &more);
 }

@@ -16,6 +16,7 @@ mod floors;
 mod inside;
 mod machine;
 mod memory;
+mod models;
 mod page;
 mod peers;
 mod plot;
@@ -28,6 +29,7 @@ mod stop;
 mod storm;
 mod streams;
 mod symbols;
+mod telemetry;
 mod wake;
 mod warden;
 
@@ -101,6 +103,8 @@ enum Part {
     Storm,
     Density,
     Memory,
+    Models,
+    Telemetry,
     Durable,
     Symbols,
     Account,
@@ -157,6 +161,8 @@ impl Part {
             Self::Storm => storm::measure(Duration::from_secs(args.storm_seconds), report),
             Self::Density => density_and_idle(Duration::from_secs(args.idle_seconds), report),
             Self::Memory => memory::measure(report),
+            Self::Models => models::measure(args.rounds, report),
+            Self::Telemetry => telemetry::measure(args.rounds, report),
             Self::Durable => durable::measure(args.rounds, report),
             Self::Symbols => symbols::measure(report),
             Self::Account => account::measure(args.slow_rounds, report),
@@ -181,6 +187,9 @@ impl Args {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = models::work() {
+        return code;
+    }
     let args = Args::parse();
     if !warden::is_inside() {
         return warden::watch();

@@ -14,6 +14,10 @@ impl Samples {
         self.0.push(sample);
     }
 
+    pub fn extend(&mut self, more: &Self) {
+        self.0.extend_from_slice(&more.0);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

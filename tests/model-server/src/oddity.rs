@@ -63,6 +63,7 @@
 //! | `silent-head` | nothing |
 //! | `silent-body` | a head, then nothing |
 //! | `stall` | a head and some reasoning, then nothing |
+//! | `long-call` | 32 MiB of the arguments of a tool call, then nothing |
 //!
 //! Silence lasts until the client hangs up, at most [`STALL`](crate::fault::STALL).
 
@@ -229,6 +230,7 @@ fn connection(name: &str) -> Option<Vec<Step>> {
         "silent-head" => vec![Step::Silence],
         "silent-body" => vec![head(EVENTS), Step::Silence],
         "stall" => vec![head(EVENTS), send(reasoning("thinking")), Step::Silence],
+        "long-call" => long_call(),
         _ => return None,
     })
 }
@@ -362,6 +364,18 @@ fn answer(status: &str, headers: &str, body: String) -> Vec<Step> {
 
 fn body(headers: &str, body: String) -> Vec<Step> {
     answer("200 OK", headers, body)
+}
+
+fn long_call() -> Vec<Step> {
+    const PIECES: usize = 512;
+    let piece = |arguments: &str| {
+        let function = json!({"name": "status", "arguments": arguments});
+        Step::Send(calls(json!({"index": 0, "id": "a", "function": function})).into_bytes())
+    };
+    let mut steps = vec![head(EVENTS), piece("{\"text\":\"")];
+    steps.extend(vec![piece(&"x".repeat(64 * 1024)); PIECES]);
+    steps.push(Step::Silence);
+    steps
 }
 
 fn events(events: String) -> Vec<Step> {

@@ -7,7 +7,8 @@
 //! | --- | --- | --- |
 //! | `complete` | asks for a whole answer | `{"text", "reasoning", "calls", "finish", "usage"}` |
 //! | `stream` | begins an answer, takes `take` parts (default: all), then drops it | what was taken |
-//! | `cancel` | the same, but cancels it and takes two more parts | what was taken, `"after": [PART…]` |
+//! | `drain` | begins an answer and takes all of it, keeping nothing | `{"firstNs", "count", "textBytes", "end"}`; `firstNs` until the first part |
+//! | `cancel` | as `stream`, but cancels it and takes two more parts | what was taken, `"after": [PART…]` |
 //! | `open` | begins `count` answers (default 1) and keeps them, also beyond this turn | `{"open": [NUMBER or ERROR…]}` |
 //! | `next` | takes `take` parts (default 1) of the kept answer `number` | what was taken |
 //! | `stop` | cancels the kept answer `number` and keeps it | `{"kept": N}` |
@@ -31,7 +32,7 @@
 //! An error: `{"error": CASE, "message"}` with `status` or `retryMs` where the case has one; `CASE` is that of the
 //! interface: `invalid`, `denied`, `budget-exceeded`, … Texts longer than 300 bytes are cut.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_guest::bindings::bulkhead::agent::model as raw;
 use bulkhead_guest::model::{
@@ -93,6 +94,7 @@ impl Models {
                 Ok(mut stream) => Taken::of(&mut stream, order, usize::MAX).reply(),
                 Err(error) => failed(&error),
             },
+            "drain" => drain(request(order)?),
             "panic" => match begin(order)? {
                 Ok(mut stream) => {
                     let taken = Taken::of(&mut stream, order, 1);
@@ -157,6 +159,25 @@ fn complete(request: raw::Request) -> Value {
         }),
         Err(error) => failed(&error),
     }
+}
+
+fn drain(request: raw::Request) -> Value {
+    let (request, began) = (request.into(), Instant::now());
+    let mut stream = match model::stream(&request) {
+        Ok(stream) => stream,
+        Err(error) => return failed(&error),
+    };
+    let (mut first, mut count, mut bytes, mut last) = (None, 0, 0, None);
+    for part in &mut stream {
+        first.get_or_insert_with(|| began.elapsed());
+        count += 1;
+        match part {
+            Ok(Part::Text(text)) => bytes += text.len(),
+            part => last = Some(shown(&part)),
+        }
+    }
+    let first = first.map(|first| first.as_nanos() as u64);
+    json!({"firstNs": first, "count": count, "textBytes": bytes, "end": last})
 }
 
 fn begin(order: &Value) -> Result<Result<Stream, Error>, AgentError> {

@@ -19,7 +19,7 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
-    Metrics, SendError, SettingsError, StartError, StartFailure, Started, StopError,
+    Metrics, SendError, SettingsError, SpanFigures, StartError, StartFailure, Started, StopError,
     SymbolizerFigures, TownConfigError, TurnReport, UsageFilter,
 };
 use bulkhead_telemetry::TraceContext;
@@ -346,6 +346,7 @@ impl Backend for Fake {
             disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },
             models: vec![("main".into(), model_figures())],
             merged_usage: 27,
+            spans: SpanFigures { exported: 28, dropped: 29, failed: 30 },
             untracked_work: 23,
             untracked_messages: 24,
             uptime: Duration::from_millis(1500),

@@ -6,6 +6,7 @@ use bulkhead_types::{RestartPolicy, RestartRules};
 
 use super::*;
 
+mod budgets;
 mod models;
 
 const BASE: &str = r#"

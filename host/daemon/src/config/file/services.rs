@@ -18,6 +18,9 @@ pub struct ModelName(pub Arc<str>);
 /// Most characters of a [`ModelName`].
 const MAX_MODEL_NAME: usize = 64;
 
+/// What agents' own endpoints are called where calls are counted.
+const OWN: &str = "own";
+
 impl ModelName {
     /// The endpoint that variables and credentials are for.
     pub fn of_variables() -> Self {
@@ -30,6 +33,11 @@ impl TryFrom<String> for ModelName {
 
     fn try_from(text: String) -> Result<Self, String> {
         let is_fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if text == OWN {
+            return Err(format!(
+                "the name {OWN:?} stands for agents' own endpoints (model.base-url); choose another"
+            ));
+        }
         let fits = (1..=MAX_MODEL_NAME).contains(&text.len()) && text.chars().all(is_fit);
         match fits {
             true => Ok(Self(text.into())),

@@ -127,6 +127,14 @@ fn a_name_of_an_endpoint_has_few_characters() {
 }
 
 #[test]
+fn the_name_of_agents_own_endpoints_is_taken() {
+    let error = settings("[log]\n[models.own]\nbase_url = \"http://h\"").unwrap_err();
+    assert!(error.contains("line 2") && error.contains("models.own"), "{error}");
+    assert!(error.contains("stands for agents' own endpoints"), "{error}");
+    settings("[models.own-2]\nbase_url = \"http://h\"").unwrap();
+}
+
+#[test]
 fn a_bad_url_is_refused_without_what_may_be_a_secret() {
     for (url, part) in [
         ("h/v1", "cannot be used"),

@@ -1,6 +1,9 @@
 //! An answer under way.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bulkhead_account::{Charge, OverLimit};
 use bulkhead_llm::{Chat, End, Error, Finish, Part, ToolCall};
@@ -8,6 +11,7 @@ use bulkhead_telemetry::TurnScope;
 use bulkhead_types::HostKind;
 use bulkhead_types::time::millis;
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep_until};
 
 use super::report::Report;
 use crate::bindings::bulkhead::agent::model as wit;
@@ -21,6 +25,10 @@ const MAX_WAITING: usize = 16;
 
 /// Text is merged up to this many bytes.
 const MERGE_BYTES: usize = 64 * 1024;
+
+/// Between two reads of text: what comes faster than this comes together. Each read wakes a thread that carries it, and
+/// then the agent's.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// What an answer takes from its agent until it is over.
 pub(super) struct Place {
@@ -56,7 +64,8 @@ impl Answer {
         carry: impl FnOnce(Reading) -> Carried<()>,
     ) -> Self {
         let (send, parts) = mpsc::channel(MAX_WAITING);
-        let reported = Reported { chat, report: Some(report) };
+        let unfinished = meter.memory().account().nothing(HostKind::Http);
+        let reported = Reported { chat, unfinished, report: Some(report) };
         let task = carry(Box::pin(read(reported, place, Arc::clone(&meter), send)));
         Self { parts, next: None, task: Some(task), turn, meter }
     }
@@ -151,16 +160,26 @@ pub(super) type Reading = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// An answer whose end is reported once, also when it is dropped.
 struct Reported {
     chat: Chat,
+    /// Tool calls that are not whole.
+    unfinished: Charge,
     report: Option<Report>,
 }
 
 impl Reported {
     async fn next(&mut self) -> Option<Result<Part, Error>> {
-        let next = self.chat.next().await;
+        let next = poll_fn(|cx| self.poll_next(cx)).await;
         if let (Some(Ok(part)), Some(report)) = (&next, &mut self.report) {
             report.saw(part);
         }
         next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Error>>> {
+        let polled = self.chat.poll_next(cx);
+        match self.unfinished.resize(self.chat.unfinished_bytes()) {
+            Ok(()) => polled,
+            Err(over) => Poll::Ready(Some(Err(no_room(&over)))),
+        }
     }
 
     fn ended(&mut self, ended: Option<&Result<End, Error>>) {
@@ -178,18 +197,23 @@ impl Drop for Reported {
 
 /// Reads an answer to its end, or until nobody takes it.
 async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<Waiting>) {
+    let mut gathered = None;
     let ended = loop {
+        if let Some(gathered) = gathered.take() {
+            sleep_until(gathered).await;
+        }
         let part = match chat.next().await {
             Some(Ok(Part::End(end))) => break Ok(end),
             Some(Ok(part)) => part,
             Some(Err(error)) => break Err(error),
             None => return,
         };
+        if matches!(part, Part::Text(_) | Part::Reasoning(_)) {
+            gathered = Some(Instant::now() + GATHER);
+        }
         let held = match meter.memory().charge(HostKind::Http, part.bytes()) {
             Ok(held) => held,
-            Err(over) => {
-                break Err(Error::BadAnswer { message: too_large(&over), cut_off: false });
-            }
+            Err(over) => break Err(no_room(&over)),
         };
         if send.send((Ok(part), Some(held))).await.is_err() {
             return;
@@ -208,6 +232,10 @@ fn guest_bytes(part: &wit::Part) -> u64 {
         wit::Part::End(_) => 0,
     };
     bytes as u64
+}
+
+fn no_room(over: &OverLimit) -> Error {
+    Error::BadAnswer { message: too_large(over), cut_off: false }
 }
 
 fn too_large(over: &OverLimit) -> String {
