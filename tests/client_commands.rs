@@ -12,6 +12,7 @@ mod failures;
 mod health;
 mod hosts;
 mod terminal;
+mod tools;
 mod waits;
 
 /// What a command came to.

@@ -121,7 +121,7 @@ fn follow(path: &str, client: &Mutex<Client>, seen: &Seen, is_over: &AtomicBool)
             std::thread::yield_now();
             continue;
         };
-        while let Ok(Some(frame)) = reader.next() {
+        while let Ok(Some(frame)) = reader.read() {
             if frame["type"] == "gap" {
                 seen.gaps.fetch_add(1, Ordering::Relaxed);
             } else {

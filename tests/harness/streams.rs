@@ -67,12 +67,12 @@ impl Reader {
     }
 
     /// The next frame. `None`: the stream ended. An error: it was cut off.
-    pub fn next(&mut self) -> Result<Option<Value>, String> {
+    pub fn read(&mut self) -> Result<Option<Value>, String> {
         loop {
             while let Some((frame, rest)) = self.text.split_once("\n\n") {
                 let (frame, rest) = (frame.to_owned(), rest.to_owned());
                 self.text = rest;
-                if let Some(frame) = self.read(&frame) {
+                if let Some(frame) = self.parse(&frame) {
                     return Ok(Some(frame));
                 }
             }
@@ -87,7 +87,7 @@ impl Reader {
     pub fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut frames = Vec::new();
         loop {
-            match self.next() {
+            match self.read() {
                 Ok(Some(frame)) => frames.push(frame),
                 ended => panic!("{ended:?} after {frames:?}"),
             }
@@ -100,10 +100,10 @@ impl Reader {
     /// All frames to the end of the stream.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<Value> {
-        std::iter::from_fn(|| self.next().unwrap_or_else(|error| panic!("{error}"))).collect()
+        std::iter::from_fn(|| self.read().unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 
-    fn read(&mut self, frame: &str) -> Option<Value> {
+    fn parse(&mut self, frame: &str) -> Option<Value> {
         let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name));
         if let Some(id) = field("id: ") {
             self.last_id = Some(id.parse().expect("an id"));

@@ -10,6 +10,7 @@ use bulkhead_log::now;
 use bulkhead_types::{AgentId, RingEvent};
 use serde_json::value::RawValue;
 
+use crate::entry::Entry;
 use crate::journal::{self, Journal, Problem};
 use crate::watch::{Bell, Watch};
 
@@ -18,15 +19,6 @@ const KEPT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Events that one page has, at most. Who is far behind reads several.
 pub(crate) const PAGE_EVENTS: usize = 256;
-
-/// An event, and whose it is.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// `None`: the container's.
-    pub agent: Option<AgentId>,
-    /// The event.
-    pub event: RingEvent,
-}
 
 /// Some events, oldest first.
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ use bulkhead_types::{AgentId, RingEvent, Timestamp};
 use rustix::fs::OFlags;
 use serde_json::value::RawValue;
 
-use crate::feed::Entry;
+use crate::entry::Entry;
 
 const CURRENT: &str = "events";
 const NEW: &str = "events.new";

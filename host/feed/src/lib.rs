@@ -17,6 +17,7 @@
 //!
 //! Nobody who publishes waits for those who follow, nor wakes them: it marks what changed, and wakes [`Feed::relay`].
 
+mod entry;
 mod feed;
 mod journal;
 mod live;
@@ -27,7 +28,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use feed::{Entry, Feed, FeedPage};
+pub use entry::Entry;
+pub use feed::{Feed, FeedPage};
 pub use journal::Problem;
 pub use live::{Delta, DeltaFrame};
 pub use ring::{Ring, RingLimits};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bulkhead_types::AgentId;
 
-use crate::feed::{Entry, Feed, PAGE_EVENTS};
+use crate::entry::Entry;
+use crate::feed::{Feed, PAGE_EVENTS};
 use crate::live::{DeltaFrame, LivePage};
 use crate::ring::Ring;
 use crate::watch::Following;

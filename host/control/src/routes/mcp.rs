@@ -76,6 +76,7 @@ pub(super) fn operation() -> Operation {
         .answers::<Value>(200, "The answer, or an error of the protocol.")
         .answers_without(202, "A notification was taken.")
         .refuses(404, "This host has no tools for models (`mcp-off`).")
+        .refuses(406, "`Accept` lacks one of the two media types (`mcp`).")
         .refuses_as::<Value>()
 }
 

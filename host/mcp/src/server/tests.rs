@@ -304,7 +304,8 @@ async fn an_agent_that_is_up_has_nothing_to_explain() {
         Agent a (role "polecat", component "polecat"), incarnation 3, is running: it is up.
         It has not ended since it was started.
         There is no crash record of it.
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[tokio::test]

@@ -280,6 +280,7 @@ fn value(variable: &Variable) -> OsString {
         "BULKHEAD_LOG_FORMAT" => "json",
         "BULKHEAD_LOG_LEVEL" => "warn",
         "BULKHEAD_SIGINT" => "drain",
+        "BULKHEAD_MCP" => "change",
         "BULKHEAD_DRAIN_MS" => "7",
         "BULKHEAD_ALLOWED_HOSTS" => "town.example",
         _ => "http://h",
