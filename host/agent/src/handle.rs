@@ -302,6 +302,11 @@ impl AgentHandle {
         Ok(())
     }
 
+    /// Its start as it was written down, with the credentials that hold now.
+    pub fn record(&self) -> Private {
+        self.state.start.credentials.now().1
+    }
+
     /// Takes over the credentials of an equal start that joins it. The agent has them from its next question on;
     /// its environment has them from the next incarnation on.
     pub fn take_credentials(&self, spec: &AgentSpec, record: &Private) {

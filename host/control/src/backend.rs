@@ -27,6 +27,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         request: StartRequest,
         trace: Option<TraceContext>,
     ) -> impl Future<Output = Result<Started, StartError>> + Send;
+    /// Starts an agent with what it was started with last, also out of a quarantine. `None`: nothing is known of it.
+    fn start_again(
+        &self,
+        id: &AgentId,
+        trace: Option<TraceContext>,
+    ) -> impl Future<Output = Result<Option<Started>, StartError>> + Send;
     /// Stops an agent; resolves when its incarnation is gone. `by` says who asked.
     fn stop(
         &self,
@@ -94,6 +100,14 @@ impl Backend for Supervisor {
         trace: Option<TraceContext>,
     ) -> Result<Started, StartError> {
         Supervisor::start(self, request, trace).await
+    }
+
+    async fn start_again(
+        &self,
+        id: &AgentId,
+        trace: Option<TraceContext>,
+    ) -> Result<Option<Started>, StartError> {
+        Supervisor::start_again(self, id, trace).await
     }
 
     async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {

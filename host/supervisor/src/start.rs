@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bulkhead_agent::{Admission, AgentHandle, SettingsChange, StartError, StartOrder};
+use bulkhead_agent::{
+    Admission, AgentHandle, SettingsChange, StartError, StartFailure, StartOrder,
+};
 use bulkhead_api::{StartAnswer, StartRequest};
 use bulkhead_log::now;
 use bulkhead_store::database::Private;
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::event::AgentTag;
-use bulkhead_types::{AgentId, AgentSpec, AgentState, Event};
+use bulkhead_types::{AgentId, AgentSpec, AgentState, Event, StartPhase};
 
 use crate::order::{self, Origin};
 use crate::{Inner, Supervisor};
@@ -72,6 +74,22 @@ impl Supervisor {
         let answer =
             StartAnswer { agent: self.view_of(&agent, restarts.unwrap_or_default()), joined };
         Ok(Started { answer, created })
+    }
+
+    /// Starts an agent with what it was started with last, its secrets included, also out of a quarantine. `None`:
+    /// nothing is known of it. A running one is joined.
+    pub async fn start_again(
+        &self,
+        id: &AgentId,
+        trace: Option<TraceContext>,
+    ) -> Result<Option<Started>, StartError> {
+        let Some(last) = self.0.registry.get(id).and_then(|agent| agent.current()) else {
+            return Ok(None);
+        };
+        let (request, _) = order::read(&last.record()).map_err(|error| {
+            StartError::new(StartPhase::Admission, StartFailure::InvalidRequest, error)
+        })?;
+        self.start(StartRequest { force: true, ..request }, trace).await.map(Some)
     }
 }
 

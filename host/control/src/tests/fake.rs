@@ -150,6 +150,17 @@ impl Backend for Fake {
         Ok(Started { answer, created })
     }
 
+    async fn start_again(
+        &self,
+        id: &AgentId,
+        trace: Option<TraceContext>,
+    ) -> Result<Option<Started>, StartError> {
+        match id.as_str() {
+            "ghost" => Ok(None),
+            _ => self.start(StartRequest::new(id.clone(), "polecat"), trace).await.map(Some),
+        }
+    }
+
     async fn stop(&self, id: &AgentId, by: &str) -> Result<StopAnswer, StopError> {
         match id.as_str() {
             "ghost" => Err(StopError::NoSuchAgent(id.clone())),
