@@ -1,0 +1,35 @@
+//! The console: pages for people, made of answers of the API. Pure: no I/O, no clock, no async.
+//!
+//! ```text
+//!  views of the API ──▶ overview, agent, crash, container ──▶ frame (head, navigation, foot) ──▶ HTML
+//!                          └─ chart (SVG), words, markdown
+//! ```
+//!
+//! Every page can be read without its script. The script makes pages anew from the server's own HTML and shows a turn
+//! as it happens.
+//!
+//! **Agents, roles and messages are texts of others.** maud escapes whatever comes into a page, and
+//! `bulkhead_printable` makes characters visible that turn the direction of writing around or have no width.
+
+mod agent;
+mod assets;
+mod chart;
+mod container;
+mod crash;
+mod frame;
+mod markdown;
+mod notice;
+mod overview;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use agent::{AgentPage, agent};
+pub use assets::{Asset, asset};
+pub use container::{ContainerPage, container};
+pub use crash::{CrashPage, CrashesPage, crash, crashes};
+pub use frame::Visitor;
+pub use markdown::markdown;
+pub use notice::{Said, login, problem};
+pub use overview::{AgentRow, OverviewPage, overview};
