@@ -3,6 +3,8 @@
 //! Statuses: 4xx when the caller can do something about it, 502 when the agent is at fault (the host
 //! is its gateway), 503 when it may go better later, 504 when time ran out, 500 when the host failed.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::{ErrorBody, Issue, MissingAgent};
@@ -36,6 +38,10 @@ pub(crate) struct Refusal {
 /// agent's or the start's own line has it already, and one line is enough.
 #[derive(Debug, Clone)]
 pub(crate) struct Reason(pub(crate) Option<String>);
+
+/// What a refused request was answered, for pages that say it in their own way.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused(pub(crate) Arc<ErrorBody>);
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
@@ -187,7 +193,9 @@ impl Refusal {
     /// The answer, with its body in another form.
     pub(crate) fn respond<T: Serialize>(self, form: impl FnOnce(ErrorBody) -> T) -> Response {
         let reason = self.reason();
-        let mut response = (self.status, Json(form(*self.body))).into_response();
+        let body: Arc<ErrorBody> = Arc::from(self.body);
+        let mut response = (self.status, Json(form(ErrorBody::clone(&body)))).into_response();
+        response.extensions_mut().insert(Refused(body));
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

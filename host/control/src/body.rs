@@ -67,12 +67,48 @@ impl<S: Sync> FromRequestParts<S> for WholeBody {
     }
 }
 
+/// Fields of a form, at most.
+const MAX_FIELDS: usize = 16;
+
+/// A form that was read whole, as browsers send it. Only the console takes forms.
+pub(crate) struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// The text of a field; empty when it is not there. Of a repeated one the last counts.
+    pub(crate) fn take(&mut self, field: &str) -> String {
+        let found = self.0.iter_mut().rfind(|(name, _)| name == field);
+        found.map(|(_, text)| std::mem::take(text)).unwrap_or_default()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Form {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        _state: &S,
+    ) -> Result<Self, Refusal> {
+        let body: WholeBody = parts.extensions.remove().unwrap_or_default();
+        if kind(&parts.headers) != "application/x-www-form-urlencoded" {
+            let error = "the body must be a form (application/x-www-form-urlencoded)";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).kind("not-a-form"));
+        }
+        let fields = form_urlencoded::parse(body.as_slice()).into_owned();
+        Ok(Self(fields.take(MAX_FIELDS).collect()))
+    }
+}
+
 /// `application/json`, `text/json` or `application/...+json`, with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let said = headers.get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
-    let kind = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = kind(headers);
     let suffixed = kind.strip_prefix("application/").is_some_and(|kind| kind.ends_with("+json"));
     suffixed || kind == "application/json" || kind == "text/json"
+}
+
+/// What a body says that it is, in lower case and without parameters.
+fn kind(headers: &HeaderMap) -> String {
+    let said = headers.get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
+    said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Reads bodies.
@@ -120,6 +156,13 @@ impl Reader {
             Err(_) => return Err(self.too_slow()),
         };
         Err(self.refuse(refusal, &HeaderMap::new(), body).await)
+    }
+
+    /// The same with a lower bound on its bytes.
+    pub(crate) fn at_most(&self, body_bytes: usize) -> Self {
+        let limits =
+            ControlLimits { body_bytes: body_bytes.min(self.limits.body_bytes), ..self.limits };
+        Self { limits, held_bytes: Arc::clone(&self.held_bytes) }
     }
 
     /// Refuses a request whose body is not wanted. What the client still sends is thrown away first,

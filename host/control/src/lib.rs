@@ -29,6 +29,7 @@ mod refused;
 mod routes;
 mod server;
 mod service;
+mod sessions;
 mod start_gate;
 mod stream;
 mod streams;

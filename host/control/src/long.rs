@@ -17,11 +17,18 @@ pub(crate) const THREADS: usize = 2;
 pub(crate) async fn json<T: Serialize>(
     make: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Response, Refusal> {
-    let make = move || contain(|| serde_json::to_vec(&make()));
-    match tokio::task::spawn_blocking(make).await {
-        Ok(Ok(Ok(text))) => Ok(([(CONTENT_TYPE, "application/json")], text).into_response()),
+    let text = made(move || serde_json::to_vec(&make())).await?.map_err(|_| Refusal::internal())?;
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// What `make` makes.
+pub(crate) async fn made<T: Send + 'static>(
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::task::spawn_blocking(move || contain(make)).await {
+        Ok(Ok(made)) => Ok(made),
         // On the thread of the request, where it becomes a line and a 500.
         Ok(Err(Panicked { message, .. })) => std::panic::resume_unwind(Box::new(message)),
-        Ok(Ok(Err(_))) | Err(_) => Err(Refusal::internal()),
+        Err(_) => Err(Refusal::internal()),
     }
 }

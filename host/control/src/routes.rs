@@ -25,6 +25,7 @@
 //! | `GET /v1/models`, `POST /v1/chat/completions` | [`openai`] |
 //! | `POST /mcp` | [`mcp`] |
 //! | what the original had and Bulkhead has not | [`not_taken`] |
+//! | `GET /console` and what is below it, for people | [`console`](mod@console) |
 //! | everything else | [`unknown`] |
 
 use axum::handler::Handler;
@@ -41,6 +42,7 @@ use crate::start_gate::StartGate;
 use crate::streams::Streams;
 use crate::town::Town;
 
+mod console;
 mod crashes;
 mod dashboard_context;
 mod events;
@@ -68,10 +70,11 @@ mod tickets;
 mod unknown;
 mod usage;
 
+pub(crate) use console::{router as console, to_login};
 pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
 
-/// All routes on `backend`. `slots` are those of the connections that the server has.
+/// All routes on `backend`. `slots` are those of the connections that the server has, `console` the pages.
 pub(crate) fn router<B: Backend>(
     backend: B,
     town: Town,
@@ -79,8 +82,9 @@ pub(crate) fn router<B: Backend>(
     streams: Streams,
     problems: Problems,
     tools: Tools,
+    console: Router<B>,
 ) -> Router {
-    let routes = routes(slots).0;
+    let routes = routes(slots).0.merge(console);
     let whole = |routes: Router<B>, endpoint: Option<Endpoint>| {
         routes
             .fallback(unknown::path)

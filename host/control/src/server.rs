@@ -16,6 +16,7 @@ use crate::auth::Gate;
 use crate::connection_slots::ConnectionSlots;
 use crate::connections::Connections;
 use crate::service::Service;
+use crate::sessions::Sessions;
 use crate::streams::{StreamThread, Streams};
 use crate::town::{Town, TownEdge};
 use crate::{Backend, ControlConfig, ControlError, long, routes};
@@ -73,12 +74,16 @@ impl ControlServer {
         let away = streaming.handle().clone();
         let spawner = Spawner::new(away.clone(), Arc::clone(&sink), Arc::clone(&context));
         let streams = Streams::new(config.limits.streams, spawner);
+        let sessions = Sessions::new(config.token.clone());
         let entrance = |listener, router, gate, config: &ControlConfig, slots, streams| {
             let (sink, context) = (Arc::clone(&sink), Arc::clone(&context));
             let spawner =
                 Spawner::new(runtime.handle().clone(), Arc::clone(&sink), Arc::clone(&context));
             let away = Option::as_ref(&streams).map(|_: &Streams| away.clone());
-            let service = Arc::new(Service::new(router, gate, config, streams, sink, context));
+            // Where there are no streams there are no pages.
+            let sessions = Option::as_ref(&streams).map(|_: &Streams| sessions.clone());
+            let service =
+                Arc::new(Service::new(router, gate, config, streams, sessions, sink, context));
             let answering = Arc::clone(&service);
             let connections = Connections::new(answering, spawner, config.limits, slots, away);
             Entrance { listener, connections, service }
@@ -98,8 +103,10 @@ impl ControlServer {
             sink: Arc::clone(&sink),
             context: Arc::clone(&context),
         };
+        let console = routes::console(sessions.clone());
+        let (town, places) = (Town(town), slots.clone());
         let router =
-            routes::router(backend, Town(town), slots.clone(), streams.clone(), problems, tools);
+            routes::router(backend, town, places, streams.clone(), problems, tools, console);
         let gate = Gate::Token(config.token.clone());
         let main = entrance(main.0, router, gate, &config, slots, Some(streams));
         let (open, opened) = oneshot::channel();

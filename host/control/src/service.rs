@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  head ─▶ our name, no page of others? ─▶ token? ─▶ body whole? ─▶ route ─▶ answer ─▶ a line, when it is
-//!            └─ 403                          └─ 401     └─ 413, 408    │                   a refusal
+//!            └─ 403                    cookie?─┤        └─ 413, 408    │                   a refusal
+//!                                              └─ 401, or the login     │
 //!                                                                      └─ a panic is a 500 and a
 //!                                                                         `container.unhandled_rejection`
 //! ```
@@ -11,7 +12,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use bulkhead_console::Visitor;
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_tasks::containment::{Panicked, contain_future};
 use bulkhead_tasks::report_unhandled;
@@ -25,10 +28,15 @@ use crate::auth::{Gate, Trusted};
 use crate::body::Reader;
 use crate::origin::{self, Origins};
 use crate::refused::Refusals;
+use crate::routes;
+use crate::sessions::{self, Sessions};
 use crate::streams::Streams;
 
 /// When every slot is taken by a request under way.
 const SLOT_RETRY_S: u16 = 1;
+
+/// Longest body of somebody who has shown no token: the form with it.
+const LOGIN_BYTES: usize = 4096;
 
 /// Answers requests. One for each listener.
 pub(crate) struct Service {
@@ -39,6 +47,8 @@ pub(crate) struct Service {
     refusals: Refusals,
     /// `None`: there are none on this listener.
     streams: Option<Streams>,
+    /// `None`: there is no console on this listener.
+    sessions: Option<Sessions>,
     /// Slots for connections.
     connections: usize,
     sink: SharedSink,
@@ -51,6 +61,7 @@ impl Service {
         gate: Gate,
         config: &ControlConfig,
         streams: Option<Streams>,
+        sessions: Option<Sessions>,
         sink: SharedSink,
         context: Arc<RunContext>,
     ) -> Self {
@@ -62,6 +73,7 @@ impl Service {
             connections: config.limits.connections,
             refusals: Refusals::new(Arc::clone(&sink)),
             streams,
+            sessions,
             sink,
             context,
         }
@@ -142,23 +154,52 @@ impl Service {
         let redeems = |streams: &Streams| streams.redeem(&parts.uri).then_some(Trusted);
         let trusted = self.gate.trusts(&parts.headers);
         let trusted = trusted.or_else(|| self.streams.as_ref().and_then(redeems));
+        let visitor = self.visitor(&parts, trusted);
+        let trusted = trusted.or_else(|| visitor.is_some().then_some(Trusted));
         if trusted.is_some() && !begin() {
             return Err(self.busy().closing());
         }
         if let Err(refusal) = self.origins.check(&parts, self.gate.is_open(parts.uri.path())) {
             return Err(self.reader.refuse(refusal, &parts.headers, body).await);
         }
-        if !self.gate.admits(parts.uri.path(), trusted) {
-            return Err(self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await);
+        let is_entrance = self.sessions.is_some() && sessions::is_open(parts.uri.path());
+        if !self.gate.admits(parts.uri.path(), trusted) && !is_entrance {
+            let refusal = self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await;
+            let is_page = self.sessions.is_some() && sessions::is_of_console(parts.uri.path());
+            return if is_page {
+                Ok(routes::to_login(&parts.method, &parts.uri))
+            } else {
+                Err(refusal)
+            };
         }
-        let body = self.reader.read(&parts.headers, body).await?;
+        let body = match trusted {
+            None if is_entrance => {
+                self.reader.at_most(LOGIN_BYTES).read(&parts.headers, body).await?
+            }
+            _ => self.reader.read(&parts.headers, body).await?,
+        };
         parts.extensions.insert(body);
+        if let Some(visitor) = visitor {
+            parts.extensions.insert(visitor);
+        }
         if let Some(trusted) = trusted {
             parts.extensions.insert(trusted);
         }
         let request = Request::from_parts(parts, Body::empty());
         let Ok(response) = self.router.clone().oneshot(request).await;
         Ok(response)
+    }
+
+    /// Who asks for a page, or for what a page reads, if it is somebody who may.
+    fn visitor(&self, parts: &Parts, trusted: Option<Trusted>) -> Option<Visitor> {
+        let sessions = self.sessions.as_ref()?;
+        let is_for_sessions = sessions::is_for_sessions(&parts.method, parts.uri.path());
+        let of_session = is_for_sessions.then(|| sessions.visitor(&parts.headers)).flatten();
+        let without = || {
+            let is_page = sessions::is_of_console(parts.uri.path());
+            (trusted.is_some() && is_page).then(|| sessions.without_session())
+        };
+        of_session.or_else(without)
     }
 
     fn report_refusal(&self, method: &Method, uri: &Uri, response: &Response) {

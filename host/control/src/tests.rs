@@ -4,6 +4,7 @@ mod bounds;
 mod client;
 mod connection_slots;
 mod contract;
+mod console;
 mod crashes;
 mod document;
 mod fake;

@@ -82,10 +82,12 @@ pub(super) async fn one<B: Backend>(
     Path(crash_id): Path<String>,
     _: NoParams,
 ) -> Result<Json<Arc<CrashRecord>>, Refusal> {
-    backend.crash(&crash_id).map(Json).ok_or_else(|| {
-        let error = format!("no such crash: {}", crate::refused::truncated(&crash_id, 128));
-        Refusal::new(StatusCode::NOT_FOUND, error).kind("no-such-crash")
-    })
+    backend.crash(&crash_id).map(Json).ok_or_else(|| no_such_crash(&crash_id))
+}
+
+pub(super) fn no_such_crash(crash_id: &str) -> Refusal {
+    let error = format!("no such crash: {}", crate::refused::truncated(crash_id, 128));
+    Refusal::new(StatusCode::NOT_FOUND, error).kind("no-such-crash")
 }
 
 async fn page<B: Backend>(

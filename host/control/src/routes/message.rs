@@ -127,7 +127,7 @@ async fn wait_for(
 }
 
 /// A turn as frames, up to its end or to the end of the wait.
-fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -> Frames {
+pub(super) fn frames(turn: LiveTurn, wait: Option<Duration>, streams: Streams) -> Frames {
     let until = wait.map(|wait| Instant::now() + wait);
     let batches = stream::unfold(Some((turn, streams)), move |state| async move {
         let (mut turn, streams) = state?;

@@ -1,0 +1,98 @@
+//! Logging in with the token, and out.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, http::HeaderMap};
+use bulkhead_console::{Visitor, login};
+use hyper::StatusCode;
+use hyper::header::{ORIGIN, SET_COOKIE};
+
+use super::forms::is_from;
+use super::html;
+use crate::answer::{Reason, Refusal};
+use crate::body::Form;
+use crate::params::Params;
+use crate::sessions::{Sessions, cookie, is_of_console, no_cookie};
+
+/// The page behind the login when none was asked for.
+const FIRST: &str = "/console";
+
+pub(super) async fn form(
+    State(sessions): State<Sessions>,
+    visitor: Option<Extension<Visitor>>,
+    params: Params,
+) -> Result<Response, Refusal> {
+    let params = params.only(&["next"])?;
+    let next = page(params.text("next"));
+    if visitor.is_some() || sessions.are_needless() {
+        return Ok(Redirect::to(&next).into_response());
+    }
+    Ok(html(login(&next, None)))
+}
+
+pub(super) async fn log_in(
+    State(sessions): State<Sessions>,
+    headers: HeaderMap,
+    mut form: Form,
+) -> Response {
+    let next = page(Some(form.take("next")));
+    if sessions.are_needless() {
+        return Redirect::to(&next).into_response();
+    }
+    let Some(name) = sessions.begin(form.take("token").trim()) else {
+        let page = html(login(&next, Some("That is not the control token.")));
+        let mut response = (StatusCode::UNAUTHORIZED, page).into_response();
+        let reason = "log in to the console: not the control token";
+        response.extensions_mut().insert(Reason(Some(reason.to_owned())));
+        return response;
+    };
+    let is_encrypted =
+        headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
+    ([(SET_COOKIE, cookie(&name, is_encrypted))], Redirect::to(&next)).into_response()
+}
+
+pub(super) async fn log_out(
+    State(sessions): State<Sessions>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    mut form: Form,
+) -> Result<Response, Refusal> {
+    is_from(&visitor, &mut form)?;
+    sessions.end(&headers);
+    Ok(([(SET_COOKIE, no_cookie())], Redirect::to("/console/login")).into_response())
+}
+
+/// The page to go to: a path of the console, and of nobody else.
+fn page(asked: Option<String>) -> String {
+    let is_good = |path: &String| {
+        let is_plain =
+            path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._:-%".contains(&byte));
+        is_of_console(path) && is_plain && path != "/console/login" && path != "/console/logout"
+    };
+    asked.filter(is_good).unwrap_or_else(|| FIRST.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_leads_to_a_page_of_the_console_and_nowhere_else() {
+        let page = |path: &str| page(Some(path.to_owned()));
+        for path in ["/console", "/console/agents/a.b:c_d-e", "/console/crashes/1"] {
+            assert_eq!(page(path), path);
+        }
+        for path in [
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/agents",
+            "/console\\..\\x",
+            "/console/\r\nx: y",
+            "/consolex",
+            "/console/login",
+        ] {
+            assert_eq!(page(path), FIRST, "{path}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a person can read. Pages are made beside the control server's thread, like other long answers.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bulkhead_api::Issue;
+use bulkhead_console::{
+    self as console, AgentPage, AgentRow, ContainerPage, CrashPage, CrashesPage, OverviewPage,
+    Said, Visitor,
+};
+use bulkhead_log::now;
+use bulkhead_supervisor::{CrashFilter, SendError, UsageFilter};
+use bulkhead_types::{AgentId, PreviousRun};
+use serde::Deserialize;
+
+use super::super::crashes::no_such_crash;
+use super::html;
+use crate::Backend;
+use crate::agent::PathAgent;
+use crate::answer::Refusal;
+use crate::long;
+use crate::params::{NoParams, Params, PathId};
+
+/// Agents on a page.
+const MAX_AGENTS: usize = 100;
+
+/// Samples of the small curve beside an agent.
+const SPARK_SAMPLES: usize = 60;
+
+/// Events on the page of an agent.
+const MAX_EVENTS: usize = 50;
+
+/// Crash records on the page of an agent.
+const MAX_OF_AGENT: usize = 10;
+
+/// Crash records on a page.
+const MAX_CRASHES: usize = 50;
+
+/// Earlier runs on the page of the container.
+const MAX_RUNS: usize = 50;
+
+pub(super) async fn overview<B: Backend>(
+    State(backend): State<B>,
+    Extension(visitor): Extension<Visitor>,
+    params: Params,
+) -> Result<Response, Refusal> {
+    let after = agent_of(&params.only(&["after"])?, "after")?;
+    let page = long::made(move || {
+        let mut agents = backend.list(after.as_ref(), MAX_AGENTS + 1);
+        let more = agents.len() > MAX_AGENTS;
+        agents.truncate(MAX_AGENTS);
+        let row = |agent: bulkhead_api::AgentView| {
+            let memory = backend.agent_memory(&agent.agent_id);
+            let (trend, samples) = memory.map_or_else(Default::default, |memory| {
+                let fine = memory.series.fine;
+                let from = fine.len().saturating_sub(SPARK_SAMPLES);
+                (memory.trend, fine[from..].to_vec())
+            });
+            AgentRow { agent, trend, samples }
+        };
+        let shown = OverviewPage {
+            now: now(),
+            health: backend.health(),
+            memory: backend.memory(),
+            missing: backend.missing(),
+            rows: agents.into_iter().map(row).collect(),
+            after,
+            more,
+        };
+        console::overview(&visitor, &shown)
+    });
+    page.await.map(html)
+}
+
+pub(super) async fn agent<B: Backend>(
+    agent: PathAgent<B>,
+    State(backend): State<B>,
+    PathId(id): PathId,
+    Extension(visitor): Extension<Visitor>,
+    params: Params,
+) -> Result<Response, Refusal> {
+    let said = params.only(&["said"])?.text("said");
+    let said = said.and_then(|word| Said::ALL.into_iter().find(|said| said.as_str() == word));
+    let view = |backend: &B, id: &AgentId| {
+        backend.status(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
+    };
+    let agent = agent.when_restored(view).await?;
+    let page = long::made(move || {
+        let filter =
+            CrashFilter { agent: Some(id.clone()), limit: MAX_OF_AGENT, ..CrashFilter::default() };
+        let crashes = backend.crashes(&filter);
+        let mut events = backend.events_after(&id, 0).events;
+        events.drain(..events.len().saturating_sub(MAX_EVENTS));
+        let shown = AgentPage {
+            now: now(),
+            agent,
+            memory: backend.agent_memory(&id),
+            events,
+            crashes: crashes.records,
+            more_crashes: crashes.more,
+            said,
+        };
+        console::agent(&visitor, &shown)
+    });
+    page.await.map(html)
+}
+
+pub(super) async fn crashes<B: Backend>(
+    State(backend): State<B>,
+    Extension(visitor): Extension<Visitor>,
+    params: Params,
+) -> Result<Response, Refusal> {
+    let params = params.only(&["agent", "before"])?;
+    let agent = agent_of(&params, "agent")?;
+    let before = params.text("before");
+    let page = long::made(move || {
+        let filter = CrashFilter {
+            agent: agent.clone(),
+            before,
+            limit: MAX_CRASHES,
+            ..CrashFilter::default()
+        };
+        let page = backend.crashes(&filter);
+        console::crashes(&visitor, &CrashesPage { agent, records: page.records, more: page.more })
+    });
+    page.await.map(html)
+}
+
+pub(super) async fn crash<B: Backend>(
+    State(backend): State<B>,
+    Path(crash_id): Path<String>,
+    Extension(visitor): Extension<Visitor>,
+    _: NoParams,
+) -> Result<Response, Refusal> {
+    let record = backend.crash(&crash_id).ok_or_else(|| no_such_crash(&crash_id))?;
+    let page = long::made(move || {
+        let agent_status = backend.status(&record.agent_id).map(|agent| agent.status.into_owned());
+        console::crash(&visitor, &CrashPage { record, agent_status })
+    });
+    page.await.map(html)
+}
+
+pub(super) async fn container<B: Backend>(
+    State(backend): State<B>,
+    Extension(visitor): Extension<Visitor>,
+    _: NoParams,
+) -> Result<Response, Refusal> {
+    let page = long::made(move || {
+        let filter = UsageFilter { agent: None, role: None };
+        let shown = ContainerPage {
+            health: backend.health(),
+            memory: backend.memory(),
+            usage: backend.usage(&filter),
+            runs: runs(&backend),
+        };
+        console::container(&visitor, &shown)
+    });
+    page.await.map(html)
+}
+
+/// What each boot found out about the runs before it, as far as events are kept.
+#[derive(Deserialize)]
+struct Reported {
+    #[serde(flatten)]
+    run: PreviousRun,
+    #[serde(default)]
+    earlier: Vec<PreviousRun>,
+}
+
+/// Runs before this one, oldest first. A boot that was killed before its report left the process reports a run that
+/// the next one reports again: the later report counts.
+fn runs<B: Backend>(backend: &B) -> Vec<PreviousRun> {
+    let (mut runs, mut after) = (Vec::<PreviousRun>::new(), 0);
+    loop {
+        let page = backend.feed().after(after, |entry| {
+            entry.agent.is_none() && &*entry.event.event == "container.previous_run"
+        });
+        for entry in &page.entries {
+            let Ok(Reported { run, earlier }) = serde_json::from_str(entry.event.data.get()) else {
+                continue;
+            };
+            for run in earlier.into_iter().chain([run]) {
+                runs.retain(|known| {
+                    run.previous_run_id.is_none() || known.previous_run_id != run.previous_run_id
+                });
+                runs.push(run);
+            }
+        }
+        if page.entries.is_empty() || page.upto <= after {
+            break;
+        }
+        after = page.upto;
+    }
+    runs.drain(..runs.len().saturating_sub(MAX_RUNS));
+    runs
+}
+
+fn agent_of(params: &Params, key: &str) -> Result<Option<AgentId>, Refusal> {
+    let agent = params.text(key).map(|text: String| AgentId::parse(&text)).transpose();
+    agent.map_err(|error| Refusal::invalid_query([Issue::new(key, error.to_string())]))
+}

@@ -1,0 +1,217 @@
+//! Sessions of people who logged in to the console with the token.
+//!
+//! ```text
+//!  token in a form ─▶ compared ─▶ session ─▶ cookie: a random name of it, never the token
+//!                        └─ 401      └─ 12 h, or until logout, or until 64 newer ones came
+//! ```
+//!
+//! A session opens the console and the streams that its pages read, and nothing else of the API. Sessions are in
+//! memory only: they end with the process. A browser sends the cookie to every port of this machine's name, so it is
+//! worth as little as possible.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bulkhead_console::Visitor;
+use bulkhead_types::Secret;
+use hyper::Method;
+use hyper::header::{COOKIE, HeaderMap};
+use subtle::ConstantTimeEq;
+
+/// How long a session lasts.
+pub(crate) const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Sessions at one time. The oldest makes room.
+const MAX_SESSIONS: usize = 64;
+
+const COOKIE_NAME: &str = "bulkhead_session";
+
+/// Pages and forms of the console are below it.
+const CONSOLE: &str = "/console";
+
+/// All sessions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Sessions(Arc<Shared>);
+
+struct Shared {
+    token: Option<Secret>,
+    /// For visitors without a session: there is no token, or they have shown it.
+    form_token: String,
+    open: Mutex<HashMap<String, Session>>,
+}
+
+struct Session {
+    form_token: String,
+    began: Instant,
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("open", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// `token` opens a session. Without one nobody needs any.
+    pub(crate) fn new(token: Option<Secret>) -> Self {
+        // Without randomness no form is taken.
+        let form_token = random().unwrap_or_default();
+        Self(Arc::new(Shared { token, form_token, open: Mutex::default() }))
+    }
+
+    /// Whether nobody has to log in.
+    pub(crate) fn are_needless(&self) -> bool {
+        self.0.token.is_none()
+    }
+
+    /// Begins a session for whoever shows the token, and returns the value of its cookie.
+    pub(crate) fn begin(&self, shown: &str) -> Option<String> {
+        let token = self.0.token.as_ref()?;
+        if !bool::from(shown.as_bytes().ct_eq(token.expose().as_bytes())) {
+            return None;
+        }
+        let (name, form_token) = (random()?, random()?);
+        let mut open = self.lock();
+        open.retain(|_, session| session.began.elapsed() < LASTS);
+        if open.len() >= MAX_SESSIONS {
+            let oldest = open.iter().min_by_key(|(_, session)| session.began);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                open.remove(&oldest);
+            }
+        }
+        open.insert(name.clone(), Session { form_token, began: Instant::now() });
+        Some(name)
+    }
+
+    /// Ends the session of this request.
+    pub(crate) fn end(&self, headers: &HeaderMap) {
+        if let Some(name) = named(headers) {
+            self.lock().remove(name);
+        }
+    }
+
+    /// Who sends a request with the cookie of a session.
+    pub(crate) fn visitor(&self, headers: &HeaderMap) -> Option<Visitor> {
+        let open = self.lock();
+        let session = open.get(named(headers)?).filter(|it| it.began.elapsed() < LASTS)?;
+        Some(Visitor { form_token: session.form_token.clone(), has_session: true })
+    }
+
+    /// Who sends a request that is trusted without a session.
+    pub(crate) fn without_session(&self) -> Visitor {
+        Visitor { form_token: self.0.form_token.clone(), has_session: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a session opens this.
+pub(crate) fn is_for_sessions(method: &Method, path: &str) -> bool {
+    let is_stream = path == "/events/stream"
+        || (path.starts_with("/agents/") && path.ends_with("/events/stream"));
+    is_of_console(path) || (is_stream && method == Method::GET)
+}
+
+/// Whether this is the console's.
+pub(crate) fn is_of_console(path: &str) -> bool {
+    path.strip_prefix(CONSOLE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What of the console is for everybody.
+pub(crate) fn is_open(path: &str) -> bool {
+    path == "/console/login" || path.starts_with("/console/assets/")
+}
+
+/// The cookie of a session that begins. `is_encrypted`: the browser came by HTTPS.
+pub(crate) fn cookie(name: &str, is_encrypted: bool) -> String {
+    let secure = if is_encrypted { "; Secure" } else { "" };
+    let seconds = LASTS.as_secs();
+    format!("{COOKIE_NAME}={name}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+}
+
+/// The cookie that takes it away.
+pub(crate) fn no_cookie() -> String {
+    format!("{COOKIE_NAME}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict")
+}
+
+/// What the cookie of a request says.
+fn named(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).map(str::trim);
+    pairs.find_map(|pair| pair.strip_prefix(COOKIE_NAME)?.strip_prefix('='))
+}
+
+/// 32 random bytes as text.
+fn random() -> Option<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions() -> Sessions {
+        Sessions::new(Some(Secret::from("hunter2".to_owned())))
+    }
+
+    fn with(name: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, format!("other=1; {COOKIE_NAME}={name}").parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn the_token_opens_a_session_whose_name_is_not_the_token() {
+        let sessions = sessions();
+        for wrong in ["", "hunter", "hunter22", "Hunter2"] {
+            assert!(sessions.begin(wrong).is_none(), "{wrong}");
+        }
+        let (one, two) = (sessions.begin("hunter2").unwrap(), sessions.begin("hunter2").unwrap());
+        assert!(one.len() == 64 && one != two && !one.contains("hunter2"));
+        let (first, second) =
+            (sessions.visitor(&with(&one)).unwrap(), sessions.visitor(&with(&two)).unwrap());
+        assert_ne!(first.form_token, second.form_token);
+        for wrong in ["", "hunter2", &one[1..]] {
+            assert!(sessions.visitor(&with(wrong)).is_none(), "{wrong}");
+        }
+        sessions.end(&with(&one));
+        assert!(sessions.visitor(&with(&one)).is_none());
+        assert!(sessions.visitor(&with(&two)).is_some());
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_sessions_makes_room_and_an_old_one_is_none() {
+        let sessions = sessions();
+        let names: Vec<_> =
+            (0..=MAX_SESSIONS).map(|_| sessions.begin("hunter2").unwrap()).collect();
+        assert_eq!(sessions.lock().len(), MAX_SESSIONS);
+        assert!(sessions.visitor(&with(&names[0])).is_none());
+        assert!(sessions.visitor(&with(&names[1])).is_some());
+        let Some(past) = Instant::now().checked_sub(LASTS) else { return };
+        sessions.lock().get_mut(&names[1]).unwrap().began = past;
+        assert!(sessions.visitor(&with(&names[1])).is_none());
+    }
+
+    #[test]
+    fn a_session_opens_the_console_and_its_streams_and_nothing_else() {
+        for path in ["/console", "/console/agents/a", "/events/stream", "/agents/a/events/stream"] {
+            assert!(is_for_sessions(&Method::GET, path), "{path}");
+        }
+        for path in
+            ["/", "/agents", "/agents/start", "/consoles", "/ws", "/metrics", "/agents/a/stop"]
+        {
+            assert!(!is_for_sessions(&Method::GET, path), "{path}");
+        }
+        assert!(!is_for_sessions(&Method::POST, "/events/stream"));
+        assert!(is_open("/console/login") && is_open("/console/assets/console.js"));
+        assert!(
+            !is_open("/console") && !is_open("/console/login/x") && !is_open("/console/assets")
+        );
+    }
+}
