@@ -27,16 +27,38 @@
     for (const { name, value } of next.attributes) {
       if (now.getAttribute(name) !== value) now.setAttribute(name, value);
     }
-    const [old, fresh] = [[...now.childNodes], [...next.childNodes]];
-    fresh.forEach((node, index) => {
-      if (index < old.length) morph(old[index], node);
-      else now.append(document.importNode(node, true));
-    });
-    old.slice(fresh.length).forEach((node) => node.remove());
+    children(now, next);
+  };
+
+  // Nodes with an id are inserted and removed where they are, and never moved: the focus would be lost.
+  const children = (now, next) => {
+    const ids = (nodes) => new Set(nodes.map((node) => node.id).filter(Boolean));
+    const fresh = [...next.childNodes];
+    const stays = ids(fresh);
+    for (const node of [...now.childNodes]) {
+      if (node.id && !stays.has(node.id)) node.remove();
+    }
+    const known = ids([...now.childNodes]);
+    let at = now.firstChild;
+    for (const node of fresh) {
+      if (!at || (node.id && !known.has(node.id))) {
+        now.insertBefore(document.importNode(node, true), at);
+        continue;
+      }
+      const following = at.nextSibling;
+      morph(at, node);
+      at = following;
+    }
+    while (at) {
+      const following = at.nextSibling;
+      at.remove();
+      at = following;
+    }
   };
 
   let ended = false;
   let under = false;
+  let lost = false;
   let timer = 0;
 
   const take = (html) => {
@@ -57,15 +79,15 @@
         say("The session has ended. Reload this page to log in again.");
       } else if (answer.ok) {
         take(await answer.text());
-        main.dataset.fresh = String(Date.now());
+        if (lost) say("");
+        lost = false;
       }
     } catch {
-      say("The host does not answer. This page tries again.");
-      main.dataset.lost = "";
+      if (!lost) say("The host does not answer. This page tries again.");
+      lost = true;
     } finally {
       under = false;
     }
-    if ("lost" in main.dataset && main.dataset.fresh > 0) delete main.dataset.lost;
   };
 
   const soon = (after) => {

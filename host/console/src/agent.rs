@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::chart::{Chart, Line, joined};
 use crate::crash::crash_table;
 use crate::frame::{Place, form_token, meter, page, status, wide};
-use crate::overview::{last_end, reload, state};
+use crate::overview::{is_up, last_end, reload, state};
 use crate::words::{ago, bytes, cost, count, line, millis, time, trend};
 use crate::{Said, Visitor};
 
@@ -67,7 +67,7 @@ fn facts(shown: &AgentPage) -> Markup {
             dl.facts {
                 div { dt { "State" } dd {
                     (state(&agent.status)) @if agent.busy { " in a turn" }
-                    " since " (ago(shown.now, agent.last_activity_at))
+                    ", last active " (ago(shown.now, agent.last_activity_at))
                 } }
                 div { dt { "Role" } dd { (line(&agent.role)) ", component " (line(&agent.component)) } }
                 @if let Some(model) = &agent.model { div { dt { "Model" } dd { (line(model)) } } }
@@ -113,10 +113,6 @@ fn turn() -> Markup {
             noscript { p.hint { "Scripts are off: the text of a turn cannot be shown as it comes." } }
         }
     }
-}
-
-fn is_up(status: &str) -> bool {
-    matches!(status, "starting" | "running" | "stopping")
 }
 
 fn message(visitor: &Visitor, shown: &AgentPage) -> Markup {
@@ -181,7 +177,7 @@ fn events(events: &[EventView]) -> Markup {
             @if events.is_empty() {
                 p.empty { "No events yet." }
             } @else {
-                (wide("Last events", html! {
+                (wide("Events as a table", html! {
                     table {
                         caption { "Newest first" }
                         thead { tr { th scope="col" { "When" } th scope="col" { "Event" } th scope="col" { "Data" } } }

@@ -176,7 +176,7 @@ fn budgets(usage: &UsageView) -> Markup {
             @if usage.budgets.is_empty() {
                 p.empty { "No budgets are configured." }
             } @else {
-                (wide("Budgets", html! {
+                (wide("Budgets as a table", html! {
                     table {
                         caption { "Budgets for language models" }
                         thead { tr { th scope="col" { "Whose" } th scope="col" { "Budget" } th scope="col" { "Used" } } }

@@ -160,11 +160,16 @@ fn agent_row(AgentRow { agent, trend: how, samples }: &AgentRow, now: Timestamp)
                 @if agent.busy { " " span.sub { "in a turn" } }
             }
             td role="cell" data-label="Memory" {
-                (spark(samples, memory.limit_bytes)) " "
                 (meter(&format!("Memory of {agent_id}"), memory.used_bytes, memory.limit_bytes)) " "
                 span.figure { (bytes(memory.used_bytes)) " of " (bytes(memory.limit_bytes)) }
             }
-            td role="cell" data-label="Trend" { (trend(how.as_ref())) }
+            td role="cell" data-label="Trend" {
+                @if is_up(&agent.status) {
+                    (spark(samples, memory.limit_bytes)) " " (trend(how.as_ref()))
+                } @else {
+                    span.sub { "ended" }
+                }
+            }
             td role="cell" data-label="Tokens" { (count(agent.usage.total.tokens.total())) }
             td role="cell" data-label="Waiting" { (agent.mailbox_depth) }
             td role="cell" data-label="Last end" { (last_end(agent, now)) }
@@ -186,6 +191,11 @@ pub(crate) fn last_end(agent: &AgentView, now: Timestamp) -> Markup {
             }
         }
     }
+}
+
+/// Whether there is an incarnation in this state.
+pub(crate) fn is_up(status: &str) -> bool {
+    matches!(status, "starting" | "running" | "stopping")
 }
 
 /// A state as a word with a colour.

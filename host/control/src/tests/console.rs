@@ -2,7 +2,7 @@
 
 use super::client::{Answer, Client};
 use super::fake::Rig;
-use crate::ControlLimits;
+use crate::{Backend, ControlLimits};
 
 const FORM: &str =
     "content-type: application/x-www-form-urlencoded\r\norigin: http://localhost\r\n";
@@ -260,4 +260,31 @@ fn many_agents_come_in_pages() {
     assert!(["a1", "a2", "a3"].iter().all(|id| first.contains(&format!("id=\"row-{id}\""))));
     let rest = client.get("/console?after=a1").body;
     assert!(!rest.contains("id=\"row-a1\"") && rest.contains("id=\"row-a2\""));
+}
+
+#[test]
+fn the_container_has_the_runs_that_boots_reported_each_once() {
+    let rig = Rig::start();
+    let run = |id: &str, cause: &str| {
+        serde_json::json!({
+            "previousRunId": id, "cause": cause, "confidence": "high", "evidence": [], "excluded": [],
+            "lastState": null, "lastSeq": null, "lastTs": null, "lastMemory": null, "inFlight": [],
+            "exitCode": null, "signal": null
+        })
+    };
+    let report = |last: serde_json::Value, earlier: &[serde_json::Value]| {
+        let mut line = last;
+        line["earlier"] = earlier.into();
+        let line = serde_json::value::to_raw_value(&line).unwrap();
+        rig.backend.feed().publish("container.previous_run", line);
+    };
+    report(run("", "none"), &[]);
+    report(run("r-1", "oom_kill"), &[]);
+    // The report of the boot before may not have left the process.
+    report(run("r-2", "external_sigkill"), &[run("r-1", "oom_kill")]);
+    rig.backend.feed().publish("container.drained", serde_json::value::RawValue::NULL.to_owned());
+    let page = rig.client().get("/console/container").body;
+    let (newer, older) = (page.find("r-2").expect("newer"), page.find("r-1").expect("older"));
+    assert!(newer < older && page.matches("r-1").count() == 1, "{page}");
+    assert!(!page.contains("there was no earlier run"), "{page}");
 }

@@ -10,6 +10,7 @@ use bulkhead_console::{
 };
 use bulkhead_log::now;
 use bulkhead_supervisor::{CrashFilter, SendError, UsageFilter};
+use bulkhead_types::previous::Cause;
 use bulkhead_types::{AgentId, PreviousRun};
 use serde::Deserialize;
 
@@ -191,6 +192,8 @@ fn runs<B: Backend>(backend: &B) -> Vec<PreviousRun> {
         }
         after = page.upto;
     }
+    // The first boot says that there was none.
+    runs.retain(|run| run.cause != Cause::None);
     runs.drain(..runs.len().saturating_sub(MAX_RUNS));
     runs
 }
