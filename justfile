@@ -69,9 +69,20 @@ nightly: _guest_target
     just clients
     just conformance
 
-# a real browser against the control API; wants Debian's package chromium
+# a real browser against the control API and the console; wants Debian's packages chromium and chromium-driver, and npm,
+# which takes axe-core (4 MB). `UPDATE_EXPECT=1` takes the pictures of docs/images anew
 browser: _guest_target
-    cargo test --test it browser:: -- --ignored --test-threads=1
+    #!/usr/bin/env bash
+    set -euo pipefail
+    axe="$CARGO_TARGET_DIR/axe-core-4.10.3"
+    [ -d "$axe" ] || {
+        taken=$(mktemp -d)
+        npm pack --silent axe-core@4.10.3 --pack-destination "$taken" >/dev/null
+        tar -xzf "$taken"/axe-core-4.10.3.tgz -C "$taken"
+        mv "$taken/package" "$axe"
+        rm -rf "$taken"
+    }
+    AXE="$axe/axe.min.js" cargo test --test it browser:: -- --ignored --test-threads=1
 
 # run the tests of published crates on the host and on plain wasmtime-wasi, and name what differs; takes names of suites
 conformance *suites: _guest_target

@@ -1,5 +1,8 @@
-//! A real browser, and pages that mean harm. Chromium has to be installed, so `just browser` runs these and nobody
-//! else.
+//! A real browser: pages that mean harm, and the console. Chromium has to be installed, so `just browser` runs these and
+//! nobody else.
+
+mod console;
+mod driver;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
