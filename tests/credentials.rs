@@ -111,3 +111,33 @@ fn another_value_that_is_no_credential_is_another_agent() {
     assert_eq!(start(&host, env("COMPAT", "2")).expect(201)["incarnation"], 2);
     host.finish();
 }
+
+/// Sends a form of the agent's page in the console, and returns the status of the answer.
+fn send_form(host: &Host, form: &str) -> u16 {
+    let page = host.client().get("/console/agents/one").text;
+    let field = page.split("name=\"form_token\" value=\"").nth(1).expect("a form");
+    let body = format!("form_token={}", field.split('"').next().expect("its token"));
+    let (address, length) = (host.address(), body.len());
+    let token = host.client().token().expect("a token");
+    let request = format!(
+        "POST /console/agents/one/{form} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    host.client().raw(request.as_bytes()).expect("an answer").status
+}
+
+#[test]
+fn an_agent_that_the_console_starts_again_has_what_it_was_started_with() {
+    let host = builder().start();
+    start(&host, env("A_TOKEN", "old-hunter2")).expect(201);
+    joins(&host, env("A_TOKEN", "new-hunter2"));
+    assert_eq!(send_form(&host, "stop"), 303);
+    assert_eq!(host.client().status("one")["status"], "exited");
+    assert!(!host.client().get("/console/agents/one").text.contains("hunter2"));
+    assert_eq!(send_form(&host, "start"), 303);
+    assert_eq!(
+        (config(&host, "A_TOKEN").as_str(), config(&host, "MODE").as_str()),
+        ("new-hunter2", "fast")
+    );
+    host.finish();
+}

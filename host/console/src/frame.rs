@@ -2,8 +2,8 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-/// Who reads.
-#[derive(Debug, Clone)]
+/// Who reads. Not to be printed: the token of its forms is a secret.
+#[derive(Clone)]
 pub struct Visitor {
     /// Goes with every form, so that no page of others can send one.
     pub form_token: String,
