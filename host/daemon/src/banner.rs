@@ -16,7 +16,7 @@ pub fn banner(settings: &Settings, listen: SocketAddr, token: &Made, earlier: us
     let url = format!("http://{listen}");
     Banner {
         version: env!("CARGO_PKG_VERSION").into(),
-        console: console(&url),
+        console: Some(console(&url)),
         url,
         state: settings.state_dir.display().to_string(),
         configured: settings.agents.len(),
@@ -32,9 +32,9 @@ pub fn banner(settings: &Settings, listen: SocketAddr, token: &Made, earlier: us
     }
 }
 
-/// The page of the console. There is none yet.
-fn console(_url: &str) -> Option<String> {
-    None
+/// The page of the console.
+fn console(url: &str) -> String {
+    format!("{url}/console")
 }
 
 /// What another terminal has to set so that the commands find this host.
