@@ -3,8 +3,8 @@
 mod bounds;
 mod client;
 mod connection_slots;
-mod contract;
 mod console;
+mod contract;
 mod crashes;
 mod document;
 mod fake;

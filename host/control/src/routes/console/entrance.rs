@@ -11,19 +11,21 @@ use super::forms::is_from;
 use super::html;
 use crate::answer::{Reason, Refusal};
 use crate::body::Form;
-use crate::params::Params;
+use crate::params::{Kind, Param, Params};
 use crate::sessions::{Sessions, cookie, is_of_console, no_cookie};
 
 /// The page behind the login when none was asked for.
 const FIRST: &str = "/console";
+
+const NEXT: Param = Param::new("next", Kind::Text, "The page to go to.");
 
 pub(super) async fn form(
     State(sessions): State<Sessions>,
     visitor: Option<Extension<Visitor>>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let params = params.only(&["next"])?;
-    let next = page(params.text("next"));
+    let params = params.only(&[NEXT])?;
+    let next = page(params.text(&NEXT));
     if visitor.is_some() || sessions.are_needless() {
         return Ok(Redirect::to(&next).into_response());
     }

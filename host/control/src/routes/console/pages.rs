@@ -3,7 +3,6 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bulkhead_api::Issue;
 use bulkhead_console::{
     self as console, AgentPage, AgentRow, ContainerPage, CrashPage, CrashesPage, OverviewPage,
     Said, Visitor,
@@ -20,7 +19,12 @@ use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::long;
-use crate::params::{NoParams, Params, PathId};
+use crate::params::{Kind, NoParams, Param, Params, PathId};
+
+const AFTER: Param = Param::new("after", Kind::Agent, "Agents above this one.");
+const SAID: Param = Param::new("said", Kind::Text, "What became of a form.");
+const AGENT: Param = Param::new("agent", Kind::Agent, "Crashes of this agent alone.");
+const BEFORE: Param = Param::new("before", Kind::Text, "Crashes before this one.");
 
 /// Agents on a page.
 const MAX_AGENTS: usize = 100;
@@ -45,7 +49,7 @@ pub(super) async fn overview<B: Backend>(
     Extension(visitor): Extension<Visitor>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let after = agent_of(&params.only(&["after"])?, "after")?;
+    let after = params.only(&[AFTER])?.agent(&AFTER)?;
     let page = long::made(move || {
         let mut agents = backend.list(after.as_ref(), MAX_AGENTS + 1);
         let more = agents.len() > MAX_AGENTS;
@@ -80,7 +84,7 @@ pub(super) async fn agent<B: Backend>(
     Extension(visitor): Extension<Visitor>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let said = params.only(&["said"])?.text("said");
+    let said = params.only(&[SAID])?.text(&SAID);
     let said = said.and_then(|word| Said::ALL.into_iter().find(|said| said.as_str() == word));
     let view = |backend: &B, id: &AgentId| {
         backend.status(id).ok_or_else(|| SendError::NoSuchAgent(id.clone()))
@@ -111,9 +115,9 @@ pub(super) async fn crashes<B: Backend>(
     Extension(visitor): Extension<Visitor>,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let params = params.only(&["agent", "before"])?;
-    let agent = agent_of(&params, "agent")?;
-    let before = params.text("before");
+    let params = params.only(&[AGENT, BEFORE])?;
+    let agent = params.agent(&AGENT)?;
+    let before = params.text(&BEFORE);
     let page = long::made(move || {
         let filter = CrashFilter {
             agent: agent.clone(),
@@ -196,9 +200,4 @@ fn runs<B: Backend>(backend: &B) -> Vec<PreviousRun> {
     runs.retain(|run| run.cause != Cause::None);
     runs.drain(..runs.len().saturating_sub(MAX_RUNS));
     runs
-}
-
-fn agent_of(params: &Params, key: &str) -> Result<Option<AgentId>, Refusal> {
-    let agent = params.text(key).map(|text: String| AgentId::parse(&text)).transpose();
-    agent.map_err(|error| Refusal::invalid_query([Issue::new(key, error.to_string())]))
 }
