@@ -77,6 +77,10 @@ impl Ring {
 
     /// Appends an event and returns its number.
     pub fn push(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) -> u64 {
+        if self.is_seen_live() {
+            // What was said so far is there before the event is.
+            self.watch.live().seal();
+        }
         let mut inner = self.lock();
         // Under the lock, so that the ring has the order of the numbers.
         let event = self.feed.append(Some(&self.agent), event.into(), data.into());
@@ -139,17 +143,21 @@ impl Ring {
 
     /// Events with a number above `after`, oldest first. Says so when some of them are gone, or may be.
     pub fn after(&self, after: u64) -> RingPage {
-        self.page(after, usize::MAX)
+        self.page(after, usize::MAX).0
     }
 
-    /// The same, at most `limit`.
-    pub(crate) fn page(&self, after: u64, limit: usize) -> RingPage {
+    /// The same, at most `limit`, and the number up to which it has all that is kept.
+    pub(crate) fn page(&self, after: u64, limit: usize) -> (RingPage, u64) {
         let inner = self.lock();
         let known = inner.events.partition_point(|event| event.id <= after);
         let events: Vec<_> = inner.events.iter().skip(known).take(limit).cloned().collect();
         // Who begins here misses what was here; who goes on misses what was before it, too.
         let gone_to = if after > 0 { inner.dropped_to.max(inner.floor) } else { inner.dropped_to };
-        RingPage { events, dropped_before: (after < gone_to).then_some(gone_to + 1) }
+        let upto = match events.last() {
+            Some(last) if events.len() == limit => last.id,
+            _ => inner.last_id.max(after),
+        };
+        (RingPage { events, dropped_before: (after < gone_to).then_some(gone_to + 1) }, upto)
     }
 
     /// The number of the last event, also of one that found no room; 0 before the first.

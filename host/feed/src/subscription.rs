@@ -123,15 +123,19 @@ impl Subscription {
         after: u64,
         after_frame: u64,
     ) -> Taken {
-        // Turns first: events that come meanwhile are after what is taken here.
-        let live = match is_live {
-            true => following.live().after(after_frame),
-            false => LivePage { upto: after_frame, ..LivePage::default() },
-        };
         let (entries, upto, gap) = match follow {
             Follow::Agent(ring) => of_agent(ring, after),
             Follow::All { agents } => of_all(feed, agents, after),
         };
+        // After the events, so that nothing is missing that came before one of them; and of what came meanwhile not
+        // what comes after the next one.
+        let mut live = match is_live {
+            true => following.live().after(after_frame),
+            false => LivePage { upto: after_frame, ..LivePage::default() },
+        };
+        let early = live.frames.iter().take_while(|frame| frame.after <= upto).count();
+        live.upto -= (live.frames.len() - early) as u64;
+        live.frames.truncate(early);
         let mut batch = Vec::with_capacity(entries.len() + live.frames.len() + 2);
         if let Some(upto) = gap {
             batch.push(Item::Gap { after, upto });
@@ -162,13 +166,12 @@ struct Taken {
 }
 
 fn of_agent(ring: &Ring, after: u64) -> (Vec<Entry>, u64, Option<u64>) {
-    let page = ring.page(after, PAGE_EVENTS);
+    let (page, upto) = ring.page(after, PAGE_EVENTS);
     let gap = page.dropped_before.map(|before| before - 1);
     let agent = ring.agent();
     let entry = |event| Entry { agent: Some(agent.clone()), event };
     let entries: Vec<_> = page.events.into_iter().map(entry).collect();
-    let upto = entries.last().map_or(after, |entry| entry.event.id);
-    (entries, upto.max(gap.unwrap_or(0)), gap)
+    (entries, upto, gap)
 }
 
 fn of_all(feed: &Feed, agents: &[AgentId], after: u64) -> (Vec<Entry>, u64, Option<u64>) {
