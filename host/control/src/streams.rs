@@ -25,8 +25,8 @@ use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_tasks::containment::{Panicked, contain_future};
 use bulkhead_tasks::{Spawner, report_unhandled};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{StatusCode, Uri};
 use tokio::runtime::{Builder, Handle};
@@ -323,12 +323,26 @@ impl Place {
         };
         tokio::select! {
             biased;
-            () = closes => Next::End,
+            () = closes => Self::left(frames).await,
             next = timeout(HEARTBEAT, frames.next()) => match next {
                 Ok(Some(batch)) => Next::Frames(batch),
                 Ok(None) => Next::End,
                 Err(_) => Next::Heartbeat,
             },
+        }
+    }
+}
+
+impl Place {
+    /// What is there when the server closes: what happened before is still sent.
+    async fn left(frames: &mut Frames) -> Next {
+        // The relay has its turn, and wakes whoever has something to read.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        match frames.next().now_or_never() {
+            Some(Some(batch)) => Next::Frames(batch),
+            Some(None) | None => Next::End,
         }
     }
 }
