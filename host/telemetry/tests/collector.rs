@@ -4,6 +4,7 @@
 //! Telemetry ─ OTLP: HTTP or gRPC ─▶ rotel ─ OTLP: HTTP ─▶ Receiver
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "servers of tests end with their runtime")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is their failure")]
 
 use std::convert::Infallible;

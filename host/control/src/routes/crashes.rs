@@ -22,7 +22,7 @@ use crate::params::{Kind, NoParams, Param, Params, PathId};
 
 const AGENT: Param = Param::new("agent", Kind::Agent, "Only records of this agent.");
 const REASON: Param =
-    Param::new("reason", Kind::Word(&ExitReason::NAMES), "Only records of ends for this reason.");
+    Param::new("reason", Kind::Word(ExitReason::NAMES), "Only records of ends for this reason.");
 const BEFORE: Param = Param::new("before", Kind::Text, "A crash id: only older records.");
 const AFTER: Param = Param::new("after", Kind::Text, "A crash id: only newer records.");
 const LIMIT: Param = Param::new(

@@ -1,5 +1,7 @@
 //! The least that reads a stream of a model: hyper on one thread, which looks for lines of server-sent events.
 
+#![expect(clippy::disallowed_methods, reason = "a client without a host has no spawner")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
