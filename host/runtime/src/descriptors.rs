@@ -68,6 +68,11 @@ impl Taken {
         Ok(())
     }
 
+    /// Whether it has one.
+    pub(crate) fn has_any(&self) -> bool {
+        self.count > 0
+    }
+
     /// So many are open, as was counted.
     pub(crate) fn set(&mut self, count: usize) {
         self.of.taken.fetch_add(count, Relaxed);

@@ -283,7 +283,8 @@ async fn instantiate(
                     context.set_max_component_handles(census.max_handles());
                 }
             }
-            CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+            CallHook::ReturningFromWasm => context.data_mut().give_back_descriptors(),
+            CallHook::CallingWasm => {}
         }
         Ok(())
     });

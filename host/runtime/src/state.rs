@@ -269,6 +269,13 @@ impl State {
         self.meter.memory().take_interrupt().map_or(Ok(census), Err)
     }
 
+    /// A call of the guest is over: what it has closed is others' now, and not only at its next host call.
+    pub(crate) fn give_back_descriptors(&mut self) {
+        if self.descriptors.has_any() {
+            self.count_descriptors();
+        }
+    }
+
     /// Those that it has closed are others' again.
     fn count_descriptors(&mut self) {
         if let Some(open) = self.quota.open_count() {
