@@ -60,7 +60,7 @@ impl Subscription {
             Follow::All { .. } => &feed.watch,
         };
         // First, so that nothing is missed from here on.
-        let following = watch.follow(is_live);
+        let following = watch.follow(&feed.bell, is_live);
         let after_frame = following.live().last();
         let after = after.unwrap_or_else(|| match &follow {
             Follow::Agent(ring) => ring.last_id(),
@@ -87,8 +87,12 @@ impl Subscription {
                     self.after_frame,
                 );
                 if taken.batch.is_empty() && !is_closed {
+                    // Of a page nothing may be wanted, and something of the next.
+                    let is_all = taken.after == self.after;
                     (self.after, self.after_frame) = (taken.after, taken.after_frame);
-                    changed.await;
+                    if is_all {
+                        changed.await;
+                    }
                     continue;
                 }
                 taken

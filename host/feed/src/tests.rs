@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_account::Account;
 use bulkhead_types::AgentId;
 use serde_json::value::RawValue;
 
+use crate::feed::LOOKED;
 use crate::{Delta, Feed, Follow, Item, Ring, RingLimits, Subscription};
 
 fn id(name: &str) -> AgentId {
@@ -164,6 +166,89 @@ async fn nothing_is_kept_of_turns_that_nobody_sees() {
     assert!(blind.now().is_empty());
     drop(seeing);
     ring.say(|| panic!("nobody looks any more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_looking_takes_nothing_from_others_and_leaves_nothing() {
+    let feed = Arc::new(Feed::default());
+    let account = Arc::new(Account::default());
+    let ring = Arc::new(Ring::new(&feed, id("a"), RingLimits::default(), &account));
+    let mut of_all = Subscription::new(&feed, all(), None, true);
+    let one = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    relayed(&feed, async {
+        ring.say(|| Delta::Text("so".into()));
+        assert_eq!(short(&of_all.next().await.unwrap()), ["so"]);
+        // It waits to go out when one of the two leaves.
+        ring.say(|| Delta::Text(" much".into()));
+        drop(one);
+        assert_eq!(short(&of_all.next().await.unwrap()), [" much"]);
+        ring.say(|| Delta::Text("!".into()));
+        drop(of_all);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    })
+    .await;
+    assert_eq!(account.reading().host.events, 0, "nobody looks any more");
+}
+
+/// One thread says and publishes, one reads, one relays: the text of a moment is read before the event after it.
+#[test]
+fn text_is_read_before_the_event_that_follows_it_whatever_happens_meanwhile() {
+    const ROUNDS: usize = 20_000;
+    let feed = Arc::new(Feed::default());
+    let ring = ring(&feed, "a");
+    let mut reader = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (over, is_over) = tokio::sync::oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            runtime().block_on(async {
+                tokio::select! {
+                    () = feed.relay() => {}
+                    _ = is_over => {}
+                }
+            });
+        });
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                ring.say(|| Delta::Text(format!("{round} ")));
+                ring.push_value("e", &round.to_string());
+            }
+        });
+        let (mut said, mut events) = (0, 0);
+        while events < ROUNDS {
+            // What it is too late for is no order: it says so, and the rest has none.
+            let batch = runtime().block_on(reader.next()).unwrap();
+            for item in &batch {
+                match item {
+                    Item::Deltas(frame) => said += frame.deltas.len(),
+                    Item::Event(entry) => {
+                        events = text(&entry.event.data).parse::<usize>().unwrap() + 1;
+                        assert!(said >= events, "event {events} came before its text");
+                    }
+                    Item::Gap { .. } | Item::DeltaGap => said = usize::MAX / 2,
+                }
+            }
+        }
+        drop(over);
+    });
+}
+
+#[test]
+fn a_reader_of_few_events_among_many_gets_all_of_them() {
+    let feed = Arc::new(Feed::default());
+    let (a, b) = (ring(&feed, "a"), ring(&feed, "b"));
+    for n in 0..3 {
+        (0..2 * LOOKED).for_each(|_| _ = b.push_value("e", &"x"));
+        a.push_value("e", &n.to_string());
+    }
+    let follow = Follow::All { agents: vec![id("a")] };
+    let mut reader = Subscription::new(&feed, follow, Some(0), false);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut read = Vec::new();
+    while read.len() < 3 {
+        read.extend(short(&runtime.block_on(reader.next()).unwrap()));
+    }
+    assert_eq!(read, ["#0", "#1", "#2"]);
 }
 
 #[test]

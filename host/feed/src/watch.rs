@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use crate::live::Live;
+use crate::live::{DeltaFrame, Live};
 
 /// Something that is followed: an agent, or all of them.
 #[derive(Default)]
@@ -31,6 +31,7 @@ pub(crate) struct Watch {
 /// A share in a watch. Dropped, there is one follower less.
 pub(crate) struct Following {
     watch: Arc<Watch>,
+    bell: Arc<Bell>,
     is_live: bool,
 }
 
@@ -40,12 +41,12 @@ impl Watch {
         Self { live: Mutex::new(live), ..Self::default() }
     }
 
-    pub(crate) fn follow(self: &Arc<Self>, is_live: bool) -> Following {
+    pub(crate) fn follow(self: &Arc<Self>, bell: &Arc<Bell>, is_live: bool) -> Following {
         self.followers.fetch_add(1, SeqCst);
         if is_live {
             self.live_followers.fetch_add(1, SeqCst);
         }
-        Following { watch: Arc::clone(self), is_live }
+        Following { watch: Arc::clone(self), bell: Arc::clone(bell), is_live }
     }
 
     /// Whether somebody wants to see turns as they happen.
@@ -82,6 +83,19 @@ impl Watch {
         self.is_closed.load(SeqCst)
     }
 
+    /// Makes a frame of what waits, if it is time; yields when it will be, and what the followers of all agents do not
+    /// have. Where nobody looks, nothing is kept.
+    fn flush(&self, now: Instant) -> (Option<Instant>, Vec<Arc<DeltaFrame>>) {
+        let mut live = self.live();
+        let due = live.flush(now);
+        let unshared = live.take_unshared();
+        // Under the lock: what somebody says who knows of a new follower comes after it.
+        if due.is_none() && !self.is_seen_live() {
+            live.forget();
+        }
+        (due, unshared)
+    }
+
     /// What happens in a turn, beside events.
     pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,7 +119,8 @@ impl Drop for Following {
     fn drop(&mut self) {
         self.watch.followers.fetch_sub(1, SeqCst);
         if self.is_live && self.watch.live_followers.fetch_sub(1, SeqCst) == 1 {
-            self.watch.live().forget();
+            // The relay lets go of what is left, when the followers of all agents have it.
+            self.watch.mark_anyway(&self.bell);
         }
     }
 }
@@ -139,12 +154,11 @@ impl Bell {
             let mut next: Option<Instant> = None;
             let mut is_news_for_all = false;
             waiting.retain(|watch| {
-                let due = watch.live().flush(now);
+                let (due, unshared) = watch.flush(now);
                 if !Arc::ptr_eq(watch, all) && all.is_seen_live() {
-                    let frames = watch.live().take_unshared();
-                    is_news_for_all |= !frames.is_empty();
+                    is_news_for_all |= !unshared.is_empty();
                     let mut live = all.live();
-                    frames.into_iter().for_each(|frame| live.push(frame));
+                    unshared.into_iter().for_each(|frame| live.push(frame));
                 }
                 watch.changed.notify_waiters();
                 next = [next, due].into_iter().flatten().min();
