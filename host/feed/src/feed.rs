@@ -153,7 +153,7 @@ impl Feed {
 
     /// Wakes those who follow, for as long as it is polled. One runs at a time.
     pub async fn relay(&self) {
-        self.bell.relay(&self.watch).await;
+        self.bell.relay(&self.watch, || self.last_id()).await;
     }
 
     /// Waits until the disk has all of the journal.

@@ -7,7 +7,7 @@
 //! With nobody who follows, a publisher looks at one atomic. With a thousand it wakes one task.
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -130,6 +130,8 @@ impl Drop for Following {
 pub(crate) struct Bell {
     marked: Mutex<Vec<Arc<Watch>>>,
     rung: Notify,
+    /// What was said before events up to this number is where its followers look.
+    relayed: AtomicU64,
 }
 
 impl Bell {
@@ -137,13 +139,19 @@ impl Bell {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Events up to this number may be shown to who sees turns as they happen.
+    pub(crate) fn relayed(&self) -> u64 {
+        self.relayed.load(SeqCst)
+    }
+
     /// Wakes followers of what is marked. What happens in a turn goes out at most every so often. `all` gets that of
-    /// every agent.
-    pub(crate) async fn relay(&self, all: &Arc<Watch>) {
+    /// every agent; `last_id` is the number of the last event.
+    pub(crate) async fn relay(&self, all: &Arc<Watch>, last_id: impl Fn() -> u64) {
         let mut waiting: Vec<Arc<Watch>> = Vec::new();
         loop {
-            let marked = std::mem::take(&mut *self.lock());
-            for watch in marked {
+            // First: what was said before these events is marked by now.
+            let upto = last_id();
+            for watch in std::mem::take(&mut *self.lock()) {
                 // Before it is read: what comes from here on marks it again.
                 watch.is_marked.store(false, SeqCst);
                 if !waiting.iter().any(|it| Arc::ptr_eq(it, &watch)) {
@@ -151,23 +159,30 @@ impl Bell {
                 }
             }
             let now = Instant::now();
-            let mut next: Option<Instant> = None;
             let mut is_news_for_all = false;
-            waiting.retain(|watch| {
+            let mut due_at = Vec::with_capacity(waiting.len());
+            for watch in &waiting {
                 let (due, unshared) = watch.flush(now);
+                due_at.push(due);
                 if !Arc::ptr_eq(watch, all) && all.is_seen_live() {
                     is_news_for_all |= !unshared.is_empty();
                     let mut live = all.live();
                     unshared.into_iter().for_each(|frame| live.push(frame));
                 }
-                watch.changed.notify_waiters();
-                next = [next, due].into_iter().flatten().min();
-                due.is_some()
-            });
+            }
+            self.relayed.store(upto, SeqCst);
+            waiting.iter().for_each(|watch| watch.changed.notify_waiters());
             if is_news_for_all {
                 all.changed.notify_waiters();
             }
-            match next {
+            // An event that came meanwhile has marked what is taken here already.
+            if last_id() > upto {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let mut dues = due_at.iter();
+            waiting.retain(|_| dues.next().is_some_and(Option::is_some));
+            match due_at.into_iter().flatten().min() {
                 Some(due) => tokio::select! {
                     () = self.rung.notified() => {}
                     () = sleep_until(due) => {}
