@@ -24,6 +24,38 @@ pub fn first_line(text: &str) -> Cow<'_, str> {
     line(text.lines().next().unwrap_or_default())
 }
 
+/// Several lines that come in pieces, as they come: together they are what [`lines`] makes of the whole.
+#[derive(Debug, Clone, Default)]
+pub struct Pieces {
+    before: Option<char>,
+    /// A joiner at the end: what follows decides whether it stays.
+    held: Option<char>,
+}
+
+impl Pieces {
+    /// What the next piece shows. All of it but a joiner at its end.
+    pub fn push(&mut self, piece: &str) -> String {
+        let last = piece.chars().next_back();
+        let held = last.filter(|last| is_joiner(*last));
+        let piece = &piece[..piece.len() - held.map_or(0, char::len_utf8)];
+        if last.is_none() {
+            return String::new();
+        }
+        let text: String = self.held.take().into_iter().chain(piece.chars()).collect();
+        self.held = held;
+        let safe = rewrite_between(&text, self.before, held, |found| found == '\n', write_escape);
+        self.before = text.chars().next_back().or(self.before);
+        safe.into_owned()
+    }
+
+    /// What is left of it. The next piece begins another text.
+    pub fn end(&mut self) -> String {
+        let held = self.held.take().map(String::from).unwrap_or_default();
+        let before = self.before.take();
+        rewrite_between(&held, before, None, |_| false, write_escape).into_owned()
+    }
+}
+
 /// JSON as it came, without white space around it and without carriage returns. Its parser let no control character
 /// of ASCII through but white space; the others may stand in a text and are written as JSON writes them.
 pub fn json(document: &str) -> Cow<'_, str> {
@@ -46,7 +78,11 @@ const JSON_ESCAPE_BYTES: usize = 6;
 
 fn escape(text: &str, keep_line_breaks: bool) -> Cow<'_, str> {
     let keep = |found| keep_line_breaks && found == '\n';
-    rewrite(text, keep, |safe, found| safe.extend(found.escape_default()))
+    rewrite(text, keep, write_escape)
+}
+
+fn write_escape(safe: &mut String, found: char) {
+    safe.extend(found.escape_default());
 }
 
 fn write_json_escape(safe: &mut String, found: char) {
@@ -65,15 +101,26 @@ fn rewrite(
     keep: impl Fn(char) -> bool,
     write: impl Fn(&mut String, char),
 ) -> Cow<'_, str> {
+    rewrite_between(text, None, None, keep, write)
+}
+
+/// The same for a part of a text, with the characters that stand around it.
+fn rewrite_between(
+    text: &str,
+    mut before: Option<char>,
+    after: Option<char>,
+    keep: impl Fn(char) -> bool,
+    write: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) || keep(char::from(byte))) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
-    let (mut before, mut characters, mut same) = (None, text.chars().peekable(), true);
+    let (mut characters, mut same) = (text.chars().peekable(), true);
     while let Some(found) = characters.next() {
         let stays = match found {
             found if keep(found) => true,
-            found if is_joiner(found) => joins(found, before, characters.peek().copied()),
+            found if is_joiner(found) => joins(found, before, characters.peek().copied().or(after)),
             found => !is_hidden(found),
         };
         if stays {
@@ -177,6 +224,31 @@ mod tests {
             "",
         ] {
             assert!(matches!(line(text), Cow::Borrowed(_)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_show_what_the_whole_shows_wherever_it_is_cut() {
+        for text in [
+            "\x1b[2J\x1b]0;title\x07a\nb\r\t",
+            "grüße 世界 👩\u{200d}🚀 ❤\u{fe0f}\u{200d}🔥 ❤\u{fe0f}",
+            "می\u{200c}خواهم ad\u{200d}min é\u{200d}\u{200d}é a\u{fe0f} ❤\u{fe0f}x admin\u{200c}",
+        ] {
+            let places: Vec<_> =
+                text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            for (first, second) in
+                places.iter().flat_map(|one| places.iter().map(move |other| (*one, *other)))
+            {
+                if first > second {
+                    continue;
+                }
+                let mut pieces = Pieces::default();
+                let mut shown = pieces.push(&text[..first]);
+                shown += &pieces.push(&text[first..second]);
+                shown += &pieces.push(&text[second..]);
+                shown += &pieces.end();
+                assert_eq!(shown, lines(text), "{first} {second}");
+            }
         }
     }
 
