@@ -6,6 +6,7 @@
 //! | `agent` | of all streams: these agents alone, separated by commas |
 //! | `event` | these events alone: names, or beginnings of names with `*`, separated by commas |
 //! | `deltas` | turns as they happen. On for one agent, off for all |
+//! | `follow` | false: the stream ends after what is kept |
 //! | `ticket` | in place of the token |
 
 use axum::Extension;
@@ -44,10 +45,12 @@ const EVENT: Param = Param::new(
 );
 const DELTAS: Param =
     Param::new("deltas", Kind::Flag, "Turns as they happen. On for one agent, off for all.");
+const FOLLOW: Param =
+    Param::new("follow", Kind::Flag, "`false`: the stream ends after what is kept.");
 const TICKET: Param =
     Param::new("ticket", Kind::Text, "In place of the token: see `POST /tickets`.");
-const OF_ALL: &[Param] = &[AFTER, AGENT, EVENT, DELTAS, TICKET];
-const OF_AGENT: &[Param] = &[AFTER, EVENT, DELTAS, TICKET];
+const OF_ALL: &[Param] = &[AFTER, AGENT, EVENT, DELTAS, FOLLOW, TICKET];
+const OF_AGENT: &[Param] = &[AFTER, EVENT, DELTAS, FOLLOW, TICKET];
 
 const TOO_MANY: &str = "Too many streams are open (`busy`), or too many requests are under way.";
 
@@ -90,6 +93,7 @@ pub(super) struct Wanted {
     /// Empty: all.
     events: Vec<String>,
     deltas: Option<bool>,
+    follow: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Wanted {
@@ -131,7 +135,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
         let agents: Result<_, _> = agents.iter().map(|id| AgentId::parse(id)).collect();
         let agents = agents.map_err(wrong)?;
         let deltas = params.has(&DELTAS).then(|| params.flag(&DELTAS)).transpose()?;
-        Ok(Self { after, agents, events: list(&EVENT)?, deltas })
+        let follow = !params.has(&FOLLOW) || params.flag(&FOLLOW)?;
+        Ok(Self { after, agents, events: list(&EVENT)?, deltas, follow })
     }
 }
 
@@ -142,7 +147,8 @@ pub(super) async fn all<B: Backend>(
     wanted: Wanted,
 ) -> Result<Response, Refusal> {
     let place = streams.place()?;
-    Ok(place.events(of_all(&backend, &streams, wanted), true))
+    let follow = wanted.follow;
+    Ok(place.events(of_all(&backend, &streams, wanted), follow))
 }
 
 /// One agent.
@@ -157,10 +163,10 @@ pub(super) async fn agent<B: Backend>(
     });
     let ring = ring.await?;
     let place = streams.place()?;
-    let Wanted { after, events, deltas, .. } = wanted;
+    let Wanted { after, events, deltas, follow, .. } = wanted;
     let live = deltas.unwrap_or(true);
     let subscription = Subscription::new(backend.feed(), Follow::Agent(ring), after, live);
-    Ok(place.events(frames(subscription, events, streams), true))
+    Ok(place.events(frames(subscription, events, follow, streams), follow))
 }
 
 /// The same as for all agents, over a WebSocket.
@@ -182,17 +188,25 @@ pub(super) async fn socket<B: Backend>(
 }
 
 fn of_all<B: Backend>(backend: &B, streams: &Streams, wanted: Wanted) -> Frames {
-    let Wanted { after, agents, events, deltas } = wanted;
+    let Wanted { after, agents, events, deltas, follow } = wanted;
     let live = deltas.unwrap_or(false);
     let subscription = Subscription::new(backend.feed(), Follow::All { agents }, after, live);
-    frames(subscription, events, streams.clone())
+    frames(subscription, events, follow, streams.clone())
 }
 
-/// What a subscription brings, as frames.
-fn frames(subscription: Subscription, events: Vec<String>, streams: Streams) -> Frames {
+/// What a subscription brings, as frames. Without `follow` it ends with what is there already.
+fn frames(
+    subscription: Subscription,
+    events: Vec<String>,
+    follow: bool,
+    streams: Streams,
+) -> Frames {
     let state = (subscription, events, streams);
-    let batches = stream::unfold(state, |(mut subscription, events, streams)| async move {
-        let batch = subscription.next().await?;
+    let batches = stream::unfold(state, move |(mut subscription, events, streams)| async move {
+        let batch = match follow {
+            true => subscription.next().await?,
+            false => Some(subscription.now()).filter(|batch| !batch.is_empty())?,
+        };
         let wanted = batch.into_iter().filter(|item| is_wanted(item, &events));
         let frames: Vec<_> = wanted.map(|item| frame(&item, &streams)).collect();
         Some((frames, (subscription, events, streams)))

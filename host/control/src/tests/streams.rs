@@ -64,6 +64,29 @@ fn the_stream_of_all_has_filters() {
 }
 
 #[test]
+fn a_stream_that_nobody_follows_ends_with_what_is_kept() {
+    let rig = Rig::start();
+    let (a, b) = (ring(&rig, "a"), ring(&rig, "b"));
+    for at in 0..1000 {
+        a.push_value("e", &at);
+        b.push_value("other", &at);
+    }
+    let mut client = rig.client();
+    for (path, events) in [
+        ("/events/stream?after=0&follow=false", 2000),
+        ("/events/stream?after=0&follow=false&event=e", 1000),
+        ("/events/stream?after=0&follow=false&agent=b", 1000),
+        ("/agents/a/events/stream?after=0&follow=false", 1000),
+        ("/events/stream?follow=false", 0),
+    ] {
+        let answer = client.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.body.matches("\ndata: ").count(), events, "{path}");
+    }
+    assert_eq!(client.get("/health").status, 200, "the connection goes on");
+}
+
+#[test]
 fn what_a_stream_is_asked_for_is_checked() {
     let rig = Rig::start();
     let mut client = rig.client();
@@ -71,6 +94,7 @@ fn what_a_stream_is_asked_for_is_checked() {
         ("/events/stream?after=x", "after"),
         ("/events/stream?agent=no/id", "agent"),
         ("/events/stream?deltas=perhaps", "deltas"),
+        ("/events/stream?follow=perhaps", "follow"),
         ("/events/stream?since=1", "since"),
         ("/agents/a/events/stream?agent=b", "agent"),
     ] {
