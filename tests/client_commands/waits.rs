@@ -76,32 +76,31 @@ fn who_follows_sees_every_event_once_over_two_runs_of_the_host() {
     let mut follow = Running::of(person.command(&["events", "one", "--follow", "--json"]));
     // It is not known yet.
     host.client().start("one", "puppet");
-    let mut next = || -> Value { serde_json::from_str(&follow.line()).expect("JSON") };
-    let mut id = next()["id"].as_u64().expect("a number");
-    let mut rises = |event: &Value| {
-        let before = std::mem::replace(&mut id, event["id"].as_u64().expect("a number"));
-        assert!(before < id, "{event}");
+    let mut last = 0;
+    let mut next = || -> Value {
+        let event: Value = serde_json::from_str(&follow.line()).expect("JSON");
+        let id = event["id"].as_u64().expect("an id");
+        assert!(id > last, "{event}");
+        last = id;
+        event
     };
+    next();
     for round in 0..3 {
-        host.client().ask("one", &format!("round {round}"));
-        let event = next();
-        rises(&event);
-        assert_eq!(event["data"]["reply"], format!("round {round}"));
+        let reply = format!("round {round}");
+        host.client().ask("one", &reply);
+        assert_eq!(next()["data"]["reply"], reply);
     }
     host.client().stop("one").expect(200);
-    let exit = next();
-    rises(&exit);
-    assert_eq!(exit["event"], "agent.exit");
+    assert_eq!(next()["event"], "agent.exit");
     host.signal(Signal::TERM);
     host.wait();
 
     let host = host.restart().ready();
     host.client().start("one", "puppet");
-    host.client().ask("one", "anew");
-    let (first, second) = (next(), next());
-    rises(&first);
-    rises(&second);
-    assert_eq!(second["data"]["reply"], "anew");
+    host.client().ask("one", "once more");
+    // Ids go on, and nothing is missing.
+    assert_eq!(next()["event"], "agent.start");
+    assert_eq!(next()["data"]["reply"], "once more");
     follow.interrupt();
     let ended = follow.ends();
     assert_eq!((ended.code, ended.stdout.as_str()), (130, ""), "{ended:?}");
@@ -121,16 +120,11 @@ fn events_that_were_dropped_are_shown() {
     let before = dropped().expect("an id");
     let text = person.says(&["events", "one"]).ok();
     let first = text.lines().next().expect("a line");
-    let to = before - 1;
-    let expected = match to {
-        1 => "-- event #1 was dropped before it could be read".to_owned(),
-        _ => format!("-- events #1 to #{to} were dropped before they could be read"),
-    };
-    assert_eq!(first, expected);
+    assert_eq!(first, format!("-- events before #{before} were dropped before they could be read"));
     let mut follow = Running::of(person.command(&["events", "one", "--follow", "--json"]));
     assert_eq!(follow.line(), format!("{{\"droppedBefore\":{before}}}\n"));
     let event: Value = serde_json::from_str(&follow.line()).expect("JSON");
-    assert_eq!(event["id"], before);
+    assert!(event["id"].as_u64() >= Some(before), "{event}");
     drop(follow);
     host.finish();
 }

@@ -24,6 +24,7 @@ mod mcp;
 mod screen;
 mod session;
 mod sparkline;
+mod stream;
 mod table;
 mod target;
 mod waiting;

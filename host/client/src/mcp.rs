@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use crate::args::HostArgs;
-use crate::http::ask;
+use crate::http::{Ask, JSON, open};
 use crate::target::{self, ReadConfig, Target};
 use bulkhead_terminal::words;
 
@@ -68,7 +68,9 @@ impl Api for Host {
             let Call { method, path, body, patience } = call;
             let target = self.target()?;
             let patience = self.args.timeout.unwrap_or(patience);
-            let answer = timeout(patience, ask(&target, method, &path, body, || ())).await;
+            let ask = Ask { method, path: &path, body, accept: JSON, last_event_id: None };
+            let answer = async { open(&target, ask, || ()).await?.answer().await };
+            let answer = timeout(patience, answer).await;
             let url = &target.url;
             let answer = answer
                 .map_err(|_| format!("{url} did not answer in {}", words::duration(patience)))?;

@@ -6,12 +6,14 @@ use bulkhead_api::ErrorBody;
 use bulkhead_types::{AgentId, Timestamp};
 use bytes::Bytes;
 use http::Method;
+use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::failure::{Failure, Refusal};
-use crate::http::{Answer, ask};
+use crate::http::{Answer, Ask, EVENT_STREAM, JSON, open};
 use crate::screen::Screen;
+use crate::stream::EventStream;
 use crate::target::Target;
 use crate::waiting::Waiting;
 use bulkhead_printable as text;
@@ -82,22 +84,63 @@ impl Session {
     /// The same within a wait that was begun already.
     pub(crate) async fn ask(&self, call: Call) -> Result<Answer, Failure> {
         let Call { method, path, body, asked, works, patience } = call;
+        let ask = Ask { method, path: &path, body, accept: JSON, last_event_id: None };
+        let answer = async { open(&self.target, ask, || self.waiting.sent.set(true)).await?.answer().await };
+        let answer = self.in_time(patience, &asked, answer).await?;
+        self.check(asked, works, answer)
+    }
+
+    /// Opens a stream; of one that is opened again `last_event_id` is the last event that came. What the host refuses is
+    /// a failure, as elsewhere.
+    pub(crate) async fn open(
+        &self,
+        call: Call,
+        last_event_id: Option<u64>,
+    ) -> Result<EventStream, Failure> {
+        let Call { method, path, body, asked, works, patience } = call;
+        let ask = Ask { method, path: &path, body, accept: EVENT_STREAM, last_event_id };
+        let response = open(&self.target, ask, || self.waiting.sent.set(true));
+        let response = self.in_time(patience, &asked, response).await?;
+        let kind = response.head.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+        let is_stream = kind.is_some_and(|kind| kind.starts_with(EVENT_STREAM.as_bytes()));
+        if response.head.status.is_success() && is_stream {
+            return Ok(EventStream::new(response.body, self.target.url.clone(), asked));
+        }
+        let answer = self.in_time(patience, &asked, response.answer()).await?;
+        self.check(asked.clone(), works, answer)?;
+        let url = &self.target.url;
+        Err(Failure::NoAnswer(format!(
+            "{url} answered without a stream ({asked}): is it a Bulkhead host?"
+        )))
+    }
+
+    async fn in_time<T>(
+        &self,
+        patience: Duration,
+        asked: &str,
+        answer: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, Failure> {
         let patience = self.timeout.unwrap_or(patience);
         let url = &self.target.url;
-        let answer = ask(&self.target, method, &path, body, || self.waiting.sent.set(true));
-        let answer = timeout(patience, answer)
+        timeout(patience, answer)
             .await
             .map_err(|_| {
                 let waited = bulkhead_terminal::words::duration(patience);
                 Failure::NoAnswer(format!("{url} did not answer in {waited} ({asked})"))
             })?
-            .map_err(|problem| Failure::NoAnswer(format!("{url}: {problem} ({asked})")))?;
+            .map_err(|problem| Failure::NoAnswer(format!("{url}: {problem} ({asked})")))
+    }
+
+    fn check(&self, asked: String, works: bool, answer: Answer) -> Result<Answer, Failure> {
         match answer.status {
             200..300 => Ok(answer),
             400.. => Err(self.refusal(asked, works, &answer)),
-            status => Err(Failure::NoAnswer(format!(
-                "{url} answered with status {status} ({asked}): is it a Bulkhead host?"
-            ))),
+            status => {
+                let url = &self.target.url;
+                Err(Failure::NoAnswer(format!(
+                    "{url} answered with status {status} ({asked}): is it a Bulkhead host?"
+                )))
+            }
         }
     }
 
