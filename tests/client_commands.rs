@@ -8,11 +8,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 mod answers;
+mod chat;
 mod failures;
 mod health;
 mod hosts;
+mod logs;
 mod terminal;
 mod tools;
+mod top;
 mod waits;
 
 /// What a command came to.
@@ -136,6 +139,20 @@ impl Running {
         stdout.read_line(&mut line).expect("read a line");
         assert!(line.ends_with('\n'), "its stdout ended: {line:?}");
         line
+    }
+
+    /// Reads its stdout up to a text.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        let mut shown = Vec::new();
+        let stdout = self.stdout.as_mut().expect("stdout is open");
+        while !shown.ends_with(text.as_bytes()) {
+            let mut byte = [0];
+            if stdout.read_exact(&mut byte).is_err() {
+                panic!("it ended without {text:?}: {}", String::from_utf8_lossy(&shown));
+            }
+            shown.extend(byte);
+        }
     }
 
     fn interrupt(&self) {

@@ -2,7 +2,7 @@
 //! `script` makes one.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use harness::client::Client;
 use harness::processes::children;
@@ -12,11 +12,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Person, Running};
 
 /// A line of a shell on a terminal with so many columns.
-fn on_a_terminal(person: &Person, columns: usize, line: &str) -> Running {
+pub(super) fn on_a_terminal(person: &Person, columns: usize, line: &str, keys: Stdio) -> Running {
     let shell = format!("stty cols {columns} rows 24; exec {} {line}", files::binary().display());
     let mut command = Command::new("script");
     person.surround(command.args(["-q", "-e", "-c", &shell, "/dev/null"]));
-    command.env("TERM", "xterm");
+    command.env("TERM", "xterm").stdin(keys);
     Running::of(command)
 }
 
@@ -26,7 +26,7 @@ fn a_table_fits_and_has_colours_unless_somebody_does_not_want_them() {
     let person = Person::of(&host);
     let long = "a-very-long-name-of-an-agent-in-a-rig-far-away";
     person.says(&["start", long, "--role", "echo"]).ok();
-    let wide = on_a_terminal(&person, 200, "ps").ends();
+    let wide = on_a_terminal(&person, 200, "ps", Stdio::null()).ends();
     assert_eq!(wide.code, 0, "{wide:?}");
     assert!(
         wide.stdout.contains(long) && wide.stdout.contains("\x1b[32mrunning\x1b[0m"),
@@ -34,7 +34,7 @@ fn a_table_fits_and_has_colours_unless_somebody_does_not_want_them() {
     );
 
     let plain = Person::of(&host).with("NO_COLOR", "1");
-    let narrow = on_a_terminal(&plain, 70, "ps").ends();
+    let narrow = on_a_terminal(&plain, 70, "ps", Stdio::null()).ends();
     assert!(!narrow.stdout.contains('\x1b') && narrow.stdout.contains('…'), "{narrow:?}");
     let widths: Vec<_> =
         narrow.stdout.lines().map(|line| line.trim_end().chars().count()).collect();
@@ -47,15 +47,9 @@ fn a_long_wait_is_shown_and_wiped() {
     let host = Host::builder().guest("puppet").start().ready();
     let person = Person::of(&host);
     person.says(&["start", "one", "--role", "puppet"]).ok();
-    let mut send = on_a_terminal(&person, 80, "send one 'wait hello' --wait 5m");
+    let mut send = on_a_terminal(&person, 80, "send one 'wait hello' --wait 5m", Stdio::null());
     wait_until("the turn is under way", || host.client().view("one").busy);
-    let mut shown = Vec::new();
-    while !shown.ends_with(b"waiting for the turn of one: 2 s") {
-        let mut byte = [0];
-        let stdout = send.stdout.as_mut().expect("stdout is open");
-        std::io::Read::read_exact(stdout, &mut byte).expect("the wait is shown");
-        shown.extend(byte);
-    }
+    send.shows("waiting for the turn of one: 2 s");
     host.release("one");
     let ended = send.ends();
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -91,7 +85,7 @@ fn host_on_a_terminal(dir: &Path, options: &str) -> (Running, Client, String) {
     std::fs::write(&file, builder.render(&state)).expect("write the configuration");
     let person = Person::at("");
     let line = format!("run --config {} {options}", file.display());
-    let mut host = on_a_terminal(&person, 160, &line);
+    let mut host = on_a_terminal(&person, 160, &line, Stdio::null());
     let mut shown = until(&mut host, "http://");
     let (_, address) = shown.rsplit_once("http://").expect("an address");
     let client = Client::new(address.trim().parse().expect("an address"), &state);

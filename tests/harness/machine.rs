@@ -21,11 +21,13 @@ pub enum Need {
     Mount,
     /// A C compiler, and a program loader that loads a library before others.
     Cc,
+    /// `tmux`.
+    Tmux,
 }
 
 impl Need {
-    const ALL: [Self; 6] =
-        [Self::Root, Self::Cgroup, Self::Netns, Self::Pidns, Self::Mount, Self::Cc];
+    const ALL: [Self; 7] =
+        [Self::Root, Self::Cgroup, Self::Netns, Self::Pidns, Self::Mount, Self::Cc, Self::Tmux];
 
     /// As [`REQUIRE`] names it.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Need {
             Self::Pidns => "pidns",
             Self::Mount => "mount",
             Self::Cc => "cc",
+            Self::Tmux => "tmux",
         }
     }
 }

@@ -3,10 +3,12 @@
 use clap::Subcommand;
 
 use crate::args::{HostArgs, OutputArgs};
+use crate::commands::chat::{self, ChatArgs};
 use crate::commands::crashes;
 use crate::commands::crashes::CrashesArgs;
 use crate::commands::events::{self, EventsArgs};
 use crate::commands::health::{self, HealthArgs};
+use crate::commands::logs::{self, LogsArgs};
 use crate::commands::memory::{self, MemoryArgs};
 use crate::commands::nudge::{self, NudgeArgs};
 use crate::commands::ps::{self, PsArgs};
@@ -14,6 +16,7 @@ use crate::commands::send::{self, SendArgs};
 use crate::commands::start::{self, StartArgs};
 use crate::commands::status::{self, StatusArgs};
 use crate::commands::stop::{self, StopArgs};
+use crate::commands::top::{self, TopArgs};
 use crate::commands::usage::{self, UsageArgs};
 use crate::failure::Failure;
 use crate::session::Session;
@@ -31,14 +34,20 @@ pub enum ClientCommand {
     Stop(StopArgs),
     /// Send a message to an agent.
     Send(SendArgs),
+    /// Talk with an agent: each answer is shown as it comes.
+    Chat(ChatArgs),
     /// Leave a message that an agent gets when its mailbox is empty.
     Nudge(NudgeArgs),
     /// Show the events of an agent.
     Events(EventsArgs),
+    /// Show the last events of the container and all agents, or of one.
+    Logs(LogsArgs),
     /// Check the health of the host: the health check of a container without curl.
     Health(HealthArgs),
     /// Show memory usage over time, of the container or of one agent.
     Memory(MemoryArgs),
+    /// Watch all agents: states, memory, CPU, tokens, and what one of them does as it does it.
+    Top(TopArgs),
     /// Show the use of language models, by agent and model, and how much of each budget is used.
     Usage(UsageArgs),
 }
@@ -61,9 +70,12 @@ impl Asked {
             Self::Command(ClientCommand::Send(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Nudge(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Events(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Logs(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Usage(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Health(args)) => (&args.host, OutputArgs::default()),
+            Self::Command(ClientCommand::Chat(args)) => (&args.host, OutputArgs::default()),
+            Self::Command(ClientCommand::Top(args)) => (&args.host, OutputArgs::default()),
         };
         (host.clone(), output.json)
     }
@@ -71,6 +83,11 @@ impl Asked {
     /// A probe needs no configuration, and exits with 0 or 1 only.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self, Self::Command(ClientCommand::Health(_)))
+    }
+
+    /// Whether Ctrl-C means something else to it than the end.
+    pub(crate) fn hears_interrupts(&self) -> bool {
+        matches!(self, Self::Command(ClientCommand::Chat(_) | ClientCommand::Top(_)))
     }
 
     /// Reads files and stdin, as long as Ctrl-C ends the process by itself.
@@ -94,8 +111,11 @@ impl Asked {
             Self::Command(ClientCommand::Send(args)) => send::run(args, session).await,
             Self::Command(ClientCommand::Nudge(args)) => nudge::run(args, session).await,
             Self::Command(ClientCommand::Events(args)) => events::run(args, session).await,
+            Self::Command(ClientCommand::Logs(args)) => logs::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,
             Self::Command(ClientCommand::Usage(args)) => usage::run(args, session).await,
+            Self::Command(ClientCommand::Chat(args)) => chat::run(args, session).await,
+            Self::Command(ClientCommand::Top(args)) => top::run(args, session).await,
             Self::Command(ClientCommand::Health(args)) => health::run(args, session).await,
         }
     }

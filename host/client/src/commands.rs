@@ -1,9 +1,11 @@
 //! The commands, one file each.
 
+pub(crate) mod chat;
 pub(crate) mod crashes;
 pub(crate) mod events;
 pub(crate) mod health;
 mod input;
+pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod nudge;
 pub(crate) mod ps;
@@ -11,4 +13,5 @@ pub(crate) mod send;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod usage;

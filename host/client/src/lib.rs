@@ -5,7 +5,7 @@
 //!               which host, what a      one request,
 //!               which token status means bounded
 //!                              │
-//!     stdout ◀─ screen ◀─ commands ◀── answers, as types of `api`
+//!     stdout ◀─ screen ◀─ commands ◀── answers and frames (stream), as types of `api`
 //! ```
 //!
 //! Knows the contract and nothing of the host behind it: it sees `types`, `api`, `net`, `printable`, `terminal` and `mcp`
@@ -37,9 +37,11 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use args::{HostArgs, OutputArgs};
 use command::Asked;
 pub use command::ClientCommand;
+pub use commands::chat::ChatArgs;
 pub use commands::crashes::{CrashesArgs, CrashesCommand, crash_text};
 pub use commands::events::EventsArgs;
 pub use commands::health::HealthArgs;
+pub use commands::logs::LogsArgs;
 pub use commands::memory::MemoryArgs;
 pub use commands::nudge::NudgeArgs;
 pub use commands::ps::PsArgs;
@@ -47,6 +49,7 @@ pub use commands::send::SendArgs;
 pub use commands::start::{IfRunningArg, StartArgs};
 pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
+pub use commands::top::TopArgs;
 use failure::Failure;
 pub use mcp::McpArgs;
 use screen::Screen;
@@ -113,7 +116,7 @@ fn talk(asked: &Asked, session: &Session) -> Result<(), Failure> {
         let mut run = std::pin::pin!(asked.run(session));
         tokio::select! {
             done = &mut run => done,
-            _ = interrupt.recv() => Err(Failure::Interrupted(session.waiting.interrupted())),
+            _ = interrupt.recv(), if !asked.hears_interrupts() => Err(Failure::Interrupted(session.waiting.interrupted())),
             never = session.waiting.show() => match never {},
         }
     });

@@ -85,7 +85,8 @@ impl Session {
     pub(crate) async fn ask(&self, call: Call) -> Result<Answer, Failure> {
         let Call { method, path, body, asked, works, patience } = call;
         let ask = Ask { method, path: &path, body, accept: JSON, last_event_id: None };
-        let answer = async { open(&self.target, ask, || self.waiting.sent.set(true)).await?.answer().await };
+        let answer =
+            async { open(&self.target, ask, || self.waiting.sent.set(true)).await?.answer().await };
         let answer = self.in_time(patience, &asked, answer).await?;
         self.check(asked, works, answer)
     }

@@ -6,7 +6,7 @@ use bulkhead_types::memory::MemorySample;
 
 use bulkhead_terminal::words;
 
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+pub(crate) const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Most bars in a row.
 pub(crate) const WIDTH: usize = 60;

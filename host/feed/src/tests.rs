@@ -7,6 +7,7 @@ use bulkhead_account::Account;
 use bulkhead_types::AgentId;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use crate::feed::LOOKED;
 use crate::{Delta, Feed, Follow, Item, Ring, RingLimits, Subscription};
@@ -44,10 +45,11 @@ fn short(batch: &[Item]) -> Vec<String> {
     batch.iter().map(short).collect()
 }
 
+/// Does the work beside the relay. What it waits for comes within seconds of a paused clock, or never.
 async fn relayed<T>(feed: &Arc<Feed>, work: impl Future<Output = T>) -> T {
     tokio::select! {
         () = feed.relay() => unreachable!("a relay has no end"),
-        done = work => done,
+        done = timeout(Duration::from_secs(60), work) => done.expect("it comes"),
     }
 }
 

@@ -187,7 +187,7 @@ async fn one(crash_id: &str, session: &Session) -> Result<Arc<CrashRecord>, Fail
 }
 
 /// Crash ids are UUIDs: nothing in them means something in a URL.
-fn in_a_url(crash_id: &str) -> Result<&str, Failure> {
+pub(super) fn in_a_url(crash_id: &str) -> Result<&str, Failure> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if !crash_id.is_empty() && crash_id.bytes().all(is_plain) {
         return Ok(crash_id);

@@ -109,7 +109,7 @@ fn of_models(count: u64) -> Cell {
 }
 
 /// Ends in the window of those that may be answered by a restart.
-fn restarts(agent: &AgentView) -> String {
+pub(super) fn restarts(agent: &AgentView) -> String {
     let restart = &agent.restart;
     match restart.policy {
         RestartPolicy::Temporary => "-".to_owned(),
@@ -117,7 +117,7 @@ fn restarts(agent: &AgentView) -> String {
     }
 }
 
-fn last_exit(agent: &AgentView, now: Timestamp) -> String {
+pub(super) fn last_exit(agent: &AgentView, now: Timestamp) -> String {
     let Some(exit) = &agent.exit else { return "-".to_owned() };
     let ago = short_duration(now.since(exit.at));
     let back = match agent.restart.next_restart_at {

@@ -109,7 +109,7 @@ pub(crate) async fn run(args: &SendArgs, session: &Session) -> Result<(), Failur
 }
 
 /// The outcome of a turn as the end of a sentence.
-fn said(outcome: &str) -> String {
+pub(super) fn said(outcome: &str) -> String {
     match outcome {
         "idle" => "idle again".to_owned(),
         "continue" => "working on by itself".to_owned(),

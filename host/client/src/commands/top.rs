@@ -1,0 +1,332 @@
+//! `bulkhead top`: all agents on a screen, live.
+//!
+//! ```text
+//!  terminal ─▶ keys ─▶ App ─▶ view ─▶ terminal     app.rs, log.rs, view.rs: pure
+//!                      │ ▲
+//!               orders ▼ │ polls, frames, answers   this file
+//!                     host
+//! ```
+
+mod app;
+mod log;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bulkhead_api::{AgentList, AgentView, MessageAnswer, StartAnswer, StopAnswer};
+use bulkhead_types::AgentId;
+use clap::Args;
+use crossterm::event::{
+    DisableBracketedPaste, EnableBracketedPaste, Event, EventStream, KeyEventKind,
+};
+use crossterm::execute;
+use futures_util::stream::{self, FuturesUnordered, LocalBoxStream};
+use futures_util::{FutureExt, StreamExt};
+use ratatui::DefaultTerminal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use self::app::{App, Order, Poll, Start, is_near_limit, rank};
+use self::view::Theme;
+use super::crashes::in_a_url;
+use super::ps::{last_exit, restarts};
+use super::status::{colour_of, is_alive};
+use crate::args::HostArgs;
+use crate::failure::Failure;
+use crate::session::{Call, LONG, Session, agent_path, now};
+use crate::stream::{Followed, Following};
+use crate::table::{Cell, Column, draw};
+use bulkhead_printable as text;
+use bulkhead_terminal::Colour;
+use bulkhead_terminal::crash_page;
+use bulkhead_terminal::words::{duration, percent, short_bytes, short_count};
+
+/// Between two polls.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Frames that are taken between two drawings: those that are there already.
+const FRAMES: usize = 256;
+
+/// What a shell reports of a process that ended by signal n, less n.
+const SIGNALED: u8 = 128;
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = TOP_HELP)]
+pub struct TopArgs {
+    /// Print a table once, as it does without a terminal.
+    #[arg(long)]
+    pub once: bool,
+    /// The host to call.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+const TOP_HELP: &str = "\
+Agents that need attention come first: quarantined or failed, in backoff, above 90 % of their memory limit. Keys:
+arrows select, Enter opens an agent with its events and turns as they happen, m sends it a message, s stops or starts
+it, c shows its last crash, ? lists all keys, q quits. NO_COLOR switches colours off. Without a terminal it prints a
+table once.
+
+While the host is down the screen says so, and goes on when it answers again.
+
+Exit codes:
+  0    the end, by q or Ctrl-C
+  1    without a terminal: the host is unreachable, timed out, or sent an invalid response
+  2    invalid command line; no request was sent
+  3    the host refused the first request: invalid token, too many connections
+  129, 143  ended by SIGHUP or SIGTERM; the terminal is as it was";
+
+pub(crate) async fn run(args: &TopArgs, session: &Session) -> Result<(), Failure> {
+    let screen = session.screen;
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    if args.once || !screen.is_terminal || is_dumb {
+        let poll = poll(session, Duration::ZERO).await?;
+        return screen.print(&snapshot(poll, screen.width(), screen.colours));
+    }
+    // A wrong token does not become right.
+    match poll(session, Duration::ZERO).await {
+        Ok(_) | Err(Failure::NoAnswer(_)) => {}
+        Err(failure) => return Err(failure),
+    }
+    let terminal = OnScreen::enter()?;
+    live(terminal, session).await
+}
+
+/// The terminal while the program has it.
+struct OnScreen(DefaultTerminal);
+
+impl OnScreen {
+    /// Also a panic gives it back.
+    fn enter() -> Result<Self, Failure> {
+        let terminal = ratatui::try_init().map_err(no_terminal)?;
+        let on_screen = Self(terminal);
+        execute!(std::io::stdout(), EnableBracketedPaste).map_err(no_terminal)?;
+        Ok(on_screen)
+    }
+}
+
+impl Drop for OnScreen {
+    fn drop(&mut self) {
+        let _ = execute!(std::io::stdout(), DisableBracketedPaste);
+        ratatui::restore();
+    }
+}
+
+fn no_terminal(error: std::io::Error) -> Failure {
+    Failure::NoAnswer(format!("cannot use the terminal: {error}"))
+}
+
+type Done = Result<Did, Failure>;
+
+/// What came of an order.
+enum Did {
+    Said(String),
+    Crash(String),
+}
+
+async fn live(mut terminal: OnScreen, session: &Session) -> Result<(), Failure> {
+    let theme = Theme { colours: session.screen.colours };
+    let mut app = App::new(&session.target.url);
+    let mut keys = EventStream::new();
+    let mut polls = polls(session);
+    let mut frames: LocalBoxStream<'_, Vec<Followed>> = stream::pending().boxed_local();
+    let mut orders = FuturesUnordered::<Pin<Box<dyn Future<Output = Done> + '_>>>::new();
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_terminal)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_terminal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_terminal)?;
+    loop {
+        terminal.0.draw(|frame| view::draw(&app, theme, frame)).map_err(no_terminal)?;
+        let order = tokio::select! {
+            _ = terminate.recv() => return Err(Failure::Reported(SIGNALED + 15)),
+            _ = hangup.recv() => return Err(Failure::Reported(SIGNALED + 1)),
+            _ = interrupt.recv() => return Ok(()),
+            event = keys.next() => match event {
+                Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => app.key(key),
+                Some(Ok(Event::Paste(pasted))) => {
+                    app.paste(&pasted);
+                    None
+                }
+                // The next drawing finds the new size.
+                Some(Ok(_)) => None,
+                Some(Err(error)) => return Err(no_terminal(error)),
+                None => return Ok(()),
+            },
+            Some(poll) = polls.next() => {
+                app.polled(poll.map_err(|failure| failure.words().unwrap_or_default()));
+                None
+            }
+            Some(came) = frames.next() => {
+                came.iter().for_each(|followed| took(&mut app, followed));
+                None
+            }
+            Some(done) = orders.next(), if !orders.is_empty() => {
+                match done {
+                    Ok(Did::Crash(page)) => app.crash(&page),
+                    Ok(Did::Said(words)) => app.did(Ok(words)),
+                    Err(failure) => app.did(Err(failure.words().unwrap_or_default())),
+                }
+                None
+            }
+        };
+        match order {
+            None => {}
+            Some(Order::Quit) => return Ok(()),
+            Some(Order::Unfollow) => frames = stream::pending().boxed_local(),
+            Some(Order::Follow(agent)) => frames = follow(agent, session),
+            Some(order) => orders.push(carry_out(order, session).boxed_local()),
+        }
+    }
+}
+
+fn took(app: &mut App, followed: &Followed) {
+    match followed {
+        Followed::Frame(frame) => app.frame(frame),
+        Followed::Away(_) => app.remark("the host went away"),
+        Followed::Back => app.remark("the host answers again"),
+    }
+}
+
+/// A poll each second. Never ends.
+fn polls(session: &Session) -> LocalBoxStream<'_, Result<Poll, Failure>> {
+    let began = Instant::now();
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let polls = stream::unfold(every, move |mut every| async move {
+        every.tick().await;
+        Some((poll(session, began.elapsed()).await, every))
+    });
+    polls.boxed_local()
+}
+
+async fn poll(session: &Session, at: Duration) -> Result<Poll, Failure> {
+    let agents = session.ask(Call::get("/agents", "list of agents")).await?;
+    let memory = session.ask(Call::get("/memory", "memory of the container")).await?;
+    let usage = session.ask(Call::get("/usage", "use of language models")).await?;
+    Ok(Poll {
+        now: now(&agents),
+        agents: session.read::<AgentList>(&agents)?,
+        memory: session.read(&memory)?,
+        usage: session.read(&usage)?,
+        at,
+    })
+}
+
+/// The events of an agent, those that are kept and those to come, and its turns.
+fn follow(agent: AgentId, session: &Session) -> LocalBoxStream<'_, Vec<Followed>> {
+    let path = format!("{}?deltas=true", agent_path(&agent, "events/stream"));
+    let asked = format!("events of {agent}");
+    let following = Following::new(session, path, asked, Some(0), Duration::MAX).patient();
+    let frames = stream::unfold(following, |mut following| async move {
+        loop {
+            match following.next().await {
+                Ok(followed) => return Some((followed, following)),
+                // It is refused; polls say why.
+                Err(_) => sleep(EVERY).await,
+            }
+        }
+    });
+    frames.ready_chunks(FRAMES).boxed_local()
+}
+
+async fn carry_out(order: Order, session: &Session) -> Done {
+    match order {
+        Order::Send { agent, text } => {
+            let body = serde_json::json!({ "prompt": text }).to_string().into_bytes();
+            let call =
+                Call::post(agent_path(&agent, "message"), format!("message to {agent}"), body);
+            let sent: MessageAnswer = session.read(&session.ask(call).await?)?;
+            Ok(Did::Said(format!("sent to {agent} as message {}", sent.message_id)))
+        }
+        Order::Stop(agent) => {
+            let call =
+                Call::post(agent_path(&agent, "stop"), format!("stop of {agent}"), Vec::new());
+            let stopped: StopAnswer = session.read(&session.ask(call.within(LONG)).await?)?;
+            Ok(Did::Said(format!("{agent} stopped: {}", stopped.exit_reason)))
+        }
+        Order::Start(start) => {
+            let agent = start.agent.clone();
+            let call = Call::post("/agents/start", format!("start of {agent}"), request(start));
+            let started: StartAnswer = session.read(&session.ask(call.within(LONG)).await?)?;
+            let started = started.agent;
+            Ok(Did::Said(format!(
+                "{agent} started: {}, incarnation {}",
+                started.status, started.incarnation
+            )))
+        }
+        Order::Crash(crash_id) => {
+            let path = format!("/crashes/{}", in_a_url(&crash_id)?);
+            let answer = session.ask(Call::get(path, format!("crash {crash_id}"))).await?;
+            Ok(Did::Crash(crash_page(&session.read(&answer)?, false)))
+        }
+        // Of this program itself.
+        Order::Follow(_) | Order::Unfollow | Order::Quit => Ok(Did::Said(String::new())),
+    }
+}
+
+fn request(start: Start) -> Vec<u8> {
+    let Start { agent, name, role, town, rig, model, force } = start;
+    let mut request = serde_json::json!({
+        "agentId": agent, "name": name, "role": role, "force": force, "ifRunning": "keep",
+    });
+    for (field, value) in [("townId", town), ("rigId", rig), ("model", model)] {
+        if let Some(value) = value {
+            request[field] = value.into();
+        }
+    }
+    request.to_string().into_bytes()
+}
+
+/// The table without a terminal.
+fn snapshot(mut poll: Poll, width: Option<usize>, colours: bool) -> String {
+    if poll.agents.is_empty() {
+        return "no agents\n".to_owned();
+    }
+    poll.agents.sort_by(|one, other| {
+        rank(one).cmp(&rank(other)).then_with(|| one.agent_id.cmp(&other.agent_id))
+    });
+    let columns = [
+        Column::giving("AGENT", 12),
+        Column::giving("ROLE", 6),
+        Column::new("STATUS"),
+        Column::of_figures("MEMORY"),
+        Column::of_figures("OF LIMIT"),
+        Column::of_figures("CPU TIME"),
+        Column::of_figures("TOKENS"),
+        Column::of_figures("RESTARTS"),
+        Column::of_figures("MAIL"),
+        Column::giving("LAST EXIT", 9),
+    ];
+    let row = |agent: &AgentView| {
+        let alive = is_alive(&agent.status);
+        let of_the_living = |text: String| if alive { text } else { "-".to_owned() };
+        let status = match &*agent.status {
+            "running" if agent.busy => "running, busy".into(),
+            status => text::line(status),
+        };
+        let memory = &agent.memory;
+        let share = of_the_living(percent(memory.used_bytes, memory.limit_bytes));
+        let share = match is_near_limit(agent) {
+            true => Cell::in_colour(share, Colour::Red),
+            false => Cell::new(share),
+        };
+        let tokens = agent.usage.total.tokens.total();
+        vec![
+            Cell::new(agent.agent_id.as_str()),
+            Cell::new(text::line(&agent.role)),
+            Cell::in_colour(status, colour_of(&agent.status)),
+            Cell::new(of_the_living(short_bytes(memory.used_bytes))),
+            share,
+            Cell::new(duration(Duration::from_micros(agent.cpu_us))),
+            Cell::new(if tokens == 0 { "-".to_owned() } else { short_count(tokens) }),
+            Cell::new(restarts(agent)),
+            Cell::new(agent.mailbox_depth.to_string()),
+            Cell::new(last_exit(agent, poll.now)),
+        ]
+    };
+    let rows: Vec<_> = poll.agents.iter().map(row).collect();
+    draw(&columns, &rows, width, colours)
+}

@@ -1,0 +1,106 @@
+//! `bulkhead chat`: turns as they happen, without a terminal and on one.
+
+use std::io::Write;
+use std::process::{ChildStdin, Stdio};
+
+use harness::{Host, files, model_server, wait_until};
+
+use super::terminal::on_a_terminal;
+use super::{Person, Running};
+
+/// A conversation whose lines a test writes.
+fn chat(person: &Person, agent: &str) -> (Running, ChildStdin) {
+    let mut command = person.command(&["chat", agent]);
+    command.stdin(Stdio::piped());
+    let mut running = Running::of(command);
+    let stdin = running.child.stdin.take().expect("stdin is a pipe");
+    (running, stdin)
+}
+
+#[test]
+fn text_comes_as_the_model_writes_it_and_then_the_reply() {
+    let model = model_server();
+    let program = files::component("models");
+    let host = Host::builder()
+        .component("models", &program)
+        .role("models", "models", "models = [\"default\"]\n")
+        .model(&model, "sk-0123456789")
+        .start()
+        .ready();
+    host.client().start("models", "models");
+    let person = Person::of(&host);
+    let order = "{\"do\":\"stream\",\"say\":\"hello\"}\n";
+    let said = person.types(&["chat", "models"], order).ok();
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("Hello. I answer from a script."), "{said}");
+    let reply = lines.next().expect("the reply");
+    assert!(reply.starts_with('{') && reply.contains("\"text\":"), "{said}");
+    assert_eq!(lines.next(), None, "{said}");
+    host.finish();
+}
+
+#[test]
+fn each_line_is_a_message_and_the_end_of_them_is_the_end() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    let (mut chat, mut stdin) = chat(&person, "one");
+    for words in ["first", "second"] {
+        writeln!(stdin, "{words}\n").expect("write a line");
+        assert_eq!(chat.line(), format!("{words}\n"));
+    }
+    drop(stdin);
+    assert_eq!(chat.ends().ok(), "");
+    host.finish();
+}
+
+#[test]
+fn a_turn_that_fails_and_an_agent_that_is_not_there_are_reported_as_elsewhere() {
+    let host = Host::builder().guest("trap").start().ready();
+    let person = Person::of(&host);
+    person.says(&["chat", "ghost"]).fails(3, &["ghost", "status 404"]);
+    host.client().start("one", "trap");
+    let ended = person.types(&["chat", "one"], "error\nnever sent\n");
+    ended.fails(4, &["turn of one failed (status 502, told-to-fail): told to fail by a message"]);
+    assert_eq!(ended.stdout, "");
+    host.finish();
+}
+
+#[test]
+fn a_wait_that_is_interrupted_leaves_the_turn_alone() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    let (piped, mut stdin) = chat(&person, "one");
+    writeln!(stdin, "wait hello").expect("write a line");
+    wait_until("the turn is under way", || host.client().view("one").busy);
+    piped.interrupt();
+    piped.ends().fails(130, &["stopped waiting; the turn of one continues"]);
+    assert!(host.client().view("one").busy, "it does go on");
+    host.release("one");
+    wait_until("the turn is over", || !host.client().view("one").busy);
+    host.finish();
+}
+
+#[test]
+fn a_person_writes_at_a_prompt() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
+    let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
+    chat.shows("one> ");
+    keys.write_all(b"hellx\x7fo\r").expect("type");
+    chat.shows("\nhello\r\n");
+    chat.shows("one> ");
+    keys.write_all(b"wait here\r").expect("type");
+    wait_until("the turn is under way", || host.client().view("one").busy);
+    // The terminal makes a signal of it, as no line is being written.
+    keys.write_all(b"\x03").expect("type");
+    chat.shows("stopped waiting; the turn of one continues");
+    chat.shows("one> ");
+    host.release("one");
+    keys.write_all(b"\x04").expect("type");
+    assert_eq!(chat.ends().code, 0);
+    host.finish();
+}
