@@ -77,10 +77,10 @@ browser: _guest_target
     axe="$CARGO_TARGET_DIR/axe-core-4.10.3"
     [ -d "$axe" ] || {
         taken=$(mktemp -d)
+        trap 'rm -rf "$taken"' EXIT
         npm pack --silent axe-core@4.10.3 --pack-destination "$taken" >/dev/null
         tar -xzf "$taken"/axe-core-4.10.3.tgz -C "$taken"
         mv "$taken/package" "$axe"
-        rm -rf "$taken"
     }
     AXE="$axe/axe.min.js" cargo test --test it browser:: -- --ignored --test-threads=1
 
@@ -88,7 +88,7 @@ browser: _guest_target
 conformance *suites: _guest_target
     CONFORMANCE_SUITES="{{ suites }}" cargo test --test engine conformance:: -- --ignored --nocapture
 
-# send spans to a real collector, over HTTP and over gRPC; wants Python, and takes rotel (10 MB) from PyPI
+# send spans to a real collector, over HTTP, and over gRPC with and without TLS; wants Python, and takes rotel (10 MB) from PyPI
 telemetry:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -115,6 +115,9 @@ api-check: _guest_target
     set -euo pipefail
     packages="$CARGO_TARGET_DIR/api-check-$(sha256sum .ci/api-check.txt | cut -c 1-16)"
     [ -d "$packages" ] || {
+        # An interrupted installation leaves one behind.
+        rm -rf "$packages.part"
+        trap 'rm -rf "$packages.part"' EXIT
         python3 -m pip install --quiet --disable-pip-version-check --target "$packages.part" --no-deps --requirement .ci/api-check.txt
         mv "$packages.part" "$packages"
     }

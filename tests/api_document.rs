@@ -5,6 +5,9 @@ use std::process::Command;
 
 use harness::{Host, json};
 
+/// Longest run of a tool, as `timeout` reads it.
+const LIMIT: &str = "20m";
+
 /// Where the agents come from that schemathesis plays with. The document's own example starts one in role `polecat`.
 fn host() -> Host {
     Host::builder().role("polecat", "echo", "").start().ready()
@@ -26,14 +29,17 @@ fn the_host_answers_as_its_document_says() {
     std::fs::write(&file, document.to_string()).unwrap();
 
     let run = |arguments: &[&str]| {
-        let status = Command::new("python3")
+        // In the foreground: Ctrl-C reaches Python as well.
+        let status = Command::new("timeout")
+            .args(["--foreground", "--kill-after=10s", LIMIT, "python3"])
             .args(arguments)
             .env("PYTHONPATH", &packages)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("CONTROL_TOKEN", client.token().unwrap_or_default())
             .current_dir(host.dir())
             .status();
-        assert!(status.expect("python3").success(), "{arguments:?}");
+        let status = status.expect("timeout");
+        assert!(status.success(), "{status} (124: longer than {LIMIT}): {arguments:?}");
     };
     let file = file.to_str().unwrap();
     run(&["-m", "openapi_spec_validator", "--schema", "3.1", file]);
@@ -45,4 +51,5 @@ fn the_host_answers_as_its_document_says() {
     // It is as well as before.
     let health = client.get("/health").expect(200);
     assert_eq!(health["status"], json!("ok"), "{health}");
+    host.finish();
 }

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::runtime::Runtime;
 
 /// Takes connections, each on a thread of its own.
@@ -157,7 +156,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// Speaks TLS for `name` and carries what it hears to `leads_to`. Returns the certificate of the authority that
 /// vouches for it, as PEM.
 pub fn tls(name: &str, leads_to: SocketAddr) -> (SocketAddr, String) {
-    let (config, authority) = certificate(name);
+    let (config, authority) = tls_fixture::server(name);
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listening = RUNTIME.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let listener = listening.expect("listen");
@@ -173,24 +172,4 @@ pub fn tls(name: &str, leads_to: SocketAddr) -> (SocketAddr, String) {
         }
     });
     (address, authority)
-}
-
-fn certificate(name: &str) -> (rustls::ServerConfig, String) {
-    let mut params = rcgen::CertificateParams::new([]).expect("no names are valid names");
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().expect("make a key");
-    let authority = rcgen::CertifiedIssuer::self_signed(params, key).expect("sign itself");
-    let key = rcgen::KeyPair::generate().expect("make a key");
-    let params = rcgen::CertificateParams::new([name.to_owned()]).expect("a valid name");
-    let certificate = params.signed_by(&key, &authority).expect("sign it");
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("key and certificate belong together");
-    (config, authority.pem())
 }

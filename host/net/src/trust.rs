@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn authority() -> String {
-        rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap().cert.pem()
+        tls_fixture::server("ca.example").1
     }
 
     fn env(file: Option<&Path>, dir: Option<&Path>) -> Result<Trust, String> {

@@ -28,7 +28,6 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
@@ -102,7 +101,7 @@ struct Terminator {
 
 impl Terminator {
     fn start(leads_to: SocketAddr) -> Self {
-        let (mut config, authority) = certificate("localhost");
+        let (mut config, authority) = tls_fixture::server("localhost");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -123,27 +122,6 @@ impl Terminator {
         });
         Self { at, authority, _runtime: runtime }
     }
-}
-
-/// A certificate for a name, and that of the authority that signed it.
-fn certificate(name: &str) -> (rustls::ServerConfig, String) {
-    let mut params = rcgen::CertificateParams::new([]).unwrap();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &authority).unwrap();
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    (config, authority.pem())
 }
 
 /// Takes OTLP over HTTP, and yields what comes.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentUsageView, AgentView, ContainerMemoryView,
@@ -33,6 +33,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::client::Client;
 use crate::{Backend, ControlConfig, ControlLimits, ControlServer, Mcp, TownEdge};
 
+/// A test that waits longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Plays by the agent's id, the role of a start and the text of a message.
 #[derive(Clone)]
 pub(super) struct Fake(Arc<State>);
@@ -43,6 +46,8 @@ struct State {
     /// A start in role `gated` adds a permit to the first and takes one from the second.
     entered: Semaphore,
     gate: Semaphore,
+    /// One that ends before it has that permit adds one here.
+    abandoned: Semaphore,
     /// Reports that nobody makes.
     unmade: Mutex<Vec<oneshot::Sender<TurnReport>>>,
     /// What was changed, in words.
@@ -70,10 +75,15 @@ impl Fake {
     }
 
     /// Blocks until a start has come to the gate.
+    #[track_caller]
     pub(super) fn await_gated_start(&self) {
-        while self.0.entered.try_acquire().map(|permit| permit.forget()).is_err() {
-            std::thread::yield_now();
-        }
+        take(&self.0.entered, "a start at the gate");
+    }
+
+    /// Blocks until a start that was at the gate is dropped.
+    #[track_caller]
+    pub(super) fn await_abandoned_start(&self) {
+        take(&self.0.abandoned, "an end of the start at the gate");
     }
 
     pub(super) fn open_gate(&self) {
@@ -95,6 +105,25 @@ impl Fake {
         }
         self.0.changes.lock().unwrap().push(format!("{id} {what}"));
         Ok(())
+    }
+}
+
+/// Blocks until there is a permit, and takes it.
+#[track_caller]
+fn take(permits: &Semaphore, of: &str) {
+    let until = Instant::now() + PATIENCE;
+    while permits.try_acquire().map(|permit| permit.forget()).is_err() {
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {of}");
+        std::thread::yield_now();
+    }
+}
+
+/// A start at the gate. When it is dropped there, it adds a permit.
+struct AtGate<'a>(&'a Semaphore);
+
+impl Drop for AtGate<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
     }
 }
 
@@ -131,8 +160,10 @@ impl Backend for Fake {
     ) -> Result<Started, StartError> {
         match request.role.as_str() {
             "gated" => {
+                let waiting = AtGate(&self.0.abandoned);
                 self.0.entered.add_permits(1);
                 self.0.gate.acquire().await.expect("never closed").forget();
+                std::mem::forget(waiting);
             }
             "polecat" | "kept" => {}
             "full" => {
@@ -511,6 +542,7 @@ impl Rig {
             draining: AtomicBool::new(false),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
+            abandoned: Semaphore::new(0),
             unmade: Mutex::default(),
             changes: Mutex::default(),
             missing: Mutex::default(),

@@ -174,6 +174,6 @@ fn a_client_that_goes_away_ends_its_tool() {
     ));
     rig.backend.await_gated_start();
     drop(client);
-    // Whoever waits for the gate takes the permit: a tool that had gone on would.
+    rig.backend.await_abandoned_start();
     assert!(!call(&rig, "agent_status", json!({"agent": "a"})).0);
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::StatusCode;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::TcpListener;
 
@@ -78,22 +77,7 @@ const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine";
 
 /// A TLS server whose certificate is for `name` and signed by the authority that is returned as PEM.
 async fn tls_server(name: &str) -> (u16, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new([]).unwrap();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
-    let own_key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
-    let certificate = params.signed_by(&own_key, &authority).unwrap();
-    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
+    let (config, authority) = tls_fixture::server(name);
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let (listener, port) = listen().await;
     tokio::spawn(async move {
@@ -107,7 +91,7 @@ async fn tls_server(name: &str) -> (u16, String) {
             });
         }
     });
-    (port, authority.pem())
+    (port, authority)
 }
 
 fn trusting(pem: &str) -> Trust {
