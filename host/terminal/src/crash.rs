@@ -10,7 +10,7 @@ use bulkhead_types::{Consequence, CrashRecord, ExitReason, Resources};
 
 use crate::colour::{Colour, paint};
 use crate::reason::{during, ended};
-use crate::words::{bytes, counted, duration, micros};
+use crate::words::{bytes, counted, duration, micros, quoted};
 
 pub use page::{crash_markdown, crash_page};
 
@@ -86,7 +86,7 @@ fn what(record: &CrashRecord) -> String {
         record;
     let detail = match reason {
         ExitReason::Trap => trap.as_deref().map(str::to_owned),
-        ExitReason::GuestError => code.clone(),
+        ExitReason::GuestError => code.as_deref().map(quoted),
         ExitReason::HostCallTimeout | ExitReason::HostError => host_call.clone(),
         ExitReason::GuestExit => record.status.map(|status| format!("status {status}")),
         _ => None,

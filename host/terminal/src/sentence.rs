@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bulkhead_types::{AgentId, Event};
 
-use crate::words;
+use crate::words::{self, quoted};
 
 /// Whom a sentence is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +53,6 @@ pub(crate) fn of(event: &Event) -> Option<Sentence<'_>> {
     }
     let said = container::of(event).or_else(|| town::of(event)).or_else(|| agent::of(event));
     Some(said.unwrap_or_else(|| Sentence::new(Who::Host, event.name())))
-}
-
-/// A text that somebody else chose, in quotation marks.
-fn quoted(text: &str) -> String {
-    let json = serde_json::Value::from(text).to_string();
-    bulkhead_printable::json(&json).into_owned()
 }
 
 /// `, 4 more` when there are more.

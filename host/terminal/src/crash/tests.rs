@@ -98,9 +98,10 @@ fn a_page_has_the_block_and_all_the_rest() {
 #[test]
 fn markdown_folds_the_rest() {
     expect![[r##"
-        ### toast crashed: it panicked while it handled a message, after 3 min 4 s (incarnation 2)
+        ### `toast` panicked while it handled a message
 
         ```text
+        crashed: it panicked while it handled a message, after 3 min 4 s (incarnation 2)
           > no rig named "docs"
           at polecat::rigs::find  guest/polecat/src/rigs.rs:48
           at polecat::turn        guest/polecat/src/turn.rs:112
@@ -166,6 +167,42 @@ fn no_text_of_an_agent_ends_a_block_of_markdown() {
     let message = "```\n# Forged\n`````".to_owned();
     let markdown = crash_markdown(&CrashRecord { message, ..record() });
     assert_eq!(markdown.matches("``````").count(), 4, "{markdown}");
+}
+
+/// The lines of Markdown that stand in no fence.
+fn outside_of_fences(markdown: &str) -> String {
+    let mut fence = None;
+    let mut outside = String::new();
+    for line in markdown.lines() {
+        let run = line.len() - line.trim_start_matches('`').len();
+        match fence {
+            None if run >= 3 => fence = Some(run),
+            Some(open) if run >= open && line.len() == run => fence = None,
+            Some(_) => {}
+            None => outside = outside + line + "\n",
+        }
+    }
+    outside
+}
+
+#[test]
+fn no_text_of_an_agent_stands_in_the_heading_of_markdown() {
+    let code = "@someone) [x](https://evil.example/x.png) ```x``` <b>".to_owned();
+    let record = CrashRecord {
+        agent_id: bulkhead_types::AgentId::parse("my_agent").unwrap(),
+        reason: ExitReason::GuestError,
+        code: Some(code),
+        ..record()
+    };
+    let markdown = crash_markdown(&record);
+    assert_eq!(
+        outside_of_fences(&markdown),
+        "### `my_agent` gave up with an error while it handled a message\n\n\n\
+         <details><summary>The whole record</summary>\n\n\n</details>\n"
+    );
+    let what =
+        "gave up with an error (\"@someone) [x](https://evil.example/x.png) ```x``` <b>\") while";
+    assert!(markdown.contains(what), "{markdown}");
 }
 
 #[test]
