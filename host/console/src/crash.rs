@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_terminal::words::{bytes, millis, short_count};
 use bulkhead_types::{AgentId, CrashRecord, Determinism, Frame, Symbolized};
 use maud::{Markup, html};
 
@@ -10,7 +11,7 @@ use crate::chart::{Chart, Line};
 use crate::frame::{Place, meter, page, status, wide};
 use crate::markdown::markdown;
 use crate::overview::state;
-use crate::words::{advice, bytes, consequence, count, line, lines, millis, reason, time};
+use crate::words::{advice, consequence, line, lines, reason, time};
 
 /// Between two samples of a record, in milliseconds.
 const SAMPLE_MS: u64 = 5000;
@@ -149,7 +150,7 @@ fn facts(record: &CrashRecord) -> Markup {
                     div { dt { "Tools in use" } dd { (line(&record.active_tools.join(", "))) } }
                 }
                 @if models.calls > 0 {
-                    div { dt { "Models" } dd { (models.calls) " calls, " (models.failed) " failed, " (count(models.tokens.total())) " tokens" } }
+                    div { dt { "Models" } dd { (models.calls) " calls, " (models.failed) " failed, " (short_count(models.tokens.total())) " tokens" } }
                 }
                 div { dt { "Crash record" } dd { code { (record.crash_id) } } }
                 div { dt { "Fingerprint" } dd { code { (record.fingerprint) } } }

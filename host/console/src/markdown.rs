@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use bulkhead_printable as printable;
+use bulkhead_terminal::words::{bytes, millis};
 use bulkhead_types::{CrashRecord, Frame};
 
-use crate::words::{advice, bytes, consequence, millis, reason};
+use crate::words::{advice, consequence, reason};
 
 /// The record for an issue or a message. What an agent chose stands in code, so that it is no link, no picture and no
 /// mention of somebody where it is pasted.

@@ -1,9 +1,9 @@
-//! Figures, times and reasons in words.
+//! Figures and times in words and elements.
 
-use std::fmt;
 use std::time::Duration;
 
 use bulkhead_printable as printable;
+use bulkhead_terminal::words::{bytes, duration, millis};
 use bulkhead_types::memory::MemoryTrend;
 use bulkhead_types::previous::Cause;
 use bulkhead_types::{Consequence, ExitReason, Timestamp};
@@ -17,50 +17,6 @@ pub(crate) fn line(text: &str) -> Markup {
 /// The same with its line breaks.
 pub(crate) fn lines(text: &str) -> Markup {
     html! { (printable::lines(text)) }
-}
-
-/// `1.5 MiB`
-pub(crate) fn bytes(count: u64) -> String {
-    let (number, unit) = scaled(count, 1024.0, ["", " KiB", " MiB", " GiB", " TiB"]);
-    if unit.is_empty() { format!("{number} bytes") } else { format!("{number}{unit}") }
-}
-
-/// `1.5 M`
-pub(crate) fn count(count: u64) -> String {
-    let (number, unit) = scaled(count, 1000.0, ["", " k", " M", " G", " T"]);
-    format!("{number}{unit}")
-}
-
-fn scaled<const N: usize>(
-    count: u64,
-    step: f64,
-    units: [&'static str; N],
-) -> (String, &'static str) {
-    let (mut value, mut unit) = (count as f64, 0);
-    // 1023.95 would be written as 1024.
-    while value >= step * 0.9995 && unit + 1 < N {
-        value /= step;
-        unit += 1;
-    }
-    let number =
-        if unit > 0 && value < 99.95 { format!("{value:.1}") } else { format!("{value:.0}") };
-    (number.strip_suffix(".0").unwrap_or(&number).to_owned(), units[unit])
-}
-
-/// `2 min 5 s`
-pub(crate) fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0 => format!("{} ms", time.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
-pub(crate) fn millis(ms: u64) -> String {
-    duration(Duration::from_millis(ms))
 }
 
 /// `2026-01-15 09:30:00 UTC`
@@ -84,13 +40,6 @@ pub(crate) fn clock(at: Timestamp) -> String {
     at.to_string().get(11..16).unwrap_or_default().to_owned()
 }
 
-/// `1 agent`, `2 agents`
-pub(crate) fn counted(count: impl fmt::Display, thing: &str) -> String {
-    let count = count.to_string();
-    let plural = if count == "1" { "" } else { "s" };
-    format!("{count} {thing}{plural}")
-}
-
 /// Billionths of a unit, with four decimals.
 pub(crate) fn cost(nano: u64) -> String {
     format!("{:.4}", nano as f64 / 1e9)
@@ -104,7 +53,6 @@ pub(crate) fn trend(trend: Option<&MemoryTrend>) -> String {
     }
     let rate = bytes(trend.bytes_per_minute.unsigned_abs());
     match trend.time_left_ms {
-        // Seconds of days mean nothing.
         Some(left) => format!("+{rate} a minute, full in {}", millis(left)),
         None => format!("+{rate} a minute"),
     }

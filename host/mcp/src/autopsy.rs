@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use bulkhead_api::AgentView;
+use bulkhead_terminal::words::{bytes, millis};
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{
     Consequence, CrashRecord, Determinism, ExitReason, Frame, RestartPolicy, Symbolized,
 };
 
 use crate::result::quoted;
-use crate::words::{bytes, millis};
 
 /// Frames that are named at most.
 const MAX_FRAMES: usize = 12;

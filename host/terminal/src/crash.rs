@@ -10,7 +10,7 @@ use bulkhead_types::{Consequence, CrashRecord, ExitReason, Resources};
 
 use crate::colour::{Colour, paint};
 use crate::reason::{during, ended};
-use crate::words::{bytes, counted, duration, micros, quoted};
+use crate::words::{bytes, counted, micros, millis, quoted};
 
 pub use page::{crash_markdown, crash_page};
 
@@ -92,7 +92,7 @@ fn what(record: &CrashRecord) -> String {
         _ => None,
     };
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    let lived = duration(std::time::Duration::from_millis(*agent_uptime_ms));
+    let lived = millis(*agent_uptime_ms);
     let (ended, during) = (ended(*reason), during(*phase));
     format!("crashed: it {ended}{detail} {during}, after {lived} (incarnation {incarnation})")
 }
@@ -126,7 +126,7 @@ fn consequence(consequence: &Consequence) -> String {
     match consequence {
         Consequence::None => "not restarted".to_owned(),
         Consequence::Restart { backoff_ms, attempts_in_window, .. } => {
-            let backoff = duration(std::time::Duration::from_millis(*backoff_ms));
+            let backoff = millis(*backoff_ms);
             format!("restart after {backoff}; end {attempts_in_window} in its window")
         }
         Consequence::Quarantined { message, .. } => {

@@ -8,11 +8,10 @@ mod container;
 mod town;
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use bulkhead_types::{AgentId, Event};
 
-use crate::words::{self, quoted};
+use crate::words::{self, millis as ms, quoted};
 
 /// Whom a sentence is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +57,6 @@ pub(crate) fn of(event: &Event) -> Option<Sentence<'_>> {
 /// `, 4 more` when there are more.
 fn and(count: u64, what: &str) -> Cow<'_, str> {
     if count == 0 { Cow::Borrowed("") } else { Cow::Owned(format!(", {count} {what}")) }
-}
-
-fn ms(ms: u64) -> String {
-    words::duration(Duration::from_millis(ms))
 }
 
 /// `12 agents`, `1 agent`.

@@ -56,6 +56,11 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// A time in milliseconds for a sentence.
+pub fn millis(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}
+
 /// A time in microseconds for a sentence: below 10 ms with one decimal.
 pub fn micros(us: u64) -> String {
     match us {

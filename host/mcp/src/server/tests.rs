@@ -260,7 +260,7 @@ async fn an_end_is_explained() {
         Frames of its own code, innermost first:
           "src/work.rs:42" in "polecat::work"
           "polecat::main"
-        Memory: 2.3 MiB of 64.0 MiB at the end, 3.0 MiB at most; 2 growths were denied.
+        Memory: 2.3 MiB of 64 MiB at the end, 3 MiB at most; 2 growths were denied.
         Decision: quarantine: "6 exits in 5 min".
         Its last log lines:
           "reading README.md"
