@@ -9,7 +9,7 @@ use bulkhead_printable as text;
 use bulkhead_types::{Consequence, CrashRecord, ExitReason, Resources};
 
 use crate::colour::{Colour, paint};
-use crate::reason::{during, ended};
+use crate::reason::{decided, during, ended};
 use crate::words::{bytes, counted, micros, millis, quoted};
 
 pub use page::{crash_markdown, crash_page};
@@ -121,16 +121,13 @@ fn used(resources: &Resources) -> String {
     )
 }
 
-/// What was done.
+/// What was done, and by hand what ends a quarantine.
 fn consequence(consequence: &Consequence) -> String {
+    let decided = decided(consequence);
     match consequence {
-        Consequence::None => "not restarted".to_owned(),
-        Consequence::Restart { backoff_ms, attempts_in_window, .. } => {
-            let backoff = millis(*backoff_ms);
-            format!("restart after {backoff}; end {attempts_in_window} in its window")
-        }
-        Consequence::Quarantined { message, .. } => {
-            format!("quarantined: {message}; start it again with bulkhead start --force")
+        Consequence::None | Consequence::Restart { .. } => decided,
+        Consequence::Quarantined { .. } => {
+            format!("{decided}; start it again with bulkhead start --force")
         }
     }
 }

@@ -7,11 +7,11 @@ use bulkhead_types::CrashRecord;
 use bulkhead_types::memory::{Alternative, Eviction};
 
 use super::{block, frames};
-use crate::reason::{during, ended};
+use crate::reason::{advice, during, ended};
 use crate::words::bytes;
 
-/// A record as a page: the block of the log, then who, when and what it had, then all frames and its last words. Safe
-/// for a terminal.
+/// A record as a page: the block of the log, then who, when and what it had, then all frames, its last words, and what to
+/// do. Safe for a terminal.
 pub fn crash_page(record: &CrashRecord, colours: bool) -> String {
     let mut page = format!("{} ", record.agent_id);
     let mut lines = block(record);
@@ -71,6 +71,8 @@ fn facts(record: &CrashRecord) -> String {
     page.list("last log lines", record.last_log_lines.iter().cloned());
     let events = record.last_events.iter().map(|last| format!("{} {}", last.id, last.event));
     page.list("last events", events);
+    let advice = advice(record.reason).iter().zip(1..);
+    page.list("what to do next", advice.map(|(step, number)| format!("{number}. {step}")));
     page.0
 }
 

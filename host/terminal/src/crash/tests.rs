@@ -57,7 +57,7 @@ fn a_block_has_what_happened_where_in_the_agents_own_code_and_what_was_done() {
           at polecat::turn        guest/polecat/src/turn.rs:112
           … 2 frames of the runtime and libraries
           memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
-          restart after 412 ms; end 2 in its window
+          restart after 412 ms (exit 2 in its restart window)
           more: bulkhead crashes show 019bc0f4-7d2e
     "#]]
     .assert_eq(&shown(&record()));
@@ -65,14 +65,14 @@ fn a_block_has_what_happened_where_in_the_agents_own_code_and_what_was_done() {
 
 #[test]
 fn a_page_has_the_block_and_all_the_rest() {
-    expect![[r##"
+    expect![[r#"
         toast crashed: it panicked while it handled a message, after 3 min 4 s (incarnation 2)
           > no rig named "docs"
           at polecat::rigs::find  guest/polecat/src/rigs.rs:48
           at polecat::turn        guest/polecat/src/turn.rs:112
           … 2 frames of the runtime and libraries
           memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
-          restart after 412 ms; end 2 in its window
+          restart after 412 ms (exit 2 in its restart window)
 
         crash        019bc0f4-7d2e
         agent        toast, role polecat
@@ -91,13 +91,17 @@ fn a_page_has_the_block_and_all_the_rest() {
 
         last log lines
           looking for the rig
-    "##]]
+
+        what to do next
+          1. Read the message and open the place that it names.
+          2. If bad input can cause this, return an error that is not fatal: only the turn fails then.
+    "#]]
     .assert_eq(&crash_page(&record(), false));
 }
 
 #[test]
 fn markdown_folds_the_rest() {
-    expect![[r##"
+    expect![[r####"
         ### `toast` panicked while it handled a message
 
         ```text
@@ -107,7 +111,7 @@ fn markdown_folds_the_rest() {
           at polecat::turn        guest/polecat/src/turn.rs:112
           … 2 frames of the runtime and libraries
           memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
-          restart after 412 ms; end 2 in its window
+          restart after 412 ms (exit 2 in its restart window)
         ```
 
         <details><summary>The whole record</summary>
@@ -130,10 +134,14 @@ fn markdown_folds_the_rest() {
 
         last log lines
           looking for the rig
+
+        what to do next
+          1. Read the message and open the place that it names.
+          2. If bad input can cause this, return an error that is not fatal: only the turn fails then.
         ```
 
         </details>
-    "##]]
+    "####]]
     .assert_eq(&crash_markdown(&record()));
 }
 
@@ -213,8 +221,5 @@ fn a_quarantine_says_how_it_ends() {
         attempts_in_window: 6,
     };
     let block = shown(&CrashRecord { consequence, ..record() });
-    assert!(
-        block.contains("quarantined: it ended 6 times") && block.contains("--force"),
-        "{block}"
-    );
+    assert!(block.contains("quarantine: it ended 6 times") && block.contains("--force"), "{block}");
 }
