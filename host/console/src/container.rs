@@ -1,6 +1,7 @@
 //! The page of the container.
 
 use bulkhead_api::{BudgetView, ContainerMemoryView, Health, UsageView};
+use bulkhead_terminal::reason;
 use bulkhead_terminal::words::{bytes, duration, short_count};
 use bulkhead_types::PreviousRun;
 use maud::{Markup, html};
@@ -9,7 +10,7 @@ use crate::Visitor;
 use crate::chart::{Chart, Line, joined};
 use crate::frame::{Place, meter, page, status, wide};
 use crate::overview::{reload, state};
-use crate::words::{cause, cost, line, time, trend};
+use crate::words::{cost, line, time, trend};
 
 /// Entries of usage that are shown, those with most tokens.
 const MAX_ENTRIES: usize = 50;
@@ -135,14 +136,9 @@ fn runs(shown: &ContainerPage) -> Markup {
 }
 
 fn past_run(run: &PreviousRun) -> Markup {
-    let sure = match run.confidence {
-        bulkhead_types::previous::Confidence::Low => "a guess",
-        bulkhead_types::previous::Confidence::Medium => "likely",
-        bulkhead_types::previous::Confidence::High => "certain",
-    };
     html! {
         p {
-            strong { (cause(run.cause)) } " (" code { (run.cause.as_str()) } ", " (sure) ")"
+            strong { (reason::run_ended(run.cause)) } " (" code { (run.cause.as_str()) } ", " (reason::confidence(run.confidence)) ")"
             @if let Some(at) = run.last_ts { ", last seen " (time(at)) }
             @if let Some(state) = run.last_state { ", " (state.as_str()) }
         }

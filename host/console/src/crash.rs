@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use bulkhead_printable as printable;
 use bulkhead_terminal::words::{bytes, millis, short_count};
+use bulkhead_terminal::{crash_markdown, reason};
 use bulkhead_types::{AgentId, CrashRecord, Determinism, Frame, Symbolized};
 use maud::{Markup, html};
 
 use crate::Visitor;
 use crate::chart::{Chart, Line};
 use crate::frame::{Place, meter, page, status, wide};
-use crate::markdown::markdown;
 use crate::overview::state;
-use crate::words::{advice, consequence, line, lines, reason, time};
+use crate::words::{advice, line, lines, time};
 
 /// Between two samples of a record, in milliseconds.
 const SAMPLE_MS: u64 = 5000;
@@ -75,7 +76,7 @@ pub(crate) fn crash_table(records: &[Arc<CrashRecord>]) -> Markup {
                             td { a href={ "/console/crashes/" (record.crash_id) } { (time(record.crashed_at)) } }
                             td { (record.agent_id.as_str()) }
                             th scope="row" { (record.reason.as_str()) }
-                            td { (line(first_line(&record.message))) }
+                            td { (printable::first_line(&record.message)) }
                         }
                     }
                 }
@@ -84,14 +85,11 @@ pub(crate) fn crash_table(records: &[Arc<CrashRecord>]) -> Markup {
     )
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
 /// One crash: why, where, with what, what was done, and what to do.
 pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
     let record = &*shown.record;
-    let title = format!("{} {}", record.agent_id, reason(record.reason));
+    let title = format!("{} {}", record.agent_id, reason::ended(record.reason));
+    let next = reason::advice(record.reason);
     let main = html! {
         main #main {
             h1 { (title) }
@@ -103,15 +101,17 @@ pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
             (facts(record))
             section aria-labelledby="decided-heading" {
                 h2 #decided-heading { "What was decided" }
-                p { (consequence(&record.consequence)) }
+                p { (line(&reason::decided(&record.consequence))) }
                 p {
                     a href={ "/console/agents/" (record.agent_id.as_str()) } { (record.agent_id.as_str()) } " is now "
                     @match &shown.agent_status { Some(status) => (state(status)), None => { "not known here" } } "."
                 }
             }
-            section aria-labelledby="next-heading" {
-                h2 #next-heading { "What to do next" }
-                ol { @for advice in advice(record.reason) { li { (advice) } } }
+            @if !next.is_empty() {
+                section aria-labelledby="next-heading" {
+                    h2 #next-heading { "What to do next" }
+                    ol { @for step in next { li { (advice(step)) } } }
+                }
             }
             (frames(record))
             (memory(record))
@@ -282,7 +282,7 @@ fn as_markdown(record: &CrashRecord) -> Markup {
         section aria-labelledby="markdown-heading" {
             h2 #markdown-heading { "As Markdown" }
             label for="markdown" { "For an issue or a message; select all of it and copy" }
-            textarea #markdown readonly rows="8" { (markdown(record)) }
+            textarea #markdown readonly rows="8" { (crash_markdown(record)) }
             button type="button" data-copy="markdown" hidden { "Copy as Markdown" }
         }
     }
