@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bulkhead_api::{AgentMemoryView, AgentView, EventView};
+use bulkhead_terminal::words::{bytes, millis, short_count};
 use bulkhead_types::restart::PastEnd;
 use bulkhead_types::{CrashRecord, Timestamp};
 use maud::{Markup, html};
@@ -11,7 +12,7 @@ use crate::chart::{Chart, Line, joined};
 use crate::crash::crash_table;
 use crate::frame::{Place, form_token, meter, page, status, wide};
 use crate::overview::{is_up, last_end, reload, state};
-use crate::words::{ago, bytes, cost, count, line, millis, time, trend};
+use crate::words::{ago, cost, line, time, trend};
 use crate::{Said, Visitor};
 
 /// Bytes of the data of an event that are shown.
@@ -78,7 +79,7 @@ fn facts(shown: &AgentPage) -> Markup {
                 } }
                 div { dt { "Mail" } dd { (agent.mailbox_depth) " waiting, " (agent.nudges) " nudges, " (agent.message_count) " taken" } }
                 div { dt { "Tokens" } dd {
-                    (count(tokens.total())) " in " (usage.total.calls) " calls, " (usage.total.failed) " failed"
+                    (short_count(tokens.total())) " in " (usage.total.calls) " calls, " (usage.total.failed) " failed"
                     @if usage.total.cost_nano > 0 { ", cost " (cost(usage.total.cost_nano)) }
                 } }
                 div { dt { "CPU time" } dd { (millis(agent.cpu_us / 1000)) } }

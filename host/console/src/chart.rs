@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use bulkhead_api::SeriesView;
+use bulkhead_terminal::words::bytes;
 use bulkhead_types::Timestamp;
 use bulkhead_types::memory::MemorySample;
 use maud::{Markup, html};
 
-use crate::words::{bytes, clock};
+use crate::words::clock;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 240.0;

@@ -1,6 +1,8 @@
 //! The page of the container.
 
 use bulkhead_api::{BudgetView, ContainerMemoryView, Health, UsageView};
+use bulkhead_terminal::reason;
+use bulkhead_terminal::words::{bytes, duration, short_count};
 use bulkhead_types::PreviousRun;
 use maud::{Markup, html};
 
@@ -8,7 +10,7 @@ use crate::Visitor;
 use crate::chart::{Chart, Line, joined};
 use crate::frame::{Place, meter, page, status, wide};
 use crate::overview::{reload, state};
-use crate::words::{bytes, cause, cost, count, duration, line, time, trend};
+use crate::words::{cost, line, time, trend};
 
 /// Entries of usage that are shown, those with most tokens.
 const MAX_ENTRIES: usize = 50;
@@ -134,14 +136,9 @@ fn runs(shown: &ContainerPage) -> Markup {
 }
 
 fn past_run(run: &PreviousRun) -> Markup {
-    let sure = match run.confidence {
-        bulkhead_types::previous::Confidence::Low => "a guess",
-        bulkhead_types::previous::Confidence::Medium => "likely",
-        bulkhead_types::previous::Confidence::High => "certain",
-    };
     html! {
         p {
-            strong { (cause(run.cause)) } " (" code { (run.cause.as_str()) } ", " (sure) ")"
+            strong { (reason::run_ended(run.cause)) } " (" code { (run.cause.as_str()) } ", " (reason::confidence(run.confidence)) ")"
             @if let Some(at) = run.last_ts { ", last seen " (time(at)) }
             @if let Some(state) = run.last_state { ", " (state.as_str()) }
         }
@@ -168,7 +165,7 @@ fn past_run(run: &PreviousRun) -> Markup {
 
 fn budgets(usage: &UsageView) -> Markup {
     let shown = |budget: &BudgetView, figure: u64| {
-        if budget.budget.starts_with("cost") { cost(figure) } else { count(figure) }
+        if budget.budget.starts_with("cost") { cost(figure) } else { short_count(figure) }
     };
     html! {
         section #budgets data-live aria-labelledby="budgets-heading" {
@@ -206,7 +203,7 @@ fn usage(usage: &UsageView) -> Markup {
         section #usage data-live aria-labelledby="usage-heading" {
             h2 #usage-heading { "Language models" }
             p {
-                (count(usage.total.tokens.total())) " tokens in " (usage.total.calls) " calls, " (usage.total.failed) " failed"
+                (short_count(usage.total.tokens.total())) " tokens in " (usage.total.calls) " calls, " (usage.total.failed) " failed"
                 @if usage.priced { ", cost " (cost(usage.total.cost_nano)) }
                 "."
             }
@@ -231,7 +228,7 @@ fn usage(usage: &UsageView) -> Markup {
                                     td { (line(&entry.role)) }
                                     td { (line(&entry.model)) " at " (line(&entry.endpoint)) }
                                     td { (entry.counts.calls) }
-                                    td { (count(entry.counts.tokens.total())) }
+                                    td { (short_count(entry.counts.tokens.total())) }
                                     @if usage.priced { td { (cost(entry.counts.cost_nano)) } }
                                 }
                             }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use bulkhead_printable as printable;
+use bulkhead_terminal::words::{bytes, millis, short_count};
+use bulkhead_terminal::{crash_markdown, reason};
 use bulkhead_types::{AgentId, CrashRecord, Determinism, Frame, Symbolized};
 use maud::{Markup, html};
 
 use crate::Visitor;
 use crate::chart::{Chart, Line};
 use crate::frame::{Place, meter, page, status, wide};
-use crate::markdown::markdown;
 use crate::overview::state;
-use crate::words::{advice, bytes, consequence, count, line, lines, millis, reason, time};
+use crate::words::{advice, line, lines, time};
 
 /// Between two samples of a record, in milliseconds.
 const SAMPLE_MS: u64 = 5000;
@@ -74,7 +76,7 @@ pub(crate) fn crash_table(records: &[Arc<CrashRecord>]) -> Markup {
                             td { a href={ "/console/crashes/" (record.crash_id) } { (time(record.crashed_at)) } }
                             td { (record.agent_id.as_str()) }
                             th scope="row" { (record.reason.as_str()) }
-                            td { (line(first_line(&record.message))) }
+                            td { (printable::first_line(&record.message)) }
                         }
                     }
                 }
@@ -83,14 +85,11 @@ pub(crate) fn crash_table(records: &[Arc<CrashRecord>]) -> Markup {
     )
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
 /// One crash: why, where, with what, what was done, and what to do.
 pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
     let record = &*shown.record;
-    let title = format!("{} {}", record.agent_id, reason(record.reason));
+    let title = format!("{} {}", record.agent_id, reason::ended(record.reason));
+    let next = reason::advice(record.reason);
     let main = html! {
         main #main {
             h1 { (title) }
@@ -102,15 +101,17 @@ pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
             (facts(record))
             section aria-labelledby="decided-heading" {
                 h2 #decided-heading { "What was decided" }
-                p { (consequence(&record.consequence)) }
+                p { (line(&reason::decided(&record.consequence))) }
                 p {
                     a href={ "/console/agents/" (record.agent_id.as_str()) } { (record.agent_id.as_str()) } " is now "
                     @match &shown.agent_status { Some(status) => (state(status)), None => { "not known here" } } "."
                 }
             }
-            section aria-labelledby="next-heading" {
-                h2 #next-heading { "What to do next" }
-                ol { @for advice in advice(record.reason) { li { (advice) } } }
+            @if !next.is_empty() {
+                section aria-labelledby="next-heading" {
+                    h2 #next-heading { "What to do next" }
+                    ol { @for step in next { li { (advice(step)) } } }
+                }
             }
             (frames(record))
             (memory(record))
@@ -149,7 +150,7 @@ fn facts(record: &CrashRecord) -> Markup {
                     div { dt { "Tools in use" } dd { (line(&record.active_tools.join(", "))) } }
                 }
                 @if models.calls > 0 {
-                    div { dt { "Models" } dd { (models.calls) " calls, " (models.failed) " failed, " (count(models.tokens.total())) " tokens" } }
+                    div { dt { "Models" } dd { (models.calls) " calls, " (models.failed) " failed, " (short_count(models.tokens.total())) " tokens" } }
                 }
                 div { dt { "Crash record" } dd { code { (record.crash_id) } } }
                 div { dt { "Fingerprint" } dd { code { (record.fingerprint) } } }
@@ -281,7 +282,7 @@ fn as_markdown(record: &CrashRecord) -> Markup {
         section aria-labelledby="markdown-heading" {
             h2 #markdown-heading { "As Markdown" }
             label for="markdown" { "For an issue or a message; select all of it and copy" }
-            textarea #markdown readonly rows="8" { (markdown(record)) }
+            textarea #markdown readonly rows="8" { (crash_markdown(record)) }
             button type="button" data-copy="markdown" hidden { "Copy as Markdown" }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  views of the API ──▶ overview, agent, crash, container ──▶ frame (head, navigation, foot) ──▶ HTML
-//!                          └─ chart (SVG), words, markdown
+//!                          └─ chart (SVG), words
 //! ```
 //!
 //! Every page can be read without its script. The script makes pages anew from the server's own HTML and shows a turn
@@ -17,7 +17,6 @@ mod chart;
 mod container;
 mod crash;
 mod frame;
-mod markdown;
 mod notice;
 mod overview;
 mod words;
@@ -30,6 +29,5 @@ pub use assets::{Asset, asset};
 pub use container::{ContainerPage, container};
 pub use crash::{CrashPage, CrashesPage, crash, crashes};
 pub use frame::Visitor;
-pub use markdown::markdown;
 pub use notice::{Said, login, problem};
 pub use overview::{AgentRow, OverviewPage, overview};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_api::{AgentView, ContainerMemoryView, Health, MissingAgent};
+use bulkhead_terminal::words::{bytes, counted, duration, short_count};
 use bulkhead_types::memory::{MemorySample, MemoryTrend};
 use bulkhead_types::{AgentId, Timestamp};
 use maud::{Markup, html};
@@ -10,7 +11,7 @@ use maud::{Markup, html};
 use crate::Visitor;
 use crate::chart::spark;
 use crate::frame::{Place, meter, page, status};
-use crate::words::{ago, bytes, count, counted, duration, line, trend};
+use crate::words::{ago, line, trend};
 
 /// Missing agents that are named.
 const MAX_NAMED: usize = 20;
@@ -81,7 +82,7 @@ fn summary(shown: &OverviewPage) -> Markup {
                     @if draining.is_some() { " " (state("draining")) }
                 } }
                 div { dt { "Agents" } dd {
-                    (counted(agents, "live agent"))
+                    (counted(*agents, "live agent"))
                     @if *missing > 0 { ", " strong { (missing) " missing" } }
                 } }
                 div { dt { "On this page" } dd {
@@ -170,7 +171,7 @@ fn agent_row(AgentRow { agent, trend: how, samples }: &AgentRow, now: Timestamp)
                     span.sub { "ended" }
                 }
             }
-            td role="cell" data-label="Tokens" { (count(agent.usage.total.tokens.total())) }
+            td role="cell" data-label="Tokens" { (short_count(agent.usage.total.tokens.total())) }
             td role="cell" data-label="Waiting" { (agent.mailbox_depth) }
             td role="cell" data-label="Last end" { (last_end(agent, now)) }
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::chart::{Chart, Line};
 use crate::{
     AgentPage, AgentRow, ContainerPage, CrashPage, CrashesPage, OverviewPage, Said, Visitor, agent,
-    asset, container, crash, crashes, login, markdown, overview, problem,
+    asset, container, crash, crashes, login, overview, problem,
 };
 
 /// What an agent would call itself to do harm, and what a page makes of it.
@@ -247,10 +247,11 @@ fn the_page_of_a_crash_has_the_own_frames_first_and_says_what_to_do() {
         "toast panicked",
         "src/rigs.rs:48:9",
         "2.3 MiB of 64 MiB",
-        "It is restarted at",
-        "Read the panic message",
+        "restart after 520 ms",
+        "Read the message",
         "looking for a rig",
         "agent.turn",
+        "### `toast` panicked",
         "data-copy=\"markdown\"",
     ] {
         assert!(page.contains(wanted), "{wanted}");
@@ -263,29 +264,13 @@ fn the_page_of_a_crash_has_the_own_frames_first_and_says_what_to_do() {
 }
 
 #[test]
-fn every_reason_has_words_and_advice() {
+fn every_abnormal_end_has_advice() {
     for name in ExitReason::NAMES {
-        let mut record = record();
-        record.reason = of(json!(name));
-        let page = crash_page(record);
-        assert!(page.contains(name) && page.contains("What to do next"), "{name}");
+        let reason: ExitReason = of(json!(name));
+        let page = crash_page(CrashRecord { reason, ..record() });
+        assert!(page.contains(name), "{name}");
+        assert_eq!(page.contains("next-heading"), !reason.is_normal(), "{name}");
     }
-}
-
-#[test]
-fn markdown_keeps_what_an_agent_says_in_code() {
-    let mut record = record();
-    record.message = "![x](https://evil.example/x.png)\n```\n@everyone <b>".into();
-    record.role = "a`b``c`".into();
-    record.last_log_lines = vec!["~~~\u{202e}".into(), "````".into()];
-    let text = markdown(&record);
-    assert!(
-        text.contains("````text\n![x](https://evil.example/x.png)\n```\n@everyone <b>\n````"),
-        "{text}"
-    );
-    assert!(text.contains("``` a`b``c` ```"), "{text}");
-    assert!(text.contains("`````text\n~~~\\u{202e}\n````\n`````"), "{text}");
-    assert!(text.contains("* #1 polecat::rigs::find src/work.rs:42"), "{text}");
 }
 
 fn container_page(runs: Vec<PreviousRun>) -> ContainerPage {
@@ -309,7 +294,7 @@ fn the_page_of_the_container_says_why_runs_ended() {
     let page =
         container(&visitor(), &container_page(vec![run("r-0", "clean"), run("r-1", "oom_kill")]));
     let (newer, older) =
-        (page.find("oom_kill").expect("newer"), page.find("ended as intended").expect("older"));
+        (page.find("oom_kill").expect("newer"), page.find("ended cleanly").expect("older"));
     assert!(newer < older, "the newest is first");
     for wanted in [
         "the counter rose",

@@ -1,12 +1,11 @@
-//! Figures, times and reasons in words.
+//! Figures and times in words and elements.
 
-use std::fmt;
 use std::time::Duration;
 
 use bulkhead_printable as printable;
+use bulkhead_terminal::words::{bytes, duration, millis};
+use bulkhead_types::Timestamp;
 use bulkhead_types::memory::MemoryTrend;
-use bulkhead_types::previous::Cause;
-use bulkhead_types::{Consequence, ExitReason, Timestamp};
 use maud::{Markup, html};
 
 /// A text of others as one line, with no character in it that cannot be seen.
@@ -17,50 +16,6 @@ pub(crate) fn line(text: &str) -> Markup {
 /// The same with its line breaks.
 pub(crate) fn lines(text: &str) -> Markup {
     html! { (printable::lines(text)) }
-}
-
-/// `1.5 MiB`
-pub(crate) fn bytes(count: u64) -> String {
-    let (number, unit) = scaled(count, 1024.0, ["", " KiB", " MiB", " GiB", " TiB"]);
-    if unit.is_empty() { format!("{number} bytes") } else { format!("{number}{unit}") }
-}
-
-/// `1.5 M`
-pub(crate) fn count(count: u64) -> String {
-    let (number, unit) = scaled(count, 1000.0, ["", " k", " M", " G", " T"]);
-    format!("{number}{unit}")
-}
-
-fn scaled<const N: usize>(
-    count: u64,
-    step: f64,
-    units: [&'static str; N],
-) -> (String, &'static str) {
-    let (mut value, mut unit) = (count as f64, 0);
-    // 1023.95 would be written as 1024.
-    while value >= step * 0.9995 && unit + 1 < N {
-        value /= step;
-        unit += 1;
-    }
-    let number =
-        if unit > 0 && value < 99.95 { format!("{value:.1}") } else { format!("{value:.0}") };
-    (number.strip_suffix(".0").unwrap_or(&number).to_owned(), units[unit])
-}
-
-/// `2 min 5 s`
-pub(crate) fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0 => format!("{} ms", time.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
-pub(crate) fn millis(ms: u64) -> String {
-    duration(Duration::from_millis(ms))
 }
 
 /// `2026-01-15 09:30:00 UTC`
@@ -84,13 +39,6 @@ pub(crate) fn clock(at: Timestamp) -> String {
     at.to_string().get(11..16).unwrap_or_default().to_owned()
 }
 
-/// `1 agent`, `2 agents`
-pub(crate) fn counted(count: impl fmt::Display, thing: &str) -> String {
-    let count = count.to_string();
-    let plural = if count == "1" { "" } else { "s" };
-    format!("{count} {thing}{plural}")
-}
-
 /// Billionths of a unit, with four decimals.
 pub(crate) fn cost(nano: u64) -> String {
     format!("{:.4}", nano as f64 / 1e9)
@@ -104,146 +52,16 @@ pub(crate) fn trend(trend: Option<&MemoryTrend>) -> String {
     }
     let rate = bytes(trend.bytes_per_minute.unsigned_abs());
     match trend.time_left_ms {
-        // Seconds of days mean nothing.
         Some(left) => format!("+{rate} a minute, full in {}", millis(left)),
         None => format!("+{rate} a minute"),
     }
 }
 
-/// An end in words. The word of the API stands beside it.
-pub(crate) fn reason(reason: ExitReason) -> &'static str {
-    match reason {
-        ExitReason::Completed => "finished its work",
-        ExitReason::Stopped => "was stopped",
-        ExitReason::Drained => "ended with the container",
-        ExitReason::Superseded => "was replaced by a newer start",
-        ExitReason::GuestExit => "exited by itself with a status",
-        ExitReason::GuestError => "reported a fatal error",
-        ExitReason::Trap => "trapped: it executed an illegal instruction",
-        ExitReason::Panic => "panicked",
-        ExitReason::StackExhausted => "ran out of stack",
-        ExitReason::MemoryLimit => "reached its memory limit",
-        ExitReason::CpuDeadline => "used up its CPU time in one call",
-        ExitReason::WallDeadline => "took too long for one turn",
-        ExitReason::HostCallTimeout => "waited too long for one call into the host",
-        ExitReason::StartFailed => "did not start",
-        ExitReason::HostError => "was ended by a failure of the host",
-        ExitReason::Killed => "was killed, because it did not end when asked to",
-        ExitReason::EvictedMemoryPressure => {
-            "was evicted, because the container ran short of memory"
+/// What to do about an end, with its code marked as such.
+pub(crate) fn advice(text: &str) -> Markup {
+    html! {
+        @for (number, part) in text.split('`').enumerate() {
+            @if number % 2 == 1 { code { (part) } } @else { (part) }
         }
-        ExitReason::HostDeath => "was at work when the host process died",
-        ExitReason::BudgetExceeded => "used up a budget for language models",
-        ExitReason::Stuck => "repeated itself without anything new",
-    }
-}
-
-/// What a person can do about an end, most promising first.
-pub(crate) fn advice(reason: ExitReason) -> &'static [&'static str] {
-    match reason {
-        ExitReason::Completed
-        | ExitReason::Stopped
-        | ExitReason::Drained
-        | ExitReason::Superseded => &["Nothing: this end was intended."],
-        ExitReason::GuestExit => &[
-            "Find out what the exit status means to this component; its last log lines may say.",
-            "If status 0 means that it is done, use the restart policy “transient” or “temporary”.",
-        ],
-        ExitReason::GuestError => &[
-            "Read the message and the agent's own error code: the agent chose both.",
-            "Check the values and the secrets that it was started with.",
-        ],
-        ExitReason::Trap => &[
-            "Open the agent's first own frame: there it divided by zero, accessed memory out of bounds, or reached code \
-             marked as unreachable.",
-            "Without files and lines, build the component with line tables (debug = \"line-tables-only\").",
-        ],
-        ExitReason::Panic => &[
-            "Read the panic message and open the place that it names.",
-            "Return an error from the turn where bad input can come in: the agent keeps running then.",
-        ],
-        ExitReason::StackExhausted => &[
-            "Look for a recursion without an end: one function again and again in the frames.",
-            "If the depth is needed, raise max_wasm_stack_kb of the host.",
-        ],
-        ExitReason::MemoryLimit => &[
-            "Compare the curve: a steady rise is a leak, one step is one large thing.",
-            "Raise memory_limit_mb of the role if the agent needs that much.",
-            "Keep less: conversations, caches and mail count against the same limit.",
-        ],
-        ExitReason::CpuDeadline => &[
-            "Look for a loop without an end at the agent's first own frame.",
-            "Split long work over several turns, or raise the CPU deadline of the role.",
-        ],
-        ExitReason::WallDeadline => &[
-            "Find out what the turn waited for: the host call below, or a slow language model.",
-            "Raise the turn deadline of the role if such turns are normal.",
-        ],
-        ExitReason::HostCallTimeout => &[
-            "Check the other side of the host call below: a server, a model endpoint, a disk.",
-            "Set a shorter timeout in the agent, so that it gets an error in place of an end.",
-        ],
-        ExitReason::StartFailed => &[
-            "Read the message: it names the phase and what was missing.",
-            "Start the agent again when that is mended.",
-        ],
-        ExitReason::HostError => &[
-            "Read the host's log around this time: the agent is not at fault.",
-            "Report it with the Markdown below.",
-        ],
-        ExitReason::Killed => {
-            &["Let the agent return from its turn when the host asks it to end (shutdown)."]
-        }
-        ExitReason::EvictedMemoryPressure => &[
-            "Open the container's page: give it more memory, or run fewer agents in it.",
-            "Raise eviction_weight of roles that may go first, lower it for those that must stay.",
-        ],
-        ExitReason::HostDeath => &[
-            "Open the container's page: it says why the run before ended.",
-            "If the same agent was at work twice, suspect it, and start it again by itself.",
-        ],
-        ExitReason::BudgetExceeded => &[
-            "Open the container's page: it shows which budget is used up. Budgets of a day begin again at midnight UTC.",
-            "Raise the budget of the role, or stop what spends it.",
-        ],
-        ExitReason::Stuck => &[
-            "Read the last events: the same question or the same tool, again and again.",
-            "Send a clearer task after a start, or use another model.",
-        ],
-    }
-}
-
-/// What the supervisor decided, in a sentence.
-pub(crate) fn consequence(consequence: &Consequence) -> String {
-    match consequence {
-        Consequence::None => {
-            "It stays down: its restart policy does not restart this end.".to_owned()
-        }
-        Consequence::Restart { restart_at, backoff_ms, attempts_in_window } => format!(
-            "It is restarted at {restart_at}, {} after this end, which is number {attempts_in_window} in its window.",
-            millis(*backoff_ms)
-        ),
-        Consequence::Quarantined { message, attempts_in_window, .. } => format!(
-            "It is quarantined and stays down until it is started by hand: {} (end {attempts_in_window} in its window)",
-            printable::line(message)
-        ),
-    }
-}
-
-/// Why the host process of a run ended.
-pub(crate) fn cause(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Clean => "ended as intended",
-        Cause::UncaughtException => "a panic that nothing contained",
-        Cause::OomKill => "killed by the kernel for want of memory",
-        Cause::MemoryThrash => "ended while it did little but wait for memory",
-        Cause::NativeFault => "a native fault (a machine instruction failed)",
-        Cause::OrchestratorStop => "asked to end, and its drain was not over in time",
-        Cause::VmReplaced => "the machine was replaced or booted again",
-        Cause::InitFailure => "did not get through its own boot",
-        Cause::ExternalSigkill => "killed from outside",
-        Cause::None => "there was no earlier run",
-        Cause::Lost => "nothing is left that would say",
-        Cause::Unknown => "not known",
     }
 }

@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 
 use bulkhead_api::AgentView;
+use bulkhead_printable as printable;
+use bulkhead_terminal::reason::{advice, decided, during, ended};
+use bulkhead_terminal::words::{bytes, millis, quoted};
 use bulkhead_types::restart::QuarantineReason;
-use bulkhead_types::{
-    Consequence, CrashRecord, Determinism, ExitReason, Frame, RestartPolicy, Symbolized,
-};
-
-use crate::result::quoted;
-use crate::words::{bytes, millis};
+use bulkhead_types::{CrashRecord, Determinism, ExitReason, Frame, RestartPolicy, Symbolized};
 
 /// Frames that are named at most.
 const MAX_FRAMES: usize = 12;
@@ -108,7 +106,7 @@ fn crash(page: &mut String, record: &CrashRecord) {
             phase.as_str()
         ),
     );
-    say(page, &format!("Meaning: {}.", meaning(*reason)));
+    say(page, &format!("Meaning: it {} {}.", ended(*reason), during(*phase)));
     say(page, &format!("Message: {}", quoted(message)));
     let details = [
         ("Trap", record.trap.as_deref().map(word)),
@@ -129,7 +127,7 @@ fn crash(page: &mut String, record: &CrashRecord) {
     }
     frames(page, record);
     memory(page, record);
-    say(page, &format!("Decision: {}.", decision(&record.consequence)));
+    say(page, &format!("Decision: {}.", printable::line(&decided(&record.consequence))));
     if let Determinism::True = record.deterministic {
         say(page, "A retry cannot help: the same start ends in the same way.");
     }
@@ -194,95 +192,35 @@ fn memory(page: &mut String, record: &CrashRecord) {
     say(page, &format!("{line}."));
 }
 
-fn decision(consequence: &Consequence) -> String {
-    match consequence {
-        Consequence::None => "it stays down".to_owned(),
-        Consequence::Restart { restart_at, backoff_ms, attempts_in_window } => format!(
-            "a restart at {restart_at}, after {}; this was exit {attempts_in_window} in its window",
-            millis(*backoff_ms)
-        ),
-        Consequence::Quarantined { message, .. } => format!("quarantine: {}", quoted(message)),
-    }
-}
-
-/// What the word says.
-fn meaning(reason: ExitReason) -> &'static str {
+/// The tool that shows more of such an end.
+fn tool(reason: ExitReason) -> Option<&'static str> {
     match reason {
-        ExitReason::Completed => "it was done",
-        ExitReason::Stopped => "somebody stopped it",
-        ExitReason::Drained => "the host shut down",
-        ExitReason::Superseded => "a newer start took its place",
-        ExitReason::GuestExit => "its program ended by itself with an exit status",
-        ExitReason::GuestError => "the agent itself reported an error that it cannot go on from",
-        ExitReason::Trap => "its code did what WebAssembly forbids, and the engine stopped it",
-        ExitReason::Panic => "its code panicked",
-        ExitReason::StackExhausted => "its stack was full: usually a recursion without an end",
-        ExitReason::MemoryLimit => "it wanted more memory than its limit",
-        ExitReason::CpuDeadline => {
-            "a turn used more CPU time than its limit: usually a loop without an end"
-        }
-        ExitReason::WallDeadline => "a turn took longer than its limit",
-        ExitReason::HostCallTimeout => {
-            "a call into the host took longer than its limit, for example a slow server"
-        }
-        ExitReason::StartFailed => "it did not get through its start",
-        ExitReason::HostError => "the host failed, not the agent",
-        ExitReason::Killed => "it did not end in time when it was asked to, and was killed",
-        ExitReason::EvictedMemoryPressure => {
-            "the container was short of memory, and this agent was chosen to go"
-        }
-        ExitReason::HostDeath => "the host died while this agent was at work",
-        ExitReason::BudgetExceeded => "it used up a budget of language models",
-        ExitReason::Stuck => {
-            "it went in circles: the same tool calls, or turns without anything new"
-        }
-    }
-}
-
-/// What helps against such an end.
-fn remedy(reason: ExitReason) -> Option<&'static str> {
-    Some(match reason {
+        ExitReason::MemoryLimit | ExitReason::EvictedMemoryPressure => Some("memory"),
+        ExitReason::HostError | ExitReason::HostDeath => Some("diagnose_log"),
+        ExitReason::BudgetExceeded => Some("usage"),
+        ExitReason::WallDeadline | ExitReason::Stuck => Some("events"),
         ExitReason::Completed
         | ExitReason::Stopped
         | ExitReason::Drained
-        | ExitReason::Superseded => return None,
-        ExitReason::GuestExit | ExitReason::GuestError | ExitReason::StartFailed => {
-            "Read its message and its last log lines, and remove the cause that they name."
-        }
-        ExitReason::Trap | ExitReason::Panic | ExitReason::StackExhausted => {
-            "Look at the first frame of its own code, fix it there, and build the component again."
-        }
-        ExitReason::MemoryLimit => {
-            "See with the tool `memory` whether its use grows steadily. If so, find the leak; if not, raise \
-             `memory_limit_mb` of the role."
-        }
-        ExitReason::CpuDeadline => "Find the loop, or raise `cpu_ms` of the role.",
-        ExitReason::WallDeadline => {
-            "See in its events what it waited for, or raise `wall_ms` of the role."
-        }
-        ExitReason::HostCallTimeout => {
-            "Check the server that it called; `host_call_ms` of the role is the limit."
-        }
-        ExitReason::HostError | ExitReason::HostDeath => {
-            "Read the host's log: the tool `diagnose_log` finds causes in it."
-        }
-        ExitReason::Killed => {
-            "Look at what it does at shutdown; `shutdown_ms` of the role is the limit."
-        }
-        ExitReason::EvictedMemoryPressure => {
-            "See with the tool `memory` who uses the container's memory: give it more, or run fewer agents."
-        }
-        ExitReason::BudgetExceeded => {
-            "See the tool `usage`: wait for the next day, or raise the budget."
-        }
-        ExitReason::Stuck => "Read its events: change its instructions or the task.",
-    })
+        | ExitReason::Superseded
+        | ExitReason::GuestExit
+        | ExitReason::GuestError
+        | ExitReason::Trap
+        | ExitReason::Panic
+        | ExitReason::StackExhausted
+        | ExitReason::CpuDeadline
+        | ExitReason::HostCallTimeout
+        | ExitReason::StartFailed
+        | ExitReason::Killed => None,
+    }
 }
 
 fn next(agent: Option<&AgentView>, record: Option<&CrashRecord>) -> Vec<String> {
     let mut steps = Vec::new();
-    let reason = record.map(|record| record.reason);
-    steps.extend(reason.and_then(remedy).map(str::to_owned));
+    if let Some(reason) = record.map(|record| record.reason) {
+        steps.extend(advice(reason).iter().map(|step| (*step).to_owned()));
+        steps.extend(tool(reason).map(|tool| format!("The tool `{tool}` shows more of it.")));
+    }
     let restart = agent.map(|agent| (&*agent.status, &agent.restart));
     match restart {
         Some(("backoff", _)) => {

@@ -18,7 +18,6 @@ mod http;
 mod result;
 mod server;
 mod stdio;
-mod words;
 
 pub use api::{Answer, Api, Call};
 pub use http::Endpoint;

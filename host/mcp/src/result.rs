@@ -46,12 +46,6 @@ impl Told {
     }
 }
 
-/// A text of an agent, in quotes and safe.
-pub(crate) fn quoted(text: &str) -> String {
-    let json = serde_json::Value::from(text).to_string();
-    printable::json(&json).into_owned()
-}
-
 /// A tool's result: what failed is one as well, so that the model reads why.
 pub(crate) fn result(told: Result<Told, String>) -> CallToolResult {
     match told {
@@ -77,6 +71,8 @@ pub(crate) fn failed(mut problem: String) -> CallToolResult {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_terminal::words::quoted;
+
     use super::*;
 
     fn texts(result: &CallToolResult) -> Vec<&str> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bulkhead_api::{AgentList, AgentView, CrashesPage, EventsPage, MessageAnswer};
 use bulkhead_diagnose::{Input, Options};
+use bulkhead_terminal::words::quoted;
 use bulkhead_types::{AgentId, CrashRecord};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Call, ask, ask_for, read};
 use crate::autopsy;
-use crate::result::{MAX_BYTES, Told, failed, quoted, result};
+use crate::result::{MAX_BYTES, Told, failed, result};
 
 /// Longest log that is sent to be diagnosed, in bytes.
 const MAX_LOG_BYTES: usize = 1024 * 1024;

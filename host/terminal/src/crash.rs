@@ -9,8 +9,8 @@ use bulkhead_printable as text;
 use bulkhead_types::{Consequence, CrashRecord, ExitReason, Resources};
 
 use crate::colour::{Colour, paint};
-use crate::reason::{during, ended};
-use crate::words::{bytes, counted, duration, micros};
+use crate::reason::{decided, during, ended};
+use crate::words::{bytes, counted, micros, millis, quoted};
 
 pub use page::{crash_markdown, crash_page};
 
@@ -86,13 +86,13 @@ fn what(record: &CrashRecord) -> String {
         record;
     let detail = match reason {
         ExitReason::Trap => trap.as_deref().map(str::to_owned),
-        ExitReason::GuestError => code.clone(),
+        ExitReason::GuestError => code.as_deref().map(quoted),
         ExitReason::HostCallTimeout | ExitReason::HostError => host_call.clone(),
         ExitReason::GuestExit => record.status.map(|status| format!("status {status}")),
         _ => None,
     };
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    let lived = duration(std::time::Duration::from_millis(*agent_uptime_ms));
+    let lived = millis(*agent_uptime_ms);
     let (ended, during) = (ended(*reason), during(*phase));
     format!("crashed: it {ended}{detail} {during}, after {lived} (incarnation {incarnation})")
 }
@@ -121,16 +121,13 @@ fn used(resources: &Resources) -> String {
     )
 }
 
-/// What was done.
+/// What was done, and by hand what ends a quarantine.
 fn consequence(consequence: &Consequence) -> String {
+    let decided = decided(consequence);
     match consequence {
-        Consequence::None => "not restarted".to_owned(),
-        Consequence::Restart { backoff_ms, attempts_in_window, .. } => {
-            let backoff = duration(std::time::Duration::from_millis(*backoff_ms));
-            format!("restart after {backoff}; end {attempts_in_window} in its window")
-        }
-        Consequence::Quarantined { message, .. } => {
-            format!("quarantined: {message}; start it again with bulkhead start --force")
+        Consequence::None | Consequence::Restart { .. } => decided,
+        Consequence::Quarantined { .. } => {
+            format!("{decided}; start it again with bulkhead start --force")
         }
     }
 }

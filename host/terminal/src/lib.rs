@@ -13,7 +13,7 @@ mod banner;
 mod colour;
 mod crash;
 mod look;
-mod reason;
+pub mod reason;
 mod sentence;
 pub mod words;
 

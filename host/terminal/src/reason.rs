@@ -1,9 +1,12 @@
-//! Reasons, phases and causes in words.
+//! Reasons, phases and causes in words, and what helps against each reason: the same on a terminal, in the console and
+//! in the tools for models.
 
-use bulkhead_types::{Cause, Confidence, ExitReason, Phase, Sender, StartPhase};
+use bulkhead_types::{Cause, Confidence, Consequence, ExitReason, Phase, Sender, StartPhase};
+
+use crate::words::millis;
 
 /// How an incarnation ended, behind its id or behind "it".
-pub(crate) fn ended(reason: ExitReason) -> &'static str {
+pub fn ended(reason: ExitReason) -> &'static str {
     match reason {
         ExitReason::Completed => "is done",
         ExitReason::Stopped => "was stopped",
@@ -28,8 +31,100 @@ pub(crate) fn ended(reason: ExitReason) -> &'static str {
     }
 }
 
+/// What to do about such an end, the most promising step first. Empty for an end that was intended. Names of
+/// configuration keys and of other code stand between backticks.
+pub fn advice(reason: ExitReason) -> &'static [&'static str] {
+    match reason {
+        ExitReason::Completed
+        | ExitReason::Stopped
+        | ExitReason::Drained
+        | ExitReason::Superseded => &[],
+        ExitReason::GuestExit => &[
+            "Find out what the exit status means to this component: its last log lines may say.",
+            "An agent that has finished its work returns `done` from its turn. A call of `exit` is a fault, also with \
+             status 0: `transient` and `permanent` restart it.",
+        ],
+        ExitReason::GuestError => &[
+            "Read the message and the agent's own error code: the agent chose both.",
+            "Check the values and the secrets that it was started with.",
+        ],
+        ExitReason::Trap => &[
+            "Open the agent's first own frame: there it divided by zero, accessed memory out of bounds, or reached code \
+             marked as unreachable.",
+            "If the frames have no files and lines, build the component with line tables (`debug = \
+             \"line-tables-only\"`).",
+        ],
+        ExitReason::Panic => &[
+            "Read the message and open the place that it names.",
+            "If bad input can cause this, return an error that is not fatal: only the turn fails then.",
+        ],
+        ExitReason::StackExhausted => &[
+            "Look for unbounded recursion: the same functions again and again in the frames.",
+            "If the depth is needed, use a loop with a list in memory, or a larger stack of the component itself: the \
+             host's bound is fixed.",
+        ],
+        ExitReason::MemoryLimit => &[
+            "Compare the memory samples: a steady rise is a leak, one step is one large allocation.",
+            "If the agent needs that much, raise `memory_limit_mb` of its role.",
+            "If not, let it keep less: waiting messages, events and open requests count against the same limit.",
+        ],
+        ExitReason::CpuDeadline => &[
+            "Look for an endless loop at the agent's first own frame.",
+            "Split long work into several turns, or raise `cpu_ms` of its role (`message_cpu_ms` for all turns of one \
+             message).",
+        ],
+        ExitReason::WallDeadline => &[
+            "Find out what the turn waited for: a host call, or a slow language model.",
+            "If such turns are normal, raise `wall_ms` of its role.",
+        ],
+        ExitReason::HostCallTimeout => &[
+            "Check the other side of the host call: a server, a model endpoint, a disk.",
+            "Set a shorter timeout in the agent, so that it gets an error instead, or raise `host_call_ms` of its role.",
+        ],
+        ExitReason::StartFailed => &[
+            "Read the message: it says what was missing.",
+            "Start the agent again when that is fixed.",
+        ],
+        ExitReason::HostError => &[
+            "Read the host's log around this time: the agent is not at fault.",
+            "Report it, with this crash record.",
+        ],
+        ExitReason::Killed => &[
+            "Let the agent return from its turn when it is asked to shut down, or raise `shutdown_ms` of its role.",
+        ],
+        ExitReason::EvictedMemoryPressure => &[
+            "Give the container more memory, or run fewer agents in it.",
+            "Lower `eviction_weight_percent` of roles that must stay, and raise it for those that may go first.",
+        ],
+        ExitReason::HostDeath => &[
+            "Read why the last run of the host ended: `bulkhead diagnose` finds it in the log.",
+            "If the same agent was at work each time, suspect it.",
+        ],
+        ExitReason::BudgetExceeded => &[
+            "See which budget is used up. Budgets of a day begin again at midnight UTC.",
+            "Raise the `budget` of its role, or stop what uses it.",
+        ],
+        ExitReason::Stuck => &[
+            "Read its last events: the same question or the same tool call, again and again.",
+            "Start it with clearer instructions or another model.",
+        ],
+    }
+}
+
+/// What was decided about an incarnation that ended. The message of a quarantine is the host's.
+pub fn decided(consequence: &Consequence) -> String {
+    match consequence {
+        Consequence::None => "not restarted".to_owned(),
+        Consequence::Restart { backoff_ms, attempts_in_window, .. } => {
+            let backoff = millis(*backoff_ms);
+            format!("restart after {backoff} (exit {attempts_in_window} in its restart window)")
+        }
+        Consequence::Quarantined { message, .. } => format!("quarantine: {message}"),
+    }
+}
+
 /// In which call an incarnation was when it ended.
-pub(crate) fn during(phase: Phase) -> &'static str {
+pub fn during(phase: Phase) -> &'static str {
     match phase {
         Phase::Instantiate => "while it was instantiated",
         Phase::Restore => "while it restored its snapshot",
@@ -57,7 +152,7 @@ pub(crate) fn failed_at(phase: StartPhase) -> &'static str {
 }
 
 /// How a run of the host ended.
-pub(crate) fn run_ended(cause: Cause) -> &'static str {
+pub fn run_ended(cause: Cause) -> &'static str {
     match cause {
         Cause::Clean => "ended cleanly",
         Cause::UncaughtException => "ended by a panic of the host",
@@ -75,11 +170,11 @@ pub(crate) fn run_ended(cause: Cause) -> &'static str {
 }
 
 /// How sure a cause is.
-pub(crate) fn sure(confidence: Confidence) -> &'static str {
+pub fn confidence(confidence: Confidence) -> &'static str {
     match confidence {
-        Confidence::Low => "a guess",
-        Confidence::Medium => "probably",
-        Confidence::High => "certainly",
+        Confidence::Low => "low confidence",
+        Confidence::Medium => "medium confidence",
+        Confidence::High => "high confidence",
     }
 }
 
@@ -91,5 +186,35 @@ pub(crate) fn sender(sender: &Sender) -> String {
         Sender::Prompt => "its start request".to_owned(),
         Sender::Nudge(_) => "a nudge".to_owned(),
         Sender::Continuation => "its last turn".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
+
+    fn reasons() -> impl Iterator<Item = ExitReason> {
+        ExitReason::NAMES.iter().map(|name| serde_json::from_value((*name).into()).unwrap())
+    }
+
+    #[test]
+    fn advice_names_keys_that_the_configuration_has() {
+        for advice in reasons().flat_map(advice) {
+            // A key of a role: a word with an underscore.
+            for key in advice.split('`').skip(1).step_by(2).filter(|code| code.contains('_')) {
+                assert!(CONFIGURATION.contains(&format!("\n| `{key}` |")), "{key}: {advice}");
+            }
+            assert_eq!(advice.matches('`').count() % 2, 0, "{advice}");
+            assert!(advice.ends_with('.') && !advice.contains('\n'), "{advice}");
+        }
+    }
+
+    #[test]
+    fn each_abnormal_end_has_advice_and_no_other_has() {
+        for reason in reasons() {
+            assert_eq!(advice(reason).is_empty(), reason.is_normal(), "{}", reason.as_str());
+        }
     }
 }

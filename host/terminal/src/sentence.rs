@@ -8,11 +8,10 @@ mod container;
 mod town;
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use bulkhead_types::{AgentId, Event};
 
-use crate::words;
+use crate::words::{self, millis as ms, quoted};
 
 /// Whom a sentence is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,19 +54,9 @@ pub(crate) fn of(event: &Event) -> Option<Sentence<'_>> {
     Some(said.unwrap_or_else(|| Sentence::new(Who::Host, event.name())))
 }
 
-/// A text that somebody else chose, in quotation marks.
-fn quoted(text: &str) -> String {
-    let json = serde_json::Value::from(text).to_string();
-    bulkhead_printable::json(&json).into_owned()
-}
-
 /// `, 4 more` when there are more.
 fn and(count: u64, what: &str) -> Cow<'_, str> {
     if count == 0 { Cow::Borrowed("") } else { Cow::Owned(format!(", {count} {what}")) }
-}
-
-fn ms(ms: u64) -> String {
-    words::duration(Duration::from_millis(ms))
 }
 
 /// `12 agents`, `1 agent`.

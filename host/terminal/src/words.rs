@@ -1,4 +1,4 @@
-//! Sizes and times in words, and times from words.
+//! Sizes, times and texts of others in words, and times from words.
 
 use std::time::Duration;
 
@@ -56,6 +56,11 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// A time in milliseconds for a sentence.
+pub fn millis(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}
+
 /// A time in microseconds for a sentence: below 10 ms with one decimal.
 pub fn micros(us: u64) -> String {
     match us {
@@ -86,6 +91,12 @@ pub fn percent(part: u64, whole: u64) -> String {
 /// `1 agent`, `2 agents`.
 pub fn counted(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A text that somebody else chose, in quotation marks, with escapes as in JSON.
+pub fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    bulkhead_printable::json(&json).into_owned()
 }
 
 /// Reads `500ms`, `30s`, `5m` or `2h`.

@@ -7,10 +7,11 @@ use bulkhead_types::CrashRecord;
 use bulkhead_types::memory::{Alternative, Eviction};
 
 use super::{block, frames};
+use crate::reason::{advice, during, ended};
 use crate::words::bytes;
 
-/// A record as a page: the block of the log, then who, when and what it had, then all frames and its last words. Safe
-/// for a terminal.
+/// A record as a page: the block of the log, then who, when and what it had, then all frames, its last words, and what to
+/// do. Safe for a terminal.
 pub fn crash_page(record: &CrashRecord, colours: bool) -> String {
     let mut page = format!("{} ", record.agent_id);
     let mut lines = block(record);
@@ -24,18 +25,18 @@ pub fn crash_page(record: &CrashRecord, colours: bool) -> String {
     page + &facts(record)
 }
 
-/// A record as Markdown, for an issue. No text of the agent ends the blocks that it stands in.
+/// A record as Markdown, for an issue. All texts of the agent stand in fences that they do not end: where it is pasted,
+/// none of them is a link, a picture or a mention of somebody.
 pub fn crash_markdown(record: &CrashRecord) -> String {
     let mut lines = block(record);
     lines.pop();
-    let title = format!("{} {}", record.agent_id, lines.remove(0).painted(false));
+    let (agent, ended, during) = (&record.agent_id, ended(record.reason), during(record.phase));
     let short: String = lines.iter().map(|line| line.painted(false) + "\n").collect();
     let facts = facts(record);
     // Longer than any run of backticks in what it holds.
     let fence = "`".repeat(longest_run(&short).max(longest_run(&facts)).max(2) + 1);
-    let title = title.replace(['`', '*', '_', '<', '[', '#'], "");
     format!(
-        "### {title}\n\n{fence}text\n{short}{fence}\n\n<details><summary>The whole record</summary>\n\n{fence}text\n\
+        "### `{agent}` {ended} {during}\n\n{fence}text\n{short}{fence}\n\n<details><summary>The whole record</summary>\n\n{fence}text\n\
          {facts}{fence}\n\n</details>\n"
     )
 }
@@ -70,6 +71,8 @@ fn facts(record: &CrashRecord) -> String {
     page.list("last log lines", record.last_log_lines.iter().cloned());
     let events = record.last_events.iter().map(|last| format!("{} {}", last.id, last.event));
     page.list("last events", events);
+    let advice = advice(record.reason).iter().zip(1..);
+    page.list("what to do next", advice.map(|(step, number)| format!("{number}. {step}")));
     page.0
 }
 

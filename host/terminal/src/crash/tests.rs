@@ -57,7 +57,7 @@ fn a_block_has_what_happened_where_in_the_agents_own_code_and_what_was_done() {
           at polecat::turn        guest/polecat/src/turn.rs:112
           … 2 frames of the runtime and libraries
           memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
-          restart after 412 ms; end 2 in its window
+          restart after 412 ms (exit 2 in its restart window)
           more: bulkhead crashes show 019bc0f4-7d2e
     "#]]
     .assert_eq(&shown(&record()));
@@ -65,14 +65,14 @@ fn a_block_has_what_happened_where_in_the_agents_own_code_and_what_was_done() {
 
 #[test]
 fn a_page_has_the_block_and_all_the_rest() {
-    expect![[r##"
+    expect![[r#"
         toast crashed: it panicked while it handled a message, after 3 min 4 s (incarnation 2)
           > no rig named "docs"
           at polecat::rigs::find  guest/polecat/src/rigs.rs:48
           at polecat::turn        guest/polecat/src/turn.rs:112
           … 2 frames of the runtime and libraries
           memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
-          restart after 412 ms; end 2 in its window
+          restart after 412 ms (exit 2 in its restart window)
 
         crash        019bc0f4-7d2e
         agent        toast, role polecat
@@ -91,22 +91,27 @@ fn a_page_has_the_block_and_all_the_rest() {
 
         last log lines
           looking for the rig
-    "##]]
+
+        what to do next
+          1. Read the message and open the place that it names.
+          2. If bad input can cause this, return an error that is not fatal: only the turn fails then.
+    "#]]
     .assert_eq(&crash_page(&record(), false));
 }
 
 #[test]
 fn markdown_folds_the_rest() {
-    expect![[r##"
-        ### toast crashed: it panicked while it handled a message, after 3 min 4 s (incarnation 2)
+    expect![[r####"
+        ### `toast` panicked while it handled a message
 
         ```text
+        crashed: it panicked while it handled a message, after 3 min 4 s (incarnation 2)
           > no rig named "docs"
           at polecat::rigs::find  guest/polecat/src/rigs.rs:48
           at polecat::turn        guest/polecat/src/turn.rs:112
           … 2 frames of the runtime and libraries
           memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
-          restart after 412 ms; end 2 in its window
+          restart after 412 ms (exit 2 in its restart window)
         ```
 
         <details><summary>The whole record</summary>
@@ -129,10 +134,14 @@ fn markdown_folds_the_rest() {
 
         last log lines
           looking for the rig
+
+        what to do next
+          1. Read the message and open the place that it names.
+          2. If bad input can cause this, return an error that is not fatal: only the turn fails then.
         ```
 
         </details>
-    "##]]
+    "####]]
     .assert_eq(&crash_markdown(&record()));
 }
 
@@ -168,6 +177,42 @@ fn no_text_of_an_agent_ends_a_block_of_markdown() {
     assert_eq!(markdown.matches("``````").count(), 4, "{markdown}");
 }
 
+/// The lines of Markdown that stand in no fence.
+fn outside_of_fences(markdown: &str) -> String {
+    let mut fence = None;
+    let mut outside = String::new();
+    for line in markdown.lines() {
+        let run = line.len() - line.trim_start_matches('`').len();
+        match fence {
+            None if run >= 3 => fence = Some(run),
+            Some(open) if run >= open && line.len() == run => fence = None,
+            Some(_) => {}
+            None => outside = outside + line + "\n",
+        }
+    }
+    outside
+}
+
+#[test]
+fn no_text_of_an_agent_stands_in_the_heading_of_markdown() {
+    let code = "@someone) [x](https://evil.example/x.png) ```x``` <b>".to_owned();
+    let record = CrashRecord {
+        agent_id: bulkhead_types::AgentId::parse("my_agent").unwrap(),
+        reason: ExitReason::GuestError,
+        code: Some(code),
+        ..record()
+    };
+    let markdown = crash_markdown(&record);
+    assert_eq!(
+        outside_of_fences(&markdown),
+        "### `my_agent` gave up with an error while it handled a message\n\n\n\
+         <details><summary>The whole record</summary>\n\n\n</details>\n"
+    );
+    let what =
+        "gave up with an error (\"@someone) [x](https://evil.example/x.png) ```x``` <b>\") while";
+    assert!(markdown.contains(what), "{markdown}");
+}
+
 #[test]
 fn a_quarantine_says_how_it_ends() {
     let consequence = Consequence::Quarantined {
@@ -176,8 +221,5 @@ fn a_quarantine_says_how_it_ends() {
         attempts_in_window: 6,
     };
     let block = shown(&CrashRecord { consequence, ..record() });
-    assert!(
-        block.contains("quarantined: it ended 6 times") && block.contains("--force"),
-        "{block}"
-    );
+    assert!(block.contains("quarantine: it ended 6 times") && block.contains("--force"), "{block}");
 }

@@ -7,7 +7,7 @@ use bulkhead_types::memory::{LargeAgent, MemoryUsage};
 use bulkhead_types::{Cause, Event, Level, PreviousRun};
 
 use super::{Sentence, Who, agents, and, ms, quoted};
-use crate::reason::{run_ended, sure};
+use crate::reason::{confidence, run_ended};
 use crate::words::{bytes, counted};
 
 pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
@@ -171,7 +171,7 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
 fn previous_run(run: &PreviousRun, unreported: u64) -> String {
     let mut text = match run.cause {
         Cause::None => "has no run before it".to_owned(),
-        cause => format!("its last run {} ({})", run_ended(cause), sure(run.confidence)),
+        cause => format!("its last run {} ({})", run_ended(cause), confidence(run.confidence)),
     };
     if !run.evidence.is_empty() {
         let _ = write!(text, ": {}", run.evidence.join("; "));
