@@ -168,19 +168,7 @@ fn create(dir: &Path, run: &Run, geometry: Geometry) -> Result<BlackBox, OpenErr
         return Err(OpenError::Describe("numbers of slots out of bounds"));
     }
     let path = dir.join(NEW);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(OpenError::Create(error));
-        }
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(OpenError::Create)?;
+    let mut file = open_new(&path).map_err(OpenError::Create)?;
     let bytes = geometry.bytes() as u64;
     reserve(&mut file, bytes).map_err(|source| OpenError::NoSpace { bytes, source })?;
     let map = Map::of(&file).map_err(OpenError::Map)?;
@@ -191,8 +179,23 @@ fn create(dir: &Path, run: &Run, geometry: Geometry) -> Result<BlackBox, OpenErr
     Ok(blackbox)
 }
 
+/// Makes a file of so many bytes in place of one that a boot left that died, with all its blocks, for its owner alone.
+pub fn create_private(path: &Path, bytes: u64) -> io::Result<Map> {
+    let mut file = open_new(path)?;
+    reserve(&mut file, bytes)?;
+    Map::of(&file)
+}
+
+fn open_new(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// Gives a new file its blocks now: a store into a mapped page that finds the disk full is a SIGBUS.
-pub fn reserve(file: &mut File, bytes: u64) -> io::Result<()> {
+fn reserve(file: &mut File, bytes: u64) -> io::Result<()> {
     if allocate(file, bytes)? {
         return Ok(());
     }

@@ -20,10 +20,13 @@ const KEPT_BYTES: u64 = 4 * 1024 * 1024;
 /// Events that one page has, at most. Who is far behind reads several.
 pub(crate) const PAGE_EVENTS: usize = 256;
 
+/// Events that are looked at for one page, at most: who publishes waits meanwhile.
+pub(crate) const LOOKED: usize = 1024;
+
 /// Some events, oldest first.
 #[derive(Debug, Default)]
 pub struct FeedPage {
-    /// At most so many as a page has.
+    /// At most 256 of 1,024 that were looked at.
     pub entries: Vec<Entry>,
     /// Everything up to this number was looked at.
     pub upto: u64,
@@ -111,17 +114,20 @@ impl Feed {
         event
     }
 
-    /// Events above `after` that `wanted` wants. Above 0: all that is kept, and nothing is missing before it.
+    /// Events above `after` that `wanted` wants, as far as one page goes: none may be wanted, and others follow it. Above 0:
+    /// all that is kept, and nothing is missing before it.
     pub fn after(&self, after: u64, mut wanted: impl FnMut(&Entry) -> bool) -> FeedPage {
         let inner = self.lock();
         let known = inner.recent.partition_point(|entry| entry.event.id <= after);
         let mut page = FeedPage { upto: inner.last_id.max(after), ..FeedPage::default() };
         page.dropped_to = (after > 0 && after < inner.floor).then_some(inner.floor);
-        for entry in inner.recent.iter().skip(known) {
-            if page.entries.len() == PAGE_EVENTS {
-                page.upto = page.entries.last().map_or(after, |entry| entry.event.id);
+        let mut upto = after;
+        for (looked, entry) in inner.recent.iter().skip(known).enumerate() {
+            if looked == LOOKED || page.entries.len() == PAGE_EVENTS {
+                page.upto = upto;
                 break;
             }
+            upto = entry.event.id;
             if wanted(entry) {
                 page.entries.push(entry.clone());
             }
@@ -147,7 +153,7 @@ impl Feed {
 
     /// Wakes those who follow, for as long as it is polled. One runs at a time.
     pub async fn relay(&self) {
-        self.bell.relay(&self.watch).await;
+        self.bell.relay(&self.watch, || self.last_id()).await;
     }
 
     /// Waits until the disk has all of the journal.

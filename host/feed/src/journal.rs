@@ -19,10 +19,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
-use bulkhead_blackbox::mapped::{Map, fill_holes, reserve};
+use bulkhead_blackbox::mapped::{Map, create_private, fill_holes};
 use bulkhead_types::{AgentId, RingEvent, Timestamp};
 use rustix::fs::OFlags;
 use serde_json::value::RawValue;
@@ -220,16 +220,8 @@ fn go_on(file: &File, bytes: u64, found: &Found) -> io::Result<Journal> {
 
 fn create(dir: &Path, bytes: u64, found: &Found) -> io::Result<Journal> {
     let path = dir.join(NEW);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
     // What agents say is in it: nobody else reads it.
-    options.read(true).write(true).create_new(true).mode(0o600);
-    let mut file = options.open(&path)?;
-    reserve(&mut file, HEADER_BYTES + bytes)?;
-    let mut journal = Journal { map: Map::of(&file)?, bytes };
+    let mut journal = Journal { map: create_private(&path, HEADER_BYTES + bytes)?, bytes };
     let header = journal.map.words();
     header[AT_BYTES].store(bytes, Relaxed);
     header[AT_LAST].store(found.last, Relaxed);
@@ -265,10 +257,12 @@ impl Journal {
                 floor = self.log_word(tail + 16).load(Relaxed);
                 tail += self.length_at(tail);
             }
-            header[AT_FLOOR].store(floor, Release);
-            header[AT_TAIL].store(tail, Release);
+            header[AT_FLOOR].store(floor, Relaxed);
+            header[AT_TAIL].store(tail, Relaxed);
         }
-        header[AT_LAST].store(entry.event.id, Release);
+        header[AT_LAST].store(entry.event.id, Relaxed);
+        // Nothing is overwritten before the tail is past it.
+        fence(Release);
         self.write(head, &bytes(entry, length));
         header[AT_HEAD].store(head + length as u64, Release);
     }

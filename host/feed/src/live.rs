@@ -113,9 +113,8 @@ impl Live {
         self.turn = message_id.map(Arc::from);
     }
 
-    /// An event comes after what there was so far.
-    pub(crate) fn event(&mut self, id: u64) {
-        self.seal();
+    /// What is said from here on comes after this event.
+    pub(crate) fn follows(&mut self, id: u64) {
         self.last_event = id;
     }
 
@@ -254,7 +253,8 @@ mod tests {
         live.say(Delta::Text("so".into()));
         live.say(Delta::ToolBegin { id: "t".into(), name: "read".into(), arguments: "{}".into() });
         live.say(Delta::ToolEnd { id: "t".into() });
-        live.event(7);
+        live.seal();
+        live.follows(7);
         live.say(Delta::Text("!".into()));
         live.set_turn(Some("2"));
         live.say(Delta::Text("?".into()));

@@ -77,9 +77,10 @@ impl Ring {
 
     /// Appends an event and returns its number.
     pub fn push(&self, event: impl Into<Arc<str>>, data: Box<RawValue>) -> u64 {
-        if self.is_seen_live() {
-            // What was said so far is there before the event is.
-            self.watch.live().seal();
+        // What was said so far comes before the event, and what is said meanwhile after it.
+        let mut live = self.is_seen_live().then(|| self.watch.live());
+        if let Some(live) = &mut live {
+            live.seal();
         }
         let mut inner = self.lock();
         // Under the lock, so that the ring has the order of the numbers.
@@ -88,9 +89,10 @@ impl Ring {
         inner.last_id = id;
         inner.keep(event, self.limits);
         drop(inner);
-        if self.is_seen_live() {
-            self.watch.live().event(id);
+        if let Some(live) = &mut live {
+            live.follows(id);
         }
+        drop(live);
         self.mark();
         id
     }

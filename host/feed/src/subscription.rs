@@ -48,8 +48,16 @@ pub struct Subscription {
     follow: Follow,
     following: Following,
     is_live: bool,
-    after: u64,
-    after_frame: u64,
+    /// The last event when it began.
+    since: u64,
+    position: Position,
+}
+
+/// Up to where everything was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Position {
+    event: u64,
+    frame: u64,
 }
 
 impl Subscription {
@@ -60,41 +68,38 @@ impl Subscription {
             Follow::All { .. } => &feed.watch,
         };
         // First, so that nothing is missed from here on.
-        let following = watch.follow(is_live);
-        let after_frame = following.live().last();
-        let after = after.unwrap_or_else(|| match &follow {
-            Follow::Agent(ring) => ring.last_id(),
-            Follow::All { .. } => feed.last_id(),
-        });
-        Self { feed: Arc::clone(feed), follow, following, is_live, after, after_frame }
+        let following = watch.follow(&feed.bell, is_live);
+        let frame = following.live().last();
+        let since = feed.last_id();
+        let position = Position { event: after.unwrap_or(since), frame };
+        Self { feed: Arc::clone(feed), follow, following, is_live, since, position }
     }
 
     /// Waits for what comes next. `None`: the agent is forgotten, and nothing comes any more. Cancel safe.
     pub async fn next(&mut self) -> Option<Batch> {
         loop {
-            let batch = {
-                let changed = self.following.changed();
-                let mut changed = std::pin::pin!(changed);
-                changed.as_mut().enable();
-                // Before the look: what was there when it closed is read.
-                let is_closed = self.following.is_closed();
-                let taken = Self::look(
-                    &self.feed,
-                    &self.follow,
-                    &self.following,
-                    self.is_live,
-                    self.after,
-                    self.after_frame,
-                );
-                if taken.batch.is_empty() && !is_closed {
-                    (self.after, self.after_frame) = (taken.after, taken.after_frame);
-                    changed.await;
-                    continue;
-                }
-                taken
+            let changed = self.following.changed();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            // Before the look: what was there when it closed is read.
+            let is_closed = self.following.is_closed();
+            // Of events that the relay has not had yet, the text before them may not be there.
+            let upto = match self.is_live && !is_closed {
+                true => self.feed.bell.relayed().max(self.since),
+                false => u64::MAX,
             };
-            (self.after, self.after_frame) = (batch.after, batch.after_frame);
-            return Some(batch.batch).filter(|batch| !batch.is_empty());
+            let (batch, position) = self.look(upto);
+            // Of a page nothing may be wanted, and something of the next.
+            let is_all = position == self.position;
+            self.position = position;
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            match (is_all, is_closed) {
+                (true, true) => return None,
+                (true, false) => changed.await,
+                (false, _) => {}
+            }
         }
     }
 
@@ -103,37 +108,28 @@ impl Subscription {
         if let Follow::Agent(ring) = &self.follow {
             ring.watch.live().seal();
         }
-        let taken = Self::look(
-            &self.feed,
-            &self.follow,
-            &self.following,
-            self.is_live,
-            self.after,
-            self.after_frame,
-        );
-        (self.after, self.after_frame) = (taken.after, taken.after_frame);
-        taken.batch
+        let (batch, position) = self.look(u64::MAX);
+        self.position = position;
+        batch
     }
 
-    fn look(
-        feed: &Feed,
-        follow: &Follow,
-        following: &Following,
-        is_live: bool,
-        after: u64,
-        after_frame: u64,
-    ) -> Taken {
-        let (entries, upto, gap) = match follow {
+    /// What follows the position, up to an event, and where that leads.
+    fn look(&self, upto: u64) -> (Batch, Position) {
+        let after = self.position.event;
+        let (mut entries, looked, gap) = match &self.follow {
             Follow::Agent(ring) => of_agent(ring, after),
-            Follow::All { agents } => of_all(feed, agents, after),
+            Follow::All { agents } => of_all(&self.feed, agents, after),
         };
+        entries.truncate(entries.partition_point(|entry| entry.event.id <= upto));
+        let event = looked.min(upto).max(after);
+        let gap = gap.filter(|gone_to| *gone_to <= event);
         // After the events, so that nothing is missing that came before one of them; and of what came meanwhile not
         // what comes after the next one.
-        let mut live = match is_live {
-            true => following.live().after(after_frame),
-            false => LivePage { upto: after_frame, ..LivePage::default() },
+        let mut live = match self.is_live {
+            true => self.following.live().after(self.position.frame),
+            false => LivePage { upto: self.position.frame, ..LivePage::default() },
         };
-        let early = live.frames.iter().take_while(|frame| frame.after <= upto).count();
+        let early = live.frames.iter().take_while(|frame| frame.after <= event).count();
         live.upto -= (live.frames.len() - early) as u64;
         live.frames.truncate(early);
         let mut batch = Vec::with_capacity(entries.len() + live.frames.len() + 2);
@@ -143,7 +139,7 @@ impl Subscription {
         if live.has_gap {
             batch.push(Item::DeltaGap);
         }
-        let is_wanted = |frame: &&Arc<DeltaFrame>| match follow {
+        let is_wanted = |frame: &&Arc<DeltaFrame>| match &self.follow {
             Follow::Agent(_) => true,
             Follow::All { agents } => agents.is_empty() || agents.contains(&frame.agent),
         };
@@ -155,14 +151,8 @@ impl Subscription {
             batch.push(Item::Event(entry));
         }
         batch.extend(frames.map(Item::Deltas));
-        Taken { batch, after: upto, after_frame: live.upto }
+        (batch, Position { event, frame: live.upto })
     }
-}
-
-struct Taken {
-    batch: Batch,
-    after: u64,
-    after_frame: u64,
 }
 
 fn of_agent(ring: &Ring, after: u64) -> (Vec<Entry>, u64, Option<u64>) {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_account::Account;
 use bulkhead_types::AgentId;
+use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
+use crate::feed::LOOKED;
 use crate::{Delta, Feed, Follow, Item, Ring, RingLimits, Subscription};
 
 fn id(name: &str) -> AgentId {
@@ -104,8 +107,12 @@ async fn a_reader_that_is_too_slow_has_a_gap_and_goes_on_behind_it() {
             ring.say(|| Delta::Text(format!("t{n}")));
             ring.push_value("e", &n.to_string());
         }
-        let batch = reader.next().await.unwrap();
-        let Some(Item::Gap { after: 0, upto: 15 }) = batch.first() else { panic!("no gap") };
+        let mut batch = Vec::new();
+        while !batch.iter().any(|item| matches!(item, Item::Event(_))) {
+            batch.extend(reader.next().await.unwrap());
+        }
+        let gaps: Vec<_> = batch.iter().filter(|item| matches!(item, Item::Gap { .. })).collect();
+        let [Item::Gap { after: 0, upto: 15 }] = gaps[..] else { panic!("no gap, or two") };
         let events: Vec<_> = short(&batch).into_iter().filter(|it| it.starts_with('#')).collect();
         assert_eq!(events, (15..25).map(|n| format!("#{n}")).collect::<Vec<_>>());
         ring.push_value("e", &"on");
@@ -164,6 +171,72 @@ async fn nothing_is_kept_of_turns_that_nobody_sees() {
     assert!(blind.now().is_empty());
     drop(seeing);
     ring.say(|| panic!("nobody looks any more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_looking_takes_nothing_from_others_and_leaves_nothing() {
+    let feed = Arc::new(Feed::default());
+    let account = Arc::new(Account::default());
+    let ring = Arc::new(Ring::new(&feed, id("a"), RingLimits::default(), &account));
+    let mut of_all = Subscription::new(&feed, all(), None, true);
+    let one = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    relayed(&feed, async {
+        ring.say(|| Delta::Text("so".into()));
+        assert_eq!(short(&of_all.next().await.unwrap()), ["so"]);
+        // It waits to go out when one of the two leaves.
+        ring.say(|| Delta::Text(" much".into()));
+        drop(one);
+        assert_eq!(short(&of_all.next().await.unwrap()), [" much"]);
+        ring.say(|| Delta::Text("!".into()));
+        drop(of_all);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    })
+    .await;
+    assert_eq!(account.reading().host.events, 0, "nobody looks any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_event_is_shown_before_the_text_that_it_follows() {
+    let feed = Arc::new(Feed::default());
+    let ring = ring(&feed, "a");
+    let mut of_all = Subscription::new(&feed, all(), None, true);
+    let mut one = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    for round in 0..2 {
+        ring.say(|| Delta::Text(format!("{round}")));
+        ring.push_value("e", &"end");
+        // The relay has not had its turn: what it has to bring is not there yet.
+        let early = [&mut of_all, &mut one].map(|reader| reader.next().now_or_never().flatten());
+        let early = early.map(|batch| short(&batch.unwrap_or_default()));
+        assert!(early.iter().flatten().all(|item| item != "#end"), "{early:?}");
+        ring.say(|| Delta::Text("later".into()));
+        relayed(&feed, async {
+            for (reader, mut seen) in [&mut of_all, &mut one].into_iter().zip(early) {
+                while seen.len() < 3 {
+                    seen.extend(short(&reader.next().await.unwrap()));
+                }
+                assert_eq!(seen, [round.to_string(), "#end".into(), "later".into()]);
+            }
+        })
+        .await;
+    }
+}
+
+#[test]
+fn a_reader_of_few_events_among_many_gets_all_of_them() {
+    let feed = Arc::new(Feed::default());
+    let (a, b) = (ring(&feed, "a"), ring(&feed, "b"));
+    for n in 0..3 {
+        (0..2 * LOOKED).for_each(|_| _ = b.push_value("e", &"x"));
+        a.push_value("e", &n.to_string());
+    }
+    let follow = Follow::All { agents: vec![id("a")] };
+    let mut reader = Subscription::new(&feed, follow, Some(0), false);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut read = Vec::new();
+    while read.len() < 3 {
+        read.extend(short(&runtime.block_on(reader.next()).unwrap()));
+    }
+    assert_eq!(read, ["#0", "#1", "#2"]);
 }
 
 #[test]

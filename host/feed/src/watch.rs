@@ -7,14 +7,14 @@
 //! With nobody who follows, a publisher looks at one atomic. With a thousand it wakes one task.
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use crate::live::Live;
+use crate::live::{DeltaFrame, Live};
 
 /// Something that is followed: an agent, or all of them.
 #[derive(Default)]
@@ -31,6 +31,7 @@ pub(crate) struct Watch {
 /// A share in a watch. Dropped, there is one follower less.
 pub(crate) struct Following {
     watch: Arc<Watch>,
+    bell: Arc<Bell>,
     is_live: bool,
 }
 
@@ -40,12 +41,12 @@ impl Watch {
         Self { live: Mutex::new(live), ..Self::default() }
     }
 
-    pub(crate) fn follow(self: &Arc<Self>, is_live: bool) -> Following {
+    pub(crate) fn follow(self: &Arc<Self>, bell: &Arc<Bell>, is_live: bool) -> Following {
         self.followers.fetch_add(1, SeqCst);
         if is_live {
             self.live_followers.fetch_add(1, SeqCst);
         }
-        Following { watch: Arc::clone(self), is_live }
+        Following { watch: Arc::clone(self), bell: Arc::clone(bell), is_live }
     }
 
     /// Whether somebody wants to see turns as they happen.
@@ -82,6 +83,19 @@ impl Watch {
         self.is_closed.load(SeqCst)
     }
 
+    /// Makes a frame of what waits, if it is time; yields when it will be, and what the followers of all agents do not
+    /// have. Where nobody looks, nothing is kept.
+    fn flush(&self, now: Instant) -> (Option<Instant>, Vec<Arc<DeltaFrame>>) {
+        let mut live = self.live();
+        let due = live.flush(now);
+        let unshared = live.take_unshared();
+        // Under the lock: what somebody says who knows of a new follower comes after it.
+        if due.is_none() && !self.is_seen_live() {
+            live.forget();
+        }
+        (due, unshared)
+    }
+
     /// What happens in a turn, beside events.
     pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,7 +119,8 @@ impl Drop for Following {
     fn drop(&mut self) {
         self.watch.followers.fetch_sub(1, SeqCst);
         if self.is_live && self.watch.live_followers.fetch_sub(1, SeqCst) == 1 {
-            self.watch.live().forget();
+            // The relay lets go of what is left, when the followers of all agents have it.
+            self.watch.mark_anyway(&self.bell);
         }
     }
 }
@@ -115,6 +130,8 @@ impl Drop for Following {
 pub(crate) struct Bell {
     marked: Mutex<Vec<Arc<Watch>>>,
     rung: Notify,
+    /// What was said before events up to this number is where its followers look.
+    relayed: AtomicU64,
 }
 
 impl Bell {
@@ -122,13 +139,19 @@ impl Bell {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Events up to this number may be shown to who sees turns as they happen.
+    pub(crate) fn relayed(&self) -> u64 {
+        self.relayed.load(SeqCst)
+    }
+
     /// Wakes followers of what is marked. What happens in a turn goes out at most every so often. `all` gets that of
-    /// every agent.
-    pub(crate) async fn relay(&self, all: &Arc<Watch>) {
+    /// every agent; `last_id` is the number of the last event.
+    pub(crate) async fn relay(&self, all: &Arc<Watch>, last_id: impl Fn() -> u64) {
         let mut waiting: Vec<Arc<Watch>> = Vec::new();
         loop {
-            let marked = std::mem::take(&mut *self.lock());
-            for watch in marked {
+            // First: what was said before these events is marked by now.
+            let upto = last_id();
+            for watch in std::mem::take(&mut *self.lock()) {
                 // Before it is read: what comes from here on marks it again.
                 watch.is_marked.store(false, SeqCst);
                 if !waiting.iter().any(|it| Arc::ptr_eq(it, &watch)) {
@@ -136,24 +159,30 @@ impl Bell {
                 }
             }
             let now = Instant::now();
-            let mut next: Option<Instant> = None;
             let mut is_news_for_all = false;
-            waiting.retain(|watch| {
-                let due = watch.live().flush(now);
+            let mut due_at = Vec::with_capacity(waiting.len());
+            for watch in &waiting {
+                let (due, unshared) = watch.flush(now);
+                due_at.push(due);
                 if !Arc::ptr_eq(watch, all) && all.is_seen_live() {
-                    let frames = watch.live().take_unshared();
-                    is_news_for_all |= !frames.is_empty();
+                    is_news_for_all |= !unshared.is_empty();
                     let mut live = all.live();
-                    frames.into_iter().for_each(|frame| live.push(frame));
+                    unshared.into_iter().for_each(|frame| live.push(frame));
                 }
-                watch.changed.notify_waiters();
-                next = [next, due].into_iter().flatten().min();
-                due.is_some()
-            });
+            }
+            self.relayed.store(upto, SeqCst);
+            waiting.iter().for_each(|watch| watch.changed.notify_waiters());
             if is_news_for_all {
                 all.changed.notify_waiters();
             }
-            match next {
+            // An event that came meanwhile has marked what is taken here already.
+            if last_id() > upto {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let mut dues = due_at.iter();
+            waiting.retain(|_| dues.next().is_some_and(Option::is_some));
+            match due_at.into_iter().flatten().min() {
                 Some(due) => tokio::select! {
                     () = self.rung.notified() => {}
                     () = sleep_until(due) => {}

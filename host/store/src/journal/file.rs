@@ -22,7 +22,7 @@ use super::bodies::{Blocks, Bodies};
 use super::lane::{self, Head, Kind, Lane, Read};
 use super::layout::{self, BLOCK_BYTES, Geometry, HEADER_BYTES, SLOT_BYTES};
 use super::{Journal, Kept, KeptPrompt, Left, Open, Opened, Problem, PromptMark, Table, TakenSlot};
-use bulkhead_blackbox::mapped::{FreeSlots, Map, fill_holes, reserve};
+use bulkhead_blackbox::mapped::{FreeSlots, Map, create_private, fill_holes};
 
 const CURRENT: &str = "journal";
 const NEW: &str = "journal.new";
@@ -181,16 +181,8 @@ fn kept(head: Head<'_>, body: String, in_turn: bool) -> Kept {
 
 fn create(dir: &Path, geometry: Geometry, found: Vec<Found>) -> io::Result<Open> {
     let path = dir.join(NEW);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     // Messages are in it: nobody else reads them.
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true).mode(0o600);
-    let mut file = options.open(&path)?;
-    reserve(&mut file, geometry.bytes())?;
-    let map = Map::of(&file)?;
+    let map = create_private(&path, geometry.bytes())?;
     layout::write_header(map.words(), geometry);
     let open = Open::empty(map, geometry);
     if !found.is_empty() {
