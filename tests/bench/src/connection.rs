@@ -52,9 +52,10 @@ impl Connection {
         self.stream.get_mut().write_all(request.as_bytes())
     }
 
-    /// Reads the answer of a request that was sent, whatever it is.
-    pub fn answered(&mut self) {
-        self.read_answer().expect("an answer");
+    /// Reads the whole answer of a request that was sent, which must have this status.
+    pub fn answered(&mut self, status: u16) {
+        let got = self.read_answer().expect("an answer");
+        assert_eq!(got, status, "{}", String::from_utf8_lossy(&self.body));
     }
 
     /// The body of the last answer.

@@ -14,6 +14,7 @@ mod curves;
 mod durable;
 mod floors;
 mod inside;
+mod lines;
 mod machine;
 mod memory;
 mod models;

@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use harness::{Host, files, json, model_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 use crate::connection::Connection;
+use crate::lines::Lines;
 use crate::process::Process;
 use crate::report::{Report, Row};
+use crate::row::time;
 use crate::samples::Samples;
 
 /// Who follow one agent.
@@ -24,8 +26,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Agents whose models speak at one time, each with one who follows.
 const SPEAKERS: usize = 200;
 
+/// So many chunks, so many a second.
+const SPEECH: &str = "stream-500-100";
+const WARM_UP: &str = "stream-50-100";
+
 /// With a thousand who follow, the last but ten have an event after at most so long.
 const FAN_OUT: Duration = Duration::from_millis(20);
+
+/// As often as the host sends text of a turn to one who follows, and the part of it that there is to be.
+const FRAMES_A_SECOND: f64 = 20.0;
+const FRAMES_ALLOWED: f64 = 0.9;
+
+/// Streams that have not opened, turns that have not been seen and answers that have not begun after this never will be.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The 99th percentile of messages beside it, against quiet.
 const BESIDE: f64 = 2.0;
@@ -40,7 +53,7 @@ pub fn measure(events: usize, report: &mut Report) {
 /// The first agent is followed, the second is well.
 fn fan_out(events: usize, report: &mut Report) {
     let host = crate::host();
-    let mut http = Connection::open(host.address());
+    let mut http = connect(host.address());
     for agent in ["followed", "well"] {
         let body = format!("{{\"agentId\":\"{agent}\",\"role\":\"echo\"}}");
         http.timed("POST", "/agents/start", &body, 201);
@@ -52,31 +65,37 @@ fn fan_out(events: usize, report: &mut Report) {
         }
     });
     let followers = Followers::open(host.address(), "/agents/followed/events/stream", FOLLOWERS);
-    let process = Process::of(host.pid());
+    // Not the one before: the host closes those that say nothing for long.
+    let mut http = connect(host.address());
+    let mut event = || {
+        let began = Instant::now();
+        http.send("POST", "/agents/followed/message", HELLO).expect("send");
+        let mut seen = followers.each_once();
+        http.answered(200);
+        seen.sort_unstable();
+        std::thread::sleep(PAUSE.saturating_sub(began.elapsed()));
+        seen.into_iter().map(|at| at.duration_since(began)).collect::<Vec<_>>()
+    };
+    for _ in 0..events.div_ceil(10) {
+        event();
+    }
+    let (process, here) = (Process::of(host.pid()), Process::of(std::process::id()));
     let (mut late, mut last) = (Samples::new(), Samples::new());
-    let before = process.cpu();
+    let (before, before_here) = (process.cpu(), here.cpu());
     let beside = messages(&host, || {
         for _ in 0..events {
-            let began = Instant::now();
-            http.send("POST", "/agents/followed/message", HELLO).expect("send");
-            let mut seen = followers.each_once();
-            seen.sort_unstable();
-            for at in &seen {
-                late.add(at.duration_since(began));
-            }
-            last.add(seen.last().map_or(Duration::ZERO, |at| at.duration_since(began)));
-            http.answered();
-            std::thread::sleep(PAUSE.saturating_sub(began.elapsed()));
+            let after = event();
+            last.add(after.last().copied().unwrap_or_default());
+            after.into_iter().for_each(|after| late.add(after));
         }
     });
-    let cpu = (process.cpu() - before).as_secs_f64() / events as f64;
+    let each = |cpu: Duration| time(cpu.div_f64(events as f64));
+    let (cpu, cpu_here) = (each(process.cpu() - before), each(here.cpu() - before_here));
     report.add(Row::tail("an event with 1,000 who follow", &late, FAN_OUT));
     report.add(Row::plain("the same until the last has it", &last));
-    let each = Duration::from_secs_f64(cpu);
     let name = "CPU of the host for each such event, messages beside it included";
-    let mut one = Samples::new();
-    one.add(each);
-    report.add(Row::plain(name, &one));
+    report.add(Row::said(name, events, cpu));
+    report.add(Row::said("CPU of those who follow and send, in this process", events, cpu_here));
     report.add(Row::beside("messages of another agent beside it", &quiet, &beside, BESIDE));
     drop(followers);
     host.finish();
@@ -93,7 +112,7 @@ fn speakers(report: &mut Report) {
         .role("speaker", "models", "models = [\"default\"]\nworkspace = false")
         .role("echo", "echo", "memory_limit_mb = 16\nworkspace = false")
         .start();
-    let mut http = Connection::open(host.address());
+    let mut http = connect(host.address());
     http.timed("POST", "/agents/start", r#"{"agentId":"well","role":"echo"}"#, 201);
     for n in 0..SPEAKERS {
         let body = format!("{{\"agentId\":\"s-{n}\",\"role\":\"speaker\"}}");
@@ -101,24 +120,17 @@ fn speakers(report: &mut Report) {
     }
     let quiet = messages(&host, || std::thread::sleep(Duration::from_secs(5)));
     let process = Process::of(host.pid());
-    let order = json!({"do": "stream", "model": "stream-500-100", "say": "hello"}).to_string();
-    let body = json!({ "prompt": order }).to_string();
+    speak(&host, WARM_UP);
     for followed in [false, true] {
         let followers = followed.then(|| {
             let path = |n: usize| format!("/agents/s-{n}/events/stream");
             Followers::open_each(host.address(), (0..SPEAKERS).map(path).collect())
         });
-        let mut all: Vec<_> = (0..SPEAKERS).map(|_| Connection::open(host.address())).collect();
         let before = process.cpu();
         let began = Instant::now();
-        let beside = messages(&host, || {
-            for (n, http) in all.iter_mut().enumerate() {
-                let path = format!("/agents/s-{n}/message?wait=60000");
-                http.send("POST", &path, &body).expect("send");
-            }
-            all.iter_mut().for_each(Connection::answered);
-        });
-        let share = (process.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
+        let beside = messages(&host, || speak(&host, SPEECH));
+        let took = began.elapsed().as_secs_f64();
+        let share = (process.cpu() - before).as_secs_f64() / took;
         let (cpu, messages) = match followed {
             true => ("CPU with 200 models that speak, followed", "messages beside that"),
             false => (
@@ -126,22 +138,35 @@ fn speakers(report: &mut Report) {
                 "messages beside that, not followed",
             ),
         };
-        let row = Row::percent(cpu, share * 100.0, 0.0);
-        report.add(Row { budget: "-".into(), met: None, ..row });
+        report.add(Row::said(cpu, SPEAKERS, format!("{:.0} %", share * 100.0)));
         report.add(Row::beside(messages, &quiet, &beside, BESIDE));
         if let Some(followers) = followers {
             let frames = followers.frames.load(Ordering::Relaxed) as f64;
-            let each = frames / SPEAKERS as f64 / began.elapsed().as_secs_f64();
-            report.add(Row::rate(
-                "frames a second for each who follows",
-                SPEAKERS,
-                each,
-                21.0,
-                0.0,
-            ));
+            let each = frames / SPEAKERS as f64 / took;
+            let name = "frames a second for each who follows";
+            report.add(Row::rate(name, SPEAKERS, each, FRAMES_A_SECOND, FRAMES_ALLOWED));
         }
     }
     host.finish();
+}
+
+/// Has the model of each agent speak, until all have said everything.
+fn speak(host: &Host, model: &str) {
+    let order = json!({"do": "stream", "model": model, "say": "hello"}).to_string();
+    let body = json!({ "prompt": order }).to_string();
+    let ask = |n: usize| {
+        let mut http = connect(host.address());
+        let path = format!("/agents/s-{n}/message?wait=60000");
+        http.send("POST", &path, &body).expect("send");
+        http
+    };
+    let mut all: Vec<_> = (0..SPEAKERS).map(ask).collect();
+    all.iter_mut().for_each(|http| http.answered(200));
+}
+
+/// A connection on which no answer is waited for without a bound.
+fn connect(address: SocketAddr) -> Connection {
+    Connection::open(address).patience(PATIENCE).expect("set a timeout")
 }
 
 /// Messages to the agent that is well, every 4 ms while something else is done.
@@ -150,7 +175,7 @@ fn messages(host: &Host, work: impl FnOnce()) -> Samples {
     std::thread::scope(|scope| {
         let (address, is_over) = (host.address(), &is_over);
         let asks = scope.spawn(move || {
-            let mut http = Connection::open(address);
+            let mut http = connect(address);
             let mut samples = Samples::new();
             while !is_over.load(Ordering::Relaxed) {
                 samples.add(http.timed("POST", "/agents/well/message?wait=10000", HELLO, 200));
@@ -158,16 +183,27 @@ fn messages(host: &Host, work: impl FnOnce()) -> Samples {
             }
             samples
         });
+        // Also when it panics: the scope waits for the thread.
+        let over = Over(is_over);
         work();
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         asks.join().expect("messages are answered")
     })
+}
+
+/// Sets it when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Connections that read a stream each, on one thread.
 struct Followers {
     number: usize,
-    seen: std::sync::Mutex<mpsc::Receiver<Instant>>,
+    seen: Receiver<Instant>,
     frames: Arc<AtomicUsize>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -181,45 +217,69 @@ impl Followers {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("start tokio");
         let number = paths.len();
-        let (send, seen) = mpsc::channel(1 << 16);
-        let (opened, all) = std::sync::mpsc::sync_channel(number);
+        let (turns, seen) = sync_channel(1 << 16);
+        let (opened, all) = sync_channel(number);
         let frames = Arc::new(AtomicUsize::new(0));
         for path in paths {
-            let (send, opened, frames) = (send.clone(), opened.clone(), Arc::clone(&frames));
-            runtime.spawn(async move {
-                let mut stream = TcpStream::connect(address).await.expect("connect");
-                let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-                stream.write_all(request.as_bytes()).await.expect("ask");
-                let mut bytes = vec![0; 64 * 1024];
-                let mut is_open = false;
-                loop {
-                    let Ok(read @ 1..) = stream.read(&mut bytes).await else { return };
-                    let at = Instant::now();
-                    let text = &bytes[..read];
-                    if !is_open && find(text, b"retry:") > 0 {
-                        is_open = true;
-                        let _ = opened.send(());
-                    }
-                    frames.fetch_add(find(text, b"event: delta"), Ordering::Relaxed);
-                    if find(text, b"\"agent.turn\"") > 0 {
-                        let _ = send.send(at).await;
-                    }
-                }
-            });
+            let follower = Follower {
+                turns: turns.clone(),
+                opened: opened.clone(),
+                frames: Arc::clone(&frames),
+            };
+            runtime.spawn(follower.read(address, path));
             // A server has a bound on connections that have not asked for anything yet.
-            all.recv().expect("it is open");
+            all.recv_timeout(PATIENCE).expect("the stream opens");
         }
-        Self { number, seen: std::sync::Mutex::new(seen), frames, _runtime: runtime }
+        Self { number, seen, frames, _runtime: runtime }
     }
 
     /// Waits until each has seen one more turn, and says when.
     fn each_once(&self) -> Vec<Instant> {
-        let mut seen = self.seen.lock().expect("nobody panicked");
-        (0..self.number).map(|_| seen.blocking_recv().expect("they read")).collect()
+        let until = Instant::now() + PATIENCE;
+        let mut instants = Vec::with_capacity(self.number);
+        while instants.len() < self.number {
+            let left = until.saturating_duration_since(Instant::now());
+            let seen = self.seen.recv_timeout(left);
+            instants.push(seen.unwrap_or_else(|error| {
+                panic!("{} of {} have seen the turn: {error}", instants.len(), self.number)
+            }));
+        }
+        instants
     }
 }
 
-/// How often a word is in a text.
-fn find(text: &[u8], word: &[u8]) -> usize {
-    text.windows(word.len()).filter(|window| *window == word).count()
+/// One who reads a stream.
+struct Follower {
+    turns: SyncSender<Instant>,
+    opened: SyncSender<()>,
+    frames: Arc<AtomicUsize>,
+}
+
+impl Follower {
+    /// To the end of the stream, which is that of the runtime.
+    async fn read(self, address: SocketAddr, path: String) {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("ask");
+        let (mut lines, mut bytes) = (Lines::default(), vec![0; 64 * 1024]);
+        while let Ok(read @ 1..) = stream.read(&mut bytes).await {
+            let at = Instant::now();
+            lines.take(&bytes[..read], |line| self.note(line, at));
+        }
+    }
+
+    /// The lines of one frame are never in two chunks of the body, so no size of a chunk cuts them.
+    fn note(&self, line: &[u8], at: Instant) {
+        if line.starts_with(b"retry:") {
+            let _ = self.opened.try_send(());
+        } else if line == b"event: delta" {
+            self.frames.fetch_add(1, Ordering::Relaxed);
+        } else if line.starts_with(b"data:") && has(line, r#""event":"agent.turn""#) {
+            let _ = self.turns.try_send(at);
+        }
+    }
+}
+
+fn has(line: &[u8], word: &str) -> bool {
+    std::str::from_utf8(line).is_ok_and(|line| line.contains(word))
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::lines::Lines;
 use crate::process::Process;
 
 /// Set in a process that reads streams: a [`Job`] as JSON.
@@ -174,22 +175,6 @@ async fn read(sender: &mut SendRequest<Full<Bytes>>, ask: &Ask, mut take: impl F
         if let Ok(bytes) = frame.expect("a whole answer").into_data() {
             take(&bytes);
         }
-    }
-}
-
-/// Cuts an answer into lines.
-#[derive(Default)]
-struct Lines(Vec<u8>);
-
-impl Lines {
-    fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
-        self.0.extend_from_slice(bytes);
-        let mut taken = 0;
-        while let Some(end) = self.0[taken..].iter().position(|byte| *byte == b'\n') {
-            each(&self.0[taken..taken + end]);
-            taken += end + 1;
-        }
-        self.0.drain(..taken);
     }
 }
 

@@ -122,14 +122,12 @@ fn per_part(chunks: usize, parts: usize) -> String {
 
 /// Messages to an agent that is well, without and with the streams, in turn.
 fn beside(host: &Host, report: &mut Report) {
-    // Not the one before: the host closes those that say nothing for long.
-    let http = &mut Connection::open(host.address());
     let (mut quiet, mut busy) = (Samples::new(), Samples::new());
     for round in 0..ROUNDS {
-        let alone = watch(http, Duration::from_secs(SECONDS as u64));
+        let alone = watch(host, Duration::from_secs(SECONDS as u64));
         let with = std::thread::scope(|scope| {
             let reading = scope.spawn(|| read_all(host, SECONDS + 1));
-            let with = watch(http, Duration::from_secs(SECONDS as u64));
+            let with = watch(host, Duration::from_secs(SECONDS as u64));
             reading.join().expect("the streams");
             with
         });
@@ -142,7 +140,9 @@ fn beside(host: &Host, report: &mut Report) {
     report.add(Row::beside(name, &quiet, &busy, BESIDE_ALLOWED));
 }
 
-fn watch(http: &mut Connection, time: Duration) -> Samples {
+fn watch(host: &Host, time: Duration) -> Samples {
+    // A new one: the host closes those that say nothing for long.
+    let mut http = Connection::open(host.address());
     let (began, mut samples) = (Instant::now(), Samples::new());
     while began.elapsed() < time {
         let path = "/agents/well/message?wait=60000";

@@ -1,5 +1,7 @@
 //! Disks that are full, and what waits for room.
 
+use std::path::PathBuf;
+
 use super::*;
 
 pub(super) struct Unmount(pub PathBuf);
