@@ -248,7 +248,7 @@ fn the_page_of_a_crash_has_the_own_frames_first_and_says_what_to_do() {
         "src/rigs.rs:48:9",
         "2.3 MiB of 64 MiB",
         "restart after 520 ms",
-        "Read the message",
+        "Read the message, and open",
         "looking for a rig",
         "agent.turn",
         "### `toast` panicked",

@@ -68,7 +68,9 @@ fn facts(record: &CrashRecord) -> String {
         page.line("core dump", &format!("{}, {}", dump.id, bytes(dump.bytes)));
     }
     page.list("frames, * the agent's own", frames::all(record).into_iter());
-    page.list("last log lines", record.last_log_lines.iter().cloned());
+    // Panics begin with a blank line.
+    let has_text = |line: &&String| !line.trim().is_empty();
+    page.list("last log lines", record.last_log_lines.iter().filter(has_text).cloned());
     let events = record.last_events.iter().map(|last| format!("{} {}", last.id, last.event));
     page.list("last events", events);
     let advice = advice(record.reason).iter().zip(1..);
@@ -113,7 +115,7 @@ impl Page {
         let resources = &record.resources;
         let host = resources.host_bytes.total();
         if host > 0 {
-            self.line("host memory", &format!("{} of its memory", bytes(host)));
+            self.line("host memory", &format!("{} held for it by the host", bytes(host)));
         }
         if let [first, .., last] = &resources.samples[..] {
             let samples = resources.samples.iter().map(|sample| bytes(sample.bytes));

@@ -31,7 +31,7 @@ fn record() -> CrashRecord {
         "location": { "file": "guest/polecat/src/rigs.rs", "line": 48, "column": 9 },
         "deterministic": "unknown", "frames": frames, "symbolized": "done",
         "startedAt": "2026-01-15T09:26:55.800Z", "crashedAt": "2026-01-15T09:30:00.000Z",
-        "agentUptimeMs": 184_200, "phase": "handle", "lastLogLines": ["looking for the rig"],
+        "agentUptimeMs": 184_200, "phase": "handle", "lastLogLines": ["looking for the rig", ""],
         "activeTools": [], "activeAgents": 12,
         "consequence": {
             "decision": "restart", "restartAt": "2026-01-15T09:30:00.412Z", "backoffMs": 412, "attemptsInWindow": 2,
@@ -93,7 +93,7 @@ fn a_page_has_the_block_and_all_the_rest() {
           looking for the rig
 
         what to do next
-          1. Read the message and open the place that it names.
+          1. Read the message, and open the place of the panic.
           2. If bad input can cause this, return an error that is not fatal: only the turn fails then.
     "#]]
     .assert_eq(&crash_page(&record(), false));
@@ -136,7 +136,7 @@ fn markdown_folds_the_rest() {
           looking for the rig
 
         what to do next
-          1. Read the message and open the place that it names.
+          1. Read the message, and open the place of the panic.
           2. If bad input can cause this, return an error that is not fatal: only the turn fails then.
         ```
 
@@ -205,11 +205,11 @@ fn no_text_of_an_agent_stands_in_the_heading_of_markdown() {
     let markdown = crash_markdown(&record);
     assert_eq!(
         outside_of_fences(&markdown),
-        "### `my_agent` gave up with an error while it handled a message\n\n\n\
+        "### `my_agent` reported a fatal error while it handled a message\n\n\n\
          <details><summary>The whole record</summary>\n\n\n</details>\n"
     );
     let what =
-        "gave up with an error (\"@someone) [x](https://evil.example/x.png) ```x``` <b>\") while";
+        "reported a fatal error (\"@someone) [x](https://evil.example/x.png) ```x``` <b>\") while";
     assert!(markdown.contains(what), "{markdown}");
 }
 

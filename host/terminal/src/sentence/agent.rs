@@ -166,7 +166,7 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let (from, times) = (sender(from), counted(*attempts as usize, "delivery"));
             let times = times.replace("deliverys", "deliveries");
             let text = format!(
-                "ended in each of {times} of message {message_id} from {from}; it is not delivered again"
+                "ended in each of {times} of message {message_id} from {from}: the message is set aside"
             );
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }

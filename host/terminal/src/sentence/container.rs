@@ -31,7 +31,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
             ))
         }
         Event::StoreUnavailable { reason, retries } => {
-            let then = if *retries { "; it is tried again" } else { "" };
+            let then = if *retries { "; it tries again" } else { "" };
             said(format!("stores nothing: {reason}{then}"))
         }
         Event::StoreOff {} => said("stores nothing, because of --without-store".to_owned()),
@@ -57,7 +57,7 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
         Event::UnhandledRejection { task, message, stack, repeated, .. } => {
             let stack = stack.as_ref().map_or_else(String::new, |stack| format!(" at {stack}"));
             said(format!(
-                "lost its task {task}{stack}: {}{}",
+                "lost its task {task}, which panicked{stack}: {}{}",
                 quoted(message),
                 and(*repeated, "times before")
             ))
@@ -133,9 +133,9 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
             said(format!("could not start the agents: {error}; {action}"))
         }
         Event::StopIntent { by, reason, drain_ms } => {
-            let within =
-                drain_ms.map_or_else(String::new, |limit| format!(", within {}", ms(limit)));
-            said(format!("stops ({by}): {reason}{within}"))
+            let within = drain_ms
+                .map_or_else(String::new, |limit| format!("; it takes {} at most", ms(limit)));
+            said(format!("shuts down ({by}): {reason}{within}"))
         }
         Event::Draining { phase, agents: count, busy, limit_ms } => {
             let busy_ones = and(*busy as u64, "of them busy");
@@ -202,7 +202,7 @@ fn memory_pressure(state: &str, figures: &str, largest: &[LargeAgent], action: &
         return format!("has enough memory again: {figures}");
     }
     let largest = largest.first().map_or_else(String::new, |agent| {
-        format!(", {} by {}", bytes(agent.used_bytes), agent.agent_id)
+        format!("; the largest agent is {} with {}", agent.agent_id, bytes(agent.used_bytes))
     });
     let then = if action == "shed" { "; agents are ended until there is enough" } else { "" };
     format!("is short of memory: {figures}{largest}{then}")
