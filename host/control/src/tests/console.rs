@@ -129,6 +129,26 @@ fn a_session_reads_pages_and_streams_and_nothing_else() {
 }
 
 #[test]
+fn a_config_in_a_header_comes_with_the_token_itself_and_not_with_a_cookie_or_a_ticket() {
+    let rig = guarded();
+    let mut client = rig.client();
+    let cookie = log_in(&mut client);
+    let bearer = "authorization: Bearer hunter2\r\n";
+    let config = "x-town-config: {\"envVars\":{\"K\":1}}\r\n";
+    assert_eq!(client.ask("GET", "/console", &format!("{cookie}{config}"), "").status, 200);
+    let ticket = client.ask("POST", "/tickets", bearer, "").json();
+    let by_ticket = format!("/events/stream?ticket={}", ticket["ticket"].as_str().unwrap());
+    for (path, head) in [("/events/stream", cookie.as_str()), (&by_ticket, "")] {
+        let answer = rig.client().open_stream(path, &format!("{head}{config}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    assert!(done(&rig).is_empty(), "{:?}", done(&rig));
+    let both = format!("{cookie}{bearer}{config}");
+    assert_eq!(client.ask("GET", "/console", &both, "").status, 200);
+    assert_eq!(done(&rig), ["sync K=1"]);
+}
+
+#[test]
 fn a_form_of_another_page_does_nothing() {
     let rig = guarded();
     let mut client = rig.client();
