@@ -63,7 +63,8 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
 
 /// Where somebody goes who asked for a page of the console and has no session. A form is not sent again.
 pub(crate) fn to_login(method: &Method, asked: &Uri) -> Response {
-    let page = if *method == Method::GET { asked.path() } else { "/console" };
+    let asked = asked.path_and_query().filter(|_| *method == Method::GET);
+    let page = asked.map_or("/console", |page| page.as_str());
     let next: String = form_urlencoded::byte_serialize(page.as_bytes()).collect();
     let mut response = Redirect::to(&format!("/console/login?next={next}")).into_response();
     guard(response.headers_mut());

@@ -66,6 +66,19 @@ fn without_a_session_there_is_only_the_login() {
         assert_eq!(answer.header("content-security-policy"), Some(POLICY));
         assert!(answer.body.is_empty(), "{}", answer.body);
     }
+    for (path, next) in [
+        ("/console?after=a1", "%2Fconsole%3Fafter%3Da1"),
+        ("/console/crashes?agent=a.b&before=c", "%2Fconsole%2Fcrashes%3Fagent%3Da.b%26before%3Dc"),
+    ] {
+        let answer = client.get(path);
+        assert_eq!(answer.header("location"), Some(&*format!("/console/login?next={next}")));
+        let (_, query) = path.split_once('?').unwrap();
+        let form = client.get(&format!("/console/login?next={next}")).body;
+        assert!(form.contains(&query.replace('&', "&amp;")), "{form}");
+        let body = format!("token=hunter2&next={next}");
+        let answer = client.ask("POST", "/console/login", FORM, &body);
+        assert_eq!((answer.status, answer.header("location")), (303, Some(path)));
+    }
     for forged in ["cookie: bulkhead_session=\r\n", "cookie: bulkhead_session=hunter2\r\n"] {
         assert_eq!(client.ask("GET", "/console", forged, "").status, 303);
         assert_eq!(client.ask("GET", "/events/stream", forged, "").status, 401);
