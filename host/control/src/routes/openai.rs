@@ -46,6 +46,7 @@ pub(super) fn model_operation() -> Operation {
         .path_text("model", "The agent's id.")
         .answers::<ModelCard>(200, "The agent.")
         .refuses(404, "There is no such agent, or it takes no messages (`no-such-agent`).")
+        .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many requests are under way (`busy`).")
         .refuses_as::<OpenAiError>()
 }
 
@@ -116,8 +117,11 @@ pub(super) async fn model<B: Backend>(
     Path(model): Path<String>,
     _: Form<NoParams>,
 ) -> Result<Response, Refused> {
-    let agent = AgentId::parse(&model).ok().and_then(|id| backend.status(&id));
-    let agent = agent.filter(takes_messages).ok_or_else(|| unknown(&model))?;
+    let id = AgentId::parse(&model).map_err(|_| unknown(&model))?;
+    let view = |backend: &B, id: &AgentId| {
+        backend.status(id).filter(takes_messages).ok_or_else(|| unknown(&model))
+    };
+    let agent = PathAgent::of(backend, id).when_restored(view).await?;
     Ok(Json(card(agent)).into_response())
 }
 

@@ -246,6 +246,20 @@ fn without_a_token_nobody_logs_in_and_forms_are_guarded_all_the_same() {
 }
 
 #[test]
+fn no_form_does_anything_before_boot_has_restored_the_agent() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let body = format!("text=hi&form_token={}", form_token(&client.get("/console/agents/a1").body));
+    for form in ["message", "nudge", "start"] {
+        let path = format!("/console/agents/late/{form}");
+        let answer = client.ask("POST", &path, FORM, &body);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{form}");
+        is_a_guarded_page(&answer);
+    }
+    assert!(done(&rig).is_empty(), "{:?}", done(&rig));
+}
+
+#[test]
 fn what_is_not_there_is_a_page_and_a_line() {
     let rig = Rig::start();
     let mut client = rig.client();

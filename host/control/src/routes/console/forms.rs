@@ -70,6 +70,7 @@ pub(super) async fn start<B: Backend>(
     mut form: Form,
 ) -> Result<Response, Refusal> {
     is_from(&visitor, &mut form)?;
+    backend.brought_back(&id).await?;
     match backend.start_again(&id, trace).await? {
         Some(_) => Ok(back(&id, Said::Started)),
         None => Err(SendError::NoSuchAgent(id).into()),
