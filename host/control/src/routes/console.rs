@@ -13,8 +13,8 @@
 //! Pages may show texts of agents, which are the texts of others. So a page loads scripts and styles from this server
 //! alone, is in no frame, and its forms carry a token that no page of another origin knows. A refusal is a page here.
 
-use axum::Router;
-use axum::extract::{Path, Request};
+use axum::extract::Request;
+use axum::handler::Handler;
 use axum::http::Uri;
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -29,6 +29,7 @@ use hyper::{Method, StatusCode};
 use super::unknown;
 use crate::Backend;
 use crate::answer::{Refusal, Refused};
+use crate::params::PathText;
 use crate::sessions::Sessions;
 
 mod entrance;
@@ -101,7 +102,7 @@ async fn home() -> Redirect {
     Redirect::permanent("/console")
 }
 
-async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn file(PathText(name): PathText, headers: HeaderMap) -> Result<Response, Refusal> {
     let Some(file) = asset(&name) else {
         let error = format!("no such file: {}", crate::refused::truncated(&name, 64));
         return Err(Refusal::new(StatusCode::NOT_FOUND, error).kind("no-such-path"));

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -28,7 +28,7 @@ use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::long;
 use crate::openapi::{Group, Operation};
-use crate::params::{NoParams, Trace};
+use crate::params::{NoParams, PathText, Trace};
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
@@ -114,7 +114,7 @@ pub(super) async fn models<B: Backend>(
 
 pub(super) async fn model<B: Backend>(
     State(backend): State<B>,
-    Path(model): Path<String>,
+    Form(PathText(model)): Form<PathText>,
     _: Form<NoParams>,
 ) -> Result<Response, Refused> {
     let id = AgentId::parse(&model).map_err(|_| unknown(&model))?;

@@ -19,7 +19,7 @@ use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::long;
-use crate::params::{Kind, NoParams, Param, Params, PathId};
+use crate::params::{Kind, NoParams, Param, Params, PathId, PathText};
 
 const AFTER: Param = Param::new("after", Kind::Agent, "Agents above this one.");
 const SAID: Param = Param::new("said", Kind::Text, "What became of a form.");
@@ -133,7 +133,7 @@ pub(super) async fn crashes<B: Backend>(
 
 pub(super) async fn crash<B: Backend>(
     State(backend): State<B>,
-    Path(crash_id): Path<String>,
+    PathText(crash_id): PathText,
     Extension(visitor): Extension<Visitor>,
     _: NoParams,
 ) -> Result<Response, Refusal> {
