@@ -32,8 +32,8 @@ use crate::params::{NoParams, PathText, Trace};
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
-/// Longest wait for an answer that is no stream: what proxies at most let a request take.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+/// Longest wait for an answer that is no stream.
+const MAX_WAIT: Duration = Duration::from_millis(turn::MAX_WAIT_MS);
 
 pub(super) fn models_operation() -> Operation {
     Operation::new(Group::Chat, "Lists the agents that take messages, as models")
@@ -62,9 +62,7 @@ pub(super) fn complete_operation() -> Operation {
         .answers::<Completion>(200, "The reply.")
         .answers_text(200, "text/event-stream", "The reply.")
         .refuses(404, "There is no such agent (`no-such-agent`).")
-        .refuses(409, "The agent accepts no messages in its state (`not-running`).")
-        .refuses(413, "The message is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
-        .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+        .delivers()
         .refuses(502, "The turn failed (the agent's own code), or the agent ended (`agent-ended`, `message-set-aside`).")
         .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many streams or requests are under way (`busy`).")
         .refuses(504, "The turn goes on after ten minutes (`pending`).")
