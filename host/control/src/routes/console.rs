@@ -19,6 +19,7 @@ use axum::http::Uri;
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use bulkhead_console::{Visitor, asset, problem};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
@@ -46,6 +47,7 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
         .route("/console/login", get(entrance::form).post(entrance::log_in))
         .route("/console/logout", post(entrance::log_out))
         .with_state(sessions);
+    let runs = pages::EarlierRuns::default();
     let pages = Router::<B>::new()
         .route("/console", get(pages::overview::<B>))
         .route("/console/", get(home))
@@ -56,7 +58,7 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
         .route("/console/agents/{id}/stop", post(forms::stop::<B>))
         .route("/console/crashes", get(pages::crashes::<B>))
         .route("/console/crashes/{crash_id}", get(pages::crash::<B>))
-        .route("/console/container", get(pages::container::<B>))
+        .route("/console/container", get(pages::container::<B>.layer(Extension(runs))))
         .route("/console/assets/{name}", get(file))
         .route("/console/{*rest}", any(unknown::path));
     pages.merge(entrance).layer(from_fn(as_page))
@@ -73,14 +75,10 @@ pub(crate) fn to_login(method: &Method, asked: &Uri) -> Response {
 }
 
 /// Puts a refusal into a page, and every answer under the policy.
-async fn as_page(
-    visitor: Option<axum::Extension<Visitor>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn as_page(visitor: Option<Extension<Visitor>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(Refused(error)) = response.extensions().get() {
-        let visitor = visitor.map(|axum::Extension(visitor)| visitor);
+        let visitor = visitor.map(|Extension(visitor)| visitor);
         let page = problem(visitor.as_ref(), error);
         *response.body_mut() = page.into();
         response.headers_mut().remove(CONTENT_LENGTH);
