@@ -1,5 +1,5 @@
 //! The console in a real browser: what a person does with it, in light and dark, on a screen and on a phone. With
-//! `UPDATE_EXPECT=1` the pictures in `docs/images/` are taken anew.
+//! `UPDATE_EXPECT=1` the pictures in `docs/images/` are taken again.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! `bulkhead mcp`: the tools for models, on stdin and stdout.
 //!
 //! stdout carries the protocol and nothing else. A host that is down, or has another token since, fails a tool and not
-//! the program: which host is asked is found out anew for each call.
+//! the program: which host is asked is found out again for each call.
 
 use bulkhead_mcp::{Access, Answer, Api, Call, Server};
 use clap::Args;

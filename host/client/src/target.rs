@@ -9,10 +9,10 @@
 //! the state directory, go only to the address of this host, never to one that `--url` or `BULKHEAD_URL` names.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use bulkhead_net::{BaseUrl, Connector, Proxies, Trust, UrlError};
+use bulkhead_net::{BaseUrl, Connector, Proxies, Trust, UrlError, reachable};
 use bulkhead_types::Secret;
 use bulkhead_types::error::chain;
 use http::header::HeaderValue;
@@ -183,12 +183,7 @@ fn of_listener(listen: SocketAddr) -> Result<BaseUrl, String> {
     if listen.port() == 0 {
         return Err("the configured port is 0, any free port; name the host with --url".into());
     }
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    parse(&format!("http://{}", SocketAddr::new(ip, listen.port())))
+    parse(&format!("http://{}", reachable(listen)))
 }
 
 /// Reads an address. What stands before an `@` is never repeated: it may be a password.

@@ -5,7 +5,7 @@
 //!                          └─ chart (SVG), words
 //! ```
 //!
-//! Every page can be read without its script. The script makes pages anew from the server's own HTML and shows a turn
+//! Every page can be read without its script. The script makes pages again from the server's own HTML and shows a turn
 //! as it happens.
 //!
 //! **Agents, roles and messages are texts of others.** maud escapes whatever comes into a page, and

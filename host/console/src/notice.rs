@@ -61,7 +61,8 @@ pub fn login(next: &str, refused: Option<&str>) -> String {
             }
             p.hint {
                 "The control token is the value of " code { "BULKHEAD_CONTROL_TOKEN" } " or " code { "server.token" }
-                ", else the file " code { "control-token" } " in the host's state directory."
+                ", or in the file that " code { "BULKHEAD_CONTROL_TOKEN_FILE" } " or " code { "server.token_file" }
+                " names, else in the file " code { "control-token" } " in the host's state directory."
             }
         }
     };

@@ -49,7 +49,7 @@ pub struct OverviewPage {
 /// All agents, or a hundred of them.
 pub fn overview(visitor: &Visitor, shown: &OverviewPage) -> String {
     let main = html! {
-        main #main data-refresh="/events/stream" {
+        main #main data-refresh="/events/stream?event=agent.*" {
             h1 { "Agents" }
             (status(None))
             (summary(shown))

@@ -57,6 +57,10 @@ impl Refusal {
         Self::with_issues("invalid query", issues.into())
     }
 
+    pub(crate) fn invalid_path(param: impl Into<String>, message: &str) -> Self {
+        Self::with_issues("invalid path", vec![Issue::new(param, message)])
+    }
+
     pub(crate) fn invalid_id(message: impl Into<String>) -> Self {
         let message = message.into();
         let issue = Issue::new("agentId", message.clone());

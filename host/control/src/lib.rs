@@ -24,6 +24,7 @@ mod long;
 mod openapi;
 mod origin;
 mod params;
+mod passes;
 mod process;
 mod refused;
 mod routes;

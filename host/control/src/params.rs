@@ -1,5 +1,7 @@
 //! What a request says outside its body: the agent id in the path, what is in the query, its trace.
 
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use bulkhead_api::Issue;
@@ -10,6 +12,27 @@ use serde::de::DeserializeOwned;
 
 use crate::answer::Refusal;
 
+/// The parameter of a path: percent-decoded.
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let text = Path::from_request_parts(parts, state).await;
+        text.map(|Path(text)| Self(text)).map_err(|rejection| {
+            let key = match rejection {
+                PathRejection::FailedToDeserializePathParams(failed) => match failed.into_kind() {
+                    ErrorKind::InvalidUtf8InPathParam { key } => key,
+                    _ => ".".to_owned(),
+                },
+                _ => ".".to_owned(),
+            };
+            Refusal::invalid_path(key, "is not UTF-8 when percent-decoded")
+        })
+    }
+}
+
 /// The `{id}` of a path: percent-decoded, then checked.
 pub(crate) struct PathId(pub(crate) AgentId);
 
@@ -17,7 +40,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let text: Path<String> = Path::from_request_parts(parts, state)
+        let PathText(text) = PathText::from_request_parts(parts, state)
             .await
             .map_err(|_| Refusal::invalid_id("agent id is not UTF-8 when percent-decoded"))?;
         AgentId::parse(&text).map(Self).map_err(|error| Refusal::invalid_id(error.to_string()))

@@ -90,8 +90,8 @@ impl Service {
         &self.refusals
     }
 
-    /// Answers one request, whatever happens. `begin` is called when its sender is trusted, and says
-    /// whether it may go on.
+    /// Answers one request, whatever happens. `begin` is called when its sender is known: by the token, or by what stands
+    /// for it. It says whether the request may go on.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -151,19 +151,20 @@ impl Service {
         begin: impl FnOnce() -> bool + Send,
     ) -> Result<Response, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let redeems = |streams: &Streams| streams.redeem(&parts.uri).then_some(Trusted);
         let trusted = self.gate.trusts(&parts.headers);
-        let trusted = trusted.or_else(|| self.streams.as_ref().and_then(redeems));
         let visitor = self.visitor(&parts, trusted);
-        let trusted = trusted.or_else(|| visitor.is_some().then_some(Trusted));
-        if trusted.is_some() && !begin() {
+        // These stand for the token on a few paths, and make nobody trusted.
+        let redeems = |streams: &Streams| streams.redeem(&parts.uri);
+        let is_known =
+            trusted.is_some() || visitor.is_some() || self.streams.as_ref().is_some_and(redeems);
+        if is_known && !begin() {
             return Err(self.busy().closing());
         }
         if let Err(refusal) = self.origins.check(&parts, self.gate.is_open(parts.uri.path())) {
             return Err(self.reader.refuse(refusal, &parts.headers, body).await);
         }
         let is_entrance = self.sessions.is_some() && sessions::is_open(parts.uri.path());
-        if !self.gate.admits(parts.uri.path(), trusted) && !is_entrance {
+        if !is_known && !self.gate.is_open(parts.uri.path()) && !is_entrance {
             let refusal = self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await;
             let is_page = self.sessions.is_some() && sessions::is_of_console(parts.uri.path());
             return if is_page {
@@ -172,11 +173,10 @@ impl Service {
                 Err(refusal)
             };
         }
-        let body = match trusted {
-            None if is_entrance => {
-                self.reader.at_most(LOGIN_BYTES).read(&parts.headers, body).await?
-            }
-            _ => self.reader.read(&parts.headers, body).await?,
+        let body = if is_entrance && !is_known {
+            self.reader.at_most(LOGIN_BYTES).read(&parts.headers, body).await?
+        } else {
+            self.reader.read(&parts.headers, body).await?
         };
         parts.extensions.insert(body);
         if let Some(visitor) = visitor {

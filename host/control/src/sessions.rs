@@ -9,16 +9,17 @@
 //! memory only: they end with the process. A browser sends the cookie to every port of this machine's name, so it is
 //! worth as little as possible.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_console::Visitor;
 use bulkhead_types::Secret;
 use hyper::Method;
 use hyper::header::{COOKIE, HeaderMap};
-use subtle::ConstantTimeEq;
+
+use crate::passes::{Passes, is_secret, random};
+use crate::streams::is_event_stream;
 
 /// How long a session lasts.
 pub(crate) const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
@@ -39,17 +40,13 @@ struct Shared {
     token: Option<Secret>,
     /// For visitors without a session: there is no token, or they have shown it.
     form_token: String,
-    open: Mutex<HashMap<String, Session>>,
-}
-
-struct Session {
-    form_token: String,
-    began: Instant,
+    /// Each opens what its visitor's forms carry.
+    open: Passes<String>,
 }
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("open", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Sessions").field("open", &self.0.open.count()).finish_non_exhaustive()
     }
 }
 
@@ -58,7 +55,7 @@ impl Sessions {
     pub(crate) fn new(token: Option<Secret>) -> Self {
         // Without randomness no form is taken.
         let form_token = random().unwrap_or_default();
-        Self(Arc::new(Shared { token, form_token, open: Mutex::default() }))
+        Self(Arc::new(Shared { token, form_token, open: Passes::new(LASTS, MAX_SESSIONS) }))
     }
 
     /// Whether nobody has to log in.
@@ -69,51 +66,34 @@ impl Sessions {
     /// Begins a session for whoever shows the token, and returns the value of its cookie.
     pub(crate) fn begin(&self, shown: &str) -> Option<String> {
         let token = self.0.token.as_ref()?;
-        if !bool::from(shown.as_bytes().ct_eq(token.expose().as_bytes())) {
+        if !is_secret(shown.as_bytes(), token.expose().as_bytes()) {
             return None;
         }
-        let (name, form_token) = (random()?, random()?);
-        let mut open = self.lock();
-        open.retain(|_, session| session.began.elapsed() < LASTS);
-        if open.len() >= MAX_SESSIONS {
-            let oldest = open.iter().min_by_key(|(_, session)| session.began);
-            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
-                open.remove(&oldest);
-            }
-        }
-        open.insert(name.clone(), Session { form_token, began: Instant::now() });
-        Some(name)
+        self.0.open.issue(random()?)
     }
 
     /// Ends the session of this request.
     pub(crate) fn end(&self, headers: &HeaderMap) {
         if let Some(name) = named(headers) {
-            self.lock().remove(name);
+            self.0.open.take(name);
         }
     }
 
     /// Who sends a request with the cookie of a session.
     pub(crate) fn visitor(&self, headers: &HeaderMap) -> Option<Visitor> {
-        let open = self.lock();
-        let session = open.get(named(headers)?).filter(|it| it.began.elapsed() < LASTS)?;
-        Some(Visitor { form_token: session.form_token.clone(), has_session: true })
+        let form_token = self.0.open.shown(named(headers)?)?;
+        Some(Visitor { form_token, has_session: true })
     }
 
     /// Who sends a request that is trusted without a session.
     pub(crate) fn without_session(&self) -> Visitor {
         Visitor { form_token: self.0.form_token.clone(), has_session: false }
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Whether a session opens this.
 pub(crate) fn is_for_sessions(method: &Method, path: &str) -> bool {
-    let is_stream = path == "/events/stream"
-        || (path.starts_with("/agents/") && path.ends_with("/events/stream"));
-    is_of_console(path) || (is_stream && method == Method::GET)
+    is_of_console(path) || (is_event_stream(path) && method == Method::GET)
 }
 
 /// Whether this is the console's.
@@ -143,13 +123,6 @@ fn named(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).map(str::trim);
     pairs.find_map(|pair| pair.strip_prefix(COOKIE_NAME)?.strip_prefix('='))
-}
-
-/// 32 random bytes as text.
-fn random() -> Option<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -186,16 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_too_many_sessions_makes_room_and_an_old_one_is_none() {
+    fn there_are_so_many_sessions() {
         let sessions = sessions();
         let names: Vec<_> =
             (0..=MAX_SESSIONS).map(|_| sessions.begin("hunter2").unwrap()).collect();
-        assert_eq!(sessions.lock().len(), MAX_SESSIONS);
         assert!(sessions.visitor(&with(&names[0])).is_none());
         assert!(sessions.visitor(&with(&names[1])).is_some());
-        let Some(past) = Instant::now().checked_sub(LASTS) else { return };
-        sessions.lock().get_mut(&names[1]).unwrap().began = past;
-        assert!(sessions.visitor(&with(&names[1])).is_none());
     }
 
     #[test]

@@ -8,12 +8,11 @@
 //! Streams are written by a thread of their own, so that a thousand of them are nobody else's wait. Each reads from where
 //! it is: one that reads slowly falls behind, and costs nobody but itself.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fmt, io};
 
 use axum::body::Body;
@@ -34,6 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::answer::Refusal;
+use crate::passes::Passes;
 
 /// Without another frame, something comes this often: proxies close connections on which nothing happens, and only a
 /// write shows that a client is gone.
@@ -120,7 +120,7 @@ struct Shared {
     bound: usize,
     closing: watch::Sender<bool>,
     spawner: Spawner,
-    tickets: Mutex<HashMap<String, Instant>>,
+    tickets: Passes<()>,
     opened: AtomicU64,
     gaps: AtomicU64,
 }
@@ -175,7 +175,7 @@ impl Streams {
             bound,
             closing: watch::Sender::new(false),
             spawner,
-            tickets: Mutex::default(),
+            tickets: Passes::new(TICKET, MAX_TICKETS),
             opened: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
         }))
@@ -216,36 +216,24 @@ impl Streams {
         self.0.gaps.fetch_add(1, Relaxed);
     }
 
-    /// A ticket for one stream.
+    /// A ticket for one stream. `None`: the system has no randomness.
     pub(crate) fn issue(&self) -> Option<String> {
-        let mut bytes = [0; 24];
-        // Without randomness there is no ticket.
-        getrandom::fill(&mut bytes).ok()?;
-        let ticket: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let now = Instant::now();
-        let mut tickets = self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        tickets.retain(|_, issued| now.duration_since(*issued) < TICKET);
-        if tickets.len() >= MAX_TICKETS {
-            let oldest = tickets.iter().min_by_key(|(_, issued)| **issued);
-            if let Some(oldest) = oldest.map(|(ticket, _)| ticket.clone()) {
-                tickets.remove(&oldest);
-            }
-        }
-        tickets.insert(ticket.clone(), now);
-        Some(ticket)
+        self.0.tickets.issue(())
     }
 
     /// Takes the ticket of a request for a stream, if it shows one that is good.
     pub(crate) fn redeem(&self, uri: &Uri) -> bool {
-        let path = uri.path();
-        let is_stream = path == "/ws" || path.ends_with("/events/stream");
+        let is_stream = uri.path() == "/ws" || is_event_stream(uri.path());
         let query = uri.query().filter(|_| is_stream).unwrap_or_default();
-        let Some(ticket) = query.split('&').find_map(|pair| pair.strip_prefix("ticket=")) else {
-            return false;
-        };
-        let mut tickets = self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        tickets.remove(ticket).is_some_and(|issued| issued.elapsed() < TICKET)
+        let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="));
+        ticket.is_some_and(|ticket| self.0.tickets.take(ticket).is_some())
     }
+}
+
+/// Whether server-sent events are read at a path.
+pub(crate) fn is_event_stream(path: &str) -> bool {
+    let of_agent = path.strip_prefix("/agents/").unwrap_or_default();
+    path == "/events/stream" || of_agent.ends_with("/events/stream")
 }
 
 impl Place {

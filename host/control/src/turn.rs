@@ -10,6 +10,9 @@ use tokio::sync::oneshot;
 use crate::Backend;
 use crate::answer::Refusal;
 
+/// Longest wait for the end of a turn, in milliseconds: ten minutes, what proxies at most let a request take.
+pub(crate) const MAX_WAIT_MS: u64 = 600_000;
+
 /// How a turn ended: what the agent says, or an answer of 400 and above.
 pub(crate) type Ended = Result<Outcome, Refusal>;
 

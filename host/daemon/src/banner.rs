@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bulkhead_net::reachable;
 use bulkhead_terminal::{Access, Banner};
 
 use crate::config::Settings;
@@ -13,7 +14,7 @@ const DEFAULT_CONFIG: &str = "bulkhead.toml";
 
 /// What stands on the screen before the first line of the log.
 pub fn banner(settings: &Settings, listen: SocketAddr, token: &Made, earlier: usize) -> Banner {
-    let url = format!("http://{listen}");
+    let url = format!("http://{}", reachable(listen));
     Banner {
         version: env!("CARGO_PKG_VERSION").into(),
         console: Some(console(&url)),

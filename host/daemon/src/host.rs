@@ -289,7 +289,7 @@ struct Kept {
     crashes: Arc<dyn CrashStore>,
     journal: Journal,
     feed: Arc<Feed>,
-    /// What went wrong with the journal of events.
+    /// What went wrong with the event file.
     feed_problems: Vec<bulkhead_feed::Problem>,
     /// What went wrong with the journal.
     problems: Vec<journal::Problem>,

@@ -342,7 +342,7 @@ fn end(host: Host, report: &DrainReport) -> Exit {
         tracing::warn!(%error, "the journal was not synced");
     }
     if let Err(error) = feed.sync() {
-        tracing::warn!(%error, "the journal of events was not synced");
+        tracing::warn!(%error, "the event file was not synced");
     }
     memory.hush();
     // So that the count below knows of every line before it.

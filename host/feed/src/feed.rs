@@ -14,7 +14,7 @@ use crate::entry::Entry;
 use crate::journal::{self, Journal, Problem};
 use crate::watch::{Bell, Watch};
 
-/// What the journal keeps, and what is kept in memory for those who follow all agents, in bytes each.
+/// What the event file keeps, and what is kept in memory for those who follow all agents, in bytes each.
 const KEPT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Events that one page has, at most. Who is far behind reads several.
@@ -156,7 +156,7 @@ impl Feed {
         self.bell.relay(&self.watch, || self.last_id()).await;
     }
 
-    /// Waits until the disk has all of the journal.
+    /// Waits until the disk has all of the event file.
     pub fn sync(&self) -> io::Result<()> {
         self.lock().journal.as_ref().map_or(Ok(()), Journal::sync)
     }

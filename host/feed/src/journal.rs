@@ -47,11 +47,11 @@ const AT_LAST: usize = 4;
 const AT_FLOOR: usize = 5;
 const HEADER_WORDS: usize = (HEADER_BYTES / 8) as usize;
 
-/// What went wrong when the journal of events was opened. The host goes on.
+/// What went wrong when the event file was opened. The host goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Events of this run do not outlive it.
-    #[error("there is no journal of events: {0}")]
+    #[error("there is no event file: {0}")]
     Absent(#[source] io::Error),
     /// The file of the run before says nothing, or cannot be read.
     #[error("the events of the run before are unreadable ({reason}); kept as {}", kept_as.display())]
@@ -62,7 +62,7 @@ pub enum Problem {
         kept_as: PathBuf,
     },
     /// From some event on the file is damaged. Those after it are lost.
-    #[error("the journal of events is damaged: {0} bytes of it are lost")]
+    #[error("the event file is damaged: {0} bytes of it are lost")]
     Damaged(u64),
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct Found {
 }
 
 /// Opens the file in `dir`, with room for so many bytes of events, and reads it. A file of another size is read and
-/// replaced. Without a journal, what was found is there all the same.
+/// replaced. Without a file, what was found is there all the same.
 pub(crate) fn open(dir: &Path, bytes: u64) -> (Option<Journal>, Found, Vec<Problem>) {
     let mut problems = Vec::new();
     let bytes = bytes.next_multiple_of(8);
@@ -137,14 +137,14 @@ type Parsed = Result<(u64, Found, u64), &'static str>;
 fn parse(file: &File) -> io::Result<Parsed> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() < HEADER_BYTES || meta.len() > MAX_BYTES {
-        return Ok(Err("it is no journal of events"));
+        return Ok(Err("it is no event file"));
     }
     let mut all = vec![0; usize::try_from(meta.len()).unwrap_or(0)];
     file.read_exact_at(&mut all, 0)?;
     let (header, log) = all.split_at(HEADER_BYTES as usize);
     let word = |at: usize| word(header, at * 8);
     if word(AT_MAGIC) != MAGIC {
-        return Ok(Err("it does not begin like a journal of events"));
+        return Ok(Err("it does not begin like an event file"));
     }
     let (bytes, tail, head) = (word(AT_BYTES), word(AT_TAIL), word(AT_HEAD));
     let is_sound = bytes == log.len() as u64 && bytes > 0 && bytes.is_multiple_of(8);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  guest `emit`, life cycle ─▶ Ring (one per agent) ─┐
-//!                                                    ├─▶ Feed: number, journal, recent events ─┐
+//!                                                    ├─▶ Feed: number, file, recent events ────┐
 //!  container events ─────────────────────────────────┘                                         │
 //!  text of a model, tools ───▶ Live (one per agent) ───────────────────────────────────────────┤
 //!                                                                                              ▼
@@ -12,8 +12,8 @@
 //! Every event has a number. Numbers rise over all agents and over all runs: a run begins with the microseconds of the
 //! clock, or above what the one before left. So "what came after N" has one answer, whoever asks, also after a restart.
 //!
-//! The [journal](Problem) is a mapped file, which outlives SIGKILL: an event is in it before anybody sees it. Rings are
-//! per agent, so that a loud one pushes out nobody else's events.
+//! The [event file](Problem) is a mapped file, which outlives SIGKILL: an event is in it before anybody sees it. Rings
+//! are per agent, so that a loud one pushes out nobody else's events.
 //!
 //! Nobody who publishes waits for those who follow, nor wakes them: it marks what changed, and wakes [`Feed::relay`].
 

@@ -1,4 +1,4 @@
-//! Rings, journal and subscriptions together.
+//! Rings, event file and subscriptions together.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -91,6 +91,15 @@ impl Chat {
         Poll::Ready(Some(part.map_err(|failure| failure.error)))
     }
 
+    /// Whether the next part or the end has arrived already, so that [`Chat::next`] returns without waiting.
+    pub fn has_more(&self) -> bool {
+        match &self.state {
+            State::Beginning(_) => false,
+            State::Receiving(answer) => answer.has_more(),
+            State::Over => true,
+        }
+    }
+
     /// What has arrived and is no part yet: tool calls that are not whole.
     pub fn unfinished_bytes(&self) -> u64 {
         self.unfinished_bytes.load(Ordering::Relaxed)

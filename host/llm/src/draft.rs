@@ -32,6 +32,11 @@ impl Draft {
         &mut self.parts
     }
 
+    /// Whether there are some.
+    pub(crate) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     pub(crate) fn add_text(&mut self, text: &str) {
         if text.is_empty() {
             return;

@@ -105,6 +105,11 @@ impl Receiving {
         Poll::Ready(self.end.take().unwrap_or_else(closed).map(Part::End))
     }
 
+    /// Whether [`Receiving::poll`] has something to return without the network.
+    pub(crate) fn has_more(&self) -> bool {
+        self.end.is_some() || self.wire.has_parts()
+    }
+
     /// Waits until the answer has begun, or failed before that.
     pub(crate) fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         ready!(self.poll_counted(cx));

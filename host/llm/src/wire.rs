@@ -111,6 +111,11 @@ impl Wire {
         self.draft.parts()
     }
 
+    /// Whether there are some.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.draft.has_parts()
+    }
+
     /// Nothing that could still come belongs to the answer.
     pub(crate) fn is_complete(&self) -> bool {
         self.draft.is_complete()

@@ -78,6 +78,34 @@ async fn silence_before_the_first_part_is_tried_again() {
 }
 
 #[tokio::test]
+async fn what_has_arrived_behind_a_part_is_known_without_waiting() {
+    const BOTH: &str =
+        "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\",\"content\":\"half\"}}]}\n\n";
+    for (answer, kinds) in [
+        (fine(), &["text", "end"][..]),
+        (vec![ok(), chunk(HALF), Step::Hang], &["text"]),
+        (vec![ok(), chunk(BOTH), Step::Hang], &["reasoning", "text"]),
+        (vec![ok(), chunk(BOTH), Step::Close], &["reasoning", "text", "error"]),
+    ] {
+        let server = first(vec![answer.clone()]);
+        let mut chat = ask(&endpoint(server.address, WIDE), question());
+        assert!(!chat.has_more(), "{answer:?}");
+        let mut found = Vec::new();
+        while found.is_empty() || chat.has_more() {
+            match chat.next().await {
+                Some(Ok(Part::Text(_))) => found.push("text"),
+                Some(Ok(Part::Reasoning(_))) => found.push("reasoning"),
+                Some(Ok(Part::End(_))) => found.push("end"),
+                Some(Err(_)) => found.push("error"),
+                None => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(found, kinds, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_will_fail_again_is_not() {
     for (answer, error) in [
         (document("400 Bad Request", "", r#"{"error":"no"}"#), "rejected 400 main: no"),

@@ -12,12 +12,14 @@
 //! - [`trust`]: which certificates are believed
 //! - [`interim`]: a bound on interim answers
 //! - [`credential`]: a key that may change while the host runs
+//! - [`reachable`]: where a listener of this machine is reached
 //! - [`wait`]: what a server says about trying again
 
 pub mod connect;
 pub mod credential;
 pub mod interim;
 pub mod proxy;
+mod reachable;
 pub mod trust;
 pub mod url;
 pub mod wait;
@@ -28,6 +30,7 @@ pub use connect::{
 pub use credential::{Credential, ReadCredential};
 pub use interim::Interim;
 pub use proxy::{Proxies, ProxyError};
+pub use reachable::reachable;
 pub use trust::{Trust, TrustError};
 pub use url::{BaseUrl, Destination, UrlError};
 pub use wait::retry_after;

@@ -138,7 +138,13 @@ impl Incarnation {
         // The first tick after this point makes the guest look up, or its first step where all was used before.
         let ticks = u64::from(!(continues && context.meter.is_message_over()));
         instance.store.set_epoch_deadline(ticks);
-        let future: Running<T> = Box::pin(body(instance));
+        let future: Running<T> = Box::pin(async move {
+            let mut finished = body(instance).await;
+            if let Some(instance) = &mut finished.instance {
+                instance.store.data_mut().give_back_descriptors();
+            }
+            finished
+        });
         Call::new(future, phase, limits, continues, context, executor)
     }
 }

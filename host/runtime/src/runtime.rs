@@ -283,8 +283,7 @@ async fn instantiate(
                     context.set_max_component_handles(census.max_handles());
                 }
             }
-            CallHook::ReturningFromWasm => context.data_mut().give_back_descriptors(),
-            CallHook::CallingWasm => {}
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
         }
         Ok(())
     });

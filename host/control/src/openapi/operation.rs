@@ -130,6 +130,13 @@ impl Operation {
             .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many requests are under way (`busy`).")
     }
 
+    /// It puts something into a mailbox.
+    pub(crate) fn delivers(self) -> Self {
+        self.refuses(409, "The agent accepts no messages in its state (`not-running`).")
+            .refuses(413, "The message is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
+            .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+    }
+
     /// Its path has another part.
     pub(crate) fn path_text(mut self, name: &'static str, about: &'static str) -> Self {
         self.in_path.push(PathParam::Text(name, about));

@@ -13,12 +13,13 @@
 //! Pages may show texts of agents, which are the texts of others. So a page loads scripts and styles from this server
 //! alone, is in no frame, and its forms carry a token that no page of another origin knows. A refusal is a page here.
 
-use axum::Router;
-use axum::extract::{Path, Request};
+use axum::extract::Request;
+use axum::handler::Handler;
 use axum::http::Uri;
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use bulkhead_console::{Visitor, asset, problem};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
@@ -29,6 +30,7 @@ use hyper::{Method, StatusCode};
 use super::unknown;
 use crate::Backend;
 use crate::answer::{Refusal, Refused};
+use crate::params::PathText;
 use crate::sessions::Sessions;
 
 mod entrance;
@@ -45,6 +47,7 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
         .route("/console/login", get(entrance::form).post(entrance::log_in))
         .route("/console/logout", post(entrance::log_out))
         .with_state(sessions);
+    let runs = pages::EarlierRuns::default();
     let pages = Router::<B>::new()
         .route("/console", get(pages::overview::<B>))
         .route("/console/", get(home))
@@ -55,7 +58,7 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
         .route("/console/agents/{id}/stop", post(forms::stop::<B>))
         .route("/console/crashes", get(pages::crashes::<B>))
         .route("/console/crashes/{crash_id}", get(pages::crash::<B>))
-        .route("/console/container", get(pages::container::<B>))
+        .route("/console/container", get(pages::container::<B>.layer(Extension(runs))))
         .route("/console/assets/{name}", get(file))
         .route("/console/{*rest}", any(unknown::path));
     pages.merge(entrance).layer(from_fn(as_page))
@@ -63,7 +66,8 @@ pub(crate) fn router<B: Backend>(sessions: Sessions) -> Router<B> {
 
 /// Where somebody goes who asked for a page of the console and has no session. A form is not sent again.
 pub(crate) fn to_login(method: &Method, asked: &Uri) -> Response {
-    let page = if *method == Method::GET { asked.path() } else { "/console" };
+    let asked = asked.path_and_query().filter(|_| *method == Method::GET);
+    let page = asked.map_or("/console", |page| page.as_str());
     let next: String = form_urlencoded::byte_serialize(page.as_bytes()).collect();
     let mut response = Redirect::to(&format!("/console/login?next={next}")).into_response();
     guard(response.headers_mut());
@@ -71,14 +75,10 @@ pub(crate) fn to_login(method: &Method, asked: &Uri) -> Response {
 }
 
 /// Puts a refusal into a page, and every answer under the policy.
-async fn as_page(
-    visitor: Option<axum::Extension<Visitor>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn as_page(visitor: Option<Extension<Visitor>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(Refused(error)) = response.extensions().get() {
-        let visitor = visitor.map(|axum::Extension(visitor)| visitor);
+        let visitor = visitor.map(|Extension(visitor)| visitor);
         let page = problem(visitor.as_ref(), error);
         *response.body_mut() = page.into();
         response.headers_mut().remove(CONTENT_LENGTH);
@@ -100,7 +100,7 @@ async fn home() -> Redirect {
     Redirect::permanent("/console")
 }
 
-async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn file(PathText(name): PathText, headers: HeaderMap) -> Result<Response, Refusal> {
     let Some(file) = asset(&name) else {
         let error = format!("no such file: {}", crate::refused::truncated(&name, 64));
         return Err(Refusal::new(StatusCode::NOT_FOUND, error).kind("no-such-path"));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bulkhead_api::CrashesPage;
 use bulkhead_api::crashes::MAX_CRASHES;
@@ -18,7 +18,7 @@ use crate::Backend;
 use crate::answer::Refusal;
 use crate::long;
 use crate::openapi::{Group, Operation};
-use crate::params::{Kind, NoParams, Param, Params, PathId};
+use crate::params::{Kind, NoParams, Param, Params, PathId, PathText};
 
 const AGENT: Param = Param::new("agent", Kind::Agent, "Only records of this agent.");
 const REASON: Param =
@@ -79,7 +79,7 @@ pub(super) async fn of_agent<B: Backend>(
 
 pub(super) async fn one<B: Backend>(
     State(backend): State<B>,
-    Path(crash_id): Path<String>,
+    PathText(crash_id): PathText,
     _: NoParams,
 ) -> Result<Json<Arc<CrashRecord>>, Refusal> {
     backend.crash(&crash_id).map(Json).ok_or_else(|| no_such_crash(&crash_id))

@@ -41,12 +41,9 @@ use crate::params::{Kind, Param, Params, Trace};
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
-/// Longest wait, in milliseconds: ten minutes, what proxies at most let a request take.
-const MAX_WAIT_MS: u64 = 600_000;
-
 const WAIT: Param = Param::new(
     "wait",
-    Kind::Number(0, MAX_WAIT_MS),
+    Kind::Number(0, turn::MAX_WAIT_MS),
     "How long to wait for the end of the turn, in ms.",
 );
 const QUERY: &[Param] = &[WAIT];
@@ -69,9 +66,7 @@ pub(super) fn operation() -> Operation {
             202,
             "The wait ended first (`outcome` is `pending`), and the turn continues.",
         )
-        .refuses(409, "The agent accepts no messages in its state (`not-running`).")
-        .refuses(413, "The message is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
-        .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+        .delivers()
         .refuses(
             502,
             "With `wait`: the turn failed (the agent's own code), or the agent ended (`agent-ended`, `message-set-aside`).",

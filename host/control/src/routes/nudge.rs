@@ -16,11 +16,11 @@ pub(super) fn operation() -> Operation {
     Operation::new(Group::Agents, "Leaves a message that the agent gets when its mailbox is empty")
         .about("The host assigns a missing `nudgeId`.")
         .known_agent()
-        .body::<NudgeRequest>(json!({"message": "the build is red", "source": "witness", "nudgeId": "n-4"}))
+        .body::<NudgeRequest>(
+            json!({"message": "the build is red", "source": "witness", "nudgeId": "n-4"}),
+        )
         .answers::<NudgeAnswer>(200, "The nudge waits.")
-        .refuses(409, "The agent accepts no messages in its state (`not-running`).")
-        .refuses(413, "The nudge is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
-        .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+        .delivers()
 }
 
 pub(super) async fn post<B: Backend>(

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -28,12 +28,12 @@ use crate::answer::Refusal;
 use crate::body::WholeBody;
 use crate::long;
 use crate::openapi::{Group, Operation};
-use crate::params::{NoParams, Trace};
+use crate::params::{NoParams, PathText, Trace};
 use crate::streams::{Frame, Frames, Streams};
 use crate::turn::{self, LiveTurn, Step};
 
-/// Longest wait for an answer that is no stream: what proxies at most let a request take.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+/// Longest wait for an answer that is no stream.
+const MAX_WAIT: Duration = Duration::from_millis(turn::MAX_WAIT_MS);
 
 pub(super) fn models_operation() -> Operation {
     Operation::new(Group::Chat, "Lists the agents that take messages, as models")
@@ -46,6 +46,7 @@ pub(super) fn model_operation() -> Operation {
         .path_text("model", "The agent's id.")
         .answers::<ModelCard>(200, "The agent.")
         .refuses(404, "There is no such agent, or it takes no messages (`no-such-agent`).")
+        .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many requests are under way (`busy`).")
         .refuses_as::<OpenAiError>()
 }
 
@@ -61,9 +62,7 @@ pub(super) fn complete_operation() -> Operation {
         .answers::<Completion>(200, "The reply.")
         .answers_text(200, "text/event-stream", "The reply.")
         .refuses(404, "There is no such agent (`no-such-agent`).")
-        .refuses(409, "The agent accepts no messages in its state (`not-running`).")
-        .refuses(413, "The message is larger than the whole mailbox (`message-too-large`), or the body than it may be.")
-        .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
+        .delivers()
         .refuses(502, "The turn failed (the agent's own code), or the agent ended (`agent-ended`, `message-set-aside`).")
         .refuses(503, "Boot may still restore the agent (`not-back-yet`), or too many streams or requests are under way (`busy`).")
         .refuses(504, "The turn goes on after ten minutes (`pending`).")
@@ -113,11 +112,14 @@ pub(super) async fn models<B: Backend>(
 
 pub(super) async fn model<B: Backend>(
     State(backend): State<B>,
-    Path(model): Path<String>,
+    Form(PathText(model)): Form<PathText>,
     _: Form<NoParams>,
 ) -> Result<Response, Refused> {
-    let agent = AgentId::parse(&model).ok().and_then(|id| backend.status(&id));
-    let agent = agent.filter(takes_messages).ok_or_else(|| unknown(&model))?;
+    let id = AgentId::parse(&model).map_err(|_| unknown(&model))?;
+    let view = |backend: &B, id: &AgentId| {
+        backend.status(id).filter(takes_messages).ok_or_else(|| unknown(&model))
+    };
+    let agent = PathAgent::of(backend, id).when_restored(view).await?;
     Ok(Json(card(agent)).into_response())
 }
 

@@ -66,6 +66,19 @@ fn without_a_session_there_is_only_the_login() {
         assert_eq!(answer.header("content-security-policy"), Some(POLICY));
         assert!(answer.body.is_empty(), "{}", answer.body);
     }
+    for (path, next) in [
+        ("/console?after=a1", "%2Fconsole%3Fafter%3Da1"),
+        ("/console/crashes?agent=a.b&before=c", "%2Fconsole%2Fcrashes%3Fagent%3Da.b%26before%3Dc"),
+    ] {
+        let answer = client.get(path);
+        assert_eq!(answer.header("location"), Some(&*format!("/console/login?next={next}")));
+        let (_, query) = path.split_once('?').unwrap();
+        let form = client.get(&format!("/console/login?next={next}")).body;
+        assert!(form.contains(&query.replace('&', "&amp;")), "{form}");
+        let body = format!("token=hunter2&next={next}");
+        let answer = client.ask("POST", "/console/login", FORM, &body);
+        assert_eq!((answer.status, answer.header("location")), (303, Some(path)));
+    }
     for forged in ["cookie: bulkhead_session=\r\n", "cookie: bulkhead_session=hunter2\r\n"] {
         assert_eq!(client.ask("GET", "/console", forged, "").status, 303);
         assert_eq!(client.ask("GET", "/events/stream", forged, "").status, 401);
@@ -126,6 +139,26 @@ fn a_session_reads_pages_and_streams_and_nothing_else() {
     let page = client.ask("GET", "/console", bearer, "");
     assert_eq!(page.status, 200);
     assert!(!page.body.contains("Log out"), "there is no session");
+}
+
+#[test]
+fn a_config_in_a_header_comes_with_the_token_itself_and_not_with_a_cookie_or_a_ticket() {
+    let rig = guarded();
+    let mut client = rig.client();
+    let cookie = log_in(&mut client);
+    let bearer = "authorization: Bearer hunter2\r\n";
+    let config = "x-town-config: {\"envVars\":{\"K\":1}}\r\n";
+    assert_eq!(client.ask("GET", "/console", &format!("{cookie}{config}"), "").status, 200);
+    let ticket = client.ask("POST", "/tickets", bearer, "").json();
+    let by_ticket = format!("/events/stream?ticket={}", ticket["ticket"].as_str().unwrap());
+    for (path, head) in [("/events/stream", cookie.as_str()), (&by_ticket, "")] {
+        let answer = rig.client().open_stream(path, &format!("{head}{config}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    assert!(done(&rig).is_empty(), "{:?}", done(&rig));
+    let both = format!("{cookie}{bearer}{config}");
+    assert_eq!(client.ask("GET", "/console", &both, "").status, 200);
+    assert_eq!(done(&rig), ["sync K=1"]);
 }
 
 #[test]
@@ -210,6 +243,20 @@ fn without_a_token_nobody_logs_in_and_forms_are_guarded_all_the_same() {
     let body = format!("text=hi&form_token={}", form_token(&page.body));
     assert_eq!(client.ask("POST", "/console/agents/a1/nudge", FORM, &body).status, 303);
     assert_eq!(done(&rig), ["nudge hi from operator"]);
+}
+
+#[test]
+fn no_form_does_anything_before_boot_has_restored_the_agent() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let body = format!("text=hi&form_token={}", form_token(&client.get("/console/agents/a1").body));
+    for form in ["message", "nudge", "start"] {
+        let path = format!("/console/agents/late/{form}");
+        let answer = client.ask("POST", &path, FORM, &body);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{form}");
+        is_a_guarded_page(&answer);
+    }
+    assert!(done(&rig).is_empty(), "{:?}", done(&rig));
 }
 
 #[test]

@@ -90,5 +90,8 @@ fn agents_are_models() {
     assert_eq!(client.get(&format!("/v1/models/{id}")).json(), first);
     let answer = client.get("/v1/models/ghost");
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &"no-such-agent".into()));
+    let answer = client.get("/v1/models/late");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(answer.json()["error"]["code"], "not-back-yet");
     assert_eq!(client.get("/v1/models?limit=3").json()["error"]["param"], "limit");
 }

@@ -194,6 +194,25 @@ fn a_path_that_holds_no_agent_id_is_refused_with_the_rule() {
 }
 
 #[test]
+fn a_path_that_is_no_text_is_refused_by_its_parameter() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    for (path, param) in [("/crashes/%FF", "crashId"), ("/crashes/a%C3", "crashId")] {
+        let answer = client.get(path);
+        assert_eq!((answer.status, answer.error().as_str()), (400, "invalid path"), "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.json()["issues"][0]["path"], param);
+    }
+    let answer = client.get("/v1/models/%FF");
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &"model".into()));
+    for path in ["/console/crashes/%FF", "/console/agents/%FF", "/console/assets/%FF"] {
+        let answer = client.get(path);
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.body.contains("id=\"problem\""), "{path}: {}", answer.body);
+    }
+}
+
+#[test]
 fn a_query_that_is_no_number_is_refused_by_its_key() {
     let rig = Rig::start();
     let mut client = rig.client();

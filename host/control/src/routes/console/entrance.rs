@@ -64,14 +64,24 @@ pub(super) async fn log_out(
     Ok(([(SET_COOKIE, no_cookie())], Redirect::to("/console/login")).into_response())
 }
 
-/// The page to go to: a path of the console, and of nobody else.
+/// The page to go to: one of the console, and of nobody else.
 fn page(asked: Option<String>) -> String {
-    let is_good = |path: &String| {
-        let is_plain =
-            path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._:-%".contains(&byte));
-        is_of_console(path) && is_plain && path != "/console/login" && path != "/console/logout"
+    asked.filter(|asked| is_page(asked)).unwrap_or_else(|| FIRST.to_owned())
+}
+
+/// Whether a text is the path of a page, with its query. Nothing in it may mean something else to a browser: no escapes,
+/// no parts that lead up or are empty, nothing but plain characters.
+fn is_page(asked: &str) -> bool {
+    let (path, query) = asked.split_once('?').unwrap_or((asked, ""));
+    let is_plain = |text: &str, others: &[u8]| {
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
     };
-    asked.filter(is_good).unwrap_or_else(|| FIRST.to_owned())
+    is_of_console(path)
+        && is_plain(path, b"/._:-")
+        && is_plain(query, b"._:-=&")
+        && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."))
+        && path != "/console/login"
+        && path != "/console/logout"
 }
 
 #[cfg(test)]
@@ -81,7 +91,14 @@ mod tests {
     #[test]
     fn a_login_leads_to_a_page_of_the_console_and_nowhere_else() {
         let page = |path: &str| page(Some(path.to_owned()));
-        for path in ["/console", "/console/agents/a.b:c_d-e", "/console/crashes/1"] {
+        for path in [
+            "/console",
+            "/console/agents/a.b:c_d-e",
+            "/console/agents/a..b",
+            "/console/crashes/1",
+            "/console?after=a1",
+            "/console/crashes?agent=a.b&before=c-1",
+        ] {
             assert_eq!(page(path), path);
         }
         for path in [
@@ -90,6 +107,19 @@ mod tests {
             "https://evil.example",
             "/agents",
             "/console\\..\\x",
+            "/console/\\evil.example",
+            "/console/../agents",
+            "/console/..",
+            "/console/./login",
+            "/console/agents/../../agents",
+            "/console/%2e%2e/agents",
+            "/console/%2E./agents",
+            "/console//evil.example",
+            "/console/login?next=x",
+            "/console/logout?x",
+            "/console?after=%2e",
+            "/console?x=\r\ny",
+            "/console?x#y",
             "/console/\r\nx: y",
             "/consolex",
             "/console/login",

@@ -11,7 +11,6 @@ use bulkhead_supervisor::SendError;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use bulkhead_types::{AgentId, Sender};
 use hyper::StatusCode;
-use subtle::ConstantTimeEq;
 
 use super::super::message::{accepts_events, frames};
 use crate::Backend;
@@ -19,6 +18,7 @@ use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::body::Form;
 use crate::params::{NoParams, PathId, Trace};
+use crate::passes::is_secret;
 use crate::streams::Streams;
 use crate::turn::LiveTurn;
 
@@ -70,6 +70,7 @@ pub(super) async fn start<B: Backend>(
     mut form: Form,
 ) -> Result<Response, Refusal> {
     is_from(&visitor, &mut form)?;
+    backend.brought_back(&id).await?;
     match backend.start_again(&id, trace).await? {
         Some(_) => Ok(back(&id, Said::Started)),
         None => Err(SendError::NoSuchAgent(id).into()),
@@ -91,7 +92,7 @@ pub(super) async fn stop<B: Backend>(
 /// Refuses a form that is of no page of this session.
 pub(super) fn is_from(visitor: &Visitor, form: &mut Form) -> Result<(), Refusal> {
     let (shown, expected) = (form.take("form_token"), visitor.form_token.as_bytes());
-    if !expected.is_empty() && bool::from(shown.as_bytes().ct_eq(expected)) {
+    if !expected.is_empty() && is_secret(shown.as_bytes(), expected) {
         return Ok(());
     }
     let error = "the form is not of a page of this session";

@@ -1,12 +1,15 @@
 //! What a person can read. Pages are made beside the control server's thread, like other long answers.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bulkhead_console::{
     self as console, AgentPage, AgentRow, ContainerPage, CrashPage, CrashesPage, OverviewPage,
     Said, Visitor,
 };
+use bulkhead_feed::Feed;
 use bulkhead_log::now;
 use bulkhead_supervisor::{CrashFilter, SendError, UsageFilter};
 use bulkhead_types::previous::Cause;
@@ -19,7 +22,7 @@ use crate::Backend;
 use crate::agent::PathAgent;
 use crate::answer::Refusal;
 use crate::long;
-use crate::params::{Kind, NoParams, Param, Params, PathId};
+use crate::params::{Kind, NoParams, Param, Params, PathId, PathText};
 
 const AFTER: Param = Param::new("after", Kind::Agent, "Agents above this one.");
 const SAID: Param = Param::new("said", Kind::Text, "What became of a form.");
@@ -133,7 +136,7 @@ pub(super) async fn crashes<B: Backend>(
 
 pub(super) async fn crash<B: Backend>(
     State(backend): State<B>,
-    Path(crash_id): Path<String>,
+    PathText(crash_id): PathText,
     Extension(visitor): Extension<Visitor>,
     _: NoParams,
 ) -> Result<Response, Refusal> {
@@ -148,6 +151,7 @@ pub(super) async fn crash<B: Backend>(
 pub(super) async fn container<B: Backend>(
     State(backend): State<B>,
     Extension(visitor): Extension<Visitor>,
+    Extension(runs): Extension<EarlierRuns>,
     _: NoParams,
 ) -> Result<Response, Refusal> {
     let page = long::made(move || {
@@ -156,7 +160,7 @@ pub(super) async fn container<B: Backend>(
             health: backend.health(),
             memory: backend.memory(),
             usage: backend.usage(&filter),
-            runs: runs(&backend),
+            runs: runs.read(backend.feed()),
         };
         console::container(&visitor, &shown)
     });
@@ -172,32 +176,86 @@ struct Reported {
     earlier: Vec<PreviousRun>,
 }
 
-/// Runs before this one, oldest first. A boot that was killed before its report left the process reports a run that
-/// the next one reports again: the later report counts.
-fn runs<B: Backend>(backend: &B) -> Vec<PreviousRun> {
-    let (mut runs, mut after) = (Vec::<PreviousRun>::new(), 0);
-    loop {
-        let page = backend.feed().after(after, |entry| {
-            entry.agent.is_none() && &*entry.event.event == "container.previous_run"
-        });
-        for entry in &page.entries {
-            let Ok(Reported { run, earlier }) = serde_json::from_str(entry.event.data.get()) else {
-                continue;
-            };
-            for run in earlier.into_iter().chain([run]) {
-                runs.retain(|known| {
-                    run.previous_run_id.is_none() || known.previous_run_id != run.previous_run_id
-                });
-                runs.push(run);
+/// Runs before this one. Events do not change, so each is read once, and a page that refreshes reads the new ones.
+#[derive(Clone, Default)]
+pub(super) struct EarlierRuns(Arc<Mutex<Found>>);
+
+#[derive(Default)]
+struct Found {
+    runs: Vec<PreviousRun>,
+    /// Events up to this number were read.
+    upto: u64,
+}
+
+impl EarlierRuns {
+    /// Oldest first.
+    fn read(&self, feed: &Feed) -> Vec<PreviousRun> {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let page = feed.after(found.upto, |entry| {
+                entry.agent.is_none() && &*entry.event.event == "container.previous_run"
+            });
+            for entry in &page.entries {
+                if let Ok(reported) = serde_json::from_str(entry.event.data.get()) {
+                    found.take(reported);
+                }
+            }
+            if page.upto <= found.upto {
+                break;
+            }
+            found.upto = page.upto;
+        }
+        found.runs.clone()
+    }
+}
+
+impl Found {
+    /// A boot that was killed before its report left the process reports a run that the next one reports again: the
+    /// later report counts.
+    fn take(&mut self, Reported { run, earlier }: Reported) {
+        for run in earlier.into_iter().chain([run]) {
+            self.runs.retain(|known| {
+                run.previous_run_id.is_none() || known.previous_run_id != run.previous_run_id
+            });
+            // The first boot says that there was none.
+            if run.cause != Cause::None {
+                self.runs.push(run);
             }
         }
-        if page.entries.is_empty() || page.upto <= after {
-            break;
-        }
-        after = page.upto;
+        self.runs.drain(..self.runs.len().saturating_sub(MAX_RUNS));
     }
-    // The first boot says that there was none.
-    runs.retain(|run| run.cause != Cause::None);
-    runs.drain(..runs.len().saturating_sub(MAX_RUNS));
-    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_once_and_a_later_report_is_found() {
+        let (feed, runs) = (Feed::default(), EarlierRuns::default());
+        let report = |id: &str| {
+            let run = serde_json::json!({
+                "previousRunId": id, "cause": "oom_kill", "confidence": "high", "evidence": [],
+                "excluded": [], "lastState": null, "lastSeq": null, "lastTs": null,
+                "lastMemory": null, "inFlight": [], "exitCode": null, "signal": null
+            });
+            feed.publish("container.previous_run", serde_json::value::to_raw_value(&run).unwrap());
+        };
+        let ids = || {
+            let ids = runs.read(&feed).into_iter().filter_map(|run| run.previous_run_id);
+            ids.map(|id| id.to_string()).collect::<Vec<_>>()
+        };
+        assert!(ids().is_empty());
+        report("r-1");
+        // More than one look at the events goes over.
+        for _ in 0..20_000 {
+            feed.publish("container.drained", serde_json::value::RawValue::NULL.to_owned());
+        }
+        assert_eq!(ids(), ["r-1"]);
+        assert_eq!(runs.0.lock().unwrap().upto, feed.last_id());
+        report("r-2");
+        assert_eq!(ids(), ["r-1", "r-2"]);
+        report("r-1");
+        assert_eq!(ids(), ["r-2", "r-1"]);
+    }
 }

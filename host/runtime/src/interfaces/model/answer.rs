@@ -208,7 +208,8 @@ async fn read(mut chat: Reported, place: Place, meter: Arc<Meter>, send: Sender<
             Some(Err(error)) => break Err(error),
             None => return,
         };
-        if matches!(part, Part::Text(_) | Part::Reasoning(_)) {
+        // More of it may come soon, unless something else follows already.
+        if matches!(part, Part::Text(_) | Part::Reasoning(_)) && !chat.chat.has_more() {
             gathered = Some(Instant::now() + GATHER);
         }
         let held = match meter.memory().charge(HostKind::Http, part.bytes()) {
