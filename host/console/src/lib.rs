@@ -5,8 +5,8 @@
 //!                          └─ chart (SVG), words
 //! ```
 //!
-//! Every page can be read without its script. The script makes pages again from the server's own HTML and shows a turn
-//! as it happens.
+//! Every page can be read without its script. The script replaces parts of a page by HTML of the server and shows a
+//! turn as it happens.
 //!
 //! **Agents, roles and messages are texts of others.** maud escapes whatever comes into a page, and
 //! `bulkhead_printable` makes characters visible that turn the direction of writing around or have no width.

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use expect_test::expect;
 use rmcp::ServiceExt;
+use serde_json::{Value, json};
 use tokio::io::{
     AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf,
 };
 
+use super::diagnosis::MAX_LOG_BYTES;
 use super::*;
-use crate::api::Answer;
-use crate::result::UNTRUSTED;
+use crate::api::{Answer, Call};
+use crate::result::{MAX_BYTES, UNTRUSTED};
 
 /// Answers by method and path; everything else is not there. Keeps what it was asked.
 #[derive(Clone, Default)]
