@@ -19,6 +19,7 @@ mod args;
 mod command;
 mod commands;
 mod failure;
+mod following;
 mod http;
 mod mcp;
 mod screen;

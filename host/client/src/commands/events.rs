@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
+use crate::following::{Followed, Following};
 use crate::session::{Call, Session, agent_path};
-use crate::stream::{Followed, Following};
 use bulkhead_printable as text;
 
 /// How long `--follow` waits for a host that went away: longer than one takes to restart.

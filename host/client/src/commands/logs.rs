@@ -8,8 +8,8 @@ use clap::Args;
 use super::events::{AWAY, Shown, print_all};
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
+use crate::following::Following;
 use crate::session::{Call, Session, agent_path};
-use crate::stream::Following;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
