@@ -367,6 +367,7 @@ fn a_kill_before_the_boot_is_through_is_a_kill_and_no_failure_of_the_boot() {
     third.wait();
     // Init saw it.
     let host = slow().supervise().start();
+    previous_run(&host, 1);
     kill(&host, Signal::KILL);
     let line = previous_run(&host, 2);
     says(&line, "external_sigkill", "high", "error");

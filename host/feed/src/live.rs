@@ -89,8 +89,18 @@ pub(crate) struct Live {
     last: u64,
     /// Of the frames, the newest so many are not with the followers of all agents.
     unshared: usize,
+    /// Some were lost before the followers of all agents had them.
+    has_lost: bool,
     /// The last event of the agent.
     last_event: u64,
+}
+
+/// What the followers of all agents do not have.
+#[derive(Default)]
+pub(crate) struct Unshared {
+    pub(crate) frames: Vec<Arc<DeltaFrame>>,
+    /// There were more.
+    pub(crate) has_lost: bool,
 }
 
 /// Frames after some number.
@@ -116,6 +126,11 @@ impl Live {
     /// What is said from here on comes after this event.
     pub(crate) fn follows(&mut self, id: u64) {
         self.last_event = id;
+    }
+
+    /// Whether nothing waits to become a frame.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Takes something that happened.
@@ -152,10 +167,7 @@ impl Live {
         let bytes = std::mem::take(&mut self.pending_bytes) + size_of::<DeltaFrame>();
         let deltas = std::mem::take(&mut self.pending);
         let Ok(held) = account.charge(HostKind::Events, bytes as u64) else {
-            self.last += 1;
-            self.frames.clear();
-            (self.bytes, self.unshared) = (0, 0);
-            return;
+            return self.lose();
         };
         let frame = DeltaFrame {
             agent: agent.clone(),
@@ -179,13 +191,22 @@ impl Live {
             let Some(oldest) = self.frames.pop_front() else { break };
             self.bytes -= oldest.bytes;
         }
+        self.has_lost |= self.unshared > self.frames.len();
         self.unshared = self.unshared.min(self.frames.len());
     }
 
-    /// Frames that the followers of all agents do not have.
-    pub(crate) fn take_unshared(&mut self) -> Vec<Arc<DeltaFrame>> {
+    /// A frame that is not there, and nothing before it either: all who follow have a gap.
+    pub(crate) fn lose(&mut self) {
+        self.last += 1;
+        self.frames.clear();
+        (self.bytes, self.unshared, self.has_lost) = (0, 0, true);
+    }
+
+    /// What the followers of all agents do not have.
+    pub(crate) fn take_unshared(&mut self) -> Unshared {
         let first = self.frames.len() - std::mem::take(&mut self.unshared);
-        self.frames.range(first..).cloned().collect()
+        let frames = self.frames.range(first..).cloned().collect();
+        Unshared { frames, has_lost: std::mem::take(&mut self.has_lost) }
     }
 
     /// Frames after number `after`.
@@ -306,11 +327,11 @@ mod tests {
             one.say(Delta::Text(text.into()));
             one.seal();
         }
-        one.take_unshared().into_iter().for_each(|frame| all.push(frame));
-        assert!(one.take_unshared().is_empty());
+        one.take_unshared().frames.into_iter().for_each(|frame| all.push(frame));
+        assert!(one.take_unshared().frames.is_empty());
         one.say(Delta::Text("c".into()));
         one.seal();
-        one.take_unshared().into_iter().for_each(|frame| all.push(frame));
+        one.take_unshared().frames.into_iter().for_each(|frame| all.push(frame));
         assert_eq!(text(&all.after(0)), "abc");
     }
 }

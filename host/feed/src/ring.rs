@@ -89,9 +89,6 @@ impl Ring {
         inner.last_id = id;
         inner.keep(event, self.limits);
         drop(inner);
-        if let Some(live) = &mut live {
-            live.follows(id);
-        }
         drop(live);
         self.mark();
         id
@@ -115,7 +112,13 @@ impl Ring {
     /// Shows what happens in a turn to those who look, and to nobody else.
     pub fn say(&self, delta: impl FnOnce() -> Delta) {
         if self.is_seen_live() {
-            self.watch.live().say(delta());
+            let mut live = self.watch.live();
+            if live.is_sealed() {
+                // Of events that came while nobody looked nobody told it.
+                live.follows(self.last_id());
+            }
+            live.say(delta());
+            drop(live);
             self.watch.mark_anyway(&self.feed.bell);
         }
     }

@@ -67,10 +67,12 @@ impl Subscription {
             Follow::Agent(ring) => &ring.watch,
             Follow::All { .. } => &feed.watch,
         };
-        // First, so that nothing is missed from here on.
-        let following = watch.follow(&feed.bell, is_live);
-        let frame = following.live().last();
+        // Before it follows: of later events it is told when it may see them.
         let since = feed.last_id();
+        let following = watch.follow(&feed.bell, is_live);
+        // Of those that came meanwhile nobody has told the relay.
+        watch.mark(&feed.bell);
+        let frame = following.live().last();
         let position = Position { event: after.unwrap_or(since), frame };
         Self { feed: Arc::clone(feed), follow, following, is_live, since, position }
     }
@@ -85,7 +87,7 @@ impl Subscription {
             let is_closed = self.following.is_closed();
             // Of events that the relay has not had yet, the text before them may not be there.
             let upto = match self.is_live && !is_closed {
-                true => self.feed.bell.relayed().max(self.since),
+                true => self.feed.bell.relayed(),
                 false => u64::MAX,
             };
             let (batch, position) = self.look(upto);
@@ -99,6 +101,19 @@ impl Subscription {
                 (true, true) => return None,
                 (true, false) => changed.await,
                 (false, _) => {}
+            }
+        }
+    }
+
+    /// The next events of those that were there when it began, without a wait. Empty: there are no more.
+    pub fn kept(&mut self) -> Batch {
+        loop {
+            let (batch, position) = self.look(self.since);
+            let is_all = position == self.position;
+            self.position = position;
+            // Of a page nothing may be wanted, and something of the next.
+            if is_all || !batch.is_empty() {
+                return batch;
             }
         }
     }
@@ -122,7 +137,7 @@ impl Subscription {
         };
         entries.truncate(entries.partition_point(|entry| entry.event.id <= upto));
         let event = looked.min(upto).max(after);
-        let gap = gap.filter(|gone_to| *gone_to <= event);
+        let gap = gap.map(|gone_to| gone_to.min(event)).filter(|gone_to| *gone_to > after);
         // After the events, so that nothing is missing that came before one of them; and of what came meanwhile not
         // what comes after the next one.
         let mut live = match self.is_live {

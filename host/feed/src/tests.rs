@@ -223,6 +223,100 @@ async fn no_event_is_shown_before_the_text_that_it_follows() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_two_agents_say_keeps_the_order_of_their_events() {
+    let feed = Arc::new(Feed::default());
+    let (a, b) = (ring(&feed, "a"), ring(&feed, "b"));
+    let mut of_all = Subscription::new(&feed, all(), None, true);
+    a.say(|| Delta::Text("a1".into()));
+    b.say(|| Delta::Text("b1".into()));
+    b.push_value("e", &"b");
+    a.push_value("e", &"a");
+    a.say(|| Delta::Text("a2".into()));
+    relayed(&feed, async {
+        let mut seen = Vec::new();
+        while seen.len() < 5 {
+            seen.extend(short(&of_all.next().await.unwrap()));
+        }
+        assert_eq!(seen, ["a1", "b1", "#b", "#a", "a2"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_now_comes_after_the_history() {
+    let feed = Arc::new(Feed::default());
+    let ring = ring(&feed, "a");
+    (0..3).for_each(|n| _ = ring.push_value("e", &n.to_string()));
+    let mut one = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), Some(0), true);
+    ring.say(|| Delta::Text("now".into()));
+    relayed(&feed, async {
+        let mut seen = Vec::new();
+        while seen.len() < 4 {
+            seen.extend(short(&one.next().await.unwrap()));
+        }
+        assert_eq!(seen, ["#0", "#1", "#2", "now"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_follow_all_agents_learn_that_text_of_one_was_lost() {
+    let feed = Arc::new(Feed::default());
+    let account = Arc::new(Account::default());
+    account.begin(64 * 1024, 80, None);
+    let ring = Arc::new(Ring::new(&feed, id("a"), RingLimits::default(), &account));
+    let mut of_all = Subscription::new(&feed, all(), None, true);
+    let mut one = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), None, true);
+    relayed(&feed, async {
+        for reader in [&mut of_all, &mut one] {
+            ring.say(|| Delta::Text("x".repeat(80 * 1024)));
+            assert_eq!(short(&reader.next().await.unwrap()), ["delta gap"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_begins_where_the_reader_was() {
+    let feed = Arc::new(Feed::default());
+    let limits = RingLimits { events: 10, bytes: 1 << 20 };
+    let ring = Arc::new(Ring::new(&feed, id("a"), limits, &Arc::default()));
+    let mut reader = Subscription::new(&feed, Follow::Agent(Arc::clone(&ring)), Some(0), true);
+    (0..5).for_each(|_| _ = ring.push_value("e", &"x"));
+    relayed(&feed, tokio::task::yield_now()).await;
+    let ids: Vec<_> = (0..20).map(|_| ring.push_value("e", &"x")).collect();
+    // The relay has not had its turn since.
+    let mut items = reader.next().now_or_never().flatten().unwrap_or_default();
+    relayed(&feed, async {
+        while items.iter().filter(|item| matches!(item, Item::Event(_))).count() < 10 {
+            items.extend(reader.next().await.unwrap());
+        }
+    })
+    .await;
+    let mut missing = 0;
+    for item in &items {
+        if let Item::Gap { after, upto } = item {
+            assert_eq!(*after, missing, "it begins where the last one ended");
+            missing = *upto;
+        }
+    }
+    assert_eq!(missing, ids[9]);
+}
+
+#[test]
+fn what_is_kept_ends_and_is_whole() {
+    let feed = Arc::new(Feed::default());
+    let (a, b) = (ring(&feed, "a"), ring(&feed, "b"));
+    (0..2 * LOOKED).for_each(|_| _ = b.push_value("e", &"x"));
+    a.push_value("e", &"kept");
+    let follow = Follow::All { agents: vec![id("a")] };
+    let mut reader = Subscription::new(&feed, follow, Some(0), false);
+    a.push_value("e", &"later");
+    assert_eq!(short(&reader.kept()), ["#kept"]);
+    assert!(reader.kept().is_empty());
+}
+
 #[test]
 fn a_reader_of_few_events_among_many_gets_all_of_them() {
     let feed = Arc::new(Feed::default());

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use crate::live::{DeltaFrame, Live};
+use crate::live::{DeltaFrame, Live, Unshared};
 
 /// Something that is followed: an agent, or all of them.
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl Watch {
 
     /// Makes a frame of what waits, if it is time; yields when it will be, and what the followers of all agents do not
     /// have. Where nobody looks, nothing is kept.
-    fn flush(&self, now: Instant) -> (Option<Instant>, Vec<Arc<DeltaFrame>>) {
+    fn flush(&self, now: Instant) -> (Option<Instant>, Unshared) {
         let mut live = self.live();
         let due = live.flush(now);
         let unshared = live.take_unshared();
@@ -94,6 +94,27 @@ impl Watch {
             live.forget();
         }
         (due, unshared)
+    }
+
+    /// Gives what agents said to those who follow all of them, in the order of the events that it follows; what follows
+    /// a later event than `upto` stays. Says whether there was any.
+    fn share(&self, said: &mut Vec<Arc<DeltaFrame>>, upto: u64, has_lost: bool) -> bool {
+        if !self.is_seen_live() {
+            said.clear();
+            return false;
+        }
+        // Stable: that of one agent is in order already.
+        said.sort_by_key(|frame| frame.after);
+        let shared = said.partition_point(|frame| frame.after <= upto);
+        if shared == 0 && !has_lost {
+            return false;
+        }
+        let mut live = self.live();
+        if has_lost {
+            live.lose();
+        }
+        said.drain(..shared).for_each(|frame| live.push(frame));
+        true
     }
 
     /// What happens in a turn, beside events.
@@ -147,41 +168,47 @@ impl Bell {
     /// Wakes followers of what is marked. What happens in a turn goes out at most every so often. `all` gets that of
     /// every agent; `last_id` is the number of the last event.
     pub(crate) async fn relay(&self, all: &Arc<Watch>, last_id: impl Fn() -> u64) {
-        let mut waiting: Vec<Arc<Watch>> = Vec::new();
+        // With whether it was marked in this round.
+        let mut waiting: Vec<(Arc<Watch>, bool)> = Vec::new();
+        // Of all agents, what comes after events that are not shown yet.
+        let mut early: Vec<Arc<DeltaFrame>> = Vec::new();
         loop {
             // First: what was said before these events is marked by now.
             let upto = last_id();
-            for watch in std::mem::take(&mut *self.lock()) {
-                // Before it is read: what comes from here on marks it again.
-                watch.is_marked.store(false, SeqCst);
-                if !waiting.iter().any(|it| Arc::ptr_eq(it, &watch)) {
-                    waiting.push(watch);
-                }
-            }
+            let marked = std::mem::take(&mut *self.lock());
+            // Before it is read: what comes from here on marks it again.
+            marked.iter().for_each(|watch| watch.is_marked.store(false, SeqCst));
+            waiting.iter_mut().for_each(|(_, is_marked)| *is_marked = false);
+            waiting.extend(marked.into_iter().map(|watch| (watch, true)));
+            waiting.sort_by_key(|(watch, is_marked)| (Arc::as_ptr(watch), !is_marked));
+            waiting.dedup_by(|(a, _), (b, _)| Arc::ptr_eq(a, b));
             let now = Instant::now();
-            let mut is_news_for_all = false;
+            let mut has_lost = false;
             let mut due_at = Vec::with_capacity(waiting.len());
-            for watch in &waiting {
+            for (watch, _) in &waiting {
                 let (due, unshared) = watch.flush(now);
                 due_at.push(due);
-                if !Arc::ptr_eq(watch, all) && all.is_seen_live() {
-                    is_news_for_all |= !unshared.is_empty();
-                    let mut live = all.live();
-                    unshared.into_iter().for_each(|frame| live.push(frame));
+                if !Arc::ptr_eq(watch, all) {
+                    early.extend(unshared.frames);
+                    has_lost |= unshared.has_lost;
                 }
             }
+            let has_news = all.share(&mut early, upto, has_lost);
             self.relayed.store(upto, SeqCst);
-            waiting.iter().for_each(|watch| watch.changed.notify_waiters());
-            if is_news_for_all {
+            waiting.iter().for_each(|(watch, _)| watch.changed.notify_waiters());
+            if has_news {
                 all.changed.notify_waiters();
             }
-            // An event that came meanwhile has marked what is taken here already.
-            if last_id() > upto {
+            // An event that came meanwhile may have marked what is taken here already.
+            let is_behind = last_id() > upto;
+            let mut dues = due_at.iter();
+            waiting.retain(|(_, is_marked)| {
+                dues.next().is_some_and(Option::is_some) || is_behind && *is_marked
+            });
+            if is_behind {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let mut dues = due_at.iter();
-            waiting.retain(|_| dues.next().is_some_and(Option::is_some));
             match due_at.into_iter().flatten().min() {
                 Some(due) => tokio::select! {
                     () = self.rung.notified() => {}

@@ -45,8 +45,11 @@ const EVENT: Param = Param::new(
 );
 const DELTAS: Param =
     Param::new("deltas", Kind::Flag, "Turns as they happen. On for one agent, off for all.");
-const FOLLOW: Param =
-    Param::new("follow", Kind::Flag, "`false`: the stream ends after what is kept.");
+const FOLLOW: Param = Param::new(
+    "follow",
+    Kind::Flag,
+    "`false`: the stream ends after the events that are kept. Turns are not among them.",
+);
 const TICKET: Param =
     Param::new("ticket", Kind::Text, "In place of the token: see `POST /tickets`.");
 const OF_ALL: &[Param] = &[AFTER, AGENT, EVENT, DELTAS, FOLLOW, TICKET];
@@ -164,7 +167,7 @@ pub(super) async fn agent<B: Backend>(
     let ring = ring.await?;
     let place = streams.place()?;
     let Wanted { after, events, deltas, follow, .. } = wanted;
-    let live = deltas.unwrap_or(true);
+    let live = follow && deltas.unwrap_or(true);
     let subscription = Subscription::new(backend.feed(), Follow::Agent(ring), after, live);
     Ok(place.events(frames(subscription, events, follow, streams), follow))
 }
@@ -189,7 +192,7 @@ pub(super) async fn socket<B: Backend>(
 
 fn of_all<B: Backend>(backend: &B, streams: &Streams, wanted: Wanted) -> Frames {
     let Wanted { after, agents, events, deltas, follow } = wanted;
-    let live = deltas.unwrap_or(false);
+    let live = follow && deltas.unwrap_or(false);
     let subscription = Subscription::new(backend.feed(), Follow::All { agents }, after, live);
     frames(subscription, events, follow, streams.clone())
 }
@@ -205,7 +208,7 @@ fn frames(
     let batches = stream::unfold(state, move |(mut subscription, events, streams)| async move {
         let batch = match follow {
             true => subscription.next().await?,
-            false => Some(subscription.now()).filter(|batch| !batch.is_empty())?,
+            false => Some(subscription.kept()).filter(|batch| !batch.is_empty())?,
         };
         let wanted = batch.into_iter().filter(|item| is_wanted(item, &events));
         let frames: Vec<_> = wanted.map(|item| frame(&item, &streams)).collect();
