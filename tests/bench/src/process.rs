@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::Pid;
+
 /// Clock ticks of `/proc/PID/stat`: 100 a second on every Linux (USER_HZ).
 const TICK: Duration = Duration::from_millis(10);
 
@@ -31,4 +33,15 @@ impl Process {
         let (user, system) = (ticks(11).expect("utime"), ticks(12).expect("stime"));
         TICK * (user + system)
     }
+}
+
+/// The thread of a process that has this name.
+pub fn thread(pid: u32, name: &str) -> Pid {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("read its threads");
+    let is_it = |entry: &fs::DirEntry| {
+        fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let found = threads.filter_map(Result::ok).find(is_it);
+    let number = found.and_then(|entry| entry.file_name().to_str()?.parse().ok());
+    number.and_then(Pid::from_raw).expect("a thread of this name")
 }
