@@ -46,6 +46,11 @@ pub(crate) struct Refusal {
 }
 
 impl Failure {
+    /// The end by this signal, with the code that a shell reports of it.
+    pub(crate) fn signaled(number: u8) -> Self {
+        Self::Reported(128 + number)
+    }
+
     /// The exit code. The help of each command lists its own.
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -50,9 +50,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Frames that are taken between two drawings: those that are there already.
 const FRAMES: usize = 256;
 
-/// What a shell reports of a process that ended by signal n, less n.
-const SIGNALED: u8 = 128;
-
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 #[command(after_help = TOP_HELP)]
@@ -78,17 +75,20 @@ Exit codes:
   1    without a terminal: the host is unreachable, timed out, or sent an invalid response
   2    invalid command line; no request was sent
   3    the host refused the first request: invalid token, too many connections
+  130  without a terminal, or before the first answer: interrupted with Ctrl-C
   129, 143  ended by SIGHUP or SIGTERM; the terminal is as it was";
 
 pub(crate) async fn run(args: &TopArgs, session: &Session) -> Result<(), Failure> {
     let screen = session.screen;
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    let wait = session.waiting.begin("the list of agents", None);
+    let first = poll(session, Duration::ZERO).await;
+    drop(wait);
     if args.once || !screen.is_terminal || is_dumb {
-        let poll = poll(session, Duration::ZERO).await?;
-        return screen.print(&snapshot(poll, screen.width(), screen.colours));
+        return screen.print(&snapshot(first?, screen.width(), screen.colours));
     }
     // A wrong token does not become right.
-    match poll(session, Duration::ZERO).await {
+    match first {
         Ok(_) | Err(Failure::NoAnswer(_)) => {}
         Err(failure) => return Err(failure),
     }
@@ -138,11 +138,12 @@ async fn live(mut terminal: OnScreen, session: &Session) -> Result<(), Failure> 
     let mut hangup = signal(SignalKind::hangup()).map_err(no_terminal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_terminal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_terminal)?;
+    session.waiting.takes_interrupts.set(true);
     loop {
         terminal.0.draw(|frame| view::draw(&app, theme, frame)).map_err(no_terminal)?;
         let order = tokio::select! {
-            _ = terminate.recv() => return Err(Failure::Reported(SIGNALED + 15)),
-            _ = hangup.recv() => return Err(Failure::Reported(SIGNALED + 1)),
+            _ = terminate.recv() => return Err(Failure::signaled(15)),
+            _ = hangup.recv() => return Err(Failure::signaled(1)),
             _ = interrupt.recv() => return Ok(()),
             event = keys.next() => match event {
                 Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => app.key(key),
