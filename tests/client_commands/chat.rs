@@ -1,9 +1,12 @@
 //! `bulkhead chat`: turns as they happen, without a terminal and on one.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{ChildStdin, Stdio};
 
-use harness::{Host, files, model_server, wait_until};
+use harness::processes::children;
+use harness::{Host, files, model_server, wait_for, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::terminal::on_a_terminal;
 use super::{Person, Running};
@@ -80,6 +83,59 @@ fn a_wait_that_is_interrupted_leaves_the_turn_alone() {
     host.release("one");
     wait_until("the turn is over", || !host.client().view("one").busy);
     host.finish();
+}
+
+#[test]
+fn one_that_waits_for_its_first_answer_can_be_interrupted() {
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("listen");
+    silent.set_nonblocking(true).expect("set a flag");
+    let person = Person::at(&format!("http://{}", silent.local_addr().expect("an address")));
+    for words in [&["chat", "one"][..], &["top"], &["top", "--once"]] {
+        let waiting = Running::of(person.command(words));
+        let _connection = wait_for("a connection", || silent.accept());
+        waiting.interrupt();
+        waiting.ends().fails(130, &["interrupted"]);
+    }
+    let mut top = on_a_terminal(&person, 80, "top", Stdio::piped());
+    top.shows("waiting for the list of agents: ");
+    top.child.stdin.take().expect("stdin is a pipe").write_all(b"\x03").expect("type");
+    assert_eq!(top.ends().code, 130);
+}
+
+#[test]
+fn signals_end_it_during_a_turn_and_at_the_prompt() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
+        let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
+        let _keys = chat.child.stdin.take().expect("stdin is a pipe");
+        chat.shows("one> ");
+        kill_process(within(&chat), signal).expect("send a signal");
+        let ended = chat.ends();
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stdout.contains("\x1b[?2004l"), "no bracketed paste: {ended:?}");
+
+        let mut chat = on_a_terminal(&person, 80, "chat one", Stdio::piped());
+        let mut keys = chat.child.stdin.take().expect("stdin is a pipe");
+        chat.shows("one> ");
+        keys.write_all(b"wait here\r").expect("type");
+        wait_until("the turn is under way", || host.client().view("one").busy);
+        kill_process(within(&chat), signal).expect("send a signal");
+        assert_eq!(chat.ends().code, code);
+        host.release("one");
+        wait_until("the turn is over", || !host.client().view("one").busy);
+    }
+    host.finish();
+}
+
+/// The `bulkhead` that `script` runs.
+fn within(script: &Running) -> Pid {
+    let [child] = children(Pid::from_child(&script.child))[..] else {
+        panic!("no child of script")
+    };
+    child
 }
 
 #[test]

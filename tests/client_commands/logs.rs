@@ -1,6 +1,9 @@
 //! `bulkhead logs`: the events of all, those that are kept and those to come.
 
-use harness::{Host, Value};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use harness::{Host, Value, wait_for};
 
 use super::{Person, Running};
 
@@ -45,4 +48,46 @@ fn who_follows_an_agent_that_is_not_there_waits_for_it() {
     assert_eq!(event["agentId"], "one", "{event}");
     drop(follow);
     host.finish();
+}
+
+#[test]
+fn who_follows_waits_for_a_host_that_still_boots() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    listener.set_nonblocking(true).expect("set a flag");
+    let person = Person::at(&format!("http://{}", listener.local_addr().expect("an address")));
+    // Of one connection after the other: the path that is asked, and an answer.
+    let answer = |kind: &str, body: &str| {
+        let (mut connection, _) = wait_for("a connection", || listener.accept());
+        let mut asked = BufReader::new(connection.try_clone().expect("the connection")).lines();
+        let first = asked.next().expect("a request").expect("a request");
+        while asked.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        write!(connection, "HTTP/1.1 {kind}\r\nconnection: close\r\n\r\n{body}").expect("answer");
+        first
+    };
+    let early = "503 Service Unavailable\r\ncontent-type: application/json";
+    let body = r#"{"error":"not back yet","error_type":"not-back-yet","status":503}"#;
+    let stream = "200 OK\r\ncontent-type: text/event-stream";
+    let event = |id: u64| {
+        let data = format!(
+            r#"{{"type":"event","id":{id},"agentId":"one","event":"e","data":{id},"timestamp":"2026-01-15T09:30:00.000Z"}}"#
+        );
+        format!("id: {id}\nevent: event\ndata: {data}\n\n")
+    };
+
+    let words = ["logs", "one", "--follow", "-n", "1", "--json"];
+    let mut follow = Running::of(person.command(&words));
+    answer(early, body);
+    answer(stream, &(event(1) + &event(2)));
+    answer(early, body);
+    assert!(answer(stream, &event(3)).contains("/agents/one/events/stream"));
+    for id in [2, 3] {
+        let event: Value = serde_json::from_str(&follow.line()).expect("JSON");
+        assert_eq!(event["id"], id, "{event}");
+    }
+    follow.interrupt();
+    follow.ends().fails(130, &["not back yet", "waiting for it for up to 60 s", "answers again"]);
+
+    let once = Running::of(person.command(&["logs", "one"]));
+    answer(early, body);
+    once.ends().fails(3, &["not back yet"]);
 }

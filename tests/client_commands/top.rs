@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use harness::{Host, Need, files, skip, wait_for};
+use harness::{Host, Need, files, skip, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -127,7 +127,7 @@ fn agents_are_watched_opened_and_sent_messages() {
     tmux.shows(&["bad", "panic"]);
     tmux.keys(&["Home"]);
     tmux.keys(&["c"]);
-    tmux.shows(&["told to panic by message"]);
+    tmux.shows(&["crash: ↑↓ scroll", "told to panic by message"]);
     tmux.keys(&["x"]);
     tmux.keys(&["End"]);
     tmux.keys(&["s"]);
@@ -137,6 +137,27 @@ fn agents_are_watched_opened_and_sent_messages() {
     assert_eq!(host.client().status("one")["status"], "exited");
     tmux.keys(&["q"]);
     tmux.ended("0");
+    drop(tmux);
+    host.finish();
+}
+
+#[test]
+fn an_order_that_is_left_behind_is_named() {
+    let host = Host::builder().guest("puppet").start().ready();
+    let person = Person::of(&host);
+    host.client().start("one", "puppet");
+    host.client().send("one", "wait hello").expect(200);
+    wait_until("the turn is under way", || host.client().view("one").busy);
+    let Some(tmux) = Tmux::start(&person, (120, 24)) else { return };
+    tmux.shows(&["one", "running, busy"]);
+    tmux.keys(&["s"]);
+    tmux.shows(&["stop one?"]);
+    tmux.keys(&["y", "q"]);
+    tmux.shows(&["has not answered yet (stop of one); it may continue"]);
+    tmux.ended("0");
+    assert_eq!(host.client().status("one")["status"], "stopping");
+    host.release("one");
+    assert_eq!(host.client().ended("one")["exitReason"], "stopped");
     drop(tmux);
     host.finish();
 }

@@ -85,11 +85,6 @@ impl Asked {
         matches!(self, Self::Command(ClientCommand::Health(_)))
     }
 
-    /// Whether Ctrl-C means something else to it than the end.
-    pub(crate) fn hears_interrupts(&self) -> bool {
-        matches!(self, Self::Command(ClientCommand::Chat(_) | ClientCommand::Top(_)))
-    }
-
     /// Reads files and stdin, as long as Ctrl-C ends the process by itself.
     pub(crate) fn prepare(&mut self) -> Result<(), String> {
         match self {

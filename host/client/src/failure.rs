@@ -46,6 +46,11 @@ pub(crate) struct Refusal {
 }
 
 impl Failure {
+    /// The end by this signal, with the code that a shell reports of it.
+    pub(crate) fn signaled(number: u8) -> Self {
+        Self::Reported(128 + number)
+    }
+
     /// The exit code. The help of each command lists its own.
     pub(crate) fn code(&self) -> u8 {
         match self {
@@ -83,6 +88,11 @@ impl Failure {
 }
 
 impl Refusal {
+    /// Whether the host still boots, and may yet restore what was asked about.
+    pub(crate) fn is_early(&self) -> bool {
+        self.status == 503 && self.body.error_type.as_deref() == Some("not-back-yet")
+    }
+
     /// A sentence, then a line for each thing that is known.
     fn words(&self, how: &str) -> String {
         let ErrorBody { error, issues, error_type, phase, action, crash_id, history, .. } =

@@ -16,7 +16,7 @@ use crate::session::{Call, Session};
 use crate::stream::EventStream;
 
 /// Between two tries to open a stream.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const AGAIN: Duration = Duration::from_millis(500);
 
 /// What a follower is given.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl<'a> Following<'a> {
         self
     }
 
-    /// What comes next. An agent that does not exist is waited for. Fails when the host refuses the stream, or is away for
+    /// What comes next. An agent that does not exist, or not yet, is waited for. Fails when the host refuses the stream, or is away for
     /// too long. Cancelled, it loses nothing but the time it waited.
     pub(crate) async fn next(&mut self) -> Result<Followed, Failure> {
         loop {
@@ -107,6 +107,10 @@ impl<'a> Following<'a> {
                 true
             }
             Err(Failure::Refused(refusal)) if refusal.status == 404 => true,
+            Err(Failure::Refused(refusal)) if refusal.is_early() => {
+                self.answered = true;
+                return self.away(Failure::Refused(refusal));
+            }
             Err(failure) if self.answered && is_away(&failure) => return self.away(failure),
             Err(failure) => return Err(failure),
         };

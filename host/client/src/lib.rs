@@ -115,9 +115,14 @@ fn talk(asked: &Asked, session: &Session) -> Result<(), Failure> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         // Kept until it is known what was waited for.
         let mut run = std::pin::pin!(asked.run(session));
+        let interrupted = async {
+            while interrupt.recv().await.is_some() && session.waiting.takes_interrupts.get() {}
+        };
         tokio::select! {
+            // First: one that comes before the command takes them over is not lost.
+            biased;
+            () = interrupted => Err(Failure::Interrupted(session.waiting.interrupted())),
             done = &mut run => done,
-            _ = interrupt.recv(), if !asked.hears_interrupts() => Err(Failure::Interrupted(session.waiting.interrupted())),
             never = session.waiting.show() => match never {},
         }
     });

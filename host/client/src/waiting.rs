@@ -20,6 +20,8 @@ pub(crate) struct Waiting {
     current: RefCell<Option<Wait>>,
     /// The request is on its way.
     pub(crate) sent: Cell<bool>,
+    /// The command acts on Ctrl-C itself from now on, and it is no longer the end of it.
+    pub(crate) takes_interrupts: Cell<bool>,
     /// A line of ours stands on the terminal.
     shown: Cell<bool>,
 }

@@ -1,12 +1,13 @@
 //! `bulkhead chat AGENT`: a conversation, with each answer as it comes.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use bulkhead_api::{DeltaView, GapFrame, StreamFrame, TurnView};
 use bulkhead_types::AgentId;
 use bulkhead_types::message::MAX_BODY_BYTES;
 use clap::Args;
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use futures_util::FutureExt;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,9 +26,6 @@ use bulkhead_terminal::Colour;
 /// Text of a turn that is compared with its reply.
 const MAX_TEXT_BYTES: usize = 4 * MAX_BODY_BYTES;
 
-/// What a shell reports of a process that SIGTERM ended.
-const TERMINATED: u8 = 143;
-
 /// Arguments of `chat`.
 #[derive(Debug, Args)]
 #[command(after_help = CHAT_HELP)]
@@ -45,35 +43,42 @@ pub struct ChatArgs {
 
 const CHAT_HELP: &str = "\
 Sends each line as a message and prints the text of the turn as it comes; lines that begin with · are tools. On a
-terminal Ctrl-C during a turn stops waiting for it; Ctrl-C or Ctrl-D at the prompt ends. Without a terminal each line
-of stdin is a message, and the first turn that fails ends the command.
+terminal Ctrl-C during a turn stops waiting for it; Ctrl-C or Ctrl-D at the prompt ends. There a message that is
+refused, a turn that fails, and a host that does not answer any more are reported, and the conversation goes on.
+Without a terminal each line of stdin is a message, and the first that fails ends the command.
 
 Exit codes:
-  0    the conversation ended
-  1    the host is unreachable, timed out, or sent an invalid response
+  0    the conversation ended; on a terminal whatever came of its messages
+  1    the host is unreachable, timed out, or sent an invalid response; on a terminal only at the beginning
   2    invalid command line
-  3    the host refused a message: no such agent, not running, mailbox full, invalid token
+  3    the host refused: no such agent, invalid token; without a terminal also: not running, mailbox full
   4    without a terminal: a turn failed, or the agent ended first
-  130  without a terminal: interrupted with Ctrl-C; the turn continues";
+  130  interrupted with Ctrl-C at the beginning; without a terminal at any time, and the turn continues
+  129, 143  ended by SIGHUP or SIGTERM; the turn continues";
 
 pub(crate) async fn run(args: &ChatArgs, session: &Session) -> Result<(), Failure> {
     let id = &args.agent;
     // An id that nobody knows should not be found out after a message was written.
     session.call(Call::get(agent_path(id, "status"), format!("status of {id}"))).await?;
     let cannot = |error: std::io::Error| Failure::NoAnswer(format!("cannot run: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut signals = Signals::new(session).map_err(cannot)?;
     let mut lines = Lines::open(id, session.screen)?;
-    while let Some(line) = lines.next(&mut interrupt).await? {
+    while let Some(line) = lines.next(&mut signals).await? {
         if line.trim().is_empty() {
             continue;
         }
+        session.waiting.sent.set(false);
         let ended = tokio::select! {
             ended = turn(args, line, session) => ended,
-            _ = interrupt.recv() => {
-                let goes_on = format!("stopped waiting; the turn of {id} continues");
-                match lines.is_typed() {
-                    true => Err(Failure::NoAnswer(goes_on)),
-                    false => Err(Failure::Interrupted(goes_on)),
+            heard = signals.next() => {
+                let words = match session.waiting.sent.get() {
+                    true => format!("stopped waiting; the turn of {id} continues"),
+                    false => "stopped waiting; the message was not sent".to_owned(),
+                };
+                match heard {
+                    Heard::End(failure) => return Err(failure),
+                    Heard::Interrupt if lines.is_typed() => Err(Failure::NoAnswer(words)),
+                    Heard::Interrupt => Err(Failure::Interrupted(words)),
                 }
             }
         };
@@ -88,6 +93,51 @@ pub(crate) async fn run(args: &ChatArgs, session: &Session) -> Result<(), Failur
         }
     }
     Ok(())
+}
+
+/// The signals of a conversation. From the first on none of them ends the process by itself.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+enum Heard {
+    Interrupt,
+    /// SIGTERM or SIGHUP.
+    End(Failure),
+}
+
+impl Signals {
+    fn new(session: &Session) -> std::io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        let hangup = signal(SignalKind::hangup())?;
+        session.waiting.takes_interrupts.set(true);
+        Ok(Self { interrupt, terminate, hangup })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.interrupt.recv() => Heard::Interrupt,
+            _ = self.terminate.recv() => Heard::End(Failure::signaled(15)),
+            _ = self.hangup.recv() => Heard::End(Failure::signaled(1)),
+        }
+    }
+
+    /// At the prompt Ctrl-C is a key.
+    async fn end(&mut self) -> Failure {
+        loop {
+            if let Heard::End(failure) = self.next().await {
+                return failure;
+            }
+        }
+    }
+
+    /// Those that came before a message was written are not about its turn.
+    fn forget_interrupts(&mut self) {
+        while self.interrupt.recv().now_or_never().is_some() {}
+    }
 }
 
 /// Sends a message and shows its turn.
@@ -256,16 +306,18 @@ impl Lines {
     }
 
     /// The next message. `None`: there are no more.
-    async fn next(&mut self, interrupt: &mut Signal) -> Result<Option<String>, Failure> {
+    async fn next(&mut self, signals: &mut Signals) -> Result<Option<String>, Failure> {
         let Self::Typed { editor, prompt } = self else {
             return tokio::select! {
                 line = spawn_blocking(read_line) => line.map_err(unreadable)?,
-                _ = interrupt.recv() => Err(Failure::Interrupted("interrupted".to_owned())),
+                heard = signals.next() => Err(match heard {
+                    Heard::Interrupt => Failure::Interrupted("interrupted".to_owned()),
+                    Heard::End(failure) => failure,
+                }),
             };
         };
         let Some(mut writer) = editor.take() else { return Ok(None) };
         let prompt = prompt.clone();
-        let mut terminate = signal(SignalKind::terminate()).map_err(unreadable)?;
         // As it is now: the editor changes it while it reads.
         let modes = tcgetattr(std::io::stdin()).map_err(unreadable)?;
         let written = spawn_blocking(move || {
@@ -274,11 +326,12 @@ impl Lines {
         });
         let (mut writer, line) = tokio::select! {
             written = written => written.map_err(unreadable)?,
-            _ = terminate.recv() => {
-                let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
-                return Err(Failure::Reported(TERMINATED));
+            failure = signals.end() => {
+                leave_prompt(&modes);
+                return Err(failure);
             }
         };
+        signals.forget_interrupts();
         match line {
             Ok(line) => {
                 let _ = writer.add_history_entry(&line);
@@ -288,6 +341,18 @@ impl Lines {
             Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
             Err(error) => Err(unreadable(error)),
         }
+    }
+}
+
+/// Undoes what the editor did to the terminal, as it still reads.
+fn leave_prompt(modes: &Termios) {
+    let is_raw =
+        tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
+    let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
+    if is_raw {
+        // Bracketed paste off, and what comes next begins a line.
+        let _ = std::io::stdout().write_all(b"\x1b[?2004l\n");
+        let _ = std::io::stdout().flush();
     }
 }
 

@@ -23,8 +23,8 @@ pub struct EventsArgs {
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: AgentId,
     /// Print new events as they occur, until Ctrl-C. Waits for an agent that does not exist yet, and up to a
-    /// minute for a host that is down. With --json one object per line; lost events are an object with
-    /// `droppedBefore`: events below this id may be missing.
+    /// minute for a host that goes down or still boots. With --json one object per line; lost events are an object
+    /// with `droppedBefore`: events below this id may be missing.
     #[arg(long, short)]
     pub follow: bool,
     /// Only events with an id greater than this.
@@ -82,12 +82,11 @@ pub(super) async fn print_all(
         let shown = match following.next().await? {
             Followed::Frame(frame) => Shown::of(frame),
             Followed::Away(failure) => {
-                let words = failure.words().unwrap_or_default();
-                eprintln!("bulkhead: {words}; waiting for it for up to {} s", AWAY.as_secs());
+                say_away(&failure);
                 None
             }
             Followed::Back => {
-                eprintln!("bulkhead: {} answers again", session.target.url);
+                say_back(session);
                 None
             }
         };
@@ -95,6 +94,15 @@ pub(super) async fn print_all(
             session.screen.print(&if session.json { shown.json() } else { line(&shown) })?;
         }
     }
+}
+
+pub(super) fn say_away(failure: &Failure) {
+    let words = failure.words().unwrap_or_default();
+    eprintln!("bulkhead: {words}; waiting for it for up to {} s", AWAY.as_secs());
+}
+
+pub(super) fn say_back(session: &Session) {
+    eprintln!("bulkhead: {} answers again", session.target.url);
 }
 
 /// A line of the output.

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 
 use bulkhead_types::AgentId;
 use clap::Args;
+use tokio::time::{Instant, sleep};
 
-use super::events::{AWAY, Shown, print_all};
+use super::events::{AWAY, Shown, print_all, say_away, say_back};
 use crate::args::{CODES_OF_QUESTIONS, HostArgs, OutputArgs, parse_agent};
 use crate::failure::Failure;
-use crate::following::Following;
+use crate::following::{AGAIN, Following};
 use crate::session::{Call, Session, agent_path};
 
 /// Arguments of `logs`.
@@ -18,7 +19,8 @@ pub struct LogsArgs {
     /// Id of an agent [default: the container and all agents].
     #[arg(value_name = "AGENT", value_parser = parse_agent)]
     pub agent: Option<AgentId>,
-    /// Go on with new events as they occur, until Ctrl-C. Waits up to a minute for a host that is down.
+    /// Go on with new events as they occur, until Ctrl-C. Waits up to a minute for a host that goes down
+    /// or still boots.
     #[arg(long, short)]
     pub follow: bool,
     /// The number of kept events to begin with.
@@ -61,7 +63,7 @@ pub(crate) async fn run(args: &LogsArgs, session: &Session) -> Result<(), Failur
     };
     let path = format!("{path}?deltas=false{names}");
     let mut after = 0;
-    match kept(&path, &asked, args.lines, session).await {
+    match kept_in_time(&path, &asked, args, session).await {
         Ok(last) => {
             for shown in last.iter().skip(last.len().saturating_sub(args.lines)) {
                 let line = if session.json { shown.json() } else { shown.line_of_all() };
@@ -107,4 +109,36 @@ async fn kept(
         }
     }
     Ok(last)
+}
+
+/// The same; who follows also waits until the host has booted.
+async fn kept_in_time(
+    path: &str,
+    asked: &str,
+    args: &LogsArgs,
+    session: &Session,
+) -> Result<VecDeque<Shown>, Failure> {
+    let mut since: Option<Instant> = None;
+    loop {
+        let failure = match kept(path, asked, args.lines, session).await {
+            Err(Failure::Refused(refusal)) if args.follow && refusal.is_early() => {
+                Failure::Refused(refusal)
+            }
+            done => {
+                if since.is_some() && done.is_ok() {
+                    say_back(session);
+                }
+                return done;
+            }
+        };
+        match since {
+            None => {
+                say_away(&failure);
+                since = Some(Instant::now());
+            }
+            Some(since) if since.elapsed() >= AWAY => return Err(failure),
+            Some(_) => {}
+        }
+        sleep(AGAIN).await;
+    }
 }

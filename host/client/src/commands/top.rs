@@ -1,7 +1,7 @@
 //! `bulkhead top`: all agents on a screen, live.
 //!
 //! ```text
-//!  terminal ─▶ keys ─▶ App ─▶ view ─▶ terminal     app.rs, log.rs, view.rs: pure
+//!  terminal ─▶ keys ─▶ App ─▶ view ─▶ terminal     app.rs, log.rs, view.rs, rows.rs: pure
 //!                      │ ▲
 //!               orders ▼ │ polls, frames, answers   this file
 //!                     host
@@ -9,11 +9,12 @@
 
 mod app;
 mod log;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bulkhead_api::{AgentList, AgentView, MessageAnswer, StartAnswer, StopAnswer};
@@ -23,11 +24,12 @@ use crossterm::event::{
     DisableBracketedPaste, EnableBracketedPaste, Event, EventStream, KeyEventKind,
 };
 use crossterm::execute;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, FuturesUnordered, LocalBoxStream};
 use futures_util::{FutureExt, StreamExt};
-use ratatui::DefaultTerminal;
+use ratatui::{DefaultTerminal, Frame};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use self::app::{App, Order, Poll, Start, is_near_limit, rank};
 use self::view::Theme;
@@ -50,8 +52,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Frames that are taken between two drawings: those that are there already.
 const FRAMES: usize = 256;
 
-/// What a shell reports of a process that ended by signal n, less n.
-const SIGNALED: u8 = 128;
+/// How long the end waits for orders under way: one that was just given may not be sent yet.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Arguments of `top`.
 #[derive(Debug, Args)]
@@ -71,24 +73,28 @@ arrows select, Enter opens an agent with its events and turns as they happen, m 
 it, c shows its last crash, ? lists all keys, q quits. NO_COLOR switches colours off. Without a terminal it prints a
 table once.
 
-While the host is down the screen says so, and goes on when it answers again.
+While the host is down the screen says so, and goes on when it answers again. Messages, starts and stops that the
+host has not answered at the end are waited for up to 2 s, and then named: the host may continue them.
 
 Exit codes:
   0    the end, by q or Ctrl-C
   1    without a terminal: the host is unreachable, timed out, or sent an invalid response
   2    invalid command line; no request was sent
   3    the host refused the first request: invalid token, too many connections
+  130  without a terminal, or before the first answer: interrupted with Ctrl-C
   129, 143  ended by SIGHUP or SIGTERM; the terminal is as it was";
 
 pub(crate) async fn run(args: &TopArgs, session: &Session) -> Result<(), Failure> {
     let screen = session.screen;
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    let wait = session.waiting.begin("the list of agents", None);
+    let first = poll(session, Duration::ZERO).await;
+    drop(wait);
     if args.once || !screen.is_terminal || is_dumb {
-        let poll = poll(session, Duration::ZERO).await?;
-        return screen.print(&snapshot(poll, screen.width(), screen.colours));
+        return screen.print(&snapshot(first?, screen.width(), screen.colours));
     }
     // A wrong token does not become right.
-    match poll(session, Duration::ZERO).await {
+    match first {
         Ok(_) | Err(Failure::NoAnswer(_)) => {}
         Err(failure) => return Err(failure),
     }
@@ -134,16 +140,21 @@ async fn live(mut terminal: OnScreen, session: &Session) -> Result<(), Failure> 
     let mut keys = EventStream::new();
     let mut polls = polls(session);
     let mut frames: LocalBoxStream<'_, Vec<Followed>> = stream::pending().boxed_local();
-    let mut orders = FuturesUnordered::<Pin<Box<dyn Future<Output = Done> + '_>>>::new();
+    let mut orders = Orders::default();
     let mut hangup = signal(SignalKind::hangup()).map_err(no_terminal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_terminal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_terminal)?;
+    session.waiting.takes_interrupts.set(true);
     loop {
-        terminal.0.draw(|frame| view::draw(&app, theme, frame)).map_err(no_terminal)?;
+        let draw = |frame: &mut Frame<'_>| {
+            app.columns = usize::from(frame.area().width);
+            view::draw(&app, theme, frame);
+        };
+        terminal.0.draw(draw).map_err(no_terminal)?;
         let order = tokio::select! {
-            _ = terminate.recv() => return Err(Failure::Reported(SIGNALED + 15)),
-            _ = hangup.recv() => return Err(Failure::Reported(SIGNALED + 1)),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Err(Failure::signaled(15)),
+            _ = hangup.recv() => return Err(Failure::signaled(1)),
+            _ = interrupt.recv() => Some(Order::Quit),
             event = keys.next() => match event {
                 Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => app.key(key),
                 Some(Ok(Event::Paste(pasted))) => {
@@ -163,7 +174,7 @@ async fn live(mut terminal: OnScreen, session: &Session) -> Result<(), Failure> 
                 came.iter().for_each(|followed| took(&mut app, followed));
                 None
             }
-            Some(done) = orders.next(), if !orders.is_empty() => {
+            Some(done) = orders.next() => {
                 match done {
                     Ok(Did::Crash(page)) => app.crash(&page),
                     Ok(Did::Said(words)) => app.did(Ok(words)),
@@ -174,10 +185,67 @@ async fn live(mut terminal: OnScreen, session: &Session) -> Result<(), Failure> 
         };
         match order {
             None => {}
-            Some(Order::Quit) => return Ok(()),
+            Some(Order::Quit) => break,
             Some(Order::Unfollow) => frames = stream::pending().boxed_local(),
             Some(Order::Follow(agent)) => frames = follow(agent, session),
-            Some(order) => orders.push(carry_out(order, session).boxed_local()),
+            Some(order) => orders.push(order, session),
+        }
+    }
+    drop((keys, terminal));
+    session.waiting.takes_interrupts.set(false);
+    orders.leave(session).await;
+    Ok(())
+}
+
+/// What comes of the order of this number.
+type Answer<'a> = LocalBoxFuture<'a, (u64, Done)>;
+
+/// Orders under way.
+#[derive(Default)]
+struct Orders<'a> {
+    answers: FuturesUnordered<Answer<'a>>,
+    /// Those of them that change something: their numbers, and what they are.
+    named: BTreeMap<u64, String>,
+    last: u64,
+}
+
+impl<'a> Orders<'a> {
+    fn push(&mut self, order: Order, session: &'a Session) {
+        self.last += 1;
+        let number = self.last;
+        let name = match &order {
+            Order::Send { agent, .. } => Some(format!("message to {agent}")),
+            Order::Stop(agent) => Some(format!("stop of {agent}")),
+            Order::Start(start) => Some(format!("start of {}", start.agent)),
+            Order::Crash(_) | Order::Follow(_) | Order::Unfollow | Order::Quit => None,
+        };
+        self.named.extend(name.map(|name| (number, name)));
+        let answer = async move { (number, carry_out(order, session).await) };
+        self.answers.push(answer.boxed_local());
+    }
+
+    /// What came of one. `None`: none is under way.
+    async fn next(&mut self) -> Option<Done> {
+        let (number, done) = self.answers.next().await?;
+        self.named.remove(&number);
+        Some(done)
+    }
+
+    /// Waits a moment for those that change something, and says what came of them.
+    async fn leave(&mut self, session: &Session) {
+        let until = Instant::now() + LEAVE;
+        let say = |words: &str| eprintln!("bulkhead: {}", text::lines(words));
+        while !self.named.is_empty() {
+            match timeout_at(until, self.next()).await {
+                Ok(Some(Ok(Did::Said(words)))) => say(&words),
+                Ok(Some(Err(failure))) => say(&failure.words().unwrap_or_default()),
+                Ok(Some(Ok(Did::Crash(_)))) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        for name in self.named.values() {
+            let url = &session.target.url;
+            say(&format!("{url} has not answered yet ({name}); it may continue"));
         }
     }
 }

@@ -15,6 +15,7 @@ use bulkhead_types::{AgentId, Timestamp};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::log::Log;
+use super::rows::crash_rows;
 use crate::commands::status::{is_active, is_alive};
 use bulkhead_printable as text;
 
@@ -82,9 +83,16 @@ pub(super) struct Start {
 pub(super) enum Over {
     Nothing,
     Help,
-    Message { agent: AgentId, text: String },
+    Message {
+        agent: AgentId,
+        text: String,
+    },
     Confirm(Order),
-    Crash { lines: Vec<String>, first: usize },
+    /// `first`: the row at the top.
+    Crash {
+        lines: Vec<String>,
+        first: usize,
+    },
 }
 
 /// An agent on a page of its own.
@@ -131,6 +139,8 @@ pub(super) struct App {
     pub(super) detail: Option<Detail>,
     pub(super) over: Over,
     pub(super) notice: Option<Notice>,
+    /// Of the screen.
+    pub(super) columns: usize,
 }
 
 impl App {
@@ -144,6 +154,7 @@ impl App {
             detail: None,
             over: Over::Nothing,
             notice: None,
+            columns: 80,
         }
     }
 
@@ -182,20 +193,22 @@ impl App {
 
     /// Something of the stream of the agent that has its own page.
     pub(super) fn frame(&mut self, frame: &StreamFrame) {
-        if let Some(detail) = &mut self.detail {
-            let before = detail.log.lines().len();
-            detail.log.frame(frame);
-            if detail.scrolled > 0 {
-                // What a person reads stays where it is.
-                detail.scrolled += detail.log.lines().len().saturating_sub(before);
-            }
-        }
+        self.log(|log| log.frame(frame));
     }
 
     /// Something that the stream did not say.
     pub(super) fn remark(&mut self, what: &str) {
-        if let Some(detail) = &mut self.detail {
-            detail.log.remark(what);
+        self.log(|log| log.remark(what));
+    }
+
+    fn log(&mut self, add: impl FnOnce(&mut Log)) {
+        let Some(Detail { log, scrolled, .. }) = &mut self.detail else { return };
+        let before = log.end();
+        add(log);
+        if *scrolled > 0 {
+            // What a person reads stays where it is, as long as it is kept.
+            let more = usize::try_from(log.end().saturating_sub(before)).unwrap_or(usize::MAX);
+            *scrolled = scrolled.saturating_add(more).min(log.lines().len());
         }
     }
 
@@ -209,8 +222,11 @@ impl App {
         self.notice = Some(Notice { text, is_bad, polls_left: NOTICE_POLLS });
     }
 
-    /// A crash record as a page.
+    /// A crash record as a page, unless a person is at something else by now.
     pub(super) fn crash(&mut self, page: &str) {
+        if self.over != Over::Nothing {
+            return self.did(Ok("the crash record is there: press c again to see it".to_owned()));
+        }
         let lines = page.lines().map(|line| text::line(line).into_owned()).collect();
         self.over = Over::Crash { lines, first: 0 };
     }
@@ -233,11 +249,9 @@ impl App {
             Over::Nothing => self.key_of_page(key),
             Over::Help => None,
             Over::Message { agent, text } => self.key_of_message(key, agent, text),
-            Over::Confirm(order) => {
-                (key.code == KeyCode::Char('y') || key.code == KeyCode::Enter).then_some(order)
-            }
+            Over::Confirm(order) => (key.code == KeyCode::Char('y')).then_some(order),
             Over::Crash { lines, first } => {
-                let last = lines.len().saturating_sub(1);
+                let last = crash_rows(&lines, self.columns).count().saturating_sub(1);
                 let first = match (moved(key.code), key.code) {
                     (Some(by), _) => first.saturating_add_signed(by).min(last),
                     (None, KeyCode::Char('?')) => first,

@@ -37,6 +37,8 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 pub(super) struct Log {
     lines: VecDeque<Line>,
+    /// All lines that ever were, up to the last one.
+    end: u64,
     /// The last line may go on.
     is_open: bool,
     pieces: Pieces,
@@ -45,6 +47,11 @@ pub(super) struct Log {
 impl Log {
     pub(super) fn lines(&self) -> &VecDeque<Line> {
         &self.lines
+    }
+
+    /// The number of the last line; the first one ever is 1.
+    pub(super) fn end(&self) -> u64 {
+        self.end
     }
 
     /// What a frame shows.
@@ -122,6 +129,7 @@ impl Log {
             line.text.push_str(&left);
             if line.text.is_empty() {
                 self.lines.pop_back();
+                self.end -= 1;
             }
         }
         self.is_open = false;
@@ -132,6 +140,7 @@ impl Log {
             self.lines.pop_front();
         }
         self.lines.push_back(Line { voice, text });
+        self.end += 1;
     }
 }
 

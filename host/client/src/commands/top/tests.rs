@@ -265,6 +265,8 @@ fn starts_and_stops_are_asked_for_first() {
     press(&mut app, KeyCode::Char('s'));
     assert_eq!(press(&mut app, KeyCode::Char('n')), None);
     press(&mut app, KeyCode::Char('s'));
+    assert_eq!(press(&mut app, KeyCode::Enter), None, "any other key is no");
+    press(&mut app, KeyCode::Char('s'));
     assert_eq!(press(&mut app, KeyCode::Char('y')), Some(Order::Stop(id("worker"))));
     app.selected = Some(id("zombie"));
     press(&mut app, KeyCode::Char('s'));
@@ -294,6 +296,55 @@ fn a_crash_is_fetched_and_read() {
         app.polled(Ok(poll_of(agents(second), second)));
     }
     assert!(app.notice.is_none(), "it goes by itself");
+}
+
+#[test]
+fn a_crash_that_comes_late_takes_nothing_away() {
+    let mut app = watching();
+    press(&mut app, KeyCode::Char('c'));
+    press(&mut app, KeyCode::Char('m'));
+    write(&mut app, "half a wo");
+    app.crash("boom");
+    write(&mut app, "rd");
+    assert!(matches!(&app.over, Over::Message { text, .. } if text == "half a word"));
+    assert!(app.notice.as_ref().unwrap().text.contains("press c again"));
+}
+
+#[test]
+fn all_of_a_long_line_of_a_crash_can_be_read() {
+    let mut app = watching();
+    app.crash(&format!("{}the end", "x".repeat(4000)));
+    assert!(!text_of(&drawn(&app, 80, 24, false)).contains("the end"));
+    for _ in 0..4 {
+        press(&mut app, KeyCode::PageDown);
+    }
+    assert!(text_of(&drawn(&app, 80, 24, false)).contains("the end"));
+    press(&mut app, KeyCode::End);
+    assert!(text_of(&drawn(&app, 80, 24, false)).contains("the end"));
+}
+
+#[test]
+fn a_narrow_screen_still_says_which_agent_it_is() {
+    for width in 20..160 {
+        let text = text_of(&drawn(&watching(), width, 24, false));
+        assert!(text.contains("AGENT") && text.contains("zombie"), "{width}: {text}");
+        assert!(text.contains("quarantined"), "{width}: {text}");
+    }
+}
+
+#[test]
+fn what_is_read_stays_where_it_is_while_the_log_is_full() {
+    let mut app = reading();
+    let place =
+        |app: &App| text_of(&drawn(app, 80, 24, false)).lines().rev().nth(1).unwrap().to_owned();
+    for at in 0..3000 {
+        app.frame(&event(at, "tick", &at.to_string()));
+    }
+    press(&mut app, KeyCode::Up);
+    assert!(place(&app).ends_with("tick 2998"), "{}", place(&app));
+    app.frame(&event(3000, "tick", "3000"));
+    app.remark("the host went away");
+    assert!(place(&app).ends_with("tick 2998"), "{}", place(&app));
 }
 
 #[test]

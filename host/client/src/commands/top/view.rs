@@ -13,6 +13,7 @@ use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::app::{App, Detail, History, Order, Over, Poll, is_near_limit, rank};
 use super::log::Voice;
+use super::rows::{FRAME, crash_rows, width_of, wrapped};
 use crate::commands::memory;
 use crate::commands::ps::{last_exit, restarts};
 use crate::commands::status::{colour_of, is_alive};
@@ -214,10 +215,15 @@ struct Columns {
     bars: usize,
     /// Role, restarts, mail.
     has_more: bool,
+    has_memory: bool,
+    has_cpu: bool,
+    has_tokens: bool,
     /// What is left.
     exit: usize,
 }
 
+/// At least.
+const AGENT: usize = 8;
 const STATUS: usize = 13;
 const MEMORY: usize = 10;
 const CPU: usize = 5;
@@ -236,10 +242,17 @@ impl Columns {
             _ => 0,
         };
         let more = if has_more { ROLE + RESTARTS + MAIL + 3 } else { 0 };
-        let fixed = STATUS + MEMORY + CPU + TOKENS + 3 * (bars + usize::from(bars > 0)) + 4 + more;
-        let left = width.saturating_sub(fixed);
+        let fixed = STATUS + 1 + 3 * (bars + usize::from(bars > 0)) + more;
+        let mut left = width.saturating_sub(fixed);
+        // Without the agent the rest says nothing.
+        let [has_memory, has_cpu, has_tokens] = [MEMORY, CPU, TOKENS].map(|column| {
+            let has_room = left > AGENT + column;
+            left -= if has_room { column + 1 } else { 0 };
+            has_room
+        });
         let agent = if has_more { left.min(24) } else { left };
-        Self { agent, bars, has_more, exit: (left - agent).saturating_sub(1) }
+        let exit = (left - agent).saturating_sub(1);
+        Self { agent, bars, has_more, has_memory, has_cpu, has_tokens, exit }
     }
 }
 
@@ -297,18 +310,19 @@ enum Series {
 
 /// The cells of a row, each as wide as its column.
 fn row(columns: &Columns, cell: impl Fn(Column) -> (String, Style)) -> Line<'static> {
-    let &Columns { agent, bars, has_more, exit } = columns;
-    let more = |width: usize| if has_more { width } else { 0 };
+    let &Columns { agent, bars, has_more, has_memory, has_cpu, has_tokens, exit } = columns;
+    let when = |has: bool, width: usize| if has { width } else { 0 };
+    let more = |width: usize| when(has_more, width);
     let places = [
         (Column::Agent, agent, false),
         (Column::Role, more(ROLE), false),
         (Column::Status, STATUS, false),
         (Column::Bars(Series::Memory), bars, false),
-        (Column::Memory, MEMORY, true),
+        (Column::Memory, when(has_memory, MEMORY), true),
         (Column::Bars(Series::Cpu), bars, false),
-        (Column::Cpu, CPU, true),
+        (Column::Cpu, when(has_cpu, CPU), true),
         (Column::Bars(Series::Tokens), bars, false),
-        (Column::Tokens, TOKENS, true),
+        (Column::Tokens, when(has_tokens, TOKENS), true),
         (Column::Restarts, more(RESTARTS), true),
         (Column::Mail, more(MAIL), true),
         (Column::Exit, exit, false),
@@ -428,10 +442,6 @@ fn fitted(words: &str, width: usize, to_the_right: bool) -> String {
     if to_the_right { blank + &fitting } else { fitting + &blank }
 }
 
-fn width_of(character: char) -> usize {
-    Span::raw(&*character.encode_utf8(&mut [0; 4])).width()
-}
-
 /// One agent: how it is, then its events and turns.
 fn one(app: &App, poll: &Poll, detail: &Detail, theme: Theme, page: &mut Page<'_, '_>) {
     let id = &detail.agent;
@@ -525,24 +535,6 @@ fn log(detail: &Detail, theme: Theme, page: &mut Page<'_, '_>) {
     rows.into_iter().rev().for_each(|row| page.line(row));
 }
 
-/// A text as lines that fit.
-fn wrapped(words: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for character in words.chars() {
-        let columns = width_of(character);
-        if used + columns > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        used += columns;
-        if let Some(line) = lines.last_mut() {
-            line.push(character);
-        }
-    }
-    lines
-}
-
 fn foot(app: &App, theme: Theme, page: &mut Page<'_, '_>) {
     let y = page.area.height - 1;
     let line = match (&app.notice, &app.detail) {
@@ -581,9 +573,10 @@ fn over(app: &App, theme: Theme, frame: &mut Frame<'_>) {
         }
         Over::Crash { lines, first } => {
             let height = usize::from(area.height.saturating_sub(4));
-            let width = usize::from(area.width.saturating_sub(4));
-            let rows = lines.iter().skip(*first).flat_map(|line| wrapped(line, width));
-            let mut rows: Vec<_> = rows.take(height).map(Line::raw).collect();
+            let columns = usize::from(area.width);
+            let width = columns.saturating_sub(FRAME);
+            let rows = crash_rows(lines, columns).skip(*first).take(height);
+            let mut rows: Vec<_> = rows.map(Line::raw).collect();
             rows.resize(height, Line::raw(""));
             if let Some(row) = rows.first_mut() {
                 row.spans.push(Span::raw(" ".repeat(width.saturating_sub(row.width()))));
