@@ -23,7 +23,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use tower::ServiceExt;
 
 use crate::ControlConfig;
-use crate::answer::{Reason, Refusal};
+use crate::answer::{self, Reason, Refusal};
 use crate::auth::{Gate, Trusted};
 use crate::body::Reader;
 use crate::origin::{self, Origins};
@@ -138,6 +138,7 @@ impl Service {
                 Refusal::internal().closing().into_response()
             }
         };
+        answer::in_form_of(uri.path(), &mut response);
         origin::keep_to_ourselves(response.headers_mut());
         if response.status().as_u16() >= 400 {
             self.report_refusal(method, uri, &response);
