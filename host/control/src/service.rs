@@ -165,6 +165,10 @@ impl Service {
             return Err(self.reader.refuse(refusal, &parts.headers, body).await);
         }
         let is_entrance = self.sessions.is_some() && sessions::is_open(parts.uri.path());
+        let wants_pages = || sessions::wants_pages(&parts.method, &parts.uri, &parts.headers);
+        if self.sessions.is_some() && wants_pages() {
+            return Ok(routes::to_console());
+        }
         if !is_known && !self.gate.is_open(parts.uri.path()) && !is_entrance {
             let refusal = self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await;
             let is_page = self.sessions.is_some() && sessions::is_of_console(parts.uri.path());
