@@ -210,6 +210,24 @@ fn two_explanations_that_weigh_the_same_are_told_and_left_undecided() {
     assert!(!report.is_explained());
 }
 
+/// As `bulkhead logs` prints them, of a host that is ended by Ctrl-C and started again at once.
+#[test]
+fn kept_events_tell_restarts_that_are_close_together() {
+    let lines = [
+        "2026-11-27T16:39:58.587Z - container.cold_start {\"bootId\":\"b\",\"pid\":7}",
+        "2026-11-27T16:39:58.594Z - container.previous_run {\"cause\":\"none\",\"confidence\":\"medium\"}",
+        "2026-11-27T16:39:58.628Z - container.stop_intent {\"by\":\"SIGINT\",\"drainMs\":20000,\"reason\":\"a signal asked for it\"}",
+        "2026-11-27T16:39:58.632Z - container.stopped {\"droppedLines\":0,\"durationMs\":0,\"killed\":0,\"stopped\":0}",
+        "2026-11-27T16:40:00.729Z - container.cold_start {\"bootId\":\"b\",\"pid\":8}",
+        "2026-11-27T16:40:00.729Z - container.previous_run {\"cause\":\"clean\",\"confidence\":\"high\",\"previousRunId\":\"r\"}",
+    ];
+    let report = report(&lines);
+    let [restart] = &report.restarts[..] else { panic!("{:?}", report.summary) };
+    assert_eq!(restart.verdict.id(), "H4");
+    assert!(restart.next.contains("Ctrl-C"), "{}", restart.next);
+    assert_eq!(report.summary.runs, 2);
+}
+
 /// A host that somebody ends by a signal, and starts again.
 fn ended_by(signal: &str, town: &str) -> Report {
     let by = format!("\"by\":\"{signal}\",\"reason\":\"a signal asked for it\",");
