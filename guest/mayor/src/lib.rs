@@ -114,7 +114,7 @@ impl Agent for Mayor {
     }
 
     fn shutdown(&mut self, reason: ShutdownReason) -> Result<(), AgentError> {
-        info!("mayor ended", reason = format!("{reason:?}"));
+        info!("mayor ended", reason = reason.as_str());
         Ok(())
     }
 }

@@ -63,3 +63,16 @@ pub use agent::{Agent, Slot};
 pub use bindings::bulkhead::agent::agent_types::{
     AgentError, Message, Next, Outcome, Sender, ShutdownReason, StartRequest,
 };
+
+impl ShutdownReason {
+    /// The contract's word: `stopped`, `drained`, `superseded`, `evicted` or `idle`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Drained => "drained",
+            Self::Superseded => "superseded",
+            Self::Evicted => "evicted",
+            Self::Idle => "idle",
+        }
+    }
+}

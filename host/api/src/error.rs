@@ -128,6 +128,24 @@ pub(crate) fn too_long(path: &str, text: Option<&str>, most: usize) -> Option<Is
     long.then(|| Issue::new(path, format!("must have at most {most} bytes")))
 }
 
+/// The issue of a text for an agent that says nothing, or is too long, if it is.
+pub fn text_issue(path: &str, text: Option<&str>, most: usize) -> Option<Issue> {
+    let text = match text {
+        Some(text) if text.trim().is_empty() => return required(path, Some("")),
+        Some(text) => text,
+        None => return required(path, None),
+    };
+    let size = |bytes: usize| match bytes {
+        bytes if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
+        bytes if bytes % (1 << 10) == 0 => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} bytes"),
+    };
+    let length = text.len();
+    (length > most).then(|| {
+        Issue::new(path, format!("must be at most {}, and has {length} bytes", size(most)))
+    })
+}
+
 /// The issue of a required field that is absent or empty, if it is.
 pub(crate) fn required(path: &str, value: Option<&str>) -> Option<Issue> {
     match value {

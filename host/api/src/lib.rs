@@ -29,7 +29,7 @@ pub mod usage;
 pub mod view;
 
 pub use crashes::CrashesPage;
-pub use error::{ErrorBody, Issue};
+pub use error::{ErrorBody, Issue, text_issue};
 pub use memory::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
 pub use message::MessageRequest;
 pub use nudge::NudgeRequest;

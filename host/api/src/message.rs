@@ -4,14 +4,14 @@ use bulkhead_types::message::MAX_BODY_BYTES;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::{Issue, required};
+use crate::error::{Issue, text_issue};
 use crate::unknown::{Parsed, parse_shared};
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub struct MessageRequest {
-    /// The text. Not empty, at most 1 MiB.
-    #[schemars(length(min = 1, max = MAX_BODY_BYTES))]
+    /// The text. More than white space, at most 1 MiB.
+    #[schemars(length(min = 1, max = MAX_BODY_BYTES), regex(pattern = r"\S"))]
     pub prompt: String,
 }
 
@@ -27,14 +27,10 @@ impl MessageRequest {
     }
 
     fn check(raw: Raw) -> Result<Self, Vec<Issue>> {
-        if let Some(issue) = required("prompt", raw.prompt.as_deref()) {
-            return Err(vec![issue]);
+        match text_issue("prompt", raw.prompt.as_deref(), MAX_BODY_BYTES) {
+            Some(issue) => Err(vec![issue]),
+            None => Ok(Self { prompt: raw.prompt.unwrap_or_default() }),
         }
-        let prompt = raw.prompt.unwrap_or_default();
-        if prompt.len() > MAX_BODY_BYTES {
-            return Err(vec![Issue::new("prompt", "must be at most 1 MiB")]);
-        }
-        Ok(Self { prompt })
     }
 }
 
@@ -46,6 +42,13 @@ mod tests {
     fn a_message_needs_a_prompt() {
         assert_eq!(MessageRequest::parse(b"{}").unwrap_err()[0].path, "prompt");
         assert_eq!(MessageRequest::parse(br#"{"prompt":[]}"#).unwrap_err()[0].path, "prompt");
+        for blank in [&br#"{"prompt":""}"#[..], b"{\"prompt\":\" \\n\\u00a0 \"}"] {
+            let issues = MessageRequest::parse(blank).unwrap_err();
+            assert_eq!(issues, [Issue::new("prompt", "must not be empty")]);
+        }
+        let long = format!("{{\"prompt\":\"{}\"}}", "x".repeat(MAX_BODY_BYTES + 7));
+        let issues = MessageRequest::parse(long.as_bytes()).unwrap_err();
+        assert_eq!(issues[0].message, "must be at most 1 MiB, and has 1048583 bytes");
         assert_eq!(MessageRequest::parse(br#"{"prompt":"hi"}"#).unwrap().request.prompt, "hi");
     }
 }

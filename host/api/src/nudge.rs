@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::{Issue, required, too_long};
+use crate::error::{Issue, required, text_issue, too_long};
 use crate::unknown::parse_own;
 
 /// Longest nudge, in bytes: a hint, not a document.
@@ -16,8 +16,8 @@ pub const MAX_NAME_BYTES: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NudgeRequest {
-    /// The text. Not empty, at most 16 KiB.
-    #[schemars(length(min = 1, max = MAX_NUDGE_BYTES))]
+    /// The text. More than white space, at most 16 KiB.
+    #[schemars(length(min = 1, max = MAX_NUDGE_BYTES), regex(pattern = r"\S"))]
     pub message: String,
     /// Who sends it; `operator` when the request does not say.
     #[schemars(with = "Option<String>", length(max = MAX_NAME_BYTES))]
@@ -40,8 +40,7 @@ impl NudgeRequest {
     pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
         let Raw { message, source, nudge_id } = parse_own(body)?;
         let issues: Vec<_> = [
-            required("message", message.as_deref()),
-            too_long("message", message.as_deref(), MAX_NUDGE_BYTES),
+            text_issue("message", message.as_deref(), MAX_NUDGE_BYTES),
             too_long("source", source.as_deref(), MAX_NAME_BYTES),
             too_long("nudgeId", nudge_id.as_deref(), MAX_NAME_BYTES),
             nudge_id.as_deref().and_then(|id| required("nudgeId", Some(id))),

@@ -104,7 +104,9 @@ impl ChatRequest {
         }
         let prompt = texts.join("\n\n");
         if prompt.len() > MAX_BODY_BYTES {
-            return Err(vec![Issue::new("messages", "must bring at most 1 MiB of new text")]);
+            let rule =
+                format!("must bring at most 1 MiB of new text, and have {} bytes", prompt.len());
+            return Err(vec![Issue::new("messages", rule)]);
         }
         let model = model.unwrap_or_default();
         Ok(Self { model, prompt, stream: stream.unwrap_or(false) })

@@ -27,7 +27,7 @@ mod outside;
 mod rules;
 
 use bulkhead_types::previous::{
-    Cause, Confidence, LastMemory, MemoryFigures, PreviousRun, RunState,
+    Cause, Confidence, LastMemory, MemoryFigures, NOTHING_NAMES_A_CAUSE, PreviousRun, RunState,
 };
 
 use crate::{CleanMarker, Previous, Run};
@@ -184,7 +184,7 @@ pub fn judge(previous: &Previous, now: &Surroundings) -> PreviousRun {
         }
     }
     if !named {
-        run.evidence.push("it ended without a word of its own, and nothing names a cause".into());
+        run.evidence.push(NOTHING_NAMES_A_CAUSE.into());
     }
     if run.cause != Cause::InitFailure && !previous.has_reached(RunState::Hydrated) {
         run.evidence.extend(evidence.boot_sentence());

@@ -154,7 +154,13 @@ fn not_connected(target: &Target, error: &ConnectError) -> String {
             if source.kind() == ErrorKind::ConnectionRefused
                 && *to == target.api.destination.host_and_port() =>
         {
-            "; start the host with `bulkhead run`, or name its address with --url"
+            match target.is_default {
+                true => {
+                    "; there is no bulkhead.toml here: start the host with `bulkhead run`, or name its configuration \
+                     with --config or BULKHEAD_CONFIG, or its address with --url"
+                }
+                false => "; start the host with `bulkhead run`, or name its address with --url",
+            }
         }
         _ => "",
     };

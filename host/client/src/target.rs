@@ -53,6 +53,8 @@ pub(crate) struct Target {
     pub(crate) connector: Connector,
     /// The `Authorization` header.
     pub(crate) authorization: Option<HeaderValue>,
+    /// Nothing names a host: this is where one listens that was told nothing.
+    pub(crate) is_default: bool,
 }
 
 impl Target {
@@ -91,6 +93,7 @@ pub(crate) fn find(
                 .transpose()?,
         },
     };
+    let mut is_default = false;
     let api = if let Some(url) = &args.url {
         parse(url)?
     } else {
@@ -111,10 +114,12 @@ pub(crate) fn find(
         }
         // Where it is not there, or not for this user, the host says whether it wants one.
         token = token.or_else(|| read_secret(&state_dir?.join(TOKEN_FILE)).ok());
+        is_default = listen.is_none();
         of_listener(listen.unwrap_or(DEFAULT_LISTEN))?
     };
     let connector = connector(&api, args, &variable)?;
-    let mut target = Target { url: api.to_string(), api, connector, authorization: None };
+    let url = api.to_string();
+    let mut target = Target { url, api, connector, authorization: None, is_default };
     if let Some(token) = token {
         let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
         let mut value =
@@ -129,7 +134,8 @@ pub(crate) fn find(
 pub(crate) fn default() -> Result<Target, String> {
     let api = of_listener(DEFAULT_LISTEN)?;
     let connector = Connector::default();
-    Ok(Target { url: api.to_string(), api, connector, authorization: None })
+    let url = api.to_string();
+    Ok(Target { url, api, connector, authorization: None, is_default: true })
 }
 
 /// The way there. What the environment says of proxies and certificates is not read where it has no part.
@@ -186,16 +192,24 @@ fn of_listener(listen: SocketAddr) -> Result<BaseUrl, String> {
     parse(&format!("http://{}", reachable(listen)))
 }
 
-/// Reads an address. What stands before an `@` is never repeated: it may be a password.
+/// Reads an address. What stands before an `@` is never repeated: it may be a password, also where the scheme is missing.
 fn parse(url: &str) -> Result<BaseUrl, String> {
-    BaseUrl::parse(url).map_err(|error| match error {
-        UrlError::Credentials => {
-            "the address must not contain a user or password; the token comes from \
-                                  BULKHEAD_CONTROL_TOKEN or --token-file"
-                .into()
-        }
-        error => format!("{url:?} is not a host address: {error}; expected http://127.0.0.1:8080"),
-    })
+    let error = match BaseUrl::parse(url) {
+        Ok(url) => return Ok(url),
+        Err(error) => error,
+    };
+    let with_scheme = format!("http://{url}");
+    let completed = (!url.contains("://")).then(|| BaseUrl::parse(&with_scheme));
+    if error == UrlError::Credentials || matches!(completed, Some(Err(UrlError::Credentials))) {
+        return Err("the address must not contain a user or password; the token comes from \
+                    BULKHEAD_CONTROL_TOKEN or --token-file"
+            .into());
+    }
+    let expected = match completed {
+        Some(Ok(_)) => &*with_scheme,
+        _ => "http://127.0.0.1:8080",
+    };
+    Err(format!("{url:?} is not a host address: {error}; expected {expected}"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bulkhead_printable as printable;
 use bulkhead_terminal::words::{bytes, millis, short_count};
 use bulkhead_terminal::{crash_markdown, reason};
-use bulkhead_types::{AgentId, CrashRecord, Determinism, Frame, Symbolized};
+use bulkhead_types::{AgentId, CrashRecord, Determinism, Frame, Symbolized, Timestamp};
 use maud::{Markup, html};
 
 use crate::Visitor;
@@ -24,6 +24,31 @@ pub struct CrashPage {
     pub record: Arc<CrashRecord>,
     /// The state of its agent now, if it is known.
     pub agent_status: Option<String>,
+    /// How often it happened.
+    pub alike: Alike,
+}
+
+/// Kept crash records with one fingerprint.
+#[derive(Debug, Clone, Copy)]
+pub struct Alike {
+    /// How many there are.
+    pub count: usize,
+    /// There are more, which nobody counted.
+    pub more: bool,
+    /// When the first of them was.
+    pub since: Timestamp,
+}
+
+impl Alike {
+    /// Those among `records` that have the fingerprint of `record`, itself included. `more`: there are older ones.
+    pub fn among(records: &[Arc<CrashRecord>], record: &CrashRecord, more: bool) -> Self {
+        let mut alike = Self { count: 0, more, since: record.crashed_at };
+        for one in records.iter().filter(|one| one.fingerprint == record.fingerprint) {
+            alike.count += 1;
+            alike.since = alike.since.min(one.crashed_at);
+        }
+        alike
+    }
 }
 
 /// What the list of crashes shows.
@@ -98,7 +123,7 @@ pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
             @if let Some(at) = &record.location {
                 p { "At " code { (line(&at.file)) ":" (at.line) ":" (at.column) } }
             }
-            (facts(record))
+            (facts(record, shown.alike))
             section aria-labelledby="decided-heading" {
                 h2 #decided-heading { "What was decided" }
                 p { (line(&reason::decided(&record.consequence))) }
@@ -122,11 +147,11 @@ pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
     page(&title, Place::Crashes, Some(visitor), main)
 }
 
-fn facts(record: &CrashRecord) -> Markup {
+fn facts(record: &CrashRecord, alike: Alike) -> Markup {
     let repeats = match record.deterministic {
-        Determinism::True => "the same input leads to the same end",
-        Determinism::False => "it may go well next time",
-        Determinism::Unknown => "one case is not enough to decide",
+        Determinism::True => Some("the same input leads to the same end"),
+        Determinism::False => Some("it may go well next time"),
+        Determinism::Unknown => None,
     };
     let models = &record.resources.models;
     html! {
@@ -145,7 +170,12 @@ fn facts(record: &CrashRecord) -> Markup {
                 @if let Some(call) = &record.host_call { div { dt { "Host call" } dd { code { (line(call)) } } } }
                 @if let Some(exit) = record.status { div { dt { "Exit status" } dd { (exit) } } }
                 @if let Some(code) = &record.code { div { dt { "Its own code" } dd { code { (line(code)) } } } }
-                div { dt { "Repeats" } dd { (repeats) } }
+                @if let Some(repeats) = repeats { div { dt { "Repeats" } dd { (repeats) } } }
+                @if alike.count > 1 {
+                    div { dt { "Seen" } dd {
+                        @if alike.more { "at least " } (alike.count) " times since " (time(alike.since))
+                    } }
+                }
                 @if !record.active_tools.is_empty() {
                     div { dt { "Tools in use" } dd { (line(&record.active_tools.join(", "))) } }
                 }

@@ -27,7 +27,7 @@ mod tests;
 pub use agent::{AgentPage, agent};
 pub use assets::{Asset, asset};
 pub use container::{ContainerPage, container};
-pub use crash::{CrashPage, CrashesPage, crash, crashes};
+pub use crash::{Alike, CrashPage, CrashesPage, crash, crashes};
 pub use frame::Visitor;
 pub use notice::{Said, login, problem};
 pub use overview::{AgentRow, OverviewPage, overview};

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bulkhead_api::{AgentView, ContainerMemoryView, EventView, Health, SeriesView, UsageView};
 use bulkhead_types::memory::MemorySample;
-use bulkhead_types::{AgentId, CrashRecord, ExitReason, PreviousRun, Timestamp};
+use bulkhead_types::{AgentId, CrashRecord, Determinism, ExitReason, PreviousRun, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::chart::{Chart, Line};
 use crate::{
-    AgentPage, AgentRow, ContainerPage, CrashPage, CrashesPage, OverviewPage, Said, Visitor, agent,
-    asset, container, crash, crashes, login, overview, problem,
+    AgentPage, AgentRow, Alike, ContainerPage, CrashPage, CrashesPage, OverviewPage, Said, Visitor,
+    agent, asset, container, crash, crashes, login, overview, problem,
 };
 
 /// What an agent would call itself to do harm, and what a page makes of it.
@@ -128,7 +128,14 @@ fn agent_page(agent: AgentView) -> AgentPage {
 }
 
 fn crash_page(record: CrashRecord) -> String {
-    crash(&visitor(), &CrashPage { record: Arc::new(record), agent_status: None })
+    crash_page_of(record, &[])
+}
+
+/// The same with other records, of which the last ones are kept.
+fn crash_page_of(record: CrashRecord, others: &[Arc<CrashRecord>]) -> String {
+    let record = Arc::new(record);
+    let alike = Alike::among(others, &record, false);
+    crash(&visitor(), &CrashPage { record, agent_status: None, alike })
 }
 
 /// Nothing of a hostile text is markup, and nothing of it is hidden.
@@ -261,6 +268,22 @@ fn the_page_of_a_crash_has_the_own_frames_first_and_says_what_to_do() {
     bare.last_log_lines.clear();
     let page = crash_page(bare);
     assert!(page.contains("There is no backtrace") && page.contains("It wrote no lines."));
+}
+
+#[test]
+fn a_crash_says_how_often_it_was_seen_where_that_is_known() {
+    let once = CrashRecord { deterministic: Determinism::Unknown, ..record() };
+    let page = crash_page_of(once.clone(), &[Arc::new(once.clone())]);
+    assert!(!page.contains("Repeats") && !page.contains("Seen"), "one case says nothing");
+    let other = CrashRecord { fingerprint: "another".into(), crashed_at: Timestamp(0), ..record() };
+    let before = CrashRecord { crashed_at: Timestamp(1_768_000_000_000), ..record() };
+    let kept = [once.clone(), before, other, record()].map(Arc::new);
+    let page = crash_page_of(once, &kept);
+    let seen = page.split("<dt>Seen</dt>").nth(1).and_then(|rest| rest.split("</dd>").next());
+    let seen = seen.expect("how often");
+    assert!(seen.contains("3 times since") && seen.contains("2026-01-09T23:06:40"), "{seen}");
+    let repeats = CrashRecord { deterministic: Determinism::True, ..record() };
+    assert!(crash_page(repeats).contains("the same input leads to the same end"));
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use bulkhead_api::openai::OpenAiError;
 use bulkhead_api::{ErrorBody, Issue, MissingAgent};
 use bulkhead_supervisor::{SendError, SettingsError, StartError, StartFailure, StopError};
 use bulkhead_types::{ExitReason, StartPhase};
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use serde::Serialize;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 /// A full mailbox drains by turns, which take milliseconds to minutes.
 const MAILBOX_RETRY_S: u16 = 1;
@@ -187,18 +187,25 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        self.respond(|body| body)
-    }
+/// Below this path clients of OpenAI's API read the answers.
+const OPENAI: &str = "/v1/";
+
+/// Puts a refusal, wherever it comes from, into the form that the clients of `path` read.
+pub(crate) fn in_form_of(path: &str, response: &mut Response) {
+    let Some(Refused(error)) = response.extensions().get().filter(|_| path.starts_with(OPENAI))
+    else {
+        return;
+    };
+    let error = OpenAiError::from(ErrorBody::clone(error));
+    *response.body_mut() = serde_json::to_vec(&error).unwrap_or_default().into();
+    response.headers_mut().remove(CONTENT_LENGTH);
 }
 
-impl Refusal {
-    /// The answer, with its body in another form.
-    pub(crate) fn respond<T: Serialize>(self, form: impl FnOnce(ErrorBody) -> T) -> Response {
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
         let reason = self.reason();
         let body: Arc<ErrorBody> = Arc::from(self.body);
-        let mut response = (self.status, Json(form(ErrorBody::clone(&body)))).into_response();
+        let mut response = (self.status, Json(&*body)).into_response();
         response.extensions_mut().insert(Refused(body));
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {

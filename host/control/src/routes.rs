@@ -70,7 +70,7 @@ mod tickets;
 mod unknown;
 mod usage;
 
-pub(crate) use console::{router as console, to_login};
+pub(crate) use console::{router as console, to_console, to_login};
 pub(crate) use mcp::Tools;
 pub(crate) use sync_config::Problems;
 

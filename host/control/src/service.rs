@@ -23,7 +23,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use tower::ServiceExt;
 
 use crate::ControlConfig;
-use crate::answer::{Reason, Refusal};
+use crate::answer::{self, Reason, Refusal};
 use crate::auth::{Gate, Trusted};
 use crate::body::Reader;
 use crate::origin::{self, Origins};
@@ -138,6 +138,7 @@ impl Service {
                 Refusal::internal().closing().into_response()
             }
         };
+        answer::in_form_of(uri.path(), &mut response);
         origin::keep_to_ourselves(response.headers_mut());
         if response.status().as_u16() >= 400 {
             self.report_refusal(method, uri, &response);
@@ -164,6 +165,10 @@ impl Service {
             return Err(self.reader.refuse(refusal, &parts.headers, body).await);
         }
         let is_entrance = self.sessions.is_some() && sessions::is_open(parts.uri.path());
+        let wants_pages = || sessions::wants_pages(&parts.method, &parts.uri, &parts.headers);
+        if self.sessions.is_some() && wants_pages() {
+            return Ok(routes::to_console());
+        }
         if !is_known && !self.gate.is_open(parts.uri.path()) && !is_entrance {
             let refusal = self.reader.refuse(Refusal::unauthorized(), &parts.headers, body).await;
             let is_page = self.sessions.is_some() && sessions::is_of_console(parts.uri.path());

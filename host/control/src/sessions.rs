@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bulkhead_console::Visitor;
 use bulkhead_types::Secret;
-use hyper::Method;
-use hyper::header::{COOKIE, HeaderMap};
+use hyper::header::{ACCEPT, COOKIE, HeaderMap};
+use hyper::{Method, Uri};
 
 use crate::passes::{Passes, is_secret, random};
 use crate::streams::is_event_stream;
@@ -99,6 +99,15 @@ pub(crate) fn is_for_sessions(method: &Method, path: &str) -> bool {
 /// Whether this is the console's.
 pub(crate) fn is_of_console(path: &str) -> bool {
     path.strip_prefix(CONSOLE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether somebody with a browser came by the address alone.
+pub(crate) fn wants_pages(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let mut kinds = accepts.flat_map(|accept| accept.split(','));
+    let is_html =
+        |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/html");
+    *method == Method::GET && uri.path() == "/" && kinds.any(is_html)
 }
 
 /// What of the console is for everybody.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bulkhead_client::{ClientCommand, CrashesArgs, McpArgs};
 use bulkhead_terminal::ColourChoice;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::faults::Fault;
 use crate::init::Rules;
@@ -20,6 +22,33 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line. Ends the process where it is wrong, or asks for help.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            // clap's own names every option that a variable sets, as if it were wanted.
+            if error.kind() == ErrorKind::MissingRequiredArgument {
+                let usage = ContextValue::StyledStr(usage(std::env::args().skip(1)));
+                error.insert(ContextKind::Usage, usage);
+            }
+            error.exit()
+        })
+    }
+}
+
+/// The usage of the command that is named.
+fn usage(words: impl Iterator<Item = String>) -> StyledStr {
+    let mut all = Cli::command();
+    all.build();
+    let mut command = &mut all;
+    for word in words {
+        if command.find_subcommand(&word).is_some() {
+            command = command.find_subcommand_mut(&word).expect("it was just found");
+        }
+    }
+    command.render_usage()
 }
 
 /// When there are colours.

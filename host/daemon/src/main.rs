@@ -36,15 +36,13 @@ mod town_edge;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use cli::{Cli, Command, RunArgs};
 use failure::Failure;
 use init::Handover;
 
 fn main() -> ExitCode {
     let_errors_be_cheap();
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let colours = cli.color.into();
     if let Command::Run(_) | Command::Check(_) | Command::Compile(_) = &cli.command {
         hardening::be_private();

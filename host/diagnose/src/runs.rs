@@ -204,11 +204,16 @@ fn named_run(collected: &Collected, name: Name) -> Run {
 fn unnamed_runs(named: &[Run], cells: &[(Key, Cell)]) -> Vec<Run> {
     let unnamed = || cells.iter().filter(|(key, _)| key.run.is_none());
     let mut boots: Vec<(i64, bool)> = Vec::new();
+    // Events that a host keeps say when the process began, and not how long it ran.
+    let mut exact: BTreeSet<i64> = BTreeSet::new();
     for (key, cell) in unnamed() {
         let said = key.spec.is_some_and(|id| id.spec().sign == Sign::Boot);
         match cell.boot_ts {
             Some(boot) => boots.push((boot, said)),
-            None if said => boots.push((cell.first.ts, true)),
+            None if said => {
+                boots.push((cell.first.ts, true));
+                exact.insert(cell.first.ts);
+            }
             None => {}
         }
     }
@@ -222,7 +227,10 @@ fn unnamed_runs(named: &[Run], cells: &[(Key, Cell)]) -> Vec<Run> {
     let mut clusters: Vec<(i64, i64, bool, u32)> = Vec::new();
     for (boot, said) in boots {
         match clusters.last_mut() {
-            Some((_, last, sure, count)) if boot - *last <= SAME_BOOT_MS => {
+            Some((_, last, sure, count))
+                if boot - *last <= SAME_BOOT_MS
+                    && !(boot != *last && exact.contains(&boot) && exact.contains(last)) =>
+            {
                 (*last, *sure, *count) = (boot, *sure || said, *count + 1);
             }
             _ => clusters.push((boot, boot, said, 1)),

@@ -209,3 +209,55 @@ fn two_explanations_that_weigh_the_same_are_told_and_left_undecided() {
     assert_eq!((report.restarts[0].verdict.id(), &also[..]), ("undecided", &["H2", "H6"][..]));
     assert!(!report.is_explained());
 }
+
+/// As `bulkhead logs` prints them, of a host that is ended by Ctrl-C and started again at once.
+#[test]
+fn kept_events_tell_restarts_that_are_close_together() {
+    let lines = [
+        "2026-11-27T16:39:58.587Z - container.cold_start {\"bootId\":\"b\",\"pid\":7}",
+        "2026-11-27T16:39:58.594Z - container.previous_run {\"cause\":\"none\",\"confidence\":\"medium\"}",
+        "2026-11-27T16:39:58.628Z - container.stop_intent {\"by\":\"SIGINT\",\"drainMs\":20000,\"reason\":\"a signal asked for it\"}",
+        "2026-11-27T16:39:58.632Z - container.stopped {\"droppedLines\":0,\"durationMs\":0,\"killed\":0,\"stopped\":0}",
+        "2026-11-27T16:40:00.729Z - container.cold_start {\"bootId\":\"b\",\"pid\":8}",
+        "2026-11-27T16:40:00.729Z - container.previous_run {\"cause\":\"clean\",\"confidence\":\"high\",\"previousRunId\":\"r\"}",
+    ];
+    let report = report(&lines);
+    let [restart] = &report.restarts[..] else { panic!("{:?}", report.summary) };
+    assert_eq!(restart.verdict.id(), "H4");
+    assert!(restart.next.contains("Ctrl-C"), "{}", restart.next);
+    assert_eq!(report.summary.runs, 2);
+}
+
+/// A host that somebody ends by a signal, and starts again.
+fn ended_by(signal: &str, town: &str) -> Report {
+    let by = format!("\"by\":\"{signal}\",\"reason\":\"a signal asked for it\",");
+    let lines = [
+        ours("container.cold_start", "r1", 0, 1, ""),
+        ours("container.stop_intent", "r1", 1, 5, &by),
+        ours("container.stopped", "r1", 2, 6, ""),
+        ours("container.cold_start", "r2", 0, 20, ""),
+    ];
+    let lines = lines.map(|line| line.replace("\"townId\":\"t\"", town));
+    report(&lines.each_ref().map(String::as_str))
+}
+
+#[test]
+fn an_end_that_was_asked_for_says_which_signal_asked_and_whom_to_ask() {
+    let (town, alone) = ("\"townId\":\"t\"", "\"townId\":null");
+    for (signal, town, says, next) in [
+        ("SIGINT", alone, "SIGINT (Ctrl-C) asked it to end", "nothing, if somebody pressed Ctrl-C"),
+        ("SIGINT", town, "SIGINT (Ctrl-C) asked it to end", "nothing, if somebody pressed Ctrl-C"),
+        ("SIGHUP", alone, "its terminal went away", "closed that"),
+        ("SIGTERM", alone, "SIGTERM asked it to end", "a service manager"),
+        ("SIGTERM", town, "SIGTERM asked it to end", "the control plane"),
+        ("the fence", town, "it was asked to end", "the control plane"),
+    ] {
+        let report = ended_by(signal, town);
+        let [restart] = &report.restarts[..] else { panic!("{signal}: one restart") };
+        assert_eq!(restart.verdict.title(), "ended on request", "{signal}");
+        let evidence = restart.evidence.iter().any(|one| one.text.contains(says));
+        assert!(evidence, "{signal}: {:?}", restart.evidence);
+        assert!(restart.next.contains(next), "{signal}: {}", restart.next);
+        assert_eq!(restart.next.contains("control plane"), next == "the control plane", "{signal}");
+    }
+}

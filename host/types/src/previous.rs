@@ -152,6 +152,10 @@ pub struct InFlight {
     pub since: Timestamp,
 }
 
+/// Evidence of a run of whose end nothing names the cause.
+pub const NOTHING_NAMES_A_CAUSE: &str =
+    "it ended without a word of its own, and nothing names a cause";
+
 /// What became of the run before this one, with the reasons for saying so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -19,6 +19,9 @@ use bulkhead_terminal::words::{bytes, duration, percent, short_bytes};
 /// Use that changes by less in a minute is called level.
 const LEVEL_BYTES_PER_MINUTE: u64 = 16 * 1024;
 
+/// The part of the limit below which memory is not short for its use any more.
+const SHORT_UNTIL: f64 = 0.8;
+
 /// Arguments of `memory`.
 #[derive(Debug, Args)]
 #[command(after_help = CODES_OF_QUESTIONS)]
@@ -53,8 +56,7 @@ pub(crate) async fn run(args: &MemoryArgs, session: &Session) -> Result<(), Fail
 
 fn of_container(memory: &ContainerMemoryView, session: &Session) -> String {
     let mut page = String::new();
-    let high = if memory.high { ", which is short" } else { "" };
-    line(&mut page, "container", &format!("{}{high}", in_use(memory)));
+    line(&mut page, "container", &in_use(memory));
     line(&mut page, "pressure", &pressure(memory));
     line(&mut page, "trend", &trend(memory.trend.as_ref()));
     let sample = Duration::from_millis(memory.sample_ms);
@@ -122,8 +124,32 @@ fn agents(agents: usize, active: usize, used_bytes: u64, sample: Duration) -> St
     }
 }
 
+/// What is high while memory is short.
+#[derive(Debug, PartialEq, Eq)]
+enum Short {
+    /// The use of the limit.
+    Use,
+    /// The time that tasks wait for memory.
+    Pressure,
+}
+
+/// The host calls memory short from 90 % of the limit or from a high pressure on, until both are well below that.
+fn short(memory: &ContainerMemoryView) -> Option<Short> {
+    let is_used = match (memory.used_bytes, memory.limit_bytes) {
+        (Some(used), Some(limit)) => used as f64 >= limit as f64 * SHORT_UNTIL,
+        _ => false,
+    };
+    let short = if is_used || memory.psi.is_none() { Short::Use } else { Short::Pressure };
+    memory.high.then_some(short)
+}
+
 /// The use of the container's limit, in words.
 pub(super) fn in_use(memory: &ContainerMemoryView) -> String {
+    let short = if short(memory) == Some(Short::Use) { ", which is short" } else { "" };
+    format!("{}{short}", used(memory))
+}
+
+fn used(memory: &ContainerMemoryView) -> String {
     let left = memory
         .available_bytes
         .map_or_else(String::new, |left| format!(", {} available", bytes(left)));
@@ -144,8 +170,9 @@ pub(super) fn pressure(memory: &ContainerMemoryView) -> String {
     let mut parts = Vec::new();
     if let Some(psi) = memory.psi {
         let (some, all) = (psi.some_avg10, psi.full_avg10);
+        let high = if short(memory) == Some(Short::Pressure) { "high pressure: " } else { "" };
         parts.push(format!(
-            "some task waited for memory {some} % of the last 10 s, all did {all} %"
+            "{high}some task waited for memory {some} % of the last 10 s, all did {all} %"
         ));
     }
     if let Some(kills) = memory.oom_kills {
@@ -195,6 +222,9 @@ fn line(page: &mut String, name: &str, what: &str) {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_types::Timestamp;
+    use bulkhead_types::memory::Psi;
+
     use super::*;
 
     fn words(bytes_per_minute: i64, grows: bool, time_left_ms: Option<u64>) -> String {
@@ -216,6 +246,42 @@ mod tests {
         let none = "none in the last sample; they are sampled every 5 s";
         assert_eq!(agents(0, 0, 0, sample), none);
         assert_eq!(agents(3, 2, 1024, sample), "2 of 3 are up and hold 1 KiB");
+    }
+
+    #[test]
+    fn memory_that_is_short_says_whether_its_use_or_its_pressure_is_high() {
+        const GIB: u64 = 1 << 30;
+        let said = |used: u64, high: bool, psi: bool| {
+            let psi = psi.then_some(Psi { some_avg10: 2.85, full_avg10: 1.5 });
+            let (used_bytes, limit_bytes) = (Some(used * GIB), Some(20 * GIB));
+            let memory = ContainerMemoryView { used_bytes, limit_bytes, high, psi, ..nothing() };
+            (in_use(&memory), pressure(&memory))
+        };
+        let (used, waits) = said(2, true, true);
+        assert_eq!(used, "2 GiB of 20 GiB in use (10 %)");
+        assert_eq!(
+            waits,
+            "high pressure: some task waited for memory 2.85 % of the last 10 s, all did 1.5 %"
+        );
+        let (used, waits) = said(19, true, true);
+        assert_eq!(used, "19 GiB of 20 GiB in use (95 %), which is short");
+        assert!(waits.starts_with("some task"), "{waits}");
+        assert_eq!(said(2, true, false).0, "2 GiB of 20 GiB in use (10 %), which is short");
+        let (used, waits) = said(2, false, true);
+        assert!(!used.contains("short") && !waits.contains("high"), "{used}; {waits}");
+    }
+
+    /// A machine that reports nothing.
+    fn nothing() -> ContainerMemoryView {
+        let series = serde_json::json!({ "fine": [], "coarse": [] });
+        serde_json::from_value(serde_json::json!({
+            "at": Timestamp(0), "limitBytes": null, "usedBytes": null, "availableBytes": null,
+            "rssBytes": null, "heap": null, "psi": null, "high": false, "oomKills": null,
+            "groupOomKills": null, "limitHits": null, "agents": 0, "activeAgents": 0, "agentsBytes": 0,
+            "sources": {}, "sampleMs": 5000, "trend": null, "largest": [],
+            "used": series, "rss": series, "guests": series,
+        }))
+        .expect("a view")
     }
 
     #[test]

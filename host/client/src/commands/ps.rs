@@ -22,7 +22,7 @@ use bulkhead_terminal::words;
 #[command(after_help = CODES_OF_QUESTIONS)]
 pub struct PsArgs {
     /// Refresh every 2 s, or at this interval, until Ctrl-C.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_some_time, conflicts_with = "json")]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = parse_some_time, conflicts_with = "json")]
     pub watch: Option<Duration>,
     /// Output format.
     #[command(flatten)]

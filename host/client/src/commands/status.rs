@@ -146,11 +146,10 @@ fn container_page(container: &Container, now: Timestamp, screen: Screen) -> Stri
             page.line("", &format!("{}: {}: {}", agent.agent_id, agent.status, agent.reason));
         }
     }
-    let high = if memory.high { ", which is short" } else { "" };
     let rss = memory.rss_bytes.map_or_else(String::new, |rss| {
         format!("; host {} resident, agents {}", bytes(rss), bytes(memory.agents_bytes))
     });
-    page.line("memory", &format!("{}{high}{rss}", in_use(memory)));
+    page.line("memory", &format!("{}{rss}", in_use(memory)));
     page.line("", &pressure(memory));
     page.line("", &trend(memory.trend.as_ref()));
     let trouble = agents.iter().filter(|agent| needs_a_look(agent));

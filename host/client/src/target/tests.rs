@@ -125,7 +125,8 @@ fn a_token_in_the_clear_is_warned_of_unless_it_stays_on_this_machine() {
         let api = parse(url).unwrap();
         let authorization = token.map(|token| HeaderValue::from_str(token).unwrap());
         let connector = Connector::default();
-        let target = Target { url: url.to_owned(), api, connector, authorization };
+        let target =
+            Target { url: url.to_owned(), api, connector, authorization, is_default: false };
         target.warning().inspect(|text| assert!(!text.contains("hunter2"))).is_some()
     };
     for url in ["http://town:81", "http://10.0.0.1", "http://[fd00::1]", "http://localhost.example"]
@@ -154,7 +155,9 @@ fn a_configuration_that_was_named_must_be_there() {
 #[test]
 fn an_address_that_cannot_be_asked_says_why() {
     for (url, why) in [
-        ("127.0.0.1:8080", "http://"),
+        ("127.0.0.1:18080", "expected http://127.0.0.1:18080"),
+        ("town.example/api", "expected http://town.example/api"),
+        ("hunter2@town", "must not contain a user"),
         ("localhost", "http://"),
         ("ftp://town", "https://"),
         ("http://", "not a host address"),

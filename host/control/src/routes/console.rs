@@ -74,6 +74,13 @@ pub(crate) fn to_login(method: &Method, asked: &Uri) -> Response {
     response
 }
 
+/// From the address alone to the first page.
+pub(crate) fn to_console() -> Response {
+    let mut response = Redirect::to("/console").into_response();
+    guard(response.headers_mut());
+    response
+}
+
 /// Puts a refusal into a page, and every answer under the policy.
 async fn as_page(visitor: Option<Extension<Visitor>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;

@@ -75,6 +75,7 @@ pub(super) fn operation() -> Operation {
         .body::<Value>(example)
         .answers::<Value>(200, "The answer, or an error of the protocol.")
         .answers_without(202, "A notification was taken.")
+        .refuses(400, "A header or the query is malformed (`issues`), or the body is no JSON (error -32700) or no message of the protocol (-32600).")
         .refuses(404, "This host has no tools for models (`mcp-off`).")
         .refuses(406, "`Accept` lacks one of the two media types (`mcp`).")
         .refuses_as::<Value>()

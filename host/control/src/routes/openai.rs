@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bulkhead_api::openai::{
@@ -69,52 +68,23 @@ pub(super) fn complete_operation() -> Operation {
         .refuses_as::<OpenAiError>()
 }
 
-/// A refusal in the form of OpenAI's API.
-pub(super) struct Refused(Refusal);
-
-impl<T: Into<Refusal>> From<T> for Refused {
-    fn from(refusal: T) -> Self {
-        Self(refusal.into())
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        self.0.respond(OpenAiError::from)
-    }
-}
-
-/// What comes out of a request, refused in this form.
-pub(super) struct Form<T>(T);
-
-impl<S: Send + Sync, T> FromRequestParts<S> for Form<T>
-where
-    T: FromRequestParts<S, Rejection = Refusal>,
-{
-    type Rejection = Refused;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        T::from_request_parts(parts, state).await.map(Self).map_err(Refused)
-    }
-}
-
 pub(super) async fn models<B: Backend>(
     State(backend): State<B>,
-    _: Form<NoParams>,
-) -> Result<Response, Refused> {
+    _: NoParams,
+) -> Result<Response, Refusal> {
     let list = long::json(move || {
         let agents = backend.list(None, usize::MAX);
         let data = agents.into_iter().filter(takes_messages).map(card).collect();
         ModelList { object: "list".into(), data }
     });
-    Ok(list.await?)
+    list.await
 }
 
 pub(super) async fn model<B: Backend>(
     State(backend): State<B>,
-    Form(PathText(model)): Form<PathText>,
-    _: Form<NoParams>,
-) -> Result<Response, Refused> {
+    PathText(model): PathText,
+    _: NoParams,
+) -> Result<Response, Refusal> {
     let id = AgentId::parse(&model).map_err(|_| unknown(&model))?;
     let view = |backend: &B, id: &AgentId| {
         backend.status(id).filter(takes_messages).ok_or_else(|| unknown(&model))
@@ -126,10 +96,10 @@ pub(super) async fn model<B: Backend>(
 pub(super) async fn complete<B: Backend>(
     State(backend): State<B>,
     Extension(streams): Extension<Streams>,
-    _: Form<NoParams>,
+    _: NoParams,
     Trace(trace): Trace,
-    Form(body): Form<WholeBody>,
-) -> Result<Response, Refused> {
+    body: WholeBody,
+) -> Result<Response, Refusal> {
     let ChatRequest { model, prompt, stream } =
         ChatRequest::parse(body.as_slice()).map_err(Refusal::invalid_body)?;
     drop(body);

@@ -92,6 +92,28 @@ fn without_a_session_there_is_only_the_login() {
 }
 
 #[test]
+fn a_browser_that_comes_by_the_address_alone_gets_to_the_console() {
+    let rig = guarded();
+    let mut client = rig.client();
+    let browser = "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let answer = client.ask("GET", "/", browser, "");
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/console")));
+    assert_eq!(answer.header("content-security-policy"), Some(POLICY));
+    for (method, path, accept, status) in [
+        ("GET", "/", "accept: */*\r\n", 401),
+        ("GET", "/", "", 401),
+        ("GET", "/agents", browser, 401),
+        ("POST", "/", browser, 401),
+    ] {
+        assert_eq!(client.ask(method, path, accept, "").status, status, "{method} {path} {accept}");
+    }
+    let token = format!("{browser}authorization: Bearer hunter2\r\n");
+    assert_eq!(client.ask("GET", "/", &token, "").status, 303);
+    assert_eq!(client.ask("GET", "/", "authorization: Bearer hunter2\r\n", "").status, 404);
+    assert_eq!(rig.probe().ask("GET", "/", browser, "").status, 404);
+}
+
+#[test]
 fn a_wrong_token_opens_nothing_and_is_in_no_line() {
     let rig = guarded();
     let mut client = rig.client();

@@ -130,7 +130,6 @@ fn what_is_no_request_of_the_protocol_is_refused_in_the_form_of_all_refusals() {
         ("POST", "/mcp", token.to_owned(), "{}", 406),
         ("POST", "/mcp", format!("{token}{ACCEPT}content-type: text/plain\r\n"), "{}", 415),
         ("POST", "/mcp?x=1", format!("{token}{ACCEPT}"), "{}", 400),
-        ("POST", "/mcp", format!("{token}{ACCEPT}"), "{", 415),
         (
             "POST",
             "/mcp",
@@ -142,6 +141,16 @@ fn what_is_no_request_of_the_protocol_is_refused_in_the_form_of_all_refusals() {
         let answer = client.ask(method, path, &headers, body);
         assert_eq!(answer.status, status, "{method} {path} {headers}: {}", answer.body);
         assert!(!answer.error().is_empty());
+    }
+    // What can be read far enough is answered in the form of the protocol.
+    let rig = allowing(Mcp::Read);
+    for (body, code) in [("{", -32700), ("[]", -32600), (r#"{"jsonrpc":"2.0"}"#, -32600)] {
+        let answer = rig.client().ask("POST", "/mcp", &format!("{token}{ACCEPT}"), body);
+        let said = answer.json();
+        assert_eq!((answer.status, answer.header("content-type")), (400, Some("application/json")));
+        let about = (&said["jsonrpc"], &said["id"], &said["error"]["code"]);
+        assert_eq!(about, (&"2.0".into(), &Value::Null, &code.into()), "{body}: {said}");
+        assert!(said["error"]["message"].as_str().is_some_and(|text| text.starts_with("the body")));
     }
     let rig = allowing(Mcp::Off);
     let answer = post(&rig, &format!("{ACCEPT}{token}"), "tools/list", json!({}));

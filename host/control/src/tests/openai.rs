@@ -1,6 +1,7 @@
 //! Agents for chat clients.
 
 use super::fake::Rig;
+use crate::ControlLimits;
 
 fn ask(rig: &Rig, model: &str, prompt: &str, stream: bool) -> super::client::Answer {
     let body = format!(
@@ -76,6 +77,31 @@ fn refusals_have_the_form_that_such_clients_read() {
     assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &"model".into()));
     let answer = client.ask("POST", "/v1/chat/completions", "content-type: text/plain\r\n", "{}");
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (415, &"not-json".into()));
+}
+
+#[test]
+fn what_no_route_has_seen_is_refused_in_that_form_too() {
+    let limits = ControlLimits { body_bytes: 64, ..ControlLimits::default() };
+    let rig = Rig::with(limits, Some("hunter2"));
+    let mut client = rig.client();
+    let token = "authorization: Bearer hunter2\r\n";
+    let foreign = format!("{token}origin: https://evil.example\r\n");
+    let long = "x".repeat(65);
+    for (method, path, headers, body, status, code) in [
+        ("GET", "/v1/models", "", "", 401, "unauthorized"),
+        ("POST", "/v1/chat/completions", token, &*long, 413, "body-too-large"),
+        ("GET", "/v1/models", &foreign, "", 403, "origin-not-allowed"),
+        ("GET", "/v1/nothing", token, "", 404, "no-such-path"),
+        ("DELETE", "/v1/models", token, "", 405, "method-not-allowed"),
+    ] {
+        let answer = client.ask(method, path, headers, body);
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status, &error["code"]), (status, &code.into()), "{path}: {error}");
+        assert_eq!(error["type"], "invalid_request_error");
+        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    // Others have the form of all.
+    assert_eq!(client.get("/agents").json()["error_type"], "unauthorized");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use serde_json::value::RawValue;
 
 use super::bounds::{LINE_PART, NAME_BYTES};
 use super::fields::{Fields, Inner};
+use super::kept::Kept;
 use super::stamp::{self, Stamp};
 use super::tables::tables;
-use super::{join, pretty, quick};
+use super::{join, kept, pretty, quick};
 use crate::rules::{Sign, SignSpec, Source};
 
 /// How many levels below a line a record is searched for. `logs[].message[]` are two.
@@ -129,7 +130,12 @@ pub fn read(line: &[u8], each: &mut dyn FnMut(Line)) -> Form {
         each(shown);
     };
     let head = line.len() - content.len();
-    let brace = if pretty::is_ours(content) { None } else { brace(content) };
+    let is_pretty = pretty::is_ours(content);
+    if let Some(kept) = str::from_utf8(content).ok().filter(|_| !is_pretty).and_then(kept::line) {
+        each(event(&kept, &Stamp::default()));
+        return Form::Text;
+    }
+    let brace = if is_pretty { None } else { brace(content) };
     let Some(at) = brace else {
         if is_binary(content) {
             return Form::Binary;
@@ -152,7 +158,11 @@ fn brace(line: &[u8]) -> Option<usize> {
         let key = line[..brace].trim_ascii_end().strip_suffix(b":");
         key.is_some_and(|key| key.trim_ascii_end().ends_with(b"\""))
     };
-    (line[brace..].starts_with(b"{\"") && !is_value()).then_some(brace)
+    // A text that ends with a brace is followed by no name.
+    let is_name = |first: &u8| first.is_ascii_alphanumeric() || b"_@$".contains(first);
+    let begins =
+        line[brace..].strip_prefix(b"{\"").is_some_and(|name| name.first().is_none_or(is_name));
+    (begins && !is_value()).then_some(brace)
 }
 
 fn short(text: &str, bytes: usize) -> Box<str> {
@@ -202,6 +212,10 @@ fn object(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) -> 
     if matches!(fields, Fields::Tail) {
         return Seen { spoke: true, whole: false };
     }
+    if let Some(kept) = kept::frame(&fields) {
+        each(event(&kept, outer));
+        return Seen { spoke: true, whole: true };
+    }
     let (stamp, whole) = (stamp_of(&fields, outer), fields.is_whole());
     if let Some(name) = record_name(&fields) {
         each(record(&fields, stamp, name.as_bytes()));
@@ -246,6 +260,10 @@ fn text_in(text: &str, outer: &Stamp, depth: u32, each: &mut dyn FnMut(Line)) ->
     }
     let outer = Stamp { ts: outer.ts.or_else(|| prefix_time(text.as_bytes())), ..outer.clone() };
     let content = join::cri(text.as_bytes()).map_or(text, |piece| &text[piece.head.len()..]);
+    if let Some(kept) = kept::line(content) {
+        each(event(&kept, &outer));
+        return Seen { spoke: true, whole: true };
+    }
     if let Some(at) = brace(content.as_bytes()) {
         return object(&content[at..], &outer, depth, each);
     }
@@ -283,6 +301,26 @@ fn record(fields: &Fields<'_>, stamp: Stamp, name: &[u8]) -> Line {
     if let Some(part) = part(fields, &stamp, name) {
         return Line::Part(Box::new(part));
     }
+    found(fields, stamp, name).map_or_else(Line::Alive, |found| Line::Found(Box::new(found)))
+}
+
+/// Reads an event that a host kept: its fields are data, and it says neither run nor number.
+fn event(kept: &Kept<'_>, outer: &Stamp) -> Line {
+    let stamp = Stamp { ts: kept.ts.or(outer.ts), town: outer.town.clone(), ..Stamp::default() };
+    let Some(fields) = kept.fields() else { return Line::Alive(stamp) };
+    match found(&fields, stamp, kept.name.as_bytes()) {
+        Ok(found) => Line::Found(Box::new(Finding {
+            agent: kept.agent.as_deref().map(|agent| short(agent, NAME_BYTES)),
+            // None of the other lines names its run.
+            about_run: None,
+            ..found
+        })),
+        Err(alive) => Line::Alive(alive),
+    }
+}
+
+/// What is a sign in the fields of an event of this name. Without one, its stamp.
+fn found(fields: &Fields<'_>, stamp: Stamp, name: &[u8]) -> Result<Finding, Stamp> {
     let holds = |spec: &&SignSpec| match spec.source {
         Source::Event { with, without, at_least, .. } => {
             let number = |path| fields.get(path).and_then(|text| text.parse::<u64>().ok());
@@ -296,10 +334,7 @@ fn record(fields: &Fields<'_>, stamp: Stamp, name: &[u8]) -> Line {
     let specs = tables().of_event(name).unwrap_or_default();
     let specs: Vec<_> = specs.iter().copied().filter(holds).collect();
     // What an agent says in a line of ours is no sign of anything.
-    if specs.is_empty() {
-        return Line::Alive(stamp);
-    }
-    Line::Found(Box::new(finding(fields, stamp, specs)))
+    if specs.is_empty() { Err(stamp) } else { Ok(finding(fields, stamp, specs)) }
 }
 
 fn part(fields: &Fields<'_>, stamp: &Stamp, name: &[u8]) -> Option<Part> {

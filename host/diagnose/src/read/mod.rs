@@ -11,6 +11,7 @@
 pub mod bounds;
 mod fields;
 mod join;
+mod kept;
 pub mod line;
 mod pretty;
 mod quick;

@@ -11,7 +11,7 @@ use crate::collect::Collected;
 use crate::curve::samples;
 use crate::judge::{Judgement, judge_town};
 use crate::read::stamp;
-use crate::rules::Sign;
+use crate::rules::{Hypothesis, Sign};
 use crate::runs::{Run, Town};
 use crate::words::counted;
 
@@ -148,7 +148,7 @@ impl Builder<'_> {
             also: judgement.also.clone(),
             agents: agents.into_iter().collect(),
             evidence: judgement.proofs.iter().map(|proof| self.evidence(proof)).collect(),
-            next: next_step(run, judgement),
+            next: next_step(town, run, judgement),
         }
     }
 
@@ -224,9 +224,10 @@ fn thin_out<T>(points: &mut Vec<T>) {
     });
 }
 
-fn next_step(run: &Run, judgement: &Judgement<'_>) -> String {
+fn next_step(town: Option<&str>, run: &Run, judgement: &Judgement<'_>) -> String {
     if let Some(hypothesis) = judgement.verdict {
-        return hypothesis.next().to_owned();
+        let asked = (hypothesis == Hypothesis::H4).then(|| who_asked(town, run)).flatten();
+        return asked.unwrap_or_else(|| hypothesis.next()).to_owned();
     }
     if !judgement.also.is_empty() {
         let steps: Vec<_> = judgement.also.iter().take(2).map(|one| one.next()).collect();
@@ -246,6 +247,27 @@ fn next_step(run: &Run, judgement: &Judgement<'_>) -> String {
         steps.push("run with --supervise, so that init sees the signal");
     }
     steps.join("; ")
+}
+
+/// What to do about a request whose signal is known, and that no line of the control plane speaks of.
+fn who_asked(town: Option<&str>, run: &Run) -> Option<&'static str> {
+    let seen = |sign| run.of(sign).next().is_some();
+    if seen(Sign::ControlPlaneStop) || seen(Sign::Eviction) {
+        return None;
+    }
+    // One that follows only cuts the grace period short.
+    match run.of(Sign::StopIntent).find_map(|seen| seen.spec.asked_by())? {
+        "SIGTERM" if town.is_some() => None,
+        "SIGTERM" => Some(
+            "nothing, if somebody stopped it: SIGTERM comes from `kill`, from a service manager or from the platform, \
+             whose logs say why",
+        ),
+        "SIGINT" => Some(
+            "nothing, if somebody pressed Ctrl-C; some platforms stop a container with SIGINT as well, and their logs \
+             say so",
+        ),
+        _ => Some("nothing, if somebody ended it at its terminal or closed that"),
+    }
 }
 
 fn summary(restarts: &[Restart], mut intervals: Vec<u64>) -> Summary {

@@ -14,7 +14,7 @@ pub enum Hypothesis {
     H2,
     /// Memory grows until something outside kills the process.
     H3,
-    /// The control plane or an operator ends it.
+    /// Somebody ends it: the control plane, a service manager, or a person at a terminal.
     H4,
     /// A token refresh restarts agents.
     H5,
@@ -54,7 +54,7 @@ impl Hypothesis {
             H1 => "unhandled failure",
             H2 => "starts fail on stale session state",
             H3 => "memory growth and a kill",
-            H4 => "ended by the control plane",
+            H4 => "ended on request",
             H5 => "token refresh churn",
             H6 => "start race",
             H7 => "native fault",
@@ -82,7 +82,9 @@ impl Hypothesis {
             H3 => {
                 "find the part that grows (heap, external, the largest agents), and compare it with the limit of the container"
             }
-            H4 => "ask the control plane who called it: its own log has the caller of the restart",
+            H4 => {
+                "ask who runs it: the log of the control plane or of the service manager has the caller"
+            }
             H5 => {
                 "find why the token is refreshed that often, and refresh it without restarting agents"
             }

@@ -92,6 +92,14 @@ impl SignSpec {
         matches!(self.source, Source::Event { .. })
     }
 
+    /// The signal that asked the process to end.
+    pub fn asked_by(&self) -> Option<&'static str> {
+        match self.source {
+            Source::Event { name: STOP_INTENT, with: [(_, signal)], .. } => Some(signal),
+            _ => None,
+        }
+    }
+
     /// Whether the line is about the run before the one that writes it.
     pub fn is_about_previous(&self) -> bool {
         match self.source {
@@ -159,6 +167,7 @@ const fn outside(spec: SignSpec) -> SignSpec {
 
 const PREVIOUS: &str = "container.previous_run";
 const COLD_START: &str = "container.cold_start";
+const STOP_INTENT: &str = "container.stop_intent";
 
 /// All of them.
 pub static SIGNS: &[SignSpec] = &[
@@ -235,7 +244,31 @@ pub static SIGNS: &[SignSpec] = &[
         "the next run found that the kernel killed it for memory",
     ),
     // H4
-    event(Sign::StopIntent, "container.stop_intent", "it was asked to end"),
+    event_with(
+        Sign::StopIntent,
+        STOP_INTENT,
+        &[("by", "SIGINT")],
+        "SIGINT (Ctrl-C) asked it to end",
+    ),
+    event_with(
+        Sign::StopIntent,
+        STOP_INTENT,
+        &[("by", "SIGQUIT")],
+        "SIGQUIT (Ctrl-\\) asked it to end",
+    ),
+    event_with(
+        Sign::StopIntent,
+        STOP_INTENT,
+        &[("by", "SIGHUP")],
+        "SIGHUP (its terminal went away) asked it to end",
+    ),
+    event_with(Sign::StopIntent, STOP_INTENT, &[("by", "SIGTERM")], "SIGTERM asked it to end"),
+    event_without(
+        Sign::StopIntent,
+        STOP_INTENT,
+        &[("by", "SIGINT"), ("by", "SIGQUIT"), ("by", "SIGHUP"), ("by", "SIGTERM")],
+        "it was asked to end",
+    ),
     text(Sign::StopIntent, &["SIGTERM received"], &[], "it was asked to end"),
     event(Sign::Drain, "container.draining", "it drains"),
     text(Sign::Drain, &["[drain] Phase"], &[], "it drains"),

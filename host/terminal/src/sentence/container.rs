@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use bulkhead_types::event::DrainPhase;
 use bulkhead_types::memory::{LargeAgent, MemoryUsage};
+use bulkhead_types::previous::NOTHING_NAMES_A_CAUSE;
 use bulkhead_types::{Cause, Event, Level, PreviousRun};
 
 use super::{Sentence, Who, agents, and, ms, quoted};
@@ -171,10 +172,15 @@ fn boot_and_end(event: &Event) -> Option<Sentence<'_>> {
 fn previous_run(run: &PreviousRun, unreported: u64) -> String {
     let mut text = match run.cause {
         Cause::None => "has no run before it".to_owned(),
+        // Of what is not known there is no confidence.
+        Cause::Unknown => format!("its last run {}", run_ended(run.cause)),
         cause => format!("its last run {} ({})", run_ended(cause), confidence(run.confidence)),
     };
-    if !run.evidence.is_empty() {
-        let _ = write!(text, ": {}", run.evidence.join("; "));
+    let is_news =
+        |reason: &&String| run.cause != Cause::Unknown || **reason != NOTHING_NAMES_A_CAUSE;
+    let evidence: Vec<&str> = run.evidence.iter().filter(is_news).map(String::as_str).collect();
+    if !evidence.is_empty() {
+        let _ = write!(text, ": {}", evidence.join("; "));
     }
     if unreported > 0 {
         let _ =
@@ -217,4 +223,31 @@ fn is_probe(path: &str, status: u16) -> bool {
 pub(super) fn value_of(value: &str) -> String {
     let is_plain = !value.is_empty() && value.chars().all(|it| it.is_ascii_graphic() && it != '"');
     if is_plain { value.to_owned() } else { quoted(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_cause_is_said_once() {
+        let run = |cause| -> PreviousRun {
+            serde_json::from_value(serde_json::json!({
+                "previousRunId": "r", "cause": cause, "confidence": "low",
+                "evidence": [NOTHING_NAMES_A_CAUSE, "nobody saw how the process ended"], "excluded": [],
+                "lastState": null, "lastSeq": null, "lastTs": null, "lastMemory": null, "inFlight": [],
+                "exitCode": null, "signal": null,
+            }))
+            .expect("a previous run")
+        };
+        assert_eq!(
+            previous_run(&run("unknown"), 0),
+            "its last run ended for an unknown reason: nobody saw how the process ended"
+        );
+        let told = previous_run(&run("vm_replaced"), 0);
+        assert!(
+            told.starts_with("its last run ended with its machine (low confidence): it"),
+            "{told}"
+        );
+    }
 }

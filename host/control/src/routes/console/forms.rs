@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use bulkhead_api::nudge::MAX_NUDGE_BYTES;
-use bulkhead_api::{Issue, NudgeRequest};
+use bulkhead_api::{NudgeRequest, text_issue};
 use bulkhead_console::{Said, Visitor};
 use bulkhead_supervisor::SendError;
 use bulkhead_types::message::MAX_BODY_BYTES;
@@ -103,11 +103,9 @@ pub(super) fn is_from(visitor: &Visitor, form: &mut Form) -> Result<(), Refusal>
 fn text(form: &mut Form, most: usize) -> Result<String, Refusal> {
     // Forms end lines like this.
     let text = form.take("text").replace("\r\n", "\n");
-    let issue = |message: String| Refusal::invalid_body(vec![Issue::new("text", message)]);
-    match text.len() {
-        0 => Err(issue("must not be empty".to_owned())),
-        length if length > most => Err(issue(format!("must be at most {most} bytes"))),
-        _ => Ok(text),
+    match text_issue("text", Some(&text), most) {
+        Some(issue) => Err(Refusal::invalid_body(vec![issue])),
+        None => Ok(text),
     }
 }
 

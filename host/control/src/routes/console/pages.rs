@@ -6,8 +6,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use bulkhead_console::{
-    self as console, AgentPage, AgentRow, ContainerPage, CrashPage, CrashesPage, OverviewPage,
-    Said, Visitor,
+    self as console, AgentPage, AgentRow, Alike, ContainerPage, CrashPage, CrashesPage,
+    OverviewPage, Said, Visitor,
 };
 use bulkhead_feed::Feed;
 use bulkhead_log::now;
@@ -43,6 +43,9 @@ const MAX_OF_AGENT: usize = 10;
 
 /// Crash records on a page.
 const MAX_CRASHES: usize = 50;
+
+/// Kept crash records among which those with one fingerprint are counted.
+const MAX_COUNTED: usize = bulkhead_api::crashes::MAX_CRASHES as usize;
 
 /// Earlier runs on the page of the container.
 const MAX_RUNS: usize = 50;
@@ -143,7 +146,10 @@ pub(super) async fn crash<B: Backend>(
     let record = backend.crash(&crash_id).ok_or_else(|| no_such_crash(&crash_id))?;
     let page = long::made(move || {
         let agent_status = backend.status(&record.agent_id).map(|agent| agent.status.into_owned());
-        console::crash(&visitor, &CrashPage { record, agent_status })
+        let filter = CrashFilter { limit: MAX_COUNTED, ..CrashFilter::default() };
+        let kept = backend.crashes(&filter);
+        let alike = Alike::among(&kept.records, &record, kept.more);
+        console::crash(&visitor, &CrashPage { record, agent_status, alike })
     });
     page.await.map(html)
 }

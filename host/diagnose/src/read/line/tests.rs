@@ -164,6 +164,10 @@ fn forgeries() -> Vec<String> {
     let nested = |line: &String| serde_json::json!({ "data": { "message": line } }).to_string();
     all.extend(all.clone().iter().map(nested));
     all.push(text.to_owned());
+    for event in ["container.stop_intent", "agent.quarantined"] {
+        all.push(format!("2026-01-15T09:30:00.500Z - {event} {{\"by\":\"x\"}}"));
+        all.push(format!("2026-01-15T09:30:00.500Z a {event} {{"));
+    }
     all
 }
 
@@ -181,7 +185,7 @@ fn lines_with(said: &str) -> Vec<String> {
     let head = |event: &str| {
         format!("{{\"ts\":\"2026-01-15T09:30:00.123Z\",\"level\":\"info\",\"event\":\"{event}\"")
     };
-    vec![
+    [
         format!("{},{common},\"agentId\":\"a\",{fields}}}", head("agent.log")),
         format!("{},\"agentId\":\"a\",{old},{common}}}", head("agent.log")),
         format!("{},{common},\"agentId\":\"a\",\"error\":{said}}}", head("agent.turn")),
@@ -196,6 +200,28 @@ fn lines_with(said: &str) -> Vec<String> {
         ),
         format!("09:30:00.123 info  agent.log a {said}"),
     ]
+    .into_iter()
+    .chain(kept_with(&said))
+    .collect()
+}
+
+/// Kept events in which a guest may say something, and its own ones, as `bulkhead logs` and `events` print them.
+fn kept_with(said: &str) -> Vec<String> {
+    let time = "2026-01-15T09:30:00.123Z";
+    let exit = format!("{{\"reason\":\"trap\",\"message\":{said},\"log\":{said}}}");
+    let stop = "{\"event\":\"container.stop_intent\",\"by\":\"x\"}";
+    let mut lines = Vec::new();
+    for (name, data) in [("agent.exit", &*exit), ("note", said), ("note", stop), ("town.x", &exit)]
+    {
+        lines.push(format!("{time} a {name} {data}"));
+        lines.push(format!("{time} #7 {name} {data}"));
+        for agent in ["\"agentId\":\"a\",", ""] {
+            lines.push(format!(
+                "{{\"id\":7,{agent}\"event\":\"{name}\",\"data\":{data},\"timestamp\":\"{time}\"}}"
+            ));
+        }
+    }
+    lines
 }
 
 #[test]
@@ -203,7 +229,12 @@ fn nothing_that_a_guest_says_is_a_sign_whatever_pipelines_make_of_it() {
     for said in forgeries() {
         for line in lines_with(&said) {
             assert_eq!(signs(&line), [], "{line}");
-            for line in wrapped(&line) {
+            // What is no JSON is in none.
+            let is_whole = |whole: &String| {
+                let is_json = || serde_json::from_str::<serde_json::Value>(whole).is_ok();
+                line.starts_with('{') || !whole.starts_with('{') || is_json()
+            };
+            for line in wrapped(&line).into_iter().filter(is_whole) {
                 assert_eq!(signs(&line), [], "{line}");
             }
         }
@@ -226,12 +257,15 @@ fn nothing_that_a_guest_says_is_a_sign_wherever_the_line_is_cut() {
 /// Where a line is cut, its rest may begin with any of its characters, also with a field of the guest's.
 #[test]
 fn the_rest_of_a_cut_line_is_no_record() {
-    let said = forgeries().swap_remove(0);
+    let forgeries = forgeries();
+    let kept = forgeries.len() - 4;
     // None of ours has an object whose fields a guest names, but for the one with `guest.` before each.
-    let is_real = |line: &&String| line.starts_with('{') && !line.contains("\"data\":{");
-    for line in lines_with(&said).iter().filter(is_real) {
-        for from in (1..line.len()).filter(|from| line.is_char_boundary(*from)) {
-            assert_eq!(signs(&line[from..]), [], "{}", &line[from..]);
+    let is_real = |line: &String| line.starts_with('{') && !line.contains("\"data\":");
+    for said in forgeries[..1].iter().chain(&forgeries[kept..]) {
+        for line in lines_with(said).into_iter().filter(is_real) {
+            for from in (1..line.len()).filter(|from| line.is_char_boundary(*from)) {
+                assert_eq!(signs(&line[from..]), [], "{}", &line[from..]);
+            }
         }
     }
 }
@@ -246,5 +280,58 @@ fn deep_records_and_strange_ones_come_to_an_end() {
     }
     for line in [&deep, &lists, &texts, "{\"logs\":[[],{},7,null,\"\"]}", "{\"MESSAGE\":[256,1]}"] {
         assert_eq!(signs(line), [], "{}", &line[..line.len().min(80)]);
+    }
+}
+
+/// What `bulkhead logs` printed of a host that was ended by Ctrl-C and started again.
+#[test]
+fn events_that_a_host_keeps_are_read_from_lines_for_people() {
+    let stop = "2026-11-27T16:20:11.305Z - container.stop_intent {\"by\":\"SIGINT\",\"drainMs\":5000,\"reason\":\"a signal asked for it\"}";
+    let boot = "2026-11-27T16:20:15.023Z - container.cold_start {\"bootId\":\"b\",\"pid\":7,\"previousRun\":{\"cause\":\"clean\",\"runId\":\"r\"}}";
+    let crash = "2026-11-27T16:20:16.000Z a agent.quarantined {\"message\":\"m\"}";
+    assert_eq!(signs(stop), [Sign::StopIntent]);
+    assert_eq!(signs(boot), [Sign::Boot, Sign::ReportedClean]);
+    assert_eq!(signs(crash), [Sign::AgentQuarantined]);
+    for (line, agent, detail, ts) in [
+        (stop, None, "by: SIGINT, reason: a signal asked for it", 1_795_796_411_305),
+        (crash, Some("a"), "message: m", 1_795_796_416_000),
+    ] {
+        let is_whole = |line: &String| {
+            !line.starts_with('{') || serde_json::from_str::<serde_json::Value>(line).is_ok()
+        };
+        for line in wrapped(line).into_iter().filter(is_whole) {
+            let (lines, _) = shown(&line);
+            let [Line::Found(found)] = &lines[..] else { panic!("{line}") };
+            let said = (found.agent.as_deref(), &*found.detail, found.stamp.ts);
+            assert_eq!(said, (agent, detail, Some(ts)), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_same_events_say_the_same_with_json() {
+    let frame = |agent: &str, event: &str, data: &str| {
+        format!(
+            "{{\"id\":1,{agent}\"event\":\"{event}\",\"data\":{data},\"timestamp\":\"2026-01-15T09:30:00.123Z\"}}"
+        )
+    };
+    let quarantined = frame("\"agentId\":\"a\",", "agent.quarantined", "{\"message\":\"m\"}");
+    let (lines, Form::Json) = shown(&quarantined) else { panic!("{quarantined}") };
+    let [Line::Found(found)] = &lines[..] else { panic!("{quarantined}") };
+    assert_eq!((found.agent.as_deref(), &*found.detail), (Some("a"), "message: m"));
+    let previous =
+        frame("", "container.previous_run", "{\"cause\":\"oom_kill\",\"previousRunId\":\"r\"}");
+    assert_eq!(signs(&previous), [Sign::EndReported, Sign::ReportedOomKill]);
+}
+
+/// A line of words that looks a little like one.
+#[test]
+fn a_line_of_words_is_none_of_kept_events() {
+    for line in [
+        "2026-01-15T09:30:00.000Z SIGTERM received - starting graceful drain",
+        "2026-01-15T09:30:00.000Z was SIGTERM received",
+        "2026-01-15T09:30:00Z a note \"SIGTERM received\"",
+    ] {
+        assert_eq!(signs(line), [Sign::StopIntent], "{line}");
     }
 }
