@@ -202,7 +202,7 @@ prose:
     phrases=$(sed -n 's/->.*//p' .ci/words.txt | grep ' ' | paste -sd'|')
     mended=$(git ls-files '*.md' | grep -vxFf .ci/prose-exclude.txt)
     PYTHONPATH="$codespell" python3 -m codespell_lib --dictionary - --dictionary .ci/words.txt \
-        --regex "(?i)\b(?:$phrases)\b|[\w\-'’]+" --ignore-words-list wit --ignore-regex 'told to panic|tell polecat|`[^`]+`|\]\([^)]*\)' $mended
+        --regex "(?i)\b(?:$phrases)\b|[\w\-'’]+" --ignore-words-list wit,ratatui --ignore-regex 'told to panic|tell polecat|`[^`]+`|\]\([^)]*\)' $mended
 
 # what is quick to know of a change: format, types and lint of everything, unit tests of the crates that changed since `main`
 check base="main": _guest_target
