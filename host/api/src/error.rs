@@ -128,10 +128,11 @@ pub(crate) fn too_long(path: &str, text: Option<&str>, most: usize) -> Option<Is
     long.then(|| Issue::new(path, format!("must have at most {most} bytes")))
 }
 
-/// The issue of a text for an agent that says nothing, or is too long, if it is.
+/// The issue of a text for an agent that is empty or too long, if it is. White space is a text: agents take it for "go
+/// on".
 pub fn text_issue(path: &str, text: Option<&str>, most: usize) -> Option<Issue> {
     let text = match text {
-        Some(text) if text.trim().is_empty() => return required(path, Some("")),
+        Some("") => return required(path, Some("")),
         Some(text) => text,
         None => return required(path, None),
     };

@@ -16,8 +16,8 @@ pub const MAX_NAME_BYTES: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NudgeRequest {
-    /// The text. More than white space, at most 16 KiB.
-    #[schemars(length(min = 1, max = MAX_NUDGE_BYTES), regex(pattern = r"\S"))]
+    /// The text. Not empty, at most 16 KiB.
+    #[schemars(length(min = 1, max = MAX_NUDGE_BYTES))]
     pub message: String,
     /// Who sends it; `operator` when the request does not say.
     #[schemars(with = "Option<String>", length(max = MAX_NAME_BYTES))]

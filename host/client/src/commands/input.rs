@@ -9,14 +9,14 @@ use bulkhead_terminal::words::bytes;
 /// What is read at most of a text that is too long, only to say how long it is.
 const COUNTED: u64 = 64 << 20;
 
-/// Reads `text`, or stdin when it is `-`. One of white space alone says nothing, and is refused as an empty one is.
+/// Reads `text`, or stdin when it is `-`.
 pub(super) fn text_or_stdin(text: &str, what: &str, most: usize) -> Result<String, String> {
     let text = match text {
         "-" => read(io::stdin().lock(), what, "stdin", most)?,
         text if text.len() > most => return Err(too_long(what, most, text.len() as u64)),
         text => text.to_owned(),
     };
-    if text.trim().is_empty() { Err(format!("{what} is empty")) } else { Ok(text) }
+    if text.is_empty() { Err(format!("{what} is empty")) } else { Ok(text) }
 }
 
 /// Reads a file, or stdin when its name is `-`, up to `most` bytes.
@@ -59,7 +59,6 @@ mod tests {
     fn a_text_that_says_nothing_or_too_much_is_refused_and_says_how_long_it_is() {
         let refused = |text: &str| text_or_stdin(text, "the message", 1 << 20).unwrap_err();
         assert_eq!(refused(""), "the message is empty");
-        assert_eq!(refused(" \n\u{a0} "), "the message is empty");
         let long = "x".repeat((1 << 20) + 7);
         assert_eq!(refused(&long), "the message is longer than 1 MiB: it has 1048583 bytes");
         assert_eq!(text_or_stdin(" a ", "the message", 3).as_deref(), Ok(" a "));
