@@ -167,11 +167,11 @@ fn a_crash_is_explained_and_copied_and_the_container_has_its_runs() {
     driver.wait_for("/Copied|Selected/.test(document.getElementById('status').textContent)");
     let markdown = driver.run("return document.getElementById('markdown').value;");
     assert!(
-        markdown.as_str().is_some_and(|text| text.starts_with("## toast panicked")),
+        markdown.as_str().is_some_and(|text| text.starts_with("### `toast` panicked")),
         "{markdown}"
     );
     driver.open(&town.at("/container"));
-    driver.wait_for_text("#runs", "not known");
+    driver.wait_for_text("#runs", "ended for an unknown reason");
     driver.wait_for_text("#budgets", "tokens_per_day");
     driver.wait_for("document.querySelector('#memory svg path') !== null");
     assert_eq!(driver.errors(), [] as [&str; 0]);
