@@ -66,8 +66,8 @@ impl<'a> Following<'a> {
         self
     }
 
-    /// What comes next. An agent that does not exist, or not yet, is waited for. Fails when the host refuses the stream, or is away for
-    /// too long. Cancelled, it loses nothing but the time it waited.
+    /// What comes next. An agent that does not exist, or not yet, is waited for. Fails when the host refuses the stream,
+    /// or is away for too long. Cancelled, it loses nothing but the time it waited.
     pub(crate) async fn next(&mut self) -> Result<Followed, Failure> {
         loop {
             let Some(stream) = &mut self.open else {

@@ -114,7 +114,7 @@ impl Ring {
         if self.is_seen_live() {
             let mut live = self.watch.live();
             if live.is_sealed() {
-                // Of events that came while nobody looked nobody told it.
+                // Also after events that were pushed while nobody followed.
                 live.follows(self.last_id());
             }
             live.say(delta());

@@ -67,10 +67,10 @@ impl Subscription {
             Follow::Agent(ring) => &ring.watch,
             Follow::All { .. } => &feed.watch,
         };
-        // Before it follows: of later events it is told when it may see them.
+        // Read before it follows: it is notified of every later event.
         let since = feed.last_id();
         let following = watch.follow(&feed.bell, is_live);
-        // Of those that came meanwhile nobody has told the relay.
+        // Nobody has marked what was pushed between the two.
         watch.mark(&feed.bell);
         let frame = following.live().last();
         let position = Position { event: after.unwrap_or(since), frame };

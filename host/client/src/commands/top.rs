@@ -12,6 +12,7 @@ mod log;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod theme;
 mod view;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use self::app::{App, Order, Poll, Start, is_near_limit, rank};
-use self::view::Theme;
+use self::theme::Theme;
 use super::crashes::in_a_url;
 use super::ps::{last_exit, restarts};
 use super::status::{colour_of, is_alive};
@@ -42,9 +43,8 @@ use crate::following::{Followed, Following};
 use crate::session::{Call, LONG, Session, agent_path, now};
 use crate::table::{Cell, Column, draw};
 use bulkhead_printable as text;
-use bulkhead_terminal::Colour;
-use bulkhead_terminal::crash_page;
 use bulkhead_terminal::words::{duration, percent, short_bytes, short_count};
+use bulkhead_terminal::{Colour, crash_page};
 
 /// Between two polls.
 const EVERY: Duration = Duration::from_secs(1);

@@ -10,7 +10,8 @@ use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 
 use super::app::{App, Order, Over, Poll};
-use super::view::{self, Theme};
+use super::theme::Theme;
+use super::view;
 use super::*;
 
 const MIB: u64 = 1024 * 1024;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bulkhead_api::AgentView;
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::app::{App, Detail, History, Order, Over, Poll, is_near_limit, rank};
 use super::log::Voice;
 use super::rows::{FRAME, crash_rows, width_of, wrapped};
+use super::theme::Theme;
 use crate::commands::memory;
 use crate::commands::ps::{last_exit, restarts};
 use crate::commands::status::{colour_of, is_alive};
@@ -46,44 +47,6 @@ const HELP: [&str; 14] = [
     "Bars are the last seconds, newest on the right: memory of the limit,",
     "CPU of one core, tokens of the most in a second.",
 ];
-
-/// How things look.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Theme {
-    pub(super) colours: bool,
-}
-
-impl Theme {
-    fn of(self, colour: Colour) -> Style {
-        if !self.colours {
-            return Style::new();
-        }
-        let style = Style::new();
-        match colour {
-            Colour::Red => style.fg(Color::Red),
-            Colour::Green => style.fg(Color::Green),
-            Colour::Yellow => style.fg(Color::Yellow),
-            Colour::Grey => style.fg(Color::DarkGray),
-            Colour::Blue => style.fg(Color::Blue),
-            Colour::Magenta => style.fg(Color::Magenta),
-            Colour::Cyan => style.fg(Color::Cyan),
-            Colour::Bold => style.add_modifier(Modifier::BOLD),
-        }
-    }
-
-    /// What must be seen also without colours.
-    fn alarm(self) -> Style {
-        self.of(Colour::Red).add_modifier(Modifier::BOLD)
-    }
-
-    fn title() -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    fn bar() -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
-    }
-}
 
 /// Draws all of it.
 pub(super) fn draw(app: &App, theme: Theme, frame: &mut Frame<'_>) {
