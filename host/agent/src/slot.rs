@@ -149,7 +149,8 @@ impl<T: SlotEntry, P> Slot<T, P> {
         Some(joined)
     }
 
-    /// The reservation can do without what there is now, unless that is what it asks for, or is quarantined.
+    /// The reservation can do without what there is now, unless that is what it asks for, or is quarantined. In both
+    /// cases it is gone then.
     pub(crate) fn ready(&self, ticket: Ticket) -> Result<Before<T>, NotReady<T>> {
         let mut inner = self.lock();
         if let Some(joined) = inner.join(ticket) {
@@ -161,7 +162,12 @@ impl<T: SlotEntry, P> Slot<T, P> {
         let next = next.ok_or(NotReady::Gone)?;
         let fresh = !next.resumes && (next.force || !inner.knows(&next.entry));
         if inner.restarts.quarantine.is_some() && !fresh {
-            return Err(NotReady::Quarantined(Box::new(inner.restarts.clone())));
+            let restarts = Box::new(inner.restarts.clone());
+            // At once: a start with more right than this one would join it, and be refused with it.
+            inner.next = None;
+            drop(inner);
+            self.notify();
+            return Err(NotReady::Quarantined(restarts));
         }
         if let Some(next) = &mut inner.next {
             (next.ready, next.fresh) = (true, fresh);

@@ -401,6 +401,20 @@ async fn a_quarantined_spec_does_not_come_in_behind_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_refused_takes_no_other_with_it() {
+    let slot = slot();
+    let first = running(&slot, "a").await;
+    assert!(matches!(crash(&slot, &first, &transient(0)), Decision::Quarantine(_)));
+    let refused = reserve(&slot, "a");
+    assert!(matches!(slot.ready(refused.ticket()), Err(NotReady::Quarantined(_))));
+    // It knows, and has not answered yet.
+    let forced = reserve_as(&slot, &StartIntent { force: true, ..intent("a") });
+    slot.withdraw(refused.ticket());
+    slot.ready(forced.ticket()).unwrap();
+    assert_eq!(slot.acquire(forced.ticket(), || Some(())).await, Acquired::Holder);
+}
+
+#[tokio::test]
 async fn a_start_of_the_same_spec_does_not_wipe_the_history() {
     let slot = slot();
     let first = running(&slot, "a").await;
