@@ -1,0 +1,179 @@
+//! Which system calls a tool may make: seccomp.
+//!
+//! A list of what no tool needs and what breaks out of confinement are made of: it fails with EPERM. `clone3` fails with
+//! ENOSYS, because a filter cannot read its flags, and C libraries go back to `clone`.
+
+use std::collections::BTreeMap;
+
+use seccompiler::SeccompCmpArgLen::{Dword, Qword};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
+};
+
+/// The kernel itself, and another view of the system.
+const REFUSED: &[libc::c_long] = &[
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_fanotify_init,
+    libc::SYS_vmsplice,
+    libc::SYS_move_pages,
+    libc::SYS_migrate_pages,
+    libc::SYS_kcmp,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_vhangup,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_kexec_file_load,
+];
+
+/// Refused to tools that see processes that are not theirs.
+const INTO_PROCESSES: &[libc::c_long] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+];
+
+/// Families of sockets that there may be.
+const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
+const TIOCLINUX: u64 = 0x541C;
+/// Typing for others at their terminal.
+const INPUT: [u64; 2] = [libc::TIOCSTI, TIOCLINUX];
+
+/// Numbers from here on are the x32 ABI's, a second way to most calls.
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+/// Programs for the kernel. Made once.
+#[derive(Debug)]
+pub struct Filter(Vec<BpfProgram>);
+
+impl Filter {
+    /// `alone`: the tool sees no processes but its own.
+    pub fn new(alone: bool) -> Result<Self, String> {
+        Self::build(alone).map_err(|error| error.to_string())
+    }
+
+    fn build(alone: bool) -> Result<Self, BackendError> {
+        let others = if alone { &[] } else { INTO_PROCESSES };
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+            REFUSED.iter().chain(others).map(|call| (*call, Vec::new())).collect();
+        let family = |it: libc::c_int| condition(0, Dword, Ne, u64::from(it.unsigned_abs()));
+        let families = FAMILIES.into_iter().map(family).collect::<Result<Vec<_>, _>>()?;
+        rules.insert(libc::SYS_socket, vec![SeccompRule::new(families)?]);
+        let namespace = |flag: libc::c_int| {
+            let flag = u64::from(flag.cast_unsigned());
+            SeccompRule::new(vec![condition(0, Qword, MaskedEq(flag), flag)?])
+        };
+        let clones = NAMESPACES.into_iter().map(namespace).collect::<Result<Vec<_>, _>>()?;
+        rules.insert(libc::SYS_clone, clones);
+        let input = |request| SeccompRule::new(vec![condition(1, Dword, Eq, request)?]);
+        let inputs = INPUT.into_iter().map(input).collect::<Result<Vec<_>, _>>()?;
+        rules.insert(libc::SYS_ioctl, inputs);
+        let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        Ok(Self(vec![program(rules, libc::EPERM)?, program(clone3, libc::ENOSYS)?]))
+    }
+
+    /// Confines this thread, which may not gain privileges.
+    pub fn apply(&self) -> Result<(), String> {
+        self.0.iter().try_for_each(|program| {
+            seccompiler::apply_filter(program).map_err(|error| error.to_string())
+        })
+    }
+}
+
+fn condition(
+    argument: u8,
+    width: SeccompCmpArgLen,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, width, operator, value)
+}
+
+fn program(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: libc::c_int,
+) -> Result<BpfProgram, BackendError> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    let refuse = SeccompAction::Errno(errno.unsigned_abs());
+    let filter: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()?;
+    Ok(without_x32(filter))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn without_x32(filter: BpfProgram) -> BpfProgram {
+    filter
+}
+
+/// What is behind stays as it is: its jumps are relative.
+#[cfg(target_arch = "x86_64")]
+fn without_x32(filter: BpfProgram) -> BpfProgram {
+    use seccompiler::sock_filter;
+    let no_such_call = 0x0005_0000 | libc::ENOSYS.cast_unsigned();
+    let mut program = vec![
+        sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: 0x35, jt: 0, jf: 1, k: X32 },
+        sock_filter { code: 0x06, jt: 0, jf: 0, k: no_such_call },
+    ];
+    program.extend(filter);
+    program
+}

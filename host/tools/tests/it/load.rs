@@ -1,0 +1,56 @@
+//! Many tools at once, started and dropped at any moment.
+
+use std::fs;
+
+use bulkhead_tools::{End, Settings};
+
+use crate::machine::{Machine, eventually, processes_with};
+
+#[test]
+fn each_of_many_has_its_own_end() {
+    let machine = Machine::with(&Settings { tools: 64, ..Settings::default() });
+    let ends = machine.wait(async {
+        let mut set = tokio::task::JoinSet::new();
+        for code in 0..64 {
+            let tools = machine.tools.clone();
+            let command = machine.shell(&format!("echo {code}; exit {code}"));
+            set.spawn(async move { (code, tools.run(&command, Vec::new()).await.unwrap()) });
+        }
+        set.join_all().await
+    });
+    assert_eq!(ends.len(), 64);
+    for (code, finished) in ends {
+        assert_eq!(finished.ended.end, End::Exited(code));
+        assert_eq!(finished.stdout, format!("{code}\n").into_bytes());
+    }
+}
+
+#[test]
+fn a_launcher_does_not_grow_and_loses_nothing_when_starts_are_dropped() {
+    let machine = Machine::with(&Settings { tools: 8, ..Settings::default() });
+    let mark = format!("bulkhead-drop-{}", std::process::id());
+    let script = format!("$0 = '{mark}'; fork; sleep 1000");
+    let command = machine.command("/usr/bin/env", &["perl", "-e", &script]);
+    let worker = || crate::machine::children_of(machine.launcher)[0];
+    let files = || fs::read_dir(format!("/proc/{}/fd", worker())).unwrap().count();
+    let start = |micros| {
+        let within = std::time::Duration::from_micros(micros);
+        let run = machine.tools.run(&command, Vec::new());
+        let _ = machine.wait(async { tokio::time::timeout(within, run).await });
+    };
+    (0..8).for_each(|_| start(50_000));
+    eventually("they end", || processes_with(&mark) == 0);
+    // Each of sixteen user ids, twice as many as tools, keeps a root and the map of its workspace.
+    let before = files();
+    for round in 0..60 {
+        start(round * 700);
+    }
+    eventually("they end", || processes_with(&mark) == 0);
+    eventually("descriptors are closed", || files() <= before + 32);
+    // And there is room for eight.
+    let children = std::cell::RefCell::new(Vec::new());
+    eventually("room", || {
+        children.borrow_mut().extend(machine.wait(machine.tools.spawn(&command)));
+        children.borrow().len() == 8
+    });
+}
