@@ -1,0 +1,55 @@
+//! The host's own files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// Does something on a thread that may wait for the disk. An error names the path.
+pub(crate) async fn on<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let of_thread: PathBuf = path.to_owned();
+    let done = tokio::task::spawn_blocking(move || work(&of_thread)).await;
+    done.map_err(io::Error::other).flatten().map_err(|error| Error::disk(path, &error))
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let file = tempfile::NamedTempFile::new_in(folder)?;
+    std::fs::write(file.path(), bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Whether this is a directory, and no link to one.
+pub(crate) fn is_directory(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Moves a directory out of the way, if it is there, and removes it with everything in it. A program that was killed a
+/// moment ago may still write to it. What is left then is in nobody's way, and the next call removes it.
+pub(crate) fn set_aside(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let old = format!("{}.old-", path.file_name().unwrap_or_default().display());
+    match std::fs::rename(path, folder.join(format!("{old}{:016x}", fastrand::u64(..)))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(old.as_bytes()) {
+            let _ = remove(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory with everything in it, if it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,197 @@
+//! Between a workspace and its remote, by way of the mirror.
+//!
+//! Commits leave a workspace as a pack that git writes to stdout in the agent's sandbox. The mirror checks and takes
+//! it, and pushes it with the credential. The other way needs no transport: the workspace reads the mirror's objects,
+//! so it only learns new values of refs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::commit::{Paths, check_message, commit};
+use crate::error::{Error, MAX_FILES};
+use crate::import::agent_ref;
+use crate::mirror::Mirror;
+use crate::name::Oid;
+use crate::progress::silent;
+use crate::rig::Rig;
+use crate::skeleton::Refs;
+use crate::tree::Tree;
+use crate::verdict;
+use crate::workspace::Workspace;
+
+/// What [`Workspace::fetch`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The commit of the branch that the agent's branch is compared with; none if the remote has no such branch.
+    pub upstream: Option<Oid>,
+}
+
+impl Workspace {
+    /// Fetches all branches and tags of the remote. Nothing that is checked out changes.
+    pub async fn fetch(&self) -> Result<Fetch, Error> {
+        let (rig, mirror) = self.mirror().await?;
+        let refs = mirror.fetch(rig, &silent()).await?;
+        let mut tree = self.tree().await?;
+        take_refs(&mut tree, &refs).await?;
+        let upstream = tree.commit_of(&self.upstream_ref()).await?;
+        if let Some(upstream) = &upstream {
+            self.complete(rig, &mirror, &mut tree, upstream).await?;
+        }
+        Ok(Fetch { upstream })
+    }
+
+    /// A rebase of a partial clone needs the files of both sides and of the commit that they have in common.
+    async fn complete(
+        &self,
+        rig: &Rig,
+        mirror: &Mirror,
+        tree: &mut Tree,
+        upstream: &Oid,
+    ) -> Result<(), Error> {
+        let base = tree.git("merge-base").args(["HEAD", upstream.as_str()]).accept(&[0, 1, 128]);
+        let base = Oid::parse(&tree.call(base).await?.stdout);
+        // What the agent's git says is checked: the mirror must have it.
+        let base = match base {
+            Some(base) => mirror.commit_of(base.as_str()).await?,
+            None => None,
+        };
+        let commits: Vec<_> = base.iter().chain([upstream]).collect();
+        mirror.complete(rig, &commits).await
+    }
+
+    /// Rebases the agent's branch onto the remote's one, as it was at the last fetch. A conflict is an error that names
+    /// the files, and everything is as before. Returns the new head.
+    pub async fn rebase(&self) -> Result<Oid, Error> {
+        let mut tree = self.tree().await?;
+        self.check_branch(&mut tree).await?;
+        let status = tree.git("status").args(["--porcelain", "-z", "--untracked-files=no"]);
+        if !tree.call(status.arg("--ignore-submodules=dirty")).await?.stdout.is_empty() {
+            return Err(Error::Uncommitted);
+        }
+        let missing = || Error::BranchMissing(self.upstream().to_owned());
+        let onto = tree.commit_of(&self.upstream_ref()).await?.ok_or_else(missing)?;
+        let head = tree.commit_of("HEAD").await?.ok_or_else(missing)?;
+        tree.begin_rebase(&self.record.branch, head);
+        rebase(&mut tree, &onto).await?;
+        tree.end_rebase();
+        tree.commit_of("HEAD").await?.ok_or_else(missing)
+    }
+
+    /// Pushes the agent's branch, and no other. What others pushed is never overwritten: [`Error::Rejected`]. Returns the
+    /// commit that the remote has now.
+    pub async fn push(&self) -> Result<Oid, Error> {
+        let (rig, mirror) = self.mirror().await?;
+        let mut tree = self.tree().await?;
+        self.push_from(rig, &mirror, &mut tree).await
+    }
+
+    async fn push_from(&self, rig: &Rig, mirror: &Mirror, tree: &mut Tree) -> Result<Oid, Error> {
+        let (agent, branch) = (&self.record.agent, &self.record.branch);
+        let commit = tree.commit_of(&format!("refs/heads/{branch}")).await?;
+        let commit = commit.ok_or_else(|| Error::WrongBranch(format!("no branch {branch}")))?;
+        if mirror.commit_of(commit.as_str()).await?.is_none() {
+            let pack = self.pack(mirror, tree, &commit).await?;
+            mirror.import(pack, &commit, &agent_ref("agents", agent, branch)).await?;
+        }
+        mirror.push(rig, agent, branch, &commit).await?;
+        let remote = format!("refs/remotes/origin/{branch}");
+        tree.call(tree.git("update-ref").args([&remote, commit.as_str()])).await?;
+        Ok(commit)
+    }
+
+    /// Packs what the mirror lacks of a commit.
+    async fn pack(&self, mirror: &Mirror, tree: &mut Tree, commit: &Oid) -> Result<Vec<u8>, Error> {
+        let known = [
+            format!("refs/heads/{}", self.record.upstream),
+            format!("refs/heads/{}", self.record.branch),
+            format!("refs/agents/{}", self.record.agent),
+        ];
+        let mut revisions = format!("{commit}\n");
+        for (_, known) in mirror.refs(&known.each_ref().map(String::as_str)).await? {
+            let _ = writeln!(revisions, "^{known}");
+        }
+        let call = tree.git("pack-objects").stdin(revisions).up_to(tree.settings().pack_bytes);
+        // What comes from the mirror, the mirror has.
+        let call =
+            call.args(["--revs", "--stdout", "--thin", "--local", "--delta-base-offset", "-q"]);
+        Ok(tree.call(call.arg("--missing=allow-any")).await?.stdout)
+    }
+
+    /// Commits everything to the agent's branch and pushes it, before the workspace goes away. Returns the commit that the
+    /// remote has now.
+    pub async fn wip(&self, message: &str) -> Result<Oid, Error> {
+        check_message(message)?;
+        let (rig, mirror) = self.mirror().await?;
+        let mut tree = self.tree().await?;
+        self.check_branch(&mut tree).await?;
+        commit(&mut tree, message, &Paths::All).await?;
+        self.push_from(rig, &mirror, &mut tree).await
+    }
+
+    /// The agent may have checked out something else.
+    async fn check_branch(&self, tree: &mut Tree) -> Result<(), Error> {
+        match tree.branch().await? {
+            Some(branch) if branch == self.record.branch => Ok(()),
+            Some(branch) => Err(Error::WrongBranch(format!("branch {branch}"))),
+            None => Err(Error::WrongBranch("a commit without a branch".to_owned())),
+        }
+    }
+}
+
+/// Brings the workspace's refs of the remote to the values that the mirror has.
+async fn take_refs(tree: &mut Tree, refs: &Refs) -> Result<(), Error> {
+    let list = tree.git("for-each-ref").args(["--format=%(objectname) %(refname)"]);
+    let list = tree.call(list.args(["refs/remotes/origin", "refs/tags"])).await?;
+    let mut old: BTreeMap<_, _> = list
+        .text()
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(oid, name)| (name.to_owned(), oid))
+        .collect();
+    old.remove("refs/remotes/origin/HEAD");
+    let mut orders = String::new();
+    for (name, oid) in refs {
+        let name = match name.strip_prefix("refs/heads/") {
+            Some(branch) => format!("refs/remotes/origin/{branch}"),
+            None => name.clone(),
+        };
+        if old.remove(&name) != Some(oid.as_str()) {
+            let _ = writeln!(orders, "update {name} {oid}");
+        }
+    }
+    // Tags may be the agent's own. A branch of the remote that is gone would be in the way of `<it>/<more>`.
+    let gone = old.keys().filter(|name| name.starts_with("refs/remotes/origin/"));
+    let deletions: String = gone.map(|name| format!("delete {name}\n")).collect();
+    for orders in [deletions, orders].into_iter().filter(|orders| !orders.is_empty()) {
+        tree.call(tree.git("update-ref").arg("--stdin").stdin(orders)).await?;
+    }
+    Ok(())
+}
+
+async fn rebase(tree: &mut Tree, onto: &Oid) -> Result<(), Error> {
+    let call = tree.git("rebase").args(["--no-autostash", "--no-gpg-sign", "--no-update-refs"]);
+    let call = call.args(["--no-verify", "--no-fork-point", "--quiet", onto.as_str()]);
+    let outcome = tree.call(call).await;
+    let was_killed = verdict::was_killed(&outcome);
+    let Err(error) = outcome else { return Ok(()) };
+    if was_killed {
+        tree.recover().await?;
+        return Err(error);
+    }
+    let files = conflicts(tree).await?;
+    tree.undo_rebase().await?;
+    Err(if files.is_empty() { error } else { Error::Conflict { files } })
+}
+
+/// The files that a rebase stopped at.
+async fn conflicts(tree: &mut Tree) -> Result<Vec<String>, Error> {
+    let call = tree.git("diff").args(["--name-only", "--diff-filter=U", "-z", "--no-ext-diff"]);
+    let output = tree.call(call.arg("--")).await?;
+    Ok(file_names(&output.stdout))
+}
+
+/// Names with a NUL behind each, a bounded number of them.
+pub(crate) fn file_names(bytes: &[u8]) -> Vec<String> {
+    let names = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.take(MAX_FILES).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}

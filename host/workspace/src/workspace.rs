@@ -1,0 +1,58 @@
+//! One agent's workspace.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::mirror::Mirror;
+use crate::record::Record;
+use crate::rig::Rig;
+use crate::shared::Shared;
+use crate::tree::Tree;
+
+/// The workspace of one agent, prepared. Operations wait for each other.
+pub struct Workspace {
+    shared: Arc<Shared>,
+    pub(crate) record: Record,
+}
+
+impl Workspace {
+    pub(crate) fn new(shared: Arc<Shared>, record: Record) -> Self {
+        Self { shared, record }
+    }
+
+    /// The agent's branch.
+    pub fn branch(&self) -> &str {
+        &self.record.branch
+    }
+
+    /// The branch of the remote that the agent's branch is compared with and rebased onto.
+    pub fn upstream(&self) -> &str {
+        &self.record.upstream
+    }
+
+    /// Takes the repository for one operation.
+    pub(crate) async fn tree(&self) -> Result<Tree, Error> {
+        let Record { agent, path, author, rig, .. } = &self.record;
+        let exclusive = self.shared.exclusive(agent).await?;
+        let objects = match rig {
+            Some(rig) => Some(self.shared.mirror(&rig.name)?.path().join("objects")),
+            None => None,
+        };
+        let git = Arc::clone(&self.shared.git);
+        Tree::new(git, path.clone(), objects, author.clone(), exclusive).await
+    }
+
+    /// The rig and its mirror. A lightweight workspace has none.
+    pub(crate) async fn mirror(&self) -> Result<(&Rig, Arc<Mirror>), Error> {
+        let rig = self.record.rig.as_ref();
+        let rig = rig.ok_or_else(|| Error::invalid("workspace", "has no remote"))?;
+        let mirror = self.shared.mirror(&rig.name)?;
+        mirror.open(rig).await?;
+        Ok((rig, mirror))
+    }
+
+    /// The ref of the remote's branch that the agent's branch is compared with, in the workspace.
+    pub(crate) fn upstream_ref(&self) -> String {
+        format!("refs/remotes/origin/{}", self.record.upstream)
+    }
+}

@@ -1,0 +1,111 @@
+//! All workspaces of this host.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::credential::Credentials;
+use crate::disk;
+use crate::error::Error;
+use crate::git::{Author, Git};
+use crate::merge::{self, Merge};
+use crate::name::check_segment;
+use crate::prepare::{self, Prepared};
+use crate::progress::OnProgress;
+use crate::record::Record;
+use crate::rig::{Request, Rig};
+use crate::run::Run;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::workspace::Workspace;
+
+/// All workspaces of this host, and the mirrors of their rigs.
+#[derive(Clone)]
+pub struct Workspaces {
+    shared: Arc<Shared>,
+}
+
+impl Workspaces {
+    /// Uses a directory for mirrors and records: `rigs/`, `agents/`, `preparing/`. No other process uses it, and it is on
+    /// the file system of the workspaces.
+    ///
+    /// Fails if the directory cannot be written.
+    pub fn new(
+        root: &Path,
+        run: Arc<dyn Run>,
+        credentials: Arc<dyn Credentials>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        set_up(root).map_err(|error| Error::disk(root, &error))?;
+        let shared = Shared::new(root.to_owned(), Git { run, settings }, credentials);
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Makes the workspace of an agent before the agent starts. One that is there for the same rig and branch is reused
+    /// as the agent left it, without network. A workspace of another rig or branch is [`Error::Occupied`]: the agent's
+    /// work is worth more than its start, so [`Workspaces::discard`] it first.
+    ///
+    /// May be dropped at any time; the next call starts over.
+    pub async fn prepare(
+        &self,
+        rig: &Rig,
+        request: &Request,
+        progress: &OnProgress,
+    ) -> Result<Prepared, Error> {
+        prepare::prepare(&self.shared, rig, request, progress).await
+    }
+
+    /// The workspace of an agent. Fails with [`Error::Unprepared`] if there is none.
+    pub async fn workspace(&self, agent: &str) -> Result<Workspace, Error> {
+        check_segment("agent", agent)?;
+        let record = Record::read(&self.shared.root, agent).await?;
+        let record = record.filter(|record| disk::is_directory(&record.path));
+        let record = record.ok_or_else(|| Error::Unprepared(agent.to_owned()))?;
+        Ok(Workspace::new(Arc::clone(&self.shared), record))
+    }
+
+    /// Removes the workspace of an agent with everything that is not pushed. The agent does not run.
+    pub async fn discard(&self, agent: &str) -> Result<(), Error> {
+        check_segment("agent", agent)?;
+        let _exclusive = self.shared.exclusive(agent).await?;
+        if let Some(record) = Record::read(&self.shared.root, agent).await? {
+            disk::on(&record.path, disk::remove).await?;
+            Record::remove(&self.shared.root, agent).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges a branch of the remote into another one, and pushes the result. Nothing is checked out.
+    pub async fn merge(
+        &self,
+        rig: &Rig,
+        source: &str,
+        target: &str,
+        message: &str,
+        author: &Author,
+    ) -> Result<Merge, Error> {
+        merge::merge(&self.shared, rig, source, target, message, author).await
+    }
+
+    /// The objects of a rig's mirror. An agent's sandbox shows them read-only at [`OBJECTS`](crate::OBJECTS).
+    pub fn objects(&self, rig: &str) -> Result<PathBuf, Error> {
+        check_segment("rig", rig)?;
+        Ok(self.shared.mirror(rig)?.path().join("objects"))
+    }
+}
+
+fn set_up(root: &Path) -> io::Result<()> {
+    // What a former process was about to build.
+    disk::set_aside(&root.join("preparing"))?;
+    ["rigs", "agents", "preparing"]
+        .iter()
+        .try_for_each(|below| fs::create_dir_all(root.join(below)))
+}
+
+impl fmt::Debug for Workspaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workspaces").field("root", &self.shared.root).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,4 @@
+mod hostile;
+mod kills;
+mod operations;
+mod prepare;

@@ -1,0 +1,335 @@
+//! What an agent does with its workspace, and what reaches the remote.
+
+use crate::support;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::Ordering;
+
+use crate::support::{Bench, author, git, try_git};
+use bulkhead_workspace::{Against, Error, Kind, Merge, Paths, Settings, Workspace};
+
+async fn commit(workspace: &Workspace, message: &str) -> String {
+    let commit = workspace.commit(message, &author(), &Paths::All).await.unwrap();
+    commit.expect("there is something to commit").to_string()
+}
+
+#[tokio::test]
+async fn a_commit_reaches_the_branch_of_the_agent_and_no_other() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let main = bench.remote("main");
+    bench.write("ann", "new/file", "x\n");
+    let id = commit(&workspace, "# add a file\n\nwith reasons\n").await;
+    assert_eq!(workspace.push().await.unwrap().as_str(), id);
+    assert_eq!(bench.remote("agent/ann"), id);
+    assert_eq!(bench.remote("main"), main);
+    let bare = bench.server.path("town.git");
+    assert_eq!(
+        git(&bare, ["log", "-1", "--format=%an %ae %cn|%B", &id]),
+        "Polecat polecat@example.com Polecat|# add a file\n\nwith reasons"
+    );
+    git(&bare, ["fsck", "--strict"]);
+    assert!(workspace.commit("nothing", &author(), &Paths::All).await.unwrap().is_none());
+    // What the remote has needs no second pack.
+    let calls = bench.run.calls.load(Ordering::Relaxed);
+    workspace.push().await.unwrap();
+    assert!(bench.run.calls.load(Ordering::Relaxed) - calls <= 6);
+    let log = workspace.log(10).await.unwrap();
+    assert_eq!(
+        log.iter().map(|commit| commit.subject.as_str()).collect::<Vec<_>>(),
+        ["# add a file", "first"]
+    );
+    assert_eq!(workspace.log(1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn only_named_paths_are_committed_also_with_odd_names() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    for name in ["-rf", "*", "a\nb", ":(top)x", "other"] {
+        bench.write("ann", name, "x");
+    }
+    std::fs::remove_file(bench.path("ann").join("README.md")).unwrap();
+    let paths = ["-rf", "*", "a\nb", ":(top)x", "README.md"].map(Into::into).to_vec();
+    workspace.commit("odd", &author(), &Paths::Only(paths)).await.unwrap().unwrap();
+    let status = workspace.status().await.unwrap();
+    assert_eq!(status.changes.len(), 1, "{status:?}");
+    assert_eq!(status.changes[0].path, b"other");
+    workspace.push().await.unwrap();
+    let bare = bench.server.path("town.git");
+    let names = git(&bare, ["ls-tree", "-z", "--name-only", "agent/ann"]);
+    assert_eq!(
+        names.trim_end_matches('\0').split('\0').collect::<Vec<_>>(),
+        ["*", "-rf", ":(top)x", "a\nb", "src"]
+    );
+}
+
+#[tokio::test]
+async fn status_names_changes_and_the_distance_to_the_remote() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "mine", "x");
+    commit(&workspace, "mine").await;
+    bench.commit("main", &[("theirs", "x")], "theirs");
+    workspace.fetch().await.unwrap();
+    bench.write("ann", "README.md", "changed");
+    bench.write("ann", "line\nbreak", "x");
+    let path = bench.path("ann").join(OsStr::from_bytes(b"\xff\xfe"));
+    std::fs::write(path, "x").unwrap();
+    git(&bench.path("ann"), ["mv", "src/a.txt", "src/b.txt"]);
+    let status = workspace.status().await.unwrap();
+    assert_eq!((status.ahead, status.behind, status.truncated), (1, 1, false));
+    assert_eq!(status.branch.as_deref(), Some("agent/ann"));
+    let find = |path: &[u8]| status.changes.iter().find(|change| change.path == path).unwrap();
+    assert_eq!(find(b"README.md").unstaged, Kind::Modified);
+    assert_eq!(find(b"line\nbreak").unstaged, Kind::Untracked);
+    assert_eq!(find(b"\xff\xfe").unstaged, Kind::Untracked);
+    assert_eq!(find(b"src/b.txt").from.as_deref(), Some(&b"src/a.txt"[..]));
+    for n in 0..1100 {
+        bench.write("ann", &format!("many/{n}"), "x");
+    }
+    let status = workspace.status().await.unwrap();
+    assert!(status.truncated && status.changes.len() == bulkhead_workspace::MAX_CHANGES);
+}
+
+#[tokio::test]
+async fn a_diff_is_bounded() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "README.md", "committed\n");
+    commit(&workspace, "one").await;
+    bench.write("ann", "src/a.txt", "not committed\n");
+    let text = async |against| {
+        String::from_utf8(workspace.diff(against, 1 << 20).await.unwrap().text).unwrap()
+    };
+    let head = text(Against::Head).await;
+    assert!(head.contains("+not committed") && !head.contains("+committed"), "{head}");
+    let base = text(Against::Base).await;
+    assert!(base.contains("+not committed") && base.contains("+committed"), "{base}");
+    bench.write("ann", "src/a.txt", &"long line\n".repeat(100_000));
+    let diff = workspace.diff(Against::Head, 1000).await.unwrap();
+    assert!(diff.truncated && diff.text.len() == 1000);
+    assert!(!workspace.diff(Against::Head, 10 << 20).await.unwrap().truncated);
+}
+
+#[tokio::test]
+async fn what_others_pushed_is_never_overwritten() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "mine", "1");
+    commit(&workspace, "mine").await;
+    workspace.push().await.unwrap();
+    let theirs = bench.commit("agent/ann", &[("theirs", "x")], "theirs");
+    bench.write("ann", "mine", "2");
+    commit(&workspace, "more").await;
+    let error = workspace.push().await.unwrap_err();
+    assert!(matches!(&error, Error::Rejected { branch, .. } if branch == "agent/ann"), "{error:?}");
+    assert_eq!(bench.remote("agent/ann"), theirs);
+}
+
+#[tokio::test]
+async fn a_rebase_replaces_what_the_agent_itself_pushed() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "mine", "1");
+    commit(&workspace, "mine").await;
+    workspace.push().await.unwrap();
+    let main = bench.commit("main", &[("theirs", "x")], "theirs");
+    assert_eq!(workspace.fetch().await.unwrap().upstream.unwrap().as_str(), main);
+    let head = workspace.rebase().await.unwrap();
+    assert_eq!(git(&bench.path("ann"), ["rev-parse", "HEAD~1"]), main);
+    assert_eq!(bench.read("ann", "theirs"), "x");
+    assert_eq!(workspace.push().await.unwrap(), head);
+    assert_eq!(bench.remote("agent/ann"), head.as_str());
+}
+
+#[tokio::test]
+async fn a_conflict_of_a_rebase_leaves_the_tree_as_before() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "README.md", "mine\n");
+    bench.write("ann", "good", "x");
+    let head = commit(&workspace, "mine").await;
+    bench.write("ann", "untracked", "u");
+    bench.commit("main", &[("README.md", "theirs\n"), ("untracked2", "x")], "theirs");
+    workspace.fetch().await.unwrap();
+    let error = workspace.rebase().await.unwrap_err();
+    assert_eq!(error, Error::Conflict { files: vec!["README.md".to_owned()] });
+    let path = bench.path("ann");
+    assert_eq!(git(&path, ["rev-parse", "HEAD"]), head);
+    assert_eq!(git(&path, ["rev-parse", "--abbrev-ref", "HEAD"]), "agent/ann");
+    assert_eq!(git(&path, ["status", "--porcelain"]), "?? untracked");
+    assert_eq!(bench.read("ann", "README.md"), "mine\n");
+    assert!(!path.join(".git/rebase-merge").exists());
+    bench.write("ann", "good", "changed");
+    assert_eq!(workspace.rebase().await.unwrap_err(), Error::Uncommitted);
+    git(&path, ["checkout", "--quiet", "--detach", "--force"]);
+    assert_eq!(workspace.rebase().await.unwrap_err().code(), "wrong-branch");
+}
+
+#[tokio::test]
+async fn a_checkpoint_brings_back_files_of_every_kind() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann");
+    bench.write("ann", "README.md", "staged\n");
+    git(&path, ["add", "README.md"]);
+    bench.write("ann", "README.md", "staged and changed\n");
+    bench.write("ann", "untracked/file", "u");
+    std::fs::remove_file(path.join("src/a.txt")).unwrap();
+    let before = (
+        git(&path, ["status", "--porcelain"]),
+        git(&path, ["rev-parse", "HEAD"]),
+        git(&path, ["ls-files", "--stage"]),
+    );
+    let kept = workspace.checkpoint("before the storm").await.unwrap();
+    let state = || {
+        (
+            git(&path, ["status", "--porcelain"]),
+            git(&path, ["rev-parse", "HEAD"]),
+            git(&path, ["ls-files", "--stage"]),
+        )
+    };
+    assert_eq!(state(), before);
+    bench.write("ann", "README.md", "lost\n");
+    bench.write("ann", "src/a.txt", "back\n");
+    bench.write("ann", "later", "x");
+    std::fs::remove_dir_all(path.join("untracked")).unwrap();
+    git(&path, ["add", "--all"]);
+    workspace.restore(kept.id).await.unwrap();
+    assert_eq!(state(), before);
+    assert_eq!(bench.read("ann", "README.md"), "staged and changed\n");
+    assert_eq!(bench.read("ann", "untracked/file"), "u");
+    assert!(!path.join("later").exists() && !path.join("src/a.txt").exists());
+    assert_eq!(workspace.checkpoints().await.unwrap(), [kept]);
+    assert_eq!(workspace.restore(77).await.unwrap_err(), Error::NoCheckpoint(77));
+}
+
+#[tokio::test]
+async fn old_checkpoints_are_dropped_and_a_conflict_does_not_prevent_one() {
+    let mut bench = Bench::new();
+    bench.settings = Settings { checkpoints: 3, ..support::settings() };
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann");
+    for n in 1..=5 {
+        bench.write("ann", "file", &n.to_string());
+        workspace.checkpoint(&format!("number {n}")).await.unwrap();
+    }
+    let ids: Vec<_> = workspace.checkpoints().await.unwrap().iter().map(|kept| kept.id).collect();
+    assert_eq!(ids, [3, 4, 5]);
+    workspace.restore(3).await.unwrap();
+    assert_eq!(bench.read("ann", "file"), "3");
+    git(&path, ["checkout", "--quiet", "-b", "x"]);
+    bench.write("ann", "README.md", "x\n");
+    git(&path, ["commit", "--quiet", "-am", "x"]);
+    git(&path, ["checkout", "--quiet", "-b", "y", "HEAD~1"]);
+    bench.write("ann", "README.md", "y\n");
+    git(&path, ["commit", "--quiet", "-am", "y"]);
+    let merge = try_git(&path, ["merge", "x"]);
+    assert!(!merge.status.success(), "{merge:?}");
+    let kept = workspace.checkpoint("conflict").await.unwrap();
+    bench.write("ann", "README.md", "gone");
+    workspace.restore(kept.id).await.unwrap();
+    assert!(bench.read("ann", "README.md").contains("<<<<<<<"));
+}
+
+#[tokio::test]
+async fn wip_saves_everything_on_the_remote() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "half", "done");
+    let saved = workspace.wip("wip: drain").await.unwrap();
+    assert_eq!(bench.remote("agent/ann"), saved.as_str());
+    assert_eq!(workspace.wip("wip: again").await.unwrap(), saved, "nothing is new");
+    // Another host goes on with it.
+    workspaces.discard("ann").await.unwrap();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    assert_eq!(bench.read("ann", "half"), "done");
+    git(&bench.path("ann"), ["checkout", "--quiet", "--detach"]);
+    assert_eq!(workspace.wip("x").await.unwrap_err().code(), "wrong-branch");
+}
+
+#[tokio::test]
+async fn a_merge_reaches_the_target_or_names_the_files() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "src/a.txt", "one\ntwo\nthree\nfour\n");
+    let source = commit(&workspace, "four").await;
+    workspace.push().await.unwrap();
+    let target = bench.commit("main", &[("README.md", "theirs\n")], "theirs");
+    let merge = async |source, target| {
+        workspaces.merge(&bench.rig(), source, target, "merge it", &author()).await
+    };
+    let Ok(Merge::Merged { commit: merged }) = merge("agent/ann", "main").await else { panic!() };
+    assert_eq!(bench.remote("main"), merged.as_str());
+    let bare = bench.server.path("town.git");
+    assert_eq!(
+        git(&bare, ["log", "-1", "--format=%P %an", "main"]),
+        format!("{target} {source} Polecat")
+    );
+    assert_eq!(git(&bare, ["show", "main:src/a.txt"]), "one\ntwo\nthree\nfour");
+    assert_eq!(merge("agent/ann", "main").await.unwrap(), Merge::Merged { commit: merged.clone() });
+    bench.commit("other", &[("README.md", "mine\n"), ("src/a.txt", "x\n")], "a");
+    bench.commit("main", &[("README.md", "ours\n"), ("src/a.txt", "y\n")], "b");
+    let before = bench.remote("main");
+    let files = vec!["README.md".to_owned(), "src/a.txt".to_owned()];
+    assert_eq!(merge("other", "main").await.unwrap(), Merge::Conflict { files });
+    assert_eq!(bench.remote("main"), before);
+    assert_eq!(
+        merge("absent", "main").await.unwrap_err(),
+        Error::BranchMissing("absent".to_owned())
+    );
+    // Whoever protects a branch refuses with reasons.
+    let hook = bare.join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bench.commit_locally("late", &[("late", "x")]);
+    let error = merge("late", "main").await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Rejected { why, .. } if why.contains("hook declined")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn push_survives_what_the_remote_does() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "x", "x");
+    let id = commit(&workspace, "x").await;
+    bench.server.misbehave(Some(git_server::Fault::Status(500)));
+    assert_eq!(workspace.push().await.unwrap_err().code(), "git-failed");
+    bench.server.misbehave(None);
+    bench.server.want(Some(("u", "new")));
+    assert_eq!(workspace.push().await.unwrap_err().code(), "unauthorized");
+    *bench.keyring.fresh.lock().unwrap() = Some(("u".to_owned(), "new".to_owned()));
+    assert_eq!(workspace.push().await.unwrap().as_str(), id);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_not_pushed() {
+    let mut bench = Bench::new();
+    bench.settings.pack_bytes = 10_000;
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let noise: String = (0..50_000).map(|_| fastrand::alphanumeric()).collect();
+    bench.write("ann", "noise", &noise);
+    commit(&workspace, "noise").await;
+    let error = workspace.push().await.unwrap_err();
+    assert_eq!(error, Error::TooLarge { what: "pack-objects", limit_bytes: 10_000 });
+    workspace.status().await.unwrap();
+}

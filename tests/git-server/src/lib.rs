@@ -1,0 +1,19 @@
+//! A git server over smart HTTP, for tests: real repositories, served by `git http-backend`.
+//!
+//! It counts requests, remembers the credentials that clients sent, asks for one, and misbehaves on demand. It runs
+//! on a thread of its own; dropping it ends the server.
+//!
+//! - `server`: the thread, and what a test can ask and change
+//! - `answer`: one request
+//! - `cgi`: `git http-backend` and its output
+//! - `body`: an answer that is slow or ends early
+//! - `state`: what the two sides share
+
+mod answer;
+mod body;
+mod cgi;
+mod server;
+mod state;
+
+pub use server::GitServer;
+pub use state::{Counts, Fault};
