@@ -6,6 +6,12 @@ fn builder() -> HostBuilder {
     Host::builder().guest("polecat")
 }
 
+/// Polecats that may run a shell.
+fn with_a_shell(more: &str) -> HostBuilder {
+    let settings = format!("models = [\"default\"]\ntools = [\"sh\"]\n{more}");
+    builder().role("polecat", "polecat", &settings)
+}
+
 /// Writes files into the workspace that the agent will get.
 fn prepare(host: &Host, agent: &str, files: &[(&str, &str)]) {
     let workspace = host.workspace(agent);
@@ -126,4 +132,76 @@ fn a_task_whose_model_is_away_goes_on_with_another() {
     assert_eq!(answer["reply"], "read returned: first", "{answer}");
     assert_eq!(trial.host().wait_for_exit("toast")["incarnation"], 1);
     trial.finish();
+}
+
+#[test]
+fn it_runs_the_tests_edits_a_file_and_runs_them_again() {
+    let model = model_server();
+    let host = with_a_shell("").model(&model, "").start();
+    let test = "value=$(sh value.sh)\n\
+        [ \"$value\" = 42 ] || { echo \"$value is not 42\" >&2; exit 1; }\n\
+        echo all passed\n";
+    prepare(&host, "toast", &[("value.sh", "# The answer\necho 41"), ("test.sh", test)]);
+    host.client().start("toast", "polecat");
+    let answer = host.client().send_wait("toast", "repair value.sh 41 42").expect(200);
+    assert_eq!(answer["outcome"], "done", "{answer}");
+    let reply = answer["reply"].as_str().unwrap_or_default();
+    assert!(reply.starts_with("run returned: exited with code 0 after "), "{answer}");
+    assert!(reply.ends_with("\nstdout:\nall passed"), "{answer}");
+    let value = std::fs::read_to_string(host.workspace("toast").join("value.sh"));
+    assert_eq!(value.expect("the edited file"), "# The answer\necho 42");
+    assert_eq!(host.wait_for_exit("toast")["reason"], "completed");
+    host.wait_for_number(&["agent.tool_exited"], 2);
+    let ends = host.events_of("toast", "agent.tool_exited");
+    let codes: Vec<_> = ends.iter().map(|end| end["code"].clone()).collect();
+    assert_eq!(codes, [json!(1), json!(0)], "it failed before the edit and passed after it");
+    host.finish();
+}
+
+#[test]
+fn a_program_that_takes_too_much_memory_ends_and_the_polecat_goes_on() {
+    let model = model_server();
+    let trial = Trial::begin(with_a_shell("tool_memory_mb = 32").model(&model, ""));
+    let host = trial.host();
+    prepare(host, "toast", &[("big.sh", "x=x; while :; do x=$x$x; done\n")]);
+    trial.client().start("toast", "polecat");
+    let answer = trial.client().send_wait("toast", "run sh big.sh").expect(200);
+    assert_eq!(answer["outcome"], "done", "{answer}");
+    let reply = answer["reply"].as_str().unwrap_or_default();
+    assert!(reply.contains("was ended: it wanted too much memory"), "{answer}");
+    let exit = host.wait_for_exit("toast");
+    assert_eq!((&exit["reason"], &exit["incarnation"]), (&json!("completed"), &json!(1)), "{exit}");
+    let end = host.wait_for_event("toast", "agent.tool_exited");
+    assert_eq!(end["end"], "memory_limit", "{end}");
+    assert!(host.crashes().is_empty());
+    trial.finish();
+}
+
+#[test]
+fn a_program_that_may_not_be_run_is_a_result() {
+    let model = model_server();
+    let host = with_a_shell("").model(&model, "").start();
+    host.client().start("toast", "polecat");
+    let answer = host.client().send_wait("toast", "run cat own.md").expect(200);
+    assert_eq!(answer["outcome"], "done", "{answer}");
+    let reply = answer["reply"].as_str().unwrap_or_default();
+    assert!(reply.starts_with("run returned: error: program denied: "), "{answer}");
+    host.finish();
+}
+
+#[test]
+fn run_is_offered_only_where_the_role_lists_programs() {
+    let model = model_server();
+    for (builder, offered) in [(builder(), false), (with_a_shell(""), true)] {
+        let host = builder.model(&model, "").start();
+        host.client().start("toast", "polecat");
+        host.client().send_wait("toast", "search nothing").expect(200);
+        let tools = model.last_request().tools;
+        let run = tools.iter().map(|tool| &tool.function).find(|tool| tool.name == "run");
+        assert_eq!(run.is_some(), offered, "{run:?}");
+        if let Some(run) = run {
+            assert!(run.description.ends_with("Programs: sh."), "{}", run.description);
+        }
+        host.finish();
+    }
 }

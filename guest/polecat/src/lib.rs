@@ -1,5 +1,8 @@
 //! Works on one task with the files of its workspace, guided by a model, and ends.
 //!
+//! It reads, searches, edits and writes files, and runs the programs that its role lists (`tools`).
+//! However a program ends, the model reads it as a result.
+//!
 //! The first message sets the task. Each turn is one round trip to the model and the tool calls of
 //! its answer; then the turn ends in `next::continue`, so that the host may stop the agent, snapshot
 //! it and count its limits again between two rounds. The tool `done` ends the task: its summary is
@@ -19,6 +22,8 @@
 //! | `max-rounds` | round trips for the whole task | 40 |
 //! | `max-transcript-bytes` | old tool results are dropped above; bounds the snapshot | 524288 |
 
+mod edit;
+mod run;
 mod search;
 mod task;
 mod tools;
@@ -26,6 +31,7 @@ mod workspace;
 
 use bulkhead_guest::host::{self, AgentSettings};
 use bulkhead_guest::model::{self, Completion, Request, Tool};
+use bulkhead_guest::tools::programs;
 use bulkhead_guest::{
     Agent, AgentError, Message, Next, Outcome, Sender, StartRequest, config, info, state,
 };
@@ -42,9 +48,18 @@ const DEFAULT_TRANSCRIPT_BYTES: usize = 512 * 1024;
 /// The one directory that the host gives an agent.
 const WORKSPACE: &str = "/workspace";
 
-const DEFAULT_SYSTEM_PROMPT: &str = "You work on one task with the files of a workspace. Use `list`, \
-    `read` and `search` to look, `write` to change a file. Paths are relative to the workspace. When \
-    the task is finished, or cannot be finished, call `done` with a summary of what you did.";
+/// The system prompt in three parts.
+const WORK: &str = "You work on one task with the files of a workspace. Paths are relative to it.\n\
+    First look: `list`, `search` and `read` what the task is about.\n\
+    Then change files: `edit` replaces text in a file, `write` makes a new file or replaces a whole one. \
+    Make small changes, and only those that the task needs.";
+
+/// Only where programs can be run.
+const RUN: &str = "Check your changes: `run` the tests of the project, read how they ended, and correct \
+    what fails. A program that was ended for its memory or time needs a smaller command.";
+
+const END: &str = "When the task is finished, or cannot be finished, call `done` with a summary of what \
+    you did and which checks passed. Nobody reads a text without it.";
 
 /// A model that answers with text alone gets this once; a second such answer is taken as the end.
 const REMINDER: &str = "Go on with the tools, or call `done` with a summary.";
@@ -106,12 +121,13 @@ impl Agent for Polecat {
 
 impl Session {
     fn new(settings: AgentSettings) -> Result<Self, AgentError> {
-        let system = settings.system_prompt.unwrap_or_else(|| DEFAULT_SYSTEM_PROMPT.to_owned());
+        let programs = programs();
+        let system = settings.system_prompt.unwrap_or_else(|| instructions(&programs));
         Ok(Self {
             revision: settings.revision,
             model: settings.model,
             system: model::Message::system(system),
-            tools: tools::offered(),
+            tools: tools::offered(&programs),
             workspace: Workspace::new(WORKSPACE),
             max_rounds: config::get("max-rounds")?.unwrap_or(DEFAULT_ROUNDS),
             max_transcript_bytes: config::get("max-transcript-bytes")?
@@ -183,4 +199,29 @@ impl Session {
     }
 }
 
+/// The system prompt where the settings have none.
+fn instructions(programs: &[String]) -> String {
+    let run = if programs.is_empty() { &[][..] } else { &[RUN] };
+    [&[WORK], run, &[END]].concat().join("\n")
+}
+
 bulkhead_guest::export!(Polecat);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_instructions_name_what_is_offered_and_nothing_else() {
+        for programs in [&["sh".to_owned()][..], &[]] {
+            let instructions = instructions(programs);
+            let named: BTreeSet<_> =
+                instructions.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            let offered = tools::offered(programs).into_iter().map(|tool| tool.name);
+            assert_eq!(named, offered.collect());
+            assert_eq!(named.contains("run"), !programs.is_empty());
+        }
+    }
+}

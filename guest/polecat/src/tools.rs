@@ -5,6 +5,8 @@ use bulkhead_guest::{host, info};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::edit::{self, Edit};
+use crate::run::{self, Order};
 use crate::search::search;
 use crate::workspace::Workspace;
 
@@ -17,8 +19,25 @@ pub struct Result {
     pub summary: Option<String>,
 }
 
-/// The tools with their schemas.
-pub fn offered() -> Vec<Tool> {
+/// The tools with their schemas. `run` is among them if there are programs.
+pub fn offered(programs: &[String]) -> Vec<Tool> {
+    let mut tools = on_files();
+    tools.push(edit::offered());
+    tools.extend(run::offered(programs));
+    tools.push(Tool::new(
+        "done",
+        "End the task.",
+        object(
+            json!({
+                "summary": { "type": "string", "description": "What was done, or why not." },
+            }),
+            &["summary"],
+        ),
+    ));
+    tools
+}
+
+fn on_files() -> Vec<Tool> {
     let path = json!({ "type": "string", "description": "Relative to the workspace." });
     vec![
         Tool::new(
@@ -53,16 +72,6 @@ pub fn offered() -> Vec<Tool> {
                 &["pattern"],
             ),
         ),
-        Tool::new(
-            "done",
-            "End the task.",
-            object(
-                json!({
-                    "summary": { "type": "string", "description": "What was done, or why not." },
-                }),
-                &["summary"],
-            ),
-        ),
     ]
 }
 
@@ -70,7 +79,7 @@ fn object(properties: Value, required: &[&str]) -> Value {
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
-/// All that the tools take; each looks at its own.
+/// All that the other tools take; each looks at its own.
 #[derive(Default, Deserialize)]
 struct Arguments {
     path: Option<String>,
@@ -84,21 +93,29 @@ struct Arguments {
 /// Runs one call. A failure is a result too: the model reads it and goes on.
 pub fn run(call: &ToolCall, workspace: &Workspace) -> Result {
     let _active = host::ActiveTools::set(&[&call.name]);
-    let arguments = call.arguments::<Arguments>();
     if call.name == "done" {
         // The end counts even where its form is wrong: a model that is told to try again may never
         // end.
-        let summary = arguments.unwrap_or_default().summary.unwrap_or_default();
+        let arguments = call.arguments::<Arguments>().unwrap_or_default();
         info!("tool called", tool = "done", ok = true);
-        return Result { text: "ended".to_owned(), summary: Some(summary) };
+        let summary = Some(arguments.summary.unwrap_or_default());
+        return Result { text: "ended".to_owned(), summary };
     }
-    let outcome = arguments.and_then(|arguments| work(&call.name, arguments, workspace));
+    let outcome = work(call, workspace);
     info!("tool called", tool = call.name, ok = outcome.is_ok());
     let text = outcome.unwrap_or_else(|error| format!("error: {error}"));
     Result { text, summary: None }
 }
 
-fn work(
+fn work(call: &ToolCall, workspace: &Workspace) -> std::result::Result<String, String> {
+    match call.name.as_str() {
+        "edit" => call.arguments::<Edit>()?.run(workspace),
+        "run" => call.arguments::<Order>()?.run(workspace, run::by_host),
+        tool => on_file(tool, call.arguments()?, workspace),
+    }
+}
+
+fn on_file(
     tool: &str,
     arguments: Arguments,
     workspace: &Workspace,
@@ -119,19 +136,46 @@ fn work(
 mod tests {
     use super::*;
 
+    fn call(tool: &str, arguments: &str) -> ToolCall {
+        ToolCall { id: "a".into(), name: tool.into(), arguments: arguments.into() }
+    }
+
     #[test]
     fn every_offered_tool_is_known() {
         let workspace = Workspace::new("/nonexistent");
-        for tool in offered().iter().filter(|tool| tool.name != "done") {
-            let error = work(&tool.name, Arguments::default(), &workspace).unwrap_err();
+        for tool in offered(&["sh".to_owned()]).iter().filter(|tool| tool.name != "done") {
+            let error = work(&call(&tool.name, "{}"), &workspace).unwrap_err();
             assert!(!error.contains("no such tool"), "{error}");
         }
+        assert!(work(&call("rm", "{}"), &workspace).unwrap_err().contains("no such tool: rm"));
+    }
+
+    #[test]
+    fn nothing_is_run_where_there_are_no_programs() {
+        let names = |programs: &[String]| -> Vec<_> {
+            offered(programs).into_iter().map(|tool| tool.name).collect()
+        };
+        assert!(!names(&[]).contains(&"run".to_owned()));
+        assert!(names(&["sh".to_owned()]).contains(&"run".to_owned()));
     }
 
     #[test]
     fn a_missing_argument_is_named() {
         let workspace = Workspace::new("/nonexistent");
-        let error = work("write", Arguments::default(), &workspace).unwrap_err();
-        assert_eq!(error, "argument `path` of `write` is missing");
+        for (tool, name) in [("write", "path"), ("edit", "path"), ("run", "program")] {
+            let error = work(&call(tool, "{}"), &workspace).unwrap_err();
+            assert!(error.contains(&format!("`{tool}`")), "{error}");
+            assert!(error.contains(&format!("`{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_edited() {
+        let directory = tempfile::tempdir().unwrap();
+        let workspace = Workspace::new(directory.path());
+        workspace.write("a", "one").unwrap();
+        let arguments = r#"{"path":"a","old":"one","new":"two"}"#;
+        assert_eq!(work(&call("edit", arguments), &workspace).unwrap(), "replaced");
+        assert_eq!(workspace.read("a", 0).unwrap(), "two");
     }
 }

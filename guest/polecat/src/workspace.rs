@@ -1,16 +1,16 @@
 //! The files that a polecat works on. Everything has a bound, and an error is a sentence that the
 //! model can learn from.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
 /// Entries of one listing.
 const MAX_ENTRIES: usize = 500;
 /// Bytes of one read. The tool's description has it, as of a write.
 const MAX_READ_BYTES: u64 = 64 * 1024;
-/// Bytes of one write.
-const MAX_WRITE_BYTES: usize = 1024 * 1024;
+/// Bytes of one write, and of a file that is edited.
+pub const MAX_WRITE_BYTES: usize = 1024 * 1024;
 
 /// A directory that nothing here leaves.
 ///
@@ -110,6 +110,32 @@ impl Workspace {
         fs::write(file, content).map_err(problem)?;
         Ok(format!("wrote {} bytes", content.len()))
     }
+
+    /// The whole text of a file that is to be edited.
+    pub fn load(&self, path: &str) -> Result<String, String> {
+        let problem = |error: io::Error| failed("edit", path, &error);
+        let file = File::open(self.resolve(path)?).map_err(problem)?;
+        if !file.metadata().map_err(problem)?.is_file() {
+            return Err(format!("edit {path}: not a file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_WRITE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(problem)?;
+        if bytes.len() > MAX_WRITE_BYTES {
+            return Err(format!("edit {path}: the file has more than {MAX_WRITE_BYTES} bytes"));
+        }
+        String::from_utf8(bytes).map_err(|_| format!("edit {path}: not UTF-8 text"))
+    }
+
+    /// Replaces the text of a file that is there. Room is taken first, so that a full workspace
+    /// leaves the file as it was.
+    pub fn store(&self, path: &str, text: &str) -> Result<(), String> {
+        let problem = |error: io::Error| failed("edit", path, &error);
+        let mut file = OpenOptions::new().write(true).open(self.resolve(path)?).map_err(problem)?;
+        let (before, after) = (file.metadata().map_err(problem)?.len(), text.len() as u64);
+        file.set_len(before.max(after)).map_err(problem)?;
+        file.write_all(text.as_bytes()).map_err(problem)?;
+        file.set_len(after).map_err(problem)
+    }
 }
 
 fn line(entry: &fs::DirEntry) -> String {
@@ -194,6 +220,30 @@ mod tests {
         assert!(workspace.write("", "x").is_err());
         let large = "x".repeat(MAX_WRITE_BYTES + 1);
         assert!(workspace.write("large", &large).unwrap_err().contains("write large"));
+    }
+
+    #[test]
+    fn what_is_edited_is_a_text_file_of_bounded_size_that_is_there() {
+        let (directory, workspace) = workspace();
+        fs::write(directory.path().join("binary"), [b'a', 0xff]).unwrap();
+        fs::write(directory.path().join("large"), vec![b'a'; MAX_WRITE_BYTES + 1]).unwrap();
+        fs::write(directory.path().join("full"), vec![b'a'; MAX_WRITE_BYTES]).unwrap();
+        assert!(workspace.load("binary").unwrap_err().contains("edit binary: not UTF-8"));
+        assert!(workspace.load("large").unwrap_err().contains("more than 1048576 bytes"));
+        assert!(workspace.load(".").unwrap_err().contains("not a file"));
+        assert_eq!(workspace.load("full").unwrap().len(), MAX_WRITE_BYTES);
+        assert!(workspace.store("none", "x").unwrap_err().contains("edit none"));
+        assert!(!directory.path().join("none").exists());
+    }
+
+    #[test]
+    fn a_stored_text_is_all_that_is_left() {
+        let (_directory, workspace) = workspace();
+        workspace.write("file", "first text").unwrap();
+        for text in ["a", "longer than it was", ""] {
+            workspace.store("file", text).unwrap();
+            assert_eq!(workspace.load("file").unwrap(), text);
+        }
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub struct Tool {
 pub struct Function {
     /// How it is called.
     pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
     /// JSON schema of its arguments.
     #[serde(default)]
     pub parameters: Value,

@@ -24,6 +24,8 @@
 //! | `read FILE` | read, then done with what it returned |
 //! | `write FILE TEXT` | write, then done |
 //! | `search TEXT` | search, then done with what it returned |
+//! | `run PROGRAM ARGUMENT...` | run, then done with what it returned |
+//! | `repair FILE OLD NEW` | run `sh test.sh`, edit if that fails and run again, then done with what it returned |
 //! | others as above | |
 
 use serde_json::{Map, Value, json};
@@ -45,6 +47,11 @@ pub fn reply(request: &Request) -> Reply {
             single(&scene, "write", &[(PATH, path), (TEXT, text)])
         }
         "search" if scene.works_on_files() => single(&scene, "search", &[(PATTERN, rest)]),
+        "run" if scene.works_on_files() => {
+            let (program, arguments) = split_word(rest);
+            single(&scene, "run", &[(PROGRAM, program), (ARGUMENTS, &list(arguments))])
+        }
+        "repair" if scene.works_on_files() => repair(&scene, rest),
         _ => converse(&scene, verb, rest),
     }
 }
@@ -83,6 +90,30 @@ fn single(scene: &Scene, tool: &str, arguments: &[(Role, &str)]) -> Reply {
         }
         _ => text(words),
     }
+}
+
+/// Tests, an edit if they fail, and the tests again. The edit is made once: a second failure is reported.
+fn repair(scene: &Scene, rest: &str) -> Reply {
+    let made = |kind: &str| scene.calls.iter().filter(|name| is_kind(name, kind)).count();
+    let last = scene.results.last().map_or("", String::as_str);
+    if made("done") > 0 {
+        return text("The tests were run.");
+    }
+    let tested = scene.calls.last().is_some_and(|name| is_kind(name, "run"));
+    if !tested {
+        return scene.call("run", &[(PROGRAM, "sh"), (ARGUMENTS, &list("test.sh"))]);
+    }
+    if made("edit") > 0 || last.starts_with("exited with code 0 ") {
+        return scene.call("done", &[(TEXT, &format!("run returned: {}", quote(last)))]);
+    }
+    let (path, change) = split_word(rest);
+    let (old, new) = split_word(change);
+    scene.call("edit", &[(PATH, path), (OLD, old), (NEW, new)])
+}
+
+/// The words as a JSON list.
+fn list(words: &str) -> String {
+    json!(words.split_whitespace().collect::<Vec<_>>()).to_string()
 }
 
 /// A task over files in five steps. Which step comes next is decided by the calls made so far.
@@ -215,6 +246,10 @@ type Role = &'static [&'static str];
 const AGENT: Role = &["agent", "agent_id", "agentId", "agent-id", "to", "recipient", "id"];
 const NAME: Role = &["name", "event"];
 const PATH: Role = &["path", "file", "name"];
+const PROGRAM: Role = &["program", "command"];
+const ARGUMENTS: Role = &["arguments", "args"];
+const OLD: Role = &["old", "old_text", "old_string"];
+const NEW: Role = &["new", "new_text", "new_string"];
 const PATTERN: Role = &["pattern", "query", "text", "needle"];
 const TEXT: Role =
     &["text", "body", "message", "content", "contents", "data", "summary", "reason", "result"];
@@ -317,8 +352,16 @@ mod tests {
             tool("read", &["path"]),
             tool("write", &["path", "content"]),
             tool("search", &["pattern"]),
+            tool("edit", &["path", "old", "new"]),
+            run(),
             tool("done", &["summary"]),
         ]
+    }
+
+    fn run() -> Value {
+        let mut tool = tool("run", &["program"]);
+        tool["function"]["parameters"]["properties"]["arguments"] = json!({"type": "array"});
+        tool
     }
 
     fn user(text: &str) -> Value {
@@ -378,7 +421,7 @@ mod tests {
         assert_eq!(words(answer(&mayor(), &said)), "status returned: all well");
     }
 
-    /// Plays the other side of a task: makes the calls on a made-up directory.
+    /// Plays the other side of a task: makes the calls on a made-up directory. Programs fail until a file is edited.
     fn play(task: &str, files: &[(&str, &str)]) -> Vec<(String, Value)> {
         let (mut messages, mut made) = (vec![user(task)], Vec::new());
         for _ in 0..20 {
@@ -398,6 +441,10 @@ mod tests {
                         .find(|(name, _)| arguments["path"] == *name)
                         .map_or("no such file".to_owned(), |(_, text)| (*text).to_owned()),
                     "search" => "one.md:2: TODO paint".to_owned(),
+                    "run" => {
+                        let edited = made.iter().any(|(name, _)| name == "edit");
+                        format!("exited with code {} after 0.1 s", u8::from(!edited))
+                    }
                     _ => "ok".to_owned(),
                 };
                 messages.push(json!({"role": "tool", "tool_call_id": "c", "content": result}));
@@ -423,6 +470,23 @@ mod tests {
         assert_eq!(made[0].1, json!({"path": "note.md", "content": "some words"}));
         assert_eq!(made[1].0, "done");
         assert_eq!(made.len(), 2);
+    }
+
+    #[test]
+    fn a_program_is_run_with_its_arguments() {
+        let made = play("run sh big.sh 3", &[]);
+        assert_eq!(made[0].1, json!({"program": "sh", "arguments": ["big.sh", "3"]}));
+        assert_eq!(made[1].1["summary"], "run returned: exited with code 1 after 0.1 s");
+    }
+
+    #[test]
+    fn a_repair_tests_edits_and_tests_again() {
+        let made = play("repair sum.sh 1 2", &[]);
+        let names: Vec<_> = made.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["run", "edit", "run", "done"]);
+        assert_eq!(made[0].1, json!({"program": "sh", "arguments": ["test.sh"]}));
+        assert_eq!(made[1].1, json!({"path": "sum.sh", "old": "1", "new": "2"}));
+        assert_eq!(made[3].1["summary"], "run returned: exited with code 0 after 0.1 s");
     }
 
     #[test]
