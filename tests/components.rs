@@ -37,5 +37,7 @@ mod slow_start;
 mod spin;
 #[path = "stack/mod.rs"]
 mod stack;
+#[path = "toolbox/mod.rs"]
+mod toolbox;
 #[path = "trap/mod.rs"]
 mod trap;

@@ -44,6 +44,7 @@ mod outgoing;
 mod previous_run;
 mod properties;
 mod redelivery;
+mod repositories;
 mod restart;
 mod shedding;
 mod signals;

@@ -6,6 +6,8 @@
 //! - [`Agent`] and [`export!`]: the trait to implement and the macro that makes it a component
 //! - [`host`]: what the host offers: events, messages, settings, memory, deadline, active tools
 //! - [`model`]: language models, asked through the host
+//! - [`tools`]: native programs, run by the host under limits
+//! - [`workspace`]: the repository that the agent works on
 //! - [`config`]: configuration values as typed structs
 //! - [`mod@log`] and the macros [`trace!`], [`debug!`], [`info!`], [`warn!`], [`error!`]
 //! - [`http`]: an HTTP client over `wasi:http`, [`sse`]: server-sent events
@@ -42,6 +44,8 @@ pub mod log;
 pub mod model;
 pub mod sse;
 pub mod state;
+pub mod tools;
+pub mod workspace;
 
 #[doc(hidden)]
 pub mod bindings {
@@ -56,6 +60,11 @@ pub mod bindings {
         default_bindings_module: "bulkhead_guest::bindings",
         generate_unused_types: true,
         additional_derives: [PartialEq],
+        with: {
+            "wasi:io/error@0.2.0": wasip2::io::error,
+            "wasi:io/poll@0.2.0": wasip2::io::poll,
+            "wasi:io/streams@0.2.0": wasip2::io::streams,
+        },
     });
 }
 

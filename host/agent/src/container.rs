@@ -13,6 +13,7 @@ use bulkhead_tasks::Spawner;
 use bulkhead_telemetry::{Figures, Telemetry};
 use bulkhead_types::AgentId;
 use bulkhead_usage::Ledger;
+use bulkhead_workspace::Workspaces;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Commitment, Committed, short_of};
@@ -21,6 +22,7 @@ use crate::ended_agents::EndedAgents;
 use crate::engine::{Engine, EngineFacts};
 use crate::peers::Peers;
 use crate::refusal::StartError;
+use crate::tools_in_use::ToolCounts;
 use crate::town_values::TownValues;
 
 /// What is kept for those who come later.
@@ -67,6 +69,10 @@ pub struct Container {
     pub changes: Changes,
     /// What is kept of those that ended.
     pub ended: EndedAgents,
+    /// Makes repositories for those that work on one. `None`: this host makes none.
+    pub workspaces: Option<Workspaces>,
+    /// The native programs of all of them, counted.
+    pub tools: ToolCounts,
     /// Records turns, if somebody wants to see them.
     pub(crate) telemetry: Option<Telemetry>,
     /// What may change about all of them.
@@ -127,6 +133,8 @@ impl Container {
             permits,
             changes: Changes::default(),
             ended: EndedAgents::default(),
+            workspaces: None,
+            tools: ToolCounts::default(),
             telemetry: None,
             town_values: Arc::default(),
             ledger: Mutex::new(Ledger::new(Default::default(), Default::default())),
@@ -168,6 +176,12 @@ impl Container {
     /// What all agents use of language models. Nobody holds it while waiting.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same with what makes repositories.
+    #[must_use]
+    pub fn with_workspaces(self, workspaces: Option<Workspaces>) -> Self {
+        Self { workspaces, ..self }
     }
 
     /// The same with turns recorded.

@@ -45,6 +45,7 @@ mod slot_entry;
 mod state_publisher;
 mod stop_order;
 mod sync;
+mod tools_in_use;
 mod town_values;
 
 pub use agent::{Admission, Agent, Ending};
@@ -62,4 +63,5 @@ pub use peers::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
 pub use settings::{SettingsChange, SettingsError};
 pub use state_publisher::{Published, StatePublisher};
+pub use tools_in_use::{LargeTool, ToolCounts, ToolFigures};
 pub use town_values::{TownConfigError, TownValues};

@@ -7,11 +7,13 @@ use std::time::Instant;
 use bulkhead_account::AccountReading;
 use bulkhead_feed::Delta;
 use bulkhead_log::Budget;
-use bulkhead_runtime::{ModelStep, Nudge, Port, PortError};
+use bulkhead_runtime::{ModelStep, Nudge, Port, PortError, ToolProcess};
 use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::time::millis;
-use bulkhead_types::{AgentId, Body, Event, Level, ModelCall, Secret, Sender, Settings};
+use bulkhead_types::{
+    AgentId, Body, EndedTool, Event, Level, ModelCall, RunningTool, Secret, Sender, Settings,
+};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
@@ -131,6 +133,43 @@ impl Port for AgentPort {
         if self.start.spec.live_output {
             self.start.ring.say(|| delta(step));
         }
+    }
+
+    fn tool_started(&self, tool: RunningTool, process: Arc<dyn ToolProcess>) {
+        self.publisher.touch();
+        self.model_use.produced();
+        self.start.container.tools.started();
+        let event = Event::ToolStarted {
+            agent: self.tag(),
+            tool: tool.tool,
+            program: tool.program.clone(),
+            arguments: tool.arguments.clone(),
+        };
+        self.publisher.tools().started(tool, process);
+        self.start.container.sink.record_for(event, &self.start.account);
+    }
+
+    fn tool_ended(&self, tool: EndedTool) {
+        self.publisher.touch();
+        self.publisher.tools().ended(tool.tool);
+        self.start.container.tools.ended(&tool);
+        let event = Event::ToolExited {
+            agent: self.tag(),
+            tool: tool.tool,
+            program: tool.program,
+            end: tool.end,
+            code: tool.code,
+            signal: tool.signal,
+            wall_ms: millis(tool.wall),
+            cpu_ms: millis(tool.cpu),
+            peak_memory_bytes: tool.peak_memory_bytes,
+            output_bytes: tool.output_bytes,
+        };
+        self.start.container.sink.record_for(event, &self.start.account);
+    }
+
+    fn tools_abandoned(&self) {
+        self.publisher.tools().abandon();
     }
 
     fn secret_used(&self, name: &str, to: &str) {

@@ -75,6 +75,10 @@ pub enum StartFailure {
     WrongWorld,
     /// The component needs more memory at instantiation than the agent may have.
     MemoryMinimum,
+    /// The remote of its repository was not reached, or has not what is wanted.
+    CloneFailed,
+    /// Its workspace could not be made for another reason.
+    Workspace,
     /// No instance could be made.
     Instantiate,
     /// The guest's `start` returned an error.
@@ -117,6 +121,8 @@ impl StartFailure {
             Self::NoProcess => "no-process",
             Self::WrongWorld => "wrong-world",
             Self::MemoryMinimum => "memory-minimum",
+            Self::CloneFailed => "clone-failed",
+            Self::Workspace => "workspace",
             Self::Instantiate => "instantiate",
             Self::GuestError => "guest-error",
             Self::GuestCrashed => "guest-crashed",
@@ -174,6 +180,10 @@ impl StartFailure {
             }
             Self::WrongWorld => "build the component for world bulkhead:agent/agent@0.2.0",
             Self::MemoryMinimum => "raise the memory limit of the role or of the request",
+            Self::CloneFailed => {
+                "check the repository's URL, branch and token, and whether its server is reached"
+            }
+            Self::Workspace => "read the reason: the workspace holds something else, or git failed",
             Self::Instantiate => "read the error; the host's log has the whole chain",
             Self::GuestError => "read the agent's error message",
             Self::GuestCrashed => "read the crash record",
@@ -194,6 +204,8 @@ impl StartFailure {
             | Self::ComponentUnreadable
             | Self::CompilerKilled
             | Self::NoProcess
+            | Self::CloneFailed
+            | Self::Workspace
             | Self::Instantiate
             | Self::Host => true,
             Self::UnknownRole

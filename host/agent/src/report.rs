@@ -331,6 +331,7 @@ impl Reporter {
             last_log_lines: instance_context.logs.tail(),
             last_events: start.ring.last(LAST_EVENTS),
             active_tools: publisher.active_tools(),
+            tools_in_flight: publisher.tools().in_flight(),
             active_agents: container.context.active_agents(),
             rss_mb: memory.rss_bytes.map(mebibytes),
             pressure: memory.psi.map(|psi| psi.some_avg10),
@@ -395,9 +396,21 @@ fn determinism(exit: &Exit, decision: &Decision) -> Determinism {
     }
 }
 
+/// What a failure of [`bulkhead_workspace`] is to the caller of a start.
+fn workspace_failure(code: Option<&str>) -> StartFailure {
+    match code {
+        Some("clone-failed" | "unauthorized" | "not-found" | "branch-missing" | "timeout") => {
+            StartFailure::CloneFailed
+        }
+        Some("invalid") => StartFailure::InvalidRequest,
+        _ => StartFailure::Workspace,
+    }
+}
+
 /// The answer to the caller of a start that failed.
 pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<String>) -> StartError {
     let phase = match exit.phase {
+        Phase::Workspace => StartPhase::Workspace,
         Phase::Instantiate => StartPhase::Instantiate,
         Phase::Restore => StartPhase::Restore,
         _ => StartPhase::GuestStart,
@@ -418,6 +431,9 @@ pub(crate) fn start_error(exit: &Exit, deadline: Instant, crash_id: Option<Strin
                     && exit.code.as_deref() == Some(PROMPT_TOO_LARGE) =>
             {
                 (StartPhase::Admission, StartFailure::PromptTooLarge)
+            }
+            ExitReason::StartFailed if phase == StartPhase::Workspace => {
+                (phase, workspace_failure(exit.code.as_deref()))
             }
             ExitReason::StartFailed if exit.code.is_some() => (phase, StartFailure::GuestError),
             ExitReason::StartFailed => (StartPhase::Deadline, StartFailure::Deadline),

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use bulkhead_log::now;
 use bulkhead_types::time::micros;
-use bulkhead_types::{AgentState, ExitSummary, Incarnation, Input, Timestamp};
+use bulkhead_types::{AgentState, ExitSummary, Incarnation, Input, RunningTool, Timestamp};
 use tokio::sync::watch;
 
 use crate::changes::Changes;
+use crate::tools_in_use::{LargeTool, ToolsInUse};
 
 /// The state, as it is handed to watchers. The generation rises with every change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub struct StatePublisher {
     messages: AtomicU64,
     turns: AtomicU64,
     active_tools: Mutex<Vec<String>>,
+    tools: ToolsInUse,
     changes: Changes,
 }
 
@@ -66,6 +68,7 @@ impl StatePublisher {
             messages: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             active_tools: Mutex::default(),
+            tools: ToolsInUse::default(),
             changes,
         }
     }
@@ -198,6 +201,26 @@ impl StatePublisher {
     /// The tools that the agent said it is using.
     pub fn active_tools(&self) -> Vec<String> {
         self.lock_tools().clone()
+    }
+
+    /// The native programs that it runs.
+    pub(crate) fn tools(&self) -> &ToolsInUse {
+        &self.tools
+    }
+
+    /// The native programs that run for it now.
+    pub fn running_tools(&self) -> Vec<RunningTool> {
+        self.tools.running()
+    }
+
+    /// The one of them with the most memory.
+    pub fn largest_tool(&self) -> Option<LargeTool> {
+        self.tools.largest()
+    }
+
+    /// Their memory, in bytes.
+    pub fn tool_bytes(&self) -> u64 {
+        self.tools.memory_bytes()
     }
 
     fn lock_tools(&self) -> std::sync::MutexGuard<'_, Vec<String>> {

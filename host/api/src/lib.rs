@@ -35,7 +35,7 @@ pub use message::MessageRequest;
 pub use nudge::NudgeRequest;
 pub use refresh_token::RefreshTokenRequest;
 pub use settings::{DashboardContextRequest, ModelRequest, SystemPromptRequest};
-pub use start::{IfRunning, StartRequest};
+pub use start::{GitRequest, IfRunning, StartRequest};
 pub use stream::{DeltaFrame, DeltaView, EventFrame, GapFrame, StreamFrame, TicketAnswer};
 pub use town_config::TownConfig;
 pub use town_registry::{RawRow, TownAgent, TownEnv, TownRegistry, UnreadableRow};

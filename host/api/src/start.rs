@@ -15,6 +15,9 @@ use crate::unknown::{Parsed, parse_shared};
 /// Longest name of an agent, a role, a component, a town or a rig.
 const MAX_NAME_BYTES: usize = 256;
 
+/// Longest URL of a repository.
+const MAX_URL_BYTES: usize = 2048;
+
 /// Values in `envVars` and `secrets` together.
 const MAX_VALUES: usize = 512;
 
@@ -27,20 +30,32 @@ const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Of a key that is at fault, in characters.
 const SHOWN_KEY_CHARS: usize = 64;
 
-/// Fields of the original that are taken and not used: git is not done here, and there is one organization.
-const OF_THE_ORIGINAL: [&str; 9] = [
-    "identity",
-    "gitUrl",
-    "branch",
-    "defaultBranch",
-    "organizationId",
-    "lightweight",
-    "startPoint",
-    "platformIntegrationId",
-    "rigs",
-];
+/// Fields of the original that are taken and not used.
+const OF_THE_ORIGINAL: [&str; 4] = ["identity", "organizationId", "platformIntegrationId", "rigs"];
 
-/// A start request. The git fields of the original are accepted and not used.
+/// The repository that an agent is to work on, as a start request names it beside `rigId`. It is used if the role says
+/// `git = true`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+pub struct GitRequest {
+    /// Where it is: `https://`, without user and password. That of `[rigs.NAME]` if it is missing, and the same if not.
+    #[schemars(rename = "gitUrl", length(max = MAX_URL_BYTES))]
+    pub url: Option<String>,
+    /// The agent's own branch. `bulkhead/` and its id if it is missing.
+    #[schemars(length(max = MAX_NAME_BYTES))]
+    pub branch: Option<String>,
+    /// The branch that work starts from. That of `[rigs.NAME]` if it is missing, or `main`.
+    #[schemars(length(max = MAX_NAME_BYTES))]
+    pub default_branch: Option<String>,
+    /// Where a new branch starts: a branch, a tag, or the full id of a commit. `defaultBranch` if it is missing.
+    #[schemars(length(max = MAX_NAME_BYTES))]
+    pub start_point: Option<String>,
+    /// An empty repository without a remote.
+    #[schemars(with = "Option<bool>")]
+    pub lightweight: bool,
+}
+
+/// A start request.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 pub struct StartRequest {
@@ -61,6 +76,9 @@ pub struct StartRequest {
     /// The repository that it works on.
     #[schemars(length(max = MAX_NAME_BYTES))]
     pub rig_id: Option<String>,
+    /// What it says of that repository.
+    #[schemars(flatten)]
+    pub git: GitRequest,
     /// Standing instructions.
     #[schemars(length(max = MAX_BODY_BYTES))]
     pub system_prompt: Option<String>,
@@ -107,6 +125,11 @@ struct Raw {
     prompt: Option<String>,
     town_id: Option<String>,
     rig_id: Option<String>,
+    git_url: Option<String>,
+    branch: Option<String>,
+    default_branch: Option<String>,
+    start_point: Option<String>,
+    lightweight: Option<bool>,
     system_prompt: Option<String>,
     model: Option<String>,
     small_model: Option<String>,
@@ -149,6 +172,7 @@ impl StartRequest {
             prompt: String::new(),
             town_id: None,
             rig_id: None,
+            git: GitRequest::default(),
             system_prompt: None,
             model: None,
             small_model: None,
@@ -183,6 +207,13 @@ impl StartRequest {
         let (Some(agent_id), [], Some(role)) = (agent_id, issues.as_slice(), raw.role) else {
             return Err(issues);
         };
+        let git = GitRequest {
+            url: raw.git_url,
+            branch: raw.branch,
+            default_branch: raw.default_branch,
+            start_point: raw.start_point,
+            lightweight: raw.lightweight.unwrap_or(false),
+        };
         let request = Self {
             name: raw.name.unwrap_or_else(|| agent_id.to_string()),
             agent_id,
@@ -190,6 +221,7 @@ impl StartRequest {
             prompt: raw.prompt.unwrap_or_default(),
             town_id: raw.town_id,
             rig_id: raw.rig_id,
+            git,
             system_prompt: raw.system_prompt,
             model: raw.model,
             small_model: raw.small_model,
@@ -208,12 +240,19 @@ impl StartRequest {
     /// What of it is larger than it may be. Whatever lists agents repeats most of it.
     pub fn beyond_bounds(&self) -> Vec<Issue> {
         let text = |path, text: &Option<String>, most| too_long(path, text.as_deref(), most);
+        let git = |path, of: fn(&GitRequest) -> &Option<String>, most| {
+            too_long(path, of(&self.git).as_deref(), most)
+        };
         let mut issues: Vec<_> = [
             too_long("role", Some(&self.role), MAX_NAME_BYTES),
             too_long("name", Some(&self.name), MAX_NAME_BYTES),
             too_long("prompt", Some(&self.prompt), MAX_BODY_BYTES),
             text("townId", &self.town_id, MAX_NAME_BYTES),
             text("rigId", &self.rig_id, MAX_NAME_BYTES),
+            git("gitUrl", |git| &git.url, MAX_URL_BYTES),
+            git("branch", |git| &git.branch, MAX_NAME_BYTES),
+            git("defaultBranch", |git| &git.default_branch, MAX_NAME_BYTES),
+            git("startPoint", |git| &git.start_point, MAX_NAME_BYTES),
             text("systemPrompt", &self.system_prompt, MAX_BODY_BYTES),
             text("model", &self.model, MAX_MODEL_BYTES),
             text("smallModel", &self.small_model, MAX_MODEL_BYTES),
@@ -266,6 +305,8 @@ mod tests {
         assert_eq!(request.agent_id.as_str(), "a1");
         assert_eq!(request.env_vars["K"].expose(), "v");
         assert_eq!(request.if_running, IfRunning::Join);
+        assert_eq!(request.git.url.as_deref(), Some("u"));
+        assert_eq!(request.git.branch.as_deref(), Some("b"));
     }
 
     /// A bounded part of what the fuzz target does without end.

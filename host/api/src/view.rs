@@ -9,7 +9,7 @@ use bulkhead_types::restart::{PastEnd, Quarantine};
 use bulkhead_types::time::millis;
 use bulkhead_types::{
     AgentId, ExitSummary, HostBytes, Incarnation, MessageSetAside, RestartPolicy, RestartRules,
-    RestartState, RingEvent, RingPage, Timestamp,
+    RestartState, RingEvent, RingPage, RunningTool, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,9 @@ pub struct MemoryView {
     pub host_bytes: u64,
     /// The same by kind.
     pub host: HostBytes,
+    /// Of the native programs that run for it. They have limits of their own, and are no part of the others.
+    #[serde(default)]
+    pub tool_bytes: u64,
     /// The largest `used_bytes` of this incarnation.
     pub peak_bytes: u64,
     /// When `used_bytes` gets here, `agent.memory_soft_limit` is logged. 0 before it is instantiated.
@@ -178,6 +181,9 @@ pub struct AgentView {
     pub last_activity_at: Timestamp,
     /// The tools that the agent said it is using.
     pub active_tools: Vec<String>,
+    /// The native programs that run for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub running_tools: Vec<RunningTool>,
     /// Messages taken from the mailbox in this incarnation.
     pub message_count: u64,
     /// Messages that wait.

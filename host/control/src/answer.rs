@@ -270,7 +270,10 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::MemoryMinimum
         | StartFailure::PromptTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         StartFailure::Instantiate | StartFailure::Host => StatusCode::INTERNAL_SERVER_ERROR,
-        StartFailure::GuestError | StartFailure::GuestCrashed => StatusCode::BAD_GATEWAY,
+        StartFailure::GuestError | StartFailure::GuestCrashed | StartFailure::CloneFailed => {
+            StatusCode::BAD_GATEWAY
+        }
+        StartFailure::Workspace => StatusCode::CONFLICT,
         StartFailure::Capacity
         | StartFailure::Memory
         | StartFailure::CompilerKilled
@@ -337,7 +340,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) const ALL: [(StartFailure, u16); 29] = [
+    pub(crate) const ALL: [(StartFailure, u16); 31] = [
         (StartFailure::ComponentTooComplex, 422),
         (StartFailure::CompileMemory, 422),
         (StartFailure::CompileTime, 422),
@@ -363,6 +366,8 @@ pub(crate) mod tests {
         (StartFailure::WrongWorld, 422),
         (StartFailure::MemoryMinimum, 422),
         (StartFailure::PromptTooLarge, 422),
+        (StartFailure::CloneFailed, 502),
+        (StartFailure::Workspace, 409),
         (StartFailure::Instantiate, 500),
         (StartFailure::GuestError, 502),
         (StartFailure::GuestCrashed, 502),

@@ -5,8 +5,9 @@
 mod format;
 
 use std::fmt::Error;
+use std::time::Duration;
 
-use bulkhead_supervisor::{EndpointFigures, MemorySnapshot, Metrics, SpanFigures};
+use bulkhead_supervisor::{EndpointFigures, MemorySnapshot, Metrics, SpanFigures, ToolFigures};
 use bulkhead_types::{TokenUsage, TownFigures};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -55,6 +56,7 @@ impl Collector for Scrape {
         page.agents(&self.metrics)?;
         page.memory(&self.metrics.memory)?;
         page.models(&self.metrics)?;
+        page.tools(&self.metrics.tools)?;
         page.telemetry(self.metrics.spans)?;
         page.crashes(&self.metrics)?;
         if let Some(town) = &self.town {
@@ -202,6 +204,15 @@ impl Page<'_> {
         let help =
             "Calls and entries of use that have no entry of their own, because there are too many.";
         self.counter("bulkhead_model_usage_merged", help, None, metrics.merged_usage)
+    }
+
+    fn tools(&mut self, tools: &ToolFigures) -> Result<(), Error> {
+        self.gauge("bulkhead_tools_running", "Native programs that run.", None, tools.running)?;
+        let help = "Native programs that have ended, by how.";
+        self.counters("bulkhead_tool_ends", help, "end", &tools.ends)?;
+        let help = "CPU time of native programs that have ended.";
+        let seconds = Duration::from_micros(tools.cpu_us).as_secs_f64();
+        self.counter("bulkhead_tool_cpu", help, Some(Unit::Seconds), seconds)
     }
 
     fn telemetry(&mut self, spans: SpanFigures) -> Result<(), Error> {

@@ -107,7 +107,7 @@ fn load_all(settings: &Settings, cache: Cache) -> Result<Exit, Failure> {
     // No instance is made, so the pool can be small.
     let limit = Kernel::here()
         .read(&mut Faults::default())
-        .within(settings.memory.config.budget_bytes)
+        .within(settings.memory.config.budget_bytes, 0)
         .limit;
     let runtime = settings.runtime(limit.map(|limit| limit.bytes));
     let mut config = RuntimeConfig { max_agents: 1, core_dumps: None, ..runtime };

@@ -127,6 +127,9 @@ pub enum Command {
         /// What the host passes to it.
         order: String,
     },
+    /// Launch native programs. For the host, which runs it as a child.
+    #[command(hide = true)]
+    LaunchTools,
     /// The commands that call a running host.
     #[command(flatten)]
     Client(ClientCommand),

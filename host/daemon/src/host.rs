@@ -27,12 +27,14 @@ use bulkhead_store::{Database, Journal};
 use bulkhead_supervisor::{Earlier, Stores, Supervisor};
 use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::Look;
+use bulkhead_tools::Launcher;
 use bulkhead_town::Town;
 use bulkhead_types::error::causes;
-use bulkhead_types::event::Confinement;
+use bulkhead_types::event::{Confinement, ToolSandbox};
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Level};
+use bulkhead_workspace::Workspaces;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
@@ -40,6 +42,7 @@ use uuid::Uuid;
 use crate::banner::banner;
 use crate::config::{MemorySettings, Settings};
 use crate::control_token::{self, Made};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::init::{Handover, InitMessage};
 use crate::open_files;
@@ -47,8 +50,10 @@ use crate::output;
 use crate::panics;
 use crate::previous::{Before, Traces};
 use crate::recorder::Recorder;
+use crate::repositories;
 use crate::state_dir::StateDir;
 use crate::store_notices::StoreNotices;
+use crate::tools::{self, ToolThread};
 use crate::town_edge::TownClient;
 
 /// What is there before the host is built.
@@ -58,6 +63,8 @@ pub struct Ground {
     pub confinement: Confinement,
     /// What it would have given up, and could not.
     pub problems: Vec<String>,
+    /// What runs native programs, if some role lists any.
+    pub launcher: Option<Launcher>,
 }
 
 /// A running host.
@@ -76,6 +83,8 @@ pub struct Host {
     pub town: Option<Town>,
     /// Exports spans, if a collector is named.
     pub telemetry: Option<Telemetry>,
+    /// Talks to what runs native programs.
+    pub tools: Option<ToolThread>,
     runs: RefCell<Runs>,
     /// From the init process, if there is one.
     handover: Option<Handover>,
@@ -89,7 +98,7 @@ impl Host {
         ground: Ground,
         handover: Option<&Handover>,
     ) -> Result<Self, Failure> {
-        let Ground { state_dir, confinement, problems: unconfined } = ground;
+        let Ground { state_dir, confinement, problems: unconfined, launcher } = ground;
         refuse_newer_database(settings)?;
         let kernel = Kernel::here();
         let (boxes, mut runs) =
@@ -165,11 +174,36 @@ impl Host {
         kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
-        let (runtime, unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
-        let (runtime, supervisor, telemetry, control, token) =
-            serve(settings, &runtime, &recorder, kept, &context, memory.memory(), town.as_ref())
-                .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
-                .map_err(|(_, failure)| failure)?;
+        let (mut runtime, unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
+        let sandbox = launcher.as_ref().map(tools::sandbox);
+        let layers = launcher.as_ref().map(|it| it.layers().clone());
+        let missing = layers.as_ref().map(|it| it.problems.clone()).unwrap_or_default();
+        let started = launcher.map(|it| ToolThread::start(it, &settings.tools)).transpose();
+        let (tools, tool_thread) = started
+            .map_err(|error| Failure::cannot_run("cannot talk to the launcher of tools", &error))
+            .inspect_err(failed("tools"))?
+            .unzip();
+        let workspaces = match (&tools, &layers) {
+            (Some(tools), Some(layers)) => repositories::open(settings, &tools.launcher, layers)
+                .map_err(|problem| {
+                    Failure::new(Exit::CannotRun, format!("cannot make repositories: {problem}"))
+                })
+                .inspect_err(failed("repositories"))?,
+            _ => None,
+        };
+        runtime.tools = tools;
+        runtime.workspaces.clone_from(&workspaces);
+        let (runtime, supervisor, telemetry, control, token) = serve(
+            (settings, workspaces),
+            &runtime,
+            &recorder,
+            kept,
+            &context,
+            memory.memory(),
+            town.as_ref(),
+        )
+        .inspect_err(|(phase, failure)| boot_failed(&blackbox, phase, failure))
+        .map_err(|(_, failure)| failure)?;
         let mut host = Self {
             recorder,
             sink,
@@ -182,6 +216,7 @@ impl Host {
             memory,
             town,
             telemetry,
+            tools: tool_thread,
             runs: RefCell::new(runs),
             handover: handover.cloned(),
             _state_dir: state_dir,
@@ -192,12 +227,16 @@ impl Host {
             let show = |look: &Look| banner(settings, listen, &token, earlier).text(look.colours());
             host.recorder.log().show(show);
         }
-        host.log_cold_start(settings, &run, handover.is_some(), confinement, before);
+        let confined = (confinement, sandbox);
+        host.log_cold_start(settings, &run, handover.is_some(), confined, before);
         // The first line is written: what callers cause comes after it.
         host.control.serve();
         token.log();
         for problem in unconfined.into_iter().chain(unkept) {
             tracing::warn!("{problem}");
+        }
+        for problem in missing {
+            tracing::warn!(problem, "the sandbox of tools lacks a layer");
         }
         if let Some(error) = not_listed {
             tracing::warn!(%error, "the list of runs was not written: a later run can use the black box only");
@@ -208,6 +247,9 @@ impl Host {
         if let Some(town) = &host.town {
             // A new token is a line, and not the first one.
             town.keep_token();
+        }
+        if host.tools.is_some() {
+            host.memory.memory().count_beside(host.supervisor.tool_bytes());
         }
         let (agents, supervisor) = (Box::new(host.supervisor.agents_memory()), &host.supervisor);
         host.memory.watch(agents, |caller| Box::new(supervisor.relief(move || caller.call())));
@@ -244,7 +286,7 @@ impl Host {
         settings: &Settings,
         run: &Run,
         init: bool,
-        security: Confinement,
+        (security, tools): (Confinement, Option<ToolSandbox>),
         before: Before,
     ) {
         let capacity = self.runtime.capacity();
@@ -267,7 +309,8 @@ impl Host {
             drain_ms: millis(settings.drain),
             shutdown_ms: millis(settings.shutdown.min(settings.drain)),
             security: Box::new(security),
-            memory: self.memory.memory().sources(),
+            tools: tools.map(Box::new),
+            memory: Box::new(self.memory.memory().sources()),
         });
         before.into_event().into_iter().for_each(|event| self.sink.record(event));
         if settings.without_store {
@@ -412,7 +455,7 @@ type Served = (Arc<Runtime>, Supervisor, Option<Telemetry>, ControlServer, Made)
 
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
-    settings: &Settings,
+    (settings, workspaces): (&Settings, Option<Workspaces>),
     runtime: &RuntimeConfig,
     recorder: &Arc<Recorder>,
     kept: Kept,
@@ -432,7 +475,7 @@ fn serve(
     let telemetry = telemetry
         .map_err(|error| ("telemetry", Failure::cannot_run("cannot export spans", &error)))?;
     let supervisor = Supervisor::new(
-        settings.supervisor(telemetry.clone()),
+        settings.supervisor(telemetry.clone(), workspaces),
         Arc::clone(&runtime),
         sink(),
         stores,

@@ -28,10 +28,12 @@ mod panics;
 mod previous;
 mod reach;
 mod recorder;
+mod repositories;
 mod run;
 mod signals;
 mod state_dir;
 mod store_notices;
+mod tools;
 mod town_edge;
 
 use std::process::ExitCode;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::CompileComponent { order } => {
             Ok(bulkhead_runtime::compile_component(&order).into())
         }
+        Command::LaunchTools => Ok(bulkhead_tools::serve()),
         Command::Completions { shell } => Ok(manual::print_completions(shell)),
         Command::Man { dir } => manual::write_pages(&dir).map(ExitCode::from),
         Command::Diagnose(args) => diagnose::run(&args),

@@ -27,6 +27,7 @@ use crate::host::{Ground, Host};
 use crate::init::{Handover, InitMessage};
 use crate::signals::{SIGNAL_DEBOUNCE, Signals};
 use crate::state_dir::{Refused, StateDir};
+use crate::tools;
 
 /// Time for the control server to finish what it is answering.
 const ANSWERING: Duration = Duration::from_secs(2);
@@ -91,9 +92,11 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
     let state_dir = take_state_dir(&settings.state_dir, args.wait_for_state, &mut signals);
     let Some(state_dir) = waiting.block_on(state_dir)? else { return Ok(Exit::Clean) };
+    // Not confined as this process is about to be: it mounts.
+    let launcher = tools::start(&settings)?;
     // Before there is a thread that it would not hold for.
     let (confinement, problems) = hardening::confine(settings.security, &allowed_paths(&settings))?;
-    let ground = Ground { state_dir, confinement, problems };
+    let ground = Ground { state_dir, confinement, problems, launcher };
     let host = Host::build(&settings, ground, handover.as_ref())?;
     faults::strike_in_boot(args.inject_fault);
     if let ignored @ [_, ..] = &*signals.ignored() {
@@ -314,6 +317,7 @@ fn end(host: Host, report: &DrainReport) -> Exit {
         memory,
         town,
         telemetry,
+        tools,
         ..
     } = host;
     let log = recorder.log();
@@ -358,6 +362,9 @@ fn end(host: Host, report: &DrainReport) -> Exit {
     drop(supervisor);
     if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shut_down();
+    }
+    if let Some(tools) = tools {
+        tools.end();
     }
     // The last word: whatever goes wrong before it is an end that was not clean.
     memory.stop();

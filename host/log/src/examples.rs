@@ -7,7 +7,7 @@ mod durable;
 mod memory;
 mod town;
 
-use bulkhead_types::event::Confinement;
+use bulkhead_types::event::{Confinement, ToolSandbox};
 use bulkhead_types::event::{DrainPhase, DrainPhaseReport, PreviousSummary};
 use bulkhead_types::previous::{LastMemory, MemoryFigures, RunState};
 use bulkhead_types::{Cause, Confidence, Event, Level, PreviousRun, Timestamp};
@@ -126,7 +126,16 @@ fn start() -> [Event; 4] {
                 no_new_privs: true,
                 debuggable: false,
             }),
-            memory: memory::sources(),
+            tools: Some(Box::new(ToolSandbox {
+                cgroup: "v2",
+                pid_namespace: true,
+                mount_namespace: true,
+                network_namespace: true,
+                identity: "own_uid",
+                landlock: "full".into(),
+                seccomp: true,
+            })),
+            memory: Box::new(memory::sources()),
         },
         Event::CapacityLimited {
             requested: 500,

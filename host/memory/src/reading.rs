@@ -85,11 +85,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The same under a budget of the configuration, where that is smaller than the kernel's limit.
-    pub fn within(self, budget_bytes: Option<u64>) -> Self {
+    /// The same under a budget of the configuration, where that is smaller than the kernel's limit. Other processes of
+    /// this host use `beside_bytes` of it.
+    pub fn within(self, budget_bytes: Option<u64>, beside_bytes: u64) -> Self {
         let smaller = |bytes: &u64| self.limit.is_none_or(|limit| *bytes < limit.bytes);
         let Some(bytes) = budget_bytes.filter(smaller) else { return self };
-        let used_bytes = self.process_anon_bytes;
+        let used_bytes = self.process_anon_bytes.map(|own| own.saturating_add(beside_bytes));
         let left = used_bytes.map(|used| bytes.saturating_sub(used));
         let available_bytes = [left, self.available_bytes].into_iter().flatten().min();
         let limit = Some(Limit { bytes, source: LimitSource::Budget });
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_smaller_budget_is_judged_by_what_this_process_uses() {
-        let reading = kernel_says(1000, 400).within(Some(100));
+        let reading = kernel_says(1000, 400).within(Some(100), 0);
         assert_eq!(reading.limit, Some(Limit { bytes: 100, source: LimitSource::Budget }));
         assert_eq!((reading.used_bytes, reading.available_bytes), (Some(30), Some(70)));
         assert_eq!(reading.used_share(), Some(0.3));
@@ -151,14 +152,14 @@ mod tests {
     #[test]
     fn a_budget_gives_nothing_that_the_kernel_does_not_have() {
         let full = kernel_says(1000, 990);
-        assert_eq!(full.within(Some(100)).available_bytes, Some(10));
-        assert_eq!(full.within(Some(1000)), full);
-        assert_eq!(full.within(None), full);
+        assert_eq!(full.within(Some(100), 0).available_bytes, Some(10));
+        assert_eq!(full.within(Some(1000), 0), full);
+        assert_eq!(full.within(None, 0), full);
     }
 
     #[test]
     fn a_budget_is_a_limit_where_the_kernel_reports_none() {
-        let reading = Reading::default().within(Some(5));
+        let reading = Reading::default().within(Some(5), 0);
         assert_eq!(reading.limit.map(|limit| limit.source), Some(LimitSource::Budget));
         assert_eq!((reading.used_bytes, reading.used_share()), (None, None));
     }

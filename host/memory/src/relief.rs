@@ -31,6 +31,9 @@ pub trait Relief: Send + Sync {
     fn is_alive(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
     /// All that are active and were not asked to end.
     fn candidates(&self) -> Vec<Candidate>;
+    /// Ends the native program with the most memory, if one has much of it. Whether one goes, or was told to and is not
+    /// gone yet.
+    fn evict_tool(&self) -> bool;
     /// Ends one. Returns at once.
     fn evict(
         &self,
@@ -86,6 +89,11 @@ impl Guard {
             // Nobody goes for what is gone now.
             return true;
         }
+        if reading.is_high() && relief.evict_tool() {
+            // A program is a result to its agent, and the agent goes on.
+            relief.hold_starts(true);
+            return true;
+        }
         let is_alive = |agent_id: &AgentId, incarnation| relief.is_alive(agent_id, incarnation);
         let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
         let step = self.shedder.step(now, reading, beyond, is_alive, || relief.candidates());
@@ -128,6 +136,7 @@ mod tests {
     #[derive(Default)]
     struct Agents {
         wanted: Option<u64>,
+        has_tool: bool,
         actions: Mutex<Vec<String>>,
     }
 
@@ -146,6 +155,12 @@ mod tests {
         }
         fn deny_growths(&self) {
             self.note("denied".to_owned());
+        }
+        fn evict_tool(&self) -> bool {
+            if self.has_tool {
+                self.note("evicted a tool".to_owned());
+            }
+            self.has_tool
         }
         fn is_alive(&self, _agent_id: &AgentId, _incarnation: Incarnation) -> bool {
             true
@@ -246,6 +261,28 @@ mod tests {
         let agents = Agents::default();
         assert!(!Guard::new(true).act(Duration::ZERO, &Reading::default(), &agents));
         assert_eq!(*agents.actions.lock().unwrap(), ["held false"]);
+    }
+
+    #[test]
+    fn a_program_with_much_memory_goes_before_any_agent() {
+        let reading = |used: u64| Reading {
+            limit: Some(Limit { bytes: 1000, source: LimitSource::Budget }),
+            used_bytes: Some(used),
+            ..Reading::default()
+        };
+        let agents = Agents { has_tool: true, ..Agents::default() };
+        let mut guard = Guard::new(true);
+        // At first what is held for nobody goes.
+        for second in 0..3 {
+            assert!(guard.act(Duration::from_secs(second), &reading(950), &agents));
+        }
+        let actions = std::mem::take(&mut *agents.actions.lock().unwrap());
+        let evicted =
+            |actions: &[String]| actions.iter().filter(|it| *it == "evicted a tool").count();
+        assert_eq!(evicted(&actions), 2, "{actions:?}");
+        assert!(!actions.iter().any(|it| it.starts_with("evict ")), "{actions:?}");
+        guard.act(Duration::from_secs(4), &reading(500), &agents);
+        assert_eq!(evicted(&agents.actions.lock().unwrap()), 0, "not where memory is not short");
     }
 
     #[test]

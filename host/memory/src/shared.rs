@@ -66,6 +66,8 @@ pub struct Memory {
     config: MemoryConfig,
     clock: Clock,
     has_trigger: OnceLock<bool>,
+    /// Reads what other processes of this host have, in bytes.
+    beside: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
     pub(crate) sampler: Mutex<Sampler>,
     /// One sweep at a time: see [`Memory::sweep`].
     sweeping: Mutex<()>,
@@ -120,6 +122,7 @@ impl Memory {
             config,
             clock,
             has_trigger: OnceLock::new(),
+            beside: OnceLock::new(),
             sampler: Mutex::default(),
             sweeping: Mutex::default(),
             latest: Mutex::default(),
@@ -129,6 +132,11 @@ impl Memory {
         }
     }
 
+    /// A budget is for other processes of this host as well: `bytes` reads what they have. The first one counts.
+    pub fn count_beside(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.beside.set(Box::new(bytes));
+    }
+
     // ---- what the memory thread does ----
 
     /// Reads what the kernel says. `triggered`: because its trigger fired.
@@ -136,7 +144,8 @@ impl Memory {
         let now = (self.clock)();
         let mut faults = std::mem::take(&mut self.latest().faults);
         let kernel_says = self.kernel.read(&mut faults);
-        let reading = kernel_says.within(self.config.budget_bytes);
+        let beside = self.beside.get().map_or(0, |bytes| bytes());
+        let reading = kernel_says.within(self.config.budget_bytes, beside);
         let failed = faults.take_new().into_iter();
         let mut events: Vec<_> = failed
             .map(|fault| Event::MemoryUsageFailed { source: fault.source, error: fault.error })

@@ -284,6 +284,9 @@ mod tests {
         fn candidates(&self) -> Vec<Candidate> {
             Vec::new()
         }
+        fn evict_tool(&self) -> bool {
+            false
+        }
         fn evict(&self, _: &AgentId, _: Incarnation, _: Eviction, _: Duration) {}
         fn tidy(&self) -> u64 {
             0

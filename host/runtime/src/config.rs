@@ -8,7 +8,9 @@ use bulkhead_llm::Models;
 use bulkhead_net::Connector;
 use bulkhead_tasks::BucketRules;
 use bulkhead_types::Limits;
+use bulkhead_workspace::Workspaces;
 
+use crate::interfaces::tools::Tools;
 use crate::{CodeBounds, DiskFloor, HttpSecrets, InstanceBounds};
 
 /// Settings of the engine and of what surrounds it.
@@ -60,6 +62,10 @@ pub struct RuntimeConfig {
     pub connector: Connector,
     /// The endpoints of language models.
     pub models: Models,
+    /// How native programs run. `None`: none do.
+    pub tools: Option<Tools>,
+    /// What makes repositories. `None`: nothing does.
+    pub workspaces: Option<Workspaces>,
     /// Credentials for HTTP services.
     pub http_secrets: HttpSecrets,
 }
@@ -91,6 +97,8 @@ impl Default for RuntimeConfig {
             slow_slice: Duration::from_millis(10),
             connector: Connector::default(),
             models: Models::default(),
+            tools: None,
+            workspaces: None,
             http_secrets: HttpSecrets::default(),
         }
     }

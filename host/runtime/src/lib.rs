@@ -93,11 +93,12 @@ pub use host_call::HostCallNames;
 pub use incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
 pub use instance_context::InstanceContext;
 pub use interfaces::http::{HttpSecret, HttpSecrets};
+pub use interfaces::tools::Tools;
 pub use load_error::LoadError;
 pub use loaded::{Loaded, Source};
 pub use logs::Logs;
 pub use meter::{CallLimits, Meter, Usage};
-pub use port::{ModelStep, Nudge, Port, PortError};
+pub use port::{ModelStep, Nudge, Port, PortError, ToolProcess};
 pub use quota::{DiskFigures, DiskFloor};
 pub use runtime::{Runtime, RuntimeError};
 pub use symbolizer::{

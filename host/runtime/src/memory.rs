@@ -213,6 +213,7 @@ impl Memory {
             HostKind::Events => held.events,
             HostKind::Log => held.log,
             HostKind::Http => held.http,
+            HostKind::Tools => held.tools,
             HostKind::Snapshot => held.snapshot,
             HostKind::Resources => held.resources,
             HostKind::Instances => held.instances,

@@ -193,7 +193,7 @@ impl Meter {
     /// it has a price.
     pub(crate) fn begin_call(&self, limits: &CallLimits, phase: Phase, continues: bool) {
         let wall_end = match phase {
-            Phase::Instantiate | Phase::Restore | Phase::Start => WallEnd::Start,
+            Phase::Workspace | Phase::Instantiate | Phase::Restore | Phase::Start => WallEnd::Start,
             Phase::Shutdown => WallEnd::Grace,
             Phase::Handle | Phase::Snapshot | Phase::Run | Phase::Idle => WallEnd::Turn,
         };

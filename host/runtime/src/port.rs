@@ -1,9 +1,10 @@
 //! What a guest can reach above the runtime. The agent implements it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
+use bulkhead_types::{Body, EndedTool, Level, ModelCall, RunningTool, Secret, Settings};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
@@ -59,6 +60,14 @@ pub enum ModelStep<'a> {
     },
 }
 
+/// A native program that runs, with all that it started.
+pub trait ToolProcess: Send + Sync {
+    /// Its memory, as read a second ago at most.
+    fn memory_bytes(&self) -> u64;
+    /// Ends it because memory is short. The agent reads that of its end.
+    fn evict(&self);
+}
+
 /// The way from a guest to the rest of the host. Nothing here may block.
 pub trait Port: Send + Sync + 'static {
     /// Publishes an event. Name and data were checked.
@@ -88,6 +97,12 @@ pub trait Port: Send + Sync + 'static {
     fn asked(&self, call: ModelCall);
     /// Something came of a call of a language model, or goes into one.
     fn saw(&self, step: ModelStep<'_>);
+    /// A native program runs.
+    fn tool_started(&self, tool: RunningTool, process: Arc<dyn ToolProcess>);
+    /// It has ended, maybe after the incarnation.
+    fn tool_ended(&self, tool: EndedTool);
+    /// The incarnation ends: what runs now is killed.
+    fn tools_abandoned(&self);
     /// What the agent should go by now.
     fn settings(&self) -> Settings;
     /// The value of a configuration key that may change while the agent is active: the town's, or a credential. It

@@ -89,6 +89,8 @@ impl Runtime {
         let shared = Shared {
             connector: config.connector.clone(),
             models: config.models.clone(),
+            tools: config.tools.clone(),
+            workspaces: config.workspaces.clone(),
             http_secrets: config.http_secrets.clone(),
             carrier: Arc::new(carrier.map_err(io("start the threads of requests"))?),
             resolver: Arc::new(resolver),
@@ -328,9 +330,17 @@ fn link(engine: &Engine) -> Linker<State> {
     interfaces::random::replace(&mut linker).expect("replace wasi:random's bytes");
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("link wasi:http");
     interfaces::body::replace(&mut linker).expect("replace wasi:http's incoming-body.stream");
-    bindings::Agent::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| {
-        state
-    })
-    .expect("link bulkhead:agent/*");
+    link_own(&mut linker).expect("link bulkhead:agent/*");
     linker
+}
+
+/// The contract's interfaces. Those of WASI that it refers to are there already.
+fn link_own(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    use bindings::bulkhead::agent::{agent_types, host, model, tools, workspace};
+    type Own = wasmtime::component::HasSelf<State>;
+    agent_types::add_to_linker::<_, Own>(linker, |state| state)?;
+    host::add_to_linker::<_, Own>(linker, |state| state)?;
+    model::add_to_linker::<_, Own>(linker, |state| state)?;
+    tools::add_to_linker::<_, Own>(linker, |state| state)?;
+    workspace::add_to_linker::<_, Own>(linker, |state| state)
 }

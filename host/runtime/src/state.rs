@@ -9,6 +9,7 @@ use bulkhead_account::{AccountReading, Charge};
 use bulkhead_llm::Models;
 use bulkhead_net::Connector;
 use bulkhead_types::{AgentSpec, HostKind, Level};
+use bulkhead_workspace::Workspaces;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -21,6 +22,7 @@ use crate::instance_context::InstanceContext;
 use crate::interfaces::http::{self, Carrier, HttpSecrets, Outbound, Resolver};
 use crate::interfaces::model::Access;
 use crate::interfaces::stdio::LineStream;
+use crate::interfaces::tools::{Access as ToolAccess, Tools};
 use crate::interrupt::Interrupt;
 use crate::lanes;
 use crate::limiter::Limiter;
@@ -42,6 +44,10 @@ pub(crate) struct State {
     outbound: Outbound,
     /// Its way to language models.
     pub models: Access,
+    /// Its way to native programs.
+    pub tools: ToolAccess,
+    /// What makes repositories.
+    pub workspaces: Option<Workspaces>,
     pub table: ResourceTable,
     /// What the engine keeps of its instances.
     records: Charge,
@@ -93,6 +99,10 @@ pub(crate) struct Shared {
     pub connector: Connector,
     /// Where language models are.
     pub models: Models,
+    /// How native programs run, if any do.
+    pub tools: Option<Tools>,
+    /// What makes repositories, if something does.
+    pub workspaces: Option<Workspaces>,
     /// Credentials for HTTP services.
     pub http_secrets: HttpSecrets,
     /// Carries requests.
@@ -182,6 +192,16 @@ impl State {
             turn: context.turn.clone(),
             own: None,
         };
+        let tools = ToolAccess {
+            tools: shared.tools.clone(),
+            workspaces: shared.workspaces.clone(),
+            spec: Arc::clone(&context.spec),
+            port: Arc::clone(&context.port),
+            meter: Arc::clone(&context.meter),
+            workspace: context.workspace.clone(),
+            descriptors: Arc::clone(&shared.descriptors),
+            running: Arc::default(),
+        };
         Ok(Self {
             _accounting: Accounting::begin(context),
             wasi: wasi.build(),
@@ -194,6 +214,8 @@ impl State {
             )
             .in_turn(context.turn.clone()),
             models,
+            tools,
+            workspaces: shared.workspaces.clone(),
             table,
             records: account.nothing(HostKind::Instances),
             open: account.nothing(HostKind::Resources),
@@ -299,6 +321,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        self.port.tools_abandoned();
         self.open_files = OpenFiles(self.quota.open_files());
     }
 }

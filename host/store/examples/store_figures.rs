@@ -153,6 +153,7 @@ fn crash(n: u64) -> CrashRecord {
         last_log_lines: (0..20).map(|n| format!("a line of the log, number {n}")).collect(),
         last_events: Vec::new(),
         active_tools: Vec::new(),
+        tools_in_flight: Vec::new(),
         active_agents: 1,
         consequence: Consequence::None,
         core_dump: None,

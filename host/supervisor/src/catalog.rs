@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::{StartError, StartFailure};
-use bulkhead_api::StartRequest;
+use bulkhead_api::{GitRequest, StartRequest};
 use bulkhead_types::{
-    AgentSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules, StartPhase, is_secret_name,
+    AgentSpec, GitAuthor, GitSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules,
+    StartPhase, ToolRules, is_secret_name,
 };
 
 /// Bytes of a megabyte, as the configuration counts them.
@@ -27,6 +28,12 @@ pub struct Role {
     pub http: HttpPolicy,
     /// The model endpoints that they may use, by name. The first one is their default.
     pub models: Arc<[Arc<str>]>,
+    /// The native programs that they may run.
+    pub tools: Option<Arc<ToolRules>>,
+    /// Their workspaces are repositories, where a start says of what.
+    pub git: bool,
+    /// Who their commits are by. `None`: the agent itself.
+    pub git_author: Option<GitAuthor>,
     /// Whether and when their state is kept.
     pub snapshots: SnapshotRules,
     /// Whether and when they are restarted after an end.
@@ -48,6 +55,15 @@ pub struct Role {
     pub eviction_weight_percent: u32,
 }
 
+/// Where a repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RigUrl {
+    /// Without user and password.
+    pub url: String,
+    /// The branch that work starts from.
+    pub default_branch: String,
+}
+
 /// The roles and components of the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
@@ -55,6 +71,8 @@ pub struct Catalog {
     pub roles: BTreeMap<Arc<str>, Role>,
     /// File of each component, by name.
     pub components: BTreeMap<Arc<str>, PathBuf>,
+    /// Where repositories are, by the rig's name.
+    pub rigs: BTreeMap<Arc<str>, RigUrl>,
     /// Largest memory limit that a request may ask for, in bytes.
     pub max_agent_memory_bytes: u64,
 }
@@ -68,6 +86,49 @@ pub(crate) struct Resolved {
 }
 
 impl Catalog {
+    /// The repository of a start, if its role works on repositories and the request says on which.
+    fn git(&self, role: &Role, request: &StartRequest) -> Result<Option<Arc<GitSpec>>, String> {
+        let asked = &request.git;
+        let says_nothing = request.rig_id.is_none() && *asked == GitRequest::default();
+        if !role.git || !role.workspace || says_nothing {
+            return Ok(None);
+        }
+        let Some(rig) = request.rig_id.clone() else {
+            return Err("rigId is missing: it names the repository".to_owned());
+        };
+        let known = self.rigs.get(rig.as_str());
+        let url = match (&asked.url, known) {
+            _ if asked.lightweight => String::new(),
+            (Some(url), Some(known)) if *url != known.url => {
+                return Err(format!("gitUrl is not the url of [rigs.{rig}] in the configuration"));
+            }
+            (_, Some(known)) => known.url.clone(),
+            (Some(url), None) if url.starts_with("https://") => url.clone(),
+            (Some(_), None) => return Err("gitUrl has to begin with https://".to_owned()),
+            (None, None) => {
+                let rigs = names(self.rigs.keys());
+                let text = "there is no gitUrl, and no rig of that name in the configuration";
+                return Err(format!("{text}, which has {rigs}"));
+            }
+        };
+        let default_branch = asked.default_branch.clone();
+        let default_branch = default_branch.or_else(|| known.map(|it| it.default_branch.clone()));
+        let id = request.agent_id.as_str();
+        let author = role.git_author.clone().unwrap_or_else(|| GitAuthor {
+            name: request.name.clone(),
+            email: format!("{id}@{AUTHOR_HOST}"),
+        });
+        Ok(Some(Arc::new(GitSpec {
+            rig,
+            url,
+            default_branch: default_branch.unwrap_or_else(|| "main".to_owned()),
+            branch: asked.branch.clone().unwrap_or_else(|| format!("bulkhead/{id}")),
+            start_point: asked.start_point.clone(),
+            lightweight: asked.lightweight,
+            author,
+        })))
+    }
+
     /// Turns a request into a spec, or names what the configuration does not have.
     pub(crate) fn resolve(&self, request: StartRequest) -> Result<Resolved, StartError> {
         let refuse = |kind, message| StartError::new(StartPhase::Admission, kind, message);
@@ -105,6 +166,8 @@ impl Catalog {
                 return Err(refuse(StartFailure::InvalidRequest, text));
             }
         }
+        let git = self.git(role, &request);
+        let git = git.map_err(|text| refuse(StartFailure::InvalidRequest, text))?;
         // What the request brings wins over the role's configuration.
         let is_secret =
             |(name, _): &(String, Secret)| is_secret_name(name) || role.secret_env.contains(name);
@@ -131,6 +194,8 @@ impl Catalog {
             limits,
             http: role.http.clone(),
             models: Arc::clone(&role.models),
+            tools: role.tools.clone(),
+            git,
             snapshots: role.snapshots.clone(),
             restart: role.restart.clone(),
             fault_injection: role.fault_injection,
@@ -145,6 +210,9 @@ impl Catalog {
 /// Longest start deadline that a request may ask for.
 const MAX_START: Duration = Duration::from_secs(600);
 
+/// No mail gets there.
+const AUTHOR_HOST: &str = "agents.invalid";
+
 fn names<'a>(keys: impl Iterator<Item = &'a Arc<str>>) -> String {
     let keys: Vec<&str> = keys.map(AsRef::as_ref).collect();
     if keys.is_empty() { "none".into() } else { keys.join(", ") }
@@ -156,6 +224,10 @@ mod tests {
 
     use super::*;
 
+    fn known() -> RigUrl {
+        RigUrl { url: "https://host/known.git".into(), default_branch: "trunk".into() }
+    }
+
     fn catalog() -> Catalog {
         let role = Role {
             component: "echo".into(),
@@ -163,6 +235,9 @@ mod tests {
             limits: Limits::default(),
             http: HttpPolicy::default(),
             models: ["default".into(), "big".into()].into(),
+            tools: None,
+            git: false,
+            git_author: None,
             snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
@@ -174,6 +249,7 @@ mod tests {
             eviction_weight_percent: 100,
         };
         Catalog {
+            rigs: BTreeMap::from([("known".into(), known())]),
             roles: BTreeMap::from([("echo".into(), role)]),
             components: BTreeMap::from([("echo".into(), "echo.wasm".into())]),
             max_agent_memory_bytes: 128 * MIB,
@@ -239,6 +315,39 @@ mod tests {
         assert!(spec(&["a", "b"]).is_same_as(&spec(&["a", "b"])));
         for other in [&["b", "a"][..], &["a"], &[]] {
             assert!(!spec(&["a", "b"]).is_same_as(&spec(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_says_of_which_repository_where_the_role_works_on_repositories() {
+        let resolve = |git: bool, body: &str| {
+            let mut catalog = catalog();
+            for role in catalog.roles.values_mut() {
+                role.git = git;
+            }
+            let body = format!(r#"{{"agentId":"a","role":"echo",{body}"x":1}}"#);
+            let request = StartRequest::parse(body.as_bytes()).unwrap();
+            catalog.resolve(request).map(|it| it.spec.git.clone()).map_err(|it| it.to_string())
+        };
+        let on = |body: &str| resolve(true, body);
+        assert_eq!(resolve(false, r#""rigId":"known","branch":"b","#), Ok(None));
+        assert_eq!(on(""), Ok(None), "no repository is wanted");
+        let git = on(r#""rigId":"known","#).unwrap().unwrap();
+        assert_eq!((&*git.url, &*git.default_branch), ("https://host/known.git", "trunk"));
+        assert_eq!((&*git.branch, &*git.author.email), ("bulkhead/a", "a@agents.invalid"));
+        let other =
+            r#""rigId":"new","gitUrl":"https://host/new.git","branch":"b","startPoint":"v1","#;
+        let git = on(other).unwrap().unwrap();
+        assert_eq!((&*git.branch, &*git.default_branch), ("b", "main"));
+        assert_eq!(git.start_point.as_deref(), Some("v1"));
+        assert!(on(r#""rigId":"new","lightweight":true,"#).unwrap().unwrap().url.is_empty());
+        for (body, text) in [
+            (r#""branch":"b","#, "rigId is missing"),
+            (r#""rigId":"new","#, "which has known"),
+            (r#""rigId":"new","gitUrl":"http://host/x","#, "https://"),
+            (r#""rigId":"known","gitUrl":"https://host/other.git","#, "not the url of"),
+        ] {
+            assert!(on(body).unwrap_err().contains(text), "{body}");
         }
     }
 

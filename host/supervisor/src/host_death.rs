@@ -177,6 +177,7 @@ fn strike(
         last_log_lines: Vec::new(),
         last_events: Vec::new(),
         active_tools: Vec::new(),
+        tools_in_flight: Vec::new(),
         active_agents: 0,
         rss_mb: None,
         pressure: None,
@@ -189,7 +190,8 @@ fn strike(
 
 /// The phase with this word. What comes before there is an instance counts as making one.
 fn phase(word: &str) -> Phase {
-    const ALL: [Phase; 8] = [
+    const ALL: [Phase; 9] = [
+        Phase::Workspace,
         Phase::Instantiate,
         Phase::Restore,
         Phase::Start,

@@ -51,7 +51,8 @@ use bulkhead_store::database::Durability;
 use bulkhead_telemetry::{Telemetry, TraceContext};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
-pub use catalog::{Catalog, Role};
+use bulkhead_workspace::Workspaces;
+pub use catalog::{Catalog, RigUrl, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::{Earlier, HostDeath, Suspect};
 pub use hydrate::{HydrationReport, HydrationRules};
@@ -59,7 +60,7 @@ use hydrate::{Pending, Plan};
 use kept_rows::KeptRows;
 pub use metrics::{
     CoreDumpFigures, CrashStats, DiskFigures, EndpointFigures, Metrics, SpanFigures,
-    SymbolizerFigures,
+    SymbolizerFigures, ToolFigures,
 };
 use missing::Desired;
 use registry::Registry;
@@ -81,6 +82,8 @@ pub struct SupervisorConfig {
     pub usage: bulkhead_usage::Rules,
     /// Records turns, if somebody wants to see them.
     pub telemetry: Option<Telemetry>,
+    /// Makes repositories for agents.
+    pub workspaces: Option<Workspaces>,
 }
 
 impl SupervisorConfig {
@@ -129,7 +132,10 @@ impl Supervisor {
             let engine = Arc::clone(&runtime);
             let container = Container::new(engine, peers, sink, stores, context, memory);
             let ended = EndedAgents::new(config.keep_ended, config.ended_bytes);
-            let container = container.keeping(ended).traced(config.telemetry.clone());
+            let container = container
+                .keeping(ended)
+                .traced(config.telemetry.clone())
+                .with_workspaces(config.workspaces.clone());
             let ledger = usage::ledger(&config, &container.database, &mut earlier);
             let container = Arc::new(container.measured_by(ledger));
             let blamed = host_death::count(&mut earlier, &config, &container);

@@ -21,6 +21,16 @@ impl Supervisor {
         Some(self.0.container.memory.agent_view(probe.read()))
     }
 
+    /// Reads what the native programs of all agents have, in bytes. Does not keep the supervisor.
+    pub fn tool_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let inner = Arc::downgrade(&self.0);
+        move || {
+            let Some(inner) = inner.upgrade() else { return 0 };
+            let agents = inner.registry.all();
+            agents.iter().filter_map(|it| Some(it.current()?.publisher().tool_bytes())).sum()
+        }
+    }
+
     /// All agents, as the sampler looks at them. Does not keep the supervisor.
     pub fn agents_memory(&self) -> impl AgentsMemory + use<> {
         Agents { inner: Arc::downgrade(&self.0), known: Mutex::default() }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_agent::Container;
+pub use bulkhead_agent::ToolFigures;
 use bulkhead_runtime::CoreDumps;
 pub use bulkhead_runtime::{CoreDumpFigures, DiskFigures, SymbolizerFigures};
 pub use bulkhead_store::crashes::Stats as CrashStats;
@@ -69,6 +70,8 @@ pub struct Metrics {
     pub models: Vec<(Arc<str>, EndpointFigures)>,
     /// Calls and entries of them that have no entry of their own.
     pub merged_usage: u64,
+    /// Native programs of agents.
+    pub tools: ToolFigures,
     /// What became of spans. Nothing while telemetry is off.
     pub spans: SpanFigures,
     /// Of this program.
@@ -117,6 +120,7 @@ impl Supervisor {
             draining: self.0.container.is_draining(),
             models,
             merged_usage,
+            tools: self.0.container.tools.figures(),
             spans: self.0.container.spans(),
             version: env!("CARGO_PKG_VERSION"),
         };

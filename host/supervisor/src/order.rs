@@ -54,6 +54,16 @@ struct Record<'a> {
     prompt: &'a str,
     town_id: Option<&'a str>,
     rig_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_branch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_point: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lightweight: Option<bool>,
     system_prompt: Option<&'a str>,
     model: Option<&'a str>,
     small_model: Option<&'a str>,
@@ -78,6 +88,7 @@ pub(crate) fn record<'a>(request: &'a StartRequest, configured: Option<&'a str>)
     let exposed = |values: &'a BTreeMap<String, Secret>| {
         values.iter().map(|(key, value)| (key.as_str(), value.expose())).collect()
     };
+    let git = &request.git;
     let record = Record {
         agent_id: &request.agent_id,
         role: &request.role,
@@ -85,6 +96,11 @@ pub(crate) fn record<'a>(request: &'a StartRequest, configured: Option<&'a str>)
         prompt: &request.prompt,
         town_id: request.town_id.as_deref(),
         rig_id: request.rig_id.as_deref(),
+        git_url: git.url.as_deref(),
+        branch: git.branch.as_deref(),
+        default_branch: git.default_branch.as_deref(),
+        start_point: git.start_point.as_deref(),
+        lightweight: Some(git.lightweight).filter(|is| *is),
         system_prompt: request.system_prompt.as_deref(),
         model: request.model.as_deref(),
         small_model: request.small_model.as_deref(),
@@ -158,6 +174,11 @@ mod tests {
         request.secrets.insert("MORE".into(), "hunter3".to_owned().into());
         (request.component, request.memory_limit_mb) = (Some("c".into()), Some(7));
         request.deadline_ms = Some(9);
+        request.git.url = Some("https://x/y".into());
+        request.git.branch = Some("b".into());
+        request.git.default_branch = Some("d".into());
+        request.git.start_point = Some("s".into());
+        request.git.lightweight = true;
         assert_eq!(read(&record(&request, None)), Ok((request.clone(), None)));
         let digest = digest(&request);
         let read_back = read(&record(&request, Some(&digest)));

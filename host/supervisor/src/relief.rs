@@ -1,7 +1,7 @@
 //! What is done when memory is short: the way from the thread that watches over it to the agents.
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bulkhead_agent::AgentHandle;
 use bulkhead_memory::{Candidate, Heap, Relief};
@@ -16,33 +16,44 @@ impl Supervisor {
     /// wait for room, and must return at once. Does not keep the supervisor.
     pub fn relief<A: Fn() + Send + Sync + 'static>(&self, alarm: A) -> impl Relief + use<A> {
         self.0.runtime.growth_budget().on_shortage(alarm);
-        Agents(Arc::downgrade(&self.0))
+        Agents { inner: Arc::downgrade(&self.0), leaving: Mutex::default() }
     }
 }
 
 /// The agents, as long as there is a supervisor.
-struct Agents(Weak<Inner>);
+struct Agents {
+    inner: Weak<Inner>,
+    /// The tool that was told to go, and when.
+    leaving: Mutex<Option<(u64, Instant)>>,
+}
+
+/// A tool with less memory than this is no help.
+const LARGE_TOOL: u64 = 8 * 1024 * 1024;
+
+/// How long a tool that was told to go is waited for before the next one has to go: the kernel kills it, and its figures
+/// are a second old.
+const TOOL_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Agents {
     fn active(&self, agent_id: &AgentId, incarnation: Incarnation) -> Option<AgentHandle> {
-        let agent = self.0.upgrade()?.registry.get(agent_id)?.occupant()?;
+        let agent = self.inner.upgrade()?.registry.get(agent_id)?.occupant()?;
         (agent.tag().incarnation == incarnation && agent.is_live()).then_some(agent)
     }
 }
 
 impl Relief for Agents {
     fn give_room(&self, bytes: Option<u64>) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.inner.upgrade() {
             inner.runtime.growth_budget().set(bytes);
         }
     }
 
     fn wanted(&self) -> Option<u64> {
-        self.0.upgrade()?.runtime.growth_budget().wanted()
+        self.inner.upgrade()?.runtime.growth_budget().wanted()
     }
 
     fn deny_growths(&self) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.inner.upgrade() {
             inner.runtime.growth_budget().deny();
         }
     }
@@ -52,9 +63,28 @@ impl Relief for Agents {
     }
 
     fn candidates(&self) -> Vec<Candidate> {
-        let Some(inner) = self.0.upgrade() else { return Vec::new() };
+        let Some(inner) = self.inner.upgrade() else { return Vec::new() };
         let agents = inner.registry.all();
         agents.iter().filter_map(|agent| candidate(&agent.occupant()?)).collect()
+    }
+
+    fn evict_tool(&self) -> bool {
+        let Some(inner) = self.inner.upgrade() else { return false };
+        let agents = inner.registry.all();
+        let tools = agents.iter().filter_map(|agent| agent.occupant()?.publisher().largest_tool());
+        let Some(largest) = tools.max_by_key(|tool| tool.bytes) else { return false };
+        if largest.bytes < LARGE_TOOL {
+            return false;
+        }
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        match *leaving {
+            Some((tool, since)) if tool == largest.tool && since.elapsed() < TOOL_PATIENCE => {}
+            _ => {
+                *leaving = Some((largest.tool, Instant::now()));
+                largest.process.evict();
+            }
+        }
+        true
     }
 
     fn evict(
@@ -70,14 +100,14 @@ impl Relief for Agents {
     }
 
     fn tidy(&self) -> u64 {
-        let Some(inner) = self.0.upgrade() else { return 0 };
+        let Some(inner) = self.inner.upgrade() else { return 0 };
         inner.registry.forget_excess();
         inner.runtime.sweep_pool();
         inner.runtime.kept_bytes()
     }
 
     fn release(&self) {
-        let Some(inner) = self.0.upgrade() else { return };
+        let Some(inner) = self.inner.upgrade() else { return };
         // A start that can be made again goes before an active agent.
         inner.runtime.shed_compiling();
         inner.container.ended.drop_events();
@@ -87,7 +117,7 @@ impl Relief for Agents {
     }
 
     fn hold_starts(&self, held: bool) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.inner.upgrade() {
             inner.container.hold_starts(held);
         }
     }

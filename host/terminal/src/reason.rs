@@ -126,6 +126,7 @@ pub fn decided(consequence: &Consequence) -> String {
 /// In which call an incarnation was when it ended.
 pub fn during(phase: Phase) -> &'static str {
     match phase {
+        Phase::Workspace => "while its workspace was made",
         Phase::Instantiate => "while it was instantiated",
         Phase::Restore => "while it restored its snapshot",
         Phase::Start => "while it started",
@@ -143,6 +144,7 @@ pub(crate) fn failed_at(phase: StartPhase) -> &'static str {
         StartPhase::Admission => "was not admitted",
         StartPhase::Component => "did not start: its component is unusable",
         StartPhase::Compile => "did not start: its component does not compile",
+        StartPhase::Workspace => "did not start: its workspace could not be made",
         StartPhase::Instantiate => "did not start: no instance could be made",
         StartPhase::Restore => "did not start: it failed to restore its snapshot",
         StartPhase::GuestStart => "did not start: it failed by itself",

@@ -5,6 +5,7 @@
 
 mod agent;
 mod container;
+mod tool;
 mod town;
 
 use std::borrow::Cow;

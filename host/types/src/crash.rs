@@ -14,7 +14,8 @@ use crate::exit::Location;
 use crate::memory::{Eviction, MemorySample};
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, Determinism, Digest, ExitReason, HostBytes, Incarnation, ModelCounts, Phase, Timestamp,
+    AgentId, Determinism, Digest, ExitReason, HostBytes, Incarnation, ModelCounts, Phase,
+    RunningTool, Timestamp,
 };
 
 /// One frame of a wasm backtrace. Raw at first, without `file`, `line` and `column`; reading the debug
@@ -216,6 +217,9 @@ pub struct CrashRecord {
     pub last_events: Vec<LastEvent>,
     /// The tools it reported as in use.
     pub active_tools: Vec<String>,
+    /// The native programs that ran for it. They were killed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools_in_flight: Vec<RunningTool>,
     /// Agents alive at that moment.
     pub active_agents: usize,
     /// Resident memory of the host in mebibytes, as last read. Null where nothing reports it.

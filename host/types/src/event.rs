@@ -23,7 +23,7 @@ use crate::memory::{LargeAgent, MemorySources, MemoryUsage, Psi};
 use crate::restart::QuarantineReason;
 use crate::{
     AgentId, CrashRecord, ExitReason, Frame, Frames, Incarnation, Next, Phase, PreviousRun, Sender,
-    StartPhase, Symbolized, Timestamp,
+    StartPhase, Symbolized, Timestamp, ToolEnd,
 };
 
 /// Version of the log line's shape.
@@ -42,6 +42,26 @@ pub struct Confinement {
     pub no_new_privs: bool,
     /// Debuggers of the same user and core files are let in.
     pub debuggable: bool,
+}
+
+/// What confines native programs on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolSandbox {
+    /// What limits a program with all that it starts: `v2`, `v1`, or `none`, when limits hold for each process by itself.
+    pub cgroup: &'static str,
+    /// It sees its own processes only, and all of them end with it.
+    pub pid_namespace: bool,
+    /// It sees its workspace and the system's files only.
+    pub mount_namespace: bool,
+    /// It has no network unless its role says so.
+    pub network_namespace: bool,
+    /// As whom it runs: `own_uid`, `user_namespace` (the host's user, without rights), or `host_uid`.
+    pub identity: &'static str,
+    /// Landlock: `full`, `partial` or `none`.
+    pub landlock: String,
+    /// A filter of system calls.
+    pub seccomp: bool,
 }
 
 /// One fact.
@@ -85,8 +105,10 @@ pub enum Event {
         shutdown_ms: u64,
         /// What the process gave up, so that an intruder has little.
         security: Box<Confinement>,
+        /// What confines native programs. Null when no role lists any.
+        tools: Option<Box<ToolSandbox>>,
         /// Where figures of memory come from.
-        memory: MemorySources,
+        memory: Box<MemorySources>,
     },
     /// What became of the run before this one.
     #[serde(rename = "container.previous_run")]
@@ -710,6 +732,61 @@ pub enum Event {
         secret: String,
         /// Where the request goes: host and port.
         destination: String,
+    },
+    /// The repository that the agent works on is there, before the agent begins.
+    #[serde(rename = "agent.workspace_prepared")]
+    WorkspacePrepared {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Of which repository, by the rig's name.
+        rig: String,
+        /// The agent's branch.
+        branch: String,
+        /// The commit that is checked out.
+        head: String,
+        /// It was there, and is as the agent left it.
+        reused: bool,
+        /// How long that took.
+        duration_ms: u64,
+    },
+    /// A native program of the agent runs.
+    #[serde(rename = "agent.tool_started")]
+    ToolStarted {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Names it among all tools of the run.
+        tool: u64,
+        /// The name by which the agent asked for it.
+        program: String,
+        /// Its arguments, the first 512 bytes of them.
+        arguments: Vec<String>,
+    },
+    /// A native program of the agent has ended, with all that it had started.
+    #[serde(rename = "agent.tool_exited")]
+    ToolExited {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// As in `agent.tool_started`.
+        tool: u64,
+        /// The name by which the agent asked for it.
+        program: String,
+        /// How it ended.
+        end: ToolEnd,
+        /// The code that it returned. Null unless it exited.
+        code: Option<i32>,
+        /// The signal that it died of. Null unless it died of one.
+        signal: Option<i32>,
+        /// From its start to its end.
+        wall_ms: u64,
+        /// CPU time of all its processes.
+        cpu_ms: u64,
+        /// The largest memory of them together.
+        peak_memory_bytes: u64,
+        /// Read of its stdout and stderr.
+        output_bytes: u64,
     },
     /// A line from the guest: its own log, or its stdout or stderr.
     #[serde(rename = "agent.log")]

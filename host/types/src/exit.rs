@@ -171,6 +171,8 @@ pub struct ExitSummary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Before there was an instance: its workspace was made.
+    Workspace,
     /// Before any export ran: instantiation.
     Instantiate,
     /// `lifecycle.restore`.
@@ -192,6 +194,7 @@ pub enum Phase {
 names! {
     /// The word for it in a line.
     Phase::as_str {
+        Workspace => "workspace",
         Instantiate => "instantiate",
         Restore => "restore",
         Start => "start",
@@ -213,6 +216,8 @@ pub enum StartPhase {
     Component,
     /// The engine refused to compile it.
     Compile,
+    /// Its workspace could not be made.
+    Workspace,
     /// No instance could be made.
     Instantiate,
     /// `lifecycle.restore` failed.

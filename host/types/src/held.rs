@@ -14,6 +14,8 @@ pub enum HostKind {
     Log,
     /// Buffers of its requests under way.
     Http,
+    /// What native programs wrote, until the agent has it.
+    Tools,
     /// A snapshot of it on the way to where it is kept.
     Snapshot,
     /// What it has open in the host: files, streams, header fields, bodies that are not sent yet.
@@ -24,11 +26,12 @@ pub enum HostKind {
 
 impl HostKind {
     /// Every kind, in the order of [`HostKind::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Mailbox,
         Self::Events,
         Self::Log,
         Self::Http,
+        Self::Tools,
         Self::Snapshot,
         Self::Resources,
         Self::Instances,
@@ -46,6 +49,7 @@ impl HostKind {
             Self::Events => "events",
             Self::Log => "log",
             Self::Http => "HTTP requests",
+            Self::Tools => "output of tools",
             Self::Snapshot => "snapshot",
             Self::Resources => "open resources",
             Self::Instances => "records of its instances",
@@ -65,6 +69,9 @@ pub struct HostBytes {
     pub log: u64,
     /// Buffers of its requests under way, as much as they can become.
     pub http: u64,
+    /// What native programs wrote, until the agent has it.
+    #[serde(default)]
+    pub tools: u64,
     /// A snapshot of it on the way to where it is kept.
     pub snapshot: u64,
     /// What it has open in the host, estimated.
@@ -82,6 +89,7 @@ impl HostBytes {
             events: bytes(HostKind::Events),
             log: bytes(HostKind::Log),
             http: bytes(HostKind::Http),
+            tools: bytes(HostKind::Tools),
             snapshot: bytes(HostKind::Snapshot),
             resources: bytes(HostKind::Resources),
             instances: bytes(HostKind::Instances),
@@ -90,8 +98,8 @@ impl HostBytes {
 
     /// All kinds together.
     pub fn total(&self) -> u64 {
-        let Self { mailbox, events, log, http, snapshot, resources, instances } = self;
-        mailbox + events + log + http + snapshot + resources + instances
+        let Self { mailbox, events, log, http, tools, snapshot, resources, instances } = self;
+        mailbox + events + log + http + tools + snapshot + resources + instances
     }
 }
 

@@ -10,6 +10,8 @@
 //! - [`state`]: the lifecycle machine
 //! - [`message`]: what goes in and out of a turn
 //! - [`model`]: calls of language models
+//! - [`tool`]: native programs that agents run through the host
+//! - [`git`]: the repository that an agent works on
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it is restarted, and when
 //! - [`held`]: what the host holds for an agent
@@ -26,6 +28,7 @@ pub mod crash;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod git;
 pub mod held;
 pub mod http;
 pub mod id;
@@ -41,12 +44,14 @@ pub mod settings;
 pub mod spec;
 pub mod state;
 pub mod time;
+pub mod tool;
 pub mod town;
 
 pub use backoff::Backoff;
 pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitClass, ExitReason, ExitSummary, Phase, StartPhase};
+pub use git::{GitAuthor, GitSpec};
 pub use held::{HostBytes, HostKind};
 pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};
@@ -62,4 +67,5 @@ pub use settings::Settings;
 pub use spec::{AgentSpec, IfRunning, Limits, MemoryPolicy, SnapshotPolicy, SnapshotRules};
 pub use state::{AgentState, Input, InvalidTransition};
 pub use time::Timestamp;
+pub use tool::{EndedTool, RunningTool, ToolEnd, ToolLimits, ToolNetwork, ToolRules};
 pub use town::TownFigures;

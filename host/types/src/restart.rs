@@ -209,7 +209,10 @@ impl PastEnd {
             incarnation,
             reason: exit.reason,
             fingerprint,
-            at_start: matches!(exit.phase, Phase::Instantiate | Phase::Restore | Phase::Start),
+            at_start: matches!(
+                exit.phase,
+                Phase::Workspace | Phase::Instantiate | Phase::Restore | Phase::Start
+            ),
             crash_id,
             deterministic: exit.deterministic == Determinism::True,
             component_sha256: None,

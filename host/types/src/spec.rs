@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, HttpPolicy, RestartRules, Secret};
+use crate::{AgentId, GitSpec, HttpPolicy, RestartRules, Secret, ToolRules};
 
 /// Everything that a start decides about an agent. Two starts are "the same" when their specs are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub struct AgentSpec {
     pub http: HttpPolicy,
     /// The model endpoints that it may use, by their names in the configuration. The first one is its default.
     pub models: Arc<[Arc<str>]>,
+    /// The native programs that it may run. `None`: no programs.
+    pub tools: Option<Arc<ToolRules>>,
+    /// The repository that its workspace is. `None`: a plain directory.
+    pub git: Option<Arc<GitSpec>>,
     /// Whether and when its state is kept.
     pub snapshots: SnapshotRules,
     /// Whether and when it is restarted after an end.
@@ -82,6 +86,8 @@ impl AgentSpec {
             limits: Limits::default(),
             http: HttpPolicy::default(),
             models: Arc::default(),
+            tools: None,
+            git: None,
             snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             fault_injection: false,
@@ -123,6 +129,8 @@ impl AgentSpec {
             limits,
             http,
             models,
+            tools,
+            git,
             snapshots,
             restart,
             fault_injection,
@@ -142,6 +150,8 @@ impl AgentSpec {
             && limits.is_same_as(&other.limits)
             && *http == other.http
             && *models == other.models
+            && *tools == other.tools
+            && *git == other.git
             && *snapshots == other.snapshots
             && *restart == other.restart
             && *fault_injection == other.fault_injection

@@ -50,11 +50,13 @@ impl Inside {
         let catalog = Catalog {
             roles: GUESTS.iter().map(|guest| ((*guest).into(), role(guest))).collect(),
             components: components.collect(),
+            rigs: BTreeMap::new(),
             max_agent_memory_bytes: config.max_agent_memory_bytes,
         };
         let workspaces_dir = dir.join("workspaces");
         let supervisor = Supervisor::new(
             SupervisorConfig {
+                workspaces: None,
                 catalog,
                 workspaces_dir,
                 keep_ended: 8,
@@ -108,6 +110,9 @@ fn role(guest: &str) -> Role {
         args: Arc::default(),
         limits: Limits { idle: None, ..Limits::default() },
         http: HttpPolicy::default(),
+        tools: None,
+        git: false,
+        git_author: None,
         models: Arc::default(),
         restart: RestartRules::default(),
         config: BTreeMap::new(),

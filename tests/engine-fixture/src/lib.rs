@@ -9,7 +9,7 @@ use bulkhead_account::AccountReading;
 use bulkhead_log::Sink;
 use bulkhead_runtime::{
     CallEnd, CallLimits, Incarnation, InstanceContext, Loaded, Logs, Nudge, Port, PortError,
-    Runtime, StartInfo,
+    Runtime, StartInfo, ToolProcess,
 };
 use bulkhead_types::{AgentId, AgentSpec, Body, Event, Level, Limits, Secret, Settings};
 use serde_json::value::RawValue;
@@ -55,6 +55,9 @@ impl Port for Nobody {
         Ok(())
     }
     fn saw(&self, _step: bulkhead_runtime::ModelStep<'_>) {}
+    fn tool_started(&self, _: bulkhead_types::RunningTool, _: Arc<dyn ToolProcess>) {}
+    fn tool_ended(&self, _: bulkhead_types::EndedTool) {}
+    fn tools_abandoned(&self) {}
     fn settings(&self) -> Settings {
         Settings::default()
     }

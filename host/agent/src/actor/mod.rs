@@ -29,5 +29,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod workspace;
 
 pub(crate) use task::StartTask;

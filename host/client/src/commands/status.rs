@@ -250,6 +250,12 @@ pub(super) fn agent_page(agent: &AgentView, now: Timestamp, screen: Screen) -> S
     if !agent.active_tools.is_empty() {
         page.line("tools", &agent.active_tools.join(", "));
     }
+    for tool in &agent.running_tools {
+        let (age, size) = (duration(now.since(tool.started_at)), bytes(tool.memory_bytes));
+        let words = std::iter::once(&tool.program).chain(&tool.arguments);
+        let command: Vec<_> = words.map(String::as_str).collect();
+        page.line("runs", &format!("{} ({age}, {size})", command.join(" ")));
+    }
     page.line("restart", &policy(agent));
     if let Some(exit) = &agent.exit {
         let ago = duration(now.since(exit.at));

@@ -47,7 +47,8 @@ fn agent() -> Value {
         "activeTools": ["read-file"], "messageCount": 3, "mailboxDepth": 0, "nudges": 0, "cpuUs": 18250,
         "memory": {
             "usedBytes": 2424832, "guestBytes": 2359296, "hostBytes": 65536,
-            "host": {"mailbox": 0, "events": 1536, "log": 0, "http": 0, "snapshot": 0, "resources": 64000, "instances": 0},
+            "host": {"mailbox": 0, "events": 1536, "log": 0, "http": 0, "tools": 0, "snapshot": 0, "resources": 64000, "instances": 0},
+            "toolBytes": 0,
             "peakBytes": 3145728, "softBytes": 53687091, "limitBytes": 67108864, "deniedGrowths": 0, "refused": 0
         },
         "usage": {"incarnation": counts(4), "total": counts(31)},
@@ -94,7 +95,7 @@ fn crash() -> Value {
         "agentUptimeMs": 599480, "phase": "handle", "messageId": "m-17", "hostCall": null,
         "resources": {
             "memoryBytes": 2424832, "memoryPeakBytes": 3145728, "memoryLimitBytes": 67108864,
-            "hostBytes": {"mailbox": 512, "events": 1536, "log": 0, "http": 0, "snapshot": 0, "resources": 0, "instances": 0},
+            "hostBytes": {"mailbox": 512, "events": 1536, "log": 0, "http": 0, "tools": 0, "snapshot": 0, "resources": 0, "instances": 0},
             "softLimitCrossed": false, "deniedGrowths": 0, "cpuUs": 18250, "turns": 3, "hostCalls": 57,
             "mailboxDepth": 0, "samples": [], "models": counts(4)
         },

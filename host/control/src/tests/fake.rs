@@ -20,7 +20,7 @@ use bulkhead_memory::{
 use bulkhead_supervisor::{
     CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
     Metrics, SendError, SettingsError, SpanFigures, StartError, StartFailure, Started, StopError,
-    SymbolizerFigures, TownConfigError, TurnReport, UsageFilter,
+    SymbolizerFigures, ToolFigures, TownConfigError, TurnReport, UsageFilter,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
@@ -388,6 +388,7 @@ impl Backend for Fake {
             disk: DiskFigures { refused_by_quota: 25, refused_by_floor: 26 },
             models: vec![("main".into(), model_figures())],
             merged_usage: 27,
+            tools: ToolFigures { ends: vec![("exited", 31)], running: 32, cpu_us: 33 },
             spans: SpanFigures { exported: 28, dropped: 29, failed: 30 },
             untracked_work: 23,
             untracked_messages: 24,
@@ -491,6 +492,7 @@ fn view(agent_id: AgentId) -> AgentView {
         started_at: Timestamp(0),
         last_activity_at: Timestamp(0),
         active_tools: Vec::new(),
+        running_tools: Vec::new(),
         message_count: 0,
         mailbox_depth: 0,
         nudges: 0,

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bulkhead_control::{AllowedHost, Mcp};
 use bulkhead_log::LogConfig;
+use bulkhead_tools::Layer;
 use bulkhead_types::{
-    AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, http::HttpRule,
+    AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, ToolNetwork, http::HttpRule,
 };
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -36,9 +37,11 @@ pub struct File {
     pub limits: Limits,
     pub memory: Memory,
     pub security: Security,
+    pub tools: Tools,
     pub budget: Budget,
     pub models: BTreeMap<ModelName, Model>,
     pub secrets: BTreeMap<SecretName, HttpSecret>,
+    pub rigs: BTreeMap<String, Rig>,
     pub components: BTreeMap<String, Component>,
     pub roles: BTreeMap<String, Role>,
     pub agents: Vec<Agent>,
@@ -112,6 +115,12 @@ pub type Mebibytes = Whole<1, { 1024 * 1024 }>;
 
 /// The same, or nothing.
 pub type MebibytesOrNone = Whole<0, { 1024 * 1024 }>;
+
+/// Processes of a tool.
+pub type Pids = Whole<1, 32_768>;
+
+/// What a tool writes. All of it may be in memory at once.
+pub type OutputMebibytes = Whole<1, 64>;
 
 /// A size of up to a gibibyte.
 pub type Kibibytes = Whole<1, { 1024 * 1024 }>;
@@ -420,6 +429,27 @@ pub enum OnExceeded {
     End,
 }
 
+/// `[tools]`: native programs that agents run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tools {
+    pub path: Option<Vec<Spanned<PathBuf>>>,
+    pub read: Vec<Spanned<PathBuf>>,
+    pub env: BTreeMap<String, String>,
+    pub require: Vec<Layer>,
+}
+
+/// `[rigs.NAME]`: a repository that agents work on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rig {
+    pub url: Spanned<String>,
+    pub default_branch: Option<String>,
+    pub username: Option<String>,
+    pub token: Option<Spanned<Secret>>,
+    pub token_file: Option<Spanned<PathBuf>>,
+}
+
 /// `[components.NAME]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -468,6 +498,19 @@ pub struct Role {
     pub workspace: bool,
     pub workspace_mb: Option<Mebibytes>,
     pub workspace_entries: Option<Count>,
+    #[serde(default)]
+    pub git: bool,
+    pub git_author: Option<Spanned<String>>,
+    #[serde(default)]
+    pub tools: Vec<Spanned<String>>,
+    pub tools_parallel: Option<Count>,
+    pub tool_memory_mb: Option<Mebibytes>,
+    pub tool_wall_ms: Option<Millis>,
+    pub tool_cpu_ms: Option<Millis>,
+    pub tool_pids: Option<Pids>,
+    pub tool_output_mb: Option<OutputMebibytes>,
+    #[serde(default)]
+    pub tool_network: ToolNetwork,
     #[serde(default)]
     pub config: BTreeMap<String, Secret>,
     #[serde(default)]

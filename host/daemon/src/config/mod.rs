@@ -6,8 +6,10 @@
 //! - `env`: variables that override the file
 //! - `models`: endpoints of language models
 //! - `budgets`: what agents may use of them
+//! - `rigs`: repositories that agents work on
 //! - `http_secrets`: credentials for HTTP services
 //! - `secrets`: files that hold one, and what one may be
+//! - `tools`: native programs that agents run
 //! - `settings`: what the program works with, and the checks that need more than one key
 //! - `words`: what the parser says, for people
 
@@ -20,9 +22,11 @@ mod keys;
 mod memory;
 mod models;
 mod problem;
+mod rigs;
 mod roles;
 mod secrets;
 mod settings;
+mod tools;
 mod town;
 mod words;
 
@@ -39,7 +43,9 @@ pub use keys::help as environment_help;
 pub use memory::MemorySettings;
 pub use models::ModelEndpoint;
 use problem::Problem;
+pub use rigs::RigSettings;
 pub use settings::Settings;
+pub use tools::ToolSettings;
 
 /// Reads and checks the configuration in `path`.
 pub fn load(path: &Path) -> Result<Settings, Failure> {

@@ -13,7 +13,7 @@ use bulkhead_runtime::HttpSecrets;
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::Role;
 use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
-use bulkhead_types::{HttpPolicy, Limits, RestartRules, SnapshotRules};
+use bulkhead_types::{GitAuthor, HttpPolicy, Limits, RestartRules, SnapshotRules};
 use toml::Spanned;
 
 use super::file::{self, Mebibytes, Whole, set_ms};
@@ -56,6 +56,9 @@ pub(super) fn check_role(
             secrets: named((name, "secrets"), &role.secrets, secrets.names())?,
         },
         models,
+        tools: None,
+        git: role.git,
+        git_author: author(name, role.git_author)?,
         snapshots,
         restart,
         config: role.config,
@@ -66,6 +69,24 @@ pub(super) fn check_role(
         live_output: role.live_output,
         eviction_weight_percent,
     })
+}
+
+/// `Name <name@host>`, as git writes it.
+fn author(role: &str, given: Option<Spanned<String>>) -> Result<Option<GitAuthor>, Problem> {
+    let Some(given) = given else { return Ok(None) };
+    let parts = given.get_ref().strip_suffix('>').and_then(|text| text.split_once(" <"));
+    let is_fit = |text: &str| {
+        !text.trim().is_empty() && !text.contains(['<', '>']) && !text.chars().any(char::is_control)
+    };
+    match parts {
+        Some((name, email)) if is_fit(name) && is_fit(email) => {
+            Ok(Some(GitAuthor { name: name.to_owned(), email: email.to_owned() }))
+        }
+        _ => {
+            let message = "is not of the form \"Name <name@host>\"".to_owned();
+            Err(Problem::at(given.span(), format!("roles.{role}.git_author"), message))
+        }
+    }
 }
 
 /// The tables that a role names in its list `key`, in its order. They are `[KEY.NAME]`.

@@ -16,6 +16,7 @@ use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::{ColourChoice, Look};
 use bulkhead_town::TownConfig;
 use bulkhead_types::{Level, Limits};
+use bulkhead_workspace::Workspaces;
 
 use super::budgets::check_usage;
 use super::compiler;
@@ -24,7 +25,9 @@ use super::http_secrets::check_secrets;
 use super::memory::{MemorySettings, memory};
 use super::models::{ModelEndpoint, check_models};
 use super::problem::Problem;
+use super::rigs::{RigSettings, check_rigs};
 use super::roles::{AgentMemory, check_agents, check_role};
+use super::tools::{self, ToolSettings};
 use super::town::check_town;
 use crate::cli::{Interrupt, LogFormat};
 use crate::hardening::Security;
@@ -65,6 +68,10 @@ pub struct Settings {
     pub telemetry: Option<bulkhead_telemetry::Settings>,
     /// What the process gives up.
     pub security: Security,
+    /// Of native programs.
+    pub tools: ToolSettings,
+    /// Repositories that agents work on.
+    pub rigs: BTreeMap<Arc<str>, RigSettings>,
     pub catalog: Catalog,
     pub keep_ended: usize,
     /// What all ended agents together may hold.
@@ -113,7 +120,11 @@ impl Settings {
     }
 
     /// The supervisor's part.
-    pub fn supervisor(&self, telemetry: Option<Telemetry>) -> SupervisorConfig {
+    pub fn supervisor(
+        &self,
+        telemetry: Option<Telemetry>,
+        workspaces: Option<Workspaces>,
+    ) -> SupervisorConfig {
         SupervisorConfig {
             catalog: self.catalog.clone(),
             workspaces_dir: self.state_dir.join("workspaces"),
@@ -121,6 +132,7 @@ impl Settings {
             ended_bytes: self.ended_bytes,
             usage: self.usage.clone(),
             telemetry,
+            workspaces,
         }
     }
 }
@@ -136,12 +148,18 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         .collect();
     let (models, endpoints) = check_models(file.models, base, outside)?;
     let files = file.secrets.values().filter_map(|secret| secret.value_file.as_ref());
-    let secret_files = files.map(|file| file.get_ref().clone()).collect();
+    let mut secret_files: Vec<_> = files.map(|file| file.get_ref().clone()).collect();
+    let (rigs, rig_files) = check_rigs(file.rigs, base)?;
+    secret_files.extend(rig_files);
     let http_secrets = check_secrets(file.secrets)?;
     let agent_memory = AgentMemory::check(&file.limits)?;
+    let tools = tools::check_tools(file.tools)?;
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
-        let checked = check_role(&name, role, &components, &models, &http_secrets, &agent_memory)?;
+        let tools = tools::rules(&name, &role, &tools)?;
+        let mut checked =
+            check_role(&name, role, &components, &models, &http_secrets, &agent_memory)?;
+        checked.tools = tools;
         roles.insert(name.into(), checked);
     }
     let agents = check_agents(file.agents, &roles)?;
@@ -197,10 +215,17 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         models: endpoints,
         secret_files,
         security: file.security,
+        tools,
+        rigs: rigs.clone(),
         sigint: file.signals.sigint,
         state_dir,
         without_store: false,
-        catalog: Catalog { roles, components, max_agent_memory_bytes },
+        catalog: Catalog {
+            roles,
+            components,
+            rigs: rigs.into_iter().map(|(name, rig)| (name, rig.url)).collect(),
+            max_agent_memory_bytes,
+        },
         keep_ended: file.limits.keep_ended,
         ended_bytes: file.limits.ended_mb.mebibytes(),
         usage,

@@ -7,8 +7,8 @@ use bulkhead_types::memory::MemorySample;
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{
     AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, Frames, HostBytes,
-    Incarnation, Level, ModelCounts, Next, Phase, Resources, Sender, StartPhase, Symbolized,
-    Timestamp, TokenUsage,
+    Incarnation, Level, ModelCounts, Next, Phase, Resources, RunningTool, Sender, StartPhase,
+    Symbolized, Timestamp, TokenUsage, ToolEnd,
 };
 
 use super::{AT, RUN, TOWN, logs};
@@ -69,7 +69,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 6] {
+fn turns() -> [Event; 9] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -99,6 +99,32 @@ fn turns() -> [Event; 6] {
             agent: agent(),
             secret: "github".into(),
             destination: "api.github.com:443".into(),
+        },
+        Event::WorkspacePrepared {
+            agent: agent(),
+            rig: "docs".into(),
+            branch: "bulkhead/toast".into(),
+            head: "1c7a9e0b5d2f4a68c3e1b7d9f0a2c4e6b8d0f1a3".into(),
+            reused: false,
+            duration_ms: 2_140,
+        },
+        Event::ToolStarted {
+            agent: agent(),
+            tool: 41,
+            program: "cargo".into(),
+            arguments: vec!["test".into(), "--quiet".into()],
+        },
+        Event::ToolExited {
+            agent: agent(),
+            tool: 41,
+            program: "cargo".into(),
+            end: ToolEnd::MemoryLimit,
+            code: None,
+            signal: None,
+            wall_ms: 8_412,
+            cpu_ms: 14_730,
+            peak_memory_bytes: 536_870_912,
+            output_bytes: 18_230,
         },
         Event::MemorySoftLimit {
             agent: agent(),
@@ -267,6 +293,13 @@ fn crash() -> CrashRecord {
             timestamp: earlier(12_030),
         }],
         active_tools: vec!["git".into()],
+        tools_in_flight: vec![RunningTool {
+            tool: 41,
+            program: "cargo".into(),
+            arguments: vec!["test".into()],
+            started_at: Timestamp(AT.0 - 3_000),
+            memory_bytes: 268_435_456,
+        }],
         active_agents: 12,
         rss_mb: Some(148.2),
         pressure: Some(0.12),

@@ -220,6 +220,8 @@ mod tests {
         let (large_bytes, slow_slice) = (u64::MAX, std::time::Duration::from_millis(10));
         let shared = crate::state::Shared {
             connector,
+            tools: None,
+            workspaces: None,
             models: Default::default(),
             http_secrets: Default::default(),
             carrier,

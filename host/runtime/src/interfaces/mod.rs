@@ -7,3 +7,5 @@ pub(crate) mod http;
 pub(crate) mod model;
 pub(crate) mod random;
 pub(crate) mod stdio;
+pub(crate) mod tools;
+pub(crate) mod workspace;

@@ -2,14 +2,14 @@
 //! it implements the trait of the crate without its unit tests, and that is another trait.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, Level, ModelCall, Secret, Settings};
+use bulkhead_types::{Body, EndedTool, Level, ModelCall, RunningTool, Secret, Settings};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
-use super::{ModelStep, Nudge, Port, PortError};
+use super::{ModelStep, Nudge, Port, PortError, ToolProcess};
 
 /// Keeps the lines that reach it, each with the number of those dropped before it.
 #[derive(Default)]
@@ -47,6 +47,9 @@ impl Port for FakePort {
         Ok(())
     }
     fn saw(&self, _: ModelStep<'_>) {}
+    fn tool_started(&self, _: RunningTool, _: Arc<dyn ToolProcess>) {}
+    fn tool_ended(&self, _: EndedTool) {}
+    fn tools_abandoned(&self) {}
     fn settings(&self) -> Settings {
         self.settings.clone()
     }

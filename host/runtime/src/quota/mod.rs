@@ -21,6 +21,7 @@ mod open;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_types::Limits;
@@ -96,6 +97,8 @@ pub(crate) struct Quota {
     disk: Arc<Disk>,
     /// `None` where there is no workspace, and so no file.
     root: Option<File>,
+    /// Others have written in it: it is to be counted anew.
+    is_stale: AtomicBool,
     held: Mutex<Held>,
 }
 
@@ -118,16 +121,21 @@ impl Quota {
     /// Of the tree below `root`.
     pub(crate) fn new(limits: &Limits, disk: Arc<Disk>, root: Option<File>) -> Self {
         let limit = Space { bytes: limits.workspace_bytes, entries: limits.workspace_entries };
-        Self { limit, disk, root, held: Mutex::default() }
+        Self { limit, disk, root, is_stale: AtomicBool::new(false), held: Mutex::default() }
     }
 
     /// Waits for its turn, and counts the tree when that was not done.
     pub(crate) fn begin(&self) -> io::Result<Step<'_>> {
         let mut step = Step { quota: self, held: self.lock() };
-        if step.held.space.is_none() {
+        if self.is_stale.swap(false, Relaxed) || step.held.space.is_none() {
             step.count()?;
         }
         Ok(step)
+    }
+
+    /// Programs have written to the workspace: the next operation counts it anew.
+    pub(crate) fn recount(&self) {
+        self.is_stale.store(true, Relaxed);
     }
 
     /// Whether the agent may open one file more.

@@ -137,7 +137,10 @@ pub(crate) fn weight(record: &CrashRecord) -> usize {
     let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum();
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let last_events = record.last_events.iter().map(|event| size_of_val(event) + event.event.len());
-    let lists: [usize; 4] = [
+    let tools = record.tools_in_flight.iter();
+    let tools = tools.map(|it| size_of_val(it) + it.program.len() + texts(&it.arguments));
+    let lists: [usize; 5] = [
+        tools.sum(),
         texts(&record.last_log_lines),
         texts(&record.active_tools),
         record.frames.weight(),

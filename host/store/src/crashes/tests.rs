@@ -43,6 +43,7 @@ fn record(n: u64) -> CrashRecord {
         last_log_lines: vec!["one".into(), "two".into()],
         last_events: Vec::new(),
         active_tools: Vec::new(),
+        tools_in_flight: Vec::new(),
         active_agents: 1,
         rss_mb: Some(48.5),
         pressure: Some(0.25),

@@ -103,6 +103,7 @@ fn crash(n: u64) -> CrashRecord {
         last_log_lines: Vec::new(),
         last_events: Vec::new(),
         active_tools: Vec::new(),
+        tools_in_flight: Vec::new(),
         active_agents: 1,
         consequence: Consequence::None,
         core_dump: None,

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use bulkhead_types::event::StartTimings;
-use bulkhead_types::{Event, ExitReason, Next};
+use bulkhead_types::{Event, ExitReason, Next, ToolEnd};
 
 use super::container::value_of;
+use super::tool;
 use super::{Sentence, Who, and, ms, quoted};
 use crate::reason::{ended, failed_at, sender};
 use crate::words::{bytes, counted, micros as us, percent};
@@ -142,6 +143,21 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
         Event::SecretUsed { agent, secret, destination } => {
             let text = format!("sent secret {secret} to {destination}");
             Sentence::new(Who::Agent(&agent.agent_id), text).detail()
+        }
+        Event::WorkspacePrepared { agent, rig, branch, reused, duration_ms, .. } => {
+            let how = if *reused { "goes on in" } else { "has a new" };
+            let (rig, branch, took) = (value_of(rig), value_of(branch), ms(*duration_ms));
+            let text = format!("{how} repository of {rig}, on {branch}, after {took}");
+            Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
+        Event::ToolStarted { agent, program, arguments, .. } => {
+            let text = format!("runs {}", tool::command_line(program, arguments));
+            Sentence::new(Who::Agent(&agent.agent_id), text).detail()
+        }
+        Event::ToolExited { agent, program, end, .. } => {
+            let text = format!("ran {}, which {}", value_of(program), tool::ended(event));
+            let is_usual = matches!(end, ToolEnd::Exited | ToolEnd::Cancelled);
+            Sentence::new(Who::Agent(&agent.agent_id), text).detail_if(is_usual)
         }
         Event::AgentLog { agent, dropped, message, fields, .. } => {
             let mut text = format!("> {message}");

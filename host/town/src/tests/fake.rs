@@ -53,6 +53,7 @@ pub(crate) fn view(name: &str, status: &'static str) -> AgentView {
         started_at: Timestamp(1),
         last_activity_at: Timestamp(2),
         active_tools: vec!["bash".into()],
+        running_tools: Vec::new(),
         message_count: 3,
         mailbox_depth: 0,
         nudges: 0,

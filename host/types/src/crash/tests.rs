@@ -50,6 +50,7 @@ fn record() -> CrashRecord {
             timestamp: Timestamp(1),
         }],
         active_tools: Vec::new(),
+        tools_in_flight: Vec::new(),
         active_agents: 1,
         rss_mb: Some(48.5),
         pressure: Some(0.25),

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Event;
+use crate::ToolEnd;
 use crate::names::names;
 
 /// How much a line matters.
@@ -52,6 +53,11 @@ impl Event {
                     Level::Debug
                 }
             }
+            Self::ToolStarted { .. } => Level::Debug,
+            Self::ToolExited { end, .. } => match end {
+                ToolEnd::Exited | ToolEnd::Cancelled => Level::Debug,
+                _ => Level::Warn,
+            },
             Self::HydrationFinished { failed, late, .. } => {
                 if failed + late > 0 {
                     Level::Warn
@@ -99,6 +105,7 @@ impl Event {
             | Self::RefreshTokenReceived { .. }
             | Self::MemoryUsage(_)
             | Self::SecretUsed { .. }
+            | Self::WorkspacePrepared { .. }
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }
             | Self::CoreDumpKept { .. }

@@ -113,6 +113,22 @@ pub const SECRETS: &[Key] = &[
     key("allow_http", "false", "whether it may be sent over plain HTTP"),
 ];
 
+pub const RIGS: &[Key] = &[
+    required("url", "where the repository is: `https://` or `http://`, without user and password"),
+    derived("default_branch", "`main`", "the branch that work starts from"),
+    derived("username", "`git`", "the user that its server wants beside the token"),
+    derived(
+        "token",
+        "none",
+        "what its server wants as a password, [a secret](#secrets). At most one of the two",
+    ),
+    derived(
+        "token_file",
+        "none",
+        "file that holds the token. It is read again when the server refused the one before",
+    ),
+];
+
 pub const COMPONENTS: &[Key] =
     &[required("path", "the component file. The next start uses a changed file")];
 
@@ -264,6 +280,33 @@ pub const ROLES: &[Key] = &[
         "65536",
         "maximum number of files, directories and links, hard links included. A larger tree is not counted to its end and \
          accepts nothing until enough of it is deleted",
+    ),
+    key(
+        "git",
+        "false",
+        "the workspace is a [repository](#repositories), where the start request has a `rigId`",
+    ),
+    derived("git_author", "the agent", "who its commits are by: `Name <name@host>`"),
+    key(
+        "tools",
+        "[]",
+        "[native programs](#tools) that the agent may run: names, which are found in `tools.path`, absolute paths, or \
+         directories, which stand for all programs in them. Empty: none. Needs a workspace",
+    ),
+    key("tools_parallel", "4", "tools that the agent may run at a time"),
+    key(
+        "tool_memory_mb",
+        "512",
+        "memory of one tool with all that it starts. Above it the tool ends as `memory-limit`; the agent goes on",
+    ),
+    key("tool_wall_ms", "120000", "time that one tool may take"),
+    key("tool_cpu_ms", "120000", "CPU time of one tool with all that it starts"),
+    key("tool_pids", "256", "processes and threads of one tool at a time, at most 32768"),
+    key("tool_output_mb", "4", "what one tool may write to stdout and stderr together, at most 64"),
+    key(
+        "tool_network",
+        r#""none""#,
+        "what tools reach: `none`, also not this machine; or `open`: all that the host reaches, with its addresses",
     ),
     key(
         "config",

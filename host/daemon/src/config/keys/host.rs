@@ -189,6 +189,32 @@ pub const SECURITY: &[Key] = &[
     key("debuggable", "false", "allows core files, and debuggers of the same user"),
 ];
 
+pub const TOOLS: &[Key] = &[
+    key(
+        "path",
+        r#"["/usr/local/bin", "/usr/bin", "/bin"]"#,
+        "directories in which programs are found: those that a role names, and those that they start",
+    ),
+    key(
+        "read",
+        "[]",
+        "files and directories that tools may read, in addition to `path`, `/usr`, `/bin`, `/lib` and a few files of \
+         `/etc`: a toolchain below `/opt`, for example",
+    ),
+    key(
+        "env",
+        "{}",
+        "environment of all tools, in addition to `PATH`, `HOME`, `LANG` and `TMPDIR`",
+    ),
+    key(
+        "require",
+        "[]",
+        "layers of the [sandbox](#tools) without which the host refuses to run, with exit code 1: `cgroup`, \
+         `pid_namespace`, `mount_namespace`, `network_namespace`, `identity`, `landlock`, `seccomp`. Others are used where the \
+         kernel allows it, and `container.cold_start` says what is missing",
+    ),
+];
+
 pub const SIGNALS: &[Key] = &[key(
     "sigint",
     r#""stop""#,

@@ -1,0 +1,204 @@
+//! An agent's way to native programs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use bulkhead_log::now;
+use bulkhead_tools::{Bind, DiskLimit, Network, Sandbox, SpawnError};
+use bulkhead_types::tool::shown_arguments;
+use bulkhead_types::{AgentSpec, RunningTool, ToolNetwork, ToolRules};
+use bulkhead_workspace::{OBJECTS, Workspaces};
+
+use super::ask::{self, Asked, WORKSPACE};
+use super::running::{Place, Running, report};
+use crate::bindings::bulkhead::agent::tools::{Command, ToolError};
+use crate::descriptors::Descriptors;
+use crate::interfaces::http::UnderWay;
+use crate::meter::Meter;
+use crate::port::Port;
+
+/// Of a turn so much is left to the agent when it waits for a program: it reads how that ended.
+const LEFT_TO_THE_TURN: Duration = Duration::from_secs(1);
+
+/// Pipes of a program.
+const DESCRIPTORS: usize = 3;
+
+/// How native programs run on this host.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// What starts them.
+    pub launcher: bulkhead_tools::Tools,
+    /// Their environment, and where they find other programs.
+    pub env: Arc<[(String, String)]>,
+}
+
+/// An agent's way to native programs.
+pub(crate) struct Access {
+    /// `None`: this host runs none.
+    pub tools: Option<Tools>,
+    /// Knows the objects of repositories.
+    pub workspaces: Option<Workspaces>,
+    pub spec: Arc<AgentSpec>,
+    pub port: Arc<dyn Port>,
+    pub meter: Arc<Meter>,
+    pub workspace: Option<PathBuf>,
+    pub descriptors: Arc<Descriptors>,
+    pub running: Arc<AtomicUsize>,
+}
+
+/// How long somebody waits for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// As long as the call under way may take.
+    InTheTurn,
+    BeyondTurns,
+}
+
+impl Access {
+    pub(super) fn programs(&self) -> Vec<String> {
+        let rules = self.spec.tools.iter();
+        rules.flat_map(|it| it.programs.keys()).map(|name| name.to_string()).collect()
+    }
+
+    /// Starts a program.
+    pub(super) async fn begin(
+        &mut self,
+        command: Command,
+        wait: Wait,
+    ) -> Result<Running, ToolError> {
+        let asked = ask::check(command)?;
+        let (rules, program) = self.admit(&asked.program)?;
+        let (Some(tools), Some(workspace)) = (self.tools.clone(), self.workspace.clone()) else {
+            return Err(ToolError::Unavailable("this host runs no programs".into()));
+        };
+        let place = self.place(&rules)?;
+        let mut limits = ask::lowered(rules.limits, &asked.limits);
+        if wait == Wait::InTheTurn {
+            let left = self.meter.time_left();
+            limits.wall = limits.wall.min(left.saturating_sub(LEFT_TO_THE_TURN.min(left / 2)));
+        }
+        let Asked { program: name, arguments, directory, environment, .. } = asked;
+        let command = bulkhead_tools::Command {
+            program,
+            args: arguments.iter().map(Into::into).collect(),
+            dir: directory,
+            env: with_defaults(&tools.env, environment),
+            sandbox: Sandbox { binds: self.binds(workspace), network: network(rules.network) },
+            limits: bulkhead_tools::Limits {
+                memory_bytes: limits.memory_bytes,
+                wall: limits.wall,
+                cpu: limits.cpu,
+                pids: limits.pids,
+                output_bytes: limits.output_bytes,
+                ..bulkhead_tools::Limits::default()
+            },
+        };
+        let child = tools.launcher.spawn(&command).await.map_err(tool_error)?;
+        let tool = RunningTool {
+            tool: next_number(),
+            program: name,
+            arguments: shown_arguments(&arguments),
+            started_at: now(),
+            memory_bytes: 0,
+        };
+        report(&self.port, tool, &child);
+        Ok(Running::new(child, place, Arc::clone(&self.meter)))
+    }
+
+    /// What a program sees: the workspace, and what git needs of the mirror that it was made from.
+    fn binds(&self, workspace: PathBuf) -> Vec<Bind> {
+        let limits = &self.spec.limits;
+        let limit = DiskLimit { bytes: limits.workspace_bytes, entries: limits.workspace_entries };
+        let inside = PathBuf::from(WORKSPACE);
+        let mut binds = vec![Bind { host: workspace, inside, writable: true, limit: Some(limit) }];
+        let rig = self.spec.git.as_ref().filter(|git| !git.lightweight);
+        let objects = self.workspaces.as_ref().zip(rig).map(|(it, git)| it.objects(&git.rig));
+        if let Some(Ok(host)) = objects {
+            binds.push(Bind { host, inside: OBJECTS.into(), writable: false, limit: None });
+        }
+        binds
+    }
+
+    /// Where the program of this name is, if the agent may run it.
+    fn admit(&self, name: &str) -> Result<(Arc<ToolRules>, PathBuf), ToolError> {
+        let Some(rules) = &self.spec.tools else {
+            let text = format!("the role {} lists no tools", self.spec.role);
+            return Err(ToolError::Denied(text));
+        };
+        match rules.programs.get(name) {
+            Some(program) => Ok((Arc::clone(rules), program.clone())),
+            None => {
+                let known: Vec<_> = rules.programs.keys().map(|name| &**name).collect();
+                let (role, known) = (&self.spec.role, known.join(", "));
+                Err(ToolError::Denied(format!(
+                    "{name:?} is not among the tools of {role}: {known}"
+                )))
+            }
+        }
+    }
+
+    fn place(&self, rules: &ToolRules) -> Result<Place, ToolError> {
+        let Some(under_way) = UnderWay::begin(&self.running, rules.parallel) else {
+            let most = rules.parallel;
+            let text =
+                format!("{most} tools of this agent run, which is the most (tools_parallel)");
+            return Err(ToolError::Unavailable(text));
+        };
+        let mut pipes = self.descriptors.none();
+        for _ in 0..DESCRIPTORS {
+            pipes.one_more().map_err(|none| ToolError::Unavailable(none.to_string()))?;
+        }
+        Ok(Place { _under_way: under_way, _pipes: pipes })
+    }
+}
+
+/// Names tools, in one run of the host.
+fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Relaxed) + 1
+}
+
+fn network(network: ToolNetwork) -> Network {
+    match network {
+        ToolNetwork::None => Network::None,
+        ToolNetwork::Open => Network::Open,
+    }
+}
+
+type Variables = Vec<(std::ffi::OsString, std::ffi::OsString)>;
+
+/// The host's variables, below those of the command.
+fn with_defaults(defaults: &[(String, String)], mut given: Variables) -> Variables {
+    for (name, value) in defaults {
+        if !given.iter().any(|(known, _)| known == name.as_str()) {
+            given.push((name.into(), value.into()));
+        }
+    }
+    given
+}
+
+fn tool_error(error: SpawnError) -> ToolError {
+    match error {
+        SpawnError::NotFound(_) | SpawnError::NotExecutable { .. } => {
+            ToolError::NotFound(error.to_string())
+        }
+        SpawnError::Invalid(_) => ToolError::Invalid(error.to_string()),
+        _ => ToolError::Unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_of_the_command_wins_over_the_hosts() {
+        let defaults = [("PATH".to_owned(), "/bin".to_owned()), ("HOME".into(), "/tmp".into())];
+        let merged = with_defaults(&defaults, vec![("HOME".into(), "/workspace".into())]);
+        let expected: Variables =
+            vec![("HOME".into(), "/workspace".into()), ("PATH".into(), "/bin".into())];
+        assert_eq!(merged, expected);
+    }
+}

@@ -1,0 +1,239 @@
+//! The interface `tools`, seen from an agent: real programs in the sandbox that this machine has.
+
+use std::process::Command;
+
+use harness::{Host, HostBuilder, Value, files, json, wait_until};
+
+/// A host with an agent of this role, which may run a few programs that every machine has.
+fn builder(more: &str) -> HostBuilder {
+    let program = files::component("toolbox");
+    let tools = "tools = [\"sh\", \"cat\", \"true\", \"sleep\", \"yes\"]";
+    Host::builder().component("toolbox", &program).role(
+        "toolbox",
+        "toolbox",
+        &format!("{tools}\n{more}"),
+    )
+}
+
+fn host(more: &str) -> Host {
+    let host = builder(more).start();
+    host.client().start("toolbox", "toolbox");
+    host
+}
+
+#[track_caller]
+fn reply(host: &Host, order: &Value) -> Value {
+    let reply = host.client().ask("toolbox", &order.to_string());
+    serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply}"))
+}
+
+/// Runs a script of the shell.
+#[track_caller]
+fn sh(host: &Host, script: &str, more: Value) -> Value {
+    let mut order = json!({"do": "run", "run": ["sh", "-c", script]});
+    order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    reply(host, &order)
+}
+
+fn tool_exited(host: &Host, program: &str) -> Value {
+    host.wait_for_line("the end of a tool", |line| {
+        line["event"] == "agent.tool_exited" && line["program"] == program
+    })
+}
+
+#[test]
+fn a_program_gets_what_the_command_says_and_nothing_of_the_host() {
+    let host = host("");
+    let ran = reply(&host, &json!({"do": "run", "run": ["cat"], "stdin": "a\nb"}));
+    assert_eq!(
+        (&ran["end"], &ran["code"], &ran["stdout"]),
+        (&json!("exited"), &json!(0), &json!("a\nb"))
+    );
+    let ran = sh(&host, "pwd; echo $0 $A; echo oh >&2; exit 3", json!({"env": {"A": "b c"}}));
+    assert_eq!((&ran["code"], &ran["stderr"]), (&json!(3), &json!("oh\n")), "{ran}");
+    assert!(ran["stdout"].as_str().unwrap().ends_with("sh b c\n"), "{ran}");
+    let names = sh(&host, "export -p", json!({}))["stdout"].to_string();
+    for inherited in ["BULKHEAD", "CARGO", "RUST_"] {
+        assert!(!names.contains(inherited), "{names}");
+    }
+    for set in ["PATH", "HOME", "LANG", "TMPDIR"] {
+        assert!(names.contains(set), "no {set}: {names}");
+    }
+    assert_eq!(sh(&host, "kill -9 $$", json!({}))["end"], "signalled");
+    // The log has each of them, with how it ended.
+    let line = tool_exited(&host, "cat");
+    assert_eq!((&line["end"], &line["code"]), (&json!("exited"), &json!(0)), "{line}");
+    let metrics = host.client().metrics();
+    assert_eq!(metrics["bulkhead_tool_ends_total{end=\"exited\"}"], 3.0);
+    assert_eq!(metrics["bulkhead_tools_running"], 0.0);
+    host.finish();
+}
+
+#[test]
+fn agent_and_program_have_one_workspace() {
+    let host = host("");
+    let written = json!({"do": "write-file", "directory": "note", "stdin": "from the agent"});
+    assert_eq!(reply(&host, &written)["written"], 14);
+    let ran = sh(&host, "cat note; mkdir -p a/b; cd a/b; pwd", json!({}));
+    assert_eq!(
+        ran["stdout"].as_str().map(|it| it.starts_with("from the agent")),
+        Some(true),
+        "{ran}"
+    );
+    let ran = sh(&host, "echo x >> y; cat y", json!({"directory": "a/b"}));
+    assert_eq!(ran["stdout"], "x\n");
+    let outside = sh(&host, "true", json!({"directory": "../.."}));
+    assert_eq!(outside["error"], "tool-invalid", "{outside}");
+    let missing = sh(&host, "true", json!({"directory": "no/such"}));
+    assert!(missing["error"].is_string(), "{missing}");
+    host.finish();
+}
+
+#[test]
+fn what_may_not_be_run_is_refused_with_the_reason() {
+    let host = host("tools_parallel = 1");
+    let programs = reply(&host, &json!({"do": "programs"}));
+    assert_eq!(programs["programs"], json!(["cat", "sh", "sleep", "true", "yes"]));
+    let denied = reply(&host, &json!({"do": "run", "run": ["ls"]}));
+    assert_eq!(denied["error"], "tool-denied");
+    assert!(denied["message"].as_str().unwrap().contains("cat, sh, sleep"), "{denied}");
+    let path = reply(&host, &json!({"do": "run", "run": ["/bin/cat"]}));
+    assert_eq!(path["error"], "tool-invalid", "{path}");
+    assert_eq!(reply(&host, &json!({"do": "spawn", "run": ["sleep", "60"]}))["kept"], 1);
+    let second = reply(&host, &json!({"do": "run", "run": ["true"]}));
+    assert_eq!(second["error"], "tool-unavailable", "{second}");
+    assert!(second["message"].as_str().unwrap().contains("tools_parallel"), "{second}");
+    // One that has ended gives its place back with its handle.
+    reply(&host, &json!({"do": "kill"}));
+    assert_eq!(reply(&host, &json!({"do": "wait"}))["end"], "cancelled");
+    assert_eq!(reply(&host, &json!({"do": "drop"}))["kept"], 0);
+    assert_eq!(reply(&host, &json!({"do": "run", "run": ["true"]}))["code"], 0);
+    host.finish();
+}
+
+#[test]
+fn a_role_without_tools_runs_none() {
+    let program = files::component("toolbox");
+    let host =
+        Host::builder().component("toolbox", &program).role("toolbox", "toolbox", "").start();
+    host.client().start("toolbox", "toolbox");
+    assert_eq!(reply(&host, &json!({"do": "programs"}))["programs"], json!([]));
+    let denied = reply(&host, &json!({"do": "run", "run": ["true"]}));
+    assert_eq!(denied["error"], "tool-denied", "{denied}");
+    let first =
+        host.wait_for_line("the first line", |line| line["event"] == "container.cold_start");
+    assert_eq!(first["tools"], Value::Null, "no launcher where nobody needs one");
+    host.finish();
+}
+
+#[test]
+fn each_limit_is_an_end_with_its_name_and_the_agent_goes_on() {
+    let host = host("tool_memory_mb = 32\ntool_pids = 16\ntool_output_mb = 1");
+    let bomb = "x=x; while :; do x=$x$x; done";
+    for (script, more, end) in [
+        ("sleep 60", json!({"wallMs": 300}), "wall-deadline"),
+        ("while :; do :; done", json!({"cpuMs": 200}), "cpu-deadline"),
+        (bomb, json!({}), "memory-limit"),
+        ("yes", json!({}), "output-limit"),
+        ("trap '' TERM; while :; do sleep 1; done", json!({"wallMs": 300}), "wall-deadline"),
+    ] {
+        let ran = sh(&host, script, more);
+        assert_eq!(ran["end"], end, "{script}: {ran}");
+        let line = host.wait_for_line("its line", |line| {
+            line["event"] == "agent.tool_exited" && line["end"] == end.replace('-', "_")
+        });
+        assert_eq!(line["level"], "warn", "{line}");
+    }
+    let flood = sh(&host, "yes", json!({"outputBytes": 1000}));
+    assert_eq!((&flood["end"], &flood["stdoutBytes"]), (&json!("output-limit"), &json!(1000)));
+    let status = host.client().status("toolbox");
+    assert_eq!((&status["status"], &status["incarnation"]), (&json!("running"), &json!(1)));
+    host.finish();
+}
+
+#[test]
+fn a_program_is_read_written_and_waited_for_over_turns() {
+    let host = host("");
+    let spawned = reply(&host, &json!({"do": "spawn", "run": ["cat"]}));
+    assert_eq!(spawned["kept"], 1, "{spawned}");
+    let tools = &host.client().status("toolbox")["runningTools"];
+    assert_eq!(tools[0]["program"], "cat", "{tools}");
+    // More than a pipe holds: reader and writer have to take turns, which one thread cannot, so it is less.
+    let text = "x".repeat(50_000);
+    assert_eq!(reply(&host, &json!({"do": "write", "stdin": text}))["written"], 50_000);
+    let read = reply(&host, &json!({"do": "read", "take": 10}));
+    assert_eq!(read["stdout"], "xxxxxxxxxx");
+    let ended = reply(&host, &json!({"do": "wait"}));
+    assert_eq!((&ended["end"], &ended["code"]), (&json!("exited"), &json!(0)), "{ended}");
+    assert_eq!(reply(&host, &json!({"do": "wait"}))["end"], "exited", "as often as one likes");
+    host.finish();
+}
+
+#[test]
+fn a_program_ends_with_its_incarnation_and_the_crash_record_names_it() {
+    let host = host("");
+    let order = json!({"do": "panic", "run": ["sleep", "54321"]});
+    let crash = host.client().send_wait("toolbox", &order.to_string()).expect_error(502, &[]);
+    let id = crash["crashId"].as_str().unwrap();
+    let record = host.client().get(&format!("/crashes/{id}")).expect(200);
+    let tools = &record["toolsInFlight"];
+    assert_eq!(tools[0]["program"], "sleep", "{record}");
+    assert_eq!(tools[0]["arguments"], json!(["54321"]));
+    let line = tool_exited(&host, "sleep");
+    assert_eq!(line["end"], "cancelled", "{line}");
+    wait_until("nothing is left of it", || !runs("54321"));
+    host.finish();
+}
+
+/// Whether a process with this argument runs.
+fn runs(argument: &str) -> bool {
+    let found = Command::new("pgrep").args(["-f", argument]).output().unwrap();
+    found.status.success()
+}
+
+#[test]
+fn a_stop_waits_for_a_program_as_for_any_turn_and_kills_it_then() {
+    let host = host("shutdown_ms = 300");
+    let client = host.client();
+    client.send("toolbox", &json!({"do": "run", "run": ["sleep", "54322"]}).to_string());
+    wait_until("it runs", || client.status("toolbox")["runningTools"][0]["program"] == "sleep");
+    client.stop("toolbox").expect(200);
+    let line = tool_exited(&host, "sleep");
+    assert_eq!(line["end"], "cancelled", "{line}");
+    wait_until("nothing is left of it", || !runs("54322"));
+    host.finish();
+}
+
+#[test]
+fn a_wait_for_a_program_has_the_bounds_of_the_turn() {
+    // The limit of host calls does not hold, and the turn is left a second.
+    let host = host("host_call_ms = 100\nwall_ms = 3000");
+    assert_eq!(sh(&host, "sleep 0.3", json!({}))["code"], 0);
+    let ran = sh(&host, "sleep 60", json!({}));
+    assert_eq!(ran["end"], "wall-deadline", "{ran}");
+    assert_eq!(host.client().status("toolbox")["incarnation"], 1);
+    host.finish();
+}
+
+#[test]
+fn nothing_of_the_machine_is_there_but_the_workspace() {
+    let host = host("");
+    let first =
+        host.wait_for_line("the first line", |line| line["event"] == "container.cold_start");
+    if first["tools"]["mountNamespace"] != true {
+        harness::skip(harness::Need::Mount, "no mount namespaces");
+        return;
+    }
+    let state = host.state_dir();
+    let ran = sh(&host, &format!("ls {} 2>&1; ls /", state.display()), json!({}));
+    let text = ran["stdout"].as_str().unwrap();
+    assert!(text.contains("No such file"), "{text}");
+    assert!(text.contains("workspace"), "{text}");
+    let pids = sh(&host, "ls /proc | grep -c '^[0-9]'", json!({}));
+    assert!(pids["stdout"].as_str().unwrap().trim().parse::<u32>().unwrap() < 10, "{pids}");
+    let who =
+        sh(&host, "cat /proc/self/status | grep -E '^(CapEff|NoNewPrivs|Seccomp):'", json!({}));
+    let who = who["stdout"].as_str().unwrap().replace('\t', " ");
+    assert!(who.contains("CapEff: 0000000000000000") && who.contains("NoNewPrivs: 1"), "{who}");
+    host.finish();
+}
