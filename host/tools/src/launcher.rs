@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,6 +38,8 @@ impl Launcher {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        // A Ctrl-C is for the host, which lets its agents finish.
+        command.process_group(0);
         let process = Process(command.spawn()?);
         // It holds the launcher's end, which has to close with the launcher.
         drop(command);

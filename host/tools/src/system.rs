@@ -210,12 +210,15 @@ impl HeldSignals {
         Self(set)
     }
 
-    /// Lets them through again, and ends this process at a pipe that nobody reads, as programs expect it.
+    /// Lets these through, and all that somebody held before, and ends this process at a pipe that nobody reads, as
+    /// programs expect it.
     pub fn release(&self) {
         #[expect(unsafe_code, reason = "a set of signals, and what happens at one")]
-        // SAFETY: reads the set, and no handler of this program's is set or lost.
+        // SAFETY: the set is a plain struct that `sigemptyset` fills, and no handler of this program's is set or lost.
         unsafe {
-            libc::sigprocmask(libc::SIG_UNBLOCK, &raw const self.0, std::ptr::null_mut());
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         }
     }

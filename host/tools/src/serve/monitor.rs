@@ -17,7 +17,7 @@ use super::worker;
 use crate::cgroup::{Cgroups, Owner};
 use crate::sandbox::kill_orphans;
 use crate::settings::Settings;
-use crate::system::{Cloned, LeaveOnPanic, Process, clone, leave};
+use crate::system::{Cloned, HeldSignals, LeaveOnPanic, Process, clone, leave};
 use crate::wire::{Request, receive};
 
 /// Until the worker cleaned up behind a host that is gone.
@@ -34,6 +34,8 @@ pub fn run() -> Result<(), String> {
     if threads.is_ok_and(|count| count > 1) {
         return Err("it has more than one thread".to_owned());
     }
+    // The host ends it, when its agents are through: a supervisor of services may ask all processes at once.
+    let _held = HeldSignals::hold(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]);
     let socket = take_socket().map_err(|error| format!("take the socket: {error}"))?;
     let Some(settings) = first_message(&socket)? else { return Ok(()) };
     // What a dead worker leaves falls to this process.

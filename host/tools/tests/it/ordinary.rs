@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_tools::{Bind, End, KillReason, Launcher, Layer, Settings, SpawnError};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::machine::{Machine, PROGRAM, text};
+use crate::machine::{Machine, PROGRAM, children_of, text};
 
 #[test]
 fn a_tool_exits_with_its_code_or_by_its_signal() {
@@ -211,4 +212,24 @@ fn directories_of_the_system_may_be_named_once_more() {
     let machine = Machine::with(&Settings { read_only, ..Settings::default() });
     assert_eq!(machine.layers.problems, Machine::new().layers.problems);
     assert_eq!(machine.run(&machine.shell("exit 0")).ended.end, End::Exited(0));
+}
+
+#[test]
+fn what_ends_a_service_ends_the_launcher_only_with_its_host() {
+    let machine = Machine::new();
+    let launcher = rustix::process::Pid::from_raw(machine.launcher).unwrap();
+    let group = rustix::process::getpgid(Some(launcher)).unwrap();
+    assert_eq!(group, launcher, "a Ctrl-C reaches all processes of a group");
+    let mut child = machine.wait(machine.tools.spawn(&machine.shell("read line; exit 7"))).unwrap();
+    let worker = rustix::process::Pid::from_raw(children_of(machine.launcher)[0]).unwrap();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        rustix::process::kill_process(launcher, signal).unwrap();
+        rustix::process::kill_process(worker, signal).unwrap();
+    }
+    machine.wait(child.stdin.take().unwrap().write_all(b"go\n")).unwrap();
+    assert_eq!(machine.wait(child.wait()).end, End::Exited(7));
+    // The tool holds none of them.
+    let held = machine.run(&machine.shell("grep '^SigBlk' /proc/self/status"));
+    let held = text(&held.stdout);
+    assert!(held.contains("0000000000000000"), "{held}");
 }
