@@ -29,7 +29,7 @@ use std::time::Duration;
 use bulkhead_guest::tools::{self, Child, Command, End, Error, Finished, Usage};
 use bulkhead_guest::{Agent, AgentError, Message, Outcome, workspace};
 use serde_json::{Value, json};
-use wasip2::io::streams::{InputStream, StreamError};
+use wasip2::io::streams::InputStream;
 
 /// Of a text in a reply.
 const MAX_TEXT: usize = 4000;
@@ -185,10 +185,7 @@ fn read(child: &Child, most: usize) -> String {
 }
 
 fn piece(stream: &InputStream, most: usize) -> Option<Vec<u8>> {
-    match stream.blocking_read(most.min(64 * 1024) as u64) {
-        Ok(piece) => Some(piece),
-        Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => None,
-    }
+    stream.blocking_read(most.min(64 * 1024) as u64).ok()
 }
 
 fn write(child: &Child, text: &str) -> Result<usize, AgentError> {
