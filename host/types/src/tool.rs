@@ -1,5 +1,6 @@
 //! Native programs that agents run through the host: tools.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Secret, Timestamp};
 
 /// Which programs an agent may run, and what each of them may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,11 +167,22 @@ pub struct EndedTool {
 /// Bytes of arguments that are shown.
 const SHOWN_BYTES: usize = 512;
 
-/// The arguments as they are shown: the first 512 bytes, with `…` where something is missing.
-pub fn shown_arguments(arguments: &[String]) -> Vec<String> {
+/// A shorter value would be masked where it stands by chance.
+const MIN_SECRET_BYTES: usize = 8;
+
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// The arguments as they are shown: the first 512 bytes, with `…` where something is missing. A value of `secrets` of 8
+/// bytes or more is masked.
+pub fn shown_arguments(arguments: &[String], secrets: &[Secret]) -> Vec<String> {
+    let mut secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+    secrets.retain(|secret| secret.len() >= MIN_SECRET_BYTES);
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
     let mut left = SHOWN_BYTES;
     let mut shown = Vec::new();
     for argument in arguments {
+        let argument = masked(argument, &secrets);
         if argument.len() >= left {
             let part = &argument[..argument.floor_char_boundary(left)];
             shown.push(if part.len() < argument.len() {
@@ -181,9 +193,17 @@ pub fn shown_arguments(arguments: &[String]) -> Vec<String> {
             break;
         }
         left -= argument.len() + 1;
-        shown.push(argument.clone());
+        shown.push(argument);
     }
     shown
+}
+
+/// The beginning of an argument, more of it than is shown. The longest secret comes first.
+fn masked(argument: &str, secrets: &[&str]) -> String {
+    let longest = secrets.first().map_or(0, |secret| secret.len());
+    let enough = argument.floor_char_boundary(SHOWN_BYTES + longest + 1);
+    let beginning = argument[..enough].to_owned();
+    secrets.iter().fold(beginning, |text, secret| text.replace(secret, MASK))
 }
 
 #[cfg(test)]
@@ -202,10 +222,23 @@ mod tests {
     fn of_many_arguments_the_first_bytes_are_shown() {
         let args = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         let few = args(&["a", "", "b c"]);
-        assert_eq!(shown_arguments(&few), few);
-        let shown = shown_arguments(&args(&["x", &"ä".repeat(1000), "never"]));
+        assert_eq!(shown_arguments(&few, &[]), few);
+        let shown = shown_arguments(&args(&["x", &"ä".repeat(1000), "never"]), &[]);
         assert_eq!(shown, ["x".to_owned(), format!("{}…", "ä".repeat(255))]);
         let many = vec!["ab".to_owned(); 1000];
-        assert!(shown_arguments(&many).concat().len() <= SHOWN_BYTES);
+        assert!(shown_arguments(&many, &[]).concat().len() <= SHOWN_BYTES);
+    }
+
+    #[test]
+    fn a_secret_is_in_no_argument_that_is_shown() {
+        let secrets = ["hunter2-hunter2", "hunter2-hunter2-long", "short"];
+        let secrets = secrets.map(|text| Secret::from(text.to_owned()));
+        let show = |text: String| shown_arguments(&[text], &secrets).concat();
+        assert_eq!(show("-H=hunter2-hunter2 short".into()), "-H=*** short");
+        assert_eq!(show("hunter2-hunter2-long".into()), "***");
+        for before in 480..530 {
+            let shown = show(format!("{}hunter2-hunter2-long!", "x".repeat(before)));
+            assert!(!shown.contains("hun"), "{before}: {shown}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_log::now;
 use bulkhead_tools::{Bind, DiskLimit, Network, Sandbox, SpawnError};
 use bulkhead_types::tool::shown_arguments;
-use bulkhead_types::{AgentSpec, RunningTool, ToolNetwork, ToolRules};
+use bulkhead_types::{AgentSpec, RunningTool, Secret, ToolNetwork, ToolRules};
 use bulkhead_workspace::{OBJECTS, Workspaces};
 
 use super::ask::{self, Asked, WORKSPACE};
@@ -99,12 +99,18 @@ impl Access {
         let tool = RunningTool {
             tool: next_number(),
             program: name,
-            arguments: shown_arguments(&arguments),
+            arguments: shown_arguments(&arguments, &self.secrets()),
             started_at: now(),
             memory_bytes: 0,
         };
         report(&self.port, tool, &child);
         Ok(Running::new(child, place, Arc::clone(&self.meter)))
+    }
+
+    /// What the agent has and nobody else may see.
+    fn secrets(&self) -> Vec<Secret> {
+        let own = self.spec.secrets.values().cloned();
+        own.chain(self.port.live_values().into_values()).collect()
     }
 
     /// What a program sees: the workspace, and what git needs of the mirror that it was made from.
