@@ -237,3 +237,33 @@ fn nothing_of_the_machine_is_there_but_the_workspace() {
     assert!(who.contains("CapEff: 0000000000000000") && who.contains("NoNewPrivs: 1"), "{who}");
     host.finish();
 }
+
+#[test]
+fn a_secret_among_the_arguments_is_in_no_line_and_no_answer() {
+    const SECRET: &str = "hunter2-hunter2";
+    let host = builder("").start();
+    host.client().start_with("toolbox", "toolbox", json!({"secrets": {"KEY": SECRET}})).expect(201);
+    let order = json!({"do": "panic", "run": ["sh", "-c", format!("sleep 60; echo {SECRET}")]});
+    let crash = host.client().send_wait("toolbox", &order.to_string()).expect_error(502, &[]);
+    let id = crash["crashId"].as_str().unwrap();
+    let record = host.client().get(&format!("/crashes/{id}")).expect(200);
+    assert_eq!(record["toolsInFlight"][0]["arguments"][1], "sleep 60; echo ***", "{record}");
+    assert!(!record.to_string().contains(SECRET), "{record}");
+    for line in host.finish() {
+        assert!(!line.to_string().contains(SECRET), "{line}");
+    }
+}
+
+#[test]
+fn when_memory_is_short_a_program_goes_and_its_agent_stays() {
+    let host = builder("").toml("[memory]\nbudget_mb = 400").start();
+    host.client().start("toolbox", "toolbox");
+    // It keeps all of it, and waits for a reader that does not read.
+    let ran = sh(&host, "head -c 350M /dev/zero | tail -c 350M | sleep 100", json!({}));
+    assert_eq!(ran["end"], "evicted", "{ran}");
+    let status = host.client().status("toolbox");
+    assert_eq!((&status["status"], &status["incarnation"]), (&json!("running"), &json!(1)));
+    let line = tool_exited(&host, "sh");
+    assert!(line["peakMemoryBytes"].as_u64() >= Some(300 << 20), "{line}");
+    host.finish();
+}

@@ -29,6 +29,10 @@ const HOME: &str = "/tmp";
 /// Time for the launcher to end all programs and itself.
 const ENDING: Duration = Duration::from_secs(5);
 
+/// Said when the launcher is gone while the host is not.
+const GONE: &str =
+    "the launcher of tools is gone: agents run no programs until the host is restarted";
+
 /// Starts the launcher, if some role lists programs or works on repositories. Call it before this process has threads, and before it confines
 /// itself, which the launcher would inherit.
 pub fn start(settings: &Settings) -> Result<Option<Launcher>, Failure> {
@@ -96,7 +100,9 @@ impl ToolThread {
                 match launcher.connect() {
                     Ok((tools, driver)) => {
                         let _ = connects.send(Ok(tools));
-                        driver.await;
+                        if let Err(error) = driver.await {
+                            tracing::error!(%error, "{GONE}");
+                        }
                     }
                     Err(error) => drop(connects.send(Err(error))),
                 }

@@ -31,7 +31,7 @@ async fn main() {
     let (tools, driver) = launcher.connect().expect("a runtime");
     let (times, floors) = tokio::select! {
         measured = measure(&tools, workspace.path(), floor.as_mut(), runs) => measured,
-        () = driver => panic!("the launcher died"),
+        _ = driver => panic!("the launcher died"),
     };
     let median = print("sandbox", times);
     if !floors.is_empty() {

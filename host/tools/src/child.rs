@@ -6,12 +6,19 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
-use crate::end::{End, Ended, KillReason, Usage};
+use crate::end::{End, Ended, Finished, KillReason, Usage};
+
+/// What is read of a pipe at once: what it holds.
+const PIECE_BYTES: usize = 64 * 1024;
+/// What a tool wrote is in its pipes when it has ended.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// A tool that runs. Dropping it kills the tool with [`KillReason::Cancelled`].
 #[derive(Debug)]
@@ -128,11 +135,63 @@ impl Child {
         }
     }
 
+    /// Feeds it, reads what it writes, and waits for its end. `admit` is asked before so many bytes more are kept: when it
+    /// refuses them, the tool is killed as one that wrote too much. Dropping the future kills it.
+    pub async fn finish(mut self, stdin: &[u8], admit: impl Fn(usize) -> bool) -> Finished {
+        let (input, output, errors) = (self.stdin.take(), self.stdout.take(), self.stderr.take());
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let switch = self.switch.clone();
+        let mut moves = Box::pin(async {
+            let reads = |output, into| read(output, into, &admit, &switch);
+            tokio::join!(
+                write(input, stdin),
+                reads(output, &mut stdout),
+                reads(errors, &mut stderr)
+            );
+        });
+        let (mut ended, is_moved) = tokio::select! {
+            ended = self.wait() => (ended, false),
+            () = &mut moves => (self.wait().await, true),
+        };
+        if !is_moved {
+            // Only without a namespace of processes somebody may still have the pipes.
+            let _ = timeout(LAST_OUTPUT, &mut moves).await;
+        }
+        drop(moves);
+        // It may have read more since.
+        self.meter.judge(&mut ended);
+        Finished { ended, stdout, stderr, cut: self.meter.is_exceeded() }
+    }
+
     /// What it used so far, as of the last second.
     pub fn usage(&self) -> Usage {
         let mut usage = self.progress.borrow().usage;
         self.meter.complete(&mut usage);
         usage
+    }
+}
+
+/// All of it, as far as somebody reads: a tool need not.
+async fn write(input: Option<pipe::Sender>, bytes: &[u8]) {
+    if let Some(mut input) = input {
+        let _ = input.write_all(bytes).await;
+    }
+}
+
+/// To the end, or until the limit: the pipe is closed then. What was read before an error counts.
+async fn read(
+    output: Option<Output>,
+    into: &mut Vec<u8>,
+    admit: &impl Fn(usize) -> bool,
+    switch: &Switch,
+) {
+    let Some(mut output) = output else { return };
+    let mut piece = vec![0; PIECE_BYTES];
+    while let Ok(bytes @ 1..) = output.read(&mut piece).await {
+        if !admit(bytes) {
+            return switch.kill(KillReason::OutputLimit);
+        }
+        into.extend_from_slice(&piece[..bytes]);
     }
 }
 

@@ -63,7 +63,7 @@ impl Launcher {
     }
 
     /// The asynchronous face, and what has to be polled for it to work: it ends when all [`Tools`] and children are
-    /// dropped, or the launcher is gone for good. Dropping it kills all tools.
+    /// dropped, or with an error when the launcher is gone for good. Dropping it kills all tools.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Launcher {
     /// # Panics
     ///
     /// Outside of a tokio runtime with I/O.
-    pub fn connect(self) -> io::Result<(Tools, impl Future<Output = ()> + Send)> {
+    pub fn connect(self) -> io::Result<(Tools, impl Future<Output = io::Result<()>> + Send)> {
         drive(self.link, self.worker, self.settings)
     }
 }

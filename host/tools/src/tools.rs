@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -24,8 +23,6 @@ use crate::wire::{Report, Request, receive, seal, send};
 
 /// Requests that wait for the socket. Callers wait above it.
 const QUEUE: usize = 64;
-/// What a tool wrote is in its pipes when it has ended. Only without a namespace of processes may one be open longer.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// Until a program runs: some milliseconds, on a machine that is not overloaded.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const GONE: &str = "the launcher is gone";
@@ -77,7 +74,7 @@ pub fn drive(
     link: Link,
     worker: u64,
     settings: Settings,
-) -> io::Result<(Tools, impl Future<Output = ()> + Send)> {
+) -> io::Result<(Tools, impl Future<Output = io::Result<()>> + Send)> {
     let (sender, requests) = mpsc::channel(QUEUE);
     let limit = settings.tools.min(MOST_TOOLS);
     let notify = Arc::new(Notify::new());
@@ -154,47 +151,7 @@ impl Tools {
     ///
     /// As [`Tools::spawn`].
     pub async fn run(&self, command: &Command, stdin: Vec<u8>) -> Result<Finished, SpawnError> {
-        let mut child = self.spawn(command).await?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        let errors = child.stderr.take();
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let writes = async {
-            if let Some(mut input) = input {
-                // A tool need not read all of its input.
-                let _ = input.write_all(&stdin).await;
-            }
-        };
-        let mut reads = Box::pin(async {
-            tokio::join!(read(output, &mut stdout), read(errors, &mut stderr));
-        });
-        let ended = {
-            let mut writes = Box::pin(writes);
-            let (mut is_read, mut is_written) = (false, false);
-            loop {
-                tokio::select! {
-                    ended = child.wait() => break (ended, is_read),
-                    () = &mut reads, if !is_read => is_read = true,
-                    () = &mut writes, if !is_written => is_written = true,
-                }
-            }
-        };
-        let (mut ended, is_read) = ended;
-        if !is_read {
-            let _ = timeout(LAST_OUTPUT, &mut reads).await;
-        }
-        drop(reads);
-        // It may have read more since.
-        child.meter.judge(&mut ended);
-        let cut = child.meter.is_exceeded();
-        Ok(Finished { ended, stdout, stderr, cut })
-    }
-}
-
-/// To the end, or until the limit: the pipe is closed then.
-async fn read(output: Option<Output>, into: &mut Vec<u8>) {
-    if let Some(mut output) = output {
-        // What was read before an error counts.
-        let _ = output.read_to_end(into).await;
+        Ok(self.spawn(command).await?.finish(&stdin, |_| true).await)
     }
 }
 
@@ -210,8 +167,9 @@ impl Drop for CancelOnDrop {
 }
 
 impl Driver {
-    async fn run(mut self) {
-        let mut is_closed = false;
+    /// To the end of all tools and their callers. An error: the launcher is gone before.
+    async fn run(mut self) -> io::Result<()> {
+        let (mut is_closed, mut result) = (false, Ok(()));
         while !(is_closed && self.tools.is_empty()) {
             let notify = self.notify.clone();
             let done = tokio::select! {
@@ -226,12 +184,14 @@ impl Driver {
                 },
             };
             if done.is_err() {
+                result = done;
                 break;
             }
         }
         for (_, entry) in self.tools.drain() {
             entry.lose();
         }
+        result
     }
 
     async fn start(&mut self, Start { id, files, mut entry }: Start) -> io::Result<()> {

@@ -12,8 +12,9 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 
-/// The kernel itself, and another view of the system.
-const REFUSED: &[libc::c_long] = &[
+/// System calls that neither a tool nor a host has use for: parts of the kernel that are known for their faults, another
+/// view of the system, the machine.
+pub const REFUSED_CALLS: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -71,8 +72,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_kexec_file_load,
 ];
 
-/// Refused to tools that see processes that are not theirs.
-const INTO_PROCESSES: &[libc::c_long] = &[
+/// System calls that reach into other processes. Refused to tools that see processes that are not theirs.
+pub const CALLS_INTO_PROCESSES: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -112,9 +113,9 @@ impl Filter {
     }
 
     fn build(alone: bool) -> Result<Self, BackendError> {
-        let others = if alone { &[] } else { INTO_PROCESSES };
+        let others = if alone { &[] } else { CALLS_INTO_PROCESSES };
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-            REFUSED.iter().chain(others).map(|call| (*call, Vec::new())).collect();
+            REFUSED_CALLS.iter().chain(others).map(|call| (*call, Vec::new())).collect();
         let family = |it: libc::c_int| condition(0, Dword, Ne, u64::from(it.unsigned_abs()));
         let families = FAMILIES.into_iter().map(family).collect::<Result<Vec<_>, _>>()?;
         rules.insert(libc::SYS_socket, vec![SeccompRule::new(families)?]);

@@ -16,7 +16,7 @@ mod template;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-pub use calls::Filter;
+pub use calls::{CALLS_INTO_PROCESSES, Filter, REFUSED_CALLS};
 pub use failure::Failure;
 pub use files::{Rights, confine};
 pub use identity::{Owner, mapping, uids};

@@ -33,7 +33,7 @@ async fn host(mark: &str) -> ExitCode {
     };
     tokio::select! {
         () = start => {}
-        () = driver => {}
+        _ = driver => {}
     }
     ExitCode::FAILURE
 }

@@ -1,13 +1,10 @@
 //! A program that runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhead_account::Charge;
-use bulkhead_tools::{Child, End, Ended, Handle, KillReason, Output, Usage};
+use bulkhead_tools::{Child, End, Ended, Finished, Handle, KillReason, Usage};
 use bulkhead_types::time::millis;
 use bulkhead_types::{EndedTool, HostKind, RunningTool, ToolEnd};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::pipe::Sender;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
 use super::streams::{Reader, Writer};
@@ -16,9 +13,6 @@ use crate::descriptors::Taken;
 use crate::interfaces::http::UnderWay;
 use crate::meter::Meter;
 use crate::port::{Port, ToolProcess};
-
-/// Bytes that are read of a pipe at once: what it holds.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// What a program takes from its agent while it runs.
 pub(super) struct Place {
@@ -66,41 +60,15 @@ impl Running {
         self.child.kill(KillReason::Cancelled);
     }
 
-    /// Feeds it, reads what it writes, and waits for its end.
-    pub(super) async fn finish(mut self, stdin: Vec<u8>) -> wit::Finished {
-        let (input, stdout, stderr) =
-            (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
-        let handle = self.child.handle();
-        let collect = |output| collect(output, &handle, &self.meter);
-        let ((), (stdout, _held), (stderr, _held_too), ended) =
-            tokio::join!(feed(input, &stdin), collect(stdout), collect(stderr), self.child.wait());
+    /// Feeds it, reads what it writes as far as the agent has memory for it, and waits for its end.
+    pub(super) async fn finish(self, stdin: Vec<u8>) -> wit::Finished {
+        let held = Mutex::new(self.meter.memory().account().nothing(HostKind::Tools));
+        let admit = |bytes: usize| {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.grow(bytes as u64).is_ok()
+        };
+        let Finished { ended, stdout, stderr, .. } = self.child.finish(&stdin, admit).await;
         wit::Finished { end: end(ended.end), usage: usage(&ended.usage), stdout, stderr }
-    }
-}
-
-/// Writes all of it, as far as somebody reads.
-async fn feed(pipe: Option<Sender>, bytes: &[u8]) {
-    if let Some(mut pipe) = pipe {
-        // A program need not read.
-        let _ = pipe.write_all(bytes).await;
-    }
-}
-
-/// Reads to the end, or until the agent has no memory for more: the program is killed then.
-async fn collect(output: Option<Output>, program: &Handle, meter: &Meter) -> (Vec<u8>, Charge) {
-    let mut held = meter.memory().account().nothing(HostKind::Tools);
-    let mut kept = Vec::new();
-    let Some(mut output) = output else { return (kept, held) };
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match output.read(&mut piece).await {
-            Ok(0) | Err(_) => return (kept, held),
-            Ok(bytes) if held.grow(bytes as u64).is_ok() => kept.extend_from_slice(&piece[..bytes]),
-            Ok(_) => {
-                program.kill(KillReason::OutputLimit);
-                return (kept, held);
-            }
-        }
     }
 }
 
