@@ -18,6 +18,7 @@
 //! - `mirror`, `fetch`, `import`, `publish`, `merge`: the mirror of a rig
 //! - `prepare`, `skeleton`, `record`: making a workspace
 //! - `tree`, `workspace`, `status`, `history`, `commit`, `sync`, `checkpoint`: one workspace
+//! - `files`: what somebody outside sees of a workspace
 //! - `locks`, `disk`: what a killed git left behind; files of the host
 //! - `workspaces`, `shared`: all of them
 
@@ -27,6 +28,7 @@ mod credential;
 mod disk;
 mod error;
 mod fetch;
+mod files;
 mod git;
 mod history;
 mod import;
@@ -57,6 +59,7 @@ pub use checkpoint::Checkpoint;
 pub use commit::Paths;
 pub use credential::{Credential, Credentials, NoCredentials};
 pub use error::{Error, MAX_FILES};
+pub use files::{Entry, EntryKind, MAX_ENTRIES, Seen, look};
 pub use git::Author;
 pub use history::{Against, Commit, Diff, MAX_COMMITS};
 pub use merge::Merge;
@@ -71,6 +74,6 @@ pub use settings::Settings;
 pub use status::{Change, Kind, MAX_CHANGES, Status};
 pub use sync::Fetch;
 pub use workspace::Workspace;
-pub use workspaces::Workspaces;
+pub use workspaces::{Fetched, Workspaces};
 
 pub use futures_util::future::BoxFuture;

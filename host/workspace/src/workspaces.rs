@@ -11,7 +11,7 @@ use crate::disk;
 use crate::error::Error;
 use crate::git::{Author, Git};
 use crate::merge::{self, Merge};
-use crate::name::check_segment;
+use crate::name::{Oid, check_segment};
 use crate::prepare::{self, Prepared};
 use crate::progress::OnProgress;
 use crate::record::Record;
@@ -25,6 +25,17 @@ use crate::workspace::Workspace;
 #[derive(Clone)]
 pub struct Workspaces {
     shared: Arc<Shared>,
+}
+
+/// What the mirror of a rig has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The commit of the default branch; none if the remote has no such branch.
+    pub head: Option<Oid>,
+    /// How many branches there are.
+    pub branches: usize,
+    /// How many tags there are.
+    pub tags: usize,
 }
 
 impl Workspaces {
@@ -55,6 +66,16 @@ impl Workspaces {
         progress: &OnProgress,
     ) -> Result<Prepared, Error> {
         prepare::prepare(&self.shared, rig, request, progress).await
+    }
+
+    /// Brings the mirror of a rig to what the remote has, or makes it.
+    pub async fn fetch(&self, rig: &Rig, progress: &OnProgress) -> Result<Fetched, Error> {
+        rig.check(self.shared.git.settings.protocols)?;
+        let refs = self.shared.mirror(&rig.name)?.fetch(rig, progress).await?;
+        let of_default = format!("refs/heads/{}", rig.default_branch);
+        let head = refs.iter().find(|(name, _)| *name == of_default).map(|(_, head)| head.clone());
+        let branches = refs.iter().filter(|(name, _)| name.starts_with("refs/heads/")).count();
+        Ok(Fetched { head, branches, tags: refs.len() - branches })
     }
 
     /// The workspace of an agent. Fails with [`Error::Unprepared`] if there is none.
