@@ -6,7 +6,9 @@ use crate::args::{HostArgs, OutputArgs};
 use crate::commands::chat::{self, ChatArgs};
 use crate::commands::crashes;
 use crate::commands::crashes::CrashesArgs;
+use crate::commands::diff::{self, DiffArgs};
 use crate::commands::events::{self, EventsArgs};
+use crate::commands::exec::{self, ExecArgs};
 use crate::commands::health::{self, HealthArgs};
 use crate::commands::logs::{self, LogsArgs};
 use crate::commands::memory::{self, MemoryArgs};
@@ -38,6 +40,10 @@ pub enum ClientCommand {
     Chat(ChatArgs),
     /// Leave a message that an agent gets when its mailbox is empty.
     Nudge(NudgeArgs),
+    /// Show what an agent did in its repository, as a patch.
+    Diff(DiffArgs),
+    /// Run a program as an agent would: in its workspace, under its limits.
+    Exec(ExecArgs),
     /// Show the events of an agent.
     Events(EventsArgs),
     /// Show the last events of the container and all agents, or of one.
@@ -51,6 +57,9 @@ pub enum ClientCommand {
     /// Show the use of language models, by agent and model, and how much of each budget is used.
     Usage(UsageArgs),
 }
+
+/// What a program did not begin to run by, as `podman exec` and `env` say it: lower codes are those of programs.
+const NOT_RUN: u8 = 125;
 
 /// A command that calls the host; `crashes` is one of them only with --url.
 pub(crate) enum Asked {
@@ -69,6 +78,8 @@ impl Asked {
             Self::Command(ClientCommand::Stop(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Send(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Nudge(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Diff(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Exec(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Events(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Logs(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
@@ -85,12 +96,25 @@ impl Asked {
         matches!(self, Self::Command(ClientCommand::Health(_)))
     }
 
+    /// The exit code of a failure.
+    pub(crate) fn code(&self, failure: &Failure) -> u8 {
+        match (self, failure) {
+            _ if self.is_probe() => failure.code().min(1),
+            (_, Failure::NobodyReads | Failure::Reported(_) | Failure::Interrupted(_)) => {
+                failure.code()
+            }
+            (Self::Command(ClientCommand::Exec(_)), _) => NOT_RUN,
+            _ => failure.code(),
+        }
+    }
+
     /// Reads files and stdin, as long as Ctrl-C ends the process by itself.
     pub(crate) fn prepare(&mut self) -> Result<(), String> {
         match self {
             Self::Command(ClientCommand::Start(args)) => args.prepare(),
             Self::Command(ClientCommand::Send(args)) => args.prepare(),
             Self::Command(ClientCommand::Nudge(args)) => args.prepare(),
+            Self::Command(ClientCommand::Exec(args)) => args.prepare(),
             _ => Ok(()),
         }
     }
@@ -105,6 +129,8 @@ impl Asked {
             Self::Command(ClientCommand::Stop(args)) => stop::run(args, session).await,
             Self::Command(ClientCommand::Send(args)) => send::run(args, session).await,
             Self::Command(ClientCommand::Nudge(args)) => nudge::run(args, session).await,
+            Self::Command(ClientCommand::Diff(args)) => diff::run(args, session).await,
+            Self::Command(ClientCommand::Exec(args)) => exec::run(args, session).await,
             Self::Command(ClientCommand::Events(args)) => events::run(args, session).await,
             Self::Command(ClientCommand::Logs(args)) => logs::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,

@@ -2,7 +2,9 @@
 
 pub(crate) mod chat;
 pub(crate) mod crashes;
+pub(crate) mod diff;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod health;
 mod input;
 pub(crate) mod logs;

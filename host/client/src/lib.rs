@@ -40,7 +40,9 @@ use command::Asked;
 pub use command::ClientCommand;
 pub use commands::chat::ChatArgs;
 pub use commands::crashes::{CrashesArgs, CrashesCommand, crash_text};
+pub use commands::diff::DiffArgs;
 pub use commands::events::EventsArgs;
+pub use commands::exec::ExecArgs;
 pub use commands::health::HealthArgs;
 pub use commands::logs::LogsArgs;
 pub use commands::memory::MemoryArgs;
@@ -102,8 +104,7 @@ fn conclude(mut asked: Asked, colours: ColourChoice, read_config: ReadConfig) ->
     if let Some(words) = failure.words() {
         eprintln!("bulkhead: {}", bulkhead_printable::lines(&words));
     }
-    let code = failure.code();
-    ExitCode::from(if asked.is_probe() { code.min(1) } else { code })
+    ExitCode::from(asked.code(&failure))
 }
 
 /// Runs a command until it is through or a Ctrl-C comes.
