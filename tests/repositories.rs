@@ -200,3 +200,122 @@ fn a_start_that_clones_can_be_stopped() {
     });
     host.finish();
 }
+
+#[test]
+fn what_an_agent_did_is_seen_from_outside_also_when_it_is_gone() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").start();
+    let client = host.client();
+    client.get("/agents/toast/files").expect_error(404, &["toast"]);
+    client.get("/agents/toast/diff").expect_error(404, &["toast"]);
+    start(&host, json!({})).expect(201);
+    sh(
+        &host,
+        "mkdir src && printf 'a\\n' >src/a && printf '# Demo\\nmore\\n' >readme.md && ln -s /etc/passwd link",
+    );
+    for _ in 0..2 {
+        let files = client.get("/agents/toast/files").expect(200);
+        let names: Vec<_> = files["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (&it["name"], &it["kind"]))
+            .collect();
+        let expected = [
+            (&json!(".git"), &json!("directory")),
+            (&json!("link"), &json!("link")),
+            (&json!("readme.md"), &json!("file")),
+            (&json!("src"), &json!("directory")),
+        ];
+        assert_eq!(names, expected, "{files}");
+        let file = client.get("/agents/toast/files?path=readme.md&offset=2").expect(200);
+        assert_eq!((&file["text"], &file["bytes"]), (&json!("Demo\nmore\n"), &json!(12)));
+        let link = client.get("/agents/toast/files?path=link").expect(200);
+        assert_eq!((&link["kind"], &link["target"]), (&json!("link"), &json!("/etc/passwd")));
+        for outside in ["../toast", "/etc/passwd", "link/x"] {
+            let path = format!("/agents/toast/files?path={outside}");
+            client.get(&path).expect_error(400, &["path"]);
+        }
+        let diff = client.get("/agents/toast/diff").expect(200);
+        assert_eq!((&diff["branch"], &diff["ahead"]), (&json!("bulkhead/toast"), &json!(0)));
+        assert!(diff["patch"].as_str().unwrap().ends_with("\n # Demo\n+more\n"), "{diff}");
+        let changed: Vec<_> =
+            diff["uncommitted"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
+        assert_eq!(changed, ["readme.md", "link", "src/a"], "{diff}");
+        client.stop("toast");
+        host.wait_for_exit("toast");
+    }
+    host.finish();
+}
+
+#[test]
+fn a_program_is_run_in_an_agents_place() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").start();
+    let client = host.client();
+    client.post("/agents/toast/exec", &json!({"program": "git"})).expect_error(404, &["toast"]);
+    start(&host, json!({})).expect(201);
+    let exec = |body: Value| client.post("/agents/toast/exec", &body);
+    let ran = exec(json!({
+        "program": "sh", "arguments": ["-c", "pwd; cat; echo $A >&2; exit 3"], "stdin": "in",
+        "environment": {"A": "b"}
+    }))
+    .expect(200);
+    assert_eq!((&ran["end"], &ran["code"]), (&json!("exited"), &json!(3)), "{ran}");
+    assert_eq!((&ran["stdout"], &ran["stderr"]), (&json!("/workspace\nin"), &json!("b\n")));
+    exec(json!({"program": "cat"})).expect_error(403, &["cat", "git, sh"]);
+    exec(json!({"program": "sh", "directory": ".."})).expect_error(422, &["directory"]);
+    let end = host.wait_for_event("toast", "agent.tool_exited");
+    assert_eq!((&end["program"], &end["code"]), (&json!("sh"), &json!(3)), "{end}");
+    // It ends with the agent.
+    std::thread::scope(|scope| {
+        let hangs = scope.spawn(|| exec(json!({"program": "sh", "arguments": ["-c", "sleep 60"]})));
+        wait_until("it runs", || host.events_of("toast", "agent.tool_started").len() == 2);
+        client.stop("toast").expect(200);
+        hangs.join().unwrap().expect_error(409, &["agent toast ended"]);
+    });
+    exec(json!({"program": "git"})).expect_error(409, &["not running"]);
+    host.finish();
+}
+
+#[test]
+fn a_branch_is_merged_or_its_conflicts_are_named() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").start();
+    let client = host.client();
+    let rig = client.post("/rigs/demo/prepare", &json!({})).expect(200);
+    assert_eq!(
+        (&rig["head"], &rig["branches"]),
+        (&json!(remote.git(&["rev-parse", "main"])), &json!(1))
+    );
+    client.post("/rigs/other/prepare", &json!({})).expect_error(400, &["gitUrl", "demo"]);
+    let work = |agent: &str, text: &str| {
+        let request = json!({"rigId": "demo"});
+        client.start_with(agent, "toolbox", request).expect(201);
+        for order in [
+            json!({"do": "write-file", "directory": "readme.md", "stdin": text}),
+            json!({"do": "commit", "say": "work"}),
+            json!({"do": "push"}),
+        ] {
+            let reply = client.ask(agent, &order.to_string());
+            assert!(!reply.contains("error"), "{reply}");
+        }
+    };
+    work("one", "# Demo\none\n");
+    work("two", "# Demo\ntwo\n");
+    let merge = |body: Value| client.post("/rigs/demo/merge", &body);
+    merge(json!({"source": "bulkhead/none"})).expect_error(404, &["bulkhead/none"]);
+    let merged = merge(json!({"source": "bulkhead/one"})).expect(200);
+    assert_eq!(merged["commit"], remote.git(&["rev-parse", "main"]), "{merged}");
+    let by = remote.git(&["log", "-1", "--format=%an: %s", "main"]);
+    assert_eq!(by, "Bulkhead: Merge branch 'bulkhead/one' into main");
+    let again = merge(json!({"source": "bulkhead/one"})).expect(200);
+    assert_eq!(again["commit"], merged["commit"], "there is nothing to merge");
+    let conflict = merge(json!({"source": "bulkhead/two"})).expect_error(409, &["readme.md"]);
+    assert_eq!(
+        (&conflict["error_type"], &conflict["files"]),
+        (&json!("conflict"), &json!(["readme.md"]))
+    );
+    assert_eq!(merged["commit"], remote.git(&["rev-parse", "main"]), "as before");
+    host.finish();
+}

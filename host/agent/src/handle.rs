@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bulkhead_runtime::{Nudge, ShutdownReason, Usage};
+use bulkhead_runtime::{InstanceContext, Nudge, ShutdownReason, Usage};
 use bulkhead_store::database::Private;
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::event::AgentTag;
@@ -240,6 +240,17 @@ impl AgentHandle {
     /// another that was restarted stays in backoff for ever.
     pub(crate) async fn down(&self) {
         self.until(|published| published.state.is_down()).await;
+    }
+
+    /// Resolves when there is no incarnation any more.
+    pub async fn gone(&self) {
+        self.until(|published| !published.state.is_live()).await;
+    }
+
+    /// What its instance has of the host, while it takes messages.
+    pub fn instance_context(&self) -> Result<&InstanceContext, SendError> {
+        self.check_accepts()?;
+        Ok(&self.state.instance_context)
     }
 
     /// Resolves when the incarnation has ended, or has neither a turn nor mail, in hand or waiting.

@@ -67,6 +67,9 @@ pub struct ErrorBody {
     /// The message whose turn failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// The files that both sides of a merge changed, the first 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// Why the agent ended, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_reason: Option<String>,

@@ -8,11 +8,13 @@
 //! - [`town_registry`]: what the town says its container is to run
 //! - [`town_snapshot`]: how what agents remember lies at the town
 //! - [`unknown`]: what becomes of fields that nobody knows
+//! - [`exec`], [`workspace`]: programs that run beside an agent, its files, its repository
 //! - [`view`], [`memory`], [`crashes`], [`usage`]: answers
 //! - [`error`]: the one shape of every refusal
 
 pub mod crashes;
 pub mod error;
+pub mod exec;
 pub mod memory;
 pub mod message;
 pub mod nudge;
@@ -27,9 +29,11 @@ pub mod town_snapshot;
 pub mod unknown;
 pub mod usage;
 pub mod view;
+pub mod workspace;
 
 pub use crashes::CrashesPage;
 pub use error::{ErrorBody, Issue, text_issue};
+pub use exec::{ExecAnswer, ExecRequest};
 pub use memory::{AgentMemoryView, ContainerMemoryView, HeapView, SeriesView};
 pub use message::MessageRequest;
 pub use nudge::NudgeRequest;
@@ -45,4 +49,8 @@ pub use view::{
     AgentList, AgentView, EventView, EventsPage, ExitView, Health, MemoryView, MessageAnswer,
     MissingAgent, NudgeAnswer, Readiness, RefreshTokenAnswer, RestartView, SetAsideView,
     StartAnswer, StopAnswer, SyncAnswer, TurnView, UpdateAnswer, WithIgnored,
+};
+pub use workspace::{
+    ChangeView, DiffBase, DiffView, EntryKind, EntryView, FilesView, MergeAnswer, MergeRequest,
+    PrepareRequest, RigView, SeenView,
 };

@@ -29,6 +29,16 @@ impl<B: Backend> PathAgent<B> {
         Self { backend, id }
     }
 
+    /// Resolves when boot has restored the agent, or is not going to.
+    ///
+    /// # Errors
+    ///
+    /// Boot takes too long (503).
+    pub(crate) async fn restored(self) -> Result<(B, AgentId), Refusal> {
+        self.backend.brought_back(&self.id).await?;
+        Ok((self.backend, self.id))
+    }
+
     /// Makes the call when boot has restored the agent, or is not going to. Before that "no such agent" may be wrong.
     ///
     /// # Errors
@@ -41,7 +51,7 @@ impl<B: Backend> PathAgent<B> {
     where
         Refusal: From<E>,
     {
-        self.backend.brought_back(&self.id).await?;
-        Ok(call(&self.backend, &self.id)?)
+        let (backend, id) = self.restored().await?;
+        Ok(call(&backend, &id)?)
     }
 }

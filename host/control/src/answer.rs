@@ -9,7 +9,10 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::openai::OpenAiError;
 use bulkhead_api::{ErrorBody, Issue, MissingAgent};
-use bulkhead_supervisor::{SendError, SettingsError, StartError, StartFailure, StopError};
+use bulkhead_supervisor::{
+    ExecError, ExecRefusal, GitError, SendError, SettingsError, StartError, StartFailure,
+    StopError, WorkspaceError,
+};
 use bulkhead_types::{ExitReason, StartPhase};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -315,6 +318,79 @@ impl From<StopError> for Refusal {
     fn from(error: StopError) -> Self {
         let StopError::NoSuchAgent(_) = &error;
         Self::new(StatusCode::NOT_FOUND, error.to_string()).kind("no-such-agent")
+    }
+}
+
+impl From<WorkspaceError> for Refusal {
+    fn from(error: WorkspaceError) -> Self {
+        let text = error.to_string();
+        match error {
+            WorkspaceError::NotThere { .. } => {
+                Self::new(StatusCode::NOT_FOUND, text).kind("not-there")
+            }
+            WorkspaceError::NoRepositories => {
+                Self::new(StatusCode::NOT_FOUND, text).kind("no-repositories")
+            }
+            WorkspaceError::NoRig(_) => Self::invalid_body(vec![Issue::new("gitUrl", text)]),
+            WorkspaceError::Git(error) => error.into(),
+        }
+    }
+}
+
+impl From<GitError> for Refusal {
+    fn from(error: GitError) -> Self {
+        let mut refusal = Self::new(git_status(&error), error.to_string()).kind(error.code());
+        match error {
+            GitError::Invalid { what, why } => refusal.body.issues = vec![Issue::new(what, why)],
+            GitError::Conflict { files } => refusal.body.files = files,
+            GitError::Locked(_) => return refusal.retry_after(BOOT_RETRY_S),
+            _ => {}
+        }
+        refusal
+    }
+}
+
+fn git_status(error: &GitError) -> StatusCode {
+    match error {
+        GitError::Invalid { .. } => StatusCode::BAD_REQUEST,
+        GitError::BranchMissing(_)
+        | GitError::NotFound(_)
+        | GitError::Unprepared(_)
+        | GitError::NoCheckpoint(_) => StatusCode::NOT_FOUND,
+        GitError::Occupied(_)
+        | GitError::Rejected { .. }
+        | GitError::Conflict { .. }
+        | GitError::Uncommitted
+        | GitError::WrongBranch(_) => StatusCode::CONFLICT,
+        GitError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        GitError::Unauthorized(_) | GitError::CloneFailed { .. } | GitError::GitFailed { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
+        GitError::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
+        GitError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        GitError::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
+        GitError::Sandbox(_) | GitError::Disk(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<ExecRefusal> for Refusal {
+    fn from(error: ExecRefusal) -> Self {
+        let text = error.to_string();
+        let (status, kind) = match error {
+            ExecRefusal::Agent(error) => return error.into(),
+            ExecRefusal::Ended(_) => (StatusCode::CONFLICT, "agent-ended"),
+            ExecRefusal::Tool(ExecError::Denied(_)) => (StatusCode::FORBIDDEN, "denied"),
+            ExecRefusal::Tool(ExecError::NotFound(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "not-found")
+            }
+            ExecRefusal::Tool(ExecError::Invalid(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
+            }
+            ExecRefusal::Tool(ExecError::Unavailable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "tools-unavailable")
+            }
+        };
+        Self::new(status, text).kind(kind)
     }
 }
 

@@ -4,14 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bulkhead_api::{
-    AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest,
-    EventsPage, Health, MissingAgent, ModelRequest, NudgeRequest, StartRequest, StopAnswer,
+    AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest, DiffBase,
+    DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView, Health, MergeAnswer, MergeRequest,
+    MissingAgent, ModelRequest, NudgeRequest, PrepareRequest, RigView, StartRequest, StopAnswer,
     SystemPromptRequest, TownConfig, UsageView,
 };
 use bulkhead_feed::{Feed, Ring};
 use bulkhead_supervisor::{
-    CrashFilter, CrashPage, Delivery, Metrics, SendError, SettingsError, StartError, Started,
-    StopError, Supervisor, TownConfigError, UsageFilter,
+    CrashFilter, CrashPage, Delivery, ExecRefusal, Metrics, SendError, SettingsError, StartError,
+    Started, StopError, Supervisor, TownConfigError, UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::{AgentId, Body, CrashRecord, Sender};
@@ -91,6 +92,39 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn set_dashboard_context(&self, request: DashboardContextRequest);
     /// Changes the town's configuration values: all that are named, or none.
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError>;
+    /// What is at a path of an agent's workspace; of a file at most `max_bytes` from `offset` on.
+    fn files(
+        &self,
+        id: &AgentId,
+        path: &str,
+        offset: u64,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<FilesView, WorkspaceError>> + Send;
+    /// What an agent did in its repository, at most `max_bytes` of it.
+    fn diff(
+        &self,
+        id: &AgentId,
+        against: DiffBase,
+        max_bytes: usize,
+    ) -> impl Future<Output = Result<DiffView, WorkspaceError>> + Send;
+    /// Runs a program in an agent's place, to its end or that of the agent.
+    fn exec(
+        &self,
+        id: &AgentId,
+        request: ExecRequest,
+    ) -> impl Future<Output = Result<ExecAnswer, ExecRefusal>> + Send;
+    /// Fetches the repository of a rig.
+    fn prepare_rig(
+        &self,
+        rig: &str,
+        request: PrepareRequest,
+    ) -> impl Future<Output = Result<RigView, WorkspaceError>> + Send;
+    /// Merges a branch of a rig's repository into another one.
+    fn merge(
+        &self,
+        rig: &str,
+        request: MergeRequest,
+    ) -> impl Future<Output = Result<MergeAnswer, WorkspaceError>> + Send;
 }
 
 impl Backend for Supervisor {
@@ -206,5 +240,40 @@ impl Backend for Supervisor {
 
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
         Supervisor::sync_config(self, config)
+    }
+
+    async fn files(
+        &self,
+        id: &AgentId,
+        path: &str,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<FilesView, WorkspaceError> {
+        Supervisor::files(self, id, path, offset, max_bytes).await
+    }
+
+    async fn diff(
+        &self,
+        id: &AgentId,
+        against: DiffBase,
+        max_bytes: usize,
+    ) -> Result<DiffView, WorkspaceError> {
+        Supervisor::diff(self, id, against, max_bytes).await
+    }
+
+    async fn exec(&self, id: &AgentId, request: ExecRequest) -> Result<ExecAnswer, ExecRefusal> {
+        Supervisor::exec(self, id, request).await
+    }
+
+    async fn prepare_rig(
+        &self,
+        rig: &str,
+        request: PrepareRequest,
+    ) -> Result<RigView, WorkspaceError> {
+        Supervisor::prepare_rig(self, rig, request).await
+    }
+
+    async fn merge(&self, rig: &str, request: MergeRequest) -> Result<MergeAnswer, WorkspaceError> {
+        Supervisor::merge(self, rig, request).await
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
 
 pub(crate) use operation::{Group, Operation};
@@ -134,12 +134,6 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         operation: fn() -> Operation,
     ) -> Self {
         self.on(MethodFilter::PATCH, Entry { method: "patch", path, operation }, handler)
-    }
-
-    /// A path that is in no document: whatever comes is refused.
-    pub(crate) fn refused(mut self, path: &str, route: MethodRouter<S>) -> Self {
-        self.router = self.router.route(path, route);
-        self
     }
 
     /// The router. The document is complete now.

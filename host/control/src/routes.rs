@@ -24,13 +24,15 @@
 //! | `POST /tickets` | [`tickets`] |
 //! | `GET /v1/models`, `POST /v1/chat/completions` | [`openai`] |
 //! | `POST /mcp` | [`mcp`] |
-//! | what the original had and Bulkhead has not | [`not_taken`] |
+//! | `GET /agents/{id}/files`, `/agents/{id}/diff` | [`files`], [`diff`] |
+//! | `POST /agents/{id}/exec` | [`exec`] |
+//! | `POST /rigs/{rig}/prepare`, `/rigs/{rig}/merge` | [`rigs`] |
 //! | `GET /console` and what is below it, for people | [`console`](mod@console) |
 //! | everything else | [`unknown`] |
 
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get};
+use axum::routing::get;
 use axum::{Extension, Router};
 
 use bulkhead_mcp::Endpoint;
@@ -45,7 +47,10 @@ use crate::town::Town;
 mod console;
 mod crashes;
 mod dashboard_context;
+mod diff;
 mod events;
+mod exec;
+mod files;
 mod health;
 mod list;
 mod livez;
@@ -54,12 +59,12 @@ mod memory;
 mod message;
 mod metrics;
 mod model;
-mod not_taken;
 mod nudge;
 mod openai;
 mod openapi;
 mod readyz;
 mod refresh_token;
+mod rigs;
 mod start;
 mod status;
 mod stop;
@@ -140,10 +145,11 @@ pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document
         .get("/memory", memory::container::<B>, memory::container_operation)
         .get("/agents/{id}/memory", memory::agent::<B>, memory::agent_operation)
         .get("/usage", usage::get::<B>, usage::operation)
-        .refused("/repos/setup", any(not_taken::git))
-        .refused("/git/merge", any(not_taken::git))
-        .refused("/agents/{id}/pty", any(not_taken::terminal))
-        .refused("/agents/{id}/pty/{*rest}", any(not_taken::terminal))
+        .get("/agents/{id}/files", files::get::<B>, files::operation)
+        .get("/agents/{id}/diff", diff::get::<B>, diff::operation)
+        .post("/agents/{id}/exec", exec::post::<B>, exec::operation)
+        .post("/rigs/{rig}/prepare", rigs::prepare::<B>, rigs::prepare_operation)
+        .post("/rigs/{rig}/merge", rigs::merge::<B>, rigs::merge_operation)
         .finish();
     (router, document)
 }

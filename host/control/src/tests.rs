@@ -21,3 +21,4 @@ mod settings;
 mod starts;
 mod streams;
 mod town;
+mod workspaces;

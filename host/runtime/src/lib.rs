@@ -93,7 +93,7 @@ pub use host_call::HostCallNames;
 pub use incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
 pub use instance_context::InstanceContext;
 pub use interfaces::http::{HttpSecret, HttpSecrets};
-pub use interfaces::tools::Tools;
+pub use interfaces::tools::{Exec, ExecError, Executed, Tools};
 pub use load_error::LoadError;
 pub use loaded::{Loaded, Source};
 pub use logs::Logs;

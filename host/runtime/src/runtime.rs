@@ -24,6 +24,7 @@ use crate::guest_instance::Finished;
 use crate::guest_instance::Guest;
 use crate::guest_instance::GuestInstance;
 use crate::instance_context::InstanceContext;
+use crate::interfaces::tools::{Exec, ExecError, Executed};
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::load_error::LoadError;
@@ -124,6 +125,11 @@ impl Runtime {
             compile,
             bucket: config.bucket,
         })
+    }
+
+    /// Runs a program in an agent's place, to its end. Dropping the future kills the program.
+    pub async fn exec(&self, context: &InstanceContext, exec: Exec) -> Result<Executed, ExecError> {
+        self.shared.starter(context).execute(exec).await
     }
 
     /// What an agent may burn before its task leaves the fast lane.

@@ -22,7 +22,7 @@ use crate::instance_context::InstanceContext;
 use crate::interfaces::http::{self, Carrier, HttpSecrets, Outbound, Resolver};
 use crate::interfaces::model::Access;
 use crate::interfaces::stdio::LineStream;
-use crate::interfaces::tools::{Access as ToolAccess, Tools};
+use crate::interfaces::tools::{Access as ToolAccess, Starter, Tools};
 use crate::interrupt::Interrupt;
 use crate::lanes;
 use crate::limiter::Limiter;
@@ -126,6 +126,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What starts the native programs of an agent.
+    pub(crate) fn starter(&self, context: &InstanceContext) -> Starter {
+        Starter {
+            tools: self.tools.clone(),
+            workspaces: self.workspaces.clone(),
+            spec: Arc::clone(&context.spec),
+            port: Arc::clone(&context.port),
+            workspace: context.workspace.clone(),
+        }
+    }
+
     /// The way of an incarnation to threads that may block.
     pub(crate) fn blocking(&self, context: &InstanceContext) -> Blocking {
         Blocking::new(Arc::clone(&context.meter), self.blocking.of(&context.spec.id))
@@ -193,12 +204,8 @@ impl State {
             own: None,
         };
         let tools = ToolAccess {
-            tools: shared.tools.clone(),
-            workspaces: shared.workspaces.clone(),
-            spec: Arc::clone(&context.spec),
-            port: Arc::clone(&context.port),
+            starter: shared.starter(context),
             meter: Arc::clone(&context.meter),
-            workspace: context.workspace.clone(),
             descriptors: Arc::clone(&shared.descriptors),
             running: Arc::default(),
         };

@@ -11,6 +11,7 @@ use bulkhead_types::{
     AgentSpec, GitAuthor, GitSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules,
     StartPhase, ToolRules, is_secret_name,
 };
+use bulkhead_workspace::Rig;
 
 /// Bytes of a megabyte, as the configuration counts them.
 const MIB: u64 = 1024 * 1024;
@@ -96,23 +97,11 @@ impl Catalog {
         let Some(rig) = request.rig_id.clone() else {
             return Err("rigId is missing: it names the repository".to_owned());
         };
-        let known = self.rigs.get(rig.as_str());
-        let url = match (&asked.url, known) {
-            _ if asked.lightweight => String::new(),
-            (Some(url), Some(known)) if *url != known.url => {
-                return Err(format!("gitUrl is not the url of [rigs.{rig}] in the configuration"));
-            }
-            (_, Some(known)) => known.url.clone(),
-            (Some(url), None) if url.starts_with("https://") => url.clone(),
-            (Some(_), None) => return Err("gitUrl has to begin with https://".to_owned()),
-            (None, None) => {
-                let rigs = names(self.rigs.keys());
-                let text = "there is no gitUrl, and no rig of that name in the configuration";
-                return Err(format!("{text}, which has {rigs}"));
-            }
+        let (url, default_branch) = (asked.url.as_deref(), asked.default_branch.as_deref());
+        let Rig { url, default_branch, .. } = match asked.lightweight {
+            true => self.branch_of(&rig, default_branch),
+            false => self.rig(&rig, url, default_branch)?,
         };
-        let default_branch = asked.default_branch.clone();
-        let default_branch = default_branch.or_else(|| known.map(|it| it.default_branch.clone()));
         let id = request.agent_id.as_str();
         let author = role.git_author.clone().unwrap_or_else(|| GitAuthor {
             name: request.name.clone(),
@@ -121,12 +110,42 @@ impl Catalog {
         Ok(Some(Arc::new(GitSpec {
             rig,
             url,
-            default_branch: default_branch.unwrap_or_else(|| "main".to_owned()),
+            default_branch,
             branch: asked.branch.clone().unwrap_or_else(|| format!("bulkhead/{id}")),
             start_point: asked.start_point.clone(),
             lightweight: asked.lightweight,
             author,
         })))
+    }
+
+    /// The repository of a rig: that of the configuration, or the one that a request names.
+    pub(crate) fn rig(
+        &self,
+        name: &str,
+        url: Option<&str>,
+        default_branch: Option<&str>,
+    ) -> Result<Rig, String> {
+        let url = match (url, self.rigs.get(name)) {
+            (Some(url), Some(known)) if url != known.url => {
+                return Err(format!("gitUrl is not the url of [rigs.{name}] in the configuration"));
+            }
+            (_, Some(known)) => known.url.clone(),
+            (Some(url), None) if url.starts_with("https://") => url.to_owned(),
+            (Some(_), None) => return Err("gitUrl has to begin with https://".to_owned()),
+            (None, None) => {
+                let rigs = names(self.rigs.keys());
+                let text = "there is no gitUrl, and no rig of that name in the configuration";
+                return Err(format!("{text}, which has {rigs}"));
+            }
+        };
+        Ok(Rig { url, ..self.branch_of(name, default_branch) })
+    }
+
+    /// A rig without a repository.
+    fn branch_of(&self, name: &str, default_branch: Option<&str>) -> Rig {
+        let known = self.rigs.get(name).map(|known| &*known.default_branch);
+        let default_branch = default_branch.or(known).unwrap_or("main").to_owned();
+        Rig { name: name.to_owned(), url: String::new(), default_branch }
     }
 
     /// Turns a request into a spec, or names what the configuration does not have.

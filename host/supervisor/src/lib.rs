@@ -29,6 +29,7 @@ mod start;
 mod town;
 mod usage;
 mod view;
+mod workspaces;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -45,12 +46,14 @@ use bulkhead_feed::{Feed, Ring};
 use bulkhead_log::{RunContext, SharedSink};
 use bulkhead_memory::Memory;
 pub use bulkhead_memory::Snapshot as MemorySnapshot;
+pub use bulkhead_runtime::ExecError;
 use bulkhead_runtime::{Runtime, ShutdownReason};
 pub use bulkhead_store::crashes::{CrashStore, Filter as CrashFilter, Page as CrashPage};
 use bulkhead_store::database::Durability;
 use bulkhead_telemetry::{Telemetry, TraceContext};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
+pub use bulkhead_workspace::Error as GitError;
 use bulkhead_workspace::Workspaces;
 pub use catalog::{Catalog, RigUrl, Role};
 pub use drain::{DrainPlan, DrainReport};
@@ -67,6 +70,7 @@ use registry::Registry;
 pub use start::Started;
 pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
 pub use usage::UsageFilter;
+pub use workspaces::{ExecRefusal, WorkspaceError};
 
 /// How a supervisor is set up.
 pub struct SupervisorConfig {

@@ -16,17 +16,19 @@ pub(crate) enum Group {
     Streams,
     Chat,
     Tools,
+    Workspaces,
     Settings,
     Diagnosis,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Probes,
         Self::Agents,
         Self::Streams,
         Self::Chat,
         Self::Tools,
+        Self::Workspaces,
         Self::Settings,
         Self::Diagnosis,
     ];
@@ -38,6 +40,7 @@ impl Group {
             Self::Streams => "Streams",
             Self::Chat => "Chat clients",
             Self::Tools => "Tools for models",
+            Self::Workspaces => "Workspaces and repositories",
             Self::Settings => "Settings of running agents",
             Self::Diagnosis => "Crashes, memory and usage",
         }
@@ -137,6 +140,15 @@ impl Operation {
             .refuses(429, "The mailbox is full (`mailbox-full`), or the agent's memory is (`agent-memory-full`).")
     }
 
+    /// Git does the work, maybe with a remote.
+    pub(crate) fn works_on_repositories(self) -> Self {
+        self.refuses(422, "Something is larger than the host allows (`too-large`).")
+            .refuses(502, "Git failed (`git-failed`), or the remote (`clone-failed`, `unauthorized`).")
+            .refuses(503, "Somebody else works on it for too long (`locked`), or too many requests are under way (`busy`).")
+            .refuses(504, "Git took too long (`timeout`).")
+            .refuses(507, "The disk is full (`no-space`).")
+    }
+
     /// Its path has another part.
     pub(crate) fn path_text(mut self, name: &'static str, about: &'static str) -> Self {
         self.in_path.push(PathParam::Text(name, about));
@@ -166,8 +178,8 @@ impl Operation {
         Self { body: Some(Body { schema, example, required: true }), ..self }
     }
 
-    /// A header may stand for its body.
-    pub(crate) fn body_or_header(mut self) -> Self {
+    /// It does without its body as well.
+    pub(crate) fn body_is_optional(mut self) -> Self {
         self.body.iter_mut().for_each(|body| body.required = false);
         self
     }

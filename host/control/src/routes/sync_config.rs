@@ -40,7 +40,7 @@ pub(super) fn operation() -> Operation {
              the other shared routes.",
         )
         .body::<TownConfig>(json!({"env_vars": {"model.api-key": "...", "RETIRED": null}}))
-        .body_or_header()
+        .body_is_optional()
         .answers::<WithIgnored<SyncAnswer>>(200, "Agents see the values from now on; with `synced` false, nothing has changed: the header was not readable.")
 }
 

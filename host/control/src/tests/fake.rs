@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentUsageView, AgentView, ContainerMemoryView,
-    DashboardContextRequest, EventsPage, Health, MemoryView, MissingAgent, ModelRequest,
-    NudgeRequest, RestartView, SeriesView, StartAnswer, StartRequest, StopAnswer,
-    SystemPromptRequest, TownConfig, UsageView,
+    DashboardContextRequest, DiffBase, DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView,
+    Health, MemoryView, MergeAnswer, MergeRequest, MissingAgent, ModelRequest, NudgeRequest,
+    PrepareRequest, RestartView, RigView, SeenView, SeriesView, StartAnswer, StartRequest,
+    StopAnswer, SystemPromptRequest, TownConfig, UsageView,
 };
 use bulkhead_feed::{Feed, Ring, RingLimits};
 use bulkhead_log::{RunContext, SharedSink, Sink};
@@ -19,14 +20,16 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
-    Metrics, SendError, SettingsError, SpanFigures, StartError, StartFailure, Started, StopError,
-    SymbolizerFigures, ToolFigures, TownConfigError, TurnReport, UsageFilter,
+    ExecError, ExecRefusal, GitError, Metrics, SendError, SettingsError, SpanFigures, StartError,
+    StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
+    UsageFilter, WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
 use bulkhead_types::{
     AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, ModelCounts, Next,
     Outcome, RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp, TokenUsage,
+    ToolEnd,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -291,6 +294,115 @@ impl Backend for Fake {
         };
         let mut rings = self.0.rings.lock().unwrap();
         Some(Arc::clone(rings.entry(id.clone()).or_insert_with(new)))
+    }
+
+    async fn files(
+        &self,
+        id: &AgentId,
+        path: &str,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<FilesView, WorkspaceError> {
+        let path = path.to_owned();
+        match id.as_str() {
+            "ghost" => Err(WorkspaceError::NotThere { id: id.clone(), path }),
+            "outside" => {
+                let why = format!("{path} leads out of the workspace");
+                Err(GitError::Invalid { what: "path", why }.into())
+            }
+            _ => {
+                let (bytes, text) = (9, format!("{max_bytes}"));
+                let seen = SeenView::File { bytes, offset, utf8: true, text, truncated: false };
+                Ok(FilesView { path, seen })
+            }
+        }
+    }
+
+    async fn diff(
+        &self,
+        id: &AgentId,
+        against: DiffBase,
+        max_bytes: usize,
+    ) -> Result<DiffView, WorkspaceError> {
+        match id.as_str() {
+            "ghost" => Err(GitError::Unprepared(id.to_string()).into()),
+            "slow" => Err(GitError::Timeout("git diff").into()),
+            "full" => Err(GitError::NoSpace("/state".into()).into()),
+            "busy" => Err(GitError::Locked("the workspace of agent busy".into()).into()),
+            _ => Ok(DiffView {
+                branch: Some("bulkhead/a".into()),
+                head: None,
+                upstream: "main".into(),
+                ahead: 0,
+                behind: 0,
+                uncommitted: Vec::new(),
+                more_uncommitted: false,
+                against,
+                patch: format!("{max_bytes}"),
+                truncated: false,
+            }),
+        }
+    }
+
+    async fn exec(&self, id: &AgentId, request: ExecRequest) -> Result<ExecAnswer, ExecRefusal> {
+        if id.as_str() == "ghost" {
+            return Err(SendError::NoSuchAgent(id.clone()).into());
+        }
+        match request.program.as_str() {
+            "rm" => return Err(ExecError::Denied("\"rm\" is not among the tools".into()).into()),
+            "gone" => return Err(ExecError::NotFound("no such program: gone".into()).into()),
+            "../sh" => return Err(ExecError::Invalid("no name of a program".into()).into()),
+            "later" => return Err(ExecError::Unavailable("the launcher is gone".into()).into()),
+            "last" => return Err(ExecRefusal::Ended(id.clone())),
+            _ => {}
+        }
+        Ok(ExecAnswer {
+            end: ToolEnd::Exited,
+            code: Some(0),
+            signal: None,
+            wall_ms: 1,
+            cpu_ms: 1,
+            peak_memory_bytes: 1,
+            stdout: request.arguments.join(" "),
+            stderr: request.stdin,
+        })
+    }
+
+    async fn prepare_rig(
+        &self,
+        rig: &str,
+        request: PrepareRequest,
+    ) -> Result<RigView, WorkspaceError> {
+        match rig {
+            "ghost" => return Err(WorkspaceError::NoRig("there is no gitUrl".into())),
+            "none" => return Err(WorkspaceError::NoRepositories),
+            "closed" => return Err(GitError::Unauthorized("https://host/closed.git".into()).into()),
+            _ => {}
+        }
+        Ok(RigView {
+            rig: rig.to_owned(),
+            url: request.git_url.unwrap_or_else(|| "https://host/known.git".into()),
+            default_branch: request.default_branch.unwrap_or_else(|| "main".into()),
+            head: None,
+            branches: 1,
+            tags: 0,
+        })
+    }
+
+    async fn merge(&self, rig: &str, request: MergeRequest) -> Result<MergeAnswer, WorkspaceError> {
+        match request.source.as_str() {
+            "conflict" => {
+                return Err(
+                    GitError::Conflict { files: vec!["a.txt".into(), "b.txt".into()] }.into()
+                );
+            }
+            "missing" => return Err(GitError::BranchMissing("missing".into()).into()),
+            _ => {}
+        }
+        Ok(MergeAnswer {
+            target: request.target.unwrap_or_else(|| rig.into()),
+            commit: "c0".into(),
+        })
     }
 
     fn crashes(&self, filter: &CrashFilter) -> CrashPage {

@@ -155,17 +155,6 @@ fn the_refusal_of_a_wrong_method_names_the_right_one() {
 }
 
 #[test]
-fn what_was_not_taken_from_the_original_says_so() {
-    let rig = Rig::start();
-    let mut client = rig.client();
-    for path in ["/repos/setup", "/git/merge", "/agents/a/pty", "/agents/a/pty/7/resize"] {
-        let answer = client.post(path, "{}");
-        assert_eq!((answer.status, &answer.json()["error_type"]), (501, &"not-implemented".into()));
-        assert!(answer.error().contains(path));
-    }
-}
-
-#[test]
 fn a_path_that_holds_no_agent_id_is_refused_with_the_rule() {
     let rig = Rig::start();
     let mut client = rig.client();

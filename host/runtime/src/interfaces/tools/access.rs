@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bulkhead_log::now;
-use bulkhead_tools::{Bind, DiskLimit, Network, Sandbox, SpawnError};
+use bulkhead_tools::{Bind, Child, DiskLimit, Network, Sandbox, SpawnError};
 use bulkhead_types::tool::shown_arguments;
 use bulkhead_types::{AgentSpec, RunningTool, Secret, ToolNetwork, ToolRules};
 use bulkhead_workspace::{OBJECTS, Workspaces};
@@ -34,16 +34,21 @@ pub struct Tools {
     pub env: Arc<[(String, String)]>,
 }
 
-/// An agent's way to native programs.
-pub(crate) struct Access {
+/// What starts the programs of one agent.
+pub(crate) struct Starter {
     /// `None`: this host runs none.
     pub tools: Option<Tools>,
     /// Knows the objects of repositories.
     pub workspaces: Option<Workspaces>,
     pub spec: Arc<AgentSpec>,
     pub port: Arc<dyn Port>,
-    pub meter: Arc<Meter>,
     pub workspace: Option<PathBuf>,
+}
+
+/// An agent's way to native programs.
+pub(crate) struct Access {
+    pub starter: Starter,
+    pub meter: Arc<Meter>,
     pub descriptors: Arc<Descriptors>,
     pub running: Arc<AtomicUsize>,
 }
@@ -58,7 +63,7 @@ pub(super) enum Wait {
 
 impl Access {
     pub(super) fn programs(&self) -> Vec<String> {
-        let rules = self.spec.tools.iter();
+        let rules = self.starter.spec.tools.iter();
         rules.flat_map(|it| it.programs.keys()).map(|name| name.to_string()).collect()
     }
 
@@ -69,16 +74,70 @@ impl Access {
         wait: Wait,
     ) -> Result<Running, ToolError> {
         let asked = ask::check(command)?;
-        let (rules, program) = self.admit(&asked.program)?;
+        let admitted = self.starter.admit(&asked.program)?;
+        let place = self.place(&admitted.rules)?;
+        let most = match wait {
+            Wait::InTheTurn => {
+                let left = self.meter.time_left();
+                left.saturating_sub(LEFT_TO_THE_TURN.min(left / 2))
+            }
+            Wait::BeyondTurns => Duration::MAX,
+        };
+        let child = self.starter.start(asked, admitted, most).await?;
+        Ok(Running::new(child, place, Arc::clone(&self.meter)))
+    }
+
+    fn place(&self, rules: &ToolRules) -> Result<Place, ToolError> {
+        let Some(under_way) = UnderWay::begin(&self.running, rules.parallel) else {
+            let most = rules.parallel;
+            let text =
+                format!("{most} tools of this agent run, which is the most (tools_parallel)");
+            return Err(ToolError::Unavailable(text));
+        };
+        let mut pipes = self.descriptors.none();
+        for _ in 0..DESCRIPTORS {
+            pipes.one_more().map_err(|none| ToolError::Unavailable(none.to_string()))?;
+        }
+        Ok(Place { _under_way: under_way, _pipes: pipes })
+    }
+}
+
+/// A program that an agent may run.
+pub(super) struct Admitted {
+    rules: Arc<ToolRules>,
+    program: PathBuf,
+}
+
+impl Starter {
+    /// Finds the program of this name, if the agent may run it.
+    pub(super) fn admit(&self, name: &str) -> Result<Admitted, ToolError> {
+        let Some(rules) = &self.spec.tools else {
+            let text = format!("the role {} lists no tools", self.spec.role);
+            return Err(ToolError::Denied(text));
+        };
+        match rules.programs.get(name) {
+            Some(program) => Ok(Admitted { rules: Arc::clone(rules), program: program.clone() }),
+            None => {
+                let known: Vec<_> = rules.programs.keys().map(|name| &**name).collect();
+                let (role, known) = (&self.spec.role, known.join(", "));
+                Err(ToolError::Denied(format!(
+                    "{name:?} is not among the tools of {role}: {known}"
+                )))
+            }
+        }
+    }
+
+    /// Starts a program, and tells the agent's host of it. It runs for `most` at most.
+    pub(super) async fn start(
+        &self,
+        asked: Asked,
+        Admitted { rules, program }: Admitted,
+        most: Duration,
+    ) -> Result<Child, ToolError> {
         let (Some(tools), Some(workspace)) = (self.tools.clone(), self.workspace.clone()) else {
             return Err(ToolError::Unavailable("this host runs no programs".into()));
         };
-        let place = self.place(&rules)?;
-        let mut limits = ask::lowered(rules.limits, &asked.limits);
-        if wait == Wait::InTheTurn {
-            let left = self.meter.time_left();
-            limits.wall = limits.wall.min(left.saturating_sub(LEFT_TO_THE_TURN.min(left / 2)));
-        }
+        let limits = ask::lowered(rules.limits, &asked.limits);
         let Asked { program: name, arguments, directory, environment, .. } = asked;
         let command = bulkhead_tools::Command {
             program,
@@ -88,7 +147,7 @@ impl Access {
             sandbox: Sandbox { binds: self.binds(workspace), network: network(rules.network) },
             limits: bulkhead_tools::Limits {
                 memory_bytes: limits.memory_bytes,
-                wall: limits.wall,
+                wall: limits.wall.min(most),
                 cpu: limits.cpu,
                 pids: limits.pids,
                 output_bytes: limits.output_bytes,
@@ -104,7 +163,7 @@ impl Access {
             memory_bytes: 0,
         };
         report(&self.port, tool, &child);
-        Ok(Running::new(child, place, Arc::clone(&self.meter)))
+        Ok(child)
     }
 
     /// What the agent has and nobody else may see.
@@ -125,38 +184,6 @@ impl Access {
             binds.push(Bind { host, inside: OBJECTS.into(), writable: false, limit: None });
         }
         binds
-    }
-
-    /// Where the program of this name is, if the agent may run it.
-    fn admit(&self, name: &str) -> Result<(Arc<ToolRules>, PathBuf), ToolError> {
-        let Some(rules) = &self.spec.tools else {
-            let text = format!("the role {} lists no tools", self.spec.role);
-            return Err(ToolError::Denied(text));
-        };
-        match rules.programs.get(name) {
-            Some(program) => Ok((Arc::clone(rules), program.clone())),
-            None => {
-                let known: Vec<_> = rules.programs.keys().map(|name| &**name).collect();
-                let (role, known) = (&self.spec.role, known.join(", "));
-                Err(ToolError::Denied(format!(
-                    "{name:?} is not among the tools of {role}: {known}"
-                )))
-            }
-        }
-    }
-
-    fn place(&self, rules: &ToolRules) -> Result<Place, ToolError> {
-        let Some(under_way) = UnderWay::begin(&self.running, rules.parallel) else {
-            let most = rules.parallel;
-            let text =
-                format!("{most} tools of this agent run, which is the most (tools_parallel)");
-            return Err(ToolError::Unavailable(text));
-        };
-        let mut pipes = self.descriptors.none();
-        for _ in 0..DESCRIPTORS {
-            pipes.one_more().map_err(|none| ToolError::Unavailable(none.to_string()))?;
-        }
-        Ok(Place { _under_way: under_way, _pipes: pipes })
     }
 }
 

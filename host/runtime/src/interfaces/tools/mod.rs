@@ -10,6 +10,7 @@
 
 mod access;
 mod ask;
+mod exec;
 mod running;
 mod streams;
 
@@ -17,8 +18,9 @@ use wasmtime::Result;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
-pub(crate) use self::access::Access;
 pub use self::access::Tools;
+pub(crate) use self::access::{Access, Starter};
+pub use self::exec::{Exec, ExecError, Executed};
 pub use self::running::Running;
 use crate::bindings::bulkhead::agent::tools::{
     Command, Ended, Finished, Host, HostChild, ToolError,

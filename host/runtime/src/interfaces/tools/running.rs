@@ -105,7 +105,7 @@ impl ToolProcess for Process {
     }
 }
 
-fn kind(end: End) -> (ToolEnd, Option<i32>, Option<i32>) {
+pub(super) fn kind(end: End) -> (ToolEnd, Option<i32>, Option<i32>) {
     let kind = match end {
         End::Exited(code) => return (ToolEnd::Exited, Some(code), None),
         End::Signalled(signal) => return (ToolEnd::Signalled, None, Some(signal)),

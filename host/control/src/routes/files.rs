@@ -1,0 +1,56 @@
+//! `GET /agents/{id}/files?path=`: a directory or a part of a file of an agent's workspace. Read-only; the agent need not
+//! run, or be known.
+
+use axum::Json;
+use axum::extract::State;
+use bulkhead_api::FilesView;
+
+use crate::Backend;
+use crate::answer::Refusal;
+use crate::openapi::{Group, Operation};
+use crate::params::{Kind, Param, Params, PathId};
+
+/// Of a file, where the request does not say.
+const BYTES: u64 = 64 * 1024;
+
+/// Of a file, in one response.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+const PATH: Param =
+    Param::new("path", Kind::Text, "Relative to the workspace. Default: the workspace.");
+const OFFSET: Param = Param::new(
+    "offset",
+    Kind::Number(0, i64::MAX as u64),
+    "Byte of a file to begin at. Default: 0.",
+);
+const MAX: Param = Param::new(
+    "maxBytes",
+    Kind::Number(1, MAX_BYTES),
+    "Bytes of a file to return at most. Default: 65536.",
+);
+const QUERY: &[Param] = &[PATH, OFFSET, MAX];
+
+pub(super) fn operation() -> Operation {
+    Operation::new(Group::Workspaces, "Returns a directory, or a part of a file, of an agent's workspace")
+        .about(
+            "The agent need not run. Links are not followed. Entries of a directory are sorted by their names, the first \
+             1,000 of them.",
+        )
+        .agent()
+        .query(QUERY)
+        .answers::<FilesView>(200, "What is there.")
+        .refuses(404, "Nothing is there (`not-there`).")
+}
+
+pub(super) async fn get<B: Backend>(
+    State(backend): State<B>,
+    PathId(id): PathId,
+    params: Params,
+) -> Result<Json<FilesView>, Refusal> {
+    let params = params.only(QUERY)?;
+    let path = params.text(&PATH).unwrap_or_else(|| ".".to_owned());
+    let offset = params.number(&OFFSET)?.unwrap_or(0);
+    let max_bytes = params.number(&MAX)?.unwrap_or(BYTES);
+    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    Ok(Json(backend.files(&id, &path, offset, max_bytes).await?))
+}

@@ -1,0 +1,258 @@
+//! Workspaces of agents and the repositories of rigs, as somebody outside works with them.
+
+use std::path::Path;
+
+use bulkhead_agent::SendError;
+use bulkhead_api::{
+    ChangeView, DiffBase, DiffView, EntryKind, EntryView, ExecAnswer, ExecRequest, FilesView,
+    MergeAnswer, MergeRequest, PrepareRequest, RigView, SeenView,
+};
+use bulkhead_runtime::{Exec, ExecError};
+use bulkhead_types::AgentId;
+use bulkhead_types::time::millis;
+use bulkhead_workspace::{
+    Against, Author, Change, Entry, Error, Kind, Merge, Seen, Workspaces, look, silent,
+};
+
+use crate::Supervisor;
+
+/// Who merges are by where the request does not say. No mail gets there.
+const AUTHOR: (&str, &str) = ("Bulkhead", "bulkhead@agents.invalid");
+
+/// Why nothing was shown of a workspace, or done with a repository.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkspaceError {
+    /// The agent has no workspace, or nothing is at that path of it.
+    #[error("the workspace of agent {id} has nothing at {path:?}")]
+    NotThere {
+        /// Whose.
+        id: AgentId,
+        /// As it was asked for.
+        path: String,
+    },
+    /// This host makes no repositories.
+    #[error("this host has no repositories: no role of its configuration has `git = true`")]
+    NoRepositories,
+    /// Neither the configuration nor the request says what the rig's repository is.
+    #[error("{0}")]
+    NoRig(String),
+    /// Git, the remote or the disk.
+    #[error(transparent)]
+    Git(#[from] Error),
+}
+
+/// Why a program was not run in an agent's place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecRefusal {
+    /// There is no agent that runs.
+    #[error(transparent)]
+    Agent(#[from] SendError),
+    /// The agent may not, or the host cannot.
+    #[error(transparent)]
+    Tool(#[from] ExecError),
+    /// The agent ended, and the program with it.
+    #[error("agent {0} ended while the program ran, which ended with it")]
+    Ended(AgentId),
+}
+
+impl Supervisor {
+    /// What is at a path of an agent's workspace; of a file at most `max_bytes` from `offset` on. The agent need not run.
+    pub async fn files(
+        &self,
+        id: &AgentId,
+        path: &str,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<FilesView, WorkspaceError> {
+        let workspace = self.0.config.workspace(id);
+        let seen = look(&workspace, Path::new(path), offset, max_bytes).await?;
+        let not_there = || WorkspaceError::NotThere { id: id.clone(), path: path.to_owned() };
+        Ok(FilesView { path: path.to_owned(), seen: view(seen.ok_or_else(not_there)?, offset) })
+    }
+
+    /// What an agent did in its repository, at most `max_bytes` of it. The agent need not run.
+    pub async fn diff(
+        &self,
+        id: &AgentId,
+        against: DiffBase,
+        max_bytes: usize,
+    ) -> Result<DiffView, WorkspaceError> {
+        let workspace = self.repositories()?.workspace(id.as_str()).await?;
+        let status = workspace.status().await?;
+        let base = match against {
+            DiffBase::Upstream => Against::Base,
+            DiffBase::Head => Against::Head,
+        };
+        let diff = workspace.diff(base, max_bytes).await?;
+        Ok(DiffView {
+            branch: status.branch,
+            head: status.head.map(|head| head.to_string()),
+            upstream: workspace.upstream().to_owned(),
+            ahead: status.ahead,
+            behind: status.behind,
+            uncommitted: status.changes.into_iter().map(change).collect(),
+            more_uncommitted: status.truncated,
+            against,
+            patch: text(diff.text),
+            truncated: diff.truncated,
+        })
+    }
+
+    /// Brings the host's mirror of a rig to what the remote has, so that starts need not.
+    pub async fn prepare_rig(
+        &self,
+        rig: &str,
+        request: PrepareRequest,
+    ) -> Result<RigView, WorkspaceError> {
+        let PrepareRequest { git_url, default_branch } = request;
+        let rig = self.rig(rig, git_url.as_deref(), default_branch.as_deref())?;
+        let fetched = self.repositories()?.fetch(&rig, &silent()).await?;
+        Ok(RigView {
+            rig: rig.name,
+            url: rig.url,
+            default_branch: rig.default_branch,
+            head: fetched.head.map(|head| head.to_string()),
+            branches: fetched.branches,
+            tags: fetched.tags,
+        })
+    }
+
+    /// Merges a branch of a rig's remote into another one, and pushes the result.
+    pub async fn merge(
+        &self,
+        rig: &str,
+        request: MergeRequest,
+    ) -> Result<MergeAnswer, WorkspaceError> {
+        let MergeRequest { source, target, message, author, git_url, default_branch } = request;
+        let rig = self.rig(rig, git_url.as_deref(), default_branch.as_deref())?;
+        let target = target.unwrap_or_else(|| rig.default_branch.clone());
+        let message = message.unwrap_or_else(|| format!("Merge branch '{source}' into {target}"));
+        let (name, email) = author.map_or_else(
+            || (AUTHOR.0.to_owned(), AUTHOR.1.to_owned()),
+            |author| (author.name, author.email),
+        );
+        let author = Author { name, email };
+        let merged = self.repositories()?.merge(&rig, &source, &target, &message, &author).await?;
+        match merged {
+            Merge::Merged { commit } => Ok(MergeAnswer { target, commit: commit.to_string() }),
+            Merge::Conflict { files } => Err(Error::Conflict { files }.into()),
+        }
+    }
+
+    /// Runs a program in the place of an agent that runs: one of its tools, in its workspace, under its limits.
+    /// Dropping the future ends the program, and so does the end of the agent.
+    pub async fn exec(
+        &self,
+        id: &AgentId,
+        request: ExecRequest,
+    ) -> Result<ExecAnswer, ExecRefusal> {
+        let agent = self.0.current(id)?;
+        let context = agent.instance_context()?;
+        let ExecRequest { program, arguments, directory, environment, stdin } = request;
+        let stdin = stdin.into_bytes();
+        let exec = Exec { program, arguments, directory, environment, stdin };
+        let ended = tokio::select! {
+            ended = self.0.runtime.exec(context, exec) => ended?,
+            () = agent.gone() => return Err(ExecRefusal::Ended(id.clone())),
+        };
+        Ok(ExecAnswer {
+            end: ended.end,
+            code: ended.code,
+            signal: ended.signal,
+            wall_ms: millis(ended.wall),
+            cpu_ms: millis(ended.cpu),
+            peak_memory_bytes: ended.peak_memory_bytes,
+            stdout: text(ended.stdout),
+            stderr: text(ended.stderr),
+        })
+    }
+
+    fn repositories(&self) -> Result<&Workspaces, WorkspaceError> {
+        self.0.config.workspaces.as_ref().ok_or(WorkspaceError::NoRepositories)
+    }
+
+    fn rig(
+        &self,
+        name: &str,
+        url: Option<&str>,
+        default_branch: Option<&str>,
+    ) -> Result<bulkhead_workspace::Rig, WorkspaceError> {
+        let rig = self.0.config.catalog.rig(name, url, default_branch);
+        rig.map_err(WorkspaceError::NoRig)
+    }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn view(seen: Seen, offset: u64) -> SeenView {
+    match seen {
+        Seen::Directory { entries, truncated } => {
+            SeenView::Directory { entries: entries.into_iter().map(entry).collect(), truncated }
+        }
+        Seen::File { bytes, contents, truncated } => {
+            // A part may end within a character.
+            let utf8 = match std::str::from_utf8(&contents) {
+                Ok(_) => true,
+                Err(error) => error.error_len().is_none() && truncated,
+            };
+            SeenView::File { bytes, offset, utf8, text: text(contents), truncated }
+        }
+        Seen::Link { target } => SeenView::Link { target: text(target) },
+        Seen::Other => SeenView::Other,
+    }
+}
+
+fn entry(Entry { name, kind, bytes, modified }: Entry) -> EntryView {
+    let kind = match kind {
+        bulkhead_workspace::EntryKind::Directory => EntryKind::Directory,
+        bulkhead_workspace::EntryKind::File => EntryKind::File,
+        bulkhead_workspace::EntryKind::Link => EntryKind::Link,
+        bulkhead_workspace::EntryKind::Other => EntryKind::Other,
+    };
+    EntryView { name: text(name), kind, bytes, modified_at: modified }
+}
+
+fn change(change: Change) -> ChangeView {
+    ChangeView {
+        path: text(change.path),
+        before: change.from.map(text),
+        staged: word(change.staged).to_owned(),
+        unstaged: word(change.unstaged).to_owned(),
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unchanged => "unchanged",
+        Kind::Modified => "modified",
+        Kind::TypeChanged => "type-changed",
+        Kind::Added => "added",
+        Kind::Deleted => "deleted",
+        Kind::Renamed => "renamed",
+        Kind::Copied => "copied",
+        Kind::Unmerged => "unmerged",
+        Kind::Untracked => "untracked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_ends_within_a_character_is_text() {
+        let seen = |contents: &[u8], truncated| {
+            let contents = contents.to_vec();
+            view(Seen::File { bytes: 9, contents, truncated }, 0)
+        };
+        for (contents, truncated, expected) in
+            [(&b"a\xC3"[..], true, true), (b"a\xC3", false, false), (b"\xFFa", true, false)]
+        {
+            let SeenView::File { utf8, .. } = seen(contents, truncated) else { panic!("a file") };
+            assert_eq!(utf8, expected, "{contents:?}");
+        }
+    }
+}
