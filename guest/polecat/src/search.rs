@@ -62,6 +62,8 @@ impl Search<'_> {
                     return;
                 }
                 match fs::symlink_metadata(&path) {
+                    // What git keeps there is found by its own tools.
+                    Ok(metadata) if metadata.is_dir() && path.ends_with(".git") => {}
                     Ok(metadata) if metadata.is_dir() => directories.push(path),
                     Ok(metadata) if metadata.is_file() => self.file(&path, metadata.len()),
                     _ => {}
@@ -123,6 +125,18 @@ mod tests {
         assert_eq!(search(&workspace, "needle", "a").unwrap(), "a/one.txt:2: needle here");
         assert_eq!(search(&workspace, "needle", "two.txt").unwrap(), "two.txt:1: a needle");
         assert_eq!(search(&workspace, "absent", ".").unwrap(), "[nothing found]");
+    }
+
+    #[test]
+    fn what_git_keeps_is_not_searched() {
+        let directory = tempfile::tempdir().unwrap();
+        let workspace = Workspace::new(directory.path());
+        for path in [".git/config", "sub/.git/config", ".gitignore", "a.git/b"] {
+            workspace.write(path, "needle").unwrap();
+        }
+        let found = search(&workspace, "needle", "").unwrap();
+        assert_eq!(found, ".gitignore:1: needle\na.git/b:1: needle");
+        assert_eq!(search(&workspace, "needle", ".git").unwrap(), ".git/config:1: needle");
     }
 
     #[test]

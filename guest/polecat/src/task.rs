@@ -19,6 +19,9 @@ pub struct Task {
     pub rounds: u32,
     /// The model's last answer was text alone, and it got an error for that.
     pub reminded: bool,
+    /// The model wanted to end and was told what it would leave behind.
+    #[serde(default)]
+    pub warned: bool,
     /// The start's prompt, once heard. It comes again with every restart.
     prompt: Option<String>,
 }
@@ -164,6 +167,7 @@ mod tests {
         let mut task: Task =
             state::load(OLDER.as_bytes(), crate::STATE_VERSION, state::no_upgrade).unwrap();
         assert_eq!((task.rounds, task.reminded, task.messages.len()), (2, true, 4));
+        assert!(!task.warned);
         assert_eq!(task.messages[1].tool_calls[0].name, "list");
         assert_eq!(task.messages[2].text(), "one.md");
         task.hear("task".to_owned(), true, 1000).unwrap();

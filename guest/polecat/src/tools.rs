@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::edit::{self, Edit};
+use crate::git::Git;
+use crate::repository;
 use crate::run::{self, Order};
 use crate::search::search;
 use crate::workspace::Workspace;
@@ -19,11 +21,15 @@ pub struct Result {
     pub summary: Option<String>,
 }
 
-/// The tools with their schemas. `run` is among them if there are programs.
-pub fn offered(programs: &[String]) -> Vec<Tool> {
+/// The tools with their schemas. `run` is among them if there are programs, and those of a
+/// repository in one.
+pub fn offered(programs: &[String], in_repository: bool) -> Vec<Tool> {
     let mut tools = on_files();
     tools.push(edit::offered());
     tools.extend(run::offered(programs));
+    if in_repository {
+        tools.extend(repository::offered());
+    }
     tools.push(Tool::new(
         "done",
         "End the task.",
@@ -91,7 +97,7 @@ struct Arguments {
 }
 
 /// Runs one call. A failure is a result too: the model reads it and goes on.
-pub fn run(call: &ToolCall, workspace: &Workspace) -> Result {
+pub fn run(call: &ToolCall, workspace: &Workspace, git: Option<&dyn Git>) -> Result {
     let _active = host::ActiveTools::set(&[&call.name]);
     if call.name == "done" {
         // The end counts even where its form is wrong: a model that is told to try again may never
@@ -101,13 +107,20 @@ pub fn run(call: &ToolCall, workspace: &Workspace) -> Result {
         let summary = Some(arguments.summary.unwrap_or_default());
         return Result { text: "ended".to_owned(), summary };
     }
-    let outcome = work(call, workspace);
+    let outcome = work(call, workspace, git);
     info!("tool called", tool = call.name, ok = outcome.is_ok());
     let text = outcome.unwrap_or_else(|error| format!("error: {error}"));
     Result { text, summary: None }
 }
 
-fn work(call: &ToolCall, workspace: &Workspace) -> std::result::Result<String, String> {
+fn work(
+    call: &ToolCall,
+    workspace: &Workspace,
+    git: Option<&dyn Git>,
+) -> std::result::Result<String, String> {
+    if let Some(git) = git.filter(|_| repository::NAMES.contains(&call.name.as_str())) {
+        return repository::run(call, workspace, git);
+    }
     match call.name.as_str() {
         "edit" => call.arguments::<Edit>()?.run(workspace),
         "run" => call.arguments::<Order>()?.run(workspace, run::by_host),
@@ -135,6 +148,7 @@ fn on_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::tests::Scripted;
 
     fn call(tool: &str, arguments: &str) -> ToolCall {
         ToolCall { id: "a".into(), name: tool.into(), arguments: arguments.into() }
@@ -143,17 +157,23 @@ mod tests {
     #[test]
     fn every_offered_tool_is_known() {
         let workspace = Workspace::new("/nonexistent");
-        for tool in offered(&["sh".to_owned()]).iter().filter(|tool| tool.name != "done") {
-            let error = work(&call(&tool.name, "{}"), &workspace).unwrap_err();
-            assert!(!error.contains("no such tool"), "{error}");
+        let git = Scripted::new();
+        let known = |tool: &str, git: Option<&dyn Git>| {
+            let error = work(&call(tool, "{}"), &workspace, git).err();
+            error.is_none_or(|error| !error.contains(&format!("no such tool: {tool}")))
+        };
+        for tool in offered(&["sh".to_owned()], true).iter().filter(|tool| tool.name != "done") {
+            assert!(known(&tool.name, Some(&git)), "{}", tool.name);
+            let of_repository = repository::NAMES.contains(&tool.name.as_str());
+            assert_eq!(known(&tool.name, None), !of_repository, "{}", tool.name);
         }
-        assert!(work(&call("rm", "{}"), &workspace).unwrap_err().contains("no such tool: rm"));
+        assert!(!known("rm", Some(&git)));
     }
 
     #[test]
     fn nothing_is_run_where_there_are_no_programs() {
         let names = |programs: &[String]| -> Vec<_> {
-            offered(programs).into_iter().map(|tool| tool.name).collect()
+            offered(programs, false).into_iter().map(|tool| tool.name).collect()
         };
         assert!(!names(&[]).contains(&"run".to_owned()));
         assert!(names(&["sh".to_owned()]).contains(&"run".to_owned()));
@@ -163,7 +183,7 @@ mod tests {
     fn a_missing_argument_is_named() {
         let workspace = Workspace::new("/nonexistent");
         for (tool, name) in [("write", "path"), ("edit", "path"), ("run", "program")] {
-            let error = work(&call(tool, "{}"), &workspace).unwrap_err();
+            let error = work(&call(tool, "{}"), &workspace, None).unwrap_err();
             assert!(error.contains(&format!("`{tool}`")), "{error}");
             assert!(error.contains(&format!("`{name}`")), "{error}");
         }
@@ -175,7 +195,7 @@ mod tests {
         let workspace = Workspace::new(directory.path());
         workspace.write("a", "one").unwrap();
         let arguments = r#"{"path":"a","old":"one","new":"two"}"#;
-        assert_eq!(work(&call("edit", arguments), &workspace).unwrap(), "replaced");
+        assert_eq!(work(&call("edit", arguments), &workspace, None).unwrap(), "replaced");
         assert_eq!(workspace.read("a", 0).unwrap(), "two");
     }
 }
