@@ -8,10 +8,12 @@
 //! - `cgi`: `git http-backend` and its output
 //! - `body`: an answer that is slow or ends early
 //! - `state`: what the two sides share
+//! - [`demo`]: a project with a bug, for tests and for `just run`
 
 mod answer;
 mod body;
 mod cgi;
+pub mod demo;
 mod server;
 mod state;
 

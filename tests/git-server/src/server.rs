@@ -29,7 +29,15 @@ pub struct GitServer {
 impl GitServer {
     /// Serves the bare repositories below a directory on a free port of the loopback interface.
     pub fn start(root: &Path) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        Self::listen(([127, 0, 0, 1], 0).into(), root)
+    }
+
+    /// The same at an address of choice; port 0 takes a free one.
+    pub fn listen(address: SocketAddr, root: &Path) -> io::Result<Self> {
+        let failed = |error: io::Error| {
+            io::Error::new(error.kind(), format!("listen on {address}: {error}"))
+        };
+        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::new(root.to_owned()));

@@ -25,8 +25,10 @@
 //! | `write FILE TEXT` | write, then done |
 //! | `search TEXT` | search, then done with what it returned |
 //! | `run PROGRAM ARGUMENT...` | run, then done with what it returned |
-//! | `repair FILE OLD NEW` | run `sh test.sh`, edit if that fails and run again, then done with what it returned |
+//! | `repair FILE OLD NEW` | run `sh test.sh`, edit if that fails and run again; if it passes then, commit and push where that is offered; then done with what run and push returned |
 //! | others as above | |
+//!
+//! A task whose `done` did not end it gets the same `done` again.
 
 use serde_json::{Map, Value, json};
 
@@ -85,30 +87,34 @@ fn single(scene: &Scene, tool: &str, arguments: &[(Role, &str)]) -> Reply {
     let words = format!("{tool} returned: {}", quote(result));
     match scene.calls.last() {
         // A task ends with `done`; a conversation waits for the next message.
-        Some(last) if scene.works_on_files() && !is_kind(last, "done") => {
-            scene.call("done", &[(TEXT, &words)])
-        }
+        Some(_) if scene.works_on_files() => scene.call("done", &[(TEXT, &words)]),
         _ => text(words),
     }
 }
 
-/// Tests, an edit if they fail, and the tests again. The edit is made once: a second failure is reported.
+/// Tests, an edit if they fail, and the tests again; then what is repaired goes to the server. The edit is made once: a
+/// second failure is reported.
 fn repair(scene: &Scene, rest: &str) -> Reply {
-    let made = |kind: &str| scene.calls.iter().filter(|name| is_kind(name, kind)).count();
-    let last = scene.results.last().map_or("", String::as_str);
-    if made("done") > 0 {
-        return text("The tests were run.");
-    }
-    let tested = scene.calls.last().is_some_and(|name| is_kind(name, "run"));
-    if !tested {
-        return scene.call("run", &[(PROGRAM, "sh"), (ARGUMENTS, &list("test.sh"))]);
-    }
-    if made("edit") > 0 || last.starts_with("exited with code 0 ") {
-        return scene.call("done", &[(TEXT, &format!("run returned: {}", quote(last)))]);
-    }
     let (path, change) = split_word(rest);
     let (old, new) = split_word(change);
-    scene.call("edit", &[(PATH, path), (OLD, old), (NEW, new)])
+    let is_made = |kind: &str| scene.made(kind) > 0;
+    let Some(tested) = scene.returned("run").filter(|_| !scene.ends_with("edit")) else {
+        return scene.call("run", &[(PROGRAM, "sh"), (ARGUMENTS, &list("test.sh"))]);
+    };
+    let passed = tested.starts_with("exited with code 0 ");
+    if !passed && !is_made("edit") {
+        return scene.call("edit", &[(PATH, path), (OLD, old), (NEW, new)]);
+    }
+    let is_wanted = |kind: &str| passed && is_made("edit") && scene.offers(kind) && !is_made(kind);
+    if is_wanted("commit") {
+        return scene.call("commit", &[(TEXT, &format!("Repair {path}"))]);
+    }
+    if is_wanted("push") {
+        return scene.call("push", &[]);
+    }
+    let returned = |kind| Some(format!("{kind} returned: {}", quote(scene.returned(kind)?)));
+    let words = ["run", "push"].into_iter().filter_map(returned).collect::<Vec<_>>();
+    scene.call("done", &[(TEXT, &words.join("\n"))])
 }
 
 /// The words as a JSON list.
@@ -118,17 +124,14 @@ fn list(words: &str) -> String {
 
 /// A task over files in five steps. Which step comes next is decided by the calls made so far.
 fn summarize(scene: &Scene) -> Reply {
-    let made = |kind: &str| scene.calls.iter().filter(|name| is_kind(name, kind)).count();
-    if made("done") > 0 {
-        return text("The summary is in summary.md.");
-    }
+    let made = |kind: &str| scene.made(kind);
     if made("list") == 0 {
         return scene.call("list", &[]);
     }
     let files = file_names(scene.results.first().map_or("", String::as_str));
     if made("read") < files.len() {
         let missing = &files[made("read")..];
-        let calls = missing.iter().map(|file| scene.made("read", &[(PATH, file)]));
+        let calls = missing.iter().map(|file| scene.arranged("read", &[(PATH, file)]));
         return Reply::Calls(calls.collect());
     }
     if made("search") == 0 {
@@ -198,17 +201,34 @@ impl<'a> Scene<'a> {
     }
 
     fn works_on_files(&self) -> bool {
-        ["list", "read", "write", "search"]
-            .iter()
-            .all(|kind| self.tools.iter().any(|tool| is_kind(&tool.function.name, kind)))
+        ["list", "read", "write", "search"].iter().all(|kind| self.offers(kind))
+    }
+
+    fn offers(&self, kind: &str) -> bool {
+        self.tools.iter().any(|tool| is_kind(&tool.function.name, kind))
+    }
+
+    /// Calls of that kind.
+    fn made(&self, kind: &str) -> usize {
+        self.calls.iter().filter(|name| is_kind(name, kind)).count()
+    }
+
+    fn ends_with(&self, kind: &str) -> bool {
+        self.calls.last().is_some_and(|name| is_kind(name, kind))
+    }
+
+    /// The last result of that kind.
+    fn returned(&self, kind: &str) -> Option<&str> {
+        let both = self.calls.iter().zip(&self.results);
+        both.rev().find(|(name, _)| is_kind(name, kind)).map(|(_, result)| result.as_str())
     }
 
     fn call(&self, kind: &str, arguments: &[(Role, &str)]) -> Reply {
-        Reply::Calls(vec![self.made(kind, arguments)])
+        Reply::Calls(vec![self.arranged(kind, arguments)])
     }
 
     /// A call of the offered tool of that kind. What is not offered is called all the same: models do.
-    fn made(&self, kind: &str, arguments: &[(Role, &str)]) -> (String, Value) {
+    fn arranged(&self, kind: &str, arguments: &[(Role, &str)]) -> (String, Value) {
         match self.tools.iter().find(|tool| is_kind(&tool.function.name, kind)) {
             Some(tool) => (tool.function.name.clone(), filled(tool, arguments)),
             None => (kind.to_owned(), json!({})),
@@ -423,9 +443,14 @@ mod tests {
 
     /// Plays the other side of a task: makes the calls on a made-up directory. Programs fail until a file is edited.
     fn play(task: &str, files: &[(&str, &str)]) -> Vec<(String, Value)> {
+        play_with(&polecat(), task, files)
+    }
+
+    fn play_with(tools: &[Value], task: &str, files: &[(&str, &str)]) -> Vec<(String, Value)> {
         let (mut messages, mut made) = (vec![user(task)], Vec::new());
-        for _ in 0..20 {
-            let Reply::Calls(calls) = answer(&polecat(), &messages) else { break };
+        while made.last().is_none_or(|(name, _)| name != "done") {
+            assert!(made.len() < 20, "{made:?}");
+            let Reply::Calls(calls) = answer(tools, &messages) else { break };
             let wire: Vec<_> = calls
                 .iter()
                 .map(|(name, arguments)| {
@@ -487,6 +512,58 @@ mod tests {
         assert_eq!(made[0].1, json!({"program": "sh", "arguments": ["test.sh"]}));
         assert_eq!(made[1].1, json!({"path": "sum.sh", "old": "1", "new": "2"}));
         assert_eq!(made[3].1["summary"], "run returned: exited with code 0 after 0.1 s");
+    }
+
+    fn in_a_repository() -> Vec<Value> {
+        let of_repository = [tool("commit", &["message"]), tool("push", &[])];
+        polecat().into_iter().chain(of_repository).collect()
+    }
+
+    #[test]
+    fn a_repair_is_committed_and_pushed_where_that_is_offered() {
+        let made = play_with(&in_a_repository(), "repair sum.sh 1 2", &[]);
+        let names: Vec<_> = made.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["run", "edit", "run", "commit", "push", "done"]);
+        assert_eq!(made[3].1, json!({"message": "Repair sum.sh"}));
+        let summary = &made[5].1["summary"];
+        assert_eq!(summary, "run returned: exited with code 0 after 0.1 s\npush returned: ok");
+    }
+
+    #[test]
+    fn what_needs_no_repair_is_not_committed() {
+        let calls = json!([{"id": "c", "function": {"name": "run", "arguments": "{}"}}]);
+        let passed = "exited with code 0 after 0.1 s";
+        let said = [
+            user("repair sum.sh 1 2"),
+            json!({"role": "assistant", "content": null, "tool_calls": calls}),
+            json!({"role": "tool", "tool_call_id": "c", "content": passed}),
+        ];
+        assert_eq!(call(answer(&in_a_repository(), &said)).0, "done");
+    }
+
+    #[test]
+    fn a_done_that_did_not_end_the_task_is_said_again() {
+        let calls =
+            |name: &str| json!([{"id": "c", "function": {"name": name, "arguments": "{}"}}]);
+        let turn = |name: &str, content: &str| {
+            [
+                json!({"role": "assistant", "content": null, "tool_calls": calls(name)}),
+                json!({"role": "tool", "tool_call_id": "c", "content": content}),
+            ]
+        };
+        for task in ["read a", "repair a 1 2", "summarize"] {
+            let mut said = vec![user(task)];
+            for (name, content) in [
+                ("list", ""),
+                ("search", ""),
+                ("write", ""),
+                ("run", "exited with code 0 after 0.1 s"),
+                ("done", "not yet"),
+            ] {
+                said.extend(turn(name, content));
+            }
+            assert_eq!(call(answer(&polecat(), &said)).0, "done", "{task}");
+        }
     }
 
     #[test]
