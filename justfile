@@ -9,21 +9,30 @@ guest_dir := CARGO_TARGET_DIR / guest_target / "guest"
 list:
     @just --list --unsorted
 
-# start a small town (a mayor, a polecat, a scripted model server); arguments go to `bulkhead run`
-run *args: build guests
+# start a small town (a mayor, a polecat, a scripted model server, a git server); arguments go to `bulkhead run`
+run *args: _git build guests
     #!/usr/bin/env bash
     set -euo pipefail
+    logs=$(mktemp -d) servers=""
+    trap 'kill $servers 2>/dev/null || true; wait; rm -rf "$logs"' EXIT
+    # Starts a program that prints `NAME on URL`, and waits until it has.
+    serve() {
+        "$CARGO_TARGET_DIR/debug/${1/ /-}" "${@:2}" >"$logs/$1" &
+        servers+=" $!"
+        until grep -q "^$1 on " "$logs/$1"; do kill -0 $! 2>/dev/null || return 1; done
+    }
     if [ -z "${BULKHEAD_MODEL_BASE_URL:-}" ]; then
-        log=$(mktemp)
-        "$CARGO_TARGET_DIR/debug/model-server" --listen 127.0.0.1:0 >"$log" &
-        model=$!
-        trap 'kill "$model" 2>/dev/null || true; rm -f "$log"' EXIT
-        until grep -q '^model server on ' "$log"; do
-            kill -0 "$model" 2>/dev/null || { echo "error: the model server did not start; set BULKHEAD_MODEL_BASE_URL to use another" >&2; exit 1; }
-        done
-        BULKHEAD_MODEL_BASE_URL=$(sed -n 's/^model server on //p' "$log")
+        serve "model server" --listen 127.0.0.1:0 ||
+            { echo "error: the model server did not start; set BULKHEAD_MODEL_BASE_URL to use another" >&2; exit 1; }
+        BULKHEAD_MODEL_BASE_URL=$(sed -n 's/^model server on //p' "$logs/model server")
         export BULKHEAD_MODEL_BASE_URL
         echo "scripted model server on $BULKHEAD_MODEL_BASE_URL (set BULKHEAD_MODEL_BASE_URL to use a real one)"
+    fi
+    # The port of `[rigs.demo]` in guest/town.toml.
+    if serve "git server" "$CARGO_TARGET_DIR/rigs" --listen 127.0.0.1:9101; then
+        echo "git server on http://127.0.0.1:9101, with demo.git, in which a test fails"
+    else
+        echo "the town starts without the git server of [rigs.demo]" >&2
     fi
     # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
     # shell waits for it. A shell starts a background process with SIGINT ignored, and the host keeps what was
@@ -174,10 +183,12 @@ fuzz seconds="60": (fuzz-diagnose seconds) (fuzz-answers seconds)
             -max_total_time={{ seconds }} -max_len=16384 -rss_limit_mb=512)
     done
 
-# build the host and the model server
+# build the host, the model server and the git server
 build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"
     cargo build -p bulkhead -p model-server
+    # Alone: together they would have another set of features, and the engine would be built again.
+    cargo build -p git-server
 
 # build every component: the agents in guest/, the test programs in tests/programs/
 guests: _guest_target
@@ -295,6 +306,9 @@ _compiler:
     @command -v cargo >/dev/null || { echo "error: cargo is not installed; get it from https://rustup.rs" >&2; exit 1; }
     @command -v cc >/dev/null || { echo "error: no C compiler (cc); install gcc or clang" >&2; exit 1; }
     @command -v make >/dev/null || { echo "error: no make, which builds the allocator; install it" >&2; exit 1; }
+
+_git:
+    @command -v git >/dev/null || { echo "error: no git, which the agents of this town use; install it" >&2; exit 1; }
 
 _guest_target: _compiler
     #!/usr/bin/env bash

@@ -1,6 +1,11 @@
 //! One task over the files of a workspace.
 
-use harness::{Host, HostBuilder, Trial, json, model_server};
+use std::path::Path;
+use std::process::Command;
+
+use git_server::{GitServer, demo};
+use harness::{Host, HostBuilder, ModelServer, Trial, json, model_server};
+use tempfile::TempDir;
 
 fn builder() -> HostBuilder {
     Host::builder().guest("polecat")
@@ -204,4 +209,150 @@ fn run_is_offered_only_where_the_role_lists_programs() {
         }
         host.finish();
     }
+}
+
+/// A server with the project of the demo.
+struct Remote {
+    server: GitServer,
+    dir: TempDir,
+}
+
+impl Remote {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        demo::make(dir.path()).expect("make the repository");
+        Self { server: GitServer::start(dir.path()).expect("serve it"), dir }
+    }
+
+    /// Polecats that work on it and may run a shell and git.
+    fn polecats(&self) -> HostBuilder {
+        let settings = "models = [\"default\"]\ntools = [\"sh\", \"git\"]\ngit = true\n\
+                        git_author = \"Fixer <fixer@example.invalid>\"";
+        let rig = format!("[rigs.demo]\nurl = \"{}\"", self.server.url(demo::REPOSITORY));
+        builder().role("polecat", "polecat", settings).toml(&rig)
+    }
+
+    /// What git says of the repository on the server.
+    fn git(&self, args: &[&str]) -> String {
+        git(&self.dir.path().join(demo::REPOSITORY), args)
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.current_dir(dir).args(["-c", "user.name=Other", "-c", "user.email=o@example.invalid"]);
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let output = command.args(args).output().expect("run git");
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Has a polecat of the repository do a task to its end, and returns its reply.
+fn task(host: &Host, prompt: &str) -> String {
+    host.client().start_with("toast", "polecat", json!({"rigId": "demo"})).expect(201);
+    let answer = host.client().send_wait("toast", prompt).expect(200);
+    assert_eq!(answer["outcome"], "done", "{answer}");
+    answer["reply"].as_str().expect("a reply").to_owned()
+}
+
+fn repair() -> String {
+    format!("repair {}", demo::REPAIR.join(" "))
+}
+
+/// How often the model read this text in the last task.
+fn times_read(model: &ModelServer, text: &str) -> usize {
+    let messages = model.last_request().messages;
+    messages.iter().filter(|message| message.text().contains(text)).count()
+}
+
+#[test]
+fn it_repairs_a_project_and_the_branch_is_on_the_server() {
+    let (model, remote) = (model_server(), Remote::new());
+    let trial = Trial::begin(remote.polecats().model(&model, ""));
+    let reply = task(trial.host(), &repair());
+    let commit = remote.git(&["rev-parse", "bulkhead/toast"]);
+    assert!(reply.contains("all passed\npush returned: pushed: "), "{reply}");
+    let end = format!("\n\nBranch bulkhead/toast is pushed, with commit {commit}.");
+    assert!(reply.ends_with(&end), "{reply}");
+    assert_eq!(times_read(&model, "has not ended yet"), 0);
+    let by = remote.git(&["log", "--format=%an <%ae> %s", "main..bulkhead/toast"]);
+    assert_eq!(by, "Fixer <fixer@example.invalid> Repair price.sh");
+    assert_eq!(remote.git(&["diff", "--name-only", "main", "bulkhead/toast"]), "price.sh");
+    // What is on the server passes, and not only what is in the workspace.
+    let tree = remote.dir.path().join("tree");
+    remote.git(&["worktree", "add", "--quiet", "--detach", "../tree", "bulkhead/toast"]);
+    assert!(Command::new("sh").arg("test.sh").current_dir(tree).status().unwrap().success());
+    let ends = trial.host().events_of("toast", "agent.tool_exited");
+    let codes: Vec<_> = ends.iter().map(|end| end["code"].clone()).collect();
+    assert_eq!(codes, [json!(1), json!(0)], "it failed before the edit and passed after it");
+    assert_eq!(trial.host().wait_for_exit("toast")["reason"], "completed");
+    trial.finish();
+}
+
+#[test]
+fn a_rejected_push_is_read_and_what_it_advises_works() {
+    let (model, remote) = (model_server(), Remote::new());
+    let host = remote.polecats().model(&model, "").start();
+    host.client().start_with("toast", "polecat", json!({"rigId": "demo"})).expect(201);
+    // Somebody takes the branch meanwhile.
+    let other = remote.git(&["commit-tree", "main^{tree}", "-p", "main", "-m", "something else"]);
+    remote.git(&["update-ref", "refs/heads/bulkhead/toast", &other]);
+    let answer = host.client().send_wait("toast", &repair()).expect(200);
+    let reply = answer["reply"].as_str().unwrap_or_default();
+    let rejected = "push returned: error: the push to bulkhead/toast was rejected: [rejected] ";
+    assert!(reply.contains(rejected), "{reply}");
+    assert!(reply.contains(" of branch bulkhead/toast is not pushed."), "{reply}");
+    assert_eq!(times_read(&model, "was rejected: [rejected] (fetch first). If others "), 1);
+    assert_eq!(times_read(&model, "The task has not ended yet. Commit "), 1);
+    assert_eq!(remote.git(&["rev-parse", "bulkhead/toast"]), other, "nothing of theirs is lost");
+
+    host.wait_for_exit("toast");
+    let rebased = task(&host, "call rebase");
+    assert!(rebased.starts_with("rebase returned: rebased: "), "{rebased}");
+    let taken = task(&host, "run git rebase origin/bulkhead/toast");
+    assert!(taken.starts_with("run returned: exited with code 0 "), "{taken}");
+    let pushed = task(&host, "call push");
+    let commit = remote.git(&["rev-parse", "bulkhead/toast"]);
+    assert!(pushed.ends_with(&format!("is pushed, with commit {commit}.")), "{pushed}");
+    let subjects = remote.git(&["log", "--format=%s", "main..bulkhead/toast"]);
+    assert_eq!(subjects, "Repair price.sh\nsomething else");
+    host.finish();
+}
+
+#[test]
+fn work_that_is_not_committed_is_named_to_the_model_once_and_in_the_reply() {
+    let (model, remote) = (model_server(), Remote::new());
+    let host = remote.polecats().model(&model, "").start();
+    let reply = task(&host, "write notes.md found it");
+    assert!(reply.ends_with("\n\nNot committed: notes.md."), "{reply}");
+    assert_eq!(times_read(&model, "The task has not ended yet. Not committed: notes.md. "), 1);
+    host.wait_for_exit("toast");
+    let difference = task(&host, "call diff");
+    assert!(
+        difference.starts_with("diff returned: branch bulkhead/toast, commit "),
+        "{difference}"
+    );
+    assert!(difference.contains("\nnot committed:\nnew notes.md\n"), "{difference}");
+    host.finish();
+}
+
+#[test]
+fn git_is_offered_only_in_a_repository() {
+    let (model, remote) = (model_server(), Remote::new());
+    let host = remote.polecats().model(&model, "").start();
+    for (agent, body, offered) in
+        [("toast", json!({"rigId": "demo"}), true), ("bread", json!({}), false)]
+    {
+        host.client().start_with(agent, "polecat", body).expect(201);
+        host.client().send_wait(agent, "search nothing").expect(200);
+        let tools = model.last_request().tools;
+        for name in ["diff", "commit", "push", "rebase"] {
+            assert_eq!(
+                tools.iter().any(|tool| tool.function.name == name),
+                offered,
+                "{agent}: {name}"
+            );
+        }
+    }
+    host.finish();
 }

@@ -35,7 +35,7 @@ mod tools;
 mod workspace;
 
 use bulkhead_guest::host::{self, AgentSettings};
-use bulkhead_guest::model::{self, Completion, Request, Tool, ToolCall};
+use bulkhead_guest::model::{self, Completion, Request, Tool};
 use bulkhead_guest::tools::programs;
 use bulkhead_guest::{
     Agent, AgentError, Message, Next, Outcome, Sender, StartRequest, config, info, state,
