@@ -34,6 +34,8 @@ run *args: _git build guests
     else
         echo "the town starts without the git server of [rigs.demo]" >&2
     fi
+    # The directory of guest/town.toml, without `..`: git's sandbox does not bind such a path.
+    export BULKHEAD_STATE_DIR="${BULKHEAD_STATE_DIR:-$CARGO_TARGET_DIR/town}"
     # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
     # shell waits for it. A shell starts a background process with SIGINT ignored, and the host keeps what was
     # ignored, so the subshell resets it.
@@ -183,11 +185,12 @@ fuzz seconds="60": (fuzz-diagnose seconds) (fuzz-answers seconds)
             -max_total_time={{ seconds }} -max_len=16384 -rss_limit_mb=512)
     done
 
+# Apart: together the three have more features, with which the engine would be built once more.
+#
 # build the host, the model server and the git server
 build: _compiler
     @echo "building the host (the first time takes several minutes: the WebAssembly engine is large)"
     cargo build -p bulkhead -p model-server
-    # Alone: together they would have another set of features, and the engine would be built again.
     cargo build -p git-server
 
 # build every component: the agents in guest/, the test programs in tests/programs/
