@@ -171,9 +171,8 @@ fn explain(error: Error) -> String {
             )
         }
         Error::Rejected(why) => format!(
-            "{why}. If others pushed to this branch, `rebase` fetches what they did. Where `run` has `git`, \
-             `git rebase origin/BRANCH` then puts your commits on top of theirs, and `push` takes them. Else \
-             call `done` and say why"
+            "{why}. If others pushed to this branch, `rebase` puts your commits on top of theirs, and `push` then \
+             takes them. Else call `done` and say why"
         ),
         other => other.message(),
     }

@@ -3,7 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::error::Error;
+
+/// Opens a directory, and nothing else.
+pub(crate) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Does something on a thread that may wait for the disk. An error names the path.
 pub(crate) async fn on<T: Send + 'static>(

@@ -14,11 +14,16 @@ use crate::git::Call;
 use crate::mirror::Mirror;
 use crate::name::Oid;
 
+/// Where refs of an agent are.
+pub(crate) fn agent_namespace(namespace: &str, agent: &str) -> String {
+    format!("refs/{namespace}/{agent}")
+}
+
 /// The ref below a namespace of an agent that stands for a branch. One segment, so that a branch `a` does not
 /// get in the way of a later branch `a/b`.
 pub(crate) fn agent_ref(namespace: &str, agent: &str, branch: &str) -> String {
     let branch = branch.replace('%', "%25").replace('/', "%2F");
-    format!("refs/{namespace}/{agent}/{branch}")
+    format!("{}/{branch}", agent_namespace(namespace, agent))
 }
 
 impl Mirror {

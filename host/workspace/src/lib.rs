@@ -21,6 +21,8 @@
 //! - `files`: what somebody outside sees of a workspace
 //! - `locks`, `disk`: what a killed git left behind; files of the host
 //! - `workspaces`, `shared`: all of them
+//! - `inventory`, `size`, `pushed`, `retention`, `removal`: directories of agents, with a repository or without: what
+//!   they take, what is nowhere else, which of them go
 
 mod checkpoint;
 mod commit;
@@ -32,6 +34,7 @@ mod files;
 mod git;
 mod history;
 mod import;
+mod inventory;
 mod locks;
 mod merge;
 mod mirror;
@@ -40,13 +43,17 @@ mod output;
 mod prepare;
 mod progress;
 mod publish;
+mod pushed;
 mod record;
 mod remote;
+mod removal;
+mod retention;
 mod rig;
 mod run;
 mod sandboxed;
 mod settings;
 mod shared;
+mod size;
 mod skeleton;
 mod status;
 mod sync;
@@ -62,11 +69,15 @@ pub use error::{Error, MAX_FILES};
 pub use files::{Entry, EntryKind, MAX_ENTRIES, Seen, look};
 pub use git::Author;
 pub use history::{Against, Commit, Diff, MAX_COMMITS};
+pub use inventory::{Aside, Inventory, Kept, MAX_KEPT};
 pub use merge::Merge;
 pub use name::{Oid, check_branch};
 pub use prepare::Prepared;
 pub use progress::{OnProgress, Progress, silent};
+pub use pushed::Pushed;
 pub use remote::Protocols;
+pub use removal::Freed;
+pub use retention::{Choice, Policy, Removal, Why, choose};
 pub use rig::{Request, Rig, check_rig};
 pub use run::{Command, End, Finished, Limits, OBJECTS, Run, RunError, Sandbox, Watch};
 pub use sandboxed::Sandboxed;

@@ -7,16 +7,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, openat, unlinkat};
+
+use crate::disk::DIRECTORY;
 
 /// Entries that are visited at most.
 const MAX_ENTRIES: usize = 100_000;
 
 /// Depth of directories below `refs`.
 const MAX_DEPTH: usize = 64;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Removes the locks of the index, the configuration and all refs of a git directory below `folder`. No git of the
 /// host runs there. What is not there or is no directory is none of this function's business.

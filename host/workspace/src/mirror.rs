@@ -176,7 +176,7 @@ impl Mirror {
             .arg("--format=%(objectname) %(refname)")
             .args(patterns);
         let output = self.call(call).await?;
-        Ok(output.text().lines().filter_map(read_ref).collect())
+        Ok(output.stdout.split(|byte| *byte == b'\n').filter_map(read_ref).collect())
     }
 
     /// The commit that a revision stands for.
@@ -203,7 +203,9 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn read_ref(line: &str) -> Option<(String, Oid)> {
+/// A name that is no UTF-8 is no name for a request either: it is left out.
+fn read_ref(line: &[u8]) -> Option<(String, Oid)> {
+    let line = std::str::from_utf8(line).ok()?;
     let (oid, name) = line.split_once(' ')?;
     Some((name.to_owned(), Oid::parse(oid.as_bytes())?))
 }

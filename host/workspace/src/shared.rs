@@ -52,12 +52,22 @@ impl Shared {
         })
     }
 
+    /// Whether nothing else of the host is at work in an agent's workspace.
+    pub fn try_exclusive(&self, agent: &str) -> Result<Exclusive, Error> {
+        let condition = known(&self.conditions, agent, AsyncMutex::default)?;
+        condition.try_lock_owned().map_err(|_| locked(agent))
+    }
+
     /// Waits until nothing else of the host is at work in an agent's workspace.
     pub async fn exclusive(&self, agent: &str) -> Result<Exclusive, Error> {
         let condition = known(&self.conditions, agent, AsyncMutex::default)?;
-        let locked = timeout(self.git.settings.lock_wait, condition.lock_owned()).await;
-        locked.map_err(|_| Error::Locked(format!("the workspace of agent {agent}")))
+        let waited = timeout(self.git.settings.lock_wait, condition.lock_owned()).await;
+        waited.map_err(|_| locked(agent))
     }
+}
+
+fn locked(agent: &str) -> Error {
+    Error::Locked(format!("the workspace of agent {agent}"))
 }
 
 /// The entry of a map, made if it is not there. A full map forgets entries that nobody holds.

@@ -92,7 +92,7 @@ fn distance(text: &str) -> (u64, u64) {
 }
 
 /// Reads `status --porcelain=v2 -z --branch`. An entry that the limit cut is left out.
-fn parse(bytes: &[u8]) -> Status {
+pub(crate) fn parse(bytes: &[u8]) -> Status {
     let mut status = Status::default();
     let whole = bytes.iter().rposition(|byte| *byte == 0).map_or(0, |end| end);
     let mut entries = bytes[..whole].split(|byte| *byte == 0);

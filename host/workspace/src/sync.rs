@@ -13,6 +13,8 @@ use crate::import::agent_ref;
 use crate::mirror::Mirror;
 use crate::name::Oid;
 use crate::progress::silent;
+use crate::pushed::Pushed;
+use crate::record::Record;
 use crate::rig::Rig;
 use crate::skeleton::Refs;
 use crate::tree::Tree;
@@ -34,10 +36,25 @@ impl Workspace {
         let mut tree = self.tree().await?;
         take_refs(&mut tree, &refs).await?;
         let upstream = tree.commit_of(&self.upstream_ref()).await?;
-        if let Some(upstream) = &upstream {
-            self.complete(rig, &mirror, &mut tree, upstream).await?;
+        let foreign = self.foreign(&mirror, &mut tree).await?;
+        for onto in upstream.iter().chain(&foreign) {
+            self.complete(rig, &mirror, &mut tree, onto).await?;
         }
         Ok(Fetch { upstream })
+    }
+
+    /// What the remote has of the agent's branch, if others pushed that and the agent's commits are not on top of it.
+    async fn foreign(&self, mirror: &Mirror, tree: &mut Tree) -> Result<Option<Oid>, Error> {
+        let Record { agent, branch, .. } = &self.record;
+        let Some(remote) = mirror.commit_of(&format!("refs/heads/{branch}")).await? else {
+            return Ok(None);
+        };
+        if mirror.commit_of(&agent_ref("pushed", agent, branch)).await?.as_ref() == Some(&remote) {
+            return Ok(None);
+        }
+        let below = tree.git("merge-base").args(["--is-ancestor", remote.as_str(), "HEAD"]);
+        let is_below = tree.call(below.accept(&[0, 1, 128])).await?.status == 0;
+        Ok((!is_below).then_some(remote))
     }
 
     /// A rebase of a partial clone needs the files of both sides and of the commit that they have in common.
@@ -59,9 +76,11 @@ impl Workspace {
         mirror.complete(rig, &commits).await
     }
 
-    /// Rebases the agent's branch onto the remote's one, as it was at the last fetch. A conflict is an error that names
-    /// the files, and everything is as before. Returns the new head.
+    /// Rebases the agent's branch onto what others pushed to it, or else onto the branch that it is compared with, as the
+    /// remote was at the last fetch. A conflict is an error that names the files, and everything is as before. Returns
+    /// the new head.
     pub async fn rebase(&self) -> Result<Oid, Error> {
+        let (_, mirror) = self.mirror().await?;
         let mut tree = self.tree().await?;
         self.check_branch(&mut tree).await?;
         let status = tree.git("status").args(["--porcelain", "-z", "--untracked-files=no"]);
@@ -69,7 +88,10 @@ impl Workspace {
             return Err(Error::Uncommitted);
         }
         let missing = || Error::BranchMissing(self.upstream().to_owned());
-        let onto = tree.commit_of(&self.upstream_ref()).await?.ok_or_else(missing)?;
+        let onto = match self.foreign(&mirror, &mut tree).await? {
+            Some(foreign) => foreign,
+            None => tree.commit_of(&self.upstream_ref()).await?.ok_or_else(missing)?,
+        };
         let head = tree.commit_of("HEAD").await?.ok_or_else(missing)?;
         tree.begin_rebase(&self.record.branch, head);
         rebase(&mut tree, &onto).await?;
@@ -118,14 +140,17 @@ impl Workspace {
     }
 
     /// Commits everything to the agent's branch and pushes it, before the workspace goes away. Returns the commit that the
-    /// remote has now.
-    pub async fn wip(&self, message: &str) -> Result<Oid, Error> {
+    /// remote has now; none if everything was there before, which needs no network.
+    pub async fn save(&self, message: &str) -> Result<Option<Oid>, Error> {
         check_message(message)?;
+        if self.pushed().await == Pushed::Yes {
+            return Ok(None);
+        }
         let (rig, mirror) = self.mirror().await?;
         let mut tree = self.tree().await?;
         self.check_branch(&mut tree).await?;
         commit(&mut tree, message, &Paths::All).await?;
-        self.push_from(rig, &mirror, &mut tree).await
+        self.push_from(rig, &mirror, &mut tree).await.map(Some)
     }
 
     /// The agent may have checked out something else.

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::mirror::Mirror;
 use crate::record::Record;
 use crate::rig::Rig;
-use crate::shared::Shared;
+use crate::shared::{Exclusive, Shared};
 use crate::tree::Tree;
 
 /// The workspace of one agent, prepared. Operations wait for each other.
@@ -32,8 +32,16 @@ impl Workspace {
 
     /// Takes the repository for one operation.
     pub(crate) async fn tree(&self) -> Result<Tree, Error> {
-        let Record { agent, path, author, rig, .. } = &self.record;
-        let exclusive = self.shared.exclusive(agent).await?;
+        self.tree_with(self.shared.exclusive(&self.record.agent).await?).await
+    }
+
+    /// Takes the repository for one operation, if it is free.
+    pub(crate) async fn try_tree(&self) -> Result<Tree, Error> {
+        self.tree_with(self.shared.try_exclusive(&self.record.agent)?).await
+    }
+
+    async fn tree_with(&self, exclusive: Exclusive) -> Result<Tree, Error> {
+        let Record { path, author, rig, .. } = &self.record;
         let objects = match rig {
             Some(rig) => Some(self.shared.mirror(&rig.name)?.path().join("objects")),
             None => None,

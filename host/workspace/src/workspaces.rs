@@ -98,6 +98,26 @@ impl Workspaces {
         Ok(())
     }
 
+    /// Moves the workspace of an agent out of the way, and forgets it. The agent does not run.
+    pub(crate) async fn set_aside(
+        &self,
+        agent: &str,
+        path: &Path,
+        away: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), Error> {
+        // An id that names no agent of this crate has no record either.
+        if check_segment("agent", agent).is_err() {
+            return disk::on(path, away).await;
+        }
+        let _exclusive = self.shared.exclusive(agent).await?;
+        self.shared.git.run.settle(path).await;
+        disk::on(path, away).await?;
+        match Record::read(&self.shared.root, agent).await? {
+            Some(record) if record.path == path => Record::remove(&self.shared.root, agent).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Merges a branch of the remote into another one, and pushes the result. Nothing is checked out.
     pub async fn merge(
         &self,

@@ -272,7 +272,7 @@ async fn submodules_are_not_cloned_whatever_their_url_is() {
     workspace.status().await.unwrap();
     workspace.fetch().await.unwrap();
     bench.write("ann", "x", "x");
-    workspace.wip("x").await.unwrap();
+    workspace.save("x").await.unwrap();
     assert!(!trace.exists());
     assert_eq!(thief.server.counts().requests, 0);
     let path = bench.path("ann");

@@ -1,4 +1,5 @@
 mod hostile;
+mod inventory;
 mod kills;
 mod operations;
 mod prepare;

@@ -151,6 +151,44 @@ async fn a_rebase_replaces_what_the_agent_itself_pushed() {
 }
 
 #[tokio::test]
+async fn a_rebase_takes_in_what_others_pushed_to_the_agents_branch() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    bench.write("ann", "mine", "1");
+    commit(&workspace, "mine").await;
+    workspace.push().await.unwrap();
+    let theirs = bench.commit("agent/ann", &[("theirs", "x")], "theirs");
+    bench.commit("main", &[("later", "x")], "later");
+    bench.write("ann", "mine", "2");
+    commit(&workspace, "mine again").await;
+    assert_eq!(workspace.push().await.unwrap_err().code(), "rejected");
+    workspace.fetch().await.unwrap();
+    let head = workspace.rebase().await.unwrap();
+    assert_eq!(git(&bench.path("ann"), ["rev-parse", "HEAD~1"]), theirs);
+    assert_eq!(workspace.push().await.unwrap(), head);
+    assert_eq!(git(&bench.server.path("town.git"), ["show", "agent/ann:theirs"]), "x");
+    // With theirs below its own it goes on as before.
+    workspace.fetch().await.unwrap();
+    workspace.rebase().await.unwrap();
+    assert_eq!(bench.read("ann", "later"), "x");
+}
+
+#[tokio::test]
+async fn a_branch_whose_name_is_no_utf8_hides_no_other() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let bare = bench.server.path("town.git");
+    let head = bench.remote("main");
+    let mut packed = std::fs::read(bare.join("packed-refs")).unwrap_or_default();
+    packed.extend_from_slice(format!("{head} refs/heads/caf").as_bytes());
+    packed.extend_from_slice(b"\xE9\n");
+    std::fs::write(bare.join("packed-refs"), packed).unwrap();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    assert_eq!(workspace.status().await.unwrap().head.unwrap().as_str(), head);
+}
+
+#[tokio::test]
 async fn a_conflict_of_a_rebase_leaves_the_tree_as_before() {
     let bench = Bench::new();
     let workspaces = bench.workspaces();
@@ -244,20 +282,23 @@ async fn old_checkpoints_are_dropped_and_a_conflict_does_not_prevent_one() {
 }
 
 #[tokio::test]
-async fn wip_saves_everything_on_the_remote() {
+async fn what_is_saved_is_on_the_remote_and_saved_once() {
     let bench = Bench::new();
     let workspaces = bench.workspaces();
     let workspace = bench.ready(&workspaces, "ann").await;
     bench.write("ann", "half", "done");
-    let saved = workspace.wip("wip: drain").await.unwrap();
+    let saved = workspace.save("wip: drain").await.unwrap().expect("something is new");
     assert_eq!(bench.remote("agent/ann"), saved.as_str());
-    assert_eq!(workspace.wip("wip: again").await.unwrap(), saved, "nothing is new");
+    let requests = bench.server.counts().requests;
+    assert_eq!(workspace.save("wip: again").await.unwrap(), None, "nothing is new");
+    assert_eq!(bench.server.counts().requests, requests, "and nobody is asked");
     // Another host goes on with it.
     workspaces.discard("ann").await.unwrap();
     let workspace = bench.ready(&workspaces, "ann").await;
     assert_eq!(bench.read("ann", "half"), "done");
     git(&bench.path("ann"), ["checkout", "--quiet", "--detach"]);
-    assert_eq!(workspace.wip("x").await.unwrap_err().code(), "wrong-branch");
+    bench.write("ann", "half", "more");
+    assert_eq!(workspace.save("x").await.unwrap_err().code(), "wrong-branch");
 }
 
 #[tokio::test]
