@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_log::{Gauge, SharedSink};
 use bulkhead_tasks::BucketRules;
+use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::Phase;
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
@@ -24,7 +25,7 @@ use crate::guest_instance::Finished;
 use crate::guest_instance::Guest;
 use crate::guest_instance::GuestInstance;
 use crate::instance_context::InstanceContext;
-use crate::interfaces::tools::{Exec, ExecError, Executed};
+use crate::interfaces::tools::{Exec, ExecError, Executed, Starter};
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::load_error::LoadError;
@@ -129,7 +130,9 @@ impl Runtime {
 
     /// Runs a program in an agent's place, to its end. Dropping the future kills the program.
     pub async fn exec(&self, context: &InstanceContext, exec: Exec) -> Result<Executed, ExecError> {
-        self.shared.starter(context).execute(exec).await
+        // No turn of the agent's is the reason.
+        let turn = CurrentTurn::default();
+        Starter { turn, ..self.shared.starter(context) }.execute(exec).await
     }
 
     /// What an agent may burn before its task leaves the fast lane.

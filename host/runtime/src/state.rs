@@ -134,6 +134,7 @@ impl Shared {
             spec: Arc::clone(&context.spec),
             port: Arc::clone(&context.port),
             workspace: context.workspace.clone(),
+            turn: context.turn.clone(),
         }
     }
 

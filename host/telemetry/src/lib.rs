@@ -24,7 +24,10 @@ mod worker;
 pub use conventions::Conventions;
 pub use queue::Figures;
 pub use settings::{Error, Settings};
-pub use span::{Answered, Chat, ChatSpan, CurrentTurn, Delivery, Turn, TurnScope, TurnSpan};
+pub use span::{
+    Answered, Chat, ChatSpan, CurrentTurn, Delivery, ProgramEnd, ProgramSpan, Turn, TurnScope,
+    TurnSpan,
+};
 pub use telemetry::Telemetry;
 pub use trace_context::TraceContext;
 

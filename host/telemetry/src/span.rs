@@ -4,6 +4,7 @@
 //! invoke_agent AGENT          one turn, TurnSpan; the caller's span is its parent
 //! ├── chat MODEL              one model call, ChatSpan
 //! ├── execute_tool TOOL       one tool, ToolSpan
+//! ├── PROGRAM                 one native program, ProgramSpan; it may end after the turn
 //! └── chat MODEL
 //! ```
 
@@ -131,6 +132,23 @@ pub struct ChatSpan(Option<Open>);
 #[derive(Debug)]
 struct ToolSpan(Option<Open>);
 
+/// One native program that an agent runs, with all that it starts. Dropped before its end, it was cancelled.
+#[derive(Debug, Default)]
+pub struct ProgramSpan(Option<Open>);
+
+/// How a native program ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProgramEnd<'a> {
+    /// Its exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+    /// Of its memory, at most.
+    pub peak_memory_bytes: u64,
+    /// What kind of end it was, of a small number of kinds; none for one with code 0.
+    pub error: Option<&'a str>,
+}
+
 impl Recorder {
     fn open(
         self: &Arc<Self>,
@@ -141,7 +159,17 @@ impl Recorder {
         mut attributes: Vec<KeyValue>,
     ) -> Open {
         attributes.push(KeyValue::new(names::OPERATION, operation));
-        let builder = self.tracer.span_builder(format!("{operation} {of}"));
+        self.open_named(format!("{operation} {of}"), kind, parent, attributes)
+    }
+
+    fn open_named(
+        self: &Arc<Self>,
+        name: String,
+        kind: SpanKind,
+        parent: &Context,
+        attributes: Vec<KeyValue>,
+    ) -> Open {
+        let builder = self.tracer.span_builder(name);
         let builder = builder.with_kind(kind).with_attributes(attributes);
         let span = self.tracer.build_with_context(builder, parent);
         Open { span, recorder: Arc::clone(self) }
@@ -237,6 +265,15 @@ impl TurnScope {
         attributes.extend(temperature.map(|it| KeyValue::new(names::TEMPERATURE, f64::from(it))));
         let (model, kind) = (short(model), SpanKind::Client);
         ChatSpan(Some(scope.recorder.open("chat", &model, kind, &scope.context, attributes)))
+    }
+
+    /// A native program begins. It may outlive the turn.
+    pub fn program(&self, name: &str) -> ProgramSpan {
+        let Some(scope) = &self.0 else { return ProgramSpan(None) };
+        let name = short(name);
+        let attributes = vec![KeyValue::new(names::EXECUTABLE, name.clone())];
+        let (recorder, kind) = (&scope.recorder, SpanKind::Client);
+        ProgramSpan(Some(recorder.open_named(name, kind, &scope.context, attributes)))
     }
 
     /// The agent gets a call of a tool: the tool's span begins. Of more than 128 at once there is none.
@@ -352,6 +389,20 @@ impl ChatSpan {
     }
 }
 
+impl ProgramSpan {
+    /// It is over.
+    pub fn end(mut self, end: ProgramEnd<'_>) {
+        let Some(mut open) = self.0.take() else { return };
+        let ProgramEnd { code, cpu_ms, peak_memory_bytes, error } = end;
+        if let Some(code) = code {
+            open.set(names::EXIT_CODE, i64::from(code));
+        }
+        open.set(names::PROGRAM_CPU_MS, whole(cpu_ms));
+        open.set(names::PROGRAM_PEAK_BYTES, whole(peak_memory_bytes));
+        open.end(error);
+    }
+}
+
 impl ToolSpan {
     fn end(mut self, error: Option<&str>) {
         if let Some(open) = self.0.take() {
@@ -385,6 +436,14 @@ impl Drop for TurnSpan {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
             self.1.tools_end();
+            open.end(Some(CANCELLED));
+        }
+    }
+}
+
+impl Drop for ProgramSpan {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
             open.end(Some(CANCELLED));
         }
     }

@@ -273,6 +273,32 @@ fn a_name_of_any_length_is_cut_between_characters() {
 }
 
 #[test]
+fn a_program_is_below_its_turn_also_when_it_outlives_it() {
+    let spans = spans_of(&[], |telemetry| {
+        let turn = telemetry.turn(turn(None));
+        let (quick, slow) = (turn.scope().program("git"), turn.scope().program("make"));
+        drop(turn.scope().program("sh"));
+        quick.end(ProgramEnd { code: Some(0), cpu_ms: 7, peak_memory_bytes: 4096, error: None });
+        turn.returned("idle");
+        slow.end(ProgramEnd { error: Some("memory_limit"), ..ProgramEnd::default() });
+    });
+    let [sh, git, turn, make] = &spans[..] else { panic!("{spans:?}") };
+    for (span, name, error, code) in [
+        (sh, "sh", Some("cancelled"), None),
+        (git, "git", None, Some("0")),
+        (make, "make", Some("memory_limit"), None),
+    ] {
+        assert_eq!((&*span.name, &span.span_kind), (name, &SpanKind::Client));
+        assert_eq!(span.parent_span_id, turn.span_context.span_id(), "{name}");
+        assert_eq!(attribute(span, "process.executable.name").as_deref(), Some(name));
+        assert_eq!(attribute(span, "process.exit.code").as_deref(), code, "{name}");
+        assert_eq!(attribute(span, "error.type").as_deref(), error, "{name}");
+    }
+    assert_eq!(attribute(git, "bulkhead.program.cpu_ms").as_deref(), Some("7"));
+    assert_eq!(attribute(git, "gen_ai.operation.name"), None, "it is no call of a model");
+}
+
+#[test]
 fn tools_end_when_their_results_are_given_and_never_outlive_their_turn() {
     let spans = spans_of(&[], |telemetry| {
         let current = CurrentTurn::default();

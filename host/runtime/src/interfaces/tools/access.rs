@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bulkhead_log::now;
+use bulkhead_telemetry::CurrentTurn;
 use bulkhead_tools::{Bind, Child, DiskLimit, Network, Sandbox, SpawnError};
 use bulkhead_types::tool::shown_arguments;
 use bulkhead_types::{AgentSpec, RunningTool, Secret, ToolNetwork, ToolRules};
@@ -43,6 +44,8 @@ pub(crate) struct Starter {
     pub spec: Arc<AgentSpec>,
     pub port: Arc<dyn Port>,
     pub workspace: Option<PathBuf>,
+    /// Whose turn a program belongs to in traces.
+    pub turn: CurrentTurn,
 }
 
 /// An agent's way to native programs.
@@ -162,7 +165,8 @@ impl Starter {
             started_at: now(),
             memory_bytes: 0,
         };
-        report(&self.port, tool, &child);
+        let span = self.turn.get().program(&tool.program);
+        report(&self.port, tool, span, &child);
         Ok(child)
     }
 

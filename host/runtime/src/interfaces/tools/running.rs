@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bulkhead_telemetry::{ProgramEnd, ProgramSpan};
 use bulkhead_tools::{Child, End, Ended, Finished, Handle, KillReason, Usage};
 use bulkhead_types::time::millis;
 use bulkhead_types::{EndedTool, HostKind, RunningTool, ToolEnd};
@@ -73,11 +74,18 @@ impl Running {
 }
 
 /// Tells the agent's host of a program: that it runs, and how it ended.
-pub(super) fn report(port: &Arc<dyn Port>, tool: RunningTool, child: &Child) {
+pub(super) fn report(port: &Arc<dyn Port>, tool: RunningTool, span: ProgramSpan, child: &Child) {
     let (number, program, hears) = (tool.tool, tool.program.clone(), Arc::clone(port));
     port.tool_started(tool, Arc::new(Process(child.handle())));
     child.on_end(move |Ended { end, usage }| {
         let (end, code, signal) = kind(end);
+        let is_error = code != Some(0);
+        span.end(ProgramEnd {
+            code,
+            cpu_ms: millis(usage.cpu),
+            peak_memory_bytes: usage.peak_memory_bytes,
+            error: is_error.then_some(end.as_str()),
+        });
         hears.tool_ended(EndedTool {
             tool: number,
             program,
