@@ -34,8 +34,6 @@ run *args: _git build guests
     else
         echo "the town starts without the git server of [rigs.demo]" >&2
     fi
-    # The directory of guest/town.toml, without `..`: git's sandbox does not bind such a path.
-    export BULKHEAD_STATE_DIR="${BULKHEAD_STATE_DIR:-$CARGO_TARGET_DIR/town}"
     # Ctrl-C reaches the host by itself and a SIGTERM is passed on. The host ends its agents first; this
     # shell waits for it. A shell starts a background process with SIGINT ignored, and the host keeps what was
     # ignored, so the subshell resets it.

@@ -17,6 +17,7 @@ mod terminal;
 mod tools;
 mod top;
 mod waits;
+mod workspaces;
 
 /// What a command came to.
 #[derive(Debug)]

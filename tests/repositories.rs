@@ -319,3 +319,166 @@ fn a_branch_is_merged_or_its_conflicts_are_named() {
     assert_eq!(merged["commit"], remote.git(&["rev-parse", "main"]), "as before");
     host.finish();
 }
+
+/// A host whose agents leave their work on the server.
+fn saving(remote: &Remote, more: &str) -> HostBuilder {
+    let rig = format!("[rigs.demo]\nurl = \"{}\"\n{more}", remote.server.url("demo.git"));
+    let settings = "git = true\ngit_save = true\ntools = [\"git\", \"sh\"]\nrestart = \"transient\"\n\
+        restart_backoff_ms = 1";
+    Host::builder()
+        .component("toolbox", &files::component("toolbox"))
+        .role("toolbox", "toolbox", settings)
+        .toml(&rig)
+}
+
+#[test]
+fn work_survives_its_agent_its_host_and_its_machine() {
+    let remote = Remote::new();
+    let host = saving(&remote, "").start();
+    start(&host, json!({"name": "Toast"})).expect(201);
+    let has = |file: &str| remote.git(&["show", &format!("bulkhead/toast:{file}")]);
+    // A crash, and a restart that goes on from there.
+    sh(&host, "echo one >draft && git config user.name Somebody");
+    host.client().send("toast", &json!({"do": "panic"}).to_string());
+    host.wait_for_number(&["agent.start"], 3);
+    assert_eq!(has("draft"), "one");
+    let log = remote.git(&["log", "--format=%an: %s", "bulkhead/toast"]);
+    let wip = "Toast: WIP: work of toast at the end of an incarnation (panic)";
+    assert_eq!(log, format!("{wip}\nSeed: first"));
+    // The message was delivered twice. The second time nothing was new: nothing is said.
+    let saved = host.events_of("toast", "agent.work_saved");
+    assert_eq!(saved.len(), 1, "{saved:?}");
+    assert_eq!(saved[0]["commit"], remote.git(&["rev-parse", "bulkhead/toast"]), "{saved:?}");
+    // A drain.
+    sh(&host, "echo two >>draft");
+    let lines = host.finish();
+    assert_eq!(has("draft"), "one\ntwo");
+    assert!(lines.iter().any(|line| line["event"] == "agent.exit" && line["reason"] == "drained"));
+    // Another machine goes on with it.
+    let host = saving(&remote, "").start();
+    start(&host, json!({})).expect(201);
+    assert_eq!(sh(&host, "cat draft")["stdout"], "one\ntwo\n");
+    host.finish();
+}
+
+#[test]
+fn a_server_that_hangs_holds_up_no_drain() {
+    let remote = Remote::new();
+    let host = saving(&remote, "[limits]\ndrain_ms = 2500\nshutdown_ms = 1000").start();
+    start(&host, json!({})).expect(201);
+    sh(&host, "echo one >draft");
+    remote.server.misbehave(Some(Fault::Stall));
+    let lines = host.finish();
+    let not = lines.iter().find(|line| line["event"] == "agent.work_not_saved").expect("its line");
+    assert_eq!((&not["code"], &not["rig"]), (&json!("killed"), &json!("demo")), "{not}");
+    let drained = lines.iter().find(|line| line["event"] == "container.drained").unwrap();
+    assert!(drained["durationMs"].as_u64().unwrap() < 9_000, "{drained}");
+}
+
+#[test]
+fn work_that_the_server_does_not_take_stays_in_the_workspace() {
+    let remote = Remote::new();
+    let host = saving(&remote, "").start();
+    start(&host, json!({})).expect(201);
+    sh(&host, "echo one >draft");
+    remote.server.misbehave(Some(Fault::Status(500)));
+    host.client().stop("toast").expect(200);
+    let not = host.wait_for_event("toast", "agent.work_not_saved");
+    assert_eq!(not["branch"], "bulkhead/toast", "{not}");
+    // The next incarnation has it, and its end brings it to the server.
+    remote.server.misbehave(None);
+    start(&host, json!({})).expect(201);
+    assert_eq!(sh(&host, "cat draft")["stdout"], "one\n");
+    host.client().stop("toast").expect(200);
+    assert_eq!(remote.git(&["show", "bulkhead/toast:draft"]), "one");
+    host.finish();
+}
+
+#[test]
+fn workspaces_go_when_their_work_is_on_the_server_and_nobody_uses_them() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").start();
+    let client = host.client();
+    for agent in ["pushed", "work", "up"] {
+        client.start_with(agent, "toolbox", json!({"rigId": "demo"})).expect(201);
+    }
+    client.ask(
+        "work",
+        &json!({"do": "write-file", "directory": "draft", "stdin": "half"}).to_string(),
+    );
+    for agent in ["pushed", "work"] {
+        client.stop(agent).expect(200);
+    }
+    let list = client.get("/workspaces").expect(200);
+    let seen: Vec<_> = list["workspaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["agentId"].as_str().unwrap(), it["inUse"] == true, it["notPushed"].is_null()))
+        .collect();
+    let expected = [("pushed", false, true), ("up", true, true), ("work", false, false)];
+    assert_eq!(seen, expected, "{list}");
+    let work = &list["workspaces"][2];
+    assert!(work["notPushed"].as_str().unwrap().contains("draft"), "{work}");
+    assert!(work["bytes"].as_u64().unwrap() > 4096 && work["rig"] == "demo", "{work}");
+    client.delete("/workspaces/up").expect_error(409, &["up", "in use"]);
+    client.delete("/workspaces/work").expect_error(409, &["work", "draft"]);
+    client.delete("/workspaces/none").expect_error(404, &["none"]);
+    client.delete("/workspaces/..%2Fgit").expect_error(400, &["agent"]);
+    client.delete("/workspaces/work?force=true").expect(200);
+    assert!(!host.workspace("work").exists() && host.workspace("up").exists());
+    let removed =
+        host.wait_for_line("its removal", |line| line["event"] == "container.workspace_removed");
+    assert_eq!(
+        (&removed["agentId"], &removed["why"]),
+        (&json!("work"), &json!("asked")),
+        "{removed}"
+    );
+    // The next start begins anew.
+    client.start_with("work", "toolbox", json!({"rigId": "demo"})).expect(201);
+    let status = client.ask("work", &json!({"do": "status"}).to_string());
+    assert!(status.contains("\"changes\":[]"), "{status}");
+    host.finish();
+}
+
+#[test]
+fn a_policy_removes_workspaces_and_leaves_work_alone() {
+    let remote = Remote::new();
+    let policy = "[workspaces]\nkeep_pushed_hours = 0\nmax_mb = 1\n";
+    let mut host = builder(&remote, policy).start();
+    let client = host.client();
+    for agent in ["pushed", "work", "up"] {
+        client.start_with(agent, "toolbox", json!({"rigId": "demo"})).expect(201);
+    }
+    client.ask(
+        "work",
+        &json!({"do": "write-file", "directory": "draft", "stdin": "half"}).to_string(),
+    );
+    client.stop("pushed").expect(200);
+    client.stop("work").expect(200);
+    host.signal(Signal::TERM);
+    host.wait();
+    // `up` comes back by itself; the others are gone, and one of them has nothing to lose.
+    let host = host.restart().ready();
+    let removed =
+        host.wait_for_line("a removal", |line| line["event"] == "container.workspace_removed");
+    assert_eq!(
+        (&removed["agentId"], &removed["why"]),
+        (&json!("pushed"), &json!("pushed")),
+        "{removed}"
+    );
+    assert!(!host.workspace("pushed").exists());
+    assert!(host.workspace("work").join("draft").exists() && host.workspace("up").exists());
+    let lines = host.finish();
+    let removals = lines.iter().filter(|line| line["event"] == "container.workspace_removed");
+    assert_eq!(removals.count(), 1);
+}
+
+#[test]
+fn the_state_directory_may_be_named_in_a_roundabout_way() {
+    let remote = Remote::new();
+    let host = builder(&remote, "").run_by(&["env", "BULKHEAD_STATE_DIR=state/../state"]).start();
+    start(&host, json!({})).expect(201);
+    assert_eq!(sh(&host, "cat readme.md")["stdout"], "# Demo\n");
+    host.finish();
+}

@@ -119,6 +119,12 @@ impl Client {
         self.request(Method::POST, path, body.to_string())
     }
 
+    /// `DELETE` of a path.
+    #[track_caller]
+    pub fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, Bytes::new())
+    }
+
     /// Any request. Panics when there is no answer.
     #[track_caller]
     pub fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {

@@ -13,7 +13,7 @@ use bulkhead_tasks::Spawner;
 use bulkhead_telemetry::{Figures, Telemetry};
 use bulkhead_types::AgentId;
 use bulkhead_usage::Ledger;
-use bulkhead_workspace::Workspaces;
+use bulkhead_workspace::{Inventory, Workspaces};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::{Commitment, Committed, short_of};
@@ -24,6 +24,7 @@ use crate::peers::Peers;
 use crate::refusal::StartError;
 use crate::tools_in_use::ToolCounts;
 use crate::town_values::TownValues;
+use crate::workspace_use::WorkspaceUse;
 
 /// What is kept for those who come later.
 pub struct Stores {
@@ -71,6 +72,10 @@ pub struct Container {
     pub ended: EndedAgents,
     /// Makes repositories for those that work on one. `None`: this host makes none.
     pub workspaces: Option<Workspaces>,
+    /// Who is at the workspaces.
+    pub workspace_use: WorkspaceUse,
+    /// Notes when workspaces are used, if that matters.
+    pub(crate) inventory: Option<Inventory>,
     /// The native programs of all of them, counted.
     pub tools: ToolCounts,
     /// Records turns, if somebody wants to see them.
@@ -134,6 +139,8 @@ impl Container {
             changes: Changes::default(),
             ended: EndedAgents::default(),
             workspaces: None,
+            workspace_use: WorkspaceUse::default(),
+            inventory: None,
             tools: ToolCounts::default(),
             telemetry: None,
             town_values: Arc::default(),
@@ -182,6 +189,12 @@ impl Container {
     #[must_use]
     pub fn with_workspaces(self, workspaces: Option<Workspaces>) -> Self {
         Self { workspaces, ..self }
+    }
+
+    /// The same with notes of when workspaces are used.
+    #[must_use]
+    pub fn noting_uses(self, inventory: Option<Inventory>) -> Self {
+        Self { inventory, ..self }
     }
 
     /// The same with turns recorded.

@@ -47,6 +47,7 @@ mod stop_order;
 mod sync;
 mod tools_in_use;
 mod town_values;
+mod workspace_use;
 
 pub use agent::{Admission, Agent, Ending};
 pub use changes::Changes;
@@ -65,3 +66,4 @@ pub use settings::{SettingsChange, SettingsError};
 pub use state_publisher::{Published, StatePublisher};
 pub use tools_in_use::{LargeTool, ToolCounts, ToolFigures};
 pub use town_values::{TownConfigError, TownValues};
+pub use workspace_use::{Vacant, WorkspaceUse};

@@ -52,5 +52,5 @@ pub use view::{
 };
 pub use workspace::{
     ChangeView, DiffBase, DiffView, EntryKind, EntryView, FilesView, MergeAnswer, MergeRequest,
-    PrepareRequest, RigView, SeenView,
+    PrepareRequest, RemovedWorkspace, RigView, SeenView, WorkspaceList, WorkspaceView,
 };

@@ -1,7 +1,7 @@
 //! Workspaces of agents and their repositories: `GET /agents/{id}/files`, `GET /agents/{id}/diff`,
-//! `POST /rigs/{rig}/prepare`, `POST /rigs/{rig}/merge`.
+//! `GET /workspaces`, `DELETE /workspaces/{id}`, `POST /rigs/{rig}/prepare`, `POST /rigs/{rig}/merge`.
 
-use bulkhead_types::Timestamp;
+use bulkhead_types::{AgentId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,50 @@ pub enum EntryKind {
     Link,
     /// A pipe, a socket or a device.
     Other,
+}
+
+/// `GET /workspaces`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceList {
+    /// By agent, at most 10,000.
+    pub workspaces: Vec<WorkspaceView>,
+}
+
+/// The workspace of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceView {
+    /// Whose.
+    pub agent_id: AgentId,
+    /// The rig, of a repository that has one.
+    pub rig: Option<String>,
+    /// The agent's branch, of a repository.
+    pub branch: Option<String>,
+    /// What it takes on disk. Objects of the rig's mirror are not in it.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// There is more than was counted: above 250,000 entries, below 256 directories, or not readable.
+    pub truncated: bool,
+    /// When its agent used it last, as far as the host noted that.
+    pub used_at: Timestamp,
+    /// Its agent is up, or comes back by itself.
+    pub in_use: bool,
+    /// What is only here. Null: everything is on the remote as well.
+    pub not_pushed: Option<String>,
+}
+
+/// A workspace that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedWorkspace {
+    /// Freed on disk.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Why something is left on disk, for the next boot to delete.
+    pub left: Option<String>,
 }
 
 /// What a difference is taken against.

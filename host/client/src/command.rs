@@ -20,6 +20,7 @@ use crate::commands::status::{self, StatusArgs};
 use crate::commands::stop::{self, StopArgs};
 use crate::commands::top::{self, TopArgs};
 use crate::commands::usage::{self, UsageArgs};
+use crate::commands::workspaces::{self, WorkspacesArgs};
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -56,6 +57,8 @@ pub enum ClientCommand {
     Top(TopArgs),
     /// Show the use of language models, by agent and model, and how much of each budget is used.
     Usage(UsageArgs),
+    /// List the workspaces of agents, or remove some.
+    Workspaces(WorkspacesArgs),
 }
 
 /// What a program did not begin to run by, as `podman exec` and `env` say it: lower codes are those of programs.
@@ -84,6 +87,7 @@ impl Asked {
             Self::Command(ClientCommand::Logs(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Memory(args)) => (&args.host, args.output),
             Self::Command(ClientCommand::Usage(args)) => (&args.host, args.output),
+            Self::Command(ClientCommand::Workspaces(args)) => args.where_and_how(),
             Self::Command(ClientCommand::Health(args)) => (&args.host, OutputArgs::default()),
             Self::Command(ClientCommand::Chat(args)) => (&args.host, OutputArgs::default()),
             Self::Command(ClientCommand::Top(args)) => (&args.host, OutputArgs::default()),
@@ -135,6 +139,7 @@ impl Asked {
             Self::Command(ClientCommand::Logs(args)) => logs::run(args, session).await,
             Self::Command(ClientCommand::Memory(args)) => memory::run(args, session).await,
             Self::Command(ClientCommand::Usage(args)) => usage::run(args, session).await,
+            Self::Command(ClientCommand::Workspaces(args)) => workspaces::run(args, session).await,
             Self::Command(ClientCommand::Chat(args)) => chat::run(args, session).await,
             Self::Command(ClientCommand::Top(args)) => top::run(args, session).await,
             Self::Command(ClientCommand::Health(args)) => health::run(args, session).await,

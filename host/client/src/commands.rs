@@ -17,3 +17,4 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod usage;
+pub(crate) mod workspaces;

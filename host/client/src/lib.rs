@@ -53,6 +53,7 @@ pub use commands::start::{IfRunningArg, StartArgs};
 pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
 pub use commands::top::TopArgs;
+pub use commands::workspaces::{WorkspacesArgs, WorkspacesCommand};
 use failure::Failure;
 pub use mcp::McpArgs;
 use screen::Screen;

@@ -68,6 +68,11 @@ impl Call {
         Self { method: Method::POST, body: body.into(), works: true, ..Self::get(path, asked) }
     }
 
+    /// The removal of something.
+    pub(crate) fn delete(path: impl Into<String>, asked: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path, asked) }
+    }
+
     /// With another bound than ten seconds, where `--timeout` says none.
     pub(crate) fn within(self, patience: Duration) -> Self {
         Self { patience, ..self }

@@ -328,6 +328,14 @@ impl From<WorkspaceError> for Refusal {
             WorkspaceError::NotThere { .. } => {
                 Self::new(StatusCode::NOT_FOUND, text).kind("not-there")
             }
+            WorkspaceError::None(_) => Self::new(StatusCode::NOT_FOUND, text).kind("no-workspace"),
+            WorkspaceError::InUse(_) => Self::new(StatusCode::CONFLICT, text).kind("in-use"),
+            WorkspaceError::NotPushed { .. } => Self::new(StatusCode::CONFLICT, text)
+                .kind("not-pushed")
+                .action("push it, or remove it with force"),
+            WorkspaceError::NoInventory => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, text).kind("no-inventory")
+            }
             WorkspaceError::NoRepositories => {
                 Self::new(StatusCode::NOT_FOUND, text).kind("no-repositories")
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, DashboardContextRequest, DiffBase,
     DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView, Health, MergeAnswer, MergeRequest,
-    MissingAgent, ModelRequest, NudgeRequest, PrepareRequest, RigView, StartRequest, StopAnswer,
-    SystemPromptRequest, TownConfig, UsageView,
+    MissingAgent, ModelRequest, NudgeRequest, PrepareRequest, RemovedWorkspace, RigView,
+    StartRequest, StopAnswer, SystemPromptRequest, TownConfig, UsageView, WorkspaceList,
 };
 use bulkhead_feed::{Feed, Ring};
 use bulkhead_supervisor::{
@@ -92,6 +92,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn set_dashboard_context(&self, request: DashboardContextRequest);
     /// Changes the town's configuration values: all that are named, or none.
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError>;
+    /// The workspaces of all agents.
+    fn workspaces(&self) -> impl Future<Output = Result<WorkspaceList, WorkspaceError>> + Send;
+    /// Removes one whose agent does not run. `force`: also with work that is nowhere else.
+    fn remove_workspace(
+        &self,
+        id: &AgentId,
+        force: bool,
+    ) -> impl Future<Output = Result<RemovedWorkspace, WorkspaceError>> + Send;
     /// What is at a path of an agent's workspace; of a file at most `max_bytes` from `offset` on.
     fn files(
         &self,
@@ -240,6 +248,18 @@ impl Backend for Supervisor {
 
     fn sync_config(&self, config: &TownConfig) -> Result<(), TownConfigError> {
         Supervisor::sync_config(self, config)
+    }
+
+    async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {
+        Supervisor::workspaces(self).await
+    }
+
+    async fn remove_workspace(
+        &self,
+        id: &AgentId,
+        force: bool,
+    ) -> Result<RemovedWorkspace, WorkspaceError> {
+        Supervisor::remove_workspace(self, id, force).await
     }
 
     async fn files(

@@ -127,6 +127,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self.on(MethodFilter::PUT, Entry { method: "put", path, operation }, handler)
     }
 
+    pub(crate) fn delete<H: Handler<T, S>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        operation: fn() -> Operation,
+    ) -> Self {
+        self.on(MethodFilter::DELETE, Entry { method: "delete", path, operation }, handler)
+    }
+
     pub(crate) fn patch<H: Handler<T, S>, T: 'static>(
         self,
         path: &'static str,

@@ -26,6 +26,7 @@
 //! | `POST /mcp` | [`mcp`] |
 //! | `GET /agents/{id}/files`, `/agents/{id}/diff` | [`files`], [`diff`] |
 //! | `POST /agents/{id}/exec` | [`exec`] |
+//! | `GET /workspaces`, `DELETE /workspaces/{id}` | [`workspaces`] |
 //! | `POST /rigs/{rig}/prepare`, `/rigs/{rig}/merge` | [`rigs`] |
 //! | `GET /console` and what is below it, for people | [`console`](mod@console) |
 //! | everything else | [`unknown`] |
@@ -74,6 +75,7 @@ mod system_prompt;
 mod tickets;
 mod unknown;
 mod usage;
+mod workspaces;
 
 pub(crate) use console::{router as console, to_console, to_login};
 pub(crate) use mcp::Tools;
@@ -145,6 +147,8 @@ pub(crate) fn routes<B: Backend>(slots: ConnectionSlots) -> (Router<B>, Document
         .get("/memory", memory::container::<B>, memory::container_operation)
         .get("/agents/{id}/memory", memory::agent::<B>, memory::agent_operation)
         .get("/usage", usage::get::<B>, usage::operation)
+        .get("/workspaces", workspaces::list::<B>, workspaces::list_operation)
+        .delete("/workspaces/{id}", workspaces::remove::<B>, workspaces::remove_operation)
         .get("/agents/{id}/files", files::get::<B>, files::operation)
         .get("/agents/{id}/diff", diff::get::<B>, diff::operation)
         .post("/agents/{id}/exec", exec::post::<B>, exec::operation)

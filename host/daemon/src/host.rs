@@ -34,7 +34,7 @@ use bulkhead_types::event::{Confinement, ToolSandbox};
 use bulkhead_types::previous::RunState;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Level};
-use bulkhead_workspace::Workspaces;
+use bulkhead_workspace::{Inventory, Workspaces};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
@@ -174,7 +174,7 @@ impl Host {
         kept.earlier.deaths = before.take_deaths();
         let limit = memory.memory().reading().and_then(|reading| reading.limit);
         let config = settings.runtime(limit.map(|limit| limit.bytes));
-        let (mut runtime, unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
+        let (mut runtime, mut unkept) = without_what_cannot_be_kept(&config, state_dir.unusable());
         let sandbox = launcher.as_ref().map(tools::sandbox);
         let layers = launcher.as_ref().map(|it| it.layers().clone());
         let missing = layers.as_ref().map(|it| it.problems.clone()).unwrap_or_default();
@@ -193,8 +193,12 @@ impl Host {
         };
         runtime.tools = tools;
         runtime.workspaces.clone_from(&workspaces);
+        let inventory = Inventory::new(&settings.workspaces_dir(), workspaces.clone());
+        let inventory = inventory.map_err(|error| {
+            unkept.push(format!("workspaces are neither listed nor removed: {error}"))
+        });
         let (runtime, supervisor, telemetry, control, token) = serve(
-            (settings, workspaces),
+            (settings, workspaces, inventory.ok()),
             &runtime,
             &recorder,
             kept,
@@ -455,7 +459,7 @@ type Served = (Arc<Runtime>, Supervisor, Option<Telemetry>, ControlServer, Made)
 
 /// The engine, the agents, the control server; or what could not be had, and why.
 fn serve(
-    (settings, workspaces): (&Settings, Option<Workspaces>),
+    (settings, workspaces, inventory): (&Settings, Option<Workspaces>, Option<Inventory>),
     runtime: &RuntimeConfig,
     recorder: &Arc<Recorder>,
     kept: Kept,
@@ -475,7 +479,7 @@ fn serve(
     let telemetry = telemetry
         .map_err(|error| ("telemetry", Failure::cannot_run("cannot export spans", &error)))?;
     let supervisor = Supervisor::new(
-        settings.supervisor(telemetry.clone(), workspaces),
+        settings.supervisor(telemetry.clone(), workspaces, inventory),
         Arc::clone(&runtime),
         sink(),
         stores,

@@ -31,7 +31,7 @@ pub fn open(
     tools: &Tools,
     layers: &Layers,
 ) -> Result<Option<Workspaces>, String> {
-    if settings.catalog.roles.values().all(|role| !role.git) {
+    if settings.catalog.roles.values().all(|role| role.git.is_none()) {
         return Ok(None);
     }
     let run = Sandboxed::new(tools.clone(), layers).map_err(|error| error.to_string())?;

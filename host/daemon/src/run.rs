@@ -72,7 +72,7 @@ pub fn settings(args: &RunArgs) -> Result<Settings, Failure> {
 
 /// Runs the agents until a signal comes.
 pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> {
-    let settings = settings(args)?;
+    let mut settings = settings(args)?;
     if settings.security.debuggable {
         hardening::be_debuggable();
     }
@@ -92,6 +92,10 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
         .map_err(|error| Failure::cannot_run("cannot listen for signals", &error))?;
     let state_dir = take_state_dir(&settings.state_dir, args.wait_for_state, &mut signals);
     let Some(state_dir) = waiting.block_on(state_dir)? else { return Ok(Exit::Clean) };
+    // What is in it is shown to other programs, which have another working directory.
+    if let Ok(whole) = settings.state_dir.canonicalize() {
+        settings.state_dir = whole;
+    }
     // Not confined as this process is about to be: it mounts.
     let launcher = tools::start(&settings)?;
     // Before there is a thread that it would not hold for.
@@ -107,6 +111,8 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     }
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
+    let supervisor = host.supervisor.clone();
+    spawner.spawn("workspaces", async move { Err::<(), _>(supervisor.keep_workspaces().await) });
     let by = waiting.block_on(async {
         tokio::select! {
             by = signals.next() => by,

@@ -36,7 +36,7 @@ const GONE: &str =
 /// Starts the launcher, if some role lists programs or works on repositories. Call it before this process has threads, and before it confines
 /// itself, which the launcher would inherit.
 pub fn start(settings: &Settings) -> Result<Option<Launcher>, Failure> {
-    let is_idle = |role: &Role| role.tools.is_none() && !role.git;
+    let is_idle = |role: &Role| role.tools.is_none() && role.git.is_none();
     if settings.catalog.roles.values().all(is_idle) {
         return Ok(None);
     }

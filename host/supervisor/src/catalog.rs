@@ -8,8 +8,8 @@ use std::time::Duration;
 use bulkhead_agent::{StartError, StartFailure};
 use bulkhead_api::{GitRequest, StartRequest};
 use bulkhead_types::{
-    AgentSpec, GitAuthor, GitSpec, HttpPolicy, Limits, RestartRules, Secret, SnapshotRules,
-    StartPhase, ToolRules, is_secret_name,
+    AgentSpec, GitAuthor, GitRules, GitSpec, HttpPolicy, Limits, RestartRules, Secret,
+    SnapshotRules, StartPhase, ToolRules, is_secret_name,
 };
 use bulkhead_workspace::Rig;
 
@@ -32,9 +32,7 @@ pub struct Role {
     /// The native programs that they may run.
     pub tools: Option<Arc<ToolRules>>,
     /// Their workspaces are repositories, where a start says of what.
-    pub git: bool,
-    /// Who their commits are by. `None`: the agent itself.
-    pub git_author: Option<GitAuthor>,
+    pub git: Option<GitRules>,
     /// Whether and when their state is kept.
     pub snapshots: SnapshotRules,
     /// Whether and when they are restarted after an end.
@@ -91,9 +89,9 @@ impl Catalog {
     fn git(&self, role: &Role, request: &StartRequest) -> Result<Option<Arc<GitSpec>>, String> {
         let asked = &request.git;
         let says_nothing = request.rig_id.is_none() && *asked == GitRequest::default();
-        if !role.git || !role.workspace || says_nothing {
+        let Some(rules) = role.git.as_ref().filter(|_| role.workspace && !says_nothing) else {
             return Ok(None);
-        }
+        };
         let Some(rig) = request.rig_id.clone() else {
             return Err("rigId is missing: it names the repository".to_owned());
         };
@@ -103,7 +101,7 @@ impl Catalog {
             false => self.rig(&rig, url, default_branch)?,
         };
         let id = request.agent_id.as_str();
-        let author = role.git_author.clone().unwrap_or_else(|| GitAuthor {
+        let author = rules.author.clone().unwrap_or_else(|| GitAuthor {
             name: request.name.clone(),
             email: format!("{id}@{AUTHOR_HOST}"),
         });
@@ -115,6 +113,7 @@ impl Catalog {
             start_point: asked.start_point.clone(),
             lightweight: asked.lightweight,
             author,
+            save: rules.save,
         })))
     }
 
@@ -255,8 +254,7 @@ mod tests {
             http: HttpPolicy::default(),
             models: ["default".into(), "big".into()].into(),
             tools: None,
-            git: false,
-            git_author: None,
+            git: None,
             snapshots: SnapshotRules::default(),
             restart: RestartRules::default(),
             config: BTreeMap::from([("a".into(), "role".to_owned().into())]),
@@ -342,7 +340,7 @@ mod tests {
         let resolve = |git: bool, body: &str| {
             let mut catalog = catalog();
             for role in catalog.roles.values_mut() {
-                role.git = git;
+                role.git = git.then_some(GitRules { author: None, save: false });
             }
             let body = format!(r#"{{"agentId":"a","role":"echo",{body}"x":1}}"#);
             let request = StartRequest::parse(body.as_bytes()).unwrap();

@@ -24,6 +24,7 @@ mod order;
 mod peers;
 mod registry;
 mod relief;
+mod retention;
 mod settings;
 mod start;
 mod town;
@@ -54,7 +55,7 @@ use bulkhead_telemetry::{Telemetry, TraceContext};
 use bulkhead_types::time::millis;
 use bulkhead_types::{AgentId, Body, CrashRecord, ExitReason, Sender, Timestamp};
 pub use bulkhead_workspace::Error as GitError;
-use bulkhead_workspace::Workspaces;
+use bulkhead_workspace::{Inventory, Policy, Workspaces};
 pub use catalog::{Catalog, RigUrl, Role};
 pub use drain::{DrainPlan, DrainReport};
 pub use earlier::{Earlier, HostDeath, Suspect};
@@ -88,6 +89,11 @@ pub struct SupervisorConfig {
     pub telemetry: Option<Telemetry>,
     /// Makes repositories for agents.
     pub workspaces: Option<Workspaces>,
+    /// The directories in `workspaces_dir`.
+    /// `None`: the disk does not let anybody list them.
+    pub inventory: Option<Inventory>,
+    /// How long they stay. `None`: for good.
+    pub retention: Option<Policy>,
 }
 
 impl SupervisorConfig {
@@ -112,6 +118,8 @@ struct Inner {
     /// What the town has to get back as it came.
     kept_rows: KeptRows,
     desired: Desired,
+    /// One at a time reads all workspaces.
+    listing: tokio::sync::Mutex<()>,
     ready: AtomicBool,
     next_message: AtomicU64,
     /// 0: not yet.
@@ -139,7 +147,8 @@ impl Supervisor {
             let container = container
                 .keeping(ended)
                 .traced(config.telemetry.clone())
-                .with_workspaces(config.workspaces.clone());
+                .with_workspaces(config.workspaces.clone())
+                .noting_uses(config.retention.and_then(|_| config.inventory.clone()));
             let ledger = usage::ledger(&config, &container.database, &mut earlier);
             let container = Arc::new(container.measured_by(ledger));
             let blamed = host_death::count(&mut earlier, &config, &container);
@@ -155,6 +164,7 @@ impl Supervisor {
                 pending,
                 kept_rows: KeptRows::default(),
                 desired: Desired::default(),
+                listing: tokio::sync::Mutex::default(),
                 ready: AtomicBool::new(false),
                 next_message: AtomicU64::new(1),
                 mayor_ready_ms: AtomicI64::new(0),

@@ -30,6 +30,25 @@ pub enum WorkspaceError {
         /// As it was asked for.
         path: String,
     },
+    /// The directory of all workspaces cannot be used.
+    #[error(
+        "workspaces cannot be listed: the host could not use their directory when it was started"
+    )]
+    NoInventory,
+    /// The agent has no workspace.
+    #[error("agent {0} has no workspace")]
+    None(AgentId),
+    /// The agent is up, or comes back by itself.
+    #[error("the workspace of agent {0} is in use: stop the agent first")]
+    InUse(AgentId),
+    /// There is work that is nowhere else.
+    #[error("the workspace of agent {id} has work that is nowhere else: {why}")]
+    NotPushed {
+        /// Whose.
+        id: AgentId,
+        /// What is only there.
+        why: String,
+    },
     /// This host makes no repositories.
     #[error("this host has no repositories: no role of its configuration has `git = true`")]
     NoRepositories,

@@ -341,6 +341,28 @@ pub enum Event {
         /// What is wrong with it.
         error: String,
     },
+    /// The workspace of an agent was removed: its agent does not run, and a policy or somebody wants it so.
+    #[serde(rename = "container.workspace_removed")]
+    WorkspaceRemoved {
+        /// Whose.
+        agent_id: AgentId,
+        /// Why: `expired`, `pushed`, `space`, or `asked`.
+        why: &'static str,
+        /// Freed on disk.
+        bytes: u64,
+        /// Files, directories and links.
+        entries: u64,
+        /// Why something is left on disk, for the next boot to delete.
+        left: Option<String>,
+    },
+    /// Workspaces of agents that do not run take more than they may, and hold work that is nowhere else.
+    #[serde(rename = "container.workspaces_full")]
+    WorkspacesFull {
+        /// How much more.
+        excess_bytes: u64,
+        /// What they may take together.
+        max_bytes: u64,
+    },
     /// A request that the control API refused.
     #[serde(rename = "container.request_refused")]
     RequestRefused {
@@ -747,6 +769,38 @@ pub enum Event {
         head: String,
         /// It was there, and is as the agent left it.
         reused: bool,
+        /// How long that took.
+        duration_ms: u64,
+    },
+    /// What the agent did in its repository is on the remote: an incarnation ended, and its role wants that then.
+    #[serde(rename = "agent.work_saved")]
+    WorkSaved {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Of which repository, by the rig's name.
+        rig: String,
+        /// The agent's branch.
+        branch: String,
+        /// What the remote has there now.
+        commit: String,
+        /// How long that took.
+        duration_ms: u64,
+    },
+    /// What the agent did in its repository is in its workspace only, although its role wants it on the remote.
+    #[serde(rename = "agent.work_not_saved")]
+    WorkNotSaved {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// Of which repository, by the rig's name.
+        rig: String,
+        /// The agent's branch.
+        branch: String,
+        /// Why not, for programs.
+        code: String,
+        /// Why not.
+        message: String,
         /// How long that took.
         duration_ms: u64,
     },

@@ -17,6 +17,17 @@ pub struct GitSpec {
     pub lightweight: bool,
     /// Who its commits are by.
     pub author: GitAuthor,
+    /// What is not on the remote goes there whenever an incarnation ends.
+    pub save: bool,
+}
+
+/// What a role says of the repositories of its agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitRules {
+    /// Who their commits are by. `None`: the agent itself.
+    pub author: Option<GitAuthor>,
+    /// What is not on the remote goes there whenever an incarnation ends.
+    pub save: bool,
 }
 
 /// Who commits are by.

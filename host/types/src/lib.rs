@@ -51,7 +51,7 @@ pub use backoff::Backoff;
 pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
 pub use event::{Event, Level};
 pub use exit::{Determinism, Exit, ExitClass, ExitReason, ExitSummary, Phase, StartPhase};
-pub use git::{GitAuthor, GitSpec};
+pub use git::{GitAuthor, GitRules, GitSpec};
 pub use held::{HostBytes, HostKind};
 pub use http::{AddressClass, HttpDenied, HttpPolicy, HttpRule, HttpRuleError};
 pub use id::{AgentId, Digest, IdError, Incarnation};

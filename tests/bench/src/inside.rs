@@ -57,6 +57,8 @@ impl Inside {
         let supervisor = Supervisor::new(
             SupervisorConfig {
                 workspaces: None,
+                inventory: None,
+                retention: None,
                 catalog,
                 workspaces_dir,
                 keep_ended: 8,
@@ -111,8 +113,7 @@ fn role(guest: &str) -> Role {
         limits: Limits { idle: None, ..Limits::default() },
         http: HttpPolicy::default(),
         tools: None,
-        git: false,
-        git_author: None,
+        git: None,
         models: Arc::default(),
         restart: RestartRules::default(),
         config: BTreeMap::new(),

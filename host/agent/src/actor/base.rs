@@ -15,6 +15,7 @@ use crate::container::Container;
 use crate::handle::AgentHandle;
 use crate::incarnation::IncarnationState;
 use crate::report::Reporter;
+use crate::workspace_use::InUse;
 
 /// One incarnation at work.
 pub(super) struct Actor<'a> {
@@ -25,6 +26,10 @@ pub(super) struct Actor<'a> {
     pub deadline: Instant,
     pub timings: StartTimings,
     pub stop: StopOrders,
+    /// It is at its workspace, which nobody takes away meanwhile.
+    pub workspace_use: Option<InUse>,
+    /// Its workspace is the repository of its spec.
+    pub has_repository: bool,
     /// Something was asked to end for this start.
     pub displaces: bool,
     pub snapshots: Snapshots,
@@ -48,6 +53,8 @@ impl<'a> Actor<'a> {
             deadline,
             timings: StartTimings::default(),
             stop: state.stop.subscribe(),
+            workspace_use: None,
+            has_repository: false,
             displaces: false,
             snapshots: Snapshots::default(),
             guard,

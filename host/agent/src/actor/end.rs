@@ -16,6 +16,7 @@ use crate::report::{Reporter, start_error};
 impl Actor<'_> {
     /// Writes the record, gives the store up, publishes the end, gives the slot back, and answers everyone who
     /// still waits, in this order: no copy of a store holds up the record, and no incarnation lives beside it.
+    /// What it did goes to its remote before that, if its role wants so.
     /// Nothing is logged or counted after the slot is given back: the next start may be at work on another thread.
     /// Yields when the next incarnation is due, if one is.
     pub(super) async fn finish(&mut self, ended: IncarnationEnd) -> Option<Instant> {
@@ -50,6 +51,8 @@ impl Actor<'_> {
             ExitClass::Asked | ExitClass::Evicted | ExitClass::Halted => {}
         }
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
+        self.save_work(&exit).await;
+        self.leave_workspace().await;
         let After { backoff, unanswered } = self.guard.release(keeping);
         // Answered after the record is written, so that the caller can read it.
         if let Some(error) = refused {

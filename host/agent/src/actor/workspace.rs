@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_log::now;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Exit, ExitReason, GitSpec, Phase};
-use bulkhead_workspace::{Author, OnProgress, Prepared, Progress, Request, Rig};
+use bulkhead_workspace::{Author, Oid, OnProgress, Prepared, Progress, Request, Rig};
 use serde_json::value::to_raw_value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::base::Actor;
-use super::drive::stop_ordered;
+use super::drive::{StopOrders, stop_ordered};
 use super::step::IncarnationEnd;
+use crate::stop_order::StopOrder;
+
+/// Longest time to bring an agent's work to its remote. Others wait for the slot meanwhile.
+const SAVING: Duration = Duration::from_secs(30);
 
 /// The event that those who follow the agent see of git's work.
 const PROGRESS: &str = "workspace.progress";
@@ -20,6 +25,30 @@ const PROGRESS: &str = "workspace.progress";
 const PACE: Duration = Duration::from_millis(500);
 
 impl Actor<'_> {
+    /// From here on nobody takes the workspace away.
+    pub(super) async fn come_to_workspace(&mut self) {
+        if self.task.workspace.is_some() {
+            self.workspace_use = Some(self.container.workspace_use.begin(self.state.id()).await);
+            self.note_use().await;
+        }
+    }
+
+    /// It is used no longer.
+    pub(super) async fn leave_workspace(&mut self) {
+        if self.workspace_use.is_some() {
+            self.note_use().await;
+            self.workspace_use = None;
+        }
+    }
+
+    async fn note_use(&self) {
+        let Some(inventory) = &self.container.inventory else { return };
+        let id = self.state.id();
+        if let Err(error) = inventory.used(id, now()).await {
+            tracing::warn!(agent = %id, %error, "the use of its workspace is not noted");
+        }
+    }
+
     /// Makes the repository that the agent works on, or finds it as the agent left it. It has a limit of its own: the
     /// deadline of the start stands still.
     pub(super) async fn prepare_workspace(&mut self) -> Result<(), IncarnationEnd> {
@@ -30,6 +59,7 @@ impl Actor<'_> {
         self.deadline += began.elapsed();
         self.state.progress().loaded(self.deadline.into_std());
         let Prepared { branch, head, reused, .. } = made?;
+        self.has_repository = true;
         self.container.sink.record(Event::WorkspacePrepared {
             agent: self.state.tag(),
             rig: git.rig.clone(),
@@ -39,6 +69,47 @@ impl Actor<'_> {
             duration_ms: millis(began.elapsed()),
         });
         Ok(())
+    }
+
+    /// Brings what the agent did to its remote, if its role wants so and something is not there. A kill ends it.
+    pub(super) async fn save_work(&mut self, exit: &Exit) {
+        let git = self.state.start.spec.git.clone().filter(|git| git.save && !git.lightweight);
+        let (true, Some(git)) = (self.has_repository, git) else { return };
+        let began = Instant::now();
+        let mut stop = self.stop.clone();
+        let saved = tokio::select! {
+            biased;
+            saved = self.save(&git, exit.reason) => saved,
+            () = killed(&mut stop) => Err(("killed", "there was no time left".to_owned())),
+            () = sleep(SAVING) => Err(("timeout", format!("it took longer than {SAVING:?}"))),
+        };
+        let (agent, rig, branch) = (self.state.tag(), git.rig.clone(), git.branch.clone());
+        let duration_ms = millis(began.elapsed());
+        let event = match saved {
+            Ok(None) => return,
+            Ok(Some(commit)) => {
+                Event::WorkSaved { agent, rig, branch, commit: commit.to_string(), duration_ms }
+            }
+            Err((code, message)) => {
+                let code = code.to_owned();
+                Event::WorkNotSaved { agent, rig, branch, code, message, duration_ms }
+            }
+        };
+        self.container.sink.record(event);
+    }
+
+    async fn save(
+        &self,
+        git: &GitSpec,
+        reason: ExitReason,
+    ) -> Result<Option<Oid>, (&'static str, String)> {
+        let Some(workspaces) = &self.container.workspaces else { return Ok(None) };
+        let (id, reason) = (self.state.id(), reason.as_str());
+        let message = format!("WIP: work of {id} at the end of an incarnation ({reason})");
+        let said = |error: bulkhead_workspace::Error| (error.code(), error.to_string());
+        let workspace = workspaces.workspace(id.as_str()).await.map_err(said)?;
+        debug_assert_eq!(workspace.branch(), git.branch, "it was prepared for this spec");
+        workspace.save(&message).await.map_err(said)
     }
 
     async fn make(&mut self, git: &GitSpec) -> Result<Prepared, IncarnationEnd> {
@@ -87,6 +158,15 @@ impl Actor<'_> {
             }
             *last = (phase, Some(Instant::now()));
         })
+    }
+}
+
+/// Resolves when the agent is to end without grace.
+async fn killed(stop: &mut StopOrders) {
+    let now = |order: &Option<StopOrder>| order.as_ref().is_some_and(|order| order.now);
+    if stop.wait_for(now).await.is_err() {
+        // Nobody can order anything any more.
+        std::future::pending().await
     }
 }
 

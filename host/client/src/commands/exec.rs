@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(code(&ExecAnswer { code: Some(0), ..ended(ToolEnd::Exited) }), 0);
         assert_eq!(why(&ended(ToolEnd::Exited)), None);
         let why = why(&ended(ToolEnd::MemoryLimit)).unwrap();
-        assert_eq!(why, "was ended: it wanted too much memory after 1.5s, 20ms of CPU, 1 MiB");
+        assert_eq!(why, "was ended: it wanted too much memory after 1 s, 20 ms of CPU, 1 MiB");
     }
 
     #[test]

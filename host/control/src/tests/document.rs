@@ -8,8 +8,8 @@ use bulkhead_api::openai::{Completion, ModelCard, ModelList};
 use bulkhead_api::{
     AgentList, AgentMemoryView, AgentView, ContainerMemoryView, CrashesPage, DiffView, ErrorBody,
     EventsPage, ExecAnswer, FilesView, Health, MergeAnswer, MessageAnswer, NudgeAnswer, Readiness,
-    RefreshTokenAnswer, RigView, StartAnswer, StopAnswer, SyncAnswer, TicketAnswer, UpdateAnswer,
-    UsageView, WithIgnored,
+    RefreshTokenAnswer, RemovedWorkspace, RigView, StartAnswer, StopAnswer, SyncAnswer,
+    TicketAnswer, UpdateAnswer, UsageView, WithIgnored, WorkspaceList,
 };
 use bulkhead_types::CrashRecord;
 use serde::Serialize;
@@ -205,6 +205,16 @@ fn samples() -> Vec<Sample> {
                 "content": [{"type": "text", "text": "{\"agents\":[],\"more\":false}"}], "isError": false
             }}))
             .expect("JSON"),
+        ),
+        sample("GET /workspaces", "/workspaces",
+            of::<WorkspaceList>(json!({"workspaces": [{
+                "agentId": "polecat-1", "rig": "riverside", "branch": "bulkhead/polecat-1", "bytes": 54312960,
+                "entries": 2140, "truncated": false, "usedAt": "2026-01-15T09:31:12.250Z", "inUse": false,
+                "notPushed": "src/well.rs is changed"
+            }]})),
+        ),
+        sample("DELETE /workspaces/{id}", "/workspaces/polecat-1?force=true",
+            of::<RemovedWorkspace>(json!({"bytes": 54312960, "entries": 2140, "left": null})),
         ),
         sample("GET /agents/{id}/files", "/agents/polecat-1/files?path=src",
             of::<FilesView>(json!({

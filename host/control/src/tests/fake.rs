@@ -10,8 +10,9 @@ use bulkhead_api::{
     AgentList, AgentMemoryView, AgentUsageView, AgentView, ContainerMemoryView,
     DashboardContextRequest, DiffBase, DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView,
     Health, MemoryView, MergeAnswer, MergeRequest, MissingAgent, ModelRequest, NudgeRequest,
-    PrepareRequest, RestartView, RigView, SeenView, SeriesView, StartAnswer, StartRequest,
-    StopAnswer, SystemPromptRequest, TownConfig, UsageView,
+    PrepareRequest, RemovedWorkspace, RestartView, RigView, SeenView, SeriesView, StartAnswer,
+    StartRequest, StopAnswer, SystemPromptRequest, TownConfig, UsageView, WorkspaceList,
+    WorkspaceView,
 };
 use bulkhead_feed::{Feed, Ring, RingLimits};
 use bulkhead_log::{RunContext, SharedSink, Sink};
@@ -294,6 +295,35 @@ impl Backend for Fake {
         };
         let mut rings = self.0.rings.lock().unwrap();
         Some(Arc::clone(rings.entry(id.clone()).or_insert_with(new)))
+    }
+
+    async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {
+        let workspace = WorkspaceView {
+            agent_id: AgentId::parse("a1").unwrap(),
+            rig: None,
+            branch: None,
+            bytes: 4096,
+            entries: 1,
+            truncated: false,
+            used_at: Timestamp(0),
+            in_use: false,
+            not_pushed: None,
+        };
+        Ok(WorkspaceList { workspaces: vec![workspace] })
+    }
+
+    async fn remove_workspace(
+        &self,
+        id: &AgentId,
+        force: bool,
+    ) -> Result<RemovedWorkspace, WorkspaceError> {
+        let id = id.clone();
+        match id.as_str() {
+            "ghost" => Err(WorkspaceError::None(id)),
+            "up" => Err(WorkspaceError::InUse(id)),
+            "work" if !force => Err(WorkspaceError::NotPushed { id, why: "a.txt is new".into() }),
+            _ => Ok(RemovedWorkspace { bytes: 4096, entries: 1, left: None }),
+        }
     }
 
     async fn files(

@@ -98,3 +98,21 @@ fn a_rig_is_prepared_and_merged() {
     let missing = client.post("/rigs/known/merge", r#"{"source":"missing"}"#);
     assert_eq!((missing.status, &missing.json()["error_type"]), (404, &json!("branch-missing")));
 }
+
+#[test]
+fn a_workspace_is_removed_unless_somebody_needs_it() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    assert_eq!(client.get("/workspaces").json()["workspaces"][0]["agentId"], "a1");
+    for (path, status, kind) in
+        [("ghost", 404, "no-workspace"), ("up?force", 409, "in-use"), ("work", 409, "not-pushed")]
+    {
+        let refused = client.ask("DELETE", &format!("/workspaces/{path}"), "", "");
+        assert_eq!((refused.status, &refused.json()["error_type"]), (status, &json!(kind)));
+    }
+    for path in ["a1", "work?force=true"] {
+        let removed = client.ask("DELETE", &format!("/workspaces/{path}"), "", "");
+        let expected = json!({"bytes": 4096, "entries": 1, "left": null});
+        assert_eq!((removed.status, removed.json()), (200, expected));
+    }
+}

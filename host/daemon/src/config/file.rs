@@ -38,6 +38,7 @@ pub struct File {
     pub memory: Memory,
     pub security: Security,
     pub tools: Tools,
+    pub workspaces: Workspaces,
     pub budget: Budget,
     pub models: BTreeMap<ModelName, Model>,
     pub secrets: BTreeMap<SecretName, HttpSecret>,
@@ -439,6 +440,16 @@ pub struct Tools {
     pub require: Vec<Layer>,
 }
 
+/// `[workspaces]`: how long those of agents stay that do not run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workspaces {
+    pub keep_hours: Option<u32>,
+    pub keep_pushed_hours: Option<u32>,
+    pub max_mb: Option<Mebibytes>,
+    pub remove_unpushed: bool,
+}
+
 /// `[rigs.NAME]`: a repository that agents work on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -501,6 +512,8 @@ pub struct Role {
     #[serde(default)]
     pub git: bool,
     pub git_author: Option<Spanned<String>>,
+    #[serde(default)]
+    pub git_save: bool,
     #[serde(default)]
     pub tools: Vec<Spanned<String>>,
     pub tools_parallel: Option<Count>,

@@ -13,7 +13,7 @@ use bulkhead_runtime::HttpSecrets;
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::Role;
 use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
-use bulkhead_types::{GitAuthor, HttpPolicy, Limits, RestartRules, SnapshotRules};
+use bulkhead_types::{GitAuthor, GitRules, HttpPolicy, Limits, RestartRules, SnapshotRules};
 use toml::Spanned;
 
 use super::file::{self, Mebibytes, Whole, set_ms};
@@ -47,6 +47,8 @@ pub(super) fn check_role(
         }
         None => 100,
     };
+    let rules = GitRules { author: author(name, role.git_author)?, save: role.git_save };
+    let git = role.git.then_some(rules);
     Ok(Role {
         component: Arc::clone(component),
         args: role.args.0.into(),
@@ -57,8 +59,7 @@ pub(super) fn check_role(
         },
         models,
         tools: None,
-        git: role.git,
-        git_author: author(name, role.git_author)?,
+        git,
         snapshots,
         restart,
         config: role.config,

@@ -16,7 +16,7 @@ use bulkhead_telemetry::Telemetry;
 use bulkhead_terminal::{ColourChoice, Look};
 use bulkhead_town::TownConfig;
 use bulkhead_types::{Level, Limits};
-use bulkhead_workspace::Workspaces;
+use bulkhead_workspace::{Inventory, Policy, Workspaces};
 
 use super::budgets::check_usage;
 use super::compiler;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub tools: ToolSettings,
     /// Repositories that agents work on.
     pub rigs: BTreeMap<Arc<str>, RigSettings>,
+    /// How long workspaces of agents that do not run stay. `None`: for good.
+    pub retention: Option<Policy>,
     pub catalog: Catalog,
     pub keep_ended: usize,
     /// What all ended agents together may hold.
@@ -124,16 +126,24 @@ impl Settings {
         &self,
         telemetry: Option<Telemetry>,
         workspaces: Option<Workspaces>,
+        inventory: Option<Inventory>,
     ) -> SupervisorConfig {
         SupervisorConfig {
             catalog: self.catalog.clone(),
-            workspaces_dir: self.state_dir.join("workspaces"),
+            workspaces_dir: self.workspaces_dir(),
             keep_ended: self.keep_ended,
             ended_bytes: self.ended_bytes,
             usage: self.usage.clone(),
             telemetry,
             workspaces,
+            inventory,
+            retention: self.retention,
         }
+    }
+
+    /// Where the workspaces of agents are.
+    pub fn workspaces_dir(&self) -> PathBuf {
+        self.state_dir.join("workspaces")
     }
 }
 
@@ -217,6 +227,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         security: file.security,
         tools,
         rigs: rigs.clone(),
+        retention: retention(&file.workspaces),
         sigint: file.signals.sigint,
         state_dir,
         without_store: false,
@@ -243,6 +254,19 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
 fn largest_limit(roles: &BTreeMap<Arc<str>, Role>) -> u64 {
     let limits = roles.values().map(|role| role.limits.memory_bytes);
     limits.max().unwrap_or(Limits::default().memory_bytes)
+}
+
+/// How long workspaces stay, if not for good.
+fn retention(workspaces: &file::Workspaces) -> Option<Policy> {
+    let hours =
+        |hours: Option<u32>| hours.map(|hours| Duration::from_secs(u64::from(hours) * 3600));
+    let policy = Policy {
+        keep: hours(workspaces.keep_hours),
+        keep_pushed: hours(workspaces.keep_pushed_hours),
+        max_bytes: workspaces.max_mb.map(file::Mebibytes::mebibytes),
+        space_over_work: workspaces.remove_unpushed,
+    };
+    (policy != Policy::default()).then_some(policy)
 }
 
 /// What agents leave free on the disk of the state directory.

@@ -69,7 +69,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 9] {
+fn turns() -> [Event; 11] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -107,6 +107,21 @@ fn turns() -> [Event; 9] {
             head: "1c7a9e0b5d2f4a68c3e1b7d9f0a2c4e6b8d0f1a3".into(),
             reused: false,
             duration_ms: 2_140,
+        },
+        Event::WorkSaved {
+            agent: agent(),
+            rig: "docs".into(),
+            branch: "bulkhead/toast".into(),
+            commit: "9e0b5d2f4a68c3e1b7d9f0a2c4e6b8d0f1a31c7a".into(),
+            duration_ms: 910,
+        },
+        Event::WorkNotSaved {
+            agent: agent(),
+            rig: "docs".into(),
+            branch: "bulkhead/toast".into(),
+            code: "rejected".into(),
+            message: "the push to bulkhead/toast was rejected: [rejected] (fetch first)".into(),
+            duration_ms: 1_310,
         },
         Event::ToolStarted {
             agent: agent(),

@@ -5,7 +5,7 @@ use bulkhead_types::{AgentId, Event, Incarnation};
 
 const LIMIT: u64 = 512 * 1024 * 1024;
 
-pub(super) fn all() -> [Event; 3] {
+pub(super) fn all() -> [Event; 5] {
     let psi = Psi { some_avg10: 1.35, full_avg10: 0.4 };
     let usage = MemoryUsage {
         rss_mb: Some(148.2),
@@ -39,6 +39,14 @@ pub(super) fn all() -> [Event; 3] {
             source: "/sys/fs/cgroup/memory.stat".into(),
             error: "it does not say anon".into(),
         },
+        Event::WorkspaceRemoved {
+            agent_id: AgentId::parse("toast").unwrap(),
+            why: "pushed",
+            bytes: 54_312_960,
+            entries: 2_140,
+            left: None,
+        },
+        Event::WorkspacesFull { excess_bytes: 212_992_000, max_bytes: 1_073_741_824 },
     ]
 }
 

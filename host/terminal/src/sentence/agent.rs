@@ -11,6 +11,9 @@ use super::{Sentence, Who, and, ms, quoted};
 use crate::reason::{ended, failed_at, sender};
 use crate::words::{bytes, counted, micros as us, percent};
 
+/// Of a commit's id, in characters.
+const SHORT_COMMIT: usize = 10;
+
 pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
     let sentence = match event {
         Event::AgentStart { agent, timings, .. } => {
@@ -148,6 +151,21 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let how = if *reused { "goes on in" } else { "has a new" };
             let (rig, branch, took) = (value_of(rig), value_of(branch), ms(*duration_ms));
             let text = format!("{how} repository of {rig}, on {branch}, after {took}");
+            Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
+        Event::WorkSaved { agent, rig, branch, commit, duration_ms } => {
+            let commit = &commit[..commit.floor_char_boundary(SHORT_COMMIT)];
+            let (rig, branch, took) = (value_of(rig), value_of(branch), ms(*duration_ms));
+            let text = format!(
+                "left its work at {rig}, as {} on {branch}, after {took}",
+                value_of(commit)
+            );
+            Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
+        Event::WorkNotSaved { agent, rig, branch, message, .. } => {
+            let (rig, branch) = (value_of(rig), value_of(branch));
+            let text =
+                format!("has work in its workspace that is not at {rig} on {branch}: {message}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
         Event::ToolStarted { agent, program, arguments, .. } => {

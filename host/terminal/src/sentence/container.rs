@@ -83,6 +83,24 @@ pub(super) fn of(event: &Event) -> Option<Sentence<'_>> {
         Event::MemoryUsageFailed { source, error } => {
             said(format!("cannot read {source}: {error}"))
         }
+        Event::WorkspaceRemoved { agent_id, why, bytes: size, left, .. } => {
+            let why = match *why {
+                "expired" => "nobody used it for long",
+                "pushed" => "all of it is on the remote",
+                "space" => "workspaces took too much space",
+                _ => "somebody asked for it",
+            };
+            let mut text = format!("its workspace was removed, {}: {why}", bytes(*size));
+            if let Some(left) = left {
+                let _ = write!(text, "; something is left ({left})");
+            }
+            Sentence::new(Who::Agent(agent_id), text)
+        }
+        Event::WorkspacesFull { excess_bytes, max_bytes } => said(format!(
+            "workspaces of agents that do not run take {} more than {}, and hold work that is nowhere else",
+            bytes(*excess_bytes),
+            bytes(*max_bytes)
+        )),
         Event::MemoryPressure { state, psi, used_bytes, limit_bytes, largest, action, .. } => {
             let figure = |figure: &Option<u64>| figure.map_or_else(|| "?".to_owned(), bytes);
             let mut figures = format!("{} of {} used", figure(used_bytes), figure(limit_bytes));

@@ -81,6 +81,8 @@ impl Event {
             | Self::ModelBudget { .. }
             | Self::AgentStuck { .. }
             | Self::SnapshotSetAside { .. }
+            | Self::WorkNotSaved { .. }
+            | Self::WorkspacesFull { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }
             | Self::TownFenced { .. }
@@ -106,6 +108,8 @@ impl Event {
             | Self::MemoryUsage(_)
             | Self::SecretUsed { .. }
             | Self::WorkspacePrepared { .. }
+            | Self::WorkSaved { .. }
+            | Self::WorkspaceRemoved { .. }
             | Self::RestartCancelled { .. }
             | Self::CrashSymbolized { .. }
             | Self::CoreDumpKept { .. }

@@ -288,6 +288,12 @@ pub const ROLES: &[Key] = &[
     ),
     derived("git_author", "the agent", "who its commits are by: `Name <name@host>`"),
     key(
+        "git_save",
+        "false",
+        "whether what is not on the remote goes there, to the agent's branch, whenever an incarnation ends: at a stop, a \
+         drain, an eviction, before a restart. Changes that are not committed become a commit (`WIP: ...`)",
+    ),
+    key(
         "tools",
         "[]",
         "[native programs](#tools) that the agent may run: names, which are found in `tools.path`, absolute paths, or \

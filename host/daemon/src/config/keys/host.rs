@@ -173,6 +173,31 @@ pub const STATE: &[Key] = &[
     ),
 ];
 
+pub const WORKSPACES: &[Key] = &[
+    derived(
+        "keep_hours",
+        "for good",
+        "hours that a workspace stays after its agent used it last, whatever is in it",
+    ),
+    derived(
+        "keep_pushed_hours",
+        "`keep_hours`",
+        "the same for a [repository](#repositories) of which everything is on the remote: commits of all branches, no \
+         stash, no file that is changed or new; files that `.gitignore` names do not count. 0: it goes at the next look",
+    ),
+    derived(
+        "max_mb",
+        "no limit",
+        "space on disk that workspaces of agents that do not run may take together. Above it repositories go of which \
+         everything is on the remote, longest unused first; where there is none, `container.workspaces_full` is logged",
+    ),
+    key(
+        "remove_unpushed",
+        "false",
+        "whether other workspaces go after those, with work that is nowhere else",
+    ),
+];
+
 pub const SECURITY: &[Key] = &[
     key(
         "landlock",

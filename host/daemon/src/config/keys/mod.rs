@@ -122,6 +122,7 @@ pub const SECTIONS: &[Section] = &[
     section("state", host::STATE),
     section("security", host::SECURITY),
     section("tools", host::TOOLS),
+    section("workspaces", host::WORKSPACES),
     section("signals", host::SIGNALS),
     section("limits", limits::LIMITS),
     section("memory", limits::MEMORY),
