@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command as Process, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use bulkhead_tools::{End, SpawnError};
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +26,28 @@ fn worker(machine: &Machine) -> i32 {
 
 fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+/// `TOOLS_KILLS` moments, or so many as usual, spread over a bit more than the start of a tool takes.
+fn moments(usual: u64) -> impl Iterator<Item = Duration> {
+    let kills = std::env::var("TOOLS_KILLS").map_or(usual, |kills| kills.parse().unwrap());
+    (0..kills).map(|number| Duration::from_micros(number * 7919 % 40_000))
+}
+
+/// Kills a process in so long from now.
+fn kill_in(moment: Duration, pid: i32) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        thread::sleep(moment);
+        kill(pid);
+    })
+}
+
+/// Starts a tool, whose launcher is about to die.
+fn meet_its_death(machine: &Machine, command: &bulkhead_tools::Command) {
+    match machine.wait(machine.tools.spawn(command)) {
+        Ok(mut child) => assert_eq!(machine.wait(child.wait()).end, End::LauncherDied),
+        Err(error) => assert!(matches!(error, SpawnError::Unavailable(_)), "{error}"),
+    }
 }
 
 #[test]
@@ -48,25 +72,41 @@ fn tools_of_a_dead_worker_are_dead_and_the_next_one_works() {
 
 #[test]
 fn a_worker_that_dies_at_any_moment_leaves_one_answer_for_each_tool() {
-    let machine = Machine::new();
     let mark = format!("bulkhead-moment-{}", std::process::id());
     let script = format!("$0 = '{mark}'; sleep 1000");
-    let command = machine.command("/usr/bin/env", &["perl", "-e", &script]);
-    for micros in [0, 300, 1000, 3000, 7000, 12000, 20000, 40000] {
-        let victim = worker(&machine);
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_micros(micros));
-            kill(victim);
-        });
-        match machine.wait(machine.tools.spawn(&command)) {
-            Ok(mut child) => assert_eq!(machine.wait(child.wait()).end, End::LauncherDied),
-            Err(error) => assert!(matches!(error, SpawnError::Unavailable(_)), "{error}"),
+    let moments: Vec<_> = moments(8).collect();
+    // A launcher gives up after ten workers in a row that die young.
+    for moments in moments.chunks(8) {
+        let machine = Machine::new();
+        let command = machine.command("/usr/bin/env", &["perl", "-e", &script]);
+        for moment in moments {
+            let killer = kill_in(*moment, worker(&machine));
+            meet_its_death(&machine, &command);
+            killer.join().unwrap();
+            eventually("the next one works", || {
+                machine.wait(machine.tools.run(&machine.shell("true"), Vec::new())).is_ok()
+            });
+            eventually("nothing is left", || processes_with(&mark) == 0);
         }
+    }
+}
+
+#[test]
+fn a_monitor_that_dies_at_any_moment_leaves_nothing() {
+    let mark = format!("bulkhead-watch-{}", std::process::id());
+    let script = format!("$0 = '{mark}'; sleep 1000");
+    for moment in moments(8) {
+        let machine = Machine::new();
+        let command = machine.command("/usr/bin/env", &["perl", "-e", &script]);
+        let (monitor, worker) = (monitor(&machine), worker(&machine));
+        let killer = kill_in(moment, monitor);
+        meet_its_death(&machine, &command);
         killer.join().unwrap();
-        eventually("the next one works", || {
-            machine.wait(machine.tools.run(&machine.shell("true"), Vec::new())).is_ok()
-        });
-        eventually("nothing is left", || processes_with(&mark) == 0);
+        eventually("the worker dies with it", || !is_running(worker));
+        eventually("its tools die with that", || processes_with(&mark) == 0);
+        drop(machine);
+        drop(Machine::new());
+        assert_eq!(cgroups_of(monitor), Vec::<PathBuf>::new());
     }
 }
 
@@ -93,13 +133,13 @@ fn without_a_launcher_tools_end_and_none_starts() {
 #[test]
 fn a_host_that_is_killed_leaves_nothing() {
     let mark = format!("bulkhead-host-{}", std::process::id());
-    for micros in [0, 2000, 5000, 10000, 30000] {
+    for moment in moments(5) {
         let mut host =
             Process::new(PROGRAM).args(["host", &mark]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let launcher: i32 = line.trim().parse().unwrap();
-        std::thread::sleep(std::time::Duration::from_micros(micros));
+        thread::sleep(moment);
         kill(host.id().cast_signed());
         host.wait().unwrap();
         eventually("its launcher ends", || !is_running(launcher));
