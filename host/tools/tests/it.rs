@@ -10,6 +10,8 @@ mod disk;
 mod fallback;
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/intrusion.rs"]
+mod intrusion;
 #[path = "it/leaks.rs"]
 mod leaks;
 #[path = "it/load.rs"]
