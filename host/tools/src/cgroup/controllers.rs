@@ -64,6 +64,7 @@ impl Controllers {
     }
 
     fn prepare_v2(dir: &Path, owner: &Owner, may_move: bool) -> Result<Self, String> {
+        let dir = above_leaf(dir);
         remove_stale(dir);
         enable(dir)
             .or_else(|error| {
@@ -298,6 +299,12 @@ impl Group {
 fn offers_memory(dir: &Path) -> bool {
     let names = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
     names.split_whitespace().any(|name| name == "memory")
+}
+
+/// The cgroup that holds those of tools: whoever moved, or was started by one that did, is in the leaf below it.
+fn above_leaf(dir: &Path) -> &Path {
+    let is_leaf = dir.file_name().is_some_and(|name| name == LEAF);
+    dir.parent().filter(|_| is_leaf).unwrap_or(dir)
 }
 
 /// Memory and processes have to be limited, processors should.

@@ -13,8 +13,18 @@ use bulkhead_tools::{
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tools-test-launcher");
 /// As in `tests/harness`.
 const REQUIRE: &str = "BULKHEAD_TESTS_REQUIRE";
+/// How many times slower than others this machine is: an emulated one, say.
+const SLOWNESS: &str = "BULKHEAD_TESTS_SLOWNESS";
+
 /// Catches what hangs.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub fn deadline() -> Duration {
+    patient(Duration::from_secs(60))
+}
+
+/// So long on an ordinary machine.
+pub fn patient(usual: Duration) -> Duration {
+    usual * std::env::var(SLOWNESS).map_or(1, |times| times.parse().unwrap())
+}
 
 /// A running launcher with its runtime.
 pub struct Machine {
@@ -54,7 +64,7 @@ impl Machine {
 
     /// Runs a future, with a deadline that catches what hangs.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        let bounded = async { tokio::time::timeout(DEADLINE, future).await };
+        let bounded = async { tokio::time::timeout(deadline(), future).await };
         self.runtime.block_on(bounded).expect("it hangs")
     }
 
@@ -67,7 +77,7 @@ impl Machine {
         command.sandbox.binds =
             vec![Bind { host, inside: "/workspace".into(), writable: true, limit: None }];
         command.dir = "/workspace".into();
-        command.limits = Limits { wall: Duration::from_secs(20), ..Limits::default() };
+        command.limits = Limits { wall: patient(Duration::from_secs(20)), ..Limits::default() };
         command
     }
 
@@ -165,9 +175,9 @@ fn skip(layer: Layer, reason: &str) {
 
 /// Waits for a fact, and fails when it does not become one.
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
+    let (begun, deadline) = (Instant::now(), deadline());
     while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "{what}: not after {DEADLINE:?}");
+        assert!(begun.elapsed() < deadline, "{what}: not after {deadline:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
