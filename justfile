@@ -69,14 +69,21 @@ soak minutes="20" *args: build guests
 # what takes too long for CI: the soak, all schedules of the start slot, hundreds of kills, suites of others
 nightly: _guest_target
     just model-check
-    IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 STREAM_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
+    IN_FLIGHT_KILLS=500 DURABLE_KILLS=500 STREAM_KILLS=500 DATABASE_KILLS=400 BLACKBOX_KILLS=400 TOOLS_KILLS=500 WORKSPACE_KILLS=500 KILL_MATRIX_ROUNDS=10 KILL_TWICE_ROUNDS=60 \
         EXIT_ROUNDS=5 TOWN_FLAP_SECONDS=60 PROPTEST_CASES=500 cargo nextest run --profile nightly -E 'binary(it) & test(/^(kill_matrix|kill_twice|durable_kills|exit_matrix|properties|streams)::/) \
-        | binary(database_kill) | binary(kill) | test(flapping)'
+        | binary(database_kill) | binary(kill) | test(flapping) | package(bulkhead-tools) & test(/^deaths::/) | test(after_a_kill_at_any_moment)'
     just soak 20
     just browser
     just lint-metrics
     just clients
     just conformance
+    if command -v qemu-system-x86_64 >/dev/null; then just vm; else echo "no virtual machine: QEMU is not installed (just vm)"; fi
+
+# Takes QEMU and the kernel (27 MB) from Debian where they are missing; wants mke2fs and perl. Arguments go to the test program.
+#
+# run the tests of native programs on version 2 of cgroups, in a virtual machine with Debian's kernel
+vm *args: _compiler
+    tests/vm/run {{ args }}
 
 # a real browser against the control API and the console; wants Debian's packages chromium and chromium-driver, and npm,
 # which takes axe-core (4 MB). `UPDATE_EXPECT=1` takes the pictures of docs/images anew

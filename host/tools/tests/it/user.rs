@@ -8,7 +8,7 @@ use std::path::Path;
 use bulkhead_tools::{DiskLimit, End, Identity, Launcher, Layer, Settings};
 use rustix::process::geteuid;
 
-use crate::machine::{Machine, PROGRAM, eventually, processes_with, text};
+use crate::machine::{Machine, PROGRAM, eventually, patient, processes_with, text};
 
 const USER: u32 = 12345;
 
@@ -69,7 +69,7 @@ fn its_limits_hold() {
     let mark = format!("bulkhead-user-{}", std::process::id());
     let mut forks = perl(&format!("$0 = '{mark}'; while (1) {{ fork }}"));
     forks.limits.pids = 40;
-    forks.limits.wall = std::time::Duration::from_secs(1);
+    forks.limits.wall = patient(std::time::Duration::from_secs(1));
     let child = machine.wait(machine.tools.spawn(&forks)).unwrap();
     eventually("it forks", || processes_with(&mark) > 20);
     assert!(processes_with(&mark) <= 40);
