@@ -66,7 +66,7 @@ fn without_namespaces_deadlines_hold_against_the_deaf() {
     let script =
         format!("$SIG{{TERM}} = 'IGNORE'; $0 = '{mark}'; fork; fork; while (1) {{ sleep 1 }}");
     let mut command = machine.command("/usr/bin/env", &["perl", "-e", &script]);
-    command.limits.wall = Duration::from_millis(300);
+    command.limits.wall = patient(Duration::from_millis(300));
     let begun = Instant::now();
     assert_eq!(machine.run(&command).ended.end, End::WallDeadline);
     assert!(begun.elapsed() < patient(Duration::from_secs(10)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulkhead_tools::{Bind, End, Layer, Settings, SpawnError};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine::{Machine, cgroups_of, children_of, eventually, processes_with, text};
+use crate::machine::{Machine, cgroups_of, children_of, eventually, patient, processes_with, text};
 
 fn worker(machine: &Machine) -> i32 {
     children_of(machine.launcher)[0]
@@ -116,7 +116,7 @@ fn a_thousand_tools_leave_neither_zombies_nor_cgroups_nor_memory() {
 fn a_pipe_that_nobody_reads_holds_no_deadline_up() {
     let machine = Machine::new();
     let mut command = machine.shell("yes & yes >&2");
-    command.limits.wall = Duration::from_millis(300);
+    command.limits.wall = patient(Duration::from_millis(300));
     let mut child = machine.wait(machine.tools.spawn(&command)).unwrap();
     assert_eq!(machine.wait(child.wait()).end, End::WallDeadline);
 }
