@@ -223,7 +223,7 @@ impl HeldSignals {
         }
     }
 
-    /// Waits for the next one, for no longer than `patience`.
+    /// Waits for the next one, for no longer than `patience`. Of others than the kernel only this process's parent counts.
     pub fn take(&self, patience: Option<Duration>) -> Option<i32> {
         let patience = patience.map(|it| libc::timespec {
             tv_sec: libc::time_t::try_from(it.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -231,10 +231,15 @@ impl HeldSignals {
         });
         let patience = patience.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         #[expect(unsafe_code, reason = "waits for a signal")]
-        // SAFETY: reads the set, and a time if there is one.
-        let signal =
-            unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), patience) };
-        (signal > 0).then_some(signal)
+        // SAFETY: reads the set, and a time if there is one; fills a plain struct, in which these signals have a sender.
+        let (signal, sender) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let signal = libc::sigtimedwait(&raw const self.0, &raw mut info, patience);
+            (signal, info.si_pid())
+        };
+        // Of a parent outside of the namespace both numbers are 0.
+        let parent = rustix::process::Pid::as_raw(rustix::process::getppid());
+        (signal == libc::SIGCHLD || signal > 0 && sender == parent).then_some(signal)
     }
 }
 

@@ -23,7 +23,11 @@ pub fn deadline() -> Duration {
 
 /// So long on an ordinary machine.
 pub fn patient(usual: Duration) -> Duration {
-    usual * std::env::var(SLOWNESS).map_or(1, |times| times.parse().unwrap())
+    usual * slowness()
+}
+
+pub fn slowness() -> u32 {
+    std::env::var(SLOWNESS).map_or(1, |times| times.parse().unwrap())
 }
 
 /// A running launcher with its runtime.
