@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::memory_group::{MemoryGroup, kills_are_mine};
-use harness::{Bystander, Host, HostBuilder, Need, Value, json, wait_until};
+use harness::{Bystander, Host, HostBuilder, Need, Value, files, json, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -210,4 +210,44 @@ fn the_same_without_shedding_is_killed_and_the_next_run_knows() {
     assert_eq!((&line["cause"], &line["signal"]), (&"oom_kill".into(), &9.into()), "{line:#}");
     assert!(line["evidence"].to_string().contains("out-of-memory kills"), "{line:#}");
     host.ready().finish();
+}
+
+/// Agents that each run a program of 100 MB.
+const TOOLS: usize = 20;
+
+#[test]
+fn twenty_programs_that_do_not_fit_end_and_no_agent_does() {
+    let _lock = kills_are_mine();
+    let Some(group) = group() else { return };
+    let entrance = group.entrance();
+    let entrance: Vec<&str> = entrance.iter().map(String::as_str).collect();
+    let host = Host::builder()
+        .component("toolbox", &files::component("toolbox"))
+        .role("toolbox", "toolbox", "tools = [\"sh\"]\nmax_attempts = 1")
+        .run_by(&entrance)
+        .start();
+    let bystander = Bystander::begin(host.client());
+    let agents: Vec<_> = (0..TOOLS).map(|number| format!("agent-{number}")).collect();
+    for agent in &agents {
+        host.client().start(agent, "toolbox");
+    }
+    // It holds all of it for a while.
+    let script = "head -c 100M /dev/zero | tail -c 100M | (sleep 2; wc -c)";
+    let order = json!({"do": "run", "run": ["sh", "-c", script]}).to_string();
+    let ends: Vec<String> = std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            agents.iter().map(|agent| scope.spawn(|| host.client().ask(agent, &order))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    bystander.wait_for_more();
+    bystander.check();
+    drop(bystander);
+    let count = |end: &str| ends.iter().filter(|reply| reply.contains(end)).count();
+    let (exited, evicted, limit) =
+        (count("\"exited\""), count("\"evicted\""), count("\"memory-limit\""));
+    eprintln!("exited {exited} evicted {evicted} limit {limit} kills {}", group.oom_kills());
+    assert_eq!(exited + evicted + limit, TOOLS, "{ends:?}");
+    assert!(host.crashes().is_empty());
+    assert_eq!(group.oom_kills(), 0);
+    host.finish();
 }

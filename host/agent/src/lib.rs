@@ -64,6 +64,6 @@ pub use peers::Peers;
 pub use refusal::{Delivery, SendError, StartError, StartFailure, StopError, TurnReport};
 pub use settings::{SettingsChange, SettingsError};
 pub use state_publisher::{Published, StatePublisher};
-pub use tools_in_use::{LargeTool, ToolCounts, ToolFigures};
+pub use tools_in_use::{ToolCounts, ToolFigures, ToolInUse};
 pub use town_values::{TownConfigError, TownValues};
 pub use workspace_use::{Vacant, WorkspaceUse};

@@ -10,7 +10,7 @@ use bulkhead_types::{AgentState, ExitSummary, Incarnation, Input, RunningTool, T
 use tokio::sync::watch;
 
 use crate::changes::Changes;
-use crate::tools_in_use::{LargeTool, ToolsInUse};
+use crate::tools_in_use::{ToolInUse, ToolsInUse};
 
 /// The state, as it is handed to watchers. The generation rises with every change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,9 +213,9 @@ impl StatePublisher {
         self.tools.running()
     }
 
-    /// The one of them with the most memory.
-    pub fn largest_tool(&self) -> Option<LargeTool> {
-        self.tools.largest()
+    /// The same, as those that could go for their memory.
+    pub fn tools_in_use(&self) -> Vec<ToolInUse> {
+        self.tools.all()
     }
 
     /// Their memory, in bytes.

@@ -1,22 +1,28 @@
 //! The native programs of agents: those that run, and counts of those that have ended.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_runtime::ToolProcess;
 use bulkhead_types::time::micros;
 use bulkhead_types::{EndedTool, RunningTool, ToolEnd};
+use tokio::sync::Notify;
 
 /// The programs that one incarnation runs.
 #[derive(Default)]
-pub(crate) struct ToolsInUse(Mutex<Held>);
+pub(crate) struct ToolsInUse {
+    held: Mutex<Held>,
+    /// One of them ended.
+    ended: Notify,
+}
 
-/// A program with much memory.
-pub struct LargeTool {
+/// A program as one that could go for its memory.
+pub struct ToolInUse {
     /// Names it among all tools of the run.
     pub tool: u64,
-    /// Its memory.
-    pub bytes: u64,
+    /// Its memory; none before it is known.
+    pub bytes: Option<u64>,
     /// Itself.
     pub process: Arc<dyn ToolProcess>,
 }
@@ -26,15 +32,41 @@ struct Held {
     running: Vec<(RunningTool, Arc<dyn ToolProcess>)>,
     /// Those that ran when the incarnation ended, as they were then.
     abandoned: Option<Vec<RunningTool>>,
+    /// No other begins.
+    closed: bool,
 }
 
 impl ToolsInUse {
     pub(crate) fn started(&self, tool: RunningTool, process: Arc<dyn ToolProcess>) {
-        self.lock().running.push((tool, process));
+        let mut held = self.lock();
+        if held.closed {
+            process.cancel();
+        }
+        held.running.push((tool, process));
     }
 
     pub(crate) fn ended(&self, tool: u64) {
         self.lock().running.retain(|(running, _)| running.tool != tool);
+        self.ended.notify_waiters();
+    }
+
+    /// Kills those that run, and those that come after this.
+    pub(crate) fn end_all(&self) {
+        let mut held = self.lock();
+        held.closed = true;
+        held.running.iter().for_each(|(_, process)| process.cancel());
+    }
+
+    /// Resolves when none runs.
+    pub(crate) async fn none_runs(&self) {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if self.lock().running.is_empty() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// The incarnation ends, and kills them.
@@ -58,29 +90,29 @@ impl ToolsInUse {
 
     /// Memory of all that run.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.lock().running.iter().map(|(_, process)| process.memory_bytes()).sum()
+        self.lock().running.iter().map(|(_, process)| process.memory_bytes().unwrap_or(0)).sum()
     }
 
-    /// The one with the most memory.
-    pub(crate) fn largest(&self) -> Option<LargeTool> {
+    /// Those that run, with their memory.
+    pub(crate) fn all(&self) -> Vec<ToolInUse> {
         let held = self.lock();
-        let with_bytes = held.running.iter().map(|(tool, process)| LargeTool {
+        let tools = held.running.iter().map(|(tool, process)| ToolInUse {
             tool: tool.tool,
             bytes: process.memory_bytes(),
             process: Arc::clone(process),
         });
-        with_bytes.max_by_key(|tool| tool.bytes)
+        tools.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Held {
     fn seen(&self) -> Vec<RunningTool> {
         let see = |(tool, process): &(RunningTool, Arc<dyn ToolProcess>)| RunningTool {
-            memory_bytes: process.memory_bytes(),
+            memory_bytes: process.memory_bytes().unwrap_or(0),
             ..tool.clone()
         };
         self.running.iter().map(see).collect()
@@ -133,16 +165,18 @@ mod tests {
     use std::time::Duration;
 
     use bulkhead_types::Timestamp;
+    use futures_util::FutureExt;
 
     use super::*;
 
     struct Process(u64);
 
     impl ToolProcess for Process {
-        fn memory_bytes(&self) -> u64 {
-            self.0
+        fn memory_bytes(&self) -> Option<u64> {
+            Some(self.0)
         }
         fn evict(&self) {}
+        fn cancel(&self) {}
     }
 
     fn tool(number: u64) -> RunningTool {
@@ -158,11 +192,13 @@ mod tests {
     #[test]
     fn what_runs_is_known_with_its_memory_and_what_was_abandoned_stays_known() {
         let tools = ToolsInUse::default();
-        assert!(tools.largest().is_none());
         tools.started(tool(1), Arc::new(Process(10)));
         tools.started(tool(2), Arc::new(Process(30)));
         assert_eq!(tools.memory_bytes(), 40);
-        assert_eq!(tools.largest().map(|tool| tool.bytes), Some(30));
+        assert_eq!(
+            tools.all().iter().map(|tool| tool.bytes).collect::<Vec<_>>(),
+            [Some(10), Some(30)]
+        );
         let expected = [(1, 10), (2, 30)];
         let shown = |tools: Vec<RunningTool>| -> Vec<_> {
             tools.iter().map(|tool| (tool.tool, tool.memory_bytes)).collect()
@@ -173,6 +209,11 @@ mod tests {
         tools.abandon();
         assert_eq!(shown(tools.running()), [(2, 30)]);
         assert_eq!(shown(tools.in_flight()), expected);
+        assert!(tools.none_runs().now_or_never().is_none());
+        let mut ended = pin!(tools.none_runs());
+        assert!(ended.as_mut().now_or_never().is_none());
+        tools.ended(2);
+        assert!(ended.now_or_never().is_some());
     }
 
     #[test]

@@ -23,7 +23,14 @@ fn choose_one_of(bencher: Bencher<'_, '_>, agents: u64) {
     let candidates: Vec<_> = (0..agents).map(candidate).collect();
     bencher.with_inputs(|| (Shedder::default(), candidates.clone())).bench_values(
         |(mut shedder, candidates)| {
-            shedder.step(Duration::ZERO, black_box(&reading), 0, |_, _| false, || candidates)
+            shedder.step(
+                Duration::ZERO,
+                black_box(&reading),
+                0,
+                |_, _| false,
+                |_| false,
+                || candidates,
+            )
         },
     );
 }

@@ -31,9 +31,9 @@ pub trait Relief: Send + Sync {
     fn is_alive(&self, agent_id: &AgentId, incarnation: Incarnation) -> bool;
     /// All that are active and were not asked to end.
     fn candidates(&self) -> Vec<Candidate>;
-    /// Ends the native program with the most memory, if one has much of it. Whether one goes, or was told to and is not
-    /// gone yet.
-    fn evict_tool(&self) -> bool;
+    /// Ends the native programs with the most memory, so many that `bytes` become free, as far as they have so much. Whether
+    /// one goes, was told to and is not gone yet, or is too new for its memory to be known.
+    fn evict_tools(&self, bytes: u64) -> bool;
     /// Ends one. Returns at once.
     fn evict(
         &self,
@@ -89,14 +89,10 @@ impl Guard {
             // Nobody goes for what is gone now.
             return true;
         }
-        if reading.is_high() && relief.evict_tool() {
-            // A program is a result to its agent, and the agent goes on.
-            relief.hold_starts(true);
-            return true;
-        }
         let is_alive = |agent_id: &AgentId, incarnation| relief.is_alive(agent_id, incarnation);
         let beyond = (used + wanted.unwrap_or(0)).saturating_sub(mark);
-        let step = self.shedder.step(now, reading, beyond, is_alive, || relief.candidates());
+        let tools = |bytes| relief.evict_tools(bytes);
+        let step = self.shedder.step(now, reading, beyond, is_alive, tools, || relief.candidates());
         relief.hold_starts(matches!(step, Step::Wait | Step::Evict { .. }));
         match step {
             Step::Evict { agent_id, incarnation, eviction } => {
@@ -156,9 +152,9 @@ mod tests {
         fn deny_growths(&self) {
             self.note("denied".to_owned());
         }
-        fn evict_tool(&self) -> bool {
+        fn evict_tools(&self, bytes: u64) -> bool {
             if self.has_tool {
-                self.note("evicted a tool".to_owned());
+                self.note(format!("evicted tools of {bytes}"));
             }
             self.has_tool
         }
@@ -277,10 +273,14 @@ mod tests {
             assert!(guard.act(Duration::from_secs(second), &reading(950), &agents));
         }
         let actions = std::mem::take(&mut *agents.actions.lock().unwrap());
-        let evicted =
-            |actions: &[String]| actions.iter().filter(|it| *it == "evicted a tool").count();
+        let evicted = |actions: &[String]| {
+            actions.iter().filter(|it| it.starts_with("evicted tools")).count()
+        };
         assert_eq!(evicted(&actions), 2, "{actions:?}");
         assert!(!actions.iter().any(|it| it.starts_with("evict ")), "{actions:?}");
+        // And until there is enough again, as with agents.
+        guard.act(Duration::from_secs(3), &reading(850), &agents);
+        assert_eq!(evicted(&std::mem::take(&mut *agents.actions.lock().unwrap())), 1);
         guard.act(Duration::from_secs(4), &reading(500), &agents);
         assert_eq!(evicted(&agents.actions.lock().unwrap()), 0, "not where memory is not short");
     }

@@ -109,6 +109,7 @@ impl Shedder {
         reading: &Reading,
         beyond: u64,
         is_alive: impl FnOnce(&AgentId, Incarnation) -> bool,
+        evict_tools: impl FnOnce(u64) -> bool,
         candidates: impl FnOnce() -> Vec<Candidate>,
     ) -> Step {
         let (Some(limit), Some(share)) = (reading.limit, reading.used_share()) else {
@@ -131,6 +132,10 @@ impl Shedder {
         let used = reading.used_bytes.unwrap_or_default();
         let low = (limit.bytes as f64 * LOW_SHARE) as u64;
         let needed = used.saturating_sub(low).max(beyond);
+        if evict_tools(needed) {
+            // A program is a result to its agent, and the agent goes on.
+            return Step::Wait;
+        }
         let candidates = candidates();
         let held = candidates.iter().map(|candidate| candidate.used_bytes).sum::<u64>();
         // What others use, on the machine or in this container, no agent can give back.
@@ -227,7 +232,14 @@ mod tests {
     }
 
     fn step(shedder: &mut Shedder, used: u64, agents: &[Candidate]) -> Step {
-        shedder.step(Duration::ZERO, &reading(used, 0.0), 0, |_, _| false, || agents.to_vec())
+        shedder.step(
+            Duration::ZERO,
+            &reading(used, 0.0),
+            0,
+            |_, _| false,
+            |_| false,
+            || agents.to_vec(),
+        )
     }
 
     fn evicted(step: Step) -> Option<(String, Eviction)> {
@@ -253,7 +265,7 @@ mod tests {
         let look = |used, psi| {
             let none = || vec![agent("a", 10)];
             let mut shedder = Shedder::default();
-            shedder.step(Duration::ZERO, &reading(used, psi), 0, |_, _| false, none)
+            shedder.step(Duration::ZERO, &reading(used, psi), 0, |_, _| false, |_| false, none)
         };
         assert_eq!(look(799, 90.0), Step::Calm);
         assert!(evicted(look(800, 15.0)).is_some());
@@ -265,7 +277,7 @@ mod tests {
         let mut shedder = Shedder::default();
         let mut at = |ms, is_alive| {
             let now = Duration::from_millis(ms);
-            evicted(shedder.step(now, &reading(950, 0.0), 0, |_, _| is_alive, agents))
+            evicted(shedder.step(now, &reading(950, 0.0), 0, |_, _| is_alive, |_| false, agents))
                 .map(|(id, _)| id)
         };
         assert_eq!(at(0, true).as_deref(), Some("a"));
@@ -308,7 +320,7 @@ mod tests {
             let limit = Some(Limit { bytes: 1000, source });
             let reading = Reading { limit, ..reading(used, 0.0) };
             let all = || agents.to_vec();
-            Shedder::default().step(Duration::ZERO, &reading, 0, |_, _| false, all)
+            Shedder::default().step(Duration::ZERO, &reading, 0, |_, _| false, |_| false, all)
         };
         assert_eq!(by(LimitSource::Meminfo, 910), Step::Helpless);
         assert_eq!(by(LimitSource::Cgroup1Above, 910), Step::Helpless);
@@ -331,7 +343,8 @@ mod tests {
         let agents = [agent("small", 95), Candidate { limit_bytes: 200, ..agent("large", 150) }];
         let mut shedder = Shedder::default();
         let all = || agents.to_vec();
-        let step = shedder.step(Duration::ZERO, &reading(900, 0.0), 300, |_, _| false, all);
+        let step =
+            shedder.step(Duration::ZERO, &reading(900, 0.0), 300, |_, _| false, |_| false, all);
         assert_eq!(evicted(step).map(|(id, _)| id).as_deref(), Some("large"));
     }
 
@@ -343,6 +356,7 @@ mod tests {
             &Reading::default(),
             1,
             |_, _| false,
+            |_| false,
             || vec![agent("a", 1)],
         );
         assert_eq!(step, Step::Calm);

@@ -284,7 +284,7 @@ mod tests {
         fn candidates(&self) -> Vec<Candidate> {
             Vec::new()
         }
-        fn evict_tool(&self) -> bool {
+        fn evict_tools(&self, _: u64) -> bool {
             false
         }
         fn evict(&self, _: &AgentId, _: Incarnation, _: Eviction, _: Duration) {}

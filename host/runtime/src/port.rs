@@ -62,10 +62,12 @@ pub enum ModelStep<'a> {
 
 /// A native program that runs, with all that it started.
 pub trait ToolProcess: Send + Sync {
-    /// Its memory, as read a second ago at most.
-    fn memory_bytes(&self) -> u64;
+    /// Its memory, as read a tenth of a second ago or so; none before that.
+    fn memory_bytes(&self) -> Option<u64>;
     /// Ends it because memory is short. The agent reads that of its end.
     fn evict(&self);
+    /// Ends it because its agent has ended.
+    fn cancel(&self);
 }
 
 /// The way from a guest to the rest of the host. Nothing here may block.

@@ -1,9 +1,11 @@
 //! What is done when memory is short: the way from the thread that watches over it to the agents.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use bulkhead_agent::AgentHandle;
+use bulkhead_agent::{AgentHandle, ToolInUse};
 use bulkhead_memory::{Candidate, Heap, Relief};
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{AgentId, AgentState, Incarnation};
@@ -16,16 +18,33 @@ impl Supervisor {
     /// wait for room, and must return at once. Does not keep the supervisor.
     pub fn relief<A: Fn() + Send + Sync + 'static>(&self, alarm: A) -> impl Relief + use<A> {
         self.0.runtime.growth_budget().on_shortage(alarm);
-        Agents { inner: Arc::downgrade(&self.0), leaving: Mutex::default() }
+        Agents { inner: Arc::downgrade(&self.0), tools: Mutex::default() }
     }
 }
 
 /// The agents, as long as there is a supervisor.
 struct Agents {
     inner: Weak<Inner>,
-    /// The tool that was told to go, and when.
-    leaving: Mutex<Option<(u64, Instant)>>,
+    tools: Mutex<Leaving>,
 }
+
+/// Tools that go for their memory.
+#[derive(Default)]
+struct Leaving {
+    /// Those that were told to, and when.
+    told: HashMap<u64, Instant>,
+    /// When one of them was gone last.
+    left: Option<Instant>,
+    /// Since when the memory of some tool was not known at each look.
+    waiting: Option<Instant>,
+}
+
+/// The memory of a tool is known after a tenth of a second, on a machine that has time. Where tools come and go without a
+/// pause, there is always one that is new.
+const UNKNOWN: Duration = Duration::from_secs(2);
+
+/// What a tool had is free a moment after it is gone, and seen a moment later.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// A tool with less memory than this is no help.
 const LARGE_TOOL: u64 = 8 * 1024 * 1024;
@@ -68,23 +87,12 @@ impl Relief for Agents {
         agents.iter().filter_map(|agent| candidate(&agent.occupant()?)).collect()
     }
 
-    fn evict_tool(&self) -> bool {
+    fn evict_tools(&self, bytes: u64) -> bool {
         let Some(inner) = self.inner.upgrade() else { return false };
         let agents = inner.registry.all();
-        let tools = agents.iter().filter_map(|agent| agent.occupant()?.publisher().largest_tool());
-        let Some(largest) = tools.max_by_key(|tool| tool.bytes) else { return false };
-        if largest.bytes < LARGE_TOOL {
-            return false;
-        }
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        match *leaving {
-            Some((tool, since)) if tool == largest.tool && since.elapsed() < TOOL_PATIENCE => {}
-            _ => {
-                *leaving = Some((largest.tool, Instant::now()));
-                largest.process.evict();
-            }
-        }
-        true
+        let occupants = agents.iter().filter_map(|agent| agent.occupant());
+        let tools: Vec<_> = occupants.flat_map(|agent| agent.publisher().tools_in_use()).collect();
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner).evict(&tools, bytes)
     }
 
     fn evict(
@@ -123,6 +131,49 @@ impl Relief for Agents {
     }
 }
 
+impl Leaving {
+    /// Ends the largest tools, so many that with those that leave already so many bytes become free. Whether there is
+    /// something to wait for.
+    fn evict(&mut self, tools: &[ToolInUse], bytes: u64) -> bool {
+        let told = self.told.len();
+        self.told.retain(|told, since| {
+            since.elapsed() < TOOL_PATIENCE && tools.iter().any(|tool| tool.tool == *told)
+        });
+        if self.told.len() < told {
+            self.left = Some(Instant::now());
+        }
+        for tool in self.choose(tools, bytes) {
+            self.told.insert(tool.tool, Instant::now());
+            tool.process.evict();
+        }
+        let settles = self.left.is_some_and(|left| left.elapsed() < SETTLING);
+        !self.told.is_empty() || settles || self.waits_for_figures(tools)
+    }
+
+    fn choose<'a>(&self, tools: &'a [ToolInUse], bytes: u64) -> Vec<&'a ToolInUse> {
+        let size = |tool: &&ToolInUse| tool.bytes.unwrap_or(0);
+        let (go, mut stay): (Vec<_>, Vec<_>) =
+            tools.iter().partition(|tool| self.told.contains_key(&tool.tool));
+        let mut free: u64 = go.iter().map(size).sum();
+        stay.retain(|tool| size(tool) >= LARGE_TOOL);
+        stay.sort_by_key(|tool| Reverse(size(tool)));
+        let is_needed = |tool: &&ToolInUse| {
+            let is_needed = free < bytes;
+            free = free.saturating_add(size(tool));
+            is_needed
+        };
+        stay.into_iter().take_while(is_needed).collect()
+    }
+
+    fn waits_for_figures(&mut self, tools: &[ToolInUse]) -> bool {
+        if tools.iter().all(|tool| tool.bytes.is_some()) {
+            self.waiting = None;
+            return false;
+        }
+        self.waiting.get_or_insert_with(Instant::now).elapsed() < UNKNOWN
+    }
+}
+
 /// The agent as one that could go. `None` for one that is going, or holds nothing.
 fn candidate(agent: &AgentHandle) -> Option<Candidate> {
     let probe = agent.memory_probe();
@@ -150,4 +201,58 @@ fn candidate(agent: &AgentHandle) -> Option<Candidate> {
         idle,
         mayor: spec.role.as_ref() == MAYOR,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_runtime::ToolProcess;
+
+    use super::*;
+
+    struct Process;
+
+    impl ToolProcess for Process {
+        fn memory_bytes(&self) -> Option<u64> {
+            None
+        }
+        fn evict(&self) {}
+        fn cancel(&self) {}
+    }
+
+    fn tool(tool: u64, mib: Option<u64>) -> ToolInUse {
+        ToolInUse { tool, bytes: mib.map(|mib| mib << 20), process: Arc::new(Process) }
+    }
+
+    #[test]
+    fn so_many_tools_go_as_are_needed_the_largest_first() {
+        let tools = [10, 100, 7, 50].into_iter().zip(1..).map(|(mib, n)| tool(n, Some(mib)));
+        let tools: Vec<_> = tools.collect();
+        let chosen = |told: &[u64], mib: u64| -> Vec<u64> {
+            let told = told.iter().map(|tool| (*tool, Instant::now())).collect();
+            let leaving = Leaving { told, ..Leaving::default() };
+            leaving.choose(&tools, mib << 20).iter().map(|tool| tool.tool).collect()
+        };
+        assert_eq!(chosen(&[], 1), [2]);
+        assert_eq!(chosen(&[], 100), [2]);
+        assert_eq!(chosen(&[], 101), [2, 4]);
+        assert_eq!(chosen(&[2], 100), [0; 0], "that is on its way");
+        assert_eq!(chosen(&[2], 120), [4]);
+        assert_eq!(chosen(&[], 1000), [2, 4, 1], "one of 7 MiB is no help");
+    }
+
+    #[test]
+    fn nobody_else_goes_while_a_tool_leaves_or_is_not_known_yet() {
+        let small = || tool(1, Some(1));
+        assert!(!Leaving::default().evict(&[small()], 1));
+        let mut leaving = Leaving::default();
+        assert!(leaving.evict(&[tool(2, Some(100)), small()], 1), "it is told to go");
+        assert!(leaving.evict(&[tool(2, Some(100))], 1), "and goes");
+        assert!(leaving.evict(&[small()], 1), "and its memory with it");
+        let mut leaving = Leaving::default();
+        assert!(leaving.evict(&[tool(3, None)], 1), "it may have taken all of it");
+        leaving.waiting = Instant::now().checked_sub(UNKNOWN);
+        assert!(!leaving.evict(&[tool(4, None)], 1), "not for ever");
+        assert!(!leaving.evict(&[small()], 1));
+        assert_eq!(leaving.waiting, None);
+    }
 }

@@ -74,10 +74,14 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Its memory, as of the last second. 0 where nothing counts it, and at its end.
-    pub fn memory_bytes(&self) -> u64 {
+    /// Its memory, as of the last tenth of a second. 0 where nothing counts it, and at its end; none before the first
+    /// figure.
+    pub fn memory_bytes(&self) -> Option<u64> {
         let progress = self.progress.borrow();
-        if progress.ended.is_some() { 0 } else { progress.usage.memory_bytes }
+        match progress.ended {
+            Some(_) => Some(0),
+            None => (!progress.usage.wall.is_zero()).then_some(progress.usage.memory_bytes),
+        }
     }
 
     /// As [`Child::kill`].

@@ -137,7 +137,7 @@ pub struct RunningTool {
     pub arguments: Vec<String>,
     /// Since when.
     pub started_at: Timestamp,
-    /// Of all its processes, as last read: at most a second ago.
+    /// Of all its processes, as read a tenth of a second ago or so; 0 before that.
     pub memory_bytes: u64,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bulkhead_runtime::{PendingDump, TrappedStore};
 use bulkhead_types::{Exit, ExitClass, ExitReason};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::base::Actor;
 use super::slot_guard::{After, EndContext};
@@ -51,6 +51,7 @@ impl Actor<'_> {
             ExitClass::Asked | ExitClass::Evicted | ExitClass::Halted => {}
         }
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
+        self.tools_are_gone().await;
         self.save_work(&exit).await;
         self.leave_workspace().await;
         let After { backoff, unanswered } = self.guard.release(keeping);
@@ -62,6 +63,15 @@ impl Actor<'_> {
             answer(&mut envelope, report);
         }
         backoff.map(|backoff| Instant::now() + backoff)
+    }
+
+    /// Nothing of it writes to its workspace any more when its work is saved, or the next one begins.
+    async fn tools_are_gone(&self) {
+        let tools = self.state.publisher.tools();
+        tools.end_all();
+        if timeout(TOOLS_END, tools.none_runs()).await.is_err() {
+            tracing::warn!(agent = %self.state.id(), "its native programs have not ended in {TOOLS_END:?}");
+        }
     }
 
     /// One that was ended for want of memory says so, also when it had to be killed for it.
@@ -121,6 +131,9 @@ impl Actor<'_> {
         Some(keeping)
     }
 }
+
+/// How long native programs that were killed are waited for.
+const TOOLS_END: Duration = Duration::from_secs(3);
 
 /// How long an agent that crashed waits until its core dump is copied, for those before it to be written.
 const DUMPING: Duration = Duration::from_secs(2);

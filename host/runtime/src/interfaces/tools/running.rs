@@ -104,12 +104,16 @@ pub(super) fn report(port: &Arc<dyn Port>, tool: RunningTool, span: ProgramSpan,
 struct Process(Handle);
 
 impl ToolProcess for Process {
-    fn memory_bytes(&self) -> u64 {
+    fn memory_bytes(&self) -> Option<u64> {
         self.0.memory_bytes()
     }
 
     fn evict(&self) {
         self.0.kill(KillReason::Shed);
+    }
+
+    fn cancel(&self) {
+        self.0.kill(KillReason::Cancelled);
     }
 }
 
