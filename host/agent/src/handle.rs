@@ -247,10 +247,12 @@ impl AgentHandle {
         self.until(|published| !published.state.is_live()).await;
     }
 
-    /// What its instance has of the host, while it takes messages.
+    /// What its instance has of the host, while there is one.
     pub fn instance_context(&self) -> Result<&InstanceContext, SendError> {
-        self.check_accepts()?;
-        Ok(&self.state.instance_context)
+        match self.state.publisher.state() {
+            AgentState::Running { .. } => Ok(&self.state.instance_context),
+            state => Err(SendError::NotRunning { id: self.state.id().clone(), state }),
+        }
     }
 
     /// Resolves when the incarnation has ended, or has neither a turn nor mail, in hand or waiting.

@@ -109,7 +109,7 @@ pub struct WorkspaceView {
     pub truncated: bool,
     /// When its agent used it last, as far as the host noted that.
     pub used_at: Timestamp,
-    /// Its agent is up, or comes back by itself.
+    /// Its agent is up, or restarts by itself.
     pub in_use: bool,
     /// What is only here. Null: everything is on the remote as well.
     pub not_pushed: Option<String>,

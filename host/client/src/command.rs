@@ -61,9 +61,6 @@ pub enum ClientCommand {
     Workspaces(WorkspacesArgs),
 }
 
-/// What a program did not begin to run by, as `podman exec` and `env` say it: lower codes are those of programs.
-const NOT_RUN: u8 = 125;
-
 /// A command that calls the host; `crashes` is one of them only with --url.
 pub(crate) enum Asked {
     Command(ClientCommand),
@@ -107,7 +104,7 @@ impl Asked {
             (_, Failure::NobodyReads | Failure::Reported(_) | Failure::Interrupted(_)) => {
                 failure.code()
             }
-            (Self::Command(ClientCommand::Exec(_)), _) => NOT_RUN,
+            (Self::Command(ClientCommand::Exec(_)), failure) => exec::code_of(failure),
             _ => failure.code(),
         }
     }

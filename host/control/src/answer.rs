@@ -336,6 +336,7 @@ impl From<WorkspaceError> for Refusal {
             WorkspaceError::NoInventory => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, text).kind("no-inventory")
             }
+            WorkspaceError::Lost => Self::internal(),
             WorkspaceError::NoRepositories => {
                 Self::new(StatusCode::NOT_FOUND, text).kind("no-repositories")
             }
@@ -369,6 +370,7 @@ fn git_status(error: &GitError) -> StatusCode {
         | GitError::Rejected { .. }
         | GitError::Conflict { .. }
         | GitError::Uncommitted
+        | GitError::Unfinished(_)
         | GitError::WrongBranch(_) => StatusCode::CONFLICT,
         GitError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         GitError::Unauthorized(_) | GitError::CloneFailed { .. } | GitError::GitFailed { .. } => {

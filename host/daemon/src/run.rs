@@ -111,8 +111,11 @@ pub fn run(args: &RunArgs, handover: Option<Handover>) -> Result<Exit, Failure> 
     }
     let spawner = spawner(&host);
     let booted = boot(&host, &settings, &spawner);
-    let supervisor = host.supervisor.clone();
-    spawner.spawn("workspaces", async move { Err::<(), _>(supervisor.keep_workspaces().await) });
+    let workspaces = host.supervisor.keep_workspaces();
+    drop(spawner.spawn("workspaces", async move {
+        workspaces.await;
+        Ok::<_, Infallible>(())
+    }));
     let by = waiting.block_on(async {
         tokio::select! {
             by = signals.next() => by,

@@ -69,6 +69,7 @@ pub use metrics::{
 use missing::Desired;
 use registry::Registry;
 pub use start::Started;
+use tokio::sync::Semaphore;
 pub use town::{RegistryEntry, RegistryRow, TownAnswer, TownHas, TownSnapshot, TownSnapshots};
 pub use usage::UsageFilter;
 pub use workspaces::{ExecRefusal, WorkspaceError};
@@ -120,6 +121,8 @@ struct Inner {
     desired: Desired,
     /// One at a time reads all workspaces.
     listing: tokio::sync::Mutex<()>,
+    /// One for each program that somebody outside runs in an agent's place.
+    execs: Semaphore,
     ready: AtomicBool,
     next_message: AtomicU64,
     /// 0: not yet.
@@ -148,7 +151,7 @@ impl Supervisor {
                 .keeping(ended)
                 .traced(config.telemetry.clone())
                 .with_workspaces(config.workspaces.clone())
-                .noting_uses(config.retention.and_then(|_| config.inventory.clone()));
+                .noting_uses(config.inventory.clone());
             let ledger = usage::ledger(&config, &container.database, &mut earlier);
             let container = Arc::new(container.measured_by(ledger));
             let blamed = host_death::count(&mut earlier, &config, &container);
@@ -165,6 +168,7 @@ impl Supervisor {
                 kept_rows: KeptRows::default(),
                 desired: Desired::default(),
                 listing: tokio::sync::Mutex::default(),
+                execs: Semaphore::new(EXECS),
                 ready: AtomicBool::new(false),
                 next_message: AtomicU64::new(1),
                 mayor_ready_ms: AtomicI64::new(0),
@@ -302,6 +306,9 @@ impl Supervisor {
         self.0.ready.store(true, Ordering::Relaxed);
     }
 }
+
+/// Programs that somebody outside runs in the place of agents, at a time. The launcher has places for more.
+const EXECS: usize = 8;
 
 /// How long a call waits for an agent that boot brings back. Clients wait for ten seconds at least.
 const BOOT_PATIENCE: Duration = Duration::from_secs(5);

@@ -5,8 +5,7 @@
 //!                                       somebody who asks ──────────────────────┘
 //! ```
 
-use std::convert::Infallible;
-use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::{RemovedWorkspace, WorkspaceList, WorkspaceView};
@@ -24,12 +23,16 @@ const SWEEP: Duration = Duration::from_secs(600);
 impl Supervisor {
     /// All workspaces, by agent. Reads each directory and asks git of each repository, one caller at a time.
     pub async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {
-        let kept = self.0.workspaces().await?;
-        let view = |kept: Kept| {
-            let in_use = self.0.uses_its_workspace(&kept.agent);
-            view(kept, in_use)
+        let inner = Arc::clone(&self.0);
+        let list = async move {
+            let kept = inner.workspaces().await?;
+            let view = |kept: Kept| {
+                let in_use = inner.uses_its_workspace(&kept.agent);
+                view(kept, in_use)
+            };
+            Ok(WorkspaceList { workspaces: kept.into_iter().map(view).collect() })
         };
-        Ok(WorkspaceList { workspaces: kept.into_iter().map(view).collect() })
+        self.apart("list workspaces", list).await
     }
 
     /// Removes the workspace of an agent that does not run. `force`: also with work that is nowhere else.
@@ -38,31 +41,32 @@ impl Supervisor {
         id: &AgentId,
         force: bool,
     ) -> Result<RemovedWorkspace, WorkspaceError> {
-        if !force {
-            // Of one that is not there it says so as well.
-            let kept = self.0.workspaces().await?.into_iter().find(|kept| kept.agent == *id);
-            if let Some(Kept { pushed: Pushed::No { why }, .. }) = kept {
-                return Err(WorkspaceError::NotPushed { id: id.clone(), why });
-            }
-        }
-        let freed = self.0.remove(id, None).await?;
-        let Freed { bytes, entries, left } =
-            freed.ok_or_else(|| WorkspaceError::None(id.clone()))?;
-        self.0.removed(id, "asked", bytes, entries, left.clone());
-        Ok(RemovedWorkspace { bytes, entries, left })
+        let (inner, id) = (Arc::clone(&self.0), id.clone());
+        let removal = async move {
+            let unless = if force { Unless::Nothing } else { Unless::NotPushed };
+            let freed = inner.remove(&id, unless, "asked").await?;
+            let Freed { bytes, entries, left } =
+                freed.ok_or_else(|| WorkspaceError::None(id.clone()))?;
+            Ok(RemovedWorkspace { bytes, entries, left })
+        };
+        self.apart("remove a workspace", removal).await
     }
 
-    /// Removes workspaces by the policy of the configuration, from now on. Without one it only deletes what an earlier
-    /// run left of removals.
-    pub async fn keep_workspaces(self) -> Infallible {
-        let Some(inventory) = &self.0.config.inventory else { return pending().await };
-        if let Err(error) = inventory.clear().await {
-            tracing::warn!(%error, "what is left of removed workspaces cannot be deleted");
-        }
-        let Some(policy) = &self.0.config.retention else { return pending().await };
-        loop {
-            self.sweep(inventory, policy).await;
-            sleep(SWEEP).await;
+    /// Removes workspaces by the policy of the configuration, until there is no supervisor any more, which it does not
+    /// keep. Without a policy it only deletes what an earlier run left of removals.
+    pub fn keep_workspaces(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (inventory, policy) = (self.0.config.inventory.clone(), self.0.config.retention);
+        let supervisor = Arc::downgrade(&self.0);
+        async move {
+            let Some(inventory) = inventory else { return };
+            if let Err(error) = inventory.clear().await {
+                tracing::warn!(%error, "what is left of removed workspaces cannot be deleted");
+            }
+            let Some(policy) = policy else { return };
+            while let Some(inner) = supervisor.upgrade() {
+                Self(inner).sweep(&inventory, &policy).await;
+                sleep(SWEEP).await;
+            }
         }
     }
 
@@ -78,12 +82,9 @@ impl Supervisor {
         };
         let choice = choose(&kept, policy, at, &|id| inner.uses_its_workspace(id));
         for Removal { agent, why, used } in choice.removals {
-            match inner.remove(&agent, Some(used)).await {
-                Ok(Some(Freed { bytes, entries, left })) => {
-                    inner.removed(&agent, why.as_str(), bytes, entries, left);
-                }
-                // It was used since.
-                Ok(None) | Err(WorkspaceError::InUse(_)) => {}
+            match inner.remove(&agent, Unless::UsedAfter(used), why.as_str()).await {
+                // Or it was used since.
+                Ok(_) | Err(WorkspaceError::InUse(_)) => {}
                 Err(error) => tracing::warn!(%agent, %error, "its workspace cannot be removed"),
             }
         }
@@ -105,7 +106,7 @@ impl Inner {
         self.config.inventory.as_ref().ok_or(WorkspaceError::NoInventory)
     }
 
-    /// Whether the agent is up, or comes back by itself.
+    /// Whether the agent is up, or restarts by itself.
     fn uses_its_workspace(&self, id: &AgentId) -> bool {
         let current = self.registry.get(id).and_then(|agent| agent.current());
         current.is_some_and(|agent| !agent.publisher().state().is_down())
@@ -124,37 +125,50 @@ impl Inner {
         }
     }
 
-    /// `None`: there is none, or it was used after `seen`.
+    /// `None`: there is none, or it was used since. `why` is for the log.
     async fn remove(
         &self,
         id: &AgentId,
-        seen: Option<Timestamp>,
+        unless: Unless,
+        why: &'static str,
     ) -> Result<Option<Freed>, WorkspaceError> {
         let in_use = || WorkspaceError::InUse(id.clone());
         if self.uses_its_workspace(id) {
             return Err(in_use());
         }
+        let inventory = self.inventory()?;
         let aside = {
             let _vacant = self.container.workspace_use.vacate(id).ok_or_else(in_use)?;
-            self.inventory()?.set_aside(id, seen).await?
+            let seen = match unless {
+                Unless::Nothing => None,
+                Unless::UsedAfter(seen) => Some(seen),
+                Unless::NotPushed if !self.config.workspace(id).is_dir() => return Ok(None),
+                Unless::NotPushed => match inventory.pushed(id).await {
+                    Pushed::Yes => None,
+                    Pushed::No { why } => {
+                        return Err(WorkspaceError::NotPushed { id: id.clone(), why });
+                    }
+                },
+            };
+            inventory.set_aside(id, seen).await?
         };
-        match aside {
-            Some(aside) => Ok(Some(aside.delete().await?)),
-            None => Ok(None),
-        }
-    }
-
-    fn removed(
-        &self,
-        id: &AgentId,
-        why: &'static str,
-        bytes: u64,
-        entries: u64,
-        left: Option<String>,
-    ) {
+        let Some(aside) = aside else { return Ok(None) };
+        let freed = aside.delete().await?;
+        let Freed { bytes, entries, left } = freed.clone();
         let agent_id = id.clone();
         self.sink().record(Event::WorkspaceRemoved { agent_id, why, bytes, entries, left });
+        Ok(Some(freed))
     }
+}
+
+/// What keeps a workspace from going.
+#[derive(Debug, Clone, Copy)]
+enum Unless {
+    Nothing,
+    /// There is work that is nowhere else.
+    NotPushed,
+    /// It was used after this.
+    UsedAfter(Timestamp),
 }
 
 fn view(kept: Kept, in_use: bool) -> WorkspaceView {

@@ -1,6 +1,7 @@
 //! Workspaces of agents and the repositories of rigs, as somebody outside works with them.
 
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::PathBuf;
 
 use bulkhead_agent::SendError;
 use bulkhead_api::{
@@ -14,7 +15,7 @@ use bulkhead_workspace::{
     Against, Author, Change, Entry, Error, Kind, Merge, Seen, Workspaces, look, silent,
 };
 
-use crate::Supervisor;
+use crate::{EXECS, Supervisor};
 
 /// Who merges are by where the request does not say. No mail gets there.
 const AUTHOR: (&str, &str) = ("Bulkhead", "bulkhead@agents.invalid");
@@ -38,7 +39,7 @@ pub enum WorkspaceError {
     /// The agent has no workspace.
     #[error("agent {0} has no workspace")]
     None(AgentId),
-    /// The agent is up, or comes back by itself.
+    /// The agent is up, or restarts by itself.
     #[error("the workspace of agent {0} is in use: stop the agent first")]
     InUse(AgentId),
     /// There is work that is nowhere else.
@@ -55,6 +56,9 @@ pub enum WorkspaceError {
     /// Neither the configuration nor the request says what the rig's repository is.
     #[error("{0}")]
     NoRig(String),
+    /// The host lost track of it.
+    #[error("the host failed; its log has the details")]
+    Lost,
     /// Git, the remote or the disk.
     #[error(transparent)]
     Git(#[from] Error),
@@ -83,8 +87,10 @@ impl Supervisor {
         offset: u64,
         max_bytes: usize,
     ) -> Result<FilesView, WorkspaceError> {
-        let workspace = self.0.config.workspace(id);
-        let seen = look(&workspace, Path::new(path), offset, max_bytes).await?;
+        let (workspace, wanted) = (self.0.config.workspace(id), PathBuf::from(path));
+        let seen = self
+            .apart("files", async move { Ok(look(&workspace, &wanted, offset, max_bytes).await?) })
+            .await?;
         let not_there = || WorkspaceError::NotThere { id: id.clone(), path: path.to_owned() };
         Ok(FilesView { path: path.to_owned(), seen: view(seen.ok_or_else(not_there)?, offset) })
     }
@@ -96,25 +102,9 @@ impl Supervisor {
         against: DiffBase,
         max_bytes: usize,
     ) -> Result<DiffView, WorkspaceError> {
-        let workspace = self.repositories()?.workspace(id.as_str()).await?;
-        let status = workspace.status().await?;
-        let base = match against {
-            DiffBase::Upstream => Against::Base,
-            DiffBase::Head => Against::Head,
-        };
-        let diff = workspace.diff(base, max_bytes).await?;
-        Ok(DiffView {
-            branch: status.branch,
-            head: status.head.map(|head| head.to_string()),
-            upstream: workspace.upstream().to_owned(),
-            ahead: status.ahead,
-            behind: status.behind,
-            uncommitted: status.changes.into_iter().map(change).collect(),
-            more_uncommitted: status.truncated,
-            against,
-            patch: text(diff.text),
-            truncated: diff.truncated,
-        })
+        let (workspaces, id) = (self.repositories()?.clone(), id.clone());
+        let work = async move { difference(&workspaces, &id, against, max_bytes).await };
+        self.apart("diff", work).await
     }
 
     /// Brings the host's mirror of a rig to what the remote has, so that starts need not.
@@ -125,7 +115,9 @@ impl Supervisor {
     ) -> Result<RigView, WorkspaceError> {
         let PrepareRequest { git_url, default_branch } = request;
         let rig = self.rig(rig, git_url.as_deref(), default_branch.as_deref())?;
-        let fetched = self.repositories()?.fetch(&rig, &silent()).await?;
+        let (workspaces, of) = (self.repositories()?.clone(), rig.clone());
+        let fetch = async move { Ok(workspaces.fetch(&of, &silent()).await?) };
+        let fetched = self.apart("prepare a rig", fetch).await?;
         Ok(RigView {
             rig: rig.name,
             url: rig.url,
@@ -151,8 +143,10 @@ impl Supervisor {
             |author| (author.name, author.email),
         );
         let author = Author { name, email };
-        let merged = self.repositories()?.merge(&rig, &source, &target, &message, &author).await?;
-        match merged {
+        let (workspaces, into) = (self.repositories()?.clone(), target.clone());
+        let merge =
+            async move { Ok(workspaces.merge(&rig, &source, &into, &message, &author).await?) };
+        match self.apart("merge", merge).await? {
             Merge::Merged { commit } => Ok(MergeAnswer { target, commit: commit.to_string() }),
             Merge::Conflict { files } => Err(Error::Conflict { files }.into()),
         }
@@ -168,6 +162,9 @@ impl Supervisor {
         let agent = self.0.current(id)?;
         let context = agent.instance_context()?;
         let ExecRequest { program, arguments, directory, environment, stdin } = request;
+        let _place = self.0.execs.try_acquire().map_err(|_| {
+            ExecError::Unavailable(format!("{EXECS} programs are run from outside already"))
+        })?;
         let stdin = stdin.into_bytes();
         let exec = Exec { program, arguments, directory, environment, stdin };
         let ended = tokio::select! {
@@ -186,6 +183,18 @@ impl Supervisor {
         })
     }
 
+    /// Does something that takes its time, maybe on the disk, away from the caller's thread. It goes on when the caller has
+    /// left: what is half done then would be in the way of others.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, WorkspaceError>> + Send + 'static,
+    ) -> Result<T, WorkspaceError> {
+        let work = async move { Ok::<_, Infallible>(work.await) };
+        let done = self.0.container.spawner().spawn(name, work).await;
+        done.ok().flatten().ok_or(WorkspaceError::Lost)?
+    }
+
     fn repositories(&self) -> Result<&Workspaces, WorkspaceError> {
         self.0.config.workspaces.as_ref().ok_or(WorkspaceError::NoRepositories)
     }
@@ -199,6 +208,34 @@ impl Supervisor {
         let rig = self.0.config.catalog.rig(name, url, default_branch);
         rig.map_err(WorkspaceError::NoRig)
     }
+}
+
+async fn difference(
+    workspaces: &Workspaces,
+    id: &AgentId,
+    against: DiffBase,
+    max_bytes: usize,
+) -> Result<DiffView, WorkspaceError> {
+    let workspace = workspaces.workspace(id.as_str()).await?;
+    let against = if workspace.has_remote() { against } else { DiffBase::Head };
+    let base = match against {
+        DiffBase::Upstream => Against::Base,
+        DiffBase::Head => Against::Head,
+    };
+    let status = workspace.status().await?;
+    let diff = workspace.diff(base, max_bytes).await?;
+    Ok(DiffView {
+        branch: status.branch,
+        head: status.head.map(|head| head.to_string()),
+        upstream: workspace.upstream().to_owned(),
+        ahead: status.ahead,
+        behind: status.behind,
+        uncommitted: status.changes.into_iter().map(change).collect(),
+        more_uncommitted: status.truncated,
+        against,
+        patch: text(diff.text),
+        truncated: diff.truncated,
+    })
 }
 
 fn text(bytes: Vec<u8>) -> String {

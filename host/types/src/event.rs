@@ -787,7 +787,8 @@ pub enum Event {
         /// How long that took.
         duration_ms: u64,
     },
-    /// What the agent did in its repository is in its workspace only, although its role wants it on the remote.
+    /// What the agent did in its repository may be in its workspace only, or in part, although its role wants it on the
+    /// remote.
     #[serde(rename = "agent.work_not_saved")]
     WorkNotSaved {
         /// Which agent.

@@ -87,6 +87,9 @@ pub enum Error {
     /// Another branch than the agent's own is checked out.
     #[error("checked out is {0}")]
     WrongBranch(String),
+    /// A merge, a rebase or the like is not finished.
+    #[error("something is not finished: there is .git/{0}")]
+    Unfinished(&'static str),
     /// No such checkpoint.
     #[error("no such checkpoint: {0}")]
     NoCheckpoint(u64),
@@ -118,6 +121,7 @@ impl Error {
             Self::Conflict { .. } => "conflict",
             Self::Uncommitted => "uncommitted",
             Self::WrongBranch(_) => "wrong-branch",
+            Self::Unfinished(_) => "unfinished",
             Self::NoCheckpoint(_) => "no-checkpoint",
             Self::Sandbox(_) => "sandbox",
             Self::Disk(_) => "disk",

@@ -8,10 +8,12 @@
 //!
 //! No id of an agent begins with a dot. Times of files are the agent's to set, so they say nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bulkhead_types::AgentId;
@@ -23,6 +25,7 @@ use crate::error::Error;
 use crate::pushed::Pushed;
 use crate::removal::{self, Freed};
 use crate::size::{self, Size};
+use crate::workspace::Workspace;
 use crate::workspaces::Workspaces;
 
 /// Workspaces that an inventory lists at most. Others are listed once some of these are gone.
@@ -33,6 +36,9 @@ const AT_ONCE: usize = 4;
 
 /// How long a note stays about a directory that is not there.
 const NOTE_WITHOUT_DIRECTORY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a directory that the host did not make a repository of is not on any remote.
+const NO_REPOSITORY: &str = "it is no repository of a rig";
 
 /// The directory of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +68,17 @@ pub struct Kept {
 pub struct Inventory {
     folder: PathBuf,
     workspaces: Option<Workspaces>,
+    recent: Arc<Recent>,
 }
+
+/// When directories were used last in this run, and when that was noted on disk.
+type Recent = Mutex<HashMap<AgentId, (Timestamp, Timestamp)>>;
+
+/// A use so soon after one that is on disk is not written: what ends again and again costs no disk.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
+
+/// Notes of earlier times are of a clock that was not set yet: 2026-01-01.
+const EARLIEST: Timestamp = Timestamp(1_767_225_600_000);
 
 /// A directory that is no longer an agent's. It is deleted later if this is dropped.
 #[derive(Debug)]
@@ -75,7 +91,7 @@ impl Inventory {
     ///
     /// Fails if the folder cannot be written.
     pub fn new(folder: &Path, workspaces: Option<Workspaces>) -> Result<Self, Error> {
-        let inventory = Self { folder: folder.to_owned(), workspaces };
+        let inventory = Self { folder: folder.to_owned(), workspaces, recent: Arc::default() };
         for below in [inventory.notes(), inventory.removed()] {
             fs::create_dir_all(&below).map_err(|error| Error::disk(&below, &error))?;
         }
@@ -93,8 +109,47 @@ impl Inventory {
     /// Notes that an agent uses its directory, which it may not have yet. For each start and end of an incarnation, and
     /// now and then in between, for a host that is killed notes no end.
     pub async fn used(&self, agent: &AgentId, at: Timestamp) -> Result<(), Error> {
+        if !self.remember(agent, at) {
+            return Ok(());
+        }
         let note = self.notes().join(agent.as_str());
         disk::on(&note, move |note| write_note(note, at)).await
+    }
+
+    /// Takes note in memory. Whether it is to be written as well.
+    fn remember(&self, agent: &AgentId, at: Timestamp) -> bool {
+        let mut recent = self.recent();
+        if recent.len() >= MAX_KEPT {
+            recent.clear();
+        }
+        match recent.get_mut(agent) {
+            Some((last, noted)) if at >= *noted && at.since(*noted) < NOTE_EVERY => {
+                *last = at;
+                false
+            }
+            _ => {
+                recent.insert(agent.clone(), (at, at));
+                true
+            }
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, HashMap<AgentId, (Timestamp, Timestamp)>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether everything in the directory of an agent is on the remote too.
+    pub async fn pushed(&self, agent: &AgentId) -> Pushed {
+        match self.workspace(agent).await {
+            Some(workspace) => workspace.pushed().await,
+            None => Pushed::no(NO_REPOSITORY),
+        }
+    }
+
+    /// The repository of an agent, if that is what its directory is.
+    async fn workspace(&self, agent: &AgentId) -> Option<Workspace> {
+        let workspace = self.workspaces.as_ref()?.workspace(agent.as_str()).await.ok()?;
+        (workspace.record.path == self.folder.join(agent.as_str())).then_some(workspace)
     }
 
     /// All directories of agents, by name. What is no directory, or has no name of an agent, is not listed.
@@ -107,21 +162,19 @@ impl Inventory {
         let agents = counted.iter().map(|(agent, ..)| agent.to_string()).collect();
         disk::on(&self.notes(), move |notes| forget(notes, &agents)).await?;
         let all = stream::iter(counted);
-        let all = all.map(|(agent, size, used)| self.describe(agent, size, used));
+        let all = all.map(|(agent, size, used)| self.describe(agent, size, used, now));
         Ok(all.buffered(AT_ONCE).collect().await)
     }
 
-    async fn describe(&self, agent: AgentId, size: Size, used: Timestamp) -> Kept {
+    async fn describe(&self, agent: AgentId, size: Size, used: Timestamp, now: Timestamp) -> Kept {
         let path = self.folder.join(agent.as_str());
-        let workspace = match &self.workspaces {
-            Some(workspaces) => workspaces.workspace(agent.as_str()).await.ok(),
-            None => None,
-        };
-        let workspace = workspace.filter(|workspace| workspace.record.path == path);
+        let workspace = self.workspace(&agent).await;
         let pushed = match &workspace {
             Some(workspace) => workspace.pushed().await,
-            None => Pushed::no("it is no repository of a rig"),
+            None => Pushed::no(NO_REPOSITORY),
         };
+        let noted = self.recent().get(&agent).map(|(last, _)| *last);
+        let used = noted.map_or(used, |noted| noted.min(now).max(used));
         let record = workspace.map(|workspace| workspace.record);
         let (rig, branch) = record.map(|record| (record.rig, record.branch)).unzip();
         let rig = rig.flatten().map(|rig| rig.name);
@@ -141,7 +194,8 @@ impl Inventory {
         unless_used_after: Option<Timestamp>,
     ) -> Result<Option<Aside>, Error> {
         let (path, note) = (self.folder.join(agent.as_str()), self.notes().join(agent.as_str()));
-        let used = disk::on(&note, |note| Ok(read_note(note))).await?;
+        let noted = self.recent().get(agent).map(|(last, _)| *last);
+        let used = disk::on(&note, |note| Ok(read_note(note))).await?.max(noted);
         let is_newer = unless_used_after.is_some_and(|seen| used.is_some_and(|used| used > seen));
         if is_newer || !disk::is_directory(&path) {
             return Ok(None);
@@ -153,6 +207,7 @@ impl Inventory {
             Some(workspaces) => workspaces.set_aside(agent.as_str(), &path, away).await?,
             None => disk::on(&path, away).await?,
         }
+        self.recent().remove(agent);
         Ok(Some(Aside(aside)))
     }
 
@@ -178,11 +233,18 @@ impl Aside {
 
 fn move_away(path: &Path, aside: &Path, note: &Path) -> io::Result<()> {
     fs::create_dir(aside)?;
-    fs::rename(path, aside.join(path.file_name().unwrap_or_default()))?;
-    match fs::remove_file(note) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let target = aside.join(path.file_name().unwrap_or_default());
+    if let Err(error) = fs::rename(path, &target) {
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return Err(error);
+        }
+        // Its programs took that away.
+        fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+        fs::rename(path, &target)?;
     }
+    // It is gone. A note about nothing means nothing.
+    let _ = fs::remove_file(note);
+    Ok(())
 }
 
 fn count(
@@ -197,9 +259,13 @@ fn count(
         let Some(agent) = name.to_str().and_then(|name| AgentId::parse(name).ok()) else {
             continue;
         };
-        // One that is gone, and what is no directory, a link among them.
-        let Ok(size) = size::measure(&entry.path()) else { continue };
-        let used = last_use(&notes.join(agent.as_str()), now)?;
+        let size = match size::measure(&entry.path()) {
+            Ok(size) => size,
+            // One that is gone, and what is no directory, a link among them.
+            Err(_) if !disk::is_directory(&entry.path()) => continue,
+            Err(_) => Size { truncated: true, ..Size::default() },
+        };
+        let used = last_use(&notes.join(agent.as_str()), now);
         all.push((agent, size, used));
         if all.len() == MAX_KEPT {
             break;
@@ -209,12 +275,17 @@ fn count(
     Ok(all)
 }
 
-/// When a directory was used last. One of which nobody noted that, or in the future, by a clock that was wrong, is
-/// used now.
-fn last_use(note: &Path, now: Timestamp) -> io::Result<Timestamp> {
+/// When a directory was used last. One of which nobody noted that, or by a clock that was not set, is used now; so is one
+/// in the future: either clock may be wrong.
+fn last_use(note: &Path, now: Timestamp) -> Timestamp {
     match read_note(note) {
-        Some(used) if used <= now => Ok(used),
-        _ => write_note(note, now).map(|()| now),
+        Some(used) if used > now => now,
+        Some(used) if used >= EARLIEST => used,
+        _ => {
+            // Where the disk is full it is used now at each look.
+            let _ = write_note(note, now);
+            now
+        }
     }
 }
 
@@ -228,7 +299,7 @@ fn forget(notes: &Path, agents: &HashSet<String>) -> io::Result<()> {
         });
         let is_known = entry.file_name().to_str().is_some_and(|name| agents.contains(name));
         if is_old && !is_known {
-            fs::remove_file(entry.path())?;
+            let _ = fs::remove_file(entry.path());
         }
     }
     Ok(())

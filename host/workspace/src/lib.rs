@@ -83,7 +83,7 @@ pub use run::{Command, End, Finished, Limits, OBJECTS, Run, RunError, Sandbox, W
 pub use sandboxed::Sandboxed;
 pub use settings::Settings;
 pub use status::{Change, Kind, MAX_CHANGES, Status};
-pub use sync::Fetch;
+pub use sync::{Fetch, Saved};
 pub use workspace::Workspace;
 pub use workspaces::{Fetched, Workspaces};
 

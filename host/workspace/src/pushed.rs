@@ -114,7 +114,7 @@ impl Workspace {
 }
 
 /// What an operation that is under way left in the git directory.
-fn unfinished(workspace: &Path) -> rustix::io::Result<Option<&'static str>> {
+pub(crate) fn unfinished(workspace: &Path) -> rustix::io::Result<Option<&'static str>> {
     let workspace = openat(CWD, workspace, DIRECTORY, Mode::empty())?;
     let git = openat(&workspace, ".git", DIRECTORY, Mode::empty())?;
     for name in UNFINISHED {

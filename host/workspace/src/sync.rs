@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::commit::{Paths, check_message, commit};
+use crate::disk;
 use crate::error::{Error, MAX_FILES};
 use crate::import::agent_ref;
 use crate::mirror::Mirror;
 use crate::name::Oid;
 use crate::progress::silent;
-use crate::pushed::Pushed;
+use crate::pushed::{Pushed, unfinished};
 use crate::record::Record;
 use crate::rig::Rig;
 use crate::skeleton::Refs;
@@ -26,6 +27,22 @@ use crate::workspace::Workspace;
 pub struct Fetch {
     /// The commit of the branch that the agent's branch is compared with; none if the remote has no such branch.
     pub upstream: Option<Oid>,
+}
+
+/// What [`Workspace::save`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// Everything was on the remote.
+    Nothing,
+    /// Everything is on the remote, the agent's branch at this commit.
+    All(Oid),
+    /// The agent's branch is on the remote, and not all that there is.
+    Part {
+        /// Where the branch is.
+        commit: Oid,
+        /// What is only here.
+        why: String,
+    },
 }
 
 impl Workspace {
@@ -139,18 +156,36 @@ impl Workspace {
         Ok(tree.call(call.arg("--missing=allow-any")).await?.stdout)
     }
 
-    /// Commits everything to the agent's branch and pushes it, before the workspace goes away. Returns the commit that the
-    /// remote has now; none if everything was there before, which needs no network.
-    pub async fn save(&self, message: &str) -> Result<Option<Oid>, Error> {
+    /// Commits everything to the agent's branch and pushes it, before the workspace goes away. What is on the remote already
+    /// needs no network.
+    pub async fn save(&self, message: &str) -> Result<Saved, Error> {
         check_message(message)?;
         if self.pushed().await == Pushed::Yes {
-            return Ok(None);
+            return Ok(Saved::Nothing);
         }
+        let commit = self.save_branch(message).await?;
+        Ok(match self.pushed().await {
+            Pushed::Yes => Saved::All(commit),
+            Pushed::No { why } => Saved::Part { commit, why },
+        })
+    }
+
+    async fn save_branch(&self, message: &str) -> Result<Oid, Error> {
         let (rig, mirror) = self.mirror().await?;
         let mut tree = self.tree().await?;
         self.check_branch(&mut tree).await?;
+        // A commit would end it, with marks of conflicts in it.
+        if let Some(name) = disk::on(tree.path(), |path| Ok(unfinished(path)?)).await? {
+            return Err(Error::Unfinished(name));
+        }
         commit(&mut tree, message, &Paths::All).await?;
-        self.push_from(rig, &mirror, &mut tree).await.map(Some)
+        let Record { agent, branch, .. } = &self.record;
+        let tip = tree.commit_of(&format!("refs/heads/{branch}")).await?;
+        let there = mirror.commit_of(&agent_ref("pushed", agent, branch)).await?;
+        match tip.filter(|tip| there.as_ref() == Some(tip)) {
+            Some(tip) => Ok(tip),
+            None => self.push_from(rig, &mirror, &mut tree).await,
+        }
     }
 
     /// The agent may have checked out something else.

@@ -20,6 +20,11 @@ impl Workspace {
         Self { shared, record }
     }
 
+    /// Whether it has a remote. A lightweight one has none.
+    pub fn has_remote(&self) -> bool {
+        self.record.rig.is_some()
+    }
+
     /// The agent's branch.
     pub fn branch(&self) -> &str {
         &self.record.branch

@@ -109,13 +109,16 @@ impl Workspaces {
         if check_segment("agent", agent).is_err() {
             return disk::on(path, away).await;
         }
-        let _exclusive = self.shared.exclusive(agent).await?;
+        let _exclusive = self.shared.try_exclusive(agent)?;
         self.shared.git.run.settle(path).await;
         disk::on(path, away).await?;
-        match Record::read(&self.shared.root, agent).await? {
-            Some(record) if record.path == path => Record::remove(&self.shared.root, agent).await,
-            _ => Ok(()),
+        // It is gone from here on: a record without it means nothing.
+        if let Ok(Some(record)) = Record::read(&self.shared.root, agent).await
+            && record.path == path
+        {
+            let _ = Record::remove(&self.shared.root, agent).await;
         }
+        Ok(())
     }
 
     /// Merges a branch of the remote into another one, and pushes the result. Nothing is checked out.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkhead_log::now;
 use bulkhead_types::time::millis;
 use bulkhead_types::{Event, Exit, ExitReason, GitSpec, Phase};
-use bulkhead_workspace::{Author, Oid, OnProgress, Prepared, Progress, Request, Rig};
+use bulkhead_workspace::{Author, OnProgress, Prepared, Progress, Request, Rig, Saved};
 use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 
@@ -15,8 +15,9 @@ use super::drive::{StopOrders, stop_ordered};
 use super::step::IncarnationEnd;
 use crate::stop_order::StopOrder;
 
-/// Longest time to bring an agent's work to its remote. Others wait for the slot meanwhile.
-const SAVING: Duration = Duration::from_secs(30);
+/// Longest time to bring an agent's work to its remote. A start that replaces the agent waits for it, within its own
+/// deadline, which is twice as long as a rule.
+const SAVING: Duration = Duration::from_secs(15);
 
 /// The event that those who follow the agent see of git's work.
 const PROGRESS: &str = "workspace.progress";
@@ -26,11 +27,22 @@ const PACE: Duration = Duration::from_millis(500);
 
 impl Actor<'_> {
     /// From here on nobody takes the workspace away.
-    pub(super) async fn come_to_workspace(&mut self) {
-        if self.task.workspace.is_some() {
-            self.workspace_use = Some(self.container.workspace_use.begin(self.state.id()).await);
-            self.note_use().await;
+    pub(super) async fn come_to_workspace(&mut self) -> Result<(), IncarnationEnd> {
+        if self.task.workspace.is_none() {
+            return Ok(());
         }
+        let (began, mut stop) = (Instant::now(), self.stop.clone());
+        let using = tokio::select! {
+            biased;
+            _ = stop_ordered(&mut stop) => {
+                return Err(self.stopped_at_start(Phase::Workspace).into());
+            }
+            using = self.container.workspace_use.begin(self.state.id()) => using,
+        };
+        self.deadline += began.elapsed();
+        self.workspace_use = Some(using);
+        self.note_use().await;
+        Ok(())
     }
 
     /// It is used no longer.
@@ -86,9 +98,13 @@ impl Actor<'_> {
         let (agent, rig, branch) = (self.state.tag(), git.rig.clone(), git.branch.clone());
         let duration_ms = millis(began.elapsed());
         let event = match saved {
-            Ok(None) => return,
-            Ok(Some(commit)) => {
+            Ok(Saved::Nothing) => return,
+            Ok(Saved::All(commit)) => {
                 Event::WorkSaved { agent, rig, branch, commit: commit.to_string(), duration_ms }
+            }
+            Ok(Saved::Part { why: message, .. }) => {
+                let code = "partly-saved".to_owned();
+                Event::WorkNotSaved { agent, rig, branch, code, message, duration_ms }
             }
             Err((code, message)) => {
                 let code = code.to_owned();
@@ -102,8 +118,8 @@ impl Actor<'_> {
         &self,
         git: &GitSpec,
         reason: ExitReason,
-    ) -> Result<Option<Oid>, (&'static str, String)> {
-        let Some(workspaces) = &self.container.workspaces else { return Ok(None) };
+    ) -> Result<Saved, (&'static str, String)> {
+        let Some(workspaces) = &self.container.workspaces else { return Ok(Saved::Nothing) };
         let (id, reason) = (self.state.id(), reason.as_str());
         let message = format!("WIP: work of {id} at the end of an incarnation ({reason})");
         let said = |error: bulkhead_workspace::Error| (error.code(), error.to_string());

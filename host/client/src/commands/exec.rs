@@ -14,11 +14,14 @@ use crate::session::{Call, LONG, Session, agent_path};
 use bulkhead_printable as text;
 use bulkhead_terminal::words::{bytes, millis};
 
-/// Of stdin; the host takes no more.
-const MAX_STDIN_BYTES: usize = 8 * 1024 * 1024;
+/// Of stdin. The host takes a request of 2 MiB, in which some characters take more room.
+const MAX_STDIN_BYTES: usize = 1024 * 1024;
 
 /// As `timeout` of the coreutils ends.
 const TIMED_OUT: u8 = 124;
+
+/// No word of the program, as `podman exec` and `env` say it: lower codes are those of programs.
+const NOT_RUN: u8 = 125;
 
 /// By a SIGKILL.
 const KILLED: u8 = 128 + 9;
@@ -44,7 +47,7 @@ pub struct ExecArgs {
     /// A variable of its environment. Repeat for more.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = parse_variable)]
     pub env: Vec<(String, String)>,
-    /// Pass stdin to it, up to 8 MiB of UTF-8, once that is at its end.
+    /// Pass stdin to it, up to 1 MiB of UTF-8, once that is at its end.
     #[arg(long, short = 'i')]
     pub stdin: bool,
     /// Output format.
@@ -65,7 +68,7 @@ has ended. It ends with the agent, and with this command.
 Exit codes:
   0..  the exit code of the program
   124  the program was ended for its time
-  125  the program did not run: the host is unreachable or refused the request, the agent does not run
+  125  the host refused the request, or is unreachable; if it did not answer in time the program may have run
   137  the program was ended for another of its limits, or with its agent
   128 + n  the program ended by signal n
   130  interrupted with Ctrl-C; the program is ended";
@@ -118,6 +121,16 @@ pub(crate) async fn run(args: &ExecArgs, session: &Session) -> Result<(), Failur
     match code(&ended) {
         0 => Ok(()),
         code => Err(Failure::Reported(code)),
+    }
+}
+
+/// The exit code where there is no answer of the host about the program's end.
+pub(crate) fn code_of(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Refused(refusal) if refusal.body.error_type.as_deref() == Some("agent-ended") => {
+            KILLED
+        }
+        _ => NOT_RUN,
     }
 }
 

@@ -1,11 +1,12 @@
 //! `GET /agents/{id}/diff?against=`: what an agent did in its repository. The agent need not run, or be known.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use bulkhead_api::{DiffBase, DiffView};
 
 use crate::Backend;
 use crate::answer::Refusal;
+use crate::long;
 use crate::openapi::{Group, Operation};
 use crate::params::{Kind, Param, Params, PathId};
 
@@ -41,10 +42,11 @@ pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
     params: Params,
-) -> Result<Json<DiffView>, Refusal> {
+) -> Result<Response, Refusal> {
     let params = params.only(QUERY)?;
     let against = params.word(&AGAINST)?.unwrap_or_default();
     let max_bytes = params.number(&MAX)?.unwrap_or(BYTES);
     let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    Ok(Json(backend.diff(&id, against, max_bytes).await?))
+    let view = backend.diff(&id, against, max_bytes).await?;
+    long::json(move || view).await
 }

@@ -1,12 +1,13 @@
 //! `GET /agents/{id}/files?path=`: a directory or a part of a file of an agent's workspace. Read-only; the agent need not
 //! run, or be known.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use bulkhead_api::FilesView;
 
 use crate::Backend;
 use crate::answer::Refusal;
+use crate::long;
 use crate::openapi::{Group, Operation};
 use crate::params::{Kind, Param, Params, PathId};
 
@@ -33,7 +34,7 @@ const QUERY: &[Param] = &[PATH, OFFSET, MAX];
 pub(super) fn operation() -> Operation {
     Operation::new(Group::Workspaces, "Returns a directory, or a part of a file, of an agent's workspace")
         .about(
-            "The agent need not run. Links are not followed. Entries of a directory are sorted by their names, the first \
+            "The agent need not run. Links are not followed; a path through one is invalid. Entries of a directory are sorted by their names, the first \
              1,000 of them.",
         )
         .agent()
@@ -46,11 +47,12 @@ pub(super) async fn get<B: Backend>(
     State(backend): State<B>,
     PathId(id): PathId,
     params: Params,
-) -> Result<Json<FilesView>, Refusal> {
+) -> Result<Response, Refusal> {
     let params = params.only(QUERY)?;
     let path = params.text(&PATH).unwrap_or_else(|| ".".to_owned());
     let offset = params.number(&OFFSET)?.unwrap_or(0);
     let max_bytes = params.number(&MAX)?.unwrap_or(BYTES);
     let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    Ok(Json(backend.files(&id, &path, offset, max_bytes).await?))
+    let view = backend.files(&id, &path, offset, max_bytes).await?;
+    long::json(move || view).await
 }

@@ -3,16 +3,21 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use bulkhead_api::{RemovedWorkspace, WorkspaceList};
 
 use crate::Backend;
 use crate::answer::Refusal;
+use crate::long;
 use crate::openapi::{Group, Operation};
 use crate::params::{Kind, NoParams, Param, Params, PathId};
 
 const FORCE: Param =
     Param::new("force", Kind::Flag, "Also with work that is nowhere else. Default: `false`.");
 const QUERY: &[Param] = &[FORCE];
+
+const NOT_NOW: &str = "The directory of workspaces could not be used at boot (`no-inventory`), the host is at work in the \
+     workspace (`locked`), or too many requests are under way (`busy`).";
 
 pub(super) fn list_operation() -> Operation {
     Operation::new(Group::Workspaces, "Returns the workspaces of all agents, also of those that are gone")
@@ -21,7 +26,7 @@ pub(super) fn list_operation() -> Operation {
              10,000 files. `notPushed` goes by what the remote had at the last fetch or push.",
         )
         .answers::<WorkspaceList>(200, "The workspaces.")
-        .works_on_repositories()
+        .refuses(503, NOT_NOW)
 }
 
 pub(super) fn remove_operation() -> Operation {
@@ -30,15 +35,17 @@ pub(super) fn remove_operation() -> Operation {
         .query(QUERY)
         .answers::<RemovedWorkspace>(200, "It is gone.")
         .refuses(404, "The agent has no workspace (`no-workspace`).")
-        .refuses(409, "The agent is up or comes back by itself (`in-use`), or there is work that is nowhere else (`not-pushed`).")
-        .works_on_repositories()
+        .refuses(409, "The agent is up or restarts by itself (`in-use`), or there is work that is nowhere else (`not-pushed`).")
+        .refuses(503, NOT_NOW)
+        .refuses(507, "The disk is full (`no-space`).")
 }
 
 pub(super) async fn list<B: Backend>(
     State(backend): State<B>,
     _: NoParams,
-) -> Result<Json<WorkspaceList>, Refusal> {
-    Ok(Json(backend.workspaces().await?))
+) -> Result<Response, Refusal> {
+    let list = backend.workspaces().await?;
+    long::json(move || list).await
 }
 
 pub(super) async fn remove<B: Backend>(

@@ -47,6 +47,10 @@ pub(super) fn check_role(
         }
         None => 100,
     };
+    if role.git_save && !role.git {
+        let message = "is of no use without `git = true`".to_owned();
+        return Err(Problem::at(0..0, format!("roles.{name}.git_save"), message));
+    }
     let rules = GitRules { author: author(name, role.git_author)?, save: role.git_save };
     let git = role.git.then_some(rules);
     Ok(Role {

@@ -227,7 +227,7 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
         security: file.security,
         tools,
         rigs: rigs.clone(),
-        retention: retention(&file.workspaces),
+        retention: retention(&file.workspaces)?,
         sigint: file.signals.sigint,
         state_dir,
         without_store: false,
@@ -257,7 +257,11 @@ fn largest_limit(roles: &BTreeMap<Arc<str>, Role>) -> u64 {
 }
 
 /// How long workspaces stay, if not for good.
-fn retention(workspaces: &file::Workspaces) -> Option<Policy> {
+fn retention(workspaces: &file::Workspaces) -> Result<Option<Policy>, Problem> {
+    if workspaces.remove_unpushed && workspaces.max_mb.is_none() {
+        let message = "is of no use without `max_mb`".to_owned();
+        return Err(Problem::at(0..0, "workspaces.remove_unpushed".to_owned(), message));
+    }
     let hours =
         |hours: Option<u32>| hours.map(|hours| Duration::from_secs(u64::from(hours) * 3600));
     let policy = Policy {
@@ -266,7 +270,7 @@ fn retention(workspaces: &file::Workspaces) -> Option<Policy> {
         max_bytes: workspaces.max_mb.map(file::Mebibytes::mebibytes),
         space_over_work: workspaces.remove_unpushed,
     };
-    (policy != Policy::default()).then_some(policy)
+    Ok((policy != Policy::default()).then_some(policy))
 }
 
 /// What agents leave free on the disk of the state directory.

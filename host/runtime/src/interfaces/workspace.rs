@@ -161,7 +161,9 @@ fn error(error: Error) -> WorkspaceError {
         }
         Error::Conflict { files } => WorkspaceError::Conflict(files),
         Error::Rejected { .. } => WorkspaceError::Rejected(error.to_string()),
-        Error::Uncommitted | Error::WrongBranch(_) => WorkspaceError::Unclean(error.to_string()),
+        Error::Uncommitted | Error::WrongBranch(_) | Error::Unfinished(_) => {
+            WorkspaceError::Unclean(error.to_string())
+        }
         Error::TooLarge { .. } | Error::NoSpace(_) => WorkspaceError::TooLarge(error.to_string()),
         Error::Unauthorized(_)
         | Error::NotFound(_)

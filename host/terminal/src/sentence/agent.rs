@@ -164,8 +164,7 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
         }
         Event::WorkNotSaved { agent, rig, branch, message, .. } => {
             let (rig, branch) = (value_of(rig), value_of(branch));
-            let text =
-                format!("has work in its workspace that is not at {rig} on {branch}: {message}");
+            let text = format!("did not leave all of its work at {rig}, on {branch}: {message}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
         Event::ToolStarted { agent, program, arguments, .. } => {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 
 use crate::support::{Bench, author, git, try_git};
-use bulkhead_workspace::{Against, Error, Kind, Merge, Paths, Settings, Workspace};
+use bulkhead_workspace::{Against, Error, Kind, Merge, Paths, Saved, Settings, Workspace};
 
 async fn commit(workspace: &Workspace, message: &str) -> String {
     let commit = workspace.commit(message, &author(), &Paths::All).await.unwrap();
@@ -287,10 +287,10 @@ async fn what_is_saved_is_on_the_remote_and_saved_once() {
     let workspaces = bench.workspaces();
     let workspace = bench.ready(&workspaces, "ann").await;
     bench.write("ann", "half", "done");
-    let saved = workspace.save("wip: drain").await.unwrap().expect("something is new");
+    let Saved::All(saved) = workspace.save("wip: drain").await.unwrap() else { panic!() };
     assert_eq!(bench.remote("agent/ann"), saved.as_str());
     let requests = bench.server.counts().requests;
-    assert_eq!(workspace.save("wip: again").await.unwrap(), None, "nothing is new");
+    assert_eq!(workspace.save("wip: again").await.unwrap(), Saved::Nothing);
     assert_eq!(bench.server.counts().requests, requests, "and nobody is asked");
     // Another host goes on with it.
     workspaces.discard("ann").await.unwrap();
@@ -299,6 +299,36 @@ async fn what_is_saved_is_on_the_remote_and_saved_once() {
     git(&bench.path("ann"), ["checkout", "--quiet", "--detach"]);
     bench.write("ann", "half", "more");
     assert_eq!(workspace.save("x").await.unwrap_err().code(), "wrong-branch");
+}
+
+#[tokio::test]
+async fn what_is_not_finished_is_not_saved_and_what_stays_is_named() {
+    let bench = Bench::new();
+    let workspaces = bench.workspaces();
+    let workspace = bench.ready(&workspaces, "ann").await;
+    let path = bench.path("ann");
+    // A stash stays behind, and nobody is asked twice for the rest.
+    bench.write("ann", "README.md", "stashed\n");
+    git(&path, ["stash", "--quiet"]);
+    bench.write("ann", "half", "done");
+    let Saved::Part { commit, why } = workspace.save("x").await.unwrap() else { panic!() };
+    assert_eq!(bench.remote("agent/ann"), commit.as_str());
+    assert!(why.contains("stash"), "{why}");
+    let requests = bench.server.counts().requests;
+    assert!(matches!(workspace.save("x").await.unwrap(), Saved::Part { .. }));
+    assert_eq!(bench.server.counts().requests, requests);
+    // A merge that stopped at a conflict.
+    git(&path, ["stash", "drop", "--quiet"]);
+    git(&path, ["branch", "other"]);
+    bench.write("ann", "README.md", "mine\n");
+    git(&path, ["commit", "--quiet", "--all", "-m", "mine"]);
+    git(&path, ["checkout", "--quiet", "other"]);
+    bench.write("ann", "README.md", "theirs\n");
+    git(&path, ["commit", "--quiet", "--all", "-m", "theirs"]);
+    git(&path, ["checkout", "--quiet", "agent/ann"]);
+    assert!(!try_git(&path, ["merge", "other"]).status.success());
+    assert_eq!(workspace.save("x").await.unwrap_err().code(), "unfinished");
+    assert!(path.join(".git/MERGE_HEAD").exists(), "it is as before");
 }
 
 #[tokio::test]

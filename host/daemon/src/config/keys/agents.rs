@@ -266,7 +266,7 @@ pub const ROLES: &[Key] = &[
     key(
         "workspace",
         "true",
-        "the agent has its own directory as `/workspace`, which is kept when it ends",
+        "the agent has its own directory as `/workspace`, which is kept when it ends (see `[workspaces]`)",
     ),
     key(
         "workspace_mb",
@@ -291,7 +291,7 @@ pub const ROLES: &[Key] = &[
         "git_save",
         "false",
         "whether what is not on the remote goes there, to the agent's branch, whenever an incarnation ends: at a stop, a \
-         drain, an eviction, before a restart. Changes that are not committed become a commit (`WIP: ...`)",
+         drain, an eviction with time for it, before a restart. Changes that are not committed become a commit (`WIP: ...`)",
     ),
     key(
         "tools",

@@ -11,6 +11,9 @@ use super::ask;
 use super::running::kind;
 use crate::bindings::bulkhead::agent::tools::{Command, Limits, ToolError};
 
+/// What it writes to stdout and stderr together, where the role allows more: it is answered as a whole.
+const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A program to run.
 #[derive(Debug, Clone, Default)]
 pub struct Exec {
@@ -74,7 +77,7 @@ impl Starter {
             wall_ms: None,
             cpu_ms: None,
             pids: None,
-            output_bytes: None,
+            output_bytes: Some(MAX_OUTPUT_BYTES),
         };
         let asked = ask::check(Command { program, arguments, directory, environment, limits })?;
         ask::check_stdin(&stdin)?;
