@@ -38,7 +38,7 @@ const fn attack(name: &'static str, means: Means) -> Attack {
     Attack { name, means }
 }
 
-pub const ATTACKS: [Attack; 24] = [
+pub const ATTACKS: [Attack; 29] = [
     attack("nobody: what the machine does by itself", Agents(0, "", "")),
     attack("nobody, and other programs keep all cores busy", Load),
     attack("4 that spin", Agents(4, "spin", "spin 10000")),
@@ -63,6 +63,11 @@ pub const ATTACKS: [Attack; 24] = [
     attack("components that compile slowly", Compiles),
     attack("400 connections that say nothing", Connections(400)),
     attack("16 clients that start one agent", Starts(16)),
+    attack("tools that fork without end, 4 of them", Agents(4, "toolbox", "sh -c f()(f|f&);f")),
+    attack("tools that take memory, 4 of them", Agents(4, "toolbox", "tail /dev/zero")),
+    attack("tools that spin, 4 of them", Agents(4, "toolbox", "sha256sum /dev/zero")),
+    attack("tools that flood, 4 of them", Agents(4, "toolbox", "yes")),
+    attack("tools one after the other, 4 of them", Agents(4, "toolbox", "true")),
 ];
 
 /// A message that does not end is given up by its sender after so long.
@@ -86,6 +91,8 @@ impl Ground {
         let hog = format!(
             "memory_limit_mb = 128\non_memory_limit = \"deny\"\nhttp_allow = [\"*.invalid\", \"{endpoint}\"]"
         );
+        let tools = "tools = [\"sh\", \"tail\", \"sha256sum\", \"yes\", \"true\"]\ntool_memory_mb = 128\n\
+                     tool_wall_ms = 2000\ntool_pids = 64";
         let roles = [
             ("spin", "spin", "cpu_ms = 600000"),
             ("filler", "spin", "memory_limit_mb = 1024\ncpu_ms = 600000"),
@@ -95,8 +102,9 @@ impl Ground {
             ("log-flood", "log-flood", ""),
             ("names", "names", ""),
             ("bomb", "bomb", ""),
+            ("toolbox", "toolbox", tools),
         ];
-        let guests = ["spin", "puppet", "hog", "log-flood"].iter();
+        let guests = ["spin", "puppet", "hog", "log-flood", "toolbox"].iter();
         let builder = guests.fold(Host::builder(), |builder, guest| builder.guest(guest));
         // Nobody waits for an attacker to end.
         let host = roles
