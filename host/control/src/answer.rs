@@ -340,7 +340,8 @@ impl From<WorkspaceError> for Refusal {
             WorkspaceError::NoRepositories => {
                 Self::new(StatusCode::NOT_FOUND, text).kind("no-repositories")
             }
-            WorkspaceError::NoRig(_) => Self::invalid_body(vec![Issue::new("gitUrl", text)]),
+            WorkspaceError::NoRig(_) => Self::new(StatusCode::NOT_FOUND, text).kind("no-such-rig"),
+            WorkspaceError::WrongUrl(_) => Self::invalid_body(vec![Issue::new("gitUrl", text)]),
             WorkspaceError::Git(error) => error.into(),
         }
     }

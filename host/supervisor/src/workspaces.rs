@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bulkhead_agent::SendError;
 use bulkhead_api::{
@@ -15,10 +16,15 @@ use bulkhead_workspace::{
     Against, Author, Change, Entry, Error, Kind, Merge, Seen, Workspaces, look, silent,
 };
 
+use tokio::time::sleep;
+
 use crate::{EXECS, Supervisor};
 
 /// Who merges are by where the request does not say. No mail gets there.
 const AUTHOR: (&str, &str) = ("Bulkhead", "bulkhead@agents.invalid");
+
+/// How long the end of a program may take that ends with its agent.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// Why nothing was shown of a workspace, or done with a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +62,9 @@ pub enum WorkspaceError {
     /// Neither the configuration nor the request says what the rig's repository is.
     #[error("{0}")]
     NoRig(String),
+    /// The request says what the configuration or the host does not allow.
+    #[error("{0}")]
+    WrongUrl(String),
     /// The host lost track of it.
     #[error("the host failed; its log has the details")]
     Lost,
@@ -114,8 +123,9 @@ impl Supervisor {
         request: PrepareRequest,
     ) -> Result<RigView, WorkspaceError> {
         let PrepareRequest { git_url, default_branch } = request;
+        let workspaces = self.repositories()?.clone();
         let rig = self.rig(rig, git_url.as_deref(), default_branch.as_deref())?;
-        let (workspaces, of) = (self.repositories()?.clone(), rig.clone());
+        let of = rig.clone();
         let fetch = async move { Ok(workspaces.fetch(&of, &silent()).await?) };
         let fetched = self.apart("prepare a rig", fetch).await?;
         Ok(RigView {
@@ -135,6 +145,7 @@ impl Supervisor {
         request: MergeRequest,
     ) -> Result<MergeAnswer, WorkspaceError> {
         let MergeRequest { source, target, message, author, git_url, default_branch } = request;
+        let workspaces = self.repositories()?.clone();
         let rig = self.rig(rig, git_url.as_deref(), default_branch.as_deref())?;
         let target = target.unwrap_or_else(|| rig.default_branch.clone());
         let message = message.unwrap_or_else(|| format!("Merge branch '{source}' into {target}"));
@@ -143,7 +154,7 @@ impl Supervisor {
             |author| (author.name, author.email),
         );
         let author = Author { name, email };
-        let (workspaces, into) = (self.repositories()?.clone(), target.clone());
+        let into = target.clone();
         let merge =
             async move { Ok(workspaces.merge(&rig, &source, &into, &message, &author).await?) };
         match self.apart("merge", merge).await? {
@@ -167,9 +178,15 @@ impl Supervisor {
         })?;
         let stdin = stdin.into_bytes();
         let exec = Exec { program, arguments, directory, environment, stdin };
+        // The end of the agent ends it, and is its end.
+        let over = async {
+            agent.gone().await;
+            sleep(ENDING).await;
+        };
         let ended = tokio::select! {
+            biased;
             ended = self.0.runtime.exec(context, exec) => ended?,
-            () = agent.gone() => return Err(ExecRefusal::Ended(id.clone())),
+            () = over => return Err(ExecRefusal::Ended(id.clone())),
         };
         Ok(ExecAnswer {
             end: ended.end,
@@ -206,7 +223,10 @@ impl Supervisor {
         default_branch: Option<&str>,
     ) -> Result<bulkhead_workspace::Rig, WorkspaceError> {
         let rig = self.0.config.catalog.rig(name, url, default_branch);
-        rig.map_err(WorkspaceError::NoRig)
+        rig.map_err(match url {
+            None => WorkspaceError::NoRig,
+            Some(_) => WorkspaceError::WrongUrl,
+        })
     }
 }
 

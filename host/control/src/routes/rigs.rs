@@ -14,7 +14,7 @@ use crate::params::{NoParams, PathText};
 
 const RIG: &str = "Name of the rig: one of the configuration, or any with a `gitUrl`.";
 
-const NO_REPOSITORIES: &str = "The host makes no repositories (`no-repositories`), or the remote has no such repository (`not-found`) or branch \
+const NO_REPOSITORIES: &str = "The host makes no repositories (`no-repositories`), nobody says what the rig is (`no-such-rig`), or the remote has no such repository (`not-found`) or branch \
      (`branch-missing`).";
 
 pub(super) fn prepare_operation() -> Operation {

@@ -82,13 +82,14 @@ fn a_rig_is_prepared_and_merged() {
     let mut client = rig.client();
     let known = client.post("/rigs/known/prepare", "");
     assert_eq!((known.status, &known.json()["defaultBranch"]), (200, &json!("main")));
-    for (name, status, kind) in [("none", 404, "no-repositories"), ("closed", 502, "unauthorized")]
-    {
+    for (name, status, kind) in [
+        ("none", 404, "no-repositories"),
+        ("ghost", 404, "no-such-rig"),
+        ("closed", 502, "unauthorized"),
+    ] {
         let refused = client.post(&format!("/rigs/{name}/prepare"), "{}");
         assert_eq!((refused.status, &refused.json()["error_type"]), (status, &json!(kind)));
     }
-    let ghost = client.post("/rigs/ghost/prepare", "").json();
-    assert_eq!((&ghost["status"], &ghost["issues"][0]["path"]), (&json!(400), &json!("gitUrl")));
     let merged = client.post("/rigs/known/merge", r#"{"source":"work","target":"main"}"#);
     let expected = json!({"target": "main", "commit": "c0"});
     assert_eq!((merged.status, merged.json()), (200, expected));
