@@ -72,7 +72,8 @@ fn lines_of_an_agent_are_held_by_it_until_they_are_written_and_dropped_without_r
     let held = account.reading().host.log;
     assert!((3000..=4096).contains(&held), "{held} bytes are held");
     assert_eq!(log.dropped(), account.reading().refused);
-    assert!(log.dropped() > 80);
+    // What the writer has in hand when it stops at the gate is held no longer: at most as much again.
+    assert!(log.dropped() > 60, "{} dropped", log.dropped());
     log.record(info());
     assert_eq!(log.dropped(), account.reading().refused, "others have room");
     drop(open);
