@@ -32,14 +32,13 @@ struct Held {
     running: Vec<(RunningTool, Arc<dyn ToolProcess>)>,
     /// Those that ran when the incarnation ended, as they were then.
     abandoned: Option<Vec<RunningTool>>,
-    /// No other begins.
-    closed: bool,
 }
 
 impl ToolsInUse {
     pub(crate) fn started(&self, tool: RunningTool, process: Arc<dyn ToolProcess>) {
         let mut held = self.lock();
-        if held.closed {
+        if held.abandoned.is_some() {
+            // Somebody outside asked for it at the last moment.
             process.cancel();
         }
         held.running.push((tool, process));
@@ -52,13 +51,13 @@ impl ToolsInUse {
 
     /// Kills those that run, and those that come after this.
     pub(crate) fn end_all(&self) {
-        let mut held = self.lock();
-        held.closed = true;
+        self.abandon();
+        let held = self.lock();
         held.running.iter().for_each(|(_, process)| process.cancel());
     }
 
     /// Resolves when none runs.
-    pub(crate) async fn none_runs(&self) {
+    pub(crate) async fn all_ended(&self) {
         loop {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
@@ -209,8 +208,8 @@ mod tests {
         tools.abandon();
         assert_eq!(shown(tools.running()), [(2, 30)]);
         assert_eq!(shown(tools.in_flight()), expected);
-        assert!(tools.none_runs().now_or_never().is_none());
-        let mut ended = pin!(tools.none_runs());
+        assert!(tools.all_ended().now_or_never().is_none());
+        let mut ended = pin!(tools.all_ended());
         assert!(ended.as_mut().now_or_never().is_none());
         tools.ended(2);
         assert!(ended.now_or_never().is_some());

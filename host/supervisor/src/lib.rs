@@ -168,7 +168,7 @@ impl Supervisor {
                 kept_rows: KeptRows::default(),
                 desired: Desired::default(),
                 listing: tokio::sync::Mutex::default(),
-                execs: Semaphore::new(EXECS),
+                execs: Semaphore::new(workspaces::MAX_EXECS),
                 ready: AtomicBool::new(false),
                 next_message: AtomicU64::new(1),
                 mayor_ready_ms: AtomicI64::new(0),
@@ -306,9 +306,6 @@ impl Supervisor {
         self.0.ready.store(true, Ordering::Relaxed);
     }
 }
-
-/// Programs that somebody outside runs in the place of agents, at a time. The launcher has places for more.
-const EXECS: usize = 8;
 
 /// How long a call waits for an agent that boot brings back. Clients wait for ten seconds at least.
 const BOOT_PATIENCE: Duration = Duration::from_secs(5);

@@ -31,8 +31,8 @@ struct Agents {
 /// Tools that go for their memory.
 #[derive(Default)]
 struct Leaving {
-    /// Those that were told to, and when.
-    told: HashMap<u64, Instant>,
+    /// Those that were evicted, and when.
+    evicted: HashMap<u64, Instant>,
     /// When one of them was gone last.
     left: Option<Instant>,
     /// Since when the memory of some tool was not known at each look.
@@ -135,25 +135,25 @@ impl Leaving {
     /// Ends the largest tools, so many that with those that leave already so many bytes become free. Whether there is
     /// something to wait for.
     fn evict(&mut self, tools: &[ToolInUse], bytes: u64) -> bool {
-        let told = self.told.len();
-        self.told.retain(|told, since| {
-            since.elapsed() < TOOL_PATIENCE && tools.iter().any(|tool| tool.tool == *told)
+        let before = self.evicted.len();
+        self.evicted.retain(|evicted, since| {
+            since.elapsed() < TOOL_PATIENCE && tools.iter().any(|tool| tool.tool == *evicted)
         });
-        if self.told.len() < told {
+        if self.evicted.len() < before {
             self.left = Some(Instant::now());
         }
         for tool in self.choose(tools, bytes) {
-            self.told.insert(tool.tool, Instant::now());
+            self.evicted.insert(tool.tool, Instant::now());
             tool.process.evict();
         }
         let settles = self.left.is_some_and(|left| left.elapsed() < SETTLING);
-        !self.told.is_empty() || settles || self.waits_for_figures(tools)
+        !self.evicted.is_empty() || settles || self.waits_for_figures(tools)
     }
 
     fn choose<'a>(&self, tools: &'a [ToolInUse], bytes: u64) -> Vec<&'a ToolInUse> {
         let size = |tool: &&ToolInUse| tool.bytes.unwrap_or(0);
         let (go, mut stay): (Vec<_>, Vec<_>) =
-            tools.iter().partition(|tool| self.told.contains_key(&tool.tool));
+            tools.iter().partition(|tool| self.evicted.contains_key(&tool.tool));
         let mut free: u64 = go.iter().map(size).sum();
         stay.retain(|tool| size(tool) >= LARGE_TOOL);
         stay.sort_by_key(|tool| Reverse(size(tool)));
@@ -227,9 +227,9 @@ mod tests {
     fn so_many_tools_go_as_are_needed_the_largest_first() {
         let tools = [10, 100, 7, 50].into_iter().zip(1..).map(|(mib, n)| tool(n, Some(mib)));
         let tools: Vec<_> = tools.collect();
-        let chosen = |told: &[u64], mib: u64| -> Vec<u64> {
-            let told = told.iter().map(|tool| (*tool, Instant::now())).collect();
-            let leaving = Leaving { told, ..Leaving::default() };
+        let chosen = |evicted: &[u64], mib: u64| -> Vec<u64> {
+            let evicted = evicted.iter().map(|tool| (*tool, Instant::now())).collect();
+            let leaving = Leaving { evicted, ..Leaving::default() };
             leaving.choose(&tools, mib << 20).iter().map(|tool| tool.tool).collect()
         };
         assert_eq!(chosen(&[], 1), [2]);

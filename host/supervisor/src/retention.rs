@@ -32,7 +32,7 @@ impl Supervisor {
             };
             Ok(WorkspaceList { workspaces: kept.into_iter().map(view).collect() })
         };
-        self.apart("list workspaces", list).await
+        self.detached("list workspaces", list).await
     }
 
     /// Removes the workspace of an agent that does not run. `force`: also with work that is nowhere else.
@@ -49,7 +49,7 @@ impl Supervisor {
                 freed.ok_or_else(|| WorkspaceError::None(id.clone()))?;
             Ok(RemovedWorkspace { bytes, entries, left })
         };
-        self.apart("remove a workspace", removal).await
+        self.detached("remove a workspace", removal).await
     }
 
     /// Removes workspaces by the policy of the configuration, until there is no supervisor any more, which it does not
@@ -142,10 +142,10 @@ impl Inner {
             let seen = match unless {
                 Unless::Nothing => None,
                 Unless::UsedAfter(seen) => Some(seen),
-                Unless::NotPushed if !self.config.workspace(id).is_dir() => return Ok(None),
-                Unless::NotPushed => match inventory.pushed(id).await {
-                    Pushed::Yes => None,
-                    Pushed::No { why } => {
+                Unless::NotPushed => match inventory.pushed(id).await? {
+                    None => return Ok(None),
+                    Some(Pushed::Yes) => None,
+                    Some(Pushed::No { why }) => {
                         return Err(WorkspaceError::NotPushed { id: id.clone(), why });
                     }
                 },

@@ -15,13 +15,15 @@ use bulkhead_types::time::millis;
 use bulkhead_workspace::{
     Against, Author, Change, Entry, Error, Kind, Merge, Seen, Workspaces, look, silent,
 };
-
 use tokio::time::sleep;
 
-use crate::{EXECS, Supervisor};
+use crate::Supervisor;
 
 /// Who merges are by where the request does not say. No mail gets there.
 const AUTHOR: (&str, &str) = ("Bulkhead", "bulkhead@agents.invalid");
+
+/// Programs that somebody outside runs in the place of agents, at a time. The launcher has places for more.
+pub(crate) const MAX_EXECS: usize = 8;
 
 /// How long the end of a program may take that ends with its agent.
 const ENDING: Duration = Duration::from_secs(1);
@@ -97,8 +99,10 @@ impl Supervisor {
         max_bytes: usize,
     ) -> Result<FilesView, WorkspaceError> {
         let (workspace, wanted) = (self.0.config.workspace(id), PathBuf::from(path));
-        let seen = self
-            .apart("files", async move { Ok(look(&workspace, &wanted, offset, max_bytes).await?) })
+        let seen =
+            self.detached("files", async move {
+                Ok(look(&workspace, &wanted, offset, max_bytes).await?)
+            })
             .await?;
         let not_there = || WorkspaceError::NotThere { id: id.clone(), path: path.to_owned() };
         Ok(FilesView { path: path.to_owned(), seen: view(seen.ok_or_else(not_there)?, offset) })
@@ -113,7 +117,7 @@ impl Supervisor {
     ) -> Result<DiffView, WorkspaceError> {
         let (workspaces, id) = (self.repositories()?.clone(), id.clone());
         let work = async move { difference(&workspaces, &id, against, max_bytes).await };
-        self.apart("diff", work).await
+        self.detached("diff", work).await
     }
 
     /// Brings the host's mirror of a rig to what the remote has, so that starts need not.
@@ -127,7 +131,7 @@ impl Supervisor {
         let rig = self.rig(rig, git_url.as_deref(), default_branch.as_deref())?;
         let of = rig.clone();
         let fetch = async move { Ok(workspaces.fetch(&of, &silent()).await?) };
-        let fetched = self.apart("prepare a rig", fetch).await?;
+        let fetched = self.detached("prepare a rig", fetch).await?;
         Ok(RigView {
             rig: rig.name,
             url: rig.url,
@@ -157,7 +161,7 @@ impl Supervisor {
         let into = target.clone();
         let merge =
             async move { Ok(workspaces.merge(&rig, &source, &into, &message, &author).await?) };
-        match self.apart("merge", merge).await? {
+        match self.detached("merge", merge).await? {
             Merge::Merged { commit } => Ok(MergeAnswer { target, commit: commit.to_string() }),
             Merge::Conflict { files } => Err(Error::Conflict { files }.into()),
         }
@@ -174,7 +178,7 @@ impl Supervisor {
         let context = agent.instance_context()?;
         let ExecRequest { program, arguments, directory, environment, stdin } = request;
         let _place = self.0.execs.try_acquire().map_err(|_| {
-            ExecError::Unavailable(format!("{EXECS} programs are run from outside already"))
+            ExecError::Unavailable(format!("{MAX_EXECS} programs are run from outside already"))
         })?;
         let stdin = stdin.into_bytes();
         let exec = Exec { program, arguments, directory, environment, stdin };
@@ -202,7 +206,7 @@ impl Supervisor {
 
     /// Does something that takes its time, maybe on the disk, away from the caller's thread. It goes on when the caller has
     /// left: what is half done then would be in the way of others.
-    pub(crate) async fn apart<T: Send + 'static>(
+    pub(crate) async fn detached<T: Send + 'static>(
         &self,
         name: &str,
         work: impl Future<Output = Result<T, WorkspaceError>> + Send + 'static,

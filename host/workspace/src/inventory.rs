@@ -120,7 +120,8 @@ impl Inventory {
     fn remember(&self, agent: &AgentId, at: Timestamp) -> bool {
         let mut recent = self.recent();
         if recent.len() >= MAX_KEPT {
-            recent.clear();
+            // What is on disk says no less of the others.
+            recent.retain(|_, (_, noted)| at.since(*noted) < NOTE_EVERY);
         }
         match recent.get_mut(agent) {
             Some((last, noted)) if at >= *noted && at.since(*noted) < NOTE_EVERY => {
@@ -138,12 +139,13 @@ impl Inventory {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether everything in the directory of an agent is on the remote too.
-    pub async fn pushed(&self, agent: &AgentId) -> Pushed {
-        match self.workspace(agent).await {
-            Some(workspace) => workspace.pushed().await,
-            None => Pushed::no(NO_REPOSITORY),
+    /// Whether everything in the directory of an agent is on the remote too. None if there is no directory.
+    pub async fn pushed(&self, agent: &AgentId) -> Result<Option<Pushed>, Error> {
+        let path = self.folder.join(agent.as_str());
+        if !disk::on(&path, |path| Ok(disk::is_directory(path))).await? {
+            return Ok(None);
         }
+        Ok(Some(pushed(self.workspace(agent).await.as_ref()).await))
     }
 
     /// The repository of an agent, if that is what its directory is.
@@ -169,10 +171,7 @@ impl Inventory {
     async fn describe(&self, agent: AgentId, size: Size, used: Timestamp, now: Timestamp) -> Kept {
         let path = self.folder.join(agent.as_str());
         let workspace = self.workspace(&agent).await;
-        let pushed = match &workspace {
-            Some(workspace) => workspace.pushed().await,
-            None => Pushed::no(NO_REPOSITORY),
-        };
+        let pushed = pushed(workspace.as_ref()).await;
         let noted = self.recent().get(&agent).map(|(last, _)| *last);
         let used = noted.map_or(used, |noted| noted.min(now).max(used));
         let record = workspace.map(|workspace| workspace.record);
@@ -186,8 +185,8 @@ impl Inventory {
     /// The agent does not run, and does not start before this is done. Returns none if there is no directory, or if it
     /// was used after `unless_used_after`, the time that the choice to remove it was made by.
     ///
-    /// Waits for the host's own work in a repository. A kill leaves the directory as it was or out of the way. Refs of the agent in a mirror stay, as all in a mirror
-    /// does.
+    /// Fails with [`Error::Locked`] while the host itself is at work in a repository. A kill leaves the directory as it
+    /// was or out of the way. Refs of the agent in a mirror stay, as all in a mirror does.
     pub async fn set_aside(
         &self,
         agent: &AgentId,
@@ -195,9 +194,12 @@ impl Inventory {
     ) -> Result<Option<Aside>, Error> {
         let (path, note) = (self.folder.join(agent.as_str()), self.notes().join(agent.as_str()));
         let noted = self.recent().get(agent).map(|(last, _)| *last);
-        let used = disk::on(&note, |note| Ok(read_note(note))).await?.max(noted);
+        let of = path.clone();
+        let read = move |note: &Path| Ok((read_note(note), disk::is_directory(&of)));
+        let (used, is_there) = disk::on(&note, read).await?;
+        let used = used.max(noted);
         let is_newer = unless_used_after.is_some_and(|seen| used.is_some_and(|used| used > seen));
-        if is_newer || !disk::is_directory(&path) {
+        if is_newer || !is_there {
             return Ok(None);
         }
         let aside = self.removed().join(format!("{:016x}", fastrand::u64(..)));
@@ -231,20 +233,34 @@ impl Aside {
     }
 }
 
+async fn pushed(workspace: Option<&Workspace>) -> Pushed {
+    match workspace {
+        Some(workspace) => workspace.pushed().await,
+        None => Pushed::no(NO_REPOSITORY),
+    }
+}
+
 fn move_away(path: &Path, aside: &Path, note: &Path) -> io::Result<()> {
     fs::create_dir(aside)?;
     let target = aside.join(path.file_name().unwrap_or_default());
-    if let Err(error) = fs::rename(path, &target) {
-        if error.kind() != io::ErrorKind::PermissionDenied {
-            return Err(error);
-        }
-        // Its programs took that away.
-        fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
-        fs::rename(path, &target)?;
+    if let Err(error) = rename(path, &target) {
+        let _ = fs::remove_dir(aside);
+        return Err(error);
     }
     // It is gone. A note about nothing means nothing.
     let _ = fs::remove_file(note);
     Ok(())
+}
+
+/// Moves a directory, also one that programs of its agent took the permission from.
+fn rename(path: &Path, target: &Path) -> io::Result<()> {
+    match fs::rename(path, target) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+            fs::rename(path, target)
+        }
+        moved => moved,
+    }
 }
 
 fn count(

@@ -51,9 +51,9 @@ impl Actor<'_> {
             ExitClass::Asked | ExitClass::Evicted | ExitClass::Halted => {}
         }
         let keeping = self.keep_core(remains, crash_id.as_deref()).await;
-        self.tools_are_gone().await;
+        self.end_tools().await;
         self.save_work(&exit).await;
-        self.leave_workspace().await;
+        self.release_workspace().await;
         let After { backoff, unanswered } = self.guard.release(keeping);
         // Answered after the record is written, so that the caller can read it.
         if let Some(error) = refused {
@@ -66,10 +66,10 @@ impl Actor<'_> {
     }
 
     /// Nothing of it writes to its workspace any more when its work is saved, or the next one begins.
-    async fn tools_are_gone(&self) {
+    async fn end_tools(&self) {
         let tools = self.state.publisher.tools();
         tools.end_all();
-        if timeout(TOOLS_END, tools.none_runs()).await.is_err() {
+        if timeout(TOOLS_END, tools.all_ended()).await.is_err() {
             tracing::warn!(agent = %self.state.id(), "its native programs have not ended in {TOOLS_END:?}");
         }
     }

@@ -63,6 +63,8 @@ impl Actor<'_> {
                 self.state.publisher.transition(Input::Started);
                 self.reporter.running(self.timings);
                 self.state.answer(Ok(None));
+                // Nobody waits for the disk here.
+                self.note_use().await;
                 self.serve(incarnation).await
             }
             Err(ended) => ended,

@@ -1,4 +1,5 @@
-//! The workspace of an agent that works on a repository, made before there is an instance.
+//! The workspace of an agent: held while there is an incarnation; for one that works on a repository made before it, and
+//! saved after it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ const PACE: Duration = Duration::from_millis(500);
 
 impl Actor<'_> {
     /// From here on nobody takes the workspace away.
-    pub(super) async fn come_to_workspace(&mut self) -> Result<(), IncarnationEnd> {
+    pub(super) async fn acquire_workspace(&mut self) -> Result<(), IncarnationEnd> {
         if self.task.workspace.is_none() {
             return Ok(());
         }
@@ -39,22 +40,27 @@ impl Actor<'_> {
             }
             using = self.container.workspace_use.begin(self.state.id()) => using,
         };
-        self.deadline += began.elapsed();
+        self.stand_still(began);
         self.workspace_use = Some(using);
-        self.note_use().await;
         Ok(())
     }
 
-    /// It is used no longer.
-    pub(super) async fn leave_workspace(&mut self) {
-        if self.workspace_use.is_some() {
-            self.note_use().await;
-            self.workspace_use = None;
-        }
+    /// What took until now does not count against the start.
+    fn stand_still(&mut self, began: Instant) {
+        self.deadline += began.elapsed();
+        self.state.progress().loaded(self.deadline.into_std());
     }
 
-    async fn note_use(&self) {
-        let Some(inventory) = &self.container.inventory else { return };
+    /// It is used no longer.
+    pub(super) async fn release_workspace(&mut self) {
+        self.note_use().await;
+        self.workspace_use = None;
+    }
+
+    /// Writes down that the workspace is used, at most once a minute.
+    pub(super) async fn note_use(&self) {
+        let inventory = self.container.inventory.as_ref().filter(|_| self.workspace_use.is_some());
+        let Some(inventory) = inventory else { return };
         let id = self.state.id();
         if let Err(error) = inventory.used(id, now()).await {
             tracing::warn!(agent = %id, %error, "the use of its workspace is not noted");
@@ -68,8 +74,7 @@ impl Actor<'_> {
         self.mark_in_flight(Phase::Workspace.as_str(), None);
         let began = Instant::now();
         let made = self.make(&git).await;
-        self.deadline += began.elapsed();
-        self.state.progress().loaded(self.deadline.into_std());
+        self.stand_still(began);
         let Prepared { branch, head, reused, .. } = made?;
         self.has_repository = true;
         self.container.sink.record(Event::WorkspacePrepared {

@@ -73,7 +73,7 @@ fn summary(agent: &AgentId, diff: &DiffView) -> String {
         let _ = write!(said, ", {untracked} of them new to git and not below");
     }
     if diff.truncated {
-        let _ = write!(said, "; what follows is cut off, see `git diff` in the workspace");
+        let _ = write!(said, "; the patch is truncated, see `git diff` in the workspace");
     }
     said
 }

@@ -11,7 +11,7 @@ use bulkhead_types::{
     AgentSpec, AgentState, Event, ExitReason, Incarnation, Limits, RestartPolicy, RestartRules,
     SnapshotPolicy, SnapshotRules,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::fake::{Op, fails, hangs, returns, takes, traps, traps_after};
 use super::rig::{Rig, spec};
@@ -86,6 +86,31 @@ async fn a_start_has_a_deadline_and_no_limit_of_cpu_time_that_could_pass_before_
             "{op:?}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incarnation_and_a_removal_are_never_at_one_workspace_together() {
+    let rig = Rig::new();
+    let (id, using) = (spec().id, &rig.container.workspace_use);
+    let vacant = using.vacate(&id).expect("nobody is there");
+    let agent = rig.start_in_a_workspace(spec());
+    rig.engine.reached("load").await;
+    sleep(spec().limits.start * 2).await;
+    assert_eq!(rig.engine.log(), ["load"], "it waits, and its deadline stands still");
+    drop(vacant);
+    agent.started().await.unwrap();
+    assert!(using.vacate(&id).is_none(), "it runs");
+    // Another start of the same agent has to wait as well, and hears a stop.
+    rig.engine.plan(Op::Shutdown, [takes(SECOND)]);
+    let mut stop = pin!(rig.agent.stop(ShutdownReason::Stopped, "test"));
+    assert!(timeout(SECOND / 2, &mut stop).await.is_err());
+    assert!(using.vacate(&id).is_none(), "it shuts down");
+    stop.await.expect("an end");
+    let _vacant = using.vacate(&id).expect("it is gone");
+    let agent = rig.start_in_a_workspace(spec());
+    sleep(SECOND).await;
+    rig.agent.stop(ShutdownReason::Stopped, "test").await;
+    assert_eq!(agent.started().await.unwrap_err().kind, StartFailure::Superseded);
 }
 
 #[tokio::test(start_paused = true)]

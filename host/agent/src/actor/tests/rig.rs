@@ -112,7 +112,7 @@ pub(crate) struct Rig {
     pub container: Arc<Container>,
     pub kept: Arc<Kept>,
     pub agent: Agent,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -127,7 +127,7 @@ impl Rig {
         let engine = Arc::new(FakeEngine::default());
         let (container, kept) = container(Arc::clone(&engine), database, journal);
         let agent = Agent::new(spec().id, Incarnation(0), Arc::clone(&container));
-        Self { engine, container, kept, agent, _dir: dir }
+        Self { engine, container, kept, agent, dir }
     }
 
     /// Lets a start in that has as much time as its role gives it.
@@ -138,6 +138,13 @@ impl Rig {
 
     pub(crate) fn start(&self, spec: AgentSpec) -> AgentHandle {
         self.admit(spec).unwrap().1
+    }
+
+    /// The same with a workspace.
+    pub(crate) fn start_in_a_workspace(&self, spec: AgentSpec) -> AgentHandle {
+        let deadline = Instant::now() + spec.limits.start;
+        let workspace = Some(self.dir.path().join("workspace"));
+        self.agent.start(StartOrder { workspace, ..order(spec, deadline) }).unwrap().1
     }
 
     /// The same, and it runs.
