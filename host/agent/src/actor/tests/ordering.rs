@@ -1,15 +1,16 @@
 //! What comes after what.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use bulkhead_runtime::ShutdownReason;
+use bulkhead_runtime::{ShutdownReason, ToolProcess};
 use bulkhead_types::memory::Eviction;
 use bulkhead_types::{
     AgentSpec, AgentState, Event, ExitReason, Incarnation, Limits, RestartPolicy, RestartRules,
-    SnapshotPolicy, SnapshotRules,
+    RunningTool, SnapshotPolicy, SnapshotRules, Timestamp,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -111,6 +112,42 @@ async fn an_incarnation_and_a_removal_are_never_at_one_workspace_together() {
     sleep(SECOND).await;
     rig.agent.stop(ShutdownReason::Stopped, "test").await;
     assert_eq!(agent.started().await.unwrap_err().kind, StartFailure::Superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn native_programs_are_gone_before_the_slot_is_free() {
+    struct Program(Arc<AtomicBool>);
+    impl ToolProcess for Program {
+        fn memory_bytes(&self) -> Option<u64> {
+            None
+        }
+        fn evict(&self) {}
+        fn cancel(&self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let rig = Rig::new();
+    let agent = rig.running(spec()).await;
+    let tool = |tool| RunningTool {
+        tool,
+        program: "git".into(),
+        arguments: Vec::new(),
+        started_at: Timestamp(0),
+        memory_bytes: 0,
+    };
+    let tools = agent.publisher().tools();
+    let cancelled = [Arc::default(), Arc::default()];
+    tools.started(tool(1), Arc::new(Program(Arc::clone(&cancelled[0]))));
+    let mut stop = pin!(rig.agent.stop(ShutdownReason::Stopped, "test"));
+    assert!(timeout(SECOND, &mut stop).await.is_err(), "one still runs");
+    assert!(cancelled[0].load(Relaxed));
+    // One that begins at the last moment.
+    tools.started(tool(2), Arc::new(Program(Arc::clone(&cancelled[1]))));
+    assert!(cancelled[1].load(Relaxed));
+    tools.ended(1);
+    assert!(timeout(SECOND / 10, &mut stop).await.is_err(), "the other one");
+    tools.ended(2);
+    stop.await.expect("an end");
 }
 
 #[tokio::test(start_paused = true)]
