@@ -10,9 +10,8 @@ use bulkhead_api::{
     AgentList, AgentMemoryView, AgentUsageView, AgentView, ContainerMemoryView,
     DashboardContextRequest, DiffBase, DiffView, EventsPage, ExecAnswer, ExecRequest, FilesView,
     Health, MemoryView, MergeAnswer, MergeRequest, MissingAgent, ModelRequest, NudgeRequest,
-    PrepareRequest, RemovedWorkspace, RestartView, RigView, SeenView, SeriesView, StartAnswer,
-    StartRequest, StopAnswer, SystemPromptRequest, TownConfig, UsageView, WorkspaceList,
-    WorkspaceView,
+    PrepareRequest, RemovedWorkspace, RestartView, RigView, SeriesView, StartAnswer, StartRequest,
+    StopAnswer, SystemPromptRequest, TownConfig, UsageView, WorkspaceList,
 };
 use bulkhead_feed::{Feed, Ring, RingLimits};
 use bulkhead_log::{RunContext, SharedSink, Sink};
@@ -21,21 +20,25 @@ use bulkhead_memory::{
 };
 use bulkhead_supervisor::{
     CoreDumpFigures, CrashFilter, CrashPage, CrashStats, Delivery, DiskFigures, EndpointFigures,
-    ExecError, ExecRefusal, GitError, Metrics, SendError, SettingsError, SpanFigures, StartError,
-    StartFailure, Started, StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport,
-    UsageFilter, WorkspaceError,
+    ExecRefusal, Metrics, SendError, SettingsError, SpanFigures, StartError, StartFailure, Started,
+    StopError, SymbolizerFigures, ToolFigures, TownConfigError, TurnReport, UsageFilter,
+    WorkspaceError,
 };
 use bulkhead_telemetry::TraceContext;
 use bulkhead_types::memory::Psi;
 use bulkhead_types::{
     AgentId, AgentState, Body, CrashRecord, Event, ExitReason, Incarnation, ModelCounts, Next,
     Outcome, RestartRules, RestartState, Secret, Sender, StartPhase, Timestamp, TokenUsage,
-    ToolEnd,
 };
 use tokio::sync::{Semaphore, oneshot};
 
 use super::client::Client;
 use crate::{Backend, ControlConfig, ControlLimits, ControlServer, Mcp, TownEdge};
+
+mod figures;
+mod workspaces;
+
+use figures::{figures, memory, model_figures, view};
 
 /// A test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -298,18 +301,7 @@ impl Backend for Fake {
     }
 
     async fn workspaces(&self) -> Result<WorkspaceList, WorkspaceError> {
-        let workspace = WorkspaceView {
-            agent_id: AgentId::parse("a1").unwrap(),
-            rig: None,
-            branch: None,
-            bytes: 4096,
-            entries: 1,
-            truncated: false,
-            used_at: Timestamp(0),
-            in_use: false,
-            not_pushed: None,
-        };
-        Ok(WorkspaceList { workspaces: vec![workspace] })
+        workspaces::workspaces()
     }
 
     async fn remove_workspace(
@@ -317,13 +309,7 @@ impl Backend for Fake {
         id: &AgentId,
         force: bool,
     ) -> Result<RemovedWorkspace, WorkspaceError> {
-        let id = id.clone();
-        match id.as_str() {
-            "ghost" => Err(WorkspaceError::None(id)),
-            "up" => Err(WorkspaceError::InUse(id)),
-            "work" if !force => Err(WorkspaceError::NotPushed { id, why: "a.txt is new".into() }),
-            _ => Ok(RemovedWorkspace { bytes: 4096, entries: 1, left: None }),
-        }
+        workspaces::remove_workspace(id, force)
     }
 
     async fn files(
@@ -333,19 +319,7 @@ impl Backend for Fake {
         offset: u64,
         max_bytes: usize,
     ) -> Result<FilesView, WorkspaceError> {
-        let path = path.to_owned();
-        match id.as_str() {
-            "ghost" => Err(WorkspaceError::NotThere { id: id.clone(), path }),
-            "outside" => {
-                let why = format!("{path} leads out of the workspace");
-                Err(GitError::Invalid { what: "path", why }.into())
-            }
-            _ => {
-                let (bytes, text) = (9, format!("{max_bytes}"));
-                let seen = SeenView::File { bytes, offset, utf8: true, text, truncated: false };
-                Ok(FilesView { path, seen })
-            }
-        }
+        workspaces::files(id, path, offset, max_bytes)
     }
 
     async fn diff(
@@ -354,48 +328,11 @@ impl Backend for Fake {
         against: DiffBase,
         max_bytes: usize,
     ) -> Result<DiffView, WorkspaceError> {
-        match id.as_str() {
-            "ghost" => Err(GitError::Unprepared(id.to_string()).into()),
-            "slow" => Err(GitError::Timeout("git diff").into()),
-            "full" => Err(GitError::NoSpace("/state".into()).into()),
-            "busy" => Err(GitError::Locked("the workspace of agent busy".into()).into()),
-            _ => Ok(DiffView {
-                branch: Some("bulkhead/a".into()),
-                head: None,
-                upstream: "main".into(),
-                ahead: 0,
-                behind: 0,
-                uncommitted: Vec::new(),
-                more_uncommitted: false,
-                against,
-                patch: format!("{max_bytes}"),
-                truncated: false,
-            }),
-        }
+        workspaces::diff(id, against, max_bytes)
     }
 
     async fn exec(&self, id: &AgentId, request: ExecRequest) -> Result<ExecAnswer, ExecRefusal> {
-        if id.as_str() == "ghost" {
-            return Err(SendError::NoSuchAgent(id.clone()).into());
-        }
-        match request.program.as_str() {
-            "rm" => return Err(ExecError::Denied("\"rm\" is not among the tools".into()).into()),
-            "gone" => return Err(ExecError::NotFound("no such program: gone".into()).into()),
-            "../sh" => return Err(ExecError::Invalid("no name of a program".into()).into()),
-            "later" => return Err(ExecError::Unavailable("the launcher is gone".into()).into()),
-            "last" => return Err(ExecRefusal::Ended(id.clone())),
-            _ => {}
-        }
-        Ok(ExecAnswer {
-            end: ToolEnd::Exited,
-            code: Some(0),
-            signal: None,
-            wall_ms: 1,
-            cpu_ms: 1,
-            peak_memory_bytes: 1,
-            stdout: request.arguments.join(" "),
-            stderr: request.stdin,
-        })
+        workspaces::exec(id, request)
     }
 
     async fn prepare_rig(
@@ -403,36 +340,11 @@ impl Backend for Fake {
         rig: &str,
         request: PrepareRequest,
     ) -> Result<RigView, WorkspaceError> {
-        match rig {
-            "ghost" => return Err(WorkspaceError::NoRig("there is no gitUrl".into())),
-            "none" => return Err(WorkspaceError::NoRepositories),
-            "closed" => return Err(GitError::Unauthorized("https://host/closed.git".into()).into()),
-            _ => {}
-        }
-        Ok(RigView {
-            rig: rig.to_owned(),
-            url: request.git_url.unwrap_or_else(|| "https://host/known.git".into()),
-            default_branch: request.default_branch.unwrap_or_else(|| "main".into()),
-            head: None,
-            branches: 1,
-            tags: 0,
-        })
+        workspaces::prepare_rig(rig, request)
     }
 
     async fn merge(&self, rig: &str, request: MergeRequest) -> Result<MergeAnswer, WorkspaceError> {
-        match request.source.as_str() {
-            "conflict" => {
-                return Err(
-                    GitError::Conflict { files: vec!["a.txt".into(), "b.txt".into()] }.into()
-                );
-            }
-            "missing" => return Err(GitError::BranchMissing("missing".into()).into()),
-            _ => {}
-        }
-        Ok(MergeAnswer {
-            target: request.target.unwrap_or_else(|| rig.into()),
-            commit: "c0".into(),
-        })
+        workspaces::merge(rig, request)
     }
 
     fn crashes(&self, filter: &CrashFilter) -> CrashPage {
@@ -578,79 +490,6 @@ impl Backend for Fake {
         let words: Vec<_> = config.env_vars.iter().map(word).collect();
         self.0.changes.lock().unwrap().push(format!("sync {}", words.join(" ")));
         Ok(())
-    }
-}
-
-fn model_figures() -> EndpointFigures {
-    let mut durations = [0; EndpointFigures::BUCKETS_MS.len() + 1];
-    (durations[2], durations[10]) = (2, 1);
-    EndpointFigures {
-        outcomes: [("ok", 2), ("timeout", 1)].into(),
-        tokens: TokenUsage { input: 30, cached: 31, output: 32, reasoning: 33 },
-        cost_nano: Some(1_500_000_000),
-        durations,
-        duration_ms: 401_500,
-        calls: 3,
-    }
-}
-
-fn memory() -> Snapshot {
-    let reading = Reading {
-        limit: Some(Limit { bytes: 1000, source: LimitSource::Cgroup2 }),
-        used_bytes: Some(400),
-        available_bytes: Some(600),
-        psi: Some(Psi { some_avg10: 50.0, full_avg10: 25.0 }),
-        oom_kills: Some(3),
-        ..Reading::default()
-    };
-    Snapshot {
-        reading: Some(reading),
-        heap: Some(Heap { used_bytes: 70, total_bytes: 90 }),
-        high: true,
-        totals: Totals::default(),
-        sweeps: 12,
-        last_sweep: Duration::from_millis(1),
-        longest_sweep: Duration::from_millis(2),
-    }
-}
-
-/// Nothing of any of these names, except one.
-fn figures(names: &[&'static str], but: &'static str, count: u64) -> Vec<(&'static str, u64)> {
-    names.iter().map(|name| (*name, if *name == but { count } else { 0 })).collect()
-}
-
-fn view(agent_id: AgentId) -> AgentView {
-    AgentView {
-        name: agent_id.to_string(),
-        agent_id,
-        role: "polecat".into(),
-        component: "echo".into(),
-        town_id: None,
-        rig_id: None,
-        model: None,
-        status: "running".into(),
-        busy: false,
-        incarnation: Incarnation(1),
-        started_at: Timestamp(0),
-        last_activity_at: Timestamp(0),
-        active_tools: Vec::new(),
-        running_tools: Vec::new(),
-        message_count: 0,
-        mailbox_depth: 0,
-        nudges: 0,
-        cpu_us: 0,
-        memory: MemoryView::default(),
-        usage: AgentUsageView::default(),
-        restart: RestartView::new(
-            &RestartRules::default(),
-            RestartState::default(),
-            None,
-            Timestamp(0),
-            None,
-        ),
-        exit_reason: None,
-        exit: None,
-        set_aside: None,
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bulkhead_control::{AllowedHost, Mcp};
 use bulkhead_log::LogConfig;
-use bulkhead_tools::Layer;
 use bulkhead_types::{
     AgentId, MemoryPolicy, RestartPolicy, Secret, SnapshotPolicy, ToolNetwork, http::HttpRule,
 };
@@ -20,8 +19,10 @@ use toml::Spanned;
 use crate::cli::{Interrupt, LogFormat};
 use crate::hardening::Security;
 
+mod repositories;
 mod services;
 
+pub use repositories::{Rig, Tools, Workspaces};
 pub use services::{Dialect, HttpSecret, Model, ModelName, SecretName};
 
 /// The whole file. Everything has a default but the components and roles that one wants to use.
@@ -428,37 +429,6 @@ pub enum OnExceeded {
     Refuse,
     /// The same, and the agent ends.
     End,
-}
-
-/// `[tools]`: native programs that agents run.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tools {
-    pub path: Option<Vec<Spanned<PathBuf>>>,
-    pub read: Vec<Spanned<PathBuf>>,
-    pub env: BTreeMap<String, String>,
-    pub require: Vec<Layer>,
-}
-
-/// `[workspaces]`: how long those of agents stay that do not run.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Workspaces {
-    pub keep_hours: Option<u32>,
-    pub keep_pushed_hours: Option<u32>,
-    pub max_mb: Option<Mebibytes>,
-    pub remove_unpushed: bool,
-}
-
-/// `[rigs.NAME]`: a repository that agents work on.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rig {
-    pub url: Spanned<String>,
-    pub default_branch: Option<String>,
-    pub username: Option<String>,
-    pub token: Option<Spanned<Secret>>,
-    pub token_file: Option<Spanned<PathBuf>>,
 }
 
 /// `[components.NAME]`
