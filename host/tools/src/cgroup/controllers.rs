@@ -22,7 +22,8 @@ use super::place::Place;
 use crate::command::Limits;
 use crate::layers::Cgroup;
 
-/// Of 100, and of 1024: agents go first.
+/// Of 100, and of 1024, for all tools together: agents go first, however many tools there are. With a core to themselves
+/// tools have twice the share of a thread of the slow lane.
 const WEIGHT: &str = "20";
 const SHARES: &str = "200";
 /// Where processes move that are in the way.
@@ -77,6 +78,8 @@ impl Controllers {
             .map_err(|error| error.to_string())?;
         let own = make_dir(dir, &owner.name()).map_err(|error| error.to_string())?;
         enable(&own).map_err(|error| error.to_string())?;
+        // Not all hosts let processors be shared.
+        let _ = file::write(&own.join("cpu.weight"), WEIGHT);
         Ok(Self::V2(own))
     }
 
@@ -146,12 +149,17 @@ impl V1 {
             remove_stale(&place.dir);
             make_dir(&place.dir, &owner.name()).ok()
         };
-        Self {
+        let v1 = Self {
             memory: find("memory"),
             pids: find("pids"),
             cpu: find("cpu"),
             cpuacct: find("cpuacct"),
+        };
+        if let Some(dir) = &v1.cpu {
+            // Every kernel takes it, and a tool is nice where one does not.
+            let _ = file::write(&dir.join("cpu.shares"), SHARES);
         }
+        v1
     }
 
     fn all(&self) -> [&Option<PathBuf>; 4] {
@@ -186,9 +194,6 @@ impl V1 {
         }
         if let Some(dir) = &self.pids {
             file::write(&dir.join("pids.max"), limits.pids.to_string())?;
-        }
-        if let Some(dir) = &self.cpu {
-            file::write(&dir.join("cpu.shares"), SHARES)?;
         }
         Ok(())
     }
@@ -289,9 +294,8 @@ impl Group {
         file::write(&dir.join("memory.max"), limits.memory_bytes.to_string())?;
         file::write(&dir.join("memory.oom.group"), "1")?;
         file::write(&dir.join("pids.max"), limits.pids.to_string())?;
-        // Not all kernels count swap, and not all hosts let processors be shared.
+        // Not all kernels count swap.
         let _ = file::write(&dir.join("memory.swap.max"), "0");
-        let _ = file::write(&dir.join("cpu.weight"), WEIGHT);
         Ok(())
     }
 }

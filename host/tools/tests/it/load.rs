@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use bulkhead_tools::{End, Settings};
+use bulkhead_tools::{End, Layer, Settings};
 
-use crate::machine::{Machine, eventually, processes_with, slowness};
+use crate::machine::{Machine, cgroups_of, eventually, processes_with, slowness};
 
 #[test]
 fn each_of_many_has_its_own_end() {
@@ -55,4 +55,22 @@ fn a_launcher_does_not_grow_and_loses_nothing_when_starts_are_dropped() {
         children.borrow_mut().extend(machine.wait(machine.tools.spawn(&command)));
         children.borrow().len() == 8
     });
+}
+
+#[test]
+fn all_tools_together_have_a_small_share_of_the_processors() {
+    let machine = Machine::new();
+    if !machine.has(&[Layer::Cgroup]) {
+        return;
+    }
+    let share = |dir: &std::path::PathBuf| {
+        let number = |file: &str| fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok();
+        let of_1024 = |weight: u64| weight * 1024 / 100;
+        number("cpu.shares").or_else(|| number("cpu.weight").map(of_1024))
+    };
+    let shares: Vec<u64> = cgroups_of(machine.launcher).iter().filter_map(share).collect();
+    if shares.is_empty() {
+        return println!("skipped: no controller shares processors here");
+    }
+    assert!(shares.iter().all(|it| *it <= 205), "{shares:?} of 1024");
 }
