@@ -34,8 +34,8 @@ use crate::system::{
 
 /// In a user namespace.
 const ORDINARY: u32 = 1000;
-/// Tools wait while agents work.
-const NICE: i32 = 10;
+/// Beside the worker's: tools wait while agents work.
+const NICE: i32 = 5;
 /// Linux prefers those.
 const OOM_SCORE: &str = "1000";
 

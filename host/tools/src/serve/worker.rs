@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, set_child_subreaper,
+    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, nice, set_child_subreaper,
     set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::set_name;
@@ -27,6 +27,8 @@ use crate::sandbox::{Namespaces, kill_orphans};
 use crate::settings::{MOST_TOOLS, SLOTS, Settings};
 use crate::wire::{Report, Request, receive};
 
+/// Agents go before the starts and ends of tools, which cost milliseconds, and those before tools and the slow lane.
+const NICE: i32 = 5;
 /// Between two tries to remove cgroups that are not empty yet.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -81,6 +83,8 @@ fn set_up() -> io::Result<()> {
     }
     set_child_subreaper(Some(getpid()))?;
     let _ = set_name(c"tools");
+    // More than this does not matter enough to fail.
+    let _ = nice(NICE);
     // Each tool has three, each map one.
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;

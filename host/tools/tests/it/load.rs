@@ -3,8 +3,9 @@
 use std::fs;
 
 use bulkhead_tools::{End, Layer, Settings};
+use rustix::process::{Pid, getpriority_process};
 
-use crate::machine::{Machine, cgroups_of, eventually, processes_with, slowness};
+use crate::machine::{Machine, cgroups_of, children_of, eventually, processes_with, slowness};
 
 #[test]
 fn each_of_many_has_its_own_end() {
@@ -73,4 +74,15 @@ fn all_tools_together_have_a_small_share_of_the_processors() {
         return println!("skipped: no controller shares processors here");
     }
     assert!(shares.iter().all(|it| *it <= 205), "{shares:?} of 1024");
+}
+
+#[test]
+fn starts_wait_for_agents_and_tools_for_starts() {
+    let machine = Machine::new();
+    let nice = |pid| getpriority_process(Pid::from_raw(pid)).unwrap();
+    let (own, worker) = (nice(0), nice(children_of(machine.launcher)[0]));
+    let tool: i32 = machine.output("nice").trim().parse().unwrap();
+    // The monitor has to start a worker in time.
+    assert_eq!(nice(machine.launcher), own);
+    assert_eq!((worker, tool), ((own + 5).min(19), (own + 10).min(19)));
 }
