@@ -11,12 +11,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::end::{End, Ended, Finished, KillReason, Usage};
 
 /// What is read of a pipe at once: what it holds.
 const PIECE_BYTES: usize = 64 * 1024;
+/// What is read at a time before others have their turn: 50 to 100 µs. A tool may write as fast as it is read.
+const TURN_BYTES: usize = 4 * PIECE_BYTES;
 /// What a tool wrote is in its pipes when it has ended.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
@@ -190,12 +193,17 @@ async fn read(
     switch: &Switch,
 ) {
     let Some(mut output) = output else { return };
-    let mut piece = vec![0; PIECE_BYTES];
+    let (mut piece, mut turn) = (vec![0; PIECE_BYTES], 0);
     while let Ok(bytes @ 1..) = output.read(&mut piece).await {
         if !admit(bytes) {
             return switch.kill(KillReason::OutputLimit);
         }
         into.extend_from_slice(&piece[..bytes]);
+        turn += bytes;
+        if turn >= TURN_BYTES {
+            turn = 0;
+            yield_now().await;
+        }
     }
 }
 
@@ -325,5 +333,43 @@ impl Switch {
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Switch").field("why", &self.why).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_is_read_in_turns() {
+        let (reads, writes) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let bytes = vec![b'y'; 3 * TURN_BYTES];
+        // As much as a tool could have written meanwhile.
+        fcntl_setpipe_size(&writes, bytes.len()).unwrap();
+        assert_eq!(rustix::io::write(&writes, &bytes), Ok(bytes.len()));
+        drop(writes);
+        let switch = Arc::new(Switch::new(Arc::default()));
+        let meter = Arc::new(Meter::new(u64::MAX, switch.clone()));
+        let pipe = pipe::Receiver::from_owned_fd(reads).unwrap();
+        let output = Output::new(pipe, meter, Which::Stdout);
+        let turns = Mutex::new(vec![0]);
+        let admit = |bytes| {
+            *turns.lock().unwrap().last_mut().unwrap() += bytes;
+            true
+        };
+        let mut into = Vec::new();
+        let mut read = Box::pin(read(Some(output), &mut into, &admit, &switch));
+        std::future::poll_fn(|context| {
+            let polled = read.as_mut().poll(context);
+            turns.lock().unwrap().push(0);
+            polled
+        })
+        .await;
+        drop(read);
+        let most = turns.lock().unwrap().iter().copied().max().unwrap();
+        assert!(most <= TURN_BYTES, "{most} bytes in one turn");
+        assert!(into == bytes);
     }
 }
