@@ -127,17 +127,12 @@ impl Controllers {
         }
     }
 
-    /// A cgroup for a tool. None is left if one part fails.
-    pub fn make(&self, id: u64, limits: &Limits) -> io::Result<Group> {
-        let group = Group(match self {
-            Self::V2(dir) => Self::V2(make_dir(dir, &id.to_string())?),
-            Self::V1(v1) => Self::V1(v1.map(|dir| make_dir(dir, &id.to_string()))?),
-        });
-        if let Err(error) = group.limit(limits) {
-            group.remove();
-            return Err(error);
-        }
-        Ok(group)
+    /// A cgroup for a tool, without limits.
+    pub fn make(&self, number: u64) -> io::Result<Group> {
+        Ok(Group(match self {
+            Self::V2(dir) => Self::V2(make_dir(dir, &number.to_string())?),
+            Self::V1(v1) => Self::V1(v1.map(|dir| make_dir(dir, &number.to_string()))?),
+        }))
     }
 }
 
@@ -286,7 +281,8 @@ impl Group {
         !self.0.dirs().into_iter().map(is_gone).collect::<Vec<_>>().contains(&false)
     }
 
-    fn limit(&self, limits: &Limits) -> io::Result<()> {
+    /// What may be in it.
+    pub fn limit(&self, limits: &Limits) -> io::Result<()> {
         let dir = match &self.0 {
             Controllers::V1(v1) => return v1.limit(limits),
             Controllers::V2(dir) => dir,

@@ -4,7 +4,7 @@
 //! the launcher's cgroup
 //! ├─ bulkhead-host                          version 2, if processes had to move
 //! └─ bulkhead-tools-<pidns>-<pid>-<start>   which monitor owns it
-//!    └─ <id of the tool>
+//!    └─ <number of the tool>
 //! ```
 //!
 //! The name says whether the owner is alive: a launcher removes what dead ones of its namespace left.
@@ -70,15 +70,20 @@ impl Cgroups {
         self.controllers.remove();
     }
 
-    /// A cgroup for a tool.
-    pub fn make(&self, id: u64, limits: &Limits) -> io::Result<ToolGroup> {
-        let group = self.controllers.make(id, limits)?;
+    /// A cgroup for a tool, without limits. Each has a number of its own.
+    pub fn make(&self, number: u64) -> io::Result<ToolGroup> {
+        let group = self.controllers.make(number)?;
         let dir = group.unified_dir()?;
         Ok(ToolGroup { group, dir })
     }
 }
 
 impl ToolGroup {
+    /// What may be in it.
+    pub fn limit(&self, limits: &Limits) -> io::Result<()> {
+        self.group.limit(limits)
+    }
+
     /// To clone into, with version 2.
     pub fn dir(&self) -> Option<BorrowedFd<'_>> {
         self.dir.as_ref().map(AsFd::as_fd)

@@ -25,11 +25,10 @@ use super::identity::{
 };
 use super::report::{InitReport, read_failure, write_failure};
 use super::space::Watch;
-use super::{Launch, Namespaces, Root, limits, mounts, orphans, template};
+use super::{Launch, Namespaces, Root, limits, mounts, network, orphans, template};
 use crate::command::{Bind, Network};
 use crate::system::{
-    Cloned, HeldSignals, Process, become_program, bring_up_loopback, clone, close_all_but, leave,
-    usage_of_children,
+    Cloned, HeldSignals, Process, become_program, clone, close_all_but, leave, usage_of_children,
 };
 
 /// In a user namespace.
@@ -180,7 +179,7 @@ fn enter_as_user(launch: &Launch<'_>) -> Result<(), Failure> {
 fn name_and_connect(launch: &Launch<'_>) -> Result<(), Failure> {
     sethostname(b"tool").during("set the name of the host")?;
     match launch.command.sandbox.network {
-        Network::None => bring_up_loopback().during("bring up the loopback interface"),
+        Network::None => network::connect(launch.network),
         Network::Open => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ mod identity;
 mod init;
 mod limits;
 mod mounts;
+mod network;
 mod orphans;
 mod report;
 mod space;
@@ -23,6 +24,7 @@ pub use identity::{Owner, mapping, uids};
 pub use init::{ENTER, EXECUTE, KILL_ALL, TERMINATE};
 pub use limits::Alone;
 pub use mounts::{Binds, Piece, points, take};
+pub use network::new_network;
 pub use orphans::kill_all as kill_orphans;
 pub use report::{InitReport, Reports};
 pub use template::Templates;
@@ -65,6 +67,8 @@ pub struct Launch<'a> {
     pub command: &'a Command,
     /// Made by root, for [`Namespaces::Root`].
     pub root: Option<Root<'a>>,
+    /// A namespace of [`new_network`] that no other tool has. Otherwise one is made.
+    pub network: Option<BorrowedFd<'a>>,
     /// Who the launcher is, for [`Namespaces::User`].
     pub user: Owner,
     pub stdio: [BorrowedFd<'a>; 3],
@@ -112,8 +116,8 @@ impl Launch<'_> {
             Namespaces::User => libc::CLONE_NEWUSER | libc::CLONE_NEWNS,
         };
         let network = match self.command.sandbox.network {
-            Network::None => libc::CLONE_NEWNET,
-            Network::Open => 0,
+            Network::None if self.network.is_none() => libc::CLONE_NEWNET,
+            Network::None | Network::Open => 0,
         };
         let always = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         always | libc::CLONE_NEWCGROUP | kind | network
@@ -124,7 +128,7 @@ impl Launch<'_> {
             .root
             .iter()
             .flat_map(|root| root.pieces.iter().map(Piece::descriptor).chain([root.template]));
-        let tasks = self.tasks.iter().map(AsFd::as_fd);
+        let tasks = self.tasks.iter().map(AsFd::as_fd).chain(self.network);
         self.stdio
             .into_iter()
             .chain([self.report, self.lifeline])

@@ -3,6 +3,7 @@
 mod cause;
 mod monitor;
 mod outbox;
+mod ready;
 mod start;
 mod tool;
 mod trial;

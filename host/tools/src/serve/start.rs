@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::ready::Ready;
 use super::tool::{Cloned, refusal_of};
 use super::trial::this_user;
 use crate::cgroup::{Cgroups, ToolGroup};
-use crate::command::Command;
+use crate::command::{Command, Network};
 use crate::end::SpawnError;
 use crate::sandbox::{
     Binds, Launch, Means, Namespaces, Owner, Piece, Reports, Root, Templates, mapping, points, take,
@@ -28,6 +29,7 @@ pub struct Starter<'a> {
     pub lifeline: OwnedFd,
     maps: Maps,
     templates: Templates,
+    ready: Ready,
 }
 
 /// User namespaces for owners of files, each made once.
@@ -42,26 +44,38 @@ impl<'a> Starter<'a> {
         lifeline: OwnedFd,
     ) -> Self {
         let templates = Templates::new(&settings.read_only);
-        Self { settings, means, cgroups, lifeline, maps: Maps::default(), templates }
+        let (maps, ready) = (Maps::default(), Ready::default());
+        Self { settings, means, cgroups, lifeline, maps, templates, ready }
+    }
+
+    /// Whether [`Starter::get_ready`] has something to do.
+    pub fn is_ready(&self) -> bool {
+        self.ready.is_complete()
+    }
+
+    /// Makes what the next tool needs, so that its start does not wait for it.
+    pub fn get_ready(&mut self) {
+        let isolates = self.means.namespaces == Namespaces::Root;
+        self.ready.complete(self.cgroups.as_ref(), isolates);
     }
 
     /// Clones an init for the command in `files`, whose other files are the tool's stdin, stdout and stderr.
     pub fn start(
         &mut self,
-        (id, slot): (u64, u32),
+        slot: u32,
         files: Vec<OwnedFd>,
     ) -> Result<(Command, Cloned), SpawnError> {
         let Ok([file, stdin, stdout, stderr]) = <[OwnedFd; 4]>::try_from(files) else {
             return Err(SpawnError::Unavailable("no descriptors are left".to_owned()));
         };
         let command: Command = unseal(file).map_err(|why| SpawnError::Invalid(why.to_string()))?;
-        let cloned = self.clone((id, slot), &command, [stdin, stdout, stderr])?;
+        let cloned = self.clone(slot, &command, [stdin, stdout, stderr])?;
         Ok((command, cloned))
     }
 
     fn clone(
         &mut self,
-        (id, slot): (u64, u32),
+        slot: u32,
         command: &Command,
         stdio: [OwnedFd; 3],
     ) -> Result<Cloned, SpawnError> {
@@ -77,14 +91,17 @@ impl<'a> Starter<'a> {
             }
             _ => None,
         };
-        let group = self.cgroups.as_ref().map(|it| it.make(id, &command.limits)).transpose();
+        let group = self.ready.group(self.cgroups.as_ref(), &command.limits);
         let group = group.map_err(unavailable("make a cgroup"))?;
+        let is_alone = command.sandbox.network == Network::None;
+        let network = is_alone.then(|| self.ready.network()).flatten();
         let tasks = group.as_ref().map_or(Ok(Vec::new()), ToolGroup::tasks);
         let launch = Launch {
             means: &self.means,
             settings: self.settings,
             command,
             root,
+            network: network.as_ref().map(AsFd::as_fd),
             user: this_user(),
             stdio: [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()],
             report: report.as_fd(),

@@ -32,6 +32,9 @@ const NICE: i32 = 5;
 /// Between two tries to remove cgroups that are not empty yet.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// Without anything to do for so long, the worker gets ready for the next tool.
+const IDLE: Duration = Duration::from_millis(1);
+
 struct Worker<'a> {
     socket: &'a OwnedFd,
     number: u64,
@@ -51,6 +54,12 @@ struct Ready {
     host: bool,
     is_writable: bool,
     tools: Vec<(bool, bool)>,
+}
+
+impl Ready {
+    fn is_nothing(&self) -> bool {
+        !self.host && !self.is_writable && self.tools.iter().all(|it| *it == (false, false))
+    }
 }
 
 /// Works until the host is gone.
@@ -102,6 +111,9 @@ impl Worker<'_> {
     fn work(&mut self) -> io::Result<()> {
         loop {
             let ready = self.wait()?;
+            if ready.is_nothing() && !self.starter.is_ready() {
+                self.starter.get_ready();
+            }
             if ready.is_writable {
                 self.outbox.flush()?;
             }
@@ -156,7 +168,8 @@ impl Worker<'_> {
     fn timeout(&self) -> Option<Timespec> {
         let next = self.tools.iter().filter_map(Tool::next).min();
         let retry = (!self.left.is_empty()).then(|| Instant::now() + RETRY);
-        let at = next.into_iter().chain(retry).min()?;
+        let idle = (!self.starter.is_ready()).then(|| Instant::now() + IDLE);
+        let at = next.into_iter().chain(retry).chain(idle).min()?;
         // Rounded up, so that it is time then.
         let left = at.saturating_duration_since(Instant::now()) + Duration::from_micros(50);
         left.try_into().ok()
@@ -248,7 +261,7 @@ impl Worker<'_> {
             let error = SpawnError::TooMany(self.starter.settings.tools.min(MOST_TOOLS));
             return self.outbox.send(Report::Refused { id, error });
         };
-        match self.starter.start((id, slot), files) {
+        match self.starter.start(slot, files) {
             Ok((command, cloned)) => {
                 let context = self.context(&command);
                 self.tools.push(Tool::new((id, slot), command.program, cloned, context));

@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use bulkhead_tools::{End, Launcher, Layer, Network, Settings};
+use tokio::io::AsyncReadExt;
 
 use crate::machine::{Machine, PROGRAM, text};
 
@@ -119,6 +120,28 @@ fn a_setuid_program_gives_it_nothing() {
     fs::copy("/usr/bin/id", &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
     assert_eq!(machine.output("[ $(./id -u) = $(id -u) ] && echo same"), "same\n");
+}
+
+#[test]
+fn no_two_tools_have_one_network() {
+    let machine = Machine::new();
+    if !machine.has(&[Layer::NetworkNamespace]) {
+        return;
+    }
+    let command = machine.shell("readlink /proc/self/ns/net; cat");
+    let begin = || {
+        let mut child = machine.wait(machine.tools.spawn(&command)).unwrap();
+        let mut line = [0; 64];
+        let read = machine.wait(child.stdout.as_mut().unwrap().read(&mut line)).unwrap();
+        (text(&line[..read]).trim().to_owned(), child)
+    };
+    let host = fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
+    // One that was made ahead, one that was not, for there was no time, and again.
+    let (mut seen, _children): (Vec<_>, Vec<_>) = (0..6).map(|_| begin()).unzip();
+    seen.push(host);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 7, "{seen:?}");
 }
 
 #[test]
