@@ -24,7 +24,7 @@ pub use identity::{Owner, mapping, uids};
 pub use init::{ENTER, EXECUTE, KILL_ALL, TERMINATE};
 pub use limits::Alone;
 pub use mounts::{Binds, Piece, points, take};
-pub use network::new_network;
+pub use network::{is_clean, new_network};
 pub use orphans::kill_all as kill_orphans;
 pub use report::{InitReport, Reports};
 pub use template::Templates;
@@ -67,7 +67,7 @@ pub struct Launch<'a> {
     pub command: &'a Command,
     /// Made by root, for [`Namespaces::Root`].
     pub root: Option<Root<'a>>,
-    /// A namespace of [`new_network`] that no other tool has. Otherwise one is made.
+    /// A namespace of [`new_network`] that no other tool has. Otherwise the clone gets one.
     pub network: Option<BorrowedFd<'a>>,
     /// Who the launcher is, for [`Namespaces::User`].
     pub user: Owner,

@@ -2,17 +2,20 @@
 //! before makes its own.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::cgroup::{Cgroups, ToolGroup};
 use crate::command::Limits;
-use crate::sandbox::new_network;
+use crate::sandbox::{is_clean, new_network};
 
-/// Each part is for one tool.
+/// Networks that wait for a tool. What tools of one moment had beyond them is removed.
+const NETWORKS: usize = 8;
+
+/// Each part is for one tool at a time.
 #[derive(Default)]
 pub struct Ready {
     group: Option<ToolGroup>,
-    network: Option<OwnedFd>,
+    networks: Vec<OwnedFd>,
     /// Cgroups made so far.
     groups: u64,
     /// All was made that can be, since a tool took something.
@@ -30,8 +33,8 @@ impl Ready {
         if self.group.is_none() {
             self.group = self.make_group(cgroups).ok().flatten();
         }
-        if self.network.is_none() && isolates {
-            self.network = new_network().ok();
+        if self.networks.is_empty() && isolates {
+            self.networks.extend(new_network());
         }
     }
 
@@ -52,10 +55,17 @@ impl Ready {
         Ok(made)
     }
 
-    /// A namespace with a loopback interface that is up, if there is one.
+    /// A namespace with a loopback interface that is up and nothing else. `None` if it cannot be made here.
     pub fn network(&mut self) -> Option<OwnedFd> {
         self.is_complete = false;
-        self.network.take()
+        self.networks.pop().or_else(|| new_network().ok())
+    }
+
+    /// A tool of which no process is left had this one.
+    pub fn take_back(&mut self, network: OwnedFd) {
+        if self.networks.len() < NETWORKS && is_clean(network.as_fd()) {
+            self.networks.push(network);
+        }
     }
 
     fn make_group(&mut self, cgroups: Option<&Cgroups>) -> io::Result<Option<ToolGroup>> {

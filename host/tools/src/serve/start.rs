@@ -59,6 +59,11 @@ impl<'a> Starter<'a> {
         self.ready.complete(self.cgroups.as_ref(), isolates);
     }
 
+    /// Takes what a tool had of which no process is left.
+    pub fn take_back(&mut self, network: Option<OwnedFd>) {
+        network.into_iter().for_each(|it| self.ready.take_back(it));
+    }
+
     /// Clones an init for the command in `files`, whose other files are the tool's stdin, stdout and stderr.
     pub fn start(
         &mut self,
@@ -93,7 +98,8 @@ impl<'a> Starter<'a> {
         };
         let group = self.ready.group(self.cgroups.as_ref(), &command.limits);
         let group = group.map_err(unavailable("make a cgroup"))?;
-        let is_alone = command.sandbox.network == Network::None;
+        let is_alone =
+            self.means.namespaces == Namespaces::Root && command.sandbox.network == Network::None;
         let network = is_alone.then(|| self.ready.network()).flatten();
         let tasks = group.as_ref().map_or(Ok(Vec::new()), ToolGroup::tasks);
         let launch = Launch {
@@ -115,7 +121,7 @@ impl<'a> Starter<'a> {
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         match started {
-            Ok(init) => Ok(Cloned { init, reports: Reports::new(reports), group }),
+            Ok(init) => Ok(Cloned { init, reports: Reports::new(reports), group, network }),
             Err(why) => {
                 group.map(|group| group.remove());
                 Err(unavailable("clone")(why))

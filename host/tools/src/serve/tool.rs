@@ -11,6 +11,7 @@
 //! gone, which takes as long as the kernel needs for the sandbox.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,7 @@ pub struct Tool {
     pub reports: Reports,
     program: PathBuf,
     group: Option<ToolGroup>,
+    network: Option<OwnedFd>,
     context: Context,
     began: Instant,
     started: bool,
@@ -79,13 +81,22 @@ pub struct Cloned {
     pub init: Process,
     pub reports: Reports,
     pub group: Option<ToolGroup>,
+    /// A namespace that another tool may have after this one.
+    pub network: Option<OwnedFd>,
+}
+
+/// What is free when nothing is left of a tool.
+pub struct Freed {
+    pub slot: u32,
+    pub group: Option<ToolGroup>,
+    pub network: Option<OwnedFd>,
 }
 
 impl Tool {
     /// Its time begins.
     pub fn new((id, slot): (u64, u32), program: PathBuf, cloned: Cloned, context: Context) -> Self {
         let now = Instant::now();
-        let Cloned { init, reports, group } = cloned;
+        let Cloned { init, reports, group, network } = cloned;
         Self {
             id,
             slot,
@@ -93,6 +104,7 @@ impl Tool {
             reports,
             program,
             group,
+            network,
             context,
             began: now,
             started: false,
@@ -193,11 +205,11 @@ impl Tool {
     }
 
     /// The last report of a tool whose init ended, unless it was sent, and what is free now.
-    pub fn conclude(mut self) -> (Option<Report>, u32, Option<ToolGroup>) {
+    pub fn conclude(mut self) -> (Option<Report>, Freed) {
         let _ = waitpid(Some(self.init.pid), WaitOptions::empty());
         self.hear();
         let report = (!self.is_reported).then(|| self.last_report());
-        (report, self.slot, self.group)
+        (report, Freed { slot: self.slot, group: self.group, network: self.network })
     }
 
     fn last_report(&mut self) -> Report {

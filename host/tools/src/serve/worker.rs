@@ -18,7 +18,7 @@ use rustix::thread::set_name;
 use super::cause::end_by;
 use super::outbox::Outbox;
 use super::start::Starter;
-use super::tool::{Context, Tool};
+use super::tool::{Context, Freed, Tool};
 use super::trial;
 use crate::cgroup::{Cgroups, Owner, ToolGroup};
 use crate::end::SpawnError;
@@ -201,8 +201,9 @@ impl Worker<'_> {
             let inits: Vec<Pid> = self.tools.iter().map(|tool| tool.init.pid).collect();
             kill_orphans(&[inits, vec![tool.init.pid]].concat());
         }
-        let (report, slot, group) = tool.conclude();
+        let (report, Freed { slot, group, network }) = tool.conclude();
         self.slots.push(slot);
+        self.starter.take_back(network);
         report.map_or(Ok(()), |report| self.outbox.send(report))?;
         self.left.extend(group.filter(|group| !group.remove()));
         Ok(())

@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use bulkhead_tools::{End, Launcher, Layer, Network, Settings};
 use tokio::io::AsyncReadExt;
 
-use crate::machine::{Machine, PROGRAM, text};
+use crate::machine::{Machine, PROGRAM, eventually, text};
 
 #[test]
 fn files_of_the_host_are_not_there() {
@@ -142,6 +142,40 @@ fn no_two_tools_have_one_network() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 7, "{seen:?}");
+}
+
+#[test]
+fn a_tool_gets_the_network_of_another_one_only_if_no_socket_is_left() {
+    let machine = Machine::new();
+    if !machine.has(&[Layer::NetworkNamespace, Layer::Identity]) {
+        return;
+    }
+    let perl = |script: &str| {
+        let finished = machine.run(&machine.command("/usr/bin/env", &["perl", "-e", script]));
+        assert_eq!(finished.ended.end, End::Exited(0), "{}", text(&finished.stderr));
+    };
+    let number = |file: &str, column: u32| {
+        let script = format!("awk '/^(Udp|TCP): .*[0-9]/ {{ print ${column} }}' /proc/net/{file}");
+        machine.output(&script).trim().parse::<u64>().unwrap()
+    };
+    // The kernel's counters show who was there before.
+    eventually("a tool gets it", || {
+        perl(
+            "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0) or die; \
+              send(S, 'x', 0, pack_sockaddr_in(9, INADDR_LOOPBACK)) or die",
+        );
+        number("snmp", 5) > 0
+    });
+    for _ in 0..5 {
+        // Of two ends of a connection, TCP keeps the one that closes first for a minute.
+        perl(
+            "use IO::Socket::INET; \
+              my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') or die; \
+              my $c = IO::Socket::INET->new('127.0.0.1:' . $l->sockport) or die; \
+              my $a = $l->accept; close $c; close $a",
+        );
+        assert_eq!(number("sockstat", 7), 0);
+    }
 }
 
 #[test]
