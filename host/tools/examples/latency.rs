@@ -1,8 +1,9 @@
 //! How long it takes to run `true` in the full sandbox, and what it costs at least: `floor.c` does the same in straight
 //! lines. One after the other, in turn.
 //!
-//! `cargo run --release --example latency -- <launcher> [runs]`, with the absolute path of `tools-test-launcher`. The floor
-//! wants `cc`, root, and cgroups.
+//! `cargo run --release --example latency -- <launcher> [runs] [MiB]`, with the absolute path of `tools-test-launcher`. The
+//! floor wants `cc`, root, and cgroups. With a size it measures again while this process, as a host with many agents, holds
+//! so much memory.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,14 +24,23 @@ async fn main() {
     let mut args = std::env::args_os().skip(1);
     let program = PathBuf::from(args.next().expect("the path of a launcher"));
     let runs = args.next().and_then(|it| it.to_str()?.parse().ok()).unwrap_or(RUNS);
+    let megabytes = args.next().and_then(|it| it.to_str()?.parse::<usize>().ok());
     let command = std::process::Command::new(program);
     let launcher = Launcher::start(command, &Settings::default()).expect("a launcher");
     println!("{}", serde_json::to_string(launcher.layers()).expect("JSON"));
     let workspace = tempfile::tempdir().expect("a directory");
     let mut floor = Floor::start(launcher.id(), workspace.path());
     let (tools, driver) = launcher.connect().expect("a runtime");
+    let measured = async {
+        let (times, floors) = measure(&tools, workspace.path(), floor.as_mut(), runs).await;
+        let Some(megabytes) = megabytes else { return (times, floors) };
+        let held = vec![1_u8; megabytes << 20];
+        let (large, _) = measure(&tools, workspace.path(), floor.as_mut(), runs).await;
+        print(&format!("sandbox of a process with {} MiB", held.len() >> 20), large);
+        (times, floors)
+    };
     let (times, floors) = tokio::select! {
-        measured = measure(&tools, workspace.path(), floor.as_mut(), runs) => measured,
+        measured = measured => measured,
         _ = driver => panic!("the launcher died"),
     };
     let median = print("sandbox", times);
