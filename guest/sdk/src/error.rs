@@ -7,11 +7,11 @@ impl AgentError {
     ///
     /// `code` is kebab case and stable, `message` one sentence for a person, without secrets.
     pub fn failed(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), fatal: false }
+        Self { code: code.into(), message: message.into(), fatal: false, exceptions: Vec::new() }
     }
 
     /// Ends the incarnation as `guest_error`.
     pub fn fatal(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), fatal: true }
+        Self { code: code.into(), message: message.into(), fatal: true, exceptions: Vec::new() }
     }
 }

@@ -83,7 +83,7 @@ impl From<StateError> for AgentError {
             _ => "bad-snapshot",
         };
         let fatal = code == "bad-snapshot";
-        Self { code: code.to_owned(), message: error.to_string(), fatal }
+        Self { code: code.to_owned(), message: error.to_string(), fatal, exceptions: Vec::new() }
     }
 }
 

@@ -14,8 +14,8 @@ use crate::exit::Location;
 use crate::memory::{Eviction, MemorySample};
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, Determinism, Digest, ExitReason, HostBytes, Incarnation, ModelCounts, Phase,
-    RunningTool, Timestamp,
+    AgentId, Determinism, Digest, Exception, ExitReason, HostBytes, Incarnation, ModelCounts,
+    Phase, RunningTool, Timestamp,
 };
 
 /// One frame of a wasm backtrace. Raw at first, without `file`, `line` and `column`; reading the debug
@@ -172,14 +172,20 @@ pub struct CrashRecord {
     pub component: Arc<str>,
     /// SHA-256 of its file; null when it could not be read.
     pub component_sha256: Option<Digest>,
+    /// SHA-256 over the paths and contents of its source code, where its role has `source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_sha256: Option<Digest>,
     /// Why.
     pub reason: ExitReason,
     /// The wasm trap in kebab case.
     pub trap: Option<Cow<'static, str>>,
     /// One sentence for a person.
     pub message: String,
-    /// Where a guest panic happened.
+    /// Where a guest panic happened, or an exception was thrown.
     pub location: Option<Location>,
+    /// What was thrown, then what caused it, and what caused that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
     /// WASI exit status.
     pub status: Option<i32>,
     /// The agent's own error code.

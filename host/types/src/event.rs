@@ -22,8 +22,8 @@ use crate::crash::CoreDumpRef;
 use crate::memory::{LargeAgent, MemorySources, MemoryUsage, Psi};
 use crate::restart::QuarantineReason;
 use crate::{
-    AgentId, CrashRecord, ExitReason, Frame, Frames, Incarnation, Next, Phase, PreviousRun, Sender,
-    StartPhase, Symbolized, Timestamp, ToolEnd,
+    AgentId, CrashRecord, Exception, ExitReason, Frame, Frames, Incarnation, Next, Phase,
+    PreviousRun, Sender, StartPhase, Symbolized, Timestamp, ToolEnd,
 };
 
 /// Version of the log line's shape.
@@ -804,6 +804,19 @@ pub enum Event {
         message: String,
         /// How long that took.
         duration_ms: u64,
+    },
+    /// The agent has an exception that nobody caught and that ended nothing: a rejected promise, a failed timer or task.
+    #[serde(rename = "agent.unhandled_rejection")]
+    AgentUnhandledRejection {
+        /// Which agent.
+        #[serde(flatten)]
+        agent: AgentTag,
+        /// The exception in one line: its kind and what it says.
+        message: String,
+        /// The exception, then what caused it, and what caused that.
+        exceptions: Vec<Exception>,
+        /// Lines and exceptions of the agent before this one that were over its rate.
+        dropped: u64,
     },
     /// A native program of the agent runs.
     #[serde(rename = "agent.tool_started")]

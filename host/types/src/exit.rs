@@ -2,10 +2,13 @@
 
 mod fingerprint;
 
+pub use fingerprint::exception_parts;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::crash::Frames;
+use crate::exception::Exception;
 use crate::names::names;
 use crate::time::Timestamp;
 
@@ -26,6 +29,8 @@ pub enum ExitReason {
     GuestExit,
     /// `lifecycle` returned a fatal error.
     GuestError,
+    /// An exception left the agent's code, in a language that has them.
+    Exception,
     /// A wasm trap.
     Trap,
     /// A trap after the guest wrote a panic message.
@@ -97,6 +102,7 @@ impl ExitReason {
             Self::Killed => ExitClass::Forced,
             Self::GuestExit
             | Self::GuestError
+            | Self::Exception
             | Self::Trap
             | Self::Panic
             | Self::StackExhausted
@@ -135,6 +141,7 @@ names! {
         Superseded => "superseded",
         GuestExit => "guest_exit",
         GuestError => "guest_error",
+        Exception => "exception",
         Trap => "trap",
         Panic => "panic",
         StackExhausted => "stack_exhausted",
@@ -242,7 +249,7 @@ pub enum Determinism {
     Unknown,
 }
 
-/// Where in its sources a guest panicked.
+/// Where in its sources a guest panicked, or threw an exception.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Location {
     /// As the guest's compiler wrote it.
@@ -264,8 +271,10 @@ pub struct Exit {
     pub message: String,
     /// The wasm trap in kebab case.
     pub trap: Option<&'static str>,
-    /// Where a guest panic happened.
+    /// Where a guest panic happened, or an exception was thrown.
     pub location: Option<Location>,
+    /// What was thrown, then what caused it, and what caused that. Bounded, see [`crate::exception`].
+    pub exceptions: Vec<Exception>,
     /// WASI exit status: 0 or 1, more is lost on the way (WASI 0.2 has only ok and err).
     pub status: Option<i32>,
     /// The agent's own code of a [`ExitReason::GuestError`].
@@ -289,6 +298,7 @@ impl Exit {
             message: message.into(),
             trap: None,
             location: None,
+            exceptions: Vec::new(),
             status: None,
             code: None,
             requested_bytes: None,
@@ -296,6 +306,19 @@ impl Exit {
             frames: Frames::default(),
             deterministic: Determinism::Unknown,
         }
+    }
+}
+
+impl Exit {
+    /// An end by an exception, which comes first, with what caused it.
+    pub fn thrown(exceptions: Vec<Exception>, phase: Phase) -> Self {
+        let first = exceptions.first();
+        let message = first.map(Exception::summary).unwrap_or_default();
+        let place = first.and_then(|it| it.frames.first()).and_then(|frame| {
+            let file = frame.file.clone();
+            frame.column.map(|column| Location { file, line: frame.line, column })
+        });
+        Self { location: place, exceptions, ..Self::new(ExitReason::Exception, phase, message) }
     }
 }
 

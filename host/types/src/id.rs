@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// Longest agent id, in bytes. An id becomes a directory name, and file systems stop at 255.
 pub const MAX_AGENT_ID_BYTES: usize = 128;
@@ -166,6 +167,12 @@ impl Digest {
             *byte = u8::try_from(value(pair[0])? * 16 + value(pair[1])?).ok()?;
         }
         Some(Self(bytes))
+    }
+
+    /// The digest of two digests, in this order.
+    #[must_use]
+    pub fn of_both(first: Self, second: Self) -> Self {
+        Self(Sha256::new().chain_update(first.0).chain_update(second.0).finalize().into())
     }
 }
 

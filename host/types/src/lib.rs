@@ -12,6 +12,7 @@
 //! - [`model`]: calls of language models
 //! - [`tool`]: native programs that agents run through the host
 //! - [`git`]: the repository that an agent works on
+//! - [`exception`]: what programs of languages with exceptions throw
 //! - [`exit`]: why an incarnation ended
 //! - [`restart`]: whether it is restarted, and when
 //! - [`held`]: what the host holds for an agent
@@ -27,6 +28,7 @@ pub mod backoff;
 pub mod crash;
 pub mod error;
 pub mod event;
+pub mod exception;
 pub mod exit;
 pub mod git;
 pub mod held;
@@ -50,6 +52,7 @@ pub mod town;
 pub use backoff::Backoff;
 pub use crash::{Consequence, CrashRecord, Frame, Frames, Resources, Symbolized};
 pub use event::{Event, Level};
+pub use exception::{Exception, SourceFrame};
 pub use exit::{Determinism, Exit, ExitClass, ExitReason, ExitSummary, Phase, StartPhase};
 pub use git::{GitAuthor, GitRules, GitSpec};
 pub use held::{HostBytes, HostKind};

@@ -82,6 +82,7 @@ impl Event {
             | Self::AgentStuck { .. }
             | Self::SnapshotSetAside { .. }
             | Self::WorkNotSaved { .. }
+            | Self::AgentUnhandledRejection { .. }
             | Self::WorkspacesFull { .. }
             | Self::MemorySoftLimit { .. } => Level::Warn,
             Self::UnhandledRejection { .. }

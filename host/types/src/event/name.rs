@@ -61,6 +61,7 @@ names! {
         WorkspacePrepared => "agent.workspace_prepared",
         WorkSaved => "agent.work_saved",
         WorkNotSaved => "agent.work_not_saved",
+        AgentUnhandledRejection => "agent.unhandled_rejection",
         ToolStarted => "agent.tool_started",
         ToolExited => "agent.tool_exited",
         AgentLog => "agent.log",

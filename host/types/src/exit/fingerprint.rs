@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::Exit;
+use crate::exception::{Exception, SourceFrame};
 
 /// Frames that take part in a fingerprint.
 const FRAMES: usize = 3;
@@ -24,7 +25,8 @@ impl Exit {
             hash.update([0]);
             hash.update(part);
         }
-        if let Some(location) = &self.location {
+        // The place of an exception is that of its first frame.
+        if let Some(location) = self.location.as_ref().filter(|_| self.exceptions.is_empty()) {
             hash.update([0]);
             hash.update(&location.file);
             hash.update(location.column.to_le_bytes());
@@ -33,6 +35,10 @@ impl Exit {
                 hash.update(word);
             }
         }
+        for part in exception_parts(&self.exceptions) {
+            hash.update([0]);
+            hash.update(part);
+        }
         let functions = self.frames.iter().filter_map(|frame| frame.function.as_deref());
         for function in functions.filter(|name| is_of_the_agent(name)).take(FRAMES) {
             hash.update([0]);
@@ -40,6 +46,23 @@ impl Exit {
         }
         hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// What of a chain of exceptions takes part in a fingerprint: of each the kind, the beginning of its message, and functions
+/// and files of the innermost frames, with the column of the first. Lines are left out, because an edit above moves
+/// them. Frames of libraries are left out before (`bulkhead_exception::keep_own_frames`).
+pub fn exception_parts(exceptions: &[Exception]) -> impl Iterator<Item = String> {
+    exceptions.iter().flat_map(|exception| {
+        let words = literal_words(&exception.message).map(|word| format!("word {word}"));
+        let frames = exception.frames.iter().take(FRAMES).map(frame_part);
+        let column = exception.frames.first().and_then(|frame| frame.column);
+        let column = column.map(|column| format!("column {column}"));
+        [format!("kind {}", exception.kind)].into_iter().chain(words).chain(frames).chain(column)
+    })
+}
+
+fn frame_part(frame: &SourceFrame) -> String {
+    format!("in {} of {}", frame.function.as_deref().unwrap_or_default(), frame.file)
 }
 
 /// The words that a message begins with as long as they are the program's and not data: few, and none from
@@ -170,5 +193,64 @@ mod tests {
             let [a, b] = [one, other].map(|message| panic_in_one_function(5, message));
             assert_eq!(a, b, "{one:?} and {other:?}");
         }
+    }
+
+    fn thrown(kind: &str, message: &str, frames: &[(&str, u32, u32)]) -> Exception {
+        let frame = |(function, line, column): &(&str, u32, u32)| SourceFrame {
+            function: Some((*function).to_owned()),
+            file: "agent.ts".into(),
+            line: *line,
+            column: Some(*column),
+        };
+        let frames = frames.iter().map(frame).collect();
+        Exception { kind: kind.into(), message: message.into(), frames }
+    }
+
+    fn parts(exceptions: &[Exception]) -> Vec<String> {
+        exception_parts(exceptions).collect()
+    }
+
+    #[test]
+    fn five_bugs_have_five_sets_of_parts() {
+        let [find, handle] = [("find", 7, 3), ("handle", 20, 1)];
+        let message = "cannot read property 'name' of undefined";
+        let cause = thrown("TypeError", message, &[find, handle]);
+        let bugs = [
+            vec![cause.clone()],
+            vec![thrown("RangeError", message, &[find, handle])],
+            vec![thrown("TypeError", "not a function", &[find, handle])],
+            vec![thrown("TypeError", message, &[("find", 7, 18), handle])],
+            vec![thrown("TypeError", message, &[("close", 7, 3), handle])],
+            vec![thrown("TypeError", message, &[find, ("start", 20, 1)])],
+            vec![thrown("NoRig", "", &[handle]), cause],
+            vec![thrown("NoRig", "", &[handle])],
+        ];
+        let mut all = bugs.map(|bug| parts(&bug)).to_vec();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn a_bug_keeps_its_parts_when_its_file_is_edited_and_its_data_differ() {
+        let before = thrown("KeyError", "no rig 'docs'", &[("find", 7, 3), ("handle", 20, 1)]);
+        let after = thrown("KeyError", "no rig 'web'", &[("find", 99, 3), ("handle", 112, 5)]);
+        assert_eq!(parts(std::slice::from_ref(&before)), parts(&[after]));
+        let deeper = ["find", "handle", "run", "main", "more"].map(|name| (name, 1, 3));
+        let [short, long] = [3, 5].map(|frames| thrown("KeyError", "", &deeper[..frames]));
+        assert_eq!(parts(&[short]), parts(&[long]), "only the innermost frames count");
+        assert_eq!(
+            parts(&[before]),
+            [
+                "kind KeyError",
+                "word no",
+                "word rig",
+                "in find of agent.ts",
+                "in handle of agent.ts",
+                "column 3"
+            ]
+        );
+        assert_eq!(parts(&[]), Vec::<String>::new());
     }
 }
