@@ -38,11 +38,14 @@ fn check_names_everything_that_a_start_would_refuse() {
     let builder = Host::builder()
         .component("broken", &broken)
         .component("missing", &dir.path().join("missing.wasm"))
-        .role("small", "echo", "memory_limit_mb = 1");
+        .role("small", "echo", "memory_limit_mb = 1")
+        .toml("[roles.text]\nsource = \"nowhere/agent.js\"");
     std::fs::write(&file, builder.render(&state)).expect("write the configuration");
     let wrong = bulkhead("check", &file);
     assert_eq!(wrong.status.code(), Some(BAD_INPUT), "{}", text(&wrong.stdout));
-    for name in ["component broken", "component missing", "role small"] {
+    for name in
+        ["component broken", "component missing", "role small", "role text: source: cannot read"]
+    {
         assert!(text(&wrong.stdout).contains(name), "{name}: {}", text(&wrong.stdout));
     }
 }

@@ -23,11 +23,21 @@ pub enum Need {
     Cc,
     /// `tmux`.
     Tmux,
+    /// The runners: what `just runners` builds.
+    Runners,
 }
 
 impl Need {
-    const ALL: [Self; 7] =
-        [Self::Root, Self::Cgroup, Self::Netns, Self::Pidns, Self::Mount, Self::Cc, Self::Tmux];
+    const ALL: [Self; 8] = [
+        Self::Root,
+        Self::Cgroup,
+        Self::Netns,
+        Self::Pidns,
+        Self::Mount,
+        Self::Cc,
+        Self::Tmux,
+        Self::Runners,
+    ];
 
     /// As [`REQUIRE`] names it.
     pub const fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Need {
             Self::Mount => "mount",
             Self::Cc => "cc",
             Self::Tmux => "tmux",
+            Self::Runners => "runners",
         }
     }
 }

@@ -21,6 +21,7 @@ use bulkhead_runtime::{
     AgentFailure, CallLimits, InstanceContext, LoadError, PendingDump, ShutdownReason, StartInfo,
     Symbolizing, TrappedStore,
 };
+use bulkhead_source::SourceCode;
 use bulkhead_tasks::BucketRules;
 use bulkhead_types::{Digest, Exit, Frames, Message, Outcome};
 use futures_util::future::BoxFuture;
@@ -49,11 +50,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the next agent's task runs: on one thread of the fast lane after the other.
     fn fast_lane(&self) -> Handle;
 
-    /// Loads the component in `path`. Dropping the future gives up.
+    /// Loads what an agent is made from. Dropping the future gives up.
     fn load(
         self: Arc<Self>,
         name: Arc<str>,
-        path: PathBuf,
+        code: Code,
     ) -> BoxFuture<'static, Result<Arc<dyn Component>, LoadError>>;
 
     /// Since when the component in `path` is compiled. `None` when it is not.
@@ -66,10 +67,36 @@ pub trait Engine: Send + Sync + 'static {
     fn keep_core(&self, store: TrappedStore, crash_id: &str) -> Option<PendingDump>;
 }
 
-/// A component that is loaded.
+/// Where that is what an agent is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// The file of its component.
+    pub component: PathBuf,
+    /// The source code that the component runs, if it is a runner.
+    pub source: Option<SourceCode>,
+}
+
+impl From<PathBuf> for Code {
+    fn from(component: PathBuf) -> Self {
+        Self { component, source: None }
+    }
+}
+
+/// A component that is loaded, with the source code for it.
 pub trait Component: Send + Sync {
     /// Of its file.
     fn digest(&self) -> Digest;
+
+    /// Of its source code, if it is a runner's.
+    fn source_digest(&self) -> Option<Digest>;
+
+    /// Of all that an agent is made from: changes with either.
+    fn code_digest(&self) -> Digest {
+        match self.source_digest() {
+            Some(source) => Digest::of_both(self.digest(), source),
+            None => self.digest(),
+        }
+    }
 
     /// Memory that an instance has from the beginning, in bytes.
     fn initial_memory_bytes(&self) -> u64;

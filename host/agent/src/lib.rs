@@ -54,7 +54,8 @@ pub use changes::Changes;
 pub use container::{Container, Stores};
 pub use ended_agents::EndedAgents;
 pub use engine::{
-    BoxCall, BoxInstance, Call, CallEnd, Component, Engine, EngineFacts, Instance, SnapshotBytes,
+    BoxCall, BoxInstance, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance,
+    SnapshotBytes,
 };
 pub use figures::{Figures, MemoryProbe};
 pub use handle::AgentHandle;

@@ -12,6 +12,7 @@ use bulkhead_types::{AgentId, AgentSpec, IfRunning};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::container::Container;
+use crate::engine::Code;
 use crate::handle::AgentHandle;
 use crate::probation::Probation;
 use crate::settings::SettingsChange;
@@ -45,8 +46,8 @@ impl AgentScope {
 pub struct StartOrder {
     /// What the agent is asked to be.
     pub spec: Arc<AgentSpec>,
-    /// The file of its component.
-    pub component: PathBuf,
+    /// What it is made from.
+    pub code: Code,
     /// A directory that becomes its `/workspace`.
     pub workspace: Option<PathBuf>,
     /// What becomes of an incarnation that is up.

@@ -12,9 +12,11 @@ use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::event::AgentTag;
 use bulkhead_types::time::millis;
 use bulkhead_types::{
-    AgentId, Body, EndedTool, Event, Level, ModelCall, RunningTool, Secret, Sender, Settings,
+    AgentId, Body, EndedTool, Event, Exception, Level, ModelCall, RunningTool, Secret, Sender,
+    Settings, SourceFrame,
 };
 use bulkhead_usage::Exhausted;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::incarnation::StartContext;
@@ -104,6 +106,19 @@ impl Port for AgentPort {
     ) {
         let agent = self.tag();
         let event = Event::AgentLog { agent, level, stream, dropped, message, fields };
+        self.start.container.sink.record_for(event, &self.start.account);
+    }
+
+    fn unhandled_rejection(&self, exceptions: Vec<Exception>, dropped: u64) {
+        let Some(thrown) = exceptions.first() else { return };
+        let data = Rejection { message: thrown.summary(), frames: &thrown.frames };
+        self.start.ring.push_value("agent.unhandled_rejection", &data);
+        let event = Event::AgentUnhandledRejection {
+            agent: self.tag(),
+            message: data.message,
+            exceptions,
+            dropped,
+        };
         self.start.container.sink.record_for(event, &self.start.account);
     }
 
@@ -198,6 +213,14 @@ impl Port for AgentPort {
         values.extend(self.start.settings.all_town_values());
         values
     }
+}
+
+/// An exception that nobody caught, for those who follow the agent.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rejection<'a> {
+    message: String,
+    frames: &'a [SourceFrame],
 }
 
 /// Of the arguments of a tool, those who follow the agent see so many bytes.

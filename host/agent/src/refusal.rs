@@ -69,6 +69,8 @@ pub enum StartFailure {
     CompilerCrashed,
     /// Somebody outside the host killed the compiler.
     CompilerKilled,
+    /// The source code cannot be read, or is more than is taken.
+    SourceInvalid,
     /// The system gives no process to compile the component in.
     NoProcess,
     /// The component is of another world.
@@ -118,6 +120,7 @@ impl StartFailure {
             Self::CompileTime => "compile-time",
             Self::CompilerCrashed => "compiler-crashed",
             Self::CompilerKilled => "compiler-killed",
+            Self::SourceInvalid => "source-invalid",
             Self::NoProcess => "no-process",
             Self::WrongWorld => "wrong-world",
             Self::MemoryMinimum => "memory-minimum",
@@ -174,6 +177,7 @@ impl StartFailure {
             Self::CompilerKilled => {
                 "give the container more memory, or compile ahead with `bulkhead compile`"
             }
+            Self::SourceInvalid => "correct the file or the directory that the error names",
             Self::NoProcess => {
                 "raise the container's limit of processes (pids, RLIMIT_NPROC) or allow fork and exec, or compile \
                  ahead with `bulkhead compile`"
@@ -203,6 +207,7 @@ impl StartFailure {
             | Self::CompileDeadline
             | Self::ComponentUnreadable
             | Self::CompilerKilled
+            | Self::SourceInvalid
             | Self::NoProcess
             | Self::CloneFailed
             | Self::Workspace

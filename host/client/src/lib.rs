@@ -18,6 +18,7 @@
 mod args;
 mod command;
 mod commands;
+mod dev;
 mod failure;
 mod following;
 mod http;
@@ -54,6 +55,7 @@ pub use commands::status::StatusArgs;
 pub use commands::stop::StopArgs;
 pub use commands::top::TopArgs;
 pub use commands::workspaces::{WorkspacesArgs, WorkspacesCommand};
+pub use dev::{DevArgs, Project, ReadProject, RoleCode, run_dev};
 use failure::Failure;
 pub use mcp::McpArgs;
 use screen::Screen;

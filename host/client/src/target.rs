@@ -78,26 +78,15 @@ pub(crate) fn find(
     variable: impl Fn(&str) -> Option<OsString>,
     read_config: ReadConfig,
 ) -> Result<Target, String> {
-    let text = |name: &str| match variable(name).map(OsString::into_string) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Some(Err(_)) => Err(format!("{name} is not valid UTF-8")),
-    };
     let mut token = match &args.token_file {
         Some(path) => Some(read_secret(path)?),
-        None => match text("BULKHEAD_CONTROL_TOKEN")?.map(Secret::from) {
-            Some(token) => Some(token),
-            None => variable("BULKHEAD_CONTROL_TOKEN_FILE")
-                .filter(|path| !path.is_empty())
-                .map(|path| read_secret(Path::new(&path)))
-                .transpose()?,
-        },
+        None => token_of(&variable)?,
     };
     let mut is_default = false;
     let api = if let Some(url) = &args.url {
         parse(url)?
     } else {
-        let mut listen = match text("BULKHEAD_LISTEN")? {
+        let mut listen = match text(&variable, "BULKHEAD_LISTEN")? {
             None => None,
             Some(text) => {
                 let wrong = |_| format!("BULKHEAD_LISTEN: {text:?} is not an address");
@@ -119,15 +108,51 @@ pub(crate) fn find(
     };
     let connector = connector(&api, args, &variable)?;
     let url = api.to_string();
-    let mut target = Target { url, api, connector, authorization: None, is_default };
-    if let Some(token) = token {
-        let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-        let mut value =
-            value.map_err(|_| "the token contains characters that no header can carry")?;
-        value.set_sensitive(true);
-        target.authorization = Some(value);
+    let authorization = token.as_ref().map(authorization).transpose()?;
+    Ok(Target { url, api, connector, authorization, is_default })
+}
+
+/// A host that this process started, which listens there and has the same environment.
+pub(crate) fn own(listen: SocketAddr, configured: &Configured) -> Result<Target, String> {
+    let token = match token_of(&|name| std::env::var_os(name))? {
+        Some(token) => Some(token),
+        None => configured.token.clone(),
+    };
+    let token = token.or_else(|| read_secret(&configured.state_dir.join(TOKEN_FILE)).ok());
+    let api = of_listener(listen)?;
+    let authorization = token.as_ref().map(authorization).transpose()?;
+    let url = api.to_string();
+    Ok(Target { url, api, connector: Connector::default(), authorization, is_default: false })
+}
+
+/// What a variable says. One that is empty says nothing.
+fn text(
+    variable: &impl Fn(&str) -> Option<OsString>,
+    name: &str,
+) -> Result<Option<String>, String> {
+    match variable(name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Some(Err(_)) => Err(format!("{name} is not valid UTF-8")),
     }
-    Ok(target)
+}
+
+/// The token of the environment.
+fn token_of(variable: &impl Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, String> {
+    match text(variable, "BULKHEAD_CONTROL_TOKEN")?.map(Secret::from) {
+        Some(token) => Ok(Some(token)),
+        None => variable("BULKHEAD_CONTROL_TOKEN_FILE")
+            .filter(|path| !path.is_empty())
+            .map(|path| read_secret(Path::new(&path)))
+            .transpose(),
+    }
+}
+
+fn authorization(token: &Secret) -> Result<HeaderValue, String> {
+    let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+    let mut value = value.map_err(|_| "the token contains characters that no header can carry")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The host of a machine on which nothing says otherwise.

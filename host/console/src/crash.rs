@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bulkhead_printable as printable;
 use bulkhead_terminal::words::{bytes, millis, short_count};
 use bulkhead_terminal::{crash_markdown, reason};
-use bulkhead_types::{AgentId, CrashRecord, Determinism, Frame, Symbolized, Timestamp};
+use bulkhead_types::{AgentId, CrashRecord, Determinism, Exception, Frame, Symbolized, Timestamp};
 use maud::{Markup, html};
 
 use crate::Visitor;
@@ -120,7 +120,8 @@ pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
             h1 { (title) }
             (status(None))
             p.message { (lines(&record.message)) }
-            @if let Some(at) = &record.location {
+            (exceptions(&record.exceptions))
+            @if let Some(at) = record.location.as_ref().filter(|_| record.exceptions.is_empty()) {
                 p { "At " code { (line(&at.file)) ":" (at.line) ":" (at.column) } }
             }
             (facts(record, shown.alike))
@@ -138,7 +139,7 @@ pub fn crash(visitor: &Visitor, shown: &CrashPage) -> String {
                     ol { @for step in next { li { (advice(step)) } } }
                 }
             }
-            (frames(record))
+            @if record.exceptions.is_empty() || !record.frames.is_empty() { (frames(record)) }
             (memory(record))
             (last_words(record))
             (as_markdown(record))
@@ -184,6 +185,29 @@ fn facts(record: &CrashRecord, alike: Alike) -> Markup {
                 }
                 div { dt { "Crash record" } dd { code { (record.crash_id) } } }
                 div { dt { "Fingerprint" } dd { code { (record.fingerprint) } } }
+            }
+        }
+    }
+}
+
+/// Where an exception was thrown, and what caused it.
+fn exceptions(chain: &[Exception]) -> Markup {
+    html! {
+        @if !chain.is_empty() {
+            section aria-labelledby="thrown-heading" {
+                h2 #thrown-heading { "Where it was thrown" }
+                @for (index, exception) in chain.iter().enumerate() {
+                    @if index > 0 { h3 { "Caused by" } p.message { (lines(&exception.summary())) } }
+                    @if exception.frames.is_empty() { p { "Its place is not known." } }
+                    ol.frames {
+                        @for frame in &exception.frames {
+                            li {
+                                code { (line(frame.function.as_deref().unwrap_or("(top level)"))) }
+                                " " code { (line(&frame.place())) }
+                            }
+                        }
+                    }
+                }
             }
         }
     }

@@ -269,6 +269,7 @@ fn start_status(kind: StartFailure) -> StatusCode {
         | StartFailure::CompileMemory
         | StartFailure::CompileTime
         | StartFailure::CompilerCrashed
+        | StartFailure::SourceInvalid
         | StartFailure::WrongWorld
         | StartFailure::MemoryMinimum
         | StartFailure::PromptTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
@@ -427,7 +428,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) const ALL: [(StartFailure, u16); 31] = [
+    pub(crate) const ALL: [(StartFailure, u16); 32] = [
+        (StartFailure::SourceInvalid, 422),
         (StartFailure::ComponentTooComplex, 422),
         (StartFailure::CompileMemory, 422),
         (StartFailure::CompileTime, 422),

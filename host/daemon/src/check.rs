@@ -10,7 +10,9 @@ use std::time::Instant;
 use bulkhead_log::{SharedSink, Sink};
 use bulkhead_memory::{Faults, Kernel};
 use bulkhead_runtime::{Loaded, Runtime, RuntimeConfig, RuntimeError};
+use bulkhead_source::{Source, SourceCode};
 use bulkhead_types::Event;
+use bulkhead_types::error::chain;
 
 use crate::cli::CheckArgs;
 use crate::config::{self, ModelEndpoint, Settings};
@@ -35,11 +37,31 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         true => reach_all(&settings, &[])? + call_all(&settings)?,
         false => reach_all(&settings, &settings.models)?,
     };
+    let wrong = wrong + read_all(&settings)?;
     let exit = load_all(&settings, Cache::Welcome)?;
     match wrong {
         0 => Ok(exit),
         wrong => Err(Failure::bad_input(format!("{wrong} of the above failed"))),
     }
+}
+
+/// Reads the source code of every role that has some, and says what came of each. Returns how many cannot be used.
+fn read_all(settings: &Settings) -> Result<usize, Failure> {
+    let mut wrong = 0;
+    for (name, role) in &settings.catalog.roles {
+        let Some(SourceCode { path, language }) = &role.source else { continue };
+        match Source::read(path, *language) {
+            Ok(source) => {
+                let (files, entry) = (source.files().len(), source.entry());
+                say(&format!("role {name}: source ok, {files} files, begins with {entry}"))?;
+            }
+            Err(error) => {
+                wrong += 1;
+                say(&format!("role {name}: source: {}", chain(&error)))?;
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// Calls every model endpoint and says at once what came of it. Returns how many calls failed.

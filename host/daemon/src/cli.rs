@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bulkhead_client::{ClientCommand, CrashesArgs, McpArgs};
+use bulkhead_client::{ClientCommand, CrashesArgs, DevArgs, McpArgs};
+use bulkhead_scaffold::NewArgs;
 use bulkhead_terminal::ColourChoice;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -94,6 +95,11 @@ reaps orphaned processes, and restarts a supervisor that crashed. Codes 0 to 3 a
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write the files that a new agent begins with.
+    New(NewArgs),
+    /// Run an agent while you write it: it starts again at each change, what it throws is shown with the code, and what
+    /// you type is sent to it.
+    Dev(DevArgs),
     /// Run the host and its agents until a signal arrives.
     Run(RunArgs),
     /// Check the configuration and every component, resolve the allowed names, and connect to the model endpoints and

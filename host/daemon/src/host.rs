@@ -40,7 +40,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
 use crate::banner::banner;
-use crate::config::{MemorySettings, Settings};
+use crate::config::{MemorySettings, Settings, missing_runners};
 use crate::control_token::{self, Made};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -238,6 +238,10 @@ impl Host {
         token.log();
         for problem in unconfined.into_iter().chain(unkept) {
             tracing::warn!("{problem}");
+        }
+        for (runner, path) in missing_runners(&settings.catalog.components) {
+            let path = path.display();
+            tracing::warn!(%runner, %path, "a runner is not there: agents of its roles cannot start");
         }
         for problem in missing {
             tracing::warn!(problem, "the sandbox of tools lacks a layer");

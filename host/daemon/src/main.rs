@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod control_token;
 mod crashes;
+mod dev;
 mod diagnose;
 mod dispositions;
 mod exit;
@@ -46,10 +47,14 @@ fn main() -> ExitCode {
     let_errors_be_cheap();
     let cli = Cli::read();
     let colours = cli.color.into();
-    if let Command::Run(_) | Command::Check(_) | Command::Compile(_) = &cli.command {
+    if let Command::Run(_) | Command::Dev(_) | Command::Check(_) | Command::Compile(_) =
+        &cli.command
+    {
         hardening::be_private();
     }
     let result = match cli.command {
+        Command::New(args) => Ok(bulkhead_scaffold::run(&args)),
+        Command::Dev(args) => dev::run(&args, colours),
         Command::Run(mut args) => {
             args.colours = colours;
             open_files::raise().and_then(|()| run(&args))

@@ -178,6 +178,15 @@ fn allowed_paths(settings: &Settings) -> AllowedPaths {
     for component in settings.catalog.components.values() {
         read.extend(around(component));
     }
+    let sources = settings.catalog.roles.values().filter_map(|role| role.source.as_ref());
+    for source in sources {
+        match source.path.is_dir() {
+            true => read.extend(
+                [Some(source.path.clone()), source.path.canonicalize().ok()].into_iter().flatten(),
+            ),
+            false => read.extend(around(&source.path)),
+        }
+    }
     // A key that changes is read again, and often by another file that takes its place.
     let keys = settings.models.iter().filter_map(|model| model.key_file.as_ref());
     for file in keys.chain(&settings.secret_files) {

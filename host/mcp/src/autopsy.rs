@@ -7,7 +7,9 @@ use bulkhead_printable as printable;
 use bulkhead_terminal::reason::{advice, decided, during, ended};
 use bulkhead_terminal::words::{bytes, millis, quoted};
 use bulkhead_types::restart::QuarantineReason;
-use bulkhead_types::{CrashRecord, Determinism, ExitReason, Frame, RestartPolicy, Symbolized};
+use bulkhead_types::{
+    CrashRecord, Determinism, Exception, ExitReason, Frame, RestartPolicy, Symbolized,
+};
 
 /// Frames that are named at most.
 const MAX_FRAMES: usize = 12;
@@ -112,7 +114,11 @@ fn crash(page: &mut String, record: &CrashRecord) {
         ("Trap", record.trap.as_deref().map(word)),
         (
             "Panic at",
-            record.location.as_ref().map(|at| quoted(&format!("{}:{}", at.file, at.line))),
+            record
+                .location
+                .as_ref()
+                .filter(|_| record.exceptions.is_empty())
+                .map(|at| quoted(&format!("{}:{}", at.file, at.line))),
         ),
         ("Exit status", record.status.map(|status| status.to_string())),
         ("Error code", record.code.as_deref().map(quoted)),
@@ -125,6 +131,7 @@ fn crash(page: &mut String, record: &CrashRecord) {
             say(page, &format!("{name}: {value}"));
         }
     }
+    exceptions(page, &record.exceptions);
     frames(page, record);
     memory(page, record);
     say(page, &format!("Decision: {}.", printable::line(&decided(&record.consequence))));
@@ -136,6 +143,22 @@ fn crash(page: &mut String, record: &CrashRecord) {
         say(page, "Its last log lines:");
         let skipped = lines.len().saturating_sub(MAX_LINES);
         lines[skipped..].iter().for_each(|line| say(page, &format!("  {}", quoted(line))));
+    }
+}
+
+fn exceptions(page: &mut String, chain: &[Exception]) {
+    for (index, exception) in chain.iter().enumerate() {
+        if index > 0 {
+            say(page, &format!("Caused by: {}", quoted(&exception.summary())));
+        }
+        say(page, "Thrown at, innermost first:");
+        for frame in exception.frames.iter().take(MAX_FRAMES) {
+            let function = quoted(frame.function.as_deref().unwrap_or("top level"));
+            say(page, &format!("  {} in {function}", quoted(&frame.place())));
+        }
+        if exception.frames.len() > MAX_FRAMES {
+            say(page, &format!("  and {} more", exception.frames.len() - MAX_FRAMES));
+        }
     }
 }
 
@@ -205,6 +228,7 @@ fn tool(reason: ExitReason) -> Option<&'static str> {
         | ExitReason::Superseded
         | ExitReason::GuestExit
         | ExitReason::GuestError
+        | ExitReason::Exception
         | ExitReason::Trap
         | ExitReason::Panic
         | ExitReason::StackExhausted

@@ -3,7 +3,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "agent",
+    world: "runner-agent",
     // The spans name the host call of a crash. The events beside them have what goes in and out, values of
     // `host.config` among it: no log may take them.
     imports: {

@@ -71,6 +71,12 @@ const TABLE_KEEP_RESIDENT: usize = 16 * 1024;
 /// unmapped.
 const MEMORY_KEEP_RESIDENT: usize = 32 * 1024;
 
+/// What a guest has of a stack, and the whole of it with host calls. An interpreter takes a kilobyte and more for each
+/// call of its language: with the engine's own default of 512 KiB, a recursion of some hundred calls is too deep for
+/// one.
+const WASM_STACK_BYTES: usize = 1 << 20;
+const STACK_BYTES: usize = 2 << 20;
+
 /// The same of a stack: the pages that a small guest and the host calls of it write. They are cleared, what lies
 /// below them goes back at once; without this a slot would keep the deepest stack that ever was in it.
 const STACK_KEEP_RESIDENT: usize = 16 * 1024;
@@ -230,6 +236,8 @@ fn settings(
     settings
         .allocation_strategy(strategy)
         .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(STACK_BYTES)
         .async_stack_zeroing(true)
         // A tenth of a start, a crash and a message, so only where a component asks for it.
         .concurrency_support(concurrency)

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use bulkhead_exception::{Cause, Place, is_out_of_memory};
 use bulkhead_types::exit::Location;
 use bulkhead_types::{Determinism, Exit, ExitReason, Frame, Phase};
 use wasmtime::{GcHeapOutOfMemory, Trap};
@@ -10,6 +11,7 @@ use crate::backtrace;
 use crate::instance_context::InstanceContext;
 use crate::interrupt::HostFault;
 use crate::interrupt::Interrupt;
+use crate::meter::Meter;
 use crate::symbolizer::source;
 
 /// How the engine's lists begin: its backtrace, and what was in the store.
@@ -109,14 +111,14 @@ fn guest_exit(status: i32, phase: Phase) -> Exit {
 /// limiter's own error to itself.
 fn heap_is_full(phase: Phase, instance_context: &InstanceContext) -> Exit {
     let message = "the garbage-collected heap is full and cannot grow";
-    let mut exit = Exit::new(reason_of_a_denial(instance_context), phase, message);
+    let mut exit = Exit::new(reason_of_a_denial(&instance_context.meter), phase, message);
     exit.requested_bytes = instance_context.meter.memory().denied_bytes();
     exit
 }
 
 /// Whose want of memory made a growth fail in the call under way.
-fn reason_of_a_denial(instance_context: &InstanceContext) -> ExitReason {
-    match instance_context.meter.memory().had_no_room() {
+pub(crate) fn reason_of_a_denial(meter: &Meter) -> ExitReason {
+    match meter.memory().had_no_room() {
         true => ExitReason::EvictedMemoryPressure,
         false => ExitReason::MemoryLimit,
     }
@@ -135,18 +137,16 @@ fn trapped(trap: Trap, frames: &[Frame], phase: Phase, instance_context: &Instan
             exit.message = "the guest's stack ran out of its linear memory".into();
         }
         Trap::UnreachableCodeReached => {
-            let (words, memory) =
-                (instance_context.logs.last_lines(), instance_context.meter.memory());
+            let (said, memory) =
+                (instance_context.logs.evidence(), instance_context.meter.memory());
             // A sentence alone is no evidence: anybody can print it.
-            let failed = words.failed_allocation.filter(|bytes| memory.can_have_failed(*bytes));
+            let failed = said.failed_allocation.filter(|bytes| memory.can_have_failed(*bytes));
             if let Some(bytes) = failed {
-                exit.reason = reason_of_a_denial(instance_context);
+                exit.reason = reason_of_a_denial(&instance_context.meter);
                 exit.message = format!("an allocation of {bytes} bytes failed");
                 exit.requested_bytes = memory.denied_bytes().or(Some(bytes));
-            } else if let Some((message, location)) = panic_in(&words.panic) {
-                exit.reason = ExitReason::Panic;
-                exit.message = message;
-                exit.location = location;
+            } else {
+                said.cause.into_iter().for_each(|cause| blame(&mut exit, cause, instance_context));
             }
         }
         _ => {}
@@ -163,45 +163,47 @@ fn repeats(frames: &[Frame]) -> bool {
     frames.len() >= RECURSION_MIN_FRAMES && functions.len() <= frames.len() / 4
 }
 
-/// Finds the last Rust panic message: `thread '...' panicked at file:line:column:` and the lines after
-/// it.
-fn panic_in(stderr: &[String]) -> Option<(String, Option<Location>)> {
-    let at = stderr.iter().rposition(|line| line.contains("panicked at "))?;
-    let (_, place) = stderr[at].split_once("panicked at ")?;
-    let text: Vec<&str> = stderr[at + 1..]
-        .iter()
-        .map(String::as_str)
-        .take_while(|line| !line.starts_with("note: run with"))
-        .collect();
-    let text = text.join("\n");
-    let message = if text.trim().is_empty() { place.to_owned() } else { text.trim().to_owned() };
-    Some((message, location(place)))
+/// Names what the guest wrote before its trap as the cause of that.
+fn blame(exit: &mut Exit, cause: Cause, instance_context: &InstanceContext) {
+    match cause {
+        Cause::Panic(panic) => {
+            exit.reason = ExitReason::Panic;
+            exit.message = panic.message;
+            exit.location = panic.place.map(location);
+        }
+        Cause::Exceptions(exceptions) => {
+            let denied = instance_context.meter.memory().denied_bytes();
+            let denied = denied.filter(|_| exceptions.iter().any(is_out_of_memory));
+            let thrown = Exit::thrown(exceptions, exit.phase);
+            *exit = Exit { trap: exit.trap, requested_bytes: denied, ..thrown };
+            if denied.is_some() {
+                exit.reason = reason_of_a_denial(&instance_context.meter);
+            }
+        }
+    }
 }
 
-fn location(place: &str) -> Option<Location> {
-    let mut parts = place.trim_end_matches(':').rsplitn(3, ':');
-    let column = parts.next()?.parse().ok()?;
-    let line = parts.next()?.parse().ok()?;
-    // As in a frame, so that both name the same place, and the same one on every build machine.
-    let file = source::without_build_machine(parts.next()?);
-    Some(Location { file, line, column })
+/// As in a frame, so that both name the same place, and the same one on every build machine.
+fn location(place: Place) -> Location {
+    let Place { file, line, column } = place;
+    Location { file: source::without_build_machine(&file), line, column }
 }
 
 /// The error and its causes in one line, without the backtrace and the list of the store's parts that
 /// the engine puts among them.
 fn chain(error: &wasmtime::Error) -> String {
-    let causes: Vec<String> = error.chain().take(MAX_CAUSES).filter_map(Cause::of).collect();
+    let causes: Vec<String> = error.chain().take(MAX_CAUSES).filter_map(CauseText::of).collect();
     causes.join(": ")
 }
 
 /// The text of one cause, as it is written.
 #[derive(Default)]
-struct Cause {
+struct CauseText {
     text: String,
     is_a_list: bool,
 }
 
-impl Cause {
+impl CauseText {
     /// `None` for a list of the engine. Its entries have the guest's own names, each of which can be made to stand
     /// for a megabyte, so it is known by its beginning and none of them is written. The engine hides its type.
     fn of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
@@ -212,7 +214,7 @@ impl Cause {
     }
 }
 
-impl Write for Cause {
+impl Write for CauseText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = MAX_CAUSE_BYTES - self.text.len();
         self.text.push_str(&text[..text.floor_char_boundary(room)]);
@@ -255,31 +257,8 @@ mod tests {
     use super::*;
     use crate::tests::context;
 
-    fn lines(text: &str) -> Vec<String> {
-        text.lines().map(str::to_owned).collect()
-    }
-
     fn frame(index: usize, function_index: u32) -> Frame {
         Frame { index, function_index, ..Frame::default() }
-    }
-
-    #[test]
-    fn a_panic_message_is_found_with_its_place() {
-        let stderr = lines(
-            "starting\nthread '<unnamed>' (1) panicked at src/lib.rs:12:18:\ncalled `Option::unwrap()`\non a `None` value\nnote: run with `RUST_BACKTRACE=1`",
-        );
-        let (message, location) = panic_in(&stderr).unwrap();
-        assert_eq!(message, "called `Option::unwrap()`\non a `None` value");
-        assert_eq!(location, Some(Location { file: "src/lib.rs".into(), line: 12, column: 18 }));
-    }
-
-    #[test]
-    fn the_last_panic_counts_and_a_message_may_be_missing() {
-        let stderr = lines("panicked at a.rs:1:1:\nfirst\nthread panicked at C:\\x\\b.rs:2:3:");
-        let (message, location) = panic_in(&stderr).unwrap();
-        assert_eq!(message, "C:\\x\\b.rs:2:3:");
-        assert_eq!(location.unwrap().file, "C:\\x\\b.rs");
-        assert!(panic_in(&lines("all is well")).is_none());
     }
 
     fn says(context: &InstanceContext, stream: &'static str, text: &str) {
@@ -304,6 +283,26 @@ mod tests {
         assert_eq!(abort(&context).reason, ExitReason::Panic);
         context.logs.begin_call();
         assert_eq!(abort(&context).reason, ExitReason::Trap, "an earlier call said it");
+    }
+
+    #[test]
+    fn an_exception_that_a_runtime_prints_is_the_cause_of_its_trap() {
+        let context = context(1 << 20, MemoryPolicy::Deny);
+        context.meter.memory().begin(Arc::new(|_| {}));
+        let traceback = |last: &str| {
+            let head =
+                "Traceback (most recent call last):\n  File \"agent.py\", line 5, in message";
+            format!("{head}\n{last}")
+        };
+        says(&context, "stderr", &traceback("KeyError: 'x'"));
+        let exit = abort(&context);
+        assert_eq!((exit.reason, &*exit.message), (ExitReason::Exception, "KeyError: 'x'"));
+        assert_eq!(exit.exceptions[0].frames[0].line, 5);
+        says(&context, "stderr", &traceback("MemoryError"));
+        assert_eq!(abort(&context).reason, ExitReason::Exception, "no growth came to nothing");
+        context.meter.memory().hold(2 << 20, 2 << 20, false);
+        let exit = abort(&context);
+        assert_eq!((exit.reason, exit.requested_bytes), (ExitReason::MemoryLimit, Some(2 << 20)));
     }
 
     #[test]
@@ -353,7 +352,9 @@ mod tests {
                 "serde-1.0.2/src/lib.rs",
             ),
         ] {
-            assert_eq!(location(place).unwrap().file, file);
+            let context = context(1 << 20, MemoryPolicy::Deny);
+            says(&context, "stderr", &format!("thread 'main' panicked at {place}:\nno"));
+            assert_eq!(abort(&context).location.unwrap().file, file);
         }
     }
 

@@ -5,10 +5,11 @@ use std::task::{Context, Poll};
 
 use bulkhead_log::Counted;
 use bulkhead_tasks::containment::contain;
+use bulkhead_types::{Exception, ExitReason};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 
-use crate::bindings::Agent;
+use crate::bindings::RunnerAgent;
 use crate::executor::Executor;
 use crate::instance_context::InstanceContext;
 use crate::state::State;
@@ -23,7 +24,7 @@ pub(crate) struct GuestInstance {
 
 pub(crate) enum Guest {
     /// A component of the world `agent`.
-    Agent(Agent),
+    Agent(RunnerAgent),
     /// A stock component that exports `wasi:cli/run`.
     Command(wasmtime_wasi::p2::bindings::Command),
 }
@@ -37,6 +38,17 @@ pub struct AgentFailure {
     pub message: String,
     /// Ends the incarnation.
     pub fatal: bool,
+    /// The exception that left its code, if one did.
+    pub thrown: Option<Box<Thrown>>,
+}
+
+/// An exception that left an agent's code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thrown {
+    /// It, then what caused it, and what caused that. At least one. Bounded.
+    pub exceptions: Vec<Exception>,
+    /// It is for want of memory: whose want, and the bytes of a growth that was denied in this call.
+    pub denied: Option<(ExitReason, u64)>,
 }
 
 /// What the future of a call yields: the store is returned only when the engine says it may.

@@ -42,6 +42,7 @@ impl Snapshot {
                 code: "snapshot-too-large".into(),
                 message: format!("the snapshot is refused: {over}"),
                 fatal: false,
+                thrown: None,
             }),
         }
     }

@@ -88,7 +88,7 @@ pub use core_dump::{
 pub use engine::{EngineError, open_own_page_map};
 pub use executor::Executor;
 pub use growth_budget::GrowthBudget;
-pub use guest_instance::AgentFailure;
+pub use guest_instance::{AgentFailure, Thrown};
 pub use host_call::HostCallNames;
 pub use incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
 pub use instance_context::InstanceContext;

@@ -2,10 +2,12 @@
 
 use crate::bindings::bulkhead::agent::agent_types;
 use crate::call::Call;
+use crate::exit::reason_of_a_denial;
 use crate::guest_instance::Finished;
 use crate::guest_instance::Running;
-use crate::guest_instance::{AgentFailure, Guest, GuestInstance};
+use crate::guest_instance::{AgentFailure, Guest, GuestInstance, Thrown};
 use crate::incarnation::{Incarnation, ShutdownReason, Snapshot, StartInfo};
+use crate::interfaces::exceptions;
 use crate::meter::CallLimits;
 use bulkhead_types::{Message, Next, Outcome, Phase, Sender};
 use std::sync::Arc;
@@ -117,6 +119,7 @@ impl Incarnation {
                     code: "exit-failure".into(),
                     message: "wasi:cli/run returned an error".into(),
                     fatal: true,
+                    thrown: None,
                 })
             });
             Finished { instance: Some(instance), result }
@@ -155,7 +158,20 @@ impl GuestInstance {
         result: wasmtime::Result<Result<R, agent_types::AgentError>>,
         map: impl FnOnce(R) -> T,
     ) -> Finished<T> {
-        let result = result.map(|result| result.map(map).map_err(AgentFailure::from));
+        let meter = &self.store.data().meter;
+        let failed = |error| {
+            let mut failure = AgentFailure::from(error);
+            // The words alone are no evidence: anybody can throw them.
+            let ran_out = |it: &&mut Box<Thrown>| {
+                it.exceptions.iter().any(bulkhead_exception::is_out_of_memory)
+            };
+            if let Some(thrown) = failure.thrown.as_mut().filter(ran_out) {
+                let denied = meter.memory().denied_bytes();
+                thrown.denied = denied.map(|bytes| (reason_of_a_denial(meter), bytes));
+            }
+            failure
+        };
+        let result = result.map(|result| result.map(map).map_err(failed));
         Finished { instance: Some(self), result }
     }
 
@@ -165,6 +181,7 @@ impl GuestInstance {
             code: "wrong-world".into(),
             message: "the component has another world than the call".into(),
             fatal: true,
+            thrown: None,
         };
         Finished { instance: Some(self), result: Ok(Err(failure)) }
     }
@@ -173,7 +190,15 @@ impl GuestInstance {
 impl From<agent_types::AgentError> for AgentFailure {
     fn from(error: agent_types::AgentError) -> Self {
         let cut = |text: String| text[..text.floor_char_boundary(MAX_ERROR_BYTES)].to_owned();
-        Self { code: cut(error.code), message: cut(error.message), fatal: error.fatal }
+        let exceptions = exceptions::lifted(error.exceptions);
+        let is_thrown = !exceptions.is_empty();
+        let thrown = || Box::new(Thrown { exceptions, denied: None });
+        Self {
+            code: cut(error.code),
+            message: cut(error.message),
+            fatal: error.fatal,
+            thrown: is_thrown.then(thrown),
+        }
     }
 }
 

@@ -125,6 +125,9 @@ pub enum LoadError {
         /// The component.
         name: Arc<str>,
     },
+    /// The source code of a runner's agent cannot be used.
+    #[error("source code: {0}")]
+    Source(String),
     /// The system gives no process to compile it in.
     #[error("component {name}: the system gives no process to compile it in: {reason}")]
     NoProcess {
@@ -171,6 +174,7 @@ impl LoadError {
             | Self::DoesNotFit { .. }
             | Self::CompilerKilled { .. }
             | Self::NoProcess { .. }
+            | Self::Source(_)
             | Self::Draining { .. }
             | Self::MemoryShort { .. }
             | Self::Host { .. } => false,

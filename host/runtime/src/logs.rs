@@ -2,12 +2,13 @@
 //!
 //! A line gets through while the agent has tokens, one for each KiB begun that it takes in the log; the rest is dropped
 //! and counted, and the next line that gets through says how many. The last lines are kept in any case: a crash record
-//! shows them, and a panic message is found in them.
+//! shows them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use bulkhead_exception::{Evidence, Scanner};
 use bulkhead_log::Budget;
 use bulkhead_types::Level;
 
@@ -18,9 +19,6 @@ pub(crate) const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Lines kept for the crash record.
 const TAIL_LINES: usize = 20;
-
-/// Lines kept from a panic message on.
-const PANIC_LINES: usize = 64;
 
 /// What one token pays for, as JSON writes it: a text of control characters takes six times its own size.
 const TOKEN_BYTES: usize = 1024;
@@ -40,16 +38,7 @@ pub struct Logs {
 struct Inner {
     lost: u64,
     tail: VecDeque<String>,
-    words: LastLines,
-}
-
-/// What stderr said in the call under way, as far as it names a cause. The last cause counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LastLines {
-    /// Lines from the last panic message on. A long message would push its own head out of the tail.
-    pub panic: Vec<String>,
-    /// Size of the allocation over which a Rust guest gave up, when it said so after any panic message.
-    pub failed_allocation: Option<u64>,
+    scanner: Scanner,
 }
 
 impl Logs {
@@ -84,6 +73,17 @@ impl Logs {
         self.port.log_line(level, stream, text.to_owned(), fields, dropped);
     }
 
+    /// Whether a fact of so many bytes gets through that is none of the guest's lines: the number of those dropped
+    /// before it, or none if it is dropped as well.
+    pub(crate) fn admit(&self, bytes: usize) -> Option<u64> {
+        let cost = u32::try_from(bytes.div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX).max(1);
+        let taken = self.take_tokens(cost);
+        if taken.is_err() {
+            self.lock().lost += 1;
+        }
+        taken.ok()
+    }
+
     /// Whether there is room for a text of the guest in a line of the host's, which is written in any case.
     pub fn affords(&self, text: &str) -> bool {
         let cost = cost(text, &BTreeMap::new());
@@ -97,14 +97,12 @@ impl Logs {
 
     /// A call into the guest begins: what was said before is no cause of its end.
     pub(crate) fn begin_call(&self) {
-        let words = &mut self.lock().words;
-        words.panic.clear();
-        words.failed_allocation = None;
+        self.lock().scanner.clear();
     }
 
-    /// What stderr said last in the call under way.
-    pub(crate) fn last_lines(&self) -> LastLines {
-        self.lock().words.clone()
+    /// What stderr said last in the call under way, as far as it names a cause.
+    pub(crate) fn evidence(&self) -> Evidence {
+        self.lock().scanner.evidence()
     }
 
     /// Lines that did not get through in this incarnation.
@@ -115,7 +113,7 @@ impl Logs {
     /// The incarnation ended and its end is reported: its last lines are nobody's any more.
     pub fn forget(&self) {
         let mut inner = self.lock();
-        (inner.tail, inner.words) = (VecDeque::new(), LastLines::default());
+        (inner.tail, inner.scanner) = (VecDeque::new(), Scanner::default());
     }
 
     fn take_tokens(&self, cost: u32) -> Result<u64, Duration> {
@@ -136,34 +134,13 @@ impl Inner {
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }
+        if stream == "stderr" {
+            self.scanner.line(text);
+        }
         // The tail is for reading; a kilobyte of a line is enough.
         let text = text.get(..floor(text, 1024)).unwrap_or_default().to_owned();
-        if stream == "stderr" {
-            self.words.hear(&text);
-        }
         self.tail.push_back(text);
     }
-}
-
-impl LastLines {
-    fn hear(&mut self, line: &str) {
-        if line.contains("panicked at ") {
-            self.failed_allocation = None;
-            self.panic.clear();
-            self.panic.push(line.to_owned());
-            return;
-        }
-        self.failed_allocation = failed_allocation(line).or(self.failed_allocation);
-        if !self.panic.is_empty() && self.panic.len() < PANIC_LINES {
-            self.panic.push(line.to_owned());
-        }
-    }
-}
-
-/// Size of the allocation over which a Rust guest gives up. It may be one that no growth could satisfy.
-fn failed_allocation(line: &str) -> Option<u64> {
-    let bytes = line.strip_prefix("memory allocation of ")?.strip_suffix(" bytes failed")?;
-    bytes.parse().ok()
 }
 
 /// The tokens of a line. A rate of bytes, or an agent with few long lines could fill a disk within the rate of lines.
@@ -216,18 +193,6 @@ mod tests {
         let burst = 50 * BURST_SECONDS as usize * TOKEN_BYTES;
         assert!(through >= 1 && through * bytes <= burst + bytes, "{through} lines of {bytes}");
         assert_eq!(through as u64 + logs.lost(), 1000);
-    }
-
-    #[test]
-    fn the_head_of_a_long_panic_message_is_kept() {
-        let logs = Logs::new(Arc::new(FakePort::default()), Arc::new(Mutex::new(Logs::budget(10))));
-        logs.line(Level::Warn, "stderr", "before", BTreeMap::new());
-        logs.line(Level::Warn, "stderr", "thread panicked at a.rs:1:1:", BTreeMap::new());
-        for n in 0..1000 {
-            logs.line(Level::Warn, "stderr", &n.to_string(), BTreeMap::new());
-        }
-        let lines = logs.last_lines().panic;
-        assert_eq!((lines.len(), lines[0].as_str()), (PANIC_LINES, "thread panicked at a.rs:1:1:"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, EndedTool, Level, ModelCall, RunningTool, Secret, Settings};
+use bulkhead_types::{Body, EndedTool, Exception, Level, ModelCall, RunningTool, Secret, Settings};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
@@ -89,6 +89,9 @@ pub trait Port: Send + Sync + 'static {
         fields: BTreeMap<String, String>,
         dropped: u64,
     );
+    /// Exceptions that nobody caught and that ended nothing: one, and what caused it. `dropped` lines and exceptions
+    /// before it did not get through.
+    fn unhandled_rejection(&self, exceptions: Vec<Exception>, dropped: u64);
     /// Memory use crossed the soft mark upward.
     fn memory_soft_limit(&self, memory: &AccountReading);
     /// A request to `to` (host and port) leaves with the credential of this name.

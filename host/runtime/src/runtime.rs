@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_log::{Gauge, SharedSink};
+use bulkhead_source::{Source, SourceCode, Sources};
 use bulkhead_tasks::BucketRules;
 use bulkhead_telemetry::CurrentTurn;
 use bulkhead_types::Phase;
+use bulkhead_types::error::chain;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
@@ -42,6 +45,9 @@ use crate::ticker::Ticker;
 use crate::world::World;
 use crate::{RuntimeConfig, bindings, blocking, host_call, interfaces};
 
+/// Threads that read source code. What each of them reads is in no account until it is compared with what is known.
+const SOURCE_READERS: usize = 2;
+
 /// The engine with everything around it. One for each process.
 pub struct Runtime {
     executor: Executor,
@@ -49,6 +55,8 @@ pub struct Runtime {
     loader: Loader,
     capacity: Capacity,
     pool: Option<Pool>,
+    sources: Arc<Sources>,
+    source_readers: Arc<Semaphore>,
     stores: Gauge,
     shared: Shared,
     symbolizer: Symbolizer,
@@ -119,6 +127,8 @@ impl Runtime {
             loader,
             capacity,
             pool,
+            sources: Arc::default(),
+            source_readers: Arc::new(Semaphore::new(SOURCE_READERS)),
             stores,
             shared,
             symbolizer,
@@ -231,10 +241,27 @@ impl Runtime {
         self.loader.stop_compiling(Stopped::MemoryShort);
     }
 
-    /// Makes a store and an instance in it.
+    /// Reads source code. Waits for the disk on a thread of its own.
+    pub async fn source(&self, code: SourceCode) -> Result<Arc<Source>, LoadError> {
+        let reader = Arc::clone(&self.source_readers).acquire_owned().await;
+        let sources = Arc::clone(&self.sources);
+        let read = tokio::task::spawn_blocking(move || {
+            // Until it is read, also when the start was given up.
+            let _reader = reader;
+            sources.read(&code)
+        });
+        let read = read.await;
+        match read {
+            Ok(read) => read.map_err(|error| LoadError::Source(chain(&error))),
+            Err(error) => Err(LoadError::Source(error.to_string())),
+        }
+    }
+
+    /// Makes a store and an instance in it. `source` is what it answers to a runner that asks for its source code.
     pub fn instantiate(
         &self,
         loaded: &Arc<Loaded>,
+        source: Option<Arc<Source>>,
         instance_context: Arc<InstanceContext>,
         limits: CallLimits,
     ) -> Call<()> {
@@ -243,7 +270,7 @@ impl Runtime {
         let stores = self.stores.clone();
         let for_future = Arc::clone(&instance_context);
         let future = Box::pin(async move {
-            match instantiate(&loaded, &for_future, &shared, &stores).await {
+            match instantiate(&loaded, source, &for_future, &shared, &stores).await {
                 Ok(instance) => Finished { instance: Some(instance), result: Ok(Ok(())) },
                 Err(error) => Finished { instance: None, result: Err(error) },
             }
@@ -267,12 +294,14 @@ impl Runtime {
 
 async fn instantiate(
     loaded: &Loaded,
+    source: Option<Arc<Source>>,
     instance_context: &InstanceContext,
     shared: &Shared,
     stores: &Gauge,
 ) -> wasmtime::Result<GuestInstance> {
     let mut state = prepare(instance_context, shared).await?;
     state.hold_records(loaded.record_bytes)?;
+    state.source = source;
     let engine = match &loaded.world {
         World::Agent(pre) => pre.engine(),
         World::Command(pre) => pre.engine(),
@@ -345,11 +374,12 @@ fn link(engine: &Engine) -> Linker<State> {
 
 /// The contract's interfaces. Those of WASI that it refers to are there already.
 fn link_own(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use bindings::bulkhead::agent::{agent_types, host, model, tools, workspace};
+    use bindings::bulkhead::agent::{agent_types, host, model, runner, tools, workspace};
     type Own = wasmtime::component::HasSelf<State>;
     agent_types::add_to_linker::<_, Own>(linker, |state| state)?;
     host::add_to_linker::<_, Own>(linker, |state| state)?;
     model::add_to_linker::<_, Own>(linker, |state| state)?;
     tools::add_to_linker::<_, Own>(linker, |state| state)?;
-    workspace::add_to_linker::<_, Own>(linker, |state| state)
+    workspace::add_to_linker::<_, Own>(linker, |state| state)?;
+    runner::add_to_linker::<_, Own>(linker, |state| state)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bulkhead_account::{AccountReading, Charge};
 use bulkhead_llm::Models;
 use bulkhead_net::Connector;
+use bulkhead_source::Source;
 use bulkhead_types::{AgentSpec, HostKind, Level};
 use bulkhead_workspace::Workspaces;
 use wasmtime::component::ResourceTable;
@@ -70,6 +71,8 @@ pub(crate) struct State {
     pub blocking: Blocking,
     /// What its workspace may hold.
     pub quota: Arc<Quota>,
+    /// Its source code, if it is text for an interpreter.
+    pub source: Option<Arc<Source>>,
     /// Last: see there.
     open_files: OpenFiles,
 }
@@ -239,6 +242,7 @@ impl State {
             spec: Arc::clone(&context.spec),
             blocking: shared.blocking(context),
             quota: Arc::new(quota),
+            source: None,
             open_files: OpenFiles::default(),
         })
     }

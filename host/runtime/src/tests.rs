@@ -118,7 +118,12 @@ impl Rig {
         loaded: &Arc<Loaded>,
         context: &Arc<InstanceContext>,
     ) -> Result<Incarnation, Box<Exit>> {
-        match self.block_on(self.runtime.instantiate(loaded, Arc::clone(context), limits(5000))) {
+        match self.block_on(self.runtime.instantiate(
+            loaded,
+            None,
+            Arc::clone(context),
+            limits(5000),
+        )) {
             CallEnd::Returned(incarnation, _) => Ok(incarnation),
             CallEnd::Ended(exit, _) => Err(Box::new(exit)),
         }

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{Component, InstancePre, types::ComponentItem};
 
-use crate::bindings::AgentPre;
+use crate::bindings::RunnerAgentPre;
 use crate::state::State;
 
 /// The export that makes a component an agent.
@@ -17,7 +17,7 @@ const MAX_NAMED: usize = 8;
 /// A component whose imports are resolved.
 #[derive(Clone)]
 pub(crate) enum World {
-    Agent(AgentPre<State>),
+    Agent(RunnerAgentPre<State>),
     Command(wasmtime_wasi::p2::bindings::CommandPre<State>),
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn check(
     }
     let pre = link(component).map_err(|error| format!("an import is missing here: {error:#}"))?;
     let world = if is_agent {
-        AgentPre::new(pre).map(World::Agent)
+        RunnerAgentPre::new(pre).map(World::Agent)
     } else {
         wasmtime_wasi::p2::bindings::CommandPre::new(pre).map(World::Command)
     };

@@ -47,7 +47,7 @@ async fn here(runtime: &Runtime, loaded: &Arc<Loaded>, dir: &Path) -> Figures {
     let (memory, switch) = (Arc::default(), Arc::default());
     let context =
         InstanceContext::new(spec, Arc::clone(&port) as _, workspace, logs, memory, switch);
-    let instance = runtime.instantiate(loaded, Arc::new(context), limits()).await;
+    let instance = runtime.instantiate(loaded, None, Arc::new(context), limits()).await;
     let CallEnd::Returned(incarnation, Ok(())) = instance else { panic!("no instance") };
     let CallEnd::Returned(_, Ok(())) = incarnation.run(limits()).await else { panic!("it failed") };
     let lines = port.lines.lock().unwrap();

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_agent::{StartError, StartFailure};
+use bulkhead_agent::{Code, StartError, StartFailure};
 use bulkhead_api::{GitRequest, StartRequest};
+use bulkhead_source::SourceCode;
 use bulkhead_types::{
     AgentSpec, GitAuthor, GitRules, GitSpec, HttpPolicy, Limits, RestartRules, Secret,
     SnapshotRules, StartPhase, ToolRules, is_secret_name,
@@ -21,6 +22,8 @@ const MIB: u64 = 1024 * 1024;
 pub struct Role {
     /// Its component's name.
     pub component: Arc<str>,
+    /// The source code that its component runs, if that is a runner.
+    pub source: Option<SourceCode>,
     /// Arguments behind the component's name.
     pub args: Arc<[String]>,
     /// Limits of its agents.
@@ -80,7 +83,7 @@ pub struct Catalog {
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub spec: AgentSpec,
-    pub path: PathBuf,
+    pub code: Code,
     pub workspace: bool,
 }
 
@@ -221,7 +224,8 @@ impl Catalog {
             live_output: role.live_output,
             eviction_weight_percent: role.eviction_weight_percent,
         };
-        Ok(Resolved { spec, path: path.clone(), workspace: role.workspace })
+        let code = Code { component: path.clone(), source: role.source.clone() };
+        Ok(Resolved { spec, code, workspace: role.workspace })
     }
 }
 
@@ -249,6 +253,7 @@ mod tests {
     fn catalog() -> Catalog {
         let role = Role {
             component: "echo".into(),
+            source: None,
             args: Arc::default(),
             limits: Limits::default(),
             http: HttpPolicy::default(),

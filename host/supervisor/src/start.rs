@@ -112,7 +112,7 @@ impl Inner {
         let deadline = began + spec.limits.start;
         let order = StartOrder {
             workspace: resolved.workspace.then(|| self.config.workspace(&spec.id)),
-            component: resolved.path,
+            code: resolved.code,
             if_running,
             force,
             record: record.clone(),

@@ -1,5 +1,6 @@
 //! A crash record for a person: as a block in the log, as a page, as Markdown. All three have the same beginning.
 
+mod exceptions;
 mod frames;
 mod page;
 
@@ -72,6 +73,7 @@ pub fn crash_json(record: &CrashRecord) -> String {
 pub(crate) fn block(record: &CrashRecord) -> Vec<Line> {
     let mut lines = vec![Line::in_colour(what(record), Colour::Red)];
     lines.extend(message(record));
+    lines.extend(exceptions::block(&record.exceptions));
     lines.extend(frames::own(record));
     lines.push(Line::in_colour(format!("  {}", used(&record.resources)), Colour::Grey));
     lines.push(Line::new(format!("  {}", consequence(&record.consequence))));

@@ -14,6 +14,7 @@ pub fn ended(reason: ExitReason) -> &'static str {
         ExitReason::Superseded => "was replaced by a newer start",
         ExitReason::GuestExit => "exited by itself",
         ExitReason::GuestError => "reported a fatal error",
+        ExitReason::Exception => "threw an exception",
         ExitReason::Trap => "trapped",
         ExitReason::Panic => "panicked",
         ExitReason::StackExhausted => "ran out of stack",
@@ -47,6 +48,11 @@ pub fn advice(reason: ExitReason) -> &'static [&'static str] {
         ExitReason::GuestError => &[
             "Read the message and the agent's own error code: the agent chose both.",
             "Check the values and the secrets that it was started with.",
+        ],
+        ExitReason::Exception => &[
+            "Open the first of its frames: the exception was thrown there, and nothing in the agent caught it.",
+            "If bad input can cause this, catch it, and answer or throw an `AgentError` that is not fatal: only the turn \
+             fails then.",
         ],
         ExitReason::Trap => &[
             "Open the agent's first own frame: there it divided by zero, accessed memory out of bounds, or reached code \

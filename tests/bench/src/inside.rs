@@ -109,6 +109,7 @@ impl Inside {
 fn role(guest: &str) -> Role {
     Role {
         component: guest.into(),
+        source: None,
         args: Arc::default(),
         limits: Limits { idle: None, ..Limits::default() },
         http: HttpPolicy::default(),

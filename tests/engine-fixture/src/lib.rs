@@ -46,6 +46,7 @@ impl Port for Nobody {
     ) {
         self.lines.lock().expect("no panic under the lock").push(message);
     }
+    fn unhandled_rejection(&self, _: Vec<bulkhead_types::Exception>, _: u64) {}
     fn memory_soft_limit(&self, _memory: &AccountReading) {}
     fn asked(&self, _: bulkhead_types::ModelCall) {}
 
@@ -110,7 +111,7 @@ pub async fn started(
     instance_context: InstanceContext,
 ) -> Incarnation {
     let info = StartInfo { incarnation: 1, restored: false, town_id: None };
-    let call = runtime.instantiate(loaded, Arc::new(instance_context), limits());
+    let call = runtime.instantiate(loaded, None, Arc::new(instance_context), limits());
     let CallEnd::Returned(incarnation, Ok(())) = call.await else { panic!("not born") };
     let CallEnd::Returned(incarnation, Ok(())) = incarnation.start(info, limits()).await else {
         panic!("not started")

@@ -1,7 +1,6 @@
 //! From a reservation to the turn: loading the component, which touches nobody, then waiting until the
 //! incarnation before is gone. An incarnation that is up and is what the start asks for is joined instead.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_log::now;
@@ -13,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::base::Actor;
 use super::drive::stop_ordered;
 use crate::admission::Commitment;
-use crate::engine::Component;
+use crate::engine::{Code, Component};
 use crate::handle::AgentHandle;
 use crate::refusal::{StartError, StartFailure};
 use crate::slot::{Acquired, Before, NotReady, Ticket};
@@ -48,8 +47,8 @@ pub(super) enum Reserved {
 impl Actor<'_> {
     /// Gets the reservation to its turn, after so many `failures` in a row. One that fails was no
     /// incarnation, so there is no exit; the log has the failed or superseded start.
-    pub(super) async fn reserve(&mut self, component: &Path, failures: u32) -> Reserved {
-        let error = match self.load_and_acquire_slot(component).await {
+    pub(super) async fn reserve(&mut self, code: &Code, failures: u32) -> Reserved {
+        let error = match self.load_and_acquire_slot(code).await {
             Ok((loaded, commitment)) => return Reserved::Ready(loaded, commitment),
             Err(GivenUp::Joined(up)) => {
                 self.guard.withdraw();
@@ -98,16 +97,16 @@ impl Actor<'_> {
 
     async fn load_and_acquire_slot(
         &mut self,
-        component: &Path,
+        code: &Code,
     ) -> Result<(Arc<dyn Component>, Commitment), GivenUp> {
         // Compiling takes memory as well.
         self.check_held()?;
         self.mark_in_flight(LOADING, None);
-        let loaded = self.load(component).await;
+        let loaded = self.load(code).await;
         self.clear_in_flight();
         let loaded = loaded?;
-        // The task has one component: nobody set it before.
-        let _ = self.state.start.component.set(loaded.digest());
+        // The task has one component: nobody set it before. Its source code may have changed since the last try.
+        let _ = self.state.start.component.set(loaded.code_digest());
         let Some(ticket) = self.guard.ticket() else { return Err(superseded().into()) };
         // Before it is asked whether there is memory for it.
         if let Some(up) = self.task.slot.join(ticket) {
@@ -133,16 +132,16 @@ impl Actor<'_> {
     }
 
     /// Loads the component, and checks that the agent may have the memory that it starts with.
-    async fn load(&mut self, path: &Path) -> Result<Arc<dyn Component>, StartError> {
+    async fn load(&mut self, code: &Code) -> Result<Arc<dyn Component>, StartError> {
         let began = Instant::now();
         let spec = &self.state.start.spec;
         let engine = Arc::clone(&self.container.engine);
         let compile_limit = self.container.engine_facts.compile_limit;
-        self.state.progress().loads(path.to_owned());
+        self.state.progress().loads(code.component.clone());
         let loaded = tokio::select! {
             biased;
             _ = stop_ordered(&mut self.stop) => Err(superseded()),
-            loaded = engine.load(Arc::clone(&spec.component), path.to_owned()) => loaded.map_err(load_failed),
+            loaded = engine.load(Arc::clone(&spec.component), code.clone()) => loaded.map_err(load_failed),
             () = sleep(compile_limit) => Err(self.not_compiled()),
         };
         // Compiling is not starting: the deadline counts on from here.
@@ -260,6 +259,7 @@ fn load_failed(error: LoadError) -> StartError {
         LoadError::CompileTime { .. } => (StartPhase::Compile, StartFailure::CompileTime),
         LoadError::CompilerCrashed { .. } => (StartPhase::Compile, StartFailure::CompilerCrashed),
         LoadError::CompilerKilled { .. } => (StartPhase::Compile, StartFailure::CompilerKilled),
+        LoadError::Source(_) => (StartPhase::Component, StartFailure::SourceInvalid),
         LoadError::NoProcess { .. } => (StartPhase::Admission, StartFailure::NoProcess),
         LoadError::Draining { .. } => (StartPhase::Admission, StartFailure::Draining),
         LoadError::MemoryShort { .. } => (StartPhase::Admission, StartFailure::Memory),

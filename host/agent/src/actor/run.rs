@@ -33,7 +33,7 @@ impl StartTask {
         let mut actor = Actor::new(&self, first, deadline, guard);
         let mut failures = 0;
         let (loaded, _commitment) = loop {
-            let again_at = match actor.reserve(&self.component, failures).await {
+            let again_at = match actor.reserve(&self.code, failures).await {
                 Reserved::Ready(loaded, commitment) => break (loaded, commitment),
                 Reserved::Over => return,
                 Reserved::Again(at) => at,

@@ -65,7 +65,9 @@ impl Actor<'_> {
             CallEnd::Returned(instance, Ok(())) => Ok((instance, ())),
             CallEnd::Returned(_, Err(failure)) => {
                 let mut exit = failed(failure, phase);
-                exit.reason = ExitReason::StartFailed;
+                if exit.exceptions.is_empty() {
+                    exit.reason = ExitReason::StartFailed;
+                }
                 Err(exit.into())
             }
             CallEnd::Ended(exit, remains) => Err((self.with_figures(exit), remains).into()),

@@ -37,8 +37,18 @@ pub(super) fn answer(envelope: &mut Envelope, report: TurnReport) {
 }
 
 pub(super) fn failed(failure: AgentFailure, phase: Phase) -> Exit {
-    let mut exit = Exit::new(ExitReason::GuestError, phase, failure.message);
-    exit.code = Some(failure.code);
+    let AgentFailure { code, message, thrown, .. } = failure;
+    let mut exit = match thrown {
+        Some(thrown) => {
+            let mut exit = Exit::thrown(thrown.exceptions, phase);
+            if let Some((reason, bytes)) = thrown.denied {
+                (exit.reason, exit.requested_bytes) = (reason, Some(bytes));
+            }
+            exit
+        }
+        None => Exit::new(ExitReason::GuestError, phase, message),
+    };
+    exit.code = Some(code);
     exit
 }
 

@@ -12,6 +12,7 @@ use bulkhead_types::Incarnation;
 use super::delivery::First;
 use crate::container::Container;
 use crate::credentials::Credentials;
+use crate::engine::Code;
 use crate::handle::AgentHandle;
 use crate::incarnation::{IncarnationState, StartContext};
 use crate::mailbox::Mailbox;
@@ -26,7 +27,7 @@ use crate::state_publisher::StatePublisher;
 pub(crate) struct StartTask {
     pub start: Arc<StartContext>,
     pub slot: Arc<AgentSlot>,
-    pub component: PathBuf,
+    pub code: Code,
     pub workspace: Option<PathBuf>,
     /// Shared by all incarnations: an agent that dies in a loop cannot flood the log.
     pub log_budget: Arc<Mutex<Budget>>,
@@ -51,7 +52,7 @@ impl StartTask {
         container: &Arc<Container>,
     ) -> Self {
         let AgentScope { ring, account, probation } = scope;
-        let StartOrder { spec, component, workspace, prompt_message_id, record, .. } = order;
+        let StartOrder { spec, code, workspace, prompt_message_id, record, .. } = order;
         let (changed, resumes, stays) = (order.settings, order.resumes, order.stays);
         let trace = order.trace;
         let restart_intent = RestartIntent { force: order.force, resumes };
@@ -81,7 +82,7 @@ impl StartTask {
         Self {
             start,
             slot,
-            component,
+            code,
             workspace,
             log_budget,
             stays,

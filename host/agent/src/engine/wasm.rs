@@ -1,6 +1,6 @@
 //! The engine that runs guests as WASI components: [`bulkhead_runtime`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,17 +10,21 @@ use bulkhead_runtime::{
     CallLimits, Incarnation, InstanceContext, LoadError, Loaded, PendingDump, Runtime,
     ShutdownReason, Snapshot, StartInfo, Symbolizing, TrappedStore,
 };
+use bulkhead_source::Source;
 use bulkhead_types::{Digest, Frames, Message, Outcome};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use super::{BoxCall, Call, CallEnd, Component, Engine, EngineFacts, Instance, SnapshotBytes};
+use super::{
+    BoxCall, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance, SnapshotBytes,
+};
 
 /// A component, and the runtime that makes instances of it.
 struct WasmComponent {
     runtime: Arc<Runtime>,
     loaded: Arc<Loaded>,
+    source: Option<Arc<Source>>,
 }
 
 /// A call of the runtime whose result is another type here.
@@ -56,11 +60,15 @@ impl Engine for Runtime {
     fn load(
         self: Arc<Self>,
         name: Arc<str>,
-        path: PathBuf,
+        code: Code,
     ) -> BoxFuture<'static, Result<Arc<dyn Component>, LoadError>> {
         let load = async move {
-            let loaded = Runtime::load(&self, &name, &path).await?;
-            Ok(Arc::new(WasmComponent { runtime: self, loaded }) as Arc<dyn Component>)
+            let loaded = Runtime::load(&self, &name, &code.component).await?;
+            let source = match code.source {
+                Some(source) => Some(self.source(source).await?),
+                None => None,
+            };
+            Ok(Arc::new(WasmComponent { runtime: self, loaded, source }) as Arc<dyn Component>)
         };
         load.boxed()
     }
@@ -83,6 +91,10 @@ impl Component for WasmComponent {
         self.loaded.digest
     }
 
+    fn source_digest(&self) -> Option<Digest> {
+        self.source.as_ref().map(|source| source.digest())
+    }
+
     fn initial_memory_bytes(&self) -> u64 {
         self.loaded.initial_memory_bytes
     }
@@ -92,7 +104,7 @@ impl Component for WasmComponent {
         instance_context: Arc<InstanceContext>,
         limits: CallLimits,
     ) -> BoxCall<()> {
-        same(self.runtime.instantiate(&self.loaded, instance_context, limits))
+        same(self.runtime.instantiate(&self.loaded, self.source.clone(), instance_context, limits))
     }
 
     fn symbolize(&self, frames: &Frames) -> Option<Symbolizing> {

@@ -1,5 +1,6 @@
 //! `bulkhead chat AGENT`: a conversation, with each answer as it comes.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 
 use bulkhead_api::{DeltaView, GapFrame, StreamFrame, TurnView};
@@ -68,8 +69,9 @@ pub(crate) async fn run(args: &ChatArgs, session: &Session) -> Result<(), Failur
             continue;
         }
         session.waiting.sent.set(false);
+        let page = RefCell::new(TurnPage::new(session.screen, args.reasoning));
         let ended = tokio::select! {
-            ended = turn(args, line, session) => ended,
+            ended = turn(id, line, session, &page) => ended,
             heard = signals.next() => {
                 let words = match session.waiting.sent.get() {
                     true => format!("stopped waiting; the turn of {id} continues"),
@@ -140,12 +142,15 @@ impl Signals {
     }
 }
 
-/// Sends a message and shows its turn.
-async fn turn(args: &ChatArgs, line: String, session: &Session) -> Result<(), Failure> {
-    let id = &args.agent;
+/// Sends a message and shows its turn on a page, where others may interrupt it.
+pub(crate) async fn turn(
+    id: &AgentId,
+    line: String,
+    session: &Session,
+    page: &RefCell<TurnPage>,
+) -> Result<(), Failure> {
     let body = serde_json::json!({ "prompt": line }).to_string().into_bytes();
     let asked = format!("turn of {id}");
-    let mut page = TurnPage::new(session.screen, args.reasoning);
     let mut wait = Some(session.waiting.begin(format!("the {asked}"), None));
     let call = Call::post(agent_path(id, "message"), asked.clone(), body);
     let mut stream = session.open(call, None).await?;
@@ -153,14 +158,14 @@ async fn turn(args: &ChatArgs, line: String, session: &Session) -> Result<(), Fa
         wait.take();
         let shown = match frame {
             StreamFrame::Delta(frame) => {
-                frame.deltas.iter().map(|delta| page.delta(delta)).collect()
+                frame.deltas.iter().map(|delta| page.borrow_mut().delta(delta)).collect()
             }
-            StreamFrame::Gap(GapFrame::Deltas) => page.gap(),
+            StreamFrame::Gap(GapFrame::Deltas) => page.borrow_mut().gap(),
             StreamFrame::Turn(answer) => {
-                return session.screen.print(&page.end(answer.turn.as_ref()));
+                return session.screen.print(&page.borrow_mut().end(answer.turn.as_ref()));
             }
             StreamFrame::Error(body) => {
-                session.screen.print(&page.break_line())?;
+                session.screen.print(&page.borrow_mut().break_line())?;
                 let json = serde_json::to_string(&body).unwrap_or_default();
                 let json = text::json(&json).into_owned();
                 let (status, retry_after) = (body.status.unwrap_or(502), None);
@@ -176,7 +181,7 @@ async fn turn(args: &ChatArgs, line: String, session: &Session) -> Result<(), Fa
 }
 
 /// A turn as it is written.
-struct TurnPage {
+pub(crate) struct TurnPage {
     screen: Screen,
     with_reasoning: bool,
     pieces: Pieces,
@@ -189,7 +194,7 @@ struct TurnPage {
 }
 
 impl TurnPage {
-    fn new(screen: Screen, with_reasoning: bool) -> Self {
+    pub(crate) fn new(screen: Screen, with_reasoning: bool) -> Self {
         Self {
             screen,
             with_reasoning,
@@ -272,7 +277,8 @@ impl TurnPage {
         shown
     }
 
-    fn break_line(&mut self) -> String {
+    /// Ends a line that something stands on.
+    pub(crate) fn break_line(&mut self) -> String {
         let mut shown = self.reasoning.end();
         if !shown.is_empty() {
             shown = self.screen.paint(&shown, Colour::Grey);
@@ -345,7 +351,7 @@ impl Lines {
 }
 
 /// Undoes what the editor did to the terminal, as it still reads.
-fn leave_prompt(modes: &Termios) {
+pub(crate) fn leave_prompt(modes: &Termios) {
     let is_raw =
         tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ICANON));
     let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, modes);
@@ -356,14 +362,14 @@ fn leave_prompt(modes: &Termios) {
     }
 }
 
-fn read_line() -> Result<Option<String>, Failure> {
+pub(crate) fn read_line() -> Result<Option<String>, Failure> {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line).map_err(unreadable)?;
     line.truncate(line.trim_end_matches(['\n', '\r']).len());
     Ok((read > 0).then_some(line))
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Failure {
+pub(crate) fn unreadable(error: impl std::fmt::Display) -> Failure {
     Failure::NoAnswer(format!("cannot read the message: {error}"))
 }
 

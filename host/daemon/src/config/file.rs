@@ -442,7 +442,9 @@ pub struct Component {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
-    pub component: Spanned<String>,
+    pub component: Option<Spanned<String>>,
+    pub source: Option<Spanned<PathBuf>>,
+    pub runner: Option<Spanned<String>>,
     #[serde(default)]
     pub args: Arguments,
     pub restart: Option<RestartPolicy>,

@@ -1,6 +1,7 @@
 //! The configuration: a TOML file, then the environment, then the command line.
 //!
 //! - `file`: the file's shape. Unknown keys and wrong types are refused with line and column
+//! - `code`: components, and source code with its runners
 //! - `compiler`: how components are compiled
 //! - `keys`: the table of all keys with their variables, from which `env`, `--help` and `docs/configuration.md` come
 //! - `env`: variables that override the file
@@ -14,6 +15,7 @@
 //! - `words`: what the parser says, for people
 
 mod budgets;
+mod code;
 mod compiler;
 mod env;
 mod file;
@@ -38,6 +40,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::failure::Failure;
+pub use code::missing_runners;
 pub use file::OnFenced;
 pub use keys::help as environment_help;
 pub use memory::MemorySettings;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use bulkhead_api::{Issue, StartRequest};
 use bulkhead_llm::Models;
 use bulkhead_memory::shedding::MAX_WEIGHT;
 use bulkhead_runtime::HttpSecrets;
+use bulkhead_source::SourceCode;
 use bulkhead_store::database::MAX_SNAPSHOT_BYTES;
 use bulkhead_supervisor::Role;
 use bulkhead_types::restart::{MAX_ATTEMPTS, MAX_RESTARTS};
@@ -25,7 +25,7 @@ const EVICTION_WEIGHT: RangeInclusive<u32> = 0..=(MAX_WEIGHT as u32 * 100);
 pub(super) fn check_role(
     name: &str,
     role: file::Role,
-    components: &BTreeMap<Arc<str>, PathBuf>,
+    (component, source): (Arc<str>, Option<SourceCode>),
     models: &Models,
     secrets: &HttpSecrets,
     memory: &AgentMemory,
@@ -33,13 +33,6 @@ pub(super) fn check_role(
     let limits = limits(name, &role, memory)?;
     let restart = restart_rules(name, &role)?;
     let snapshots = snapshot_rules(name, &role)?;
-    let span = role.component.span();
-    let Some((component, _)) = components.get_key_value(role.component.get_ref().as_str()) else {
-        let wanted = role.component.get_ref();
-        let known = known(components.keys());
-        let message = format!("there is no [components.{wanted}]; the configuration has {known}");
-        return Err(Problem { key: format!("roles.{name}.component"), message, span });
-    };
     let models = named((name, "models"), &role.models, models.names())?;
     let eviction_weight_percent = match &role.eviction_weight_percent {
         Some(percent) => {
@@ -54,7 +47,8 @@ pub(super) fn check_role(
     let rules = GitRules { author: author(name, role.git_author)?, save: role.git_save };
     let git = role.git.then_some(rules);
     Ok(Role {
-        component: Arc::clone(component),
+        component,
+        source,
         args: role.args.0.into(),
         limits,
         http: HttpPolicy {

@@ -19,6 +19,7 @@ use bulkhead_types::{Level, Limits};
 use bulkhead_workspace::{Inventory, Policy, Workspaces};
 
 use super::budgets::check_usage;
+use super::code;
 use super::compiler;
 use super::file::{self, CompileMebibytes, File, MebibytesOrNone, OnFenced};
 use super::http_secrets::check_secrets;
@@ -151,7 +152,7 @@ impl Settings {
 pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, Problem> {
     let state_dir = base.join(&file.state.dir);
     let usage = check_usage(&file)?;
-    let components: BTreeMap<Arc<str>, PathBuf> = file
+    let mut components: BTreeMap<Arc<str>, PathBuf> = file
         .components
         .into_iter()
         .map(|(name, component)| (name.into(), base.join(component.path)))
@@ -167,8 +168,8 @@ pub fn check(file: File, base: &Path, outside: &Connector) -> Result<Settings, P
     let mut roles = BTreeMap::new();
     for (name, role) in file.roles {
         let tools = tools::rules(&name, &role, &tools)?;
-        let mut checked =
-            check_role(&name, role, &components, &models, &http_secrets, &agent_memory)?;
+        let code = code::of_role(&name, &role, &mut components, base)?;
+        let mut checked = check_role(&name, role, code, &models, &http_secrets, &agent_memory)?;
         checked.tools = tools;
         roles.insert(name.into(), checked);
     }

@@ -6,9 +6,9 @@ use bulkhead_types::exit::Location;
 use bulkhead_types::memory::MemorySample;
 use bulkhead_types::restart::QuarantineReason;
 use bulkhead_types::{
-    AgentId, CrashRecord, Determinism, Digest, Event, ExitReason, Frame, Frames, HostBytes,
-    Incarnation, Level, ModelCounts, Next, Phase, Resources, RunningTool, Sender, StartPhase,
-    Symbolized, Timestamp, TokenUsage, ToolEnd,
+    AgentId, CrashRecord, Determinism, Digest, Event, Exception, ExitReason, Frame, Frames,
+    HostBytes, Incarnation, Level, ModelCounts, Next, Phase, Resources, RunningTool, Sender,
+    SourceFrame, StartPhase, Symbolized, Timestamp, TokenUsage, ToolEnd,
 };
 
 use super::{AT, RUN, TOWN, logs};
@@ -69,7 +69,7 @@ fn starts() -> [Event; 4] {
     ]
 }
 
-fn turns() -> [Event; 11] {
+fn turns() -> [Event; 12] {
     let turn = |outcome, error: Option<&str>| Event::AgentTurn {
         agent: agent(),
         message_id: MESSAGE.into(),
@@ -122,6 +122,21 @@ fn turns() -> [Event; 11] {
             code: "rejected".into(),
             message: "the push to bulkhead/toast was rejected: [rejected] (fetch first)".into(),
             duration_ms: 1_310,
+        },
+        Event::AgentUnhandledRejection {
+            agent: agent(),
+            message: "TypeError: fetch of the plan failed".into(),
+            exceptions: vec![Exception {
+                kind: "TypeError".into(),
+                message: "fetch of the plan failed".into(),
+                frames: vec![SourceFrame {
+                    function: Some("plan".into()),
+                    file: "agent.js".into(),
+                    line: 41,
+                    column: Some(11),
+                }],
+            }],
+            dropped: 0,
         },
         Event::ToolStarted {
             agent: agent(),
@@ -265,10 +280,12 @@ fn crash() -> CrashRecord {
         start_attempt: 2,
         component: "polecat".into(),
         component_sha256: Some(Digest([0x3b; 32])),
+        source_sha256: None,
         reason: ExitReason::Panic,
         trap: Some("unreachable".into()),
         message: "the guest panicked: no rig named \"docs\"".into(),
         location: Some(Location { file: "guest/polecat/src/rigs.rs".into(), line: 48, column: 9 }),
+        exceptions: Vec::new(),
         status: None,
         code: None,
         requested_bytes: None,

@@ -11,6 +11,7 @@ use crate::bindings::bulkhead::agent::agent_types;
 use crate::bindings::bulkhead::agent::host::{
     AgentSettings, Event, Host, HostError, Level as GuestLevel, MemoryUsage, Nudge,
 };
+use crate::interfaces::exceptions;
 use crate::interrupt::HostFault;
 use crate::port::PortError;
 use crate::state::{State, is_the_hosts};
@@ -99,6 +100,17 @@ impl Host for State {
         };
         let fields: BTreeMap<_, _> = fields.iter().take(MAX_LOG_FIELDS).map(cut_field).collect();
         self.logs.line(level.into(), "log", &message, fields);
+        Ok(())
+    }
+
+    fn unhandled_rejection(&mut self, exceptions: Vec<agent_types::Exception>) -> Result<()> {
+        let exceptions = exceptions::lifted(exceptions);
+        if exceptions.is_empty() {
+            return Ok(());
+        }
+        if let Some(dropped) = self.logs.admit(exceptions::json_bytes(&exceptions)) {
+            self.port.unhandled_rejection(exceptions, dropped);
+        }
         Ok(())
     }
 

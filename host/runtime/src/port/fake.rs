@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bulkhead_account::AccountReading;
-use bulkhead_types::{Body, EndedTool, Level, ModelCall, RunningTool, Secret, Settings};
+use bulkhead_types::{Body, EndedTool, Exception, Level, ModelCall, RunningTool, Secret, Settings};
 use bulkhead_usage::Exhausted;
 use serde_json::value::RawValue;
 
@@ -40,6 +40,7 @@ impl Port for FakePort {
     ) {
         self.lines.lock().unwrap().push((message, dropped));
     }
+    fn unhandled_rejection(&self, _: Vec<Exception>, _: u64) {}
     fn memory_soft_limit(&self, _memory: &AccountReading) {}
     fn asked(&self, _: ModelCall) {}
     fn secret_used(&self, _: &str, _: &str) {}

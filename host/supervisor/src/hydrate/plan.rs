@@ -157,7 +157,7 @@ fn remember(
     let error = match config.catalog.resolve(request.clone()) {
         Ok(resolved) => {
             let order = StartOrder {
-                component: resolved.path,
+                code: resolved.code,
                 workspace: resolved.workspace.then(|| config.workspace(&row.id)),
                 if_running: IfRunning::Keep,
                 force: false,

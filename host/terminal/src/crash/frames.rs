@@ -25,17 +25,12 @@ pub(super) fn own(record: &CrashRecord) -> Vec<Line> {
     let most = if has_own { OWN } else { OTHERS };
     let shown: Vec<&Frame> =
         frames.iter().filter(|frame| frame.in_app == has_own).take(most).collect();
-    let names: Vec<_> = shown.iter().map(|frame| name(frame)).collect();
-    let width = names.iter().map(|name| name.chars().count()).filter(|it| *it <= ALIGNED).max();
-    let width = width.unwrap_or(0);
     let mut lines = panicked_at(record, &shown);
-    for (frame, name) in shown.iter().zip(&names) {
-        let text = match place(frame) {
-            Some(place) => format!("  at {name:<width$}  {place}"),
-            None => format!("  at {name}"),
-        };
-        lines.push(if has_own { Line::in_colour(text, Colour::Bold) } else { Line::new(text) });
-    }
+    let places = shown.iter().map(|frame| (name(frame), place(frame)));
+    lines.extend(aligned(places).map(|text| match has_own {
+        true => Line::in_colour(text, Colour::Bold),
+        false => Line::new(text),
+    }));
     let folded = frames.len() - shown.len();
     if folded > 0 {
         let of = if has_own { "of the runtime and libraries" } else { "more" };
@@ -46,6 +41,20 @@ pub(super) fn own(record: &CrashRecord) -> Vec<Line> {
             .push(Line::in_colour(format!("  {}", without_lines(record.symbolized)), Colour::Grey));
     }
     lines
+}
+
+/// Functions and their places, in two columns.
+pub(super) fn aligned(
+    frames: impl Iterator<Item = (String, Option<String>)>,
+) -> impl Iterator<Item = String> {
+    let frames: Vec<_> = frames.map(|(name, place)| (cut(&name), place)).collect();
+    let width =
+        frames.iter().map(|(name, _)| name.chars().count()).filter(|it| *it <= ALIGNED).max();
+    let width = width.unwrap_or(0);
+    frames.into_iter().map(move |(name, place)| match place {
+        Some(place) => format!("  at {name:<width$}  {place}"),
+        None => format!("  at {name}"),
+    })
 }
 
 /// All frames in their order, the agent's own ones with a mark.
@@ -71,14 +80,19 @@ fn without_lines(symbolized: Symbolized) -> &'static str {
 
 /// Where a panic says that it happened, unless a frame says it.
 fn panicked_at(record: &CrashRecord, shown: &[&Frame]) -> Vec<Line> {
-    let Some(at) = &record.location else { return Vec::new() };
+    // An exception has frames of its own.
+    let at = record.location.as_ref().filter(|_| record.exceptions.is_empty());
+    let Some(at) = at else { return Vec::new() };
     let is_known = shown.iter().any(|frame| frame.in_app && frame.line == Some(at.line));
     let text = format!("  at {}:{}:{}", at.file, at.line, at.column);
     if is_known { Vec::new() } else { vec![Line::in_colour(text, Colour::Bold)] }
 }
 
 fn name(frame: &Frame) -> String {
-    let name = frame.function.as_deref().unwrap_or("(no name)");
+    cut(frame.function.as_deref().unwrap_or("(no name)"))
+}
+
+fn cut(name: &str) -> String {
     match name.char_indices().nth(NAME) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.to_owned(),

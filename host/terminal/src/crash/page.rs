@@ -6,7 +6,7 @@ use bulkhead_printable as text;
 use bulkhead_types::CrashRecord;
 use bulkhead_types::memory::{Alternative, Eviction};
 
-use super::{block, frames};
+use super::{block, exceptions, frames};
 use crate::reason::{advice, during, ended};
 use crate::words::bytes;
 
@@ -53,6 +53,7 @@ fn facts(record: &CrashRecord) -> String {
     page.line("incarnation", &format!("#{}, attempt {attempt} of its start", record.incarnation));
     let digest = record.component_sha256.map_or_else(String::new, |digest| format!(" {digest}"));
     page.line("component", &format!("{}{digest}", record.component));
+    page.option("source", record.source_sha256.map(|digest| digest.to_string()).as_deref());
     page.line("time", &record.crashed_at.to_string());
     let trap = record.trap.as_ref().map_or_else(String::new, |trap| format!(" ({trap})"));
     page.line("reason", &format!("{}{trap} in {}", record.reason.as_str(), record.phase.as_str()));
@@ -67,6 +68,7 @@ fn facts(record: &CrashRecord) -> String {
     if let Some(dump) = &record.core_dump {
         page.line("core dump", &format!("{}, {}", dump.id, bytes(dump.bytes)));
     }
+    page.list("exceptions", exceptions::all(&record.exceptions));
     page.list("frames, * the agent's own", frames::all(record).into_iter());
     // Panics begin with a blank line.
     let has_text = |line: &&String| !line.trim().is_empty();

@@ -1,5 +1,5 @@
 use bulkhead_types::restart::QuarantineReason;
-use bulkhead_types::{Frame, Symbolized};
+use bulkhead_types::{Exception, Frame, SourceFrame, Symbolized};
 use expect_test::expect;
 use serde_json::json;
 
@@ -222,4 +222,71 @@ fn a_quarantine_says_how_it_ends() {
     };
     let block = shown(&CrashRecord { consequence, ..record() });
     assert!(block.contains("quarantine: it ended 6 times") && block.contains("--force"), "{block}");
+}
+
+#[test]
+fn an_exception_has_its_frames_and_what_caused_it() {
+    let frame = |function: Option<&str>, line, column| SourceFrame {
+        function: function.map(str::to_owned),
+        file: "agent.js".into(),
+        line,
+        column,
+    };
+    let exceptions = vec![
+        Exception {
+            kind: "RangeError".into(),
+            message: "wrapped".into(),
+            frames: vec![frame(Some("inner"), 8, Some(46)), frame(None, 22, None)],
+        },
+        Exception {
+            kind: "KeyError".into(),
+            message: "'x'\nand more".into(),
+            frames: vec![frame(Some("f"), 1, Some(1)); 10],
+        },
+    ];
+    let record = CrashRecord {
+        reason: ExitReason::Exception,
+        message: "RangeError: wrapped".into(),
+        frames: Default::default(),
+        exceptions,
+        ..record()
+    };
+    expect![[r#"
+        crashed: it threw an exception while it handled a message, after 3 min 4 s (incarnation 2)
+          > RangeError: wrapped
+          at inner        agent.js:8:46
+          at (top level)  agent.js:22
+          caused by KeyError: 'x'
+          > and more
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          at f  agent.js:1:1
+          … 2 more frames
+          memory 4 MiB of 64 MiB, at most 6 MiB; CPU time 142 ms in 17 turns
+          restart after 412 ms (exit 2 in its restart window)
+          more: bulkhead crashes show 019bc0f4-7d2e
+    "#]]
+    .assert_eq(&shown(&record));
+    expect![[r#"
+        exceptions
+          RangeError: wrapped
+              inner  agent.js:8:46
+              (top level)  agent.js:22
+          KeyError: 'x'\nand more
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1
+              f  agent.js:1:1"#]]
+    .assert_eq(crash_page(&record, false).split("\n\n").nth(2).unwrap());
 }

@@ -167,6 +167,13 @@ fn work(event: &Event) -> Option<Sentence<'_>> {
             let text = format!("did not leave all of its work at {rig}, on {branch}: {message}");
             Sentence::new(Who::Agent(&agent.agent_id), text)
         }
+        Event::AgentUnhandledRejection { agent, message, exceptions, .. } => {
+            let place = exceptions.first().and_then(|it| it.frames.first());
+            let at =
+                place.map_or_else(String::new, |frame| format!(" ({}:{})", frame.file, frame.line));
+            let text = format!("has an exception that nobody caught: {message}{at}");
+            Sentence::new(Who::Agent(&agent.agent_id), text)
+        }
         Event::ToolStarted { agent, program, arguments, .. } => {
             let text = format!("runs {}", tool::command_line(program, arguments));
             Sentence::new(Who::Agent(&agent.agent_id), text).detail()

@@ -1,7 +1,7 @@
 //! An engine that does what a script says, in the time of a paused clock.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::engine::{
-    BoxCall, Call, CallEnd, Component, Engine, EngineFacts, Instance, SnapshotBytes,
+    BoxCall, Call, CallEnd, Code, Component, Engine, EngineFacts, Instance, SnapshotBytes,
 };
 
 /// What is asked of the engine.
@@ -178,7 +178,7 @@ impl Engine for FakeEngine {
     fn load(
         self: Arc<Self>,
         name: Arc<str>,
-        path: PathBuf,
+        code: Code,
     ) -> BoxFuture<'static, Result<Arc<dyn Component>, LoadError>> {
         let load = async move {
             self.write("load".into());
@@ -189,6 +189,7 @@ impl Engine for FakeEngine {
             if does == Does::Return {
                 return Ok(Arc::new(FakeComponent(self)) as Arc<dyn Component>);
             }
+            let path = code.component;
             Err(LoadError::Unreadable { name, path, reason: "as the script says".into() })
         };
         load.boxed()
@@ -221,6 +222,10 @@ struct FakeComponent(Arc<FakeEngine>);
 impl Component for FakeComponent {
     fn digest(&self) -> Digest {
         Digest([7; 32])
+    }
+
+    fn source_digest(&self) -> Option<Digest> {
+        None
     }
 
     fn initial_memory_bytes(&self) -> u64 {
@@ -328,7 +333,7 @@ fn call<T: Send + 'static>(store: Store, op: Op, limits: CallLimits, value: T) -
                 }
                 Does::Fail => {
                     let (code, message) = ("no".to_owned(), "as the script says".to_owned());
-                    let failure = AgentFailure { code, message, fatal: false };
+                    let failure = AgentFailure { code, message, fatal: false, thrown: None };
                     CallEnd::Returned(Box::new(FakeInstance(store)), Err(failure))
                 }
                 Does::Trap => {

@@ -79,7 +79,7 @@ pub(crate) fn order(spec: AgentSpec, deadline: Instant) -> StartOrder {
         stays: false,
         resumes: false,
         spec: Arc::new(spec),
-        component: PathBuf::from("c.wasm"),
+        code: PathBuf::from("c.wasm").into(),
         workspace: None,
         if_running: IfRunning::Join,
         force: false,

@@ -133,7 +133,21 @@ pub const COMPONENTS: &[Key] =
     &[required("path", "the component file. The next start uses a changed file")];
 
 pub const ROLES: &[Key] = &[
-    required("component", "name of its component"),
+    derived("component", "none", "name of its component. A role has this or `source`"),
+    derived(
+        "source",
+        "none",
+        "source code of its agents, for a runner: a file, or a directory in which the first of `agent`, `main` and `index` \
+         is begun with. At most 2,000 files, 16 MiB and 16 levels; what is hidden, `node_modules` and `__pycache__` are \
+         left out. The next start uses changed code",
+    ),
+    derived(
+        "runner",
+        "by the file's ending",
+        "what runs `source`: `js` (`.js`, `.mjs`, `.ts`, `.mts`) or `python` (`.py`). It is the component `runner-js` or \
+         `runner-python` of the configuration, else the file `js.wasm` or `python.wasm` in `runners/` beside the program or \
+         in `../lib/bulkhead/runners/`",
+    ),
     key(
         "args",
         "[]",

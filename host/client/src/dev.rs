@@ -1,0 +1,202 @@
+//! `bulkhead dev`: a host for the author of an agent. It runs the host as a child process, starts agents again when their
+//! code changes, shows what goes wrong where it went wrong, and sends what is typed.
+//!
+//! ```text
+//!  bulkhead.toml ─▶ project ─▶ watch ──┐
+//!  stdin ─▶ input ─────────────────────┤
+//!  the child ─▶ process ─▶ log lines ──┼─▶ round ─▶ output ─▶ stdout
+//!  its API ─▶ session ─▶ events, turns ┘     │
+//!                    ▲                       │
+//!                    └── starts, messages ◀──┘
+//! ```
+//!
+//! A round is the time of one child: a change of the configuration ends it, and the next one begins.
+
+mod agents;
+mod crash;
+mod events;
+mod excerpt;
+mod fact;
+mod input;
+mod log_file;
+mod output;
+mod process;
+mod project;
+mod round;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bulkhead_terminal::ColourChoice;
+use bulkhead_types::AgentId;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+
+use crate::args::parse_agent;
+use crate::failure::Failure;
+use crate::screen::Screen;
+use input::Input;
+use output::Output;
+use process::Process;
+pub use project::{Project, ReadProject, RoleCode};
+use round::Round;
+use watch::{POLL, Watch};
+
+/// Arguments of `dev`.
+#[derive(Debug, Args)]
+#[command(after_help = DEV_HELP)]
+pub struct DevArgs {
+    /// Whom to talk to [default: the first of `[[agents]]`].
+    #[arg(value_name = "AGENT", value_parser = parse_agent)]
+    pub agent: Option<AgentId>,
+    /// Configuration file.
+    #[arg(
+        long,
+        short,
+        env = "BULKHEAD_CONFIG",
+        hide_env_values = true,
+        default_value = "bulkhead.toml"
+    )]
+    pub config: PathBuf,
+}
+
+const DEV_HELP: &str = "\
+Each line that is typed is a message to the agent. At a change of the code of a role its agents start again, with the
+state of their last snapshot; at a change of the configuration the host starts again. The log of the host is the file
+dev.log in its state directory. Ctrl-C or Ctrl-D ends the host, and then the command.
+
+Without a terminal each line of stdin is a message, and the end of stdin is the end. Where there is no line at all, as in
+/dev/null, the command runs until a signal.
+
+Exit codes:
+  0         ended by Ctrl-C, or by the end of stdin
+  1         the host cannot run, or ended by itself
+  2         invalid command line or configuration
+  129, 143  ended by SIGHUP or SIGTERM";
+
+/// After the end of a round that was to go on.
+enum Next {
+    Round,
+    End,
+}
+
+/// Runs until it is ended. `program` is what runs the host: this same program. The code is one of those in the help.
+pub fn run_dev(
+    args: &DevArgs,
+    colours: ColourChoice,
+    read: ReadProject,
+    program: &Path,
+) -> ExitCode {
+    let dev = Dev { args, read, program, output: Output::new(Screen::of_stdout(colours)) };
+    let cannot = |error: std::io::Error| Failure::NoAnswer(format!("cannot run: {error}"));
+    // One thread: the child is bound to the life of the one that starts it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.map_err(cannot).and_then(|runtime| {
+        let done = runtime.block_on(dev.run());
+        // A line may still be read.
+        runtime.shutdown_background();
+        done
+    });
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    if let Some(words) = failure.words() {
+        eprintln!("bulkhead: {}", bulkhead_printable::lines(&words));
+    }
+    ExitCode::from(failure.code())
+}
+
+struct Dev<'a> {
+    args: &'a DevArgs,
+    read: ReadProject,
+    program: &'a Path,
+    output: Output,
+}
+
+impl Dev<'_> {
+    /// Whatever ends it, the child ends first.
+    async fn run(&self) -> Result<(), Failure> {
+        let cannot = |error: std::io::Error| Failure::NoAnswer(format!("cannot run: {error}"));
+        let mut signals = Signals::new().map_err(cannot)?;
+        let mut input = Input::open(&self.output)?;
+        let mut process = None;
+        let done = tokio::select! {
+            biased;
+            ended = signals.next() => ended,
+            done = self.rounds(&mut input, &mut process) => done,
+        };
+        input.leave();
+        if let Some(process) = &mut process {
+            process.end().await;
+        }
+        done
+    }
+
+    async fn rounds(
+        &self,
+        input: &mut Input,
+        process: &mut Option<Process>,
+    ) -> Result<(), Failure> {
+        let mut is_first = true;
+        loop {
+            let watch = Watch::of_config(&self.args.config);
+            match self.round(input, process).await {
+                Ok(Next::End) => return Ok(()),
+                Ok(Next::Round) => is_first = false,
+                Err(failure) if is_first || matches!(failure, Failure::NobodyReads) => {
+                    return Err(failure);
+                }
+                Err(failure) => self.wait_for_repair(&failure, watch).await?,
+            }
+        }
+    }
+
+    async fn round(&self, input: &mut Input, slot: &mut Option<Process>) -> Result<Next, Failure> {
+        let project = (self.read)(&self.args.config).map_err(Failure::Usage)?;
+        let agent = project.agent_to_talk_to(self.args.agent.as_ref())?;
+        let process = slot.insert(Process::start(self.program, &self.args.config)?);
+        let listen = process.ready(&self.output, &project.control.state_dir).await?;
+        let round = Round::new(&self.args.config, &project, agent, listen, &self.output)?;
+        round.run(process, input).await
+    }
+
+    /// The configuration was right before, and will be again.
+    async fn wait_for_repair(&self, failure: &Failure, mut watch: Watch) -> Result<(), Failure> {
+        let words = failure.words().unwrap_or_default();
+        self.output.wrong(&words)?;
+        self.output.aside(&format!("waiting for a change of {}", self.args.config.display()))?;
+        while watch.poll().is_empty() {
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The end that a signal asks for. Ctrl-C is the usual one.
+    async fn next(&mut self) -> Result<(), Failure> {
+        tokio::select! {
+            _ = self.interrupt.recv() => Ok(()),
+            _ = self.terminate.recv() => Err(Failure::signaled(15)),
+            _ = self.hangup.recv() => Err(Failure::signaled(1)),
+        }
+    }
+}
+
+/// How long the child may take to end before it is killed: what agents have by default, and some more.
+const END: Duration = Duration::from_secs(30);

@@ -1,0 +1,36 @@
+//! The files of a new agent, with its names filled in.
+
+use bulkhead_types::AgentId;
+
+use crate::Language;
+
+/// Paths, with `/` between their parts, and texts.
+pub(crate) type Tree = Vec<(&'static str, String)>;
+
+/// All files of an agent.
+pub(crate) fn tree(language: Language, name: &AgentId) -> Tree {
+    let fill = |text: &str| filled(text, language, name.as_str());
+    language.templates().iter().map(|(path, text)| (*path, fill(text))).collect()
+}
+
+fn filled(text: &str, language: Language, name: &str) -> String {
+    text.replace("{{code}}", language.code().trim_end())
+        .replace("{{key}}", &toml_key(name))
+        .replace("{{crate}}", &name.replace('-', "_"))
+        .replace("{{type}}", &type_name(name))
+        .replace("{{file}}", language.entry())
+        .replace("{{version}}", env!("CARGO_PKG_VERSION"))
+        .replace("{{name}}", name)
+}
+
+/// As a part of a TOML key.
+fn toml_key(name: &str) -> String {
+    let is_bare = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if is_bare { name.to_owned() } else { format!("\"{name}\"") }
+}
+
+/// As a type of Rust: `town-crier` is `TownCrier`.
+fn type_name(name: &str) -> String {
+    let words = name.split(['-', '_']).filter(|word| !word.is_empty());
+    words.map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+}
