@@ -204,6 +204,28 @@ guests: _guest_target
     cargo build --target {{ guest_target }} --profile guest {{ guest_packages }}
     cargo build --target {{ guest_target }} --profile programs -p test-programs --examples
 
+# build the runners, interpreters whose agents are text files; wants Python, and takes Zig (100 MB), Wasmtime and
+# componentize-py (36 MB) from PyPI; does nothing for what is up to date
+runners: _runner_js _runner_python
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Where a host looks for them.
+    for profile in debug release; do
+        mkdir -p "$CARGO_TARGET_DIR/$profile"
+        ln -sfn ../runners "$CARGO_TARGET_DIR/$profile/runners"
+    done
+
+# test the Python SDK; wants Python, and takes componentize-py from PyPI
+test-python: _componentize_py
+    #!/usr/bin/env bash
+    set -euo pipefail
+    bindings="$CARGO_TARGET_DIR/runners/python-bindings"
+    rm -rf "$bindings"
+    PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" \
+        --wit-path wit --world bulkhead:agent/runner-agent bindings "$bindings"
+    cd guest/runners/python
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$bindings" python3 -m unittest discover --top-level-directory . --start-directory tests
+
 # check with clippy: host, tests and components; then the prose
 lint: _guest_target prose
     cargo clippy --all-targets -- -D warnings
@@ -240,6 +262,7 @@ check base="main": _guest_target
 # check what is linked: licences, sources, crates that are not to come in; `just deny advisories` wants RustSec's database
 deny *checks="licenses bans sources":
     cargo deny check {{ checks }}
+    cargo deny --manifest-path guest/runners/js/Cargo.toml --config deny.toml check {{ checks }}
 
 # format all code; `just fmt --check` only looks
 fmt *args:
@@ -307,8 +330,46 @@ ci:
 clean:
     cargo clean
 
-# Every folder of guest/ but the SDK is a component.
-guest_packages := shell("for dir in guest/*/; do name=$(basename $dir); [ $name = sdk ] || printf -- '-p %s ' $name; done")
+_runner_js: _guest_target _python
+    guest/runners/js/build
+
+_python:
+    @command -v python3 >/dev/null || { echo "error: no python3, which the runners are built with; install it" >&2; exit 1; }
+
+# Python's runner in target/runners/python.wasm. What it was made of stands beside it.
+_runner_python: _componentize_py
+    #!/usr/bin/env bash
+    set -euo pipefail
+    runners="$CARGO_TARGET_DIR/runners" source=guest/runners/python
+    inputs=$(find wit "$source"/bulkhead "$source"/runner.py "$source"/requirements.txt -type f -not -name '*.pyc' -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum)
+    [ "$inputs" != "$(cat "$runners/python.wasm.inputs" 2>/dev/null)" ] || exit 0
+    echo "building the Python runner (about a minute)"
+    # The interpreter writes compiled files beside what it imports.
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    mkdir -p "$runners"
+    cp -r "$source"/bulkhead "$source"/runner.py "$copy"
+    PYTHONPATH="$CARGO_TARGET_DIR/componentize-py" python3 "$CARGO_TARGET_DIR/componentize-py/bin/componentize-py" --quiet \
+        --wit-path wit --world bulkhead:agent/runner-agent componentize runner --python-path "$copy" --output "$runners/python.wasm.part"
+    mv "$runners/python.wasm.part" "$runners/python.wasm"
+    echo "$inputs" >"$runners/python.wasm.inputs"
+
+_componentize_py:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    packages="$CARGO_TARGET_DIR/componentize-py" requirements=guest/runners/python/requirements.txt
+    cmp --quiet "$requirements" "$packages/requirements.txt" && exit 0
+    command -v python3 >/dev/null || { echo "error: no python3, which builds the Python runner; install it" >&2; exit 1; }
+    # An interrupted installation leaves one behind.
+    rm -rf "$packages" "$packages.part"
+    trap 'rm -rf "$packages.part"' EXIT
+    python3 -m pip install --quiet --disable-pip-version-check --require-hashes --target "$packages.part" --requirement "$requirements"
+    cp "$requirements" "$packages.part"
+    mv "$packages.part" "$packages"
+
+# Every folder of guest/ but the SDK and the runners is a component of the workspace.
+guest_packages := shell("for dir in guest/*/; do name=$(basename $dir); [ $name = sdk ] || [ $name = runners ] || printf -- '-p %s ' $name; done")
 
 _compiler:
     @command -v cargo >/dev/null || { echo "error: cargo is not installed; get it from https://rustup.rs" >&2; exit 1; }

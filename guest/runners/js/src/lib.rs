@@ -1,0 +1,29 @@
+//! The JavaScript runner: a component whose agent is a text file.
+//!
+//! ```text
+//!   host ──lifecycle──▶ Component ──▶ Interpreter ──▶ Turn ──▶ sdk/runtime.js ──▶ the author's agent.js
+//!                                        │  memory as `initialize` left it, see build     │
+//!   host ◀──host, model, tools, workspace── natives ◀── sdk/*.js (`@bulkhead/agent`) ◀────┘
+//! ```
+//!
+//! - [`interpreter`]: QuickJS with the SDK loaded; one for each instance
+//! - [`turn`]: one call of the lifecycle: runs jobs and timers until the author's promise is settled
+//! - [`modules`]: what an `import` means: files of the agent's source, and the SDK
+//! - [`typescript`]: takes the types out of a file
+//! - [`exceptions`]: what was thrown, as the contract's records
+//! - [`natives`]: functions that the SDK is made of
+
+#[allow(unsafe_code, reason = "generated code")]
+mod bindings;
+mod clock;
+mod component;
+mod exceptions;
+mod files;
+mod heap;
+mod interpreter;
+mod modules;
+mod natives;
+mod programs;
+mod rejections;
+mod turn;
+mod typescript;
